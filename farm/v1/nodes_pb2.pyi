@@ -1,0 +1,300 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    OUTCOME_UNSPECIFIED: _ClassVar[Outcome]
+    OUTCOME_SUCCEEDED: _ClassVar[Outcome]
+    OUTCOME_FAILED: _ClassVar[Outcome]
+    OUTCOME_CANCELLED: _ClassVar[Outcome]
+    OUTCOME_LOST: _ClassVar[Outcome]
+    OUTCOME_OUT_OF_MEMORY: _ClassVar[Outcome]
+
+class NodeState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    NODE_STATE_UNSPECIFIED: _ClassVar[NodeState]
+    NODE_STATE_ONLINE: _ClassVar[NodeState]
+    NODE_STATE_OFFLINE: _ClassVar[NodeState]
+OUTCOME_UNSPECIFIED: Outcome
+OUTCOME_SUCCEEDED: Outcome
+OUTCOME_FAILED: Outcome
+OUTCOME_CANCELLED: Outcome
+OUTCOME_LOST: Outcome
+OUTCOME_OUT_OF_MEMORY: Outcome
+NODE_STATE_UNSPECIFIED: NodeState
+NODE_STATE_ONLINE: NodeState
+NODE_STATE_OFFLINE: NodeState
+
+class Device(_message.Message):
+    __slots__ = ("name", "backend", "model", "vram_bytes", "compute_capability", "fp8", "driver", "declared", "flops_per_second", "threads")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    BACKEND_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VRAM_BYTES_FIELD_NUMBER: _ClassVar[int]
+    COMPUTE_CAPABILITY_FIELD_NUMBER: _ClassVar[int]
+    FP8_FIELD_NUMBER: _ClassVar[int]
+    DRIVER_FIELD_NUMBER: _ClassVar[int]
+    DECLARED_FIELD_NUMBER: _ClassVar[int]
+    FLOPS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    THREADS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    backend: str
+    model: str
+    vram_bytes: int
+    compute_capability: str
+    fp8: bool
+    driver: str
+    declared: bool
+    flops_per_second: float
+    threads: int
+    def __init__(self, name: _Optional[str] = ..., backend: _Optional[str] = ..., model: _Optional[str] = ..., vram_bytes: _Optional[int] = ..., compute_capability: _Optional[str] = ..., fp8: _Optional[bool] = ..., driver: _Optional[str] = ..., declared: _Optional[bool] = ..., flops_per_second: _Optional[float] = ..., threads: _Optional[int] = ...) -> None: ...
+
+class ModelOffer(_message.Message):
+    __slots__ = ("model", "weights")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    weights: str
+    def __init__(self, model: _Optional[str] = ..., weights: _Optional[str] = ...) -> None: ...
+
+class RegisterRequest(_message.Message):
+    __slots__ = ("join_secret", "node_id", "name", "version", "protocol")
+    JOIN_SECRET_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    join_secret: str
+    node_id: str
+    name: str
+    version: str
+    protocol: int
+    def __init__(self, join_secret: _Optional[str] = ..., node_id: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., protocol: _Optional[int] = ...) -> None: ...
+
+class RegisterResponse(_message.Message):
+    __slots__ = ("node_token", "ray_token", "farm")
+    NODE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    RAY_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    FARM_FIELD_NUMBER: _ClassVar[int]
+    node_token: str
+    ray_token: str
+    farm: str
+    def __init__(self, node_token: _Optional[str] = ..., ray_token: _Optional[str] = ..., farm: _Optional[str] = ...) -> None: ...
+
+class ConnectRequest(_message.Message):
+    __slots__ = ("hello", "heartbeat", "progress", "completion", "renderer")
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    COMPLETION_FIELD_NUMBER: _ClassVar[int]
+    RENDERER_FIELD_NUMBER: _ClassVar[int]
+    hello: Hello
+    heartbeat: Heartbeat
+    progress: Progress
+    completion: Completion
+    renderer: RendererReport
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., completion: _Optional[_Union[Completion, _Mapping]] = ..., renderer: _Optional[_Union[RendererReport, _Mapping]] = ...) -> None: ...
+
+class Hello(_message.Message):
+    __slots__ = ("node_id", "name", "version", "protocol", "boot_id", "devices", "models", "ray_node_id", "attempts", "ray_version", "python_version")
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    BOOT_ID_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    RAY_NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    RAY_VERSION_FIELD_NUMBER: _ClassVar[int]
+    PYTHON_VERSION_FIELD_NUMBER: _ClassVar[int]
+    node_id: str
+    name: str
+    version: str
+    protocol: int
+    boot_id: str
+    devices: _containers.RepeatedCompositeFieldContainer[Device]
+    models: _containers.RepeatedCompositeFieldContainer[ModelOffer]
+    ray_node_id: str
+    attempts: _containers.RepeatedCompositeFieldContainer[AttemptRef]
+    ray_version: str
+    python_version: str
+    def __init__(self, node_id: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., protocol: _Optional[int] = ..., boot_id: _Optional[str] = ..., devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelOffer, _Mapping]]] = ..., ray_node_id: _Optional[str] = ..., attempts: _Optional[_Iterable[_Union[AttemptRef, _Mapping]]] = ..., ray_version: _Optional[str] = ..., python_version: _Optional[str] = ...) -> None: ...
+
+class AttemptRef(_message.Message):
+    __slots__ = ("attempt_id", "epoch")
+    ATTEMPT_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    attempt_id: str
+    epoch: int
+    def __init__(self, attempt_id: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
+
+class Heartbeat(_message.Message):
+    __slots__ = ("sequence", "attempts", "ray_node_id")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    RAY_NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    attempts: _containers.RepeatedCompositeFieldContainer[AttemptRef]
+    ray_node_id: str
+    def __init__(self, sequence: _Optional[int] = ..., attempts: _Optional[_Iterable[_Union[AttemptRef, _Mapping]]] = ..., ray_node_id: _Optional[str] = ...) -> None: ...
+
+class Progress(_message.Message):
+    __slots__ = ("attempt", "step", "steps")
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    attempt: AttemptRef
+    step: int
+    steps: int
+    def __init__(self, attempt: _Optional[_Union[AttemptRef, _Mapping]] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ...) -> None: ...
+
+class Completion(_message.Message):
+    __slots__ = ("journal_number", "attempt", "outcome", "artifact_ids", "error", "seconds")
+    JOURNAL_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    ARTIFACT_IDS_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    journal_number: int
+    attempt: AttemptRef
+    outcome: Outcome
+    artifact_ids: _containers.RepeatedScalarFieldContainer[str]
+    error: str
+    seconds: float
+    def __init__(self, journal_number: _Optional[int] = ..., attempt: _Optional[_Union[AttemptRef, _Mapping]] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., artifact_ids: _Optional[_Iterable[str]] = ..., error: _Optional[str] = ..., seconds: _Optional[float] = ...) -> None: ...
+
+class RendererReport(_message.Message):
+    __slots__ = ("device", "alive", "reason")
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    ALIVE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    device: str
+    alive: bool
+    reason: str
+    def __init__(self, device: _Optional[str] = ..., alive: _Optional[bool] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class ConnectResponse(_message.Message):
+    __slots__ = ("welcome", "grant", "acknowledge", "cancel")
+    WELCOME_FIELD_NUMBER: _ClassVar[int]
+    GRANT_FIELD_NUMBER: _ClassVar[int]
+    ACKNOWLEDGE_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_FIELD_NUMBER: _ClassVar[int]
+    welcome: Welcome
+    grant: Grant
+    acknowledge: Acknowledge
+    cancel: Cancel
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ..., acknowledge: _Optional[_Union[Acknowledge, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ...) -> None: ...
+
+class Welcome(_message.Message):
+    __slots__ = ("version", "ray_address", "heartbeat_seconds", "lease_seconds", "artifact_url")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    RAY_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    LEASE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    ARTIFACT_URL_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    ray_address: str
+    heartbeat_seconds: float
+    lease_seconds: float
+    artifact_url: str
+    def __init__(self, version: _Optional[str] = ..., ray_address: _Optional[str] = ..., heartbeat_seconds: _Optional[float] = ..., lease_seconds: _Optional[float] = ..., artifact_url: _Optional[str] = ...) -> None: ...
+
+class Grant(_message.Message):
+    __slots__ = ("sequence", "attempts")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    attempts: _containers.RepeatedCompositeFieldContainer[AttemptRef]
+    def __init__(self, sequence: _Optional[int] = ..., attempts: _Optional[_Iterable[_Union[AttemptRef, _Mapping]]] = ...) -> None: ...
+
+class Acknowledge(_message.Message):
+    __slots__ = ("journal_number", "committed")
+    JOURNAL_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    COMMITTED_FIELD_NUMBER: _ClassVar[int]
+    journal_number: int
+    committed: bool
+    def __init__(self, journal_number: _Optional[int] = ..., committed: _Optional[bool] = ...) -> None: ...
+
+class Cancel(_message.Message):
+    __slots__ = ("attempt", "reason")
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    attempt: AttemptRef
+    reason: str
+    def __init__(self, attempt: _Optional[_Union[AttemptRef, _Mapping]] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class Node(_message.Message):
+    __slots__ = ("id", "name", "state", "version", "boot_id", "address", "last_seen_at", "devices", "models", "reason")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    BOOT_ID_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    LAST_SEEN_AT_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    name: str
+    state: NodeState
+    version: str
+    boot_id: str
+    address: str
+    last_seen_at: float
+    devices: _containers.RepeatedCompositeFieldContainer[DeviceStatus]
+    models: _containers.RepeatedCompositeFieldContainer[ModelOffer]
+    reason: str
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[NodeState, str]] = ..., version: _Optional[str] = ..., boot_id: _Optional[str] = ..., address: _Optional[str] = ..., last_seen_at: _Optional[float] = ..., devices: _Optional[_Iterable[_Union[DeviceStatus, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelOffer, _Mapping]]] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class DeviceStatus(_message.Message):
+    __slots__ = ("device", "task", "renderer")
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    RENDERER_FIELD_NUMBER: _ClassVar[int]
+    device: Device
+    task: str
+    renderer: bool
+    def __init__(self, device: _Optional[_Union[Device, _Mapping]] = ..., task: _Optional[str] = ..., renderer: _Optional[bool] = ...) -> None: ...
+
+class ListNodesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListNodesResponse(_message.Message):
+    __slots__ = ("nodes",)
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    nodes: _containers.RepeatedCompositeFieldContainer[Node]
+    def __init__(self, nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ...) -> None: ...
+
+class GetNodeRequest(_message.Message):
+    __slots__ = ("node",)
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    def __init__(self, node: _Optional[str] = ...) -> None: ...
+
+class GetNodeResponse(_message.Message):
+    __slots__ = ("node",)
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    node: Node
+    def __init__(self, node: _Optional[_Union[Node, _Mapping]] = ...) -> None: ...
+
+class GetJoinTokenRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetJoinTokenResponse(_message.Message):
+    __slots__ = ("join_token", "servers")
+    JOIN_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    SERVERS_FIELD_NUMBER: _ClassVar[int]
+    join_token: str
+    servers: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, join_token: _Optional[str] = ..., servers: _Optional[_Iterable[str]] = ...) -> None: ...

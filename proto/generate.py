@@ -1,0 +1,28 @@
+"""Generates farm/v1/*_pb2*.py from proto/farm/v1/*.proto; the result is committed and a test proves it fresh.
+
+Run with `make proto`, or `python proto/generate.py [FOLDER]` to write the package below another folder.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+
+
+def generate(target: Path) -> None:
+    """Writes the generated modules to `target`/farm/v1. Raises RuntimeError when protoc refuses a file."""
+    from grpc_tools import protoc
+
+    sources = sorted((ROOT / "farm" / "v1").glob("*.proto"))
+    common = str(files("grpc_tools") / "_proto")
+    arguments = ["protoc", f"-I{ROOT}", f"-I{common}", f"--python_out={target}", f"--pyi_out={target}"]
+    arguments += [f"--grpc_python_out={target}", *map(str, sources)]
+    if protoc.main(arguments) != 0:
+        raise RuntimeError("protoc refused the proto files; its words are above")
+
+
+if __name__ == "__main__":
+    generate(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT.parent)
