@@ -1,0 +1,198 @@
+"""What planning plugins and the scheduler say to each other: models' facts, strategies' windows, planned tasks.
+
+Plain values, no behaviour beyond arithmetic, no torch. A plan is stored as JSON with the job and fixes all that
+shapes the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+
+class TaskKind(StrEnum):
+    """What a task does; also the first part of its key."""
+
+    ENCODE = "encode"  #: prompt and media to embeddings and latents, once a job
+    STORYBOARD = "storyboard"  #: a low-resolution window of the whole timeline
+    WINDOW = "window"  #: one window at the size asked for
+    JOIN = "join"  #: the latents that two windows share
+    DECODE = "decode"  #: a span of the timeline to frames and to a segment
+    MUX = "mux"  #: segments to the file that is delivered
+
+
+STAGES = tuple(TaskKind)
+"""Kinds in the order in which a job goes through them."""
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What planning must know of a model. FLOPs count a multiply-add as two; sizes in bytes and parameters."""
+
+    name: str
+    description: str
+    depth: int  #: transformer blocks
+    width: int  #: transformer width D
+    text_tokens: int  #: text tokens that the cross-attention sees
+    transformer_parameters: int
+    vae_parameters: int
+    text_parameters: int
+    decode_flops_per_pixel: float  #: a pixel is one of width x height x frames
+    encode_flops_per_pixel: float
+    decode_bytes_per_pixel: float  #: peak memory of an undivided decode
+    precisions: tuple[str, ...]  #: of "fp32", "bf16", "fp8"; the default first
+    steps: int  #: default denoising steps
+    guidance_scale: float  #: default; 1 is off
+    sigmas: Callable[[int], tuple[float, ...]]  #: steps to a falling schedule of steps+1 sigmas ending in 0
+    decode_span: int  #: latents decoded at a time
+    decode_halo: int  #: latents decoded on each side of a span and thrown away
+    max_window: int = 33  #: latents past which its authors advise against (33 is 257 frames)
+    clock_seconds: float = 20.0  #: range of the model's clock; longer windows degrade
+
+    def forward_flops(self, tokens: int) -> float:
+        """FLOPs of one forward pass over `tokens` latent tokens (LTX.md, checked against FlopCounterMode)."""
+        n, d, text = tokens, self.width, self.text_tokens
+        return self.depth * (28 * n * d**2 + 4 * n**2 * d + 4 * text * d**2 + 4 * text * n * d)
+
+    def denoise_bytes(self, tokens: int, precision: str, batch: int) -> int:
+        """Peak device memory of denoising: transformer weights and activations (56·D·N·batch bytes)."""
+        weight = {"fp32": 4, "bf16": 2, "fp8": 1}[precision]
+        activation = 2 if precision == "fp32" else 1
+        return int(
+            self.transformer_parameters * weight + 56 * activation * self.width * tokens * batch
+        )
+
+
+@dataclass(frozen=True)
+class Tail:
+    """The last `latents` latents of an earlier window, shown to a later one at its head."""
+
+    key: str
+    latents: int
+    strength: float
+
+
+@dataclass(frozen=True)
+class Base:
+    """Latents to refine instead of pure noise: storyboard windows, upsampled, re-noised to `sigmas[0]`."""
+
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ColourReference:
+    """Latents whose channel mean and spread a window is drawn towards by `factor` (AdaIN).
+
+    `key` is an earlier window; None is the window's own base.
+    """
+
+    key: str | None
+    factor: float
+
+
+@dataclass(frozen=True)
+class Window:
+    """One window to denoise: global latents [start, stop) at `width` x `height` pixels.
+
+    `stage` separates the noise of different passes over the same latents. `sigmas` falls to 0; where there is
+    a base it begins at the sigma to which the base is re-noised.
+    """
+
+    key: str
+    kind: TaskKind
+    stage: int
+    start: int
+    stop: int
+    width: int
+    height: int
+    sigmas: tuple[float, ...]
+    tail: Tail | None = None
+    base: Base | None = None
+    colour: ColourReference | None = None
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Keys of the windows that must be done first."""
+        keys = list(self.base.keys) if self.base else []
+        keys += [self.tail.key] if self.tail else []
+        keys += [self.colour.key] if self.colour and self.colour.key else []
+        return tuple(dict.fromkeys(keys))
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """What a strategy lays out: `latents` latents at `width` x `height` pixels (multiples of 32).
+
+    `window` and `overlap` in latents, `fps` in frames a second, `sigmas` the whole schedule.
+    """
+
+    latents: int
+    width: int
+    height: int
+    fps: float
+    window: int
+    overlap: int
+    sigmas: tuple[float, ...]
+    model: ModelFacts
+
+
+class Strategy(Protocol):
+    """A way to split a timeline into windows. A planning plugin."""
+
+    name: str
+    summary: str
+
+    def lay_out(self, timeline: Timeline) -> tuple[Window, ...]:
+        """Windows in an order in which each comes after those it needs.
+
+        Windows of kind WINDOW cover the timeline in order, neighbours sharing `overlap` latents.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class OutputFacts:
+    """What planning must know of an output format."""
+
+    name: str
+    summary: str
+    suffix: str  #: of the delivered file, such as ".mp4"
+    bytes_per_pixel: float  #: of the file, as a guess for the estimate of disk
+
+
+@dataclass(frozen=True)
+class PlannedTask:
+    """One task of a job's graph. `payload` is JSON and all that a renderer needs besides its inputs.
+
+    `start`, `stop`: global latents it is about, both 0 where that says nothing.
+    """
+
+    key: str
+    kind: TaskKind
+    needs: tuple[str, ...]
+    payload: dict[str, Any]
+    start: int = 0
+    stop: int = 0
+    flops: float = 0.0
+    vram_bytes: int = 0
+    fp8: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that shapes a job's result. `shared` is JSON that every task of the job is given."""
+
+    strategy: str
+    model: str
+    weights: str
+    precision: str
+    render_width: int
+    render_height: int
+    render_frames: int
+    latents: int
+    shared: dict[str, Any]
+    tasks: tuple[PlannedTask, ...]
+    notes: tuple[str, ...] = ()
+    estimated_bytes: int = 0

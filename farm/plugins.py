@@ -1,0 +1,78 @@
+"""Finds plugins by entry point and gathers what they offer.
+
+FARM_PLUGIN_TRACE=1 prints every hook call.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import pluggy
+
+from farm import hookspecs
+from farm.planning import ModelFacts, OutputFacts, Strategy
+
+
+class PluginConflict(Exception):
+    """Two plugins offer the same name."""
+
+
+def _load(group: str, specification: type) -> pluggy.PluginManager:
+    plugins = pluggy.PluginManager("farm")
+    plugins.add_hookspecs(specification)
+    if os.environ.get("FARM_PLUGIN_TRACE") == "1":
+        plugins.trace.root.setwriter(sys.stderr.write)
+        plugins.enable_tracing()
+    plugins.load_setuptools_entrypoints(group)
+    plugins.check_pending()
+    return plugins
+
+
+def planning_plugins() -> pluggy.PluginManager:
+    """All installed planning plugins."""
+    return _load(hookspecs.GROUP_PLANNING, hookspecs.PlanningHooks)
+
+
+def rendering_plugins() -> pluggy.PluginManager:
+    """All installed rendering plugins; importing them may import torch."""
+    return _load(hookspecs.GROUP_RENDERING, hookspecs.RenderingHooks)
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+Offer = TypeVar("Offer", bound=_Named)
+
+
+def _by_name(noun: str, offers: Iterable[list[Offer]]) -> dict[str, Offer]:
+    found: dict[str, Offer] = {}
+    for offer in (offer for some in offers for offer in some):
+        if offer.name in found:
+            raise PluginConflict(f"two plugins offer a {noun} named {offer.name!r}; uninstall one of them")
+        found[offer.name] = offer
+    return found
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Everything jobs may name, by name."""
+
+    models: dict[str, ModelFacts]
+    strategies: dict[str, Strategy]
+    outputs: dict[str, OutputFacts]
+
+
+def catalogue(plugins: pluggy.PluginManager) -> Catalogue:
+    """What the planning plugins offer. Raises PluginConflict when two offer the same name."""
+    hook = plugins.hook
+    return Catalogue(
+        models=_by_name("model", hook.farm_models()),
+        strategies=_by_name("strategy", hook.farm_strategies()),
+        outputs=_by_name("output", hook.farm_outputs()),
+    )

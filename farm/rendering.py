@@ -1,0 +1,87 @@
+"""What a renderer and rendering plugins say to each other: a task in hand, models and outputs that work on it.
+
+Nothing here imports torch; plugins do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+
+class Stopped(Exception):
+    """The task in hand must end now: the farm cancelled it or gave it away. Plugins let it pass."""
+
+
+class OutOfMemory(Exception):
+    """The device's memory did not suffice. Counts against no retry; the task goes to a bigger device."""
+
+
+@dataclass(frozen=True)
+class TaskInHand:
+    """One attempt, as a plugin sees it.
+
+    `shared`: the plan's JSON for all tasks of the job. `payload`: this task's own.
+    `fetch(key, name)`: local path of the artifact `name` that task `key` committed ("" for uploaded media).
+    `step(done, total)`: to be called before each step; blocks while the lease is out, raises Stopped.
+    `folder`: for files of this attempt, removed at its end.
+    """
+
+    key: str
+    kind: str
+    shared: dict[str, Any]
+    payload: dict[str, Any]
+    folder: Path
+    fetch: Callable[[str, str], Path]
+    step: Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class DeviceInHand:
+    """The device a renderer serves. `backend`: cuda, rocm, mps or cpu; `index` among those of its kind."""
+
+    backend: str
+    index: int
+    threads: int
+    vram_bytes: int
+
+
+class RenderingModel(Protocol):
+    """A loaded model on one device, kept warm between tasks. Each method returns files to commit, by name."""
+
+    def encode(self, task: TaskInHand) -> dict[str, Path]:
+        """Prompt embeddings and the latents of conditioning media."""
+        ...
+
+    def window(self, task: TaskInHand) -> dict[str, Path]:
+        """Denoises one window (kinds storyboard and window): {"latents": safetensors}."""
+        ...
+
+    def join(self, task: TaskInHand) -> dict[str, Path]:
+        """The latents of one seam: {"latents": safetensors}."""
+        ...
+
+    def decode(self, task: TaskInHand) -> Iterable[np.ndarray]:
+        """Frames of one span, uint8 [height, width, 3], trimmed to what is delivered."""
+        ...
+
+
+class RenderingOutput(Protocol):
+    """An output format."""
+
+    def write_segment(
+        self, frames: Iterable[np.ndarray], path: Path, *, width: int, height: int, fps: Fraction, threads: int
+    ) -> None:
+        """Encodes uint8 frames [height, width, 3] as one closed segment at `path`."""
+        ...
+
+    def join_segments(
+        self, segments: list[Path], path: Path, *, frames: int, fps: Fraction, sidecar: dict[str, Any]
+    ) -> None:
+        """Joins segments without re-encoding into `path`, exactly `frames` frames, or raises."""
+        ...

@@ -1,0 +1,128 @@
+"""What a user can ask for: JobSpec and its parts, checked field by field.
+
+Pure: no SQL, no gRPC, no files. What needs the farm (does the model exist, can the clip be read) is checked
+by the API with the same error type, so that a user sees one kind of message.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+MAX_FRAMES = 100_000
+MAX_PROMPT = 4_000
+MAX_SIDE = 4_096
+
+
+class InvalidSpec(ValueError):
+    """A spec that can't be accepted. `field` names the part at fault, the message what would be accepted."""
+
+    def __init__(self, field: str, problem: str):
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+        self.problem = problem
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Media(_Part):
+    """A clip or image: an uploaded artifact, or a path on the daemon's host."""
+
+    artifact_id: str = ""
+    path: str = ""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if bool(self.artifact_id) == bool(self.path):
+            raise ValueError("give either an uploaded artifact or a path on the daemon's host")
+        return self
+
+
+class Condition(_Part):
+    """Media that the video keeps to from pixel frame `frame` on; `strength` 1 keeps it as given."""
+
+    media: Media
+    frame: Annotated[int, Field(ge=0)] = 0
+    strength: Annotated[float, Field(ge=0, le=1)] = 1.0
+
+
+class JobSpec(_Part):
+    """One video to make. Sizes in pixels, `fps` in frames a second, window and overlap in latents."""
+
+    name: Annotated[str, Field(max_length=200)] = ""
+    model: Annotated[str, Field(min_length=1, max_length=100)] = "ltx-tiny"
+    frames: Annotated[int, Field(ge=1, le=MAX_FRAMES)]
+    width: Annotated[int, Field(ge=32, le=MAX_SIDE, multiple_of=2)]
+    height: Annotated[int, Field(ge=32, le=MAX_SIDE, multiple_of=2)]
+    fps: Annotated[float, Field(ge=1, le=120)] = 30.0
+    prompt: Annotated[str, Field(max_length=MAX_PROMPT)] = ""
+    negative_prompt: Annotated[str, Field(max_length=MAX_PROMPT)] = ""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    steps: Annotated[int | None, Field(ge=1, le=200)] = None
+    guidance_scale: Annotated[float | None, Field(ge=1, le=30)] = None
+    strategy: Annotated[str, Field(max_length=100)] = ""
+    window_latents: Annotated[int, Field(ge=2, le=33)] = 16
+    overlap_latents: Annotated[int, Field(ge=2, le=16)] = 3
+    conditions: tuple[Condition, ...] = ()
+    priority: Annotated[int, Field(ge=0, le=100)] = 50
+    output: Annotated[str, Field(min_length=1, max_length=100)] = "mp4"
+
+    @model_validator(mode="after")
+    def _window_holds_overlap(self) -> Self:
+        if self.overlap_latents * 2 > self.window_latents:
+            raise ValueError(
+                f"overlap_latents must be at most half of window_latents ({self.window_latents}), "
+                f"got {self.overlap_latents}"
+            )
+        return self
+
+    @property
+    def frame_rate(self) -> Fraction:
+        """Frames a second as the exact ratio a file stores: 29.97 is 30000/1001."""
+        return frame_rate(self.fps)
+
+
+def frame_rate(fps: float) -> Fraction:
+    """The exact ratio meant by `fps`: a whole number, an NTSC rate (n·1000/1001), or the nearest thousandth."""
+    whole = round(fps)
+    if abs(fps - whole) < 1e-6:
+        return Fraction(whole)
+    ntsc = Fraction(round(fps * 1.001) * 1000, 1001)
+    if abs(fps - float(ntsc)) < 5e-3:
+        return ntsc
+    return Fraction(fps).limit_denominator(1000)
+
+
+_ACCEPTED = {
+    "greater_than_equal": "at least {ge}",
+    "less_than_equal": "at most {le}",
+    "less_than": "below {lt}",
+    "greater_than": "above {gt}",
+    "multiple_of": "a multiple of {multiple_of}",
+    "string_too_long": "at most {max_length} characters",
+    "string_too_short": "at least {min_length} character(s)",
+}
+
+
+def parse_spec(fields: dict) -> JobSpec:
+    """A checked JobSpec from plain fields. Raises InvalidSpec naming the first field at fault."""
+    try:
+        return JobSpec.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "spec"
+        accepted = _ACCEPTED.get(first["type"])
+        if accepted:
+            problem = f"must be {accepted.format(**first.get('ctx', {}))}"
+        else:
+            problem = first["msg"].removeprefix("Value error, ")
+        got = first.get("input")
+        if isinstance(got, (int, float)) or (isinstance(got, str) and len(got) <= 60):
+            problem += f", got {got!r}"
+        elif isinstance(got, str):
+            problem += f", got {len(got)} characters"
+        raise InvalidSpec(field, problem) from None

@@ -1,0 +1,110 @@
+"""States of jobs, tasks, attempts and nodes, and the only legal ways between them.
+
+Pure: no clock, no I/O. Every change of state in the store goes through `advance`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TypeVar
+
+
+class JobState(StrEnum):
+    """Where a job is in its life."""
+
+    QUEUED = "queued"  #: stored; none of its tasks has started
+    RUNNING = "running"  #: at least one task has been dispatched
+    SUCCEEDED = "succeeded"  #: its output exists and is whole
+    FAILED = "failed"  #: a task failed for good
+    CANCELLED = "cancelled"  #: somebody stopped it
+
+
+class TaskState(StrEnum):
+    """Where a task is in its life."""
+
+    WAITING = "waiting"  #: needs tasks that are not done
+    READY = "ready"  #: could start on any device that fits
+    RUNNING = "running"  #: its current epoch has a live attempt
+    SUCCEEDED = "succeeded"  #: its artifacts are committed
+    FAILED = "failed"  #: out of retries
+    CANCELLED = "cancelled"  #: its job was cancelled or failed
+
+
+class AttemptState(StrEnum):
+    """Where an attempt is in its life."""
+
+    DISPATCHED = "dispatched"  #: given to a device, not heard of from it yet
+    RUNNING = "running"  #: its node has asked for its lease
+    SUCCEEDED = "succeeded"  #: its result was committed
+    FAILED = "failed"  #: the work itself failed
+    LOST = "lost"  #: the farm lost it: renderer, node or lease
+    CANCELLED = "cancelled"  #: the farm told it to stop
+
+
+class NodeState(StrEnum):
+    """Whether a node can be given work."""
+
+    ONLINE = "online"  #: its stream is up, or was within the last lease
+    OFFLINE = "offline"  #: silent for longer than a lease
+
+
+State = TypeVar("State", JobState, TaskState, AttemptState, NodeState)
+
+_LEGAL: dict[StrEnum, frozenset[StrEnum]] = {
+    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.FAILED, JobState.CANCELLED}),
+    JobState.RUNNING: frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}),
+    JobState.SUCCEEDED: frozenset(),
+    JobState.FAILED: frozenset(),
+    JobState.CANCELLED: frozenset(),
+    TaskState.WAITING: frozenset({TaskState.READY, TaskState.CANCELLED}),
+    TaskState.READY: frozenset({TaskState.RUNNING, TaskState.CANCELLED}),
+    TaskState.RUNNING: frozenset(
+        {TaskState.SUCCEEDED, TaskState.READY, TaskState.FAILED, TaskState.CANCELLED}
+    ),
+    TaskState.SUCCEEDED: frozenset(),
+    TaskState.FAILED: frozenset(),
+    TaskState.CANCELLED: frozenset(),
+    AttemptState.DISPATCHED: frozenset(
+        {
+            AttemptState.RUNNING,
+            # A completion that overtakes the first heartbeat is still a result.
+            AttemptState.SUCCEEDED,
+            AttemptState.FAILED,
+            AttemptState.LOST,
+            AttemptState.CANCELLED,
+        }
+    ),
+    AttemptState.RUNNING: frozenset(
+        {AttemptState.SUCCEEDED, AttemptState.FAILED, AttemptState.LOST, AttemptState.CANCELLED}
+    ),
+    AttemptState.SUCCEEDED: frozenset(),
+    AttemptState.FAILED: frozenset(),
+    AttemptState.LOST: frozenset(),
+    AttemptState.CANCELLED: frozenset(),
+    NodeState.ONLINE: frozenset({NodeState.OFFLINE}),
+    NodeState.OFFLINE: frozenset({NodeState.ONLINE}),
+}
+
+
+class IllegalTransition(Exception):
+    """Somebody asked for a change of state that must never happen."""
+
+
+def advance(current: State, target: State) -> State:
+    """The state after a change from `current` to `target`, which is `target`.
+
+    Raises IllegalTransition when the change is not legal; staying in a state is not a change.
+    """
+    if target not in _LEGAL[current]:
+        kind = type(current).__name__.removesuffix("State").lower()
+        raise IllegalTransition(f"a {kind} cannot go from {current} to {target}")
+    return target
+
+
+def is_final(state: State) -> bool:
+    """Whether nothing can follow `state`."""
+    return not _LEGAL[state]
+
+
+LIVE_ATTEMPTS = (AttemptState.DISPATCHED, AttemptState.RUNNING)
+"""States in which an attempt occupies its device."""
