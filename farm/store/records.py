@@ -1,0 +1,228 @@
+"""What the store answers with: frozen values, one a noun. No SQL, no behaviour.
+
+Times named `..._at` are Unix seconds and for people only; `lease_until` is in seconds of the daemon's
+CLOCK_BOOTTIME; sizes in bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from farm.planning import TaskKind
+from farm.spec import JobSpec
+from farm.states import AttemptState, JobState, NodeState, TaskState
+
+
+class ArtifactState(StrEnum):
+    """Whether an artifact counts."""
+
+    STAGED = "staged"  #: whole and stored; its attempt has not been committed
+    COMMITTED = "committed"  #: part of the record: media, or the result of a task
+    DISCARDED = "discarded"  #: a loser's; its file can be collected
+
+
+class AttemptRef(NamedTuple):
+    """Names one attempt for good."""
+
+    attempt_id: str
+    epoch: int
+
+
+class ModelOffer(NamedTuple):
+    """A model that a node can render with, and the hash of the weights found there."""
+
+    model: str
+    weights: str
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """A job, what its plan fixed, and how far it is."""
+
+    id: str
+    state: JobState
+    spec: JobSpec
+    priority: int
+    strategy: str
+    model: str
+    weights: str
+    precision: str
+    render_width: int
+    render_height: int
+    render_frames: int
+    latents: int
+    shared: Mapping[str, Any]  #: JSON that every task of the job is given
+    estimated_bytes: int
+    notes: tuple[str, ...]
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    error: str
+    tasks_total: int
+    tasks_succeeded: int
+    last_event: int  #: number of the job's newest event
+    output_artifact_id: str  #: empty until the job has succeeded
+    output_bytes: int
+
+
+@dataclass(frozen=True)
+class TaskRecord:
+    """A task. `start`, `stop` are global latents; `position` is its place in the job's graph."""
+
+    id: str
+    job_id: str
+    key: str
+    kind: TaskKind
+    state: TaskState
+    epoch: int  #: raised by one at every dispatch
+    position: int
+    start: int
+    stop: int
+    payload: Mapping[str, Any]
+    vram_bytes: int
+    fp8: bool
+    flops: float
+    failures: int  #: attempts that failed by the work's own fault
+    failed_devices: frozenset[tuple[str, str]]  #: (node id, device) on which they did
+    reason: str  #: of a ready task what it waits for, of a failed one the last error
+
+
+@dataclass(frozen=True)
+class ReadyTask:
+    """A task that could start, with what placement must know of its job."""
+
+    task: TaskRecord
+    priority: int
+    job_created_at: float
+    strategy: str
+    model: str
+    weights: str
+    precision: str
+    shared: Mapping[str, Any]
+    input_nodes: Mapping[str, str]  #: key of a needed task to the id of the node that made its artifacts
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """How far one kind of task is; `done` runs from 0 to `total`, running tasks counted by step/steps."""
+
+    kind: TaskKind
+    total: int
+    succeeded: int
+    running: int
+    done: float
+
+
+@dataclass(frozen=True)
+class AttemptRecord:
+    """One try of a task at one device."""
+
+    id: str
+    task_id: str
+    job_id: str
+    task_key: str
+    epoch: int
+    state: AttemptState
+    node_id: str
+    node: str  #: the node's name, for people
+    device: str
+    lease_until: float
+    dispatched_at: float
+    started_at: float | None
+    finished_at: float | None
+    step: int
+    steps: int
+    seconds: float  #: wall time of the work, 0 until known
+    error: str
+
+    @property
+    def ref(self) -> AttemptRef:
+        """The name under which agents and renderers speak of it."""
+        return AttemptRef(self.id, self.epoch)
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """What the end of an attempt did to the record.
+
+    `committed` is False when its epoch was over: nothing changed. A repeated delivery answers True again, with
+    nothing else in it.
+    """
+
+    committed: bool
+    job: JobRecord | None = None  #: the job, when this finished it
+    ready: tuple[str, ...] = ()  #: ids of tasks that can start since
+    stop: tuple[AttemptRecord, ...] = ()  #: attempts cancelled by it, whose nodes must be told
+
+
+@dataclass(frozen=True)
+class DeviceRecord:
+    """One device as its agent advertises it; `task` is what it does now, as "job/task", or empty."""
+
+    name: str
+    backend: str
+    model: str = ""
+    vram_bytes: int = 0
+    compute_capability: str = ""
+    fp8: bool = False
+    driver: str = ""
+    declared: bool = False
+    flops_per_second: float = 0.0
+    threads: int = 0
+    task: str = ""
+
+
+@dataclass(frozen=True)
+class NodeRecord:
+    """A workstation. `reason` says why it gets no work, where it gets none."""
+
+    id: str
+    name: str
+    state: NodeState
+    address: str
+    version: str
+    boot_id: str
+    ray_node_id: str
+    reason: str
+    last_seen_at: float
+    devices: tuple[DeviceRecord, ...]
+    models: tuple[ModelOffer, ...]
+
+
+@dataclass(frozen=True)
+class ArtifactRecord:
+    """Bytes that a task made or a person uploaded. `attempt_id` is empty for media."""
+
+    id: str
+    name: str  #: what it is to its task: "latents", "embeddings", "segment", "video", "media"
+    filename: str
+    size: int
+    sha256: str
+    location: str
+    state: ArtifactState
+    attempt_id: str
+    created_at: float
+
+
+@dataclass(frozen=True)
+class TaskInputs:
+    """What a task is given: committed artifacts of the tasks it needs, by key, and its job's media in order."""
+
+    needs: Mapping[str, tuple[ArtifactRecord, ...]] = field(default_factory=dict)
+    media: tuple[ArtifactRecord, ...] = ()
+
+
+@dataclass(frozen=True)
+class EventRecord:
+    """Something that happened. Numbers grow in the order in which watchers see events."""
+
+    number: int
+    at: float
+    job_id: str  #: empty: about no job
+    task: str  #: key of the task; empty: the job, or a node
+    node_id: str  #: empty: about no node
+    kind: str
+    message: str
