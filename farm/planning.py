@@ -138,6 +138,16 @@ class Timeline:
     model: ModelFacts
 
 
+def from_sigma(sigmas: tuple[float, ...], start: float) -> tuple[float, ...]:
+    """The part of a falling schedule below `start`, beginning exactly there: what refining a base runs.
+
+    Raises ValueError unless 0 < start ≤ sigmas[0].
+    """
+    if not 0 < start <= sigmas[0]:
+        raise ValueError(f"start sigma must be above 0 and at most {sigmas[0]}, got {start}")
+    return (start, *(sigma for sigma in sigmas if sigma < start))
+
+
 class Strategy(Protocol):
     """A way to split a timeline into windows. A planning plugin."""
 

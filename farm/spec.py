@@ -65,17 +65,18 @@ class JobSpec(_Part):
     steps: Annotated[int | None, Field(ge=1, le=200)] = None
     guidance_scale: Annotated[float | None, Field(ge=1, le=30)] = None
     strategy: Annotated[str, Field(max_length=100)] = ""
-    window_latents: Annotated[int, Field(ge=2, le=33)] = 16
-    overlap_latents: Annotated[int, Field(ge=2, le=16)] = 3
+    window_latents: Annotated[int, Field(ge=6, le=33)] = 16
+    overlap_latents: Annotated[int, Field(ge=2, le=11)] = 3
     conditions: tuple[Condition, ...] = ()
     priority: Annotated[int, Field(ge=0, le=100)] = 50
     output: Annotated[str, Field(min_length=1, max_length=100)] = "mp4"
 
     @model_validator(mode="after")
     def _window_holds_overlap(self) -> Self:
-        if self.overlap_latents * 2 > self.window_latents:
+        # Balanced windows of three overlaps or more keep latents of their own between two seams.
+        if self.overlap_latents * 3 > self.window_latents:
             raise ValueError(
-                f"overlap_latents must be at most half of window_latents ({self.window_latents}), "
+                f"overlap_latents must be at most a third of window_latents ({self.window_latents}), "
                 f"got {self.overlap_latents}"
             )
         return self

@@ -1,0 +1,67 @@
+"""The hierarchical strategy: a small storyboard of the whole timeline, then all windows at once."""
+
+from __future__ import annotations
+
+from farm.planning import Base, ColourReference, Tail, TaskKind, Timeline, Window, from_sigma
+from farm.timeline import Cut, cut_windows, latents_for, padded
+
+REFINE_SIGMA = 0.85
+"""Sigma to which the upsampled storyboard is re-noised: it keeps layout and motion, detail is made anew."""
+
+COLOUR_FACTOR = 1.0
+"""Windows take the storyboard's channel mean and spread, so that colours can't drift between them."""
+
+TAIL_STRENGTH = 0.5
+
+
+class Hierarchical:
+    """A storyboard at a third of the size fixes layout and motion; windows are refined side by side."""
+
+    name = "hierarchical"
+    summary = "a low-resolution storyboard of the whole shot, then all windows in parallel"
+
+    def lay_out(self, timeline: Timeline) -> tuple[Window, ...]:
+        """Storyboard windows in a chain (one, up to the range of the model's clock), then windows over it."""
+        story = self._storyboard(timeline)
+        refining = from_sigma(timeline.sigmas, min(REFINE_SIGMA, timeline.sigmas[0]))
+        windows = []
+        for index, cut in enumerate(cut_windows(timeline.latents, timeline.window, timeline.overlap)):
+            windows.append(
+                Window(
+                    key=f"window/{index}",
+                    kind=TaskKind.WINDOW,
+                    stage=1,
+                    start=cut.start,
+                    stop=cut.stop,
+                    width=timeline.width,
+                    height=timeline.height,
+                    sigmas=refining,
+                    base=Base(tuple(w.key for w in story if _touch(w, cut))),
+                    colour=ColourReference(None, COLOUR_FACTOR),
+                )
+            )
+        return (*story, *windows)
+
+    def _storyboard(self, timeline: Timeline) -> tuple[Window, ...]:
+        frames = max(1, int(timeline.model.clock_seconds * timeline.fps))
+        # At low frame rates the clock outlasts what the model was trained to hold in one pass only by little.
+        length = max(timeline.window, latents_for(frames) - 1)
+        cuts = cut_windows(timeline.latents, length, timeline.overlap)
+        return tuple(
+            Window(
+                key=f"storyboard/{index}",
+                kind=TaskKind.STORYBOARD,
+                stage=0,
+                start=cut.start,
+                stop=cut.stop,
+                width=padded(-(-timeline.width // 3)),
+                height=padded(-(-timeline.height // 3)),
+                sigmas=timeline.sigmas,
+                tail=Tail(f"storyboard/{index - 1}", timeline.overlap, TAIL_STRENGTH) if index else None,
+            )
+            for index, cut in enumerate(cuts)
+        )
+
+
+def _touch(window: Window, cut: Cut) -> bool:
+    return window.start < cut.stop and cut.start < window.stop

@@ -1,0 +1,94 @@
+"""Geometry of overlapping windows: which latents come from where, where seams lie, what a decode span needs.
+
+Pure functions over global latent indices. A window that starts after 0 spends its first latent on run-up, which
+is always dropped; what it shares with its left neighbour beyond that is their seam.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from farm.timeline import Cut
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Global latents [start, stop) taken from `left`, or cross-faded from `left` to `right` where there is one.
+
+    `left` and `right` are keys of tasks whose latents cover the piece.
+    """
+
+    start: int
+    stop: int
+    left: str
+    right: str | None = None
+
+
+def seams(windows: Sequence[Cut]) -> tuple[Cut, ...]:
+    """Latents that each window shares with the next, run-up excluded: one a pair of neighbours.
+
+    Raises ValueError when neighbours share less than two latents, or a window has none left of its own.
+    """
+    found = []
+    for left, right in zip(windows, windows[1:]):
+        seam = Cut(right.start + 1, left.stop)
+        if len(seam) < 1:
+            raise ValueError(f"windows {left} and {right} share no latent that isn't run-up")
+        if found and found[-1].stop >= seam.start:
+            raise ValueError(f"window {left} has no latent of its own between its seams")
+        found.append(seam)
+    return tuple(found)
+
+
+def pieces(keys: Sequence[str], windows: Sequence[Cut], joins: Sequence[str] | None = None) -> tuple[Piece, ...]:
+    """The whole timeline put together from `windows`, whose tasks are `keys`, in order and without a gap.
+
+    Seams are taken from the tasks `joins` (one a pair of neighbours), or cross-faded where `joins` is None.
+    """
+    gaps = seams(windows)
+    found: list[Piece] = []
+    start = windows[0].start
+    for index, window in enumerate(windows):
+        last = index == len(windows) - 1
+        stop = window.stop if last else gaps[index].start
+        found.append(Piece(start, stop, keys[index]))
+        if not last:
+            gap = gaps[index]
+            if joins is None:
+                found.append(Piece(gap.start, gap.stop, keys[index], keys[index + 1]))
+            else:
+                found.append(Piece(gap.start, gap.stop, joins[index]))
+            start = gap.stop
+    return tuple(found)
+
+
+def clip(timeline: Sequence[Piece], start: int, stop: int) -> tuple[Piece, ...]:
+    """The pieces that lie in [start, stop), cut to it; a cross-faded piece is kept whole.
+
+    A ramp's weights depend on its full length, so a reader fades the whole piece and then cuts.
+    """
+    found = []
+    for piece in timeline:
+        if piece.start < stop and start < piece.stop:
+            if piece.right is None:
+                piece = Piece(max(piece.start, start), min(piece.stop, stop), piece.left)
+            found.append(piece)
+    return tuple(found)
+
+
+def spans(latents: int, length: int) -> tuple[Cut, ...]:
+    """`latents` cut into consecutive spans of at most `length`, as even as can be."""
+    count = -(-latents // length)
+    short, longer = divmod(latents, count)
+    found, start = [], 0
+    for index in range(count):
+        stop = start + short + (index < longer)
+        found.append(Cut(start, stop))
+        start = stop
+    return tuple(found)
+
+
+def with_halo(span: Cut, halo: int, latents: int) -> Cut:
+    """`span` and `halo` latents on each side of it, as far as the timeline reaches."""
+    return Cut(max(0, span.start - halo), min(latents, span.stop + halo))

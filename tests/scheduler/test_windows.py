@@ -1,0 +1,70 @@
+"""Windows, seams, pieces and spans: together they give every latent once, from the right place."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from farm.timeline import Cut, cut_windows
+from scheduler import windows as geometry
+
+layouts = st.builds(
+    lambda latents, overlap, extra: (latents, overlap * 3 + extra, overlap),
+    st.integers(1, 2_000),
+    st.integers(2, 11),
+    st.integers(0, 12),
+)
+
+
+@given(layouts, st.booleans())
+def test_pieces_give_every_latent_exactly_once_and_never_a_run_up(layout, joined):
+    latents, length, overlap = layout
+    cuts = cut_windows(latents, length, overlap)
+    keys = [f"window/{i}" for i in range(len(cuts))]
+    joins = [f"join/{i}" for i in range(len(cuts) - 1)] if joined else None
+    whole = geometry.pieces(keys, cuts, joins)
+    assert whole[0].start == 0 and whole[-1].stop == latents
+    assert all(a.stop == b.start for a, b in zip(whole, whole[1:]))
+    where = dict(zip(keys, cuts))
+    for piece in whole:
+        assert piece.start < piece.stop
+        for key in (piece.left, piece.right):
+            if key in where:
+                first = where[key].start
+                assert first <= piece.start and piece.stop <= where[key].stop
+                assert first == 0 or piece.start > first, "the run-up latent must be dropped"
+
+
+@given(layouts, st.data())
+def test_clipped_pieces_cover_the_clip_and_keep_ramps_whole(layout, data):
+    latents, length, overlap = layout
+    cuts = cut_windows(latents, length, overlap)
+    whole = geometry.pieces([str(i) for i in range(len(cuts))], cuts)
+    start = data.draw(st.integers(0, latents - 1))
+    stop = data.draw(st.integers(start + 1, latents))
+    part = geometry.clip(whole, start, stop)
+    assert part[0].start <= start and part[-1].stop >= stop
+    assert all(a.stop == b.start for a, b in zip(part, part[1:]))
+    assert all(piece in whole for piece in part if piece.right)
+
+
+@given(st.integers(1, 2_000), st.integers(1, 64), st.integers(0, 30))
+def test_spans_are_even_and_halos_stay_inside(latents, length, halo):
+    cuts = geometry.spans(latents, length)
+    assert [c.start for c in cuts] == [0, *[c.stop for c in cuts[:-1]]] and cuts[-1].stop == latents
+    assert max(map(len, cuts)) <= length and max(map(len, cuts)) - min(map(len, cuts)) <= 1
+    for cut in cuts:
+        reach = geometry.with_halo(cut, halo, latents)
+        assert 0 <= reach.start <= cut.start and cut.stop <= reach.stop <= latents
+        assert cut.start - reach.start == min(halo, cut.start)
+
+
+def test_windows_that_share_only_the_run_up_are_refused():
+    with pytest.raises(ValueError, match="share no latent"):
+        geometry.seams([Cut(0, 10), Cut(9, 20)])
+
+
+def test_a_window_eaten_up_by_its_seams_is_refused():
+    with pytest.raises(ValueError, match="no latent of its own"):
+        geometry.seams([Cut(0, 10), Cut(6, 13), Cut(9, 20)])
