@@ -1,0 +1,103 @@
+"""The agent's memory of what its renderers hold and how their attempts ended, kept through kill -9 and power loss.
+
+A completion stays until the daemon acknowledges it. What is written on a held attempt lets a restarted agent
+speak for renderers that it has not heard of yet. Knows nothing of streams or processes.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+from farm.v1 import nodes_pb2
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS completions (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,  -- AUTOINCREMENT never gives a number twice
+    attempt_id TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    message BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS held (
+    attempt_id TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    device TEXT NOT NULL,
+    pid INTEGER NOT NULL,
+    born TEXT NOT NULL,
+    PRIMARY KEY (attempt_id, epoch)
+);
+"""
+
+
+@dataclass(frozen=True)
+class Held:
+    """An attempt in a renderer's hand. `born` tells the process from a later one with the same pid."""
+
+    attempt_id: str
+    epoch: int
+    device: str
+    pid: int
+    born: str
+
+
+class Journal:
+    """A file of completions not yet acknowledged and of attempts in hand. Used from one thread."""
+
+    def __init__(self, path: Path):
+        self._database = sqlite3.connect(path, isolation_level=None)
+        self._database.execute("PRAGMA journal_mode=WAL")
+        self._database.execute("PRAGMA synchronous=FULL")
+        self._database.executescript(_TABLES)
+
+    def close(self) -> None:
+        """Close the file; nothing is lost without."""
+        self._database.close()
+
+    def hold(self, held: Held) -> None:
+        """Keep that a renderer took an attempt."""
+        self._database.execute(
+            "INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?)",
+            (held.attempt_id, held.epoch, held.device, held.pid, held.born),
+        )
+
+    def held(self) -> list[Held]:
+        """Attempts taken and not completed."""
+        rows = self._database.execute("SELECT attempt_id, epoch, device, pid, born FROM held ORDER BY rowid")
+        return [Held(*row) for row in rows]
+
+    def complete(self, completion: nodes_pb2.Completion) -> nodes_pb2.Completion:
+        """Keep the end of an attempt, which is then in nobody's hand; returns it with its number.
+
+        An attempt ends once: while one end waits for its acknowledgement, that one is returned.
+        """
+        reference = (completion.attempt.attempt_id, completion.attempt.epoch)
+        with self._database:
+            self._database.execute("BEGIN IMMEDIATE")
+            self._database.execute("DELETE FROM held WHERE attempt_id = ? AND epoch = ?", reference)
+            known = self._database.execute(
+                "SELECT number, message FROM completions WHERE attempt_id = ? AND epoch = ?", reference
+            ).fetchone()
+            if known is None:
+                message = completion.SerializeToString()
+                cursor = self._database.execute(
+                    "INSERT INTO completions (attempt_id, epoch, message) VALUES (?, ?, ?)",
+                    (*reference, message),
+                )
+                known = (cursor.lastrowid, message)
+        return _completion(*known)
+
+    def pending(self) -> list[nodes_pb2.Completion]:
+        """Completions not acknowledged, oldest first."""
+        rows = self._database.execute("SELECT number, message FROM completions ORDER BY number")
+        return [_completion(*row) for row in rows]
+
+    def acknowledge(self, number: int) -> None:
+        """Forget a completion; one that is not there is forgotten already."""
+        self._database.execute("DELETE FROM completions WHERE number = ?", (number,))
+
+
+def _completion(number: int, message: bytes) -> nodes_pb2.Completion:
+    completion = nodes_pb2.Completion.FromString(message)
+    completion.journal_number = number
+    return completion

@@ -1,0 +1,275 @@
+"""What devices this machine has: NVIDIA through NVML, AMD through sysfs, Apple by platform, else the CPU.
+
+Readings and their interpretation are apart: the functions that interpret take plain values. A reading that a
+driver refuses or answers with "[N/A]" leaves its field empty and ends nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from farm.v1 import nodes_pb2
+
+FP8_FROM = (8, 9)
+"""First CUDA compute capability with fp8 matrix products (Ada)."""
+
+_TENSOR_FACTOR = {
+    (7, 0): 8.0,
+    (7, 5): 4.0,
+    (8, 0): 16.0,
+    (8, 6): 2.0,
+    (8, 9): 2.0,
+    (9, 0): 15.0,
+    (10, 0): 28.0,
+    (12, 0): 2.0,
+}
+"""Dense bf16 rate with fp32 accumulation over the plain fp32 rate, by compute capability (NVIDIA's data sheets)."""
+
+_APPLE_FLOPS = 5e12
+"""A guess between an M1 Pro and an M3 Max; Apple tells no clock."""
+
+
+@dataclass(frozen=True)
+class ProbedDevice:
+    """A device and its number among those of its backend."""
+
+    advertised: nodes_pb2.Device
+    index: int
+
+
+def number(value: Any) -> float:
+    """A driver's reading as a number, 0 where it has none ("[N/A]", None, nonsense, negative)."""
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        return 0.0
+    return found if 0 <= found < float("inf") else 0.0
+
+
+def text(value: Any) -> str:
+    """A driver's reading as text, empty where it has none."""
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    found = str(value).strip() if value is not None else ""
+    return "" if found.strip("[]").upper() in {"N/A", "NOT SUPPORTED", "UNKNOWN ERROR"} else found
+
+
+def cuda_device(index: int, readings: Mapping[str, Any], threads: int) -> nodes_pb2.Device:
+    """A CUDA device from NVML's readings: name, memory (bytes), capability (major, minor), driver, cores, clock (MHz).
+
+    The rate is cores x clock x 2 (fp32 multiply-adds), times what the tensor cores of its generation make of bf16.
+    """
+    capability = readings.get("capability")
+    try:
+        major, minor = (int(part) for part in capability)  # type: ignore[union-attr]
+        known = True
+    except (TypeError, ValueError):
+        major = minor = 0
+        known = False
+    plain = number(readings.get("cores")) * number(readings.get("clock")) * 1e6 * 2
+    return nodes_pb2.Device(
+        name=f"cuda{index}",
+        backend="cuda",
+        model=text(readings.get("name")),
+        vram_bytes=int(number(readings.get("memory"))),
+        compute_capability=f"{major}.{minor}" if known else "",
+        fp8=known and (major, minor) >= FP8_FROM,
+        driver=text(readings.get("driver")),
+        flops_per_second=plain * _TENSOR_FACTOR.get((major, minor), 2.0 if known else 1.0),
+        threads=threads,
+    )
+
+
+def kfd_properties(content: str) -> dict[str, int]:
+    """`properties` of a node of /sys/class/kfd/kfd/topology, lines that aren't "name number" left out."""
+    found = {}
+    for line in content.splitlines():
+        parts = line.split()
+        if len(parts) == 2 and parts[1].isdigit():
+            found[parts[0]] = int(parts[1])
+    return found
+
+
+def rocm_device(
+    index: int, properties: Mapping[str, int], vram_bytes: int, model: str, driver: str, threads: int
+) -> nodes_pb2.Device | None:
+    """A ROCm device from its KFD properties; None for a node that is no GPU.
+
+    The rate is compute units x 64 lanes x 2 x clock (fp32). fp8 came with gfx940 (CDNA3) and gfx12 (RDNA4).
+    """
+    units = properties.get("simd_count", 0) // max(1, properties.get("simd_per_cu", 0))
+    if not units:
+        return None
+    target = properties.get("gfx_target_version", 0)
+    return nodes_pb2.Device(
+        name=f"rocm{index}",
+        backend="rocm",
+        model=model,
+        vram_bytes=vram_bytes,
+        fp8=90400 <= target < 100000 or target >= 120000,
+        driver=driver,
+        flops_per_second=units * 64 * 2 * properties.get("max_engine_clk_fcompute", 0) * 1e6,
+        threads=threads,
+    )
+
+
+def cpu_name(cpuinfo: str) -> str:
+    """The processor's name from /proc/cpuinfo."""
+    found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
+    return found.group(1).strip() if found else ""
+
+
+def visible(setting: str | None, count: int) -> list[int]:
+    """Indices of CUDA devices that CUDA_VISIBLE_DEVICES leaves of `count`; names that aren't numbers are no limit."""
+    if setting is None:
+        return list(range(count))
+    parts = [part.strip() for part in setting.split(",") if part.strip()]
+    if not all(re.fullmatch(r"-?\d+", part) for part in parts):
+        return list(range(count))
+    return sorted({int(part) for part in parts if 0 <= int(part) < count})
+
+
+def probe(threads: int, lend_bytes: int = 0) -> list[ProbedDevice]:
+    """Devices of this machine: its GPUs, or its CPU where it has none.
+
+    `threads`: CPU threads to share among renderers. `lend_bytes`: main memory that a CPU device may use; 0 is
+    half of it.
+    """
+    found = _cuda(threads) or _rocm(threads) or _mps(threads)
+    return found or [ProbedDevice(cpu_device(threads, lend_bytes), 0)]
+
+
+def cpu_device(threads: int, lend_bytes: int = 0) -> nodes_pb2.Device:
+    """This machine's CPU as a device."""
+    return nodes_pb2.Device(
+        name="cpu",
+        backend="cpu",
+        model=cpu_name(_read(Path("/proc/cpuinfo"))) or platform.processor() or platform.machine(),
+        vram_bytes=lend_bytes or psutil.virtual_memory().total // 2,
+        flops_per_second=measure_thread_flops() * threads,
+        threads=threads,
+    )
+
+
+def measure_thread_flops(seconds: float = 0.05) -> float:
+    """fp32 FLOPs a second of one thread, from a matrix product repeated for about `seconds`.
+
+    Counted over processor time, so that neither BLAS' own number of threads nor other load changes it.
+    """
+    side = 384
+    factor = np.ones((side, side), dtype=np.float32)
+    result = np.empty_like(factor)
+    np.matmul(factor, factor, out=result)  # loads BLAS and starts its threads
+    flops, began, ends = 0.0, time.process_time(), time.monotonic() + seconds
+    while time.monotonic() < ends:
+        np.matmul(factor, factor, out=result)
+        flops += 2.0 * side**3
+    return flops / max(time.process_time() - began, 1e-3)
+
+
+def boot_id() -> str:
+    """Changes when the machine reboots."""
+    return _read(Path("/proc/sys/kernel/random/boot_id")).strip() or f"boot-{int(psutil.boot_time())}"
+
+
+def _cuda(threads: int) -> list[ProbedDevice]:
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return []
+    try:
+        driver = _ask(pynvml.nvmlSystemGetDriverVersion)
+        indices = visible(
+            os.environ.get("CUDA_VISIBLE_DEVICES"), int(number(_ask(pynvml.nvmlDeviceGetCount)))
+        )
+        share = max(1, threads // max(1, len(indices)))
+        found = []
+        for index in indices:
+            handle = _ask(pynvml.nvmlDeviceGetHandleByIndex, index)
+            if handle is None:
+                continue
+            memory = _ask(pynvml.nvmlDeviceGetMemoryInfo, handle)
+            readings = {
+                "name": _ask(pynvml.nvmlDeviceGetName, handle),
+                "memory": getattr(memory, "total", None),
+                "capability": _ask(pynvml.nvmlDeviceGetCudaComputeCapability, handle),
+                "driver": driver,
+                "cores": _ask(pynvml.nvmlDeviceGetNumGpuCores, handle),
+                "clock": _ask(pynvml.nvmlDeviceGetMaxClockInfo, handle, pynvml.NVML_CLOCK_SM),
+            }
+            found.append(ProbedDevice(cuda_device(index, readings, share), index))
+        return found
+    finally:
+        _ask(pynvml.nvmlShutdown)
+
+
+def _ask(question: Callable[..., Any], *arguments: Any) -> Any:
+    """A driver's answer, None where it has none: no driver's whim ends the agent."""
+    import pynvml
+
+    try:
+        return question(*arguments)
+    except (pynvml.NVMLError, OSError, ValueError):
+        return None
+
+
+def _rocm(
+    threads: int, kfd: Path = Path("/sys/class/kfd/kfd/topology/nodes"), drm: Path = Path("/sys/class/drm")
+):
+    driver = _read(Path("/sys/module/amdgpu/version")).strip()
+    found: list[ProbedDevice] = []
+    for node in _numbered(kfd):
+        properties = kfd_properties(_read(node / "properties"))
+        card = drm / f"renderD{properties.get('drm_render_minor', 0)}" / "device"
+        vram = int(number(_read(card / "mem_info_vram_total").strip()))
+        model = _read(card / "product_name").strip() or _read(node / "name").strip()
+        device = rocm_device(len(found), properties, vram, model, driver, threads)
+        if device:
+            found.append(ProbedDevice(device, len(found)))
+    for device in found:
+        device.advertised.threads = max(1, threads // len(found))
+    return found
+
+
+def _numbered(folder: Path) -> Iterable[Path]:
+    try:
+        return sorted(
+            (entry for entry in folder.iterdir() if entry.name.isdigit()), key=lambda e: int(e.name)
+        )
+    except OSError:
+        return []
+
+
+def _mps(threads: int) -> list[ProbedDevice]:
+    if sys.platform != "darwin" or platform.machine() != "arm64":
+        return []
+    device = nodes_pb2.Device(
+        name="mps",
+        backend="mps",
+        model="Apple silicon",
+        # GPU and CPU share the memory; macOS lends a GPU about three quarters.
+        vram_bytes=psutil.virtual_memory().total * 3 // 4,
+        flops_per_second=_APPLE_FLOPS,
+        threads=threads,
+    )
+    return [ProbedDevice(device, 0)]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
