@@ -1,0 +1,419 @@
+"""Reading clips and images as a player would show them.
+
+Here live the questions "what is this file?" (`probe`) and "what does it look like at this size and
+frame rate?" (`read_frames`). Writing media, storing it and deciding which paths may be read live
+elsewhere. Clips are read with PyAV, images with Pillow.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+__all__ = [
+    "MAX_FRAMES",
+    "MediaError",
+    "MediaFacts",
+    "probe",
+    "read_frames",
+    "resample_times",
+    "resampled_count",
+]
+
+MAX_FRAMES = 100_000
+"""Frames read from or made of one file unless the caller sets a limit of its own."""
+
+MAX_PIXELS = 16384 * 8192
+"""Largest frame that is decoded: twice 16K in area is a broken or hostile file, not footage."""
+
+ACCEPTED = (
+    "accepted: a clip (MP4, MOV, MKV, WebM, AVI, MPEG-TS, MXF, GIF) or an image (PNG, JPEG, WebP, TIFF)"
+)
+
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
+
+# Playlists and scripts (HLS, concat, ...) would let an uploaded file name other files to read; the
+# sound-only formats are here so that they can be refused for what they are.
+CONTAINERS = "mov,matroska,avi,mpegts,mpeg,mxf,ogg,flv,asf,gif,apng,yuv4mpegpipe,wav,mp3,flac,aac"
+
+# A frame that is due this part of an output frame late still counts as there: Matroska and FLV round
+# times to milliseconds, and without it half of their frames would be shown one frame late.
+SLACK = Fraction(1, 16)
+
+
+class MediaError(ValueError):
+    """A clip or image that can't be used; the message says what is wrong and what is accepted."""
+
+
+@dataclass(frozen=True)
+class MediaFacts:
+    """What a clip or image is, as a player shows it.
+
+    `frames` is exact, counted by decoding. `width` and `height` are pixels after rotation and sample
+    aspect ratio. `fps` is the average frame rate in frames per second and `duration` the time in
+    seconds from the first frame's appearance to the last one's end; both are 0 for an image.
+    """
+
+    frames: int
+    width: int
+    height: int
+    fps: Fraction
+    duration: float
+    has_audio: bool
+    variable_frame_rate: bool
+    kind: Literal["video", "image"]
+
+
+def probe(path: str | os.PathLike[str], max_frames: int = MAX_FRAMES) -> MediaFacts:
+    """Decode the whole file once and say what it is.
+
+    Raises MediaError for a file that is missing, unreadable, empty, truncated, without frames, sound
+    only, not media at all, or longer than `max_frames` source frames.
+    """
+    path = Path(path)
+    image = _open_image(path)
+    if image is not None:
+        return MediaFacts(1, image.width, image.height, Fraction(0), 0.0, False, False, "image")
+    return _survey(path, max_frames)[0]
+
+
+def read_frames(
+    path: str | os.PathLike[str],
+    width: int,
+    height: int,
+    fps: Fraction | float,
+    max_frames: int = MAX_FRAMES,
+) -> np.ndarray:
+    """Frames of a clip or image at a constant frame rate and a given size: uint8 RGB [F, height, width, 3].
+
+    Frame k is the one a player shows k/fps seconds after the first. Each is scaled (Lanczos) until it
+    covers width x height pixels, then cropped about its centre. F is `resampled_count(probe(path), fps)`.
+    Transparent parts are shown over black. High dynamic range is not tone-mapped.
+
+    Raises MediaError as `probe` does, and when F would exceed `max_frames`; ValueError for a size or
+    rate that isn't positive.
+    """
+    if width < 1 or height < 1:
+        raise ValueError(f"width and height: {width}x{height}; accepted: 1 or more pixels each")
+    path = Path(path)
+    image = _open_image(path)
+    if image is not None:
+        fitted = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
+        return np.asarray(fitted)[None].copy()
+
+    facts, times = _survey(path, MAX_FRAMES)
+    count = resampled_count(facts, fps)
+    if count > max_frames:
+        raise MediaError(f"{path}: is {count} frames at {float(fps):g} fps; accepted: at most {max_frames}")
+    picks = resample_times(times, facts.duration, fps)
+    frames = np.empty((count, height, width, 3), np.uint8)
+    shown = 0
+    scaler = VideoReformatter()
+    with _open_clip(path) as container:
+        stream = _video_stream(container, path)
+        for index, frame in enumerate(_decoded(container, stream, path)):
+            if index != picks[shown]:
+                continue
+            pixels = _fit(frame, _sample_aspect(stream), width, height, scaler, path)
+            while shown < count and picks[shown] == index:
+                frames[shown] = pixels
+                shown += 1
+            if shown == count:
+                return frames
+    raise MediaError(f"{path}: changed while it was read (frame {picks[shown]} is gone)")
+
+
+def resample_times(
+    pts_seconds: Sequence[Fraction | float], duration: Fraction | float, fps: Fraction | float
+) -> list[int]:
+    """Which source frame is on screen at 0, 1/fps, 2/fps, … seconds after the first one appears.
+
+    `pts_seconds` are presentation times in order, `duration` the seconds from the first of them to the
+    end of the last frame. The nearest earlier frame wins; a sixteenth of an output frame of lateness is
+    forgiven. Raises ValueError when times are missing or go backwards, or fps isn't positive.
+    """
+    if not pts_seconds:
+        raise ValueError("pts_seconds: is empty; accepted: at least one frame")
+    rate = _rate(fps)
+    due = [(Fraction(t) - Fraction(pts_seconds[0])) * rate - SLACK for t in pts_seconds]
+    if any(later < earlier for earlier, later in pairwise(due)):
+        raise ValueError("pts_seconds: go backwards; accepted: presentation order")
+    picks, index = [], 0
+    for k in range(_count(duration, rate)):
+        while index + 1 < len(due) and due[index + 1] <= k:
+            index += 1
+        picks.append(index)
+    return picks
+
+
+def resampled_count(facts: MediaFacts, fps: Fraction | float) -> int:
+    """How many frames `read_frames` gives for this file at `fps` frames per second."""
+    return 1 if facts.kind == "image" else _count(facts.duration, _rate(fps))
+
+
+def _count(duration: Fraction | float, rate: Fraction) -> int:
+    return max(1, math.ceil(Fraction(duration) * rate - SLACK))
+
+
+def _rate(fps: Fraction | float) -> Fraction:
+    if not fps > 0 or fps == math.inf:
+        raise ValueError(f"fps: {fps}; accepted: a positive number of frames per second")
+    return Fraction(fps)
+
+
+def _open_image(path: Path) -> Image.Image | None:
+    """The still in `path`, upright, RGB and over black; None when the file isn't a still.
+
+    Raises MediaError for a file that can't be read at all, is empty, or is a broken image.
+    """
+    try:
+        if not path.is_file():
+            raise MediaError(f"{path}: {'is not a file' if path.exists() else 'does not exist'}; {ACCEPTED}")
+        if path.stat().st_size == 0:
+            raise MediaError(f"{path}: is empty (0 bytes); {ACCEPTED}")
+        image = Image.open(path, formats=IMAGE_FORMATS)
+    except UnidentifiedImageError:
+        return None
+    except Image.DecompressionBombError as error:
+        raise MediaError(f"{path}: is too large an image: {error}") from error
+    except OSError as error:
+        raise MediaError(f"{path}: can't be read: {error.strerror or error}") from error
+    with image:
+        if getattr(image, "is_animated", False) and image.format in ("PNG", "WEBP"):
+            return None
+        _check_size(path, image.width, image.height)
+        try:
+            upright = ImageOps.exif_transpose(image)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise MediaError(f"{path}: is a truncated or broken {image.format} image: {error}") from error
+    if upright.mode.startswith("I"):
+        # Pillow would clip 16-bit grey at 255 instead of scaling it.
+        upright = Image.fromarray((np.asarray(upright).clip(0, 65535) >> 8).astype(np.uint8))
+    if upright.has_transparency_data:
+        rgba = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
+    return upright.convert("RGB")
+
+
+def _open_clip(path: Path) -> av.container.InputContainer:
+    try:
+        # "file:" and the lists keep a name or a file's content from sending the reader anywhere else.
+        return av.open(f"file:{path}", options={"protocol_whitelist": "file", "format_whitelist": CONTAINERS})
+    except PermissionError as error:
+        raise MediaError(f"{path}: can't be read: {error.strerror}") from error
+    except av.FFmpegError as error:
+        with path.open("rb") as file:
+            if file.read(12)[4:8] == b"ftyp":
+                raise MediaError(
+                    f"{path}: is truncated: its index (moov) is missing or cut; accepted: a whole MP4 or MOV"
+                ) from error
+        raise MediaError(f"{path}: is neither a clip nor an image; {ACCEPTED}") from error
+
+
+def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
+    stream = container.streams.best("video")
+    # A song's cover art is a video stream too.
+    if stream is None or stream.disposition & av.stream.Disposition.attached_pic:
+        found = "has sound only" if container.streams.audio else "has no video"
+        raise MediaError(f"{path}: {found}; {ACCEPTED}")
+    if stream.codec_context is None:
+        raise MediaError(f"{path}: its video codec is unknown; {ACCEPTED}")
+    _check_size(path, stream.codec_context.width, stream.codec_context.height)
+    return stream
+
+
+def _check_size(path: Path, width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise MediaError(f"{path}: frames of {width}x{height}; accepted: at most {MAX_PIXELS} pixels")
+
+
+def _decoded(
+    container: av.container.InputContainer, stream: av.VideoStream, path: Path
+) -> Iterator[av.VideoFrame]:
+    """Every shown frame in presentation order; MediaError where the data is cut or doesn't decode."""
+    packets = shown = 0
+    try:
+        for packet in container.demux(stream):
+            packets += packet.size > 0
+            if packet.is_corrupt:
+                raise MediaError(
+                    f"{path}: is truncated: the data of frame {shown} is cut; accepted: a whole clip"
+                )
+            for frame in packet.decode():
+                if frame.is_corrupt:
+                    raise MediaError(f"{path}: frame {shown} does not decode; accepted: a whole clip")
+                yield frame
+                shown += 1
+    except av.FFmpegError as error:
+        raise MediaError(
+            f"{path}: is truncated or broken: frame {shown} does not decode ({error.strerror}); "
+            "accepted: a whole clip"
+        ) from error
+    # The index of MP4 and MOV lists every sample; a file cut between two of them ends without an error.
+    if "mov" in container.format.name and packets < len(stream.index_entries):
+        raise MediaError(
+            f"{path}: is truncated: frame {shown} and what follows are missing "
+            f"({len(stream.index_entries)} were written); accepted: a whole clip"
+        )
+
+
+def _survey(path: Path, max_frames: int) -> tuple[MediaFacts, list[Fraction]]:
+    """Facts of a clip and each frame's presentation time in seconds after the first."""
+    with _open_clip(path) as container:
+        stream = _video_stream(container, path)
+        declared = stream.duration * stream.time_base if stream.duration else Fraction(0)
+        promised = int(declared * (stream.average_rate or 0))
+        if promised > 2 * max_frames:
+            # Headers can be wrong, so only a gross excess is believed without counting.
+            raise MediaError(f"{path}: has about {promised} frames; accepted: at most {max_frames}")
+        ticks: list[int | None] = []
+        size = (0, 0)
+        last_ticks = 0
+        for frame in _decoded(container, stream, path):
+            if len(ticks) == max_frames:
+                raise MediaError(f"{path}: has more than {max_frames} frames; accepted: at most {max_frames}")
+            if not ticks:
+                size = _shown_size(frame, _sample_aspect(stream))
+            ticks.append(frame.pts)
+            last_ticks = frame.duration or 0
+        if not ticks:
+            raise MediaError(f"{path}: has no frames; {ACCEPTED}")
+        has_audio = bool(container.streams.audio)
+        rates = [Fraction(r) for r in (stream.guessed_rate, stream.base_rate, stream.average_rate) if r]
+        tick = stream.time_base
+
+    times, duration, rate = _timeline(ticks, last_ticks, tick, rates, path)
+    fps = rate if rate is not None else len(times) / duration
+    return (
+        MediaFacts(len(times), *size, fps, float(duration), has_audio, rate is None, "video"),
+        times,
+    )
+
+
+def _timeline(
+    ticks: Sequence[int | None], last_ticks: int, tick: Fraction, rates: Sequence[Fraction], path: Path
+) -> tuple[list[Fraction], Fraction, Fraction | None]:
+    """Times and duration in seconds, and the frame rate when it is constant to within a tick.
+
+    At a constant rate the times are put on the exact grid, which takes a container's rounding away.
+    """
+    count = len(ticks)
+    if None in ticks or any(b < a for a, b in pairwise(ticks)):
+        if not rates:
+            raise MediaError(f"{path}: has no usable timestamps and no frame rate; {ACCEPTED}")
+        return [i / rates[0] for i in range(count)], count / rates[0], rates[0]
+    times = [(t - ticks[0]) * tick for t in ticks]
+    if times[-1] > 0:
+        rates = [*rates, (count - 1) / times[-1]]
+    held = last_ticks * tick
+    for rate in rates:
+        if held <= 1 / rate + tick and all(abs(t - i / rate) <= tick for i, t in enumerate(times)):
+            return [i / rate for i in range(count)], count / rate, rate
+    if not held:
+        held = times[-1] / (count - 1) if times[-1] > 0 else tick
+    return times, times[-1] + held, None
+
+
+def _sample_aspect(stream: av.VideoStream) -> Fraction:
+    return Fraction(stream.sample_aspect_ratio or 1)
+
+
+def _stretched(frame: av.VideoFrame, aspect: Fraction) -> tuple[Fraction, Fraction]:
+    """Width and height with square pixels, before rotation; neither side loses any."""
+    return frame.width * max(aspect, Fraction(1)), frame.height / min(aspect, Fraction(1))
+
+
+def _shown_size(frame: av.VideoFrame, aspect: Fraction) -> tuple[int, int]:
+    width, height = (round(side) for side in _stretched(frame, aspect))
+    return (height, width) if _turn(frame)[0] else (width, height)
+
+
+def _turn(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
+    """How to show the frame upright: transpose, then mirror left-right, then top-bottom.
+
+    Source: the display matrix of ISO/IEC 14496-12 8.3.2.3 (x' = ax + cy, y' = bx + dy), to the nearest
+    quarter turn, as players do.
+    """
+    try:
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:
+        # PyAV can't list side data of a kind it doesn't know; the angle is still to be had.
+        angle = round(frame.rotation / 90) % 4
+        return angle % 2 == 1, angle in (2, 3), angle in (1, 2)
+    if matrix is None:
+        return False, False, False
+    a, b, _, c, d = (int(v) for v in np.frombuffer(bytes(matrix), "=i4")[:5])
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return False, a < 0, d < 0
+    return True, c < 0, b < 0
+
+
+def _fit(
+    frame: av.VideoFrame, aspect: Fraction, width: int, height: int, scaler: VideoReformatter, path: Path
+) -> np.ndarray:
+    """One frame upright, covering and cropped to uint8 RGB [height, width, 3]."""
+    transpose, mirror, flip = _turn(frame)
+    crop_w, crop_h = (height, width) if transpose else (width, height)
+    full_w, full_h = _stretched(frame, aspect)
+    scale = max(crop_w / full_w, crop_h / full_h)
+    scaled_w, scaled_h = max(crop_w, round(full_w * scale)), max(crop_h, round(full_h * scale))
+    _check_size(path, scaled_w, scaled_h)
+
+    alpha = any(component.is_alpha for component in frame.format.components) or frame.format.name == "pal8"
+    rgb = frame.format.is_rgb or frame.format.name == "pal8"
+    scaled = scaler.reformat(
+        frame,
+        width=scaled_w,
+        height=scaled_h,
+        format="rgba" if alpha else "rgb24",
+        src_colorspace=None if rgb else _matrix(frame),
+        src_color_range=None if rgb else _range(frame),
+        dst_color_range=ColorRange.JPEG,
+        interpolation=Interpolation.LANCZOS
+        | Interpolation.ACCURATE_RND
+        | Interpolation.FULL_CHR_H_INT
+        | Interpolation.FULL_CHR_H_INP,
+        threads=1,
+    ).to_ndarray()
+    top, left = (scaled_h - crop_h) // 2, (scaled_w - crop_w) // 2
+    pixels = scaled[top : top + crop_h, left : left + crop_w]
+    if alpha:
+        pixels = (pixels[..., :3].astype(np.uint16) * pixels[..., 3:] + 127) // 255
+    if transpose:
+        pixels = pixels.swapaxes(0, 1)
+    if mirror:
+        pixels = pixels[:, ::-1]
+    if flip:
+        pixels = pixels[::-1]
+    return pixels.astype(np.uint8)
+
+
+def _matrix(frame: av.VideoFrame) -> Colorspace:
+    """The YUV matrix: the frame's own, else by size as in mpv (BT.709 from 1280 columns or 577 lines)."""
+    tagged = {
+        1: Colorspace.ITU709,
+        4: Colorspace.FCC,
+        5: Colorspace.ITU601,
+        6: Colorspace.ITU601,
+        7: Colorspace.SMPTE240M,
+        9: Colorspace.BT2020,
+        10: Colorspace.BT2020,
+    }
+    large = frame.width >= 1280 or frame.height > 576
+    return tagged.get(int(frame.colorspace), Colorspace.ITU709 if large else Colorspace.ITU601)
+
+
+def _range(frame: av.VideoFrame) -> ColorRange:
+    full = frame.format.name.startswith("yuvj") or int(frame.color_range) == ColorRange.JPEG
+    return ColorRange.JPEG if full else ColorRange.MPEG
