@@ -1,0 +1,284 @@
+"""What can be set: farm.toml for the daemon, node.toml for an agent, environment and flags on top.
+
+Every setting, its default and its words live in the models below; the commented examples are made of them.
+How they are read, layered and refused is farm.settings' business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from farm.settings import (
+    Address,
+    Addresses,
+    Bytes,
+    Folder,
+    Folders,
+    InvalidConfig,
+    OptionalAddress,
+    Settings,
+    Words,
+    example,
+    load,
+)
+
+__all__ = [
+    "DeclaredDevice",
+    "FarmConfig",
+    "InvalidConfig",
+    "NodeConfig",
+    "example_toml",
+    "load_config",
+    "load_node_config",
+]
+
+Seconds = Annotated[float, Field(gt=0, le=3600)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Server(Settings):
+    """The daemon's gRPC port. TLS and tokens are always on, so it may listen beyond loopback."""
+
+    listen: Address = Field(
+        "127.0.0.1:7433",
+        description="Address and port to listen on. For workstations on the network: 0.0.0.0:7433.",
+    )
+    advertise: Addresses = Field(
+        (),
+        description="Addresses (host:port) at which workstations reach this daemon; printed by "
+        "`farmctl node enroll`. Empty: made from `listen` and this host's name.",
+    )
+
+
+class Store(Settings):
+    """Where jobs are kept."""
+
+    url: str = Field(
+        "",
+        description="SQLAlchemy URL. Empty: SQLite, farm.db in the home. For production: "
+        "postgresql+psycopg://user:password@host/farm.",
+    )
+
+
+class Artifacts(Settings):
+    """Where latents, segments, media and videos are kept."""
+
+    url: str = Field(
+        "", description="fsspec URL or folder, such as s3://bucket/farm. Empty: artifacts in the home."
+    )
+    shared: bool = Field(
+        False,
+        description="Workstations reach `url` by themselves (NFS, S3); otherwise all bytes go through the "
+        "daemon.",
+    )
+
+    @model_validator(mode="after")
+    def _shared_names_a_store(self) -> Self:
+        if self.shared and not self.url:
+            raise ValueError("shared needs url: a store that workstations reach by themselves")
+        return self
+
+
+class MediaRoots(Settings):
+    """Which files on the daemon's host jobs may name by path."""
+
+    roots: Folders = Field(
+        (), description="Folders under which clips may be read. Empty: none, clips are uploaded."
+    )
+
+
+class Leases(Settings):
+    """How long silence is trusted, in seconds. Twice the heartbeat <= lease < requeue."""
+
+    heartbeat: Seconds = Field(2.0, description="Seconds between heartbeats of an agent.")
+    lease: Seconds = Field(
+        10.0, description="Seconds after a heartbeat until a renderer that hears nothing stops by itself."
+    )
+    requeue: Seconds = Field(
+        15.0, description="Seconds of silence after which a task is given to another device."
+    )
+
+    @model_validator(mode="after")
+    def _renderers_stop_before_tasks_move(self) -> Self:
+        if self.heartbeat * 2 > self.lease:
+            raise ValueError(
+                f"heartbeat must be at most half of lease ({self.lease:g} s), got {self.heartbeat:g}"
+            )
+        if self.lease >= self.requeue:
+            raise ValueError(f"lease must be shorter than requeue ({self.requeue:g} s), got {self.lease:g}")
+        return self
+
+
+class RayHead(Settings):
+    """The Ray cluster that carries calls and tensors. It always runs in token mode."""
+
+    address: OptionalAddress = Field(
+        "", description="host:port of an existing Ray cluster to join. Empty: the daemon starts its own head."
+    )
+    node_ip: str = Field(
+        "", description="Address at which workstations reach the head. Empty: the host of server.listen."
+    )
+    port: Port = Field(0, description="Port of the head's control store. 0: a free one.")
+
+
+class Limits(Settings):
+    """What one job may ask for."""
+
+    max_side: int = Field(4096, ge=32, le=4096, description="Width and height in pixels.")
+    max_frames: int = Field(100_000, ge=1, le=100_000, description="Frames.")
+    max_upload_bytes: Bytes = Field(20 * 2**30, description='Size of one upload, in bytes or as "20GiB".')
+    max_failures: int = Field(
+        3, ge=1, le=100, description="Failures of the work itself after which a task fails its job."
+    )
+
+
+class ModelPin(Settings):
+    """A model whose weights are fixed by hand."""
+
+    weights: str = Field(
+        "",
+        description="Hash of the only weights that jobs may use. Empty: those that the farm's nodes "
+        "offer when a job is submitted.",
+    )
+
+
+class Log(Settings):
+    """What is written to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level written.")
+    format: Literal["text", "json"] = Field("text", description="Lines for people or one JSON object each.")
+
+
+class FarmConfig(Settings):
+    """Settings of the daemon (farmd)."""
+
+    home: Folder = Field(
+        Path("~/.farm"), description="Folder of this farm's keys, job store, artifacts and logs."
+    )
+    name: str = Field("", max_length=100, description="Name of the farm, for people. Empty: the host's name.")
+    server: Server = Field(default_factory=Server)
+    store: Store = Field(default_factory=Store)
+    artifacts: Artifacts = Field(default_factory=Artifacts)
+    media: MediaRoots = Field(default_factory=MediaRoots)
+    leases: Leases = Field(default_factory=Leases)
+    ray: RayHead = Field(default_factory=RayHead)
+    limits: Limits = Field(default_factory=Limits)
+    models: dict[str, ModelPin] = Field(
+        default_factory=dict,
+        description="Models whose weights are pinned, a section each.",
+        examples=[{"ltx-tiny": ModelPin()}],
+    )
+    log: Log = Field(default_factory=Log)
+
+    @property
+    def store_url(self) -> str:
+        """SQLAlchemy URL of the job store, the default filled in."""
+        return self.store.url or f"sqlite:///{self.home / 'farm.db'}"
+
+    @property
+    def artifact_url(self) -> str:
+        """fsspec URL or folder of the artifact store, the default filled in."""
+        return self.artifacts.url or str(self.home / "artifacts")
+
+
+class Raylet(Settings):
+    """This machine's part of the farm's Ray cluster."""
+
+    node_ip: str = Field(
+        "",
+        description="Address at which the farm's other machines reach this one. Empty: the one it reaches "
+        "the daemon from.",
+    )
+    object_store_bytes: Bytes = Field(
+        256 * 2**20, description='Memory for tensors in transit, in bytes or as "256MiB".'
+    )
+    options: Words = Field((), description='More options for `ray start`, such as "--min-worker-port=20000".')
+
+
+class DeclaredDevice(Settings):
+    """A device stated for trials, offered instead of those that would be found; shown as declared."""
+
+    name: str = Field(
+        "cpu", pattern=r"^[A-Za-z0-9_.-]{1,60}$", description="Unique on this machine; letters, digits, _.-"
+    )
+    backend: Literal["cuda", "rocm", "mps", "cpu"] = Field("cpu", description="cuda, rocm, mps or cpu.")
+    vram_bytes: Bytes = Field(24 * 2**30, alias="vram", description='Memory in bytes or as "24GiB".')
+    compute_capability: str = Field(
+        "", pattern=r"^(\d+\.\d+)?$", description='Of a CUDA device, such as "8.9".'
+    )
+    fp8: bool = Field(False, description="Whether matrix products in fp8 are available.")
+    threads: int = Field(0, ge=0, le=1024, description="CPU threads of its renderer. 0: an equal share.")
+
+
+class NodeConfig(Settings):
+    """Settings of an agent (farm-node)."""
+
+    home: Folder = Field(
+        Path("~/.farm/node"), description="Folder of this node's identity, journal, cache and logs."
+    )
+    server: OptionalAddress = Field(
+        "", description="The daemon as host:port. Needed at the first start, then remembered."
+    )
+    join_token: str = Field(
+        "", description="What `farmctl node enroll` prints. Needed at the first start only."
+    )
+    name: str = Field(
+        "", max_length=100, description="Name of this node, for people. Empty: the host's name."
+    )
+    threads: int = Field(
+        0, ge=0, le=1024, description="CPU threads for all of this node's renderers together. 0: every core."
+    )
+    models: dict[str, str] = Field(
+        default_factory=dict,
+        description="Where this machine finds models: a folder or a hub id by the model's name.",
+        examples=[{"ltx-tiny": "/srv/models/ltx-tiny"}],
+    )
+    raylet: Raylet = Field(default_factory=Raylet)
+    device: tuple[DeclaredDevice, ...] = Field(
+        (),
+        description="Devices stated for trials, a [[device]] each, offered instead of those that are found.",
+        examples=[(DeclaredDevice(),)],
+    )
+    log: Log = Field(default_factory=Log)
+
+    @field_validator("device")
+    @classmethod
+    def _names_differ(cls, devices: tuple[DeclaredDevice, ...]) -> tuple[DeclaredDevice, ...]:
+        names = [device.name for device in devices]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two devices are named {name!r}; names must differ")
+        return devices
+
+
+def load_config(
+    path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None
+) -> FarmConfig:
+    """The daemon's settings. Raises InvalidConfig.
+
+    `path`: farm.toml; None: FARM_CONFIG, else farm.toml in the home where there is one. The environment is
+    FARM_<SECTION>_<KEY>, FARM_HOME and FARM_NAME. `overrides`: flags by dotted key, such as
+    {"server.listen": "0.0.0.0:7433"}; None means not given.
+    """
+    return load(FarmConfig, "farm.toml", path, "FARM_", environ, overrides or {})
+
+
+def load_node_config(
+    path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None
+) -> NodeConfig:
+    """An agent's settings, from node.toml, FARM_NODE_<KEY> or FARM_NODE_<SECTION>_<KEY>, and flags.
+
+    As load_config. Raises InvalidConfig.
+    """
+    return load(NodeConfig, "node.toml", path, "FARM_NODE_", environ, overrides or {})
+
+
+def example_toml(model: type[FarmConfig | NodeConfig] = FarmConfig) -> str:
+    """A farm.toml (or, of NodeConfig, a node.toml) with every setting, its meaning and its default."""
+    if model is FarmConfig:
+        return example(model, "farm.toml", "farmd", "FARM_")
+    return example(model, "node.toml", "farm-node", "FARM_NODE_")

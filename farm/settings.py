@@ -1,0 +1,248 @@
+"""How settings are read, layered, refused and shown: the machinery below farm.config, which has the settings.
+
+Flags win over the environment, the environment over the file. An unknown key is an error, never ignored.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import textwrap
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_args, get_origin
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+
+class InvalidConfig(ValueError):
+    """A setting that can't be accepted; the message names where it stands, the key and what is accepted."""
+
+
+_UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40,
+          "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}  # fmt: skip
+
+
+def parse_bytes(value: int | str) -> int:
+    """A size in bytes from a whole number or text such as "24GiB" or "500MB". Raises ValueError."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", value) if isinstance(value, str) else None
+    if not found or found[2].upper() not in _UNITS:
+        raise ValueError('must be a number of bytes or a size such as "24GiB"')
+    return round(float(found[1]) * _UNITS[found[2].upper()])
+
+
+def _address(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535 or ("[" not in host and ":" in host):
+        raise ValueError("must be HOST:PORT, such as 127.0.0.1:7433 or [::1]:7433")
+    return value
+
+
+def _optional_address(value: str) -> str:
+    return _address(value) if value else value
+
+
+def _folder(value: Path) -> Path:
+    return value.expanduser().absolute()
+
+
+def _words(value: Any) -> Any:
+    """Lists come from the environment as one comma-separated text."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Address = Annotated[str, AfterValidator(_address)]
+OptionalAddress = Annotated[str, AfterValidator(_optional_address)]
+Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(ge=1)]
+Folder = Annotated[Path, AfterValidator(_folder)]
+Addresses = Annotated[tuple[Address, ...], BeforeValidator(_words)]
+Folders = Annotated[tuple[Folder, ...], BeforeValidator(_words)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+
+
+class Settings(BaseModel):
+    """A table of settings: every field has a description, its docstring says what the table is about."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True, populate_by_name=True
+    )
+
+
+SomeSettings = TypeVar("SomeSettings", bound=Settings)
+
+
+def load(
+    model: type[SomeSettings],
+    file_name: str,
+    path: Path | None,
+    prefix: str,
+    environ: Mapping[str, str],
+    overrides: Mapping[str, Any],
+) -> SomeSettings:
+    """`model` from the file at `path`, the environment (`prefix`...) and flags. Raises InvalidConfig.
+
+    Without `path`: the file that `prefix`CONFIG names, else `file_name` in the home where there is one.
+    """
+    flags = {key: value for key, value in overrides.items() if value is not None}
+    variables = _from_environment(model, prefix, environ)
+    if path is None and environ.get(f"{prefix}CONFIG"):
+        path = Path(environ[f"{prefix}CONFIG"])
+    if path is None:
+        home = Path(
+            flags.get("home") or variables.get("home", ("", ""))[0] or model.model_fields["home"].default
+        )
+        path = home.expanduser() / file_name
+        values = _read(path) if path.exists() else {}
+    else:
+        values = _read(path.expanduser())
+
+    origins: dict[str, str] = {}
+    layers = [(key, value, name) for key, (value, name) in variables.items()]
+    layers += [(key, value, f"--{key.replace('.', '-').replace('_', '-')}") for key, value in flags.items()]
+    for key, value, origin in layers:
+        section, _, leaf = key.rpartition(".")
+        place = values.setdefault(section, {}) if section else values
+        if isinstance(place, dict):
+            place[leaf] = value
+            origins[key] = origin
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise InvalidConfig(_explain(model, error, origins, str(path))) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise InvalidConfig(f"cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidConfig(f"{path}: is not TOML: {error}") from None
+
+
+def _from_environment(
+    model: type[BaseModel], prefix: str, environ: Mapping[str, str]
+) -> dict[str, tuple[str, str]]:
+    """Settings by dotted key, each with the variable that set it. Variables of other programs are let be."""
+    found: dict[str, tuple[str, str]] = {}
+    for name, field in model.model_fields.items():
+        section = _section(field)
+        variable = prefix + name.upper()
+        if section is None:
+            if variable in environ and not _is_table(field):
+                found[name] = (environ[variable], variable)
+            continue
+        keys = {f"{variable}_{key.upper()}": key for key in section.model_fields}
+        for given, value in environ.items():
+            if given in keys:
+                found[f"{name}.{keys[given]}"] = (value, given)
+            elif given.startswith(f"{variable}_"):
+                raise InvalidConfig(f"environment: {given}: unknown{_closest(given, list(keys))}")
+    return found
+
+
+def _explain(model: type[BaseModel], error: ValidationError, origins: Mapping[str, str], file: str) -> str:
+    first = error.errors()[0]
+    location = [str(part) for part in first["loc"]]
+    key = ".".join(location)
+    origin = next((o for k, o in origins.items() if k == key or k.startswith(f"{key}.")), file)
+    if first["type"] == "extra_forbidden":
+        return f"{origin}: {key}: unknown key{_closest(location[-1], _keys_at(model, first['loc'][:-1]))}"
+    if first["type"] == "model_type":
+        return f"{origin}: {key}: must be a section, [{key}]"
+    problem = first["msg"].removeprefix("Value error, ")
+    problem = problem[:1].lower() + problem[1:]
+    got = first.get("input")
+    if isinstance(got, (str, int, float)) and ", got " not in problem:
+        problem += f", got {got!r}"
+    return f"{origin}: {key}: {problem}"
+
+
+def _closest(word: str, accepted: list[str]) -> str:
+    near = difflib.get_close_matches(word, accepted, n=1, cutoff=0.6)
+    guess = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{guess} (accepted: {', '.join(sorted(accepted))})"
+
+
+def _keys_at(model: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
+    """Keys accepted at a place in the file; table names and list numbers on the way are skipped."""
+    for part in location:
+        field = model.model_fields.get(part) if isinstance(part, str) else None
+        inner = field and (_section(field) or _element(field))
+        if inner:
+            model = inner
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _section(field: FieldInfo) -> type[BaseModel] | None:
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def _element(field: FieldInfo) -> type[BaseModel] | None:
+    """The model in a dict[str, Model] or tuple[Model, ...]."""
+    inner = [part for part in get_args(field.annotation) if isinstance(part, type)]
+    return next((part for part in inner if issubclass(part, BaseModel)), None)
+
+
+def _is_table(field: FieldInfo) -> bool:
+    return get_origin(field.annotation) is dict or _element(field) is not None
+
+
+def example(model: type[Settings], file: str, program: str, prefix: str) -> str:
+    """`file` of `program` with every setting of `model`, its meaning and its default.
+
+    Prose begins with "# ", settings with "#": taking that one sign away sets them.
+    """
+    lines = [
+        f"# {file}: settings of {program}, each with its default. To set one, remove the # before it.",
+        f"# Flags win over the environment ({prefix}<SECTION>_<KEY>), the environment over this file.",
+        "",
+    ]
+    plain = {n: f for n, f in model.model_fields.items() if _section(f) is None and not _is_table(f)}
+    lines += _example_lines(plain)
+    for name, field in model.model_fields.items():
+        section = _section(field)
+        if section:
+            lines += ["", *_prose(section.__doc__ or ""), f"[{name}]", *_example_lines(section.model_fields)]
+        elif _is_table(field):
+            lines += ["", *_prose(field.description or ""), *_example_table(name, field)]
+    return "\n".join(lines) + "\n"
+
+
+def _example_table(name: str, field: FieldInfo) -> list[str]:
+    element, example = _element(field), (field.examples or [None])[0]
+    if isinstance(example, dict) and element:
+        return [f"#[{name}.{key}]" for key in example] + _example_lines(element.model_fields)
+    if isinstance(example, dict):
+        return [f"[{name}]", *(f"#{key} = {_toml(value)}" for key, value in example.items())]
+    return [f"#[[{name}]]", *(_example_lines(element.model_fields) if element else [])]
+
+
+def _example_lines(fields: Mapping[str, FieldInfo]) -> list[str]:
+    lines = []
+    for name, field in fields.items():
+        sizes = parse_bytes in {getattr(part, "func", None) for part in field.metadata}
+        value = _size(field.default) if sizes else field.default
+        lines += [*_prose(field.description or ""), f"#{field.alias or name} = {_toml(value)}"]
+    return lines
+
+
+def _size(count: int) -> str:
+    unit = next(u for u in ("TiB", "GiB", "MiB", "KiB", "B") if count % _UNITS[u.upper()] == 0)
+    return f"{count // _UNITS[unit.upper()]}{unit}"
+
+
+def _prose(text: str) -> list[str]:
+    return textwrap.wrap(" ".join(text.split()), 100, initial_indent="# ", subsequent_indent="# ")
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(part) for part in value) + "]"
+    return json.dumps(str(value) if isinstance(value, Path) else value)
