@@ -260,12 +260,27 @@ def _decoded(
             f"{path}: is truncated or broken: frame {shown} does not decode ({error.strerror}); "
             "accepted: a whole clip"
         ) from error
-    # The index of MP4 and MOV lists every sample; a file cut between two of them ends without an error.
-    if "mov" in container.format.name and packets < len(stream.index_entries):
+    # A file cut between two frames ends without an error; what it says of its own size tells.
+    kind = container.format.name
+    if ("mov" in kind and packets < len(stream.index_entries)) or (
+        "matroska" in kind and _matroska_cut(path)
+    ):
         raise MediaError(
-            f"{path}: is truncated: frame {shown} and what follows are missing "
-            f"({len(stream.index_entries)} were written); accepted: a whole clip"
+            f"{path}: is truncated: frame {shown} and what follows are missing; accepted: a whole clip"
         )
+
+
+def _matroska_cut(path: Path) -> bool:
+    """Whether the file is shorter than its Segment element says (RFC 8794, section 6; RFC 9559)."""
+    with path.open("rb") as file:
+        head = file.read(4096)
+    size_at = head.find(b"\x18\x53\x80\x67") + 4
+    if size_at == 3 or size_at >= len(head) or head[size_at] == 0:
+        return False
+    length = 9 - head[size_at].bit_length()
+    unknown = (1 << 7 * length) - 1
+    size = int.from_bytes(head[size_at : size_at + length]) & unknown
+    return size != unknown and path.stat().st_size < size_at + length + size
 
 
 def _survey(path: Path, max_frames: int) -> tuple[MediaFacts, list[Fraction]]:

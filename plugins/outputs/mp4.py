@@ -1,0 +1,364 @@
+"""H.264 in MP4: segments that join without re-encoding, and the joining.
+
+Everything about the bytes of a delivered video is here: how a segment is encoded so that joining is
+exact, how segments are compared and joined, and how a file comes to be whole before it gets its name.
+Where frames come from, and which task calls this, is not.
+
+Segments hold no B-frames. With them every segment carries an edit list, and the concat demuxer then
+joins at decode times that overlap (ffmpeg 9: "Non-monotonic DTS", a gap at the end); without them the
+join is exact, for 3 % more bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import ffmpeg
+import imageio_ffmpeg
+import numpy as np
+
+__all__ = ["OutputError", "encode_segment", "join_segments", "write_sidecar"]
+
+CONTAINERS = {".mp4": "mp4", ".mov": "mov"}
+
+# Set on the frames: the encoder takes its tags from them and overrules options of the same name.
+BT709 = {"color_primaries": "bt709", "color_trc": "bt709", "colorspace": "bt709", "range": "limited"}
+
+StrPath = str | os.PathLike[str]
+
+
+class OutputError(RuntimeError):
+    """A video could not be written, or what was written or handed in isn't whole."""
+
+
+class _StoppedReading(Exception):
+    """ffmpeg has closed its stdin before everything was written."""
+
+
+def encode_segment(
+    frames: Iterable[np.ndarray],
+    path: StrPath,
+    width: int,
+    height: int,
+    fps: Fraction,
+    *,
+    crf: int = 16,
+    preset: str = "veryfast",
+    threads: int = 1,
+) -> int:
+    """Encode frames as one closed-GOP H.264 segment and give their number.
+
+    `frames`: uint8 RGB [height, width, 3] each, taken one at a time. `width` and `height` in pixels must
+    be even, because 4:2:0 colour has no odd sizes. `fps` in frames per second. `crf` 0 (lossless) to 51,
+    `preset` of x264. The file is YUV 4:2:0, BT.709, limited range, and appears under `path` (.mp4 or
+    .mov), replacing what was there, only once it is synced and its frames are counted.
+
+    Raises ValueError for a size, rate, option or frame that doesn't fit, OutputError when ffmpeg fails.
+    """
+    for name, value in (("width", width), ("height", height)):
+        if value < 2 or value % 2:
+            raise ValueError(f"{name}: {value}; accepted: an even number of pixels, 2 or more")
+    if not 0 <= crf <= 51:
+        raise ValueError(f"crf: {crf}; accepted: 0 to 51")
+    fps = Fraction(fps)
+    with _finished(Path(path)) as temporary:
+        source = ffmpeg.input(
+            "pipe:0", format="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", framerate=str(fps)
+        )
+        scaled = source.filter(
+            "scale",
+            in_range="full",
+            out_range="limited",
+            out_color_matrix="bt709",
+            flags="lanczos+accurate_rnd+full_chroma_int+full_chroma_inp",
+        )
+        command = (
+            scaled.filter("format", "yuv420p")
+            .filter("setparams", **BT709)
+            .output(
+                f"file:{temporary}",
+                format=_container(path),
+                vcodec="libx264",
+                preset=preset,
+                crf=crf,
+                bf=0,
+                flags="+cgop",
+                threads=threads,
+                filter_threads=threads,
+                video_track_timescale=_timescale(fps),
+            )
+        )
+        count = _feed(command, frames, (height, width, 3))
+        _check(temporary, count, fps)
+    return count
+
+
+def join_segments(
+    paths: Sequence[StrPath],
+    output: StrPath,
+    *,
+    expected_frames: int,
+    fps: Fraction,
+    metadata: dict[str, str] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Join segments of `encode_segment` into one video without re-encoding.
+
+    `expected_frames` is what all segments hold together, `fps` frames per second; `metadata` becomes
+    tags of the file (title, comment, …). The index comes first, so that the file plays while it loads.
+    The file appears under `output` only once it is synced, its frames are counted, its timestamps are
+    found to be gapless from 0 and its first and last frame decode.
+
+    Raises OutputError that names the segment which is broken or differs from the first and in what, or
+    says that the total isn't `expected_frames`; FileExistsError when `output` is there and `overwrite`
+    is false.
+    """
+    output, fps = Path(output), Fraction(fps)
+    segments = [Path(path).absolute() for path in paths]
+    if not segments:
+        raise ValueError("paths: is empty; accepted: at least one segment")
+    _refuse_existing(output, overwrite)
+    total = _check_segments(segments, fps)
+    if total != expected_frames:
+        raise OutputError(
+            f"the {len(segments)} segments hold {total} frames, not the {expected_frames} expected"
+        )
+
+    ticks = _timescale(fps) / fps
+    script = "ffconcat version 1.0\n" + "".join(f"file {_quoted(segment)}\n" for segment in segments)
+    with _finished(output) as temporary:
+        _refuse_existing(output, overwrite)
+        source = ffmpeg.input("pipe:0", format="concat", safe=0, protocol_whitelist="file,pipe")
+        command = source.output(
+            f"file:{temporary}",
+            format=_container(output),
+            c="copy",
+            # The concat demuxer counts in microseconds, which drifts by a tick after some thirty segments
+            # at 29.97 fps; without B-frames packet n is frame n, and its time is known exactly.
+            **{"bsf:v": f"setts=pts=N*{ticks}:dts=N*{ticks}:duration={ticks}"},
+            video_track_timescale=_timescale(fps),
+            movflags="+faststart+use_metadata_tags",
+            **{
+                f"metadata:g:{i}": f"{key}={value}" for i, (key, value) in enumerate((metadata or {}).items())
+            },
+        )
+        _run(command, script.encode())
+        _check(temporary, expected_frames, fps)
+
+
+def write_sidecar(path: StrPath, facts: dict[str, Any]) -> None:
+    """Write `facts` as JSON to `path`, whole or not at all. Raises TypeError or ValueError for non-JSON."""
+    text = json.dumps(facts, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    with _finished(Path(path)) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _timescale(fps: Fraction) -> int:
+    """Ticks per second in which every frame lasts a whole number of ticks, at least 10,000."""
+    if not 0 < fps.numerator <= 1_000_000:
+        raise ValueError(f"fps: {fps}; accepted: a positive rate such as 30 or 30000/1001")
+    return fps.numerator * math.ceil(10_000 / fps.numerator)
+
+
+def _container(path: StrPath) -> str:
+    suffix = Path(path).suffix.lower()
+    if suffix not in CONTAINERS:
+        raise ValueError(f"path: {str(path)!r} ends in {suffix!r}; accepted: {', '.join(CONTAINERS)}")
+    return CONTAINERS[suffix]
+
+
+def _quoted(path: Path) -> str:
+    if "\n" in str(path):
+        raise ValueError(f"paths: {str(path)!r} has a line break; accepted: a path of one line")
+    return "'file:" + str(path).replace("'", r"'\''") + "'"
+
+
+def _refuse_existing(output: Path, overwrite: bool) -> None:
+    if output.exists() and not overwrite:
+        raise FileExistsError(f"output: {output} exists; accepted: a new name, or overwrite")
+
+
+@contextmanager
+def _finished(path: Path) -> Iterator[Path]:
+    """A name to write under; synced and renamed to `path` on success, removed otherwise."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    # The rename itself must survive a power cut too.
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+@contextmanager
+def _ffmpeg(command: Any) -> Iterator[Callable[[Any], None]]:
+    """Starts ffmpeg on `command` and gives what writes to its stdin; OutputError with the end of its stderr when it fails."""
+    try:
+        executable = imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as error:
+        raise OutputError(f"no ffmpeg: {error}") from error
+    arguments = command.global_args("-hide_banner", "-loglevel", "error", "-nostdin").compile(
+        cmd=executable, overwrite_output=True
+    )
+    # A file, not a pipe: ffmpeg must never wait for somebody to read its complaints.
+    with tempfile.TemporaryFile() as stderr:
+        try:
+            process = subprocess.Popen(
+                arguments, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=stderr
+            )
+        except OSError as error:
+            raise OutputError(
+                f"ffmpeg can't be started: {error.strerror}: {executable} (IMAGEIO_FFMPEG_EXE names another)"
+            ) from error
+
+        def write(data: Any) -> None:
+            try:
+                process.stdin.write(data)
+            except BrokenPipeError as error:
+                raise _StoppedReading from error
+
+        gave_up = False
+        try:
+            yield write
+            with suppress(BrokenPipeError):
+                process.stdin.close()
+            status = process.wait()
+        except _StoppedReading:
+            # Why it gave up is in its status and stderr.
+            status = process.wait()
+            gave_up = True
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        finally:
+            with suppress(BrokenPipeError):
+                process.stdin.close()
+        stderr.seek(0)
+        said = stderr.read().decode(errors="replace").strip()[-2000:]
+    if status != 0 or gave_up:
+        raise OutputError(f"ffmpeg failed with status {status}: {said or 'it said nothing'}")
+
+
+def _run(command: Any, stdin: bytes) -> None:
+    with _ffmpeg(command) as write:
+        write(stdin)
+
+
+def _feed(command: Any, frames: Iterable[np.ndarray], shape: tuple[int, int, int]) -> int:
+    count = 0
+    with _ffmpeg(command) as write:
+        for frame in frames:
+            if frame.shape != shape or frame.dtype != np.uint8:
+                raise ValueError(
+                    f"frames: number {count} is {frame.dtype} {list(frame.shape)}; accepted: uint8 {list(shape)}"
+                )
+            write(np.ascontiguousarray(frame).data)
+            count += 1
+        if count == 0:
+            raise ValueError("frames: there are none; accepted: at least one")
+    return count
+
+
+def _check_segments(segments: Sequence[Path], fps: Fraction) -> int:
+    """Number of frames in all segments; OutputError when one is broken or unlike the first."""
+    first: dict[str, Any] = {}
+    total = 0
+    for segment in segments:
+        try:
+            with av.open(f"file:{segment}", options={"protocol_whitelist": "file"}) as container:
+                if not container.streams.video:
+                    raise OutputError(f"{segment} has no video")
+                stream = container.streams.video[0]
+                times = _frame_times(segment, container)
+                header = _header(stream)
+                first = first or header
+                unlike = [
+                    f"{name} {header[name]} (not {first[name]})"
+                    for name in first
+                    if header[name] != first[name]
+                ]
+                if unlike:
+                    raise OutputError(
+                        f"{segment} can't be joined to {segments[0]}: it has {', '.join(unlike)}"
+                    )
+                _check_even(segment, stream, times, fps)
+                total += len(times)
+        except (av.FFmpegError, OSError) as error:
+            raise OutputError(f"{segment} is not a whole segment: {error}") from error
+    return total
+
+
+def _header(stream: av.VideoStream) -> dict[str, Any]:
+    """What must be equal for packets of two streams to stand in one."""
+    codec = stream.codec_context
+    return {
+        "codec": codec.name,
+        "size": f"{codec.width}x{codec.height}",
+        "pixel format": codec.pix_fmt,
+        "time base": stream.time_base,
+        "sample aspect ratio": stream.sample_aspect_ratio,
+        "colour": f"{codec.color_primaries}/{codec.color_trc}/{codec.colorspace}/{codec.color_range}",
+        "codec header": (codec.extradata or b"").hex(),
+    }
+
+
+def _frame_times(path: Path, container: av.container.InputContainer) -> list[int]:
+    """Presentation time of every frame, in ticks; OutputError when data are missing."""
+    stream = container.streams.video[0]
+    times: list[int] = []
+    for packet in container.demux(stream):
+        if packet.is_corrupt:
+            raise OutputError(f"{path} is truncated: the data of frame {len(times)} are cut")
+        if packet.size:
+            times.append(packet.pts)
+    if len(times) != stream.frames:
+        raise OutputError(f"{path} is truncated: {len(times)} frames of {stream.frames} are there")
+    return times
+
+
+def _check_even(path: Path, stream: av.VideoStream, times: Sequence[int], fps: Fraction) -> None:
+    """OutputError unless the frames follow each other at `fps` from time 0, the last one to its end."""
+    step = 1 / (fps * stream.time_base)
+    for index, time in enumerate(times):
+        if time != index * step:
+            raise OutputError(f"{path}: frame {index} is at tick {time}, not {index * step}")
+    if stream.duration != len(times) * step:
+        raise OutputError(f"{path} lasts {stream.duration} ticks, not {len(times) * step}")
+
+
+def _check(path: Path, expected_frames: int, fps: Fraction) -> None:
+    """OutputError unless `path` holds these frames, evenly timed from 0, and its ends decode."""
+    try:
+        with av.open(f"file:{path}") as container:
+            stream = container.streams.video[0]
+            times = _frame_times(path, container)
+            _check_even(path, stream, times, fps)
+            if len(times) != expected_frames:
+                raise OutputError(f"{path} holds {len(times)} frames, not the {expected_frames} expected")
+            container.seek(0, stream=stream)
+            if next(container.decode(stream)).pts != 0:
+                raise OutputError(f"{path}: its first frame does not decode")
+            container.seek(times[-1], stream=stream)
+            if [frame.pts for frame in container.decode(stream)][-1:] != times[-1:]:
+                raise OutputError(f"{path}: its last frame does not decode")
+    except (av.FFmpegError, StopIteration) as error:
+        raise OutputError(f"{path} can't be read back: {error}") from error
