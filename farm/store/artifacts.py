@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
+from sqlalchemy import Connection, delete, insert, select
+
+from farm.states import LIVE_ATTEMPTS
+from farm.store import rows
 from farm.store.database import Database
-from farm.store.records import ArtifactRecord, TaskInputs
+from farm.store.errors import NotFound, StaleAttempt
+from farm.store.ids import new_id
+from farm.store.records import ArtifactRecord, ArtifactState, TaskInputs
+from farm.store.tables import artifacts, attempts, edges, media, tasks
 
 
 class Artifacts:
@@ -16,7 +24,7 @@ class Artifacts:
 
     def new_id(self) -> str:
         """An id for an artifact about to be written, so that its path can be its own."""
-        raise NotImplementedError
+        return new_id("a", self._database.wall())
 
     def stage(
         self,
@@ -34,20 +42,91 @@ class Artifacts:
 
         Raises StaleAttempt when the attempt's epoch is over, NotFound when there is no such attempt.
         """
-        raise NotImplementedError
+        at = self._database.wall()
+        values = {
+            "id": artifact_id or new_id("a", at),
+            "name": name,
+            "filename": filename,
+            "size": size,
+            "sha256": sha256,
+            "location": location,
+            "state": ArtifactState.STAGED if attempt_id else ArtifactState.COMMITTED,
+            "attempt_id": attempt_id or None,
+            "created_at": at,
+        }
+        with self._database.write() as connection:
+            if attempt_id:
+                _require_live(connection, attempt_id, epoch)
+            connection.execute(insert(artifacts).values(values))
+            return _artifact(connection, values["id"])
 
     def get(self, artifact_id: str) -> ArtifactRecord:
         """The artifact, whatever its state. Raises NotFound."""
-        raise NotImplementedError
+        with self._database.read() as connection:
+            return _artifact(connection, artifact_id)
 
     def inputs(self, task_id: str) -> TaskInputs:
         """Committed artifacts of the tasks that `task_id` needs, and its job's media. Raises NotFound."""
-        raise NotImplementedError
+        needed = (
+            select(tasks.c.key.label("needed"), artifacts)
+            .join_from(edges, tasks, edges.c.needs_id == tasks.c.id)
+            .join(attempts, attempts.c.task_id == tasks.c.id)
+            .join(artifacts, artifacts.c.attempt_id == attempts.c.id)
+            .where(edges.c.task_id == task_id, artifacts.c.state == ArtifactState.COMMITTED)
+            .order_by(tasks.c.position, artifacts.c.name, artifacts.c.id)
+        )
+        with self._database.read() as connection:
+            job_id = connection.scalar(select(tasks.c.job_id).where(tasks.c.id == task_id))
+            if job_id is None:
+                raise NotFound("task", task_id)
+            made: dict[str, list[ArtifactRecord]] = defaultdict(list)
+            for row in connection.execute(needed):
+                made[row.needed].append(rows.artifact_record(row))
+            given = connection.execute(
+                select(artifacts)
+                .join(media, media.c.artifact_id == artifacts.c.id)
+                .where(media.c.job_id == job_id)
+                .order_by(media.c.position)
+            )
+            return TaskInputs(
+                needs={key: tuple(found) for key, found in made.items()},
+                media=tuple(rows.artifact_record(row) for row in given),
+            )
 
     def collectable(self, limit: int = 1000) -> list[ArtifactRecord]:
         """Losers' artifacts, oldest first: remove their files, then `delete` them."""
-        raise NotImplementedError
+        query = (
+            select(artifacts)
+            .where(artifacts.c.state == ArtifactState.DISCARDED)
+            .order_by(artifacts.c.created_at, artifacts.c.id)
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            return [rows.artifact_record(row) for row in connection.execute(query)]
 
     def delete(self, artifact_ids: Sequence[str]) -> int:
         """Forget collectable artifacts whose files are gone; those that count stay. Returns how many went."""
-        raise NotImplementedError
+        with self._database.write() as connection:
+            gone = connection.execute(
+                delete(artifacts).where(
+                    artifacts.c.id.in_(artifact_ids), artifacts.c.state == ArtifactState.DISCARDED
+                )
+            )
+            return gone.rowcount
+
+
+def _artifact(connection: Connection, artifact_id: str) -> ArtifactRecord:
+    row = connection.execute(select(artifacts).where(artifacts.c.id == artifact_id)).one_or_none()
+    if row is None:
+        raise NotFound("artifact", artifact_id)
+    return rows.artifact_record(row)
+
+
+def _require_live(connection: Connection, attempt_id: str, epoch: int) -> None:
+    attempt = connection.execute(
+        select(attempts.c.epoch, attempts.c.state).where(attempts.c.id == attempt_id)
+    ).one_or_none()
+    if attempt is None:
+        raise NotFound("attempt", attempt_id)
+    if attempt.epoch != epoch or attempt.state not in LIVE_ATTEMPTS:
+        raise StaleAttempt(attempt_id, epoch)

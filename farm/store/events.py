@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from sqlalchemy import select
+
+from farm.store import rows
+from farm.store.changes import write_event
 from farm.store.database import Database
+from farm.store.errors import NotFound
 from farm.store.records import EventRecord
+from farm.store.tables import events, jobs, nodes
 
 
 class Events:
@@ -14,10 +20,28 @@ class Events:
 
     def after(self, number: int, job_id: str | None = None, limit: int = 1000) -> list[EventRecord]:
         """Events past `number`, of one job or of all, in order. A job that does not exist has none."""
-        raise NotImplementedError
+        query = select(events).where(events.c.number > number).order_by(events.c.number).limit(limit)
+        if job_id is not None:
+            query = query.where(events.c.job_id == job_id)
+        with self._database.read() as connection:
+            return [rows.event_record(row) for row in connection.execute(query)]
 
     def add(
         self, kind: str, message: str, *, job_id: str = "", task: str = "", node_id: str = ""
     ) -> EventRecord:
         """Write an event of its own. Raises NotFound for an unknown job or node."""
-        raise NotImplementedError
+        with self._database.write() as connection:
+            for noun, table, id in (("job", jobs, job_id), ("node", nodes, node_id)):
+                if id and connection.scalar(select(table.c.id).where(table.c.id == id)) is None:
+                    raise NotFound(noun, id)
+            number = write_event(
+                connection,
+                self._database.wall(),
+                kind,
+                message,
+                job_id=job_id or None,
+                task=task,
+                node_id=node_id or None,
+            )
+            written = connection.execute(select(events).where(events.c.number == number)).one()
+            return rows.event_record(written)

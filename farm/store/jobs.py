@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
-from farm.planning import Plan
+from sqlalchemy import Connection, func, insert, select
+
+from farm.planning import STAGES, Plan, PlannedTask
 from farm.spec import JobSpec
-from farm.states import JobState
+from farm.states import JobState, TaskState, is_final
+from farm.store import rows
+from farm.store.changes import end_job, write_event
 from farm.store.database import Database
-from farm.store.records import AttemptRecord, JobRecord, StageRecord, TaskRecord
+from farm.store.errors import JobFinished, KeyReused, NotFound
+from farm.store.ids import new_id
+from farm.store.records import ArtifactState, AttemptRecord, JobRecord, StageRecord, TaskRecord
+from farm.store.tables import artifacts, attempts, edges, jobs, tasks
+from farm.store.tables import media as media_table
+
+_FIXED_BY_PLAN = (
+    "strategy",
+    "model",
+    "weights",
+    "precision",
+    "render_width",
+    "render_height",
+    "render_frames",
+    "latents",
+    "shared",
+    "estimated_bytes",
+)
 
 
 class Jobs:
@@ -28,29 +50,154 @@ class Jobs:
         """Store a job with its whole graph, and say whether `idempotency_key` named one that was there already.
 
         `media`: ids of the job's media artifacts in the order of its conditions; by default those that the
-        spec names. Raises KeyReused for a key that came with another spec, NotFound for unknown media.
+        spec names. Raises KeyReused for a key that came with another spec, NotFound for unknown media,
+        ValueError for a plan that could not end: one without tasks, or with a task before one that it needs.
         """
-        raise NotImplementedError
+        wanted = spec.model_dump(mode="json")
+        if media is None:
+            media = [part.media.artifact_id for part in spec.conditions if part.media.artifact_id]
+        with self._database.write() as connection:
+            if idempotency_key:
+                first = connection.execute(
+                    select(jobs.c.id, jobs.c.spec).where(jobs.c.idempotency_key == idempotency_key)
+                ).one_or_none()
+                if first is not None:
+                    if first.spec != wanted:
+                        raise KeyReused(idempotency_key, first.id)
+                    return rows.job(connection, first.id), True
+            at = self._database.wall()
+            job_id = new_id("j", at)
+            values = {
+                "id": job_id,
+                "state": JobState.QUEUED,
+                "idempotency_key": idempotency_key or None,
+                "spec": wanted,
+                "priority": spec.priority,
+                "notes": list(notes),
+                "created_at": at,
+                "error": "",
+            }
+            values |= {name: getattr(plan, name) for name in _FIXED_BY_PLAN}
+            connection.execute(insert(jobs).values(values))
+            _insert_graph(connection, job_id, plan.tasks, at)
+            for position, artifact_id in enumerate(media):
+                _insert_media(connection, job_id, position, artifact_id)
+            message = f"submitted with {len(plan.tasks)} tasks"
+            write_event(connection, at, "submitted", message, job_id=job_id)
+            return rows.job(connection, job_id), False
 
     def get(self, job_id: str) -> JobRecord:
         """The job. Raises NotFound."""
-        raise NotImplementedError
+        with self._database.read() as connection:
+            return rows.job(connection, job_id)
 
     def list(self, states: Sequence[JobState] = (), limit: int = 100) -> list[JobRecord]:
         """Jobs in any of `states` (empty: all), newest first."""
-        raise NotImplementedError
+        query = rows.select_jobs().order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
+        if states:
+            query = query.where(jobs.c.state.in_(states))
+        with self._database.read() as connection:
+            return [rows.job_record(row) for row in connection.execute(query)]
 
     def tasks(self, job_id: str) -> list[tuple[TaskRecord, tuple[AttemptRecord, ...]]]:
         """The job's tasks in the order of its graph, each with its attempts, oldest first. Raises NotFound."""
-        raise NotImplementedError
+        query = select(tasks).where(tasks.c.job_id == job_id).order_by(tasks.c.position)
+        with self._database.read() as connection:
+            _require(connection, job_id)
+            tries: dict[str, list[AttemptRecord]] = defaultdict(list)
+            for attempt in rows.attempt_records(connection, tasks.c.job_id == job_id):
+                tries[attempt.task_id].append(attempt)
+            return [(task, tuple(tries[task.id])) for task in rows.task_records(connection, query)]
 
     def stages(self, job_id: str) -> tuple[StageRecord, ...]:
         """How far each kind of task is, in the order of the graph. Raises NotFound."""
-        raise NotImplementedError
+        with self._database.read() as connection:
+            _require(connection, job_id)
+            counted = connection.execute(
+                select(tasks.c.kind, tasks.c.state, func.count())
+                .where(tasks.c.job_id == job_id)
+                .group_by(tasks.c.kind, tasks.c.state)
+            ).all()
+            under_way = connection.execute(
+                select(tasks.c.kind, attempts.c.step, attempts.c.steps)
+                .join_from(attempts, tasks, attempts.c.task_id == tasks.c.id)
+                .where(tasks.c.job_id == job_id, rows.is_live)
+            ).all()
+        counts = {(kind, state): count for kind, state, count in counted}
+        stages = []
+        for kind in STAGES:
+            total = sum(count for (of, _), count in counts.items() if of == kind)
+            succeeded = counts.get((kind, TaskState.SUCCEEDED), 0)
+            done = succeeded + sum(
+                min(1, step / steps) for of, step, steps in under_way if of == kind and steps
+            )
+            running = counts.get((kind, TaskState.RUNNING), 0)
+            if total:
+                stages.append(StageRecord(kind, total, succeeded, running, done))
+        return tuple(stages)
 
     def cancel(self, job_id: str) -> tuple[AttemptRecord, ...]:
         """Cancel the job, its unfinished tasks and its live attempts; the attempts' nodes must be told.
 
         Raises NotFound, and JobFinished for a job that has ended.
         """
-        raise NotImplementedError
+        with self._database.write() as connection:
+            job = rows.job(connection, job_id)
+            if is_final(job.state):
+                raise JobFinished(job_id, job.state)
+            return end_job(connection, job_id, job.state, JobState.CANCELLED, self._database.wall())
+
+
+def _require(connection: Connection, job_id: str) -> None:
+    if connection.scalar(select(jobs.c.id).where(jobs.c.id == job_id)) is None:
+        raise NotFound("job", job_id)
+
+
+def _insert_graph(connection: Connection, job_id: str, planned: Sequence[PlannedTask], at: float) -> None:
+    if not planned:
+        raise ValueError("a plan must have at least one task")
+    ids: dict[str, str] = {}
+    for task in planned:
+        unknown = [key for key in task.needs if key not in ids]
+        if unknown or task.key in ids:
+            raise ValueError(f"task {task.key!r} comes twice, or before what it needs: {unknown}")
+        ids[task.key] = new_id("t", at)
+    connection.execute(
+        insert(tasks),
+        [
+            {
+                "id": ids[task.key],
+                "job_id": job_id,
+                "key": task.key,
+                "kind": task.kind,
+                "position": position,
+                "state": TaskState.WAITING if task.needs else TaskState.READY,
+                "epoch": 0,
+                "start": task.start,
+                "stop": task.stop,
+                "payload": task.payload,
+                "vram_bytes": task.vram_bytes,
+                "fp8": task.fp8,
+                "flops": task.flops,
+                "failures": 0,
+                "reason": "",
+            }
+            for position, task in enumerate(planned)
+        ],
+    )
+    needs = [
+        {"task_id": ids[task.key], "needs_id": ids[key]}
+        for task in planned
+        for key in dict.fromkeys(task.needs)
+    ]
+    if needs:
+        connection.execute(insert(edges), needs)
+
+
+def _insert_media(connection: Connection, job_id: str, position: int, artifact_id: str) -> None:
+    known = select(artifacts.c.id).where(
+        artifacts.c.id == artifact_id, artifacts.c.state == ArtifactState.COMMITTED
+    )
+    if connection.scalar(known) is None:
+        raise NotFound("artifact", artifact_id)
+    connection.execute(insert(media_table).values(job_id=job_id, position=position, artifact_id=artifact_id))

@@ -37,11 +37,17 @@ class Store:
         "sqlite:////var/lib/farm/farm.db" or "postgresql+psycopg://user@host/farm". `wall` gives Unix seconds
         for people. Raises SchemaTooNew.
         """
-        raise NotImplementedError
+        database = Database(url, wall)
+        try:
+            database.upgrade()
+        except BaseException:
+            database.close()
+            raise
+        return cls(database)
 
     def close(self) -> None:
         """Close all connections."""
-        raise NotImplementedError
+        self._database.close()
 
     def __enter__(self) -> Self:
         return self

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 
+from sqlalchemy import ColumnElement, Connection, bindparam, select, update
+
+from farm.states import AttemptState, JobState, TaskState
+from farm.store import rows
 from farm.store.database import Database
 from farm.store.records import ReadyTask
+from farm.store.tables import attempts, edges, jobs, tasks
+
+_LIVE_JOBS = (JobState.QUEUED, JobState.RUNNING)
 
 
 class Tasks:
@@ -16,8 +24,68 @@ class Tasks:
 
     def ready(self) -> list[ReadyTask]:
         """Ready tasks of live jobs: higher priority first, then older jobs, then the order of the graph."""
-        raise NotImplementedError
+        could_start = (tasks.c.state == TaskState.READY) & jobs.c.state.in_(_LIVE_JOBS)
+        query = (
+            select(tasks)
+            .join(jobs, tasks.c.job_id == jobs.c.id)
+            .where(could_start)
+            .order_by(jobs.c.priority.desc(), jobs.c.created_at, jobs.c.id, tasks.c.position)
+        )
+        with self._database.read() as connection:
+            found = rows.task_records(connection, query)
+            if not found:
+                return []
+            made_on = _input_nodes(connection, could_start)
+            of = {
+                job.id: job
+                for job in connection.execute(
+                    select(jobs).where(jobs.c.id.in_(select(tasks.c.job_id).join(jobs).where(could_start)))
+                )
+            }
+        return [
+            ReadyTask(
+                task=task,
+                priority=of[task.job_id].priority,
+                job_created_at=of[task.job_id].created_at,
+                strategy=of[task.job_id].strategy,
+                model=of[task.job_id].model,
+                weights=of[task.job_id].weights,
+                precision=of[task.job_id].precision,
+                shared=of[task.job_id].shared,
+                input_nodes=made_on[task.id],
+            )
+            for task in found
+        ]
 
     def set_reasons(self, reasons: Mapping[str, str]) -> int:
         """Keep what each ready task (by id) is waiting for; returns how many changed."""
-        raise NotImplementedError
+        if not reasons:
+            return 0
+        with self._database.write() as connection:
+            kept = connection.execute(
+                select(tasks.c.id, tasks.c.reason).where(
+                    tasks.c.id.in_(list(reasons)), tasks.c.state == TaskState.READY
+                )
+            )
+            changed = [{"task_id": id, "why": reasons[id]} for id, reason in kept if reasons[id] != reason]
+            if changed:
+                connection.execute(
+                    update(tasks).where(tasks.c.id == bindparam("task_id")).values(reason=bindparam("why")),
+                    changed,
+                )
+            return len(changed)
+
+
+def _input_nodes(connection: Connection, could_start: ColumnElement[bool]) -> dict[str, dict[str, str]]:
+    needed = tasks.alias()
+    made: dict[str, dict[str, str]] = defaultdict(dict)
+    for task_id, key, node_id in connection.execute(
+        select(tasks.c.id, needed.c.key, attempts.c.node_id)
+        .join_from(tasks, jobs, tasks.c.job_id == jobs.c.id)
+        .join(edges, edges.c.task_id == tasks.c.id)
+        .join(needed, edges.c.needs_id == needed.c.id)
+        .join(attempts, attempts.c.task_id == needed.c.id)
+        .where(could_start, attempts.c.state == AttemptState.SUCCEEDED)
+    ):
+        made[task_id][key] = node_id
+    return made

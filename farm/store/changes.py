@@ -1,0 +1,166 @@
+"""Changing: every change of state of a job, task, attempt or node, through farm.states.advance.
+
+Each is a compare-and-set within the caller's write transaction, and writes its event there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection, Table, insert, select, update
+
+from farm.states import (
+    AttemptState,
+    IllegalTransition,
+    JobState,
+    NodeState,
+    State,
+    TaskState,
+    advance,
+)
+from farm.store import rows
+from farm.store.records import ArtifactState, AttemptRecord
+from farm.store.tables import artifacts, attempts, edges, events, jobs, nodes, tasks
+
+
+def write_event(
+    connection: Connection,
+    at: float,
+    kind: str,
+    message: str,
+    *,
+    job_id: str | None = None,
+    task: str = "",
+    node_id: str | None = None,
+) -> int:
+    """Write an event and return its number. `at` in Unix seconds."""
+    values = {"at": at, "kind": kind, "message": message, "job_id": job_id, "task": task, "node_id": node_id}
+    return connection.execute(insert(events).values(values)).inserted_primary_key[0]
+
+
+def move_job(connection: Connection, job_id: str, current: JobState, target: JobState, **values: Any) -> None:
+    """Change a job's state. Raises IllegalTransition."""
+    _move(connection, jobs, job_id, current, target, values)
+
+
+def move_task(
+    connection: Connection, task_id: str, current: TaskState, target: TaskState, **values: Any
+) -> None:
+    """Change a task's state. Raises IllegalTransition."""
+    _move(connection, tasks, task_id, current, target, values)
+
+
+def move_attempt(
+    connection: Connection, attempt_id: str, current: AttemptState, target: AttemptState, **values: Any
+) -> None:
+    """Change an attempt's state. Raises IllegalTransition."""
+    _move(connection, attempts, attempt_id, current, target, values)
+
+
+def move_node(
+    connection: Connection, node_id: str, current: NodeState, target: NodeState, **values: Any
+) -> None:
+    """Change a node's state. Raises IllegalTransition."""
+    _move(connection, nodes, node_id, current, target, values)
+
+
+def _move(
+    connection: Connection, table: Table, id: str, current: State, target: State, values: dict[str, Any]
+) -> None:
+    change = (
+        update(table)
+        .where(table.c.id == id, table.c.state == current)
+        .values(state=advance(current, target), **values)
+    )
+    if connection.execute(change).rowcount != 1:
+        raise IllegalTransition(f"{id} is not {current}, so it cannot become {target}")
+
+
+def end_attempt(
+    connection: Connection, attempt: AttemptRecord, target: AttemptState, at: float, why: str
+) -> AttemptRecord:
+    """End a live attempt that brought no result: what it stored is a loser's. Returns it as it is now."""
+    move_attempt(connection, attempt.id, attempt.state, target, finished_at=at, error=why)
+    discard(connection, attempt.id)
+    message = f"{attempt.task_key} {target} on {attempt.node}/{attempt.device}: {_gist(why)}"
+    write_event(
+        connection,
+        at,
+        str(target),
+        message,
+        job_id=attempt.job_id,
+        task=attempt.task_key,
+        node_id=attempt.node_id,
+    )
+    return replace(attempt, state=target, finished_at=at, error=why)
+
+
+def discard(connection: Connection, attempt_id: str) -> None:
+    """Leave what the attempt stored and nobody committed to collection."""
+    connection.execute(
+        update(artifacts)
+        .where(artifacts.c.attempt_id == attempt_id, artifacts.c.state == ArtifactState.STAGED)
+        .values(state=ArtifactState.DISCARDED)
+    )
+
+
+def lose_attempt(connection: Connection, attempt: AttemptRecord, at: float, reason: str) -> AttemptRecord:
+    """End a live attempt by a fault of the farm's: its task is ready again, no retry used."""
+    move_task(connection, attempt.task_id, TaskState.RUNNING, TaskState.READY)
+    return end_attempt(connection, attempt, AttemptState.LOST, at, reason)
+
+
+def ready_successors(connection: Connection, task_id: str) -> tuple[str, ...]:
+    """Make ready what waited for nothing but this task; returns their ids in the order of the graph."""
+    needed, other = tasks.alias(), edges.alias()
+    unfinished = (
+        select(needed.c.id)
+        .join(other, other.c.needs_id == needed.c.id)
+        .where(other.c.task_id == tasks.c.id, needed.c.state != TaskState.SUCCEEDED)
+        .correlate(tasks)
+    )
+    found = connection.scalars(
+        select(tasks.c.id)
+        .join(edges, edges.c.task_id == tasks.c.id)
+        .where(
+            edges.c.needs_id == task_id,
+            tasks.c.state == TaskState.WAITING,
+            ~unfinished.exists(),
+        )
+        .order_by(tasks.c.position)
+    ).all()
+    for successor in found:
+        move_task(connection, successor, TaskState.WAITING, TaskState.READY)
+    return tuple(found)
+
+
+def end_job(
+    connection: Connection, job_id: str, current: JobState, target: JobState, at: float, error: str = ""
+) -> tuple[AttemptRecord, ...]:
+    """End a job: what is left of it is cancelled, live attempts are returned as they are now."""
+    move_job(connection, job_id, current, target, finished_at=at, error=error)
+    live = rows.attempt_records(connection, rows.is_live, tasks.c.job_id == job_id)
+    stopped = tuple(
+        end_attempt(connection, attempt, AttemptState.CANCELLED, at, f"the job {_ended(target)}")
+        for attempt in live
+    )
+    for state in (TaskState.WAITING, TaskState.READY, TaskState.RUNNING):
+        connection.execute(
+            update(tasks)
+            .where(tasks.c.job_id == job_id, tasks.c.state == state)
+            .values(state=advance(state, TaskState.CANCELLED), reason="")
+        )
+    message = f"the job {_ended(target)}" + (f": {_gist(error)}" if error else "")
+    write_event(connection, at, "finished", message, job_id=job_id)
+    return stopped
+
+
+def _ended(state: JobState) -> str:
+    return "was cancelled" if state == JobState.CANCELLED else str(state)
+
+
+def _gist(why: str) -> str:
+    # Of a traceback the last line says what went wrong.
+    lines = why.strip().splitlines()
+    return lines[-1] if lines else "no reason given"

@@ -1,0 +1,16 @@
+"""Run by Alembic: migrates on the connection and in the transaction that `upgrade` was given."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from farm.store.tables import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    # SQLite too: the store begins its transactions itself, so a broken upgrade leaves nothing behind.
+    transactional_ddl=True,
+)
+with context.begin_transaction():
+    context.run_migrations()

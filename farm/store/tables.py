@@ -1,0 +1,204 @@
+"""The tables, as SQLAlchemy Core sees them. Their history is in `migrations`; a test proves that both agree.
+
+What can be counted is counted, not stored. A file's bytes are never here, only where they are.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Enum,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from farm.planning import TaskKind
+from farm.states import LIVE_ATTEMPTS, AttemptState, JobState, NodeState, TaskState
+from farm.store.records import ArtifactState
+
+REVISION = "0001"
+"""Newest migration, repeated here so that opening a database that is up to date needs no Alembic."""
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+_id = String(40)
+_live = text("state IN ({})".format(", ".join(f"'{state}'" for state in LIVE_ATTEMPTS)))
+
+
+def _word(kind: type[StrEnum]) -> Enum:
+    # Plain text to the database: a state more must not need a change of type.
+    return Enum(kind, native_enum=False, length=20, values_callable=lambda words: [w.value for w in words])
+
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", _id, primary_key=True),
+    Column("state", _word(JobState), nullable=False, index=True),
+    Column("idempotency_key", String(64), unique=True),
+    Column("spec", JSON, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("strategy", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("weights", Text, nullable=False),
+    Column("precision", String(20), nullable=False),
+    Column("render_width", Integer, nullable=False),
+    Column("render_height", Integer, nullable=False),
+    Column("render_frames", Integer, nullable=False),
+    Column("latents", Integer, nullable=False),
+    Column("shared", JSON, nullable=False),
+    Column("estimated_bytes", BigInteger, nullable=False),
+    Column("notes", JSON, nullable=False),
+    Column("created_at", Float, nullable=False, index=True),
+    Column("started_at", Float),
+    Column("finished_at", Float),
+    Column("error", Text, nullable=False),
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("id", _id, primary_key=True),
+    Column("job_id", _id, ForeignKey("jobs.id"), nullable=False),
+    Column("key", String(200), nullable=False),
+    Column("kind", _word(TaskKind), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("state", _word(TaskState), nullable=False, index=True),
+    Column("epoch", Integer, nullable=False),
+    Column("start", BigInteger, nullable=False),
+    Column("stop", BigInteger, nullable=False),
+    Column("payload", JSON, nullable=False),
+    Column("vram_bytes", BigInteger, nullable=False),
+    Column("fp8", Boolean, nullable=False),
+    Column("flops", Float, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    UniqueConstraint("job_id", "key"),
+)
+
+edges = Table(
+    "edges",
+    metadata,
+    Column("task_id", _id, ForeignKey("tasks.id"), primary_key=True),
+    Column("needs_id", _id, ForeignKey("tasks.id"), primary_key=True, index=True),
+)
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("id", String(100), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("state", _word(NodeState), nullable=False),
+    Column("address", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("boot_id", Text, nullable=False),
+    Column("ray_node_id", Text, nullable=False),
+    Column("models", JSON, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("offline_reason", Text, nullable=False),
+    Column("last_seen_at", Float, nullable=False),
+)
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("node_id", String(100), ForeignKey("nodes.id"), primary_key=True),
+    Column("name", String(100), primary_key=True),
+    Column("backend", String(20), nullable=False),
+    Column("model", Text, nullable=False),
+    Column("vram_bytes", BigInteger, nullable=False),
+    Column("compute_capability", Text, nullable=False),
+    Column("fp8", Boolean, nullable=False),
+    Column("driver", Text, nullable=False),
+    Column("declared", Boolean, nullable=False),
+    Column("flops_per_second", Float, nullable=False),
+    Column("threads", Integer, nullable=False),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", _id, primary_key=True),
+    Column("task_id", _id, ForeignKey("tasks.id"), nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("state", _word(AttemptState), nullable=False, index=True),
+    Column("node_id", String(100), ForeignKey("nodes.id"), nullable=False),
+    # No foreign key: a device may be taken out of its machine, what it did stays done.
+    Column("device", String(100), nullable=False),
+    Column("lease_until", Float, nullable=False),
+    Column("dispatched_at", Float, nullable=False),
+    Column("started_at", Float),
+    Column("finished_at", Float),
+    Column("step", Integer, nullable=False),
+    Column("steps", Integer, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("error", Text, nullable=False),
+    UniqueConstraint("task_id", "epoch"),
+    Index("uq_attempts_live_task", "task_id", unique=True, sqlite_where=_live, postgresql_where=_live),
+    Index(
+        "uq_attempts_live_device",
+        "node_id",
+        "device",
+        unique=True,
+        sqlite_where=_live,
+        postgresql_where=_live,
+    ),
+)
+
+artifacts = Table(
+    "artifacts",
+    metadata,
+    Column("id", _id, primary_key=True),
+    Column("name", String(100), nullable=False),
+    Column("filename", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("location", Text, nullable=False),
+    Column("state", _word(ArtifactState), nullable=False, index=True),
+    Column("attempt_id", _id, ForeignKey("attempts.id"), index=True),
+    # The job whose finished video this is. On this side, because jobs -> artifacts would close a circle.
+    Column("output_of", _id, ForeignKey("jobs.id"), unique=True),
+    Column("created_at", Float, nullable=False),
+)
+
+media = Table(
+    "media",
+    metadata,
+    Column("job_id", _id, ForeignKey("jobs.id"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("artifact_id", _id, ForeignKey("artifacts.id"), nullable=False, index=True),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("job_id", _id, ForeignKey("jobs.id")),
+    Column("task", String(200), nullable=False),
+    Column("node_id", String(100), ForeignKey("nodes.id")),
+    Column("kind", String(40), nullable=False),
+    Column("message", Text, nullable=False),
+    Index(None, "job_id", "number"),
+    sqlite_autoincrement=True,
+)
