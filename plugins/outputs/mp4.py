@@ -210,7 +210,7 @@ def _finished(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _ffmpeg(command: Any) -> Iterator[Callable[[Any], None]]:
-    """Starts ffmpeg on `command` and gives what writes to its stdin; OutputError with the end of its stderr when it fails."""
+    """ffmpeg run on `command`: gives what writes to its stdin; OutputError with the end of its stderr."""
     try:
         executable = imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError as error:
