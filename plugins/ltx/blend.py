@@ -1,0 +1,59 @@
+"""Windows into one timeline: cross-fades, statistics and sizes of latents. Tensors only, no models."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+
+def ramp(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Cross-fade the latents two windows share, both [C, k, h, w], from all left to all right.
+
+    The left's weights are ``linspace(1, 0, k + 2)[1:-1]``: neither end is one window alone, as those are the
+    latents outside. Source: diffusers, pipeline_ltx_i2v_long_multi_prompt.py, linear_overlap_fuse.
+    Raises ValueError when the shapes differ.
+    """
+    if left.shape != right.shape:
+        raise ValueError(f"left, right: shapes differ, {tuple(left.shape)} and {tuple(right.shape)}")
+    alpha = torch.linspace(1, 0, left.shape[1] + 2, dtype=left.dtype, device=left.device)[1:-1, None, None]
+    return alpha * left + (1 - alpha) * right
+
+
+def adain(latents: torch.Tensor, reference: torch.Tensor, factor: float) -> torch.Tensor:
+    """Move each channel's mean and standard deviation by ``factor`` (0 .. 1) towards the reference's.
+
+    ``latents`` [C, n, h, w], ``reference`` [C, m, y, x] of any length and size; returns [C, n, h, w].
+    Source: diffusers, pipeline_ltx_i2v_long_multi_prompt.py, adain_normalize_latents.
+    Raises ValueError for a factor outside 0 .. 1 or different channel counts.
+    """
+    if not 0.0 <= factor <= 1.0:
+        raise ValueError(f"factor: need 0 .. 1, got {factor}")
+    if latents.shape[0] != reference.shape[0]:
+        raise ValueError(f"reference: has {reference.shape[0]} channels, the latents {latents.shape[0]}")
+    if factor == 0.0:
+        return latents
+    over = (1, 2, 3)
+    mean, std = latents.mean(over, keepdim=True), latents.std(over, keepdim=True)
+    mean_to, std_to = reference.mean(over, keepdim=True), reference.std(over, keepdim=True)
+    std_to = ((1 - factor) * std + factor * std_to).clamp(min=1e-6)
+    return (latents - mean) / (std + 1e-6) * std_to + (1 - factor) * mean + factor * mean_to
+
+
+def upsample(latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Latents [C, n, h, w] at another size [C, n, height, width], in latents.
+
+    Bilinear within each latent frame; time isn't touched, so frame i stays frame i and the causal first
+    latent isn't mixed with the others. Interpolation is linear and normalising is affine per channel, so the
+    result is the same on normalised and raw latents. Interpolating averages neighbours and so loses variance
+    (about half of it where they are independent), which decodes as flatness: each channel's mean and standard
+    deviation are put back.
+    Raises ValueError for a size below 1.
+    """
+    if height < 1 or width < 1:
+        raise ValueError(f"height, width: need at least 1, got {height}, {width}")
+    if latents.shape[2:] == (height, width):
+        return latents
+    frames = F.interpolate(
+        latents.transpose(0, 1), size=(height, width), mode="bilinear", align_corners=False, antialias=False
+    )
+    return adain(frames.transpose(0, 1).contiguous(), latents, 1.0)

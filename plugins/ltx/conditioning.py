@@ -1,0 +1,112 @@
+"""What a window is conditioned on, as data: which latents, where in the window, and how firmly.
+
+Strength 1 holds a latent as it is; strength s starts it at token time (1 - s) and denoises it from there.
+Frames and latents are local to the window: latent 0 is frame 0 alone, latent i is frames 8i - 7 … 8i.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+FRAMES_PER_LATENT = 8
+_PREFIX = 2  # latents of a clip inside a window that stand beside the grid, as the model was trained
+
+
+@dataclass(frozen=True)
+class Replace:
+    """Known latents [C, k, h, w] put into the window's grid from local latent ``start``, at ``strength`` 0 … 1."""
+
+    latents: torch.Tensor
+    start: int = 0
+    strength: float = 1.0
+
+
+@dataclass(frozen=True)
+class Extra:
+    """Latents [C, k, h, w] that stand beside the grid as extra tokens, from pixel frame ``frame`` on.
+
+    ``strength`` 0 … 1; below 1 they are mixed with ``noise`` of the same shape. They are dropped at the end.
+    """
+
+    latents: torch.Tensor
+    frame: int = 0
+    strength: float = 1.0
+    noise: torch.Tensor | None = None
+
+
+Condition = Replace | Extra
+
+
+def at_frame(
+    latents: torch.Tensor, frame: int, strength: float = 1.0, noise: torch.Tensor | None = None
+) -> list[Condition]:
+    """The conditions that put encoded media [C, k, h, w] at local pixel ``frame`` of a window.
+
+    At frame 0 the latents replace the grid's. Further in, an image (k = 1) becomes an extra latent, and a clip
+    two extra latents with the rest in the grid. ``noise`` [C, min(k, 2), h, w] is for the extra latents and
+    needed only below strength 1. Source: diffusers, pipeline_ltx_condition.py, prepare_latents.
+    Raises ValueError when the frame isn't a multiple of 8 or is negative.
+    """
+    _check_frame(frame)
+    if frame == 0:
+        return [Replace(latents, 0, strength)]
+    extra = Extra(latents[:, :_PREFIX], frame, strength, noise)
+    if latents.shape[1] <= _PREFIX:
+        return [extra]
+    return [extra, Replace(latents[:, _PREFIX:], frame // FRAMES_PER_LATENT + _PREFIX, strength)]
+
+
+def window_tail(
+    latents: torch.Tensor, overlap: int, strength: float = 0.5, noise: torch.Tensor | None = None
+) -> Extra:
+    """The previous window's last ``overlap`` latents as extra tokens at the head of this one.
+
+    ``latents`` [C, n, h, w] is that window (or at least its tail), ``noise`` [C, overlap, h, w] is needed below
+    strength 1. Source: diffusers, pipeline_ltx_i2v_long_multi_prompt.py, inject_prev_tail_latents.
+    Raises ValueError when there are fewer latents than ``overlap``.
+    """
+    if not 1 <= overlap <= latents.shape[1]:
+        raise ValueError(f"overlap: need 1 .. {latents.shape[1]} latents, got {overlap}")
+    return Extra(latents[:, -overlap:], 0, strength, noise)
+
+
+def check(conditions: Sequence[Condition], shape: tuple[int, int, int, int]) -> None:
+    """Raise ValueError unless every condition fits a window of latents of ``shape`` (C, n, h, w).
+
+    A condition must have the window's channels and size, lie inside it, begin at a frame that is a multiple of
+    8, have a strength of 0 … 1 and, for extra latents below strength 1, noise; no two may claim one grid latent.
+    """
+    channels, count, height, width = shape
+    taken: set[int] = set()
+    for condition in conditions:
+        have = tuple(condition.latents.shape)
+        if len(have) != 4 or have[1] < 1 or (have[0], *have[2:]) != (channels, height, width):
+            raise ValueError(f"latents: need ({channels}, k, {height}, {width}) like the window, got {have}")
+        if not 0.0 <= condition.strength <= 1.0:
+            raise ValueError(f"strength: need 0 .. 1, got {condition.strength}")
+        if isinstance(condition, Replace):
+            claimed = range(condition.start, condition.start + have[1])
+            if claimed.start < 0 or claimed.stop > count:
+                raise ValueError(f"start: latents {claimed.start} .. {claimed.stop - 1} aren't in 0 .. {count - 1}")
+            if not taken.isdisjoint(claimed):
+                raise ValueError(f"start: two conditions claim latents of {claimed.start} .. {claimed.stop - 1}")
+            taken.update(claimed)
+        else:
+            _check_frame(condition.frame)
+            last = condition.frame + FRAMES_PER_LATENT * (have[1] - 1)
+            if last > FRAMES_PER_LATENT * (count - 1):
+                raise ValueError(
+                    f"frame: frames {condition.frame} .. {last} aren't in 0 .. {FRAMES_PER_LATENT * (count - 1)}"
+                )
+            if condition.strength < 1.0 and condition.noise is None:
+                raise ValueError(f"noise: needed for extra latents at strength {condition.strength}")
+            if condition.noise is not None and condition.noise.shape != condition.latents.shape:
+                raise ValueError(f"noise: need {have} like the latents, got {tuple(condition.noise.shape)}")
+
+
+def _check_frame(frame: int) -> None:
+    if frame < 0 or frame % FRAMES_PER_LATENT:
+        raise ValueError(f"frame: need a multiple of {FRAMES_PER_LATENT} from 0 on, got {frame}")

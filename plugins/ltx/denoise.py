@@ -1,0 +1,228 @@
+"""The denoising loop: one window of latents from noise, over diffusers' transformer and Euler step.
+
+The stock pipelines can't take shared noise or a latent tail, so the loop is ours; it does what
+LTXConditionPipeline does (tests/parity holds it to that), but for one thing, said at ``Denoiser.step``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+
+from plugins.ltx import sigmas as schedule
+from plugins.ltx.conditioning import FRAMES_PER_LATENT, Condition, Extra, Replace, check
+from plugins.ltx.loading import Ltx
+
+Text = tuple[torch.Tensor, torch.Tensor]
+"""One prompt: embeddings [L, D] and mask [L], a row of what ``encode_prompt`` returns."""
+
+_PIXELS_PER_LATENT = 32
+
+
+@dataclass(frozen=True)
+class State:
+    """A window between two steps: all there is to save and resume.
+
+    ``latents`` float32 [C, e + n, h, w] on the model's device, the e extra latents before the n of the window;
+    ``step`` is the number of steps done.
+    """
+
+    latents: torch.Tensor
+    step: int
+
+
+class Denoiser:
+    """One window's denoising, step by step. Everything but the ``State`` is fixed at the start.
+
+    ``noise`` float32 [C, n, h, w] gives the window its size in latents. ``sigmas`` fall to a final 0.0; when they
+    begin below 1, ``base`` [C, n, h, w] is needed and the window begins at (1 - s0)·base + s0·noise.
+    ``fps`` is the frame rate the model's clock runs at; the clock of every window begins at 0.
+    ``guidance`` above 1 is classifier-free guidance and needs a ``negative`` prompt (one forward of batch 2).
+    ``cond_noise_scale`` above 0 shakes latents held at strength 1 with fresh noise at every step, scaled by
+    sigma², for livelier motion; ``cond_noise(step)`` returns it, [C, e + n, h, w], extra latents first.
+    Raises ValueError naming the argument that doesn't fit.
+    """
+
+    def __init__(
+        self,
+        ltx: Ltx,
+        *,
+        prompt: Text,
+        noise: torch.Tensor,
+        sigmas: Sequence[float],
+        fps: float,
+        negative: Text | None = None,
+        guidance: float = 1.0,
+        conditions: Sequence[Condition] = (),
+        base: torch.Tensor | None = None,
+        cond_noise_scale: float = 0.0,
+        cond_noise: Callable[[int], torch.Tensor] | None = None,
+    ) -> None:
+        schedule.check(sigmas)
+        channels = ltx.transformer.config.in_channels
+        if noise.ndim != 4 or noise.shape[0] != channels:
+            raise ValueError(f"noise: need [{channels}, n, h, w], got {list(noise.shape)}")
+        check(conditions, tuple(noise.shape))
+        if base is None and sigmas[0] < 1.0:
+            raise ValueError(f"base: needed when the sigmas begin below 1, at {sigmas[0]}")
+        if base is not None and base.shape != noise.shape:
+            raise ValueError(f"base: need {list(noise.shape)} like the noise, got {list(base.shape)}")
+        if guidance > 1.0 and negative is None:
+            raise ValueError(f"negative: needed for a guidance of {guidance}")
+        if cond_noise_scale > 0.0 and cond_noise is None:
+            raise ValueError(f"cond_noise: needed for a cond_noise_scale of {cond_noise_scale}")
+        if not fps > 0:
+            raise ValueError(f"fps: need more than 0, got {fps}")
+
+        self._ltx = ltx
+        self._noise = noise
+        self._base = base
+        self._grid = [c for c in conditions if isinstance(c, Replace)]
+        self._extra = [c for c in conditions if isinstance(c, Extra)]
+        self._guidance = guidance
+        self._cond_noise_scale = cond_noise_scale
+        self._cond_noise = cond_noise
+        self._sigma_start = sigmas[0]
+
+        # The farm's sigmas are final: no shifting, whatever the checkpoint's own config asks for.
+        self._scheduler = FlowMatchEulerDiscreteScheduler.from_config(
+            ltx.scheduler.config,
+            shift=1.0,
+            shift_terminal=None,
+            use_dynamic_shifting=False,
+            use_karras_sigmas=False,
+            use_exponential_sigmas=False,
+            use_beta_sigmas=False,
+            invert_sigmas=False,
+            stochastic_sampling=False,
+        )
+        self._scheduler.set_timesteps(sigmas=list(sigmas[:-1]), device=ltx.device)
+
+        texts = [prompt] if guidance <= 1.0 or negative is None else [negative, prompt]
+        self._embeds = torch.stack([embeds for embeds, _ in texts]).to(ltx.device, ltx.dtype)
+        self._mask = torch.stack([mask for _, mask in texts]).to(ltx.device)
+        self._coords = self._coordinates(fps)
+        self._strength = self._strengths()
+        self._held = (
+            self._initial() if cond_noise_scale > 0.0 and self._strength is not None else None
+        )
+
+    @property
+    def steps(self) -> int:
+        """How many steps the whole window takes."""
+        return len(self._scheduler.timesteps)
+
+    def begin(self) -> State:
+        """The window before its first step: noise, or base and noise, with its conditions mixed in."""
+        return State(self._initial(), 0)
+
+    @torch.no_grad()
+    def step(self, state: State) -> State:
+        """One Euler step.
+
+        At strength s a token waits until the schedule comes down to its time 1 - s. Where the last sigma is
+        still above that, LTXConditionPipeline leaves the token noisy; here the last step denoises it too.
+        """
+        t = self._scheduler.timesteps[state.step]
+        sigma = t / self._scheduler.config.num_train_timesteps
+        latents = state.latents
+        if self._held is not None and self._cond_noise is not None:
+            fresh = self._cond_noise(state.step).to(latents)
+            hard = (self._strength > 1.0 - 1e-6)[None, :, None, None]
+            latents = torch.where(hard, self._held + self._cond_noise_scale * fresh * sigma**2, latents)
+
+        tokens = latents.flatten(1).T[None]
+        times = t.reshape(1, 1)
+        if self._strength is not None:
+            own = (1.0 - self._strength) * self._scheduler.config.num_train_timesteps
+            per_latent = latents.shape[2] * latents.shape[3]
+            times = torch.minimum(times, own.repeat_interleave(per_latent)[None])
+        velocity = self._velocity(tokens, times)
+        moved = self._scheduler.step(-velocity, t, tokens, per_token_timesteps=times, return_dict=False)[0]
+        if self._strength is not None and state.step + 1 < self.steps:
+            due = sigma - 1e-6 < 1.0 - self._strength
+            moved = torch.where(due.repeat_interleave(per_latent)[None, :, None], moved, tokens)
+        return State(moved[0].T.reshape(latents.shape), state.step + 1)
+
+    def result(self, state: State) -> torch.Tensor:
+        """The window's latents, float32 [C, n, h, w], without the extra ones.
+
+        Raises ValueError before the last step.
+        """
+        if state.step != self.steps:
+            raise ValueError(f"state: {state.step} of {self.steps} steps are done")
+        return state.latents[:, state.latents.shape[1] - self._noise.shape[1] :].contiguous()
+
+    def run(self, on_step: Callable[[int, int], None] | None = None, state: State | None = None) -> torch.Tensor:
+        """All steps (those left, from a saved ``state``): float32 [C, n, h, w].
+
+        ``on_step(step, steps)`` is called before every step; it may block to park, or raise to cancel.
+        """
+        state = state or self.begin()
+        while state.step < self.steps:
+            if on_step is not None:
+                on_step(state.step, self.steps)
+            state = self.step(state)
+        return self.result(state)
+
+    def _initial(self) -> torch.Tensor:
+        device = self._ltx.device
+        grid = self._noise.to(device, torch.float32, copy=True)
+        if self._base is not None:
+            start = self._sigma_start
+            grid = start * grid + (1.0 - start) * self._base.to(grid)
+        for known in self._grid:
+            span = slice(known.start, known.start + known.latents.shape[1])
+            grid[:, span] = torch.lerp(grid[:, span], known.latents.to(grid), known.strength)
+        extra = []
+        for known in self._extra:
+            latents = known.latents.to(grid)
+            if known.noise is not None:
+                latents = torch.lerp(known.noise.to(grid), latents, known.strength)
+            extra.append(latents)
+        return torch.cat([*extra, grid], dim=1)
+
+    def _strengths(self) -> torch.Tensor | None:
+        """Strength by latent, float32 [e + n], or None where nothing is conditioned (one time for all is faster)."""
+        if not self._grid and not self._extra:
+            return None
+        grid = torch.zeros(self._noise.shape[1])
+        for known in self._grid:
+            grid[known.start : known.start + known.latents.shape[1]] = known.strength
+        extra = [torch.full((known.latents.shape[1],), float(known.strength)) for known in self._extra]
+        return torch.cat([*extra, grid]).to(self._ltx.device)
+
+    def _coordinates(self, fps: float) -> torch.Tensor:
+        """Each token's time in seconds and place in pixels, float32 [1, 3, tokens]."""
+        _, count, height, width = self._noise.shape
+        spans = [(known.latents.shape[1], known.frame) for known in self._extra] + [(count, 0)]
+        frames = torch.cat(
+            [
+                (torch.arange(length) * FRAMES_PER_LATENT + 1 - FRAMES_PER_LATENT).clamp(min=0) + frame
+                for length, frame in spans
+            ]
+        )
+        rows, columns = torch.arange(height) * _PIXELS_PER_LATENT, torch.arange(width) * _PIXELS_PER_LATENT
+        coords = torch.stack(torch.meshgrid(frames, rows, columns, indexing="ij")).flatten(1)[None].float()
+        coords[:, 0] *= 1.0 / fps
+        return coords.to(self._ltx.device)
+
+    def _velocity(self, tokens: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+        batch = self._embeds.shape[0]
+        transformer = self._ltx.transformer
+        with transformer.cache_context("cond_uncond"):
+            output = transformer(
+                hidden_states=tokens.expand(batch, -1, -1).to(self._embeds.dtype),
+                encoder_hidden_states=self._embeds,
+                timestep=times.expand(batch, -1).float(),
+                encoder_attention_mask=self._mask,
+                video_coords=self._coords.expand(batch, -1, -1),
+                return_dict=False,
+            )[0]
+        if batch == 1:
+            return output
+        without, with_text = output.chunk(2)
+        return without + self._guidance * (with_text - without)

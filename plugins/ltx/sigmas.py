@@ -1,0 +1,48 @@
+"""Noise schedules: lists of sigmas that fall from at most 1.0 and end in 0.0. Plain Python, no tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def linear_quadratic(steps: int, threshold: float = 0.025, linear_steps: int | None = None) -> list[float]:
+    """The schedule of LTXConditionPipeline: ``steps`` sigmas from 1.0 down, and the final 0.0.
+
+    Linear from 1 to 1 - ``threshold`` over the first ``linear_steps`` (half of them by default), then
+    quadratic. Source: LTX-Video, ltx_video/schedulers/rf.py.
+    Raises ValueError for fewer than 1 step, or linear_steps outside 1 .. steps - 1.
+    """
+    if steps < 1:
+        raise ValueError(f"steps: need at least 1, got {steps}")
+    if steps == 1:
+        return [1.0, 0.0]
+    linear = steps // 2 if linear_steps is None else linear_steps
+    if not 1 <= linear < steps:
+        raise ValueError(f"linear_steps: need 1 .. {steps - 1}, got {linear}")
+    rest = steps - linear
+    difference = linear - threshold * steps
+    square = difference / (linear * rest**2)
+    slope = threshold / linear - 2 * difference / rest**2
+    constant = square * linear**2
+    falls = [i * threshold / linear for i in range(linear)]
+    falls += [square * i**2 + slope * i + constant for i in range(linear, steps)]
+    return [1.0 - fall for fall in falls] + [0.0]
+
+
+def from_sigma(sigmas: Sequence[float], start: float) -> list[float]:
+    """The part of a schedule below ``start``, beginning exactly at ``start``: a refinement's schedule.
+
+    Raises ValueError for a start outside (0, 1] or a schedule that isn't one (see ``check``).
+    """
+    check(sigmas)
+    if not 0.0 < start <= 1.0:
+        raise ValueError(f"start: need 0 < start <= 1, got {start}")
+    # A step a hair below the start would be a wasted forward.
+    return [start] + [sigma for sigma in sigmas if sigma < start - 1e-6]
+
+
+def check(sigmas: Sequence[float]) -> None:
+    """Raise ValueError unless ``sigmas`` begin at or below 1, fall strictly and end in 0.0."""
+    falling = all(high > low for high, low in zip(sigmas, sigmas[1:], strict=False))
+    if len(sigmas) < 2 or not falling or sigmas[0] > 1.0 or sigmas[-1] != 0.0:
+        raise ValueError(f"sigmas: need at least two, falling from at most 1.0 to exactly 0.0, got {list(sigmas)}")

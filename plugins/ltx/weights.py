@@ -1,0 +1,107 @@
+"""Which weights a model folder holds: finding the folder and naming its content by a hash. No torch here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+INDEX = "model_index.json"
+_COUNTED = {".json", ".model", ".txt", ".safetensors"}
+
+
+def locate(source: str | Path, *, local_files_only: bool = True) -> Path:
+    """The local diffusers folder of ``source``: a folder, or a hub id found in (or fetched to) the hub cache.
+
+    Raises FileNotFoundError when it is neither, or holds no model_index.json.
+    """
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+        try:
+            folder = Path(snapshot_download(str(source), local_files_only=local_files_only))
+        except (HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError) as error:
+            raise FileNotFoundError(
+                f"weights: {str(source)!r} is neither a folder nor a hub id in the local cache"
+            ) from error
+    if not (folder / INDEX).is_file():
+        raise FileNotFoundError(f"weights: {folder} is not a diffusers folder, it has no {INDEX}")
+    return folder
+
+
+def weights_hash(folder: str | Path, cache: str | Path | None = None) -> str:
+    """``"sha256:…"`` over the names and contents of the files a diffusers folder is loaded from.
+
+    Counted are model_index.json and, in the component folders it names, configs, tokenizer files and
+    safetensors; where the folder lies doesn't matter, nor what else lies in it. ``cache`` is a folder that
+    remembers each file's hash by path, size and mtime, so that 28 GB aren't read at every start.
+    Raises FileNotFoundError when the folder has no model_index.json or a component without files.
+    """
+    folder = Path(folder)
+    memory = _Memory(Path(cache) / "weights.json" if cache is not None else None)
+    total = hashlib.sha256()
+    for name in _files(folder):
+        total.update(f"{name}\0{memory.sha256(folder / name)}\n".encode())
+    memory.save()
+    return f"sha256:{total.hexdigest()}"
+
+
+def _files(folder: Path) -> list[str]:
+    index = folder / INDEX
+    if not index.is_file():
+        raise FileNotFoundError(f"weights: {folder} is not a diffusers folder, it has no {INDEX}")
+    found = [INDEX]
+    for component, where in json.loads(index.read_text()).items():
+        if component.startswith("_") or not isinstance(where, list) or where[0] is None:
+            continue
+        files = [
+            f"{component}/{path.relative_to(folder / component).as_posix()}"
+            for path in (folder / component).rglob("*")
+            if path.suffix in _COUNTED and path.is_file()
+        ]
+        if not files:
+            raise FileNotFoundError(f"weights: {folder} names the component {component!r} but has no files of it")
+        found += files
+    return sorted(found)
+
+
+class _Memory:
+    """Hashes of files already read, kept in one JSON file."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._entries: dict[str, dict[str, int | str]] = {}
+        self._changed = False
+        if path is not None:
+            try:
+                self._entries = json.loads(path.read_text())
+            except (FileNotFoundError, ValueError):
+                pass  # a lost or torn cache only costs time
+
+    def sha256(self, path: Path) -> str:
+        stat = path.stat()
+        known = self._entries.get(str(path.absolute()))
+        if known and (known["size"], known["mtime_ns"]) == (stat.st_size, stat.st_mtime_ns):
+            return str(known["sha256"])
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        self._entries[str(path.absolute())] = {
+            "size": stat.st_size,
+            "mtime_ns": stat.st_mtime_ns,
+            "sha256": digest,
+        }
+        self._changed = True
+        return digest
+
+    def save(self) -> None:
+        if self._path is None or not self._changed:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=".weights-")
+        with os.fdopen(handle, "w") as file:
+            json.dump(self._entries, file)
+        os.replace(name, self._path)

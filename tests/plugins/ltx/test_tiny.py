@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from plugins.ltx import tiny
+from plugins.ltx.loading import Ltx
+from plugins.ltx.text import encode_prompt
+from plugins.ltx.weights import locate, weights_hash
+
+
+@pytest.fixture
+def copied(tiny_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_folder, tmp_path / "elsewhere"))
+
+
+def test_two_builds_are_the_same_bits_and_the_known_ones(tiny_folder, tmp_path):
+    assert weights_hash(tiny.build(tmp_path / "again")) == weights_hash(tiny_folder) == tiny.WEIGHTS_HASH
+
+
+def test_a_build_leaves_nothing_but_the_folder_and_keeps_one_that_is_there(tmp_path):
+    folder = tiny.build(tmp_path / "models" / "ltx-tiny")
+    assert [path.name for path in folder.parent.iterdir()] == ["ltx-tiny"]
+    before = (folder / "vae" / "diffusion_pytorch_model.safetensors").stat().st_mtime_ns
+    tiny.build(folder)
+    assert (folder / "vae" / "diffusion_pytorch_model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_build_refuses_a_folder_of_something_else(tmp_path):
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(FileExistsError, match="mine"):
+        tiny.build(tmp_path / "mine")
+
+
+def test_the_checkpoint_is_small(tiny_folder):
+    assert sum(path.stat().st_size for path in tiny_folder.rglob("*") if path.is_file()) < 40e6
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vae/config.json",
+        "tokenizer/tokenizer.json",
+        "scheduler/scheduler_config.json",
+        "text_encoder/model.safetensors",
+        "transformer/diffusion_pytorch_model.safetensors",
+    ],
+)
+def test_one_changed_byte_changes_the_hash(copied, name):
+    path = copied / name
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 1
+    path.write_bytes(content)
+    assert weights_hash(copied) != tiny.WEIGHTS_HASH
+
+
+def test_the_hash_is_of_the_model_alone(copied):
+    (copied / "README.md").write_text("hello")
+    (copied / "single-file.safetensors").write_bytes(b"not loaded")
+    assert weights_hash(copied) == tiny.WEIGHTS_HASH
+
+
+def test_a_cached_hash_is_believed_until_the_file_changes(copied, tmp_path):
+    cache = tmp_path / "cache"
+    assert weights_hash(copied, cache) == tiny.WEIGHTS_HASH
+    remembered = json.loads((cache / "weights.json").read_text())
+    path = copied / "vae" / "config.json"
+    remembered[str(path)]["sha256"] = "0" * 64
+    (cache / "weights.json").write_text(json.dumps(remembered))
+    assert weights_hash(copied, cache) != tiny.WEIGHTS_HASH, "the cache is read"
+    path.write_text(path.read_text() + " ")
+    assert weights_hash(copied, cache) == weights_hash(copied), "and not past a change"
+
+
+def test_a_torn_cache_only_costs_time(tiny_folder, tmp_path):
+    (tmp_path / "weights.json").write_text("{")
+    assert weights_hash(tiny_folder, tmp_path) == tiny.WEIGHTS_HASH
+
+
+def test_what_is_no_model_is_said_so(copied, tmp_path):
+    with pytest.raises(FileNotFoundError, match="model_index.json"):
+        weights_hash(tmp_path)
+    with pytest.raises(FileNotFoundError, match="neither a folder nor a hub id"):
+        locate(tmp_path / "nowhere")
+    shutil.rmtree(copied / "vae")
+    with pytest.raises(FileNotFoundError, match="vae"):
+        weights_hash(copied)
+
+
+def test_parts_load_when_asked_for_and_go_when_released(tiny_folder):
+    ltx = Ltx(tiny_folder)
+    vae, transformer = ltx.vae, ltx.transformer
+    assert ltx.vae is vae
+    ltx.release("vae")
+    assert ltx.vae is not vae
+    assert ltx.transformer is transformer
+    ltx.release()
+    assert ltx.transformer is not transformer
+    with pytest.raises(ValueError, match="vea"):
+        ltx.release("vea")
+
+
+def test_fp32_holds_the_stored_half_precision_weights_exactly(tiny_folder):
+    from safetensors.numpy import load_file
+
+    stored = load_file(tiny_folder / "transformer" / "diffusion_pytorch_model.safetensors")
+    loaded = Ltx(tiny_folder).transformer.state_dict()
+    assert loaded.keys() == stored.keys()
+    for name, tensor in loaded.items():
+        assert np.array_equal(tensor.numpy(), stored[name].astype(np.float32)), name
+
+
+def test_fp8_stores_eight_bits_and_computes_in_bfloat16(tiny_folder):
+    ltx = Ltx(tiny_folder, precision="fp8")
+    block = ltx.transformer.transformer_blocks[0]
+    assert block.ff.net[2].weight.dtype == torch.float8_e4m3fn
+    assert ltx.vae.dtype == torch.bfloat16
+    with pytest.raises(ValueError, match="fp32, bf16, fp8"):
+        Ltx(tiny_folder, precision="fp16")
+
+
+def test_prompts_are_encoded_apart_and_padding_is_masked(tiny_folder):
+    ltx = Ltx(tiny_folder, max_tokens=tiny.MAX_TOKENS)
+    embeds, mask = encode_prompt(ltx, ["a red ball", "", "a blue box " * 100])
+    assert embeds.shape == (3, 64, 64) and embeds.dtype == torch.float32
+    assert mask.sum(1).tolist() == [5, 1, 64]  # ▁ a ▁red ▁ball </s>
+    alone, _ = encode_prompt(ltx, ["a red ball"])
+    assert torch.allclose(embeds[0, mask[0]], alone[0, mask[0]], atol=1e-5)
+    with pytest.raises(ValueError, match="prompts"):
+        encode_prompt(ltx, [])
