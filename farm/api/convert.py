@@ -1,0 +1,201 @@
+"""Between the store's records and the API's messages. Translation only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from farm.planning import Plan
+from farm.spec import JobSpec, parse_spec
+from farm.states import AttemptState, JobState, NodeState, TaskState
+from farm.store import records
+from farm.v1 import artifacts_pb2, jobs_pb2, nodes_pb2
+
+_OPTIONAL = ("steps", "guidance_scale", "window_latents", "overlap_latents", "priority")
+_DEFAULT_IF_EMPTY = ("model", "output")
+
+
+def spec_from_message(message: jobs_pb2.JobSpec) -> JobSpec:
+    """A checked spec. Raises InvalidSpec."""
+    fields = {
+        field.name: getattr(message, field.name)
+        for field in jobs_pb2.JobSpec.DESCRIPTOR.fields
+        if field.name not in ("conditions", *_OPTIONAL, *_DEFAULT_IF_EMPTY)
+    }
+    fields |= {name: getattr(message, name) for name in _OPTIONAL if message.HasField(name)}
+    fields |= {name: getattr(message, name) for name in _DEFAULT_IF_EMPTY if getattr(message, name)}
+    fields["conditions"] = [
+        {
+            "media": {"artifact_id": item.media.artifact_id, "path": item.media.path},
+            "frame": item.frame,
+            "strength": item.strength,
+        }
+        for item in message.conditions
+    ]
+    return parse_spec(fields)
+
+
+def spec_message(spec: JobSpec) -> jobs_pb2.JobSpec:
+    """The spec as the API says it."""
+    message = jobs_pb2.JobSpec()
+    for name, value in spec.model_dump(exclude={"conditions"}, exclude_none=True).items():
+        setattr(message, name, value)
+    for condition in spec.conditions:
+        item = message.conditions.add(frame=condition.frame, strength=condition.strength)
+        if condition.media.artifact_id:
+            item.media.artifact_id = condition.media.artifact_id
+        else:
+            item.media.path = condition.media.path
+    return message
+
+
+def job_state(state: JobState) -> jobs_pb2.JobState:
+    """A job's state as the API says it."""
+    return jobs_pb2.JobState.Value(f"JOB_STATE_{state.name}")
+
+
+def job_states(values: Iterable[int]) -> tuple[JobState, ...]:
+    """Job states from the API's."""
+    return tuple(JobState[jobs_pb2.JobState.Name(value).removeprefix("JOB_STATE_")] for value in values)
+
+
+def job_message(job: records.JobRecord, stages: Sequence[records.StageRecord] = ()) -> jobs_pb2.Job:
+    """A job, with its counters where they are at hand."""
+    message = jobs_pb2.Job(
+        id=job.id,
+        state=job_state(job.state),
+        spec=spec_message(job.spec),
+        strategy=job.strategy,
+        weights=job.weights,
+        precision=job.precision,
+        created_at=job.created_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+        error=job.error,
+        notes=job.notes,
+        output_artifact_id=job.output_artifact_id,
+        output_bytes=job.output_bytes,
+        tasks_total=job.tasks_total,
+        tasks_succeeded=job.tasks_succeeded,
+        last_event=job.last_event,
+    )
+    for stage in stages:
+        message.stages.add(
+            kind=stage.kind,
+            total=stage.total,
+            succeeded=stage.succeeded,
+            running=stage.running,
+            done=stage.done,
+        )
+    return message
+
+
+def task_message(
+    task: records.TaskRecord, attempts: Sequence[records.AttemptRecord]
+) -> jobs_pb2.Task:
+    """A task with its attempts."""
+    return jobs_pb2.Task(
+        id=task.id,
+        key=task.key,
+        kind=task.kind,
+        state=jobs_pb2.TaskState.Value(f"TASK_STATE_{TaskState(task.state).name}"),
+        epoch=task.epoch,
+        start=task.start,
+        stop=task.stop,
+        reason=task.reason,
+        attempts=[attempt_message(attempt) for attempt in attempts],
+    )
+
+
+def attempt_message(attempt: records.AttemptRecord) -> jobs_pb2.Attempt:
+    """One attempt."""
+    return jobs_pb2.Attempt(
+        id=attempt.id,
+        epoch=attempt.epoch,
+        state=jobs_pb2.AttemptState.Value(f"ATTEMPT_STATE_{AttemptState(attempt.state).name}"),
+        node=attempt.node,
+        device=attempt.device,
+        dispatched_at=attempt.dispatched_at,
+        started_at=attempt.started_at,
+        finished_at=attempt.finished_at,
+        step=attempt.step,
+        steps=attempt.steps,
+        error=attempt.error,
+    )
+
+
+def event_message(event: records.EventRecord) -> jobs_pb2.JobEvent:
+    """One stored event."""
+    return jobs_pb2.JobEvent(
+        number=event.number, at=event.at, task=event.task, kind=event.kind, message=event.message
+    )
+
+
+def plan_message(plan: Plan, fitting: Sequence[str], seconds: float | None) -> jobs_pb2.PlanSummary:
+    """A plan for people. `fitting`: devices the largest task fits; `seconds`: estimate of the wall time."""
+    return jobs_pb2.PlanSummary(
+        strategy=plan.strategy,
+        model=plan.model,
+        weights=plan.weights,
+        precision=plan.precision,
+        render_width=plan.render_width,
+        render_height=plan.render_height,
+        render_frames=plan.render_frames,
+        latents=plan.latents,
+        tasks=[
+            jobs_pb2.PlannedTask(
+                key=task.key,
+                kind=task.kind,
+                start=task.start,
+                stop=task.stop,
+                needs=task.needs,
+                flops=task.flops,
+                vram_bytes=task.vram_bytes,
+            )
+            for task in plan.tasks
+        ],
+        fitting_devices=fitting,
+        estimated_seconds=seconds,
+        estimated_bytes=plan.estimated_bytes,
+    )
+
+
+_DEVICE_FIELDS = tuple(field.name for field in nodes_pb2.Device.DESCRIPTOR.fields)
+
+
+def device_record(device: nodes_pb2.Device) -> records.DeviceRecord:
+    """A device as its agent advertised it."""
+    return records.DeviceRecord(**{name: getattr(device, name) for name in _DEVICE_FIELDS})
+
+
+def node_message(node: records.NodeRecord, renderers: frozenset[str]) -> nodes_pb2.Node:
+    """A node. `renderers`: its devices whose renderer is up."""
+    return nodes_pb2.Node(
+        id=node.id,
+        name=node.name,
+        state=nodes_pb2.NodeState.Value(f"NODE_STATE_{NodeState(node.state).name}"),
+        version=node.version,
+        boot_id=node.boot_id,
+        address=node.address,
+        last_seen_at=node.last_seen_at,
+        devices=[
+            nodes_pb2.DeviceStatus(
+                device=nodes_pb2.Device(**{name: getattr(device, name) for name in _DEVICE_FIELDS}),
+                task=device.task,
+                renderer=device.name in renderers,
+            )
+            for device in node.devices
+        ],
+        models=[nodes_pb2.ModelOffer(model=offer.model, weights=offer.weights) for offer in node.models],
+        reason=node.reason,
+    )
+
+
+def artifact_message(artifact: records.ArtifactRecord) -> artifacts_pb2.Artifact:
+    """An artifact's description."""
+    return artifacts_pb2.Artifact(
+        id=artifact.id,
+        name=artifact.name,
+        size=artifact.size,
+        sha256=artifact.sha256,
+        filename=artifact.filename,
+    )

@@ -1,0 +1,142 @@
+"""The gate every call passes: who is calling, and which status code an error becomes.
+
+Tokens are checked here and nowhere else; typed errors end here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+import structlog
+from grpc import aio
+
+from farm.artifacts import Corrupt
+from farm.media import MediaError
+from farm.security import Authority, Denied, Identity
+from farm.spec import InvalidSpec
+from farm.store import errors as store_errors
+
+log = structlog.get_logger()
+
+caller: contextvars.ContextVar[Identity | None] = contextvars.ContextVar("caller", default=None)
+"""Whose call is being served; None for the open ones."""
+
+_OPEN = ("/farm.v1.NodeService/Register", "/grpc.health.v1.Health/")
+_FOR_NODES = ("/farm.v1.NodeService/Connect", "/farm.v1.ArtifactService/")
+_NOT_FOR_CLIENTS = ("/farm.v1.NodeService/Connect",)
+
+
+class Refused(Exception):
+    """A call that can't be served; `code` and the message go to the caller."""
+
+    def __init__(self, code: grpc.StatusCode, message: str):
+        super().__init__(message)
+        self.code = code
+
+
+def status_of(error: BaseException) -> tuple[grpc.StatusCode, str]:
+    """Status code and message that a caller is given for `error`."""
+    codes: list[tuple[type[BaseException] | tuple[type[BaseException], ...], grpc.StatusCode]] = [
+        (InvalidSpec, grpc.StatusCode.INVALID_ARGUMENT),
+        (MediaError, grpc.StatusCode.INVALID_ARGUMENT),
+        (store_errors.NotFound, grpc.StatusCode.NOT_FOUND),
+        (store_errors.KeyReused, grpc.StatusCode.ALREADY_EXISTS),
+        ((store_errors.JobFinished, store_errors.StaleAttempt), grpc.StatusCode.FAILED_PRECONDITION),
+        (store_errors.AmbiguousName, grpc.StatusCode.INVALID_ARGUMENT),
+        (Corrupt, grpc.StatusCode.DATA_LOSS),
+    ]
+    if isinstance(error, Refused):
+        return error.code, str(error)
+    for kinds, code in codes:
+        if isinstance(error, kinds):
+            return code, str(error)
+    return grpc.StatusCode.INTERNAL, "the daemon failed; its log says why"
+
+
+def _may_call(identity: Identity | None, method: str) -> str | None:
+    """Why `identity` may not call `method`, or None when it may."""
+    if method.startswith(_OPEN):
+        return None
+    if identity is None:
+        return "a valid token is needed; `farmctl` finds it in client.json, nodes get theirs when they join"
+    if identity.kind == "node" and not method.startswith(_FOR_NODES):
+        return "a node's token is not good for this call"
+    if identity.kind == "client" and method.startswith(_NOT_FOR_CLIENTS):
+        return "a client's token is not good for this call"
+    return None
+
+
+class Gate(aio.ServerInterceptor):
+    """Lets the right callers through and turns errors into status codes."""
+
+    def __init__(self, authority: Authority):
+        self._authority = authority
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler:
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return handler
+        method = handler_call_details.method
+        metadata = dict(handler_call_details.invocation_metadata or ())
+        token = metadata.get("authorization", "").removeprefix("Bearer ")
+        identity = self._identity(token)
+        problem = _may_call(identity, method)
+        if handler.response_streaming:
+            kind = "stream_stream" if handler.request_streaming else "unary_stream"
+            wrapped: Any = _streaming(getattr(handler, kind), identity, problem, method)
+        else:
+            kind = "stream_unary" if handler.request_streaming else "unary_unary"
+            wrapped = _answering(getattr(handler, kind), identity, problem, method)
+        make = getattr(grpc, f"{kind}_rpc_method_handler")
+        return make(wrapped, handler.request_deserializer, handler.response_serializer)
+
+    def _identity(self, token: str) -> Identity | None:
+        try:
+            return self._authority.verify(token) if token else None
+        except Denied:
+            return None
+
+
+def _answering(serve: Callable, identity: Identity | None, problem: str | None, method: str) -> Callable:
+    async def call(request: Any, context: aio.ServicerContext) -> Any:
+        if problem:
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, problem)
+        caller.set(identity)
+        try:
+            return await serve(request, context)
+        except aio.AbortError:
+            raise
+        except Exception as error:
+            await _abort(error, context, method)
+
+    return call
+
+
+def _streaming(serve: Callable, identity: Identity | None, problem: str | None, method: str) -> Callable:
+    async def call(request: Any, context: aio.ServicerContext) -> AsyncIterator[Any]:
+        if problem:
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, problem)
+        caller.set(identity)
+        try:
+            async for response in serve(request, context):
+                yield response
+        except aio.AbortError:
+            raise
+        except Exception as error:
+            await _abort(error, context, method)
+
+    return call
+
+
+async def _abort(error: Exception, context: aio.ServicerContext, method: str) -> None:
+    code, message = status_of(error)
+    if code is grpc.StatusCode.INTERNAL:
+        log.exception("call failed", method=method, exc_info=error)
+    await context.abort(code, message)

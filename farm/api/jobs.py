@@ -1,0 +1,145 @@
+"""JobService: takes jobs in, shows them, follows them, cancels them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from grpc import aio
+
+from farm.api.changes import Changes
+from farm.api.convert import (
+    event_message,
+    job_message,
+    job_states,
+    plan_message,
+    spec_from_message,
+    task_message,
+)
+from farm.planning import Plan
+from farm.spec import InvalidSpec, JobSpec
+from farm.states import is_final
+from farm.store.records import AttemptRecord
+from farm.store.store import Store
+from farm.v1 import jobs_pb2, jobs_pb2_grpc
+
+MAX_KEY = 64
+QUIET_SECONDS = 15.0
+"""A watcher is told how the job stands at least this often, so that it notices a dead connection."""
+
+
+@dataclass(frozen=True)
+class PlannedJob:
+    """A spec made into a plan, and what people should know about it."""
+
+    plan: Plan
+    notes: tuple[str, ...]
+    fitting_devices: tuple[str, ...]
+    estimated_seconds: float | None
+    media: tuple[str, ...]  #: artifact ids, in the order of the conditions
+
+
+class Intake(Protocol):
+    """Checks a spec against the farm and plans it. Blocks; raises InvalidSpec or MediaError."""
+
+    def plan(self, spec: JobSpec, *, keep_media: bool) -> PlannedJob:
+        """The plan. With `keep_media`, media given by path are copied into the artifact store."""
+        ...
+
+
+class JobService(jobs_pb2_grpc.JobServiceServicer):
+    """Translates between callers, the intake and the store."""
+
+    def __init__(
+        self,
+        store: Store,
+        intake: Intake,
+        changes: Changes,
+        wake: Callable[[], None],
+        stop: Callable[[Sequence[AttemptRecord], str], Awaitable[None]],
+    ):
+        self._store, self._intake, self._changes = store, intake, changes
+        self._wake, self._stop = wake, stop
+
+    async def SubmitJob(
+        self, request: jobs_pb2.SubmitJobRequest, context: aio.ServicerContext
+    ) -> jobs_pb2.SubmitJobResponse:
+        """Checks, plans and stores; stores nothing when anything is wrong."""
+        if len(request.idempotency_key) > MAX_KEY:
+            raise InvalidSpec(
+                "idempotency_key",
+                f"must be at most {MAX_KEY} characters, got {len(request.idempotency_key)}",
+            )
+        spec = spec_from_message(request.spec)
+        planned = await asyncio.to_thread(self._intake.plan, spec, keep_media=not request.validate_only)
+        response = jobs_pb2.SubmitJobResponse(
+            plan=plan_message(planned.plan, planned.fitting_devices, planned.estimated_seconds),
+            notes=planned.notes,
+        )
+        if not request.validate_only:
+            job, existing = await asyncio.to_thread(
+                self._store.jobs.submit,
+                spec,
+                planned.plan,
+                planned.notes,
+                request.idempotency_key,
+                planned.media,
+            )
+            response.job.CopyFrom(job_message(job))
+            response.existing = existing
+            self._wake()
+        return response
+
+    async def GetJob(
+        self, request: jobs_pb2.GetJobRequest, context: aio.ServicerContext
+    ) -> jobs_pb2.GetJobResponse:
+        """One job with everything below it."""
+        tasks = await asyncio.to_thread(self._store.jobs.tasks, request.job_id)
+        return jobs_pb2.GetJobResponse(
+            job=await self._job(request.job_id), tasks=[task_message(*pair) for pair in tasks]
+        )
+
+    async def ListJobs(
+        self, request: jobs_pb2.ListJobsRequest, context: aio.ServicerContext
+    ) -> jobs_pb2.ListJobsResponse:
+        """Jobs, newest first."""
+        limit = request.limit if request.HasField("limit") else 100
+        if not 1 <= limit <= 1000:
+            raise InvalidSpec("limit", f"must be from 1 to 1000, got {limit}")
+        jobs = await asyncio.to_thread(self._store.jobs.list, job_states(request.states), limit)
+        return jobs_pb2.ListJobsResponse(jobs=[job_message(job) for job in jobs])
+
+    async def WatchJob(
+        self, request: jobs_pb2.WatchJobRequest, context: aio.ServicerContext
+    ) -> AsyncIterator[jobs_pb2.WatchJobResponse]:
+        """Stored events and the job's state, until the job has ended."""
+        number = request.after_event
+        while True:
+            seen = self._changes.seen(request.job_id)
+            # The job is read before its events, so that its last event is out before its end is told.
+            job = await self._job(request.job_id)
+            ended = is_final(job_states([job.state])[0])
+            for event in await asyncio.to_thread(self._store.events.after, number, request.job_id):
+                number = event.number
+                yield jobs_pb2.WatchJobResponse(event=event_message(event))
+            yield jobs_pb2.WatchJobResponse(job=job)
+            if ended:
+                return
+            await self._changes.wait(request.job_id, seen, QUIET_SECONDS)
+
+    async def CancelJob(
+        self, request: jobs_pb2.CancelJobRequest, context: aio.ServicerContext
+    ) -> jobs_pb2.CancelJobResponse:
+        """Cancels, and tells the nodes at once."""
+        stopped = await asyncio.to_thread(self._store.jobs.cancel, request.job_id)
+        await self._stop(stopped, "the job was cancelled")
+        await self._changes.notify(request.job_id)
+        self._wake()
+        return jobs_pb2.CancelJobResponse(job=await self._job(request.job_id))
+
+    async def _job(self, job_id: str) -> jobs_pb2.Job:
+        job = await asyncio.to_thread(self._store.jobs.get, job_id)
+        stages = await asyncio.to_thread(self._store.jobs.stages, job_id)
+        return job_message(job, stages)

@@ -1,0 +1,297 @@
+"""NodeService: nodes join, hold their stream, and are shown."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
+from importlib.metadata import version as installed_version
+from platform import python_version
+
+import grpc
+import structlog
+from grpc import aio
+
+from farm import PROTOCOL, __version__
+from farm.api.changes import Changes
+from farm.api.convert import device_record, node_message
+from farm.api.gate import Refused, caller
+from farm.api.sessions import Session, Sessions
+from farm.clock import boottime
+from farm.security import Authority, join_token
+from farm.store.errors import MissingArtifact, NotFound
+from farm.store.records import Settlement
+from farm.store.store import Store
+from farm.v1 import nodes_pb2, nodes_pb2_grpc
+
+log = structlog.get_logger()
+
+PROGRESS_SECONDS = 0.5
+"""Progress of an attempt is written at most this often; the last step always is."""
+
+
+@dataclass(frozen=True)
+class NodeTerms:
+    """What every node is told: where Ray and the artifacts are, and the lease's terms in seconds."""
+
+    ray_address: str
+    ray_token: str
+    artifact_url: str
+    heartbeat: float
+    lease: float
+    max_failures: int
+    servers: tuple[str, ...]
+
+
+class NodeService(nodes_pb2_grpc.NodeServiceServicer):
+    """Translates between agents' streams and the store."""
+
+    def __init__(
+        self,
+        store: Store,
+        authority: Authority,
+        sessions: Sessions,
+        changes: Changes,
+        terms: NodeTerms,
+        wake: Callable[[], None],
+    ):
+        self._store, self._authority, self._sessions, self._changes = store, authority, sessions, changes
+        self._terms, self._wake = terms, wake
+        self._progress_at: dict[str, float] = {}
+
+    async def Register(
+        self, request: nodes_pb2.RegisterRequest, context: aio.ServicerContext
+    ) -> nodes_pb2.RegisterResponse:
+        """A join secret for a node token."""
+        if not self._authority.admits(request.join_secret):
+            raise Refused(
+                grpc.StatusCode.UNAUTHENTICATED,
+                "join_secret: is not this farm's; `farmctl node enroll` prints the right command",
+            )
+        _check_version(request.version, request.protocol)
+        if not 8 <= len(request.node_id) <= 64:
+            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "node_id: must have 8 to 64 characters")
+        return nodes_pb2.RegisterResponse(
+            node_token=self._authority.node_token(request.node_id), ray_token=self._terms.ray_token, farm="farm"
+        )
+
+    async def Connect(
+        self, request_iterator: AsyncIterator[nodes_pb2.ConnectRequest], context: aio.ServicerContext
+    ) -> AsyncIterator[nodes_pb2.ConnectResponse]:
+        """The agent's stream: its messages are taken in order, answers go out as they come."""
+        first = await anext(request_iterator, None)
+        if first is None or first.WhichOneof("message") != "hello":
+            raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "hello: must be the first message of a stream")
+        hello = first.hello
+        identity = caller.get()
+        if identity is None or identity.node_id != hello.node_id:
+            raise Refused(grpc.StatusCode.UNAUTHENTICATED, "node_id: is not the one this token was given to")
+        _check_version(hello.version, hello.protocol)
+        _check_runtime(hello)
+        session = Session(hello.node_id, boottime())
+        await self._greet(hello, session, context.peer())
+        yield nodes_pb2.ConnectResponse(
+            welcome=nodes_pb2.Welcome(
+                version=__version__,
+                ray_address=self._terms.ray_address,
+                heartbeat_seconds=self._terms.heartbeat,
+                lease_seconds=self._terms.lease,
+                artifact_url=self._terms.artifact_url,
+            )
+        )
+        reading = asyncio.create_task(self._read(request_iterator, session))
+        try:
+            while (message := await session.outbox.get()) is not None:
+                yield message
+        finally:
+            reading.cancel()
+            self._sessions.close(session)
+            self._wake()
+            log.info("node disconnected", node=hello.name)
+
+    async def _greet(self, hello: nodes_pb2.Hello, session: Session, peer: str) -> None:
+        lost = await asyncio.to_thread(
+            lambda: self._store.nodes.hello(
+                hello.node_id,
+                hello.name,
+                peer,
+                hello.version,
+                hello.boot_id,
+                [device_record(device) for device in hello.devices],
+                [(offer.model, offer.weights) for offer in hello.models],
+                hello.ray_node_id,
+            )
+        )
+        await self._changes.notify(*{attempt.job_id for attempt in lost})
+        self._sessions.open(session)
+        self._wake()
+        log.info("node connected", node=hello.name, devices=[device.name for device in hello.devices])
+
+    async def _read(self, messages: AsyncIterator[nodes_pb2.ConnectRequest], session: Session) -> None:
+        try:
+            async for message in messages:
+                session.heard_at = boottime()
+                await self._take(message, session)
+        except (aio.AioRpcError, asyncio.CancelledError):
+            raise
+        except Exception:
+            # The agent reconnects and sends its journal again; nothing is lost by ending the stream.
+            log.exception("a node's message could not be taken", node_id=session.node_id)
+        finally:
+            session.outbox.put_nowait(None)
+
+    async def _take(self, message: nodes_pb2.ConnectRequest, session: Session) -> None:
+        match message.WhichOneof("message"):
+            case "heartbeat":
+                await self._renew(message.heartbeat, session)
+            case "progress":
+                await self._progress(message.progress)
+            case "completion":
+                await self._complete(message.completion, session)
+            case "renderer":
+                report = message.renderer
+                (session.renderers.add if report.alive else session.renderers.discard)(report.device)
+                if not report.alive:
+                    log.warning("renderer gone", node_id=session.node_id, device=report.device, why=report.reason)
+                self._wake()
+
+    async def _renew(self, heartbeat: nodes_pb2.Heartbeat, session: Session) -> None:
+        held = [(ref.attempt_id, ref.epoch) for ref in heartbeat.attempts]
+        until = boottime() + self._terms.lease
+
+        def renew() -> list[tuple[str, int]]:
+            self._store.nodes.seen(session.node_id, heartbeat.ray_node_id)
+            return [tuple(ref) for ref in self._store.attempts.renew(session.node_id, held, until)] if held else []
+
+        granted = await asyncio.to_thread(renew)
+        session.outbox.put_nowait(
+            nodes_pb2.ConnectResponse(
+                grant=nodes_pb2.Grant(
+                    sequence=heartbeat.sequence,
+                    attempts=[nodes_pb2.AttemptRef(attempt_id=id, epoch=epoch) for id, epoch in granted],
+                )
+            )
+        )
+        for id, epoch in held:
+            if (id, epoch) not in granted:
+                reference = nodes_pb2.AttemptRef(attempt_id=id, epoch=epoch)
+                session.outbox.put_nowait(
+                    nodes_pb2.ConnectResponse(
+                        cancel=nodes_pb2.Cancel(attempt=reference, reason="the attempt's epoch is over")
+                    )
+                )
+        await self._notify(id for id, _ in granted if id not in self._progress_at)
+        self._wake()
+
+    async def _progress(self, progress: nodes_pb2.Progress) -> None:
+        attempt_id, now = progress.attempt.attempt_id, boottime()
+        last = progress.step >= progress.steps
+        if not last and now - self._progress_at.get(attempt_id, 0.0) < PROGRESS_SECONDS:
+            return
+        self._progress_at[attempt_id] = now
+        await asyncio.to_thread(
+            self._store.attempts.progress, attempt_id, progress.attempt.epoch, progress.step, progress.steps
+        )
+        await self._notify([attempt_id])
+
+    async def _complete(self, completion: nodes_pb2.Completion, session: Session) -> None:
+        attempt_id, epoch = completion.attempt.attempt_id, completion.attempt.epoch
+        self._progress_at.pop(attempt_id, None)
+        try:
+            settlement = await asyncio.to_thread(self._settle, completion)
+            attempt = await asyncio.to_thread(self._store.attempts.get, attempt_id)
+        except NotFound:
+            # Restored from an older backup, or another farm's: nobody wants it.
+            settlement, attempt = Settlement(committed=False), None
+        session.outbox.put_nowait(
+            nodes_pb2.ConnectResponse(
+                acknowledge=nodes_pb2.Acknowledge(
+                    journal_number=completion.journal_number, committed=settlement.committed
+                )
+            )
+        )
+        await self._sessions.stop(settlement.stop, "the job has failed")
+        if attempt:
+            log.info(
+                "attempt ended",
+                task=attempt.task_key,
+                job=attempt.job_id,
+                outcome=nodes_pb2.Outcome.Name(completion.outcome).removeprefix("OUTCOME_").lower(),
+                epoch=epoch,
+                committed=settlement.committed,
+            )
+            await self._changes.notify(attempt.job_id)
+        self._wake()
+
+    def _settle(self, completion: nodes_pb2.Completion) -> Settlement:
+        attempts = self._store.attempts
+        id, epoch = completion.attempt.attempt_id, completion.attempt.epoch
+        match completion.outcome:
+            case nodes_pb2.OUTCOME_SUCCEEDED:
+                try:
+                    return attempts.succeed(id, epoch, list(completion.artifact_ids), completion.seconds)
+                except MissingArtifact as error:
+                    return attempts.fail(id, epoch, str(error), self._terms.max_failures)
+            case nodes_pb2.OUTCOME_FAILED:
+                return attempts.fail(id, epoch, completion.error, self._terms.max_failures)
+            case nodes_pb2.OUTCOME_OUT_OF_MEMORY:
+                return attempts.out_of_memory(id, epoch, completion.error)
+            case _:
+                return attempts.lose(id, epoch, completion.error or "the node gave it up")
+
+    async def _notify(self, attempt_ids: Iterable[str]) -> None:
+        jobs = set()
+        for attempt_id in attempt_ids:
+            with contextlib.suppress(NotFound):
+                jobs.add((await asyncio.to_thread(self._store.attempts.get, attempt_id)).job_id)
+        await self._changes.notify(*jobs)
+
+    async def ListNodes(
+        self, request: nodes_pb2.ListNodesRequest, context: aio.ServicerContext
+    ) -> nodes_pb2.ListNodesResponse:
+        """All nodes by name."""
+        nodes = await asyncio.to_thread(self._store.nodes.list)
+        return nodes_pb2.ListNodesResponse(
+            nodes=[node_message(node, self._sessions.renderers(node.id)) for node in nodes]
+        )
+
+    async def GetNode(
+        self, request: nodes_pb2.GetNodeRequest, context: aio.ServicerContext
+    ) -> nodes_pb2.GetNodeResponse:
+        """One node by id or name."""
+        node = await asyncio.to_thread(self._store.nodes.get, request.node)
+        return nodes_pb2.GetNodeResponse(node=node_message(node, self._sessions.renderers(node.id)))
+
+    async def GetJoinToken(
+        self, request: nodes_pb2.GetJoinTokenRequest, context: aio.ServicerContext
+    ) -> nodes_pb2.GetJoinTokenResponse:
+        """What a workstation needs to join."""
+        return nodes_pb2.GetJoinTokenResponse(
+            join_token=join_token(self._authority), servers=self._terms.servers
+        )
+
+
+def _check_version(version: str, protocol: int) -> None:
+    if protocol != PROTOCOL:
+        raise Refused(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            f"this node runs ltx-farm {version or 'unknown'} (protocol {protocol}), the farm runs {__version__} "
+            f"(protocol {PROTOCOL}); install ltx-farm {__version__} on the node",
+        )
+
+
+def _check_runtime(hello: nodes_pb2.Hello) -> None:
+    ray = installed_version("ray")
+    if hello.ray_version and hello.ray_version != ray:
+        raise Refused(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            f"this node has Ray {hello.ray_version}, the farm has {ray}; install ray=={ray} on the node",
+        )
+    ours, theirs = (v.split(".")[:2] for v in (python_version(), hello.python_version or python_version()))
+    if ours != theirs:
+        raise Refused(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            f"this node has Python {hello.python_version}, the farm has {python_version()}; Ray needs the same "
+            f"{'.'.join(ours)} on both",
+        )

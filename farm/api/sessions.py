@@ -1,0 +1,66 @@
+"""Node agents that are connected at this moment, and how to speak to them.
+
+A cache of what streams say; everything that must last is in the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from farm.store.records import AttemptRecord
+from farm.v1 import nodes_pb2
+
+
+@dataclass
+class Session:
+    """One agent's stream. `heard_at` in CLOCK_BOOTTIME seconds; `outbox` takes None to end the stream."""
+
+    node_id: str
+    heard_at: float
+    outbox: asyncio.Queue[nodes_pb2.ConnectResponse | None] = field(default_factory=asyncio.Queue)
+    renderers: set[str] = field(default_factory=set)
+
+
+class Sessions:
+    """All connected agents by node id; lives in the daemon's event loop."""
+
+    def __init__(self) -> None:
+        self._by_node: dict[str, Session] = {}
+
+    def open(self, session: Session) -> None:
+        """A stream began; an older one of the same node is ended."""
+        older = self._by_node.get(session.node_id)
+        if older:
+            older.outbox.put_nowait(None)
+        self._by_node[session.node_id] = session
+
+    def close(self, session: Session) -> None:
+        """A stream ended."""
+        if self._by_node.get(session.node_id) is session:
+            del self._by_node[session.node_id]
+
+    def close_all(self) -> None:
+        """The daemon is going: agents will look for it again."""
+        for session in self._by_node.values():
+            session.outbox.put_nowait(None)
+
+    def get(self, node_id: str) -> Session | None:
+        """The node's stream, if it is connected."""
+        return self._by_node.get(node_id)
+
+    def renderers(self, node_id: str) -> frozenset[str]:
+        """Devices of the node whose renderer is up."""
+        session = self._by_node.get(node_id)
+        return frozenset(session.renderers) if session else frozenset()
+
+    async def stop(self, attempts: Sequence[AttemptRecord], reason: str) -> None:
+        """Tells nodes to stop attempts. A node that isn't connected learns it when it asks for the lease."""
+        for attempt in attempts:
+            session = self._by_node.get(attempt.node_id)
+            if session:
+                reference = nodes_pb2.AttemptRef(attempt_id=attempt.id, epoch=attempt.epoch)
+                session.outbox.put_nowait(
+                    nodes_pb2.ConnectResponse(cancel=nodes_pb2.Cancel(attempt=reference, reason=reason))
+                )

@@ -1,0 +1,189 @@
+"""farmd: puts the parts together. The only room of `farm` that knows the scheduler."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import structlog
+from grpc import aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from farm import __version__
+from farm.api.artifacts import ArtifactService
+from farm.api.changes import Changes
+from farm.api.gate import Gate
+from farm.api.jobs import JobService
+from farm.api.nodes import NodeService, NodeTerms
+from farm.api.sessions import Sessions
+from farm.artifacts import ArtifactStore
+from farm.config import FarmConfig, InvalidConfig, load_config
+from farm.logs import configure_logs
+from farm.plugins import catalogue, planning_plugins
+from farm.ray_process import RayHead
+from farm.security import SERVER_OPTIONS, Authority, ray_token_file
+from farm.sockets import socket_path
+from farm.store.store import Store
+from farm.v1 import artifacts_pb2, artifacts_pb2_grpc, jobs_pb2, jobs_pb2_grpc, nodes_pb2, nodes_pb2_grpc
+
+log = structlog.get_logger()
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class AlreadyRunning(Exception):
+    """Another daemon holds this home."""
+
+
+@contextlib.contextmanager
+def sole_daemon(home: Path) -> Iterator[None]:
+    """Holds the home's lock, which the kernel frees however the daemon ends. Raises AlreadyRunning."""
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = os.open(home / "farmd.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyRunning(f"another farmd runs on {home}; `farmctl down` ends it") from None
+        yield
+    finally:
+        os.close(lock)
+
+
+def ray_backend(config: FarmConfig, node_ip: str):
+    """The farm's Ray, as the config wants it: a head of its own, or an existing cluster's."""
+    from scheduler.ray_backend import RayBackend
+
+    home = config.home
+    folder = home / "ray"
+    token = ray_token_file(home)
+    head = None if config.ray.address else RayHead(folder, node_ip, config.ray.port, token)
+    address = config.ray.address or head.address
+    return address, RayBackend(folder, socket_path(home, "bridge.sock"), address, node_ip, token, head)
+
+
+async def serve(config: FarmConfig) -> None:
+    """Runs the farm until SIGTERM or SIGINT. Ray and its renderers go on without it."""
+    from scheduler.dispatch import Dispatcher
+    from scheduler.intake import Intake
+
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+
+    host, port = config.server.listen.rsplit(":", 1)
+    node_ip = config.ray.node_ip or _reachable(host)
+    ray_address, backend = ray_backend(config, node_ip)
+    await backend.start()
+
+    authority = Authority.open(config.home)
+    store = Store.open(config.store_url)
+    files = ArtifactStore(config.artifact_url)
+    offers = catalogue(planning_plugins())
+    sessions, changes = Sessions(), Changes()
+    dispatcher = Dispatcher(store, files, backend, sessions, changes, config.leases)
+    intake = Intake(config, offers, store, files)
+
+    server = aio.server(interceptors=[Gate(authority)], options=list(SERVER_OPTIONS))
+    bound = server.add_secure_port(config.server.listen, authority.server_credentials())
+    if bound == 0:
+        raise OSError(f"server.listen: cannot listen on {config.server.listen}")
+    own = f"{node_ip}:{bound}"
+    terms = NodeTerms(
+        ray_address=ray_address,
+        ray_token=ray_token_file(config.home).read_text().strip(),
+        artifact_url=config.artifact_url if config.artifacts.shared else "",
+        heartbeat=config.leases.heartbeat,
+        lease=config.leases.lease,
+        max_failures=config.limits.max_failures,
+        servers=config.server.advertise or (own,),
+    )
+    jobs_pb2_grpc.add_JobServiceServicer_to_server(
+        JobService(store, intake, changes, dispatcher.wake, sessions.stop), server
+    )
+    nodes_pb2_grpc.add_NodeServiceServicer_to_server(
+        NodeService(store, authority, sessions, changes, terms, dispatcher.wake), server
+    )
+    artifacts_pb2_grpc.add_ArtifactServiceServicer_to_server(
+        ArtifactService(store, files, config.limits.max_upload_bytes), server
+    )
+    health_service = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
+    names = [
+        service.full_name
+        for file in (jobs_pb2, nodes_pb2, artifacts_pb2)
+        for service in file.DESCRIPTOR.services_by_name.values()
+    ]
+    reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    await server.start()
+    for name in ("", *names):
+        await health_service.set(name, health_pb2.HealthCheckResponse.SERVING)
+    authority.write_profile(f"{'127.0.0.1' if host in ('0.0.0.0', '::', '[::]') else host}:{bound}")
+    log.info("farmd is up", version=__version__, listen=f"{host}:{bound}", ray=ray_address, home=str(config.home))
+
+    work = [asyncio.create_task(dispatcher.run()), asyncio.create_task(backend.replace_other_version())]
+    await stopping.wait()
+    log.info("farmd is stopping; renderers go on")
+    await health_service.enter_graceful_shutdown()
+    for task in work:
+        task.cancel()
+    sessions.close_all()
+    await server.stop(grace=2.0)
+    await backend.close()
+    store.close()
+
+
+def _reachable(host: str) -> str:
+    """This machine's address as others are to use it, given what the server listens on."""
+    if host in _LOOPBACK:
+        return "127.0.0.1"
+    if host in ("0.0.0.0", "::", "[::]"):
+        # No packet is sent: connecting a datagram socket only asks the routing table.
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            with contextlib.suppress(OSError):
+                probe.connect(("192.0.2.1", 9))
+                return probe.getsockname()[0]
+        return socket.gethostbyname(socket.gethostname())
+    return socket.gethostbyname(host)
+
+
+@click.command()
+@click.option("--config", "path", type=click.Path(path_type=Path, dir_okay=False), help="farm.toml to read.")
+@click.option("--home", type=click.Path(path_type=Path, file_okay=False), help="Folder of the farm's state.")
+@click.option("--listen", help="Address and port of the gRPC server, such as 127.0.0.1:7433.")
+@click.option("--stop", is_flag=True, help="End the Ray head and bridge that a stopped farmd left running.")
+@click.version_option(__version__)
+def main(path: Path | None, home: Path | None, listen: str | None, stop: bool) -> None:
+    """The farm's daemon: API, job store and scheduler.
+
+    Every setting with its default: `farmctl config example`. Ends on SIGTERM or Ctrl-C and leaves Ray and the
+    renderers running, so that it can be restarted in the middle of a job; `farmctl down` ends those too.
+    """
+    try:
+        config = load_config(path, os.environ, {"home": home, "server.listen": listen})
+    except InvalidConfig as error:
+        raise click.UsageError(str(error)) from None
+    configure_logs(config.log.level, config.log.format)
+    os.environ["FARM_HOME"] = str(config.home)
+    try:
+        with sole_daemon(config.home):
+            if stop:
+                host = config.server.listen.rsplit(":", 1)[0]
+                ray_backend(config, config.ray.node_ip or _reachable(host))[1].stop()
+            else:
+                asyncio.run(serve(config))
+    except AlreadyRunning as error:
+        sys.exit(f"farmd: {error}")
+
+
+if __name__ == "__main__":
+    main()

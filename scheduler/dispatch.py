@@ -1,0 +1,190 @@
+"""The dispatch loop: takes a snapshot, asks placement, hands attempts to the backend; expires leases.
+
+The only place where the farm gives work away. It decides nothing by itself: placement does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+
+import structlog
+
+from farm.api.changes import Changes
+from farm.api.sessions import Sessions
+from farm.artifacts import ArtifactStore
+from farm.clock import boottime
+from farm.config import Leases
+from farm.states import AttemptState, NodeState
+from farm.store.errors import NotFound
+from farm.store.records import AttemptRecord, NodeRecord, TaskInputs
+from farm.store.records import ReadyTask as ReadyRecord
+from farm.store.store import Store
+from scheduler.backend import Backend, BackendDown, BackendSays, RendererRef
+from scheduler.placement import place
+from scheduler.snapshot import ready_task, slots_of
+
+log = structlog.get_logger()
+
+TICK_SECONDS = 1.0
+"""The loop looks at least this often, for what no message announces: expired leases, silent nodes."""
+
+START_SECONDS = 60.0
+"""A dispatched attempt must be heard of from its renderer within this time, or it is given away."""
+
+RESTART_SECONDS = 5.0
+"""Between two requests for a renderer that has not come up."""
+
+
+class Dispatcher:
+    """Gives ready tasks to devices until it is cancelled."""
+
+    def __init__(
+        self,
+        store: Store,
+        files: ArtifactStore,
+        backend: Backend,
+        sessions: Sessions,
+        changes: Changes,
+        leases: Leases,
+    ):
+        self._store, self._files, self._backend = store, files, backend
+        self._sessions, self._changes, self._leases = sessions, changes, leases
+        self._woken = asyncio.Event()
+        self._asked: dict[tuple[str, str], float] = {}
+
+    def wake(self) -> None:
+        """Something changed that may let a task start."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Dispatches for ever. A restarted daemon hears every agent before it expires anything."""
+        started = boottime()
+        await asyncio.to_thread(self._store.attempts.extend_all, started + self._leases.requeue)
+        listening = asyncio.create_task(self._listen())
+        try:
+            while True:
+                self._woken.clear()
+                try:
+                    await self.tick(quiet=boottime() - started < self._leases.lease)
+                except Exception:
+                    log.exception("the dispatch loop stumbled and goes on")
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._woken.wait(), TICK_SECONDS)
+        finally:
+            listening.cancel()
+
+    async def tick(self, *, quiet: bool = False) -> None:
+        """One look at the farm. `quiet`: the daemon is new and nobody is called silent yet."""
+        await self._expire(quiet)
+        nodes = await asyncio.to_thread(self._store.nodes.list)
+        await self._start_renderers(nodes)
+        ready = await asyncio.to_thread(self._store.tasks.ready)
+        if not ready:
+            return
+        slots = slots_of(nodes, lambda node_id, device: device in self._sessions.renderers(node_id))
+        placement = place([ready_task(record) for record in ready], slots)
+        by_id = {record.task.id: record for record in ready}
+        raylets = {node.id: node.ray_node_id for node in nodes}
+        for assignment in placement.assignments:
+            slot = assignment.slot
+            renderer = RendererRef(slot.node_id, raylets[slot.node_id], slot.device)
+            await self._give(by_id[assignment.task.task_id], renderer)
+        if placement.waiting:
+            await asyncio.to_thread(self._store.tasks.set_reasons, placement.waiting)
+
+    async def _expire(self, quiet: bool) -> None:
+        now = boottime()
+        grace = self._leases.requeue - self._leases.lease
+        lost = await asyncio.to_thread(self._store.attempts.expire, now - grace)
+        if lost:
+            await self._say_lost(lost, "its lease ran out")
+        if quiet:
+            return
+        for node in await asyncio.to_thread(self._store.nodes.list):
+            session = self._sessions.get(node.id)
+            silent = session is None or now - session.heard_at > self._leases.lease
+            if silent and node.state is NodeState.ONLINE:
+                log.warning("node offline", node=node.name)
+                await asyncio.to_thread(self._store.nodes.offline, node.id, "is offline")
+
+    async def _start_renderers(self, nodes: list[NodeRecord]) -> None:
+        for node in nodes:
+            if node.state is not NodeState.ONLINE or not node.ray_node_id or not self._sessions.get(node.id):
+                continue
+            for device in node.devices:
+                key, now = (node.id, device.name), boottime()
+                if device.name in self._sessions.renderers(node.id):
+                    self._asked.pop(key, None)
+                elif now - self._asked.get(key, -RESTART_SECONDS) >= RESTART_SECONDS:
+                    self._asked[key] = now
+                    with contextlib.suppress(BackendDown):
+                        await self._backend.start_renderer(RendererRef(node.id, node.ray_node_id, device.name))
+
+    async def _give(self, record: ReadyRecord, renderer: RendererRef) -> None:
+        task = record.task
+        inputs = await asyncio.to_thread(self._store.artifacts.inputs, task.id)
+        attempt = await asyncio.to_thread(
+            self._store.attempts.dispatch,
+            task.id,
+            task.epoch,
+            renderer.node_id,
+            renderer.device,
+            boottime() + START_SECONDS,
+        )
+        if attempt is None:
+            return
+        log.info("dispatched", job=task.job_id, task=task.key, node=attempt.node, device=attempt.device,
+                 epoch=attempt.epoch)  # fmt: skip
+        try:
+            await self._backend.dispatch(renderer, attempt.id, attempt.epoch, _payload(record, inputs))
+        except BackendDown as error:
+            # Should the call have arrived all the same, the renderer asks for a lease and is refused.
+            await self._lose(attempt, f"it could not be handed over: {error}")
+        await self._changes.notify(task.job_id)
+
+    async def _listen(self) -> None:
+        async for event in self._backend.events():
+            if not event.attempt_id:
+                self.wake()
+                continue
+            with contextlib.suppress(NotFound):
+                attempt = await asyncio.to_thread(self._store.attempts.get, event.attempt_id)
+                never_began = attempt.state is AttemptState.DISPATCHED
+                # Once it runs, its own node is the witness; before that nobody else knows of it.
+                if event.says in (BackendSays.REFUSED, BackendSays.DIED) and never_began:
+                    await self._lose(attempt, event.detail)
+            self.wake()
+
+    async def _lose(self, attempt: AttemptRecord, reason: str) -> None:
+        settlement = await asyncio.to_thread(self._store.attempts.lose, attempt.id, attempt.epoch, reason)
+        if settlement.committed:
+            await self._say_lost([attempt], reason)
+
+    async def _say_lost(self, attempts: list[AttemptRecord], reason: str) -> None:
+        for attempt in attempts:
+            log.warning("attempt lost", job=attempt.job_id, task=attempt.task_key, node=attempt.node, why=reason)
+        await self._sessions.stop(attempts, reason)
+        await self._changes.notify(*{attempt.job_id for attempt in attempts})
+        self.wake()
+
+
+def _payload(record: ReadyRecord, inputs: TaskInputs) -> bytes:
+    """What a renderer is handed, as JSON: the task, the plan's shared part, and the artifacts it needs."""
+    task = record.task
+    artifacts = {
+        key: {a.name: {"id": a.id, "sha256": a.sha256, "size": a.size} for a in found}
+        for key, found in inputs.needs.items()
+    }
+    artifacts[""] = {
+        f"condition/{index}": {"id": a.id, "sha256": a.sha256, "size": a.size}
+        for index, a in enumerate(inputs.media)
+    }
+    return json.dumps(
+        {
+            "task": {"key": task.key, "kind": task.kind, "payload": dict(task.payload)},
+            "shared": dict(record.shared),
+            "inputs": artifacts,
+        }
+    ).encode()

@@ -1,0 +1,194 @@
+"""From a spec to a plan: looks at the media, settles model, strategy and weights, and asks the planner.
+
+The edge around scheduler.plan; all that is refused is refused here or there, before anything is stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from farm.api.jobs import PlannedJob
+from farm.artifacts import CHUNK, ArtifactStore
+from farm.config import FarmConfig
+from farm.media import MediaError, MediaFacts, probe, resampled_count
+from farm.planning import ModelFacts, Plan, Strategy
+from farm.plugins import Catalogue
+from farm.spec import Condition, InvalidSpec, JobSpec
+from farm.store.errors import NotFound
+from farm.store.store import Store
+from farm.timeline import TEMPORAL, latents_for
+from scheduler.estimate import wall_seconds
+from scheduler.placement import ReadyTask, Slot, misfit
+from scheduler.plan import PreparedMedia, make_plan
+from scheduler.snapshot import slots_of
+
+
+class Intake:
+    """Plans specs against this farm's catalogue, nodes and media roots."""
+
+    def __init__(self, config: FarmConfig, catalogue: Catalogue, store: Store, files: ArtifactStore):
+        self._config, self._catalogue, self._store, self._files = config, catalogue, store, files
+
+    def plan(self, spec: JobSpec, *, keep_media: bool) -> PlannedJob:
+        """The plan of `spec`; with `keep_media`, media given by path are copied into the artifact store.
+
+        Raises InvalidSpec naming the field and what is accepted.
+        """
+        self._check_limits(spec)
+        model = _choose("model", spec.model, self._catalogue.models)
+        output = _choose("output", spec.output, self._catalogue.outputs)
+        strategy = self._strategy(spec)
+        weights = self._weights(model)
+        media, notes = self._media(spec)
+        plan = make_plan(
+            spec, model=model, weights=weights, strategy=strategy, output=output, media=[m for m, _ in media]
+        )
+        if keep_media:
+            for prepared, path in media:
+                if path is not None:
+                    self._keep(prepared.artifact_id, path)
+        slots = slots_of(self._store.nodes.list())
+        fitting = _fitting(plan, slots)
+        return PlannedJob(
+            plan=plan,
+            notes=(*plan.notes, *notes),
+            fitting_devices=tuple(slot.name for slot in fitting),
+            estimated_seconds=wall_seconds(
+                plan.tasks, [slot.flops_per_second for slot in fitting if slot.usable and slot.flops_per_second]
+            ),
+            media=tuple(prepared.artifact_id for prepared, _ in media),
+        )
+
+    def _check_limits(self, spec: JobSpec) -> None:
+        limits = self._config.limits
+        for field in ("width", "height"):
+            if getattr(spec, field) > limits.max_side:
+                raise InvalidSpec(field, f"must be at most {limits.max_side} on this farm, got {getattr(spec, field)}")
+        if spec.frames > limits.max_frames:
+            raise InvalidSpec("frames", f"must be at most {limits.max_frames} on this farm, got {spec.frames}")
+
+    def _strategy(self, spec: JobSpec) -> Strategy:
+        name = spec.strategy
+        if not name:
+            # From the spec alone, so that the same job is the same video on any farm.
+            name = "hierarchical" if latents_for(spec.frames) > spec.window_latents else "autoregressive"
+        return _choose("strategy", name, self._catalogue.strategies)
+
+    def _weights(self, model: ModelFacts) -> str:
+        pinned = self._config.models.get(model.name)
+        if pinned and pinned.weights:
+            return pinned.weights
+        offered = self._store.nodes.weights_of(model.name)
+        if not offered:
+            raise InvalidSpec(
+                "model",
+                f"no node has offered {model.name} yet; start a node that has it, or pin its weights in farm.toml "
+                f"([models.{model.name}] weights)",
+            )
+        # Where nodes differ, the weights most of them have; the others are told why they get no work.
+        return min(offered, key=lambda weights: (-offered[weights], weights))
+
+    def _media(self, spec: JobSpec) -> tuple[list[tuple[PreparedMedia, Path | None]], list[str]]:
+        if len(spec.conditions) > 1:
+            raise InvalidSpec("conditions", f"at most one clip is accepted, got {len(spec.conditions)}")
+        prepared, notes = [], []
+        for index, condition in enumerate(spec.conditions):
+            field = f"conditions.{index}"
+            if condition.frame != 0:
+                raise InvalidSpec(f"{field}.frame", f"only 0 is accepted, got {condition.frame}")
+            artifact_id, path = self._find(condition, f"{field}.media")
+            try:
+                with self._readable(artifact_id, path) as readable:
+                    facts = probe(readable, max_frames=self._config.limits.max_frames)
+            except MediaError as error:
+                raise InvalidSpec(f"{field}.media", str(error)) from None
+            frames, said = _usable_frames(facts, spec, f"{field}.media")
+            notes += said
+            prepared.append((PreparedMedia(artifact_id, condition.frame, frames, condition.strength), path))
+        return prepared, notes
+
+    def _readable(self, artifact_id: str, path: Path | None) -> AbstractContextManager[Path]:
+        if path is not None:
+            return nullcontext(path)
+        return self._files.local(self._store.artifacts.get(artifact_id).location)
+
+    def _find(self, condition: Condition, field: str) -> tuple[str, Path | None]:
+        """Id of the media's artifact, and the path it is to be copied from where it isn't one yet."""
+        media = condition.media
+        if media.artifact_id:
+            try:
+                return self._store.artifacts.get(media.artifact_id).id, None
+            except NotFound:
+                raise InvalidSpec(f"{field}.artifact_id", f"there is no artifact {media.artifact_id!r}") from None
+        path = Path(media.path).resolve()
+        roots = [Path(root).expanduser().resolve() for root in self._config.media.roots]
+        if not any(path.is_relative_to(root) for root in roots):
+            allowed = ", ".join(map(str, roots)) or "none; set media.roots in farm.toml, or upload the file"
+            raise InvalidSpec(f"{field}.path", f"must lie under an allowed root ({allowed}), got {media.path!r}")
+        return self._store.artifacts.new_id(), path
+
+    def _keep(self, artifact_id: str, path: Path) -> None:
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+            location = self._files.location_for(artifact_id, path.name)
+            writing = self._files.begin(location)
+            try:
+                while chunk := file.read(CHUNK):
+                    writing.write(chunk)
+            except BaseException:
+                writing.abort()
+                raise
+            writing.commit(sha256)
+        self._store.artifacts.stage(
+            name="media",
+            filename=path.name,
+            size=writing.size,
+            sha256=sha256,
+            location=location,
+            artifact_id=artifact_id,
+        )
+
+
+def _choose(field: str, name: str, offers: dict):
+    if name not in offers:
+        raise InvalidSpec(field, f"must be one of {', '.join(sorted(offers)) or '(none installed)'}, got {name!r}")
+    return offers[name]
+
+
+def _usable_frames(facts: MediaFacts, spec: JobSpec, field: str) -> tuple[int, list[str]]:
+    """Frames of the media that the video will keep (8n+1), and what people should know about it."""
+    notes = []
+    rate = spec.frame_rate
+    count = resampled_count(facts, rate)
+    if facts.kind == "video" and (facts.variable_frame_rate or facts.fps != rate):
+        given = "a variable frame rate" if facts.variable_frame_rate else f"{float(facts.fps):g} fps"
+        notes.append(f"clip: {facts.frames} frames at {given} resampled to {count} at {float(rate):g} fps")
+    if facts.has_audio:
+        notes.append("clip: its sound is dropped")
+    if count > spec.frames:
+        raise InvalidSpec(
+            field,
+            f"the clip has {count} frames at {float(rate):g} fps, more than the {spec.frames} asked for; "
+            f"ask for at least {count} frames or give a shorter clip",
+        )
+    usable = (count - 1) // TEMPORAL * TEMPORAL + 1
+    if usable != count:
+        notes.append(f"clip: the first {usable} of its {count} frames are kept (8n+1)")
+    if (facts.width, facts.height) != (spec.width, spec.height):
+        notes.append(
+            f"clip: scaled from {facts.width}x{facts.height} to cover {spec.width}x{spec.height} and cropped to it"
+        )
+    return usable, notes
+
+
+def _fitting(plan: Plan, slots: Sequence[Slot]) -> list[Slot]:
+    largest = max(plan.tasks, key=lambda task: task.vram_bytes)
+    probe_task = ReadyTask(
+        task_id="", job_id="", key=largest.key, priority=0, created_at=0, order=0, model=plan.model,
+        weights=plan.weights, vram_bytes=largest.vram_bytes, fp8=any(task.fp8 for task in plan.tasks),
+    )  # fmt: skip
+    return [slot for slot in slots if misfit(probe_task, slot) is None]

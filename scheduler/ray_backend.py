@@ -1,0 +1,149 @@
+"""Ray as the farm's backend: keeps head and bridge alive and speaks to the bridge over its unix socket.
+
+Imports no Ray: a Ray driver dies with its control store, and the daemon must not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import structlog
+from grpc import aio
+
+from farm import __version__
+from farm.ray_process import RayHead
+from farm.v1 import bridge_pb2, bridge_pb2_grpc
+from scheduler.backend import BackendDown, BackendEvent, BackendSays, RendererRef
+from scheduler.bridge_process import BridgeProcess
+
+log = structlog.get_logger()
+
+RENDERER = "nodeagent.renderer:Renderer"
+"""The class that the bridge makes an actor of, by name: the scheduler doesn't import the node agent."""
+
+CALL_SECONDS = 5.0
+LOOK_SECONDS = 0.5
+_SAYS = {
+    bridge_pb2.BRIDGE_EVENT_RENDERER_DIED: BackendSays.DIED,
+    bridge_pb2.BRIDGE_EVENT_UNKNOWN: BackendSays.UNKNOWN,
+    bridge_pb2.BRIDGE_EVENT_REFUSED: BackendSays.REFUSED,
+}
+
+
+class RayBackend:
+    """Starts or adopts head and bridge, restarts them when they die, and forwards calls.
+
+    `head` is None where the farm joins an existing Ray cluster at `ray_address` (host:port).
+    """
+
+    def __init__(
+        self, home: Path, socket: Path, ray_address: str, node_ip: str, token_file: Path, head: RayHead | None
+    ):
+        self._head = head
+        self._socket = socket
+        self._bridge = BridgeProcess(home, socket, ray_address, node_ip, token_file, RENDERER)
+        self._channel: aio.Channel | None = None
+        self._watching: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Starts or adopts both, without waiting until they are ready, and keeps them alive from now on."""
+        await self._keep()
+        self._channel = aio.insecure_channel(
+            f"unix:{self._socket}",
+            # A bridge that was started again is back within a second; gRPC's own patience grows to minutes.
+            options=[("grpc.max_reconnect_backoff_ms", 500), ("grpc.initial_reconnect_backoff_ms", 100)],
+        )
+        self._watching = asyncio.create_task(self._watch())
+
+    async def close(self) -> None:
+        """Lets go of both; they outlive the daemon."""
+        if self._watching:
+            self._watching.cancel()
+        if self._channel:
+            await self._channel.close()
+
+    def stop(self) -> None:
+        """Ends both. Blocks; for a farm that is taken down."""
+        self._bridge.stop()
+        if self._head:
+            self._head.stop()
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                await self._keep()
+            except Exception:
+                log.exception("Ray could not be started and is tried again")
+                await asyncio.sleep(2.0)
+
+    async def _keep(self) -> None:
+        def keep() -> None:
+            for process in filter(None, (self._head, self._bridge)):
+                if not process.alive():
+                    pid = process.start()
+                    log.info("started", process=process.name, pid=pid)
+
+        await asyncio.to_thread(keep)
+
+    @property
+    def _stub(self) -> bridge_pb2_grpc.BridgeServiceStub:
+        return bridge_pb2_grpc.BridgeServiceStub(self._channel)
+
+    async def start_renderer(self, renderer: RendererRef) -> None:
+        """Makes sure the renderer exists or is being made. Raises BackendDown."""
+        await self._call(self._stub.StartRenderer, bridge_pb2.StartRendererRequest(renderer=_message(renderer)))
+
+    async def dispatch(self, renderer: RendererRef, attempt_id: str, epoch: int, payload: bytes) -> None:
+        """Hands over an attempt. Raises BackendDown."""
+        request = bridge_pb2.DispatchRequest(
+            renderer=_message(renderer), attempt_id=attempt_id, epoch=epoch, payload=payload
+        )
+        await self._call(self._stub.Dispatch, request)
+
+    async def _call(self, method, request) -> None:
+        try:
+            await method(request, timeout=CALL_SECONDS, wait_for_ready=True)
+        except aio.AioRpcError as error:
+            raise BackendDown(f"the Ray bridge did not answer ({error.code().name.lower()})") from None
+
+    async def events(self) -> AsyncIterator[BackendEvent]:
+        """What the bridge says, across its restarts."""
+        while True:
+            try:
+                async for event in self._stub.WatchEvents(bridge_pb2.WatchEventsRequest(), wait_for_ready=True):
+                    if event.event in _SAYS:
+                        yield BackendEvent(
+                            says=_SAYS[event.event],
+                            renderer=RendererRef(
+                                event.renderer.node_id, event.renderer.ray_node_id, event.renderer.device
+                            ),
+                            attempt_id=event.attempt_id,
+                            epoch=event.epoch,
+                            detail=event.detail,
+                        )
+            except aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    log.warning("bridge events broke off", code=error.code().name)
+            await asyncio.sleep(0.2)
+
+    async def replace_other_version(self) -> None:
+        """Ends a bridge that an older daemon left behind; `_watch` starts the right one."""
+        try:
+            status = await self._stub.GetStatus(
+                bridge_pb2.GetStatusRequest(), timeout=CALL_SECONDS, wait_for_ready=True
+            )
+        except aio.AioRpcError:
+            return
+        if status.version != __version__:
+            log.info("replacing the bridge", theirs=status.version, ours=__version__)
+            await asyncio.to_thread(self._bridge.stop)
+
+
+def _message(renderer: RendererRef) -> bridge_pb2.RendererRef:
+    return bridge_pb2.RendererRef(
+        node_id=renderer.node_id, ray_node_id=renderer.ray_node_id, device=renderer.device
+    )
