@@ -1,0 +1,306 @@
+"""farm-node: one workstation's agent. Puts its parts together, starts them, and ends them in order.
+
+SIGTERM and SIGINT end renderers and raylet and tell the farm what was lost; kill -9 leaves both running for the
+next agent on the same home.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import random
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+import click
+import grpc
+import structlog
+
+from farm import PROTOCOL, __version__
+from farm.config import InvalidConfig, NodeConfig, load_node_config
+from farm.security import InvalidJoinToken
+from farm.v1 import nodes_pb2, renderers_pb2
+from nodeagent import devices, identity, probe
+from nodeagent.journal import Journal
+from nodeagent.life import lives
+from nodeagent.probe import ProbedDevice
+from nodeagent.raylet import RayletKeeper
+from nodeagent.renderer_link import RendererLink, socket_path
+from nodeagent.stream import REFUSALS, FarmStream, Refused
+
+log = structlog.get_logger()
+
+
+_OFFERS_SECONDS = 3.0
+"""How long the first hello waits for the hashes of weights; a fuller one follows when they take longer."""
+_GOODBYE_SECONDS = 5.0
+_RAYLET_SECONDS = 3.0
+
+
+class HomeInUse(Exception):
+    """Another agent runs on the same home."""
+
+
+class Agent:
+    """One workstation's agent. Used from one event loop."""
+
+    def __init__(self, config: NodeConfig, who: identity.Identity, lent: list[ProbedDevice]):
+        self._config = config
+        self._who = who
+        self._lent = lent
+        self._boot_id = probe.boot_id()
+        self._models: dict[str, tuple[str, str]] = {}
+        self._artifact_url = ""
+        self._journal = Journal(config.home / "journal.db")
+        self._socket = socket_path(config.home)
+        setups = {device.advertised.name: self._setup_for(device) for device in lent}
+        self._link = RendererLink(self._journal, setups, self)
+        self._stream = FarmStream(who, self._journal, self._link, self._hello, self._welcomed)
+        self._raylet = RayletKeeper(
+            config.home / "ray",
+            config.raylet.node_ip,
+            who.ray_token_file,
+            max(device.advertised.threads for device in lent),
+            len(lent),
+            {SOCKET_VARIABLE: str(self._socket), HOME_VARIABLE: str(config.home)},
+            self._stream.beat,
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until `stop` is set, then leave nothing running. Raises Refused."""
+        await self._link.serve(self._socket)
+        offers = asyncio.create_task(self._look_for_models())
+        await asyncio.wait([offers], timeout=_OFFERS_SECONDS)
+        if not offers.done():
+            log.info("hashing weights; models follow when they are known")
+            offers.add_done_callback(lambda _: self._stream.introduce_again())
+        connection = asyncio.create_task(self._stream.run())
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait([connection, stopped], return_when=asyncio.FIRST_COMPLETED)
+            await self._end_renderers()
+            if not connection.done():
+                await self._say_goodbye()
+        finally:
+            for task in (offers, connection, stopped):
+                task.cancel()
+            results = await asyncio.gather(connection, offers, stopped, return_exceptions=True)
+            await self._link.close()
+            self._journal.close()
+        if isinstance(results[0], Exception):
+            raise results[0]
+
+    def began(self) -> None:
+        """RendererEvents: an attempt asks for its lease."""
+        self._stream.beat()
+
+    def progressed(self, progress: nodes_pb2.Progress) -> None:
+        """RendererEvents: a step was made."""
+        self._stream.send(nodes_pb2.ConnectRequest(progress=progress))
+
+    def ended(self, completion: nodes_pb2.Completion) -> None:
+        """RendererEvents: an attempt's end is in the journal."""
+        self._stream.send(nodes_pb2.ConnectRequest(completion=completion))
+
+    def reported(self, report: nodes_pb2.RendererReport) -> None:
+        """RendererEvents: a renderer came or went."""
+        self._stream.send(nodes_pb2.ConnectRequest(renderer=report))
+
+    def _hello(self) -> nodes_pb2.Hello:
+        return nodes_pb2.Hello(
+            node_id=self._who.node_id,
+            name=_name(self._config),
+            version=__version__,
+            protocol=PROTOCOL,
+            boot_id=self._boot_id,
+            devices=[device.advertised for device in self._lent],
+            models=[nodes_pb2.ModelOffer(model=m, weights=w) for m, (_, w) in sorted(self._models.items())],
+            ray_node_id=self._raylet.node_id,
+            ray_version=importlib.metadata.version("ray"),
+            python_version=platform.python_version(),
+        )
+
+    async def _welcomed(self, welcome: nodes_pb2.Welcome) -> None:
+        self._artifact_url = welcome.artifact_url
+        await self._raylet.join(welcome.ray_address)
+
+    def _setup_for(self, device: ProbedDevice) -> Callable[[], renderers_pb2.Setup]:
+        def setup() -> renderers_pb2.Setup:
+            sources = {model: source for model, (source, _) in self._models.items()}
+            return renderers_pb2.Setup(
+                threads=device.advertised.threads,
+                backend=device.advertised.backend,
+                index=device.index,
+                vram_bytes=device.advertised.vram_bytes,
+                models=dict(self._config.models) | sources,
+                server=self._who.server,
+                ca_file=str(self._who.ca_file),
+                token_file=str(self._who.token_file),
+                artifact_url=self._artifact_url,
+            )
+
+        return setup
+
+    async def _look_for_models(self) -> None:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "nodeagent.offers",
+            str(self._config.home / "models"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        try:
+            process.stdin.write(json.dumps(self._config.models).encode())
+            process.stdin.close()
+            async for line in process.stdout:
+                try:
+                    offer = json.loads(line)
+                except ValueError:
+                    continue  # a plugin's own print
+                if "problem" in offer:
+                    log.error("model not offered", model=offer["model"], problem=offer["problem"])
+                else:
+                    log.info("model found", **offer)
+                    self._models[offer["model"]] = (offer["source"], offer["weights"])
+            if await process.wait():
+                log.error("looking for models failed; see above", exit_code=process.returncode)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+    async def _end_renderers(self) -> None:
+        await self._raylet.stop(_RAYLET_SECONDS)
+        for pid, birth in self._link.pids():
+            if lives(pid, birth):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self._link.buried(pid, birth)
+
+    async def _say_goodbye(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_GOODBYE_SECONDS):
+                while self._journal.pending():
+                    await asyncio.sleep(0.05)
+
+
+def _name(config: NodeConfig) -> str:
+    return config.name or socket.gethostname()
+
+
+async def _serve(config: NodeConfig) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    joining = asyncio.create_task(_join(config))
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait([joining, stopped], return_when=asyncio.FIRST_COMPLETED)
+    if stop.is_set():
+        joining.cancel()
+        return
+    stopped.cancel()
+    lent = await asyncio.to_thread(devices.lent, config)
+    for device in lent:
+        log.info("device", name=device.advertised.name, model=device.advertised.model)
+    await Agent(config, joining.result(), lent).run(stop)
+
+
+async def _join(config: NodeConfig) -> identity.Identity:
+    """This node's identity, bought with the join token where there is none; waits for a daemon that isn't there."""
+    known = identity.load(config.home, config.server, config.join_token)
+    if known:
+        return known
+    told, wait = False, 0.25
+    while True:
+        try:
+            return await identity.register(config.home, _name(config), config.server, config.join_token)
+        except grpc.aio.AioRpcError as error:
+            if error.code() in REFUSALS or error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+                raise Refused(error.details()) from None
+            if not told:
+                log.warning("can't register yet, trying on", server=config.server, problem=error.details())
+                told = True
+        await asyncio.sleep(wait * random.uniform(0.5, 1.0))
+        wait = min(2 * wait, 3.0)
+
+
+def _lock(home: Path) -> IO[str]:
+    """Held until the process ends. Raises HomeInUse."""
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = (home / "agent.lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise HomeInUse(f"home: another farm-node runs on {home}; give --home another folder") from None
+    return lock
+
+
+def _configure_log(config: NodeConfig) -> None:
+    renderer = (
+        structlog.processors.JSONRenderer()
+        if config.log.format == "json"
+        else structlog.dev.ConsoleRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.getLevelNamesMapping()[config.log.level.upper()]
+        ),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+@click.command(name="farm-node")
+@click.option("--server", metavar="HOST:PORT", help="The daemon. Remembered after the first start.")
+@click.option(
+    "--join-token",
+    envvar="FARM_JOIN_TOKEN",
+    metavar="TOKEN",
+    help="What `farmctl node enroll` prints, or @FILE. Needed at the first start only.",
+)
+@click.option("--home", type=click.Path(path_type=Path), help="Folder of this node's identity and files.")
+@click.option("--name", help="Name of this node, for people.")
+@click.option("--config", "path", type=click.Path(path_type=Path), help="node.toml")
+@click.option("--threads", type=int, help="CPU threads for all renderers of this node together.")
+@click.version_option(__version__)
+def main(
+    server: str | None,
+    join_token: str | None,
+    home: Path | None,
+    name: str | None,
+    path: Path | None,
+    threads: int | None,
+) -> None:
+    """Lend this workstation's devices to a render farm."""
+    try:
+        if join_token and join_token.startswith("@"):
+            join_token = Path(join_token[1:]).read_text()
+        flags = {"server": server, "join_token": join_token, "home": home, "name": name, "threads": threads}
+        config = load_node_config(path, os.environ, flags)
+        _configure_log(config)
+        lock = _lock(config.home)
+        with lock:
+            asyncio.run(_serve(config))
+    except (InvalidConfig, InvalidJoinToken, HomeInUse, Refused, identity.NotJoined, OSError) as error:
+        click.echo(f"farm-node: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""A renderer's side of its agent: one stream that comes back by itself, and the attempt in hand.
+
+A thread here talks to the agent; the render thread calls the methods. Nothing is decided here: the agent says
+until when the attempt may run, nodeagent.lease what that means.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from pathlib import Path
+
+import grpc
+
+from farm.clock import boottime
+from farm.rendering import Stopped
+from farm.v1 import nodes_pb2, renderers_pb2, renderers_pb2_grpc
+from nodeagent.lease import HeldAttempt, Standing
+
+_RETRY_SECONDS = 0.3
+_PROGRESS_SECONDS = 0.1
+
+
+class Attachment:
+    """A renderer's line to the agent that listens on `socket`."""
+
+    def __init__(self, socket: Path, device: str):
+        self._socket = socket
+        self._device = device
+        self._changed = threading.Condition()
+        self._setup: renderers_pb2.Setup | None = None
+        self._held: HeldAttempt | None = None
+        self._end: nodes_pb2.Completion | None = None
+        self._outbox: queue.SimpleQueue | None = None
+        self._last_progress = -1.0
+        threading.Thread(target=self._stay_attached, name="attachment", daemon=True).start()
+
+    def setup(self) -> renderers_pb2.Setup:
+        """What the agent said last of this machine; waits until it has."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._setup is not None)
+            return self._setup  # type: ignore[return-value]
+
+    def begin(self, attempt_id: str, epoch: int) -> None:
+        """Take an attempt in hand and ask for its lease."""
+        with self._changed:
+            self._held = HeldAttempt(attempt_id, epoch)
+            self._send(renderers_pb2.AttachRequest(begin=renderers_pb2.Begin(attempt=self._reference())))
+
+    def checkpoint(self) -> None:
+        """Return while the attempt's lease lasts, block while it is out. Raises Stopped."""
+        with self._changed:
+            while True:
+                match self._held.standing(boottime()):
+                    case Standing.STOPPED:
+                        raise Stopped(self._held.stopped)
+                    case Standing.RUNNING:
+                        return
+                self._changed.wait()
+
+    def pause(self, seconds: float) -> None:
+        """Wait, whether or not the lease lasts; what is rendered counts however late. Raises Stopped."""
+        with self._changed:
+            if self._changed.wait_for(lambda: self._held.stopped is not None, seconds):
+                raise Stopped(self._held.stopped)
+
+    def progress(self, step: int, steps: int) -> None:
+        """Tell of a step, at most ten times a second."""
+        now = time.monotonic()
+        if now - self._last_progress < _PROGRESS_SECONDS and step < steps:
+            return
+        self._last_progress = now
+        with self._changed:
+            message = nodes_pb2.Progress(attempt=self._reference(), step=step, steps=steps)
+            self._send(renderers_pb2.AttachRequest(progress=message))
+
+    def complete(self, completion: nodes_pb2.Completion) -> None:
+        """Tell of the attempt's end; returns when the agent has it in its journal."""
+        with self._changed:
+            completion.attempt.CopyFrom(self._reference())
+            self._end = completion
+            self._send(renderers_pb2.AttachRequest(completion=completion))
+            self._changed.wait_for(lambda: self._end is None)
+            self._held = None
+
+    def _reference(self) -> nodes_pb2.AttemptRef:
+        return nodes_pb2.AttemptRef(attempt_id=self._held.attempt_id, epoch=self._held.epoch)
+
+    def _send(self, request: renderers_pb2.AttachRequest) -> None:
+        if self._outbox is not None:
+            self._outbox.put(request)
+
+    def _stay_attached(self) -> None:
+        while True:
+            outbox: queue.SimpleQueue = queue.SimpleQueue()
+            # A new channel each time: an old one would wait longer and longer before it tries again.
+            with grpc.insecure_channel(f"unix:{self._socket}") as channel:
+                with self._changed:
+                    self._outbox = outbox
+                    self._introduce()
+                try:
+                    for response in renderers_pb2_grpc.RendererServiceStub(channel).Attach(
+                        iter(outbox.get, None)
+                    ):
+                        self._received(response)
+                except grpc.RpcError:
+                    pass
+                with self._changed:
+                    self._outbox = None
+                outbox.put(None)
+            time.sleep(_RETRY_SECONDS)
+
+    def _introduce(self) -> None:
+        introduction = renderers_pb2.Introduction(device=self._device, pid=os.getpid())
+        self._send(renderers_pb2.AttachRequest(introduction=introduction))
+        if self._held is not None:
+            self._send(renderers_pb2.AttachRequest(begin=renderers_pb2.Begin(attempt=self._reference())))
+        if self._end is not None:
+            self._send(renderers_pb2.AttachRequest(completion=self._end))
+
+    def _received(self, response: renderers_pb2.AttachResponse) -> None:
+        kind = response.WhichOneof("message")
+        message = getattr(response, kind) if kind else None
+        with self._changed:
+            if kind == "setup":
+                self._setup = message
+            elif kind == "lease" and self._held:
+                self._held = self._held.granted(
+                    message.attempt.attempt_id, message.attempt.epoch, message.until
+                )
+            elif kind == "cancel" and self._held:
+                self._held = self._held.cancelled(
+                    message.attempt.attempt_id, message.attempt.epoch, message.reason
+                )
+            elif kind == "journaled" and self._end and message.attempt == self._end.attempt:
+                self._end = None
+            self._changed.notify_all()

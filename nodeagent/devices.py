@@ -1,0 +1,51 @@
+"""What this node lends: the devices found or declared, and what the renderer of each is told."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from farm.config import DeclaredDevice, NodeConfig
+from farm.v1 import nodes_pb2
+from nodeagent import probe
+from nodeagent.probe import ProbedDevice
+
+
+def lent(config: NodeConfig) -> list[ProbedDevice]:
+    """Devices of this node: those that the config declares, otherwise those that are found."""
+    threads = config.threads or len(os.sched_getaffinity(0))
+    if not config.device:
+        return probe.probe(threads)
+    found = probe.probe(threads) if any(device.backend != "cpu" for device in config.device) else []
+    return declared(config.device, found, threads, probe.measure_thread_flops())
+
+
+def declared(
+    devices: Sequence[DeclaredDevice], found: Sequence[ProbedDevice], threads: int, thread_flops: float
+) -> list[ProbedDevice]:
+    """Declared devices, with what is known of the real ones behind them.
+
+    `threads` are shared equally where a device doesn't say; `thread_flops` is the rate of one of them.
+    """
+    real = {(device.advertised.backend, device.index): device.advertised for device in found}
+    counts: dict[str, int] = {}
+    lent = []
+    for device in devices:
+        index = counts.get(device.backend, 0)
+        counts[device.backend] = index + 1
+        behind = real.get((device.backend, index), nodes_pb2.Device())
+        own = device.threads or max(1, threads // len(devices))
+        advertised = nodes_pb2.Device(
+            name=device.name,
+            backend=device.backend,
+            model=behind.model or "declared",
+            vram_bytes=device.vram_bytes,
+            compute_capability=device.compute_capability,
+            fp8=device.fp8,
+            driver=behind.driver,
+            declared=True,
+            flops_per_second=behind.flops_per_second or thread_flops * own,
+            threads=own,
+        )
+        lent.append(ProbedDevice(advertised, index))
+    return lent

@@ -1,0 +1,139 @@
+"""The renderer: one process for one device, a Ray actor in the farm and a plain class here.
+
+It takes one attempt at a time from Ray and says everything that matters to the agent of its own machine. Importing
+this module imports no torch: what torch reads of its environment at import comes with the agent's Setup.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from concurrent.futures import Future
+from pathlib import Path
+
+from farm.plugins import planning_plugins, rendering_plugins
+from farm.rendering import OutOfMemory, Stopped
+from farm.v1 import nodes_pb2, renderers_pb2
+from nodeagent.attachment import Attachment
+from nodeagent.transfer import Cache, Wire
+from nodeagent.work import Workbench, device_in_hand, task_in_hand
+
+SOCKET_VARIABLE = "FARM_AGENT_SOCKET"
+"""Environment: where the agent of this machine listens."""
+HOME_VARIABLE = "FARM_AGENT_HOME"
+"""Environment: the agent's folder, in which renderers have theirs."""
+
+
+class Renderer:
+    """Serves `device`. `run` is called by one thread, `ping` by another."""
+
+    def __init__(self, device: str):
+        home = Path(os.environ[HOME_VARIABLE])
+        self._work = home / "work" / device
+        self._models = home / "models"
+        # What an earlier renderer of this device left.
+        shutil.rmtree(self._work, ignore_errors=True)
+        self._cache = Cache(home / "cache" / device)
+        self._attachment = Attachment(Path(os.environ[SOCKET_VARIABLE]), device)
+        self._seen: deque[tuple[str, int]] = deque(maxlen=256)
+        self._ready: Future[Workbench] = Future()
+        # The first task should not wait for imports of several seconds.
+        threading.Thread(target=self._prepare, name="prepare", daemon=True).start()
+
+    def ping(self) -> int:
+        """Process id; answers while a task runs."""
+        return os.getpid()
+
+    def run(self, attempt_id: str, epoch: int, payload: bytes) -> None:
+        """Do an attempt's task once its lease has come; returns when its end is in the agent's journal.
+
+        `payload`: JSON {"task": {"key", "kind", "payload"}, "shared": {…}, "inputs": {task key: {artifact name:
+        {"id", "sha256", "size"}}}}. A call that Ray repeats does nothing.
+        """
+        if (attempt_id, epoch) in self._seen:
+            return
+        self._seen.append((attempt_id, epoch))
+        self._attachment.begin(attempt_id, epoch)
+        began = time.monotonic()
+        folder = self._work / f"{attempt_id}-{epoch}"
+        completion = nodes_pb2.Completion()
+        try:
+            self._attachment.checkpoint()
+            began = time.monotonic()
+            workbench = self._ready.result()
+            _limit_threads(self._attachment.setup().threads)
+            folder.mkdir(parents=True)
+            attempt = nodes_pb2.AttemptRef(attempt_id=attempt_id, epoch=epoch)
+            completion.artifact_ids.extend(self._perform(workbench, attempt, json.loads(payload), folder))
+            completion.outcome = nodes_pb2.OUTCOME_SUCCEEDED
+        except Stopped as stopped:
+            completion.outcome, completion.error = nodes_pb2.OUTCOME_CANCELLED, str(stopped)
+        except OutOfMemory:
+            completion.outcome, completion.error = nodes_pb2.OUTCOME_OUT_OF_MEMORY, traceback.format_exc()
+        except Exception:  # noqa: BLE001 - a plugin may raise anything, and the farm wants to know
+            completion.outcome, completion.error = nodes_pb2.OUTCOME_FAILED, traceback.format_exc()
+        # Only here is the traceback gone that kept the tensors alive.
+        if completion.outcome == nodes_pb2.OUTCOME_OUT_OF_MEMORY:
+            workbench.free()
+        shutil.rmtree(folder, ignore_errors=True)
+        self._cache.trim()
+        completion.seconds = time.monotonic() - began
+        self._attachment.complete(completion)
+
+    def _perform(
+        self, workbench: Workbench, attempt: nodes_pb2.AttemptRef, document: dict, folder: Path
+    ) -> list[str]:
+        setup = self._attachment.setup()
+        wire = Wire(setup, self._attachment.pause)
+
+        def fetch(key: str, name: str) -> Path:
+            try:
+                artifact = document["inputs"][key][name]
+            except KeyError:
+                raise KeyError(
+                    f"task {document['task']['key']} was given no artifact {name!r} of {key!r}"
+                ) from None
+            return self._cache.get(artifact, wire)
+
+        def step(done: int, total: int) -> None:
+            self._attachment.progress(done, total)
+            self._attachment.checkpoint()
+
+        made = workbench.perform(task_in_hand(document, folder, fetch, step), dict(setup.models))
+        return [wire.upload(name, path, attempt) for name, path in made.items()]
+
+    def _prepare(self) -> None:
+        try:
+            setup = self._attachment.setup()
+            _set_environment(setup)
+            device = device_in_hand(setup.backend, setup.threads, setup.vram_bytes)
+            self._ready.set_result(Workbench(planning_plugins(), rendering_plugins(), device, self._models))
+        except Exception as error:  # noqa: BLE001 - told with every task
+            self._ready.set_exception(error)
+
+
+def _set_environment(setup: renderers_pb2.Setup) -> None:
+    """What torch and its libraries read when they are imported."""
+    threads = str(setup.threads)
+    os.environ |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+    # Spinning threads of several renderers on the same cores cost a factor of 18 (RAY.md, 16).
+    os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+    if setup.backend == "cuda":
+        os.environ |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(setup.index)}
+    elif setup.backend == "rocm":
+        os.environ |= {"HIP_VISIBLE_DEVICES": str(setup.index)}
+    else:
+        os.environ |= {"CUDA_VISIBLE_DEVICES": ""}
+
+
+def _limit_threads(threads: int) -> None:
+    """torch keeps its number of threads per thread: it has to be said in the one that renders."""
+    torch = sys.modules.get("torch")
+    if torch and torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)

@@ -1,0 +1,243 @@
+"""The agent's side of its renderers: who is attached, what each holds, and whether it lives.
+
+Serves RendererService on a unix socket of this machine. It passes leases and cancels down, journals completions
+before it answers for them, and is the one place that may say a renderer is dead. It knows nothing of the daemon's
+stream: what happens is told through RendererEvents.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import grpc
+import structlog
+
+from farm.v1 import nodes_pb2, renderers_pb2, renderers_pb2_grpc
+from nodeagent.journal import Held, Journal
+from nodeagent.life import born, lives
+
+log = structlog.get_logger()
+
+SOCKET_LIMIT = 100
+"""Bytes of a unix socket's path that every system takes (Linux 107, macOS 103)."""
+
+_LOOK_SECONDS = 0.2
+
+
+class RendererEvents(Protocol):
+    """What the agent does about its renderers."""
+
+    def began(self) -> None:
+        """An attempt was taken: its lease should be asked for now."""
+
+    def progressed(self, progress: nodes_pb2.Progress) -> None:
+        """A step was made."""
+
+    def ended(self, completion: nodes_pb2.Completion) -> None:
+        """An attempt ended and is in the journal."""
+
+    def reported(self, report: nodes_pb2.RendererReport) -> None:
+        """A renderer came or went."""
+
+
+@dataclass
+class _Renderer:
+    """A renderer process; `outbox` is None while it isn't attached."""
+
+    device: str
+    pid: int
+    born: str
+    outbox: asyncio.Queue[renderers_pb2.AttachResponse | None] | None = None
+    attempts: dict[tuple[str, int], None] = field(default_factory=dict)
+
+
+def socket_path(home: Path) -> Path:
+    """Where the agent of `home` listens; a short folder elsewhere when the path would be too long for a socket."""
+    path = home / "run" / "renderer.sock"
+    if len(os.fsencode(path)) <= SOCKET_LIMIT:
+        return path
+    key = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"farm-{os.getuid()}-{key}" / "renderer.sock"
+
+
+class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
+    """Renderers of one machine. Used from one event loop."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        setups: Mapping[str, Callable[[], renderers_pb2.Setup]],
+        events: RendererEvents,
+    ):
+        """`setups`: by device, what a renderer that attaches is told."""
+        self._journal = journal
+        self._setups = setups
+        self._events = events
+        self._renderers: dict[tuple[int, str], _Renderer] = {}
+        self._watches: set[asyncio.Task] = set()
+        self._server: grpc.aio.Server | None = None
+
+    async def serve(self, path: Path) -> None:
+        """Listen on `path`, for this user alone. Renderers known from the journal are waited for or found dead."""
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = path.parent.lstat()
+        if not stat.S_ISDIR(folder.st_mode) or folder.st_uid != os.getuid():
+            raise PermissionError(
+                f"{path.parent} belongs to somebody else; remove it or choose another --home"
+            )
+        path.parent.chmod(0o700)
+        self._server = grpc.aio.server()
+        renderers_pb2_grpc.add_RendererServiceServicer_to_server(self, self._server)
+        self._server.add_insecure_port(f"unix:{path}")
+        await self._server.start()
+        path.chmod(0o600)
+        for held in self._journal.held():
+            key = (held.pid, held.born)
+            renderer = self._renderers.setdefault(key, _Renderer(held.device, held.pid, held.born))
+            renderer.attempts[held.attempt_id, held.epoch] = None
+        for renderer in list(self._renderers.values()):
+            self._watch(renderer)
+
+    async def close(self) -> None:
+        """Hear no renderer any more."""
+        for watch in self._watches:
+            watch.cancel()
+        if self._server:
+            await self._server.stop(0)
+
+    def held(self) -> list[nodes_pb2.AttemptRef]:
+        """Attempts in a renderer's hand, parked ones included."""
+        return [
+            nodes_pb2.AttemptRef(attempt_id=attempt_id, epoch=epoch)
+            for renderer in self._renderers.values()
+            for attempt_id, epoch in renderer.attempts
+        ]
+
+    def attached(self) -> list[str]:
+        """Devices whose renderer is attached."""
+        return [renderer.device for renderer in self._renderers.values() if renderer.outbox]
+
+    def pids(self) -> list[tuple[int, str]]:
+        """Renderer processes not known to be dead, each with its birth (nodeagent.life)."""
+        return list(self._renderers)
+
+    def lease(self, attempt: nodes_pb2.AttemptRef, until: float) -> None:
+        """Pass a lease to whoever holds the attempt. `until`: CLOCK_BOOTTIME in seconds."""
+        self._tell(
+            attempt, renderers_pb2.AttachResponse(lease=renderers_pb2.Lease(attempt=attempt, until=until))
+        )
+
+    def cancel(self, cancel: nodes_pb2.Cancel) -> None:
+        """Pass a cancel to whoever holds the attempt."""
+        self._tell(cancel.attempt, renderers_pb2.AttachResponse(cancel=cancel))
+
+    def _tell(self, attempt: nodes_pb2.AttemptRef, response: renderers_pb2.AttachResponse) -> None:
+        for renderer in self._renderers.values():
+            if (attempt.attempt_id, attempt.epoch) in renderer.attempts and renderer.outbox:
+                renderer.outbox.put_nowait(response)
+
+    async def Attach(self, request_iterator, context) -> None:
+        """RendererService.Attach."""
+        first = await anext(aiter(request_iterator), None)
+        if first is None or first.WhichOneof("message") != "introduction":
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message must be an introduction")
+        introduction = first.introduction
+        setup = self._setups.get(introduction.device)
+        birth = born(introduction.pid)
+        if setup is None:
+            accepted = ", ".join(self._setups) or "none"
+            await context.abort(
+                grpc.StatusCode.NOT_FOUND, f"no device {introduction.device!r} here; there are: {accepted}"
+            )
+        if birth is None:
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT, f"no process {introduction.pid} on this machine"
+            )
+        renderer = self._renderers.setdefault(
+            (introduction.pid, birth), _Renderer(introduction.device, introduction.pid, birth)
+        )
+        if renderer.outbox:
+            renderer.outbox.put_nowait(None)
+        outbox = renderer.outbox = asyncio.Queue()
+        outbox.put_nowait(renderers_pb2.AttachResponse(setup=setup()))
+        writer = asyncio.create_task(_write(outbox, context))
+        log.info("renderer attached", device=renderer.device, pid=renderer.pid)
+        self._events.reported(nodes_pb2.RendererReport(device=renderer.device, alive=True))
+        try:
+            async for request in request_iterator:
+                self._received(renderer, request)
+        except (grpc.RpcError, asyncio.CancelledError):
+            # Its process died, or this server stops; which of the two the watch finds out.
+            pass
+        finally:
+            outbox.put_nowait(None)
+            with contextlib.suppress(asyncio.CancelledError):
+                await writer
+            if renderer.outbox is outbox:
+                renderer.outbox = None
+                self._watch(renderer)
+
+    def _received(self, renderer: _Renderer, request: renderers_pb2.AttachRequest) -> None:
+        kind = request.WhichOneof("message")
+        if kind == "begin":
+            attempt = request.begin.attempt
+            self._journal.hold(
+                Held(attempt.attempt_id, attempt.epoch, renderer.device, renderer.pid, renderer.born)
+            )
+            renderer.attempts[attempt.attempt_id, attempt.epoch] = None
+            self._events.began()
+        elif kind == "progress":
+            self._events.progressed(request.progress)
+        elif kind == "completion":
+            self._complete(renderer, request.completion)
+            if renderer.outbox:
+                journaled = renderers_pb2.Journaled(attempt=request.completion.attempt)
+                renderer.outbox.put_nowait(renderers_pb2.AttachResponse(journaled=journaled))
+
+    def _complete(self, renderer: _Renderer, completion: nodes_pb2.Completion) -> None:
+        numbered = self._journal.complete(completion)
+        renderer.attempts.pop((completion.attempt.attempt_id, completion.attempt.epoch), None)
+        self._events.ended(numbered)
+
+    def _watch(self, renderer: _Renderer) -> None:
+        watch = asyncio.create_task(self._until_back_or_dead(renderer))
+        self._watches.add(watch)
+        watch.add_done_callback(self._watches.discard)
+
+    async def _until_back_or_dead(self, renderer: _Renderer) -> None:
+        """Only the end of its process makes a renderer dead; one that lost its stream comes back by itself."""
+        while renderer.outbox is None:
+            if not lives(renderer.pid, renderer.born):
+                self.buried(renderer.pid, renderer.born)
+                return
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    def buried(self, pid: int, birth: str) -> None:
+        """A renderer's process is gone: what it held is lost, for certain."""
+        renderer = self._renderers.pop((pid, birth), None)
+        if renderer is None:
+            return
+        reason = f"renderer of {renderer.device} (process {renderer.pid}) died"
+        log.warning("renderer died", device=renderer.device, pid=renderer.pid)
+        self._events.reported(nodes_pb2.RendererReport(device=renderer.device, alive=False, reason=reason))
+        for attempt_id, epoch in list(renderer.attempts):
+            reference = nodes_pb2.AttemptRef(attempt_id=attempt_id, epoch=epoch)
+            self._complete(
+                renderer,
+                nodes_pb2.Completion(attempt=reference, outcome=nodes_pb2.OUTCOME_LOST, error=reason),
+            )
+
+
+async def _write(outbox: asyncio.Queue, context) -> None:
+    with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError):
+        while (response := await outbox.get()) is not None:
+            await context.write(response)

@@ -1,0 +1,199 @@
+"""The agent's one stream to the daemon: hello, heartbeats, what renderers did; leases, cancels and acknowledgements.
+
+It comes back by itself for ever. What the daemon answers, and what the agent does about it:
+
+UNAUTHENTICATED, PERMISSION_DENIED   this node is not of this farm: the agent ends with the message
+FAILED_PRECONDITION                  version or protocol don't fit: the agent ends with the message
+anything else, or silence            try again, with longer waits and jitter, said once
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable
+
+import grpc
+import structlog
+
+from farm.clock import boottime
+from farm.v1 import nodes_pb2, nodes_pb2_grpc
+from nodeagent.identity import Identity
+from nodeagent.journal import Journal
+from nodeagent.lease import SentHeartbeats
+from nodeagent.renderer_link import RendererLink
+
+log = structlog.get_logger()
+
+REFUSALS = {
+    grpc.StatusCode.UNAUTHENTICATED,
+    grpc.StatusCode.PERMISSION_DENIED,
+    grpc.StatusCode.FAILED_PRECONDITION,
+}
+_FIRST_WAIT, _LONGEST_WAIT = 0.25, 3.0
+_WELCOME_SECONDS = 15.0
+
+
+class Refused(Exception):
+    """The daemon will have nothing to do with this agent; trying again would not help."""
+
+
+class FarmStream:
+    """Talks to the daemon for ever. Used from one event loop."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        journal: Journal,
+        link: RendererLink,
+        hello: Callable[[], nodes_pb2.Hello],
+        welcomed: Callable[[nodes_pb2.Welcome], Awaitable[None]],
+    ):
+        """`hello` gives what this node says of itself, without attempts; `welcomed` is told the answer."""
+        self._identity = identity
+        self._journal = journal
+        self._link = link
+        self._hello = hello
+        self._welcomed = welcomed
+        self._sequence = 0
+        self._outbox: asyncio.Queue[nodes_pb2.ConnectRequest | None] | None = None
+        self._call: grpc.aio.StreamStreamCall | None = None
+        self._again = False
+
+    def beat(self) -> None:
+        """Send a heartbeat now."""
+        self._put(None)
+
+    def send(self, request: nodes_pb2.ConnectRequest) -> None:
+        """Send this if the stream is up; what must not be lost is in the journal."""
+        self._put(request)
+
+    def introduce_again(self) -> None:
+        """Say hello once more: what this node offers has changed."""
+        if self._call:
+            self._again = True
+            self._call.cancel()
+
+    def _put(self, request: nodes_pb2.ConnectRequest | None) -> None:
+        if self._outbox is not None:
+            self._outbox.put_nowait(request)
+
+    async def run(self) -> None:
+        """Stay connected. Returns never; raises Refused."""
+        wait, told = _FIRST_WAIT, False
+        while True:
+            problem = ""
+            try:
+                async with self._identity.channel() as channel:
+                    self._call = nodes_pb2_grpc.NodeServiceStub(channel).Connect()
+                    await self._converse(self._call)
+            except grpc.aio.AioRpcError as error:
+                if error.code() in REFUSALS:
+                    raise Refused(error.details()) from None
+                problem = f"{error.code().name}: {error.details()}"
+            except asyncio.CancelledError:
+                # A call that was cancelled from within raises this too.
+                if asyncio.current_task().cancelling():
+                    raise
+            except TimeoutError:
+                problem = "no word from it"
+            finally:
+                connected = self._outbox is not None
+                self._outbox = self._call = None
+            if self._again:
+                self._again = False
+                continue
+            if connected:
+                wait, told = _FIRST_WAIT, False
+            if not told:
+                log.warning(
+                    "no connection to the daemon, trying on", server=self._identity.server, problem=problem
+                )
+                told = True
+            await asyncio.sleep(wait * random.uniform(0.5, 1.0))
+            wait = min(2 * wait, _LONGEST_WAIT)
+
+    async def _converse(self, call: grpc.aio.StreamStreamCall) -> None:
+        hello = self._hello()
+        hello.attempts.extend(self._answered_for())
+        # The reader tells what became of a stream that is broken already.
+        with contextlib.suppress(asyncio.InvalidStateError):
+            await call.write(nodes_pb2.ConnectRequest(hello=hello))
+        first = await asyncio.wait_for(call.read(), _WELCOME_SECONDS)
+        if first is grpc.aio.EOF:
+            return
+        welcome = first.welcome
+        log.info("connected", server=self._identity.server, version=welcome.version)
+        beats = SentHeartbeats()
+        # In one breath with the outbox, so that each completion goes once and in order.
+        self._outbox = outbox = asyncio.Queue()
+        for completion in self._journal.pending():
+            outbox.put_nowait(nodes_pb2.ConnectRequest(completion=completion))
+        for device in self._link.attached():
+            report = nodes_pb2.RendererReport(device=device, alive=True)
+            outbox.put_nowait(nodes_pb2.ConnectRequest(renderer=report))
+        await self._welcomed(welcome)
+        tasks = [
+            asyncio.create_task(self._write(call, outbox, beats)),
+            asyncio.create_task(_tick(outbox, welcome.heartbeat_seconds)),
+        ]
+        try:
+            await self._read(call, welcome, beats)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _write(
+        self,
+        call: grpc.aio.StreamStreamCall,
+        outbox: asyncio.Queue[nodes_pb2.ConnectRequest | None],
+        beats: SentHeartbeats,
+    ) -> None:
+        # The reader meets the same broken stream, and its end.
+        with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError):
+            while True:
+                request = await outbox.get()
+                if request is None:
+                    request = self._heartbeat(beats)
+                await call.write(request)
+
+    def _heartbeat(self, beats: SentHeartbeats) -> nodes_pb2.ConnectRequest:
+        self._sequence += 1
+        heartbeat = nodes_pb2.Heartbeat(
+            sequence=self._sequence, attempts=self._answered_for(), ray_node_id=self._hello().ray_node_id
+        )
+        # Read before it leaves: a lease must never seem longer to the renderer than to the farm.
+        beats.sent(self._sequence, boottime())
+        return nodes_pb2.ConnectRequest(heartbeat=heartbeat)
+
+    def _answered_for(self) -> list[nodes_pb2.AttemptRef]:
+        """Attempts that this node has in hand or whose end the daemon hasn't taken yet: none of them is lost."""
+        return [*self._link.held(), *(completion.attempt for completion in self._journal.pending())]
+
+    async def _read(
+        self, call: grpc.aio.StreamStreamCall, welcome: nodes_pb2.Welcome, beats: SentHeartbeats
+    ) -> None:
+        # Every heartbeat is answered; a daemon silent for so long is gone, whatever TCP believes.
+        patience = max(welcome.lease_seconds, 3 * welcome.heartbeat_seconds)
+        while True:
+            response = await asyncio.wait_for(call.read(), patience)
+            if response is grpc.aio.EOF:
+                return
+            match response.WhichOneof("message"):
+                case "grant":
+                    until = beats.until(response.grant.sequence, welcome.lease_seconds)
+                    if until is not None:
+                        for attempt in response.grant.attempts:
+                            self._link.lease(attempt, until)
+                case "acknowledge":
+                    self._journal.acknowledge(response.acknowledge.journal_number)
+                case "cancel":
+                    self._link.cancel(response.cancel)
+
+
+async def _tick(outbox: asyncio.Queue[nodes_pb2.ConnectRequest | None], seconds: float) -> None:
+    while True:
+        outbox.put_nowait(None)
+        await asyncio.sleep(seconds)

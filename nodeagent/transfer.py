@@ -1,0 +1,155 @@
+"""Artifacts between a renderer and the farm: uploads that outlast a restart of the daemon, and a bounded cache.
+
+Runs on the render thread. What a restart interrupts is tried again until it works or the attempt is stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+
+from farm import security
+from farm.rendering import Stopped
+from farm.v1 import artifacts_pb2, artifacts_pb2_grpc, nodes_pb2, renderers_pb2
+
+CHUNK = 1 << 20
+CACHE_BYTES = 2 << 30
+
+_TRANSIENT = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.DATA_LOSS,
+}
+_GIVEN_AWAY = {grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.ABORTED}
+_FIRST_WAIT, _LONGEST_WAIT = 0.2, 3.0
+
+Result = TypeVar("Result")
+
+
+class TransferFailed(Exception):
+    """The farm will not take or give an artifact, and trying again would not help."""
+
+
+class Corrupt(Exception):
+    """What arrived is not what was asked for."""
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class Wire:
+    """How artifacts travel. `pause(seconds)` waits between tries and raises Stopped when the attempt has to end."""
+
+    setup: renderers_pb2.Setup
+    pause: Callable[[float], None]
+
+    def upload(self, name: str, path: Path, attempt: nodes_pb2.AttemptRef) -> str:
+        """Bring a file to the farm as artifact `name` of an attempt; returns its id.
+
+        Raises TransferFailed, and Stopped when the attempt's epoch is over.
+        """
+        header = artifacts_pb2.UploadHeader(
+            name=name,
+            size=path.stat().st_size,
+            sha256=checksum(path),
+            filename=path.name,
+            attempt_id=attempt.attempt_id,
+            epoch=attempt.epoch,
+        )
+
+        def parts() -> Iterator[artifacts_pb2.UploadRequest]:
+            yield artifacts_pb2.UploadRequest(header=header)
+            with path.open("rb") as file:
+                while chunk := file.read(CHUNK):
+                    yield artifacts_pb2.UploadRequest(chunk=chunk)
+
+        return self._persist(f"upload of {name!r}", lambda stub: stub.Upload(parts()).artifact.id)
+
+    def download(self, artifact_id: str, size: int, sha256: str, path: Path) -> None:
+        """Bring an artifact to `path`, which appears only once its size and checksum are right.
+
+        Goes on after a break where it stopped. Raises TransferFailed, and Stopped.
+        """
+        temporary = path.with_name(f".{path.name}.part")
+        temporary.unlink(missing_ok=True)
+
+        def receive(stub: artifacts_pb2_grpc.ArtifactServiceStub) -> None:
+            with temporary.open("ab") as file:
+                request = artifacts_pb2.DownloadRequest(artifact_id=artifact_id, offset=file.tell())
+                for response in stub.Download(request):
+                    file.write(response.chunk)
+            if temporary.stat().st_size != size or checksum(temporary) != sha256:
+                temporary.unlink()
+                raise Corrupt
+
+        for _ in range(3):
+            try:
+                self._persist(f"download of {artifact_id}", receive)
+            except Corrupt:
+                continue
+            os.replace(temporary, path)
+            return
+        raise TransferFailed(f"artifact {artifact_id} does not match its checksum {sha256}, three times over")
+
+    def _persist(self, what: str, work: Callable[[Any], Result]) -> Result:
+        if self.setup.artifact_url:
+            raise TransferFailed(
+                f"{what}: a shared store ({self.setup.artifact_url}) is not supported by this renderer"
+            )
+        wait = _FIRST_WAIT
+        while True:
+            ca_pem = Path(self.setup.ca_file).read_bytes()
+            token = Path(self.setup.token_file).read_text().strip()
+            try:
+                with security.channel(self.setup.server, ca_pem, token) as channel:
+                    return work(artifacts_pb2_grpc.ArtifactServiceStub(channel))
+            except grpc.RpcError as error:
+                if error.code() in _GIVEN_AWAY:
+                    raise Stopped(f"{what}: {error.details()}") from None
+                if error.code() not in _TRANSIENT:
+                    raise TransferFailed(f"{what}: {error.code().name}: {error.details()}") from None
+            self.pause(wait)
+            wait = min(2 * wait, _LONGEST_WAIT)
+
+
+class Cache:
+    """Artifacts by checksum in a folder, the least recently used thrown away past `limit` bytes."""
+
+    def __init__(self, folder: Path, limit: int = CACHE_BYTES):
+        folder.mkdir(parents=True, exist_ok=True)
+        for unfinished in folder.glob(".*"):
+            unfinished.unlink()
+        self._folder = folder
+        self._limit = limit
+
+    def get(self, artifact: dict[str, Any], wire: Wire) -> Path:
+        """Path of an artifact ({"id", "sha256", "size"}), downloaded unless it is here whole."""
+        path = self._folder / artifact["sha256"]
+        if not (path.is_file() and checksum(path) == artifact["sha256"]):
+            wire.download(artifact["id"], int(artifact["size"]), artifact["sha256"], path)
+        os.utime(path)
+        return path
+
+    def trim(self) -> None:
+        """Throw away what is over the limit. Not during an attempt: it may be using any of it."""
+        entries = sorted(
+            ((entry.stat(), entry) for entry in self._folder.iterdir()), key=lambda e: e[0].st_mtime
+        )
+        excess = sum(status.st_size for status, _ in entries) - self._limit
+        for status, entry in entries:
+            if excess <= 0:
+                return
+            entry.unlink()
+            excess -= status.st_size
