@@ -1,0 +1,318 @@
+"""The farm from a pipeline's Python: submit, watch, download.
+
+    from farm.client import FarmClient
+
+    with FarmClient.from_profile() as farm:
+        job = farm.submit(frames=750, width=1024, height=576, prompt="…", conditions=["shot.mp4"]).job
+        for update in farm.watch(job.id):
+            print(update)
+        farm.download(job.id, "shot-long.mp4")
+
+Results are the API's own messages (proto/farm/v1). Blocking; one client may be used by several threads.
+What moves bytes is farm.transfer's business.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import grpc
+
+from farm import spec as specs
+from farm import transfer
+from farm.errors import FarmError, InvalidSpec, NotFound, Unreachable, translate
+from farm.security import Profile, channel
+from farm.v1 import artifacts_pb2, jobs_pb2, nodes_pb2
+from farm.v1.artifacts_pb2_grpc import ArtifactServiceStub
+from farm.v1.jobs_pb2_grpc import JobServiceStub
+from farm.v1.nodes_pb2_grpc import NodeServiceStub
+
+__all__ = ["FarmClient", "FarmError", "InvalidSpec", "LocalCondition", "NotFound", "Unreachable"]
+
+Answer = TypeVar("Answer")
+Progress = Callable[[int, int], None]
+"""Called with the bytes moved so far and the bytes in all."""
+
+ENDED = (jobs_pb2.JOB_STATE_SUCCEEDED, jobs_pb2.JOB_STATE_FAILED, jobs_pb2.JOB_STATE_CANCELLED)
+
+_READ_SECONDS = 60.0
+# The daemon decodes the whole clip to check it.
+_SUBMIT_SECONDS = 900.0
+_LONGEST_PAUSE = 2.0
+# How a stream ends when its daemon goes away; reading again from the last event does no harm.
+_BROKEN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN)
+
+
+@dataclass(frozen=True)
+class LocalCondition:
+    """A clip or image on this machine, to be uploaded: the video keeps to it from pixel frame `frame` on."""
+
+    path: str | Path
+    frame: int = 0
+    strength: float = 1.0
+
+
+class FarmClient:
+    """A connection to one farm.
+
+    `server` is host:port, `ca_pem` the farm's CA certificate, `token` the client token. Calls that find no farm
+    are tried again for `patience` seconds; then Unreachable is raised. Every method may raise FarmError.
+    """
+
+    def __init__(self, server: str, ca_pem: bytes, token: str, patience: float = 10.0) -> None:
+        self.server = server
+        self.patience = patience
+        self._channel = channel(server, ca_pem, token)
+        self._jobs = JobServiceStub(self._channel)
+        self._nodes = NodeServiceStub(self._channel)
+        self._artifacts = ArtifactServiceStub(self._channel)
+
+    @classmethod
+    def from_profile(
+        cls,
+        path: Path | str | None = None,
+        environ: Mapping[str, str] = os.environ,
+        patience: float = 10.0,
+    ) -> Self:
+        """The farm that `path`, the environment or the home names (Profile.find). Raises NoProfile."""
+        profile = Profile.find(path, environ)
+        return cls(profile.server, profile.ca_pem, profile.token, patience)
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def submit(
+        self,
+        spec: specs.JobSpec | None = None,
+        *,
+        conditions: Sequence[str | Path | LocalCondition | specs.Condition] = (),
+        idempotency_key: str = "",
+        progress: Progress | None = None,
+        **fields: Any,
+    ) -> jobs_pb2.SubmitJobResponse:
+        """Makes a job of a JobSpec or of its fields; `conditions` come on top of the spec's own.
+
+        Files on this machine are uploaded, after the rest of the spec was checked; `progress` hears of it. A
+        call repeated with the same `idempotency_key` returns the job of the first; one is made when none is
+        given, so that trying again never makes two jobs. Raises InvalidSpec with the `field` at fault.
+        """
+        request = jobs_pb2.SubmitJobRequest(
+            spec=self._placed(spec, fields, conditions, progress),
+            idempotency_key=idempotency_key or secrets.token_hex(16),
+        )
+        return self._call(self._jobs.SubmitJob, request, _SUBMIT_SECONDS)
+
+    def plan(
+        self,
+        spec: specs.JobSpec | None = None,
+        *,
+        conditions: Sequence[str | Path | LocalCondition | specs.Condition] = (),
+        progress: Progress | None = None,
+        **fields: Any,
+    ) -> jobs_pb2.SubmitJobResponse:
+        """What `submit` would make, in `.plan` and `.notes`; no job is stored. Arguments as for submit."""
+        request = jobs_pb2.SubmitJobRequest(
+            spec=self._placed(spec, fields, conditions, progress), validate_only=True
+        )
+        return self._call(self._jobs.SubmitJob, request, _SUBMIT_SECONDS)
+
+    def job(self, job_id: str) -> jobs_pb2.GetJobResponse:
+        """A job with its tasks and their attempts. Raises NotFound."""
+        return self._call(self._jobs.GetJob, jobs_pb2.GetJobRequest(job_id=job_id))
+
+    def jobs(self, states: Sequence[jobs_pb2.JobState] = (), limit: int | None = None) -> list[jobs_pb2.Job]:
+        """Jobs, newest first: those in `states` (none: all), at most `limit` (1 to 1000; None: 100)."""
+        request = jobs_pb2.ListJobsRequest(states=states, limit=limit)
+        return list(self._call(self._jobs.ListJobs, request).jobs)
+
+    def watch(self, job_id: str, after_event: int = 0) -> Iterator[jobs_pb2.JobEvent | jobs_pb2.Job]:
+        """Follows a job to its end: each event once, and the job whenever it has changed, last of all ended.
+
+        Goes on from the last event when the daemon restarts; raises Unreachable when it is away for longer than
+        `patience`. Raises NotFound.
+        """
+        patience = _Patience(self.patience)
+        while True:
+            stream = self._jobs.WatchJob(jobs_pb2.WatchJobRequest(job_id=job_id, after_event=after_event))
+            try:
+                for response in stream:
+                    patience.reset()
+                    if response.HasField("event") and response.event.number > after_event:
+                        after_event = response.event.number
+                        yield response.event
+                    elif response.HasField("job"):
+                        yield response.job
+                        if response.job.state in ENDED and response.job.last_event <= after_event:
+                            return
+                # Politely ended with the job still running: the daemon is shutting down.
+                again = patience.another_try()
+                error = None
+            except grpc.RpcError as broken:
+                error = broken
+                again = broken.code() in _BROKEN and patience.another_try()
+            finally:
+                stream.cancel()
+            if not again:
+                raise (
+                    translate(error, self.server)
+                    if error
+                    else Unreachable(f"the farm at {self.server} ended the stream of job {job_id}")
+                )
+
+    def cancel(self, job_id: str) -> jobs_pb2.Job:
+        """Cancels a job; running windows stop at their next step. Raises NotFound."""
+        return self._call(self._jobs.CancelJob, jobs_pb2.CancelJobRequest(job_id=job_id)).job
+
+    def upload(self, path: str | Path, progress: Progress | None = None) -> artifacts_pb2.Artifact:
+        """Copies a file to the farm, whole and checked."""
+        header = transfer.describe(Path(path))
+        return self._call(
+            lambda request, timeout: self._artifacts.Upload(
+                transfer.parts(Path(path), header, progress), timeout=timeout
+            ),
+            None,
+            None,
+        ).artifact
+
+    def download(
+        self, job_id: str, path: str | Path, overwrite: bool = False, progress: Progress | None = None
+    ) -> Path:
+        """Copies a finished job's video to `path`, which appears whole and checked or not at all.
+
+        An earlier download that was broken off is continued. Raises InvalidSpec (field "output") when `path`
+        exists and `overwrite` is false or can't be written, FarmError when the job has no video.
+        """
+        path = Path(path)
+        transfer.check_output(path, overwrite)
+        job = self.job(job_id).job
+        if not job.output_artifact_id:
+            state = jobs_pb2.JobState.Name(job.state).removeprefix("JOB_STATE_").lower()
+            raise FarmError(
+                f"job {job_id} has no video: it is {state}" + (f": {job.error}" if job.error else "")
+            )
+        with transfer.Partial(path, job.output_artifact_id, job.output_bytes) as partial:
+            patience = _Patience(self.patience)
+            while True:
+                before = partial.size
+                stream = self._artifacts.Download(
+                    artifacts_pb2.DownloadRequest(artifact_id=job.output_artifact_id, offset=before)
+                )
+                try:
+                    partial.receive(stream, progress)
+                    partial.promote(overwrite)
+                    return path
+                except grpc.RpcError as error:
+                    if partial.size > before:
+                        patience.reset()
+                    if error.code() not in _BROKEN or not patience.another_try():
+                        raise translate(error, self.server) from None
+                finally:
+                    stream.cancel()
+
+    def nodes(self) -> list[nodes_pb2.Node]:
+        """All nodes that the farm knows."""
+        return list(self._call(self._nodes.ListNodes, nodes_pb2.ListNodesRequest()).nodes)
+
+    def node(self, node: str) -> nodes_pb2.Node:
+        """One node by id or name. Raises NotFound."""
+        return self._call(self._nodes.GetNode, nodes_pb2.GetNodeRequest(node=node)).node
+
+    def join_token(self) -> nodes_pb2.GetJoinTokenResponse:
+        """The join token, and the addresses at which workstations reach the farm."""
+        return self._call(self._nodes.GetJoinToken, nodes_pb2.GetJoinTokenRequest())
+
+    def _placed(
+        self,
+        spec: specs.JobSpec | None,
+        fields: dict[str, Any],
+        conditions: Sequence[str | Path | LocalCondition | specs.Condition],
+        progress: Progress | None,
+    ) -> jobs_pb2.JobSpec:
+        """The checked spec as a message, its local files uploaded."""
+        if spec is not None:
+            # A spec and fields: the fields win.
+            fields = {**spec.model_dump(exclude_unset=True), **fields}
+        wanted = [
+            c if isinstance(c, (specs.Condition, LocalCondition)) else LocalCondition(c) for c in conditions
+        ]
+        before = tuple(fields.pop("conditions", ()))
+        try:
+            # Everything is checked before the first byte is sent: a clip may take an hour to upload.
+            checked = specs.parse_spec(
+                {**fields, "conditions": before + tuple(_unsent(condition) for condition in wanted)}
+            )
+        except specs.InvalidSpec as error:
+            raise InvalidSpec(error.field, error.problem) from None
+        message = _message(checked)
+        for place, condition in enumerate(wanted, len(before)):
+            if isinstance(condition, LocalCondition):
+                artifact = self.upload(condition.path, progress)
+                message.conditions[place].media.artifact_id = artifact.id
+        return message
+
+    def _call(
+        self,
+        method: Callable[..., Answer],
+        request: Any,
+        timeout: float | None = _READ_SECONDS,
+    ) -> Answer:
+        """One call, tried again while the farm is unavailable; safe because every call here is idempotent."""
+        patience = _Patience(self.patience)
+        while True:
+            try:
+                return method(request, timeout=timeout)
+            except grpc.RpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE or not patience.another_try():
+                    raise translate(error, self.server) from None
+
+
+class _Patience:
+    """Growing pauses between tries, for `seconds` in all from the first failure on."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self.reset()
+
+    def reset(self) -> None:
+        """A try went well: the next failure is a first one."""
+        self._until: float | None = None
+        self._pause = 0.1
+
+    def another_try(self) -> bool:
+        """Called after a failure: pauses and says True, or False when patience is at its end."""
+        now = time.monotonic()
+        if self._until is None:
+            self._until = now + self._seconds
+        if now >= self._until:
+            return False
+        time.sleep(min(self._pause, self._until - now))
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+        return True
+
+
+def _unsent(condition: specs.Condition | LocalCondition) -> dict[str, Any]:
+    """A condition as fields; of a local file, with its own path where the artifact will stand."""
+    if isinstance(condition, specs.Condition):
+        return condition.model_dump()
+    return {"media": {"path": str(condition.path)}, "frame": condition.frame, "strength": condition.strength}
+
+
+def _message(spec: specs.JobSpec) -> jobs_pb2.JobSpec:
+    """A JobSpec as the API's message."""
+    fields = spec.model_dump(exclude_none=True)
+    for condition in fields["conditions"]:
+        condition["media"] = {key: value for key, value in condition["media"].items() if value}
+    return jobs_pb2.JobSpec(**fields)

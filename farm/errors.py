@@ -1,0 +1,67 @@
+"""What can go wrong between a client and its farm, and how gRPC's status codes become it."""
+
+from __future__ import annotations
+
+import re
+
+import grpc
+
+from farm import spec
+
+
+class FarmError(Exception):
+    """The farm said no, or couldn't be asked. `field` names the part at fault where the farm named one."""
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class NotFound(FarmError):
+    """No such job, node or artifact."""
+
+
+class Unreachable(FarmError):
+    """The farm doesn't answer."""
+
+
+class InvalidSpec(FarmError, spec.InvalidSpec):
+    """Input that the farm refuses; `problem` says what would be accepted."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}" if field else problem, field)
+        self.problem = problem
+
+
+_NAMED = re.compile(r"([a-z_][\w.\[\]-]*): (.+)", re.DOTALL)
+
+
+def translate(error: grpc.RpcError, server: str) -> FarmError:
+    """The typed error for a failed call to `server` (host:port)."""
+    code, details = error.code(), error.details() or ""
+    named = _NAMED.fullmatch(details)
+    match code:
+        case grpc.StatusCode.INVALID_ARGUMENT:
+            return InvalidSpec(named[1], named[2]) if named else InvalidSpec("", details)
+        case grpc.StatusCode.NOT_FOUND:
+            return NotFound(details, named[1] if named else "")
+        case grpc.StatusCode.UNAVAILABLE if "ertificate" in details or "handshake" in details.lower():
+            return Unreachable(
+                f"what answers at {server} is not this farm: its certificate is not signed by the CA in the "
+                "profile. Is the profile from another farm, or from before its home was made anew?"
+            )
+        case grpc.StatusCode.UNAVAILABLE:
+            return Unreachable(
+                f"no farm answers at {server}. Start one on this machine with `farmctl up`, or check that "
+                f"farmd runs there and that its port can be reached ({details})"
+            )
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            return Unreachable(f"the farm at {server} did not answer in time ({details})")
+        case grpc.StatusCode.UNAUTHENTICATED | grpc.StatusCode.PERMISSION_DENIED:
+            return FarmError(f"the farm at {server} does not accept this token: {details}")
+        case grpc.StatusCode.UNIMPLEMENTED:
+            return FarmError(f"the farm at {server} runs another version of the software: {details}")
+        case _:
+            return FarmError(
+                details or f"the farm at {server} failed ({code.name})", named[1] if named else ""
+            )

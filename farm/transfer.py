@@ -1,0 +1,139 @@
+"""Files to and from the farm in chunks: what is sent, and how what arrives becomes a whole file.
+
+No calls are made here; farm.client makes them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Self
+
+from farm.errors import FarmError, InvalidSpec
+from farm.v1 import artifacts_pb2
+
+CHUNK = 2**20
+"""Bytes in one message."""
+
+
+def describe(path: Path) -> artifacts_pb2.UploadHeader:
+    """The header for uploading `path`. Raises InvalidSpec (field "media") when it can't be read or is empty."""
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            checksum = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InvalidSpec("media", f"cannot read {path}: {error.strerror}") from None
+    if not size:
+        raise InvalidSpec("media", f"{path} is empty; give a clip or an image")
+    return artifacts_pb2.UploadHeader(name="media", size=size, sha256=checksum, filename=path.name)
+
+
+def parts(
+    path: Path, header: artifacts_pb2.UploadHeader, progress: Callable[[int, int], None] | None = None
+) -> Iterator[artifacts_pb2.UploadRequest]:
+    """The messages of one upload: the header, then chunks."""
+    yield artifacts_pb2.UploadRequest(header=header)
+    sent = 0
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            yield artifacts_pb2.UploadRequest(chunk=chunk)
+            sent += len(chunk)
+            if progress:
+                progress(sent, header.size)
+
+
+def check_output(path: Path, overwrite: bool) -> None:
+    """Raises InvalidSpec (field "output") when no file can or may be put at `path`."""
+    if path.is_dir():
+        raise InvalidSpec("output", f"{path} is a folder; give the name of a file")
+    if path.exists() and not overwrite:
+        raise InvalidSpec(
+            "output", f"{path} exists; choose another name or pass --overwrite (overwrite=True)"
+        )
+    if not path.parent.is_dir():
+        raise InvalidSpec("output", f"the folder {path.parent} does not exist")
+    try:
+        # The only sure test, read-only mounts and access lists included.
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise InvalidSpec("output", f"cannot write in {path.parent}: {error.strerror}") from None
+
+
+class Partial:
+    """A file of `whole` bytes on its way to `path`, kept beside it under its artifact's id to be continued."""
+
+    def __init__(self, path: Path, artifact_id: str, whole: int) -> None:
+        self._path = path
+        self._whole = whole
+        self._part = path.with_name(f".{path.name}.{artifact_id}.part")
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def __enter__(self) -> Self:
+        self._file = self._part.open("a+b")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise FarmError(f"{self._path} is being downloaded already") from None
+        self._file.seek(0)
+        while chunk := self._file.read(CHUNK):
+            self._hash.update(chunk)
+            self.size += len(chunk)
+        if self.size > self._whole:
+            self._forget()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        # What holds nothing is no help to a later try.
+        if not self.size:
+            self._part.unlink(missing_ok=True)
+
+    def receive(
+        self,
+        stream: Iterable[artifacts_pb2.DownloadResponse],
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Appends what comes; what came before the stream broke stays. Raises FarmError when the whole is not what the farm said it is."""
+        artifact = None
+        try:
+            for response in stream:
+                if response.HasField("artifact"):
+                    artifact = response.artifact
+                    continue
+                self._file.write(response.chunk)
+                self._hash.update(response.chunk)
+                self.size += len(response.chunk)
+                if progress and artifact:
+                    progress(self.size, artifact.size)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise FarmError(f"cannot write {self._part}: {error.strerror}") from None
+        if not artifact or self.size != artifact.size or self._hash.hexdigest() != artifact.sha256:
+            self._forget()
+            raise FarmError(
+                f"{self._path}: what arrived is not what the farm has (checksum); download it again"
+            )
+
+    def promote(self, overwrite: bool) -> None:
+        """Gives the whole file its name."""
+        check_output(self._path, overwrite)
+        os.replace(self._part, self._path)
+        folder = os.open(self._path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def _forget(self) -> None:
+        self._file.truncate(0)
+        self._hash = hashlib.sha256()
+        self.size = 0
