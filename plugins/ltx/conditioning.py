@@ -90,9 +90,13 @@ def check(conditions: Sequence[Condition], shape: tuple[int, int, int, int]) -> 
         if isinstance(condition, Replace):
             claimed = range(condition.start, condition.start + have[1])
             if claimed.start < 0 or claimed.stop > count:
-                raise ValueError(f"start: latents {claimed.start} .. {claimed.stop - 1} aren't in 0 .. {count - 1}")
+                raise ValueError(
+                    f"start: latents {claimed.start} .. {claimed.stop - 1} aren't in 0 .. {count - 1}"
+                )
             if not taken.isdisjoint(claimed):
-                raise ValueError(f"start: two conditions claim latents of {claimed.start} .. {claimed.stop - 1}")
+                raise ValueError(
+                    f"start: two conditions claim latents of {claimed.start} .. {claimed.stop - 1}"
+                )
             taken.update(claimed)
         else:
             _check_frame(condition.frame)

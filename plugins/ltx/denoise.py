@@ -106,9 +106,7 @@ class Denoiser:
         self._mask = torch.stack([mask for _, mask in texts]).to(ltx.device)
         self._coords = self._coordinates(fps)
         self._strength = self._strengths()
-        self._held = (
-            self._initial() if cond_noise_scale > 0.0 and self._strength is not None else None
-        )
+        self._held = self._initial() if cond_noise_scale > 0.0 and self._strength is not None else None
 
     @property
     def steps(self) -> int:
@@ -156,7 +154,9 @@ class Denoiser:
             raise ValueError(f"state: {state.step} of {self.steps} steps are done")
         return state.latents[:, state.latents.shape[1] - self._noise.shape[1] :].contiguous()
 
-    def run(self, on_step: Callable[[int, int], None] | None = None, state: State | None = None) -> torch.Tensor:
+    def run(
+        self, on_step: Callable[[int, int], None] | None = None, state: State | None = None
+    ) -> torch.Tensor:
         """All steps (those left, from a saved ``state``): float32 [C, n, h, w].
 
         ``on_step(step, steps)`` is called before every step; it may block to park, or raise to cancel.

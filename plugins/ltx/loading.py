@@ -106,7 +106,7 @@ def _vae(ltx: Ltx) -> AutoencoderKLLTXVideo:
 
 
 def _model(ltx: Ltx, kind: Any, name: str) -> Any:
-    model = kind.from_pretrained(ltx.folder, subfolder=name, torch_dtype=ltx.dtype, local_files_only=True)
+    model = kind.from_pretrained(ltx.folder, subfolder=name, dtype=ltx.dtype, local_files_only=True)
     return model.to(ltx.device).eval().requires_grad_(False)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 
 def linear_quadratic(steps: int, threshold: float = 0.025, linear_steps: int | None = None) -> list[float]:
@@ -43,6 +44,8 @@ def from_sigma(sigmas: Sequence[float], start: float) -> list[float]:
 
 def check(sigmas: Sequence[float]) -> None:
     """Raise ValueError unless ``sigmas`` begin at or below 1, fall strictly and end in 0.0."""
-    falling = all(high > low for high, low in zip(sigmas, sigmas[1:], strict=False))
+    falling = all(high > low for high, low in pairwise(sigmas))
     if len(sigmas) < 2 or not falling or sigmas[0] > 1.0 or sigmas[-1] != 0.0:
-        raise ValueError(f"sigmas: need at least two, falling from at most 1.0 to exactly 0.0, got {list(sigmas)}")
+        raise ValueError(
+            f"sigmas: need at least two, falling from at most 1.0 to exactly 0.0, got {list(sigmas)}"
+        )

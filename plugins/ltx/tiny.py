@@ -78,7 +78,7 @@ _STATISTICS = {"latents_mean": 0.0625, "latents_std": 0.5}
 
 SCHEDULER: dict[str, Any] = {"num_train_timesteps": 1000, "shift": 1.0, "use_dynamic_shifting": False}
 
-_WORDS = (
+_WORDS = (  # noqa: SIM905, a list of them would fill a page
     "a the of and in on to with over from at is are red green blue yellow white black orange purple cyan magenta "
     "pink grey brown gold silver dark light bright ball box cube sphere circle square shape object sky sea sun "
     "moon star tree river mountain forest city street road house window car train bird cat dog horse man woman "
@@ -202,7 +202,7 @@ def _draw(name: str, shape: tuple[int, ...]) -> np.ndarray:
         return np.ones(shape, np.float16)
     if leaf == "shared.weight":
         scale = 1.0
-    elif leaf.endswith("scale_shift_table") or leaf.endswith("relative_attention_bias.weight"):
+    elif leaf.endswith(("scale_shift_table", "relative_attention_bias.weight")):
         scale = 1.0 / math.sqrt(shape[-1])
     else:
         scale = 1.0 / math.sqrt(math.prod(shape[1:]))

@@ -41,7 +41,9 @@ def encode_clip(ltx: Ltx, frames: np.ndarray, noise: torch.Tensor | None = None)
         raise ValueError(f"frames: need a size in multiples of {ratio}, got {width}x{height}")
     pixels = torch.from_numpy(frames.astype(np.float32) / 255.0).permute(3, 0, 1, 2)[None] * 2.0 - 1.0
     posterior = vae.encode(pixels.to(ltx.device, ltx.dtype)).latent_dist
-    latents = posterior.mean if noise is None else posterior.mean + posterior.std * noise.to(posterior.mean)[None]
+    latents = (
+        posterior.mean if noise is None else posterior.mean + posterior.std * noise.to(posterior.mean)[None]
+    )
     mean, std = _statistics(vae, latents)
     return ((latents - mean) * vae.config.scaling_factor / std)[0].float()
 
@@ -56,7 +58,11 @@ def decode(ltx: Ltx, latents: torch.Tensor, noise: torch.Tensor | None = None) -
 
 @torch.no_grad()
 def decode_chunks(
-    ltx: Ltx, latents: torch.Tensor, noise: torch.Tensor | None = None, first: int = 0, last: int | None = None
+    ltx: Ltx,
+    latents: torch.Tensor,
+    noise: torch.Tensor | None = None,
+    first: int = 0,
+    last: int | None = None,
 ) -> Iterator[np.ndarray]:
     """Decode normalised latents [C, n, h, w], giving frames ``first`` to ``last`` (excluded; all by default).
 
@@ -76,7 +82,9 @@ def decode_chunks(
     if not 0 <= first < last <= frames:
         raise ValueError(f"first, last: need 0 <= first < last <= {frames}, got {first}, {last}")
     if any(config.decoder_inject_noise):
-        raise ValueError("vae: its decoder draws noise of its own (0.9.1 does), so a result couldn't be repeated")
+        raise ValueError(
+            "vae: its decoder draws noise of its own (0.9.1 does), so a result couldn't be repeated"
+        )
 
     z = latents[None].to(ltx.device, torch.float32)
     mean, std = _statistics(vae, z)

@@ -64,7 +64,9 @@ def _files(folder: Path) -> list[str]:
             if path.suffix in _COUNTED and path.is_file()
         ]
         if not files:
-            raise FileNotFoundError(f"weights: {folder} names the component {component!r} but has no files of it")
+            raise FileNotFoundError(
+                f"weights: {folder} names the component {component!r} but has no files of it"
+            )
         found += files
     return sorted(found)
 

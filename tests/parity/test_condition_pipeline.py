@@ -38,7 +38,7 @@ def ltx(tiny_folder: Path) -> Ltx:
 
 @pytest.fixture(scope="module")
 def pipeline(tiny_folder: Path) -> LTXConditionPipeline:
-    pipe = LTXConditionPipeline.from_pretrained(tiny_folder, torch_dtype=torch.float32)
+    pipe = LTXConditionPipeline.from_pretrained(tiny_folder, dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -74,34 +74,36 @@ def pictures(frames: np.ndarray) -> list[Image.Image]:
     return [Image.fromarray(frame) for frame in frames]
 
 
-def by_pipeline(pipeline: LTXConditionPipeline, conditions: list[LTXVideoCondition] | None, **changed: object):
-    arguments: dict[str, object] = dict(
-        conditions=conditions,
-        prompt=PROMPT,
-        negative_prompt=NEGATIVE,
-        height=HEIGHT,
-        width=WIDTH,
-        num_frames=FRAMES,
-        frame_rate=FPS,
-        num_inference_steps=STEPS,
-        guidance_scale=1.0,
-        image_cond_noise_scale=0.0,
-        max_sequence_length=tiny.MAX_TOKENS,
-        output_type="latent",
-    )
+def by_pipeline(
+    pipeline: LTXConditionPipeline, conditions: list[LTXVideoCondition] | None, **changed: object
+):
+    arguments: dict[str, object] = {
+        "conditions": conditions,
+        "prompt": PROMPT,
+        "negative_prompt": NEGATIVE,
+        "height": HEIGHT,
+        "width": WIDTH,
+        "num_frames": FRAMES,
+        "frame_rate": FPS,
+        "num_inference_steps": STEPS,
+        "guidance_scale": 1.0,
+        "image_cond_noise_scale": 0.0,
+        "max_sequence_length": tiny.MAX_TOKENS,
+        "output_type": "latent",
+    }
     return pipeline(**(arguments | changed)).frames[0]
 
 
 def by_us(ltx: Ltx, noise: torch.Tensor, conditions: list[Condition], **changed: object) -> torch.Tensor:
     embeds, mask = encode_prompt(ltx, [PROMPT, NEGATIVE])
-    arguments: dict[str, object] = dict(
-        prompt=(embeds[0], mask[0]),
-        negative=(embeds[1], mask[1]),
-        noise=noise,
-        sigmas=linear_quadratic(STEPS),
-        fps=FPS,
-        conditions=conditions,
-    )
+    arguments: dict[str, object] = {
+        "prompt": (embeds[0], mask[0]),
+        "negative": (embeds[1], mask[1]),
+        "noise": noise,
+        "sigmas": linear_quadratic(STEPS),
+        "fps": FPS,
+        "conditions": conditions,
+    }
     return Denoiser(ltx, **(arguments | changed)).run()
 
 
@@ -132,7 +134,9 @@ def image_at_24(strength: float) -> tuple[LTXVideoCondition, Case]:
     frames = clip(1)
     return (
         LTXVideoCondition(image=pictures(frames)[0], frame_index=24, strength=strength),
-        lambda ltx, draws: at_frame(encode_clip(ltx, frames, draws.made[1][0]), 24, strength, draws.made[2][0]),
+        lambda ltx, draws: at_frame(
+            encode_clip(ltx, frames, draws.made[1][0]), 24, strength, draws.made[2][0]
+        ),
     )
 
 
@@ -140,7 +144,9 @@ def clip_at_24(strength: float) -> tuple[LTXVideoCondition, Case]:
     frames = clip(17)
     return (
         LTXVideoCondition(video=pictures(frames), frame_index=24, strength=strength),
-        lambda ltx, draws: at_frame(encode_clip(ltx, frames, draws.made[1][0]), 24, strength, draws.made[2][0]),
+        lambda ltx, draws: at_frame(
+            encode_clip(ltx, frames, draws.made[1][0]), 24, strength, draws.made[2][0]
+        ),
     )
 
 
