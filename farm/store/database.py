@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
@@ -21,6 +22,7 @@ class Database:
         """Raises ValueError for a database other than SQLite (in a file) and PostgreSQL (through psycopg)."""
         self.wall = wall
         self._engine = _engine(url)
+        self._writing = Lock()
         self._reads: dict[str, Any] = {}
         if self._engine.dialect.name == "postgresql":
             # One picture for all queries of a transaction; SQLite gives that anyway.
@@ -35,7 +37,12 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """A transaction that may change things. One writer at a time: see `_begin`."""
-        with self._engine.connect().execution_options(farm_write=True) as connection, connection.begin():
+        # Threads queue here; at the database SQLite would have them sleep and try again.
+        with (
+            self._writing,
+            self._engine.connect().execution_options(farm_write=True) as connection,
+            connection.begin(),
+        ):
             yield connection
 
     def upgrade(self) -> None:

@@ -1,0 +1,89 @@
+"""What the store keeps of nodes, and what a reboot means."""
+
+from __future__ import annotations
+
+import pytest
+from store_world import GIB, dispatch, join, submit
+
+from farm.states import NodeState
+from farm.store.errors import AmbiguousName, NotFound
+from farm.store.records import DeviceRecord, ModelOffer
+
+
+def test_a_node_is_kept_as_it_described_itself_last(store):
+    join(store)
+    card = DeviceRecord(
+        "cuda0", "cuda", "RTX 4090", 24 * GIB, "8.9", True, "550.1", False, flops_per_second=8e13
+    )
+    join(store, devices=[card], name="ws7", models=[("ltx-13b", "w9")], ray_node_id="r1")
+    node = store.nodes.get("n1")
+    assert node == store.nodes.get("ws7")
+    assert (node.name, node.state, node.ray_node_id) == ("ws7", NodeState.ONLINE, "r1")
+    assert node.devices == (card,)
+    assert node.models == (ModelOffer("ltx-13b", "w9"),)
+
+
+def test_a_node_shows_what_its_devices_do(store):
+    join(store)
+    job = submit(store)
+    dispatch(store, job, "encode", device="d1")
+    assert [device.task for device in store.nodes.list()[0].devices] == ["", f"{job.id}/encode"]
+
+
+def test_a_reboot_loses_what_ran_at_once_and_a_reconnection_does_not(store):
+    join(store)
+    attempt = dispatch(store, submit(store), "encode")
+    join(store)
+    assert store.attempts.live() == [attempt]
+    lost = store.nodes.hello("n1", "ws7", "127.0.0.1", "0.1.0", "b2", [DeviceRecord("d0", "cpu")])
+    assert [one.id for one in lost] == [attempt.id]
+    assert store.attempts.live() == []
+    assert len(store.tasks.ready()) == 1
+
+
+def test_a_silent_node_is_offline_until_it_is_heard_of_and_its_work_is_left_alone(store):
+    join(store)
+    attempt = dispatch(store, submit(store), "encode")
+    store.nodes.offline("n1", "silent for 15 s")
+    store.nodes.offline("n1", "silent for 20 s")
+    node = store.nodes.get("n1")
+    assert (node.state, node.reason) == (NodeState.OFFLINE, "silent for 15 s")
+    assert store.attempts.live() == [attempt]
+    store.nodes.seen("n1", ray_node_id="r2")
+    back = store.nodes.get("n1")
+    assert (back.state, back.reason, back.ray_node_id) == (NodeState.ONLINE, "", "r2")
+    assert back.last_seen_at > node.last_seen_at
+    assert [e.kind for e in store.events.after(0) if e.node_id == "n1" and not e.job_id] == [
+        "joined",
+        "offline",
+        "online",
+    ]
+
+
+def test_why_a_node_gets_no_work_outlives_a_silence(store):
+    join(store, reason="its Ray is another version")
+    store.nodes.offline("n1", "silent")
+    store.nodes.seen("n1")
+    assert store.nodes.get("n1").reason == "its Ray is another version"
+
+
+def test_unknown_and_ambiguous_nodes_are_refused_by_name(store):
+    for ask in (store.nodes.get, store.nodes.seen, lambda id: store.nodes.offline(id, "")):
+        with pytest.raises(NotFound, match="there is no node 'nobody'"):
+            ask("nobody")
+    join(store, "n1", name="twin")
+    join(store, "n2", name="twin")
+    with pytest.raises(AmbiguousName, match="n1, n2"):
+        store.nodes.get("twin")
+
+
+def test_weights_on_offer_are_counted_over_online_nodes_first(store):
+    for node_id, weights in (("n1", "w1"), ("n2", "w1"), ("n3", "w2")):
+        join(store, node_id, models=[("ltx-tiny", weights), ("other", "w7")])
+    assert store.nodes.weights_of("ltx-tiny") == {"w1": 2, "w2": 1}
+    store.nodes.offline("n2", "silent")
+    assert store.nodes.weights_of("ltx-tiny") == {"w1": 1, "w2": 1}
+    store.nodes.offline("n1", "silent")
+    store.nodes.offline("n3", "silent")
+    assert store.nodes.weights_of("ltx-tiny") == {"w1": 2, "w2": 1}
+    assert store.nodes.weights_of("unknown") == {}
