@@ -33,6 +33,7 @@ class ModelFacts:
 
     name: str
     description: str
+    latent_channels: int
     depth: int  #: transformer blocks
     width: int  #: transformer width D
     text_tokens: int  #: text tokens that the cross-attention sees

@@ -48,7 +48,6 @@ def make_plan(
     strategy: Strategy,
     output: OutputFacts,
     media: Sequence[PreparedMedia] = (),
-    latent_channels: int = 128,
 ) -> Plan:
     """The plan of a job.
 
@@ -105,7 +104,7 @@ def make_plan(
         notes.append(f"frames: rendered as {frames_of(latents)} (8n+1) and cut to {spec.frames}")
     pixels = spec.width * spec.height * spec.frames
     latent_bytes = sum(
-        latent_channels * len(Cut(w.start, w.stop)) * (w.width // 32) * (w.height // 32) for w in laid_out
+        model.latent_channels * len(Cut(w.start, w.stop)) * (w.width // 32) * (w.height // 32) for w in laid_out
     )
     return Plan(
         strategy=strategy.name,

@@ -1,0 +1,59 @@
+"""Latents between tasks: safetensors files that know where on the global timeline they begin, and pieces of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from plugins.ltx.blend import ramp
+
+
+def save_latents(path: Path, latents: torch.Tensor, start: int) -> Path:
+    """Writes float latents [C, n, h, w] of the global latents [start, start+n) and returns the path."""
+    save_file({"latents": latents.contiguous().cpu()}, path, metadata={"start": str(start)})
+    return path
+
+
+def load_latents(path: Path, start: int | None = None, stop: int | None = None) -> torch.Tensor:
+    """float32 latents [C, n, h, w] of a file, or of its global latents [start, stop).
+
+    Raises ValueError when the file doesn't cover them.
+    """
+    with safe_open(path, "pt") as file:
+        latents = file.get_tensor("latents").float()
+        first = int(file.metadata()["start"])
+    start = first if start is None else start
+    stop = first + latents.shape[1] if stop is None else stop
+    if not first <= start < stop <= first + latents.shape[1]:
+        raise ValueError(
+            f"{path.name} holds latents [{first}, {first + latents.shape[1]}), [{start}, {stop}) was asked for"
+        )
+    return latents[:, start - first : stop - first]
+
+
+def assemble(
+    pieces: Sequence[Mapping[str, Any]], fetch: Callable[[str], Path], start: int, stop: int
+) -> torch.Tensor:
+    """float32 latents [C, stop-start, h, w] put together from a plan's pieces (see scheduler.plan).
+
+    `fetch(key)` is the file with the latents of task `key`. A piece with a right side is cross-faded over its
+    whole length and then cut to [start, stop). Raises ValueError when the pieces leave a gap.
+    """
+    parts, at = [], start
+    for piece in pieces:
+        latents = load_latents(fetch(piece["left"]), piece["start"], piece["stop"])
+        if piece.get("right"):
+            latents = ramp(latents, load_latents(fetch(piece["right"]), piece["start"], piece["stop"]))
+        first, last = max(piece["start"], start), min(piece["stop"], stop)
+        if first != at:
+            raise ValueError(f"pieces leave a gap: [{at}, {first}) is missing")
+        parts.append(latents[:, first - piece["start"] : last - piece["start"]])
+        at = last
+    if at != stop:
+        raise ValueError(f"pieces leave a gap: [{at}, {stop}) is missing")
+    return torch.cat(parts, dim=1)

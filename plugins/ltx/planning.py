@@ -1,0 +1,108 @@
+"""LTX-Video for the planner: what each model needs and costs, and where its weights are. No torch.
+
+Sizes and FLOPs of the released models are those of LTX.md; ltx-tiny's were counted on the model itself.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from farm.hookspecs import hookimpl
+from farm.planning import ModelFacts
+from plugins.ltx.sigmas import linear_quadratic
+from plugins.ltx.weights import locate, weights_hash
+
+TINY = "ltx-tiny"
+
+HUB = {
+    "ltx-2b-0.9.5": "Lightricks/LTX-Video-0.9.5",
+    "ltx-13b-0.9.7-dev": "Lightricks/LTX-Video-0.9.7-dev",
+    "ltx-13b-0.9.7-distilled": "Lightricks/LTX-Video-0.9.7-distilled",
+    "ltx-13b-0.9.8-distilled": "Lightricks/LTX-Video-0.9.8-13B-distilled",
+}
+"""Hub repository of each released model."""
+
+
+def _schedule(steps: int) -> tuple[float, ...]:
+    return tuple(linear_quadratic(steps))
+
+
+def _released(name: str, description: str, *, large: bool, steps: int, guidance: float) -> ModelFacts:
+    return ModelFacts(
+        name=name,
+        description=description,
+        latent_channels=128,
+        depth=48 if large else 28,
+        width=4096 if large else 2048,
+        text_tokens=256,
+        transformer_parameters=13_040_000_000 if large else 1_923_000_000,
+        vae_parameters=1_250_000_000,
+        text_parameters=4_760_000_000,
+        decode_flops_per_pixel=1.28e6,
+        encode_flops_per_pixel=2.95e6,
+        decode_bytes_per_pixel=101.0,
+        precisions=("bf16", "fp8"),
+        steps=steps,
+        guidance_scale=guidance,
+        sigmas=_schedule,
+        decode_span=16,
+        decode_halo=8,
+    )
+
+
+@hookimpl
+def farm_models() -> list[ModelFacts]:
+    """ltx-tiny and the released models whose VAE is of the 0.9.5 topology."""
+    tiny = ModelFacts(
+        name=TINY,
+        description="a small checkpoint of the same architecture with fixed random weights, for machines without a GPU",
+        latent_channels=32,
+        depth=6,
+        width=192,
+        text_tokens=64,
+        transformer_parameters=4_300_000,
+        vae_parameters=7_200_000,
+        text_parameters=120_000,
+        decode_flops_per_pixel=2.0e4,
+        encode_flops_per_pixel=4.0e4,
+        decode_bytes_per_pixel=40.0,
+        precisions=("fp32",),
+        steps=8,
+        guidance_scale=1.0,
+        sigmas=_schedule,
+        decode_span=24,
+        decode_halo=6,
+    )
+    return [
+        tiny,
+        _released("ltx-2b-0.9.5", "LTX-Video 2B 0.9.5", large=False, steps=30, guidance=3.0),
+        _released("ltx-13b-0.9.7-dev", "LTX-Video 13B 0.9.7", large=True, steps=30, guidance=5.0),
+        _released("ltx-13b-0.9.7-distilled", "LTX-Video 13B 0.9.7 distilled", large=True, steps=8, guidance=1.0),
+        _released("ltx-13b-0.9.8-distilled", "LTX-Video 13B 0.9.8 distilled", large=True, steps=8, guidance=1.0),
+    ]
+
+
+@hookimpl
+def farm_default_source(model: str, cache: Path) -> str | None:
+    """ltx-tiny is built under `cache`; a released model is taken from the hub's cache on this machine."""
+    if model == TINY:
+        from plugins.ltx import tiny
+
+        return str(tiny.build(cache / f"{TINY}-{tiny.WEIGHTS_HASH.removeprefix('sha256:')[:12]}"))
+    if model in HUB:
+        try:
+            return str(locate(HUB[model]))
+        except FileNotFoundError:
+            return None
+    return None
+
+
+@hookimpl
+def farm_weights_hash(model: str, source: str, cache: Path) -> str | None:
+    """Hash of the diffusers folder `source` (or of the cached hub repository of that name)."""
+    if model != TINY and model not in HUB:
+        return None
+    try:
+        return weights_hash(locate(source), cache)
+    except FileNotFoundError:
+        return None

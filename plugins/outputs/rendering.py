@@ -1,0 +1,37 @@
+"""Output formats at work: segments and their joining, for renderers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from farm.hookspecs import hookimpl
+from farm.rendering import RenderingOutput
+from plugins.outputs import mp4
+
+
+@hookimpl
+def farm_open_output(output: str) -> RenderingOutput | None:
+    """H.264 in mp4."""
+    return Mp4() if output == "mp4" else None
+
+
+class Mp4:
+    """H.264 in mp4: closed segments, joined without re-encoding."""
+
+    def write_segment(
+        self, frames: Iterable[np.ndarray], path: Path, *, width: int, height: int, fps: Fraction, threads: int
+    ) -> None:
+        """Encodes uint8 frames [height, width, 3]."""
+        mp4.encode_segment(frames, path, width, height, fps, threads=threads)
+
+    def join_segments(
+        self, segments: list[Path], path: Path, *, frames: int, fps: Fraction, sidecar: dict[str, Any]
+    ) -> None:
+        """Joins to exactly `frames` frames and writes the sidecar beside the video."""
+        mp4.join_segments(segments, path, expected_frames=frames, fps=fps)
+        mp4.write_sidecar(path.with_suffix(".json"), sidecar)
