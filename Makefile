@@ -1,0 +1,34 @@
+# Everything runs from .venv, which is made when missing. Needs Python 3.11+, make and a package registry.
+PYTHON ?= python3
+SIZE ?= 256x160
+FRAMES ?= 750
+FPS ?= 30
+CLIP ?=
+OUT ?= out/demo-$(SIZE).mp4
+
+BIN := .venv/bin
+STAMP := .venv/installed
+
+.PHONY: demo test proto example clean help
+
+help:
+	@echo "make demo [SIZE=1024x576] [CLIP=clip.mp4]   a farm of two nodes extends a clip to $(FRAMES) frames"
+	@echo "make test                                   the whole suite"
+	@echo "make proto                                  regenerate farm/v1 from proto/"
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/farmctl demo --size $(SIZE) --frames $(FRAMES) --fps $(FPS) $(if $(CLIP),--clip '$(CLIP)') -o '$(OUT)' --overwrite
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+proto: $(STAMP)
+	$(BIN)/python proto/generate.py
+
+clean:
+	rm -rf .venv out build *.egg-info

@@ -1,0 +1,115 @@
+"""Plans: whole graphs, made of the spec alone."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from farm.planning import TaskKind
+from farm.plugins import catalogue, planning_plugins
+from farm.spec import InvalidSpec, parse_spec
+from scheduler.plan import PreparedMedia, make_plan
+
+OFFERS = catalogue(planning_plugins())
+CLIP = PreparedMedia("a-1", 0, 9, 1.0)
+
+
+def plan_of(media=(CLIP,), strategy="hierarchical", model="ltx-tiny", **fields):
+    fields = {"frames": 750, "width": 256, "height": 160, "fps": 30, **fields}
+    return make_plan(
+        parse_spec(fields), model=OFFERS.models[model], weights="sha256:w", strategy=OFFERS.strategies[strategy],
+        output=OFFERS.outputs["mp4"], media=media,
+    )  # fmt: skip
+
+
+specs = st.fixed_dictionaries(
+    {
+        "frames": st.integers(1, 3_000),
+        "width": st.integers(16, 200).map(lambda n: n * 2),
+        "height": st.integers(16, 200).map(lambda n: n * 2),
+        "fps": st.sampled_from([8, 23.976, 30, 60]),
+        "overlap_latents": st.integers(2, 5),
+        "window_latents": st.integers(15, 33),
+    }
+)
+kinds = st.sampled_from(["hierarchical", "autoregressive"])
+
+
+@settings(max_examples=60)
+@given(specs, kinds)
+def test_every_task_comes_after_those_it_needs_and_says_so_in_json(fields, strategy):
+    plan = plan_of(strategy=strategy, media=(), **fields)
+    done = set()
+    for task in plan.tasks:
+        assert set(task.needs) <= done and task.key not in done
+        assert json.loads(json.dumps(task.payload)) == task.payload
+        done.add(task.key)
+    assert json.loads(json.dumps(plan.shared)) == plan.shared
+    needed = {key for task in plan.tasks for key in task.needs}
+    assert done - needed == {"mux"}, "everything but the mux is there for something"
+
+
+@settings(max_examples=60)
+@given(specs, kinds)
+def test_decode_spans_deliver_every_frame_once_and_have_the_latents_for_it(fields, strategy):
+    plan = plan_of(strategy=strategy, media=(), **fields)
+    spans = [task for task in plan.tasks if task.kind is TaskKind.DECODE]
+    edges = [(task.payload["from"], task.payload["to"]) for task in spans]
+    assert edges[0][0] == 0 and edges[-1][1] == fields["frames"]
+    assert all(a[1] == b[0] for a, b in zip(edges, edges[1:]))
+    for task in spans:
+        assert {piece["left"] for piece in task.payload["pieces"]} == set(task.needs)
+        assert task.payload["pieces"][0]["start"] <= task.payload["start"]
+        assert task.payload["pieces"][-1]["stop"] >= task.payload["stop"]
+
+
+def test_the_issues_job_is_eight_windows_none_of_them_a_stub():
+    windows = [task for task in plan_of().tasks if task.kind is TaskKind.WINDOW]
+    assert [task.stop - task.start for task in windows] == [15, 15, 15, 15, 14, 14, 14, 14]
+    assert all(a.stop - b.start == 3 for a, b in zip(windows, windows[1:]))
+
+
+def test_windows_of_the_hierarchical_strategy_need_no_other_window():
+    windows = [task for task in plan_of().tasks if task.kind is TaskKind.WINDOW]
+    assert all(key.split("/")[0] in ("encode", "storyboard") for task in windows for key in task.needs)
+
+
+def test_windows_of_the_autoregressive_strategy_are_a_chain():
+    windows = [task for task in plan_of(strategy="autoregressive").tasks if task.kind is TaskKind.WINDOW]
+    assert all(left.key in right.needs for left, right in zip(windows, windows[1:]))
+
+
+def test_a_storyboard_longer_than_the_models_clock_is_cut():
+    tasks = plan_of(frames=601, fps=30).tasks
+    assert sum(task.kind is TaskKind.STORYBOARD for task in tasks) == 2
+    assert sum(task.kind is TaskKind.STORYBOARD for task in plan_of(frames=500, fps=30).tasks) == 1
+
+
+def test_the_clip_reaches_every_window_it_lies_in_and_no_other():
+    plan = plan_of(media=(PreparedMedia("a-1", 0, 121, 1.0),))
+    reached = {task.key: task.payload["conditions"] for task in plan.tasks if task.kind is TaskKind.WINDOW}
+    assert [(c["start"], c["stop"]) for c in reached["window/0"]] == [(0, 15)]
+    assert [(c["start"], c["stop"], c["offset"]) for c in reached["window/1"]] == [(12, 16, 12)]
+    assert not reached["window/2"]
+
+
+def test_sizes_and_lengths_that_ltx_does_not_have_are_padded_and_said():
+    plan = plan_of(width=1280, height=720)
+    assert (plan.render_width, plan.render_height, plan.render_frames) == (1280, 736, 753)
+    assert any("1280x736" in note and "1280x720" in note for note in plan.notes)
+    assert any("753" in note and "750" in note for note in plan.notes)
+
+
+def test_a_13b_window_needs_a_bigger_device_than_a_2b_one():
+    small = plan_of(model="ltx-2b-0.9.5", width=1024, height=576)
+    large = plan_of(model="ltx-13b-0.9.7-dev", width=1024, height=576)
+    needs = [max(t.vram_bytes for t in plan.tasks if t.kind is TaskKind.WINDOW) for plan in (small, large)]
+    assert 4 * 2**30 < needs[0] < 8 * 2**30 < 24 * 2**30 < needs[1] < 32 * 2**30
+
+
+def test_a_window_longer_than_the_model_can_hold_is_refused():
+    with pytest.raises(InvalidSpec, match="window_latents: must be at most 33"):
+        plan_of(window_latents=34)

@@ -1,0 +1,87 @@
+"""The house keeps its shape: imports point one way, light rooms stay light, generated code is fresh."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("farm", "scheduler", "nodeagent", "plugins")
+ALLOWED = {
+    "farm": {"farm"},
+    "scheduler": {"farm", "scheduler"},
+    "nodeagent": {"farm", "nodeagent"},
+    "plugins": {"farm", "plugins"},
+}
+
+
+def _imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+def _modules() -> list[Path]:
+    return [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+def test_imports_between_packages_point_one_way():
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in _modules()
+        if path != ROOT / "farm" / "daemon.py"
+        for name in _imports(path)
+        if name.split(".")[0] in PACKAGES
+        and name.split(".")[0] not in ALLOWED[path.relative_to(ROOT).parts[0]]
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("module", "forbidden"),
+    [
+        ("farm.spec", {"sqlalchemy", "grpc", "ray", "torch"}),
+        ("farm.states", {"sqlalchemy", "grpc", "ray", "torch"}),
+        ("scheduler.windows", {"sqlalchemy", "grpc", "ray", "torch"}),
+        ("scheduler.plan", {"sqlalchemy", "grpc", "ray", "torch"}),
+        ("scheduler.placement", {"sqlalchemy", "grpc", "ray", "torch"}),
+        ("farm.client", {"sqlalchemy", "ray", "torch"}),
+        ("farm.cli", {"sqlalchemy", "ray", "torch"}),
+        ("farm.daemon", {"ray", "torch"}),
+        ("nodeagent.agent", {"sqlalchemy", "ray", "torch"}),
+        ("nodeagent.renderer", {"torch"}),
+    ],
+)
+def test_light_rooms_import_nothing_heavy(module, forbidden):
+    code = f"import sys, {module}; print(*sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not forbidden & set(loaded)
+
+
+def test_the_daemon_loads_every_planning_plugin_without_torch():
+    code = (
+        "import sys; from farm.plugins import catalogue, planning_plugins; c = catalogue(planning_plugins());"
+        "c.models['ltx-tiny'].sigmas(8); print(*sorted(sys.modules))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "torch" not in loaded and "plugins.ltx.planning" in loaded
+
+
+def test_generated_code_is_fresh(tmp_path):
+    subprocess.run([sys.executable, ROOT / "proto" / "generate.py", tmp_path], check=True)
+    made = {path.name: path.read_text() for path in (tmp_path / "farm" / "v1").iterdir()}
+    committed = {path.name: path.read_text() for path in (ROOT / "farm" / "v1").glob("*_pb2*")}
+    assert made and made == committed, "run `make proto` and commit the result"
+
+
+def test_every_field_and_call_of_the_api_is_explained():
+    for path in sorted((ROOT / "proto" / "farm" / "v1").glob("*.proto")):
+        assert path.read_text().startswith("//"), f"{path.name} must say what lives in it"
