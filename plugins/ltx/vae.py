@@ -44,8 +44,9 @@ def encode_clip(ltx: Ltx, frames: np.ndarray, noise: torch.Tensor | None = None)
     latents = (
         posterior.mean if noise is None else posterior.mean + posterior.std * noise.to(posterior.mean)[None]
     )
+    latents = latents.float()
     mean, std = _statistics(vae, latents)
-    return ((latents - mean) * vae.config.scaling_factor / std)[0].float()
+    return ((latents - mean) * vae.config.scaling_factor / std)[0]
 
 
 def decode(ltx: Ltx, latents: torch.Tensor, noise: torch.Tensor | None = None) -> np.ndarray:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ from plugins.ltx.loading import Ltx
 from plugins.ltx.noise import latent_noise
 from plugins.ltx.sigmas import from_sigma, linear_quadratic
 from plugins.ltx.text import encode_prompt
+from plugins.ltx.vae import decode
 
 SHAPE = (32, 5, 2, 3)
 
@@ -61,6 +63,19 @@ def test_on_step_is_called_before_every_step_and_can_cancel(ltx, prompt):
 
     with pytest.raises(InterruptedError):
         denoiser(ltx, prompt).run(cancel)
+
+
+@pytest.mark.parametrize(("precision", "close"), [("bf16", 0.1), ("fp8", 0.5)])
+def test_lower_precision_comes_near_full_precision_and_keeps_float32_latents(
+    ltx, prompt, tiny_folder, precision, close
+):
+    low = Ltx(tiny_folder, precision=precision, max_tokens=tiny.MAX_TOKENS)
+    embeds, mask = encode_prompt(low, ["a blue box falling"])
+    expected, latents = denoiser(ltx, prompt).run(), denoiser(low, (embeds[0], mask[0])).run()
+    assert latents.dtype == torch.float32
+    assert 0 < (latents - expected).norm() / expected.norm() < close
+    apart = decode(low, latents).astype(float) - decode(ltx, latents).astype(float)
+    assert np.abs(apart).mean() < 8
 
 
 def test_an_unfinished_window_has_no_result(ltx, prompt):
