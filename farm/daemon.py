@@ -128,7 +128,9 @@ async def serve(config: FarmConfig) -> None:
     for name in ("", *names):
         await health_service.set(name, health_pb2.HealthCheckResponse.SERVING)
     authority.write_profile(f"{'127.0.0.1' if host in ('0.0.0.0', '::', '[::]') else host}:{bound}")
-    log.info("farmd is up", version=__version__, listen=f"{host}:{bound}", ray=ray_address, home=str(config.home))
+    log.info(
+        "farmd is up", version=__version__, listen=f"{host}:{bound}", ray=ray_address, home=str(config.home)
+    )
 
     work = [asyncio.create_task(dispatcher.run()), asyncio.create_task(backend.replace_other_version())]
     await stopping.wait()

@@ -61,9 +61,7 @@ class ModelFacts:
         """Peak device memory of denoising: transformer weights and activations (56·D·N·batch bytes)."""
         weight = {"fp32": 4, "bf16": 2, "fp8": 1}[precision]
         activation = 2 if precision == "fp32" else 1
-        return int(
-            self.transformer_parameters * weight + 56 * activation * self.width * tokens * batch
-        )
+        return int(self.transformer_parameters * weight + 56 * activation * self.width * tokens * batch)
 
 
 @dataclass(frozen=True)

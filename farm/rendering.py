@@ -75,7 +75,14 @@ class RenderingOutput(Protocol):
     """An output format."""
 
     def write_segment(
-        self, frames: Iterable[np.ndarray], path: Path, *, width: int, height: int, fps: Fraction, threads: int
+        self,
+        frames: Iterable[np.ndarray],
+        path: Path,
+        *,
+        width: int,
+        height: int,
+        fps: Fraction,
+        threads: int,
     ) -> None:
         """Encodes uint8 frames [height, width, 3] as one closed segment at `path`."""
         ...

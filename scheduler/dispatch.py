@@ -120,7 +120,9 @@ class Dispatcher:
                 elif now - self._asked.get(key, -RESTART_SECONDS) >= RESTART_SECONDS:
                     self._asked[key] = now
                     with contextlib.suppress(BackendDown):
-                        await self._backend.start_renderer(RendererRef(node.id, node.ray_node_id, device.name))
+                        await self._backend.start_renderer(
+                            RendererRef(node.id, node.ray_node_id, device.name)
+                        )
 
     async def _give(self, record: ReadyRecord, renderer: RendererRef) -> None:
         task = record.task
@@ -164,7 +166,9 @@ class Dispatcher:
 
     async def _say_lost(self, attempts: list[AttemptRecord], reason: str) -> None:
         for attempt in attempts:
-            log.warning("attempt lost", job=attempt.job_id, task=attempt.task_key, node=attempt.node, why=reason)
+            log.warning(
+                "attempt lost", job=attempt.job_id, task=attempt.task_key, node=attempt.node, why=reason
+            )
         await self._sessions.stop(attempts, reason)
         await self._changes.notify(*{attempt.job_id for attempt in attempts})
         self.wake()

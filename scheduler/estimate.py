@@ -22,7 +22,8 @@ def wall_seconds(tasks: Sequence[PlannedTask], rates: Sequence[float]) -> float 
     for task in tasks:
         ready = max((done[key] for key in task.needs), default=0.0)
         ends = [
-            max(ready, at) + SECONDS_PER_TASK + task.flops / rate for at, rate in zip(free, rates, strict=True)
+            max(ready, at) + SECONDS_PER_TASK + task.flops / rate
+            for at, rate in zip(free, rates, strict=True)
         ]
         best = min(range(len(ends)), key=ends.__getitem__)
         free[best] = done[task.key] = ends[best]

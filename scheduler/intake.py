@@ -57,7 +57,8 @@ class Intake:
             notes=(*plan.notes, *notes),
             fitting_devices=tuple(slot.name for slot in fitting),
             estimated_seconds=wall_seconds(
-                plan.tasks, [slot.flops_per_second for slot in fitting if slot.usable and slot.flops_per_second]
+                plan.tasks,
+                [slot.flops_per_second for slot in fitting if slot.usable and slot.flops_per_second],
             ),
             media=tuple(prepared.artifact_id for prepared, _ in media),
         )
@@ -66,9 +67,13 @@ class Intake:
         limits = self._config.limits
         for field in ("width", "height"):
             if getattr(spec, field) > limits.max_side:
-                raise InvalidSpec(field, f"must be at most {limits.max_side} on this farm, got {getattr(spec, field)}")
+                raise InvalidSpec(
+                    field, f"must be at most {limits.max_side} on this farm, got {getattr(spec, field)}"
+                )
         if spec.frames > limits.max_frames:
-            raise InvalidSpec("frames", f"must be at most {limits.max_frames} on this farm, got {spec.frames}")
+            raise InvalidSpec(
+                "frames", f"must be at most {limits.max_frames} on this farm, got {spec.frames}"
+            )
 
     def _strategy(self, spec: JobSpec) -> Strategy:
         name = spec.strategy
@@ -122,12 +127,16 @@ class Intake:
             try:
                 return self._store.artifacts.get(media.artifact_id).id, None
             except NotFound:
-                raise InvalidSpec(f"{field}.artifact_id", f"there is no artifact {media.artifact_id!r}") from None
+                raise InvalidSpec(
+                    f"{field}.artifact_id", f"there is no artifact {media.artifact_id!r}"
+                ) from None
         path = Path(media.path).resolve()
         roots = [Path(root).expanduser().resolve() for root in self._config.media.roots]
         if not any(path.is_relative_to(root) for root in roots):
             allowed = ", ".join(map(str, roots)) or "none; set media.roots in farm.toml, or upload the file"
-            raise InvalidSpec(f"{field}.path", f"must lie under an allowed root ({allowed}), got {media.path!r}")
+            raise InvalidSpec(
+                f"{field}.path", f"must lie under an allowed root ({allowed}), got {media.path!r}"
+            )
         return self._store.artifacts.new_id(), path
 
     def _keep(self, artifact_id: str, path: Path) -> None:
@@ -155,7 +164,9 @@ class Intake:
 
 def _choose(field: str, name: str, offers: dict):
     if name not in offers:
-        raise InvalidSpec(field, f"must be one of {', '.join(sorted(offers)) or '(none installed)'}, got {name!r}")
+        raise InvalidSpec(
+            field, f"must be one of {', '.join(sorted(offers)) or '(none installed)'}, got {name!r}"
+        )
     return offers[name]
 
 

@@ -55,7 +55,8 @@ def make_plan(
     """
     if spec.window_latents > model.max_window:
         raise InvalidSpec(
-            "window_latents", f"must be at most {model.max_window} for {model.name}, got {spec.window_latents}"
+            "window_latents",
+            f"must be at most {model.max_window} for {model.name}, got {spec.window_latents}",
         )
     steps = spec.steps or model.steps
     guidance = model.guidance_scale if spec.guidance_scale is None else spec.guidance_scale
@@ -104,7 +105,8 @@ def make_plan(
         notes.append(f"frames: rendered as {frames_of(latents)} (8n+1) and cut to {spec.frames}")
     pixels = spec.width * spec.height * spec.frames
     latent_bytes = sum(
-        model.latent_channels * len(Cut(w.start, w.stop)) * (w.width // 32) * (w.height // 32) for w in laid_out
+        model.latent_channels * len(Cut(w.start, w.stop)) * (w.width // 32) * (w.height // 32)
+        for w in laid_out
     )
     return Plan(
         strategy=strategy.name,

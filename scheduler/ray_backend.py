@@ -95,7 +95,9 @@ class RayBackend:
 
     async def start_renderer(self, renderer: RendererRef) -> None:
         """Makes sure the renderer exists or is being made. Raises BackendDown."""
-        await self._call(self._stub.StartRenderer, bridge_pb2.StartRendererRequest(renderer=_message(renderer)))
+        await self._call(
+            self._stub.StartRenderer, bridge_pb2.StartRendererRequest(renderer=_message(renderer))
+        )
 
     async def dispatch(self, renderer: RendererRef, attempt_id: str, epoch: int, payload: bytes) -> None:
         """Hands over an attempt. Raises BackendDown."""
@@ -114,7 +116,9 @@ class RayBackend:
         """What the bridge says, across its restarts."""
         while True:
             try:
-                async for event in self._stub.WatchEvents(bridge_pb2.WatchEventsRequest(), wait_for_ready=True):
+                async for event in self._stub.WatchEvents(
+                    bridge_pb2.WatchEventsRequest(), wait_for_ready=True
+                ):
                     if event.event in _SAYS:
                         yield BackendEvent(
                             says=_SAYS[event.event],

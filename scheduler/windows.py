@@ -41,7 +41,9 @@ def seams(windows: Sequence[Cut]) -> tuple[Cut, ...]:
     return tuple(found)
 
 
-def pieces(keys: Sequence[str], windows: Sequence[Cut], joins: Sequence[str] | None = None) -> tuple[Piece, ...]:
+def pieces(
+    keys: Sequence[str], windows: Sequence[Cut], joins: Sequence[str] | None = None
+) -> tuple[Piece, ...]:
     """The whole timeline put together from `windows`, whose tasks are `keys`, in order and without a gap.
 
     Seams are taken from the tasks `joins` (one a pair of neighbours), or cross-faded where `joins` is None.

@@ -87,7 +87,8 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
         record = await asyncio.to_thread(self._store.artifacts.get, request.artifact_id)
         if request.offset > record.size:
             raise Refused(
-                grpc.StatusCode.INVALID_ARGUMENT, f"offset: must be at most {record.size}, got {request.offset}"
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"offset: must be at most {record.size}, got {request.offset}",
             )
         yield artifacts_pb2.DownloadResponse(artifact=artifact_message(record))
         chunks = self._files.read(record.location, request.offset)

@@ -28,8 +28,6 @@ class Changes:
         """Returns when the counter has passed `seen`, or after `timeout` seconds."""
         async with self._changed:
             try:
-                await asyncio.wait_for(
-                    self._changed.wait_for(lambda: self._count[job_id] > seen), timeout
-                )
+                await asyncio.wait_for(self._changed.wait_for(lambda: self._count[job_id] > seen), timeout)
             except TimeoutError:
                 pass

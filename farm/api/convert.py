@@ -89,9 +89,7 @@ def job_message(job: records.JobRecord, stages: Sequence[records.StageRecord] = 
     return message
 
 
-def task_message(
-    task: records.TaskRecord, attempts: Sequence[records.AttemptRecord]
-) -> jobs_pb2.Task:
+def task_message(task: records.TaskRecord, attempts: Sequence[records.AttemptRecord]) -> jobs_pb2.Task:
     """A task with its attempts."""
     return jobs_pb2.Task(
         id=task.id,

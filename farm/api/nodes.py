@@ -73,7 +73,9 @@ class NodeService(nodes_pb2_grpc.NodeServiceServicer):
         if not 8 <= len(request.node_id) <= 64:
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "node_id: must have 8 to 64 characters")
         return nodes_pb2.RegisterResponse(
-            node_token=self._authority.node_token(request.node_id), ray_token=self._terms.ray_token, farm="farm"
+            node_token=self._authority.node_token(request.node_id),
+            ray_token=self._terms.ray_token,
+            farm="farm",
         )
 
     async def Connect(
@@ -153,7 +155,9 @@ class NodeService(nodes_pb2_grpc.NodeServiceServicer):
                 report = message.renderer
                 (session.renderers.add if report.alive else session.renderers.discard)(report.device)
                 if not report.alive:
-                    log.warning("renderer gone", node_id=session.node_id, device=report.device, why=report.reason)
+                    log.warning(
+                        "renderer gone", node_id=session.node_id, device=report.device, why=report.reason
+                    )
                 self._wake()
 
     async def _renew(self, heartbeat: nodes_pb2.Heartbeat, session: Session) -> None:
@@ -162,7 +166,11 @@ class NodeService(nodes_pb2_grpc.NodeServiceServicer):
 
         def renew() -> list[tuple[str, int]]:
             self._store.nodes.seen(session.node_id, heartbeat.ray_node_id)
-            return [tuple(ref) for ref in self._store.attempts.renew(session.node_id, held, until)] if held else []
+            return (
+                [tuple(ref) for ref in self._store.attempts.renew(session.node_id, held, until)]
+                if held
+                else []
+            )
 
         granted = await asyncio.to_thread(renew)
         session.outbox.put_nowait(

@@ -77,8 +77,12 @@ def farm_models() -> list[ModelFacts]:
         tiny,
         _released("ltx-2b-0.9.5", "LTX-Video 2B 0.9.5", large=False, steps=30, guidance=3.0),
         _released("ltx-13b-0.9.7-dev", "LTX-Video 13B 0.9.7", large=True, steps=30, guidance=5.0),
-        _released("ltx-13b-0.9.7-distilled", "LTX-Video 13B 0.9.7 distilled", large=True, steps=8, guidance=1.0),
-        _released("ltx-13b-0.9.8-distilled", "LTX-Video 13B 0.9.8 distilled", large=True, steps=8, guidance=1.0),
+        _released(
+            "ltx-13b-0.9.7-distilled", "LTX-Video 13B 0.9.7 distilled", large=True, steps=8, guidance=1.0
+        ),
+        _released(
+            "ltx-13b-0.9.8-distilled", "LTX-Video 13B 0.9.8 distilled", large=True, steps=8, guidance=1.0
+        ),
     ]
 
 

@@ -36,13 +36,13 @@ STAGE_DECODE = 1 << 16
 
 
 @hookimpl
-def farm_load_model(
-    model: str, source: str, precision: str, device: DeviceInHand
-) -> RenderingModel | None:
+def farm_load_model(model: str, source: str, precision: str, device: DeviceInHand) -> RenderingModel | None:
     """Any model of this plugin's catalogue."""
     if model != planning.TINY and model not in planning.HUB:
         return None
-    where = {"cuda": f"cuda:{device.index}", "rocm": f"cuda:{device.index}", "mps": "mps"}.get(device.backend, "cpu")
+    where = {"cuda": f"cuda:{device.index}", "rocm": f"cuda:{device.index}", "mps": "mps"}.get(
+        device.backend, "cpu"
+    )
     tokens = MAX_TOKENS if model == planning.TINY else 256
     return LtxModel(Ltx(source, device=where, precision=precision, max_tokens=tokens), device)
 
@@ -99,21 +99,27 @@ class LtxModel:
         conditions: list[Condition] = list(kept)
         if tail := payload["tail"]:
             known = load_latents(task.fetch(tail["key"], "latents"))
-            mixed = self._noise(shared["seed"], payload["stage"], STEP_TAIL, start, start + tail["latents"], size)
+            mixed = self._noise(
+                shared["seed"], payload["stage"], STEP_TAIL, start, start + tail["latents"], size
+            )
             conditions.append(window_tail(known, tail["latents"], tail["strength"], mixed))
         text = load_file(task.fetch("encode", "embeddings"))
         positive, negative = zip(text["embeds"], text["mask"], strict=True)
-        latents = Denoiser(
-            self._ltx,
-            prompt=positive,
-            negative=negative,
-            guidance=shared["guidance_scale"],
-            noise=noise,
-            sigmas=payload["sigmas"],
-            fps=float(Fraction(shared["fps"])),
-            conditions=conditions,
-            base=base,
-        ).run(on_step=task.step).cpu()
+        latents = (
+            Denoiser(
+                self._ltx,
+                prompt=positive,
+                negative=negative,
+                guidance=shared["guidance_scale"],
+                noise=noise,
+                sigmas=payload["sigmas"],
+                fps=float(Fraction(shared["fps"])),
+                conditions=conditions,
+                base=base,
+            )
+            .run(on_step=task.step)
+            .cpu()
+        )
         if colour := payload["colour"]:
             reference = base if colour["key"] is None else load_latents(task.fetch(colour["key"], "latents"))
             latents = adain(latents, reference, colour["factor"])
@@ -176,9 +182,11 @@ def _resize(frames: np.ndarray, width: int, height: int) -> np.ndarray:
         return frames
     resized = [
         F.interpolate(
-            torch.from_numpy(frame).permute(2, 0, 1)[None].float(), size=(height, width), mode="bilinear", antialias=True
+            torch.from_numpy(frame).permute(2, 0, 1)[None].float(),
+            size=(height, width),
+            mode="bilinear",
+            antialias=True,
         )[0]
         for frame in frames
     ]
     return torch.stack(resized).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
-

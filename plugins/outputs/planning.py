@@ -9,4 +9,8 @@ from farm.planning import OutputFacts
 @hookimpl
 def farm_outputs() -> list[OutputFacts]:
     """H.264 in mp4."""
-    return [OutputFacts(name="mp4", summary="H.264 in mp4, visually lossless", suffix=".mp4", bytes_per_pixel=0.12)]
+    return [
+        OutputFacts(
+            name="mp4", summary="H.264 in mp4, visually lossless", suffix=".mp4", bytes_per_pixel=0.12
+        )
+    ]

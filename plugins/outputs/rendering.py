@@ -24,7 +24,14 @@ class Mp4:
     """H.264 in mp4: closed segments, joined without re-encoding."""
 
     def write_segment(
-        self, frames: Iterable[np.ndarray], path: Path, *, width: int, height: int, fps: Fraction, threads: int
+        self,
+        frames: Iterable[np.ndarray],
+        path: Path,
+        *,
+        width: int,
+        height: int,
+        fps: Fraction,
+        threads: int,
     ) -> None:
         """Encodes uint8 frames [height, width, 3]."""
         mp4.encode_segment(frames, path, width, height, fps, threads=threads)
