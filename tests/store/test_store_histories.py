@@ -1,0 +1,371 @@
+"""Random histories of dispatch, progress, success, failure, loss, duplicates and late delivery, checked at every step."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from sqlalchemy import delete, func, select
+from store_world import join, plan, spec, stage
+
+from farm.planning import TaskKind
+from farm.states import LIVE_ATTEMPTS, AttemptState, JobState, TaskState, is_final
+from farm.store import Store
+from farm.store.errors import JobFinished, MissingArtifact, StaleAttempt
+from farm.store.records import ArtifactState, AttemptRecord
+from farm.store.tables import artifacts, attempts, edges, events, metadata, tasks
+
+NODES = ("n1", "n2")
+DEVICES = ("d0", "d1")
+MAX_FAILURES = 3
+
+
+@dataclass
+class Given:
+    """An attempt as the test remembers it: what a careful reader of the log would say of it."""
+
+    record: AttemptRecord
+    state: str = "live"
+    made: list[str] = field(default_factory=list)
+
+
+class Histories(RuleBasedStateMachine):
+    """Drives the real store; `self.given` is the model that says which answers are right."""
+
+    store: Store
+    sure = st.integers(0, 10**6)
+
+    @initialize()
+    def empty_farm(self) -> None:
+        with self.store._database.write() as connection:
+            for table in reversed(metadata.sorted_tables):
+                connection.execute(delete(table))
+        self.now = 0.0
+        self.boots = Counter()
+        self.given: list[Given] = []
+        self.done: dict[str, frozenset[str]] = {}
+        self.epochs: dict[str, int] = {}
+        self.last_event = 0
+        for node_id in NODES:
+            join(self.store, node_id, boot_id="boot0")
+
+    @rule(edges=st.lists(st.lists(st.integers(0, 3), max_size=2), min_size=1, max_size=4), mux=st.booleans())
+    def submit(self, edges: list[list[int]], mux: bool) -> None:
+        graph = {
+            f"window/{i}": [f"window/{need}" for need in needs if need < i] for i, needs in enumerate(edges)
+        }
+        if mux:
+            graph["mux"] = list(graph)
+        self.store.jobs.submit(spec(), plan(graph))
+
+    @precondition(lambda self: self.all_tasks())
+    @rule(
+        which=sure,
+        node_id=st.sampled_from(NODES),
+        device=st.sampled_from(DEVICES),
+        stale=st.sampled_from([0, 0, 0, 0, -1, 1]),
+        ready=st.sampled_from([True, True, True, False]),
+    )
+    def dispatch(self, which: int, node_id: str, device: str, stale: int, ready: bool) -> None:
+        choice = self.all_tasks()
+        if ready:
+            choice = [task for task in choice if task.state == TaskState.READY] or choice
+        task = choice[which % len(choice)]
+        busy = {(one.record.node_id, one.record.device) for one in self.live()}
+        online = self.store.nodes.get(node_id).state == "online"
+        attempt = self.store.attempts.dispatch(task.id, task.epoch + stale, node_id, device, self.now + 10)
+        possible = task.state == TaskState.READY and not stale and online and (node_id, device) not in busy
+        assert (attempt is not None) == possible
+        if attempt:
+            assert attempt.epoch == task.epoch + 1
+            self.given.append(Given(attempt))
+
+    @precondition(lambda self: self.given)
+    @rule(which=sure, upload=st.booleans(), late=st.booleans(), wrong=st.sampled_from([0, 0, 0, 0, -1, 1]))
+    def succeed(self, which: int, upload: bool, late: bool, wrong: int) -> None:
+        one = self.pick(which, late)
+        epoch = one.record.epoch + wrong
+        if upload:
+            self.upload(one)
+        mine = [made for made in one.made]
+        try:
+            answer = self.store.attempts.succeed(one.record.id, epoch, mine, 1.0)
+        except MissingArtifact:
+            assert one.state == "live" and one.record.task_key == "mux" and not mine
+            return
+        assert answer.committed == (not wrong and one.state in ("live", "succeeded"))
+        if answer.committed and one.state == "live":
+            one.state = "succeeded"
+        else:
+            assert not (answer.job or answer.ready or answer.stop), "a second effect"
+
+    @precondition(lambda self: self.given)
+    @rule(which=sure, late=st.booleans(), wrong=st.sampled_from([0, 0, 0, 1]))
+    def fail(self, which: int, late: bool, wrong: int) -> None:
+        one = self.pick(which, late)
+        answer = self.store.attempts.fail(one.record.id, one.record.epoch + wrong, "bad", MAX_FAILURES)
+        assert answer.committed == (not wrong and one.state in ("live", "failed"))
+        if answer.committed and one.state == "live":
+            one.state = "failed"
+            self.stopped(answer.stop)
+            failures = [g for g in self.given if self.same_task(g, one) and g.state == "failed"]
+            assert (answer.job is not None) == (len(failures) == MAX_FAILURES)
+        else:
+            assert not (answer.job or answer.ready or answer.stop), "a second effect"
+
+    @precondition(lambda self: self.given)
+    @rule(which=sure, late=st.booleans(), memory=st.booleans())
+    def lose(self, which: int, late: bool, memory: bool) -> None:
+        one = self.pick(which, late)
+        tell = self.store.attempts.out_of_memory if memory else self.store.attempts.lose
+        answer = tell(one.record.id, one.record.epoch, "the renderer died")
+        assert answer.committed == (one.state in ("live", "lost"))
+        assert answer.ready == ((one.record.task_id,) if one.state == "live" else ())
+        if one.state == "live":
+            one.state = "lost"
+
+    @rule(node_id=st.sampled_from(NODES), wrong=st.sampled_from([0, 0, 0, 1]))
+    def heartbeat(self, node_id: str, wrong: int) -> None:
+        asked = [(one.record.id, one.record.epoch + wrong) for one in self.given]
+        granted = self.store.attempts.renew(node_id, asked, self.now + 10)
+        right = {one.record.ref for one in self.live() if one.record.node_id == node_id and not wrong}
+        assert set(granted) == right
+
+    @precondition(lambda self: self.given)
+    @rule(which=sure, late=st.booleans(), step=st.integers(1, 8))
+    def progress(self, which: int, late: bool, step: int) -> None:
+        one = self.pick(which, late)
+        before = self.store.attempts.get(one.record.id)
+        kept = self.store.attempts.progress(one.record.id, one.record.epoch, step, 8)
+        assert kept == (one.state == "live" and before.step <= step)
+
+    @precondition(lambda self: self.given)
+    @rule(which=sure, late=st.booleans())
+    def upload_only(self, which: int, late: bool) -> None:
+        self.upload(self.pick(which, late))
+
+    @rule(seconds=st.sampled_from([1.0, 4.0, 11.0]))
+    def leases_run_out(self, seconds: float) -> None:
+        self.now += seconds
+        self.lost(self.store.attempts.expire(self.now))
+
+    @rule(node_id=st.sampled_from(NODES), device=st.sampled_from(DEVICES))
+    def renderer_dies(self, node_id: str, device: str) -> None:
+        lost = self.store.attempts.lose_device(node_id, device, "the renderer died")
+        self.lost(lost)
+        assert not any((one.record.node_id, one.record.device) == (node_id, device) for one in self.live())
+
+    @rule(node_id=st.sampled_from(NODES), boots=st.integers(0, 1))
+    def node_comes_back(self, node_id: str, boots: int) -> None:
+        self.boots[node_id] += boots
+        boot_id = f"boot{self.boots[node_id]}"
+        ran = {one.record.id for one in self.live() if one.record.node_id == node_id}
+        lost = self.store.nodes.hello(
+            node_id, node_id, "127.0.0.1", "0.1.0", boot_id, self.store.nodes.get(node_id).devices
+        )
+        assert {attempt.id for attempt in lost} == (ran if boots else set())
+        self.lost(lost)
+
+    @rule(node_id=st.sampled_from(NODES))
+    def node_is_silent(self, node_id: str) -> None:
+        self.store.nodes.offline(node_id, "silent")
+
+    @precondition(lambda self: self.store.jobs.list())
+    @rule(which=sure)
+    def cancel(self, which: int) -> None:
+        known = self.store.jobs.list()
+        job = known[which % len(known)]
+        try:
+            self.stopped(self.store.jobs.cancel(job.id))
+        except JobFinished:
+            assert is_final(job.state)
+        else:
+            assert not is_final(job.state)
+
+    @rule()
+    def daemon_restarts(self) -> None:
+        assert self.store.attempts.extend_all(self.now + 15) == len(self.live())
+
+    @rule()
+    def losers_are_collected(self) -> None:
+        losers = [one.id for one in self.store.artifacts.collectable()]
+        assert self.store.artifacts.delete(losers) == len(losers)
+
+    @invariant()
+    def attempts_are_what_was_told(self) -> None:
+        kept = {
+            row.id: row.state if row.state not in LIVE_ATTEMPTS else "live"
+            for row in self.rows(select(attempts.c.id, attempts.c.state))
+        }
+        assert kept == {one.record.id: one.state for one in self.given}
+
+    @invariant()
+    def at_most_one_attempt_is_live_a_task_and_a_device(self) -> None:
+        live = self.rows(select(attempts).where(attempts.c.state.in_(LIVE_ATTEMPTS)))
+        assert max(Counter(row.task_id for row in live).values(), default=1) == 1
+        assert max(Counter((row.node_id, row.device) for row in live).values(), default=1) == 1
+        running = self.rows(select(tasks.c.id, tasks.c.epoch).where(tasks.c.state == TaskState.RUNNING))
+        assert {(row.id, row.epoch) for row in running} == {(row.task_id, row.epoch) for row in live}
+
+    @invariant()
+    def nothing_done_is_undone_and_no_epoch_falls(self) -> None:
+        committed: dict[str, set[str]] = {task.id: set() for task in self.all_tasks()}
+        for row in self.rows(
+            select(
+                artifacts.c.id,
+                attempts.c.task_id,
+                attempts.c.state,
+                attempts.c.epoch,
+                tasks.c.epoch.label("now"),
+            )
+            .join_from(artifacts, attempts)
+            .join(tasks)
+            .where(artifacts.c.state == ArtifactState.COMMITTED)
+        ):
+            assert row.state == AttemptState.SUCCEEDED
+            assert row.epoch == row.now, "a result of an old epoch"
+            committed[row.task_id].add(row.id)
+        for task in self.all_tasks():
+            assert task.epoch >= self.epochs.get(task.id, 0)
+            self.epochs[task.id] = task.epoch
+            if task.id in self.done:
+                assert task.state == TaskState.SUCCEEDED
+                assert committed[task.id] == self.done[task.id]
+            elif task.state == TaskState.SUCCEEDED:
+                self.done[task.id] = frozenset(committed[task.id])
+            else:
+                assert not committed[task.id]
+
+    @invariant()
+    def counters_equal_counts(self) -> None:
+        tries = self.rows(select(attempts.c.task_id, attempts.c.state))
+        total = Counter(row.task_id for row in tries)
+        failed = Counter(row.task_id for row in tries if row.state == AttemptState.FAILED)
+        succeeded = Counter(row.task_id for row in tries if row.state == AttemptState.SUCCEEDED)
+        for task in self.all_tasks():
+            assert task.epoch == total[task.id]
+            assert task.failures == failed[task.id] <= MAX_FAILURES
+            assert succeeded[task.id] == (task.state == TaskState.SUCCEEDED)
+        for job in self.store.jobs.list():
+            states = Counter(task.state for task in self.all_tasks() if task.job_id == job.id)
+            assert (job.tasks_total, job.tasks_succeeded) == (states.total(), states[TaskState.SUCCEEDED])
+            stages = self.store.jobs.stages(job.id)
+            assert sum(one.total for one in stages) == states.total()
+            assert sum(one.running for one in stages) == states[TaskState.RUNNING]
+            assert all(one.succeeded <= one.done <= one.total for one in stages)
+
+    @invariant()
+    def jobs_and_tasks_agree(self) -> None:
+        states = {task.id: task.state for task in self.all_tasks()}
+        unmet = {
+            row.task_id for row in self.rows(select(edges)) if states[row.needs_id] != TaskState.SUCCEEDED
+        }
+        for task in self.all_tasks():
+            if task.state == TaskState.WAITING:
+                assert task.id in unmet
+            elif task.state in (TaskState.READY, TaskState.RUNNING, TaskState.SUCCEEDED):
+                assert task.id not in unmet
+        for job in self.store.jobs.list():
+            mine = {task.state for task in self.all_tasks() if task.job_id == job.id}
+            assert (job.state == JobState.SUCCEEDED) == (mine == {TaskState.SUCCEEDED})
+            assert (job.state == JobState.FAILED) == (TaskState.FAILED in mine)
+            assert is_final(job.state) == (not mine & {TaskState.WAITING, TaskState.READY, TaskState.RUNNING})
+            assert is_final(job.state) == (job.finished_at is not None)
+            muxed = any(t.job_id == job.id and t.kind == TaskKind.MUX for t in self.all_tasks())
+            assert bool(job.output_artifact_id) == (muxed and job.state == JobState.SUCCEEDED)
+
+    @invariant()
+    def no_row_is_an_orphan(self) -> None:
+        for table in metadata.sorted_tables:
+            for key in table.foreign_keys:
+                parent = key.column.table.alias()
+                found = parent.c[key.column.name] == key.parent
+                lost = select(func.count()).where(
+                    key.parent.is_not(None), ~select(parent).where(found).exists()
+                )
+                assert self.rows(lost)[0][0] == 0, key
+        staged = select(func.count()).where(
+            artifacts.c.state == ArtifactState.STAGED,
+            artifacts.c.attempt_id.in_(select(attempts.c.id).where(attempts.c.state.not_in(LIVE_ATTEMPTS))),
+        )
+        assert self.rows(staged)[0][0] == 0, "stored for nobody, and never to be collected"
+
+    @invariant()
+    def events_are_only_added(self) -> None:
+        new = [event.number for event in self.store.events.after(self.last_event)]
+        assert new == sorted(set(new))
+        self.last_event = new[-1] if new else self.last_event
+        ended = Counter(row.job_id for row in self.rows(select(events).where(events.c.kind == "finished")))
+        final = [job.id for job in self.store.jobs.list() if is_final(job.state)]
+        assert ended == Counter(final)
+
+    def rows(self, query):
+        with self.store._database.read() as connection:
+            return connection.execute(query).all()
+
+    def all_tasks(self):
+        return self.rows(select(tasks).order_by(tasks.c.id))
+
+    def live(self) -> list[Given]:
+        return [one for one in self.given if one.state == "live"]
+
+    def pick(self, which: int, late: bool) -> Given:
+        """Any attempt there ever was, or rather a live one."""
+        choice = self.given if late else self.live() or self.given
+        return choice[which % len(choice)]
+
+    @staticmethod
+    def same_task(one: Given, other: Given) -> bool:
+        return one.record.task_id == other.record.task_id
+
+    def upload(self, one: Given) -> None:
+        try:
+            one.made.append(
+                stage(self.store, one.record, "video" if one.record.task_key == "mux" else "latents")
+            )
+            assert one.state == "live"
+        except StaleAttempt:
+            assert one.state != "live"
+
+    def lost(self, records: list[AttemptRecord]) -> None:
+        self.ended(records, "lost")
+
+    def stopped(self, records: tuple[AttemptRecord, ...]) -> None:
+        self.ended(records, "cancelled")
+
+    def ended(self, records, state: str) -> None:
+        ids = {record.id for record in records}
+        assert all(record.state == state for record in records)
+        for one in self.given:
+            if one.record.id in ids:
+                assert one.state == "live"
+                one.state = state
+
+
+def test_no_history_applies_a_result_twice_or_moves_a_task_backwards(store):
+    class OnThisDatabase(Histories):
+        pass
+
+    OnThisDatabase.store = store
+    run_state_machine_as_test(
+        OnThisDatabase,
+        settings=settings(
+            max_examples=12,
+            stateful_step_count=30,
+            deadline=None,
+            derandomize=False,
+            print_blob=True,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
