@@ -30,7 +30,7 @@ from farm import PROTOCOL, __version__
 from farm.config import InvalidConfig, NodeConfig, load_node_config
 from farm.security import InvalidJoinToken
 from farm.v1 import nodes_pb2, renderers_pb2
-from nodeagent import devices, identity, probe
+from nodeagent import HOME_VARIABLE, SOCKET_VARIABLE, devices, identity, probe
 from nodeagent.journal import Journal
 from nodeagent.life import lives
 from nodeagent.probe import ProbedDevice

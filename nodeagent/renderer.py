@@ -20,14 +20,10 @@ from pathlib import Path
 from farm.plugins import planning_plugins, rendering_plugins
 from farm.rendering import OutOfMemory, Stopped
 from farm.v1 import nodes_pb2, renderers_pb2
+from nodeagent import HOME_VARIABLE, SOCKET_VARIABLE
 from nodeagent.attachment import Attachment
 from nodeagent.transfer import Cache, Wire
 from nodeagent.work import Workbench, device_in_hand, task_in_hand
-
-SOCKET_VARIABLE = "FARM_AGENT_SOCKET"
-"""Environment: where the agent of this machine listens."""
-HOME_VARIABLE = "FARM_AGENT_HOME"
-"""Environment: the agent's folder, in which renderers have theirs."""
 
 
 class Renderer:

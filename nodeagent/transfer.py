@@ -26,8 +26,9 @@ _TRANSIENT = {
     grpc.StatusCode.CANCELLED,
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
-    grpc.StatusCode.DATA_LOSS,
 }
+_DOUBTFUL = {grpc.StatusCode.DATA_LOSS, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
+_DOUBTFUL_TRIES = 5
 _GIVEN_AWAY = {grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.ABORTED}
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 3.0
 
@@ -108,7 +109,7 @@ class Wire:
             raise TransferFailed(
                 f"{what}: a shared store ({self.setup.artifact_url}) is not supported by this renderer"
             )
-        wait = _FIRST_WAIT
+        wait, doubts = _FIRST_WAIT, 0
         while True:
             ca_pem = Path(self.setup.ca_file).read_bytes()
             token = Path(self.setup.token_file).read_text().strip()
@@ -118,7 +119,8 @@ class Wire:
             except grpc.RpcError as error:
                 if error.code() in _GIVEN_AWAY:
                     raise Stopped(f"{what}: {error.details()}") from None
-                if error.code() not in _TRANSIENT:
+                doubts += error.code() in _DOUBTFUL
+                if error.code() not in _TRANSIENT | _DOUBTFUL or doubts >= _DOUBTFUL_TRIES:
                     raise TransferFailed(f"{what}: {error.code().name}: {error.details()}") from None
             self.pause(wait)
             wait = min(2 * wait, _LONGEST_WAIT)

@@ -1,0 +1,15 @@
+"""A renderer as its own process, driven through standard input instead of Ray: a JSON object a line."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from nodeagent.renderer import Renderer
+
+renderer = Renderer(sys.argv[1])
+print(renderer.ping(), flush=True)
+for line in sys.stdin:
+    call = json.loads(line)
+    renderer.run(call["attempt_id"], call["epoch"], json.dumps(call["payload"]).encode())
+    print(json.dumps({"returned": call["attempt_id"], "torch": "torch" in sys.modules}), flush=True)

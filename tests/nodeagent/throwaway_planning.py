@@ -1,0 +1,36 @@
+"""The planning half of a third party's plugin, installed by entry point into the processes of these tests."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from farm.hookspecs import hookimpl
+from farm.planning import ModelFacts, OutputFacts
+
+
+@hookimpl
+def farm_models():
+    facts = {name: 1 for name in ModelFacts.__dataclass_fields__} | {
+        "name": "counter",
+        "precisions": ("fp32",),
+    }
+    return [ModelFacts(**facts)]
+
+
+@hookimpl
+def farm_outputs():
+    return [OutputFacts("raw", "frames one after the other", ".raw", 3.0)]
+
+
+@hookimpl
+def farm_default_source(model: str, cache: Path):
+    source = cache / model
+    source.mkdir(parents=True, exist_ok=True)
+    (source / "weights").write_bytes(b"one")
+    return str(source)
+
+
+@hookimpl
+def farm_weights_hash(model: str, source: str, cache: Path):
+    return hashlib.sha256((Path(source) / "weights").read_bytes()).hexdigest()

@@ -1,0 +1,77 @@
+"""The rendering half of a third party's plugin: a model that counts and sleeps, and frames one after the other."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+import numpy as np
+
+from farm.hookspecs import hookimpl
+from farm.rendering import OutOfMemory
+
+
+@hookimpl
+def farm_load_model(model: str, source: str, precision: str, device):
+    return Counter(device)
+
+
+@hookimpl
+def farm_open_output(output: str):
+    return Raw()
+
+
+class Counter:
+    """Window: `steps` steps of `sleep` seconds; the result tells how it came about."""
+
+    loaded = 0
+
+    def __init__(self, device):
+        Counter.loaded += 1
+        self.device = device
+
+    def encode(self, task):
+        path = task.folder / "embeddings"
+        path.write_text(task.shared["prompt"])
+        return {"embeddings": path}
+
+    def window(self, task):
+        if task.payload.get("fail") == "memory":
+            raise OutOfMemory("not enough")
+        if task.payload.get("fail"):
+            raise ValueError(task.payload["fail"])
+        for done in range(task.payload["steps"]):
+            task.step(done, task.payload["steps"])
+            time.sleep(task.payload.get("sleep", 0))
+        base = [task.fetch(key, "latents").read_text() for key in task.payload.get("base", [])]
+        made = {
+            "base": base,
+            "loaded": Counter.loaded,
+            "threads": os.environ["OMP_NUM_THREADS"],
+            "device": [self.device.backend, self.device.index, self.device.threads],
+        }
+        path = task.folder / "latents"
+        path.write_text(json.dumps(made))
+        return {"latents": path}
+
+    def join(self, task):
+        return self.window(task)
+
+    def decode(self, task):
+        for number in range(task.payload["frames"]):
+            task.step(number, task.payload["frames"])
+            yield np.full((task.shared["height"], task.shared["width"], 3), number, dtype=np.uint8)
+
+
+class Raw:
+    """Frames' bytes; joined by putting them one after the other."""
+
+    def write_segment(self, frames, path, *, width, height, fps, threads):
+        path.write_bytes(b"".join(frame.tobytes() for frame in frames))
+
+    def join_segments(self, segments, path, *, frames, fps, sidecar):
+        path.write_bytes(b"".join(segment.read_bytes() for segment in segments))
+        path.with_suffix(".json").write_text(
+            json.dumps({"frames": frames, "fps": str(fps), "seed": sidecar["seed"]})
+        )
