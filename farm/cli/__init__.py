@@ -1,0 +1,81 @@
+"""farmctl: the command line, on the Python client. One module a noun; each is imported when it is called.
+
+Exit codes: 0 done; 1 the farm can't be reached or the work failed; 2 bad input; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+_COMMANDS = {
+    "up": ("farm.cli.up:up", "Start a whole farm on this machine."),
+    "down": ("farm.cli.up:down", "Stop the farm of this machine."),
+    "submit": ("farm.cli.submit:submit", "Ask the farm for a video."),
+    "job": ("farm.cli.job:job", "Look at jobs, follow, cancel and download them."),
+    "node": ("farm.cli.node:node", "Look at workstations and let new ones in."),
+    "config": ("farm.cli.config:config", "What can be set, and where."),
+}
+
+
+class _Commands(click.Group):
+    """Imports a command when it is asked for, and turns typed errors into messages and exit codes."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, name = _COMMANDS[cmd_name][0].partition(":")
+        return getattr(importlib.import_module(module), name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            ctx.exit(130)
+        except Exception as error:
+            from farm.errors import FarmError
+            from farm.security import NoProfile
+            from farm.settings import InvalidConfig
+            from farm.spec import InvalidSpec
+
+            # What the farm refuses is bad input (2), like a mistyped option; the rest is a failure (1).
+            if isinstance(error, (FarmError, NoProfile, InvalidConfig, InvalidSpec)):
+                click.echo(f"farmctl: {error}", err=True)
+                ctx.exit(2 if isinstance(error, (InvalidSpec, InvalidConfig)) else 1)
+            raise
+
+
+@click.command(
+    cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.option(
+    "--profile",
+    metavar="FILE",
+    help="client.json of the farm to talk to. Without it: FARM_PROFILE, or FARM_SERVER with FARM_CA and "
+    "FARM_TOKEN, or the farm in FARM_HOME (~/.farm).",
+)
+@click.version_option(package_name="ltx-farm")
+@click.pass_context
+def main(ctx: click.Context, profile: str | None) -> None:
+    """A render farm for long LTX-Video shots, on the GPUs you already own.
+
+    \b
+    Start a farm here, make a clip 25 seconds long, stop the farm:
+      farmctl up --detach
+      farmctl submit extend clip.mp4 --frames 750 --size 1024x576 --fps 30 \\
+          --prompt "a river at dawn" --wait -o long.mp4
+      farmctl down
+    """
+    ctx.obj = profile

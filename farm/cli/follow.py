@@ -1,0 +1,162 @@
+"""Following a job to its end on a terminal: bars, or plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TransferSpeedColumn,
+)
+
+from farm.cli.output import console, duration, job_state, note, print_json, size
+from farm.client import ENDED, FarmClient
+from farm.v1 import jobs_pb2
+
+# A daemon may be restarted, or its machine rebooted, while somebody watches.
+AWAY_SECONDS = 600.0
+
+_TROUBLE = ("failed", "lost")
+_Show = Callable[[jobs_pb2.Job], None]
+
+
+def follow(client: FarmClient, job_id: str, output: Path | None, json: bool = False) -> jobs_pb2.Job:
+    """Shows a job until it has ended and returns it.
+
+    Ctrl-C leaves the job running, says how to come back, and exits with 130.
+    """
+    client.patience = AWAY_SECONDS
+    latest = None
+    again = f"farmctl job watch {job_id}" + (f" -o {output}" if output else "")
+    try:
+        with _shown(json) as show:
+            for update in client.watch(job_id):
+                if json:
+                    print_json(_as_response(update), indent=None)
+                if isinstance(update, jobs_pb2.Job):
+                    latest = update
+                    show(update)
+                elif update.kind in _TROUBLE and not json:
+                    note(f"{update.task or 'job'} {update.kind}: {update.message}")
+    except KeyboardInterrupt:
+        if latest is None or latest.state not in ENDED:
+            note(
+                f"job {job_id} goes on; come back to it with `{again}`, end it with `farmctl job cancel {job_id}`"
+            )
+        click.get_current_context().exit(130)
+    assert latest is not None  # watch ends only after the job has
+    return latest
+
+
+def finish(
+    client: FarmClient, job: jobs_pb2.Job, output: Path | None, overwrite: bool, quiet: bool = False
+) -> None:
+    """Says how a job ended and downloads its video to `output`. Exits with 1 when it has none."""
+    if job.state != jobs_pb2.JOB_STATE_SUCCEEDED:
+        note(f"job {job.id} {job_state(job)}" + (f": {job.error}" if job.error else ""))
+        click.get_current_context().exit(1)
+    if not quiet:
+        took = f" in {duration(job.finished_at - job.created_at)}" if job.HasField("finished_at") else ""
+        click.echo(f"job {job.id} succeeded{took}")
+    if output is None:
+        note(f"download it with `farmctl job download {job.id} -o FILE`")
+    else:
+        fetch(client, job.id, output, overwrite, quiet)
+
+
+def fetch(client: FarmClient, job_id: str, output: Path, overwrite: bool, quiet: bool = False) -> None:
+    """Downloads a job's video to `output`."""
+    try:
+        with transfer_bar("download") as moved:
+            client.download(job_id, output, overwrite, moved)
+    except KeyboardInterrupt:
+        note(f"go on with `farmctl job download {job_id} -o {output}`")
+        raise
+    if not quiet:
+        click.echo(f"{output} ({size(output.stat().st_size)})")
+
+
+@contextlib.contextmanager
+def transfer_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar for bytes on their way, to be called with bytes moved and bytes in all."""
+    if not sys.stderr.isatty():
+        yield lambda moved, whole: None
+        return
+    columns = (TextColumn(f"{what:<10}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console(stderr=True), transient=True) as progress:
+        bar = progress.add_task(what, total=None)
+        yield lambda moved, whole: progress.update(bar, completed=moved, total=whole)
+
+
+@contextlib.contextmanager
+def _shown(json: bool) -> Iterator[_Show]:
+    if json:
+        yield lambda job: None
+    elif sys.stdout.isatty():
+        with _bars() as show:
+            yield show
+    else:
+        yield _lines()
+
+
+@contextlib.contextmanager
+def _bars() -> Iterator[_Show]:
+    columns = (
+        TextColumn("{task.description:<10}"),
+        BarColumn(),
+        TextColumn("{task.fields[counts]}"),
+        TimeElapsedColumn(),
+    )
+    bars: dict[str, TaskID] = {}
+    with Progress(*columns, console=console()) as progress:
+
+        def show(job: jobs_pb2.Job) -> None:
+            for stage in job.stages:
+                if stage.kind not in bars:
+                    bars[stage.kind] = progress.add_task(stage.kind, start=False, total=None, counts="")
+                bar = bars[stage.kind]
+                if stage.running or stage.done:
+                    progress.start_task(bar)
+                progress.update(
+                    bar,
+                    total=stage.total,
+                    completed=stage.done,
+                    counts=f"{stage.succeeded}/{stage.total}"
+                    + (f", {stage.running} running" if stage.running else ""),
+                )
+                if stage.succeeded == stage.total:
+                    progress.stop_task(bar)
+
+        yield show
+
+
+def _lines() -> _Show:
+    told: dict[str, int] = {}
+    state = ""
+
+    def show(job: jobs_pb2.Job) -> None:
+        nonlocal state
+        if job_state(job) != state and job.state not in ENDED:
+            state = job_state(job)
+            click.echo(f"job {job.id} {state}")
+        for stage in job.stages:
+            if told.get(stage.kind, 0) != stage.succeeded:
+                told[stage.kind] = stage.succeeded
+                click.echo(f"{stage.kind} {stage.succeeded}/{stage.total}")
+
+    return show
+
+
+def _as_response(update: jobs_pb2.JobEvent | jobs_pb2.Job) -> jobs_pb2.WatchJobResponse:
+    if isinstance(update, jobs_pb2.Job):
+        return jobs_pb2.WatchJobResponse(job=update)
+    return jobs_pb2.WatchJobResponse(event=update)

@@ -1,0 +1,245 @@
+"""A whole farm on one machine: its processes, started together, found again, and ended without a trace.
+
+All of them carry FARM_HOME and FARM_UP, the farm's home, in their environment, and so do their children: that is
+how `down` proves that nothing is left. FARM_UP is its own mark because a person's editor may well have FARM_HOME.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import fcntl
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+
+from farm.client import FarmClient
+from farm.config import FarmConfig, load_config
+from farm.errors import FarmError, Unreachable
+from farm.processes import DetachedProcess
+from farm.security import Authority, NoProfile, join_token
+from farm.v1 import nodes_pb2
+
+MARK = "FARM_UP"
+
+_AGENT_SECONDS = 20.0
+_DAEMON_SECONDS = 15.0
+_LEFTOVER_SECONDS = 5.0
+
+
+class StartFailed(FarmError):
+    """A process of the farm ended, or was not ready in time."""
+
+
+class _Program(DetachedProcess):
+    """One of the farm's processes; its pid and log files lie in the home's run folder."""
+
+    def __init__(self, name: str, home: Path, command: list[str], variables: dict[str, str]) -> None:
+        (home / "run").mkdir(mode=0o700, parents=True, exist_ok=True)
+        super().__init__(name, home / "run")
+        self._command = command
+        self._variables = variables | {"FARM_HOME": str(home), MARK: str(home), "PYTHONUNBUFFERED": "1"}
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", *self._command]
+
+    def environment(self) -> dict[str, str]:
+        return super().environment() | self._variables
+
+    def tail(self, lines: int = 15) -> str:
+        """The last lines of its log."""
+        with contextlib.suppress(OSError):
+            return "\n".join(self.log_file.read_text(errors="replace").splitlines()[-lines:])
+        return ""
+
+
+class LocalFarm:
+    """The farm that lives in `home`, all of it on this machine."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home.expanduser().absolute()
+        self._profile = self.home / "client.json"
+
+    @property
+    def log_folder(self) -> Path:
+        """Where its processes write."""
+        return self.home / "run"
+
+    def running(self) -> bool:
+        """Whether a daemon holds the home, whoever started it, or any process that `start` started lives."""
+        return self._held() or any(program.alive() for program in self._known())
+
+    def client(self) -> FarmClient:
+        """A client of this farm. Raises NoProfile until the daemon has written its profile."""
+        return FarmClient.from_profile(self._profile, patience=0.0)
+
+    def start(self, nodes: int) -> None:
+        """Starts the daemon and `nodes` agents without waiting. Raises InvalidConfig."""
+        config = load_config(None, os.environ, {"home": self.home})
+        # An old profile would name a daemon that isn't there.
+        self._profile.unlink(missing_ok=True)
+        token = join_token(Authority.open(self.home))
+        for folder in (self.log_folder, self.home / "nodes"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._daemon().start()
+        server = self._server(config)
+        threads = max(1, len(os.sched_getaffinity(0)) // max(1, nodes))
+        for number in range(1, nodes + 1):
+            self._agent(number, server, token, threads).start()
+
+    def wait_until_ready(
+        self, nodes: int, timeout: float, tell: Callable[[str], None]
+    ) -> list[nodes_pb2.Node]:
+        """The nodes, once the daemon answers and `nodes` of them are online. Raises StartFailed."""
+        wanted = {_node_name(number) for number in range(1, nodes + 1)}
+        deadline = time.monotonic() + timeout
+        missing = "the daemon does not answer"
+        while True:
+            self._check_alive(nodes)
+            with contextlib.suppress(Unreachable, NoProfile), self.client() as client:
+                online = [
+                    n for n in client.nodes() if n.name in wanted and n.state == nodes_pb2.NODE_STATE_ONLINE
+                ]
+                if len(online) == nodes:
+                    return online
+                missing = f"{len(online)} of {nodes} nodes are online"
+            tell(missing)
+            if time.monotonic() > deadline:
+                raise StartFailed(
+                    f"the farm is not ready after {timeout:g} s: {missing}; see {self.log_folder}"
+                )
+            time.sleep(0.2)
+
+    def daemon_lives(self) -> bool:
+        """Whether the daemon that `start` started is there."""
+        return self._daemon().alive()
+
+    def stop(self, tell: Callable[[str], None]) -> bool:
+        """Ends agents, daemon, bridge and Ray head, in that order, then whatever is left of them.
+
+        Returns whether all is gone; False when a daemon runs that `start` did not start.
+        """
+        if not self.home.is_dir():
+            return True
+        agents = [program for program in self._known() if program.name != "farmd"]
+        if agents:
+            tell(f"stopping {len(agents)} node{'s' if len(agents) > 1 else ''}")
+            with concurrent.futures.ThreadPoolExecutor(len(agents)) as pool:
+                list(pool.map(lambda program: program.stop(_AGENT_SECONDS), agents))
+        daemon = self._daemon()
+        if daemon.alive():
+            tell("stopping the daemon")
+            self._end_alone(daemon)
+        if self._held():
+            return False
+        if (self.home / "ray").is_dir():
+            tell("stopping Ray")
+            command = [sys.executable, "-m", "farm.daemon", "--home", str(self.home), "--stop"]
+            done = subprocess.run(
+                command,
+                check=False,
+                env=os.environ | {"FARM_HOME": str(self.home)},
+                capture_output=True,
+                text=True,
+            )
+            if done.returncode:
+                tell(f"farmd --stop failed: {done.stderr.strip()}")
+        daemon.stop()
+        for process in self._end_leftovers():
+            tell(f"ended what was left: {process}")
+        return True
+
+    def _daemon(self) -> _Program:
+        return _Program("farmd", self.home, ["farm.daemon", "--home", str(self.home)], {})
+
+    def _agent(self, number: int, server: str = "", token: str = "", threads: int = 1) -> _Program:
+        command = ["nodeagent.agent", "--home", str(self.home / "nodes" / str(number))]
+        command += ["--server", server, "--name", _node_name(number), "--threads", str(threads)]
+        # In the environment, where only its own user can read it; a command line is everybody's.
+        variables = {"FARM_NODE_JOIN_TOKEN": token}
+        if (self.home / "node.toml").exists():
+            variables["FARM_NODE_CONFIG"] = str(self.home / "node.toml")
+        return _Program(f"node-{number}", self.home, command, variables)
+
+    def _known(self) -> list[_Program]:
+        """Programs that were started in this home, running or not."""
+        found = []
+        for file in sorted(self.log_folder.glob("*.pid")):
+            if file.stem == "farmd":
+                found.append(self._daemon())
+            elif file.stem.startswith("node-"):
+                found.append(self._agent(int(file.stem.removeprefix("node-"))))
+        return found
+
+    def _server(self, config: FarmConfig) -> str:
+        """The daemon's address for agents of this machine; waits for it where its port is not known before."""
+        host, _, port = config.server.listen.rpartition(":")
+        if port != "0":
+            return f"{'127.0.0.1' if host in ('0.0.0.0', '::', '[::]') else host}:{port}"
+        while not self._profile.exists():
+            self._check_alive(0)
+            time.sleep(0.05)
+        with self.client() as client:
+            return client.server
+
+    def _check_alive(self, nodes: int) -> None:
+        for program in (self._daemon(), *(self._agent(number) for number in range(1, nodes + 1))):
+            if not program.alive():
+                raise StartFailed(
+                    f"{program.name} ended; its last words ({program.log_file}):\n{program.tail()}"
+                )
+
+    def _held(self) -> bool:
+        """Whether a daemon holds this home's lock."""
+        with contextlib.suppress(FileNotFoundError), (self.home / "farmd.lock").open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    @staticmethod
+    def _end_alone(program: DetachedProcess) -> None:
+        """SIGTERM to it and not to its children: Ray is ended properly afterwards."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(program.pid or -1)
+            process.terminate()
+            try:
+                process.wait(_DAEMON_SECONDS)
+            except psutil.TimeoutExpired:
+                process.kill()
+                process.wait(_LEFTOVER_SECONDS)
+
+    def _end_leftovers(self) -> list[str]:
+        left = list(self._marked())
+        said = [f"{process.pid} {_command_line(process)}" for process in left]
+        for end in (psutil.Process.terminate, psutil.Process.kill):
+            for process in left:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    end(process)
+            _, left = psutil.wait_procs(left, _LEFTOVER_SECONDS)
+        return said
+
+    def _marked(self) -> Iterator[psutil.Process]:
+        me = psutil.Process()
+        family = {me.pid, *(process.pid for process in me.parents())}
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                if process.pid not in family and process.environ().get(MARK) == str(self.home):
+                    yield process
+
+
+def _node_name(number: int) -> str:
+    return f"{socket.gethostname()}-{number}"
+
+
+def _command_line(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):
+        return " ".join(process.cmdline())[:120]
+    return ""

@@ -1,0 +1,125 @@
+"""How farmctl prints: tables for people, the API's own JSON for programs, sizes and times in words."""
+
+from __future__ import annotations
+
+import datetime
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import click
+from google.protobuf.json_format import MessageToJson
+from google.protobuf.message import Message
+from rich.console import Console
+from rich.table import Table
+
+from farm.client import FarmClient
+from farm.v1 import jobs_pb2, nodes_pb2
+
+FORMATS = ("table", "json")
+
+format_option = click.option(
+    "-o",
+    "--output",
+    "form",
+    type=click.Choice(FORMATS),
+    default="table",
+    show_default=True,
+    help="A table for people, or the API's JSON with its own field names.",
+)
+
+# A pipe has no width: cutting a line to 80 characters would hide what was asked for.
+_WIDE = 400
+
+
+def connect(ctx: click.Context, patience: float = 3.0) -> FarmClient:
+    """The client for the farm that --profile, the environment or the home names."""
+    return ctx.with_resource(FarmClient.from_profile(ctx.find_root().obj, patience=patience))
+
+
+def console(stderr: bool = False) -> Console:
+    """A console that prints text as it is: names and prompts may hold what rich takes for markup."""
+    tty = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(
+        stderr=stderr,
+        markup=False,
+        highlight=False,
+        emoji=False,
+        soft_wrap=True,
+        width=None if tty else _WIDE,
+    )
+
+
+def note(text: str) -> None:
+    """A line for the person at the terminal, out of the way of what a program reads."""
+    click.echo(text, err=True)
+
+
+def print_json(message: Message, indent: int | None = 2) -> None:
+    """A message as JSON with the proto's own field names."""
+    click.echo(
+        MessageToJson(
+            message,
+            indent=indent,
+            preserving_proto_field_name=True,
+            always_print_fields_with_no_presence=True,
+        )
+    )
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[Any]], nothing: str) -> None:
+    """Rows below headings; `nothing` is said where there are none."""
+    table = Table(*headings, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    if table.row_count:
+        console().print(table, soft_wrap=False)
+    else:
+        note(nothing)
+
+
+def state(enum: Any, value: int) -> str:
+    """A state in one word: JOB_STATE_RUNNING is "running"."""
+    return enum.Name(value).partition("_STATE_")[2].lower()
+
+
+def job_state(job: jobs_pb2.Job) -> str:
+    """A job's state in one word."""
+    return state(jobs_pb2.JobState, job.state)
+
+
+def when(seconds: float) -> str:
+    """Unix time as local date and time."""
+    return datetime.datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S") if seconds else "-"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: "42.0 s", "3 min 20 s", "2 h 5 min"."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def size(count: float) -> str:
+    """Bytes in words: "24.0 GiB"."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def declared_devices(nodes: Iterable[nodes_pb2.Node]) -> set[str]:
+    """Devices that were stated for trials and not found, as "node/device"."""
+    return {
+        f"{node.name}/{status.device.name}"
+        for node in nodes
+        for status in node.devices
+        if status.device.declared
+    }
+
+
+def marker(declared: set[str]) -> Callable[[str], str]:
+    """Marks a "node/device" that was only declared."""
+    return lambda place: f"{place} (declared)" if place in declared else place

@@ -1,0 +1,185 @@
+"""farmctl submit: asking the farm for a video."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import click
+
+from farm.cli.follow import finish, follow, transfer_bar
+from farm.cli.output import connect, declared_devices, duration, marker, note, print_table, size
+from farm.client import FarmClient, InvalidSpec, LocalCondition
+from farm.media import MediaError, MediaFacts, probe, resampled_count
+from farm.planning import TaskKind
+from farm.spec import Condition, Media, frame_rate
+from farm.transfer import check_output
+from farm.v1 import jobs_pb2
+
+
+class _Size(click.ParamType):
+    name = "WxH"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        found = re.fullmatch(r"(\d+)[x×](\d+)", str(value))
+        if not found:
+            self.fail(f"{value!r} is not a size; give WIDTHxHEIGHT in pixels, such as 1024x576", param, ctx)
+        return int(found[1]), int(found[2])
+
+
+@click.group()
+def submit() -> None:
+    """Ask the farm for a video.
+
+    \b
+    Example:
+      farmctl submit extend clip.mp4 --frames 750 --size 1024x576 --fps 30 --prompt "…" --wait -o long.mp4
+    """
+
+
+@submit.command()
+@click.argument("clip")
+@click.option("--frames", type=int, required=True, help="Frames of the result, the clip's own included.")
+@click.option("--size", "pixels", type=_Size(), help="Size of the result. Default: the clip's.")
+@click.option("--fps", type=float, help="Frames a second. Default: the clip's.")
+@click.option("--prompt", default="", help="What the video shows.")
+@click.option("--negative-prompt", default="", help="What it must not show; needs a guidance scale above 1.")
+@click.option("--seed", type=int, default=0, show_default=True, help="The same seed, the same video.")
+@click.option("--steps", type=int, help="Denoising steps. Default: the model's.")
+@click.option(
+    "--guidance-scale", type=float, help="Classifier-free guidance; 1 is off. Default: the model's."
+)
+@click.option("--strategy", help="How the video is cut into windows. Default: chosen from the job alone.")
+@click.option("--model", help="Default: ltx-tiny.")
+@click.option("--window", type=int, help="Length of a window in latents. Default: 16.")
+@click.option("--overlap", type=int, help="Latents that neighbouring windows share. Default: 3.")
+@click.option("--priority", type=int, help="0 to 100, higher goes first. Default: 50.")
+@click.option("--name", default="", help="A name for people.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and what it would cost; make no job.")
+@click.option("--wait", is_flag=True, help="Stay until the job has ended; Ctrl-C leaves it running.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where the video goes.")
+@click.option("--overwrite", is_flag=True, help="Replace FILE where it exists.")
+@click.option("--no-upload", is_flag=True, help="CLIP is a path on farmd's host, under its media.roots.")
+@click.pass_context
+def extend(
+    ctx: click.Context,
+    clip: str,
+    frames: int,
+    pixels: tuple[int, int] | None,
+    fps: float | None,
+    window: int | None,
+    overlap: int | None,
+    dry_run: bool,
+    wait: bool,
+    output: Path | None,
+    overwrite: bool,
+    no_upload: bool,
+    **given: Any,
+) -> None:
+    """Make a clip longer: CLIP is the beginning, the model goes on from there.
+
+    \b
+    Examples:
+      farmctl submit extend clip.mp4 --frames 750 --size 1024x576 --fps 30 \\
+          --prompt "a river at dawn" --wait -o long.mp4
+      farmctl submit extend clip.mp4 --frames 750 --dry-run
+    """
+    if output:
+        check_output(output, overwrite)
+    facts = None if no_upload and not Path(clip).exists() else _probe(clip)
+    width, height = pixels or _default_size(facts)
+    rate = fps if fps is not None else _default_rate(facts)
+    _check_length(clip, facts, frames, rate)
+    given |= {"window_latents": window, "overlap_latents": overlap}
+    fields = {name: value for name, value in given.items() if value is not None}
+    fields |= {"frames": frames, "width": width, "height": height, "fps": rate}
+    condition = Condition(media=Media(path=str(Path(clip).absolute()))) if no_upload else LocalCondition(clip)
+
+    client = connect(ctx, patience=30.0)
+    with transfer_bar("upload") as moved:
+        call = client.plan if dry_run else client.submit
+        answer = call(conditions=[condition], progress=moved, **fields)
+    for text in answer.notes:
+        note(f"note: {text}")
+    if dry_run:
+        return _print_plan(client, answer.plan)
+    job = answer.job
+    click.echo(f"job {job.id} submitted" + (" before; nothing new was made" if answer.existing else ""))
+    if wait:
+        finish(client, follow(client, job.id, output), output, overwrite)
+    else:
+        target = f" -o {output}" if output else ""
+        note(f"follow it with `farmctl job watch {job.id}{target}`")
+        note(f"download the video with `farmctl job download {job.id} -o {output or 'FILE'}` when it is done")
+
+
+def _probe(clip: str) -> MediaFacts:
+    try:
+        return probe(clip)
+    except MediaError as error:
+        raise InvalidSpec("clip", str(error)) from None
+
+
+def _default_size(facts: MediaFacts | None) -> tuple[int, int]:
+    if facts is None:
+        raise InvalidSpec("size", "must be given for a clip that can't be read here, such as 1024x576")
+    # Video files need even sides.
+    return facts.width - facts.width % 2, facts.height - facts.height % 2
+
+
+def _default_rate(facts: MediaFacts | None) -> float:
+    if facts is None:
+        raise InvalidSpec("fps", "must be given for a clip that can't be read here, such as 30")
+    return float(facts.fps) if facts.kind == "video" else 30.0
+
+
+def _check_length(clip: str, facts: MediaFacts | None, frames: int, fps: float) -> None:
+    """Here and not only on the farm, because the upload may take an hour."""
+    if facts is None or frames < 1 or not 1 <= fps <= 120:
+        return
+    count = resampled_count(facts, frame_rate(fps))
+    if count > frames:
+        raise InvalidSpec(
+            "frames",
+            f"must be at least the {count} frames that {clip} has at {fps:g} fps, got {frames}",
+        )
+
+
+def _print_plan(client: FarmClient, plan: jobs_pb2.PlanSummary) -> None:
+    counts = Counter(task.kind for task in plan.tasks)
+    mark = marker(declared_devices(client.nodes()))
+    devices = ", ".join(mark(place) for place in plan.fitting_devices)
+    lines = {
+        "strategy": plan.strategy,
+        "model": f"{plan.model} {plan.precision}"
+        + (f", weights {plan.weights[:12]}" if plan.weights else ""),
+        "renders": f"{plan.render_frames} frames ({plan.latents} latents) at {plan.render_width}x{plan.render_height}",
+        "tasks": ", ".join(f"{count} {kind}" for kind, count in counts.items()),
+        "devices": devices or "none of this farm's fits; the job would wait",
+        "time": f"about {duration(plan.estimated_seconds)}"
+        if plan.HasField("estimated_seconds")
+        else "unknown: no device that fits is online",
+        "disk": f"about {size(plan.estimated_bytes)}",
+    }
+    for key, value in lines.items():
+        click.echo(f"{key + ':':<11}{value}")
+    click.echo()
+    windows = [task for task in plan.tasks if task.kind in (TaskKind.STORYBOARD, TaskKind.WINDOW)]
+    print_table(
+        ("WINDOW", "LATENTS", "NEEDS", "TFLOP", "MEMORY"),
+        (
+            (
+                task.key,
+                f"{task.start}-{task.stop}",
+                ", ".join(task.needs) or "-",
+                f"{task.flops / 1e12:.2f}",
+                size(task.vram_bytes),
+            )
+            for task in windows
+        ),
+        "no windows",
+    )

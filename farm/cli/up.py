@@ -1,0 +1,179 @@
+"""farmctl up and down: a whole farm on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+
+from farm.cli.local import LocalFarm, StartFailed
+from farm.cli.output import console, note
+from farm.errors import FarmError
+from farm.security import DEFAULT_HOME, default_home
+from farm.v1 import nodes_pb2
+
+_READY_SECONDS = 120.0
+
+home_option = click.option(
+    "--home",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the farm: keys, jobs, artifacts, logs. Default: FARM_HOME, or ~/.farm.",
+)
+
+
+class _Interrupted(Exception):
+    """Ctrl-C or SIGTERM."""
+
+
+@click.command()
+@click.option("--detach", is_flag=True, help="Return when the farm is up; `farmctl down` ends it.")
+@click.option(
+    "--nodes",
+    type=click.IntRange(0, 64),
+    default=1,
+    show_default=True,
+    help="Agents to start on this machine.",
+)
+@home_option
+def up(detach: bool, nodes: int, home: Path | None) -> None:
+    """Start a whole farm on this machine: daemon, Ray, and agents that share its cores.
+
+    Stays until Ctrl-C and then takes everything down, or returns at once with --detach. Settings are read from
+    farm.toml and node.toml in the home, where there are any.
+
+    \b
+    Examples:
+      farmctl up
+      farmctl up --detach --nodes 2
+    """
+    farm = LocalFarm(home or default_home())
+    if farm.running():
+        raise FarmError(
+            f"the farm at {farm.home} runs already; look at it with `{_command(farm)} node list`, end it with "
+            f"`farmctl down{_home_flag(farm)}`"
+        )
+    with _interruptible():
+        try:
+            with _spinner() as tell:
+                farm.start(nodes)
+                online = farm.wait_until_ready(nodes, _READY_SECONDS, tell)
+            _welcome(farm, online, detach)
+            if detach:
+                return
+            while farm.daemon_lives():
+                time.sleep(1.0)
+            raise StartFailed(f"the daemon ended; see {farm.log_folder / 'farmd.log'}")
+        except _Interrupted:
+            note("")
+            _take_down(farm)
+            if detach:
+                click.get_current_context().exit(130)
+        except BaseException:
+            _take_down(farm)
+            raise
+
+
+@click.command()
+@home_option
+def down(home: Path | None) -> None:
+    """Stop the farm of this machine: agents, renderers, daemon and Ray; nothing is left running.
+
+    Jobs stay in the home and go on at the next `farmctl up`.
+
+    \b
+    Example:
+      farmctl down
+    """
+    farm = LocalFarm(home or default_home())
+    if not farm.home.is_dir():
+        note(f"there is no farm at {farm.home}")
+        return
+    _take_down(farm)
+
+
+def _take_down(farm: LocalFarm) -> None:
+    # A second Ctrl-C must not leave half a farm behind.
+    with _spinner() as tell, _uninterruptible():
+        gone = farm.stop(tell)
+    if not gone:
+        raise FarmError(
+            f"a farmd that `farmctl up` did not start runs on {farm.home}; end it where it was started "
+            "(its service, or its terminal), then run `farmctl down` again for its Ray"
+        )
+    note(f"the farm at {farm.home} is down; none of its processes is left")
+
+
+def _home_flag(farm: LocalFarm) -> str:
+    return "" if farm.home == Path(DEFAULT_HOME).expanduser() else f" --home {farm.home}"
+
+
+def _command(farm: LocalFarm) -> str:
+    """How to call farmctl so that it finds this farm."""
+    return (
+        "farmctl"
+        if farm.home == default_home().absolute()
+        else f"farmctl --profile {farm.home / 'client.json'}"
+    )
+
+
+def _welcome(farm: LocalFarm, online: list[nodes_pb2.Node], detach: bool) -> None:
+    devices = ", ".join(
+        f"{node.name}: {status.device.name}{' (declared)' if status.device.declared else ''}"
+        for node in online
+        for status in node.devices
+    )
+    command = _command(farm)
+    click.echo(f"the farm is up at {farm.home}: {len(online)} node{'s' * (len(online) != 1)} ({devices})")
+    click.echo(f"  submit  {command} submit extend CLIP --frames 750 --prompt '…' --wait -o out.mp4")
+    click.echo(f"  look    {command} node list; {command} job list")
+    click.echo(f"  enroll  {command} node enroll")
+    click.echo(f"  logs    {farm.log_folder}")
+    click.echo(f"  stop    {f'farmctl down{_home_flag(farm)}' if detach else 'Ctrl-C'}")
+
+
+@contextlib.contextmanager
+def _spinner() -> Iterator[Callable[[str], None]]:
+    """Says what is being waited for: a spinner on a terminal, else a line whenever it changes."""
+    if sys.stderr.isatty():
+        with console(stderr=True).status("starting") as status:
+            yield lambda text: status.update(text)
+        return
+    told = ""
+
+    def tell(text: str) -> None:
+        nonlocal told
+        if text != told:
+            note(text)
+        told = text
+
+    yield tell
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGINT and SIGTERM raise _Interrupted inside."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise _Interrupted
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _uninterruptible() -> Iterator[None]:
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
