@@ -49,12 +49,12 @@ class ProbedDevice:
 
 
 def number(value: Any) -> float:
-    """A driver's reading as a number, 0 where it has none ("[N/A]", None, nonsense, negative)."""
+    """A driver's reading as a number, 0 where it has none ("[N/A]", None, nonsense, negative, all bits set)."""
     try:
         found = float(value)
     except (TypeError, ValueError):
         return 0.0
-    return found if 0 <= found < float("inf") else 0.0
+    return found if 0 <= found < 2**63 else 0.0
 
 
 def text(value: Any) -> str:

@@ -8,7 +8,7 @@ import time
 
 import grpc
 import pytest
-from conftest import WEIGHTS, until
+from node_processes import WEIGHTS, until
 
 from farm.v1 import nodes_pb2
 
@@ -183,6 +183,26 @@ def test_a_renderer_that_died_while_its_agent_was_dead_is_lost_when_the_agent_co
     renderer.kill()
     start_agent()
     assert ended(farm, "a").outcome == LOST
+
+
+def test_an_attempt_that_arrives_while_the_agent_is_dead_waits_for_it(farm, node, start_agent):
+    agent, renderer = node
+    agent.kill()
+    renderer.run("a", steps=1)
+    start_agent()
+    assert ended(farm, "a").outcome == SUCCEEDED
+
+
+def test_a_window_finished_while_the_agent_is_dead_is_told_when_it_comes_back(farm, node, start_agent):
+    agent, renderer = node
+    renderer.run("a", steps=10, sleep=0.05)
+    until(lambda: farm.steps("a"), what="a step")
+    agent.kill()
+    until(lambda: farm.artifacts, what="the upload")
+    assert farm.ended("a") == []
+    start_agent()
+    assert ended(farm, "a").outcome == SUCCEEDED
+    assert len(farm.artifacts) == 1
 
 
 def test_a_finished_window_waits_for_a_daemon_that_restarts(farm, node):

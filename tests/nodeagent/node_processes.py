@@ -1,0 +1,80 @@
+"""Agents and renderers as the processes they are, for the tests of this folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from small_farm import SmallFarm
+
+HERE = Path(__file__).parent
+WEIGHTS = hashlib.sha256(b"one").hexdigest()
+
+
+def until(true: Callable[[], object], seconds: float = 15.0, what: str = "") -> None:
+    """Wait for something to come true; fails saying what didn't."""
+    ends = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < ends, f"never: {what or true}"
+        time.sleep(0.02)
+
+
+class Agent:
+    """A farm-node process."""
+
+    def __init__(self, farm: SmallFarm, home: Path, environment: dict[str, str], *options: str):
+        self.farm, self.home = farm, home
+        self.log = home.with_suffix(".log")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "nodeagent.agent", "--home", str(home), "--threads", "1", *options],
+            env=environment,
+            stderr=self.log.open("a"),
+        )
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def terminate(self) -> int:
+        self.process.terminate()
+        return self.process.wait(20)
+
+
+class RendererProcess:
+    """A renderer of the device "cpu" and what it is told to run."""
+
+    def __init__(self, home: Path, environment: dict[str, str]):
+        self.process = subprocess.Popen(
+            [sys.executable, str(HERE / "renderer_process.py"), "cpu"],
+            env=environment
+            | {"FARM_AGENT_SOCKET": str(home / "run" / "renderer.sock"), "FARM_AGENT_HOME": str(home)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.pid = int(self.process.stdout.readline())
+
+    def run(
+        self, attempt_id: str, kind: str = "window", inputs=None, epoch: int = 1, weights=WEIGHTS, **payload
+    ):
+        shared = {
+            "model": "counter", "weights": weights, "precision": "fp32", "prompt": "a whale", "seed": 7,
+            "width": 4, "height": 2, "frames": 5, "fps": "30000/1001", "output": "raw",
+        }  # fmt: skip
+        task = {"key": f"{kind}/0", "kind": kind, "payload": payload}
+        document = {"task": task, "shared": shared, "inputs": inputs or {}}
+        call = {"attempt_id": attempt_id, "epoch": epoch, "payload": document}
+        self.process.stdin.write(json.dumps(call) + "\n")
+        self.process.stdin.flush()
+
+    def returned(self) -> dict:
+        return json.loads(self.process.stdout.readline())
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        self.process.send_signal(number)

@@ -1,0 +1,102 @@
+"""The agent with Ray itself: a real head, a real raylet, a renderer as a detached actor."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import psutil
+import pytest
+from node_processes import WEIGHTS, until
+from small_farm import SmallFarm
+
+from farm.processes import DetachedProcess
+from farm.ray_process import RayHead, make_token, ray_environment
+from farm.v1 import nodes_pb2
+from nodeagent.life import born
+
+DRIVER = """
+import json, sys
+import ray
+from scheduler._bridge_actor import RendererActor
+address, node, payload = sys.argv[1:]
+ray.init(address=address, namespace="farm", log_to_driver=False)
+groups = {"render": 1, "control": 2}
+actor = ray.remote(concurrency_groups=groups, num_cpus=0, max_restarts=0)(RendererActor).options(
+    name="r", lifetime="detached", label_selector={"ray.io/node-id": node}).remote("nodeagent.renderer:Renderer", "cpu")
+print(ray.get(actor.ping.remote()), flush=True)
+actor.run.remote("a", 1, payload.encode())
+input()
+"""
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory):
+    home = tmp_path_factory.mktemp("ray")
+    token = home / "token"
+    make_token(token)
+    head = RayHead(home, "127.0.0.1", 0, token)
+    head.start()
+    head.ready(60)
+    yield head
+    head.stop(5)
+
+
+@pytest.fixture
+def farm(tmp_path, head):
+    farm = SmallFarm(tmp_path / "farm", head.address, head.token_file.read_text()).start()
+    yield farm
+    farm.close()
+    # What a failed test leaves; after one that passed there is nothing.
+    DetachedProcess("raylet", tmp_path / "node" / "ray").stop(5)
+
+
+def raylet_of(farm):
+    return farm.heartbeats[-1].ray_node_id if farm.heartbeats else ""
+
+
+def test_raylet_and_renderer_outlive_a_killed_agent_and_end_with_one_that_is_told_to(
+    farm, head, start_agent, environment, tmp_path
+):
+    agent = start_agent()
+    until(lambda: raylet_of(farm), 60, "a raylet")
+    node = raylet_of(farm)
+    shared = {"model": "counter", "weights": WEIGHTS, "precision": "fp32"}
+    task = {"key": "window/0", "kind": "window", "payload": {"steps": 400, "sleep": 0.05}}
+    payload = json.dumps({"task": task, "shared": shared, "inputs": {}})
+    driver = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, farm.ray_address, node, payload],
+        env=environment | ray_environment("127.0.0.1", head.token_file),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        renderer = int(driver.stdout.readline())
+        until(lambda: farm.steps("a"), 30, "a step")
+        agent.kill()
+        agent = start_agent()
+        assert [a.attempt_id for a in farm.hellos[-1].attempts] == ["a"]
+        before = farm.steps("a")[-1]
+        until(lambda: farm.steps("a")[-1] > before + 5, what="steps under the new agent")
+        until(lambda: raylet_of(farm) == node, what="the same raylet")
+        assert farm.ended("a") == []
+        assert agent.terminate() == 0
+        assert [c.outcome for c in farm.ended("a")] == [nodes_pb2.OUTCOME_LOST]
+        assert born(renderer) is None
+        home = str(tmp_path / "node")
+        left = [p for p in psutil.process_iter(["cmdline"]) if home in " ".join(p.info["cmdline"] or [])]
+        assert left == []
+    finally:
+        driver.kill()
+        driver.wait()
+
+
+def test_a_raylet_that_died_is_started_again_under_a_new_id(farm, start_agent, tmp_path):
+    agent = start_agent()
+    until(lambda: raylet_of(farm), 60, "a raylet")
+    first = raylet_of(farm)
+    psutil.Process(int((tmp_path / "node" / "ray" / "raylet.pid").read_text())).kill()
+    until(lambda: raylet_of(farm) not in ("", first), 60, "another raylet")
+    assert agent.terminate() == 0
