@@ -250,18 +250,31 @@ class FarmClient:
         ]
         before = tuple(fields.pop("conditions", ()))
         try:
-            # Everything is checked before the first byte is sent: a clip may take an hour to upload.
+            # Checked before the first byte is sent: a clip may take an hour to upload.
             checked = specs.parse_spec(
                 {**fields, "conditions": before + tuple(_unsent(condition) for condition in wanted)}
             )
         except specs.InvalidSpec as error:
             raise InvalidSpec(error.field, error.problem) from None
         message = _message(checked)
+        if any(isinstance(condition, LocalCondition) for condition in wanted):
+            self._check_without_media(message)
         for place, condition in enumerate(wanted, len(before)):
             if isinstance(condition, LocalCondition):
                 artifact = self.upload(condition.path, progress)
                 message.conditions[place].media.artifact_id = artifact.id
         return message
+
+    def _check_without_media(self, message: jobs_pb2.JobSpec) -> None:
+        """Lets the farm refuse what only it knows (models, strategies, its limits) before anything is stored."""
+        bare = jobs_pb2.JobSpec()
+        bare.CopyFrom(message)
+        del bare.conditions[:]
+        self._call(
+            self._jobs.SubmitJob,
+            jobs_pb2.SubmitJobRequest(spec=bare, validate_only=True),
+            _SUBMIT_SECONDS,
+        )
 
     def _call(
         self,

@@ -13,7 +13,8 @@ class FarmError(Exception):
     """The farm said no, or couldn't be asked. `field` names the part at fault where the farm named one."""
 
     def __init__(self, message: str, field: str = "") -> None:
-        super().__init__(message)
+        # Not super(): InvalidSpec below has another base with a signature of its own.
+        Exception.__init__(self, message)
         self.field = field
 
 

@@ -21,6 +21,7 @@ from farm.cli.output import (
     print_table,
     size,
     state,
+    weights,
     when,
 )
 from farm.transfer import check_output
@@ -105,7 +106,7 @@ def show(ctx: click.Context, job_id: str, form: str) -> None:
         "error": found.error,
         "video": f"{spec.frames} frames, {spec.width}x{spec.height}, {spec.fps:g} fps",
         "prompt": spec.prompt,
-        "model": f"{spec.model} {found.precision}, weights {found.weights[:12]}",
+        "model": f"{spec.model} {found.precision}, weights {weights(found.weights)}",
         "strategy": found.strategy,
         "seed": spec.seed,
         "submitted": when(found.created_at),

@@ -79,16 +79,19 @@ class LocalFarm:
         """A client of this farm. Raises NoProfile until the daemon has written its profile."""
         return FarmClient.from_profile(self._profile, patience=0.0)
 
+    def config(self) -> FarmConfig:
+        """The settings that its daemon will find. Raises InvalidConfig."""
+        return load_config(None, os.environ, {"home": self.home})
+
     def start(self, nodes: int) -> None:
-        """Starts the daemon and `nodes` agents without waiting. Raises InvalidConfig."""
-        config = load_config(None, os.environ, {"home": self.home})
+        """Starts the daemon and `nodes` agents without waiting until they are ready. Raises StartFailed."""
         # An old profile would name a daemon that isn't there.
         self._profile.unlink(missing_ok=True)
         token = join_token(Authority.open(self.home))
         for folder in (self.log_folder, self.home / "nodes"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._daemon().start()
-        server = self._server(config)
+        server = self._server()
         threads = max(1, len(os.sched_getaffinity(0)) // max(1, nodes))
         for number in range(1, nodes + 1):
             self._agent(number, server, token, threads).start()
@@ -177,9 +180,9 @@ class LocalFarm:
                 found.append(self._agent(int(file.stem.removeprefix("node-"))))
         return found
 
-    def _server(self, config: FarmConfig) -> str:
+    def _server(self) -> str:
         """The daemon's address for agents of this machine; waits for it where its port is not known before."""
-        host, _, port = config.server.listen.rpartition(":")
+        host, _, port = self.config().server.listen.rpartition(":")
         if port != "0":
             return f"{'127.0.0.1' if host in ('0.0.0.0', '::', '[::]') else host}:{port}"
         while not self._profile.exists():

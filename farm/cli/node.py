@@ -7,7 +7,18 @@ import time
 
 import click
 
-from farm.cli.output import connect, duration, format_option, note, print_json, print_table, size, state, when
+from farm.cli.output import (
+    connect,
+    duration,
+    format_option,
+    note,
+    print_json,
+    print_table,
+    size,
+    state,
+    weights,
+    when,
+)
 from farm.v1 import nodes_pb2
 
 
@@ -87,7 +98,7 @@ def show(ctx: click.Context, name: str, form: str) -> None:
         "address": found.address,
         "version": found.version,
         "last seen": when(found.last_seen_at) + silent,
-        "models": ", ".join(f"{offer.model} ({offer.weights[:12]})" for offer in found.models) or "none",
+        "models": ", ".join(f"{offer.model} ({weights(offer.weights)})" for offer in found.models) or "none",
     }
     for key, value in lines.items():
         click.echo(f"{key + ':':<11}{value}")

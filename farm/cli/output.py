@@ -123,3 +123,8 @@ def declared_devices(nodes: Iterable[nodes_pb2.Node]) -> set[str]:
 def marker(declared: set[str]) -> Callable[[str], str]:
     """Marks a "node/device" that was only declared."""
     return lambda place: f"{place} (declared)" if place in declared else place
+
+
+def weights(hash: str) -> str:
+    """The hash of a model's weights, short enough for a person."""
+    return hash.removeprefix("sha256:")[:12]

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from farm.cli.follow import finish, follow, transfer_bar
-from farm.cli.output import connect, declared_devices, duration, marker, note, print_table, size
+from farm.cli.output import connect, declared_devices, duration, marker, note, print_table, size, weights
 from farm.client import FarmClient, InvalidSpec, LocalCondition
 from farm.media import MediaError, MediaFacts, probe, resampled_count
 from farm.planning import TaskKind
@@ -156,7 +156,7 @@ def _print_plan(client: FarmClient, plan: jobs_pb2.PlanSummary) -> None:
     lines = {
         "strategy": plan.strategy,
         "model": f"{plan.model} {plan.precision}"
-        + (f", weights {plan.weights[:12]}" if plan.weights else ""),
+        + (f", weights {weights(plan.weights)}" if plan.weights else ""),
         "renders": f"{plan.render_frames} frames ({plan.latents} latents) at {plan.render_width}x{plan.render_height}",
         "tasks": ", ".join(f"{count} {kind}" for kind, count in counts.items()),
         "devices": devices or "none of this farm's fits; the job would wait",

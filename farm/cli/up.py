@@ -14,7 +14,7 @@ import click
 from farm.cli.local import LocalFarm, StartFailed
 from farm.cli.output import console, note
 from farm.errors import FarmError
-from farm.security import DEFAULT_HOME, default_home
+from farm.security import default_home
 from farm.v1 import nodes_pb2
 
 _READY_SECONDS = 120.0
@@ -57,6 +57,7 @@ def up(detach: bool, nodes: int, home: Path | None) -> None:
             f"the farm at {farm.home} runs already; look at it with `{_command(farm)} node list`, end it with "
             f"`farmctl down{_home_flag(farm)}`"
         )
+    farm.config()  # a mistake in farm.toml is told before anything is started
     with _interruptible():
         try:
             with _spinner() as tell:
@@ -109,7 +110,7 @@ def _take_down(farm: LocalFarm) -> None:
 
 
 def _home_flag(farm: LocalFarm) -> str:
-    return "" if farm.home == Path(DEFAULT_HOME).expanduser() else f" --home {farm.home}"
+    return "" if farm.home == default_home().absolute() else f" --home {farm.home}"
 
 
 def _command(farm: LocalFarm) -> str:
