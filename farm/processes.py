@@ -1,0 +1,191 @@
+"""Processes that outlive the one that started them, and are found again by the next.
+
+Here live starting, recognising and ending such a process; what it runs is a subclass's business.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+# Writes the pid of what it becomes: were the starter to write it, a starter killed in between would leave a
+# process that nobody knows of.
+_WRITE_PID_AND_BECOME = 'echo $$ > "$0" && exec "$@"'
+
+
+class DetachedProcess:
+    """One process per (home, name), in a session of its own.
+
+    The process holds a lock on `<name>.lock` for as long as it lives, which the kernel frees at its death.
+    So "alive" means "the lock is held": a pid that another program was given since is never mistaken for ours,
+    whatever happened to the clock or the machine in between.
+    """
+
+    def __init__(self, name: str, home: Path) -> None:
+        self.name = name
+        self.home = home = home.absolute()
+        self.pid_file = home / f"{name}.pid"
+        self.log_file = home / f"{name}.log"
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def command(self) -> list[str]:
+        """The program and its arguments."""
+        raise NotImplementedError
+
+    def environment(self) -> dict[str, str]:
+        """The whole environment it runs in."""
+        return dict(os.environ)
+
+    def prepare(self) -> None:
+        """Runs before each start, while nobody else can start it."""
+
+    def clean_up(self) -> None:
+        """Runs after the process and all its descendants are gone."""
+
+    @property
+    def pid(self) -> int | None:
+        """Its pid while it runs, otherwise None."""
+        with self._exclusively():
+            return self._running_pid()
+
+    def alive(self) -> bool:
+        """Whether it runs, whoever started it."""
+        return self.pid is not None
+
+    def start(self) -> int:
+        """Starts it, or adopts the one that runs already; returns its pid without waiting until it is ready."""
+        with self._exclusively():
+            running = self._running_pid()
+            if running is not None:
+                return running
+            self.pid_file.unlink(missing_ok=True)
+            self.prepare()
+            with self._life_lock() as lock, self.log_file.open("ab") as log:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                child = subprocess.Popen(
+                    ["/bin/sh", "-c", _WRITE_PID_AND_BECOME, str(self.pid_file), *self.command()],
+                    env=self.environment(),
+                    cwd=self.home,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    pass_fds=(lock,),
+                )
+            self._child = child
+            return child.pid
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """Ends it with all its descendants.
+
+        It has timeout seconds after SIGTERM to end them itself; whatever is left then gets SIGKILL.
+        """
+        with self._exclusively():
+            pid = self._running_pid()
+            if pid is not None:
+                family = self._family(pid)
+                if family:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        family[0].terminate()
+                    _wait_for_end(family[:1], timeout)
+                _wait_for_end(family, 0.5)
+                # Again and again: whoever is killed later may have started another in between. And the kernel shows a
+                # process as over a little before it has freed what it held.
+                deadline = time.monotonic() + 5.0
+                while time.monotonic() < deadline:
+                    left = [process for process in {*family, *self._session(pid)} if _runs(process)]
+                    for process in left:
+                        with contextlib.suppress(psutil.NoSuchProcess):
+                            process.kill()
+                    self._collect()
+                    if not left and not self._locked():
+                        break
+                    time.sleep(0.02)
+            self.pid_file.unlink(missing_ok=True)
+            self.clean_up()
+
+    def family(self) -> list[psutil.Process]:
+        """It and all its descendants; empty when it doesn't run."""
+        pid = self.pid
+        return [] if pid is None else self._family(pid)
+
+    def _collect(self) -> None:
+        # Where we are its parent, nobody else clears its zombie away.
+        if self._child is not None:
+            self._child.poll()
+
+    @staticmethod
+    def _family(pid: int) -> list[psutil.Process]:
+        try:
+            leader = psutil.Process(pid)
+            return [leader, *leader.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    @staticmethod
+    def _session(pid: int) -> set[psutil.Process]:
+        members = set()
+        for process in psutil.process_iter():
+            with contextlib.suppress(ProcessLookupError, psutil.NoSuchProcess):
+                if os.getsid(process.pid) == pid:
+                    members.add(process)
+        return members
+
+    @contextlib.contextmanager
+    def _exclusively(self) -> Iterator[None]:
+        """Lets one caller at a time start, stop or look: a look takes the life lock for a moment."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        with (self.home / f"{self.name}.mutex").open("a") as mutex:
+            fcntl.flock(mutex, fcntl.LOCK_EX)
+            yield
+
+    @contextlib.contextmanager
+    def _life_lock(self) -> Iterator[int]:
+        descriptor = os.open(self.home / f"{self.name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _locked(self) -> bool:
+        with self._life_lock() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            return False
+
+    def _running_pid(self) -> int | None:
+        self._collect()
+        # Between a child's first moment and its first line there is no pid to read yet.
+        deadline = time.monotonic() + 5.0
+        while self._locked():
+            with contextlib.suppress(FileNotFoundError, ValueError):
+                return int(self.pid_file.read_text())
+            if time.monotonic() > deadline:
+                raise RuntimeError(
+                    f"{self.home / self.name}.lock is held, but {self.pid_file} names no process"
+                )
+            time.sleep(0.01)
+        return None
+
+
+def _wait_for_end(processes: list[psutil.Process], timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    while any(_runs(process) for process in processes) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _runs(process: psutil.Process) -> bool:
+    # A zombie is over; whether its parent ever collects it is not ours to wait for.
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

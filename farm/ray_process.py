@@ -1,0 +1,219 @@
+"""Ray's own processes as the farm runs them: the head beside the daemon, a raylet beside each agent.
+
+Nothing here imports Ray: losing its control store ends the process that did, and neither daemon nor agent may end so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import secrets
+import shutil
+import socket
+import stat
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from farm.processes import DetachedProcess
+
+_OBJECT_STORE_BYTES = 80_000_000
+
+# A cut link is noticed in 8.5 s instead of 64, and the isolated side ends after about 20 s. Head and nodes must agree.
+_HEALTH = {
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_failure_threshold": "3",
+    "RAY_grpc_client_keepalive_time_ms": "5000",
+    "RAY_grpc_client_keepalive_timeout_ms": "5000",
+    "RAY_raylet_liveness_self_check_interval_ms": "5000",
+}
+
+
+_SETTINGS = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL": "minor",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # There is no runtime environment agent; `uv run` must not make a driver ask for one.
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    # Makes a raylet hold the pipe by which farm.ray_launch's stand-ins for its agents notice its end.
+    "RAY_enable_pipe_based_agent_to_parent_health_check": "1",
+    "RAY_enable_metrics_collection": "0",
+    "RAY_memory_monitor_refresh_ms": "0",
+    # The farm drains by itself; Ray would wait 30 s for actors that never end.
+    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+}
+
+
+def ray_version() -> str:
+    """Version of the Ray installed here; every process of a cluster must have the same."""
+    return importlib.metadata.version("ray")
+
+
+def make_token(token_file: Path) -> None:
+    """Writes a new cluster token for its owner alone to read, unless the file exists."""
+    token_file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secrets.token_hex(32))
+
+
+def ray_environment(node_ip: str, token_file: Path) -> dict[str, str]:
+    """Environment of every process that talks Ray: our own, minus whatever else was said of Ray, plus the farm's.
+
+    node_ip is the address of this machine in the cluster; 127.0.0.1 keeps every port of Ray's on loopback.
+    """
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    ours = {
+        "RAY_AUTH_TOKEN_PATH": str(token_file.absolute()),
+        # Off, Ray leaves 127.0.0.1 alone; on, it replaces it by an outside address.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0" if node_ip == "127.0.0.1" else "1",
+    }
+    return inherited | _HEALTH | _SETTINGS | ours
+
+
+class _RayNode(DetachedProcess):
+    """A Ray node under farm.ray_launch."""
+
+    def __init__(self, kind: str, name: str, home: Path, node_ip: str, token_file: Path) -> None:
+        super().__init__(name, home)
+        self._kind = kind
+        self.node_ip = node_ip
+        self.token_file = token_file
+        self._state_file = home / f"{name}.json"
+        # Sockets live in it, and their paths may have 107 characters: home would be too long.
+        digest = hashlib.sha256(f"{home.absolute()}/{name}".encode()).hexdigest()[:12]
+        self.temp = Path("/tmp") / f"farm-ray-{os.getuid()}-{digest}"
+
+    @property
+    def address(self) -> str:
+        """The cluster's control store, as host:port."""
+        raise NotImplementedError
+
+    def command(self) -> list[str]:
+        return [
+            sys.executable, "-m", "farm.ray_launch", self._kind,
+            f"--address={self.address}",
+            f"--node-ip={self.node_ip}",
+            f"--temp={self.temp}",
+            f"--state={self._state_file.absolute()}",
+            f"--object-store={_OBJECT_STORE_BYTES}",
+        ]  # fmt: skip
+
+    def environment(self) -> dict[str, str]:
+        return ray_environment(self.node_ip, self.token_file)
+
+    def prepare(self) -> None:
+        if not self.token_file.is_file():
+            raise FileNotFoundError(f"Ray token: {self.token_file} is not a file")
+        self._state_file.unlink(missing_ok=True)
+        self._remove_temp()
+        self.temp.mkdir(mode=0o700)
+
+    def clean_up(self) -> None:
+        self._state_file.unlink(missing_ok=True)
+        self._remove_temp()
+
+    def node_id(self, timeout: float = 0.0) -> str:
+        """Ray's id of the node, known once the control store has registered it.
+
+        Raises TimeoutError when it isn't registered within timeout seconds, RuntimeError when it ended instead.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                return json.loads(self._state_file.read_text())["node_id"]
+            except FileNotFoundError:
+                pass
+            if not self.alive():
+                raise RuntimeError(f"{self.name} ended while starting, see {self.log_file}")
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"{self.name} is not up after {timeout:g} s, see {self.log_file}")
+            time.sleep(0.05)
+
+    def _remove_temp(self) -> None:
+        try:
+            found = self.temp.lstat()
+        except FileNotFoundError:
+            return
+        # /tmp is everyone's: another user may have put something there under our name.
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            raise PermissionError(f"{self.temp} is in the way and isn't ours")
+        shutil.rmtree(self.temp, ignore_errors=True)
+
+
+class RayHead(_RayNode):
+    """The cluster's head: control store and a raylet that runs nothing, for the driver on this machine.
+
+    port 0 takes a free one at the first start and keeps it in home, so that nodes find a head that came back.
+    """
+
+    def __init__(self, home: Path, node_ip: str, port: int, token_file: Path) -> None:
+        super().__init__("head", "ray-head", home, node_ip, token_file)
+        self._port = port
+
+    @property
+    def address(self) -> str:
+        return f"{self.node_ip}:{self._port or self._kept_port()}"
+
+    def ready(self, timeout: float) -> None:
+        """Returns once a driver can connect; raises as node_id does."""
+        self.node_id(timeout)
+
+    def _kept_port(self) -> int:
+        kept = self.home / "ray-head.port"
+        if not kept.exists():
+            with socket.socket() as probe:
+                probe.bind((self.node_ip, 0))
+                port = probe.getsockname()[1]
+            self.home.mkdir(parents=True, exist_ok=True)
+            unfinished = kept.with_suffix(f".{os.getpid()}")
+            unfinished.write_text(str(port))
+            try:
+                os.link(unfinished, kept)  # the first of several wins
+            except FileExistsError:
+                pass
+            unfinished.unlink()
+        return int(kept.read_text())
+
+
+class Raylet(_RayNode):
+    """A machine's raylet. May be started before the head is up: it waits for it for a minute.
+
+    threads is what a renderer's tensor work may use; renderers is how many worker processes are kept ready for them;
+    env is added to what renderers inherit.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        head_address: str,
+        node_ip: str,
+        token_file: Path,
+        threads: int,
+        renderers: int = 1,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__("node", "raylet", home, node_ip, token_file)
+        self._head_address = head_address
+        self._threads = threads
+        self._renderers = renderers
+        self._env = dict(env or {})
+
+    @property
+    def address(self) -> str:
+        return self._head_address
+
+    def command(self) -> list[str]:
+        return [*super().command(), f"--prestart={self._renderers}"]
+
+    def environment(self) -> dict[str, str]:
+        # Spinning threads of several renderers on the same cores cost a factor of 18.
+        threads = {"OMP_NUM_THREADS": str(self._threads), "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+        return super().environment() | threads | self._env

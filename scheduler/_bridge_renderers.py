@@ -1,0 +1,174 @@
+"""The Ray half of the bridge: creates, calls and watches the detached actors. No gRPC here."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import click
+import ray
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    ActorUnschedulableError,
+    RayTaskError,
+)
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from farm.v1 import bridge_pb2
+from scheduler._bridge_actor import RendererActor
+
+_PING_EVERY_S = 1.0
+
+Publish = Callable[["Renderer", "Call | None", int, str], None]
+
+
+@dataclass(frozen=True)
+class Renderer:
+    """Where a renderer lives: the farm's node, that machine's raylet, the device."""
+
+    node_id: str
+    ray_node_id: str
+    device: str
+
+    @property
+    def name(self) -> str:
+        """Its actor's name. A raylet that came back has a new id, so nothing of the old one is in the way."""
+        return f"renderer:{self.node_id}:{self.device}:{self.ray_node_id}"
+
+
+@dataclass(frozen=True)
+class Call:
+    """An attempt handed to a renderer."""
+
+    attempt_id: str
+    epoch: int
+    payload: bytes
+
+
+class Renderers:
+    """The detached actors of one Ray cluster. All methods are for one event loop; Ray's calls run in threads.
+
+    publish(renderer, call or None, event, detail) hears what becomes of calls and renderers.
+    """
+
+    def __init__(self, path: str, publish: Publish) -> None:
+        self._publish = publish
+        self._path = path
+        self._class = ray.remote(concurrency_groups={"render": 1, "control": 2})(RendererActor)
+        self._locks: dict[str, threading.Lock] = {}
+        self._watches: dict[str, tuple[str, asyncio.Task]] = {}
+        self._calls: set[asyncio.Task] = set()
+
+    async def start(self, renderer: Renderer) -> None:
+        """Makes sure the renderer's actor exists or will; returns at once."""
+        self._spawn(self._start(renderer))
+
+    async def dispatch(self, renderer: Renderer, call: Call) -> None:
+        """Hands the call over, behind those that the renderer has already; returns at once."""
+        self._spawn(self._dispatch(renderer, call))
+
+    async def stop(self, renderer: Renderer) -> None:
+        """Ends the renderer's actor, whatever it is doing; a missing one is fine."""
+        await _in_thread(self._kill, renderer)
+
+    def _spawn(self, work) -> None:
+        task = asyncio.create_task(work)
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+
+    async def _start(self, renderer: Renderer) -> None:
+        try:
+            actor = await _in_thread(self._actor, renderer)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the daemon must hear it
+            self._publish(renderer, None, bridge_pb2.BRIDGE_EVENT_REFUSED, _words(error))
+            return
+        self._watch(renderer, actor)
+
+    async def _dispatch(self, renderer: Renderer, call: Call) -> None:
+        try:
+            reference, actor = await _in_thread(self._submit, renderer, call)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the daemon must hear it
+            self._publish(renderer, call, bridge_pb2.BRIDGE_EVENT_REFUSED, _words(error))
+            return
+        self._watch(renderer, actor)
+        try:
+            await reference
+        except Exception as error:  # noqa: BLE001 - whatever it is, the daemon must hear it
+            self._publish(renderer, call, _event(error), _words(error))
+        else:
+            self._publish(renderer, call, bridge_pb2.BRIDGE_EVENT_RETURNED, "")
+
+    def _actor(self, renderer: Renderer) -> ray.actor.ActorHandle:
+        # A dead actor's name is free again, so get_if_exists makes a fresh one in its place.
+        return self._class.options(
+            name=renderer.name,
+            lifetime="detached",
+            get_if_exists=True,
+            max_restarts=0,
+            max_task_retries=0,
+            num_cpus=0,
+            # Unlike a label selector it fails on a dead node instead of pending for ever.
+            scheduling_strategy=NodeAffinitySchedulingStrategy(renderer.ray_node_id, soft=False),
+        ).remote(self._path, renderer.device)
+
+    def _submit(self, renderer: Renderer, call: Call) -> tuple[ray.ObjectRef, ray.actor.ActorHandle]:
+        # Calls of one device go out in the order they came, even when its creation takes its time.
+        with self._locks.setdefault(renderer.name, threading.Lock()):
+            actor = self._actor(renderer)
+            return actor.run.remote(call.attempt_id, call.epoch, call.payload), actor
+
+    def _kill(self, renderer: Renderer) -> None:
+        try:
+            ray.kill(ray.get_actor(renderer.name), no_restart=True)
+        except ValueError:
+            pass
+
+    def _watch(self, renderer: Renderer, actor: ray.actor.ActorHandle) -> None:
+        actor_id = actor._actor_id.hex()
+        watched, watch = self._watches.get(renderer.name, ("", None))
+        if watched == actor_id:
+            return
+        if watch is not None:
+            # Its successor is here: a late word of its death would be taken for the successor's.
+            watch.cancel()
+        self._watches[renderer.name] = actor_id, asyncio.create_task(self._until_death(renderer, actor))
+
+    async def _until_death(self, renderer: Renderer, actor: ray.actor.ActorHandle) -> None:
+        while True:
+            try:
+                await actor.ping.remote()
+            except ActorUnavailableError:
+                pass  # it may come back
+            except Exception as error:  # noqa: BLE001 - whatever it is, the daemon must hear it
+                raised = isinstance(error, RayTaskError)
+                event = bridge_pb2.BRIDGE_EVENT_UNKNOWN if raised else _event(error)
+                self._publish(renderer, None, event, _words(error))
+                return
+            await asyncio.sleep(_PING_EVERY_S)
+
+
+async def _in_thread(function, *arguments):
+    """Runs function in a thread of its own: one that hangs on a dead node keeps no other device waiting."""
+    pool = ThreadPoolExecutor(1, thread_name_prefix="ray")
+    try:
+        return await asyncio.get_running_loop().run_in_executor(pool, function, *arguments)
+    finally:
+        pool.shutdown(wait=False)
+
+
+def _event(error: Exception) -> int:
+    if isinstance(error, RayTaskError):
+        return bridge_pb2.BRIDGE_EVENT_RETURNED  # it returned by raising; detail says what
+    if isinstance(error, ActorUnschedulableError):
+        return bridge_pb2.BRIDGE_EVENT_REFUSED
+    if isinstance(error, ActorDiedError):
+        return bridge_pb2.BRIDGE_EVENT_RENDERER_DIED
+    return bridge_pb2.BRIDGE_EVENT_UNKNOWN
+
+
+def _words(error: Exception) -> str:
+    return click.unstyle(str(error)) or type(error).__name__

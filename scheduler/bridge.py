@@ -1,0 +1,166 @@
+"""The bridge: the farm's only Ray driver, a process beside the daemon that serves it over a unix socket.
+
+Ray ends its driver without warning when it loses its control store; the daemon then starts another bridge, which finds
+the renderers again by their names. It decides nothing and keeps nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from pathlib import Path
+
+import grpc
+
+import farm
+from farm.ray_launch import wait_for_head
+from farm.v1 import bridge_pb2, bridge_pb2_grpc
+
+# sun_path has 108 bytes with its final zero; the socket has a longer name until it is in place.
+_LONGEST_SOCKET_PATH = 107
+
+_log = logging.getLogger("farm.bridge")
+
+
+class BridgeServicer(bridge_pb2_grpc.BridgeServiceServicer):
+    """Translates requests to calls on renderers, and what becomes of them to events."""
+
+    def __init__(self, ray_address: str, renderer_path: str) -> None:
+        from scheduler._bridge_renderers import Renderers
+
+        self._ray_address = ray_address
+        self._renderers = Renderers(renderer_path, self._publish)
+        self._watchers: set[asyncio.Queue[bridge_pb2.WatchEventsResponse | None]] = set()
+
+    def close(self) -> None:
+        """Ends the streams of events."""
+        for queue in self._watchers:
+            queue.put_nowait(None)
+
+    async def GetStatus(self, request, context):
+        return bridge_pb2.GetStatusResponse(
+            ray_address=self._ray_address, version=farm.__version__, pid=os.getpid()
+        )
+
+    async def StartRenderer(self, request, context):
+        await self._renderers.start(await _renderer(request, context))
+        return bridge_pb2.StartRendererResponse()
+
+    async def Dispatch(self, request, context):
+        from scheduler._bridge_renderers import Call
+
+        renderer = await _renderer(request, context)
+        if not request.attempt_id:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "attempt_id: must not be empty")
+        await self._renderers.dispatch(renderer, Call(request.attempt_id, request.epoch, request.payload))
+        return bridge_pb2.DispatchResponse()
+
+    async def StopRenderer(self, request, context):
+        await self._renderers.stop(await _renderer(request, context))
+        return bridge_pb2.StopRendererResponse()
+
+    async def WatchEvents(self, request, context):
+        queue: asyncio.Queue[bridge_pb2.WatchEventsResponse | None] = asyncio.Queue()
+        self._watchers.add(queue)
+        try:
+            # Tells the caller that from here on nothing is missed.
+            await context.send_initial_metadata(())
+            while (event := await queue.get()) is not None:
+                yield event
+        finally:
+            self._watchers.discard(queue)
+
+    def _publish(self, renderer, call, event: int, detail: str) -> None:
+        message = bridge_pb2.WatchEventsResponse(
+            renderer=bridge_pb2.RendererRef(
+                node_id=renderer.node_id, ray_node_id=renderer.ray_node_id, device=renderer.device
+            ),
+            attempt_id=call.attempt_id if call else "",
+            epoch=call.epoch if call else 0,
+            event=event,
+            detail=detail,
+        )
+        name = bridge_pb2.BridgeEvent.Name(event)
+        _log.info("%s %s %s %s", renderer.name, message.attempt_id or "-", name, detail)
+        for queue in self._watchers:
+            queue.put_nowait(message)
+
+
+async def _renderer(request, context):
+    from scheduler._bridge_renderers import Renderer
+
+    wanted = request.renderer
+    for field in ("node_id", "ray_node_id", "device"):
+        if not getattr(wanted, field):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"renderer.{field}: must not be empty")
+    return Renderer(wanted.node_id, wanted.ray_node_id, wanted.device)
+
+
+async def _serve(path: Path, ray_address: str, renderer_path: str) -> None:
+    server = grpc.aio.server()
+    servicer = BridgeServicer(ray_address, renderer_path)
+    bridge_pb2_grpc.add_BridgeServiceServicer_to_server(servicer, server)
+    # Served under another name first, so that whoever finds the socket finds it answering, and its owner alone can.
+    unready = path.with_name(path.name + "+")
+    previous = os.umask(0o177)
+    try:
+        unready.unlink(missing_ok=True)
+        server.add_insecure_port(f"unix:{unready.absolute()}")
+        await server.start()
+    finally:
+        os.umask(previous)
+    ours = unready.stat().st_ino
+    unready.replace(path)
+    _log.info("serving on %s", path)
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    await stopping.wait()
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_ino == ours:
+            path.unlink()
+    servicer.close()
+    await server.stop(grace=0.5)
+
+
+def main() -> None:
+    """Connects to Ray, then serves until told to stop or until Ray ends the process."""
+    parser = argparse.ArgumentParser(prog="python -m scheduler.bridge", description=main.__doc__)
+    parser.add_argument("--socket", required=True, type=Path)
+    parser.add_argument("--ray-address", required=True, help="Ray head, as host:port")
+    parser.add_argument("--renderer", required=True, help="class of the renderers, as MODULE:CLASS")
+    parser.add_argument("--log", type=Path, help="file to log to; stderr by default")
+    arguments = parser.parse_args()
+    if len(os.fsencode(arguments.socket.absolute())) + 1 > _LONGEST_SOCKET_PATH:
+        parser.error(
+            f"--socket: a unix socket's path may have {_LONGEST_SOCKET_PATH - 1} bytes: {arguments.socket}"
+        )
+    host, _, port = arguments.ray_address.rpartition(":")
+    if not host or not port.isdigit():
+        parser.error(f"--ray-address: must be host:port, not {arguments.ray_address!r}")
+    module, _, name = arguments.renderer.partition(":")
+    if not module or not name:
+        parser.error(f"--renderer: must be MODULE:CLASS, not {arguments.renderer!r}")
+    logging.basicConfig(
+        filename=arguments.log, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+
+    import ray
+
+    wait_for_head(arguments.ray_address, timeout=60.0)
+    ray.init(
+        address=arguments.ray_address,
+        namespace="farm",
+        log_to_driver=False,
+        logging_level=logging.WARNING,
+    )
+    _log.info("driving the Ray cluster at %s", arguments.ray_address)
+    asyncio.run(_serve(arguments.socket, arguments.ray_address, arguments.renderer))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""The bridge as the daemon sees it: a process to start, find again and stop. Imports no Ray."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from farm.processes import DetachedProcess
+from farm.ray_process import ray_environment
+
+
+class BridgeProcess(DetachedProcess):
+    """The bridge of the farm whose state is in home. renderer is a class as MODULE:CLASS.
+
+    socket's path may have 106 bytes. The bridge answers on it once it is connected to Ray; it may be started before
+    the head is up, which it awaits for a minute.
+    """
+
+    def __init__(
+        self, home: Path, socket: Path, ray_address: str, node_ip: str, token_file: Path, renderer: str
+    ) -> None:
+        super().__init__("ray-bridge", home)
+        self.socket = socket
+        self._ray_address = ray_address
+        self._node_ip = node_ip
+        self._token_file = token_file
+        self._renderer = renderer
+
+    def command(self) -> list[str]:
+        return [
+            sys.executable, "-m", "scheduler.bridge",
+            f"--socket={self.socket.absolute()}",
+            f"--ray-address={self._ray_address}",
+            f"--renderer={self._renderer}",
+        ]  # fmt: skip
+
+    def environment(self) -> dict[str, str]:
+        return ray_environment(self._node_ip, self._token_file)
+
+    def clean_up(self) -> None:
+        self.socket.unlink(missing_ok=True)

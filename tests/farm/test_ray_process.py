@@ -1,0 +1,269 @@
+"""Ray's own processes, for real: a head and two raylets on this machine."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from farm.processes import DetachedProcess
+from farm.ray_process import RayHead, Raylet, make_token, ray_environment
+
+
+class Sleeper(DetachedProcess):
+    """A process with a child, the smallest that shows starting, adopting and stopping."""
+
+    def __init__(self, home: Path, stubborn: bool = False) -> None:
+        super().__init__("sleeper", home)
+        self._trap = "trap '' TERM; " if stubborn else ""
+
+    def command(self) -> list[str]:
+        return ["/bin/sh", "-c", f"{self._trap}sleep 1000 & wait; sleep 1000"]
+
+
+def until(condition, timeout: float = 10.0) -> None:
+    """Waits for the condition to hold."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "it didn't happen in time"
+        time.sleep(0.02)
+
+
+def running(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that aren't over; whether an orphan's zombie is collected is up to the machine's init."""
+    return [
+        process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    ]
+
+
+@pytest.fixture(scope="module")
+def token(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cluster token."""
+    path = tmp_path_factory.mktemp("token") / "ray.token"
+    make_token(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def cluster(
+    tmp_path_factory: pytest.TempPathFactory, token: Path
+) -> Iterator[tuple[RayHead, Raylet, Raylet]]:
+    """A head and two raylets, all started at once."""
+    home = tmp_path_factory.mktemp("cluster")
+    begun = time.monotonic()
+    head = RayHead(home, "127.0.0.1", 0, token)
+    raylets = [Raylet(home / name, head.address, "127.0.0.1", token, threads=1) for name in "ab"]
+    try:
+        head.start()
+        for raylet in raylets:
+            raylet.start()
+        head.ready(60)
+        print(f"head up after {time.monotonic() - begun:.2f} s")
+        for raylet in raylets:
+            raylet.node_id(60)
+        print(f"both raylets up after {time.monotonic() - begun:.2f} s")
+        yield head, *raylets
+    finally:
+        for node in [*raylets, head]:
+            node.stop()
+
+
+def ask(script: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Runs script in a process of its own."""
+    command = [sys.executable, "-c", script]
+    return subprocess.run(command, check=False, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def driver(code: str, head: RayHead, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Runs code as a Ray driver in a process of its own."""
+    script = f"import ray; ray.init(address={head.address!r}, namespace='farm', log_to_driver=False)\n{code}"
+    return ask(script, environment)
+
+
+def test_a_second_start_adopts_the_running_process(tmp_path: Path) -> None:
+    first = Sleeper(tmp_path)
+    pid = first.start()
+    try:
+        assert Sleeper(tmp_path).start() == pid
+        assert Sleeper(tmp_path).pid == pid
+    finally:
+        first.stop()
+
+
+def test_racing_starts_make_one_process(tmp_path: Path) -> None:
+    pids: list[int] = []
+    racers = [threading.Thread(target=lambda: pids.append(Sleeper(tmp_path).start())) for _ in range(8)]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join()
+    try:
+        assert len(pids) == 8
+        assert len(set(pids)) == 1
+    finally:
+        Sleeper(tmp_path).stop()
+
+
+def test_a_pid_that_another_program_has_now_is_not_adopted_nor_killed(tmp_path: Path) -> None:
+    bystander = subprocess.Popen(["sleep", "1000"])
+    try:
+        sleeper = Sleeper(tmp_path)
+        sleeper.pid_file.write_text(str(bystander.pid))
+        assert not sleeper.alive()
+        sleeper.stop()
+        assert bystander.poll() is None
+        assert sleeper.start() != bystander.pid
+        sleeper.stop()
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+def test_a_killed_process_is_not_alive_and_can_be_started_again(tmp_path: Path) -> None:
+    sleeper = Sleeper(tmp_path)
+    pid = sleeper.start()
+    for process in reversed(sleeper.family()):
+        process.kill()
+    until(lambda: not sleeper.alive())
+    try:
+        assert sleeper.start() != pid
+    finally:
+        sleeper.stop()
+
+
+def test_stop_ends_children_and_those_who_ignore_sigterm(tmp_path: Path) -> None:
+    sleeper = Sleeper(tmp_path, stubborn=True)
+    sleeper.start()
+    until(lambda: len(sleeper.family()) > 1)
+    family = sleeper.family()
+    sleeper.stop(timeout=0.3)
+    assert not running(family)
+    assert not sleeper.alive()
+
+
+def test_a_process_outlives_its_starter_and_is_adopted(tmp_path: Path) -> None:
+    starter = (
+        f"import os, signal; from pathlib import Path; from test_ray_process import Sleeper\n"
+        f"print(Sleeper(Path({str(tmp_path)!r})).start(), flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    ran = ask(starter, environment)
+    sleeper = Sleeper(tmp_path)
+    try:
+        assert sleeper.pid == int(ran.stdout)
+    finally:
+        sleeper.stop()
+
+
+def test_on_loopback_nothing_of_ray_listens_beyond_it(
+    cluster: tuple[RayHead, Raylet, Raylet], token: Path
+) -> None:
+    head, *_ = cluster
+    code = "@ray.remote\ndef work(): return 1\nprint(ray.get([work.remote() for _ in range(2)]))"
+    assert (
+        driver(code, head, ray_environment("127.0.0.1", token)).returncode == 0
+    )  # so there are workers to look at
+    listening = []
+    for node in cluster:
+        for process in node.family():
+            try:
+                sockets = process.net_connections("inet")
+            except (psutil.NoSuchProcess, psutil.ZombieProcess):
+                continue
+            listening += [found.laddr.ip for found in sockets if found.status == psutil.CONN_LISTEN]
+    assert len(listening) >= 7  # a control store and two servers of each raylet at least
+    for address in listening:
+        ip = ipaddress.ip_address(address)
+        ip = getattr(ip, "ipv4_mapped", None) or ip
+        assert ip.is_loopback, address
+
+
+def test_the_environment_of_a_loopback_farm_reaches_no_other_address(token: Path, monkeypatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "somewhere:6379")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    environment = ray_environment("127.0.0.1", token)
+    assert "RAY_ADDRESS" not in environment
+    assert environment["RAY_AUTH_MODE"] == "token"
+
+
+@pytest.mark.parametrize("mode", ["no token", "another token"])
+def test_a_driver_without_the_token_is_refused(
+    cluster: tuple[RayHead, Raylet, Raylet], token: Path, tmp_path: Path, mode: str
+) -> None:
+    head, *_ = cluster
+    other = tmp_path / "other.token"
+    make_token(other)
+    environment = ray_environment("127.0.0.1", other)
+    if mode == "no token":
+        environment |= {"RAY_AUTH_MODE": "disabled"}
+        environment.pop("RAY_AUTH_TOKEN_PATH")
+    # A driver's own first question; ray.init asks it, too, but retries for 20 s.
+    question = (
+        f"from ray._raylet import GcsClient; print(GcsClient(address={head.address!r}).get_all_node_info())"
+    )
+    refused = ask(question, environment)
+    assert refused.returncode != 0
+    assert "AuthenticationError" in refused.stderr
+    assert ask(question, ray_environment("127.0.0.1", token)).returncode == 0
+
+
+def test_each_raylet_has_its_own_node_and_no_driver_is_needed_to_know_it(
+    cluster: tuple[RayHead, Raylet, Raylet], token: Path
+) -> None:
+    head, *_ = cluster
+    code = "print(*[node['NodeID'] for node in ray.nodes() if node['Alive']])"
+    ran = driver(code, head, ray_environment("127.0.0.1", token))
+    ids = {node.node_id() for node in cluster}
+    assert len(ids) == 3
+    assert set(ran.stdout.split()[-3:]) == ids
+
+
+def test_the_daemon_s_side_imports_no_ray() -> None:
+    script = "import sys, farm.ray_process, scheduler.bridge_process; sys.exit('ray' in sys.modules)"
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_a_missing_token_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="ray.token"):
+        RayHead(tmp_path, "127.0.0.1", 0, tmp_path / "ray.token").start()
+
+
+def test_a_token_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "secrets" / "ray.token"
+    make_token(path)
+    first = path.read_text()
+    make_token(path)
+    assert path.read_text() == first
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_head_that_was_killed_leaves_nothing_and_comes_back_on_its_port(
+    tmp_path: Path, token: Path
+) -> None:
+    head = RayHead(tmp_path, "127.0.0.1", 0, token)
+    try:
+        head.start()
+        head.ready(60)
+        before, address = head.family(), head.address
+        assert len(before) >= 3
+        before[0].kill()
+        until(lambda: not running(before))
+        assert RayHead(tmp_path, "127.0.0.1", 0, token).address == address
+        head.start()
+        head.ready(60)
+        assert head.temp.exists()
+        after = head.family()
+    finally:
+        head.stop()
+    assert not running(after)
+    assert not head.temp.exists()
+    assert not head.alive()

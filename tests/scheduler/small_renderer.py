@@ -1,0 +1,34 @@
+"""A renderer that does what its payload says: the bridge's tests run it in real Ray workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+
+class SmallRenderer:
+    """Writes files, sleeps, raises."""
+
+    def __init__(self, device: str) -> None:
+        if device == "broken":
+            raise RuntimeError("this device has no memory left")
+        self.device = device
+
+    def run(self, attempt_id: str, epoch: int, payload: bytes) -> None:
+        """Payload: JSON with started and finished (paths), seconds and error, all optional."""
+        wish = json.loads(payload)
+        if "started" in wish:
+            Path(wish["started"]).write_text(str(os.getpid()))
+        time.sleep(wish.get("seconds", 0))
+        if "error" in wish:
+            raise ValueError(wish["error"])
+        if "finished" in wish:
+            words = {"attempt": attempt_id, "epoch": epoch, "device": self.device, "pid": os.getpid()}
+            words["threads"] = os.environ["OMP_NUM_THREADS"]
+            Path(wish["finished"]).write_text(json.dumps(words))
+
+    def ping(self) -> int:
+        """Its pid."""
+        return os.getpid()
