@@ -11,6 +11,7 @@ import re
 import textwrap
 import tomllib
 from collections.abc import Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
@@ -33,7 +34,7 @@ def parse_bytes(value: int | str) -> int:
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", value) if isinstance(value, str) else None
     if not found or found[2].upper() not in _UNITS:
         raise ValueError('must be a number of bytes or a size such as "24GiB"')
-    return round(float(found[1]) * _UNITS[found[2].upper()])
+    return round(Fraction(found[1]) * _UNITS[found[2].upper()])
 
 
 def _address(value: str) -> str:

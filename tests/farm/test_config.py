@@ -1,0 +1,178 @@
+"""Settings: where they come from, which are refused, and that the examples tell the truth."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from farm.config import FarmConfig, InvalidConfig, NodeConfig, example_toml, load_config, load_node_config
+from farm.settings import parse_bytes
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    def put(text: str) -> Path:
+        path = tmp_path / "settings.toml"
+        path.write_text(text)
+        return path
+
+    return put
+
+
+def test_flags_win_over_the_environment_and_the_environment_over_the_file(write):
+    file = write('home = "/file"\n[leases]\nheartbeat = 1\nlease = 8\nrequeue = 20\n')
+    environ = {"FARM_LEASES_LEASE": "9", "FARM_LEASES_REQUEUE": "21"}
+    leases = load_config(file, environ, {"leases.requeue": 22, "leases.lease": None}).leases
+    assert (leases.heartbeat, leases.lease, leases.requeue) == (1, 9, 22)
+
+
+def test_the_home_may_come_from_a_flag_the_environment_or_the_file(write):
+    file = write('home = "/file"')
+    assert load_config(file, {}).home == Path("/file")
+    assert load_config(file, {"FARM_HOME": "/env"}).home == Path("/env")
+    assert load_config(file, {"FARM_HOME": "/env"}, {"home": Path("/flag")}).home == Path("/flag")
+
+
+def test_a_farm_toml_in_the_home_is_found(tmp_path):
+    (tmp_path / "farm.toml").write_text('name = "shed"')
+    assert load_config(None, {"FARM_HOME": str(tmp_path)}).name == "shed"
+    assert load_config(None, {}, {"home": tmp_path}).name == "shed"
+
+
+def test_everything_not_set_lies_in_the_home():
+    config = load_config(None, {}, {"home": "/nowhere/farm"})
+    assert config.store_url == "sqlite:////nowhere/farm/farm.db"
+    assert config.artifact_url == "/nowhere/farm/artifacts"
+
+
+def test_lists_come_from_the_environment_with_commas():
+    config = load_config(None, {"FARM_HOME": "/nowhere", "FARM_MEDIA_ROOTS": "/a, /b"})
+    assert config.media.roots == (Path("/a"), Path("/b"))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[server]\nlisen = 'a:1'", ["server.lisen", "unknown key", "did you mean 'listen'", "advertise"]),
+        ("[servr]\nlisten = 'a:1'", ["servr", "unknown key", "did you mean 'server'"]),
+        ("[models.x]\nweigths = 'a'", ["models.x.weigths", "did you mean 'weights'"]),
+        ("server = 3", ["server", "must be a section"]),
+        ("[server]\nlisten = '7433'", ["server.listen", "HOST:PORT", "'7433'"]),
+        ("[server]\nadvertise = ['a:1', 'b']", ["server.advertise.1", "HOST:PORT"]),
+        ("[leases]\nheartbeat = 6", ["leases", "heartbeat must be at most half of lease", "got 6"]),
+        ("[leases]\nlease = 15", ["leases", "lease must be shorter than requeue", "got 15"]),
+        ("[leases]\nheartbeat = -1", ["leases.heartbeat", "greater than 0", "got -1"]),
+        ("[limits]\nmax_upload_bytes = '5 GiBs'", ["limits.max_upload_bytes", "24GiB", "got '5 GiBs'"]),
+        ("[artifacts]\nshared = true", ["artifacts", "shared needs url"]),
+        ("[log]\nlevel = 'loud'", ["log.level", "'debug'", "got 'loud'"]),
+        ("[server", ["is not TOML"]),
+    ],
+)
+def test_a_wrong_setting_is_refused_with_file_key_and_what_is_accepted(write, text, words):
+    file = write(text)
+    with pytest.raises(InvalidConfig) as refused:
+        load_config(file, {})
+    for word in [str(file), *words]:
+        assert word in str(refused.value)
+
+
+def test_a_wrong_setting_names_the_variable_or_the_flag_it_came_from(write):
+    with pytest.raises(InvalidConfig, match="FARM_LEASES_LEASE: leases.lease: .*'soon'"):
+        load_config(write(""), {"FARM_LEASES_LEASE": "soon"})
+    with pytest.raises(InvalidConfig, match="--server-listen: server.listen: must be HOST:PORT"):
+        load_config(write(""), {}, {"server.listen": "here"})
+
+
+def test_a_mistyped_variable_of_a_section_is_refused_and_other_programs_variables_are_let_be(write):
+    with pytest.raises(InvalidConfig, match="FARM_SERVER_LISTN.*did you mean 'FARM_SERVER_LISTEN'"):
+        load_config(write(""), {"FARM_SERVER_LISTN": "a:1"})
+    strangers = {
+        "FARM_PLUGIN_TRACE": "1",
+        "FARM_SERVER": "a:1",
+        "FARM_CA": "x",
+        "FARM_TOKEN": "y",
+        "FARMHOUSE": "z",
+    }
+    assert load_config(write(""), strangers) == load_config(write(""), {})
+
+
+def test_a_missing_file_that_was_asked_for_is_an_error(tmp_path):
+    with pytest.raises(InvalidConfig, match="cannot read .*gone.toml: No such file"):
+        load_config(tmp_path / "gone.toml", {})
+
+
+def test_a_node_declares_devices_with_sizes_for_people(write):
+    config = load_node_config(
+        write(
+            '[[device]]\nname = "a"\nbackend = "cuda"\nvram = "24GiB"\ncompute_capability = "8.9"\nfp8 = true\n'
+            '[[device]]\nname = "b"\nvram = 1000\n'
+        ),
+        {"FARM_NODE_JOIN_TOKEN": "t", "FARM_NODE_RAYLET_NODE_IP": "10.0.0.7"},
+    )
+    assert [device.vram_bytes for device in config.device] == [24 * 2**30, 1000]
+    assert config.device[0].fp8 and not config.device[1].fp8
+    assert (config.join_token, config.raylet.node_ip) == ("t", "10.0.0.7")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[[device]]\nname = 'a'\nvrm = 3", ["device.0.vrm", "did you mean 'vram'"]),
+        ("[[device]]\nname = 'a'\nvram = 'much'", ["device.0.vram", "24GiB"]),
+        ("[[device]]\nname = 'a'\n[[device]]\nname = 'a'", ["device", "two devices are named 'a'"]),
+        ("[[device]]\nbackend = 'tpu'", ["device.0.backend", "'cuda'", "got 'tpu'"]),
+        ("[models]\nltx-tiny = 3", ["models.ltx-tiny", "string"]),
+    ],
+)
+def test_a_wrong_node_setting_is_refused(write, text, words):
+    with pytest.raises(InvalidConfig) as refused:
+        load_node_config(write(text), {})
+    for word in words:
+        assert word in str(refused.value)
+
+
+@given(st.integers(1, 2**60))
+def test_a_size_in_bytes_means_itself(count):
+    assert parse_bytes(count) == count
+    assert parse_bytes(str(count)) == count
+
+
+@given(st.integers(1, 4000), st.sampled_from([("KiB", 2**10), ("MiB", 2**20), ("GiB", 2**30), ("GB", 10**9)]))
+def test_a_size_with_a_unit_is_a_multiple(count, unit):
+    assert parse_bytes(f"{count} {unit[0]}") == count * unit[1]
+    assert parse_bytes(f"{count}{unit[0].lower()}") == count * unit[1]
+
+
+@pytest.mark.parametrize("model", [FarmConfig, NodeConfig])
+def test_the_example_as_it_stands_sets_nothing(model, write):
+    load = load_config if model is FarmConfig else load_node_config
+    assert load(write(example_toml(model)), {}) == load(write(""), {})
+
+
+@pytest.mark.parametrize("model", [FarmConfig, NodeConfig])
+def test_the_example_with_its_signs_removed_sets_every_setting_to_its_default(model, write):
+    text = re.sub(r"^#(?! )", "", example_toml(model), flags=re.MULTILINE)
+    load = load_config if model is FarmConfig else load_node_config
+    config, default = load(write(text), {}), load(write(""), {})
+    shown = tomllib.loads(text)
+    for name in model.model_fields:
+        assert name in shown
+        if name not in ("models", "device"):
+            assert getattr(config, name) == getattr(default, name)
+        if isinstance(section := getattr(default, name), BaseModel):
+            assert set(shown[name]) == set(type(section).model_fields)
+
+
+@pytest.mark.parametrize(("model", "name"), [(FarmConfig, "farm"), (NodeConfig, "node")])
+def test_the_examples_in_docs_are_fresh(model, name):
+    assert (DOCS / f"{name}.example.toml").read_text() == example_toml(model), (
+        f"run: farmctl config example{' --node' if name == 'node' else ''} > docs/{name}.example.toml"
+    )

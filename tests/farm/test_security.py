@@ -1,0 +1,250 @@
+"""Who gets in: certificates, tokens, the join token and the profile."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent import futures
+from pathlib import Path
+
+import grpc
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from farm.security import (
+    SERVER_OPTIONS,
+    Authority,
+    Denied,
+    Identity,
+    InvalidJoinToken,
+    NoProfile,
+    Profile,
+    bearer_token,
+    channel,
+    join_token,
+    parse_join_token,
+    ray_token_file,
+)
+from farm.v1 import nodes_pb2
+from farm.v1.nodes_pb2_grpc import NodeServiceServicer, NodeServiceStub, add_NodeServiceServicer_to_server
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory) -> Authority:
+    return Authority.open(tmp_path_factory.mktemp("farm"))
+
+
+def _mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def test_the_first_start_makes_keys_that_only_their_owner_can_read(tmp_path):
+    home = tmp_path / "new" / "home"
+    Authority.open(home)
+    assert _mode(home / "tls") == 0o700
+    files = list((home / "tls").iterdir())
+    assert {"ca.pem", "ca.key", "server.pem", "server.key", "client.token", "secrets.json"} == {
+        f.name for f in files
+    }
+    assert all(_mode(file) == 0o600 for file in files)
+    assert [path.name for path in home.iterdir()] == ["tls"], "nothing temporary may stay"
+
+
+def test_the_next_start_is_the_same_farm(authority):
+    assert Authority.open(authority.home) == authority
+
+
+def test_daemons_that_start_together_agree(tmp_path):
+    script = (
+        "import sys; from pathlib import Path; from farm.security import *; "
+        "print(join_token(Authority.open(Path(sys.argv[1]))), ray_token_file(Path(sys.argv[1])).read_text())"
+    )
+    starts = [
+        subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    assert len({start.communicate()[0] for start in starts}) == 1
+    assert all(start.returncode == 0 for start in starts)
+
+
+def test_secrets_are_not_printed(authority):
+    assert authority.client_token not in repr(authority)
+    assert authority.join_secret not in repr(authority)
+
+
+def test_tokens_say_who_is_calling(authority):
+    assert authority.verify(authority.client_token) == Identity("client")
+    assert authority.verify(authority.node_token("a.b/ü")) == Identity("node", "a.b/ü")
+
+
+@given(st.text(max_size=80))
+def test_a_token_that_was_not_given_out_is_denied(authority, text):
+    for token in (text, f"node.{text}", f"node.YQ.{text}", authority.node_token("a") + text + "x"):
+        with pytest.raises(Denied):
+            authority.verify(token)
+
+
+def test_a_node_cannot_make_another_nodes_token(authority):
+    _, _, proof = authority.node_token("a").split(".")
+    kind, other, _ = authority.node_token("b").split(".")
+    with pytest.raises(Denied):
+        authority.verify(f"{kind}.{other}.{proof}")
+
+
+def test_another_farms_tokens_are_denied(authority, tmp_path):
+    other = Authority.open(tmp_path)
+    for token in (other.client_token, other.node_token("a"), other.join_secret, authority.join_secret):
+        with pytest.raises(Denied):
+            authority.verify(token)
+    assert not authority.admits(other.join_secret) and not authority.admits("")
+    assert authority.admits(authority.join_secret)
+
+
+def test_the_join_token_carries_the_certificate_and_the_secret(authority):
+    assert parse_join_token(join_token(authority)) == (authority.ca_pem, authority.join_secret)
+
+
+def test_a_join_token_broken_over_lines_by_a_mail_program_still_works(authority):
+    token = join_token(authority)
+    assert parse_join_token(f"  {token[:80]}\n{token[80:]}\n") == (authority.ca_pem, authority.join_secret)
+
+
+@given(st.data())
+def test_a_join_token_cut_short_is_refused(authority, data):
+    token = join_token(authority)
+    cut = data.draw(st.integers(0, token.rindex(".")))
+    with pytest.raises(InvalidJoinToken, match="^join token: "):
+        parse_join_token(token[:cut])
+
+
+@given(st.text(max_size=60))
+def test_any_other_text_is_not_a_join_token(text):
+    for token in (text, f"farm1.{text}", f"farm1.{text}.x"):
+        with pytest.raises(InvalidJoinToken):
+            parse_join_token(token)
+
+
+class _Nodes(NodeServiceServicer):
+    """Answers with the token it was called with."""
+
+    def GetJoinToken(self, request, context):
+        return nodes_pb2.GetJoinTokenResponse(join_token=bearer_token(context.invocation_metadata()))
+
+
+@pytest.fixture(scope="module")
+def server(authority):
+    server = grpc.server(futures.ThreadPoolExecutor(2), options=SERVER_OPTIONS)
+    add_NodeServiceServicer_to_server(_Nodes(), server)
+    port = server.add_secure_port("127.0.0.1:0", authority.server_credentials())
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None)
+
+
+def _ask(channel: grpc.Channel) -> str:
+    with channel:
+        return NodeServiceStub(channel).GetJoinToken(nodes_pb2.GetJoinTokenRequest(), timeout=5).join_token
+
+
+def test_a_channel_trusts_the_farms_certificate_and_carries_the_token(authority, server):
+    ca_pem, _ = parse_join_token(join_token(authority))
+    assert _ask(channel(server, ca_pem, "secret")) == "secret"
+    assert _ask(channel(server, ca_pem)) == ""
+
+
+def test_an_aio_channel_does_the_same(authority, server):
+    import asyncio
+
+    async def ask() -> str:
+        async with channel(server, authority.ca_pem, "secret", aio=True) as opened:
+            stub = NodeServiceStub(opened)
+            return (await stub.GetJoinToken(nodes_pb2.GetJoinTokenRequest(), timeout=5)).join_token
+
+    assert asyncio.run(ask()) == "secret"
+
+
+def test_a_web_proxy_in_the_environment_is_not_asked(authority, server, monkeypatch):
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    assert _ask(channel(server, authority.ca_pem, "secret")) == "secret"
+
+
+def test_a_server_of_another_farm_is_not_spoken_to(server, tmp_path):
+    stranger = Authority.open(tmp_path)
+    with pytest.raises(grpc.RpcError) as refused:
+        _ask(channel(server, stranger.ca_pem, "secret"))
+    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def test_nothing_is_served_without_tls(server):
+    with pytest.raises(grpc.RpcError):
+        _ask(grpc.insecure_channel(server))
+
+
+def test_the_ray_token_is_made_once_and_private(tmp_path):
+    file = ray_token_file(tmp_path)
+    assert _mode(file) == 0o600 and len(file.read_text()) == 64
+    text = file.read_text()
+    assert ray_token_file(tmp_path).read_text() == text
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def test_clients_find_the_farm_in_the_home(authority):
+    authority.write_profile("10.0.0.1:7433")
+    found = Profile.find(environ={"FARM_HOME": str(authority.home)})
+    assert (found.server, found.ca_pem, found.token) == (
+        "10.0.0.1:7433",
+        authority.ca_pem,
+        authority.client_token,
+    )
+    assert _mode(authority.home / "client.json") == 0o600
+
+
+def test_a_profile_works_after_it_was_copied_with_its_files(authority, tmp_path):
+    authority.write_profile("10.0.0.1:7433")
+    (tmp_path / "tls").mkdir()
+    for name in ("client.json", "tls/ca.pem", "tls/client.token"):
+        (tmp_path / name).write_bytes((authority.home / name).read_bytes())
+    assert Profile.find(tmp_path / "client.json", {}).token == authority.client_token
+
+
+def test_the_nearest_way_to_name_a_farm_wins(authority, tmp_path):
+    home = {"FARM_HOME": str(authority.home)}
+    authority.write_profile("home:1")
+    named = {}
+    for name in ("flag", "variable"):
+        other = Authority.open(tmp_path / name)
+        named[name] = other.write_profile(f"{name}:1")
+    three = {"FARM_SERVER": "three:1", "FARM_CA": "/ca", "FARM_TOKEN": "/token"}
+    variable = {"FARM_PROFILE": str(named["variable"])}
+    assert Profile.find(None, home).server == "home:1"
+    assert Profile.find(None, home | three).server == "three:1"
+    assert Profile.find(None, home | three | variable).server == "variable:1"
+    assert Profile.find(named["flag"], home | three | variable).server == "flag:1"
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"FARM_HOME": "/nowhere"}, ["/nowhere/client.json", "farmctl up", "FARM_PROFILE", "FARM_SERVER"]),
+        ({"FARM_SERVER": "a:1", "FARM_CA": "/ca"}, ["FARM_TOKEN not", "client.token"]),
+        ({"FARM_PROFILE": "/nowhere/c.json"}, ["/nowhere/c.json", "No such file"]),
+    ],
+)
+def test_a_client_that_finds_no_farm_is_told_what_to_do(environ, words):
+    with pytest.raises(NoProfile) as told:
+        Profile.find(None, environ)
+    for word in words:
+        assert word in str(told.value)
+
+
+def test_a_damaged_profile_is_said_to_be_one(tmp_path):
+    file = tmp_path / "client.json"
+    for text in ("", "[]", '{"server": "a:1"}', '"text"'):
+        file.write_text(text)
+        with pytest.raises(NoProfile, match="is not a profile"):
+            Profile.load(file)
+    file.write_text('{"server": "a:1", "ca_file": "ca.pem", "token_file": "t"}')
+    with pytest.raises(NoProfile, match="CA certificate"):
+        _ = Profile.load(file).ca_pem
