@@ -93,6 +93,12 @@ class Artifacts:
                 media=tuple(rows.artifact_record(row) for row in given),
             )
 
+    def made_by(self, attempt_id: str) -> list[ArtifactRecord]:
+        """What an attempt stored, by name."""
+        query = select(artifacts).where(artifacts.c.attempt_id == attempt_id).order_by(artifacts.c.name)
+        with self._database.read() as connection:
+            return [rows.artifact_record(row) for row in connection.execute(query)]
+
     def collectable(self, limit: int = 1000) -> list[ArtifactRecord]:
         """Losers' artifacts, oldest first: remove their files, then `delete` them."""
         query = (

@@ -1,0 +1,149 @@
+"""From a clip to a file, through every process of a farm of two nodes."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from farm.media import probe, read_frames
+from farm.v1 import jobs_pb2
+
+LONG = {"frames": 250, "width": 128, "height": 96, "seed": 7}
+
+
+@pytest.fixture(scope="module")
+def finished(farm, clip):
+    """A long job extended from the clip, rendered by both nodes."""
+    job_id = farm.submit(conditions=[clip], **LONG)
+    return farm.succeed(job_id)
+
+
+def test_a_clip_becomes_exactly_the_frames_asked_for(farm, finished, tmp_path):
+    with farm.client as client:
+        video = client.download(finished.job.id, tmp_path / "out.mp4")
+    facts = probe(video)
+    assert (facts.frames, facts.width, facts.height, facts.fps) == (250, 128, 96, Fraction(30))
+    assert finished.job.output_bytes == video.stat().st_size
+
+
+def test_two_windows_of_one_job_run_at_the_same_time_on_two_nodes(finished):
+    windows = [task.attempts[0] for task in finished.tasks if task.kind == "window"]
+    assert {attempt.node for attempt in windows} == {"north", "south"}
+    assert any(
+        a.node != b.node and a.started_at < b.finished_at and b.started_at < a.finished_at
+        for a in windows
+        for b in windows
+    )
+
+
+def test_no_task_of_an_undisturbed_job_is_tried_twice(finished):
+    assert [len(task.attempts) for task in finished.tasks] == [1] * len(finished.tasks)
+    assert all(task.state == jobs_pb2.TASK_STATE_SUCCEEDED for task in finished.tasks)
+
+
+def test_the_clips_latents_stand_in_the_first_window_as_given(farm, finished):
+    from safetensors.numpy import load_file
+
+    window = farm.latents(finished.job.id)["window/0"]
+    with farm.record() as (store, files):
+        task = next(task for task, _ in store.jobs.tasks(finished.job.id) if task.key == "window/0")
+        encoded = {a.name: files.path(a.location) for a in store.artifacts.inputs(task.id).needs["encode"]}
+    given = load_file(encoded["condition/0/128x96"])["latents"]
+    assert given.shape[1] == 2
+    assert np.array_equal(window[:, :2], given)
+
+
+def test_the_same_job_on_one_node_gives_the_same_latents(farm, finished, clip):
+    farm.stop_node("south")
+    try:
+        alone = farm.succeed(farm.submit(conditions=[clip], **LONG))
+    finally:
+        farm.start_node("south")
+        farm.wait_for_renderers("south")
+    assert {a.node for task in alone.tasks for a in task.attempts} == {"north"}
+    together, again = farm.latents(finished.job.id), farm.latents(alone.job.id)
+    assert together.keys() == again.keys() and len(together) > 5
+    for key, latents in together.items():
+        assert np.abs(latents - again[key]).max() <= 1e-5, key
+
+
+def test_another_seed_gives_another_video(farm, finished, clip):
+    other = farm.succeed(farm.submit(conditions=[clip], **{**LONG, "seed": 8}))
+    ours, theirs = farm.latents(finished.job.id), farm.latents(other.job.id)
+    assert np.abs(ours["window/1"] - theirs["window/1"]).max() > 0.1
+
+
+def test_the_autoregressive_strategy_renders_one_window_after_another(farm, clip):
+    answer = farm.succeed(farm.submit(conditions=[clip], strategy="autoregressive", **LONG))
+    windows = [task.attempts[0] for task in answer.tasks if task.kind == "window"]
+    assert len(windows) > 1
+    assert all(a.finished_at <= b.started_at for a, b in zip(windows, windows[1:]))
+
+
+def test_a_size_that_is_no_multiple_of_32_is_padded_cropped_and_said(farm, tmp_path):
+    with farm.client as client:
+        answer = client.submit(frames=5, width=100, height=70, fps=24.0)
+        assert any("rendered at 128x96" in note and "cropped to 100x70" in note for note in answer.notes)
+        farm.succeed(answer.job.id)
+        video = client.download(answer.job.id, tmp_path / "small.mp4")
+    facts = probe(video)
+    assert (facts.frames, facts.width, facts.height, facts.fps) == (5, 100, 70, Fraction(24))
+
+
+def test_a_clip_at_another_rate_and_size_is_resampled_scaled_and_said(farm, clip):
+    with farm.client as client:
+        answer = client.submit(conditions=[clip], frames=49, width=64, height=64, fps=15.0)
+        farm.succeed(answer.job.id)
+    notes = " ".join(answer.notes)
+    assert "9 frames at 30 fps resampled to 5 at 15 fps" in notes
+    assert "the first 1 of its 5 frames" in notes and "scaled from 128x96" in notes
+
+
+def test_a_retried_submit_is_one_job(farm):
+    with farm.client as client:
+        fields = {"frames": 9, "width": 64, "height": 64, "fps": 30.0}
+        first = client.submit(idempotency_key="shot-12", **fields)
+        again = client.submit(idempotency_key="shot-12", **fields)
+    assert first.job.id == again.job.id and again.existing and not first.existing
+    farm.succeed(first.job.id)
+
+
+def test_a_watcher_hears_every_event_once_and_the_end(farm):
+    job_id = farm.submit(frames=9, width=64, height=64)
+    with farm.client as client:
+        updates = list(client.watch(job_id))
+    events = [update for update in updates if isinstance(update, jobs_pb2.JobEvent)]
+    numbers = [event.number for event in events]
+    assert numbers == sorted(set(numbers))
+    assert events[0].kind == "submitted" and events[-1].kind == "finished"
+    assert updates[-1].state == jobs_pb2.JOB_STATE_SUCCEEDED
+    stages = {stage.kind: (stage.succeeded, stage.total) for stage in updates[-1].stages}
+    assert all(done == total for done, total in stages.values()) and "decode" in stages
+
+
+def test_a_cancelled_job_stops_its_window_and_frees_the_device(farm):
+    job_id = farm.submit(frames=121, width=512, height=288, steps=60)
+    farm.running(job_id, "window")
+    with farm.client as client:
+        client.cancel(job_id)
+    assert farm.wait(job_id).job.state == jobs_pb2.JOB_STATE_CANCELLED
+    farm.succeed(farm.submit(frames=9, width=64, height=64), seconds=20)
+
+
+def test_the_video_carries_how_it_was_made(farm, finished):
+    mux = next(task for task in finished.tasks if task.key == "mux")
+    with farm.record() as (store, files):
+        made = {artifact.name: artifact for artifact in store.artifacts.made_by(mux.attempts[0].id)}
+        sidecar = json.loads(next(files.read(made["sidecar"].location)))
+    assert sidecar["seed"] == 7 and sidecar["strategy"] == "hierarchical"
+    assert sidecar["weights"] == finished.job.weights
+
+
+def test_delivered_frames_are_pictures_not_padding(farm, finished, tmp_path):
+    with farm.client as client:
+        video = client.download(finished.job.id, tmp_path / "pictures.mp4")
+    frames = read_frames(video, 128, 96, Fraction(30))
+    assert frames.std(axis=(1, 2, 3)).min() > 5

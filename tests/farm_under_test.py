@@ -1,0 +1,225 @@
+"""A whole farm for tests: real daemon, Ray, agents and renderers as processes, in a folder of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import psutil
+
+from farm.artifacts import ArtifactStore
+from farm.client import FarmClient
+from farm.security import Authority, join_token
+from farm.store.store import Store
+from farm.v1 import jobs_pb2, nodes_pb2
+
+Answer = TypeVar("Answer")
+FINAL = (jobs_pb2.JOB_STATE_SUCCEEDED, jobs_pb2.JOB_STATE_FAILED, jobs_pb2.JOB_STATE_CANCELLED)
+
+
+def eventually(what: str, look: Callable[[], Answer], seconds: float = 60.0) -> Answer:
+    """The first true answer of `look`; fails the test after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with contextlib.suppress(ConnectionError):
+            if found := look():
+                return found
+        time.sleep(0.05)
+    raise AssertionError(f"{what}: not within {seconds:g} s")
+
+
+def free_port() -> int:
+    """A TCP port nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class FarmUnderTest:
+    """Processes of one farm under `home`; everything is ended and looked for by `close`."""
+
+    def __init__(self, home: Path):
+        self.home = home
+        self.listen = f"127.0.0.1:{free_port()}"
+        self._daemon: subprocess.Popen | None = None
+        self._nodes: dict[str, subprocess.Popen] = {}
+        self._logs: list = []
+
+    def start_daemon(self) -> None:
+        """Starts farmd and returns when it answers."""
+        self._daemon = self._spawn("farm.daemon", "--home", self.home, "--listen", self.listen, log="farmd.log")
+        eventually("the daemon answers", self._answers)
+
+    def kill_daemon(self) -> None:
+        """kill -9."""
+        self._daemon.send_signal(signal.SIGKILL)
+        self._daemon.wait()
+
+    def start_node(self, name: str, *, threads: int = 1, toml: str = "") -> None:
+        """Starts an agent; its renderer comes up by itself."""
+        folder = self.home / "nodes" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "node.toml").write_text(toml)
+        self._nodes[name] = self._spawn(
+            "nodeagent.agent", "--server", self.listen, "--home", folder, "--name", name,
+            "--threads", threads, "--config", folder / "node.toml",
+            "--join-token", join_token(Authority.open(self.home)), log=f"{name}.log",
+        )  # fmt: skip
+
+    def stop_node(self, name: str) -> None:
+        """SIGTERM, and returns when the agent has ended."""
+        process = self._nodes.pop(name)
+        process.terminate()
+        process.wait(timeout=30)
+
+    def wait_for_renderers(self, *names: str) -> None:
+        """Returns when every device of these nodes can take work."""
+
+        def up() -> bool:
+            nodes = {node.name: node for node in self.client.nodes()}
+            return all(
+                name in nodes
+                and nodes[name].state == nodes_pb2.NODE_STATE_ONLINE
+                and nodes[name].models
+                and all(device.renderer for device in nodes[name].devices)
+                for name in names
+            )
+
+        eventually(f"renderers of {', '.join(names)}", up, 90)
+
+    @property
+    def client(self) -> FarmClient:
+        """A client with this farm's token."""
+        return FarmClient.from_profile(self.home / "client.json")
+
+    def submit(self, **fields) -> str:
+        """Submits and returns the job's id; small and quick unless `fields` say otherwise."""
+        fields = {"frames": 49, "width": 128, "height": 96, "fps": 30.0, "prompt": "a red ball", **fields}
+        with self.client as client:
+            return client.submit(**fields).job.id
+
+    def wait(self, job_id: str, seconds: float = 120.0) -> jobs_pb2.GetJobResponse:
+        """The job, once it has ended."""
+        with self.client as client:
+            return eventually(
+                f"job {job_id} ends",
+                lambda: (answer := client.job(job_id)).job.state in FINAL and answer,
+                seconds,
+            )
+
+    def succeed(self, job_id: str, seconds: float = 120.0) -> jobs_pb2.GetJobResponse:
+        """The job, once it has succeeded."""
+        answer = self.wait(job_id, seconds)
+        assert answer.job.state == jobs_pb2.JOB_STATE_SUCCEEDED, answer.job.error
+        return answer
+
+    def running(self, job_id: str, kind: str, steps: int = 1) -> tuple[jobs_pb2.Task, jobs_pb2.Attempt]:
+        """A task of that kind in the middle of its work: at least `steps` steps done and not the last."""
+
+        def look():
+            with self.client as client:
+                for task in client.job(job_id).tasks:
+                    for attempt in task.attempts:
+                        if (
+                            task.kind == kind
+                            and attempt.state == jobs_pb2.ATTEMPT_STATE_RUNNING
+                            and steps <= attempt.step < attempt.steps - 1
+                        ):
+                            return task, attempt
+
+        return eventually(f"a {kind} of {job_id} is in the middle", look)
+
+    @contextlib.contextmanager
+    def record(self) -> Iterator[tuple[Store, ArtifactStore]]:
+        """The farm's own record and files, read beside the daemon."""
+        with Store.open(f"sqlite:///{self.home / 'farm.db'}") as store:
+            yield store, ArtifactStore(str(self.home / "artifacts"))
+
+    def latents(self, job_id: str) -> dict[str, np.ndarray]:
+        """float32 latents [C, n, h, w] of every storyboard, window and join of a job, by key."""
+        from safetensors.numpy import load_file
+
+        found = {}
+        with self.record() as (store, files):
+            for task, _ in store.jobs.tasks(job_id):
+                for key, artifacts in store.artifacts.inputs(task.id).needs.items():
+                    for artifact in artifacts:
+                        if artifact.name == "latents":
+                            found[key] = load_file(files.path(artifact.location))["latents"]
+        return found
+
+    def renderer_pids(self) -> list[int]:
+        """Processes of all renderers of this farm."""
+        return [p.pid for p in self.processes() if "RendererActor" in " ".join(p.cmdline())]
+
+    def renderer_of(self, node: str) -> int:
+        """Process of the node's renderer."""
+        folder = str(self.home / "nodes" / node)
+        return next(
+            p.pid
+            for p in self.processes()
+            if "RendererActor" in " ".join(p.cmdline()) and p.environ().get("FARM_AGENT_HOME") == folder
+        )
+
+    def bridge_pid(self) -> int:
+        """Process of the Ray bridge."""
+        return next(p.pid for p in self.processes() if "scheduler.bridge" in p.cmdline())
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process of this farm, however it was started."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                ours = process.environ().get("FARM_HOME", "").startswith(str(self.home))
+                if ours and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
+    def close(self) -> None:
+        """Ends everything in order, then whatever is left, and says what that was."""
+        for name in list(self._nodes):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.stop_node(name)
+        if self._daemon and self._daemon.poll() is None:
+            self._daemon.terminate()
+            self._daemon.wait(timeout=30)
+        subprocess.run(
+            [sys.executable, "-m", "farm.daemon", "--home", self.home, "--stop"], env=self._environment(), timeout=60
+        )
+        left = self.processes()
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        for log in self._logs:
+            log.close()
+        assert not left, f"left running: {left}"
+
+    def _answers(self) -> bool:
+        assert self._daemon.poll() is None, (self.home / "farmd.log").read_text()[-2000:]
+        try:
+            with self.client as client:
+                client.jobs(limit=1)
+            return True
+        except Exception:  # noqa: BLE001 - not up yet, whatever it says
+            return False
+
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "FARM_HOME": str(self.home), "HF_HUB_OFFLINE": "1"}
+
+    def _spawn(self, module: str, *arguments: object, log: str) -> subprocess.Popen:
+        self.home.mkdir(parents=True, exist_ok=True)
+        file = (self.home / log).open("ab")
+        self._logs.append(file)
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *map(str, arguments)],
+            env=self._environment(), stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
+        )  # fmt: skip

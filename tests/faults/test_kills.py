@@ -1,0 +1,69 @@
+"""kill -9 of each process in the middle of a window: the video is the same, finished windows stay finished."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from farm.v1 import jobs_pb2
+
+JOB = {"frames": 250, "width": 320, "height": 192, "seed": 11, "steps": 24}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(farm):
+    """Latents of the job when nothing dies."""
+    job_id = farm.submit(**JOB)
+    farm.succeed(job_id, 240)
+    return farm.latents(job_id)
+
+
+def _same(farm, job_id, undisturbed):
+    latents = farm.latents(job_id)
+    assert latents.keys() == undisturbed.keys()
+    assert max(np.abs(latents[key] - undisturbed[key]).max() for key in latents) <= 1e-5
+
+
+def test_a_renderer_killed_in_a_window(farm, undisturbed):
+    job_id = farm.submit(**JOB)
+    task, attempt = farm.running(job_id, "window", steps=2)
+    before = set(farm.renderer_pids())
+    killed = farm.renderer_of(attempt.node)
+    os.kill(killed, signal.SIGKILL)
+    answer = farm.succeed(job_id, 240)
+    tried = next(t for t in answer.tasks if t.key == task.key).attempts
+    assert [a.state for a in tried] == [jobs_pb2.ATTEMPT_STATE_LOST, jobs_pb2.ATTEMPT_STATE_SUCCEEDED]
+    assert sum(len(t.attempts) for t in answer.tasks) == len(answer.tasks) + 1, "one window again, nothing else"
+    assert killed in before
+    _same(farm, job_id, undisturbed)
+
+
+def test_the_daemon_killed_in_a_window_and_started_again(farm, undisturbed):
+    job_id = farm.submit(**JOB)
+    farm.running(job_id, "window", steps=2)
+    renderers = set(farm.renderer_pids())
+    farm.kill_daemon()
+    time.sleep(3)
+    farm.start_daemon()
+    answer = farm.succeed(job_id, 240)
+    assert set(farm.renderer_pids()) == renderers, "renderers went on"
+    assert [len(t.attempts) for t in answer.tasks] == [1] * len(answer.tasks), "nothing is rendered again"
+    _same(farm, job_id, undisturbed)
+
+
+def test_the_bridge_killed_in_a_window(farm, undisturbed):
+    job_id = farm.submit(**JOB)
+    farm.running(job_id, "window", steps=2)
+    renderers, bridge = set(farm.renderer_pids()), farm.bridge_pid()
+    os.kill(bridge, signal.SIGKILL)
+    answer = farm.succeed(job_id, 240)
+    assert farm.bridge_pid() != bridge
+    assert set(farm.renderer_pids()) == renderers, "renderers went on"
+    assert all(t.attempts[-1].state == jobs_pb2.ATTEMPT_STATE_SUCCEEDED for t in answer.tasks)
+    windows = [t for t in answer.tasks if t.kind == "window"]
+    assert [len(t.attempts) for t in windows] == [1] * len(windows), "no window is rendered again"
+    _same(farm, job_id, undisturbed)
