@@ -1,0 +1,394 @@
+"""The Python client against a real TLS gRPC server that misbehaves on demand."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from concurrent import futures
+from pathlib import Path
+
+import grpc
+import pytest
+
+from farm.client import FarmClient, FarmError, InvalidSpec, LocalCondition, NotFound, Unreachable
+from farm.security import SERVER_OPTIONS, Authority, bearer_token
+from farm.spec import Condition, JobSpec, Media
+from farm.spec import InvalidSpec as SpecInvalid
+from farm.v1 import (
+    artifacts_pb2,
+    artifacts_pb2_grpc,
+    jobs_pb2,
+    jobs_pb2_grpc,
+    nodes_pb2,
+    nodes_pb2_grpc,
+)
+
+VIDEO = bytes(range(256)) * 12_000  # three chunks
+FIELDS = {"frames": 100, "width": 64, "height": 64}
+
+
+class FarmOnDemand(
+    jobs_pb2_grpc.JobServiceServicer,
+    artifacts_pb2_grpc.ArtifactServiceServicer,
+    nodes_pb2_grpc.NodeServiceServicer,
+):
+    """Keeps jobs and uploads in memory; what goes wrong next is queued in `faults`."""
+
+    def __init__(self, authority: Authority) -> None:
+        self.authority = authority
+        self.port = 0
+        self.jobs: dict[str, jobs_pb2.Job] = {}
+        self.submits: list[jobs_pb2.SubmitJobRequest] = []
+        self.uploads: dict[str, bytes] = {}
+        self.offsets: list[int] = []
+        self.watches: list[int] = []
+        self.faults: list[str] = []
+        self.events = 3
+        self.video = VIDEO
+        self.server: grpc.Server | None = None
+
+    def start(self) -> None:
+        self.server = grpc.server(futures.ThreadPoolExecutor(8), options=SERVER_OPTIONS)
+        jobs_pb2_grpc.add_JobServiceServicer_to_server(self, self.server)
+        artifacts_pb2_grpc.add_ArtifactServiceServicer_to_server(self, self.server)
+        nodes_pb2_grpc.add_NodeServiceServicer_to_server(self, self.server)
+        self.port = self.server.add_secure_port(f"127.0.0.1:{self.port}", self.authority.server_credentials())
+        assert self.port
+        self.server.start()
+
+    def restart(self) -> None:
+        self.server.stop(0).wait()
+        self.start()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def client(self, patience: float = 5.0, token: str | None = None) -> FarmClient:
+        return FarmClient(self.address, self.authority.ca_pem, token or self.authority.client_token, patience)
+
+    def _fault(self) -> str:
+        return self.faults.pop(0) if self.faults else ""
+
+    def SubmitJob(self, request, context):
+        fault = self._fault()
+        if fault == "refuse":
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "model: must be one of ltx-tiny, got 'x'")
+        if request.validate_only:
+            return jobs_pb2.SubmitJobResponse(plan=jobs_pb2.PlanSummary(strategy="hierarchical"))
+        self.submits.append(request)
+        existing = request.idempotency_key in self.jobs
+        job = self.jobs.setdefault(
+            request.idempotency_key, jobs_pb2.Job(id=f"job{len(self.jobs)}", spec=request.spec)
+        )
+        if fault == "unavailable after storing":
+            context.abort(grpc.StatusCode.UNAVAILABLE, "the daemon went away")
+        if fault == "internal":
+            context.abort(grpc.StatusCode.INTERNAL, "disk full")
+        return jobs_pb2.SubmitJobResponse(job=job, existing=existing)
+
+    def GetJob(self, request, context):
+        if request.job_id == "none":
+            context.abort(grpc.StatusCode.NOT_FOUND, "there is no job 'none'")
+        if bearer_token(context.invocation_metadata()) != self.authority.client_token:
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "a client token is needed")
+        unfinished = request.job_id == "unfinished"
+        return jobs_pb2.GetJobResponse(
+            job=jobs_pb2.Job(
+                id=request.job_id,
+                state=jobs_pb2.JOB_STATE_RUNNING if unfinished else jobs_pb2.JOB_STATE_SUCCEEDED,
+                output_artifact_id="" if unfinished else "video",
+                output_bytes=len(self.video),
+            )
+        )
+
+    def WatchJob(self, request, context):
+        self.watches.append(request.after_event)
+        fault = self._fault()
+        for number in range(request.after_event + 1, self.events + 1):
+            yield jobs_pb2.WatchJobResponse(event=jobs_pb2.JobEvent(number=number))
+            if fault == "break":
+                context.abort(grpc.StatusCode.UNAVAILABLE, "going down")
+            if fault == "end politely":
+                return
+            if fault == "stay":
+                over = threading.Event()
+                context.add_callback(over.set)
+                over.wait(10)
+        yield jobs_pb2.WatchJobResponse(
+            job=jobs_pb2.Job(id=request.job_id, state=jobs_pb2.JOB_STATE_SUCCEEDED, last_event=self.events)
+        )
+
+    def Upload(self, request_iterator, context):
+        header = next(request_iterator).header
+        content = b"".join(request.chunk for request in request_iterator)
+        if self._fault() == "unavailable":
+            context.abort(grpc.StatusCode.UNAVAILABLE, "the daemon went away")
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (header.size, header.sha256)
+        self.uploads[header.filename] = content
+        return artifacts_pb2.UploadResponse(artifact=artifacts_pb2.Artifact(id=f"id of {header.filename}"))
+
+    def Download(self, request, context):
+        self.offsets.append(request.offset)
+        fault = self._fault()
+        yield artifacts_pb2.DownloadResponse(
+            artifact=artifacts_pb2.Artifact(
+                id="video", size=len(self.video), sha256=hashlib.sha256(self.video).hexdigest()
+            )
+        )
+        for start in range(request.offset, len(self.video), 2**20):
+            chunk = self.video[start : start + 2**20]
+            if fault == "flip":
+                chunk = b"?" + chunk[1:]
+            yield artifacts_pb2.DownloadResponse(chunk=chunk)
+            if fault == "break":
+                context.abort(grpc.StatusCode.UNAVAILABLE, "going down")
+
+    def ListNodes(self, request, context):
+        return nodes_pb2.ListNodesResponse(nodes=[nodes_pb2.Node(name="a")])
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory) -> Authority:
+    return Authority.open(tmp_path_factory.mktemp("farm"))
+
+
+@pytest.fixture
+def farm(authority) -> Iterator[FarmOnDemand]:
+    farm = FarmOnDemand(authority)
+    farm.start()
+    yield farm
+    farm.server.stop(0)
+
+
+@pytest.fixture
+def client(farm) -> Iterator[FarmClient]:
+    with farm.client() as client:
+        yield client
+
+
+def test_a_job_is_made_of_fields_or_of_a_spec_and_fields_win(client, farm):
+    client.submit(**FIELDS, prompt="a river")
+    client.submit(JobSpec(**FIELDS, prompt="a river"), frames=50)
+    first, second = (request.spec for request in farm.submits)
+    assert (first.frames, first.prompt) == (100, "a river")
+    assert (second.frames, second.prompt) == (50, "a river")
+    assert not first.HasField("steps"), "the model's default must stay the farm's to choose"
+
+
+def test_local_files_are_uploaded_and_become_conditions(client, farm, tmp_path):
+    (tmp_path / "a.mp4").write_bytes(VIDEO)
+    (tmp_path / "b.png").write_bytes(b"picture")
+    moved = []
+    client.submit(
+        JobSpec(**FIELDS, conditions=[Condition(media=Media(path="/on/the/farm.mp4"))]),
+        conditions=[tmp_path / "a.mp4", LocalCondition(tmp_path / "b.png", frame=40, strength=0.5)],
+        progress=lambda done, whole: moved.append((done, whole)),
+    )
+    on_farm, first, second = farm.submits[0].spec.conditions
+    assert on_farm.media.path == "/on/the/farm.mp4"
+    assert (first.media.artifact_id, first.frame, first.strength) == ("id of a.mp4", 0, 1.0)
+    assert (second.media.artifact_id, second.frame, second.strength) == ("id of b.png", 40, 0.5)
+    assert farm.uploads == {"a.mp4": VIDEO, "b.png": b"picture"}
+    assert (len(VIDEO), len(VIDEO)) in moved
+
+
+def test_a_submit_whose_answer_was_lost_is_tried_again_and_makes_one_job(client, farm):
+    farm.faults = ["unavailable after storing"]
+    answer = client.submit(**FIELDS)
+    assert answer.existing and len(farm.submits) == 2 and len(farm.jobs) == 1
+
+
+def test_two_submits_are_two_jobs_unless_they_share_a_key(client, farm):
+    assert client.submit(**FIELDS).job.id != client.submit(**FIELDS).job.id
+    keyed = [client.submit(**FIELDS, idempotency_key="shot 7") for _ in range(2)]
+    assert keyed[0].job.id == keyed[1].job.id and keyed[1].existing
+
+
+def test_only_unavailable_is_tried_again(client, farm):
+    farm.faults = ["internal"]
+    with pytest.raises(FarmError, match="disk full"):
+        client.submit(**FIELDS)
+    assert len(farm.submits) == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({**FIELDS, "frames": 0}, "frames"),
+        ({**FIELDS, "fps": "fast"}, "fps"),
+        ({**FIELDS, "colour": "red"}, "colour"),
+        ({"frames": 1}, "width"),
+    ],
+)
+def test_a_wrong_spec_is_refused_before_anything_is_sent(client, farm, tmp_path, fields, field):
+    (tmp_path / "a.mp4").write_bytes(VIDEO)
+    with pytest.raises(InvalidSpec) as refused:
+        client.submit(**fields, conditions=[tmp_path / "a.mp4"])
+    assert refused.value.field == field and str(refused.value).startswith(f"{field}: ")
+    assert not farm.uploads and not farm.submits
+
+
+def test_what_only_the_farm_can_refuse_is_refused_before_the_upload(client, farm, tmp_path):
+    (tmp_path / "a.mp4").write_bytes(VIDEO)
+    farm.faults = ["refuse"]
+    with pytest.raises(InvalidSpec) as refused:
+        client.submit(**FIELDS, model="x", conditions=[tmp_path / "a.mp4"])
+    assert (refused.value.field, refused.value.problem) == ("model", "must be one of ltx-tiny, got 'x'")
+    assert isinstance(refused.value, SpecInvalid) and isinstance(refused.value, FarmError)
+    assert not farm.uploads and not farm.submits
+
+
+@pytest.mark.parametrize(("name", "content"), [("gone.mp4", None), ("empty.mp4", b"")])
+def test_a_file_that_is_missing_or_empty_is_refused(client, farm, tmp_path, name, content):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(InvalidSpec) as refused:
+        client.upload(tmp_path / name)
+    assert refused.value.field == "media" and name in str(refused.value)
+
+
+def test_an_upload_that_breaks_is_sent_again(client, farm, tmp_path):
+    (tmp_path / "a.mp4").write_bytes(VIDEO)
+    farm.faults = ["unavailable"]
+    assert client.upload(tmp_path / "a.mp4").id == "id of a.mp4"
+    assert farm.uploads == {"a.mp4": VIDEO}
+
+
+def test_watching_goes_on_from_the_last_event_after_a_break(client, farm):
+    farm.faults = ["break", "end politely", ""]
+    updates = list(client.watch("j"))
+    assert [u.number for u in updates if isinstance(u, jobs_pb2.JobEvent)] == [1, 2, 3]
+    assert updates[-1].state == jobs_pb2.JOB_STATE_SUCCEEDED
+    assert farm.watches == [0, 1, 2]
+
+
+def test_watching_survives_a_restart_of_the_server(client, farm):
+    farm.faults = ["stay"]
+    seen = []
+    for update in client.watch("j"):
+        seen.append(update)
+        if len(seen) == 1:
+            farm.restart()
+    assert [u.number for u in seen if isinstance(u, jobs_pb2.JobEvent)] == [1, 2, 3]
+    assert farm.watches == [0, 1]
+
+
+def test_watching_ends_when_the_farm_stays_away(farm):
+    farm.faults = ["stay"]
+    with farm.client(patience=0.3) as client:
+        updates = client.watch("j")
+        next(updates)
+        farm.server.stop(0).wait()
+        with pytest.raises(Unreachable, match="farmctl up"):
+            list(updates)
+
+
+def test_a_video_arrives_whole_and_only_under_its_name(client, farm, tmp_path):
+    assert client.download("j", tmp_path / "v.mp4") == tmp_path / "v.mp4"
+    assert (tmp_path / "v.mp4").read_bytes() == VIDEO
+    assert [path.name for path in tmp_path.iterdir()] == ["v.mp4"]
+
+
+def test_a_download_that_breaks_goes_on_where_it_was(client, farm, tmp_path):
+    farm.faults = ["break", "break"]
+    client.download("j", tmp_path / "v.mp4")
+    assert (tmp_path / "v.mp4").read_bytes() == VIDEO
+    assert farm.offsets == [0, 2**20, 2 * 2**20]
+
+
+def test_a_download_that_was_given_up_is_continued_by_the_next(farm, tmp_path):
+    farm.faults = ["break", "break", "break"]
+    with farm.client(patience=0) as client, pytest.raises(Unreachable):
+        client.download("j", tmp_path / "v.mp4")
+    assert not (tmp_path / "v.mp4").exists()
+    farm.faults = []
+    with farm.client() as client:
+        client.download("j", tmp_path / "v.mp4")
+    assert (tmp_path / "v.mp4").read_bytes() == VIDEO
+    assert farm.offsets == [0, 2**20]
+
+
+def test_a_damaged_download_is_thrown_away(client, farm, tmp_path):
+    farm.faults = ["flip"]
+    with pytest.raises(FarmError, match="checksum"):
+        client.download("j", tmp_path / "v.mp4")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_part_that_is_longer_than_the_video_is_not_trusted(client, farm, tmp_path):
+    (tmp_path / ".v.mp4.video.part").write_bytes(VIDEO * 2)
+    client.download("j", tmp_path / "v.mp4")
+    assert (tmp_path / "v.mp4").read_bytes() == VIDEO and farm.offsets == [0]
+
+
+def test_a_file_that_exists_is_kept_unless_told_otherwise(client, farm, tmp_path):
+    target = tmp_path / "v.mp4"
+    target.write_bytes(b"mine")
+    with pytest.raises(InvalidSpec, match="overwrite") as refused:
+        client.download("j", target)
+    assert refused.value.field == "output" and target.read_bytes() == b"mine"
+    client.download("j", target, overwrite=True)
+    assert target.read_bytes() == VIDEO
+
+
+@pytest.mark.parametrize("where", ["missing/v.mp4", "."])
+def test_a_place_where_no_file_can_be_is_refused(client, tmp_path, where):
+    with pytest.raises(InvalidSpec) as refused:
+        client.download("j", tmp_path / where)
+    assert refused.value.field == "output"
+
+
+def test_an_unfinished_job_has_no_video(client, tmp_path):
+    with pytest.raises(FarmError, match="has no video: it is running"):
+        client.download("unfinished", tmp_path / "v.mp4")
+
+
+def test_two_downloads_to_one_name_do_not_mix(client, farm, tmp_path):
+    moved: list[int] = []
+
+    def again(done: int, whole: int) -> None:
+        if not moved:
+            moved.append(done)
+            with pytest.raises(FarmError, match="being downloaded already"):
+                client.download("j", tmp_path / "v.mp4")
+
+    client.download("j", tmp_path / "v.mp4", progress=again)
+    assert moved and (tmp_path / "v.mp4").read_bytes() == VIDEO
+
+
+def test_what_does_not_exist_is_not_found(client):
+    with pytest.raises(NotFound, match="no job 'none'"):
+        client.job("none")
+
+
+def test_a_wrong_token_is_said_to_be_one(farm):
+    with farm.client(token="wrong") as client, pytest.raises(FarmError, match="does not accept this token"):
+        client.job("j")
+
+
+def test_a_farm_that_is_away_is_unreachable_and_the_message_says_what_to_do(authority):
+    away = FarmOnDemand(authority)
+    away.start()
+    away.server.stop(0).wait()
+    with away.client(patience=0.2) as client, pytest.raises(Unreachable) as told:
+        client.nodes()
+    assert away.address in str(told.value) and "farmctl up" in str(told.value)
+
+
+def test_a_call_waits_for_a_farm_that_comes_back(farm):
+    farm.server.stop(0).wait()
+    with farm.client() as client, futures.ThreadPoolExecutor(1) as pool:
+        nodes = pool.submit(client.nodes)
+        with pytest.raises(futures.TimeoutError):
+            nodes.result(timeout=0.3)
+        farm.start()
+        assert [node.name for node in nodes.result(timeout=5)] == ["a"]
+
+
+def test_another_farm_at_the_address_is_recognised(farm, tmp_path: Path):
+    stranger = Authority.open(tmp_path)
+    client = FarmClient(farm.address, stranger.ca_pem, "x", patience=0.1)
+    with client, pytest.raises(Unreachable, match="is not this farm"):
+        client.nodes()
