@@ -41,8 +41,8 @@ from nodeagent.stream import REFUSALS, FarmStream, Refused
 log = structlog.get_logger()
 
 
-_OFFERS_SECONDS = 3.0
-"""How long the first hello waits for the hashes of weights; a fuller one follows when they take longer."""
+_OFFERS_SECONDS = 1.0
+"""How long the first hello waits for the hashes of weights; fuller ones follow as each becomes known."""
 _GOODBYE_SECONDS = 5.0
 _RAYLET_SECONDS = 3.0
 
@@ -82,8 +82,7 @@ class Agent:
         offers = asyncio.create_task(self._look_for_models())
         await asyncio.wait([offers], timeout=_OFFERS_SECONDS)
         if not offers.done():
-            log.info("hashing weights; models follow when they are known")
-            offers.add_done_callback(lambda _: self._stream.introduce_again())
+            log.info("hashing weights; models follow as they become known")
         connection = asyncio.create_task(self._stream.run())
         stopped = asyncio.create_task(stop.wait())
         try:
@@ -173,6 +172,7 @@ class Agent:
                 else:
                     log.info("model found", **offer)
                     self._models[offer["model"]] = (offer["source"], offer["weights"])
+                    self._stream.introduce_again()
             if await process.wait():
                 log.error("looking for models failed; see above", exit_code=process.returncode)
         finally:

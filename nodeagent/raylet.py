@@ -45,6 +45,7 @@ class RayletKeeper:
         self._changed = changed
         self._address = ""
         self._keeper: asyncio.Task | None = None
+        self._starting: asyncio.Future | None = None
 
     async def join(self, address: str) -> None:
         """Be part of the cluster whose head is at `address` (host:port), and of no other."""
@@ -66,6 +67,9 @@ class RayletKeeper:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
             self._keeper = None
+        if self._starting:
+            # A thread can't be cancelled: what it starts must not come after the end.
+            await asyncio.gather(self._starting, return_exceptions=True)
         self._became("")
 
     async def _keep(self, address: str) -> None:
@@ -79,7 +83,8 @@ class RayletKeeper:
                     await asyncio.to_thread(raylet.stop, 5.0)
                     self._home.mkdir(parents=True, exist_ok=True)
                     joined.write_text(address)
-                await asyncio.to_thread(raylet.start)
+                self._starting = asyncio.ensure_future(asyncio.to_thread(raylet.start))
+                await asyncio.shield(self._starting)
                 self._became(await asyncio.to_thread(raylet.node_id, _START_SECONDS))
                 log.info("raylet is up", ray_address=address, ray_node_id=self.node_id)
                 wait = 1.0

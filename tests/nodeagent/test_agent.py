@@ -44,6 +44,14 @@ def test_a_node_joins_once_and_says_what_it_has(farm, start_agent, tmp_path):
     assert len(farm.registered) == 1
 
 
+def test_slow_hashing_delays_no_node_and_its_model_follows(farm, start_agent, environment, monkeypatch):
+    monkeypatch.setitem(environment, "THROWAWAY_HASH_SECONDS", "2")
+    start_agent()
+    assert list(farm.hellos[0].models) == []
+    until(lambda: farm.hellos[-1].models, what="a fuller hello")
+    assert [m.model for m in farm.hellos[-1].models] == ["counter"]
+
+
 def test_a_task_goes_through_every_kind_and_its_model_stays_warm(farm, node):
     _, renderer = node
     base = farm.store(b"noise")
