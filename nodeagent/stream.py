@@ -120,7 +120,9 @@ class FarmStream:
         # The reader tells what became of a stream that is broken already.
         with contextlib.suppress(asyncio.InvalidStateError):
             await call.write(nodes_pb2.ConnectRequest(hello=hello))
-        first = await asyncio.wait_for(call.read(), _WELCOME_SECONDS)
+        # Not wait_for, which in Python 3.11 loses a cancellation that meets an answer.
+        async with asyncio.timeout(_WELCOME_SECONDS):
+            first = await call.read()
         if first is grpc.aio.EOF:
             return
         welcome = first.welcome
@@ -178,7 +180,8 @@ class FarmStream:
         # Every heartbeat is answered; a daemon silent for so long is gone, whatever TCP believes.
         patience = max(welcome.lease_seconds, 3 * welcome.heartbeat_seconds)
         while True:
-            response = await asyncio.wait_for(call.read(), patience)
+            async with asyncio.timeout(patience):
+                response = await call.read()
             if response is grpc.aio.EOF:
                 return
             match response.WhichOneof("message"):
