@@ -50,40 +50,40 @@ class NodeState(StrEnum):
 
 State = TypeVar("State", JobState, TaskState, AttemptState, NodeState)
 
-_LEGAL: dict[StrEnum, frozenset[StrEnum]] = {
-    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.FAILED, JobState.CANCELLED}),
-    JobState.RUNNING: frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}),
-    JobState.SUCCEEDED: frozenset(),
-    JobState.FAILED: frozenset(),
-    JobState.CANCELLED: frozenset(),
-    TaskState.WAITING: frozenset({TaskState.READY, TaskState.CANCELLED}),
-    TaskState.READY: frozenset({TaskState.RUNNING, TaskState.CANCELLED}),
-    TaskState.RUNNING: frozenset(
-        {TaskState.SUCCEEDED, TaskState.READY, TaskState.FAILED, TaskState.CANCELLED}
-    ),
-    TaskState.SUCCEEDED: frozenset(),
-    TaskState.FAILED: frozenset(),
-    TaskState.CANCELLED: frozenset(),
-    AttemptState.DISPATCHED: frozenset(
-        {
-            AttemptState.RUNNING,
-            # A completion that overtakes the first heartbeat is still a result.
-            AttemptState.SUCCEEDED,
-            AttemptState.FAILED,
-            AttemptState.LOST,
-            AttemptState.CANCELLED,
-        }
-    ),
-    AttemptState.RUNNING: frozenset(
-        {AttemptState.SUCCEEDED, AttemptState.FAILED, AttemptState.LOST, AttemptState.CANCELLED}
-    ),
-    AttemptState.SUCCEEDED: frozenset(),
-    AttemptState.FAILED: frozenset(),
-    AttemptState.LOST: frozenset(),
-    AttemptState.CANCELLED: frozenset(),
-    NodeState.ONLINE: frozenset({NodeState.OFFLINE}),
-    NodeState.OFFLINE: frozenset({NodeState.ONLINE}),
+_LEGAL: dict[type[StrEnum], dict[StrEnum, frozenset[StrEnum]]] = {
+    # By kind first: members of different kinds with the same text are equal to Python.
+    JobState: {
+        JobState.QUEUED: frozenset({JobState.RUNNING, JobState.FAILED, JobState.CANCELLED}),
+        JobState.RUNNING: frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}),
+    },
+    TaskState: {
+        TaskState.WAITING: frozenset({TaskState.READY, TaskState.CANCELLED}),
+        TaskState.READY: frozenset({TaskState.RUNNING, TaskState.CANCELLED}),
+        TaskState.RUNNING: frozenset(
+            {TaskState.SUCCEEDED, TaskState.READY, TaskState.FAILED, TaskState.CANCELLED}
+        ),
+    },
+    AttemptState: {
+        # A completion that overtakes the first heartbeat is still a result.
+        AttemptState.DISPATCHED: frozenset(
+            {
+                AttemptState.RUNNING,
+                AttemptState.SUCCEEDED,
+                AttemptState.FAILED,
+                AttemptState.LOST,
+                AttemptState.CANCELLED,
+            }
+        ),
+        AttemptState.RUNNING: frozenset(
+            {AttemptState.SUCCEEDED, AttemptState.FAILED, AttemptState.LOST, AttemptState.CANCELLED}
+        ),
+    },
+    NodeState: {
+        NodeState.ONLINE: frozenset({NodeState.OFFLINE}),
+        NodeState.OFFLINE: frozenset({NodeState.ONLINE}),
+    },
 }
+"""Where each state may lead; one that is not named is final."""
 
 
 class IllegalTransition(Exception):
@@ -95,7 +95,7 @@ def advance(current: State, target: State) -> State:
 
     Raises IllegalTransition when the change is not legal; staying in a state is not a change.
     """
-    if target not in _LEGAL[current]:
+    if type(current) is not type(target) or target not in _LEGAL[type(current)].get(current, ()):
         kind = type(current).__name__.removesuffix("State").lower()
         raise IllegalTransition(f"a {kind} cannot go from {current} to {target}")
     return target
@@ -103,7 +103,7 @@ def advance(current: State, target: State) -> State:
 
 def is_final(state: State) -> bool:
     """Whether nothing can follow `state`."""
-    return not _LEGAL[state]
+    return not _LEGAL[type(state)].get(state)
 
 
 LIVE_ATTEMPTS = (AttemptState.DISPATCHED, AttemptState.RUNNING)

@@ -32,6 +32,7 @@ REFUSALS = {
     grpc.StatusCode.FAILED_PRECONDITION,
 }
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 3.0
+_STEADY_SECONDS = 5.0
 _WELCOME_SECONDS = 15.0
 
 
@@ -83,7 +84,7 @@ class FarmStream:
         """Stay connected. Returns never; raises Refused."""
         wait, told = _FIRST_WAIT, False
         while True:
-            problem = ""
+            problem, began = "", boottime()
             try:
                 async with self._identity.channel() as channel:
                     self._call = nodes_pb2_grpc.NodeServiceStub(channel).Connect()
@@ -104,7 +105,8 @@ class FarmStream:
             if self._again:
                 self._again = False
                 continue
-            if connected:
+            if connected and boottime() - began > _STEADY_SECONDS:
+                # A daemon that hangs up at once must not be called again at once.
                 wait, told = _FIRST_WAIT, False
             if not told:
                 log.warning(

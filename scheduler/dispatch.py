@@ -103,8 +103,7 @@ class Dispatcher:
         if quiet:
             return
         for node in await asyncio.to_thread(self._store.nodes.list):
-            session = self._sessions.get(node.id)
-            silent = session is None or now - session.heard_at > self._leases.lease
+            silent = now - self._sessions.heard_at(node.id) > self._leases.lease
             if silent and node.state is NodeState.ONLINE:
                 log.warning("node offline", node=node.name)
                 await asyncio.to_thread(self._store.nodes.offline, node.id, "is offline")

@@ -22,7 +22,7 @@ def slots_of(
             elif not node.ray_node_id:
                 reason = "is starting Ray"
             elif not renderer_up(node.id, device.name):
-                reason = "is starting its renderer"
+                reason = "has no renderer up"
             slots.append(
                 Slot(
                     node_id=node.id,

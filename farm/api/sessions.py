@@ -28,6 +28,7 @@ class Sessions:
 
     def __init__(self) -> None:
         self._by_node: dict[str, Session] = {}
+        self._heard_at: dict[str, float] = {}
 
     def open(self, session: Session) -> None:
         """A stream began; an older one of the same node is ended."""
@@ -38,6 +39,7 @@ class Sessions:
 
     def close(self, session: Session) -> None:
         """A stream ended."""
+        self._heard_at[session.node_id] = session.heard_at
         if self._by_node.get(session.node_id) is session:
             del self._by_node[session.node_id]
 
@@ -49,6 +51,11 @@ class Sessions:
     def get(self, node_id: str) -> Session | None:
         """The node's stream, if it is connected."""
         return self._by_node.get(node_id)
+
+    def heard_at(self, node_id: str) -> float:
+        """When the node was last heard of (CLOCK_BOOTTIME seconds); 0 when never since the daemon started."""
+        session = self._by_node.get(node_id)
+        return session.heard_at if session else self._heard_at.get(node_id, 0.0)
 
     def renderers(self, node_id: str) -> frozenset[str]:
         """Devices of the node whose renderer is up."""
