@@ -30,7 +30,9 @@ MARK = "FARM_UP"
 
 _AGENT_SECONDS = 20.0
 _DAEMON_SECONDS = 15.0
-_LEFTOVER_SECONDS = 5.0
+_LEFTOVER_SECONDS = 3.0
+# Hashing 26 GB of weights for the first time takes minutes; the farm is of use before.
+_MODELS_SECONDS = 30.0
 
 
 class StartFailed(FarmError):
@@ -72,8 +74,8 @@ class LocalFarm:
         return self.home / "run"
 
     def running(self) -> bool:
-        """Whether a daemon holds the home, whoever started it, or any process that `start` started lives."""
-        return self._held() or any(program.alive() for program in self._known())
+        """Whether a daemon runs on the home, whoever started it. Agents alone are no farm; `start` adopts them."""
+        return self._held() or self.daemon_lives()
 
     def client(self) -> FarmClient:
         """A client of this farm. Raises NoProfile until the daemon has written its profile."""
@@ -99,25 +101,36 @@ class LocalFarm:
     def wait_until_ready(
         self, nodes: int, timeout: float, tell: Callable[[str], None]
     ) -> list[nodes_pb2.Node]:
-        """The nodes, once the daemon answers and `nodes` of them are online. Raises StartFailed."""
+        """The nodes, once the daemon answers and `nodes` of them are online and have said which models they have.
+
+        A node that names no model is waited for only so long: it may have none. Raises StartFailed.
+        """
         wanted = {_node_name(number) for number in range(1, nodes + 1)}
-        deadline = time.monotonic() + timeout
-        missing = "the daemon does not answer"
+        begun = time.monotonic()
         while True:
             self._check_alive(nodes)
+            online = None
             with contextlib.suppress(Unreachable, NoProfile), self.client() as client:
                 online = [
-                    n for n in client.nodes() if n.name in wanted and n.state == nodes_pb2.NODE_STATE_ONLINE
+                    node
+                    for node in client.nodes()
+                    if node.name in wanted and node.state == nodes_pb2.NODE_STATE_ONLINE
                 ]
-                if len(online) == nodes:
-                    return online
+            waited = time.monotonic() - begun
+            if online is None:
+                missing = "the daemon does not answer yet"
+            elif len(online) < nodes:
                 missing = f"{len(online)} of {nodes} nodes are online"
+            elif not all(node.models for node in online) and waited < _MODELS_SECONDS:
+                missing = "nodes look for their models"
+            else:
+                return online
             tell(missing)
-            if time.monotonic() > deadline:
+            if waited > timeout:
                 raise StartFailed(
                     f"the farm is not ready after {timeout:g} s: {missing}; see {self.log_folder}"
                 )
-            time.sleep(0.2)
+            time.sleep(0.1)
 
     def daemon_lives(self) -> bool:
         """Whether the daemon that `start` started is there."""

@@ -1,0 +1,201 @@
+"""farmctl on a real farm: what it prints, what it refuses, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import av
+import pytest
+from click.testing import CliRunner
+
+from farm.cli import main
+from farm.security import Authority, parse_join_token
+from tests.farm.cli.runs import environment, variables
+
+ASK = ["--frames", 20, "--size", "64x64", "--fps", 30]
+
+
+def _jobs(farmctl) -> list[dict]:
+    return json.loads(farmctl("job", "list", "-o", "json").stdout)["jobs"]
+
+
+def test_help_imports_nothing_heavy():
+    script = "import sys; from farm.cli import main; print({'grpc', 'rich', 'pydantic'} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", script], text=True) == "set()\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["", "up", "down", "submit", "submit extend", "job", "job list", "job show", "job watch", "job cancel",
+     "job download", "node", "node list", "node show", "node enroll", "config", "config example"],
+)  # fmt: skip
+def test_every_command_teaches_with_an_example(command):
+    told = CliRunner().invoke(main, [*command.split(), "--help"], prog_name="farmctl")
+    assert told.exit_code == 0
+    _, example = told.stdout.split(f"Usage: farmctl {command}".rstrip(), 1)
+    assert f"farmctl {command}".rstrip() in example
+
+
+def test_up_refuses_where_a_farm_runs_and_says_how_to_look_at_it(farmctl, home):
+    again = farmctl("up")
+    assert again.exit_code == 1
+    assert "runs already" in again.stderr and "farmctl node list" in again.stderr
+
+
+def test_the_node_is_shown_with_its_device_marked_as_declared(farmctl):
+    table = farmctl("node", "list").stdout
+    assert re.search(r"online +trial: cpu 2.0 GiB \(declared\)", table)
+    (node,) = json.loads(farmctl("node", "list", "-o", "json").stdout)["nodes"]
+    assert node["devices"][0]["device"]["vram_bytes"] == str(2 * 2**30)
+    shown = farmctl("node", "show", node["name"]).stdout
+    assert node["id"] in shown and re.search(r"trial +cpu .* declared", shown)
+    assert json.loads(farmctl("node", "show", node["id"], "-o", "json").stdout)["node"]["id"] == node["id"]
+
+
+def test_a_node_that_does_not_exist_is_a_failure(farmctl):
+    asked = farmctl("node", "show", "nobody")
+    assert asked.exit_code == 1 and "nobody" in asked.stderr
+
+
+def test_enroll_prints_one_command_that_carries_the_farms_certificate(farmctl, home):
+    answer = farmctl("node", "enroll")
+    words = answer.stdout.split()
+    assert words[:2] == ["farm-node", "--server"] and words[3] == "--join-token" and len(words) == 5
+    assert parse_join_token(words[4])[0] == (home / "tls" / "ca.pem").read_bytes()
+    assert "this machine only" in answer.stderr
+
+
+def test_a_dry_run_shows_windows_devices_time_and_disk_and_makes_no_job(farmctl, clip):
+    before = _jobs(farmctl)
+    shown = farmctl("submit", "extend", clip, "--frames", 300, "--size", "64x64", "--fps", 30, "--dry-run")
+    assert shown.exit_code == 0, shown.stderr
+    for line in (
+        r"strategy: +hierarchical",
+        r"window/2 ",
+        r"\d window",
+        r"trial \(declared\)",
+        r"disk: +about \d",
+    ):
+        assert re.search(line, shown.stdout), line
+    assert "note: " in shown.stderr
+    assert _jobs(farmctl) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["--frames", 0], "frames: must be at least 1"),
+        (["--frames", 100001], "frames: must be at most 100000"),
+        (["--frames", 5], "frames: must be at least the 9 frames"),
+        (["--size", "64"], "--size"),
+        (["--size", "0x64"], "width: must be at least 32"),
+        (["--fps", 0], "fps: must be at least 1"),
+        (["--model", "nope"], "model: must be one of"),
+        (["--strategy", "nope"], "strategy: must be one of"),
+        (["--prompt", "x" * 4001], "prompt: must be at most 4000 characters"),
+        (["-o", "/nowhere/v.mp4"], "output: the folder /nowhere does not exist"),
+        (["--no-upload"], "must lie under an allowed root"),
+        (["--overlap", 9], "overlap_latents must be at most"),
+        (["--colour", "red"], "--colour"),
+    ],
+)
+def test_bad_input_names_the_field_and_makes_no_job(farmctl, clip, arguments, names):
+    asked = farmctl("submit", "extend", clip, *ASK, *arguments)
+    assert asked.exit_code == 2 and names in asked.stderr
+    assert _jobs(farmctl) == []
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no video", "cut"])
+def test_a_clip_that_cannot_be_read_is_refused(farmctl, clip, tmp_path, content):
+    bad = tmp_path / "bad.mp4"
+    if content is not None:
+        bad.write_bytes(clip.read_bytes()[:700] if content == "cut" else content)
+    asked = farmctl("submit", "extend", bad, *ASK)
+    assert asked.exit_code == 2 and "clip: " in asked.stderr and "bad.mp4" in asked.stderr
+
+
+def test_an_existing_output_is_kept_and_refused_before_anything_is_sent(farmctl, clip, tmp_path, home):
+    output = tmp_path / "v.mp4"
+    output.write_text("mine")
+    asked = farmctl("submit", "extend", clip, *ASK, "--wait", "-o", output)
+    assert asked.exit_code == 2 and "--overwrite" in asked.stderr
+    assert output.read_text() == "mine" and _jobs(farmctl) == []
+
+
+def test_waiting_shows_every_stage_and_delivers_the_frames_asked_for(farmctl, clip, tmp_path, home):
+    output = tmp_path / "v.mp4"
+    asked = farmctl("submit", "extend", clip, *ASK, "--name", "[red]shot", "--wait", "-o", output)
+    assert asked.exit_code == 0, asked.stderr
+    for stage in ("encode 1/1", "window 1/1", "decode 1/1", "mux 1/1", "succeeded in"):
+        assert stage in asked.stdout
+    with av.open(str(output)) as file:
+        assert sum(1 for _ in file.decode(video=0)) == 20
+
+    (job,) = _jobs(farmctl)
+    assert "[red]shot" in farmctl("job", "list").stdout
+    shown = farmctl("job", "show", job["id"]).stdout
+    assert re.search(r"window/0 +succeeded +0-4 +\S+-1/trial \(declared\) +\d+\.\d +1", shown)
+    details = json.loads(farmctl("job", "show", job["id"], "-o", "json").stdout)
+    assert details["job"]["spec"]["negative_prompt"] == ""
+    assert {task["state"] for task in details["tasks"]} == {"TASK_STATE_SUCCEEDED"}
+
+    lines = [
+        json.loads(line) for line in farmctl("job", "watch", job["id"], "-o", "json").stdout.splitlines()
+    ]
+    assert lines[0]["event"]["kind"] == "submitted" and lines[-1]["job"]["state"] == "JOB_STATE_SUCCEEDED"
+    assert farmctl("job", "download", job["id"], "-o", output).exit_code == 2
+    again = farmctl("job", "download", job["id"], "-o", tmp_path / "again.mp4")
+    assert again.exit_code == 0 and (tmp_path / "again.mp4").read_bytes() == output.read_bytes()
+
+
+def test_ctrl_c_leaves_the_job_running_and_says_how_to_come_back(farmctl, clip, tmp_path, home):
+    output = tmp_path / "v.mp4"
+    big = ["--frames", 2000, "--size", "512x512", "--fps", 30, "--wait", "-o", output]
+    waiting = subprocess.Popen(
+        [
+            sys.executable,
+            "-uc",
+            "from farm.cli import main; main()",
+            *map(str, ["submit", "extend", clip, *big]),
+        ],
+        env=environment(home),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while "running" not in (line := waiting.stdout.readline()):
+        assert line, waiting.stderr.read()
+    waiting.send_signal(signal.SIGINT)
+    _, said = waiting.communicate(timeout=10)
+    (job,) = [job for job in _jobs(farmctl) if job["state"] == "JOB_STATE_RUNNING"]
+    assert waiting.returncode == 130
+    assert f"farmctl job watch {job['id']} -o {output}" in said
+    assert re.search(r"window/1 +waiting", farmctl("job", "show", job["id"]).stdout)
+
+    cancelled = farmctl("job", "cancel", job["id"])
+    assert cancelled.exit_code == 0 and "is cancelled" in cancelled.stdout
+    watched = farmctl("job", "watch", job["id"])
+    assert watched.exit_code == 1 and "cancelled" in watched.stderr
+
+
+def test_submitting_without_waiting_says_how_to_get_the_video(farmctl, clip, tmp_path):
+    asked = farmctl("submit", "extend", clip, *ASK, "-o", tmp_path / "v.mp4")
+    job_id = re.search(r"job (\S+) submitted", asked.stdout)[1]
+    assert f"farmctl job download {job_id} -o {tmp_path / 'v.mp4'}" in asked.stderr
+    assert farmctl("job", "watch", job_id, "-o", tmp_path / "v.mp4").exit_code == 0
+    assert (tmp_path / "v.mp4").stat().st_size
+
+
+def test_a_farm_that_is_not_there_is_a_failure_that_says_what_to_do(tmp_path):
+    asked = CliRunner().invoke(main, ["job", "list"], env=variables(tmp_path))
+    assert asked.exit_code == 1 and "farmctl up" in asked.stderr
+    profile = Authority.open(tmp_path).write_profile("127.0.0.1:9")
+    begun = time.monotonic()
+    asked = CliRunner().invoke(main, ["--profile", str(profile), "job", "list"])
+    assert asked.exit_code == 1 and "127.0.0.1:9" in asked.stderr and "farmctl up" in asked.stderr
+    assert time.monotonic() - begun < 10

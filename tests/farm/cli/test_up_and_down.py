@@ -1,0 +1,85 @@
+"""A farm of one machine comes up whole or not at all, and goes without a trace."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from farm.cli.local import MARK
+from tests.farm.cli.runs import PROGRAM, environment, processes, run
+
+
+@pytest.fixture
+def own_home(tmp_path_factory):
+    home = tmp_path_factory.mktemp("up")
+    yield home
+    if list(home.glob("run/*.pid")):
+        run(home, "down")
+
+
+def test_ctrl_c_takes_a_farm_in_the_foreground_down_with_all_it_started(own_home):
+    up = subprocess.Popen(
+        [*PROGRAM, "up", "--nodes", "0"],
+        env=environment(own_home),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while "Ctrl-C" not in (line := up.stdout.readline()):
+        assert line, up.stderr.read()
+    assert len(processes(own_home)) >= 3
+    up.send_signal(signal.SIGINT)
+    _, said = up.communicate(timeout=60)
+    assert up.returncode == 0 and "none of its processes is left" in said
+    assert processes(own_home) == []
+
+
+def test_up_brings_a_farm_back_whose_daemon_was_killed(own_home):
+    assert run(own_home, "up", "--detach", "--nodes", "0").returncode == 0
+    head = (own_home / "ray" / "ray-head.pid").read_text()
+    os.kill(int((own_home / "run" / "farmd.pid").read_text()), signal.SIGKILL)
+    again = run(own_home, "up", "--detach", "--nodes", "0")
+    assert again.returncode == 0 and "is up" in again.stdout
+    assert run(own_home, "node", "list").returncode == 0
+    assert (own_home / "ray" / "ray-head.pid").read_text() == head, "the Ray head goes on"
+
+
+def test_down_ends_what_is_left_of_its_own_and_nothing_else(own_home):
+    own_home.joinpath("run").mkdir(parents=True)
+    sleep = [sys.executable, "-c", "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)"]
+    left = subprocess.Popen(sleep, env=os.environ | {"FARM_HOME": str(own_home), MARK: str(own_home)})
+    editor = subprocess.Popen(sleep, env=os.environ | {"FARM_HOME": str(own_home)})
+    other = subprocess.Popen(sleep, env=os.environ | {MARK: f"{own_home}2"})
+    try:
+        ended = run(own_home, "down")
+        assert ended.returncode == 0 and f"ended what was left: {left.pid}" in ended.stderr
+        assert left.wait(5) == -signal.SIGKILL
+        assert editor.poll() is None and other.poll() is None
+    finally:
+        for process in (left, editor, other):
+            process.kill()
+            process.wait()
+
+
+def test_a_farm_that_cannot_start_says_why_and_leaves_nothing(own_home):
+    (own_home / "farm.toml").write_text('[store]\nurl = "nosuchdatabase://x/y"\n')
+    failed = run(own_home, "up", "--detach", "--nodes", "0")
+    assert failed.returncode == 1 and "farmd ended" in failed.stderr and "nosuchdatabase" in failed.stderr
+    assert processes(own_home) == []
+
+
+def test_a_mistake_in_farm_toml_is_told_before_anything_starts(own_home):
+    (own_home / "farm.toml").write_text("[server]\nlisen = 'x'\n")
+    failed = run(own_home, "up")
+    assert failed.returncode == 2 and "did you mean 'listen'" in failed.stderr
+    assert not (own_home / "run" / "farmd.log").exists()
+
+
+def test_down_where_there_is_no_farm_says_so(tmp_path):
+    asked = run(tmp_path / "none", "down")
+    assert asked.returncode == 0 and "there is no farm" in asked.stderr
+    assert not (tmp_path / "none").exists()
