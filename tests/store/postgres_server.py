@@ -75,7 +75,7 @@ def running(folder: Path) -> Iterator[str]:
                 time.sleep(0.05)
             yield f"postgresql+psycopg://farm@/{{name}}?host={home}"
         finally:
-            server.send_signal(signal.SIGINT)  # the fast shutdown
+            server.send_signal(signal.SIGQUIT)  # at once: nobody wants its files
             server.wait(30)
     finally:
         shutil.rmtree(home, ignore_errors=True)
