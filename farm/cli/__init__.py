@@ -16,6 +16,7 @@ _COMMANDS = {
     "submit": ("farm.cli.submit:submit", "Ask the farm for a video."),
     "job": ("farm.cli.job:job", "Look at jobs, follow, cancel and download them."),
     "node": ("farm.cli.node:node", "Look at workstations and let new ones in."),
+    "demo": ("farm.cli.demo:demo", "See it work: start a farm, extend a clip, stop the farm."),
     "config": ("farm.cli.config:config", "What can be set, and where."),
 }
 

@@ -19,7 +19,9 @@ from farm.transfer import check_output
 from farm.v1 import jobs_pb2
 
 
-class _Size(click.ParamType):
+class Size(click.ParamType):
+    """WIDTHxHEIGHT in pixels."""
+
     name = "WxH"
 
     def convert(
@@ -44,7 +46,7 @@ def submit() -> None:
 @submit.command()
 @click.argument("clip")
 @click.option("--frames", type=int, required=True, help="Frames of the result, the clip's own included.")
-@click.option("--size", "pixels", type=_Size(), help="Size of the result. Default: the clip's.")
+@click.option("--size", "pixels", type=Size(), help="Size of the result. Default: the clip's.")
 @click.option("--fps", type=float, help="Frames a second. Default: the clip's.")
 @click.option("--prompt", default="", help="What the video shows.")
 @click.option("--negative-prompt", default="", help="What it must not show; needs a guidance scale above 1.")

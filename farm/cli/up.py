@@ -58,9 +58,9 @@ def up(detach: bool, nodes: int, home: Path | None) -> None:
             f"`farmctl down{_home_flag(farm)}`"
         )
     farm.config()  # a mistake in farm.toml is told before anything is started
-    with _interruptible():
+    with interruptible():
         try:
-            with _spinner() as tell:
+            with spinner() as tell:
                 farm.start(nodes)
                 online = farm.wait_until_ready(nodes, _READY_SECONDS, tell)
             _welcome(farm, online, detach)
@@ -71,11 +71,11 @@ def up(detach: bool, nodes: int, home: Path | None) -> None:
             raise StartFailed(f"the daemon ended; see {farm.log_folder / 'farmd.log'}")
         except _Interrupted:
             note("")
-            _take_down(farm)
+            take_down(farm)
             if detach:
                 click.get_current_context().exit(130)
         except BaseException:
-            _take_down(farm)
+            take_down(farm)
             raise
 
 
@@ -94,12 +94,12 @@ def down(home: Path | None) -> None:
     if not farm.home.is_dir():
         note(f"there is no farm at {farm.home}")
         return
-    _take_down(farm)
+    take_down(farm)
 
 
-def _take_down(farm: LocalFarm) -> None:
+def take_down(farm: LocalFarm) -> None:
     # A second Ctrl-C must not leave half a farm behind.
-    with _spinner() as tell, _uninterruptible():
+    with spinner() as tell, _uninterruptible():
         gone = farm.stop(tell)
     if not gone:
         raise FarmError(
@@ -141,7 +141,7 @@ def _welcome(farm: LocalFarm, online: list[nodes_pb2.Node], detach: bool) -> Non
 
 
 @contextlib.contextmanager
-def _spinner() -> Iterator[Callable[[str], None]]:
+def spinner() -> Iterator[Callable[[str], None]]:
     """Says what is being waited for: a spinner on a terminal, else a line whenever it changes."""
     if sys.stderr.isatty():
         with console(stderr=True).status("starting") as status:
@@ -159,7 +159,7 @@ def _spinner() -> Iterator[Callable[[str], None]]:
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """SIGINT and SIGTERM raise _Interrupted inside."""
 
     def interrupt(number: int, frame: object) -> None:

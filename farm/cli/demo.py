@@ -1,0 +1,136 @@
+"""farmctl demo: a whole farm for one video, to see that everything works."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import click
+import numpy as np
+
+from farm.cli.follow import finish, follow
+from farm.cli.job import print_tasks
+from farm.cli.local import LocalFarm
+from farm.cli.output import note
+from farm.cli.submit import Size
+from farm.cli.up import interruptible, spinner, take_down
+from farm.client import FarmClient
+from farm.media import read_frames
+from farm.spec import frame_rate
+from farm.transfer import check_output
+
+GIVEN_FRAMES = 9
+"""Frames of the clip that the demo extends: two latents, the least that shows motion."""
+
+_READY_SECONDS = 180.0
+
+
+@click.command()
+@click.option("--size", "pixels", type=Size(), default="256x160", show_default=True, help="Size of the result.")
+@click.option("--frames", type=click.IntRange(GIVEN_FRAMES), default=750, show_default=True)
+@click.option("--fps", type=float, default=30.0, show_default=True)
+@click.option("--nodes", type=click.IntRange(1, 64), default=2, show_default=True)
+@click.option("--prompt", default="a red ball moving right on a navy background", show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--clip",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help=f"A clip of your own; its first {GIVEN_FRAMES} frames are used. Without it one is drawn.",
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), default="demo.mp4", show_default=True)
+@click.option("--overwrite", is_flag=True, help="Replace the output where it exists.")
+def demo(
+    pixels: tuple[int, int],
+    frames: int,
+    fps: float,
+    nodes: int,
+    prompt: str,
+    seed: int,
+    clip: Path | None,
+    output: Path,
+    overwrite: bool,
+) -> None:
+    """Start a farm, extend nine frames to a whole shot, show who rendered what, stop the farm.
+
+    \b
+    Examples:
+      farmctl demo
+      farmctl demo --size 1024x576 --clip clip.mp4 -o long.mp4
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    check_output(output, overwrite)
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="farm-demo-") as folder:
+        given = Path(folder) / "clip.mp4"
+        _write_clip(given, _first_frames(clip, pixels, fps) if clip else _drawn_frames(pixels), fps)
+        farm = LocalFarm(Path(folder) / "farm")
+        farm.home.mkdir()
+        # Any free port: a farm of the user's own may run on the usual one.
+        (farm.home / "farm.toml").write_text('[server]\nlisten = "127.0.0.1:0"\n')
+        with interruptible():
+            try:
+                with spinner() as tell:
+                    farm.start(nodes)
+                    farm.wait_until_ready(nodes, _READY_SECONDS, tell)
+                click.echo(f"a farm of {nodes} nodes is up after {time.monotonic() - begun:.0f} s")
+                with farm.client() as client:
+                    _render(client, given, frames, pixels, fps, prompt, seed, output)
+            finally:
+                take_down(farm)
+    click.echo(f"{output.absolute()}: {frames} frames, {time.monotonic() - begun:.0f} s in all")
+
+
+def _render(
+    client: FarmClient,
+    clip: Path,
+    frames: int,
+    pixels: tuple[int, int],
+    fps: float,
+    prompt: str,
+    seed: int,
+    output: Path,
+) -> None:
+    fields = {"frames": frames, "width": pixels[0], "height": pixels[1], "fps": fps, "prompt": prompt, "seed": seed}
+    client.patience = 30.0
+    answer = client.submit(conditions=[clip], name="demo", **fields)
+    for text in answer.notes:
+        note(f"note: {text}")
+    job = follow(client, answer.job.id, output)
+    print_tasks(client.job(job.id), str)
+    finish(client, job, output, overwrite=True)
+
+
+def _drawn_frames(pixels: tuple[int, int]) -> np.ndarray:
+    """uint8 [9, height, width, 3]: a shaded red ball that moves right on a navy background."""
+    width, height = pixels
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
+    radius = height / 5
+    frames = np.empty((GIVEN_FRAMES, height, width, 3), np.uint8)
+    for index, frame in enumerate(frames):
+        x, y = width * (0.2 + 0.012 * index), height / 2
+        distance = np.hypot(columns - x, rows - y) / radius
+        light = np.clip(1.15 - np.hypot(columns - x + radius / 3, rows - y + radius / 3) / radius / 1.6, 0.25, 1)
+        cover = np.clip((1 - distance) * radius + 0.5, 0, 1)[..., None]
+        ball = light[..., None] * np.array([230.0, 40.0, 35.0], np.float32)
+        frame[:] = cover * ball + (1 - cover) * np.array([12.0, 18.0, 70.0], np.float32)
+    return frames
+
+
+def _first_frames(clip: Path, pixels: tuple[int, int], fps: float) -> np.ndarray:
+    return read_frames(clip, *pixels, frame_rate(fps))[:GIVEN_FRAMES]
+
+
+def _write_clip(path: Path, frames: np.ndarray, fps: float) -> None:
+    """H.264 good enough that the farm sees what was drawn."""
+    import av
+
+    rate: Fraction = frame_rate(fps)
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=rate, options={"crf": "6", "preset": "veryfast"})
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        for picture in frames:
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        file.mux(stream.encode())
