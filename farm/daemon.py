@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import ipaddress
 import os
 import signal
 import socket
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import psutil
 import structlog
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -26,6 +28,7 @@ from farm.api.jobs import JobService
 from farm.api.nodes import NodeService, NodeTerms
 from farm.api.sessions import Sessions
 from farm.artifacts import ArtifactStore
+from farm.collect import collect_forever
 from farm.config import FarmConfig, InvalidConfig, load_config
 from farm.logs import configure_logs
 from farm.plugins import catalogue, planning_plugins
@@ -80,7 +83,7 @@ async def serve(config: FarmConfig) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
 
-    host, port = config.server.listen.rsplit(":", 1)
+    host, _port = config.server.listen.rsplit(":", 1)
     node_ip = config.ray.node_ip or _reachable(host)
     ray_address, backend = ray_backend(config, node_ip)
     await backend.start()
@@ -97,7 +100,7 @@ async def serve(config: FarmConfig) -> None:
     bound = server.add_secure_port(config.server.listen, authority.server_credentials())
     if bound == 0:
         raise OSError(f"server.listen: cannot listen on {config.server.listen}")
-    own = f"{node_ip}:{bound}"
+    own = f"{_reachable(host)}:{bound}"
     terms = NodeTerms(
         ray_address=ray_address,
         ray_token=ray_token_file(config.home).read_text().strip(),
@@ -132,7 +135,11 @@ async def serve(config: FarmConfig) -> None:
         "farmd is up", version=__version__, listen=f"{host}:{bound}", ray=ray_address, home=str(config.home)
     )
 
-    work = [asyncio.create_task(dispatcher.run()), asyncio.create_task(backend.replace_other_version())]
+    work = [
+        asyncio.create_task(dispatcher.run()),
+        asyncio.create_task(backend.replace_other_version()),
+        asyncio.create_task(collect_forever(store, files)),
+    ]
     await stopping.wait()
     log.info("farmd is stopping; renderers go on")
     await health_service.enter_graceful_shutdown()
@@ -150,12 +157,22 @@ def _reachable(host: str) -> str:
         return "127.0.0.1"
     if host in ("0.0.0.0", "::", "[::]"):
         # No packet is sent: connecting a datagram socket only asks the routing table.
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            with contextlib.suppress(OSError):
-                probe.connect(("192.0.2.1", 9))
-                return probe.getsockname()[0]
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+            probe.connect(("192.0.2.1", 9))
+            return probe.getsockname()[0]
         return socket.gethostbyname(socket.gethostname())
     return socket.gethostbyname(host)
+
+
+def _first_address() -> str:
+    """An address of this machine on a network without a way out, where no route tells which one others use.
+
+    Its host name would not do: it is often bound to loopback, or to nothing.
+    """
+    up = [name for name, interface in psutil.net_if_stats().items() if interface.isup]
+    found = [ipaddress.ip_address(a.address) for name in up for a in psutil.net_if_addrs().get(name, ())
+             if a.family == socket.AF_INET]  # fmt: skip
+    return str(next((a for a in found if not a.is_loopback and not a.is_link_local), "127.0.0.1"))
 
 
 @click.command()

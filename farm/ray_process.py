@@ -9,7 +9,6 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import secrets
 import shutil
 import socket
 import stat
@@ -51,17 +50,6 @@ _SETTINGS = {
 def ray_version() -> str:
     """Version of the Ray installed here; every process of a cluster must have the same."""
     return importlib.metadata.version("ray")
-
-
-def make_token(token_file: Path) -> None:
-    """Writes a new cluster token for its owner alone to read, unless the file exists."""
-    token_file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_hex(32))
 
 
 def ray_environment(node_ip: str, token_file: Path) -> dict[str, str]:

@@ -29,13 +29,14 @@ import structlog
 from farm import PROTOCOL, __version__
 from farm.config import InvalidConfig, NodeConfig, load_node_config
 from farm.security import InvalidJoinToken
+from farm.sockets import socket_path
 from farm.v1 import nodes_pb2, renderers_pb2
 from nodeagent import HOME_VARIABLE, SOCKET_VARIABLE, devices, identity, probe
 from nodeagent.journal import Journal
 from nodeagent.life import lives
 from nodeagent.probe import ProbedDevice
 from nodeagent.raylet import RayletKeeper
-from nodeagent.renderer_link import RendererLink, socket_path
+from nodeagent.renderer_link import RendererLink
 from nodeagent.stream import REFUSALS, FarmStream, Refused
 
 log = structlog.get_logger()
@@ -62,7 +63,7 @@ class Agent:
         self._models: dict[str, tuple[str, str]] = {}
         self._artifact_url = ""
         self._journal = Journal(config.home / "journal.db")
-        self._socket = socket_path(config.home)
+        self._socket = socket_path(config.home, "renderer.sock")
         setups = {device.advertised.name: self._setup_for(device) for device in lent}
         self._link = RendererLink(self._journal, setups, self)
         self._stream = FarmStream(who, self._journal, self._link, self._hello, self._welcomed)
@@ -155,7 +156,6 @@ class Agent:
             sys.executable,
             "-m",
             "nodeagent.offers",
-            str(self._config.home / "models"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from farm.config import DeclaredDevice, NodeConfig
 from farm.v1 import nodes_pb2
 from nodeagent import probe
+from nodeagent.flops import measure_thread_flops
 from nodeagent.probe import ProbedDevice
 
 
@@ -17,7 +18,7 @@ def lent(config: NodeConfig) -> list[ProbedDevice]:
     if not config.device:
         return probe.probe(threads)
     found = probe.probe(threads) if any(device.backend != "cpu" for device in config.device) else []
-    return declared(config.device, found, threads, probe.measure_thread_flops())
+    return declared(config.device, found, threads, measure_thread_flops())
 
 
 def declared(

@@ -7,6 +7,7 @@ a line from it, as each model becomes known.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -45,9 +46,14 @@ def offers(
             yield {"model": name, "problem": f"models.{name}: no weights in {source}"}
 
 
+def model_cache() -> Path:
+    """Folder of models that plugins make, and of hashes: one a user and machine, whatever farms it serves."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ltx-farm"
+
+
 def main() -> None:
-    """Usage: python -m nodeagent.offers CACHE < JSON object of configured sources."""
-    for offer in offers(planning_plugins(), json.load(sys.stdin), Path(sys.argv[1])):
+    """Usage: python -m nodeagent.offers < JSON object of configured sources."""
+    for offer in offers(planning_plugins(), json.load(sys.stdin), model_cache()):
         print(json.dumps(offer), flush=True)
 
 

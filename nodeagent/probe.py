@@ -10,16 +10,15 @@ import os
 import platform
 import re
 import sys
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 
 from farm.v1 import nodes_pb2
+from nodeagent.flops import measure_thread_flops
 
 FP8_FROM = (8, 9)
 """First CUDA compute capability with fp8 matrix products (Ada)."""
@@ -160,22 +159,6 @@ def cpu_device(threads: int, lend_bytes: int = 0) -> nodes_pb2.Device:
         flops_per_second=measure_thread_flops() * threads,
         threads=threads,
     )
-
-
-def measure_thread_flops(seconds: float = 0.05) -> float:
-    """fp32 FLOPs a second of one thread, from a matrix product repeated for about `seconds`.
-
-    Counted over processor time, so that neither BLAS' own number of threads nor other load changes it.
-    """
-    side = 384
-    factor = np.ones((side, side), dtype=np.float32)
-    result = np.empty_like(factor)
-    np.matmul(factor, factor, out=result)  # loads BLAS and starts its threads
-    flops, began, ends = 0.0, time.process_time(), time.monotonic() + seconds
-    while time.monotonic() < ends:
-        np.matmul(factor, factor, out=result)
-        flops += 2.0 * side**3
-    return flops / max(time.process_time() - began, 1e-3)
 
 
 def boot_id() -> str:

@@ -22,6 +22,7 @@ from farm.rendering import OutOfMemory, Stopped
 from farm.v1 import nodes_pb2, renderers_pb2
 from nodeagent import HOME_VARIABLE, SOCKET_VARIABLE
 from nodeagent.attachment import Attachment
+from nodeagent.offers import model_cache
 from nodeagent.transfer import Cache, Wire
 from nodeagent.work import Workbench, device_in_hand, task_in_hand
 
@@ -32,7 +33,6 @@ class Renderer:
     def __init__(self, device: str):
         home = Path(os.environ[HOME_VARIABLE])
         self._work = home / "work" / device
-        self._models = home / "models"
         # What an earlier renderer of this device left.
         shutil.rmtree(self._work, ignore_errors=True)
         self._cache = Cache(home / "cache" / device)
@@ -109,7 +109,7 @@ class Renderer:
             setup = self._attachment.setup()
             _set_environment(setup)
             device = device_in_hand(setup.backend, setup.threads, setup.vram_bytes)
-            self._ready.set_result(Workbench(planning_plugins(), rendering_plugins(), device, self._models))
+            self._ready.set_result(Workbench(planning_plugins(), rendering_plugins(), device, model_cache()))
         except Exception as error:  # noqa: BLE001 - told with every task
             self._ready.set_exception(error)
 

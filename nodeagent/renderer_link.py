@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import os
 import stat
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,9 +24,6 @@ from nodeagent.journal import Held, Journal
 from nodeagent.life import born, lives
 
 log = structlog.get_logger()
-
-SOCKET_LIMIT = 100
-"""Bytes of a unix socket's path that every system takes (Linux 107, macOS 103)."""
 
 _LOOK_SECONDS = 0.2
 
@@ -58,15 +53,6 @@ class _Renderer:
     born: str
     outbox: asyncio.Queue[renderers_pb2.AttachResponse | None] | None = None
     attempts: dict[tuple[str, int], None] = field(default_factory=dict)
-
-
-def socket_path(home: Path) -> Path:
-    """Where the agent of `home` listens; a short folder elsewhere when the path would be too long for a socket."""
-    path = home / "run" / "renderer.sock"
-    if len(os.fsencode(path)) <= SOCKET_LIMIT:
-        return path
-    key = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"farm-{os.getuid()}-{key}" / "renderer.sock"
 
 
 class RendererLink(renderers_pb2_grpc.RendererServiceServicer):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from farm.states import NodeState
-from farm.store.records import NodeRecord, ReadyTask as ReadyRecord
+from farm.store.records import NodeRecord
+from farm.store.records import ReadyTask as ReadyRecord
 from scheduler.placement import ReadyTask, Slot
 
 

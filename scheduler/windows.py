@@ -6,6 +6,7 @@ is always dropped; what it shares with its left neighbour beyond that is their s
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -31,7 +32,7 @@ def seams(windows: Sequence[Cut]) -> tuple[Cut, ...]:
     Raises ValueError when neighbours share less than two latents, or a window has none left of its own.
     """
     found = []
-    for left, right in zip(windows, windows[1:]):
+    for left, right in itertools.pairwise(windows):
         seam = Cut(right.start + 1, left.stop)
         if len(seam) < 1:
             raise ValueError(f"windows {left} and {right} share no latent that isn't run-up")

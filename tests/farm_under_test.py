@@ -56,7 +56,9 @@ class FarmUnderTest:
 
     def start_daemon(self) -> None:
         """Starts farmd and returns when it answers."""
-        self._daemon = self._spawn("farm.daemon", "--home", self.home, "--listen", self.listen, log="farmd.log")
+        self._daemon = self._spawn(
+            "farm.daemon", "--home", self.home, "--listen", self.listen, log="farmd.log"
+        )
         eventually("the daemon answers", self._answers)
 
     def kill_daemon(self) -> None:
@@ -122,7 +124,9 @@ class FarmUnderTest:
         assert answer.job.state == jobs_pb2.JOB_STATE_SUCCEEDED, answer.job.error
         return answer
 
-    def running(self, job_id: str, kind: str, steps: int = 1) -> tuple[jobs_pb2.Task, jobs_pb2.Attempt]:
+    def running(
+        self, job_id: str, kind: str, steps: int = 1, seconds: float = 30.0
+    ) -> tuple[jobs_pb2.Task, jobs_pb2.Attempt]:
         """A task of that kind in the middle of its work: at least `steps` steps done and not the last."""
 
         def look():
@@ -136,7 +140,7 @@ class FarmUnderTest:
                         ):
                             return task, attempt
 
-        return eventually(f"a {kind} of {job_id} is in the middle", look)
+        return eventually(f"a {kind} of {job_id} is in the middle", look, seconds)
 
     @contextlib.contextmanager
     def record(self) -> Iterator[tuple[Store, ArtifactStore]]:
@@ -193,8 +197,9 @@ class FarmUnderTest:
             self._daemon.terminate()
             self._daemon.wait(timeout=30)
         subprocess.run(
-            [sys.executable, "-m", "farm.daemon", "--home", self.home, "--stop"], env=self._environment(), timeout=60
-        )
+            [sys.executable, "-m", "farm.daemon", "--home", self.home, "--stop"],
+            check=False, env=self._environment(), timeout=60,
+        )  # fmt: skip
         left = self.processes()
         for process in left:
             with contextlib.suppress(psutil.Error):

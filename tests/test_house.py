@@ -62,7 +62,9 @@ def test_imports_between_packages_point_one_way():
 )
 def test_light_rooms_import_nothing_heavy(module, forbidden):
     code = f"import sys, {module}; print(*sorted(sys.modules))"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
     assert not forbidden & set(loaded)
 
 
@@ -71,7 +73,9 @@ def test_the_daemon_loads_every_planning_plugin_without_torch():
         "import sys; from farm.plugins import catalogue, planning_plugins; c = catalogue(planning_plugins());"
         "c.models['ltx-tiny'].sigmas(8); print(*sorted(sys.modules))"
     )
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
     assert "torch" not in loaded and "plugins.ltx.planning" in loaded
 
 

@@ -113,7 +113,7 @@ def _answering(serve: Callable, identity: Identity | None, problem: str | None, 
             return await serve(request, context)
         except aio.AbortError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - every error ends here, as a status code
             await _abort(error, context, method)
 
     return call
@@ -129,7 +129,7 @@ def _streaming(serve: Callable, identity: Identity | None, problem: str | None, 
                 yield response
         except aio.AbortError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - every error ends here, as a status code
             await _abort(error, context, method)
 
     return call

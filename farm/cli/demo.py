@@ -28,7 +28,9 @@ _READY_SECONDS = 180.0
 
 
 @click.command()
-@click.option("--size", "pixels", type=Size(), default="256x160", show_default=True, help="Size of the result.")
+@click.option(
+    "--size", "pixels", type=Size(), default="256x160", show_default=True, help="Size of the result."
+)
 @click.option("--frames", type=click.IntRange(GIVEN_FRAMES), default=750, show_default=True)
 @click.option("--fps", type=float, default=30.0, show_default=True)
 @click.option("--nodes", type=click.IntRange(1, 64), default=2, show_default=True)
@@ -92,7 +94,14 @@ def _render(
     seed: int,
     output: Path,
 ) -> None:
-    fields = {"frames": frames, "width": pixels[0], "height": pixels[1], "fps": fps, "prompt": prompt, "seed": seed}
+    fields = {
+        "frames": frames,
+        "width": pixels[0],
+        "height": pixels[1],
+        "fps": fps,
+        "prompt": prompt,
+        "seed": seed,
+    }
     client.patience = 30.0
     answer = client.submit(conditions=[clip], name="demo", **fields)
     for text in answer.notes:
@@ -111,7 +120,9 @@ def _drawn_frames(pixels: tuple[int, int]) -> np.ndarray:
     for index, frame in enumerate(frames):
         x, y = width * (0.2 + 0.012 * index), height / 2
         distance = np.hypot(columns - x, rows - y) / radius
-        light = np.clip(1.15 - np.hypot(columns - x + radius / 3, rows - y + radius / 3) / radius / 1.6, 0.25, 1)
+        light = np.clip(
+            1.15 - np.hypot(columns - x + radius / 3, rows - y + radius / 3) / radius / 1.6, 0.25, 1
+        )
         cover = np.clip((1 - distance) * radius + 0.5, 0, 1)[..., None]
         ball = light[..., None] * np.array([230.0, 40.0, 35.0], np.float32)
         frame[:] = cover * ball + (1 - cover) * np.array([12.0, 18.0, 70.0], np.float32)

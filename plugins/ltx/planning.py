@@ -5,6 +5,7 @@ Sizes and FLOPs of the released models are those of LTX.md; ltx-tiny's were coun
 
 from __future__ import annotations
 
+import fcntl
 from pathlib import Path
 
 from farm.hookspecs import hookimpl
@@ -86,13 +87,21 @@ def farm_models() -> list[ModelFacts]:
     ]
 
 
+def _build_tiny(cache: Path) -> Path:
+    from plugins.ltx import tiny
+
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / f"{TINY}.lock").open("w") as lock:
+        # Several agents of one machine start together; one builds, the others find it done.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return tiny.build(cache / f"{TINY}-{tiny.WEIGHTS_HASH.removeprefix('sha256:')[:12]}")
+
+
 @hookimpl
 def farm_default_source(model: str, cache: Path) -> str | None:
     """ltx-tiny is built under `cache`; a released model is taken from the hub's cache on this machine."""
     if model == TINY:
-        from plugins.ltx import tiny
-
-        return str(tiny.build(cache / f"{TINY}-{tiny.WEIGHTS_HASH.removeprefix('sha256:')[:12]}"))
+        return str(_build_tiny(cache))
     if model in HUB:
         try:
             return str(locate(HUB[model]))

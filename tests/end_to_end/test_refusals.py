@@ -65,7 +65,10 @@ def test_an_unusable_clip_is_refused_before_anything_is_stored(farm, broken, kin
 
 
 def test_a_clip_longer_than_the_result_is_refused(farm, clip):
-    with farm.client as client, pytest.raises(FarmError, match="9 frames at 30 fps, more than the 5 asked for"):
+    with (
+        farm.client as client,
+        pytest.raises(FarmError, match="9 frames at 30 fps, more than the 5 asked for"),
+    ):
         client.submit(conditions=[clip], **{**SMALL, "frames": 5})
 
 
@@ -77,7 +80,10 @@ def test_a_path_outside_the_allowed_roots_is_refused(farm, clip):
 def test_a_wrong_token_opens_nothing(farm):
     profile = Profile.load(farm.home / "client.json")
     for token in ("", "guess", "node.bm9kZQ==.00"):
-        with FarmClient(profile.server, profile.ca_pem, token) as client, pytest.raises(FarmError, match="token"):
+        with (
+            FarmClient(profile.server, profile.ca_pem, token) as client,
+            pytest.raises(FarmError, match="token"),
+        ):
             client.jobs()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from fractions import Fraction
 
@@ -80,7 +81,7 @@ def test_the_autoregressive_strategy_renders_one_window_after_another(farm, clip
     answer = farm.succeed(farm.submit(conditions=[clip], strategy="autoregressive", **LONG))
     windows = [task.attempts[0] for task in answer.tasks if task.kind == "window"]
     assert len(windows) > 1
-    assert all(a.finished_at <= b.started_at for a, b in zip(windows, windows[1:]))
+    assert all(a.finished_at <= b.started_at for a, b in itertools.pairwise(windows))
 
 
 def test_a_size_that_is_no_multiple_of_32_is_padded_cropped_and_said(farm, tmp_path):

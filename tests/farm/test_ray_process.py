@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from farm.processes import DetachedProcess
-from farm.ray_process import RayHead, Raylet, make_token, ray_environment
+from farm.ray_process import RayHead, Raylet, ray_environment
+from farm.security import ray_token_file
 
 
 class Sleeper(DetachedProcess):
@@ -47,9 +48,7 @@ def running(processes: list[psutil.Process]) -> list[psutil.Process]:
 @pytest.fixture(scope="module")
 def token(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cluster token."""
-    path = tmp_path_factory.mktemp("token") / "ray.token"
-    make_token(path)
-    return path
+    return ray_token_file(tmp_path_factory.mktemp("token"))
 
 
 @pytest.fixture(scope="module")
@@ -200,8 +199,7 @@ def test_a_driver_without_the_token_is_refused(
     cluster: tuple[RayHead, Raylet, Raylet], token: Path, tmp_path: Path, mode: str
 ) -> None:
     head, *_ = cluster
-    other = tmp_path / "other.token"
-    make_token(other)
+    other = ray_token_file(tmp_path)
     environment = ray_environment("127.0.0.1", other)
     if mode == "no token":
         environment |= {"RAY_AUTH_MODE": "disabled"}
@@ -235,15 +233,6 @@ def test_the_daemon_s_side_imports_no_ray() -> None:
 def test_a_missing_token_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="ray.token"):
         RayHead(tmp_path, "127.0.0.1", 0, tmp_path / "ray.token").start()
-
-
-def test_a_token_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
-    path = tmp_path / "secrets" / "ray.token"
-    make_token(path)
-    first = path.read_text()
-    make_token(path)
-    assert path.read_text() == first
-    assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_head_that_was_killed_leaves_nothing_and_comes_back_on_its_port(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,7 +35,7 @@ def test_windows_cover_the_timeline_share_the_overlap_and_differ_by_one_latent_a
     overlap = data.draw(st.integers(1, length - 1))
     cuts = cut_windows(latents, length, overlap)
     assert cuts[0].start == 0 and cuts[-1].stop == latents
-    assert all(left.stop - right.start == overlap for left, right in zip(cuts, cuts[1:]))
+    assert all(left.stop - right.start == overlap for left, right in itertools.pairwise(cuts))
     sizes = [len(cut) for cut in cuts]
     assert max(sizes) <= length and max(sizes) - min(sizes) <= 1
     if len(cuts) > 1:

@@ -37,7 +37,9 @@ def test_a_renderer_killed_in_a_window(farm, undisturbed):
     answer = farm.succeed(job_id, 240)
     tried = next(t for t in answer.tasks if t.key == task.key).attempts
     assert [a.state for a in tried] == [jobs_pb2.ATTEMPT_STATE_LOST, jobs_pb2.ATTEMPT_STATE_SUCCEEDED]
-    assert sum(len(t.attempts) for t in answer.tasks) == len(answer.tasks) + 1, "one window again, nothing else"
+    assert sum(len(t.attempts) for t in answer.tasks) == len(answer.tasks) + 1, (
+        "one window again, nothing else"
+    )
     assert killed in before
     _same(farm, job_id, undisturbed)
 

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from farm.config import DeclaredDevice, load_node_config
 from farm.v1 import nodes_pb2
 from nodeagent.devices import declared, lent
 from nodeagent.life import born, lives
 from nodeagent.probe import ProbedDevice
-from nodeagent.renderer_link import SOCKET_LIMIT, socket_path
 
 
 def test_declared_devices_are_offered_as_declared_and_share_the_threads():
@@ -45,13 +43,6 @@ def test_a_config_with_devices_replaces_what_would_be_found(tmp_path):
         2**30,
         2,
     )
-
-
-def test_a_socket_fits_its_address_however_deep_the_home_is():
-    assert socket_path(Path("/srv/node")) == Path("/srv/node/run/renderer.sock")
-    deep = [socket_path(Path("/srv") / ("n" * 150) / str(number)) for number in range(2)]
-    assert deep[0] != deep[1]
-    assert all(len(os.fsencode(path)) <= SOCKET_LIMIT for path in deep)
 
 
 def test_a_process_is_told_from_others_with_its_pid():

@@ -12,7 +12,8 @@ from node_processes import WEIGHTS, until
 from small_farm import SmallFarm
 
 from farm.processes import DetachedProcess
-from farm.ray_process import RayHead, make_token, ray_environment
+from farm.ray_process import RayHead, ray_environment
+from farm.security import ray_token_file
 from farm.v1 import nodes_pb2
 from nodeagent.life import born
 
@@ -34,8 +35,7 @@ input()
 @pytest.fixture(scope="module")
 def head(tmp_path_factory):
     home = tmp_path_factory.mktemp("ray")
-    token = home / "token"
-    make_token(token)
+    token = ray_token_file(home)
     head = RayHead(home, "127.0.0.1", 0, token)
     head.start()
     head.ready(60)

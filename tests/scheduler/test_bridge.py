@@ -18,7 +18,8 @@ import grpc
 import psutil
 import pytest
 
-from farm.ray_process import RayHead, Raylet, make_token
+from farm.ray_process import RayHead, Raylet
+from farm.security import ray_token_file
 from farm.v1 import bridge_pb2, bridge_pb2_grpc
 from scheduler.bridge_process import BridgeProcess
 
@@ -38,8 +39,7 @@ class Cluster:
     """Everything on one machine, and what the daemon would do with it."""
 
     def __init__(self, home: Path) -> None:
-        token = self.token = home / "ray.token"
-        make_token(token)
+        token = self.token = ray_token_file(home)
         self.head = RayHead(home, "127.0.0.1", 0, token)
         self.raylet = Raylet(home / "node", self.head.address, "127.0.0.1", token, threads=1, env=IMPORTABLE)
         self.bridge = BridgeProcess(

@@ -99,8 +99,9 @@ def test_reasons_name_what_is_missing():
         "no device online fits: node/cuda0 has 4.0 GiB of memory, the task needs 8.0 GiB"
     )
     stale = replace(SLOT, models={"ltx-tiny": "sha256:" + "b" * 64})
-    assert "has other weights of ltx-tiny (bbbbbbbbbbbb, the job needs aaaaaaaaaaaa)" in (
-        place([TASK], [stale]).waiting["t"]
+    assert (
+        "has other weights of ltx-tiny (bbbbbbbbbbbb, the job needs aaaaaaaaaaaa)"
+        in (place([TASK], [stale]).waiting["t"])
     )
     assert "no fp8" in place([replace(TASK, fp8=True)], [replace(SLOT, fp8=False)]).waiting["t"]
     assert "no node has joined" in place([TASK], []).waiting["t"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -59,7 +60,7 @@ def test_decode_spans_deliver_every_frame_once_and_have_the_latents_for_it(field
     spans = [task for task in plan.tasks if task.kind is TaskKind.DECODE]
     edges = [(task.payload["from"], task.payload["to"]) for task in spans]
     assert edges[0][0] == 0 and edges[-1][1] == fields["frames"]
-    assert all(a[1] == b[0] for a, b in zip(edges, edges[1:]))
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(edges))
     for task in spans:
         assert {piece["left"] for piece in task.payload["pieces"]} == set(task.needs)
         assert task.payload["pieces"][0]["start"] <= task.payload["start"]
@@ -69,7 +70,7 @@ def test_decode_spans_deliver_every_frame_once_and_have_the_latents_for_it(field
 def test_the_issues_job_is_eight_windows_none_of_them_a_stub():
     windows = [task for task in plan_of().tasks if task.kind is TaskKind.WINDOW]
     assert [task.stop - task.start for task in windows] == [15, 15, 15, 15, 14, 14, 14, 14]
-    assert all(a.stop - b.start == 3 for a, b in zip(windows, windows[1:]))
+    assert all(a.stop - b.start == 3 for a, b in itertools.pairwise(windows))
 
 
 def test_windows_of_the_hierarchical_strategy_need_no_other_window():
@@ -79,7 +80,7 @@ def test_windows_of_the_hierarchical_strategy_need_no_other_window():
 
 def test_windows_of_the_autoregressive_strategy_are_a_chain():
     windows = [task for task in plan_of(strategy="autoregressive").tasks if task.kind is TaskKind.WINDOW]
-    assert all(left.key in right.needs for left, right in zip(windows, windows[1:]))
+    assert all(left.key in right.needs for left, right in itertools.pairwise(windows))
 
 
 def test_a_storyboard_longer_than_the_models_clock_is_cut():

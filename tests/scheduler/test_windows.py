@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +27,7 @@ def test_pieces_give_every_latent_exactly_once_and_never_a_run_up(layout, joined
     joins = [f"join/{i}" for i in range(len(cuts) - 1)] if joined else None
     whole = geometry.pieces(keys, cuts, joins)
     assert whole[0].start == 0 and whole[-1].stop == latents
-    assert all(a.stop == b.start for a, b in zip(whole, whole[1:]))
+    assert all(a.stop == b.start for a, b in itertools.pairwise(whole))
     where = dict(zip(keys, cuts))
     for piece in whole:
         assert piece.start < piece.stop
@@ -45,7 +47,7 @@ def test_clipped_pieces_cover_the_clip_and_keep_ramps_whole(layout, data):
     stop = data.draw(st.integers(start + 1, latents))
     part = geometry.clip(whole, start, stop)
     assert part[0].start <= start and part[-1].stop >= stop
-    assert all(a.stop == b.start for a, b in zip(part, part[1:]))
+    assert all(a.stop == b.start for a, b in itertools.pairwise(part))
     assert all(piece in whole for piece in part if piece.right)
 
 

@@ -1,0 +1,40 @@
+"""How fast one thread of this machine multiplies matrices; a program of its own, because BLAS reads its number of
+threads when it is loaded.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+_SECONDS = 0.05
+_SIDE = 384
+
+
+def measure_thread_flops() -> float:
+    """fp32 FLOPs a second of one thread, measured for 50 ms in a process of its own."""
+    alone = {f"{library}_NUM_THREADS": "1" for library in ("OPENBLAS", "MKL", "OMP")}
+    done = subprocess.run(
+        [sys.executable, "-m", __name__], env=os.environ | alone, capture_output=True, text=True, check=True
+    )
+    return float(done.stdout)
+
+
+def _multiply() -> float:
+    import numpy as np
+
+    factor = np.ones((_SIDE, _SIDE), dtype=np.float32)
+    result = np.empty_like(factor)
+    np.matmul(factor, factor, out=result)
+    # Processor time: other load on the machine is not this thread's slowness.
+    flops, began, ends = 0.0, time.process_time(), time.monotonic() + _SECONDS
+    while time.monotonic() < ends:
+        np.matmul(factor, factor, out=result)
+        flops += 2.0 * _SIDE**3
+    return flops / max(time.process_time() - began, 1e-3)
+
+
+if __name__ == "__main__":
+    print(_multiply())
