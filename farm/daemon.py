@@ -160,7 +160,7 @@ def _reachable(host: str) -> str:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
             probe.connect(("192.0.2.1", 9))
             return probe.getsockname()[0]
-        return socket.gethostbyname(socket.gethostname())
+        return _first_address()
     return socket.gethostbyname(host)
 
 
