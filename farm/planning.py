@@ -42,7 +42,8 @@ class ModelFacts:
     text_parameters: int
     decode_flops_per_pixel: float  #: a pixel is one of width x height x frames
     encode_flops_per_pixel: float
-    decode_bytes_per_pixel: float  #: peak memory of an undivided decode
+    decode_bytes_per_pixel: float  #: peak memory of decoding one span, halo included
+    encode_bytes_per_pixel: float  #: peak memory of encoding one clip
     precisions: tuple[str, ...]  #: of "fp32", "bf16", "fp8"; the default first
     steps: int  #: default denoising steps
     guidance_scale: float  #: default; 1 is off

@@ -174,7 +174,7 @@ class _Graph:
                 self.model.text_parameters * weight,
                 self.model.vae_parameters * weight
                 + int(max((p.frames for p in self.media), default=0) * max(w * h for w, h in sizes))
-                * int(self.model.decode_bytes_per_pixel),
+                * int(self.model.encode_bytes_per_pixel),
             ),
         )
 
