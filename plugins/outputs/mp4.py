@@ -33,6 +33,9 @@ __all__ = ["OutputError", "encode_segment", "join_segments", "write_sidecar"]
 CONTAINERS = {".mp4": "mp4", ".mov": "mov"}
 
 # Set on the frames: the encoder takes its tags from them and overrules options of the same name.
+KEYFRAME_SECONDS = 2
+"""A player can start at least this often."""
+
 BT709 = {"color_primaries": "bt709", "color_trc": "bt709", "colorspace": "bt709", "range": "limited"}
 
 StrPath = str | os.PathLike[str]
@@ -94,6 +97,10 @@ def encode_segment(
                 crf=crf,
                 bf=0,
                 flags="+cgop",
+                # Joining copies packets, and ffmpeg then takes any intra frame for a place to start from. So the
+                # only ones are those that really are: x264 puts in none of its own at scene cuts.
+                g=KEYFRAME_SECONDS * math.ceil(fps),
+                sc_threshold=0,
                 threads=threads,
                 filter_threads=threads,
                 video_track_timescale=_timescale(fps),

@@ -100,6 +100,21 @@ def test_a_segment_starts_with_the_only_reference_it_needs(tmp_path):
     assert all(packet.pts == packet.dts for packet in packets), "B-frames would shift the joined times"
 
 
+def test_a_video_starts_wherever_its_index_says_it_can(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 255, (90, 96, 128, 3), dtype=np.uint8)
+    for index in range(2):
+        encode_segment(noise, tmp_path / f"{index}.mp4", 128, 96, Fraction(30))
+    video = tmp_path / "video.mp4"
+    join_segments([tmp_path / "0.mp4", tmp_path / "1.mp4"], video, expected_frames=180, fps=Fraction(30))
+    with av.open(str(video)) as container:
+        starts = [packet.pts for packet in container.demux(video=0) if packet.size and packet.is_keyframe]
+    assert len(starts) == 4, "every two seconds, and at each segment"
+    for start in starts:
+        with av.open(str(video)) as container:
+            container.seek(start, stream=container.streams.video[0])
+            assert next(container.decode(video=0)).pts == start
+
+
 def test_the_index_comes_first_and_tags_are_kept(tmp_path):
     fps = Fraction(30)
     tags = {"title": "Frank's = film; \\ 1/2", "comment": "näher", "seed": "7"}
