@@ -32,10 +32,10 @@ __all__ = ["OutputError", "encode_segment", "join_segments", "write_sidecar"]
 
 CONTAINERS = {".mp4": "mp4", ".mov": "mov"}
 
-# Set on the frames: the encoder takes its tags from them and overrules options of the same name.
 KEYFRAME_SECONDS = 2
 """A player can start at least this often."""
 
+# Set on the frames: the encoder takes its tags from them and overrules options of the same name.
 BT709 = {"color_primaries": "bt709", "color_trc": "bt709", "colorspace": "bt709", "range": "limited"}
 
 StrPath = str | os.PathLike[str]
