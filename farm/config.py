@@ -21,7 +21,6 @@ from farm.settings import (
     InvalidConfig,
     OptionalAddress,
     Settings,
-    Words,
     example,
     load,
 )
@@ -70,17 +69,6 @@ class Artifacts(Settings):
     url: str = Field(
         "", description="fsspec URL or folder, such as s3://bucket/farm. Empty: artifacts in the home."
     )
-    shared: bool = Field(
-        False,
-        description="Workstations reach `url` by themselves (NFS, S3); otherwise all bytes go through the "
-        "daemon.",
-    )
-
-    @model_validator(mode="after")
-    def _shared_names_a_store(self) -> Self:
-        if self.shared and not self.url:
-            raise ValueError("shared needs url: a store that workstations reach by themselves")
-        return self
 
 
 class MediaRoots(Settings):
@@ -117,7 +105,9 @@ class RayHead(Settings):
     """The Ray cluster that carries calls and tensors. It always runs in token mode."""
 
     address: OptionalAddress = Field(
-        "", description="host:port of an existing Ray cluster to join. Empty: the daemon starts its own head."
+        "",
+        description="host:port of an existing Ray cluster to join, whose token goes to ray/token in the home. "
+        "Empty: the daemon starts its own head.",
     )
     node_ip: str = Field(
         "", description="Address at which workstations reach the head. Empty: the host of server.listen."
@@ -193,10 +183,6 @@ class Raylet(Settings):
         description="Address at which the farm's other machines reach this one. Empty: the one it reaches "
         "the daemon from.",
     )
-    object_store_bytes: Bytes = Field(
-        256 * 2**20, description='Memory for tensors in transit, in bytes or as "256MiB".'
-    )
-    options: Words = Field((), description='More options for `ray start`, such as "--min-worker-port=20000".')
 
 
 class DeclaredDevice(Settings):

@@ -104,7 +104,6 @@ async def serve(config: FarmConfig) -> None:
     terms = NodeTerms(
         ray_address=ray_address,
         ray_token=ray_token_file(config.home).read_text().strip(),
-        artifact_url=config.artifact_url if config.artifacts.shared else "",
         heartbeat=config.leases.heartbeat,
         lease=config.leases.lease,
         max_failures=config.limits.max_failures,

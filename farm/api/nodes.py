@@ -33,11 +33,10 @@ PROGRESS_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class NodeTerms:
-    """What every node is told: where Ray and the artifacts are, and the lease's terms in seconds."""
+    """What every node is told: where Ray is, and the lease's terms in seconds."""
 
     ray_address: str
     ray_token: str
-    artifact_url: str
     heartbeat: float
     lease: float
     max_failures: int
@@ -99,7 +98,6 @@ class NodeService(nodes_pb2_grpc.NodeServiceServicer):
                 ray_address=self._terms.ray_address,
                 heartbeat_seconds=self._terms.heartbeat,
                 lease_seconds=self._terms.lease,
-                artifact_url=self._terms.artifact_url,
             )
         )
         reading = asyncio.create_task(self._read(request_iterator, session))

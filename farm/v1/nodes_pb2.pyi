@@ -194,18 +194,16 @@ class ConnectResponse(_message.Message):
     def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ..., acknowledge: _Optional[_Union[Acknowledge, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("version", "ray_address", "heartbeat_seconds", "lease_seconds", "artifact_url")
+    __slots__ = ("version", "ray_address", "heartbeat_seconds", "lease_seconds")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     RAY_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_SECONDS_FIELD_NUMBER: _ClassVar[int]
     LEASE_SECONDS_FIELD_NUMBER: _ClassVar[int]
-    ARTIFACT_URL_FIELD_NUMBER: _ClassVar[int]
     version: str
     ray_address: str
     heartbeat_seconds: float
     lease_seconds: float
-    artifact_url: str
-    def __init__(self, version: _Optional[str] = ..., ray_address: _Optional[str] = ..., heartbeat_seconds: _Optional[float] = ..., lease_seconds: _Optional[float] = ..., artifact_url: _Optional[str] = ...) -> None: ...
+    def __init__(self, version: _Optional[str] = ..., ray_address: _Optional[str] = ..., heartbeat_seconds: _Optional[float] = ..., lease_seconds: _Optional[float] = ...) -> None: ...
 
 class Grant(_message.Message):
     __slots__ = ("sequence", "attempts")

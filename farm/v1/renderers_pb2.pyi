@@ -46,7 +46,7 @@ class AttachResponse(_message.Message):
     def __init__(self, setup: _Optional[_Union[Setup, _Mapping]] = ..., lease: _Optional[_Union[Lease, _Mapping]] = ..., cancel: _Optional[_Union[_nodes_pb2.Cancel, _Mapping]] = ..., journaled: _Optional[_Union[Journaled, _Mapping]] = ...) -> None: ...
 
 class Setup(_message.Message):
-    __slots__ = ("threads", "backend", "index", "vram_bytes", "models", "server", "ca_file", "token_file", "artifact_url")
+    __slots__ = ("threads", "backend", "index", "vram_bytes", "models", "server", "ca_file", "token_file")
     class ModelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -62,7 +62,6 @@ class Setup(_message.Message):
     SERVER_FIELD_NUMBER: _ClassVar[int]
     CA_FILE_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FILE_FIELD_NUMBER: _ClassVar[int]
-    ARTIFACT_URL_FIELD_NUMBER: _ClassVar[int]
     threads: int
     backend: str
     index: int
@@ -71,8 +70,7 @@ class Setup(_message.Message):
     server: str
     ca_file: str
     token_file: str
-    artifact_url: str
-    def __init__(self, threads: _Optional[int] = ..., backend: _Optional[str] = ..., index: _Optional[int] = ..., vram_bytes: _Optional[int] = ..., models: _Optional[_Mapping[str, str]] = ..., server: _Optional[str] = ..., ca_file: _Optional[str] = ..., token_file: _Optional[str] = ..., artifact_url: _Optional[str] = ...) -> None: ...
+    def __init__(self, threads: _Optional[int] = ..., backend: _Optional[str] = ..., index: _Optional[int] = ..., vram_bytes: _Optional[int] = ..., models: _Optional[_Mapping[str, str]] = ..., server: _Optional[str] = ..., ca_file: _Optional[str] = ..., token_file: _Optional[str] = ...) -> None: ...
 
 class Lease(_message.Message):
     __slots__ = ("attempt", "until")

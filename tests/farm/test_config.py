@@ -71,7 +71,6 @@ def test_lists_come_from_the_environment_with_commas():
         ("[leases]\nlease = 15", ["leases", "lease must be shorter than requeue", "got 15"]),
         ("[leases]\nheartbeat = -1", ["leases.heartbeat", "greater than 0", "got -1"]),
         ("[limits]\nmax_upload_bytes = '5 GiBs'", ["limits.max_upload_bytes", "24GiB", "got '5 GiBs'"]),
-        ("[artifacts]\nshared = true", ["artifacts", "shared needs url"]),
         ("[log]\nlevel = 'loud'", ["log.level", "'debug'", "got 'loud'"]),
         ("[server", ["is not TOML"]),
     ],

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from postgres_server import binaries, running
 from sqlalchemy import create_engine, text
 
 from farm.store import Store
@@ -25,16 +24,6 @@ class Clock:
     def __call__(self) -> float:
         self.now += 1
         return self.now
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """URL of the tests' PostgreSQL with {name} for the database."""
-    folder = binaries()
-    if folder is None:
-        pytest.skip("NOT TESTED ON POSTGRESQL: there is no initdb in PATH or /usr/lib/postgresql/*/bin")
-    with running(folder) as url:
-        yield url
 
 
 @pytest.fixture(scope="session")
