@@ -61,7 +61,6 @@ class Agent:
         self._lent = lent
         self._boot_id = probe.boot_id()
         self._models: dict[str, tuple[str, str]] = {}
-        self._artifact_url = ""
         self._journal = Journal(config.home / "journal.db")
         self._socket = socket_path(config.home, "renderer.sock")
         setups = {device.advertised.name: self._setup_for(device) for device in lent}
@@ -131,7 +130,6 @@ class Agent:
         )
 
     async def _welcomed(self, welcome: nodes_pb2.Welcome) -> None:
-        self._artifact_url = welcome.artifact_url
         await self._raylet.join(welcome.ray_address)
 
     def _setup_for(self, device: ProbedDevice) -> Callable[[], renderers_pb2.Setup]:
@@ -146,7 +144,6 @@ class Agent:
                 server=self._who.server,
                 ca_file=str(self._who.ca_file),
                 token_file=str(self._who.token_file),
-                artifact_url=self._artifact_url,
             )
 
         return setup
@@ -229,6 +226,12 @@ async def _join(config: NodeConfig) -> identity.Identity:
         except grpc.aio.AioRpcError as error:
             if error.code() in REFUSALS or error.code() is grpc.StatusCode.INVALID_ARGUMENT:
                 raise Refused(error.details()) from None
+            if "CERTIFICATE_VERIFY_FAILED" in error.details():
+                # Waiting would never help: whoever answers there isn't the farm that made the token.
+                raise Refused(
+                    f"join_token: is not for the farm at {config.server}, whose certificate it doesn't vouch for; "
+                    "`farmctl node enroll` on that farm prints the right command. If it did, set this machine's clock"
+                ) from None
             if not told:
                 log.warning("can't register yet, trying on", server=config.server, problem=error.details())
                 told = True
