@@ -6,7 +6,7 @@ shapes the result.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
@@ -138,14 +138,15 @@ class Timeline:
     model: ModelFacts
 
 
-def from_sigma(sigmas: tuple[float, ...], start: float) -> tuple[float, ...]:
+def from_sigma(sigmas: Sequence[float], start: float) -> tuple[float, ...]:
     """The part of a falling schedule below `start`, beginning exactly there: what refining a base runs.
 
     Raises ValueError unless 0 < start ≤ sigmas[0].
     """
     if not 0 < start <= sigmas[0]:
         raise ValueError(f"start sigma must be above 0 and at most {sigmas[0]}, got {start}")
-    return (start, *(sigma for sigma in sigmas if sigma < start))
+    # A step a hair below the start would be a wasted forward pass.
+    return (start, *(sigma for sigma in sigmas if sigma < start - 1e-6))
 
 
 class Strategy(Protocol):

@@ -30,18 +30,6 @@ def linear_quadratic(steps: int, threshold: float = 0.025, linear_steps: int | N
     return [1.0 - fall for fall in falls] + [0.0]
 
 
-def from_sigma(sigmas: Sequence[float], start: float) -> list[float]:
-    """The part of a schedule below ``start``, beginning exactly at ``start``: a refinement's schedule.
-
-    Raises ValueError for a start outside (0, 1] or a schedule that isn't one (see ``check``).
-    """
-    check(sigmas)
-    if not 0.0 < start <= 1.0:
-        raise ValueError(f"start: need 0 < start <= 1, got {start}")
-    # A step a hair below the start would be a wasted forward.
-    return [start] + [sigma for sigma in sigmas if sigma < start - 1e-6]
-
-
 def check(sigmas: Sequence[float]) -> None:
     """Raise ValueError unless ``sigmas`` begin at or below 1, fall strictly and end in 0.0."""
     falling = all(high > low for high, low in pairwise(sigmas))

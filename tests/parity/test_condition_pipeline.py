@@ -17,12 +17,13 @@ from diffusers.pipelines.ltx import pipeline_ltx_condition as theirs
 from diffusers.pipelines.ltx.pipeline_ltx_condition import LTXVideoCondition
 from PIL import Image
 
+from farm.planning import from_sigma
 from plugins.ltx import tiny
 from plugins.ltx.conditioning import Condition, at_frame
 from plugins.ltx.denoise import Denoiser
 from plugins.ltx.loading import Ltx
 from plugins.ltx.noise import latent_noise
-from plugins.ltx.sigmas import from_sigma, linear_quadratic
+from plugins.ltx.sigmas import linear_quadratic
 from plugins.ltx.text import encode_prompt
 from plugins.ltx.vae import encode_clip
 

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from farm.planning import from_sigma
 from plugins.ltx import tiny
 from plugins.ltx.conditioning import Extra, Replace, at_frame, window_tail
 from plugins.ltx.denoise import Denoiser, State
 from plugins.ltx.loading import Ltx
 from plugins.ltx.noise import latent_noise
-from plugins.ltx.sigmas import from_sigma, linear_quadratic
+from plugins.ltx.sigmas import linear_quadratic
 from plugins.ltx.text import encode_prompt
 from plugins.ltx.vae import decode
 
@@ -192,11 +193,12 @@ def test_arguments_that_do_not_fit_are_named(ltx, prompt, changed, named):
 
 
 def test_a_schedule_can_begin_anywhere():
-    sigmas = linear_quadratic(8)
+    sigmas = tuple(linear_quadratic(8))
     assert from_sigma(sigmas, 1.0) == sigmas
-    assert from_sigma(sigmas, 0.8) == [0.8, *[sigma for sigma in sigmas if sigma < 0.8]]
+    assert from_sigma(sigmas, 0.8) == (0.8, *(sigma for sigma in sigmas if sigma < 0.8))
     assert from_sigma(sigmas, sigmas[3]) == sigmas[3:]
-    assert from_sigma(sigmas, 0.01) == [0.01, 0.0]
+    assert from_sigma(sigmas, sigmas[3] + 1e-9)[1:] == sigmas[4:]
+    assert from_sigma(sigmas, 0.01) == (0.01, 0.0)
     assert linear_quadratic(1) == [1.0, 0.0]
     for start in (0.0, 1.1):
         with pytest.raises(ValueError, match="start"):
