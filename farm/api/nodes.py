@@ -91,7 +91,7 @@ class NodeService(nodes_pb2_grpc.NodeServiceServicer):
         _check_version(hello.version, hello.protocol)
         _check_runtime(hello)
         session = Session(hello.node_id, boottime())
-        await self._greet(hello, session, context.peer())
+        await self._greet(hello, session, _host(context.peer()))
         yield nodes_pb2.ConnectResponse(
             welcome=nodes_pb2.Welcome(
                 version=__version__,
@@ -276,6 +276,11 @@ class NodeService(nodes_pb2_grpc.NodeServiceServicer):
         return nodes_pb2.GetJoinTokenResponse(
             join_token=join_token(self._authority), servers=self._terms.servers
         )
+
+
+def _host(peer: str) -> str:
+    """The address in gRPC's words for a peer: 10.0.0.7 of ipv4:10.0.0.7:51234."""
+    return peer.split(":", 1)[-1].rsplit(":", 1)[0].strip("[]")
 
 
 def _check_version(version: str, protocol: int) -> None:
