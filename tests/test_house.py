@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import itertools
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +88,17 @@ def test_generated_code_is_fresh(tmp_path):
     assert made and made == committed, "run `make proto` and commit the result"
 
 
-def test_every_field_and_call_of_the_api_is_explained():
+_MEMBER = re.compile(r"(rpc \w+|(?:(?:optional |repeated )?(?:map<[^>]*>|[\w.]+) +)?\w+ = \d+;)")
+
+
+def test_every_call_field_and_value_of_the_api_is_explained():
+    silent = []
     for path in sorted((ROOT / "proto" / "farm" / "v1").glob("*.proto")):
-        assert path.read_text().startswith("//"), f"{path.name} must say what lives in it"
+        lines = [line.strip() for line in path.read_text().splitlines()]
+        assert lines[0].startswith("//"), f"{path.name} must say what lives in it"
+        silent += [
+            f"{path.name}:{number}: {line}"
+            for number, (before, line) in enumerate(itertools.pairwise(lines), 2)
+            if _MEMBER.match(line) and not before.startswith("//") and "_UNSPECIFIED" not in line
+        ]
+    assert not silent
