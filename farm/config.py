@@ -49,7 +49,7 @@ class Server(Settings):
     advertise: Addresses = Field(
         (),
         description="Addresses (host:port) at which workstations reach this daemon; printed by "
-        "`farmctl node enroll`. Empty: made from `listen` and this host's name.",
+        "`farmctl node enroll`. Empty: this host's address and the port of `listen`.",
     )
 
 

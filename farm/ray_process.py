@@ -21,11 +21,12 @@ from farm.processes import DetachedProcess
 
 _OBJECT_STORE_BYTES = 80_000_000
 
-# A cut link is noticed in 8.5 s instead of 64, and the isolated side ends after about 20 s. Head and nodes must agree.
+# A cut link is noticed in about 20 s instead of 64: later than a task is given away after silence, so that a renderer
+# that parks through a shorter cut is still there afterwards. Head and nodes must agree.
 _HEALTH = {
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "2000",
-    "RAY_health_check_failure_threshold": "3",
+    "RAY_health_check_failure_threshold": "7",
     "RAY_grpc_client_keepalive_time_ms": "5000",
     "RAY_grpc_client_keepalive_timeout_ms": "5000",
     "RAY_raylet_liveness_self_check_interval_ms": "5000",

@@ -82,10 +82,12 @@ class RayBackend:
 
     async def _keep(self) -> None:
         def keep() -> None:
-            for process in filter(None, (self._head, self._bridge)):
-                if not process.alive():
-                    pid = process.start()
-                    log.info("started", process=process.name, pid=pid)
+            if self._head and not self._head.alive():
+                log.info("started", process=self._head.name, pid=self._head.start())
+                # A driver of the head that is gone can't make renderers in the new one.
+                self._bridge.stop()
+            if not self._bridge.alive():
+                log.info("started", process=self._bridge.name, pid=self._bridge.start())
 
         await asyncio.to_thread(keep)
 

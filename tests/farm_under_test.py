@@ -161,6 +161,16 @@ class FarmUnderTest:
                             found[key] = load_file(files.path(artifact.location))["latents"]
         return found
 
+    def tasks(self, job_id: str) -> list[jobs_pb2.Task]:
+        """The job's tasks as they stand."""
+        with self.client as client:
+            return list(client.job(job_id).tasks)
+
+    def ray_head(self) -> list[psutil.Process]:
+        """The processes of the Ray head: launcher, control store and its own raylet."""
+        launcher = next(p for p in self.processes() if "farm.ray_launch head" in " ".join(p.cmdline()))
+        return [launcher, *launcher.children(recursive=True)]
+
     def renderer_pids(self) -> list[int]:
         """Processes of all renderers of this farm."""
         return [p.pid for p in self.processes() if "RendererActor" in " ".join(p.cmdline())]

@@ -94,7 +94,10 @@ class Attempts:
             ]
             for attempt in granted:
                 if attempt.state == AttemptState.DISPATCHED:
-                    move_attempt(connection, attempt.id, attempt.state, AttemptState.RUNNING, started_at=at)
+                    # The time it was given to begin in is over, however much of it is left: from here on silence
+                    # counts as silence.
+                    begun = {"started_at": at, "lease_until": lease_until}
+                    move_attempt(connection, attempt.id, attempt.state, AttemptState.RUNNING, **begun)
                     _tell(connection, attempt, at, "started", "on")
             # A heartbeat that was overtaken by a later one must not shorten what that one was promised.
             connection.execute(

@@ -69,3 +69,16 @@ def test_the_bridge_killed_in_a_window(farm, undisturbed):
     windows = [t for t in answer.tasks if t.kind == "window"]
     assert [len(t.attempts) for t in windows] == [1] * len(windows), "no window is rendered again"
     _same(farm, job_id, undisturbed)
+
+
+def test_the_ray_head_killed_in_a_window(farm, undisturbed):
+    job_id = farm.submit(**JOB)
+    farm.running(job_id, "window", steps=2)
+    done = {task.key for task in farm.tasks(job_id) if task.state == jobs_pb2.TASK_STATE_SUCCEEDED}
+    for process in farm.ray_head():
+        process.kill()
+    answer = farm.succeed(job_id, 240)
+    again = {task.key for task in answer.tasks if len(task.attempts) > 1}
+    assert not again & done, "finished windows are not rendered again"
+    assert len(again) <= 2, "one task a device"
+    _same(farm, job_id, undisturbed)

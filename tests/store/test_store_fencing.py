@@ -92,6 +92,14 @@ def test_no_dispatch_to_what_cannot_work(store, job):
     assert store.jobs.get(job.id).state == JobState.QUEUED
 
 
+def test_an_attempt_that_has_begun_keeps_nothing_of_the_time_it_was_given_to_begin(store, job):
+    attempt = dispatch(store, job, "encode", until=60.0)
+    store.attempts.renew("n1", [attempt.ref], 11.0)
+    assert store.attempts.get(attempt.id).lease_until == 11.0
+    (lost,) = store.attempts.expire(11.5)
+    assert lost.id == attempt.id
+
+
 def test_renewal_grants_live_attempts_of_this_node_and_epoch(store, job):
     join(store, "n2")
     mine = dispatch(store, job, "encode")
