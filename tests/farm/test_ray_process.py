@@ -130,7 +130,9 @@ def test_a_pid_that_another_program_has_now_is_not_adopted_nor_killed(tmp_path: 
 def test_a_killed_process_is_not_alive_and_can_be_started_again(tmp_path: Path) -> None:
     sleeper = Sleeper(tmp_path)
     pid = sleeper.start()
-    for process in reversed(sleeper.family()):
+    until(lambda: len(sleeper.family()) == 2)
+    # The parent first: it would have another child when it loses this one.
+    for process in sleeper.family():
         process.kill()
     until(lambda: not sleeper.alive())
     try:
