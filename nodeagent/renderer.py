@@ -23,7 +23,7 @@ from farm.v1 import nodes_pb2, renderers_pb2
 from nodeagent import HOME_VARIABLE, SOCKET_VARIABLE
 from nodeagent.attachment import Attachment
 from nodeagent.offers import model_cache
-from nodeagent.transfer import Cache, Wire
+from nodeagent.transfer import Cache, Wire, checksum
 from nodeagent.work import Workbench, device_in_hand, task_in_hand
 
 
@@ -37,6 +37,7 @@ class Renderer:
         shutil.rmtree(self._work, ignore_errors=True)
         self._cache = Cache(home / "cache" / device)
         self._attachment = Attachment(Path(os.environ[SOCKET_VARIABLE]), device)
+        self._wire: Wire | None = None
         self._seen: deque[tuple[str, int]] = deque(maxlen=256)
         self._ready: Future[Workbench] = Future()
         # The first task should not wait for imports of several seconds.
@@ -86,7 +87,7 @@ class Renderer:
         self, workbench: Workbench, attempt: nodes_pb2.AttemptRef, document: dict, folder: Path
     ) -> list[str]:
         setup = self._attachment.setup()
-        wire = Wire(setup, self._attachment.pause)
+        wire = self._wire_for(setup)
 
         def fetch(key: str, name: str) -> Path:
             try:
@@ -102,7 +103,20 @@ class Renderer:
             self._attachment.checkpoint()
 
         made = workbench.perform(task_in_hand(document, folder, fetch, step), dict(setup.models))
-        return [wire.upload(name, path, attempt) for name, path in made.items()]
+        return [self._deliver(wire, name, path, attempt) for name, path in made.items()]
+
+    def _deliver(self, wire: Wire, name: str, path: Path, attempt: nodes_pb2.AttemptRef) -> str:
+        sha256 = checksum(path)
+        artifact_id = wire.upload(name, path, sha256, attempt)
+        self._cache.keep(path, sha256)
+        return artifact_id
+
+    def _wire_for(self, setup: renderers_pb2.Setup) -> Wire:
+        if self._wire is None or self._wire.setup != setup:
+            if self._wire:
+                self._wire.close()
+            self._wire = Wire(setup, self._attachment.pause)
+        return self._wire
 
     def _prepare(self) -> None:
         try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -49,22 +48,32 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-@dataclass(frozen=True)
 class Wire:
-    """How artifacts travel. `pause(seconds)` waits between tries and raises Stopped when the attempt has to end."""
+    """How artifacts travel, over one connection kept between attempts.
 
-    setup: renderers_pb2.Setup
-    pause: Callable[[float], None]
+    `pause(seconds)` waits between tries and raises Stopped when the attempt has to end.
+    """
 
-    def upload(self, name: str, path: Path, attempt: nodes_pb2.AttemptRef) -> str:
-        """Bring a file to the farm as artifact `name` of an attempt; returns its id.
+    def __init__(self, setup: renderers_pb2.Setup, pause: Callable[[float], None]):
+        self.setup = setup
+        self._pause = pause
+        self._channel: grpc.Channel | None = None
+
+    def close(self) -> None:
+        """Hang up; the next transfer dials again."""
+        if self._channel:
+            self._channel.close()
+            self._channel = None
+
+    def upload(self, name: str, path: Path, sha256: str, attempt: nodes_pb2.AttemptRef) -> str:
+        """Bring a file of checksum `sha256` to the farm as artifact `name` of an attempt; returns its id.
 
         Raises TransferFailed, and Stopped when the attempt's epoch is over.
         """
         header = artifacts_pb2.UploadHeader(
             name=name,
             size=path.stat().st_size,
-            sha256=checksum(path),
+            sha256=sha256,
             filename=path.name,
             attempt_id=attempt.attempt_id,
             epoch=attempt.epoch,
@@ -107,19 +116,25 @@ class Wire:
     def _persist(self, what: str, work: Callable[[Any], Result]) -> Result:
         wait, doubts = _FIRST_WAIT, 0
         while True:
-            ca_pem = Path(self.setup.ca_file).read_bytes()
-            token = Path(self.setup.token_file).read_text().strip()
             try:
-                with security.channel(self.setup.server, ca_pem, token) as channel:
-                    return work(artifacts_pb2_grpc.ArtifactServiceStub(channel))
+                return work(artifacts_pb2_grpc.ArtifactServiceStub(self._dialled()))
             except grpc.RpcError as error:
+                # Token and certificate are read anew: the node may have joined again meanwhile.
+                self.close()
                 if error.code() in _GIVEN_AWAY:
                     raise Stopped(f"{what}: {error.details()}") from None
                 doubts += error.code() in _DOUBTFUL
                 if error.code() not in _TRANSIENT | _DOUBTFUL or doubts >= _DOUBTFUL_TRIES:
                     raise TransferFailed(f"{what}: {error.code().name}: {error.details()}") from None
-            self.pause(wait)
+            self._pause(wait)
             wait = min(2 * wait, _LONGEST_WAIT)
+
+    def _dialled(self) -> grpc.Channel:
+        if self._channel is None:
+            ca_pem = Path(self.setup.ca_file).read_bytes()
+            token = Path(self.setup.token_file).read_text().strip()
+            self._channel = security.channel(self.setup.server, ca_pem, token)
+        return self._channel
 
 
 class Cache:
@@ -139,6 +154,10 @@ class Cache:
             wire.download(artifact["id"], int(artifact["size"]), artifact["sha256"], path)
         os.utime(path)
         return path
+
+    def keep(self, path: Path, sha256: str) -> None:
+        """Take over a file that was uploaded: the next task of this job may need it on this device."""
+        os.replace(path, self._folder / sha256)
 
     def trim(self) -> None:
         """Throw away what is over the limit. Not during an attempt: it may be using any of it."""

@@ -86,11 +86,22 @@ def test_an_input_is_fetched_once_and_a_damaged_copy_is_fetched_again(farm, node
         renderer.run(name, steps=1, inputs=base, base=["storyboard/0"])
         ended(farm, name)
     assert farm.downloads == 1
-    (cached,) = (tmp_path / "node" / "cache" / "cpu").iterdir()
+    folder = tmp_path / "node" / "cache" / "cpu"
+    (cached,) = (path for path in folder.iterdir() if path.read_bytes() == b"noise")
     cached.write_bytes(b"nose!")
     renderer.run("c", steps=1, inputs=base, base=["storyboard/0"])
     assert json.loads(content(farm, ended(farm, "c"))[0])["base"] == ["noise"]
     assert farm.downloads == 2
+
+
+def test_what_a_device_made_itself_it_does_not_fetch(farm, node, tmp_path):
+    _, renderer = node
+    renderer.run("first", steps=1)
+    (made,) = content(farm, ended(farm, "first"))
+    own = {"window/0": {"latents": farm.store(made)}}
+    renderer.run("second", steps=1, inputs=own, base=["window/0"])
+    assert ended(farm, "second").outcome == SUCCEEDED
+    assert farm.downloads == 0
 
 
 def test_failures_are_told_apart_and_leave_the_renderer_fit_for_more(farm, node, tmp_path):
