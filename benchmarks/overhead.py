@@ -15,10 +15,20 @@ on its last line:
 from __future__ import annotations
 
 import os
+import sys
+
+from nodeagent import ALLOCATION
 
 THREADS = len(os.sched_getaffinity(0))
-# Before torch is imported: what the farm sets for its renderers.
-os.environ |= {"OMP_NUM_THREADS": str(THREADS), "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+# Before torch is imported, and for the allocator before the process starts: what the farm sets for its renderers.
+if not os.environ.keys() >= ALLOCATION.keys():
+    os.environ |= {
+        "OMP_NUM_THREADS": str(THREADS),
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "GOMP_SPINCOUNT": "0",
+        **ALLOCATION,
+    }
+    os.execv(sys.executable, [sys.executable, *sys.argv])
 
 import argparse
 import json
@@ -96,13 +106,21 @@ def _perform(model: RenderingModel, output, task: TaskInHand) -> dict[str, Path]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--size", default="512x288")
     parser.add_argument("--frames", type=int, default=249)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     width, height = map(int, arguments.size.split("x"))
-    fields = {"frames": arguments.frames, "width": width, "height": height, "fps": 30.0, "prompt": "a red ball"}
+    fields = {
+        "frames": arguments.frames,
+        "width": width,
+        "height": height,
+        "fps": 30.0,
+        "prompt": "a red ball",
+    }
 
     torch.set_num_threads(THREADS)
     planning, rendering = planning_plugins(), rendering_plugins()

@@ -36,7 +36,10 @@ def measure(cache: Path | None) -> tuple[float, float]:
         begun = time.monotonic()
         try:
             subprocess.run(
-                [*farmctl, "up", "--detach", "--home", home], env=environment, check=True, stdout=subprocess.DEVNULL
+                [*farmctl, "up", "--detach", "--home", home],
+                env=environment,
+                check=True,
+                stdout=subprocess.DEVNULL,
             )
             up = time.monotonic() - begun
             with FarmClient.from_profile(home / "client.json") as client:
@@ -50,7 +53,9 @@ def measure(cache: Path | None) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=3, help="farms started; the median counts")
     rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory(prefix="farm-cache-") as cache:

@@ -31,7 +31,7 @@ from farm.config import InvalidConfig, NodeConfig, load_node_config
 from farm.security import InvalidJoinToken
 from farm.sockets import socket_path
 from farm.v1 import nodes_pb2, renderers_pb2
-from nodeagent import HOME_VARIABLE, SOCKET_VARIABLE, devices, identity, probe
+from nodeagent import ALLOCATION, HOME_VARIABLE, SOCKET_VARIABLE, devices, identity, probe
 from nodeagent.journal import Journal
 from nodeagent.life import lives
 from nodeagent.probe import ProbedDevice
@@ -72,7 +72,7 @@ class Agent:
             who.ray_token_file,
             max(device.advertised.threads for device in lent),
             len(lent),
-            {SOCKET_VARIABLE: str(self._socket), HOME_VARIABLE: str(config.home)},
+            {SOCKET_VARIABLE: str(self._socket), HOME_VARIABLE: str(config.home), **ALLOCATION},
             self._stream.beat,
         )
 

@@ -20,7 +20,7 @@ from farm.v1 import nodes_pb2, renderers_pb2, renderers_pb2_grpc
 from nodeagent.lease import HeldAttempt, Standing
 
 _RETRY_SECONDS = 0.3
-_PROGRESS_SECONDS = 0.1
+_PROGRESS_SECONDS = 0.25
 
 
 class Attachment:
@@ -67,7 +67,7 @@ class Attachment:
                 raise Stopped(self._held.stopped)
 
     def progress(self, step: int, steps: int) -> None:
-        """Tell of a step, at most ten times a second."""
+        """Tell of a step, at most four times a second."""
         now = time.monotonic()
         if now - self._last_progress < _PROGRESS_SECONDS and step < steps:
             return

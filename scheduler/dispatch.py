@@ -77,8 +77,10 @@ class Dispatcher:
 
     async def tick(self, *, quiet: bool = False) -> None:
         """One look at the farm. `quiet`: the daemon is new and nobody is called silent yet."""
-        await self._expire(quiet)
+        await self._expire()
         nodes = await asyncio.to_thread(self._store.nodes.list)
+        if not quiet:
+            await self._note_silent(nodes)
         await self._start_renderers(nodes)
         ready = await asyncio.to_thread(self._store.tasks.ready)
         if not ready:
@@ -94,15 +96,15 @@ class Dispatcher:
         if placement.waiting:
             await asyncio.to_thread(self._store.tasks.set_reasons, placement.waiting)
 
-    async def _expire(self, quiet: bool) -> None:
-        now = boottime()
+    async def _expire(self) -> None:
         grace = self._leases.requeue - self._leases.lease
-        lost = await asyncio.to_thread(self._store.attempts.expire, now - grace)
+        lost = await asyncio.to_thread(self._store.attempts.expire, boottime() - grace)
         if lost:
             await self._say_lost(lost, "its lease ran out")
-        if quiet:
-            return
-        for node in await asyncio.to_thread(self._store.nodes.list):
+
+    async def _note_silent(self, nodes: list[NodeRecord]) -> None:
+        now = boottime()
+        for node in nodes:
             silent = now - self._sessions.heard_at(node.id) > self._leases.lease
             if silent and node.state is NodeState.ONLINE:
                 log.warning("node offline", node=node.name)

@@ -27,7 +27,7 @@ from farm.v1 import nodes_pb2, nodes_pb2_grpc
 
 log = structlog.get_logger()
 
-PROGRESS_SECONDS = 0.5
+PROGRESS_SECONDS = 1.0
 """Progress of an attempt is written at most this often; the last step always is."""
 
 
@@ -57,7 +57,6 @@ class NodeService(nodes_pb2_grpc.NodeServiceServicer):
     ):
         self._store, self._authority, self._sessions, self._changes = store, authority, sessions, changes
         self._terms, self._wake = terms, wake
-        self._progress_at: dict[str, float] = {}
 
     async def Register(
         self, request: nodes_pb2.RegisterRequest, context: aio.ServicerContext
@@ -146,7 +145,7 @@ class NodeService(nodes_pb2_grpc.NodeServiceServicer):
             case "heartbeat":
                 await self._renew(message.heartbeat, session)
             case "progress":
-                await self._progress(message.progress)
+                await self._progress(message.progress, session)
             case "completion":
                 await self._complete(message.completion, session)
             case "renderer":
@@ -187,23 +186,25 @@ class NodeService(nodes_pb2_grpc.NodeServiceServicer):
                         cancel=nodes_pb2.Cancel(attempt=reference, reason="the attempt's epoch is over")
                     )
                 )
-        await self._notify(id for id, _ in granted if id not in self._progress_at)
-        self._wake()
+        session.forget_except({id for id, _ in held})
+        await self._notify((id for id, _ in granted if id not in session.job_of), session)
+        if heartbeat.ray_node_id != session.ray_node_id:
+            session.ray_node_id = heartbeat.ray_node_id
+            self._wake()
 
-    async def _progress(self, progress: nodes_pb2.Progress) -> None:
+    async def _progress(self, progress: nodes_pb2.Progress, session: Session) -> None:
         attempt_id, now = progress.attempt.attempt_id, boottime()
         last = progress.step >= progress.steps
-        if not last and now - self._progress_at.get(attempt_id, 0.0) < PROGRESS_SECONDS:
+        if not last and now - session.progress_at.get(attempt_id, 0.0) < PROGRESS_SECONDS:
             return
-        self._progress_at[attempt_id] = now
+        session.progress_at[attempt_id] = now
         await asyncio.to_thread(
             self._store.attempts.progress, attempt_id, progress.attempt.epoch, progress.step, progress.steps
         )
-        await self._notify([attempt_id])
+        await self._notify([attempt_id], session)
 
     async def _complete(self, completion: nodes_pb2.Completion, session: Session) -> None:
         attempt_id, epoch = completion.attempt.attempt_id, completion.attempt.epoch
-        self._progress_at.pop(attempt_id, None)
         try:
             settlement = await asyncio.to_thread(self._settle, completion)
             attempt = await asyncio.to_thread(self._store.attempts.get, attempt_id)
@@ -246,12 +247,16 @@ class NodeService(nodes_pb2_grpc.NodeServiceServicer):
             case _:
                 return attempts.lose(id, epoch, completion.error or "the node gave it up")
 
-    async def _notify(self, attempt_ids: Iterable[str]) -> None:
+    async def _notify(self, attempt_ids: Iterable[str], session: Session) -> None:
         jobs = set()
         for attempt_id in attempt_ids:
             with contextlib.suppress(NotFound):
-                jobs.add((await asyncio.to_thread(self._store.attempts.get, attempt_id)).job_id)
-        await self._changes.notify(*jobs)
+                if attempt_id not in session.job_of:
+                    attempt = await asyncio.to_thread(self._store.attempts.get, attempt_id)
+                    session.job_of[attempt_id] = attempt.job_id
+                jobs.add(session.job_of[attempt_id])
+        if jobs:
+            await self._changes.notify(*jobs)
 
     async def ListNodes(
         self, request: nodes_pb2.ListNodesRequest, context: aio.ServicerContext

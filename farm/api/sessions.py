@@ -15,12 +15,24 @@ from farm.v1 import nodes_pb2
 
 @dataclass
 class Session:
-    """One agent's stream. `heard_at` in CLOCK_BOOTTIME seconds; `outbox` takes None to end the stream."""
+    """One agent's stream. Times in CLOCK_BOOTTIME seconds; `outbox` takes None to end the stream.
+
+    `job_of`: the job of each attempt the node holds; `progress_at`: when its progress was last written.
+    """
 
     node_id: str
     heard_at: float
     outbox: asyncio.Queue[nodes_pb2.ConnectResponse | None] = field(default_factory=asyncio.Queue)
+    ray_node_id: str = ""
     renderers: set[str] = field(default_factory=set)
+    job_of: dict[str, str] = field(default_factory=dict)
+    progress_at: dict[str, float] = field(default_factory=dict)
+
+    def forget_except(self, attempt_ids: set[str]) -> None:
+        """Drops what is remembered of attempts that the node no longer holds."""
+        for remembered in (self.job_of, self.progress_at):
+            for attempt_id in remembered.keys() - attempt_ids:
+                del remembered[attempt_id]
 
 
 class Sessions:
