@@ -33,7 +33,7 @@ def test_a_farm_on_postgresql_and_somebody_elses_ray_survives_its_daemon(postgre
         farm.start_daemon()
         farm.start_node("north")
         farm.wait_for_renderers("north")
-        job_id = farm.submit(conditions=[clip], frames=121, width=320, height=192, steps=24)
+        job_id = farm.submit(conditions=[clip], frames=121, width=320, height=192, steps=60)
         farm.running(job_id, "window")
         farm.kill_daemon()
         farm.start_daemon()
