@@ -1,0 +1,210 @@
+"""Judge a checkpoint on held-out scenes, through the farm's own loops; the last line printed is a JSON object.
+
+Every number has a control: the same with nothing given.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count, islice
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+
+from plugins.ltx import tiny
+from plugins.ltx.conditioning import Condition, Replace
+from plugins.ltx.denoise import Denoiser
+from plugins.ltx.loading import Ltx
+from plugins.ltx.noise import latent_noise
+from plugins.ltx.reference.measure import colour, heading, psnr, same_way, track
+from plugins.ltx.reference.scenes import HELD_OUT, Scene, scene
+from plugins.ltx.sigmas import linear_quadratic
+from plugins.ltx.text import encode_prompt
+from plugins.ltx.vae import decode, encode_clip
+
+SHIPPED = Path(__file__).parent / "ltx-tiny"
+"""The checkpoint that comes with the farm."""
+
+SIZE = (256, 160)
+FPS = 24
+FRAMES = 25
+GIVEN = 17
+EXTENDED = GIVEN + FPS
+"""Frames of a continued clip: its last is one second after the last that was given."""
+
+_LEAST = 0.15  # pixels a frame that count as motion; the slowest scene moves 1.3
+
+
+def render(
+    ltx: Ltx,
+    prompt: str,
+    frames: int,
+    seed: int,
+    conditions: Sequence[Condition] = (),
+    *,
+    steps: int = 8,
+    size: tuple[int, int] = SIZE,
+) -> np.ndarray:
+    """uint8 RGB [frames, height, width, 3] as the farm renders one window: no guidance, its noise and sigmas."""
+    embeds, mask = encode_prompt(ltx, [prompt])
+    latents = (frames - 1) // 8 + 1
+    channels = ltx.transformer.config.in_channels
+    noise = latent_noise(seed, 0, 0, 0, latents, channels, size[1] // 32, size[0] // 32)
+    made = Denoiser(
+        ltx,
+        prompt=(embeds[0], mask[0]),
+        noise=torch.from_numpy(noise),
+        sigmas=linear_quadratic(steps),
+        fps=FPS,
+        conditions=conditions,
+    ).run()
+    return decode(ltx, made)
+
+
+def reconstruction(ltx: Ltx, number: int) -> dict[str, float]:
+    """Mean PSNR in dB of clips through the VAE; the control decodes the mean latent."""
+    scores: list[tuple[float, float]] = []
+    for index in range(number):
+        truth = scene(HELD_OUT + index, size=SIZE, fps=FPS).render(0, FRAMES)
+        latents = encode_clip(ltx, truth)
+        shown, blank = decode(ltx, latents), decode(ltx, torch.zeros_like(latents))
+        scores.append((psnr(shown, truth), psnr(blank, truth)))
+    return _means("vae_psnr_db", scores)
+
+
+def text(ltx: Ltx, number: int, steps: int) -> dict[str, float]:
+    """Shares of prompts whose shape has the colour, and goes the way, that was asked for; control: no prompt."""
+    colours: list[tuple[float, float]] = []
+    ways: list[tuple[float, float]] = []
+    for index in range(number):
+        motion = ("horizontal", "vertical", "diagonal")[index % 3]
+        asked = scene(HELD_OUT + 10_000 + index, size=SIZE, fps=FPS, shapes=1, motion=motion)
+        shape = asked.shapes[0]
+        right, on_way = [], []
+        for prompt in (asked.caption, ""):
+            frames = render(ltx, prompt, FRAMES, index, steps=steps)
+            velocity = heading(track(frames[:GIVEN]))
+            right.append(float(colour(frames) == shape.colour))
+            on_way.append(float(velocity is not None and same_way(velocity, shape.velocity, _LEAST)))
+        colours.append((right[0], right[1]))
+        ways.append((on_way[0], on_way[1]))
+    return _means("colour_accuracy", colours) | _means("direction_accuracy", ways)
+
+
+def image(ltx: Ltx, number: int, steps: int) -> dict[str, float]:
+    """Mean PSNR in dB of the first frame to the image the video was to begin with."""
+    scores: list[tuple[float, float]] = []
+    for index in range(number):
+        asked = scene(HELD_OUT + 20_000 + index, size=SIZE, fps=FPS)
+        truth = asked.render(0, 1)
+        given = [Replace(encode_clip(ltx, truth))]
+        scores.append(_pair(ltx, asked, FRAMES, index, given, steps, lambda frames: psnr(frames[:1], truth)))
+    return _means("image_psnr_db", scores)
+
+
+def extension(ltx: Ltx, number: int, steps: int) -> dict[str, float]:
+    """Median distance, in frame widths, of the shape from its true place one second after what was given."""
+    errors: list[tuple[float, float]] = []
+    for index in range(number):
+        asked = scene(HELD_OUT + 30_000 + index, size=SIZE, fps=FPS, shapes=1)
+        given = [Replace(encode_clip(ltx, asked.render(0, GIVEN)))]
+        true = asked.positions(EXTENDED - 1, 1)[0, 0]
+        errors.append(_pair(ltx, asked, EXTENDED, index, given, steps, _distance(EXTENDED - 1, true)))
+    return _medians("extension_error", errors)
+
+
+def keyframes(ltx: Ltx, number: int, steps: int) -> dict[str, float]:
+    """Median distance, in frame widths, of the shape in the middle frame from half-way between both keyframes."""
+    errors: list[tuple[float, float]] = []
+    for index, asked in enumerate(islice(_straight(), number)):
+        # As the farm gives a job's images to a window: in the grid, each encoded alone.
+        ends = [encode_clip(ltx, asked.render(frame, 1)) for frame in (0, FRAMES - 1)]
+        given = [Replace(ends[0]), Replace(ends[1], (FRAMES - 1) // 8)]
+        path = asked.positions(0, FRAMES)[0]
+        half = _distance(FRAMES // 2, (path[0] + path[-1]) / 2)
+        errors.append(_pair(ltx, asked, FRAMES, index, given, steps, half))
+    return _medians("keyframe_error", errors)
+
+
+def evaluate(
+    ltx: Ltx, prompts: int = 200, steps: int = 8, say: Callable[[str], None] = lambda line: None
+) -> dict[str, float]:
+    """Every number and its control: ``prompts`` prompts, and a quarter as many scenes for everything else."""
+    few = max(1, prompts // 4)
+    found: dict[str, float] = {}
+    for part in (
+        lambda: reconstruction(ltx, few),
+        lambda: text(ltx, prompts, steps),
+        lambda: image(ltx, few, steps),
+        lambda: extension(ltx, few, steps),
+        lambda: keyframes(ltx, few, steps),
+    ):
+        new = part()
+        found |= new
+        say("  ".join(f"{name} {value:.4g}" for name, value in new.items()))
+    return {name: round(value, 4) for name, value in found.items()}
+
+
+def _straight() -> Iterator[Scene]:
+    """Held-out scenes of one shape that meets no edge while it is looked at."""
+    for index in count():
+        motion = ("horizontal", "vertical", "diagonal")[index % 3]
+        asked = scene(HELD_OUT + 40_000 + index, size=SIZE, fps=FPS, shapes=1, motion=motion)
+        steps = np.diff(asked.positions(0, FRAMES)[0], axis=0)
+        if np.ptp(steps, axis=0).max() < 1e-6:
+            yield asked
+
+
+def _pair(
+    ltx: Ltx,
+    asked: Scene,
+    frames: int,
+    seed: int,
+    given: Sequence[Condition],
+    steps: int,
+    score: Callable[[np.ndarray], float],
+) -> tuple[float, float]:
+    """A score with what is given, and without it."""
+    shown, control = (
+        score(render(ltx, asked.caption, frames, seed, conditions, steps=steps)) for conditions in (given, ())
+    )
+    return shown, control
+
+
+def _distance(frame: int, true: np.ndarray) -> Callable[[np.ndarray], float]:
+    def score(frames: np.ndarray) -> float:
+        found = track(frames[frame : frame + 1])[0]
+        # A shape that is gone is as wrong as one at the other edge.
+        return 1.0 if np.isnan(found).any() else float(np.hypot(*(found - true)) / SIZE[0])
+
+    return score
+
+
+def _means(name: str, scores: list[tuple[float, float]]) -> dict[str, float]:
+    value, control = np.mean(scores, axis=0)
+    return {name: float(value), f"{name}_control": float(control)}
+
+
+def _medians(name: str, errors: list[tuple[float, float]]) -> dict[str, float]:
+    value, control = np.median(errors, axis=0)
+    return {name: float(value), f"{name}_control": float(control)}
+
+
+@click.command(context_settings={"show_default": True})
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False), default=SHIPPED)
+@click.option("--prompts", default=200, help="Prompts; everything else is done for a quarter as many scenes.")
+@click.option("--steps", default=8, help="Denoising steps.")
+@click.option("--device", default="cpu", help="A torch device.")
+@click.option("--threads", default=2, help="CPU threads.")
+def main(folder: Path, prompts: int, steps: int, device: str, threads: int) -> None:
+    """Judge the checkpoint in FOLDER on scenes that training never drew."""
+    torch.set_num_threads(threads)
+    ltx = Ltx(folder, device=device, max_tokens=tiny.MAX_TOKENS)
+    print(json.dumps(evaluate(ltx, prompts, steps, say=lambda line: click.echo(line))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+"""Training the transformer and its text encoder: rectified flow, then fewer steps by progressive distillation."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import LTXVideoTransformer3DModel
+from transformers import T5EncoderModel
+
+from plugins.ltx.reference import parts
+from plugins.ltx.reference.batches import Batch, draw
+from plugins.ltx.reference.pool import Group
+from plugins.ltx.reference.progress import Clock, Record, cosine
+from plugins.ltx.sigmas import linear_quadratic
+
+TOKENS = 2400
+"""Tokens of a batch, about."""
+
+STEPS = 8
+"""Steps of the distilled model."""
+
+_SAVE_SECONDS = 60.0
+_SHIFT = 4.0
+
+
+class Network:
+    """The transformer with its text encoder: velocities of a batch at a sigma."""
+
+    def __init__(self, model: LTXVideoTransformer3DModel, text: T5EncoderModel, device: str) -> None:
+        self.model, self.text, self.device = model.to(device), text.to(device), device
+        self._tokenizer = parts.tokenizer()
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """Of both."""
+        return [*self.model.parameters(), *self.text.parameters()]
+
+    def velocity(self, batch: Batch, tokens: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        """float32 [B, N, C] at ``tokens`` [B, N, C], each at its own ``sigma`` [B, N]."""
+        asked = self._tokenizer(batch.captions, padding=True, return_tensors="pt").to(self.device)
+        with torch.autocast(torch.device(self.device).type, torch.bfloat16):
+            embeds = self.text(asked.input_ids, attention_mask=asked.attention_mask)[0]
+            return self.model(
+                hidden_states=tokens,
+                encoder_hidden_states=embeds,
+                timestep=1000.0 * sigma,
+                encoder_attention_mask=asked.attention_mask.bool(),
+                video_coords=batch.coords,
+                return_dict=False,
+            )[0].float()
+
+    def state_dict(self) -> dict:
+        """Both parts' weights."""
+        return {"transformer": self.model.state_dict(), "text": self.text.state_dict()}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Puts back what ``state_dict`` gave."""
+        self.model.load_state_dict(state["transformer"])
+        self.text.load_state_dict(state["text"])
+
+
+def train(
+    folder: Path,
+    groups: list[Group],
+    statistics: tuple[torch.Tensor, torch.Tensor],
+    *,
+    minutes: float,
+    device: str,
+    rate: float,
+    start: Path | None = None,
+    tokens: int = TOKENS,
+) -> None:
+    """Train until ``minutes`` of steps are spent, resuming what ``folder`` holds.
+
+    With ``start``, the folder of an earlier training, its weights are distilled to STEPS steps.
+    """
+    torch.manual_seed(0)
+    record, clock, step = Record(folder), Clock(), 0
+    network = Network(parts.transformer(), parts.text_encoder(), device)
+    teacher = None
+    if start is not None:
+        found = Record(start).load()
+        if found is None:
+            raise FileNotFoundError(f"start: {start} holds no training")
+        network.load_state_dict(found["average"])
+        teacher = copy.deepcopy(network)
+        for parameter in teacher.parameters():
+            parameter.requires_grad_(False)
+    average = copy.deepcopy(network)
+    optimisers = _optimisers(network)
+    if state := record.load():
+        network.load_state_dict(state["network"])
+        average.load_state_dict(state["average"])
+        for optimiser, saved_state in zip(optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved_state)
+        clock.spent, step = state["seconds"], state["step"]
+    saved, losses = clock.spent, []
+    while clock.spent < 60.0 * minutes:
+        pace = cosine(clock.spent / (60.0 * minutes), peak=rate, floor=rate / 50)
+        for optimiser in optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = pace
+        torch.manual_seed(step)
+        rng = np.random.Generator(np.random.Philox(step + (1 << 32 if teacher else 0)))
+        batch = draw(groups, *statistics, rng, tokens)
+        batch = Batch(
+            *(value.to(device) if torch.is_tensor(value) else value for value in vars(batch).values())
+        )
+        loss = _flow_loss(network, batch) if teacher is None else _few_step_loss(network, teacher, batch)
+        for optimiser in optimisers:
+            optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        for optimiser in optimisers:
+            optimiser.step()
+        step += 1
+        with torch.no_grad():
+            # Short at first, so that an early export isn't the random start.
+            share = max(0.005, 1.0 / (step + 1) ** 0.7)
+            torch._foreach_lerp_(average.parameters(), network.parameters(), share)
+        losses.append(float(loss.detach()))
+        clock.tick()
+        if clock.spent - saved > _SAVE_SECONDS or clock.spent >= 60.0 * minutes:
+            saved = clock.spent
+            record.save(
+                {
+                    "network": network.state_dict(),
+                    "average": average.state_dict(),
+                    "optimisers": [optimiser.state_dict() for optimiser in optimisers],
+                    "seconds": clock.spent,
+                    "step": step,
+                }
+            )
+            record.log(step=step, seconds=clock.spent, loss=float(np.mean(losses)))
+            record.draw_curves()
+            losses = []
+            clock.skip()
+
+
+def _optimisers(network: Network) -> list[torch.optim.Optimizer]:
+    """Muon for the blocks' matrices, which gets further in few steps; AdamW for all else."""
+    hidden = [parameter for parameter in network.model.transformer_blocks.parameters() if parameter.ndim == 2]
+    hidden = [parameter for parameter in hidden if parameter.shape[0] > 6]
+    kept = {id(parameter) for parameter in hidden}
+    rest = [parameter for parameter in network.parameters() if id(parameter) not in kept]
+    return [
+        torch.optim.Muon(hidden, lr=0.0, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, lr=0.0, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+    ]
+
+
+def _graded(error: torch.Tensor, batch: Batch) -> torch.Tensor:
+    return (error.square().mean(-1) * batch.graded).sum() / batch.graded.sum().clamp(min=1.0)
+
+
+def _flow_loss(network: Network, batch: Batch) -> torch.Tensor:
+    """Rectified flow at a shifted logit-normal sigma, a fifth of the windows at a uniform one."""
+    count = len(batch.captions)
+    raw = torch.sigmoid(torch.randn(count))
+    shifted = _SHIFT * raw / (1.0 + (_SHIFT - 1.0) * raw)
+    sigma = torch.where(torch.rand(count) < 0.2, torch.rand(count), shifted).to(batch.clean)
+    own = torch.minimum(sigma[:, None], batch.cap)
+    noise = torch.randn(batch.clean.shape).to(batch.clean)
+    tokens = torch.lerp(batch.clean, noise, own[..., None])
+    return _graded(network.velocity(batch, tokens, own) - (noise - batch.clean), batch)
+
+
+def _few_step_loss(network: Network, teacher: Network, batch: Batch, substeps: int = 4) -> torch.Tensor:
+    """One of the schedule's steps against the teacher's ``substeps`` over the same fall.
+
+    Source: T. Salimans and J. Ho, "Progressive distillation", arXiv 2202.00512, with any number of substeps.
+    """
+    schedule = torch.tensor(linear_quadratic(STEPS)).to(batch.clean)
+    at = torch.randint(STEPS, (len(batch.captions),))
+    high = torch.minimum(schedule[at][:, None], batch.cap)
+    low = torch.minimum(schedule[at + 1][:, None], batch.cap)
+    noise = torch.randn(batch.clean.shape).to(batch.clean)
+    begun = torch.lerp(batch.clean, noise, high[..., None])
+    tokens = begun
+    with torch.no_grad():
+        for step in range(substeps):
+            before, after = (torch.lerp(high, low, part / substeps) for part in (step, step + 1))
+            moved = teacher.velocity(batch, tokens, before)
+            tokens = tokens + (after - before)[..., None] * moved
+        fall = (high - low)[..., None]
+        target = torch.where(fall > 1e-4, (begun - tokens) / fall.clamp(min=1e-4), 0.0)
+    counted = Batch(**{**vars(batch), "graded": batch.graded * (high - low > 1e-4)})
+    return _graded(network.velocity(batch, begun, high) - target, counted)

@@ -1,0 +1,67 @@
+"""Finding shapes again in pictures: where they are and which colour they have. Only numpy lives here."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from plugins.ltx.reference.scenes import COLOURS
+
+_DARK = 110.0
+_BRIGHT = 170.0
+_NAMES = list(COLOURS)
+_PALETTE = np.array([COLOURS[name] for name in _NAMES], np.float32)
+
+
+def brightness(frames: np.ndarray) -> np.ndarray:
+    """float32 [F, H, W] 0 … 1: how surely each pixel of uint8 frames [F, H, W, 3] belongs to a shape.
+
+    No background has a channel above 100 and no shape is lit so little that its brightest is below 120.
+    """
+    return np.clip((frames.max(-1).astype(np.float32) - _DARK) / (_BRIGHT - _DARK), 0.0, 1.0)
+
+
+def track(frames: np.ndarray) -> np.ndarray:
+    """float64 [F, 2]: the centre (x, y) in pixels of what is bright in uint8 frames [F, H, W, 3].
+
+    NaN in a frame with less of it than 16 pixels.
+    """
+    sure = brightness(frames)
+    weight = sure.sum((1, 2))
+    x = (sure.sum(1) * (np.arange(frames.shape[2]) + 0.5)).sum(1)
+    y = (sure.sum(2) * (np.arange(frames.shape[1]) + 0.5)).sum(1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(weight[:, None] < 16.0, np.nan, np.stack([x, y], 1) / weight[:, None])
+
+
+def colour(frames: np.ndarray) -> str | None:
+    """The name in COLOURS nearest in hue to what is bright in uint8 frames [F, H, W, 3]; None where nothing is."""
+    sure = brightness(frames)
+    if sure.sum() < 16.0 * len(frames):
+        return None
+    mean = (frames * sure[..., None]).sum((0, 1, 2)) / sure.sum()
+    distance = np.abs(mean / mean.max() - _PALETTE / _PALETTE.max(1, keepdims=True)).sum(1)
+    return _NAMES[int(distance.argmin())]
+
+
+def heading(path: np.ndarray) -> tuple[float, float] | None:
+    """Velocity (x, y) in pixels a frame of the straight line nearest to a path [F, 2]; None without 3 points."""
+    seen = np.flatnonzero(np.isfinite(path[:, 0]))
+    if len(seen) < 3:
+        return None
+    slope = np.polyfit(seen, path[seen], 1)[0]
+    return float(slope[0]), float(slope[1])
+
+
+def same_way(velocity: tuple[float, float], asked: tuple[float, float], least: float) -> bool:
+    """Whether a velocity is within 45° of the one asked for and at least ``least`` pixels a frame."""
+    got, want = np.array(velocity), np.array(asked)
+    length = float(np.hypot(*got))
+    if length < least:
+        return False
+    return float(got @ want) / (length * float(np.hypot(*want))) >= 0.5**0.5
+
+
+def psnr(shown: np.ndarray, truth: np.ndarray) -> float:
+    """PSNR in dB of one uint8 picture or clip to another."""
+    error = float(np.mean((shown.astype(np.float32) - truth.astype(np.float32)) ** 2))
+    return float("inf") if error == 0.0 else 10.0 * float(np.log10(255.0**2 / error))

@@ -1,0 +1,98 @@
+"""The checkpoint's parts: made fresh to be trained, written as a diffusers folder when they are."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import (
+    AutoencoderKLLTXVideo,
+    FlowMatchEulerDiscreteScheduler,
+    LTXConditionPipeline,
+    LTXVideoTransformer3DModel,
+)
+from transformers import T5Config, T5EncoderModel, T5TokenizerFast
+
+from plugins.ltx import tiny
+from plugins.ltx.reference.scenes import BACKGROUNDS, COLOURS, SHAPES
+
+_WORDS = [
+    *COLOURS,
+    *BACKGROUNDS,
+    *SHAPES,
+    *"a an and on to the of in at with left right up down moving moves camera panning background".split(),
+    *"gradient shape slowly quickly still bouncing".split(),
+]
+
+
+def tokenizer() -> T5TokenizerFast:
+    """T5's tokenizer with the words of the captions as pieces, and every printable ASCII character."""
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -20.0), ("▁", -4.0)]
+    pieces += [(f"▁{word}", -8.0) for word in dict.fromkeys(_WORDS)]
+    pieces += [(chr(code), -12.0) for code in range(33, 127)]
+    return T5TokenizerFast(vocab=pieces, extra_ids=0, model_max_length=tiny.MAX_TOKENS)
+
+
+def text_encoder() -> T5EncoderModel:
+    """A small T5 encoder, untrained."""
+    width = tiny.TRANSFORMER["caption_channels"]
+    return T5EncoderModel(
+        T5Config(
+            vocab_size=len(tokenizer()),
+            d_model=width,
+            d_kv=16,
+            d_ff=2 * width,
+            num_layers=2,
+            num_heads=4,
+            dropout_rate=0.0,
+            feed_forward_proj="gated-gelu",
+            tie_word_embeddings=False,
+        )
+    )
+
+
+def transformer() -> LTXVideoTransformer3DModel:
+    """ltx-tiny's transformer, untrained: it begins as if its blocks were hardly there."""
+    model = LTXVideoTransformer3DModel(**tiny.TRANSFORMER)
+    torch.nn.init.zeros_(model.proj_out.weight)
+    torch.nn.init.normal_(model.time_embed.linear.weight, std=0.02)
+    for block in model.transformer_blocks:
+        for last in (block.attn1.to_out[0], block.attn2.to_out[0], block.ff.net[2]):
+            with torch.no_grad():
+                last.weight.mul_((2 * len(model.transformer_blocks)) ** -0.5)
+        with torch.no_grad():
+            block.scale_shift_table[[2, 5]] = 1.0
+            block.scale_shift_table[[0, 1, 3, 4]] = 0.0
+    return model
+
+
+def export(
+    folder: Path,
+    vae: AutoencoderKLLTXVideo,
+    statistics: tuple[torch.Tensor, torch.Tensor],
+    model: LTXVideoTransformer3DModel,
+    text: T5EncoderModel,
+) -> None:
+    """Write the checkpoint to ``folder`` in diffusers' layout and half precision, whole or not at all.
+
+    ``statistics`` are the latents' mean and standard deviation by channel, float32 [C]. A checkpoint that is
+    there is replaced.
+    """
+    vae.latents_mean.copy_(statistics[0])
+    vae.latents_std.copy_(statistics[1])
+    pipeline = LTXConditionPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(**tiny.SCHEDULER),
+        vae=vae,
+        text_encoder=text,
+        tokenizer=tokenizer(),
+        transformer=model,
+    )
+    draft = folder.with_name(f".{folder.name}-draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    pipeline.to(torch.float16).save_pretrained(draft)
+    for part in (vae, model, text):
+        part.float()
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(draft, folder)

@@ -1,0 +1,92 @@
+"""Scenes as latents, encoded once with a settled encoder: what the transformer is trained on."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLLTXVideo
+
+from plugins.ltx.conditioning import FRAMES_PER_LATENT
+from plugins.ltx.reference.scenes import Scene, scene
+
+# width, height, latents a clip, share of the clips. Long clips are small: the time goes where windows are.
+KINDS = (
+    (256, 160, 7, 0.44),
+    (256, 160, 16, 0.04),
+    (160, 256, 6, 0.06),
+    (192, 128, 8, 0.10),
+    (128, 192, 8, 0.05),
+    (160, 160, 8, 0.06),
+    (128, 128, 10, 0.07),
+    (160, 96, 16, 0.08),
+    (96, 96, 16, 0.10),
+)
+
+
+@dataclass
+class Group:
+    """Clips of one kind. ``latents`` and ``images`` fp16 [N, C, n, h, w], raw; ``images`` holds frame 8i of a
+    clip encoded by itself; ``captions`` and ``fps`` are the clips'."""
+
+    latents: torch.Tensor
+    images: torch.Tensor
+    captions: list[str]
+    fps: list[float]
+
+
+def drawn(kind: int, clip: int) -> Scene:
+    """The scene of a clip of KINDS[kind]."""
+    return scene((1 << 36) + (kind << 24) + clip, size=KINDS[kind][:2])
+
+
+def read(folder: Path) -> list[Group]:
+    """The groups ``fill`` wrote, in the order of KINDS. Raises FileNotFoundError where one is missing."""
+    return [Group(**torch.load(folder / f"{kind}.pt", weights_only=True)) for kind in range(len(KINDS))]
+
+
+def fill(folder: Path, vae: AutoencoderKLLTXVideo, count: int, device: str) -> None:
+    """Encode ``count`` scenes into ``folder``; a kind that it holds already is kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind, (width, height, length, share) in enumerate(KINDS):
+        path = folder / f"{kind}.pt"
+        if not path.is_file():
+            clips = max(2, round(share * count))
+            made = _encode(vae, [drawn(kind, clip) for clip in range(clips)], length, device)
+            torch.save(vars(made), path.with_suffix(".part"))
+            os.replace(path.with_suffix(".part"), path)
+            print(f"{clips} clips of {width}x{height}, {length} latents", flush=True)
+
+
+def statistics(groups: list[Group]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation by channel, float32 [C], over all latents."""
+    flat = torch.cat([group.latents.float().transpose(0, 1).flatten(1) for group in groups], dim=1)
+    return flat.mean(1), flat.std(1)
+
+
+@torch.no_grad()
+def _encode(vae: AutoencoderKLLTXVideo, scenes: list[Scene], length: int, device: str) -> Group:
+    latents, images, captions, fps = [], [], [], []
+    kind = torch.device(device).type
+    for seen in scenes:
+        frames = torch.from_numpy(seen.render(0, FRAMES_PER_LATENT * (length - 1) + 1))
+        pixels = frames.to(device).permute(3, 0, 1, 2)[None].float() / 127.5 - 1.0
+        single = pixels[0, :, ::FRAMES_PER_LATENT].transpose(0, 1)[:, :, None]
+        with torch.autocast(kind, torch.bfloat16):
+            clip, stills = (
+                vae.encode(part.contiguous(memory_format=torch.channels_last_3d)).latent_dist.mode()
+                for part in (pixels, single)
+            )
+        latents.append(clip[0].half().cpu())
+        images.append(stills[:, :, 0].transpose(0, 1).half().cpu())
+        captions.append(seen.caption)
+        fps.append(seen.fps)
+    return Group(torch.stack(latents), torch.stack(images), captions, fps)
+
+
+def number(rng: np.random.Generator, low: int, high: int) -> int:
+    """A whole number from ``low`` to ``high``, both counted in."""
+    return int(rng.integers(low, high + 1))

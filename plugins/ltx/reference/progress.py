@@ -1,0 +1,116 @@
+"""What every training stage shares: its clock, its state on disk, its CSV and its pictures."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import time
+from collections import deque
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+
+class Clock:
+    """Seconds of training spent: the sum of the steps' own times, so that a stopped process spends none."""
+
+    def __init__(self, spent: float = 0.0) -> None:
+        self.spent = spent
+        self._last = time.perf_counter()
+        self._recent: deque[float] = deque(maxlen=50)
+
+    def tick(self) -> float:
+        """Counts the time since the last tick, or what is usual where it is far more; returns what it counted."""
+        now = time.perf_counter()
+        step, self._last = now - self._last, now
+        if len(self._recent) > 10:
+            step = min(step, 5.0 * median(self._recent) + 1.0)
+        self._recent.append(step)
+        self.spent += step
+        return step
+
+    def skip(self) -> None:
+        """Leaves the time since the last tick out: what was done was no step."""
+        self._last = time.perf_counter()
+
+
+class Record:
+    """One stage's folder: ``state.pt`` to resume from, ``log.csv``, ``curves.png``, ``samples.png``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def load(self) -> dict[str, Any] | None:
+        """The saved state, or None before the first save."""
+        path = self.folder / "state.pt"
+        return torch.load(path, map_location="cpu", weights_only=True) if path.is_file() else None
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Replaces the saved state whole: a process ended while it writes leaves the last one."""
+        draft = self.folder / "state.pt.part"
+        torch.save(state, draft)
+        os.replace(draft, self.folder / "state.pt")
+
+    def log(self, **row: float) -> None:
+        """Adds a row to the CSV (every call of a stage gives the same columns) and prints it."""
+        path = self.folder / "log.csv"
+        new = not path.is_file()
+        with path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(row))
+            if new:
+                writer.writeheader()
+            writer.writerow({name: f"{value:.6g}" for name, value in row.items()})
+        print("  ".join(f"{name} {value:.4g}" for name, value in row.items()), flush=True)
+
+    def draw_curves(self) -> None:
+        """Every column of the CSV against the step, one panel each, as ``curves.png``."""
+        with (self.folder / "log.csv").open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        names = [name for name in rows[0] if name not in ("step", "seconds")]
+        curves = {name: [(float(row["step"]), float(row[name])) for row in rows] for name in names}
+        picture = Image.new("RGB", (640, 180 * len(names)), "white")
+        draw = ImageDraw.Draw(picture)
+        for index, (name, points) in enumerate(curves.items()):
+            points = [(x, y) for x, y in points if math.isfinite(y)]
+            if points:
+                _panel(draw, 180 * index, name, points)
+        picture.save(self.folder / "curves.png")
+
+    def draw_samples(self, rows: list[np.ndarray]) -> None:
+        """Rows of uint8 frames [F, H, W, 3], one row under another, as ``samples.png``."""
+        sheet(rows).save(self.folder / "samples.png")
+
+
+def sheet(rows: list[np.ndarray]) -> Image.Image:
+    """A contact sheet of rows of uint8 frames [F, H, W, 3], all of one size."""
+    return Image.fromarray(np.concatenate([np.concatenate(list(row), axis=1) for row in rows]))
+
+
+def _panel(draw: ImageDraw.ImageDraw, top: int, name: str, points: list[tuple[float, float]]) -> None:
+    (x0, x1), (y0, y1) = ((min(values), max(values)) for values in zip(*points, strict=True))
+    draw.rectangle((60, top + 20, 630, top + 170), outline="grey")
+    draw.text((60, top + 6), f"{name}, up to step {x1:.0f}", fill="black")
+    draw.text((4, top + 20), f"{y1:.4g}", fill="black")
+    draw.text((4, top + 158), f"{y0:.4g}", fill="black")
+    draw.line(
+        [
+            (60 + 570 * (x - x0) / (x1 - x0 or 1), top + 170 - 150 * (y - y0) / (y1 - y0 or 1))
+            for x, y in points
+        ],
+        fill="navy",
+        width=2,
+    )
+
+
+def cosine(done: float, *, peak: float, floor: float, warm: float = 0.02) -> float:
+    """Learning rate when ``done`` (0 … 1) of the time is spent: up linearly to ``peak``, then a half cosine down."""
+    done = min(max(done, 0.0), 1.0)
+    if done < warm:
+        return peak * (0.05 + 0.95 * done / warm)
+    return floor + (peak - floor) * 0.5 * (1.0 + math.cos(math.pi * (done - warm) / (1.0 - warm)))

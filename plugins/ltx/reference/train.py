@@ -1,0 +1,150 @@
+"""Train the reference checkpoint, stage by stage. Every stage resumes where its folder says it was.
+
+python -m plugins.ltx.reference.train --run RUN vae        encoder and decoder
+python -m plugins.ltx.reference.train --run RUN latents    scenes encoded, for the stages below
+python -m plugins.ltx.reference.train --run RUN decoder    the decoder alone, its encoder settled
+python -m plugins.ltx.reference.train --run RUN flow       transformer and text encoder
+python -m plugins.ltx.reference.train --run RUN few-step   the same, distilled to 8 steps
+python -m plugins.ltx.reference.train --run RUN export FOLDER
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from diffusers import AutoencoderKLLTXVideo
+
+from plugins.ltx import tiny
+from plugins.ltx.reference import autoencoder, flow, parts, pool
+from plugins.ltx.reference.progress import Record
+
+
+def _minutes(default: float) -> Any:
+    return click.option(
+        "--minutes", default=default, help="Time to train, what RUN has spent on this stage counted in."
+    )
+
+
+def _rate(default: float) -> Any:
+    return click.option("--rate", default=default, help="Learning rate at its highest.")
+
+
+@click.group(context_settings={"show_default": True})
+@click.option(
+    "--run", "folder", type=click.Path(path_type=Path), required=True, help="Folder of this training."
+)
+@click.option("--device", default="cpu", help="A torch device.")
+@click.option("--threads", default=2, help="CPU threads.")
+@click.pass_context
+def main(context: click.Context, folder: Path, device: str, threads: int) -> None:
+    """Train the reference checkpoint: vae, latents, decoder, flow, few-step, export, in this order.
+
+    Every stage keeps its state, log.csv and curves.png under RUN, and goes on from there when called again.
+    """
+    torch.set_num_threads(threads)
+    context.obj = {"folder": folder, "device": device}
+
+
+@main.command()
+@_minutes(20.0)
+@_rate(1e-3)
+@click.option("--start", type=click.Path(path_type=Path, exists=True), help="A VAE folder to begin with.")
+@click.pass_obj
+def vae(run: dict[str, Any], minutes: float, rate: float, start: Path | None) -> None:
+    """The VAE, encoder and decoder together."""
+    autoencoder.train(run["folder"] / "vae", minutes=minutes, start=start, device=run["device"], rate=rate)
+
+
+@main.command()
+@click.option("--clips", default=1500, help="Scenes to encode; sizes that are there already are kept.")
+@click.pass_obj
+def latents(run: dict[str, Any], clips: int) -> None:
+    """The scenes the transformer is trained on, encoded. Train the VAE no further after this."""
+    pool.fill(run["folder"] / "pool", _vae(run).to(run["device"]), clips, run["device"])
+
+
+@main.command()
+@_minutes(8.0)
+@_rate(6e-4)
+@click.pass_obj
+def decoder(run: dict[str, Any], minutes: float, rate: float) -> None:
+    """The VAE's decoder alone: a step costs half, and latents made before stay right."""
+    autoencoder.train_decoder(
+        run["folder"] / "decoder",
+        pool.read(run["folder"] / "pool"),
+        minutes=minutes,
+        start=run["folder"] / "vae",
+        device=run["device"],
+        rate=rate,
+    )
+
+
+@main.command(name="flow")
+@_minutes(35.0)
+@_rate(2e-3)
+@click.option("--tokens", default=flow.TOKENS, help="Tokens of a batch, about.")
+@click.pass_obj
+def flow_stage(run: dict[str, Any], minutes: float, rate: float, tokens: int) -> None:
+    """The transformer and its text encoder, by rectified flow."""
+    _flow(run, "flow", minutes, rate, None, tokens)
+
+
+@main.command(name="few-step")
+@_minutes(8.0)
+@_rate(5e-4)
+@click.option("--tokens", default=flow.TOKENS, help="Tokens of a batch, about.")
+@click.pass_obj
+def few_step(run: dict[str, Any], minutes: float, rate: float, tokens: int) -> None:
+    """The transformer taught to take as few steps as the farm gives it."""
+    _flow(run, "few-step", minutes, rate, run["folder"] / "flow", tokens)
+
+
+@main.command()
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--stage", type=click.Choice(["few-step", "flow"]), help="Default: the furthest there is.")
+@click.pass_obj
+def export(run: dict[str, Any], target: Path, stage: str | None) -> None:
+    """Write what RUN has come to as a diffusers folder TARGET."""
+    stages = [stage] if stage else ["few-step", "flow"]
+    found = next((state for name in stages if (state := Record(run["folder"] / name).load())), None)
+    if found is None:
+        raise click.ClickException(f"run: {run['folder']} has no {' or '.join(stages)} training")
+    network = flow.Network(parts.transformer(), parts.text_encoder(), "cpu")
+    network.load_state_dict(found["average"])
+    statistics = pool.statistics(pool.read(run["folder"] / "pool"))
+    parts.export(target, _vae(run), statistics, network.model, network.text)
+
+
+def _flow(
+    run: dict[str, Any], stage: str, minutes: float, rate: float, start: Path | None, tokens: int
+) -> None:
+    groups = pool.read(run["folder"] / "pool")
+    flow.train(
+        run["folder"] / stage,
+        groups,
+        pool.statistics(groups),
+        minutes=minutes,
+        device=run["device"],
+        rate=rate,
+        start=start,
+        tokens=tokens,
+    )
+
+
+def _vae(run: dict[str, Any]) -> AutoencoderKLLTXVideo:
+    """The VAE as trained so far, its decoder from the decoder stage where there is one."""
+    whole = Record(run["folder"] / "vae").load()
+    if whole is None:
+        raise click.ClickException(f"run: {run['folder']} has no vae training")
+    model = AutoencoderKLLTXVideo(**tiny.VAE).to(memory_format=torch.channels_last_3d)
+    model.load_state_dict(whole["vae"])
+    if alone := Record(run["folder"] / "decoder").load():
+        model.load_state_dict(alone["vae"])
+    return model
+
+
+if __name__ == "__main__":
+    main()
