@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
+from PIL import Image
 
 from plugins.ltx import tiny
 from plugins.ltx.conditioning import Condition, Replace
@@ -20,6 +21,7 @@ from plugins.ltx.denoise import Denoiser
 from plugins.ltx.loading import Ltx
 from plugins.ltx.noise import latent_noise
 from plugins.ltx.reference.measure import colour, heading, psnr, same_way, track
+from plugins.ltx.reference.progress import sheet
 from plugins.ltx.reference.scenes import HELD_OUT, Scene, scene
 from plugins.ltx.sigmas import linear_quadratic
 from plugins.ltx.text import encode_prompt
@@ -101,7 +103,11 @@ def image(ltx: Ltx, number: int, steps: int) -> dict[str, float]:
         asked = scene(HELD_OUT + 20_000 + index, size=SIZE, fps=FPS)
         truth = asked.render(0, 1)
         given = [Replace(encode_clip(ltx, truth))]
-        scores.append(_pair(ltx, asked, FRAMES, index, given, steps, lambda frames: psnr(frames[:1], truth)))
+        scores.append(
+            _pair(
+                ltx, asked, FRAMES, index, given, steps, lambda frames, truth=truth: psnr(frames[:1], truth)
+            )
+        )
     return _means("image_psnr_db", scores)
 
 
@@ -146,6 +152,17 @@ def evaluate(
         found |= new
         say("  ".join(f"{name} {value:.4g}" for name, value in new.items()))
     return {name: round(value, 4) for name, value in found.items()}
+
+
+def sheet_of_extensions(ltx: Ltx, number: int, steps: int) -> Image.Image:
+    """Scenes and, under each, what was made of its first 17 frames: every fifth of 41 frames."""
+    rows = []
+    for index in range(number):
+        asked = scene(HELD_OUT + 30_000 + index, size=SIZE, fps=FPS, shapes=1)
+        truth = asked.render(0, EXTENDED)
+        given = [Replace(encode_clip(ltx, truth[:GIVEN]))]
+        rows += [truth[::5], render(ltx, asked.caption, EXTENDED, index, given, steps=steps)[::5]]
+    return sheet(rows)
 
 
 def _straight() -> Iterator[Scene]:
@@ -199,10 +216,13 @@ def _medians(name: str, errors: list[tuple[float, float]]) -> dict[str, float]:
 @click.option("--steps", default=8, help="Denoising steps.")
 @click.option("--device", default="cpu", help="A torch device.")
 @click.option("--threads", default=2, help="CPU threads.")
-def main(folder: Path, prompts: int, steps: int, device: str, threads: int) -> None:
+@click.option("--sheet", "picture", type=click.Path(path_type=Path), help="PNG to write continued clips to.")
+def main(folder: Path, prompts: int, steps: int, device: str, threads: int, picture: Path | None) -> None:
     """Judge the checkpoint in FOLDER on scenes that training never drew."""
     torch.set_num_threads(threads)
     ltx = Ltx(folder, device=device, max_tokens=tiny.MAX_TOKENS)
+    if picture:
+        sheet_of_extensions(ltx, 6, steps).save(picture)
     print(json.dumps(evaluate(ltx, prompts, steps, say=lambda line: click.echo(line))))
 
 
