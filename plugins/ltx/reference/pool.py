@@ -15,9 +15,9 @@ from plugins.ltx.reference.scenes import Scene, scene
 
 # width, height, latents a clip, share of the clips. Long clips are small: the time goes where windows are.
 KINDS = (
-    (256, 160, 7, 0.44),
-    (256, 160, 16, 0.04),
-    (160, 256, 6, 0.06),
+    (256, 160, 6, 0.46),
+    (256, 160, 16, 0.03),
+    (160, 256, 6, 0.05),
     (192, 128, 8, 0.10),
     (128, 192, 8, 0.05),
     (160, 160, 8, 0.06),

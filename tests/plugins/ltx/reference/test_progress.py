@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -30,7 +32,7 @@ def test_a_process_stopped_for_an_hour_has_trained_no_longer(monkeypatch):
 def test_the_learning_rate_rises_then_falls():
     rates = [cosine(done / 100, peak=1.0, floor=0.1) for done in range(101)]
     assert rates[0] < 0.1 and max(rates) == pytest.approx(1.0, abs=0.01) and rates[-1] == pytest.approx(0.1)
-    assert all(before >= after for before, after in zip(rates[2:], rates[3:], strict=False))
+    assert all(before >= after for before, after in pairwise(rates[2:]))
 
 
 def test_a_record_keeps_state_rows_and_curves(tmp_path):
