@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import importlib.metadata
 import json
-import logging
 import os
 import platform
 import random
@@ -28,6 +27,7 @@ import structlog
 
 from farm import PROTOCOL, __version__
 from farm.config import InvalidConfig, NodeConfig, load_node_config
+from farm.logs import configure_logs
 from farm.security import InvalidJoinToken
 from farm.sockets import socket_path
 from farm.v1 import nodes_pb2, renderers_pb2
@@ -250,25 +250,6 @@ def _lock(home: Path) -> IO[str]:
     return lock
 
 
-def _configure_log(config: NodeConfig) -> None:
-    renderer = (
-        structlog.processors.JSONRenderer()
-        if config.log.format == "json"
-        else structlog.dev.ConsoleRenderer()
-    )
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(
-            logging.getLevelNamesMapping()[config.log.level.upper()]
-        ),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-
-
 @click.command(name="farm-node")
 @click.option("--server", metavar="HOST:PORT", help="The daemon. Remembered after the first start.")
 @click.option(
@@ -296,7 +277,7 @@ def main(
             join_token = Path(join_token[1:]).read_text()
         flags = {"server": server, "join_token": join_token, "home": home, "name": name, "threads": threads}
         config = load_node_config(path, os.environ, flags)
-        _configure_log(config)
+        configure_logs(config.log.level, config.log.format)
         lock = _lock(config.home)
         with lock:
             asyncio.run(_serve(config))
