@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Lock
@@ -81,12 +83,25 @@ def _set_up_sqlite(connection: Any, _: object) -> None:
     connection.isolation_level = None  # or the driver would begin transactions of its own
     for pragma in (
         f"busy_timeout = {_BUSY_SECONDS * 1000}",
-        "journal_mode = WAL",
         "foreign_keys = ON",
         # What was acknowledged must outlive a power cut: agents forget what the farm has taken.
         "synchronous = FULL",
     ):
         connection.execute(f"PRAGMA {pragma}")
+    _write_ahead(connection)
+
+
+def _write_ahead(connection: Any) -> None:
+    """Turn to WAL mode; SQLite's busy_timeout doesn't wait for two that turn an empty database at once."""
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(0.02)
 
 
 def _begin(connection: Connection) -> None:
