@@ -77,12 +77,12 @@ class Dispatcher:
 
     async def tick(self, *, quiet: bool = False) -> None:
         """One look at the farm. `quiet`: the daemon is new and nobody is called silent yet."""
-        await self._expire()
-        nodes = await asyncio.to_thread(self._store.nodes.list)
+        lost, nodes, ready = await asyncio.to_thread(self._look)
+        if lost:
+            await self._say_lost(lost, "its lease ran out")
         if not quiet:
             await self._note_silent(nodes)
         await self._start_renderers(nodes)
-        ready = await asyncio.to_thread(self._store.tasks.ready)
         if not ready:
             return
         slots = slots_of(nodes, lambda node_id, device: device in self._sessions.renderers(node_id))
@@ -96,11 +96,11 @@ class Dispatcher:
         if placement.waiting:
             await asyncio.to_thread(self._store.tasks.set_reasons, placement.waiting)
 
-    async def _expire(self) -> None:
+    def _look(self) -> tuple[list[AttemptRecord], list[NodeRecord], list[ReadyRecord]]:
+        """Attempts whose lease has run out, by now lost; the nodes; and the tasks that could start."""
         grace = self._leases.requeue - self._leases.lease
-        lost = await asyncio.to_thread(self._store.attempts.expire, boottime() - grace)
-        if lost:
-            await self._say_lost(lost, "its lease ran out")
+        lost = self._store.attempts.expire(boottime() - grace)
+        return lost, self._store.nodes.list(), self._store.tasks.ready()
 
     async def _note_silent(self, nodes: list[NodeRecord]) -> None:
         now = boottime()
@@ -127,15 +127,14 @@ class Dispatcher:
 
     async def _give(self, record: ReadyRecord, renderer: RendererRef) -> None:
         task = record.task
-        inputs = await asyncio.to_thread(self._store.artifacts.inputs, task.id)
-        attempt = await asyncio.to_thread(
-            self._store.attempts.dispatch,
-            task.id,
-            task.epoch,
-            renderer.node_id,
-            renderer.device,
-            boottime() + START_SECONDS,
-        )
+
+        def take() -> tuple[TaskInputs, AttemptRecord | None]:
+            begin_by = boottime() + START_SECONDS
+            where = renderer.node_id, renderer.device
+            inputs = self._store.artifacts.inputs(task.id)
+            return inputs, self._store.attempts.dispatch(task.id, task.epoch, *where, begin_by)
+
+        inputs, attempt = await asyncio.to_thread(take)
         if attempt is None:
             return
         log.info("dispatched", job=task.job_id, task=task.key, node=attempt.node, device=attempt.device,

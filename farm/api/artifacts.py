@@ -32,7 +32,7 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "header: must be the first message of an upload")
         header = first.header
         self._check(header)
-        artifact_id = await asyncio.to_thread(self._store.artifacts.new_id)
+        artifact_id = self._store.artifacts.new_id()
         location = self._files.location_for(artifact_id, header.filename or header.name)
         writing = await asyncio.to_thread(self._files.begin, location)
         try:

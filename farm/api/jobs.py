@@ -21,11 +21,15 @@ from farm.api.convert import (
 from farm.planning import Plan
 from farm.spec import InvalidSpec, JobSpec
 from farm.states import is_final
-from farm.store.records import AttemptRecord
+from farm.store.records import AttemptRecord, EventRecord
 from farm.store.store import Store
 from farm.v1 import jobs_pb2, jobs_pb2_grpc
 
 MAX_KEY = 64
+SETTLE_SECONDS = 0.05
+"""A watcher's next look waits this long: a task's end, the next one's dispatch and its start are one look then,
+and no look stands in their way."""
+
 QUIET_SECONDS = 15.0
 """A watcher is told how the job stands at least this often, so that it notices a dead connection."""
 
@@ -96,10 +100,14 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
         self, request: jobs_pb2.GetJobRequest, context: aio.ServicerContext
     ) -> jobs_pb2.GetJobResponse:
         """One job with everything below it."""
-        tasks = await asyncio.to_thread(self._store.jobs.tasks, request.job_id)
-        return jobs_pb2.GetJobResponse(
-            job=await self._job(request.job_id), tasks=[task_message(*pair) for pair in tasks]
-        )
+
+        def read() -> jobs_pb2.GetJobResponse:
+            tasks = self._store.jobs.tasks(request.job_id)
+            return jobs_pb2.GetJobResponse(
+                job=self._job(request.job_id), tasks=[task_message(*pair) for pair in tasks]
+            )
+
+        return await asyncio.to_thread(read)
 
     async def ListJobs(
         self, request: jobs_pb2.ListJobsRequest, context: aio.ServicerContext
@@ -115,19 +123,23 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
         self, request: jobs_pb2.WatchJobRequest, context: aio.ServicerContext
     ) -> AsyncIterator[jobs_pb2.WatchJobResponse]:
         """Stored events and the job's state, until the job has ended."""
+
+        def look(after: int) -> tuple[jobs_pb2.Job, list[EventRecord]]:
+            # The job is read before its events, so that its last event is out before its end is told.
+            return self._job(request.job_id), self._store.events.after(after, request.job_id)
+
         number = request.after_event
         while True:
             seen = self._changes.seen(request.job_id)
-            # The job is read before its events, so that its last event is out before its end is told.
-            job = await self._job(request.job_id)
-            ended = is_final(job_states([job.state])[0])
-            for event in await asyncio.to_thread(self._store.events.after, number, request.job_id):
+            job, events = await asyncio.to_thread(look, number)
+            for event in events:
                 number = event.number
                 yield jobs_pb2.WatchJobResponse(event=event_message(event))
             yield jobs_pb2.WatchJobResponse(job=job)
-            if ended:
+            if is_final(job_states([job.state])[0]):
                 return
             await self._changes.wait(request.job_id, seen, QUIET_SECONDS)
+            await asyncio.sleep(SETTLE_SECONDS)
 
     async def CancelJob(
         self, request: jobs_pb2.CancelJobRequest, context: aio.ServicerContext
@@ -137,9 +149,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
         await self._stop(stopped, "the job was cancelled")
         await self._changes.notify(request.job_id)
         self._wake()
-        return jobs_pb2.CancelJobResponse(job=await self._job(request.job_id))
+        return jobs_pb2.CancelJobResponse(job=await asyncio.to_thread(self._job, request.job_id))
 
-    async def _job(self, job_id: str) -> jobs_pb2.Job:
-        job = await asyncio.to_thread(self._store.jobs.get, job_id)
-        stages = await asyncio.to_thread(self._store.jobs.stages, job_id)
-        return job_message(job, stages)
+    def _job(self, job_id: str) -> jobs_pb2.Job:
+        return job_message(self._store.jobs.get(job_id), self._store.jobs.stages(job_id))

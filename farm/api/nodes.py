@@ -21,7 +21,7 @@ from farm.api.sessions import Session, Sessions
 from farm.clock import boottime
 from farm.security import Authority, join_token
 from farm.store.errors import MissingArtifact, NotFound
-from farm.store.records import Settlement
+from farm.store.records import AttemptRecord, Settlement
 from farm.store.store import Store
 from farm.v1 import nodes_pb2, nodes_pb2_grpc
 
@@ -206,8 +206,7 @@ class NodeService(nodes_pb2_grpc.NodeServiceServicer):
     async def _complete(self, completion: nodes_pb2.Completion, session: Session) -> None:
         attempt_id, epoch = completion.attempt.attempt_id, completion.attempt.epoch
         try:
-            settlement = await asyncio.to_thread(self._settle, completion)
-            attempt = await asyncio.to_thread(self._store.attempts.get, attempt_id)
+            settlement, attempt = await asyncio.to_thread(self._settle, completion)
         except NotFound:
             # Restored from an older backup, or another farm's: nobody wants it.
             settlement, attempt = Settlement(committed=False), None
@@ -219,6 +218,7 @@ class NodeService(nodes_pb2_grpc.NodeServiceServicer):
             )
         )
         await self._sessions.stop(settlement.stop, "the job has failed")
+        self._wake()
         if attempt:
             log.info(
                 "attempt ended",
@@ -229,9 +229,11 @@ class NodeService(nodes_pb2_grpc.NodeServiceServicer):
                 committed=settlement.committed,
             )
             await self._changes.notify(attempt.job_id)
-        self._wake()
 
-    def _settle(self, completion: nodes_pb2.Completion) -> Settlement:
+    def _settle(self, completion: nodes_pb2.Completion) -> tuple[Settlement, AttemptRecord]:
+        return self._end(completion), self._store.attempts.get(completion.attempt.attempt_id)
+
+    def _end(self, completion: nodes_pb2.Completion) -> Settlement:
         attempts = self._store.attempts
         id, epoch = completion.attempt.attempt_id, completion.attempt.epoch
         match completion.outcome:
