@@ -204,7 +204,6 @@ class NodeService(nodes_pb2_grpc.NodeServiceServicer):
         await self._notify([attempt_id], session)
 
     async def _complete(self, completion: nodes_pb2.Completion, session: Session) -> None:
-        attempt_id, epoch = completion.attempt.attempt_id, completion.attempt.epoch
         try:
             settlement, attempt = await asyncio.to_thread(self._settle, completion)
         except NotFound:
@@ -225,7 +224,7 @@ class NodeService(nodes_pb2_grpc.NodeServiceServicer):
                 task=attempt.task_key,
                 job=attempt.job_id,
                 outcome=nodes_pb2.Outcome.Name(completion.outcome).removeprefix("OUTCOME_").lower(),
-                epoch=epoch,
+                epoch=completion.attempt.epoch,
                 committed=settlement.committed,
             )
             await self._changes.notify(attempt.job_id)
