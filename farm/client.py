@@ -26,8 +26,9 @@ import grpc
 
 from farm import spec as specs
 from farm import transfer
+from farm.channels import channel
 from farm.errors import FarmError, InvalidSpec, NotFound, Unreachable, translate
-from farm.security import Profile, channel
+from farm.security import Profile
 from farm.v1 import artifacts_pb2, jobs_pb2, nodes_pb2
 from farm.v1.artifacts_pb2_grpc import ArtifactServiceStub
 from farm.v1.jobs_pb2_grpc import JobServiceStub

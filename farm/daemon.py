@@ -28,12 +28,13 @@ from farm.api.jobs import JobService
 from farm.api.nodes import NodeService, NodeTerms
 from farm.api.sessions import Sessions
 from farm.artifacts import ArtifactStore
+from farm.channels import SERVER_OPTIONS
 from farm.collect import collect_forever
 from farm.config import FarmConfig, InvalidConfig, load_config
 from farm.logs import configure_logs
 from farm.plugins import catalogue, planning_plugins
 from farm.ray_process import RayHead
-from farm.security import SERVER_OPTIONS, Authority, ray_token_file
+from farm.security import Authority, ray_token_file
 from farm.sockets import socket_path
 from farm.store.store import Store
 from farm.v1 import artifacts_pb2, artifacts_pb2_grpc, jobs_pb2, jobs_pb2_grpc, nodes_pb2, nodes_pb2_grpc

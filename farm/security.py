@@ -1,4 +1,4 @@
-"""Who may talk to the farm: its own CA, the tokens, the join token, and how a client finds and dials it.
+"""Who may talk to the farm: its own CA, the tokens, the join token, and how a client finds it.
 
 Every farm is its own certificate authority, made at its first start. The server certificate is always for the
 name "farmd", whatever the host is called, so that it stays right when addresses change; what makes it trusted is
@@ -18,7 +18,7 @@ import secrets
 import shutil
 import ssl
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -34,37 +34,6 @@ DEFAULT_HOME = "~/.farm"
 _TLS = "tls"
 _PROFILE = "client.json"
 _VALID_DAYS = 3650
-_MESSAGE_BYTES = 64 * 2**20
-
-CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
-    ("grpc.ssl_target_name_override", SERVER_NAME),
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-    # gRPC's own backoff grows to two minutes; a farm whose daemon came back must be heard within a lease.
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 1_000),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
-    # A thousand jobs with long prompts are more than the usual 4 MiB.
-    ("grpc.max_receive_message_length", _MESSAGE_BYTES),
-    # A farm is on the studio's own network; a web proxy from the environment would only break it.
-    ("grpc.enable_http_proxy", 0),
-)
-"""Options of every channel to the farm."""
-
-SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-    # Without this the server ends connections whose client pings as CHANNEL_OPTIONS says ("too_many_pings").
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
-    # Two daemons on one port would each get half of the calls.
-    ("grpc.so_reuseport", 0),
-)
-"""Options of the daemon's server, the counterpart of CHANNEL_OPTIONS."""
 
 
 class Denied(Exception):
@@ -164,14 +133,6 @@ def _same(given: str, expected: str) -> bool:
     return hmac.compare_digest(given.encode("utf-8", "replace"), expected.encode())
 
 
-def bearer_token(metadata: Iterable[tuple[str, str | bytes]] | None) -> str:
-    """The token in a call's metadata; empty where there is none."""
-    for key, value in metadata or ():
-        if key == "authorization" and isinstance(value, str) and value.startswith("Bearer "):
-            return value.removeprefix("Bearer ")
-    return ""
-
-
 def write_secret(path: Path, text: str | bytes) -> None:
     """Puts `text` at `path`, readable by its owner alone, whole or not at all."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -240,22 +201,6 @@ def parse_join_token(text: str) -> tuple[bytes, str]:
     if der[:2] != b"\x30\x82" or len(der) != 4 + int.from_bytes(der[2:4], "big"):
         raise InvalidJoinToken(f"join token: the certificate in it is damaged; {hint}")
     return ssl.DER_cert_to_PEM_cert(der).encode(), parts[2]
-
-
-def channel(
-    server: str, ca_pem: bytes, token: str = "", *, aio: bool = False
-) -> grpc.Channel | grpc.aio.Channel:
-    """A channel to the daemon at `server` (host:port) that trusts `ca_pem` and nobody else.
-
-    Every call carries `authorization: Bearer <token>`; an empty token (for Register) sends none.
-    """
-    credentials = grpc.ssl_channel_credentials(ca_pem)
-    if token:
-        credentials = grpc.composite_channel_credentials(
-            credentials, grpc.access_token_call_credentials(token)
-        )
-    make = grpc.aio.secure_channel if aio else grpc.secure_channel
-    return make(server, credentials, options=list(CHANNEL_OPTIONS))
 
 
 @dataclass(frozen=True)

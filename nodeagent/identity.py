@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc
 
 from farm import PROTOCOL, __version__, security
+from farm.channels import aio_channel, bearer
 from farm.v1 import nodes_pb2, nodes_pb2_grpc
 
 
@@ -42,10 +43,13 @@ class Identity:
         return self.home / "ray.token"
 
     def channel(self) -> grpc.aio.Channel:
-        """A channel to the daemon under this node's name."""
-        return security.channel(
-            self.server, self.ca_file.read_bytes(), self.token_file.read_text().strip(), aio=True
-        )
+        """A channel to the daemon; every call on it needs `metadata`."""
+        return aio_channel(self.server, self.ca_file.read_bytes())
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What makes a call this node's."""
+        return bearer(self.token_file.read_text().strip())
 
 
 def load(home: Path, server: str, join_token: str) -> Identity | None:
@@ -79,7 +83,7 @@ async def register(home: Path, name: str, server: str, join_token: str) -> Ident
     node_id = stored.get("node_id") or uuid.uuid4().hex
     # Kept first: a node that dies between registering and writing comes back under the same id.
     _write(home, stored | {"node_id": node_id})
-    async with security.channel(server, ca_pem, aio=True) as channel:
+    async with aio_channel(server, ca_pem) as channel:
         response = await nodes_pb2_grpc.NodeServiceStub(channel).Register(
             nodes_pb2.RegisterRequest(
                 join_secret=secret, node_id=node_id, name=name, version=__version__, protocol=PROTOCOL

@@ -87,7 +87,9 @@ class FarmStream:
             problem, began = "", boottime()
             try:
                 async with self._identity.channel() as channel:
-                    self._call = nodes_pb2_grpc.NodeServiceStub(channel).Connect()
+                    self._call = nodes_pb2_grpc.NodeServiceStub(channel).Connect(
+                        metadata=self._identity.metadata
+                    )
                     await self._converse(self._call)
             except grpc.aio.AioRpcError as error:
                 if error.code() in REFUSALS:

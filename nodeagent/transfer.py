@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from farm import security
+from farm.channels import channel
 from farm.rendering import Stopped
 from farm.v1 import artifacts_pb2, artifacts_pb2_grpc, nodes_pb2, renderers_pb2
 
@@ -133,7 +133,7 @@ class Wire:
         if self._channel is None:
             ca_pem = Path(self.setup.ca_file).read_bytes()
             token = Path(self.setup.token_file).read_text().strip()
-            self._channel = security.channel(self.setup.server, ca_pem, token)
+            self._channel = channel(self.setup.server, ca_pem, token)
         return self._channel
 
 

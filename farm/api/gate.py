@@ -14,6 +14,7 @@ import structlog
 from grpc import aio
 
 from farm.artifacts import Corrupt
+from farm.channels import bearer_token
 from farm.media import MediaError
 from farm.security import Authority, Denied, Identity
 from farm.spec import InvalidSpec
@@ -84,9 +85,7 @@ class Gate(aio.ServerInterceptor):
         if handler is None:
             return handler
         method = handler_call_details.method
-        metadata = dict(handler_call_details.invocation_metadata or ())
-        token = metadata.get("authorization", "").removeprefix("Bearer ")
-        identity = self._identity(token)
+        identity = self._identity(bearer_token(handler_call_details.invocation_metadata))
         problem = _may_call(identity, method)
         if handler.response_streaming:
             kind = "stream_stream" if handler.request_streaming else "unary_stream"

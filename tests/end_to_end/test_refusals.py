@@ -6,8 +6,9 @@ import grpc
 import psutil
 import pytest
 
+from farm.channels import channel
 from farm.client import FarmClient, FarmError
-from farm.security import Profile, channel
+from farm.security import Profile
 from farm.spec import Condition
 from farm.v1 import jobs_pb2, jobs_pb2_grpc
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import grpc
 import pytest
 
+from farm.channels import SERVER_OPTIONS, bearer_token
 from farm.client import FarmClient, FarmError, InvalidSpec, LocalCondition, NotFound, Unreachable
-from farm.security import SERVER_OPTIONS, Authority, bearer_token
+from farm.security import Authority
 from farm.spec import Condition, JobSpec, Media
 from farm.spec import InvalidSpec as SpecInvalid
 from farm.v1 import (

@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from concurrent import futures
 from pathlib import Path
 
-import grpc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from farm.security import (
-    SERVER_OPTIONS,
     Authority,
     Denied,
     Identity,
     InvalidJoinToken,
     NoProfile,
     Profile,
-    bearer_token,
-    channel,
     join_token,
     parse_join_token,
     ray_token_file,
 )
-from farm.v1 import nodes_pb2
-from farm.v1.nodes_pb2_grpc import NodeServiceServicer, NodeServiceStub, add_NodeServiceServicer_to_server
 
 
 @pytest.fixture(scope="module")
@@ -123,63 +116,6 @@ def test_any_other_text_is_not_a_join_token(text):
     for token in (text, f"farm1.{text}", f"farm1.{text}.x"):
         with pytest.raises(InvalidJoinToken):
             parse_join_token(token)
-
-
-class _Nodes(NodeServiceServicer):
-    """Answers with the token it was called with."""
-
-    def GetJoinToken(self, request, context):
-        return nodes_pb2.GetJoinTokenResponse(join_token=bearer_token(context.invocation_metadata()))
-
-
-@pytest.fixture(scope="module")
-def server(authority):
-    server = grpc.server(futures.ThreadPoolExecutor(2), options=SERVER_OPTIONS)
-    add_NodeServiceServicer_to_server(_Nodes(), server)
-    port = server.add_secure_port("127.0.0.1:0", authority.server_credentials())
-    server.start()
-    yield f"127.0.0.1:{port}"
-    server.stop(None)
-
-
-def _ask(channel: grpc.Channel) -> str:
-    with channel:
-        return NodeServiceStub(channel).GetJoinToken(nodes_pb2.GetJoinTokenRequest(), timeout=5).join_token
-
-
-def test_a_channel_trusts_the_farms_certificate_and_carries_the_token(authority, server):
-    ca_pem, _ = parse_join_token(join_token(authority))
-    assert _ask(channel(server, ca_pem, "secret")) == "secret"
-    assert _ask(channel(server, ca_pem)) == ""
-
-
-def test_an_aio_channel_does_the_same(authority, server):
-    import asyncio
-
-    async def ask() -> str:
-        async with channel(server, authority.ca_pem, "secret", aio=True) as opened:
-            stub = NodeServiceStub(opened)
-            return (await stub.GetJoinToken(nodes_pb2.GetJoinTokenRequest(), timeout=5)).join_token
-
-    assert asyncio.run(ask()) == "secret"
-
-
-def test_a_web_proxy_in_the_environment_is_not_asked(authority, server, monkeypatch):
-    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:1")
-    assert _ask(channel(server, authority.ca_pem, "secret")) == "secret"
-
-
-def test_a_server_of_another_farm_is_not_spoken_to(server, tmp_path):
-    stranger = Authority.open(tmp_path)
-    with pytest.raises(grpc.RpcError) as refused:
-        _ask(channel(server, stranger.ca_pem, "secret"))
-    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
-
-
-def test_nothing_is_served_without_tls(server):
-    with pytest.raises(grpc.RpcError):
-        _ask(grpc.insecure_channel(server))
 
 
 def test_the_ray_token_is_made_once_and_private(tmp_path):

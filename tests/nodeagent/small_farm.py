@@ -16,6 +16,7 @@ from pathlib import Path
 import grpc
 
 from farm import PROTOCOL, __version__, security
+from farm.channels import SERVER_OPTIONS, bearer_token
 from farm.v1 import artifacts_pb2, artifacts_pb2_grpc, nodes_pb2, nodes_pb2_grpc
 
 HEARTBEAT, LEASE = 0.1, 1.0
@@ -93,7 +94,7 @@ class SmallFarm:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
 
     async def _start(self) -> None:
-        self._grpc = grpc.aio.server(options=security.SERVER_OPTIONS)
+        self._grpc = grpc.aio.server(options=SERVER_OPTIONS)
         nodes_pb2_grpc.add_NodeServiceServicer_to_server(_Nodes(self), self._grpc)
         artifacts_pb2_grpc.add_ArtifactServiceServicer_to_server(_Artifacts(self), self._grpc)
         self.port = self._grpc.add_secure_port(f"127.0.0.1:{self.port}", self.authority.server_credentials())
@@ -117,7 +118,7 @@ class _Nodes(nodes_pb2_grpc.NodeServiceServicer):
     async def Connect(self, request_iterator, context):
         farm = self.farm
         hello = (await anext(aiter(request_iterator))).hello
-        identity = farm.authority.verify(security.bearer_token(context.invocation_metadata()))
+        identity = farm.authority.verify(bearer_token(context.invocation_metadata()))
         assert identity.node_id == hello.node_id
         if farm.refuse:
             await context.abort(*farm.refuse)

@@ -1,0 +1,107 @@
+"""Connections between the farm's parts: how the daemon is dialled and listens, and the token on every call.
+
+The token travels as plain metadata, not as gRPC call credentials: those live in a plugin whose end takes the
+GIL on one of gRPC's threads, which closing the last channel waits for with the GIL held. Both then wait for ever
+(grpc/grpc pull request 42247).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import grpc
+
+from farm.security import SERVER_NAME
+
+_MESSAGE_BYTES = 64 * 2**20
+
+CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
+    ("grpc.ssl_target_name_override", SERVER_NAME),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    # gRPC's own backoff grows to two minutes; a farm whose daemon came back must be heard within a lease.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # A thousand jobs with long prompts are more than the usual 4 MiB.
+    ("grpc.max_receive_message_length", _MESSAGE_BYTES),
+    # A farm is on the studio's own network; a web proxy from the environment would only break it.
+    ("grpc.enable_http_proxy", 0),
+)
+"""Options of every channel to the farm."""
+
+SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    # Without this the server ends connections whose client pings as CHANNEL_OPTIONS says ("too_many_pings").
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    # Two daemons on one port would each get half of the calls.
+    ("grpc.so_reuseport", 0),
+)
+"""Options of the daemon's server, the counterpart of CHANNEL_OPTIONS."""
+
+
+def channel(server: str, ca_pem: bytes, token: str = "") -> grpc.Channel:
+    """A channel to the daemon at `server` (host:port) that trusts `ca_pem` and nobody else.
+
+    Every call carries `token`; an empty one sends none.
+    """
+    made = grpc.secure_channel(server, grpc.ssl_channel_credentials(ca_pem), options=list(CHANNEL_OPTIONS))
+    return grpc.intercept_channel(made, _Bearer(token)) if token else made
+
+
+def aio_channel(server: str, ca_pem: bytes) -> grpc.aio.Channel:
+    """The same for asyncio; who calls passes `bearer` as the call's metadata."""
+    return grpc.aio.secure_channel(
+        server, grpc.ssl_channel_credentials(ca_pem), options=list(CHANNEL_OPTIONS)
+    )
+
+
+def bearer(token: str) -> tuple[tuple[str, str], ...]:
+    """Metadata that shows `token` to the daemon."""
+    return (("authorization", f"Bearer {token}"),)
+
+
+def bearer_token(metadata: Iterable[tuple[str, str | bytes]] | None) -> str:
+    """The token in a call's metadata; empty where there is none."""
+    for key, value in metadata or ():
+        if key == "authorization" and isinstance(value, str) and value.startswith("Bearer "):
+            return value.removeprefix("Bearer ")
+    return ""
+
+
+@dataclass(frozen=True)
+class _Details(grpc.ClientCallDetails):
+    method: str
+    timeout: float | None
+    metadata: Any
+    credentials: Any
+    wait_for_ready: bool | None
+    compression: Any
+
+
+class _Bearer(
+    grpc.UnaryUnaryClientInterceptor,
+    grpc.UnaryStreamClientInterceptor,
+    grpc.StreamUnaryClientInterceptor,
+    grpc.StreamStreamClientInterceptor,
+):
+    """Adds the token to every call, of whatever kind."""
+
+    def __init__(self, token: str) -> None:
+        self._metadata = bearer(token)
+
+    def _intercept(self, call: Callable, details: grpc.ClientCallDetails, request: Any) -> Any:
+        said = {field.name: getattr(details, field.name) for field in fields(_Details)}
+        said["metadata"] = (*(said["metadata"] or ()), *self._metadata)
+        return call(_Details(**said), request)
+
+    intercept_unary_unary = intercept_unary_stream = _intercept
+    intercept_stream_unary = intercept_stream_stream = _intercept
