@@ -2,7 +2,8 @@
 
 Here live the questions "what is this file?" (`probe`) and "what does it look like at this size and
 frame rate?" (`read_frames`). Writing media, storing it and deciding which paths may be read live
-elsewhere. Clips are read with PyAV, images with Pillow.
+elsewhere; how a frame is turned, scaled and coloured is farm.picture's. Clips are read with PyAV, images
+with Pillow.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from typing import Literal
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from av.video.reformatter import VideoReformatter
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from farm.picture import covering, fit, shown_size
 
 __all__ = [
     "MAX_FRAMES",
@@ -125,7 +128,9 @@ def read_frames(
         for index, frame in enumerate(_decoded(container, stream, path)):
             if index != picks[shown]:
                 continue
-            pixels = _fit(frame, _sample_aspect(stream), width, height, scaler, path)
+            aspect = _sample_aspect(stream)
+            _check_size(path, *covering(frame, aspect, width, height))
+            pixels = fit(frame, aspect, width, height, scaler)
             while shown < count and picks[shown] == index:
                 frames[shown] = pixels
                 shown += 1
@@ -299,7 +304,7 @@ def _survey(path: Path, max_frames: int) -> tuple[MediaFacts, list[Fraction]]:
             if len(ticks) == max_frames:
                 raise MediaError(f"{path}: has more than {max_frames} frames; accepted: at most {max_frames}")
             if not ticks:
-                size = _shown_size(frame, _sample_aspect(stream))
+                size = shown_size(frame, _sample_aspect(stream))
             ticks.append(frame.pts)
             last_ticks = frame.duration or 0
         if not ticks:
@@ -342,93 +347,3 @@ def _timeline(
 
 def _sample_aspect(stream: av.VideoStream) -> Fraction:
     return Fraction(stream.sample_aspect_ratio or 1)
-
-
-def _stretched(frame: av.VideoFrame, aspect: Fraction) -> tuple[Fraction, Fraction]:
-    """Width and height with square pixels, before rotation; neither side loses any."""
-    return frame.width * max(aspect, Fraction(1)), frame.height / min(aspect, Fraction(1))
-
-
-def _shown_size(frame: av.VideoFrame, aspect: Fraction) -> tuple[int, int]:
-    width, height = (round(side) for side in _stretched(frame, aspect))
-    return (height, width) if _turn(frame)[0] else (width, height)
-
-
-def _turn(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
-    """How to show the frame upright: transpose, then mirror left-right, then top-bottom.
-
-    Source: the display matrix of ISO/IEC 14496-12 8.3.2.3 (x' = ax + cy, y' = bx + dy), to the nearest
-    quarter turn, as players do.
-    """
-    try:
-        matrix = frame.side_data.get("DISPLAYMATRIX")
-    except ValueError:
-        # PyAV can't list side data of a kind it doesn't know; the angle is still to be had.
-        angle = round(frame.rotation / 90) % 4
-        return angle % 2 == 1, angle in (2, 3), angle in (1, 2)
-    if matrix is None:
-        return False, False, False
-    a, b, _, c, d = (int(v) for v in np.frombuffer(bytes(matrix), "=i4")[:5])
-    if abs(a) + abs(d) >= abs(b) + abs(c):
-        return False, a < 0, d < 0
-    return True, c < 0, b < 0
-
-
-def _fit(
-    frame: av.VideoFrame, aspect: Fraction, width: int, height: int, scaler: VideoReformatter, path: Path
-) -> np.ndarray:
-    """One frame upright, covering and cropped to uint8 RGB [height, width, 3]."""
-    transpose, mirror, flip = _turn(frame)
-    crop_w, crop_h = (height, width) if transpose else (width, height)
-    full_w, full_h = _stretched(frame, aspect)
-    scale = max(crop_w / full_w, crop_h / full_h)
-    scaled_w, scaled_h = max(crop_w, round(full_w * scale)), max(crop_h, round(full_h * scale))
-    _check_size(path, scaled_w, scaled_h)
-
-    alpha = any(component.is_alpha for component in frame.format.components) or frame.format.name == "pal8"
-    rgb = frame.format.is_rgb or frame.format.name == "pal8"
-    scaled = scaler.reformat(
-        frame,
-        width=scaled_w,
-        height=scaled_h,
-        format="rgba" if alpha else "rgb24",
-        src_colorspace=None if rgb else _matrix(frame),
-        src_color_range=None if rgb else _range(frame),
-        dst_color_range=ColorRange.JPEG,
-        interpolation=Interpolation.LANCZOS
-        | Interpolation.ACCURATE_RND
-        | Interpolation.FULL_CHR_H_INT
-        | Interpolation.FULL_CHR_H_INP,
-        threads=1,
-    ).to_ndarray()
-    top, left = (scaled_h - crop_h) // 2, (scaled_w - crop_w) // 2
-    pixels = scaled[top : top + crop_h, left : left + crop_w]
-    if alpha:
-        pixels = (pixels[..., :3].astype(np.uint16) * pixels[..., 3:] + 127) // 255
-    if transpose:
-        pixels = pixels.swapaxes(0, 1)
-    if mirror:
-        pixels = pixels[:, ::-1]
-    if flip:
-        pixels = pixels[::-1]
-    return pixels.astype(np.uint8)
-
-
-def _matrix(frame: av.VideoFrame) -> Colorspace:
-    """The YUV matrix: the frame's own, else by size as in mpv (BT.709 from 1280 columns or 577 lines)."""
-    tagged = {
-        1: Colorspace.ITU709,
-        4: Colorspace.FCC,
-        5: Colorspace.ITU601,
-        6: Colorspace.ITU601,
-        7: Colorspace.SMPTE240M,
-        9: Colorspace.BT2020,
-        10: Colorspace.BT2020,
-    }
-    large = frame.width >= 1280 or frame.height > 576
-    return tagged.get(int(frame.colorspace), Colorspace.ITU709 if large else Colorspace.ITU601)
-
-
-def _range(frame: av.VideoFrame) -> ColorRange:
-    full = frame.format.name.startswith("yuvj") or int(frame.color_range) == ColorRange.JPEG
-    return ColorRange.JPEG if full else ColorRange.MPEG
