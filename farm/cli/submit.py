@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,98 @@ def submit() -> None:
     """Ask the farm for a video.
 
     \b
-    Example:
+    Examples:
+      farmctl submit text --frames 250 --prompt "a river at dawn" --wait -o river.mp4
+      farmctl submit image still.png --frames 250 --prompt "…"
       farmctl submit extend clip.mp4 --frames 750 --size 1024x576 --fps 30 --prompt "…" --wait -o long.mp4
     """
+
+
+_OPTIONS = (
+    click.option("--prompt", default="", help="What the video shows."),
+    click.option(
+        "--negative-prompt", default="", help="What it must not show; needs a guidance scale above 1."
+    ),
+    click.option("--seed", type=int, default=0, show_default=True, help="The same seed, the same video."),
+    click.option("--steps", type=int, help="Denoising steps. Default: the model's."),
+    click.option(
+        "--guidance-scale", type=float, help="Classifier-free guidance; 1 is off. Default: the model's."
+    ),
+    click.option("--strategy", help="How the video is cut into windows. Default: chosen from the job alone."),
+    click.option("--model", help="Default: ltx-tiny."),
+    click.option("--window", "window_latents", type=int, help="Length of a window in latents. Default: 16."),
+    click.option(
+        "--overlap", "overlap_latents", type=int, help="Latents that neighbouring windows share. Default: 3."
+    ),
+    click.option("--priority", type=int, help="0 to 100, higher goes first. Default: 50."),
+    click.option("--name", default="", help="A name for people."),
+    click.option("--dry-run", is_flag=True, help="Show the plan and what it would cost; make no job."),
+    click.option("--wait", is_flag=True, help="Stay until the job has ended; Ctrl-C leaves it running."),
+    click.option(
+        "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where the video goes."
+    ),
+    click.option("--overwrite", is_flag=True, help="Replace FILE where it exists."),
+)
+
+
+def _video(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds what every mode is asked for."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+_NO_UPLOAD = click.option(
+    "--no-upload", is_flag=True, help="The media is a path on farmd's host, under its media.roots."
+)
+
+
+@submit.command()
+@click.option("--frames", type=int, required=True, help="Frames of the result.")
+@click.option("--size", "pixels", type=Size(), default="1024x576", show_default=True)
+@click.option("--fps", type=float, default=30.0, show_default=True, help="Frames a second.")
+@_video
+@click.pass_context
+def text(ctx: click.Context, frames: int, pixels: tuple[int, int], fps: float, **asked: Any) -> None:
+    """Make a video of a prompt alone.
+
+    \b
+    Examples:
+      farmctl submit text --frames 250 --prompt "a river at dawn" --wait -o river.mp4
+      farmctl submit text --frames 1 --size 256x160 --prompt "a red ball on a navy background"
+    """
+    _submit(ctx, [], {"frames": frames, "width": pixels[0], "height": pixels[1], "fps": fps}, **asked)
+
+
+@submit.command()
+@click.argument("image")
+@click.option("--frames", type=int, required=True, help="Frames of the result.")
+@click.option("--size", "pixels", type=Size(), help="Size of the result. Default: the image's.")
+@click.option("--fps", type=float, default=30.0, show_default=True, help="Frames a second.")
+@_video
+@_NO_UPLOAD
+@click.pass_context
+def image(
+    ctx: click.Context,
+    image: str,
+    frames: int,
+    pixels: tuple[int, int] | None,
+    fps: float,
+    no_upload: bool,
+    **asked: Any,
+) -> None:
+    """Make a still move: IMAGE is the first frame.
+
+    \b
+    Example:
+      farmctl submit image still.png --frames 250 --prompt "a river at dawn" --wait -o river.mp4
+    """
+    facts = _facts("image", image, no_upload)
+    if facts and facts.kind != "image":
+        raise InvalidSpec("image", f"{image} is a clip; give it to `farmctl submit extend`")
+    width, height = pixels or _default_size(facts)
+    fields = {"frames": frames, "width": width, "height": height, "fps": fps}
+    _submit(ctx, [_condition(image, no_upload)], fields, **asked)
 
 
 @submit.command()
@@ -48,24 +138,8 @@ def submit() -> None:
 @click.option("--frames", type=int, required=True, help="Frames of the result, the clip's own included.")
 @click.option("--size", "pixels", type=Size(), help="Size of the result. Default: the clip's.")
 @click.option("--fps", type=float, help="Frames a second. Default: the clip's.")
-@click.option("--prompt", default="", help="What the video shows.")
-@click.option("--negative-prompt", default="", help="What it must not show; needs a guidance scale above 1.")
-@click.option("--seed", type=int, default=0, show_default=True, help="The same seed, the same video.")
-@click.option("--steps", type=int, help="Denoising steps. Default: the model's.")
-@click.option(
-    "--guidance-scale", type=float, help="Classifier-free guidance; 1 is off. Default: the model's."
-)
-@click.option("--strategy", help="How the video is cut into windows. Default: chosen from the job alone.")
-@click.option("--model", help="Default: ltx-tiny.")
-@click.option("--window", type=int, help="Length of a window in latents. Default: 16.")
-@click.option("--overlap", type=int, help="Latents that neighbouring windows share. Default: 3.")
-@click.option("--priority", type=int, help="0 to 100, higher goes first. Default: 50.")
-@click.option("--name", default="", help="A name for people.")
-@click.option("--dry-run", is_flag=True, help="Show the plan and what it would cost; make no job.")
-@click.option("--wait", is_flag=True, help="Stay until the job has ended; Ctrl-C leaves it running.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where the video goes.")
-@click.option("--overwrite", is_flag=True, help="Replace FILE where it exists.")
-@click.option("--no-upload", is_flag=True, help="CLIP is a path on farmd's host, under its media.roots.")
+@_video
+@_NO_UPLOAD
 @click.pass_context
 def extend(
     ctx: click.Context,
@@ -73,14 +147,8 @@ def extend(
     frames: int,
     pixels: tuple[int, int] | None,
     fps: float | None,
-    window: int | None,
-    overlap: int | None,
-    dry_run: bool,
-    wait: bool,
-    output: Path | None,
-    overwrite: bool,
     no_upload: bool,
-    **given: Any,
+    **asked: Any,
 ) -> None:
     """Make a clip longer: CLIP is the beginning, the model goes on from there.
 
@@ -90,23 +158,35 @@ def extend(
           --prompt "a river at dawn" --wait -o long.mp4
       farmctl submit extend clip.mp4 --frames 750 --dry-run
     """
-    if output:
-        check_output(output, overwrite)
-    facts = None if no_upload and not Path(clip).exists() else _probe(clip)
+    facts = _facts("clip", clip, no_upload)
     width, height = pixels or _default_size(facts)
     rate = fps if fps is not None else _default_rate(facts)
     _check_length(clip, facts, frames, rate)
-    given |= {"window_latents": window, "overlap_latents": overlap}
-    fields = {name: value for name, value in given.items() if value is not None}
-    fields |= {"frames": frames, "width": width, "height": height, "fps": rate}
-    condition = Condition(media=Media(path=str(Path(clip).absolute()))) if no_upload else LocalCondition(clip)
+    fields = {"frames": frames, "width": width, "height": height, "fps": rate}
+    _submit(ctx, [_condition(clip, no_upload)], fields, **asked)
 
+
+def _submit(
+    ctx: click.Context,
+    conditions: list[Condition | LocalCondition],
+    fields: dict[str, Any],
+    *,
+    dry_run: bool,
+    wait: bool,
+    output: Path | None,
+    overwrite: bool,
+    **given: Any,
+) -> None:
+    """Submits, or plans, and says what became of it; `given` are the spec's fields as options had them."""
+    if output:
+        check_output(output, overwrite)
+    fields |= {name: value for name, value in given.items() if value is not None}
     client = connect(ctx, patience=30.0)
     with transfer_bar("upload") as moved:
         call = client.plan if dry_run else client.submit
-        answer = call(conditions=[condition], progress=moved, **fields)
-    for text in answer.notes:
-        note(f"note: {text}")
+        answer = call(conditions=conditions, progress=moved, **fields)
+    for line in answer.notes:
+        note(f"note: {line}")
     if dry_run:
         return _print_plan(client, answer.plan)
     job = answer.job
@@ -119,23 +199,32 @@ def extend(
         note(f"download the video with `farmctl job download {job.id} -o {output or 'FILE'}` when it is done")
 
 
-def _probe(clip: str) -> MediaFacts:
+def _condition(media: str, no_upload: bool) -> Condition | LocalCondition:
+    if no_upload:
+        return Condition(media=Media(path=str(Path(media).absolute())))
+    return LocalCondition(media)
+
+
+def _facts(field: str, media: str, no_upload: bool) -> MediaFacts | None:
+    """What the media is, where it can be read here: refusing it after an upload would cost an hour."""
+    if no_upload and not Path(media).exists():
+        return None
     try:
-        return probe(clip)
+        return probe(media)
     except MediaError as error:
-        raise InvalidSpec("clip", str(error)) from None
+        raise InvalidSpec(field, str(error)) from None
 
 
 def _default_size(facts: MediaFacts | None) -> tuple[int, int]:
     if facts is None:
-        raise InvalidSpec("size", "must be given for a clip that can't be read here, such as 1024x576")
+        raise InvalidSpec("size", "must be given for media that can't be read here, such as 1024x576")
     # Video files need even sides.
     return facts.width - facts.width % 2, facts.height - facts.height % 2
 
 
 def _default_rate(facts: MediaFacts | None) -> float:
     if facts is None:
-        raise InvalidSpec("fps", "must be given for a clip that can't be read here, such as 30")
+        raise InvalidSpec("fps", "must be given for media that can't be read here, such as 30")
     return float(facts.fps) if facts.kind == "video" else 30.0
 
 

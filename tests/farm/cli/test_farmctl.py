@@ -12,6 +12,7 @@ import time
 import av
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from farm.cli import main
 from farm.security import Authority, parse_join_token
@@ -31,7 +32,7 @@ def test_help_imports_nothing_heavy():
 
 @pytest.mark.parametrize(
     "command",
-    ["", "up", "down", "submit", "submit extend", "job", "job list", "job show", "job watch", "job cancel",
+    ["", "up", "down", "submit", "submit text", "submit image", "submit extend", "job", "job list", "job show", "job watch", "job cancel",
      "job download", "node", "node list", "node show", "node enroll", "config", "config example"],
 )  # fmt: skip
 def test_every_command_teaches_with_an_example(command):
@@ -108,6 +109,19 @@ def test_bad_input_names_the_field_and_makes_no_job(farmctl, clip, arguments, na
     asked = farmctl("submit", "extend", clip, *ASK, *arguments)
     assert asked.exit_code == 2 and names in asked.stderr
     assert _jobs(farmctl) == []
+
+
+def test_a_prompt_alone_is_planned_at_the_default_size(farmctl):
+    shown = farmctl("submit", "text", "--frames", 9, "--prompt", "a red ball", "--dry-run")
+    assert "9 frames (2 latents) at 1024x576" in shown.stdout and _jobs(farmctl) == []
+
+
+def test_an_image_gives_the_size_and_a_clip_is_sent_to_extend(farmctl, clip, tmp_path):
+    Image.new("RGB", (96, 64), "navy").save(tmp_path / "still.png")
+    shown = farmctl("submit", "image", tmp_path / "still.png", "--frames", 17, "--dry-run")
+    assert "17 frames (3 latents) at 96x64" in shown.stdout
+    asked = farmctl("submit", "image", clip, "--frames", 17, "--dry-run")
+    assert asked.exit_code == 2 and "farmctl submit extend" in asked.stderr
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no video", "cut"])
