@@ -1,0 +1,377 @@
+"""A farm under a virtual clock: the real placement gives a plan's tasks to devices that only count.
+
+Pure: no clock, no I/O, no randomness. What is real here: placement and the translation of the store's records to it
+(scheduler.placement, scheduler.snapshot), and the plan. What is a model: a task takes `seconds_per_task`, then its
+FLOPs at its device's rate; artifacts travel as nodeagent.transfer moves them, on the render thread, one at a time:
+down before the work unless that device made or fetched them before, up after it, and only then is the task done.
+Nodes and the daemon's host have one full-duplex link each, all of one speed. Every transfer passes the daemon's, so it
+is that one which transfers share, evenly.
+
+Left out: loading models, H.264 encoding, lost nodes, and that a device's cache of artifacts is bounded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from farm.planning import ModelFacts, OutputFacts, Plan, PlannedTask, TaskKind
+from farm.states import NodeState, TaskState
+from farm.store.records import DeviceRecord, ModelOffer, NodeRecord, ReadyTask, TaskRecord
+from scheduler.estimate import SECONDS_PER_TASK
+from scheduler.placement import place
+from scheduler.plan import BYTES_PER_LATENT_VALUE
+from scheduler.snapshot import ready_task, slots_of
+
+Name = tuple[str, str]
+"""An artifact: the key of the task that makes it, and what it is to that task."""
+
+OUTPUTS = frozenset({"segment", "video", "sidecar"})
+"""Artifacts that are what was asked for, or parts of it."""
+
+TEXT_WIDTH = 4096
+"""Width of T5-XXL's embeddings, which every released model reads."""
+
+_JOB = "job"
+_OFFER = ModelOffer("the job's model", "sha256:the job's weights")
+_PROMPTS = 2
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device of `node` that sustains `flops_per_second` and holds `vram_bytes`; it has the job's models."""
+
+    node: str
+    flops_per_second: float
+    vram_bytes: int
+    fp8: bool = True
+    name: str = "cuda0"
+
+
+@dataclass(frozen=True)
+class Network:
+    """Links of `bytes_per_second` each way; a transfer begins `latency` seconds after it is asked for."""
+
+    bytes_per_second: float = 117e6  #: 1 GbE without the frames of Ethernet, IP and TCP
+    latency: float = 1e-3
+
+
+@dataclass(frozen=True)
+class Work:
+    """A planned task with what it fetches, in its order, and the bytes of what it makes, by artifact name."""
+
+    task: PlannedTask
+    reads: tuple[Name, ...] = ()
+    makes: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A task as it ran. Seconds since the job was submitted; bytes that went over the network."""
+
+    task: PlannedTask
+    device: Device
+    start: float  #: handed to the device
+    began: float  #: its inputs were there
+    computed: float
+    end: float  #: its artifacts were with the farm
+    downloaded: Mapping[Name, int]
+    uploaded: Mapping[Name, int]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A job that ran: its attempts, in the order of their ends."""
+
+    attempts: tuple[Attempt, ...]
+
+    @property
+    def seconds(self) -> float:
+        """From submit to the end of the last task."""
+        return max((attempt.end for attempt in self.attempts), default=0.0)
+
+    def bytes_moved(self, *, outputs: bool) -> int:
+        """Bytes that went over the network: of outputs, or of everything else."""
+        return sum(
+            size
+            for attempt in self.attempts
+            for moved in (attempt.downloaded, attempt.uploaded)
+            for (_, name), size in moved.items()
+            if (name in OUTPUTS) is outputs
+        )
+
+    def critical_path(self) -> tuple[Attempt, ...]:
+        """What the end waited for, from the start on: each began when the one before it ended.
+
+        That is an attempt it needed, or else the one that held its device until then.
+        """
+        path = list(self.attempts[-1:])
+        while path and path[0].start > 0:
+            head = path[0]
+            before = self.attempts[: self.attempts.index(head)]
+            causes = [a for a in before if a.end == head.start and a.device == head.device]
+            causes += [a for a in before if a.end == head.start and a.task.key in head.task.needs]
+            path.insert(0, causes[-1])
+        return tuple(path)
+
+
+class Unplaceable(ValueError):
+    """No device can ever take a task; the message is placement's."""
+
+
+def work_of(plan: Plan, model: ModelFacts, output: OutputFacts) -> tuple[Work, ...]:
+    """A plan's tasks with what plugins.ltx.rendering and nodeagent.work fetch and make for them.
+
+    Latents are float32 files of a whole task, whatever part of them is read. Raises ValueError for a job with
+    media, whose size a plan doesn't know.
+    """
+    if plan.shared["conditions"]:
+        raise ValueError("conditions: only a job without media can be simulated")
+    return tuple(
+        Work(task, tuple(dict.fromkeys(_reads(task))), _makes(task, plan, model, output))
+        for task in plan.tasks
+    )
+
+
+def _reads(task: PlannedTask) -> list[Name]:
+    payload = task.payload
+    match task.kind:
+        case TaskKind.STORYBOARD | TaskKind.WINDOW:
+            keys = _sides(payload["base"]["pieces"]) if payload["base"] else []
+            keys += [payload["tail"]["key"]] if payload["tail"] else []
+            keys += [payload["colour"]["key"]] if payload["colour"] and payload["colour"]["key"] else []
+            return [("encode", "embeddings"), *((key, "latents") for key in keys)]
+        case TaskKind.JOIN:
+            return [(payload[side], "latents") for side in ("left", "right")]
+        case TaskKind.DECODE:
+            return [(key, "latents") for key in _sides(payload["pieces"])]
+        case TaskKind.MUX:
+            return [(key, "segment") for key in payload["segments"]]
+    return []
+
+
+def _sides(pieces: Sequence[Mapping]) -> list[str]:
+    return [piece[side] for piece in pieces for side in ("left", "right") if piece[side]]
+
+
+def _makes(task: PlannedTask, plan: Plan, model: ModelFacts, output: OutputFacts) -> dict[str, int]:
+    payload, shared = task.payload, plan.shared
+
+    def latents(width: int, height: int) -> dict[str, int]:
+        values = model.latent_channels * (payload["stop"] - payload["start"]) * (width // 32) * (height // 32)
+        return {"latents": values * BYTES_PER_LATENT_VALUE}
+
+    def pixels(frames: int) -> int:
+        return int(frames * shared["width"] * shared["height"] * output.bytes_per_pixel)
+
+    match task.kind:
+        case TaskKind.ENCODE:
+            value = 4 if plan.precision == "fp32" else 2
+            return {"embeddings": _PROMPTS * model.text_tokens * (TEXT_WIDTH * value + 1)}
+        case TaskKind.STORYBOARD | TaskKind.WINDOW:
+            return latents(payload["width"], payload["height"])
+        case TaskKind.JOIN:
+            return latents(plan.render_width, plan.render_height)
+        case TaskKind.DECODE:
+            return {"segment": pixels(payload["to"] - payload["from"])}
+        case TaskKind.MUX:
+            return {"video": pixels(shared["frames"]), "sidecar": len(json.dumps(dict(shared)))}
+    raise ValueError(f"kind: what a {task.kind} makes is not known here")
+
+
+def simulate(
+    work: Sequence[Work],
+    devices: Sequence[Device],
+    network: Network | None,
+    seconds_per_task: float = SECONDS_PER_TASK,
+) -> Run:
+    """One job on an idle farm of warm devices. `network` None: all of it on the daemon's own host.
+
+    Raises Unplaceable when a task fits no device, ValueError for two devices or tasks of one name, a task that
+    needs one that doesn't come before it, or an input that no task before it makes.
+    """
+    _check(work, devices)
+    return _Farm(work, devices, network, seconds_per_task).run()
+
+
+def _check(work: Sequence[Work], devices: Sequence[Device]) -> None:
+    if len({(device.node, device.name) for device in devices}) < len(devices):
+        raise ValueError("devices: two of them have one node and name")
+    known: dict[str, Work] = {}
+    for item in work:
+        key = item.task.key
+        if key in known:
+            raise ValueError(f"work: two tasks are called {key!r}")
+        for needed in item.task.needs:
+            if needed not in known:
+                raise ValueError(f"work: {key!r} needs {needed!r}, which doesn't come before it")
+        for made_by, name in item.reads:
+            if made_by not in item.task.needs or name not in known[made_by].makes:
+                raise ValueError(f"work: {key!r} reads {name!r} of {made_by!r}, which it doesn't get")
+        known[key] = item
+
+
+@dataclass
+class _Step:
+    """What a device waits for: until `until`, then for `size` bytes to have gone "up" or "down"."""
+
+    until: float
+    size: float = 0.0
+    direction: str = ""
+
+
+class _Farm:
+    """One run. `_running` holds, by device, the rest of its attempt and what it waits for now."""
+
+    def __init__(
+        self,
+        work: Sequence[Work],
+        devices: Sequence[Device],
+        network: Network | None,
+        seconds_per_task: float,
+    ):
+        self._work = {item.task.key: item for item in work}
+        self._records = {item.task.key: _record(item.task, position) for position, item in enumerate(work)}
+        self._devices = {(device.node, device.name): device for device in devices}
+        self._network, self._seconds_per_task = network, seconds_per_task
+        self._now = 0.0
+        self._waiting = dict(self._work)
+        self._done: dict[str, Attempt] = {}
+        self._held: dict[Device, set[Name]] = {device: set() for device in devices}
+        self._running: dict[Device, tuple[Generator[_Step, None, None], _Step]] = {}
+
+    def run(self) -> Run:
+        while self._waiting or self._running:
+            self._place()
+            self._advance()
+        return Run(tuple(self._done.values()))
+
+    def _place(self) -> None:
+        ready = [key for key, item in self._waiting.items() if all(n in self._done for n in item.task.needs)]
+        if not ready:
+            return
+        placement = place([ready_task(self._ready(key)) for key in ready], slots_of(self._nodes()))
+        if not placement.assignments and not self._running:
+            key, reason = next(iter(placement.waiting.items()))
+            raise Unplaceable(f"{key}: {reason}")
+        for given in placement.assignments:
+            device = self._devices[given.slot.node_id, given.slot.device]
+            life = self._attempt(self._waiting.pop(given.task.key), device)
+            self._running[device] = life, next(life)
+
+    def _advance(self) -> None:
+        """To the next moment at which a device has what it waits for."""
+        steps = {device: step for device, (_, step) in self._running.items()}
+        flowing = [d for d, step in steps.items() if step.size > 0 and step.until <= self._now]
+        sharing = Counter(steps[device].direction for device in flowing)
+        rates = {d: self._network.bytes_per_second / sharing[steps[d].direction] for d in flowing}
+        ends = {device: step.until for device, step in steps.items()}
+        ends |= {device: self._now + steps[device].size / rate for device, rate in rates.items()}
+        then = min(ends.values())
+        for device, rate in rates.items():
+            # Not by subtraction alone: its rounding would leave a fraction of a byte.
+            rest = steps[device].size - rate * (then - self._now)
+            steps[device].size = 0.0 if ends[device] == then else rest
+        self._now = then
+        for device, (life, step) in list(self._running.items()):
+            if step.until <= then and step.size <= 0:
+                following = next(life, None)
+                if following:
+                    self._running[device] = life, following
+                else:
+                    del self._running[device]
+
+    def _attempt(self, item: Work, device: Device) -> Generator[_Step, None, None]:
+        """The life of one attempt; yields what it waits for."""
+        start, held = self._now, self._held[device]
+        downloaded: dict[Name, int] = {}
+        uploaded: dict[Name, int] = {}
+        yield _Step(self._now + self._seconds_per_task)
+        for artifact in item.reads:
+            if artifact not in held:
+                made_by, name = artifact
+                size = self._work[made_by].makes[name]
+                yield from self._transfer(artifact, size, downloaded, "down")
+                held.add(artifact)
+        began = self._now
+        yield _Step(self._now + item.task.flops / device.flops_per_second)
+        computed = self._now
+        for name, size in item.makes.items():
+            artifact = item.task.key, name
+            yield from self._transfer(artifact, size, uploaded, "up")
+            held.add(artifact)
+        self._done[item.task.key] = Attempt(
+            item.task, device, start, began, computed, self._now, downloaded, uploaded
+        )
+
+    def _transfer(
+        self, artifact: Name, size: int, moved: dict[Name, int], direction: str
+    ) -> Generator[_Step, None, None]:
+        if self._network:
+            moved[artifact] = size
+            yield _Step(self._now + self._network.latency, size, direction)
+
+    def _nodes(self) -> list[NodeRecord]:
+        return [
+            NodeRecord(
+                id=node,
+                name=node,
+                state=NodeState.ONLINE,
+                address="",
+                version="",
+                boot_id="",
+                ray_node_id=node,
+                reason="",
+                last_seen_at=0.0,
+                devices=tuple(
+                    DeviceRecord(
+                        name=device.name,
+                        backend="cuda",
+                        vram_bytes=device.vram_bytes,
+                        fp8=device.fp8,
+                        flops_per_second=device.flops_per_second,
+                        task=_JOB if device in self._running else "",
+                    )
+                    for device in self._devices.values()
+                    if device.node == node
+                ),
+                models=(_OFFER,),
+            )
+            for node in dict.fromkeys(device.node for device in self._devices.values())
+        ]
+
+    def _ready(self, key: str) -> ReadyTask:
+        return ReadyTask(
+            task=self._records[key],
+            priority=50,
+            job_created_at=0.0,
+            strategy="",
+            model=_OFFER.model,
+            weights=_OFFER.weights,
+            precision="",
+            shared={},
+            input_nodes={needed: self._done[needed].device.node for needed in self._work[key].task.needs},
+        )
+
+
+def _record(task: PlannedTask, position: int) -> TaskRecord:
+    return TaskRecord(
+        id=task.key,
+        job_id=_JOB,
+        key=task.key,
+        kind=task.kind,
+        state=TaskState.READY,
+        epoch=0,
+        position=position,
+        start=task.start,
+        stop=task.stop,
+        payload=task.payload,
+        vram_bytes=task.vram_bytes,
+        fp8=task.fp8,
+        flops=task.flops,
+        failures=0,
+        failed_devices=frozenset(),
+        reason="",
+    )
