@@ -14,7 +14,7 @@ guidance, in the model's default precision. Prints one JSON object on its last l
     seconds         {model: {devices: seconds}} under the virtual clock
     cost_model      what all that rests on
 
-    python benchmarks/speedup.py [virtual] [--rate 100] [--explain]
+    python benchmarks/speedup.py [virtual] [--rate 100] [--link 1] [--explain]
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ LAYOUTS: dict[str, Callable[[Catalogue, str, Sequence[Device]], Plan]] = {"fixed
 def virtual(options: argparse.Namespace) -> dict:
     """The measures under the virtual clock."""
     offers = catalogue(planning_plugins())
-    network = Network()
+    network = Network(options.link * Network.bytes_per_second)
 
     def farm(*rates: float) -> list[Device]:
         return [
@@ -131,6 +131,7 @@ def main() -> None:
     )
     parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; all by default")
     parser.add_argument("--rate", type=float, default=100.0, help="TFLOP/s a device of rate 1 sustains")
+    parser.add_argument("--link", type=float, default=1.0, help="Gbit/s of each link, and of the daemon's")
     parser.add_argument("--vram", type=float, default=48.0, help="GiB of memory a device has")
     parser.add_argument("--explain", action="store_true", help="also print what each run waited for")
     options = parser.parse_args()
