@@ -32,6 +32,8 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "header: must be the first message of an upload")
         header = first.header
         self._check(header)
+        if header.attempt_id:
+            await asyncio.to_thread(self._check_owner, header.attempt_id)
         artifact_id = self._store.artifacts.new_id()
         location = self._files.location_for(artifact_id, header.filename or header.name)
         writing = await asyncio.to_thread(self._files.begin, location)
@@ -79,6 +81,14 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
             problem = "attempt_id: must name the attempt that made the artifact"
         if problem:
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, problem)
+
+    def _check_owner(self, attempt_id: str) -> None:
+        identity, attempt = caller.get(), self._store.attempts.get(attempt_id)
+        if identity is None or attempt.node_id != identity.node_id:
+            raise Refused(
+                grpc.StatusCode.PERMISSION_DENIED,
+                f"attempt_id: {attempt_id} is not an attempt of this node's",
+            )
 
     async def Download(
         self, request: artifacts_pb2.DownloadRequest, context: aio.ServicerContext

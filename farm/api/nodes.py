@@ -197,6 +197,8 @@ class NodeService(nodes_pb2_grpc.NodeServiceServicer):
         last = progress.step >= progress.steps
         if not last and now - session.progress_at.get(attempt_id, 0.0) < PROGRESS_SECONDS:
             return
+        if await self._job_of(attempt_id, session) is None:
+            return
         session.progress_at[attempt_id] = now
         await asyncio.to_thread(
             self._store.attempts.progress, attempt_id, progress.attempt.epoch, progress.step, progress.steps
@@ -204,10 +206,12 @@ class NodeService(nodes_pb2_grpc.NodeServiceServicer):
         await self._notify([attempt_id], session)
 
     async def _complete(self, completion: nodes_pb2.Completion, session: Session) -> None:
+        attempt_id = completion.attempt.attempt_id
         try:
-            settlement, attempt = await asyncio.to_thread(self._settle, completion)
+            settlement, attempt = await asyncio.to_thread(self._settle, completion, session.node_id)
         except NotFound:
-            # Restored from an older backup, or another farm's: nobody wants it.
+            # Another node's, another farm's, or from after a backup that was restored: nobody wants it from here.
+            log.warning("a result of nobody's attempt", node_id=session.node_id, attempt=attempt_id)
             settlement, attempt = Settlement(committed=False), None
         session.outbox.put_nowait(
             nodes_pb2.ConnectResponse(
@@ -229,8 +233,11 @@ class NodeService(nodes_pb2_grpc.NodeServiceServicer):
             )
             await self._changes.notify(attempt.job_id)
 
-    def _settle(self, completion: nodes_pb2.Completion) -> tuple[Settlement, AttemptRecord]:
-        return self._end(completion), self._store.attempts.get(completion.attempt.attempt_id)
+    def _settle(self, completion: nodes_pb2.Completion, node_id: str) -> tuple[Settlement, AttemptRecord]:
+        attempt = self._store.attempts.get(completion.attempt.attempt_id)
+        if attempt.node_id != node_id:
+            raise NotFound("attempt of this node", attempt.id)
+        return self._end(completion), attempt
 
     def _end(self, completion: nodes_pb2.Completion) -> Settlement:
         attempts = self._store.attempts
@@ -249,15 +256,18 @@ class NodeService(nodes_pb2_grpc.NodeServiceServicer):
                 return attempts.lose(id, epoch, completion.error or "the node gave it up")
 
     async def _notify(self, attempt_ids: Iterable[str], session: Session) -> None:
-        jobs = set()
-        for attempt_id in attempt_ids:
-            with contextlib.suppress(NotFound):
-                if attempt_id not in session.job_of:
-                    attempt = await asyncio.to_thread(self._store.attempts.get, attempt_id)
-                    session.job_of[attempt_id] = attempt.job_id
-                jobs.add(session.job_of[attempt_id])
+        jobs = {await self._job_of(attempt_id, session) for attempt_id in attempt_ids} - {None}
         if jobs:
             await self._changes.notify(*jobs)
+
+    async def _job_of(self, attempt_id: str, session: Session) -> str | None:
+        """The job of an attempt of this session's node; None when it is another's."""
+        if attempt_id not in session.job_of:
+            with contextlib.suppress(NotFound):
+                attempt = await asyncio.to_thread(self._store.attempts.get, attempt_id)
+                if attempt.node_id == session.node_id:
+                    session.job_of[attempt_id] = attempt.job_id
+        return session.job_of.get(attempt_id)
 
     async def ListNodes(
         self, request: nodes_pb2.ListNodesRequest, context: aio.ServicerContext
