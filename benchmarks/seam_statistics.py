@@ -1,0 +1,228 @@
+"""Seams against the rest of their own video: how much worse, and how surely one is told from the other.
+
+Only numbers per position come in here (benchmarks/seam_measures.py makes them from frames). Position f is the step
+from frame f-1 to frame f.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from seam_measures import Positions
+
+PERIOD = 8
+"""Frames of a latent: what a VAE does to a frame depends on its number modulo this."""
+
+ROUNDING_W, ROUNDING_A, ROUNDING_C = 0.02, 0.05, 0.02
+"""Added to W (grey levels), A (pixels) and C (CIE76) before they are divided, so that 8-bit rounding in a still
+picture is no step; ltx-tiny's decoder makes about 0.5, 0.6 and 0.4 of steady motion."""
+
+ROUNDS = 1000
+"""Bootstrap samples."""
+
+
+class Seam(NamedTuple):
+    """The positions two windows hand over in, ``first`` to ``last``, both included; a hard cut is one position."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """Seams of one length and phase in one video, and the interior stretches like them.
+
+    ``seams`` float64 [m] and ``interior`` float64 [n]: one number each, the greater the worse.
+    """
+
+    video: int
+    seams: np.ndarray
+    interior: np.ndarray
+
+
+@dataclass(frozen=True)
+class Result:
+    """All seams of all videos. ``auc`` is of W, ``auc_upper`` its upper 95 % bound; 0.5 is a seam like any place.
+
+    ``w``, ``a``, ``c``, ``s`` are medians over the seams relative to interior: 1 is no seam; a seam makes the
+    first three greater and ``s`` less.
+    """
+
+    auc: float
+    auc_upper: float
+    w: float
+    a: float
+    c: float
+    s: float
+    seams: int
+    videos: int
+
+
+@dataclass(frozen=True)
+class PathError:
+    """Position error of a shape in pixels: medians at ``seams`` and ``interior``, and the median ``ratio``."""
+
+    seams: float
+    interior: float
+    ratio: float
+
+
+def compare(videos: Sequence[tuple[Positions, Sequence[Seam]]]) -> Result:
+    """Judge the seams of some videos, each against the interior of its own.
+
+    A seam is a stretch of positions, so it is judged by its worst one; and since the worst of many is worse than
+    any one, it is compared with the worst of each equally long interior stretch that begins at the same phase
+    modulo 8. Before the worst is taken, each position is divided by the median of all positions of its phase in
+    the video: a decoder's first frame of a latent differs twice as much as its last, and would else be the worst
+    of every long stretch, seam or not. That median is over seams and interior alike, so that where seams are like
+    the rest, both are distributed alike, and the AUC is 0.5 for any length.
+
+    S of a stretch is its least sharp frame over the median of up to 8 frames before and 8 after that lie in no
+    seam. A ratio is a seam's number over the median of its own interior stretches'.
+
+    Raises ValueError for no seam at all, a seam outside positions 2 … F-1, or one that leaves nothing to be
+    compared with.
+    """
+    strata: dict[str, list[Stratum]] = {"w": [], "a": [], "c": [], "s": []}
+    for number, (positions, seams) in enumerate(videos):
+        for name, values, rounding in (
+            ("w", positions.w, ROUNDING_W),
+            ("a", positions.a, ROUNDING_A),
+            ("c", positions.c, ROUNDING_C),
+        ):
+            relative = _by_phase(values + rounding)
+            strata[name] += _strata(number, len(values), seams, lambda at, of=relative: of[_slice(at)].max())
+        strata["s"] += _strata(number, len(positions.sharpness), seams, _blur(positions.sharpness, seams))
+    if not strata["w"]:
+        raise ValueError("seams: got none; accepted: at least one")
+    auc, upper = auc_and_bound(strata["w"])
+    medians = {name: float(np.median(_ratios(some))) for name, some in strata.items()}
+    return Result(
+        auc=auc,
+        auc_upper=upper,
+        w=medians["w"],
+        a=medians["a"],
+        c=medians["c"],
+        s=1.0 / medians["s"],
+        seams=sum(len(stratum.seams) for stratum in strata["w"]),
+        videos=len({stratum.video for stratum in strata["w"]}),
+    )
+
+
+def compare_paths(videos: Sequence[tuple[np.ndarray, Sequence[Seam]]]) -> PathError:
+    """Judge the position error float64 [F], in pixels, at the seams of some videos (see ``position_error``).
+
+    A seam's error is its worst frame's, against equally long interior stretches of the same phase. Raises as
+    ``compare`` does.
+    """
+    strata = [
+        stratum
+        for number, (error, seams) in enumerate(videos)
+        for stratum in _strata(number, len(error), seams, lambda at, of=error: of[_slice(at)].max())
+    ]
+    if not strata:
+        raise ValueError("seams: got none; accepted: at least one")
+    return PathError(
+        seams=float(np.median(np.concatenate([stratum.seams for stratum in strata]))),
+        interior=float(np.median(np.concatenate([stratum.interior for stratum in strata]))),
+        ratio=float(np.median(_ratios(strata))),
+    )
+
+
+def auc_and_bound(strata: Sequence[Stratum], rounds: int = ROUNDS) -> tuple[float, float]:
+    """AUC of seams against interior, and its one-sided upper 95 % bound.
+
+    The AUC is the share of pairs, one seam and one interior stretch of the same stratum, in which the seam is
+    worse, ties half (Mann & Whitney 1947), with every seam weighing the same: videos differ more from each other
+    than their places do. The bound is the greater of two bootstrap percentiles with a fixed seed: videos drawn
+    again whole, as clustered data must be (Davison & Hinkley, Bootstrap Methods and their Application, 1997,
+    section 3.8), which knows nothing from one video; and seams and interior stretches drawn again within their
+    strata, which doesn't know that one video's seams may be bad together.
+    """
+    rng = np.random.Generator(np.random.Philox(4))
+    worse = [np.sign(one.seams[:, None] - one.interior) / 2.0 + 0.5 for one in strata]
+    count = np.array([len(one.seams) for one in strata])
+    auc = np.array([pairs.mean() for pairs in worse])
+
+    within = np.zeros(rounds)
+    for pairs in worse:
+        m, n = pairs.shape
+        seams = rng.multinomial(m, np.full(m, 1.0 / m), rounds) / m
+        interior = rng.multinomial(n, np.full(n, 1.0 / n), rounds) / n
+        within += m * np.einsum("rm,mn,rn->r", seams, pairs, interior, optimize=True)
+    within /= count.sum()
+
+    names, video = np.unique([one.video for one in strata], return_inverse=True)
+    drawn = rng.multinomial(len(names), np.full(len(names), 1.0 / len(names)), rounds)[:, video] * count
+    between = (drawn @ auc) / drawn.sum(1)
+    return float(count @ auc / count.sum()), float(max(np.quantile(within, 0.95), np.quantile(between, 0.95)))
+
+
+def _slice(seam: Seam) -> slice:
+    return slice(seam.first, seam.last + 1)
+
+
+def _by_phase(values: np.ndarray) -> np.ndarray:
+    relative = np.empty_like(values)
+    for phase in range(PERIOD):
+        of_phase = values[phase::PERIOD]
+        known = of_phase[np.isfinite(of_phase)]
+        relative[phase::PERIOD] = of_phase / np.median(known) if len(known) else np.nan
+    return relative
+
+
+def _blur(sharpness: np.ndarray, seams: Sequence[Seam]) -> Callable[[Seam], float]:
+    """How much less sharp the worst frame of a stretch is than the frames round it."""
+    # A frame without any edge has no sharpness; this keeps it from being infinitely blurred.
+    relative = _by_phase(sharpness + 1e-3)
+    free = np.ones(len(sharpness), bool)
+    for seam in seams:
+        free[_slice(seam)] = False
+
+    def blur(at: Seam) -> float:
+        before, after = slice(max(0, at.first - PERIOD), at.first), slice(at.last + 1, at.last + 1 + PERIOD)
+        around = np.concatenate([relative[side][free[side]] for side in (before, after)])
+        if not len(around):
+            raise ValueError(f"seams: {list(at)} has no frame beside it that lies in no other seam")
+        return float(np.median(around) / relative[_slice(at)].min())
+
+    return blur
+
+
+def _strata(video: int, frames: int, seams: Sequence[Seam], worst: Callable[[Seam], float]) -> list[Stratum]:
+    alike: dict[tuple[int, int], list[Seam]] = {}
+    for seam in seams:
+        if not 2 <= seam.first <= seam.last < frames:
+            raise ValueError(
+                f"seams: {list(seam)} in a video of {frames} frames; accepted: 2 <= first <= last <= {frames - 1}"
+            )
+        alike.setdefault((seam.last - seam.first, seam.first % PERIOD), []).append(seam)
+    strata = []
+    for (length, phase), some in alike.items():
+        interior = _interior(length, phase, frames, seams)
+        if not interior:
+            raise ValueError(
+                f"seams: {list(some[0])} has nothing to be compared with: no stretch of {length + 1} positions of "
+                "its phase modulo 8 lies between the seams; accepted: shorter seams or a longer video"
+            )
+        strata.append(Stratum(video, *(np.array([worst(at) for at in group]) for group in (some, interior))))
+    return strata
+
+
+def _interior(length: int, phase: int, frames: int, seams: Sequence[Seam]) -> list[Seam]:
+    starts = (start for start in range(phase, frames - length, PERIOD) if start >= 2)
+    # The acceleration right after a seam is still the seam's.
+    return [
+        Seam(start, start + length)
+        for start in starts
+        if all(start + length < seam.first or start > seam.last + 1 for seam in seams)
+    ]
+
+
+def _ratios(strata: Sequence[Stratum]) -> np.ndarray:
+    return np.concatenate([stratum.seams / np.median(stratum.interior) for stratum in strata])
