@@ -53,7 +53,7 @@ def _clean(seed: int) -> np.ndarray:
     return _frames(seed)[:FRAMES]
 
 
-def _spliced(seed: int, radii: float = 0.7) -> np.ndarray:
+def _spliced(seed: int, radii: float = 1.0) -> np.ndarray:
     return np.concatenate([_clean(seed)[:AT], _other_take(seed, radii)[AT:]])
 
 
