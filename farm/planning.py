@@ -75,10 +75,21 @@ class Tail:
 
 
 @dataclass(frozen=True)
-class Base:
-    """Latents to refine instead of pure noise: storyboard windows, upsampled, re-noised to `sigmas[0]`."""
+class Head:
+    """What a later window shares with this one, kept to at `strength` at its end: for going back in time."""
 
-    keys: tuple[str, ...]
+    key: str
+    strength: float
+
+
+@dataclass(frozen=True)
+class Base:
+    """Latents to refine instead of pure noise, re-noised to `sigmas[0]`.
+
+    `keys` are storyboard windows, to be upsampled; none: the video that the job is made over.
+    """
+
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,6 +120,7 @@ class Window:
     height: int
     sigmas: tuple[float, ...]
     tail: Tail | None = None
+    head: Head | None = None
     base: Base | None = None
     colour: ColourReference | None = None
 
@@ -117,6 +129,7 @@ class Window:
         """Keys of the windows that must be done first."""
         keys = list(self.base.keys) if self.base else []
         keys += [self.tail.key] if self.tail else []
+        keys += [self.head.key] if self.head else []
         keys += [self.colour.key] if self.colour and self.colour.key else []
         return tuple(dict.fromkeys(keys))
 
@@ -125,7 +138,10 @@ class Window:
 class Timeline:
     """What a strategy lays out: `latents` latents at `width` x `height` pixels (multiples of 32).
 
-    `window` and `overlap` in latents, `fps` in frames a second, `sigmas` the whole schedule.
+    `window` and `overlap` in latents, `fps` in frames a second, `sigmas` the whole schedule; `prompts` counts
+    those that follow each other on it. `source_sigma` is where denoising begins of a job that is made over a given
+    video, which then takes the place of a storyboard. `anchor` is the latent at which what is given begins, and
+    from which a chain of windows should grow.
     """
 
     latents: int
@@ -136,6 +152,9 @@ class Timeline:
     overlap: int
     sigmas: tuple[float, ...]
     model: ModelFacts
+    prompts: int = 1
+    source_sigma: float | None = None
+    anchor: int = 0
 
 
 def from_sigma(sigmas: Sequence[float], start: float) -> tuple[float, ...]:
@@ -149,6 +168,11 @@ def from_sigma(sigmas: Sequence[float], start: float) -> tuple[float, ...]:
     return (start, *(sigma for sigma in sigmas if sigma < start - 1e-6))
 
 
+def condition_name(index: int, width: int, height: int, point: int | None = None) -> str:
+    """Name of the artifact with a condition's latents, or those of its single rendered frame `point`, at a size."""
+    return f"condition/{index}/{'' if point is None else f'{point}/'}{width}x{height}"
+
+
 class Strategy(Protocol):
     """A way to split a timeline into windows. A planning plugin."""
 
@@ -158,7 +182,7 @@ class Strategy(Protocol):
     def lay_out(self, timeline: Timeline) -> tuple[Window, ...]:
         """Windows in an order in which each comes after those it needs.
 
-        Windows of kind WINDOW cover the timeline in order, neighbours sharing `overlap` latents.
+        Those of kind WINDOW, put in the order of time, cover the timeline, neighbours sharing `overlap` latents.
         """
         ...
 

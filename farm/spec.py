@@ -7,12 +7,14 @@ by the API with the same error type, so that a user sees one kind of message.
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 MAX_FRAMES = 100_000
 MAX_PROMPT = 4_000
+MAX_PROMPTS = 100
 MAX_SIDE = 4_096
 
 
@@ -50,8 +52,19 @@ class Condition(_Part):
     strength: Annotated[float, Field(ge=0, le=1)] = 1.0
 
 
+class TimedPrompt(_Part):
+    """A prompt that takes over at pixel frame `frame`."""
+
+    frame: Annotated[int, Field(ge=1)]
+    text: Annotated[str, Field(max_length=MAX_PROMPT)]
+
+
 class JobSpec(_Part):
-    """One video to make. Sizes in pixels, `fps` in frames a second, window and overlap in latents."""
+    """One video to make. Sizes in pixels, `fps` in frames a second, window and overlap in latents.
+
+    `prompt` is shown from the first frame on; each of `later_prompts` takes over at its frame, within
+    `crossfade_frames`.
+    """
 
     name: Annotated[str, Field(max_length=200)] = ""
     model: Annotated[str, Field(min_length=1, max_length=100)] = "ltx-tiny"
@@ -60,6 +73,8 @@ class JobSpec(_Part):
     height: Annotated[int, Field(ge=32, le=MAX_SIDE, multiple_of=2)]
     fps: Annotated[float, Field(ge=1, le=120)] = 30.0
     prompt: Annotated[str, Field(max_length=MAX_PROMPT)] = ""
+    later_prompts: Annotated[tuple[TimedPrompt, ...], Field(max_length=MAX_PROMPTS)] = ()
+    crossfade_frames: Annotated[int, Field(ge=0, le=1_000)] = 24
     negative_prompt: Annotated[str, Field(max_length=MAX_PROMPT)] = ""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     steps: Annotated[int | None, Field(ge=1, le=200)] = None
@@ -78,6 +93,17 @@ class JobSpec(_Part):
             raise ValueError(
                 f"overlap_latents must be at most a third of window_latents ({self.window_latents}), "
                 f"got {self.overlap_latents}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _prompts_in_order(self) -> Self:
+        frames = [prompt.frame for prompt in self.later_prompts]
+        if any(later <= earlier for earlier, later in pairwise(frames)):
+            raise ValueError(f"later_prompts must rise in their frames, got {', '.join(map(str, frames))}")
+        if frames and frames[-1] >= self.frames:
+            raise ValueError(
+                f"later_prompts must begin within the {self.frames} frames asked for, got {frames[-1]}"
             )
         return self
 

@@ -19,10 +19,11 @@ from farm.plugins import Catalogue
 from farm.spec import Condition, InvalidSpec, JobSpec
 from farm.store.errors import NotFound
 from farm.store.store import Store
-from farm.timeline import TEMPORAL, latents_for
+from farm.timeline import latents_for
+from scheduler.conditions import PreparedMedia
 from scheduler.estimate import wall_seconds
 from scheduler.placement import ReadyTask, Slot, misfit
-from scheduler.plan import PreparedMedia, make_plan
+from scheduler.plan import make_plan
 from scheduler.snapshot import slots_of
 
 
@@ -97,20 +98,16 @@ class Intake:
         return min(offered, key=lambda weights: (-offered[weights], weights))
 
     def _media(self, spec: JobSpec) -> tuple[list[tuple[PreparedMedia, Path | None]], list[str]]:
-        if len(spec.conditions) > 1:
-            raise InvalidSpec("conditions", f"at most one clip is accepted, got {len(spec.conditions)}")
         prepared, notes = [], []
         for index, condition in enumerate(spec.conditions):
             field = f"conditions.{index}"
-            if condition.frame != 0:
-                raise InvalidSpec(f"{field}.frame", f"only 0 is accepted, got {condition.frame}")
             artifact_id, path = self._find(condition, f"{field}.media")
             try:
                 with self._readable(artifact_id, path) as readable:
                     facts = probe(readable, max_frames=self._config.limits.max_frames)
             except MediaError as error:
                 raise InvalidSpec(f"{field}.media", str(error)) from None
-            frames, said = _usable_frames(facts, spec, f"{field}.media")
+            frames, said = _frames_of(facts, spec, f"{field}.media")
             notes += said
             prepared.append((PreparedMedia(artifact_id, condition.frame, frames, condition.strength), path))
         return prepared, notes
@@ -170,8 +167,8 @@ def _choose(field: str, name: str, offers: dict):
     return offers[name]
 
 
-def _usable_frames(facts: MediaFacts, spec: JobSpec, field: str) -> tuple[int, list[str]]:
-    """Frames of the media that the video will keep (8n+1), and what people should know about it."""
+def _frames_of(facts: MediaFacts, spec: JobSpec, field: str) -> tuple[int, list[str]]:
+    """Frames of the media at the job's rate, and what people should know about it."""
     notes = []
     rate = spec.frame_rate
     count = resampled_count(facts, rate)
@@ -186,14 +183,11 @@ def _usable_frames(facts: MediaFacts, spec: JobSpec, field: str) -> tuple[int, l
             f"the clip has {count} frames at {float(rate):g} fps, more than the {spec.frames} asked for; "
             f"ask for at least {count} frames or give a shorter clip",
         )
-    usable = (count - 1) // TEMPORAL * TEMPORAL + 1
-    if usable != count:
-        notes.append(f"clip: the first {usable} of its {count} frames are kept (8n+1)")
     if (facts.width, facts.height) != (spec.width, spec.height):
         notes.append(
             f"clip: scaled from {facts.width}x{facts.height} to cover {spec.width}x{spec.height} and cropped to it"
         )
-    return usable, notes
+    return count, notes
 
 
 def _fitting(plan: Plan, slots: Sequence[Slot]) -> list[Slot]:

@@ -3,13 +3,18 @@
 Pure: no clock, no I/O, no globals. The same spec, facts and weights give the same plan on any farm. The payloads
 written here are what rendering plugins read; each is plain JSON:
 
-encode      {"sizes": [[width, height], …]}
+encode      {"sizes": [[width, height], …]}; of the video that the job is made over it stores "latents"
 storyboard, {"stage", "start", "stop", "width", "height", "sigmas",
-window       "conditions": [{"name", "start", "stop", "offset", "strength"}],   latents of the job's media
+window       "conditions": [{"name", "start", "stop", "strength"}],   latents of the job's media
+             "points": [{"name", "frame", "latent", "strength"}],   single frames of it; "frame" is the window's own
+             "prompts": [[index, share], …],   what it shows of the job's prompts; shares sum to 1
              "base": null | {"pieces": […]}, "tail": null | {"key", "latents", "strength"},
+             "head": null | {"key", "start", "stop", "strength"},   of a later window, kept to at this one's end
              "colour": null | {"key": null | str, "factor"}}
 join        {"start", "stop", "left", "right"}
-decode      {"start", "stop", "pieces": […], "from", "to"}   latents to decode; delivered frames [from, to)
+decode      {"start", "stop", "pieces": […], "from", "to",   latents to decode; rendered frames [from, to)
+             "given": [{"name", "origin", "first", "last", "fade": [before, after]}]}   given frames to put in:
+                       rendered frames [first, last) of the latents "name", whose own first frame is "origin"
 mux         {"segments": [key, …]}
 
 A piece is {"start", "stop", "left", "right"} as in scheduler.windows.Piece.
@@ -18,26 +23,40 @@ A piece is {"start", "stop", "left", "right"} as in scheduler.windows.Piece.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
-from farm.planning import ModelFacts, OutputFacts, Plan, PlannedTask, Strategy, TaskKind, Timeline, Window
+from farm.planning import (
+    ModelFacts,
+    OutputFacts,
+    Plan,
+    PlannedTask,
+    Strategy,
+    TaskKind,
+    Timeline,
+    Window,
+    condition_name,
+)
 from farm.spec import InvalidSpec, JobSpec
 from farm.timeline import TEMPORAL, Cut, frame_span, frames_of, latents_for, padded
 from scheduler import windows as geometry
+from scheduler.conditions import (
+    Placed,
+    PreparedMedia,
+    anchor_of,
+    check_apart,
+    choose_lead,
+    edges,
+    place_media,
+    source_of,
+)
+from scheduler.prompts import shares
 
 BYTES_PER_LATENT_VALUE = 4
+FADE_FRAMES = 4
+"""Over so many frames beside a given one that was put in, what it changed fades out."""
+
 DECODE_AHEAD = 1.3
 """An artifact store holds a little more than latents and segments: embeddings, headers, the media itself."""
-
-
-@dataclass(frozen=True)
-class PreparedMedia:
-    """A condition whose media has been looked at: `frames` of it, at the job's frame rate, will be used (8n+1)."""
-
-    artifact_id: str
-    frame: int
-    frames: int
-    strength: float
 
 
 def make_plan(
@@ -58,11 +77,15 @@ def make_plan(
             "window_latents",
             f"must be at most {model.max_window} for {model.name}, got {spec.window_latents}",
         )
+    check_apart(media, spec.frames)
+    source = source_of(media, spec.frames)
+    lead = choose_lead(media, spec.frames)
     steps = spec.steps or model.steps
     guidance = model.guidance_scale if spec.guidance_scale is None else spec.guidance_scale
     precision = model.precisions[0]
-    latents = latents_for(spec.frames)
+    latents = latents_for(lead + spec.frames)
     width, height = padded(spec.width), padded(spec.height)
+    placed = [place_media(piece, spec.frames, lead) for piece in media]
     timeline = Timeline(
         latents=latents,
         width=width,
@@ -72,9 +95,14 @@ def make_plan(
         overlap=spec.overlap_latents,
         sigmas=model.sigmas(steps),
         model=model,
+        prompts=1 + len(spec.later_prompts),
+        anchor=anchor_of(list(zip(media, placed))),
+        source_sigma=None if source is None else 1.0 - media[source].strength,
     )
     laid_out = strategy.lay_out(timeline)
-    graph = _Graph(spec, model, precision, 2 if guidance > 1 else 1, timeline, media)
+    graph = _Graph(
+        spec, model, precision, 2 if guidance > 1 else 1, timeline, lead, list(zip(media, placed)), source
+    )
     tasks = graph.tasks(laid_out)
     rate = spec.frame_rate
     shared = {
@@ -85,16 +113,22 @@ def make_plan(
         "seed": spec.seed,
         "fps": f"{rate.numerator}/{rate.denominator}",
         "frames": spec.frames,
+        "lead": lead,
         "width": spec.width,
         "height": spec.height,
         "render_width": width,
         "render_height": height,
         "latents": latents,
-        "prompt": spec.prompt,
+        "prompts": [spec.prompt, *(prompt.text for prompt in spec.later_prompts)],
         "negative_prompt": spec.negative_prompt,
         "guidance_scale": guidance,
         "output": output.name,
-        "conditions": [asdict(piece) for piece in media],
+        "source": source,
+        "conditions": [
+            asdict(piece)
+            | {"before": at.before, "after": at.after, "start": at.encoded.start, "points": list(at.points)}
+            for piece, at in zip(media, placed)
+        ],
     }
     notes = []
     if (width, height) != (spec.width, spec.height):
@@ -102,7 +136,17 @@ def make_plan(
             f"size: rendered at {width}x{height} (multiples of 32) and cropped to {spec.width}x{spec.height}"
         )
     if frames_of(latents) != spec.frames:
-        notes.append(f"frames: rendered as {frames_of(latents)} (8n+1) and cut to {spec.frames}")
+        early = (
+            f", {lead} of them before the first, so that what is given fills whole latents" if lead else ""
+        )
+        notes.append(f"frames: rendered as {frames_of(latents)} (8n+1){early}, and cut to {spec.frames}")
+    for piece, at in zip(media, placed):
+        count = sum(last - first for first, last in at.loose)
+        if piece.strength == 1.0 and piece.frames > 1 and count:
+            notes.append(
+                f"clip: {count} of its {piece.frames} frames share latents (8 frames each) with frames made anew, "
+                "and are put in afterwards"
+            )
     pixels = spec.width * spec.height * spec.frames
     latent_bytes = sum(
         model.latent_channels * len(Cut(w.start, w.stop)) * (w.width // 32) * (w.height // 32)
@@ -136,13 +180,15 @@ class _Graph:
         precision: str,
         batch: int,
         timeline: Timeline,
-        media: Sequence[PreparedMedia],
+        lead: int,
+        media: Sequence[tuple[PreparedMedia, Placed]],
+        source: int | None,
     ):
         self.spec, self.model, self.precision, self.batch = spec, model, precision, batch
-        self.timeline, self.media = timeline, media
+        self.timeline, self.lead, self.media, self.source = timeline, lead, media, source
 
     def tasks(self, laid_out: Sequence[Window]) -> tuple[PlannedTask, ...]:
-        final = [window for window in laid_out if window.kind is TaskKind.WINDOW]
+        final = sorted((w for w in laid_out if w.kind is TaskKind.WINDOW), key=lambda window: window.start)
         joins = self._joins(final)
         whole = geometry.pieces([w.key for w in final], _cuts(final), [join.key for join in joins])
         decodes = self._decodes(whole)
@@ -159,10 +205,12 @@ class _Graph:
 
     def _encode(self, laid_out: Sequence[Window]) -> PlannedTask:
         sizes = sorted({(window.width, window.height) for window in laid_out})
-        frames = sum(piece.frames for piece in self.media)
+        lengths = [at.before + piece.frames + at.after for piece, at in self.media]
+        frames = sum(lengths) + sum(len(at.points) for _, at in self.media)
         pixels = frames * sum(width * height for width, height in sizes)
         weight = {"fp32": 4, "bf16": 2, "fp8": 2}[self.precision]
-        text = 2 * self.model.text_parameters * self.model.text_tokens * self.batch
+        prompts = self.timeline.prompts + self.batch - 1
+        text = 2 * self.model.text_parameters * self.model.text_tokens * prompts
         return PlannedTask(
             key="encode",
             kind=TaskKind.ENCODE,
@@ -173,7 +221,7 @@ class _Graph:
             vram_bytes=max(
                 self.model.text_parameters * weight,
                 self.model.vae_parameters * weight
-                + int(max((p.frames for p in self.media), default=0) * max(w * h for w, h in sizes))
+                + int(max(lengths, default=0) * max(w * h for w, h in sizes))
                 * int(self.model.encode_bytes_per_pixel),
             ),
         )
@@ -183,7 +231,11 @@ class _Graph:
         base = None
         if window.base:
             sources = [by_key[key] for key in window.base.keys]
-            parts = geometry.pieces([w.key for w in sources], _cuts(sources))
+            parts = (
+                geometry.pieces([w.key for w in sources], _cuts(sources))
+                if sources
+                else (geometry.Piece(0, self.timeline.latents, "encode"),)
+            )
             base = {"pieces": [asdict(piece) for piece in geometry.clip(parts, window.start, window.stop)]}
         payload = {
             "stage": window.stage,
@@ -193,8 +245,11 @@ class _Graph:
             "height": window.height,
             "sigmas": list(window.sigmas),
             "conditions": self._conditions(window),
+            "points": self._points(window),
+            "prompts": self._prompts(window),
             "base": base,
             "tail": asdict(window.tail) if window.tail else None,
+            "head": self._head(window, by_key),
             "colour": asdict(window.colour) if window.colour else None,
         }
         return PlannedTask(
@@ -209,22 +264,57 @@ class _Graph:
             fp8=self.precision == "fp8",
         )
 
+    def _head(self, window: Window, by_key: dict[str, Window]) -> dict | None:
+        if window.head is None:
+            return None
+        # The later window's first latent is run-up; and what is given by itself needs no neighbour to keep it.
+        start = max([by_key[window.head.key].start + 1, *(c["stop"] for c in self._conditions(window))])
+        if start >= window.stop:
+            return None
+        return {
+            "key": window.head.key,
+            "start": start,
+            "stop": window.stop,
+            "strength": window.head.strength,
+        }
+
     def _conditions(self, window: Window) -> list[dict]:
         found = []
-        for index, piece in enumerate(self.media):
-            first = piece.frame // TEMPORAL
-            start, stop = max(first, window.start), min(first + latents_for(piece.frames), window.stop)
+        for index, (piece, at) in enumerate(self.media):
+            if at.whole is None or index == self.source:
+                continue
+            start, stop = max(at.whole.start, window.start), min(at.whole.stop, window.stop)
             if start < stop:
                 found.append(
                     {
-                        "name": f"condition/{index}/{window.width}x{window.height}",
+                        "name": condition_name(index, window.width, window.height),
                         "start": start,
                         "stop": stop,
-                        "offset": start - first,
                         "strength": piece.strength,
                     }
                 )
         return found
+
+    def _points(self, window: Window) -> list[dict]:
+        """Single given frames that this window sees: those its latents end on or come after."""
+        origin = TEMPORAL * window.start
+        return [
+            {
+                "name": condition_name(index, window.width, window.height, frame),
+                "frame": frame - origin,
+                "latent": -(-frame // TEMPORAL),
+                "strength": piece.strength,
+            }
+            for index, (piece, at) in enumerate(self.media)
+            for frame in at.points
+            if index != self.source
+            if 0 <= frame - origin <= TEMPORAL * (window.stop - window.start - 1)
+        ]
+
+    def _prompts(self, window: Window) -> list[list]:
+        changes = [prompt.frame + self.lead for prompt in self.spec.later_prompts]
+        found = shares(changes, self.spec.crossfade_frames, *frame_span(window.start, window.stop))
+        return [[index, share] for index, share in enumerate(found) if share > 0]
 
     def _joins(self, final: Sequence[Window]) -> list[PlannedTask]:
         return [
@@ -247,18 +337,21 @@ class _Graph:
             reach = geometry.with_halo(span, model.decode_halo, timeline.latents)
             parts = geometry.clip(whole, reach.start, reach.stop)
             first, last = frame_span(span.start, span.stop)
+            first, last = max(first, self.lead), min(last, self.lead + self.spec.frames)
+            given = self._given(first, last)
             pixels = frames_of(len(reach)) * timeline.width * timeline.height
             found.append(
                 PlannedTask(
                     key=f"decode/{index}",
                     kind=TaskKind.DECODE,
-                    needs=tuple(piece.left for piece in parts),
+                    needs=(*(piece.left for piece in parts), *(["encode"] if given else [])),
                     payload={
                         "start": reach.start,
                         "stop": reach.stop,
                         "pieces": [asdict(piece) for piece in parts],
                         "from": first,
-                        "to": min(last, self.spec.frames),
+                        "to": last,
+                        "given": given,
                     },
                     start=span.start,
                     stop=span.stop,
@@ -266,6 +359,39 @@ class _Graph:
                     vram_bytes=int(model.vae_parameters * weight + pixels * model.decode_bytes_per_pixel),
                 )
             )
+        return found
+
+    def _given(self, first: int, last: int) -> list[dict]:
+        """Given frames beside made ones that are seen, or fade, in the rendered frames [first, last)."""
+        taken = [
+            (piece.frame + self.lead, piece.stop + self.lead) if index != self.source else (0, 0)
+            for index, (piece, _) in enumerate(self.media)
+        ]
+        found = []
+        for index, (piece, at) in enumerate(self.media):
+            if piece.strength < 1.0:
+                continue  # nobody expects its very frames
+            begins, ends = taken[index]
+            # Other given frames stay as they are.
+            before = begins - max((stop for _, stop in taken if stop <= begins), default=0)
+            behind = min((start for start, _ in taken if start >= ends), default=ends + FADE_FRAMES) - ends
+            for low, high in edges(piece, begins, ends, self.spec.frames):
+                fade = [
+                    min(FADE_FRAMES, before) if low == begins and piece.frame else 0,
+                    min(FADE_FRAMES, behind) if high == ends else 0,
+                ]
+                if low - fade[0] < last and first < high + fade[1]:
+                    # An image was encoded alone where it has no latent of the video's.
+                    point = begins if piece.frames == 1 and at.points else None
+                    found.append(
+                        {
+                            "name": condition_name(index, self.timeline.width, self.timeline.height, point),
+                            "origin": TEMPORAL * at.encoded.start if point is None else point,
+                            "first": low,
+                            "last": high,
+                            "fade": fade,
+                        }
+                    )
         return found
 
 

@@ -10,7 +10,7 @@ from farm.states import AttemptState, JobState, NodeState, TaskState
 from farm.store import records
 from farm.v1 import artifacts_pb2, jobs_pb2, nodes_pb2
 
-_OPTIONAL = ("steps", "guidance_scale", "window_latents", "overlap_latents", "priority")
+_OPTIONAL = ("steps", "guidance_scale", "window_latents", "overlap_latents", "priority", "crossfade_frames")
 _DEFAULT_IF_EMPTY = ("model", "output")
 
 
@@ -19,7 +19,7 @@ def spec_from_message(message: jobs_pb2.JobSpec) -> JobSpec:
     fields = {
         field.name: getattr(message, field.name)
         for field in jobs_pb2.JobSpec.DESCRIPTOR.fields
-        if field.name not in ("conditions", *_OPTIONAL, *_DEFAULT_IF_EMPTY)
+        if field.name not in ("conditions", "later_prompts", *_OPTIONAL, *_DEFAULT_IF_EMPTY)
     }
     fields |= {name: getattr(message, name) for name in _OPTIONAL if message.HasField(name)}
     fields |= {name: getattr(message, name) for name in _DEFAULT_IF_EMPTY if getattr(message, name)}
@@ -31,14 +31,17 @@ def spec_from_message(message: jobs_pb2.JobSpec) -> JobSpec:
         }
         for item in message.conditions
     ]
+    fields["later_prompts"] = [{"frame": item.frame, "text": item.text} for item in message.later_prompts]
     return parse_spec(fields)
 
 
 def spec_message(spec: JobSpec) -> jobs_pb2.JobSpec:
     """The spec as the API says it."""
     message = jobs_pb2.JobSpec()
-    for name, value in spec.model_dump(exclude={"conditions"}, exclude_none=True).items():
+    for name, value in spec.model_dump(exclude={"conditions", "later_prompts"}, exclude_none=True).items():
         setattr(message, name, value)
+    for prompt in spec.later_prompts:
+        message.later_prompts.add(frame=prompt.frame, text=prompt.text)
     for condition in spec.conditions:
         item = message.conditions.add(frame=condition.frame, strength=condition.strength)
         if condition.media.artifact_id:

@@ -14,7 +14,7 @@ from farm.cli.follow import finish, follow
 from farm.cli.job import print_tasks
 from farm.cli.local import LocalFarm
 from farm.cli.output import note
-from farm.cli.submit import Size
+from farm.cli.params import Size
 from farm.cli.up import interruptible, spinner, take_down
 from farm.client import FarmClient
 from farm.media import read_frames
@@ -66,7 +66,7 @@ def demo(
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="farm-demo-") as folder:
         given = Path(folder) / "clip.mp4"
-        _write_clip(given, _first_frames(clip, pixels, fps) if clip else _drawn_frames(pixels), fps)
+        _write_clip(given, _first_frames(clip, pixels, fps) if clip else _drawn_frames(pixels, fps), fps)
         farm = LocalFarm(Path(folder) / "farm")
         farm.home.mkdir()
         # Any free port: a farm of the user's own may run on the usual one.
@@ -111,21 +111,21 @@ def _render(
     finish(client, job, output, overwrite=True)
 
 
-def _drawn_frames(pixels: tuple[int, int]) -> np.ndarray:
-    """uint8 [9, height, width, 3]: a shaded red ball that moves right on a navy background."""
+def _drawn_frames(pixels: tuple[int, int], fps: float) -> np.ndarray:
+    """uint8 [9, height, width, 3]: a red ball, lit from above left, that moves right on a navy background.
+
+    Drawn as the scenes are that ltx-tiny was trained on (plugins/ltx/reference).
+    """
     width, height = pixels
-    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
-    radius = height / 5
+    radius, speed = 0.19 * min(pixels), 0.5 * min(pixels) / fps
+    rows, columns = (grid + 0.5 for grid in np.mgrid[0:height, 0:width].astype(np.float32))
     frames = np.empty((GIVEN_FRAMES, height, width, 3), np.uint8)
     for index, frame in enumerate(frames):
-        x, y = width * (0.2 + 0.012 * index), height / 2
-        distance = np.hypot(columns - x, rows - y) / radius
-        light = np.clip(
-            1.15 - np.hypot(columns - x + radius / 3, rows - y + radius / 3) / radius / 1.6, 0.25, 1
-        )
-        cover = np.clip((1 - distance) * radius + 0.5, 0, 1)[..., None]
-        ball = light[..., None] * np.array([230.0, 40.0, 35.0], np.float32)
-        frame[:] = cover * ball + (1 - cover) * np.array([12.0, 18.0, 70.0], np.float32)
+        x, y = columns - (1.5 * radius + speed * index), rows - height / 2
+        light = 1 - 0.3 * np.hypot(x + 0.35 * radius, y + 0.35 * radius)[..., None] / radius
+        cover = np.clip(radius - np.hypot(x, y) + 0.5, 0, 1)[..., None]
+        ball = np.clip(light, 0, 1) * np.array([235.0, 45.0, 45.0], np.float32)
+        frame[:] = np.rint(cover * ball + (1 - cover) * np.array([12.0, 22.0, 92.0], np.float32))
     return frames
 
 

@@ -105,7 +105,9 @@ def show(ctx: click.Context, job_id: str, form: str) -> None:
         "state": job_state(found),
         "error": found.error,
         "video": f"{spec.frames} frames, {spec.width}x{spec.height}, {spec.fps:g} fps",
-        "prompt": spec.prompt,
+        "prompt": "\n           ".join(
+            [spec.prompt, *(f"{later.frame}: {later.text}" for later in spec.later_prompts)]
+        ),
         "model": f"{spec.model} {found.precision}, weights {weights(found.weights)}",
         "strategy": found.strategy,
         "seed": spec.seed,

@@ -6,32 +6,19 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
 from farm.cli.follow import finish, follow, transfer_bar
 from farm.cli.output import connect, declared_devices, duration, marker, note, print_table, size, weights
+from farm.cli.params import Keyframe, Place, Size
 from farm.client import FarmClient, InvalidSpec, LocalCondition
 from farm.media import MediaError, MediaFacts, probe, resampled_count
 from farm.planning import TaskKind
 from farm.spec import Condition, Media, frame_rate
 from farm.transfer import check_output
 from farm.v1 import jobs_pb2
-
-
-class Size(click.ParamType):
-    """WIDTHxHEIGHT in pixels."""
-
-    name = "WxH"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        found = re.fullmatch(r"(\d+)[x×](\d+)", str(value))
-        if not found:
-            self.fail(f"{value!r} is not a size; give WIDTHxHEIGHT in pixels, such as 1024x576", param, ctx)
-        return int(found[1]), int(found[2])
 
 
 @click.group()
@@ -43,11 +30,25 @@ def submit() -> None:
       farmctl submit text --frames 250 --prompt "a river at dawn" --wait -o river.mp4
       farmctl submit image still.png --frames 250 --prompt "…"
       farmctl submit extend clip.mp4 --frames 750 --size 1024x576 --fps 30 --prompt "…" --wait -o long.mp4
+      farmctl submit keyframes a.png@0 b.png@120 c.png@end --frames 250 --prompt "…"
+      farmctl submit video take3.mp4 --strength 0.3 --prompt "…"
     """
 
 
 _OPTIONS = (
-    click.option("--prompt", default="", help="What the video shows."),
+    click.option(
+        "--prompt",
+        "prompts",
+        multiple=True,
+        metavar="[FRAME:] TEXT",
+        help="What the video shows. Again with a frame in front, such as '240: it stops', for what follows.",
+    ),
+    click.option(
+        "--crossfade",
+        "crossfade_frames",
+        type=int,
+        help="Frames within which a later prompt takes over. Default: 24.",
+    ),
     click.option(
         "--negative-prompt", default="", help="What it must not show; needs a guidance scale above 1."
     ),
@@ -97,6 +98,7 @@ def text(ctx: click.Context, frames: int, pixels: tuple[int, int], fps: float, *
     \b
     Examples:
       farmctl submit text --frames 250 --prompt "a river at dawn" --wait -o river.mp4
+      farmctl submit text --frames 500 --prompt "a ball rolls" --prompt "240: it stops"
       farmctl submit text --frames 1 --size 256x160 --prompt "a red ball on a navy background"
     """
     _submit(ctx, [], {"frames": frames, "width": pixels[0], "height": pixels[1], "fps": fps}, **asked)
@@ -138,6 +140,9 @@ def image(
 @click.option("--frames", type=int, required=True, help="Frames of the result, the clip's own included.")
 @click.option("--size", "pixels", type=Size(), help="Size of the result. Default: the clip's.")
 @click.option("--fps", type=float, help="Frames a second. Default: the clip's.")
+@click.option(
+    "--at", type=Place(), default="start", show_default=True, help="Frame of the result at which CLIP begins."
+)
 @_video
 @_NO_UPLOAD
 @click.pass_context
@@ -147,15 +152,18 @@ def extend(
     frames: int,
     pixels: tuple[int, int] | None,
     fps: float | None,
+    at: int | Literal["end"],
     no_upload: bool,
     **asked: Any,
 ) -> None:
-    """Make a clip longer: CLIP is the beginning, the model goes on from there.
+    """Make a clip longer: the model goes on from its end, back from its beginning, or both.
 
     \b
     Examples:
       farmctl submit extend clip.mp4 --frames 750 --size 1024x576 --fps 30 \\
           --prompt "a river at dawn" --wait -o long.mp4
+      farmctl submit extend clip.mp4 --frames 750 --at end       # what came before it
+      farmctl submit extend clip.mp4 --frames 750 --at 300       # 300 frames before, the rest behind
       farmctl submit extend clip.mp4 --frames 750 --dry-run
     """
     facts = _facts("clip", clip, no_upload)
@@ -163,7 +171,88 @@ def extend(
     rate = fps if fps is not None else _default_rate(facts)
     _check_length(clip, facts, frames, rate)
     fields = {"frames": frames, "width": width, "height": height, "fps": rate}
-    _submit(ctx, [_condition(clip, no_upload)], fields, **asked)
+    frame = _frame(at, facts, frames, rate)
+    _submit(ctx, [_condition(clip, no_upload, frame)], fields, **asked)
+
+
+@submit.command()
+@click.argument("media", nargs=-1, required=True, type=Keyframe())
+@click.option("--frames", type=int, required=True, help="Frames of the result.")
+@click.option("--size", "pixels", type=Size(), help="Size of the result. Default: the first media's.")
+@click.option("--fps", type=float, default=30.0, show_default=True, help="Frames a second.")
+@_video
+@_NO_UPLOAD
+@click.pass_context
+def keyframes(
+    ctx: click.Context,
+    media: tuple[tuple[str, int | Literal["end"], float], ...],
+    frames: int,
+    pixels: tuple[int, int] | None,
+    fps: float,
+    no_upload: bool,
+    **asked: Any,
+) -> None:
+    """Make what lies between: images, and clips, each at its own frame of the result.
+
+    MEDIA@FRAME puts an image or clip at a frame ('start', 'end' or a number); MEDIA@FRAME:STRENGTH holds it less
+    firmly (1 keeps it as given).
+
+    \b
+    Examples:
+      farmctl submit keyframes a.png@0 b.png@120 c.png@end --frames 250 --prompt "…" --wait -o between.mp4
+      farmctl submit keyframes opening.mp4@start logo.png@end --frames 500 --size 1024x576
+    """
+    found = [_facts("media", name, no_upload) for name, _, _ in media]
+    width, height = pixels or _default_size(found[0])
+    conditions = [
+        _condition(name, no_upload, _frame(at, facts, frames, fps), strength)
+        for (name, at, strength), facts in zip(media, found, strict=True)
+    ]
+    fields = {"frames": frames, "width": width, "height": height, "fps": fps}
+    _submit(ctx, conditions, fields, **asked)
+
+
+@submit.command()
+@click.argument("clip")
+@click.option(
+    "--strength",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.4,
+    show_default=True,
+    help="How firmly CLIP is kept: 0 leaves nothing of it, near 1 changes nothing.",
+)
+@click.option("--frames", type=int, help="Frames of the result. Default: the clip's.")
+@click.option("--size", "pixels", type=Size(), help="Size of the result. Default: the clip's.")
+@click.option("--fps", type=float, help="Frames a second. Default: the clip's.")
+@_video
+@_NO_UPLOAD
+@click.pass_context
+def video(
+    ctx: click.Context,
+    clip: str,
+    strength: float,
+    frames: int | None,
+    pixels: tuple[int, int] | None,
+    fps: float | None,
+    no_upload: bool,
+    **asked: Any,
+) -> None:
+    """Make a video over another: CLIP gives layout and motion, the prompt what it becomes.
+
+    \b
+    Example:
+      farmctl submit video take3.mp4 --strength 0.3 --prompt "a river at night" --wait -o night.mp4
+    """
+    facts = _facts("clip", clip, no_upload)
+    width, height = pixels or _default_size(facts)
+    rate = fps if fps is not None else _default_rate(facts)
+    if facts is None and frames is None:
+        raise InvalidSpec("frames", "must be given for a clip that can't be read here")
+    count = resampled_count(facts, frame_rate(rate)) if facts and 1 <= rate <= 120 else frames
+    if frames is not None and count != frames:
+        raise InvalidSpec("frames", f"must be the {count} that {clip} has at {rate:g} fps, got {frames}")
+    fields = {"frames": count, "width": width, "height": height, "fps": rate}
+    _submit(ctx, [_condition(clip, no_upload, 0, strength)], fields, **asked)
 
 
 def _submit(
@@ -175,12 +264,13 @@ def _submit(
     wait: bool,
     output: Path | None,
     overwrite: bool,
+    prompts: tuple[str, ...],
     **given: Any,
 ) -> None:
     """Submits, or plans, and says what became of it; `given` are the spec's fields as options had them."""
     if output:
         check_output(output, overwrite)
-    fields |= {name: value for name, value in given.items() if value is not None}
+    fields |= {name: value for name, value in given.items() if value is not None} | _timeline(prompts)
     client = connect(ctx, patience=30.0)
     with transfer_bar("upload") as moved:
         call = client.plan if dry_run else client.submit
@@ -199,10 +289,37 @@ def _submit(
         note(f"download the video with `farmctl job download {job.id} -o {output or 'FILE'}` when it is done")
 
 
-def _condition(media: str, no_upload: bool) -> Condition | LocalCondition:
+def _timeline(prompts: tuple[str, ...]) -> dict[str, Any]:
+    """The spec's prompts: `TEXT` from the first frame on, `FRAME: TEXT` from a later one."""
+    timed = []
+    for prompt in prompts:
+        found = re.fullmatch(r"(\d+):\s*(.*)", prompt, re.DOTALL)
+        timed.append((int(found[1]), found[2]) if found else (0, prompt))
+    timed.sort(key=lambda pair: pair[0])
+    if sum(frame == 0 for frame, _ in timed) > 1:
+        raise InvalidSpec(
+            "prompt",
+            "each but the first needs the frame at which it takes over, such as --prompt '240: it stops'",
+        )
+    first = timed.pop(0)[1] if timed and timed[0][0] == 0 else ""
+    return {"prompt": first, "later_prompts": [{"frame": frame, "text": text} for frame, text in timed]}
+
+
+def _condition(
+    media: str, no_upload: bool, frame: int = 0, strength: float = 1.0
+) -> Condition | LocalCondition:
     if no_upload:
-        return Condition(media=Media(path=str(Path(media).absolute())))
-    return LocalCondition(media)
+        return Condition(media=Media(path=str(Path(media).absolute())), frame=frame, strength=strength)
+    return LocalCondition(media, frame, strength)
+
+
+def _frame(at: int | Literal["end"], facts: MediaFacts | None, frames: int, fps: float) -> int:
+    """The frame at which media begins that is to stand `at`."""
+    if at != "end":
+        return at
+    if facts is None:
+        raise InvalidSpec("at", "give a number for media that can't be read here, not 'end'")
+    return max(0, frames - resampled_count(facts, frame_rate(fps)))
 
 
 def _facts(field: str, media: str, no_upload: bool) -> MediaFacts | None:

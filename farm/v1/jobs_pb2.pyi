@@ -74,8 +74,16 @@ class Condition(_message.Message):
     strength: float
     def __init__(self, media: _Optional[_Union[Media, _Mapping]] = ..., frame: _Optional[int] = ..., strength: _Optional[float] = ...) -> None: ...
 
+class TimedPrompt(_message.Message):
+    __slots__ = ("frame", "text")
+    FRAME_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    frame: int
+    text: str
+    def __init__(self, frame: _Optional[int] = ..., text: _Optional[str] = ...) -> None: ...
+
 class JobSpec(_message.Message):
-    __slots__ = ("name", "model", "frames", "width", "height", "fps", "prompt", "negative_prompt", "seed", "steps", "guidance_scale", "strategy", "window_latents", "overlap_latents", "conditions", "priority", "output")
+    __slots__ = ("name", "model", "frames", "width", "height", "fps", "prompt", "negative_prompt", "seed", "steps", "guidance_scale", "strategy", "window_latents", "overlap_latents", "conditions", "priority", "output", "later_prompts", "crossfade_frames")
     NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     FRAMES_FIELD_NUMBER: _ClassVar[int]
@@ -93,6 +101,8 @@ class JobSpec(_message.Message):
     CONDITIONS_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    LATER_PROMPTS_FIELD_NUMBER: _ClassVar[int]
+    CROSSFADE_FRAMES_FIELD_NUMBER: _ClassVar[int]
     name: str
     model: str
     frames: int
@@ -110,7 +120,9 @@ class JobSpec(_message.Message):
     conditions: _containers.RepeatedCompositeFieldContainer[Condition]
     priority: int
     output: str
-    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., frames: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., fps: _Optional[float] = ..., prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., seed: _Optional[int] = ..., steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., strategy: _Optional[str] = ..., window_latents: _Optional[int] = ..., overlap_latents: _Optional[int] = ..., conditions: _Optional[_Iterable[_Union[Condition, _Mapping]]] = ..., priority: _Optional[int] = ..., output: _Optional[str] = ...) -> None: ...
+    later_prompts: _containers.RepeatedCompositeFieldContainer[TimedPrompt]
+    crossfade_frames: int
+    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., frames: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., fps: _Optional[float] = ..., prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., seed: _Optional[int] = ..., steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., strategy: _Optional[str] = ..., window_latents: _Optional[int] = ..., overlap_latents: _Optional[int] = ..., conditions: _Optional[_Iterable[_Union[Condition, _Mapping]]] = ..., priority: _Optional[int] = ..., output: _Optional[str] = ..., later_prompts: _Optional[_Iterable[_Union[TimedPrompt, _Mapping]]] = ..., crossfade_frames: _Optional[int] = ...) -> None: ...
 
 class SubmitJobRequest(_message.Message):
     __slots__ = ("spec", "idempotency_key", "validate_only")

@@ -76,8 +76,7 @@ def window_tail(
 def check(conditions: Sequence[Condition], shape: tuple[int, int, int, int]) -> None:
     """Raise ValueError unless every condition fits a window of latents of ``shape`` (C, n, h, w).
 
-    A condition must have the window's channels and size, lie inside it, begin at a frame that is a multiple of
-    8, have a strength of 0 … 1 and, for extra latents below strength 1, noise; no two may claim one grid latent.
+    A condition must have the window's channels and size, lie inside it, have a strength of 0 … 1 and, for extra latents below strength 1, noise; no two may claim one grid latent.
     """
     channels, count, height, width = shape
     taken: set[int] = set()
@@ -99,7 +98,8 @@ def check(conditions: Sequence[Condition], shape: tuple[int, int, int, int]) -> 
                 )
             taken.update(claimed)
         else:
-            _check_frame(condition.frame)
+            if condition.frame < 0:
+                raise ValueError(f"frame: need 0 or more, got {condition.frame}")
             last = condition.frame + FRAMES_PER_LATENT * (have[1] - 1)
             if last > FRAMES_PER_LATENT * (count - 1):
                 raise ValueError(

@@ -15,9 +15,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from plugins.ltx import sigmas as schedule
 from plugins.ltx.conditioning import FRAMES_PER_LATENT, Condition, Extra, Replace, check
 from plugins.ltx.loading import Ltx
-
-Text = tuple[torch.Tensor, torch.Tensor]
-"""One prompt: embeddings [L, D] and mask [L], a row of what ``encode_prompt`` returns."""
+from plugins.ltx.text import Text
 
 _PIXELS_PER_LATENT = 32
 

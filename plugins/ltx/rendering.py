@@ -16,20 +16,21 @@ from safetensors.torch import load_file, save_file
 
 from farm.hookspecs import hookimpl
 from farm.media import read_frames
+from farm.planning import condition_name
 from farm.rendering import DeviceInHand, RenderingModel, TaskInHand
 from plugins.ltx import planning
 from plugins.ltx.blend import adain, ramp, upsample
-from plugins.ltx.conditioning import Condition, Replace, window_tail
+from plugins.ltx.conditioning import Condition, Extra, Replace, window_tail
 from plugins.ltx.denoise import Denoiser
+from plugins.ltx.given import PutIn
 from plugins.ltx.latents import assemble, load_latents, save_latents
 from plugins.ltx.loading import Ltx
 from plugins.ltx.noise import latent_noise
-from plugins.ltx.text import encode_prompt
-from plugins.ltx.tiny import MAX_TOKENS
+from plugins.ltx.text import encode_prompt, mix
 from plugins.ltx.vae import decode_chunks, encode_clip
 
-STEP_START, STEP_TAIL = 0, 1
-"""Draws of a stage's noise: what windows start from, and what tails are mixed with."""
+STEP_START, STEP_TAIL, STEP_POINT = 0, 1, 2
+"""Draws of a stage's noise: what windows start from, and what tails and single frames are mixed with."""
 
 STAGE_DECODE = 1 << 16
 """Stage of the noise that timestep-conditioned VAEs decode with; beyond any strategy's stages."""
@@ -38,13 +39,14 @@ STAGE_DECODE = 1 << 16
 @hookimpl
 def farm_load_model(model: str, source: str, precision: str, device: DeviceInHand) -> RenderingModel | None:
     """Any model of this plugin's catalogue."""
-    if model != planning.TINY and model not in planning.HUB:
+    facts = {known.name: known for known in planning.farm_models()}.get(model)
+    if facts is None:
         return None
     where = {"cuda": f"cuda:{device.index}", "rocm": f"cuda:{device.index}", "mps": "mps"}.get(
         device.backend, "cpu"
     )
-    tokens = MAX_TOKENS if model == planning.TINY else 256
-    return LtxModel(Ltx(source, device=where, precision=precision, max_tokens=tokens), device)
+    ltx = Ltx(source, device=where, precision=precision, max_tokens=facts.text_tokens)
+    return LtxModel(ltx, device)
 
 
 class LtxModel:
@@ -54,25 +56,40 @@ class LtxModel:
         self._ltx, self._device = ltx, device
 
     def encode(self, task: TaskInHand) -> dict[str, Path]:
-        """Embeddings of both prompts, and the latents of each condition at each size the job renders."""
+        """Embeddings of all prompts, the negative one last, and each condition's latents at each size of the job."""
         shared = task.shared
-        media = shared["conditions"]
-        total = 1 + len(media) * len(task.payload["sizes"])
+        media, sizes = shared["conditions"], task.payload["sizes"]
+        total = 1 + sum(1 + len(condition["points"]) for condition in media) * len(sizes)
         task.step(0, total)
-        embeds, mask = encode_prompt(self._ltx, [shared["prompt"], shared["negative_prompt"]])
+        embeds, mask = encode_prompt(self._ltx, [*shared["prompts"], shared["negative_prompt"]])
+        # Every window fetches them, and most of a short prompt is padding that nothing attends to.
+        length = int(mask.sum(1).max())
+        text = {"embeds": embeds[:, :length].cpu().contiguous(), "mask": mask[:, :length].cpu().contiguous()}
         made = {"embeddings": task.folder / "embeddings.safetensors"}
-        save_file({"embeds": embeds.cpu().contiguous(), "mask": mask.cpu().contiguous()}, made["embeddings"])
+        save_file(text, made["embeddings"])
         if self._ltx.device != "cpu":
             # The text encoder is the largest part by far and has done all it will do for this job.
             self._ltx.release("text_encoder")
         for index, condition in enumerate(media):
             frames = self._frames(task, index, condition["frames"])
-            for width, height in task.payload["sizes"]:
-                task.step(len(made), total)
-                latents = encode_clip(self._ltx, _resize(frames, width, height))
-                name = f"condition/{index}/{width}x{height}"
-                path = task.folder / f"{name.replace('/', '-')}.safetensors"
-                made[name] = save_latents(path, latents, condition["frame"] // 8)
+            begins = condition["frame"] + shared["lead"]
+            around = ((condition["before"], condition["after"]), (0, 0), (0, 0), (0, 0))
+            for width, height in sizes:
+                small = _resize(frames, width, height)
+                whole = np.pad(small, around, "edge"), condition["start"]
+                if index == shared["source"]:
+                    at_full_size = (width, height) == (shared["render_width"], shared["render_height"])
+                    parts = {"latents": whole} if at_full_size else {}
+                else:
+                    parts = {condition_name(index, width, height): whole}
+                    for point in condition["points"]:
+                        # Alone it is a latent of one frame, as the model was shown keyframes.
+                        alone = small[point - begins : point - begins + 1]
+                        parts[condition_name(index, width, height, point)] = alone, -(-point // 8)
+                for name, (part, start) in parts.items():
+                    task.step(len(made), total)
+                    path = task.folder / f"{name.replace('/', '-')}.safetensors"
+                    made[name] = save_latents(path, encode_clip(self._ltx, part), start)
         return made
 
     def _frames(self, task: TaskInHand, index: int, count: int) -> np.ndarray:
@@ -96,19 +113,22 @@ class LtxModel:
             small = assemble(payload["base"]["pieces"], lambda key: task.fetch(key, "latents"), start, stop)
             base = upsample(small, height, width)
         kept = self._kept(task)
-        conditions: list[Condition] = list(kept)
+        conditions: list[Condition] = [*kept, *self._points(task, size)]
         if tail := payload["tail"]:
             known = load_latents(task.fetch(tail["key"], "latents"))
             mixed = self._noise(
                 shared["seed"], payload["stage"], STEP_TAIL, start, start + tail["latents"], size
             )
             conditions.append(window_tail(known, tail["latents"], tail["strength"], mixed))
+        if head := payload["head"]:
+            known = load_latents(task.fetch(head["key"], "latents"), head["start"], head["stop"])
+            conditions.append(Replace(known, head["start"] - start, head["strength"]))
         text = load_file(task.fetch("encode", "embeddings"))
-        positive, negative = zip(text["embeds"], text["mask"], strict=True)
+        *prompts, negative = zip(text["embeds"], text["mask"], strict=True)
         latents = (
             Denoiser(
                 self._ltx,
-                prompt=positive,
+                prompt=mix([(prompts[index], share) for index, share in payload["prompts"]]),
                 negative=negative,
                 guidance=shared["guidance_scale"],
                 noise=noise,
@@ -142,6 +162,19 @@ class LtxModel:
             for condition in task.payload["conditions"]
         ]
 
+    def _points(self, task: TaskInHand, size: tuple[int, int, int]) -> list[Extra]:
+        """Single given frames, beside the grid at the very time they are seen."""
+        seed, stage = task.shared["seed"], task.payload["stage"]
+        return [
+            Extra(
+                load_latents(task.fetch("encode", point["name"])),
+                point["frame"],
+                point["strength"],
+                self._noise(seed, stage, STEP_POINT, point["latent"], point["latent"] + 1, size),
+            )
+            for point in task.payload["points"]
+        ]
+
     def join(self, task: TaskInHand) -> dict[str, Path]:
         """Cross-fades what two windows share."""
         start, stop = task.payload["start"], task.payload["stop"]
@@ -155,19 +188,40 @@ class LtxModel:
         shared, payload = task.shared, task.payload
         start, stop = payload["start"], payload["stop"]
         latents = assemble(payload["pieces"], lambda key: task.fetch(key, "latents"), start, stop)
-        noise = None
-        if self._ltx.vae.config.timestep_conditioning:
-            size = (latents.shape[0], *latents.shape[2:])
-            noise = self._noise(shared["seed"], STAGE_DECODE, STEP_START, start, stop, size)
+        noise = self._decoding_noise(task, latents, start)
         # Local frame 0 is the one frame of the first latent, which ends at global frame 8·start.
         first, last = payload["from"] - 8 * start, payload["to"] - 8 * start
+        given = [self._put_in(task, span, latents) for span in payload["given"]]
         done, total = 0, last - first
         task.step(done, total)
         for chunk in decode_chunks(self._ltx, latents, noise, first, last):
-            for frame in chunk:
+            for offset, frame in enumerate(chunk):
+                number = 8 * start + first + done + offset
+                for span in given:
+                    frame = span.over(frame, number)
                 yield frame[: shared["height"], : shared["width"]]
             done += len(chunk)
             task.step(done, total)
+
+    def _put_in(self, task: TaskInHand, given: dict, latents: torch.Tensor) -> PutIn:
+        """Given frames as the VAE shows them, and what they change of the frames made at their edges."""
+        own = load_latents(task.fetch("encode", given["name"]))
+
+        def frames(of: torch.Tensor, origin: int) -> np.ndarray:
+            noise = self._decoding_noise(task, of, origin // 8)
+            span = given["first"] - origin, given["last"] - origin
+            return np.concatenate(list(decode_chunks(self._ltx, of, noise, *span)))
+
+        shown, made = frames(own, given["origin"]), frames(latents, 8 * task.payload["start"])
+        return PutIn(given["first"], shown, made, tuple(given["fade"]))
+
+    def _decoding_noise(self, task: TaskInHand, latents: torch.Tensor, start: int) -> torch.Tensor | None:
+        """For VAEs that decode at a timestep: noise of the global latents from ``start`` on."""
+        if not self._ltx.vae.config.timestep_conditioning:
+            return None
+        size = (latents.shape[0], *latents.shape[2:])
+        stop = start + latents.shape[1]
+        return self._noise(task.shared["seed"], STAGE_DECODE, STEP_START, start, stop, size)
 
     def _noise(
         self, seed: int, stage: int, step: int, start: int, stop: int, size: tuple[int, int, int]

@@ -8,6 +8,22 @@ import torch
 
 from plugins.ltx.loading import Ltx
 
+Text = tuple[torch.Tensor, torch.Tensor]
+"""One prompt: embeddings [L, D] and mask [L], a row of what ``encode_prompt`` returns."""
+
+
+def mix(parts: Sequence[tuple[Text, float]]) -> Text:
+    """One prompt between several: their embeddings by share, tokens of any of them seen.
+
+    Raises ValueError for no parts.
+    """
+    if not parts:
+        raise ValueError("parts: need at least one prompt")
+    if len(parts) == 1:
+        return parts[0][0]
+    embeds = sum(share * embeds * mask[:, None] for (embeds, mask), share in parts)
+    return embeds, torch.stack([mask for (_, mask), _ in parts]).any(0)
+
 
 @torch.no_grad()
 def encode_prompt(ltx: Ltx, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:

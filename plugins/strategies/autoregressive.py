@@ -1,38 +1,51 @@
-"""The autoregressive strategy: each window continues the one before it."""
+"""The autoregressive strategy: each window goes on from its neighbour."""
 
 from __future__ import annotations
 
-from farm.planning import ColourReference, Tail, TaskKind, Timeline, Window
+from farm.planning import Base, ColourReference, Head, Tail, TaskKind, Timeline, Window, from_sigma
 from farm.timeline import cut_windows
 
 TAIL_STRENGTH = 0.5
-"""Strength of the tail, as in ComfyUI's looping sampler (LTX.md, Windows)."""
+"""Strength of tail and head, as in ComfyUI's looping sampler (LTX.md, Windows)."""
 
 COLOUR_FACTOR = 0.25
-"""How far a window's colours are drawn to the first window's (LTX.md, Windows)."""
+"""How far a window's colours are drawn to those of the window it all began with (LTX.md, Windows)."""
 
 
 class Autoregressive:
-    """Window k is shown the last latents of window k-1. Nothing is parallel; best local continuity."""
+    """A window that holds what is given, and from it chains both ways: each window goes on from its neighbour."""
 
     name = "autoregressive"
-    summary = "each window continues the one before; one device at a time"
+    summary = "each window continues the one before; one device at a time, or two where it grows both ways"
 
     def lay_out(self, timeline: Timeline) -> tuple[Window, ...]:
-        """Windows in a chain at full size."""
+        """Windows at full size, outwards from the one in which the anchor lies."""
         cuts = cut_windows(timeline.latents, timeline.window, timeline.overlap)
-        return tuple(
-            Window(
-                key=f"window/{index}",
-                kind=TaskKind.WINDOW,
-                stage=0,
-                start=cut.start,
-                stop=cut.stop,
-                width=timeline.width,
-                height=timeline.height,
-                sigmas=timeline.sigmas,
-                tail=Tail(f"window/{index - 1}", timeline.overlap, TAIL_STRENGTH) if index else None,
-                colour=ColourReference("window/0", COLOUR_FACTOR) if index else None,
+        sigmas, base = timeline.sigmas, None
+        if timeline.source_sigma:
+            sigmas, base = from_sigma(sigmas, min(timeline.source_sigma, sigmas[0])), Base()
+        # The last of those in which it lies has the most room for what follows it.
+        origin = max(index for index, cut in enumerate(cuts) if cut.start <= timeline.anchor)
+        onward, back = range(origin + 1, len(cuts)), range(origin - 1, -1, -1)
+        found = []
+        for index in (origin, *onward, *back):
+            tail = Tail(f"window/{index - 1}", timeline.overlap, TAIL_STRENGTH) if index > origin else None
+            head = Head(f"window/{index + 1}", TAIL_STRENGTH) if index < origin else None
+            colour = ColourReference(f"window/{origin}", COLOUR_FACTOR) if index != origin else None
+            found.append(
+                Window(
+                    key=f"window/{index}",
+                    kind=TaskKind.WINDOW,
+                    stage=0,
+                    start=cuts[index].start,
+                    stop=cuts[index].stop,
+                    width=timeline.width,
+                    height=timeline.height,
+                    sigmas=sigmas,
+                    tail=tail,
+                    head=head,
+                    base=base,
+                    colour=colour,
+                )
             )
-            for index, cut in enumerate(cuts)
-        )
+        return tuple(found)

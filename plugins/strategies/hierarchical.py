@@ -22,8 +22,9 @@ class Hierarchical:
 
     def lay_out(self, timeline: Timeline) -> tuple[Window, ...]:
         """Storyboard windows in a chain (one, up to the range of the model's clock), then windows over it."""
-        story = self._storyboard(timeline)
-        refining = from_sigma(timeline.sigmas, min(REFINE_SIGMA, timeline.sigmas[0]))
+        story = () if timeline.source_sigma else self._storyboard(timeline)
+        begin = timeline.source_sigma or REFINE_SIGMA
+        refining = from_sigma(timeline.sigmas, min(begin, timeline.sigmas[0]))
         windows = []
         for index, cut in enumerate(cut_windows(timeline.latents, timeline.window, timeline.overlap)):
             windows.append(
@@ -37,7 +38,7 @@ class Hierarchical:
                     height=timeline.height,
                     sigmas=refining,
                     base=Base(tuple(w.key for w in story if _touch(w, cut))),
-                    colour=ColourReference(None, COLOUR_FACTOR),
+                    colour=ColourReference(None, COLOUR_FACTOR) if story else None,
                 )
             )
         return (*story, *windows)
@@ -46,6 +47,9 @@ class Hierarchical:
         frames = max(1, int(timeline.model.clock_seconds * timeline.fps))
         # At low frame rates the clock outlasts what the model was trained to hold in one pass only by little.
         length = max(timeline.window, latents_for(frames) - 1)
+        if timeline.prompts > 1:
+            # A window has one text, so what changes in the course of the video needs windows of its own.
+            length = timeline.window
         cuts = cut_windows(timeline.latents, length, timeline.overlap)
         return tuple(
             Window(

@@ -64,7 +64,7 @@ class RendererProcess:
         self, attempt_id: str, kind: str = "window", inputs=None, epoch: int = 1, weights=WEIGHTS, **payload
     ):
         shared = {
-            "model": "counter", "weights": weights, "precision": "fp32", "prompt": "a whale", "seed": 7,
+            "model": "counter", "weights": weights, "precision": "fp32", "prompts": ["a whale"], "seed": 7,
             "width": 4, "height": 2, "frames": 5, "fps": "30000/1001", "output": "raw",
         }  # fmt: skip
         task = {"key": f"{kind}/0", "kind": kind, "payload": payload}

@@ -33,7 +33,7 @@ class Counter:
 
     def encode(self, task):
         path = task.folder / "embeddings"
-        path.write_text(task.shared["prompt"])
+        path.write_text(task.shared["prompts"][0])
         return {"embeddings": path}
 
     def window(self, task):

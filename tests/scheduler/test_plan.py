@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from farm.planning import TaskKind
 from farm.plugins import catalogue, planning_plugins
 from farm.spec import InvalidSpec, parse_spec
-from scheduler.plan import PreparedMedia, make_plan
+from scheduler.conditions import PreparedMedia
+from scheduler.plan import make_plan
 
 OFFERS = catalogue(planning_plugins())
 CLIP = PreparedMedia("a-1", 0, 9, 1.0)
@@ -83,6 +84,25 @@ def test_windows_of_the_autoregressive_strategy_are_a_chain():
     assert all(left.key in right.needs for left, right in itertools.pairwise(windows))
 
 
+def test_a_chain_grows_both_ways_from_a_clip_in_the_middle():
+    plan = plan_of(media=[PreparedMedia("a", 360, 17, 1.0)], frames=750, strategy="autoregressive")
+    windows = {task.key: task for task in plan.tasks if task.kind is TaskKind.WINDOW}
+    held = [key for key, task in windows.items() if task.payload["conditions"]]
+    (origin,) = [key for key, task in windows.items() if task.needs == ("encode",)]
+    assert origin in held
+    at = int(origin.split("/")[1])
+    for key, task in windows.items():
+        index = int(key.split("/")[1])
+        if index > at:
+            assert task.payload["tail"]["key"] == f"window/{index - 1}" and task.payload["head"] is None
+        if index < at:
+            head = task.payload["head"]
+            assert task.payload["tail"] is None and head["key"] == f"window/{index + 1}"
+            assert windows[head["key"]].start < head["start"] < head["stop"] == task.stop
+    chains = {origin: 0} | {f"window/{i}": abs(i - at) for i in range(len(windows))}
+    assert max(chains.values()) < len(windows) - 1, "the two chains run side by side"
+
+
 def test_a_storyboard_longer_than_the_models_clock_is_cut():
     tasks = plan_of(frames=601, fps=30).tasks
     assert sum(task.kind is TaskKind.STORYBOARD for task in tasks) == 2
@@ -93,8 +113,44 @@ def test_the_clip_reaches_every_window_it_lies_in_and_no_other():
     plan = plan_of(media=(PreparedMedia("a-1", 0, 121, 1.0),))
     reached = {task.key: task.payload["conditions"] for task in plan.tasks if task.kind is TaskKind.WINDOW}
     assert [(c["start"], c["stop"]) for c in reached["window/0"]] == [(0, 15)]
-    assert [(c["start"], c["stop"], c["offset"]) for c in reached["window/1"]] == [(12, 16, 12)]
+    assert [(c["start"], c["stop"]) for c in reached["window/1"]] == [(12, 16)]
     assert not reached["window/2"]
+
+
+def test_a_window_shows_the_prompts_of_its_own_frames():
+    later = [{"frame": 300, "text": "it stops"}]
+    for strategy in ("hierarchical", "autoregressive"):
+        plan = plan_of(strategy=strategy, prompt="a ball rolls", later_prompts=later)
+        windows = [task for task in plan.tasks if "prompts" in task.payload]
+        shown = {task.start: dict(map(tuple, task.payload["prompts"])) for task in windows}
+        assert plan.shared["prompts"] == ["a ball rolls", "it stops"]
+        assert shown[0] == {0: 1.0} and shown[max(shown)] == {1: 1.0}, strategy
+        assert any(len(shares) == 2 and sum(shares.values()) == pytest.approx(1) for shares in shown.values())
+
+
+def test_a_job_made_over_a_video_has_no_storyboard_and_begins_where_its_strength_says():
+    plan = plan_of(media=[PreparedMedia("a", 0, 400, 0.3)], frames=400)
+    windows = [task for task in plan.tasks if task.kind is TaskKind.WINDOW]
+    assert not any(task.kind is TaskKind.STORYBOARD for task in plan.tasks) and len(windows) > 1
+    for task in windows:
+        assert task.payload["sigmas"][0] == pytest.approx(0.7) and task.needs == ("encode",)
+        (piece,) = task.payload["base"]["pieces"]
+        assert piece["left"] == "encode" and (piece["start"], piece["stop"]) == (task.start, task.stop)
+        assert task.payload["conditions"] == []
+
+
+def test_given_frames_beside_made_ones_are_decoded_by_themselves_wherever_they_fade():
+    clip = PreparedMedia("a", 180, 40, 1.0)
+    plan = plan_of(media=[clip], frames=400)
+    lead = plan.shared["lead"]
+    spans = [task for task in plan.tasks if task.kind is TaskKind.DECODE]
+    seen = {
+        (g["first"] - lead, g["last"] - lead, *g["fade"]) for task in spans for g in task.payload["given"]
+    }
+    assert seen == {(180, 220, 4, 4)}
+    for task in spans:
+        first, last = task.payload["from"] - lead, task.payload["to"] - lead
+        assert bool(task.payload["given"]) == (first < 224 and 176 < last) == ("encode" in task.needs)
 
 
 def test_sizes_and_lengths_that_ltx_does_not_have_are_padded_and_said():

@@ -32,7 +32,7 @@ def test_help_imports_nothing_heavy():
 
 @pytest.mark.parametrize(
     "command",
-    ["", "up", "down", "submit", "submit text", "submit image", "submit extend", "job", "job list", "job show", "job watch", "job cancel",
+    ["", "up", "down", "submit", "submit text", "submit image", "submit extend", "submit keyframes", "submit video", "job", "job list", "job show", "job watch", "job cancel",
      "job download", "node", "node list", "node show", "node enroll", "config", "config example"],
 )  # fmt: skip
 def test_every_command_teaches_with_an_example(command):
@@ -116,12 +116,35 @@ def test_a_prompt_alone_is_planned_at_the_default_size(farmctl):
     assert "9 frames (2 latents) at 1024x576" in shown.stdout and _jobs(farmctl) == []
 
 
+def test_prompts_follow_each_other_and_each_needs_its_frame(farmctl):
+    ask = ["submit", "text", "--frames", 300, "--size", "64x64", "--prompt", "a ball rolls"]
+    assert farmctl(*ask, "--prompt", "240: it stops", "--crossfade", 8, "--dry-run").exit_code == 0
+    for second, words in (("it stops", "240: it stops"), ("300: late", "within the 300 frames")):
+        asked = farmctl(*ask, "--prompt", second, "--dry-run")
+        assert asked.exit_code == 2 and words in asked.stderr
+
+
 def test_an_image_gives_the_size_and_a_clip_is_sent_to_extend(farmctl, clip, tmp_path):
     Image.new("RGB", (96, 64), "navy").save(tmp_path / "still.png")
     shown = farmctl("submit", "image", tmp_path / "still.png", "--frames", 17, "--dry-run")
     assert "17 frames (3 latents) at 96x64" in shown.stdout
     asked = farmctl("submit", "image", clip, "--frames", 17, "--dry-run")
     assert asked.exit_code == 2 and "farmctl submit extend" in asked.stderr
+
+
+def test_media_is_put_where_it_is_wanted_and_refused_where_it_cannot_be(farmctl, clip, tmp_path):
+    Image.new("RGB", (96, 64), "navy").save(tmp_path / "still.png")
+    still = tmp_path / "still.png"
+    back = farmctl("submit", "extend", clip, *ASK, "--at", "end", "--dry-run")
+    assert back.exit_code == 0 and "before the first" in back.stderr
+    between = farmctl("submit", "keyframes", f"{clip}@start", f"{still}@end:0.8", *ASK, "--dry-run")
+    assert between.exit_code == 0 and _jobs(farmctl) == []
+    twice = farmctl("submit", "keyframes", f"{clip}@start", f"{still}@3", *ASK)
+    assert twice.exit_code == 2 and "conditions.1.frame: frames 3 to 3 meet conditions.0" in twice.stderr
+    for bad in (f"{still}", f"{still}@soon", "@3", f"{still}@-1"):
+        asked = farmctl("submit", "keyframes", bad, *ASK)
+        assert asked.exit_code == 2 and "MEDIA@FRAME" in asked.stderr
+    assert _jobs(farmctl) == []
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no video", "cut"])

@@ -1,0 +1,58 @@
+"""What options and arguments may look like where a plain number or word won't do."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+import click
+
+
+class Size(click.ParamType):
+    """WIDTHxHEIGHT in pixels."""
+
+    name = "WxH"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        found = re.fullmatch(r"(\d+)[x×](\d+)", str(value))
+        if not found:
+            self.fail(f"{value!r} is not a size; give WIDTHxHEIGHT in pixels, such as 1024x576", param, ctx)
+        return int(found[1]), int(found[2])
+
+
+class Place(click.ParamType):
+    """Where given media begins: a frame of the result, or its start or end."""
+
+    name = "FRAME|start|end"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | Literal["end"]:
+        if value == "end":
+            return "end"
+        if value == "start":
+            return 0
+        if not re.fullmatch(r"\d+", str(value)):
+            self.fail(f"{value!r} is no place; give a frame from 0 on, 'start' or 'end'", param, ctx)
+        return int(value)
+
+
+class Keyframe(click.ParamType):
+    """MEDIA@FRAME, or MEDIA@FRAME:STRENGTH."""
+
+    name = "MEDIA@FRAME[:STRENGTH]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int | Literal["end"], float]:
+        media, _, rest = str(value).rpartition("@")
+        found = re.fullmatch(r"(\d+|start|end)(?::([\d.]+))?", rest)
+        if not media or not found:
+            self.fail(
+                f"{value!r} is no keyframe; give MEDIA@FRAME, such as still.png@120 or last.png@end:0.8",
+                param,
+                ctx,
+            )
+        return media, Place().convert(found[1], param, ctx), float(found[2] or 1.0)

@@ -1,0 +1,171 @@
+"""Where given media lies on the timeline: the latents it fills, and the frames of it that fill none.
+
+Pure arithmetic. Frames and latents are those of the rendered timeline, which begins `lead` frames before the first
+delivered one: media then fill whole latents, and what is rendered too much is cut off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from farm.spec import InvalidSpec
+from farm.timeline import TEMPORAL, Cut, frame_span, latents_for
+
+EDGE_FRAMES = 24
+"""So near to frames made anew, given ones are decoded by themselves: the decoder looks to both sides."""
+
+
+@dataclass(frozen=True)
+class PreparedMedia:
+    """A condition whose media has been looked at: the delivered frames [frame, frame + frames) are to be its."""
+
+    artifact_id: str
+    frame: int
+    frames: int
+    strength: float
+
+    @property
+    def stop(self) -> int:
+        """The delivered frame after its last."""
+        return self.frame + self.frames
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Media on the rendered timeline.
+
+    With its first frame repeated `before` times and its last `after` times it is 8n + 1 frames long and encodes
+    to the latents of `encoded`; where those don't begin the video the first of them is one frame and no more than
+    run-up. `whole` of them show nothing else (None: none does); `loose` are spans [first, last) of its frames in the others; `points` are frames of it at the
+    edge of what is made anew, to be shown to the model by themselves.
+    """
+
+    before: int
+    after: int
+    encoded: Cut
+    whole: Cut | None
+    loose: tuple[tuple[int, int], ...]
+    points: tuple[int, ...]
+
+
+def choose_lead(media: Sequence[PreparedMedia], frames: int) -> int:
+    """Frames (0 to 7) to render before the first delivered one, so that the fewest given frames are loose."""
+    firm = [piece for piece in media if piece.strength == 1.0]
+
+    def left_over(lead: int) -> int:
+        return sum(last - first for piece in firm for first, last in place_media(piece, frames, lead).loose)
+
+    return min(range(TEMPORAL), key=lambda lead: (left_over(lead), lead))
+
+
+def place_media(piece: PreparedMedia, frames: int, lead: int) -> Placed:
+    """`piece` on a timeline of `frames` delivered frames that is rendered from `lead` frames earlier on.
+
+    Raises ValueError when it doesn't lie within the delivered frames.
+    """
+    if not (0 <= piece.frame and piece.frames >= 1 and piece.stop <= frames):
+        raise ValueError(f"media at [{piece.frame}, {piece.stop}) is not in the {frames} frames")
+    first, last = piece.frame + lead, piece.stop + lead - 1
+    # What comes before the first delivered frame, or after the last, is nobody's: the media may fill it.
+    begins, ends = piece.frame == 0, piece.stop == frames
+    start = 0 if begins else -(-first // TEMPORAL)
+    stop = latents_for(lead + frames) if ends else -(-last // TEMPORAL) + 1
+    encoded = Cut(max(0, start - 1), stop)
+    before = first - TEMPORAL * encoded.start
+    after = TEMPORAL * (stop - 1) - last
+
+    def shown(latent: int) -> tuple[int, int]:
+        """Delivered frames of a latent; empty where the first isn't below the last."""
+        low, high = frame_span(latent, latent + 1)
+        return max(low, lead), min(high, lead + frames)
+
+    def filled(latent: int) -> bool:
+        low, high = shown(latent)
+        return low < high and first <= low and high <= last + 1
+
+    full = [latent for latent in range(start, stop) if filled(latent)]
+    whole = None
+    if full:
+        low, high = full[0], full[-1] + 1
+        while low > start and shown(low - 1)[0] >= shown(low - 1)[1]:
+            low -= 1
+        while high < stop and shown(high)[0] >= shown(high)[1]:
+            high += 1
+        whole = Cut(low, high)
+    loose = _left_over(first, last + 1, whole)
+    edges = [span[0] for span in loose if span[0] == first] + [
+        span[1] - 1 for span in loose if span[1] == last + 1
+    ]
+    return Placed(before, after, encoded, whole, loose, tuple(sorted(set(edges))))
+
+
+def source_of(media: Sequence[PreparedMedia], frames: int) -> int | None:
+    """Which of `media` is the video to be made over: the first that covers all frames and isn't firm."""
+    return next(
+        (
+            index
+            for index, piece in enumerate(media)
+            if piece.strength < 1.0 and piece.frame == 0 and piece.stop == frames
+        ),
+        None,
+    )
+
+
+def anchor_of(media: Sequence[tuple[PreparedMedia, Placed]]) -> int:
+    """The latent at which the longest of the firm media begins; 0 where there is none."""
+    firm = [(piece.frames, at) for piece, at in media if piece.strength == 1.0]
+    if not firm:
+        return 0
+    _, longest = max(firm, key=lambda pair: pair[0])
+    return longest.whole.start if longest.whole else -(-longest.points[0] // TEMPORAL)
+
+
+def check_apart(media: Sequence[PreparedMedia], frames: int) -> None:
+    """Raises InvalidSpec where media ends past the last frame, or two claim the same frame.
+
+    What the video is made over (`source_of`) may be claimed by others too.
+    """
+    source = source_of(media, frames)
+    for index, piece in enumerate(media):
+        field = f"conditions.{index}.frame"
+        if piece.stop > frames:
+            most = frames - piece.frames
+            raise InvalidSpec(
+                field,
+                f"must be at most {most}, so that its {piece.frames} frames end within the {frames} asked for, "
+                f"got {piece.frame}"
+                if most >= 0
+                else f"its {piece.frames} frames are more than the {frames} asked for",
+            )
+        for other, earlier in enumerate(media[:index]):
+            if source in (index, other):
+                continue
+            if piece.frame < earlier.stop and earlier.frame < piece.stop:
+                raise InvalidSpec(
+                    field,
+                    f"frames {piece.frame} to {piece.stop - 1} meet conditions.{other}, which has "
+                    f"{earlier.frame} to {earlier.stop - 1}; every frame can be given once",
+                )
+
+
+def edges(piece: PreparedMedia, begins: int, ends: int, frames: int) -> list[tuple[int, int]]:
+    """The frames of the media's span [begins, ends) that are near enough to made ones to be touched by them."""
+    first = (begins, min(begins + EDGE_FRAMES, ends)) if piece.frame else (begins, begins)
+    last = (max(ends - EDGE_FRAMES, begins), ends) if piece.stop < frames else (ends, ends)
+    if first[1] >= last[0]:
+        return [(first[0], last[1])] if first[1] > first[0] or last[1] > last[0] else []
+    return [span for span in (first, last) if span[1] > span[0]]
+
+
+def _left_over(first: int, stop: int, whole: Cut | None) -> tuple[tuple[int, int], ...]:
+    """Parts of the frames [first, stop) outside the frames of `whole`."""
+    if whole is None:
+        return ((first, stop),)
+    low, high = frame_span(whole.start, whole.stop)
+    found = []
+    if first < low:
+        found.append((first, low))
+    if high < stop:
+        found.append((high, stop))
+    return tuple(found)

@@ -1,0 +1,30 @@
+"""Which prompt a window shows: a timeline of prompts, each fading into the next, seen through one window.
+
+Pure arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def shares(changes: Sequence[int], crossfade: int, first: int, last: int) -> tuple[float, ...]:
+    """How much of each prompt the frames [first, last) show on average, the first prompt included; they sum to 1.
+
+    Prompt k + 1 takes over at frame `changes[k]` (rising) and is alone `crossfade` frames later, or when the next
+    one is. Raises ValueError for no frames or a negative crossfade.
+    """
+    if first >= last or crossfade < 0:
+        raise ValueError(f"need first < last and crossfade >= 0, got {first}, {last}, {crossfade}")
+    total = [0.0] * (len(changes) + 1)
+    for frame in range(first, last):
+        shown = [1.0] + [0.0] * len(changes)
+        for index, change in enumerate(changes):
+            if frame < change:
+                break
+            # At the change itself the new prompt begins to show, so that a crossfade of 0 or 1 is a cut.
+            arrived = min(1.0, (frame - change + 1) / max(crossfade, 1))
+            shown = [share * (1.0 - arrived) for share in shown]
+            shown[index + 1] += arrived
+        total = [sofar + share for sofar, share in zip(total, shown, strict=True)]
+    return tuple(share / (last - first) for share in total)

@@ -1,0 +1,99 @@
+"""Given media on the timeline: everything is given once, whole latents where it can be."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from farm.spec import InvalidSpec
+from farm.timeline import frame_span, latents_for
+from scheduler.conditions import PreparedMedia, check_apart, choose_lead, place_media
+
+
+@st.composite
+def placements(draw):
+    frames = draw(st.integers(1, 200))
+    first = draw(st.integers(0, frames - 1))
+    count = draw(st.integers(1, frames - first))
+    return PreparedMedia("a", first, count, 1.0), frames, draw(st.integers(0, 7))
+
+
+@given(placements())
+def test_media_encodes_to_8n_and_1_frames_that_lie_where_its_own_do(placement):
+    piece, frames, lead = placement
+    placed = place_media(piece, frames, lead)
+    count = placed.before + piece.frames + placed.after
+    assert placed.before >= 0 and placed.after >= 0 and count % 8 == 1
+    assert latents_for(count) == len(placed.encoded)
+    assert 0 <= placed.encoded.start and placed.encoded.stop <= latents_for(lead + frames)
+    # Its own first frame stands where it is to be seen: the first latent ends at frame 8 · start.
+    assert 8 * placed.encoded.start + placed.before == piece.frame + lead
+    assert placed.whole is None or placed.whole.start > placed.encoded.start or placed.encoded.start == 0
+
+
+@given(placements())
+def test_every_given_frame_is_in_a_whole_latent_or_loose_and_whole_latents_show_nothing_else(placement):
+    piece, frames, lead = placement
+    placed = place_media(piece, frames, lead)
+    given_frames = set(range(piece.frame + lead, piece.stop + lead))
+    loose = {frame for first, last in placed.loose for frame in range(first, last)}
+    whole = set(range(*frame_span(placed.whole.start, placed.whole.stop))) if placed.whole else set()
+    assert loose <= given_frames and not loose & whole and given_frames <= loose | whole
+    delivered = set(range(lead, lead + frames))
+    assert whole & delivered <= given_frames
+    assert set(placed.points) <= loose and bool(loose) == bool(placed.points)
+    # Nothing that could be whole is left loose: no latent's delivered frames are all loose.
+    for latent in range(placed.encoded.start + (placed.encoded.start > 0), placed.encoded.stop):
+        shown = set(range(*frame_span(latent, latent + 1))) & delivered
+        assert not shown or not shown <= loose
+
+
+@given(st.integers(1, 60), st.integers(0, 100))
+def test_a_clip_that_begins_or_ends_the_video_leaves_nothing_loose(count, more):
+    frames = count + more
+    for first in (0, more):
+        piece = PreparedMedia("a", first, count, 1.0)
+        lead = choose_lead([piece], frames)
+        placed = place_media(piece, frames, lead)
+        assert not placed.loose or count < 8 and first == 0 and more
+    forward = PreparedMedia("a", 0, count, 1.0)
+    lead = choose_lead([forward], frames)
+    if count > 7 and more:
+        assert (lead + count - 1) % 8 == 0, (
+            "it ends where a latent ends, so that what follows goes on from its end"
+        )
+
+
+def test_nothing_is_rendered_before_the_video_where_nothing_is_gained():
+    assert choose_lead([], 100) == 0
+    assert choose_lead([PreparedMedia("a", 0, 9, 1.0)], 100) == 0
+    assert choose_lead([PreparedMedia("a", 0, 1, 1.0), PreparedMedia("b", 50, 1, 1.0)], 100) == 0
+    assert choose_lead([PreparedMedia("a", 30, 16, 0.5)], 100) == 0
+
+
+def test_a_clip_in_the_middle_fills_latents_from_its_first_frame_on():
+    piece = PreparedMedia("a", 30, 16, 1.0)
+    lead = choose_lead([piece], 100)
+    placed = place_media(piece, 100, lead)
+    assert lead == 3 and placed.loose == () and (placed.whole.start, placed.whole.stop) == (5, 7)
+
+
+def test_a_clip_that_is_no_whole_number_of_latents_says_which_frames_are_loose():
+    placed = place_media(PreparedMedia("a", 33, 19, 1.0), 100, 0)
+    assert (placed.whole.start, placed.whole.stop) == (5, 7)
+    assert placed.loose == ((49, 52),) and placed.points == (51,)
+
+
+@pytest.mark.parametrize(
+    ("media", "words"),
+    [
+        ([("a", 90, 20)], "conditions.0.frame: must be at most 80, so that its 20 frames end within the 100"),
+        ([("a", 0, 120)], "conditions.0.frame: its 120 frames are more than the 100 asked for"),
+        ([("a", 0, 9), ("b", 8, 1)], "conditions.1.frame: frames 8 to 8 meet conditions.0, which has 0 to 8"),
+    ],
+)
+def test_media_that_cannot_lie_where_it_is_wanted_is_refused(media, words):
+    with pytest.raises(InvalidSpec) as refused:
+        check_apart([PreparedMedia(*piece, 1.0) for piece in media], 100)
+    assert words in str(refused.value)
