@@ -21,8 +21,8 @@ def postgres() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The ltx-tiny checkpoint, built once a session."""
-    from plugins.ltx import tiny
+def tiny_folder() -> Path:
+    """The ltx-tiny checkpoint that comes with the farm."""
+    from plugins.ltx.planning import TINY_FOLDER
 
-    return tiny.build(tmp_path_factory.mktemp("models") / "ltx-tiny")
+    return TINY_FOLDER

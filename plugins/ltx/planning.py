@@ -5,7 +5,6 @@ Sizes and FLOPs of the released models are those of LTX.md; ltx-tiny's were coun
 
 from __future__ import annotations
 
-import fcntl
 from pathlib import Path
 
 from farm.hookspecs import hookimpl
@@ -14,6 +13,9 @@ from plugins.ltx.sigmas import linear_quadratic
 from plugins.ltx.weights import locate, weights_hash
 
 TINY = "ltx-tiny"
+
+TINY_FOLDER = Path(__file__).parent / "reference" / TINY
+"""Its weights; the card beside them says what it knows."""
 
 HUB = {
     "ltx-2b-0.9.5": "Lightricks/LTX-Video-0.9.5",
@@ -57,14 +59,14 @@ def farm_models() -> list[ModelFacts]:
     """ltx-tiny and the released models whose VAE is of the 0.9.5 topology."""
     tiny = ModelFacts(
         name=TINY,
-        description="a small checkpoint of the same architecture with fixed random weights, for machines without a GPU",
+        description="a small checkpoint of the same architecture that draws moving shapes, for machines without a GPU",
         latent_channels=32,
         depth=6,
         width=192,
         text_tokens=64,
         transformer_parameters=3_936_608,
         vae_parameters=6_952_705,
-        text_parameters=96_512,
+        text_parameters=91_328,
         decode_flops_per_pixel=9.1e3,
         encode_flops_per_pixel=4.15e4,
         decode_bytes_per_pixel=6.0,
@@ -89,21 +91,11 @@ def farm_models() -> list[ModelFacts]:
     ]
 
 
-def _build_tiny(cache: Path) -> Path:
-    from plugins.ltx import tiny
-
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / f"{TINY}.lock").open("w") as lock:
-        # Several agents of one machine start together; one builds, the others find it done.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return tiny.build(cache / f"{TINY}-{tiny.WEIGHTS_HASH.removeprefix('sha256:')[:12]}")
-
-
 @hookimpl
 def farm_default_source(model: str, cache: Path) -> str | None:
-    """ltx-tiny is built under `cache`; a released model is taken from the hub's cache on this machine."""
+    """ltx-tiny comes with the farm; a released model is taken from the hub's cache on this machine."""
     if model == TINY:
-        return str(_build_tiny(cache))
+        return str(TINY_FOLDER)
     if model in HUB:
         try:
             return str(locate(HUB[model]))

@@ -18,11 +18,11 @@ from diffusers.pipelines.ltx.pipeline_ltx_condition import LTXVideoCondition
 from PIL import Image
 
 from farm.planning import from_sigma
-from plugins.ltx import tiny
 from plugins.ltx.conditioning import Condition, at_frame
 from plugins.ltx.denoise import Denoiser
 from plugins.ltx.loading import Ltx
 from plugins.ltx.noise import latent_noise
+from plugins.ltx.reference.parts import MAX_TOKENS
 from plugins.ltx.sigmas import linear_quadratic
 from plugins.ltx.text import encode_prompt
 from plugins.ltx.vae import encode_clip
@@ -34,7 +34,7 @@ CLOSE = 1e-4
 
 @pytest.fixture(scope="module")
 def ltx(tiny_folder: Path) -> Ltx:
-    return Ltx(tiny_folder, max_tokens=tiny.MAX_TOKENS)
+    return Ltx(tiny_folder, max_tokens=MAX_TOKENS)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def by_pipeline(
         "num_inference_steps": STEPS,
         "guidance_scale": 1.0,
         "image_cond_noise_scale": 0.0,
-        "max_sequence_length": tiny.MAX_TOKENS,
+        "max_sequence_length": MAX_TOKENS,
         "output_type": "latent",
     }
     return pipeline(**(arguments | changed)).frames[0]

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKLLTXVideo
 
-from plugins.ltx import tiny
 from plugins.ltx.conditioning import FRAMES_PER_LATENT
+from plugins.ltx.reference import parts
 from plugins.ltx.reference.pool import Group, drawn, number
 from plugins.ltx.reference.progress import Clock, Record, cosine
 from plugins.ltx.reference.scenes import HELD_OUT, scene
@@ -39,7 +39,7 @@ def fresh(start: Path | None) -> AutoencoderKLLTXVideo:
     """
     if start is not None:
         return AutoencoderKLLTXVideo.from_pretrained(start, dtype=torch.float32)
-    vae = AutoencoderKLLTXVideo(**tiny.VAE)
+    vae = AutoencoderKLLTXVideo(**parts.VAE)
     with torch.no_grad():
         for name, parameter in vae.named_parameters():
             if ".conv2." in name or "samplers." in name:

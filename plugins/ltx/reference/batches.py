@@ -16,6 +16,8 @@ from plugins.ltx.conditioning import FRAMES_PER_LATENT
 from plugins.ltx.reference.pool import Group, number
 
 _PIXELS_PER_LATENT = 32
+_WINDOW = 16  # latents; what is longer is there for storyboards
+_REFINED = 0.85  # the sigma from which windows over a storyboard are made
 
 
 @dataclass
@@ -38,12 +40,19 @@ def draw(
     rng: np.random.Generator,
     tokens: int,
     caption_dropout: float = 0.1,
+    small: float = 0.0,
 ) -> Batch:
-    """A batch of about ``tokens`` tokens, all windows of one size and length."""
-    sizes = np.array([len(group.captions) for group in groups], float)
-    group = groups[int(rng.choice(len(groups), p=sizes / sizes.sum()))]
+    """A batch of about ``tokens`` tokens, all windows of one size and length.
+
+    Sizes come as often as the groups have clips, times the ``small``-th power of 1 / the frame's tokens.
+    """
+    areas = np.array([max(9, group.latents[0, 0, 0].numel()) for group in groups], float)
+    shares = np.array([len(group.captions) for group in groups]) / areas**small
+    group = groups[int(rng.choice(len(groups), p=shares / shares.sum()))]
     total, height, width = group.latents.shape[2:]
     length = number(rng, 1, total) if rng.random() < 0.3 else min(total, number(rng, 3, 7))
+    if total > _WINDOW and rng.random() < 0.7:
+        length = number(rng, total // 2, total)
     extras = 0 if rng.random() < 0.7 else number(rng, 1, min(3, length))
     count = max(2, tokens // ((length + extras) * height * width))
     chosen = rng.integers(len(group.captions), size=count)
@@ -86,6 +95,9 @@ def _window(
     if start:
         # A window inside a shot: its text is the shot's, so what it continues must be there to see.
         cap[: number(rng, 1, max(1, min(3, length - 1)))] = 0.0
+    if start and not extras and rng.random() < 0.5:
+        # Or it is made over a storyboard, whose layout is there to see.
+        return grid, torch.full((length,), _REFINED), torch.ones(length), frames
     for index in range(length):
         # An image in the grid is encoded alone, where a clip's latent holds eight frames.
         if cap[index] == 0.0 and not start and index and rng.random() < 0.5:

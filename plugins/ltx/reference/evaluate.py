@@ -15,20 +15,18 @@ import numpy as np
 import torch
 from PIL import Image
 
-from plugins.ltx import tiny
 from plugins.ltx.conditioning import Condition, Replace
 from plugins.ltx.denoise import Denoiser
 from plugins.ltx.loading import Ltx
 from plugins.ltx.noise import latent_noise
+from plugins.ltx.planning import TINY_FOLDER
+from plugins.ltx.reference import parts
 from plugins.ltx.reference.measure import colour, heading, psnr, same_way, track
 from plugins.ltx.reference.progress import sheet
 from plugins.ltx.reference.scenes import HELD_OUT, Scene, scene
 from plugins.ltx.sigmas import linear_quadratic
 from plugins.ltx.text import encode_prompt
 from plugins.ltx.vae import decode, encode_clip
-
-SHIPPED = Path(__file__).parent / "ltx-tiny"
-"""The checkpoint that comes with the farm."""
 
 SIZE = (256, 160)
 FPS = 24
@@ -211,7 +209,7 @@ def _medians(name: str, errors: list[tuple[float, float]]) -> dict[str, float]:
 
 
 @click.command(context_settings={"show_default": True})
-@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False), default=SHIPPED)
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False), default=TINY_FOLDER)
 @click.option("--prompts", default=200, help="Prompts; everything else is done for a quarter as many scenes.")
 @click.option("--steps", default=8, help="Denoising steps.")
 @click.option("--device", default="cpu", help="A torch device.")
@@ -220,7 +218,7 @@ def _medians(name: str, errors: list[tuple[float, float]]) -> dict[str, float]:
 def main(folder: Path, prompts: int, steps: int, device: str, threads: int, picture: Path | None) -> None:
     """Judge the checkpoint in FOLDER on scenes that training never drew."""
     torch.set_num_threads(threads)
-    ltx = Ltx(folder, device=device, max_tokens=tiny.MAX_TOKENS)
+    ltx = Ltx(folder, device=device, max_tokens=parts.MAX_TOKENS)
     if picture:
         sheet_of_extensions(ltx, 6, steps).save(picture)
     print(json.dumps(evaluate(ltx, prompts, steps, say=lambda line: click.echo(line))))

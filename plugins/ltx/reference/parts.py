@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import (
@@ -15,8 +16,58 @@ from diffusers import (
 )
 from transformers import T5Config, T5EncoderModel, T5TokenizerFast
 
-from plugins.ltx import tiny
 from plugins.ltx.reference.scenes import BACKGROUNDS, COLOURS, SHAPES
+
+MAX_TOKENS = 64
+"""Length of a prompt in tokens; a longer one is cut."""
+
+TRANSFORMER: dict[str, Any] = {
+    "in_channels": 32,
+    "out_channels": 32,
+    "patch_size": 1,
+    "patch_size_t": 1,
+    "num_attention_heads": 3,
+    "attention_head_dim": 64,
+    "cross_attention_dim": 192,
+    "num_layers": 6,
+    "activation_fn": "gelu-approximate",
+    "qk_norm": "rms_norm_across_heads",
+    "norm_elementwise_affine": False,
+    "norm_eps": 1e-6,
+    "caption_channels": 64,
+    "attention_bias": True,
+    "attention_out_bias": True,
+}
+"""Arguments of the transformer, as LTX-Video's but for its size."""
+
+VAE: dict[str, Any] = {
+    "in_channels": 3,
+    "out_channels": 3,
+    "latent_channels": 32,
+    "block_out_channels": [32, 64, 128, 128, 128],
+    "down_block_types": ["LTXVideo095DownBlock3D"] * 4,
+    "decoder_block_out_channels": [32, 64, 128],
+    "layers_per_block": [1, 1, 1, 1, 1],
+    "decoder_layers_per_block": [1, 1, 1, 1],
+    "spatio_temporal_scaling": [True] * 4,
+    "decoder_spatio_temporal_scaling": [True] * 3,
+    "decoder_inject_noise": [False] * 4,
+    "downsample_type": ["spatial", "temporal", "spatiotemporal", "spatiotemporal"],
+    "upsample_residual": [True] * 3,
+    "upsample_factor": [2, 2, 2],
+    "timestep_conditioning": False,
+    "patch_size": 4,
+    "patch_size_t": 1,
+    "resnet_norm_eps": 1e-6,
+    "scaling_factor": 1.0,
+    "encoder_causal": True,
+    "decoder_causal": False,
+    "spatial_compression_ratio": 32,
+    "temporal_compression_ratio": 8,
+}
+"""Arguments of the VAE: the 0.9.5 topology, 32x in space and 8x in time."""
+
+SCHEDULER: dict[str, Any] = {"num_train_timesteps": 1000, "shift": 1.0, "use_dynamic_shifting": False}
 
 _WORDS = [
     *COLOURS,
@@ -52,12 +103,12 @@ def tokenizer() -> T5TokenizerFast:
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -20.0), ("▁", -4.0)]
     pieces += [(f"▁{word}", -8.0) for word in dict.fromkeys(_WORDS)]
     pieces += [(chr(code), -12.0) for code in range(33, 127)]
-    return T5TokenizerFast(vocab=pieces, extra_ids=0, model_max_length=tiny.MAX_TOKENS)
+    return T5TokenizerFast(vocab=pieces, extra_ids=0, model_max_length=MAX_TOKENS)
 
 
 def text_encoder() -> T5EncoderModel:
     """A small T5 encoder, untrained."""
-    width = tiny.TRANSFORMER["caption_channels"]
+    width = TRANSFORMER["caption_channels"]
     return T5EncoderModel(
         T5Config(
             vocab_size=len(tokenizer()),
@@ -75,7 +126,7 @@ def text_encoder() -> T5EncoderModel:
 
 def transformer() -> LTXVideoTransformer3DModel:
     """ltx-tiny's transformer, untrained: it begins as if its blocks were hardly there."""
-    model = LTXVideoTransformer3DModel(**tiny.TRANSFORMER)
+    model = LTXVideoTransformer3DModel(**TRANSFORMER)
     torch.nn.init.zeros_(model.proj_out.weight)
     torch.nn.init.normal_(model.time_embed.linear.weight, std=0.02)
     for block in model.transformer_blocks:
@@ -103,7 +154,7 @@ def export(
     vae.latents_mean.copy_(statistics[0])
     vae.latents_std.copy_(statistics[1])
     pipeline = LTXConditionPipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(**tiny.SCHEDULER),
+        scheduler=FlowMatchEulerDiscreteScheduler(**SCHEDULER),
         vae=vae,
         text_encoder=text,
         tokenizer=tokenizer(),

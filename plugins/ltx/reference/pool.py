@@ -13,17 +13,19 @@ from diffusers import AutoencoderKLLTXVideo
 from plugins.ltx.conditioning import FRAMES_PER_LATENT
 from plugins.ltx.reference.scenes import Scene, scene
 
-# width, height, latents a clip, share of the clips. Long clips are small: the time goes where windows are.
+# width, height, latents a clip, share of the clips. Long clips are small: the time goes where windows are. The last
+# is a storyboard's: a third of 256x160, as many latents as the model's clock holds at 30 frames a second.
 KINDS = (
-    (256, 160, 6, 0.46),
-    (256, 160, 16, 0.03),
+    (256, 160, 6, 0.40),
+    (256, 160, 16, 0.05),
     (160, 256, 6, 0.05),
-    (192, 128, 8, 0.10),
+    (192, 128, 8, 0.09),
     (128, 192, 8, 0.05),
     (160, 160, 8, 0.06),
     (128, 128, 10, 0.07),
-    (160, 96, 16, 0.08),
-    (96, 96, 16, 0.10),
+    (160, 96, 16, 0.07),
+    (96, 96, 16, 0.08),
+    (96, 64, 76, 0.08),
 )
 
 

@@ -17,7 +17,6 @@ import click
 import torch
 from diffusers import AutoencoderKLLTXVideo
 
-from plugins.ltx import tiny
 from plugins.ltx.reference import autoencoder, flow, parts, pool
 from plugins.ltx.reference.progress import Record
 
@@ -139,7 +138,7 @@ def _vae(run: dict[str, Any]) -> AutoencoderKLLTXVideo:
     whole = Record(run["folder"] / "vae").load()
     if whole is None:
         raise click.ClickException(f"run: {run['folder']} has no vae training")
-    model = AutoencoderKLLTXVideo(**tiny.VAE).to(memory_format=torch.channels_last_3d)
+    model = AutoencoderKLLTXVideo(**parts.VAE).to(memory_format=torch.channels_last_3d)
     model.load_state_dict(whole["vae"])
     if alone := Record(run["folder"] / "decoder").load():
         model.load_state_dict(alone["vae"])

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from farm.planning import from_sigma
-from plugins.ltx import tiny
 from plugins.ltx.conditioning import Extra, Replace, at_frame, window_tail
 from plugins.ltx.denoise import Denoiser, State
 from plugins.ltx.loading import Ltx
 from plugins.ltx.noise import latent_noise
+from plugins.ltx.reference.parts import MAX_TOKENS
 from plugins.ltx.sigmas import linear_quadratic
 from plugins.ltx.text import encode_prompt
 from plugins.ltx.vae import decode
@@ -21,7 +21,7 @@ SHAPE = (32, 5, 2, 3)
 
 @pytest.fixture(scope="module")
 def ltx(tiny_folder: Path) -> Ltx:
-    return Ltx(tiny_folder, max_tokens=tiny.MAX_TOKENS)
+    return Ltx(tiny_folder, max_tokens=MAX_TOKENS)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_on_step_is_called_before_every_step_and_can_cancel(ltx, prompt):
 def test_lower_precision_comes_near_full_precision_and_keeps_float32_latents(
     ltx, prompt, tiny_folder, precision, close
 ):
-    low = Ltx(tiny_folder, precision=precision, max_tokens=tiny.MAX_TOKENS)
+    low = Ltx(tiny_folder, precision=precision, max_tokens=MAX_TOKENS)
     embeds, mask = encode_prompt(low, ["a blue box falling"])
     expected, latents = denoiser(ltx, prompt).run(), denoiser(low, (embeds[0], mask[0])).run()
     assert latents.dtype == torch.float32

@@ -93,7 +93,7 @@ def test_decoding_in_chunks_is_decoding_at_once(ltx, small_chunks, count):
     frames = decode(ltx, z)
     assert frames.shape == (8 * (count - 1) + 1, 64, 96, 3) and frames.dtype == np.uint8
     assert_same(frames, by_diffusers(ltx, z))
-    assert frames.std() > 20
+    assert frames.std() > 5
 
 
 def test_a_range_of_frames_is_those_of_the_whole_in_bounded_pieces(ltx, small_chunks):
@@ -137,7 +137,9 @@ def test_encoding_is_normalised_and_repeats(ltx):
         raw = ltx.vae.encode(torch.from_numpy(frames).permute(3, 0, 1, 2)[None] / 127.5 - 1).latent_dist.mean[
             0
         ]
-    assert torch.allclose(z, (raw - 0.0625) / 0.5, atol=1e-4)
+    mean, std = (value.view(-1, 1, 1, 1) for value in (ltx.vae.latents_mean, ltx.vae.latents_std))
+    assert mean.abs().max() > 0.01 and (std - 1).abs().max() > 0.01, "a lost normalisation would show"
+    assert torch.allclose(z, (raw - mean) / std, atol=1e-4)
 
 
 def test_the_encoder_looks_only_back(ltx):

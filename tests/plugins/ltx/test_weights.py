@@ -1,3 +1,5 @@
+"""A model folder: its hash, and its parts in one process."""
+
 from __future__ import annotations
 
 import json
@@ -8,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from plugins.ltx import tiny
 from plugins.ltx.loading import Ltx
+from plugins.ltx.reference.parts import MAX_TOKENS
 from plugins.ltx.text import encode_prompt
 from plugins.ltx.weights import locate, weights_hash
 
@@ -17,24 +19,6 @@ from plugins.ltx.weights import locate, weights_hash
 @pytest.fixture
 def copied(tiny_folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_folder, tmp_path / "elsewhere"))
-
-
-def test_two_builds_are_the_same_bits_and_the_known_ones(tiny_folder, tmp_path):
-    assert weights_hash(tiny.build(tmp_path / "again")) == weights_hash(tiny_folder) == tiny.WEIGHTS_HASH
-
-
-def test_a_build_leaves_nothing_but_the_folder_and_keeps_one_that_is_there(tmp_path):
-    folder = tiny.build(tmp_path / "models" / "ltx-tiny")
-    assert [path.name for path in folder.parent.iterdir()] == ["ltx-tiny"]
-    before = (folder / "vae" / "diffusion_pytorch_model.safetensors").stat().st_mtime_ns
-    tiny.build(folder)
-    assert (folder / "vae" / "diffusion_pytorch_model.safetensors").stat().st_mtime_ns == before
-
-
-def test_a_build_refuses_a_folder_of_something_else(tmp_path):
-    (tmp_path / "mine").mkdir()
-    with pytest.raises(FileExistsError, match="mine"):
-        tiny.build(tmp_path / "mine")
 
 
 def test_the_checkpoint_is_small(tiny_folder):
@@ -51,35 +35,35 @@ def test_the_checkpoint_is_small(tiny_folder):
         "transformer/diffusion_pytorch_model.safetensors",
     ],
 )
-def test_one_changed_byte_changes_the_hash(copied, name):
+def test_one_changed_byte_changes_the_hash(tiny_folder, copied, name):
     path = copied / name
     content = bytearray(path.read_bytes())
     content[-2] ^= 1
     path.write_bytes(content)
-    assert weights_hash(copied) != tiny.WEIGHTS_HASH
+    assert weights_hash(copied) != weights_hash(tiny_folder)
 
 
-def test_the_hash_is_of_the_model_alone(copied):
+def test_the_hash_is_of_the_model_alone(tiny_folder, copied):
     (copied / "README.md").write_text("hello")
     (copied / "single-file.safetensors").write_bytes(b"not loaded")
-    assert weights_hash(copied) == tiny.WEIGHTS_HASH
+    assert weights_hash(copied) == weights_hash(tiny_folder)
 
 
-def test_a_cached_hash_is_believed_until_the_file_changes(copied, tmp_path):
+def test_a_cached_hash_is_believed_until_the_file_changes(tiny_folder, copied, tmp_path):
     cache = tmp_path / "cache"
-    assert weights_hash(copied, cache) == tiny.WEIGHTS_HASH
+    assert weights_hash(copied, cache) == weights_hash(tiny_folder)
     remembered = json.loads((cache / "weights.json").read_text())
     path = copied / "vae" / "config.json"
     remembered[str(path)]["sha256"] = "0" * 64
     (cache / "weights.json").write_text(json.dumps(remembered))
-    assert weights_hash(copied, cache) != tiny.WEIGHTS_HASH, "the cache is read"
+    assert weights_hash(copied, cache) != weights_hash(tiny_folder), "the cache is read"
     path.write_text(path.read_text() + " ")
     assert weights_hash(copied, cache) == weights_hash(copied), "and not past a change"
 
 
 def test_a_torn_cache_only_costs_time(tiny_folder, tmp_path):
     (tmp_path / "weights.json").write_text("{")
-    assert weights_hash(tiny_folder, tmp_path) == tiny.WEIGHTS_HASH
+    assert weights_hash(tiny_folder, tmp_path) == weights_hash(tiny_folder)
 
 
 def test_what_is_no_model_is_said_so(copied, tmp_path):
@@ -125,10 +109,10 @@ def test_fp8_stores_eight_bits_and_computes_in_bfloat16(tiny_folder):
 
 
 def test_prompts_are_encoded_apart_and_padding_is_masked(tiny_folder):
-    ltx = Ltx(tiny_folder, max_tokens=tiny.MAX_TOKENS)
+    ltx = Ltx(tiny_folder, max_tokens=MAX_TOKENS)
     embeds, mask = encode_prompt(ltx, ["a red ball", "", "a blue box " * 100])
     assert embeds.shape == (3, 64, 64) and embeds.dtype == torch.float32
-    assert mask.sum(1).tolist() == [5, 1, 64]  # ▁ a ▁red ▁ball </s>
+    assert mask.sum(1).tolist() == [4, 1, 64]  # ▁a ▁red ▁ball </s>
     alone, _ = encode_prompt(ltx, ["a red ball"])
     assert torch.allclose(embeds[0, mask[0]], alone[0, mask[0]], atol=1e-5)
     with pytest.raises(ValueError, match="prompts"):

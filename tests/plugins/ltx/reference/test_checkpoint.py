@@ -1,0 +1,47 @@
+"""The checkpoint that comes with the farm draws what its card says, to looser bounds, through the farm's own loops."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from farm.cli.demo import GIVEN_FRAMES, _drawn_frames
+from plugins.ltx.loading import Ltx
+from plugins.ltx.planning import TINY_FOLDER, farm_models
+from plugins.ltx.reference.evaluate import evaluate
+from plugins.ltx.reference.scenes import Scene, Shape
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, float]:
+    return evaluate(Ltx(TINY_FOLDER, max_tokens=64), prompts=16)
+
+
+@pytest.mark.parametrize(("name", "least"), [("vae_psnr_db", 27.0), ("image_psnr_db", 25.0)])
+def test_pictures_come_back_as_they_were(found, name, least):
+    assert found[name] >= least and found[name] > found[f"{name}_control"] + 3.0
+
+
+def test_a_prompt_s_colour_is_obeyed(found):
+    assert found["colour_accuracy"] >= 0.6 and found["colour_accuracy"] > found["colour_accuracy_control"] + 0.3
+
+
+@pytest.mark.parametrize(("name", "most"), [("extension_error", 0.2), ("keyframe_error", 0.12)])
+def test_what_is_given_is_gone_on_with(found, name, most):
+    assert found[name] <= most and found[name] < 0.8 * found[f"{name}_control"]
+
+
+def test_the_planner_counts_the_parameters_there_are():
+    ltx, (tiny, *_) = Ltx(TINY_FOLDER), farm_models()
+    for part, expected in (
+        (ltx.transformer, tiny.transformer_parameters),
+        (ltx.vae, tiny.vae_parameters),
+        (ltx.text_encoder, tiny.text_parameters),
+    ):
+        assert sum(parameter.numel() for parameter in part.parameters()) == expected
+
+
+def test_the_demo_s_clip_is_one_of_the_scenes():
+    ball = Shape("ball", "red", 0.19 * 160, (1.5 * 0.19 * 160, 80.0), (80.0, 0.0))
+    scene = Scene(256, 160, 30.0, (ball,), ("navy",), 0, (0.0, 0.0))
+    assert np.array_equal(_drawn_frames((256, 160), 30.0), scene.render(0, GIVEN_FRAMES))
