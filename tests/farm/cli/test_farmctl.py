@@ -18,6 +18,8 @@ from farm.cli import main
 from farm.security import Authority, parse_join_token
 from tests.farm.cli.runs import environment, variables
 
+# Whoever runs the tests in the background of a shell has SIGINT ignored, and children inherit that.
+HEARS_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 ASK = ["--frames", 20, "--size", "64x64", "--fps", 30]
 
 
@@ -197,7 +199,7 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_come_back(farmctl, clip, 
         [
             sys.executable,
             "-uc",
-            "from farm.cli import main; main()",
+            f"{HEARS_CTRL_C}; from farm.cli import main; main()",
             *map(str, ["submit", "extend", clip, *big]),
         ],
         env=environment(home),

@@ -23,7 +23,9 @@ def test_pictures_come_back_as_they_were(found, name, least):
 
 
 def test_a_prompt_s_colour_is_obeyed(found):
-    assert found["colour_accuracy"] >= 0.6 and found["colour_accuracy"] > found["colour_accuracy_control"] + 0.3
+    assert (
+        found["colour_accuracy"] >= 0.6 and found["colour_accuracy"] > found["colour_accuracy_control"] + 0.3
+    )
 
 
 @pytest.mark.parametrize(("name", "most"), [("extension_error", 0.2), ("keyframe_error", 0.12)])
