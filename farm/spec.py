@@ -131,6 +131,7 @@ _ACCEPTED = {
     "greater_than": "above {gt}",
     "multiple_of": "a multiple of {multiple_of}",
     "string_too_long": "at most {max_length} characters",
+    "too_long": "at most {max_length} of them",
     "string_too_short": "at least {min_length} character(s)",
 }
 

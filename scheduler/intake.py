@@ -107,7 +107,10 @@ class Intake:
                     facts = probe(readable, max_frames=self._config.limits.max_frames)
             except MediaError as error:
                 raise InvalidSpec(f"{field}.media", str(error)) from None
-            frames, said = _frames_of(facts, spec, f"{field}.media")
+            which = "clip" if facts.kind == "video" else "image"
+            if len(spec.conditions) > 1:
+                which += f" {index + 1}"
+            frames, said = _frames_of(facts, spec, f"{field}.media", which)
             notes += said
             prepared.append((PreparedMedia(artifact_id, condition.frame, frames, condition.strength), path))
         return prepared, notes
@@ -167,16 +170,16 @@ def _choose(field: str, name: str, offers: dict):
     return offers[name]
 
 
-def _frames_of(facts: MediaFacts, spec: JobSpec, field: str) -> tuple[int, list[str]]:
+def _frames_of(facts: MediaFacts, spec: JobSpec, field: str, which: str) -> tuple[int, list[str]]:
     """Frames of the media at the job's rate, and what people should know about it."""
     notes = []
     rate = spec.frame_rate
     count = resampled_count(facts, rate)
     if facts.kind == "video" and (facts.variable_frame_rate or facts.fps != rate):
         given = "a variable frame rate" if facts.variable_frame_rate else f"{float(facts.fps):g} fps"
-        notes.append(f"clip: {facts.frames} frames at {given} resampled to {count} at {float(rate):g} fps")
+        notes.append(f"{which}: {facts.frames} frames at {given} resampled to {count} at {float(rate):g} fps")
     if facts.has_audio:
-        notes.append("clip: its sound is dropped")
+        notes.append(f"{which}: its sound is dropped")
     if count > spec.frames:
         raise InvalidSpec(
             field,
@@ -185,7 +188,7 @@ def _frames_of(facts: MediaFacts, spec: JobSpec, field: str) -> tuple[int, list[
         )
     if (facts.width, facts.height) != (spec.width, spec.height):
         notes.append(
-            f"clip: scaled from {facts.width}x{facts.height} to cover {spec.width}x{spec.height} and cropped to it"
+            f"{which}: scaled from {facts.width}x{facts.height} to cover {spec.width}x{spec.height} and cropped to it"
         )
     return count, notes
 

@@ -13,8 +13,9 @@ window       "conditions": [{"name", "start", "stop", "strength"}],   latents of
              "colour": null | {"key": null | str, "factor"}}
 join        {"start", "stop", "left", "right"}
 decode      {"start", "stop", "pieces": […], "from", "to",   latents to decode; rendered frames [from, to)
-             "given": [{"name", "origin", "first", "last", "fade": [before, after]}]}   given frames to put in:
-                       rendered frames [first, last) of the latents "name", whose own first frame is "origin"
+             "given": [{"name", "start", "stop", "origin", "first", "last", "fade": [before, after]}]}   given
+                       frames to put in: rendered frames [first, last), decoded from the latents [start, stop) of
+                       "name", whose first frame by themselves is "origin"
 mux         {"segments": [key, …]}
 
 A piece is {"start", "stop", "left", "right"} as in scheduler.windows.Piece.
@@ -140,11 +141,11 @@ def make_plan(
             f", {lead} of them before the first, so that what is given fills whole latents" if lead else ""
         )
         notes.append(f"frames: rendered as {frames_of(latents)} (8n+1){early}, and cut to {spec.frames}")
-    for piece, at in zip(media, placed):
+    for index, (piece, at) in enumerate(zip(media, placed)):
         count = sum(last - first for first, last in at.loose)
         if piece.strength == 1.0 and piece.frames > 1 and count:
             notes.append(
-                f"clip: {count} of its {piece.frames} frames share latents (8 frames each) with frames made anew, "
+                f"clip{f' {index + 1}' if len(media) > 1 else ''}: {count} of its {piece.frames} frames share latents (8 frames each) with frames made anew, "
                 "and are put in afterwards"
             )
     pixels = spec.width * spec.height * spec.frames
@@ -381,18 +382,30 @@ class _Graph:
                     min(FADE_FRAMES, behind) if high == ends else 0,
                 ]
                 if low - fade[0] < last and first < high + fade[1]:
-                    # An image was encoded alone where it has no latent of the video's.
-                    point = begins if piece.frames == 1 and at.points else None
                     found.append(
-                        {
-                            "name": condition_name(index, self.timeline.width, self.timeline.height, point),
-                            "origin": TEMPORAL * at.encoded.start if point is None else point,
-                            "first": low,
-                            "last": high,
-                            "fade": fade,
-                        }
+                        self._own_latents(index, low, high) | {"first": low, "last": high, "fade": fade}
                     )
         return found
+
+    def _own_latents(self, index: int, low: int, high: int) -> dict:
+        """Where to decode the rendered frames [low, high) of a condition from, by themselves."""
+        piece, at = self.media[index]
+        size = self.timeline.width, self.timeline.height
+        if piece.frames == 1 and at.points:
+            # An image was encoded alone where it has no latent of the video's.
+            latent = -(-low // TEMPORAL)
+            return {
+                "name": condition_name(index, *size, low),
+                "start": latent,
+                "stop": latent + 1,
+                "origin": low,
+            }
+        reach = geometry.with_halo(
+            Cut(low // TEMPORAL, -(-high // TEMPORAL) + 1), self.model.decode_halo, at.encoded.stop
+        )
+        start, stop = max(reach.start, at.encoded.start), min(reach.stop, at.encoded.stop)
+        name = condition_name(index, *size)
+        return {"name": name, "start": start, "stop": stop, "origin": TEMPORAL * start}
 
 
 def _cuts(laid_out: Sequence[Window]) -> list[Cut]:

@@ -5,6 +5,7 @@ Pure arithmetic.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 
@@ -17,14 +18,15 @@ def shares(changes: Sequence[int], crossfade: int, first: int, last: int) -> tup
     if first >= last or crossfade < 0:
         raise ValueError(f"need first < last and crossfade >= 0, got {first}, {last}, {crossfade}")
     total = [0.0] * (len(changes) + 1)
+    span = max(crossfade, 1)
     for frame in range(first, last):
-        shown = [1.0] + [0.0] * len(changes)
-        for index, change in enumerate(changes):
-            if frame < change:
+        # At the change itself the new prompt begins to show, so that a crossfade of 0 or 1 is a cut.
+        share = 1.0
+        for index in range(bisect_right(changes, frame), 0, -1):
+            arrived = min(1.0, (frame - changes[index - 1] + 1) / span)
+            total[index] += share * arrived
+            share *= 1.0 - arrived
+            if not share:
                 break
-            # At the change itself the new prompt begins to show, so that a crossfade of 0 or 1 is a cut.
-            arrived = min(1.0, (frame - change + 1) / max(crossfade, 1))
-            shown = [share * (1.0 - arrived) for share in shown]
-            shown[index + 1] += arrived
-        total = [sofar + share for sofar, share in zip(total, shown, strict=True)]
-    return tuple(share / (last - first) for share in total)
+        total[0] += share
+    return tuple(part / (last - first) for part in total)

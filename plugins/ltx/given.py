@@ -11,13 +11,14 @@ import numpy as np
 class PutIn:
     """Given frames from rendered frame ``first`` on, to be shown in place of what was made there.
 
-    ``shown`` and ``made`` are uint8 RGB [n, height, width, 3]: the given frames, and what was made in their place.
-    What the first (the last) of them changes fades out over ``fade[0]`` frames before (``fade[1]`` behind).
+    ``shown`` is uint8 RGB [n, height, width, 3]; ``made`` holds what was made in place of its first and of its last,
+    uint8 RGB [height, width, 3]. What the first (the last) changes of that fades out over ``fade[0]`` frames before
+    (``fade[1]`` behind); where that is 0, its ``made`` isn't needed.
     """
 
     first: int
     shown: np.ndarray
-    made: np.ndarray
+    made: tuple[np.ndarray | None, np.ndarray | None]
     fade: tuple[int, int]
 
     def over(self, frame: np.ndarray, number: int) -> np.ndarray:
@@ -25,11 +26,11 @@ class PutIn:
         last = self.first + len(self.shown) - 1
         if self.first <= number <= last:
             return self.shown[number - self.first]
-        before = number < self.first
-        distance = self.first - number if before else number - last
-        reach, edge = self.fade[not before], 0 if before else -1
-        if distance > reach:
+        behind = number > last
+        distance = number - last if behind else self.first - number
+        reach, made = self.fade[behind], self.made[behind]
+        if distance > reach or made is None:
             return frame
-        change = self.shown[edge].astype(np.float32) - self.made[edge]
+        change = self.shown[-1 if behind else 0].astype(np.float32) - made
         faded = frame + change * (1.0 - distance / (reach + 1))
         return np.clip(np.rint(faded), 0, 255).astype(np.uint8)

@@ -205,15 +205,19 @@ class LtxModel:
 
     def _put_in(self, task: TaskInHand, given: dict, latents: torch.Tensor) -> PutIn:
         """Given frames as the VAE shows them, and what they change of the frames made at their edges."""
-        own = load_latents(task.fetch("encode", given["name"]))
 
-        def frames(of: torch.Tensor, origin: int) -> np.ndarray:
+        def frames(of: torch.Tensor, origin: int, first: int, last: int) -> np.ndarray:
             noise = self._decoding_noise(task, of, origin // 8)
-            span = given["first"] - origin, given["last"] - origin
-            return np.concatenate(list(decode_chunks(self._ltx, of, noise, *span)))
+            return np.concatenate(list(decode_chunks(self._ltx, of, noise, first - origin, last - origin)))
 
-        shown, made = frames(own, given["origin"]), frames(latents, 8 * task.payload["start"])
-        return PutIn(given["first"], shown, made, tuple(given["fade"]))
+        first, last = given["first"], given["last"]
+        own = load_latents(task.fetch("encode", given["name"]), given["start"], given["stop"])
+        shown = frames(own, given["origin"], first, last)
+        made = [
+            frames(latents, 8 * task.payload["start"], edge, edge + 1)[0] if fade else None
+            for edge, fade in zip((first, last - 1), given["fade"], strict=True)
+        ]
+        return PutIn(first, shown, (made[0], made[1]), tuple(given["fade"]))
 
     def _decoding_noise(self, task: TaskInHand, latents: torch.Tensor, start: int) -> torch.Tensor | None:
         """For VAEs that decode at a timestep: noise of the global latents from ``start`` on."""

@@ -22,7 +22,7 @@ class Autoregressive:
         """Windows at full size, outwards from the one in which the anchor lies."""
         cuts = cut_windows(timeline.latents, timeline.window, timeline.overlap)
         sigmas, base = timeline.sigmas, None
-        if timeline.source_sigma:
+        if timeline.source_sigma is not None:
             sigmas, base = from_sigma(sigmas, min(timeline.source_sigma, sigmas[0])), Base()
         # The last of those in which it lies has the most room for what follows it.
         origin = max(index for index, cut in enumerate(cuts) if cut.start <= timeline.anchor)

@@ -22,8 +22,9 @@ class Hierarchical:
 
     def lay_out(self, timeline: Timeline) -> tuple[Window, ...]:
         """Storyboard windows in a chain (one, up to the range of the model's clock), then windows over it."""
-        story = () if timeline.source_sigma else self._storyboard(timeline)
-        begin = timeline.source_sigma or REFINE_SIGMA
+        over = timeline.source_sigma
+        story = self._storyboard(timeline) if over is None else ()
+        begin = REFINE_SIGMA if over is None else over
         refining = from_sigma(timeline.sigmas, min(begin, timeline.sigmas[0]))
         windows = []
         for index, cut in enumerate(cut_windows(timeline.latents, timeline.window, timeline.overlap)):

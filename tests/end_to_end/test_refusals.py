@@ -30,6 +30,15 @@ SMALL = {"frames": 49, "width": 128, "height": 96, "fps": 30.0}
         ({"strategy": "magic"}, "strategy: must be one of autoregressive, hierarchical"),
         ({"output": "gif"}, "output: must be one of mp4"),
         ({"prompt": "x" * 4001}, "prompt: must be at most 4000 characters"),
+        (
+            {"later_prompts": [{"frame": 9, "text": "x"}, {"frame": 9, "text": "y"}]},
+            "must rise in their frames",
+        ),
+        (
+            {"later_prompts": [{"frame": n + 1, "text": "x"} for n in range(101)], "frames": 200},
+            "at most 100 of them",
+        ),
+        ({"crossfade_frames": -1}, "crossfade_frames: must be at least 0"),
         ({"steps": 0}, "steps: must be at least 1"),
         ({"overlap_latents": 8}, "overlap_latents must be at most a third"),
     ],

@@ -100,7 +100,7 @@ def test_a_clip_at_another_rate_and_size_is_resampled_scaled_and_said(farm, clip
         farm.succeed(answer.job.id)
     notes = " ".join(answer.notes)
     assert "9 frames at 30 fps resampled to 5 at 15 fps" in notes
-    assert "3 of them before the first" not in notes and "scaled from 128x96" in notes
+    assert "4 of them before the first" in notes and "scaled from 128x96" in notes
 
 
 def test_a_retried_submit_is_one_job(farm):

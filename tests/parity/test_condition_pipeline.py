@@ -18,7 +18,7 @@ from diffusers.pipelines.ltx.pipeline_ltx_condition import LTXVideoCondition
 from PIL import Image
 
 from farm.planning import from_sigma
-from plugins.ltx.conditioning import Condition, at_frame
+from plugins.ltx.conditioning import Condition
 from plugins.ltx.denoise import Denoiser
 from plugins.ltx.loading import Ltx
 from plugins.ltx.noise import latent_noise
@@ -26,6 +26,7 @@ from plugins.ltx.reference.parts import MAX_TOKENS
 from plugins.ltx.sigmas import linear_quadratic
 from plugins.ltx.text import encode_prompt
 from plugins.ltx.vae import encode_clip
+from tests.parity.placing import at_frame
 
 FRAMES, HEIGHT, WIDTH, FPS, STEPS = 49, 96, 128, 24, 5
 PROMPT, NEGATIVE = "a red ball rolling left", "worst quality, blurry"

@@ -19,8 +19,9 @@ def test_shares_are_of_a_whole_and_no_prompt_shows_before_its_time(changes, cros
     found = shares(changes, crossfade, first, first + count)
     assert len(found) == len(changes) + 1 and sum(found) == pytest.approx(1.0)
     assert all(0.0 <= share <= 1.0 + 1e-9 for share in found)
+    alone = [0.0] * len(changes) + [1.0]
+    assert shares(changes, crossfade, 400, 401) == tuple(alone), "after its crossfade the last shows alone"
     for change, share in zip(changes, found[1:], strict=True):
-        assert (share > 0) == (change < first + count) or share == 0
         assert share == 0 or change < first + count
 
 

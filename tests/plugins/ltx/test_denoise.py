@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from farm.planning import from_sigma
-from plugins.ltx.conditioning import Extra, Replace, at_frame, window_tail
+from plugins.ltx.conditioning import Extra, Replace, window_tail
 from plugins.ltx.denoise import Denoiser, State
 from plugins.ltx.loading import Ltx
 from plugins.ltx.noise import latent_noise
@@ -15,6 +15,7 @@ from plugins.ltx.reference.parts import MAX_TOKENS
 from plugins.ltx.sigmas import linear_quadratic
 from plugins.ltx.text import encode_prompt
 from plugins.ltx.vae import decode
+from tests.parity.placing import at_frame
 
 SHAPE = (32, 5, 2, 3)
 

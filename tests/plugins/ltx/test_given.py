@@ -132,7 +132,7 @@ def test_an_image_is_kept_in_a_video_made_over_another(model, tmp_path):
 
 
 def test_a_given_frame_fades_into_those_made_beside_it():
-    made = np.full((1, 2, 2, 3), 100, np.uint8)
-    given = PutIn(10, np.full((1, 2, 2, 3), 150, np.uint8), made, (4, 2))
-    levels = [int(given.over(made[0], number)[0, 0, 0]) for number in range(5, 15)]
+    made = np.full((2, 2, 3), 100, np.uint8)
+    given = PutIn(10, np.full((1, 2, 2, 3), 150, np.uint8), (made, made), (4, 2))
+    levels = [int(given.over(made, number)[0, 0, 0]) for number in range(5, 15)]
     assert levels == [100, 110, 120, 130, 140, 150, 133, 117, 100, 100]
