@@ -39,7 +39,7 @@ def load_latents(path: Path, start: int | None = None, stop: int | None = None) 
 def assemble(
     pieces: Sequence[Mapping[str, Any]], fetch: Callable[[str], Path], start: int, stop: int
 ) -> torch.Tensor:
-    """float32 latents [C, stop-start, h, w] put together from a plan's pieces (see scheduler.plan).
+    """float32 latents [C, stop-start, h, w] put together from a plan's pieces (see scheduler.graph).
 
     `fetch(key)` is the file with the latents of task `key`. A piece with a right side is cross-faded over its
     whole length and then cut to [start, stop). Raises ValueError when the pieces leave a gap.

@@ -1,0 +1,282 @@
+"""The task graph of one job: what each task is told, what it needs, and what it costs.
+
+Pure. The payloads written here are what rendering plugins read; each is plain JSON:
+
+encode      {"sizes": [[width, height], …]}; of the video that the job is made over it stores "latents"
+storyboard, {"stage", "start", "stop", "width", "height", "sigmas",
+window       "conditions": [{"name", "start", "stop", "strength"}],   latents of the job's media
+             "points": [{"name", "frame", "latent", "strength"}],   single frames of it; "frame" is the window's own
+             "prompts": [[index, share], …],   what it shows of the job's prompts; shares sum to 1
+             "base": null | {"pieces": […]}, "tail": null | {"key", "latents", "strength"},
+             "head": null | {"key", "start", "stop", "strength"},   of a later window, kept to at this one's end
+             "colour": null | {"key": null | str, "factor"}}
+join        {"start", "stop", "left", "right"}
+decode      {"start", "stop", "pieces": […], "from", "to",   latents to decode; rendered frames [from, to)
+             "given": [{"name", "start", "stop", "origin", "first", "last", "fade": [before, after]}]}   given
+                       frames to put in: rendered frames [first, last), decoded from the latents [start, stop) of
+                       "name", whose first frame by themselves is "origin"
+mux         {"segments": [key, …]}
+
+A piece is {"start", "stop", "left", "right"} as in scheduler.windows.Piece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from farm.planning import ModelFacts, PlannedTask, TaskKind, Timeline, Window, condition_name
+from farm.spec import JobSpec
+from farm.timeline import TEMPORAL, Cut, frame_span, frames_of
+from scheduler import windows as geometry
+from scheduler.conditions import Placed, PreparedMedia, edges
+from scheduler.prompts import shares
+
+FADE_FRAMES = 4
+"""Over so many frames beside a given one that was put in, what it changed fades out."""
+
+
+class Graph:
+    """Builds the tasks of one job, stage by stage.
+
+    `batch` is how many prompts a forward pass takes (2 with guidance), `lead` the frames rendered before the first
+    delivered one, `source` which of `media` the job is made over.
+    """
+
+    def __init__(
+        self,
+        spec: JobSpec,
+        model: ModelFacts,
+        precision: str,
+        batch: int,
+        timeline: Timeline,
+        lead: int,
+        media: Sequence[tuple[PreparedMedia, Placed]],
+        source: int | None,
+    ):
+        self.spec, self.model, self.precision, self.batch = spec, model, precision, batch
+        self.timeline, self.lead, self.media, self.source = timeline, lead, media, source
+
+    def tasks(self, laid_out: Sequence[Window]) -> tuple[PlannedTask, ...]:
+        """All tasks, each after those it needs, for the windows as a strategy laid them out."""
+        final = sorted((w for w in laid_out if w.kind is TaskKind.WINDOW), key=lambda window: window.start)
+        joins = self._joins(final)
+        whole = geometry.pieces([w.key for w in final], _cuts(final), [join.key for join in joins])
+        decodes = self._decodes(whole)
+        mux = PlannedTask(
+            key="mux",
+            kind=TaskKind.MUX,
+            needs=tuple(task.key for task in decodes),
+            payload={"segments": [task.key for task in decodes]},
+            stop=self.timeline.latents,
+        )
+        by_key = {window.key: window for window in laid_out}
+        denoised = [self._window(window, by_key) for window in laid_out]
+        return (self._encode(laid_out), *denoised, *joins, *decodes, mux)
+
+    def _encode(self, laid_out: Sequence[Window]) -> PlannedTask:
+        sizes = sorted({(window.width, window.height) for window in laid_out})
+        lengths = [at.before + piece.frames + at.after for piece, at in self.media]
+        frames = sum(lengths) + sum(len(at.points) for _, at in self.media)
+        pixels = frames * sum(width * height for width, height in sizes)
+        weight = {"fp32": 4, "bf16": 2, "fp8": 2}[self.precision]
+        prompts = self.timeline.prompts + self.batch - 1
+        text = 2 * self.model.text_parameters * self.model.text_tokens * prompts
+        return PlannedTask(
+            key="encode",
+            kind=TaskKind.ENCODE,
+            needs=(),
+            payload={"sizes": [list(size) for size in sizes]},
+            flops=pixels * self.model.encode_flops_per_pixel + text,
+            # Text encoder and VAE take turns on the device.
+            vram_bytes=max(
+                self.model.text_parameters * weight,
+                self.model.vae_parameters * weight
+                + int(max(lengths, default=0) * max(w * h for w, h in sizes))
+                * int(self.model.encode_bytes_per_pixel),
+            ),
+        )
+
+    def _window(self, window: Window, by_key: dict[str, Window]) -> PlannedTask:
+        tokens = (window.stop - window.start) * (window.width // 32) * (window.height // 32)
+        base = None
+        if window.base:
+            sources = [by_key[key] for key in window.base.keys]
+            parts = (
+                geometry.pieces([w.key for w in sources], _cuts(sources))
+                if sources
+                else (geometry.Piece(0, self.timeline.latents, "encode"),)
+            )
+            base = {"pieces": [asdict(piece) for piece in geometry.clip(parts, window.start, window.stop)]}
+        payload = {
+            "stage": window.stage,
+            "start": window.start,
+            "stop": window.stop,
+            "width": window.width,
+            "height": window.height,
+            "sigmas": list(window.sigmas),
+            "conditions": self._conditions(window),
+            "points": self._points(window),
+            "prompts": self._prompts(window),
+            "base": base,
+            "tail": asdict(window.tail) if window.tail else None,
+            "head": self._head(window, by_key),
+            "colour": asdict(window.colour) if window.colour else None,
+        }
+        return PlannedTask(
+            key=window.key,
+            kind=window.kind,
+            needs=("encode", *window.needs),
+            payload=payload,
+            start=window.start,
+            stop=window.stop,
+            flops=self.model.forward_flops(tokens) * (len(window.sigmas) - 1) * self.batch,
+            vram_bytes=self.model.denoise_bytes(tokens, self.precision, self.batch),
+            fp8=self.precision == "fp8",
+        )
+
+    def _head(self, window: Window, by_key: dict[str, Window]) -> dict | None:
+        if window.head is None:
+            return None
+        # The later window's first latent is run-up; and what is given by itself needs no neighbour to keep it.
+        start = max([by_key[window.head.key].start + 1, *(c["stop"] for c in self._conditions(window))])
+        if start >= window.stop:
+            return None
+        return {
+            "key": window.head.key,
+            "start": start,
+            "stop": window.stop,
+            "strength": window.head.strength,
+        }
+
+    def _conditions(self, window: Window) -> list[dict]:
+        found = []
+        for index, (piece, at) in enumerate(self.media):
+            if at.whole is None or index == self.source:
+                continue
+            start, stop = max(at.whole.start, window.start), min(at.whole.stop, window.stop)
+            if start < stop:
+                found.append(
+                    {
+                        "name": condition_name(index, window.width, window.height),
+                        "start": start,
+                        "stop": stop,
+                        "strength": piece.strength,
+                    }
+                )
+        return found
+
+    def _points(self, window: Window) -> list[dict]:
+        """Single given frames that this window sees: those its latents end on or come after."""
+        origin = TEMPORAL * window.start
+        return [
+            {
+                "name": condition_name(index, window.width, window.height, frame),
+                "frame": frame - origin,
+                "latent": -(-frame // TEMPORAL),
+                "strength": piece.strength,
+            }
+            for index, (piece, at) in enumerate(self.media)
+            for frame in at.points
+            if index != self.source
+            if 0 <= frame - origin <= TEMPORAL * (window.stop - window.start - 1)
+        ]
+
+    def _prompts(self, window: Window) -> list[list]:
+        changes = [prompt.frame + self.lead for prompt in self.spec.later_prompts]
+        found = shares(changes, self.spec.crossfade_frames, *frame_span(window.start, window.stop))
+        return [[index, share] for index, share in enumerate(found) if share > 0]
+
+    def _joins(self, final: Sequence[Window]) -> list[PlannedTask]:
+        return [
+            PlannedTask(
+                key=f"join/{index}",
+                kind=TaskKind.JOIN,
+                needs=(left.key, right.key),
+                payload={"start": seam.start, "stop": seam.stop, "left": left.key, "right": right.key},
+                start=seam.start,
+                stop=seam.stop,
+            )
+            for index, (left, right, seam) in enumerate(zip(final, final[1:], geometry.seams(_cuts(final))))
+        ]
+
+    def _decodes(self, whole: Sequence[geometry.Piece]) -> list[PlannedTask]:
+        model, timeline = self.model, self.timeline
+        weight = {"fp32": 4, "bf16": 2, "fp8": 2}[self.precision]
+        found = []
+        for index, span in enumerate(geometry.spans(timeline.latents, model.decode_span)):
+            reach = geometry.with_halo(span, model.decode_halo, timeline.latents)
+            parts = geometry.clip(whole, reach.start, reach.stop)
+            first, last = frame_span(span.start, span.stop)
+            first, last = max(first, self.lead), min(last, self.lead + self.spec.frames)
+            given = self._given(first, last)
+            pixels = frames_of(len(reach)) * timeline.width * timeline.height
+            found.append(
+                PlannedTask(
+                    key=f"decode/{index}",
+                    kind=TaskKind.DECODE,
+                    needs=(*(piece.left for piece in parts), *(["encode"] if given else [])),
+                    payload={
+                        "start": reach.start,
+                        "stop": reach.stop,
+                        "pieces": [asdict(piece) for piece in parts],
+                        "from": first,
+                        "to": last,
+                        "given": given,
+                    },
+                    start=span.start,
+                    stop=span.stop,
+                    flops=pixels * model.decode_flops_per_pixel,
+                    vram_bytes=int(model.vae_parameters * weight + pixels * model.decode_bytes_per_pixel),
+                )
+            )
+        return found
+
+    def _given(self, first: int, last: int) -> list[dict]:
+        """Given frames beside made ones that are seen, or fade, in the rendered frames [first, last)."""
+        taken = [
+            (piece.frame + self.lead, piece.stop + self.lead) if index != self.source else (0, 0)
+            for index, (piece, _) in enumerate(self.media)
+        ]
+        found = []
+        for index, (piece, at) in enumerate(self.media):
+            if piece.strength < 1.0:
+                continue  # nobody expects its very frames
+            begins, ends = taken[index]
+            # Other given frames stay as they are.
+            before = begins - max((stop for _, stop in taken if stop <= begins), default=0)
+            behind = min((start for start, _ in taken if start >= ends), default=ends + FADE_FRAMES) - ends
+            for low, high in edges(piece, begins, ends, self.spec.frames):
+                fade = [
+                    min(FADE_FRAMES, before) if low == begins and piece.frame else 0,
+                    min(FADE_FRAMES, behind) if high == ends else 0,
+                ]
+                if low - fade[0] < last and first < high + fade[1]:
+                    found.append(
+                        self._own_latents(index, low, high) | {"first": low, "last": high, "fade": fade}
+                    )
+        return found
+
+    def _own_latents(self, index: int, low: int, high: int) -> dict:
+        """Where to decode the rendered frames [low, high) of a condition from, by themselves."""
+        piece, at = self.media[index]
+        size = self.timeline.width, self.timeline.height
+        if piece.frames == 1 and at.points:
+            # An image was encoded alone where it has no latent of the video's.
+            latent = -(-low // TEMPORAL)
+            return {
+                "name": condition_name(index, *size, low),
+                "start": latent,
+                "stop": latent + 1,
+                "origin": low,
+            }
+        reach = geometry.with_halo(
+            Cut(low // TEMPORAL, -(-high // TEMPORAL) + 1), self.model.decode_halo, at.encoded.stop
+        )
+        start, stop = max(reach.start, at.encoded.start), min(reach.stop, at.encoded.stop)
+        name = condition_name(index, *size)
+        return {"name": name, "start": start, "stop": stop, "origin": TEMPORAL * start}
+
+
+def _cuts(laid_out: Sequence[Window]) -> list[Cut]:
+    return [Cut(window.start, window.stop) for window in laid_out]
