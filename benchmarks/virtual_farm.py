@@ -7,7 +7,8 @@ down before the work unless that device made or fetched them before, up after it
 Nodes and the daemon's host have one full-duplex link each, all of one speed. Every transfer passes the daemon's, so it
 is that one which transfers share, evenly.
 
-Left out: loading models, H.264 encoding, lost nodes, and that a device's cache of artifacts is bounded.
+Left out: loading models, H.264 encoding, lost nodes, and that a device's cache of artifacts is bounded. Prompts are
+taken to be as long as the model allows; the farm stores no more tokens than there are.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ class Keyframe(click.ParamType):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, int | Literal["end"], float]:
         media, _, rest = str(value).rpartition("@")
-        found = re.fullmatch(r"(\d+|start|end)(?::([\d.]+))?", rest)
+        found = re.fullmatch(r"(\d+|start|end)(?::(\d*\.?\d+))?", rest)
         if not media or not found:
             self.fail(
                 f"{value!r} is no keyframe; give MEDIA@FRAME, such as still.png@120 or last.png@end:0.8",

@@ -142,8 +142,10 @@ def test_media_is_put_where_it_is_wanted_and_refused_where_it_cannot_be(farmctl,
     between = farmctl("submit", "keyframes", f"{clip}@start", f"{still}@end:0.8", *ASK, "--dry-run")
     assert between.exit_code == 0 and _jobs(farmctl) == []
     twice = farmctl("submit", "keyframes", f"{clip}@start", f"{still}@3", *ASK)
+    firm = farmctl("submit", "keyframes", f"{still}@3:1.5", *ASK)
+    assert firm.exit_code == 2 and "strength: must be at most 1" in firm.stderr
     assert twice.exit_code == 2 and "conditions.1.frame: frames 3 to 3 meet conditions.0" in twice.stderr
-    for bad in (f"{still}", f"{still}@soon", "@3", f"{still}@-1"):
+    for bad in (f"{still}", f"{still}@soon", "@3", f"{still}@-1", f"{still}@3:0.5.5"):
         asked = farmctl("submit", "keyframes", bad, *ASK)
         assert asked.exit_code == 2 and "MEDIA@FRAME" in asked.stderr
     assert _jobs(farmctl) == []
