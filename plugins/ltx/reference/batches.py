@@ -127,15 +127,15 @@ def _window(
 def _given(length: int, rng: np.random.Generator) -> list[int]:
     """Which of a window's latents are given."""
     way = rng.random()
-    if way < 0.35:
+    if way < 0.45:
         return []
-    if way < 0.55 or length == 1:
+    if way < 0.63 or length == 1:
         return [0]
-    if way < 0.72:
+    if way < 0.78:
         return list(range(number(rng, 1, length - 1)))
-    if way < 0.79:
+    if way < 0.84:
         return list(range(number(rng, 1, length - 1), length))
-    if way < 0.91:
+    if way < 0.94:
         return [0, length - 1]
     return [int(index) for index in rng.permutation(length)[: number(rng, 1, 3)]]
 

@@ -51,22 +51,33 @@ def read(folder: Path) -> list[Group]:
 
 
 def fill(folder: Path, vae: AutoencoderKLLTXVideo, count: int, device: str) -> None:
-    """Encode ``count`` scenes into ``folder``; a kind that it holds already is kept."""
+    """Encode ``count`` scenes into ``folder``; those that it holds already are kept, and added to."""
     folder.mkdir(parents=True, exist_ok=True)
     for kind, (width, height, length, share) in enumerate(KINDS):
         path = folder / f"{kind}.pt"
-        if not path.is_file():
-            clips = max(2, round(share * count))
-            made = _encode(vae, [drawn(kind, clip) for clip in range(clips)], length, device)
-            torch.save(vars(made), path.with_suffix(".part"))
-            os.replace(path.with_suffix(".part"), path)
-            print(f"{clips} clips of {width}x{height}, {length} latents", flush=True)
+        held = Group(**torch.load(path, weights_only=True)) if path.is_file() else None
+        begun, clips = len(held.captions) if held else 0, max(2, round(share * count))
+        if begun >= clips:
+            continue
+        made = _encode(vae, [drawn(kind, clip) for clip in range(begun, clips)], length, device)
+        torch.save(vars(_joined(held, made) if held else made), path.with_suffix(".part"))
+        os.replace(path.with_suffix(".part"), path)
+        print(f"{clips} clips of {width}x{height}, {length} latents", flush=True)
 
 
 def statistics(groups: list[Group]) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation by channel, float32 [C], over all latents."""
     flat = torch.cat([group.latents.float().transpose(0, 1).flatten(1) for group in groups], dim=1)
     return flat.mean(1), flat.std(1)
+
+
+def _joined(first: Group, second: Group) -> Group:
+    return Group(
+        torch.cat([first.latents, second.latents]),
+        torch.cat([first.images, second.images]),
+        first.captions + second.captions,
+        first.fps + second.fps,
+    )
 
 
 @torch.no_grad()

@@ -58,7 +58,7 @@ def vae(run: dict[str, Any], minutes: float, rate: float, start: Path | None) ->
 
 
 @main.command()
-@click.option("--clips", default=1500, help="Scenes to encode; sizes that are there already are kept.")
+@click.option("--clips", default=1500, help="Scenes to have encoded; those that are there already are kept.")
 @click.pass_obj
 def latents(run: dict[str, Any], clips: int) -> None:
     """The scenes the transformer is trained on, encoded. Train the VAE no further after this."""
