@@ -1,7 +1,7 @@
 """Reading clips and images as a player would show them.
 
 Here live the questions "what is this file?" (`probe`) and "what does it look like at this size and
-frame rate?" (`read_frames`). Writing media, storing it and deciding which paths may be read live
+frame rate?" (`iter_frames`). Writing media, storing it and deciding which paths may be read live
 elsewhere; how a frame is turned, scaled and coloured is farm.picture's. Clips are read with PyAV, images
 with Pillow.
 """
@@ -28,6 +28,7 @@ __all__ = [
     "MAX_FRAMES",
     "MediaError",
     "MediaFacts",
+    "iter_frames",
     "probe",
     "read_frames",
     "resample_times",
@@ -98,13 +99,24 @@ def read_frames(
     fps: Fraction | float,
     max_frames: int = MAX_FRAMES,
 ) -> np.ndarray:
-    """Frames of a clip or image at a constant frame rate and a given size: uint8 RGB [F, height, width, 3].
+    """All that `iter_frames` gives, at once: uint8 RGB [F, height, width, 3]."""
+    return np.stack(list(iter_frames(path, width, height, fps, max_frames)))
+
+
+def iter_frames(
+    path: str | os.PathLike[str],
+    width: int,
+    height: int,
+    fps: Fraction | float,
+    max_frames: int = MAX_FRAMES,
+) -> Iterator[np.ndarray]:
+    """Frames of a clip or image at a constant frame rate and a given size, one by one: uint8 RGB [height, width, 3].
 
     Frame k is the one a player shows k/fps seconds after the first. Each is scaled (Lanczos) until it
-    covers width x height pixels, then cropped about its centre. F is `resampled_count(probe(path), fps)`.
+    covers width x height pixels, then cropped about its centre. There are `resampled_count(probe(path), fps)`.
     Transparent parts are shown over black. High dynamic range is not tone-mapped.
 
-    Raises MediaError as `probe` does, and when F would exceed `max_frames`; ValueError for a size or
+    Raises MediaError as `probe` does, and when there would be more than `max_frames`; ValueError for a size or
     rate that isn't positive.
     """
     if width < 1 or height < 1:
@@ -112,15 +124,14 @@ def read_frames(
     path = Path(path)
     image = _open_image(path)
     if image is not None:
-        fitted = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
-        return np.asarray(fitted)[None].copy()
+        yield np.array(ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS))
+        return
 
     facts, times = _survey(path, MAX_FRAMES)
     count = resampled_count(facts, fps)
     if count > max_frames:
         raise MediaError(f"{path}: is {count} frames at {float(fps):g} fps; accepted: at most {max_frames}")
     picks = resample_times(times, facts.duration, fps)
-    frames = np.empty((count, height, width, 3), np.uint8)
     shown = 0
     scaler = VideoReformatter()
     with _open_clip(path) as container:
@@ -132,10 +143,10 @@ def read_frames(
             _check_size(path, *covering(frame, aspect, width, height))
             pixels = fit(frame, aspect, width, height, scaler)
             while shown < count and picks[shown] == index:
-                frames[shown] = pixels
+                yield pixels
                 shown += 1
             if shown == count:
-                return frames
+                return
     raise MediaError(f"{path}: changed while it was read (frame {picks[shown]} is gone)")
 
 

@@ -43,13 +43,14 @@ class ModelFacts:
     decode_flops_per_pixel: float  #: a pixel is one of width x height x frames
     encode_flops_per_pixel: float
     decode_bytes_per_pixel: float  #: peak memory of decoding one span, halo included
-    encode_bytes_per_pixel: float  #: peak memory of encoding one clip
+    encode_bytes_per_pixel: float  #: peak memory of encoding, for each pixel encoded at a time
     precisions: tuple[str, ...]  #: of "fp32", "bf16", "fp8"; the default first
     steps: int  #: default denoising steps
     guidance_scale: float  #: default; 1 is off
     sigmas: Callable[[int], tuple[float, ...]]  #: steps to a falling schedule of steps+1 sigmas ending in 0
     decode_span: int  #: latents decoded at a time
     decode_halo: int  #: latents decoded on each side of a span and thrown away
+    encode_pixels: int = 24_000_000  #: of a clip, encoded at a time
     max_window: int = 33  #: latents past which its authors advise against (33 is 257 frames)
     clock_seconds: float = 20.0  #: range of the model's clock; longer windows degrade
 

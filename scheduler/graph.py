@@ -2,7 +2,8 @@
 
 Pure. The payloads written here are what rendering plugins read; each is plain JSON:
 
-encode      {"sizes": [[width, height], …]}; of the video that the job is made over it stores "latents"
+encode      {"sizes": [[width, height], …], "pixels"}   of a clip, to be encoded at a time; of the video that the
+            job is made over it stores "latents"
 storyboard, {"stage", "start", "stop", "width", "height", "sigmas",
 window       "conditions": [{"name", "start", "stop", "strength"}],   latents of the job's media
              "points": [{"name", "frame", "latent", "strength"}],   single frames of it; "frame" is the window's own
@@ -79,6 +80,10 @@ class Graph:
         lengths = [at.before + piece.frames + at.after for piece, at in self.media]
         frames = sum(lengths) + sum(len(at.points) for _, at in self.media)
         pixels = frames * sum(width * height for width, height in sizes)
+        largest = max(width * height for width, height in sizes)
+        at_a_time = min(
+            largest * max(lengths, default=0), max(self.model.encode_pixels, largest * (TEMPORAL + 1))
+        )
         weight = {"fp32": 4, "bf16": 2, "fp8": 2}[self.precision]
         prompts = self.timeline.prompts + self.batch - 1
         text = 2 * self.model.text_parameters * self.model.text_tokens * prompts
@@ -86,14 +91,12 @@ class Graph:
             key="encode",
             kind=TaskKind.ENCODE,
             needs=(),
-            payload={"sizes": [list(size) for size in sizes]},
+            payload={"sizes": [list(size) for size in sizes], "pixels": self.model.encode_pixels},
             flops=pixels * self.model.encode_flops_per_pixel + text,
             # Text encoder and VAE take turns on the device.
             vram_bytes=max(
                 self.model.text_parameters * weight,
-                self.model.vae_parameters * weight
-                + int(max(lengths, default=0) * max(w * h for w, h in sizes))
-                * int(self.model.encode_bytes_per_pixel),
+                self.model.vae_parameters * weight + int(at_a_time * self.model.encode_bytes_per_pixel),
             ),
         )
 

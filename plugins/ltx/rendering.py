@@ -11,23 +11,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from farm.hookspecs import hookimpl
-from farm.media import read_frames
-from farm.planning import condition_name
 from farm.rendering import DeviceInHand, RenderingModel, TaskInHand
 from plugins.ltx import planning
 from plugins.ltx.blend import adain, ramp, upsample
 from plugins.ltx.conditioning import Condition, Extra, Replace, window_tail
 from plugins.ltx.denoise import Denoiser
+from plugins.ltx.encoding import encode
 from plugins.ltx.given import PutIn
 from plugins.ltx.latents import assemble, load_latents, save_latents
 from plugins.ltx.loading import Ltx
 from plugins.ltx.noise import latent_noise
-from plugins.ltx.text import encode_prompt, mix
-from plugins.ltx.vae import decode_chunks, encode_clip
+from plugins.ltx.text import mix
+from plugins.ltx.vae import decode_chunks
 
 STEP_START, STEP_TAIL, STEP_POINT = 0, 1, 2
 """Draws of a stage's noise: what windows start from, and what tails and single frames are mixed with."""
@@ -56,50 +54,8 @@ class LtxModel:
         self._ltx, self._device = ltx, device
 
     def encode(self, task: TaskInHand) -> dict[str, Path]:
-        """Embeddings of all prompts, the negative one last, and each condition's latents at each size of the job."""
-        shared = task.shared
-        media, sizes = shared["conditions"], task.payload["sizes"]
-        total = 1 + sum(1 + len(condition["points"]) for condition in media) * len(sizes)
-        task.step(0, total)
-        embeds, mask = encode_prompt(self._ltx, [*shared["prompts"], shared["negative_prompt"]])
-        # Every window fetches them, and most of a short prompt is padding that nothing attends to.
-        length = int(mask.sum(1).max())
-        text = {"embeds": embeds[:, :length].cpu().contiguous(), "mask": mask[:, :length].cpu().contiguous()}
-        made = {"embeddings": task.folder / "embeddings.safetensors"}
-        save_file(text, made["embeddings"])
-        if self._ltx.device != "cpu":
-            # The text encoder is the largest part by far and has done all it will do for this job.
-            self._ltx.release("text_encoder")
-        for index, condition in enumerate(media):
-            frames = self._frames(task, index, condition["frames"])
-            begins = condition["frame"] + shared["lead"]
-            around = ((condition["before"], condition["after"]), (0, 0), (0, 0), (0, 0))
-            for width, height in sizes:
-                small = _resize(frames, width, height)
-                whole = np.pad(small, around, "edge"), condition["start"]
-                if index == shared["source"]:
-                    at_full_size = (width, height) == (shared["render_width"], shared["render_height"])
-                    parts = {"latents": whole} if at_full_size else {}
-                else:
-                    parts = {condition_name(index, width, height): whole}
-                    for point in condition["points"]:
-                        # Alone it is a latent of one frame, as the model was shown keyframes.
-                        alone = small[point - begins : point - begins + 1]
-                        parts[condition_name(index, width, height, point)] = alone, -(-point // 8)
-                for name, (part, start) in parts.items():
-                    task.step(len(made), total)
-                    path = task.folder / f"{name.replace('/', '-')}.safetensors"
-                    made[name] = save_latents(path, encode_clip(self._ltx, part), start)
-        return made
-
-    def _frames(self, task: TaskInHand, index: int, count: int) -> np.ndarray:
-        """uint8 [count, render height, render width, 3]: the media at the delivered size, its edges repeated."""
-        shared = task.shared
-        frames = read_frames(
-            task.fetch("", f"condition/{index}"), shared["width"], shared["height"], Fraction(shared["fps"])
-        )[:count]
-        below, beside = shared["render_height"] - shared["height"], shared["render_width"] - shared["width"]
-        return np.pad(frames, ((0, 0), (0, below), (0, beside), (0, 0)), mode="edge")
+        """Embeddings of all prompts and the latents of conditioning media."""
+        return encode(self._ltx, task)
 
     def window(self, task: TaskInHand) -> dict[str, Path]:
         """Denoises one window from noise, or from its re-noised base."""
@@ -232,19 +188,3 @@ class LtxModel:
     ) -> torch.Tensor:
         channels, height, width = size
         return torch.from_numpy(latent_noise(seed, stage, step, start, stop, channels, height, width))
-
-
-def _resize(frames: np.ndarray, width: int, height: int) -> np.ndarray:
-    """uint8 [F, H, W, 3] at another size, averaged where it shrinks."""
-    if frames.shape[1:3] == (height, width):
-        return frames
-    resized = [
-        F.interpolate(
-            torch.from_numpy(frame).permute(2, 0, 1)[None].float(),
-            size=(height, width),
-            mode="bilinear",
-            antialias=True,
-        )[0]
-        for frame in frames
-    ]
-    return torch.stack(resized).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()

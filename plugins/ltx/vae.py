@@ -31,20 +31,29 @@ def encode_clip(ltx: Ltx, frames: np.ndarray, noise: torch.Tensor | None = None)
     Raises ValueError for another number of frames, a size that isn't a multiple of 32, or another dtype.
     """
     vae = ltx.vae
-    ratio = vae.spatial_compression_ratio
-    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
-        raise ValueError(f"frames: need uint8 [F, H, W, 3], got {frames.dtype} {list(frames.shape)}")
-    count, height, width = frames.shape[:3]
-    if count % FRAMES_PER_LATENT != 1:
-        raise ValueError(f"frames: need {FRAMES_PER_LATENT}n + 1 of them, got {count}")
-    if height % ratio or width % ratio or not height or not width:
-        raise ValueError(f"frames: need a size in multiples of {ratio}, got {width}x{height}")
+    check_frames(vae, frames, alone=1)
     pixels = torch.from_numpy(frames.astype(np.float32) / 255.0).permute(3, 0, 1, 2)[None] * 2.0 - 1.0
     posterior = vae.encode(pixels.to(ltx.device, ltx.dtype)).latent_dist
     latents = (
         posterior.mean if noise is None else posterior.mean + posterior.std * noise.to(posterior.mean)[None]
     )
-    latents = latents.float()
+    return normalised(vae, latents.float())
+
+
+def check_frames(vae: AutoencoderKLLTXVideo, frames: np.ndarray, alone: int) -> None:
+    """Raise ValueError unless ``frames`` are uint8 RGB [F, H, W, 3] that fill latents: F = 8n + ``alone``."""
+    ratio = vae.spatial_compression_ratio
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
+        raise ValueError(f"frames: need uint8 [F, H, W, 3], got {frames.dtype} {list(frames.shape)}")
+    count, height, width = frames.shape[:3]
+    if count % FRAMES_PER_LATENT != alone or not count:
+        raise ValueError(f"frames: need {FRAMES_PER_LATENT}n{' + 1' if alone else ''} of them, got {count}")
+    if height % ratio or width % ratio or not height or not width:
+        raise ValueError(f"frames: need a size in multiples of {ratio}, got {width}x{height}")
+
+
+def normalised(vae: AutoencoderKLLTXVideo, latents: torch.Tensor) -> torch.Tensor:
+    """Latents as the transformer knows them, [C, n, h, w], of the encoder's [1, C, n, h, w]."""
     mean, std = _statistics(vae, latents)
     return ((latents - mean) * vae.config.scaling_factor / std)[0]
 

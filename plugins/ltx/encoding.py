@@ -1,0 +1,125 @@
+"""The encode task: prompts to embeddings and media to latents, once a job, each clip read only once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from itertools import islice, repeat
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+
+from farm.media import iter_frames
+from farm.planning import condition_name
+from farm.rendering import TaskInHand
+from plugins.ltx.encoder import ClipEncoder, stretches
+from plugins.ltx.latents import save_latents
+from plugins.ltx.loading import Ltx
+from plugins.ltx.text import encode_prompt
+from plugins.ltx.vae import encode_clip
+
+
+def encode(ltx: Ltx, task: TaskInHand) -> dict[str, Path]:
+    """Files by artifact name: embeddings of all prompts, the negative one last, and each condition's latents at each
+    size of the job."""
+    shared = task.shared
+    lengths = [media["before"] + media["frames"] + media["after"] for media in shared["conditions"]]
+    total, done = 1 + sum(lengths), 1
+    task.step(0, total)
+    made = {"embeddings": task.folder / "embeddings.safetensors"}
+    save_file(_text(ltx, task), made["embeddings"])
+    if ltx.device != "cpu":
+        # The text encoder is the largest part by far and has done all it will do for this job.
+        ltx.release("text_encoder")
+    for index, length in enumerate(lengths):
+        for frames in _media(ltx, task, index, length, made):
+            done += frames
+            task.step(min(done, total), total)
+    return made
+
+
+def _text(ltx: Ltx, task: TaskInHand) -> dict[str, torch.Tensor]:
+    embeds, mask = encode_prompt(ltx, [*task.shared["prompts"], task.shared["negative_prompt"]])
+    # Every window fetches them, and most of a short prompt is padding that nothing attends to.
+    length = int(mask.sum(1).max())
+    return {"embeds": embeds[:, :length].cpu().contiguous(), "mask": mask[:, :length].cpu().contiguous()}
+
+
+def _media(ltx: Ltx, task: TaskInHand, index: int, length: int, made: dict[str, Path]) -> Iterator[int]:
+    """Encodes one condition at every size, adds its files to ``made``, and yields as it goes how many frames of its
+    ``length`` it has done."""
+    shared, media = task.shared, task.shared["conditions"][index]
+    full_size = shared["render_width"], shared["render_height"]
+    source = index == shared["source"]
+    # The video that the job is made over takes the storyboard's place and is not wanted any smaller.
+    sizes = [full_size] if source else [tuple(size) for size in task.payload["sizes"]]
+    encoders = {size: ClipEncoder(ltx) for size in sizes}
+    latents: dict[tuple[int, int], list[torch.Tensor]] = {size: [] for size in sizes}
+    points = (
+        {}
+        if source
+        else {point - media["frame"] - shared["lead"] + media["before"]: point for point in media["points"]}
+    )
+    frames, at = _padded(task, index), 0
+    for count in stretches(length, max(w * h for w, h in sizes), task.payload["pixels"]):
+        stretch = np.stack(list(islice(frames, count)))
+        for size in sizes:
+            small = _resize(stretch, *size)
+            latents[size].append(encoders[size].add(small).cpu())
+            for place in range(at, at + count):
+                if place in points:
+                    # Alone it is a latent of one frame, as the model was shown keyframes.
+                    alone = encode_clip(ltx, small[place - at : place - at + 1])
+                    name = condition_name(index, *size, points[place])
+                    made[name] = _save(task, name, alone, -(-points[place] // 8))
+        at += count
+        yield count
+    for size in sizes:
+        name = "latents" if source else condition_name(index, *size)
+        made[name] = _save(task, name, torch.cat(latents[size], dim=1), media["start"])
+
+
+def _save(task: TaskInHand, name: str, latents: torch.Tensor, start: int) -> Path:
+    return save_latents(task.folder / f"{name.replace('/', '-')}.safetensors", latents, start)
+
+
+def _padded(task: TaskInHand, index: int) -> Iterator[np.ndarray]:
+    """uint8 [render height, render width, 3]: the media's frames, its first and last repeated as planned.
+
+    It is shown at the delivered size; what is rendered beyond that repeats its edges.
+    """
+    shared, media = task.shared, task.shared["conditions"][index]
+    below, beside = shared["render_height"] - shared["height"], shared["render_width"] - shared["width"]
+    frames: Iterable[np.ndarray] = islice(
+        iter_frames(
+            task.fetch("", f"condition/{index}"), shared["width"], shared["height"], Fraction(shared["fps"])
+        ),
+        media["frames"],
+    )
+    first = last = None
+    for frame in frames:
+        last = np.pad(frame, ((0, below), (0, beside), (0, 0)), mode="edge")
+        if first is None:
+            first = last
+            yield from repeat(first, media["before"])
+        yield last
+    yield from repeat(last, media["after"])
+
+
+def _resize(frames: np.ndarray, width: int, height: int) -> np.ndarray:
+    """uint8 [F, H, W, 3] at another size, averaged where it shrinks."""
+    if frames.shape[1:3] == (height, width):
+        return frames
+    resized = [
+        F.interpolate(
+            torch.from_numpy(frame).permute(2, 0, 1)[None].float(),
+            size=(height, width),
+            mode="bilinear",
+            antialias=True,
+        )[0]
+        for frame in frames
+    ]
+    return torch.stack(resized).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
