@@ -83,6 +83,16 @@ class FarmUnderTest:
         process.terminate()
         process.wait(timeout=30)
 
+    def kill_node(self, name: str) -> None:
+        """kill -9 of all that runs on a node: agent, raylet and renderer."""
+        folder = str(self.home / "nodes" / name)
+        agent = psutil.Process(self._nodes.pop(name).pid)
+        others = [p for p in self.processes() if p.environ().get("FARM_AGENT_HOME") == folder]
+        for process in {agent, *agent.children(recursive=True), *others}:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        agent.wait()
+
     def wait_for_renderers(self, *names: str) -> None:
         """Returns when every device of these nodes can take work."""
 

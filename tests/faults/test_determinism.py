@@ -1,0 +1,78 @@
+"""The same job gives the same latents on one, two and three nodes, one of which is killed, with every strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from farm.plugins import catalogue, planning_plugins
+from tests.farm_under_test import FarmUnderTest
+
+JOB = {"frames": 250, "width": 192, "height": 128, "seed": 5, "steps": 40}
+STRATEGIES = sorted(catalogue(planning_plugins()).strategies)
+
+
+@pytest.fixture(scope="module")
+def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FarmUnderTest]:
+    """One node; the tests start others."""
+    farm = FarmUnderTest(tmp_path_factory.mktemp("growing"))
+    try:
+        farm.start_daemon()
+        farm.start_node("north")
+        farm.wait_for_renderers("north")
+        yield farm
+    finally:
+        farm.close()
+
+
+@pytest.fixture(scope="module")
+def alone(farm) -> dict[str, dict[str, np.ndarray]]:
+    """Latents by strategy and task, made on one node."""
+    jobs = {strategy: farm.submit(strategy=strategy, **JOB) for strategy in STRATEGIES}
+    for job_id in jobs.values():
+        farm.succeed(job_id, 240)
+    return {strategy: farm.latents(job_id) for strategy, job_id in jobs.items()}
+
+
+@pytest.fixture(scope="module")
+def three(farm, alone) -> FarmUnderTest:
+    """Two more nodes join the one."""
+    farm.start_node("south")
+    farm.start_node("east")
+    farm.wait_for_renderers("north", "south", "east")
+    return farm
+
+
+def _same(made: dict[str, np.ndarray], alone: dict[str, np.ndarray]) -> None:
+    assert made.keys() == alone.keys() and len(made) >= 5
+    assert max(np.abs(latents - alone[key]).max() for key, latents in made.items()) <= 1e-5
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_on_three_nodes_of_which_one_is_killed(three, alone, strategy):
+    job_id = three.submit(strategy=strategy, **JOB)
+    task, attempt = three.running(job_id, "window", steps=2, seconds=120)
+    three.kill_node(attempt.node)
+    try:
+        answer = three.succeed(job_id, 240)
+    finally:
+        three.start_node(attempt.node)
+        three.wait_for_renderers("north", "south", "east")
+    tried = next(t for t in answer.tasks if t.key == task.key).attempts
+    assert len(tried) == 2 and tried[0].node == attempt.node, "the window was lost, and rendered again"
+    _same(three.latents(job_id), alone[strategy])
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_on_two_nodes(three, alone, strategy):
+    three.stop_node("east")
+    try:
+        job_id = three.submit(strategy=strategy, **JOB)
+        answer = three.succeed(job_id, 240)
+    finally:
+        three.start_node("east")
+        three.wait_for_renderers("north", "south", "east")
+    assert {a.node for task in answer.tasks for a in task.attempts} <= {"north", "south"}
+    _same(three.latents(job_id), alone[strategy])
