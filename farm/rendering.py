@@ -22,6 +22,14 @@ class OutOfMemory(Exception):
     """The device's memory did not suffice. Counts against no retry; the task goes to a bigger device."""
 
 
+MAX_FACTS = 1 << 16
+"""Most bytes of JSON that a task may tell; larger things are artifacts."""
+
+
+def _nobody_listens(summary: str, facts: dict[str, Any]) -> None:
+    """For a task that is done outside a farm."""
+
+
 @dataclass(frozen=True)
 class TaskInHand:
     """One attempt, as a plugin sees it.
@@ -30,6 +38,8 @@ class TaskInHand:
     `fetch(key, name)`: local path of the artifact `name` that task `key` committed ("" for uploaded media).
     `step(done, total)`: to be called before each step; blocks while the lease is out, raises Stopped.
     `folder`: for files of this attempt, removed at its end.
+    `tell(summary, facts)`: what the task found out on the way, in a sentence for people and as JSON (see MAX_FACTS);
+    kept with the task if this attempt is the one that counts. What is told last under a name stands.
     """
 
     key: str
@@ -39,6 +49,7 @@ class TaskInHand:
     folder: Path
     fetch: Callable[[str, str], Path]
     step: Callable[[int, int], None]
+    tell: Callable[[str, dict[str, Any]], None] = _nobody_listens
 
 
 @dataclass(frozen=True)

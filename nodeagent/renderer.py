@@ -16,9 +16,10 @@ import traceback
 from collections import deque
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 from farm.plugins import planning_plugins, rendering_plugins
-from farm.rendering import OutOfMemory, Stopped
+from farm.rendering import MAX_FACTS, OutOfMemory, Stopped
 from farm.v1 import nodes_pb2, renderers_pb2
 from nodeagent import HOME_VARIABLE, SOCKET_VARIABLE
 from nodeagent.attachment import Attachment
@@ -67,7 +68,10 @@ class Renderer:
             _limit_threads(self._attachment.setup().threads)
             folder.mkdir(parents=True)
             attempt = nodes_pb2.AttemptRef(attempt_id=attempt_id, epoch=epoch)
-            completion.artifact_ids.extend(self._perform(workbench, attempt, json.loads(payload), folder))
+            facts: dict[str, Any] = {}
+            made = self._perform(workbench, attempt, json.loads(payload), folder, facts)
+            completion.artifact_ids.extend(made)
+            completion.facts.update(_checked(facts))
             completion.outcome = nodes_pb2.OUTCOME_SUCCEEDED
         except Stopped as stopped:
             completion.outcome, completion.error = nodes_pb2.OUTCOME_CANCELLED, str(stopped)
@@ -84,7 +88,12 @@ class Renderer:
         self._attachment.complete(completion)
 
     def _perform(
-        self, workbench: Workbench, attempt: nodes_pb2.AttemptRef, document: dict, folder: Path
+        self,
+        workbench: Workbench,
+        attempt: nodes_pb2.AttemptRef,
+        document: dict,
+        folder: Path,
+        facts: dict[str, Any],
     ) -> list[str]:
         setup = self._attachment.setup()
         wire = self._wire_for(setup)
@@ -102,7 +111,10 @@ class Renderer:
             self._attachment.progress(done, total)
             self._attachment.checkpoint()
 
-        made = workbench.perform(task_in_hand(document, folder, fetch, step), dict(setup.models))
+        def tell(summary: str, found: dict[str, Any]) -> None:
+            facts.update(found, summary=summary)
+
+        made = workbench.perform(task_in_hand(document, folder, fetch, step, tell), dict(setup.models))
         return [self._deliver(wire, name, path, attempt) for name, path in made.items()]
 
     def _deliver(self, wire: Wire, name: str, path: Path, attempt: nodes_pb2.AttemptRef) -> str:
@@ -126,6 +138,14 @@ class Renderer:
             self._ready.set_result(Workbench(planning_plugins(), rendering_plugins(), device, model_cache()))
         except Exception as error:  # noqa: BLE001 - told with every task
             self._ready.set_exception(error)
+
+
+def _checked(facts: dict[str, Any]) -> dict[str, Any]:
+    """The facts as JSON has them. Raises ValueError for what the farm could never store, TypeError for no JSON."""
+    text = json.dumps(facts, allow_nan=False)
+    if len(text) > MAX_FACTS:
+        raise ValueError(f"facts: {len(text)} bytes were told, at most {MAX_FACTS} are kept")
+    return json.loads(text)
 
 
 def _set_environment(setup: renderers_pb2.Setup) -> None:

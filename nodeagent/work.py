@@ -152,7 +152,7 @@ def device_in_hand(backend: str, threads: int, vram_bytes: int) -> DeviceInHand:
     return DeviceInHand(backend=backend, index=0, threads=threads, vram_bytes=vram_bytes)
 
 
-def task_in_hand(document: dict[str, Any], folder: Path, fetch: Any, step: Any) -> TaskInHand:
+def task_in_hand(document: dict[str, Any], folder: Path, fetch: Any, step: Any, tell: Any) -> TaskInHand:
     """The task in a dispatched payload: {"task": {"key", "kind", "payload"}, "shared": {…}, …}."""
     task = document["task"]
     return TaskInHand(
@@ -163,4 +163,5 @@ def task_in_hand(document: dict[str, Any], folder: Path, fetch: Any, step: Any) 
         folder=folder,
         fetch=fetch,
         step=step,
+        tell=tell,
     )

@@ -104,6 +104,7 @@ def task_message(task: records.TaskRecord, attempts: Sequence[records.AttemptRec
         stop=task.stop,
         reason=task.reason,
         attempts=[attempt_message(attempt) for attempt in attempts],
+        facts=task.facts,
     )
 
 

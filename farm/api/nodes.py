@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from platform import python_version
+from typing import Any
 
 import grpc
 import structlog
+from google.protobuf.json_format import MessageToDict
 from grpc import aio
 
 from farm import PROTOCOL, __version__
@@ -244,9 +246,10 @@ class NodeService(nodes_pb2_grpc.NodeServiceServicer):
         id, epoch = completion.attempt.attempt_id, completion.attempt.epoch
         match completion.outcome:
             case nodes_pb2.OUTCOME_SUCCEEDED:
+                made = list(completion.artifact_ids)
                 try:
-                    return attempts.succeed(id, epoch, list(completion.artifact_ids), completion.seconds)
-                except MissingArtifact as error:
+                    return attempts.succeed(id, epoch, made, completion.seconds, _facts(completion))
+                except (MissingArtifact, _NotStorable) as error:
                     return attempts.fail(id, epoch, str(error), self._terms.max_failures)
             case nodes_pb2.OUTCOME_FAILED:
                 return attempts.fail(id, epoch, completion.error, self._terms.max_failures)
@@ -292,6 +295,18 @@ class NodeService(nodes_pb2_grpc.NodeServiceServicer):
         return nodes_pb2.GetJoinTokenResponse(
             join_token=join_token(self._authority), servers=self._terms.servers
         )
+
+
+class _NotStorable(Exception):
+    """An agent told what no column of JSON takes."""
+
+
+def _facts(completion: nodes_pb2.Completion) -> dict[str, Any]:
+    try:
+        return MessageToDict(completion.facts)
+    except ValueError as error:
+        # Taken for good: an agent that heard nothing would send it again for ever.
+        raise _NotStorable(f"facts: {error}") from None
 
 
 def _host(peer: str) -> str:

@@ -122,6 +122,11 @@ def show(ctx: click.Context, job_id: str, form: str) -> None:
         click.echo(f"note:      {text}")
     click.echo()
     print_tasks(answer, marker(declared_devices(client.nodes())))
+    told = [(task.key, task.facts["summary"]) for task in answer.tasks if "summary" in task.facts]
+    if told:
+        click.echo()
+    for key, summary in told:
+        click.echo(f"{key + ':':<11}{summary}")
 
 
 def print_tasks(answer: jobs_pb2.GetJobResponse, mark: Callable[[str], str]) -> None:

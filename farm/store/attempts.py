@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 
@@ -125,10 +126,18 @@ class Attempts:
             )
             return kept.rowcount == 1
 
-    def succeed(self, attempt_id: str, epoch: int, artifact_ids: Sequence[str], seconds: float) -> Settlement:
+    def succeed(
+        self,
+        attempt_id: str,
+        epoch: int,
+        artifact_ids: Sequence[str],
+        seconds: float,
+        facts: Mapping[str, Any] | None = None,
+    ) -> Settlement:
         """Commit a result if its epoch is still current, however late.
 
-        Its artifacts are committed, its task done, successors ready, and after the last task the job.
+        Its artifacts are committed, its `facts` (JSON) kept with its task, which is done; successors are ready, and
+        after the last task the job.
         Raises MissingArtifact, changing nothing, when `artifact_ids` are not all stored by this attempt or a
         mux brings no "video".
         """
@@ -138,7 +147,8 @@ class Attempts:
             if attempt is None:
                 return _over(connection, attempt_id, epoch, AttemptState.SUCCEEDED)
             _commit_artifacts(connection, attempt, artifact_ids)
-            move_task(connection, attempt.task_id, TaskState.RUNNING, TaskState.SUCCEEDED)
+            told = dict(facts or {})
+            move_task(connection, attempt.task_id, TaskState.RUNNING, TaskState.SUCCEEDED, facts=told)
             move_attempt(
                 connection,
                 attempt.id,

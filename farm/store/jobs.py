@@ -181,6 +181,7 @@ def _insert_graph(connection: Connection, job_id: str, planned: Sequence[Planned
                 "flops": task.flops,
                 "failures": 0,
                 "reason": "",
+                "facts": {},
             }
             for position, task in enumerate(planned)
         ],

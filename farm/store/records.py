@@ -88,6 +88,7 @@ class TaskRecord:
     failures: int  #: attempts that failed by the work's own fault
     failed_devices: frozenset[tuple[str, str]]  #: (node id, device) on which they did
     reason: str  #: of a ready task what it waits for, of a failed one the last error
+    facts: Mapping[str, Any] = field(default_factory=dict)  #: JSON that its committed attempt told
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from farm.planning import TaskKind
 from farm.states import LIVE_ATTEMPTS, AttemptState, JobState, NodeState, TaskState
 from farm.store.records import ArtifactState
 
-REVISION = "0001"
+REVISION = "0002"
 """Newest migration, repeated here so that opening a database that is up to date needs no Alembic."""
 
 metadata = MetaData(
@@ -93,6 +93,7 @@ tasks = Table(
     Column("flops", Float, nullable=False),
     Column("failures", Integer, nullable=False),
     Column("reason", Text, nullable=False),
+    Column("facts", JSON, nullable=False),
     UniqueConstraint("job_id", "key"),
 )
 

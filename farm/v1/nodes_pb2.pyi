@@ -1,3 +1,4 @@
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -156,20 +157,22 @@ class Progress(_message.Message):
     def __init__(self, attempt: _Optional[_Union[AttemptRef, _Mapping]] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ...) -> None: ...
 
 class Completion(_message.Message):
-    __slots__ = ("journal_number", "attempt", "outcome", "artifact_ids", "error", "seconds")
+    __slots__ = ("journal_number", "attempt", "outcome", "artifact_ids", "error", "seconds", "facts")
     JOURNAL_NUMBER_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     ARTIFACT_IDS_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
+    FACTS_FIELD_NUMBER: _ClassVar[int]
     journal_number: int
     attempt: AttemptRef
     outcome: Outcome
     artifact_ids: _containers.RepeatedScalarFieldContainer[str]
     error: str
     seconds: float
-    def __init__(self, journal_number: _Optional[int] = ..., attempt: _Optional[_Union[AttemptRef, _Mapping]] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., artifact_ids: _Optional[_Iterable[str]] = ..., error: _Optional[str] = ..., seconds: _Optional[float] = ...) -> None: ...
+    facts: _struct_pb2.Struct
+    def __init__(self, journal_number: _Optional[int] = ..., attempt: _Optional[_Union[AttemptRef, _Mapping]] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., artifact_ids: _Optional[_Iterable[str]] = ..., error: _Optional[str] = ..., seconds: _Optional[float] = ..., facts: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
 
 class RendererReport(_message.Message):
     __slots__ = ("device", "alive", "reason")

@@ -8,6 +8,7 @@ import time
 
 import grpc
 import pytest
+from google.protobuf.json_format import MessageToDict
 from node_processes import WEIGHTS, until
 
 from farm.v1 import nodes_pb2
@@ -77,6 +78,22 @@ def test_a_task_goes_through_every_kind_and_its_model_stays_warm(farm, node):
         {c.journal_number for c in farm.completions}
     )
     assert not renderer.returned()["torch"]
+
+
+def test_what_a_task_found_comes_with_its_end_and_what_the_farm_could_not_keep_fails_it(farm, node):
+    _, renderer = node
+    renderer.run("t", steps=1, tells={"seam": {"at": 14, "kept": 0.98}})
+    told = ended(farm, "t")
+    assert told.outcome == SUCCEEDED
+    assert MessageToDict(told.facts) == {
+        "summary": "counted to the end", "steps": 0, "seam": {"at": 14, "kept": 0.98}
+    }  # fmt: skip
+    renderer.run("nan", steps=1, tells={"kept": float("nan")})
+    renderer.run("long", steps=1, tells={"all": "x" * (1 << 16)})
+    for name, words in (("nan", "not JSON compliant"), ("long", "at most 65536")):
+        assert ended(farm, name).outcome == FAILED and words in ended(farm, name).error
+    renderer.run("w", steps=1)
+    assert not ended(farm, "w").facts.fields
 
 
 def test_an_input_is_fetched_once_and_a_damaged_copy_is_fetched_again(farm, node, tmp_path):

@@ -44,6 +44,9 @@ class Counter:
         for done in range(task.payload["steps"]):
             task.step(done, task.payload["steps"])
             time.sleep(task.payload.get("sleep", 0))
+        if "tells" in task.payload:
+            task.tell("counted", {"steps": 0})
+            task.tell("counted to the end", task.payload["tells"])
         base = [task.fetch(key, "latents").read_text() for key in task.payload.get("base", [])]
         made = {
             "base": base,

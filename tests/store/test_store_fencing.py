@@ -191,6 +191,22 @@ def test_the_result_of_an_old_epoch_loses(store, job):
     assert finish(store, new).committed
 
 
+def test_what_a_task_found_is_kept_of_the_attempt_that_counts_and_of_no_other(store, job):
+    late = dispatch(store, job, "encode")
+    store.attempts.expire(11.0)
+    current = dispatch(store, job, "encode", device="d1")
+    facts = {"summary": "a ramp", "at": None, "disagreements": [0.25, 1.5], "healed": [3, 9]}
+    assert not store.attempts.succeed(late.id, 1, [], 1.0, {"summary": "too late"}).committed
+    with pytest.raises(MissingArtifact):
+        store.attempts.succeed(current.id, 2, ["a-nothing"], 1.0, {"summary": "in part"})
+    assert task(store, job, "encode").facts == {}
+    assert store.attempts.succeed(current.id, 2, [stage(store, current)], 1.0, facts).committed
+    assert not store.attempts.succeed(late.id, 1, [], 1.0, {"summary": "later still"}).committed
+    assert store.attempts.succeed(current.id, 2, [], 1.0, {"summary": "again"}).committed
+    assert task(store, job, "encode").facts == facts
+    assert task(store, job, "window/0").facts == {}
+
+
 def test_a_result_without_its_artifacts_changes_nothing(store, job):
     attempt = dispatch(store, job, "encode")
     other = stage(store, dispatch(store, submit(store), "encode", device="d1"))

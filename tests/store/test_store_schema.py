@@ -36,6 +36,17 @@ def test_a_store_opened_again_has_what_was_in_it(url):
         assert store.jobs.get(job.id) == job
 
 
+def test_a_store_of_before_facts_is_brought_up_to_date_with_its_jobs(url):
+    with Store.open(url) as store:
+        job = submit(store)
+        with store._database.write() as connection:
+            connection.execute(text("ALTER TABLE tasks DROP COLUMN facts"))
+            connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    with Store.open(url) as store:
+        assert store.jobs.get(job.id) == job
+        assert [task.facts for task, _ in store.jobs.tasks(job.id)] == [{}] * job.tasks_total
+
+
 def test_a_schema_of_newer_software_is_refused_and_left_alone(url):
     with Store.open(url) as store, store._database.write() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))

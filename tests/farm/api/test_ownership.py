@@ -111,6 +111,21 @@ def test_another_nodes_result_is_not_committed_and_its_owners_is(tmp_path):
     asyncio.run(scenario())
 
 
+def test_facts_that_are_no_json_fail_the_attempt_and_not_the_stream(tmp_path):
+    async def scenario() -> None:
+        async with Api(tmp_path) as api:
+            join(api.store, OWNER)
+            attempt = dispatch(api.store, submit(api.store), "encode", node_id=OWNER)
+            message = _completion(attempt, [stage(api.store, attempt)])
+            message.completion.facts.update({"kept": float("nan")})
+            answer = await _say(api, OWNER, message)
+            assert answer.acknowledge.committed and answer.acknowledge.journal_number == 1
+            ended = api.store.attempts.get(attempt.id)
+            assert ended.state is AttemptState.FAILED and "facts" in ended.error
+
+    asyncio.run(scenario())
+
+
 def test_another_node_can_store_nothing_for_an_attempt(tmp_path):
     async def scenario() -> None:
         async with Api(tmp_path) as api:
