@@ -147,7 +147,7 @@ def _reads(task: PlannedTask) -> list[Name]:
         case TaskKind.JOIN:
             return [(payload[side], "latents") for side in ("left", "right")]
         case TaskKind.DECODE:
-            return [(key, "latents") for key in _sides(payload["pieces"])]
+            return [(key, "latents") for key in [*_sides(payload["pieces"]), *payload["patches"]]]
         case TaskKind.MUX:
             return [(key, "segment") for key in payload["segments"]]
     return []

@@ -74,7 +74,7 @@ class RenderingModel(Protocol):
         ...
 
     def join(self, task: TaskInHand) -> dict[str, Path]:
-        """The latents of one seam: {"latents": safetensors}."""
+        """The latents of one seam, and of those beside it that were made anew: {"latents": safetensors}."""
         ...
 
     def decode(self, task: TaskInHand) -> Iterable[np.ndarray]:

@@ -11,8 +11,10 @@ window       "conditions": [{"name", "start", "stop", "strength"}],   latents of
              "base": null | {"pieces": […]}, "tail": null | {"key", "latents", "strength"},
              "head": null | {"key", "start", "stop", "strength"},   of a later window, kept to at this one's end
              "colour": null | {"key": null | str, "factor"}}
-join        {"start", "stop", "left", "right"}
+join        {"start", "stop", "left", "right",   the latents that two windows share; stored are these, or if they fail
+             "heal": null | {…}}   those of this window, which is made of both: as above, its first latent is run-up
 decode      {"start", "stop", "pieces": […], "from", "to",   latents to decode; rendered frames [from, to)
+             "patches": [key, …],   joins whose latents, as many as they stored, are laid over the pieces
              "given": [{"name", "start", "stop", "origin", "first", "last", "fade": [before, after]}]}   given
                        frames to put in: rendered frames [first, last), decoded from the latents [start, stop) of
                        "name", whose first frame by themselves is "origin"
@@ -23,10 +25,18 @@ A piece is {"start", "stop", "left", "right"} as in scheduler.windows.Piece.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 
-from farm.planning import ModelFacts, PlannedTask, TaskKind, Timeline, Window, condition_name
+from farm.planning import (
+    ModelFacts,
+    PlannedTask,
+    TaskKind,
+    Timeline,
+    Window,
+    condition_name,
+    from_sigma,
+)
 from farm.spec import JobSpec
 from farm.timeline import TEMPORAL, Cut, frame_span, frames_of
 from scheduler import windows as geometry
@@ -35,6 +45,12 @@ from scheduler.prompts import shares
 
 FADE_FRAMES = 4
 """Over so many frames beside a given one that was put in, what it changed fades out."""
+
+HEAL_STAGE = 1 << 15
+"""Stage of the noise that seams are healed with; beyond any strategy's stages."""
+
+HEAL_SIGMA = 0.7
+"""Sigma to which a seam that fails is re-noised."""
 
 
 class Graph:
@@ -63,7 +79,8 @@ class Graph:
         final = sorted((w for w in laid_out if w.kind is TaskKind.WINDOW), key=lambda window: window.start)
         joins = self._joins(final)
         whole = geometry.pieces([w.key for w in final], _cuts(final), [join.key for join in joins])
-        decodes = self._decodes(whole)
+        reaches = zip((join.key for join in joins), geometry.patches(_cuts(final)))
+        decodes = self._decodes(whole, dict(reaches))
         mux = PlannedTask(
             key="mux",
             kind=TaskKind.MUX,
@@ -101,7 +118,19 @@ class Graph:
         )
 
     def _window(self, window: Window, by_key: dict[str, Window]) -> PlannedTask:
-        tokens = (window.stop - window.start) * (window.width // 32) * (window.height // 32)
+        return PlannedTask(
+            key=window.key,
+            kind=window.kind,
+            needs=("encode", *window.needs),
+            payload=self._payload(window, by_key),
+            start=window.start,
+            stop=window.stop,
+            flops=self.model.forward_flops(_tokens(window)) * (len(window.sigmas) - 1) * self.batch,
+            vram_bytes=self.model.denoise_bytes(_tokens(window), self.precision, self.batch),
+            fp8=self.precision == "fp8",
+        )
+
+    def _payload(self, window: Window, by_key: dict[str, Window]) -> dict:
         base = None
         if window.base:
             sources = [by_key[key] for key in window.base.keys]
@@ -111,7 +140,7 @@ class Graph:
                 else (geometry.Piece(0, self.timeline.latents, "encode"),)
             )
             base = {"pieces": [asdict(piece) for piece in geometry.clip(parts, window.start, window.stop)]}
-        payload = {
+        return {
             "stage": window.stage,
             "start": window.start,
             "stop": window.stop,
@@ -126,17 +155,6 @@ class Graph:
             "head": self._head(window, by_key),
             "colour": asdict(window.colour) if window.colour else None,
         }
-        return PlannedTask(
-            key=window.key,
-            kind=window.kind,
-            needs=("encode", *window.needs),
-            payload=payload,
-            start=window.start,
-            stop=window.stop,
-            flops=self.model.forward_flops(tokens) * (len(window.sigmas) - 1) * self.batch,
-            vram_bytes=self.model.denoise_bytes(tokens, self.precision, self.batch),
-            fp8=self.precision == "fp8",
-        )
 
     def _head(self, window: Window, by_key: dict[str, Window]) -> dict | None:
         if window.head is None:
@@ -191,25 +209,54 @@ class Graph:
         return [[index, share] for index, share in enumerate(found) if share > 0]
 
     def _joins(self, final: Sequence[Window]) -> list[PlannedTask]:
-        return [
-            PlannedTask(
-                key=f"join/{index}",
-                kind=TaskKind.JOIN,
-                needs=(left.key, right.key),
-                payload={"start": seam.start, "stop": seam.stop, "left": left.key, "right": right.key},
-                start=seam.start,
-                stop=seam.stop,
-            )
-            for index, (left, right, seam) in enumerate(zip(final, final[1:], geometry.seams(_cuts(final))))
-        ]
+        cuts = _cuts(final)
+        pairs = zip(final, final[1:], geometry.seams(cuts), geometry.patches(cuts))
+        return [self._join(f"join/{index}", *pair) for index, pair in enumerate(pairs)]
 
-    def _decodes(self, whole: Sequence[geometry.Piece]) -> list[PlannedTask]:
+    def _join(self, key: str, left: Window, right: Window, seam: Cut, patch: Cut) -> PlannedTask:
+        heal, vram = None, 0
+        if patch.start < seam.start and seam.stop < patch.stop:
+            window = Window(
+                key=key,
+                kind=TaskKind.JOIN,
+                stage=HEAL_STAGE,
+                start=patch.start - 1,
+                stop=patch.stop,
+                width=left.width,
+                height=left.height,
+                sigmas=from_sigma(self.timeline.sigmas, min(HEAL_SIGMA, self.timeline.sigmas[0])),
+            )
+            # Its ends are held to what the windows made there, of what is given too.
+            free = replace(window, start=patch.start + 1, stop=patch.stop - 1)
+            heal = self._payload(window, {}) | {"conditions": self._conditions(free)}
+            vram = self.model.denoise_bytes(_tokens(window), self.precision, self.batch)
+        return PlannedTask(
+            key=key,
+            kind=TaskKind.JOIN,
+            needs=("encode", left.key, right.key),
+            payload={
+                "start": seam.start,
+                "stop": seam.stop,
+                "left": left.key,
+                "right": right.key,
+                "heal": heal,
+            },
+            start=seam.start,
+            stop=seam.stop,
+            # A heal's FLOPs aren't counted: few seams need one, and an estimate should be what is likely. Its memory
+            # is: whoever is given the join must be able to do it.
+            vram_bytes=vram,
+            fp8=heal is not None and self.precision == "fp8",
+        )
+
+    def _decodes(self, whole: Sequence[geometry.Piece], patches: Mapping[str, Cut]) -> list[PlannedTask]:
         model, timeline = self.model, self.timeline
         weight = {"fp32": 4, "bf16": 2, "fp8": 2}[self.precision]
         found = []
         for index, span in enumerate(geometry.spans(timeline.latents, model.decode_span)):
             reach = geometry.with_halo(span, model.decode_halo, timeline.latents)
             parts = geometry.clip(whole, reach.start, reach.stop)
+            over = [key for key, at in patches.items() if at.start < reach.stop and reach.start < at.stop]
             first, last = frame_span(span.start, span.stop)
             first, last = max(first, self.lead), min(last, self.lead + self.spec.frames)
             given = self._given(first, last)
@@ -218,11 +265,16 @@ class Graph:
                 PlannedTask(
                     key=f"decode/{index}",
                     kind=TaskKind.DECODE,
-                    needs=(*(piece.left for piece in parts), *(["encode"] if given else [])),
+                    needs=tuple(
+                        dict.fromkeys(
+                            [*(piece.left for piece in parts), *over, *(["encode"] if given else [])]
+                        )
+                    ),
                     payload={
                         "start": reach.start,
                         "stop": reach.stop,
                         "pieces": [asdict(piece) for piece in parts],
+                        "patches": over,
                         "from": first,
                         "to": last,
                         "given": given,
@@ -283,3 +335,7 @@ class Graph:
 
 def _cuts(laid_out: Sequence[Window]) -> list[Cut]:
     return [Cut(window.start, window.stop) for window in laid_out]
+
+
+def _tokens(window: Window) -> int:
+    return (window.stop - window.start) * (window.width // 32) * (window.height // 32)

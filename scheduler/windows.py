@@ -12,6 +12,10 @@ from dataclasses import dataclass
 
 from farm.timeline import Cut
 
+MARGIN, LONGEST_PATCH = 4, 13
+"""Latents on either side of a seam that may be made anew with it, and of all of a patch unless its seam is longer:
+with the usual seam of 2 it has 10."""
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -39,6 +43,25 @@ def seams(windows: Sequence[Cut]) -> tuple[Cut, ...]:
         if found and found[-1].stop >= seam.start:
             raise ValueError(f"window {left} has no latent of its own between its seams")
         found.append(seam)
+    return tuple(found)
+
+
+def patches(windows: Sequence[Cut]) -> tuple[Cut, ...]:
+    """What each pair's join may make anew: their seam and up to MARGIN latents of either window's own.
+
+    Patches never meet: between two, and before the first and behind the last, a window keeps a latent of its own.
+    With a latent of run-up none is longer than its windows, so that what can render those can heal.
+    """
+    gaps = seams(windows)
+    edges = [windows[0].start, *(edge for gap in gaps for edge in (gap.start, gap.stop)), windows[-1].stop]
+    own = [stop - start for start, stop in zip(edges[::2], edges[1::2])]
+    # A window between two others has a patch on either side.
+    room = [(count - 1) // (2 if 0 < index < len(own) - 1 else 1) for index, count in enumerate(own)]
+    found = []
+    for gap, before, after, pair in zip(gaps, room, room[1:], itertools.pairwise(windows)):
+        longest = min(LONGEST_PATCH, *(len(window) - 1 for window in pair))
+        margin = min(MARGIN, max(1, (longest - len(gap)) // 2))
+        found.append(Cut(gap.start - min(margin, before), gap.stop + min(margin, after)))
     return tuple(found)
 
 

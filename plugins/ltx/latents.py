@@ -19,6 +19,13 @@ def save_latents(path: Path, latents: torch.Tensor, start: int) -> Path:
     return path
 
 
+def extent(path: Path) -> tuple[int, int]:
+    """Global latents [start, stop) that a file holds."""
+    with safe_open(path, "pt") as file:
+        start = int(file.metadata()["start"])
+        return start, start + file.get_slice("latents").get_shape()[1]
+
+
 def load_latents(path: Path, start: int | None = None, stop: int | None = None) -> torch.Tensor:
     """float32 latents [C, n, h, w] of a file, or of its global latents [start, stop).
 
@@ -37,12 +44,17 @@ def load_latents(path: Path, start: int | None = None, stop: int | None = None) 
 
 
 def assemble(
-    pieces: Sequence[Mapping[str, Any]], fetch: Callable[[str], Path], start: int, stop: int
+    pieces: Sequence[Mapping[str, Any]],
+    fetch: Callable[[str], Path],
+    start: int,
+    stop: int,
+    patches: Sequence[str] = (),
 ) -> torch.Tensor:
     """float32 latents [C, stop-start, h, w] put together from a plan's pieces (see scheduler.graph).
 
     `fetch(key)` is the file with the latents of task `key`. A piece with a right side is cross-faded over its
-    whole length and then cut to [start, stop). Raises ValueError when the pieces leave a gap.
+    whole length and then cut to [start, stop). What the tasks `patches` stored, however much, is laid over it.
+    Raises ValueError when the pieces leave a gap.
     """
     parts, at = [], start
     for piece in pieces:
@@ -56,4 +68,10 @@ def assemble(
         at = last
     if at != stop:
         raise ValueError(f"pieces leave a gap: [{at}, {stop}) is missing")
-    return torch.cat(parts, dim=1)
+    whole = torch.cat(parts, dim=1)
+    for key in patches:
+        first, last = extent(fetch(key))
+        first, last = max(first, start), min(last, stop)
+        if first < last:
+            whole[:, first - start : last - start] = load_latents(fetch(key), first, last)
+    return whole

@@ -6,8 +6,10 @@ Only translation from payloads (scheduler.graph) to tensors lives here.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +17,8 @@ from safetensors.torch import load_file
 
 from farm.hookspecs import hookimpl
 from farm.rendering import DeviceInHand, RenderingModel, TaskInHand
-from plugins.ltx import planning
-from plugins.ltx.blend import adain, ramp, upsample
+from plugins.ltx import planning, seam
+from plugins.ltx.blend import adain, upsample
 from plugins.ltx.conditioning import Condition, Extra, Replace, window_tail
 from plugins.ltx.denoise import Denoiser
 from plugins.ltx.encoding import encode
@@ -61,15 +63,13 @@ class LtxModel:
         """Denoises one window from noise, or from its re-noised base."""
         shared, payload = task.shared, task.payload
         start, stop = payload["start"], payload["stop"]
-        height, width = payload["height"] // 32, payload["width"] // 32
-        size = (self._ltx.transformer.config.in_channels, height, width)
-        noise = self._noise(shared["seed"], payload["stage"], STEP_START, start, stop, size)
+        size = self._size(payload)
         base = None
         if payload["base"]:
             small = assemble(payload["base"]["pieces"], lambda key: task.fetch(key, "latents"), start, stop)
-            base = upsample(small, height, width)
+            base = upsample(small, *size[1:])
         kept = self._kept(task)
-        conditions: list[Condition] = [*kept, *self._points(task, size)]
+        conditions: list[Condition] = [*kept, *self._points(task)]
         if tail := payload["tail"]:
             known = load_latents(task.fetch(tail["key"], "latents"))
             mixed = self._noise(
@@ -79,33 +79,38 @@ class LtxModel:
         if head := payload["head"]:
             known = load_latents(task.fetch(head["key"], "latents"), head["start"], head["stop"])
             conditions.append(Replace(known, head["start"] - start, head["strength"]))
-        text = load_file(task.fetch("encode", "embeddings"))
-        *prompts, negative = zip(text["embeds"], text["mask"], strict=True)
-        latents = (
-            Denoiser(
-                self._ltx,
-                prompt=mix([(prompts[index], share) for index, share in payload["prompts"]]),
-                negative=negative,
-                guidance=shared["guidance_scale"],
-                noise=noise,
-                sigmas=payload["sigmas"],
-                fps=float(Fraction(shared["fps"])),
-                conditions=conditions,
-                base=base,
-            )
-            .run(on_step=task.step)
-            .cpu()
-        )
+        latents = self._denoised(task, base, conditions)
         if colour := payload["colour"]:
             reference = base if colour["key"] is None else load_latents(task.fetch(colour["key"], "latents"))
             latents = adain(latents, reference, colour["factor"])
-            # What was given stays as given, whatever is done to the colours around it.
-            for condition in kept:
-                if condition.strength == 1.0:
-                    at = condition.start
-                    latents[:, at : at + condition.latents.shape[1]] = condition.latents
+            _put_back(kept, latents)
         task.step(len(payload["sigmas"]) - 1, len(payload["sigmas"]) - 1)
         return {"latents": save_latents(task.folder / "latents.safetensors", latents, start)}
+
+    def _denoised(
+        self, task: TaskInHand, base: torch.Tensor | None, conditions: list[Condition]
+    ) -> torch.Tensor:
+        """float32 latents [C, n, h, w] of a window's payload, of ``base`` re-noised where there is one."""
+        shared, payload = task.shared, task.payload
+        text = load_file(task.fetch("encode", "embeddings"))
+        *prompts, negative = zip(text["embeds"], text["mask"], strict=True)
+        span = payload["start"], payload["stop"]
+        denoiser = Denoiser(
+            self._ltx,
+            prompt=mix([(prompts[index], share) for index, share in payload["prompts"]]),
+            negative=negative,
+            guidance=shared["guidance_scale"],
+            noise=self._noise(shared["seed"], payload["stage"], STEP_START, *span, self._size(payload)),
+            sigmas=payload["sigmas"],
+            fps=float(Fraction(shared["fps"])),
+            conditions=conditions,
+            base=base,
+        )
+        return denoiser.run(on_step=task.step).cpu()
+
+    def _size(self, payload: dict[str, Any]) -> tuple[int, int, int]:
+        """Channels, height and width of a window in latents."""
+        return self._ltx.transformer.config.in_channels, payload["height"] // 32, payload["width"] // 32
 
     def _kept(self, task: TaskInHand) -> list[Replace]:
         """The job's media where this window meets them, at the window's own latents."""
@@ -118,9 +123,9 @@ class LtxModel:
             for condition in task.payload["conditions"]
         ]
 
-    def _points(self, task: TaskInHand, size: tuple[int, int, int]) -> list[Extra]:
+    def _points(self, task: TaskInHand) -> list[Extra]:
         """Single given frames, beside the grid at the very time they are seen."""
-        seed, stage = task.shared["seed"], task.payload["stage"]
+        seed, stage, size = task.shared["seed"], task.payload["stage"], self._size(task.payload)
         return [
             Extra(
                 load_latents(task.fetch("encode", point["name"])),
@@ -132,18 +137,36 @@ class LtxModel:
         ]
 
     def join(self, task: TaskInHand) -> dict[str, Path]:
-        """Cross-fades what two windows share."""
-        start, stop = task.payload["start"], task.payload["stop"]
-        left, right = (
-            load_latents(task.fetch(task.payload[side], "latents"), start, stop) for side in ("left", "right")
-        )
-        return {"latents": save_latents(task.folder / "latents.safetensors", ramp(left, right), start)}
+        """The latents that two windows share, joined; and where that would be seen, those round them made anew."""
+        payload, heal = task.payload, task.payload["heal"]
+        start, stop = payload["start"], payload["stop"]
+        left, right = (task.fetch(payload[side], "latents") for side in ("left", "right"))
+        joined = seam.join(load_latents(left, start, stop), load_latents(right, start, stop))
+        latents, healed = joined.latents, None
+        if joined.fails and heal:
+            before, behind = load_latents(left, heal["start"], start), load_latents(right, stop, heal["stop"])
+            base = torch.cat([before, latents, behind], dim=1)
+            latents = self._healed(replace(task, payload=heal), base)
+            start, healed = heal["start"] + 1, (heal["start"] + 2, heal["stop"] - 1)
+        task.tell(*seam.report(joined, payload["start"], healed))
+        return {"latents": save_latents(task.folder / "latents.safetensors", latents, start)}
+
+    def _healed(self, task: TaskInHand, base: torch.Tensor) -> torch.Tensor:
+        """``base`` [C, n, h, w] of a heal's window, without its run-up: made anew between its outermost latents."""
+        ends = [Replace(base[:, at : at + 1], at, 1.0) for at in (1, base.shape[1] - 1)]
+        held = [*ends, *self._kept(task)]
+        latents = self._denoised(task, seam.levelled(base), [*held, *self._points(task)])
+        latents = seam.levelled(latents)
+        _put_back(held, latents)
+        return latents[:, 1:]
 
     def decode(self, task: TaskInHand) -> Iterator[np.ndarray]:
         """Frames of one span, halo and padding cut off."""
         shared, payload = task.shared, task.payload
         start, stop = payload["start"], payload["stop"]
-        latents = assemble(payload["pieces"], lambda key: task.fetch(key, "latents"), start, stop)
+        latents = assemble(
+            payload["pieces"], lambda key: task.fetch(key, "latents"), start, stop, payload["patches"]
+        )
         noise = self._decoding_noise(task, latents, start)
         # Local frame 0 is the one frame of the first latent, which ends at global frame 8·start.
         first, last = payload["from"] - 8 * start, payload["to"] - 8 * start
@@ -188,3 +211,10 @@ class LtxModel:
     ) -> torch.Tensor:
         channels, height, width = size
         return torch.from_numpy(latent_noise(seed, stage, step, start, stop, channels, height, width))
+
+
+def _put_back(given: list[Replace], latents: torch.Tensor) -> None:
+    """What was given at strength 1 stays as given, whatever was done to the colours around it."""
+    for one in given:
+        if one.strength == 1.0:
+            latents[:, one.start : one.start + one.latents.shape[1]] = one.latents

@@ -63,7 +63,8 @@ def test_decode_spans_deliver_every_frame_once_and_have_the_latents_for_it(field
     assert edges[0][0] == 0 and edges[-1][1] == fields["frames"]
     assert all(a[1] == b[0] for a, b in itertools.pairwise(edges))
     for task in spans:
-        assert {piece["left"] for piece in task.payload["pieces"]} == set(task.needs)
+        pieces = {piece["left"] for piece in task.payload["pieces"]}
+        assert pieces | set(task.payload["patches"]) == set(task.needs)
         assert task.payload["pieces"][0]["start"] <= task.payload["start"]
         assert task.payload["pieces"][-1]["stop"] >= task.payload["stop"]
 
@@ -72,6 +73,51 @@ def test_the_issues_job_is_eight_windows_none_of_them_a_stub():
     windows = [task for task in plan_of().tasks if task.kind is TaskKind.WINDOW]
     assert [task.stop - task.start for task in windows] == [15, 15, 15, 15, 14, 14, 14, 14]
     assert all(a.stop - b.start == 3 for a, b in itertools.pairwise(windows))
+
+
+@settings(max_examples=60)
+@given(specs, kinds)
+def test_a_seam_is_made_anew_between_two_latents_that_its_windows_hold(fields, strategy):
+    plan = plan_of(strategy=strategy, media=(), **fields)
+    tasks = {task.key: task for task in plan.tasks}
+    for task in tasks.values():
+        if task.kind is not TaskKind.JOIN:
+            continue
+        left, right, heal = tasks[task.payload["left"]], tasks[task.payload["right"]], task.payload["heal"]
+        assert task.payload["start"] == right.start + 1 and task.payload["stop"] == left.stop
+        assert left.start < heal["start"] < heal["start"] + 1 < task.start, (
+            "run-up, and a latent that is held"
+        )
+        assert task.stop < heal["stop"] <= right.stop
+        assert heal["sigmas"][0] < left.payload["sigmas"][0] or heal["sigmas"] == left.payload["sigmas"]
+        assert heal["stage"] not in (left.payload["stage"], right.payload["stage"])
+        assert 0 < task.vram_bytes <= max(left.vram_bytes, right.vram_bytes)
+
+
+def test_a_span_is_decoded_only_after_every_join_that_may_have_changed_it():
+    tasks = plan_of(frames=750, window_latents=16).tasks
+    joins = [task for task in tasks if task.kind is TaskKind.JOIN]
+    spans = [task for task in tasks if task.kind is TaskKind.DECODE]
+    assert len(joins) == 7
+    for span in spans:
+        first, last = span.payload["start"], span.payload["stop"]
+        within = {
+            join.key
+            for join in joins
+            if join.payload["heal"]["start"] + 1 < last and first < join.payload["heal"]["stop"]
+        }
+        assert within == set(span.payload["patches"]) <= set(span.needs)
+
+
+def test_what_is_given_at_a_seam_is_kept_in_what_is_made_anew_there():
+    plan = plan_of(media=[PreparedMedia("a", 105, 17, 1.0), PreparedMedia("b", 133, 1, 1.0)])
+    heal = next(task for task in plan.tasks if task.key == "join/0").payload["heal"]
+    window = next(task for task in plan.tasks if task.key == "window/1").payload
+    (kept,) = heal["conditions"]
+    assert kept["name"] == "condition/0/256x160" and heal["start"] + 2 <= kept["start"] < kept["stop"]
+    assert kept["stop"] <= heal["stop"] - 1
+    assert [p["name"] for p in heal["points"]] == [p["name"] for p in window["points"]] != []
+    assert heal["points"][0]["frame"] - window["points"][0]["frame"] == 8 * (window["start"] - heal["start"])
 
 
 def test_windows_of_the_hierarchical_strategy_need_no_other_window():

@@ -51,6 +51,27 @@ def test_clipped_pieces_cover_the_clip_and_keep_ramps_whole(layout, data):
     assert all(piece in whole for piece in part if piece.right)
 
 
+@given(layouts)
+def test_patches_hold_their_seams_lie_in_both_windows_and_never_meet(layout):
+    cuts = cut_windows(*layout)
+    patches, seams = geometry.patches(cuts), geometry.seams(cuts)
+    assert len(patches) == len(seams)
+    for left, right, seam, patch in zip(cuts, cuts[1:], seams, patches):
+        assert seam.start - geometry.MARGIN <= patch.start <= seam.start
+        assert seam.stop <= patch.stop <= seam.stop + geometry.MARGIN
+        assert len(patch) <= max(geometry.LONGEST_PATCH, len(seam) + 2)
+        assert left.start < patch.start and patch.stop < right.stop, "its windows have what lies round it"
+    assert all(a.stop < b.start for a, b in itertools.pairwise(patches))
+    if patches:
+        assert cuts[0].start < patches[0].start and patches[-1].stop < cuts[-1].stop
+
+
+@given(st.integers(95, 3_000))
+def test_a_patch_of_the_usual_windows_is_ten_latents(latents):
+    cuts = cut_windows(latents, 16, 3)
+    assert {len(patch) for patch in geometry.patches(cuts)} <= {10}
+
+
 @given(st.integers(1, 2_000), st.integers(1, 64), st.integers(0, 30))
 def test_spans_are_even_and_halos_stay_inside(latents, length, halo):
     cuts = geometry.spans(latents, length)

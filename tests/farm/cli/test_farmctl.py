@@ -194,6 +194,18 @@ def test_waiting_shows_every_stage_and_delivers_the_frames_asked_for(farmctl, cl
     assert again.exit_code == 0 and (tmp_path / "again.mp4").read_bytes() == output.read_bytes()
 
 
+def test_a_job_tells_how_each_of_its_seams_was_joined(farmctl, tmp_path):
+    small = ["--frames", 150, "--size", "64x64", "--prompt", "a red ball", "--wait", "-o", tmp_path / "v.mp4"]
+    asked = farmctl("submit", "text", *small)
+    job_id = re.search(r"job (\S+) submitted", asked.stdout)[1]
+    told = re.findall(r"^join/0: +(.+)$", farmctl("job", "show", job_id).stdout, re.MULTILINE)
+    shown = json.loads(farmctl("job", "show", job_id, "-o", "json").stdout)
+    facts = {task["key"]: task["facts"] for task in shown["tasks"]}
+    assert told == [facts["join/0"]["summary"]] and "disagreement" in told[0]
+    assert facts["join/0"]["how"] in ("ramp", "hand-over", "heal")
+    assert 0 < facts["join/0"]["spread_kept"] <= 1 and facts["window/0"] == {}
+
+
 def test_ctrl_c_leaves_the_job_running_and_says_how_to_come_back(farmctl, clip, tmp_path, home):
     output = tmp_path / "v.mp4"
     big = ["--frames", 2000, "--size", "512x512", "--fps", 30, "--wait", "-o", output]

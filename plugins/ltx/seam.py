@@ -1,0 +1,126 @@
+"""Two windows into one timeline: how far they disagree where they meet, and how they are joined. Tensors only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from plugins.ltx.blend import ramp
+
+SPREAD_KEPT = 0.95
+"""Share of the latents' spread that a ramp must keep; below, frames at the seam begin to lose sharpness."""
+
+DISAGREEMENT = 0.6
+"""Windows that differ by more than this share of their spread can't be joined without its being seen.
+
+Both were measured (benchmarks/heal.py): seams that disagree by less pass for any other place, from 1.0 on none does, and
+unspoiled ones of ltx-tiny are at 0.15-0.32.
+"""
+
+_TINY = 1e-6
+
+
+@dataclass(frozen=True)
+class Joined:
+    """The latents two windows share, made one.
+
+    ``latents`` [C, k, h, w]. ``cut`` is the first of them that is the right window's, 0 … k; None: a ramp over all.
+    ``disagreement`` has each shared latent's, ``kept`` the least share of spread that a ramp keeps.
+    """
+
+    latents: torch.Tensor
+    cut: int | None
+    disagreement: tuple[float, ...]
+    kept: float
+
+    @property
+    def across(self) -> float:
+        """Disagreement where the windows were joined: of a ramp the worst, of a hand-over that across its cut."""
+        return max(self.disagreement) if self.cut is None else _across(self.disagreement)[self.cut]
+
+    @property
+    def fails(self) -> bool:
+        """Whether the seam will be seen unless it is healed."""
+        return self.across > DISAGREEMENT
+
+
+def join(left: torch.Tensor, right: torch.Tensor) -> Joined:
+    """Join the latents two windows share, both [C, k, h, w]: a ramp where that keeps their spread, else a hand-over
+    where they disagree least.
+
+    Disagreement of a latent frame is the rms of left - right over their pooled spread: 0 for equals, 1.4 for two
+    that have nothing to do with each other. Spread is about one mean of all channels, since in a flat picture that
+    is all the spread there is.
+    Raises ValueError when the shapes differ.
+    """
+    ramped = ramp(left, right)
+    disagreement, correlation = _compare(left, right)
+    weights = torch.linspace(1, 0, left.shape[1] + 2)[1:-1].tolist()
+    kept = min(spread_kept(weight, r) for weight, r in zip(weights, correlation, strict=True))
+    if kept >= SPREAD_KEPT:
+        return Joined(ramped, None, disagreement, kept)
+    cuts = _across(disagreement)
+    cut = cuts.index(min(cuts))
+    return Joined(torch.cat([left[:, :cut], right[:, cut:]], dim=1), cut, disagreement, kept)
+
+
+def levelled(latents: torch.Tensor) -> torch.Tensor:
+    """A patch [C, n, h, w] whose channels' means go evenly from its second latent (the first is run-up) to its last.
+
+    Windows that fail often differ in colour. What is healed begins with that step in its middle, and a model that
+    knows no such change makes the patch one colour: two steps where there was one.
+    """
+    means = latents.mean((2, 3), keepdim=True)
+    way = (torch.arange(latents.shape[1]) - 1).clamp(min=0) / (latents.shape[1] - 2)
+    return latents - means + torch.lerp(means[:, 1:2], means[:, -1:], way.to(latents)[:, None, None])
+
+
+def report(joined: Joined, start: int, healed: tuple[int, int] | None) -> tuple[str, dict[str, Any]]:
+    """What to tell of a seam, in a sentence and as JSON. ``start`` is the global latent at which the shared ones
+    begin; ``healed`` the global latents [first, last) that were made anew, if any were."""
+    stop = start + len(joined.disagreement)
+    at = None if joined.cut is None else start + joined.cut
+    if healed:
+        how, words = "heal", f"healed: latents {healed[0]}-{healed[1]} made anew"
+    elif at is None:
+        how, words = "ramp", f"a ramp over latents {start}-{stop}"
+    else:
+        how, words = "hand-over", f"handed over at latent {at}"
+    if joined.fails and not healed:
+        words += ", too narrow to be healed"
+    words += f" (disagreement {joined.across:.2f}, a ramp keeps {joined.kept:.0%} of the spread)"
+    return words, {
+        "how": how,
+        "start": start,
+        "stop": stop,
+        "at": at if how == "hand-over" else None,
+        "disagreement": [round(value, 4) for value in joined.disagreement],
+        "spread_kept": round(joined.kept, 4),
+        "healed": list(healed) if healed else None,
+    }
+
+
+def spread_kept(weight: float, correlation: float) -> float:
+    """Spread of ``weight``·a + (1 - ``weight``)·b as a share of that of a and of b, which have the same."""
+    rest = 1.0 - weight
+    return max(0.0, weight**2 + rest**2 + 2.0 * correlation * weight * rest) ** 0.5
+
+
+def _compare(left: torch.Tensor, right: torch.Tensor) -> tuple[tuple[float, ...], list[float]]:
+    """Disagreement and correlation of each latent frame of [C, k, h, w]."""
+    a, b = (side.double().transpose(0, 1).flatten(1) for side in (left, right))
+    differ = (a - b).square().mean(1).sqrt()
+    a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
+    of_a, of_b = a.square().mean(1), b.square().mean(1)
+    pooled, common = ((of_a + of_b) / 2).sqrt(), (of_a * of_b).sqrt()
+    correlation = (a * b).mean(1) / common.clamp(min=_TINY)
+    return tuple((differ / pooled.clamp(min=_TINY)).tolist()), correlation.clamp(-1.0, 1.0).tolist()
+
+
+def _across(disagreement: Sequence[float]) -> list[float]:
+    """Disagreement across each of the k + 1 cuts: the mean of the latents beside it that both windows have."""
+    beside = [disagreement[max(0, cut - 1) : cut + 1] for cut in range(len(disagreement) + 1)]
+    return [sum(some) / len(some) for some in beside]
