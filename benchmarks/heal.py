@@ -1,0 +1,297 @@
+"""Seams of graded badness: how the measure taken on latents foretells what is seen, and what healing does about it.
+
+Two windows are rendered with ltx-tiny as the hierarchical strategy does, of scenes that training never saw (encoded,
+re-noised to 0.85), the second of them spoiled in several ways. They are joined twice: by a ramp over the shared
+latents, as a control, and by the farm's own join (`plugins.ltx.rendering`), which may hand over or heal. Both are
+decoded and measured as benchmarks/seams.py does: at the positions of the shared latents and, of what was healed, at
+those of the whole patch too, for a heal that only moves the step to its ends is none. The last line is one JSON object:
+
+    seams     each seam: scene, spoiled how, disagreement (its worst latent's), spread_kept, how it was joined; w, a, c, s
+              before (ramp) and after (the farm's join), and patch_before and patch_after
+    by_disagreement   medians of those before and after, by classes of disagreement
+    healed    medians over the seams that were healed, by how they were spoiled
+    jobs      disagreement and choice at each seam of unspoiled jobs, by strategy
+
+    python benchmarks/heal.py [--scenes 3]   # 3 minutes on two CPU cores that do nothing else
+
+plugins.ltx.seam's thresholds come of it: medians of w, a, c, s at 27 seams of 3 scenes, joined by a ramp, are
+
+    disagreement 0.0-0.3   1.00  0.87   1.04  0.99     all of them unseen
+    disagreement 0.3-0.6   1.01  0.95   1.19  0.88     a ramp begins to blur
+    disagreement 0.6-1.0   1.07  0.81   1.38  0.91     the worst of them w 2.4, c 6.0
+    disagreement 1.0-      3.25  1.25   7.36  0.95     all of them seen
+
+Two windows of one spread disagree by 0.6 where a ramp keeps 0.95 of it. Unspoiled seams of ltx-tiny are at 0.15-0.32.
+What healing did (seam; whole patch), where goals are w ≤ 1.3, a ≤ 1.4, c ≤ 1.5, s ≥ 0.9:
+
+    torn          1.56 1.29  2.24 1.00 → 0.98 0.79 0.91 1.04;   1.55 1.06 2.10 0.81 → 0.94 0.77 0.86 0.77
+    tinted        2.37 0.83  6.02 0.98 → 1.40 0.77 3.20 0.99;   2.18 1.21 4.32 0.55 → 1.46 0.84 2.81 0.56
+    other prompt  4.66 1.21  9.59 0.77 → 2.16 1.38 4.77 1.05;   3.92 0.96 8.35 0.91 → 1.92 1.05 4.64 0.90
+    other scene   3.34 1.34 10.26 0.93 → 1.62 1.12 4.26 1.01;   3.08 0.76 8.20 0.50 → 1.65 1.04 5.10 0.49
+
+So what is wrong at a seam is mended to within the goals; windows that look different all along are not, whatever is
+done to ten latents between them. Sigmas of 0.5 to 0.9 differed by less than scenes do; without levelled colours a heal
+left the seam itself unseen and steps of the same size at the patch's ends.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from seam_measures import measure
+from seam_statistics import Seam, compare
+
+from farm.planning import Plan, from_sigma
+from farm.plugins import catalogue, planning_plugins
+from farm.rendering import DeviceInHand, TaskInHand
+from farm.spec import parse_spec
+from farm.timeline import frame_span, frames_of
+from plugins.ltx.blend import ramp
+from plugins.ltx.denoise import Denoiser
+from plugins.ltx.latents import assemble, load_latents, save_latents
+from plugins.ltx.loading import Ltx
+from plugins.ltx.noise import latent_noise
+from plugins.ltx.planning import TINY, TINY_FOLDER
+from plugins.ltx.reference.scenes import HELD_OUT, Scene, scene
+from plugins.ltx.rendering import LtxModel
+from plugins.ltx.text import encode_prompt
+from plugins.ltx.vae import decode, encode_clip
+from scheduler.plan import make_plan
+
+SIZE = (192, 128)
+FPS = 24
+LATENTS = 41
+SPLIT = 22
+OVERLAP = 3
+REFINE_SIGMA = 0.85
+CLASSES = (0.0, 0.3, 0.6, 1.0, 9.0)
+OFFERS = catalogue(planning_plugins())
+
+
+@dataclass(frozen=True)
+class World:
+    """One scene, encoded ([C, LATENTS, h, w]), the same some frames later, and another one."""
+
+    scene: Scene
+    other: Scene
+    latents: torch.Tensor
+    later: torch.Tensor
+    elsewhere: torch.Tensor
+
+
+Spoil = Callable[["Bench", World, torch.Tensor], torch.Tensor]
+"""Makes a spoiled right window [C, n, h, w] of a world and the right window as it should be."""
+
+
+def _contrast(latents: torch.Tensor, factor: float) -> torch.Tensor:
+    mean = latents.mean((2, 3), keepdim=True)
+    return (latents - mean) * factor + mean
+
+
+def _tinted(latents: torch.Tensor, world: World, share: float) -> torch.Tensor:
+    over = (1, 2, 3)
+    return latents + share * (world.elsewhere.mean(over, True) - world.latents.mean(over, True))
+
+
+def _torn(bench: Bench, world: World, right: torch.Tensor) -> torch.Tensor:
+    """Spoiled at the seam alone: what it shares with the left window is of another scene."""
+    elsewhere = bench.right(world.elsewhere, world.other)
+    return torch.cat([elsewhere[:, :OVERLAP], right[:, OVERLAP:]], dim=1)
+
+
+SPOILS: dict[str, Spoil] = {
+    "none": lambda bench, world, right: right,
+    "other noise": lambda bench, world, right: bench.right(world.latents, world.scene, stage=7),
+    "noisier": lambda bench, world, right: bench.right(world.latents, world.scene, stage=7, sigma=0.95),
+    "later": lambda bench, world, right: bench.right(world.later, world.scene),
+    "other prompt": lambda bench, world, right: bench.right(world.latents, world.other, stage=7),
+    "flatter": lambda bench, world, right: _contrast(right, 0.5),
+    "tinted": lambda bench, world, right: _tinted(right, world, 1.0),
+    "torn": _torn,
+    "other scene": lambda bench, world, right: bench.right(world.elsewhere, world.other),
+}
+
+
+class Bench:
+    """The model, and a folder for what its tasks make."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ltx = Ltx(TINY_FOLDER, max_tokens=OFFERS.models[TINY].text_tokens)
+        self.model = LtxModel(self.ltx, DeviceInHand("cpu", 0, torch.get_num_threads(), 0))
+        self.folder = folder
+
+    def world(self, number: int) -> World:
+        """The held-out scene of a number."""
+        one, other = (scene(HELD_OUT + n, size=SIZE, fps=FPS) for n in (number, number + 1000))
+        frames = frames_of(LATENTS)
+        shots = one.render(0, frames), one.render(12, frames), other.render(0, frames)
+        return World(one, other, *(encode_clip(self.ltx, shot) for shot in shots))
+
+    def window(
+        self,
+        base: torch.Tensor,
+        start: int,
+        stop: int,
+        prompt: str,
+        stage: int = 1,
+        sigma: float = REFINE_SIGMA,
+    ) -> torch.Tensor:
+        """The window [start, stop) refined from its part of ``base``."""
+        embeds, mask = encode_prompt(self.ltx, [prompt])
+        noise = latent_noise(1, stage, 0, start, stop, base.shape[0], *base.shape[2:])
+        facts = OFFERS.models[TINY]
+        return Denoiser(
+            self.ltx,
+            prompt=(embeds[0], mask[0]),
+            noise=torch.from_numpy(noise),
+            sigmas=from_sigma(facts.sigmas(facts.steps), sigma),
+            fps=float(FPS),
+            base=base[:, start:stop],
+        ).run()
+
+    def right(self, base: torch.Tensor, of: Scene, **fields: Any) -> torch.Tensor:
+        """The second window, of a scene's caption."""
+        return self.window(base, SPLIT - OVERLAP, LATENTS, of.caption, **fields)
+
+    def perform(self, plan: Plan, kind: str, made: dict[tuple[str, str], Path]) -> dict[str, dict]:
+        """Does a plan's tasks of a kind, adding to ``made``; returns what each told."""
+        told: dict[str, dict] = {}
+        for task in plan.tasks:
+            if task.kind != kind:
+                continue
+            place = Path(tempfile.mkdtemp(dir=self.folder))
+            hand = TaskInHand(
+                key=task.key,
+                kind=task.kind,
+                shared=plan.shared,
+                payload=task.payload,
+                folder=place,
+                fetch=lambda key, name: made[key, name],
+                step=lambda done, total: None,
+                tell=lambda summary, facts, key=task.key: told.update({key: facts}),
+            )
+            work = {"encode": self.model.encode, "join": self.model.join}.get(task.kind, self.model.window)
+            made.update({(task.key, name): path for name, path in work(hand).items()})
+        return told
+
+
+def plan_of(prompt: str, strategy: str) -> Plan:
+    """Two windows, [0, SPLIT) and [SPLIT - OVERLAP, LATENTS)."""
+    width, height = SIZE
+    spec = {"frames": frames_of(LATENTS), "width": width, "height": height, "fps": FPS, "prompt": prompt}
+    return make_plan(
+        parse_spec(spec | {"window_latents": SPLIT, "overlap_latents": OVERLAP, "seed": 1}),
+        model=OFFERS.models[TINY],
+        weights="",
+        strategy=OFFERS.strategies[strategy],
+        output=OFFERS.outputs["mp4"],
+    )
+
+
+def measured(bench: Bench, latents: torch.Tensor, start: int, stop: int) -> dict[str, float]:
+    """w, a, c and s of the positions that the latents [start, stop) stand for, relative to the rest."""
+    first, last = frame_span(start, stop)
+    result = compare([(measure(decode(bench.ltx, latents)), [Seam(first, last - 1)])])
+    return {name: round(getattr(result, name), 3) for name in "wacs"}
+
+
+def seams_of(bench: Bench, number: int) -> list[dict]:
+    """All spoils of one scene."""
+    world = bench.world(number)
+    plan = plan_of(world.scene.caption, "hierarchical")
+    made: dict[tuple[str, str], Path] = {}
+    bench.perform(plan, "encode", made)
+    left = bench.window(world.latents, 0, SPLIT, world.scene.caption)
+    begin, first = SPLIT - OVERLAP, SPLIT - OVERLAP + 1
+    made["window/0", "latents"] = save_latents(bench.folder / "left.safetensors", left, 0)
+    found = []
+    for spoiled, spoil in SPOILS.items():
+        right = spoil(bench, world, bench.right(world.latents, world.scene))
+        made["window/1", "latents"] = save_latents(bench.folder / "right.safetensors", right, begin)
+        (told,) = bench.perform(plan, "join", made).values()
+        shared = ramp(left[:, first:], right[:, 1:OVERLAP])
+        before = torch.cat([left[:, :first], shared, right[:, OVERLAP:]], dim=1)
+        after = assemble(
+            [{"start": 0, "stop": SPLIT, "left": "window/0"}, {"start": SPLIT, "stop": LATENTS, "left": "window/1"}],
+            lambda key: made[key, "latents"], 0, LATENTS, ["join/0"],
+        )  # fmt: skip
+        row = {
+            "scene": number,
+            "spoiled": spoiled,
+            "disagreement": max(told["disagreement"]),
+            "spread_kept": told["spread_kept"],
+            "how": told["how"],
+            "before": measured(bench, before, first, SPLIT),
+            "after": measured(bench, after, first, SPLIT),
+        }
+        if told["healed"]:
+            patch = load_latents(made["join/0", "latents"])
+            start = told["healed"][0] - 1
+            reach = start, start + patch.shape[1]
+            row["patch_before"], row["patch_after"] = (
+                measured(bench, latents, *reach) for latents in (before, after)
+            )
+        found.append(row)
+        print(json.dumps(row), flush=True)
+    return found
+
+
+def medians(rows: list[dict]) -> dict[str, Any]:
+    """Of w, a, c and s over some seams, before, after and of the patch."""
+    found: dict[str, Any] = {"seams": len(rows)}
+    for when in ("before", "after", "patch_before", "patch_after"):
+        some = [row[when] for row in rows if when in row]
+        if some:
+            found[when] = {name: round(float(np.median([one[name] for one in some])), 2) for name in "wacs"}
+    return found
+
+
+def jobs(bench: Bench, number: int) -> dict[str, list]:
+    """What the join of an unspoiled job finds, by strategy."""
+    prompt = scene(HELD_OUT + number, size=SIZE, fps=FPS).caption
+    found = {}
+    for strategy in ("hierarchical", "autoregressive"):
+        plan, made = plan_of(prompt, strategy), {}
+        for kind in ("encode", "storyboard", "window"):
+            bench.perform(plan, kind, made)
+        (told,) = bench.perform(plan, "join", made).values()
+        found[strategy] = [max(told["disagreement"]), told["spread_kept"], told["how"]]
+    return found
+
+
+@click.command()
+@click.option("--scenes", default=3, show_default=True, help="How many scenes.")
+def main(scenes: int) -> None:
+    """Make seams of graded badness and print one JSON object."""
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder))
+        rows = [row for number in range(scenes) for row in seams_of(bench, number)]
+        unspoiled = [jobs(bench, number) for number in range(scenes)]
+    classes = {
+        f"{low}-{high}": medians([row for row in rows if low <= row["disagreement"] < high])
+        for low, high in pairwise(CLASSES)
+    }
+    result = {
+        "seams": rows,
+        "by_disagreement": classes,
+        "healed": {
+            spoiled: medians(some)
+            for spoiled in SPOILS
+            if (some := [row for row in rows if row["how"] == "heal" and row["spoiled"] == spoiled])
+        },
+        "jobs": {strategy: [one[strategy] for one in unspoiled] for strategy in unspoiled[0]},
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
