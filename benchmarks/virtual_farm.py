@@ -19,8 +19,8 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from farm.planning import ModelFacts, OutputFacts, Plan, PlannedTask, TaskKind
-from farm.states import NodeState, TaskState
-from farm.store.records import DeviceRecord, ModelOffer, NodeRecord, ReadyTask, TaskRecord
+from farm.states import AttemptState, NodeState, TaskState
+from farm.store.records import AttemptRecord, DeviceRecord, ModelOffer, NodeRecord, ReadyTask, TaskRecord
 from scheduler.estimate import SECONDS_PER_TASK
 from scheduler.placement import place
 from scheduler.plan import BYTES_PER_LATENT_VALUE
@@ -106,13 +106,15 @@ class Run:
     def critical_path(self) -> tuple[Attempt, ...]:
         """What the end waited for, from the start on: each began when the one before it ended.
 
-        That is an attempt it needed, or else the one that held its device until then.
+        That is an attempt it needed, or else the one that held its device until then, or else one whose end let the
+        farm see that waiting for a better device would no longer pay.
         """
         path = list(self.attempts[-1:])
         while path and path[0].start > 0:
             head = path[0]
             before = self.attempts[: self.attempts.index(head)]
-            causes = [a for a in before if a.end == head.start and a.device == head.device]
+            causes = [a for a in before if a.end == head.start]
+            causes += [a for a in causes if a.device == head.device]
             causes += [a for a in before if a.end == head.start and a.task.key in head.task.needs]
             path.insert(0, causes[-1])
         return tuple(path)
@@ -242,24 +244,35 @@ class _Farm:
         self._done: dict[str, Attempt] = {}
         self._held: dict[Device, set[Name]] = {device: set() for device in devices}
         self._running: dict[Device, tuple[Generator[_Step, None, None], _Step]] = {}
+        self._begun: dict[Device, tuple[PlannedTask, float]] = {}
+        self._passed_over: dict[str, float] = {}
 
     def run(self) -> Run:
         while self._waiting or self._running:
             self._place()
-            self._advance()
+            done = len(self._done)
+            while self._running and len(self._done) == done:
+                self._advance()
         return Run(tuple(self._done.values()))
 
     def _place(self) -> None:
         ready = [key for key, item in self._waiting.items() if all(n in self._done for n in item.task.needs)]
         if not ready:
             return
-        placement = place([ready_task(self._ready(key)) for key in ready], slots_of(self._nodes()))
+        passed_over = [self._now - self._passed_over.get(key, self._now) for key in ready]
+        placement = place(
+            [ready_task(self._ready(key), seconds) for key, seconds in zip(ready, passed_over, strict=True)],
+            slots_of(self._nodes(), live=self._live(), now=self._now),
+        )
+        self._passed_over = {key: self._passed_over.get(key, self._now) for key in placement.passed_over}
         if not placement.assignments and not self._running:
             key, reason = next(iter(placement.waiting.items()))
             raise Unplaceable(f"{key}: {reason}")
         for given in placement.assignments:
             device = self._devices[given.slot.node_id, given.slot.device]
-            life = self._attempt(self._waiting.pop(given.task.key), device)
+            item = self._waiting.pop(given.task.key)
+            life = self._attempt(item, device)
+            self._begun[device] = item.task, self._now
             self._running[device] = life, next(life)
 
     def _advance(self) -> None:
@@ -282,7 +295,7 @@ class _Farm:
                 if following:
                     self._running[device] = life, following
                 else:
-                    del self._running[device]
+                    del self._running[device], self._begun[device]
 
     def _attempt(self, item: Work, device: Device) -> Generator[_Step, None, None]:
         """The life of one attempt; yields what it waits for."""
@@ -353,8 +366,40 @@ class _Farm:
             weights=_OFFER.weights,
             precision="",
             shared={},
-            input_nodes={needed: self._done[needed].device.node for needed in self._work[key].task.needs},
+            input_bytes=self._input_bytes(key),
         )
+
+    def _input_bytes(self, key: str) -> dict[str, int]:
+        made: Counter[str] = Counter()
+        for needed in self._work[key].task.needs:
+            made[self._done[needed].device.node] += sum(self._work[needed].makes.values())
+        return dict(made)
+
+    def _live(self) -> list[AttemptRecord]:
+        return [
+            AttemptRecord(
+                id=task.key,
+                task_id=task.key,
+                job_id=_JOB,
+                task_key=task.key,
+                model=_OFFER.model,
+                flops=task.flops,
+                epoch=1,
+                state=AttemptState.RUNNING,
+                node_id=device.node,
+                node=device.node,
+                device=device.name,
+                lease_until=0.0,
+                dispatched_at=start,
+                started_at=start,
+                finished_at=None,
+                step=0,
+                steps=0,
+                seconds=0.0,
+                error="",
+            )
+            for device, (task, start) in self._begun.items()
+        ]
 
 
 def _record(task: PlannedTask, position: int) -> TaskRecord:

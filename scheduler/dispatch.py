@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 
 import structlog
 
@@ -53,6 +54,7 @@ class Dispatcher:
         self._sessions, self._changes, self._leases = sessions, changes, leases
         self._woken = asyncio.Event()
         self._asked: dict[tuple[str, str], float] = {}
+        self._passed_over: dict[str, float] = {}
 
     def wake(self) -> None:
         """Something changed that may let a task start."""
@@ -77,7 +79,7 @@ class Dispatcher:
 
     async def tick(self, *, quiet: bool = False) -> None:
         """One look at the farm. `quiet`: the daemon is new and nobody is called silent yet."""
-        lost, nodes, ready = await asyncio.to_thread(self._look)
+        lost, nodes, ready, live = await asyncio.to_thread(self._look)
         if lost:
             await self._say_lost(lost, "its lease ran out")
         if not quiet:
@@ -85,8 +87,13 @@ class Dispatcher:
         await self._start_renderers(nodes)
         if not ready:
             return
-        slots = slots_of(nodes, lambda node_id, device: device in self._sessions.renderers(node_id))
-        placement = place([ready_task(record) for record in ready], slots)
+        now = boottime()
+        slots = slots_of(
+            nodes, lambda node_id, device: device in self._sessions.renderers(node_id), live, time.time()
+        )
+        since = self._passed_over
+        placement = place([ready_task(r, now - since.get(r.task.id, now)) for r in ready], slots)
+        self._passed_over = {task_id: since.get(task_id, now) for task_id in placement.passed_over}
         by_id = {record.task.id: record for record in ready}
         raylets = {node.id: node.ray_node_id for node in nodes}
         for assignment in placement.assignments:
@@ -96,11 +103,12 @@ class Dispatcher:
         if placement.waiting:
             await asyncio.to_thread(self._store.tasks.set_reasons, placement.waiting)
 
-    def _look(self) -> tuple[list[AttemptRecord], list[NodeRecord], list[ReadyRecord]]:
-        """Attempts whose lease has run out, by now lost; the nodes; and the tasks that could start."""
+    def _look(self) -> tuple[list[AttemptRecord], list[NodeRecord], list[ReadyRecord], list[AttemptRecord]]:
+        """Attempts whose lease has run out, by now lost; the nodes; tasks that could start; and what runs."""
         grace = self._leases.requeue - self._leases.lease
         lost = self._store.attempts.expire(boottime() - grace)
-        return lost, self._store.nodes.list(), self._store.tasks.ready()
+        nodes, ready = self._store.nodes.list(), self._store.tasks.ready()
+        return lost, nodes, ready, self._store.attempts.live() if ready else []
 
     async def _note_silent(self, nodes: list[NodeRecord]) -> None:
         now = boottime()

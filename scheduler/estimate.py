@@ -9,6 +9,25 @@ from farm.planning import PlannedTask
 SECONDS_PER_TASK = 0.3
 """What a task costs besides its FLOPs: dispatch, fetching inputs, storing results (measured on two CPU cores)."""
 
+FETCH_BYTES_PER_SECOND = 100e6
+"""How fast inputs come over a studio's network, where nothing better is known: 1 GbE, a little shared."""
+
+LOAD_BYTES_PER_SECOND = 2e9
+"""How fast a model that isn't warm is read into a device's memory: from an NVMe disk or the page cache."""
+
+
+def seconds_left(flops: float, rate: float, elapsed: float, step: int, steps: int) -> float:
+    """In how many seconds a task that has run for `elapsed` will be done.
+
+    By its steps where it has made any, else by its FLOPs and the device's `rate`. One that takes longer than it was
+    expected to is taken to need as long again as it is late, so that nothing waits for a stuck one for long.
+    """
+    elapsed = max(elapsed, 0.0)
+    if 0 < step <= steps:
+        return elapsed * (steps - step) / step
+    expected = SECONDS_PER_TASK + (flops / rate if rate > 0 else 0.0)
+    return abs(expected - elapsed)
+
 
 def wall_seconds(tasks: Sequence[PlannedTask], rates: Sequence[float]) -> float | None:
     """Estimate of a job's wall time on devices of `rates` (FLOPs a second), or None without devices.

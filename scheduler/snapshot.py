@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from farm.states import NodeState
-from farm.store.records import NodeRecord
+from farm.store.records import AttemptRecord, NodeRecord
 from farm.store.records import ReadyTask as ReadyRecord
+from scheduler.estimate import seconds_left
 from scheduler.placement import ReadyTask, Slot
 
 
 def slots_of(
-    nodes: Iterable[NodeRecord], renderer_up: Callable[[str, str], bool] = lambda node_id, device: True
+    nodes: Iterable[NodeRecord],
+    renderer_up: Callable[[str, str], bool] = lambda node_id, device: True,
+    live: Iterable[AttemptRecord] = (),
+    now: float = 0.0,
 ) -> list[Slot]:
-    """Every device of every node. `renderer_up(node id, device)`: whether its renderer can take work."""
+    """Every device of every node. `renderer_up(node id, device)`: whether its renderer can take work.
+
+    `live`: the attempts that occupy devices at `now` (Unix seconds), for when those will be free.
+    """
     slots = []
+    holding = {(attempt.node_id, attempt.device): attempt for attempt in live}
     for node in nodes:
         for device in node.devices:
             reason = node.reason
@@ -24,25 +33,28 @@ def slots_of(
                 reason = "is starting Ray"
             elif not renderer_up(node.id, device.name):
                 reason = "has no renderer up"
-            slots.append(
-                Slot(
-                    node_id=node.id,
-                    node=node.name,
-                    device=device.name,
-                    vram_bytes=device.vram_bytes,
-                    fp8=device.fp8,
-                    flops_per_second=device.flops_per_second,
-                    models=dict(node.models),
-                    busy=bool(device.task),
-                    usable=not reason,
-                    reason=reason,
-                )
+            slot = Slot(
+                node_id=node.id,
+                node=node.name,
+                device=device.name,
+                vram_bytes=device.vram_bytes,
+                fp8=device.fp8,
+                flops_per_second=device.flops_per_second,
+                models=dict(node.models),
+                busy=bool(device.task),
+                usable=not reason,
+                reason=reason,
             )
+            if held := holding.get(slot.key):
+                rate, elapsed = slot.rate(held.model), now - held.dispatched_at
+                left = seconds_left(held.flops, rate, elapsed, held.step, held.steps)
+                slot = replace(slot, busy=True, busy_for=left)
+            slots.append(slot)
     return slots
 
 
-def ready_task(record: ReadyRecord) -> ReadyTask:
-    """A ready task with what placement must know of it."""
+def ready_task(record: ReadyRecord, passed_over: float = 0.0) -> ReadyTask:
+    """A ready task with what placement must know of it. `passed_over`: seconds, as placement's own."""
     task = record.task
     return ReadyTask(
         task_id=task.id,
@@ -56,5 +68,7 @@ def ready_task(record: ReadyRecord) -> ReadyTask:
         vram_bytes=task.vram_bytes,
         fp8=task.fp8,
         failed_on=task.failed_devices,
-        inputs_on=frozenset(record.input_nodes.values()),
+        flops=task.flops,
+        inputs=record.input_bytes,
+        passed_over=passed_over,
     )

@@ -102,7 +102,7 @@ class ReadyTask:
     weights: str
     precision: str
     shared: Mapping[str, Any]
-    input_nodes: Mapping[str, str]  #: key of a needed task to the id of the node that made its artifacts
+    input_bytes: Mapping[str, int]  #: id of a node to the bytes of needed artifacts that it made
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,8 @@ class AttemptRecord:
     task_id: str
     job_id: str
     task_key: str
+    model: str  #: it renders with
+    flops: float  #: of the task
     epoch: int
     state: AttemptState
     node_id: str

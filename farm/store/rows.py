@@ -85,8 +85,16 @@ def task_records(connection: Connection, query: Select) -> list[TaskRecord]:
 def attempt_records(connection: Connection, *conditions: ColumnElement[bool]) -> list[AttemptRecord]:
     """Attempts that meet all conditions, oldest first."""
     query = (
-        select(attempts, tasks.c.job_id, tasks.c.key.label("task_key"), nodes.c.name.label("node"))
+        select(
+            attempts,
+            tasks.c.job_id,
+            tasks.c.key.label("task_key"),
+            tasks.c.flops,
+            jobs.c.model,
+            nodes.c.name.label("node"),
+        )
         .join_from(attempts, tasks, attempts.c.task_id == tasks.c.id)
+        .join(jobs, tasks.c.job_id == jobs.c.id)
         .join(nodes, attempts.c.node_id == nodes.c.id)
         .where(*conditions)
         .order_by(attempts.c.dispatched_at, attempts.c.epoch, attempts.c.id)

@@ -289,7 +289,7 @@ def test_the_third_window_of_a_job_knows_where_its_inputs_are_and_why_it_waits(s
         (low.id, "encode"),
     ]
     ready = store.tasks.ready()[1]
-    assert ready.input_nodes == {"encode": "n2"}
+    assert ready.input_bytes == {"n2": 3}
     assert ready.task.failed_devices == {("n1", "d0")}
     assert (ready.priority, ready.model, ready.weights, ready.precision) == (50, "ltx-tiny", "w1", "fp32")
     assert ready.shared == {"sigmas": [1.0, 0.5, 0.0]}
