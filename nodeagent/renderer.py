@@ -67,7 +67,8 @@ class Renderer:
             _limit_threads(self._attachment.setup().threads)
             folder.mkdir(parents=True)
             attempt = nodes_pb2.AttemptRef(attempt_id=attempt_id, epoch=epoch)
-            completion.artifact_ids.extend(self._perform(workbench, attempt, json.loads(payload), folder))
+            made, completion.working_seconds = self._perform(workbench, attempt, json.loads(payload), folder)
+            completion.artifact_ids.extend(made)
             completion.outcome = nodes_pb2.OUTCOME_SUCCEEDED
         except Stopped as stopped:
             completion.outcome, completion.error = nodes_pb2.OUTCOME_CANCELLED, str(stopped)
@@ -85,7 +86,8 @@ class Renderer:
 
     def _perform(
         self, workbench: Workbench, attempt: nodes_pb2.AttemptRef, document: dict, folder: Path
-    ) -> list[str]:
+    ) -> tuple[list[str], float]:
+        """Ids of the artifacts it made, and the seconds from its first step to its end."""
         setup = self._attachment.setup()
         wire = self._wire_for(setup)
 
@@ -98,12 +100,18 @@ class Renderer:
                 ) from None
             return self._cache.get(artifact, wire)
 
+        working_since: list[float] = []
+
         def step(done: int, total: int) -> None:
             self._attachment.progress(done, total)
             self._attachment.checkpoint()
+            if not working_since:
+                working_since.append(time.monotonic())
 
         made = workbench.perform(task_in_hand(document, folder, fetch, step), dict(setup.models))
-        return [self._deliver(wire, name, path, attempt) for name, path in made.items()]
+        ended = time.monotonic()
+        ids = [self._deliver(wire, name, path, attempt) for name, path in made.items()]
+        return ids, ended - working_since[0] if working_since else 0.0
 
     def _deliver(self, wire: Wire, name: str, path: Path, attempt: nodes_pb2.AttemptRef) -> str:
         sha256 = checksum(path)

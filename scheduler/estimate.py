@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from farm.planning import PlannedTask
+
+if TYPE_CHECKING:
+    from scheduler.placement import Slot
 
 SECONDS_PER_TASK = 0.3
 """What a task costs besides its FLOPs: dispatch, fetching inputs, storing results (measured on two CPU cores)."""
@@ -29,11 +33,12 @@ def seconds_left(flops: float, rate: float, elapsed: float, step: int, steps: in
     return abs(expected - elapsed)
 
 
-def wall_seconds(tasks: Sequence[PlannedTask], rates: Sequence[float]) -> float | None:
-    """Estimate of a job's wall time on devices of `rates` (FLOPs a second), or None without devices.
+def wall_seconds(tasks: Sequence[PlannedTask], model: str, slots: Sequence[Slot]) -> float | None:
+    """Estimate of the wall time of a job that renders with `model`, or None without devices whose rate is known.
 
     List scheduling: each task in graph order goes to the device that finishes it first.
     """
+    rates = [rate for slot in slots if (rate := slot.rate(model)) > 0]
     if not rates:
         return None
     free = [0.0] * len(rates)

@@ -57,10 +57,7 @@ class Intake:
             plan=plan,
             notes=(*plan.notes, *notes),
             fitting_devices=tuple(slot.name for slot in fitting),
-            estimated_seconds=wall_seconds(
-                plan.tasks,
-                [slot.flops_per_second for slot in fitting if slot.usable and slot.flops_per_second],
-            ),
+            estimated_seconds=wall_seconds(plan.tasks, plan.model, [s for s in fitting if s.usable]),
             media=tuple(prepared.artifact_id for prepared, _ in media),
         )
 

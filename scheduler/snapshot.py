@@ -10,6 +10,7 @@ from farm.store.records import AttemptRecord, NodeRecord
 from farm.store.records import ReadyTask as ReadyRecord
 from scheduler.estimate import seconds_left
 from scheduler.placement import ReadyTask, Slot
+from scheduler.speed import rates
 
 
 def slots_of(
@@ -22,6 +23,8 @@ def slots_of(
 
     `live`: the attempts that occupy devices at `now` (Unix seconds), for when those will be free.
     """
+    nodes = list(nodes)
+    expected = rates(nodes)
     slots = []
     holding = {(attempt.node_id, attempt.device): attempt for attempt in live}
     for node in nodes:
@@ -42,6 +45,7 @@ def slots_of(
                 flops_per_second=device.flops_per_second,
                 models=dict(node.models),
                 busy=bool(device.task),
+                rates=expected[node.id, device.name],
                 usable=not reason,
                 reason=reason,
             )

@@ -183,6 +183,7 @@ def node_message(node: records.NodeRecord, renderers: frozenset[str]) -> nodes_p
                 device=nodes_pb2.Device(**{name: getattr(device, name) for name in _DEVICE_FIELDS}),
                 task=device.task,
                 renderer=device.name in renderers,
+                speeds=[nodes_pb2.Speed(**speed._asdict()) for speed in device.speeds],
             )
             for device in node.devices
         ],

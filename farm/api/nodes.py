@@ -245,7 +245,13 @@ class NodeService(nodes_pb2_grpc.NodeServiceServicer):
         match completion.outcome:
             case nodes_pb2.OUTCOME_SUCCEEDED:
                 try:
-                    return attempts.succeed(id, epoch, list(completion.artifact_ids), completion.seconds)
+                    return attempts.succeed(
+                        id,
+                        epoch,
+                        list(completion.artifact_ids),
+                        completion.seconds,
+                        completion.working_seconds,
+                    )
                 except MissingArtifact as error:
                     return attempts.fail(id, epoch, str(error), self._terms.max_failures)
             case nodes_pb2.OUTCOME_FAILED:

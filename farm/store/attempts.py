@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 
 from farm.planning import TaskKind
 from farm.states import AttemptState, JobState, NodeState, TaskState
-from farm.store import rows
+from farm.store import rows, speeds
 from farm.store.changes import (
     discard,
     end_attempt,
@@ -125,10 +125,18 @@ class Attempts:
             )
             return kept.rowcount == 1
 
-    def succeed(self, attempt_id: str, epoch: int, artifact_ids: Sequence[str], seconds: float) -> Settlement:
+    def succeed(
+        self,
+        attempt_id: str,
+        epoch: int,
+        artifact_ids: Sequence[str],
+        seconds: float,
+        working_seconds: float = 0.0,
+    ) -> Settlement:
         """Commit a result if its epoch is still current, however late.
 
-        Its artifacts are committed, its task done, successors ready, and after the last task the job.
+        Its artifacts are committed, its task done, successors ready, and after the last task the job. From
+        `working_seconds`, its first step to its end, the farm learns how fast the device is.
         Raises MissingArtifact, changing nothing, when `artifact_ids` are not all stored by this attempt or a
         mux brings no "video".
         """
@@ -148,6 +156,7 @@ class Attempts:
                 finished_at=at,
                 seconds=seconds,
             )
+            speeds.note(connection, attempt, working_seconds)
             _tell(connection, attempt, at, "succeeded", "on")
             ready = ready_successors(connection, attempt.task_id)
             return Settlement(True, job=_finish_job(connection, attempt.job_id, at), ready=ready)

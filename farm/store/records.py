@@ -160,9 +160,20 @@ class Settlement:
     stop: tuple[AttemptRecord, ...] = ()  #: attempts cancelled by it, whose nodes must be told
 
 
+class Speed(NamedTuple):
+    """FLOPs a second that a device was seen to denoise at with a model, averaged over its last `windows`."""
+
+    model: str
+    flops_per_second: float
+    windows: int
+
+
 @dataclass(frozen=True)
 class DeviceRecord:
-    """One device as its agent advertises it; `task` is what it does now, as "job/task", or empty."""
+    """One device as its agent advertises it; `task` is what it does now, as "job/task", or empty.
+
+    `speeds`: what the farm has measured.
+    """
 
     name: str
     backend: str
@@ -175,6 +186,7 @@ class DeviceRecord:
     flops_per_second: float = 0.0
     threads: int = 0
     task: str = ""
+    speeds: tuple[Speed, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from farm.planning import TaskKind
 from farm.states import LIVE_ATTEMPTS, AttemptState, JobState, NodeState, TaskState
 from farm.store.records import ArtifactState
 
-REVISION = "0001"
+REVISION = "0002_measured_speeds"
 """Newest migration, repeated here so that opening a database that is up to date needs no Alembic."""
 
 metadata = MetaData(
@@ -133,6 +133,17 @@ devices = Table(
     Column("declared", Boolean, nullable=False),
     Column("flops_per_second", Float, nullable=False),
     Column("threads", Integer, nullable=False),
+)
+
+speeds = Table(
+    "speeds",
+    metadata,
+    Column("node_id", String(100), ForeignKey("nodes.id"), primary_key=True),
+    # No foreign key: a device comes and goes with its node's hellos.
+    Column("device", String(100), primary_key=True),
+    Column("model", String(100), primary_key=True),
+    Column("flops_per_second", Float, nullable=False),
+    Column("windows", Integer, nullable=False),
 )
 
 attempts = Table(

@@ -34,7 +34,8 @@ def environment(tmp_path_factory) -> dict[str, str]:
         "[farm.planning]\nthrowaway = throwaway_planning\n[farm.rendering]\nthrowaway = throwaway_rendering\n"
     )
     kept = {k: v for k, v in os.environ.items() if not k.startswith("FARM_")}
-    return kept | {"PYTHONPATH": str(site)}
+    # This checkout goes before one that is installed.
+    return kept | {"PYTHONPATH": os.pathsep.join([str(site), str(HERE.parent.parent)])}
 
 
 @pytest.fixture
