@@ -30,6 +30,7 @@ from farm.planning import Plan, TaskKind
 from farm.plugins import Catalogue, catalogue, planning_plugins
 from farm.spec import parse_spec
 from scheduler.estimate import SECONDS_PER_TASK
+from scheduler.layout import Lender
 from scheduler.plan import make_plan
 
 GIB = 2**30
@@ -37,28 +38,26 @@ VIDEO = {"frames": 753, "width": 1024, "height": 576, "prompt": "a red ball", "g
 MODELS = {"13b": "ltx-13b-0.9.8-distilled", "2b": "ltx-2b-0.9.5"}
 REFINING_STEPS = 8
 COUNTS = (2, 4, 8)
+LAYOUTS = ("fixed", "farm")
 MIXED = (1.0, 1.0, 0.6, 0.6, 0.4, 0.25)
 
 
-def plan_fixed(offers: Catalogue, model: str, devices: Sequence[Device]) -> Plan:
-    """The job's plan with windows that depend on the job alone."""
+def plan_of(offers: Catalogue, model: str, layout: str, devices: Sequence[Device]) -> Plan:
+    """The job's plan for those devices."""
     for steps in range(REFINING_STEPS, 10 * REFINING_STEPS):
         plan = make_plan(
-            parse_spec({**VIDEO, "model": model, "steps": steps}),
+            parse_spec({**VIDEO, "model": model, "steps": steps, "layout": layout}),
             model=offers.models[model],
             weights="sha256:none",
             strategy=offers.strategies["hierarchical"],
             output=offers.outputs["mp4"],
+            lenders=[Lender(device.node, device.flops_per_second, device.vram_bytes) for device in devices],
         )
         windows = [task for task in plan.tasks if task.kind is TaskKind.WINDOW]
         # A schedule of this many steps leaves fewer of them below the sigma that refining starts from.
         if all(len(window.payload["sigmas"]) == REFINING_STEPS + 1 for window in windows):
             return plan
     raise RuntimeError(f"no schedule of {model} refines in {REFINING_STEPS} steps")
-
-
-LAYOUTS: dict[str, Callable[[Catalogue, str, Sequence[Device]], Plan]] = {"fixed": plan_fixed}
-"""How a job is laid out for given devices, by the name of the layout."""
 
 
 def virtual(options: argparse.Namespace) -> dict:
@@ -73,7 +72,7 @@ def virtual(options: argparse.Namespace) -> dict:
         ]
 
     def work(layout: str, name: str, devices: Sequence[Device]) -> tuple[Work, ...]:
-        plan = LAYOUTS[layout](offers, MODELS[name], devices)
+        plan = plan_of(offers, MODELS[name], layout, devices)
         return work_of(plan, offers.models[MODELS[name]], offers.outputs["mp4"])
 
     result: dict[str, dict] = {

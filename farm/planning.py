@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
+from farm.timeline import Cut
+
 
 class TaskKind(StrEnum):
     """What a task does; also the first part of its key."""
@@ -139,7 +141,7 @@ class Window:
 class Timeline:
     """What a strategy lays out: `latents` latents at `width` x `height` pixels (multiples of 32).
 
-    `window` and `overlap` in latents, `fps` in frames a second, `sigmas` the whole schedule; `prompts` counts
+    `window` and `overlap` in latents, `cuts` the windows at full size, `fps` in frames a second, `sigmas` the whole schedule; `prompts` counts
     those that follow each other on it. `source_sigma` is where denoising begins of a job that is made over a given
     video, which then takes the place of a storyboard. `anchor` is the latent at which what is given begins, and
     from which a chain of windows should grow.
@@ -151,6 +153,7 @@ class Timeline:
     fps: float
     window: int
     overlap: int
+    cuts: tuple[Cut, ...]
     sigmas: tuple[float, ...]
     model: ModelFacts
     prompts: int = 1
@@ -183,7 +186,7 @@ class Strategy(Protocol):
     def lay_out(self, timeline: Timeline) -> tuple[Window, ...]:
         """Windows in an order in which each comes after those it needs.
 
-        Those of kind WINDOW, put in the order of time, cover the timeline, neighbours sharing `overlap` latents.
+        Those of kind WINDOW, put in the order of time, are the timeline's `cuts`.
         """
         ...
 

@@ -22,6 +22,7 @@ from farm.store.store import Store
 from farm.timeline import latents_for
 from scheduler.conditions import PreparedMedia
 from scheduler.estimate import wall_seconds
+from scheduler.layout import Lender
 from scheduler.placement import ReadyTask, Slot, misfit
 from scheduler.plan import make_plan
 from scheduler.snapshot import slots_of
@@ -44,14 +45,20 @@ class Intake:
         strategy = self._strategy(spec)
         weights = self._weights(model)
         media, notes = self._media(spec)
+        slots = slots_of(self._store.nodes.list())
         plan = make_plan(
-            spec, model=model, weights=weights, strategy=strategy, output=output, media=[m for m, _ in media]
+            spec,
+            model=model,
+            weights=weights,
+            strategy=strategy,
+            output=output,
+            media=[m for m, _ in media],
+            lenders=lenders_of(slots, model, weights),
         )
         if keep_media:
             for prepared, path in media:
                 if path is not None:
                     self._keep(prepared.artifact_id, path)
-        slots = slots_of(self._store.nodes.list())
         fitting = _fitting(plan, slots)
         return PlannedJob(
             plan=plan,
@@ -159,6 +166,16 @@ class Intake:
         )
 
 
+def lenders_of(slots: Sequence[Slot], model: ModelFacts, weights: str) -> list[Lender]:
+    """The devices that could render with the model now, for windows to be sized by."""
+    fp8 = model.precisions[0] == "fp8"
+    probe = _probe(model.name, weights, 0, fp8)
+    found = [slot for slot in slots if slot.usable and misfit(probe, slot) is None]
+    # As placement has it: what no probe knows is taken for as slow as the slowest that is known.
+    unknown = min((rate for slot in found if (rate := slot.rate(model.name)) > 0), default=1e12)
+    return [Lender(slot.name, slot.rate(model.name) or unknown, slot.vram_bytes) for slot in found]
+
+
 def _choose(field: str, name: str, offers: dict):
     if name not in offers:
         raise InvalidSpec(
@@ -192,8 +209,13 @@ def _frames_of(facts: MediaFacts, spec: JobSpec, field: str, which: str) -> tupl
 
 def _fitting(plan: Plan, slots: Sequence[Slot]) -> list[Slot]:
     largest = max(plan.tasks, key=lambda task: task.vram_bytes)
-    probe_task = ReadyTask(
-        task_id="", job_id="", key=largest.key, priority=0, created_at=0, order=0, model=plan.model,
-        weights=plan.weights, vram_bytes=largest.vram_bytes, fp8=any(task.fp8 for task in plan.tasks),
+    probe = _probe(plan.model, plan.weights, largest.vram_bytes, any(task.fp8 for task in plan.tasks))
+    return [slot for slot in slots if misfit(probe, slot) is None]
+
+
+def _probe(model: str, weights: str, vram_bytes: int, fp8: bool) -> ReadyTask:
+    """A task to ask placement with whether a device fits."""
+    return ReadyTask(
+        task_id="", job_id="", key="", priority=0, created_at=0, order=0, model=model, weights=weights,
+        vram_bytes=vram_bytes, fp8=fp8,
     )  # fmt: skip
-    return [slot for slot in slots if misfit(probe_task, slot) is None]

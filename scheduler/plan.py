@@ -6,17 +6,19 @@ Pure: no clock, no I/O, no globals. The same spec, facts and weights give the sa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from farm.planning import (
     ModelFacts,
     OutputFacts,
     Plan,
     Strategy,
+    TaskKind,
     Timeline,
+    Window,
 )
 from farm.spec import InvalidSpec, JobSpec
-from farm.timeline import Cut, frames_of, latents_for, padded
+from farm.timeline import Cut, cut_windows, frames_of, latents_for, padded
 from scheduler.conditions import (
     PreparedMedia,
     anchor_of,
@@ -26,6 +28,7 @@ from scheduler.conditions import (
     source_of,
 )
 from scheduler.graph import Graph
+from scheduler.layout import Lender, share_out
 
 BYTES_PER_LATENT_VALUE = 4
 DECODE_AHEAD = 1.3
@@ -40,8 +43,9 @@ def make_plan(
     strategy: Strategy,
     output: OutputFacts,
     media: Sequence[PreparedMedia] = (),
+    lenders: Sequence[Lender] = (),
 ) -> Plan:
-    """The plan of a job.
+    """The plan of a job. `lenders`: the devices that windows are sized for where the spec's layout is "farm".
 
     Raises InvalidSpec when the spec asks for something this model or strategy can't do.
     """
@@ -66,16 +70,19 @@ def make_plan(
         fps=float(spec.frame_rate),
         window=spec.window_latents,
         overlap=spec.overlap_latents,
+        cuts=cut_windows(latents, spec.window_latents, spec.overlap_latents),
         sigmas=model.sigmas(steps),
         model=model,
         prompts=1 + len(spec.later_prompts),
         anchor=anchor_of(list(zip(media, placed))),
         source_sigma=None if source is None else 1.0 - media[source].strength,
     )
+    batch = 2 if guidance > 1 else 1
     laid_out = strategy.lay_out(timeline)
-    graph = Graph(
-        spec, model, precision, 2 if guidance > 1 else 1, timeline, lead, list(zip(media, placed)), source
-    )
+    if spec.layout == "farm":
+        timeline = _for_farm(timeline, laid_out, strategy, lenders, precision, batch)
+        laid_out = strategy.lay_out(timeline)
+    graph = Graph(spec, model, precision, batch, timeline, lead, list(zip(media, placed)), source)
     tasks = graph.tasks(laid_out)
     rate = spec.frame_rate
     shared = {
@@ -96,6 +103,8 @@ def make_plan(
         "negative_prompt": spec.negative_prompt,
         "guidance_scale": guidance,
         "output": output.name,
+        "layout": spec.layout,
+        "windows": [[cut.start, cut.stop] for cut in timeline.cuts],
         "source": source,
         "conditions": [
             asdict(piece)
@@ -104,6 +113,12 @@ def make_plan(
         ],
     }
     notes = []
+    if spec.layout == "farm":
+        sizes = sorted({len(cut) for cut in timeline.cuts})
+        notes.append(
+            f"layout: {len(timeline.cuts)} windows of {' to '.join(map(str, dict.fromkeys((sizes[0], sizes[-1]))))} "
+            f"latents, sized for {', '.join(lender.name for lender in lenders)}"
+        )
     if (width, height) != (spec.width, spec.height):
         notes.append(
             f"size: rendered at {width}x{height} (multiples of 32) and cropped to {spec.width}x{spec.height}"
@@ -141,3 +156,38 @@ def make_plan(
             DECODE_AHEAD * (latent_bytes * BYTES_PER_LATENT_VALUE + 2 * pixels * output.bytes_per_pixel)
         ),
     )
+
+
+def _for_farm(
+    timeline: Timeline,
+    laid_out: Sequence[Window],
+    strategy: Strategy,
+    lenders: Sequence[Lender],
+    precision: str,
+    batch: int,
+) -> Timeline:
+    """The timeline with windows that are sized for the lenders. `laid_out`: the windows of the fixed layout."""
+    windows = [window for window in laid_out if window.kind is TaskKind.WINDOW]
+    keys = {window.key for window in windows}
+    if any(keys & set(window.needs) for window in windows):
+        raise InvalidSpec(
+            "layout",
+            f"must be 'fixed' with strategy {strategy.name}, whose windows go on from each other one by one, "
+            "got 'farm'",
+        )
+    model, steps = timeline.model, max(len(window.sigmas) for window in windows) - 1
+    per_latent = (timeline.width // 32) * (timeline.height // 32)
+    try:
+        cuts = share_out(
+            timeline.latents,
+            timeline.overlap,
+            model.max_window,
+            lenders,
+            flops=lambda length: model.forward_flops(length * per_latent) * steps * batch,
+            memory=lambda length: model.denoise_bytes(length * per_latent, precision, batch),
+        )
+    except ValueError as error:
+        raise InvalidSpec(
+            "layout", f"'farm' needs a device online that can render with {model.name}: {error}"
+        ) from None
+    return replace(timeline, cuts=cuts)

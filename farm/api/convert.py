@@ -11,7 +11,7 @@ from farm.store import records
 from farm.v1 import artifacts_pb2, jobs_pb2, nodes_pb2
 
 _OPTIONAL = ("steps", "guidance_scale", "window_latents", "overlap_latents", "priority", "crossfade_frames")
-_DEFAULT_IF_EMPTY = ("model", "output")
+_DEFAULT_IF_EMPTY = ("model", "output", "layout")
 
 
 def spec_from_message(message: jobs_pb2.JobSpec) -> JobSpec:

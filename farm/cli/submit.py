@@ -63,6 +63,12 @@ _OPTIONS = (
     click.option(
         "--overlap", "overlap_latents", type=int, help="Latents that neighbouring windows share. Default: 3."
     ),
+    click.option(
+        "--layout",
+        type=click.Choice(["fixed", "farm"]),
+        help="How long windows are. fixed: as --window says, the same video on any farm. farm: what the devices that "
+        "are online hold and finish together; a job keeps its layout. Default: fixed.",
+    ),
     click.option("--priority", type=int, help="0 to 100, higher goes first. Default: 50."),
     click.option("--name", default="", help="A name for people."),
     click.option("--dry-run", is_flag=True, help="Show the plan and what it would cost; make no job."),

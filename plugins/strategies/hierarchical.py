@@ -27,7 +27,7 @@ class Hierarchical:
         begin = REFINE_SIGMA if over is None else over
         refining = from_sigma(timeline.sigmas, min(begin, timeline.sigmas[0]))
         windows = []
-        for index, cut in enumerate(cut_windows(timeline.latents, timeline.window, timeline.overlap)):
+        for index, cut in enumerate(timeline.cuts):
             windows.append(
                 Window(
                     key=f"window/{index}",
