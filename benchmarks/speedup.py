@@ -36,6 +36,8 @@ from scheduler.plan import make_plan
 GIB = 2**30
 VIDEO = {"frames": 753, "width": 1024, "height": 576, "prompt": "a red ball", "guidance_scale": 1.0}
 MODELS = {"13b": "ltx-13b-0.9.8-distilled", "2b": "ltx-2b-0.9.5"}
+STORYBOARDS = {"ltx-13b-0.9.8-distilled": "ltx-2b-0.9.8-distilled"}
+"""By whom the storyboard is drawn, where not by the model itself."""
 REFINING_STEPS = 8
 COUNTS = (2, 4, 8)
 LAYOUTS = ("fixed", "farm")
@@ -51,6 +53,7 @@ def plan_of(offers: Catalogue, model: str, layout: str, devices: Sequence[Device
             weights="sha256:none",
             strategy=offers.strategies["hierarchical"],
             output=offers.outputs["mp4"],
+            storyboard=(offers.models[STORYBOARDS[model]], "sha256:none") if model in STORYBOARDS else None,
             lenders=[Lender(device.node, device.flops_per_second, device.vram_bytes) for device in devices],
         )
         windows = [task for task in plan.tasks if task.kind is TaskKind.WINDOW]
@@ -73,7 +76,7 @@ def virtual(options: argparse.Namespace) -> dict:
 
     def work(layout: str, name: str, devices: Sequence[Device]) -> tuple[Work, ...]:
         plan = plan_of(offers, MODELS[name], layout, devices)
-        return work_of(plan, offers.models[MODELS[name]], offers.outputs["mp4"])
+        return work_of(plan, offers.models, offers.outputs["mp4"])
 
     result: dict[str, dict] = {
         key: {name: {} for name in MODELS} for key in ("equal", "mixed_of_ideal", "seconds")

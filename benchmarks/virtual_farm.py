@@ -2,12 +2,13 @@
 
 Pure: no clock, no I/O, no randomness. What is real here: placement and the translation of the store's records to it
 (scheduler.placement, scheduler.snapshot), and the plan. What is a model: a task takes `seconds_per_task`, then its
-FLOPs at its device's rate; artifacts travel as nodeagent.transfer moves them, on the render thread, one at a time:
+FLOPs at its device's rate; a model other than the job's own is loaded first, and the job's own again where both don't
+fit (scheduler.warmth says when they do); artifacts travel as nodeagent.transfer moves them, on the render thread, one at a time:
 down before the work unless that device made or fetched them before, up after it, and only then is the task done.
 Nodes and the daemon's host have one full-duplex link each, all of one speed. Every transfer passes the daemon's, so it
 is that one which transfers share, evenly.
 
-Left out: loading models, H.264 encoding, lost nodes, and that a device's cache of artifacts is bounded. Prompts are
+Left out: loading the job's own model and the text encoder, H.264 encoding, lost nodes, and that a device's cache of artifacts is bounded. Prompts are
 taken to be as long as the model allows; the farm stores no more tokens than there are.
 """
 
@@ -16,15 +17,16 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from farm.planning import ModelFacts, OutputFacts, Plan, PlannedTask, TaskKind
 from farm.states import AttemptState, NodeState, TaskState
 from farm.store.records import AttemptRecord, DeviceRecord, ModelOffer, NodeRecord, ReadyTask, TaskRecord
-from scheduler.estimate import SECONDS_PER_TASK
+from scheduler.estimate import LOAD_BYTES_PER_SECOND, SECONDS_PER_TASK
 from scheduler.placement import place
 from scheduler.plan import BYTES_PER_LATENT_VALUE
 from scheduler.snapshot import ready_task, slots_of
+from scheduler.warmth import Warmth
 
 Name = tuple[str, str]
 """An artifact: the key of the task that makes it, and what it is to that task."""
@@ -36,7 +38,7 @@ TEXT_WIDTH = 4096
 """Width of T5-XXL's embeddings, which every released model reads."""
 
 _JOB = "job"
-_OFFER = ModelOffer("the job's model", "sha256:the job's weights")
+_OWN, _WEIGHTS = "the job's model", "sha256:the job's weights"
 _PROMPTS = 2
 
 
@@ -61,11 +63,15 @@ class Network:
 
 @dataclass(frozen=True)
 class Work:
-    """A planned task with what it fetches, in its order, and the bytes of what it makes, by artifact name."""
+    """A planned task with what it fetches, in its order, and the bytes of what it makes, by artifact name.
+
+    `model_bytes`: of the model it is done with, when that is loaded; 0: with none.
+    """
 
     task: PlannedTask
     reads: tuple[Name, ...] = ()
     makes: Mapping[str, int] = field(default_factory=dict)
+    model_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -124,7 +130,7 @@ class Unplaceable(ValueError):
     """No device can ever take a task; the message is placement's."""
 
 
-def work_of(plan: Plan, model: ModelFacts, output: OutputFacts) -> tuple[Work, ...]:
+def work_of(plan: Plan, models: Mapping[str, ModelFacts], output: OutputFacts) -> tuple[Work, ...]:
     """A plan's tasks with what plugins.ltx.rendering and nodeagent.work fetch and make for them.
 
     Latents are float32 files of a whole task, whatever part of them is read. Raises ValueError for a job with
@@ -133,7 +139,13 @@ def work_of(plan: Plan, model: ModelFacts, output: OutputFacts) -> tuple[Work, .
     if plan.shared["conditions"]:
         raise ValueError("conditions: only a job without media can be simulated")
     return tuple(
-        Work(task, tuple(dict.fromkeys(_reads(task))), _makes(task, plan, model, output))
+        Work(
+            # The plan names its own model where a task's is left out; here that one is warm.
+            replace(task, model="" if task.model == plan.model else task.model),
+            tuple(dict.fromkeys(_reads(task))),
+            _makes(task, plan, models[plan.model], output),
+            models[task.model or plan.model].load_bytes(task.kind, plan.precision),
+        )
         for task in plan.tasks
     )
 
@@ -239,6 +251,11 @@ class _Farm:
         self._records = {item.task.key: _record(item.task, position) for position, item in enumerate(work)}
         self._devices = {(device.node, device.name): device for device in devices}
         self._network, self._seconds_per_task = network, seconds_per_task
+        self._offers = tuple(ModelOffer(name, _WEIGHTS) for name in {_model(item.task) for item in work})
+        self._warmth = Warmth()
+        own = max((item.model_bytes for item in work if not item.task.model), default=0)
+        for key, device in self._devices.items():
+            self._warmth.use(key, _OWN, own, device.vram_bytes)
         self._now = 0.0
         self._waiting = dict(self._work)
         self._done: dict[str, Attempt] = {}
@@ -261,8 +278,11 @@ class _Farm:
             return
         passed_over = [self._now - self._passed_over.get(key, self._now) for key in ready]
         placement = place(
-            [ready_task(self._ready(key), seconds) for key, seconds in zip(ready, passed_over, strict=True)],
-            slots_of(self._nodes(), live=self._live(), now=self._now),
+            [
+                replace(ready_task(self._ready(key), seconds), load_bytes=self._work[key].model_bytes)
+                for key, seconds in zip(ready, passed_over, strict=True)
+            ],
+            slots_of(self._nodes(), live=self._live(), now=self._now, warm=self._warmth.of),
         )
         self._passed_over = {key: self._passed_over.get(key, self._now) for key in placement.passed_over}
         if not placement.assignments and not self._running:
@@ -309,6 +329,9 @@ class _Farm:
                 size = self._work[made_by].makes[name]
                 yield from self._transfer(artifact, size, downloaded, "down")
                 held.add(artifact)
+        model, key = _model(item.task), (device.node, device.name)
+        if self._warmth.use(key, model, item.model_bytes, device.vram_bytes):
+            yield _Step(self._now + item.model_bytes / LOAD_BYTES_PER_SECOND)
         began = self._now
         yield _Step(self._now + item.task.flops / device.flops_per_second)
         computed = self._now
@@ -351,7 +374,7 @@ class _Farm:
                     for device in self._devices.values()
                     if device.node == node
                 ),
-                models=(_OFFER,),
+                models=self._offers,
             )
             for node in dict.fromkeys(device.node for device in self._devices.values())
         ]
@@ -361,10 +384,6 @@ class _Farm:
             task=self._records[key],
             priority=50,
             job_created_at=0.0,
-            strategy="",
-            model=_OFFER.model,
-            weights=_OFFER.weights,
-            precision="",
             shared={},
             input_bytes=self._input_bytes(key),
         )
@@ -382,7 +401,7 @@ class _Farm:
                 task_id=task.key,
                 job_id=_JOB,
                 task_key=task.key,
-                model=_OFFER.model,
+                model=_model(task),
                 flops=task.flops,
                 epoch=1,
                 state=AttemptState.RUNNING,
@@ -402,6 +421,10 @@ class _Farm:
         ]
 
 
+def _model(task: PlannedTask) -> str:
+    return task.model or _OWN
+
+
 def _record(task: PlannedTask, position: int) -> TaskRecord:
     return TaskRecord(
         id=task.key,
@@ -414,6 +437,8 @@ def _record(task: PlannedTask, position: int) -> TaskRecord:
         start=task.start,
         stop=task.stop,
         payload=task.payload,
+        model=_model(task),
+        weights=_WEIGHTS,
         vram_bytes=task.vram_bytes,
         fp8=task.fp8,
         flops=task.flops,

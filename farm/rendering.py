@@ -30,6 +30,7 @@ class TaskInHand:
     `fetch(key, name)`: local path of the artifact `name` that task `key` committed ("" for uploaded media).
     `step(done, total)`: to be called before each step; blocks while the lease is out, raises Stopped.
     `folder`: for files of this attempt, removed at its end.
+    `model`, `weights`: what it is done with.
     """
 
     key: str
@@ -39,6 +40,8 @@ class TaskInHand:
     folder: Path
     fetch: Callable[[str, str], Path]
     step: Callable[[int, int], None]
+    model: str
+    weights: str
 
 
 @dataclass(frozen=True)

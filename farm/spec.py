@@ -64,6 +64,7 @@ class JobSpec(_Part):
 
     `layout` "fixed": windows are cut by the job alone, so that any farm makes the same video; "farm": by what the
     farm's devices can do when the job is submitted, and `window_latents` says nothing.
+    `storyboard_model` draws the storyboard, in its own steps; empty: `model` itself.
     `prompt` is shown from the first frame on; each of `later_prompts` takes over at its frame, within
     `crossfade_frames`.
     """
@@ -88,6 +89,7 @@ class JobSpec(_Part):
     priority: Annotated[int, Field(ge=0, le=100)] = 50
     output: Annotated[str, Field(min_length=1, max_length=100)] = "mp4"
     layout: Literal["fixed", "farm"] = "fixed"
+    storyboard_model: Annotated[str, Field(max_length=100)] = ""
 
     @model_validator(mode="after")
     def _window_holds_overlap(self) -> Self:

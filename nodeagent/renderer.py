@@ -50,8 +50,8 @@ class Renderer:
     def run(self, attempt_id: str, epoch: int, payload: bytes) -> None:
         """Do an attempt's task once its lease has come; returns when its end is in the agent's journal.
 
-        `payload`: JSON {"task": {"key", "kind", "payload"}, "shared": {…}, "inputs": {task key: {artifact name:
-        {"id", "sha256", "size"}}}}. A call that Ray repeats does nothing.
+        `payload`: JSON {"task": {"key", "kind", "payload", "model", "weights"}, "shared": {…}, "inputs": {task key:
+        {artifact name: {"id", "sha256", "size"}}}}. A call that Ray repeats does nothing.
         """
         if (attempt_id, epoch) in self._seen:
             return

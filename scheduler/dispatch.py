@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import time
+from collections.abc import Mapping
 
 import structlog
 
@@ -17,6 +18,7 @@ from farm.api.sessions import Sessions
 from farm.artifacts import ArtifactStore
 from farm.clock import boottime
 from farm.config import Leases
+from farm.planning import ModelFacts
 from farm.states import AttemptState, NodeState
 from farm.store.errors import NotFound
 from farm.store.records import AttemptRecord, NodeRecord, TaskInputs
@@ -25,6 +27,7 @@ from farm.store.store import Store
 from scheduler.backend import Backend, BackendDown, BackendSays, RendererRef
 from scheduler.placement import place
 from scheduler.snapshot import ready_task, slots_of
+from scheduler.warmth import Warmth
 
 log = structlog.get_logger()
 
@@ -49,12 +52,15 @@ class Dispatcher:
         sessions: Sessions,
         changes: Changes,
         leases: Leases,
+        models: Mapping[str, ModelFacts],
     ):
         self._store, self._files, self._backend = store, files, backend
         self._sessions, self._changes, self._leases = sessions, changes, leases
         self._woken = asyncio.Event()
         self._asked: dict[tuple[str, str], float] = {}
         self._passed_over: dict[str, float] = {}
+        self._models = models
+        self._warmth = Warmth()
 
     def wake(self) -> None:
         """Something changed that may let a task start."""
@@ -89,15 +95,22 @@ class Dispatcher:
             return
         now = boottime()
         slots = slots_of(
-            nodes, lambda node_id, device: device in self._sessions.renderers(node_id), live, time.time()
+            nodes,
+            lambda node_id, device: device in self._sessions.renderers(node_id),
+            live,
+            time.time(),
+            self._warmth.of,
         )
         since = self._passed_over
-        placement = place([ready_task(r, now - since.get(r.task.id, now)) for r in ready], slots)
+        placement = place(
+            [ready_task(r, now - since.get(r.task.id, now), self._models) for r in ready], slots
+        )
         self._passed_over = {task_id: since.get(task_id, now) for task_id in placement.passed_over}
         by_id = {record.task.id: record for record in ready}
         raylets = {node.id: node.ray_node_id for node in nodes}
         for assignment in placement.assignments:
-            slot = assignment.slot
+            slot, task = assignment.slot, assignment.task
+            self._warmth.use(slot.key, task.model, task.load_bytes, slot.vram_bytes)
             renderer = RendererRef(slot.node_id, raylets[slot.node_id], slot.device)
             await self._give(by_id[assignment.task.task_id], renderer)
         if placement.waiting:
@@ -195,7 +208,13 @@ def _payload(record: ReadyRecord, inputs: TaskInputs) -> bytes:
     }
     return json.dumps(
         {
-            "task": {"key": task.key, "kind": task.kind, "payload": dict(task.payload)},
+            "task": {
+                "key": task.key,
+                "kind": task.kind,
+                "payload": dict(task.payload),
+                "model": task.model,
+                "weights": task.weights,
+            },
             "shared": dict(record.shared),
             "inputs": artifacts,
         }

@@ -38,16 +38,16 @@ def wall_seconds(tasks: Sequence[PlannedTask], model: str, slots: Sequence[Slot]
 
     List scheduling: each task in graph order goes to the device that finishes it first.
     """
-    rates = [rate for slot in slots if (rate := slot.rate(model)) > 0]
-    if not rates:
+    slots = [slot for slot in slots if slot.rate(model) > 0]
+    if not slots:
         return None
-    free = [0.0] * len(rates)
+    free = [0.0] * len(slots)
     done: dict[str, float] = {}
     for task in tasks:
         ready = max((done[key] for key in task.needs), default=0.0)
         ends = [
-            max(ready, at) + SECONDS_PER_TASK + task.flops / rate
-            for at, rate in zip(free, rates, strict=True)
+            max(ready, at) + SECONDS_PER_TASK + task.flops / (slot.rate(task.model) or slot.rate(model))
+            for at, slot in zip(free, slots, strict=True)
         ]
         best = min(range(len(ends)), key=ends.__getitem__)
         free[best] = done[task.key] = ends[best]

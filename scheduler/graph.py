@@ -10,7 +10,8 @@ window       "conditions": [{"name", "start", "stop", "strength"}],   latents of
              "prompts": [[index, share], …],   what it shows of the job's prompts; shares sum to 1
              "base": null | {"pieces": […]}, "tail": null | {"key", "latents", "strength"},
              "head": null | {"key", "start", "stop", "strength"},   of a later window, kept to at this one's end
-             "colour": null | {"key": null | str, "factor"}}
+             "colour": null | {"key": null | str, "factor"},
+             "guidance_scale"}
 join        {"start", "stop", "left", "right"}
 decode      {"start", "stop", "pieces": […], "from", "to",   latents to decode; rendered frames [from, to)
              "given": [{"name", "start", "stop", "origin", "first", "last", "fade": [before, after]}]}   given
@@ -24,7 +25,7 @@ A piece is {"start", "stop", "left", "right"} as in scheduler.windows.Piece.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from farm.planning import ModelFacts, PlannedTask, TaskKind, Timeline, Window, condition_name
 from farm.spec import JobSpec
@@ -37,25 +38,40 @@ FADE_FRAMES = 4
 """Over so many frames beside a given one that was put in, what it changed fades out."""
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A model that windows are denoised with, its weights, and the guidance it is run with; 1 is none."""
+
+    facts: ModelFacts
+    weights: str
+    guidance: float
+
+    @property
+    def batch(self) -> int:
+        """How many prompts a forward pass takes."""
+        return 2 if self.guidance > 1 else 1
+
+
 class Graph:
     """Builds the tasks of one job, stage by stage.
 
-    `batch` is how many prompts a forward pass takes (2 with guidance), `lead` the frames rendered before the first
-    delivered one, `source` which of `media` the job is made over.
+    `model` is the job's, `storyboard` the one that draws its storyboard where that is another. `lead` is the frames
+    rendered before the first delivered one, `source` which of `media` the job is made over.
     """
 
     def __init__(
         self,
         spec: JobSpec,
-        model: ModelFacts,
+        model: Drawn,
+        storyboard: Drawn | None,
         precision: str,
-        batch: int,
         timeline: Timeline,
         lead: int,
         media: Sequence[tuple[PreparedMedia, Placed]],
         source: int | None,
     ):
-        self.spec, self.model, self.precision, self.batch = spec, model, precision, batch
+        self.spec, self.model, self.precision, self.batch = spec, model.facts, precision, model.batch
+        self.drawn = {drawn.facts.name: drawn for drawn in (model, storyboard) if drawn}
         self.timeline, self.lead, self.media, self.source = timeline, lead, media, source
 
     def tasks(self, laid_out: Sequence[Window]) -> tuple[PlannedTask, ...]:
@@ -101,6 +117,7 @@ class Graph:
         )
 
     def _window(self, window: Window, by_key: dict[str, Window]) -> PlannedTask:
+        drawn = self.drawn[window.model or self.model.name]
         tokens = (window.stop - window.start) * (window.width // 32) * (window.height // 32)
         base = None
         if window.base:
@@ -125,6 +142,7 @@ class Graph:
             "tail": asdict(window.tail) if window.tail else None,
             "head": self._head(window, by_key),
             "colour": asdict(window.colour) if window.colour else None,
+            "guidance_scale": drawn.guidance,
         }
         return PlannedTask(
             key=window.key,
@@ -133,9 +151,11 @@ class Graph:
             payload=payload,
             start=window.start,
             stop=window.stop,
-            flops=self.model.forward_flops(tokens) * (len(window.sigmas) - 1) * self.batch,
-            vram_bytes=self.model.denoise_bytes(tokens, self.precision, self.batch),
+            flops=drawn.facts.forward_flops(tokens) * (len(window.sigmas) - 1) * drawn.batch,
+            vram_bytes=drawn.facts.denoise_bytes(tokens, self.precision, drawn.batch),
             fp8=self.precision == "fp8",
+            model=drawn.facts.name,
+            weights=drawn.weights,
         )
 
     def _head(self, window: Window, by_key: dict[str, Window]) -> dict | None:

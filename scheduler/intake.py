@@ -14,7 +14,7 @@ from farm.api.jobs import PlannedJob
 from farm.artifacts import CHUNK, ArtifactStore
 from farm.config import FarmConfig
 from farm.media import MediaError, MediaFacts, probe, resampled_count
-from farm.planning import ModelFacts, Plan, Strategy
+from farm.planning import ModelFacts, Plan, Strategy, TaskKind
 from farm.plugins import Catalogue
 from farm.spec import Condition, InvalidSpec, JobSpec
 from farm.store.errors import NotFound
@@ -54,6 +54,7 @@ class Intake:
             output=output,
             media=[m for m, _ in media],
             lenders=lenders_of(slots, model, weights),
+            storyboard=self._storyboard(spec, model),
         )
         if keep_media:
             for prepared, path in media:
@@ -62,7 +63,7 @@ class Intake:
         fitting = _fitting(plan, slots)
         return PlannedJob(
             plan=plan,
-            notes=(*plan.notes, *notes),
+            notes=(*plan.notes, *notes, *self._advice(spec, model, plan)),
             fitting_devices=tuple(slot.name for slot in fitting),
             estimated_seconds=wall_seconds(plan.tasks, plan.model, [s for s in fitting if s.usable]),
             media=tuple(prepared.artifact_id for prepared, _ in media),
@@ -87,14 +88,33 @@ class Intake:
             name = "hierarchical" if latents_for(spec.frames) > spec.window_latents else "autoregressive"
         return _choose("strategy", name, self._catalogue.strategies)
 
-    def _weights(self, model: ModelFacts) -> str:
+    def _storyboard(self, spec: JobSpec, model: ModelFacts) -> tuple[ModelFacts, str] | None:
+        """The model that draws the storyboard, and its weights; None: the job's own."""
+        if spec.storyboard_model in ("", model.name):
+            return None
+        drawer = _choose("storyboard_model", spec.storyboard_model, self._catalogue.models)
+        return drawer, self._weights(drawer, "storyboard_model")
+
+    def _advice(self, spec: JobSpec, model: ModelFacts, plan: Plan) -> list[str]:
+        """What would make the job faster but changes its result, and so is not done unasked."""
+        drawing = sum(task.flops for task in plan.tasks if task.kind is TaskKind.STORYBOARD)
+        smaller = model.storyboard_model
+        if spec.storyboard_model or not drawing or not smaller or not self._store.nodes.weights_of(smaller):
+            return []
+        share = drawing / sum(task.flops for task in plan.tasks)
+        return [
+            f"storyboard: {share:.0%} of the work, and nothing runs beside it; storyboard_model {smaller} would "
+            "draw it much faster"
+        ]
+
+    def _weights(self, model: ModelFacts, field: str = "model") -> str:
         pinned = self._config.models.get(model.name)
         if pinned and pinned.weights:
             return pinned.weights
         offered = self._store.nodes.weights_of(model.name)
         if not offered:
             raise InvalidSpec(
-                "model",
+                field,
                 f"no node has offered {model.name} yet; start a node that has it, or pin its weights in farm.toml "
                 f"([models.{model.name}] weights)",
             )
@@ -208,7 +228,9 @@ def _frames_of(facts: MediaFacts, spec: JobSpec, field: str, which: str) -> tupl
 
 
 def _fitting(plan: Plan, slots: Sequence[Slot]) -> list[Slot]:
-    largest = max(plan.tasks, key=lambda task: task.vram_bytes)
+    largest = max(
+        (task for task in plan.tasks if task.model in ("", plan.model)), key=lambda task: task.vram_bytes
+    )
     probe = _probe(plan.model, plan.weights, largest.vram_bytes, any(task.fp8 for task in plan.tasks))
     return [slot for slot in slots if misfit(probe, slot) is None]
 

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from farm.timeline import Cut, cut_windows
 from scheduler.estimate import SECONDS_PER_TASK
 
+TRIED, FEW = 6, 40
+"""So many layouts are evened out, of so many windows at most."""
+
 
 @dataclass(frozen=True)
 class Lender:
@@ -57,16 +60,17 @@ def share_out(
     """Windows of at most `longest` latents that cover `latents`, sized so that all lenders end together.
 
     Neighbours share `overlap` latents. `flops(length)` and `memory(length)` are what a window of that many latents
-    costs and needs, both rising. Of some layouts (each device's part computed, in several orders; windows of one
-    length, for each length) it is the one that placement, which gives each window in turn to the device where it ends
-    first, brings to the earliest end.
+    costs and needs, both rising. Placement gives each window in turn to the device where it ends first, so the
+    longest come first; of the best of some layouts (each device's part computed; windows of one length, for each
+    length) latents are moved between windows as long as that makes the last of them end earlier.
 
-    Raises ValueError when `longest` is below three overlaps, or no lender can hold a window of that many latents (of
-    the whole timeline, where that is less).
+    Raises ValueError when `longest` is below two overlaps and two latents, or no lender can hold a window of that many
+    (of the whole timeline, where that is less).
     """
-    shortest = min(3 * overlap, latents)
+    # Two latents of its own between its seams: a slow device need not hold up the others with more.
+    shortest = min(2 * overlap + 2, latents)
     if longest < shortest:
-        raise ValueError(f"longest must be at least {shortest} latents, three overlaps, got {longest}")
+        raise ValueError(f"longest must be at least {shortest} latents, got {longest}")
     shares = [share for lender in lenders if (share := _share(lender, shortest, longest, flops, memory))]
     if not shares:
         raise ValueError(
@@ -75,33 +79,59 @@ def share_out(
     if latents <= shortest:
         return (Cut(0, latents),)
     needed = latents - overlap
-    counts = _counts(shares, needed, shortest, overlap)
-    lengths = _fill(shares, counts, needed, overlap)
     held = max(share.longest for share in shares)
-    layouts = [
-        _cuts([length for _, length in sorted(lengths)], overlap),
-        _cuts(sorted((length for _, length in lengths), reverse=True), overlap),
-        *(cut_windows(latents, length, overlap) for length in range(shortest, held + 1)),
+    layouts = [_fill(shares, _counts(shares, needed, shortest, overlap), needed, overlap)]
+    layouts += [
+        [len(cut) for cut in cut_windows(latents, length, overlap)] for length in range(shortest, held + 1)
     ]
-    return min(layouts, key=lambda cuts: (_end(cuts, shares), len(cuts)))
+    layouts = sorted(
+        (sorted(lengths, reverse=True) for lengths in layouts), key=lambda one: _ends(one, shares)
+    )
+    best = min(
+        (_evened(lengths, shares, shortest) for lengths in layouts[:TRIED]),
+        key=lambda one: _ends(one, shares),
+    )
+    starts = itertools.accumulate((length - overlap for length in best[:-1]), initial=0)
+    return tuple(Cut(start, start + length) for start, length in zip(starts, best, strict=True))
 
 
-def _cuts(lengths: Sequence[int], overlap: int) -> tuple[Cut, ...]:
-    starts = itertools.accumulate((length - overlap for length in lengths[:-1]), initial=0)
-    return tuple(Cut(start, start + length) for start, length in zip(starts, lengths, strict=True))
+def _evened(lengths: list[int], shares: Sequence[_Share], shortest: int) -> list[int]:
+    """The windows with latents moved from those that end last to others, as long as that helps."""
+    held = max(share.longest for share in shares)
+    best = _ends(lengths, shares)
+    # Of many windows none is long beside the whole.
+    for _ in range(8 * len(lengths) if len(lengths) <= FEW else 0):
+        moved = min(
+            (
+                (_ends(other, shares), other)
+                for giver, taker in itertools.permutations(range(len(lengths)), 2)
+                if lengths[giver] > shortest and lengths[taker] < held
+                for other in [sorted(_moved(lengths, giver, taker), reverse=True)]
+            ),
+            default=(best, lengths),
+        )
+        if moved[0] >= best:
+            break
+        best, lengths = moved
+    return lengths
 
 
-def _end(cuts: Sequence[Cut], shares: Sequence[_Share]) -> float:
-    """When the last window is done, each given in turn to the device where it ends first."""
+def _moved(lengths: Sequence[int], giver: int, taker: int) -> list[int]:
+    """The windows with one latent of `giver` given to `taker`."""
+    return [length - (at == giver) + (at == taker) for at, length in enumerate(lengths)]
+
+
+def _ends(lengths: Sequence[int], shares: Sequence[_Share]) -> list[float]:
+    """When each device is done, the last first, each window in turn given to the one where it ends first."""
     free = [0.0] * len(shares)
-    for cut in cuts:
+    for length in lengths:
         end, index = min(
-            (at + share.seconds[len(cut)], index)
+            (at + share.seconds[length], index)
             for index, (at, share) in enumerate(zip(free, shares, strict=True))
-            if len(cut) <= share.longest
+            if length <= share.longest
         )
         free[index] = end
-    return max(free)
+    return sorted(free, reverse=True)
 
 
 def _share(
@@ -130,8 +160,8 @@ def _counts(shares: Sequence[_Share], needed: int, shortest: int, overlap: int) 
     return [share.within(late, shortest, overlap)[1] for share in shares]
 
 
-def _fill(shares: Sequence[_Share], counts: list[int], needed: int, overlap: int) -> list[tuple[float, int]]:
-    """(end, length) of that many windows that come to what is needed exactly, each latent where it ends soonest."""
+def _fill(shares: Sequence[_Share], counts: list[int], needed: int, overlap: int) -> list[int]:
+    """Lengths of that many windows that come to what is needed exactly, each latent where it ends soonest."""
     while sum(counts) > 1 and sum(counts) * overlap > needed:
         counts[max(index for index, count in enumerate(counts) if count)] -= 1
     # Two overlaps are the least that keeps a latent between two seams (scheduler.windows.seams).
@@ -147,11 +177,7 @@ def _fill(shares: Sequence[_Share], counts: list[int], needed: int, overlap: int
         totals[index] += 1
         if totals[index] < counts[index] * shares[index].longest:
             heapq.heappush(queue, (shares[index].ends(totals[index] + 1, counts[index]), index))
-    found: list[tuple[float, int]] = []
-    for share, total, count in zip(shares, totals, counts, strict=True):
-        lengths = _even(total, count)
-        found += zip(itertools.accumulate(share.seconds[length] for length in lengths), lengths, strict=True)
-    return found
+    return [length for total, count in zip(totals, counts, strict=True) for length in _even(total, count)]
 
 
 def _even(total: int, count: int) -> list[int]:

@@ -22,7 +22,7 @@ class ReadyTask:
     """A task that could start now. `vram_bytes` is what it needs, `order` its place in its job's graph.
 
     `inputs`: bytes of what it reads, by the id of the node that made them. `passed_over`: seconds since it was first
-    let wait for a better device although one was free.
+    let wait for a better device although one was free. `load_bytes`: of its model, read where that isn't warm.
     """
 
     task_id: str
@@ -39,6 +39,7 @@ class ReadyTask:
     flops: float = 0.0
     inputs: Mapping[str, int] = field(default_factory=dict, hash=False)
     passed_over: float = 0.0
+    load_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ class _Clock:
         return (
             SECONDS_PER_TASK
             + _away(task, slot) / FETCH_BYTES_PER_SECOND
-            + (task.vram_bytes / LOAD_BYTES_PER_SECOND if _is_cold(task, slot) else 0.0)
+            + (task.load_bytes / LOAD_BYTES_PER_SECOND if _is_cold(task, slot) else 0.0)
             + task.flops / (slot.rate(task.model) or self._unknown)
         )
 

@@ -27,7 +27,7 @@ from scheduler.conditions import (
     place_media,
     source_of,
 )
-from scheduler.graph import Graph
+from scheduler.graph import Drawn, Graph
 from scheduler.layout import Lender, share_out
 
 BYTES_PER_LATENT_VALUE = 4
@@ -44,8 +44,12 @@ def make_plan(
     output: OutputFacts,
     media: Sequence[PreparedMedia] = (),
     lenders: Sequence[Lender] = (),
+    storyboard: tuple[ModelFacts, str] | None = None,
 ) -> Plan:
-    """The plan of a job. `lenders`: the devices that windows are sized for where the spec's layout is "farm".
+    """The plan of a job.
+
+    `lenders`: the devices that windows are sized for where the spec's layout is "farm". `storyboard`: the model, and
+    the hash of its weights, that draws the storyboard where that is another than `model`.
 
     Raises InvalidSpec when the spec asks for something this model or strategy can't do.
     """
@@ -63,6 +67,7 @@ def make_plan(
     latents = latents_for(lead + spec.frames)
     width, height = padded(spec.width), padded(spec.height)
     placed = [place_media(piece, spec.frames, lead) for piece in media]
+    drawing = _drawing(model, precision, *storyboard) if storyboard else None
     timeline = Timeline(
         latents=latents,
         width=width,
@@ -76,13 +81,22 @@ def make_plan(
         prompts=1 + len(spec.later_prompts),
         anchor=anchor_of(list(zip(media, placed))),
         source_sigma=None if source is None else 1.0 - media[source].strength,
+        storyboard=drawing and drawing.facts,
+        storyboard_sigmas=drawing.facts.sigmas(drawing.facts.steps) if drawing else (),
     )
     batch = 2 if guidance > 1 else 1
     laid_out = strategy.lay_out(timeline)
+    if drawing and not any(window.model == drawing.facts.name for window in laid_out):
+        raise InvalidSpec(
+            "storyboard_model",
+            f"must be left out, this job draws no storyboard (strategy {strategy.name}), "
+            f"got {drawing.facts.name!r}",
+        )
     if spec.layout == "farm":
         timeline = _for_farm(timeline, laid_out, strategy, lenders, precision, batch)
         laid_out = strategy.lay_out(timeline)
-    graph = Graph(spec, model, precision, batch, timeline, lead, list(zip(media, placed)), source)
+    own = Drawn(model, weights, guidance)
+    graph = Graph(spec, own, drawing, precision, timeline, lead, list(zip(media, placed)), source)
     tasks = graph.tasks(laid_out)
     rate = spec.frame_rate
     shared = {
@@ -103,6 +117,7 @@ def make_plan(
         "negative_prompt": spec.negative_prompt,
         "guidance_scale": guidance,
         "output": output.name,
+        "storyboard_model": drawing.facts.name if drawing else model.name,
         "layout": spec.layout,
         "windows": [[cut.start, cut.stop] for cut in timeline.cuts],
         "source": source,
@@ -156,6 +171,22 @@ def make_plan(
             DECODE_AHEAD * (latent_bytes * BYTES_PER_LATENT_VALUE + 2 * pixels * output.bytes_per_pixel)
         ),
     )
+
+
+def _drawing(model: ModelFacts, precision: str, drawer: ModelFacts, weights: str) -> Drawn:
+    """The model of another size that draws the storyboard, in its own steps and with its own guidance."""
+    if not model.latent_space or drawer.latent_space != model.latent_space:
+        raise InvalidSpec(
+            "storyboard_model",
+            f"must be of {model.name}'s latent space ({model.latent_space or 'its own'}), {drawer.name} is of "
+            f"{drawer.latent_space or 'its own'}",
+        )
+    if precision not in drawer.precisions:
+        raise InvalidSpec(
+            "storyboard_model",
+            f"must render in {precision} as {model.name} does, {drawer.name} has {', '.join(drawer.precisions)}",
+        )
+    return Drawn(drawer, weights, drawer.guidance_scale)
 
 
 def _for_farm(

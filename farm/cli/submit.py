@@ -59,6 +59,10 @@ _OPTIONS = (
     ),
     click.option("--strategy", help="How the video is cut into windows. Default: chosen from the job alone."),
     click.option("--model", help="Default: ltx-tiny."),
+    click.option(
+        "--storyboard-model",
+        help="A smaller model of the same family that draws the storyboard. Default: --model.",
+    ),
     click.option("--window", "window_latents", type=int, help="Length of a window in latents. Default: 16."),
     click.option(
         "--overlap", "overlap_latents", type=int, help="Latents that neighbouring windows share. Default: 3."

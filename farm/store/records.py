@@ -82,6 +82,8 @@ class TaskRecord:
     start: int
     stop: int
     payload: Mapping[str, Any]
+    model: str
+    weights: str
     vram_bytes: int
     fp8: bool
     flops: float
@@ -97,10 +99,6 @@ class ReadyTask:
     task: TaskRecord
     priority: int
     job_created_at: float
-    strategy: str
-    model: str
-    weights: str
-    precision: str
     shared: Mapping[str, Any]
     input_bytes: Mapping[str, int]  #: id of a node to the bytes of needed artifacts that it made
 

@@ -91,11 +91,10 @@ def attempt_records(connection: Connection, *conditions: ColumnElement[bool]) ->
             tasks.c.job_id,
             tasks.c.key.label("task_key"),
             tasks.c.flops,
-            jobs.c.model,
+            tasks.c.model,
             nodes.c.name.label("node"),
         )
         .join_from(attempts, tasks, attempts.c.task_id == tasks.c.id)
-        .join(jobs, tasks.c.job_id == jobs.c.id)
         .join(nodes, attempts.c.node_id == nodes.c.id)
         .where(*conditions)
         .order_by(attempts.c.dispatched_at, attempts.c.epoch, attempts.c.id)

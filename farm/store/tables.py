@@ -29,7 +29,7 @@ from farm.planning import TaskKind
 from farm.states import LIVE_ATTEMPTS, AttemptState, JobState, NodeState, TaskState
 from farm.store.records import ArtifactState
 
-REVISION = "0002_measured_speeds"
+REVISION = "0003_models_of_tasks"
 """Newest migration, repeated here so that opening a database that is up to date needs no Alembic."""
 
 metadata = MetaData(
@@ -88,6 +88,8 @@ tasks = Table(
     Column("start", BigInteger, nullable=False),
     Column("stop", BigInteger, nullable=False),
     Column("payload", JSON, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("weights", Text, nullable=False),
     Column("vram_bytes", BigInteger, nullable=False),
     Column("fp8", Boolean, nullable=False),
     Column("flops", Float, nullable=False),

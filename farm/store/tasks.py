@@ -47,10 +47,6 @@ class Tasks:
                 task=task,
                 priority=of[task.job_id].priority,
                 job_created_at=of[task.job_id].created_at,
-                strategy=of[task.job_id].strategy,
-                model=of[task.job_id].model,
-                weights=of[task.job_id].weights,
-                precision=of[task.job_id].precision,
                 shared=of[task.job_id].shared,
                 input_bytes=made_on[task.id],
             )

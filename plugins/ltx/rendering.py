@@ -21,7 +21,7 @@ from plugins.ltx.conditioning import Condition, Extra, Replace, window_tail
 from plugins.ltx.denoise import Denoiser
 from plugins.ltx.encoding import encode
 from plugins.ltx.given import PutIn
-from plugins.ltx.latents import assemble, load_latents, save_latents
+from plugins.ltx.latents import assemble, check_space, load_latents, save_latents
 from plugins.ltx.loading import Ltx
 from plugins.ltx.noise import latent_noise
 from plugins.ltx.text import mix
@@ -66,6 +66,8 @@ class LtxModel:
         noise = self._noise(shared["seed"], payload["stage"], STEP_START, start, stop, size)
         base = None
         if payload["base"]:
+            for piece in payload["base"]["pieces"]:
+                check_space(task.fetch(piece["left"], "latents"), self._ltx.space)
             small = assemble(payload["base"]["pieces"], lambda key: task.fetch(key, "latents"), start, stop)
             base = upsample(small, height, width)
         kept = self._kept(task)
@@ -86,7 +88,7 @@ class LtxModel:
                 self._ltx,
                 prompt=mix([(prompts[index], share) for index, share in payload["prompts"]]),
                 negative=negative,
-                guidance=shared["guidance_scale"],
+                guidance=payload["guidance_scale"],
                 noise=noise,
                 sigmas=payload["sigmas"],
                 fps=float(Fraction(shared["fps"])),
@@ -105,7 +107,8 @@ class LtxModel:
                     at = condition.start
                     latents[:, at : at + condition.latents.shape[1]] = condition.latents
         task.step(len(payload["sigmas"]) - 1, len(payload["sigmas"]) - 1)
-        return {"latents": save_latents(task.folder / "latents.safetensors", latents, start)}
+        space = self._ltx.space if task.kind == "storyboard" else None
+        return {"latents": save_latents(task.folder / "latents.safetensors", latents, start, space)}
 
     def _kept(self, task: TaskInHand) -> list[Replace]:
         """The job's media where this window meets them, at the window's own latents."""

@@ -45,7 +45,8 @@ class Hierarchical:
         return (*story, *windows)
 
     def _storyboard(self, timeline: Timeline) -> tuple[Window, ...]:
-        frames = max(1, int(timeline.model.clock_seconds * timeline.fps))
+        model = timeline.storyboard or timeline.model
+        frames = max(1, int(model.clock_seconds * timeline.fps))
         # At low frame rates the clock outlasts what the model was trained to hold in one pass only by little.
         length = max(timeline.window, latents_for(frames) - 1)
         if timeline.prompts > 1:
@@ -61,7 +62,8 @@ class Hierarchical:
                 stop=cut.stop,
                 width=padded(-(-timeline.width // 3)),
                 height=padded(-(-timeline.height // 3)),
-                sigmas=timeline.sigmas,
+                sigmas=timeline.storyboard_sigmas or timeline.sigmas,
+                model=model.name if timeline.storyboard else "",
                 tail=Tail(f"storyboard/{index - 1}", timeline.overlap, TAIL_STRENGTH) if index else None,
             )
             for index, cut in enumerate(cuts)

@@ -210,7 +210,7 @@ def test_a_planned_job_moves_its_latents_once_up_and_only_where_they_are_read():
     model, output = offers.models["ltx-2b-0.9.5"], offers.outputs["mp4"]
     spec = parse_spec({"model": model.name, "frames": 249, "width": 512, "height": 288})
     plan = make_plan(spec, model=model, weights="", strategy=offers.strategies["hierarchical"], output=output)
-    work = work_of(plan, model, output)
+    work = work_of(plan, offers.models, output)
     uploads = {item.task.key: item.makes for item in work}
     first = next(item.task for item in work if item.task.key == "window/0")
     assert uploads["window/0"] == {"latents": (first.stop - first.start) * 128 * 9 * 16 * 4}

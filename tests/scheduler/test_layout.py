@@ -39,7 +39,7 @@ def cuts_of(latents: int, overlap: int, devices: list[Lender]):
 @given(st.integers(1, 1_500), overlaps, lenders)
 def test_windows_cover_the_timeline_and_every_one_fits_a_device(latents, overlap, devices):
     holds = max(device.vram_bytes for device in devices)
-    if holds < min(3 * overlap, latents):
+    if holds < min(2 * overlap + 2, latents):
         with pytest.raises(ValueError, match="no device has"):
             cuts_of(latents, overlap, devices)
         return
@@ -79,7 +79,7 @@ def test_sized_windows_end_no_later_than_windows_of_one_length_and_use_all_devic
 
 def test_a_fast_device_gets_more_and_a_small_one_shorter_windows():
     lengths = [len(cut) for cut in cuts_of(42, 3, [Lender("fast", 4e12, 100), Lender("slow", 1e12, 100)])]
-    assert 1.5 * lengths[-1] < max(lengths) and len(set(lengths[:-1])) == 1
+    assert 1.3 * lengths[-1] < max(lengths) and sum(lengths[:-1]) > 3 * lengths[-1]
     small = [Lender("small", 4e12, 12), Lender("large", 1e12, 100)]
     assert sum(len(cut) <= 12 for cut in cuts_of(95, 3, small)) > 4
 
@@ -114,7 +114,7 @@ def test_windows_are_no_longer_than_the_memory_of_the_device_they_are_for():
     plan = farm_plan([card], model=model.name, width=1024, height=576)
     windows = [task for task in plan.tasks if task.kind is TaskKind.WINDOW]
     assert max(task.vram_bytes for task in windows) <= card.vram_bytes
-    assert all(9 <= task.stop - task.start <= 20 for task in windows)
+    assert all(8 <= task.stop - task.start <= 20 for task in windows)
 
 
 def test_what_can_not_be_laid_out_for_the_farm_is_refused_with_what_can():

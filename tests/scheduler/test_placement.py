@@ -176,5 +176,5 @@ def test_inputs_that_lie_on_a_node_draw_a_task_there_as_far_as_fetching_them_tak
 def test_a_device_that_has_the_model_in_memory_comes_before_one_that_must_load_it():
     cold = replace(SLOT, node_id="c", node="aaa", warm=frozenset())
     warm = replace(SLOT, warm=frozenset({"ltx-tiny"}))
-    assert settle([WORK], cold, warm).assignments[0].slot is warm
+    assert settle([replace(WORK, load_bytes=10**10)], cold, warm).assignments[0].slot is warm
     assert settle([WORK], cold, replace(warm, busy=True, busy_for=60.0)).assignments[0].slot is cold
