@@ -24,7 +24,8 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
-from virtual_farm import Device, Network, Run, Work, simulate, work_of
+from virtual_farm import Device, Network, Run, simulate
+from virtual_work import Work, work_of
 
 from farm.planning import Plan, TaskKind
 from farm.plugins import Catalogue, catalogue, planning_plugins
@@ -36,7 +37,7 @@ from scheduler.plan import make_plan
 GIB = 2**30
 VIDEO = {"frames": 753, "width": 1024, "height": 576, "prompt": "a red ball", "guidance_scale": 1.0}
 MODELS = {"13b": "ltx-13b-0.9.8-distilled", "2b": "ltx-2b-0.9.5"}
-STORYBOARDS = {"ltx-13b-0.9.8-distilled": "ltx-2b-0.9.8-distilled"}
+STORYBOARDS = {"ltx-13b-0.9.8-distilled": "ltx-2b-0.9.8-distilled", "ltx-2b-0.9.5": "ltx-2b-0.9.8-distilled"}
 """By whom the storyboard is drawn, where not by the model itself."""
 REFINING_STEPS = 8
 COUNTS = (2, 4, 8)
@@ -70,7 +71,7 @@ def virtual(options: argparse.Namespace) -> dict:
 
     def farm(*rates: float) -> list[Device]:
         return [
-            Device(f"node{number}", rate * options.rate * 1e12, int(options.vram * GIB))
+            Device(f"node{number}", rate * options.rate * 1e12, int(options.vram * GIB), local=not number)
             for number, rate in enumerate(rates)
         ]
 

@@ -2,8 +2,9 @@
 
 Pure. The payloads written here are what rendering plugins read; each is plain JSON:
 
-encode      {"sizes": [[width, height], …], "pixels"}   of a clip, to be encoded at a time; of the video that the
-            job is made over it stores "latents"
+encode      {"sizes": [[width, height], …], "pixels",   of a clip, to be encoded at a time
+             "negative"}   whether any window is guided away from the negative prompt
+            of the video that the job is made over it stores "latents"
 storyboard, {"stage", "start", "stop", "width", "height", "sigmas",
 window       "conditions": [{"name", "start", "stop", "strength"}],   latents of the job's media
              "points": [{"name", "frame", "latent", "strength"}],   single frames of it; "frame" is the window's own
@@ -101,13 +102,18 @@ class Graph:
             largest * max(lengths, default=0), max(self.model.encode_pixels, largest * (TEMPORAL + 1))
         )
         weight = {"fp32": 4, "bf16": 2, "fp8": 2}[self.precision]
-        prompts = self.timeline.prompts + self.batch - 1
+        guided = any(drawn.batch > 1 for drawn in self.drawn.values())
+        prompts = self.timeline.prompts + guided
         text = 2 * self.model.text_parameters * self.model.text_tokens * prompts
         return PlannedTask(
             key="encode",
             kind=TaskKind.ENCODE,
             needs=(),
-            payload={"sizes": [list(size) for size in sizes], "pixels": self.model.encode_pixels},
+            payload={
+                "sizes": [list(size) for size in sizes],
+                "pixels": self.model.encode_pixels,
+                "negative": guided,
+            },
             flops=pixels * self.model.encode_flops_per_pixel + text,
             # Text encoder and VAE take turns on the device.
             vram_bytes=max(

@@ -102,10 +102,8 @@ class Intake:
         if spec.storyboard_model or not drawing or not smaller or not self._store.nodes.weights_of(smaller):
             return []
         share = drawing / sum(task.flops for task in plan.tasks)
-        return [
-            f"storyboard: {share:.0%} of the work, and nothing runs beside it; storyboard_model {smaller} would "
-            "draw it much faster"
-        ]
+        faster = f"storyboard_model {smaller} would draw it much faster"
+        return [f"storyboard: {share:.0%} of the work, and nothing runs beside it; {faster}"]
 
     def _weights(self, model: ModelFacts, field: str = "model") -> str:
         pinned = self._config.models.get(model.name)

@@ -30,7 +30,9 @@ from scheduler.conditions import (
 from scheduler.graph import Drawn, Graph
 from scheduler.layout import Lender, share_out
 
-BYTES_PER_LATENT_VALUE = 4
+BYTES_PER_LATENT_VALUE = {"fp32": 4, "bf16": 2, "fp8": 2}
+"""Latents travel in what the model computes in."""
+
 DECODE_AHEAD = 1.3
 """An artifact store holds a little more than latents and segments: embeddings, headers, the media itself."""
 
@@ -168,7 +170,8 @@ def make_plan(
         tasks=tasks,
         notes=tuple(notes),
         estimated_bytes=int(
-            DECODE_AHEAD * (latent_bytes * BYTES_PER_LATENT_VALUE + 2 * pixels * output.bytes_per_pixel)
+            DECODE_AHEAD
+            * (latent_bytes * BYTES_PER_LATENT_VALUE[precision] + 2 * pixels * output.bytes_per_pixel)
         ),
     )
 

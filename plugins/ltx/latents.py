@@ -23,12 +23,15 @@ class OtherSpace(ValueError):
     """Latents of another VAE's: to this one they mean nothing."""
 
 
-def save_latents(path: Path, latents: torch.Tensor, start: int, space: Statistics | None = None) -> Path:
-    """Writes float latents [C, n, h, w] of the global latents [start, start+n) and returns the path.
+def save_latents(
+    path: Path, latents: torch.Tensor, start: int, dtype: torch.dtype, space: Statistics | None = None
+) -> Path:
+    """Writes latents [C, n, h, w] of the global latents [start, start+n) as ``dtype`` and returns the path.
 
-    ``space``: kept with latents that another model is going to read, for ``check_space``.
+    ``dtype`` is what the model computes in: VAE and transformer round latents to it anyway, and bfloat16 halves what
+    travels. ``space``: kept with latents that another model is going to read, for ``check_space``.
     """
-    tensors = {"latents": latents.contiguous().cpu()}
+    tensors = {"latents": latents.to(dtype).contiguous().cpu()}
     if space is not None:
         tensors |= {"mean": space[0].float().cpu(), "deviation": space[1].float().cpu()}
     save_file(tensors, path, metadata={"start": str(start)})

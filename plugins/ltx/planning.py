@@ -57,7 +57,7 @@ def _released(name: str, description: str, *, large: bool, steps: int, guidance:
         steps=steps,
         guidance_scale=guidance,
         sigmas=_schedule,
-        decode_span=16,
+        decode_span=12,
         decode_halo=8,
         latent_space=LATENT_SPACE,
         storyboard_model=STORYBOARD if large else "",

@@ -21,7 +21,7 @@ from plugins.ltx.conditioning import Condition, Extra, Replace, window_tail
 from plugins.ltx.denoise import Denoiser
 from plugins.ltx.encoding import encode
 from plugins.ltx.given import PutIn
-from plugins.ltx.latents import assemble, check_space, load_latents, save_latents
+from plugins.ltx.latents import Statistics, assemble, check_space, load_latents, save_latents
 from plugins.ltx.loading import Ltx
 from plugins.ltx.noise import latent_noise
 from plugins.ltx.text import mix
@@ -82,12 +82,12 @@ class LtxModel:
             known = load_latents(task.fetch(head["key"], "latents"), head["start"], head["stop"])
             conditions.append(Replace(known, head["start"] - start, head["strength"]))
         text = load_file(task.fetch("encode", "embeddings"))
-        *prompts, negative = zip(text["embeds"], text["mask"], strict=True)
+        prompts = list(zip(text["embeds"], text["mask"], strict=True))
         latents = (
             Denoiser(
                 self._ltx,
                 prompt=mix([(prompts[index], share) for index, share in payload["prompts"]]),
-                negative=negative,
+                negative=prompts[-1] if payload["guidance_scale"] > 1 else None,
                 guidance=payload["guidance_scale"],
                 noise=noise,
                 sigmas=payload["sigmas"],
@@ -108,7 +108,12 @@ class LtxModel:
                     latents[:, at : at + condition.latents.shape[1]] = condition.latents
         task.step(len(payload["sigmas"]) - 1, len(payload["sigmas"]) - 1)
         space = self._ltx.space if task.kind == "storyboard" else None
-        return {"latents": save_latents(task.folder / "latents.safetensors", latents, start, space)}
+        return {"latents": self._saved(task, latents, start, space)}
+
+    def _saved(
+        self, task: TaskInHand, latents: torch.Tensor, start: int, space: Statistics | None = None
+    ) -> Path:
+        return save_latents(task.folder / "latents.safetensors", latents, start, self._ltx.dtype, space)
 
     def _kept(self, task: TaskInHand) -> list[Replace]:
         """The job's media where this window meets them, at the window's own latents."""
@@ -140,7 +145,7 @@ class LtxModel:
         left, right = (
             load_latents(task.fetch(task.payload[side], "latents"), start, stop) for side in ("left", "right")
         )
-        return {"latents": save_latents(task.folder / "latents.safetensors", ramp(left, right), start)}
+        return {"latents": self._saved(task, ramp(left, right), start)}
 
     def decode(self, task: TaskInHand) -> Iterator[np.ndarray]:
         """Frames of one span, halo and padding cut off."""

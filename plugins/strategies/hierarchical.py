@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from farm.planning import Base, ColourReference, Tail, TaskKind, Timeline, Window, from_sigma
 from farm.timeline import Cut, cut_windows, latents_for, padded
 
@@ -52,7 +54,7 @@ class Hierarchical:
         if timeline.prompts > 1:
             # A window has one text, so what changes in the course of the video needs windows of its own.
             length = timeline.window
-        cuts = cut_windows(timeline.latents, length, timeline.overlap)
+        cuts = _between(timeline.cuts, cut_windows(timeline.latents, length, timeline.overlap), length)
         return tuple(
             Window(
                 key=f"storyboard/{index}",
@@ -68,6 +70,22 @@ class Hierarchical:
             )
             for index, cut in enumerate(cuts)
         )
+
+
+def _between(windows: Sequence[Cut], cuts: tuple[Cut, ...], longest: int) -> tuple[Cut, ...]:
+    """Storyboard windows like `cuts`, but each of them beginning where a window of the full size ends.
+
+    That window then needs the earlier one alone and is refined while the later one is drawn; the one behind it, in
+    which they meet, would have had to wait in any case. As they were, where one would be too long or too short.
+    """
+    if len(cuts) < 2:
+        return cuts
+    overlap = cuts[0].stop - cuts[1].start
+    ends = [window.stop for window in windows[:-1]]
+    begins = [min(ends, key=lambda end: abs(end - cut.start), default=cut.start) for cut in cuts[1:]]
+    stops = [begin + overlap for begin in begins]
+    found = tuple(map(Cut, (cuts[0].start, *begins), (*stops, cuts[-1].stop)))
+    return found if all(2 * overlap < len(cut) <= longest for cut in found) else cuts
 
 
 def _touch(window: Window, cut: Cut) -> bool:

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from virtual_farm import Device, Network, Unplaceable, simulate
+from virtual_work import Work, work_of
 
-from benchmarks.virtual_farm import Device, Network, Unplaceable, Work, simulate, work_of
 from farm.planning import PlannedTask, TaskKind
 from farm.plugins import catalogue, planning_plugins
 from farm.spec import parse_spec
@@ -213,7 +214,7 @@ def test_a_planned_job_moves_its_latents_once_up_and_only_where_they_are_read():
     work = work_of(plan, offers.models, output)
     uploads = {item.task.key: item.makes for item in work}
     first = next(item.task for item in work if item.task.key == "window/0")
-    assert uploads["window/0"] == {"latents": (first.stop - first.start) * 128 * 9 * 16 * 4}
+    assert uploads["window/0"] == {"latents": (first.stop - first.start) * 128 * 9 * 16 * 2}
     assert {name for made_by, name in work[-1].reads} == {"segment"}
     alone = simulate(work, [Device("node", 1e14, 2**36)], Network())
     sizes = [(name, size) for made in uploads.values() for name, size in made.items()]

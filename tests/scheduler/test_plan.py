@@ -205,3 +205,24 @@ def test_the_models_that_are_named_for_storyboards_are_there_and_of_the_same_lat
         if model.storyboard_model:
             drawer = OFFERS.models[model.storyboard_model]
             assert drawer.latent_space == model.latent_space != "" and drawer.name != model.name
+
+
+@settings(max_examples=60)
+@given(specs)
+def test_storyboard_windows_cover_the_timeline_and_no_window_waits_for_more_of_them_than_it_must(fields):
+    tasks = plan_of(media=(), **fields).tasks
+    story = [task for task in tasks if task.kind is TaskKind.STORYBOARD]
+    windows = [task for task in tasks if task.kind is TaskKind.WINDOW]
+    longest = max(fields["window_latents"], int(20.0 * fields["fps"]) // 8 + 1)
+    assert story[0].start == 0 and story[-1].stop == windows[-1].stop
+    assert all(a.stop - b.start == fields["overlap_latents"] for a, b in itertools.pairwise(story))
+    assert max(task.stop - task.start for task in story) <= longest
+    if all(task.start in {0, *(window.stop for window in windows)} for task in story):
+        firsts = [min(w.start for w in windows if b.key in w.needs) for b in story[1:]]
+        assert all(first >= b.start - fields["overlap_latents"] for first, b in zip(firsts, story[1:]))
+
+
+def test_the_issues_job_refines_its_first_half_while_the_second_is_drawn():
+    tasks = {task.key: task for task in plan_of(media=()).tasks}
+    drawn = [{key for key in tasks[f"window/{n}"].needs if key.startswith("storyboard")} for n in range(8)]
+    assert drawn[:4] == [{"storyboard/0"}] * 4 and all("storyboard/1" in keys for keys in drawn[4:])
