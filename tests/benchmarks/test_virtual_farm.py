@@ -228,8 +228,14 @@ def test_the_measure_prints_its_keys_on_the_last_line():
         [sys.executable, SPEEDUP, "virtual", "--rate", "80"], capture_output=True, text=True, check=True
     )
     result = json.loads(done.stdout.splitlines()[-1])
-    assert {"equal", "mixed_of_ideal", "bytes_per_job"} <= result.keys()
+    for key in ("equal", "equal_apart", "equal_own_storyboard"):
+        for model in ("13b", "2b"):
+            assert all(1 < result[key][model][count] <= int(count) for count in ("2", "4", "8"))
     for model in ("13b", "2b"):
-        assert all(1 < result["equal"][model][count] <= int(count) for count in ("2", "4", "8"))
-        assert 0 < result["mixed_of_ideal"][model]["fixed"] <= 1
-        assert result["bytes_per_job"][model] > 0
+        assert 0 < result["mixed_of_ideal"][model]["fixed"] < result["mixed_of_ideal"][model]["farm"] < 1
+        assert 1e6 < result["bytes_per_job"][model] <= 90e6
+        assert 1e6 < result["bytes_per_job_fp32"][model] <= 180e6
+    goals = {"13b": (1.85, 3.5, 6.5), "2b": (1.8, 3.2, 5.0)}
+    for model, least in goals.items():
+        assert all(a >= b for a, b in zip(result["equal"][model].values(), least, strict=True))
+    assert result["mixed_of_ideal"]["13b"]["farm"] >= 0.9
