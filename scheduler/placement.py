@@ -21,8 +21,8 @@ WORTH_WAITING = 0.5
 class ReadyTask:
     """A task that could start now. `vram_bytes` is what it needs, `order` its place in its job's graph.
 
-    `inputs`: bytes of what it reads, by the id of the node that made them. `passed_over`: seconds since it was first
-    let wait for a better device although one was free. `load_bytes`: of its model, read where that isn't warm.
+    `inputs`: bytes of what it reads, by the id of the node that made them. `passed_over`: seconds for which it has
+    been let wait for a better device although one was free. `load_bytes`: of its model, read where that isn't warm.
     """
 
     task_id: str
@@ -121,7 +121,7 @@ def place(tasks: Sequence[ReadyTask], slots: Sequence[Slot]) -> Placement:
     """Assigns tasks by priority, then age of the job, then order in its graph; no device is given two.
 
     Each goes to the device on which it will end first, what that is still busy with and what went before it
-    included; where that isn't free yet the task waits, but no longer than the best free device would take for it.
+    included; where that isn't free yet the task waits, but no longer than a free device could have taken for it.
     A device on which the task failed is used only when no other fits.
     """
     usable = [slot for slot in slots if slot.usable]
@@ -144,9 +144,8 @@ def place(tasks: Sequence[ReadyTask], slots: Sequence[Slot]) -> Placement:
         free = [slot for slot in fitting if slot.key in idle]
         if free and best.key not in idle:
             second = min(free, key=lambda slot: clock.rank(task, slot))
-            if clock.sooner(task, best, second) > WORTH_WAITING and (
-                task.passed_over < clock.seconds(task, second)
-            ):
+            patience = max(clock.seconds(task, slot) for slot in free)
+            if clock.sooner(task, best, second) > WORTH_WAITING and task.passed_over < patience:
                 waiting[task.task_id] = clock.why_waiting(task, best, second)
                 passed_over.add(task.task_id)
             else:
