@@ -102,9 +102,8 @@ class Dispatcher:
             self._warmth.of,
         )
         since = self._passed_over
-        placement = place(
-            [ready_task(r, now - since.get(r.task.id, now), self._models) for r in ready], slots
-        )
+        tasks = [ready_task(r, now - since.get(r.task.id, now), self._models) for r in ready]
+        placement = await asyncio.to_thread(place, tasks, slots)
         self._passed_over = {task_id: since.get(task_id, now) for task_id in placement.passed_over}
         by_id = {record.task.id: record for record in ready}
         raylets = {node.id: node.ray_node_id for node in nodes}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from scheduler.estimate import FETCH_BYTES_PER_SECOND, LOAD_BYTES_PER_SECOND, SECONDS_PER_TASK
 
@@ -131,80 +132,93 @@ def place(tasks: Sequence[ReadyTask], slots: Sequence[Slot]) -> Placement:
     waiting: dict[str, str] = {}
     passed_over: set[str] = set()
     for task in sorted(tasks, key=lambda t: (-t.priority, t.created_at, t.job_id, t.order)):
-        if not idle:
+        options = clock.options(task) if idle else ()
+        if not options:
             waiting[task.task_id] = _why_waiting(task, slots)
             continue
-        fitting = [slot for slot in usable if misfit(task, slot) is None]
-        fresh = [slot for slot in fitting if slot.key not in task.failed_on]
-        fitting = fresh or fitting
-        if not fitting:
-            waiting[task.task_id] = _why_waiting(task, slots)
-            continue
-        best = min(fitting, key=lambda slot: clock.rank(task, slot))
-        free = [slot for slot in fitting if slot.key in idle]
+        best = min(options, key=clock.rank)
+        free = [option for option in options if option.key in idle]
         if free and best.key not in idle:
-            second = min(free, key=lambda slot: clock.rank(task, slot))
-            patience = max(clock.seconds(task, slot) for slot in free)
-            if clock.sooner(task, best, second) > WORTH_WAITING and task.passed_over < patience:
-                waiting[task.task_id] = clock.why_waiting(task, best, second)
+            second = min(free, key=clock.rank)
+            patience = max(option.seconds for option in free)
+            if clock.sooner(best, second) > WORTH_WAITING and task.passed_over < patience:
+                waiting[task.task_id] = clock.why_waiting(best, second)
                 passed_over.add(task.task_id)
             else:
                 best = second
-        clock.give(task, best)
+        clock.give(best)
         if best.key in idle:
             idle.remove(best.key)
-            assignments.append(Assignment(task, best))
+            assignments.append(Assignment(task, best.slot))
         elif task.task_id not in waiting:
             waiting[task.task_id] = _why_waiting(task, slots)
     return Placement(tuple(assignments), waiting, frozenset(passed_over))
+
+
+class _Option(NamedTuple):
+    """A device that fits a task: what the task would take there, and what decides where two end it together."""
+
+    slot: Slot
+    key: tuple[str, str]
+    seconds: float
+    tie: tuple
 
 
 class _Clock:
     """When each device will have done what it was given, as far as this placement has come."""
 
     def __init__(self, usable: Sequence[Slot]):
+        self._usable = usable
         self._free_at = {slot.key: slot.busy_for if slot.busy else 0.0 for slot in usable}
         # What no probe knows is taken for as slow as the slowest that is known, and so comes last.
         known = [slot.flops_per_second for slot in usable if slot.flops_per_second > 0]
         self._unknown = min(known, default=1e12)
+        self._options: dict[tuple, list[_Option]] = {}
 
-    def seconds(self, task: ReadyTask, slot: Slot) -> float:
-        """What the task will take on the device, fetching and loading included."""
-        return (
+    def options(self, task: ReadyTask) -> list[_Option]:
+        """The devices that fit the task; those on which it failed only where there is no other."""
+        # A job's windows are much alike, and there may be thousands of them.
+        kind = (task.model, task.weights, task.vram_bytes, task.fp8, task.failed_on, task.flops, task.load_bytes,
+                tuple(task.inputs.items()))  # fmt: skip
+        if kind not in self._options:
+            fitting = [slot for slot in self._usable if misfit(task, slot) is None]
+            fresh = [slot for slot in fitting if slot.key not in task.failed_on]
+            self._options[kind] = [self._option(task, slot) for slot in fresh or fitting]
+        return self._options[kind]
+
+    def _option(self, task: ReadyTask, slot: Slot) -> _Option:
+        rate = slot.rate(task.model)
+        seconds = (
             SECONDS_PER_TASK
             + _away(task, slot) / FETCH_BYTES_PER_SECOND
             + (task.load_bytes / LOAD_BYTES_PER_SECOND if _is_cold(task, slot) else 0.0)
-            + task.flops / (slot.rate(task.model) or self._unknown)
+            + task.flops / (rate or self._unknown)
         )
+        # The fastest; then where its inputs lie; then the smallest, to keep big ones for big tasks.
+        tie = -rate, slot.node_id not in task.inputs, slot.vram_bytes, slot.name
+        return _Option(slot, slot.key, seconds, tie)
 
-    def ends(self, task: ReadyTask, slot: Slot) -> float:
-        """In how many seconds the task would be done on the device."""
-        return self._free_at[slot.key] + self.seconds(task, slot)
+    def ends(self, option: _Option) -> float:
+        """In how many seconds the task would be done there."""
+        return self._free_at[option.key] + option.seconds
 
-    def sooner(self, task: ReadyTask, best: Slot, second: Slot) -> float:
-        """Seconds by which the task ends sooner on `best`."""
-        return self.ends(task, second) - self.ends(task, best)
+    def rank(self, option: _Option) -> tuple:
+        """Where the task ends first comes first."""
+        return self.ends(option), option.tie
 
-    def rank(self, task: ReadyTask, slot: Slot) -> tuple:
-        # Where it ends first; then the fastest; then where its inputs lie; then the smallest, to keep big ones for
-        # big tasks.
-        return (
-            self.ends(task, slot),
-            -slot.rate(task.model),
-            slot.node_id not in task.inputs,
-            slot.vram_bytes,
-            slot.name,
-        )
+    def sooner(self, best: _Option, second: _Option) -> float:
+        """Seconds by which the task ends sooner with `best`."""
+        return self.ends(second) - self.ends(best)
 
-    def give(self, task: ReadyTask, slot: Slot) -> None:
+    def give(self, option: _Option) -> None:
         """The task will be done there."""
-        self._free_at[slot.key] = self.ends(task, slot)
+        self._free_at[option.key] = self.ends(option)
 
-    def why_waiting(self, task: ReadyTask, best: Slot, second: Slot) -> str:
-        """A sentence for a task that is better off on `best`, though `second` is free."""
+    def why_waiting(self, best: _Option, second: _Option) -> str:
+        """A sentence for a task that is better off with `best`, though `second` is free."""
         return (
-            f"waits for {best.name}, which will be free in about {_duration(self._free_at[best.key])} and finish it "
-            f"{_duration(self.sooner(task, best, second))} sooner than {second.name}, which is free now"
+            f"waits for {best.slot.name}, which will be free in {_duration(self._free_at[best.key])} and finish it "
+            f"{_duration(self.sooner(best, second))} sooner than {second.slot.name}, which is free now"
         )
 
 
@@ -238,7 +252,10 @@ def _others(count: int) -> str:
 
 
 def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+    """In round figures: what is said anew every second would be stored anew every second."""
+    if seconds < 95:
+        return f"{10 * round(seconds / 10)} s" if seconds >= 5 else "a few seconds"
+    return f"{seconds / 60:.0f} min"
 
 
 def _size(count: int) -> str:

@@ -95,8 +95,7 @@ def make_plan(
             f"got {drawing.facts.name!r}",
         )
     if spec.layout == "farm":
-        timeline = _for_farm(timeline, laid_out, strategy, lenders, precision, batch)
-        laid_out = strategy.lay_out(timeline)
+        timeline, laid_out = _for_farm(timeline, laid_out, strategy, lenders, precision, batch)
     own = Drawn(model, weights, guidance)
     graph = Graph(spec, own, drawing, precision, timeline, lead, list(zip(media, placed)), source)
     tasks = graph.tasks(laid_out)
@@ -199,16 +198,9 @@ def _for_farm(
     lenders: Sequence[Lender],
     precision: str,
     batch: int,
-) -> Timeline:
-    """The timeline with windows that are sized for the lenders. `laid_out`: the windows of the fixed layout."""
+) -> tuple[Timeline, tuple[Window, ...]]:
+    """The timeline with windows that are sized for the lenders, laid out. `laid_out`: as the fixed layout has it."""
     windows = [window for window in laid_out if window.kind is TaskKind.WINDOW]
-    keys = {window.key for window in windows}
-    if any(keys & set(window.needs) for window in windows):
-        raise InvalidSpec(
-            "layout",
-            f"must be 'fixed' with strategy {strategy.name}, whose windows go on from each other one by one, "
-            "got 'farm'",
-        )
     model, steps = timeline.model, max(len(window.sigmas) for window in windows) - 1
     per_latent = (timeline.width // 32) * (timeline.height // 32)
     try:
@@ -224,4 +216,14 @@ def _for_farm(
         raise InvalidSpec(
             "layout", f"'farm' needs a device online that can render with {model.name}: {error}"
         ) from None
-    return replace(timeline, cuts=cuts)
+    sized = replace(timeline, cuts=cuts)
+    found = strategy.lay_out(sized)
+    keys = {window.key for window in found if window.kind is TaskKind.WINDOW}
+    if not any(keys & set(window.needs) for window in found if window.key in keys):
+        return sized, found
+    if len(windows) == 1:
+        return timeline, laid_out
+    raise InvalidSpec(
+        "layout",
+        f"must be 'fixed' with strategy {strategy.name}, whose windows go on from each other one by one, got 'farm'",
+    )

@@ -117,6 +117,11 @@ def test_windows_are_no_longer_than_the_memory_of_the_device_they_are_for():
     assert all(8 <= task.stop - task.start <= 20 for task in windows)
 
 
+def test_a_video_of_one_window_is_not_made_a_chain():
+    plan = farm_plan(CARDS, model="ltx-2b-0.9.5", strategy="autoregressive", frames=121)
+    assert plan.shared["windows"] == [[0, 16]]
+
+
 def test_what_can_not_be_laid_out_for_the_farm_is_refused_with_what_can():
     with pytest.raises(InvalidSpec, match="layout: 'farm' needs a device online"):
         farm_plan()
