@@ -82,6 +82,8 @@ def bare_seconds(model: RenderingModel, output, plan: Plan) -> float:
                 folder=place,
                 fetch=lambda key, name: made[key, name],
                 step=lambda done, total: None,
+                model=plan.model,
+                weights=plan.weights,
             )
             for name, path in _perform(model, output, hand).items():
                 made[task.key, name] = path

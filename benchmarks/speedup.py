@@ -1,20 +1,28 @@
 """How much faster a job gets with more devices.
 
 Part `virtual`: the real planner and placement on a farm under a virtual clock (virtual_farm.py says what is real and
-what a model). One `hierarchical` job of 1024x576, 753 frames, for a 13B and a 2B model, with 8 refining steps and no
-guidance, in the model's default precision. Prints one JSON object on its last line:
+what a model). One `hierarchical` job of 1024x576, 753 frames, for a 13B and a 2B model whose storyboards the distilled
+2B draws in its 8 steps, with 8 refining steps and no guidance, in the model's default precision. Part `real`: a whole
+farm on this machine (two_nodes.py). Prints one JSON object on its last line:
 
     equal           {model: {devices: speed-up}}: seconds on one device that is the daemon's own host, so that nothing
-                    travels, over seconds on that many such devices, a node each, on 1 GbE
+                    travels, over seconds on that many such devices, a node each, on 1 GbE, the first of them the
+                    daemon's own host as before
                     (goals: 13b 1.85 / 3.5 / 6.5, 2b 1.8 / 3.2 / 5.4 on 2 / 4 / 8)
+    equal_apart     the same with the daemon on a host of its own
+    equal_own_storyboard  the same as `equal`, with storyboards that the model draws itself
     mixed_of_ideal  {model: {layout: share}}: speed-up on nodes of rates 1, 1, .6, .6, .4, .25 over one device of
                     rate 1, as a share of the sum of the rates (goal: `farm` 0.9)
-    bytes_per_job   {model: bytes} over the network, up and down, without segments and video, on 8 equal devices
-                    (goal: at most 90 MB at bf16, 180 MB at fp32)
-    seconds         {model: {devices: seconds}} under the virtual clock
+    bytes_per_job   {model: bytes} over the network, up and down, without segments and video, on 8 equal devices of
+                    which none is the daemon's host (goal: at most 90 MB at bf16)
+    bytes_per_job_fp32  the same at fp32 (goal: at most 180 MB)
+    seconds         {model: {devices: seconds}} of `equal`, under the virtual clock
     cost_model      what all that rests on
+    two_nodes_denoise  speed-up of the windows' stage on two nodes of one thread over one, for real (goal: 1.7)
+    two_nodes_job   speed-up of the whole job (goal: 1.5)
+    two_nodes_rounds  {nodes: [[seconds of the windows' stage, of the job], …]}
 
-    python benchmarks/speedup.py [virtual] [--rate 100] [--link 1] [--explain]
+    python benchmarks/speedup.py [virtual] [real] [--rate 100] [--link 1] [--rounds 3] [--explain]
 """
 
 from __future__ import annotations
@@ -22,87 +30,112 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
-from virtual_farm import Device, Network, Run, Work, simulate, work_of
+import two_nodes
+from virtual_farm import Device, Network, Run, simulate
+from virtual_work import Work, work_of
 
-from farm.planning import Plan, TaskKind
-from farm.plugins import Catalogue, catalogue, planning_plugins
+from farm.planning import ModelFacts, TaskKind
+from farm.plugins import catalogue, planning_plugins
 from farm.spec import parse_spec
 from scheduler.estimate import SECONDS_PER_TASK
+from scheduler.layout import Lender
 from scheduler.plan import make_plan
 
 GIB = 2**30
 VIDEO = {"frames": 753, "width": 1024, "height": 576, "prompt": "a red ball", "guidance_scale": 1.0}
 MODELS = {"13b": "ltx-13b-0.9.8-distilled", "2b": "ltx-2b-0.9.5"}
+STORYBOARD = "ltx-2b-0.9.8-distilled"
 REFINING_STEPS = 8
 COUNTS = (2, 4, 8)
 MIXED = (1.0, 1.0, 0.6, 0.6, 0.4, 0.25)
+LAYOUTS = ("fixed", "farm")
 
 
-def plan_fixed(offers: Catalogue, model: str, devices: Sequence[Device]) -> Plan:
-    """The job's plan with windows that depend on the job alone."""
-    for steps in range(REFINING_STEPS, 10 * REFINING_STEPS):
-        plan = make_plan(
-            parse_spec({**VIDEO, "model": model, "steps": steps}),
-            model=offers.models[model],
-            weights="sha256:none",
-            strategy=offers.strategies["hierarchical"],
-            output=offers.outputs["mp4"],
-        )
-        windows = [task for task in plan.tasks if task.kind is TaskKind.WINDOW]
-        # A schedule of this many steps leaves fewer of them below the sigma that refining starts from.
-        if all(len(window.payload["sigmas"]) == REFINING_STEPS + 1 for window in windows):
-            return plan
-    raise RuntimeError(f"no schedule of {model} refines in {REFINING_STEPS} steps")
+class Studio:
+    """One job's plans, and farms to run them on under the virtual clock. `precision`: empty is the model's own."""
 
+    def __init__(self, options: argparse.Namespace, model: str, precision: str = ""):
+        offers = catalogue(planning_plugins())
+        self.options, self.model, self.output = options, model, offers.outputs["mp4"]
+        self.strategy = offers.strategies["hierarchical"]
+        self.models: dict[str, ModelFacts] = {
+            name: replace(facts, precisions=(precision,)) if precision else facts
+            for name, facts in offers.models.items()
+        }
+        self.network = Network(options.link * Network.bytes_per_second)
 
-LAYOUTS: dict[str, Callable[[Catalogue, str, Sequence[Device]], Plan]] = {"fixed": plan_fixed}
-"""How a job is laid out for given devices, by the name of the layout."""
+    def farm(self, *rates: float, apart: bool = False) -> list[Device]:
+        """A node for each rate; unless they are `apart` from it, the first is the daemon's own host."""
+        # At twice the width a model needs twice the memory.
+        vram = self.options.vram * (2 if self.models[self.model].precisions[0] == "fp32" else 1)
+        return [
+            Device(
+                f"node{number}", rate * self.options.rate * 1e12, int(vram * GIB), local=not (number or apart)
+            )
+            for number, rate in enumerate(rates)
+        ]
+
+    def work(self, devices: Sequence[Device], layout: str, storyboard: str) -> tuple[Work, ...]:
+        """The job's tasks as it is laid out for these devices."""
+        for steps in range(REFINING_STEPS, 10 * REFINING_STEPS):
+            plan = make_plan(
+                parse_spec({**VIDEO, "model": self.model, "steps": steps, "layout": layout}),
+                model=self.models[self.model],
+                weights="sha256:none",
+                strategy=self.strategy,
+                output=self.output,
+                lenders=[Lender(d.node, d.flops_per_second, d.vram_bytes) for d in devices],
+                storyboard=(self.models[storyboard], "sha256:none") if storyboard else None,
+            )
+            windows = [task for task in plan.tasks if task.kind is TaskKind.WINDOW]
+            # A schedule of this many steps leaves fewer of them below the sigma that refining starts from.
+            if all(len(window.payload["sigmas"]) == REFINING_STEPS + 1 for window in windows):
+                return work_of(plan, self.models, self.output)
+        raise RuntimeError(f"no schedule of {self.model} refines in {REFINING_STEPS} steps")
+
+    def run(self, devices: Sequence[Device], layout: str = "fixed", storyboard: str = STORYBOARD) -> Run:
+        """The job on these devices. `storyboard`: the model that draws it; empty: the job's own."""
+        return simulate(self.work(devices, layout, storyboard), devices, self.network)
 
 
 def virtual(options: argparse.Namespace) -> dict:
     """The measures under the virtual clock."""
-    offers = catalogue(planning_plugins())
-    network = Network(options.link * Network.bytes_per_second)
-
-    def farm(*rates: float) -> list[Device]:
-        return [
-            Device(f"node{number}", rate * options.rate * 1e12, int(options.vram * GIB))
-            for number, rate in enumerate(rates)
-        ]
-
-    def work(layout: str, name: str, devices: Sequence[Device]) -> tuple[Work, ...]:
-        plan = LAYOUTS[layout](offers, MODELS[name], devices)
-        return work_of(plan, offers.models[MODELS[name]], offers.outputs["mp4"])
-
-    result: dict[str, dict] = {
-        key: {name: {} for name in MODELS} for key in ("equal", "mixed_of_ideal", "seconds")
-    }
-    result["bytes_per_job"] = {}
-    for name in MODELS:
-        alone = simulate(work("fixed", name, farm(1.0)), farm(1.0), None)
+    keys = ("equal", "equal_apart", "equal_own_storyboard", "mixed_of_ideal", "seconds")
+    result: dict[str, dict] = {key: {name: {} for name in MODELS} for key in keys}
+    result |= {"bytes_per_job": {}, "bytes_per_job_fp32": {}}
+    for name, model in MODELS.items():
+        studio = Studio(options, model)
+        alone, by_itself = (studio.run(studio.farm(1.0), storyboard=drawer) for drawer in (STORYBOARD, ""))
         result["seconds"][name]["1"] = round(alone.seconds, 1)
         for count in COUNTS:
-            devices = farm(*[1.0] * count)
-            run = simulate(work("fixed", name, devices), devices, network)
-            result["equal"][name][str(count)] = round(alone.seconds / run.seconds, 2)
+            devices = studio.farm(*[1.0] * count)
+            run, own = studio.run(devices), studio.run(devices, storyboard="")
+            apart = studio.run(studio.farm(*[1.0] * count, apart=True))
             result["seconds"][name][str(count)] = round(run.seconds, 1)
+            for key, one, many in (
+                ("equal", alone, run),
+                ("equal_apart", alone, apart),
+                ("equal_own_storyboard", by_itself, own),
+            ):
+                result[key][name][str(count)] = round(one.seconds / many.seconds, 2)
             if options.explain:
                 explain(f"{name}, {count} equal devices", run)
-            if count == max(COUNTS):
-                result["bytes_per_job"][name] = run.bytes_moved(outputs=False)
-        devices = farm(*MIXED)
         for layout in LAYOUTS:
-            run = simulate(work(layout, name, devices), devices, network)
+            run = studio.run(studio.farm(*MIXED), layout=layout)
             result["mixed_of_ideal"][name][layout] = round(alone.seconds / run.seconds / sum(MIXED), 3)
             if options.explain:
                 explain(f"{name}, mixed devices, layout {layout}", run)
+        for key, precision in (("bytes_per_job", ""), ("bytes_per_job_fp32", "fp32")):
+            wide = Studio(options, model, precision)
+            run = wide.run(wide.farm(*[1.0] * max(COUNTS), apart=True))
+            result[key][name] = run.bytes_moved(outputs=False)
     result["cost_model"] = {
         "teraflops_per_second": options.rate,
         "vram_gib": options.vram,
         "seconds_per_task": SECONDS_PER_TASK,
-        **asdict(network),
+        **asdict(studio.network),
     }
     return result
 
@@ -121,7 +154,7 @@ def explain(title: str, run: Run) -> None:
         print(f"  {device.node} busy {busy:4.0%}: {' '.join(a.task.key for a in own)}")
 
 
-PARTS: dict[str, Callable[[argparse.Namespace], dict]] = {"virtual": virtual}
+PARTS: dict[str, Callable[[argparse.Namespace], dict]] = {"virtual": virtual, "real": two_nodes.measure}
 """What this script can measure; each part gives some of the keys."""
 
 
@@ -133,6 +166,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=100.0, help="TFLOP/s a device of rate 1 sustains")
     parser.add_argument("--link", type=float, default=1.0, help="Gbit/s of each link, and of the daemon's")
     parser.add_argument("--vram", type=float, default=48.0, help="GiB of memory a device has")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of the part that is real")
     parser.add_argument("--explain", action="store_true", help="also print what each run waited for")
     options = parser.parse_args()
     if unknown := [part for part in options.parts if part not in PARTS]:

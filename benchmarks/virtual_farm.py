@@ -2,53 +2,48 @@
 
 Pure: no clock, no I/O, no randomness. What is real here: placement and the translation of the store's records to it
 (scheduler.placement, scheduler.snapshot), and the plan. What is a model: a task takes `seconds_per_task`, then its
-FLOPs at its device's rate; artifacts travel as nodeagent.transfer moves them, on the render thread, one at a time:
-down before the work unless that device made or fetched them before, up after it, and only then is the task done.
-Nodes and the daemon's host have one full-duplex link each, all of one speed. Every transfer passes the daemon's, so it
-is that one which transfers share, evenly.
+FLOPs at its device's rate; a model that isn't in its memory is loaded first (scheduler.warmth says what is); artifacts travel as nodeagent.transfer moves them, on the render thread, one
+at a time: down before the work unless that device made or fetched them before, up after it, and only then is the task
+done. Nodes and the daemon's host have one full-duplex link each, all of one speed. Every transfer passes the daemon's,
+so it is that one which transfers share, evenly.
 
-Left out: loading models, H.264 encoding, lost nodes, and that a device's cache of artifacts is bounded. Prompts are
-taken to be as long as the model allows; the farm stores no more tokens than there are.
+Left out: loading the text encoder, H.264 encoding, lost nodes, and that a device's cache of
+artifacts is bounded.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
-from farm.planning import ModelFacts, OutputFacts, Plan, PlannedTask, TaskKind
-from farm.states import NodeState, TaskState
-from farm.store.records import DeviceRecord, ModelOffer, NodeRecord, ReadyTask, TaskRecord
-from scheduler.estimate import SECONDS_PER_TASK
+from virtual_work import OUTPUTS, Name, Work
+
+from farm.planning import PlannedTask
+from farm.states import AttemptState, NodeState, TaskState
+from farm.store.records import AttemptRecord, DeviceRecord, ModelOffer, NodeRecord, ReadyTask, TaskRecord
+from scheduler.estimate import LOAD_BYTES_PER_SECOND, SECONDS_PER_TASK
 from scheduler.placement import place
-from scheduler.plan import BYTES_PER_LATENT_VALUE
 from scheduler.snapshot import ready_task, slots_of
-
-Name = tuple[str, str]
-"""An artifact: the key of the task that makes it, and what it is to that task."""
-
-OUTPUTS = frozenset({"segment", "video", "sidecar"})
-"""Artifacts that are what was asked for, or parts of it."""
-
-TEXT_WIDTH = 4096
-"""Width of T5-XXL's embeddings, which every released model reads."""
+from scheduler.warmth import Warmth
 
 _JOB = "job"
-_OFFER = ModelOffer("the job's model", "sha256:the job's weights")
-_PROMPTS = 2
+_OWN, _WEIGHTS = "the job's model", "sha256:the job's weights"
 
 
 @dataclass(frozen=True)
 class Device:
-    """A device of `node` that sustains `flops_per_second` and holds `vram_bytes`; it has the job's models."""
+    """A device of `node` that sustains `flops_per_second` and holds `vram_bytes`; it has the job's models.
+
+    `local`: its node is the daemon's host, so that what it fetches and stores goes over no network.
+    """
 
     node: str
     flops_per_second: float
     vram_bytes: int
     fp8: bool = True
     name: str = "cuda0"
+    local: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,15 +52,6 @@ class Network:
 
     bytes_per_second: float = 117e6  #: 1 GbE without the frames of Ethernet, IP and TCP
     latency: float = 1e-3
-
-
-@dataclass(frozen=True)
-class Work:
-    """A planned task with what it fetches, in its order, and the bytes of what it makes, by artifact name."""
-
-    task: PlannedTask
-    reads: tuple[Name, ...] = ()
-    makes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -106,13 +92,15 @@ class Run:
     def critical_path(self) -> tuple[Attempt, ...]:
         """What the end waited for, from the start on: each began when the one before it ended.
 
-        That is an attempt it needed, or else the one that held its device until then.
+        That is an attempt it needed, or else the one that held its device until then, or else one whose end let the
+        farm see that waiting for a better device would no longer pay.
         """
         path = list(self.attempts[-1:])
         while path and path[0].start > 0:
             head = path[0]
             before = self.attempts[: self.attempts.index(head)]
-            causes = [a for a in before if a.end == head.start and a.device == head.device]
+            causes = [a for a in before if a.end == head.start]
+            causes += [a for a in causes if a.device == head.device]
             causes += [a for a in before if a.end == head.start and a.task.key in head.task.needs]
             path.insert(0, causes[-1])
         return tuple(path)
@@ -122,79 +110,23 @@ class Unplaceable(ValueError):
     """No device can ever take a task; the message is placement's."""
 
 
-def work_of(plan: Plan, model: ModelFacts, output: OutputFacts) -> tuple[Work, ...]:
-    """A plan's tasks with what plugins.ltx.rendering and nodeagent.work fetch and make for them.
-
-    Latents are float32 files of a whole task, whatever part of them is read. Raises ValueError for a job with
-    media, whose size a plan doesn't know.
-    """
-    if plan.shared["conditions"]:
-        raise ValueError("conditions: only a job without media can be simulated")
-    return tuple(
-        Work(task, tuple(dict.fromkeys(_reads(task))), _makes(task, plan, model, output))
-        for task in plan.tasks
-    )
-
-
-def _reads(task: PlannedTask) -> list[Name]:
-    payload = task.payload
-    match task.kind:
-        case TaskKind.STORYBOARD | TaskKind.WINDOW:
-            keys = _sides(payload["base"]["pieces"]) if payload["base"] else []
-            keys += [payload["tail"]["key"]] if payload["tail"] else []
-            keys += [payload["colour"]["key"]] if payload["colour"] and payload["colour"]["key"] else []
-            return [("encode", "embeddings"), *((key, "latents") for key in keys)]
-        case TaskKind.JOIN:
-            return [(payload[side], "latents") for side in ("left", "right")]
-        case TaskKind.DECODE:
-            return [(key, "latents") for key in [*_sides(payload["pieces"]), *payload["patches"]]]
-        case TaskKind.MUX:
-            return [(key, "segment") for key in payload["segments"]]
-    return []
-
-
-def _sides(pieces: Sequence[Mapping]) -> list[str]:
-    return [piece[side] for piece in pieces for side in ("left", "right") if piece[side]]
-
-
-def _makes(task: PlannedTask, plan: Plan, model: ModelFacts, output: OutputFacts) -> dict[str, int]:
-    payload, shared = task.payload, plan.shared
-
-    def latents(width: int, height: int) -> dict[str, int]:
-        values = model.latent_channels * (payload["stop"] - payload["start"]) * (width // 32) * (height // 32)
-        return {"latents": values * BYTES_PER_LATENT_VALUE}
-
-    def pixels(frames: int) -> int:
-        return int(frames * shared["width"] * shared["height"] * output.bytes_per_pixel)
-
-    match task.kind:
-        case TaskKind.ENCODE:
-            value = 4 if plan.precision == "fp32" else 2
-            return {"embeddings": _PROMPTS * model.text_tokens * (TEXT_WIDTH * value + 1)}
-        case TaskKind.STORYBOARD | TaskKind.WINDOW:
-            return latents(payload["width"], payload["height"])
-        case TaskKind.JOIN:
-            return latents(plan.render_width, plan.render_height)
-        case TaskKind.DECODE:
-            return {"segment": pixels(payload["to"] - payload["from"])}
-        case TaskKind.MUX:
-            return {"video": pixels(shared["frames"]), "sidecar": len(json.dumps(dict(shared)))}
-    raise ValueError(f"kind: what a {task.kind} makes is not known here")
-
-
 def simulate(
     work: Sequence[Work],
     devices: Sequence[Device],
     network: Network | None,
     seconds_per_task: float = SECONDS_PER_TASK,
 ) -> Run:
-    """One job on an idle farm of warm devices. `network` None: all of it on the daemon's own host.
+    """One job on an idle farm whose devices hold in memory what an earlier job of its kind has left there.
+
+    `network` None: all of it on the daemon's own host.
 
     Raises Unplaceable when a task fits no device, ValueError for two devices or tasks of one name, a task that
     needs one that doesn't come before it, or an input that no task before it makes.
     """
     _check(work, devices)
-    return _Farm(work, devices, network, seconds_per_task).run()
+    warmth = Warmth()
+    _Farm(work, devices, network, seconds_per_task, warmth).run()
+    return _Farm(work, devices, network, seconds_per_task, warmth).run()
 
 
 def _check(work: Sequence[Work], devices: Sequence[Device]) -> None:
@@ -232,34 +164,56 @@ class _Farm:
         devices: Sequence[Device],
         network: Network | None,
         seconds_per_task: float,
+        warmth: Warmth,
     ):
         self._work = {item.task.key: item for item in work}
         self._records = {item.task.key: _record(item.task, position) for position, item in enumerate(work)}
         self._devices = {(device.node, device.name): device for device in devices}
         self._network, self._seconds_per_task = network, seconds_per_task
+        self._offers = tuple(ModelOffer(name, _WEIGHTS) for name in {_model(item.task) for item in work})
+        self._local = {device.node for device in devices if device.local}
+        self._warmth = warmth
+        own = max((item.model_bytes for item in work if not item.task.model), default=0)
+        for key, device in self._devices.items():
+            if warmth.of(key) is None:
+                warmth.use(key, _OWN, own, device.vram_bytes)
         self._now = 0.0
         self._waiting = dict(self._work)
         self._done: dict[str, Attempt] = {}
         self._held: dict[Device, set[Name]] = {device: set() for device in devices}
         self._running: dict[Device, tuple[Generator[_Step, None, None], _Step]] = {}
+        self._begun: dict[Device, tuple[PlannedTask, float]] = {}
+        self._passed_over: dict[str, float] = {}
 
     def run(self) -> Run:
         while self._waiting or self._running:
             self._place()
-            self._advance()
+            done = len(self._done)
+            while self._running and len(self._done) == done:
+                self._advance()
         return Run(tuple(self._done.values()))
 
     def _place(self) -> None:
         ready = [key for key, item in self._waiting.items() if all(n in self._done for n in item.task.needs)]
         if not ready:
             return
-        placement = place([ready_task(self._ready(key)) for key in ready], slots_of(self._nodes()))
+        passed_over = [self._now - self._passed_over.get(key, self._now) for key in ready]
+        placement = place(
+            [
+                replace(ready_task(self._ready(key), seconds), load_bytes=self._work[key].model_bytes)
+                for key, seconds in zip(ready, passed_over, strict=True)
+            ],
+            slots_of(self._nodes(), live=self._live(), now=self._now, warm=self._warmth.of),
+        )
+        self._passed_over = {key: self._passed_over.get(key, self._now) for key in placement.passed_over}
         if not placement.assignments and not self._running:
             key, reason = next(iter(placement.waiting.items()))
             raise Unplaceable(f"{key}: {reason}")
         for given in placement.assignments:
             device = self._devices[given.slot.node_id, given.slot.device]
-            life = self._attempt(self._waiting.pop(given.task.key), device)
+            item = self._waiting.pop(given.task.key)
+            life = self._attempt(item, device)
+            self._begun[device] = item.task, self._now
             self._running[device] = life, next(life)
 
     def _advance(self) -> None:
@@ -282,7 +236,7 @@ class _Farm:
                 if following:
                     self._running[device] = life, following
                 else:
-                    del self._running[device]
+                    del self._running[device], self._begun[device]
 
     def _attempt(self, item: Work, device: Device) -> Generator[_Step, None, None]:
         """The life of one attempt; yields what it waits for."""
@@ -294,23 +248,26 @@ class _Farm:
             if artifact not in held:
                 made_by, name = artifact
                 size = self._work[made_by].makes[name]
-                yield from self._transfer(artifact, size, downloaded, "down")
+                yield from self._transfer(device, artifact, size, downloaded, "down")
                 held.add(artifact)
+        model, key = _model(item.task), (device.node, device.name)
+        if self._warmth.use(key, model, item.model_bytes, device.vram_bytes):
+            yield _Step(self._now + item.model_bytes / LOAD_BYTES_PER_SECOND)
         began = self._now
         yield _Step(self._now + item.task.flops / device.flops_per_second)
         computed = self._now
         for name, size in item.makes.items():
             artifact = item.task.key, name
-            yield from self._transfer(artifact, size, uploaded, "up")
+            yield from self._transfer(device, artifact, size, uploaded, "up")
             held.add(artifact)
         self._done[item.task.key] = Attempt(
             item.task, device, start, began, computed, self._now, downloaded, uploaded
         )
 
     def _transfer(
-        self, artifact: Name, size: int, moved: dict[Name, int], direction: str
+        self, device: Device, artifact: Name, size: int, moved: dict[Name, int], direction: str
     ) -> Generator[_Step, None, None]:
-        if self._network:
+        if self._network and not device.local:
             moved[artifact] = size
             yield _Step(self._now + self._network.latency, size, direction)
 
@@ -320,7 +277,7 @@ class _Farm:
                 id=node,
                 name=node,
                 state=NodeState.ONLINE,
-                address="",
+                address="127.0.0.1" if node in self._local else "",
                 version="",
                 boot_id="",
                 ray_node_id=node,
@@ -338,7 +295,7 @@ class _Farm:
                     for device in self._devices.values()
                     if device.node == node
                 ),
-                models=(_OFFER,),
+                models=self._offers,
             )
             for node in dict.fromkeys(device.node for device in self._devices.values())
         ]
@@ -348,13 +305,45 @@ class _Farm:
             task=self._records[key],
             priority=50,
             job_created_at=0.0,
-            strategy="",
-            model=_OFFER.model,
-            weights=_OFFER.weights,
-            precision="",
             shared={},
-            input_nodes={needed: self._done[needed].device.node for needed in self._work[key].task.needs},
+            input_bytes=self._input_bytes(key),
         )
+
+    def _input_bytes(self, key: str) -> dict[str, int]:
+        made: Counter[str] = Counter()
+        for needed in self._work[key].task.needs:
+            made[self._done[needed].device.node] += sum(self._work[needed].makes.values())
+        return dict(made)
+
+    def _live(self) -> list[AttemptRecord]:
+        return [
+            AttemptRecord(
+                id=task.key,
+                task_id=task.key,
+                job_id=_JOB,
+                task_key=task.key,
+                model=_model(task),
+                flops=task.flops,
+                epoch=1,
+                state=AttemptState.RUNNING,
+                node_id=device.node,
+                node=device.node,
+                device=device.name,
+                lease_until=0.0,
+                dispatched_at=start,
+                started_at=start,
+                finished_at=None,
+                step=0,
+                steps=0,
+                seconds=0.0,
+                error="",
+            )
+            for device, (task, start) in self._begun.items()
+        ]
+
+
+def _model(task: PlannedTask) -> str:
+    return task.model or _OWN
 
 
 def _record(task: PlannedTask, position: int) -> TaskRecord:
@@ -369,6 +358,8 @@ def _record(task: PlannedTask, position: int) -> TaskRecord:
         start=task.start,
         stop=task.stop,
         payload=task.payload,
+        model=_model(task),
+        weights=_WEIGHTS,
         vram_bytes=task.vram_bytes,
         fp8=task.fp8,
         flops=task.flops,

@@ -94,7 +94,7 @@ async def serve(config: FarmConfig) -> None:
     files = ArtifactStore(config.artifact_url)
     offers = catalogue(planning_plugins())
     sessions, changes = Sessions(), Changes()
-    dispatcher = Dispatcher(store, files, backend, sessions, changes, config.leases)
+    dispatcher = Dispatcher(store, files, backend, sessions, changes, config.leases, offers.models)
     intake = Intake(config, offers, store, files)
 
     server = aio.server(interceptors=[Gate(authority)], options=list(SERVER_OPTIONS))

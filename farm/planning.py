@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
+from farm.timeline import Cut
+
 
 class TaskKind(StrEnum):
     """What a task does; also the first part of its key."""
@@ -53,11 +55,27 @@ class ModelFacts:
     encode_pixels: int = 24_000_000  #: of a clip, encoded at a time
     max_window: int = 33  #: latents past which its authors advise against (33 is 257 frames)
     clock_seconds: float = 20.0  #: range of the model's clock; longer windows degrade
+    latent_space: str = ""  #: models that name the same one read each other's latents; empty: only their own
+    storyboard_model: str = (
+        ""  #: a smaller model of that latent space whose storyboards do; empty: none is known
+    )
 
     def forward_flops(self, tokens: int) -> float:
         """FLOPs of one forward pass over `tokens` latent tokens (LTX.md, checked against FlopCounterMode)."""
         n, d, text = tokens, self.width, self.text_tokens
         return self.depth * (28 * n * d**2 + 4 * n**2 * d + 4 * text * d**2 + 4 * text * n * d)
+
+    def load_bytes(self, kind: TaskKind, precision: str) -> int:
+        """What a task of this kind reads into a device's memory where the model isn't warm."""
+        weight = {"fp32": 4, "bf16": 2, "fp8": 1}[precision]
+        if kind in (TaskKind.STORYBOARD, TaskKind.WINDOW):
+            return self.transformer_parameters * weight
+        return self.vae_parameters * max(weight, 2) if kind in (TaskKind.ENCODE, TaskKind.DECODE) else 0
+
+    def resident_bytes(self, precision: str) -> int:
+        """Device memory that the loaded transformer and VAE hold."""
+        weight = {"fp32": 4, "bf16": 2, "fp8": 1}[precision]
+        return self.transformer_parameters * weight + self.vae_parameters * max(weight, 2)
 
     def denoise_bytes(self, tokens: int, precision: str, batch: int) -> int:
         """Peak device memory of denoising: transformer weights and activations (56·D·N·batch bytes)."""
@@ -109,7 +127,7 @@ class Window:
     """One window to denoise: global latents [start, stop) at `width` x `height` pixels.
 
     `stage` separates the noise of different passes over the same latents. `sigmas` falls to 0; where there is
-    a base it begins at the sigma to which the base is re-noised.
+    a base it begins at the sigma to which the base is re-noised. `model` denoises it; empty: the job's.
     """
 
     key: str
@@ -124,6 +142,7 @@ class Window:
     head: Head | None = None
     base: Base | None = None
     colour: ColourReference | None = None
+    model: str = ""
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -139,9 +158,10 @@ class Window:
 class Timeline:
     """What a strategy lays out: `latents` latents at `width` x `height` pixels (multiples of 32).
 
-    `window` and `overlap` in latents, `fps` in frames a second, `sigmas` the whole schedule; `prompts` counts
+    `window` and `overlap` in latents, `cuts` the windows at full size, `fps` in frames a second, `sigmas` the whole schedule; `prompts` counts
     those that follow each other on it. `source_sigma` is where denoising begins of a job that is made over a given
-    video, which then takes the place of a storyboard. `anchor` is the latent at which what is given begins, and
+    video, which then takes the place of a storyboard. `storyboard` is the model that draws one, in the steps of
+    `storyboard_sigmas`; None: the job's own, in its own. `anchor` is the latent at which what is given begins, and
     from which a chain of windows should grow.
     """
 
@@ -151,11 +171,14 @@ class Timeline:
     fps: float
     window: int
     overlap: int
+    cuts: tuple[Cut, ...]
     sigmas: tuple[float, ...]
     model: ModelFacts
     prompts: int = 1
     source_sigma: float | None = None
     anchor: int = 0
+    storyboard: ModelFacts | None = None
+    storyboard_sigmas: tuple[float, ...] = ()
 
 
 def from_sigma(sigmas: Sequence[float], start: float) -> tuple[float, ...]:
@@ -183,7 +206,7 @@ class Strategy(Protocol):
     def lay_out(self, timeline: Timeline) -> tuple[Window, ...]:
         """Windows in an order in which each comes after those it needs.
 
-        Those of kind WINDOW, put in the order of time, cover the timeline, neighbours sharing `overlap` latents.
+        Those of kind WINDOW, put in the order of time, are the timeline's `cuts`.
         """
         ...
 
@@ -202,7 +225,8 @@ class OutputFacts:
 class PlannedTask:
     """One task of a job's graph. `payload` is JSON and all that a renderer needs besides its inputs.
 
-    `start`, `stop`: global latents it is about, both 0 where that says nothing.
+    `start`, `stop`: global latents it is about, both 0 where that says nothing. `model`, `weights`: what it renders
+    with; empty: the plan's.
     """
 
     key: str
@@ -214,6 +238,8 @@ class PlannedTask:
     flops: float = 0.0
     vram_bytes: int = 0
     fp8: bool = False
+    model: str = ""
+    weights: str = ""
 
 
 @dataclass(frozen=True)

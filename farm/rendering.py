@@ -40,6 +40,7 @@ class TaskInHand:
     `folder`: for files of this attempt, removed at its end.
     `tell(summary, facts)`: what the task found out on the way, in a sentence for people and as JSON (see MAX_FACTS);
     kept with the task if this attempt is the one that counts. What is told last under a name stands.
+    `model`, `weights`: what it is done with.
     """
 
     key: str
@@ -49,6 +50,8 @@ class TaskInHand:
     folder: Path
     fetch: Callable[[str, str], Path]
     step: Callable[[int, int], None]
+    model: str
+    weights: str
     tell: Callable[[str, dict[str, Any]], None] = _nobody_listens
 
 

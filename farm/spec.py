@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from itertools import pairwise
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -62,6 +62,9 @@ class TimedPrompt(_Part):
 class JobSpec(_Part):
     """One video to make. Sizes in pixels, `fps` in frames a second, window and overlap in latents.
 
+    `layout` "fixed": windows are cut by the job alone, so that any farm makes the same video; "farm": by what the
+    farm's devices can do when the job is submitted, and `window_latents` says nothing.
+    `storyboard_model` draws the storyboard, in its own steps; empty: `model` itself.
     `prompt` is shown from the first frame on; each of `later_prompts` takes over at its frame, within
     `crossfade_frames`.
     """
@@ -85,6 +88,8 @@ class JobSpec(_Part):
     conditions: tuple[Condition, ...] = ()
     priority: Annotated[int, Field(ge=0, le=100)] = 50
     output: Annotated[str, Field(min_length=1, max_length=100)] = "mp4"
+    layout: Literal["fixed", "farm"] = "fixed"
+    storyboard_model: Annotated[str, Field(max_length=100)] = ""
 
     @model_validator(mode="after")
     def _window_holds_overlap(self) -> Self:
@@ -133,6 +138,7 @@ _ACCEPTED = {
     "string_too_long": "at most {max_length} characters",
     "too_long": "at most {max_length} of them",
     "string_too_short": "at least {min_length} character(s)",
+    "literal_error": "{expected}",
 }
 
 

@@ -51,8 +51,8 @@ class Renderer:
     def run(self, attempt_id: str, epoch: int, payload: bytes) -> None:
         """Do an attempt's task once its lease has come; returns when its end is in the agent's journal.
 
-        `payload`: JSON {"task": {"key", "kind", "payload"}, "shared": {…}, "inputs": {task key: {artifact name:
-        {"id", "sha256", "size"}}}}. A call that Ray repeats does nothing.
+        `payload`: JSON {"task": {"key", "kind", "payload", "model", "weights"}, "shared": {…}, "inputs": {task key:
+        {artifact name: {"id", "sha256", "size"}}}}. A call that Ray repeats does nothing.
         """
         if (attempt_id, epoch) in self._seen:
             return
@@ -69,7 +69,9 @@ class Renderer:
             folder.mkdir(parents=True)
             attempt = nodes_pb2.AttemptRef(attempt_id=attempt_id, epoch=epoch)
             facts: dict[str, Any] = {}
-            made = self._perform(workbench, attempt, json.loads(payload), folder, facts)
+            made, completion.working_seconds = self._perform(
+                workbench, attempt, json.loads(payload), folder, facts
+            )
             completion.artifact_ids.extend(made)
             completion.facts.update(_checked(facts))
             completion.outcome = nodes_pb2.OUTCOME_SUCCEEDED
@@ -94,7 +96,8 @@ class Renderer:
         document: dict,
         folder: Path,
         facts: dict[str, Any],
-    ) -> list[str]:
+    ) -> tuple[list[str], float]:
+        """Ids of the artifacts it made, and the seconds from its first step to its end; `facts` gets what it found."""
         setup = self._attachment.setup()
         wire = self._wire_for(setup)
 
@@ -107,15 +110,21 @@ class Renderer:
                 ) from None
             return self._cache.get(artifact, wire)
 
+        working_since: list[float] = []
+
         def step(done: int, total: int) -> None:
             self._attachment.progress(done, total)
             self._attachment.checkpoint()
+            if not working_since:
+                working_since.append(time.monotonic())
 
         def tell(summary: str, found: dict[str, Any]) -> None:
             facts.update(found, summary=summary)
 
         made = workbench.perform(task_in_hand(document, folder, fetch, step, tell), dict(setup.models))
-        return [self._deliver(wire, name, path, attempt) for name, path in made.items()]
+        ended = time.monotonic()
+        ids = [self._deliver(wire, name, path, attempt) for name, path in made.items()]
+        return ids, ended - working_since[0] if working_since else 0.0
 
     def _deliver(self, wire: Wire, name: str, path: Path, attempt: nodes_pb2.AttemptRef) -> str:
         sha256 = checksum(path)

@@ -25,6 +25,10 @@ MODEL_KINDS = {
 """Kinds whose files a model makes by itself, and by which of its methods."""
 
 
+SHARE = 0.75
+"""Models stay beside each other while they fill no more than this of a device's memory; the rest is to compute in."""
+
+
 class Refused(Exception):
     """This machine can't do the task; the message says why."""
 
@@ -42,10 +46,12 @@ class Workbench:
         """`cache`: folder in which plugins remember hashes."""
         self._hook = rendering.hook
         self._planning = planning.hook
-        self._suffixes = {name: facts.suffix for name, facts in catalogue(planning).outputs.items()}
+        offers = catalogue(planning)
+        self._facts = offers.models
+        self._suffixes = {name: facts.suffix for name, facts in offers.outputs.items()}
         self._device = device
         self._cache = cache
-        self._warm: tuple[tuple[str, str, str, str], RenderingModel] | None = None
+        self._warm: dict[tuple[str, str, str, str], RenderingModel] = {}
 
     def perform(self, task: TaskInHand, sources: dict[str, str]) -> dict[str, Path]:
         """Files the task made, by artifact name. `sources`: folder or hub id of each model.
@@ -53,52 +59,68 @@ class Workbench:
         Raises Refused, Stopped, OutOfMemory, and whatever a plugin raises.
         """
         try:
-            if method := MODEL_KINDS.get(task.kind):
-                return dict(getattr(self._model(task, sources), method)(task))
-            if task.kind == "decode":
-                return self._decode(task, sources)
-            if task.kind == "mux":
-                return self._mux(task)
+            try:
+                return self._perform(task, sources)
+            except Exception as error:
+                # Whether another model left room enough is a guess: before the device is called too small, it goes.
+                if not (is_out_of_memory(error) and len(self._warm) > 1):
+                    raise
+            self.free()
+            return self._perform(task, sources)
         except Exception as error:
             if is_out_of_memory(error) and not isinstance(error, OutOfMemory):
                 raise OutOfMemory(str(error)) from error
             raise
+
+    def _perform(self, task: TaskInHand, sources: dict[str, str]) -> dict[str, Path]:
+        if method := MODEL_KINDS.get(task.kind):
+            return dict(getattr(self._model(task, sources), method)(task))
+        if task.kind == "decode":
+            return self._decode(task, sources)
+        if task.kind == "mux":
+            return self._mux(task)
         raise Refused(
             f"kind: {task.kind!r} is no task a renderer knows; it knows {', '.join(MODEL_KINDS)}, decode, mux"
         )
 
     def free(self) -> None:
-        """Unload the model and give memory back to the device."""
-        self._warm = None
+        """Unload all models and give memory back to the device."""
+        self._warm.clear()
         gc.collect()
         torch = sys.modules.get("torch")
         if torch and torch.cuda.is_available():
             torch.cuda.empty_cache()
 
     def _model(self, task: TaskInHand, sources: dict[str, str]) -> RenderingModel:
-        name, weights, precision = (task.shared[key] for key in ("model", "weights", "precision"))
+        name, weights, precision = task.model, task.weights, task.shared["precision"]
         source = sources.get(name) or self._planning.farm_default_source(model=name, cache=self._cache)
         if source is None:
             raise Refused(
                 f"model: this machine has no {name!r}; it has {', '.join(sorted(sources)) or 'none'}"
             )
         key = (name, source, weights, precision)
-        if self._warm and self._warm[0] == key:
-            return self._warm[1]
+        if key in self._warm:
+            return self._warm[key]
         found = self._planning.farm_weights_hash(model=name, source=source, cache=self._cache)
         if found != weights:
             raise Refused(
                 f"weights: the job was planned with {name} weights {weights}, those in {source} are {found or 'missing'}"
             )
-        # One at a time: two models rarely fit one device.
-        self.free()
+        # A job may use a small model beside its own, by turns.
+        if not self._fit([(name, precision), *((warm[0], warm[3]) for warm in self._warm)]):
+            self.free()
         model = self._hook.farm_load_model(
             model=name, source=source, precision=precision, device=self._device
         )
         if model is None:
             raise Refused(f"model: no rendering plugin on this machine loads {name!r}")
-        self._warm = (key, model)
+        self._warm[key] = model
         return model
+
+    def _fit(self, models: list[tuple[str, str]]) -> bool:
+        """Whether models, each with its precision, leave each other room on the device for what they compute."""
+        held = sum(self._facts[name].resident_bytes(precision) for name, precision in models)
+        return held <= SHARE * self._device.vram_bytes
 
     def _output(self, task: TaskInHand) -> tuple[RenderingOutput, str]:
         name = task.shared["output"]
@@ -153,7 +175,7 @@ def device_in_hand(backend: str, threads: int, vram_bytes: int) -> DeviceInHand:
 
 
 def task_in_hand(document: dict[str, Any], folder: Path, fetch: Any, step: Any, tell: Any) -> TaskInHand:
-    """The task in a dispatched payload: {"task": {"key", "kind", "payload"}, "shared": {…}, …}."""
+    """The task in a dispatched payload: {"task": {"key", "kind", "payload", "model", "weights"}, "shared": {…}, …}."""
     task = document["task"]
     return TaskInHand(
         key=task["key"],
@@ -163,5 +185,7 @@ def task_in_hand(document: dict[str, Any], folder: Path, fetch: Any, step: Any, 
         folder=folder,
         fetch=fetch,
         step=step,
+        model=task["model"],
+        weights=task["weights"],
         tell=tell,
     )

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
+from collections.abc import Mapping
 
 import structlog
 
@@ -16,6 +18,7 @@ from farm.api.sessions import Sessions
 from farm.artifacts import ArtifactStore
 from farm.clock import boottime
 from farm.config import Leases
+from farm.planning import ModelFacts
 from farm.states import AttemptState, NodeState
 from farm.store.errors import NotFound
 from farm.store.records import AttemptRecord, NodeRecord, TaskInputs
@@ -24,6 +27,7 @@ from farm.store.store import Store
 from scheduler.backend import Backend, BackendDown, BackendSays, RendererRef
 from scheduler.placement import place
 from scheduler.snapshot import ready_task, slots_of
+from scheduler.warmth import Warmth
 
 log = structlog.get_logger()
 
@@ -48,11 +52,15 @@ class Dispatcher:
         sessions: Sessions,
         changes: Changes,
         leases: Leases,
+        models: Mapping[str, ModelFacts],
     ):
         self._store, self._files, self._backend = store, files, backend
         self._sessions, self._changes, self._leases = sessions, changes, leases
         self._woken = asyncio.Event()
         self._asked: dict[tuple[str, str], float] = {}
+        self._passed_over: dict[str, float] = {}
+        self._models = models
+        self._warmth = Warmth()
 
     def wake(self) -> None:
         """Something changed that may let a task start."""
@@ -77,7 +85,7 @@ class Dispatcher:
 
     async def tick(self, *, quiet: bool = False) -> None:
         """One look at the farm. `quiet`: the daemon is new and nobody is called silent yet."""
-        lost, nodes, ready = await asyncio.to_thread(self._look)
+        lost, nodes, ready, live = await asyncio.to_thread(self._look)
         if lost:
             await self._say_lost(lost, "its lease ran out")
         if not quiet:
@@ -85,22 +93,34 @@ class Dispatcher:
         await self._start_renderers(nodes)
         if not ready:
             return
-        slots = slots_of(nodes, lambda node_id, device: device in self._sessions.renderers(node_id))
-        placement = place([ready_task(record) for record in ready], slots)
+        now = boottime()
+        slots = slots_of(
+            nodes,
+            lambda node_id, device: device in self._sessions.renderers(node_id),
+            live,
+            time.time(),
+            self._warmth.of,
+        )
+        since = self._passed_over
+        tasks = [ready_task(r, now - since.get(r.task.id, now), self._models) for r in ready]
+        placement = await asyncio.to_thread(place, tasks, slots)
+        self._passed_over = {task_id: since.get(task_id, now) for task_id in placement.passed_over}
         by_id = {record.task.id: record for record in ready}
         raylets = {node.id: node.ray_node_id for node in nodes}
         for assignment in placement.assignments:
-            slot = assignment.slot
+            slot, task = assignment.slot, assignment.task
+            self._warmth.use(slot.key, task.model, task.load_bytes, slot.vram_bytes)
             renderer = RendererRef(slot.node_id, raylets[slot.node_id], slot.device)
             await self._give(by_id[assignment.task.task_id], renderer)
         if placement.waiting:
             await asyncio.to_thread(self._store.tasks.set_reasons, placement.waiting)
 
-    def _look(self) -> tuple[list[AttemptRecord], list[NodeRecord], list[ReadyRecord]]:
-        """Attempts whose lease has run out, by now lost; the nodes; and the tasks that could start."""
+    def _look(self) -> tuple[list[AttemptRecord], list[NodeRecord], list[ReadyRecord], list[AttemptRecord]]:
+        """Attempts whose lease has run out, by now lost; the nodes; tasks that could start; and what runs."""
         grace = self._leases.requeue - self._leases.lease
         lost = self._store.attempts.expire(boottime() - grace)
-        return lost, self._store.nodes.list(), self._store.tasks.ready()
+        nodes, ready = self._store.nodes.list(), self._store.tasks.ready()
+        return lost, nodes, ready, self._store.attempts.live() if ready else []
 
     async def _note_silent(self, nodes: list[NodeRecord]) -> None:
         now = boottime()
@@ -187,7 +207,13 @@ def _payload(record: ReadyRecord, inputs: TaskInputs) -> bytes:
     }
     return json.dumps(
         {
-            "task": {"key": task.key, "kind": task.kind, "payload": dict(task.payload)},
+            "task": {
+                "key": task.key,
+                "kind": task.kind,
+                "payload": dict(task.payload),
+                "model": task.model,
+                "weights": task.weights,
+            },
             "shared": dict(record.shared),
             "inputs": artifacts,
         }

@@ -2,15 +2,17 @@
 
 Pure. The payloads written here are what rendering plugins read; each is plain JSON:
 
-encode      {"sizes": [[width, height], …], "pixels"}   of a clip, to be encoded at a time; of the video that the
-            job is made over it stores "latents"
+encode      {"sizes": [[width, height], …], "pixels",   of a clip, to be encoded at a time
+             "negative"}   whether any window is guided away from the negative prompt
+            of the video that the job is made over it stores "latents"
 storyboard, {"stage", "start", "stop", "width", "height", "sigmas",
 window       "conditions": [{"name", "start", "stop", "strength"}],   latents of the job's media
              "points": [{"name", "frame", "latent", "strength"}],   single frames of it; "frame" is the window's own
              "prompts": [[index, share], …],   what it shows of the job's prompts; shares sum to 1
              "base": null | {"pieces": […]}, "tail": null | {"key", "latents", "strength"},
              "head": null | {"key", "start", "stop", "strength"},   of a later window, kept to at this one's end
-             "colour": null | {"key": null | str, "factor"}}
+             "colour": null | {"key": null | str, "factor"},
+             "guidance_scale"}
 join        {"start", "stop", "left", "right",   the latents that two windows share; stored are these, or if they fail
              "heal": null | {…}}   those of this window, which is made of both: as above, its first latent is run-up
 decode      {"start", "stop", "pieces": […], "from", "to",   latents to decode; rendered frames [from, to)
@@ -26,7 +28,7 @@ A piece is {"start", "stop", "left", "right"} as in scheduler.windows.Piece.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 
 from farm.planning import (
     ModelFacts,
@@ -53,25 +55,40 @@ HEAL_SIGMA = 0.7
 """Sigma to which a seam that fails is re-noised."""
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A model that windows are denoised with, its weights, and the guidance it is run with; 1 is none."""
+
+    facts: ModelFacts
+    weights: str
+    guidance: float
+
+    @property
+    def batch(self) -> int:
+        """How many prompts a forward pass takes."""
+        return 2 if self.guidance > 1 else 1
+
+
 class Graph:
     """Builds the tasks of one job, stage by stage.
 
-    `batch` is how many prompts a forward pass takes (2 with guidance), `lead` the frames rendered before the first
-    delivered one, `source` which of `media` the job is made over.
+    `model` is the job's, `storyboard` the one that draws its storyboard where that is another. `lead` is the frames
+    rendered before the first delivered one, `source` which of `media` the job is made over.
     """
 
     def __init__(
         self,
         spec: JobSpec,
-        model: ModelFacts,
+        model: Drawn,
+        storyboard: Drawn | None,
         precision: str,
-        batch: int,
         timeline: Timeline,
         lead: int,
         media: Sequence[tuple[PreparedMedia, Placed]],
         source: int | None,
     ):
-        self.spec, self.model, self.precision, self.batch = spec, model, precision, batch
+        self.spec, self.model, self.precision, self.batch = spec, model.facts, precision, model.batch
+        self.drawn = {drawn.facts.name: drawn for drawn in (model, storyboard) if drawn}
         self.timeline, self.lead, self.media, self.source = timeline, lead, media, source
 
     def tasks(self, laid_out: Sequence[Window]) -> tuple[PlannedTask, ...]:
@@ -102,13 +119,18 @@ class Graph:
             largest * max(lengths, default=0), max(self.model.encode_pixels, largest * (TEMPORAL + 1))
         )
         weight = {"fp32": 4, "bf16": 2, "fp8": 2}[self.precision]
-        prompts = self.timeline.prompts + self.batch - 1
+        guided = any(drawn.batch > 1 for drawn in self.drawn.values())
+        prompts = self.timeline.prompts + guided
         text = 2 * self.model.text_parameters * self.model.text_tokens * prompts
         return PlannedTask(
             key="encode",
             kind=TaskKind.ENCODE,
             needs=(),
-            payload={"sizes": [list(size) for size in sizes], "pixels": self.model.encode_pixels},
+            payload={
+                "sizes": [list(size) for size in sizes],
+                "pixels": self.model.encode_pixels,
+                "negative": guided,
+            },
             flops=pixels * self.model.encode_flops_per_pixel + text,
             # Text encoder and VAE take turns on the device.
             vram_bytes=max(
@@ -118,6 +140,7 @@ class Graph:
         )
 
     def _window(self, window: Window, by_key: dict[str, Window]) -> PlannedTask:
+        drawn = self._drawn_by(window)
         return PlannedTask(
             key=window.key,
             kind=window.kind,
@@ -125,10 +148,15 @@ class Graph:
             payload=self._payload(window, by_key),
             start=window.start,
             stop=window.stop,
-            flops=self.model.forward_flops(_tokens(window)) * (len(window.sigmas) - 1) * self.batch,
-            vram_bytes=self.model.denoise_bytes(_tokens(window), self.precision, self.batch),
+            flops=drawn.facts.forward_flops(_tokens(window)) * (len(window.sigmas) - 1) * drawn.batch,
+            vram_bytes=drawn.facts.denoise_bytes(_tokens(window), self.precision, drawn.batch),
             fp8=self.precision == "fp8",
+            model=drawn.facts.name,
+            weights=drawn.weights,
         )
+
+    def _drawn_by(self, window: Window) -> Drawn:
+        return self.drawn[window.model or self.model.name]
 
     def _payload(self, window: Window, by_key: dict[str, Window]) -> dict:
         base = None
@@ -154,6 +182,7 @@ class Graph:
             "tail": asdict(window.tail) if window.tail else None,
             "head": self._head(window, by_key),
             "colour": asdict(window.colour) if window.colour else None,
+            "guidance_scale": self._drawn_by(window).guidance,
         }
 
     def _head(self, window: Window, by_key: dict[str, Window]) -> dict | None:

@@ -14,7 +14,7 @@ from farm.api.jobs import PlannedJob
 from farm.artifacts import CHUNK, ArtifactStore
 from farm.config import FarmConfig
 from farm.media import MediaError, MediaFacts, probe, resampled_count
-from farm.planning import ModelFacts, Plan, Strategy
+from farm.planning import ModelFacts, Plan, Strategy, TaskKind
 from farm.plugins import Catalogue
 from farm.spec import Condition, InvalidSpec, JobSpec
 from farm.store.errors import NotFound
@@ -22,6 +22,7 @@ from farm.store.store import Store
 from farm.timeline import latents_for
 from scheduler.conditions import PreparedMedia
 from scheduler.estimate import wall_seconds
+from scheduler.layout import Lender
 from scheduler.placement import ReadyTask, Slot, misfit
 from scheduler.plan import make_plan
 from scheduler.snapshot import slots_of
@@ -44,23 +45,27 @@ class Intake:
         strategy = self._strategy(spec)
         weights = self._weights(model)
         media, notes = self._media(spec)
+        slots = slots_of(self._store.nodes.list())
         plan = make_plan(
-            spec, model=model, weights=weights, strategy=strategy, output=output, media=[m for m, _ in media]
+            spec,
+            model=model,
+            weights=weights,
+            strategy=strategy,
+            output=output,
+            media=[m for m, _ in media],
+            lenders=lenders_of(slots, model, weights),
+            storyboard=self._storyboard(spec, model),
         )
         if keep_media:
             for prepared, path in media:
                 if path is not None:
                     self._keep(prepared.artifact_id, path)
-        slots = slots_of(self._store.nodes.list())
         fitting = _fitting(plan, slots)
         return PlannedJob(
             plan=plan,
-            notes=(*plan.notes, *notes),
+            notes=(*plan.notes, *notes, *self._advice(spec, model, plan)),
             fitting_devices=tuple(slot.name for slot in fitting),
-            estimated_seconds=wall_seconds(
-                plan.tasks,
-                [slot.flops_per_second for slot in fitting if slot.usable and slot.flops_per_second],
-            ),
+            estimated_seconds=wall_seconds(plan.tasks, plan.model, [s for s in fitting if s.usable]),
             media=tuple(prepared.artifact_id for prepared, _ in media),
         )
 
@@ -83,14 +88,31 @@ class Intake:
             name = "hierarchical" if latents_for(spec.frames) > spec.window_latents else "autoregressive"
         return _choose("strategy", name, self._catalogue.strategies)
 
-    def _weights(self, model: ModelFacts) -> str:
+    def _storyboard(self, spec: JobSpec, model: ModelFacts) -> tuple[ModelFacts, str] | None:
+        """The model that draws the storyboard, and its weights; None: the job's own."""
+        if spec.storyboard_model in ("", model.name):
+            return None
+        drawer = _choose("storyboard_model", spec.storyboard_model, self._catalogue.models)
+        return drawer, self._weights(drawer, "storyboard_model")
+
+    def _advice(self, spec: JobSpec, model: ModelFacts, plan: Plan) -> list[str]:
+        """What would make the job faster but changes its result, and so is not done unasked."""
+        drawing = sum(task.flops for task in plan.tasks if task.kind is TaskKind.STORYBOARD)
+        smaller = model.storyboard_model
+        if spec.storyboard_model or not drawing or not smaller or not self._store.nodes.weights_of(smaller):
+            return []
+        share = drawing / sum(task.flops for task in plan.tasks)
+        faster = f"storyboard_model {smaller} would draw it much faster"
+        return [f"storyboard: {share:.0%} of the work, and nothing runs beside it; {faster}"]
+
+    def _weights(self, model: ModelFacts, field: str = "model") -> str:
         pinned = self._config.models.get(model.name)
         if pinned and pinned.weights:
             return pinned.weights
         offered = self._store.nodes.weights_of(model.name)
         if not offered:
             raise InvalidSpec(
-                "model",
+                field,
                 f"no node has offered {model.name} yet; start a node that has it, or pin its weights in farm.toml "
                 f"([models.{model.name}] weights)",
             )
@@ -162,6 +184,16 @@ class Intake:
         )
 
 
+def lenders_of(slots: Sequence[Slot], model: ModelFacts, weights: str) -> list[Lender]:
+    """The devices that could render with the model now, for windows to be sized by."""
+    fp8 = model.precisions[0] == "fp8"
+    probe = _probe(model.name, weights, 0, fp8)
+    found = [slot for slot in slots if slot.usable and misfit(probe, slot) is None]
+    # As placement has it: what no probe knows is taken for as slow as the slowest that is known.
+    unknown = min((rate for slot in found if (rate := slot.rate(model.name)) > 0), default=1e12)
+    return [Lender(slot.name, slot.rate(model.name) or unknown, slot.vram_bytes) for slot in found]
+
+
 def _choose(field: str, name: str, offers: dict):
     if name not in offers:
         raise InvalidSpec(
@@ -194,9 +226,16 @@ def _frames_of(facts: MediaFacts, spec: JobSpec, field: str, which: str) -> tupl
 
 
 def _fitting(plan: Plan, slots: Sequence[Slot]) -> list[Slot]:
-    largest = max(plan.tasks, key=lambda task: task.vram_bytes)
-    probe_task = ReadyTask(
-        task_id="", job_id="", key=largest.key, priority=0, created_at=0, order=0, model=plan.model,
-        weights=plan.weights, vram_bytes=largest.vram_bytes, fp8=any(task.fp8 for task in plan.tasks),
+    largest = max(
+        (task for task in plan.tasks if task.model in ("", plan.model)), key=lambda task: task.vram_bytes
+    )
+    probe = _probe(plan.model, plan.weights, largest.vram_bytes, any(task.fp8 for task in plan.tasks))
+    return [slot for slot in slots if misfit(probe, slot) is None]
+
+
+def _probe(model: str, weights: str, vram_bytes: int, fp8: bool) -> ReadyTask:
+    """A task to ask placement with whether a device fits."""
+    return ReadyTask(
+        task_id="", job_id="", key="", priority=0, created_at=0, order=0, model=model, weights=weights,
+        vram_bytes=vram_bytes, fp8=fp8,
     )  # fmt: skip
-    return [slot for slot in slots if misfit(probe_task, slot) is None]

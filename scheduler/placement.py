@@ -1,18 +1,30 @@
 """Which ready task goes to which free device, and why the others wait.
 
 Pure: a snapshot in, a decision out; the simulator and the daemon call the same code. Three steps a task, as in
-Nomad's scheduler: which devices are feasible, which of those is best, take it.
+Nomad's scheduler: which devices are feasible, on which of those will it end first, take it, or wait for it. The last
+is list scheduling by earliest finish (Ibarra and Kim 1977, algorithm A): the last windows of a job don't go to a slow
+device when waiting for a fast one ends sooner.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from scheduler.estimate import FETCH_BYTES_PER_SECOND, LOAD_BYTES_PER_SECOND, SECONDS_PER_TASK
+
+WORTH_WAITING = 0.5
+"""Seconds that a task must end sooner on a busy device to wait for it: estimates are no better than that."""
 
 
 @dataclass(frozen=True)
 class ReadyTask:
-    """A task that could start now. `vram_bytes` is what it needs, `order` its place in its job's graph."""
+    """A task that could start now. `vram_bytes` is what it needs, `order` its place in its job's graph.
+
+    `inputs`: bytes of what it reads, by the id of the node that made them. `passed_over`: seconds for which it has
+    been let wait for a better device although one was free. `load_bytes`: of its model, read where that isn't warm.
+    """
 
     task_id: str
     job_id: str
@@ -25,14 +37,20 @@ class ReadyTask:
     vram_bytes: int
     fp8: bool
     failed_on: frozenset[tuple[str, str]] = frozenset()
-    inputs_on: frozenset[str] = frozenset()
+    flops: float = 0.0
+    inputs: Mapping[str, int] = field(default_factory=dict, hash=False)
+    passed_over: float = 0.0
+    load_bytes: int = 0
 
 
 @dataclass(frozen=True)
 class Slot:
     """A device that tasks can be placed on. `models` maps a model to the hash of the node's weights.
 
-    `busy`: it has a live attempt. `usable`: its node is online and its Ray process up; else `reason` says why not.
+    `busy`: it has a live attempt, for about `busy_for` seconds more. `usable`: its node is online and its Ray process
+    up; else `reason` says why not. `rates`: FLOPs a second by model, where more is known than `flops_per_second`.
+    `warm`: models that it holds in memory, as far as is known. `local`: it is on the daemon's host, so that artifacts
+    cross no network.
     """
 
     node_id: str
@@ -45,11 +63,24 @@ class Slot:
     busy: bool = False
     usable: bool = True
     reason: str = ""
+    busy_for: float = 0.0
+    rates: Mapping[str, float] = field(default_factory=dict, hash=False)
+    warm: frozenset[str] | None = None
+    local: bool = False
 
     @property
     def name(self) -> str:
         """For people: node/device."""
         return f"{self.node}/{self.device}"
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """For the farm: node id and device."""
+        return self.node_id, self.device
+
+    def rate(self, model: str) -> float:
+        """FLOPs a second that are expected of it with `model`; 0 where nothing is known."""
+        return self.rates.get(model) or self.flops_per_second
 
 
 @dataclass(frozen=True)
@@ -62,10 +93,14 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Placement:
-    """Assignments, and for each task that waits a sentence that says for what."""
+    """Assignments, and for each task that waits a sentence that says for what.
+
+    `passed_over`: those of them that wait for a better device although one was free.
+    """
 
     assignments: tuple[Assignment, ...]
     waiting: dict[str, str]
+    passed_over: frozenset[str] = frozenset()
 
 
 def misfit(task: ReadyTask, slot: Slot) -> str | None:
@@ -86,40 +121,114 @@ def misfit(task: ReadyTask, slot: Slot) -> str | None:
 def place(tasks: Sequence[ReadyTask], slots: Sequence[Slot]) -> Placement:
     """Assigns tasks by priority, then age of the job, then order in its graph; no device is given two.
 
+    Each goes to the device on which it will end first, what that is still busy with and what went before it
+    included; where that isn't free yet the task waits, but no longer than a free device could have taken for it.
     A device on which the task failed is used only when no other fits.
     """
-    free = [slot for slot in slots if slot.usable and not slot.busy]
+    usable = [slot for slot in slots if slot.usable]
+    clock = _Clock(usable)
+    idle = {slot.key for slot in usable if not slot.busy}
     assignments: list[Assignment] = []
     waiting: dict[str, str] = {}
+    passed_over: set[str] = set()
     for task in sorted(tasks, key=lambda t: (-t.priority, t.created_at, t.job_id, t.order)):
-        fitting = [slot for slot in free if misfit(task, slot) is None]
-        fresh = [slot for slot in fitting if (slot.node_id, slot.device) not in task.failed_on]
-        if not fresh and _fresh_elsewhere(task, slots):
-            fitting = []
-        if not fitting:
+        options = clock.options(task) if idle else ()
+        if not options:
             waiting[task.task_id] = _why_waiting(task, slots)
             continue
-        best = min(fresh or fitting, key=lambda slot: _rank(task, slot))
-        free.remove(best)
-        assignments.append(Assignment(task, best))
-    return Placement(tuple(assignments), waiting)
+        best = min(options, key=clock.rank)
+        free = [option for option in options if option.key in idle]
+        if free and best.key not in idle:
+            second = min(free, key=clock.rank)
+            patience = max(option.seconds for option in free)
+            if clock.sooner(best, second) > WORTH_WAITING and task.passed_over < patience:
+                waiting[task.task_id] = clock.why_waiting(best, second)
+                passed_over.add(task.task_id)
+            else:
+                best = second
+        clock.give(best)
+        if best.key in idle:
+            idle.remove(best.key)
+            assignments.append(Assignment(task, best.slot))
+        elif task.task_id not in waiting:
+            waiting[task.task_id] = _why_waiting(task, slots)
+    return Placement(tuple(assignments), waiting, frozenset(passed_over))
 
 
-def _fresh_elsewhere(task: ReadyTask, slots: Sequence[Slot]) -> bool:
-    return any(
-        slot.usable and misfit(task, slot) is None and (slot.node_id, slot.device) not in task.failed_on
-        for slot in slots
-    )
+class _Option(NamedTuple):
+    """A device that fits a task: what the task would take there, and what decides where two end it together."""
+
+    slot: Slot
+    key: tuple[str, str]
+    seconds: float
+    tie: tuple
 
 
-def _rank(task: ReadyTask, slot: Slot) -> tuple:
-    # The fastest first; among equals where its inputs lie; then the smallest, to keep big ones for big tasks.
-    return (
-        -slot.flops_per_second,
-        slot.node_id not in task.inputs_on,
-        slot.vram_bytes,
-        slot.name,
-    )
+class _Clock:
+    """When each device will have done what it was given, as far as this placement has come."""
+
+    def __init__(self, usable: Sequence[Slot]):
+        self._usable = usable
+        self._free_at = {slot.key: slot.busy_for if slot.busy else 0.0 for slot in usable}
+        # What no probe knows is taken for as slow as the slowest that is known, and so comes last.
+        known = [slot.flops_per_second for slot in usable if slot.flops_per_second > 0]
+        self._unknown = min(known, default=1e12)
+        self._options: dict[tuple, list[_Option]] = {}
+
+    def options(self, task: ReadyTask) -> list[_Option]:
+        """The devices that fit the task; those on which it failed only where there is no other."""
+        # A job's windows are much alike, and there may be thousands of them.
+        kind = (task.model, task.weights, task.vram_bytes, task.fp8, task.failed_on, task.flops, task.load_bytes,
+                tuple(task.inputs.items()))  # fmt: skip
+        if kind not in self._options:
+            fitting = [slot for slot in self._usable if misfit(task, slot) is None]
+            fresh = [slot for slot in fitting if slot.key not in task.failed_on]
+            self._options[kind] = [self._option(task, slot) for slot in fresh or fitting]
+        return self._options[kind]
+
+    def _option(self, task: ReadyTask, slot: Slot) -> _Option:
+        rate = slot.rate(task.model)
+        seconds = (
+            SECONDS_PER_TASK
+            + _away(task, slot) / FETCH_BYTES_PER_SECOND
+            + (task.load_bytes / LOAD_BYTES_PER_SECOND if _is_cold(task, slot) else 0.0)
+            + task.flops / (rate or self._unknown)
+        )
+        # The fastest; then where its inputs lie; then the smallest, to keep big ones for big tasks.
+        tie = -rate, slot.node_id not in task.inputs, slot.vram_bytes, slot.name
+        return _Option(slot, slot.key, seconds, tie)
+
+    def ends(self, option: _Option) -> float:
+        """In how many seconds the task would be done there."""
+        return self._free_at[option.key] + option.seconds
+
+    def rank(self, option: _Option) -> tuple:
+        """Where the task ends first comes first."""
+        return self.ends(option), option.tie
+
+    def sooner(self, best: _Option, second: _Option) -> float:
+        """Seconds by which the task ends sooner with `best`."""
+        return self.ends(second) - self.ends(best)
+
+    def give(self, option: _Option) -> None:
+        """The task will be done there."""
+        self._free_at[option.key] = self.ends(option)
+
+    def why_waiting(self, best: _Option, second: _Option) -> str:
+        """A sentence for a task that is better off with `best`, though `second` is free."""
+        return (
+            f"waits for {best.slot.name}, which will be free in {_duration(self._free_at[best.key])} and finish it "
+            f"{_duration(self.sooner(best, second))} sooner than {second.slot.name}, which is free now"
+        )
+
+
+def _away(task: ReadyTask, slot: Slot) -> int:
+    """Bytes of the task's inputs that would cross the network to the device."""
+    return 0 if slot.local else sum(size for node, size in task.inputs.items() if node != slot.node_id)
+
+
+def _is_cold(task: ReadyTask, slot: Slot) -> bool:
+    return slot.warm is not None and task.model not in slot.warm
 
 
 def _why_waiting(task: ReadyTask, slots: Sequence[Slot]) -> str:
@@ -140,6 +249,13 @@ def _why_waiting(task: ReadyTask, slots: Sequence[Slot]) -> str:
 
 def _others(count: int) -> str:
     return f" (and {count} more)" if count > 0 else ""
+
+
+def _duration(seconds: float) -> str:
+    """In round figures: what is said anew every second would be stored anew every second."""
+    if seconds < 95:
+        return f"{10 * round(seconds / 10)} s" if seconds >= 5 else "a few seconds"
+    return f"{seconds / 60:.0f} min"
 
 
 def _size(count: int) -> str:

@@ -6,17 +6,19 @@ Pure: no clock, no I/O, no globals. The same spec, facts and weights give the sa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from farm.planning import (
     ModelFacts,
     OutputFacts,
     Plan,
     Strategy,
+    TaskKind,
     Timeline,
+    Window,
 )
 from farm.spec import InvalidSpec, JobSpec
-from farm.timeline import Cut, frames_of, latents_for, padded
+from farm.timeline import Cut, cut_windows, frames_of, latents_for, padded
 from scheduler.conditions import (
     PreparedMedia,
     anchor_of,
@@ -25,9 +27,12 @@ from scheduler.conditions import (
     place_media,
     source_of,
 )
-from scheduler.graph import Graph
+from scheduler.graph import Drawn, Graph
+from scheduler.layout import Lender, share_out
 
-BYTES_PER_LATENT_VALUE = 4
+BYTES_PER_LATENT_VALUE = {"fp32": 4, "bf16": 2, "fp8": 2}
+"""Latents travel in what the model computes in."""
+
 DECODE_AHEAD = 1.3
 """An artifact store holds a little more than latents and segments: embeddings, headers, the media itself."""
 
@@ -40,8 +45,13 @@ def make_plan(
     strategy: Strategy,
     output: OutputFacts,
     media: Sequence[PreparedMedia] = (),
+    lenders: Sequence[Lender] = (),
+    storyboard: tuple[ModelFacts, str] | None = None,
 ) -> Plan:
     """The plan of a job.
+
+    `lenders`: the devices that windows are sized for where the spec's layout is "farm". `storyboard`: the model, and
+    the hash of its weights, that draws the storyboard where that is another than `model`.
 
     Raises InvalidSpec when the spec asks for something this model or strategy can't do.
     """
@@ -59,6 +69,7 @@ def make_plan(
     latents = latents_for(lead + spec.frames)
     width, height = padded(spec.width), padded(spec.height)
     placed = [place_media(piece, spec.frames, lead) for piece in media]
+    drawing = _drawing(model, precision, *storyboard) if storyboard else None
     timeline = Timeline(
         latents=latents,
         width=width,
@@ -66,16 +77,27 @@ def make_plan(
         fps=float(spec.frame_rate),
         window=spec.window_latents,
         overlap=spec.overlap_latents,
+        cuts=cut_windows(latents, spec.window_latents, spec.overlap_latents),
         sigmas=model.sigmas(steps),
         model=model,
         prompts=1 + len(spec.later_prompts),
         anchor=anchor_of(list(zip(media, placed))),
         source_sigma=None if source is None else 1.0 - media[source].strength,
+        storyboard=drawing and drawing.facts,
+        storyboard_sigmas=drawing.facts.sigmas(drawing.facts.steps) if drawing else (),
     )
+    batch = 2 if guidance > 1 else 1
     laid_out = strategy.lay_out(timeline)
-    graph = Graph(
-        spec, model, precision, 2 if guidance > 1 else 1, timeline, lead, list(zip(media, placed)), source
-    )
+    if drawing and not any(window.model == drawing.facts.name for window in laid_out):
+        raise InvalidSpec(
+            "storyboard_model",
+            f"must be left out, this job draws no storyboard (strategy {strategy.name}), "
+            f"got {drawing.facts.name!r}",
+        )
+    if spec.layout == "farm":
+        timeline, laid_out = _for_farm(timeline, laid_out, strategy, lenders, precision, batch)
+    own = Drawn(model, weights, guidance)
+    graph = Graph(spec, own, drawing, precision, timeline, lead, list(zip(media, placed)), source)
     tasks = graph.tasks(laid_out)
     rate = spec.frame_rate
     shared = {
@@ -96,6 +118,9 @@ def make_plan(
         "negative_prompt": spec.negative_prompt,
         "guidance_scale": guidance,
         "output": output.name,
+        "storyboard_model": drawing.facts.name if drawing else model.name,
+        "layout": spec.layout,
+        "windows": [[cut.start, cut.stop] for cut in timeline.cuts],
         "source": source,
         "conditions": [
             asdict(piece)
@@ -104,6 +129,12 @@ def make_plan(
         ],
     }
     notes = []
+    if spec.layout == "farm":
+        sizes = sorted({len(cut) for cut in timeline.cuts})
+        notes.append(
+            f"layout: {len(timeline.cuts)} windows of {' to '.join(map(str, dict.fromkeys((sizes[0], sizes[-1]))))} "
+            f"latents, sized for {', '.join(lender.name for lender in lenders)}"
+        )
     if (width, height) != (spec.width, spec.height):
         notes.append(
             f"size: rendered at {width}x{height} (multiples of 32) and cropped to {spec.width}x{spec.height}"
@@ -138,6 +169,61 @@ def make_plan(
         tasks=tasks,
         notes=tuple(notes),
         estimated_bytes=int(
-            DECODE_AHEAD * (latent_bytes * BYTES_PER_LATENT_VALUE + 2 * pixels * output.bytes_per_pixel)
+            DECODE_AHEAD
+            * (latent_bytes * BYTES_PER_LATENT_VALUE[precision] + 2 * pixels * output.bytes_per_pixel)
         ),
+    )
+
+
+def _drawing(model: ModelFacts, precision: str, drawer: ModelFacts, weights: str) -> Drawn:
+    """The model of another size that draws the storyboard, in its own steps and with its own guidance."""
+    if not model.latent_space or drawer.latent_space != model.latent_space:
+        raise InvalidSpec(
+            "storyboard_model",
+            f"must be of {model.name}'s latent space ({model.latent_space or 'its own'}), {drawer.name} is of "
+            f"{drawer.latent_space or 'its own'}",
+        )
+    if precision not in drawer.precisions:
+        raise InvalidSpec(
+            "storyboard_model",
+            f"must render in {precision} as {model.name} does, {drawer.name} has {', '.join(drawer.precisions)}",
+        )
+    return Drawn(drawer, weights, drawer.guidance_scale)
+
+
+def _for_farm(
+    timeline: Timeline,
+    laid_out: Sequence[Window],
+    strategy: Strategy,
+    lenders: Sequence[Lender],
+    precision: str,
+    batch: int,
+) -> tuple[Timeline, tuple[Window, ...]]:
+    """The timeline with windows that are sized for the lenders, laid out. `laid_out`: as the fixed layout has it."""
+    windows = [window for window in laid_out if window.kind is TaskKind.WINDOW]
+    model, steps = timeline.model, max(len(window.sigmas) for window in windows) - 1
+    per_latent = (timeline.width // 32) * (timeline.height // 32)
+    try:
+        cuts = share_out(
+            timeline.latents,
+            timeline.overlap,
+            model.max_window,
+            lenders,
+            flops=lambda length: model.forward_flops(length * per_latent) * steps * batch,
+            memory=lambda length: model.denoise_bytes(length * per_latent, precision, batch),
+        )
+    except ValueError as error:
+        raise InvalidSpec(
+            "layout", f"'farm' needs a device online that can render with {model.name}: {error}"
+        ) from None
+    sized = replace(timeline, cuts=cuts)
+    found = strategy.lay_out(sized)
+    keys = {window.key for window in found if window.kind is TaskKind.WINDOW}
+    if not any(keys & set(window.needs) for window in found if window.key in keys):
+        return sized, found
+    if len(windows) == 1:
+        return timeline, laid_out
+    raise InvalidSpec(
+        "layout",
+        f"must be 'fixed' with strategy {strategy.name}, whose windows go on from each other one by one, got 'farm'",
     )

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import ipaddress
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
+from farm.planning import ModelFacts
 from farm.states import NodeState
-from farm.store.records import NodeRecord
+from farm.store.records import AttemptRecord, NodeRecord
 from farm.store.records import ReadyTask as ReadyRecord
+from scheduler.estimate import seconds_left
 from scheduler.placement import ReadyTask, Slot
+from scheduler.speed import rates
 
 
 def slots_of(
-    nodes: Iterable[NodeRecord], renderer_up: Callable[[str, str], bool] = lambda node_id, device: True
+    nodes: Iterable[NodeRecord],
+    renderer_up: Callable[[str, str], bool] = lambda node_id, device: True,
+    live: Iterable[AttemptRecord] = (),
+    now: float = 0.0,
+    warm: Callable[[tuple[str, str]], frozenset[str] | None] = lambda device: None,
 ) -> list[Slot]:
-    """Every device of every node. `renderer_up(node id, device)`: whether its renderer can take work."""
+    """Every device of every node. `renderer_up(node id, device)`: whether its renderer can take work.
+
+    `live`: the attempts that occupy devices at `now` (Unix seconds), for when those will be free. `warm`: as
+    scheduler.warmth.Warmth.of.
+    """
+    nodes = list(nodes)
+    expected = rates(nodes)
     slots = []
+    holding = {(attempt.node_id, attempt.device): attempt for attempt in live}
     for node in nodes:
         for device in node.devices:
             reason = node.reason
@@ -24,26 +40,46 @@ def slots_of(
                 reason = "is starting Ray"
             elif not renderer_up(node.id, device.name):
                 reason = "has no renderer up"
-            slots.append(
-                Slot(
-                    node_id=node.id,
-                    node=node.name,
-                    device=device.name,
-                    vram_bytes=device.vram_bytes,
-                    fp8=device.fp8,
-                    flops_per_second=device.flops_per_second,
-                    models=dict(node.models),
-                    busy=bool(device.task),
-                    usable=not reason,
-                    reason=reason,
-                )
+            slot = Slot(
+                node_id=node.id,
+                node=node.name,
+                device=device.name,
+                vram_bytes=device.vram_bytes,
+                fp8=device.fp8,
+                flops_per_second=device.flops_per_second,
+                models=dict(node.models),
+                busy=bool(device.task),
+                rates=expected[node.id, device.name],
+                usable=not reason,
+                reason=reason,
+                warm=warm((node.id, device.name)),
+                local=_is_loopback(node.address),
             )
+            if held := holding.get(slot.key):
+                rate, elapsed = slot.rate(held.model), now - held.dispatched_at
+                left = seconds_left(held.flops, rate, elapsed, held.step, held.steps)
+                slot = replace(slot, busy=True, busy_for=left)
+            slots.append(slot)
     return slots
 
 
-def ready_task(record: ReadyRecord) -> ReadyTask:
-    """A ready task with what placement must know of it."""
+def _is_loopback(address: str) -> bool:
+    """Whether a node that connects from there shares a machine with the daemon."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
+def ready_task(
+    record: ReadyRecord, passed_over: float = 0.0, models: Mapping[str, ModelFacts] | None = None
+) -> ReadyTask:
+    """A ready task with what placement must know of it.
+
+    `passed_over`: seconds, as placement's own. `models`: facts by name, for what loading a task's model costs.
+    """
     task = record.task
+    facts = (models or {}).get(task.model)
     return ReadyTask(
         task_id=task.id,
         job_id=task.job_id,
@@ -51,10 +87,13 @@ def ready_task(record: ReadyRecord) -> ReadyTask:
         priority=record.priority,
         created_at=record.job_created_at,
         order=task.position,
-        model=record.model,
-        weights=record.weights,
+        model=task.model,
+        weights=task.weights,
         vram_bytes=task.vram_bytes,
         fp8=task.fp8,
         failed_on=task.failed_devices,
-        inputs_on=frozenset(record.input_nodes.values()),
+        flops=task.flops,
+        inputs=record.input_bytes,
+        passed_over=passed_over,
+        load_bytes=facts.load_bytes(task.kind, record.shared["precision"]) if facts else 0,
     )

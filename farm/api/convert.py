@@ -11,7 +11,7 @@ from farm.store import records
 from farm.v1 import artifacts_pb2, jobs_pb2, nodes_pb2
 
 _OPTIONAL = ("steps", "guidance_scale", "window_latents", "overlap_latents", "priority", "crossfade_frames")
-_DEFAULT_IF_EMPTY = ("model", "output")
+_DEFAULT_IF_EMPTY = ("model", "output", "layout")
 
 
 def spec_from_message(message: jobs_pb2.JobSpec) -> JobSpec:
@@ -184,6 +184,7 @@ def node_message(node: records.NodeRecord, renderers: frozenset[str]) -> nodes_p
                 device=nodes_pb2.Device(**{name: getattr(device, name) for name in _DEVICE_FIELDS}),
                 task=device.task,
                 renderer=device.name in renderers,
+                speeds=[nodes_pb2.Speed(**speed._asdict()) for speed in device.speeds],
             )
             for device in node.devices
         ],

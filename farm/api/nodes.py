@@ -248,7 +248,9 @@ class NodeService(nodes_pb2_grpc.NodeServiceServicer):
             case nodes_pb2.OUTCOME_SUCCEEDED:
                 made = list(completion.artifact_ids)
                 try:
-                    return attempts.succeed(id, epoch, made, completion.seconds, _facts(completion))
+                    return attempts.succeed(
+                        id, epoch, made, completion.seconds, completion.working_seconds, _facts(completion)
+                    )
                 except (MissingArtifact, _NotStorable) as error:
                     return attempts.fail(id, epoch, str(error), self._terms.max_failures)
             case nodes_pb2.OUTCOME_FAILED:

@@ -110,6 +110,8 @@ def show(ctx: click.Context, job_id: str, form: str) -> None:
         ),
         "model": f"{spec.model} {found.precision}, weights {weights(found.weights)}",
         "strategy": found.strategy,
+        "storyboard": f"by {spec.storyboard_model}" if spec.storyboard_model else "",
+        "layout": spec.layout,
         "seed": spec.seed,
         "submitted": when(found.created_at),
         "took": duration(_until(found.finished_at) - found.started_at) if found.started_at else "",

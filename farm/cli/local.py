@@ -85,8 +85,11 @@ class LocalFarm:
         """The settings that its daemon will find. Raises InvalidConfig."""
         return load_config(None, os.environ, {"home": self.home})
 
-    def start(self, nodes: int) -> None:
-        """Starts the daemon and `nodes` agents without waiting until they are ready. Raises StartFailed."""
+    def start(self, nodes: int, threads: int | None = None) -> None:
+        """Starts the daemon and `nodes` agents without waiting until they are ready. Raises StartFailed.
+
+        `threads`: of each agent's devices; None: this machine's, shared out.
+        """
         # An old profile would name a daemon that isn't there.
         self._profile.unlink(missing_ok=True)
         token = join_token(Authority.open(self.home))
@@ -94,7 +97,7 @@ class LocalFarm:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._daemon().start()
         server = self._server()
-        threads = max(1, len(os.sched_getaffinity(0)) // max(1, nodes))
+        threads = threads or max(1, len(os.sched_getaffinity(0)) // max(1, nodes))
         for number in range(1, nodes + 1):
             self._agent(number, server, token, threads).start()
 

@@ -10,6 +10,7 @@ import click
 from farm.cli.output import (
     connect,
     duration,
+    flops,
     format_option,
     note,
     print_json,
@@ -44,6 +45,13 @@ def _device(device: nodes_pb2.Device) -> str:
             *([f"({', '.join(marks)})"] if marks else []),
         ]
     )
+
+
+def _speed(status: nodes_pb2.DeviceStatus) -> str:
+    """What was measured, by model; else what the device says of itself."""
+    seen = [f"{speed.model} {flops(speed.flops_per_second)}" for speed in status.speeds]
+    said = status.device.flops_per_second
+    return ", ".join(seen) or (f"{flops(said)} (not measured yet)" if said else "-")
 
 
 @node.command("list")
@@ -104,7 +112,19 @@ def show(ctx: click.Context, name: str, form: str) -> None:
         click.echo(f"{key + ':':<11}{value}")
     click.echo()
     print_table(
-        ("DEVICE", "BACKEND", "MODEL", "MEMORY", "CAPABILITY", "FP8", "DRIVER", "THREADS", "FOUND", "DOES"),
+        (
+            "DEVICE",
+            "BACKEND",
+            "MODEL",
+            "MEMORY",
+            "CAPABILITY",
+            "FP8",
+            "DRIVER",
+            "THREADS",
+            "FOUND",
+            "SPEED",
+            "DOES",
+        ),
         (
             (
                 status.device.name,
@@ -116,6 +136,7 @@ def show(ctx: click.Context, name: str, form: str) -> None:
                 status.device.driver or "-",
                 status.device.threads,
                 "declared" if status.device.declared else "probed",
+                _speed(status),
                 status.task or ("ready" if status.renderer else "no renderer yet"),
             )
             for status in found.devices

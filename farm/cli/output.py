@@ -110,6 +110,11 @@ def size(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
+def flops(rate: float) -> str:
+    """FLOPs a second in words: "41.2 TFLOP/s"."""
+    return f"{rate / 1e12:.1f} TFLOP/s" if rate >= 1e12 else f"{rate / 1e9:.1f} GFLOP/s"
+
+
 def declared_devices(nodes: Iterable[nodes_pb2.Node]) -> set[str]:
     """Devices that were stated for trials and not found, as "node/device"."""
     return {

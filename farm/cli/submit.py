@@ -59,9 +59,15 @@ _OPTIONS = (
     ),
     click.option("--strategy", help="How the video is cut into windows. Default: chosen from the job alone."),
     click.option("--model", help="Default: ltx-tiny."),
+    click.option("--storyboard-model", help="A smaller model that draws the storyboard. Default: --model."),
     click.option("--window", "window_latents", type=int, help="Length of a window in latents. Default: 16."),
     click.option(
         "--overlap", "overlap_latents", type=int, help="Latents that neighbouring windows share. Default: 3."
+    ),
+    click.option(
+        "--layout",
+        type=click.Choice(["fixed", "farm"]),
+        help="fixed: windows as --window says, on any farm. farm: sized for the devices online. Default: fixed.",
     ),
     click.option("--priority", type=int, help="0 to 100, higher goes first. Default: 50."),
     click.option("--name", default="", help="A name for people."),

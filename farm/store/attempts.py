@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 
 from farm.planning import TaskKind
 from farm.states import AttemptState, JobState, NodeState, TaskState
-from farm.store import rows
+from farm.store import rows, speeds
 from farm.store.changes import (
     discard,
     end_attempt,
@@ -132,12 +132,14 @@ class Attempts:
         epoch: int,
         artifact_ids: Sequence[str],
         seconds: float,
+        working_seconds: float = 0.0,
         facts: Mapping[str, Any] | None = None,
     ) -> Settlement:
         """Commit a result if its epoch is still current, however late.
 
         Its artifacts are committed, its `facts` (JSON) kept with its task, which is done; successors are ready, and
-        after the last task the job.
+        after the last task the job. From `working_seconds`, its first step to its end, the farm learns how fast the
+        device is.
         Raises MissingArtifact, changing nothing, when `artifact_ids` are not all stored by this attempt or a
         mux brings no "video".
         """
@@ -158,6 +160,7 @@ class Attempts:
                 finished_at=at,
                 seconds=seconds,
             )
+            speeds.note(connection, attempt, working_seconds)
             _tell(connection, attempt, at, "succeeded", "on")
             ready = ready_successors(connection, attempt.task_id)
             return Settlement(True, job=_finish_job(connection, attempt.job_id, at), ready=ready)

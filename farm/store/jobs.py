@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, func, insert, select
 
-from farm.planning import STAGES, Plan, PlannedTask
+from farm.planning import STAGES, Plan
 from farm.spec import JobSpec
 from farm.states import JobState, TaskState, is_final
 from farm.store import rows
@@ -79,7 +79,7 @@ class Jobs:
             }
             values |= {name: getattr(plan, name) for name in _FIXED_BY_PLAN}
             connection.execute(insert(jobs).values(values))
-            _insert_graph(connection, job_id, plan.tasks, at)
+            _insert_graph(connection, job_id, plan, at)
             for position, artifact_id in enumerate(media):
                 _insert_media(connection, job_id, position, artifact_id)
             message = f"submitted with {len(plan.tasks)} tasks"
@@ -153,7 +153,8 @@ def _require(connection: Connection, job_id: str) -> None:
         raise NotFound("job", job_id)
 
 
-def _insert_graph(connection: Connection, job_id: str, planned: Sequence[PlannedTask], at: float) -> None:
+def _insert_graph(connection: Connection, job_id: str, plan: Plan, at: float) -> None:
+    planned = plan.tasks
     if not planned:
         raise ValueError("a plan must have at least one task")
     ids: dict[str, str] = {}
@@ -176,6 +177,8 @@ def _insert_graph(connection: Connection, job_id: str, planned: Sequence[Planned
                 "start": task.start,
                 "stop": task.stop,
                 "payload": task.payload,
+                "model": task.model or plan.model,
+                "weights": task.weights or plan.weights,
                 "vram_bytes": task.vram_bytes,
                 "fp8": task.fp8,
                 "flops": task.flops,

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from farm.states import NodeState
-from farm.store import rows, tables
+from farm.store import rows, speeds, tables
 from farm.store.changes import lose_attempt, move_node, write_event
 from farm.store.database import Database
 from farm.store.errors import AmbiguousName, NotFound
@@ -69,6 +69,7 @@ class Nodes:
                     lost = [
                         lose_attempt(connection, attempt, at, "the node was rebooted") for attempt in live
                     ]
+            speeds.forget_replaced(connection, node_id, devices)
             connection.execute(delete(tables.devices).where(tables.devices.c.node_id == node_id))
             if offered := [_advertised(node_id, device) for device in devices]:
                 connection.execute(insert(tables.devices), offered)
@@ -145,5 +146,5 @@ def _back_online(connection: Connection, node: Row, at: float) -> None:
 
 def _advertised(node_id: str, device: DeviceRecord) -> dict[str, Any]:
     said = asdict(device)
-    del said["task"]
+    del said["task"], said["speeds"]
     return said | {"node_id": node_id}

@@ -82,6 +82,8 @@ class TaskRecord:
     start: int
     stop: int
     payload: Mapping[str, Any]
+    model: str
+    weights: str
     vram_bytes: int
     fp8: bool
     flops: float
@@ -98,12 +100,8 @@ class ReadyTask:
     task: TaskRecord
     priority: int
     job_created_at: float
-    strategy: str
-    model: str
-    weights: str
-    precision: str
     shared: Mapping[str, Any]
-    input_nodes: Mapping[str, str]  #: key of a needed task to the id of the node that made its artifacts
+    input_bytes: Mapping[str, int]  #: id of a node to the bytes of needed artifacts that it made
 
 
 @dataclass(frozen=True)
@@ -125,6 +123,8 @@ class AttemptRecord:
     task_id: str
     job_id: str
     task_key: str
+    model: str  #: it renders with
+    flops: float  #: of the task
     epoch: int
     state: AttemptState
     node_id: str
@@ -159,9 +159,20 @@ class Settlement:
     stop: tuple[AttemptRecord, ...] = ()  #: attempts cancelled by it, whose nodes must be told
 
 
+class Speed(NamedTuple):
+    """FLOPs a second that a device was seen to denoise at with a model, averaged over its last `windows`."""
+
+    model: str
+    flops_per_second: float
+    windows: int
+
+
 @dataclass(frozen=True)
 class DeviceRecord:
-    """One device as its agent advertises it; `task` is what it does now, as "job/task", or empty."""
+    """One device as its agent advertises it; `task` is what it does now, as "job/task", or empty.
+
+    `speeds`: what the farm has measured.
+    """
 
     name: str
     backend: str
@@ -174,6 +185,7 @@ class DeviceRecord:
     flops_per_second: float = 0.0
     threads: int = 0
     task: str = ""
+    speeds: tuple[Speed, ...] = ()
 
 
 @dataclass(frozen=True)

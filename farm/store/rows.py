@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
 
 from farm.spec import JobSpec
 from farm.states import LIVE_ATTEMPTS, AttemptState, NodeState, TaskState
+from farm.store import speeds
 from farm.store.errors import NotFound
 from farm.store.records import (
     ArtifactRecord,
@@ -85,7 +86,14 @@ def task_records(connection: Connection, query: Select) -> list[TaskRecord]:
 def attempt_records(connection: Connection, *conditions: ColumnElement[bool]) -> list[AttemptRecord]:
     """Attempts that meet all conditions, oldest first."""
     query = (
-        select(attempts, tasks.c.job_id, tasks.c.key.label("task_key"), nodes.c.name.label("node"))
+        select(
+            attempts,
+            tasks.c.job_id,
+            tasks.c.key.label("task_key"),
+            tasks.c.flops,
+            tasks.c.model,
+            nodes.c.name.label("node"),
+        )
         .join_from(attempts, tasks, attempts.c.task_id == tasks.c.id)
         .join(nodes, attempts.c.node_id == nodes.c.id)
         .where(*conditions)
@@ -104,11 +112,13 @@ def node_records(connection: Connection, *conditions: ColumnElement[bool]) -> li
             .where(is_live)
         )
     }
+    seen = speeds.measured(connection)
     offered: dict[str, list[DeviceRecord]] = defaultdict(list)
     for row in connection.execute(select(devices).order_by(devices.c.name)):
         said: dict[str, Any] = row._asdict()
         node_id = said.pop("node_id")
-        offered[node_id].append(DeviceRecord(**said, task=busy.get((node_id, row.name), "")))
+        key = node_id, row.name
+        offered[node_id].append(DeviceRecord(**said, task=busy.get(key, ""), speeds=seen.get(key, ())))
     return [
         NodeRecord(
             id=row.id,

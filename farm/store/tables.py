@@ -29,7 +29,7 @@ from farm.planning import TaskKind
 from farm.states import LIVE_ATTEMPTS, AttemptState, JobState, NodeState, TaskState
 from farm.store.records import ArtifactState
 
-REVISION = "0002"
+REVISION = "0004_models_of_tasks"
 """Newest migration, repeated here so that opening a database that is up to date needs no Alembic."""
 
 metadata = MetaData(
@@ -88,6 +88,8 @@ tasks = Table(
     Column("start", BigInteger, nullable=False),
     Column("stop", BigInteger, nullable=False),
     Column("payload", JSON, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("weights", Text, nullable=False),
     Column("vram_bytes", BigInteger, nullable=False),
     Column("fp8", Boolean, nullable=False),
     Column("flops", Float, nullable=False),
@@ -134,6 +136,17 @@ devices = Table(
     Column("declared", Boolean, nullable=False),
     Column("flops_per_second", Float, nullable=False),
     Column("threads", Integer, nullable=False),
+)
+
+speeds = Table(
+    "speeds",
+    metadata,
+    Column("node_id", String(100), ForeignKey("nodes.id"), primary_key=True),
+    # No foreign key: a device comes and goes with its node's hellos.
+    Column("device", String(100), primary_key=True),
+    Column("model", String(100), primary_key=True),
+    Column("flops_per_second", Float, nullable=False),
+    Column("windows", Integer, nullable=False),
 )
 
 attempts = Table(

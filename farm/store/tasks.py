@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 
-from sqlalchemy import ColumnElement, Connection, bindparam, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, func, select, update
 
-from farm.states import AttemptState, JobState, TaskState
+from farm.states import JobState, TaskState
 from farm.store import rows
 from farm.store.database import Database
-from farm.store.records import ReadyTask
-from farm.store.tables import attempts, edges, jobs, tasks
+from farm.store.records import ArtifactState, ReadyTask
+from farm.store.tables import artifacts, attempts, edges, jobs, tasks
 
 _LIVE_JOBS = (JobState.QUEUED, JobState.RUNNING)
 
@@ -35,7 +35,7 @@ class Tasks:
             found = rows.task_records(connection, query)
             if not found:
                 return []
-            made_on = _input_nodes(connection, could_start)
+            made_on = _input_bytes(connection, could_start)
             of = {
                 job.id: job
                 for job in connection.execute(
@@ -47,12 +47,8 @@ class Tasks:
                 task=task,
                 priority=of[task.job_id].priority,
                 job_created_at=of[task.job_id].created_at,
-                strategy=of[task.job_id].strategy,
-                model=of[task.job_id].model,
-                weights=of[task.job_id].weights,
-                precision=of[task.job_id].precision,
                 shared=of[task.job_id].shared,
-                input_nodes=made_on[task.id],
+                input_bytes=made_on[task.id],
             )
             for task in found
         ]
@@ -76,16 +72,18 @@ class Tasks:
             return len(changed)
 
 
-def _input_nodes(connection: Connection, could_start: ColumnElement[bool]) -> dict[str, dict[str, str]]:
+def _input_bytes(connection: Connection, could_start: ColumnElement[bool]) -> dict[str, dict[str, int]]:
     needed = tasks.alias()
-    made: dict[str, dict[str, str]] = defaultdict(dict)
-    for task_id, key, node_id in connection.execute(
-        select(tasks.c.id, needed.c.key, attempts.c.node_id)
+    made: dict[str, dict[str, int]] = defaultdict(dict)
+    for task_id, node_id, size in connection.execute(
+        select(tasks.c.id, attempts.c.node_id, func.sum(artifacts.c.size))
         .join_from(tasks, jobs, tasks.c.job_id == jobs.c.id)
         .join(edges, edges.c.task_id == tasks.c.id)
         .join(needed, edges.c.needs_id == needed.c.id)
         .join(attempts, attempts.c.task_id == needed.c.id)
-        .where(could_start, attempts.c.state == AttemptState.SUCCEEDED)
+        .join(artifacts, artifacts.c.attempt_id == attempts.c.id)
+        .where(could_start, artifacts.c.state == ArtifactState.COMMITTED)
+        .group_by(tasks.c.id, attempts.c.node_id)
     ):
-        made[task_id][key] = node_id
+        made[task_id][node_id] = int(size)
     return made

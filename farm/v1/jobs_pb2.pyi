@@ -84,7 +84,7 @@ class TimedPrompt(_message.Message):
     def __init__(self, frame: _Optional[int] = ..., text: _Optional[str] = ...) -> None: ...
 
 class JobSpec(_message.Message):
-    __slots__ = ("name", "model", "frames", "width", "height", "fps", "prompt", "negative_prompt", "seed", "steps", "guidance_scale", "strategy", "window_latents", "overlap_latents", "conditions", "priority", "output", "later_prompts", "crossfade_frames")
+    __slots__ = ("name", "model", "frames", "width", "height", "fps", "prompt", "negative_prompt", "seed", "steps", "guidance_scale", "strategy", "window_latents", "overlap_latents", "conditions", "priority", "output", "later_prompts", "crossfade_frames", "layout", "storyboard_model")
     NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     FRAMES_FIELD_NUMBER: _ClassVar[int]
@@ -104,6 +104,8 @@ class JobSpec(_message.Message):
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
     LATER_PROMPTS_FIELD_NUMBER: _ClassVar[int]
     CROSSFADE_FRAMES_FIELD_NUMBER: _ClassVar[int]
+    LAYOUT_FIELD_NUMBER: _ClassVar[int]
+    STORYBOARD_MODEL_FIELD_NUMBER: _ClassVar[int]
     name: str
     model: str
     frames: int
@@ -123,7 +125,9 @@ class JobSpec(_message.Message):
     output: str
     later_prompts: _containers.RepeatedCompositeFieldContainer[TimedPrompt]
     crossfade_frames: int
-    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., frames: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., fps: _Optional[float] = ..., prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., seed: _Optional[int] = ..., steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., strategy: _Optional[str] = ..., window_latents: _Optional[int] = ..., overlap_latents: _Optional[int] = ..., conditions: _Optional[_Iterable[_Union[Condition, _Mapping]]] = ..., priority: _Optional[int] = ..., output: _Optional[str] = ..., later_prompts: _Optional[_Iterable[_Union[TimedPrompt, _Mapping]]] = ..., crossfade_frames: _Optional[int] = ...) -> None: ...
+    layout: str
+    storyboard_model: str
+    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., frames: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., fps: _Optional[float] = ..., prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., seed: _Optional[int] = ..., steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., strategy: _Optional[str] = ..., window_latents: _Optional[int] = ..., overlap_latents: _Optional[int] = ..., conditions: _Optional[_Iterable[_Union[Condition, _Mapping]]] = ..., priority: _Optional[int] = ..., output: _Optional[str] = ..., later_prompts: _Optional[_Iterable[_Union[TimedPrompt, _Mapping]]] = ..., crossfade_frames: _Optional[int] = ..., layout: _Optional[str] = ..., storyboard_model: _Optional[str] = ...) -> None: ...
 
 class SubmitJobRequest(_message.Message):
     __slots__ = ("spec", "idempotency_key", "validate_only")

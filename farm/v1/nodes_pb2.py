@@ -25,17 +25,17 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x66\x61rm/v1/nodes.proto\x12\x07\x66\x61rm.v1\x1a\x1cgoogle/protobuf/struct.proto\"\xc0\x01\n\x06\x44\x65vice\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x12\n\nvram_bytes\x18\x04 \x01(\x04\x12\x1a\n\x12\x63ompute_capability\x18\x05 \x01(\t\x12\x0b\n\x03\x66p8\x18\x06 \x01(\x08\x12\x0e\n\x06\x64river\x18\x07 \x01(\t\x12\x10\n\x08\x64\x65\x63lared\x18\x08 \x01(\x08\x12\x18\n\x10\x66lops_per_second\x18\t \x01(\x01\x12\x0f\n\x07threads\x18\n \x01(\x05\",\n\nModelOffer\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07weights\x18\x02 \x01(\t\"h\n\x0fRegisterRequest\x12\x13\n\x0bjoin_secret\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x10\n\x08protocol\x18\x05 \x01(\x05\"G\n\x10RegisterResponse\x12\x12\n\nnode_token\x18\x01 \x01(\t\x12\x11\n\tray_token\x18\x02 \x01(\t\x12\x0c\n\x04\x66\x61rm\x18\x03 \x01(\t\"\xe4\x01\n\x0e\x43onnectRequest\x12\x1f\n\x05hello\x18\x01 \x01(\x0b\x32\x0e.farm.v1.HelloH\x00\x12\'\n\theartbeat\x18\x02 \x01(\x0b\x32\x12.farm.v1.HeartbeatH\x00\x12%\n\x08progress\x18\x03 \x01(\x0b\x32\x11.farm.v1.ProgressH\x00\x12)\n\ncompletion\x18\x04 \x01(\x0b\x32\x13.farm.v1.CompletionH\x00\x12+\n\x08renderer\x18\x05 \x01(\x0b\x32\x17.farm.v1.RendererReportH\x00\x42\t\n\x07message\"\x8a\x02\n\x05Hello\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x10\n\x08protocol\x18\x04 \x01(\x05\x12\x0f\n\x07\x62oot_id\x18\x05 \x01(\t\x12 \n\x07\x64\x65vices\x18\x06 \x03(\x0b\x32\x0f.farm.v1.Device\x12#\n\x06models\x18\x07 \x03(\x0b\x32\x13.farm.v1.ModelOffer\x12\x13\n\x0bray_node_id\x18\x08 \x01(\t\x12%\n\x08\x61ttempts\x18\t \x03(\x0b\x32\x13.farm.v1.AttemptRef\x12\x13\n\x0bray_version\x18\n \x01(\t\x12\x16\n\x0epython_version\x18\x0b \x01(\t\"/\n\nAttemptRef\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\"Y\n\tHeartbeat\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12%\n\x08\x61ttempts\x18\x02 \x03(\x0b\x32\x13.farm.v1.AttemptRef\x12\x13\n\x0bray_node_id\x18\x03 \x01(\t\"M\n\x08Progress\x12$\n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x13.farm.v1.AttemptRef\x12\x0c\n\x04step\x18\x02 \x01(\x05\x12\r\n\x05steps\x18\x03 \x01(\x05\"\xcb\x01\n\nCompletion\x12\x16\n\x0ejournal_number\x18\x01 \x01(\x04\x12$\n\x07\x61ttempt\x18\x02 \x01(\x0b\x32\x13.farm.v1.AttemptRef\x12!\n\x07outcome\x18\x03 \x01(\x0e\x32\x10.farm.v1.Outcome\x12\x14\n\x0c\x61rtifact_ids\x18\x04 \x03(\t\x12\r\n\x05\x65rror\x18\x05 \x01(\t\x12\x0f\n\x07seconds\x18\x06 \x01(\x01\x12&\n\x05\x66\x61\x63ts\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\"?\n\x0eRendererReport\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\r\n\x05\x61live\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\xb2\x01\n\x0f\x43onnectResponse\x12#\n\x07welcome\x18\x01 \x01(\x0b\x32\x10.farm.v1.WelcomeH\x00\x12\x1f\n\x05grant\x18\x02 \x01(\x0b\x32\x0e.farm.v1.GrantH\x00\x12+\n\x0b\x61\x63knowledge\x18\x03 \x01(\x0b\x32\x14.farm.v1.AcknowledgeH\x00\x12!\n\x06\x63\x61ncel\x18\x04 \x01(\x0b\x32\x0f.farm.v1.CancelH\x00\x42\t\n\x07message\"a\n\x07Welcome\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x13\n\x0bray_address\x18\x02 \x01(\t\x12\x19\n\x11heartbeat_seconds\x18\x03 \x01(\x01\x12\x15\n\rlease_seconds\x18\x04 \x01(\x01\"@\n\x05Grant\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12%\n\x08\x61ttempts\x18\x02 \x03(\x0b\x32\x13.farm.v1.AttemptRef\"8\n\x0b\x41\x63knowledge\x12\x16\n\x0ejournal_number\x18\x01 \x01(\x04\x12\x11\n\tcommitted\x18\x02 \x01(\x08\">\n\x06\x43\x61ncel\x12$\n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x13.farm.v1.AttemptRef\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xe9\x01\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12!\n\x05state\x18\x03 \x01(\x0e\x32\x12.farm.v1.NodeState\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x05 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x06 \x01(\t\x12\x14\n\x0clast_seen_at\x18\x07 \x01(\x01\x12&\n\x07\x64\x65vices\x18\x08 \x03(\x0b\x32\x15.farm.v1.DeviceStatus\x12#\n\x06models\x18\t \x03(\x0b\x32\x13.farm.v1.ModelOffer\x12\x0e\n\x06reason\x18\n \x01(\t\"O\n\x0c\x44\x65viceStatus\x12\x1f\n\x06\x64\x65vice\x18\x01 \x01(\x0b\x32\x0f.farm.v1.Device\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x10\n\x08renderer\x18\x03 \x01(\x08\"\x12\n\x10ListNodesRequest\"1\n\x11ListNodesResponse\x12\x1c\n\x05nodes\x18\x01 \x03(\x0b\x32\r.farm.v1.Node\"\x1e\n\x0eGetNodeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\".\n\x0fGetNodeResponse\x12\x1b\n\x04node\x18\x01 \x01(\x0b\x32\r.farm.v1.Node\"\x15\n\x13GetJoinTokenRequest\";\n\x14GetJoinTokenResponse\x12\x12\n\njoin_token\x18\x01 \x01(\t\x12\x0f\n\x07servers\x18\x02 \x03(\t*\x91\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTCOME_SUCCEEDED\x10\x01\x12\x12\n\x0eOUTCOME_FAILED\x10\x02\x12\x15\n\x11OUTCOME_CANCELLED\x10\x03\x12\x10\n\x0cOUTCOME_LOST\x10\x04\x12\x19\n\x15OUTCOME_OUT_OF_MEMORY\x10\x05*V\n\tNodeState\x12\x1a\n\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11NODE_STATE_ONLINE\x10\x01\x12\x16\n\x12NODE_STATE_OFFLINE\x10\x02\x32\xdf\x02\n\x0bNodeService\x12?\n\x08Register\x12\x18.farm.v1.RegisterRequest\x1a\x19.farm.v1.RegisterResponse\x12@\n\x07\x43onnect\x12\x17.farm.v1.ConnectRequest\x1a\x18.farm.v1.ConnectResponse(\x01\x30\x01\x12\x42\n\tListNodes\x12\x19.farm.v1.ListNodesRequest\x1a\x1a.farm.v1.ListNodesResponse\x12<\n\x07GetNode\x12\x17.farm.v1.GetNodeRequest\x1a\x18.farm.v1.GetNodeResponse\x12K\n\x0cGetJoinToken\x12\x1c.farm.v1.GetJoinTokenRequest\x1a\x1d.farm.v1.GetJoinTokenResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x66\x61rm/v1/nodes.proto\x12\x07\x66\x61rm.v1\x1a\x1cgoogle/protobuf/struct.proto\"\xc0\x01\n\x06\x44\x65vice\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x12\n\nvram_bytes\x18\x04 \x01(\x04\x12\x1a\n\x12\x63ompute_capability\x18\x05 \x01(\t\x12\x0b\n\x03\x66p8\x18\x06 \x01(\x08\x12\x0e\n\x06\x64river\x18\x07 \x01(\t\x12\x10\n\x08\x64\x65\x63lared\x18\x08 \x01(\x08\x12\x18\n\x10\x66lops_per_second\x18\t \x01(\x01\x12\x0f\n\x07threads\x18\n \x01(\x05\",\n\nModelOffer\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07weights\x18\x02 \x01(\t\"h\n\x0fRegisterRequest\x12\x13\n\x0bjoin_secret\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x10\n\x08protocol\x18\x05 \x01(\x05\"G\n\x10RegisterResponse\x12\x12\n\nnode_token\x18\x01 \x01(\t\x12\x11\n\tray_token\x18\x02 \x01(\t\x12\x0c\n\x04\x66\x61rm\x18\x03 \x01(\t\"\xe4\x01\n\x0e\x43onnectRequest\x12\x1f\n\x05hello\x18\x01 \x01(\x0b\x32\x0e.farm.v1.HelloH\x00\x12\'\n\theartbeat\x18\x02 \x01(\x0b\x32\x12.farm.v1.HeartbeatH\x00\x12%\n\x08progress\x18\x03 \x01(\x0b\x32\x11.farm.v1.ProgressH\x00\x12)\n\ncompletion\x18\x04 \x01(\x0b\x32\x13.farm.v1.CompletionH\x00\x12+\n\x08renderer\x18\x05 \x01(\x0b\x32\x17.farm.v1.RendererReportH\x00\x42\t\n\x07message\"\x8a\x02\n\x05Hello\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x10\n\x08protocol\x18\x04 \x01(\x05\x12\x0f\n\x07\x62oot_id\x18\x05 \x01(\t\x12 \n\x07\x64\x65vices\x18\x06 \x03(\x0b\x32\x0f.farm.v1.Device\x12#\n\x06models\x18\x07 \x03(\x0b\x32\x13.farm.v1.ModelOffer\x12\x13\n\x0bray_node_id\x18\x08 \x01(\t\x12%\n\x08\x61ttempts\x18\t \x03(\x0b\x32\x13.farm.v1.AttemptRef\x12\x13\n\x0bray_version\x18\n \x01(\t\x12\x16\n\x0epython_version\x18\x0b \x01(\t\"/\n\nAttemptRef\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\"Y\n\tHeartbeat\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12%\n\x08\x61ttempts\x18\x02 \x03(\x0b\x32\x13.farm.v1.AttemptRef\x12\x13\n\x0bray_node_id\x18\x03 \x01(\t\"M\n\x08Progress\x12$\n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x13.farm.v1.AttemptRef\x12\x0c\n\x04step\x18\x02 \x01(\x05\x12\r\n\x05steps\x18\x03 \x01(\x05\"\xe4\x01\n\nCompletion\x12\x16\n\x0ejournal_number\x18\x01 \x01(\x04\x12$\n\x07\x61ttempt\x18\x02 \x01(\x0b\x32\x13.farm.v1.AttemptRef\x12!\n\x07outcome\x18\x03 \x01(\x0e\x32\x10.farm.v1.Outcome\x12\x14\n\x0c\x61rtifact_ids\x18\x04 \x03(\t\x12\r\n\x05\x65rror\x18\x05 \x01(\t\x12\x0f\n\x07seconds\x18\x06 \x01(\x01\x12&\n\x05\x66\x61\x63ts\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x17\n\x0fworking_seconds\x18\x08 \x01(\x01\"?\n\x0eRendererReport\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\r\n\x05\x61live\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\xb2\x01\n\x0f\x43onnectResponse\x12#\n\x07welcome\x18\x01 \x01(\x0b\x32\x10.farm.v1.WelcomeH\x00\x12\x1f\n\x05grant\x18\x02 \x01(\x0b\x32\x0e.farm.v1.GrantH\x00\x12+\n\x0b\x61\x63knowledge\x18\x03 \x01(\x0b\x32\x14.farm.v1.AcknowledgeH\x00\x12!\n\x06\x63\x61ncel\x18\x04 \x01(\x0b\x32\x0f.farm.v1.CancelH\x00\x42\t\n\x07message\"a\n\x07Welcome\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x13\n\x0bray_address\x18\x02 \x01(\t\x12\x19\n\x11heartbeat_seconds\x18\x03 \x01(\x01\x12\x15\n\rlease_seconds\x18\x04 \x01(\x01\"@\n\x05Grant\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12%\n\x08\x61ttempts\x18\x02 \x03(\x0b\x32\x13.farm.v1.AttemptRef\"8\n\x0b\x41\x63knowledge\x12\x16\n\x0ejournal_number\x18\x01 \x01(\x04\x12\x11\n\tcommitted\x18\x02 \x01(\x08\">\n\x06\x43\x61ncel\x12$\n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x13.farm.v1.AttemptRef\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xe9\x01\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12!\n\x05state\x18\x03 \x01(\x0e\x32\x12.farm.v1.NodeState\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x05 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x06 \x01(\t\x12\x14\n\x0clast_seen_at\x18\x07 \x01(\x01\x12&\n\x07\x64\x65vices\x18\x08 \x03(\x0b\x32\x15.farm.v1.DeviceStatus\x12#\n\x06models\x18\t \x03(\x0b\x32\x13.farm.v1.ModelOffer\x12\x0e\n\x06reason\x18\n \x01(\t\"o\n\x0c\x44\x65viceStatus\x12\x1f\n\x06\x64\x65vice\x18\x01 \x01(\x0b\x32\x0f.farm.v1.Device\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x10\n\x08renderer\x18\x03 \x01(\x08\x12\x1e\n\x06speeds\x18\x04 \x03(\x0b\x32\x0e.farm.v1.Speed\"A\n\x05Speed\x12\r\n\x05model\x18\x01 \x01(\t\x12\x18\n\x10\x66lops_per_second\x18\x02 \x01(\x01\x12\x0f\n\x07windows\x18\x03 \x01(\x05\"\x12\n\x10ListNodesRequest\"1\n\x11ListNodesResponse\x12\x1c\n\x05nodes\x18\x01 \x03(\x0b\x32\r.farm.v1.Node\"\x1e\n\x0eGetNodeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\".\n\x0fGetNodeResponse\x12\x1b\n\x04node\x18\x01 \x01(\x0b\x32\r.farm.v1.Node\"\x15\n\x13GetJoinTokenRequest\";\n\x14GetJoinTokenResponse\x12\x12\n\njoin_token\x18\x01 \x01(\t\x12\x0f\n\x07servers\x18\x02 \x03(\t*\x91\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTCOME_SUCCEEDED\x10\x01\x12\x12\n\x0eOUTCOME_FAILED\x10\x02\x12\x15\n\x11OUTCOME_CANCELLED\x10\x03\x12\x10\n\x0cOUTCOME_LOST\x10\x04\x12\x19\n\x15OUTCOME_OUT_OF_MEMORY\x10\x05*V\n\tNodeState\x12\x1a\n\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11NODE_STATE_ONLINE\x10\x01\x12\x16\n\x12NODE_STATE_OFFLINE\x10\x02\x32\xdf\x02\n\x0bNodeService\x12?\n\x08Register\x12\x18.farm.v1.RegisterRequest\x1a\x19.farm.v1.RegisterResponse\x12@\n\x07\x43onnect\x12\x17.farm.v1.ConnectRequest\x1a\x18.farm.v1.ConnectResponse(\x01\x30\x01\x12\x42\n\tListNodes\x12\x19.farm.v1.ListNodesRequest\x1a\x1a.farm.v1.ListNodesResponse\x12<\n\x07GetNode\x12\x17.farm.v1.GetNodeRequest\x1a\x18.farm.v1.GetNodeResponse\x12K\n\x0cGetJoinToken\x12\x1c.farm.v1.GetJoinTokenRequest\x1a\x1d.farm.v1.GetJoinTokenResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'farm.v1.nodes_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OUTCOME']._serialized_start=2493
-  _globals['_OUTCOME']._serialized_end=2638
-  _globals['_NODESTATE']._serialized_start=2640
-  _globals['_NODESTATE']._serialized_end=2726
+  _globals['_OUTCOME']._serialized_start=2617
+  _globals['_OUTCOME']._serialized_end=2762
+  _globals['_NODESTATE']._serialized_start=2764
+  _globals['_NODESTATE']._serialized_end=2850
   _globals['_DEVICE']._serialized_start=63
   _globals['_DEVICE']._serialized_end=255
   _globals['_MODELOFFER']._serialized_start=257
@@ -55,35 +55,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROGRESS']._serialized_start=1122
   _globals['_PROGRESS']._serialized_end=1199
   _globals['_COMPLETION']._serialized_start=1202
-  _globals['_COMPLETION']._serialized_end=1405
-  _globals['_RENDERERREPORT']._serialized_start=1407
-  _globals['_RENDERERREPORT']._serialized_end=1470
-  _globals['_CONNECTRESPONSE']._serialized_start=1473
-  _globals['_CONNECTRESPONSE']._serialized_end=1651
-  _globals['_WELCOME']._serialized_start=1653
-  _globals['_WELCOME']._serialized_end=1750
-  _globals['_GRANT']._serialized_start=1752
-  _globals['_GRANT']._serialized_end=1816
-  _globals['_ACKNOWLEDGE']._serialized_start=1818
-  _globals['_ACKNOWLEDGE']._serialized_end=1874
-  _globals['_CANCEL']._serialized_start=1876
-  _globals['_CANCEL']._serialized_end=1938
-  _globals['_NODE']._serialized_start=1941
-  _globals['_NODE']._serialized_end=2174
-  _globals['_DEVICESTATUS']._serialized_start=2176
-  _globals['_DEVICESTATUS']._serialized_end=2255
-  _globals['_LISTNODESREQUEST']._serialized_start=2257
-  _globals['_LISTNODESREQUEST']._serialized_end=2275
-  _globals['_LISTNODESRESPONSE']._serialized_start=2277
-  _globals['_LISTNODESRESPONSE']._serialized_end=2326
-  _globals['_GETNODEREQUEST']._serialized_start=2328
-  _globals['_GETNODEREQUEST']._serialized_end=2358
-  _globals['_GETNODERESPONSE']._serialized_start=2360
-  _globals['_GETNODERESPONSE']._serialized_end=2406
-  _globals['_GETJOINTOKENREQUEST']._serialized_start=2408
-  _globals['_GETJOINTOKENREQUEST']._serialized_end=2429
-  _globals['_GETJOINTOKENRESPONSE']._serialized_start=2431
-  _globals['_GETJOINTOKENRESPONSE']._serialized_end=2490
-  _globals['_NODESERVICE']._serialized_start=2729
-  _globals['_NODESERVICE']._serialized_end=3080
+  _globals['_COMPLETION']._serialized_end=1430
+  _globals['_RENDERERREPORT']._serialized_start=1432
+  _globals['_RENDERERREPORT']._serialized_end=1495
+  _globals['_CONNECTRESPONSE']._serialized_start=1498
+  _globals['_CONNECTRESPONSE']._serialized_end=1676
+  _globals['_WELCOME']._serialized_start=1678
+  _globals['_WELCOME']._serialized_end=1775
+  _globals['_GRANT']._serialized_start=1777
+  _globals['_GRANT']._serialized_end=1841
+  _globals['_ACKNOWLEDGE']._serialized_start=1843
+  _globals['_ACKNOWLEDGE']._serialized_end=1899
+  _globals['_CANCEL']._serialized_start=1901
+  _globals['_CANCEL']._serialized_end=1963
+  _globals['_NODE']._serialized_start=1966
+  _globals['_NODE']._serialized_end=2199
+  _globals['_DEVICESTATUS']._serialized_start=2201
+  _globals['_DEVICESTATUS']._serialized_end=2312
+  _globals['_SPEED']._serialized_start=2314
+  _globals['_SPEED']._serialized_end=2379
+  _globals['_LISTNODESREQUEST']._serialized_start=2381
+  _globals['_LISTNODESREQUEST']._serialized_end=2399
+  _globals['_LISTNODESRESPONSE']._serialized_start=2401
+  _globals['_LISTNODESRESPONSE']._serialized_end=2450
+  _globals['_GETNODEREQUEST']._serialized_start=2452
+  _globals['_GETNODEREQUEST']._serialized_end=2482
+  _globals['_GETNODERESPONSE']._serialized_start=2484
+  _globals['_GETNODERESPONSE']._serialized_end=2530
+  _globals['_GETJOINTOKENREQUEST']._serialized_start=2532
+  _globals['_GETJOINTOKENREQUEST']._serialized_end=2553
+  _globals['_GETJOINTOKENRESPONSE']._serialized_start=2555
+  _globals['_GETJOINTOKENRESPONSE']._serialized_end=2614
+  _globals['_NODESERVICE']._serialized_start=2853
+  _globals['_NODESERVICE']._serialized_end=3204
 # @@protoc_insertion_point(module_scope)

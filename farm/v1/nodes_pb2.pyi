@@ -157,7 +157,7 @@ class Progress(_message.Message):
     def __init__(self, attempt: _Optional[_Union[AttemptRef, _Mapping]] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ...) -> None: ...
 
 class Completion(_message.Message):
-    __slots__ = ("journal_number", "attempt", "outcome", "artifact_ids", "error", "seconds", "facts")
+    __slots__ = ("journal_number", "attempt", "outcome", "artifact_ids", "error", "seconds", "facts", "working_seconds")
     JOURNAL_NUMBER_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
@@ -165,6 +165,7 @@ class Completion(_message.Message):
     ERROR_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
     FACTS_FIELD_NUMBER: _ClassVar[int]
+    WORKING_SECONDS_FIELD_NUMBER: _ClassVar[int]
     journal_number: int
     attempt: AttemptRef
     outcome: Outcome
@@ -172,7 +173,8 @@ class Completion(_message.Message):
     error: str
     seconds: float
     facts: _struct_pb2.Struct
-    def __init__(self, journal_number: _Optional[int] = ..., attempt: _Optional[_Union[AttemptRef, _Mapping]] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., artifact_ids: _Optional[_Iterable[str]] = ..., error: _Optional[str] = ..., seconds: _Optional[float] = ..., facts: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
+    working_seconds: float
+    def __init__(self, journal_number: _Optional[int] = ..., attempt: _Optional[_Union[AttemptRef, _Mapping]] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., artifact_ids: _Optional[_Iterable[str]] = ..., error: _Optional[str] = ..., seconds: _Optional[float] = ..., facts: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., working_seconds: _Optional[float] = ...) -> None: ...
 
 class RendererReport(_message.Message):
     __slots__ = ("device", "alive", "reason")
@@ -257,14 +259,26 @@ class Node(_message.Message):
     def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[NodeState, str]] = ..., version: _Optional[str] = ..., boot_id: _Optional[str] = ..., address: _Optional[str] = ..., last_seen_at: _Optional[float] = ..., devices: _Optional[_Iterable[_Union[DeviceStatus, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelOffer, _Mapping]]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class DeviceStatus(_message.Message):
-    __slots__ = ("device", "task", "renderer")
+    __slots__ = ("device", "task", "renderer", "speeds")
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     RENDERER_FIELD_NUMBER: _ClassVar[int]
+    SPEEDS_FIELD_NUMBER: _ClassVar[int]
     device: Device
     task: str
     renderer: bool
-    def __init__(self, device: _Optional[_Union[Device, _Mapping]] = ..., task: _Optional[str] = ..., renderer: _Optional[bool] = ...) -> None: ...
+    speeds: _containers.RepeatedCompositeFieldContainer[Speed]
+    def __init__(self, device: _Optional[_Union[Device, _Mapping]] = ..., task: _Optional[str] = ..., renderer: _Optional[bool] = ..., speeds: _Optional[_Iterable[_Union[Speed, _Mapping]]] = ...) -> None: ...
+
+class Speed(_message.Message):
+    __slots__ = ("model", "flops_per_second", "windows")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    FLOPS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    WINDOWS_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    flops_per_second: float
+    windows: int
+    def __init__(self, model: _Optional[str] = ..., flops_per_second: _Optional[float] = ..., windows: _Optional[int] = ...) -> None: ...
 
 class ListNodesRequest(_message.Message):
     __slots__ = ()

@@ -23,8 +23,8 @@ from plugins.ltx.vae import encode_clip
 
 
 def encode(ltx: Ltx, task: TaskInHand) -> dict[str, Path]:
-    """Files by artifact name: embeddings of all prompts, the negative one last, and each condition's latents at each
-    size of the job."""
+    """Files by artifact name: embeddings of all prompts, the negative one last where it is used, and each condition's
+    latents at each size of the job."""
     shared = task.shared
     lengths = [media["before"] + media["frames"] + media["after"] for media in shared["conditions"]]
     total, done = 1 + sum(lengths), 1
@@ -42,7 +42,8 @@ def encode(ltx: Ltx, task: TaskInHand) -> dict[str, Path]:
 
 
 def _text(ltx: Ltx, task: TaskInHand) -> dict[str, torch.Tensor]:
-    embeds, mask = encode_prompt(ltx, [*task.shared["prompts"], task.shared["negative_prompt"]])
+    negative = [task.shared["negative_prompt"]] if task.payload["negative"] else []
+    embeds, mask = encode_prompt(ltx, [*task.shared["prompts"], *negative])
     # Every window fetches them, and most of a short prompt is padding that nothing attends to.
     length = int(mask.sum(1).max())
     return {"embeds": embeds[:, :length].cpu().contiguous(), "mask": mask[:, :length].cpu().contiguous()}
@@ -74,16 +75,16 @@ def _media(ltx: Ltx, task: TaskInHand, index: int, length: int, made: dict[str, 
                     # Alone it is a latent of one frame, as the model was shown keyframes.
                     alone = encode_clip(ltx, small[place - at : place - at + 1])
                     name = condition_name(index, *size, points[place])
-                    made[name] = _save(task, name, alone, -(-points[place] // 8))
+                    made[name] = _save(ltx, task, name, alone, -(-points[place] // 8))
         at += count
         yield count
     for size in sizes:
         name = "latents" if source else condition_name(index, *size)
-        made[name] = _save(task, name, torch.cat(latents[size], dim=1), media["start"])
+        made[name] = _save(ltx, task, name, torch.cat(latents[size], dim=1), media["start"])
 
 
-def _save(task: TaskInHand, name: str, latents: torch.Tensor, start: int) -> Path:
-    return save_latents(task.folder / f"{name.replace('/', '-')}.safetensors", latents, start)
+def _save(ltx: Ltx, task: TaskInHand, name: str, latents: torch.Tensor, start: int) -> Path:
+    return save_latents(task.folder / f"{name.replace('/', '-')}.safetensors", latents, start, ltx.dtype)
 
 
 def _padded(task: TaskInHand, index: int) -> Iterator[np.ndarray]:

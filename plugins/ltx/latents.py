@@ -12,10 +12,29 @@ from safetensors.torch import save_file
 
 from plugins.ltx.blend import ramp
 
+Statistics = tuple[torch.Tensor, torch.Tensor]
+"""Mean and standard deviation [C] by which a VAE normalises its latents: its fingerprint, kept beside them."""
 
-def save_latents(path: Path, latents: torch.Tensor, start: int) -> Path:
-    """Writes float latents [C, n, h, w] of the global latents [start, start+n) and returns the path."""
-    save_file({"latents": latents.contiguous().cpu()}, path, metadata={"start": str(start)})
+_SAME = 0.02
+"""Statistics of one VAE, saved in different precisions, differ by less (bfloat16 has 8 bits)."""
+
+
+class OtherSpace(ValueError):
+    """Latents of another VAE's: to this one they mean nothing."""
+
+
+def save_latents(
+    path: Path, latents: torch.Tensor, start: int, dtype: torch.dtype, space: Statistics | None = None
+) -> Path:
+    """Writes latents [C, n, h, w] of the global latents [start, start+n) as ``dtype`` and returns the path.
+
+    ``dtype`` is what the model computes in: VAE and transformer round latents to it anyway, and bfloat16 halves what
+    travels. ``space``: kept with latents that another model is going to read, for ``check_space``.
+    """
+    tensors = {"latents": latents.to(dtype).contiguous().cpu()}
+    if space is not None:
+        tensors |= {"mean": space[0].float().cpu(), "deviation": space[1].float().cpu()}
+    save_file(tensors, path, metadata={"start": str(start)})
     return path
 
 
@@ -24,6 +43,20 @@ def extent(path: Path) -> tuple[int, int]:
     with safe_open(path, "pt") as file:
         start = int(file.metadata()["start"])
         return start, start + file.get_slice("latents").get_shape()[1]
+
+
+def check_space(path: Path, space: Statistics) -> None:
+    """Raises OtherSpace unless the file's latents are of the VAE with these statistics, as far as the file says."""
+    with safe_open(path, "pt") as file:
+        if "mean" not in file.keys():  # noqa: SIM118 - no mapping
+            return
+        theirs = file.get_tensor("mean"), file.get_tensor("deviation")
+    for name, one, other in zip(("mean", "deviation"), theirs, space, strict=True):
+        if one.shape != other.shape or not torch.allclose(one, other.float().cpu(), rtol=_SAME, atol=_SAME):
+            raise OtherSpace(
+                f"storyboard_model: its latents are of another VAE than this model's, their {name} by channel differs; "
+                "give both models the same VAE, or let the model draw its own storyboard"
+            )
 
 
 def load_latents(path: Path, start: int | None = None, stop: int | None = None) -> torch.Tensor:

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from diffusers import AutoencoderKLLTXVideo, FlowMatchEulerDiscreteScheduler, LTXVideoTransformer3DModel
+from safetensors import safe_open
 from transformers import T5EncoderModel, T5TokenizerFast
 
 from plugins.ltx.weights import locate
@@ -73,6 +74,15 @@ class Ltx:
     def scheduler(self) -> FlowMatchEulerDiscreteScheduler:
         """The sampler, as configured; ``plugins.ltx.denoise`` gives it explicit sigmas."""
         return self._part("scheduler")
+
+    @cached_property
+    def space(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and standard deviation [C] by which the VAE normalises latents, without loading it."""
+        for file in sorted((self.folder / "vae").glob("*.safetensors")):
+            with safe_open(file, "pt") as tensors:
+                if "latents_mean" in tensors.keys():  # noqa: SIM118 - no mapping
+                    return tensors.get_tensor("latents_mean"), tensors.get_tensor("latents_std")
+        raise FileNotFoundError(f"weights: the VAE in {self.folder} has no latents_mean")
 
     def release(self, *names: str) -> None:
         """Let go of the named parts (all of them when none is named) and return their memory to the device."""

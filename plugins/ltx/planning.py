@@ -23,11 +23,19 @@ HUB = {
     "ltx-13b-0.9.7-distilled": "Lightricks/LTX-Video-0.9.7-distilled",
     "ltx-13b-0.9.8-distilled": "Lightricks/LTX-Video-0.9.8-13B-distilled",
 }
-"""Hub repository of each released model."""
+"""Hub repository of each released model that has one in the layout that is loaded here; ltx-2b-0.9.8-distilled is a
+single file there, to be converted into a folder that a node's config names."""
 
 
 def _schedule(steps: int) -> tuple[float, ...]:
     return tuple(linear_quadratic(steps))
+
+
+LATENT_SPACE = "ltx-0.9.5"
+"""Of the VAE that came with 0.9.5: the upsamplers of 0.9.7 and 0.9.8 serve both sizes. What a window is given by another
+model is checked against the statistics of its own VAE all the same (plugins.ltx.latents.check_space)."""
+
+STORYBOARD = "ltx-2b-0.9.8-distilled"
 
 
 def _released(name: str, description: str, *, large: bool, steps: int, guidance: float) -> ModelFacts:
@@ -49,8 +57,10 @@ def _released(name: str, description: str, *, large: bool, steps: int, guidance:
         steps=steps,
         guidance_scale=guidance,
         sigmas=_schedule,
-        decode_span=16,
+        decode_span=12,
         decode_halo=8,
+        latent_space=LATENT_SPACE,
+        storyboard_model=STORYBOARD if large else "",
     )
 
 
@@ -81,6 +91,7 @@ def farm_models() -> list[ModelFacts]:
     return [
         tiny,
         _released("ltx-2b-0.9.5", "LTX-Video 2B 0.9.5", large=False, steps=30, guidance=3.0),
+        _released(STORYBOARD, "LTX-Video 2B 0.9.8 distilled", large=False, steps=8, guidance=1.0),
         _released("ltx-13b-0.9.7-dev", "LTX-Video 13B 0.9.7", large=True, steps=30, guidance=5.0),
         _released(
             "ltx-13b-0.9.7-distilled", "LTX-Video 13B 0.9.7 distilled", large=True, steps=8, guidance=1.0
@@ -107,7 +118,7 @@ def farm_default_source(model: str, cache: Path) -> str | None:
 @hookimpl
 def farm_weights_hash(model: str, source: str, cache: Path) -> str | None:
     """Hash of the diffusers folder `source` (or of the cached hub repository of that name)."""
-    if model != TINY and model not in HUB:
+    if model not in (TINY, STORYBOARD, *HUB):
         return None
     try:
         return weights_hash(locate(source), cache)

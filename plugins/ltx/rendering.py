@@ -23,7 +23,7 @@ from plugins.ltx.conditioning import Condition, Extra, Replace, window_tail
 from plugins.ltx.denoise import Denoiser
 from plugins.ltx.encoding import encode
 from plugins.ltx.given import PutIn
-from plugins.ltx.latents import assemble, load_latents, save_latents
+from plugins.ltx.latents import Statistics, assemble, check_space, load_latents, save_latents
 from plugins.ltx.loading import Ltx
 from plugins.ltx.noise import latent_noise
 from plugins.ltx.text import mix
@@ -66,6 +66,8 @@ class LtxModel:
         size = self._size(payload)
         base = None
         if payload["base"]:
+            for piece in payload["base"]["pieces"]:
+                check_space(task.fetch(piece["left"], "latents"), self._ltx.space)
             small = assemble(payload["base"]["pieces"], lambda key: task.fetch(key, "latents"), start, stop)
             base = upsample(small, *size[1:])
         kept = self._kept(task)
@@ -85,7 +87,13 @@ class LtxModel:
             latents = adain(latents, reference, colour["factor"])
             _put_back(kept, latents)
         task.step(len(payload["sigmas"]) - 1, len(payload["sigmas"]) - 1)
-        return {"latents": save_latents(task.folder / "latents.safetensors", latents, start)}
+        space = self._ltx.space if task.kind == "storyboard" else None
+        return {"latents": self._saved(task, latents, start, space)}
+
+    def _saved(
+        self, task: TaskInHand, latents: torch.Tensor, start: int, space: Statistics | None = None
+    ) -> Path:
+        return save_latents(task.folder / "latents.safetensors", latents, start, self._ltx.dtype, space)
 
     def _denoised(
         self, task: TaskInHand, base: torch.Tensor | None, conditions: list[Condition]
@@ -93,13 +101,13 @@ class LtxModel:
         """float32 latents [C, n, h, w] of a window's payload, of ``base`` re-noised where there is one."""
         shared, payload = task.shared, task.payload
         text = load_file(task.fetch("encode", "embeddings"))
-        *prompts, negative = zip(text["embeds"], text["mask"], strict=True)
+        prompts = list(zip(text["embeds"], text["mask"], strict=True))
         span = payload["start"], payload["stop"]
         denoiser = Denoiser(
             self._ltx,
             prompt=mix([(prompts[index], share) for index, share in payload["prompts"]]),
-            negative=negative,
-            guidance=shared["guidance_scale"],
+            negative=prompts[-1] if payload["guidance_scale"] > 1 else None,
+            guidance=payload["guidance_scale"],
             noise=self._noise(shared["seed"], payload["stage"], STEP_START, *span, self._size(payload)),
             sigmas=payload["sigmas"],
             fps=float(Fraction(shared["fps"])),
@@ -149,7 +157,7 @@ class LtxModel:
             latents = self._healed(replace(task, payload=heal), base)
             start, healed = heal["start"] + 1, (heal["start"] + 2, heal["stop"] - 1)
         task.tell(*seam.report(joined, payload["start"], healed))
-        return {"latents": save_latents(task.folder / "latents.safetensors", latents, start)}
+        return {"latents": self._saved(task, latents, start)}
 
     def _healed(self, task: TaskInHand, base: torch.Tensor) -> torch.Tensor:
         """``base`` [C, n, h, w] of a heal's window, without its run-up: made anew between its outermost latents."""

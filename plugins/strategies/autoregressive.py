@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from farm.planning import Base, ColourReference, Head, Tail, TaskKind, Timeline, Window, from_sigma
-from farm.timeline import cut_windows
 
 TAIL_STRENGTH = 0.5
 """Strength of tail and head, as in ComfyUI's looping sampler (LTX.md, Windows)."""
@@ -20,7 +19,7 @@ class Autoregressive:
 
     def lay_out(self, timeline: Timeline) -> tuple[Window, ...]:
         """Windows at full size, outwards from the one in which the anchor lies."""
-        cuts = cut_windows(timeline.latents, timeline.window, timeline.overlap)
+        cuts = timeline.cuts
         sigmas, base = timeline.sigmas, None
         if timeline.source_sigma is not None:
             sigmas, base = from_sigma(sigmas, min(timeline.source_sigma, sigmas[0])), Base()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from farm.planning import Base, ColourReference, Tail, TaskKind, Timeline, Window, from_sigma
 from farm.timeline import Cut, cut_windows, latents_for, padded
 
@@ -27,7 +29,7 @@ class Hierarchical:
         begin = REFINE_SIGMA if over is None else over
         refining = from_sigma(timeline.sigmas, min(begin, timeline.sigmas[0]))
         windows = []
-        for index, cut in enumerate(cut_windows(timeline.latents, timeline.window, timeline.overlap)):
+        for index, cut in enumerate(timeline.cuts):
             windows.append(
                 Window(
                     key=f"window/{index}",
@@ -45,13 +47,14 @@ class Hierarchical:
         return (*story, *windows)
 
     def _storyboard(self, timeline: Timeline) -> tuple[Window, ...]:
-        frames = max(1, int(timeline.model.clock_seconds * timeline.fps))
+        model = timeline.storyboard or timeline.model
+        frames = max(1, int(model.clock_seconds * timeline.fps))
         # At low frame rates the clock outlasts what the model was trained to hold in one pass only by little.
         length = max(timeline.window, latents_for(frames) - 1)
         if timeline.prompts > 1:
             # A window has one text, so what changes in the course of the video needs windows of its own.
             length = timeline.window
-        cuts = cut_windows(timeline.latents, length, timeline.overlap)
+        cuts = _between(timeline.cuts, cut_windows(timeline.latents, length, timeline.overlap), length)
         return tuple(
             Window(
                 key=f"storyboard/{index}",
@@ -61,11 +64,28 @@ class Hierarchical:
                 stop=cut.stop,
                 width=padded(-(-timeline.width // 3)),
                 height=padded(-(-timeline.height // 3)),
-                sigmas=timeline.sigmas,
+                sigmas=timeline.storyboard_sigmas or timeline.sigmas,
+                model=model.name if timeline.storyboard else "",
                 tail=Tail(f"storyboard/{index - 1}", timeline.overlap, TAIL_STRENGTH) if index else None,
             )
             for index, cut in enumerate(cuts)
         )
+
+
+def _between(windows: Sequence[Cut], cuts: tuple[Cut, ...], longest: int) -> tuple[Cut, ...]:
+    """Storyboard windows like `cuts`, but each of them beginning where a window of the full size ends.
+
+    That window then needs the earlier one alone and is refined while the later one is drawn; the one behind it, in
+    which they meet, would have had to wait in any case. As they were, where one would be too long or too short.
+    """
+    if len(cuts) < 2:
+        return cuts
+    overlap = cuts[0].stop - cuts[1].start
+    ends = [window.stop for window in windows[:-1]]
+    begins = [min(ends, key=lambda end: abs(end - cut.start), default=cut.start) for cut in cuts[1:]]
+    stops = [begin + overlap for begin in begins]
+    found = tuple(map(Cut, (cuts[0].start, *begins), (*stops, cuts[-1].stop)))
+    return found if all(2 * overlap < len(cut) <= longest for cut in found) else cuts
 
 
 def _touch(window: Window, cut: Cut) -> bool:

@@ -40,6 +40,25 @@ def test_two_windows_of_one_job_run_at_the_same_time_on_two_nodes(finished):
     )
 
 
+def test_the_farm_has_learnt_how_fast_its_devices_are(farm, finished):
+    with farm.client as client:
+        speeds = [speed for node in client.nodes() for status in node.devices for speed in status.speeds]
+    assert {speed.model for speed in speeds} == {"ltx-tiny"} and len(speeds) == 2
+    assert all(1e8 < speed.flops_per_second < 1e12 and speed.windows >= 1 for speed in speeds)
+
+
+def test_a_job_laid_out_for_the_farm_is_whole_and_keeps_its_layout(farm, tmp_path):
+    job_id = farm.submit(**{**LONG, "layout": "farm"})
+    answer = farm.succeed(job_id)
+    assert any(note.startswith("layout: ") and "north/cpu, south/cpu" in note for note in answer.job.notes)
+    with farm.client as client:
+        assert probe(client.download(job_id, tmp_path / "out.mp4")).frames == 250
+    with farm.record() as (store, _):
+        cuts = store.jobs.get(job_id).shared["windows"]
+    windows = [task for task in answer.tasks if task.kind == "window"]
+    assert cuts == [[task.start, task.stop] for task in windows] and len(windows) >= 2
+
+
 def test_no_task_of_an_undisturbed_job_is_tried_twice(finished):
     assert [len(task.attempts) for task in finished.tasks] == [1] * len(finished.tasks)
     assert all(task.state == jobs_pb2.TASK_STATE_SUCCEEDED for task in finished.tasks)

@@ -67,7 +67,8 @@ class RendererProcess:
             "model": "counter", "weights": weights, "precision": "fp32", "prompts": ["a whale"], "seed": 7,
             "width": 4, "height": 2, "frames": 5, "fps": "30000/1001", "output": "raw",
         }  # fmt: skip
-        task = {"key": f"{kind}/0", "kind": kind, "payload": payload}
+        model = {"model": "counter", "weights": weights}
+        task = {"key": f"{kind}/0", "kind": kind, "payload": payload, **model}
         document = {"task": task, "shared": shared, "inputs": inputs or {}}
         call = {"attempt_id": attempt_id, "epoch": epoch, "payload": document}
         self.process.stdin.write(json.dumps(call) + "\n")

@@ -327,3 +327,12 @@ def test_a_second_agent_on_the_same_home_is_refused(farm, start_agent):
     second = start_agent(wait=False)
     assert second.process.wait(20) == 2
     assert "another farm-node" in second.log.read_text()
+
+
+def test_the_farm_is_told_how_long_the_steps_took_without_what_came_before_them(farm, node):
+    _, renderer = node
+    renderer.run("w", steps=4, sleep=0.1)
+    done = ended(farm, "w")
+    assert 0.4 <= done.working_seconds <= done.seconds
+    renderer.run("n", steps=0)
+    assert ended(farm, "n").working_seconds == 0

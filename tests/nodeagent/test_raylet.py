@@ -62,8 +62,9 @@ def test_raylet_and_renderer_outlive_a_killed_agent_and_end_with_one_that_is_tol
     agent = start_agent()
     until(lambda: raylet_of(farm), 60, "a raylet")
     node = raylet_of(farm)
-    shared = {"model": "counter", "weights": WEIGHTS, "precision": "fp32"}
-    task = {"key": "window/0", "kind": "window", "payload": {"steps": 400, "sleep": 0.05}}
+    model = {"model": "counter", "weights": WEIGHTS}
+    shared = {**model, "precision": "fp32"}
+    task = {"key": "window/0", "kind": "window", "payload": {"steps": 400, "sleep": 0.05}, **model}
     payload = json.dumps({"task": task, "shared": shared, "inputs": {}})
     driver = subprocess.Popen(
         [sys.executable, "-c", DRIVER, farm.ray_address, node, payload],

@@ -19,11 +19,11 @@ OFFERS = catalogue(planning_plugins())
 CLIP = PreparedMedia("a-1", 0, 9, 1.0)
 
 
-def plan_of(media=(CLIP,), strategy="hierarchical", model="ltx-tiny", **fields):
+def plan_of(media=(CLIP,), strategy="hierarchical", model="ltx-tiny", lenders=(), storyboard=None, **fields):
     fields = {"frames": 750, "width": 256, "height": 160, "fps": 30, **fields}
     return make_plan(
         parse_spec(fields), model=OFFERS.models[model], weights="sha256:w", strategy=OFFERS.strategies[strategy],
-        output=OFFERS.outputs["mp4"], media=media,
+        output=OFFERS.outputs["mp4"], media=media, lenders=lenders, storyboard=storyboard,
     )  # fmt: skip
 
 
@@ -216,3 +216,59 @@ def test_a_13b_window_needs_a_bigger_device_than_a_2b_one():
 def test_a_window_longer_than_the_model_can_hold_is_refused():
     with pytest.raises(InvalidSpec, match="window_latents: must be at most 33"):
         plan_of(window_latents=34)
+
+
+SMALL = (OFFERS.models["ltx-2b-0.9.8-distilled"], "sha256:small")
+
+
+def drawn_by_small(model="ltx-13b-0.9.7-dev", **fields):
+    return plan_of(media=(), model=model, width=1024, height=576, storyboard=SMALL, **fields)
+
+
+def test_a_smaller_model_of_the_family_draws_the_storyboard_in_its_own_steps_for_little():
+    plan = drawn_by_small()
+    by_kind = {kind: [task for task in plan.tasks if task.kind is kind] for kind in TaskKind}
+    for task in by_kind[TaskKind.STORYBOARD]:
+        assert (task.model, task.weights) == ("ltx-2b-0.9.8-distilled", "sha256:small")
+        assert len(task.payload["sigmas"]) == 9 and task.payload["guidance_scale"] == 1.0
+    for task in by_kind[TaskKind.WINDOW]:
+        assert (task.model, task.weights) == ("ltx-13b-0.9.7-dev", "sha256:w")
+        assert task.payload["guidance_scale"] == 5.0
+    assert sum(task.flops for task in by_kind[TaskKind.STORYBOARD]) <= 0.03 * sum(t.flops for t in plan.tasks)
+    assert plan.shared["storyboard_model"] == "ltx-2b-0.9.8-distilled"
+    assert plan_of(media=()).shared["storyboard_model"] == "ltx-tiny"
+
+
+def test_a_storyboard_by_another_model_is_refused_where_it_would_not_be_understood_or_drawn():
+    with pytest.raises(InvalidSpec, match="storyboard_model: must be of ltx-tiny's latent space"):
+        drawn_by_small(model="ltx-tiny")
+    with pytest.raises(InvalidSpec, match="storyboard_model: must be left out, this job draws no storyboard"):
+        drawn_by_small(strategy="autoregressive")
+
+
+def test_the_models_that_are_named_for_storyboards_are_there_and_of_the_same_latent_space():
+    for model in OFFERS.models.values():
+        if model.storyboard_model:
+            drawer = OFFERS.models[model.storyboard_model]
+            assert drawer.latent_space == model.latent_space != "" and drawer.name != model.name
+
+
+@settings(max_examples=60)
+@given(specs)
+def test_storyboard_windows_cover_the_timeline_and_no_window_waits_for_more_of_them_than_it_must(fields):
+    tasks = plan_of(media=(), **fields).tasks
+    story = [task for task in tasks if task.kind is TaskKind.STORYBOARD]
+    windows = [task for task in tasks if task.kind is TaskKind.WINDOW]
+    longest = max(fields["window_latents"], int(20.0 * fields["fps"]) // 8 + 1)
+    assert story[0].start == 0 and story[-1].stop == windows[-1].stop
+    assert all(a.stop - b.start == fields["overlap_latents"] for a, b in itertools.pairwise(story))
+    assert max(task.stop - task.start for task in story) <= longest
+    if all(task.start in {0, *(window.stop for window in windows)} for task in story):
+        firsts = [min(w.start for w in windows if b.key in w.needs) for b in story[1:]]
+        assert all(first >= b.start - fields["overlap_latents"] for first, b in zip(firsts, story[1:]))
+
+
+def test_the_issues_job_refines_its_first_half_while_the_second_is_drawn():
+    tasks = {task.key: task for task in plan_of(media=()).tasks}
+    drawn = [{key for key in tasks[f"window/{n}"].needs if key.startswith("storyboard")} for n in range(8)]
+    assert drawn[:4] == [{"storyboard/0"}] * 4 and all("storyboard/1" in keys for keys in drawn[4:])

@@ -305,9 +305,9 @@ def test_the_third_window_of_a_job_knows_where_its_inputs_are_and_why_it_waits(s
         (low.id, "encode"),
     ]
     ready = store.tasks.ready()[1]
-    assert ready.input_nodes == {"encode": "n2"}
+    assert ready.input_bytes == {"n2": 3}
     assert ready.task.failed_devices == {("n1", "d0")}
-    assert (ready.priority, ready.model, ready.weights, ready.precision) == (50, "ltx-tiny", "w1", "fp32")
+    assert (ready.priority, ready.task.model, ready.task.weights) == (50, "ltx-tiny", "w1"), "its job's"
     assert ready.shared == {"sigmas": [1.0, 0.5, 0.0]}
     why = {ready.task.id: "no device has 9 GiB", task(store, job, "mux").id: "waits for others"}
     assert store.tasks.set_reasons(why) == 1, "only ready tasks have a reason to wait"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
-from store_world import dispatch, finish, join, plan, run, spec, stage, submit, task
+from store_world import SMALL, dispatch, finish, join, plan, run, spec, stage, submit, task
 
 from farm.planning import TaskKind
 from farm.spec import Condition, Media
@@ -236,3 +237,11 @@ def test_watchers_never_miss_an_event_while_many_write(open_store):
             if finished and not new:
                 break
     assert len(seen) == 60
+
+
+def test_a_task_keeps_the_model_that_its_plan_gives_it(store):
+    small = plan(SMALL)
+    drawn = [replace(t, model="2b", weights="w2") if t.key == "window/0" else t for t in small.tasks]
+    job, _ = store.jobs.submit(spec(), replace(small, tasks=tuple(drawn)))
+    models = {one.key: (one.model, one.weights) for one, _ in store.jobs.tasks(job.id)}
+    assert models.pop("window/0") == ("2b", "w2") and set(models.values()) == {("ltx-tiny", "w1")}

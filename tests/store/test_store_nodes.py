@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from store_world import GIB, dispatch, join, submit
+from store_world import GIB, dispatch, finish, join, stage, submit
 
 from farm.states import NodeState
 from farm.store.errors import AmbiguousName, NotFound
@@ -87,3 +87,48 @@ def test_weights_on_offer_are_counted_over_online_nodes_first(store):
     store.nodes.offline("n3", "silent")
     assert store.nodes.weights_of("ltx-tiny") == {"w1": 2, "w2": 1}
     assert store.nodes.weights_of("unknown") == {}
+
+
+def render(store, seconds: float, key: str = "window/0") -> None:
+    """A job's encode and one more task, whose steps take `seconds`; its estimate is 1e9 FLOPs."""
+    job = submit(store)
+    finish(store, dispatch(store, job, "encode"))
+    attempt = dispatch(store, job, key)
+    store.attempts.succeed(attempt.id, 1, [stage(store, attempt)], 99.0, working_seconds=seconds)
+
+
+def speeds(store, device: int = 0) -> list[tuple[str, float, int]]:
+    return [tuple(speed) for speed in store.nodes.get("n1").devices[device].speeds]
+
+
+def test_the_speed_of_windows_is_kept_by_device_and_model_and_follows_what_is_seen(store):
+    join(store)
+    render(store, 2.0)
+    assert speeds(store) == [("ltx-tiny", 0.5e9, 1)] and speeds(store, 1) == []
+    render(store, 1.0)
+    assert speeds(store) == [("ltx-tiny", 0.75e9, 2)]
+    for _ in range(40):
+        render(store, 4.0)
+    ((_, rate, windows),) = speeds(store)
+    assert windows == 42 and rate == pytest.approx(0.25e9, rel=0.02), "what was long ago is forgotten"
+    join(store, boot_id="b2")
+    assert speeds(store)[0][2] == 42, "a reboot changes no card"
+
+
+def test_only_a_committed_window_tells_of_speed(store):
+    join(store)
+    job = submit(store)
+    encode = dispatch(store, job, "encode")
+    store.attempts.succeed(encode.id, 1, [stage(store, encode)], 1.0, working_seconds=1.0)
+    attempt = dispatch(store, job, "window/0")
+    made = stage(store, attempt)
+    store.attempts.lose(attempt.id, 1, "its lease ran out")
+    store.attempts.succeed(attempt.id, 1, [made], 1.0, working_seconds=1.0)
+    assert speeds(store) == []
+
+
+def test_another_card_under_the_same_name_begins_anew(store):
+    join(store)
+    render(store, 2.0)
+    join(store, devices=[DeviceRecord("d0", "cpu", model="another", vram_bytes=8 * GIB)])
+    assert speeds(store) == []

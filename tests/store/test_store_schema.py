@@ -71,3 +71,15 @@ def test_a_database_that_is_up_to_date_is_opened_without_alembic(url):
 def test_an_unfit_url_is_refused_with_what_is_accepted(url):
     with pytest.raises(ValueError, match="database.url: must be sqlite:///FILE or postgresql"):
         Store.open(url)
+
+
+def test_tasks_of_an_older_database_keep_rendering_with_their_jobs_model(empty_url):
+    with Store.open(empty_url) as store:
+        job = submit(store)
+        before = store.jobs.tasks(job.id)
+        with store._database.write() as connection:
+            for column in ("model", "weights"):
+                connection.execute(text(f"ALTER TABLE tasks DROP COLUMN {column}"))
+            connection.execute(text("UPDATE alembic_version SET version_num = '0003_measured_speeds'"))
+    with Store.open(empty_url) as store:
+        assert store.jobs.tasks(job.id) == before

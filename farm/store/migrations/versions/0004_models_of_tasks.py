@@ -1,0 +1,16 @@
+"""Tasks name the model they render with: a storyboard may be drawn by a smaller one."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0004_models_of_tasks"
+down_revision = "0003_measured_speeds"
+
+
+def upgrade() -> None:
+    """Add the columns; tasks that are there render with their job's model."""
+    for name in ("model", "weights"):
+        op.add_column("tasks", sa.Column(name, sa.Text(), nullable=False, server_default=""))
+        op.execute(f"UPDATE tasks SET {name} = (SELECT {name} FROM jobs WHERE jobs.id = tasks.job_id)")

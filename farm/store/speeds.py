@@ -1,0 +1,61 @@
+"""How fast devices were seen to denoise, by model; written within the transaction that commits a window."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from farm.planning import TaskKind
+from farm.store.records import AttemptRecord, DeviceRecord, Speed
+from farm.store.tables import devices, speeds, tasks
+
+REMEMBERED = 8
+"""The average follows about so many windows: a driver's update or a warm summer shows, a single hiccup doesn't."""
+
+_MEASURED = (TaskKind.STORYBOARD, TaskKind.WINDOW)
+
+
+def note(connection: Connection, attempt: AttemptRecord, working_seconds: float) -> None:
+    """Keep how fast a committed attempt went, if its task is of a kind that tells.
+
+    `working_seconds`: from its first step to its end, so without loading the model and fetching inputs.
+    """
+    kind = connection.scalar(select(tasks.c.kind).where(tasks.c.id == attempt.task_id))
+    if kind not in _MEASURED or working_seconds <= 0 or attempt.flops <= 0:
+        return
+    seen = attempt.flops / working_seconds
+    key = {"node_id": attempt.node_id, "device": attempt.device, "model": attempt.model}
+    this = (
+        (speeds.c.node_id == attempt.node_id)
+        & (speeds.c.device == attempt.device)
+        & (speeds.c.model == attempt.model)
+    )
+    known = connection.execute(select(speeds.c.flops_per_second, speeds.c.windows).where(this)).one_or_none()
+    if known is None:
+        connection.execute(insert(speeds).values(**key, flops_per_second=seen, windows=1))
+        return
+    weight = 1 / min(known.windows + 1, REMEMBERED)
+    average = known.flops_per_second + weight * (seen - known.flops_per_second)
+    connection.execute(update(speeds).where(this).values(flops_per_second=average, windows=known.windows + 1))
+
+
+def forget_replaced(connection: Connection, node_id: str, offered: Sequence[DeviceRecord]) -> None:
+    """Drop what was measured of devices that are no longer what they were: another card, other threads."""
+    same = {(device.name, device.backend, device.model, device.threads) for device in offered}
+    for row in connection.execute(
+        select(devices.c.name, devices.c.backend, devices.c.model, devices.c.threads).where(
+            devices.c.node_id == node_id
+        )
+    ).all():
+        if tuple(row) not in same:
+            connection.execute(delete(speeds).where(speeds.c.node_id == node_id, speeds.c.device == row.name))
+
+
+def measured(connection: Connection) -> dict[tuple[str, str], tuple[Speed, ...]]:
+    """All that was measured, by (node id, device), each by model."""
+    found: dict[tuple[str, str], list[Speed]] = defaultdict(list)
+    for row in connection.execute(select(speeds).order_by(speeds.c.model)):
+        found[row.node_id, row.device].append(Speed(row.model, row.flops_per_second, row.windows))
+    return {key: tuple(of) for key, of in found.items()}

@@ -1,0 +1,186 @@
+"""`--layout farm`: how long windows are, by what the farm's devices can hold and how fast they are.
+
+Pure: the same timeline and the same devices give the same cuts, and the plan keeps them. `--layout fixed` needs nothing
+of this; its cuts are farm.timeline.cut_windows, a function of the job alone.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from farm.timeline import Cut, cut_windows
+from scheduler.estimate import SECONDS_PER_TASK
+
+TRIED, FEW = 6, 40
+"""So many layouts are evened out, of so many windows at most."""
+
+
+@dataclass(frozen=True)
+class Lender:
+    """A device that windows are sized for: FLOPs a second with the job's model, and bytes of memory."""
+
+    name: str
+    flops_per_second: float
+    vram_bytes: int
+
+
+@dataclass(frozen=True)
+class _Share:
+    """One lender's part: `longest` latents that a window of its may have, `seconds` that one of each length takes."""
+
+    longest: int
+    seconds: tuple[float, ...]  #: by length in latents
+
+    def within(self, deadline: float, shortest: int, overlap: int) -> tuple[int, int]:
+        """Most latents, overlaps counted once, that it can do by then, and in how many windows."""
+        lengths = range(shortest, self.longest + 1)
+        counts = [int(deadline / self.seconds[length]) for length in lengths]
+        done = ((count * (length - overlap), -count) for count, length in zip(counts, lengths, strict=True))
+        latents, windows = max(done, default=(0, 0))
+        return latents, -windows
+
+    def ends(self, total: int, count: int) -> float:
+        """When it has done `count` windows that come to `total` latents."""
+        short, longer = divmod(total, count)
+        return longer * self.seconds[min(short + 1, self.longest)] + (count - longer) * self.seconds[short]
+
+
+def share_out(
+    latents: int,
+    overlap: int,
+    longest: int,
+    lenders: Sequence[Lender],
+    *,
+    flops: Callable[[int], float],
+    memory: Callable[[int], int],
+) -> tuple[Cut, ...]:
+    """Windows of at most `longest` latents that cover `latents`, sized so that all lenders end together.
+
+    Neighbours share `overlap` latents. `flops(length)` and `memory(length)` are what a window of that many latents
+    costs and needs, both rising. Placement gives each window in turn to the device where it ends first, so the
+    longest come first; of the best of some layouts (each device's part computed; windows of one length, for each
+    length) latents are moved between windows as long as that makes the last of them end earlier.
+
+    Raises ValueError when `longest` is below two overlaps and two latents, or no lender can hold a window of that many
+    (of the whole timeline, where that is less).
+    """
+    # Two latents of its own between its seams: a slow device need not hold up the others with more.
+    shortest = min(2 * overlap + 2, latents)
+    if longest < shortest:
+        raise ValueError(f"longest must be at least {shortest} latents, got {longest}")
+    shares = [share for lender in lenders if (share := _share(lender, shortest, longest, flops, memory))]
+    if not shares:
+        raise ValueError(
+            f"no device has the {memory(shortest) / 2**30:.1f} GiB that a window of {shortest} latents needs"
+        )
+    if latents <= shortest:
+        return (Cut(0, latents),)
+    needed = latents - overlap
+    held = max(share.longest for share in shares)
+    layouts = [_fill(shares, _counts(shares, needed, shortest, overlap), needed, overlap)]
+    layouts += [
+        [len(cut) for cut in cut_windows(latents, length, overlap)] for length in range(shortest, held + 1)
+    ]
+    layouts = sorted(
+        (sorted(lengths, reverse=True) for lengths in layouts), key=lambda one: _ends(one, shares)
+    )
+    best = min(
+        (_evened(lengths, shares, shortest) for lengths in layouts[:TRIED]),
+        key=lambda one: _ends(one, shares),
+    )
+    starts = itertools.accumulate((length - overlap for length in best[:-1]), initial=0)
+    return tuple(Cut(start, start + length) for start, length in zip(starts, best, strict=True))
+
+
+def _evened(lengths: list[int], shares: Sequence[_Share], shortest: int) -> list[int]:
+    """The windows with latents moved from those that end last to others, as long as that helps."""
+    held = max(share.longest for share in shares)
+    best = _ends(lengths, shares)
+    # Of many windows none is long beside the whole.
+    for _ in range(8 * len(lengths) if len(lengths) <= FEW else 0):
+        moved = min(
+            (
+                (_ends(other, shares), other)
+                for giver, taker in itertools.permutations(range(len(lengths)), 2)
+                if lengths[giver] > shortest and lengths[taker] < held
+                for other in [sorted(_moved(lengths, giver, taker), reverse=True)]
+            ),
+            default=(best, lengths),
+        )
+        if moved[0] >= best:
+            break
+        best, lengths = moved
+    return lengths
+
+
+def _moved(lengths: Sequence[int], giver: int, taker: int) -> list[int]:
+    """The windows with one latent of `giver` given to `taker`."""
+    return [length - (at == giver) + (at == taker) for at, length in enumerate(lengths)]
+
+
+def _ends(lengths: Sequence[int], shares: Sequence[_Share]) -> list[float]:
+    """When each device is done, the last first, each window in turn given to the one where it ends first."""
+    free = [0.0] * len(shares)
+    for length in lengths:
+        end, index = min(
+            (at + share.seconds[length], index)
+            for index, (at, share) in enumerate(zip(free, shares, strict=True))
+            if length <= share.longest
+        )
+        free[index] = end
+    return sorted(free, reverse=True)
+
+
+def _share(
+    lender: Lender, shortest: int, longest: int, flops: Callable[[int], float], memory: Callable[[int], int]
+) -> _Share | None:
+    held = max((n for n in range(shortest, longest + 1) if memory(n) <= lender.vram_bytes), default=0)
+    if not held:
+        return None
+    seconds = tuple(SECONDS_PER_TASK + flops(length) / lender.flops_per_second for length in range(held + 1))
+    return _Share(held, seconds)
+
+
+def _counts(shares: Sequence[_Share], needed: int, shortest: int, overlap: int) -> list[int]:
+    """How many windows each does, for the earliest time by which all together have done what is needed."""
+
+    def possible(deadline: float) -> bool:
+        return sum(share.within(deadline, shortest, overlap)[0] for share in shares) >= needed
+
+    late = 1.0
+    while not possible(late):
+        late *= 2
+    early = 0.0
+    for _ in range(60):
+        middle = (early + late) / 2
+        early, late = (early, middle) if possible(middle) else (middle, late)
+    return [share.within(late, shortest, overlap)[1] for share in shares]
+
+
+def _fill(shares: Sequence[_Share], counts: list[int], needed: int, overlap: int) -> list[int]:
+    """Lengths of that many windows that come to what is needed exactly, each latent where it ends soonest."""
+    while sum(counts) > 1 and sum(counts) * overlap > needed:
+        counts[max(index for index, count in enumerate(counts) if count)] -= 1
+    # Two overlaps are the least that keeps a latent between two seams (scheduler.windows.seams).
+    totals = [2 * overlap * count for count in counts]
+    queue = [
+        (share.ends(total + 1, count), index)
+        for index, (share, total, count) in enumerate(zip(shares, totals, counts, strict=True))
+        if count
+    ]
+    heapq.heapify(queue)
+    for _ in range(needed - sum(counts) * overlap):
+        _, index = heapq.heappop(queue)
+        totals[index] += 1
+        if totals[index] < counts[index] * shares[index].longest:
+            heapq.heappush(queue, (shares[index].ends(totals[index] + 1, counts[index]), index))
+    return [length for total, count in zip(totals, counts, strict=True) for length in _even(total, count)]
+
+
+def _even(total: int, count: int) -> list[int]:
+    """`total` latents in `count` windows whose lengths differ by one at most."""
+    short, longer = divmod(total, max(count, 1))
+    return [short + 1] * longer + [short] * (count - longer)

@@ -1,0 +1,35 @@
+"""Which models each device holds in memory, as far as can be told from what it was given to do.
+
+A guess that placement goes by, no record: it begins empty with the daemon, and a renderer that was started again holds
+less than is thought. Loading 13B parameters takes as long as half a window. Pure but for its own memory.
+"""
+
+from __future__ import annotations
+
+SHARE = 0.75
+"""Models stay beside each other while they fill no more than this of a device's memory (nodeagent.work does so)."""
+
+Device = tuple[str, str]
+
+
+class Warmth:
+    """By device (node id, name): the models used there since they last fitted, and their bytes."""
+
+    def __init__(self) -> None:
+        self._held: dict[Device, dict[str, int]] = {}
+
+    def of(self, device: Device) -> frozenset[str] | None:
+        """Models that the device holds; None where nothing is known of it."""
+        held = self._held.get(device)
+        return None if held is None else frozenset(held)
+
+    def use(self, device: Device, model: str, size: int, vram_bytes: int) -> bool:
+        """The device, of `vram_bytes`, does a task with `model` of `size` bytes (0: with none); is it to be loaded?"""
+        if not size:
+            return False
+        held = self._held.setdefault(device, {})
+        cold = model not in held
+        held[model] = max(size, held.get(model, 0))
+        if sum(held.values()) > SHARE * vram_bytes:
+            self._held[device] = {model: held[model]}
+        return cold

@@ -1,0 +1,118 @@
+"""A renderer's models: kept warm beside each other while they fit, and let go before a task is given up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pluggy
+import pytest
+from throwaway_planning import farm_models
+
+from farm import hookspecs
+from farm.hookspecs import hookimpl
+from farm.rendering import DeviceInHand, OutOfMemory, TaskInHand
+from nodeagent.work import Workbench
+
+(COUNTER,) = farm_models()
+LARGE = replace(COUNTER, name="large", transformer_parameters=10, vae_parameters=0)
+SMALL = replace(COUNTER, name="small", transformer_parameters=4, vae_parameters=0)
+
+
+class Models:
+    """A plugin whose models tell by what they were loaded, and want the device for themselves if told to."""
+
+    def __init__(self) -> None:
+        self.loaded: list[str] = []
+        self.alone = True
+
+    @hookimpl
+    def farm_models(self):
+        return [LARGE, SMALL]
+
+    @hookimpl
+    def farm_outputs(self):
+        return []
+
+    @hookimpl
+    def farm_strategies(self):
+        return []
+
+    @hookimpl
+    def farm_default_source(self, model: str, cache: Path):
+        return model
+
+    @hookimpl
+    def farm_weights_hash(self, model: str, source: str, cache: Path):
+        return f"hash of {model}"
+
+
+class Tensors:
+    def __init__(self, models: Models):
+        self.models, self.bench = models, None
+
+    @hookimpl
+    def farm_load_model(self, model: str, source: str, precision: str, device: DeviceInHand):
+        self.models.loaded.append(model)
+        return Greedy(self)
+
+
+class Greedy:
+    def __init__(self, plugin: Tensors):
+        self.plugin = plugin
+
+    def window(self, task: TaskInHand):
+        if task.payload.get("greedy") and len(self.plugin.bench._warm) > task.payload["greedy"]:
+            raise OutOfMemory("too little")
+        return {}
+
+
+@pytest.fixture
+def models() -> Models:
+    return Models()
+
+
+@pytest.fixture
+def bench_of(models, tmp_path):
+    def make(vram_bytes: int) -> Workbench:
+        planning, rendering = pluggy.PluginManager("farm"), pluggy.PluginManager("farm")
+        planning.add_hookspecs(hookspecs.PlanningHooks)
+        rendering.add_hookspecs(hookspecs.RenderingHooks)
+        tensors = Tensors(models)
+        planning.register(models)
+        rendering.register(tensors)
+        tensors.bench = Workbench(planning, rendering, DeviceInHand("cpu", 0, 1, vram_bytes), tmp_path)
+        return tensors.bench
+
+    return make
+
+
+def task(model: str, folder: Path, weights: str = "", **payload) -> TaskInHand:
+    shared = {"model": "large", "weights": "hash of large", "precision": "fp32"}
+    return TaskInHand(
+        "window/0", "window", shared, payload, folder, lambda key, name: folder, lambda done, total: None,
+        model=model, weights=weights or f"hash of {model}",
+    )  # fmt: skip
+
+
+def test_two_models_of_a_job_stay_warm_where_both_fit_and_take_turns_where_not(models, bench_of, tmp_path):
+    for vram_bytes, loads in ((100, ["large", "small"]), (70, ["large", "small", "large"])):
+        models.loaded.clear()
+        bench = bench_of(vram_bytes)
+        for name in ("large", "small", "large"):
+            bench.perform(task(name, tmp_path), {})
+        assert models.loaded == loads
+
+
+def test_a_task_renders_with_the_weights_that_it_names_and_no_others(models, bench_of, tmp_path):
+    with pytest.raises(Exception, match="planned with small weights other, those in small are hash of small"):
+        bench_of(100).perform(task("small", tmp_path, weights="other"), {})
+
+
+def test_a_second_model_goes_before_a_device_is_called_too_small(models, bench_of, tmp_path):
+    bench = bench_of(100)
+    bench.perform(task("large", tmp_path), {})
+    bench.perform(task("small", tmp_path, greedy=1), {})
+    assert models.loaded == ["large", "small", "small"]
+    with pytest.raises(OutOfMemory):
+        bench.perform(task("small", tmp_path, greedy=0.5), {})

@@ -1,0 +1,66 @@
+"""A storyboard by another model: a whole plan rendered in this process, each task by the model it names."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from test_given import OFFERS, SIZE, _perform
+
+from farm.planning import TaskKind
+from farm.rendering import DeviceInHand
+from farm.spec import parse_spec
+from plugins.ltx.latents import OtherSpace, load_latents
+from plugins.ltx.loading import Ltx
+from plugins.ltx.planning import TINY_FOLDER
+from plugins.ltx.rendering import LtxModel
+from scheduler.plan import make_plan
+
+TINY = replace(OFFERS.models["ltx-tiny"], latent_space="tiny")
+DRAWER = replace(TINY, name="drawer", steps=3)
+
+
+@pytest.fixture(scope="module")
+def model() -> LtxModel:
+    return LtxModel(Ltx(TINY_FOLDER, max_tokens=64), DeviceInHand("cpu", 0, 2, 0))
+
+
+@pytest.fixture
+def plan():
+    spec = {"frames": 145, "width": SIZE[0], "height": SIZE[1], "fps": 24, "steps": 2, "prompt": "a red ball",
+            "storyboard_model": "drawer", "guidance_scale": 2.0}  # fmt: skip
+    return make_plan(
+        parse_spec(spec), model=TINY, weights="w", strategy=OFFERS.strategies["hierarchical"],
+        output=OFFERS.outputs["mp4"], storyboard=(DRAWER, "d"),
+    )  # fmt: skip
+
+
+def test_windows_refine_what_the_other_model_drew_in_its_own_steps(model, plan, tmp_path):
+    frames = _perform(model, plan, tmp_path)
+    assert frames.shape == (145, SIZE[1], SIZE[0], 3) and frames.std() > 5
+    (story,) = [task for task in plan.tasks if task.kind is TaskKind.STORYBOARD]
+    assert len(story.payload["sigmas"]) == 4 and story.model == "drawer"
+    files = list(tmp_path.glob("task*/latents.safetensors"))
+    marked = [file for file in files if "mean" in load_file(file)]
+    assert len(marked) == 1, "only the storyboard is read by another model"
+    assert load_latents(marked[0]).dtype == torch.float32
+
+
+def test_a_storyboard_of_another_vae_is_refused_by_the_first_window(model, plan, tmp_path):
+    real = model.window
+
+    def drawn_elsewhere(task):
+        made = real(task)
+        if task.kind == "storyboard":
+            tensors = load_file(made["latents"])
+            save_file(tensors | {"mean": tensors["mean"] + 1}, made["latents"], metadata={"start": "0"})
+        return made
+
+    model.window = drawn_elsewhere
+    try:
+        with pytest.raises(OtherSpace, match="storyboard_model: its latents are of another VAE"):
+            _perform(model, plan, tmp_path)
+    finally:
+        del model.window
