@@ -196,13 +196,13 @@ def test_what_a_task_found_is_kept_of_the_attempt_that_counts_and_of_no_other(st
     store.attempts.expire(11.0)
     current = dispatch(store, job, "encode", device="d1")
     facts = {"summary": "a ramp", "at": None, "disagreements": [0.25, 1.5], "healed": [3, 9]}
-    assert not store.attempts.succeed(late.id, 1, [], 1.0, {"summary": "too late"}).committed
+    assert not store.attempts.succeed(late.id, 1, [], 1.0, facts={"summary": "too late"}).committed
     with pytest.raises(MissingArtifact):
-        store.attempts.succeed(current.id, 2, ["a-nothing"], 1.0, {"summary": "in part"})
+        store.attempts.succeed(current.id, 2, ["a-nothing"], 1.0, facts={"summary": "in part"})
     assert task(store, job, "encode").facts == {}
-    assert store.attempts.succeed(current.id, 2, [stage(store, current)], 1.0, facts).committed
-    assert not store.attempts.succeed(late.id, 1, [], 1.0, {"summary": "later still"}).committed
-    assert store.attempts.succeed(current.id, 2, [], 1.0, {"summary": "again"}).committed
+    assert store.attempts.succeed(current.id, 2, [stage(store, current)], 1.0, facts=facts).committed
+    assert not store.attempts.succeed(late.id, 1, [], 1.0, facts={"summary": "later still"}).committed
+    assert store.attempts.succeed(current.id, 2, [], 1.0, facts={"summary": "again"}).committed
     assert task(store, job, "encode").facts == facts
     assert task(store, job, "window/0").facts == {}
 

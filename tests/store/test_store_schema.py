@@ -40,7 +40,9 @@ def test_a_store_of_before_facts_is_brought_up_to_date_with_its_jobs(url):
     with Store.open(url) as store:
         job = submit(store)
         with store._database.write() as connection:
-            connection.execute(text("ALTER TABLE tasks DROP COLUMN facts"))
+            for column in ("facts", "model", "weights"):
+                connection.execute(text(f"ALTER TABLE tasks DROP COLUMN {column}"))
+            connection.execute(text("DROP TABLE speeds"))
             connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
     with Store.open(url) as store:
         assert store.jobs.get(job.id) == job

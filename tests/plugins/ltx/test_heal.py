@@ -67,12 +67,12 @@ class Seamstress:
     def join(self, left: torch.Tensor, right: torch.Tensor, task: PlannedTask | None = None) -> Path:
         """The file with what the join stored; `told` is what it told."""
         task = task or self.task
-        save_latents(self.folder / "window-0", left, 0)
-        save_latents(self.folder / "window-1", right, LATENTS - right.shape[1])
+        save_latents(self.folder / "window-0", left, 0, torch.float32)
+        save_latents(self.folder / "window-1", right, LATENTS - right.shape[1], torch.float32)
         self.told: dict = {}
         hand = TaskInHand(
             key=task.key, kind="join", shared=self.plan.shared, payload=task.payload, folder=self.folder,
-            fetch=self.fetch, step=lambda done, total: None,
+            fetch=self.fetch, step=lambda done, total: None, model="ltx-tiny", weights="w",
             tell=lambda summary, facts: self.told.update(facts, summary=summary),
         )  # fmt: skip
         return self.model.join(hand)["latents"]
@@ -143,8 +143,11 @@ def test_healing_hides_a_spoiled_seam(seamstress, shots, ltx):
 
 def test_a_patch_is_laid_over_the_pieces_as_far_as_it_was_stored(tmp_path):
     left, right, patch = (torch.full((2, n, 1, 1), value) for n, value in ((6, 1.0), (6, 2.0), (4, 9.0)))
-    files = {"l": save_latents(tmp_path / "l", left, 0), "r": save_latents(tmp_path / "r", right, 4)}
-    files["j"] = save_latents(tmp_path / "j", patch, 3)
+    files = {
+        "l": save_latents(tmp_path / "l", left, 0, torch.float32),
+        "r": save_latents(tmp_path / "r", right, 4, torch.float32),
+    }
+    files["j"] = save_latents(tmp_path / "j", patch, 3, torch.float32)
     pieces = [{"start": 0, "stop": 5, "left": "l"}, {"start": 5, "stop": 10, "left": "r"}]
     whole = assemble(pieces, files.__getitem__, 0, 10, ["j"])
     assert whole[0, :, 0, 0].tolist() == [1, 1, 1, 9, 9, 9, 9, 2, 2, 2]
