@@ -26,7 +26,7 @@ from seam_jobs import FPS, Take, positions_of
 from seam_statistics import Seam
 
 from farm.planning import ModelFacts
-from farm.timeline import TEMPORAL, Cut, cut_windows, latents_for
+from farm.timeline import SPATIAL, TEMPORAL, Cut, cut_windows, latents_for
 from plugins.ltx.loading import Ltx
 from plugins.ltx.vae import decode
 from scheduler.windows import seams
@@ -38,8 +38,12 @@ LEAST_OVERLAP = 3
 def windows_of(take: Take, window: int, overlap: int) -> list[Cut]:
     """Its windows in latents: as long as the farm's longest, the last one shorter.
 
-    Raises ValueError for an overlap that it can't do.
+    Raises ValueError for an overlap or a size that it can't do.
     """
+    if any(side % SPATIAL for side in take.size):
+        raise ValueError(
+            f"--size: {take.size[0]}x{take.size[1]}; the stock pipeline needs multiples of {SPATIAL}"
+        )
     latents = latents_for(take.frames)
     if overlap < LEAST_OVERLAP:
         raise ValueError(f"--overlap: {overlap}; the stock pipeline needs {LEAST_OVERLAP} latents or more")

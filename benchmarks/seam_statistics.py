@@ -123,7 +123,7 @@ def compare_paths(videos: Sequence[tuple[np.ndarray, np.ndarray, Sequence[Seam]]
     A video is the measured path of its shape, float64 [F, 2] in pixels, NaN where it can't be seen; its walls,
     float64 [2, 2], the least and the greatest (x, y) the shape's centre can have; and its seams. A shape of
     ``plugins.ltx.reference.scenes`` goes straight on at its pace and turns round at the walls. That motion is taken
-    up afresh for every stretch, from a line through the 24 frames before it: where a shape is after minutes depends
+    up afresh for every stretch, from the 24 frames before it: where a shape is after minutes depends
     on every wobble on the way, and would be as wrong at any place, seam or not. A stretch's error is the distance
     from there in its worst frame, ``lost`` pixels where the shape can't be seen; a seam is compared with equally
     long interior stretches of the same phase. No interior stretch looks back into a seam. Raises as ``compare`` does.
@@ -211,12 +211,32 @@ def _straying(path: np.ndarray, walls: np.ndarray, lost: float) -> Callable[[Sea
         seen = before[np.isfinite(path[before]).all(1)]
         if len(seen) < LEAD // 2:
             return lost
-        pace, start = np.polyfit(seen - at.first, path[seen], 1)
+        start, pace = np.transpose(
+            [_taken_up(seen - at.first, path[seen, axis], walls[:, axis]) for axis in (0, 1)]
+        )
         straight = start + pace * np.arange(at.last + 1 - at.first)[:, None]
         true = low + span - np.abs((straight - low) % (2.0 * span) - span)
         return float(np.nan_to_num(np.linalg.norm(path[_slice(at)] - true, axis=1), nan=lost).max())
 
     return straying
+
+
+def _taken_up(frames: np.ndarray, places: np.ndarray, walls: np.ndarray) -> tuple[float, float]:
+    """Place at frame 0 and pace a frame of the motion nearest to ``places`` float64 [n] at ``frames`` before it.
+
+    Least squares over straight lines, and over lines that turned round once at one of both walls.
+    """
+    pace, start = np.polyfit(frames, places, 1)
+    best, found = np.square(start + pace * frames - places).sum(), (start, pace)
+    turned = np.arange(frames[0], 0.5, 0.5)
+    since = np.abs(frames - turned[:, None])
+    for wall in walls:
+        paces = (since @ (places - wall)) / np.square(since).sum(1)
+        errors = np.square(wall + paces[:, None] * since - places).sum(1)
+        at = errors.argmin()
+        if errors[at] < best:
+            best, found = errors[at], (wall - paces[at] * turned[at], paces[at])
+    return found
 
 
 def _strata(
