@@ -226,7 +226,7 @@ def report(wanted: Sequence[Video], rows: dict[str, Row]) -> dict[str, Any]:
         found[by]["given"] = {
             given: _judge(of_kind, some[0].take.size[0]) for given, of_kind in kinds.items() if of_kind
         }
-    return found
+    return found | {"healed": None}
 
 
 def _judge(rows: Sequence[Row], lost: float) -> dict[str, Any]:

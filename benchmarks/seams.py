@@ -20,7 +20,7 @@ video, then all are pooled:
 Give it lossless files: a codec smooths over what it is to find. How each is defined stands in the docstrings of
 benchmarks/seam_measures.py and benchmarks/seam_statistics.py.
 
-`run` prints {strategy: {…}, "peer": {…}, "one_window": {…}} with all of these and
+`run` prints {strategy: {…}, "peer": {…}, "one_window": {…}, "healed": null} with all of these and
 
     position          how far a shape strays from its true motion across a seam, relative to interior (at most 1.2);
                       position_px holds the two medians in pixels
@@ -29,12 +29,14 @@ benchmarks/seam_measures.py and benchmarks/seam_statistics.py.
     drift_sharpness   the same, divided by it (0.95 to 1.05)
     halo_db           PSNR of the frame that differs most, decoded in spans with halo, to one undivided decode (50 or
                       more); 99 is no difference
-    healed            a seam spoiled on purpose and healed; null: nothing heals seams yet
     given             the same numbers by what a video was made from: `text`, `image` (its first frame too), `clip` (a
                       clip in the middle); fair beside the peer, which can't take a clip and is given an image instead
                       (benchmarks/seam_peer.py says how it is run)
 
     python benchmarks/seams.py run [--strategies hierarchical,…] [--seams 400] [--prompts 8] [--out FOLDER]
+
+"healed" is the place of a seam spoiled on purpose and healed, which this run doesn't do (benchmarks/heal.py does).
+Where a join heals, it makes latents anew beyond those that are shared; the positions judged here stay the shared ones.
 
 With the defaults a strategy has 448 seams between windows, in 64 videos of 750 frames (a storyboard in windows adds
 its own). On one core at rest ltx-tiny takes about 22 ms a frame at 256x160, measuring included: 18 minutes a strategy

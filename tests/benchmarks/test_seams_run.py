@@ -174,7 +174,7 @@ def test_the_script_judges_every_strategy_and_the_peer_and_goes_on_where_it_was(
     first = run()
     assert first.exit_code == 0, first.output
     found = json.loads(first.stdout.splitlines()[-1])
-    assert set(found) == {"hierarchical", "peer", "one_window"}
+    assert set(found) == {"hierarchical", "peer", "one_window", "healed"}
     for by in ("hierarchical", "peer"):
         assert found[by]["seams"] >= 2
         assert {"auc", "auc_upper", "w", "a", "c", "s", "position", "drift_lab", "drift_sharpness"} <= set(
