@@ -230,6 +230,8 @@ class _Hands:
             kind=task.kind,
             shared=self._shared,
             payload=task.payload,
+            model=task.model or self._shared["model"],
+            weights=task.weights or self._shared["weights"],
             folder=place,
             fetch=lambda key, name: self.files[key, name],
             step=lambda done, total: None,
