@@ -1,6 +1,6 @@
 """What is measured at every position of a video: position f is the step from frame f-1 to frame f.
 
-Only pictures and paths come in here and only numbers per frame go out; where the seams are, and what the numbers
+Only pictures come in here and only numbers per frame go out; where the seams are, and what the numbers
 mean there, is for benchmarks/seam_statistics.py.
 """
 
@@ -100,21 +100,6 @@ def drift(positions: Positions) -> Drift:
         float(np.median(part)) for part in (positions.sharpness[:ends], positions.sharpness[-ends:])
     )
     return Drift(float(np.linalg.norm(moved)), last / first if first else (1.0 if last == 0.0 else np.inf))
-
-
-def position_error(measured: np.ndarray, true: np.ndarray, lost: float) -> np.ndarray:
-    """float64 [F]: distance in pixels of a measured path [F, 2] from the true one [F, 2].
-
-    ``plugins.ltx.reference.measure.track`` measures a path and gives NaN where it sees nothing: that counts as
-    ``lost`` pixels (the frame's width, say). Raises ValueError for shapes that differ or a true path with NaN.
-    """
-    if measured.shape != true.shape or measured.ndim != 2 or measured.shape[1] != 2:
-        raise ValueError(
-            f"measured, true: need two paths [F, 2], got {list(measured.shape)} and {list(true.shape)}"
-        )
-    if not np.isfinite(true).all():
-        raise ValueError("true: need a path that is known in every frame, got NaN")
-    return np.nan_to_num(np.linalg.norm(measured - true, axis=1), nan=lost)
 
 
 def _residuals(

@@ -22,6 +22,9 @@ ROUNDING_W, ROUNDING_A, ROUNDING_C = 0.02, 0.05, 0.02
 """Added to W (grey levels), A (pixels) and C (CIE76) before they are divided, so that 8-bit rounding in a still
 picture is no step; ltx-tiny's decoder makes about 0.5, 0.6 and 0.4 of steady motion."""
 
+LEAD = 24
+"""Frames from which a shape's motion is taken up: with fewer, a wobble of the shape would turn it far aside."""
+
 ROUNDS = 1000
 """Bootstrap samples."""
 
@@ -65,7 +68,7 @@ class Result:
 
 @dataclass(frozen=True)
 class PathError:
-    """Position error of a shape in pixels: medians at ``seams`` and ``interior``, and the median ``ratio``."""
+    """Medians of how far a shape strays, in pixels at ``seams`` and in the ``interior``, and of their ``ratio``."""
 
     seams: float
     interior: float
@@ -114,16 +117,21 @@ def compare(videos: Sequence[tuple[Positions, Sequence[Seam]]]) -> Result:
     )
 
 
-def compare_paths(videos: Sequence[tuple[np.ndarray, Sequence[Seam]]]) -> PathError:
-    """Judge the position error float64 [F], in pixels, at the seams of some videos (see ``position_error``).
+def compare_paths(videos: Sequence[tuple[np.ndarray, np.ndarray, Sequence[Seam]]], lost: float) -> PathError:
+    """Judge how far a shape strays from its true motion at the seams of some videos.
 
-    A seam's error is its worst frame's, against equally long interior stretches of the same phase. Raises as
-    ``compare`` does.
+    A video is the measured path of its shape, float64 [F, 2] in pixels, NaN where it can't be seen; its walls,
+    float64 [2, 2], the least and the greatest (x, y) the shape's centre can have; and its seams. A shape of
+    ``plugins.ltx.reference.scenes`` goes straight on at its pace and turns round at the walls. That motion is taken
+    up afresh for every stretch, from the 24 frames before it: where a shape is after minutes depends
+    on every wobble on the way, and would be as wrong at any place, seam or not. A stretch's error is the distance
+    from there in its worst frame, ``lost`` pixels where the shape can't be seen; a seam is compared with equally
+    long interior stretches of the same phase. No interior stretch looks back into a seam. Raises as ``compare`` does.
     """
     strata = [
         stratum
-        for number, (error, seams) in enumerate(videos)
-        for stratum in _strata(number, len(error), seams, lambda at, of=error: of[_slice(at)].max())
+        for number, (path, walls, seams) in enumerate(videos)
+        for stratum in _strata(number, len(path), seams, _straying(path, walls, lost), LEAD)
     ]
     if not strata:
         raise ValueError("seams: got none; accepted: at least one")
@@ -194,7 +202,47 @@ def _blur(sharpness: np.ndarray, seams: Sequence[Seam]) -> Callable[[Seam], floa
     return blur
 
 
-def _strata(video: int, frames: int, seams: Sequence[Seam], worst: Callable[[Seam], float]) -> list[Stratum]:
+def _straying(path: np.ndarray, walls: np.ndarray, lost: float) -> Callable[[Seam], float]:
+    """How far the shape is from its true motion in the worst frame of a stretch."""
+    low, span = walls[0], walls[1] - walls[0]
+
+    def straying(at: Seam) -> float:
+        before = np.arange(max(0, at.first - LEAD), at.first)
+        seen = before[np.isfinite(path[before]).all(1)]
+        if len(seen) < LEAD // 2:
+            return lost
+        start, pace = np.transpose(
+            [_taken_up(seen - at.first, path[seen, axis], walls[:, axis]) for axis in (0, 1)]
+        )
+        straight = start + pace * np.arange(at.last + 1 - at.first)[:, None]
+        true = low + span - np.abs((straight - low) % (2.0 * span) - span)
+        return float(np.nan_to_num(np.linalg.norm(path[_slice(at)] - true, axis=1), nan=lost).max())
+
+    return straying
+
+
+def _taken_up(frames: np.ndarray, places: np.ndarray, walls: np.ndarray) -> tuple[float, float]:
+    """Place at frame 0 and pace a frame of the motion nearest to ``places`` float64 [n] at ``frames`` before it.
+
+    Least squares over straight lines, and over lines that turned round once at one of both walls.
+    """
+    pace, start = np.polyfit(frames, places, 1)
+    best, found = np.square(start + pace * frames - places).sum(), (start, pace)
+    turned = np.arange(frames[0], 0.5, 0.5)
+    since = np.abs(frames - turned[:, None])
+    for wall in walls:
+        paces = (since @ (places - wall)) / np.square(since).sum(1)
+        errors = np.square(wall + paces[:, None] * since - places).sum(1)
+        at = errors.argmin()
+        if errors[at] < best:
+            best, found = errors[at], (wall - paces[at] * turned[at], paces[at])
+    return found
+
+
+def _strata(
+    video: int, frames: int, seams: Sequence[Seam], worst: Callable[[Seam], float], lead: int = 1
+) -> list[Stratum]:
+    """``lead`` positions before an interior stretch lie in no seam either."""
     alike: dict[tuple[int, int], list[Seam]] = {}
     for seam in seams:
         if not 2 <= seam.first <= seam.last < frames:
@@ -204,7 +252,7 @@ def _strata(video: int, frames: int, seams: Sequence[Seam], worst: Callable[[Sea
         alike.setdefault((seam.last - seam.first, seam.first % PERIOD), []).append(seam)
     strata = []
     for (length, phase), some in alike.items():
-        interior = _interior(length, phase, frames, seams)
+        interior = _interior(length, phase, frames, seams, lead)
         if not interior:
             raise ValueError(
                 f"seams: {list(some[0])} has nothing to be compared with: no stretch of {length + 1} positions of "
@@ -214,13 +262,13 @@ def _strata(video: int, frames: int, seams: Sequence[Seam], worst: Callable[[Sea
     return strata
 
 
-def _interior(length: int, phase: int, frames: int, seams: Sequence[Seam]) -> list[Seam]:
-    starts = (start for start in range(phase, frames - length, PERIOD) if start >= 2)
-    # The acceleration right after a seam is still the seam's.
+def _interior(length: int, phase: int, frames: int, seams: Sequence[Seam], lead: int) -> list[Seam]:
+    starts = (start for start in range(phase, frames - length, PERIOD) if start >= max(2, lead))
+    # The acceleration right after a seam is still the seam's, hence a lead of 1 at the least.
     return [
         Seam(start, start + length)
         for start in starts
-        if all(start + length < seam.first or start > seam.last + 1 for seam in seams)
+        if all(start + length < seam.first or start > seam.last + lead for seam in seams)
     ]
 
 

@@ -1,8 +1,9 @@
 """Whether the seams between windows can be seen.
 
-`measure` reads any videos and the positions of their seams, and prints one JSON object on its last line. Position f
-is the step from frame f-1 to frame f. Every seam is compared with interior positions of the same phase modulo 8 of
-its own video, then all are pooled:
+`measure` reads any videos and the positions of their seams, `run` renders videos with each strategy and beside them
+with diffusers' LTXI2VLongMultiPromptPipeline; both print one JSON object on their last line. Position f is the step
+from frame f-1 to frame f. Every seam is compared with interior positions of the same phase modulo 8 of its own
+video, then all are pooled:
 
     auc, auc_upper    AUC of W, seams against interior, and its one-sided upper 95 % bound (goal: at most 0.58)
     w                 flow-warp residual (DIS flow, occlusions masked), seams relative to interior (at most 1.3)
@@ -18,12 +19,43 @@ its own video, then all are pooled:
 
 Give it lossless files: a codec smooths over what it is to find. How each is defined stands in the docstrings of
 benchmarks/seam_measures.py and benchmarks/seam_statistics.py.
+
+`run` prints {strategy: {…}, "peer": {…}, "one_window": {…}, "healed": null} with all of these and
+
+    position          how far a shape strays from its true motion across a seam, relative to interior (at most 1.2);
+                      position_px holds the two medians in pixels
+    drift_lab         the drift over all frames less that of a single window as long as one may be, of the same take
+                      (at most 1.0)
+    drift_sharpness   the same, divided by it (0.95 to 1.05)
+    halo_db           PSNR of the frame that differs most, decoded in spans with halo, to one undivided decode (50 or
+                      more); 99 is no difference
+    given             the same numbers by what a video was made from: `text`, `image` (its first frame too), `clip` (a
+                      clip in the middle); fair beside the peer, which can't take a clip and is given an image instead
+                      (benchmarks/seam_peer.py says how it is run)
+
+    python benchmarks/seams.py run [--strategies hierarchical,…] [--seams 400] [--prompts 8] [--out FOLDER]
+
+"healed" is the place of a seam spoiled on purpose and healed, which this run doesn't do (benchmarks/heal.py does).
+Where a join heals, it makes latents anew beyond those that are shared; the positions judged here stay the shared ones.
+
+With the defaults a strategy has 448 seams between windows, in 64 videos of 750 frames (a storyboard in windows adds
+its own). On one core at rest ltx-tiny takes about 22 ms a frame at 256x160, measuring included: 18 minutes a strategy
+on one core, two thirds of that with a second that measures.
+
+"one_window" holds the control: single windows, judged where seams would be if they were cut; what isn't near 0.5 and
+1 there is the measures' own fault. Jobs are planned and done by the farm's own code in this process, without daemon,
+Ray or files of a farm (benchmarks/seam_jobs.py); frames go to the measures as the decoder made them. What was
+measured is kept in FOLDER video by video: the same command goes on where one was interrupted.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -64,6 +96,100 @@ def measure_command(videos: tuple[Path, ...], seams: str) -> None:
         "drift_sharpness": float(np.median([one.sharpness for one in drifts])),
     }
     print(json.dumps({name: round(value, 4) for name, value in found.items()}))
+
+
+@main.command("run", context_settings={"show_default": True})
+@click.option("--strategies", help="Names with commas between them; all that are installed by default.")
+@click.option(
+    "--seams", default=400, type=click.IntRange(1), help="Seams between windows a strategy, at least."
+)
+@click.option("--prompts", default=8, type=click.IntRange(1), help="Prompts, a scene each.")
+@click.option("--size", default="256x160", help="Width and height in pixels.")
+@click.option("--frames", default=750, type=click.IntRange(1), help="Frames of a video.")
+@click.option("--window", default=16, help="Latents of a window.")
+@click.option("--overlap", default=3, help="Latents that neighbours share.")
+@click.option("--steps", type=click.IntRange(1), help="Denoising steps.  [default: the model's]")
+@click.option("--seed", default=0, type=click.IntRange(0), help="The first seed.")
+@click.option("--peer/--no-peer", default=True, help="Whether to render with the stock pipeline too.")
+@click.option("--threads", default=2, type=click.IntRange(1), help="CPU threads; one measures meanwhile.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("seams-run"))
+def run_command(
+    strategies: str | None, size: str, threads: int, out: Path, **chosen: int | bool | None
+) -> None:
+    """Render many videos with each strategy, measure their seams and print one JSON object."""
+    # Before torch is loaded: threads that spin take the time of those that work.
+    os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+    import cv2
+    import torch
+    from seam_jobs import Studio
+    from seam_run import Settings, fill, report, videos
+    from transformers.utils.logging import disable_progress_bar
+
+    from farm.spec import InvalidSpec
+
+    disable_progress_bar()
+
+    rendering = max(1, threads - 1)
+    torch.set_num_threads(rendering)
+    cv2.setNumThreads(1)
+    sides = re.fullmatch(r"(\d+)x(\d+)", size)
+    if not sides:
+        raise click.BadParameter(f"{size!r} is no size; accepted: WIDTHxHEIGHT", param_hint="--size")
+    studio = Studio(rendering)
+    names = tuple(strategies.split(",")) if strategies else studio.strategies
+    if unknown := set(names) - set(studio.strategies):
+        raise click.BadParameter(
+            f"{', '.join(sorted(unknown))}; accepted: {', '.join(studio.strategies)}",
+            param_hint="--strategies",
+        )
+    settings = Settings(strategies=names, size=(int(sides[1]), int(sides[2])), **chosen)  # type: ignore[arg-type]
+    try:
+        wanted = list(videos(studio, settings))
+    except (InvalidSpec, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    try:
+        with _progress(len(wanted)) as done:
+            rows = fill(wanted, out, lambda video, fresh: done(video.name))
+    except KeyboardInterrupt:
+        click.echo(f"what is done is in {out}; the same command goes on from there", err=True)
+        click.get_current_context().exit(130)
+    try:
+        print(json.dumps(_rounded(report(wanted, rows))))
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@contextlib.contextmanager
+def _progress(total: int) -> Iterator[Callable[[str], None]]:
+    """A bar on a terminal, a line a video elsewhere."""
+    if not sys.stderr.isatty():
+        told = iter(range(1, total + 1))
+        yield lambda name: click.echo(f"{next(told)}/{total} {name}", err=True)
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(
+        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)
+    ) as progress:
+        bar = progress.add_task("videos", total=total)
+        yield lambda name: progress.update(bar, advance=1, description=name)
+
+
+def _rounded(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _rounded(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_rounded(part) for part in value]
+    return round(value, 4) if isinstance(value, float) else value
 
 
 def every_frame(video: Path) -> np.ndarray:

@@ -1,0 +1,309 @@
+"""What `seams.py run` renders: takes of known scenes, planned and done by the farm's own code in this process.
+
+The real planner lays a take out with the real strategy plugins, and the renderer's own workbench does its tasks one
+after another with the real rendering plugins; what a farm adds (daemon, Ray, agents, transport) moves the same files
+without a change and isn't here. Frames are kept as the decoder made them: the output format is a plugin that writes
+them as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from PIL import Image
+from seam_statistics import Seam
+
+from farm.hookspecs import hookimpl
+from farm.planning import ModelFacts, OutputFacts, Plan, PlannedTask, TaskKind
+from farm.plugins import catalogue, planning_plugins, rendering_plugins
+from farm.rendering import DeviceInHand, TaskInHand
+from farm.spec import parse_spec
+from farm.timeline import Cut, cut_windows, frame_span, latents_for
+from nodeagent.offers import model_cache
+from nodeagent.work import Workbench
+from plugins.ltx.reference.measure import psnr
+from plugins.ltx.reference.scenes import HELD_OUT, MOTIONS, Scene, scene
+from scheduler.conditions import PreparedMedia
+from scheduler.plan import make_plan
+from scheduler.windows import seams
+
+MODEL = "ltx-tiny"
+FPS = 24
+GIVEN = ("text", "image", "clip")
+"""What a take is made from: its caption; with the scene's first frame too; or with a clip of it in the middle."""
+
+CLIP_FRAMES = 32
+SCENES = HELD_OUT + 60_000
+"""The checkpoint was neither trained nor judged on scenes from here on."""
+
+
+@dataclass(frozen=True)
+class Take:
+    """One video to make of scene number ``prompt``, from what ``given`` says, with the noise of ``seed``."""
+
+    prompt: int
+    seed: int
+    given: str
+    size: tuple[int, int]
+    frames: int
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return f"{self.prompt}-{self.seed}-{self.given}"
+
+    @cached_property
+    def scene(self) -> Scene:
+        """Motions take turns, and every fourth scene has two shapes."""
+        motion = MOTIONS[self.prompt % len(MOTIONS)]
+        shapes = 2 if self.prompt % 4 == 3 else 1
+        return scene(SCENES + self.prompt, size=self.size, fps=FPS, motion=motion, shapes=shapes)
+
+    def first_shown(self) -> Take:
+        """The same with the scene's first frame given and no clip."""
+        return replace(self, given="image")
+
+    @property
+    def noise(self) -> int:
+        """Seed of the job: no two takes share one."""
+        return 1000 * self.prompt + self.seed
+
+    @property
+    def walls(self) -> np.ndarray | None:
+        """float64 [2, 2]: the least and the greatest (x, y) of the shape's centre, or None where it isn't known.
+
+        A caption leaves the shape's size open, and of two shapes no one path can be measured.
+        """
+        if self.given == "text" or len(self.scene.shapes) != 1:
+            return None
+        radius = self.scene.shapes[0].radius
+        return np.array([[radius, radius], [self.size[0] - radius, self.size[1] - radius]])
+
+
+def takes(prompts: int, seeds: int, size: tuple[int, int], frames: int, first_seed: int) -> list[Take]:
+    """``prompts`` times ``seeds`` takes, all prompts of one seed first; what is given takes turns."""
+    return [
+        Take(prompt, seed, GIVEN[(prompt + seed) % len(GIVEN)], size, frames)
+        for seed in range(first_seed, first_seed + seeds)
+        for prompt in range(prompts)
+    ]
+
+
+def seams_of(plan: Plan) -> list[Seam]:
+    """Where the plan's windows hand over, in positions of delivered frames, those of its storyboard after the others.
+
+    A join may hand over anywhere among the latents that two neighbours share, so a seam is every step that can
+    make: from the one into the first frame of those latents to the one out of their last.
+    """
+    lead = plan.shared["lead"]
+    found = []
+    for kind in (TaskKind.WINDOW, TaskKind.STORYBOARD):
+        cuts = sorted(
+            (Cut(task.start, task.stop) for task in plan.tasks if task.kind is kind),
+            key=lambda cut: cut.start,
+        )
+        found += [positions_of(seam, lead) for seam in seams(cuts)]
+    return found
+
+
+def positions_of(seam: Cut, lead: int = 0) -> Seam:
+    """The positions at which latents handed over in ``seam`` can show, ``lead`` rendered frames being cut off."""
+    first, stop = frame_span(seam.start, seam.stop)
+    return Seam(first - lead, stop - lead)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A take as one strategy makes it: what was asked for, the plan of it, and its media.
+
+    ``media`` is where each condition of the plan lies, ``pixels`` what it shows, uint8 RGB [F, H, W, 3] each.
+    """
+
+    fields: Mapping[str, Any]
+    media: tuple[PreparedMedia, ...]
+    pixels: tuple[np.ndarray, ...]
+    plan: Plan
+
+    @property
+    def key(self) -> str:
+        """Hash of all that shapes the video: the plan, which names weights and media by their own hashes."""
+        return hashlib.sha256(json.dumps(asdict(self.plan), sort_keys=True).encode()).hexdigest()
+
+
+class Studio:
+    """Plans takes and renders them, with one warm model on the CPU."""
+
+    def __init__(self, threads: int):
+        planning, rendering = planning_plugins(), rendering_plugins()
+        for plugins in (planning, rendering):
+            plugins.register(_Frames())
+        self._offers = catalogue(planning)
+        self.model = self._offers.models[MODEL]
+        self.source = planning.hook.farm_default_source(model=MODEL, cache=model_cache())
+        self.weights = planning.hook.farm_weights_hash(model=MODEL, source=self.source, cache=model_cache())
+        device = DeviceInHand(backend="cpu", index=0, threads=threads, vram_bytes=0)
+        self._workbench = Workbench(planning, rendering, device, model_cache())
+
+    @property
+    def strategies(self) -> tuple[str, ...]:
+        """Names of the strategies that are installed."""
+        return tuple(self._offers.strategies)
+
+    def job(self, take: Take, strategy: str, window: int, overlap: int, steps: int | None = None) -> Job:
+        """The take as ``strategy`` plans it, window and overlap in latents.
+
+        Raises InvalidSpec for what the farm would refuse.
+        """
+        placed = [(_prepared(frame, pixels), pixels) for frame, pixels in _given(take, window, overlap)]
+        media, pixels = tuple(one for one, _ in placed), tuple(shown for _, shown in placed)
+        fields = {
+            "model": MODEL,
+            "frames": take.frames,
+            "width": take.size[0],
+            "height": take.size[1],
+            "fps": FPS,
+            "prompt": take.scene.caption,
+            "seed": take.noise,
+            "steps": steps,
+            "strategy": strategy,
+            "window_latents": window,
+            "overlap_latents": overlap,
+            "conditions": [{"media": {"artifact_id": one.artifact_id}, "frame": one.frame} for one in media],
+            "output": _Frames.name,
+        }
+        return Job(fields, media, pixels, self._plan(fields, media, self.model))
+
+    def render(self, job: Job, *, undivided: bool = False) -> tuple[np.ndarray, float]:
+        """The job's frames, uint8 RGB [F, H, W, 3], and how near its spans are to one undivided decode.
+
+        That is the PSNR in dB of the frame that differs most, at most 99 (no difference); NaN unless asked for.
+        """
+        with tempfile.TemporaryDirectory(prefix="seams-") as folder:
+            hands = _Hands(self._workbench, Path(folder), job)
+            for task in job.plan.tasks:
+                hands.perform(task)
+            frames = np.load(hands.files["mux", "video"])
+            if not undivided:
+                return frames, math.nan
+            # The same latents in one span: all else in the plan is as before.
+            whole = self._plan(job.fields, job.media, replace(self.model, decode_span=job.plan.latents))
+            (decode,) = (task for task in whole.tasks if task.kind is TaskKind.DECODE)
+            hands.perform(decode)
+            one = np.load(hands.files[decode.key, "segment"])
+        return frames, min(99.0, *(psnr(*pair) for pair in zip(frames, one, strict=True)))
+
+    def _plan(self, fields: Mapping[str, Any], media: Sequence[PreparedMedia], model: ModelFacts) -> Plan:
+        return make_plan(
+            parse_spec(dict(fields)),
+            model=model,
+            weights=self.weights,
+            strategy=self._offers.strategies[fields["strategy"]],
+            output=self._offers.outputs[_Frames.name],
+            media=media,
+        )
+
+
+class _Hands:
+    """Does a job's tasks in a folder, each given what the earlier ones made."""
+
+    def __init__(self, workbench: Workbench, folder: Path, job: Job):
+        self._workbench, self._folder, self._shared = workbench, folder, job.plan.shared
+        self.files: dict[tuple[str, str], Path] = {}
+        for index, pixels in enumerate(job.pixels):
+            self.files["", f"condition/{index}"] = _write(folder / f"condition-{index}", pixels)
+
+    def perform(self, task: PlannedTask) -> None:
+        place = Path(tempfile.mkdtemp(prefix=f"{task.kind}-", dir=self._folder))
+        hand = TaskInHand(
+            key=task.key,
+            kind=task.kind,
+            shared=self._shared,
+            payload=task.payload,
+            model=task.model or self._shared["model"],
+            weights=task.weights or self._shared["weights"],
+            folder=place,
+            fetch=lambda key, name: self.files[key, name],
+            step=lambda done, total: None,
+        )
+        made = self._workbench.perform(hand, sources={})
+        self.files |= {(task.key, name): path for name, path in made.items()}
+
+
+class _Frames:
+    """An output format: frames as the decoder made them, uint8 [F, H, W, 3] in a NumPy file."""
+
+    name = "frames"
+
+    @hookimpl
+    def farm_outputs(self) -> list[OutputFacts]:
+        return [OutputFacts(name=self.name, summary="frames as they are", suffix=".npy", bytes_per_pixel=3.0)]
+
+    @hookimpl
+    def farm_open_output(self, output: str) -> _Frames | None:
+        return self if output == self.name else None
+
+    def write_segment(
+        self,
+        frames: Iterable[np.ndarray],
+        path: Path,
+        *,
+        width: int,
+        height: int,
+        fps: Fraction,
+        threads: int,
+    ) -> None:
+        np.save(path, np.stack(list(frames)))
+
+    def join_segments(
+        self, segments: list[Path], path: Path, *, frames: int, fps: Fraction, sidecar: dict[str, Any]
+    ) -> None:
+        joined = np.concatenate([np.load(segment) for segment in segments])
+        if len(joined) != frames:
+            raise ValueError(f"the segments hold {len(joined)} frames, not the {frames} expected")
+        np.save(path, joined)
+
+
+def _given(take: Take, window: int, overlap: int) -> list[tuple[int, np.ndarray]]:
+    """What a take is given: the frame it begins at, and its pixels."""
+    if take.given == "image":
+        return [(0, take.scene.render(0, 1))]
+    if take.given == "clip":
+        # In the middle of a window, so that chains grow from it both ways and no seam is given away with it.
+        cuts = cut_windows(latents_for(take.frames), window, overlap)
+        middle = cuts[len(cuts) // 2]
+        centre = sum(frame_span(middle.start, middle.stop)) // 2
+        length = min(CLIP_FRAMES, take.frames // 4)
+        first = centre - length // 2
+        return [(first, take.scene.render(first, length))]
+    return []
+
+
+def _prepared(frame: int, pixels: np.ndarray) -> PreparedMedia:
+    return PreparedMedia(hashlib.sha256(pixels.tobytes()).hexdigest(), frame, len(pixels), strength=1.0)
+
+
+def _write(path: Path, frames: np.ndarray) -> Path:
+    """Frames as a file that holds them without loss: one as an image, more as a clip."""
+    if len(frames) == 1:
+        path = path.with_suffix(".png")
+        Image.fromarray(frames[0]).save(path)
+        return path
+    path = path.with_suffix(".mkv")
+    with av.open(path, "w") as container:
+        stream = container.add_stream("ffv1", rate=FPS)
+        stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "bgr0"
+        for pixels in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    return path

@@ -1,0 +1,265 @@
+"""One run of `seams.py run`: which videos there are to be, a row on disk for each, and what the rows say.
+
+A row is all that is measured of one video. It is kept under a hash of everything that shapes it, so that a run that
+was interrupted goes on, and one with other weights or other code begins anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import seam_jobs
+import seam_peer
+from seam_jobs import GIVEN, Studio, Take
+from seam_measures import Positions, drift, measure
+from seam_statistics import Seam, compare, compare_paths
+
+from farm.timeline import cut_windows, frames_of, latents_for
+from plugins.ltx.reference.measure import track
+from scheduler.windows import seams as seams_between
+
+ROOT = Path(__file__).resolve().parents[1]
+SHAPING = ("plugins/ltx/*.py", *(f"benchmarks/seam_{room}.py" for room in ("jobs", "peer", "measures")))
+"""Code that a plan doesn't hold and that shapes what is measured."""
+
+PEER = "peer"
+ONE_WINDOW = "one_window"
+"""A single window as long as one may be: what a video without any seam looks like."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One video, measured: numbers by position, where its seams are, and the path of its shape.
+
+    ``path`` float64 [F, 2] and ``walls`` float64 [2, 2] as ``compare_paths`` takes them, both NaN where the scene
+    doesn't say; ``halo_db`` is NaN where it wasn't asked for.
+    """
+
+    positions: Positions
+    seams: tuple[Seam, ...]
+    path: np.ndarray
+    walls: np.ndarray
+    halo_db: float
+
+    def save(self, path: Path) -> None:
+        """Whole or not at all."""
+        draft = path.with_suffix(".part")
+        with draft.open("wb") as file:
+            np.savez_compressed(
+                file,
+                **{name: getattr(self.positions, name) for name in ("w", "a", "lab", "sharpness")},
+                seams=np.array(self.seams, int).reshape(-1, 2),
+                path=self.path,
+                walls=self.walls,
+                halo_db=self.halo_db,
+            )
+        os.replace(draft, path)
+
+    @staticmethod
+    def load(path: Path) -> Row:
+        """A row that was saved."""
+        with np.load(path) as held:
+            positions = Positions(**{name: held[name] for name in ("w", "a", "lab", "sharpness")})
+            seams = tuple(Seam(int(first), int(last)) for first, last in held["seams"])
+            return Row(positions, seams, held["path"], held["walls"], float(held["halo_db"]))
+
+
+@dataclass(frozen=True)
+class Video:
+    """One video that there is to be: ``by`` a strategy, the peer or one window; ``make`` renders it."""
+
+    by: str
+    take: Take
+    frames: int
+    key: str
+    seams: tuple[Seam, ...]
+    make: Callable[[], tuple[np.ndarray, float]]
+
+    @property
+    def name(self) -> str:
+        """Its row's file name, without a suffix."""
+        return f"{self.by}-{self.take.name}-{self.key[:12]}"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run is about; ``window`` and ``overlap`` in latents, ``size`` in pixels."""
+
+    strategies: tuple[str, ...]
+    seams: int
+    prompts: int
+    size: tuple[int, int]
+    frames: int
+    window: int
+    overlap: int
+    steps: int | None
+    seed: int
+    peer: bool
+
+    def takes(self) -> list[Take]:
+        """As many seeds of every prompt as it needs for so many seams between windows.
+
+        Raises ValueError where a video has none.
+        """
+        between = seams_between(cut_windows(latents_for(self.frames), self.window, self.overlap))
+        if not between:
+            raise ValueError(
+                f"--frames: {self.frames} fit one window of {self.window} latents; "
+                f"accepted: more than {frames_of(self.window)}"
+            )
+        seeds = math.ceil(self.seams / (self.prompts * len(between)))
+        return seam_jobs.takes(self.prompts, seeds, self.size, self.frames, self.seed)
+
+
+def videos(studio: Studio, settings: Settings) -> Iterator[Video]:
+    """Every video of a run, take by take, so that what is done after any time is evenly spread.
+
+    Raises InvalidSpec or ValueError for what can't be rendered.
+    """
+    code = _code()
+    peer: list[seam_peer.Peer] = []
+    longest = studio.model.max_window
+
+    def by_peer(take: Take, windows: Sequence[Any], sigmas: Sequence[float]) -> tuple[np.ndarray, float]:
+        if not peer:
+            peer.append(seam_peer.Peer(studio.source, studio.model))
+        return peer[0].render(take, windows, settings.overlap, sigmas), math.nan
+
+    for number, take in enumerate(settings.takes()):
+        for name in settings.strategies:
+            job = studio.job(take, name, settings.window, settings.overlap, settings.steps)
+            yield Video(
+                name,
+                take,
+                take.frames,
+                _hash(job.key, code, number == 0),
+                tuple(seam_jobs.seams_of(job.plan)),
+                lambda job=job, undivided=number == 0: studio.render(job, undivided=undivided),
+            )
+        one = Take(take.prompt, take.seed, take.given, take.size, min(take.frames, frames_of(longest)))
+        job = studio.job(one, "autoregressive", longest, settings.overlap, settings.steps)
+        # Where there would be seams if it were cut, there is nothing to be found.
+        sham = seams_between(cut_windows(job.plan.latents, settings.window, settings.overlap))
+        lead = job.plan.shared["lead"]
+        yield Video(
+            ONE_WINDOW,
+            one,
+            one.frames,
+            _hash(job.key, code, settings.window),
+            tuple(seam_jobs.positions_of(cut, lead) for cut in sham),
+            lambda job=job: studio.render(job),
+        )
+        if settings.peer:
+            windows = seam_peer.windows_of(take, settings.window, settings.overlap)
+            sigmas = studio.model.sigmas(settings.steps or studio.model.steps)
+            shown = take if take.given == "text" else take.first_shown()
+            yield Video(
+                PEER,
+                shown,
+                take.frames,
+                _hash(repr((shown, windows, settings.overlap, sigmas)), studio.weights, code),
+                tuple(seam_peer.seams_of(windows)),
+                lambda shown=shown, windows=windows, sigmas=sigmas: by_peer(shown, windows, sigmas),
+            )
+
+
+def fill(wanted: Sequence[Video], folder: Path, done: Callable[[Video, bool], None]) -> dict[str, Row]:
+    """The row of every video by its name, rendered and measured where ``folder`` hasn't got it.
+
+    ``done(video, fresh)`` is called as each becomes known. One video is measured while the next is rendered.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: dict[str, Row] = {}
+    fresh: list[tuple[Video, Future[Row]]] = []
+
+    def settle() -> None:
+        while fresh:
+            video, measured = fresh.pop()
+            rows[video.name] = measured.result()
+            done(video, True)
+
+    # Leaving it waits for what is being measured, so that Ctrl-C costs no video that was rendered.
+    with ThreadPoolExecutor(1) as pool:
+        for video in wanted:
+            path = folder / f"{video.name}.npz"
+            if path.is_file():
+                rows[video.name] = Row.load(path)
+                done(video, False)
+                continue
+            frames, halo_db = video.make()
+            settle()
+            fresh.append((video, pool.submit(_measured, video, frames, halo_db, path)))
+        settle()
+    return rows
+
+
+def report(wanted: Sequence[Video], rows: dict[str, Row]) -> dict[str, Any]:
+    """What the rows say: an object for each strategy, the peer and the single windows."""
+    single = {(v.take.prompt, v.take.seed): rows[v.name] for v in wanted if v.by == ONE_WINDOW}
+    found: dict[str, Any] = {}
+    for by in dict.fromkeys(video.by for video in wanted):
+        some = [video for video in wanted if video.by == by]
+        mine = [rows[video.name] for video in some]
+        found[by] = _judge(mine, some[0].take.size[0])
+        if by != ONE_WINDOW:
+            pairs = [(rows[v.name], single[v.take.prompt, v.take.seed]) for v in some]
+            drifts = [(drift(long.positions), drift(short.positions)) for long, short in pairs]
+            found[by] |= {
+                "drift_lab": float(np.median([long.lab - short.lab for long, short in drifts])),
+                "drift_sharpness": float(
+                    np.median([long.sharpness / short.sharpness for long, short in drifts])
+                ),
+            }
+            halo = [row.halo_db for row in mine if math.isfinite(row.halo_db)]
+            found[by] |= {"halo_db": min(halo) if halo else None}
+        kinds = {given: [rows[v.name] for v in some if v.take.given == given] for given in GIVEN}
+        found[by]["given"] = {
+            given: _judge(of_kind, some[0].take.size[0]) for given, of_kind in kinds.items() if of_kind
+        }
+    return found | {"healed": None}
+
+
+def _judge(rows: Sequence[Row], lost: float) -> dict[str, Any]:
+    seams = compare([(row.positions, row.seams) for row in rows])
+    tracked = [(row.path, row.walls, row.seams) for row in rows if np.isfinite(row.walls).all()]
+    names = ("auc", "auc_upper", "w", "a", "c", "s", "seams", "videos")
+    found: dict[str, Any] = {name: getattr(seams, name) for name in names}
+    paths = compare_paths(tracked, lost) if tracked else None
+    return found | {
+        "position": paths and paths.ratio,
+        "position_px": paths and [paths.seams, paths.interior],
+    }
+
+
+def _measured(video: Video, frames: np.ndarray, halo_db: float, path: Path) -> Row:
+    walls = video.take.walls
+    row = Row(
+        measure(frames),
+        video.seams,
+        track(frames) if walls is not None else np.full((len(frames), 2), np.nan),
+        walls if walls is not None else np.full((2, 2), np.nan),
+        halo_db,
+    )
+    row.save(path)
+    return row
+
+
+def _code() -> str:
+    """Hash of the code and the libraries that shape a video and its measures."""
+    files = sorted(path for pattern in SHAPING for path in ROOT.glob(pattern))
+    versions = [importlib.metadata.version(name) for name in ("torch", "diffusers", "opencv-python-headless")]
+    return _hash(*(path.read_text() for path in files), *versions)
+
+
+def _hash(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -1,0 +1,205 @@
+"""seams.py run: seams stand where a plan's windows hand over, rows outlive the run, and the peer runs beside."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import seam_peer
+from click.testing import CliRunner, Result
+from seam_jobs import Studio, Take, seams_of, takes
+from seam_measures import measure
+from seam_run import Row, Settings, Video, fill, videos
+from seam_statistics import Seam
+from seams import main
+
+from farm.timeline import Cut
+
+SMALL = (96, 96)
+TINY = Settings(
+    strategies=("hierarchical",),
+    seams=1,
+    prompts=2,
+    size=SMALL,
+    frames=121,
+    window=9,
+    overlap=3,
+    steps=2,
+    seed=0,
+    peer=True,
+)
+
+
+@cache
+def _studio() -> Studio:
+    return Studio(1)
+
+
+def _take(given: str = "text", frames: int = 121, prompt: int = 0) -> Take:
+    return Take(prompt, 0, given, SMALL, frames)
+
+
+def test_seams_are_every_step_that_handing_over_can_make():
+    # Windows 0 … 9 and 6 … 15, 6 being run-up: latents 7 and 8 are shared, frames 49 … 64.
+    job = _studio().job(_take(frames=113), "autoregressive", 9, 3)
+    assert [(task.start, task.stop) for task in job.plan.tasks if task.kind == "window"] == [(0, 9), (6, 15)]
+    assert seams_of(job.plan) == [Seam(49, 65)]
+
+
+def test_seams_are_counted_in_delivered_frames_and_leave_room_between_them():
+    job = _studio().job(Take(0, 0, "clip", (256, 160), 750), "autoregressive", 16, 3)
+    given = job.media[0]
+    led = replace(job.plan, shared={**job.plan.shared, "lead": 5})
+    assert [Seam(first + 5, last + 5) for first, last in seams_of(led)] == seams_of(
+        replace(job.plan, shared={**job.plan.shared, "lead": 0})
+    )
+    assert not any(seam.first < given.stop and given.frame <= seam.last for seam in seams_of(job.plan))
+
+
+def test_a_storyboard_in_windows_has_seams_too():
+    small = _studio().job(Take(0, 0, "text", SMALL, 750), "hierarchical", 16, 3)
+    kinds = [task.kind for task in small.plan.tasks]
+    assert len(seams_of(small.plan)) == kinds.count("window") - 1 + kinds.count("storyboard") - 1
+    assert kinds.count("storyboard") > 1
+
+
+def test_no_two_takes_share_noise_and_all_ways_of_giving_are_there():
+    some = takes(8, 7, (256, 160), 750, first_seed=0)
+    assert len({take.noise for take in some}) == 56
+    assert {take.given for take in some} == {"text", "image", "clip"}
+    assert {take.given for take in some if take.prompt == 0} == {"text", "image", "clip"}
+
+
+def test_a_job_renders_the_frames_it_was_given_and_the_same_in_spans_as_undivided():
+    take = _take("clip", frames=257, prompt=1)
+    job = _studio().job(take, "autoregressive", 16, 3, 2)
+    assert sum(task.kind == "decode" for task in job.plan.tasks) > 1
+    frames, halo_db = _studio().render(job, undivided=True)
+    assert frames.shape == (257, 96, 96, 3) and frames.dtype == np.uint8
+    assert 50.0 <= halo_db <= 99.0
+    media = job.media[0]
+    middle = frames[media.frame : media.stop].astype(float)
+    error = np.square(middle - job.pixels[0]).mean()
+    elsewhere = np.square(frames[: len(middle)].astype(float) - job.pixels[0]).mean()
+    assert error < 0.25 * elsewhere
+
+
+def test_the_peer_renders_in_the_same_windows_what_it_is_given():
+    take = _take("image", frames=121)
+    windows = seam_peer.windows_of(take, 9, 3)
+    assert windows == [Cut(0, 8), Cut(5, 13), Cut(10, 16)]
+    assert seam_peer.seams_of(windows) == [Seam(41, 57), Seam(81, 97)]
+    peer = seam_peer.Peer(_studio().source, _studio().model)
+    shown = take.scene.render(0, 1)[0].astype(float)
+    image, text = (
+        peer.render(replace(take, given=given), windows, 3, _studio().model.sigmas(2))
+        for given in ("image", "text")
+    )
+    assert image.shape == text.shape == (121, 96, 96, 3)
+    assert np.square(image[0] - shown).mean() < 0.5 * np.square(text[0] - shown).mean()
+    with pytest.raises(ValueError, match="3 latents or more"):
+        seam_peer.windows_of(take, 9, 2)
+
+
+def test_a_row_comes_back_from_disk_as_it_was_measured(tmp_path):
+    frames = _take(prompt=0).scene.render(0, 40)
+    row = Row(measure(frames), (Seam(17, 33),), np.zeros((40, 2)), np.full((2, 2), np.nan), math.nan)
+    row.save(tmp_path / "row.npz")
+    again = Row.load(tmp_path / "row.npz")
+    assert again.seams == row.seams and math.isnan(again.halo_db)
+    for name in ("w", "a", "lab", "sharpness"):
+        np.testing.assert_array_equal(getattr(again.positions, name), getattr(row.positions, name))
+
+
+def _filmed(number: int, made: list[str], stop: bool = False) -> Video:
+    take = _take(frames=121, prompt=number)
+
+    def make() -> tuple[np.ndarray, float]:
+        if stop:
+            raise KeyboardInterrupt
+        made.append(take.name)
+        return take.scene.render(0, 121), math.nan
+
+    return Video("stub", take, 121, str(number) * 20, (Seam(49, 65),), make)
+
+
+def test_what_was_rendered_before_ctrl_c_is_not_rendered_again(tmp_path):
+    made: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        fill([_filmed(0, made), _filmed(1, made, stop=True)], tmp_path, lambda video, fresh: None)
+    rows = fill([_filmed(0, made), _filmed(1, made)], tmp_path, lambda video, fresh: None)
+    assert made == ["0-0-text", "1-0-text"] and len(rows) == 2
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_video_has_another_row_when_anything_that_shapes_it_changes():
+    def keys(**changes) -> set[str]:
+        return {
+            video.name for video in videos(_studio(), replace(TINY, **changes)) if video.by != "one_window"
+        }
+
+    same = keys()
+    assert keys() == same and len(same) == 4
+    for changes in ({"steps": 3}, {"seed": 1}, {"frames": 129}, {"window": 10}):
+        assert not keys(**changes) & same
+
+
+def _script(*options: str | Path) -> Result:
+    return CliRunner().invoke(main, ["run", "--threads", "1", *map(str, options)])
+
+
+def test_the_script_judges_every_strategy_and_the_peer_and_goes_on_where_it_was(tmp_path):
+    def run() -> Result:
+        options = [
+            "--seams",
+            "2",
+            "--prompts",
+            "1",
+            "--size",
+            "96x96",
+            "--frames",
+            "121",
+            "--window",
+            "9",
+            "--steps",
+            "2",
+        ]
+        return _script(*options, "--strategies", "hierarchical", "--out", tmp_path)
+
+    first = run()
+    assert first.exit_code == 0, first.output
+    found = json.loads(first.stdout.splitlines()[-1])
+    assert set(found) == {"hierarchical", "peer", "one_window", "healed"}
+    for by in ("hierarchical", "peer"):
+        assert found[by]["seams"] >= 2
+        assert {"auc", "auc_upper", "w", "a", "c", "s", "position", "drift_lab", "drift_sharpness"} <= set(
+            found[by]
+        )
+    assert found["hierarchical"]["halo_db"] >= 50.0
+
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert len(written) == 3
+    assert json.loads(run().stdout.splitlines()[-1]) == found
+    assert written == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--strategies", "sideways"], "accepted: autoregressive"),
+        (["--size", "big"], "accepted: WIDTHxHEIGHT"),
+        (["--frames", "60"], "accepted: more than 121"),
+        (["--overlap", "2"], "3 latents or more"),
+        (["--size", "250x160"], "multiples of 32"),
+        (["--window", "40"], "window_latents: must be at most 33"),
+    ],
+)
+def test_the_script_says_what_is_wrong_with_what_is_asked_for(options, said, tmp_path):
+    run = _script("--seams", 1, "--prompts", 1, "--out", tmp_path, *options)
+    assert run.exit_code != 0 and said in run.stderr and isinstance(run.exception, SystemExit)
+    assert not list(tmp_path.iterdir())
