@@ -108,7 +108,7 @@ def test_a_seam_that_would_be_seen_is_made_anew_and_meets_its_windows_exactly(se
 
 def test_what_is_given_within_a_seam_stays_when_it_is_made_anew(seamstress, shots):
     given = shots[0][:, 15:17]
-    save_latents(seamstress.folder / "given", given, 15)
+    save_latents(seamstress.folder / "given", given, 15, torch.float32)
     heal = seamstress.task.payload["heal"]
     kept = [{"name": "given", "start": 15, "stop": 17, "strength": 1.0}]
     task = PlannedTask("join/0", "join", (), seamstress.task.payload | {"heal": heal | {"conditions": kept}})
