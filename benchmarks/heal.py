@@ -177,6 +177,8 @@ class Bench:
                 folder=place,
                 fetch=lambda key, name: made[key, name],
                 step=lambda done, total: None,
+                model=plan.model,
+                weights=plan.weights,
                 tell=lambda summary, facts, key=task.key: told.update({key: facts}),
             )
             work = {"encode": self.model.encode, "join": self.model.join}.get(task.kind, self.model.window)
@@ -212,11 +214,13 @@ def seams_of(bench: Bench, number: int) -> list[dict]:
     bench.perform(plan, "encode", made)
     left = bench.window(world.latents, 0, SPLIT, world.scene.caption)
     begin, first = SPLIT - OVERLAP, SPLIT - OVERLAP + 1
-    made["window/0", "latents"] = save_latents(bench.folder / "left.safetensors", left, 0)
+    made["window/0", "latents"] = save_latents(bench.folder / "left.safetensors", left, 0, torch.float32)
     found = []
     for spoiled, spoil in SPOILS.items():
         right = spoil(bench, world, bench.right(world.latents, world.scene))
-        made["window/1", "latents"] = save_latents(bench.folder / "right.safetensors", right, begin)
+        made["window/1", "latents"] = save_latents(
+            bench.folder / "right.safetensors", right, begin, torch.float32
+        )
         (told,) = bench.perform(plan, "join", made).values()
         shared = ramp(left[:, first:], right[:, 1:OVERLAP])
         before = torch.cat([left[:, :first], shared, right[:, OVERLAP:]], dim=1)
