@@ -83,6 +83,10 @@ class ModelFacts:
         activation = 2 if precision == "fp32" else 1
         return int(self.transformer_parameters * weight + 56 * activation * self.width * tokens * batch)
 
+    def held_bytes(self, tokens: int, batch: int) -> int:
+        """Device memory of a window that waits between two steps: a few float32 copies of it, and its text."""
+        return 6 * 4 * self.latent_channels * tokens + 4 * batch * self.text_tokens * self.width
+
 
 @dataclass(frozen=True)
 class Tail:
@@ -143,6 +147,7 @@ class Window:
     base: Base | None = None
     colour: ColourReference | None = None
     model: str = ""
+    group: str = ""  #: windows of one group are denoised in lockstep; empty: by itself
 
     @property
     def needs(self) -> tuple[str, ...]:

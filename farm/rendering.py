@@ -5,7 +5,7 @@ Nothing here imports torch; plugins do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -37,6 +37,8 @@ class TaskInHand:
     `shared`: the plan's JSON for all tasks of the job. `payload`: this task's own.
     `fetch(key, name)`: local path of the artifact `name` that task `key` committed ("" for uploaded media).
     `step(done, total)`: to be called before each step; blocks while the lease is out, raises Stopped.
+    `exchange(round, mine)`: of a task that is done in lockstep, gives each neighbour, by key, its array, and returns
+    theirs of the same round, read-only; blocks until they have come, raises Stopped. Rounds are 0, 1, 2, …
     `folder`: for files of this attempt, removed at its end.
     `tell(summary, facts)`: what the task found out on the way, in a sentence for people and as JSON (see MAX_FACTS);
     kept with the task if this attempt is the one that counts. What is told last under a name stands.
@@ -53,6 +55,7 @@ class TaskInHand:
     model: str
     weights: str
     tell: Callable[[str, dict[str, Any]], None] = _nobody_listens
+    exchange: Callable[[int, dict[str, np.ndarray]], Mapping[str, np.ndarray]] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""A renderer's side of its agent: one stream that comes back by itself, and the attempt in hand.
+"""A renderer's side of its agent: one stream that comes back by itself, and the attempts in hand.
 
-A thread here talks to the agent; the render thread calls the methods. Nothing is decided here: the agent says
+A thread here talks to the agent; threads that render call the methods. Nothing is decided here: the agent says
 until when the attempt may run, nodeagent.lease what that means.
 """
 
@@ -31,10 +31,8 @@ class Attachment:
         self._device = device
         self._changed = threading.Condition()
         self._setup: renderers_pb2.Setup | None = None
-        self._held: HeldAttempt | None = None
-        self._end: nodes_pb2.Completion | None = None
+        self._holds: dict[tuple[str, int], Hold] = {}
         self._outbox: queue.SimpleQueue | None = None
-        self._last_progress = -1.0
         threading.Thread(target=self._stay_attached, name="attachment", daemon=True).start()
 
     def setup(self) -> renderers_pb2.Setup:
@@ -43,50 +41,12 @@ class Attachment:
             self._changed.wait_for(lambda: self._setup is not None)
             return self._setup  # type: ignore[return-value]
 
-    def begin(self, attempt_id: str, epoch: int) -> None:
+    def begin(self, attempt_id: str, epoch: int) -> Hold:
         """Take an attempt in hand and ask for its lease."""
         with self._changed:
-            self._held = HeldAttempt(attempt_id, epoch)
-            self._send(renderers_pb2.AttachRequest(begin=renderers_pb2.Begin(attempt=self._reference())))
-
-    def checkpoint(self) -> None:
-        """Return while the attempt's lease lasts, block while it is out. Raises Stopped."""
-        with self._changed:
-            while True:
-                match self._held.standing(boottime()):
-                    case Standing.STOPPED:
-                        raise Stopped(self._held.stopped)
-                    case Standing.RUNNING:
-                        return
-                self._changed.wait()
-
-    def pause(self, seconds: float) -> None:
-        """Wait, whether or not the lease lasts; what is rendered counts however late. Raises Stopped."""
-        with self._changed:
-            if self._changed.wait_for(lambda: self._held.stopped is not None, seconds):
-                raise Stopped(self._held.stopped)
-
-    def progress(self, step: int, steps: int) -> None:
-        """Tell of a step, at most four times a second."""
-        now = time.monotonic()
-        if now - self._last_progress < _PROGRESS_SECONDS and step < steps:
-            return
-        self._last_progress = now
-        with self._changed:
-            message = nodes_pb2.Progress(attempt=self._reference(), step=step, steps=steps)
-            self._send(renderers_pb2.AttachRequest(progress=message))
-
-    def complete(self, completion: nodes_pb2.Completion) -> None:
-        """Tell of the attempt's end; returns when the agent has it in its journal."""
-        with self._changed:
-            completion.attempt.CopyFrom(self._reference())
-            self._end = completion
-            self._send(renderers_pb2.AttachRequest(completion=completion))
-            self._changed.wait_for(lambda: self._end is None)
-            self._held = None
-
-    def _reference(self) -> nodes_pb2.AttemptRef:
-        return nodes_pb2.AttemptRef(attempt_id=self._held.attempt_id, epoch=self._held.epoch)
+            hold = self._holds[attempt_id, epoch] = Hold(self, HeldAttempt(attempt_id, epoch))
+            self._send(hold._begin())
+            return hold
 
     def _send(self, request: renderers_pb2.AttachRequest) -> None:
         if self._outbox is not None:
@@ -115,10 +75,10 @@ class Attachment:
     def _introduce(self) -> None:
         introduction = renderers_pb2.Introduction(device=self._device, pid=os.getpid())
         self._send(renderers_pb2.AttachRequest(introduction=introduction))
-        if self._held is not None:
-            self._send(renderers_pb2.AttachRequest(begin=renderers_pb2.Begin(attempt=self._reference())))
-        if self._end is not None:
-            self._send(renderers_pb2.AttachRequest(completion=self._end))
+        for hold in self._holds.values():
+            self._send(hold._begin())
+            if hold._end is not None:
+                self._send(renderers_pb2.AttachRequest(completion=hold._end))
 
     def _received(self, response: renderers_pb2.AttachResponse) -> None:
         kind = response.WhichOneof("message")
@@ -126,14 +86,71 @@ class Attachment:
         with self._changed:
             if kind == "setup":
                 self._setup = message
-            elif kind == "lease" and self._held:
-                self._held = self._held.granted(
-                    message.attempt.attempt_id, message.attempt.epoch, message.until
-                )
-            elif kind == "cancel" and self._held:
-                self._held = self._held.cancelled(
-                    message.attempt.attempt_id, message.attempt.epoch, message.reason
-                )
-            elif kind == "journaled" and self._end and message.attempt == self._end.attempt:
-                self._end = None
+            elif kind and (hold := self._holds.get((message.attempt.attempt_id, message.attempt.epoch))):
+                hold._told(kind, message)
             self._changed.notify_all()
+
+
+class Hold:
+    """An attempt in hand, for the thread that does its work. Made by `Attachment.begin`."""
+
+    def __init__(self, attachment: Attachment, held: HeldAttempt):
+        self._attachment, self._changed = attachment, attachment._changed
+        self._held = held
+        self._end: nodes_pb2.Completion | None = None
+        self._last_progress = -1.0
+
+    def runs(self) -> bool:
+        """Whether its lease lasts at this moment. Raises Stopped."""
+        with self._changed:
+            standing = self._held.standing(boottime())
+            if standing is Standing.STOPPED:
+                raise Stopped(self._held.stopped)
+            return standing is Standing.RUNNING
+
+    def checkpoint(self) -> None:
+        """Return while the attempt's lease lasts, block while it is out. Raises Stopped."""
+        with self._changed:
+            while not self.runs():
+                self._changed.wait()
+
+    def pause(self, seconds: float) -> None:
+        """Wait, whether or not the lease lasts; what is rendered counts however late. Raises Stopped."""
+        with self._changed:
+            if self._changed.wait_for(lambda: self._held.stopped is not None, seconds):
+                raise Stopped(self._held.stopped)
+
+    def progress(self, step: int, steps: int) -> None:
+        """Tell of a step, at most four times a second."""
+        now = time.monotonic()
+        if now - self._last_progress < _PROGRESS_SECONDS and step < steps:
+            return
+        self._last_progress = now
+        with self._changed:
+            message = nodes_pb2.Progress(attempt=self._reference(), step=step, steps=steps)
+            self._attachment._send(renderers_pb2.AttachRequest(progress=message))
+
+    def complete(self, completion: nodes_pb2.Completion) -> None:
+        """Tell of the attempt's end; returns when the agent has it in its journal."""
+        with self._changed:
+            completion.attempt.CopyFrom(self._reference())
+            self._end = completion
+            self._attachment._send(renderers_pb2.AttachRequest(completion=completion))
+            self._changed.wait_for(lambda: self._end is None)
+            del self._attachment._holds[self._held.attempt_id, self._held.epoch]
+
+    def _reference(self) -> nodes_pb2.AttemptRef:
+        return nodes_pb2.AttemptRef(attempt_id=self._held.attempt_id, epoch=self._held.epoch)
+
+    def _begin(self) -> renderers_pb2.AttachRequest:
+        return renderers_pb2.AttachRequest(begin=renderers_pb2.Begin(attempt=self._reference()))
+
+    def _told(self, kind: str, message) -> None:
+        if kind == "lease":
+            self._held = self._held.granted(message.attempt.attempt_id, message.attempt.epoch, message.until)
+        elif kind == "cancel":
+            self._held = self._held.cancelled(
+                message.attempt.attempt_id, message.attempt.epoch, message.reason
+            )
+        elif kind == "journaled":
+            self._end = None

@@ -1,11 +1,13 @@
 """The renderer: one process for one device, a Ray actor in the farm and a plain class here.
 
-It takes one attempt at a time from Ray and says everything that matters to the agent of its own machine. Importing
-this module imports no torch: what torch reads of its environment at import comes with the agent's Setup.
+It takes one attempt at a time from Ray, or several of one lockstep group, and says everything that matters to the agent
+of its own machine. Importing this module imports no torch: what torch reads of its environment at import comes with
+the agent's Setup.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -14,24 +16,53 @@ import threading
 import time
 import traceback
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from farm.plugins import planning_plugins, rendering_plugins
 from farm.rendering import MAX_FACTS, OutOfMemory, Stopped
 from farm.v1 import nodes_pb2, renderers_pb2
 from nodeagent import HOME_VARIABLE, SOCKET_VARIABLE
-from nodeagent.attachment import Attachment
+from nodeagent.attachment import Attachment, Hold
+from nodeagent.exchange import ARTIFACT, Answer, Exchange, Overlaps, Peers, Question
 from nodeagent.offers import model_cache
 from nodeagent.transfer import Cache, Wire, checksum
 from nodeagent.work import Workbench, device_in_hand, task_in_hand
 
 
-class Renderer:
-    """Serves `device`. `run` is called by one thread, `ping` by another."""
+class Turn:
+    """One thread computes at a time; whoever waits for something lets the next one go on.
 
-    def __init__(self, device: str):
+    Members of a lockstep group have a thread each and one device together: memory for the activations of one.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    @contextlib.contextmanager
+    def let_go(self) -> Iterator[None]:
+        """For a wait of whoever has the turn."""
+        self._lock.release()
+        try:
+            yield
+        finally:
+            self._lock.acquire()
+
+
+class Renderer:
+    """Serves `device`. `run` is called by one thread, `ping` and `answer` by others; `peers` reaches other renderers."""
+
+    def __init__(self, device: str, peers: Peers):
         home = Path(os.environ[HOME_VARIABLE])
         self._work = home / "work" / device
         # What an earlier renderer of this device left.
@@ -40,6 +71,10 @@ class Renderer:
         self._attachment = Attachment(Path(os.environ[SOCKET_VARIABLE]), device)
         self._wire: Wire | None = None
         self._seen: deque[tuple[str, int]] = deque(maxlen=256)
+        self._peers, self._overlaps = peers, Overlaps()
+        self._turn, self._mine = Turn(), threading.local()
+        self._group = ""
+        self._members: list[threading.Thread] = []
         self._ready: Future[Workbench] = Future()
         # The first task should not wait for imports of several seconds.
         threading.Thread(target=self._prepare, name="prepare", daemon=True).start()
@@ -48,30 +83,65 @@ class Renderer:
         """Process id; answers while a task runs."""
         return os.getpid()
 
+    def answer(self, question: Question) -> Answer:
+        """What another renderer's member wants of one here; answers while tasks run."""
+        return self._overlaps.answer(question)
+
     def run(self, attempt_id: str, epoch: int, payload: bytes) -> None:
         """Do an attempt's task once its lease has come; returns when its end is in the agent's journal.
 
         `payload`: JSON {"task": {"key", "kind", "payload", "model", "weights"}, "shared": {…}, "inputs": {task key:
-        {artifact name: {"id", "sha256", "size"}}}}. A call that Ray repeats does nothing.
+        {artifact name: {"id", "sha256", "size"}}}, "member": null or, of a lockstep group, {"group", "key",
+        "renderer", "places": {neighbour: renderer}}}. A member is left to a thread of its own and this returns at
+        once, so that others of its group can come; anything else waits until they are done. A call that Ray repeats
+        does nothing.
         """
         if (attempt_id, epoch) in self._seen:
             return
         self._seen.append((attempt_id, epoch))
-        self._attachment.begin(attempt_id, epoch)
+        document = json.loads(payload)
+        member = document.get("member")
+        if not member or member["group"] != self._group:
+            for thread in self._members:
+                thread.join()
+            self._members, self._group = [], member["group"] if member else ""
+            self._cache.trim()
+        hold = self._attachment.begin(attempt_id, epoch)
+        if not member:
+            self._serve(hold, nodes_pb2.AttemptRef(attempt_id=attempt_id, epoch=epoch), document, None)
+            return
+
+        def finished(neighbour: str) -> Path | None:
+            done = document["inputs"].get(neighbour, {}).get(ARTIFACT)
+            if not done:
+                return None
+            with self._turn:
+                return self._cache.get(done, self._wire_for(self._attachment.setup()))
+
+        exchange = Exchange(self._overlaps, self._peers, hold, member, finished)
+        work = hold, nodes_pb2.AttemptRef(attempt_id=attempt_id, epoch=epoch), document, exchange
+        thread = threading.Thread(target=self._serve, args=work, name=document["task"]["key"], daemon=True)
+        self._members = [*(other for other in self._members if other.is_alive()), thread]
+        thread.start()
+
+    def _serve(
+        self, hold: Hold, attempt: nodes_pb2.AttemptRef, document: dict, exchange: Exchange | None
+    ) -> None:
         began = time.monotonic()
-        folder = self._work / f"{attempt_id}-{epoch}"
+        folder = self._work / f"{attempt.attempt_id}-{attempt.epoch}"
         completion = nodes_pb2.Completion()
+        self._mine.hold = hold
         try:
-            self._attachment.checkpoint()
-            began = time.monotonic()
-            workbench = self._ready.result()
-            _limit_threads(self._attachment.setup().threads)
-            folder.mkdir(parents=True)
-            attempt = nodes_pb2.AttemptRef(attempt_id=attempt_id, epoch=epoch)
-            facts: dict[str, Any] = {}
-            made, completion.working_seconds = self._perform(
-                workbench, attempt, json.loads(payload), folder, facts
-            )
+            hold.checkpoint()
+            with self._turn:
+                began = time.monotonic()
+                workbench = self._ready.result()
+                _limit_threads(self._attachment.setup().threads)
+                folder.mkdir(parents=True)
+                facts: dict[str, Any] = {}
+                made, completion.working_seconds = self._perform(
+                    workbench, hold, attempt, document, folder, facts, exchange
+                )
             completion.artifact_ids.extend(made)
             completion.facts.update(_checked(facts))
             completion.outcome = nodes_pb2.OUTCOME_SUCCEEDED
@@ -81,23 +151,29 @@ class Renderer:
             completion.outcome, completion.error = nodes_pb2.OUTCOME_OUT_OF_MEMORY, traceback.format_exc()
         except Exception:  # noqa: BLE001 - a plugin may raise anything, and the farm wants to know
             completion.outcome, completion.error = nodes_pb2.OUTCOME_FAILED, traceback.format_exc()
-        # Only here is the traceback gone that kept the tensors alive.
-        if completion.outcome == nodes_pb2.OUTCOME_OUT_OF_MEMORY:
+        # Only here is the traceback gone that kept the tensors alive. Other members go on with the model.
+        if completion.outcome == nodes_pb2.OUTCOME_OUT_OF_MEMORY and not exchange:
             workbench.free()
         shutil.rmtree(folder, ignore_errors=True)
-        self._cache.trim()
         completion.seconds = time.monotonic() - began
-        self._attachment.complete(completion)
+        hold.complete(completion)
+        if exchange:
+            exchange.close()
 
     def _perform(
         self,
         workbench: Workbench,
+        hold: Hold,
         attempt: nodes_pb2.AttemptRef,
         document: dict,
         folder: Path,
         facts: dict[str, Any],
+        exchange: Exchange | None,
     ) -> tuple[list[str], float]:
-        """Ids of the artifacts it made, and the seconds from its first step to its end; `facts` gets what it found."""
+        """Ids of the artifacts it made, and the seconds from its first step to its end; `facts` gets what it found.
+
+        Of a member of a group the seconds are 0: most of them it waited for others, so they measure nothing.
+        """
         setup = self._attachment.setup()
         wire = self._wire_for(setup)
 
@@ -113,16 +189,25 @@ class Renderer:
         working_since: list[float] = []
 
         def step(done: int, total: int) -> None:
-            self._attachment.progress(done, total)
-            self._attachment.checkpoint()
-            if not working_since:
+            hold.progress(done, total)
+            while not hold.runs():
+                with self._turn.let_go():
+                    hold.checkpoint()
+            if not working_since and not exchange:
                 working_since.append(time.monotonic())
 
         def tell(summary: str, found: dict[str, Any]) -> None:
             facts.update(found, summary=summary)
 
-        made = workbench.perform(task_in_hand(document, folder, fetch, step, tell), dict(setup.models))
+        def trade(number: int, mine: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            with self._turn.let_go():
+                return exchange(number, mine)
+
+        task = task_in_hand(document, folder, fetch, step, tell, trade if exchange else None)
+        made = workbench.perform(task, dict(setup.models))
         ended = time.monotonic()
+        if exchange:
+            made[ARTIFACT] = exchange.save(folder / f"{ARTIFACT}.safetensors")
         ids = [self._deliver(wire, name, path, attempt) for name, path in made.items()]
         return ids, ended - working_since[0] if working_since else 0.0
 
@@ -136,8 +221,13 @@ class Renderer:
         if self._wire is None or self._wire.setup != setup:
             if self._wire:
                 self._wire.close()
-            self._wire = Wire(setup, self._attachment.pause)
+            self._wire = Wire(setup, self._pause)
         return self._wire
+
+    def _pause(self, seconds: float) -> None:
+        """A wait for the farm, of the thread that has the turn."""
+        with self._turn.let_go():
+            self._mine.hold.pause(seconds)
 
     def _prepare(self) -> None:
         try:

@@ -174,7 +174,9 @@ def device_in_hand(backend: str, threads: int, vram_bytes: int) -> DeviceInHand:
     return DeviceInHand(backend=backend, index=0, threads=threads, vram_bytes=vram_bytes)
 
 
-def task_in_hand(document: dict[str, Any], folder: Path, fetch: Any, step: Any, tell: Any) -> TaskInHand:
+def task_in_hand(
+    document: dict[str, Any], folder: Path, fetch: Any, step: Any, tell: Any, exchange: Any = None
+) -> TaskInHand:
     """The task in a dispatched payload: {"task": {"key", "kind", "payload", "model", "weights"}, "shared": {…}, …}."""
     task = document["task"]
     return TaskInHand(
@@ -188,4 +190,5 @@ def task_in_hand(document: dict[str, Any], folder: Path, fetch: Any, step: Any, 
         model=task["model"],
         weights=task["weights"],
         tell=tell,
+        exchange=exchange,
     )

@@ -6,17 +6,42 @@ import importlib
 import os
 
 import ray
+from ray.exceptions import RayError
+
+CONCURRENCY = {"render": 1, "control": 2, "exchange": 8}
+"""Threads a renderer has for each kind of call; questions of neighbours are held for a moment."""
+
+_ASK_SECONDS = 5.0
+
+
+class Peers:
+    """How this renderer asks others: calls on their actors, known by name, from renderer to renderer."""
+
+    def __init__(self) -> None:
+        self._actors: dict[str, ray.actor.ActorHandle] = {}
+
+    def ask(self, renderer: str, question: object) -> tuple:
+        """The renderer's answer; (False, None) when it can't be reached."""
+        try:
+            actor = self._actors.get(renderer) or ray.get_actor(renderer)
+            self._actors[renderer] = actor
+            return ray.get(actor.answer.remote(question), timeout=_ASK_SECONDS)
+        except (RayError, ValueError):
+            # It is dead, cut off, or slow; another of its name may come. Whoever asks goes on asking.
+            self._actors.pop(renderer, None)
+            return False, None
 
 
 class RendererActor:
     """Builds the renderer named by path (MODULE:CLASS) in the worker, so that the bridge never imports it.
 
-    One render call runs at a time, always on the same thread; the others queue in order. Control calls run beside it.
+    One render call runs at a time, always on the same thread; the others queue in order. Control calls run beside it,
+    and so do the questions of other renderers.
     """
 
     def __init__(self, path: str, device: str) -> None:
         module, _, name = path.partition(":")
-        self._renderer = getattr(importlib.import_module(module), name)(device)
+        self._renderer = getattr(importlib.import_module(module), name)(device, Peers())
 
     @ray.method(concurrency_group="render")
     def run(self, attempt_id: str, epoch: int, payload: bytes) -> None:
@@ -28,3 +53,8 @@ class RendererActor:
         """The worker's pid, once the renderer is there."""
         self._renderer.ping()
         return os.getpid()
+
+    @ray.method(concurrency_group="exchange")
+    def answer(self, question: object) -> tuple:
+        """What another renderer wants of this one; see nodeagent.exchange."""
+        return self._renderer.answer(question)

@@ -19,25 +19,12 @@ from ray.exceptions import (
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from farm.v1 import bridge_pb2
-from scheduler._bridge_actor import RendererActor
+from scheduler._bridge_actor import CONCURRENCY, RendererActor
+from scheduler.backend import RendererRef
 
 _PING_EVERY_S = 1.0
 
-Publish = Callable[["Renderer", "Call | None", int, str], None]
-
-
-@dataclass(frozen=True)
-class Renderer:
-    """Where a renderer lives: the farm's node, that machine's raylet, the device."""
-
-    node_id: str
-    ray_node_id: str
-    device: str
-
-    @property
-    def name(self) -> str:
-        """Its actor's name. A raylet that came back has a new id, so nothing of the old one is in the way."""
-        return f"renderer:{self.node_id}:{self.device}:{self.ray_node_id}"
+Publish = Callable[[RendererRef, "Call | None", int, str], None]
 
 
 @dataclass(frozen=True)
@@ -58,20 +45,20 @@ class Renderers:
     def __init__(self, path: str, publish: Publish) -> None:
         self._publish = publish
         self._path = path
-        self._class = ray.remote(concurrency_groups={"render": 1, "control": 2})(RendererActor)
+        self._class = ray.remote(concurrency_groups=CONCURRENCY)(RendererActor)
         self._locks: dict[str, threading.Lock] = {}
         self._watches: dict[str, tuple[str, asyncio.Task]] = {}
         self._calls: set[asyncio.Task] = set()
 
-    async def start(self, renderer: Renderer) -> None:
+    async def start(self, renderer: RendererRef) -> None:
         """Makes sure the renderer's actor exists or will; returns at once."""
         self._spawn(self._start(renderer))
 
-    async def dispatch(self, renderer: Renderer, call: Call) -> None:
+    async def dispatch(self, renderer: RendererRef, call: Call) -> None:
         """Hands the call over, behind those that the renderer has already; returns at once."""
         self._spawn(self._dispatch(renderer, call))
 
-    async def stop(self, renderer: Renderer) -> None:
+    async def stop(self, renderer: RendererRef) -> None:
         """Ends the renderer's actor, whatever it is doing; a missing one is fine."""
         await _in_thread(self._kill, renderer)
 
@@ -80,7 +67,7 @@ class Renderers:
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
 
-    async def _start(self, renderer: Renderer) -> None:
+    async def _start(self, renderer: RendererRef) -> None:
         try:
             actor = await _in_thread(self._actor, renderer)
         except Exception as error:  # noqa: BLE001 - whatever it is, the daemon must hear it
@@ -88,7 +75,7 @@ class Renderers:
             return
         self._watch(renderer, actor)
 
-    async def _dispatch(self, renderer: Renderer, call: Call) -> None:
+    async def _dispatch(self, renderer: RendererRef, call: Call) -> None:
         try:
             reference, actor = await _in_thread(self._submit, renderer, call)
         except Exception as error:  # noqa: BLE001 - whatever it is, the daemon must hear it
@@ -102,7 +89,7 @@ class Renderers:
         else:
             self._publish(renderer, call, bridge_pb2.BRIDGE_EVENT_RETURNED, "")
 
-    def _actor(self, renderer: Renderer) -> ray.actor.ActorHandle:
+    def _actor(self, renderer: RendererRef) -> ray.actor.ActorHandle:
         # A dead actor's name is free again, so get_if_exists makes a fresh one in its place.
         return self._class.options(
             name=renderer.name,
@@ -115,19 +102,19 @@ class Renderers:
             scheduling_strategy=NodeAffinitySchedulingStrategy(renderer.ray_node_id, soft=False),
         ).remote(self._path, renderer.device)
 
-    def _submit(self, renderer: Renderer, call: Call) -> tuple[ray.ObjectRef, ray.actor.ActorHandle]:
+    def _submit(self, renderer: RendererRef, call: Call) -> tuple[ray.ObjectRef, ray.actor.ActorHandle]:
         # Calls of one device go out in the order they came, even when its creation takes its time.
         with self._locks.setdefault(renderer.name, threading.Lock()):
             actor = self._actor(renderer)
             return actor.run.remote(call.attempt_id, call.epoch, call.payload), actor
 
-    def _kill(self, renderer: Renderer) -> None:
+    def _kill(self, renderer: RendererRef) -> None:
         try:
             ray.kill(ray.get_actor(renderer.name), no_restart=True)
         except ValueError:
             pass
 
-    def _watch(self, renderer: Renderer, actor: ray.actor.ActorHandle) -> None:
+    def _watch(self, renderer: RendererRef, actor: ray.actor.ActorHandle) -> None:
         actor_id = actor._actor_id.hex()
         watched, watch = self._watches.get(renderer.name, ("", None))
         if watched == actor_id:
@@ -137,7 +124,7 @@ class Renderers:
             watch.cancel()
         self._watches[renderer.name] = actor_id, asyncio.create_task(self._until_death(renderer, actor))
 
-    async def _until_death(self, renderer: Renderer, actor: ray.actor.ActorHandle) -> None:
+    async def _until_death(self, renderer: RendererRef, actor: ray.actor.ActorHandle) -> None:
         while True:
             try:
                 await actor.ping.remote()

@@ -16,6 +16,14 @@ class RendererRef:
     ray_node_id: str
     device: str
 
+    @property
+    def name(self) -> str:
+        """Its actor's name, by which renderers reach each other too.
+
+        A raylet that came back has a new id, so nothing of the old one is in the way.
+        """
+        return f"renderer:{self.node_id}:{self.device}:{self.ray_node_id}"
+
 
 class BackendSays(Enum):
     """What a backend can say of an attempt. Advice: leases and agents decide."""

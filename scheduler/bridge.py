@@ -19,6 +19,7 @@ import grpc
 import farm
 from farm.ray_launch import wait_for_head
 from farm.v1 import bridge_pb2, bridge_pb2_grpc
+from scheduler.backend import RendererRef
 
 # sun_path has 108 bytes with its final zero; the socket has a longer name until it is in place.
 _LONGEST_SOCKET_PATH = 107
@@ -91,13 +92,11 @@ class BridgeServicer(bridge_pb2_grpc.BridgeServiceServicer):
 
 
 async def _renderer(request, context):
-    from scheduler._bridge_renderers import Renderer
-
     wanted = request.renderer
     for field in ("node_id", "ray_node_id", "device"):
         if not getattr(wanted, field):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"renderer.{field}: must not be empty")
-    return Renderer(wanted.node_id, wanted.ray_node_id, wanted.device)
+    return RendererRef(wanted.node_id, wanted.ray_node_id, wanted.device)
 
 
 async def _serve(path: Path, ray_address: str, renderer_path: str) -> None:

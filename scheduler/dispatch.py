@@ -10,6 +10,8 @@ import contextlib
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 import structlog
 
@@ -21,12 +23,12 @@ from farm.config import Leases
 from farm.planning import ModelFacts
 from farm.states import AttemptState, NodeState
 from farm.store.errors import NotFound
-from farm.store.records import AttemptRecord, NodeRecord, TaskInputs
+from farm.store.records import AttemptRecord, GroupMember, Handover, NodeRecord, TaskInputs
 from farm.store.records import ReadyTask as ReadyRecord
 from farm.store.store import Store
 from scheduler.backend import Backend, BackendDown, BackendSays, RendererRef
 from scheduler.placement import place
-from scheduler.snapshot import ready_task, slots_of
+from scheduler.snapshot import members_of, ready_task, slots_of
 from scheduler.warmth import Warmth
 
 log = structlog.get_logger()
@@ -85,7 +87,7 @@ class Dispatcher:
 
     async def tick(self, *, quiet: bool = False) -> None:
         """One look at the farm. `quiet`: the daemon is new and nobody is called silent yet."""
-        lost, nodes, ready, live = await asyncio.to_thread(self._look)
+        lost, nodes, ready, live, groups = await asyncio.to_thread(self._look)
         if lost:
             await self._say_lost(lost, "its lease ran out")
         if not quiet:
@@ -103,24 +105,45 @@ class Dispatcher:
         )
         since = self._passed_over
         tasks = [ready_task(r, now - since.get(r.task.id, now), self._models) for r in ready]
-        placement = await asyncio.to_thread(place, tasks, slots)
+        unfinished = {name: members_of(group) for name, group in groups.items()}
+        placement = await asyncio.to_thread(place, tasks, slots, unfinished)
         self._passed_over = {task_id: since.get(task_id, now) for task_id in placement.passed_over}
         by_id = {record.task.id: record for record in ready}
         raylets = {node.id: node.ray_node_id for node in nodes}
+        at = {
+            member.task_id: RendererRef(member.node_id, raylets[member.node_id], member.device)
+            for group in groups.values()
+            for member in group
+            if member.node_id
+        }
+        batches: dict[str, dict[str, RendererRef]] = {}
         for assignment in placement.assignments:
             slot, task = assignment.slot, assignment.task
             self._warmth.use(slot.key, task.model, task.load_bytes, slot.vram_bytes)
             renderer = RendererRef(slot.node_id, raylets[slot.node_id], slot.device)
-            await self._give(by_id[assignment.task.task_id], renderer)
+            batches.setdefault(task.group or task.task_id, {})[task.task_id] = renderer
+        for name, batch in batches.items():
+            places = {m.key: (at | batch).get(m.task_id) for m in groups.get(name, ())}
+            await self._give({task_id: by_id[task_id] for task_id in batch}, batch, places)
         if placement.waiting:
             await asyncio.to_thread(self._store.tasks.set_reasons, placement.waiting)
 
-    def _look(self) -> tuple[list[AttemptRecord], list[NodeRecord], list[ReadyRecord], list[AttemptRecord]]:
-        """Attempts whose lease has run out, by now lost; the nodes; tasks that could start; and what runs."""
+    def _look(
+        self,
+    ) -> tuple[
+        list[AttemptRecord],
+        list[NodeRecord],
+        list[ReadyRecord],
+        list[AttemptRecord],
+        dict[str, list[GroupMember]],
+    ]:
+        """Attempts whose lease has run out, by now lost; the nodes; tasks that could start; what runs; and groups."""
         grace = self._leases.requeue - self._leases.lease
         lost = self._store.attempts.expire(boottime() - grace)
         nodes, ready = self._store.nodes.list(), self._store.tasks.ready()
-        return lost, nodes, ready, self._store.attempts.live() if ready else []
+        in_groups = {record.task.job_id for record in ready if record.task.group}
+        groups = self._store.tasks.groups(in_groups) if in_groups else {}
+        return lost, nodes, ready, self._store.attempts.live() if ready else [], groups
 
     async def _note_silent(self, nodes: list[NodeRecord]) -> None:
         now = boottime()
@@ -145,26 +168,42 @@ class Dispatcher:
                             RendererRef(node.id, node.ray_node_id, device.name)
                         )
 
-    async def _give(self, record: ReadyRecord, renderer: RendererRef) -> None:
-        task = record.task
+    async def _give(
+        self,
+        records: dict[str, ReadyRecord],
+        renderers: dict[str, RendererRef],
+        places: dict[str, RendererRef | None],
+    ) -> None:
+        """Hands these tasks, by id, to their renderers, all or none. `places`: of their group where each member is."""
 
-        def take() -> tuple[TaskInputs, AttemptRecord | None]:
+        def take() -> tuple[list[TaskInputs], list[AttemptRecord]]:
             begin_by = boottime() + START_SECONDS
-            where = renderer.node_id, renderer.device
-            inputs = self._store.artifacts.inputs(task.id)
-            return inputs, self._store.attempts.dispatch(task.id, task.epoch, *where, begin_by)
+            inputs = [self._inputs(record) for record in records.values()]
+            handovers = [
+                Handover(id, record.task.epoch, renderers[id].node_id, renderers[id].device)
+                for id, record in records.items()
+            ]
+            return inputs, self._store.attempts.dispatch_all(handovers, begin_by)
 
-        inputs, attempt = await asyncio.to_thread(take)
-        if attempt is None:
-            return
-        log.info("dispatched", job=task.job_id, task=task.key, node=attempt.node, device=attempt.device,
-                 epoch=attempt.epoch)  # fmt: skip
-        try:
-            await self._backend.dispatch(renderer, attempt.id, attempt.epoch, _payload(record, inputs))
-        except BackendDown as error:
-            # Should the call have arrived all the same, the renderer asks for a lease and is refused.
-            await self._lose(attempt, f"it could not be handed over: {error}")
-        await self._changes.notify(task.job_id)
+        inputs, attempts = await asyncio.to_thread(take)
+        for (id, record), given, attempt in zip(records.items(), inputs, attempts):
+            log.info("dispatched", job=attempt.job_id, task=attempt.task_key, node=attempt.node,
+                     device=attempt.device, epoch=attempt.epoch)  # fmt: skip
+            payload = _payload(record, given, _member(record, renderers[id], places))
+            try:
+                await self._backend.dispatch(renderers[id], attempt.id, attempt.epoch, payload)
+            except BackendDown as error:
+                # Should the call have arrived all the same, the renderer asks for a lease and is refused.
+                await self._lose(attempt, f"it could not be handed over: {error}")
+        await self._changes.notify(*{attempt.job_id for attempt in attempts})
+
+    def _inputs(self, record: ReadyRecord) -> TaskInputs:
+        """What the task is given, of a lockstep group also what neighbours left that are done."""
+        given = self._store.artifacts.inputs(record.task.id)
+        if not record.task.group:
+            return given
+        results = self._store.artifacts.results(record.task.job_id, _neighbours(record))
+        return replace(given, needs={**given.needs, **results})
 
     async def _listen(self) -> None:
         async for event in self._backend.events():
@@ -194,7 +233,27 @@ class Dispatcher:
         self.wake()
 
 
-def _payload(record: ReadyRecord, inputs: TaskInputs) -> bytes:
+def _neighbours(record: ReadyRecord) -> list[str]:
+    """Keys of those that a task of a lockstep group shares latents with."""
+    return [part["key"] for part in record.task.payload["lockstep"]["shared"]]
+
+
+def _member(
+    record: ReadyRecord, renderer: RendererRef, places: dict[str, RendererRef | None]
+) -> dict[str, Any] | None:
+    """What a renderer must know of the lockstep group of its task; None for a task by itself."""
+    if not record.task.group:
+        return None
+    near = {key: places.get(key) for key in _neighbours(record)}
+    return {
+        "group": record.task.group,
+        "key": record.task.key,
+        "renderer": renderer.name,
+        "places": {key: place.name for key, place in near.items() if place},
+    }
+
+
+def _payload(record: ReadyRecord, inputs: TaskInputs, member: dict[str, Any] | None) -> bytes:
     """What a renderer is handed, as JSON: the task, the plan's shared part, and the artifacts it needs."""
     task = record.task
     artifacts = {
@@ -216,5 +275,6 @@ def _payload(record: ReadyRecord, inputs: TaskInputs) -> bytes:
             },
             "shared": dict(record.shared),
             "inputs": artifacts,
+            "member": member,
         }
     ).encode()

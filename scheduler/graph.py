@@ -12,7 +12,10 @@ window       "conditions": [{"name", "start", "stop", "strength"}],   latents of
              "base": null | {"pieces": […]}, "tail": null | {"key", "latents", "strength"},
              "head": null | {"key", "start", "stop", "strength"},   of a later window, kept to at this one's end
              "colour": null | {"key": null | str, "factor"},
-             "guidance_scale"}
+             "guidance_scale",
+             "lockstep": null | {"group", "held_bytes", "shared": [{"key", "left", "start", "stop", "weights"}]}}
+                       of each neighbour the latents shared with it, whether it is the left one of the two, and the
+                       left one's weight at each of them; memory in use while the others make their step
 join        {"start", "stop", "left", "right",   the latents that two windows share; stored are these, or if they fail
              "heal": null | {…}}   those of this window, which is made of both: as above, its first latent is run-up
 decode      {"start", "stop", "pieces": […], "from", "to",   latents to decode; rendered frames [from, to)
@@ -106,7 +109,8 @@ class Graph:
             stop=self.timeline.latents,
         )
         by_key = {window.key: window for window in laid_out}
-        denoised = [self._window(window, by_key) for window in laid_out]
+        shared = _shared(final)
+        denoised = [self._window(window, by_key, shared.get(window.key, [])) for window in laid_out]
         return (self._encode(laid_out), *denoised, *joins, *decodes, mux)
 
     def _encode(self, laid_out: Sequence[Window]) -> PlannedTask:
@@ -139,17 +143,21 @@ class Graph:
             ),
         )
 
-    def _window(self, window: Window, by_key: dict[str, Window]) -> PlannedTask:
+    def _window(self, window: Window, by_key: dict[str, Window], shared: list[dict]) -> PlannedTask:
         drawn = self._drawn_by(window)
+        held, lockstep = 0, None
+        if shared:
+            held = drawn.facts.held_bytes(_tokens(window), drawn.batch)
+            lockstep = {"group": window.group, "held_bytes": held, "shared": shared}
         return PlannedTask(
             key=window.key,
             kind=window.kind,
             needs=("encode", *window.needs),
-            payload=self._payload(window, by_key),
+            payload=self._payload(window, by_key) | {"lockstep": lockstep},
             start=window.start,
             stop=window.stop,
             flops=drawn.facts.forward_flops(_tokens(window)) * (len(window.sigmas) - 1) * drawn.batch,
-            vram_bytes=drawn.facts.denoise_bytes(_tokens(window), self.precision, drawn.batch),
+            vram_bytes=drawn.facts.denoise_bytes(_tokens(window), self.precision, drawn.batch) + held,
             fp8=self.precision == "fp8",
             model=drawn.facts.name,
             weights=drawn.weights,
@@ -360,6 +368,17 @@ class Graph:
         start, stop = max(reach.start, at.encoded.start), min(reach.stop, at.encoded.stop)
         name = condition_name(index, *size)
         return {"name": name, "start": start, "stop": stop, "origin": TEMPORAL * start}
+
+
+def _shared(final: Sequence[Window]) -> dict[str, list[dict]]:
+    """By window what it shares with each of its neighbours in the same group."""
+    found: dict[str, list[dict]] = {}
+    for left, right, (cut, weights) in zip(final, final[1:], geometry.averaging(_cuts(final))):
+        if left.group and left.group == right.group:
+            span = {"start": cut.start, "stop": cut.stop, "weights": list(weights)}
+            found.setdefault(left.key, []).append({"key": right.key, "left": False} | span)
+            found.setdefault(right.key, []).append({"key": left.key, "left": True} | span)
+    return found
 
 
 def _cuts(laid_out: Sequence[Window]) -> list[Cut]:

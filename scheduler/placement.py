@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from scheduler.estimate import FETCH_BYTES_PER_SECOND, LOAD_BYTES_PER_SECOND, SECONDS_PER_TASK
+from scheduler.groups import Member, place_group
 
 WORTH_WAITING = 0.5
 """Seconds that a task must end sooner on a busy device to wait for it: estimates are no better than that."""
@@ -24,6 +25,7 @@ class ReadyTask:
 
     `inputs`: bytes of what it reads, by the id of the node that made them. `passed_over`: seconds for which it has
     been let wait for a better device although one was free. `load_bytes`: of its model, read where that isn't warm.
+    `group`: the lockstep group it starts with, empty for none.
     """
 
     task_id: str
@@ -41,6 +43,7 @@ class ReadyTask:
     inputs: Mapping[str, int] = field(default_factory=dict, hash=False)
     passed_over: float = 0.0
     load_bytes: int = 0
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,12 +121,15 @@ def misfit(task: ReadyTask, slot: Slot) -> str | None:
     return None
 
 
-def place(tasks: Sequence[ReadyTask], slots: Sequence[Slot]) -> Placement:
+def place(
+    tasks: Sequence[ReadyTask], slots: Sequence[Slot], groups: Mapping[str, Sequence[Member]] | None = None
+) -> Placement:
     """Assigns tasks by priority, then age of the job, then order in its graph; no device is given two.
 
     Each goes to the device on which it will end first, what that is still busy with and what went before it
     included; where that isn't free yet the task waits, but no longer than a free device could have taken for it.
-    A device on which the task failed is used only when no other fits.
+    A device on which the task failed is used only when no other fits. Only tasks of one of `groups`, whose unfinished
+    members these are, may share a device; all get theirs when the first has its turn (scheduler.groups).
     """
     usable = [slot for slot in slots if slot.usable]
     clock = _Clock(usable)
@@ -131,7 +137,23 @@ def place(tasks: Sequence[ReadyTask], slots: Sequence[Slot]) -> Placement:
     assignments: list[Assignment] = []
     waiting: dict[str, str] = {}
     passed_over: set[str] = set()
+    settled: set[str] = set()
     for task in sorted(tasks, key=lambda t: (-t.priority, t.created_at, t.job_id, t.order)):
+        if task.group:
+            if task.group not in settled:
+                settled.add(task.group)
+                together = [other for other in tasks if other.group == task.group]
+                members = (groups or {}).get(task.group, ())
+                free = [slot for slot in usable if slot.key in idle]
+                found, why = place_group(together, members, free, slots, misfit)
+                for other in together:
+                    if slot := found.get(other.task_id):
+                        clock.hold(other, slot)
+                        idle.discard(slot.key)
+                        assignments.append(Assignment(other, slot))
+                    else:
+                        waiting[other.task_id] = why or _why_waiting(other, slots)
+            continue
         options = clock.options(task) if idle else ()
         if not options:
             waiting[task.task_id] = _why_waiting(task, slots)
@@ -213,6 +235,10 @@ class _Clock:
     def give(self, option: _Option) -> None:
         """The task will be done there."""
         self._free_at[option.key] = self.ends(option)
+
+    def hold(self, task: ReadyTask, slot: Slot) -> None:
+        """The task is done there, whatever would be better for it alone."""
+        self.give(self._option(task, slot))
 
     def why_waiting(self, best: _Option, second: _Option) -> str:
         """A sentence for a task that is better off with `best`, though `second` is free."""

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 from farm.planning import ModelFacts
 from farm.states import NodeState
-from farm.store.records import AttemptRecord, NodeRecord
+from farm.store.records import AttemptRecord, GroupMember, NodeRecord
 from farm.store.records import ReadyTask as ReadyRecord
 from scheduler.estimate import seconds_left
+from scheduler.groups import Member
 from scheduler.placement import ReadyTask, Slot
 from scheduler.speed import rates
 
@@ -96,4 +97,20 @@ def ready_task(
         inputs=record.input_bytes,
         passed_over=passed_over,
         load_bytes=facts.load_bytes(task.kind, record.shared["precision"]) if facts else 0,
+        group=task.group,
     )
+
+
+def members_of(group: Iterable[GroupMember]) -> list[Member]:
+    """Unfinished tasks of a lockstep group with what placement must know of them."""
+    return [
+        Member(
+            task_id=one.task_id,
+            key=one.key,
+            vram_bytes=one.vram_bytes,
+            held_bytes=one.held_bytes,
+            flops=one.flops,
+            on=(one.node_id, one.device) if one.node_id else None,
+        )
+        for one in group
+    ]

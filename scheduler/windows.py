@@ -65,6 +65,19 @@ def patches(windows: Sequence[Cut]) -> tuple[Cut, ...]:
     return tuple(found)
 
 
+def averaging(windows: Sequence[Cut]) -> tuple[tuple[Cut, tuple[float, ...]], ...]:
+    """What each window shares with the next, run-up included, and the left one's weight at each of those latents.
+
+    The right one's weights are 1 minus that: 0 on its run-up, then rising to the window's own, neither end of the
+    seam being one window alone (as in plugins.ltx.blend.ramp). Raises ValueError as `seams`.
+    """
+    found = []
+    for seam in seams(windows):
+        steps = len(seam) + 1
+        found.append((Cut(seam.start - 1, seam.stop), tuple(1 - i / steps for i in range(steps))))
+    return tuple(found)
+
+
 def pieces(
     keys: Sequence[str], windows: Sequence[Cut], joins: Sequence[str] | None = None
 ) -> tuple[Piece, ...]:

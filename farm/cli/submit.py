@@ -57,7 +57,12 @@ _OPTIONS = (
     click.option(
         "--guidance-scale", type=float, help="Classifier-free guidance; 1 is off. Default: the model's."
     ),
-    click.option("--strategy", help="How the video is cut into windows. Default: chosen from the job alone."),
+    click.option(
+        "--strategy",
+        help="How the video is cut into windows: hierarchical (a storyboard, then all windows at once), codenoise "
+        "(the same in lockstep, windows agreeing at every step), autoregressive (one after the other), or a "
+        "plugin's. Default: chosen from the job alone.",
+    ),
     click.option("--model", help="Default: ltx-tiny."),
     click.option("--storyboard-model", help="A smaller model that draws the storyboard. Default: --model."),
     click.option("--window", "window_latents", type=int, help="Length of a window in latents. Default: 16."),

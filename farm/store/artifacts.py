@@ -93,6 +93,23 @@ class Artifacts:
                 media=tuple(rows.artifact_record(row) for row in given),
             )
 
+    def results(self, job_id: str, keys: Sequence[str]) -> dict[str, tuple[ArtifactRecord, ...]]:
+        """Committed artifacts of those of the job's tasks `keys` that have any, by key."""
+        query = (
+            select(tasks.c.key.label("made_by"), artifacts)
+            .join_from(tasks, attempts, attempts.c.task_id == tasks.c.id)
+            .join(artifacts, artifacts.c.attempt_id == attempts.c.id)
+            .where(
+                tasks.c.job_id == job_id, tasks.c.key.in_(keys), artifacts.c.state == ArtifactState.COMMITTED
+            )
+            .order_by(tasks.c.position, artifacts.c.name, artifacts.c.id)
+        )
+        made: dict[str, list[ArtifactRecord]] = defaultdict(list)
+        with self._database.read() as connection:
+            for row in connection.execute(query):
+                made[row.made_by].append(rows.artifact_record(row))
+        return {key: tuple(found) for key, found in made.items()}
+
     def made_by(self, attempt_id: str) -> list[ArtifactRecord]:
         """What an attempt stored, by name."""
         query = select(artifacts).where(artifacts.c.attempt_id == attempt_id).order_by(artifacts.c.name)

@@ -24,7 +24,15 @@ from farm.store.changes import (
 from farm.store.database import Database
 from farm.store.errors import MissingArtifact, NotFound
 from farm.store.ids import new_id
-from farm.store.records import ArtifactState, AttemptRecord, AttemptRef, JobRecord, Settlement
+from farm.store.records import (
+    ArtifactState,
+    AttemptRecord,
+    AttemptRef,
+    Handover,
+    JobRecord,
+    Settlement,
+    group_of,
+)
 from farm.store.tables import artifacts, attempts, devices, jobs, nodes, tasks
 
 _OUTPUT = "video"
@@ -43,40 +51,20 @@ class Attempts:
 
         None when the task is no longer ready at that epoch, the device is busy or gone, or its node offline.
         """
+        given = self.dispatch_all([Handover(task_id, epoch, node_id, device)], lease_until)
+        return given[0] if given else None
+
+    def dispatch_all(self, handovers: Sequence[Handover], lease_until: float) -> list[AttemptRecord]:
+        """Give all of these tasks away as `dispatch` does, or none: members of a lockstep group start together.
+
+        A device may be given several tasks of one group. Returns the attempts in that order, empty for none.
+        """
         at = self._database.wall()
-        attempt_id = new_id("x", at)
-        with self._database.write() as connection:
-            if not _is_free(connection, node_id, device):
-                return None
-            task = connection.execute(
-                select(tasks.c.state, tasks.c.job_id, jobs.c.state.label("job_state"))
-                .join(jobs, tasks.c.job_id == jobs.c.id)
-                .where(tasks.c.id == task_id, tasks.c.epoch == epoch)
-            ).one_or_none()
-            if task is None or task.state != TaskState.READY:
-                return None
-            move_task(connection, task_id, TaskState.READY, TaskState.RUNNING, epoch=epoch + 1, reason="")
-            if task.job_state == JobState.QUEUED:
-                move_job(connection, task.job_id, JobState.QUEUED, JobState.RUNNING, started_at=at)
-            connection.execute(
-                insert(attempts).values(
-                    id=attempt_id,
-                    task_id=task_id,
-                    epoch=epoch + 1,
-                    state=AttemptState.DISPATCHED,
-                    node_id=node_id,
-                    device=device,
-                    lease_until=lease_until,
-                    dispatched_at=at,
-                    step=0,
-                    steps=0,
-                    seconds=0.0,
-                    error="",
-                )
-            )
-            (attempt,) = rows.attempt_records(connection, attempts.c.id == attempt_id)
-            _tell(connection, attempt, at, "dispatched", "to")
-            return attempt
+        try:
+            with self._database.write() as connection:
+                return [_give(connection, handover, lease_until, at) for handover in handovers]
+        except _NotFree:
+            return []
 
     def renew(self, node_id: str, refs: Iterable[tuple[str, int]], lease_until: float) -> list[AttemptRef]:
         """Extend the leases of the node's live attempts among `refs` and return those; the others are over.
@@ -190,7 +178,10 @@ class Attempts:
             return Settlement(True, job=rows.job(connection, attempt.job_id), stop=stop)
 
     def out_of_memory(self, attempt_id: str, epoch: int, error: str) -> Settlement:
-        """End an attempt that its device could not hold: no retry used, the task needs a bigger device now."""
+        """End an attempt that its device could not hold: no retry used, the task needs more memory now.
+
+        Of a lockstep group that shared the device it is so much more that one fewer of them goes there.
+        """
         with self._database.write() as connection:
             attempt = _current(connection, attempt_id, epoch)
             if attempt is None:
@@ -201,10 +192,11 @@ class Attempts:
                 )
             )
             if had is not None:
+                needs = had + 1 - _held_by_others(connection, attempt)
                 connection.execute(
                     update(tasks)
-                    .where(tasks.c.id == attempt.task_id, tasks.c.vram_bytes <= had)
-                    .values(vram_bytes=had + 1)
+                    .where(tasks.c.id == attempt.task_id, tasks.c.vram_bytes < needs)
+                    .values(vram_bytes=needs)
                 )
             lose_attempt(connection, attempt, self._database.wall(), f"out of memory: {error}")
             return Settlement(True, ready=(attempt.task_id,))
@@ -264,7 +256,50 @@ class Attempts:
             ]
 
 
-def _is_free(connection: Connection, node_id: str, device: str) -> bool:
+class _NotFree(Exception):
+    """A task or device is no longer as it was seen; undoes the transaction."""
+
+
+def _give(connection: Connection, handover: Handover, lease_until: float, at: float) -> AttemptRecord:
+    """Raises _NotFree."""
+    task = connection.execute(
+        select(tasks.c.state, tasks.c.job_id, tasks.c.payload, jobs.c.state.label("job_state"))
+        .join(jobs, tasks.c.job_id == jobs.c.id)
+        .where(tasks.c.id == handover.task_id, tasks.c.epoch == handover.epoch)
+    ).one_or_none()
+    if task is None or task.state != TaskState.READY:
+        raise _NotFree
+    group = group_of(task.job_id, task.payload)
+    if not _is_free(connection, handover.node_id, handover.device, group):
+        raise _NotFree
+    epoch, attempt_id = handover.epoch + 1, new_id("x", at)
+    move_task(connection, handover.task_id, TaskState.READY, TaskState.RUNNING, epoch=epoch, reason="")
+    if task.job_state == JobState.QUEUED:
+        move_job(connection, task.job_id, JobState.QUEUED, JobState.RUNNING, started_at=at)
+    connection.execute(
+        insert(attempts).values(
+            id=attempt_id,
+            task_id=handover.task_id,
+            epoch=epoch,
+            state=AttemptState.DISPATCHED,
+            node_id=handover.node_id,
+            device=handover.device,
+            lease_until=lease_until,
+            dispatched_at=at,
+            step=0,
+            steps=0,
+            seconds=0.0,
+            error="",
+            lockstep=bool(group),
+        )
+    )
+    (attempt,) = rows.attempt_records(connection, attempts.c.id == attempt_id)
+    _tell(connection, attempt, at, "dispatched", "to")
+    return attempt
+
+
+def _is_free(connection: Connection, node_id: str, device: str, group: str) -> bool:
+    """Whether the device takes work and does nothing, or nothing but tasks of the same lockstep group."""
     on_offer = (
         select(devices.c.name)
         .join(nodes, devices.c.node_id == nodes.c.id)
@@ -275,10 +310,28 @@ def _is_free(connection: Connection, node_id: str, device: str) -> bool:
             devices.c.name == device,
         )
     )
-    taken = select(attempts.c.id).where(
-        rows.is_live, attempts.c.node_id == node_id, attempts.c.device == device
+    at_work = connection.execute(
+        select(tasks.c.job_id, tasks.c.payload)
+        .join(attempts, attempts.c.task_id == tasks.c.id)
+        .where(rows.is_live, attempts.c.node_id == node_id, attempts.c.device == device)
+    ).all()
+    with_it = all(group and group_of(row.job_id, row.payload) == group for row in at_work)
+    return connection.scalar(on_offer) is not None and with_it
+
+
+def _held_by_others(connection: Connection, attempt: AttemptRecord) -> int:
+    """Memory that other tasks of the attempt's group hold on its device, in bytes."""
+    others = connection.scalars(
+        select(tasks.c.payload)
+        .join(attempts, attempts.c.task_id == tasks.c.id)
+        .where(
+            rows.is_live,
+            attempts.c.node_id == attempt.node_id,
+            attempts.c.device == attempt.device,
+            attempts.c.id != attempt.id,
+        )
     )
-    return connection.scalar(on_offer) is not None and connection.scalar(taken) is None
+    return sum(payload["lockstep"]["held_bytes"] for payload in others if payload.get("lockstep"))
 
 
 def _current(connection: Connection, attempt_id: str, epoch: int) -> AttemptRecord | None:

@@ -92,6 +92,41 @@ class TaskRecord:
     reason: str  #: of a ready task what it waits for, of a failed one the last error
     facts: Mapping[str, Any] = field(default_factory=dict)  #: JSON that its committed attempt told
 
+    @property
+    def group(self) -> str:
+        """Name of the lockstep group it belongs to, one among all jobs; empty: it is done by itself."""
+        return group_of(self.job_id, self.payload)
+
+
+def group_of(job_id: str, payload: Mapping[str, Any]) -> str:
+    """Name of the lockstep group of a job's task; empty: it is done by itself."""
+    lockstep = payload.get("lockstep")
+    return f"{job_id}/{lockstep['group']}" if lockstep else ""
+
+
+@dataclass(frozen=True)
+class GroupMember:
+    """One unfinished task of a lockstep group. `node_id`, `device`: where its live attempt is, else empty."""
+
+    task_id: str
+    key: str
+    state: TaskState
+    vram_bytes: int
+    held_bytes: int  #: of `vram_bytes` what it needs while another member makes its step
+    flops: float
+    node_id: str = ""
+    device: str = ""
+
+
+@dataclass(frozen=True)
+class Handover:
+    """A ready task, as last seen at `epoch`, and the device it is to be given to."""
+
+    task_id: str
+    epoch: int
+    node_id: str
+    device: str
+
 
 @dataclass(frozen=True)
 class ReadyTask:
@@ -138,6 +173,7 @@ class AttemptRecord:
     steps: int
     seconds: float  #: wall time of the work, 0 until known
     error: str
+    lockstep: bool = False  #: of a lockstep group; others of it may be on the same device
 
     @property
     def ref(self) -> AttemptRef:
@@ -171,7 +207,7 @@ class Speed(NamedTuple):
 class DeviceRecord:
     """One device as its agent advertises it; `task` is what it does now, as "job/task", or empty.
 
-    `speeds`: what the farm has measured.
+    Of a lockstep group it may do several, "job/task, task". `speeds`: what the farm has measured.
     """
 
     name: str

@@ -104,14 +104,15 @@ def attempt_records(connection: Connection, *conditions: ColumnElement[bool]) ->
 
 def node_records(connection: Connection, *conditions: ColumnElement[bool]) -> list[NodeRecord]:
     """Nodes that meet all conditions, by name, with their devices and what each does."""
-    busy = {
-        (node_id, device): f"{job_id}/{key}"
-        for node_id, device, job_id, key in connection.execute(
-            select(attempts.c.node_id, attempts.c.device, tasks.c.job_id, tasks.c.key)
-            .join_from(attempts, tasks, attempts.c.task_id == tasks.c.id)
-            .where(is_live)
-        )
-    }
+    busy: dict[tuple[str, str], str] = {}
+    for node_id, device, job_id, key in connection.execute(
+        select(attempts.c.node_id, attempts.c.device, tasks.c.job_id, tasks.c.key)
+        .join_from(attempts, tasks, attempts.c.task_id == tasks.c.id)
+        .where(is_live)
+        .order_by(tasks.c.position)
+    ):
+        at_work = busy.get((node_id, device))
+        busy[node_id, device] = f"{at_work}, {key}" if at_work else f"{job_id}/{key}"
     seen = speeds.measured(connection)
     offered: dict[str, list[DeviceRecord]] = defaultdict(list)
     for row in connection.execute(select(devices).order_by(devices.c.name)):

@@ -22,6 +22,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
@@ -29,7 +30,7 @@ from farm.planning import TaskKind
 from farm.states import LIVE_ATTEMPTS, AttemptState, JobState, NodeState, TaskState
 from farm.store.records import ArtifactState
 
-REVISION = "0004_models_of_tasks"
+REVISION = "0005_several_attempts_a_device"
 """Newest migration, repeated here so that opening a database that is up to date needs no Alembic."""
 
 metadata = MetaData(
@@ -43,6 +44,8 @@ metadata = MetaData(
 
 _id = String(40)
 _live = text("state IN ({})".format(", ".join(f"'{state}'" for state in LIVE_ATTEMPTS)))
+
+_live_alone = text(f"{_live.text} AND NOT lockstep")
 
 
 def _word(kind: type[StrEnum]) -> Enum:
@@ -167,6 +170,8 @@ attempts = Table(
     Column("steps", Integer, nullable=False),
     Column("seconds", Float, nullable=False),
     Column("error", Text, nullable=False),
+    # Of a lockstep group, so that its device may have others of that group.
+    Column("lockstep", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("task_id", "epoch"),
     Index("uq_attempts_live_task", "task_id", unique=True, sqlite_where=_live, postgresql_where=_live),
     Index(
@@ -174,8 +179,8 @@ attempts = Table(
         "node_id",
         "device",
         unique=True,
-        sqlite_where=_live,
-        postgresql_where=_live,
+        sqlite_where=_live_alone,
+        postgresql_where=_live_alone,
     ),
 )
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from sqlalchemy import ColumnElement, Connection, bindparam, func, select, update
 
+from farm.planning import TaskKind
 from farm.states import JobState, TaskState
 from farm.store import rows
 from farm.store.database import Database
-from farm.store.records import ArtifactState, ReadyTask
+from farm.store.records import ArtifactState, GroupMember, ReadyTask, group_of
 from farm.store.tables import artifacts, attempts, edges, jobs, tasks
 
 _LIVE_JOBS = (JobState.QUEUED, JobState.RUNNING)
@@ -52,6 +53,36 @@ class Tasks:
             )
             for task in found
         ]
+
+    def groups(self, job_ids: Iterable[str]) -> dict[str, list[GroupMember]]:
+        """Unfinished members of every lockstep group of these jobs, by the group's name, in the order of the graph."""
+        query = (
+            select(tasks, attempts.c.node_id, attempts.c.device)
+            .join_from(tasks, attempts, (attempts.c.task_id == tasks.c.id) & rows.is_live, isouter=True)
+            .where(
+                tasks.c.job_id.in_(sorted(set(job_ids))),
+                tasks.c.kind == TaskKind.WINDOW,
+                tasks.c.state != TaskState.SUCCEEDED,
+            )
+            .order_by(tasks.c.job_id, tasks.c.position)
+        )
+        found: dict[str, list[GroupMember]] = defaultdict(list)
+        with self._database.read() as connection:
+            for row in connection.execute(query):
+                if name := group_of(row.job_id, row.payload):
+                    found[name].append(
+                        GroupMember(
+                            task_id=row.id,
+                            key=row.key,
+                            state=row.state,
+                            vram_bytes=row.vram_bytes,
+                            held_bytes=row.payload["lockstep"]["held_bytes"],
+                            flops=row.flops,
+                            node_id=row.node_id or "",
+                            device=row.device or "",
+                        )
+                    )
+        return dict(found)
 
     def set_reasons(self, reasons: Mapping[str, str]) -> int:
         """Keep what each ready task (by id) is waiting for; returns how many changed."""

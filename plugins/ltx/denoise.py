@@ -32,6 +32,19 @@ class State:
     step: int
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """What the model said of a state. N tokens: those of extra latents first, then the window's.
+
+    ``tokens`` float32 [1, N, C] are what it saw, ``times`` [1, 1 or N] each one's time (0 … 1000), ``velocity``
+    [1, N, C] what it answered.
+    """
+
+    tokens: torch.Tensor
+    times: torch.Tensor
+    velocity: torch.Tensor
+
+
 class Denoiser:
     """One window's denoising, step by step. Everything but the ``State`` is fixed at the start.
 
@@ -103,6 +116,8 @@ class Denoiser:
         self._embeds = torch.stack([embeds for embeds, _ in texts]).to(ltx.device, ltx.dtype)
         self._mask = torch.stack([mask for _, mask in texts]).to(ltx.device)
         self._coords = self._coordinates(fps)
+        self._tokens_per_latent = noise.shape[2] * noise.shape[3]
+        self._extra_tokens = sum(known.latents.shape[1] for known in self._extra) * self._tokens_per_latent
         self._strength = self._strengths()
         self._held = self._initial() if cond_noise_scale > 0.0 and self._strength is not None else None
 
@@ -115,13 +130,17 @@ class Denoiser:
         """The window before its first step: noise, or base and noise, with its conditions mixed in."""
         return State(self._initial(), 0)
 
-    @torch.no_grad()
     def step(self, state: State) -> State:
         """One Euler step.
 
         At strength s a token waits until the schedule comes down to its time 1 - s. Where the last sigma is
         still above that, LTXConditionPipeline leaves the token noisy; here the last step denoises it too.
         """
+        return self.advance(state, self.predict(state))
+
+    @torch.no_grad()
+    def predict(self, state: State) -> Prediction:
+        """What the model makes of the window as it stands: the first half of a step."""
         t = self._scheduler.timesteps[state.step]
         sigma = t / self._scheduler.config.num_train_timesteps
         latents = state.latents
@@ -134,14 +153,46 @@ class Denoiser:
         times = t.reshape(1, 1)
         if self._strength is not None:
             own = (1.0 - self._strength) * self._scheduler.config.num_train_timesteps
-            per_latent = latents.shape[2] * latents.shape[3]
-            times = torch.minimum(times, own.repeat_interleave(per_latent)[None])
-        velocity = self._velocity(tokens, times)
-        moved = self._scheduler.step(-velocity, t, tokens, per_token_timesteps=times, return_dict=False)[0]
+            times = torch.minimum(times, own.repeat_interleave(self._tokens_per_latent)[None])
+        return Prediction(tokens, times, self._velocity(tokens, times))
+
+    def estimate(self, prediction: Prediction) -> torch.Tensor:
+        """The clean window (x0) that a prediction points to, float32 [C, n, h, w], without the extra latents."""
+        tokens = prediction.tokens - self._sigmas_of(prediction) * prediction.velocity.float()
+        grid = tokens[:, self._extra_tokens :]
+        return grid[0].T.reshape(self._noise.shape)
+
+    @torch.no_grad()
+    def advance(self, state: State, prediction: Prediction, x0: torch.Tensor | None = None) -> State:
+        """The second half of a step: the Euler move.
+
+        It goes towards the prediction's own estimate, or towards ``x0`` [C, n, h, w], on any device, in its place.
+        """
+        t, tokens, velocity = self._scheduler.timesteps[state.step], prediction.tokens, prediction.velocity
+        if x0 is not None:
+            velocity = velocity.float().clone()
+            sigmas = self._sigmas_of(prediction).expand(-1, tokens.shape[1], -1)[:, self._extra_tokens :]
+            own, wanted = tokens[:, self._extra_tokens :], x0.to(tokens).flatten(1).T[None]
+            # A token held at strength 1 has no noise to take away and doesn't move.
+            towards = torch.where(sigmas > 0, (own - wanted) / sigmas.clamp(min=1e-6), torch.zeros_like(own))
+            velocity[:, self._extra_tokens :] = towards
+        moved = self._scheduler.step(
+            -velocity, t, tokens, per_token_timesteps=prediction.times, return_dict=False
+        )[0]
         if self._strength is not None and state.step + 1 < self.steps:
+            sigma = t / self._scheduler.config.num_train_timesteps
             due = sigma - 1e-6 < 1.0 - self._strength
-            moved = torch.where(due.repeat_interleave(per_latent)[None, :, None], moved, tokens)
-        return State(moved[0].T.reshape(latents.shape), state.step + 1)
+            moved = torch.where(due.repeat_interleave(self._tokens_per_latent)[None, :, None], moved, tokens)
+        return State(moved[0].T.reshape(state.latents.shape), state.step + 1)
+
+    def grid(self, state: State) -> torch.Tensor:
+        """The window's own latents as they stand, [C, n, h, w], without the extra ones."""
+        return state.latents[:, state.latents.shape[1] - self._noise.shape[1] :]
+
+    def with_grid(self, state: State, grid: torch.Tensor) -> State:
+        """The same state with other latents [C, n, h, w] in the window's place."""
+        extra = state.latents[:, : state.latents.shape[1] - self._noise.shape[1]]
+        return State(torch.cat([extra, grid.to(extra)], dim=1), state.step)
 
     def result(self, state: State) -> torch.Tensor:
         """The window's latents, float32 [C, n, h, w], without the extra ones.
@@ -150,7 +201,7 @@ class Denoiser:
         """
         if state.step != self.steps:
             raise ValueError(f"state: {state.step} of {self.steps} steps are done")
-        return state.latents[:, state.latents.shape[1] - self._noise.shape[1] :].contiguous()
+        return self.grid(state).contiguous()
 
     def run(
         self, on_step: Callable[[int, int], None] | None = None, state: State | None = None
@@ -207,6 +258,10 @@ class Denoiser:
         coords = torch.stack(torch.meshgrid(frames, rows, columns, indexing="ij")).flatten(1)[None].float()
         coords[:, 0] *= 1.0 / fps
         return coords.to(self._ltx.device)
+
+    def _sigmas_of(self, prediction: Prediction) -> torch.Tensor:
+        """Each token's sigma, [1, 1 or N, 1]."""
+        return (prediction.times / self._scheduler.config.num_train_timesteps)[..., None]
 
     def _velocity(self, tokens: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
         batch = self._embeds.shape[0]

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from farm.hookspecs import hookimpl
 from farm.rendering import DeviceInHand, RenderingModel, TaskInHand
-from plugins.ltx import planning, seam
+from plugins.ltx import codenoise, planning, seam
 from plugins.ltx.blend import adain, upsample
 from plugins.ltx.conditioning import Condition, Extra, Replace, window_tail
 from plugins.ltx.denoise import Denoiser
@@ -81,11 +81,22 @@ class LtxModel:
         if head := payload["head"]:
             known = load_latents(task.fetch(head["key"], "latents"), head["start"], head["stop"])
             conditions.append(Replace(known, head["start"] - start, head["strength"]))
-        latents = self._denoised(task, base, conditions)
-        if colour := payload["colour"]:
-            reference = base if colour["key"] is None else load_latents(task.fetch(colour["key"], "latents"))
-            latents = adain(latents, reference, colour["factor"])
-            _put_back(kept, latents)
+        denoiser = self._denoiser(task, base, conditions)
+
+        def coloured(latents: torch.Tensor) -> torch.Tensor:
+            if colour := payload["colour"]:
+                reference = (
+                    base if colour["key"] is None else load_latents(task.fetch(colour["key"], "latents"))
+                )
+                latents = adain(latents, reference, colour["factor"])
+                _put_back(kept, latents)
+            return latents
+
+        if lockstep := payload["lockstep"]:
+            parts = [_shared(part, start) for part in lockstep["shared"]]
+            latents = codenoise.run(denoiser, parts, task.exchange, on_step=task.step, finish=coloured)
+        else:
+            latents = coloured(denoiser.run(on_step=task.step).cpu())
         task.step(len(payload["sigmas"]) - 1, len(payload["sigmas"]) - 1)
         space = self._ltx.space if task.kind == "storyboard" else None
         return {"latents": self._saved(task, latents, start, space)}
@@ -95,15 +106,13 @@ class LtxModel:
     ) -> Path:
         return save_latents(task.folder / "latents.safetensors", latents, start, self._ltx.dtype, space)
 
-    def _denoised(
-        self, task: TaskInHand, base: torch.Tensor | None, conditions: list[Condition]
-    ) -> torch.Tensor:
-        """float32 latents [C, n, h, w] of a window's payload, of ``base`` re-noised where there is one."""
+    def _denoiser(self, task: TaskInHand, base: torch.Tensor | None, conditions: list[Condition]) -> Denoiser:
+        """Of a window's payload, of ``base`` re-noised where there is one."""
         shared, payload = task.shared, task.payload
         text = load_file(task.fetch("encode", "embeddings"))
         prompts = list(zip(text["embeds"], text["mask"], strict=True))
         span = payload["start"], payload["stop"]
-        denoiser = Denoiser(
+        return Denoiser(
             self._ltx,
             prompt=mix([(prompts[index], share) for index, share in payload["prompts"]]),
             negative=prompts[-1] if payload["guidance_scale"] > 1 else None,
@@ -114,7 +123,6 @@ class LtxModel:
             conditions=conditions,
             base=base,
         )
-        return denoiser.run(on_step=task.step).cpu()
 
     def _size(self, payload: dict[str, Any]) -> tuple[int, int, int]:
         """Channels, height and width of a window in latents."""
@@ -163,8 +171,8 @@ class LtxModel:
         """``base`` [C, n, h, w] of a heal's window, without its run-up: made anew between its outermost latents."""
         ends = [Replace(base[:, at : at + 1], at, 1.0) for at in (1, base.shape[1] - 1)]
         held = [*ends, *self._kept(task)]
-        latents = self._denoised(task, seam.levelled(base), [*held, *self._points(task)])
-        latents = seam.levelled(latents)
+        denoiser = self._denoiser(task, seam.levelled(base), [*held, *self._points(task)])
+        latents = seam.levelled(denoiser.run(on_step=task.step).cpu())
         _put_back(held, latents)
         return latents[:, 1:]
 
@@ -219,6 +227,13 @@ class LtxModel:
     ) -> torch.Tensor:
         channels, height, width = size
         return torch.from_numpy(latent_noise(seed, stage, step, start, stop, channels, height, width))
+
+
+def _shared(part: dict[str, Any], start: int) -> codenoise.Shared:
+    """What a window that begins at global latent `start` shares with a neighbour."""
+    return codenoise.Shared(
+        part["key"], part["left"], part["start"] - start, part["stop"] - start, tuple(part["weights"])
+    )
 
 
 def _put_back(given: list[Replace], latents: torch.Tensor) -> None:

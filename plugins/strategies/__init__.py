@@ -5,10 +5,11 @@ from __future__ import annotations
 from farm.hookspecs import hookimpl
 from farm.planning import Strategy
 from plugins.strategies.autoregressive import Autoregressive
+from plugins.strategies.codenoise import Codenoise
 from plugins.strategies.hierarchical import Hierarchical
 
 
 @hookimpl
 def farm_strategies() -> list[Strategy]:
-    """`autoregressive` and `hierarchical`."""
-    return [Autoregressive(), Hierarchical()]
+    """`autoregressive`, `hierarchical` and `codenoise`."""
+    return [Autoregressive(), Hierarchical(), Codenoise()]

@@ -64,7 +64,7 @@ def _strategies(site: Path) -> subprocess.CompletedProcess[str]:
 
 def test_an_installed_third_party_package_is_found(installed):
     found = _strategies(installed("rushed"))
-    assert set(found.stdout.split()) == {"autoregressive", "hierarchical", "rushed"}
+    assert set(found.stdout.split()) == {"autoregressive", "codenoise", "hierarchical", "rushed"}
 
 
 def test_two_plugins_of_one_name_are_refused_with_that_name(installed):

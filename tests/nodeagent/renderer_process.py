@@ -5,9 +5,18 @@ from __future__ import annotations
 import json
 import sys
 
+from nodeagent.exchange import Answer, Question
 from nodeagent.renderer import Renderer
 
-renderer = Renderer(sys.argv[1])
+
+class Nobody:
+    """There is no other renderer."""
+
+    def ask(self, renderer: str, question: Question) -> Answer:
+        return False, None
+
+
+renderer = Renderer(sys.argv[1], Nobody())
 print(renderer.ping(), flush=True)
 for line in sys.stdin:
     call = json.loads(line)

@@ -20,11 +20,10 @@ from nodeagent.life import born
 DRIVER = """
 import json, sys
 import ray
-from scheduler._bridge_actor import RendererActor
+from scheduler._bridge_actor import CONCURRENCY, RendererActor
 address, node, payload = sys.argv[1:]
 ray.init(address=address, namespace="farm", log_to_driver=False)
-groups = {"render": 1, "control": 2}
-actor = ray.remote(concurrency_groups=groups, num_cpus=0, max_restarts=0)(RendererActor).options(
+actor = ray.remote(concurrency_groups=CONCURRENCY, num_cpus=0, max_restarts=0)(RendererActor).options(
     name="r", lifetime="detached", label_selector={"ray.io/node-id": node}).remote("nodeagent.renderer:Renderer", "cpu")
 print(ray.get(actor.ping.remote()), flush=True)
 actor.run.remote("a", 1, payload.encode())

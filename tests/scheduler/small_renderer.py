@@ -11,7 +11,7 @@ from pathlib import Path
 class SmallRenderer:
     """Writes files, sleeps, raises."""
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, peers: object) -> None:
         if device == "broken":
             raise RuntimeError("this device has no memory left")
         self.device = device

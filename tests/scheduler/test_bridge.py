@@ -23,7 +23,7 @@ from farm.security import ray_token_file
 from farm.v1 import bridge_pb2, bridge_pb2_grpc
 from scheduler.bridge_process import BridgeProcess
 
-IMPORTABLE = {"PYTHONPATH": str(Path(__file__).parent)}
+IMPORTABLE = {"PYTHONPATH": f"{Path(__file__).parent}{os.pathsep}{Path(__file__).parents[2]}"}
 
 
 def until(condition, timeout: float = 15.0):

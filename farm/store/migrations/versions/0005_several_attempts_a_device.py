@@ -1,0 +1,25 @@
+"""A device may have several live attempts when they are of a lockstep group, and only then."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0005_several_attempts_a_device"
+down_revision = "0004_models_of_tasks"
+
+_live_alone = sa.text("state IN ('dispatched', 'running') AND NOT lockstep")
+
+
+def upgrade() -> None:
+    """Mark attempts of groups and leave them out of what is unique."""
+    op.add_column("attempts", sa.Column("lockstep", sa.Boolean(), server_default=sa.false(), nullable=False))
+    op.drop_index("uq_attempts_live_device", table_name="attempts")
+    op.create_index(
+        "uq_attempts_live_device",
+        "attempts",
+        ["node_id", "device"],
+        unique=True,
+        sqlite_where=_live_alone,
+        postgresql_where=_live_alone,
+    )

@@ -1,0 +1,205 @@
+"""What windows in lockstep give their neighbours: kept by the renderer that made it, fetched by those that need it.
+
+Every round is kept from the first one on, so a window that was lost can begin again from its noise and catch up with
+neighbours that only wait; and what a finished window gave is an artifact, for when its renderer is gone. Knows no Ray:
+how another renderer is asked is handed in. Rounds are those of farm.rendering.TaskInHand.exchange.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from farm.rendering import Stopped
+
+ARTIFACT = "exchange"
+"""Name of the artifact with all that a window gave its neighbours: "{neighbour}/{round}", float32 [C, k, h, w]."""
+
+KEPT_GROUPS = 2
+"""Groups whose rounds a renderer keeps: the one in hand, and the one before, whose slowest may still ask."""
+
+POLL_SECONDS = 0.5
+"""A question that has no answer yet is held so long; a window that must stop notices after that."""
+
+PATIENCE_SECONDS = 120.0
+"""A neighbour that nobody has in hand for so long won't come: the window is given back and begins anew elsewhere."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """`asker`, at the renderer `at`, wants what the member `key` of `group` gave it in `round`."""
+
+    group: str
+    key: str
+    asker: str
+    round: int
+    at: str
+
+
+Answer = tuple[bool, np.ndarray | None]
+"""Whether the member is in hand here, or was to its end; and the array, if it is there already."""
+
+
+class Peers(Protocol):
+    """How other renderers are asked."""
+
+    def ask(self, renderer: str, question: Question) -> Answer:
+        """What the renderer of that address answers; (False, None) when it can't be reached."""
+        ...
+
+
+@dataclass
+class _Member:
+    """`in_hand`: more rounds may come; `given`: arrays by neighbour and round."""
+
+    in_hand: bool = True
+    given: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
+
+
+class Overlaps:
+    """All that this renderer's members gave, and where members of their groups were last heard of. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._groups: dict[str, dict[str, _Member]] = {}
+        self._places: dict[tuple[str, str], str] = {}
+
+    def open(self, group: str, key: str, here: str, places: dict[str, str]) -> None:
+        """A member is taken in hand by this renderer, `here`.
+
+        `places`: renderer of each of its neighbours that the farm knows one of.
+        """
+        with self._changed:
+            members = self._groups.pop(group, {})
+            self._groups[group] = members
+            members.setdefault(key, _Member()).in_hand = True
+            while len(self._groups) > KEPT_GROUPS:
+                old = next(iter(self._groups))
+                del self._groups[old]
+                self._places = {at: where for at, where in self._places.items() if at[0] != old}
+            self._places |= {(group, other): where for other, where in {**places, key: here}.items()}
+            self._changed.notify_all()
+
+    def close(self, group: str, key: str) -> None:
+        """The member's attempt has ended; what it gave stays."""
+        with self._changed:
+            if member := self._groups.get(group, {}).get(key):
+                member.in_hand = False
+            self._changed.notify_all()
+
+    def give(self, group: str, key: str, to: str, number: int, array: np.ndarray) -> None:
+        """The member `key` gives its neighbour `to` the array of that round."""
+        with self._changed:
+            self._groups[group][key].given[to, number] = array
+            self._changed.notify_all()
+
+    def answer(self, question: Question, seconds: float = POLL_SECONDS) -> Answer:
+        """What is known here; waits up to `seconds` for a round that is still to come."""
+        wanted = question.asker, question.round
+        with self._changed:
+            self._places[question.group, question.asker] = question.at
+
+            def member() -> _Member:
+                nobody = _Member(in_hand=False)
+                return self._groups.get(question.group, {}).get(question.key, nobody)
+
+            self._changed.wait_for(lambda: wanted in member().given or not member().in_hand, seconds)
+            array = member().given.get(wanted)
+            return array is not None or member().in_hand, array
+
+    def place(self, group: str, key: str) -> str:
+        """Renderer that had the member when it was last heard of; "" for nowhere."""
+        with self._changed:
+            return self._places.get((group, key), "")
+
+    def save(self, group: str, key: str, path: Path) -> Path:
+        """Write all that the member gave."""
+        with self._changed:
+            given = dict(self._groups[group][key].given)
+        save_file(
+            {f"{to}/{number}": np.ascontiguousarray(array) for (to, number), array in given.items()}, path
+        )
+        return path
+
+
+class Hold(Protocol):
+    """Of nodeagent.attachment.Hold what waiting needs."""
+
+    def runs(self) -> bool:
+        """Whether its lease lasts. Raises Stopped."""
+        ...
+
+    def pause(self, seconds: float) -> None:
+        """Waits. Raises Stopped."""
+        ...
+
+
+class Exchange:
+    """One member's exchange with its neighbours, from when it is taken in hand; for the thread that renders it."""
+
+    def __init__(
+        self,
+        overlaps: Overlaps,
+        peers: Peers,
+        hold: Hold,
+        member: dict[str, Any],
+        finished: Callable[[str], Path | None],
+    ):
+        """`member`: {"group", "key", "renderer": its own, "places": {neighbour: renderer}}.
+
+        `finished(neighbour)`: its artifact, where it was done before this attempt began.
+        """
+        self._overlaps, self._peers, self._hold, self._finished = overlaps, peers, hold, finished
+        self._group, self._key, self._here = member["group"], member["key"], member["renderer"]
+        overlaps.open(self._group, self._key, self._here, member["places"])
+        self._files: dict[str, Path | None] = {}
+
+    def __call__(self, number: int, mine: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """As TaskInHand.exchange. Raises Stopped, also when a neighbour is nowhere to be found."""
+        for key, array in mine.items():
+            self._overlaps.give(self._group, self._key, key, number, array)
+        return {key: self._theirs(key, number) for key in mine}
+
+    def close(self) -> None:
+        """The attempt has ended; what was given stays."""
+        self._overlaps.close(self._group, self._key)
+
+    def save(self, path: Path) -> Path:
+        """Write all that was given; the artifact."""
+        return self._overlaps.save(self._group, self._key, path)
+
+    def _theirs(self, key: str, number: int) -> np.ndarray:
+        if key not in self._files:
+            self._files[key] = self._finished(key)
+        if path := self._files[key]:
+            with safe_open(path, "numpy") as file:
+                return file.get_tensor(f"{self._key}/{number}")
+        question = Question(self._group, key, self._key, number, self._here)
+        heard = time.monotonic()
+        while True:
+            known, array = self._ask(question)
+            if array is not None:
+                return array
+            # Without a lease the farm can't have given the neighbour to anybody whom this one would know of.
+            if known or not self._hold.runs():
+                heard = time.monotonic()
+            elif time.monotonic() - heard > PATIENCE_SECONDS:
+                raise Stopped(f"its neighbour {key} has not been found for {PATIENCE_SECONDS:.0f} s")
+            self._hold.pause(0.0 if known else 0.1)
+
+    def _ask(self, question: Question) -> Answer:
+        place = self._overlaps.place(question.group, question.key)
+        if place and place != self._here:
+            known, array = self._peers.ask(place, question)
+            if known:
+                return known, array
+        # Whoever has it now may not have been heard of: what was made here earlier is as good.
+        return self._overlaps.answer(question, POLL_SECONDS if place == self._here else 0.0)

@@ -1,0 +1,88 @@
+"""Windows in lockstep: at every step neighbours settle on one estimate of the latents they share.
+
+Tensors only; how estimates reach a neighbour, in this process or another, is the caller's. Both sides work out the
+same average from the same numbers with the same elementwise float32 arithmetic on the CPU, so it makes no difference
+which windows share a process. Source: MultiDiffusion (arXiv 2302.08113), on the x0 estimate in place of the latents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from plugins.ltx.denoise import Denoiser
+
+Exchange = Callable[[int, dict[str, np.ndarray]], Mapping[str, np.ndarray]]
+"""`exchange(round, mine)`: gives each neighbour, by key, float32 [C, k, h, w] and returns theirs of the same round.
+
+Round 0 are the windows as they begin, round i the estimates of step i.
+"""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Latents [start, stop), local to the window, that it shares with the window `key`.
+
+    `left`: whether that is the left one of the two. `weights` are the left one's, one a latent; the right one's are
+    1 minus that, so 0 on its run-up.
+    """
+
+    key: str
+    left: bool
+    start: int
+    stop: int
+    weights: tuple[float, ...]
+
+
+def average(left: np.ndarray, right: np.ndarray, weights: Sequence[float]) -> np.ndarray:
+    """Both float32 [C, k, h, w], put together with the left one's weights, one a latent.
+
+    Raises ValueError when shapes or the number of weights differ.
+    """
+    if left.shape != right.shape or left.shape[1] != len(weights):
+        raise ValueError(
+            f"left, right, weights: don't fit, {left.shape}, {right.shape} and {len(weights)} weights"
+        )
+    share = np.asarray(weights, np.float32)[:, None, None]
+    return share * left + (np.float32(1) - share) * right
+
+
+def run(
+    denoiser: Denoiser,
+    shared: Sequence[Shared],
+    exchange: Exchange,
+    *,
+    on_step: Callable[[int, int], None] | None = None,
+    finish: Callable[[torch.Tensor], torch.Tensor] | None = None,
+) -> torch.Tensor:
+    """All steps of one window among others: float32 [C, n, h, w] on the CPU.
+
+    `on_step` as in `Denoiser.run`. `finish` is done to the last estimate before neighbours settle on it: what it
+    changes of a window as a whole, its colours for one, they then agree on too.
+    """
+
+    def settle(number: int, latents: torch.Tensor) -> torch.Tensor:
+        mine = latents.to("cpu", torch.float32, copy=True)
+        parts = {part.key: mine[:, part.start : part.stop].numpy().copy() for part in shared}
+        theirs = exchange(number, parts)
+        for part in shared:
+            pair = (theirs[part.key], parts[part.key])
+            left, right = pair if part.left else pair[::-1]
+            mine[:, part.start : part.stop] = torch.from_numpy(average(left, right, part.weights))
+        return mine
+
+    state = denoiser.begin()
+    # Bases are put together window by window, so where they overlap they are only nearly the same.
+    state = denoiser.with_grid(state, settle(0, denoiser.grid(state)))
+    while state.step < denoiser.steps:
+        if on_step is not None:
+            on_step(state.step, denoiser.steps)
+        prediction = denoiser.predict(state)
+        x0 = denoiser.estimate(prediction).cpu()
+        if finish is not None and state.step + 1 == denoiser.steps:
+            x0 = finish(x0)
+        state = denoiser.advance(state, prediction, settle(state.step + 1, x0))
+    return denoiser.result(state).cpu()

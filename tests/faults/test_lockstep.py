@@ -1,0 +1,114 @@
+"""Windows in lockstep on one, two and three nodes, and with nodes that die on the way: the same latents every time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import psutil
+import pytest
+
+from farm.v1 import jobs_pb2
+from tests.farm_under_test import FarmUnderTest
+
+JOB = {"frames": 377, "width": 256, "height": 160, "seed": 11, "steps": 40, "strategy": "codenoise"}
+"""Four windows."""
+
+
+@pytest.fixture(scope="module")
+def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FarmUnderTest]:
+    """One node; tests bring more."""
+    farm = FarmUnderTest(tmp_path_factory.mktemp("lockstep"))
+    try:
+        farm.start_daemon()
+        farm.start_node("north")
+        farm.wait_for_renderers("north")
+        yield farm
+    finally:
+        farm.close()
+
+
+@pytest.fixture(scope="module")
+def alone(farm) -> dict[str, np.ndarray]:
+    """Latents of the job on one node."""
+    job_id = farm.submit(**JOB)
+    farm.succeed(job_id, 300)
+    latents = farm.latents(job_id)
+    assert len([key for key in latents if key.startswith("window/")]) == 4
+    assert nodes_of(farm, job_id) == {"north"}
+    return latents
+
+
+def nodes_of(farm, job_id) -> set[str]:
+    return {a.node for t in farm.tasks(job_id) if t.kind == "window" for a in t.attempts}
+
+
+def same(farm, job_id, alone) -> None:
+    latents = farm.latents(job_id)
+    assert latents.keys() == alone.keys()
+    assert max(np.abs(latents[key] - alone[key]).max() for key in latents) <= 1e-5
+
+
+def test_neighbours_end_with_the_same_latents(alone):
+    for left, right in (("window/0", "window/1"), ("window/1", "window/2"), ("window/2", "window/3")):
+        assert np.abs(alone[left][:, -3:] - alone[right][:, :3]).max() <= 1e-4
+
+
+def test_two_nodes_make_the_same(farm, alone):
+    farm.start_node("south")
+    farm.wait_for_renderers("south")
+    job_id = farm.submit(**JOB)
+    farm.succeed(job_id, 300)
+    assert nodes_of(farm, job_id) == {"north", "south"}
+    same(farm, job_id, alone)
+
+
+def test_a_renderer_killed_on_the_way_costs_its_own_windows_alone(farm, alone):
+    job_id = farm.submit(**JOB)
+    task, attempt = farm.running(job_id, "window", steps=5)
+    os.kill(farm.renderer_of(attempt.node), signal.SIGKILL)
+    answer = farm.succeed(job_id, 300)
+    windows = [t for t in answer.tasks if t.kind == "window"]
+    again = [t for t in windows if len(t.attempts) > 1]
+    assert len(again) == 2 and task.key in {t.key for t in again}
+    assert all(t.attempts[0].node == attempt.node for t in again)
+    assert all(t.attempts[-1].state == jobs_pb2.ATTEMPT_STATE_SUCCEEDED for t in windows)
+    same(farm, job_id, alone)
+
+
+def test_daemon_and_bridge_killed_on_the_way_cost_no_window(farm, alone):
+    job_id = farm.submit(**JOB)
+    farm.running(job_id, "window", steps=5)
+    os.kill(farm.bridge_pid(), signal.SIGKILL)
+    farm.kill_daemon()
+    time.sleep(2)
+    farm.start_daemon()
+    answer = farm.succeed(job_id, 300)
+    assert [len(t.attempts) for t in answer.tasks if t.kind == "window"] == [1] * 4
+    same(farm, job_id, alone)
+
+
+def test_the_ray_head_killed_on_the_way(farm, alone):
+    job_id = farm.submit(**JOB)
+    farm.running(job_id, "window", steps=5)
+    for process in farm.ray_head():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    farm.succeed(job_id, 300)
+    same(farm, job_id, alone)
+    farm.wait_for_renderers("north", "south")
+
+
+def test_three_nodes_and_one_that_goes_away_for_good_make_the_same(farm, alone):
+    farm.start_node("west")
+    farm.wait_for_renderers("north", "south", "west")
+    job_id = farm.submit(**JOB)
+    farm.running(job_id, "window", steps=5)
+    assert nodes_of(farm, job_id) == {"north", "south", "west"}
+    farm.stop_node("west")
+    farm.succeed(job_id, 300)
+    same(farm, job_id, alone)

@@ -1,0 +1,180 @@
+"""Windows in lockstep: neighbours agree, and which process a window is in makes no difference."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from farm.timeline import Cut
+from plugins.ltx.codenoise import Shared, average, run
+from plugins.ltx.conditioning import Replace
+from plugins.ltx.denoise import Denoiser
+from plugins.ltx.loading import Ltx
+from plugins.ltx.noise import latent_noise
+from plugins.ltx.planning import TINY_FOLDER
+from plugins.ltx.reference.parts import MAX_TOKENS
+from plugins.ltx.text import encode_prompt
+from scheduler.windows import averaging
+
+CUTS = (Cut(0, 6), Cut(3, 9), Cut(6, 12))
+SIGMAS = (0.9, 0.6, 0.3, 0.0)
+C, H, W = 32, 2, 3
+
+
+def drawn(stage: int, start: int, stop: int) -> torch.Tensor:
+    return torch.from_numpy(latent_noise(7, stage, 0, start, stop, C, H, W))
+
+
+def shares() -> list[list[Shared]]:
+    """Of each window of CUTS what it shares with its neighbours, known by their index."""
+    found: list[list[Shared]] = [[] for _ in CUTS]
+    for index, (cut, weights) in enumerate(averaging(CUTS)):
+        for mine, other in ((index, index + 1), (index + 1, index)):
+            origin = CUTS[mine].start
+            found[mine].append(
+                Shared(str(other), other < mine, cut.start - origin, cut.stop - origin, weights)
+            )
+    return found
+
+
+def denoiser(ltx: Ltx, index: int) -> Denoiser:
+    """Bases differ a little where windows overlap, as upsampled storyboards do; one latent is given."""
+    cut = CUTS[index]
+    embeds, mask = encode_prompt(ltx, ["a blue box falling"])
+    held = [Replace(drawn(3, 7, 8), 7 - cut.start)] if cut.start <= 7 < cut.stop else []
+    return Denoiser(
+        ltx, prompt=(embeds[0], mask[0]), noise=drawn(0, cut.start, cut.stop), sigmas=SIGMAS, fps=24.0,
+        base=drawn(1, cut.start, cut.stop) * (1 + 0.01 * index), conditions=held,
+    )  # fmt: skip
+
+
+def through(board, me: int):
+    """An exchange over a shared dict."""
+
+    def exchange(number, mine):
+        for key, array in mine.items():
+            board[number, me, int(key)] = array
+        found = {}
+        for key in mine:
+            while (number, int(key), me) not in board:
+                time.sleep(0.002)
+            found[key] = board[number, int(key), me]
+        return found
+
+    return exchange
+
+
+def scaled(latents: torch.Tensor) -> torch.Tensor:
+    """Something that is done to a window as a whole."""
+    return latents / latents.std()
+
+
+def render(board, indices: list[int], folder: Path) -> None:
+    """These windows in this process, one thread each; their latents as files."""
+    torch.set_num_threads(1)
+    ltx, turn = Ltx(TINY_FOLDER, max_tokens=MAX_TOKENS), threading.Lock()
+
+    def one(index: int) -> None:
+        exchange = through(board, index)
+
+        def waiting(number, mine):
+            turn.release()
+            try:
+                return exchange(number, mine)
+            finally:
+                turn.acquire()
+
+        with turn:
+            latents = run(denoiser(ltx, index), shares()[index], waiting, finish=scaled)
+        np.save(folder / f"{index}.npy", latents.numpy())
+
+    threads = [threading.Thread(target=one, args=(index,)) for index in indices]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory) -> list[np.ndarray]:
+    """The latents of all windows when one process renders them."""
+    folder = tmp_path_factory.mktemp("together")
+    render({}, [0, 1, 2], folder)
+    return [np.load(folder / f"{index}.npy") for index in range(3)]
+
+
+def test_neighbours_hold_the_same_latents_where_they_overlap(together):
+    for index, (cut, _) in enumerate(averaging(CUTS)):
+        left, right = (
+            together[i][:, cut.start - CUTS[i].start : cut.stop - CUTS[i].start] for i in (index, index + 1)
+        )
+        assert np.abs(left - right).max() < 1e-5
+        assert left.std() > 0.1
+
+
+def test_alone_they_would_not(tmp_path):
+    ltx = Ltx(TINY_FOLDER, max_tokens=MAX_TOKENS)
+    left, right = (denoiser(ltx, index).run() for index in (0, 1))
+    assert (left[:, 4:6] - right[:, 1:3]).abs().max() > 0.05
+
+
+def test_windows_in_processes_of_their_own_come_out_the_same(together, tmp_path):
+    spawn = multiprocessing.get_context("spawn")
+    with spawn.Manager() as manager:
+        board = manager.dict()
+        splits = [[0, 2], [1]]
+        processes = [spawn.Process(target=render, args=(board, split, tmp_path)) for split in splits]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+    for index in range(3):
+        np.testing.assert_array_equal(np.load(tmp_path / f"{index}.npy"), together[index])
+
+
+def test_a_window_without_neighbours_is_denoised_as_ever():
+    ltx = Ltx(TINY_FOLDER, max_tokens=MAX_TOKENS)
+    alone = run(denoiser(ltx, 1), [], lambda number, mine: {})
+    assert (alone - denoiser(ltx, 1).run()).abs().max() < 1e-4
+
+
+values = arrays(np.float32, (2, 3, 2, 2), elements=st.floats(-4, 4, width=32))
+weights = st.lists(st.floats(0, 1), min_size=3, max_size=3)
+
+
+@given(values, values, weights)
+def test_an_average_lies_between_and_where_both_agree_changes_nothing(left, right, weights):
+    both = average(left, right, weights)
+    low, high = np.minimum(left, right), np.maximum(left, right)
+    assert both.dtype == np.float32
+    assert (both >= low - 1e-5).all() and (both <= high + 1e-5).all()
+    np.testing.assert_allclose(average(left, left, weights), left, atol=1e-5)
+
+
+@given(values, values)
+def test_run_up_counts_for_nothing(left, right):
+    np.testing.assert_array_equal(average(left, right, (1.0, 0.5, 0.5))[:, 0], left[:, 0])
+
+
+def test_what_does_not_fit_together_is_refused():
+    here = np.zeros((2, 3, 2, 2), np.float32)
+    with pytest.raises(ValueError, match="2 weights"):
+        average(here, here, (1.0, 0.5))
+
+
+@given(st.integers(2, 6), st.integers(2, 5))
+def test_weights_of_both_sides_sum_to_one_and_fall_from_left_to_right(count, overlap):
+    cuts = [Cut(i * 8, i * 8 + 8 + overlap) for i in range(count)]
+    for cut, weights in averaging(cuts):
+        assert len(weights) == len(cut) == overlap
+        assert weights[0] == 1.0 and all(0 < w < 1 for w in weights[1:])
+        assert list(weights) == sorted(weights, reverse=True)
