@@ -55,9 +55,9 @@ class Attempts:
         return given[0] if given else None
 
     def dispatch_all(self, handovers: Sequence[Handover], lease_until: float) -> list[AttemptRecord]:
-        """Give all of these tasks away as `dispatch` does, or none: members of a lockstep group start together.
+        """Give all of these away as `dispatch` does, or none: a lockstep group starts whole, and may share devices.
 
-        A device may be given several tasks of one group. Returns the attempts in that order, empty for none.
+        Returns the attempts in that order, empty for none.
         """
         at = self._database.wall()
         try:
@@ -178,10 +178,7 @@ class Attempts:
             return Settlement(True, job=rows.job(connection, attempt.job_id), stop=stop)
 
     def out_of_memory(self, attempt_id: str, epoch: int, error: str) -> Settlement:
-        """End an attempt that its device could not hold: no retry used, the task needs more memory now.
-
-        Of a lockstep group that shared the device it is so much more that one fewer of them goes there.
-        """
+        """End an attempt that its device could not hold: no retry used, the task needs more memory than it had now."""
         with self._database.write() as connection:
             attempt = _current(connection, attempt_id, epoch)
             if attempt is None:
@@ -192,6 +189,7 @@ class Attempts:
                 )
             )
             if had is not None:
+                # One fewer of a lockstep group may fit.
                 needs = had + 1 - _held_by_others(connection, attempt)
                 connection.execute(
                     update(tasks)
