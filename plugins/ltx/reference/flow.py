@@ -26,7 +26,7 @@ what moves how, and what a condition means, is learnt there. From six tenths of 
 STEPS = 8
 """Steps of the distilled model."""
 
-GUIDANCE = 2.0
+GUIDANCE = 3.0
 """Classifier-free guidance of the teacher, which the distilled model has learnt and needs no more."""
 
 _SAVE_SECONDS = 60.0

@@ -22,10 +22,9 @@ def test_pictures_come_back_as_they_were(found, name, least):
     assert found[name] >= least and found[name] > found[f"{name}_control"] + 3.0
 
 
-def test_a_prompt_s_colour_is_obeyed(found):
-    assert (
-        found["colour_accuracy"] >= 0.6 and found["colour_accuracy"] > found["colour_accuracy_control"] + 0.3
-    )
+@pytest.mark.parametrize("name", ["colour_accuracy", "direction_accuracy"])
+def test_a_prompt_is_obeyed(found, name):
+    assert found[name] >= 0.7 and found[name] > found[f"{name}_control"] + 0.3
 
 
 @pytest.mark.parametrize(("name", "most"), [("extension_error", 0.2), ("keyframe_error", 0.12)])
