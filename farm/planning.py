@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
-from farm.timeline import Cut
+from farm.timeline import SPATIAL, Cut
 
 
 class TaskKind(StrEnum):
@@ -59,6 +59,7 @@ class ModelFacts:
     storyboard_model: str = (
         ""  #: a smaller model of that latent space whose storyboards do; empty: none is known
     )
+    sink: bool = False  #: whether it keeps to a frame shown to it before the window's start (see Sink)
 
     def forward_flops(self, tokens: int) -> float:
         """FLOPs of one forward pass over `tokens` latent tokens (LTX.md, checked against FlopCounterMode)."""
@@ -127,6 +128,21 @@ class ColourReference:
 
 
 @dataclass(frozen=True)
+class Sink:
+    """The clip's first latent, a single frame's, shown to a window as if `frames` before its start.
+
+    What a window is to look like then doesn't hang on its neighbour alone, and can't drift from one to the next. It is
+    global latent `latent` of the earlier window `key`, or, where that is None, of the job's condition `condition`.
+    """
+
+    key: str | None
+    condition: int | None
+    latent: int
+    frames: int
+    strength: float
+
+
+@dataclass(frozen=True)
 class Window:
     """One window to denoise: global latents [start, stop) at `width` x `height` pixels.
 
@@ -146,8 +162,14 @@ class Window:
     head: Head | None = None
     base: Base | None = None
     colour: ColourReference | None = None
+    sink: Sink | None = None
     model: str = ""
     group: str = ""  #: windows of one group are denoised in lockstep; empty: by itself
+
+    @property
+    def tokens(self) -> int:
+        """Latent tokens of its grid."""
+        return (self.stop - self.start) * (self.width // SPATIAL) * (self.height // SPATIAL)
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -156,7 +178,22 @@ class Window:
         keys += [self.tail.key] if self.tail else []
         keys += [self.head.key] if self.head else []
         keys += [self.colour.key] if self.colour and self.colour.key else []
+        keys += [self.sink.key] if self.sink and self.sink.key else []
         return tuple(dict.fromkeys(keys))
+
+
+@dataclass(frozen=True)
+class Given:
+    """Media given at strength 1: the job's condition `condition`.
+
+    It fills the global latents [start, stop), or where it fills none its frames lie in them. `first` is the first of
+    those that it is encoded to, which shows its first frame alone.
+    """
+
+    condition: int
+    start: int
+    stop: int
+    first: int
 
 
 @dataclass(frozen=True)
@@ -166,8 +203,8 @@ class Timeline:
     `window` and `overlap` in latents, `cuts` the windows at full size, `fps` in frames a second, `sigmas` the whole schedule; `prompts` counts
     those that follow each other on it. `source_sigma` is where denoising begins of a job that is made over a given
     video, which then takes the place of a storyboard. `storyboard` is the model that draws one, in the steps of
-    `storyboard_sigmas`; None: the job's own, in its own. `anchor` is the latent at which what is given begins, and
-    from which a chain of windows should grow.
+    `storyboard_sigmas`; None: the job's own, in its own. `given` is all that is given at strength 1, the longest first:
+    from that a chain of windows should grow, and all should look like it.
     """
 
     latents: int
@@ -181,7 +218,7 @@ class Timeline:
     model: ModelFacts
     prompts: int = 1
     source_sigma: float | None = None
-    anchor: int = 0
+    given: tuple[Given, ...] = ()
     storyboard: ModelFacts | None = None
     storyboard_sigmas: tuple[float, ...] = ()
 

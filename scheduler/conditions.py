@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from farm.planning import Given
 from farm.spec import InvalidSpec
 from farm.timeline import TEMPORAL, Cut, frame_span, latents_for
 
@@ -112,13 +113,17 @@ def source_of(media: Sequence[PreparedMedia], frames: int) -> int | None:
     )
 
 
-def anchor_of(media: Sequence[tuple[PreparedMedia, Placed]]) -> int:
-    """The latent at which the longest of the firm media begins; 0 where there is none."""
-    firm = [(piece.frames, at) for piece, at in media if piece.strength == 1.0]
-    if not firm:
-        return 0
-    _, longest = max(firm, key=lambda pair: pair[0])
-    return longest.whole.start if longest.whole else -(-longest.points[0] // TEMPORAL)
+def all_given(media: Sequence[tuple[PreparedMedia, Placed]]) -> tuple[Given, ...]:
+    """The firm media, the longest first, of equals the first."""
+    firm = [index for index, (piece, _) in enumerate(media) if piece.strength == 1.0]
+    return tuple(
+        _given(index, media[index][1]) for index in sorted(firm, key=lambda at: -media[at][0].frames)
+    )
+
+
+def _given(index: int, at: Placed) -> Given:
+    lies = at.whole or Cut(-(-at.points[0] // TEMPORAL), -(-at.points[-1] // TEMPORAL) + 1)
+    return Given(index, lies.start, lies.stop, at.encoded.start)
 
 
 def check_apart(media: Sequence[PreparedMedia], frames: int) -> None:

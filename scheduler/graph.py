@@ -12,6 +12,7 @@ window       "conditions": [{"name", "start", "stop", "strength"}],   latents of
              "base": null | {"pieces": […]}, "tail": null | {"key", "latents", "strength"},
              "head": null | {"key", "start", "stop", "strength"},   of a later window, kept to at this one's end
              "colour": null | {"key": null | str, "factor"},
+             "sink": null | {"key", "name", "latent", "frame", "strength"},   of the clip's start; "frame" is below 0
              "guidance_scale",
              "lockstep": null | {"group", "held_bytes", "shared": [{"key", "left", "start", "stop", "weights"}]}}
                        of each neighbour the latents shared with it, whether it is the left one of the two, and the
@@ -147,7 +148,7 @@ class Graph:
         drawn = self._drawn_by(window)
         held, lockstep = 0, None
         if shared:
-            held = drawn.facts.held_bytes(_tokens(window), drawn.batch)
+            held = drawn.facts.held_bytes(window.tokens, drawn.batch)
             lockstep = {"group": window.group, "held_bytes": held, "shared": shared}
         return PlannedTask(
             key=window.key,
@@ -156,8 +157,8 @@ class Graph:
             payload=self._payload(window, by_key) | {"lockstep": lockstep},
             start=window.start,
             stop=window.stop,
-            flops=drawn.facts.forward_flops(_tokens(window)) * (len(window.sigmas) - 1) * drawn.batch,
-            vram_bytes=drawn.facts.denoise_bytes(_tokens(window), self.precision, drawn.batch) + held,
+            flops=drawn.facts.forward_flops(window.tokens) * (len(window.sigmas) - 1) * drawn.batch,
+            vram_bytes=drawn.facts.denoise_bytes(window.tokens, self.precision, drawn.batch) + held,
             fp8=self.precision == "fp8",
             model=drawn.facts.name,
             weights=drawn.weights,
@@ -190,8 +191,18 @@ class Graph:
             "tail": asdict(window.tail) if window.tail else None,
             "head": self._head(window, by_key),
             "colour": asdict(window.colour) if window.colour else None,
+            "sink": self._sink(window),
             "guidance_scale": self._drawn_by(window).guidance,
         }
+
+    def _sink(self, window: Window) -> dict | None:
+        if (sink := window.sink) is None:
+            return None
+        key, name = sink.key or "encode", "latents"
+        if sink.condition is not None:
+            name = condition_name(sink.condition, window.width, window.height)
+        shown = {"key": key, "name": name, "latent": sink.latent}
+        return shown | {"frame": -sink.frames, "strength": sink.strength}
 
     def _head(self, window: Window, by_key: dict[str, Window]) -> dict | None:
         if window.head is None:
@@ -266,7 +277,7 @@ class Graph:
             # Its ends are held to what the windows made there, of what is given too.
             free = replace(window, start=patch.start + 1, stop=patch.stop - 1)
             heal = self._payload(window, {}) | {"conditions": self._conditions(free)}
-            vram = self.model.denoise_bytes(_tokens(window), self.precision, self.batch)
+            vram = self.model.denoise_bytes(window.tokens, self.precision, self.batch)
         return PlannedTask(
             key=key,
             kind=TaskKind.JOIN,
@@ -383,7 +394,3 @@ def _shared(final: Sequence[Window]) -> dict[str, list[dict]]:
 
 def _cuts(laid_out: Sequence[Window]) -> list[Cut]:
     return [Cut(window.start, window.stop) for window in laid_out]
-
-
-def _tokens(window: Window) -> int:
-    return (window.stop - window.start) * (window.width // 32) * (window.height // 32)

@@ -21,7 +21,7 @@ from farm.spec import InvalidSpec, JobSpec
 from farm.timeline import Cut, cut_windows, frames_of, latents_for, padded
 from scheduler.conditions import (
     PreparedMedia,
-    anchor_of,
+    all_given,
     check_apart,
     choose_lead,
     place_media,
@@ -81,7 +81,7 @@ def make_plan(
         sigmas=model.sigmas(steps),
         model=model,
         prompts=1 + len(spec.later_prompts),
-        anchor=anchor_of(list(zip(media, placed))),
+        given=all_given(list(zip(media, placed))),
         source_sigma=None if source is None else 1.0 - media[source].strength,
         storyboard=drawing and drawing.facts,
         storyboard_sigmas=drawing.facts.sigmas(drawing.facts.steps) if drawing else (),

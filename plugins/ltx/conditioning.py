@@ -27,7 +27,8 @@ class Replace:
 class Extra:
     """Latents [C, k, h, w] that stand beside the grid as extra tokens, from pixel frame ``frame`` on.
 
-    ``strength`` 0 … 1; below 1 they are mixed with ``noise`` of the same shape. They are dropped at the end.
+    A single latent may stand before the window too, at a ``frame`` below 0. ``strength`` 0 … 1; below 1 they are mixed
+    with ``noise`` of the same shape. They are dropped at the end.
     """
 
     latents: torch.Tensor
@@ -56,7 +57,8 @@ def window_tail(
 def check(conditions: Sequence[Condition], shape: tuple[int, int, int, int]) -> None:
     """Raise ValueError unless every condition fits a window of latents of ``shape`` (C, n, h, w).
 
-    A condition must have the window's channels and size, lie inside it, have a strength of 0 … 1 and, for extra latents below strength 1, noise; no two may claim one grid latent.
+    A condition must have the window's channels and size, lie inside it (or be a single extra latent before it), have a
+    strength of 0 … 1 and, for extra latents below strength 1, noise; no two may claim one grid latent.
     """
     channels, count, height, width = shape
     taken: set[int] = set()
@@ -78,8 +80,8 @@ def check(conditions: Sequence[Condition], shape: tuple[int, int, int, int]) -> 
                 )
             taken.update(claimed)
         else:
-            if condition.frame < 0:
-                raise ValueError(f"frame: need 0 or more, got {condition.frame}")
+            if condition.frame < 0 and have[1] > 1:
+                raise ValueError(f"frame: need 0 or more for {have[1]} latents, got {condition.frame}")
             last = condition.frame + FRAMES_PER_LATENT * (have[1] - 1)
             if last > FRAMES_PER_LATENT * (count - 1):
                 raise ValueError(

@@ -61,6 +61,7 @@ def _released(name: str, description: str, *, large: bool, steps: int, guidance:
         decode_halo=8,
         latent_space=LATENT_SPACE,
         storyboard_model=STORYBOARD if large else "",
+        sink=True,
     )
 
 

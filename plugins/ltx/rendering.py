@@ -29,8 +29,8 @@ from plugins.ltx.noise import latent_noise
 from plugins.ltx.text import mix
 from plugins.ltx.vae import decode_chunks
 
-STEP_START, STEP_TAIL, STEP_POINT = 0, 1, 2
-"""Draws of a stage's noise: what windows start from, and what tails and single frames are mixed with."""
+STEP_START, STEP_TAIL, STEP_POINT, STEP_SINK = 0, 1, 2, 3
+"""Draws of a stage's noise: what windows start from, and what tails, single frames and sinks are mixed with."""
 
 STAGE_DECODE = 1 << 16
 """Stage of the noise that timestep-conditioned VAEs decode with; beyond any strategy's stages."""
@@ -81,6 +81,11 @@ class LtxModel:
         if head := payload["head"]:
             known = load_latents(task.fetch(head["key"], "latents"), head["start"], head["stop"])
             conditions.append(Replace(known, head["start"] - start, head["strength"]))
+        if sink := payload["sink"]:
+            at = sink["latent"]
+            known = load_latents(task.fetch(sink["key"], sink["name"]), at, at + 1)
+            mixed = self._noise(shared["seed"], payload["stage"], STEP_SINK, at, at + 1, size)
+            conditions.append(Extra(known, sink["frame"], sink["strength"], mixed))
         denoiser = self._denoiser(task, base, conditions)
 
         def coloured(latents: torch.Tensor) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from farm.planning import Base, ColourReference, Head, Tail, TaskKind, Timeline, Window, from_sigma
+from plugins.strategies.sink import sink_of
 
 TAIL_STRENGTH = 0.5
 """Strength of tail and head, as in ComfyUI's looping sampler (LTX.md, Windows)."""
@@ -18,13 +19,14 @@ class Autoregressive:
     summary = "each window continues the one before; one device at a time, or two where it grows both ways"
 
     def lay_out(self, timeline: Timeline) -> tuple[Window, ...]:
-        """Windows at full size, outwards from the one in which the anchor lies."""
+        """Windows at full size, outwards from the one in which the longest of what is given begins."""
         cuts = timeline.cuts
         sigmas, base = timeline.sigmas, None
         if timeline.source_sigma is not None:
             sigmas, base = from_sigma(sigmas, min(timeline.source_sigma, sigmas[0])), Base()
         # The last of those in which it lies has the most room for what follows it.
-        origin = max(index for index, cut in enumerate(cuts) if cut.start <= timeline.anchor)
+        anchor = timeline.given[0].start if timeline.given else 0
+        origin = max(index for index, cut in enumerate(cuts) if cut.start <= anchor)
         onward, back = range(origin + 1, len(cuts)), range(origin - 1, -1, -1)
         found = []
         for index in (origin, *onward, *back):
@@ -45,6 +47,7 @@ class Autoregressive:
                     head=head,
                     base=base,
                     colour=colour,
+                    sink=sink_of(timeline, timeline.model, cuts[index], f"window/{origin}"),
                 )
             )
         return tuple(found)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from farm.planning import Base, ColourReference, Tail, TaskKind, Timeline, Window, from_sigma
 from farm.timeline import Cut, cut_windows, latents_for, padded
+from plugins.strategies.sink import sink_of
 
 REFINE_SIGMA = 0.85
 """Sigma to which the upsampled storyboard is re-noised: it keeps layout and motion, detail is made anew."""
@@ -42,6 +43,7 @@ class Hierarchical:
                     sigmas=refining,
                     base=Base(tuple(w.key for w in story if _touch(w, cut))),
                     colour=ColourReference(None, COLOUR_FACTOR) if story else None,
+                    sink=sink_of(timeline, timeline.model, cut),
                 )
             )
         return (*story, *windows)
@@ -67,6 +69,7 @@ class Hierarchical:
                 sigmas=timeline.storyboard_sigmas or timeline.sigmas,
                 model=model.name if timeline.storyboard else "",
                 tail=Tail(f"storyboard/{index - 1}", timeline.overlap, TAIL_STRENGTH) if index else None,
+                sink=sink_of(timeline, model, cut, "storyboard/0"),
             )
             for index, cut in enumerate(cuts)
         )

@@ -1,0 +1,145 @@
+"""The sink in tensors: extra tokens of one frame, before the window in time, in whole plans rendered here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from test_given import OFFERS, SIZE, _perform, moving
+
+from farm.planning import TaskKind
+from farm.rendering import DeviceInHand
+from farm.spec import parse_spec
+from plugins.ltx.conditioning import Extra, Replace
+from plugins.ltx.denoise import Denoiser
+from plugins.ltx.latents import load_latents
+from plugins.ltx.loading import Ltx
+from plugins.ltx.noise import latent_noise
+from plugins.ltx.rendering import LtxModel
+from plugins.ltx.text import encode_prompt
+from plugins.outputs.mp4 import encode_segment
+from scheduler.conditions import PreparedMedia
+from scheduler.plan import make_plan
+
+KNOWS = replace(OFFERS.models["ltx-tiny"], sink=True)
+PER_LATENT = SIZE[0] // 32 * (SIZE[1] // 32)
+
+
+@pytest.fixture(scope="module")
+def model(ltx: Ltx) -> LtxModel:
+    return LtxModel(ltx, DeviceInHand(backend="cpu", index=0, threads=2, vram_bytes=0))
+
+
+@pytest.fixture
+def seen(ltx: Ltx):
+    """What the transformer is called with, call by call."""
+    calls = []
+    hook = ltx.transformer.register_forward_pre_hook(
+        lambda _, args, kwargs: calls.append(SimpleNamespace(**kwargs)), with_kwargs=True
+    )
+    yield calls
+    hook.remove()
+
+
+def draw(stage: int, count: int) -> torch.Tensor:
+    return torch.from_numpy(latent_noise(3, stage, 0, 0, count, 32, SIZE[1] // 32, SIZE[0] // 32))
+
+
+def denoiser(ltx: Ltx, *conditions: Extra | Replace) -> Denoiser:
+    embeds, mask = encode_prompt(ltx, ["a red ball"])
+    return Denoiser(
+        ltx,
+        prompt=(embeds[0], mask[0]),
+        noise=draw(0, 5),
+        sigmas=(1.0, 0.5, 0.0),
+        fps=24,
+        conditions=conditions,
+    )
+
+
+def test_a_sink_stands_at_negative_time_and_leaves_the_window_as_long_as_it_is(ltx, seen):
+    sink = Extra(draw(1, 1), -8)
+    made = denoiser(ltx, sink).run()
+    assert made.shape == (32, 5, SIZE[1] // 32, SIZE[0] // 32)
+    for call in seen:
+        clock = call.video_coords[0, 0]
+        assert clock.unique().tolist() == pytest.approx([-8 / 24, 0, 1 / 24, 9 / 24, 17 / 24, 25 / 24])
+        assert torch.equal(call.hidden_states[0, clock < 0], sink.latents.flatten(1).T)
+        assert (call.timestep[0, clock < 0] == 0).all(), "it is clean"
+        assert (call.timestep[0, clock >= 0] > 0).all()
+    # Where nothing else is given the window begins from the same noise, so what differs is the sink's doing.
+    free = denoiser(ltx, Extra(draw(2, 1), -8)).run()
+    assert (made - free).abs().max() > 0.001
+
+
+def test_only_a_single_latent_may_stand_before_the_window(ltx):
+    with pytest.raises(ValueError, match="^frame: need 0 or more for 2 latents, got -8"):
+        denoiser(ltx, Extra(draw(1, 2), -8))
+
+
+def plan_of(strategy: str, frames: int, media: list[PreparedMedia]):
+    spec = {
+        "frames": frames,
+        "width": SIZE[0],
+        "height": SIZE[1],
+        "fps": 24,
+        "steps": 2,
+        "strategy": strategy,
+    }
+    return make_plan(
+        parse_spec(spec), model=KNOWS, weights="w", strategy=OFFERS.strategies[strategy],
+        output=OFFERS.outputs["mp4"], media=media,
+    )  # fmt: skip
+
+
+def place_of(plan, folder: Path, key: str) -> Path:
+    return folder / f"task{[task.key for task in plan.tasks].index(key)}"
+
+
+def shown_before(seen: list, plan) -> dict[str, torch.Tensor]:
+    """By window the tokens that its forward passes saw at negative time."""
+    found, calls = {}, iter(seen)
+    for task in plan.tasks:
+        if task.kind not in (TaskKind.STORYBOARD, TaskKind.WINDOW):
+            continue
+        for _ in range(len(task.payload["sigmas"]) - 1):
+            call = next(calls)
+            early = call.hidden_states[0, call.video_coords[0, 0] < 0]
+            assert torch.equal(found.setdefault(task.key, early), early), "the same at every step"
+    return found
+
+
+def test_a_chain_is_shown_the_first_latent_of_the_window_it_began_with(model, seen, tmp_path):
+    plan = plan_of("autoregressive", 250, [])
+    frames = _perform(model, plan, tmp_path)
+    assert frames.shape == (250, SIZE[1], SIZE[0], 3)
+    first = load_latents(place_of(plan, tmp_path, "window/0") / "latents.safetensors", 0, 1).flatten(1).T
+    windows = [task for task in plan.tasks if task.kind is TaskKind.WINDOW]
+    shown = shown_before(seen[: 2 * len(windows)], plan)
+    assert len(windows) == 3 and not len(shown["window/0"])
+    for task in windows[1:]:
+        assert torch.equal(shown[task.key], first)
+        latents = load_latents(place_of(plan, tmp_path, task.key) / "latents.safetensors")
+        assert latents.shape[1] == task.stop - task.start
+
+
+def test_windows_refined_at_once_are_shown_the_first_frame_of_the_clip(model, ltx, seen, tmp_path):
+    pictures = np.asarray(moving().render(0, 20))
+    encode_segment(pictures, tmp_path / "0.mp4", *SIZE, 24, crf=0)
+    plan = plan_of("hierarchical", 400, [PreparedMedia("a", 350, 20, 1.0)])
+    _perform(model, plan, tmp_path)
+    assert plan.shared["conditions"][0]["start"] > 0
+    (own,) = place_of(plan, tmp_path, "encode").glob(f"condition-0-{SIZE[0]}x{SIZE[1]}.safetensors")
+    first = load_latents(own)[:, :1].flatten(1).T
+    shown = shown_before(seen, plan)
+    windows = [task for task in plan.tasks if task.kind is TaskKind.WINDOW]
+    reminded = [task for task in windows if len(shown[task.key])]
+    assert len(reminded) >= 2 and all(torch.equal(shown[task.key], first) for task in reminded)
+    assert not len(shown["storyboard/0"]), "it holds the clip itself"
+    assert [task.key for task in windows if not len(shown[task.key])] == [
+        task.key for task in windows if task.payload["conditions"] or task.payload["points"]
+    ]
