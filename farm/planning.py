@@ -59,7 +59,9 @@ class ModelFacts:
     storyboard_model: str = (
         ""  #: a smaller model of that latent space whose storyboards do; empty: none is known
     )
-    sink: bool = False  #: whether it keeps to a frame shown to it before the window's start (see Sink)
+    sink_frames: int = (
+        0  #: so long before its start a window is shown that of the clip (see Sink); 0: it isn't
+    )
 
     def forward_flops(self, tokens: int) -> float:
         """FLOPs of one forward pass over `tokens` latent tokens (LTX.md, checked against FlopCounterMode)."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from farm.planning import ModelFacts, Sink, Timeline
-from farm.timeline import TEMPORAL, Cut
+from farm.timeline import Cut
 
-SINK_FRAMES, SINK_STRENGTH = TEMPORAL, 1.0
-"""One latent before the window and firmly, as "negative index latents" are in ComfyUI's looping sampler and in diffusers'
+SINK_STRENGTH = 1.0
+"""As it is, like the "negative index latents" of ComfyUI's looping sampler and of diffusers'
 LTXI2VLongMultiPromptPipeline."""
 
 
@@ -17,11 +17,11 @@ def sink_of(timeline: Timeline, model: ModelFacts, cut: Cut, chain: str | None =
     holds any of what is given looks like that. Where nothing is given it is latent 0 of `chain`, the window that begins
     a chain and the timeline: any other latent stands for eight frames, and a clip doesn't begin with such a one.
     """
-    if not model.sink:
+    if not model.sink_frames:
         return None
     if timeline.given:
         if any(cut.start < given.stop and given.start < cut.stop for given in timeline.given):
             return None
         longest = timeline.given[0]
-        return Sink(None, longest.condition, longest.first, SINK_FRAMES, SINK_STRENGTH)
-    return Sink(chain, None, 0, SINK_FRAMES, SINK_STRENGTH) if chain and cut.start > 0 else None
+        return Sink(None, longest.condition, longest.first, model.sink_frames, SINK_STRENGTH)
+    return Sink(chain, None, 0, model.sink_frames, SINK_STRENGTH) if chain and cut.start > 0 else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -85,8 +87,9 @@ def test_chains_that_grow_both_ways_are_reminded_of_the_clip_between_them():
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_a_model_that_does_not_know_sinks_is_shown_none(strategy):
-    assert not OFFERS.models["ltx-tiny"].sink and OFFERS.models["ltx-13b-0.9.8-distilled"].sink
+def test_a_model_that_does_not_know_sinks_is_shown_none(strategy, monkeypatch):
+    unknowing = replace(OFFERS.models[KNOWS], name="unknowing", sink_frames=0)
+    monkeypatch.setitem(OFFERS.models, "unknowing", unknowing)
     for media in ((), [PreparedMedia("a", 0, 1, 1.0)]):
-        tasks = plan_of(strategy=strategy, media=media).tasks
+        tasks = plan_of(strategy=strategy, media=media, model="unknowing").tasks
         assert all(task.payload["sink"] is None for task in tasks if task.kind in DENOISED)
