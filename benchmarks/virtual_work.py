@@ -62,7 +62,7 @@ def _reads(task: PlannedTask) -> list[Name]:
         case TaskKind.STORYBOARD | TaskKind.WINDOW:
             keys = _sides(payload["base"]["pieces"]) if payload["base"] else []
             keys += [payload["tail"]["key"]] if payload["tail"] else []
-            keys += [payload["colour"]["key"]] if payload["colour"] and payload["colour"]["key"] else []
+            keys += [payload["colour"]["key"]] if payload["colour"] else []
             keys += [payload["sink"]["key"]] if payload["sink"] else []
             return [("encode", "embeddings"), *((key, "latents") for key in keys)]
         case TaskKind.JOIN:

@@ -120,12 +120,9 @@ class Base:
 
 @dataclass(frozen=True)
 class ColourReference:
-    """Latents whose channel mean and spread a window is drawn towards by `factor` (AdaIN).
+    """An earlier window, `key`, to whose channel mean and spread this one is drawn by `factor` (AdaIN)."""
 
-    `key` is an earlier window; None is the window's own base.
-    """
-
-    key: str | None
+    key: str
     factor: float
 
 
@@ -179,7 +176,7 @@ class Window:
         keys = list(self.base.keys) if self.base else []
         keys += [self.tail.key] if self.tail else []
         keys += [self.head.key] if self.head else []
-        keys += [self.colour.key] if self.colour and self.colour.key else []
+        keys += [self.colour.key] if self.colour else []
         keys += [self.sink.key] if self.sink and self.sink.key else []
         return tuple(dict.fromkeys(keys))
 

@@ -11,7 +11,7 @@ window       "conditions": [{"name", "start", "stop", "strength"}],   latents of
              "prompts": [[index, share], …],   what it shows of the job's prompts; shares sum to 1
              "base": null | {"pieces": […]}, "tail": null | {"key", "latents", "strength"},
              "head": null | {"key", "start", "stop", "strength"},   of a later window, kept to at this one's end
-             "colour": null | {"key": null | str, "factor"},
+             "colour": null | {"key", "factor"},   of an earlier window
              "sink": null | {"key", "name", "latent", "frame", "strength"},   of the clip's start; "frame" is below 0
              "guidance_scale",
              "lockstep": null | {"group", "held_bytes", "shared": [{"key", "left", "start", "stop", "weights"}]}}

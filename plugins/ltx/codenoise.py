@@ -56,13 +56,8 @@ def run(
     exchange: Exchange,
     *,
     on_step: Callable[[int, int], None] | None = None,
-    finish: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> torch.Tensor:
-    """All steps of one window among others: float32 [C, n, h, w] on the CPU.
-
-    `on_step` as in `Denoiser.run`. `finish` is done to the last estimate before neighbours settle on it: what it
-    changes of a window as a whole, its colours for one, they then agree on too.
-    """
+    """All steps of one window among others: float32 [C, n, h, w] on the CPU. `on_step` as in `Denoiser.run`."""
 
     def settle(number: int, latents: torch.Tensor) -> torch.Tensor:
         mine = latents.to("cpu", torch.float32, copy=True)
@@ -81,8 +76,6 @@ def run(
         if on_step is not None:
             on_step(state.step, denoiser.steps)
         prediction = denoiser.predict(state)
-        x0 = denoiser.estimate(prediction).cpu()
-        if finish is not None and state.step + 1 == denoiser.steps:
-            x0 = finish(x0)
-        state = denoiser.advance(state, prediction, settle(state.step + 1, x0))
+        x0 = settle(state.step + 1, denoiser.estimate(prediction))
+        state = denoiser.advance(state, prediction, x0)
     return denoiser.result(state).cpu()

@@ -87,21 +87,15 @@ class LtxModel:
             mixed = self._noise(shared["seed"], payload["stage"], STEP_SINK, at, at + 1, size)
             conditions.append(Extra(known, sink["frame"], sink["strength"], mixed))
         denoiser = self._denoiser(task, base, conditions)
-
-        def coloured(latents: torch.Tensor) -> torch.Tensor:
-            if colour := payload["colour"]:
-                reference = (
-                    base if colour["key"] is None else load_latents(task.fetch(colour["key"], "latents"))
-                )
-                latents = adain(latents, reference, colour["factor"])
-                _put_back(kept, latents)
-            return latents
-
         if lockstep := payload["lockstep"]:
             parts = [_shared(part, start) for part in lockstep["shared"]]
-            latents = codenoise.run(denoiser, parts, task.exchange, on_step=task.step, finish=coloured)
+            latents = codenoise.run(denoiser, parts, task.exchange, on_step=task.step)
         else:
-            latents = coloured(denoiser.run(on_step=task.step).cpu())
+            latents = denoiser.run(on_step=task.step).cpu()
+        if colour := payload["colour"]:
+            reference = load_latents(task.fetch(colour["key"], "latents"))
+            latents = adain(latents, reference, colour["factor"])
+            _put_back(kept, latents)
         task.step(len(payload["sigmas"]) - 1, len(payload["sigmas"]) - 1)
         space = self._ltx.space if task.kind == "storyboard" else None
         return {"latents": self._saved(task, latents, start, space)}

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from farm.planning import Base, ColourReference, Tail, TaskKind, Timeline, Window, from_sigma
+from farm.planning import Base, Tail, TaskKind, Timeline, Window, from_sigma
 from farm.timeline import Cut, cut_windows, latents_for, padded
 from plugins.strategies.sink import sink_of
 
 REFINE_SIGMA = 0.85
-"""Sigma to which the upsampled storyboard is re-noised: it keeps layout and motion, detail is made anew."""
+"""Sigma to which the upsampled storyboard is re-noised: it keeps layout, motion and colours, detail is made anew.
 
-COLOUR_FACTOR = 1.0
-"""Windows take the storyboard's channel mean and spread, so that colours can't drift between them."""
+Windows aren't drawn to the storyboard's channel statistics besides: at a third of the size a VAE's latents have others
+(their mean differs by a fifth of the spread), so that would shift the colours of all that isn't given.
+"""
 
 TAIL_STRENGTH = 0.5
 
@@ -42,7 +43,6 @@ class Hierarchical:
                     height=timeline.height,
                     sigmas=refining,
                     base=Base(tuple(w.key for w in story if _touch(w, cut))),
-                    colour=ColourReference(None, COLOUR_FACTOR) if story else None,
                     sink=sink_of(timeline, timeline.model, cut),
                 )
             )

@@ -73,11 +73,6 @@ def through(board, me: int):
     return exchange
 
 
-def scaled(latents: torch.Tensor) -> torch.Tensor:
-    """Something that is done to a window as a whole."""
-    return latents / latents.std()
-
-
 def render(board, indices: list[int], folder: Path) -> None:
     """These windows in this process, one thread each; their latents as files."""
     torch.set_num_threads(1)
@@ -94,7 +89,7 @@ def render(board, indices: list[int], folder: Path) -> None:
                 turn.acquire()
 
         with turn:
-            latents = run(denoiser(ltx, index), shares()[index], waiting, finish=scaled)
+            latents = run(denoiser(ltx, index), shares()[index], waiting)
         np.save(folder / f"{index}.npy", latents.numpy())
 
     threads = [threading.Thread(target=one, args=(index,)) for index in indices]
