@@ -85,7 +85,7 @@ def compare(videos: Sequence[tuple[Positions, Sequence[Seam]]]) -> Result:
     of every long stretch, seam or not. That median is over seams and interior alike, so that where seams are like
     the rest, both are distributed alike, and the AUC is 0.5 for any length.
 
-    S of a stretch is its least sharp frame over the median of up to 8 frames before and 8 after that lie in no
+    S of a stretch is its least sharp frame over the median of the nearest 8 frames before and 8 after that lie in no
     seam. A ratio is a seam's number over the median of its own interior stretches'.
 
     Raises ValueError for no seam at all, a seam outside positions 2 … F-1, or one that leaves nothing to be
@@ -142,6 +142,23 @@ def compare_paths(videos: Sequence[tuple[np.ndarray, np.ndarray, Sequence[Seam]]
     )
 
 
+def in_parts(seams: Sequence[Seam], frames: int, lead: int = 1) -> list[Seam]:
+    """Seams of a video of so many frames, those halved for which no stretch between them is long enough.
+
+    Halved again until there is one, so that long seams close to each other can be judged at all, part by part.
+    ``lead``: 1 for ``compare``, LEAD for ``compare_paths``.
+    """
+
+    def parts(seam: Seam) -> list[Seam]:
+        length = seam.last - seam.first
+        if not length or _interior(length, seam.first % PERIOD, frames, seams, lead):
+            return [seam]
+        middle = (seam.first + seam.last) // 2
+        return [*parts(Seam(seam.first, middle)), *parts(Seam(middle + 1, seam.last))]
+
+    return [part for seam in seams for part in parts(seam)]
+
+
 def auc_and_bound(strata: Sequence[Stratum], rounds: int = ROUNDS) -> tuple[float, float]:
     """AUC of seams against interior, and its one-sided upper 95 % bound.
 
@@ -188,13 +205,13 @@ def _blur(sharpness: np.ndarray, seams: Sequence[Seam]) -> Callable[[Seam], floa
     """How much less sharp the worst frame of a stretch is than the frames round it."""
     # A frame without any edge has no sharpness; this keeps it from being infinitely blurred.
     relative = _by_phase(sharpness + 1e-3)
-    free = np.ones(len(sharpness), bool)
+    in_no_seam = np.ones(len(sharpness), bool)
     for seam in seams:
-        free[_slice(seam)] = False
+        in_no_seam[_slice(seam)] = False
+    free = np.flatnonzero(in_no_seam)
 
     def blur(at: Seam) -> float:
-        before, after = slice(max(0, at.first - PERIOD), at.first), slice(at.last + 1, at.last + 1 + PERIOD)
-        around = np.concatenate([relative[side][free[side]] for side in (before, after)])
+        around = relative[[*free[free < at.first][-PERIOD:], *free[free > at.last][:PERIOD]]]
         if not len(around):
             raise ValueError(f"seams: {list(at)} has no frame beside it that lies in no other seam")
         return float(np.median(around) / relative[_slice(at)].min())
