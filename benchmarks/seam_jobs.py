@@ -1,33 +1,35 @@
 """What `seams.py run` renders: takes of known scenes, planned and done by the farm's own code in this process.
 
-The real planner lays a take out with the real strategy plugins, and the renderer's own workbench does its tasks one
-after another with the real rendering plugins; what a farm adds (daemon, Ray, agents, transport) moves the same files
-without a change and isn't here. Frames are kept as the decoder made them: the output format is a plugin that writes
+The real planner lays a take out with the real strategy plugins, and the renderer's own workbench does its tasks with
+the real rendering plugins (benchmarks/seam_hands.py); what a farm adds (daemon, Ray, agents, transport) moves the same
+files without a change and isn't here. Frames are kept as the decoder made them: the output format is a plugin that writes
 them as they are.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
 from PIL import Image
+from seam_hands import Hands
 from seam_statistics import Seam
 
 from farm.hookspecs import hookimpl
-from farm.planning import ModelFacts, OutputFacts, Plan, PlannedTask, TaskKind
+from farm.planning import ModelFacts, OutputFacts, Plan, TaskKind
 from farm.plugins import catalogue, planning_plugins, rendering_plugins
-from farm.rendering import DeviceInHand, TaskInHand
+from farm.rendering import DeviceInHand
 from farm.spec import parse_spec
 from farm.timeline import Cut, cut_windows, frame_span, latents_for
 from nodeagent.offers import model_cache
@@ -141,6 +143,28 @@ class Job:
         return hashlib.sha256(json.dumps(asdict(self.plan), sort_keys=True).encode()).hexdigest()
 
 
+class Join(NamedTuple):
+    """How two windows were joined: ``how`` as the join task tells it.
+
+    ``healed``: the positions at which latents that were made anew can show, None where none were.
+    """
+
+    how: str
+    healed: Seam | None
+
+
+class Rendered(NamedTuple):
+    """A video as it came out: ``frames`` uint8 RGB [F, H, W, 3].
+
+    ``halo_db`` is how near its spans are to one undivided decode, the PSNR in dB of the frame that differs most, at
+    most 99 (no difference), NaN where it wasn't asked for; ``joins`` how each pair of windows was joined.
+    """
+
+    frames: np.ndarray
+    halo_db: float = math.nan
+    joins: tuple[Join, ...] = ()
+
+
 class Studio:
     """Plans takes and renders them, with one warm model on the CPU."""
 
@@ -184,24 +208,30 @@ class Studio:
         }
         return Job(fields, media, pixels, self._plan(fields, media, self.model))
 
-    def render(self, job: Job, *, undivided: bool = False) -> tuple[np.ndarray, float]:
-        """The job's frames, uint8 RGB [F, H, W, 3], and how near its spans are to one undivided decode.
-
-        That is the PSNR in dB of the frame that differs most, at most 99 (no difference); NaN unless asked for.
-        """
+    @contextlib.contextmanager
+    def hands(self, job: Job) -> Iterator[Hands]:
+        """Hands for the job's tasks, in a folder that is gone afterwards."""
         with tempfile.TemporaryDirectory(prefix="seams-") as folder:
-            hands = _Hands(self._workbench, Path(folder), job)
-            for task in job.plan.tasks:
-                hands.perform(task)
-            frames = np.load(hands.files["mux", "video"])
+            place = Path(folder)
+            media = {
+                ("", f"condition/{index}"): _write(place / f"condition-{index}", pixels)
+                for index, pixels in enumerate(job.pixels)
+            }
+            yield Hands(self._workbench, place, job.plan.shared, media)
+
+    def render(self, job: Job, *, undivided: bool = False) -> Rendered:
+        """The job's video; ``undivided``: decoded in one span too, to be compared."""
+        with self.hands(job) as hands:
+            hands.perform(job.plan.tasks)
+            made = rendered(job.plan, hands)
             if not undivided:
-                return frames, math.nan
+                return made
             # The same latents in one span: all else in the plan is as before.
             whole = self._plan(job.fields, job.media, replace(self.model, decode_span=job.plan.latents))
             (decode,) = (task for task in whole.tasks if task.kind is TaskKind.DECODE)
-            hands.perform(decode)
+            hands.perform([decode])
             one = np.load(hands.files[decode.key, "segment"])
-        return frames, min(99.0, *(psnr(*pair) for pair in zip(frames, one, strict=True)))
+        return made._replace(halo_db=min(99.0, *(psnr(*pair) for pair in zip(made.frames, one, strict=True))))
 
     def _plan(self, fields: Mapping[str, Any], media: Sequence[PreparedMedia], model: ModelFacts) -> Plan:
         return make_plan(
@@ -214,30 +244,15 @@ class Studio:
         )
 
 
-class _Hands:
-    """Does a job's tasks in a folder, each given what the earlier ones made."""
-
-    def __init__(self, workbench: Workbench, folder: Path, job: Job):
-        self._workbench, self._folder, self._shared = workbench, folder, job.plan.shared
-        self.files: dict[tuple[str, str], Path] = {}
-        for index, pixels in enumerate(job.pixels):
-            self.files["", f"condition/{index}"] = _write(folder / f"condition-{index}", pixels)
-
-    def perform(self, task: PlannedTask) -> None:
-        place = Path(tempfile.mkdtemp(prefix=f"{task.kind}-", dir=self._folder))
-        hand = TaskInHand(
-            key=task.key,
-            kind=task.kind,
-            shared=self._shared,
-            payload=task.payload,
-            model=task.model or self._shared["model"],
-            weights=task.weights or self._shared["weights"],
-            folder=place,
-            fetch=lambda key, name: self.files[key, name],
-            step=lambda done, total: None,
-        )
-        made = self._workbench.perform(hand, sources={})
-        self.files |= {(task.key, name): path for name, path in made.items()}
+def rendered(plan: Plan, hands: Hands) -> Rendered:
+    """What came of a plan, all of whose tasks are done."""
+    told = [hands.told[task.key] for task in plan.tasks if task.kind is TaskKind.JOIN]
+    lead = plan.shared["lead"]
+    joins = [
+        Join(facts["how"], positions_of(Cut(*facts["healed"]), lead) if facts["healed"] else None)
+        for facts in told
+    ]
+    return Rendered(np.load(hands.files["mux", "video"]), joins=tuple(joins))
 
 
 class _Frames:

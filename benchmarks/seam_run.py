@@ -20,27 +20,32 @@ from typing import Any
 import numpy as np
 import seam_jobs
 import seam_peer
-from seam_jobs import GIVEN, Studio, Take
+from seam_jobs import GIVEN, Join, Rendered, Studio, Take
 from seam_measures import Positions, drift, measure
-from seam_statistics import Seam, compare, compare_paths
+from seam_statistics import LEAD, Seam, compare, compare_paths, in_parts
 
 from farm.timeline import cut_windows, frames_of, latents_for
 from plugins.ltx.reference.measure import track
 from scheduler.windows import seams as seams_between
 
 ROOT = Path(__file__).resolve().parents[1]
-SHAPING = ("plugins/ltx/*.py", *(f"benchmarks/seam_{room}.py" for room in ("jobs", "peer", "measures")))
+_ROOMS = ("hands", "jobs", "measures", "peer")
+SHAPING = ("plugins/ltx/*.py", *(f"benchmarks/seam_{room}.py" for room in _ROOMS))
 """Code that a plan doesn't hold and that shapes what is measured."""
 
 PEER = "peer"
 ONE_WINDOW = "one_window"
 """A single window as long as one may be: what a video without any seam looks like."""
 
+JOINS = ("ramp", "hand-over", "heal")
+"""How two windows may be joined, as join tasks tell it (plugins.ltx.seam)."""
+
 
 @dataclass(frozen=True)
 class Row:
     """One video, measured: numbers by position, where its seams are, and the path of its shape.
 
+    ``seams`` are those between windows in their order, which ``joins`` are of, then those of its storyboard.
     ``path`` float64 [F, 2] and ``walls`` float64 [2, 2] as ``compare_paths`` takes them, both NaN where the scene
     doesn't say; ``halo_db`` is NaN where it wasn't asked for.
     """
@@ -50,6 +55,16 @@ class Row:
     path: np.ndarray
     walls: np.ndarray
     halo_db: float
+    joins: tuple[Join, ...] = ()
+
+    @property
+    def shown(self) -> list[Seam]:
+        """Its seams, each with all positions at which its join can show: of a heal those of the whole patch."""
+        wide = [
+            Seam(min(seam.first, at.first), max(seam.last, at.last)) if at else seam
+            for seam, (_, at) in zip(self.seams, self.joins)
+        ]
+        return [*wide, *self.seams[len(wide) :]]
 
     def save(self, path: Path) -> None:
         """Whole or not at all."""
@@ -62,6 +77,8 @@ class Row:
                 path=self.path,
                 walls=self.walls,
                 halo_db=self.halo_db,
+                joins=np.array([join.how for join in self.joins], str),
+                healed=np.array([join.healed or (-1, -1) for join in self.joins], int).reshape(-1, 2),
             )
         os.replace(draft, path)
 
@@ -71,19 +88,23 @@ class Row:
         with np.load(path) as held:
             positions = Positions(**{name: held[name] for name in ("w", "a", "lab", "sharpness")})
             seams = tuple(Seam(int(first), int(last)) for first, last in held["seams"])
-            return Row(positions, seams, held["path"], held["walls"], float(held["halo_db"]))
+            joins = tuple(
+                Join(str(how), Seam(int(first), int(last)) if first >= 0 else None)
+                for how, (first, last) in zip(held["joins"], held["healed"], strict=True)
+            )
+            return Row(positions, seams, held["path"], held["walls"], float(held["halo_db"]), joins)
 
 
 @dataclass(frozen=True)
 class Video:
-    """One video that there is to be: ``by`` a strategy, the peer or one window; ``make`` renders it."""
+    """One video that there is to be; ``make`` renders it. ``by``: a strategy, or one of the names above."""
 
     by: str
     take: Take
     frames: int
     key: str
     seams: tuple[Seam, ...]
-    make: Callable[[], tuple[np.ndarray, float]]
+    make: Callable[[], Rendered]
 
     @property
     def name(self) -> str:
@@ -130,10 +151,10 @@ def videos(studio: Studio, settings: Settings) -> Iterator[Video]:
     peer: list[seam_peer.Peer] = []
     longest = studio.model.max_window
 
-    def by_peer(take: Take, windows: Sequence[Any], sigmas: Sequence[float]) -> tuple[np.ndarray, float]:
+    def by_peer(take: Take, windows: Sequence[Any], sigmas: Sequence[float]) -> Rendered:
         if not peer:
             peer.append(seam_peer.Peer(studio.source, studio.model))
-        return peer[0].render(take, windows, settings.overlap, sigmas), math.nan
+        return Rendered(peer[0].render(take, windows, settings.overlap, sigmas))
 
     for number, take in enumerate(settings.takes()):
         for name in settings.strategies:
@@ -196,21 +217,24 @@ def fill(wanted: Sequence[Video], folder: Path, done: Callable[[Video, bool], No
                 rows[video.name] = Row.load(path)
                 done(video, False)
                 continue
-            frames, halo_db = video.make()
+            made = video.make()
             settle()
-            fresh.append((video, pool.submit(_measured, video, frames, halo_db, path)))
+            fresh.append((video, pool.submit(_measured, video, made, path)))
         settle()
     return rows
 
 
 def report(wanted: Sequence[Video], rows: dict[str, Row]) -> dict[str, Any]:
-    """What the rows say: an object for each strategy, the peer and the single windows."""
+    """What the rows say: an object for each strategy, the peer, and the single windows."""
     single = {(v.take.prompt, v.take.seed): rows[v.name] for v in wanted if v.by == ONE_WINDOW}
+    by_maker = {
+        by: [video for video in wanted if video.by == by] for by in dict.fromkeys(v.by for v in wanted)
+    }
     found: dict[str, Any] = {}
-    for by in dict.fromkeys(video.by for video in wanted):
-        some = [video for video in wanted if video.by == by]
+    for by, some in by_maker.items():
+        lost = some[0].take.size[0]
         mine = [rows[video.name] for video in some]
-        found[by] = _judge(mine, some[0].take.size[0])
+        found[by] = _judge(mine, lost)
         if by != ONE_WINDOW:
             pairs = [(rows[v.name], single[v.take.prompt, v.take.seed]) for v in some]
             drifts = [(drift(long.positions), drift(short.positions)) for long, short in pairs]
@@ -223,32 +247,42 @@ def report(wanted: Sequence[Video], rows: dict[str, Row]) -> dict[str, Any]:
             halo = [row.halo_db for row in mine if math.isfinite(row.halo_db)]
             found[by] |= {"halo_db": min(halo) if halo else None}
         kinds = {given: [rows[v.name] for v in some if v.take.given == given] for given in GIVEN}
-        found[by]["given"] = {
-            given: _judge(of_kind, some[0].take.size[0]) for given, of_kind in kinds.items() if of_kind
-        }
+        found[by]["given"] = {given: _judge(of_kind, lost) for given, of_kind in kinds.items() if of_kind}
     return found | {"healed": None}
 
 
 def _judge(rows: Sequence[Row], lost: float) -> dict[str, Any]:
-    seams = compare([(row.positions, row.seams) for row in rows])
-    tracked = [(row.path, row.walls, row.seams) for row in rows if np.isfinite(row.walls).all()]
-    names = ("auc", "auc_upper", "w", "a", "c", "s", "seams", "videos")
-    found: dict[str, Any] = {name: getattr(seams, name) for name in names}
+    seams = [row.shown for row in rows]
+    judged = compare(
+        [(row.positions, in_parts(at, len(row.positions.w))) for row, at in zip(rows, seams, strict=True)]
+    )
+    tracked = [
+        (row.path, row.walls, in_parts(at, len(row.path), LEAD))
+        for row, at in zip(rows, seams, strict=True)
+        if np.isfinite(row.walls).all()
+    ]
+    found: dict[str, Any] = {name: getattr(judged, name) for name in ("auc", "auc_upper", "w", "a", "c", "s")}
     paths = compare_paths(tracked, lost) if tracked else None
-    return found | {
+    found |= {
+        # A seam may have been judged in parts.
+        "seams": sum(map(len, seams)),
+        "videos": judged.videos,
         "position": paths and paths.ratio,
         "position_px": paths and [paths.seams, paths.interior],
     }
+    joins = [join.how for row in rows for join in row.joins]
+    return found | ({"joins": {how.replace("-", "_"): joins.count(how) for how in JOINS}} if joins else {})
 
 
-def _measured(video: Video, frames: np.ndarray, halo_db: float, path: Path) -> Row:
+def _measured(video: Video, made: Rendered, path: Path) -> Row:
     walls = video.take.walls
     row = Row(
-        measure(frames),
+        measure(made.frames),
         video.seams,
-        track(frames) if walls is not None else np.full((len(frames), 2), np.nan),
+        track(made.frames) if walls is not None else np.full((len(made.frames), 2), np.nan),
         walls if walls is not None else np.full((2, 2), np.nan),
-        halo_db,
+        made.halo_db,
+        made.joins,
     )
     row.save(path)
     return row

@@ -29,6 +29,8 @@ benchmarks/seam_measures.py and benchmarks/seam_statistics.py.
     drift_sharpness   the same, divided by it (0.95 to 1.05)
     halo_db           PSNR of the frame that differs most, decoded in spans with halo, to one undivided decode (50 or
                       more); 99 is no difference
+    joins             how many pairs of windows were joined by a ramp, a hand_over or a heal; a healed seam is judged at
+                      every position of the latents made anew, in halves where no stretch between seams is as long
     given             the same numbers by what a video was made from: `text`, `image` (its first frame too), `clip` (a
                       clip in the middle); fair beside the peer, which can't take a clip and is given an image instead
                       (benchmarks/seam_peer.py says how it is run)
@@ -36,7 +38,6 @@ benchmarks/seam_measures.py and benchmarks/seam_statistics.py.
     python benchmarks/seams.py run [--strategies hierarchical,…] [--seams 400] [--prompts 8] [--out FOLDER]
 
 "healed" is the place of a seam spoiled on purpose and healed, which this run doesn't do (benchmarks/heal.py does).
-Where a join heals, it makes latents anew beyond those that are shared; the positions judged here stay the shared ones.
 
 With the defaults a strategy has 448 seams between windows, in 64 videos of 750 frames (a storyboard in windows adds
 its own). On one core at rest ltx-tiny takes about 22 ms a frame at 256x160, measuring included: 18 minutes a strategy

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import seam_peer
 from click.testing import CliRunner, Result
-from seam_jobs import Studio, Take, seams_of, takes
-from seam_measures import measure
-from seam_run import Row, Settings, Video, fill, videos
-from seam_statistics import Seam
+from seam_jobs import Join, Rendered, Studio, Take, seams_of, takes
+from seam_measures import Positions, measure
+from seam_run import ONE_WINDOW, Row, Settings, Video, fill, report, videos
+from seam_statistics import Seam, compare, in_parts
 from seams import main
 
 from farm.timeline import Cut
@@ -79,7 +79,7 @@ def test_a_job_renders_the_frames_it_was_given_and_the_same_in_spans_as_undivide
     take = _take("clip", frames=257, prompt=1)
     job = _studio().job(take, "autoregressive", 16, 3, 2)
     assert sum(task.kind == "decode" for task in job.plan.tasks) > 1
-    frames, halo_db = _studio().render(job, undivided=True)
+    frames, halo_db, _ = _studio().render(job, undivided=True)
     assert frames.shape == (257, 96, 96, 3) and frames.dtype == np.uint8
     assert 50.0 <= halo_db <= 99.0
     media = job.media[0]
@@ -108,10 +108,11 @@ def test_the_peer_renders_in_the_same_windows_what_it_is_given():
 
 def test_a_row_comes_back_from_disk_as_it_was_measured(tmp_path):
     frames = _take(prompt=0).scene.render(0, 40)
-    row = Row(measure(frames), (Seam(17, 33),), np.zeros((40, 2)), np.full((2, 2), np.nan), math.nan)
+    joins = (Join("ramp", None), Join("heal", Seam(2, 30)))
+    row = Row(measure(frames), (Seam(17, 33),), np.zeros((40, 2)), np.full((2, 2), np.nan), math.nan, joins)
     row.save(tmp_path / "row.npz")
     again = Row.load(tmp_path / "row.npz")
-    assert again.seams == row.seams and math.isnan(again.halo_db)
+    assert again.seams == row.seams and again.joins == joins and math.isnan(again.halo_db)
     for name in ("w", "a", "lab", "sharpness"):
         np.testing.assert_array_equal(getattr(again.positions, name), getattr(row.positions, name))
 
@@ -119,11 +120,11 @@ def test_a_row_comes_back_from_disk_as_it_was_measured(tmp_path):
 def _filmed(number: int, made: list[str], stop: bool = False) -> Video:
     take = _take(frames=121, prompt=number)
 
-    def make() -> tuple[np.ndarray, float]:
+    def make() -> Rendered:
         if stop:
             raise KeyboardInterrupt
         made.append(take.name)
-        return take.scene.render(0, 121), math.nan
+        return Rendered(take.scene.render(0, 121))
 
     return Video("stub", take, 121, str(number) * 20, (Seam(49, 65),), make)
 
@@ -149,31 +150,72 @@ def test_a_video_has_another_row_when_anything_that_shapes_it_changes():
         assert not keys(**changes) & same
 
 
+def _row(seams: list[Seam], joins: tuple[Join, ...], stepped: tuple[int, ...] = ()) -> Row:
+    """Noise, with steps at some positions."""
+    rng = np.random.default_rng(len(seams))
+    w, a, sharpness = (rng.lognormal(sigma=0.1, size=417) for _ in range(3))
+    w[list(stepped)] *= 5.0
+    measured = Positions(w=w, a=a, lab=rng.lognormal(sigma=0.1, size=(417, 3)), sharpness=sharpness)
+    nowhere = np.full((417, 2), np.nan)
+    return Row(measured, tuple(seams), nowhere, np.full((2, 2), np.nan), math.nan, joins)
+
+
+def _reported(row: Row) -> dict:
+    take = _take()
+    some = [Video(by, take, 417, by, row.seams, lambda: None) for by in ("stub", ONE_WINDOW)]
+    return report(some, {video.name: row for video in some})["stub"]
+
+
+def test_a_heal_that_only_moves_the_step_to_its_ends_is_found_there():
+    seams = [Seam(97, 113), Seam(297, 313)]
+    patches = [Seam(73, 137), Seam(273, 337)]
+    ends = tuple(end for patch in patches for end in patch)
+    handed_over, healed = (
+        _reported(_row(seams, tuple(Join(how, at) for at in wide), ends))
+        for how, wide in (("hand-over", (None, None)), ("heal", patches))
+    )
+    assert handed_over["w"] < 1.2
+    assert healed["w"] > 4.0
+    assert handed_over["joins"] == {"ramp": 0, "hand_over": 2, "heal": 0}
+    assert healed["joins"] == {"ramp": 0, "hand_over": 0, "heal": 2}
+
+
+def test_a_video_that_is_healed_all_over_is_judged_in_parts():
+    seams = [Seam(first, first + 16) for first in range(65, 370, 88)]
+    patches = [Seam(seam.first - 24, seam.last + 24) for seam in seams]
+    row = _row(seams, tuple(Join("heal", patch) for patch in patches), (seams[1].first,))
+    with pytest.raises(ValueError, match="nothing to be compared with"):
+        compare([(row.positions, row.shown)])
+    parts = in_parts(row.shown, 417)
+    assert [f for part in parts for f in range(part.first, part.last + 1)] == [
+        f for patch in patches for f in range(patch.first, patch.last + 1)
+    ]
+    found = _reported(row)
+    assert found["seams"] == len(seams) < len(parts)
+    assert 0.5 < found["w"] < 1.5
+
+
+def test_joins_belong_to_the_seams_between_windows_and_storyboards_have_none():
+    row = _row([Seam(97, 113), Seam(297, 313)], (Join("heal", Seam(73, 137)),))
+    assert row.shown == [Seam(73, 137), Seam(297, 313)]
+
+
 def _script(*options: str | Path) -> Result:
     return CliRunner().invoke(main, ["run", "--threads", "1", *map(str, options)])
 
 
 def test_the_script_judges_every_strategy_and_the_peer_and_goes_on_where_it_was(tmp_path):
-    def run() -> Result:
-        options = [
-            "--seams",
-            "2",
-            "--prompts",
-            "1",
-            "--size",
-            "96x96",
-            "--frames",
-            "121",
-            "--window",
-            "9",
-            "--steps",
-            "2",
-        ]
-        return _script(*options, "--strategies", "hierarchical", "--out", tmp_path)
+    def run(strategies: str) -> dict:
+        few = {"--seams": 2, "--prompts": 1, "--frames": 121, "--window": 9, "--steps": 2}
+        options = [word for option in few.items() for word in option]
+        ended = _script(*options, "--size", "96x96", "--strategies", strategies, "--out", tmp_path)
+        assert ended.exit_code == 0, ended.output
+        return json.loads(ended.stdout.splitlines()[-1])
 
-    first = run()
-    assert first.exit_code == 0, first.output
-    found = json.loads(first.stdout.splitlines()[-1])
+    def written() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+
+    found = run("hierarchical")
     assert set(found) == {"hierarchical", "peer", "one_window", "healed"}
     for by in ("hierarchical", "peer"):
         assert found[by]["seams"] >= 2
@@ -181,11 +223,17 @@ def test_the_script_judges_every_strategy_and_the_peer_and_goes_on_where_it_was(
             found[by]
         )
     assert found["hierarchical"]["halo_db"] >= 50.0
+    assert sum(found["hierarchical"]["joins"].values()) == 2
 
-    written = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    assert len(written) == 3
-    assert json.loads(run().stdout.splitlines()[-1]) == found
-    assert written == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    first = written()
+    assert len(first) == 3
+    assert run("hierarchical") == found
+    assert written() == first
+
+    both = run("hierarchical,codenoise")
+    assert {name: both[name] for name in found} == found
+    assert sum(both["codenoise"]["joins"].values()) == 2
+    assert written().items() > first.items() and len(written()) == 4
 
 
 @pytest.mark.parametrize(
