@@ -22,6 +22,7 @@ import seam_jobs
 import seam_peer
 from seam_jobs import GIVEN, Join, Rendered, Studio, Take
 from seam_measures import Positions, drift, measure
+from seam_spoiled import Spoiler
 from seam_statistics import LEAD, Seam, compare, compare_paths, in_parts
 
 from farm.timeline import cut_windows, frames_of, latents_for
@@ -29,13 +30,16 @@ from plugins.ltx.reference.measure import track
 from scheduler.windows import seams as seams_between
 
 ROOT = Path(__file__).resolve().parents[1]
-_ROOMS = ("hands", "jobs", "measures", "peer")
+_ROOMS = ("hands", "jobs", "measures", "peer", "spoiled")
 SHAPING = ("plugins/ltx/*.py", *(f"benchmarks/seam_{room}.py" for room in _ROOMS))
 """Code that a plan doesn't hold and that shapes what is measured."""
 
 PEER = "peer"
 ONE_WINDOW = "one_window"
 """A single window as long as one may be: what a video without any seam looks like."""
+
+HEALED, UNHEALED = "healed", "unhealed"
+"""Videos whose seams are spoiled on purpose, with joins that heal and with joins that may not."""
 
 JOINS = ("ramp", "hand-over", "heal")
 """How two windows may be joined, as join tasks tell it (plugins.ltx.seam)."""
@@ -114,7 +118,7 @@ class Video:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run is about; ``window`` and ``overlap`` in latents, ``size`` in pixels."""
+    """What a run is about; ``window`` and ``overlap`` in latents, ``size`` in pixels, ``spoiled`` in seams."""
 
     strategies: tuple[str, ...]
     seams: int
@@ -126,6 +130,7 @@ class Settings:
     steps: int | None
     seed: int
     peer: bool
+    spoiled: int
 
     def takes(self) -> list[Take]:
         """As many seeds of every prompt as it needs for so many seams between windows.
@@ -192,6 +197,23 @@ def videos(studio: Studio, settings: Settings) -> Iterator[Video]:
                 tuple(seam_peer.seams_of(windows)),
                 lambda shown=shown, windows=windows, sigmas=sigmas: by_peer(shown, windows, sigmas),
             )
+    yield from _spoiled(studio, settings, code)
+
+
+def _spoiled(studio: Studio, settings: Settings, code: str) -> Iterator[Video]:
+    """Every take twice: its seams spoiled and healed, and as they are without."""
+    spoiler = Spoiler(studio)
+    for take in spoiler.takes(settings.spoiled, settings.prompts, settings.size, settings.seed):
+        job = spoiler.job(take, settings.overlap, settings.steps)
+        for by in (HEALED, UNHEALED):
+            yield Video(
+                by,
+                take,
+                take.frames,
+                _hash(job.key, code, by),
+                tuple(seam_jobs.seams_of(job.plan)),
+                lambda take=take, job=job, heal=by == HEALED: spoiler.render(take, job, heal=heal),
+            )
 
 
 def fill(wanted: Sequence[Video], folder: Path, done: Callable[[Video, bool], None]) -> dict[str, Row]:
@@ -225,11 +247,12 @@ def fill(wanted: Sequence[Video], folder: Path, done: Callable[[Video, bool], No
 
 
 def report(wanted: Sequence[Video], rows: dict[str, Row]) -> dict[str, Any]:
-    """What the rows say: an object for each strategy, the peer, and the single windows."""
+    """What the rows say: an object for each strategy, the peer, the single windows and the healed seams."""
     single = {(v.take.prompt, v.take.seed): rows[v.name] for v in wanted if v.by == ONE_WINDOW}
     by_maker = {
         by: [video for video in wanted if video.by == by] for by in dict.fromkeys(v.by for v in wanted)
     }
+    spoiled = {by: [rows[video.name] for video in by_maker.pop(by, [])] for by in (HEALED, UNHEALED)}
     found: dict[str, Any] = {}
     for by, some in by_maker.items():
         lost = some[0].take.size[0]
@@ -248,11 +271,24 @@ def report(wanted: Sequence[Video], rows: dict[str, Row]) -> dict[str, Any]:
             found[by] |= {"halo_db": min(halo) if halo else None}
         kinds = {given: [rows[v.name] for v in some if v.take.given == given] for given in GIVEN}
         found[by]["given"] = {given: _judge(of_kind, lost) for given, of_kind in kinds.items() if of_kind}
-    return found | {"healed": None}
+    return found | {HEALED: _healing(**spoiled, lost=wanted[0].take.size[0])}
 
 
-def _judge(rows: Sequence[Row], lost: float) -> dict[str, Any]:
-    seams = [row.shown for row in rows]
+def _healing(healed: Sequence[Row], unhealed: Sequence[Row], lost: float) -> dict[str, Any] | None:
+    """Of the same seams, healed and not, at the same positions: all that a heal makes anew, and those shared alone."""
+    if not healed:
+        return None
+    patches = [row.shown for row in healed]
+    found, beside = (
+        _judge(rows, lost, patches) | {"at_seam": _judge(rows, lost, [row.seams for row in rows])}
+        for rows in (healed, unhealed)
+    )
+    return found | {UNHEALED: beside}
+
+
+def _judge(rows: Sequence[Row], lost: float, seams: Sequence[Sequence[Seam]] = ()) -> dict[str, Any]:
+    """``seams`` of each row; its own as they show by default."""
+    seams = seams or [row.shown for row in rows]
     judged = compare(
         [(row.positions, in_parts(at, len(row.positions.w))) for row, at in zip(rows, seams, strict=True)]
     )

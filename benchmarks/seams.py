@@ -20,7 +20,7 @@ video, then all are pooled:
 Give it lossless files: a codec smooths over what it is to find. How each is defined stands in the docstrings of
 benchmarks/seam_measures.py and benchmarks/seam_statistics.py.
 
-`run` prints {strategy: {…}, "peer": {…}, "one_window": {…}, "healed": null} with all of these and
+`run` prints {strategy: {…}, "peer": {…}, "one_window": {…}, "healed": {…}} with all of these and
 
     position          how far a shape strays from its true motion across a seam, relative to interior (at most 1.2);
                       position_px holds the two medians in pixels
@@ -35,9 +35,12 @@ benchmarks/seam_measures.py and benchmarks/seam_statistics.py.
                       clip in the middle); fair beside the peer, which can't take a clip and is given an image instead
                       (benchmarks/seam_peer.py says how it is run)
 
-    python benchmarks/seams.py run [--strategies hierarchical,…] [--seams 400] [--prompts 8] [--out FOLDER]
+    python benchmarks/seams.py run [--strategies hierarchical,…] [--seams 400] [--prompts 8] [--spoiled 24] [--out FOLDER]
 
-"healed" is the place of a seam spoiled on purpose and healed, which this run doesn't do (benchmarks/heal.py does).
+"healed" holds seams that were spoiled on purpose, the latents that two windows share being those of two other scenes,
+and then healed by the farm's own join: the same numbers but for drift and halo, at every position of the latents made
+anew, and as "at_seam" at those of the shared latents alone. Its "unhealed" are the same seams at the same positions,
+handed over where they disagree least (benchmarks/seam_spoiled.py).
 
 With the defaults a strategy has 448 seams between windows, in 64 videos of 750 frames (a storyboard in windows adds
 its own). On one core at rest ltx-tiny takes about 22 ms a frame at 256x160, measuring included: 18 minutes a strategy
@@ -112,6 +115,9 @@ def measure_command(videos: tuple[Path, ...], seams: str) -> None:
 @click.option("--steps", type=click.IntRange(1), help="Denoising steps.  [default: the model's]")
 @click.option("--seed", default=0, type=click.IntRange(0), help="The first seed.")
 @click.option("--peer/--no-peer", default=True, help="Whether to render with the stock pipeline too.")
+@click.option(
+    "--spoiled", default=24, type=click.IntRange(0), help="Seams to spoil on purpose and heal; 0: none."
+)
 @click.option("--threads", default=2, type=click.IntRange(1), help="CPU threads; one measures meanwhile.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("seams-run"))
 def run_command(

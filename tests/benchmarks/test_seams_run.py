@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from seam_jobs import Join, Rendered, Studio, Take, seams_of, takes
 from seam_measures import Positions, measure
 from seam_run import ONE_WINDOW, Row, Settings, Video, fill, report, videos
+from seam_spoiled import SEAMS, Spoiler
 from seam_statistics import Seam, compare, in_parts
 from seams import main
 
@@ -32,6 +33,7 @@ TINY = Settings(
     steps=2,
     seed=0,
     peer=True,
+    spoiled=0,
 )
 
 
@@ -200,13 +202,37 @@ def test_joins_belong_to_the_seams_between_windows_and_storyboards_have_none():
     assert row.shown == [Seam(73, 137), Seam(297, 313)]
 
 
+def test_seams_spoiled_on_purpose_are_healed_unless_that_is_forbidden():
+    spoiler = Spoiler(_studio())
+    (take,) = spoiler.takes(SEAMS, 1, SMALL, 0)
+    job = spoiler.job(take, 3, 2)
+    seams = seams_of(job.plan)
+    assert len(seams) == SEAMS, "a storyboard in windows would have seams of its own"
+    healed, torn = (spoiler.render(take, job, heal=heal) for heal in (True, False))
+    assert [join.how for join in healed.joins] == ["heal"] * SEAMS
+    assert all(
+        join.healed.first < seam.first and seam.last < join.healed.last
+        for join, seam in zip(healed.joins, seams, strict=True)
+    )
+    assert [join.healed for join in torn.joins] == [None] * SEAMS
+    # Scenes have a plain background, and what the torn latents show is another one's.
+    for seam in seams:
+        middle = (seam.first + seam.last) // 2
+        beside = seam.first - 16
+        torn_step, healed_step = (
+            np.abs(video.frames[middle].mean((0, 1)) - video.frames[beside].mean((0, 1))).max()
+            for video in (torn, healed)
+        )
+        assert torn_step > 3 * healed_step
+
+
 def _script(*options: str | Path) -> Result:
     return CliRunner().invoke(main, ["run", "--threads", "1", *map(str, options)])
 
 
 def test_the_script_judges_every_strategy_and_the_peer_and_goes_on_where_it_was(tmp_path):
     def run(strategies: str) -> dict:
-        few = {"--seams": 2, "--prompts": 1, "--frames": 121, "--window": 9, "--steps": 2}
+        few = {"--seams": 2, "--prompts": 1, "--frames": 121, "--window": 9, "--steps": 2, "--spoiled": 2}
         options = [word for option in few.items() for word in option]
         ended = _script(*options, "--size", "96x96", "--strategies", strategies, "--out", tmp_path)
         assert ended.exit_code == 0, ended.output
@@ -224,16 +250,19 @@ def test_the_script_judges_every_strategy_and_the_peer_and_goes_on_where_it_was(
         )
     assert found["hierarchical"]["halo_db"] >= 50.0
     assert sum(found["hierarchical"]["joins"].values()) == 2
+    assert found["healed"]["joins"]["heal"] == found["healed"]["seams"] == 2
+    assert found["healed"]["unhealed"]["joins"]["heal"] == 0
+    assert found["healed"]["unhealed"]["at_seam"]["c"] > 2 * found["healed"]["at_seam"]["c"]
 
     first = written()
-    assert len(first) == 3
+    assert len(first) == 5
     assert run("hierarchical") == found
     assert written() == first
 
     both = run("hierarchical,codenoise")
     assert {name: both[name] for name in found} == found
     assert sum(both["codenoise"]["joins"].values()) == 2
-    assert written().items() > first.items() and len(written()) == 4
+    assert written().items() > first.items() and len(written()) == 6
 
 
 @pytest.mark.parametrize(

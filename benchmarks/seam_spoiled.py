@@ -1,0 +1,82 @@
+"""Seams spoiled on purpose, for `seams.py run` to show that a join heals them.
+
+Jobs of the hierarchical strategy, whose windows agree, are torn at their seams: the latents that two windows share
+become those of two other scenes, one in either window. (Torn in one of them, as benchmarks/heal.py has it, most are
+as good as new where the other is handed over to.) All else is as rendered, and the farm's own join task finds and
+heals them. Windows are longer here than those of the run, so that between the patches there are stretches as long as
+they are; and a video is short enough for a storyboard in one piece.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import seam_jobs
+from seam_hands import Hands
+from seam_jobs import FPS, SCENES, Job, Rendered, Studio, Take, rendered
+
+from farm.planning import TaskKind
+from farm.timeline import frames_of
+from plugins.ltx.latents import extent, load_latents, save_latents
+from plugins.ltx.loading import Ltx
+from plugins.ltx.reference.scenes import scene
+from plugins.ltx.vae import encode_clip
+
+STRATEGY = "hierarchical"
+WINDOW = 24
+FRAMES = frames_of(59)
+SEAMS = 2
+"""Of a video of so many frames in windows of so many latents."""
+
+ELSEWHERE = {"left": 5_000, "right": 6_000}
+"""The other scene of prompt n is the run's number n + this, by window of a seam."""
+
+
+class Spoiler:
+    """Renders torn videos. The VAE that encodes other scenes is loaded when the first is."""
+
+    def __init__(self, studio: Studio):
+        self._studio = studio
+        self._ltx: Ltx | None = None
+
+    def takes(self, seams: int, prompts: int, size: tuple[int, int], first_seed: int) -> list[Take]:
+        """Takes enough for so many seams."""
+        videos = math.ceil(seams / SEAMS)
+        some = seam_jobs.takes(prompts, math.ceil(videos / prompts), size, FRAMES, first_seed)
+        return some[:videos]
+
+    def job(self, take: Take, overlap: int, steps: int | None) -> Job:
+        """The take in windows to be torn. Raises InvalidSpec for what the farm would refuse."""
+        return self._studio.job(take, STRATEGY, WINDOW, overlap, steps)
+
+    def render(self, take: Take, job: Job, *, heal: bool) -> Rendered:
+        """The job's video with all its seams torn; ``heal``: whether its joins may heal them."""
+        tasks = job.plan.tasks
+        denoised = (TaskKind.ENCODE, TaskKind.STORYBOARD, TaskKind.WINDOW)
+        joins = [task for task in tasks if task.kind is TaskKind.JOIN]
+        with self._studio.hands(job) as hands:
+            hands.perform(task for task in tasks if task.kind in denoised)
+            for join in joins:
+                for side in ELSEWHERE:
+                    self._tear(take, job, hands, join.payload, side)
+            if not heal:
+                joins = [replace(task, payload=task.payload | {"heal": None}) for task in joins]
+            hands.perform(joins)
+            hands.perform(task for task in tasks if task.kind in (TaskKind.DECODE, TaskKind.MUX))
+            return rendered(job.plan, hands)
+
+    def _tear(self, take: Take, job: Job, hands: Hands, seam: dict[str, Any], side: str) -> None:
+        """Put another scene into what the window at a ``side`` of the seam shares with the other."""
+        if self._ltx is None:
+            self._ltx = Ltx(self._studio.source, max_tokens=self._studio.model.text_tokens)
+        path = hands.files[seam[side], "latents"]
+        latents, (begin, _) = load_latents(path), extent(path)
+        first, stop = seam["start"] - begin, seam["stop"] - begin
+        size = job.plan.render_width, job.plan.render_height
+        other = scene(SCENES + ELSEWHERE[side] + take.prompt, size=size, fps=FPS)
+        # A clip's first latent stands for one frame only.
+        latents[:, first:stop] = encode_clip(self._ltx, other.render(0, frames_of(stop - first + 1)))[:, 1:]
+        torn = path.with_name(f"torn-{side}.safetensors")
+        hands.files[seam[side], "latents"] = save_latents(torn, latents, begin, self._ltx.dtype)
