@@ -44,7 +44,7 @@ handed over where they disagree least (benchmarks/seam_spoiled.py).
 
 With the defaults a strategy has 448 seams between windows, in 64 videos of 750 frames (a storyboard in windows adds
 its own). On one core at rest ltx-tiny takes about 22 ms a frame at 256x160, measuring included: 18 minutes a strategy
-on one core, two thirds of that with a second that measures.
+on one core, two thirds of that with a second that measures; spoiled seams take a quarter of that, once for all of them.
 
 "one_window" holds the control: single windows, judged where seams would be if they were cut; what isn't near 0.5 and
 1 there is the measures' own fault. Jobs are planned and done by the farm's own code in this process, without daemon,
