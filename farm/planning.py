@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
-from farm.timeline import SPATIAL, Cut
+from farm.timeline import SPATIAL, Cut, frames_of
 
 
 class TaskKind(StrEnum):
@@ -85,6 +85,16 @@ class ModelFacts:
         weight = {"fp32": 4, "bf16": 2, "fp8": 1}[precision]
         activation = 2 if precision == "fp32" else 1
         return int(self.transformer_parameters * weight + 56 * activation * self.width * tokens * batch)
+
+    def decode_flops(self, latents: int, width: int, height: int) -> float:
+        """FLOPs of decoding that many latents at once, halo included, to `width` x `height` pixels."""
+        return frames_of(latents) * width * height * self.decode_flops_per_pixel
+
+    def decode_bytes(self, latents: int, width: int, height: int, precision: str) -> int:
+        """Peak device memory of the same: VAE weights and activations."""
+        weight = {"fp32": 4, "bf16": 2, "fp8": 2}[precision]
+        pixels = frames_of(latents) * width * height
+        return int(self.vae_parameters * weight + pixels * self.decode_bytes_per_pixel)
 
     def held_bytes(self, tokens: int, batch: int) -> int:
         """Device memory of a window that waits between two steps: a few float32 copies of it, and its text."""

@@ -44,7 +44,7 @@ from farm.planning import (
     from_sigma,
 )
 from farm.spec import JobSpec
-from farm.timeline import TEMPORAL, Cut, frame_span, frames_of
+from farm.timeline import TEMPORAL, Cut, frame_span
 from scheduler import windows as geometry
 from scheduler.conditions import Placed, PreparedMedia, edges
 from scheduler.prompts import shares
@@ -77,7 +77,8 @@ class Graph:
     """Builds the tasks of one job, stage by stage.
 
     `model` is the job's, `storyboard` the one that draws its storyboard where that is another. `lead` is the frames
-    rendered before the first delivered one, `source` which of `media` the job is made over.
+    rendered before the first delivered one, `source` which of `media` the job is made over, `spans` what is decoded at a
+    time.
     """
 
     def __init__(
@@ -90,10 +91,12 @@ class Graph:
         lead: int,
         media: Sequence[tuple[PreparedMedia, Placed]],
         source: int | None,
+        spans: Sequence[Cut],
     ):
         self.spec, self.model, self.precision, self.batch = spec, model.facts, precision, model.batch
         self.drawn = {drawn.facts.name: drawn for drawn in (model, storyboard) if drawn}
         self.timeline, self.lead, self.media, self.source = timeline, lead, media, source
+        self.spans = spans
 
     def tasks(self, laid_out: Sequence[Window]) -> tuple[PlannedTask, ...]:
         """All tasks, each after those it needs, for the windows as a strategy laid them out."""
@@ -299,16 +302,15 @@ class Graph:
 
     def _decodes(self, whole: Sequence[geometry.Piece], patches: Mapping[str, Cut]) -> list[PlannedTask]:
         model, timeline = self.model, self.timeline
-        weight = {"fp32": 4, "bf16": 2, "fp8": 2}[self.precision]
         found = []
-        for index, span in enumerate(geometry.spans(timeline.latents, model.decode_span)):
+        for index, span in enumerate(self.spans):
             reach = geometry.with_halo(span, model.decode_halo, timeline.latents)
             parts = geometry.clip(whole, reach.start, reach.stop)
             over = [key for key, at in patches.items() if at.start < reach.stop and reach.start < at.stop]
             first, last = frame_span(span.start, span.stop)
             first, last = max(first, self.lead), min(last, self.lead + self.spec.frames)
             given = self._given(first, last)
-            pixels = frames_of(len(reach)) * timeline.width * timeline.height
+            size = len(reach), timeline.width, timeline.height
             found.append(
                 PlannedTask(
                     key=f"decode/{index}",
@@ -329,8 +331,8 @@ class Graph:
                     },
                     start=span.start,
                     stop=span.stop,
-                    flops=pixels * model.decode_flops_per_pixel,
-                    vram_bytes=int(model.vae_parameters * weight + pixels * model.decode_bytes_per_pixel),
+                    flops=model.decode_flops(*size),
+                    vram_bytes=model.decode_bytes(*size, self.precision),
                 )
             )
         return found

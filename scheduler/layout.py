@@ -54,21 +54,21 @@ def share_out(
     longest: int,
     lenders: Sequence[Lender],
     *,
+    shortest: int,
     flops: Callable[[int], float],
     memory: Callable[[int], int],
 ) -> tuple[Cut, ...]:
-    """Windows of at most `longest` latents that cover `latents`, sized so that all lenders end together.
+    """Windows of `shortest` to `longest` latents that cover `latents`, sized so that all lenders end together.
 
     Neighbours share `overlap` latents. `flops(length)` and `memory(length)` are what a window of that many latents
     costs and needs, both rising. Placement gives each window in turn to the device where it ends first, so the
     longest come first; of the best of some layouts (each device's part computed; windows of one length, for each
     length) latents are moved between windows as long as that makes the last of them end earlier.
 
-    Raises ValueError when `longest` is below two overlaps and two latents, or no lender can hold a window of that many
-    (of the whole timeline, where that is less).
+    Raises ValueError when `longest` is below `shortest`, or no lender can hold a window of that many (of the whole
+    timeline, where that is less).
     """
-    # Two latents of its own between its seams: a slow device need not hold up the others with more.
-    shortest = min(2 * overlap + 2, latents)
+    shortest = min(shortest, latents)
     if longest < shortest:
         raise ValueError(f"longest must be at least {shortest} latents, got {longest}")
     shares = [share for lender in lenders if (share := _share(lender, shortest, longest, flops, memory))]
@@ -80,7 +80,8 @@ def share_out(
         return (Cut(0, latents),)
     needed = latents - overlap
     held = max(share.longest for share in shares)
-    layouts = [_fill(shares, _counts(shares, needed, shortest, overlap), needed, overlap)]
+    filled = _fill(shares, _counts(shares, needed, shortest, overlap), needed, shortest, overlap)
+    layouts = [filled] if filled else []
     layouts += [
         [len(cut) for cut in cut_windows(latents, length, overlap)] for length in range(shortest, held + 1)
     ]
@@ -140,8 +141,9 @@ def _share(
     held = max((n for n in range(shortest, longest + 1) if memory(n) <= lender.vram_bytes), default=0)
     if not held:
         return None
-    seconds = tuple(SECONDS_PER_TASK + flops(length) / lender.flops_per_second for length in range(held + 1))
-    return _Share(held, seconds)
+    lengths = range(1, held + 1)
+    seconds = (SECONDS_PER_TASK + flops(length) / lender.flops_per_second for length in lengths)
+    return _Share(held, (0.0, *seconds))
 
 
 def _counts(shares: Sequence[_Share], needed: int, shortest: int, overlap: int) -> list[int]:
@@ -160,19 +162,23 @@ def _counts(shares: Sequence[_Share], needed: int, shortest: int, overlap: int) 
     return [share.within(late, shortest, overlap)[1] for share in shares]
 
 
-def _fill(shares: Sequence[_Share], counts: list[int], needed: int, overlap: int) -> list[int]:
-    """Lengths of that many windows that come to what is needed exactly, each latent where it ends soonest."""
-    while sum(counts) > 1 and sum(counts) * overlap > needed:
+def _fill(shares: Sequence[_Share], counts: list[int], needed: int, shortest: int, overlap: int) -> list[int]:
+    """Lengths of that many windows that come to what is needed exactly, each latent where it ends soonest.
+
+    Empty when so many windows can't: where none may be longer than the shortest.
+    """
+    while sum(counts) > 1 and sum(counts) * (shortest - overlap) > needed:
         counts[max(index for index, count in enumerate(counts) if count)] -= 1
-    # Two overlaps are the least that keeps a latent between two seams (scheduler.windows.seams).
-    totals = [2 * overlap * count for count in counts]
+    totals = [shortest * count for count in counts]
     queue = [
         (share.ends(total + 1, count), index)
         for index, (share, total, count) in enumerate(zip(shares, totals, counts, strict=True))
-        if count
+        if total < count * share.longest
     ]
     heapq.heapify(queue)
-    for _ in range(needed - sum(counts) * overlap):
+    for _ in range(needed - sum(counts) * (shortest - overlap)):
+        if not queue:
+            return []
         _, index = heapq.heappop(queue)
         totals[index] += 1
         if totals[index] < counts[index] * shares[index].longest:

@@ -19,6 +19,7 @@ from farm.planning import (
 )
 from farm.spec import InvalidSpec, JobSpec
 from farm.timeline import Cut, cut_windows, frames_of, latents_for, padded
+from scheduler import windows
 from scheduler.conditions import (
     PreparedMedia,
     all_given,
@@ -32,6 +33,9 @@ from scheduler.layout import Lender, share_out
 
 BYTES_PER_LATENT_VALUE = {"fp32": 4, "bf16": 2, "fp8": 2}
 """Latents travel in what the model computes in."""
+
+LONGEST_SPAN = 2
+"""A span sized for a farm is at most so many times as long as others: it is lost, or can be watched, as a whole."""
 
 DECODE_AHEAD = 1.3
 """An artifact store holds a little more than latents and segments: embeddings, headers, the media itself."""
@@ -94,10 +98,12 @@ def make_plan(
             f"must be left out, this job draws no storyboard (strategy {strategy.name}), "
             f"got {drawing.facts.name!r}",
         )
+    spans = windows.spans(latents, model.decode_span, model.decode_halo)
     if spec.layout == "farm":
         timeline, laid_out = _for_farm(timeline, laid_out, strategy, lenders, precision, batch)
+        spans = _spans_for_farm(timeline, lenders, precision)
     own = Drawn(model, weights, guidance)
-    graph = Graph(spec, own, drawing, precision, timeline, lead, list(zip(media, placed)), source)
+    graph = Graph(spec, own, drawing, precision, timeline, lead, list(zip(media, placed)), source, spans)
     tasks = graph.tasks(laid_out)
     rate = spec.frame_rate
     shared = {
@@ -200,8 +206,8 @@ def _for_farm(
     batch: int,
 ) -> tuple[Timeline, tuple[Window, ...]]:
     """The timeline with windows that are sized for the lenders, laid out. `laid_out`: as the fixed layout has it."""
-    windows = [window for window in laid_out if window.kind is TaskKind.WINDOW]
-    model, steps = timeline.model, max(len(window.sigmas) for window in windows) - 1
+    final = [window for window in laid_out if window.kind is TaskKind.WINDOW]
+    model, steps = timeline.model, max(len(window.sigmas) for window in final) - 1
     per_latent = (timeline.width // 32) * (timeline.height // 32)
     try:
         cuts = share_out(
@@ -209,6 +215,8 @@ def _for_farm(
             timeline.overlap,
             model.max_window,
             lenders,
+            # Two latents of its own between its seams: a slow device need not hold up the others with more.
+            shortest=2 * timeline.overlap + 2,
             flops=lambda length: model.forward_flops(length * per_latent) * steps * batch,
             memory=lambda length: model.denoise_bytes(length * per_latent, precision, batch),
         )
@@ -221,9 +229,32 @@ def _for_farm(
     keys = {window.key for window in found if window.kind is TaskKind.WINDOW}
     if not any(keys & set(window.needs) for window in found if window.key in keys):
         return sized, found
-    if len(windows) == 1:
+    if len(final) == 1:
         return timeline, laid_out
     raise InvalidSpec(
         "layout",
         f"must be 'fixed' with strategy {strategy.name}, whose windows go on from each other one by one, got 'farm'",
     )
+
+
+def _spans_for_farm(timeline: Timeline, lenders: Sequence[Lender], precision: str) -> tuple[Cut, ...]:
+    """What is decoded at a time, sized for the lenders: with their halos, spans overlap as windows do.
+
+    As the fixed layout has them where no lender can hold the least of them: they may be decoded elsewhere.
+    """
+    model, size = timeline.model, (timeline.width, timeline.height)
+    halos = 2 * model.decode_halo
+    shortest = min(halos + 2, timeline.latents)
+    least = model.decode_bytes(shortest, *size, precision)
+    if all(lender.vram_bytes < least for lender in lenders):
+        return windows.spans(timeline.latents, model.decode_span, model.decode_halo)
+    reaches = share_out(
+        timeline.latents,
+        halos,
+        halos + LONGEST_SPAN * model.decode_span,
+        lenders,
+        shortest=shortest,
+        flops=lambda length: model.decode_flops(length, *size),
+        memory=lambda length: model.decode_bytes(length, *size, precision),
+    )
+    return windows.between([len(reach) for reach in reaches], model.decode_halo)

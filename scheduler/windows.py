@@ -116,16 +116,26 @@ def clip(timeline: Sequence[Piece], start: int, stop: int) -> tuple[Piece, ...]:
     return tuple(found)
 
 
-def spans(latents: int, length: int) -> tuple[Cut, ...]:
-    """`latents` cut into consecutive spans of at most `length`, as even as can be."""
+def spans(latents: int, length: int, halo: int) -> tuple[Cut, ...]:
+    """`latents` cut into as few consecutive spans as would do were each of at most `length`.
+
+    What decoding a span costs is the span with its `halo`, which the first and the last have on one side only: those
+    are longer, so that none takes longer to decode than another. None with its halo exceeds `length + 2 * halo`.
+    """
     count = -(-latents // length)
-    short, longer = divmod(latents, count)
-    found, start = [], 0
-    for index in range(count):
-        stop = start + short + (index < longer)
-        found.append(Cut(start, stop))
-        start = stop
-    return tuple(found)
+    short, longer = divmod(latents + (count - 1) * 2 * halo, count)
+    if halo and short <= halo * min(count - 1, 2):
+        # Of so short a timeline a span between two others would have nothing of its own.
+        return spans(latents, length, 0)
+    return between([short + 1] * longer + [short] * (count - longer), halo)
+
+
+def between(reaches: Sequence[int], halo: int) -> tuple[Cut, ...]:
+    """The consecutive spans of which these are the lengths with a `halo` on each side but the timeline's ends."""
+    last = len(reaches) - 1
+    lengths = [reach - halo * (bool(index) + (index < last)) for index, reach in enumerate(reaches)]
+    stops = list(itertools.accumulate(lengths))
+    return tuple(map(Cut, [0, *stops[:-1]], stops))
 
 
 def with_halo(span: Cut, halo: int, latents: int) -> Cut:

@@ -11,7 +11,7 @@ from test_plan import OFFERS, plan_of
 
 from farm.planning import TaskKind
 from farm.spec import InvalidSpec, parse_spec
-from farm.timeline import cut_windows
+from farm.timeline import Cut, cut_windows
 from scheduler import windows as geometry
 from scheduler.estimate import SECONDS_PER_TASK
 from scheduler.layout import Lender, share_out
@@ -32,7 +32,9 @@ def flops(length: int) -> float:
 
 def cuts_of(latents: int, overlap: int, devices: list[Lender]):
     """Memory is counted in latents here: a device of 20 bytes holds a window of 20."""
-    return share_out(latents, overlap, 33, devices, flops=flops, memory=lambda length: length)
+    return share_out(
+        latents, overlap, 33, devices, shortest=2 * overlap + 2, flops=flops, memory=lambda length: length
+    )
 
 
 @settings(deadline=None)
@@ -99,6 +101,25 @@ def test_a_job_keeps_its_layout_and_says_what_it_was_made_for():
     assert len({len(window) for window in [range(*pair) for pair in plan.shared["windows"]]}) > 1
     assert any(note.startswith("layout: ") and "a/cuda0, b/cuda0" in note for note in plan.notes)
     assert plan == farm_plan(CARDS, model="ltx-2b-0.9.5", width=1024, height=576)
+
+
+def test_what_is_decoded_at_a_time_is_sized_for_the_farm_too():
+    plan = farm_plan(CARDS, model="ltx-2b-0.9.5", width=1024, height=576)
+    decodes = [task for task in plan.tasks if task.kind is TaskKind.DECODE]
+    assert [task.start for task in decodes] == [0, *(task.stop for task in decodes[:-1])]
+    assert decodes[-1].stop == plan.latents
+    model = OFFERS.models["ltx-2b-0.9.5"]
+    for task in decodes:
+        reach = geometry.with_halo(Cut(task.start, task.stop), model.decode_halo, plan.latents)
+        assert (task.payload["start"], task.payload["stop"]) == (reach.start, reach.stop)
+    small = farm_plan(CARDS[1:], model="ltx-2b-0.9.5", width=1024, height=576)
+    needed = max(task.vram_bytes for task in small.tasks if task.kind is TaskKind.DECODE)
+    fixed = plan_of(media=(), model="ltx-2b-0.9.5", width=1024, height=576)
+    assert needed <= max(
+        CARDS[1].vram_bytes, max(t.vram_bytes for t in fixed.tasks if t.kind is TaskKind.DECODE)
+    )
+    total = sum(task.flops for task in decodes)
+    assert total < sum(task.flops for task in fixed.tasks if task.kind is TaskKind.DECODE), "fewer halos"
 
 
 def test_the_fixed_layout_asks_no_device():

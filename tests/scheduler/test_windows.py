@@ -73,14 +73,18 @@ def test_a_patch_of_the_usual_windows_is_ten_latents(latents):
 
 
 @given(st.integers(1, 2_000), st.integers(1, 64), st.integers(0, 30))
-def test_spans_are_even_and_halos_stay_inside(latents, length, halo):
-    cuts = geometry.spans(latents, length)
+def test_spans_cover_the_timeline_and_what_is_decoded_for_each_is_even(latents, length, halo):
+    cuts = geometry.spans(latents, length, halo)
     assert [c.start for c in cuts] == [0, *[c.stop for c in cuts[:-1]]] and cuts[-1].stop == latents
-    assert max(map(len, cuts)) <= length and max(map(len, cuts)) - min(map(len, cuts)) <= 1
-    for cut in cuts:
-        reach = geometry.with_halo(cut, halo, latents)
+    assert min(map(len, cuts)) >= 1 and len(cuts) == -(-latents // length)
+    reaches = [geometry.with_halo(cut, halo, latents) for cut in cuts]
+    for cut, reach in zip(cuts, reaches):
         assert 0 <= reach.start <= cut.start and cut.stop <= reach.stop <= latents
         assert cut.start - reach.start == min(halo, cut.start)
+    sizes = [len(reach) for reach in reaches]
+    assert max(sizes) <= length + 2 * halo
+    if halo < length:
+        assert max(sizes) - min(sizes) <= 1
 
 
 def test_windows_that_share_only_the_run_up_are_refused():
