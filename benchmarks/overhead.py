@@ -8,6 +8,8 @@ on its last line:
     ratio   farm_s / bare_s (goal: at most 1.10 at 512x288, 249 frames)
     farm_s  seconds from submit to the job's end
     bare_s  seconds of the loop
+    task_s  what a task cost the farm besides its work: the difference, by the plan's tasks
+            (scheduler.estimate.SECONDS_PER_TASK)
 
     python benchmarks/overhead.py [--size 512x288] [--frames 249] [--rounds 3]
 """
@@ -166,6 +168,7 @@ def main() -> None:
                 "ratio": round(farm_s / bare_s, 3),
                 "farm_s": round(farm_s, 2),
                 "bare_s": round(bare_s, 2),
+                "task_s": round((farm_s - bare_s) / len(plan_of().tasks), 3),
                 "rounds": [[round(seconds, 2) for seconds in pair] for pair in rounds],
                 "threads": THREADS,
             }

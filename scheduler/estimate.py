@@ -10,8 +10,9 @@ from farm.planning import PlannedTask
 if TYPE_CHECKING:
     from scheduler.placement import Slot
 
-SECONDS_PER_TASK = 0.3
-"""What a task costs besides its FLOPs: dispatch, fetching inputs, storing results (measured on two CPU cores)."""
+SECONDS_PER_TASK = 0.15
+"""What a task costs besides its FLOPs: dispatch, fetching inputs, storing results, all on one host (`task_s` of
+benchmarks/overhead.py, on two CPU cores that others kept busy as well)."""
 
 FETCH_BYTES_PER_SECOND = 100e6
 """How fast inputs come over a studio's network, where nothing better is known: 1 GbE, a little shared."""
