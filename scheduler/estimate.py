@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from farm.planning import PlannedTask
+from scheduler.groups import Member, soonest
 
 if TYPE_CHECKING:
     from scheduler.placement import Slot
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 SECONDS_PER_TASK = 0.15
 """What a task costs besides its FLOPs: dispatch, fetching inputs, storing results, all on one host (`task_s` of
 benchmarks/overhead.py, on two CPU cores that others kept busy as well)."""
+
+WORTH_WAITING = 0.5
+"""Seconds that a task must end sooner on a busy device to wait for it: estimates are no better than that."""
 
 FETCH_BYTES_PER_SECOND = 100e6
 """How fast inputs come over a studio's network, where nothing better is known: 1 GbE, a little shared."""
@@ -37,7 +41,8 @@ def seconds_left(flops: float, rate: float, elapsed: float, step: int, steps: in
 def wall_seconds(tasks: Sequence[PlannedTask], model: str, slots: Sequence[Slot]) -> float | None:
     """Estimate of the wall time of a job that renders with `model`, or None without devices whose rate is known.
 
-    List scheduling: each task in graph order goes to the device that finishes it first.
+    List scheduling: each task in graph order goes to the device that finishes it first. Windows in lockstep start
+    together where and when that has all of them done the earliest, and exchange what they share after each step.
     """
     slots = [slot for slot in slots if slot.rate(model) > 0]
     if not slots:
@@ -45,6 +50,22 @@ def wall_seconds(tasks: Sequence[PlannedTask], model: str, slots: Sequence[Slot]
     free = [0.0] * len(slots)
     done: dict[str, float] = {}
     for task in tasks:
+        if task.key in done:
+            continue
+        if group := lockstep(task, tasks):
+            ready = max((done[key] for one in group for key in one.needs), default=0.0)
+            start = soonest(
+                [member_of(one) for one in group],
+                [(max(ready, at), slot) for at, slot in zip(free, slots, strict=True)],
+                lambda slot, own=task.model: slot.rate(own) or slot.rate(model),
+            )
+            if start is None:
+                return None
+            ends = start.ends + SECONDS_PER_TASK + exchange_seconds(group, start.placed)
+            done |= {one.key: ends for one in group}
+            used = [slot.key for slot in start.placed.values()]
+            free = [ends if slot.key in used else at for at, slot in zip(free, slots, strict=True)]
+            continue
         ready = max((done[key] for key in task.needs), default=0.0)
         ends = [
             max(ready, at) + SECONDS_PER_TASK + task.flops / (slot.rate(task.model) or slot.rate(model))
@@ -53,3 +74,30 @@ def wall_seconds(tasks: Sequence[PlannedTask], model: str, slots: Sequence[Slot]
         best = min(range(len(ends)), key=ends.__getitem__)
         free[best] = done[task.key] = ends[best]
     return max(done.values(), default=0.0)
+
+
+def lockstep(task: PlannedTask, tasks: Sequence[PlannedTask]) -> list[PlannedTask]:
+    """All windows that step together with this one, in the order of time; none where it is by itself."""
+    mine = task.payload.get("lockstep")
+    if not mine:
+        return []
+    found = [one for one in tasks if (one.payload.get("lockstep") or {}).get("group") == mine["group"]]
+    return sorted(found, key=lambda one: one.start)
+
+
+def member_of(task: PlannedTask) -> Member:
+    """A planned window in lockstep as placement sees it; its key is its id."""
+    return Member(task.key, task.key, task.vram_bytes, task.payload["lockstep"]["held_bytes"], task.flops)
+
+
+def exchange_seconds(group: Sequence[PlannedTask], placed: Mapping[str, Slot]) -> float:
+    """What windows in lockstep wait for the latents of neighbours on other devices, over all their rounds."""
+    fetched: dict[tuple[str, str], int] = {}
+    for task in group:
+        here = placed[task.key].key
+        for part in task.payload["lockstep"]["shared"]:
+            if placed[part["key"]].key != here:
+                fetched[here] = fetched.get(here, 0) + part["bytes"]
+    # What bases have in common is settled before the first step.
+    rounds = max((len(task.payload["sigmas"]) for task in group), default=0)
+    return rounds * max(fetched.values(), default=0) / FETCH_BYTES_PER_SECOND

@@ -14,9 +14,9 @@ window       "conditions": [{"name", "start", "stop", "strength"}],   latents of
              "colour": null | {"key", "factor"},   of an earlier window
              "sink": null | {"key", "name", "latent", "frame", "strength"},   of the clip's start; "frame" is below 0
              "guidance_scale",
-             "lockstep": null | {"group", "held_bytes", "shared": [{"key", "left", "start", "stop", "weights"}]}}
+             "lockstep": null | {"group", "held_bytes", "shared": [{"key", "left", "start", "stop", "weights", "bytes"}]}}
                        of each neighbour the latents shared with it, whether it is the left one of the two, and the
-                       left one's weight at each of them; memory in use while the others make their step
+                       left one's weight at each of them, and the bytes that it is given each round; memory in use while the others make their step
 join        {"start", "stop", "left", "right",   the latents that two windows share; stored are these, or if they fail
              "heal": null | {…}}   those of this window, which is made of both: as above, its first latent is run-up
 decode      {"start", "stop", "pieces": […], "from", "to",   latents to decode; rendered frames [from, to)
@@ -113,7 +113,7 @@ class Graph:
             stop=self.timeline.latents,
         )
         by_key = {window.key: window for window in laid_out}
-        shared = _shared(final)
+        shared = _shared(final, self.model.latent_channels)
         denoised = [self._window(window, by_key, shared.get(window.key, [])) for window in laid_out]
         return (self._encode(laid_out), *denoised, *joins, *decodes, mux)
 
@@ -383,12 +383,13 @@ class Graph:
         return {"name": name, "start": start, "stop": stop, "origin": TEMPORAL * start}
 
 
-def _shared(final: Sequence[Window]) -> dict[str, list[dict]]:
+def _shared(final: Sequence[Window], channels: int) -> dict[str, list[dict]]:
     """By window what it shares with each of its neighbours in the same group."""
     found: dict[str, list[dict]] = {}
     for left, right, (cut, weights) in zip(final, final[1:], geometry.averaging(_cuts(final))):
         if left.group and left.group == right.group:
-            span = {"start": cut.start, "stop": cut.stop, "weights": list(weights)}
+            values = channels * len(cut) * (left.width // 32) * (left.height // 32)
+            span = {"start": cut.start, "stop": cut.stop, "weights": list(weights), "bytes": 4 * values}
             found.setdefault(left.key, []).append({"key": right.key, "left": False} | span)
             found.setdefault(right.key, []).append({"key": left.key, "left": True} | span)
     return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from scheduler.placement import ReadyTask, Slot
@@ -61,9 +61,12 @@ def place_group(
         return {}, ""
     failed = {device for task in ready for device in task.failed_on}
     fresh = [slot for slot in fitting if (slot.node_id, slot.device) not in failed]
-    model = ready[0].model
+
+    def rate(slot: Slot) -> float:
+        return slot.rate(ready[0].model)
+
     for among in (fresh, fitting):
-        placed = _rejoin(waiting, among, model, load) if load else _begin(waiting, among, model)
+        placed = _rejoin(waiting, among, rate, load) if load else spread(waiting, among, rate)
         if placed is not None:
             return placed, ""
     names = ", ".join(slot.name for slot in fitting[:3]) + (", …" if len(fitting) > 3 else "")
@@ -80,57 +83,117 @@ def room_for(members: Sequence[Member], slot: Slot) -> bool:
     return step + held <= slot.vram_bytes
 
 
-def _begin(waiting: Sequence[Member], among: Sequence[Slot], model: str) -> dict[str, Slot] | None:
-    """Contiguous runs of windows, as long as their devices are fast; neighbours on one machine where that can be."""
-    counts = _shares(waiting, among, model)
-    if counts is None:
-        return None
-    placed: dict[str, Slot] = {}
-    left = list(waiting)
-    for slot in sorted(among, key=lambda slot: (slot.node_id, slot.device)):
-        run, left = left[: counts[slot.node_id, slot.device]], left[counts[slot.node_id, slot.device] :]
-        placed |= {member.task_id: slot for member in run}
-    return placed
+def spread(
+    members: Sequence[Member], among: Sequence[Slot], rate: Callable[[Slot], float]
+) -> dict[str, Slot] | None:
+    """A device for each of `members` (in the order of time), so that the slowest device has its run done the earliest.
 
-
-def _shares(waiting: Sequence[Member], among: Sequence[Slot], model: str) -> Mapping[Device, int] | None:
-    """How many windows each device gets, so that a step of all ends as early as can be; None without room.
-
-    Sized by the most demanding window, so that any run of them has room.
+    Each device gets one run of neighbours, or nothing: so few latents are exchanged, and none between neighbours on one
+    machine where that can be. None without room for all. `rate`: FLOPs a second; 0 where it is unknown.
     """
-    largest = Member(
-        "",
-        "",
-        max(m.vram_bytes - m.held_bytes for m in waiting) + max(m.held_bytes for m in waiting),
-        max(m.held_bytes for m in waiting),
-        max(m.flops for m in waiting),
-    )
-    counts = {(slot.node_id, slot.device): 0 for slot in among}
-    for _ in waiting:
-        able = [slot for slot in among if room_for([largest] * (counts[slot.node_id, slot.device] + 1), slot)]
-        if not able:
-            return None
-        best = min(able, key=lambda slot: _ends(slot, model, counts[slot.node_id, slot.device] + 1))
-        counts[best.node_id, best.device] += 1
-    return counts
+    order = sorted(among, key=lambda slot: (slot.node_id, slot.device))
+    # Speeds may be unknown; those devices are taken for as slow as the slowest of which it is known.
+    known = min((rate(slot) for slot in order if rate(slot) > 0), default=1.0)
+    rates = [rate(slot) or known for slot in order]
+    best = _runs(members, order, rates, float("inf"))
+    if best is None:
+        return None
+    late = max(_seconds(members, best, rates), default=0.0)
+    early = sum(member.flops for member in members) / sum(rates)
+    while late - early > 1e-6 * late:
+        middle = (early + late) / 2
+        found = _runs(members, order, rates, middle)
+        if found is None:
+            early = middle
+        else:
+            # What it really comes to is one of few values, and as a rule well before the middle.
+            best, late = found, max(_seconds(members, found, rates))
+    return {
+        member.task_id: slot for slot, run in zip(order, best) for member in members[run.start : run.stop]
+    }
 
 
-def _ends(slot: Slot, model: str, work: float) -> tuple[float, str, str]:
-    # Speeds may be unknown; then all are alike.
-    return work / (slot.rate(model) or 1.0), slot.node_id, slot.device
+def seconds_of(placed: Mapping[str, Slot], members: Sequence[Member], rate: Callable[[Slot], float]) -> float:
+    """Seconds until all of them are done: what the slowest device takes for its own, one after the other each step."""
+    work: dict[Device, float] = {}
+    slots = {}
+    for member in members:
+        slot = placed[member.task_id]
+        key = slot.node_id, slot.device
+        slots[key] = slot
+        work[key] = work.get(key, 0.0) + member.flops
+    known = min((rate(slot) for slot in slots.values() if rate(slot) > 0), default=1.0)
+    return max((flops / (rate(slots[key]) or known) for key, flops in work.items()), default=0.0)
+
+
+class Start(NamedTuple):
+    """A group that begins in `at` seconds on the devices of `placed` (by task id), and is done in `ends`."""
+
+    at: float
+    ends: float
+    placed: dict[str, Slot]
+
+
+def soonest(
+    members: Sequence[Member], free_in: Sequence[tuple[float, Slot]], rate: Callable[[Slot], float]
+) -> Start | None:
+    """The start that has a whole group done the earliest, on devices of which each is free in so many seconds.
+
+    All begin together, so what waits for one more device waits with all of them. None without room for all.
+    """
+    best = None
+    for at in sorted({seconds for seconds, _ in free_in}):
+        if best and at >= best.ends:
+            break
+        placed = spread(members, [slot for seconds, slot in free_in if seconds <= at], rate)
+        if placed is not None:
+            start = Start(at, at + seconds_of(placed, members, rate), placed)
+            best = start if best is None or start.ends < best.ends else best
+    return best
+
+
+def _runs(
+    members: Sequence[Member], order: Sequence[Slot], rates: Sequence[float], deadline: float
+) -> list[range] | None:
+    """Which members each device has, by their place: as many as it can hold and do by then. None if some are left."""
+    found, at = [], 0
+    for slot, rate in zip(order, rates, strict=True):
+        start, flops, held, step = at, 0.0, 0, 0
+        for member in members[start:]:
+            flops += member.flops
+            # As room_for, from one member to the next: a group may have a thousand.
+            held, step = held + member.held_bytes, max(step, member.vram_bytes - member.held_bytes)
+            if flops > deadline * rate * (1 + 1e-9) or held + step > slot.vram_bytes:
+                break
+            at += 1
+        found.append(range(start, at))
+    return found if at == len(members) else None
+
+
+def _seconds(members: Sequence[Member], runs: Sequence[range], rates: Sequence[float]) -> list[float]:
+    return [sum(members[at].flops for at in run) / rate for run, rate in zip(runs, rates, strict=True)]
 
 
 def _rejoin(
-    waiting: Sequence[Member], among: Sequence[Slot], model: str, load: Mapping[Device, Sequence[Member]]
+    waiting: Sequence[Member],
+    among: Sequence[Slot],
+    rate: Callable[[Slot], float],
+    load: Mapping[Device, Sequence[Member]],
 ) -> dict[str, Slot] | None:
     """Lost windows, one after the other to where a step ends first with it; None when there isn't room for all."""
     held = {(slot.node_id, slot.device): list(load.get((slot.node_id, slot.device), ())) for slot in among}
+    known = min((rate(slot) for slot in among if rate(slot) > 0), default=1.0)
     placed: dict[str, Slot] = {}
     for member in waiting:
         able = [slot for slot in among if room_for([*held[slot.node_id, slot.device], member], slot)]
         if not able:
             return None
-        best = min(able, key=lambda slot: _ends(slot, model, len(held[slot.node_id, slot.device]) + 1))
+
+        def ends(slot: Slot, member: Member = member) -> tuple[float, str, str]:
+            flops = sum(other.flops for other in [*held[slot.node_id, slot.device], member])
+            return flops / (rate(slot) or known), slot.node_id, slot.device
+
+        best = min(able, key=ends)
         held[best.node_id, best.device].append(member)
         placed[member.task_id] = best
     return placed

@@ -12,11 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from scheduler.estimate import FETCH_BYTES_PER_SECOND, LOAD_BYTES_PER_SECOND, SECONDS_PER_TASK
-from scheduler.groups import Member, place_group
-
-WORTH_WAITING = 0.5
-"""Seconds that a task must end sooner on a busy device to wait for it: estimates are no better than that."""
+from scheduler.estimate import (
+    FETCH_BYTES_PER_SECOND,
+    LOAD_BYTES_PER_SECOND,
+    SECONDS_PER_TASK,
+    WORTH_WAITING,
+)
+from scheduler.groups import Member, Start, place_group, seconds_of, soonest
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,13 @@ def place(
                 members = (groups or {}).get(task.group, ())
                 free = [slot for slot in usable if slot.key in idle]
                 found, why = place_group(together, members, free, slots, misfit)
+                if found and (later := _better_later(together, members, found, usable, clock)):
+                    # Kept for it: a group never finds many devices free at once that others may take meanwhile.
+                    for other in together:
+                        clock.hold(other, later.placed[other.task_id])
+                        idle.discard(later.placed[other.task_id].key)
+                    passed_over |= {other.task_id for other in together}
+                    why, found = _why_later(later, found), {}
                 for other in together:
                     if slot := found.get(other.task_id):
                         clock.hold(other, slot)
@@ -175,6 +184,45 @@ def place(
         elif task.task_id not in waiting:
             waiting[task.task_id] = _why_waiting(task, slots)
     return Placement(tuple(assignments), waiting, frozenset(passed_over))
+
+
+def _better_later(
+    together: Sequence[ReadyTask],
+    members: Sequence[Member],
+    found: Mapping[str, Slot],
+    usable: Sequence[Slot],
+    clock: _Clock,
+) -> Start | None:
+    """A later start of a group, on more or faster devices, that has it done so much sooner that it should wait.
+
+    No longer than the devices that were found for it now would have taken.
+    """
+    if any(member.on for member in members):
+        return None
+
+    def rate(slot: Slot) -> float:
+        return slot.rate(together[0].model)
+
+    waiting = [member for member in members if member.task_id in found]
+    now = seconds_of(found, waiting, rate)
+    failed = {key for task in together for key in task.failed_on}
+    fitting = [
+        slot
+        for slot in usable
+        if slot.key not in failed and all(misfit(task, slot) is None for task in together)
+    ]
+    start = soonest(waiting, [(clock.free_in(slot), slot) for slot in fitting], rate)
+    patient = max(task.passed_over for task in together) < now
+    return start if start and start.at > 0 and patient and now - start.ends > WORTH_WAITING else None
+
+
+def _why_later(later: Start, now: Mapping[str, Slot]) -> str:
+    more = {slot.name for slot in later.placed.values()} - {slot.name for slot in now.values()}
+    names = sorted(more) or sorted({slot.name for slot in later.placed.values()})
+    return (
+        f"starts together with the other windows; waits for {', '.join(names[:3])}{_others(len(names) - 3)}, busy now, "
+        "with which all of them are done sooner than on the devices that are free"
+    )
 
 
 class _Option(NamedTuple):
@@ -219,6 +267,10 @@ class _Clock:
         # The fastest; then where its inputs lie; then the smallest, to keep big ones for big tasks.
         tie = -rate, slot.node_id not in task.inputs, slot.vram_bytes, slot.name
         return _Option(slot, slot.key, seconds, tie)
+
+    def free_in(self, slot: Slot) -> float:
+        """In how many seconds the device will have done what it was given."""
+        return self._free_at[slot.key]
 
     def ends(self, option: _Option) -> float:
         """In how many seconds the task would be done there."""

@@ -31,7 +31,9 @@ def slots_of(
     nodes = list(nodes)
     expected = rates(nodes)
     slots = []
-    holding = {(attempt.node_id, attempt.device): attempt for attempt in live}
+    holding: dict[tuple[str, str], list[AttemptRecord]] = {}
+    for attempt in live:
+        holding.setdefault((attempt.node_id, attempt.device), []).append(attempt)
     for node in nodes:
         for device in node.devices:
             reason = node.reason
@@ -57,8 +59,10 @@ def slots_of(
                 local=_is_loopback(node.address),
             )
             if held := holding.get(slot.key):
-                rate, elapsed = slot.rate(held.model), now - held.dispatched_at
-                left = seconds_left(held.flops, rate, elapsed, held.step, held.steps)
+                # More than one are windows in lockstep, which take their steps in turn.
+                rate, elapsed = slot.rate(held[0].model), now - min(a.dispatched_at for a in held)
+                last = min(held, key=lambda attempt: attempt.step)
+                left = seconds_left(sum(a.flops for a in held), rate, elapsed, last.step, last.steps)
                 slot = replace(slot, busy=True, busy_for=left)
             slots.append(slot)
     return slots

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler.groups import Member, room_for
+from scheduler.groups import Member, room_for, seconds_of, soonest, spread
 from scheduler.placement import ReadyTask, Slot, place
 
 GIB = 2**30
@@ -48,6 +48,7 @@ def devices(placed, tasks) -> list[str | None]:
     return [at.get(task.task_id) for task in tasks]
 
 
+@settings(deadline=None)
 @given(st.integers(1, 9), st.integers(1, 9), slots)
 def test_all_windows_of_a_group_are_placed_or_none_and_two_groups_share_no_device(one, two, slots):
     first, groups = group("a", one)
@@ -68,6 +69,7 @@ def test_all_windows_of_a_group_are_placed_or_none_and_two_groups_share_no_devic
     assert all(len(who) == 1 for who in owners.values())
 
 
+@settings(deadline=None)
 @given(st.integers(1, 12), slots)
 def test_each_device_gets_one_run_of_windows_that_it_has_room_for(count, slots):
     tasks, groups = group("a", count)
@@ -80,6 +82,7 @@ def test_each_device_gets_one_run_of_windows_that_it_has_room_for(count, slots):
         assert room_for([m for m, where in zip(members, at) if where == node], by_node[node])
 
 
+@settings(deadline=None)
 @given(st.integers(1, 12), slots)
 def test_a_group_waits_only_when_the_free_devices_together_have_no_room(count, slots):
     tasks, groups = group("a", count)
@@ -96,6 +99,7 @@ def test_windows_are_shared_out_by_speed():
     assert Counter(devices(place(tasks, [slow, fast], groups), tasks)) == {"f": 6, "s": 2}
 
 
+@settings(deadline=None)
 @given(st.integers(2, 9), st.sets(st.integers(0, 8), min_size=1), slots)
 def test_lost_windows_go_back_together_where_their_group_is_or_to_free_devices(count, lost, slots):
     tasks, groups = group("a", count)
@@ -112,6 +116,7 @@ def test_lost_windows_go_back_together_where_their_group_is_or_to_free_devices(c
     assert "here" not in at or 6 + 2 * on_it <= 14
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 5), st.integers(6, 20)), min_size=1, max_size=4), st.randoms())
 def test_groups_that_fit_the_farm_all_end_whatever_is_lost_on_the_way(sizes, random):
     """Windows are lost at random for a while; then every group ends in turn: nobody waits for ever."""
@@ -162,3 +167,77 @@ def test_a_device_on_which_a_window_failed_is_used_only_when_no_other_has_room()
     other = replace(SLOT, node_id="o", flops_per_second=1e9)
     assert set(devices(place([failed, tasks[1]], [SLOT, other], groups), tasks)) == {"o"}
     assert set(devices(place([failed, tasks[1]], [SLOT], groups), tasks)) == {"n"}
+
+
+def speed(slot: Slot) -> float:
+    return slot.flops_per_second
+
+
+uneven = st.lists(
+    st.builds(
+        lambda n, gib, flops: Member(f"w{n}", f"w{n}", (gib + 2) * GIB, 2 * GIB, flops * 1e12),
+        st.integers(0, 99), st.integers(1, 6), st.integers(1, 9),
+    ),
+    min_size=1, max_size=12, unique_by=lambda member: member.task_id,
+)  # fmt: skip
+
+
+def by_count(members: list[Member], among: list[Slot]) -> dict[str, Slot] | None:
+    """Each window counted as one as large as the largest: next to the device whose run of so many ends first."""
+    room = {slot.key: 0 for slot in among}
+    largest = replace(members[0], vram_bytes=max(m.vram_bytes for m in members))
+    for _ in members:
+        able = [slot for slot in among if room_for([largest] * (room[slot.key] + 1), slot)]
+        if not able:
+            return None
+        room[min(able, key=lambda slot: ((room[slot.key] + 1) / speed(slot), slot.key)).key] += 1
+    left, placed = list(members), {}
+    for slot in sorted(among, key=lambda slot: slot.key):
+        run, left = left[: room[slot.key]], left[room[slot.key] :]
+        placed |= {member.task_id: slot for member in run}
+    return placed
+
+
+@settings(deadline=None)
+@given(uneven, slots)
+def test_uneven_windows_are_all_held_and_done_no_later_than_if_shared_out_by_count(members, slots):
+    among = [slot for slot in slots if slot.flops_per_second]
+    placed, counted = spread(members, among, speed), by_count(members, among)
+    if placed is None:
+        assert counted is None
+        return
+    assert set(placed) == {member.task_id for member in members}
+    for slot in among:
+        assert room_for([m for m in members if placed[m.task_id].key == slot.key], slot)
+    if counted:
+        assert seconds_of(placed, members, speed) <= seconds_of(counted, members, speed) * (1 + 1e-6)
+
+
+@settings(deadline=None)
+@given(uneven, st.lists(st.tuples(st.sampled_from([0.0, 0.5, 2.0, 9.0]), st.just(1)), max_size=6), slots)
+def test_a_group_starts_when_it_is_done_soonest_on_devices_that_are_free_by_then(members, times, slots):
+    free_in = [(at, slot) for (at, _), slot in zip(times, slots, strict=False)]
+    start = soonest(members, free_in, speed)
+    ends = [
+        at + seconds_of(placed, members, speed)
+        for at, _ in free_in
+        if (placed := spread(members, [slot for when, slot in free_in if when <= at], speed))
+    ]
+    assert (start is None) == (not ends)
+    if start:
+        assert start.ends == min(ends)
+        free_at = {slot.key: at for at, slot in free_in}
+        assert all(free_at[slot.key] <= start.at for slot in start.placed.values())
+
+
+def test_a_group_waits_for_a_device_that_is_free_soon_but_not_for_ever_and_keeps_those_that_are_free():
+    tasks, groups = group("a", 8, step=1, held=1)
+    small = replace(TASK, task_id="x", job_id="x", created_at=2.0, order=0)
+    busy = replace(SLOT, node_id="b", node="other", busy=True, busy_for=1.0)
+    placed = place([*tasks, small], [SLOT, busy], groups)
+    assert not placed.assignments and placed.passed_over == {task.task_id for task in tasks}
+    assert "waits for other/cuda0, busy now" in placed.waiting[tasks[0].task_id]
+    late = [SLOT, replace(busy, busy_for=7.0)]
+    assert set(devices(place(tasks, late, groups), tasks)) == {"n"}, "it would be done no sooner"
+    patient = [replace(task, passed_over=8.5) for task in tasks]
+    assert set(devices(place(patient, [SLOT, busy], groups), patient)) == {"n"}
