@@ -16,6 +16,9 @@ farm on this machine (two_nodes.py). Prints one JSON object on its last line:
     bytes_per_job   {model: bytes} over the network, up and down, without segments and video, on 8 equal devices of
                     which none is the daemon's host (goal: at most 90 MB at bf16)
     bytes_per_job_fp32  the same at fp32 (goal: at most 180 MB)
+    codenoise       {model: {devices: speed-up}}: as `equal`, with windows in lockstep
+    codenoise_bytes {model: {precision: bytes}}: as `bytes_per_job` (goal: at most 210 MB at bf16 and 300 MB at fp32,
+                    which is 15 MB for each of 8 steps more)
     seconds         {model: {devices: seconds}} of `equal`, under the virtual clock
     cost_model      what all that rests on
     two_nodes_denoise  speed-up of the windows' stage on two nodes of one thread over one, for real (goal: 1.7)
@@ -56,10 +59,12 @@ LAYOUTS = ("fixed", "farm")
 class Studio:
     """One job's plans, and farms to run them on under the virtual clock. `precision`: empty is the model's own."""
 
-    def __init__(self, options: argparse.Namespace, model: str, precision: str = ""):
+    def __init__(
+        self, options: argparse.Namespace, model: str, precision: str = "", strategy: str = "hierarchical"
+    ):
         offers = catalogue(planning_plugins())
         self.options, self.model, self.output = options, model, offers.outputs["mp4"]
-        self.strategy = offers.strategies["hierarchical"]
+        self.strategy = offers.strategies[strategy]
         self.models: dict[str, ModelFacts] = {
             name: replace(facts, precisions=(precision,)) if precision else facts
             for name, facts in offers.models.items()
@@ -103,6 +108,7 @@ class Studio:
 def virtual(options: argparse.Namespace) -> dict:
     """The measures under the virtual clock."""
     keys = ("equal", "equal_apart", "equal_own_storyboard", "mixed_of_ideal", "seconds")
+    keys += ("codenoise", "codenoise_bytes")
     result: dict[str, dict] = {key: {name: {} for name in MODELS} for key in keys}
     result |= {"bytes_per_job": {}, "bytes_per_job_fp32": {}}
     for name, model in MODELS.items():
@@ -131,6 +137,7 @@ def virtual(options: argparse.Namespace) -> dict:
             wide = Studio(options, model, precision)
             run = wide.run(wide.farm(*[1.0] * max(COUNTS), apart=True))
             result[key][name] = run.bytes_moved(outputs=False)
+        result["codenoise"][name], result["codenoise_bytes"][name] = codenoise(options, name, model)
     result["cost_model"] = {
         "teraflops_per_second": options.rate,
         "vram_gib": options.vram,
@@ -138,6 +145,23 @@ def virtual(options: argparse.Namespace) -> dict:
         **asdict(studio.network),
     }
     return result
+
+
+def codenoise(options: argparse.Namespace, name: str, model: str) -> tuple[dict[str, float], dict[str, int]]:
+    """Speed-ups by devices, and bytes by precision, of the job with its windows in lockstep."""
+    studio = Studio(options, model, strategy="codenoise")
+    alone = studio.run(studio.farm(1.0)).seconds
+    speedups, moved = {}, {}
+    for count in COUNTS:
+        run = studio.run(studio.farm(*[1.0] * count))
+        speedups[str(count)] = round(alone / run.seconds, 2)
+        if options.explain:
+            explain(f"{name}, codenoise, {count} equal devices", run)
+    for precision in ("bf16", "fp32"):
+        wide = Studio(options, model, precision, "codenoise")
+        run = wide.run(wide.farm(*[1.0] * max(COUNTS), apart=True))
+        moved[precision] = run.bytes_moved(outputs=False)
+    return speedups, moved
 
 
 def explain(title: str, run: Run) -> None:

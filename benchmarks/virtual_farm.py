@@ -5,7 +5,8 @@ Pure: no clock, no I/O, no randomness. What is real here: placement and the tran
 FLOPs at its device's rate; a model that isn't in its memory is loaded first (scheduler.warmth says what is); artifacts travel as nodeagent.transfer moves them, on the render thread, one
 at a time: down before the work unless that device made or fetched them before, up after it, and only then is the task
 done. Nodes and the daemon's host have one full-duplex link each, all of one speed. Every transfer passes the daemon's,
-so it is that one which transfers share, evenly.
+so it is that one which transfers share, evenly. Windows in lockstep are begun together; a device takes a step of each of
+its own in turn, waits for the others, and fetches what its neighbours give it from their devices, over its own link.
 
 Left out: loading the text encoder, H.264 encoding, lost nodes, and that a device's cache of
 artifacts is bounded.
@@ -13,97 +14,33 @@ artifacts is bounded.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from virtual_work import OUTPUTS, Name, Work
+from virtual_run import Attempt, Device, Network, Run
+from virtual_work import Name, Work
 
 from farm.planning import PlannedTask
 from farm.states import AttemptState, NodeState, TaskState
-from farm.store.records import AttemptRecord, DeviceRecord, ModelOffer, NodeRecord, ReadyTask, TaskRecord
-from scheduler.estimate import LOAD_BYTES_PER_SECOND, SECONDS_PER_TASK
+from farm.store.records import (
+    AttemptRecord,
+    DeviceRecord,
+    ModelOffer,
+    NodeRecord,
+    ReadyTask,
+    TaskRecord,
+    group_of,
+)
+from scheduler.estimate import LOAD_BYTES_PER_SECOND, SECONDS_PER_TASK, lockstep, member_of
+from scheduler.groups import Member
 from scheduler.placement import place
 from scheduler.snapshot import ready_task, slots_of
 from scheduler.warmth import Warmth
 
 _JOB = "job"
 _OWN, _WEIGHTS = "the job's model", "sha256:the job's weights"
-
-
-@dataclass(frozen=True)
-class Device:
-    """A device of `node` that sustains `flops_per_second` and holds `vram_bytes`; it has the job's models.
-
-    `local`: its node is the daemon's host, so that what it fetches and stores goes over no network.
-    """
-
-    node: str
-    flops_per_second: float
-    vram_bytes: int
-    fp8: bool = True
-    name: str = "cuda0"
-    local: bool = False
-
-
-@dataclass(frozen=True)
-class Network:
-    """Links of `bytes_per_second` each way; a transfer begins `latency` seconds after it is asked for."""
-
-    bytes_per_second: float = 117e6  #: 1 GbE without the frames of Ethernet, IP and TCP
-    latency: float = 1e-3
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """A task as it ran. Seconds since the job was submitted; bytes that went over the network."""
-
-    task: PlannedTask
-    device: Device
-    start: float  #: handed to the device
-    began: float  #: its inputs were there
-    computed: float
-    end: float  #: its artifacts were with the farm
-    downloaded: Mapping[Name, int]
-    uploaded: Mapping[Name, int]
-
-
-@dataclass(frozen=True)
-class Run:
-    """A job that ran: its attempts, in the order of their ends."""
-
-    attempts: tuple[Attempt, ...]
-
-    @property
-    def seconds(self) -> float:
-        """From submit to the end of the last task."""
-        return max((attempt.end for attempt in self.attempts), default=0.0)
-
-    def bytes_moved(self, *, outputs: bool) -> int:
-        """Bytes that went over the network: of outputs, or of everything else."""
-        return sum(
-            size
-            for attempt in self.attempts
-            for moved in (attempt.downloaded, attempt.uploaded)
-            for (_, name), size in moved.items()
-            if (name in OUTPUTS) is outputs
-        )
-
-    def critical_path(self) -> tuple[Attempt, ...]:
-        """What the end waited for, from the start on: each began when the one before it ended.
-
-        That is an attempt it needed, or else the one that held its device until then, or else one whose end let the
-        farm see that waiting for a better device would no longer pay.
-        """
-        path = list(self.attempts[-1:])
-        while path and path[0].start > 0:
-            head = path[0]
-            before = self.attempts[: self.attempts.index(head)]
-            causes = [a for a in before if a.end == head.start]
-            causes += [a for a in causes if a.device == head.device]
-            causes += [a for a in before if a.end == head.start and a.task.key in head.task.needs]
-            path.insert(0, causes[-1])
-        return tuple(path)
 
 
 class Unplaceable(ValueError):
@@ -155,6 +92,22 @@ class _Step:
     direction: str = ""
 
 
+class _Round:
+    """Where the devices of a lockstep group meet after each step: the last to come lets all go on."""
+
+    def __init__(self, devices: int):
+        self._devices, self._here = devices, list[_Step]()
+
+    def meet(self, now: float) -> _Step:
+        self._here.append(_Step(math.inf))
+        step = self._here[-1]
+        if len(self._here) == self._devices:
+            for one in self._here:
+                one.until = now
+            self._here = []
+        return step
+
+
 class _Farm:
     """One run. `_running` holds, by device, the rest of its attempt and what it waits for now."""
 
@@ -182,7 +135,7 @@ class _Farm:
         self._done: dict[str, Attempt] = {}
         self._held: dict[Device, set[Name]] = {device: set() for device in devices}
         self._running: dict[Device, tuple[Generator[_Step, None, None], _Step]] = {}
-        self._begun: dict[Device, tuple[PlannedTask, float]] = {}
+        self._begun: dict[Device, tuple[list[PlannedTask], float]] = {}
         self._passed_over: dict[str, float] = {}
 
     def run(self) -> Run:
@@ -204,17 +157,36 @@ class _Farm:
                 for key, seconds in zip(ready, passed_over, strict=True)
             ],
             slots_of(self._nodes(), live=self._live(), now=self._now, warm=self._warmth.of),
+            self._groups(ready),
         )
         self._passed_over = {key: self._passed_over.get(key, self._now) for key in placement.passed_over}
         if not placement.assignments and not self._running:
             key, reason = next(iter(placement.waiting.items()))
             raise Unplaceable(f"{key}: {reason}")
-        for given in placement.assignments:
-            device = self._devices[given.slot.node_id, given.slot.device]
-            item = self._waiting.pop(given.task.key)
-            life = self._attempt(item, device)
-            self._begun[device] = item.task, self._now
+        given: dict[Device, list[Work]] = {}
+        for one in placement.assignments:
+            device = self._devices[one.slot.node_id, one.slot.device]
+            given.setdefault(device, []).append(self._waiting.pop(one.task.key))
+        together = {item.task.key: device for device, items in given.items() for item in items}
+        grouped = [device for device, items in given.items() if group_of(_JOB, items[0].task.payload)]
+        meeting = _Round(len(grouped))
+        for device, items in given.items():
+            life = (
+                self._lockstep(items, device, together, meeting)
+                if device in grouped
+                else self._attempt(items[0], device)
+            )
+            self._begun[device] = [item.task for item in items], self._now
             self._running[device] = life, next(life)
+
+    def _groups(self, ready: Sequence[str]) -> dict[str, list[Member]]:
+        """Unfinished members of the groups that ready tasks are of. None is lost here, so a group runs only once."""
+        tasks = [item.task for item in self._work.values()]
+        found = {}
+        for key in ready:
+            if name := group_of(_JOB, self._work[key].task.payload):
+                found[name] = [member_of(one) for one in lockstep(self._work[key].task, tasks)]
+        return found
 
     def _advance(self) -> None:
         """To the next moment at which a device has what it waits for."""
@@ -240,26 +212,64 @@ class _Farm:
 
     def _attempt(self, item: Work, device: Device) -> Generator[_Step, None, None]:
         """The life of one attempt; yields what it waits for."""
-        start, held = self._now, self._held[device]
+        start = self._now
         downloaded: dict[Name, int] = {}
-        uploaded: dict[Name, int] = {}
-        yield _Step(self._now + self._seconds_per_task)
-        for artifact in item.reads:
+        yield from self._begin([item], device, downloaded)
+        began = self._now
+        yield _Step(self._now + item.task.flops / device.flops_per_second)
+        yield from self._end(item, device, start, began, downloaded)
+
+    def _lockstep(
+        self, items: Sequence[Work], device: Device, places: Mapping[str, Device], meeting: _Round
+    ) -> Generator[_Step, None, None]:
+        """The life of the windows of a group that one device has. `places`: the device of each of the group."""
+        start = self._now
+        downloaded: dict[Name, int] = {}
+        yield from self._begin(items, device, downloaded)
+        began = self._now
+        rounds = len(items[0].task.payload["sigmas"])
+        parts = [part for item in items for part in item.task.payload["lockstep"]["shared"]]
+        away = [part for part in parts if places[part["key"]] != device]
+        for number in range(rounds):
+            if number:  # before the first step they settle what their bases have in common
+                flops = sum(item.task.flops for item in items) / (rounds - 1)
+                yield _Step(self._now + flops / device.flops_per_second)
+            yield meeting.meet(self._now)
+            if self._network and away:
+                for part in away:
+                    name = part["key"], f"exchange/{number}/{part['start']}"
+                    downloaded[name] = part["bytes"]
+                size = sum(part["bytes"] for part in away)
+                yield _Step(self._now + self._network.latency + size / self._network.bytes_per_second)
+        for item in items:
+            yield from self._end(item, device, start, began, downloaded if item is items[0] else {})
+
+    def _begin(
+        self, items: Sequence[Work], device: Device, downloaded: dict[Name, int]
+    ) -> Generator[_Step, None, None]:
+        """What comes before the work: dispatch, inputs, and the model."""
+        held = self._held[device]
+        yield _Step(self._now + self._seconds_per_task * len(items))
+        for artifact in dict.fromkeys(artifact for item in items for artifact in item.reads):
             if artifact not in held:
                 made_by, name = artifact
                 size = self._work[made_by].makes[name]
                 yield from self._transfer(device, artifact, size, downloaded, "down")
                 held.add(artifact)
-        model, key = _model(item.task), (device.node, device.name)
-        if self._warmth.use(key, model, item.model_bytes, device.vram_bytes):
-            yield _Step(self._now + item.model_bytes / LOAD_BYTES_PER_SECOND)
-        began = self._now
-        yield _Step(self._now + item.task.flops / device.flops_per_second)
+        model, key = _model(items[0].task), (device.node, device.name)
+        if self._warmth.use(key, model, items[0].model_bytes, device.vram_bytes):
+            yield _Step(self._now + items[0].model_bytes / LOAD_BYTES_PER_SECOND)
+
+    def _end(
+        self, item: Work, device: Device, start: float, began: float, downloaded: dict[Name, int]
+    ) -> Generator[_Step, None, None]:
+        """What comes after the work: its artifacts go to the farm."""
         computed = self._now
+        uploaded: dict[Name, int] = {}
         for name, size in item.makes.items():
             artifact = item.task.key, name
             yield from self._transfer(device, artifact, size, uploaded, "up")
-            held.add(artifact)
+            self._held[device].add(artifact)
         self._done[item.task.key] = Attempt(
             item.task, device, start, began, computed, self._now, downloaded, uploaded
         )
@@ -338,7 +348,9 @@ class _Farm:
                 seconds=0.0,
                 error="",
             )
-            for device, (task, start) in self._begun.items()
+            for device, (tasks, start) in self._begun.items()
+            for task in tasks
+            if task.key not in self._done
         ]
 
 

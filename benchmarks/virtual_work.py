@@ -94,7 +94,11 @@ def _makes(task: PlannedTask, plan: Plan, model: ModelFacts, output: OutputFacts
             prompts = len(shared["prompts"]) + payload["negative"]
             return {"embeddings": prompts * model.text_tokens * (TEXT_WIDTH * value + 1)}
         case TaskKind.STORYBOARD | TaskKind.WINDOW:
-            return latents(payload["width"], payload["height"])
+            made = latents(payload["width"], payload["height"])
+            if payload["lockstep"]:
+                given = sum(part["bytes"] for part in payload["lockstep"]["shared"])
+                made["exchange"] = given * len(payload["sigmas"])
+            return made
         case TaskKind.JOIN:
             return latents(plan.render_width, plan.render_height)
         case TaskKind.DECODE:
