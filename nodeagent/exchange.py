@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 from farm.rendering import Stopped
 
 ARTIFACT = "exchange"
-"""Name of the artifact with all that a window gave its neighbours: "{neighbour}/{round}", float32 [C, k, h, w]."""
+"""Name of the artifact with all that a window gave its neighbours: "{neighbour}/{round}", float16 [C, k, h, w]."""
 
 KEPT_GROUPS = 2
 """Groups whose rounds a renderer keeps: the one in hand, and the one before, whose slowest may still ask."""

@@ -388,10 +388,12 @@ def _shared(final: Sequence[Window], channels: int) -> dict[str, list[dict]]:
     found: dict[str, list[dict]] = {}
     for left, right, (cut, weights) in zip(final, final[1:], geometry.averaging(_cuts(final))):
         if left.group and left.group == right.group:
-            values = channels * len(cut) * (left.width // 32) * (left.height // 32)
-            span = {"start": cut.start, "stop": cut.stop, "weights": list(weights), "bytes": 4 * values}
-            found.setdefault(left.key, []).append({"key": right.key, "left": False} | span)
-            found.setdefault(right.key, []).append({"key": left.key, "left": True} | span)
+            # A value that is given is two bytes, and what has no weight isn't given.
+            latent = 2 * channels * (left.width // 32) * (left.height // 32)
+            span = {"start": cut.start, "stop": cut.stop, "weights": list(weights)}
+            of_left, of_right = (latent * sum(map(bool, own)) for own in (weights, [1 - w for w in weights]))
+            found.setdefault(left.key, []).append({"key": right.key, "left": False, **span, "bytes": of_left})
+            found.setdefault(right.key, []).append({"key": left.key, "left": True, **span, "bytes": of_right})
     return found
 
 

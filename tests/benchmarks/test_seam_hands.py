@@ -65,7 +65,10 @@ def test_windows_in_lockstep_agree_where_they_overlap_and_come_out_the_same_agai
     ("broken", "raised"),
     [
         ({"prompts": [[99, 1.0]]}, IndexError),  # before its first step
-        ({"colour": {"key": "nowhere", "factor": 1.0}}, KeyError),  # at its last
+        (
+            {"lockstep": {"group": "window", "shared": [{"key": "window/0"}]}},
+            KeyError,
+        ),  # before it gave anything
     ],
 )
 def test_when_one_window_fails_all_of_its_group_end_with_what_it_raised(broken, raised):

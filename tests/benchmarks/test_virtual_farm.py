@@ -241,8 +241,8 @@ def test_windows_in_lockstep_take_their_steps_at_once_and_fetch_what_neighbours_
     moved = sum(
         size for a in windows for name, size in a.downloaded.items() if name[1].startswith("exchange/")
     )
-    rounds, size = len(windows[0].task.payload["sigmas"]), 128 * 3 * 9 * 16 * 4
-    assert moved == 2 * rounds * size
+    rounds, latent = len(windows[0].task.payload["sigmas"]), 2 * 128 * 9 * 16
+    assert moved == rounds * (3 + 2) * latent, "of the right one not its run-up"
     alone = simulate(work, devices[:1], Network())
     assert not any(name[1].startswith("exchange/") for a in alone.attempts for name in a.downloaded)
 
