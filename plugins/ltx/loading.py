@@ -10,10 +10,11 @@ from typing import Any, Literal, get_args
 
 import torch
 from diffusers import AutoencoderKLLTXVideo, FlowMatchEulerDiscreteScheduler, LTXVideoTransformer3DModel
+from diffusers.pipelines.ltx import LTXLatentUpsamplerModel
 from safetensors import safe_open
 from transformers import T5EncoderModel, T5TokenizerFast
 
-from plugins.ltx.weights import locate
+from plugins.ltx.weights import UPSAMPLER, locate
 
 Precision = Literal["fp32", "bf16", "fp8"]
 
@@ -59,6 +60,11 @@ class Ltx:
     def vae(self) -> AutoencoderKLLTXVideo:
         """The video autoencoder."""
         return self._part("vae")
+
+    @property
+    def latent_upsampler(self) -> LTXLatentUpsamplerModel:
+        """Doubles the height and width of raw latents (``plugins.ltx.upsampling``); see ``weights.has_upsampler``."""
+        return self._part(UPSAMPLER)
 
     @property
     def text_encoder(self) -> T5EncoderModel:
@@ -115,6 +121,18 @@ def _vae(ltx: Ltx) -> AutoencoderKLLTXVideo:
     return model.to(memory_format=torch.channels_last_3d)
 
 
+def _latent_upsampler(ltx: Ltx) -> LTXLatentUpsamplerModel:
+    model = _model(ltx, LTXLatentUpsamplerModel, UPSAMPLER)
+    if not model.config.spatial_upsample or model.config.temporal_upsample:
+        raise ValueError(f"{UPSAMPLER}: only one that doubles height and width and leaves time alone will do")
+    channels = ltx.space[0].numel()
+    if model.config.in_channels != channels:
+        raise ValueError(
+            f"{UPSAMPLER}: it takes latents of {model.config.in_channels} channels, the VAE's have {channels}"
+        )
+    return model
+
+
 def _model(ltx: Ltx, kind: Any, name: str) -> Any:
     model = kind.from_pretrained(ltx.folder, subfolder=name, dtype=ltx.dtype, local_files_only=True)
     return model.to(ltx.device).eval().requires_grad_(False)
@@ -123,6 +141,7 @@ def _model(ltx: Ltx, kind: Any, name: str) -> Any:
 _LOADERS = {
     "transformer": _transformer,
     "vae": _vae,
+    UPSAMPLER: _latent_upsampler,
     "text_encoder": lambda ltx: _model(ltx, T5EncoderModel, "text_encoder"),
     "tokenizer": lambda ltx: T5TokenizerFast.from_pretrained(
         ltx.folder, subfolder="tokenizer", local_files_only=True

@@ -23,11 +23,13 @@ from plugins.ltx.conditioning import Condition, Extra, Replace, window_tail
 from plugins.ltx.denoise import Denoiser
 from plugins.ltx.encoding import encode
 from plugins.ltx.given import PutIn
-from plugins.ltx.latents import Statistics, assemble, check_space, load_latents, save_latents
+from plugins.ltx.latents import Statistics, assemble, check_space, extent, load_latents, save_latents
 from plugins.ltx.loading import Ltx
 from plugins.ltx.noise import latent_noise
 from plugins.ltx.text import mix
+from plugins.ltx.upsampling import double, worth_doubling
 from plugins.ltx.vae import decode_chunks
+from plugins.ltx.weights import has_upsampler
 
 STEP_START, STEP_TAIL, STEP_POINT, STEP_SINK = 0, 1, 2, 3
 """Draws of a stage's noise: what windows start from, and what tails, single frames and sinks are mixed with."""
@@ -54,6 +56,9 @@ class LtxModel:
 
     def __init__(self, ltx: Ltx, device: DeviceInHand):
         self._ltx, self._device = ltx, device
+        # Asked now, when the weights' hash, which covers it, has just been compared with the plan's, and not again: one
+        # that is put there later belongs to other plans.
+        self._upsamples = has_upsampler(ltx.folder)
 
     def encode(self, task: TaskInHand) -> dict[str, Path]:
         """Embeddings of all prompts and the latents of conditioning media."""
@@ -62,14 +67,8 @@ class LtxModel:
     def window(self, task: TaskInHand) -> dict[str, Path]:
         """Denoises one window from noise, or from its re-noised base."""
         shared, payload = task.shared, task.payload
-        start, stop = payload["start"], payload["stop"]
-        size = self._size(payload)
-        base = None
-        if payload["base"]:
-            for piece in payload["base"]["pieces"]:
-                check_space(task.fetch(piece["left"], "latents"), self._ltx.space)
-            small = assemble(payload["base"]["pieces"], lambda key: task.fetch(key, "latents"), start, stop)
-            base = upsample(small, *size[1:])
+        start, size = payload["start"], self._size(payload)
+        base = self._base(task, *size[1:]) if payload["base"] else None
         kept = self._kept(task)
         conditions: list[Condition] = [*kept, *self._points(task)]
         if tail := payload["tail"]:
@@ -99,6 +98,30 @@ class LtxModel:
         task.step(len(payload["sigmas"]) - 1, len(payload["sigmas"]) - 1)
         space = self._ltx.space if task.kind == "storyboard" else None
         return {"latents": self._saved(task, latents, start, space)}
+
+    def _base(self, task: TaskInHand, height: int, width: int) -> torch.Tensor:
+        """What the window is refined from, [C, n, height, width]: the storyboard at its size, or the given video."""
+        pieces = task.payload["base"]["pieces"]
+        keys = {piece[side] for piece in pieces for side in ("left", "right") if piece[side]}
+        drawn = {key: self._drawn(task, key, height, width) for key in sorted(keys)}
+        return upsample(
+            assemble(pieces, drawn.__getitem__, task.payload["start"], task.payload["stop"]), height, width
+        )
+
+    def _drawn(self, task: TaskInHand, key: str, height: int, width: int) -> Path:
+        """Latents of the storyboard window `key`: as drawn, or where the model has an upsampler for it, at that size."""
+        path = task.fetch(key, "latents")
+        check_space(path, self._ltx.space)
+        if not self._upsamples or not worth_doubling(small := load_latents(path), height, width):
+            return path
+        # All of it, beyond this window too: what becomes of a latent depends on those before and behind, and
+        # neighbouring windows are to begin from the same.
+        large = upsample(double(self._ltx, small), height, width)
+        if self._ltx.device != "cpu":
+            # The planner allows for the transformer and its activations alone.
+            self._ltx.release("latent_upsampler")
+        name = f"{key.replace('/', '-')}-enlarged.safetensors"
+        return save_latents(task.folder / name, large, extent(path)[0], torch.float32)
 
     def _saved(
         self, task: TaskInHand, latents: torch.Tensor, start: int, space: Statistics | None = None

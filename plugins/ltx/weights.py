@@ -9,6 +9,10 @@ import tempfile
 from pathlib import Path
 
 INDEX = "model_index.json"
+
+UPSAMPLER = "latent_upsampler"
+"""Component that no released model's index names: a studio puts its folder beside the others."""
+
 _COUNTED = {".json", ".model", ".txt", ".safetensors"}
 
 
@@ -33,12 +37,18 @@ def locate(source: str | Path, *, local_files_only: bool = True) -> Path:
     return folder
 
 
+def has_upsampler(folder: str | Path) -> bool:
+    """Whether the model in a diffusers folder enlarges latents with a model of their own."""
+    return (Path(folder) / UPSAMPLER).is_dir()
+
+
 def weights_hash(folder: str | Path, cache: str | Path | None = None) -> str:
     """``"sha256:…"`` over the names and contents of the files a diffusers folder is loaded from.
 
-    Counted are model_index.json and, in the component folders it names, configs, tokenizer files and
-    safetensors; where the folder lies doesn't matter, nor what else lies in it. ``cache`` is a folder that
-    remembers each file's hash by path, size and mtime, so that 28 GB aren't read at every start.
+    Counted are model_index.json and, in the component folders it names and in that of the latent upsampler where
+    there is one, configs, tokenizer files and safetensors; where the folder lies doesn't matter, nor what else
+    lies in it. ``cache`` is a folder that remembers each file's hash by path, size and mtime, so that 28 GB
+    aren't read at every start.
     Raises FileNotFoundError when the folder has no model_index.json or a component without files.
     """
     folder = Path(folder)
@@ -55,18 +65,20 @@ def _files(folder: Path) -> list[str]:
     if not index.is_file():
         raise FileNotFoundError(f"weights: {folder} is not a diffusers folder, it has no {INDEX}")
     found = [INDEX]
-    for component, where in json.loads(index.read_text()).items():
-        if component.startswith("_") or not isinstance(where, list) or where[0] is None:
-            continue
+    components = {
+        component
+        for component, where in json.loads(index.read_text()).items()
+        if not component.startswith("_") and isinstance(where, list) and where[0] is not None
+    }
+    # It shapes a job's result as much as those that are named.
+    for component in components | ({UPSAMPLER} if has_upsampler(folder) else set()):
         files = [
             f"{component}/{path.relative_to(folder / component).as_posix()}"
             for path in (folder / component).rglob("*")
             if path.suffix in _COUNTED and path.is_file()
         ]
         if not files:
-            raise FileNotFoundError(
-                f"weights: {folder} names the component {component!r} but has no files of it"
-            )
+            raise FileNotFoundError(f"weights: {folder} has no files of its component {component!r}")
         found += files
     return sorted(found)
 
