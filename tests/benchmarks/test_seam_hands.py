@@ -95,10 +95,15 @@ def test_ctrl_c_ends_all_windows_of_a_group(monkeypatch):
             return super().__call__(number, mine)
 
     monkeypatch.setattr(seam_hands, "Exchange", Interrupted)
-    with _studio().hands(_job("codenoise")) as hands:
-        with pytest.raises(KeyboardInterrupt):
-            hands.perform(_job("codenoise").plan.tasks)
-        assert not _windows(hands)
+    # A shell that runs this in the background has Python ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with _studio().hands(_job("codenoise")) as hands:
+            with pytest.raises(KeyboardInterrupt):
+                hands.perform(_job("codenoise").plan.tasks)
+            assert not _windows(hands)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("lockstep")]
 
 
