@@ -27,7 +27,7 @@ SMALL = {"frames": 49, "width": 128, "height": 96, "fps": 30.0}
         ({"fps": 1000.0}, "fps: must be at most 120"),
         ({"model": "sora"}, "model: must be one of"),
         ({"model": "ltx-2b-0.9.5"}, "model: no node has offered"),
-        ({"strategy": "magic"}, "strategy: must be one of autoregressive, hierarchical"),
+        ({"strategy": "magic"}, "strategy: must be one of autoregressive, codenoise, hierarchical"),
         ({"output": "gif"}, "output: must be one of mp4"),
         ({"prompt": "x" * 4001}, "prompt: must be at most 4000 characters"),
         (
