@@ -62,7 +62,9 @@ class Hierarchical:
         if timeline.prompts > 1:
             # A window has one text, so what changes in the course of the video needs windows of its own.
             length = timeline.window
-        overlap = max(timeline.overlap, min(OVERLAP_TIMES * timeline.overlap, (length - 1) // 2))
+        own, most = timeline.overlap, min(OVERLAP_TIMES * timeline.overlap, (length - 1) // 2)
+        # As much as leaves each of them latents that it shares with one neighbour only.
+        overlap = next((o for o in range(most, own, -1) if _roomy(timeline.latents, length, o)), own)
         cuts = _between(timeline.cuts, cut_windows(timeline.latents, length, overlap), length)
         return tuple(
             Window(
@@ -80,6 +82,10 @@ class Hierarchical:
             )
             for index, cut in enumerate(cuts)
         )
+
+
+def _roomy(latents: int, length: int, overlap: int) -> bool:
+    return min(map(len, cut_windows(latents, length, overlap))) > 2 * overlap or latents <= length
 
 
 def _between(windows: Sequence[Cut], cuts: tuple[Cut, ...], longest: int) -> tuple[Cut, ...]:
