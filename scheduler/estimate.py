@@ -11,9 +11,9 @@ from scheduler.groups import Member, soonest
 if TYPE_CHECKING:
     from scheduler.placement import Slot
 
-SECONDS_PER_TASK = 0.15
-"""What a task costs besides its FLOPs: dispatch, fetching inputs, storing results, all on one host (`task_s` of
-benchmarks/overhead.py, on two CPU cores that others kept busy as well)."""
+SECONDS_PER_TASK = 0.1
+"""What a task costs besides its FLOPs: dispatch, fetching inputs, storing results (`task_s` of benchmarks/overhead.py is
+0.07 on a host that does nothing else and 0.15 on a busy one, both of two CPU cores)."""
 
 WORTH_WAITING = 0.5
 """Seconds that a task must end sooner on a busy device to wait for it: estimates are no better than that."""

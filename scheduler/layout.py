@@ -66,7 +66,8 @@ def share_out(
     length) latents are moved between windows as long as that makes the last of them end earlier.
 
     Raises ValueError when `longest` is below `shortest`, or no lender can hold a window of that many (of the whole
-    timeline, where that is less).
+    timeline, where that is less), or none of so few latents that windows of them would not come out even: three
+    overlaps always do (farm.spec).
     """
     shortest = min(shortest, latents)
     if longest < shortest:
@@ -85,9 +86,16 @@ def share_out(
     layouts += [
         [len(cut) for cut in cut_windows(latents, length, overlap)] for length in range(shortest, held + 1)
     ]
+    # Evenly cut windows may be shorter than asked for, down to where one has no latent of its own between its seams.
     layouts = sorted(
-        (sorted(lengths, reverse=True) for lengths in layouts), key=lambda one: _ends(one, shares)
+        (sorted(one, reverse=True) for one in layouts if len(one) == 1 or min(one) >= 2 * overlap),
+        key=lambda one: _ends(one, shares),
     )
+    if not layouts:
+        raise ValueError(
+            f"windows of at most {held} latents that share {overlap} can't cover {latents}; "
+            f"one of {3 * overlap} needs {memory(3 * overlap) / 2**30:.1f} GiB, more than any device has"
+        )
     best = min(
         (_evened(lengths, shares, shortest) for lengths in layouts[:TRIED]),
         key=lambda one: _ends(one, shares),

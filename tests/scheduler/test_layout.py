@@ -45,7 +45,11 @@ def test_windows_cover_the_timeline_and_every_one_fits_a_device(latents, overlap
         with pytest.raises(ValueError, match="no device has"):
             cuts_of(latents, overlap, devices)
         return
-    cuts = cuts_of(latents, overlap, devices)
+    try:
+        cuts = cuts_of(latents, overlap, devices)
+    except ValueError:
+        assert holds < 3 * overlap, "what a fixed window may be can always be laid out"
+        return
     assert cuts[0].start == 0 and cuts[-1].stop == latents
     assert all(left.stop - right.start == overlap for left, right in itertools.pairwise(cuts))
     assert max(map(len, cuts)) <= min(33, holds)
