@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 import psutil
@@ -53,6 +53,20 @@ class FarmUnderTest:
         self._daemon: subprocess.Popen | None = None
         self._nodes: dict[str, subprocess.Popen] = {}
         self._logs: list = []
+
+    @classmethod
+    @contextlib.contextmanager
+    def with_nodes(cls, home: Path, *nodes: str) -> Iterator[Self]:
+        """A farm of these nodes, of one thread each, their renderers up."""
+        farm = cls(home)
+        try:
+            farm.start_daemon()
+            for node in nodes:
+                farm.start_node(node)
+            farm.wait_for_renderers(*nodes)
+            yield farm
+        finally:
+            farm.close()
 
     def start_daemon(self) -> None:
         """Starts farmd and returns when it answers."""
@@ -135,13 +149,18 @@ class FarmUnderTest:
         return answer
 
     def running(
-        self, job_id: str, kind: str, steps: int = 1, seconds: float = 30.0
+        self, job_id: str, kind: str, steps: int = 1, seconds: float = 120.0
     ) -> tuple[jobs_pb2.Task, jobs_pb2.Attempt]:
-        """A task of that kind in the middle of its work: at least `steps` steps done and not the last."""
+        """A task of that kind in the middle of its work: at least `steps` steps done and not the last.
+
+        Fails at once when the job has ended: its tasks were too quick to be caught, and must be made longer.
+        """
 
         def look():
             with self.client as client:
-                for task in client.job(job_id).tasks:
+                answer = client.job(job_id)
+                assert answer.job.state not in FINAL, f"{job_id} ended before a {kind} was seen in the middle"
+                for task in answer.tasks:
                     for attempt in task.attempts:
                         if (
                             task.kind == kind

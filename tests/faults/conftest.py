@@ -12,12 +12,5 @@ from tests.farm_under_test import FarmUnderTest
 @pytest.fixture(scope="module")
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FarmUnderTest]:
     """Two nodes of one thread each, their renderers up."""
-    farm = FarmUnderTest(tmp_path_factory.mktemp("faulty"))
-    try:
-        farm.start_daemon()
-        farm.start_node("north")
-        farm.start_node("south")
-        farm.wait_for_renderers("north", "south")
+    with FarmUnderTest.with_nodes(tmp_path_factory.mktemp("faulty"), "north", "south") as farm:
         yield farm
-    finally:
-        farm.close()

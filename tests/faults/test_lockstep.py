@@ -22,14 +22,8 @@ JOB = {"frames": 377, "width": 256, "height": 160, "seed": 11, "steps": 40, "str
 @pytest.fixture(scope="module")
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FarmUnderTest]:
     """One node; tests bring more."""
-    farm = FarmUnderTest(tmp_path_factory.mktemp("lockstep"))
-    try:
-        farm.start_daemon()
-        farm.start_node("north")
-        farm.wait_for_renderers("north")
+    with FarmUnderTest.with_nodes(tmp_path_factory.mktemp("lockstep"), "north") as farm:
         yield farm
-    finally:
-        farm.close()
 
 
 @pytest.fixture(scope="module")
