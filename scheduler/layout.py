@@ -55,19 +55,21 @@ def share_out(
     lenders: Sequence[Lender],
     *,
     shortest: int,
+    least: int,
     flops: Callable[[int], float],
     memory: Callable[[int], int],
 ) -> tuple[Cut, ...]:
     """Windows of `shortest` to `longest` latents that cover `latents`, sized so that all lenders end together.
 
-    Neighbours share `overlap` latents. `flops(length)` and `memory(length)` are what a window of that many latents
-    costs and needs, both rising. Placement gives each window in turn to the device where it ends first, so the
-    longest come first; of the best of some layouts (each device's part computed; windows of one length, for each
-    length) latents are moved between windows as long as that makes the last of them end earlier.
+    Neighbours share `overlap` latents. Windows of one length, where that is the best, may come out shorter than
+    `shortest` for being cut evenly, but where there are several not shorter than `least`. `flops(length)` and
+    `memory(length)` are what a window of that many latents costs and needs, both rising. Placement gives each window
+    in turn to the device where it ends first, so the longest come first; of the best of some layouts (each device's
+    part computed; windows of one length, for each length) latents are moved between windows as long as that makes the
+    last of them end earlier.
 
-    Raises ValueError when `longest` is below `shortest`, or no lender can hold a window of that many (of the whole
-    timeline, where that is less), or none of so few latents that windows of them would not come out even: three
-    overlaps always do (farm.spec).
+    Raises ValueError when `longest` is below `shortest`, when no lender can hold a window of that many (of the whole
+    timeline, where that is less), and when none can hold one of so many that all come out long enough.
     """
     shortest = min(shortest, latents)
     if longest < shortest:
@@ -86,15 +88,14 @@ def share_out(
     layouts += [
         [len(cut) for cut in cut_windows(latents, length, overlap)] for length in range(shortest, held + 1)
     ]
-    # Evenly cut windows may be shorter than asked for, down to where one has no latent of its own between its seams.
     layouts = sorted(
-        (sorted(one, reverse=True) for one in layouts if len(one) == 1 or min(one) >= 2 * overlap),
+        (sorted(one, reverse=True) for one in layouts if len(one) == 1 or min(one) >= least),
         key=lambda one: _ends(one, shares),
     )
     if not layouts:
         raise ValueError(
-            f"windows of at most {held} latents that share {overlap} can't cover {latents}; "
-            f"one of {3 * overlap} needs {memory(3 * overlap) / 2**30:.1f} GiB, more than any device has"
+            f"of {latents} latents in windows of at most {held}, all that any device has memory for, some would have "
+            f"less than {least}; they share {overlap}"
         )
     best = min(
         (_evened(lengths, shares, shortest) for lengths in layouts[:TRIED]),

@@ -217,6 +217,7 @@ def _for_farm(
             lenders,
             # Two latents of its own between its seams: a slow device need not hold up the others with more.
             shortest=2 * timeline.overlap + 2,
+            least=2 * timeline.overlap,
             flops=lambda length: model.forward_flops(length * per_latent) * steps * batch,
             memory=lambda length: model.denoise_bytes(length * per_latent, precision, batch),
         )
@@ -254,6 +255,7 @@ def _spans_for_farm(timeline: Timeline, lenders: Sequence[Lender], precision: st
         halos + LONGEST_SPAN * model.decode_span,
         lenders,
         shortest=shortest,
+        least=halos + 1,
         flops=lambda length: model.decode_flops(length, *size),
         memory=lambda length: model.decode_bytes(length, *size, precision),
     )

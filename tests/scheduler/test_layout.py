@@ -33,7 +33,14 @@ def flops(length: int) -> float:
 def cuts_of(latents: int, overlap: int, devices: list[Lender]):
     """Memory is counted in latents here: a device of 20 bytes holds a window of 20."""
     return share_out(
-        latents, overlap, 33, devices, shortest=2 * overlap + 2, flops=flops, memory=lambda length: length
+        latents,
+        overlap,
+        33,
+        devices,
+        shortest=2 * overlap + 2,
+        least=2 * overlap,
+        flops=flops,
+        memory=lambda length: length,
     )
 
 
@@ -124,6 +131,23 @@ def test_what_is_decoded_at_a_time_is_sized_for_the_farm_too():
     )
     total = sum(task.flops for task in decodes)
     assert total < sum(task.flops for task in fixed.tasks if task.kind is TaskKind.DECODE), "fewer halos"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 1_500), st.lists(st.integers(1, 40), min_size=1, max_size=4), st.integers(2, 5))
+def test_any_devices_get_a_layout_that_delivers_all_or_are_told_what_is_too_small(frames, held, overlap):
+    model = OFFERS.models["ltx-tiny"]
+    devices = [Lender("d", 1e12, max(model.decode_bytes(n, 256, 160, "fp32"), model.denoise_bytes(n * 40, "fp32", 1)))
+               for n in held]  # fmt: skip
+    try:
+        plan = farm_plan(devices, frames=frames, overlap_latents=overlap)
+    except InvalidSpec as refusal:
+        assert str(refusal).startswith("layout: "), "and no other error"
+        assert max(held) < 3 * overlap
+        return
+    decodes = [task for task in plan.tasks if task.kind is TaskKind.DECODE]
+    assert [task.start for task in decodes] == [0, *(task.stop for task in decodes[:-1])]
+    assert decodes[-1].stop == plan.latents and all(task.start < task.stop for task in decodes)
 
 
 def test_the_fixed_layout_asks_no_device():
