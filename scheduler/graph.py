@@ -14,9 +14,10 @@ window       "conditions": [{"name", "start", "stop", "strength"}],   latents of
              "colour": null | {"key", "factor"},   of an earlier window
              "sink": null | {"key", "name", "latent", "frame", "strength"},   of the clip's start; "frame" is below 0
              "guidance_scale",
-             "lockstep": null | {"group", "held_bytes", "shared": [{"key", "left", "start", "stop", "weights", "bytes"}]}}
-                       of each neighbour the latents shared with it, whether it is the left one of the two, and the
-                       left one's weight at each of them, and the bytes that it is given each round; memory in use while the others make their step
+             "lockstep": null | {"group", "held_bytes",   memory in use while the others make their step
+                       "shared": [{"key", "left", "start", "stop", "weights", "bytes"}]}}   of each neighbour: whether
+                       it is the left one of the two, the latents shared, the left one's weight at each of them, and
+                       the bytes that it gives the window each round
 join        {"start", "stop", "left", "right",   the latents that two windows share; stored are these, or if they fail
              "heal": null | {…}}   those of this window, which is made of both: as above, its first latent is run-up
 decode      {"start", "stop", "pieces": […], "from", "to",   latents to decode; rendered frames [from, to)
@@ -46,11 +47,9 @@ from farm.planning import (
 from farm.spec import JobSpec
 from farm.timeline import TEMPORAL, Cut, frame_span
 from scheduler import windows as geometry
-from scheduler.conditions import Placed, PreparedMedia, edges
+from scheduler.conditions import Placed, PreparedMedia
+from scheduler.given import GivenFrames
 from scheduler.prompts import shares
-
-FADE_FRAMES = 4
-"""Over so many frames beside a given one that was put in, what it changed fades out."""
 
 HEAL_STAGE = 1 << 15
 """Stage of the noise that seams are healed with; beyond any strategy's stages."""
@@ -302,6 +301,8 @@ class Graph:
 
     def _decodes(self, whole: Sequence[geometry.Piece], patches: Mapping[str, Cut]) -> list[PlannedTask]:
         model, timeline = self.model, self.timeline
+        size = timeline.width, timeline.height
+        put_in = GivenFrames(self.media, self.source, self.lead, self.spec.frames, size, model.decode_halo)
         found = []
         for index, span in enumerate(self.spans):
             reach = geometry.with_halo(span, model.decode_halo, timeline.latents)
@@ -309,8 +310,7 @@ class Graph:
             over = [key for key, at in patches.items() if at.start < reach.stop and reach.start < at.stop]
             first, last = frame_span(span.start, span.stop)
             first, last = max(first, self.lead), min(last, self.lead + self.spec.frames)
-            given = self._given(first, last)
-            size = len(reach), timeline.width, timeline.height
+            given = put_in.within(first, last)
             found.append(
                 PlannedTask(
                     key=f"decode/{index}",
@@ -331,56 +331,11 @@ class Graph:
                     },
                     start=span.start,
                     stop=span.stop,
-                    flops=model.decode_flops(*size),
-                    vram_bytes=model.decode_bytes(*size, self.precision),
+                    flops=model.decode_flops(len(reach), *size),
+                    vram_bytes=model.decode_bytes(len(reach), *size, self.precision),
                 )
             )
         return found
-
-    def _given(self, first: int, last: int) -> list[dict]:
-        """Given frames beside made ones that are seen, or fade, in the rendered frames [first, last)."""
-        taken = [
-            (piece.frame + self.lead, piece.stop + self.lead) if index != self.source else (0, 0)
-            for index, (piece, _) in enumerate(self.media)
-        ]
-        found = []
-        for index, (piece, at) in enumerate(self.media):
-            if piece.strength < 1.0:
-                continue  # nobody expects its very frames
-            begins, ends = taken[index]
-            # Other given frames stay as they are.
-            before = begins - max((stop for _, stop in taken if stop <= begins), default=0)
-            behind = min((start for start, _ in taken if start >= ends), default=ends + FADE_FRAMES) - ends
-            for low, high in edges(piece, begins, ends, self.spec.frames):
-                fade = [
-                    min(FADE_FRAMES, before) if low == begins and piece.frame else 0,
-                    min(FADE_FRAMES, behind) if high == ends else 0,
-                ]
-                if low - fade[0] < last and first < high + fade[1]:
-                    found.append(
-                        self._own_latents(index, low, high) | {"first": low, "last": high, "fade": fade}
-                    )
-        return found
-
-    def _own_latents(self, index: int, low: int, high: int) -> dict:
-        """Where to decode the rendered frames [low, high) of a condition from, by themselves."""
-        piece, at = self.media[index]
-        size = self.timeline.width, self.timeline.height
-        if piece.frames == 1 and at.points:
-            # An image was encoded alone where it has no latent of the video's.
-            latent = -(-low // TEMPORAL)
-            return {
-                "name": condition_name(index, *size, low),
-                "start": latent,
-                "stop": latent + 1,
-                "origin": low,
-            }
-        reach = geometry.with_halo(
-            Cut(low // TEMPORAL, -(-high // TEMPORAL) + 1), self.model.decode_halo, at.encoded.stop
-        )
-        start, stop = max(reach.start, at.encoded.start), min(reach.stop, at.encoded.stop)
-        name = condition_name(index, *size)
-        return {"name": name, "start": start, "stop": stop, "origin": TEMPORAL * start}
 
 
 def _shared(final: Sequence[Window], channels: int) -> dict[str, list[dict]]:
@@ -392,8 +347,10 @@ def _shared(final: Sequence[Window], channels: int) -> dict[str, list[dict]]:
             latent = 2 * channels * (left.width // 32) * (left.height // 32)
             span = {"start": cut.start, "stop": cut.stop, "weights": list(weights)}
             of_left, of_right = (latent * sum(map(bool, own)) for own in (weights, [1 - w for w in weights]))
-            found.setdefault(left.key, []).append({"key": right.key, "left": False, **span, "bytes": of_left})
-            found.setdefault(right.key, []).append({"key": left.key, "left": True, **span, "bytes": of_right})
+            found.setdefault(left.key, []).append(
+                {"key": right.key, "left": False, **span, "bytes": of_right}
+            )
+            found.setdefault(right.key, []).append({"key": left.key, "left": True, **span, "bytes": of_left})
     return found
 
 

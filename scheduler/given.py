@@ -1,0 +1,79 @@
+"""Given frames at the end of their way: which of them a decode puts in among made ones, and from which latents.
+
+Pure. plugins.ltx.given does what is said here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from farm.planning import condition_name
+from farm.timeline import TEMPORAL, Cut
+from scheduler import windows as geometry
+from scheduler.conditions import Placed, PreparedMedia, edges
+
+FADE_FRAMES = 4
+"""Over so many frames beside a given one that was put in, what it changed fades out."""
+
+
+@dataclass(frozen=True)
+class GivenFrames:
+    """The media of a job of `frames` delivered frames at `size` pixels (width, height).
+
+    `source` is which of `media` the job is made over, if it is; `lead` the frames rendered before the first delivered
+    one, `halo` the latents that decoding needs on either side.
+    """
+
+    media: Sequence[tuple[PreparedMedia, Placed]]
+    source: int | None
+    lead: int
+    frames: int
+    size: tuple[int, int]
+    halo: int
+
+    def within(self, first: int, last: int) -> list[dict[str, Any]]:
+        """Of the given frames that are put in, those seen or fading in the rendered frames [first, last).
+
+        Each as a decode's payload has it (scheduler.graph).
+        """
+        taken = [
+            (piece.frame + self.lead, piece.stop + self.lead) if index != self.source else (0, 0)
+            for index, (piece, _) in enumerate(self.media)
+        ]
+        found = []
+        for index, (piece, at) in enumerate(self.media):
+            if piece.strength < 1.0:
+                continue  # nobody expects its very frames
+            begins, ends = taken[index]
+            # Other given frames stay as they are.
+            before = begins - max((stop for _, stop in taken if stop <= begins), default=0)
+            behind = min((start for start, _ in taken if start >= ends), default=ends + FADE_FRAMES) - ends
+            for low, high in edges(piece, begins, ends, self.frames):
+                fade = [
+                    min(FADE_FRAMES, before) if low == begins and piece.frame else 0,
+                    min(FADE_FRAMES, behind) if high == ends else 0,
+                ]
+                if low - fade[0] < last and first < high + fade[1]:
+                    found.append(
+                        self._own_latents(index, low, high) | {"first": low, "last": high, "fade": fade}
+                    )
+        return found
+
+    def _own_latents(self, index: int, low: int, high: int) -> dict[str, Any]:
+        """Where to decode the rendered frames [low, high) of a condition from, by themselves."""
+        piece, at = self.media[index]
+        if piece.frames == 1 and at.points:
+            # An image was encoded alone where it has no latent of the video's.
+            latent = -(-low // TEMPORAL)
+            return {
+                "name": condition_name(index, *self.size, low),
+                "start": latent,
+                "stop": latent + 1,
+                "origin": low,
+            }
+        reach = geometry.with_halo(Cut(low // TEMPORAL, -(-high // TEMPORAL) + 1), self.halo, at.encoded.stop)
+        start, stop = max(reach.start, at.encoded.start), min(reach.stop, at.encoded.stop)
+        name = condition_name(index, *self.size)
+        return {"name": name, "start": start, "stop": stop, "origin": TEMPORAL * start}
