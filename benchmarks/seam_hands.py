@@ -51,15 +51,15 @@ class Hands:
         """
         together: dict[str, list[PlannedTask]] = {}
         for task in tasks:
-            together.setdefault(_group(task) or task.key, []).append(task)
+            together.setdefault(task.group or task.key, []).append(task)
         for some in together.values():
-            if _group(some[0]):
+            if some[0].group:
                 self._in_lockstep(some)
             else:
                 self._do(some[0], lambda done, total: None)
 
     def _in_lockstep(self, tasks: list[PlannedTask]) -> None:
-        group, overlaps, hold, turn = _group(tasks[0]), Overlaps(), _Hold(), Turn()
+        group, overlaps, hold, turn = tasks[0].group, Overlaps(), _Hold(), Turn()
         # All are in hand before the first begins, or it would look in vain for its neighbours.
         exchanges = {
             task.key: Exchange(
@@ -121,11 +121,6 @@ class Hands:
         )
         made = self._workbench.perform(hand, sources={})
         self.files |= {(task.key, name): path for name, path in made.items()}
-
-
-def _group(task: PlannedTask) -> str:
-    """The lockstep group of a task; "" for none."""
-    return (task.payload.get("lockstep") or {}).get("group", "")
 
 
 class _Hold:

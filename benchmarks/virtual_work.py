@@ -96,7 +96,13 @@ def _makes(task: PlannedTask, plan: Plan, model: ModelFacts, output: OutputFacts
         case TaskKind.STORYBOARD | TaskKind.WINDOW:
             made = latents(payload["width"], payload["height"])
             if payload["lockstep"]:
-                given = sum(part["bytes"] for part in payload["lockstep"]["shared"])
+                given = sum(
+                    part["bytes"]
+                    for other in plan.tasks
+                    if other.group
+                    for part in other.payload["lockstep"]["shared"]
+                    if part["key"] == task.key
+                )
                 made["exchange"] = given * len(payload["sigmas"])
             return made
         case TaskKind.JOIN:

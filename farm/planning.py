@@ -292,6 +292,12 @@ class PlannedTask:
     model: str = ""
     weights: str = ""
 
+    @property
+    def group(self) -> str:
+        """The lockstep group of its job that it belongs to; empty: it is done by itself."""
+        lockstep = self.payload.get("lockstep")
+        return lockstep["group"] if lockstep else ""
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -78,10 +78,7 @@ def wall_seconds(tasks: Sequence[PlannedTask], model: str, slots: Sequence[Slot]
 
 def lockstep(task: PlannedTask, tasks: Sequence[PlannedTask]) -> list[PlannedTask]:
     """All windows that step together with this one, in the order of time; none where it is by itself."""
-    mine = task.payload.get("lockstep")
-    if not mine:
-        return []
-    found = [one for one in tasks if (one.payload.get("lockstep") or {}).get("group") == mine["group"]]
+    found = [one for one in tasks if one.group == task.group] if task.group else []
     return sorted(found, key=lambda one: one.start)
 
 

@@ -53,14 +53,14 @@ def place_group(
     late = [member for member in members if not member.on and member.task_id not in wanted]
     if late and not load:
         return {}, f"starts together with the other windows; {late[0].key} isn't ready yet"
-    joinable = [slot for slot in slots if slot.usable and (slot.node_id, slot.device) in load]
+    joinable = [slot for slot in slots if slot.usable and slot.key in load]
     fitting = [
         slot for slot in (*free, *joinable) if all(misfit(wanted[m.task_id], slot) is None for m in waiting)
     ]
     if not fitting:
         return {}, ""
     failed = {device for task in ready for device in task.failed_on}
-    fresh = [slot for slot in fitting if (slot.node_id, slot.device) not in failed]
+    fresh = [slot for slot in fitting if slot.key not in failed]
 
     def rate(slot: Slot) -> float:
         return slot.rate(ready[0].model)
@@ -91,10 +91,9 @@ def spread(
     Each device gets one run of neighbours, or nothing: so few latents are exchanged, and none between neighbours on one
     machine where that can be. None without room for all. `rate`: FLOPs a second; 0 where it is unknown.
     """
-    order = sorted(among, key=lambda slot: (slot.node_id, slot.device))
-    # Speeds may be unknown; those devices are taken for as slow as the slowest of which it is known.
-    known = min((rate(slot) for slot in order if rate(slot) > 0), default=1.0)
-    rates = [rate(slot) or known for slot in order]
+    order = sorted(among, key=lambda slot: slot.key)
+    speeds = _speeds(order, rate)
+    rates = [speeds[slot.key] for slot in order]
     best = _runs(members, order, rates, float("inf"))
     if best is None:
         return None
@@ -116,14 +115,11 @@ def spread(
 def seconds_of(placed: Mapping[str, Slot], members: Sequence[Member], rate: Callable[[Slot], float]) -> float:
     """Seconds until all of them are done: what the slowest device takes for its own, one after the other each step."""
     work: dict[Device, float] = {}
-    slots = {}
     for member in members:
-        slot = placed[member.task_id]
-        key = slot.node_id, slot.device
-        slots[key] = slot
+        key = placed[member.task_id].key
         work[key] = work.get(key, 0.0) + member.flops
-    known = min((rate(slot) for slot in slots.values() if rate(slot) > 0), default=1.0)
-    return max((flops / (rate(slots[key]) or known) for key, flops in work.items()), default=0.0)
+    speeds = _speeds([placed[member.task_id] for member in members], rate)
+    return max((flops / speeds[key] for key, flops in work.items()), default=0.0)
 
 
 class Start(NamedTuple):
@@ -150,6 +146,12 @@ def soonest(
             start = Start(at, at + seconds_of(placed, members, rate), placed)
             best = start if best is None or start.ends < best.ends else best
     return best
+
+
+def _speeds(slots: Sequence[Slot], rate: Callable[[Slot], float]) -> dict[Device, float]:
+    """FLOPs a second of each; of which it is unknown, as slow as the slowest of which it is known."""
+    known = min((rate(slot) for slot in slots if rate(slot) > 0), default=1.0)
+    return {slot.key: rate(slot) or known for slot in slots}
 
 
 def _runs(
@@ -181,19 +183,18 @@ def _rejoin(
     load: Mapping[Device, Sequence[Member]],
 ) -> dict[str, Slot] | None:
     """Lost windows, one after the other to where a step ends first with it; None when there isn't room for all."""
-    held = {(slot.node_id, slot.device): list(load.get((slot.node_id, slot.device), ())) for slot in among}
-    known = min((rate(slot) for slot in among if rate(slot) > 0), default=1.0)
+    held = {slot.key: list(load.get(slot.key, ())) for slot in among}
+    speeds = _speeds(among, rate)
     placed: dict[str, Slot] = {}
     for member in waiting:
-        able = [slot for slot in among if room_for([*held[slot.node_id, slot.device], member], slot)]
+        able = [slot for slot in among if room_for([*held[slot.key], member], slot)]
         if not able:
             return None
 
-        def ends(slot: Slot, member: Member = member) -> tuple[float, str, str]:
-            flops = sum(other.flops for other in [*held[slot.node_id, slot.device], member])
-            return flops / (rate(slot) or known), slot.node_id, slot.device
+        def ends(slot: Slot, member: Member = member) -> tuple[float, Device]:
+            return sum(other.flops for other in [*held[slot.key], member]) / speeds[slot.key], slot.key
 
         best = min(able, key=ends)
-        held[best.node_id, best.device].append(member)
+        held[best.key].append(member)
         placed[member.task_id] = best
     return placed

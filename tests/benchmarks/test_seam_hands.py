@@ -10,11 +10,9 @@ from functools import cache
 
 import numpy as np
 import pytest
-import seam_hands
 from seam_hands import Hands
 from seam_jobs import Job, Studio, Take
 
-from nodeagent.exchange import Exchange
 from plugins.ltx.latents import load_latents
 
 OVERLAP = 3
@@ -84,27 +82,31 @@ def test_when_one_window_fails_all_of_its_group_end_with_what_it_raised(broken, 
         assert not _windows(hands)
 
 
-def test_ctrl_c_ends_all_windows_of_a_group(monkeypatch):
-    pressed = threading.Lock()
+def test_ctrl_c_ends_all_windows_of_a_group():
+    def at_work() -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if thread.name.startswith("lockstep")]
 
-    class Interrupted(Exchange):
-        def __call__(self, number: int, mine: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-            if number == 2 and pressed.acquire(blocking=False):
-                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-                time.sleep(0.2)
-            return super().__call__(number, mine)
+    def press() -> None:
+        while not at_work():
+            time.sleep(0.01)
+        time.sleep(0.2)
+        pressed.append(bool(at_work()))
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
-    monkeypatch.setattr(seam_hands, "Exchange", Interrupted)
+    pressed: list[bool] = []
+    finger = threading.Thread(target=press, daemon=True)
     # A shell that runs this in the background has Python ignore Ctrl-C.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with _studio().hands(_job("codenoise")) as hands:
+            finger.start()
             with pytest.raises(KeyboardInterrupt):
                 hands.perform(_job("codenoise").plan.tasks)
             assert not _windows(hands)
     finally:
         signal.signal(signal.SIGINT, before)
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("lockstep")]
+    assert pressed == [True], "in the middle of it"
+    assert not at_work()
 
 
 def test_what_joins_find_out_is_kept():

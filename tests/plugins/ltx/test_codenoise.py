@@ -161,6 +161,8 @@ def test_an_average_lies_between_and_where_both_agree_changes_nothing(left, righ
     both = settled(left, right, weights)
     low, high = np.minimum(left, right), np.maximum(left, right)
     assert both.dtype == np.float32
+    share = np.array(weights)[:, None, None]
+    np.testing.assert_allclose(both, share * left + (1 - share) * right, atol=2 * HALF)
     assert (both >= low - HALF).all() and (both <= high + HALF).all()
     np.testing.assert_allclose(settled(left, left, weights), left, atol=HALF)
 
