@@ -24,8 +24,8 @@ def _studio() -> Studio:
 
 
 @cache
-def _job(strategy: str) -> Job:
-    return _studio().job(Take(0, 0, "image", (96, 96), 121), strategy, 9, OVERLAP, 3)
+def _job(strategy: str, steps: int = 3) -> Job:
+    return _studio().job(Take(0, 0, "image", (96, 96), 121), strategy, 9, OVERLAP, steps)
 
 
 def _windows(hands: Hands) -> list[np.ndarray]:
@@ -93,15 +93,16 @@ def test_ctrl_c_ends_all_windows_of_a_group():
         pressed.append(bool(at_work()))
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
+    job = _job("codenoise", 200)  # seconds of them
     pressed: list[bool] = []
     finger = threading.Thread(target=press, daemon=True)
     # A shell that runs this in the background has Python ignore Ctrl-C.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with _studio().hands(_job("codenoise")) as hands:
+        with _studio().hands(job) as hands:
             finger.start()
             with pytest.raises(KeyboardInterrupt):
-                hands.perform(_job("codenoise").plan.tasks)
+                hands.perform(job.plan.tasks)
             assert not _windows(hands)
     finally:
         signal.signal(signal.SIGINT, before)
