@@ -34,7 +34,7 @@ from scheduler.layout import Lender, share_out
 BYTES_PER_LATENT_VALUE = {"fp32": 4, "bf16": 2, "fp8": 2}
 """Latents travel in what the model computes in."""
 
-LONGEST_SPAN = 2
+LONGEST_SPAN = 3
 """A span sized for a farm is at most so many times as long as others: it is lost, or can be watched, as a whole."""
 
 DECODE_AHEAD = 1.3
