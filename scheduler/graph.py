@@ -54,8 +54,8 @@ from scheduler.prompts import shares
 HEAL_STAGE = 1 << 15
 """Stage of the noise that seams are healed with; beyond any strategy's stages."""
 
-HEAL_SIGMA = 0.7
-"""Sigma to which a seam that fails is re-noised."""
+HEAL_SIGMA = 0.85
+"""Sigma to which a seam that fails is re-noised: of seams torn on purpose the AUC is .62 at .7 and .55 here."""
 
 
 @dataclass(frozen=True)

@@ -183,7 +183,7 @@ class LtxModel:
         latents, healed = joined.latents, None
         if joined.fails and heal:
             before, behind = load_latents(left, heal["start"], start), load_latents(right, stop, heal["stop"])
-            base = torch.cat([before, latents, behind], dim=1)
+            base = seam.bridged(before, behind, stop - start)
             latents = self._healed(replace(task, payload=heal), base)
             start, healed = heal["start"] + 1, (heal["start"] + 2, heal["stop"] - 1)
         task.tell(*seam.report(joined, payload["start"], healed))

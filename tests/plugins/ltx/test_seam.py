@@ -117,6 +117,14 @@ def test_windows_of_different_shapes_are_not_joined():
         seam.join(torch.zeros(2, 3, 4, 5), torch.zeros(2, 2, 4, 5))
 
 
+def test_a_heal_begins_with_a_straight_way_between_what_each_window_has_to_itself():
+    before, behind = drawn(1, 4), drawn(2, 3)
+    base = seam.bridged(before, behind, 2)
+    assert torch.equal(base[:, :4], before) and torch.equal(base[:, 6:], behind)
+    steps = base[:, 3:7].diff(dim=1)
+    assert torch.allclose(steps, steps[:, :1].expand_as(steps), atol=1e-5)
+
+
 def test_the_colours_of_a_patch_go_evenly_from_end_to_end_and_its_detail_stays():
     latents = drawn(1, 9)
     latents[:, 5:] += 2.0
