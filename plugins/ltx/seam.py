@@ -16,8 +16,7 @@ SPREAD_KEPT = 0.95
 DISAGREEMENT = 0.6
 """Windows that differ by more than this share of their spread can't be joined without its being seen.
 
-Both were measured (benchmarks/heal.py): seams that disagree by less pass for any other place, from 1.0 on none does, and
-unspoiled ones of ltx-tiny are at 0.15-0.32.
+Both were measured (benchmarks/heal.py): seams that disagree by less pass for any other place, from 1.0 on none does.
 """
 
 _TINY = 1e-6
