@@ -278,9 +278,11 @@ def _healing(healed: Sequence[Row], unhealed: Sequence[Row], lost: float) -> dic
     """Of the same seams, healed and not, at the same positions: all that a heal makes anew, and those shared alone."""
     if not healed:
         return None
-    patches = [row.shown for row in healed]
+    # Those of their storyboards are nobody's to heal.
+    patches = [row.shown[: len(row.joins)] for row in healed]
     found, beside = (
-        _judge(rows, lost, patches) | {"at_seam": _judge(rows, lost, [row.seams for row in rows])}
+        _judge(rows, lost, patches)
+        | {"at_seam": _judge(rows, lost, [row.seams[: len(row.joins)] for row in rows])}
         for rows in (healed, unhealed)
     )
     return found | {UNHEALED: beside}

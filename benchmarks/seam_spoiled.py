@@ -4,7 +4,7 @@ Jobs of the hierarchical strategy, whose windows agree, are torn at their seams:
 become those of two other scenes, one in either window. (Torn in one of them, as benchmarks/heal.py has it, most are
 as good as new where the other is handed over to.) All else is as rendered, and the farm's own join task finds and
 heals them. Windows are longer here than those of the run, so that between the patches there are stretches as long as
-they are; and a video is short enough for a storyboard in one piece.
+they are.
 """
 
 from __future__ import annotations

@@ -15,6 +15,10 @@ Windows aren't drawn to the storyboard's channel statistics besides: at a third 
 (their mean differs by a fifth of the spread), so that would shift the colours of all that isn't given.
 """
 
+DRAWN_TOKENS = 15
+"""A storyboard has at least so many tokens a latent frame, or all that the video has. In the 6 of 96x64, a third of
+256x160, there is too little to tell windows where things are: 34 of 224 of their seams failed, and 11 with 160x96."""
+
 TAIL_STRENGTH = 1.0
 """A storyboard goes on exactly from what is there: at half of it, as full windows do, shapes jump where its windows meet
 (flow-warp residual 1.4 of what it is elsewhere, and 1.2 at 1)."""
@@ -25,7 +29,7 @@ knows from there alone (1.04 instead of 1.2)."""
 
 
 class Hierarchical:
-    """A storyboard at a third of the size fixes layout and motion; windows are refined side by side."""
+    """A storyboard at about a third of the size fixes layout and motion; windows are refined side by side."""
 
     name = "hierarchical"
     summary = "a low-resolution storyboard of the whole shot, then all windows in parallel"
@@ -66,6 +70,7 @@ class Hierarchical:
         # As much as leaves each of them latents that it shares with one neighbour only.
         overlap = next((o for o in range(most, own, -1) if _roomy(timeline.latents, length, o)), own)
         cuts = _between(timeline.cuts, cut_windows(timeline.latents, length, overlap), length)
+        width, height = _drawn_at(timeline.width, timeline.height)
         return tuple(
             Window(
                 key=f"storyboard/{index}",
@@ -73,8 +78,8 @@ class Hierarchical:
                 stage=0,
                 start=cut.start,
                 stop=cut.stop,
-                width=padded(-(-timeline.width // 3)),
-                height=padded(-(-timeline.height // 3)),
+                width=width,
+                height=height,
                 sigmas=timeline.storyboard_sigmas or timeline.sigmas,
                 model=model.name if timeline.storyboard else "",
                 tail=Tail(f"storyboard/{index - 1}", overlap, TAIL_STRENGTH) if index else None,
@@ -82,6 +87,16 @@ class Hierarchical:
             )
             for index, cut in enumerate(cuts)
         )
+
+
+def _drawn_at(width: int, height: int) -> tuple[int, int]:
+    """Pixels of the storyboard of a video of `width` x `height`: a third of it, or more where that is too small."""
+
+    def tokens(wide: int, high: int) -> int:
+        return wide * high // 32**2
+
+    sizes = ((padded(-(-width * part // 12)), padded(-(-height * part // 12))) for part in range(4, 13))
+    return next(size for size in sizes if tokens(*size) >= min(DRAWN_TOKENS, tokens(width, height)))
 
 
 def _roomy(latents: int, length: int, overlap: int) -> bool:

@@ -150,9 +150,22 @@ def test_a_chain_grows_both_ways_from_a_clip_in_the_middle():
 
 
 def test_a_storyboard_longer_than_the_models_clock_is_cut():
-    tasks = plan_of(frames=601, fps=30).tasks
+    tasks = plan_of(model="ltx-2b-0.9.5", frames=601, fps=30).tasks
     assert sum(task.kind is TaskKind.STORYBOARD for task in tasks) == 2
-    assert sum(task.kind is TaskKind.STORYBOARD for task in plan_of(frames=500, fps=30).tasks) == 1
+    tasks = plan_of(model="ltx-2b-0.9.5", frames=500, fps=30).tasks
+    assert sum(task.kind is TaskKind.STORYBOARD for task in tasks) == 1
+
+
+@given(st.integers(1, 64), st.integers(1, 64))
+def test_a_storyboard_is_a_third_of_the_size_and_never_too_small_to_tell_where_things_are(across, up):
+    plan = plan_of(media=(), frames=129, width=32 * across, height=32 * up)
+    story, *_ = (task.payload for task in plan.tasks if task.kind is TaskKind.STORYBOARD)
+    wide, high = story["width"] // 32, story["height"] // 32
+    assert 32 * wide == story["width"] and 32 * high == story["height"]
+    assert -(-across // 3) <= wide <= across and -(-up // 3) <= high <= up
+    assert wide * high >= min(15, across * up)
+    if -(-across // 3) * -(-up // 3) >= 15:
+        assert (wide, high) == (-(-across // 3), -(-up // 3)), "no larger than it must be"
 
 
 def test_the_clip_reaches_every_window_it_lies_in_and_no_other():
@@ -259,7 +272,9 @@ def test_storyboard_windows_cover_the_timeline_and_no_window_waits_for_more_of_t
     tasks = plan_of(media=(), **fields).tasks
     story = [task for task in tasks if task.kind is TaskKind.STORYBOARD]
     windows = [task for task in tasks if task.kind is TaskKind.WINDOW]
-    longest = max(fields["window_latents"], int(20.0 * fields["fps"]) // 8 + 1)
+    longest = max(
+        fields["window_latents"], int(OFFERS.models["ltx-tiny"].clock_seconds * fields["fps"]) // 8 + 1
+    )
     assert story[0].start == 0 and story[-1].stop == windows[-1].stop
     own = fields["overlap_latents"]
     overlap = story[0].stop - story[1].start if story[1:] else own
@@ -274,6 +289,6 @@ def test_storyboard_windows_cover_the_timeline_and_no_window_waits_for_more_of_t
 
 
 def test_the_issues_job_refines_its_first_half_while_the_second_is_drawn():
-    tasks = {task.key: task for task in plan_of(media=()).tasks}
+    tasks = {task.key: task for task in plan_of(media=(), model="ltx-2b-0.9.5").tasks}
     drawn = [{key for key in tasks[f"window/{n}"].needs if key.startswith("storyboard")} for n in range(8)]
     assert drawn[:4] == [{"storyboard/0"}] * 4 and all("storyboard/1" in keys for keys in drawn[4:])

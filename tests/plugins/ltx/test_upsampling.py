@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -160,7 +159,7 @@ def test_a_warm_model_stays_what_its_hash_was_when_an_upsampler_is_added(copied)
 def plan_of(frames: int, width: int, height: int, **fields: object):
     spec = {"frames": frames, "width": width, "height": height, "fps": 24, "steps": 2, "prompt": "a red ball"}
     return make_plan(
-        parse_spec(spec | fields), model=replace(OFFERS.models["ltx-tiny"], clock_seconds=4.0), weights="w",
+        parse_spec(spec | fields), model=OFFERS.models["ltx-tiny"], weights="w",
         strategy=OFFERS.strategies["hierarchical"], output=OFFERS.outputs["mp4"],
     )  # fmt: skip
 
@@ -181,13 +180,13 @@ def rendered(model: LtxModel, plan, folder: Path) -> tuple[np.ndarray, dict[int,
 def test_windows_are_refined_from_what_the_upsampler_made_and_neighbours_from_the_same(
     tiny_folder, with_upsampler, tmp_path
 ):
-    """Three latents wide of one, so that half of the way is interpolated; a storyboard in windows of its own."""
-    plan = plan_of(frames=193, width=96, height=64)
+    """Fifteen latents wide of five, so that half of the way is interpolated; a storyboard in windows of its own."""
+    plan = plan_of(frames=161, width=480, height=288)
     stories = [task for task in plan.tasks if task.kind is TaskKind.STORYBOARD]
     windows = [task for task in plan.tasks if task.kind is TaskKind.WINDOW]
     assert len(stories) > 1 and len(windows) > 1
     frames, bases = rendered(load(with_upsampler), plan, tmp_path / "with")
-    assert frames.shape == (193, 64, 96, 3) and frames.std() > 5
+    assert frames.shape == (161, 288, 480, 3) and frames.std() > 5
     for left, right in itertools.pairwise(windows):
         shared = left.stop - right.start
         assert shared > 0
