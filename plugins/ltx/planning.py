@@ -79,8 +79,7 @@ def _released(name: str, description: str, *, large: bool, steps: int, guidance:
 def farm_models() -> list[ModelFacts]:
     """ltx-tiny and the released models whose VAE is of the 0.9.5 topology.
 
-    ltx-tiny, never trained at negative times, is shown no sink: docs/long-video.md has what one did to it. It has seen
-    clips of 16 latents; a storyboard that it draws 50 at a time has seams that can be told (AUC .72, and .45 of 16).
+    ltx-tiny, never trained at negative times, is shown no sink: docs/long-video.md has what one did to it.
     """
     tiny = ModelFacts(
         name=TINY,
@@ -102,7 +101,6 @@ def farm_models() -> list[ModelFacts]:
         sigmas=_schedule,
         decode_span=28,
         decode_halo=6,
-        clock_seconds=4.0,
     )
     return [
         tiny,

@@ -10,16 +10,16 @@ import pytest
 from farm.plugins import catalogue, planning_plugins
 from tests.farm_under_test import FarmUnderTest
 
-JOB = {"frames": 250, "width": 192, "height": 128, "seed": 5}
-"""Small; its steps are so many that a window can be caught in the middle."""
+JOB = {"frames": 250, "width": 320, "height": 192, "seed": 5}
+"""Its steps are so many that a window, of two seconds, can be caught in the middle."""
 
 STRATEGIES = sorted(catalogue(planning_plugins()).strategies)
-STEPS = {"autoregressive": 60}
-"""Others refine a storyboard, in a third of their steps, here of 200."""
+STEPS = {"autoregressive": 20}
+"""Others refine a storyboard, in a third of their steps, here of 60."""
 
 
 def job(strategy: str) -> dict:
-    return {**JOB, "strategy": strategy, "steps": STEPS.get(strategy, 200)}
+    return {**JOB, "strategy": strategy, "steps": STEPS.get(strategy, 60)}
 
 
 @pytest.fixture(scope="module")

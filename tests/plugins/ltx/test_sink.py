@@ -25,7 +25,7 @@ from plugins.outputs.mp4 import encode_segment
 from scheduler.conditions import PreparedMedia
 from scheduler.plan import make_plan
 
-KNOWS = replace(OFFERS.models["ltx-tiny"], sink_frames=8, clock_seconds=20.0)
+KNOWS = replace(OFFERS.models["ltx-tiny"], sink_frames=8)
 PER_LATENT = SIZE[0] // 32 * (SIZE[1] // 32)
 
 

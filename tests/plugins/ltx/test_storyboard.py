@@ -18,7 +18,7 @@ from plugins.ltx.planning import TINY_FOLDER
 from plugins.ltx.rendering import LtxModel
 from scheduler.plan import make_plan
 
-TINY = replace(OFFERS.models["ltx-tiny"], latent_space="tiny", clock_seconds=20.0)
+TINY = replace(OFFERS.models["ltx-tiny"], latent_space="tiny")
 DRAWER = replace(TINY, name="drawer", steps=3)
 
 

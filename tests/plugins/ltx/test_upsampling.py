@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -159,7 +160,7 @@ def test_a_warm_model_stays_what_its_hash_was_when_an_upsampler_is_added(copied)
 def plan_of(frames: int, width: int, height: int, **fields: object):
     spec = {"frames": frames, "width": width, "height": height, "fps": 24, "steps": 2, "prompt": "a red ball"}
     return make_plan(
-        parse_spec(spec | fields), model=OFFERS.models["ltx-tiny"], weights="w",
+        parse_spec(spec | fields), model=replace(OFFERS.models["ltx-tiny"], clock_seconds=4.0), weights="w",
         strategy=OFFERS.strategies["hierarchical"], output=OFFERS.outputs["mp4"],
     )  # fmt: skip
 
