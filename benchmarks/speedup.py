@@ -21,11 +21,9 @@ farm on this machine (two_nodes.py). Prints one JSON object on its last line:
                     which is 15 MB for each of 8 steps more)
     seconds         {model: {devices: seconds}} of `equal`, under the virtual clock
     cost_model      what all that rests on
-    two_nodes_denoise  for real, on two nodes of one thread over one: how much less long windows keep the node that has
-                    most of them (goal: 1.7)
-    two_nodes_denoise_with_storyboard  the same of all from the storyboard's beginning to the end of the last window
+    two_nodes_denoise  speed-up of the windows' stage on two nodes of one thread over one, for real (goal: 1.7)
     two_nodes_job   speed-up of the whole job (goal: 1.5)
-    two_nodes_rounds  {nodes: [[seconds of each of these three], …]}
+    two_nodes_rounds  {nodes: [[seconds of the windows' stage, of the job], …]}
 
     python benchmarks/speedup.py [virtual] [real] [--rate 100] [--link 1] [--rounds 3] [--explain]
 """

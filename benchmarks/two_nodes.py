@@ -9,9 +9,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
 
 from farm.cli.local import LocalFarm
 from farm.client import FarmClient
@@ -30,37 +28,26 @@ READY_SECONDS = 120.0
 def measure(options: argparse.Namespace) -> dict:
     """Speed-ups of two nodes over one, and the seconds of each round that they come from.
 
-    A window is begun as soon as its part of the storyboard is drawn, so there is no one moment at which the windows'
-    stage begins: what counts is how long the windows of the full size, from being given away to their end, keep the
-    node that has most of them. Beside it, how long it takes from the storyboard's beginning to the end of the last
-    window, and from submit to the job's end.
+    The denoising stage is from the moment the first window of the full size is given away to the end of the last; the
+    job from submit to its end.
     """
     rounds = {nodes: _rounds(nodes, options.rounds) for nodes in (1, 2)}
-    faster = [
-        statistics.median(each[part] for each in rounds[1])
-        / statistics.median(each[part] for each in rounds[2])
-        for part in range(len(Round._fields))
-    ]
+    denoise, job = (
+        {nodes: statistics.median(each[part] for each in found) for nodes, found in rounds.items()}
+        for part in (0, 1)
+    )
     return {
-        "two_nodes_denoise": round(faster[0], 2),
-        "two_nodes_denoise_with_storyboard": round(faster[1], 2),
-        "two_nodes_job": round(faster[2], 2),
+        "two_nodes_denoise": round(denoise[1] / denoise[2], 2),
+        "two_nodes_job": round(job[1] / job[2], 2),
         "two_nodes_rounds": {
-            str(nodes): [[round(seconds, 2) for seconds in one] for one in found]
+            str(nodes): [[round(seconds, 2) for seconds in pair] for pair in found]
             for nodes, found in rounds.items()
         },
     }
 
 
-class Round(NamedTuple):
-    """Seconds that windows kept the busiest node, of storyboard and windows together, and of the whole job."""
-
-    windows: float
-    denoising: float
-    job: float
-
-
-def _rounds(nodes: int, count: int) -> list[Round]:
+def _rounds(nodes: int, count: int) -> list[tuple[float, float]]:
+    """Seconds of the denoising stage and of the whole job, of each round."""
     with tempfile.TemporaryDirectory(prefix="farm-speedup-") as folder:
         farm = LocalFarm(Path(folder) / "farm")
         farm.home.mkdir()
@@ -76,23 +63,13 @@ def _rounds(nodes: int, count: int) -> list[Round]:
             farm.stop(lambda text: None)
 
 
-def _seconds(client: FarmClient, fields: dict) -> Round:
+def _seconds(client: FarmClient, fields: dict) -> tuple[float, float]:
     ended = client.submit(**fields).job
     for update in client.watch(ended.id):
         if isinstance(update, jobs_pb2.Job):
             ended = update
     if ended.state != jobs_pb2.JOB_STATE_SUCCEEDED:
         raise RuntimeError(f"the job failed: {ended.error}")
-    tasks = client.job(ended.id).tasks
-    windows, story = (
-        [task.attempts[-1] for task in tasks if task.kind == kind]
-        for kind in (TaskKind.WINDOW, TaskKind.STORYBOARD)
-    )
-    kept: Counter[str] = Counter()
-    for attempt in windows:
-        kept[attempt.node] += attempt.finished_at - attempt.dispatched_at
-    return Round(
-        max(kept.values()),
-        max(attempt.finished_at for attempt in windows) - min(attempt.dispatched_at for attempt in story),
-        ended.finished_at - ended.created_at,
-    )
+    windows = [task.attempts[-1] for task in client.job(ended.id).tasks if task.kind == TaskKind.WINDOW]
+    begun = min(attempt.dispatched_at for attempt in windows)
+    return max(attempt.finished_at for attempt in windows) - begun, ended.finished_at - ended.created_at
