@@ -37,7 +37,7 @@ class AttemptState(StrEnum):
     RUNNING = "running"  #: its node has asked for its lease
     SUCCEEDED = "succeeded"  #: its result was committed
     FAILED = "failed"  #: the work itself failed
-    LOST = "lost"  #: the farm lost it: renderer, node or lease
+    LOST = "lost"  #: the farm lost it: renderer, node or lease; heard of in time, it goes on or is done after all
     CANCELLED = "cancelled"  #: the farm told it to stop
 
 
@@ -58,7 +58,8 @@ _LEGAL: dict[type[StrEnum], dict[StrEnum, frozenset[StrEnum]]] = {
     },
     TaskState: {
         TaskState.WAITING: frozenset({TaskState.READY, TaskState.CANCELLED}),
-        TaskState.READY: frozenset({TaskState.RUNNING, TaskState.CANCELLED}),
+        # Done while nobody has it: by an attempt that was thought lost.
+        TaskState.READY: frozenset({TaskState.RUNNING, TaskState.SUCCEEDED, TaskState.CANCELLED}),
         TaskState.RUNNING: frozenset(
             {TaskState.SUCCEEDED, TaskState.READY, TaskState.FAILED, TaskState.CANCELLED}
         ),
@@ -77,6 +78,8 @@ _LEGAL: dict[type[StrEnum], dict[StrEnum, frozenset[StrEnum]]] = {
         AttemptState.RUNNING: frozenset(
             {AttemptState.SUCCEEDED, AttemptState.FAILED, AttemptState.LOST, AttemptState.CANCELLED}
         ),
+        # An unknown outcome is not a failure: while its epoch is current, it may be heard of again.
+        AttemptState.LOST: frozenset({AttemptState.RUNNING, AttemptState.SUCCEEDED}),
     },
     NodeState: {
         NodeState.ONLINE: frozenset({NodeState.OFFLINE}),

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select
 
 from farm.states import LIVE_ATTEMPTS
 from farm.store import rows
 from farm.store.database import Database
+from farm.store.endings import may_return
 from farm.store.errors import NotFound, StaleAttempt
 from farm.store.ids import new_id
 from farm.store.records import ArtifactRecord, ArtifactState, TaskInputs
 from farm.store.tables import artifacts, attempts, edges, media, tasks
+
+_MAY_COUNT = (
+    select(attempts.c.id)
+    .join_from(attempts, tasks, attempts.c.task_id == tasks.c.id)
+    .where(attempts.c.id == artifacts.c.attempt_id, may_return)
+    .correlate(artifacts)
+)
+"""The attempt that stored an artifact was thought lost, and may return."""
 
 
 class Artifacts:
@@ -43,7 +53,7 @@ class Artifacts:
         Raises StaleAttempt when the attempt's epoch is over, NotFound when there is no such attempt.
         """
         at = self._database.wall()
-        values = {
+        values: dict[str, Any] = {
             "id": artifact_id or new_id("a", at),
             "name": name,
             "filename": filename,
@@ -55,8 +65,8 @@ class Artifacts:
             "created_at": at,
         }
         with self._database.write() as connection:
-            if attempt_id:
-                _require_live(connection, attempt_id, epoch)
+            if attempt_id and _require_current(connection, attempt_id, epoch):
+                values["state"] = ArtifactState.DISCARDED
             connection.execute(insert(artifacts).values(values))
             return _artifact(connection, values["id"])
 
@@ -117,10 +127,13 @@ class Artifacts:
             return [rows.artifact_record(row) for row in connection.execute(query)]
 
     def collectable(self, limit: int = 1000) -> list[ArtifactRecord]:
-        """Losers' artifacts, oldest first: remove their files, then `delete` them."""
+        """Losers' artifacts, oldest first: remove their files, then `delete` them.
+
+        Not those of attempts that may still return. One that is over stays so: its files may go at any time after.
+        """
         query = (
             select(artifacts)
-            .where(artifacts.c.state == ArtifactState.DISCARDED)
+            .where(artifacts.c.state == ArtifactState.DISCARDED, ~_MAY_COUNT.exists())
             .order_by(artifacts.c.created_at, artifacts.c.id)
             .limit(limit)
         )
@@ -132,7 +145,9 @@ class Artifacts:
         with self._database.write() as connection:
             gone = connection.execute(
                 delete(artifacts).where(
-                    artifacts.c.id.in_(artifact_ids), artifacts.c.state == ArtifactState.DISCARDED
+                    artifacts.c.id.in_(artifact_ids),
+                    artifacts.c.state == ArtifactState.DISCARDED,
+                    ~_MAY_COUNT.exists(),
                 )
             )
             return gone.rowcount
@@ -145,11 +160,16 @@ def _artifact(connection: Connection, artifact_id: str) -> ArtifactRecord:
     return rows.artifact_record(row)
 
 
-def _require_live(connection: Connection, attempt_id: str, epoch: int) -> None:
+def _require_current(connection: Connection, attempt_id: str, epoch: int) -> bool:
+    """Whether the attempt was thought lost and may still return. Raises NotFound, and StaleAttempt if it is over."""
     attempt = connection.execute(
-        select(attempts.c.epoch, attempts.c.state).where(attempts.c.id == attempt_id)
+        select(attempts.c.epoch, attempts.c.state, may_return.label("may_return"))
+        .join_from(attempts, tasks, attempts.c.task_id == tasks.c.id)
+        .where(attempts.c.id == attempt_id)
     ).one_or_none()
     if attempt is None:
         raise NotFound("attempt", attempt_id)
-    if attempt.epoch != epoch or attempt.state not in LIVE_ATTEMPTS:
+    live = attempt.state in LIVE_ATTEMPTS
+    if attempt.epoch != epoch or not (live or attempt.may_return):
         raise StaleAttempt(attempt_id, epoch)
+    return not live

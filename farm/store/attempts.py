@@ -5,25 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, func, select, update
 
+from farm.failures import USUAL_TERMS, Cause, Terms, overdue
 from farm.planning import TaskKind
-from farm.states import AttemptState, JobState, NodeState, TaskState
-from farm.store import rows, speeds
+from farm.states import AttemptState, JobState, TaskState
+from farm.store import endings, handing, quarantine, rows, speeds
 from farm.store.changes import (
     discard,
-    end_attempt,
     end_job,
-    lose_attempt,
     move_attempt,
-    move_job,
     move_task,
     ready_successors,
-    write_event,
+    tell,
 )
 from farm.store.database import Database
 from farm.store.errors import MissingArtifact, NotFound
-from farm.store.ids import new_id
 from farm.store.records import (
     ArtifactState,
     AttemptRecord,
@@ -33,7 +30,7 @@ from farm.store.records import (
     Settlement,
     group_of,
 )
-from farm.store.tables import artifacts, attempts, devices, jobs, nodes, tasks
+from farm.store.tables import artifacts, attempts, tasks
 
 _OUTPUT = "video"
 
@@ -41,8 +38,8 @@ _OUTPUT = "video"
 class Attempts:
     """Gives tasks to devices and takes results, each by compare-and-set on (task, epoch)."""
 
-    def __init__(self, database: Database):
-        self._database = database
+    def __init__(self, database: Database, terms: Terms = USUAL_TERMS):
+        self._database, self._terms = database, terms
 
     def dispatch(
         self, task_id: str, epoch: int, node_id: str, device: str, lease_until: float
@@ -62,20 +59,24 @@ class Attempts:
         at = self._database.wall()
         try:
             with self._database.write() as connection:
-                return [_give(connection, handover, lease_until, at) for handover in handovers]
-        except _NotFree:
+                now = self._database.boot()
+                return [handing.give(connection, handover, lease_until, at, now) for handover in handovers]
+        except handing.NotFree:
             return []
 
     def renew(self, node_id: str, refs: Iterable[tuple[str, int]], lease_until: float) -> list[AttemptRef]:
         """Extend the leases of the node's live attempts among `refs` and return those; the others are over.
 
-        A dispatched attempt becomes running.
+        A dispatched attempt becomes running. So does one that was thought lost, while its task and device are free.
         """
         asked = {AttemptRef(*ref) for ref in refs}
         if not asked:
             return []
         at = self._database.wall()
         with self._database.write() as connection:
+            for lost in endings.thought_lost(connection, attempts.c.node_id == node_id):
+                if lost.ref in asked and handing.could_return(connection, lost):
+                    endings.returns(connection, lost, at, self._database.boot())
             granted = [
                 attempt
                 for attempt in rows.attempt_records(connection, rows.is_live, attempts.c.node_id == node_id)
@@ -86,8 +87,9 @@ class Attempts:
                     # The time it was given to begin in is over, however much of it is left: from here on silence
                     # counts as silence.
                     begun = {"started_at": at, "lease_until": lease_until}
+                    begun["progressed"] = self._database.boot()
                     move_attempt(connection, attempt.id, attempt.state, AttemptState.RUNNING, **begun)
-                    _tell(connection, attempt, at, "started", "on")
+                    tell(connection, attempt, at, "started", "on")
             # A heartbeat that was overtaken by a later one must not shorten what that one was promised.
             connection.execute(
                 update(attempts)
@@ -101,18 +103,21 @@ class Attempts:
 
     def progress(self, attempt_id: str, epoch: int, step: int, steps: int) -> bool:
         """Keep that `step` of `steps` are done; False when the attempt is over or is further already."""
+        now = self._database.boot()
         with self._database.write() as connection:
-            kept = connection.execute(
-                update(attempts)
-                .where(
-                    attempts.c.id == attempt_id,
-                    attempts.c.epoch == epoch,
-                    rows.is_live,
-                    attempts.c.step <= step,
-                )
-                .values(step=step, steps=steps)
+            found = rows.attempt_records(
+                connection, rows.is_live, attempts.c.id == attempt_id, attempts.c.epoch == epoch
             )
-            return kept.rowcount == 1
+            if not found or found[0].step > step:
+                return False
+            values: dict[str, Any] = {"step": step, "steps": steps}
+            if (done := step - found[0].step) or not found[0].steps:
+                values["progressed"] = now
+                # What went before the first step was no step.
+                took = (now - found[0].progressed) / max(done, 1) if found[0].steps else 0.0
+                values["longest_step"] = max(found[0].longest_step, took)
+            connection.execute(update(attempts).where(attempts.c.id == attempt_id).values(values))
+            return True
 
     def succeed(
         self,
@@ -123,7 +128,7 @@ class Attempts:
         working_seconds: float = 0.0,
         facts: Mapping[str, Any] | None = None,
     ) -> Settlement:
-        """Commit a result if its epoch is still current, however late.
+        """Commit a result if its epoch is still current, however late, also one that was thought lost.
 
         Its artifacts are committed, its `facts` (JSON) kept with its task, which is done; successors are ready, and
         after the last task the job. From `working_seconds`, its first step to its end, the farm learns how fast the
@@ -133,12 +138,17 @@ class Attempts:
         """
         at = self._database.wall()
         with self._database.write() as connection:
-            attempt = _current(connection, attempt_id, epoch)
+            attempt, was = _current(connection, attempt_id, epoch), TaskState.RUNNING
             if attempt is None:
-                return _over(connection, attempt_id, epoch, AttemptState.SUCCEEDED)
+                this = attempts.c.id == attempt_id, attempts.c.epoch == epoch
+                lost = endings.thought_lost(connection, *this)
+                if not lost:
+                    return _over(connection, attempt_id, epoch, AttemptState.SUCCEEDED)
+                attempt, was = lost[0], TaskState.READY
+                endings.reclaim(connection, attempt)
             _commit_artifacts(connection, attempt, artifact_ids)
-            told = dict(facts or {})
-            move_task(connection, attempt.task_id, TaskState.RUNNING, TaskState.SUCCEEDED, facts=told)
+            told = {"facts": dict(facts or {}), "reason": "", "retry_at": 0.0}
+            move_task(connection, attempt.task_id, was, TaskState.SUCCEEDED, **told)
             move_attempt(
                 connection,
                 attempt.id,
@@ -147,66 +157,63 @@ class Attempts:
                 started_at=attempt.started_at or attempt.dispatched_at,
                 finished_at=at,
                 seconds=seconds,
+                error="",
+                cause="",
             )
             speeds.note(connection, attempt, working_seconds)
-            _tell(connection, attempt, at, "succeeded", "on")
+            quarantine.forgive(connection, attempt.node_id, attempt.device)
+            tell(connection, attempt, at, "succeeded", "on")
             ready = ready_successors(connection, attempt.task_id)
             return Settlement(True, job=_finish_job(connection, attempt.job_id, at), ready=ready)
 
-    def fail(self, attempt_id: str, epoch: int, error: str, max_failures: int = 3) -> Settlement:
-        """Count a failure of the work; at `max_failures` of a task its job fails with `error`."""
-        at = self._database.wall()
+    def fail(self, attempt_id: str, epoch: int, error: str) -> Settlement:
+        """Count a failure of the work; what follows, farm.failures judges."""
         with self._database.write() as connection:
             attempt = _current(connection, attempt_id, epoch)
             if attempt is None:
                 return _over(connection, attempt_id, epoch, AttemptState.FAILED)
-            failures = 1 + connection.scalar(select(tasks.c.failures).where(tasks.c.id == attempt.task_id))
-            if failures < max_failures:
-                move_task(connection, attempt.task_id, TaskState.RUNNING, TaskState.READY, failures=failures)
-                end_attempt(connection, attempt, AttemptState.FAILED, at, error)
-                return Settlement(True, ready=(attempt.task_id,))
-            move_task(
-                connection,
-                attempt.task_id,
-                TaskState.RUNNING,
-                TaskState.FAILED,
-                failures=failures,
-                reason=error,
-            )
-            end_attempt(connection, attempt, AttemptState.FAILED, at, error)
-            stop = end_job(connection, attempt.job_id, JobState.RUNNING, JobState.FAILED, at, error)
-            return Settlement(True, job=rows.job(connection, attempt.job_id), stop=stop)
+            return self._end(connection, attempt, Cause.WORK, error)
 
     def out_of_memory(self, attempt_id: str, epoch: int, error: str) -> Settlement:
-        """End an attempt that its device could not hold: no retry used, the task needs more memory than it had now."""
-        with self._database.write() as connection:
-            attempt = _current(connection, attempt_id, epoch)
-            if attempt is None:
-                return _over(connection, attempt_id, epoch, AttemptState.LOST)
-            had = connection.scalar(
-                select(devices.c.vram_bytes).where(
-                    devices.c.node_id == attempt.node_id, devices.c.name == attempt.device
-                )
-            )
-            if had is not None:
-                # One fewer of a lockstep group may fit.
-                needs = had + 1 - _held_by_others(connection, attempt)
-                connection.execute(
-                    update(tasks)
-                    .where(tasks.c.id == attempt.task_id, tasks.c.vram_bytes < needs)
-                    .values(vram_bytes=needs)
-                )
-            lose_attempt(connection, attempt, self._database.wall(), f"out of memory: {error}")
-            return Settlement(True, ready=(attempt.task_id,))
+        """End an attempt that its device could not hold: the task needs more memory than it had now."""
+        return self.lose(attempt_id, epoch, f"out of memory: {error}", Cause.OUT_OF_MEMORY)
 
-    def lose(self, attempt_id: str, epoch: int, reason: str) -> Settlement:
-        """End an attempt by a fault of the farm's: no retry used, the task is ready again."""
+    def lose(self, attempt_id: str, epoch: int, reason: str, cause: Cause = Cause.SILENT) -> Settlement:
+        """End an attempt by a fault of the farm's: no retry used, as long as it doesn't follow the task about."""
         with self._database.write() as connection:
             attempt = _current(connection, attempt_id, epoch)
             if attempt is None:
-                return _over(connection, attempt_id, epoch, AttemptState.LOST)
-            lose_attempt(connection, attempt, self._database.wall(), reason)
-            return Settlement(True, ready=(attempt.task_id,))
+                return _over(connection, attempt_id, epoch, AttemptState.LOST, cause)
+            return self._end(connection, attempt, cause, reason)
+
+    def time_out(self, now: float) -> list[tuple[AttemptRecord, Settlement]]:
+        """Fail live attempts that take too long, or make no step for too long, at `now` (CLOCK_BOOTTIME seconds).
+
+        Returns each, as it is now, with what that did; their nodes must be told.
+        """
+
+        def late(connection: Connection) -> list[tuple[AttemptRecord, str]]:
+            live = rows.attempt_records(connection, rows.is_live)
+            found = [
+                (one, why)
+                for one in live
+                if (why := overdue(one.begun, one.progressed, one.longest_step, now, self._terms))
+            ]
+            groups = _groups(connection) if found else {}
+            return [(one, why) for one, why in found if not _waits_for_another(one, live, groups)]
+
+        with self._database.read() as connection:
+            if not late(connection):
+                return []
+        ended = []
+        with self._database.write() as connection:
+            for attempt, why in late(connection):
+                # The end of another may have ended this one's job.
+                if current := _current(connection, attempt.id, attempt.epoch):
+                    ended.append(
+                        endings.end(connection, self._database, self._terms, current, Cause.TIMEOUT, why)
+                    )
+        return ended
 
     def lose_node(self, node_id: str, reason: str) -> list[AttemptRecord]:
         """Lose everything that the node runs, because it is known to run nothing; returns what was lost."""
@@ -224,8 +231,15 @@ class Attempts:
         return self._lose_all("its lease ran out", attempts.c.lease_until < now)
 
     def extend_all(self, until: float) -> int:
-        """Set the leases of all live attempts, for a restarted daemon whose clock may have begun anew."""
+        """Set the leases of all live attempts, for a restarted daemon whose clock may have begun anew.
+
+        Nothing else counts against them that was read from that clock, and no task waits for a time of it.
+        """
+        now = self._database.boot()
         with self._database.write() as connection:
+            connection.execute(update(tasks).where(tasks.c.retry_at != 0).values(retry_at=0.0))
+            connection.execute(update(attempts).where(rows.is_live).values(progressed=now))
+            connection.execute(update(attempts).where(rows.is_live, attempts.c.begun > now).values(begun=now))
             return connection.execute(update(attempts).where(rows.is_live).values(lease_until=until)).rowcount
 
     def get(self, attempt_id: str) -> AttemptRecord:
@@ -247,89 +261,29 @@ class Attempts:
             if not rows.attempt_records(connection, rows.is_live, *conditions):
                 return []  # the usual case, asked every second: nobody need wait for the writer's place
         with self._database.write() as connection:
-            at = self._database.wall()
-            return [
-                lose_attempt(connection, attempt, at, reason)
-                for attempt in rows.attempt_records(connection, rows.is_live, *conditions)
-            ]
+            found = rows.attempt_records(connection, rows.is_live, *conditions)
+            return endings.end_all(connection, self._database, self._terms, found, reason)
+
+    def _end(self, connection: Connection, attempt: AttemptRecord, cause: Cause, error: str) -> Settlement:
+        return endings.end(connection, self._database, self._terms, attempt, cause, error)[1]
 
 
-class _NotFree(Exception):
-    """A task or device is no longer as it was seen; undoes the transaction."""
-
-
-def _give(connection: Connection, handover: Handover, lease_until: float, at: float) -> AttemptRecord:
-    """Raises _NotFree."""
-    task = connection.execute(
-        select(tasks.c.state, tasks.c.job_id, tasks.c.payload, jobs.c.state.label("job_state"))
-        .join(jobs, tasks.c.job_id == jobs.c.id)
-        .where(tasks.c.id == handover.task_id, tasks.c.epoch == handover.epoch)
-    ).one_or_none()
-    if task is None or task.state != TaskState.READY:
-        raise _NotFree
-    group = group_of(task.job_id, task.payload)
-    if not _is_free(connection, handover.node_id, handover.device, group):
-        raise _NotFree
-    epoch, attempt_id = handover.epoch + 1, new_id("x", at)
-    move_task(connection, handover.task_id, TaskState.READY, TaskState.RUNNING, epoch=epoch, reason="")
-    if task.job_state == JobState.QUEUED:
-        move_job(connection, task.job_id, JobState.QUEUED, JobState.RUNNING, started_at=at)
-    connection.execute(
-        insert(attempts).values(
-            id=attempt_id,
-            task_id=handover.task_id,
-            epoch=epoch,
-            state=AttemptState.DISPATCHED,
-            node_id=handover.node_id,
-            device=handover.device,
-            lease_until=lease_until,
-            dispatched_at=at,
-            step=0,
-            steps=0,
-            seconds=0.0,
-            error="",
-            lockstep=bool(group),
-        )
+def _groups(connection: Connection) -> dict[str, str]:
+    """The lockstep group of each live attempt that is of one, by its id."""
+    found = connection.execute(
+        select(attempts.c.id, tasks.c.job_id, tasks.c.payload)
+        .join_from(attempts, tasks, attempts.c.task_id == tasks.c.id)
+        .where(rows.is_live, attempts.c.lockstep)
     )
-    (attempt,) = rows.attempt_records(connection, attempts.c.id == attempt_id)
-    _tell(connection, attempt, at, "dispatched", "to")
-    return attempt
+    return {row.id: group_of(row.job_id, row.payload) for row in found}
 
 
-def _is_free(connection: Connection, node_id: str, device: str, group: str) -> bool:
-    """Whether the device takes work and does nothing, or nothing but tasks of the same lockstep group."""
-    on_offer = (
-        select(devices.c.name)
-        .join(nodes, devices.c.node_id == nodes.c.id)
-        .where(
-            nodes.c.id == node_id,
-            nodes.c.state == NodeState.ONLINE,
-            nodes.c.reason == "",
-            devices.c.name == device,
-        )
-    )
-    at_work = connection.execute(
-        select(tasks.c.job_id, tasks.c.payload)
-        .join(attempts, attempts.c.task_id == tasks.c.id)
-        .where(rows.is_live, attempts.c.node_id == node_id, attempts.c.device == device)
-    ).all()
-    with_it = all(group and group_of(row.job_id, row.payload) == group for row in at_work)
-    return connection.scalar(on_offer) is not None and with_it
-
-
-def _held_by_others(connection: Connection, attempt: AttemptRecord) -> int:
-    """Memory that other tasks of the attempt's group hold on its device, in bytes."""
-    others = connection.scalars(
-        select(tasks.c.payload)
-        .join(attempts, attempts.c.task_id == tasks.c.id)
-        .where(
-            rows.is_live,
-            attempts.c.node_id == attempt.node_id,
-            attempts.c.device == attempt.device,
-            attempts.c.id != attempt.id,
-        )
-    )
-    return sum(payload["lockstep"]["held_bytes"] for payload in others if payload.get("lockstep"))
+def _waits_for_another(
+    attempt: AttemptRecord, live: Sequence[AttemptRecord], groups: Mapping[str, str]
+) -> bool:
+    """Whether one of its lockstep group is behind it: then that one is late, and not this."""
+    mine = groups.get(attempt.id)
+    return bool(mine) and any(groups.get(one.id) == mine and one.step < attempt.step for one in live)
 
 
 def _current(connection: Connection, attempt_id: str, epoch: int) -> AttemptRecord | None:
@@ -345,24 +299,17 @@ def _current(connection: Connection, attempt_id: str, epoch: int) -> AttemptReco
     return found[0] if found else None
 
 
-def _over(connection: Connection, attempt_id: str, epoch: int, told: AttemptState) -> Settlement:
+def _over(
+    connection: Connection, attempt_id: str, epoch: int, told: AttemptState, cause: str = ""
+) -> Settlement:
     """Answer the end of an attempt that has ended: True if it is the same end, told again."""
-    state = connection.scalar(
-        select(attempts.c.state).where(attempts.c.id == attempt_id, attempts.c.epoch == epoch)
-    )
-    return Settlement(committed=state == told)
-
-
-def _tell(connection: Connection, attempt: AttemptRecord, at: float, kind: str, where: str) -> None:
-    write_event(
-        connection,
-        at,
-        kind,
-        f"{attempt.task_key} {kind} {where} {attempt.node}/{attempt.device}",
-        job_id=attempt.job_id,
-        task=attempt.task_key,
-        node_id=attempt.node_id,
-    )
+    found = connection.execute(
+        select(attempts.c.state, attempts.c.cause).where(
+            attempts.c.id == attempt_id, attempts.c.epoch == epoch
+        )
+    ).one_or_none()
+    same = found is not None and (found.state == told or (bool(cause) and found.cause == cause))
+    return Settlement(committed=same)
 
 
 def _commit_artifacts(connection: Connection, attempt: AttemptRecord, artifact_ids: Sequence[str]) -> None:

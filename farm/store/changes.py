@@ -78,12 +78,15 @@ def _move(
 
 
 def end_attempt(
-    connection: Connection, attempt: AttemptRecord, target: AttemptState, at: float, why: str
+    connection: Connection, attempt: AttemptRecord, target: AttemptState, at: float, why: str, cause: str = ""
 ) -> AttemptRecord:
-    """End a live attempt that brought no result: what it stored is a loser's. Returns it as it is now."""
-    move_attempt(connection, attempt.id, attempt.state, target, finished_at=at, error=why)
+    """End a live attempt that brought no result: what it stored is a loser's. Returns it as it is now.
+
+    `cause`: a farm.failures.Cause; empty for one that was cancelled.
+    """
+    move_attempt(connection, attempt.id, attempt.state, target, finished_at=at, error=why, cause=cause)
     discard(connection, attempt.id)
-    message = f"{attempt.task_key} {target} on {attempt.node}/{attempt.device}: {_gist(why)}"
+    message = f"{attempt.task_key} {target} on {attempt.node}/{attempt.device}: {gist(why)}"
     write_event(
         connection,
         at,
@@ -93,7 +96,20 @@ def end_attempt(
         task=attempt.task_key,
         node_id=attempt.node_id,
     )
-    return replace(attempt, state=target, finished_at=at, error=why)
+    return replace(attempt, state=target, finished_at=at, error=why, cause=str(cause))
+
+
+def tell(connection: Connection, attempt: AttemptRecord, at: float, kind: str, where: str) -> None:
+    """Write the event that something happened to an attempt on its device."""
+    write_event(
+        connection,
+        at,
+        kind,
+        f"{attempt.task_key} {kind} {where} {attempt.node}/{attempt.device}",
+        job_id=attempt.job_id,
+        task=attempt.task_key,
+        node_id=attempt.node_id,
+    )
 
 
 def discard(connection: Connection, attempt_id: str) -> None:
@@ -103,12 +119,6 @@ def discard(connection: Connection, attempt_id: str) -> None:
         .where(artifacts.c.attempt_id == attempt_id, artifacts.c.state == ArtifactState.STAGED)
         .values(state=ArtifactState.DISCARDED)
     )
-
-
-def lose_attempt(connection: Connection, attempt: AttemptRecord, at: float, reason: str) -> AttemptRecord:
-    """End a live attempt by a fault of the farm's: its task is ready again, no retry used."""
-    move_task(connection, attempt.task_id, TaskState.RUNNING, TaskState.READY)
-    return end_attempt(connection, attempt, AttemptState.LOST, at, reason)
 
 
 def ready_successors(connection: Connection, task_id: str) -> tuple[str, ...]:
@@ -151,7 +161,7 @@ def end_job(
             .where(tasks.c.job_id == job_id, tasks.c.state == state)
             .values(state=advance(state, TaskState.CANCELLED), reason="")
         )
-    message = f"the job {_ended(target)}" + (f": {_gist(error)}" if error else "")
+    message = f"the job {_ended(target)}" + (f": {gist(error)}" if error else "")
     write_event(connection, at, "finished", message, job_id=job_id)
     return stopped
 
@@ -160,7 +170,7 @@ def _ended(state: JobState) -> str:
     return "was cancelled" if state == JobState.CANCELLED else str(state)
 
 
-def _gist(why: str) -> str:
-    # Of a traceback the last line says what went wrong.
+def gist(why: str) -> str:
+    """An error in a line: of a traceback the last says what went wrong."""
     lines = why.strip().splitlines()
     return lines[-1] if lines else "no reason given"

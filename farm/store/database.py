@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
 
+from farm.clock import boottime
 from farm.store.tables import REVISION
 
 _BUSY_SECONDS = 30
@@ -18,11 +19,14 @@ _WRITER_LOCK = 0x6661726D  # "farm"; advisory locks are apart for each database
 
 
 class Database:
-    """Hands out read and write transactions, one connection each. `wall` gives Unix seconds for people."""
+    """Hands out read and write transactions, one connection each.
 
-    def __init__(self, url: str, wall: Callable[[], float]):
+    `wall` gives Unix seconds for people, `boot` CLOCK_BOOTTIME in seconds for everything that is waited for.
+    """
+
+    def __init__(self, url: str, wall: Callable[[], float], boot: Callable[[], float] = boottime):
         """Raises ValueError for a database other than SQLite (in a file) and PostgreSQL (through psycopg)."""
-        self.wall = wall
+        self.wall, self.boot = wall, boot
         self._engine = _engine(url)
         self._writing = Lock()
         self._reads: dict[str, Any] = {}

@@ -9,9 +9,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
+from farm.failures import USUAL_TERMS, Terms
 from farm.states import NodeState
-from farm.store import rows, speeds, tables
-from farm.store.changes import lose_attempt, move_node, write_event
+from farm.store import endings, quarantine, rows, speeds, tables
+from farm.store.changes import move_node, write_event
 from farm.store.database import Database
 from farm.store.errors import AmbiguousName, NotFound
 from farm.store.records import AttemptRecord, DeviceRecord, NodeRecord
@@ -21,8 +22,8 @@ from farm.store.tables import attempts, nodes
 class Nodes:
     """Keeps which workstations there are, what they offer, and when they were last heard of."""
 
-    def __init__(self, database: Database):
-        self._database = database
+    def __init__(self, database: Database, terms: Terms = USUAL_TERMS):
+        self._database, self._terms = database, terms
 
     def hello(
         self,
@@ -66,9 +67,8 @@ class Nodes:
                 if known.boot_id != boot_id:
                     write_event(connection, at, "rebooted", f"{name} was rebooted", node_id=node_id)
                     live = rows.attempt_records(connection, rows.is_live, attempts.c.node_id == node_id)
-                    lost = [
-                        lose_attempt(connection, attempt, at, "the node was rebooted") for attempt in live
-                    ]
+                    why = "the node was rebooted"
+                    lost = endings.end_all(connection, self._database, self._terms, live, why)
             speeds.forget_replaced(connection, node_id, devices)
             connection.execute(delete(tables.devices).where(tables.devices.c.node_id == node_id))
             if offered := [_advertised(node_id, device) for device in devices]:
@@ -96,6 +96,23 @@ class Nodes:
             if known.state == NodeState.ONLINE:
                 move_node(connection, node_id, known.state, NodeState.OFFLINE, offline_reason=reason)
                 write_event(connection, at, "offline", f"{known.name} is offline: {reason}", node_id=node_id)
+
+    def resume(self, node_id: str, device: str = "") -> list[str]:
+        """End the quarantine of a device of the node, by name, or of all; returns those that were in it.
+
+        Raises NotFound.
+        """
+        at = self._database.wall()
+        with self._database.write() as connection:
+            known = _node(connection, node_id)
+            offered = select(tables.devices.c.name).where(tables.devices.c.node_id == node_id)
+            if device and device not in connection.scalars(offered).all():
+                raise NotFound(f"device of {known.name}", device)
+            back = quarantine.lift(connection, node_id, device)
+            for name in back:
+                message = f"{known.name}/{name} gets work again"
+                write_event(connection, at, "resumed", message, node_id=node_id)
+            return back
 
     def list(self) -> list[NodeRecord]:
         """All nodes by name."""
@@ -146,5 +163,5 @@ def _back_online(connection: Connection, node: Row, at: float) -> None:
 
 def _advertised(node_id: str, device: DeviceRecord) -> dict[str, Any]:
     said = asdict(device)
-    del said["task"], said["speeds"]
+    del said["task"], said["speeds"], said["quarantine"]
     return said | {"node_id": node_id}

@@ -88,9 +88,12 @@ class TaskRecord:
     fp8: bool
     flops: float
     failures: int  #: attempts that failed by the work's own fault
-    failed_devices: frozenset[tuple[str, str]]  #: (node id, device) on which they did
+    failed_devices: frozenset[tuple[str, str]]  #: (node id, device) to which it goes only where no other fits
     reason: str  #: of a ready task what it waits for, of a failed one the last error
     facts: Mapping[str, Any] = field(default_factory=dict)  #: JSON that its committed attempt told
+    retry_at: float = (
+        0.0  #: of the daemon's CLOCK_BOOTTIME, before which a task that failed isn't tried again
+    )
 
     @property
     def group(self) -> str:
@@ -174,6 +177,10 @@ class AttemptRecord:
     seconds: float  #: wall time of the work, 0 until known
     error: str
     lockstep: bool = False  #: of a lockstep group; others of it may be on the same device
+    cause: str = ""  #: why it brought no result, a farm.failures.Cause; empty otherwise
+    begun: float = 0.0  #: reading of the daemon's CLOCK_BOOTTIME when it was given away
+    progressed: float = 0.0  #: likewise, when its last step was heard of
+    longest_step: float = 0.0  #: seconds that its slowest step took so far
 
     @property
     def ref(self) -> AttemptRef:
@@ -207,7 +214,8 @@ class Speed(NamedTuple):
 class DeviceRecord:
     """One device as its agent advertises it; `task` is what it does now, as "job/task", or empty.
 
-    Of a lockstep group it may do several, "job/task, task". `speeds`: what the farm has measured.
+    Of a lockstep group it may do several, "job/task, task". `speeds`: what the farm has measured. `quarantine`: why
+    it was set aside, empty where it wasn't.
     """
 
     name: str
@@ -222,6 +230,7 @@ class DeviceRecord:
     threads: int = 0
     task: str = ""
     speeds: tuple[Speed, ...] = ()
+    quarantine: str = ""
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from collections import defaultdict
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, case, func, select
 
+from farm.failures import MAX_STRIKES, Cause, End, unlucky
 from farm.spec import JobSpec
 from farm.states import LIVE_ATTEMPTS, AttemptState, NodeState, TaskState
 from farm.store import speeds
@@ -22,7 +23,7 @@ from farm.store.records import (
     NodeRecord,
     TaskRecord,
 )
-from farm.store.tables import artifacts, attempts, devices, events, jobs, nodes, tasks
+from farm.store.tables import artifacts, attempts, devices, events, jobs, nodes, quarantines, tasks
 
 is_live = attempts.c.state.in_(LIVE_ATTEMPTS)
 """The attempt occupies its device."""
@@ -68,19 +69,48 @@ def job(connection: Connection, job_id: str) -> JobRecord:
 
 
 def task_records(connection: Connection, query: Select) -> list[TaskRecord]:
-    """The tasks that `query` (of the tasks table) selects, in its order, with where they have failed."""
-    wanted = query.with_only_columns(tasks.c.id).order_by(None)
-    failed = defaultdict(set)
-    for task_id, node_id, device in connection.execute(
-        select(attempts.c.task_id, attempts.c.node_id, attempts.c.device).where(
-            attempts.c.state == AttemptState.FAILED, attempts.c.task_id.in_(wanted)
-        )
-    ):
-        failed[task_id].add((node_id, device))
+    """The tasks that `query` (of the tasks table) selects, in its order, with the devices they had no luck with."""
+    ended = ends(connection, attempts.c.task_id.in_(query.with_only_columns(tasks.c.id).order_by(None)))
+    found = connection.execute(query).all()
+    useless = _useless_devices(connection, {row.job_id for row in found if row.id in ended})
     return [
-        TaskRecord(**row._asdict(), failed_devices=frozenset(failed[row.id]))
-        for row in connection.execute(query)
+        TaskRecord(
+            **row._asdict(),
+            failed_devices=unlucky(ended.get(row.id, ())) | useless.get(row.job_id, frozenset()),
+        )
+        for row in found
     ]
+
+
+def ends(connection: Connection, *conditions: ColumnElement[bool]) -> dict[str, list[End]]:
+    """Attempts that brought no result and meet all conditions, by task, in the order in which they were given away."""
+    found: dict[str, list[End]] = defaultdict(list)
+    for row in connection.execute(
+        select(attempts.c.task_id, attempts.c.cause, attempts.c.node_id, attempts.c.device, nodes.c.name)
+        .join_from(attempts, nodes, attempts.c.node_id == nodes.c.id)
+        .where(attempts.c.cause != "", *conditions)
+        .order_by(attempts.c.task_id, attempts.c.epoch)
+    ):
+        device = (row.node_id, row.device)
+        found[row.task_id].append(End(Cause(row.cause), device, f"{row.name}/{row.device}"))
+    return dict(found)
+
+
+def _useless_devices(connection: Connection, job_ids: set[str]) -> dict[str, frozenset[tuple[str, str]]]:
+    """By job, the devices that failed several of its tasks and finished none: they would fail all the others too."""
+    failed = func.count(case((attempts.c.state == AttemptState.FAILED, attempts.c.task_id)).distinct())
+    finished = func.count(case((attempts.c.state == AttemptState.SUCCEEDED, 1)))
+    found = defaultdict(set)
+    if job_ids:
+        for job_id, node_id, device in connection.execute(
+            select(tasks.c.job_id, attempts.c.node_id, attempts.c.device)
+            .join_from(attempts, tasks, attempts.c.task_id == tasks.c.id)
+            .where(tasks.c.job_id.in_(sorted(job_ids)))
+            .group_by(tasks.c.job_id, attempts.c.node_id, attempts.c.device)
+            .having(failed >= MAX_STRIKES, finished == 0)
+        ):
+            found[job_id].add((node_id, device))
+    return {job_id: frozenset(devices) for job_id, devices in found.items()}
 
 
 def attempt_records(connection: Connection, *conditions: ColumnElement[bool]) -> list[AttemptRecord]:
@@ -114,12 +144,20 @@ def node_records(connection: Connection, *conditions: ColumnElement[bool]) -> li
         at_work = busy.get((node_id, device))
         busy[node_id, device] = f"{at_work}, {key}" if at_work else f"{job_id}/{key}"
     seen = speeds.measured(connection)
+    set_aside = {(row.node_id, row.device): row.reason for row in connection.execute(select(quarantines))}
     offered: dict[str, list[DeviceRecord]] = defaultdict(list)
     for row in connection.execute(select(devices).order_by(devices.c.name)):
         said: dict[str, Any] = row._asdict()
         node_id = said.pop("node_id")
         key = node_id, row.name
-        offered[node_id].append(DeviceRecord(**said, task=busy.get(key, ""), speeds=seen.get(key, ())))
+        offered[node_id].append(
+            DeviceRecord(
+                **said,
+                task=busy.get(key, ""),
+                speeds=seen.get(key, ()),
+                quarantine=set_aside.get(key, ""),
+            )
+        )
     return [
         NodeRecord(
             id=row.id,

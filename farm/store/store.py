@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Self
 
+from farm.clock import boottime
+from farm.failures import USUAL_TERMS, Terms
 from farm.store.artifacts import Artifacts
 from farm.store.attempts import Attempts
 from farm.store.database import Database
@@ -21,29 +23,35 @@ class Store:
     Each method is one transaction: it happens whole or not at all.
     """
 
-    def __init__(self, database: Database):
+    def __init__(self, database: Database, terms: Terms = USUAL_TERMS):
         self._database = database
         self.jobs = Jobs(database)
         self.tasks = Tasks(database)
-        self.attempts = Attempts(database)
-        self.nodes = Nodes(database)
+        self.attempts = Attempts(database, terms)
+        self.nodes = Nodes(database, terms)
         self.artifacts = Artifacts(database)
         self.events = Events(database)
 
     @classmethod
-    def open(cls, url: str, wall: Callable[[], float] = time.time) -> Self:
+    def open(
+        cls,
+        url: str,
+        wall: Callable[[], float] = time.time,
+        terms: Terms = USUAL_TERMS,
+        boot: Callable[[], float] = boottime,
+    ) -> Self:
         """Open the database at an SQLAlchemy `url`, bringing its schema up to date.
 
         "sqlite:////var/lib/farm/farm.db" or "postgresql+psycopg://user@host/farm". `wall` gives Unix seconds
-        for people. Raises SchemaTooNew.
+        for people, `boot` CLOCK_BOOTTIME; `terms` say how much failure is borne with. Raises SchemaTooNew.
         """
-        database = Database(url, wall)
+        database = Database(url, wall, boot)
         try:
             database.upgrade()
         except BaseException:
             database.close()
             raise
-        return cls(database)
+        return cls(database, terms)
 
     def close(self) -> None:
         """Close all connections."""

@@ -30,7 +30,7 @@ from farm.planning import TaskKind
 from farm.states import LIVE_ATTEMPTS, AttemptState, JobState, NodeState, TaskState
 from farm.store.records import ArtifactState
 
-REVISION = "0005_several_attempts_a_device"
+REVISION = "0006_failures"
 """Newest migration, repeated here so that opening a database that is up to date needs no Alembic."""
 
 metadata = MetaData(
@@ -99,6 +99,8 @@ tasks = Table(
     Column("failures", Integer, nullable=False),
     Column("reason", Text, nullable=False),
     Column("facts", JSON, nullable=False),
+    # When a task that failed is tried again, in seconds of the daemon's CLOCK_BOOTTIME.
+    Column("retry_at", Float, nullable=False, server_default="0"),
     UniqueConstraint("job_id", "key"),
 )
 
@@ -152,6 +154,25 @@ speeds = Table(
     Column("windows", Integer, nullable=False),
 )
 
+strikes = Table(
+    "strikes",
+    metadata,
+    Column("node_id", String(100), ForeignKey("nodes.id"), primary_key=True),
+    # No foreign key, as in speeds.
+    Column("device", String(100), primary_key=True),
+    # One a job: a job that can't be done is no sign of a device that can do nothing.
+    Column("job_id", _id, ForeignKey("jobs.id"), primary_key=True),
+)
+
+quarantines = Table(
+    "quarantines",
+    metadata,
+    Column("node_id", String(100), ForeignKey("nodes.id"), primary_key=True),
+    Column("device", String(100), primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("since_at", Float, nullable=False),
+)
+
 attempts = Table(
     "attempts",
     metadata,
@@ -172,6 +193,13 @@ attempts = Table(
     Column("error", Text, nullable=False),
     # Of a lockstep group, so that its device may have others of that group.
     Column("lockstep", Boolean, nullable=False, server_default=false()),
+    # A farm.failures.Cause; empty while it is live, after success and after a cancel.
+    Column("cause", String(20), nullable=False, server_default=""),
+    # Both in seconds of the daemon's CLOCK_BOOTTIME: when it was given away, and when its last step was heard of.
+    Column("begun", Float, nullable=False, server_default="0"),
+    Column("progressed", Float, nullable=False, server_default="0"),
+    # Seconds that its slowest step took so far.
+    Column("longest_step", Float, nullable=False, server_default="0"),
     UniqueConstraint("task_id", "epoch"),
     Index("uq_attempts_live_task", "task_id", unique=True, sqlite_where=_live, postgresql_where=_live),
     Index(

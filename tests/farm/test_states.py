@@ -39,6 +39,7 @@ def test_a_job_never_goes_back():
 def test_a_task_is_given_away_only_while_it_runs():
     assert _ways(TaskState) == {
         ("waiting", "ready"), ("waiting", "cancelled"), ("ready", "running"), ("ready", "cancelled"),
+        ("ready", "succeeded"),
         ("running", "succeeded"), ("running", "ready"), ("running", "failed"), ("running", "cancelled"),
     }  # fmt: skip
 

@@ -74,12 +74,12 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def open_store(url: str) -> Iterator[Callable[[], Store]]:
+def open_store(url: str) -> Iterator[Callable[..., Store]]:
     """Opens stores on the test's database, each like a process of its own."""
     opened = []
 
-    def open_one() -> Store:
-        opened.append(Store.open(url, wall=Clock()))
+    def open_one(**options) -> Store:
+        opened.append(Store.open(url, wall=Clock(), **options))
         return opened[-1]
 
     yield open_one

@@ -130,8 +130,8 @@ def test_expired_leases_are_lost_and_others_are_not(store, job):
     assert (lost.id, lost.state) == (attempt.id, AttemptState.LOST)
     assert (task(store, job, "encode").state, task(store, job, "encode").failures) == (TaskState.READY, 0)
     assert store.attempts.live() == [other]
-    assert store.attempts.renew("n1", [attempt.ref], 99.0) == []
     assert dispatch(store, job, "encode").epoch == 2
+    assert store.attempts.renew("n1", [attempt.ref], 99.0) == []
 
 
 def test_a_restarted_daemon_sets_all_leases_anew(store, job):
@@ -243,7 +243,10 @@ def test_failures_count_up_to_the_end_of_the_job(store, job):
     attempt = dispatch(store, job, "window/0")
     answer = store.attempts.fail(attempt.id, 3, "Traceback\nValueError: worst")
     assert answer.job == store.jobs.get(job.id)
-    assert (answer.job.state, answer.job.error) == (JobState.FAILED, "Traceback\nValueError: worst")
+    assert answer.job.state == JobState.FAILED
+    assert answer.job.error == (
+        f"window/0 failed 3 times, on host-n1/d0; the last was attempt {attempt.id}:\nTraceback\nValueError: worst"
+    )
     assert [one.id for one in answer.stop] == [beside.id]
     states = {one.key: one.state for one, _ in store.jobs.tasks(job.id)}
     assert states == {
@@ -269,6 +272,8 @@ def test_faults_of_the_farm_use_no_retry(store, job):
 
 
 def test_out_of_memory_asks_for_a_bigger_device_and_uses_no_retry(store, job):
+    join(store, "n2", devices=[DeviceRecord("d0", "cuda", vram_bytes=24 * GIB)])
+    store.nodes.offline("n2", "silent")
     attempt = dispatch(store, job, "encode")
     answer = store.attempts.out_of_memory(attempt.id, 1, "tried to allocate 9 GiB")
     assert answer.committed and answer.ready == (attempt.task_id,)

@@ -18,6 +18,8 @@ from hypothesis.stateful import (
 from sqlalchemy import delete, func, literal, select, union_all
 from store_world import join, plan, spec, stage
 
+from farm.clock import boottime
+from farm.failures import TASK_ERRORS, Cause, Terms
 from farm.planning import TaskKind
 from farm.states import LIVE_ATTEMPTS, AttemptState, JobState, NodeState, TaskState, is_final
 from farm.store import Store
@@ -32,10 +34,14 @@ MAX_FAILURES = 3
 
 @dataclass
 class Given:
-    """An attempt as the test remembers it: what a careful reader of the log would say of it."""
+    """An attempt as the test remembers it: what a careful reader of the log would say of it.
+
+    `unknown`: of a lost one, nobody knows how it ended; it may be heard of until its task is given away again.
+    """
 
     record: AttemptRecord
     state: str = "live"
+    unknown: bool = False
     made: list[str] = field(default_factory=list)
 
 
@@ -53,6 +59,7 @@ class Histories(RuleBasedStateMachine):
         self.now = 0.0
         self.boots = Counter()
         self.given: list[Given] = []
+        self.causes: dict[str, Cause] = {}
         self.done: dict[str, frozenset[str]] = {}
         self.epochs: dict[str, int] = {}
         self.last_event = 0
@@ -80,7 +87,7 @@ class Histories(RuleBasedStateMachine):
             (node.id, device.name)
             for node in self.store.nodes.list()
             for device in node.devices
-            if node.state == NodeState.ONLINE and (node.id, device.name) not in busy
+            if node.state == NodeState.ONLINE and not device.quarantine and (node.id, device.name) not in busy
         ]
         ready = self.store.tasks.ready()
         assert {one.task.id for one in ready} == {
@@ -109,7 +116,8 @@ class Histories(RuleBasedStateMachine):
         busy = {(one.record.node_id, one.record.device) for one in self.live()}
         online = self.store.nodes.get(node_id).state == NodeState.ONLINE
         attempt = self.store.attempts.dispatch(task.id, task.epoch + stale, node_id, device, self.now + 10)
-        possible = task.state == TaskState.READY and not stale and online and (node_id, device) not in busy
+        free = (node_id, device) not in busy | self.set_aside()
+        possible = task.state == TaskState.READY and not stale and online and free
         assert (attempt is not None) == possible
         if attempt:
             assert attempt.epoch == task.epoch + 1
@@ -123,13 +131,14 @@ class Histories(RuleBasedStateMachine):
         if upload:
             self.upload(one)
         mine = [made for made in one.made]
+        counts = one.state == "live" or self.may_return(one)
         try:
             answer = self.store.attempts.succeed(one.record.id, epoch, mine, 1.0)
         except MissingArtifact:
-            assert one.state == "live" and one.record.task_key == "mux" and not mine
+            assert counts and one.record.task_key == "mux" and not mine
             return
-        assert answer.committed == (not wrong and one.state in ("live", "succeeded"))
-        if answer.committed and one.state == "live":
+        assert answer.committed == (not wrong and (counts or one.state == "succeeded"))
+        if answer.committed and counts:
             one.state = "succeeded"
         else:
             assert not (answer.job or answer.ready or answer.stop), "a second effect"
@@ -138,32 +147,56 @@ class Histories(RuleBasedStateMachine):
     @rule(which=sure, late=st.booleans(), wrong=st.sampled_from([0, 0, 0, 1]))
     def fail(self, which: int, late: bool, wrong: int) -> None:
         one = self.pick(which, late)
-        answer = self.store.attempts.fail(one.record.id, one.record.epoch + wrong, "bad", MAX_FAILURES)
+        answer = self.store.attempts.fail(one.record.id, one.record.epoch + wrong, "bad")
         assert answer.committed == (not wrong and one.state in ("live", "failed"))
         if answer.committed and one.state == "live":
-            one.state = "failed"
+            one.state, self.causes[one.record.id] = "failed", Cause.WORK
             self.stopped(answer.stop)
-            failures = [g for g in self.given if self.same_task(g, one) and g.state == "failed"]
-            assert (answer.job is not None) == (len(failures) == MAX_FAILURES)
+            assert (answer.job is not None) == self.is_too_much(one)
         else:
             assert not (answer.job or answer.ready or answer.stop), "a second effect"
 
     @precondition(lambda self: self.given)
-    @rule(which=sure, late=st.booleans(), memory=st.booleans())
-    def lose(self, which: int, late: bool, memory: bool) -> None:
+    @rule(which=sure, late=st.booleans(), cause=st.sampled_from([c for c in Cause if c not in TASK_ERRORS]))
+    def lose(self, which: int, late: bool, cause: Cause) -> None:
         one = self.pick(which, late)
-        tell = self.store.attempts.out_of_memory if memory else self.store.attempts.lose
-        answer = tell(one.record.id, one.record.epoch, "the renderer died")
-        assert answer.committed == (one.state in ("live", "lost"))
-        assert answer.ready == ((one.record.task_id,) if one.state == "live" else ())
+        answer = self.store.attempts.lose(one.record.id, one.record.epoch, "the renderer died", cause)
+        assert answer.committed == (one.state in ("live", "lost") or self.causes[one.record.id] == cause)
         if one.state == "live":
-            one.state = "lost"
+            self.causes[one.record.id] = cause
+            # No device of this farm has more memory than another.
+            fatal = cause in (Cause.RENDERER_DIED, Cause.OUT_OF_MEMORY) and self.is_too_much(one, cause)
+            one.state, one.unknown = "failed" if fatal else "lost", cause is Cause.SILENT
+            assert answer.ready == (() if fatal else (one.record.task_id,))
+            assert (answer.job is not None) == fatal
+            self.stopped(answer.stop)
+        else:
+            assert not (answer.job or answer.ready or answer.stop), "a second effect"
+
+    @rule(seconds=st.sampled_from([10.0, 4000.0]))
+    def time_passes(self, seconds: float) -> None:
+        """Attempts that make no step for too long fail, however well their leases are renewed."""
+        stuck = [one for one in self.live() if seconds > Terms().no_progress]
+        ended = self.store.attempts.time_out(boottime() + seconds)
+        for attempt, answer in ended:
+            one = next(one for one in stuck if one.record.id == attempt.id)
+            assert (one.state, attempt.state) == ("live", "failed")
+            one.state, self.causes[attempt.id] = "failed", Cause.TIMEOUT
+            assert (answer.job is not None) == self.is_too_much(one)
+            self.stopped(answer.stop)
+        assert not [one for one in stuck if one.state == "live"]
 
     @rule(node_id=st.sampled_from(NODES), wrong=st.sampled_from([0, 0, 0, 1]))
     def heartbeat(self, node_id: str, wrong: int) -> None:
         self.store.nodes.seen(node_id)
         asked = [(one.record.id, one.record.epoch + wrong) for one in self.given]
+        back = [one for one in self.given if one.record.node_id == node_id and self.may_return(one)]
         granted = self.store.attempts.renew(node_id, asked, self.now + 10)
+        for one in back:
+            busy = {(other.record.node_id, other.record.device) for other in self.live()}
+            place = (node_id, one.record.device)
+            if not wrong and place not in busy and place not in self.set_aside():
+                one.state, one.unknown = "live", False
         right = {one.record.ref for one in self.live() if one.record.node_id == node_id and not wrong}
         assert set(granted) == right
 
@@ -201,6 +234,12 @@ class Histories(RuleBasedStateMachine):
         )
         assert {attempt.id for attempt in lost} == (ran if boots else set())
         self.lost(lost)
+
+    @rule(node_id=st.sampled_from(NODES))
+    def somebody_looks_at_the_node(self, node_id: str) -> None:
+        aside = {device for node, device in self.set_aside() if node == node_id}
+        assert set(self.store.nodes.resume(node_id)) == aside
+        assert not [device for node, device in self.set_aside() if node == node_id]
 
     @rule(node_id=st.sampled_from(NODES))
     def node_is_silent(self, node_id: str) -> None:
@@ -360,12 +399,29 @@ class Histories(RuleBasedStateMachine):
             one.made.append(
                 stage(self.store, one.record, "video" if one.record.task_key == "mux" else "latents")
             )
-            assert one.state == "live"
+            assert one.state == "live" or self.may_return(one)
         except StaleAttempt:
-            assert one.state != "live"
+            assert one.state != "live" and not self.may_return(one)
 
     def lost(self, records: list[AttemptRecord]) -> None:
         self.ended(records, "lost")
+        for one in self.given:
+            if one.record.id in {record.id for record in records}:
+                one.unknown, self.causes[one.record.id] = True, Cause.SILENT
+
+    def may_return(self, one: Given) -> bool:
+        """Whether it was lost for want of news, and its task has been nobody's since."""
+        (now,) = self.rows(select(tasks.c.epoch, tasks.c.state).where(tasks.c.id == one.record.task_id))
+        return one.state == "lost" and one.unknown and tuple(now) == (one.record.epoch, TaskState.READY)
+
+    def is_too_much(self, one: Given, cause: Cause = Cause.WORK) -> bool:
+        """Whether its task now has had three ends of that cause, or errors of its own."""
+        causes = [self.causes.get(g.record.id) for g in self.given if self.same_task(g, one)]
+        alike = TASK_ERRORS if cause in TASK_ERRORS else {cause}
+        return sum(one in alike for one in causes) == MAX_FAILURES
+
+    def set_aside(self) -> set[tuple[str, str]]:
+        return {(n.id, d.name) for n in self.store.nodes.list() for d in n.devices if d.quarantine}
 
     def stopped(self, records: tuple[AttemptRecord, ...]) -> None:
         self.ended(records, "cancelled")

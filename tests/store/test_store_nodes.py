@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from store_world import GIB, dispatch, finish, join, stage, submit
 
+from farm.failures import Cause
 from farm.states import NodeState
 from farm.store.errors import AmbiguousName, NotFound
 from farm.store.records import DeviceRecord, ModelOffer
@@ -122,7 +123,7 @@ def test_only_a_committed_window_tells_of_speed(store):
     store.attempts.succeed(encode.id, 1, [stage(store, encode)], 1.0, working_seconds=1.0)
     attempt = dispatch(store, job, "window/0")
     made = stage(store, attempt)
-    store.attempts.lose(attempt.id, 1, "its lease ran out")
+    store.attempts.lose(attempt.id, 1, "the renderer died", Cause.RENDERER_DIED)
     store.attempts.succeed(attempt.id, 1, [made], 1.0, working_seconds=1.0)
     assert speeds(store) == []
 

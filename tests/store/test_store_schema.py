@@ -37,6 +37,15 @@ def test_a_store_opened_again_has_what_was_in_it(url):
 
 
 BACK = {
+    "0005_several_attempts_a_device": [
+        "ALTER TABLE tasks DROP COLUMN retry_at",
+        "ALTER TABLE attempts DROP COLUMN cause",
+        "ALTER TABLE attempts DROP COLUMN begun",
+        "ALTER TABLE attempts DROP COLUMN progressed",
+        "ALTER TABLE attempts DROP COLUMN longest_step",
+        "DROP TABLE strikes",
+        "DROP TABLE quarantines",
+    ],
     "0004_models_of_tasks": [
         "DROP INDEX uq_attempts_live_device",
         "ALTER TABLE attempts DROP COLUMN lockstep",

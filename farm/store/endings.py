@@ -1,0 +1,144 @@
+"""How an attempt ends that brought no result, and how one that was thought lost is heard of again.
+
+Within the transactions of others. What follows from an end is farm.failures' to judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, Connection, and_, func, select, update
+
+from farm.failures import Cause, End, Terms, judge, strikes
+from farm.states import AttemptState, JobState, TaskState
+from farm.store import quarantine, rows
+from farm.store.changes import (
+    end_attempt,
+    end_job,
+    gist,
+    move_attempt,
+    move_task,
+    write_event,
+)
+from farm.store.database import Database
+from farm.store.records import ArtifactState, AttemptRecord, Settlement
+from farm.store.tables import artifacts, attempts, devices, tasks
+
+may_return = and_(
+    attempts.c.state == AttemptState.LOST,
+    attempts.c.cause == Cause.SILENT,
+    tasks.c.epoch == attempts.c.epoch,
+    tasks.c.state == TaskState.READY,
+)
+"""Of an attempt and its task: nobody knows how it ended, and nobody else was given the task since.
+
+What is once not so will never be so again: epochs only grow.
+"""
+
+
+def end(
+    connection: Connection, database: Database, terms: Terms, attempt: AttemptRecord, cause: Cause, error: str
+) -> tuple[AttemptRecord, Settlement]:
+    """End a live attempt without a result: its task is tried again, or its job fails. Returns it as it is now."""
+    at = database.wall()
+    before = rows.ends(connection, attempts.c.task_id == attempt.task_id).get(attempt.task_id, [])
+    here = (attempt.node_id, attempt.device)
+    ends = [*before, End(cause, here, f"{attempt.node}/{attempt.device}")]
+    bigger = cause is Cause.OUT_OF_MEMORY and _ask_for_more(connection, attempt)
+    verdict = judge(ends, _errors_of(connection, attempt.job_id), terms, bigger_device=bigger)
+    failures = tasks.c.failures + (1 if verdict.state is AttemptState.FAILED else 0)
+    if verdict.fails:
+        move_task(connection, attempt.task_id, TaskState.RUNNING, TaskState.FAILED,
+                  failures=failures, reason=error)  # fmt: skip
+        ended = end_attempt(connection, attempt, AttemptState.FAILED, at, error, cause)
+        why = f"{attempt.task_key} {verdict.fails}; the last was attempt {attempt.id}:\n{error}"
+        stop = end_job(connection, attempt.job_id, JobState.RUNNING, JobState.FAILED, at, why)
+        if len({one.device for one in ends if strikes(one.cause)}) > 1:
+            quarantine.forgive_all_of(connection, attempt.job_id)
+        elif strikes(cause):
+            quarantine.strike(connection, attempt, at, error)
+        return ended, Settlement(True, job=rows.job(connection, attempt.job_id), stop=stop)
+    retry_at = database.boot() + verdict.wait if verdict.wait else 0.0
+    reason = f"is tried again after {verdict.wait:g} s, because of: {gist(error)}" if verdict.wait else ""
+    move_task(connection, attempt.task_id, TaskState.RUNNING, TaskState.READY,
+              failures=failures, retry_at=retry_at, reason=reason)  # fmt: skip
+    ended = end_attempt(connection, attempt, verdict.state, at, error, cause)
+    if strikes(cause):
+        quarantine.strike(connection, attempt, at, error)
+    return ended, Settlement(True, ready=(attempt.task_id,))
+
+
+def end_all(
+    connection: Connection, database: Database, terms: Terms, found: Sequence[AttemptRecord], reason: str
+) -> list[AttemptRecord]:
+    """End live attempts of which nothing is heard, which fails no job; returns them as they are now."""
+    return [end(connection, database, terms, attempt, Cause.SILENT, reason)[0] for attempt in found]
+
+
+def thought_lost(connection: Connection, *conditions: ColumnElement[bool]) -> list[AttemptRecord]:
+    """Attempts that may return and meet all conditions, oldest first."""
+    return rows.attempt_records(connection, may_return, *conditions)
+
+
+def returns(connection: Connection, lost: AttemptRecord, at: float, now: float) -> None:
+    """An attempt that was thought lost goes on: it is running, and what it had stored is its own again.
+
+    `at` in Unix seconds, `now` in seconds of the daemon's CLOCK_BOOTTIME: nobody knows of its steps before.
+    """
+    move_task(connection, lost.task_id, TaskState.READY, TaskState.RUNNING, reason="", retry_at=0.0)
+    move_attempt(connection, lost.id, lost.state, AttemptState.RUNNING,
+                 error="", cause="", finished_at=None, progressed=now)  # fmt: skip
+    reclaim(connection, lost)
+    message = f"{lost.task_key} was not lost: {lost.node}/{lost.device} is heard of again"
+    write_event(connection, at, "returned", message, job_id=lost.job_id, task=lost.task_key,
+                node_id=lost.node_id)  # fmt: skip
+
+
+def reclaim(connection: Connection, lost: AttemptRecord) -> None:
+    """What an attempt that was thought lost had stored waits for its end again."""
+    connection.execute(
+        update(artifacts)
+        .where(artifacts.c.attempt_id == lost.id, artifacts.c.state == ArtifactState.DISCARDED)
+        .values(state=ArtifactState.STAGED)
+    )
+
+
+def _errors_of(connection: Connection, job_id: str) -> int:
+    """Errors of all tasks of a job so far."""
+    return connection.scalar(select(func.sum(tasks.c.failures)).where(tasks.c.job_id == job_id)) or 0
+
+
+def _ask_for_more(connection: Connection, attempt: AttemptRecord) -> bool:
+    """Raise what a task needs above what it had, if any device that the farm knows, offline or not, has as much."""
+    had = connection.scalar(
+        select(devices.c.vram_bytes).where(
+            devices.c.node_id == attempt.node_id, devices.c.name == attempt.device
+        )
+    )
+    if had is None:
+        return True  # the device has gone meanwhile, and what it had with it
+    # One fewer of a lockstep group may fit.
+    needs = had + 1 - _held_by_others(connection, attempt)
+    if needs > (connection.scalar(select(func.max(devices.c.vram_bytes))) or 0):
+        return False
+    connection.execute(
+        update(tasks)
+        .where(tasks.c.id == attempt.task_id, tasks.c.vram_bytes < needs)
+        .values(vram_bytes=needs)
+    )
+    return True
+
+
+def _held_by_others(connection: Connection, attempt: AttemptRecord) -> int:
+    """Memory that other tasks of the attempt's group hold on its device, in bytes."""
+    others = connection.scalars(
+        select(tasks.c.payload)
+        .join(attempts, attempts.c.task_id == tasks.c.id)
+        .where(
+            rows.is_live,
+            attempts.c.node_id == attempt.node_id,
+            attempts.c.device == attempt.device,
+            attempts.c.id != attempt.id,
+        )
+    )
+    return sum(payload["lockstep"]["held_bytes"] for payload in others if payload.get("lockstep"))

@@ -1,0 +1,90 @@
+"""Handing a task to a device: only what is ready, to what is free; within the transactions of others."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, insert, select
+
+from farm.states import AttemptState, JobState, NodeState, TaskState
+from farm.store import quarantine, rows
+from farm.store.changes import move_job, move_task, tell
+from farm.store.ids import new_id
+from farm.store.records import AttemptRecord, Handover, group_of
+from farm.store.tables import attempts, devices, jobs, nodes, tasks
+
+
+class NotFree(Exception):
+    """A task or device is no longer as it was seen; undoes the transaction."""
+
+
+def give(
+    connection: Connection, handover: Handover, lease_until: float, at: float, now: float
+) -> AttemptRecord:
+    """Give a ready task to a device, in the caller's transaction. Raises NotFree.
+
+    `lease_until`, `now` in seconds of the daemon's CLOCK_BOOTTIME, `at` in Unix seconds.
+    """
+    task = connection.execute(
+        select(tasks.c.state, tasks.c.job_id, tasks.c.payload, jobs.c.state.label("job_state"))
+        .join(jobs, tasks.c.job_id == jobs.c.id)
+        .where(tasks.c.id == handover.task_id, tasks.c.epoch == handover.epoch)
+    ).one_or_none()
+    if task is None or task.state != TaskState.READY:
+        raise NotFree
+    group = group_of(task.job_id, task.payload)
+    if not _is_free(connection, handover.node_id, handover.device, group):
+        raise NotFree
+    epoch, attempt_id = handover.epoch + 1, new_id("x", at)
+    move_task(connection, handover.task_id, TaskState.READY, TaskState.RUNNING, epoch=epoch, reason="",
+              retry_at=0.0)  # fmt: skip
+    if task.job_state == JobState.QUEUED:
+        move_job(connection, task.job_id, JobState.QUEUED, JobState.RUNNING, started_at=at)
+    connection.execute(
+        insert(attempts).values(
+            id=attempt_id,
+            task_id=handover.task_id,
+            epoch=epoch,
+            state=AttemptState.DISPATCHED,
+            node_id=handover.node_id,
+            device=handover.device,
+            lease_until=lease_until,
+            dispatched_at=at,
+            step=0,
+            steps=0,
+            seconds=0.0,
+            error="",
+            lockstep=bool(group),
+            begun=now,
+            progressed=now,
+        )
+    )
+    (attempt,) = rows.attempt_records(connection, attempts.c.id == attempt_id)
+    tell(connection, attempt, at, "dispatched", "to")
+    return attempt
+
+
+def _is_free(connection: Connection, node_id: str, device: str, group: str) -> bool:
+    """Whether the device takes work and does nothing, or nothing but tasks of the same lockstep group."""
+    on_offer = (
+        select(devices.c.name)
+        .join(nodes, devices.c.node_id == nodes.c.id)
+        .where(
+            nodes.c.id == node_id,
+            nodes.c.state == NodeState.ONLINE,
+            nodes.c.reason == "",
+            devices.c.name == device,
+        )
+    )
+    at_work = connection.execute(
+        select(tasks.c.job_id, tasks.c.payload)
+        .join(attempts, attempts.c.task_id == tasks.c.id)
+        .where(rows.is_live, attempts.c.node_id == node_id, attempts.c.device == device)
+    ).all()
+    with_it = all(group and group_of(row.job_id, row.payload) == group for row in at_work)
+    healthy = not quarantine.is_set_aside(connection, node_id, device)
+    return connection.scalar(on_offer) is not None and with_it and healthy
+
+
+def could_return(connection: Connection, lost: AttemptRecord) -> bool:
+    """Whether an attempt that was thought lost could go on where it was: its device does nothing else since."""
+    payload = connection.scalar(select(tasks.c.payload).where(tasks.c.id == lost.task_id))
+    return _is_free(connection, lost.node_id, lost.device, group_of(lost.job_id, payload))

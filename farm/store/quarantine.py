@@ -1,0 +1,61 @@
+"""Which devices are set aside because they fail whatever they are given; within the transactions of others.
+
+A strike is one job of which a device failed a task. A success takes all of a device's strikes away, the failure of a
+job on several devices those that its tasks caused: then it was the job.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, delete, exists, func, insert, select
+
+from farm.failures import MAX_STRIKES
+from farm.store.changes import gist, write_event
+from farm.store.records import AttemptRecord
+from farm.store.tables import quarantines, strikes
+
+
+def strike(connection: Connection, attempt: AttemptRecord, at: float, error: str) -> None:
+    """Note that a device failed a task; at MAX_STRIKES jobs it is set aside. `at` in Unix seconds."""
+    this = {"node_id": attempt.node_id, "device": attempt.device}
+    one = {**this, "job_id": attempt.job_id}
+    if not connection.scalar(select(exists().where(*_are(strikes, one)))):
+        connection.execute(insert(strikes).values(one))
+    count = connection.scalar(select(func.count()).select_from(strikes).where(*_are(strikes, this)))
+    if count < MAX_STRIKES or is_set_aside(connection, attempt.node_id, attempt.device):
+        return
+    reason = (
+        f"failed tasks of {count} jobs without a success between, last {attempt.task_key} of {attempt.job_id}: "
+        f"{gist(error)}"
+    )
+    connection.execute(insert(quarantines).values(**this, reason=reason, since_at=at))
+    message = f"{attempt.node}/{attempt.device} is in quarantine: it {reason}"
+    write_event(connection, at, "quarantined", message, node_id=attempt.node_id)
+
+
+def forgive(connection: Connection, node_id: str, device: str) -> None:
+    """Take the device's strikes away: it has done something right."""
+    connection.execute(delete(strikes).where(*_are(strikes, {"node_id": node_id, "device": device})))
+
+
+def forgive_all_of(connection: Connection, job_id: str) -> None:
+    """Take the strikes away that a job's tasks caused: it failed elsewhere too."""
+    connection.execute(delete(strikes).where(strikes.c.job_id == job_id))
+
+
+def is_set_aside(connection: Connection, node_id: str, device: str) -> bool:
+    """Whether the device is in quarantine."""
+    this = {"node_id": node_id, "device": device}
+    return bool(connection.scalar(select(exists().where(*_are(quarantines, this)))))
+
+
+def lift(connection: Connection, node_id: str, device: str = "") -> list[str]:
+    """End the quarantine of a device, or of all of the node's, and forget why; returns those that were in it."""
+    this = {"node_id": node_id} | ({"device": device} if device else {})
+    found = connection.scalars(select(quarantines.c.device).where(*_are(quarantines, this))).all()
+    for table in (quarantines, strikes):
+        connection.execute(delete(table).where(*_are(table, this)))
+    return sorted(found)
+
+
+def _are(table, values: dict[str, str]) -> list:
+    return [table.c[name] == value for name, value in values.items()]
