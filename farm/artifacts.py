@@ -6,12 +6,17 @@ that a root can be moved.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import os
+import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import fsspec
 from fsspec.core import url_to_fs
@@ -25,14 +30,29 @@ class Corrupt(Exception):
     """Bytes are not what their checksum says."""
 
 
+class Unwritable(Exception):
+    """Nothing can be stored now: the disk is full, read-only or gone. Later it may be different."""
+
+
+_MARK = ".artifacts"
+"""Stands in the root of a store of files, so that a folder whose disk isn't mounted is not taken for it."""
+
+
 class ArtifactStore:
-    """A tree of files under an fsspec URL."""
+    """A tree of files under an fsspec URL.
+
+    `trouble` says why something could not be stored, until something could be; empty as long as nothing is wrong.
+    """
 
     def __init__(self, url: str):
         self.filesystem: fsspec.AbstractFileSystem
         self.filesystem, self.root = url_to_fs(url)
         self._local = isinstance(self.filesystem, LocalFileSystem)
+        self.trouble = ""
+        self._short_of = 0
         self.filesystem.makedirs(self.root, exist_ok=True)
+        if self._local:
+            Path(self.path(_MARK)).touch()
 
     def location_for(self, artifact_id: str, filename: str) -> str:
         """Location of a new artifact: a folder of its own, so that no two writers ever share a path."""
@@ -45,9 +65,43 @@ class ArtifactStore:
             raise ValueError(f"{location!r} is not a location of this store")
         return str(PurePosixPath(self.root) / location)
 
-    def begin(self, location: str) -> Writing:
-        """Starts to write at `location`; nothing is there until `Writing.commit`."""
-        return Writing(self, location)
+    def begin(self, location: str, size: int = 0) -> Writing:
+        """Starts to write at `location`; nothing is there until `Writing.commit`. Raises Unwritable.
+
+        `size`: bytes that are expected, where known.
+        """
+        return Writing(self, location, size)
+
+    def check(self) -> str:
+        """Looks whether what could not be stored could be now; returns `trouble`."""
+        location = f".check-{uuid.uuid4().hex}"
+        with contextlib.suppress(Unwritable):
+            with self.storing(self._short_of):
+                if self._local and shutil.disk_usage(self.root).free < self._short_of:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            trial = Writing(self, f"{location}/trial", self._short_of)
+            trial.write(bytes(1 << 16))
+            trial.commit(trial.sha256)
+            self.remove(f"{location}/trial")
+            self.stored(self._short_of)
+        return self.trouble
+
+    @contextmanager
+    def storing(self, size: int) -> Iterator[None]:
+        """Something of `size` bytes is being stored in this block. Raises Unwritable for what the disk can't do."""
+        try:
+            if self._local and not os.path.exists(self.path(_MARK)):
+                raise FileNotFoundError(errno.ENOENT, "the folder is gone, or its disk is not mounted")
+            yield
+        except OSError as error:
+            self._short_of = max(self._short_of, size)
+            self.trouble = f"artifacts can't be stored in {self.root}: {error.strerror or error}"
+            raise Unwritable(self.trouble) from error
+
+    def stored(self, size: int) -> None:
+        """So many bytes have been stored; if there was no room for more than that, nothing is wrong any more."""
+        if size >= self._short_of:
+            self.trouble, self._short_of = "", 0
 
     def read(self, location: str, offset: int = 0) -> Iterator[bytes]:
         """Chunks of an artifact from byte `offset` on. Raises FileNotFoundError."""
@@ -76,20 +130,23 @@ class ArtifactStore:
 
 
 class Writing:
-    """An artifact being written; `abort` or `commit` ends it."""
+    """An artifact being written; `abort` or `commit` ends it, and so does any Unwritable."""
 
-    def __init__(self, store: ArtifactStore, location: str):
-        self._store = store
+    def __init__(self, store: ArtifactStore, location: str, expected: int = 0):
+        self._store, self._expected = store, expected
         self._path = store.path(location)
         self._temporary = self._path + ".part"
         self._digest = hashlib.sha256()
         self.size = 0
-        store.filesystem.makedirs(str(PurePosixPath(self._path).parent), exist_ok=True)
-        self._file = store.filesystem.open(self._temporary, "wb")
+        self._file: Any = None
+        with self._storing():
+            store.filesystem.makedirs(str(PurePosixPath(self._path).parent), exist_ok=True)
+            self._file = store.filesystem.open(self._temporary, "wb")
 
     def write(self, chunk: bytes) -> None:
-        """Adds bytes."""
-        self._file.write(chunk)
+        """Adds bytes. Raises Unwritable."""
+        with self._storing():
+            self._file.write(chunk)
         self._digest.update(chunk)
         self.size += len(chunk)
 
@@ -99,24 +156,40 @@ class Writing:
         return self._digest.hexdigest()
 
     def commit(self, sha256: str) -> None:
-        """Syncs, compares the checksum and moves the file into place. Raises Corrupt and leaves nothing."""
+        """Syncs, compares the checksum and moves the file into place. Raises Corrupt and Unwritable, leaves nothing."""
         if self.sha256 != sha256:
             self.abort()
             raise Corrupt(f"received {self.size} bytes with checksum {self.sha256}, expected {sha256}")
-        self._file.flush()
-        if self._store._local:
-            os.fsync(self._file.fileno())
-        self._file.close()
-        self._store.filesystem.mv(self._temporary, self._path)
-        if self._store._local:
-            folder = os.open(os.path.dirname(self._path), os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        with self._storing():
+            self._file.flush()
+            if self._store._local:
+                os.fsync(self._file.fileno())
+            self._file.close()
+            self._store.filesystem.mv(self._temporary, self._path)
+            if self._store._local:
+                folder = os.open(os.path.dirname(self._path), os.O_RDONLY)
+                try:
+                    os.fsync(folder)
+                finally:
+                    os.close(folder)
+        self._store.stored(self.size)
 
     def abort(self) -> None:
         """Leaves nothing behind."""
-        self._file.close()
-        if self._store.filesystem.exists(self._temporary):
-            self._store.filesystem.rm(self._temporary)
+        # On a disk that is full or gone neither need work; the file is no artifact's, whatever becomes of it.
+        with contextlib.suppress(OSError, ValueError):
+            if self._file is not None:
+                self._file.close()
+        with contextlib.suppress(OSError):
+            folder = str(PurePosixPath(self._path).parent)
+            if self._store.filesystem.exists(folder):
+                self._store.filesystem.rm(folder, recursive=True)
+
+    @contextmanager
+    def _storing(self) -> Iterator[None]:
+        try:
+            with self._store.storing(max(self._expected, self.size)):
+                yield
+        except Unwritable:
+            self.abort()
+            raise

@@ -22,6 +22,11 @@ class OutOfMemory(Exception):
     """The device's memory did not suffice. Counts against no retry; the task goes to a bigger device."""
 
 
+class StorageFailed(Exception):
+    """A disk or the artifact store is full, read-only or gone. Counts against no retry; the task waits and is tried
+    again."""
+
+
 MAX_FACTS = 1 << 16
 """Most bytes of JSON that a task may tell; larger things are artifacts."""
 

@@ -178,6 +178,7 @@ class Agent:
                 await process.wait()
 
     async def _end_renderers(self) -> None:
+        self._link.ending("the node's agent was told to end")
         await self._raylet.stop(_RAYLET_SECONDS)
         for pid, birth in self._link.pids():
             if lives(pid, birth):

@@ -28,6 +28,7 @@ from farm.rendering import MAX_FACTS, OutOfMemory, Stopped
 from farm.v1 import nodes_pb2, renderers_pb2
 from nodeagent import HOME_VARIABLE, SOCKET_VARIABLE
 from nodeagent.attachment import Attachment, Hold
+from nodeagent.disk import disk_trouble
 from nodeagent.exchange import ARTIFACT, Answer, Exchange, Overlaps, Peers, Question
 from nodeagent.offers import model_cache
 from nodeagent.transfer import Cache, Wire, checksum
@@ -149,8 +150,11 @@ class Renderer:
             completion.outcome, completion.error = nodes_pb2.OUTCOME_CANCELLED, str(stopped)
         except OutOfMemory:
             completion.outcome, completion.error = nodes_pb2.OUTCOME_OUT_OF_MEMORY, traceback.format_exc()
-        except Exception:  # noqa: BLE001 - a plugin may raise anything, and the farm wants to know
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and the farm wants to know
             completion.outcome, completion.error = nodes_pb2.OUTCOME_FAILED, traceback.format_exc()
+            if trouble := disk_trouble(error, self._work):
+                completion.outcome = nodes_pb2.OUTCOME_STORAGE
+                completion.error += trouble
         # Only here is the traceback gone that kept the tensors alive. Other members go on with the model.
         if completion.outcome == nodes_pb2.OUTCOME_OUT_OF_MEMORY and not exchange:
             workbench.free()

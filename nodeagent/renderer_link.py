@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -71,6 +72,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         self._renderers: dict[tuple[int, str], _Renderer] = {}
         self._watches: set[asyncio.Task] = set()
         self._server: grpc.aio.Server | None = None
+        self._ending = ""
 
     async def serve(self, path: Path) -> None:
         """Listen on `path`, for this user alone. Renderers known from the journal are waited for or found dead."""
@@ -123,8 +125,20 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         )
 
     def cancel(self, cancel: nodes_pb2.Cancel) -> None:
-        """Pass a cancel to whoever holds the attempt."""
+        """Pass a cancel to whoever holds the attempt; a renderer that doesn't heed it in time is killed."""
         self._tell(cancel.attempt, renderers_pb2.AttachResponse(cancel=cancel))
+        if cancel.grace_seconds:
+            self._keep(asyncio.create_task(self._insist(cancel)))
+
+    async def _insist(self, cancel: nodes_pb2.Cancel) -> None:
+        """What hangs in a step never comes to where it would stop, and would take its device with it."""
+        await asyncio.sleep(cancel.grace_seconds)
+        for renderer in list(self._renderers.values()):
+            held = (cancel.attempt.attempt_id, cancel.attempt.epoch) in renderer.attempts
+            if held and lives(renderer.pid, renderer.born):
+                log.warning("renderer killed, it did not stop", device=renderer.device, why=cancel.reason)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(renderer.pid, signal.SIGKILL)
 
     def _tell(self, attempt: nodes_pb2.AttemptRef, response: renderers_pb2.AttachResponse) -> None:
         for renderer in self._renderers.values():
@@ -195,7 +209,9 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         self._events.ended(numbered)
 
     def _watch(self, renderer: _Renderer) -> None:
-        watch = asyncio.create_task(self._until_back_or_dead(renderer))
+        self._keep(asyncio.create_task(self._until_back_or_dead(renderer)))
+
+    def _keep(self, watch: asyncio.Task) -> None:
         self._watches.add(watch)
         watch.add_done_callback(self._watches.discard)
 
@@ -207,20 +223,22 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
                 return
             await asyncio.sleep(_LOOK_SECONDS)
 
+    def ending(self, why: str) -> None:
+        """From here on renderers end because this agent ends them: that speaks against no task and no device."""
+        self._ending = why
+
     def buried(self, pid: int, birth: str) -> None:
         """A renderer's process is gone: what it held is lost, for certain."""
         renderer = self._renderers.pop((pid, birth), None)
         if renderer is None:
             return
-        reason = f"renderer of {renderer.device} (process {renderer.pid}) died"
-        log.warning("renderer died", device=renderer.device, pid=renderer.pid)
+        reason = self._ending or f"renderer of {renderer.device} (process {renderer.pid}) died"
+        outcome = nodes_pb2.OUTCOME_CANCELLED if self._ending else nodes_pb2.OUTCOME_LOST
+        log.warning("renderer gone", device=renderer.device, pid=renderer.pid, why=reason)
         self._events.reported(nodes_pb2.RendererReport(device=renderer.device, alive=False, reason=reason))
         for attempt_id, epoch in list(renderer.attempts):
             reference = nodes_pb2.AttemptRef(attempt_id=attempt_id, epoch=epoch)
-            self._complete(
-                renderer,
-                nodes_pb2.Completion(attempt=reference, outcome=nodes_pb2.OUTCOME_LOST, error=reason),
-            )
+            self._complete(renderer, nodes_pb2.Completion(attempt=reference, outcome=outcome, error=reason))
 
 
 async def _write(outbox: asyncio.Queue, context) -> None:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import grpc
 
 from farm.channels import channel
-from farm.rendering import Stopped
+from farm.rendering import Stopped, StorageFailed
 from farm.v1 import artifacts_pb2, artifacts_pb2_grpc, nodes_pb2, renderers_pb2
 
 CHUNK = 1 << 20
@@ -24,8 +24,11 @@ _TRANSIENT = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.CANCELLED,
     grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
+_FULL = grpc.StatusCode.RESOURCE_EXHAUSTED
+FULL_SECONDS = 60.0
+"""How long a result is held while the farm can't store it. Then the device is free for what can be done without."""
+
 _DOUBTFUL = {grpc.StatusCode.DATA_LOSS, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
 _DOUBTFUL_TRIES = 5
 _GIVEN_AWAY = {grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.ABORTED}
@@ -35,7 +38,7 @@ Result = TypeVar("Result")
 
 
 class TransferFailed(Exception):
-    """The farm will not take or give an artifact, and trying again would not help."""
+    """The farm will not take an artifact, and trying again would not help."""
 
 
 class Corrupt(Exception):
@@ -68,7 +71,8 @@ class Wire:
     def upload(self, name: str, path: Path, sha256: str, attempt: nodes_pb2.AttemptRef) -> str:
         """Bring a file of checksum `sha256` to the farm as artifact `name` of an attempt; returns its id.
 
-        Raises TransferFailed, and Stopped when the attempt's epoch is over.
+        Raises StorageFailed when the farm can't store it, TransferFailed when it won't, and Stopped when the
+        attempt's epoch is over.
         """
         header = artifacts_pb2.UploadHeader(
             name=name,
@@ -90,7 +94,8 @@ class Wire:
     def download(self, artifact_id: str, size: int, sha256: str, path: Path) -> None:
         """Bring an artifact to `path`, which appears only once its size and checksum are right.
 
-        Goes on after a break where it stopped. Raises TransferFailed, and Stopped.
+        Goes on after a break where it stopped. Raises StorageFailed when the farm doesn't have it any more as it was,
+        or can't read it, TransferFailed, and Stopped.
         """
         temporary = path.with_name(f".{path.name}.part")
         temporary.unlink(missing_ok=True)
@@ -111,10 +116,10 @@ class Wire:
                 continue
             os.replace(temporary, path)
             return
-        raise TransferFailed(f"artifact {artifact_id} does not match its checksum {sha256}, three times over")
+        raise StorageFailed(f"artifact {artifact_id} does not match its checksum {sha256}, three times over")
 
     def _persist(self, what: str, work: Callable[[Any], Result]) -> Result:
-        wait, doubts = _FIRST_WAIT, 0
+        wait, doubts, full = _FIRST_WAIT, 0, 0.0
         while True:
             try:
                 return work(artifacts_pb2_grpc.ArtifactServiceStub(self._dialled()))
@@ -123,9 +128,14 @@ class Wire:
                 self.close()
                 if error.code() in _GIVEN_AWAY:
                     raise Stopped(f"{what}: {error.details()}") from None
+                said = f"{what}: {error.code().name}: {error.details()}"
                 doubts += error.code() in _DOUBTFUL
-                if error.code() not in _TRANSIENT | _DOUBTFUL or doubts >= _DOUBTFUL_TRIES:
-                    raise TransferFailed(f"{what}: {error.code().name}: {error.details()}") from None
+                full += wait if error.code() is _FULL else 0.0
+                gone = error.code() is grpc.StatusCode.DATA_LOSS and doubts >= _DOUBTFUL_TRIES
+                if gone or full > FULL_SECONDS:
+                    raise StorageFailed(said) from None
+                if error.code() not in {*_TRANSIENT, *_DOUBTFUL, _FULL} or doubts >= _DOUBTFUL_TRIES:
+                    raise TransferFailed(said) from None
             self._pause(wait)
             wait = min(2 * wait, _LONGEST_WAIT)
 

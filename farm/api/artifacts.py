@@ -12,7 +12,6 @@ from grpc import aio
 from farm.api.convert import artifact_message
 from farm.api.gate import Refused, caller
 from farm.artifacts import ArtifactStore
-from farm.store.errors import StaleAttempt
 from farm.store.store import Store
 from farm.v1 import artifacts_pb2, artifacts_pb2_grpc
 
@@ -36,7 +35,7 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
             await asyncio.to_thread(self._check_owner, header.attempt_id)
         artifact_id = self._store.artifacts.new_id()
         location = self._files.location_for(artifact_id, header.filename or header.name)
-        writing = await asyncio.to_thread(self._files.begin, location)
+        writing = await asyncio.to_thread(self._files.begin, location, header.size)
         try:
             async for message in request_iterator:
                 if writing.size + len(message.chunk) > header.size:
@@ -61,8 +60,9 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
                     artifact_id=artifact_id,
                 )
             )
-        except StaleAttempt:
-            await asyncio.to_thread(self._files.remove, location)
+        except BaseException:
+            # Without a record nobody would ever collect it.
+            await asyncio.shield(asyncio.to_thread(self._files.remove, location))
             raise
         return artifacts_pb2.UploadResponse(artifact=artifact_message(record))
 
@@ -108,4 +108,8 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
         except FileNotFoundError:
             raise Refused(
                 grpc.StatusCode.DATA_LOSS, f"artifact {record.id} is recorded, but its file is gone"
+            ) from None
+        except OSError as error:
+            raise Refused(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, f"artifact {record.id} can't be read: {error.strerror}"
             ) from None

@@ -13,7 +13,7 @@ import grpc
 import structlog
 from grpc import aio
 
-from farm.artifacts import Corrupt
+from farm.artifacts import Corrupt, Unwritable
 from farm.channels import bearer_token
 from farm.media import MediaError
 from farm.security import Authority, Denied, Identity
@@ -48,6 +48,7 @@ def status_of(error: BaseException) -> tuple[grpc.StatusCode, str]:
         ((store_errors.JobFinished, store_errors.StaleAttempt), grpc.StatusCode.FAILED_PRECONDITION),
         (store_errors.AmbiguousName, grpc.StatusCode.INVALID_ARGUMENT),
         (Corrupt, grpc.StatusCode.DATA_LOSS),
+        (Unwritable, grpc.StatusCode.RESOURCE_EXHAUSTED),
     ]
     if isinstance(error, Refused):
         return error.code, str(error)

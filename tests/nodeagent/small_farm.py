@@ -23,7 +23,8 @@ HEARTBEAT, LEASE = 0.1, 1.0
 
 
 class SmallFarm:
-    """`refuse` (code, words) refuses streams; `mute` leaves heartbeats unanswered; `deaf` leaves completions."""
+    """`refuse` (code, words) refuses streams; `mute` leaves heartbeats unanswered; `deaf` leaves completions;
+    `full` can store nothing."""
 
     def __init__(self, home: Path, ray_address: str = "", ray_token: str = "ray-secret"):
         self.authority = security.Authority.open(home)
@@ -36,9 +37,9 @@ class SmallFarm:
         self.completions: list[nodes_pb2.Completion] = []
         self.reports: list[nodes_pb2.RendererReport] = []
         self.artifacts: dict[str, tuple[artifacts_pb2.Artifact, bytes]] = {}
-        self.downloads = 0
+        self.downloads = self.refusals = 0
         self.refuse: tuple[grpc.StatusCode, str] | None = None
-        self.mute = self.deaf = False
+        self.mute = self.deaf = self.full = False
         self.withheld: set[str] = set()
         self._streams: set[asyncio.Queue] = set()
         self._loop = asyncio.new_event_loop()
@@ -68,11 +69,10 @@ class SmallFarm:
         self.stop()
         self._loop.call_soon_threadsafe(self._loop.stop)
 
-    def cancel(self, attempt_id: str, epoch: int = 1) -> None:
+    def cancel(self, attempt_id: str, epoch: int = 1, grace: float = 0.0) -> None:
         reference = nodes_pb2.AttemptRef(attempt_id=attempt_id, epoch=epoch)
-        response = nodes_pb2.ConnectResponse(
-            cancel=nodes_pb2.Cancel(attempt=reference, reason="test says so")
-        )
+        cancel = nodes_pb2.Cancel(attempt=reference, reason="test says so", grace_seconds=grace)
+        response = nodes_pb2.ConnectResponse(cancel=cancel)
         for outbox in list(self._streams):
             self._loop.call_soon_threadsafe(outbox.put_nowait, response)
 
@@ -174,6 +174,9 @@ class _Artifacts(artifacts_pb2_grpc.ArtifactServiceServicer):
         requests = aiter(request_iterator)
         header = (await anext(requests)).header
         content = b"".join([request.chunk async for request in requests])
+        if self.farm.full:
+            self.farm.refusals += 1
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "No space left on device")
         if len(content) != header.size or hashlib.sha256(content).hexdigest() != header.sha256:
             await context.abort(grpc.StatusCode.DATA_LOSS, "checksum differs")
         stored = self.farm.store(content, header.name)

@@ -273,7 +273,7 @@ def test_an_agent_told_to_end_says_what_was_lost_and_leaves_nothing_running(farm
     renderer.run("a", steps=100, sleep=0.1)
     until(lambda: farm.steps("a"), what="a step")
     assert agent.terminate() == 0
-    assert ended(farm, "a").outcome == LOST
+    assert ended(farm, "a").outcome == CANCELLED, "the task did not kill its renderer"
     assert renderer.process.wait(5) == -9
 
 

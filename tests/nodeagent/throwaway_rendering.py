@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import time
 
 import numpy as np
@@ -39,11 +41,20 @@ class Counter:
     def window(self, task):
         if task.payload.get("fail") == "memory":
             raise OutOfMemory("not enough")
+        if task.payload.get("fail") == "disk":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(task.folder))
+        if task.payload.get("fail") == "library":
+            raise RuntimeError("Error while serializing: No space left on device (os error 28)")
+        if task.payload.get("fail") == "vanished":
+            shutil.rmtree(task.folder.parent)
+            task.folder.parent.write_text("no folder any more")
         if task.payload.get("fail"):
             raise ValueError(task.payload["fail"])
         for done in range(task.payload["steps"]):
             task.step(done, task.payload["steps"])
             time.sleep(task.payload.get("sleep", 0))
+            while done == task.payload.get("hangs"):
+                time.sleep(1)
         if "tells" in task.payload:
             task.tell("counted", {"steps": 0})
             task.tell("counted to the end", task.payload["tells"])

@@ -1,0 +1,48 @@
+"""Whether what went wrong is this machine's disk's fault, and not the work's."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from farm.rendering import StorageFailed
+
+_OF_DISKS = {
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EIO,
+    errno.ESTALE,
+    errno.ENODEV,
+    errno.ENOTCONN,
+}
+_FULL = os.strerror(errno.ENOSPC)
+_TRIED_BYTES = 1 << 16
+
+
+def disk_trouble(error: BaseException, folder: Path) -> str:
+    """What of the disk or the artifact store made the work in `folder` end with `error`; "" where neither did.
+
+    Libraries that write files by themselves raise errors of their own: then a little is written to see.
+    """
+    at: BaseException | None = error
+    while at is not None:
+        if isinstance(at, StorageFailed) or (isinstance(at, OSError) and at.errno in _OF_DISKS):
+            return str(at)
+        if _FULL in str(at):
+            return _FULL
+        at = at.__cause__ or at.__context__
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        trial = folder / ".trial"
+        try:
+            with trial.open("wb") as file:
+                file.write(bytes(_TRIED_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
+        finally:
+            trial.unlink(missing_ok=True)
+    except OSError as problem:
+        return f"this machine's disk: {problem}"
+    return ""

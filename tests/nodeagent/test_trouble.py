@@ -1,0 +1,124 @@
+"""What is not the work's fault on a node: full disks, stores that take nothing, renderers that hang."""
+
+from __future__ import annotations
+
+import errno
+import os
+from types import SimpleNamespace
+
+import grpc
+import pytest
+from node_processes import until
+
+from farm.rendering import Stopped, StorageFailed
+from farm.v1 import nodes_pb2, renderers_pb2
+from nodeagent import transfer
+from nodeagent.disk import disk_trouble
+from nodeagent.transfer import TransferFailed, Wire
+
+STORAGE, SUCCEEDED, LOST = nodes_pb2.OUTCOME_STORAGE, nodes_pb2.OUTCOME_SUCCEEDED, nodes_pb2.OUTCOME_LOST
+
+
+@pytest.fixture
+def node(start_agent, start_renderer):
+    return start_agent(), start_renderer()
+
+
+def ended(farm, attempt_id):
+    until(lambda: farm.ended(attempt_id), what=f"completion of {attempt_id}")
+    return farm.ended(attempt_id)[0]
+
+
+def test_a_full_disk_is_told_from_a_failure_of_the_work_and_rendering_goes_on_after(farm, node, tmp_path):
+    _, renderer = node
+    work = tmp_path / "node" / "work" / "cpu"
+    renderer.run("d", steps=1, fail="disk")
+    renderer.run("l", steps=1, fail="library")
+    renderer.run("f", steps=1, fail="sigma went below zero")
+    renderer.run("v", steps=1, fail="vanished")
+    assert ended(farm, "d").outcome == STORAGE and "No space left on device" in ended(farm, "d").error
+    assert ended(farm, "l").outcome == STORAGE
+    assert ended(farm, "f").outcome == nodes_pb2.OUTCOME_FAILED
+    assert ended(farm, "v").outcome == STORAGE and "this machine's disk" in ended(farm, "v").error
+    renderer.run("still", steps=1)
+    assert ended(farm, "still").outcome == STORAGE, "its folder is no folder"
+    work.unlink()
+    renderer.run("s", steps=1)
+    assert ended(farm, "s").outcome == SUCCEEDED
+
+
+def test_a_result_is_held_while_the_farm_has_no_room_and_given_when_it_has(farm, node):
+    _, renderer = node
+    farm.full = True
+    renderer.run("a", steps=2)
+    until(lambda: farm.refusals > 1, what="another try")
+    assert not farm.artifacts and not farm.ended("a")
+    farm.full = False
+    assert ended(farm, "a").outcome == SUCCEEDED
+    assert len(farm.artifacts) == 1
+
+
+def test_a_renderer_that_hangs_is_killed_after_the_grace_and_one_that_stops_is_not(farm, node):
+    _, renderer = node
+    renderer.run("a", steps=500, sleep=0.02)
+    until(lambda: farm.steps("a"), what="a step")
+    farm.cancel("a", grace=1.0)
+    assert ended(farm, "a").outcome == nodes_pb2.OUTCOME_CANCELLED
+    renderer.run("h", steps=500, hangs=1)
+    until(lambda: farm.steps("h"), what="a step")
+    farm.cancel("h", grace=1.0)
+    assert ended(farm, "h").outcome == LOST
+    until(lambda: renderer.process.poll() is not None, what="end of the renderer")
+    until(lambda: not farm.reports[-1].alive, what="word of its end")
+
+
+def refused(code: grpc.StatusCode):
+    error = grpc.RpcError()
+    error.code, error.details = lambda: code, lambda: "as the farm says"
+    return error
+
+
+@pytest.mark.parametrize(
+    ("code", "raised"),
+    [
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, StorageFailed),
+        (grpc.StatusCode.DATA_LOSS, StorageFailed),
+        (grpc.StatusCode.INVALID_ARGUMENT, TransferFailed),
+        (grpc.StatusCode.INTERNAL, TransferFailed),
+        (grpc.StatusCode.FAILED_PRECONDITION, Stopped),
+    ],
+)
+def test_what_the_farm_refuses_is_told_apart(monkeypatch, code, raised):
+    waits = []
+    wire = Wire(renderers_pb2.Setup(), waits.append)
+    monkeypatch.setattr(wire, "_dialled", lambda: SimpleNamespace(stream_unary=_none, unary_stream=_none))
+
+    def work(stub):
+        raise refused(code)
+
+    with pytest.raises(raised, match="as the farm says"):
+        wire._persist("upload of 'latents'", work)
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        assert transfer.FULL_SECONDS - 5 < sum(waits) <= transfer.FULL_SECONDS
+
+
+def _none(*_, **__):
+    return None
+
+
+def test_disks_are_blamed_for_what_they_do_and_for_nothing_else(tmp_path):
+    def chained():
+        try:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        except OSError as error:
+            raise ValueError("could not write the segment") from error
+
+    with pytest.raises(ValueError) as caught:
+        chained()
+    assert "Read-only" in disk_trouble(caught.value, tmp_path)
+    assert disk_trouble(StorageFailed("no room"), tmp_path) == "no room"
+    assert disk_trouble(FileNotFoundError(errno.ENOENT, "no weights"), tmp_path) == ""
+    assert disk_trouble(ValueError("x"), tmp_path / "made") == ""
+    (tmp_path / "file").write_text("")
+    assert "this machine's disk" in disk_trouble(ValueError("x"), tmp_path / "file")
+    assert list((tmp_path / "made").iterdir()) == []
