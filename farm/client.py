@@ -231,6 +231,10 @@ class FarmClient:
         """One node by id or name. Raises NotFound."""
         return self._call(self._nodes.GetNode, nodes_pb2.GetNodeRequest(node=node)).node
 
+    def resume_node(self, node: str, device: str = "") -> nodes_pb2.ResumeNodeResponse:
+        """End the quarantine of a node's device, or of all of its devices. Raises NotFound."""
+        return self._call(self._nodes.ResumeNode, nodes_pb2.ResumeNodeRequest(node=node, device=device))
+
     def join_token(self) -> nodes_pb2.GetJoinTokenResponse:
         """The join token, and the addresses at which workstations reach the farm."""
         return self._call(self._nodes.GetJoinToken, nodes_pb2.GetJoinTokenRequest())

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from farm.failures import Terms
 from farm.settings import (
     Address,
     Addresses,
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
+Span = Annotated[float, Field(gt=0, le=30 * 86_400)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -124,6 +126,20 @@ class Limits(Settings):
     max_failures: int = Field(
         3, ge=1, le=100, description="Failures of the work itself after which a task fails its job."
     )
+    max_job_failures: int = Field(
+        30, ge=1, le=100_000, description="Failures of all tasks of a job together after which it fails."
+    )
+
+
+class Timeouts(Settings):
+    """How long a task may take before it counts as failed and is tried elsewhere, in seconds."""
+
+    total: Span = Field(86_400.0, description="From when it is given to a device to its result.")
+    no_progress: Span = Field(
+        1800.0,
+        description="Without a step, loading the model included. What steps slowly is given ten times the "
+        "longest that a step of its own has taken, where that is more.",
+    )
 
 
 class ModelPin(Settings):
@@ -157,6 +173,7 @@ class FarmConfig(Settings):
     leases: Leases = Field(default_factory=Leases)
     ray: RayHead = Field(default_factory=RayHead)
     limits: Limits = Field(default_factory=Limits)
+    timeouts: Timeouts = Field(default_factory=Timeouts)
     models: dict[str, ModelPin] = Field(
         default_factory=dict,
         description="Models whose weights are pinned, a section each.",
@@ -168,6 +185,16 @@ class FarmConfig(Settings):
     def store_url(self) -> str:
         """SQLAlchemy URL of the job store, the default filled in."""
         return self.store.url or f"sqlite:///{self.home / 'farm.db'}"
+
+    @property
+    def terms(self) -> Terms:
+        """How much failure the farm bears with."""
+        return Terms(
+            max_failures=self.limits.max_failures,
+            max_job_failures=self.limits.max_job_failures,
+            total=self.timeouts.total,
+            no_progress=self.timeouts.no_progress,
+        )
 
     @property
     def artifact_url(self) -> str:

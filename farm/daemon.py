@@ -90,7 +90,7 @@ async def serve(config: FarmConfig) -> None:
     await backend.start()
 
     authority = Authority.open(config.home)
-    store = Store.open(config.store_url)
+    store = Store.open(config.store_url, terms=config.terms)
     files = ArtifactStore(config.artifact_url)
     offers = catalogue(planning_plugins())
     sessions, changes = Sessions(), Changes()
@@ -107,7 +107,6 @@ async def serve(config: FarmConfig) -> None:
         ray_token=ray_token_file(config.home).read_text().strip(),
         heartbeat=config.leases.heartbeat,
         lease=config.leases.lease,
-        max_failures=config.limits.max_failures,
         servers=config.server.advertise or (own,),
     )
     jobs_pb2_grpc.add_JobServiceServicer_to_server(

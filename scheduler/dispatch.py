@@ -39,6 +39,9 @@ TICK_SECONDS = 1.0
 START_SECONDS = 60.0
 """A dispatched attempt must be heard of from its renderer within this time, or it is given away."""
 
+GRACE_SECONDS = 10.0
+"""What took too long and doesn't stop within this time hangs, and its renderer is ended."""
+
 RESTART_SECONDS = 5.0
 """Between two requests for a renderer that has not come up."""
 
@@ -87,15 +90,22 @@ class Dispatcher:
 
     async def tick(self, *, quiet: bool = False) -> None:
         """One look at the farm. `quiet`: the daemon is new and nobody is called silent yet."""
+        await self._end_overdue()
         lost, nodes, ready, live, groups = await asyncio.to_thread(self._look)
         if lost:
             await self._say_lost(lost, "its lease ran out")
         if not quiet:
             await self._note_silent(nodes)
         await self._start_renderers(nodes)
+        now = boottime()
+        if ready and self._files.trouble and (trouble := await asyncio.to_thread(self._files.check)):
+            why = f"nothing is started, because {trouble}"
+            await asyncio.to_thread(self._store.tasks.set_reasons, {one.task.id: why for one in ready})
+            return
+        # What waits says so since it failed.
+        ready = [one for one in ready if one.task.retry_at <= now]
         if not ready:
             return
-        now = boottime()
         slots = slots_of(
             nodes,
             lambda node_id, device: device in self._sessions.renderers(node_id),
@@ -127,6 +137,14 @@ class Dispatcher:
             await self._give({task_id: by_id[task_id] for task_id in batch}, batch, places)
         if placement.waiting:
             await asyncio.to_thread(self._store.tasks.set_reasons, placement.waiting)
+
+    async def _end_overdue(self) -> None:
+        for attempt, settlement in await asyncio.to_thread(self._store.attempts.time_out, boottime()):
+            log.warning("attempt timed out", job=attempt.job_id, task=attempt.task_key, node=attempt.node,
+                        device=attempt.device, why=attempt.error)  # fmt: skip
+            await self._sessions.stop([attempt], attempt.error, GRACE_SECONDS)
+            await self._sessions.stop(settlement.stop, "the job has failed")
+            await self._changes.notify(attempt.job_id)
 
     def _look(
         self,
@@ -193,7 +211,8 @@ class Dispatcher:
             try:
                 await self._backend.dispatch(renderers[id], attempt.id, attempt.epoch, payload)
             except BackendDown as error:
-                # Should the call have arrived all the same, the renderer asks for a lease and is refused.
+                # Should the call have arrived all the same, the renderer asks for a lease, and gets it if nobody else
+                # was given the task.
                 await self._lose(attempt, f"it could not be handed over: {error}")
         await self._changes.notify(*{attempt.job_id for attempt in attempts})
 
@@ -228,7 +247,8 @@ class Dispatcher:
             log.warning(
                 "attempt lost", job=attempt.job_id, task=attempt.task_key, node=attempt.node, why=reason
             )
-        await self._sessions.stop(attempts, reason)
+        # Their renderers are not told to stop: without a lease they park, and asking for one they learn whether they
+        # may go on or have to end.
         await self._changes.notify(*{attempt.job_id for attempt in attempts})
         self.wake()
 

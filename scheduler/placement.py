@@ -116,7 +116,9 @@ def misfit(task: ReadyTask, slot: Slot) -> str | None:
     if offered != task.weights:
         return f"has other weights of {task.model} ({_short(offered)}, the job needs {_short(task.weights)})"
     if slot.vram_bytes < task.vram_bytes:
-        return f"has {_size(slot.vram_bytes)} of memory, the task needs {_size(task.vram_bytes)}"
+        has, needs = _size(slot.vram_bytes), _size(task.vram_bytes)
+        # Of what did not suffice nobody knows by how much.
+        return f"has {has} of memory, the task needs {needs if needs != has else 'more'}"
     # Layerwise fp8 computes in bf16 and runs anywhere; only fp8 matrix products need the hardware.
     if task.fp8 and not slot.fp8:
         return "has no fp8"

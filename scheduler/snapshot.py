@@ -43,6 +43,8 @@ def slots_of(
                 reason = "is starting Ray"
             elif not renderer_up(node.id, device.name):
                 reason = "has no renderer up"
+            elif device.quarantine:
+                reason = f"is in quarantine (`farmctl node resume {node.name}`): it {device.quarantine}"
             slot = Slot(
                 node_id=node.id,
                 node=node.name,

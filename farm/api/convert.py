@@ -122,6 +122,7 @@ def attempt_message(attempt: records.AttemptRecord) -> jobs_pb2.Attempt:
         step=attempt.step,
         steps=attempt.steps,
         error=attempt.error,
+        cause=attempt.cause,
     )
 
 
@@ -185,6 +186,7 @@ def node_message(node: records.NodeRecord, renderers: frozenset[str]) -> nodes_p
                 task=device.task,
                 renderer=device.name in renderers,
                 speeds=[nodes_pb2.Speed(**speed._asdict()) for speed in device.speeds],
+                quarantine=device.quarantine,
             )
             for device in node.devices
         ],

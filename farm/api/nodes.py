@@ -21,6 +21,7 @@ from farm.api.convert import device_record, node_message
 from farm.api.gate import Refused, caller
 from farm.api.sessions import Session, Sessions
 from farm.clock import boottime
+from farm.failures import Cause
 from farm.security import Authority, join_token
 from farm.store.errors import MissingArtifact, NotFound
 from farm.store.records import AttemptRecord, Settlement
@@ -33,6 +34,9 @@ PROGRESS_SECONDS = 1.0
 """Progress of an attempt is written at most this often; the last step always is."""
 
 
+_CAUSES = {nodes_pb2.OUTCOME_LOST: Cause.RENDERER_DIED, nodes_pb2.OUTCOME_STORAGE: Cause.STORAGE}
+
+
 @dataclass(frozen=True)
 class NodeTerms:
     """What every node is told: where Ray is, and the lease's terms in seconds."""
@@ -41,7 +45,6 @@ class NodeTerms:
     ray_token: str
     heartbeat: float
     lease: float
-    max_failures: int
     servers: tuple[str, ...]
 
 
@@ -252,13 +255,14 @@ class NodeService(nodes_pb2_grpc.NodeServiceServicer):
                         id, epoch, made, completion.seconds, completion.working_seconds, _facts(completion)
                     )
                 except (MissingArtifact, _NotStorable) as error:
-                    return attempts.fail(id, epoch, str(error), self._terms.max_failures)
+                    return attempts.fail(id, epoch, str(error))
             case nodes_pb2.OUTCOME_FAILED:
-                return attempts.fail(id, epoch, completion.error, self._terms.max_failures)
+                return attempts.fail(id, epoch, completion.error)
             case nodes_pb2.OUTCOME_OUT_OF_MEMORY:
                 return attempts.out_of_memory(id, epoch, completion.error)
-            case _:
-                return attempts.lose(id, epoch, completion.error or "the node gave it up")
+            case outcome:
+                cause = _CAUSES.get(outcome, Cause.GIVEN_BACK)
+                return attempts.lose(id, epoch, completion.error or "the node gave it up", cause)
 
     async def _notify(self, attempt_ids: Iterable[str], session: Session) -> None:
         jobs = {await self._job_of(attempt_id, session) for attempt_id in attempt_ids} - {None}
@@ -289,6 +293,18 @@ class NodeService(nodes_pb2_grpc.NodeServiceServicer):
         """One node by id or name."""
         node = await asyncio.to_thread(self._store.nodes.get, request.node)
         return nodes_pb2.GetNodeResponse(node=node_message(node, self._sessions.renderers(node.id)))
+
+    async def ResumeNode(
+        self, request: nodes_pb2.ResumeNodeRequest, context: aio.ServicerContext
+    ) -> nodes_pb2.ResumeNodeResponse:
+        """Ends the quarantine of a node's devices."""
+        node = await asyncio.to_thread(self._store.nodes.get, request.node)
+        devices = await asyncio.to_thread(self._store.nodes.resume, node.id, request.device)
+        self._wake()
+        node = await asyncio.to_thread(self._store.nodes.get, node.id)
+        return nodes_pb2.ResumeNodeResponse(
+            node=node_message(node, self._sessions.renderers(node.id)), devices=devices
+        )
 
     async def GetJoinToken(
         self, request: nodes_pb2.GetJoinTokenRequest, context: aio.ServicerContext

@@ -74,12 +74,14 @@ class Sessions:
         session = self._by_node.get(node_id)
         return frozenset(session.renderers) if session else frozenset()
 
-    async def stop(self, attempts: Sequence[AttemptRecord], reason: str) -> None:
-        """Tells nodes to stop attempts. A node that isn't connected learns it when it asks for the lease."""
+    async def stop(self, attempts: Sequence[AttemptRecord], reason: str, grace: float = 0.0) -> None:
+        """Tells nodes to stop attempts. A node that isn't connected learns it when it asks for the lease.
+
+        `grace`: seconds after which a renderer that hasn't stopped is killed; 0: never.
+        """
         for attempt in attempts:
             session = self._by_node.get(attempt.node_id)
             if session:
                 reference = nodes_pb2.AttemptRef(attempt_id=attempt.id, epoch=attempt.epoch)
-                session.outbox.put_nowait(
-                    nodes_pb2.ConnectResponse(cancel=nodes_pb2.Cancel(attempt=reference, reason=reason))
-                )
+                cancel = nodes_pb2.Cancel(attempt=reference, reason=reason, grace_seconds=grace)
+                session.outbox.put_nowait(nodes_pb2.ConnectResponse(cancel=cancel))

@@ -76,7 +76,16 @@ def list_nodes(ctx: click.Context, form: str) -> None:
                 _online(item),
                 ", ".join(_device(status.device) for status in item.devices),
                 ", ".join(status.task for status in item.devices if status.task) or "-",
-                item.reason,
+                "; ".join(
+                    [
+                        *([item.reason] if item.reason else []),
+                        *(
+                            f"{status.device.name} is in quarantine"
+                            for status in item.devices
+                            if status.quarantine
+                        ),
+                    ]
+                ),
             )
             for item in found
         ),
@@ -137,12 +146,47 @@ def show(ctx: click.Context, name: str, form: str) -> None:
                 status.device.threads,
                 "declared" if status.device.declared else "probed",
                 _speed(status),
-                status.task or ("ready" if status.renderer else "no renderer yet"),
+                status.task or _idle(status),
             )
             for status in found.devices
         ),
         "it offers no device",
     )
+    for status in found.devices:
+        if status.quarantine:
+            click.echo(
+                f"\n{status.device.name} is in quarantine: it {status.quarantine}\n"
+                f"Once it is well again: farmctl node resume {found.name} --device {status.device.name}"
+            )
+
+
+def _idle(status: nodes_pb2.DeviceStatus) -> str:
+    if status.quarantine:
+        return "in quarantine"
+    return "ready" if status.renderer else "no renderer yet"
+
+
+@node.command()
+@click.argument("name", metavar="NODE")
+@click.option("--device", default="", metavar="DEVICE", help="Only this one of its devices.")
+@format_option
+@click.pass_context
+def resume(ctx: click.Context, name: str, device: str, form: str) -> None:
+    """Give devices work again that are in quarantine because they failed tasks of several jobs.
+
+    \b
+    Examples:
+      farmctl node resume workstation-3
+      farmctl node resume workstation-3 --device cuda1
+    """
+    answer = connect(ctx).resume_node(name, device)
+    if form == "json":
+        return print_json(answer)
+    for back in answer.devices:
+        click.echo(f"{answer.node.name}/{back} gets work again")
+    if not answer.devices:
+        click.echo(f"no device of {answer.node.name} is in quarantine" if not device
+                   else f"{answer.node.name}/{device} is not in quarantine")  # fmt: skip
 
 
 @node.command()

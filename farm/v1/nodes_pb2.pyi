@@ -16,6 +16,7 @@ class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     OUTCOME_CANCELLED: _ClassVar[Outcome]
     OUTCOME_LOST: _ClassVar[Outcome]
     OUTCOME_OUT_OF_MEMORY: _ClassVar[Outcome]
+    OUTCOME_STORAGE: _ClassVar[Outcome]
 
 class NodeState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -28,6 +29,7 @@ OUTCOME_FAILED: Outcome
 OUTCOME_CANCELLED: Outcome
 OUTCOME_LOST: Outcome
 OUTCOME_OUT_OF_MEMORY: Outcome
+OUTCOME_STORAGE: Outcome
 NODE_STATE_UNSPECIFIED: NodeState
 NODE_STATE_ONLINE: NodeState
 NODE_STATE_OFFLINE: NodeState
@@ -227,12 +229,14 @@ class Acknowledge(_message.Message):
     def __init__(self, journal_number: _Optional[int] = ..., committed: _Optional[bool] = ...) -> None: ...
 
 class Cancel(_message.Message):
-    __slots__ = ("attempt", "reason")
+    __slots__ = ("attempt", "reason", "grace_seconds")
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    GRACE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     attempt: AttemptRef
     reason: str
-    def __init__(self, attempt: _Optional[_Union[AttemptRef, _Mapping]] = ..., reason: _Optional[str] = ...) -> None: ...
+    grace_seconds: float
+    def __init__(self, attempt: _Optional[_Union[AttemptRef, _Mapping]] = ..., reason: _Optional[str] = ..., grace_seconds: _Optional[float] = ...) -> None: ...
 
 class Node(_message.Message):
     __slots__ = ("id", "name", "state", "version", "boot_id", "address", "last_seen_at", "devices", "models", "reason")
@@ -259,16 +263,18 @@ class Node(_message.Message):
     def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[NodeState, str]] = ..., version: _Optional[str] = ..., boot_id: _Optional[str] = ..., address: _Optional[str] = ..., last_seen_at: _Optional[float] = ..., devices: _Optional[_Iterable[_Union[DeviceStatus, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelOffer, _Mapping]]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class DeviceStatus(_message.Message):
-    __slots__ = ("device", "task", "renderer", "speeds")
+    __slots__ = ("device", "task", "renderer", "speeds", "quarantine")
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     RENDERER_FIELD_NUMBER: _ClassVar[int]
     SPEEDS_FIELD_NUMBER: _ClassVar[int]
+    QUARANTINE_FIELD_NUMBER: _ClassVar[int]
     device: Device
     task: str
     renderer: bool
     speeds: _containers.RepeatedCompositeFieldContainer[Speed]
-    def __init__(self, device: _Optional[_Union[Device, _Mapping]] = ..., task: _Optional[str] = ..., renderer: _Optional[bool] = ..., speeds: _Optional[_Iterable[_Union[Speed, _Mapping]]] = ...) -> None: ...
+    quarantine: str
+    def __init__(self, device: _Optional[_Union[Device, _Mapping]] = ..., task: _Optional[str] = ..., renderer: _Optional[bool] = ..., speeds: _Optional[_Iterable[_Union[Speed, _Mapping]]] = ..., quarantine: _Optional[str] = ...) -> None: ...
 
 class Speed(_message.Message):
     __slots__ = ("model", "flops_per_second", "windows")
@@ -301,6 +307,22 @@ class GetNodeResponse(_message.Message):
     NODE_FIELD_NUMBER: _ClassVar[int]
     node: Node
     def __init__(self, node: _Optional[_Union[Node, _Mapping]] = ...) -> None: ...
+
+class ResumeNodeRequest(_message.Message):
+    __slots__ = ("node", "device")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    device: str
+    def __init__(self, node: _Optional[str] = ..., device: _Optional[str] = ...) -> None: ...
+
+class ResumeNodeResponse(_message.Message):
+    __slots__ = ("node", "devices")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    node: Node
+    devices: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, node: _Optional[_Union[Node, _Mapping]] = ..., devices: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GetJoinTokenRequest(_message.Message):
     __slots__ = ()

@@ -56,6 +56,11 @@ class NodeServiceStub:
                 request_serializer=farm_dot_v1_dot_nodes__pb2.GetNodeRequest.SerializeToString,
                 response_deserializer=farm_dot_v1_dot_nodes__pb2.GetNodeResponse.FromString,
                 _registered_method=True)
+        self.ResumeNode = channel.unary_unary(
+                '/farm.v1.NodeService/ResumeNode',
+                request_serializer=farm_dot_v1_dot_nodes__pb2.ResumeNodeRequest.SerializeToString,
+                response_deserializer=farm_dot_v1_dot_nodes__pb2.ResumeNodeResponse.FromString,
+                _registered_method=True)
         self.GetJoinToken = channel.unary_unary(
                 '/farm.v1.NodeService/GetJoinToken',
                 request_serializer=farm_dot_v1_dot_nodes__pb2.GetJoinTokenRequest.SerializeToString,
@@ -96,6 +101,13 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ResumeNode(self, request, context):
+        """Ends the quarantine of a node's devices.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetJoinToken(self, request, context):
         """The join token, to print the command that a workstation runs.
         """
@@ -125,6 +137,11 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.GetNode,
                     request_deserializer=farm_dot_v1_dot_nodes__pb2.GetNodeRequest.FromString,
                     response_serializer=farm_dot_v1_dot_nodes__pb2.GetNodeResponse.SerializeToString,
+            ),
+            'ResumeNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeNode,
+                    request_deserializer=farm_dot_v1_dot_nodes__pb2.ResumeNodeRequest.FromString,
+                    response_serializer=farm_dot_v1_dot_nodes__pb2.ResumeNodeResponse.SerializeToString,
             ),
             'GetJoinToken': grpc.unary_unary_rpc_method_handler(
                     servicer.GetJoinToken,
@@ -242,6 +259,33 @@ class NodeService:
             '/farm.v1.NodeService/GetNode',
             farm_dot_v1_dot_nodes__pb2.GetNodeRequest.SerializeToString,
             farm_dot_v1_dot_nodes__pb2.GetNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farm.v1.NodeService/ResumeNode',
+            farm_dot_v1_dot_nodes__pb2.ResumeNodeRequest.SerializeToString,
+            farm_dot_v1_dot_nodes__pb2.ResumeNodeResponse.FromString,
             options,
             channel_credentials,
             insecure,

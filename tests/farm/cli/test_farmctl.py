@@ -35,7 +35,7 @@ def test_help_imports_nothing_heavy():
 @pytest.mark.parametrize(
     "command",
     ["", "up", "down", "submit", "submit text", "submit image", "submit extend", "submit keyframes", "submit video", "job", "job list", "job show", "job watch", "job cancel",
-     "job download", "node", "node list", "node show", "node enroll", "config", "config example"],
+     "job download", "node", "node list", "node show", "node resume", "node enroll", "config", "config example"],
 )  # fmt: skip
 def test_every_command_teaches_with_an_example(command):
     told = CliRunner().invoke(main, [*command.split(), "--help"], prog_name="farmctl")
@@ -58,6 +58,13 @@ def test_the_node_is_shown_with_its_device_marked_as_declared(farmctl):
     shown = farmctl("node", "show", node["name"]).stdout
     assert node["id"] in shown and re.search(r"trial +cpu .* declared", shown)
     assert json.loads(farmctl("node", "show", node["id"], "-o", "json").stdout)["node"]["id"] == node["id"]
+
+
+def test_a_node_without_a_device_in_quarantine_has_nothing_to_resume(farmctl):
+    (node,) = json.loads(farmctl("node", "list", "-o", "json").stdout)["nodes"]
+    assert "no device of" in farmctl("node", "resume", node["name"]).stdout
+    asked = farmctl("node", "resume", node["name"], "--device", "cuda9")
+    assert asked.exit_code == 1 and "'cuda9'" in asked.stderr
 
 
 def test_a_node_that_does_not_exist_is_a_failure(farmctl):

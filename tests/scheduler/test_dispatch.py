@@ -1,0 +1,155 @@
+"""The dispatch loop on a real record and real files: who is given nothing, for how long, and what is said of it."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+
+import pytest
+
+from farm.api.changes import Changes
+from farm.api.sessions import Session, Sessions
+from farm.artifacts import ArtifactStore, Unwritable
+from farm.config import Leases
+from farm.failures import Cause
+from farm.states import JobState
+from farm.store import Store
+from farm.store.records import DeviceRecord
+from farm.v1 import nodes_pb2
+from scheduler.backend import BackendEvent, RendererRef
+from scheduler.dispatch import GRACE_SECONDS, Dispatcher
+from tests.store.store_world import GIB, join, submit, task
+
+ONE = {"encode": []}
+
+
+class Renderers:
+    """A backend that takes everything and does nothing."""
+
+    def __init__(self) -> None:
+        self.given: list[tuple[str, str, int]] = []
+
+    async def start_renderer(self, renderer: RendererRef) -> None:
+        pass
+
+    async def dispatch(self, renderer: RendererRef, attempt_id: str, epoch: int, payload: bytes) -> None:
+        self.given.append((renderer.device, attempt_id, epoch))
+
+    async def events(self) -> AsyncIterator[BackendEvent]:
+        return
+        yield
+
+
+class Farm:
+    """One node with devices d0, d1 and so on, whose clock stands still unless it is moved."""
+
+    def __init__(self, folder, monkeypatch):
+        self.now = 1000.0
+        monkeypatch.setattr("scheduler.dispatch.boottime", lambda: self.now)
+        self.store = Store.open(f"sqlite:///{folder}/farm.db", boot=lambda: self.now)
+        self.files = ArtifactStore(str(folder / "artifacts"))
+        self.renderers, sessions = Renderers(), Sessions()
+        self.offer(2)
+        self.session = Session("n1", self.now, ray_node_id="r1", renderers={"d0", "d1", "d2", "d3"})
+        sessions.open(self.session)
+        self._dispatcher = Dispatcher(
+            self.store, self.files, self.renderers, sessions, Changes(), Leases(), {}
+        )
+
+    def offer(self, count: int) -> None:
+        """The node has so many devices."""
+        devices = [DeviceRecord(f"d{number}", "cpu", vram_bytes=8 * GIB) for number in range(count)]
+        join(self.store, name="ws7", ray_node_id="r1", devices=devices)
+
+    def look(self, after: float = 0.0) -> list[tuple[str, str, int]]:
+        """What is given away in one look, as (device, attempt, epoch)."""
+        self.now += after
+        before = len(self.renderers.given)
+        asyncio.run(self._dispatcher.tick(quiet=True))
+        return self.renderers.given[before:]
+
+
+@pytest.fixture
+def farm(tmp_path, monkeypatch):
+    farm = Farm(tmp_path, monkeypatch)
+    yield farm
+    farm.store.close()
+
+
+def test_a_task_that_failed_waits_its_time_and_goes_to_another_device(farm):
+    job = submit(farm.store, ONE)
+    ((first, attempt, epoch),) = farm.look()
+    farm.store.attempts.fail(attempt, epoch, "ValueError: bad")
+    assert farm.look() == farm.look(0.9) == []
+    assert task(farm.store, job, "encode").reason == "is tried again after 1 s, because of: ValueError: bad"
+    ((second, _, _),) = farm.look(0.2)
+    assert {first, second} == {"d0", "d1"}
+
+
+def test_a_lost_task_is_given_away_at_once(farm):
+    submit(farm.store, ONE)
+    ((_, attempt, epoch),) = farm.look()
+    farm.store.attempts.lose(attempt, epoch, "its renderer died", Cause.RENDERER_DIED)
+    assert len(farm.look()) == 1
+
+
+def test_nothing_is_started_while_artifacts_cannot_be_stored(farm, tmp_path):
+    job = submit(farm.store)
+    shutil.move(farm.files.root, tmp_path / "away")
+    with pytest.raises(Unwritable):
+        farm.files.begin(farm.files.location_for("a1", "latents"))
+    assert farm.look() == farm.look(3600) == []
+    reason = task(farm.store, job, "encode").reason
+    assert reason.startswith("nothing is started, because artifacts can't be stored in ")
+    assert reason.endswith("the folder is gone, or its disk is not mounted")
+    shutil.move(tmp_path / "away", farm.files.root)
+    assert len(farm.look()) == 1
+
+
+def test_what_makes_no_step_is_cancelled_and_its_renderer_ended_if_it_does_not_stop(farm):
+    submit(farm.store, ONE)
+    ((_, attempt, epoch),) = farm.look()
+    farm.store.attempts.renew("n1", [(attempt, epoch)], farm.now + 10_000)
+    assert farm.look(1799) == [] and farm.session.outbox.empty()
+    farm.look(2)
+    cancel = farm.session.outbox.get_nowait().cancel
+    assert cancel.attempt == nodes_pb2.AttemptRef(attempt_id=attempt, epoch=epoch)
+    assert "timeouts.no_progress" in cancel.reason and cancel.grace_seconds == GRACE_SECONDS
+    assert farm.store.attempts.get(attempt).cause == Cause.TIMEOUT
+
+
+def test_a_job_that_times_out_for_the_last_time_has_its_other_work_stopped(farm):
+    farm.offer(4)
+    job = submit(farm.store, {"encode/0": [], "encode/1": []})
+    for _ in range(2):
+        for _, attempt, epoch in farm.look(120):
+            if farm.store.attempts.get(attempt).task_key == "encode/0":
+                farm.store.attempts.fail(attempt, epoch, "bad")
+            else:
+                farm.store.attempts.renew("n1", [(attempt, epoch)], 1e9)
+                other = attempt
+    for _, attempt, epoch in farm.look(120):
+        farm.store.attempts.renew("n1", [(attempt, epoch)], 1e9)
+    farm.store.attempts.progress(other, 1, 0, 9)
+    farm.now += 1500
+    farm.store.attempts.progress(other, 1, 1, 9)
+    farm.look(400)
+    assert farm.store.jobs.get(job.id).state == JobState.FAILED
+    said = {c.attempt.attempt_id: c.reason for c in (farm.session.outbox.get_nowait().cancel for _ in "ab")}
+    assert said[other] == "the job has failed" and "no_progress" in said[attempt]
+
+
+def test_a_device_in_quarantine_is_given_nothing_and_the_way_back_is_named(farm):
+    farm.offer(1)
+    for _ in range(3):
+        job = submit(farm.store, ONE)
+        ((_, attempt, epoch),) = farm.look()
+        farm.store.attempts.fail(attempt, epoch, "CUDA error: an illegal memory access")
+        farm.store.jobs.cancel(job.id)
+    job = submit(farm.store, ONE)
+    assert farm.look() == []
+    reason = task(farm.store, job, "encode").reason
+    assert "ws7/d0 is in quarantine (`farmctl node resume ws7`): it failed tasks of 3 jobs" in reason
+    farm.store.nodes.resume("n1", "d0")
+    assert len(farm.look()) == 1
