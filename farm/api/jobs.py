@@ -102,10 +102,10 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
         """One job with everything below it."""
 
         def read() -> jobs_pb2.GetJobResponse:
+            # The job first: below one that has ended nothing is under way any more.
+            job = self._job(request.job_id)
             tasks = self._store.jobs.tasks(request.job_id)
-            return jobs_pb2.GetJobResponse(
-                job=self._job(request.job_id), tasks=[task_message(*pair) for pair in tasks]
-            )
+            return jobs_pb2.GetJobResponse(job=job, tasks=[task_message(*pair) for pair in tasks])
 
         return await asyncio.to_thread(read)
 
