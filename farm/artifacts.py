@@ -37,6 +37,9 @@ class Unwritable(Exception):
 _MARK = ".artifacts"
 """Stands in the root of a store of files, so that a folder whose disk isn't mounted is not taken for it."""
 
+_ROOM = 1 << 28
+"""Bytes that must be free, at most, before a store counts as fit again: a longer video must not keep windows waiting."""
+
 
 class ArtifactStore:
     """A tree of files under an fsspec URL.
@@ -51,8 +54,10 @@ class ArtifactStore:
         self.trouble = ""
         self._short_of = 0
         self.filesystem.makedirs(self.root, exist_ok=True)
-        if self._local:
-            Path(self.path(_MARK)).touch()
+        self._marked = False
+        # On a disk that is full or read-only now, the first artifact marks it.
+        with contextlib.suppress(OSError):
+            self._mark()
 
     def location_for(self, artifact_id: str, filename: str) -> str:
         """Location of a new artifact: a folder of its own, so that no two writers ever share a path."""
@@ -68,7 +73,7 @@ class ArtifactStore:
     def begin(self, location: str, size: int = 0) -> Writing:
         """Starts to write at `location`; nothing is there until `Writing.commit`. Raises Unwritable.
 
-        `size`: bytes that are expected, where known.
+        `size`: bytes that are expected; as much room, up to _ROOM, ends the trouble that storing it may meet.
         """
         return Writing(self, location, size)
 
@@ -90,13 +95,23 @@ class ArtifactStore:
     def storing(self, size: int) -> Iterator[None]:
         """Something of `size` bytes is being stored in this block. Raises Unwritable for what the disk can't do."""
         try:
-            if self._local and not os.path.exists(self.path(_MARK)):
-                raise FileNotFoundError(errno.ENOENT, "the folder is gone, or its disk is not mounted")
+            self._mark()
             yield
         except OSError as error:
-            self._short_of = max(self._short_of, size)
+            self._short_of = max(self._short_of, min(size, _ROOM))
             self.trouble = f"artifacts can't be stored in {self.root}: {error.strerror or error}"
             raise Unwritable(self.trouble) from error
+
+    def _mark(self) -> None:
+        """Sees to it that this is the folder it was. Raises OSError."""
+        mark = Path(self.path(_MARK))
+        if not self._local or mark.exists():
+            self._marked = True
+            return
+        if self._marked:
+            raise FileNotFoundError(errno.ENOENT, "the folder is gone, or its disk is not mounted")
+        mark.touch()
+        self._marked = True
 
     def stored(self, size: int) -> None:
         """So many bytes have been stored; if there was no room for more than that, nothing is wrong any more."""
@@ -188,7 +203,7 @@ class Writing:
     @contextmanager
     def _storing(self) -> Iterator[None]:
         try:
-            with self._store.storing(max(self._expected, self.size)):
+            with self._store.storing(self._expected):
                 yield
         except Unwritable:
             self.abort()

@@ -166,7 +166,7 @@ class Intake:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
             location = self._files.location_for(artifact_id, path.name)
-            writing = self._files.begin(location, path.stat().st_size)
+            writing = self._files.begin(location)
             try:
                 while chunk := file.read(CHUNK):
                     writing.write(chunk)

@@ -35,7 +35,9 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
             await asyncio.to_thread(self._check_owner, header.attempt_id)
         artifact_id = self._store.artifacts.new_id()
         location = self._files.location_for(artifact_id, header.filename or header.name)
-        writing = await asyncio.to_thread(self._files.begin, location, header.size)
+        writing = await asyncio.to_thread(
+            self._files.begin, location, header.size if header.attempt_id else 0
+        )
         try:
             async for message in request_iterator:
                 if writing.size + len(message.chunk) > header.size:

@@ -239,7 +239,9 @@ class Attempts:
         with self._database.write() as connection:
             connection.execute(update(tasks).where(tasks.c.retry_at != 0).values(retry_at=0.0))
             connection.execute(update(attempts).where(rows.is_live).values(progressed=now))
-            connection.execute(update(attempts).where(rows.is_live, attempts.c.begun > now).values(begun=now))
+            # Nor was it written down by software older than it.
+            of_another = (attempts.c.begun > now) | (attempts.c.begun == 0)
+            connection.execute(update(attempts).where(rows.is_live, of_another).values(begun=now))
             return connection.execute(update(attempts).where(rows.is_live).values(lease_until=until)).rowcount
 
     def get(self, attempt_id: str) -> AttemptRecord:

@@ -87,7 +87,7 @@ def returns(connection: Connection, lost: AttemptRecord, at: float, now: float) 
     """
     move_task(connection, lost.task_id, TaskState.READY, TaskState.RUNNING, reason="", retry_at=0.0)
     move_attempt(connection, lost.id, lost.state, AttemptState.RUNNING,
-                 error="", cause="", finished_at=None, progressed=now)  # fmt: skip
+                 error="", cause="", started_at=lost.started_at or at, finished_at=None, progressed=now)  # fmt: skip
     reclaim(connection, lost)
     message = f"{lost.task_key} was not lost: {lost.node}/{lost.device} is heard of again"
     write_event(connection, at, "returned", message, job_id=lost.job_id, task=lost.task_key,
@@ -109,7 +109,11 @@ def _errors_of(connection: Connection, job_id: str) -> int:
 
 
 def _ask_for_more(connection: Connection, attempt: AttemptRecord) -> bool:
-    """Raise what a task needs above what it had, if any device that the farm knows, offline or not, has as much."""
+    """Raise what a task needs above what it had, if any device that the farm knows, offline or not, has as much.
+
+    With it what others of its kind and job need that were thought to need no less: each would find out for itself,
+    and unload a model for it.
+    """
     had = connection.scalar(
         select(devices.c.vram_bytes).where(
             devices.c.node_id == attempt.node_id, devices.c.name == attempt.device
@@ -117,15 +121,20 @@ def _ask_for_more(connection: Connection, attempt: AttemptRecord) -> bool:
     )
     if had is None:
         return True  # the device has gone meanwhile, and what it had with it
+    task = connection.execute(select(tasks).where(tasks.c.id == attempt.task_id)).one()
     # One fewer of a lockstep group may fit.
     needs = had + 1 - _held_by_others(connection, attempt)
     if needs > (connection.scalar(select(func.max(devices.c.vram_bytes))) or 0):
         return False
-    connection.execute(
-        update(tasks)
-        .where(tasks.c.id == attempt.task_id, tasks.c.vram_bytes < needs)
-        .values(vram_bytes=needs)
-    )
+    alike = tasks.c.id == task.id
+    if not attempt.lockstep:
+        alike |= (
+            (tasks.c.job_id == task.job_id)
+            & (tasks.c.kind == task.kind)
+            & (tasks.c.model == task.model)
+            & (tasks.c.vram_bytes >= task.vram_bytes)
+        )
+    connection.execute(update(tasks).where(alike, tasks.c.vram_bytes < needs).values(vram_bytes=needs))
     return True
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import update
 from store_world import GIB, dispatch, finish, join, run, stage, submit, task
 from test_store_groups import grouped
 
@@ -11,6 +12,7 @@ from farm.failures import Cause, Terms
 from farm.states import AttemptState, JobState, TaskState
 from farm.store.errors import MissingArtifact, NotFound, StaleAttempt
 from farm.store.records import DeviceRecord, Handover
+from farm.store.tables import attempts
 
 ONE = {"encode": []}
 
@@ -53,6 +55,19 @@ def test_a_restarted_daemon_waits_for_nothing_of_another_boots_clock(store, job)
     store.attempts.fail(dispatch(store, job, "encode").id, 1, "bad")
     store.attempts.extend_all(30.0)
     assert task(store, job, "encode").retry_at == 0
+
+
+@pytest.mark.parametrize("begun", [0.0, 1e9])
+def test_a_restarted_daemon_counts_no_time_of_another_boots_clock(open_store, begun):
+    store = open_store(boot=lambda: 500_000.0)
+    join(store)
+    attempt = dispatch(store, submit(store), "encode")
+    with store._database.write() as connection:
+        connection.execute(update(attempts).values(begun=begun, progressed=begun))
+    store.attempts.extend_all(500_015.0)
+    kept = store.attempts.get(attempt.id)
+    assert (kept.begun, kept.progressed) == (500_000.0, 500_000.0)
+    assert store.attempts.time_out(500_001.0) == []
 
 
 def test_a_full_disk_costs_no_retry_however_often(store, job):
@@ -103,6 +118,17 @@ def test_out_of_memory_waits_for_a_bigger_device_that_is_away(store, job):
         assert store.attempts.out_of_memory(attempt.id, epoch, "no").ready
     kept = task(store, job, "encode")
     assert (kept.vram_bytes, kept.failures, kept.retry_at) == (8 * GIB + 1, 0, 0)
+
+
+def test_what_a_window_lacked_all_windows_of_its_job_are_known_to_need(store, job):
+    join(store, "n2", devices=[DeviceRecord("d0", "cuda", vram_bytes=24 * GIB)])
+    other = submit(store)
+    run(store, job, "encode")
+    attempt = dispatch(store, job, "window/0")
+    store.attempts.out_of_memory(attempt.id, 1, "no")
+    needs = {key: task(store, job, key).vram_bytes for key in ("window/0", "window/1", "decode/0")}
+    assert needs == {"window/0": 8 * GIB + 1, "window/1": 8 * GIB + 1, "decode/0": GIB}
+    assert task(store, other, "window/0").vram_bytes == GIB
 
 
 def test_errors_of_all_tasks_of_a_job_have_a_limit(open_store):
