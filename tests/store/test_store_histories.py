@@ -140,6 +140,7 @@ class Histories(RuleBasedStateMachine):
         assert answer.committed == (not wrong and (counts or one.state == "succeeded"))
         if answer.committed and counts:
             one.state = "succeeded"
+            self.causes.pop(one.record.id, None)
         else:
             assert not (answer.job or answer.ready or answer.stop), "a second effect"
 
@@ -161,7 +162,7 @@ class Histories(RuleBasedStateMachine):
     def lose(self, which: int, late: bool, cause: Cause) -> None:
         one = self.pick(which, late)
         answer = self.store.attempts.lose(one.record.id, one.record.epoch, "the renderer died", cause)
-        assert answer.committed == (one.state in ("live", "lost") or self.causes[one.record.id] == cause)
+        assert answer.committed == (one.state in ("live", "lost") or self.causes.get(one.record.id) == cause)
         if one.state == "live":
             self.causes[one.record.id] = cause
             # No device of this farm has more memory than another.
@@ -197,6 +198,7 @@ class Histories(RuleBasedStateMachine):
             place = (node_id, one.record.device)
             if not wrong and place not in busy and place not in self.set_aside():
                 one.state, one.unknown = "live", False
+                del self.causes[one.record.id]
         right = {one.record.ref for one in self.live() if one.record.node_id == node_id and not wrong}
         assert set(granted) == right
 
