@@ -179,12 +179,12 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
             # Its process died, or this server stops; which of the two the watch finds out.
             pass
         finally:
-            outbox.put_nowait(None)
-            with contextlib.suppress(asyncio.CancelledError):
-                await writer
+            # First of all: a write to a process that was killed in the middle of it may never end.
             if renderer.outbox is outbox:
                 renderer.outbox = None
                 self._watch(renderer)
+            writer.cancel()
+            await asyncio.gather(writer, return_exceptions=True)
 
     def _received(self, renderer: _Renderer, request: renderers_pb2.AttachRequest) -> None:
         kind = request.WhichOneof("message")

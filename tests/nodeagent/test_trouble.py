@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
+import subprocess
 from types import SimpleNamespace
 
 import grpc
@@ -14,6 +16,8 @@ from farm.rendering import Stopped, StorageFailed
 from farm.v1 import nodes_pb2, renderers_pb2
 from nodeagent import transfer
 from nodeagent.disk import disk_trouble
+from nodeagent.journal import Journal
+from nodeagent.renderer_link import RendererLink
 from nodeagent.transfer import TransferFailed, Wire
 
 STORAGE, SUCCEEDED, LOST = nodes_pb2.OUTCOME_STORAGE, nodes_pb2.OUTCOME_SUCCEEDED, nodes_pb2.OUTCOME_LOST
@@ -70,6 +74,39 @@ def test_a_renderer_that_hangs_is_killed_after_the_grace_and_one_that_stops_is_n
     assert ended(farm, "h").outcome == LOST
     until(lambda: renderer.process.poll() is not None, what="end of the renderer")
     until(lambda: not farm.reports[-1].alive, what="word of its end")
+
+
+def test_a_renderer_killed_while_it_is_written_to_is_known_dead(tmp_path):
+    process = subprocess.Popen(["sleep", "60"])
+    reports = []
+
+    class Line:
+        """A stream to a process that reads nothing any more."""
+
+        async def write(self, response):
+            await asyncio.Event().wait()
+
+    async def requests():
+        introduction = renderers_pb2.Introduction(device="cpu", pid=process.pid)
+        yield renderers_pb2.AttachRequest(introduction=introduction)
+        await asyncio.sleep(0.05)
+        process.kill()
+        process.wait()
+        raise asyncio.CancelledError
+
+    async def attach():
+        events = SimpleNamespace(reported=reports.append)
+        link = RendererLink(Journal(tmp_path / "journal.db"), {"cpu": renderers_pb2.Setup}, events)
+        attached = asyncio.create_task(link.Attach(requests(), Line()))
+        for _ in range(250):
+            if not link.pids() and len(reports) > 1:
+                break
+            await asyncio.sleep(0.02)
+        heard = [report.alive for report in reports]
+        attached.cancel()
+        return heard
+
+    assert asyncio.run(attach()) == [True, False]
 
 
 def refused(code: grpc.StatusCode):
