@@ -5,6 +5,7 @@ Pure: no clock, no I/O. Every change of state in the store goes through `advance
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import StrEnum
 from typing import TypeVar
 
@@ -14,6 +15,7 @@ class JobState(StrEnum):
 
     QUEUED = "queued"  #: stored; none of its tasks has started
     RUNNING = "running"  #: at least one task has been dispatched
+    PAUSED = "paused"  #: nothing more of it is dispatched; what runs ends as it would
     SUCCEEDED = "succeeded"  #: its output exists and is whole
     FAILED = "failed"  #: a task failed for good
     CANCELLED = "cancelled"  #: somebody stopped it
@@ -53,8 +55,19 @@ State = TypeVar("State", JobState, TaskState, AttemptState, NodeState)
 _LEGAL: dict[type[StrEnum], dict[StrEnum, frozenset[StrEnum]]] = {
     # By kind first: members of different kinds with the same text are equal to Python.
     JobState: {
-        JobState.QUEUED: frozenset({JobState.RUNNING, JobState.FAILED, JobState.CANCELLED}),
-        JobState.RUNNING: frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}),
+        JobState.QUEUED: frozenset({JobState.RUNNING, JobState.PAUSED, JobState.FAILED, JobState.CANCELLED}),
+        JobState.RUNNING: frozenset(
+            {JobState.PAUSED, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
+        ),
+        JobState.PAUSED: frozenset(
+            {
+                JobState.QUEUED,
+                JobState.RUNNING,
+                JobState.SUCCEEDED,
+                JobState.FAILED,
+                JobState.CANCELLED,
+            }
+        ),
     },
     TaskState: {
         TaskState.WAITING: frozenset({TaskState.READY, TaskState.CANCELLED}),
@@ -88,26 +101,71 @@ _LEGAL: dict[type[StrEnum], dict[StrEnum, frozenset[StrEnum]]] = {
 }
 """Where each state may lead; one that is not named is final."""
 
+_AGAIN: dict[type[StrEnum], dict[StrEnum, frozenset[StrEnum]]] = {
+    JobState: {
+        JobState.FAILED: frozenset({JobState.QUEUED, JobState.RUNNING}),
+        JobState.CANCELLED: frozenset({JobState.QUEUED, JobState.RUNNING}),
+    },
+    TaskState: {
+        TaskState.FAILED: frozenset({TaskState.READY}),
+        TaskState.CANCELLED: frozenset({TaskState.READY, TaskState.WAITING}),
+    },
+}
+"""Where a retry may lead, and nothing else: no message of a node's undoes an end."""
+
 
 class IllegalTransition(Exception):
     """Somebody asked for a change of state that must never happen."""
 
 
-def advance(current: State, target: State) -> State:
+def advance(current: State, target: State, *, retry: bool = False) -> State:
     """The state after a change from `current` to `target`, which is `target`.
 
+    `retry`: somebody asked for what has failed or was cancelled to be done after all.
     Raises IllegalTransition when the change is not legal; staying in a state is not a change.
     """
-    if type(current) is not type(target) or target not in _LEGAL[type(current)].get(current, ()):
+    ways = _AGAIN if retry else _LEGAL
+    if type(current) is not type(target) or target not in ways.get(type(current), {}).get(current, ()):
         kind = type(current).__name__.removesuffix("State").lower()
-        raise IllegalTransition(f"a {kind} cannot go from {current} to {target}")
+        raise IllegalTransition(
+            f"a {kind} cannot {'be retried' if retry else 'go'} from {current} to {target}"
+        )
     return target
 
 
 def is_final(state: State) -> bool:
-    """Whether nothing can follow `state`."""
+    """Whether nothing follows `state` unless somebody asks for a retry."""
     return not _LEGAL[type(state)].get(state)
 
+
+def going_on(job: JobState, started: bool, *, retry: bool = False) -> JobState:
+    """The state of a paused job that goes on, or of one that is retried. `started`: a task of it was dispatched once.
+
+    Raises IllegalTransition.
+    """
+    return advance(job, JobState.RUNNING if started else JobState.QUEUED, retry=retry)
+
+
+def tried_again(task: TaskState, unmet: bool) -> TaskState:
+    """The state of a task that is retried. `unmet`: it needs tasks that are not done. Raises IllegalTransition."""
+    return advance(task, TaskState.WAITING if unmet else TaskState.READY, retry=True)
+
+
+def end_of(tasks: Collection[TaskState]) -> JobState | None:
+    """How a job ends when its tasks stand like this; None while any of them may still run."""
+    if any(not is_final(state) for state in tasks):
+        return None
+    for state, end in (
+        (TaskState.FAILED, JobState.FAILED),
+        (TaskState.CANCELLED, JobState.CANCELLED),
+    ):
+        if state in tasks:
+            return end
+    return JobState.SUCCEEDED
+
+
+LIVE_JOBS = (JobState.QUEUED, JobState.RUNNING)
+"""States in which tasks of a job are dispatched."""
 
 LIVE_ATTEMPTS = (AttemptState.DISPATCHED, AttemptState.RUNNING)
 """States in which an attempt occupies its device."""

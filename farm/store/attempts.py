@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, func, select, update
 
 from farm.failures import USUAL_TERMS, Cause, Terms, overdue
 from farm.planning import TaskKind
-from farm.states import AttemptState, JobState, TaskState
+from farm.states import AttemptState, JobState, TaskState, end_of
 from farm.store import endings, handing, quarantine, rows, speeds
 from farm.store.changes import (
     discard,
@@ -164,7 +164,7 @@ class Attempts:
             quarantine.forgive(connection, attempt.node_id, attempt.device)
             tell(connection, attempt, at, "succeeded", "on")
             ready = ready_successors(connection, attempt.task_id)
-            return Settlement(True, job=_finish_job(connection, attempt.job_id, at), ready=ready)
+            return Settlement(True, job=_finish_job(connection, attempt, at), ready=ready)
 
     def fail(self, attempt_id: str, epoch: int, error: str) -> Settlement:
         """Count a failure of the work; what follows, farm.failures judges."""
@@ -338,11 +338,18 @@ def _commit_artifacts(connection: Connection, attempt: AttemptRecord, artifact_i
         )
 
 
-def _finish_job(connection: Connection, job_id: str, at: float) -> JobRecord | None:
-    left = connection.scalar(
-        select(func.count()).where(tasks.c.job_id == job_id, tasks.c.state != TaskState.SUCCEEDED)
-    )
-    if left:
+def _finish_job(connection: Connection, attempt: AttemptRecord, at: float) -> JobRecord | None:
+    """End the job when its last task is done, or the last of those of it that somebody had retried."""
+    of_job = tasks.c.job_id == attempt.job_id
+    end = end_of(connection.scalars(select(tasks.c.state).where(of_job).distinct()).all())
+    if end is None:
         return None
-    end_job(connection, job_id, JobState.RUNNING, JobState.SUCCEEDED, at)
-    return rows.job(connection, job_id)
+    error = ""
+    if end == JobState.FAILED:
+        failed = select(tasks.c.reason).where(of_job, tasks.c.state == TaskState.FAILED)
+        error = connection.scalars(failed.order_by(tasks.c.position)).first() or ""
+    elif end == JobState.CANCELLED:
+        left = select(func.count()).where(of_job, tasks.c.state == TaskState.CANCELLED)
+        error = f"{connection.scalar(left)} of its tasks were cancelled and not retried since"
+    end_job(connection, attempt.job_id, rows.job_state(connection, attempt.job_id), end, at, error)
+    return rows.job(connection, attempt.job_id)

@@ -39,16 +39,30 @@ def write_event(
     return connection.execute(insert(events).values(values)).inserted_primary_key[0]
 
 
-def move_job(connection: Connection, job_id: str, current: JobState, target: JobState, **values: Any) -> None:
+def move_job(
+    connection: Connection,
+    job_id: str,
+    current: JobState,
+    target: JobState,
+    *,
+    retry: bool = False,
+    **values: Any,
+) -> None:
     """Change a job's state. Raises IllegalTransition."""
-    _move(connection, jobs, job_id, current, target, values)
+    _move(connection, jobs, job_id, current, target, values, retry)
 
 
 def move_task(
-    connection: Connection, task_id: str, current: TaskState, target: TaskState, **values: Any
+    connection: Connection,
+    task_id: str,
+    current: TaskState,
+    target: TaskState,
+    *,
+    retry: bool = False,
+    **values: Any,
 ) -> None:
     """Change a task's state. Raises IllegalTransition."""
-    _move(connection, tasks, task_id, current, target, values)
+    _move(connection, tasks, task_id, current, target, values, retry)
 
 
 def move_attempt(
@@ -66,12 +80,18 @@ def move_node(
 
 
 def _move(
-    connection: Connection, table: Table, id: str, current: State, target: State, values: dict[str, Any]
+    connection: Connection,
+    table: Table,
+    id: str,
+    current: State,
+    target: State,
+    values: dict[str, Any],
+    retry: bool = False,
 ) -> None:
     change = (
         update(table)
         .where(table.c.id == id, table.c.state == current)
-        .values(state=advance(current, target), **values)
+        .values(state=advance(current, target, retry=retry), **values)
     )
     if connection.execute(change).rowcount != 1:
         raise IllegalTransition(f"{id} is not {current}, so it cannot become {target}")

@@ -52,7 +52,8 @@ def end(
                   failures=failures, reason=error)  # fmt: skip
         ended = end_attempt(connection, attempt, AttemptState.FAILED, at, error, cause)
         why = f"{attempt.task_key} {verdict.fails}; the last was attempt {attempt.id}:\n{error}"
-        stop = end_job(connection, attempt.job_id, JobState.RUNNING, JobState.FAILED, at, why)
+        job = rows.job_state(connection, attempt.job_id)
+        stop = end_job(connection, attempt.job_id, job, JobState.FAILED, at, why)
         if len({one.device for one in ends if strikes(one.cause)}) > 1:
             quarantine.forgive_all_of(connection, attempt.job_id)
         elif strikes(cause):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, insert, select
 
-from farm.states import AttemptState, JobState, NodeState, TaskState
+from farm.states import LIVE_JOBS, AttemptState, JobState, NodeState, TaskState
 from farm.store import quarantine, rows
 from farm.store.changes import move_job, move_task, tell
 from farm.store.ids import new_id
@@ -31,6 +31,8 @@ def give(
     if task is None or task.state != TaskState.READY:
         raise NotFree
     group = group_of(task.job_id, task.payload)
+    if task.job_state not in LIVE_JOBS and group not in rows.groups_under_way(connection, [task.job_id]):
+        raise NotFree
     if not _is_free(connection, handover.node_id, handover.device, group):
         raise NotFree
     epoch, attempt_id = handover.epoch + 1, new_id("x", at)

@@ -5,17 +5,25 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, func, insert, select, update
 
 from farm.planning import STAGES, Plan
+from farm.retry import Undone, to_retry
 from farm.spec import JobSpec
-from farm.states import JobState, TaskState, is_final
+from farm.states import JobState, TaskState, going_on, is_final, tried_again
 from farm.store import rows
-from farm.store.changes import end_job, write_event
+from farm.store.changes import end_job, move_job, move_task, write_event
 from farm.store.database import Database
 from farm.store.errors import JobFinished, KeyReused, NotFound
 from farm.store.ids import new_id
-from farm.store.records import ArtifactState, AttemptRecord, JobRecord, StageRecord, TaskRecord
+from farm.store.records import (
+    ArtifactState,
+    AttemptRecord,
+    JobRecord,
+    StageRecord,
+    TaskRecord,
+    group_of,
+)
 from farm.store.tables import artifacts, attempts, edges, jobs, tasks
 from farm.store.tables import media as media_table
 
@@ -34,7 +42,7 @@ _FIXED_BY_PLAN = (
 
 
 class Jobs:
-    """Submits, shows and cancels jobs."""
+    """Submits and shows jobs, and does with them what people ask: pause, resume, cancel, retry."""
 
     def __init__(self, database: Database):
         self._database = database
@@ -146,6 +154,114 @@ class Jobs:
             if is_final(job.state):
                 raise JobFinished(job_id, job.state)
             return end_job(connection, job_id, job.state, JobState.CANCELLED, self._database.wall())
+
+    def pause(self, job_id: str) -> JobRecord:
+        """Dispatch nothing more of the job; what runs ends as it would. One that is paused stays as it is.
+
+        Raises NotFound, and JobFinished for a job that has ended.
+        """
+        with self._database.write() as connection:
+            job = _unfinished(connection, job_id)
+            if job.state == JobState.PAUSED:
+                return job
+            move_job(connection, job_id, job.state, JobState.PAUSED)
+            _tell(connection, self._database.wall(), job_id, "paused", "the job was paused")
+            return rows.job(connection, job_id)
+
+    def resume(self, job_id: str) -> JobRecord:
+        """Go on with a paused job; one that isn't paused stays as it is. Raises NotFound and JobFinished."""
+        with self._database.write() as connection:
+            job = _unfinished(connection, job_id)
+            if job.state != JobState.PAUSED:
+                return job
+            move_job(connection, job_id, job.state, going_on(job.state, job.started_at is not None))
+            _tell(connection, self._database.wall(), job_id, "resumed", "the job goes on")
+            return rows.job(connection, job_id)
+
+    def prioritise(self, job_id: str, priority: int) -> JobRecord:
+        """Give the job another priority, 0 to 100. Raises NotFound, and JobFinished for a job that has ended."""
+        with self._database.write() as connection:
+            job = _unfinished(connection, job_id)
+            if job.priority == priority:
+                return job
+            connection.execute(update(jobs).where(jobs.c.id == job_id).values(priority=priority))
+            message = f"priority {priority}, before {job.priority}"
+            _tell(connection, self._database.wall(), job_id, "priority", message)
+            return rows.job(connection, job_id)
+
+    def retry(
+        self, job_id: str, *, only_failed: bool = False, task_ids: Sequence[str] | None = None
+    ) -> tuple[str, ...]:
+        """Do again what failed or was cancelled, from what has succeeded on; an ended job goes on.
+
+        `only_failed`: the failed tasks, not what was cancelled with them. `task_ids`: these tasks of the job and what
+        they need (farm.retry). Their failures count from now on. Returns the keys of the tasks that were put back, in
+        the order of the graph; none where there was nothing to put back.
+        Raises NotFound, and JobFinished for a job that has succeeded.
+        """
+        at = self._database.wall()
+        with self._database.write() as connection:
+            job = rows.job(connection, job_id)
+            if job.state == JobState.SUCCEEDED:
+                raise JobFinished(job_id, job.state)
+            graph, keys = _graph(connection, job_id)
+            wanted = {id for id in graph if task_ids is None or id in task_ids}
+            if only_failed:
+                wanted = {id for id in wanted if graph[id].state == TaskState.FAILED}
+            again = to_retry(wanted, graph)
+            if not again:
+                return ()
+            for id in again:
+                unmet = any(graph[need].state != TaskState.SUCCEEDED for need in graph[id].needs)
+                move_task(
+                    connection,
+                    id,
+                    graph[id].state,
+                    tried_again(graph[id].state, unmet),
+                    retry=True,
+                    failures=0,
+                    reason="",
+                    retry_at=0.0,
+                    # Nothing that was given away before may come back.
+                    epoch=tasks.c.epoch + 1,
+                    retried_epoch=tasks.c.epoch + 1,
+                )
+            if is_final(job.state):
+                target = going_on(job.state, job.started_at is not None, retry=True)
+                move_job(connection, job_id, job.state, target, retry=True, finished_at=None, error="")
+            told = tuple(keys[id] for id in graph if id in again)
+            what = told[0] if len(told) == 1 else f"{len(told)} tasks"
+            _tell(connection, at, job_id, "retried", f"{what} put back to be done again")
+            return told
+
+
+def _unfinished(connection: Connection, job_id: str) -> JobRecord:
+    job = rows.job(connection, job_id)
+    if is_final(job.state):
+        raise JobFinished(job_id, job.state)
+    return job
+
+
+def _tell(connection: Connection, at: float, job_id: str, kind: str, message: str) -> None:
+    write_event(connection, at, kind, message, job_id=job_id)
+
+
+def _graph(connection: Connection, job_id: str) -> tuple[dict[str, Undone], dict[str, str]]:
+    """The job's tasks by id in the order of the graph, and their keys."""
+    found = connection.execute(
+        select(tasks.c.id, tasks.c.key, tasks.c.state, tasks.c.payload)
+        .where(tasks.c.job_id == job_id)
+        .order_by(tasks.c.position)
+    ).all()
+    needs: dict[str, list[str]] = defaultdict(list)
+    for task_id, needs_id in connection.execute(
+        select(edges.c.task_id, edges.c.needs_id)
+        .join(tasks, edges.c.task_id == tasks.c.id)
+        .where(tasks.c.job_id == job_id)
+    ):
+        needs[task_id].append(needs_id)
+    graph = {row.id: Undone(row.state, needs[row.id], group_of(job_id, row.payload)) for row in found}
+    return graph, {row.id: row.key for row in found}
 
 
 def _require(connection: Connection, job_id: str) -> None:

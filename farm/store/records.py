@@ -22,6 +22,7 @@ class ArtifactState(StrEnum):
     STAGED = "staged"  #: whole and stored; its attempt has not been committed
     COMMITTED = "committed"  #: part of the record: media, or the result of a task
     DISCARDED = "discarded"  #: a loser's; its file can be collected
+    KEPT = "kept"  #: the log of an attempt, however that ended: read by people, by no task
 
 
 class AttemptRef(NamedTuple):
@@ -77,7 +78,7 @@ class TaskRecord:
     key: str
     kind: TaskKind
     state: TaskState
-    epoch: int  #: raised by one at every dispatch
+    epoch: int  #: raised by one at every dispatch, and when it is put back to be done again
     position: int
     start: int
     stop: int
@@ -87,13 +88,14 @@ class TaskRecord:
     vram_bytes: int
     fp8: bool
     flops: float
-    failures: int  #: attempts that failed by the work's own fault
+    failures: int  #: attempts that failed by the work's own fault, since its last retry
     failed_devices: frozenset[tuple[str, str]]  #: (node id, device) to which it goes only where no other fits
     reason: str  #: of a ready task what it waits for, of a failed one the last error
     facts: Mapping[str, Any] = field(default_factory=dict)  #: JSON that its committed attempt told
     retry_at: float = (
         0.0  #: of the daemon's CLOCK_BOOTTIME, before which a task that failed isn't tried again
     )
+    retried_epoch: int = 0  #: the epoch it got when somebody last asked for it to be tried again
 
     @property
     def group(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
@@ -10,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, case, func, selec
 
 from farm.failures import MAX_STRIKES, Cause, End, unlucky
 from farm.spec import JobSpec
-from farm.states import LIVE_ATTEMPTS, AttemptState, NodeState, TaskState
+from farm.states import LIVE_ATTEMPTS, AttemptState, JobState, NodeState, TaskState
 from farm.store import speeds
 from farm.store.errors import NotFound
 from farm.store.records import (
@@ -22,6 +23,7 @@ from farm.store.records import (
     ModelOffer,
     NodeRecord,
     TaskRecord,
+    group_of,
 )
 from farm.store.tables import artifacts, attempts, devices, events, jobs, nodes, quarantines, tasks
 
@@ -68,6 +70,11 @@ def job(connection: Connection, job_id: str) -> JobRecord:
     return job_record(row)
 
 
+def job_state(connection: Connection, job_id: str) -> JobState:
+    """The job's state, of a job that is there."""
+    return connection.scalars(select(jobs.c.state).where(jobs.c.id == job_id)).one()
+
+
 def task_records(connection: Connection, query: Select) -> list[TaskRecord]:
     """The tasks that `query` (of the tasks table) selects, in its order, with the devices they had no luck with."""
     ended = ends(connection, attempts.c.task_id.in_(query.with_only_columns(tasks.c.id).order_by(None)))
@@ -83,12 +90,16 @@ def task_records(connection: Connection, query: Select) -> list[TaskRecord]:
 
 
 def ends(connection: Connection, *conditions: ColumnElement[bool]) -> dict[str, list[End]]:
-    """Attempts that brought no result and meet all conditions, by task, in the order in which they were given away."""
+    """Attempts that brought no result and meet all conditions, by task, in the order in which they were given away.
+
+    Those before somebody had the task tried again are held against it no more.
+    """
     found: dict[str, list[End]] = defaultdict(list)
     for row in connection.execute(
         select(attempts.c.task_id, attempts.c.cause, attempts.c.node_id, attempts.c.device, nodes.c.name)
         .join_from(attempts, nodes, attempts.c.node_id == nodes.c.id)
-        .where(attempts.c.cause != "", *conditions)
+        .join(tasks, attempts.c.task_id == tasks.c.id)
+        .where(attempts.c.cause != "", attempts.c.epoch > tasks.c.retried_epoch, *conditions)
         .order_by(attempts.c.task_id, attempts.c.epoch)
     ):
         device = (row.node_id, row.device)
@@ -105,7 +116,7 @@ def _useless_devices(connection: Connection, job_ids: set[str]) -> dict[str, fro
         for job_id, node_id, device in connection.execute(
             select(tasks.c.job_id, attempts.c.node_id, attempts.c.device)
             .join_from(attempts, tasks, attempts.c.task_id == tasks.c.id)
-            .where(tasks.c.job_id.in_(sorted(job_ids)))
+            .where(tasks.c.job_id.in_(sorted(job_ids)), attempts.c.epoch > tasks.c.retried_epoch)
             .group_by(tasks.c.job_id, attempts.c.node_id, attempts.c.device)
             .having(failed >= MAX_STRIKES, finished == 0)
         ):
@@ -130,6 +141,22 @@ def attempt_records(connection: Connection, *conditions: ColumnElement[bool]) ->
         .order_by(attempts.c.dispatched_at, attempts.c.epoch, attempts.c.id)
     )
     return [AttemptRecord(**row._asdict()) for row in connection.execute(query)]
+
+
+def groups_under_way(connection: Connection, job_ids: Iterable[str]) -> frozenset[str]:
+    """Lockstep groups of these jobs that have a live attempt.
+
+    What such a group lost has to come back even while its job is paused: the others wait for it, device in hand.
+    """
+    among = list(job_ids)
+    if not among:
+        return frozenset()
+    at_work = connection.execute(
+        select(tasks.c.job_id, tasks.c.payload)
+        .join(attempts, attempts.c.task_id == tasks.c.id)
+        .where(is_live, attempts.c.lockstep, tasks.c.job_id.in_(among))
+    )
+    return frozenset(group_of(row.job_id, row.payload) for row in at_work)
 
 
 def node_records(connection: Connection, *conditions: ColumnElement[bool]) -> list[NodeRecord]:

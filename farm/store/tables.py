@@ -30,7 +30,7 @@ from farm.planning import TaskKind
 from farm.states import LIVE_ATTEMPTS, AttemptState, JobState, NodeState, TaskState
 from farm.store.records import ArtifactState
 
-REVISION = "0006_failures"
+REVISION = "0007_retries"
 """Newest migration, repeated here so that opening a database that is up to date needs no Alembic."""
 
 metadata = MetaData(
@@ -97,6 +97,8 @@ tasks = Table(
     Column("fp8", Boolean, nullable=False),
     Column("flops", Float, nullable=False),
     Column("failures", Integer, nullable=False),
+    # Epoch at its last retry: how attempts up to it ended is held against it no more.
+    Column("retried_epoch", Integer, nullable=False, server_default="0"),
     Column("reason", Text, nullable=False),
     Column("facts", JSON, nullable=False),
     # When a task that failed is tried again, in seconds of the daemon's CLOCK_BOOTTIME.

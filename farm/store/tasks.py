@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-from sqlalchemy import ColumnElement, Connection, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, select, update
 
 from farm.planning import TaskKind
-from farm.states import JobState, TaskState
+from farm.states import LIVE_ATTEMPTS, LIVE_JOBS, JobState, TaskState
 from farm.store import rows
 from farm.store.database import Database
 from farm.store.records import ArtifactState, GroupMember, ReadyTask, group_of
 from farm.store.tables import artifacts, attempts, edges, jobs, tasks
-
-_LIVE_JOBS = (JobState.QUEUED, JobState.RUNNING)
 
 
 class Tasks:
@@ -24,8 +22,12 @@ class Tasks:
         self._database = database
 
     def ready(self) -> list[ReadyTask]:
-        """Ready tasks of live jobs: higher priority first, then older jobs, then the order of the graph."""
-        could_start = (tasks.c.state == TaskState.READY) & jobs.c.state.in_(_LIVE_JOBS)
+        """Ready tasks of live jobs: higher priority first, then older jobs, then the order of the graph.
+
+        Of a paused job only what lockstep groups have lost that are under way.
+        """
+        begun = (jobs.c.state == JobState.PAUSED) & tasks.c.job_id.in_(_jobs_in_lockstep())
+        could_start = (tasks.c.state == TaskState.READY) & (jobs.c.state.in_(LIVE_JOBS) | begun)
         query = (
             select(tasks)
             .join(jobs, tasks.c.job_id == jobs.c.id)
@@ -43,6 +45,8 @@ class Tasks:
                     select(jobs).where(jobs.c.id.in_(select(tasks.c.job_id).join(jobs).where(could_start)))
                 )
             }
+            paused = [job.id for job in of.values() if job.state == JobState.PAUSED]
+            under_way = rows.groups_under_way(connection, paused)
         return [
             ReadyTask(
                 task=task,
@@ -52,6 +56,7 @@ class Tasks:
                 input_bytes=made_on[task.id],
             )
             for task in found
+            if task.job_id not in paused or task.group in under_way
         ]
 
     def groups(self, job_ids: Iterable[str]) -> dict[str, list[GroupMember]]:
@@ -101,6 +106,17 @@ class Tasks:
                     changed,
                 )
             return len(changed)
+
+
+def _jobs_in_lockstep() -> Select:
+    """Ids of jobs of which a lockstep group is under way."""
+    # Names of their own: this stands within queries of the same tables.
+    busy, live = tasks.alias(), attempts.alias()
+    return (
+        select(busy.c.job_id)
+        .join(live, live.c.task_id == busy.c.id)
+        .where(live.c.state.in_(LIVE_ATTEMPTS), live.c.lockstep)
+    )
 
 
 def _input_bytes(connection: Connection, could_start: ColumnElement[bool]) -> dict[str, dict[str, int]]:

@@ -6,18 +6,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farm.states import AttemptState, IllegalTransition, JobState, NodeState, TaskState, advance, is_final
+from farm.states import (
+    AttemptState,
+    IllegalTransition,
+    JobState,
+    NodeState,
+    TaskState,
+    advance,
+    end_of,
+    going_on,
+    is_final,
+    tried_again,
+)
 
 KINDS = (JobState, TaskState, AttemptState, NodeState)
 kinds = st.sampled_from(KINDS)
 
 
-def _ways(kind):
+def _ways(kind, retry=False):
     found = set()
     for current in kind:
         for target in kind:
             try:
-                found.add((current, advance(current, target)))
+                found.add((current, advance(current, target, retry=retry)))
             except IllegalTransition:
                 continue
     return found
@@ -29,11 +40,54 @@ def test_a_running_task_may_be_given_away_and_a_running_attempt_may_not():
         advance(AttemptState.RUNNING, AttemptState.DISPATCHED)
 
 
-def test_a_job_never_goes_back():
+def test_a_job_goes_back_only_out_of_a_pause():
     assert _ways(JobState) == {
-        ("queued", "running"), ("queued", "failed"), ("queued", "cancelled"),
-        ("running", "succeeded"), ("running", "failed"), ("running", "cancelled"),
+        ("queued", "running"), ("queued", "paused"), ("queued", "failed"), ("queued", "cancelled"),
+        ("running", "paused"), ("running", "succeeded"), ("running", "failed"), ("running", "cancelled"),
+        ("paused", "queued"), ("paused", "running"), ("paused", "succeeded"), ("paused", "failed"),
+        ("paused", "cancelled"),
     }  # fmt: skip
+
+
+def test_a_retry_undoes_failure_and_cancelling_and_no_success():
+    assert _ways(JobState, retry=True) == {
+        ("failed", "queued"), ("failed", "running"), ("cancelled", "queued"), ("cancelled", "running"),
+    }  # fmt: skip
+    assert _ways(TaskState, retry=True) == {
+        ("failed", "ready"), ("cancelled", "ready"), ("cancelled", "waiting"),
+    }  # fmt: skip
+    assert _ways(AttemptState, retry=True) == set() == _ways(NodeState, retry=True)
+
+
+@given(st.sampled_from(JobState), st.booleans(), st.booleans())
+def test_a_job_goes_on_from_where_it_was(state, started, retry):
+    where = (JobState.FAILED, JobState.CANCELLED) if retry else (JobState.PAUSED, JobState.QUEUED)
+    right = JobState.RUNNING if started else JobState.QUEUED
+    if state in where and state != right:
+        assert going_on(state, started, retry=retry) is right
+    else:
+        with pytest.raises(IllegalTransition):
+            going_on(state, started, retry=retry)
+
+
+@given(st.sampled_from(TaskState), st.booleans())
+def test_a_task_is_tried_again_only_after_its_end_and_waits_for_what_it_needs(state, unmet):
+    if state is TaskState.CANCELLED or (state is TaskState.FAILED and not unmet):
+        assert tried_again(state, unmet) is (TaskState.WAITING if unmet else TaskState.READY)
+    else:
+        with pytest.raises(IllegalTransition):
+            tried_again(state, unmet)
+
+
+@given(st.lists(st.sampled_from(TaskState), min_size=1))
+def test_a_job_ends_with_its_last_task_and_fails_with_any(tasks):
+    end = end_of(tasks)
+    if any(not is_final(task) for task in tasks):
+        assert end is None
+    elif TaskState.FAILED in tasks:
+        assert end is JobState.FAILED
+    else:
+        assert end is (JobState.SUCCEEDED if set(tasks) == {TaskState.SUCCEEDED} else JobState.CANCELLED)
 
 
 def test_a_task_is_given_away_only_while_it_runs():
@@ -45,11 +99,12 @@ def test_a_task_is_given_away_only_while_it_runs():
 
 
 @given(kinds, st.data())
-def test_nothing_follows_a_final_state(kind, data):
+def test_nothing_but_a_retry_leads_out_of_a_final_state(kind, data):
     state = data.draw(st.sampled_from(list(kind)))
     ways = [target for current, target in _ways(kind) if current is state]
     assert is_final(state) == (not ways)
     assert state not in ways
+    assert is_final(state) or not [now for now, _ in _ways(kind, retry=True) if now is state]
 
 
 @given(kinds, kinds, st.data())

@@ -62,6 +62,8 @@ class Histories(RuleBasedStateMachine):
         self.causes: dict[str, Cause] = {}
         self.done: dict[str, frozenset[str]] = {}
         self.epochs: dict[str, int] = {}
+        self.forgiven: Counter[str] = Counter()
+        self.put_back: Counter[str] = Counter()
         self.last_event = 0
         for node_id in NODES:
             join(self.store, node_id, boot_id="boot0")
@@ -90,8 +92,11 @@ class Histories(RuleBasedStateMachine):
             if node.state == NodeState.ONLINE and not device.quarantine and (node.id, device.name) not in busy
         ]
         ready = self.store.tasks.ready()
+        paused = self.paused()
         assert {one.task.id for one in ready} == {
-            task.id for task in self.all_tasks() if task.state == TaskState.READY
+            task.id
+            for task in self.all_tasks()
+            if task.state == TaskState.READY and task.job_id not in paused
         }
         for one, (node_id, device) in zip(ready, free, strict=False):
             attempt = self.store.attempts.dispatch(
@@ -118,6 +123,7 @@ class Histories(RuleBasedStateMachine):
         attempt = self.store.attempts.dispatch(task.id, task.epoch + stale, node_id, device, self.now + 10)
         free = (node_id, device) not in busy | self.set_aside()
         possible = task.state == TaskState.READY and not stale and online and free
+        possible = possible and task.job_id not in self.paused()
         assert (attempt is not None) == possible
         if attempt:
             assert attempt.epoch == task.epoch + 1
@@ -259,6 +265,67 @@ class Histories(RuleBasedStateMachine):
         else:
             assert not is_final(job.state)
 
+    @precondition(lambda self: self.store.jobs.list())
+    @rule(which=sure, verb=st.sampled_from(["pause", "resume"]))
+    def pause_or_resume(self, which: int, verb: str) -> None:
+        known = self.store.jobs.list()
+        job = known[which % len(known)]
+        try:
+            now = getattr(self.store.jobs, verb)(job.id)
+        except JobFinished:
+            assert is_final(job.state)
+            return
+        if verb == "pause":
+            assert now.state == JobState.PAUSED
+        elif job.state == JobState.PAUSED:
+            assert now.state == (JobState.RUNNING if job.started_at else JobState.QUEUED)
+        else:
+            assert now == job
+
+    @precondition(lambda self: self.store.jobs.list())
+    @rule(which=sure, priority=st.integers(0, 100))
+    def prioritise(self, which: int, priority: int) -> None:
+        known = self.store.jobs.list()
+        job = known[which % len(known)]
+        try:
+            assert self.store.jobs.prioritise(job.id, priority).priority == priority
+        except JobFinished:
+            assert is_final(job.state)
+        ranks = [(-one.priority, one.job_created_at) for one in self.store.tasks.ready()]
+        assert ranks == sorted(ranks)
+
+    @precondition(lambda self: any(is_final(job.state) for job in self.store.jobs.list()))
+    @rule(which=sure, what=st.sampled_from(["all", "all", "failed", "one"]))
+    def retry(self, which: int, what: str) -> None:
+        known = [job for job in self.store.jobs.list() if is_final(job.state)]
+        job = known[which % len(known)]
+        mine = [task for task in self.all_tasks() if task.job_id == job.id]
+        undone = {task.id for task in mine if task.state in (TaskState.FAILED, TaskState.CANCELLED)}
+        wanted = {
+            "all": undone,
+            "failed": {task.id for task in mine if task.state == TaskState.FAILED},
+            "one": {mine[which % len(mine)].id} & undone,
+        }[what]
+        chosen = [mine[which % len(mine)].id] if what == "one" else None
+        try:
+            keys = self.store.jobs.retry(job.id, only_failed=what == "failed", task_ids=chosen)
+        except JobFinished:
+            assert job.state == JobState.SUCCEEDED
+            return
+        again = {task.id for task in mine if task.key in keys}
+        assert wanted <= again <= undone and bool(again) == bool(wanted)
+        assert what == "one" or again == wanted
+        now = {task.id: task for task in self.all_tasks() if task.job_id == job.id}
+        for task in mine:
+            assert now[task.id] == task or task.id in again
+            assert now[task.id].epoch == task.epoch + (task.id in again)
+        for id in again:
+            self.forgiven[id] = now[id].epoch
+            self.put_back[id] += 1
+        state = self.store.jobs.get(job.id).state
+        right = JobState.RUNNING if job.started_at else JobState.QUEUED
+        assert state == (right if again else job.state)
+
     @rule()
     def daemon_restarts(self) -> None:
         assert self.store.attempts.extend_all(self.now + 15) == len(self.live())
@@ -317,12 +384,16 @@ class Histories(RuleBasedStateMachine):
     @invariant()
     def counters_equal_counts(self) -> None:
         known = self.all_tasks()
-        tries = self.rows(select(attempts.c.task_id, attempts.c.state))
+        tries = self.rows(select(attempts.c.task_id, attempts.c.state, attempts.c.epoch))
         total = Counter(row.task_id for row in tries)
-        failed = Counter(row.task_id for row in tries if row.state == AttemptState.FAILED)
+        failed = Counter(
+            row.task_id
+            for row in tries
+            if row.state == AttemptState.FAILED and row.epoch > self.forgiven[row.task_id]
+        )
         succeeded = Counter(row.task_id for row in tries if row.state == AttemptState.SUCCEEDED)
         for task in known:
-            assert task.epoch == total[task.id]
+            assert task.epoch == total[task.id] + self.put_back[task.id]
             assert task.failures == failed[task.id] <= MAX_FAILURES
             assert succeeded[task.id] == (task.state == TaskState.SUCCEEDED)
         for job in self.store.jobs.list():
@@ -348,7 +419,8 @@ class Histories(RuleBasedStateMachine):
         for job in self.store.jobs.list():
             mine = {task.state for task in known if task.job_id == job.id}
             assert (job.state == JobState.SUCCEEDED) == (mine == {TaskState.SUCCEEDED})
-            assert (job.state == JobState.FAILED) == (TaskState.FAILED in mine)
+            if is_final(job.state):
+                assert (job.state == JobState.FAILED) == (TaskState.FAILED in mine)
             assert is_final(job.state) == (not mine & {TaskState.WAITING, TaskState.READY, TaskState.RUNNING})
             assert is_final(job.state) == (job.finished_at is not None)
             muxed = any(t.job_id == job.id and t.kind == TaskKind.MUX for t in known)
@@ -373,9 +445,11 @@ class Histories(RuleBasedStateMachine):
         new = [event.number for event in self.store.events.after(self.last_event)]
         assert new == sorted(set(new))
         self.last_event = new[-1] if new else self.last_event
-        ended = Counter(row.job_id for row in self.rows(select(events).where(events.c.kind == "finished")))
-        final = [job.id for job in self.store.jobs.list() if is_final(job.state)]
-        assert ended == Counter(final)
+        told = self.rows(
+            select(events).where(events.c.kind.in_(["finished", "retried"])).order_by(events.c.number)
+        )
+        ended = {row.job_id: row.kind == "finished" for row in told}
+        assert all(ended.get(job.id, False) == is_final(job.state) for job in self.store.jobs.list())
 
     def rows(self, query):
         with self.store._database.read() as connection:
@@ -383,6 +457,9 @@ class Histories(RuleBasedStateMachine):
 
     def all_tasks(self):
         return self.rows(select(tasks).order_by(tasks.c.id))
+
+    def paused(self) -> set[str]:
+        return {job.id for job in self.store.jobs.list([JobState.PAUSED])}
 
     def live(self) -> list[Given]:
         return [one for one in self.given if one.state == "live"]
@@ -418,7 +495,12 @@ class Histories(RuleBasedStateMachine):
 
     def is_too_much(self, one: Given, cause: Cause = Cause.WORK) -> bool:
         """Whether its task now has had three ends of that cause, or errors of its own."""
-        causes = [self.causes.get(g.record.id) for g in self.given if self.same_task(g, one)]
+        since = self.forgiven[one.record.task_id]
+        causes = [
+            self.causes.get(g.record.id)
+            for g in self.given
+            if self.same_task(g, one) and g.record.epoch > since
+        ]
         alike = TASK_ERRORS if cause in TASK_ERRORS else {cause}
         return sum(one in alike for one in causes) == MAX_FAILURES
 

@@ -37,6 +37,7 @@ def test_a_store_opened_again_has_what_was_in_it(url):
 
 
 BACK = {
+    "0006_failures": ["ALTER TABLE tasks DROP COLUMN retried_epoch"],
     "0005_several_attempts_a_device": [
         "ALTER TABLE tasks DROP COLUMN retry_at",
         "ALTER TABLE attempts DROP COLUMN cause",

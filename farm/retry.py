@@ -1,0 +1,46 @@
+"""Which tasks are done again when somebody asks for a retry.
+
+Pure: no clock, no I/O. What has succeeded stays; nothing is chosen that could never start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from farm.states import TaskState
+
+LEFT_UNDONE = (TaskState.FAILED, TaskState.CANCELLED)
+"""States from which a task can be retried."""
+
+
+@dataclass(frozen=True)
+class Undone:
+    """What decides about a task: its state, the ids of the tasks it needs, its lockstep group (empty: none)."""
+
+    state: TaskState
+    needs: Collection[str] = ()
+    group: str = ""
+
+
+def to_retry(wanted: Collection[str], tasks: Mapping[str, Undone]) -> frozenset[str]:
+    """Ids of the tasks (of one job, by id) to retry so that each of `wanted` can be done again.
+
+    Besides those of `wanted` that failed or were cancelled: what they need that did, and the rest of their lockstep
+    groups, which start whole or not at all.
+    """
+    groups: dict[str, list[str]] = {}
+    for id, task in tasks.items():
+        if task.group:
+            groups.setdefault(task.group, []).append(id)
+    chosen: set[str] = set()
+    looking = list(wanted)
+    while looking:
+        id = looking.pop()
+        task = tasks[id]
+        if id in chosen or task.state not in LEFT_UNDONE:
+            continue
+        chosen.add(id)
+        looking += task.needs
+        looking += groups.get(task.group, ())
+    return frozenset(chosen)

@@ -1,0 +1,51 @@
+"""Retries choose what failed or was cancelled, and everything without which it could never start."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from farm.retry import LEFT_UNDONE, Undone, to_retry
+from farm.states import TaskState
+
+
+@st.composite
+def graphs(draw) -> dict[str, Undone]:
+    """Tasks of one job, each needing earlier ones; those with unmet needs have not begun."""
+    tasks: dict[str, Undone] = {}
+    for number in range(draw(st.integers(1, 8))):
+        needs = draw(st.sets(st.sampled_from(sorted(tasks)))) if tasks else set()
+        done = all(tasks[need].state is TaskState.SUCCEEDED for need in needs)
+        begun = [TaskState.SUCCEEDED, TaskState.FAILED, TaskState.READY, TaskState.CANCELLED]
+        state = draw(st.sampled_from(begun if done else [TaskState.WAITING, TaskState.CANCELLED]))
+        tasks[str(number)] = Undone(state, needs, draw(st.sampled_from(["", "", "a", "b"])))
+    return tasks
+
+
+@given(graphs(), st.data())
+def test_a_retry_leaves_nothing_that_could_never_start(tasks, data):
+    wanted = data.draw(st.sets(st.sampled_from(sorted(tasks))))
+    chosen = to_retry(wanted, tasks)
+    assert {id for id in wanted if tasks[id].state in LEFT_UNDONE} <= chosen
+    for id in chosen:
+        assert tasks[id].state in LEFT_UNDONE
+        assert all(need in chosen or tasks[need].state not in LEFT_UNDONE for need in tasks[id].needs)
+        if group := tasks[id].group:
+            mates = {other for other, task in tasks.items() if task.group == group}
+            assert all(mate in chosen or tasks[mate].state not in LEFT_UNDONE for mate in mates)
+
+
+@given(graphs())
+def test_a_retry_of_everything_chooses_all_that_is_undone(tasks):
+    assert to_retry(tasks, tasks) == {id for id, task in tasks.items() if task.state in LEFT_UNDONE}
+
+
+def test_a_retry_of_one_task_leaves_its_equals_alone():
+    tasks = {
+        "encode": Undone(TaskState.SUCCEEDED),
+        "window/0": Undone(TaskState.FAILED, ["encode"]),
+        "window/1": Undone(TaskState.CANCELLED, ["encode"]),
+        "decode": Undone(TaskState.CANCELLED, ["window/1"]),
+    }
+    assert to_retry(["window/0"], tasks) == {"window/0"}
+    assert to_retry(["decode"], tasks) == {"decode", "window/1"}
