@@ -1,4 +1,4 @@
-"""What farmd and farm-node write to standard error."""
+"""Logs: what farmd and farm-node write to standard error, and how much is kept of an attempt's."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ import logging
 import sys
 
 import structlog
+
+LOG = "log"
+"""Name of the artifact that is an attempt's log."""
+
+MAX_LOG_BYTES = 1 << 20
+"""Most bytes that are kept of an attempt's log: its head and its tail."""
 
 
 def configure_logs(level: str, format: str) -> None:

@@ -32,8 +32,10 @@ from farm.security import InvalidJoinToken
 from farm.sockets import socket_path
 from farm.v1 import nodes_pb2, renderers_pb2
 from nodeagent import ALLOCATION, HOME_VARIABLE, SOCKET_VARIABLE, devices, identity, probe
+from nodeagent.attempt_log import log_folder
 from nodeagent.journal import Journal
 from nodeagent.life import lives
+from nodeagent.log_delivery import LogDelivery
 from nodeagent.probe import ProbedDevice
 from nodeagent.raylet import RayletKeeper
 from nodeagent.renderer_link import RendererLink
@@ -65,7 +67,8 @@ class Agent:
         self._socket = socket_path(config.home, "renderer.sock")
         setups = {device.advertised.name: self._setup_for(device) for device in lent}
         self._link = RendererLink(self._journal, setups, self)
-        self._stream = FarmStream(who, self._journal, self._link, self._hello, self._welcomed)
+        self._logs = LogDelivery(log_folder(config.home), who, self._link.held)
+        self._stream = FarmStream(who, self._journal, self._link, self._logs, self._hello, self._welcomed)
         self._raylet = RayletKeeper(
             config.home / "ray",
             config.raylet.node_ip,
@@ -84,6 +87,7 @@ class Agent:
         if not offers.done():
             log.info("hashing weights; models follow as they become known")
         connection = asyncio.create_task(self._stream.run())
+        delivery = asyncio.create_task(self._logs.run())
         stopped = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait([connection, stopped], return_when=asyncio.FIRST_COMPLETED)
@@ -91,9 +95,9 @@ class Agent:
             if not connection.done():
                 await self._say_goodbye()
         finally:
-            for task in (offers, connection, stopped):
+            for task in (offers, connection, delivery, stopped):
                 task.cancel()
-            results = await asyncio.gather(connection, offers, stopped, return_exceptions=True)
+            results = await asyncio.gather(connection, offers, delivery, stopped, return_exceptions=True)
             await self._link.close()
             self._journal.close()
         if isinstance(results[0], Exception):
@@ -110,6 +114,7 @@ class Agent:
     def ended(self, completion: nodes_pb2.Completion) -> None:
         """RendererEvents: an attempt's end is in the journal."""
         self._stream.send(nodes_pb2.ConnectRequest(completion=completion))
+        self._logs.wake()
 
     def reported(self, report: nodes_pb2.RendererReport) -> None:
         """RendererEvents: a renderer came or went."""
@@ -191,6 +196,7 @@ class Agent:
             async with asyncio.timeout(_GOODBYE_SECONDS):
                 while self._journal.pending():
                     await asyncio.sleep(0.05)
+                await self._logs.deliver()
 
 
 def _name(config: NodeConfig) -> str:

@@ -11,12 +11,13 @@ import contextlib
 import json
 import os
 import shutil
+import socket
 import sys
 import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from farm.rendering import MAX_FACTS, OutOfMemory, Stopped
 from farm.v1 import nodes_pb2, renderers_pb2
 from nodeagent import HOME_VARIABLE, SOCKET_VARIABLE
 from nodeagent.attachment import Attachment, Hold
+from nodeagent.attempt_log import AttemptLog, log_folder
 from nodeagent.disk import disk_trouble
 from nodeagent.exchange import ARTIFACT, Answer, Exchange, Overlaps, Peers, Question
 from nodeagent.offers import model_cache
@@ -68,6 +70,7 @@ class Renderer:
         self._work = home / "work" / device
         # What an earlier renderer of this device left.
         shutil.rmtree(self._work, ignore_errors=True)
+        self._logs = log_folder(home)
         self._cache = Cache(home / "cache" / device)
         self._attachment = Attachment(Path(os.environ[SOCKET_VARIABLE]), device)
         self._wire: Wire | None = None
@@ -129,37 +132,47 @@ class Renderer:
         self, hold: Hold, attempt: nodes_pb2.AttemptRef, document: dict, exchange: Exchange | None
     ) -> None:
         began = time.monotonic()
+        say: Callable[[str], None] = _nobody_reads
         folder = self._work / f"{attempt.attempt_id}-{attempt.epoch}"
         completion = nodes_pb2.Completion()
         self._mine.hold = hold
-        try:
-            hold.checkpoint()
-            with self._turn:
-                began = time.monotonic()
-                workbench = self._ready.result()
-                _limit_threads(self._attachment.setup().threads)
-                folder.mkdir(parents=True)
-                facts: dict[str, Any] = {}
-                made, completion.working_seconds = self._perform(
-                    workbench, hold, attempt, document, folder, facts, exchange
+        with contextlib.ExitStack() as logging:
+            try:
+                hold.checkpoint()
+                # Not before its lease has come: by then the agent knows whose log this is.
+                say = logging.enter_context(AttemptLog(self._logs, attempt)).say
+                say(_introduction(document["task"], attempt))
+                with self._turn:
+                    began = time.monotonic()
+                    workbench = self._ready.result()
+                    _limit_threads(self._attachment.setup().threads)
+                    folder.mkdir(parents=True)
+                    facts: dict[str, Any] = {}
+                    made, completion.working_seconds = self._perform(
+                        workbench, hold, attempt, document, folder, facts, exchange, say
+                    )
+                completion.artifact_ids.extend(made)
+                completion.facts.update(_checked(facts))
+                completion.outcome = nodes_pb2.OUTCOME_SUCCEEDED
+            except Stopped as stopped:
+                completion.outcome, completion.error = nodes_pb2.OUTCOME_CANCELLED, str(stopped)
+            except OutOfMemory:
+                completion.outcome, completion.error = (
+                    nodes_pb2.OUTCOME_OUT_OF_MEMORY,
+                    traceback.format_exc(),
                 )
-            completion.artifact_ids.extend(made)
-            completion.facts.update(_checked(facts))
-            completion.outcome = nodes_pb2.OUTCOME_SUCCEEDED
-        except Stopped as stopped:
-            completion.outcome, completion.error = nodes_pb2.OUTCOME_CANCELLED, str(stopped)
-        except OutOfMemory:
-            completion.outcome, completion.error = nodes_pb2.OUTCOME_OUT_OF_MEMORY, traceback.format_exc()
-        except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and the farm wants to know
-            completion.outcome, completion.error = nodes_pb2.OUTCOME_FAILED, traceback.format_exc()
-            if trouble := disk_trouble(error, self._work):
-                completion.outcome = nodes_pb2.OUTCOME_STORAGE
-                completion.error += trouble
+            except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and the farm wants to know
+                completion.outcome, completion.error = nodes_pb2.OUTCOME_FAILED, traceback.format_exc()
+                if trouble := disk_trouble(error, self._work):
+                    completion.outcome = nodes_pb2.OUTCOME_STORAGE
+                    completion.error += trouble
+            completion.seconds = time.monotonic() - began
+            outcome = nodes_pb2.Outcome.Name(completion.outcome).removeprefix("OUTCOME_").lower()
+            say(f"{outcome} after {completion.seconds:.1f} s\n{completion.error}".rstrip())
         # Only here is the traceback gone that kept the tensors alive. Other members go on with the model.
         if completion.outcome == nodes_pb2.OUTCOME_OUT_OF_MEMORY and not exchange:
             workbench.free()
         shutil.rmtree(folder, ignore_errors=True)
-        completion.seconds = time.monotonic() - began
         hold.complete(completion)
         if exchange:
             exchange.close()
@@ -173,8 +186,11 @@ class Renderer:
         folder: Path,
         facts: dict[str, Any],
         exchange: Exchange | None,
+        say: Callable[[str], None],
     ) -> tuple[list[str], float]:
         """Ids of the artifacts it made, and the seconds from its first step to its end; `facts` gets what it found.
+
+        `say` writes to the attempt's log.
 
         Of a member of a group the seconds are 0: most of them it waited for others, so they measure nothing.
         """
@@ -188,13 +204,17 @@ class Renderer:
                 raise KeyError(
                     f"task {document['task']['key']} was given no artifact {name!r} of {key!r}"
                 ) from None
-            return self._cache.get(artifact, wire)
+            path = self._cache.get(artifact, wire)
+            say(f"has {name} of {key or 'the job'}, {artifact['size']} bytes")
+            return path
 
         working_since: list[float] = []
 
         def step(done: int, total: int) -> None:
             hold.progress(done, total)
+            say(f"step {done} of {total} done")
             while not hold.runs():
+                say("waits for its lease")
                 with self._turn.let_go():
                     hold.checkpoint()
             if not working_since and not exchange:
@@ -202,6 +222,7 @@ class Renderer:
 
         def tell(summary: str, found: dict[str, Any]) -> None:
             facts.update(found, summary=summary)
+            say(summary)
 
         def trade(number: int, mine: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
             with self._turn.let_go():
@@ -212,6 +233,8 @@ class Renderer:
         ended = time.monotonic()
         if exchange:
             made[ARTIFACT] = exchange.save(folder / f"{ARTIFACT}.safetensors")
+        for name, path in made.items():
+            say(f"made {name}, {path.stat().st_size} bytes")
         ids = [self._deliver(wire, name, path, attempt) for name, path in made.items()]
         return ids, ended - working_since[0] if working_since else 0.0
 
@@ -241,6 +264,17 @@ class Renderer:
             self._ready.set_result(Workbench(planning_plugins(), rendering_plugins(), device, model_cache()))
         except Exception as error:  # noqa: BLE001 - told with every task
             self._ready.set_exception(error)
+
+
+def _nobody_reads(line: str) -> None:
+    """Before an attempt may run it has no log."""
+
+
+def _introduction(task: dict[str, Any], attempt: nodes_pb2.AttemptRef) -> str:
+    return (
+        f"{task['key']}, epoch {attempt.epoch}, process {os.getpid()} on {socket.gethostname()}, "
+        f"model {task['model']} ({task['weights']})"
+    )
 
 
 def _checked(facts: dict[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from farm.v1 import nodes_pb2, nodes_pb2_grpc
 from nodeagent.identity import Identity
 from nodeagent.journal import Journal
 from nodeagent.lease import SentHeartbeats
+from nodeagent.log_delivery import LogDelivery
 from nodeagent.renderer_link import RendererLink
 
 log = structlog.get_logger()
@@ -48,6 +49,7 @@ class FarmStream:
         identity: Identity,
         journal: Journal,
         link: RendererLink,
+        logs: LogDelivery,
         hello: Callable[[], nodes_pb2.Hello],
         welcomed: Callable[[nodes_pb2.Welcome], Awaitable[None]],
     ):
@@ -55,6 +57,7 @@ class FarmStream:
         self._identity = identity
         self._journal = journal
         self._link = link
+        self._logs = logs
         self._hello = hello
         self._welcomed = welcomed
         self._sequence = 0
@@ -198,6 +201,12 @@ class FarmStream:
                     self._journal.acknowledge(response.acknowledge.journal_number)
                 case "cancel":
                     self._link.cancel(response.cancel)
+                case "read_log":
+                    self.send(nodes_pb2.ConnectRequest(log=self._log_part(response.read_log)))
+
+    def _log_part(self, asked: nodes_pb2.ReadAttemptLog) -> nodes_pb2.AttemptLogPart:
+        data = self._logs.read(asked.attempt, asked.offset)
+        return nodes_pb2.AttemptLogPart(number=asked.number, known=data is not None, data=data or b"")
 
 
 async def _tick(outbox: asyncio.Queue[nodes_pb2.ConnectRequest | None], seconds: float) -> None:

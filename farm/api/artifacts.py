@@ -12,8 +12,13 @@ from grpc import aio
 from farm.api.convert import artifact_message
 from farm.api.gate import Refused, caller
 from farm.artifacts import ArtifactStore
+from farm.logs import LOG, MAX_LOG_BYTES
 from farm.store.store import Store
 from farm.v1 import artifacts_pb2, artifacts_pb2_grpc
+
+
+def _is_log(header: artifacts_pb2.UploadHeader) -> bool:
+    return header.name == LOG and bool(header.attempt_id)
 
 
 class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
@@ -49,23 +54,29 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
             await asyncio.shield(asyncio.to_thread(writing.abort))
             raise
         await asyncio.to_thread(writing.commit, header.sha256)
+        what = {
+            "filename": PurePosixPath(header.filename or header.name).name,
+            "size": writing.size,
+            "sha256": header.sha256,
+            "location": location,
+            "attempt_id": header.attempt_id,
+            "epoch": header.epoch,
+            "artifact_id": artifact_id,
+        }
         try:
-            record = await asyncio.to_thread(
-                lambda: self._store.artifacts.stage(
-                    name=header.name,
-                    filename=PurePosixPath(header.filename or header.name).name,
-                    size=writing.size,
-                    sha256=header.sha256,
-                    location=location,
-                    attempt_id=header.attempt_id,
-                    epoch=header.epoch,
-                    artifact_id=artifact_id,
+            if _is_log(header):
+                record = await asyncio.to_thread(lambda: self._store.artifacts.keep_log(**what))
+            else:
+                record = await asyncio.to_thread(
+                    lambda: self._store.artifacts.stage(name=header.name, **what)
                 )
-            )
         except BaseException:
             # Without a record nobody would ever collect it.
             await asyncio.shield(asyncio.to_thread(self._files.remove, location))
             raise
+        if record.id != artifact_id:
+            # Its log is here already, and the node hadn't heard so.
+            await asyncio.to_thread(self._files.remove, location)
         return artifacts_pb2.UploadResponse(artifact=artifact_message(record))
 
     def _check(self, header: artifacts_pb2.UploadHeader) -> None:
@@ -73,6 +84,8 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
         identity = caller.get()
         if not header.name or len(header.name) > 200:
             problem = "name: must have 1 to 200 characters"
+        elif _is_log(header) and header.size > MAX_LOG_BYTES:
+            problem = f"size: a log must be at most {MAX_LOG_BYTES} bytes, got {header.size}"
         elif header.size > self._max:
             problem = f"size: must be at most {self._max} bytes, got {header.size}"
         elif len(header.sha256) != 64 or not all(c in "0123456789abcdef" for c in header.sha256):

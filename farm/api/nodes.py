@@ -153,6 +153,10 @@ class NodeService(nodes_pb2_grpc.NodeServiceServicer):
                 await self._progress(message.progress, session)
             case "completion":
                 await self._complete(message.completion, session)
+            case "log":
+                asked = session.questions.get(message.log.number)
+                if asked and not asked.done():
+                    asked.set_result(message.log.data if message.log.known else None)
             case "renderer":
                 report = message.renderer
                 (session.renderers.add if report.alive else session.renderers.discard)(report.device)

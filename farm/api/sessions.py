@@ -6,18 +6,25 @@ A cache of what streams say; everything that must last is in the store.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from farm.store.records import AttemptRecord
 from farm.v1 import nodes_pb2
 
+ANSWER_SECONDS = 5.0
+"""A node that has said nothing of a log by then is taken for one that can't."""
+
+_numbers = itertools.count(1)
+
 
 @dataclass
 class Session:
     """One agent's stream. Times in CLOCK_BOOTTIME seconds; `outbox` takes None to end the stream.
 
-    `job_of`: the job of each attempt the node holds; `progress_at`: when its progress was last written.
+    `questions`: what the node was asked of its logs, by number, until it answers. `job_of`: the job of each attempt
+    that the node holds; `progress_at`: when its progress was last written.
     """
 
     node_id: str
@@ -25,6 +32,7 @@ class Session:
     outbox: asyncio.Queue[nodes_pb2.ConnectResponse | None] = field(default_factory=asyncio.Queue)
     ray_node_id: str = ""
     renderers: set[str] = field(default_factory=set)
+    questions: dict[int, asyncio.Future[bytes | None]] = field(default_factory=dict)
     job_of: dict[str, str] = field(default_factory=dict)
     progress_at: dict[str, float] = field(default_factory=dict)
 
@@ -73,6 +81,26 @@ class Sessions:
         """Devices of the node whose renderer is up."""
         session = self._by_node.get(node_id)
         return frozenset(session.renderers) if session else frozenset()
+
+    async def read_log(self, attempt: AttemptRecord, offset: int) -> bytes | None:
+        """What the attempt's node has logged of it from byte `offset` on, some hundred kilobytes at most.
+
+        None when the node isn't connected, doesn't answer or has no such log.
+        """
+        session = self._by_node.get(attempt.node_id)
+        if session is None:
+            return None
+        number = next(_numbers)
+        answer = session.questions[number] = asyncio.get_running_loop().create_future()
+        reference = nodes_pb2.AttemptRef(attempt_id=attempt.id, epoch=attempt.epoch)
+        question = nodes_pb2.ReadAttemptLog(number=number, attempt=reference, offset=offset)
+        session.outbox.put_nowait(nodes_pb2.ConnectResponse(read_log=question))
+        try:
+            return await asyncio.wait_for(answer, ANSWER_SECONDS)
+        except TimeoutError:
+            return None
+        finally:
+            session.questions.pop(number, None)
 
     async def stop(self, attempts: Sequence[AttemptRecord], reason: str, grace: float = 0.0) -> None:
         """Tells nodes to stop attempts. A node that isn't connected learns it when it asks for the lease.

@@ -6,8 +6,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import ColumnElement, Connection, delete, insert, select
 
+from farm.logs import LOG
 from farm.states import LIVE_ATTEMPTS
 from farm.store import rows
 from farm.store.database import Database
@@ -69,6 +70,52 @@ class Artifacts:
                 values["state"] = ArtifactState.DISCARDED
             connection.execute(insert(artifacts).values(values))
             return _artifact(connection, values["id"])
+
+    def keep_log(
+        self,
+        *,
+        attempt_id: str,
+        epoch: int,
+        filename: str,
+        size: int,
+        sha256: str,
+        location: str,
+        artifact_id: str,
+    ) -> ArtifactRecord:
+        """Record the log of an attempt, however that ended. An attempt has one: the first that came is answered again.
+
+        Raises NotFound when there is no such attempt of that epoch.
+        """
+        values = {
+            "id": artifact_id,
+            "name": LOG,
+            "filename": filename,
+            "size": size,
+            "sha256": sha256,
+            "location": location,
+            "state": ArtifactState.KEPT,
+            "attempt_id": attempt_id,
+            "created_at": self._database.wall(),
+        }
+        with self._database.write() as connection:
+            known = select(attempts.c.id).where(attempts.c.id == attempt_id, attempts.c.epoch == epoch)
+            if connection.scalar(known) is None:
+                raise NotFound("attempt", attempt_id)
+            if kept := _logs(connection, artifacts.c.attempt_id == attempt_id):
+                return kept[attempt_id]
+            connection.execute(insert(artifacts).values(values))
+            return _artifact(connection, artifact_id)
+
+    def logs(self, job_id: str) -> dict[str, ArtifactRecord]:
+        """The logs that are kept of the job's attempts, by the attempt's id."""
+        of_job = select(attempts.c.id).join(tasks).where(tasks.c.job_id == job_id)
+        with self._database.read() as connection:
+            return _logs(connection, artifacts.c.attempt_id.in_(of_job))
+
+    def log_of(self, attempt_id: str) -> ArtifactRecord | None:
+        """The log of an attempt; None while there is none."""
+        with self._database.read() as connection:
+            return _logs(connection, artifacts.c.attempt_id == attempt_id).get(attempt_id)
 
     def get(self, artifact_id: str) -> ArtifactRecord:
         """The artifact, whatever its state. Raises NotFound."""
@@ -158,6 +205,11 @@ def _artifact(connection: Connection, artifact_id: str) -> ArtifactRecord:
     if row is None:
         raise NotFound("artifact", artifact_id)
     return rows.artifact_record(row)
+
+
+def _logs(connection: Connection, condition: ColumnElement[bool]) -> dict[str, ArtifactRecord]:
+    kept = connection.execute(select(artifacts).where(condition, artifacts.c.state == ArtifactState.KEPT))
+    return {row.attempt_id: rows.artifact_record(row) for row in kept}
 
 
 def _require_current(connection: Connection, attempt_id: str, epoch: int) -> bool:

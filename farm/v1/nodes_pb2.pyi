@@ -91,18 +91,20 @@ class RegisterResponse(_message.Message):
     def __init__(self, node_token: _Optional[str] = ..., ray_token: _Optional[str] = ..., farm: _Optional[str] = ...) -> None: ...
 
 class ConnectRequest(_message.Message):
-    __slots__ = ("hello", "heartbeat", "progress", "completion", "renderer")
+    __slots__ = ("hello", "heartbeat", "progress", "completion", "renderer", "log")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     COMPLETION_FIELD_NUMBER: _ClassVar[int]
     RENDERER_FIELD_NUMBER: _ClassVar[int]
+    LOG_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     heartbeat: Heartbeat
     progress: Progress
     completion: Completion
     renderer: RendererReport
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., completion: _Optional[_Union[Completion, _Mapping]] = ..., renderer: _Optional[_Union[RendererReport, _Mapping]] = ...) -> None: ...
+    log: AttemptLogPart
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., completion: _Optional[_Union[Completion, _Mapping]] = ..., renderer: _Optional[_Union[RendererReport, _Mapping]] = ..., log: _Optional[_Union[AttemptLogPart, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("node_id", "name", "version", "protocol", "boot_id", "devices", "models", "ray_node_id", "attempts", "ray_version", "python_version")
@@ -189,16 +191,38 @@ class RendererReport(_message.Message):
     def __init__(self, device: _Optional[str] = ..., alive: _Optional[bool] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class ConnectResponse(_message.Message):
-    __slots__ = ("welcome", "grant", "acknowledge", "cancel")
+    __slots__ = ("welcome", "grant", "acknowledge", "cancel", "read_log")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     GRANT_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGE_FIELD_NUMBER: _ClassVar[int]
     CANCEL_FIELD_NUMBER: _ClassVar[int]
+    READ_LOG_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     grant: Grant
     acknowledge: Acknowledge
     cancel: Cancel
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ..., acknowledge: _Optional[_Union[Acknowledge, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ...) -> None: ...
+    read_log: ReadAttemptLog
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ..., acknowledge: _Optional[_Union[Acknowledge, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., read_log: _Optional[_Union[ReadAttemptLog, _Mapping]] = ...) -> None: ...
+
+class ReadAttemptLog(_message.Message):
+    __slots__ = ("number", "attempt", "offset")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    attempt: AttemptRef
+    offset: int
+    def __init__(self, number: _Optional[int] = ..., attempt: _Optional[_Union[AttemptRef, _Mapping]] = ..., offset: _Optional[int] = ...) -> None: ...
+
+class AttemptLogPart(_message.Message):
+    __slots__ = ("number", "known", "data")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    KNOWN_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    known: bool
+    data: bytes
+    def __init__(self, number: _Optional[int] = ..., known: _Optional[bool] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("version", "ray_address", "heartbeat_seconds", "lease_seconds")

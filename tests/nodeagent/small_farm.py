@@ -35,6 +35,7 @@ class SmallFarm:
         self.heartbeats: list[nodes_pb2.Heartbeat] = []
         self.progress: list[nodes_pb2.Progress] = []
         self.completions: list[nodes_pb2.Completion] = []
+        self.log_parts: list[nodes_pb2.AttemptLogPart] = []
         self.reports: list[nodes_pb2.RendererReport] = []
         self.artifacts: dict[str, tuple[artifacts_pb2.Artifact, bytes]] = {}
         self.downloads = self.refusals = 0
@@ -75,6 +76,17 @@ class SmallFarm:
         response = nodes_pb2.ConnectResponse(cancel=cancel)
         for outbox in list(self._streams):
             self._loop.call_soon_threadsafe(outbox.put_nowait, response)
+
+    def read_log(self, attempt_id: str, offset: int = 0, epoch: int = 1) -> None:
+        """Asks for what an attempt has logged; the answer comes to `log_parts`."""
+        reference = nodes_pb2.AttemptRef(attempt_id=attempt_id, epoch=epoch)
+        asked = nodes_pb2.ReadAttemptLog(number=len(self.log_parts) + 1, attempt=reference, offset=offset)
+        for outbox in list(self._streams):
+            self._loop.call_soon_threadsafe(outbox.put_nowait, nodes_pb2.ConnectResponse(read_log=asked))
+
+    def logs(self) -> list[str]:
+        """Logs that were brought here, in that order."""
+        return [content.decode() for artifact, content in self.artifacts.values() if artifact.name == "log"]
 
     def store(self, content: bytes, name: str = "latents") -> dict:
         """Puts an artifact there; gives it as a payload's inputs name it."""
@@ -157,6 +169,8 @@ class _Nodes(nodes_pb2_grpc.NodeServiceServicer):
                     farm.progress.append(request.progress)
                 case "renderer":
                     farm.reports.append(request.renderer)
+                case "log":
+                    farm.log_parts.append(request.log)
                 case "completion":
                     farm.completions.append(request.completion)
                     if not farm.deaf:

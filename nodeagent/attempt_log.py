@@ -1,0 +1,85 @@
+"""The log of an attempt, as the renderer writes it: what it does, and all that is printed meanwhile.
+
+A file a attempt in the node's folder, written straight to the kernel, so that it is whole up to the last line when the
+renderer is killed. The agent brings it to the farm (nodeagent.log_delivery).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import faulthandler
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import ClassVar, Self
+
+from farm.v1 import nodes_pb2
+
+SUFFIX = ".log"
+
+
+def log_folder(home: Path) -> Path:
+    """Where a node's logs lie that the farm has not taken yet."""
+    return home / "logs"
+
+
+def log_path(folder: Path, attempt: nodes_pb2.AttemptRef) -> Path:
+    """The file of one attempt."""
+    return folder / f"{attempt.attempt_id}-{attempt.epoch}{SUFFIX}"
+
+
+class AttemptLog:
+    """An open log; a context in which standard output and error of the whole process go into it too.
+
+    Of several at once (a lockstep group has a thread each) the one that began last has them.
+    """
+
+    _switch = threading.Lock()
+    _open: ClassVar[list[AttemptLog]] = []
+    _before: ClassVar[tuple[int, int] | None] = None
+
+    def __init__(self, folder: Path, attempt: nodes_pb2.AttemptRef):
+        # Appending: the agent may cut the middle out of a file that grows too long.
+        how = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._file = os.open(log_path(folder, attempt), how, 0o600)
+        except OSError:
+            # A full disk must not fail the work here: what can't be kept of it says so by itself.
+            self._file = os.open(os.devnull, how)
+
+    def say(self, text: str) -> None:
+        """Write a line with the time before it."""
+        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+        with contextlib.suppress(OSError):
+            os.write(self._file, f"{now}Z {text}\n".encode(errors="replace"))
+
+    def __enter__(self) -> Self:
+        with self._switch:
+            if not AttemptLog._open:
+                AttemptLog._before = os.dup(1), os.dup(2)
+                # Says where a native library crashed; to whatever standard error is by then.
+                faulthandler.enable(2)
+            AttemptLog._open.append(self)
+            self._point()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._switch:
+            AttemptLog._open.remove(self)
+            self._point()
+            if not AttemptLog._open:
+                for kept in AttemptLog._before:
+                    os.close(kept)
+        os.close(self._file)
+
+    @classmethod
+    def _point(cls) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        out, err = (cls._open[-1]._file,) * 2 if cls._open else cls._before
+        os.dup2(out, 1)
+        os.dup2(err, 2)

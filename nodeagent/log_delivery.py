@@ -1,0 +1,139 @@
+"""The agent's side of attempts' logs: keeps them from growing without end, shows them while they are written, brings
+them to the farm when the attempt is over, however it ended.
+
+The folder is the journal: a file stays until the farm has it, or wants it no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+from collections.abc import AsyncIterator, Callable, Iterable
+from pathlib import Path
+
+import grpc
+import structlog
+
+from farm.logs import LOG, MAX_LOG_BYTES
+from farm.v1 import artifacts_pb2, artifacts_pb2_grpc, nodes_pb2
+from nodeagent.attempt_log import SUFFIX, log_path
+from nodeagent.identity import Identity
+
+log = structlog.get_logger()
+
+PART_BYTES = 1 << 18
+"""Most bytes of one answer to somebody who looks at a running attempt's log."""
+
+_LOOK_SECONDS = 5.0
+_UPLOAD_SECONDS = 30.0
+# Past this a log that is being written loses its middle.
+_LONGEST_BYTES = 16 * MAX_LOG_BYTES
+_UNWANTED = {
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.PERMISSION_DENIED,
+}
+
+
+def bounded(path: Path, most: int = MAX_LOG_BYTES) -> bytes:
+    """A log's bytes; of one longer than `most` its head and its tail, with a line between them that says so."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size <= most:
+            return file.read(most)
+        head = file.read(most // 4)
+        between = f"\n[… {{}} bytes of {size} left out …]\n"
+        room = most - len(head) - len(between.encode()) - len(str(size))
+        file.seek(size - room)
+        return head + between.format(size - len(head) - room).encode() + file.read(room)
+
+
+class LogDelivery:
+    """Logs of one node. Used from one event loop."""
+
+    def __init__(
+        self,
+        folder: Path,
+        identity: Identity,
+        held: Callable[[], Iterable[nodes_pb2.AttemptRef]],
+    ):
+        """`held` gives the attempts that renderers have in hand."""
+        self._folder, self._identity, self._held = folder, identity, held
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """An attempt has ended."""
+        self._woken.set()
+
+    def read(self, attempt: nodes_pb2.AttemptRef, offset: int) -> bytes | None:
+        """What is there from byte `offset` on, PART_BYTES at most; None without such a log."""
+        try:
+            with log_path(self._folder, attempt).open("rb") as file:
+                file.seek(offset)
+                return file.read(PART_BYTES)
+        except OSError:
+            return None
+
+    async def run(self) -> None:
+        """Deliver for ever."""
+        while True:
+            self._woken.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), _LOOK_SECONDS)
+            try:
+                await self.deliver()
+            except Exception:
+                log.exception("bringing logs to the farm failed and is tried again")
+
+    async def deliver(self) -> None:
+        """Bring over what has ended and shorten what has not. What can't be brought now stays."""
+        held = {log_path(self._folder, attempt) for attempt in self._held()}
+        waiting = []
+        for path in sorted(self._folder.glob(f"*{SUFFIX}")):
+            if path not in held:
+                waiting.append(path)
+            elif path.stat().st_size > _LONGEST_BYTES:
+                await asyncio.to_thread(_cut, path)
+        if not waiting:
+            return
+        async with self._identity.channel() as channel:
+            for path in waiting:
+                try:
+                    await self._upload(artifacts_pb2_grpc.ArtifactServiceStub(channel), path)
+                except grpc.aio.AioRpcError as error:
+                    if error.code() not in _UNWANTED:
+                        return  # the farm is away; there is time
+                    log.warning("a log the farm doesn't want", file=path.name, why=error.details())
+                except OSError as error:
+                    log.warning("a log that can't be read", file=path.name, why=str(error))
+                    continue
+                path.unlink(missing_ok=True)
+
+    async def _upload(self, stub: artifacts_pb2_grpc.ArtifactServiceStub, path: Path) -> None:
+        content = await asyncio.to_thread(bounded, path)
+        attempt_id, _, epoch = path.stem.rpartition("-")
+        header = artifacts_pb2.UploadHeader(
+            name=LOG,
+            size=len(content),
+            sha256=hashlib.sha256(content).hexdigest(),
+            filename=f"{LOG}.txt",
+            attempt_id=attempt_id,
+            epoch=int(epoch),
+        )
+
+        async def parts() -> AsyncIterator[artifacts_pb2.UploadRequest]:
+            yield artifacts_pb2.UploadRequest(header=header)
+            yield artifacts_pb2.UploadRequest(chunk=content)
+
+        await stub.Upload(parts(), timeout=_UPLOAD_SECONDS, metadata=self._identity.metadata)
+
+
+def _cut(path: Path) -> None:
+    """Leave of a log that is being written its head and tail; a line written meanwhile may be lost."""
+    kept = bounded(path)
+    with path.open("r+b") as file:
+        # Whoever appends goes on behind it.
+        file.truncate(0)
+        file.write(kept)
