@@ -29,10 +29,11 @@ from farm import transfer
 from farm.channels import channel
 from farm.errors import FarmError, InvalidSpec, NotFound, Unreachable, translate
 from farm.security import Profile
-from farm.v1 import artifacts_pb2, jobs_pb2, nodes_pb2
+from farm.v1 import artifacts_pb2, jobs_pb2, nodes_pb2, tasks_pb2
 from farm.v1.artifacts_pb2_grpc import ArtifactServiceStub
 from farm.v1.jobs_pb2_grpc import JobServiceStub
 from farm.v1.nodes_pb2_grpc import NodeServiceStub
+from farm.v1.tasks_pb2_grpc import TaskServiceStub
 
 __all__ = ["FarmClient", "FarmError", "InvalidSpec", "LocalCondition", "NotFound", "Unreachable"]
 
@@ -71,6 +72,7 @@ class FarmClient:
         self.patience = patience
         self._channel = channel(server, ca_pem, token)
         self._jobs = JobServiceStub(self._channel)
+        self._tasks = TaskServiceStub(self._channel)
         self._nodes = NodeServiceStub(self._channel)
         self._artifacts = ArtifactServiceStub(self._channel)
 
@@ -176,6 +178,76 @@ class FarmClient:
     def cancel(self, job_id: str) -> jobs_pb2.Job:
         """Cancels a job; running windows stop at their next step. Raises NotFound."""
         return self._call(self._jobs.CancelJob, jobs_pb2.CancelJobRequest(job_id=job_id)).job
+
+    def pause(self, job_id: str) -> jobs_pb2.Job:
+        """Starts nothing more of a job; running windows finish. Raises NotFound."""
+        return self._call(self._jobs.PauseJob, jobs_pb2.PauseJobRequest(job_id=job_id)).job
+
+    def resume(self, job_id: str) -> jobs_pb2.Job:
+        """Goes on with a paused job. Raises NotFound."""
+        return self._call(self._jobs.ResumeJob, jobs_pb2.ResumeJobRequest(job_id=job_id)).job
+
+    def retry(self, job_id: str, only_failed: bool = False) -> jobs_pb2.RetryJobResponse:
+        """Does again what failed or was cancelled of a job, or with `only_failed` what failed. Raises NotFound."""
+        request = jobs_pb2.RetryJobRequest(job_id=job_id, only_failed=only_failed)
+        return self._call(self._jobs.RetryJob, request)
+
+    def prioritise(self, job_id: str, priority: int) -> jobs_pb2.Job:
+        """Gives a job another priority, 0 to 100. Raises NotFound and InvalidSpec."""
+        request = jobs_pb2.PrioritiseJobRequest(job_id=job_id, priority=priority)
+        return self._call(self._jobs.PrioritiseJob, request).job
+
+    def why(self, job_id: str) -> jobs_pb2.ExplainJobResponse:
+        """Why what doesn't run of a job doesn't, and what each device could take of it. Raises NotFound."""
+        return self._call(self._jobs.ExplainJob, jobs_pb2.ExplainJobRequest(job_id=job_id))
+
+    def tasks(self, job_id: str, states: Sequence[jobs_pb2.TaskState] = ()) -> list[jobs_pb2.Task]:
+        """Tasks of a job in the order of its graph: those in `states` (none: all). Raises NotFound."""
+        request = tasks_pb2.ListTasksRequest(job_id=job_id, states=states)
+        return list(self._call(self._tasks.ListTasks, request).tasks)
+
+    def task(self, task: str) -> jobs_pb2.Task:
+        """One task, by its id or as "JOB/KEY". Raises NotFound."""
+        return self._call(self._tasks.GetTask, tasks_pb2.GetTaskRequest(task=task)).task
+
+    def retry_task(self, task: str) -> tasks_pb2.RetryTaskResponse:
+        """Does one failed or cancelled task again, with what it needs that isn't done. Raises NotFound."""
+        return self._call(self._tasks.RetryTask, tasks_pb2.RetryTaskRequest(task=task))
+
+    def log(
+        self, task: str, epoch: int | None = None, follow: bool = False
+    ) -> Iterator[jobs_pb2.Attempt | bytes]:
+        """The log of an attempt (None: the newest) of a task: first the attempt, then bytes as they come.
+
+        With `follow` until the attempt has ended; goes on after a restart of the daemon. Raises NotFound, and
+        Unreachable when the farm is away for longer than `patience`.
+        """
+        patience = _Patience(self.patience)
+        request = tasks_pb2.ReadLogRequest(task=task, epoch=epoch, follow=follow)
+        seen, told = 0, False
+        while True:
+            stream, read = self._tasks.ReadLog(request), 0
+            try:
+                for response in stream:
+                    patience.reset()
+                    if response.HasField("attempt"):
+                        # Whatever is newest later, this is the one being read.
+                        request.epoch = response.attempt.epoch
+                        if not told:
+                            told = True
+                            yield response.attempt
+                        continue
+                    fresh = response.chunk[max(0, seen - read) :]
+                    read += len(response.chunk)
+                    if fresh:
+                        seen = read
+                        yield fresh
+                return
+            except grpc.RpcError as broken:
+                if broken.code() not in _BROKEN or not patience.another_try():
+                    raise translate(broken, self.server) from None
+            finally:
+                stream.cancel()
 
     def upload(self, path: str | Path, progress: Progress | None = None) -> artifacts_pb2.Artifact:
         """Copies a file to the farm, whole and checked."""

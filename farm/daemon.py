@@ -27,6 +27,7 @@ from farm.api.gate import Gate
 from farm.api.jobs import JobService
 from farm.api.nodes import NodeService, NodeTerms
 from farm.api.sessions import Sessions
+from farm.api.tasks import TaskService
 from farm.artifacts import ArtifactStore
 from farm.channels import SERVER_OPTIONS
 from farm.collect import collect_forever
@@ -37,7 +38,16 @@ from farm.ray_process import RayHead
 from farm.security import Authority, ray_token_file
 from farm.sockets import socket_path
 from farm.store.store import Store
-from farm.v1 import artifacts_pb2, artifacts_pb2_grpc, jobs_pb2, jobs_pb2_grpc, nodes_pb2, nodes_pb2_grpc
+from farm.v1 import (
+    artifacts_pb2,
+    artifacts_pb2_grpc,
+    jobs_pb2,
+    jobs_pb2_grpc,
+    nodes_pb2,
+    nodes_pb2_grpc,
+    tasks_pb2,
+    tasks_pb2_grpc,
+)
 
 log = structlog.get_logger()
 
@@ -78,6 +88,7 @@ def ray_backend(config: FarmConfig, node_ip: str):
 async def serve(config: FarmConfig) -> None:
     """Runs the farm until SIGTERM or SIGINT. Ray and its renderers go on without it."""
     from scheduler.dispatch import Dispatcher
+    from scheduler.fits import Fits
     from scheduler.intake import Intake
 
     stopping = asyncio.Event()
@@ -96,6 +107,7 @@ async def serve(config: FarmConfig) -> None:
     sessions, changes = Sessions(), Changes()
     dispatcher = Dispatcher(store, files, backend, sessions, changes, config.leases, offers.models)
     intake = Intake(config, offers, store, files)
+    fits = Fits(store, lambda node_id, device: device in sessions.renderers(node_id))
 
     server = aio.server(interceptors=[Gate(authority)], options=list(SERVER_OPTIONS))
     bound = server.add_secure_port(config.server.listen, authority.server_credentials())
@@ -110,7 +122,10 @@ async def serve(config: FarmConfig) -> None:
         servers=config.server.advertise or (own,),
     )
     jobs_pb2_grpc.add_JobServiceServicer_to_server(
-        JobService(store, intake, changes, dispatcher.wake, sessions.stop), server
+        JobService(store, intake, changes, dispatcher.wake, sessions.stop, fits), server
+    )
+    tasks_pb2_grpc.add_TaskServiceServicer_to_server(
+        TaskService(store, files, sessions, changes, dispatcher.wake), server
     )
     nodes_pb2_grpc.add_NodeServiceServicer_to_server(
         NodeService(store, authority, sessions, changes, terms, dispatcher.wake), server
@@ -122,7 +137,7 @@ async def serve(config: FarmConfig) -> None:
     health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
     names = [
         service.full_name
-        for file in (jobs_pb2, nodes_pb2, artifacts_pb2)
+        for file in (jobs_pb2, tasks_pb2, nodes_pb2, artifacts_pb2)
         for service in file.DESCRIPTOR.services_by_name.values()
     ]
     reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)

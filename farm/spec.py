@@ -16,6 +16,7 @@ MAX_FRAMES = 100_000
 MAX_PROMPT = 4_000
 MAX_PROMPTS = 100
 MAX_SIDE = 4_096
+MAX_PRIORITY = 100
 
 
 class InvalidSpec(ValueError):
@@ -86,7 +87,7 @@ class JobSpec(_Part):
     window_latents: Annotated[int, Field(ge=6, le=33)] = 16
     overlap_latents: Annotated[int, Field(ge=2, le=11)] = 3
     conditions: tuple[Condition, ...] = ()
-    priority: Annotated[int, Field(ge=0, le=100)] = 50
+    priority: Annotated[int, Field(ge=0, le=MAX_PRIORITY)] = 50
     output: Annotated[str, Field(min_length=1, max_length=100)] = "mp4"
     layout: Literal["fixed", "farm"] = "fixed"
     storyboard_model: Annotated[str, Field(max_length=100)] = ""
@@ -140,6 +141,12 @@ _ACCEPTED = {
     "string_too_short": "at least {min_length} character(s)",
     "literal_error": "{expected}",
 }
+
+
+def check_priority(priority: int) -> None:
+    """Raises InvalidSpec for what JobSpec wouldn't take either."""
+    if not 0 <= priority <= MAX_PRIORITY:
+        raise InvalidSpec("priority", f"must be from 0 to {MAX_PRIORITY}, got {priority}")
 
 
 def parse_spec(fields: dict) -> JobSpec:

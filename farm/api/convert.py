@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from farm.planning import Plan
 from farm.spec import JobSpec, parse_spec
@@ -80,6 +80,7 @@ def job_message(job: records.JobRecord, stages: Sequence[records.StageRecord] = 
         tasks_total=job.tasks_total,
         tasks_succeeded=job.tasks_succeeded,
         last_event=job.last_event,
+        priority=job.priority,
     )
     for stage in stages:
         message.stages.add(
@@ -92,24 +93,42 @@ def job_message(job: records.JobRecord, stages: Sequence[records.StageRecord] = 
     return message
 
 
-def task_message(task: records.TaskRecord, attempts: Sequence[records.AttemptRecord]) -> jobs_pb2.Task:
-    """A task with its attempts."""
+def task_state(state: TaskState) -> jobs_pb2.TaskState:
+    """A task's state as the API says it."""
+    return jobs_pb2.TaskState.Value(f"TASK_STATE_{TaskState(state).name}")
+
+
+def task_states(values: Iterable[int]) -> tuple[TaskState, ...]:
+    """Task states from the API's."""
+    return tuple(TaskState[jobs_pb2.TaskState.Name(value).removeprefix("TASK_STATE_")] for value in values)
+
+
+def task_message(
+    task: records.TaskRecord,
+    attempts: Sequence[records.AttemptRecord],
+    reason: str,
+    logs: Mapping[str, records.ArtifactRecord],
+) -> jobs_pb2.Task:
+    """A task with its attempts. `reason`: why it doesn't run; `logs`: kept ones by the attempt's id."""
     return jobs_pb2.Task(
         id=task.id,
         key=task.key,
         kind=task.kind,
-        state=jobs_pb2.TaskState.Value(f"TASK_STATE_{TaskState(task.state).name}"),
+        state=task_state(task.state),
         epoch=task.epoch,
         start=task.start,
         stop=task.stop,
-        reason=task.reason,
-        attempts=[attempt_message(attempt) for attempt in attempts],
+        reason=reason,
+        attempts=[attempt_message(attempt, logs.get(attempt.id)) for attempt in attempts],
         facts=task.facts,
+        job_id=task.job_id,
     )
 
 
-def attempt_message(attempt: records.AttemptRecord) -> jobs_pb2.Attempt:
-    """One attempt."""
+def attempt_message(
+    attempt: records.AttemptRecord, log: records.ArtifactRecord | None = None
+) -> jobs_pb2.Attempt:
+    """One attempt, with its log where one is kept."""
     return jobs_pb2.Attempt(
         id=attempt.id,
         epoch=attempt.epoch,
@@ -123,6 +142,7 @@ def attempt_message(attempt: records.AttemptRecord) -> jobs_pb2.Attempt:
         steps=attempt.steps,
         error=attempt.error,
         cause=attempt.cause,
+        log_artifact_id=log.id if log else "",
     )
 
 

@@ -1,10 +1,10 @@
-"""JobService: takes jobs in, shows them, follows them, cancels them."""
+"""JobService: takes jobs in, shows them, follows them, steers them."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Protocol
 
 from grpc import aio
@@ -16,14 +16,16 @@ from farm.api.convert import (
     job_states,
     plan_message,
     spec_from_message,
-    task_message,
+    task_state,
 )
+from farm.api.looks import standings, task_messages
 from farm.planning import Plan
-from farm.spec import InvalidSpec, JobSpec
-from farm.states import is_final
-from farm.store.records import AttemptRecord, EventRecord
+from farm.spec import InvalidSpec, JobSpec, check_priority
+from farm.states import TaskState, is_final
+from farm.store.records import AttemptRecord, EventRecord, JobRecord, TaskRecord
 from farm.store.store import Store
 from farm.v1 import jobs_pb2, jobs_pb2_grpc
+from farm.why import Fit, reason_of, summary
 
 MAX_KEY = 64
 SETTLE_SECONDS = 0.05
@@ -53,6 +55,14 @@ class Intake(Protocol):
         ...
 
 
+class Fits(Protocol):
+    """Knows the farm's devices."""
+
+    def fit(self, tasks: Sequence[TaskRecord]) -> Fit:
+        """What each device could take of these tasks. Blocks."""
+        ...
+
+
 class JobService(jobs_pb2_grpc.JobServiceServicer):
     """Translates between callers, the intake and the store."""
 
@@ -63,8 +73,9 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
         changes: Changes,
         wake: Callable[[], None],
         stop: Callable[[Sequence[AttemptRecord], str], Awaitable[None]],
+        fits: Fits,
     ):
-        self._store, self._intake, self._changes = store, intake, changes
+        self._store, self._intake, self._changes, self._fits = store, intake, changes, fits
         self._wake, self._stop = wake, stop
 
     async def SubmitJob(
@@ -103,9 +114,12 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
 
         def read() -> jobs_pb2.GetJobResponse:
             # The job first: below one that has ended nothing is under way any more.
-            job = self._job(request.job_id)
+            job = self._store.jobs.get(request.job_id)
             tasks = self._store.jobs.tasks(request.job_id)
-            return jobs_pb2.GetJobResponse(job=job, tasks=[task_message(*pair) for pair in tasks])
+            return jobs_pb2.GetJobResponse(
+                job=job_message(job, self._store.jobs.stages(job.id)),
+                tasks=task_messages(self._store, job, tasks),
+            )
 
         return await asyncio.to_thread(read)
 
@@ -150,6 +164,74 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
         await self._changes.notify(request.job_id)
         self._wake()
         return jobs_pb2.CancelJobResponse(job=await asyncio.to_thread(self._job, request.job_id))
+
+    async def PauseJob(
+        self, request: jobs_pb2.PauseJobRequest, context: aio.ServicerContext
+    ) -> jobs_pb2.PauseJobResponse:
+        """Pauses."""
+        return jobs_pb2.PauseJobResponse(job=await self._change(request.job_id, self._store.jobs.pause))
+
+    async def ResumeJob(
+        self, request: jobs_pb2.ResumeJobRequest, context: aio.ServicerContext
+    ) -> jobs_pb2.ResumeJobResponse:
+        """Goes on."""
+        return jobs_pb2.ResumeJobResponse(job=await self._change(request.job_id, self._store.jobs.resume))
+
+    async def RetryJob(
+        self, request: jobs_pb2.RetryJobRequest, context: aio.ServicerContext
+    ) -> jobs_pb2.RetryJobResponse:
+        """Puts back what failed or was cancelled."""
+        again: tuple[str, ...] = ()
+
+        def retry(job_id: str) -> None:
+            nonlocal again
+            again = self._store.jobs.retry(job_id, only_failed=request.only_failed)
+
+        job = await self._change(request.job_id, retry)
+        return jobs_pb2.RetryJobResponse(job=job, tasks=again)
+
+    async def PrioritiseJob(
+        self, request: jobs_pb2.PrioritiseJobRequest, context: aio.ServicerContext
+    ) -> jobs_pb2.PrioritiseJobResponse:
+        """Gives another priority, within the same bounds as at submit."""
+        if not request.HasField("priority"):
+            raise InvalidSpec("priority", "must be given, from 0 to 100")
+        check_priority(request.priority)
+        job = await self._change(
+            request.job_id, lambda job_id: self._store.jobs.prioritise(job_id, request.priority)
+        )
+        return jobs_pb2.PrioritiseJobResponse(job=job)
+
+    async def ExplainJob(
+        self, request: jobs_pb2.ExplainJobRequest, context: aio.ServicerContext
+    ) -> jobs_pb2.ExplainJobResponse:
+        """Reasons, and devices."""
+        return await asyncio.to_thread(self._explain, request.job_id)
+
+    def _explain(self, job_id: str) -> jobs_pb2.ExplainJobResponse:
+        every = self._store.jobs.tasks(job_id)
+        job = self._store.jobs.get(job_id)
+        standing = standings(self._store, every)
+        undone = [task for task, _ in every if task.state != TaskState.SUCCEEDED]
+        fit = self._fits.fit(undone)
+        left = [standing[task.id] for task in undone]
+        answer = jobs_pb2.ExplainJobResponse(
+            summary=summary(job_id, job.state, job.error, left, len(every), fit)
+        )
+        for task in left:
+            if task.state != TaskState.RUNNING:
+                reason = reason_of(job_id, job.state, task)
+                answer.tasks.add(key=task.key, state=task_state(task.state), reason=reason)
+        for device in fit.devices:
+            answer.devices.add(**asdict(device))
+        return answer
+
+    async def _change(self, job_id: str, change: Callable[[str], JobRecord | None]) -> jobs_pb2.Job:
+        """The job after a change that may let tasks start, or no more."""
+        await asyncio.to_thread(change, job_id)
+        await self._changes.notify(job_id)
+        self._wake()
+        return await asyncio.to_thread(self._job, job_id)
 
     def _job(self, job_id: str) -> jobs_pb2.Job:
         return job_message(self._store.jobs.get(job_id), self._store.jobs.stages(job_id))

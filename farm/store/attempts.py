@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, select, update
 
 from farm.failures import USUAL_TERMS, Cause, Terms, overdue
 from farm.planning import TaskKind
-from farm.states import AttemptState, JobState, TaskState, end_of
+from farm.states import AttemptState, TaskState
 from farm.store import endings, handing, quarantine, rows, speeds
 from farm.store.changes import (
     discard,
-    end_job,
+    finish_job,
     move_attempt,
     move_task,
     ready_successors,
@@ -26,7 +26,6 @@ from farm.store.records import (
     AttemptRecord,
     AttemptRef,
     Handover,
-    JobRecord,
     Settlement,
     group_of,
 )
@@ -164,7 +163,7 @@ class Attempts:
             quarantine.forgive(connection, attempt.node_id, attempt.device)
             tell(connection, attempt, at, "succeeded", "on")
             ready = ready_successors(connection, attempt.task_id)
-            return Settlement(True, job=_finish_job(connection, attempt, at), ready=ready)
+            return Settlement(True, job=finish_job(connection, attempt.job_id, at), ready=ready)
 
     def fail(self, attempt_id: str, epoch: int, error: str) -> Settlement:
         """Count a failure of the work; what follows, farm.failures judges."""
@@ -252,6 +251,11 @@ class Attempts:
             raise NotFound("attempt", attempt_id)
         return found[0]
 
+    def of(self, task_id: str) -> list[AttemptRecord]:
+        """The task's attempts, oldest first."""
+        with self._database.read() as connection:
+            return rows.attempt_records(connection, attempts.c.task_id == task_id)
+
     def live(self, node_id: str | None = None) -> list[AttemptRecord]:
         """Attempts that occupy a device, of one node or of all."""
         where = [rows.is_live] if node_id is None else [rows.is_live, attempts.c.node_id == node_id]
@@ -336,20 +340,3 @@ def _commit_artifacts(connection: Connection, attempt: AttemptRecord, artifact_i
         connection.execute(
             update(artifacts).where(artifacts.c.id == videos[0]).values(output_of=attempt.job_id)
         )
-
-
-def _finish_job(connection: Connection, attempt: AttemptRecord, at: float) -> JobRecord | None:
-    """End the job when its last task is done, or the last of those of it that somebody had retried."""
-    of_job = tasks.c.job_id == attempt.job_id
-    end = end_of(connection.scalars(select(tasks.c.state).where(of_job).distinct()).all())
-    if end is None:
-        return None
-    error = ""
-    if end == JobState.FAILED:
-        failed = select(tasks.c.reason).where(of_job, tasks.c.state == TaskState.FAILED)
-        error = connection.scalars(failed.order_by(tasks.c.position)).first() or ""
-    elif end == JobState.CANCELLED:
-        left = select(func.count()).where(of_job, tasks.c.state == TaskState.CANCELLED)
-        error = f"{connection.scalar(left)} of its tasks were cancelled and not retried since"
-    end_job(connection, attempt.job_id, rows.job_state(connection, attempt.job_id), end, at, error)
-    return rows.job(connection, attempt.job_id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Table, insert, select, update
+from sqlalchemy import Connection, Table, func, insert, select, update
 
 from farm.states import (
     AttemptState,
@@ -18,10 +18,12 @@ from farm.states import (
     State,
     TaskState,
     advance,
+    end_of,
 )
 from farm.store import rows
-from farm.store.records import ArtifactState, AttemptRecord
+from farm.store.records import ArtifactState, AttemptRecord, JobRecord
 from farm.store.tables import artifacts, attempts, edges, events, jobs, nodes, tasks
+from farm.why import gist
 
 
 def write_event(
@@ -186,11 +188,27 @@ def end_job(
     return stopped
 
 
+def job_state(connection: Connection, job_id: str) -> JobState:
+    """The job's state, whatever it was when the caller last looked."""
+    return connection.scalar(select(jobs.c.state).where(jobs.c.id == job_id))
+
+
+def finish_job(connection: Connection, job_id: str, at: float) -> JobRecord | None:
+    """End the job if its last task is done, or the last of those that somebody had retried; else None."""
+    of_job = tasks.c.job_id == job_id
+    end = end_of(connection.scalars(select(tasks.c.state).where(of_job).distinct()).all())
+    if end is None:
+        return None
+    error = ""
+    if end == JobState.FAILED:
+        failed = select(tasks.c.reason).where(of_job, tasks.c.state == TaskState.FAILED)
+        error = connection.scalars(failed.order_by(tasks.c.position)).first() or ""
+    elif end == JobState.CANCELLED:
+        left = connection.scalar(select(func.count()).where(of_job, tasks.c.state == TaskState.CANCELLED))
+        error = f"{left} of its tasks were cancelled and not retried since"
+    end_job(connection, job_id, job_state(connection, job_id), end, at, error)
+    return rows.job(connection, job_id)
+
+
 def _ended(state: JobState) -> str:
     return "was cancelled" if state == JobState.CANCELLED else str(state)
-
-
-def gist(why: str) -> str:
-    """An error in a line: of a traceback the last says what went wrong."""
-    lines = why.strip().splitlines()
-    return lines[-1] if lines else "no reason given"

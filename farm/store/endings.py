@@ -15,7 +15,7 @@ from farm.store import quarantine, rows
 from farm.store.changes import (
     end_attempt,
     end_job,
-    gist,
+    job_state,
     move_attempt,
     move_task,
     write_event,
@@ -23,6 +23,7 @@ from farm.store.changes import (
 from farm.store.database import Database
 from farm.store.records import ArtifactState, AttemptRecord, Settlement
 from farm.store.tables import artifacts, attempts, devices, tasks
+from farm.why import gist
 
 may_return = and_(
     attempts.c.state == AttemptState.LOST,
@@ -52,7 +53,7 @@ def end(
                   failures=failures, reason=error)  # fmt: skip
         ended = end_attempt(connection, attempt, AttemptState.FAILED, at, error, cause)
         why = f"{attempt.task_key} {verdict.fails}; the last was attempt {attempt.id}:\n{error}"
-        job = rows.job_state(connection, attempt.job_id)
+        job = job_state(connection, attempt.job_id)
         stop = end_job(connection, attempt.job_id, job, JobState.FAILED, at, why)
         if len({one.device for one in ends if strikes(one.cause)}) > 1:
             quarantine.forgive_all_of(connection, attempt.job_id)

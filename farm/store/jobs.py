@@ -117,6 +117,26 @@ class Jobs:
                 tries[attempt.task_id].append(attempt)
             return [(task, tuple(tries[task.id])) for task in rows.task_records(connection, query)]
 
+    def unmet(self, job_id: str) -> dict[str, tuple[str, ...]]:
+        """Keys of what each waiting task of the job (by id) needs and lacks, in the order of the graph."""
+        needed = tasks.alias()
+        lacking = (
+            select(tasks.c.id, needed.c.key)
+            .join_from(tasks, edges, edges.c.task_id == tasks.c.id)
+            .join(needed, edges.c.needs_id == needed.c.id)
+            .where(
+                tasks.c.job_id == job_id,
+                tasks.c.state == TaskState.WAITING,
+                needed.c.state != TaskState.SUCCEEDED,
+            )
+            .order_by(needed.c.position)
+        )
+        found: dict[str, list[str]] = defaultdict(list)
+        with self._database.read() as connection:
+            for task_id, key in connection.execute(lacking):
+                found[task_id].append(key)
+        return {task_id: tuple(keys) for task_id, keys in found.items()}
+
     def stages(self, job_id: str) -> tuple[StageRecord, ...]:
         """How far each kind of task is, in the order of the graph. Raises NotFound."""
         with self._database.read() as connection:

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, case, func, selec
 
 from farm.failures import MAX_STRIKES, Cause, End, unlucky
 from farm.spec import JobSpec
-from farm.states import LIVE_ATTEMPTS, AttemptState, JobState, NodeState, TaskState
+from farm.states import LIVE_ATTEMPTS, AttemptState, NodeState, TaskState
 from farm.store import speeds
 from farm.store.errors import NotFound
 from farm.store.records import (
@@ -68,11 +68,6 @@ def job(connection: Connection, job_id: str) -> JobRecord:
     if row is None:
         raise NotFound("job", job_id)
     return job_record(row)
-
-
-def job_state(connection: Connection, job_id: str) -> JobState:
-    """The job's state, of a job that is there."""
-    return connection.scalars(select(jobs.c.state).where(jobs.c.id == job_id)).one()
 
 
 def task_records(connection: Connection, query: Select) -> list[TaskRecord]:

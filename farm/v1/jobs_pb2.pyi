@@ -16,6 +16,7 @@ class JobState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     JOB_STATE_SUCCEEDED: _ClassVar[JobState]
     JOB_STATE_FAILED: _ClassVar[JobState]
     JOB_STATE_CANCELLED: _ClassVar[JobState]
+    JOB_STATE_PAUSED: _ClassVar[JobState]
 
 class TaskState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -42,6 +43,7 @@ JOB_STATE_RUNNING: JobState
 JOB_STATE_SUCCEEDED: JobState
 JOB_STATE_FAILED: JobState
 JOB_STATE_CANCELLED: JobState
+JOB_STATE_PAUSED: JobState
 TASK_STATE_UNSPECIFIED: TaskState
 TASK_STATE_WAITING: TaskState
 TASK_STATE_READY: TaskState
@@ -198,7 +200,7 @@ class PlannedTask(_message.Message):
     def __init__(self, key: _Optional[str] = ..., kind: _Optional[str] = ..., start: _Optional[int] = ..., stop: _Optional[int] = ..., needs: _Optional[_Iterable[str]] = ..., flops: _Optional[float] = ..., vram_bytes: _Optional[int] = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("id", "state", "spec", "strategy", "weights", "precision", "created_at", "started_at", "finished_at", "error", "notes", "output_artifact_id", "output_bytes", "tasks_total", "tasks_succeeded", "last_event", "stages")
+    __slots__ = ("id", "state", "spec", "strategy", "weights", "precision", "created_at", "started_at", "finished_at", "error", "notes", "output_artifact_id", "output_bytes", "tasks_total", "tasks_succeeded", "last_event", "stages", "priority")
     ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
@@ -216,6 +218,7 @@ class Job(_message.Message):
     TASKS_SUCCEEDED_FIELD_NUMBER: _ClassVar[int]
     LAST_EVENT_FIELD_NUMBER: _ClassVar[int]
     STAGES_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
     id: str
     state: JobState
     spec: JobSpec
@@ -233,7 +236,8 @@ class Job(_message.Message):
     tasks_succeeded: int
     last_event: int
     stages: _containers.RepeatedCompositeFieldContainer[StageProgress]
-    def __init__(self, id: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., strategy: _Optional[str] = ..., weights: _Optional[str] = ..., precision: _Optional[str] = ..., created_at: _Optional[float] = ..., started_at: _Optional[float] = ..., finished_at: _Optional[float] = ..., error: _Optional[str] = ..., notes: _Optional[_Iterable[str]] = ..., output_artifact_id: _Optional[str] = ..., output_bytes: _Optional[int] = ..., tasks_total: _Optional[int] = ..., tasks_succeeded: _Optional[int] = ..., last_event: _Optional[int] = ..., stages: _Optional[_Iterable[_Union[StageProgress, _Mapping]]] = ...) -> None: ...
+    priority: int
+    def __init__(self, id: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., strategy: _Optional[str] = ..., weights: _Optional[str] = ..., precision: _Optional[str] = ..., created_at: _Optional[float] = ..., started_at: _Optional[float] = ..., finished_at: _Optional[float] = ..., error: _Optional[str] = ..., notes: _Optional[_Iterable[str]] = ..., output_artifact_id: _Optional[str] = ..., output_bytes: _Optional[int] = ..., tasks_total: _Optional[int] = ..., tasks_succeeded: _Optional[int] = ..., last_event: _Optional[int] = ..., stages: _Optional[_Iterable[_Union[StageProgress, _Mapping]]] = ..., priority: _Optional[int] = ...) -> None: ...
 
 class StageProgress(_message.Message):
     __slots__ = ("kind", "total", "succeeded", "running", "done")
@@ -250,7 +254,7 @@ class StageProgress(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., total: _Optional[int] = ..., succeeded: _Optional[int] = ..., running: _Optional[int] = ..., done: _Optional[float] = ...) -> None: ...
 
 class Task(_message.Message):
-    __slots__ = ("id", "key", "kind", "state", "epoch", "start", "stop", "reason", "attempts", "facts")
+    __slots__ = ("id", "key", "kind", "state", "epoch", "start", "stop", "reason", "attempts", "facts", "job_id")
     ID_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -261,6 +265,7 @@ class Task(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
     FACTS_FIELD_NUMBER: _ClassVar[int]
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
     id: str
     key: str
     kind: str
@@ -271,10 +276,11 @@ class Task(_message.Message):
     reason: str
     attempts: _containers.RepeatedCompositeFieldContainer[Attempt]
     facts: _struct_pb2.Struct
-    def __init__(self, id: _Optional[str] = ..., key: _Optional[str] = ..., kind: _Optional[str] = ..., state: _Optional[_Union[TaskState, str]] = ..., epoch: _Optional[int] = ..., start: _Optional[int] = ..., stop: _Optional[int] = ..., reason: _Optional[str] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., facts: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
+    job_id: str
+    def __init__(self, id: _Optional[str] = ..., key: _Optional[str] = ..., kind: _Optional[str] = ..., state: _Optional[_Union[TaskState, str]] = ..., epoch: _Optional[int] = ..., start: _Optional[int] = ..., stop: _Optional[int] = ..., reason: _Optional[str] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., facts: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., job_id: _Optional[str] = ...) -> None: ...
 
 class Attempt(_message.Message):
-    __slots__ = ("id", "epoch", "state", "node", "device", "dispatched_at", "started_at", "finished_at", "step", "steps", "error", "cause")
+    __slots__ = ("id", "epoch", "state", "node", "device", "dispatched_at", "started_at", "finished_at", "step", "steps", "error", "cause", "log_artifact_id")
     ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -287,6 +293,7 @@ class Attempt(_message.Message):
     STEPS_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     CAUSE_FIELD_NUMBER: _ClassVar[int]
+    LOG_ARTIFACT_ID_FIELD_NUMBER: _ClassVar[int]
     id: str
     epoch: int
     state: AttemptState
@@ -299,7 +306,8 @@ class Attempt(_message.Message):
     steps: int
     error: str
     cause: str
-    def __init__(self, id: _Optional[str] = ..., epoch: _Optional[int] = ..., state: _Optional[_Union[AttemptState, str]] = ..., node: _Optional[str] = ..., device: _Optional[str] = ..., dispatched_at: _Optional[float] = ..., started_at: _Optional[float] = ..., finished_at: _Optional[float] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., error: _Optional[str] = ..., cause: _Optional[str] = ...) -> None: ...
+    log_artifact_id: str
+    def __init__(self, id: _Optional[str] = ..., epoch: _Optional[int] = ..., state: _Optional[_Union[AttemptState, str]] = ..., node: _Optional[str] = ..., device: _Optional[str] = ..., dispatched_at: _Optional[float] = ..., started_at: _Optional[float] = ..., finished_at: _Optional[float] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., error: _Optional[str] = ..., cause: _Optional[str] = ..., log_artifact_id: _Optional[str] = ...) -> None: ...
 
 class GetJobRequest(_message.Message):
     __slots__ = ("job_id",)
@@ -370,3 +378,99 @@ class CancelJobResponse(_message.Message):
     JOB_FIELD_NUMBER: _ClassVar[int]
     job: Job
     def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ...) -> None: ...
+
+class PauseJobRequest(_message.Message):
+    __slots__ = ("job_id",)
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    def __init__(self, job_id: _Optional[str] = ...) -> None: ...
+
+class PauseJobResponse(_message.Message):
+    __slots__ = ("job",)
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    job: Job
+    def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ...) -> None: ...
+
+class ResumeJobRequest(_message.Message):
+    __slots__ = ("job_id",)
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    def __init__(self, job_id: _Optional[str] = ...) -> None: ...
+
+class ResumeJobResponse(_message.Message):
+    __slots__ = ("job",)
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    job: Job
+    def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ...) -> None: ...
+
+class RetryJobRequest(_message.Message):
+    __slots__ = ("job_id", "only_failed")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    ONLY_FAILED_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    only_failed: bool
+    def __init__(self, job_id: _Optional[str] = ..., only_failed: _Optional[bool] = ...) -> None: ...
+
+class RetryJobResponse(_message.Message):
+    __slots__ = ("job", "tasks")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    TASKS_FIELD_NUMBER: _ClassVar[int]
+    job: Job
+    tasks: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ..., tasks: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class PrioritiseJobRequest(_message.Message):
+    __slots__ = ("job_id", "priority")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    priority: int
+    def __init__(self, job_id: _Optional[str] = ..., priority: _Optional[int] = ...) -> None: ...
+
+class PrioritiseJobResponse(_message.Message):
+    __slots__ = ("job",)
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    job: Job
+    def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ...) -> None: ...
+
+class ExplainJobRequest(_message.Message):
+    __slots__ = ("job_id",)
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    def __init__(self, job_id: _Optional[str] = ...) -> None: ...
+
+class ExplainJobResponse(_message.Message):
+    __slots__ = ("summary", "tasks", "devices")
+    SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    TASKS_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    summary: str
+    tasks: _containers.RepeatedCompositeFieldContainer[WaitingTask]
+    devices: _containers.RepeatedCompositeFieldContainer[DeviceFit]
+    def __init__(self, summary: _Optional[str] = ..., tasks: _Optional[_Iterable[_Union[WaitingTask, _Mapping]]] = ..., devices: _Optional[_Iterable[_Union[DeviceFit, _Mapping]]] = ...) -> None: ...
+
+class WaitingTask(_message.Message):
+    __slots__ = ("key", "state", "reason")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    state: TaskState
+    reason: str
+    def __init__(self, key: _Optional[str] = ..., state: _Optional[_Union[TaskState, str]] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class DeviceFit(_message.Message):
+    __slots__ = ("device", "fits", "of", "usable", "task", "reason")
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    FITS_FIELD_NUMBER: _ClassVar[int]
+    OF_FIELD_NUMBER: _ClassVar[int]
+    USABLE_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    device: str
+    fits: int
+    of: int
+    usable: bool
+    task: str
+    reason: str
+    def __init__(self, device: _Optional[str] = ..., fits: _Optional[int] = ..., of: _Optional[int] = ..., usable: _Optional[bool] = ..., task: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class JobServiceStub:
-    """Submits, shows, follows and cancels jobs. Called by clients with a client token.
+    """Submits, shows, follows and steers jobs. Called by clients with a client token.
     """
 
     def __init__(self, channel):
@@ -60,10 +60,35 @@ class JobServiceStub:
                 request_serializer=farm_dot_v1_dot_jobs__pb2.CancelJobRequest.SerializeToString,
                 response_deserializer=farm_dot_v1_dot_jobs__pb2.CancelJobResponse.FromString,
                 _registered_method=True)
+        self.PauseJob = channel.unary_unary(
+                '/farm.v1.JobService/PauseJob',
+                request_serializer=farm_dot_v1_dot_jobs__pb2.PauseJobRequest.SerializeToString,
+                response_deserializer=farm_dot_v1_dot_jobs__pb2.PauseJobResponse.FromString,
+                _registered_method=True)
+        self.ResumeJob = channel.unary_unary(
+                '/farm.v1.JobService/ResumeJob',
+                request_serializer=farm_dot_v1_dot_jobs__pb2.ResumeJobRequest.SerializeToString,
+                response_deserializer=farm_dot_v1_dot_jobs__pb2.ResumeJobResponse.FromString,
+                _registered_method=True)
+        self.RetryJob = channel.unary_unary(
+                '/farm.v1.JobService/RetryJob',
+                request_serializer=farm_dot_v1_dot_jobs__pb2.RetryJobRequest.SerializeToString,
+                response_deserializer=farm_dot_v1_dot_jobs__pb2.RetryJobResponse.FromString,
+                _registered_method=True)
+        self.PrioritiseJob = channel.unary_unary(
+                '/farm.v1.JobService/PrioritiseJob',
+                request_serializer=farm_dot_v1_dot_jobs__pb2.PrioritiseJobRequest.SerializeToString,
+                response_deserializer=farm_dot_v1_dot_jobs__pb2.PrioritiseJobResponse.FromString,
+                _registered_method=True)
+        self.ExplainJob = channel.unary_unary(
+                '/farm.v1.JobService/ExplainJob',
+                request_serializer=farm_dot_v1_dot_jobs__pb2.ExplainJobRequest.SerializeToString,
+                response_deserializer=farm_dot_v1_dot_jobs__pb2.ExplainJobResponse.FromString,
+                _registered_method=True)
 
 
 class JobServiceServicer:
-    """Submits, shows, follows and cancels jobs. Called by clients with a client token.
+    """Submits, shows, follows and steers jobs. Called by clients with a client token.
     """
 
     def SubmitJob(self, request, context):
@@ -102,6 +127,41 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PauseJob(self, request, context):
+        """Dispatches nothing more of a job; running tasks end as they would. A paused job stays as it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeJob(self, request, context):
+        """Goes on with a paused job; one that isn't paused stays as it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryJob(self, request, context):
+        """Does again what failed or was cancelled; what has succeeded stays. An ended job goes on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PrioritiseJob(self, request, context):
+        """Gives a job another priority, from the next placement on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainJob(self, request, context):
+        """Why what doesn't run doesn't: every unfinished task's reason, and what each device could take.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_JobServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -130,6 +190,31 @@ def add_JobServiceServicer_to_server(servicer, server):
                     request_deserializer=farm_dot_v1_dot_jobs__pb2.CancelJobRequest.FromString,
                     response_serializer=farm_dot_v1_dot_jobs__pb2.CancelJobResponse.SerializeToString,
             ),
+            'PauseJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseJob,
+                    request_deserializer=farm_dot_v1_dot_jobs__pb2.PauseJobRequest.FromString,
+                    response_serializer=farm_dot_v1_dot_jobs__pb2.PauseJobResponse.SerializeToString,
+            ),
+            'ResumeJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeJob,
+                    request_deserializer=farm_dot_v1_dot_jobs__pb2.ResumeJobRequest.FromString,
+                    response_serializer=farm_dot_v1_dot_jobs__pb2.ResumeJobResponse.SerializeToString,
+            ),
+            'RetryJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryJob,
+                    request_deserializer=farm_dot_v1_dot_jobs__pb2.RetryJobRequest.FromString,
+                    response_serializer=farm_dot_v1_dot_jobs__pb2.RetryJobResponse.SerializeToString,
+            ),
+            'PrioritiseJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.PrioritiseJob,
+                    request_deserializer=farm_dot_v1_dot_jobs__pb2.PrioritiseJobRequest.FromString,
+                    response_serializer=farm_dot_v1_dot_jobs__pb2.PrioritiseJobResponse.SerializeToString,
+            ),
+            'ExplainJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainJob,
+                    request_deserializer=farm_dot_v1_dot_jobs__pb2.ExplainJobRequest.FromString,
+                    response_serializer=farm_dot_v1_dot_jobs__pb2.ExplainJobResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'farm.v1.JobService', rpc_method_handlers)
@@ -139,7 +224,7 @@ def add_JobServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class JobService:
-    """Submits, shows, follows and cancels jobs. Called by clients with a client token.
+    """Submits, shows, follows and steers jobs. Called by clients with a client token.
     """
 
     @staticmethod
@@ -267,6 +352,141 @@ class JobService:
             '/farm.v1.JobService/CancelJob',
             farm_dot_v1_dot_jobs__pb2.CancelJobRequest.SerializeToString,
             farm_dot_v1_dot_jobs__pb2.CancelJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farm.v1.JobService/PauseJob',
+            farm_dot_v1_dot_jobs__pb2.PauseJobRequest.SerializeToString,
+            farm_dot_v1_dot_jobs__pb2.PauseJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farm.v1.JobService/ResumeJob',
+            farm_dot_v1_dot_jobs__pb2.ResumeJobRequest.SerializeToString,
+            farm_dot_v1_dot_jobs__pb2.ResumeJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farm.v1.JobService/RetryJob',
+            farm_dot_v1_dot_jobs__pb2.RetryJobRequest.SerializeToString,
+            farm_dot_v1_dot_jobs__pb2.RetryJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PrioritiseJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farm.v1.JobService/PrioritiseJob',
+            farm_dot_v1_dot_jobs__pb2.PrioritiseJobRequest.SerializeToString,
+            farm_dot_v1_dot_jobs__pb2.PrioritiseJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farm.v1.JobService/ExplainJob',
+            farm_dot_v1_dot_jobs__pb2.ExplainJobRequest.SerializeToString,
+            farm_dot_v1_dot_jobs__pb2.ExplainJobResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from farm.retry import LEFT_UNDONE, Undone, to_retry
@@ -22,6 +22,11 @@ def graphs(draw) -> dict[str, Undone]:
     return tasks
 
 
+# Says nothing about how fast the machine is at the moment.
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@unhurried
 @given(graphs(), st.data())
 def test_a_retry_leaves_nothing_that_could_never_start(tasks, data):
     wanted = data.draw(st.sets(st.sampled_from(sorted(tasks))))
@@ -35,6 +40,7 @@ def test_a_retry_leaves_nothing_that_could_never_start(tasks, data):
             assert all(mate in chosen or tasks[mate].state not in LEFT_UNDONE for mate in mates)
 
 
+@unhurried
 @given(graphs())
 def test_a_retry_of_everything_chooses_all_that_is_undone(tasks):
     assert to_retry(tasks, tasks) == {id for id, task in tasks.items() if task.state in LEFT_UNDONE}

@@ -1,0 +1,124 @@
+"""TaskService: shows tasks and their logs, and does them again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import grpc
+from grpc import aio
+
+from farm.api.changes import Changes
+from farm.api.convert import attempt_message, task_states
+from farm.api.gate import Refused
+from farm.api.looks import task_messages
+from farm.api.sessions import Sessions
+from farm.artifacts import ArtifactStore
+from farm.clock import boottime
+from farm.states import is_final
+from farm.store.records import ArtifactRecord, AttemptRecord, TaskRecord
+from farm.store.store import Store
+from farm.v1 import jobs_pb2, tasks_pb2, tasks_pb2_grpc
+
+LOOK_SECONDS = 0.5
+"""A followed log is looked at so often."""
+
+DELIVERY_SECONDS = 10.0
+"""Within this time after its end an attempt's log is here, where its node is."""
+
+
+class TaskService(tasks_pb2_grpc.TaskServiceServicer):
+    """Translates between callers, the store and the nodes that have logs in hand."""
+
+    def __init__(
+        self,
+        store: Store,
+        files: ArtifactStore,
+        sessions: Sessions,
+        changes: Changes,
+        wake: Callable[[], None],
+    ):
+        self._store, self._files, self._sessions = store, files, sessions
+        self._changes, self._wake = changes, wake
+
+    async def ListTasks(
+        self, request: tasks_pb2.ListTasksRequest, context: aio.ServicerContext
+    ) -> tasks_pb2.ListTasksResponse:
+        """A job's tasks."""
+        states = task_states(request.states)
+
+        def read() -> list[jobs_pb2.Task]:
+            found = self._store.jobs.tasks(request.job_id)
+            wanted = [pair for pair in found if not states or pair[0].state in states]
+            return task_messages(self._store, self._store.jobs.get(request.job_id), wanted)
+
+        return tasks_pb2.ListTasksResponse(tasks=await asyncio.to_thread(read))
+
+    async def GetTask(
+        self, request: tasks_pb2.GetTaskRequest, context: aio.ServicerContext
+    ) -> tasks_pb2.GetTaskResponse:
+        """One task."""
+        return tasks_pb2.GetTaskResponse(task=await asyncio.to_thread(self._task, request.task))
+
+    async def RetryTask(
+        self, request: tasks_pb2.RetryTaskRequest, context: aio.ServicerContext
+    ) -> tasks_pb2.RetryTaskResponse:
+        """Puts one task back, with what it needs."""
+
+        def retry() -> tuple[TaskRecord, tuple[str, ...]]:
+            task = self._store.tasks.find(request.task)
+            return task, self._store.jobs.retry(task.job_id, task_ids=[task.id])
+
+        task, again = await asyncio.to_thread(retry)
+        await self._changes.notify(task.job_id)
+        self._wake()
+        return tasks_pb2.RetryTaskResponse(task=await asyncio.to_thread(self._task, task.id), tasks=again)
+
+    async def ReadLog(
+        self, request: tasks_pb2.ReadLogRequest, context: aio.ServicerContext
+    ) -> AsyncIterator[tasks_pb2.ReadLogResponse]:
+        """What is kept; of an attempt that runs, or has just ended, what its node says."""
+        epoch = request.epoch if request.HasField("epoch") else None
+        attempt, kept = await asyncio.to_thread(self._attempt, request.task, epoch)
+        yield tasks_pb2.ReadLogResponse(attempt=attempt_message(attempt, kept))
+        offset, ended_at = 0, None
+        while kept is None:
+            over = is_final(attempt.state)
+            part = await self._sessions.read_log(attempt, offset)
+            if part:
+                offset += len(part)
+                yield tasks_pb2.ReadLogResponse(chunk=part)
+                continue
+            if over:
+                ended_at = ended_at or boottime()
+                if self._sessions.get(attempt.node_id) is None or boottime() > ended_at + DELIVERY_SECONDS:
+                    return
+            elif not request.follow:
+                return
+            await asyncio.sleep(LOOK_SECONDS)
+            attempt, kept = await asyncio.to_thread(self._attempt, attempt.task_id, attempt.epoch)
+        if kept.size >= offset:
+            # A long one was cut to its head and tail: the rest of what was seen of it can't be told from here.
+            chunks = self._files.read(kept.location, offset)
+            while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
+                yield tasks_pb2.ReadLogResponse(chunk=chunk)
+
+    def _task(self, name: str) -> jobs_pb2.Task:
+        task = self._store.tasks.find(name)
+        found = [pair for pair in self._store.jobs.tasks(task.job_id) if pair[0].id == task.id]
+        return task_messages(self._store, self._store.jobs.get(task.job_id), found)[0]
+
+    def _attempt(self, name: str, epoch: int | None) -> tuple[AttemptRecord, ArtifactRecord | None]:
+        task = self._store.tasks.find(name)
+        wanted = task.epoch if epoch is None else epoch
+        for attempt in self._store.attempts.of(task.id):
+            if attempt.epoch == wanted:
+                return attempt, self._store.artifacts.log_of(attempt.id)
+        if task.epoch == 0:
+            raise Refused(
+                grpc.StatusCode.FAILED_PRECONDITION, f"{task.key} has not been given to a device yet"
+            )
+        raise Refused(
+            grpc.StatusCode.INVALID_ARGUMENT,
+            f"epoch: must be from 1 to {task.epoch} of {task.key}, got {wanted}",
+        )

@@ -1,0 +1,114 @@
+"""Why a job's tasks don't run, in sentences for people.
+
+Pure: no clock, no I/O. Why a task that could start has no device yet is placement's to say; its words come in with the
+task's record.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from farm.states import JobState, TaskState, is_final
+
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class DeviceFit:
+    """What a device could do of `of` unfinished tasks of a job, and what it does now.
+
+    `fits` of them it could take, were it usable and free; `task` is what it does, `reason` why it isn't usable or what
+    keeps it from the others.
+    """
+
+    device: str
+    fits: int
+    of: int
+    usable: bool = True
+    task: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Every device, and of each task (by key) that none of them could ever take, why not."""
+
+    devices: tuple[DeviceFit, ...]
+    homeless: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A task that has not succeeded: `reason` as the record keeps it, `unmet` the keys of what it needs and lacks."""
+
+    key: str
+    state: TaskState
+    reason: str = ""
+    unmet: Sequence[str] = ()
+
+
+def reason_of(job_id: str, job: JobState, task: Standing) -> str:
+    """Why the task doesn't run; of one that does or has succeeded the record's own words, none as a rule."""
+    if task.state == TaskState.WAITING:
+        return f"needs {_some(task.unmet)}" + (", and the job is paused" if job == JobState.PAUSED else "")
+    if task.state == TaskState.READY and job == JobState.PAUSED:
+        return f"the job is paused; `farmctl job resume {job_id}` goes on with it"
+    if task.state == TaskState.READY:
+        return task.reason or "became ready just now; no device has been chosen yet"
+    if task.state == TaskState.CANCELLED and not is_final(job):
+        return f"was cancelled and not retried; `farmctl task retry {job_id}/{task.key}` does it again"
+    return task.reason
+
+
+def summary(
+    job_id: str, job: JobState, error: str, tasks: Sequence[Standing], total: int, fit: Fit | None = None
+) -> str:
+    """The job in a sentence. `tasks`: those of its `total` that have not succeeded; `error`: why it ended."""
+    again = (
+        f"`farmctl job retry {job_id}` goes on from the {total - len(tasks)} of {total} tasks that are done"
+    )
+    if job == JobState.SUCCEEDED:
+        return "succeeded: it waits for nothing"
+    if is_final(job):
+        return f"{job}{': ' + gist(error) if error else ''}; {again}"
+    count = Counter(task.state for task in tasks)
+    running = count[TaskState.RUNNING]
+    if job == JobState.PAUSED:
+        end = f"; {_tasks(running)} still run{'s' * (running == 1)} and will finish" if running else ""
+        return f"paused: nothing more of it starts until `farmctl job resume {job_id}`{end}"
+    parts = []
+    if running:
+        parts.append(f"{_tasks(running)} run{'s' * (running == 1)}")
+    if ready := [task for task in tasks if task.state == TaskState.READY]:
+        reasons = Counter(reason_of(job_id, job, task) for task in ready)
+        why, often = reasons.most_common(1)[0]
+        others = f" ({len(ready) - often} for other reasons)" if often < len(ready) else ""
+        parts.append(f"{_tasks(len(ready))} could start: {why}{others}")
+    if count[TaskState.WAITING]:
+        parts.append(
+            f"{_tasks(count[TaskState.WAITING])} wait{'s' * (count[TaskState.WAITING] == 1)} for these"
+        )
+    if left := count[TaskState.CANCELLED] + count[TaskState.FAILED]:
+        parts.append(f"{_tasks(left)} {'is' if left == 1 else 'are'} left out, not having been retried")
+    if fit and fit.homeless:
+        key, problem = next(iter(fit.homeless.items()))
+        more = f" (and {len(fit.homeless) - 1} more)" if len(fit.homeless) > 1 else ""
+        parts.append(f"no device of this farm could ever take {key}{more}: {problem}")
+    return f"{job}: " + "; ".join(parts)
+
+
+def gist(why: str) -> str:
+    """Of a traceback the last line, which says what went wrong."""
+    lines = why.strip().splitlines()
+    return lines[-1] if lines else "no reason given"
+
+
+def _tasks(count: int) -> str:
+    return f"{count} task" + ("" if count == 1 else "s")
+
+
+def _some(keys: Sequence[str]) -> str:
+    more = len(keys) - _NAMED
+    return ", ".join(keys[:_NAMED]) + (f" and {more} more" if more > 0 else "")

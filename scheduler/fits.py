@@ -1,0 +1,57 @@
+"""Which devices could take the tasks of a job, and what keeps the others from it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from farm.store.records import ReadyTask as ReadyRecord
+from farm.store.records import TaskRecord
+from farm.store.store import Store
+from farm.why import DeviceFit, Fit
+from scheduler.placement import ReadyTask, Slot, misfit
+from scheduler.snapshot import ready_task, slots_of
+
+
+def fit(tasks: Sequence[ReadyTask], slots: Sequence[Slot], busy_with: Callable[[Slot], str]) -> Fit:
+    """What each device could take of `tasks`. `busy_with`: what a device does now. Pure."""
+    # A job's windows are much alike, and there may be thousands of them.
+    kinds: dict[tuple, list[ReadyTask]] = {}
+    for task in tasks:
+        kinds.setdefault((task.model, task.weights, task.vram_bytes, task.fp8), []).append(task)
+    problems = {kind: {slot.key: misfit(alike[0], slot) for slot in slots} for kind, alike in kinds.items()}
+    devices = []
+    for slot in slots:
+        why = Counter({problems[kind][slot.key]: len(alike) for kind, alike in kinds.items()})
+        unfit = next((problem for problem, _ in why.most_common() if problem), "")
+        devices.append(
+            DeviceFit(
+                device=slot.name,
+                fits=sum(len(alike) for kind, alike in kinds.items() if problems[kind][slot.key] is None),
+                of=len(tasks),
+                usable=slot.usable,
+                task=busy_with(slot),
+                reason=unfit if slot.usable else slot.reason,
+            )
+        )
+    homeless = {}
+    if slots:
+        biggest = max(slots, key=lambda slot: slot.vram_bytes)
+        for kind, alike in kinds.items():
+            if all(problems[kind].values()):
+                homeless |= {task.key: f"{biggest.name} {problems[kind][biggest.key]}" for task in alike}
+    return Fit(tuple(devices), homeless)
+
+
+class Fits:
+    """The same for the farm as it is now. `renderer_up(node id, device)`: as in scheduler.snapshot."""
+
+    def __init__(self, store: Store, renderer_up: Callable[[str, str], bool]):
+        self._store, self._renderer_up = store, renderer_up
+
+    def fit(self, tasks: Sequence[TaskRecord]) -> Fit:
+        """What each device could take of these tasks. Blocks."""
+        nodes = self._store.nodes.list()
+        doing = {(node.id, device.name): device.task for node in nodes for device in node.devices}
+        wanted = [ready_task(ReadyRecord(task, 0, 0.0, {}, {})) for task in tasks]
+        return fit(wanted, slots_of(nodes, self._renderer_up), lambda slot: doing[slot.key])

@@ -1,0 +1,18 @@
+"""A daemon without Ray: real services, gate and store on a real port; tests play the nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.farm.small_daemon import SmallDaemon
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[SmallDaemon]:
+    """A running one, with no node and no job."""
+    daemon = SmallDaemon(tmp_path / "farm")
+    yield daemon
+    daemon.close()

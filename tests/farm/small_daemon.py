@@ -1,0 +1,150 @@
+"""A daemon without Ray and dispatch loop, and a node that a test plays on its stream."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import queue
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+
+from farm import PROTOCOL, __version__
+from farm.api.artifacts import ArtifactService
+from farm.api.changes import Changes
+from farm.api.gate import Gate
+from farm.api.jobs import JobService
+from farm.api.nodes import NodeService, NodeTerms
+from farm.api.sessions import Sessions
+from farm.api.tasks import TaskService
+from farm.artifacts import ArtifactStore
+from farm.channels import SERVER_OPTIONS, bearer, channel
+from farm.client import FarmClient
+from farm.security import Authority
+from farm.store import Store
+from farm.store.records import AttemptRecord
+from farm.v1 import (
+    artifacts_pb2,
+    artifacts_pb2_grpc,
+    jobs_pb2_grpc,
+    nodes_pb2,
+    nodes_pb2_grpc,
+    tasks_pb2_grpc,
+)
+from scheduler.fits import Fits
+
+TERMS = NodeTerms("127.0.0.1:1", "t", heartbeat=2.0, lease=12.0, max_failures=3, servers=())
+
+
+class SmallDaemon:
+    """All services of a farm in `home`, each call through the gate; `wakes` counts what would wake dispatch."""
+
+    def __init__(self, home: Path):
+        self.home = home
+        self.authority = Authority.open(home)
+        self.store = Store.open(f"sqlite:///{home}/farm.db")
+        self.files = ArtifactStore(f"file://{home}/artifacts")
+        self.sessions = Sessions()
+        self.wakes = 0
+        self._nodes: list[Node] = []
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, daemon=True).start()
+        self._on_loop(self._serve())
+        self.authority.write_profile(self.address)
+
+    async def _serve(self) -> None:
+        self._server = grpc.aio.server(interceptors=[Gate(self.authority)], options=list(SERVER_OPTIONS))
+        store, changes = self.store, Changes()
+        fits = Fits(store, lambda node_id, device: True)
+        jobs = JobService(store, None, changes, self._wake, self.sessions.stop, fits)
+        jobs_pb2_grpc.add_JobServiceServicer_to_server(jobs, self._server)
+        tasks = TaskService(store, self.files, self.sessions, changes, self._wake)
+        tasks_pb2_grpc.add_TaskServiceServicer_to_server(tasks, self._server)
+        nodes = NodeService(store, self.authority, self.sessions, changes, TERMS, self._wake)
+        nodes_pb2_grpc.add_NodeServiceServicer_to_server(nodes, self._server)
+        artifacts = ArtifactService(store, self.files, 1 << 30)
+        artifacts_pb2_grpc.add_ArtifactServiceServicer_to_server(artifacts, self._server)
+        port = self._server.add_secure_port("127.0.0.1:0", self.authority.server_credentials())
+        self.address = f"127.0.0.1:{port}"
+        await self._server.start()
+
+    def _wake(self) -> None:
+        self.wakes += 1
+
+    def _on_loop(self, work) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
+
+    def client(self) -> FarmClient:
+        """A client of this farm."""
+        return FarmClient.from_profile(self.home / "client.json", {})
+
+    def node(self, node_id: str) -> Node:
+        """A node that a test plays, connected."""
+        self._nodes.append(Node(self, node_id))
+        return self._nodes[-1]
+
+    def close(self) -> None:
+        """End everything."""
+        for node in self._nodes:
+            node.close()
+        self._on_loop(self._server.stop(None))
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self.store.close()
+
+
+class Node:
+    """One node's stream. `logs`: what it has logged by attempt; `cancelled`: attempts it was told to stop."""
+
+    def __init__(self, daemon: SmallDaemon, node_id: str):
+        self.logs: dict[str, bytes] = {}
+        self.cancelled: list[str] = []
+        self._said: queue.SimpleQueue = queue.SimpleQueue()
+        self._metadata = bearer(daemon.authority.node_token(node_id))
+        self._channel = channel(daemon.address, daemon.authority.ca_pem, "")
+        device = nodes_pb2.Device(name="d0", backend="cpu", vram_bytes=8 << 30)
+        hello = nodes_pb2.Hello(
+            node_id=node_id, name=f"host-{node_id[:2]}", version=__version__, protocol=PROTOCOL, boot_id="b1",
+            devices=[device], models=[nodes_pb2.ModelOffer(model="ltx-tiny", weights="w1")], ray_node_id="r",
+        )  # fmt: skip
+        self._said.put(nodes_pb2.ConnectRequest(hello=hello))
+        stub = nodes_pb2_grpc.NodeServiceStub(self._channel)
+        self._call = stub.Connect(iter(self._said.get, None), metadata=self._metadata)
+        assert next(self._call).HasField("welcome")
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        try:
+            for response in self._call:
+                if response.HasField("cancel"):
+                    self.cancelled.append(response.cancel.attempt.attempt_id)
+                elif response.HasField("read_log"):
+                    asked = response.read_log
+                    log = self.logs.get(asked.attempt.attempt_id)
+                    part = nodes_pb2.AttemptLogPart(
+                        number=asked.number, known=log is not None, data=(log or b"")[asked.offset :]
+                    )
+                    self._said.put(nodes_pb2.ConnectRequest(log=part))
+        except grpc.RpcError:
+            pass
+
+    def deliver(self, attempt: AttemptRecord, content: bytes) -> artifacts_pb2.Artifact:
+        """Bring an attempt's log to the farm."""
+        header = artifacts_pb2.UploadHeader(
+            name="log", size=len(content), sha256=hashlib.sha256(content).hexdigest(), filename="log.txt",
+            attempt_id=attempt.id, epoch=attempt.epoch,
+        )  # fmt: skip
+
+        def parts() -> Iterator[artifacts_pb2.UploadRequest]:
+            yield artifacts_pb2.UploadRequest(header=header)
+            yield artifacts_pb2.UploadRequest(chunk=content)
+
+        stub = artifacts_pb2_grpc.ArtifactServiceStub(self._channel)
+        return stub.Upload(parts(), metadata=self._metadata, timeout=20).artifact
+
+    def close(self) -> None:
+        """Hang up."""
+        self._said.put(None)
+        self._call.cancel()
+        self._channel.close()
