@@ -107,7 +107,7 @@ def _render(
     for text in answer.notes:
         note(f"note: {text}")
     job = follow(client, answer.job.id, output)
-    print_tasks(client.job(job.id), str)
+    print_tasks(client.job(job.id).tasks, str)
     finish(client, job, output, overwrite=True)
 
 

@@ -1,9 +1,9 @@
-"""farmctl job: looking at jobs, following, cancelling and downloading them."""
+"""farmctl job: looking at jobs, following, steering and downloading them."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import click
@@ -24,6 +24,7 @@ from farm.cli.output import (
     weights,
     when,
 )
+from farm.spec import MAX_PRIORITY
 from farm.transfer import check_output
 from farm.v1 import jobs_pb2
 
@@ -34,11 +35,12 @@ overwrite_option = click.option("--overwrite", is_flag=True, help="Replace FILE 
 
 @click.group()
 def job() -> None:
-    """Look at jobs, follow, cancel and download them.
+    """Look at jobs, follow, pause, cancel, retry and download them.
 
     \b
-    Example:
+    Examples:
       farmctl job list
+      farmctl job why 01JD3Q
     """
 
 
@@ -113,6 +115,7 @@ def show(ctx: click.Context, job_id: str, form: str) -> None:
         "storyboard": f"by {spec.storyboard_model}" if spec.storyboard_model else "",
         "layout": spec.layout,
         "seed": spec.seed,
+        "priority": found.priority,
         "submitted": when(found.created_at),
         "took": duration(_until(found.finished_at) - found.started_at) if found.started_at else "",
         "output": size(found.output_bytes) if found.output_artifact_id else "",
@@ -123,7 +126,7 @@ def show(ctx: click.Context, job_id: str, form: str) -> None:
     for text in found.notes:
         click.echo(f"note:      {text}")
     click.echo()
-    print_tasks(answer, marker(declared_devices(client.nodes())))
+    print_tasks(answer.tasks, marker(declared_devices(client.nodes())))
     told = [(task.key, task.facts["summary"]) for task in answer.tasks if "summary" in task.facts]
     if told:
         click.echo()
@@ -131,10 +134,12 @@ def show(ctx: click.Context, job_id: str, form: str) -> None:
         click.echo(f"{key + ':':<11}{summary}")
 
 
-def print_tasks(answer: jobs_pb2.GetJobResponse, mark: Callable[[str], str]) -> None:
+def print_tasks(
+    tasks: Iterable[jobs_pb2.Task], mark: Callable[[str], str], nothing: str = "no tasks"
+) -> None:
     """A table of a job's tasks: where each ran and for how long, or what it waits for."""
     rows = []
-    for task in answer.tasks:
+    for task in tasks:
         attempt = task.attempts[-1] if task.attempts else None
         latents = f"{task.start}-{task.stop}" if task.stop else "-"
         rows.append(
@@ -143,15 +148,16 @@ def print_tasks(answer: jobs_pb2.GetJobResponse, mark: Callable[[str], str]) -> 
                 state(jobs_pb2.TaskState, task.state),
                 latents,
                 mark(f"{attempt.node}/{attempt.device}") if attempt else "-",
-                _seconds(attempt) if attempt else "-",
+                attempt_seconds(attempt) if attempt else "-",
                 len(task.attempts),
                 task.reason or (attempt.error if attempt else ""),
             )
         )
-    print_table(("TASK", "STATE", "LATENTS", "NODE/DEVICE", "SECONDS", "TRIES", "REASON"), rows, "no tasks")
+    print_table(("TASK", "STATE", "LATENTS", "NODE/DEVICE", "SECONDS", "TRIES", "REASON"), rows, nothing)
 
 
-def _seconds(attempt: jobs_pb2.Attempt) -> str:
+def attempt_seconds(attempt: jobs_pb2.Attempt) -> str:
+    """How long an attempt took, or has taken so far."""
     begun = attempt.started_at or attempt.dispatched_at
     return f"{max(0.0, _until(attempt.finished_at) - begun):.1f}" if begun else "-"
 
@@ -196,6 +202,8 @@ def watch(ctx: click.Context, job_id: str, output: str, overwrite: bool) -> None
 def cancel(ctx: click.Context, job_id: str, form: str) -> None:
     """Cancel a job; running windows stop at their next denoising step.
 
+    What has succeeded is kept: `farmctl job retry` goes on from there.
+
     \b
     Example:
       farmctl job cancel 01JD3Q
@@ -204,6 +212,132 @@ def cancel(ctx: click.Context, job_id: str, form: str) -> None:
     if form == "json":
         return print_json(jobs_pb2.CancelJobResponse(job=ended))
     click.echo(f"job {ended.id} is {job_state(ended)}")
+
+
+@job.command()
+@click.argument("job_id", metavar="ID")
+@format_option
+@click.pass_context
+def pause(ctx: click.Context, job_id: str, form: str) -> None:
+    """Start nothing more of a job; windows that run finish. It stays paused when the farm is restarted.
+
+    \b
+    Examples:
+      farmctl job pause 01JD3Q
+      farmctl job resume 01JD3Q
+    """
+    found = connect(ctx).pause(job_id)
+    if form == "json":
+        return print_json(jobs_pb2.PauseJobResponse(job=found))
+    running = sum(stage.running for stage in found.stages)
+    click.echo(
+        f"job {found.id} is {job_state(found)}"
+        + (f"; {running} running task{'' if running == 1 else 's'} will finish" if running else "")
+    )
+
+
+@job.command()
+@click.argument("job_id", metavar="ID")
+@format_option
+@click.pass_context
+def resume(ctx: click.Context, job_id: str, form: str) -> None:
+    """Go on with a paused job.
+
+    \b
+    Example:
+      farmctl job resume 01JD3Q
+    """
+    found = connect(ctx).resume(job_id)
+    if form == "json":
+        return print_json(jobs_pb2.ResumeJobResponse(job=found))
+    click.echo(f"job {found.id} is {job_state(found)}")
+
+
+@job.command()
+@click.argument("job_id", metavar="ID")
+@click.option(
+    "--failed", is_flag=True, help="Only tasks that failed, not those that were cancelled with them."
+)
+@format_option
+@click.pass_context
+def retry(ctx: click.Context, job_id: str, failed: bool, form: str) -> None:
+    """Go on with a failed or cancelled job from what has succeeded.
+
+    Tasks that failed or never ran are done again, with all their tries. With --failed only those that failed: see
+    whether they go through now before the farm spends a night on the rest.
+
+    \b
+    Examples:
+      farmctl job retry 01JD3Q
+      farmctl job retry 01JD3Q --failed
+    """
+    answer = connect(ctx).retry(job_id, failed)
+    if form == "json":
+        return print_json(answer)
+    click.echo(f"job {answer.job.id} is {job_state(answer.job)}; {put_back(answer.tasks)}")
+
+
+def put_back(keys: Sequence[str]) -> str:
+    """What a retry did, in words."""
+    if not keys:
+        return "there was nothing to retry"
+    some = ", ".join(keys[:4]) + (f" and {len(keys) - 4} more" if len(keys) > 4 else "")
+    return f"{len(keys)} task{'' if len(keys) == 1 else 's'} to be done again: {some}"
+
+
+@job.command()
+@click.argument("job_id", metavar="ID")
+@click.argument("number", metavar="N", type=click.IntRange(0, MAX_PRIORITY))
+@format_option
+@click.pass_context
+def priority(ctx: click.Context, job_id: str, number: int, form: str) -> None:
+    """Give a job priority N, 0 to 100; higher goes first, 50 is usual. Windows that run are left alone.
+
+    \b
+    Example:
+      farmctl job priority 01JD3Q 90
+    """
+    found = connect(ctx).prioritise(job_id, number)
+    if form == "json":
+        return print_json(jobs_pb2.PrioritiseJobResponse(job=found))
+    click.echo(f"job {found.id} has priority {found.priority}")
+
+
+@job.command()
+@click.argument("job_id", metavar="ID")
+@format_option
+@click.pass_context
+def why(ctx: click.Context, job_id: str, form: str) -> None:
+    """Say why a job doesn't go on: in a sentence, task by task, and what each device could do for it.
+
+    \b
+    Examples:
+      farmctl job why 01JD3Q
+      farmctl job why 01JD3Q -o json | jq -r .summary
+    """
+    client = connect(ctx)
+    answer = client.why(job_id)
+    if form == "json":
+        return print_json(answer)
+    click.echo(answer.summary)
+    if answer.tasks:
+        click.echo()
+        print_table(
+            ("TASK", "STATE", "REASON"),
+            ((one.key, state(jobs_pb2.TaskState, one.state), one.reason) for one in answer.tasks),
+            "",
+        )
+    if any(device.of for device in answer.devices):
+        mark = marker(declared_devices(client.nodes()))
+        click.echo()
+        print_table(
+            ("NODE/DEVICE", "FITS", "DOES", "REASON"),
+            (
+                (mark(one.device), f"{one.fits}/{one.of}", one.task or "-", one.reason)
+                for one in answer.devices
+            ),
+            "",
+        )
 
 
 @job.command()

@@ -1,0 +1,162 @@
+"""farmctl task: the tasks of a job, one by one: what became of each attempt, its log, another try."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from farm.cli.follow import AWAY_SECONDS
+from farm.cli.job import attempt_seconds, print_tasks, put_back
+from farm.cli.output import (
+    connect,
+    declared_devices,
+    format_option,
+    marker,
+    note,
+    print_json,
+    print_table,
+    state,
+    when,
+)
+from farm.v1 import jobs_pb2, tasks_pb2
+
+_STATES = [name.partition("_STATE_")[2].lower() for name in jobs_pb2.TaskState.keys()[1:]]
+
+
+@click.group()
+def task() -> None:
+    """Look at the tasks of a job, read their logs, do them again.
+
+    A task is named by its job and its key, as `farmctl job show` prints it.
+
+    \b
+    Example:
+      farmctl task logs 01JD3Q/window/3
+    """
+
+
+@task.command("list")
+@click.argument("job_id", metavar="JOB")
+@click.option(
+    "--state", "states", type=click.Choice(_STATES), multiple=True, help="Only these; may be repeated."
+)
+@format_option
+@click.pass_context
+def list_tasks(ctx: click.Context, job_id: str, states: tuple[str, ...], form: str) -> None:
+    """Show the tasks of a job in the order in which they depend on each other.
+
+    \b
+    Examples:
+      farmctl task list 01JD3Q
+      farmctl task list 01JD3Q --state failed -o json | jq -r '.tasks[].key'
+    """
+    client = connect(ctx)
+    wanted = [jobs_pb2.TaskState.Value(f"TASK_STATE_{name.upper()}") for name in states]
+    found = client.tasks(job_id, wanted)
+    if form == "json":
+        return print_json(tasks_pb2.ListTasksResponse(tasks=found))
+    nothing = "no tasks" + (f" that are {' or '.join(states)}" if states else "")
+    print_tasks(found, marker(declared_devices(client.nodes())), nothing)
+
+
+@task.command()
+@click.argument("name", metavar="JOB/TASK")
+@format_option
+@click.pass_context
+def show(ctx: click.Context, name: str, form: str) -> None:
+    """Show one task and every attempt at it: where, how far, and how it ended.
+
+    \b
+    Example:
+      farmctl task show 01JD3Q/window/3
+    """
+    client = connect(ctx)
+    found = client.task(name)
+    if form == "json":
+        return print_json(tasks_pb2.GetTaskResponse(task=found))
+    lines = {
+        "task": f"{found.job_id}/{found.key}",
+        "id": found.id,
+        "state": state(jobs_pb2.TaskState, found.state),
+        "reason": found.reason,
+        "latents": f"{found.start}-{found.stop}" if found.stop else "",
+    }
+    if "summary" in found.facts:
+        lines["found"] = found.facts["summary"]
+    for key, value in lines.items():
+        if value:
+            click.echo(f"{key + ':':<11}{value}")
+    click.echo()
+    mark = marker(declared_devices(client.nodes()))
+    print_table(
+        ("EPOCH", "STATE", "NODE/DEVICE", "GIVEN AT", "SECONDS", "STEPS", "LOG", "ERROR"),
+        (
+            (
+                attempt.epoch,
+                state(jobs_pb2.AttemptState, attempt.state),
+                mark(f"{attempt.node}/{attempt.device}"),
+                when(attempt.dispatched_at),
+                attempt_seconds(attempt),
+                f"{attempt.step}/{attempt.steps}" if attempt.steps else "-",
+                "kept" if attempt.log_artifact_id else "-",
+                (attempt.error.strip().splitlines() or [""])[-1],
+            )
+            for attempt in found.attempts
+        ),
+        "it has not been given to a device yet",
+    )
+
+
+@task.command()
+@click.argument("name", metavar="JOB/TASK")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is written, until the attempt has ended.")
+@click.option(
+    "--epoch", type=click.IntRange(1), help="Of this attempt, by its epoch in `task show`; else the newest."
+)
+@click.pass_context
+def logs(ctx: click.Context, name: str, follow: bool, epoch: int | None) -> None:
+    """Print the log of an attempt at a task: what its renderer did, and all that was printed meanwhile.
+
+    The log of every attempt is kept, also of one whose renderer was killed; of a very long one the head and the tail.
+
+    \b
+    Examples:
+      farmctl task logs 01JD3Q/window/3
+      farmctl task logs -f 01JD3Q/window/3
+      farmctl task logs 01JD3Q/window/3 --epoch 1
+    """
+    client = connect(ctx, AWAY_SECONDS if follow else 3.0)
+    out = sys.stdout.buffer
+    written = False
+    for part in client.log(name, epoch, follow):
+        if isinstance(part, jobs_pb2.Attempt):
+            word = state(jobs_pb2.AttemptState, part.state)
+            note(f"epoch {part.epoch} on {part.node}/{part.device}, {word}")
+        else:
+            out.write(part)
+            out.flush()
+            written = True
+    if not written:
+        note("nothing was logged yet, or its node was never heard of again")
+
+
+@task.command()
+@click.argument("name", metavar="JOB/TASK")
+@format_option
+@click.pass_context
+def retry(ctx: click.Context, name: str, form: str) -> None:
+    """Do one failed or cancelled task again, with what it needs that isn't done; its job goes on with it.
+
+    The job's other tasks are left as they are: `farmctl job retry` does them all.
+
+    \b
+    Example:
+      farmctl task retry 01JD3Q/window/3
+    """
+    answer = connect(ctx).retry_task(name)
+    if form == "json":
+        return print_json(answer)
+    click.echo(
+        f"{answer.task.key} is {state(jobs_pb2.TaskState, answer.task.state)}; {put_back(answer.tasks)}"
+    )

@@ -1,0 +1,126 @@
+"""farmctl's verbs about jobs and tasks: what they print, as text and as JSON, and their exit codes."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from click.testing import CliRunner, Result
+
+from farm.cli import main
+from tests.farm.cli.runs import variables
+from tests.store.store_world import dispatch, finish, submit
+
+NODE = "n" * 32
+
+
+@pytest.fixture
+def farmctl(daemon):
+    """Calls farmctl on the daemon without Ray."""
+
+    def call(*arguments: object) -> Result:
+        return CliRunner().invoke(main, [str(a) for a in arguments], env=variables(daemon.home))
+
+    return call
+
+
+@pytest.fixture
+def node(daemon):
+    return daemon.node(NODE)
+
+
+@pytest.fixture
+def job(daemon, node):
+    """A job whose windows are ready."""
+    made = submit(daemon.store)
+    finish(daemon.store, dispatch(daemon.store, made, "encode", node_id=NODE))
+    return made
+
+
+def test_a_job_is_paused_shown_as_paused_and_resumed(daemon, farmctl, job):
+    dispatch(daemon.store, job, "window/0", node_id=NODE)
+    paused = farmctl("job", "pause", job.id)
+    assert paused.exit_code == 0
+    assert paused.stdout == f"job {job.id} is paused; 1 running task will finish\n"
+    assert job.id in farmctl("job", "list", "--state", "paused").stdout
+    shown = farmctl("job", "show", job.id).stdout
+    assert re.search(r"state: +paused", shown) and f"farmctl job resume {job.id}" in shown
+    assert "1 task still runs and will finish" in farmctl("job", "why", job.id).stdout
+    assert (
+        json.loads(farmctl("job", "pause", job.id, "-o", "json").stdout)["job"]["state"] == "JOB_STATE_PAUSED"
+    )
+    assert farmctl("job", "resume", job.id).stdout == f"job {job.id} is running\n"
+
+
+def test_a_failed_job_is_retried_from_what_is_done(daemon, farmctl, job):
+    attempt = dispatch(daemon.store, job, "window/0", node_id=NODE)
+    daemon.store.attempts.fail(attempt.id, attempt.epoch, "Traceback\nValueError: bad", 1)
+    assert "failed: ValueError: bad; `farmctl job retry" in farmctl("job", "why", job.id).stdout
+    only = json.loads(farmctl("job", "retry", job.id, "--failed", "-o", "json").stdout)
+    assert only["tasks"] == ["window/0"] and only["job"]["state"] == "JOB_STATE_RUNNING"
+    answer = farmctl("job", "retry", job.id)
+    assert answer.stdout == f"job {job.id} is running; 3 tasks to be done again: window/1, decode/0, mux\n"
+    again = farmctl("job", "retry", job.id)
+    assert (again.exit_code, again.stdout) == (0, f"job {job.id} is running; there was nothing to retry\n")
+
+
+def test_a_priority_is_given_and_refused_out_of_range(farmctl, job):
+    assert farmctl("job", "priority", job.id, 90).stdout == f"job {job.id} has priority 90\n"
+    assert re.search(r"priority: +90", farmctl("job", "show", job.id).stdout)
+    refused = farmctl("job", "priority", job.id, 101)
+    assert refused.exit_code == 2 and "0<=x<=100" in refused.stderr
+
+
+def test_why_names_reasons_and_devices_and_is_json_on_demand(farmctl, job):
+    told = farmctl("job", "why", job.id).stdout
+    assert re.search(r"2 tasks could start", told) and re.search(
+        r"decode/0 +waiting +needs window/0, window/1", told
+    )
+    assert re.search(r"host-nn/d0 +4/4", told)
+    answer = json.loads(farmctl("job", "why", job.id, "-o", "json").stdout)
+    assert {one["key"] for one in answer["tasks"]} == {"window/0", "window/1", "decode/0", "mux"}
+    assert answer["devices"][0] == {
+        "device": "host-nn/d0", "fits": 4, "of": 4, "usable": True, "task": "", "reason": ""
+    }  # fmt: skip
+
+
+def test_tasks_are_listed_and_shown_with_every_attempt(daemon, farmctl, node, job):
+    lost = dispatch(daemon.store, job, "window/0", node_id=NODE)
+    daemon.store.attempts.lose(lost.id, lost.epoch, "the renderer died")
+    node.deliver(lost, b"step 1 of 8 done\n")
+    listed = farmctl("task", "list", job.id, "--state", "ready").stdout
+    assert "window/0" in listed and "window/1" in listed and "mux" not in listed
+    found = json.loads(farmctl("task", "list", job.id, "-o", "json").stdout)["tasks"]
+    assert len(found) == 5
+    shown = farmctl("task", "show", f"{job.id}/window/0").stdout
+    assert re.search(r"1 +lost +host-nn/d0 .* kept +the renderer died", shown)
+    one = json.loads(farmctl("task", "show", found[1]["id"], "-o", "json").stdout)["task"]
+    assert one["key"] == "window/0" and one["job_id"] == job.id
+
+
+def test_the_log_of_a_killed_renderers_attempt_is_printed(daemon, farmctl, node, job):
+    lost = dispatch(daemon.store, job, "window/0", node_id=NODE)
+    daemon.store.attempts.lose(lost.id, lost.epoch, "the renderer died")
+    node.deliver(lost, "schärfe\nstep 1 of 8 done\n".encode())
+    printed = farmctl("task", "logs", f"{job.id}/window/0", "--epoch", 1)
+    assert (printed.exit_code, printed.stdout) == (0, "schärfe\nstep 1 of 8 done\n")
+    assert "epoch 1 on host-nn/d0, lost" in printed.stderr
+    assert farmctl("task", "logs", "-f", f"{job.id}/window/0").stdout == printed.stdout
+
+
+def test_one_task_is_retried(daemon, farmctl, job):
+    attempt = dispatch(daemon.store, job, "window/0", node_id=NODE)
+    daemon.store.attempts.fail(attempt.id, attempt.epoch, "bad", 1)
+    answer = farmctl("task", "retry", f"{job.id}/window/0")
+    assert answer.stdout == "window/0 is ready; 1 task to be done again: window/0\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["job pause X", "job resume X", "job retry X", "job priority X 5", "job why X", "task list X", "task show X/a",
+     "task logs X/a", "task retry X/a"],
+)  # fmt: skip
+def test_what_there_is_not_is_a_failure_that_names_it(farmctl, command):
+    asked = farmctl(*command.split())
+    assert asked.exit_code == 1 and re.search(r"farmctl: there is no (job|task) 'X", asked.stderr)
