@@ -51,6 +51,8 @@ class Standing:
 
 def reason_of(job_id: str, job: JobState, task: Standing) -> str:
     """Why the task doesn't run; of one that does or has succeeded the record's own words, none as a rule."""
+    if task.state == TaskState.WAITING and not task.unmet:
+        return "what it needed has been done just now"
     if task.state == TaskState.WAITING:
         return f"needs {_some(task.unmet)}" + (", and the job is paused" if job == JobState.PAUSED else "")
     if task.state == TaskState.READY and job == JobState.PAUSED:

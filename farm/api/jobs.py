@@ -209,8 +209,8 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
         return await asyncio.to_thread(self._explain, request.job_id)
 
     def _explain(self, job_id: str) -> jobs_pb2.ExplainJobResponse:
-        every = self._store.jobs.tasks(job_id)
         job = self._store.jobs.get(job_id)
+        every = self._store.jobs.tasks(job_id)
         standing = standings(self._store, every)
         undone = [task for task, _ in every if task.state != TaskState.SUCCEEDED]
         fit = self._fits.fit(undone)

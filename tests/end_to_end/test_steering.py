@@ -11,7 +11,7 @@ import numpy as np
 from farm.v1 import jobs_pb2
 from tests.farm_under_test import eventually
 
-JOB = {"frames": 121, "width": 192, "height": 128, "seed": 5, "steps": 60}
+JOB = {"frames": 121, "width": 320, "height": 192, "seed": 5, "steps": 100}
 _RUNNING = jobs_pb2.TASK_STATE_RUNNING
 
 

@@ -1,0 +1,57 @@
+"""Why a job's tasks don't run: sentences that name what is lacking and what would help."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from farm.states import JobState, TaskState, is_final
+from farm.why import Fit, Standing, reason_of, summary
+
+W, R, S, C = TaskState.WAITING, TaskState.READY, TaskState.RUNNING, TaskState.CANCELLED
+
+
+def test_a_waiting_task_names_what_it_needs_and_not_all_of_a_hundred():
+    needs = [f"window/{number}" for number in range(100)]
+    assert reason_of("j1", JobState.RUNNING, Standing("mux", W, "", needs[:1])) == "needs window/0"
+    assert reason_of("j1", JobState.RUNNING, Standing("mux", W, "", needs)) == (
+        "needs window/0, window/1, window/2 and 97 more"
+    )
+
+
+def test_a_ready_task_says_what_placement_said_unless_its_job_is_paused():
+    ready = Standing("window/0", R, "waiting for a free device: a/d0")
+    assert reason_of("j1", JobState.RUNNING, ready) == ready.reason
+    assert "farmctl job resume j1" in reason_of("j1", JobState.PAUSED, ready)
+    assert reason_of("j1", JobState.QUEUED, Standing("window/0", R))
+
+
+def test_a_running_job_is_summed_up_in_one_sentence():
+    tasks = [
+        Standing("window/0", S),
+        Standing("window/1", R, "waiting for a free device: a/d0"),
+        Standing("window/2", R, "waiting for a free device: a/d0"),
+        Standing("window/3", R, "no device online fits: a/d0 has no fp8"),
+        Standing("mux", W, "", ["window/0"]),
+        Standing("decode/0", C),
+    ]
+    told = summary("j1", JobState.RUNNING, "", tasks, 9, Fit((), {"mux": "a/d0 has no model m"}))
+    assert told == (
+        "running: 1 task runs; 3 tasks could start: waiting for a free device: a/d0 (1 for other reasons); "
+        "1 task waits for these; 1 task is left out, not having been retried; "
+        "no device of this farm could ever take mux: a/d0 has no model m"
+    )
+
+
+def test_an_ended_job_says_how_and_what_would_go_on_with_it():
+    told = summary("j1", JobState.FAILED, "Traceback\nValueError: bad", [Standing("mux", C)], 5)
+    assert told == (
+        "failed: ValueError: bad; `farmctl job retry j1` goes on from the 4 of 5 tasks that are done"
+    )
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.sampled_from(JobState), st.sampled_from(TaskState), st.lists(st.just("encode"), max_size=2))
+def test_whatever_waits_has_a_reason(job, state, unmet):
+    if state in (W, R) or (state == C and not is_final(job)):
+        assert reason_of("j1", job, Standing("window/0", state, "", unmet))
