@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from farm import spec as specs
 from farm import transfer
 from farm.channels import channel
 from farm.errors import FarmError, InvalidSpec, NotFound, Unreachable, translate
+from farm.patience import Patience
 from farm.security import Profile
 from farm.v1 import artifacts_pb2, jobs_pb2, nodes_pb2, tasks_pb2
 from farm.v1.artifacts_pb2_grpc import ArtifactServiceStub
@@ -46,7 +46,6 @@ ENDED = (jobs_pb2.JOB_STATE_SUCCEEDED, jobs_pb2.JOB_STATE_FAILED, jobs_pb2.JOB_S
 _READ_SECONDS = 60.0
 # The daemon decodes the whole clip to check it.
 _SUBMIT_SECONDS = 900.0
-_LONGEST_PAUSE = 2.0
 # How a stream ends when its daemon goes away; reading again from the last event does no harm.
 _BROKEN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN)
 
@@ -147,7 +146,7 @@ class FarmClient:
         Goes on from the last event when the daemon restarts; raises Unreachable when it is away for longer than
         `patience`. Raises NotFound.
         """
-        patience = _Patience(self.patience)
+        patience = Patience(self.patience)
         while True:
             stream = self._jobs.WatchJob(jobs_pb2.WatchJobRequest(job_id=job_id, after_event=after_event))
             try:
@@ -222,7 +221,7 @@ class FarmClient:
         With `follow` until the attempt has ended; goes on after a restart of the daemon. Raises NotFound, and
         Unreachable when the farm is away for longer than `patience`.
         """
-        patience = _Patience(self.patience)
+        patience = Patience(self.patience)
         request = tasks_pb2.ReadLogRequest(task=task, epoch=epoch, follow=follow)
         seen, told = 0, False
         while True:
@@ -277,7 +276,7 @@ class FarmClient:
                 f"job {job_id} has no video: it is {state}" + (f": {job.error}" if job.error else "")
             )
         with transfer.Partial(path, job.output_artifact_id, job.output_bytes) as partial:
-            patience = _Patience(self.patience)
+            patience = Patience(self.patience)
             while True:
                 before = partial.size
                 stream = self._artifacts.Download(
@@ -360,37 +359,13 @@ class FarmClient:
         timeout: float | None = _READ_SECONDS,
     ) -> Answer:
         """One call, tried again while the farm is unavailable; safe because every call here is idempotent."""
-        patience = _Patience(self.patience)
+        patience = Patience(self.patience)
         while True:
             try:
                 return method(request, timeout=timeout)
             except grpc.RpcError as error:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE or not patience.another_try():
                     raise translate(error, self.server) from None
-
-
-class _Patience:
-    """Growing pauses between tries, for `seconds` in all from the first failure on."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self.reset()
-
-    def reset(self) -> None:
-        """A try went well: the next failure is a first one."""
-        self._until: float | None = None
-        self._pause = 0.1
-
-    def another_try(self) -> bool:
-        """Called after a failure: pauses and says True, or False when patience is at its end."""
-        now = time.monotonic()
-        if self._until is None:
-            self._until = now + self._seconds
-        if now >= self._until:
-            return False
-        time.sleep(min(self._pause, self._until - now))
-        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
-        return True
 
 
 def _unsent(condition: specs.Condition | LocalCondition) -> dict[str, Any]:

@@ -110,15 +110,16 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
 
     def _attempt(self, name: str, epoch: int | None) -> tuple[AttemptRecord, ArtifactRecord | None]:
         task = self._store.tasks.find(name)
-        wanted = task.epoch if epoch is None else epoch
-        for attempt in self._store.attempts.of(task.id):
-            if attempt.epoch == wanted:
-                return attempt, self._store.artifacts.log_of(attempt.id)
-        if task.epoch == 0:
+        tries = {attempt.epoch: attempt for attempt in self._store.attempts.of(task.id)}
+        if not tries:
             raise Refused(
                 grpc.StatusCode.FAILED_PRECONDITION, f"{task.key} has not been given to a device yet"
             )
-        raise Refused(
-            grpc.StatusCode.INVALID_ARGUMENT,
-            f"epoch: must be from 1 to {task.epoch} of {task.key}, got {wanted}",
-        )
+        wanted = max(tries) if epoch is None else epoch
+        if wanted not in tries:
+            known = ", ".join(map(str, sorted(tries)))
+            raise Refused(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"epoch: must be one that {task.key} was given away at ({known}), got {wanted}",
+            )
+        return tries[wanted], self._store.artifacts.log_of(tries[wanted].id)

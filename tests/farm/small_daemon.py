@@ -22,6 +22,7 @@ from farm.api.tasks import TaskService
 from farm.artifacts import ArtifactStore
 from farm.channels import SERVER_OPTIONS, bearer, channel
 from farm.client import FarmClient
+from farm.failures import Terms
 from farm.security import Authority
 from farm.store import Store
 from farm.store.records import AttemptRecord
@@ -35,16 +36,19 @@ from farm.v1 import (
 )
 from scheduler.fits import Fits
 
-TERMS = NodeTerms("127.0.0.1:1", "t", heartbeat=2.0, lease=12.0, max_failures=3, servers=())
+TERMS = NodeTerms("127.0.0.1:1", "t", heartbeat=2.0, lease=12.0, servers=())
 
 
 class SmallDaemon:
-    """All services of a farm in `home`, each call through the gate; `wakes` counts what would wake dispatch."""
+    """All services of a farm in `home`, each call through the gate; `wakes` counts what would wake dispatch.
+
+    The first error of a task fails its job.
+    """
 
     def __init__(self, home: Path):
         self.home = home
         self.authority = Authority.open(home)
-        self.store = Store.open(f"sqlite:///{home}/farm.db")
+        self.store = Store.open(f"sqlite:///{home}/farm.db", terms=Terms(max_failures=1))
         self.files = ArtifactStore(f"file://{home}/artifacts")
         self.sessions = Sessions()
         self.wakes = 0

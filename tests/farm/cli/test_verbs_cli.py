@@ -55,7 +55,7 @@ def test_a_job_is_paused_shown_as_paused_and_resumed(daemon, farmctl, job):
 
 def test_a_failed_job_is_retried_from_what_is_done(daemon, farmctl, job):
     attempt = dispatch(daemon.store, job, "window/0", node_id=NODE)
-    daemon.store.attempts.fail(attempt.id, attempt.epoch, "Traceback\nValueError: bad", 1)
+    daemon.store.attempts.fail(attempt.id, attempt.epoch, "Traceback\nValueError: bad")
     assert "failed: ValueError: bad; `farmctl job retry" in farmctl("job", "why", job.id).stdout
     only = json.loads(farmctl("job", "retry", job.id, "--failed", "-o", "json").stdout)
     assert only["tasks"] == ["window/0"] and only["job"]["state"] == "JOB_STATE_RUNNING"
@@ -111,7 +111,7 @@ def test_the_log_of_a_killed_renderers_attempt_is_printed(daemon, farmctl, node,
 
 def test_one_task_is_retried(daemon, farmctl, job):
     attempt = dispatch(daemon.store, job, "window/0", node_id=NODE)
-    daemon.store.attempts.fail(attempt.id, attempt.epoch, "bad", 1)
+    daemon.store.attempts.fail(attempt.id, attempt.epoch, "bad")
     answer = farmctl("task", "retry", f"{job.id}/window/0")
     assert answer.stdout == "window/0 is ready; 1 task to be done again: window/0\n"
 
