@@ -7,6 +7,7 @@ import asyncio
 import structlog
 
 from farm.artifacts import ArtifactStore
+from farm.store.errors import DatabaseAway, Deposed
 from farm.store.store import Store
 
 log = structlog.get_logger()
@@ -30,6 +31,10 @@ async def collect_forever(store: Store, files: ArtifactStore) -> None:
         try:
             if count := await asyncio.to_thread(collect, store, files):
                 log.info("collected what nobody used", artifacts=count)
+        except Deposed:
+            raise
+        except DatabaseAway as error:
+            log.warning("collecting failed and is tried again", why=str(error))
         except Exception:
             log.exception("collecting failed and is tried again")
         await asyncio.sleep(EVERY_SECONDS)

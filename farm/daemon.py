@@ -34,9 +34,11 @@ from farm.collect import collect_forever
 from farm.config import FarmConfig, InvalidConfig, load_config
 from farm.logs import configure_logs
 from farm.plugins import catalogue, planning_plugins
+from farm.processes import this_process
 from farm.ray_process import RayHead
 from farm.security import Authority, ray_token_file
 from farm.sockets import socket_path
+from farm.store.errors import DatabaseAway, StoreError
 from farm.store.store import Store
 from farm.v1 import (
     artifacts_pb2,
@@ -52,6 +54,7 @@ from farm.v1 import (
 log = structlog.get_logger()
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_LEADING_SECONDS = 1.0
 
 
 class AlreadyRunning(Exception):
@@ -85,8 +88,27 @@ def ray_backend(config: FarmConfig, node_ip: str):
     return address, RayBackend(folder, socket_path(home, "bridge.sock"), address, node_ip, token, head)
 
 
+async def keep_leading(store: Store) -> None:
+    """Sees to it that no other daemon writes this farm's record. Raises Deposed once another does."""
+    away = False
+    while True:
+        try:
+            await asyncio.to_thread(store.keep_leading)
+            if away:
+                log.info("the database is back")
+            away = False
+        except DatabaseAway as error:
+            if not away:
+                log.warning("the database is away", why=str(error))
+            away = True
+        await asyncio.sleep(_LEADING_SECONDS)
+
+
 async def serve(config: FarmConfig) -> None:
-    """Runs the farm until SIGTERM or SIGINT. Ray and its renderers go on without it."""
+    """Runs the farm until SIGTERM or SIGINT. Ray and its renderers go on without it.
+
+    Raises LedByAnother or DatabaseAway before anything is started, and Deposed when another daemon has taken over.
+    """
     from scheduler.dispatch import Dispatcher
     from scheduler.fits import Fits
     from scheduler.intake import Intake
@@ -97,11 +119,11 @@ async def serve(config: FarmConfig) -> None:
 
     host, _port = config.server.listen.rsplit(":", 1)
     node_ip = config.ray.node_ip or _reachable(host)
+    store = await asyncio.to_thread(Store.lead, config.store_url, this_process("farmd"), terms=config.terms)
     ray_address, backend = ray_backend(config, node_ip)
     await backend.start()
 
     authority = Authority.open(config.home)
-    store = Store.open(config.store_url, terms=config.terms)
     files = ArtifactStore(config.artifact_url)
     offers = catalogue(planning_plugins())
     sessions, changes = Sessions(), Changes()
@@ -149,20 +171,25 @@ async def serve(config: FarmConfig) -> None:
         "farmd is up", version=__version__, listen=f"{host}:{bound}", ray=ray_address, home=str(config.home)
     )
 
+    told = asyncio.create_task(stopping.wait())
+    # None of these ends by itself; a daemon without one of them would only look alive.
     work = [
+        asyncio.create_task(keep_leading(store)),
         asyncio.create_task(dispatcher.run()),
-        asyncio.create_task(backend.replace_other_version()),
         asyncio.create_task(collect_forever(store, files)),
     ]
-    await stopping.wait()
+    replacing = asyncio.create_task(backend.replace_other_version())
+    ended, _ = await asyncio.wait({told, *work}, return_when=asyncio.FIRST_COMPLETED)
     log.info("farmd is stopping; renderers go on")
     await health_service.enter_graceful_shutdown()
-    for task in work:
+    for task in (told, replacing, *work):
         task.cancel()
     sessions.close_all()
     await server.stop(grace=2.0)
     await backend.close()
     store.close()
+    for task in ended:
+        task.result()
 
 
 def _reachable(host: str) -> str:
@@ -214,7 +241,7 @@ def main(path: Path | None, home: Path | None, listen: str | None, stop: bool) -
                 ray_backend(config, config.ray.node_ip or _reachable(host))[1].stop()
             else:
                 asyncio.run(serve(config))
-    except AlreadyRunning as error:
+    except (AlreadyRunning, StoreError) as error:
         sys.exit(f"farmd: {error}")
 
 

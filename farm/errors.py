@@ -51,6 +51,8 @@ def translate(error: grpc.RpcError, server: str) -> FarmError:
                 f"what answers at {server} is not this farm: its certificate is not signed by the CA in the "
                 "profile. Is the profile from another farm, or from before its home was made anew?"
             )
+        case grpc.StatusCode.UNAVAILABLE if named and named[1] == "database":
+            return Unreachable(f"the farm at {server} answers, but its database {named[2]}", named[1])
         case grpc.StatusCode.UNAVAILABLE:
             return Unreachable(
                 f"no farm answers at {server}. Start one on this machine with `farmctl up`, or check that "

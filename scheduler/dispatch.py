@@ -22,11 +22,11 @@ from farm.clock import boottime
 from farm.config import Leases
 from farm.planning import ModelFacts
 from farm.states import AttemptState, NodeState
-from farm.store.errors import NotFound
+from farm.store.errors import DatabaseAway, Deposed, NotFound
 from farm.store.records import AttemptRecord, GroupMember, Handover, NodeRecord, TaskInputs
 from farm.store.records import ReadyTask as ReadyRecord
 from farm.store.store import Store
-from scheduler.backend import Backend, BackendDown, BackendSays, RendererRef
+from scheduler.backend import Backend, BackendDown, BackendEvent, BackendSays, RendererRef
 from scheduler.placement import place
 from scheduler.snapshot import members_of, ready_task, slots_of
 from scheduler.warmth import Warmth
@@ -72,15 +72,26 @@ class Dispatcher:
         self._woken.set()
 
     async def run(self) -> None:
-        """Dispatches for ever. A restarted daemon hears every agent before it expires anything."""
-        started = boottime()
-        await asyncio.to_thread(self._store.attempts.extend_all, started + self._leases.requeue)
+        """Dispatches until Deposed is raised. A restarted daemon hears every agent before it expires anything.
+
+        So does one whose database was away: nobody could renew a lease meanwhile.
+        """
+        hearing_since: float | None = None
         listening = asyncio.create_task(self._listen())
         try:
             while True:
                 self._woken.clear()
                 try:
-                    await self.tick(quiet=boottime() - started < self._leases.lease)
+                    if hearing_since is None:
+                        now = boottime()
+                        await asyncio.to_thread(self._store.attempts.extend_all, now + self._leases.requeue)
+                        hearing_since = now
+                    await self.tick(quiet=boottime() - hearing_since < self._leases.lease)
+                except Deposed:
+                    raise
+                except DatabaseAway as error:
+                    hearing_since = None
+                    log.warning("nothing is dispatched", why=str(error))
                 except Exception:
                     log.exception("the dispatch loop stumbled and goes on")
                 with contextlib.suppress(TimeoutError):
@@ -229,13 +240,23 @@ class Dispatcher:
             if not event.attempt_id:
                 self.wake()
                 continue
-            with contextlib.suppress(NotFound):
+            await self._take(event)
+            self.wake()
+
+    async def _take(self, event: BackendEvent) -> None:
+        while True:
+            try:
                 attempt = await asyncio.to_thread(self._store.attempts.get, event.attempt_id)
                 never_began = attempt.state is AttemptState.DISPATCHED
                 # Once it runs, its own node is the witness; before that nobody else knows of it.
                 if event.says in (BackendSays.REFUSED, BackendSays.DIED) and never_began:
                     await self._lose(attempt, event.detail)
-            self.wake()
+                return
+            except NotFound:
+                return
+            except DatabaseAway:
+                # The bridge says it once.
+                await asyncio.sleep(TICK_SECONDS)
 
     async def _lose(self, attempt: AttemptRecord, reason: str) -> None:
         settlement = await asyncio.to_thread(self._store.attempts.lose, attempt.id, attempt.epoch, reason)

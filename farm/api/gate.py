@@ -49,6 +49,7 @@ def status_of(error: BaseException) -> tuple[grpc.StatusCode, str]:
         (store_errors.AmbiguousName, grpc.StatusCode.INVALID_ARGUMENT),
         (Corrupt, grpc.StatusCode.DATA_LOSS),
         (Unwritable, grpc.StatusCode.RESOURCE_EXHAUSTED),
+        ((store_errors.DatabaseAway, store_errors.Deposed), grpc.StatusCode.UNAVAILABLE),
     ]
     if isinstance(error, Refused):
         return error.code, str(error)

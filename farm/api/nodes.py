@@ -23,7 +23,7 @@ from farm.api.sessions import Session, Sessions
 from farm.clock import boottime
 from farm.failures import Cause
 from farm.security import Authority, join_token
-from farm.store.errors import MissingArtifact, NotFound
+from farm.store.errors import DatabaseAway, Deposed, MissingArtifact, NotFound
 from farm.store.records import AttemptRecord, Settlement
 from farm.store.store import Store
 from farm.v1 import nodes_pb2, nodes_pb2_grpc
@@ -139,6 +139,8 @@ class NodeService(nodes_pb2_grpc.NodeServiceServicer):
                 await self._take(message, session)
         except (aio.AioRpcError, asyncio.CancelledError):
             raise
+        except (DatabaseAway, Deposed) as error:
+            log.warning("a node's message could not be taken", node_id=session.node_id, why=str(error))
         except Exception:
             # The agent reconnects and sends its journal again; nothing is lost by ending the stream.
             log.exception("a node's message could not be taken", node_id=session.node_id)

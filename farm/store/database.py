@@ -2,33 +2,83 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    create_engine,
+    event,
+    inspect,
+    make_url,
+    select,
+    table,
+    text,
+)
+from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 
 from farm.clock import boottime
+from farm.store import leader, tables
+from farm.store.errors import DatabaseAway, LedByAnother, SchemaTooNew, SchemaTooOld
 from farm.store.tables import REVISION
 
 _BUSY_SECONDS = 30
 _WRITER_LOCK = 0x6661726D  # "farm"; advisory locks are apart for each database
 
 
+_POSTGRESQL = {
+    # A server that is gone without a word is noticed in some seconds, not hours.
+    "connect_timeout": "5",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "20000",
+}
+_POSTGRESQL_SESSION = {
+    # And so does the server notice us, or a daemon whose machine lost power would lead for two hours more.
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "20s",
+    # A daemon stopped in the middle of a transaction must not hold its locks for ever.
+    "idle_in_transaction_session_timeout": "30s",
+}
+_SQLITE_AWAY = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
+}
+
+
 class Database:
     """Hands out read and write transactions, one connection each.
 
     `wall` gives Unix seconds for people, `boot` CLOCK_BOOTTIME in seconds for everything that is waited for.
+    A transaction happens whole or not at all. When the database goes away in the middle DatabaseAway is raised:
+    callers ask again, for every verb of the store may be repeated.
     """
 
     def __init__(self, url: str, wall: Callable[[], float], boot: Callable[[], float] = boottime):
         """Raises ValueError for a database other than SQLite (in a file) and PostgreSQL (through psycopg)."""
         self.wall, self.boot = wall, boot
-        self._engine = _engine(url)
+        self._url = parse(url)
+        self._engine = _engine(self._url)
         self._writing = Lock()
+        self._lock: leader.Lock | None = None
+        self._epoch: int | None = None
         self._reads: dict[str, Any] = {}
         if self._engine.dialect.name == "postgresql":
             # One picture for all queries of a transaction; SQLite gives that anyway.
@@ -37,50 +87,172 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction whose queries all see the same moment."""
-        with self._engine.connect().execution_options(**self._reads) as connection, connection.begin():
+        with (
+            _answering(),
+            self._engine.connect().execution_options(**self._reads) as connection,
+            connection.begin(),
+        ):
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that may change things. One writer at a time: see `_begin`."""
+        """A transaction of the leader's that may change things. One writer at a time: see `_begin`.
+
+        Raises Deposed when another process leads by now.
+        """
+        if self._epoch is None:
+            raise RuntimeError("this database was opened to be read; only its leader writes")
+        with self._change() as connection:
+            leader.check(connection, self._epoch, keep=True)
+            yield connection
+
+    def hold(self, who: str) -> None:
+        """Take the lock, so that nobody begins to lead. Raises LedByAnother."""
+        if self._lock is None:
+            lock = _lock(self._url, who)
+            lock.take()
+            self._lock = lock
+
+    def lead(self, who: str, after: int = 0) -> None:
+        """Take the lock, bring the schema to REVISION and raise the epoch past `after`; from now on `write` works.
+
+        `who` names this process to others. Raises LedByAnother, SchemaTooNew.
+        """
+        self.hold(who)
+        self._upgrade()
+        with self._change() as connection:
+            self._epoch = leader.begin(connection, who, self.wall(), after)
+
+    def keep_leading(self) -> None:
+        """Make sure that this process leads, taking its lock again where the database lost it. Raises Deposed."""
+        # Held by another: it begins to lead, which the epoch tells, or it is our own lost connection.
+        with contextlib.suppress(LedByAnother):
+            self._lock.keep()
+        with self.read() as connection:
+            leader.check(connection, self._epoch, keep=False)
+
+    def revision(self) -> str | None:
+        """The schema's revision; None: there is no farm in it."""
+        with self.read() as connection:
+            return _revision(connection)
+
+    def require_schema(self) -> None:
+        """Raises SchemaTooOld or SchemaTooNew unless the schema is at REVISION."""
+        found = self.revision()
+        if found is not None:
+            self.require_known(found)
+        if found != REVISION:
+            raise SchemaTooOld(found, REVISION)
+
+    def require_known(self, revision: str) -> None:
+        """Raises SchemaTooNew unless this software knows the way from `revision` to its own."""
+        if revision == REVISION:
+            return
+        from farm.store.migrations import is_known
+
+        if not is_known(revision):
+            raise SchemaTooNew(revision, REVISION)
+
+    def contents(self) -> tuple[list[str], list[str], int]:
+        """All tables, those of them that have rows, and the epoch of who led last (0: nobody)."""
+        try:
+            with self.read() as connection:
+                names = inspect(connection).get_table_names()
+                epoch = connection.scalar(select(tables.leader.c.epoch)) if "leader" in names else 0
+                filled = [
+                    name
+                    for name in names
+                    if name not in ("leader", "alembic_version")
+                    and connection.execute(select(1).select_from(table(name)).limit(1)).first()
+                ]
+                return names, filled, epoch or 0
+        except DatabaseError as error:
+            if not isinstance(error.orig, sqlite3.DatabaseError):
+                raise
+            return [], [f"a damaged database: {error.orig}"], 0
+
+    def disconnect(self) -> None:
+        """Close all connections; new ones are made when they are needed. The lock is kept."""
+        self._engine.dispose()
+
+    def close(self) -> None:
+        """Close all connections, and lead no more."""
+        self.disconnect()
+        if self._lock:
+            self._lock.release()
+
+    @contextmanager
+    def _change(self) -> Iterator[Connection]:
         # Threads queue here; at the database SQLite would have them sleep and try again.
         with (
             self._writing,
+            _answering(),
             self._engine.connect().execution_options(farm_write=True) as connection,
             connection.begin(),
         ):
             yield connection
 
-    def upgrade(self) -> None:
-        """Bring the schema to REVISION. Raises SchemaTooNew when newer software wrote it."""
+    def _upgrade(self) -> None:
         with self.read() as connection:
             if _revision(connection) == REVISION:
                 return
         # Alembic takes a third of a second to import, and every start of the farm would wait for it.
         from farm.store.migrations import upgrade
 
-        with self.write() as connection:
+        with self._change() as connection:
             upgrade(connection)
 
-    def close(self) -> None:
-        """Close all connections."""
-        self._engine.dispose()
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Tells a database that is away from a mistake of ours. Raises DatabaseAway."""
+    try:
+        yield
+    except DBAPIError as error:
+        if isinstance(error.orig, sqlite3.Error):
+            away = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in _SQLITE_AWAY
+        else:
+            # psycopg's: connections, resources, an operator's intervention, deadlocks. No mistake in a statement.
+            away = isinstance(error, OperationalError) or error.connection_invalidated
+        if away:
+            raise DatabaseAway(str(error.orig)) from error
+        raise
 
 
-def _engine(url: str) -> Engine:
+def parse(url: str) -> URL:
+    """The URL of a database that the farm works on. Raises ValueError."""
     parsed = make_url(url)
-    if parsed.drivername == "sqlite" and parsed.database not in (None, "", ":memory:"):
-        engine = create_engine(parsed, connect_args={"timeout": _BUSY_SECONDS})
+    in_a_file = parsed.drivername == "sqlite" and parsed.database not in (None, "", ":memory:")
+    if in_a_file or parsed.drivername == "postgresql+psycopg":
+        return parsed
+    raise ValueError(
+        "store.url: must be sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME, "
+        f"got {parsed.render_as_string(hide_password=True)}"
+    )
+
+
+def _engine(url: URL) -> Engine:
+    if url.drivername == "sqlite":
+        engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
         event.listen(engine, "connect", _set_up_sqlite)
-    elif parsed.drivername == "postgresql+psycopg":
-        engine = create_engine(parsed, pool_pre_ping=True)
     else:
-        raise ValueError(
-            "database.url: must be sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME, "
-            f"got {parsed.render_as_string(hide_password=True)}"
-        )
+        engine = create_engine(url, pool_pre_ping=True, connect_args=_postgresql_args(url))
     event.listen(engine, "begin", _begin)
     return engine
+
+
+def _lock(url: URL, who: str) -> leader.Lock:
+    if url.drivername == "sqlite":
+        return leader.FileLock(Path(f"{url.database}.lock"), who)
+    return leader.AdvisoryLock(url, who, _postgresql_args(url))
+
+
+def _postgresql_args(url: URL) -> dict[str, str]:
+    """What libpq is told beyond the URL, which wins."""
+    session = " ".join(f"-c {name}={value}" for name, value in _POSTGRESQL_SESSION.items())
+    given = url.query.get("options", "")
+    args = {name: value for name, value in _POSTGRESQL.items() if name not in url.query}
+    return args | {"options": f"{session} {given}".strip()}
 
 
 def _set_up_sqlite(connection: Any, _: object) -> None:

@@ -79,3 +79,41 @@ class SchemaTooNew(StoreError):
         )
         self.found = found
         self.known = known
+
+
+class SchemaTooOld(StoreError):
+    """The database was written by older software, and whoever asks may only look."""
+
+    def __init__(self, found: str | None, known: str):
+        super().__init__(
+            f"the database has {f'schema {found!r}' if found else 'no farm in it'}, this version works with schema "
+            f"{known!r}; start farmd on it or run `farmctl db upgrade`"
+        )
+
+
+class DatabaseAway(StoreError):
+    """The database can't be used at this moment. What was asked was not done, or at a commit may have been: ask again."""
+
+    def __init__(self, why: str):
+        first = why.strip().splitlines()[0] if why.strip() else "no reason given"
+        super().__init__(f"database: can't be used now ({first}); the farm goes on by itself when it is back")
+
+
+class LedByAnother(StoreError):
+    """Another process leads the farm in this database."""
+
+    def __init__(self, holder: str):
+        super().__init__(
+            f"the farm in this database is led by {holder or 'another process'}; end that one first (`farmctl down` "
+            "on its machine, or its service), or name another database in store.url"
+        )
+
+
+class Deposed(StoreError):
+    """Another process has begun to lead: this one can write nothing more, and ends."""
+
+    def __init__(self, who: str, epoch: int, ours: int):
+        super().__init__(
+            f"{who or 'another process'} leads the farm in this database now (epoch {epoch}, ours was {ours}); "
+            "this one records nothing more"
+        )

@@ -20,7 +20,8 @@ from farm.store.tasks import Tasks
 class Store:
     """Every transaction of the farm, by noun. Methods block; any thread may call them.
 
-    Each method is one transaction: it happens whole or not at all.
+    Each method is one transaction: it happens whole or not at all, and may be repeated when DatabaseAway leaves open
+    which. Only the one process that leads changes anything.
     """
 
     def __init__(self, database: Database, terms: Terms = USUAL_TERMS):
@@ -33,28 +34,49 @@ class Store:
         self.events = Events(database)
 
     @classmethod
-    def open(
+    def lead(
         cls,
         url: str,
+        who: str,
         wall: Callable[[], float] = time.time,
         terms: Terms = USUAL_TERMS,
         boot: Callable[[], float] = boottime,
     ) -> Self:
-        """Open the database at an SQLAlchemy `url`, bringing its schema up to date.
+        """Open the database at an SQLAlchemy `url` as its only writer, bringing its schema up to date.
 
-        "sqlite:////var/lib/farm/farm.db" or "postgresql+psycopg://user@host/farm". `wall` gives Unix seconds
-        for people, `boot` CLOCK_BOOTTIME; `terms` say how much failure is borne with. Raises SchemaTooNew.
+        "sqlite:////var/lib/farm/farm.db" or "postgresql+psycopg://user@host/farm". `who` names this process to
+        others, `wall` gives Unix seconds for people, `boot` CLOCK_BOOTTIME; `terms` say how much failure is borne
+        with. Every change may raise Deposed, once another process leads. Raises LedByAnother, SchemaTooNew,
+        DatabaseAway.
         """
         database = Database(url, wall, boot)
         try:
-            database.upgrade()
+            database.lead(who)
         except BaseException:
             database.close()
             raise
         return cls(database, terms)
 
+    @classmethod
+    def open(cls, url: str, wall: Callable[[], float] = time.time) -> Self:
+        """Open the database to look at it, beside whoever leads; what changes things raises RuntimeError.
+
+        Raises SchemaTooOld, SchemaTooNew, DatabaseAway.
+        """
+        database = Database(url, wall)
+        try:
+            database.require_schema()
+        except BaseException:
+            database.close()
+            raise
+        return cls(database)
+
+    def keep_leading(self) -> None:
+        """Make sure that this process still leads; to be called every second or so. Raises Deposed, DatabaseAway."""
+        self._database.keep_leading()
+
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, and lead no more."""
         self._database.close()
 
     def __enter__(self) -> Self:

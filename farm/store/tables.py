@@ -30,7 +30,7 @@ from farm.planning import TaskKind
 from farm.states import LIVE_ATTEMPTS, AttemptState, JobState, NodeState, TaskState
 from farm.store.records import ArtifactState
 
-REVISION = "0007_retries"
+REVISION = "0008_leader"
 """Newest migration, repeated here so that opening a database that is up to date needs no Alembic."""
 
 metadata = MetaData(
@@ -250,4 +250,14 @@ events = Table(
     Column("message", Text, nullable=False),
     Index(None, "job_id", "number"),
     sqlite_autoincrement=True,
+)
+
+leader = Table(
+    "leader",
+    metadata,
+    # One row: who began to lead last, see farm.store.leader.
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("since", Float, nullable=False),
 )

@@ -48,7 +48,7 @@ class SmallDaemon:
     def __init__(self, home: Path):
         self.home = home
         self.authority = Authority.open(home)
-        self.store = Store.open(f"sqlite:///{home}/farm.db", terms=Terms(max_failures=1))
+        self.store = Store.lead(f"sqlite:///{home}/farm.db", "test", terms=Terms(max_failures=1))
         self.files = ArtifactStore(f"file://{home}/artifacts")
         self.sessions = Sessions()
         self.wakes = 0

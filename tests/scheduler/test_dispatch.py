@@ -47,7 +47,7 @@ class Farm:
     def __init__(self, folder, monkeypatch):
         self.now = 1000.0
         monkeypatch.setattr("scheduler.dispatch.boottime", lambda: self.now)
-        self.store = Store.open(f"sqlite:///{folder}/farm.db", boot=lambda: self.now)
+        self.store = Store.lead(f"sqlite:///{folder}/farm.db", "test", boot=lambda: self.now)
         self.files = ArtifactStore(str(folder / "artifacts"))
         self.renderers, sessions = Renderers(), Sessions()
         self.offer(2)

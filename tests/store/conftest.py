@@ -30,7 +30,7 @@ class Clock:
 def postgres_template(postgres: str) -> str:
     """A database with the whole schema, to copy."""
     _execute(postgres, "CREATE DATABASE farm_template")
-    Store.open(postgres.format(name="farm_template")).close()
+    Store.lead(postgres.format(name="farm_template"), "test").close()
     return "farm_template"
 
 
@@ -38,7 +38,7 @@ def postgres_template(postgres: str) -> str:
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with the whole schema, to copy."""
     path = tmp_path_factory.mktemp("store") / "template.db"
-    Store.open(f"sqlite:///{path}").close()
+    Store.lead(f"sqlite:///{path}", "test").close()
     return path
 
 
@@ -75,12 +75,17 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def open_store(url: str) -> Iterator[Callable[..., Store]]:
-    """Opens stores on the test's database, each like a process of its own."""
+    """Opens stores on the test's database, each with connections of its own; they all write, in the first one's name."""
     opened = []
 
     def open_one(**options) -> Store:
-        opened.append(Store.open(url, wall=Clock(), **options))
-        return opened[-1]
+        if opened:
+            other = Store.open(url, wall=Clock())
+            other._database._epoch = opened[0]._database._epoch
+        else:
+            other = Store.lead(url, "test", wall=Clock(), **options)
+        opened.append(other)
+        return other
 
     yield open_one
     for store in opened:

@@ -106,5 +106,5 @@ def test_a_database_that_is_up_to_date_is_opened_without_alembic(url):
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://h/farm", "postgresql://h/farm"])
 def test_an_unfit_url_is_refused_with_what_is_accepted(url):
-    with pytest.raises(ValueError, match="database.url: must be sqlite:///FILE or postgresql"):
+    with pytest.raises(ValueError, match="store.url: must be sqlite:///FILE or postgresql"):
         Store.open(url)

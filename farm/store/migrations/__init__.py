@@ -14,6 +14,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, inspect, text
 
 from farm.store.errors import SchemaTooNew
+from farm.store.tables import REVISION
 
 
 def config() -> Config:
@@ -23,18 +24,23 @@ def config() -> Config:
     return settings
 
 
-def upgrade(connection: Connection) -> None:
+def is_known(revision: str) -> bool:
+    """Whether this software knows the way on from `revision`."""
+    try:
+        ScriptDirectory.from_config(config()).get_revision(revision)
+    except CommandError:
+        return False
+    return True
+
+
+def upgrade(connection: Connection, revision: str = "head") -> None:
     """Run the missing revisions within the connection's transaction. Raises SchemaTooNew."""
-    settings = config()
-    script = ScriptDirectory.from_config(settings)
     found = _found(connection)
-    if found is not None:
-        try:
-            script.get_revision(found)
-        except CommandError:
-            raise SchemaTooNew(found, script.get_current_head() or "") from None
+    if found is not None and not is_known(found):
+        raise SchemaTooNew(found, REVISION)
+    settings = config()
     settings.attributes["connection"] = connection
-    command.upgrade(settings, "head")
+    command.upgrade(settings, revision)
 
 
 def _found(connection: Connection) -> str | None:

@@ -33,7 +33,7 @@ class Api:
 
     def __init__(self, home: Path) -> None:
         self.authority = Authority.open(home)
-        self.store = Store.open(f"sqlite:///{home}/farm.db")
+        self.store = Store.lead(f"sqlite:///{home}/farm.db", "test")
         self.files = ArtifactStore(f"file://{home}/artifacts")
         self._server = grpc.aio.server(interceptors=[Gate(self.authority)], options=list(SERVER_OPTIONS))
         nodes_pb2_grpc.add_NodeServiceServicer_to_server(

@@ -1,0 +1,158 @@
+"""Who may write: one process leads the farm in a database, and every write proves that it still does.
+
+A lock keeps a second process from starting while the first lives; the kernel or PostgreSQL frees it however its
+holder ends. The epoch, raised by whoever begins to lead and compared in every write's own transaction, is what makes
+it right when a lock leaves its holder: a process that was stopped, a connection that was cut, a database that was
+away. Nothing else of the store knows of either.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from pathlib import Path
+from typing import Protocol
+
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, insert, select, text, update
+from sqlalchemy.exc import DBAPIError
+
+from farm.store.errors import DatabaseAway, Deposed, LedByAnother
+from farm.store.tables import leader
+
+_KEY = "1717662317, 1"
+"""Two-part advisory lock: "farm" and one. Advisory locks are apart for each database."""
+
+_PATIENCE_SECONDS = 2.0
+"""A holder that was killed this moment frees its lock when PostgreSQL has noticed."""
+
+
+class Lock(Protocol):
+    """Held by one process at a time; freed however it ends."""
+
+    def take(self) -> None:
+        """Raises LedByAnother when another holds it, DatabaseAway."""
+        ...
+
+    def keep(self) -> None:
+        """Takes it again where it was lost. Raises as `take`."""
+        ...
+
+    def release(self) -> None:
+        """Lets go."""
+        ...
+
+
+class FileLock:
+    """A lock on a file beside an SQLite database. The file says who holds it and stays there."""
+
+    def __init__(self, path: Path, who: str):
+        self._path, self._who = path, who
+        self._file: int | None = None
+
+    def take(self) -> None:
+        try:
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise DatabaseAway(f"cannot open {self._path}: {error.strerror}") from None
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(file, 200).decode(errors="replace")
+            os.close(file)
+            raise LedByAnother(holder) from None
+        os.ftruncate(file, 0)
+        os.pwrite(file, self._who.encode(), 0)
+        self._file = file
+
+    def keep(self) -> None:
+        """Nothing but its holder's end takes it away."""
+
+    def release(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+class AdvisoryLock:
+    """A lock of PostgreSQL's, held by a connection of its own that is named after its holder."""
+
+    def __init__(self, url: URL, who: str, connect_args: dict[str, str]):
+        self._engine: Engine = create_engine(
+            url,
+            poolclass=NullPool,
+            isolation_level="AUTOCOMMIT",
+            # What is past 63 bytes the server cuts off.
+            connect_args=connect_args | {"application_name": who},
+        )
+        self._connection: Connection | None = None
+
+    def take(self) -> None:
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                return self.keep()
+            except LedByAnother:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.1)
+
+    def keep(self) -> None:
+        try:
+            if self._connection is not None:
+                self._connection.execute(text("SELECT 1"))
+                return
+            connection = self._engine.connect()
+            try:
+                if connection.scalar(text(f"SELECT pg_try_advisory_lock({_KEY})")):
+                    self._connection, connection = connection, None
+                    return
+                raise LedByAnother(_holder(connection))
+            finally:
+                if connection is not None:
+                    connection.close()
+        except DBAPIError as error:
+            self.release()
+            raise DatabaseAway(str(error.orig)) from error
+
+    def release(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(DBAPIError):
+                self._connection.close()
+            self._connection = None
+
+
+def _holder(connection: Connection) -> str:
+    of_lock = f"locktype = 'advisory' AND granted AND (classid, objid) = ({_KEY}) AND objsubid = 2"
+    found = connection.execute(
+        text(
+            "SELECT application_name, host(client_addr) FROM pg_stat_activity JOIN pg_locks USING (pid) "
+            f"WHERE {of_lock} AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        )
+    ).first()
+    if found is None or not found[0]:
+        return ""
+    return f"{found[0]} (connected from {found[1]})" if found[1] else found[0]
+
+
+def begin(connection: Connection, who: str, at: float, after: int = 0) -> int:
+    """Raise the epoch, past `after` too, within a write transaction of the lock's holder; returns it."""
+    before = connection.scalar(select(leader.c.epoch).with_for_update())
+    epoch = max(before or 0, after) + 1
+    values = {"epoch": epoch, "who": who, "since": at}
+    connection.execute(
+        insert(leader).values(id=1, **values) if before is None else update(leader).values(values)
+    )
+    return epoch
+
+
+def check(connection: Connection, epoch: int, *, keep: bool) -> None:
+    """Make sure that `epoch` is the leader's; with `keep`, until the transaction ends. Raises Deposed."""
+    query = select(leader)
+    if keep:
+        # Shared, so that nobody begins to lead before this transaction has ended. SQLite has one writer anyway.
+        query = query.with_for_update(read=True)
+    row = connection.execute(query).one_or_none()
+    if row is None or row.epoch != epoch:
+        raise Deposed(row.who if row else "", row.epoch if row else 0, epoch)

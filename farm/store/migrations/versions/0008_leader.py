@@ -1,0 +1,21 @@
+"""Who leads the farm in this database, and the epoch that fences every write."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0008_leader"
+down_revision = "0007_retries"
+
+
+def upgrade() -> None:
+    """Make the table; whoever runs this begins to lead and writes the row."""
+    op.create_table(
+        "leader",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("epoch", sa.BigInteger(), nullable=False),
+        sa.Column("who", sa.Text(), nullable=False),
+        sa.Column("since", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_leader"),
+    )
