@@ -18,6 +18,7 @@ _COMMANDS = {
     "task": ("farm.cli.task:task", "Look at the tasks of a job, read their logs, do them again."),
     "node": ("farm.cli.node:node", "Look at workstations and let new ones in."),
     "demo": ("farm.cli.demo:demo", "See it work: start a farm, extend a clip, stop the farm."),
+    "db": ("farm.cli.db:db", "Upgrade, back up and restore the farm's database."),
     "config": ("farm.cli.config:config", "What can be set, and where."),
 }
 

@@ -1,0 +1,239 @@
+"""The whole record in one file, and how it comes back.
+
+Of SQLite the file is a database, of PostgreSQL an archive of pg_dump's custom format, made and read by its own tools.
+Artifacts' bytes are not in it, only where they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL
+
+from farm.store.database import Database, parse
+from farm.store.errors import StoreError
+
+_MAGIC = {b"SQLite format 3\0": "SQLite", b"PGDMP": "PostgreSQL"}
+_BUSY_SECONDS = 30
+
+
+class BackupFailed(StoreError):
+    """No backup was made, or it was not restored; nothing has changed."""
+
+
+class NotEmpty(StoreError):
+    """There is something in the database that a restored backup would replace."""
+
+
+def back_up(url: str, file: Path) -> None:
+    """Write the record at `url` to `file`, whole or not at all. A daemon may go on writing it meanwhile.
+
+    Raises BackupFailed, DatabaseAway.
+    """
+    parsed = parse(url)
+    with _whole(file) as part:
+        if parsed.drivername == "sqlite":
+            database = Path(parsed.database or "")
+            if not database.is_file():
+                raise BackupFailed(f"there is no database at {database}")
+            _copy_sqlite(database, part)
+        else:
+            with contextlib.closing(Database(url, time.time)) as server:
+                if server.revision() is None:
+                    raise BackupFailed("there is no farm in the database")
+            _pg("pg_dump", parsed, "--format=custom", "--no-owner", "--no-privileges", f"--file={part}")
+        _revision(part)
+
+
+def restore(url: str, file: Path, who: str, *, force: bool = False) -> None:
+    """Make the record at `url` what it was when `file` was written, and bring it to today's schema.
+
+    `force`: replace everything that is in the database. `who` names this process to others.
+    Raises NotEmpty, BackupFailed, SchemaTooNew, LedByAnother, DatabaseAway.
+    """
+    parsed = parse(url)
+    kind, ours = _kind(file), "SQLite" if parsed.drivername == "sqlite" else "PostgreSQL"
+    if kind != ours:
+        raise BackupFailed(f"{file} is a backup of {kind}, the farm's database (store.url) is {ours}")
+    with contextlib.closing(Database(url, time.time)) as database:
+        database.hold(who)
+        database.require_known(_revision(file))
+        there, filled, epoch = database.contents()
+        if filled and not force:
+            raise NotEmpty(
+                f"the farm's database is not empty (there are rows in {', '.join(filled)}); "
+                "restore into an empty one, or replace what is there with --force"
+            )
+        database.disconnect()
+        if kind == "SQLite":
+            _replace_sqlite(Path(parsed.database or "").resolve(), file)
+        else:
+            _replace_postgresql(parsed, file, there)
+        # Higher than both: what an older leader still has in hand must never count again.
+        database.lead(who, after=epoch)
+
+
+def _kind(file: Path) -> str:
+    try:
+        with file.open("rb") as opened:
+            begin = opened.read(16)
+    except OSError as error:
+        raise BackupFailed(f"cannot read {file}: {error.strerror}") from None
+    for magic, kind in _MAGIC.items():
+        if begin.startswith(magic):
+            return kind
+    raise BackupFailed(f"{file} is not a backup: neither an SQLite database nor an archive of pg_dump's")
+
+
+def _revision(file: Path) -> str:
+    """Revision of the schema in a backup. Raises BackupFailed when it is no whole backup of a farm."""
+    found: Any = None
+    if _kind(file) == "SQLite":
+        with _sqlite(file) as database:
+            if [row[0] for row in database.execute("PRAGMA quick_check")] != ["ok"]:
+                raise BackupFailed(f"{file} is damaged")
+            with contextlib.suppress(sqlite3.OperationalError):
+                found = database.execute("SELECT version_num FROM alembic_version").fetchone()
+    else:
+        script = _run("pg_restore", "--data-only", "--table=alembic_version", "--file=-", str(file))
+        found = re.search(
+            r"^COPY \S*alembic_version \(version_num\) FROM stdin;\n(.+)$", script, re.MULTILINE
+        )
+        found = found and (found[1],)
+    if not found:
+        raise BackupFailed(f"{file} is not a backup of a farm")
+    return found[0]
+
+
+@contextlib.contextmanager
+def _whole(file: Path) -> Iterator[Path]:
+    """A file beside `file` that takes its place when the block ends well, synced, for its owner alone."""
+    part = file.with_name(f".{file.name}.part")
+    try:
+        part.unlink(missing_ok=True)
+        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        yield part
+        written = os.open(part, os.O_RDONLY)
+        try:
+            os.fsync(written)
+        finally:
+            os.close(written)
+        os.replace(part, file)
+        folder = os.open(file.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise BackupFailed(f"cannot write {error.filename or file}: {error.strerror}") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _sqlite(file: Path, mode: str = "ro") -> Iterator[sqlite3.Connection]:
+    try:
+        uri = f"{file.absolute().as_uri()}?mode={mode}"
+        with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS)) as database:
+            yield database
+    except sqlite3.Error as error:
+        raise BackupFailed(f"{file}: {error}") from None
+
+
+def _copy_sqlite(source: Path, target: Path) -> None:
+    with _sqlite(source, "rw") as record, _sqlite(target, "rw") as copy:
+        # In one step, within one reading transaction: writers go on, and are not in it.
+        record.backup(copy)
+        # One file, with nothing beside it that belongs to it.
+        copy.execute("PRAGMA journal_mode = DELETE")
+
+
+def _replace_sqlite(database: Path, file: Path) -> None:
+    # Not written into what is there: that may be damaged.
+    with _whole(database) as part:
+        _copy_sqlite(file, part)
+        with contextlib.suppress(BackupFailed), _sqlite(database, "rw") as old:
+            old.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        # SQLite would take an old log for the new database's.
+        for suffix in ("-wal", "-shm"):
+            Path(f"{database}{suffix}").unlink(missing_ok=True)
+
+
+def _replace_postgresql(url: URL, file: Path, tables: list[str]) -> None:
+    """In one transaction: an archive that ends too early must not leave half a farm."""
+    psql, connection, environment = _tool("psql"), *_libpq(url)
+    with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as why:
+        into = subprocess.Popen(
+            [psql, "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", f"--dbname={connection}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            env=environment,
+        )
+        out_of = subprocess.Popen(
+            [_tool("pg_restore"), "--no-owner", "--no-privileges", "--file=-", str(file)],
+            stdout=subprocess.PIPE,
+            stderr=why,
+        )
+        with contextlib.suppress(BrokenPipeError), into.stdin as script:
+            script.write(b"BEGIN;\n")
+            if tables:
+                names = ", ".join('"{}"'.format(name.replace('"', '""')) for name in tables)
+                script.write(f"DROP TABLE {names} CASCADE;\n".encode())
+            shutil.copyfileobj(out_of.stdout, script)
+            if out_of.wait() == 0:
+                script.write(b"COMMIT;\n")
+        out_of.stdout.close()
+        failed = [
+            log for process, log in ((into, said), (out_of, why)) if process.wait()
+        ]  # psql first: a broken pipe is only what follows
+        if failed:
+            failed[0].seek(0)
+            raise BackupFailed(
+                f"{file} was not restored: {failed[0].read().decode(errors='replace').strip()}"
+            )
+
+
+def _pg(name: str, url: URL, *arguments: str) -> str:
+    connection, environment = _libpq(url)
+    return _run(name, *arguments, f"--dbname={connection}", environment=environment)
+
+
+def _run(name: str, *arguments: str, environment: dict[str, str] | None = None) -> str:
+    done = subprocess.run(
+        [_tool(name), *arguments], capture_output=True, text=True, env=environment, check=False
+    )
+    if done.returncode:
+        raise BackupFailed(f"{name} failed: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _tool(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        raise BackupFailed(
+            f"{name} is not installed here; install PostgreSQL's client programs, of the server's version or newer "
+            "(on Debian and Ubuntu: apt install postgresql-client)"
+        )
+    return found
+
+
+def _libpq(url: URL) -> tuple[str, dict[str, str]]:
+    """How PostgreSQL's own programs reach the database. The password travels in the environment, unseen by `ps`."""
+    from psycopg.conninfo import make_conninfo
+
+    _, arguments = url.get_dialect()().create_connect_args(url)
+    environment = dict(os.environ, PGCONNECT_TIMEOUT="5")
+    if password := arguments.pop("password", None):
+        environment["PGPASSWORD"] = str(password)
+    return make_conninfo(**arguments), environment
