@@ -56,12 +56,13 @@ class Server(Settings):
 
 
 class Store(Settings):
-    """Where jobs are kept."""
+    """Where jobs are kept. One daemon at a time leads the farm in a database; a second one is refused."""
 
     url: str = Field(
         "",
         description="SQLAlchemy URL. Empty: SQLite, farm.db in the home. For production: "
-        "postgresql+psycopg://user:password@host/farm.",
+        "postgresql+psycopg://user:password@host/farm, a database of the farm's own, reached directly and not "
+        "through a pooler that shares sessions.",
     )
 
 

@@ -89,9 +89,8 @@ class Dispatcher:
                     await self.tick(quiet=boottime() - hearing_since < self._leases.lease)
                 except Deposed:
                     raise
-                except DatabaseAway as error:
+                except DatabaseAway:
                     hearing_since = None
-                    log.warning("nothing is dispatched", why=str(error))
                 except Exception:
                     log.exception("the dispatch loop stumbled and goes on")
                 with contextlib.suppress(TimeoutError):

@@ -7,17 +7,30 @@ from pathlib import Path
 
 import pytest
 
-from tests.postgres_server import binaries, running
+from tests.postgres_server import PostgresServer, binaries, running
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """URL of the tests' own PostgreSQL with {name} for the database."""
+def postgres_binaries() -> Path:
+    """The folder of PostgreSQL's programs."""
     folder = binaries()
     if folder is None:
         pytest.skip("NOT TESTED ON POSTGRESQL: there is no initdb in PATH or /usr/lib/postgresql/*/bin")
-    with running(folder) as url:
-        yield url
+    return folder
+
+
+@pytest.fixture(scope="session")
+def postgres(postgres_binaries: Path) -> Iterator[str]:
+    """URL of the tests' own PostgreSQL with {name} for the database."""
+    with running(postgres_binaries) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="module")
+def own_postgres(postgres_binaries: Path) -> Iterator[PostgresServer]:
+    """A PostgreSQL that a module may stop and start."""
+    with running(postgres_binaries) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -80,6 +80,15 @@ class FarmUnderTest:
         self._daemon.send_signal(signal.SIGKILL)
         self._daemon.wait()
 
+    @property
+    def daemon_pid(self) -> int:
+        """Process of farmd, dead or alive."""
+        return self._daemon.pid
+
+    def daemon_ended(self) -> int | None:
+        """Its exit status; None while it lives."""
+        return self._daemon.poll()
+
     def start_node(self, name: str, *, threads: int = 1, toml: str = "") -> None:
         """Starts an agent; its renderer comes up by itself."""
         folder = self.home / "nodes" / name

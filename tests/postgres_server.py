@@ -23,59 +23,80 @@ def binaries() -> Path | None:
     return found.parent if found and (found.parent / "postgres").exists() else None
 
 
-@contextmanager
-def running(folder: Path) -> Iterator[str]:
-    """Start a server from `folder` of binaries; gives the start of its databases' URLs, and stops it."""
-    # PostgreSQL refuses root. Sockets' paths must be short.
-    account = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.getuid() == 0 else {}
-    home = tempfile.mkdtemp(prefix="farm-pg-", dir="/tmp")
-    if account:
-        shutil.chown(home, "nobody", "nogroup")
-    common = {"cwd": home, "env": {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": home}, **account}
-    data = f"{home}/data"
-    try:
-        subprocess.run(
-            [
-                folder / "initdb",
-                "-D",
-                data,
-                "-U",
-                "farm",
-                "-A",
-                "trust",
-                "-E",
-                "UTF8",
-                "--no-locale",
-                "--no-sync",
-            ],
-            check=True,
-            capture_output=True,
-            **common,
-        )
-        with open(f"{home}/log", "wb") as log:
-            server = subprocess.Popen(
-                [
-                    folder / "postgres",
-                    *("-D", data, "-k", home),
-                    *("-c", "listen_addresses="),
-                    *("-c", "fsync=off"),
-                    *("-c", "shared_buffers=32MB"),
-                ],
-                stdout=log,
-                stderr=log,
-                **common,
-            )
+class PostgresServer:
+    """A server from `folder` of binaries, with data of its own; stopped and started as a test likes."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        # PostgreSQL refuses root. Sockets' paths must be short.
+        account = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.getuid() == 0 else {}
+        self._home = tempfile.mkdtemp(prefix="farm-pg-", dir="/tmp")
+        if account:
+            shutil.chown(self._home, "nobody", "nogroup")
+        environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": self._home}
+        self._common = {"cwd": self._home, "env": environment, **account}
+        self._server: subprocess.Popen | None = None
         try:
-            deadline = time.monotonic() + 30
-            while subprocess.run(
-                [folder / "pg_isready", "-q", "-h", home, "-U", "farm"], check=False, **common
-            ).returncode:
-                if server.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"PostgreSQL did not start:\n{Path(home, 'log').read_text()}")
+            self._run("initdb", "-D", f"{self._home}/data", "-U", "farm", "-A", "trust", "-E", "UTF8",
+                      "--no-locale", "--no-sync", check=True)  # fmt: skip
+        except BaseException:
+            self.remove()
+            raise
+
+    @property
+    def url(self) -> str:
+        """URL of its databases with {name} for the database."""
+        return f"postgresql+psycopg://farm@/{{name}}?host={self._home}"
+
+    def start(self) -> None:
+        """Returns when it answers."""
+        deadline = time.monotonic() + 30
+        while True:
+            with open(f"{self._home}/log", "ab") as log:
+                self._server = subprocess.Popen(
+                    [
+                        self._folder / "postgres",
+                        *("-D", f"{self._home}/data", "-k", self._home),
+                        *("-c", "listen_addresses="),
+                        *("-c", "fsync=off"),
+                        *("-c", "shared_buffers=32MB"),
+                    ],
+                    stdout=log,
+                    stderr=log,
+                    **self._common,
+                )
+            while self._run("pg_isready", "-q", "-h", self._home, "-U", "farm").returncode:
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"PostgreSQL did not start:\n{Path(self._home, 'log').read_text()}")
                 time.sleep(0.05)
-            yield f"postgresql+psycopg://farm@/{{name}}?host={home}"
-        finally:
-            server.send_signal(signal.SIGQUIT)  # at once: nobody wants its files
-            server.wait(30)
+                if self._server.poll() is not None:
+                    break  # after kill -9 what it left must end first
+            else:
+                return
+
+    def stop(self, number: signal.Signals = signal.SIGQUIT) -> None:
+        """SIGINT: in order, though nobody is waited for. SIGQUIT: at once. SIGKILL: as if it had crashed."""
+        if self._server and self._server.poll() is None:
+            self._server.send_signal(number)
+            self._server.wait(30)
+
+    def remove(self) -> None:
+        """Stops it and takes its files away."""
+        self.stop()
+        shutil.rmtree(self._home, ignore_errors=True)
+
+    def _run(self, program: str, *arguments: str, check: bool = False) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [self._folder / program, *arguments], check=check, capture_output=True, **self._common
+        )
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[PostgresServer]:
+    """A server that has been started; removed in the end."""
+    server = PostgresServer(folder)
+    try:
+        server.start()
+        yield server
     finally:
-        shutil.rmtree(home, ignore_errors=True)
+        server.remove()

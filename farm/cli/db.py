@@ -29,8 +29,8 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 def db(ctx: click.Context, path: Path | None, home: Path | None) -> None:
     """Upgrade, back up and restore the farm's database.
 
-    Works on the database in farm.toml (store.url), whether a daemon runs or not. Artifacts are not in it: keep a
-    copy of their folder (artifacts.url) that is as new as the backup, or newer.
+    Works on the database in farm.toml (store.url), whether a daemon runs or not, as the user that farmd runs as.
+    Artifacts are not in it: keep a copy of their folder (artifacts.url) that is as new as the backup, or newer.
 
     \b
     Examples:

@@ -74,6 +74,14 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
+def postgres_database(postgres: str) -> str:
+    """URL of a PostgreSQL database with nothing in it."""
+    name = f"only{next(_numbers)}"
+    _execute(postgres, f"CREATE DATABASE {name}")
+    return postgres.format(name=name)
+
+
+@pytest.fixture
 def open_store(url: str) -> Iterator[Callable[..., Store]]:
     """Opens stores on the test's database, each with connections of its own; they all write, in the first one's name."""
     opened = []

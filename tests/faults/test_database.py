@@ -1,0 +1,138 @@
+"""The database under a rendering farm: restarted, taken by another daemon, lost and restored from a backup."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from farm.client import FarmClient, Unreachable
+from farm.v1 import jobs_pb2
+from tests.farm.cli.runs import PROGRAM
+from tests.farm_under_test import FarmUnderTest, eventually
+from tests.postgres_server import PostgresServer
+
+JOB = {"frames": 250, "width": 320, "height": 192, "seed": 11, "steps": 60}
+# Short, so that the database can be away for longer without the tests taking minutes.
+LEASES = "[leases]\nheartbeat = 0.5\nlease = 1.5\nrequeue = 3.0\n"
+LOST, SUCCEEDED = jobs_pb2.ATTEMPT_STATE_LOST, jobs_pb2.ATTEMPT_STATE_SUCCEEDED
+
+
+def execute(server: PostgresServer, *statements: str) -> None:
+    """In the server's own database."""
+    engine = create_engine(server.url.format(name="postgres"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+    engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def farm(own_postgres, tmp_path_factory) -> Iterator[FarmUnderTest]:
+    """One node of one thread, the record on a PostgreSQL of its own."""
+    execute(own_postgres, "CREATE DATABASE farm")
+    farm = FarmUnderTest(tmp_path_factory.mktemp("database"))
+    (farm.home / "farm.toml").write_text(f'[store]\nurl = "{own_postgres.url.format(name="farm")}"\n{LEASES}')
+    try:
+        farm.start_daemon()
+        farm.start_node("north")
+        farm.wait_for_renderers("north")
+        yield farm
+    finally:
+        farm.close()
+
+
+def farmctl(farm: FarmUnderTest, *arguments: object) -> subprocess.CompletedProcess:
+    """farmctl db on this farm's home."""
+    return subprocess.run(
+        [*PROGRAM, "db", "--home", str(farm.home), *map(str, arguments)],
+        check=False, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+def tried(answer: jobs_pb2.GetJobResponse) -> dict[str, list[int]]:
+    """States of the attempts of each task."""
+    return {task.key: [attempt.state for attempt in task.attempts] for task in answer.tasks}
+
+
+def test_a_database_away_for_longer_than_the_requeue_delay_costs_no_window(farm, own_postgres):
+    daemon = farm.daemon_pid
+    job_id = farm.submit(**JOB)
+    farm.running(job_id, "window", steps=2)
+    own_postgres.stop(signal.SIGINT)
+    gone = time.monotonic()
+    with FarmClient.from_profile(farm.home / "client.json", patience=0.0) as client:
+        with pytest.raises(Unreachable, match="answers, but its database can't be used now"):
+            client.job(job_id)
+        with pytest.raises(Unreachable, match="goes on by itself when it is back"):
+            client.submit(frames=49, width=128, height=96, prompt="a red ball")
+    time.sleep(max(0.0, gone + 5.0 - time.monotonic()))
+    own_postgres.start()
+    answer = farm.succeed(job_id, 240)
+    assert tried(answer) == {task.key: [SUCCEEDED] for task in answer.tasks}, "nothing is rendered again"
+    assert farm.daemon_pid == daemon, "it went on by itself"
+    with farm.client as client:
+        assert len(client.jobs(limit=10)) == 1, "what was refused was not done"
+
+
+def test_a_backup_taken_while_rendering_restores_to_a_farm_that_finishes(farm, own_postgres, tmp_path):
+    job_id = farm.submit(**JOB)
+    farm.running(job_id, "window", steps=2)
+    before = {task.key for task in farm.tasks(job_id) if task.state == jobs_pb2.TASK_STATE_SUCCEEDED}
+    made = farmctl(farm, "backup", tmp_path / "night.backup")
+    assert made.returncode == 0, made.stderr
+    refused = farmctl(farm, "restore", tmp_path / "night.backup", "--force")
+    assert refused.returncode == 1 and f"farmd, pid {farm.daemon_pid} on" in refused.stderr
+    # The night: everything dies, and the database with it.
+    farm.kill_daemon()
+    farm.kill_node("north")
+    execute(own_postgres, "DROP DATABASE farm WITH (FORCE)", "CREATE DATABASE farm")
+    restored = farmctl(farm, "restore", tmp_path / "night.backup")
+    assert restored.returncode == 0, restored.stderr
+    farm.start_daemon()
+    farm.start_node("north")
+    answer = farm.succeed(job_id, 240)
+    states = tried(answer)
+    assert before and all(states[key] == [SUCCEEDED] for key in before), "what was done stays done"
+    again = [key for key, found in states.items() if found != [SUCCEEDED]]
+    assert [states[key] for key in again] == [[LOST, SUCCEEDED]], "one device was at work"
+
+
+def test_a_second_daemon_waits_its_turn_and_a_deposed_one_ends(farm, own_postgres, tmp_path_factory):
+    other = FarmUnderTest(tmp_path_factory.mktemp("second"))
+    (other.home / "farm.toml").write_text((farm.home / "farm.toml").read_text())
+    try:
+        command = [sys.executable, "-m", "farm.daemon", "--home", other.home, "--listen", other.listen]
+        refused = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+        assert refused.returncode == 1
+        assert (
+            f"led by farmd, pid {farm.daemon_pid} on" in refused.stderr and "farmctl down" in refused.stderr
+        )
+        assert not (other.home / "ray" / "ray-head.pid").exists(), "nothing was started"
+
+        first = farm.daemon_pid
+        os.kill(first, signal.SIGSTOP)
+        execute(
+            own_postgres,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'farm'",
+        )
+        other.start_daemon()
+        job_id = other.submit()
+        os.kill(first, signal.SIGCONT)
+        eventually("the deposed daemon ends", lambda: farm.daemon_ended() == 1, 30)
+        assert f"farmd, pid {other.daemon_pid} on" in (farm.home / "farmd.log").read_text().splitlines()[-1]
+
+        other.kill_daemon()
+        began = time.monotonic()
+        farm.start_daemon()
+        assert time.monotonic() - began < 20, "at once, but for starting"
+        with farm.client as client:
+            assert client.job(job_id).job.id == job_id
+    finally:
+        other.close()
