@@ -194,14 +194,10 @@ def _replace_postgresql(url: URL, file: Path, tables: list[str]) -> None:
             if out_of.wait() == 0:
                 script.write(b"COMMIT;\n")
         out_of.stdout.close()
-        failed = [
-            log for process, log in ((into, said), (out_of, why)) if process.wait()
-        ]  # psql first: a broken pipe is only what follows
+        failed = [log for process, log in ((out_of, why), (into, said)) if process.wait()]
         if failed:
-            failed[0].seek(0)
-            raise BackupFailed(
-                f"{file} was not restored: {failed[0].read().decode(errors='replace').strip()}"
-            )
+            words = [(log.seek(0), log.read().decode(errors="replace").strip())[1] for log in failed]
+            raise BackupFailed(f"{file} was not restored: {'; '.join(words)}")
 
 
 def _pg(name: str, url: URL, *arguments: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,11 +35,18 @@ def farmctl(tmp_path: Path) -> Farmctl:
 
 
 @pytest.fixture
+def elsewhere(url: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """URL of an empty database of the same kind as `url`."""
+    sqlite = url.startswith("sqlite")
+    return f"sqlite:///{tmp_path}/elsewhere.db" if sqlite else request.getfixturevalue("postgres_database")
+
+
+@pytest.fixture
 def backup(tmp_path: Path) -> Path:
     return tmp_path / "monday.backup"
 
 
-def test_what_a_backup_made_while_rendering_restores_goes_on_to_the_end(url, empty_url, backup, farmctl):
+def test_what_a_backup_made_while_rendering_restores_goes_on_to_the_end(url, elsewhere, backup, farmctl):
     with Store.lead(url, "farmd") as store:
         join(store)
         job = submit(store)
@@ -51,8 +59,8 @@ def test_what_a_backup_made_while_rendering_restores_goes_on_to_the_end(url, emp
         assert made.exit_code == 0 and "artifacts are not part of it" in made.stderr
         later = submit(store)
         finish(store, silent)
-    assert farmctl(empty_url, "restore", backup).exit_code == 0
-    with Store.lead(empty_url, "farmd") as store:
+    assert farmctl(elsewhere, "restore", backup).exit_code == 0
+    with Store.lead(elsewhere, "farmd") as store:
         with pytest.raises(NotFound):
             store.jobs.get(later.id)
         assert finish(store, held).committed, "what a renderer still holds is taken"
@@ -67,13 +75,13 @@ def test_what_a_backup_made_while_rendering_restores_goes_on_to_the_end(url, emp
         }
 
 
-def test_a_backup_shows_one_moment_of_a_record_that_is_being_written(url, empty_url, backup, farmctl):
+def test_a_backup_shows_one_moment_of_a_record_that_is_being_written(url, elsewhere, backup, farmctl):
     with leading(url) as writing:
         numbers = [int(writing.stdout.readline()) for _ in range(5)]
         assert farmctl(url, "backup", backup).exit_code == 0
         assert int(writing.stdout.readline()) > numbers[-1], "nobody waits for a backup to end"
-    assert farmctl(empty_url, "restore", backup).exit_code == 0
-    with Store.open(empty_url) as store:
+    assert farmctl(elsewhere, "restore", backup).exit_code == 0
+    with Store.open(elsewhere) as store:
         kept = [event.number for event in store.events.after(0)]
     assert kept == list(range(1, len(kept) + 1)) and len(kept) >= numbers[-1]
 
@@ -139,8 +147,6 @@ def test_an_archive_that_breaks_off_half_way_leaves_the_database_as_it_was(
         job = submit(store)
     assert farmctl(postgres_database, "backup", backup).exit_code == 0
     # A pg_restore that reads well and dies before it is through, as on a failing disk.
-    import shutil
-
     real, folder = shutil.which("pg_restore"), tmp_path / "bin"
     folder.mkdir()
     (folder / "pg_restore").write_text(
@@ -175,9 +181,9 @@ def test_a_damaged_sqlite_database_is_replaced_by_force(tmp_path, backup, farmct
 
 
 def test_a_backup_is_not_written_over_another_unless_told_nor_made_of_nothing(
-    url, empty_url, backup, farmctl
+    url, elsewhere, backup, farmctl
 ):
-    nothing = farmctl(empty_url, "backup", backup)
+    nothing = farmctl(elsewhere, "backup", backup)
     assert nothing.exit_code == 1 and not backup.exists()
     assert farmctl(url, "backup", backup).exit_code == 0
     refused = farmctl(url, "backup", backup)
@@ -188,24 +194,24 @@ def test_a_backup_is_not_written_over_another_unless_told_nor_made_of_nothing(
 
 
 @pytest.mark.parametrize("revision", [REVISIONS[0], REVISIONS[-2]])
-def test_a_backup_of_an_older_schema_is_restored_and_upgraded(empty_url, url, backup, farmctl, revision):
-    engine = create_engine(empty_url)
+def test_a_backup_of_an_older_schema_is_restored_and_upgraded(elsewhere, url, backup, farmctl, revision):
+    engine = create_engine(elsewhere)
     with engine.begin() as connection:
         upgrade(connection, revision)
         fill(connection, revision)
     engine.dispose()
-    assert farmctl(empty_url, "backup", backup).exit_code == 0
+    assert farmctl(elsewhere, "backup", backup).exit_code == 0
     assert farmctl(url, "restore", backup).exit_code == 0
-    upgraded = farmctl(empty_url, "upgrade")
+    upgraded = farmctl(elsewhere, "upgrade")
     assert upgraded.exit_code == 0 and REVISION in upgraded.stdout
-    for one in (url, empty_url):
+    for one in (url, elsewhere):
         with Store.open(one) as store:
             assert len(store.jobs.list()) == 1
 
 
-def test_a_backup_of_a_newer_schema_is_refused(url, empty_url, backup, farmctl):
+def test_a_backup_of_a_newer_schema_is_refused(url, elsewhere, backup, farmctl):
     with Store.lead(url, "farmd") as store, store._database.write() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     assert farmctl(url, "backup", backup).exit_code == 0
-    refused = farmctl(empty_url, "restore", backup)
+    refused = farmctl(elsewhere, "restore", backup)
     assert refused.exit_code == 1 and "schema '9999'" in refused.stderr
