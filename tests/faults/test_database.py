@@ -18,7 +18,7 @@ from tests.farm.cli.runs import PROGRAM
 from tests.farm_under_test import FarmUnderTest, eventually
 from tests.postgres_server import PostgresServer
 
-JOB = {"frames": 250, "width": 320, "height": 192, "seed": 11, "steps": 60}
+JOB = {"frames": 250, "width": 320, "height": 192, "seed": 11, "steps": 120}
 # Short, so that the database can be away for longer without the tests taking minutes.
 LEASES = "[leases]\nheartbeat = 1.0\nlease = 3.0\nrequeue = 6.0\n"
 LOST, SUCCEEDED = jobs_pb2.ATTEMPT_STATE_LOST, jobs_pb2.ATTEMPT_STATE_SUCCEEDED
@@ -64,7 +64,7 @@ def tried(answer: jobs_pb2.GetJobResponse) -> dict[str, list[int]]:
 def test_a_database_away_for_longer_than_the_requeue_delay_costs_no_window(farm, own_postgres):
     daemon = farm.daemon_pid
     job_id = farm.submit(**JOB)
-    farm.running(job_id, "window", steps=2)
+    farm.running(job_id, "window", steps=2, seconds=90)
     own_postgres.stop(signal.SIGINT)
     gone = time.monotonic()
     with FarmClient.from_profile(farm.home / "client.json", patience=0.0) as client:
@@ -83,7 +83,9 @@ def test_a_database_away_for_longer_than_the_requeue_delay_costs_no_window(farm,
 
 def test_a_backup_taken_while_rendering_restores_to_a_farm_that_finishes(farm, own_postgres, tmp_path):
     job_id = farm.submit(**JOB)
-    farm.running(job_id, "window", steps=2)
+    farm.running(job_id, "window", steps=2, seconds=90)
+    # It must not be through before the backup is made.
+    os.kill(farm.renderer_of("north"), signal.SIGSTOP)
     before = {task.key for task in farm.tasks(job_id) if task.state == jobs_pb2.TASK_STATE_SUCCEEDED}
     made = farmctl(farm, "backup", tmp_path / "night.backup")
     assert made.returncode == 0, made.stderr
