@@ -13,6 +13,24 @@ LOG = "log"
 MAX_LOG_BYTES = 1 << 20
 """Most bytes that are kept of an attempt's log: its head and its tail."""
 
+SEEN_BYTES = 1 << 12
+"""So many of the last bytes that somebody has seen of a log tell where it goes on in what is kept."""
+
+_LAST_BYTES = 1 << 16
+
+
+def rest(kept: bytes, seen: int, last: bytes) -> bytes:
+    """What is left to show of a log to somebody who has seen `seen` bytes of it, the last of which are `last`.
+
+    Where its middle was cut out meanwhile, and with it what was seen last: its end, after a line that says so.
+    """
+    if kept[:seen].endswith(last):
+        return kept[seen:]
+    found = kept.rfind(last)
+    if found >= 0:
+        return kept[found + len(last) :]
+    return "\n[… a part was cut out of this log while it was read …]\n".encode() + kept[-_LAST_BYTES:]
+
 
 def configure_logs(level: str, format: str) -> None:
     """Sets up structlog: `level` debug, info, warning or error; `format` text or json."""

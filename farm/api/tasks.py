@@ -13,8 +13,9 @@ from farm.api.convert import attempt_message, task_states
 from farm.api.gate import Refused
 from farm.api.looks import task_messages
 from farm.api.sessions import Sessions
-from farm.artifacts import ArtifactStore
+from farm.artifacts import CHUNK, ArtifactStore
 from farm.clock import boottime
+from farm.logs import SEEN_BYTES, rest
 from farm.states import is_final
 from farm.store.records import ArtifactRecord, AttemptRecord, TaskRecord
 from farm.store.store import Store
@@ -81,12 +82,12 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
         epoch = request.epoch if request.HasField("epoch") else None
         attempt, kept = await asyncio.to_thread(self._attempt, request.task, epoch)
         yield tasks_pb2.ReadLogResponse(attempt=attempt_message(attempt, kept))
-        offset, ended_at = 0, None
+        offset, ended_at, last = 0, None, b""
         while kept is None:
             over = is_final(attempt.state)
             part = await self._sessions.read_log(attempt, offset)
             if part:
-                offset += len(part)
+                offset, last = offset + len(part), (last + part)[-SEEN_BYTES:]
                 yield tasks_pb2.ReadLogResponse(chunk=part)
                 continue
             if over:
@@ -97,11 +98,15 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
                 return
             await asyncio.sleep(LOOK_SECONDS)
             attempt, kept = await asyncio.to_thread(self._attempt, attempt.task_id, attempt.epoch)
-        if kept.size >= offset:
-            # A long one was cut to its head and tail: the rest of what was seen of it can't be told from here.
-            chunks = self._files.read(kept.location, offset)
-            while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
-                yield tasks_pb2.ReadLogResponse(chunk=chunk)
+        try:
+            whole = await asyncio.to_thread(lambda: b"".join(self._files.read(kept.location)))
+        except OSError as error:
+            raise Refused(
+                grpc.StatusCode.DATA_LOSS, f"the log of {attempt.id} can't be read: {error.strerror}"
+            ) from None
+        left = rest(whole, offset, last)
+        for start in range(0, len(left), CHUNK):
+            yield tasks_pb2.ReadLogResponse(chunk=left[start : start + CHUNK])
 
     def _task(self, name: str) -> jobs_pb2.Task:
         task = self._store.tasks.find(name)

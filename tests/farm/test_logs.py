@@ -1,0 +1,33 @@
+"""What is left of a log for somebody who has seen its beginning."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from farm.logs import SEEN_BYTES, rest
+
+
+@given(st.lists(st.sampled_from([b"step\n", b"a\n", b"waits for its lease\n"])), st.integers(0, 200))
+def test_of_a_whole_log_what_was_not_seen_is_left(lines, seen):
+    log = b"".join(lines)
+    seen = min(seen, len(log))
+    assert rest(log, seen, log[max(0, seen - SEEN_BYTES) : seen]) == log[seen:]
+
+
+def lines(start, stop):
+    return b"".join(b"step %d done\n" % number for number in range(start, stop))
+
+
+def test_of_one_that_lost_its_middle_the_end_is_shown_from_where_it_was_seen():
+    seen = lines(0, 900)
+    kept = lines(0, 10) + b"[left out]\n" + lines(500, 1000)
+    assert rest(kept, len(seen), seen[-SEEN_BYTES:]) == lines(900, 1000)
+
+
+def test_of_one_that_lost_what_was_seen_last_the_end_is_shown_and_a_line_says_so():
+    seen = lines(0, 900)
+    kept = lines(0, 10) + b"[left out]\n" + lines(950, 1000)
+    left = rest(kept, len(seen), seen[-SEEN_BYTES:])
+    assert left.endswith(lines(950, 1000)) and b"a part was cut out" in left
+    assert rest(kept, 0, b"") == kept
