@@ -46,6 +46,10 @@ STEPS_OF_PATIENCE = 10
 """An attempt that makes no step for so many times the longest it ever took for one is stuck, however slow it is."""
 
 
+STOP_SECONDS = 60.0
+"""A renderer that hasn't stopped so long after it was told to hangs, unless its steps are slower than that."""
+
+
 @dataclass(frozen=True)
 class Terms:
     """How much is borne with. Times in seconds."""
@@ -146,6 +150,11 @@ def unlucky(ends: Sequence[End]) -> frozenset[tuple[str, str]]:
 def strikes(cause: Cause) -> bool:
     """Whether an end of this cause speaks against the device. A full disk does not: it is waited out."""
     return cause in TASK_ERRORS or cause is Cause.RENDERER_DIED
+
+
+def time_to_stop(longest_step: float) -> float:
+    """Seconds that an attempt may take to stop, which it can between steps; `longest_step` as for `overdue`."""
+    return max(STOP_SECONDS, 3 * longest_step)
 
 
 def overdue(begun: float, progressed: float, longest_step: float, now: float, terms: Terms) -> str:

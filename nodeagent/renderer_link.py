@@ -12,6 +12,7 @@ import contextlib
 import os
 import signal
 import stat
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,6 +74,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         self._watches: set[asyncio.Task] = set()
         self._server: grpc.aio.Server | None = None
         self._ending = ""
+        self._insisting: dict[tuple[str, int], float] = {}
 
     async def serve(self, path: Path) -> None:
         """Listen on `path`, for this user alone. Renderers known from the journal are waited for or found dead."""
@@ -127,15 +129,20 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
     def cancel(self, cancel: nodes_pb2.Cancel) -> None:
         """Pass a cancel to whoever holds the attempt; a renderer that doesn't heed it in time is killed."""
         self._tell(cancel.attempt, renderers_pb2.AttachResponse(cancel=cancel))
-        if cancel.grace_seconds:
+        key = (cancel.attempt.attempt_id, cancel.attempt.epoch)
+        until = time.monotonic() + cancel.grace_seconds
+        # The farm says it with every heartbeat: what was said first stands, unless this is sooner.
+        if cancel.grace_seconds and until < self._insisting.get(key, float("inf")):
+            self._insisting[key] = until
             self._keep(asyncio.create_task(self._insist(cancel)))
 
     async def _insist(self, cancel: nodes_pb2.Cancel) -> None:
         """What hangs in a step never comes to where it would stop, and would take its device with it."""
         await asyncio.sleep(cancel.grace_seconds)
+        key = (cancel.attempt.attempt_id, cancel.attempt.epoch)
+        self._insisting.pop(key, None)
         for renderer in list(self._renderers.values()):
-            held = (cancel.attempt.attempt_id, cancel.attempt.epoch) in renderer.attempts
-            if held and lives(renderer.pid, renderer.born):
+            if key in renderer.attempts and lives(renderer.pid, renderer.born):
                 log.warning("renderer killed, it did not stop", device=renderer.device, why=cancel.reason)
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(renderer.pid, signal.SIGKILL)

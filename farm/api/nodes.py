@@ -21,7 +21,7 @@ from farm.api.convert import device_record, node_message
 from farm.api.gate import Refused, caller
 from farm.api.sessions import Session, Sessions
 from farm.clock import boottime
-from farm.failures import Cause
+from farm.failures import Cause, time_to_stop
 from farm.security import Authority, join_token
 from farm.store.errors import DatabaseAway, Deposed, MissingArtifact, NotFound
 from farm.store.records import AttemptRecord, Settlement
@@ -172,15 +172,12 @@ class NodeService(nodes_pb2_grpc.NodeServiceServicer):
         held = [(ref.attempt_id, ref.epoch) for ref in heartbeat.attempts]
         until = boottime() + self._terms.lease
 
-        def renew() -> list[tuple[str, int]]:
+        def renew() -> tuple[list[tuple[str, int]], dict[tuple[str, int], float]]:
             self._store.nodes.seen(session.node_id, heartbeat.ray_node_id)
-            return (
-                [tuple(ref) for ref in self._store.attempts.renew(session.node_id, held, until)]
-                if held
-                else []
-            )
+            granted = [tuple(ref) for ref in self._store.attempts.renew(session.node_id, held, until)]
+            return granted, {ref: self._time_to_stop(ref[0]) for ref in held if ref not in granted}
 
-        granted = await asyncio.to_thread(renew)
+        granted, over = await asyncio.to_thread(renew)
         session.outbox.put_nowait(
             nodes_pb2.ConnectResponse(
                 grant=nodes_pb2.Grant(
@@ -189,19 +186,22 @@ class NodeService(nodes_pb2_grpc.NodeServiceServicer):
                 )
             )
         )
-        for id, epoch in held:
-            if (id, epoch) not in granted:
-                reference = nodes_pb2.AttemptRef(attempt_id=id, epoch=epoch)
-                session.outbox.put_nowait(
-                    nodes_pb2.ConnectResponse(
-                        cancel=nodes_pb2.Cancel(attempt=reference, reason="the attempt's epoch is over")
-                    )
-                )
+        for (id, epoch), seconds in over.items():
+            reference = nodes_pb2.AttemptRef(attempt_id=id, epoch=epoch)
+            why = "the attempt's epoch is over"
+            cancel = nodes_pb2.Cancel(attempt=reference, reason=why, grace_seconds=seconds)
+            session.outbox.put_nowait(nodes_pb2.ConnectResponse(cancel=cancel))
         session.forget_except({id for id, _ in held})
         await self._notify((id for id, _ in granted if id not in session.job_of), session)
         if heartbeat.ray_node_id != session.ray_node_id:
             session.ray_node_id = heartbeat.ray_node_id
             self._wake()
+
+    def _time_to_stop(self, attempt_id: str) -> float:
+        try:
+            return time_to_stop(self._store.attempts.get(attempt_id).longest_step)
+        except NotFound:
+            return time_to_stop(0.0)
 
     async def _progress(self, progress: nodes_pb2.Progress, session: Session) -> None:
         attempt_id, now = progress.attempt.attempt_id, boottime()
@@ -231,7 +231,8 @@ class NodeService(nodes_pb2_grpc.NodeServiceServicer):
                 )
             )
         )
-        await self._sessions.stop(settlement.stop, "the job has failed")
+        for stopped in settlement.stop:
+            await self._sessions.stop([stopped], stopped.error)
         self._wake()
         if attempt:
             log.info(

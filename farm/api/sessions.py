@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from farm.failures import time_to_stop
 from farm.store.records import AttemptRecord
 from farm.v1 import nodes_pb2
 
@@ -102,14 +103,15 @@ class Sessions:
         finally:
             session.questions.pop(number, None)
 
-    async def stop(self, attempts: Sequence[AttemptRecord], reason: str, grace: float = 0.0) -> None:
+    async def stop(self, attempts: Sequence[AttemptRecord], reason: str, grace: float | None = None) -> None:
         """Tells nodes to stop attempts. A node that isn't connected learns it when it asks for the lease.
 
-        `grace`: seconds after which a renderer that hasn't stopped is killed; 0: never.
+        `grace`: seconds after which a renderer that hasn't stopped is killed; None: farm.failures.time_to_stop.
         """
         for attempt in attempts:
             session = self._by_node.get(attempt.node_id)
             if session:
                 reference = nodes_pb2.AttemptRef(attempt_id=attempt.id, epoch=attempt.epoch)
-                cancel = nodes_pb2.Cancel(attempt=reference, reason=reason, grace_seconds=grace)
+                seconds = time_to_stop(attempt.longest_step) if grace is None else grace
+                cancel = nodes_pb2.Cancel(attempt=reference, reason=reason, grace_seconds=seconds)
                 session.outbox.put_nowait(nodes_pb2.ConnectResponse(cancel=cancel))

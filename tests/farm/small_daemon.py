@@ -99,11 +99,13 @@ class SmallDaemon:
 
 
 class Node:
-    """One node's stream. `logs`: what it has logged by attempt; `cancelled`: attempts it was told to stop."""
+    """One node's stream. `logs`: what it has logged by attempt; `cancelled`: attempts it was told to stop,
+    each within its part of `graces`, in seconds."""
 
     def __init__(self, daemon: SmallDaemon, node_id: str):
         self.logs: dict[str, bytes] = {}
         self.cancelled: list[str] = []
+        self.graces: list[float] = []
         self._said: queue.SimpleQueue = queue.SimpleQueue()
         self._metadata = bearer(daemon.authority.node_token(node_id))
         self._channel = channel(daemon.address, daemon.authority.ca_pem, "")
@@ -123,6 +125,7 @@ class Node:
             for response in self._call:
                 if response.HasField("cancel"):
                     self.cancelled.append(response.cancel.attempt.attempt_id)
+                    self.graces.append(response.cancel.grace_seconds)
                 elif response.HasField("read_log"):
                     asked = response.read_log
                     log = self.logs.get(asked.attempt.attempt_id)

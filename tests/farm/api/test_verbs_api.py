@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from farm.client import FarmError, InvalidSpec, NotFound
+from farm.failures import STOP_SECONDS
 from farm.states import AttemptState
 from farm.v1 import jobs_pb2
 from tests.store.store_world import GIB, dispatch, finish, join, plan, spec, submit, task
@@ -77,7 +78,7 @@ def test_a_cancelled_job_tells_its_node_and_a_retry_goes_on_from_what_is_done(da
     deadline = time.monotonic() + 10
     while not node.cancelled and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert node.cancelled == [attempt.id]
+    assert node.cancelled == [attempt.id] and node.graces == [STOP_SECONDS], "what hangs is killed"
     answer = client.retry(job.id)
     assert list(answer.tasks) == ["window/0", "window/1", "decode/0", "mux"]
     assert answer.job.state == jobs_pb2.JOB_STATE_RUNNING and answer.job.tasks_succeeded == 1
@@ -166,7 +167,7 @@ def test_a_log_told_twice_is_kept_once_and_one_too_long_not_at_all(daemon, node,
     attempt = dispatch(daemon.store, job, "window/0", node_id=NODE)
     first = node.deliver(attempt, b"once")
     assert node.deliver(attempt, b"twice") == first
-    files = [path for path in (daemon.home / "artifacts").rglob("*") if path.is_file()]
+    files = [path for path in (daemon.home / "artifacts").rglob("log.txt") if path.is_file()]
     assert [path.read_bytes() for path in files] == [b"once"]
     with pytest.raises(grpc.RpcError) as refused:
         node.deliver(attempt, b"x" * ((1 << 20) + 1))
