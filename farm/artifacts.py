@@ -125,6 +125,17 @@ class ArtifactStore:
             while chunk := file.read(CHUNK):
                 yield chunk
 
+    def holds(self, location: str, sha256: str) -> bool:
+        """Whether the artifact is here as it was stored. Raises Unwritable when that can't be told: the disk is gone."""
+        digest = hashlib.sha256()
+        with self.storing(0):
+            try:
+                for chunk in self.read(location):
+                    digest.update(chunk)
+            except FileNotFoundError:
+                return False
+        return digest.hexdigest() == sha256
+
     @contextmanager
     def local(self, location: str) -> Iterator[Path]:
         """A path at which the artifact can be opened for the time of the block; a copy where it lies elsewhere."""

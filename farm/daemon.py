@@ -150,7 +150,7 @@ async def serve(config: FarmConfig) -> None:
         TaskService(store, files, sessions, changes, dispatcher.wake), server
     )
     nodes_pb2_grpc.add_NodeServiceServicer_to_server(
-        NodeService(store, authority, sessions, changes, terms, dispatcher.wake), server
+        NodeService(store, files, authority, sessions, changes, terms, dispatcher.wake), server
     )
     artifacts_pb2_grpc.add_ArtifactServiceServicer_to_server(
         ArtifactService(store, files, config.limits.max_upload_bytes), server

@@ -20,6 +20,7 @@ class Cause(StrEnum):
     RENDERER_DIED = "renderer_died"  #: its process ended under it, as its own node saw
     OUT_OF_MEMORY = "out_of_memory"  #: the device's memory did not suffice
     STORAGE = "storage"  #: a disk or the artifact store is full, read-only or gone
+    DAMAGED_INPUT = "damaged_input"  #: the farm has not kept what it needed as it was stored
     SILENT = "silent"  #: nothing was heard of it in time; its outcome is unknown
     GIVEN_BACK = "given_back"  #: its node ended it: drained, or wanted by its owner
 
@@ -30,6 +31,9 @@ TASK_ERRORS = frozenset({Cause.WORK, Cause.TIMEOUT})
 MAX_DEATHS = 3
 """Renderers that may die under one task before it is the task that killed them."""
 
+MAX_DAMAGED = 3
+"""How often what a task made may be damaged before a job is given up: the disk spoils whatever is written to it."""
+
 MAX_STRIKES = 3
 """Different jobs of which a device may fail tasks, without a success between, before it is put in quarantine."""
 
@@ -39,7 +43,7 @@ LONGEST_WAIT = 60.0
 _FIRST_WAIT = {Cause.STORAGE: 5.0, Cause.OUT_OF_MEMORY: 30.0}
 """Seconds before the first retry that waits; 1 where nothing else is said. Each further one waits twice as long."""
 
-_AT_ONCE = {Cause.RENDERER_DIED: 1, Cause.SILENT: 2, Cause.GIVEN_BACK: 2}
+_AT_ONCE = {Cause.RENDERER_DIED: 1, Cause.SILENT: 2, Cause.GIVEN_BACK: 2, Cause.DAMAGED_INPUT: MAX_DAMAGED}
 """How often in a row a task is tried again without waiting: one dead machine must not cost seconds."""
 
 STEPS_OF_PATIENCE = 10

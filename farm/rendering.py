@@ -27,6 +27,15 @@ class StorageFailed(Exception):
     again."""
 
 
+class InputDamaged(Exception):
+    """What the task was given is gone from the farm, or is not what was stored. Counts against no retry; whatever made
+    the artifact is done again, and the task waits for it."""
+
+    def __init__(self, artifact_id: str, problem: str):
+        super().__init__(problem)
+        self.artifact_id = artifact_id
+
+
 MAX_FACTS = 1 << 16
 """Most bytes of JSON that a task may tell; larger things are artifacts."""
 

@@ -107,24 +107,34 @@ _AGAIN: dict[type[StrEnum], dict[StrEnum, frozenset[StrEnum]]] = {
         JobState.CANCELLED: frozenset({JobState.QUEUED, JobState.RUNNING}),
     },
     TaskState: {
-        TaskState.FAILED: frozenset({TaskState.READY}),
+        TaskState.FAILED: frozenset({TaskState.READY, TaskState.WAITING}),
         TaskState.CANCELLED: frozenset({TaskState.READY, TaskState.WAITING}),
     },
 }
 """Where a retry may lead, and nothing else: no message of a node's undoes an end."""
+
+_DAMAGED: dict[type[StrEnum], dict[StrEnum, frozenset[StrEnum]]] = {
+    TaskState: {
+        TaskState.SUCCEEDED: frozenset({TaskState.READY, TaskState.WAITING}),
+        TaskState.READY: frozenset({TaskState.WAITING}),
+        TaskState.RUNNING: frozenset({TaskState.WAITING}),
+    },
+}
+"""Where the loss of a result may lead that had been kept: it is made again, and what needs it waits."""
 
 
 class IllegalTransition(Exception):
     """Somebody asked for a change of state that must never happen."""
 
 
-def advance(current: State, target: State, *, retry: bool = False) -> State:
+def advance(current: State, target: State, *, retry: bool = False, damaged: bool = False) -> State:
     """The state after a change from `current` to `target`, which is `target`.
 
-    `retry`: somebody asked for what has failed or was cancelled to be done after all.
+    `retry`: somebody asked for what has failed or was cancelled to be done after all. `damaged`: a result is gone that
+    had been kept.
     Raises IllegalTransition when the change is not legal; staying in a state is not a change.
     """
-    ways = _AGAIN if retry else _LEGAL
+    ways = _AGAIN if retry else _DAMAGED if damaged else _LEGAL
     if type(current) is not type(target) or target not in ways.get(type(current), {}).get(current, ()):
         kind = type(current).__name__.removesuffix("State").lower()
         raise IllegalTransition(
@@ -134,7 +144,7 @@ def advance(current: State, target: State, *, retry: bool = False) -> State:
 
 
 def is_final(state: State) -> bool:
-    """Whether nothing follows `state` unless somebody asks for a retry."""
+    """Whether nothing follows `state` unless somebody asks for a retry, or what was kept of it is damaged."""
     return not _LEGAL[type(state)].get(state)
 
 

@@ -1,12 +1,13 @@
-"""Whether what went wrong is this machine's disk's fault, and not the work's."""
+"""Whether what went wrong is a disk's fault, this machine's or the farm's, and not the work's."""
 
 from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
-from farm.rendering import StorageFailed
+from farm.rendering import InputDamaged, StorageFailed
 
 _OF_DISKS = {
     errno.ENOSPC,
@@ -21,18 +22,28 @@ _FULL = os.strerror(errno.ENOSPC)
 _TRIED_BYTES = 1 << 16
 
 
+def damaged_input(error: BaseException) -> InputDamaged | None:
+    """What the farm had not kept as it was stored, if that made the work end with `error`."""
+    return next((at for at in _chain(error) if isinstance(at, InputDamaged)), None)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    at: BaseException | None = error
+    while at is not None:
+        yield at
+        at = at.__cause__ or at.__context__
+
+
 def disk_trouble(error: BaseException, folder: Path) -> str:
     """What of the disk or the artifact store made the work in `folder` end with `error`; "" where neither did.
 
     Libraries that write files by themselves raise errors of their own: then a little is written to see.
     """
-    at: BaseException | None = error
-    while at is not None:
+    for at in _chain(error):
         if isinstance(at, StorageFailed) or (isinstance(at, OSError) and at.errno in _OF_DISKS):
             return str(at)
         if _FULL in str(at):
             return _FULL
-        at = at.__cause__ or at.__context__
     try:
         folder.mkdir(parents=True, exist_ok=True)
         trial = folder / ".trial"

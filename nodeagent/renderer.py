@@ -30,7 +30,7 @@ from farm.v1 import nodes_pb2, renderers_pb2
 from nodeagent import HOME_VARIABLE, SOCKET_VARIABLE
 from nodeagent.attachment import Attachment, Hold
 from nodeagent.attempt_log import AttemptLog, log_folder
-from nodeagent.disk import disk_trouble
+from nodeagent.disk import damaged_input, disk_trouble
 from nodeagent.exchange import ARTIFACT, Answer, Exchange, Overlaps, Peers, Question
 from nodeagent.offers import model_cache
 from nodeagent.transfer import Cache, Wire, checksum
@@ -163,7 +163,10 @@ class Renderer:
                 )
             except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and the farm wants to know
                 completion.outcome, completion.error = nodes_pb2.OUTCOME_FAILED, traceback.format_exc()
-                if trouble := disk_trouble(error, self._work):
+                if damaged := damaged_input(error):
+                    completion.outcome, completion.error = nodes_pb2.OUTCOME_DAMAGED_INPUT, str(damaged)
+                    completion.damaged_artifact_ids.append(damaged.artifact_id)
+                elif trouble := disk_trouble(error, self._work):
                     completion.outcome = nodes_pb2.OUTCOME_STORAGE
                     completion.error += trouble
             completion.seconds = time.monotonic() - began

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import grpc
 
 from farm.channels import channel
-from farm.rendering import Stopped, StorageFailed
+from farm.rendering import InputDamaged, Stopped, StorageFailed
 from farm.v1 import artifacts_pb2, artifacts_pb2_grpc, nodes_pb2, renderers_pb2
 
 CHUNK = 1 << 20
@@ -43,6 +43,10 @@ class TransferFailed(Exception):
 
 class Corrupt(Exception):
     """What arrived is not what was asked for."""
+
+
+class _Gone(StorageFailed):
+    """The farm has not kept the bytes."""
 
 
 def checksum(path: Path) -> str:
@@ -94,8 +98,8 @@ class Wire:
     def download(self, artifact_id: str, size: int, sha256: str, path: Path) -> None:
         """Bring an artifact to `path`, which appears only once its size and checksum are right.
 
-        Goes on after a break where it stopped. Raises StorageFailed when the farm doesn't have it any more as it was,
-        or can't read it, TransferFailed, and Stopped.
+        Goes on after a break where it stopped. Raises InputDamaged when the farm doesn't have it any more as it was,
+        StorageFailed when it can't read it, TransferFailed, and Stopped.
         """
         temporary = path.with_name(f".{path.name}.part")
         temporary.unlink(missing_ok=True)
@@ -114,9 +118,13 @@ class Wire:
                 self._persist(f"download of {artifact_id}", receive)
             except Corrupt:
                 continue
+            except _Gone as gone:
+                raise InputDamaged(artifact_id, str(gone)) from None
             os.replace(temporary, path)
             return
-        raise StorageFailed(f"artifact {artifact_id} does not match its checksum {sha256}, three times over")
+        raise InputDamaged(
+            artifact_id, f"artifact {artifact_id} does not match its checksum {sha256}, three times over"
+        )
 
     def _persist(self, what: str, work: Callable[[Any], Result]) -> Result:
         wait, doubts, full = _FIRST_WAIT, 0, 0.0
@@ -131,8 +139,9 @@ class Wire:
                 said = f"{what}: {error.code().name}: {error.details()}"
                 doubts += error.code() in _DOUBTFUL
                 full += wait if error.code() is _FULL else 0.0
-                gone = error.code() is grpc.StatusCode.DATA_LOSS and doubts >= _DOUBTFUL_TRIES
-                if gone or full > FULL_SECONDS:
+                if error.code() is grpc.StatusCode.DATA_LOSS and doubts >= _DOUBTFUL_TRIES:
+                    raise _Gone(said) from None
+                if full > FULL_SECONDS:
                     raise StorageFailed(said) from None
                 if error.code() not in {*_TRANSIENT, *_DOUBTFUL, _FULL} or doubts >= _DOUBTFUL_TRIES:
                     raise TransferFailed(said) from None

@@ -20,11 +20,12 @@ from farm.api.changes import Changes
 from farm.api.convert import device_record, node_message
 from farm.api.gate import Refused, caller
 from farm.api.sessions import Session, Sessions
+from farm.artifacts import ArtifactStore, Unwritable
 from farm.clock import boottime
 from farm.failures import Cause, time_to_stop
 from farm.security import Authority, join_token
 from farm.store.errors import DatabaseAway, Deposed, MissingArtifact, NotFound
-from farm.store.records import AttemptRecord, Settlement
+from farm.store.records import ArtifactState, AttemptRecord, Settlement
 from farm.store.store import Store
 from farm.v1 import nodes_pb2, nodes_pb2_grpc
 
@@ -34,7 +35,11 @@ PROGRESS_SECONDS = 1.0
 """Progress of an attempt is written at most this often; the last step always is."""
 
 
-_CAUSES = {nodes_pb2.OUTCOME_LOST: Cause.RENDERER_DIED, nodes_pb2.OUTCOME_STORAGE: Cause.STORAGE}
+_CAUSES = {
+    nodes_pb2.OUTCOME_LOST: Cause.RENDERER_DIED,
+    nodes_pb2.OUTCOME_STORAGE: Cause.STORAGE,
+    nodes_pb2.OUTCOME_DAMAGED_INPUT: Cause.STORAGE,
+}
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class NodeService(nodes_pb2_grpc.NodeServiceServicer):
     def __init__(
         self,
         store: Store,
+        files: ArtifactStore,
         authority: Authority,
         sessions: Sessions,
         changes: Changes,
@@ -61,7 +67,7 @@ class NodeService(nodes_pb2_grpc.NodeServiceServicer):
         wake: Callable[[], None],
     ):
         self._store, self._authority, self._sessions, self._changes = store, authority, sessions, changes
-        self._terms, self._wake = terms, wake
+        self._files, self._terms, self._wake = files, terms, wake
 
     async def Register(
         self, request: nodes_pb2.RegisterRequest, context: aio.ServicerContext
@@ -267,9 +273,27 @@ class NodeService(nodes_pb2_grpc.NodeServiceServicer):
                 return attempts.fail(id, epoch, completion.error)
             case nodes_pb2.OUTCOME_OUT_OF_MEMORY:
                 return attempts.out_of_memory(id, epoch, completion.error)
+            case nodes_pb2.OUTCOME_DAMAGED_INPUT if damaged := self._damaged(completion.damaged_artifact_ids):
+                return attempts.lacks_input(id, epoch, damaged, completion.error)
             case outcome:
                 cause = _CAUSES.get(outcome, Cause.GIVEN_BACK)
                 return attempts.lose(id, epoch, completion.error or "the node gave it up", cause)
+
+    def _damaged(self, artifact_ids: Iterable[str]) -> list[str]:
+        """Those of them that the farm has not kept; of one that is whole here the node's own disk or wire spoils it."""
+        return [artifact_id for artifact_id in artifact_ids if not self._has(artifact_id)]
+
+    def _has(self, artifact_id: str) -> bool:
+        try:
+            record = self._store.artifacts.get(artifact_id)
+            # What counts no more is being made again already.
+            return record.state == ArtifactState.COMMITTED and self._files.holds(
+                record.location, record.sha256
+            )
+        except NotFound:
+            return False
+        except Unwritable:
+            return True  # nobody can tell while the disk is gone
 
     async def _notify(self, attempt_ids: Iterable[str], session: Session) -> None:
         jobs = {await self._job_of(attempt_id, session) for attempt_id in attempt_ids} - {None}

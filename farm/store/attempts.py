@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, select, update
 from farm.failures import USUAL_TERMS, Cause, Terms, overdue
 from farm.planning import TaskKind
 from farm.states import AttemptState, TaskState
-from farm.store import endings, handing, quarantine, rows, speeds
+from farm.store import damage, endings, handing, quarantine, rows, speeds
 from farm.store.changes import (
     discard,
     finish_job,
@@ -176,6 +176,14 @@ class Attempts:
     def out_of_memory(self, attempt_id: str, epoch: int, error: str) -> Settlement:
         """End an attempt that its device could not hold: the task needs more memory than it had now."""
         return self.lose(attempt_id, epoch, f"out of memory: {error}", Cause.OUT_OF_MEMORY)
+
+    def lacks_input(self, attempt_id: str, epoch: int, damaged: Sequence[str], error: str) -> Settlement:
+        """End an attempt of which some inputs are `damaged`, ids of artifacts; what made them is done again."""
+        with self._database.write() as connection:
+            attempt = _current(connection, attempt_id, epoch)
+            if attempt is None:
+                return _over(connection, attempt_id, epoch, AttemptState.LOST, Cause.DAMAGED_INPUT)
+            return damage.make_again(connection, self._database, self._terms, attempt, damaged, error)
 
     def lose(self, attempt_id: str, epoch: int, reason: str, cause: Cause = Cause.SILENT) -> Settlement:
         """End an attempt by a fault of the farm's: no retry used, as long as it doesn't follow the task about."""

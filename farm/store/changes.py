@@ -61,10 +61,11 @@ def move_task(
     target: TaskState,
     *,
     retry: bool = False,
+    damaged: bool = False,
     **values: Any,
 ) -> None:
     """Change a task's state. Raises IllegalTransition."""
-    _move(connection, tasks, task_id, current, target, values, retry)
+    _move(connection, tasks, task_id, current, target, values, retry, damaged)
 
 
 def move_attempt(
@@ -89,11 +90,12 @@ def _move(
     target: State,
     values: dict[str, Any],
     retry: bool = False,
+    damaged: bool = False,
 ) -> None:
     change = (
         update(table)
         .where(table.c.id == id, table.c.state == current)
-        .values(state=advance(current, target, retry=retry), **values)
+        .values(state=advance(current, target, retry=retry, damaged=damaged), **values)
     )
     if connection.execute(change).rowcount != 1:
         raise IllegalTransition(f"{id} is not {current}, so it cannot become {target}")
@@ -141,6 +143,29 @@ def discard(connection: Connection, attempt_id: str) -> None:
         .where(artifacts.c.attempt_id == attempt_id, artifacts.c.state == ArtifactState.STAGED)
         .values(state=ArtifactState.DISCARDED)
     )
+
+
+def put_back(connection: Connection, task_id: str, **values: Any) -> bool:
+    """Let a running task be given away again, and say whether it can be at once: what it needed may be gone meanwhile.
+
+    Then it waits, and nothing of it may come back that was given away before.
+    """
+    if not lacks(connection, task_id):
+        move_task(connection, task_id, TaskState.RUNNING, TaskState.READY, **values)
+        return True
+    epoch = tasks.c.epoch + 1
+    move_task(connection, task_id, TaskState.RUNNING, TaskState.WAITING, damaged=True, epoch=epoch, **values)
+    return False
+
+
+def lacks(connection: Connection, task_id: str) -> bool:
+    """Whether the task needs one that is not done."""
+    unmet = (
+        select(tasks.c.id)
+        .join(edges, edges.c.needs_id == tasks.c.id)
+        .where(edges.c.task_id == task_id, tasks.c.state != TaskState.SUCCEEDED)
+    )
+    return connection.scalar(select(unmet.exists()))
 
 
 def ready_successors(connection: Connection, task_id: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, Connection, and_, func, select, update
 
-from farm.failures import Cause, End, Terms, judge, strikes
+from farm.failures import Cause, End, Terms, Verdict, judge, strikes
 from farm.states import AttemptState, JobState, TaskState
 from farm.store import quarantine, rows
 from farm.store.changes import (
@@ -18,6 +18,7 @@ from farm.store.changes import (
     job_state,
     move_attempt,
     move_task,
+    put_back,
     write_event,
 )
 from farm.store.database import Database
@@ -38,15 +39,26 @@ What is once not so will never be so again: epochs only grow.
 
 
 def end(
-    connection: Connection, database: Database, terms: Terms, attempt: AttemptRecord, cause: Cause, error: str
+    connection: Connection,
+    database: Database,
+    terms: Terms,
+    attempt: AttemptRecord,
+    cause: Cause,
+    error: str,
+    fails: str = "",
 ) -> tuple[AttemptRecord, Settlement]:
-    """End a live attempt without a result: its task is tried again, or its job fails. Returns it as it is now."""
+    """End a live attempt without a result: its task is tried again, or its job fails. Returns it as it is now.
+
+    `fails`: why there is no use in trying again, as farm.failures says it; empty: that is judged here.
+    """
     at = database.wall()
     before = rows.ends(connection, attempts.c.task_id == attempt.task_id).get(attempt.task_id, [])
     here = (attempt.node_id, attempt.device)
     ends = [*before, End(cause, here, f"{attempt.node}/{attempt.device}")]
     bigger = cause is Cause.OUT_OF_MEMORY and _ask_for_more(connection, attempt)
     verdict = judge(ends, _errors_of(connection, attempt.job_id), terms, bigger_device=bigger)
+    if fails:
+        verdict = Verdict(AttemptState.FAILED, fails=fails)
     failures = tasks.c.failures + (1 if verdict.state is AttemptState.FAILED else 0)
     if verdict.fails:
         move_task(connection, attempt.task_id, TaskState.RUNNING, TaskState.FAILED,
@@ -62,12 +74,11 @@ def end(
         return ended, Settlement(True, job=rows.job(connection, attempt.job_id), stop=stop)
     retry_at = database.boot() + verdict.wait if verdict.wait else 0.0
     reason = f"is tried again after {verdict.wait:g} s, because of: {gist(error)}" if verdict.wait else ""
-    move_task(connection, attempt.task_id, TaskState.RUNNING, TaskState.READY,
-              failures=failures, retry_at=retry_at, reason=reason)  # fmt: skip
+    again = put_back(connection, attempt.task_id, failures=failures, retry_at=retry_at, reason=reason)
     ended = end_attempt(connection, attempt, verdict.state, at, error, cause)
     if strikes(cause):
         quarantine.strike(connection, attempt, at, error)
-    return ended, Settlement(True, ready=(attempt.task_id,))
+    return ended, Settlement(True, ready=(attempt.task_id,) if again else ())
 
 
 def end_all(

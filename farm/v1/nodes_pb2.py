@@ -25,17 +25,17 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x66\x61rm/v1/nodes.proto\x12\x07\x66\x61rm.v1\x1a\x1cgoogle/protobuf/struct.proto\"\xc0\x01\n\x06\x44\x65vice\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x12\n\nvram_bytes\x18\x04 \x01(\x04\x12\x1a\n\x12\x63ompute_capability\x18\x05 \x01(\t\x12\x0b\n\x03\x66p8\x18\x06 \x01(\x08\x12\x0e\n\x06\x64river\x18\x07 \x01(\t\x12\x10\n\x08\x64\x65\x63lared\x18\x08 \x01(\x08\x12\x18\n\x10\x66lops_per_second\x18\t \x01(\x01\x12\x0f\n\x07threads\x18\n \x01(\x05\",\n\nModelOffer\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07weights\x18\x02 \x01(\t\"h\n\x0fRegisterRequest\x12\x13\n\x0bjoin_secret\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x10\n\x08protocol\x18\x05 \x01(\x05\"G\n\x10RegisterResponse\x12\x12\n\nnode_token\x18\x01 \x01(\t\x12\x11\n\tray_token\x18\x02 \x01(\t\x12\x0c\n\x04\x66\x61rm\x18\x03 \x01(\t\"\x8c\x02\n\x0e\x43onnectRequest\x12\x1f\n\x05hello\x18\x01 \x01(\x0b\x32\x0e.farm.v1.HelloH\x00\x12\'\n\theartbeat\x18\x02 \x01(\x0b\x32\x12.farm.v1.HeartbeatH\x00\x12%\n\x08progress\x18\x03 \x01(\x0b\x32\x11.farm.v1.ProgressH\x00\x12)\n\ncompletion\x18\x04 \x01(\x0b\x32\x13.farm.v1.CompletionH\x00\x12+\n\x08renderer\x18\x05 \x01(\x0b\x32\x17.farm.v1.RendererReportH\x00\x12&\n\x03log\x18\x06 \x01(\x0b\x32\x17.farm.v1.AttemptLogPartH\x00\x42\t\n\x07message\"\x8a\x02\n\x05Hello\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x10\n\x08protocol\x18\x04 \x01(\x05\x12\x0f\n\x07\x62oot_id\x18\x05 \x01(\t\x12 \n\x07\x64\x65vices\x18\x06 \x03(\x0b\x32\x0f.farm.v1.Device\x12#\n\x06models\x18\x07 \x03(\x0b\x32\x13.farm.v1.ModelOffer\x12\x13\n\x0bray_node_id\x18\x08 \x01(\t\x12%\n\x08\x61ttempts\x18\t \x03(\x0b\x32\x13.farm.v1.AttemptRef\x12\x13\n\x0bray_version\x18\n \x01(\t\x12\x16\n\x0epython_version\x18\x0b \x01(\t\"/\n\nAttemptRef\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\"Y\n\tHeartbeat\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12%\n\x08\x61ttempts\x18\x02 \x03(\x0b\x32\x13.farm.v1.AttemptRef\x12\x13\n\x0bray_node_id\x18\x03 \x01(\t\"M\n\x08Progress\x12$\n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x13.farm.v1.AttemptRef\x12\x0c\n\x04step\x18\x02 \x01(\x05\x12\r\n\x05steps\x18\x03 \x01(\x05\"\xe4\x01\n\nCompletion\x12\x16\n\x0ejournal_number\x18\x01 \x01(\x04\x12$\n\x07\x61ttempt\x18\x02 \x01(\x0b\x32\x13.farm.v1.AttemptRef\x12!\n\x07outcome\x18\x03 \x01(\x0e\x32\x10.farm.v1.Outcome\x12\x14\n\x0c\x61rtifact_ids\x18\x04 \x03(\t\x12\r\n\x05\x65rror\x18\x05 \x01(\t\x12\x0f\n\x07seconds\x18\x06 \x01(\x01\x12&\n\x05\x66\x61\x63ts\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x17\n\x0fworking_seconds\x18\x08 \x01(\x01\"?\n\x0eRendererReport\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\r\n\x05\x61live\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\xdf\x01\n\x0f\x43onnectResponse\x12#\n\x07welcome\x18\x01 \x01(\x0b\x32\x10.farm.v1.WelcomeH\x00\x12\x1f\n\x05grant\x18\x02 \x01(\x0b\x32\x0e.farm.v1.GrantH\x00\x12+\n\x0b\x61\x63knowledge\x18\x03 \x01(\x0b\x32\x14.farm.v1.AcknowledgeH\x00\x12!\n\x06\x63\x61ncel\x18\x04 \x01(\x0b\x32\x0f.farm.v1.CancelH\x00\x12+\n\x08read_log\x18\x05 \x01(\x0b\x32\x17.farm.v1.ReadAttemptLogH\x00\x42\t\n\x07message\"V\n\x0eReadAttemptLog\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12$\n\x07\x61ttempt\x18\x02 \x01(\x0b\x32\x13.farm.v1.AttemptRef\x12\x0e\n\x06offset\x18\x03 \x01(\x04\"=\n\x0e\x41ttemptLogPart\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\r\n\x05known\x18\x02 \x01(\x08\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"a\n\x07Welcome\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x13\n\x0bray_address\x18\x02 \x01(\t\x12\x19\n\x11heartbeat_seconds\x18\x03 \x01(\x01\x12\x15\n\rlease_seconds\x18\x04 \x01(\x01\"@\n\x05Grant\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12%\n\x08\x61ttempts\x18\x02 \x03(\x0b\x32\x13.farm.v1.AttemptRef\"8\n\x0b\x41\x63knowledge\x12\x16\n\x0ejournal_number\x18\x01 \x01(\x04\x12\x11\n\tcommitted\x18\x02 \x01(\x08\"U\n\x06\x43\x61ncel\x12$\n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x13.farm.v1.AttemptRef\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x15\n\rgrace_seconds\x18\x03 \x01(\x01\"\xe9\x01\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12!\n\x05state\x18\x03 \x01(\x0e\x32\x12.farm.v1.NodeState\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x05 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x06 \x01(\t\x12\x14\n\x0clast_seen_at\x18\x07 \x01(\x01\x12&\n\x07\x64\x65vices\x18\x08 \x03(\x0b\x32\x15.farm.v1.DeviceStatus\x12#\n\x06models\x18\t \x03(\x0b\x32\x13.farm.v1.ModelOffer\x12\x0e\n\x06reason\x18\n \x01(\t\"\x83\x01\n\x0c\x44\x65viceStatus\x12\x1f\n\x06\x64\x65vice\x18\x01 \x01(\x0b\x32\x0f.farm.v1.Device\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x10\n\x08renderer\x18\x03 \x01(\x08\x12\x1e\n\x06speeds\x18\x04 \x03(\x0b\x32\x0e.farm.v1.Speed\x12\x12\n\nquarantine\x18\x05 \x01(\t\"A\n\x05Speed\x12\r\n\x05model\x18\x01 \x01(\t\x12\x18\n\x10\x66lops_per_second\x18\x02 \x01(\x01\x12\x0f\n\x07windows\x18\x03 \x01(\x05\"\x12\n\x10ListNodesRequest\"1\n\x11ListNodesResponse\x12\x1c\n\x05nodes\x18\x01 \x03(\x0b\x32\r.farm.v1.Node\"\x1e\n\x0eGetNodeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\".\n\x0fGetNodeResponse\x12\x1b\n\x04node\x18\x01 \x01(\x0b\x32\r.farm.v1.Node\"1\n\x11ResumeNodeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\"B\n\x12ResumeNodeResponse\x12\x1b\n\x04node\x18\x01 \x01(\x0b\x32\r.farm.v1.Node\x12\x0f\n\x07\x64\x65vices\x18\x02 \x03(\t\"\x15\n\x13GetJoinTokenRequest\";\n\x14GetJoinTokenResponse\x12\x12\n\njoin_token\x18\x01 \x01(\t\x12\x0f\n\x07servers\x18\x02 \x03(\t*\xa6\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTCOME_SUCCEEDED\x10\x01\x12\x12\n\x0eOUTCOME_FAILED\x10\x02\x12\x15\n\x11OUTCOME_CANCELLED\x10\x03\x12\x10\n\x0cOUTCOME_LOST\x10\x04\x12\x19\n\x15OUTCOME_OUT_OF_MEMORY\x10\x05\x12\x13\n\x0fOUTCOME_STORAGE\x10\x06*V\n\tNodeState\x12\x1a\n\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11NODE_STATE_ONLINE\x10\x01\x12\x16\n\x12NODE_STATE_OFFLINE\x10\x02\x32\xa6\x03\n\x0bNodeService\x12?\n\x08Register\x12\x18.farm.v1.RegisterRequest\x1a\x19.farm.v1.RegisterResponse\x12@\n\x07\x43onnect\x12\x17.farm.v1.ConnectRequest\x1a\x18.farm.v1.ConnectResponse(\x01\x30\x01\x12\x42\n\tListNodes\x12\x19.farm.v1.ListNodesRequest\x1a\x1a.farm.v1.ListNodesResponse\x12<\n\x07GetNode\x12\x17.farm.v1.GetNodeRequest\x1a\x18.farm.v1.GetNodeResponse\x12\x45\n\nResumeNode\x12\x1a.farm.v1.ResumeNodeRequest\x1a\x1b.farm.v1.ResumeNodeResponse\x12K\n\x0cGetJoinToken\x12\x1c.farm.v1.GetJoinTokenRequest\x1a\x1d.farm.v1.GetJoinTokenResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x66\x61rm/v1/nodes.proto\x12\x07\x66\x61rm.v1\x1a\x1cgoogle/protobuf/struct.proto\"\xc0\x01\n\x06\x44\x65vice\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x12\n\nvram_bytes\x18\x04 \x01(\x04\x12\x1a\n\x12\x63ompute_capability\x18\x05 \x01(\t\x12\x0b\n\x03\x66p8\x18\x06 \x01(\x08\x12\x0e\n\x06\x64river\x18\x07 \x01(\t\x12\x10\n\x08\x64\x65\x63lared\x18\x08 \x01(\x08\x12\x18\n\x10\x66lops_per_second\x18\t \x01(\x01\x12\x0f\n\x07threads\x18\n \x01(\x05\",\n\nModelOffer\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07weights\x18\x02 \x01(\t\"h\n\x0fRegisterRequest\x12\x13\n\x0bjoin_secret\x18\x01 \x01(\t\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x10\n\x08protocol\x18\x05 \x01(\x05\"G\n\x10RegisterResponse\x12\x12\n\nnode_token\x18\x01 \x01(\t\x12\x11\n\tray_token\x18\x02 \x01(\t\x12\x0c\n\x04\x66\x61rm\x18\x03 \x01(\t\"\x8c\x02\n\x0e\x43onnectRequest\x12\x1f\n\x05hello\x18\x01 \x01(\x0b\x32\x0e.farm.v1.HelloH\x00\x12\'\n\theartbeat\x18\x02 \x01(\x0b\x32\x12.farm.v1.HeartbeatH\x00\x12%\n\x08progress\x18\x03 \x01(\x0b\x32\x11.farm.v1.ProgressH\x00\x12)\n\ncompletion\x18\x04 \x01(\x0b\x32\x13.farm.v1.CompletionH\x00\x12+\n\x08renderer\x18\x05 \x01(\x0b\x32\x17.farm.v1.RendererReportH\x00\x12&\n\x03log\x18\x06 \x01(\x0b\x32\x17.farm.v1.AttemptLogPartH\x00\x42\t\n\x07message\"\x8a\x02\n\x05Hello\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x10\n\x08protocol\x18\x04 \x01(\x05\x12\x0f\n\x07\x62oot_id\x18\x05 \x01(\t\x12 \n\x07\x64\x65vices\x18\x06 \x03(\x0b\x32\x0f.farm.v1.Device\x12#\n\x06models\x18\x07 \x03(\x0b\x32\x13.farm.v1.ModelOffer\x12\x13\n\x0bray_node_id\x18\x08 \x01(\t\x12%\n\x08\x61ttempts\x18\t \x03(\x0b\x32\x13.farm.v1.AttemptRef\x12\x13\n\x0bray_version\x18\n \x01(\t\x12\x16\n\x0epython_version\x18\x0b \x01(\t\"/\n\nAttemptRef\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x05\"Y\n\tHeartbeat\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12%\n\x08\x61ttempts\x18\x02 \x03(\x0b\x32\x13.farm.v1.AttemptRef\x12\x13\n\x0bray_node_id\x18\x03 \x01(\t\"M\n\x08Progress\x12$\n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x13.farm.v1.AttemptRef\x12\x0c\n\x04step\x18\x02 \x01(\x05\x12\r\n\x05steps\x18\x03 \x01(\x05\"\x82\x02\n\nCompletion\x12\x16\n\x0ejournal_number\x18\x01 \x01(\x04\x12$\n\x07\x61ttempt\x18\x02 \x01(\x0b\x32\x13.farm.v1.AttemptRef\x12!\n\x07outcome\x18\x03 \x01(\x0e\x32\x10.farm.v1.Outcome\x12\x14\n\x0c\x61rtifact_ids\x18\x04 \x03(\t\x12\r\n\x05\x65rror\x18\x05 \x01(\t\x12\x0f\n\x07seconds\x18\x06 \x01(\x01\x12&\n\x05\x66\x61\x63ts\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x17\n\x0fworking_seconds\x18\x08 \x01(\x01\x12\x1c\n\x14\x64\x61maged_artifact_ids\x18\t \x03(\t\"?\n\x0eRendererReport\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\r\n\x05\x61live\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\xdf\x01\n\x0f\x43onnectResponse\x12#\n\x07welcome\x18\x01 \x01(\x0b\x32\x10.farm.v1.WelcomeH\x00\x12\x1f\n\x05grant\x18\x02 \x01(\x0b\x32\x0e.farm.v1.GrantH\x00\x12+\n\x0b\x61\x63knowledge\x18\x03 \x01(\x0b\x32\x14.farm.v1.AcknowledgeH\x00\x12!\n\x06\x63\x61ncel\x18\x04 \x01(\x0b\x32\x0f.farm.v1.CancelH\x00\x12+\n\x08read_log\x18\x05 \x01(\x0b\x32\x17.farm.v1.ReadAttemptLogH\x00\x42\t\n\x07message\"V\n\x0eReadAttemptLog\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12$\n\x07\x61ttempt\x18\x02 \x01(\x0b\x32\x13.farm.v1.AttemptRef\x12\x0e\n\x06offset\x18\x03 \x01(\x04\"=\n\x0e\x41ttemptLogPart\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\r\n\x05known\x18\x02 \x01(\x08\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"a\n\x07Welcome\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x13\n\x0bray_address\x18\x02 \x01(\t\x12\x19\n\x11heartbeat_seconds\x18\x03 \x01(\x01\x12\x15\n\rlease_seconds\x18\x04 \x01(\x01\"@\n\x05Grant\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12%\n\x08\x61ttempts\x18\x02 \x03(\x0b\x32\x13.farm.v1.AttemptRef\"8\n\x0b\x41\x63knowledge\x12\x16\n\x0ejournal_number\x18\x01 \x01(\x04\x12\x11\n\tcommitted\x18\x02 \x01(\x08\"U\n\x06\x43\x61ncel\x12$\n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x13.farm.v1.AttemptRef\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x15\n\rgrace_seconds\x18\x03 \x01(\x01\"\xe9\x01\n\x04Node\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12!\n\x05state\x18\x03 \x01(\x0e\x32\x12.farm.v1.NodeState\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x05 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x06 \x01(\t\x12\x14\n\x0clast_seen_at\x18\x07 \x01(\x01\x12&\n\x07\x64\x65vices\x18\x08 \x03(\x0b\x32\x15.farm.v1.DeviceStatus\x12#\n\x06models\x18\t \x03(\x0b\x32\x13.farm.v1.ModelOffer\x12\x0e\n\x06reason\x18\n \x01(\t\"\x83\x01\n\x0c\x44\x65viceStatus\x12\x1f\n\x06\x64\x65vice\x18\x01 \x01(\x0b\x32\x0f.farm.v1.Device\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x10\n\x08renderer\x18\x03 \x01(\x08\x12\x1e\n\x06speeds\x18\x04 \x03(\x0b\x32\x0e.farm.v1.Speed\x12\x12\n\nquarantine\x18\x05 \x01(\t\"A\n\x05Speed\x12\r\n\x05model\x18\x01 \x01(\t\x12\x18\n\x10\x66lops_per_second\x18\x02 \x01(\x01\x12\x0f\n\x07windows\x18\x03 \x01(\x05\"\x12\n\x10ListNodesRequest\"1\n\x11ListNodesResponse\x12\x1c\n\x05nodes\x18\x01 \x03(\x0b\x32\r.farm.v1.Node\"\x1e\n\x0eGetNodeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\".\n\x0fGetNodeResponse\x12\x1b\n\x04node\x18\x01 \x01(\x0b\x32\r.farm.v1.Node\"1\n\x11ResumeNodeRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\"B\n\x12ResumeNodeResponse\x12\x1b\n\x04node\x18\x01 \x01(\x0b\x32\r.farm.v1.Node\x12\x0f\n\x07\x64\x65vices\x18\x02 \x03(\t\"\x15\n\x13GetJoinTokenRequest\";\n\x14GetJoinTokenResponse\x12\x12\n\njoin_token\x18\x01 \x01(\t\x12\x0f\n\x07servers\x18\x02 \x03(\t*\xc1\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTCOME_SUCCEEDED\x10\x01\x12\x12\n\x0eOUTCOME_FAILED\x10\x02\x12\x15\n\x11OUTCOME_CANCELLED\x10\x03\x12\x10\n\x0cOUTCOME_LOST\x10\x04\x12\x19\n\x15OUTCOME_OUT_OF_MEMORY\x10\x05\x12\x13\n\x0fOUTCOME_STORAGE\x10\x06\x12\x19\n\x15OUTCOME_DAMAGED_INPUT\x10\x07*V\n\tNodeState\x12\x1a\n\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11NODE_STATE_ONLINE\x10\x01\x12\x16\n\x12NODE_STATE_OFFLINE\x10\x02\x32\xa6\x03\n\x0bNodeService\x12?\n\x08Register\x12\x18.farm.v1.RegisterRequest\x1a\x19.farm.v1.RegisterResponse\x12@\n\x07\x43onnect\x12\x17.farm.v1.ConnectRequest\x1a\x18.farm.v1.ConnectResponse(\x01\x30\x01\x12\x42\n\tListNodes\x12\x19.farm.v1.ListNodesRequest\x1a\x1a.farm.v1.ListNodesResponse\x12<\n\x07GetNode\x12\x17.farm.v1.GetNodeRequest\x1a\x18.farm.v1.GetNodeResponse\x12\x45\n\nResumeNode\x12\x1a.farm.v1.ResumeNodeRequest\x1a\x1b.farm.v1.ResumeNodeResponse\x12K\n\x0cGetJoinToken\x12\x1c.farm.v1.GetJoinTokenRequest\x1a\x1d.farm.v1.GetJoinTokenResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'farm.v1.nodes_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OUTCOME']._serialized_start=3016
-  _globals['_OUTCOME']._serialized_end=3182
-  _globals['_NODESTATE']._serialized_start=3184
-  _globals['_NODESTATE']._serialized_end=3270
+  _globals['_OUTCOME']._serialized_start=3046
+  _globals['_OUTCOME']._serialized_end=3239
+  _globals['_NODESTATE']._serialized_start=3241
+  _globals['_NODESTATE']._serialized_end=3327
   _globals['_DEVICE']._serialized_start=63
   _globals['_DEVICE']._serialized_end=255
   _globals['_MODELOFFER']._serialized_start=257
@@ -55,45 +55,45 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROGRESS']._serialized_start=1162
   _globals['_PROGRESS']._serialized_end=1239
   _globals['_COMPLETION']._serialized_start=1242
-  _globals['_COMPLETION']._serialized_end=1470
-  _globals['_RENDERERREPORT']._serialized_start=1472
-  _globals['_RENDERERREPORT']._serialized_end=1535
-  _globals['_CONNECTRESPONSE']._serialized_start=1538
-  _globals['_CONNECTRESPONSE']._serialized_end=1761
-  _globals['_READATTEMPTLOG']._serialized_start=1763
-  _globals['_READATTEMPTLOG']._serialized_end=1849
-  _globals['_ATTEMPTLOGPART']._serialized_start=1851
-  _globals['_ATTEMPTLOGPART']._serialized_end=1912
-  _globals['_WELCOME']._serialized_start=1914
-  _globals['_WELCOME']._serialized_end=2011
-  _globals['_GRANT']._serialized_start=2013
-  _globals['_GRANT']._serialized_end=2077
-  _globals['_ACKNOWLEDGE']._serialized_start=2079
-  _globals['_ACKNOWLEDGE']._serialized_end=2135
-  _globals['_CANCEL']._serialized_start=2137
-  _globals['_CANCEL']._serialized_end=2222
-  _globals['_NODE']._serialized_start=2225
-  _globals['_NODE']._serialized_end=2458
-  _globals['_DEVICESTATUS']._serialized_start=2461
-  _globals['_DEVICESTATUS']._serialized_end=2592
-  _globals['_SPEED']._serialized_start=2594
-  _globals['_SPEED']._serialized_end=2659
-  _globals['_LISTNODESREQUEST']._serialized_start=2661
-  _globals['_LISTNODESREQUEST']._serialized_end=2679
-  _globals['_LISTNODESRESPONSE']._serialized_start=2681
-  _globals['_LISTNODESRESPONSE']._serialized_end=2730
-  _globals['_GETNODEREQUEST']._serialized_start=2732
-  _globals['_GETNODEREQUEST']._serialized_end=2762
-  _globals['_GETNODERESPONSE']._serialized_start=2764
-  _globals['_GETNODERESPONSE']._serialized_end=2810
-  _globals['_RESUMENODEREQUEST']._serialized_start=2812
-  _globals['_RESUMENODEREQUEST']._serialized_end=2861
-  _globals['_RESUMENODERESPONSE']._serialized_start=2863
-  _globals['_RESUMENODERESPONSE']._serialized_end=2929
-  _globals['_GETJOINTOKENREQUEST']._serialized_start=2931
-  _globals['_GETJOINTOKENREQUEST']._serialized_end=2952
-  _globals['_GETJOINTOKENRESPONSE']._serialized_start=2954
-  _globals['_GETJOINTOKENRESPONSE']._serialized_end=3013
-  _globals['_NODESERVICE']._serialized_start=3273
-  _globals['_NODESERVICE']._serialized_end=3695
+  _globals['_COMPLETION']._serialized_end=1500
+  _globals['_RENDERERREPORT']._serialized_start=1502
+  _globals['_RENDERERREPORT']._serialized_end=1565
+  _globals['_CONNECTRESPONSE']._serialized_start=1568
+  _globals['_CONNECTRESPONSE']._serialized_end=1791
+  _globals['_READATTEMPTLOG']._serialized_start=1793
+  _globals['_READATTEMPTLOG']._serialized_end=1879
+  _globals['_ATTEMPTLOGPART']._serialized_start=1881
+  _globals['_ATTEMPTLOGPART']._serialized_end=1942
+  _globals['_WELCOME']._serialized_start=1944
+  _globals['_WELCOME']._serialized_end=2041
+  _globals['_GRANT']._serialized_start=2043
+  _globals['_GRANT']._serialized_end=2107
+  _globals['_ACKNOWLEDGE']._serialized_start=2109
+  _globals['_ACKNOWLEDGE']._serialized_end=2165
+  _globals['_CANCEL']._serialized_start=2167
+  _globals['_CANCEL']._serialized_end=2252
+  _globals['_NODE']._serialized_start=2255
+  _globals['_NODE']._serialized_end=2488
+  _globals['_DEVICESTATUS']._serialized_start=2491
+  _globals['_DEVICESTATUS']._serialized_end=2622
+  _globals['_SPEED']._serialized_start=2624
+  _globals['_SPEED']._serialized_end=2689
+  _globals['_LISTNODESREQUEST']._serialized_start=2691
+  _globals['_LISTNODESREQUEST']._serialized_end=2709
+  _globals['_LISTNODESRESPONSE']._serialized_start=2711
+  _globals['_LISTNODESRESPONSE']._serialized_end=2760
+  _globals['_GETNODEREQUEST']._serialized_start=2762
+  _globals['_GETNODEREQUEST']._serialized_end=2792
+  _globals['_GETNODERESPONSE']._serialized_start=2794
+  _globals['_GETNODERESPONSE']._serialized_end=2840
+  _globals['_RESUMENODEREQUEST']._serialized_start=2842
+  _globals['_RESUMENODEREQUEST']._serialized_end=2891
+  _globals['_RESUMENODERESPONSE']._serialized_start=2893
+  _globals['_RESUMENODERESPONSE']._serialized_end=2959
+  _globals['_GETJOINTOKENREQUEST']._serialized_start=2961
+  _globals['_GETJOINTOKENREQUEST']._serialized_end=2982
+  _globals['_GETJOINTOKENRESPONSE']._serialized_start=2984
+  _globals['_GETJOINTOKENRESPONSE']._serialized_end=3043
+  _globals['_NODESERVICE']._serialized_start=3330
+  _globals['_NODESERVICE']._serialized_end=3752
 # @@protoc_insertion_point(module_scope)

@@ -17,6 +17,7 @@ class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     OUTCOME_LOST: _ClassVar[Outcome]
     OUTCOME_OUT_OF_MEMORY: _ClassVar[Outcome]
     OUTCOME_STORAGE: _ClassVar[Outcome]
+    OUTCOME_DAMAGED_INPUT: _ClassVar[Outcome]
 
 class NodeState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -30,6 +31,7 @@ OUTCOME_CANCELLED: Outcome
 OUTCOME_LOST: Outcome
 OUTCOME_OUT_OF_MEMORY: Outcome
 OUTCOME_STORAGE: Outcome
+OUTCOME_DAMAGED_INPUT: Outcome
 NODE_STATE_UNSPECIFIED: NodeState
 NODE_STATE_ONLINE: NodeState
 NODE_STATE_OFFLINE: NodeState
@@ -161,7 +163,7 @@ class Progress(_message.Message):
     def __init__(self, attempt: _Optional[_Union[AttemptRef, _Mapping]] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ...) -> None: ...
 
 class Completion(_message.Message):
-    __slots__ = ("journal_number", "attempt", "outcome", "artifact_ids", "error", "seconds", "facts", "working_seconds")
+    __slots__ = ("journal_number", "attempt", "outcome", "artifact_ids", "error", "seconds", "facts", "working_seconds", "damaged_artifact_ids")
     JOURNAL_NUMBER_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
@@ -170,6 +172,7 @@ class Completion(_message.Message):
     SECONDS_FIELD_NUMBER: _ClassVar[int]
     FACTS_FIELD_NUMBER: _ClassVar[int]
     WORKING_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    DAMAGED_ARTIFACT_IDS_FIELD_NUMBER: _ClassVar[int]
     journal_number: int
     attempt: AttemptRef
     outcome: Outcome
@@ -178,7 +181,8 @@ class Completion(_message.Message):
     seconds: float
     facts: _struct_pb2.Struct
     working_seconds: float
-    def __init__(self, journal_number: _Optional[int] = ..., attempt: _Optional[_Union[AttemptRef, _Mapping]] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., artifact_ids: _Optional[_Iterable[str]] = ..., error: _Optional[str] = ..., seconds: _Optional[float] = ..., facts: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., working_seconds: _Optional[float] = ...) -> None: ...
+    damaged_artifact_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, journal_number: _Optional[int] = ..., attempt: _Optional[_Union[AttemptRef, _Mapping]] = ..., outcome: _Optional[_Union[Outcome, str]] = ..., artifact_ids: _Optional[_Iterable[str]] = ..., error: _Optional[str] = ..., seconds: _Optional[float] = ..., facts: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., working_seconds: _Optional[float] = ..., damaged_artifact_ids: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RendererReport(_message.Message):
     __slots__ = ("device", "alive", "reason")

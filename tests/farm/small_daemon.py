@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import queue
 import threading
 from collections.abc import Iterator
@@ -66,7 +67,7 @@ class SmallDaemon:
         jobs_pb2_grpc.add_JobServiceServicer_to_server(jobs, self._server)
         tasks = TaskService(store, self.files, self.sessions, changes, self._wake)
         tasks_pb2_grpc.add_TaskServiceServicer_to_server(tasks, self._server)
-        nodes = NodeService(store, self.authority, self.sessions, changes, TERMS, self._wake)
+        nodes = NodeService(store, self.files, self.authority, self.sessions, changes, TERMS, self._wake)
         nodes_pb2_grpc.add_NodeServiceServicer_to_server(nodes, self._server)
         artifacts = ArtifactService(store, self.files, 1 << 30)
         artifacts_pb2_grpc.add_ArtifactServiceServicer_to_server(artifacts, self._server)
@@ -107,6 +108,8 @@ class Node:
         self.cancelled: list[str] = []
         self.graces: list[float] = []
         self._said: queue.SimpleQueue = queue.SimpleQueue()
+        self._acknowledged: queue.SimpleQueue = queue.SimpleQueue()
+        self._numbers = itertools.count(1)
         self._metadata = bearer(daemon.authority.node_token(node_id))
         self._channel = channel(daemon.address, daemon.authority.ca_pem, "")
         device = nodes_pb2.Device(name="d0", backend="cpu", vram_bytes=8 << 30)
@@ -126,6 +129,8 @@ class Node:
                 if response.HasField("cancel"):
                     self.cancelled.append(response.cancel.attempt.attempt_id)
                     self.graces.append(response.cancel.grace_seconds)
+                elif response.HasField("acknowledge"):
+                    self._acknowledged.put(response.acknowledge.journal_number)
                 elif response.HasField("read_log"):
                     asked = response.read_log
                     log = self.logs.get(asked.attempt.attempt_id)
@@ -135,6 +140,15 @@ class Node:
                     self._said.put(nodes_pb2.ConnectRequest(log=part))
         except grpc.RpcError:
             pass
+
+    def end(self, attempt: AttemptRecord, outcome: nodes_pb2.Outcome, **said) -> None:
+        """Say how an attempt ended; returns when the farm has taken it."""
+        reference = nodes_pb2.AttemptRef(attempt_id=attempt.id, epoch=attempt.epoch)
+        completion = nodes_pb2.Completion(
+            journal_number=next(self._numbers), attempt=reference, outcome=outcome, **said
+        )
+        self._said.put(nodes_pb2.ConnectRequest(completion=completion))
+        assert self._acknowledged.get(timeout=20) == completion.journal_number
 
     def deliver(self, attempt: AttemptRecord, content: bytes) -> artifacts_pb2.Artifact:
         """Bring an attempt's log to the farm."""

@@ -23,12 +23,12 @@ KINDS = (JobState, TaskState, AttemptState, NodeState)
 kinds = st.sampled_from(KINDS)
 
 
-def _ways(kind, retry=False):
+def _ways(kind, **why):
     found = set()
     for current in kind:
         for target in kind:
             try:
-                found.add((current, advance(current, target, retry=retry)))
+                found.add((current, advance(current, target, **why)))
             except IllegalTransition:
                 continue
     return found
@@ -54,9 +54,16 @@ def test_a_retry_undoes_failure_and_cancelling_and_no_success():
         ("failed", "queued"), ("failed", "running"), ("cancelled", "queued"), ("cancelled", "running"),
     }  # fmt: skip
     assert _ways(TaskState, retry=True) == {
-        ("failed", "ready"), ("cancelled", "ready"), ("cancelled", "waiting"),
+        ("failed", "ready"), ("failed", "waiting"), ("cancelled", "ready"), ("cancelled", "waiting"),
     }  # fmt: skip
     assert _ways(AttemptState, retry=True) == set() == _ways(NodeState, retry=True)
+
+
+def test_what_is_damaged_is_done_again_and_what_needs_it_waits():
+    assert _ways(TaskState, damaged=True) == {
+        ("succeeded", "ready"), ("succeeded", "waiting"), ("ready", "waiting"), ("running", "waiting"),
+    }  # fmt: skip
+    assert not any(_ways(kind, damaged=True) for kind in (JobState, AttemptState, NodeState))
 
 
 @given(st.sampled_from(JobState), st.booleans(), st.booleans())
@@ -72,7 +79,7 @@ def test_a_job_goes_on_from_where_it_was(state, started, retry):
 
 @given(st.sampled_from(TaskState), st.booleans())
 def test_a_task_is_tried_again_only_after_its_end_and_waits_for_what_it_needs(state, unmet):
-    if state is TaskState.CANCELLED or (state is TaskState.FAILED and not unmet):
+    if state in (TaskState.CANCELLED, TaskState.FAILED):
         assert tried_again(state, unmet) is (TaskState.WAITING if unmet else TaskState.READY)
     else:
         with pytest.raises(IllegalTransition):

@@ -202,5 +202,7 @@ class _Artifacts(artifacts_pb2_grpc.ArtifactServiceServicer):
         self.farm.downloads += 1
         artifact, content = self.farm.artifacts[request.artifact_id]
         yield artifacts_pb2.DownloadResponse(artifact=artifact)
+        if content is None:
+            await context.abort(grpc.StatusCode.DATA_LOSS, "its file is gone")
         for start in range(request.offset, len(content), 1 << 20):
             yield artifacts_pb2.DownloadResponse(chunk=content[start : start + (1 << 20)])

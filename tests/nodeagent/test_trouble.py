@@ -22,6 +22,7 @@ from nodeagent.renderer_link import RendererLink
 from nodeagent.transfer import TransferFailed, Wire
 
 STORAGE, SUCCEEDED, LOST = nodes_pb2.OUTCOME_STORAGE, nodes_pb2.OUTCOME_SUCCEEDED, nodes_pb2.OUTCOME_LOST
+DAMAGED = nodes_pb2.OUTCOME_DAMAGED_INPUT
 
 
 @pytest.fixture
@@ -61,6 +62,27 @@ def test_a_result_is_held_while_the_farm_has_no_room_and_given_when_it_has(farm,
     farm.full = False
     assert ended(farm, "a").outcome == SUCCEEDED
     assert len(farm.artifacts) == 1
+
+
+def test_an_input_that_the_farm_has_not_kept_is_named(farm, node):
+    _, renderer = node
+    given = farm.store(b"latents of window 0")
+    artifact, _ = farm.artifacts[given["id"]]
+    farm.artifacts[given["id"]] = artifact, b"latents of w1ndow 0"
+    renderer.run("a", steps=1, base=["window/0"], inputs={"window/0": {"latents": given}})
+    end = ended(farm, "a")
+    assert (end.outcome, list(end.damaged_artifact_ids)) == (DAMAGED, [given["id"]])
+    assert (
+        end.error == f"artifact {given['id']} does not match its checksum {given['sha256']}, three times over"
+    )
+    farm.artifacts[given["id"]] = artifact, None
+    renderer.run("b", steps=1, base=["window/0"], inputs={"window/0": {"latents": given}})
+    end = ended(farm, "b")
+    assert (end.outcome, list(end.damaged_artifact_ids)) == (DAMAGED, [given["id"]])
+    assert "its file is gone" in end.error
+    farm.artifacts[given["id"]] = artifact, b"latents of window 0"
+    renderer.run("c", steps=1, base=["window/0"], inputs={"window/0": {"latents": given}})
+    assert ended(farm, "c").outcome == SUCCEEDED
 
 
 def test_a_renderer_that_hangs_is_killed_after_the_grace_and_one_that_stops_is_not(farm, node):
@@ -125,6 +147,7 @@ def refused(code: grpc.StatusCode):
     ("code", "raised"),
     [
         (grpc.StatusCode.RESOURCE_EXHAUSTED, StorageFailed),
+        # An upload that was spoiled on its way; of a download this is the farm's word that it has the file no more.
         (grpc.StatusCode.DATA_LOSS, StorageFailed),
         (grpc.StatusCode.INVALID_ARGUMENT, TransferFailed),
         (grpc.StatusCode.INTERNAL, TransferFailed),

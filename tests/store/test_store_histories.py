@@ -3,52 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 
+from history_checks import Checked, Given
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
-from sqlalchemy import delete, func, literal, select, union_all
-from store_world import join, plan, spec, stage
+from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
+from sqlalchemy import delete
+from store_world import join, plan, spec
 
 from farm.clock import boottime
-from farm.failures import TASK_ERRORS, Cause, Terms
-from farm.planning import TaskKind
-from farm.states import LIVE_ATTEMPTS, AttemptState, JobState, NodeState, TaskState, is_final
-from farm.store import Store
-from farm.store.errors import JobFinished, MissingArtifact, StaleAttempt
-from farm.store.records import ArtifactState, AttemptRecord
-from farm.store.tables import artifacts, attempts, edges, events, leader, metadata, tasks
+from farm.failures import MAX_DAMAGED, TASK_ERRORS, Cause, Terms
+from farm.states import JobState, NodeState, TaskState, is_final
+from farm.store.errors import JobFinished, MissingArtifact
+from farm.store.tables import leader, metadata
 
 NODES = ("n1", "n2")
 DEVICES = ("d0", "d1")
-MAX_FAILURES = 3
 
 
-@dataclass
-class Given:
-    """An attempt as the test remembers it: what a careful reader of the log would say of it.
+class Histories(Checked):
+    """Drives the real store."""
 
-    `unknown`: of a lost one, nobody knows how it ended; it may be heard of until its task is given away again.
-    """
-
-    record: AttemptRecord
-    state: str = "live"
-    unknown: bool = False
-    made: list[str] = field(default_factory=list)
-
-
-class Histories(RuleBasedStateMachine):
-    """Drives the real store; `self.given` is the model that says which answers are right."""
-
-    store: Store
     sure = st.integers(0, 10**6)
 
     @initialize()
@@ -65,6 +40,8 @@ class Histories(RuleBasedStateMachine):
         self.epochs: dict[str, int] = {}
         self.forgiven: Counter[str] = Counter()
         self.put_back: Counter[str] = Counter()
+        self.undone: Counter[str] = Counter()
+        self.stood: dict[str, TaskState] = {}
         self.last_event = 0
         for node_id in NODES:
             join(self.store, node_id, boot_id="boot0")
@@ -175,11 +152,46 @@ class Histories(RuleBasedStateMachine):
             # No device of this farm has more memory than another.
             fatal = cause in (Cause.RENDERER_DIED, Cause.OUT_OF_MEMORY) and self.is_too_much(one, cause)
             one.state, one.unknown = "failed" if fatal else "lost", cause is Cause.SILENT
-            assert answer.ready == (() if fatal else (one.record.task_id,))
+            again = self.task(one.record.task_id).state == TaskState.READY
+            assert again or fatal or self.lacks(one.record.task_id)
+            assert answer.ready == ((one.record.task_id,) if again else ())
             assert (answer.job is not None) == fatal
             self.stopped(answer.stop)
         else:
             assert not (answer.job or answer.ready or answer.stop), "a second effect"
+
+    @precondition(lambda self: self.given)
+    @rule(which=sure, late=st.booleans(), wrong=st.sampled_from([0, 0, 0, 1]), all_of_it=st.booleans())
+    def input_is_damaged(self, which: int, late: bool, wrong: int, all_of_it: bool) -> None:
+        """What made it is done again, what needs it waits; too often, and the job fails."""
+        one = self.pick(which, late)
+        makers = self.needs(one.record.task_id) if all_of_it else self.needs(one.record.task_id)[:1]
+        damaged = [id for maker in makers for id in self.done.get(maker, ())]
+        spoiled = {maker for maker in makers if self.done.get(maker)}
+        fatal = any(self.results_of(maker) >= MAX_DAMAGED for maker in spoiled)
+        answer = self.store.attempts.lacks_input(
+            one.record.id, one.record.epoch + wrong, damaged, "the file is gone"
+        )
+        told_before = one.state == "lost" or self.causes.get(one.record.id) == Cause.DAMAGED_INPUT
+        assert answer.committed == (not wrong and (one.state == "live" or told_before))
+        if wrong or one.state != "live":
+            assert not (answer.job or answer.ready or answer.stop), "a second effect"
+            return
+        one.state, self.causes[one.record.id] = "failed" if fatal else "lost", Cause.DAMAGED_INPUT
+        self.stopped(answer.stop)
+        assert (answer.job is not None) == fatal
+        for maker in spoiled:
+            self.undone[maker] += 1
+            del self.done[maker]
+            assert self.task(maker).state in (
+                (TaskState.CANCELLED,) if fatal else (TaskState.READY, TaskState.WAITING)
+            )
+        if fatal:
+            self.note_what_the_end_hides(spoiled)
+        else:
+            assert self.task(one.record.task_id).state == (
+                TaskState.WAITING if self.lacks(one.record.task_id) else TaskState.READY
+            )
 
     @rule(seconds=st.sampled_from([10.0, 4000.0]))
     def time_passes(self, seconds: float) -> None:
@@ -322,7 +334,6 @@ class Histories(RuleBasedStateMachine):
             assert now[task.id].epoch == task.epoch + (task.id in again)
         for id in again:
             self.forgiven[id] = now[id].epoch
-            self.put_back[id] += 1
         state = self.store.jobs.get(job.id).state
         right = JobState.RUNNING if job.started_at else JobState.QUEUED
         assert state == (right if again else job.state)
@@ -335,189 +346,6 @@ class Histories(RuleBasedStateMachine):
     def losers_are_collected(self) -> None:
         losers = [one.id for one in self.store.artifacts.collectable()]
         assert self.store.artifacts.delete(losers) == len(losers)
-
-    @invariant()
-    def attempts_are_what_was_told(self) -> None:
-        kept = {
-            row.id: row.state if row.state not in LIVE_ATTEMPTS else "live"
-            for row in self.rows(select(attempts.c.id, attempts.c.state))
-        }
-        assert kept == {one.record.id: one.state for one in self.given}
-
-    @invariant()
-    def at_most_one_attempt_is_live_a_task_and_a_device(self) -> None:
-        live = self.rows(select(attempts).where(attempts.c.state.in_(LIVE_ATTEMPTS)))
-        assert max(Counter(row.task_id for row in live).values(), default=1) == 1
-        assert max(Counter((row.node_id, row.device) for row in live).values(), default=1) == 1
-        running = self.rows(select(tasks.c.id, tasks.c.epoch).where(tasks.c.state == TaskState.RUNNING))
-        assert {(row.id, row.epoch) for row in running} == {(row.task_id, row.epoch) for row in live}
-
-    @invariant()
-    def nothing_done_is_undone_and_no_epoch_falls(self) -> None:
-        known = self.all_tasks()
-        committed: dict[str, set[str]] = {task.id: set() for task in known}
-        for row in self.rows(
-            select(
-                artifacts.c.id,
-                attempts.c.task_id,
-                attempts.c.state,
-                attempts.c.epoch,
-                tasks.c.epoch.label("now"),
-            )
-            .join_from(artifacts, attempts)
-            .join(tasks)
-            .where(artifacts.c.state == ArtifactState.COMMITTED)
-        ):
-            assert row.state == AttemptState.SUCCEEDED
-            assert row.epoch == row.now, "a result of an old epoch"
-            committed[row.task_id].add(row.id)
-        for task in known:
-            assert task.epoch >= self.epochs.get(task.id, 0)
-            self.epochs[task.id] = task.epoch
-            if task.id in self.done:
-                assert task.state == TaskState.SUCCEEDED
-                assert committed[task.id] == self.done[task.id]
-            elif task.state == TaskState.SUCCEEDED:
-                self.done[task.id] = frozenset(committed[task.id])
-            else:
-                assert not committed[task.id]
-
-    @invariant()
-    def counters_equal_counts(self) -> None:
-        known = self.all_tasks()
-        tries = self.rows(select(attempts.c.task_id, attempts.c.state, attempts.c.epoch))
-        total = Counter(row.task_id for row in tries)
-        failed = Counter(
-            row.task_id
-            for row in tries
-            if row.state == AttemptState.FAILED and row.epoch > self.forgiven[row.task_id]
-        )
-        succeeded = Counter(row.task_id for row in tries if row.state == AttemptState.SUCCEEDED)
-        for task in known:
-            assert task.epoch == total[task.id] + self.put_back[task.id]
-            assert task.failures == failed[task.id] <= MAX_FAILURES
-            assert succeeded[task.id] == (task.state == TaskState.SUCCEEDED)
-        for job in self.store.jobs.list():
-            states = Counter(task.state for task in known if task.job_id == job.id)
-            assert (job.tasks_total, job.tasks_succeeded) == (states.total(), states[TaskState.SUCCEEDED])
-            stages = self.store.jobs.stages(job.id)
-            assert sum(one.total for one in stages) == states.total()
-            assert sum(one.running for one in stages) == states[TaskState.RUNNING]
-            assert all(one.succeeded <= one.done <= one.total for one in stages)
-
-    @invariant()
-    def jobs_and_tasks_agree(self) -> None:
-        known = self.all_tasks()
-        states = {task.id: task.state for task in known}
-        unmet = {
-            row.task_id for row in self.rows(select(edges)) if states[row.needs_id] != TaskState.SUCCEEDED
-        }
-        for task in known:
-            if task.state == TaskState.WAITING:
-                assert task.id in unmet
-            elif task.state in (TaskState.READY, TaskState.RUNNING, TaskState.SUCCEEDED):
-                assert task.id not in unmet
-        for job in self.store.jobs.list():
-            mine = {task.state for task in known if task.job_id == job.id}
-            assert (job.state == JobState.SUCCEEDED) == (mine == {TaskState.SUCCEEDED})
-            if is_final(job.state):
-                assert (job.state == JobState.FAILED) == (TaskState.FAILED in mine)
-            assert is_final(job.state) == (not mine & {TaskState.WAITING, TaskState.READY, TaskState.RUNNING})
-            assert is_final(job.state) == (job.finished_at is not None)
-            muxed = any(t.job_id == job.id and t.kind == TaskKind.MUX for t in known)
-            assert bool(job.output_artifact_id) == (muxed and job.state == JobState.SUCCEEDED)
-
-    @invariant()
-    def no_row_is_an_orphan(self) -> None:
-        lost = []
-        for key in (key for table in metadata.sorted_tables for key in table.foreign_keys):
-            parent = key.column.table.alias()
-            found = select(parent).where(parent.c[key.column.name] == key.parent)
-            lost.append(select(literal(str(key.parent))).where(key.parent.is_not(None), ~found.exists()))
-        assert self.rows(union_all(*lost)) == []
-        staged = select(func.count()).where(
-            artifacts.c.state == ArtifactState.STAGED,
-            artifacts.c.attempt_id.in_(select(attempts.c.id).where(attempts.c.state.not_in(LIVE_ATTEMPTS))),
-        )
-        assert self.rows(staged)[0][0] == 0, "stored for nobody, and never to be collected"
-
-    @invariant()
-    def events_are_only_added(self) -> None:
-        new = [event.number for event in self.store.events.after(self.last_event)]
-        assert new == sorted(set(new))
-        self.last_event = new[-1] if new else self.last_event
-        told = self.rows(
-            select(events).where(events.c.kind.in_(["finished", "retried"])).order_by(events.c.number)
-        )
-        ended = {row.job_id: row.kind == "finished" for row in told}
-        assert all(ended.get(job.id, False) == is_final(job.state) for job in self.store.jobs.list())
-
-    def rows(self, query):
-        with self.store._database.read() as connection:
-            return connection.execute(query).all()
-
-    def all_tasks(self):
-        return self.rows(select(tasks).order_by(tasks.c.id))
-
-    def paused(self) -> set[str]:
-        return {job.id for job in self.store.jobs.list([JobState.PAUSED])}
-
-    def live(self) -> list[Given]:
-        return [one for one in self.given if one.state == "live"]
-
-    def pick(self, which: int, late: bool) -> Given:
-        """Any attempt there ever was, or rather a live one."""
-        choice = self.given if late else self.live() or self.given
-        return choice[which % len(choice)]
-
-    @staticmethod
-    def same_task(one: Given, other: Given) -> bool:
-        return one.record.task_id == other.record.task_id
-
-    def upload(self, one: Given) -> None:
-        try:
-            one.made.append(
-                stage(self.store, one.record, "video" if one.record.task_key == "mux" else "latents")
-            )
-            assert one.state == "live" or self.may_return(one)
-        except StaleAttempt:
-            assert one.state != "live" and not self.may_return(one)
-
-    def lost(self, records: list[AttemptRecord]) -> None:
-        self.ended(records, "lost")
-        for one in self.given:
-            if one.record.id in {record.id for record in records}:
-                one.unknown, self.causes[one.record.id] = True, Cause.SILENT
-
-    def may_return(self, one: Given) -> bool:
-        """Whether it was lost for want of news, and its task has been nobody's since."""
-        (now,) = self.rows(select(tasks.c.epoch, tasks.c.state).where(tasks.c.id == one.record.task_id))
-        return one.state == "lost" and one.unknown and tuple(now) == (one.record.epoch, TaskState.READY)
-
-    def is_too_much(self, one: Given, cause: Cause = Cause.WORK) -> bool:
-        """Whether its task now has had three ends of that cause, or errors of its own."""
-        since = self.forgiven[one.record.task_id]
-        causes = [
-            self.causes.get(g.record.id)
-            for g in self.given
-            if self.same_task(g, one) and g.record.epoch > since
-        ]
-        alike = TASK_ERRORS if cause in TASK_ERRORS else {cause}
-        return sum(one in alike for one in causes) == MAX_FAILURES
-
-    def set_aside(self) -> set[tuple[str, str]]:
-        return {(n.id, d.name) for n in self.store.nodes.list() for d in n.devices if d.quarantine}
-
-    def stopped(self, records: tuple[AttemptRecord, ...]) -> None:
-        self.ended(records, "cancelled")
-
-    def ended(self, records, state: str) -> None:
-        ids = {record.id for record in records}
-        assert all(record.state == state for record in records)
-        for one in self.given:
-            if one.record.id in ids:
-                assert one.state == "live"
-                one.state = state
 
 
 def test_no_history_applies_a_result_twice_or_moves_a_task_backwards(store):

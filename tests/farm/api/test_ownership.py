@@ -37,7 +37,8 @@ class Api:
         self.files = ArtifactStore(f"file://{home}/artifacts")
         self._server = grpc.aio.server(interceptors=[Gate(self.authority)], options=list(SERVER_OPTIONS))
         nodes_pb2_grpc.add_NodeServiceServicer_to_server(
-            NodeService(self.store, self.authority, Sessions(), Changes(), TERMS, lambda: None), self._server
+            NodeService(self.store, self.files, self.authority, Sessions(), Changes(), TERMS, lambda: None),
+            self._server,
         )
         artifacts_pb2_grpc.add_ArtifactServiceServicer_to_server(
             ArtifactService(self.store, self.files, 1_000), self._server

@@ -1,0 +1,120 @@
+"""What follows when bytes that the farm had kept are gone, or are not what was stored: whatever made them is done again.
+
+Within the transactions of others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, Row, func, select, update
+
+from farm.failures import MAX_DAMAGED, Cause, Terms
+from farm.states import AttemptState, TaskState
+from farm.store import endings, rows
+from farm.store.changes import lacks, move_task, write_event
+from farm.store.database import Database
+from farm.store.records import ArtifactState, AttemptRecord, Settlement
+from farm.store.tables import artifacts, attempts, edges, media, tasks
+from farm.why import gist
+
+
+def make_again(
+    connection: Connection,
+    database: Database,
+    terms: Terms,
+    attempt: AttemptRecord,
+    damaged: Sequence[str],
+    error: str,
+) -> Settlement:
+    """End a live attempt that lacked the artifacts `damaged`: its task waits until they have been made again.
+
+    Its job fails if they are media, which nobody can make again, or are damaged too often. One that counts no more, or
+    is of another job, is let be.
+    """
+    at = database.wall()
+    makers = connection.execute(
+        select(tasks, attempts.c.id.label("made_by"))
+        .join_from(tasks, attempts, attempts.c.task_id == tasks.c.id)
+        .where(
+            attempts.c.id.in_(select(artifacts.c.attempt_id).where(_counts(damaged))),
+            tasks.c.job_id == attempt.job_id,
+            tasks.c.state == TaskState.SUCCEEDED,
+        )
+        .order_by(tasks.c.position)
+    ).all()
+    hopeless = _media(connection, attempt.job_id, damaged) or _too_often(connection, makers)
+    ready = [maker.id for maker in makers if _undo(connection, maker, at, error)]
+    if hopeless:
+        return endings.end(connection, database, terms, attempt, Cause.DAMAGED_INPUT, error, hopeless)[1]
+    stop: list[AttemptRecord] = []
+    for maker in makers:
+        for other in _in_lockstep_after(connection, maker.id):
+            if other.id != attempt.id:
+                why = f"what it was given of {maker.key} is damaged, and others of its group can't go on"
+                ended = endings.end(connection, database, terms, other, Cause.DAMAGED_INPUT, why)
+                stop.append(ended[0])
+    done = endings.end(connection, database, terms, attempt, Cause.DAMAGED_INPUT, error)[1]
+    return Settlement(True, job=done.job, ready=(*ready, *done.ready), stop=(*stop, *done.stop))
+
+
+def _undo(connection: Connection, maker: Row, at: float, error: str) -> bool:
+    """Put a task back that had succeeded, and say whether it can start."""
+    connection.execute(
+        update(artifacts)
+        .where(artifacts.c.attempt_id == maker.made_by, artifacts.c.state == ArtifactState.COMMITTED)
+        .values(state=ArtifactState.DISCARDED)
+    )
+    waits = lacks(connection, maker.id)
+    target = TaskState.WAITING if waits else TaskState.READY
+    message = f"{maker.key} is done again, what it had made is damaged: {gist(error)}"
+    move_task(connection, maker.id, TaskState.SUCCEEDED, target, damaged=True, epoch=maker.epoch + 1,
+              reason=message, retry_at=0.0)  # fmt: skip
+    write_event(connection, at, "damaged", message, job_id=maker.job_id, task=maker.key)
+    successors = connection.execute(
+        select(tasks.c.id, tasks.c.epoch)
+        .join(edges, edges.c.task_id == tasks.c.id)
+        .where(edges.c.needs_id == maker.id, tasks.c.state == TaskState.READY)
+    ).all()
+    for successor in successors:
+        # With a new epoch: of what was given away before nothing may come back, the ways from waiting being others.
+        move_task(connection, successor.id, TaskState.READY, TaskState.WAITING, damaged=True,
+                  epoch=successor.epoch + 1, reason="")  # fmt: skip
+    return not waits
+
+
+def _in_lockstep_after(connection: Connection, task_id: str) -> list[AttemptRecord]:
+    """Live attempts of lockstep groups that need the task: the others of a group wait for each that does not go on."""
+    successors = select(edges.c.task_id).where(edges.c.needs_id == task_id)
+    return rows.attempt_records(
+        connection, rows.is_live, attempts.c.lockstep, attempts.c.task_id.in_(successors)
+    )
+
+
+def _counts(damaged: Sequence[str]):
+    return artifacts.c.id.in_(damaged) & (artifacts.c.state == ArtifactState.COMMITTED)
+
+
+def _media(connection: Connection, job_id: str, damaged: Sequence[str]) -> str:
+    found = connection.scalars(
+        select(artifacts.c.filename)
+        .join(media, media.c.artifact_id == artifacts.c.id)
+        .where(media.c.job_id == job_id, _counts(damaged))
+    ).first()
+    return (
+        found and f"needs {found}, which was uploaded and is damaged here; submit the job again with it"
+    ) or ""
+
+
+def _too_often(connection: Connection, makers: Sequence[Row]) -> str:
+    for maker in makers:
+        times = connection.scalar(
+            select(func.count()).where(
+                attempts.c.task_id == maker.id,
+                attempts.c.state == AttemptState.SUCCEEDED,
+                attempts.c.epoch > maker.retried_epoch,
+            )
+        )
+        if times >= MAX_DAMAGED:
+            return f"needs {maker.key}, of which {times} results were damaged after they had been stored"
+    return ""
