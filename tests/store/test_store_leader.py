@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, make_url, text
-from store_world import submit
+from store_world import dispatch, join, stage, submit
 
+from farm.clock import boottime
 from farm.store import Store
 from farm.store.errors import DatabaseAway, Deposed, LedByAnother
 
@@ -116,6 +117,42 @@ def test_every_write_of_a_deposed_leader_is_refused_and_it_is_told_when_it_asks(
     with pytest.raises(Deposed):
         store.keep_leading()
     assert len(store.jobs.list()) == 1
+
+
+def test_no_verb_of_a_deposed_leader_is_done(store):
+    join(store)
+    ended, job = submit(store), submit(store)
+    store.jobs.cancel(ended.id)
+    one = dispatch(store, job, "encode")
+    log = {"filename": "log.txt", "size": 1, "sha256": "0" * 64, "location": "a/log", "artifact_id": "a-log"}
+    verbs = [
+        lambda: store.jobs.cancel(job.id),
+        lambda: store.jobs.pause(job.id),
+        lambda: store.jobs.prioritise(job.id, 90),
+        lambda: store.jobs.retry(ended.id),
+        lambda: store.tasks.set_reasons({one.task_id: "why"}),
+        lambda: store.attempts.renew("n1", [one.ref], 99.0),
+        lambda: store.attempts.progress(*one.ref, 1, 8),
+        lambda: store.attempts.succeed(*one.ref, [], 1.0),
+        lambda: store.attempts.fail(*one.ref, "bad"),
+        lambda: store.attempts.lose(*one.ref, "silent"),
+        lambda: store.attempts.lacks_input(*one.ref, ["a-1"], "gone"),
+        lambda: store.attempts.time_out(boottime() + 1e6),
+        lambda: store.attempts.expire(1e9),
+        lambda: store.attempts.extend_all(99.0),
+        lambda: store.nodes.seen("n1"),
+        lambda: store.nodes.offline("n1", "silent"),
+        lambda: store.nodes.resume("n1"),
+        lambda: store.artifacts.keep_log(attempt_id=one.id, epoch=1, **log),
+        lambda: stage(store, one),
+    ]
+    before = store.jobs.tasks(job.id), store.jobs.get(ended.id), store.nodes.list()
+    with store._database.write() as connection:
+        connection.execute(text("UPDATE leader SET epoch = epoch + 1, who = 'the other'"))
+    for verb in verbs:
+        with pytest.raises(Deposed):
+            verb()
+    assert (store.jobs.tasks(job.id), store.jobs.get(ended.id), store.nodes.list()) == before
 
 
 def test_a_leader_whose_connections_were_cut_takes_its_lock_again(postgres_database):
