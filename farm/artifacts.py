@@ -47,17 +47,18 @@ class ArtifactStore:
     `trouble` says why something could not be stored, until something could be; empty as long as nothing is wrong.
     """
 
-    def __init__(self, url: str):
+    def __init__(self, url: str, filled: bool = False):
+        """`filled`: there are artifacts in it, so that an empty folder is not the one it was."""
         self.filesystem: fsspec.AbstractFileSystem
         self.filesystem, self.root = url_to_fs(url)
         self._local = isinstance(self.filesystem, LocalFileSystem)
         self.trouble = ""
         self._short_of = 0
         self.filesystem.makedirs(self.root, exist_ok=True)
-        self._marked = False
-        # On a disk that is full or read-only now, the first artifact marks it.
-        with contextlib.suppress(OSError):
-            self._mark()
+        self._filled, self._marked = filled, False
+        # On a disk that is full, read-only or not there now, the first artifact marks it.
+        with contextlib.suppress(Unwritable), self.storing(0):
+            pass
 
     def location_for(self, artifact_id: str, filename: str) -> str:
         """Location of a new artifact: a folder of its own, so that no two writers ever share a path."""
@@ -110,6 +111,9 @@ class ArtifactStore:
             return
         if self._marked:
             raise FileNotFoundError(errno.ENOENT, "the folder is gone, or its disk is not mounted")
+        if self._filled and not any(Path(self.root).iterdir()):
+            problem = f"it is empty and was not; is its disk mounted? (If all is lost for good, make {mark})"
+            raise FileNotFoundError(errno.ENOENT, problem)
         mark.touch()
         self._marked = True
 

@@ -124,7 +124,9 @@ async def serve(config: FarmConfig) -> None:
     await backend.start()
 
     authority = Authority.open(config.home)
-    files = ArtifactStore(config.artifact_url)
+    files = ArtifactStore(config.artifact_url, await asyncio.to_thread(store.artifacts.any_count))
+    if files.trouble:
+        log.warning("nothing is started", why=files.trouble)
     offers = catalogue(planning_plugins())
     sessions, changes = Sessions(), Changes()
     dispatcher = Dispatcher(store, files, backend, sessions, changes, config.leases, offers.models)

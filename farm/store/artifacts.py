@@ -167,6 +167,12 @@ class Artifacts:
                 made[row.made_by].append(rows.artifact_record(row))
         return {key: tuple(found) for key, found in made.items()}
 
+    def any_count(self) -> bool:
+        """Whether there is any artifact that counts."""
+        one = select(artifacts.c.id).where(artifacts.c.state == ArtifactState.COMMITTED).limit(1)
+        with self._database.read() as connection:
+            return connection.scalar(one) is not None
+
     def made_by(self, attempt_id: str) -> list[ArtifactRecord]:
         """What an attempt stored, by name."""
         query = select(artifacts).where(artifacts.c.attempt_id == attempt_id).order_by(artifacts.c.name)

@@ -57,6 +57,22 @@ def test_a_store_whose_folder_is_gone_takes_nothing_until_it_is_back(tmp_path):
     assert files(store) == ["latents.bin"]
 
 
+def test_an_empty_folder_is_not_taken_for_one_that_has_artifacts(tmp_path):
+    disk, folder = tmp_path / "disk", tmp_path / "folder"
+    location = keep(ArtifactStore(str(folder)), "a-1")
+    folder.rename(disk)
+    started = ArtifactStore(str(folder), filled=True)
+    assert "is its disk mounted?" in started.trouble and not any(folder.iterdir())
+    with pytest.raises(Unwritable, match="mounted"):
+        started.holds(location, "0" * 64)
+    assert started.check()
+    folder.rmdir()
+    disk.rename(folder)
+    assert not started.check() and started.holds(location, SHA256)
+    assert not ArtifactStore(str(tmp_path / "new")).trouble
+    assert not started.holds(location, "0" * 64) and not started.holds("gone/x", SHA256)
+
+
 def test_a_store_that_vanishes_in_the_middle_of_an_artifact_refuses_it(tmp_path):
     store = ArtifactStore(str(tmp_path / "store"))
     writing = store.begin(store.location_for("a1", "x"), len(CONTENT))
