@@ -14,7 +14,7 @@ import pytest
 from farm.v1 import jobs_pb2
 from tests.farm_under_test import FarmUnderTest
 
-JOB = {"frames": 250, "width": 320, "height": 192, "seed": 11, "steps": 120, "strategy": "hierarchical"}
+JOB = {"frames": 250, "width": 320, "height": 192, "seed": 11, "steps": 60, "strategy": "hierarchical"}
 SUCCEEDED, ATTEMPT_SUCCEEDED = jobs_pb2.TASK_STATE_SUCCEEDED, jobs_pb2.ATTEMPT_STATE_SUCCEEDED
 
 

@@ -18,7 +18,7 @@ from tests.farm.cli.runs import PROGRAM
 from tests.farm_under_test import FarmUnderTest, eventually
 from tests.postgres_server import PostgresServer
 
-JOB = {"frames": 250, "width": 320, "height": 192, "seed": 11, "steps": 120}
+JOB = {"frames": 250, "width": 320, "height": 192, "seed": 11, "steps": 60}
 # Short, so that the database can be away for longer without the tests taking minutes.
 LEASES = "[leases]\nheartbeat = 1.0\nlease = 5.0\nrequeue = 8.0\n"
 LOST, SUCCEEDED = jobs_pb2.ATTEMPT_STATE_LOST, jobs_pb2.ATTEMPT_STATE_SUCCEEDED
