@@ -34,12 +34,13 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import cached_property
 
 import two_nodes
 from virtual_farm import Device, Network, Run, simulate
 from virtual_work import Work, work_of
 
-from farm.planning import ModelFacts, TaskKind
+from farm.planning import ModelFacts, Plan, TaskKind
 from farm.plugins import catalogue, planning_plugins
 from farm.spec import parse_spec
 from scheduler.estimate import SECONDS_PER_TASK
@@ -84,21 +85,29 @@ class Studio:
 
     def work(self, devices: Sequence[Device], layout: str, storyboard: str) -> tuple[Work, ...]:
         """The job's tasks as it is laid out for these devices."""
+        plan = self._plan(devices, layout, storyboard, self._steps)
+        return work_of(plan, self.models, self.output)
+
+    @cached_property
+    def _steps(self) -> int:
+        """Of a schedule that has REFINING_STEPS of them below the sigma that refining starts from."""
         for steps in range(REFINING_STEPS, 10 * REFINING_STEPS):
-            plan = make_plan(
-                parse_spec({**VIDEO, "model": self.model, "steps": steps, "layout": layout}),
-                model=self.models[self.model],
-                weights="sha256:none",
-                strategy=self.strategy,
-                output=self.output,
-                lenders=[Lender(d.node, d.flops_per_second, d.vram_bytes) for d in devices],
-                storyboard=(self.models[storyboard], "sha256:none") if storyboard else None,
-            )
+            plan = self._plan((), "fixed", "", steps)
             windows = [task for task in plan.tasks if task.kind is TaskKind.WINDOW]
-            # A schedule of this many steps leaves fewer of them below the sigma that refining starts from.
             if all(len(window.payload["sigmas"]) == REFINING_STEPS + 1 for window in windows):
-                return work_of(plan, self.models, self.output)
+                return steps
         raise RuntimeError(f"no schedule of {self.model} refines in {REFINING_STEPS} steps")
+
+    def _plan(self, devices: Sequence[Device], layout: str, storyboard: str, steps: int) -> Plan:
+        return make_plan(
+            parse_spec({**VIDEO, "model": self.model, "steps": steps, "layout": layout}),
+            model=self.models[self.model],
+            weights="sha256:none",
+            strategy=self.strategy,
+            output=self.output,
+            lenders=[Lender(d.node, d.flops_per_second, d.vram_bytes, d.local) for d in devices],
+            storyboard=(self.models[storyboard], "sha256:none") if storyboard else None,
+        )
 
     def run(self, devices: Sequence[Device], layout: str = "fixed", storyboard: str = STORYBOARD) -> Run:
         """The job on these devices. `storyboard`: the model that draws it; empty: the job's own."""

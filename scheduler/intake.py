@@ -191,7 +191,9 @@ def lenders_of(slots: Sequence[Slot], model: ModelFacts, weights: str) -> list[L
     found = [slot for slot in slots if slot.usable and misfit(probe, slot) is None]
     # As placement has it: what no probe knows is taken for as slow as the slowest that is known.
     unknown = min((rate for slot in found if (rate := slot.rate(model.name)) > 0), default=1e12)
-    return [Lender(slot.name, slot.rate(model.name) or unknown, slot.vram_bytes) for slot in found]
+    return [
+        Lender(slot.name, slot.rate(model.name) or unknown, slot.vram_bytes, slot.local) for slot in found
+    ]
 
 
 def _choose(field: str, name: str, offers: dict):

@@ -20,11 +20,15 @@ TRIED, FEW = 6, 40
 
 @dataclass(frozen=True)
 class Lender:
-    """A device that windows are sized for: FLOPs a second with the job's model, and bytes of memory."""
+    """A device that windows are sized for: FLOPs a second with the job's model, and bytes of memory.
+
+    `local`: it is on the daemon's host.
+    """
 
     name: str
     flops_per_second: float
     vram_bytes: int
+    local: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,8 +105,13 @@ def share_out(
         (_evened(lengths, shares, shortest) for lengths in layouts[:TRIED]),
         key=lambda one: _ends(one, shares),
     )
-    starts = itertools.accumulate((length - overlap for length in best[:-1]), initial=0)
-    return tuple(Cut(start, start + length) for start, length in zip(starts, best, strict=True))
+    return chained(best, overlap)
+
+
+def chained(lengths: Sequence[int], overlap: int) -> tuple[Cut, ...]:
+    """Windows of so many latents from the first on, neighbours sharing `overlap`."""
+    starts = itertools.accumulate((length - overlap for length in lengths[:-1]), initial=0)
+    return tuple(Cut(start, start + length) for start, length in zip(starts, lengths, strict=True))
 
 
 def _evened(lengths: list[int], shares: Sequence[_Share], shortest: int) -> list[int]:

@@ -6,14 +6,14 @@ Pure: no clock, no I/O, no globals. The same spec, facts and weights give the sa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 from farm.planning import (
     ModelFacts,
     OutputFacts,
     Plan,
+    PlannedTask,
     Strategy,
-    TaskKind,
     Timeline,
     Window,
 )
@@ -28,14 +28,10 @@ from scheduler.conditions import (
     place_media,
     source_of,
 )
+from scheduler.estimate import BYTES_PER_LATENT_VALUE
 from scheduler.graph import Drawn, Graph
-from scheduler.layout import Lender, share_out
-
-BYTES_PER_LATENT_VALUE = {"fp32": 4, "bf16": 2, "fp8": 2}
-"""Latents travel in what the model computes in."""
-
-LONGEST_SPAN = 3
-"""A span sized for a farm is at most so many times as long as others: it is lost, or can be watched, as a whole."""
+from scheduler.layout import Lender
+from scheduler.sizing import Sizing
 
 DECODE_AHEAD = 1.3
 """An artifact store holds a little more than latents and segments: embeddings, headers, the media itself."""
@@ -99,12 +95,17 @@ def make_plan(
             f"got {drawing.facts.name!r}",
         )
     spans = windows.spans(latents, model.decode_span, model.decode_halo)
+    own, given = Drawn(model, weights, guidance), list(zip(media, placed))
+
+    def tasks_of(
+        timeline: Timeline, laid_out: Sequence[Window], spans: Sequence[Cut]
+    ) -> tuple[PlannedTask, ...]:
+        return Graph(spec, own, drawing, precision, timeline, lead, given, source, spans).tasks(laid_out)
+
     if spec.layout == "farm":
-        timeline, laid_out = _for_farm(timeline, laid_out, strategy, lenders, precision, batch)
-        spans = _spans_for_farm(timeline, lenders, precision)
-    own = Drawn(model, weights, guidance)
-    graph = Graph(spec, own, drawing, precision, timeline, lead, list(zip(media, placed)), source, spans)
-    tasks = graph.tasks(laid_out)
+        sizing = Sizing(timeline, strategy, lenders, precision, batch, tasks_of)
+        timeline, laid_out, spans = sizing.sized(laid_out, spans)
+    tasks = tasks_of(timeline, laid_out, spans)
     rate = spec.frame_rate
     shared = {
         "model": model.name,
@@ -195,68 +196,3 @@ def _drawing(model: ModelFacts, precision: str, drawer: ModelFacts, weights: str
             f"must render in {precision} as {model.name} does, {drawer.name} has {', '.join(drawer.precisions)}",
         )
     return Drawn(drawer, weights, drawer.guidance_scale)
-
-
-def _for_farm(
-    timeline: Timeline,
-    laid_out: Sequence[Window],
-    strategy: Strategy,
-    lenders: Sequence[Lender],
-    precision: str,
-    batch: int,
-) -> tuple[Timeline, tuple[Window, ...]]:
-    """The timeline with windows that are sized for the lenders, laid out. `laid_out`: as the fixed layout has it."""
-    final = [window for window in laid_out if window.kind is TaskKind.WINDOW]
-    model, steps = timeline.model, max(len(window.sigmas) for window in final) - 1
-    per_latent = (timeline.width // 32) * (timeline.height // 32)
-    try:
-        cuts = share_out(
-            timeline.latents,
-            timeline.overlap,
-            model.max_window,
-            lenders,
-            # Two latents of its own between its seams: a slow device need not hold up the others with more.
-            shortest=2 * timeline.overlap + 2,
-            least=2 * timeline.overlap,
-            flops=lambda length: model.forward_flops(length * per_latent) * steps * batch,
-            memory=lambda length: model.denoise_bytes(length * per_latent, precision, batch),
-        )
-    except ValueError as error:
-        raise InvalidSpec(
-            "layout", f"'farm' needs a device online that can render with {model.name}: {error}"
-        ) from None
-    sized = replace(timeline, cuts=cuts)
-    found = strategy.lay_out(sized)
-    keys = {window.key for window in found if window.kind is TaskKind.WINDOW}
-    if not any(keys & set(window.needs) for window in found if window.key in keys):
-        return sized, found
-    if len(final) == 1:
-        return timeline, laid_out
-    raise InvalidSpec(
-        "layout",
-        f"must be 'fixed' with strategy {strategy.name}, whose windows go on from each other one by one, got 'farm'",
-    )
-
-
-def _spans_for_farm(timeline: Timeline, lenders: Sequence[Lender], precision: str) -> tuple[Cut, ...]:
-    """What is decoded at a time, sized for the lenders: with their halos, spans overlap as windows do.
-
-    As the fixed layout has them where no lender can hold the least of them: they may be decoded elsewhere.
-    """
-    model, size = timeline.model, (timeline.width, timeline.height)
-    halos = 2 * model.decode_halo
-    shortest = min(halos + 2, timeline.latents)
-    least = model.decode_bytes(shortest, *size, precision)
-    if all(lender.vram_bytes < least for lender in lenders):
-        return windows.spans(timeline.latents, model.decode_span, model.decode_halo)
-    reaches = share_out(
-        timeline.latents,
-        halos,
-        halos + LONGEST_SPAN * model.decode_span,
-        lenders,
-        shortest=shortest,
-        least=halos + 1,
-        flops=lambda length: model.decode_flops(length, *size),
-        memory=lambda length: model.decode_bytes(length, *size, precision),
-    )
-    return windows.between([len(reach) for reach in reaches], model.decode_halo)

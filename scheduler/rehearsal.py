@@ -1,0 +1,188 @@
+"""How long a plan takes on devices that have nothing else to do, and the layout that takes the least.
+
+Pure. What tells layouts for a farm apart: each window's length alone doesn't say when a device gets its first one, nor
+what decoding waits for.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from farm.planning import PlannedTask
+from scheduler.estimate import FETCH_BYTES_PER_SECOND
+from scheduler.layout import Lender
+from scheduler.placement import ReadyTask, Slot, place
+
+BESIDES = (0.18, 0.16, 0.14, 0.12, 0.1, 0.08)
+"""Seconds that tasks take besides their FLOPs, each rehearsed (measured: see SECONDS_PER_TASK). Who is free first decides
+what goes where, so a layout that is the best for one of them alone may be a bad one for the next; the worst case counts,
+which is mostly the first."""
+
+MOVED = (1, 2, 3)
+"""Latents that one window or span gives another at a time."""
+
+TASKS = 20_000
+"""What one search may rehearse, so that a submit takes two or three seconds and not minutes."""
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Latents of something that a timeline is cut into, in its order, each of them from `shortest` to `longest`."""
+
+    lengths: tuple[int, ...]
+    shortest: int
+    longest: int
+
+    def neighbours(self) -> Iterator[Lengths]:
+        """The same total with a few latents given by one of them to another."""
+        for latents in MOVED:
+            for giver, taker in itertools.permutations(range(len(self.lengths)), 2):
+                if (
+                    self.lengths[giver] - latents >= self.shortest
+                    and self.lengths[taker] + latents <= self.longest
+                ):
+                    moved = list(self.lengths)
+                    moved[giver] -= latents
+                    moved[taker] += latents
+                    yield Lengths(tuple(moved), self.shortest, self.longest)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is denoised and what is decoded at a time. A span's latents are those it is decoded from, halos and all."""
+
+    windows: Lengths
+    spans: Lengths
+
+    def neighbours(self) -> Iterator[Layout]:
+        """Layouts that differ in two windows or two spans."""
+        yield from (Layout(windows, self.spans) for windows in self.windows.neighbours())
+        yield from (Layout(self.windows, spans) for spans in self.spans.neighbours())
+
+
+class Rehearsal:
+    """A job on lenders that have nothing else to do, under a clock that only counts.
+
+    Placement is the farm's own. A task takes `besides` seconds, its FLOPs at its device's rate, and what its latents take
+    over the network, `latent_bytes` each; all models are loaded. A task that no lender has the memory for is left out.
+    """
+
+    def __init__(self, lenders: Sequence[Lender], latent_bytes: Callable[[PlannedTask], int]):
+        self._lenders, self._latent_bytes = lenders, latent_bytes
+
+    def seconds(self, tasks: Sequence[PlannedTask], besides: float) -> float:
+        """When the last task ends."""
+        order = {task.key: index for index, task in enumerate(tasks)}
+        made = {task.key: self._latent_bytes(task) for task in tasks}
+        slots = {slot.key: slot for slot in map(_slot, self._lenders)}
+        waiting = dict(zip(order, tasks, strict=True))
+        where: dict[str, str] = {}
+        passed_over: dict[str, float] = {}
+        running: list[tuple[float, int, PlannedTask, Slot]] = []
+        now = 0.0
+        while waiting:
+            ready = [task for task in waiting.values() if all(key in where for key in task.needs)]
+            inputs = {task.key: _inputs(task, where, made) for task in ready}
+            placement = place(
+                [
+                    _ready(task, order[task.key], inputs[task.key], now - passed_over.get(task.key, now))
+                    for task in ready
+                ],
+                [
+                    replace(slot, models=dict.fromkeys((task.model for task in ready), ""))
+                    for slot in slots.values()
+                ],
+            )
+            passed_over = {key: passed_over.get(key, now) for key in placement.passed_over}
+            for one in placement.assignments:
+                task, slot = waiting.pop(one.task.key), one.slot
+                end = now + self._takes(task, slot, inputs[task.key], made[task.key], besides)
+                heapq.heappush(running, (end, order[task.key], task, slot))
+                slots[slot.key] = replace(slot, busy=True)
+            if not running:
+                break  # what is left fits nobody
+            now, _, task, slot = heapq.heappop(running)
+            where[task.key] = slot.node_id
+            slots[slot.key] = replace(slot, busy=False, busy_for=0.0)
+            ends = {slot.key: end for end, _, _, slot in running}
+            slots = {
+                key: replace(slot, busy_for=ends[key] - now) if key in ends else slot
+                for key, slot in slots.items()
+            }
+        return max((end for end, *_ in running), default=now)
+
+    @staticmethod
+    def _takes(task: PlannedTask, slot: Slot, inputs: dict[str, int], made: int, besides: float) -> float:
+        away = sum(size for node, size in inputs.items() if node != slot.node_id) + made
+        over = 0.0 if slot.local else away / FETCH_BYTES_PER_SECOND
+        return besides + over + task.flops / slot.flops_per_second
+
+
+def _slot(lender: Lender) -> Slot:
+    return Slot(
+        node_id=lender.name,
+        node=lender.name,
+        device="",
+        vram_bytes=lender.vram_bytes,
+        fp8=True,
+        flops_per_second=lender.flops_per_second,
+        models={},
+        local=lender.local,
+    )
+
+
+def _ready(task: PlannedTask, order: int, inputs: dict[str, int], passed_over: float) -> ReadyTask:
+    return ReadyTask(
+        task_id=task.key,
+        job_id="",
+        key=task.key,
+        priority=0,
+        created_at=0.0,
+        order=order,
+        model=task.model,
+        weights="",
+        vram_bytes=task.vram_bytes,
+        fp8=task.fp8,
+        flops=task.flops,
+        inputs=inputs,
+        passed_over=passed_over,
+    )
+
+
+def _inputs(task: PlannedTask, where: dict[str, str], made: dict[str, int]) -> dict[str, int]:
+    sizes: Counter[str] = Counter()
+    for key in task.needs:
+        sizes[where[key]] += made[key]
+    return dict(sizes)
+
+
+def soonest(layout: Layout, tasks: Callable[[Layout], Sequence[PlannedTask]], rehearsal: Rehearsal) -> Layout:
+    """The layout with latents moved between its windows, and between its spans, as long as that ends the job sooner.
+
+    Sooner in the worst of the rehearsals, one for each of BESIDES. `tasks` makes the plan's tasks of a layout.
+    """
+    left = TASKS
+
+    def ends(layout: Layout, before: float = math.inf) -> float:
+        """The worst of all rehearsals; infinity as soon as one of them isn't over `before`."""
+        nonlocal left
+        made = tasks(layout)
+        left -= len(made)
+        worst = 0.0
+        for besides in BESIDES:
+            worst = max(worst, rehearsal.seconds(made, besides))
+            if worst >= before:
+                return math.inf
+        return worst
+
+    found: tuple[float, Layout] | None = ends(layout), layout
+    while found:
+        best, layout = found
+        tried = itertools.takewhile(lambda _: left > 0, layout.neighbours())
+        found = next(((end, one) for one in tried if (end := ends(one, best - 1e-6)) < math.inf), None)
+    return layout

@@ -1,0 +1,155 @@
+"""`--layout farm`: a job's windows and decode spans, sized for the devices that are online at submit.
+
+Pure. What a window and a span of a length cost is the model's to say; scheduler.layout shares them out as though all
+devices began at once, and scheduler.rehearsal moves what that leaves uneven.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from farm.planning import PlannedTask, Strategy, TaskKind, Timeline, Window
+from farm.spec import InvalidSpec
+from farm.timeline import Cut
+from scheduler import windows
+from scheduler.estimate import BYTES_PER_LATENT_VALUE
+from scheduler.layout import Lender, chained, share_out
+from scheduler.rehearsal import Layout, Lengths, Rehearsal, soonest
+
+LONGEST_SPAN = 3
+"""A span sized for a farm is at most so many times as long as others: it is lost, or can be watched, as a whole."""
+
+Sized = tuple[Timeline, Sequence[Window], Sequence[Cut]]
+"""A timeline with its cuts, the windows laid out on it, and the spans it is decoded in."""
+
+
+@dataclass(frozen=True)
+class Sizing:
+    """Sizes one job for `lenders`. `batch`: prompts of a forward pass; `tasks`: the plan's, as it is laid out."""
+
+    timeline: Timeline
+    strategy: Strategy
+    lenders: Sequence[Lender]
+    precision: str
+    batch: int
+    tasks: Callable[[Timeline, Sequence[Window], Sequence[Cut]], Sequence[PlannedTask]]
+
+    def sized(self, laid_out: Sequence[Window], spans: Sequence[Cut]) -> Sized:
+        """The job in windows and spans for the lenders. `laid_out`, `spans`: as the fixed layout has them.
+
+        Raises InvalidSpec when no lender can render the model's windows, or the strategy's windows follow each other.
+        """
+        timeline, found = self._windows(laid_out)
+        reaches = self._reaches()
+        if not reaches:
+            return timeline, found, spans
+        layout = Layout(
+            Lengths(
+                tuple(map(len, timeline.cuts)),
+                self._shortest,
+                self._held(timeline.model.max_window, self._window_bytes),
+            ),
+            Lengths(
+                tuple(map(len, reaches)), self._halos + 2, self._held(self._longest_reach, self._span_bytes)
+            ),
+        )
+        # Windows in lockstep end together as they are shared out.
+        if not any(window.group for window in found):
+            rehearsal = Rehearsal(self.lenders, self._latent_bytes)
+            layout = soonest(layout, lambda one: self.tasks(*self._laid_out(one)), rehearsal)
+        return self._laid_out(layout)
+
+    def _laid_out(self, layout: Layout) -> Sized:
+        timeline = replace(self.timeline, cuts=chained(layout.windows.lengths, self.timeline.overlap))
+        spans = windows.between(layout.spans.lengths, timeline.model.decode_halo)
+        return timeline, self.strategy.lay_out(timeline), spans
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        return self.timeline.width, self.timeline.height
+
+    @property
+    def _shortest(self) -> int:
+        """Two latents of its own between its seams: a slow device need not hold up the others with more."""
+        return 2 * self.timeline.overlap + 2
+
+    @property
+    def _halos(self) -> int:
+        return 2 * self.timeline.model.decode_halo
+
+    @property
+    def _longest_reach(self) -> int:
+        return self._halos + LONGEST_SPAN * self.timeline.model.decode_span
+
+    def _tokens(self, length: int) -> int:
+        return length * (self.timeline.width // 32) * (self.timeline.height // 32)
+
+    def _window_bytes(self, length: int) -> int:
+        return self.timeline.model.denoise_bytes(self._tokens(length), self.precision, self.batch)
+
+    def _span_bytes(self, length: int) -> int:
+        return self.timeline.model.decode_bytes(length, *self._size, self.precision)
+
+    def _latent_bytes(self, task: PlannedTask) -> int:
+        """Of the latents that a task stores."""
+        if task.kind not in (TaskKind.STORYBOARD, TaskKind.WINDOW, TaskKind.JOIN):
+            return 0
+        width, height = task.payload.get("width", self._size[0]), task.payload.get("height", self._size[1])
+        values = (
+            self.timeline.model.latent_channels * (task.stop - task.start) * (width // 32) * (height // 32)
+        )
+        return values * BYTES_PER_LATENT_VALUE[self.precision]
+
+    def _held(self, longest: int, memory: Callable[[int], int]) -> int:
+        """The most latents, up to `longest`, that a lender has the memory for."""
+        most = max(lender.vram_bytes for lender in self.lenders)
+        return max((length for length in range(1, longest + 1) if memory(length) <= most), default=0)
+
+    def _windows(self, laid_out: Sequence[Window]) -> tuple[Timeline, Sequence[Window]]:
+        timeline = self.timeline
+        final = [window for window in laid_out if window.kind is TaskKind.WINDOW]
+        steps = max(len(window.sigmas) for window in final) - 1
+        try:
+            cuts = share_out(
+                timeline.latents,
+                timeline.overlap,
+                timeline.model.max_window,
+                self.lenders,
+                shortest=self._shortest,
+                least=2 * timeline.overlap,
+                flops=lambda length: timeline.model.forward_flops(self._tokens(length)) * steps * self.batch,
+                memory=self._window_bytes,
+            )
+        except ValueError as error:
+            raise InvalidSpec(
+                "layout", f"'farm' needs a device online that can render with {timeline.model.name}: {error}"
+            ) from None
+        sized = replace(timeline, cuts=cuts)
+        found = self.strategy.lay_out(sized)
+        keys = {window.key for window in found if window.kind is TaskKind.WINDOW}
+        if not any(keys & set(window.needs) for window in found if window.key in keys):
+            return sized, found
+        if len(final) == 1:
+            return timeline, laid_out
+        raise InvalidSpec(
+            "layout",
+            f"must be 'fixed' with strategy {self.strategy.name}, whose windows go on from each other one by one, got 'farm'",
+        )
+
+    def _reaches(self) -> tuple[Cut, ...]:
+        """What each span is decoded from, none where no lender can hold the least of them."""
+        model, halos = self.timeline.model, self._halos
+        shortest = min(halos + 2, self.timeline.latents)
+        if all(lender.vram_bytes < self._span_bytes(shortest) for lender in self.lenders):
+            return ()
+        return share_out(
+            self.timeline.latents,
+            halos,
+            self._longest_reach,
+            self.lenders,
+            shortest=shortest,
+            least=halos + 1,
+            flops=lambda length: model.decode_flops(length, *self._size),
+            memory=self._span_bytes,
+        )
