@@ -23,7 +23,17 @@ import seam_peer
 from seam_jobs import GIVEN, Join, Rendered, Studio, Take
 from seam_measures import Positions, drift, measure
 from seam_spoiled import Spoiler
-from seam_statistics import LEAD, Seam, compare, compare_paths, in_parts
+from seam_statistics import (
+    LEAD,
+    Seam,
+    Stratum,
+    beside,
+    compare,
+    compare_paths,
+    in_parts,
+    path_strata_of,
+    strata_of,
+)
 
 from farm.timeline import cut_windows, frames_of, latents_for
 from plugins.ltx.reference.measure import track
@@ -269,6 +279,9 @@ def report(wanted: Sequence[Video], rows: dict[str, Row]) -> dict[str, Any]:
             }
             halo = [row.halo_db for row in mine if math.isfinite(row.halo_db)]
             found[by] |= {"halo_db": min(halo) if halo else None}
+        if by not in (PEER, ONE_WINDOW) and PEER in by_maker:
+            peers = [rows[video.name] for video in by_maker[PEER]]
+            found[by]["beside_peer"] = beside(_strata(mine, lost), _strata(peers, lost))
         kinds = {given: [rows[v.name] for v in some if v.take.given == given] for given in GIVEN}
         found[by]["given"] = {given: _judge(of_kind, lost) for given, of_kind in kinds.items() if of_kind}
     return found | {HEALED: _healing(**spoiled, lost=wanted[0].take.size[0])}
@@ -291,14 +304,8 @@ def _healing(healed: Sequence[Row], unhealed: Sequence[Row], lost: float) -> dic
 def _judge(rows: Sequence[Row], lost: float, seams: Sequence[Sequence[Seam]] = ()) -> dict[str, Any]:
     """``seams`` of each row; its own as they show by default."""
     seams = seams or [row.shown for row in rows]
-    judged = compare(
-        [(row.positions, in_parts(at, len(row.positions.w))) for row, at in zip(rows, seams, strict=True)]
-    )
-    tracked = [
-        (row.path, row.walls, in_parts(at, len(row.path), LEAD))
-        for row, at in zip(rows, seams, strict=True)
-        if np.isfinite(row.walls).all()
-    ]
+    judged = compare(_measures(rows, seams))
+    tracked = _paths(rows, seams)
     found: dict[str, Any] = {name: getattr(judged, name) for name in ("auc", "auc_upper", "w", "a", "c", "s")}
     paths = compare_paths(tracked, lost) if tracked else None
     found |= {
@@ -310,6 +317,29 @@ def _judge(rows: Sequence[Row], lost: float, seams: Sequence[Sequence[Seam]] = (
     }
     joins = [join.how for row in rows for join in row.joins]
     return found | ({"joins": {how.replace("-", "_"): joins.count(how) for how in JOINS}} if joins else {})
+
+
+def _strata(rows: Sequence[Row], lost: float) -> dict[str, list[Stratum]]:
+    """Of every number that two makers of videos are compared by."""
+    seams = [row.shown for row in rows]
+    found = strata_of(_measures(rows, seams))
+    paths = _paths(rows, seams)
+    return found | {"auc": found["w"]} | ({"position": path_strata_of(paths, lost)} if paths else {})
+
+
+def _measures(rows: Sequence[Row], seams: Sequence[Sequence[Seam]]) -> list[tuple[Positions, Sequence[Seam]]]:
+    return [(row.positions, in_parts(at, len(row.positions.w))) for row, at in zip(rows, seams, strict=True)]
+
+
+def _paths(
+    rows: Sequence[Row], seams: Sequence[Sequence[Seam]]
+) -> list[tuple[np.ndarray, np.ndarray, Sequence[Seam]]]:
+    """Of those whose scene says where its shape is."""
+    return [
+        (row.path, row.walls, in_parts(at, len(row.path), LEAD))
+        for row, at in zip(rows, seams, strict=True)
+        if np.isfinite(row.walls).all()
+    ]
 
 
 def _measured(video: Video, made: Rendered, path: Path) -> Row:

@@ -6,7 +6,7 @@ from frame f-1 to frame f.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -91,18 +91,7 @@ def compare(videos: Sequence[tuple[Positions, Sequence[Seam]]]) -> Result:
     Raises ValueError for no seam at all, a seam outside positions 2 … F-1, or one that leaves nothing to be
     compared with.
     """
-    strata: dict[str, list[Stratum]] = {"w": [], "a": [], "c": [], "s": []}
-    for number, (positions, seams) in enumerate(videos):
-        for name, values, rounding in (
-            ("w", positions.w, ROUNDING_W),
-            ("a", positions.a, ROUNDING_A),
-            ("c", positions.c, ROUNDING_C),
-        ):
-            relative = _by_phase(values + rounding)
-            strata[name] += _strata(number, len(values), seams, lambda at, of=relative: of[_slice(at)].max())
-        strata["s"] += _strata(number, len(positions.sharpness), seams, _blur(positions.sharpness, seams))
-    if not strata["w"]:
-        raise ValueError("seams: got none; accepted: at least one")
+    strata = strata_of(videos)
     auc, upper = auc_and_bound(strata["w"])
     medians = {name: float(np.median(_ratios(some))) for name, some in strata.items()}
     return Result(
@@ -117,6 +106,23 @@ def compare(videos: Sequence[tuple[Positions, Sequence[Seam]]]) -> Result:
     )
 
 
+def strata_of(videos: Sequence[tuple[Positions, Sequence[Seam]]]) -> dict[str, list[Stratum]]:
+    """The strata of some videos by what is measured, "w", "a", "c" and "s", as ``compare`` says. Raises as it does."""
+    strata: dict[str, list[Stratum]] = {"w": [], "a": [], "c": [], "s": []}
+    for number, (positions, seams) in enumerate(videos):
+        for name, values, rounding in (
+            ("w", positions.w, ROUNDING_W),
+            ("a", positions.a, ROUNDING_A),
+            ("c", positions.c, ROUNDING_C),
+        ):
+            relative = _by_phase(values + rounding)
+            strata[name] += _strata(number, len(values), seams, lambda at, of=relative: of[_slice(at)].max())
+        strata["s"] += _strata(number, len(positions.sharpness), seams, _blur(positions.sharpness, seams))
+    if not strata["w"]:
+        raise ValueError("seams: got none; accepted: at least one")
+    return strata
+
+
 def compare_paths(videos: Sequence[tuple[np.ndarray, np.ndarray, Sequence[Seam]]], lost: float) -> PathError:
     """Judge how far a shape strays from its true motion at the seams of some videos.
 
@@ -128,6 +134,18 @@ def compare_paths(videos: Sequence[tuple[np.ndarray, np.ndarray, Sequence[Seam]]
     from there in its worst frame, ``lost`` pixels where the shape can't be seen; a seam is compared with equally
     long interior stretches of the same phase. No interior stretch looks back into a seam. Raises as ``compare`` does.
     """
+    strata = path_strata_of(videos, lost)
+    return PathError(
+        seams=float(np.median(np.concatenate([stratum.seams for stratum in strata]))),
+        interior=float(np.median(np.concatenate([stratum.interior for stratum in strata]))),
+        ratio=float(np.median(_ratios(strata))),
+    )
+
+
+def path_strata_of(
+    videos: Sequence[tuple[np.ndarray, np.ndarray, Sequence[Seam]]], lost: float
+) -> list[Stratum]:
+    """The strata of some videos by how far a shape strays, as ``compare_paths`` says. Raises as it does."""
     strata = [
         stratum
         for number, (path, walls, seams) in enumerate(videos)
@@ -135,11 +153,48 @@ def compare_paths(videos: Sequence[tuple[np.ndarray, np.ndarray, Sequence[Seam]]
     ]
     if not strata:
         raise ValueError("seams: got none; accepted: at least one")
-    return PathError(
-        seams=float(np.median(np.concatenate([stratum.seams for stratum in strata]))),
-        interior=float(np.median(np.concatenate([stratum.interior for stratum in strata]))),
-        ratio=float(np.median(_ratios(strata))),
-    )
+    return strata
+
+
+def beside(
+    ours: Mapping[str, Sequence[Stratum]], theirs: Mapping[str, Sequence[Stratum]], rounds: int = ROUNDS
+) -> dict[str, list[float]]:
+    """Of every number that both have: ours less theirs, and the two-sided 95 % interval of that.
+
+    Bootstrapped with a fixed seed, videos drawn again whole, ours and theirs each for themselves. A number is the AUC
+    for "auc", else the median over the seams relative to interior, for "s" one over it.
+    """
+    rng = np.random.Generator(np.random.Philox(5))
+    found = {}
+    for name in ours.keys() & theirs.keys():
+        (mine, again), (other, other_again) = (
+            _drawn_again(name, side[name], rng, rounds) for side in (ours, theirs)
+        )
+        low, high = np.quantile(again - other_again, [0.025, 0.975])
+        found[name] = [mine - other, float(low), float(high)]
+    return dict(sorted(found.items()))
+
+
+def _drawn_again(
+    name: str, strata: Sequence[Stratum], rng: np.random.Generator, rounds: int
+) -> tuple[float, np.ndarray]:
+    """The number as it is, and float64 [rounds] with videos drawn again."""
+    videos: dict[int, list[Stratum]] = {}
+    for stratum in strata:
+        videos.setdefault(stratum.video, []).append(stratum)
+    parts = [np.concatenate([_per_seam(name, one) for one in some]) for some in videos.values()]
+    whole = np.mean if name == "auc" else np.median
+    draws = rng.integers(len(parts), size=(rounds, len(parts)))
+    again = np.array([whole(np.concatenate([parts[index] for index in draw])) for draw in draws])
+    number = float(whole(np.concatenate(parts)))
+    return (1.0 / number, 1.0 / again) if name == "s" else (number, again)
+
+
+def _per_seam(name: str, one: Stratum) -> np.ndarray:
+    """float64 [m]: the share of interior stretches that a seam is worse than, or how many times as bad it is."""
+    if name == "auc":
+        return (np.sign(one.seams[:, None] - one.interior) / 2.0 + 0.5).mean(1)
+    return one.seams / np.median(one.interior)
 
 
 def in_parts(seams: Sequence[Seam], frames: int, lead: int = 1) -> list[Seam]:

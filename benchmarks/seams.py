@@ -31,6 +31,8 @@ benchmarks/seam_measures.py and benchmarks/seam_statistics.py.
                       more); 99 is no difference
     joins             how many pairs of windows were joined by a ramp, a hand_over or a heal; a healed seam is judged at
                       every position of the latents made anew, in halves where no stretch between seams is as long
+    beside_peer       of each strategy: by number, how much greater it is than the stock pipeline's, and the 95 % interval
+                      of that, videos of both drawn again (a greater S is better, all others worse)
     given             the same numbers by what a video was made from: `text`, `image` (its first frame too), `clip` (a
                       clip in the middle); fair beside the peer, which can't take a clip and is given an image instead
                       (benchmarks/seam_peer.py says how it is run)

@@ -16,7 +16,7 @@ from seam_jobs import Join, Rendered, Studio, Take, seams_of, takes
 from seam_measures import Positions, measure
 from seam_run import ONE_WINDOW, Row, Settings, Video, fill, report, videos
 from seam_spoiled import SEAMS, Spoiler
-from seam_statistics import Seam, compare, in_parts
+from seam_statistics import Seam, Stratum, beside, compare, in_parts
 from seams import main
 
 from farm.timeline import Cut
@@ -168,6 +168,24 @@ def _reported(row: Row) -> dict:
     return report(some, {video.name: row for video in some})["stub"]
 
 
+def test_what_is_worse_than_the_peer_is_told_from_chance():
+    def strata(seed: int, worse: float = 1.0) -> dict[str, list[Stratum]]:
+        rng = np.random.default_rng(seed)
+        some = [
+            Stratum(video, worse * rng.lognormal(sigma=0.2, size=7), rng.lognormal(sigma=0.2, size=40))
+            for video in range(24)
+        ]
+        return {"w": some, "s": some, "auc": some}
+
+    ours, theirs, worse = strata(1), strata(2), strata(3, 1.3)
+    for _, low, high in beside(ours, theirs).values():
+        assert low < 0.0 < high
+    told = beside(worse, theirs)
+    assert told["w"][1] > 0.15 and told["auc"][1] > 0.2 and told["s"][2] < -0.1
+    assert told["w"][1] < told["w"][0] < told["w"][2]
+    assert all(number == 0.0 for number, _, _ in beside(ours, ours).values())
+
+
 def test_a_heal_that_only_moves_the_step_to_its_ends_is_found_there():
     seams = [Seam(97, 113), Seam(297, 313)]
     patches = [Seam(73, 137), Seam(273, 337)]
@@ -248,6 +266,7 @@ def test_the_script_judges_every_strategy_and_the_peer_and_goes_on_where_it_was(
         assert {"auc", "auc_upper", "w", "a", "c", "s", "position", "drift_lab", "drift_sharpness"} <= set(
             found[by]
         )
+    assert {"auc", "w", "a", "c", "s"} <= set(found["hierarchical"]["beside_peer"])
     assert found["hierarchical"]["halo_db"] >= 50.0
     assert sum(found["hierarchical"]["joins"].values()) == 2
     assert found["healed"]["joins"]["heal"] == found["healed"]["seams"] == 2
