@@ -1,4 +1,4 @@
-"""States of jobs, tasks, attempts and nodes, and the only legal ways between them.
+"""States of jobs, tasks, attempts, nodes and their drains, and the only legal ways between them.
 
 Pure: no clock, no I/O. Every change of state in the store goes through `advance`.
 """
@@ -50,7 +50,14 @@ class NodeState(StrEnum):
     OFFLINE = "offline"  #: silent for longer than a lease
 
 
-State = TypeVar("State", JobState, TaskState, AttemptState, NodeState)
+class DrainState(StrEnum):
+    """How far a node has left the farm because somebody wishes so; a resume ends the drain in either state."""
+
+    DRAINING = "draining"  #: it gets no work; what it runs is finished, or handed back at the deadline
+    DRAINED = "drained"  #: it runs nothing, and its renderers and its raylet are gone
+
+
+State = TypeVar("State", JobState, TaskState, AttemptState, NodeState, DrainState)
 
 _LEGAL: dict[type[StrEnum], dict[StrEnum, frozenset[StrEnum]]] = {
     # By kind first: members of different kinds with the same text are equal to Python.
@@ -98,6 +105,7 @@ _LEGAL: dict[type[StrEnum], dict[StrEnum, frozenset[StrEnum]]] = {
         NodeState.ONLINE: frozenset({NodeState.OFFLINE}),
         NodeState.OFFLINE: frozenset({NodeState.ONLINE}),
     },
+    DrainState: {DrainState.DRAINING: frozenset({DrainState.DRAINED})},
 }
 """Where each state may lead; one that is not named is final."""
 

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Table, func, insert, select, update
 
 from farm.states import (
     AttemptState,
+    DrainState,
     IllegalTransition,
     JobState,
     NodeState,
@@ -22,7 +23,7 @@ from farm.states import (
 )
 from farm.store import rows
 from farm.store.records import ArtifactState, AttemptRecord, JobRecord
-from farm.store.tables import artifacts, attempts, edges, events, jobs, nodes, tasks
+from farm.store.tables import artifacts, attempts, drains, edges, events, jobs, nodes, tasks
 from farm.why import gist
 
 
@@ -82,6 +83,11 @@ def move_node(
     _move(connection, nodes, node_id, current, target, values)
 
 
+def move_drain(connection: Connection, node_id: str, current: DrainState, target: DrainState) -> None:
+    """Change the state of a node's drain. Raises IllegalTransition."""
+    _move(connection, drains, node_id, current, target, {})
+
+
 def _move(
     connection: Connection,
     table: Table,
@@ -94,7 +100,7 @@ def _move(
 ) -> None:
     change = (
         update(table)
-        .where(table.c.id == id, table.c.state == current)
+        .where(*(key == id for key in table.primary_key), table.c.state == current)
         .values(state=advance(current, target, retry=retry, damaged=damaged), **values)
     )
     if connection.execute(change).rowcount != 1:

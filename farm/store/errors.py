@@ -69,6 +69,15 @@ class AmbiguousName(StoreError):
         self.ids = ids
 
 
+class NodeInUse(StoreError):
+    """The node isn't in a state in which that can be done to it; `problem` says what to do first."""
+
+    def __init__(self, name: str, problem: str):
+        super().__init__(f"{name} {problem}")
+        self.name = name
+        self.problem = problem
+
+
 class SchemaTooNew(StoreError):
     """The database was written by newer software."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, insert, select
 
 from farm.states import LIVE_JOBS, AttemptState, JobState, NodeState, TaskState
-from farm.store import quarantine, rows
+from farm.store import cordons, quarantine, rows
 from farm.store.changes import move_job, move_task, tell
 from farm.store.ids import new_id
 from farm.store.records import AttemptRecord, Handover, group_of
@@ -32,6 +32,8 @@ def give(
         raise NotFree
     group = group_of(task.job_id, task.payload)
     if task.job_state not in LIVE_JOBS and group not in rows.groups_under_way(connection, [task.job_id]):
+        raise NotFree
+    if cordons.takes_no_more(connection, handover.node_id, handover.device):
         raise NotFree
     if not _is_free(connection, handover.node_id, handover.device, group):
         raise NotFree
@@ -87,6 +89,9 @@ def _is_free(connection: Connection, node_id: str, device: str, group: str) -> b
 
 
 def could_return(connection: Connection, lost: AttemptRecord) -> bool:
-    """Whether an attempt that was thought lost could go on where it was: its device does nothing else since."""
+    """Whether an attempt that was thought lost could go on where it was: its device does nothing else since.
+
+    As what was never thought lost does, on a node that takes no new work too.
+    """
     payload = connection.scalar(select(tasks.c.payload).where(tasks.c.id == lost.task_id))
     return _is_free(connection, lost.node_id, lost.device, group_of(lost.job_id, payload))

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from farm.failures import USUAL_TERMS, Terms
-from farm.states import NodeState
-from farm.store import endings, quarantine, rows, speeds, tables
+from farm.failures import USUAL_TERMS, Cause, Terms
+from farm.states import DrainState, NodeState
+from farm.store import cordons, endings, quarantine, rows, speeds, tables
 from farm.store.changes import move_node, write_event
 from farm.store.database import Database
-from farm.store.errors import AmbiguousName, NotFound
-from farm.store.records import AttemptRecord, DeviceRecord, NodeRecord
+from farm.store.errors import AmbiguousName, NodeInUse, NotFound
+from farm.store.records import AttemptRecord, DeviceRecord, DrainRecord, NodeRecord
 from farm.store.tables import attempts, nodes
 
 
@@ -36,10 +36,12 @@ class Nodes:
         models: Iterable[tuple[str, str]] = (),
         ray_node_id: str = "",
         reason: str = "",
+        held: Collection[tuple[str, int]] = (),
     ) -> list[AttemptRecord]:
         """Keep what a node says of itself; it is online. `models`: (model, weights hash) pairs.
 
-        Returns the attempts lost because its boot id changed. `reason`: why it gets no work, if it gets none.
+        Returns the attempts lost because its boot id changed: what it ran is over, but for (attempt id, epoch) pairs
+        in `held`, whose ends it kept and is about to tell. `reason`: why it gets no work, if it gets none.
         """
         at = self._database.wall()
         said = {
@@ -51,6 +53,7 @@ class Nodes:
             "models": [list(offer) for offer in models],
             "reason": reason,
             "last_seen_at": at,
+            "forgotten_at": None,
         }
         with self._database.write() as connection:
             known = connection.execute(select(nodes).where(nodes.c.id == node_id)).one_or_none()
@@ -62,13 +65,14 @@ class Nodes:
                 write_event(connection, at, "joined", f"{name} joined the farm", node_id=node_id)
             else:
                 if known.state == NodeState.OFFLINE:
-                    _back_online(connection, known, at)
+                    _back_online(connection, known, at, "joined" if known.forgotten_at else "online")
                 connection.execute(update(nodes).where(nodes.c.id == node_id).values(said))
                 if known.boot_id != boot_id:
                     write_event(connection, at, "rebooted", f"{name} was rebooted", node_id=node_id)
                     live = rows.attempt_records(connection, rows.is_live, attempts.c.node_id == node_id)
+                    over = [attempt for attempt in live if attempt.ref not in set(held)]
                     why = "the node was rebooted"
-                    lost = endings.end_all(connection, self._database, self._terms, live, why)
+                    lost = endings.end_all(connection, self._database, self._terms, over, why)
             speeds.forget_replaced(connection, node_id, devices)
             connection.execute(delete(tables.devices).where(tables.devices.c.node_id == node_id))
             if offered := [_advertised(node_id, device) for device in devices]:
@@ -78,12 +82,14 @@ class Nodes:
     def seen(self, node_id: str, ray_node_id: str = "") -> None:
         """Keep that the node was heard of, and its raylet if it has one; an offline node is online again.
 
-        Raises NotFound.
+        One that is forgotten stays so until it says hello. Raises NotFound.
         """
         at = self._database.wall()
         heard = {"last_seen_at": at} | ({"ray_node_id": ray_node_id} if ray_node_id else {})
         with self._database.write() as connection:
             known = _node(connection, node_id)
+            if known.forgotten_at:
+                return
             if known.state == NodeState.OFFLINE:
                 _back_online(connection, known, at)
             connection.execute(update(nodes).where(nodes.c.id == node_id).values(heard))
@@ -97,22 +103,123 @@ class Nodes:
                 move_node(connection, node_id, known.state, NodeState.OFFLINE, offline_reason=reason)
                 write_event(connection, at, "offline", f"{known.name} is offline: {reason}", node_id=node_id)
 
-    def resume(self, node_id: str, device: str = "") -> list[str]:
-        """End the quarantine of a device of the node, by name, or of all; returns those that were in it.
+    def leaves(self, node_id: str, reason: str) -> None:
+        """The node gets no work, because its agent is about to end; its next hello undoes it. Raises NotFound."""
+        with self._database.write() as connection:
+            _node(connection, node_id)
+            connection.execute(update(nodes).where(nodes.c.id == node_id).values(reason=reason))
 
-        Raises NotFound.
+    def left(self, node_id: str, held: Collection[tuple[str, int]] = ()) -> list[AttemptRecord]:
+        """The node has neither renderers nor raylet any more: it runs nothing, and if it was being drained, it is.
+
+        What was thought to run there is given back, but for (attempt id, epoch) pairs in `held`, whose ends the node
+        is about to tell. Returns what was given back. Raises NotFound.
         """
+        here = rows.is_live, attempts.c.node_id == node_id
+        with self._database.read() as connection:
+            drain = cordons.of(connection, node_id)
+            if not rows.attempt_records(connection, *here) and (
+                not drain or drain.state == DrainState.DRAINED
+            ):
+                return []  # as every heartbeat of a drained node says
         at = self._database.wall()
         with self._database.write() as connection:
             known = _node(connection, node_id)
-            offered = select(tables.devices.c.name).where(tables.devices.c.node_id == node_id)
-            if device and device not in connection.scalars(offered).all():
-                raise NotFound(f"device of {known.name}", device)
+            live = rows.attempt_records(connection, *here)
+            over = [attempt for attempt in live if attempt.ref not in set(held)]
+            why = "its node has left"
+            given_back = [
+                endings.end(connection, self._database, self._terms, attempt, Cause.GIVEN_BACK, why)[0]
+                for attempt in over
+            ]
+            if len(over) == len(live):
+                cordons.empty(connection, node_id, known.name, at)
+            return given_back
+
+    def drain(
+        self, node_id: str, grace: float | None = None, reason: str = "", asked_by: str = ""
+    ) -> DrainRecord:
+        """The node gets no more work; what it runs has `grace` seconds, None: as long as it takes.
+
+        Of a node that is being drained all this is said anew; one that is drained stays as it is. Raises NotFound.
+        """
+        at, now = self._database.wall(), self._database.boot()
+        with self._database.write() as connection:
+            name = _node(connection, node_id).name
+            return cordons.begin_drain(connection, node_id, name, at, now, grace, reason, asked_by)
+
+    def clock_began_anew(self) -> None:
+        """For a restarted daemon, whose clock may have: no drain's deadline is further off than it ever was."""
+        with self._database.write() as connection:
+            cordons.clock_began_anew(connection, self._database.boot())
+
+    def resume(self, node_id: str, device: str = "") -> tuple[bool, list[str]]:
+        """End the node's drain, and the quarantine of a device, by name, or of all.
+
+        Of a `device` alone the quarantine: a node is drained as a whole. Returns whether it was, and the devices that
+        were in quarantine. Raises NotFound.
+        """
+        at = self._database.wall()
+        with self._database.write() as connection:
+            known = _node(connection, node_id, device)
+            drained = not device and cordons.end_drain(connection, node_id, known.name, at)
             back = quarantine.lift(connection, node_id, device)
             for name in back:
                 message = f"{known.name}/{name} gets work again"
                 write_event(connection, at, "resumed", message, node_id=node_id)
-            return back
+            return drained, back
+
+    def lock(self, node_id: str, device: str = "", reason: str = "", asked_by: str = "") -> None:
+        """Give the node, or one device of it, nothing new; what runs goes on, models stay warm. Raises NotFound."""
+        at = self._database.wall()
+        with self._database.write() as connection:
+            name = _node(connection, node_id, device).name
+            cordons.lock(connection, node_id, name, device, at, reason, asked_by)
+
+    def unlock(self, node_id: str, device: str = "") -> list[str]:
+        """Take a device's lock away, or all of the node's; returns what was locked, "" for the node as a whole.
+
+        Raises NotFound, and NodeInUse for one device of a node that is locked as a whole.
+        """
+        at = self._database.wall()
+        with self._database.write() as connection:
+            name = _node(connection, node_id, device).name
+            if device and cordons.is_locked(connection, node_id):
+                raise NodeInUse(name, f"is locked as a whole; `farmctl node unlock {name}` unlocks all of it")
+            return cordons.unlock(connection, node_id, name, device, at)
+
+    def forget(self, node_id: str) -> None:
+        """Leave the node out of the record; attempts and events go on naming it. Its next hello joins it anew.
+
+        Raises NotFound, and NodeInUse while it is online and not drained, or has live attempts.
+        """
+        at = self._database.wall()
+        with self._database.write() as connection:
+            known = _node(connection, node_id)
+            drain = cordons.of(connection, node_id)
+            if known.state == NodeState.ONLINE and not (drain and drain.state == DrainState.DRAINED):
+                how = f"`farmctl node drain {known.name}` first, or end farm-node there"
+                raise NodeInUse(known.name, f"is online; {how}")
+            if live := rows.attempt_records(connection, rows.is_live, attempts.c.node_id == node_id):
+                what = ", ".join(attempt.task_key for attempt in live)
+                raise NodeInUse(
+                    known.name,
+                    f"may still render {what}; that is given to others soon after it falls silent, so try again then",
+                )
+            if known.state == NodeState.ONLINE:
+                move_node(connection, node_id, known.state, NodeState.OFFLINE, offline_reason="is forgotten")
+            for table in (
+                tables.devices,
+                tables.speeds,
+                tables.strikes,
+                tables.quarantines,
+                tables.drains,
+                tables.locks,
+            ):
+                connection.execute(delete(table).where(table.c.node_id == node_id))
+            gone = {"forgotten_at": at, "models": [], "ray_node_id": ""}
+            connection.execute(update(nodes).where(nodes.c.id == node_id).values(gone))
+            write_event(connection, at, "forgotten", f"{known.name} is forgotten", node_id=node_id)
 
     def list(self) -> list[NodeRecord]:
         """All nodes by name."""
@@ -149,19 +256,23 @@ class Nodes:
         return {}
 
 
-def _node(connection: Connection, node_id: str) -> Row:
+def _node(connection: Connection, node_id: str, device: str = "") -> Row:
+    """The node. Raises NotFound, also for a `device` that it doesn't offer."""
     row = connection.execute(select(nodes).where(nodes.c.id == node_id)).one_or_none()
     if row is None:
         raise NotFound("node", node_id)
+    offered = select(tables.devices.c.name).where(tables.devices.c.node_id == node_id)
+    if device and device not in connection.scalars(offered).all():
+        raise NotFound(f"device of {row.name}", device)
     return row
 
 
-def _back_online(connection: Connection, node: Row, at: float) -> None:
+def _back_online(connection: Connection, node: Row, at: float, kind: str = "online") -> None:
     move_node(connection, node.id, node.state, NodeState.ONLINE, offline_reason="")
-    write_event(connection, at, "online", f"{node.name} is back", node_id=node.id)
+    write_event(connection, at, kind, f"{node.name} is back", node_id=node.id)
 
 
 def _advertised(node_id: str, device: DeviceRecord) -> dict[str, Any]:
     said = asdict(device)
-    del said["task"], said["speeds"], said["quarantine"]
+    del said["task"], said["speeds"], said["quarantine"], said["lock"]
     return said | {"node_id": node_id}

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from farm.planning import TaskKind
 from farm.spec import JobSpec
-from farm.states import AttemptState, JobState, NodeState, TaskState
+from farm.states import AttemptState, DrainState, JobState, NodeState, TaskState
 
 
 class ArtifactState(StrEnum):
@@ -213,6 +213,34 @@ class Speed(NamedTuple):
 
 
 @dataclass(frozen=True)
+class LockRecord:
+    """A node, or one device of it, takes no new work because somebody wishes so; what runs goes on."""
+
+    reason: str
+    asked_by: str
+    since_at: float
+
+
+@dataclass(frozen=True)
+class DrainRecord:
+    """A node takes no work and leaves the farm because somebody wishes so.
+
+    What it runs has `grace` seconds, until `deadline` of the daemon's CLOCK_BOOTTIME; None: as long as it takes.
+    """
+
+    state: DrainState
+    reason: str
+    asked_by: str
+    since_at: float
+    grace: float | None = None
+    deadline: float | None = None
+
+    def is_due(self, now: float) -> bool:
+        """Whether nothing may run any more at `now` of the daemon's CLOCK_BOOTTIME."""
+        return self.deadline is not None and now >= self.deadline
+
+
+@dataclass(frozen=True)
 class DeviceRecord:
     """One device as its agent advertises it; `task` is what it does now, as "job/task", or empty.
 
@@ -233,11 +261,12 @@ class DeviceRecord:
     task: str = ""
     speeds: tuple[Speed, ...] = ()
     quarantine: str = ""
+    lock: LockRecord | None = None
 
 
 @dataclass(frozen=True)
 class NodeRecord:
-    """A workstation. `reason` says why it gets no work, where it gets none."""
+    """A workstation. `reason` says why it gets no work, where that is not because it is drained or locked."""
 
     id: str
     name: str
@@ -250,6 +279,8 @@ class NodeRecord:
     last_seen_at: float
     devices: tuple[DeviceRecord, ...]
     models: tuple[ModelOffer, ...]
+    drain: DrainRecord | None = None
+    lock: LockRecord | None = None  #: of the node as a whole
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,27 @@ from farm.store.records import (
     ArtifactRecord,
     AttemptRecord,
     DeviceRecord,
+    DrainRecord,
     EventRecord,
     JobRecord,
+    LockRecord,
     ModelOffer,
     NodeRecord,
     TaskRecord,
     group_of,
 )
-from farm.store.tables import artifacts, attempts, devices, events, jobs, nodes, quarantines, tasks
+from farm.store.tables import (
+    artifacts,
+    attempts,
+    devices,
+    drains,
+    events,
+    jobs,
+    locks,
+    nodes,
+    quarantines,
+    tasks,
+)
 
 is_live = attempts.c.state.in_(LIVE_ATTEMPTS)
 """The attempt occupies its device."""
@@ -155,7 +168,7 @@ def groups_under_way(connection: Connection, job_ids: Iterable[str]) -> frozense
 
 
 def node_records(connection: Connection, *conditions: ColumnElement[bool]) -> list[NodeRecord]:
-    """Nodes that meet all conditions, by name, with their devices and what each does."""
+    """Nodes that meet all conditions and are not forgotten, by name, with their devices and what each does."""
     busy: dict[tuple[str, str], str] = {}
     for node_id, device, job_id, key in connection.execute(
         select(attempts.c.node_id, attempts.c.device, tasks.c.job_id, tasks.c.key)
@@ -167,6 +180,9 @@ def node_records(connection: Connection, *conditions: ColumnElement[bool]) -> li
         busy[node_id, device] = f"{at_work}, {key}" if at_work else f"{job_id}/{key}"
     seen = speeds.measured(connection)
     set_aside = {(row.node_id, row.device): row.reason for row in connection.execute(select(quarantines))}
+    locked = {(row.node_id, row.device): LockRecord(row.reason, row.asked_by, row.since_at)
+              for row in connection.execute(select(locks))}  # fmt: skip
+    drained = drain_records(connection)
     offered: dict[str, list[DeviceRecord]] = defaultdict(list)
     for row in connection.execute(select(devices).order_by(devices.c.name)):
         said: dict[str, Any] = row._asdict()
@@ -178,6 +194,7 @@ def node_records(connection: Connection, *conditions: ColumnElement[bool]) -> li
                 task=busy.get(key, ""),
                 speeds=seen.get(key, ()),
                 quarantine=set_aside.get(key, ""),
+                lock=locked.get(key),
             )
         )
     return [
@@ -193,9 +210,25 @@ def node_records(connection: Connection, *conditions: ColumnElement[bool]) -> li
             last_seen_at=row.last_seen_at,
             devices=tuple(offered[row.id]),
             models=tuple(ModelOffer(*offer) for offer in row.models),
+            drain=drained.get(row.id),
+            lock=locked.get((row.id, "")),
         )
-        for row in connection.execute(select(nodes).where(*conditions).order_by(nodes.c.name, nodes.c.id))
+        for row in connection.execute(
+            select(nodes)
+            .where(nodes.c.forgotten_at.is_(None), *conditions)
+            .order_by(nodes.c.name, nodes.c.id)
+        )
     ]
+
+
+def drain_records(connection: Connection, *conditions: ColumnElement[bool]) -> dict[str, DrainRecord]:
+    """Drains that meet all conditions, by the id of their node."""
+    found = {}
+    for row in connection.execute(select(drains).where(*conditions)):
+        said = row._asdict()
+        node_id = said.pop("node_id")
+        found[node_id] = DrainRecord(**said)
+    return found
 
 
 def artifact_record(row: Row) -> ArtifactRecord:

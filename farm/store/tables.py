@@ -27,10 +27,10 @@ from sqlalchemy import (
 )
 
 from farm.planning import TaskKind
-from farm.states import LIVE_ATTEMPTS, AttemptState, JobState, NodeState, TaskState
+from farm.states import LIVE_ATTEMPTS, AttemptState, DrainState, JobState, NodeState, TaskState
 from farm.store.records import ArtifactState
 
-REVISION = "0008_leader"
+REVISION = "0009_drains_and_locks"
 """Newest migration, repeated here so that opening a database that is up to date needs no Alembic."""
 
 metadata = MetaData(
@@ -127,6 +127,8 @@ nodes = Table(
     Column("reason", Text, nullable=False),
     Column("offline_reason", Text, nullable=False),
     Column("last_seen_at", Float, nullable=False),
+    # Unix seconds. The row stays: attempts and events of the node are shown with its name.
+    Column("forgotten_at", Float),
 )
 
 devices = Table(
@@ -172,6 +174,31 @@ quarantines = Table(
     Column("node_id", String(100), ForeignKey("nodes.id"), primary_key=True),
     Column("device", String(100), primary_key=True),
     Column("reason", Text, nullable=False),
+    Column("since_at", Float, nullable=False),
+)
+
+drains = Table(
+    "drains",
+    metadata,
+    Column("node_id", String(100), ForeignKey("nodes.id"), primary_key=True),
+    Column("state", _word(DrainState), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("asked_by", Text, nullable=False),
+    Column("since_at", Float, nullable=False),
+    # How long what runs has got, and until when: the one in seconds, the other in those of the daemon's CLOCK_BOOTTIME.
+    # Empty: until it is done.
+    Column("grace", Float),
+    Column("deadline", Float),
+)
+
+locks = Table(
+    "locks",
+    metadata,
+    Column("node_id", String(100), ForeignKey("nodes.id"), primary_key=True),
+    # Empty: the node as a whole.
+    Column("device", String(100), primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("asked_by", Text, nullable=False),
     Column("since_at", Float, nullable=False),
 )
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from farm.states import (
     AttemptState,
+    DrainState,
     IllegalTransition,
     JobState,
     NodeState,
@@ -19,7 +20,7 @@ from farm.states import (
     tried_again,
 )
 
-KINDS = (JobState, TaskState, AttemptState, NodeState)
+KINDS = (JobState, TaskState, AttemptState, NodeState, DrainState)
 kinds = st.sampled_from(KINDS)
 
 
@@ -103,6 +104,10 @@ def test_a_task_is_given_away_only_while_it_runs():
         ("ready", "succeeded"),
         ("running", "succeeded"), ("running", "ready"), ("running", "failed"), ("running", "cancelled"),
     }  # fmt: skip
+
+
+def test_what_is_drained_does_not_run_again_by_itself():
+    assert _ways(DrainState) == {("draining", "drained")}
 
 
 @given(kinds, st.data())

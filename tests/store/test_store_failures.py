@@ -157,10 +157,10 @@ def test_a_device_that_fails_tasks_of_three_jobs_is_set_aside_until_somebody_res
     assert store.attempts.dispatch(wanted.id, 0, "n1", "d0", 10.0) is None
     join(store)
     assert quarantine_of(store, "d0") == reason, "saying hello again changes nothing"
-    assert store.nodes.resume("n1", "d1") == []
+    assert store.nodes.resume("n1", "d1") == (False, [])
     with pytest.raises(NotFound, match="device of host-n1 'd7'"):
         store.nodes.resume("n1", "d7")
-    assert store.nodes.resume("n1") == ["d0"]
+    assert store.nodes.resume("n1") == (False, ["d0"])
     assert quarantine_of(store, "d0") == ""
     fail_on(store, "d0")
     fail_on(store, "d0")

@@ -43,6 +43,7 @@ class Histories(Checked):
         self.undone: Counter[str] = Counter()
         self.stood: dict[str, TaskState] = {}
         self.last_event = 0
+        self.cordoned: set[str] = set()
         for node_id in NODES:
             join(self.store, node_id, boot_id="boot0")
         self.submit_graph([[], [0]], mux=True)
@@ -68,6 +69,7 @@ class Histories(Checked):
             for node in self.store.nodes.list()
             for device in node.devices
             if node.state == NodeState.ONLINE and not device.quarantine and (node.id, device.name) not in busy
+            if node.id not in self.cordoned
         ]
         ready = self.store.tasks.ready()
         paused = self.paused()
@@ -100,6 +102,7 @@ class Histories(Checked):
         online = self.store.nodes.get(node_id).state == NodeState.ONLINE
         attempt = self.store.attempts.dispatch(task.id, task.epoch + stale, node_id, device, self.now + 10)
         free = (node_id, device) not in busy | self.set_aside()
+        free = free and node_id not in self.cordoned
         possible = task.state == TaskState.READY and not stale and online and free
         possible = possible and task.job_id not in self.paused()
         assert (attempt is not None) == possible
@@ -259,8 +262,30 @@ class Histories(Checked):
     @rule(node_id=st.sampled_from(NODES))
     def somebody_looks_at_the_node(self, node_id: str) -> None:
         aside = {device for node, device in self.set_aside() if node == node_id}
-        assert set(self.store.nodes.resume(node_id)) == aside
+        drained, back = self.store.nodes.resume(node_id)
+        assert set(back) == aside
+        self.store.nodes.unlock(node_id)
+        assert not drained or node_id in self.cordoned
+        self.cordoned.discard(node_id)
         assert not [device for node, device in self.set_aside() if node == node_id]
+
+    @rule(node_id=st.sampled_from(NODES), lock=st.booleans())
+    def node_is_to_take_no_more(self, node_id: str, lock: bool) -> None:
+        (self.store.nodes.lock if lock else self.store.nodes.drain)(node_id)
+        self.cordoned.add(node_id)
+
+    @rule(node_id=st.sampled_from(NODES), keeps=st.booleans())
+    def node_leaves(self, node_id: str, keeps: bool) -> None:
+        """Nothing runs there any more; it may be about to tell how it ended."""
+        ran = [one for one in self.live() if one.record.node_id == node_id]
+        held = [one.record.ref for one in ran] if keeps else []
+        back = self.store.nodes.left(node_id, held)
+        assert {attempt.id for attempt in back} == (set() if keeps else {one.record.id for one in ran})
+        for attempt in back:
+            one = next(one for one in ran if one.record.id == attempt.id)
+            one.state, one.unknown, self.causes[attempt.id] = "lost", False, Cause.GIVEN_BACK
+        drain = self.store.nodes.get(node_id).drain
+        assert drain is None or drain.state == ("draining" if ran and keeps else "drained") or not ran
 
     @rule(node_id=st.sampled_from(NODES))
     def node_is_silent(self, node_id: str) -> None:

@@ -121,6 +121,8 @@ def test_every_write_of_a_deposed_leader_is_refused_and_it_is_told_when_it_asks(
 
 def test_no_verb_of_a_deposed_leader_is_done(store):
     join(store)
+    join(store, "n2")
+    store.nodes.offline("n2", "silent")
     ended, job = submit(store), submit(store)
     store.jobs.cancel(ended.id)
     one = dispatch(store, job, "encode")
@@ -142,7 +144,14 @@ def test_no_verb_of_a_deposed_leader_is_done(store):
         lambda: store.attempts.extend_all(99.0),
         lambda: store.nodes.seen("n1"),
         lambda: store.nodes.offline("n1", "silent"),
+        lambda: store.nodes.drain("n1", 60.0),
         lambda: store.nodes.resume("n1"),
+        lambda: store.nodes.lock("n1"),
+        lambda: store.nodes.unlock("n1"),
+        lambda: store.nodes.leaves("n1", "its agent ends"),
+        lambda: store.nodes.left("n1"),
+        lambda: store.nodes.forget("n2"),
+        lambda: store.nodes.clock_began_anew(),
         lambda: store.artifacts.keep_log(attempt_id=one.id, epoch=1, **log),
         lambda: stage(store, one),
     ]

@@ -56,6 +56,8 @@ WORDS = {
     ("attempts", "state"): "running",
     ("attempts", "cause"): "",
     ("nodes", "state"): "online",
+    ("nodes", "forgotten_at"): None,
+    ("drains", "state"): "draining",
     ("artifacts", "state"): "staged",
     ("jobs", "spec"): spec(frames=97).model_dump(mode="json"),
     ("jobs", "notes"): ["a note"],

@@ -1,0 +1,124 @@
+"""Nodes and devices that take no new work because somebody wishes so: locks and drains; within others' transactions.
+
+A lock keeps what runs, and the models warm. A drain also empties the node: when nothing runs on it any more, its
+renderers and its raylet end.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, delete, exists, insert, select, update
+
+from farm.states import DrainState
+from farm.store import rows
+from farm.store.changes import move_drain, write_event
+from farm.store.records import DrainRecord
+from farm.store.tables import drains, locks
+
+
+def takes_no_more(connection: Connection, node_id: str, device: str) -> bool:
+    """Whether a device must not be given anything new."""
+    drained = select(exists().where(drains.c.node_id == node_id))
+    locked = select(exists().where(locks.c.node_id == node_id, locks.c.device.in_(("", device))))
+    return bool(connection.scalar(drained) or connection.scalar(locked))
+
+
+def begin_drain(
+    connection: Connection,
+    node_id: str,
+    name: str,
+    at: float,
+    now: float,
+    grace: float | None,
+    reason: str,
+    asked_by: str,
+) -> DrainRecord:
+    """Drain a node, or say anew until when, why and for whom one is drained that is not empty yet.
+
+    `at` in Unix seconds, `now` in those of the daemon's CLOCK_BOOTTIME. One that is drained stays as it is.
+    """
+    known = of(connection, node_id)
+    if known and known.state == DrainState.DRAINED:
+        return known
+    said = {"reason": reason, "asked_by": asked_by, "grace": grace}
+    said["deadline"] = None if grace is None else now + grace
+    if known:
+        connection.execute(update(drains).where(drains.c.node_id == node_id).values(said))
+    else:
+        row = {"node_id": node_id, "state": DrainState.DRAINING, "since_at": at, **said}
+        connection.execute(insert(drains).values(row))
+    message = f"{name} is being drained{_for(reason, asked_by)}; {_until(grace)}"
+    write_event(connection, at, "draining", message, node_id=node_id)
+    drain = of(connection, node_id)
+    assert drain is not None
+    return drain
+
+
+def end_drain(connection: Connection, node_id: str, name: str, at: float) -> bool:
+    """The node is to serve again; False when it wasn't drained."""
+    if not connection.execute(delete(drains).where(drains.c.node_id == node_id)).rowcount:
+        return False
+    write_event(connection, at, "resumed", f"{name} is to serve again", node_id=node_id)
+    return True
+
+
+def empty(connection: Connection, node_id: str, name: str, at: float) -> bool:
+    """The node runs nothing, its renderers and its raylet are gone; True when that makes it drained."""
+    drain = of(connection, node_id)
+    if drain is None or drain.state == DrainState.DRAINED:
+        return False
+    move_drain(connection, node_id, drain.state, DrainState.DRAINED)
+    write_event(connection, at, "drained", f"{name} is drained", node_id=node_id)
+    return True
+
+
+def clock_began_anew(connection: Connection, now: float) -> None:
+    """No deadline is further off than it ever was, whatever the daemon's CLOCK_BOOTTIME says since a reboot."""
+    for node_id, drain in rows.drain_records(connection, drains.c.deadline > now).items():
+        deadline = min(drain.deadline, now + drain.grace)
+        connection.execute(update(drains).where(drains.c.node_id == node_id).values(deadline=deadline))
+
+
+def of(connection: Connection, node_id: str) -> DrainRecord | None:
+    """The node's drain, if it has one."""
+    return rows.drain_records(connection, drains.c.node_id == node_id).get(node_id)
+
+
+def lock(
+    connection: Connection, node_id: str, name: str, device: str, at: float, reason: str, asked_by: str
+) -> None:
+    """Give a device nothing new, or with "" none of the node's. Of one that is locked it is said anew why."""
+    connection.execute(delete(locks).where(locks.c.node_id == node_id, locks.c.device == device))
+    row = {"node_id": node_id, "device": device, "reason": reason, "asked_by": asked_by, "since_at": at}
+    connection.execute(insert(locks).values(row))
+    message = f"{_place(name, device)} is locked{_for(reason, asked_by)}"
+    write_event(connection, at, "locked", message, node_id=node_id)
+
+
+def unlock(connection: Connection, node_id: str, name: str, device: str, at: float) -> list[str]:
+    """Take the lock of a device away, or with "" every lock of the node; returns what was locked ("": the node)."""
+    which = [locks.c.node_id == node_id, *([locks.c.device == device] if device else [])]
+    found = sorted(connection.scalars(select(locks.c.device).where(*which)).all())
+    connection.execute(delete(locks).where(*which))
+    for one in found:
+        write_event(connection, at, "unlocked", f"{_place(name, one)} is unlocked", node_id=node_id)
+    return found
+
+
+def is_locked(connection: Connection, node_id: str) -> bool:
+    """Whether the node as a whole is."""
+    this = locks.c.node_id == node_id, locks.c.device == ""
+    return bool(connection.scalar(select(exists().where(*this))))
+
+
+def _place(name: str, device: str) -> str:
+    return f"{name}/{device}" if device else name
+
+
+def _for(reason: str, asked_by: str) -> str:
+    return (f" by {asked_by}" if asked_by else "") + (f" ({reason})" if reason else "")
+
+
+def _until(grace: float | None) -> str:
+    if grace is None:
+        return "what it runs is finished"
+    return f"what it still runs after {grace:g} s is handed back" if grace else "what it runs is handed back"
