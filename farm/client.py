@@ -302,9 +302,34 @@ class FarmClient:
         """One node by id or name. Raises NotFound."""
         return self._call(self._nodes.GetNode, nodes_pb2.GetNodeRequest(node=node)).node
 
+    def drain_node(
+        self, node: str, deadline: float | None = None, reason: str = "", asked_by: str = ""
+    ) -> nodes_pb2.Node:
+        """Give a node no more work and have it leave when what it runs is done, or after `deadline` seconds.
+
+        Returns at once; `node(...).drain` says how far it is. Raises NotFound.
+        """
+        request = nodes_pb2.DrainNodeRequest(
+            node=node, deadline_seconds=deadline, reason=reason, asked_by=asked_by
+        )
+        return self._call(self._nodes.DrainNode, request).node
+
     def resume_node(self, node: str, device: str = "") -> nodes_pb2.ResumeNodeResponse:
-        """End the quarantine of a node's device, or of all of its devices. Raises NotFound."""
+        """End a node's drain and the quarantine of all its devices, or that of one device. Raises NotFound."""
         return self._call(self._nodes.ResumeNode, nodes_pb2.ResumeNodeRequest(node=node, device=device))
+
+    def lock_node(self, node: str, device: str = "", reason: str = "", asked_by: str = "") -> nodes_pb2.Node:
+        """Give a node, or one device of it, no new work; what runs goes on. Raises NotFound."""
+        request = nodes_pb2.LockNodeRequest(node=node, device=device, reason=reason, asked_by=asked_by)
+        return self._call(self._nodes.LockNode, request).node
+
+    def unlock_node(self, node: str, device: str = "") -> nodes_pb2.UnlockNodeResponse:
+        """End the lock of a device, or all locks of a node. Raises NotFound."""
+        return self._call(self._nodes.UnlockNode, nodes_pb2.UnlockNodeRequest(node=node, device=device))
+
+    def forget_node(self, node: str) -> None:
+        """Leave a node that is offline or drained out of the record. Raises NotFound."""
+        self._call(self._nodes.ForgetNode, nodes_pb2.ForgetNodeRequest(node=node))
 
     def join_token(self) -> nodes_pb2.GetJoinTokenResponse:
         """The join token, and the addresses at which workstations reach the farm."""

@@ -246,6 +246,13 @@ class NodeConfig(Settings):
     threads: int = Field(
         0, ge=0, le=1024, description="CPU threads for all of this node's renderers together. 0: every core."
     )
+    drain_deadline: float = Field(
+        30.0,
+        ge=0,
+        le=86_400,
+        description="Seconds that running windows have to end when farm-node is told to end with SIGTERM; then they "
+        "are stopped at their next step and handed back. What ends it needs ten seconds more.",
+    )
     models: dict[str, str] = Field(
         default_factory=dict,
         description="Where this machine finds models: a folder or a hub id by the model's name.",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -88,10 +89,10 @@ class DetachedProcess:
             self._child = child
             return child.pid
 
-    def stop(self, timeout: float = 10.0) -> None:
+    def stop(self, timeout: float = 10.0, number: int = signal.SIGTERM) -> None:
         """Ends it with all its descendants.
 
-        It has timeout seconds after SIGTERM to end them itself; whatever is left then gets SIGKILL.
+        It has timeout seconds after the signal `number` to end them itself; whatever is left then gets SIGKILL.
         """
         with self._exclusively():
             pid = self._running_pid()
@@ -99,7 +100,7 @@ class DetachedProcess:
                 family = self._family(pid)
                 if family:
                     with contextlib.suppress(psutil.NoSuchProcess):
-                        family[0].terminate()
+                        family[0].send_signal(number)
                     _wait_for_end(family[:1], timeout)
                 _wait_for_end(family, 0.5)
                 # Again and again: whoever is killed later may have started another in between. And the kernel shows a

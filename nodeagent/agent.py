@@ -1,7 +1,7 @@
 """farm-node: one workstation's agent. Puts its parts together, starts them, and ends them in order.
 
-SIGTERM and SIGINT end renderers and raylet and tell the farm what was lost; kill -9 leaves both running for the
-next agent on the same home.
+SIGTERM is a drain with a deadline: attempts end or are handed back, then renderers and raylet go, and the farm knows.
+SIGINT and a second SIGTERM do the same at once. kill -9 leaves both running for the next agent on the same home.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import grpc
 import structlog
 
 from farm import PROTOCOL, __version__
+from farm.clock import boottime
 from farm.config import InvalidConfig, NodeConfig, load_node_config
 from farm.logs import configure_logs
 from farm.security import InvalidJoinToken
@@ -34,8 +35,8 @@ from farm.v1 import nodes_pb2, renderers_pb2
 from nodeagent import ALLOCATION, HOME_VARIABLE, SOCKET_VARIABLE, devices, identity, probe
 from nodeagent.attempt_log import log_folder
 from nodeagent.journal import Journal
-from nodeagent.life import lives
 from nodeagent.log_delivery import LogDelivery
+from nodeagent.presence import Ending, Presence
 from nodeagent.probe import ProbedDevice
 from nodeagent.raylet import RayletKeeper
 from nodeagent.renderer_link import RendererLink
@@ -47,7 +48,9 @@ log = structlog.get_logger()
 _OFFERS_SECONDS = 1.0
 """How long the first hello waits for the hashes of weights; fuller ones follow as each becomes known."""
 _GOODBYE_SECONDS = 5.0
-_RAYLET_SECONDS = 3.0
+_STOP_SECONDS = 5.0
+"""What is told to stop has so long to come to its next step; then its renderer is ended with the others."""
+_GOES = "its node's agent was told to end"
 
 
 class HomeInUse(Exception):
@@ -68,7 +71,16 @@ class Agent:
         setups = {device.advertised.name: self._setup_for(device) for device in lent}
         self._link = RendererLink(self._journal, setups, self)
         self._logs = LogDelivery(log_folder(config.home), who, self._link.held)
-        self._stream = FarmStream(who, self._journal, self._link, self._logs, self._hello, self._welcomed)
+        self._stream = FarmStream(
+            who,
+            self._journal,
+            self._link,
+            self._logs,
+            self._hello,
+            self._heartbeat,
+            self._welcomed,
+            self._wanted,
+        )
         self._raylet = RayletKeeper(
             config.home / "ray",
             config.raylet.node_ip,
@@ -78,9 +90,11 @@ class Agent:
             {SOCKET_VARIABLE: str(self._socket), HOME_VARIABLE: str(config.home), **ALLOCATION},
             self._stream.beat,
         )
+        self._presence = Presence(self._raylet, self._link, self._stream.beat)
+        self._leaving = False
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Serve until `stop` is set, then leave nothing running. Raises Refused."""
+    async def run(self, ending: Ending) -> None:
+        """Serve until `ending` is asked for, then leave nothing running. Raises Refused."""
         await self._link.serve(self._socket)
         offers = asyncio.create_task(self._look_for_models())
         await asyncio.wait([offers], timeout=_OFFERS_SECONDS)
@@ -88,10 +102,12 @@ class Agent:
             log.info("hashing weights; models follow as they become known")
         connection = asyncio.create_task(self._stream.run())
         delivery = asyncio.create_task(self._logs.run())
-        stopped = asyncio.create_task(stop.wait())
+        stopped = asyncio.create_task(ending.asked.wait())
         try:
             await asyncio.wait([connection, stopped], return_when=asyncio.FIRST_COMPLETED)
-            await self._end_renderers()
+            if ending.asked.is_set():
+                await self._hand_back(ending.at_once)
+            await self._presence.end(_GOES)
             if not connection.done():
                 await self._say_goodbye()
         finally:
@@ -132,10 +148,19 @@ class Agent:
             ray_node_id=self._raylet.node_id,
             ray_version=importlib.metadata.version("ray"),
             python_version=platform.python_version(),
+            leaving=self._leaving,
         )
 
-    async def _welcomed(self, welcome: nodes_pb2.Welcome) -> None:
-        await self._raylet.join(welcome.ray_address)
+    def _heartbeat(self) -> nodes_pb2.Heartbeat:
+        return nodes_pb2.Heartbeat(
+            ray_node_id=self._raylet.node_id, leaving=self._leaving, left=self._presence.left
+        )
+
+    def _welcomed(self, welcome: nodes_pb2.Welcome) -> None:
+        self._presence.joins(welcome.ray_address, welcome.leave)
+
+    def _wanted(self, leave: bool) -> None:
+        self._presence.wanted(leave)
 
     def _setup_for(self, device: ProbedDevice) -> Callable[[], renderers_pb2.Setup]:
         def setup() -> renderers_pb2.Setup:
@@ -182,20 +207,28 @@ class Agent:
                 process.kill()
                 await process.wait()
 
-    async def _end_renderers(self) -> None:
-        self._link.ending("the node's agent was told to end")
-        await self._raylet.stop(_RAYLET_SECONDS)
-        for pid, birth in self._link.pids():
-            if lives(pid, birth):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            self._link.buried(pid, birth)
+    async def _hand_back(self, at_once: asyncio.Event) -> None:
+        """Take no more; what runs has until the deadline to end, then it is stopped."""
+        self._leaving = True
+        self._stream.beat()
+        seconds = self._config.drain_deadline
+        log.info("told to end", running=len(self._link.held()), seconds=seconds)
+        await self._until_idle(seconds, at_once)
+        for attempt in self._link.held():
+            self._link.cancel(nodes_pb2.Cancel(attempt=attempt, reason=_GOES))
+        await self._until_idle(_STOP_SECONDS, at_once)
+
+    async def _until_idle(self, seconds: float, at_once: asyncio.Event) -> None:
+        until = boottime() + seconds
+        while self._link.held() and boottime() < until and not at_once.is_set():
+            await asyncio.sleep(0.05)
 
     async def _say_goodbye(self) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_GOODBYE_SECONDS):
                 while self._journal.pending():
                     await asyncio.sleep(0.05)
+                await self._stream.settled()
                 await self._logs.deliver()
 
 
@@ -204,21 +237,21 @@ def _name(config: NodeConfig) -> str:
 
 
 async def _serve(config: NodeConfig) -> None:
-    stop = asyncio.Event()
+    ending = Ending()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, ending.signalled, number)
     joining = asyncio.create_task(_join(config))
-    stopped = asyncio.create_task(stop.wait())
+    stopped = asyncio.create_task(ending.asked.wait())
     await asyncio.wait([joining, stopped], return_when=asyncio.FIRST_COMPLETED)
-    if stop.is_set():
+    if ending.asked.is_set():
         joining.cancel()
         return
     stopped.cancel()
     lent = await asyncio.to_thread(devices.lent, config)
     for device in lent:
         log.info("device", name=device.advertised.name, model=device.advertised.model)
-    await Agent(config, joining.result(), lent).run(stop)
+    await Agent(config, joining.result(), lent).run(ending)
 
 
 async def _join(config: NodeConfig) -> identity.Identity:
@@ -269,6 +302,12 @@ def _lock(home: Path) -> IO[str]:
 @click.option("--name", help="Name of this node, for people.")
 @click.option("--config", "path", type=click.Path(path_type=Path), help="node.toml")
 @click.option("--threads", type=int, help="CPU threads for all renderers of this node together.")
+@click.option(
+    "--drain-deadline",
+    type=float,
+    metavar="SECONDS",
+    help="After SIGTERM: how long running windows may go on before they are handed back.",
+)
 @click.version_option(__version__)
 def main(
     server: str | None,
@@ -277,12 +316,14 @@ def main(
     name: str | None,
     path: Path | None,
     threads: int | None,
+    drain_deadline: float | None,
 ) -> None:
     """Lend this workstation's devices to a render farm."""
     try:
         if join_token and join_token.startswith("@"):
             join_token = Path(join_token[1:]).read_text()
-        flags = {"server": server, "join_token": join_token, "home": home, "name": name, "threads": threads}
+        flags = {"server": server, "join_token": join_token, "home": home, "name": name, "threads": threads,
+                 "drain_deadline": drain_deadline}  # fmt: skip
         config = load_node_config(path, os.environ, flags)
         configure_logs(config.log.level, config.log.format)
         lock = _lock(config.home)

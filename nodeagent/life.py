@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -27,6 +28,12 @@ def born(pid: int) -> str | None:
         return None if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.0f}"
     except psutil.Error:
         return None
+
+
+def of_another_boot(birth: str) -> bool:
+    """Whether a process that was `born` so lived before this machine's last reboot; False where nobody can tell."""
+    mine = born(os.getpid())
+    return sys.platform == "linux" and mine is not None and birth.split("/")[0] != mine.split("/")[0]
 
 
 def lives(pid: int, birth: str) -> bool:

@@ -56,11 +56,16 @@ class RayletKeeper:
         if address:
             self._keeper = asyncio.create_task(self._keep(address))
 
-    async def stop(self, timeout: float) -> None:
-        """End the raylet and all renderers; those that don't end within `timeout` seconds are killed."""
+    async def stop(self, timeout: float, address: str = "") -> None:
+        """End the raylet and all renderers; those that don't end within `timeout` seconds are killed.
+
+        Also a raylet that an earlier agent left here, if it was of the cluster at `address`. `join` brings one back.
+        """
         await self._forsake()
-        if self._address:
-            await asyncio.to_thread(self._raylet(self._address).stop, timeout)
+        address, self._address = self._address or address, ""
+        if address:
+            # What ends needs no address of its own, and there may be no way to the head any more.
+            await asyncio.to_thread(self._raylet(address, "127.0.0.1").stop, timeout)
 
     async def _forsake(self) -> None:
         if self._keeper:
@@ -100,11 +105,11 @@ class RayletKeeper:
             await asyncio.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT)
 
-    def _raylet(self, address: str) -> Raylet:
+    def _raylet(self, address: str, node_ip: str = "") -> Raylet:
         return Raylet(
             self._home,
             address,
-            self._node_ip or own_address(address),
+            node_ip or self._node_ip or own_address(address),
             self._token_file,
             self._threads,
             self._renderers,

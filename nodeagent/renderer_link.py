@@ -23,7 +23,7 @@ import structlog
 
 from farm.v1 import nodes_pb2, renderers_pb2, renderers_pb2_grpc
 from nodeagent.journal import Held, Journal
-from nodeagent.life import born, lives
+from nodeagent.life import born, lives, of_another_boot
 
 log = structlog.get_logger()
 
@@ -55,6 +55,7 @@ class _Renderer:
     born: str
     outbox: asyncio.Queue[renderers_pb2.AttachResponse | None] | None = None
     attempts: dict[tuple[str, int], None] = field(default_factory=dict)
+    killed_for: str = ""  #: why its agent ended it, where it did
 
 
 class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
@@ -144,6 +145,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         for renderer in list(self._renderers.values()):
             if key in renderer.attempts and lives(renderer.pid, renderer.born):
                 log.warning("renderer killed, it did not stop", device=renderer.device, why=cancel.reason)
+                renderer.killed_for = cancel.reason
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(renderer.pid, signal.SIGKILL)
 
@@ -231,7 +233,10 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
             await asyncio.sleep(_LOOK_SECONDS)
 
     def ending(self, why: str) -> None:
-        """From here on renderers end because this agent ends them: that speaks against no task and no device."""
+        """From here on renderers end because this agent ends them: that speaks against no task and no device.
+
+        "" from here on they don't.
+        """
         self._ending = why
 
     def buried(self, pid: int, birth: str) -> None:
@@ -239,8 +244,11 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         renderer = self._renderers.pop((pid, birth), None)
         if renderer is None:
             return
-        reason = self._ending or f"renderer of {renderer.device} (process {renderer.pid}) died"
-        outcome = nodes_pb2.OUTCOME_CANCELLED if self._ending else nodes_pb2.OUTCOME_LOST
+        excuse = self._ending or renderer.killed_for
+        if of_another_boot(birth):
+            excuse = "its machine was rebooted"
+        reason = excuse or f"renderer of {renderer.device} (process {renderer.pid}) died"
+        outcome = nodes_pb2.OUTCOME_CANCELLED if excuse else nodes_pb2.OUTCOME_LOST
         log.warning("renderer gone", device=renderer.device, pid=renderer.pid, why=reason)
         self._events.reported(nodes_pb2.RendererReport(device=renderer.device, alive=False, reason=reason))
         for attempt_id, epoch in list(renderer.attempts):

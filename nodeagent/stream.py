@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import grpc
 import structlog
@@ -51,16 +51,22 @@ class FarmStream:
         link: RendererLink,
         logs: LogDelivery,
         hello: Callable[[], nodes_pb2.Hello],
-        welcomed: Callable[[nodes_pb2.Welcome], Awaitable[None]],
+        heartbeat: Callable[[], nodes_pb2.Heartbeat],
+        welcomed: Callable[[nodes_pb2.Welcome], None],
+        wanted: Callable[[bool], None],
     ):
-        """`hello` gives what this node says of itself, without attempts; `welcomed` is told the answer."""
+        """`hello` and `heartbeat` give what this node says of itself, without attempts and number.
+
+        `welcomed` is told the answer to the one; `wanted` whether the farm wants the node to leave.
+        """
         self._identity = identity
         self._journal = journal
         self._link = link
         self._logs = logs
         self._hello = hello
-        self._welcomed = welcomed
-        self._sequence = 0
+        self._heartbeat_says = heartbeat
+        self._welcomed, self._wanted = welcomed, wanted
+        self._sequence = self._answered = 0
         self._outbox: asyncio.Queue[nodes_pb2.ConnectRequest | None] | None = None
         self._call: grpc.aio.StreamStreamCall | None = None
         self._again = False
@@ -68,6 +74,13 @@ class FarmStream:
     def beat(self) -> None:
         """Send a heartbeat now."""
         self._put(None)
+
+    async def settled(self) -> None:
+        """Return when the daemon has taken what this node says of itself now, or is not connected."""
+        number = self._sequence + 1
+        self.beat()
+        while self._outbox is not None and self._answered < number:
+            await asyncio.sleep(0.02)
 
     def send(self, request: nodes_pb2.ConnectRequest) -> None:
         """Send this if the stream is up; what must not be lost is in the journal."""
@@ -142,7 +155,7 @@ class FarmStream:
         for device in self._link.attached():
             report = nodes_pb2.RendererReport(device=device, alive=True)
             outbox.put_nowait(nodes_pb2.ConnectRequest(renderer=report))
-        await self._welcomed(welcome)
+        self._welcomed(welcome)
         tasks = [
             asyncio.create_task(self._write(call, outbox, beats)),
             asyncio.create_task(_tick(outbox, welcome.heartbeat_seconds)),
@@ -170,9 +183,9 @@ class FarmStream:
 
     def _heartbeat(self, beats: SentHeartbeats) -> nodes_pb2.ConnectRequest:
         self._sequence += 1
-        heartbeat = nodes_pb2.Heartbeat(
-            sequence=self._sequence, attempts=self._answered_for(), ray_node_id=self._hello().ray_node_id
-        )
+        heartbeat = self._heartbeat_says()
+        heartbeat.sequence = self._sequence
+        heartbeat.attempts.extend(self._answered_for())
         # Read before it leaves: a lease must never seem longer to the renderer than to the farm.
         beats.sent(self._sequence, boottime())
         return nodes_pb2.ConnectRequest(heartbeat=heartbeat)
@@ -193,6 +206,7 @@ class FarmStream:
                 return
             match response.WhichOneof("message"):
                 case "grant":
+                    self._answered = max(self._answered, response.grant.sequence)
                     until = beats.until(response.grant.sequence, welcome.lease_seconds)
                     if until is not None:
                         for attempt in response.grant.attempts:
@@ -203,6 +217,8 @@ class FarmStream:
                     self._link.cancel(response.cancel)
                 case "read_log":
                     self.send(nodes_pb2.ConnectRequest(log=self._log_part(response.read_log)))
+                case "presence":
+                    self._wanted(response.presence.leave)
 
     def _log_part(self, asked: nodes_pb2.ReadAttemptLog) -> nodes_pb2.AttemptLogPart:
         data = self._logs.read(asked.attempt, asked.offset)

@@ -20,12 +20,15 @@ from farm.api.sessions import Sessions
 from farm.artifacts import ArtifactStore
 from farm.clock import boottime
 from farm.config import Leases
+from farm.failures import Cause
 from farm.planning import ModelFacts
 from farm.states import AttemptState, NodeState
 from farm.store.errors import DatabaseAway, Deposed, NotFound
 from farm.store.records import AttemptRecord, GroupMember, Handover, NodeRecord, TaskInputs
 from farm.store.records import ReadyTask as ReadyRecord
 from farm.store.store import Store
+from farm.v1 import nodes_pb2
+from scheduler import drains
 from scheduler.backend import Backend, BackendDown, BackendEvent, BackendSays, RendererRef
 from scheduler.placement import place
 from scheduler.snapshot import members_of, ready_task, slots_of
@@ -64,6 +67,7 @@ class Dispatcher:
         self._woken = asyncio.Event()
         self._asked: dict[tuple[str, str], float] = {}
         self._passed_over: dict[str, float] = {}
+        self._told_to_stop: dict[str, float] = {}
         self._models = models
         self._warmth = Warmth()
 
@@ -85,6 +89,7 @@ class Dispatcher:
                     if hearing_since is None:
                         now = boottime()
                         await asyncio.to_thread(self._store.attempts.extend_all, now + self._leases.requeue)
+                        await asyncio.to_thread(self._store.nodes.clock_began_anew)
                         hearing_since = now
                     await self.tick(quiet=boottime() - hearing_since < self._leases.lease)
                 except Deposed:
@@ -106,6 +111,7 @@ class Dispatcher:
             await self._say_lost(lost, "its lease ran out")
         if not quiet:
             await self._note_silent(nodes)
+        await self._drain(nodes)
         await self._start_renderers(nodes)
         now = boottime()
         if ready and self._files.trouble and (trouble := await asyncio.to_thread(self._files.check)):
@@ -177,13 +183,35 @@ class Dispatcher:
         now = boottime()
         for node in nodes:
             silent = now - self._sessions.heard_at(node.id) > self._leases.lease
-            if silent and node.state is NodeState.ONLINE:
-                log.warning("node offline", node=node.name)
-                await asyncio.to_thread(self._store.nodes.offline, node.id, "is offline")
+            gone = self._sessions.has_left(node.id)
+            if (silent or gone) and node.state is NodeState.ONLINE:
+                log.warning("node offline", node=node.name, ended=gone)
+                why = "is away, its agent was ended" if gone else "is offline"
+                await asyncio.to_thread(self._store.nodes.offline, node.id, why)
+
+    async def _drain(self, nodes: list[NodeRecord]) -> None:
+        """Empties nodes that are being drained, and tells each whether it is to leave."""
+        live = await asyncio.to_thread(self._store.attempts.live) if any(n.drain for n in nodes) else []
+        here = {attempt.id for attempt in live}
+        self._told_to_stop = {id: at for id, at in self._told_to_stop.items() if id in here}
+        for node in nodes:
+            now, session = boottime(), self._sessions.get(node.id)
+            mine = [attempt for attempt in live if attempt.node_id == node.id]
+            step = drains.next_step(node.drain, mine, self._told_to_stop, session is not None, now)
+            self._told_to_stop |= {attempt.id: now for attempt in step.stop}
+            await self._sessions.stop([*step.stop, *step.give_back], drains.REASON, drains.GRACE_SECONDS)
+            for attempt in step.give_back:
+                await self._lose(attempt, drains.REASON, Cause.GIVEN_BACK)
+            if session and session.leave is not step.leave:
+                session.leave = step.leave
+                wish = nodes_pb2.Presence(leave=step.leave)
+                session.outbox.put_nowait(nodes_pb2.ConnectResponse(presence=wish))
 
     async def _start_renderers(self, nodes: list[NodeRecord]) -> None:
         for node in nodes:
             if node.state is not NodeState.ONLINE or not node.ray_node_id or not self._sessions.get(node.id):
+                continue
+            if node.drain or node.reason:
                 continue
             for device in node.devices:
                 key, now = (node.id, device.name), boottime()
@@ -257,8 +285,9 @@ class Dispatcher:
                 # The bridge says it once.
                 await asyncio.sleep(TICK_SECONDS)
 
-    async def _lose(self, attempt: AttemptRecord, reason: str) -> None:
-        settlement = await asyncio.to_thread(self._store.attempts.lose, attempt.id, attempt.epoch, reason)
+    async def _lose(self, attempt: AttemptRecord, reason: str, cause: Cause = Cause.SILENT) -> None:
+        lose = self._store.attempts.lose
+        settlement = await asyncio.to_thread(lose, attempt.id, attempt.epoch, reason, cause)
         if settlement.committed:
             await self._say_lost([attempt], reason)
 

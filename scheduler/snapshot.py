@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from farm.planning import ModelFacts
-from farm.states import NodeState
-from farm.store.records import AttemptRecord, GroupMember, NodeRecord
+from farm.states import DrainState, NodeState
+from farm.store.records import AttemptRecord, DeviceRecord, DrainRecord, GroupMember, NodeRecord
 from farm.store.records import ReadyTask as ReadyRecord
 from scheduler.estimate import seconds_left
 from scheduler.groups import Member
@@ -39,6 +39,8 @@ def slots_of(
             reason = node.reason
             if node.state is NodeState.OFFLINE:
                 reason = reason or "is offline"
+            elif cordon := _cordon(node, device):
+                reason = reason or cordon
             elif not node.ray_node_id:
                 reason = "is starting Ray"
             elif not renderer_up(node.id, device.name):
@@ -68,6 +70,17 @@ def slots_of(
                 slot = replace(slot, busy=True, busy_for=left)
             slots.append(slot)
     return slots
+
+
+def _cordon(node: NodeRecord, device: DeviceRecord) -> str:
+    """Why a device takes no new work by somebody's wish, or ""."""
+    why = node.drain or node.lock or device.lock
+    if why is None:
+        return ""
+    drained = {DrainState.DRAINING: "is being drained", DrainState.DRAINED: "is drained"}
+    words = drained[why.state] if isinstance(why, DrainRecord) else "is locked"
+    back = f"farmctl node {'resume' if node.drain else 'unlock'} {node.name}"
+    return f"{words} (`{back}`)" + (f": {why.reason}" if why.reason else "")
 
 
 def _is_loopback(address: str) -> bool:

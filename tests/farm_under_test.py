@@ -100,11 +100,11 @@ class FarmUnderTest:
             "--join-token", join_token(Authority.open(self.home)), log=f"{name}.log",
         )  # fmt: skip
 
-    def stop_node(self, name: str) -> None:
-        """SIGTERM, and returns when the agent has ended."""
+    def stop_node(self, name: str, number: int = signal.SIGINT) -> None:
+        """SIGINT, at which it ends at once, or another signal; returns when the agent has ended."""
         process = self._nodes.pop(name)
-        process.terminate()
-        process.wait(timeout=30)
+        process.send_signal(number)
+        process.wait(timeout=40)
 
     def kill_node(self, name: str) -> None:
         """kill -9 of all that runs on a node: agent, raylet and renderer."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from farm.planning import Plan
 from farm.spec import JobSpec, parse_spec
-from farm.states import AttemptState, JobState, NodeState, TaskState
+from farm.states import AttemptState, DrainState, JobState, NodeState, TaskState
 from farm.store import records
 from farm.v1 import artifacts_pb2, jobs_pb2, nodes_pb2
 
@@ -190,8 +190,8 @@ def device_record(device: nodes_pb2.Device) -> records.DeviceRecord:
     return records.DeviceRecord(**{name: getattr(device, name) for name in _DEVICE_FIELDS})
 
 
-def node_message(node: records.NodeRecord, renderers: frozenset[str]) -> nodes_pb2.Node:
-    """A node. `renderers`: its devices whose renderer is up."""
+def node_message(node: records.NodeRecord, renderers: frozenset[str], now: float) -> nodes_pb2.Node:
+    """A node at `now` (CLOCK_BOOTTIME seconds). `renderers`: its devices whose renderer is up."""
     return nodes_pb2.Node(
         id=node.id,
         name=node.name,
@@ -207,12 +207,29 @@ def node_message(node: records.NodeRecord, renderers: frozenset[str]) -> nodes_p
                 renderer=device.name in renderers,
                 speeds=[nodes_pb2.Speed(**speed._asdict()) for speed in device.speeds],
                 quarantine=device.quarantine,
+                lock=_lock(device.lock),
             )
             for device in node.devices
         ],
         models=[nodes_pb2.ModelOffer(model=offer.model, weights=offer.weights) for offer in node.models],
         reason=node.reason,
+        drain=_drain(node.drain, now),
+        lock=_lock(node.lock),
     )
+
+
+def _drain(drain: records.DrainRecord | None, now: float) -> nodes_pb2.Drain | None:
+    return drain and nodes_pb2.Drain(
+        state=nodes_pb2.DrainState.Value(f"DRAIN_STATE_{DrainState(drain.state).name}"),
+        reason=drain.reason,
+        asked_by=drain.asked_by,
+        since_at=drain.since_at,
+        left_seconds=None if drain.deadline is None else max(0.0, drain.deadline - now),
+    )
+
+
+def _lock(lock: records.LockRecord | None) -> nodes_pb2.Lock | None:
+    return lock and nodes_pb2.Lock(reason=lock.reason, asked_by=lock.asked_by, since_at=lock.since_at)
 
 
 def artifact_message(artifact: records.ArtifactRecord) -> artifacts_pb2.Artifact:

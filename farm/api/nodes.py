@@ -17,8 +17,9 @@ from grpc import aio
 
 from farm import PROTOCOL, __version__
 from farm.api.changes import Changes
-from farm.api.convert import device_record, node_message
+from farm.api.convert import device_record
 from farm.api.gate import Refused, caller
+from farm.api.node_verbs import NodeVerbs
 from farm.api.sessions import Session, Sessions
 from farm.artifacts import ArtifactStore, Unwritable
 from farm.clock import boottime
@@ -27,13 +28,16 @@ from farm.security import Authority, join_token
 from farm.store.errors import DatabaseAway, Deposed, MissingArtifact, NotFound
 from farm.store.records import ArtifactState, AttemptRecord, Settlement
 from farm.store.store import Store
-from farm.v1 import nodes_pb2, nodes_pb2_grpc
+from farm.v1 import nodes_pb2
 
 log = structlog.get_logger()
 
 PROGRESS_SECONDS = 1.0
 """Progress of an attempt is written at most this often; the last step always is."""
 
+
+LEAVING = "is going away, its agent is ending"
+"""Why a node gets no work whose agent was told to end."""
 
 _CAUSES = {
     nodes_pb2.OUTCOME_LOST: Cause.RENDERER_DIED,
@@ -53,7 +57,7 @@ class NodeTerms:
     servers: tuple[str, ...]
 
 
-class NodeService(nodes_pb2_grpc.NodeServiceServicer):
+class NodeService(NodeVerbs):
     """Translates between agents' streams and the store."""
 
     def __init__(
@@ -66,8 +70,8 @@ class NodeService(nodes_pb2_grpc.NodeServiceServicer):
         terms: NodeTerms,
         wake: Callable[[], None],
     ):
-        self._store, self._authority, self._sessions, self._changes = store, authority, sessions, changes
-        self._files, self._terms, self._wake = files, terms, wake
+        super().__init__(store, sessions, wake)
+        self._files, self._authority, self._changes, self._terms = files, authority, changes, terms
 
     async def Register(
         self, request: nodes_pb2.RegisterRequest, context: aio.ServicerContext
@@ -108,12 +112,15 @@ class NodeService(nodes_pb2_grpc.NodeServiceServicer):
                 ray_address=self._terms.ray_address,
                 heartbeat_seconds=self._terms.heartbeat,
                 lease_seconds=self._terms.lease,
+                leave=session.leave,
             )
         )
         reading = asyncio.create_task(self._read(request_iterator, session))
         try:
             while (message := await session.outbox.get()) is not None:
                 yield message
+            if session.refusal:
+                raise Refused(grpc.StatusCode.FAILED_PRECONDITION, session.refusal)
         finally:
             reading.cancel()
             self._sessions.close(session)
@@ -121,8 +128,8 @@ class NodeService(nodes_pb2_grpc.NodeServiceServicer):
             log.info("node disconnected", node=hello.name)
 
     async def _greet(self, hello: nodes_pb2.Hello, session: Session, peer: str) -> None:
-        lost = await asyncio.to_thread(
-            lambda: self._store.nodes.hello(
+        def greet() -> tuple[list[AttemptRecord], bool]:
+            lost = self._store.nodes.hello(
                 hello.node_id,
                 hello.name,
                 peer,
@@ -131,8 +138,14 @@ class NodeService(nodes_pb2_grpc.NodeServiceServicer):
                 [device_record(device) for device in hello.devices],
                 [(offer.model, offer.weights) for offer in hello.models],
                 hello.ray_node_id,
+                LEAVING if hello.leaving else "",
+                [(ref.attempt_id, ref.epoch) for ref in hello.attempts],
             )
-        )
+            drained = self._store.nodes.get(hello.node_id).drain is not None
+            return lost, drained and not self._store.attempts.live(hello.node_id)
+
+        lost, session.leave = await asyncio.to_thread(greet)
+        session.leaving = hello.leaving
         await self._changes.notify(*{attempt.job_id for attempt in lost})
         self._sessions.open(session)
         self._wake()
@@ -180,10 +193,18 @@ class NodeService(nodes_pb2_grpc.NodeServiceServicer):
 
         def renew() -> tuple[list[tuple[str, int]], dict[tuple[str, int], float]]:
             self._store.nodes.seen(session.node_id, heartbeat.ray_node_id)
+            if heartbeat.leaving and not session.leaving:
+                self._store.nodes.leaves(session.node_id, LEAVING)
             granted = [tuple(ref) for ref in self._store.attempts.renew(session.node_id, held, until)]
             return granted, {ref: self._time_to_stop(ref[0]) for ref in held if ref not in granted}
 
         granted, over = await asyncio.to_thread(renew)
+        session.leaving = session.leaving or heartbeat.leaving
+        if heartbeat.left:
+            given_back = await asyncio.to_thread(self._store.nodes.left, session.node_id, held)
+            await self._changes.notify(*{attempt.job_id for attempt in given_back})
+            if given_back:
+                self._wake()
         session.outbox.put_nowait(
             nodes_pb2.ConnectResponse(
                 grant=nodes_pb2.Grant(
@@ -314,28 +335,14 @@ class NodeService(nodes_pb2_grpc.NodeServiceServicer):
     ) -> nodes_pb2.ListNodesResponse:
         """All nodes by name."""
         nodes = await asyncio.to_thread(self._store.nodes.list)
-        return nodes_pb2.ListNodesResponse(
-            nodes=[node_message(node, self._sessions.renderers(node.id)) for node in nodes]
-        )
+        return nodes_pb2.ListNodesResponse(nodes=[self._shown(node) for node in nodes])
 
     async def GetNode(
         self, request: nodes_pb2.GetNodeRequest, context: aio.ServicerContext
     ) -> nodes_pb2.GetNodeResponse:
         """One node by id or name."""
         node = await asyncio.to_thread(self._store.nodes.get, request.node)
-        return nodes_pb2.GetNodeResponse(node=node_message(node, self._sessions.renderers(node.id)))
-
-    async def ResumeNode(
-        self, request: nodes_pb2.ResumeNodeRequest, context: aio.ServicerContext
-    ) -> nodes_pb2.ResumeNodeResponse:
-        """Ends the quarantine of a node's devices."""
-        node = await asyncio.to_thread(self._store.nodes.get, request.node)
-        devices = await asyncio.to_thread(self._store.nodes.resume, node.id, request.device)
-        self._wake()
-        node = await asyncio.to_thread(self._store.nodes.get, node.id)
-        return nodes_pb2.ResumeNodeResponse(
-            node=node_message(node, self._sessions.renderers(node.id)), devices=devices
-        )
+        return nodes_pb2.GetNodeResponse(node=self._shown(node))
 
     async def GetJoinToken(
         self, request: nodes_pb2.GetJoinTokenRequest, context: aio.ServicerContext

@@ -22,8 +22,9 @@ _numbers = itertools.count(1)
 
 @dataclass
 class Session:
-    """One agent's stream. Times in CLOCK_BOOTTIME seconds; `outbox` takes None to end the stream.
+    """One agent's stream. Times in CLOCK_BOOTTIME seconds; `outbox` takes None to end the stream, with `refusal` if set.
 
+    `leave`: whether the node was told to have no renderers and no raylet; `leaving`: whether its agent is about to end.
     `questions`: what the node was asked of its logs, by number, until it answers. `job_of`: the job of each attempt
     that the node holds; `progress_at`: when its progress was last written.
     """
@@ -31,6 +32,9 @@ class Session:
     node_id: str
     heard_at: float
     outbox: asyncio.Queue[nodes_pb2.ConnectResponse | None] = field(default_factory=asyncio.Queue)
+    refusal: str = ""
+    leave: bool = False
+    leaving: bool = False
     ray_node_id: str = ""
     renderers: set[str] = field(default_factory=set)
     questions: dict[int, asyncio.Future[bytes | None]] = field(default_factory=dict)
@@ -50,6 +54,7 @@ class Sessions:
     def __init__(self) -> None:
         self._by_node: dict[str, Session] = {}
         self._heard_at: dict[str, float] = {}
+        self._left: set[str] = set()
 
     def open(self, session: Session) -> None:
         """A stream began; an older one of the same node is ended."""
@@ -57,12 +62,25 @@ class Sessions:
         if older:
             older.outbox.put_nowait(None)
         self._by_node[session.node_id] = session
+        self._left.discard(session.node_id)
 
     def close(self, session: Session) -> None:
         """A stream ended."""
         self._heard_at[session.node_id] = session.heard_at
         if self._by_node.get(session.node_id) is session:
             del self._by_node[session.node_id]
+            if session.leaving:
+                self._left.add(session.node_id)
+
+    def has_left(self, node_id: str) -> bool:
+        """Whether the node's agent said that it would end and did, or is taken to have: its stream ended after that."""
+        return node_id in self._left
+
+    def refuse(self, node_id: str, why: str) -> None:
+        """End the node's stream with words after which its agent won't come back by itself."""
+        if session := self._by_node.get(node_id):
+            session.refusal = why
+            session.outbox.put_nowait(None)
 
     def close_all(self) -> None:
         """The daemon is going: agents will look for it again."""

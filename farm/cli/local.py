@@ -10,6 +10,7 @@ import concurrent.futures
 import contextlib
 import fcntl
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -150,7 +151,8 @@ class LocalFarm:
         if agents:
             tell(f"stopping {len(agents)} node{'s' if len(agents) > 1 else ''}")
             with concurrent.futures.ThreadPoolExecutor(len(agents)) as pool:
-                list(pool.map(lambda program: program.stop(_AGENT_SECONDS), agents))
+                # After SIGTERM they would wait for what runs.
+                list(pool.map(lambda program: program.stop(_AGENT_SECONDS, signal.SIGINT), agents))
         daemon = self._daemon()
         if daemon.alive():
             tell("stopping the daemon")

@@ -19,6 +19,12 @@ class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     OUTCOME_STORAGE: _ClassVar[Outcome]
     OUTCOME_DAMAGED_INPUT: _ClassVar[Outcome]
 
+class DrainState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DRAIN_STATE_UNSPECIFIED: _ClassVar[DrainState]
+    DRAIN_STATE_DRAINING: _ClassVar[DrainState]
+    DRAIN_STATE_DRAINED: _ClassVar[DrainState]
+
 class NodeState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     NODE_STATE_UNSPECIFIED: _ClassVar[NodeState]
@@ -32,6 +38,9 @@ OUTCOME_LOST: Outcome
 OUTCOME_OUT_OF_MEMORY: Outcome
 OUTCOME_STORAGE: Outcome
 OUTCOME_DAMAGED_INPUT: Outcome
+DRAIN_STATE_UNSPECIFIED: DrainState
+DRAIN_STATE_DRAINING: DrainState
+DRAIN_STATE_DRAINED: DrainState
 NODE_STATE_UNSPECIFIED: NodeState
 NODE_STATE_ONLINE: NodeState
 NODE_STATE_OFFLINE: NodeState
@@ -109,7 +118,7 @@ class ConnectRequest(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., completion: _Optional[_Union[Completion, _Mapping]] = ..., renderer: _Optional[_Union[RendererReport, _Mapping]] = ..., log: _Optional[_Union[AttemptLogPart, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("node_id", "name", "version", "protocol", "boot_id", "devices", "models", "ray_node_id", "attempts", "ray_version", "python_version")
+    __slots__ = ("node_id", "name", "version", "protocol", "boot_id", "devices", "models", "ray_node_id", "attempts", "ray_version", "python_version", "leaving")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -121,6 +130,7 @@ class Hello(_message.Message):
     ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
     RAY_VERSION_FIELD_NUMBER: _ClassVar[int]
     PYTHON_VERSION_FIELD_NUMBER: _ClassVar[int]
+    LEAVING_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     name: str
     version: str
@@ -132,7 +142,8 @@ class Hello(_message.Message):
     attempts: _containers.RepeatedCompositeFieldContainer[AttemptRef]
     ray_version: str
     python_version: str
-    def __init__(self, node_id: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., protocol: _Optional[int] = ..., boot_id: _Optional[str] = ..., devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelOffer, _Mapping]]] = ..., ray_node_id: _Optional[str] = ..., attempts: _Optional[_Iterable[_Union[AttemptRef, _Mapping]]] = ..., ray_version: _Optional[str] = ..., python_version: _Optional[str] = ...) -> None: ...
+    leaving: bool
+    def __init__(self, node_id: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., protocol: _Optional[int] = ..., boot_id: _Optional[str] = ..., devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelOffer, _Mapping]]] = ..., ray_node_id: _Optional[str] = ..., attempts: _Optional[_Iterable[_Union[AttemptRef, _Mapping]]] = ..., ray_version: _Optional[str] = ..., python_version: _Optional[str] = ..., leaving: _Optional[bool] = ...) -> None: ...
 
 class AttemptRef(_message.Message):
     __slots__ = ("attempt_id", "epoch")
@@ -143,14 +154,18 @@ class AttemptRef(_message.Message):
     def __init__(self, attempt_id: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
-    __slots__ = ("sequence", "attempts", "ray_node_id")
+    __slots__ = ("sequence", "attempts", "ray_node_id", "leaving", "left")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
     RAY_NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    LEAVING_FIELD_NUMBER: _ClassVar[int]
+    LEFT_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     attempts: _containers.RepeatedCompositeFieldContainer[AttemptRef]
     ray_node_id: str
-    def __init__(self, sequence: _Optional[int] = ..., attempts: _Optional[_Iterable[_Union[AttemptRef, _Mapping]]] = ..., ray_node_id: _Optional[str] = ...) -> None: ...
+    leaving: bool
+    left: bool
+    def __init__(self, sequence: _Optional[int] = ..., attempts: _Optional[_Iterable[_Union[AttemptRef, _Mapping]]] = ..., ray_node_id: _Optional[str] = ..., leaving: _Optional[bool] = ..., left: _Optional[bool] = ...) -> None: ...
 
 class Progress(_message.Message):
     __slots__ = ("attempt", "step", "steps")
@@ -195,18 +210,20 @@ class RendererReport(_message.Message):
     def __init__(self, device: _Optional[str] = ..., alive: _Optional[bool] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class ConnectResponse(_message.Message):
-    __slots__ = ("welcome", "grant", "acknowledge", "cancel", "read_log")
+    __slots__ = ("welcome", "grant", "acknowledge", "cancel", "read_log", "presence")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     GRANT_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGE_FIELD_NUMBER: _ClassVar[int]
     CANCEL_FIELD_NUMBER: _ClassVar[int]
     READ_LOG_FIELD_NUMBER: _ClassVar[int]
+    PRESENCE_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     grant: Grant
     acknowledge: Acknowledge
     cancel: Cancel
     read_log: ReadAttemptLog
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ..., acknowledge: _Optional[_Union[Acknowledge, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., read_log: _Optional[_Union[ReadAttemptLog, _Mapping]] = ...) -> None: ...
+    presence: Presence
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ..., acknowledge: _Optional[_Union[Acknowledge, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., read_log: _Optional[_Union[ReadAttemptLog, _Mapping]] = ..., presence: _Optional[_Union[Presence, _Mapping]] = ...) -> None: ...
 
 class ReadAttemptLog(_message.Message):
     __slots__ = ("number", "attempt", "offset")
@@ -229,16 +246,24 @@ class AttemptLogPart(_message.Message):
     def __init__(self, number: _Optional[int] = ..., known: _Optional[bool] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("version", "ray_address", "heartbeat_seconds", "lease_seconds")
+    __slots__ = ("version", "ray_address", "heartbeat_seconds", "lease_seconds", "leave")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     RAY_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_SECONDS_FIELD_NUMBER: _ClassVar[int]
     LEASE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    LEAVE_FIELD_NUMBER: _ClassVar[int]
     version: str
     ray_address: str
     heartbeat_seconds: float
     lease_seconds: float
-    def __init__(self, version: _Optional[str] = ..., ray_address: _Optional[str] = ..., heartbeat_seconds: _Optional[float] = ..., lease_seconds: _Optional[float] = ...) -> None: ...
+    leave: bool
+    def __init__(self, version: _Optional[str] = ..., ray_address: _Optional[str] = ..., heartbeat_seconds: _Optional[float] = ..., lease_seconds: _Optional[float] = ..., leave: _Optional[bool] = ...) -> None: ...
+
+class Presence(_message.Message):
+    __slots__ = ("leave",)
+    LEAVE_FIELD_NUMBER: _ClassVar[int]
+    leave: bool
+    def __init__(self, leave: _Optional[bool] = ...) -> None: ...
 
 class Grant(_message.Message):
     __slots__ = ("sequence", "attempts")
@@ -266,8 +291,32 @@ class Cancel(_message.Message):
     grace_seconds: float
     def __init__(self, attempt: _Optional[_Union[AttemptRef, _Mapping]] = ..., reason: _Optional[str] = ..., grace_seconds: _Optional[float] = ...) -> None: ...
 
+class Drain(_message.Message):
+    __slots__ = ("state", "reason", "asked_by", "since_at", "left_seconds")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ASKED_BY_FIELD_NUMBER: _ClassVar[int]
+    SINCE_AT_FIELD_NUMBER: _ClassVar[int]
+    LEFT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    state: DrainState
+    reason: str
+    asked_by: str
+    since_at: float
+    left_seconds: float
+    def __init__(self, state: _Optional[_Union[DrainState, str]] = ..., reason: _Optional[str] = ..., asked_by: _Optional[str] = ..., since_at: _Optional[float] = ..., left_seconds: _Optional[float] = ...) -> None: ...
+
+class Lock(_message.Message):
+    __slots__ = ("reason", "asked_by", "since_at")
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ASKED_BY_FIELD_NUMBER: _ClassVar[int]
+    SINCE_AT_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    asked_by: str
+    since_at: float
+    def __init__(self, reason: _Optional[str] = ..., asked_by: _Optional[str] = ..., since_at: _Optional[float] = ...) -> None: ...
+
 class Node(_message.Message):
-    __slots__ = ("id", "name", "state", "version", "boot_id", "address", "last_seen_at", "devices", "models", "reason")
+    __slots__ = ("id", "name", "state", "version", "boot_id", "address", "last_seen_at", "devices", "models", "reason", "drain", "lock")
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -278,6 +327,8 @@ class Node(_message.Message):
     DEVICES_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    DRAIN_FIELD_NUMBER: _ClassVar[int]
+    LOCK_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
     state: NodeState
@@ -288,21 +339,25 @@ class Node(_message.Message):
     devices: _containers.RepeatedCompositeFieldContainer[DeviceStatus]
     models: _containers.RepeatedCompositeFieldContainer[ModelOffer]
     reason: str
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[NodeState, str]] = ..., version: _Optional[str] = ..., boot_id: _Optional[str] = ..., address: _Optional[str] = ..., last_seen_at: _Optional[float] = ..., devices: _Optional[_Iterable[_Union[DeviceStatus, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelOffer, _Mapping]]] = ..., reason: _Optional[str] = ...) -> None: ...
+    drain: Drain
+    lock: Lock
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[NodeState, str]] = ..., version: _Optional[str] = ..., boot_id: _Optional[str] = ..., address: _Optional[str] = ..., last_seen_at: _Optional[float] = ..., devices: _Optional[_Iterable[_Union[DeviceStatus, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelOffer, _Mapping]]] = ..., reason: _Optional[str] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., lock: _Optional[_Union[Lock, _Mapping]] = ...) -> None: ...
 
 class DeviceStatus(_message.Message):
-    __slots__ = ("device", "task", "renderer", "speeds", "quarantine")
+    __slots__ = ("device", "task", "renderer", "speeds", "quarantine", "lock")
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     RENDERER_FIELD_NUMBER: _ClassVar[int]
     SPEEDS_FIELD_NUMBER: _ClassVar[int]
     QUARANTINE_FIELD_NUMBER: _ClassVar[int]
+    LOCK_FIELD_NUMBER: _ClassVar[int]
     device: Device
     task: str
     renderer: bool
     speeds: _containers.RepeatedCompositeFieldContainer[Speed]
     quarantine: str
-    def __init__(self, device: _Optional[_Union[Device, _Mapping]] = ..., task: _Optional[str] = ..., renderer: _Optional[bool] = ..., speeds: _Optional[_Iterable[_Union[Speed, _Mapping]]] = ..., quarantine: _Optional[str] = ...) -> None: ...
+    lock: Lock
+    def __init__(self, device: _Optional[_Union[Device, _Mapping]] = ..., task: _Optional[str] = ..., renderer: _Optional[bool] = ..., speeds: _Optional[_Iterable[_Union[Speed, _Mapping]]] = ..., quarantine: _Optional[str] = ..., lock: _Optional[_Union[Lock, _Mapping]] = ...) -> None: ...
 
 class Speed(_message.Message):
     __slots__ = ("model", "flops_per_second", "windows")
@@ -336,6 +391,24 @@ class GetNodeResponse(_message.Message):
     node: Node
     def __init__(self, node: _Optional[_Union[Node, _Mapping]] = ...) -> None: ...
 
+class DrainNodeRequest(_message.Message):
+    __slots__ = ("node", "deadline_seconds", "reason", "asked_by")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ASKED_BY_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    deadline_seconds: float
+    reason: str
+    asked_by: str
+    def __init__(self, node: _Optional[str] = ..., deadline_seconds: _Optional[float] = ..., reason: _Optional[str] = ..., asked_by: _Optional[str] = ...) -> None: ...
+
+class DrainNodeResponse(_message.Message):
+    __slots__ = ("node",)
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    node: Node
+    def __init__(self, node: _Optional[_Union[Node, _Mapping]] = ...) -> None: ...
+
 class ResumeNodeRequest(_message.Message):
     __slots__ = ("node", "device")
     NODE_FIELD_NUMBER: _ClassVar[int]
@@ -345,12 +418,58 @@ class ResumeNodeRequest(_message.Message):
     def __init__(self, node: _Optional[str] = ..., device: _Optional[str] = ...) -> None: ...
 
 class ResumeNodeResponse(_message.Message):
-    __slots__ = ("node", "devices")
+    __slots__ = ("node", "devices", "drained")
     NODE_FIELD_NUMBER: _ClassVar[int]
     DEVICES_FIELD_NUMBER: _ClassVar[int]
+    DRAINED_FIELD_NUMBER: _ClassVar[int]
     node: Node
     devices: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, node: _Optional[_Union[Node, _Mapping]] = ..., devices: _Optional[_Iterable[str]] = ...) -> None: ...
+    drained: bool
+    def __init__(self, node: _Optional[_Union[Node, _Mapping]] = ..., devices: _Optional[_Iterable[str]] = ..., drained: _Optional[bool] = ...) -> None: ...
+
+class LockNodeRequest(_message.Message):
+    __slots__ = ("node", "device", "reason", "asked_by")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ASKED_BY_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    device: str
+    reason: str
+    asked_by: str
+    def __init__(self, node: _Optional[str] = ..., device: _Optional[str] = ..., reason: _Optional[str] = ..., asked_by: _Optional[str] = ...) -> None: ...
+
+class LockNodeResponse(_message.Message):
+    __slots__ = ("node",)
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    node: Node
+    def __init__(self, node: _Optional[_Union[Node, _Mapping]] = ...) -> None: ...
+
+class UnlockNodeRequest(_message.Message):
+    __slots__ = ("node", "device")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    device: str
+    def __init__(self, node: _Optional[str] = ..., device: _Optional[str] = ...) -> None: ...
+
+class UnlockNodeResponse(_message.Message):
+    __slots__ = ("node", "unlocked")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    UNLOCKED_FIELD_NUMBER: _ClassVar[int]
+    node: Node
+    unlocked: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, node: _Optional[_Union[Node, _Mapping]] = ..., unlocked: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ForgetNodeRequest(_message.Message):
+    __slots__ = ("node",)
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    def __init__(self, node: _Optional[str] = ...) -> None: ...
+
+class ForgetNodeResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class GetJoinTokenRequest(_message.Message):
     __slots__ = ()

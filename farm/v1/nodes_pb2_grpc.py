@@ -56,10 +56,30 @@ class NodeServiceStub:
                 request_serializer=farm_dot_v1_dot_nodes__pb2.GetNodeRequest.SerializeToString,
                 response_deserializer=farm_dot_v1_dot_nodes__pb2.GetNodeResponse.FromString,
                 _registered_method=True)
+        self.DrainNode = channel.unary_unary(
+                '/farm.v1.NodeService/DrainNode',
+                request_serializer=farm_dot_v1_dot_nodes__pb2.DrainNodeRequest.SerializeToString,
+                response_deserializer=farm_dot_v1_dot_nodes__pb2.DrainNodeResponse.FromString,
+                _registered_method=True)
         self.ResumeNode = channel.unary_unary(
                 '/farm.v1.NodeService/ResumeNode',
                 request_serializer=farm_dot_v1_dot_nodes__pb2.ResumeNodeRequest.SerializeToString,
                 response_deserializer=farm_dot_v1_dot_nodes__pb2.ResumeNodeResponse.FromString,
+                _registered_method=True)
+        self.LockNode = channel.unary_unary(
+                '/farm.v1.NodeService/LockNode',
+                request_serializer=farm_dot_v1_dot_nodes__pb2.LockNodeRequest.SerializeToString,
+                response_deserializer=farm_dot_v1_dot_nodes__pb2.LockNodeResponse.FromString,
+                _registered_method=True)
+        self.UnlockNode = channel.unary_unary(
+                '/farm.v1.NodeService/UnlockNode',
+                request_serializer=farm_dot_v1_dot_nodes__pb2.UnlockNodeRequest.SerializeToString,
+                response_deserializer=farm_dot_v1_dot_nodes__pb2.UnlockNodeResponse.FromString,
+                _registered_method=True)
+        self.ForgetNode = channel.unary_unary(
+                '/farm.v1.NodeService/ForgetNode',
+                request_serializer=farm_dot_v1_dot_nodes__pb2.ForgetNodeRequest.SerializeToString,
+                response_deserializer=farm_dot_v1_dot_nodes__pb2.ForgetNodeResponse.FromString,
                 _registered_method=True)
         self.GetJoinToken = channel.unary_unary(
                 '/farm.v1.NodeService/GetJoinToken',
@@ -101,8 +121,36 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DrainNode(self, request, context):
+        """A node takes no more work; when nothing runs there any more its renderers and its raylet end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ResumeNode(self, request, context):
-        """Ends the quarantine of a node's devices.
+        """Ends a node's drain and the quarantine of its devices.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LockNode(self, request, context):
+        """A node, or one device of it, takes no new work; what runs goes on and models stay warm.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnlockNode(self, request, context):
+        """Ends locks.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForgetNode(self, request, context):
+        """Leaves a node that is offline or drained out of the record. What it did stays.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -138,10 +186,30 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     request_deserializer=farm_dot_v1_dot_nodes__pb2.GetNodeRequest.FromString,
                     response_serializer=farm_dot_v1_dot_nodes__pb2.GetNodeResponse.SerializeToString,
             ),
+            'DrainNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.DrainNode,
+                    request_deserializer=farm_dot_v1_dot_nodes__pb2.DrainNodeRequest.FromString,
+                    response_serializer=farm_dot_v1_dot_nodes__pb2.DrainNodeResponse.SerializeToString,
+            ),
             'ResumeNode': grpc.unary_unary_rpc_method_handler(
                     servicer.ResumeNode,
                     request_deserializer=farm_dot_v1_dot_nodes__pb2.ResumeNodeRequest.FromString,
                     response_serializer=farm_dot_v1_dot_nodes__pb2.ResumeNodeResponse.SerializeToString,
+            ),
+            'LockNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.LockNode,
+                    request_deserializer=farm_dot_v1_dot_nodes__pb2.LockNodeRequest.FromString,
+                    response_serializer=farm_dot_v1_dot_nodes__pb2.LockNodeResponse.SerializeToString,
+            ),
+            'UnlockNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnlockNode,
+                    request_deserializer=farm_dot_v1_dot_nodes__pb2.UnlockNodeRequest.FromString,
+                    response_serializer=farm_dot_v1_dot_nodes__pb2.UnlockNodeResponse.SerializeToString,
+            ),
+            'ForgetNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetNode,
+                    request_deserializer=farm_dot_v1_dot_nodes__pb2.ForgetNodeRequest.FromString,
+                    response_serializer=farm_dot_v1_dot_nodes__pb2.ForgetNodeResponse.SerializeToString,
             ),
             'GetJoinToken': grpc.unary_unary_rpc_method_handler(
                     servicer.GetJoinToken,
@@ -270,6 +338,33 @@ class NodeService:
             _registered_method=True)
 
     @staticmethod
+    def DrainNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farm.v1.NodeService/DrainNode',
+            farm_dot_v1_dot_nodes__pb2.DrainNodeRequest.SerializeToString,
+            farm_dot_v1_dot_nodes__pb2.DrainNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ResumeNode(request,
             target,
             options=(),
@@ -286,6 +381,87 @@ class NodeService:
             '/farm.v1.NodeService/ResumeNode',
             farm_dot_v1_dot_nodes__pb2.ResumeNodeRequest.SerializeToString,
             farm_dot_v1_dot_nodes__pb2.ResumeNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LockNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farm.v1.NodeService/LockNode',
+            farm_dot_v1_dot_nodes__pb2.LockNodeRequest.SerializeToString,
+            farm_dot_v1_dot_nodes__pb2.LockNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnlockNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farm.v1.NodeService/UnlockNode',
+            farm_dot_v1_dot_nodes__pb2.UnlockNodeRequest.SerializeToString,
+            farm_dot_v1_dot_nodes__pb2.UnlockNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farm.v1.NodeService/ForgetNode',
+            farm_dot_v1_dot_nodes__pb2.ForgetNodeRequest.SerializeToString,
+            farm_dot_v1_dot_nodes__pb2.ForgetNodeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,8 +41,10 @@ class Agent:
         self.process.kill()
         self.process.wait()
 
-    def terminate(self) -> int:
-        self.process.terminate()
+    def end(self, *numbers: int) -> int:
+        for number in numbers:
+            self.process.send_signal(number)
+            time.sleep(0.3)
         return self.process.wait(20)
 
 

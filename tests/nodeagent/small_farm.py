@@ -24,7 +24,7 @@ HEARTBEAT, LEASE = 0.1, 1.0
 
 class SmallFarm:
     """`refuse` (code, words) refuses streams; `mute` leaves heartbeats unanswered; `deaf` leaves completions;
-    `full` can store nothing."""
+    `full` can store nothing; `leave` wants every node that says hello to have no renderers."""
 
     def __init__(self, home: Path, ray_address: str = "", ray_token: str = "ray-secret"):
         self.authority = security.Authority.open(home)
@@ -40,7 +40,7 @@ class SmallFarm:
         self.artifacts: dict[str, tuple[artifacts_pb2.Artifact, bytes]] = {}
         self.downloads = self.refusals = 0
         self.refuse: tuple[grpc.StatusCode, str] | None = None
-        self.mute = self.deaf = self.full = False
+        self.mute = self.deaf = self.full = self.leave = False
         self.withheld: set[str] = set()
         self._streams: set[asyncio.Queue] = set()
         self._loop = asyncio.new_event_loop()
@@ -87,6 +87,12 @@ class SmallFarm:
     def logs(self) -> list[str]:
         """Logs that were brought here, in that order."""
         return [content.decode() for artifact, content in self.artifacts.values() if artifact.name == "log"]
+
+    def wants(self, leave: bool) -> None:
+        """Every node is to leave, or to come back."""
+        response = nodes_pb2.ConnectResponse(presence=nodes_pb2.Presence(leave=leave))
+        for outbox in list(self._streams):
+            self._loop.call_soon_threadsafe(outbox.put_nowait, response)
 
     def store(self, content: bytes, name: str = "latents") -> dict:
         """Puts an artifact there; gives it as a payload's inputs name it."""
@@ -142,6 +148,7 @@ class _Nodes(nodes_pb2_grpc.NodeServiceServicer):
                 ray_address=farm.ray_address,
                 heartbeat_seconds=HEARTBEAT,
                 lease_seconds=LEASE,
+                leave=farm.leave,
             )
         )
         outbox: asyncio.Queue = asyncio.Queue()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import stat
 import subprocess
 import sys
@@ -272,7 +273,7 @@ def test_an_agent_told_to_end_says_what_was_lost_and_leaves_nothing_running(farm
     agent, renderer = node
     renderer.run("a", steps=100, sleep=0.1)
     until(lambda: farm.steps("a"), what="a step")
-    assert agent.terminate() == 0
+    assert agent.end(signal.SIGINT) == 0
     assert ended(farm, "a").outcome == CANCELLED, "the task did not kill its renderer"
     assert renderer.process.wait(5) == -9
 

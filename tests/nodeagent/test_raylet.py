@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -82,7 +83,7 @@ def test_raylet_and_renderer_outlive_a_killed_agent_and_end_with_one_that_is_tol
         until(lambda: farm.steps("a")[-1] > before + 5, what="steps under the new agent")
         until(lambda: raylet_of(farm) == node, what="the same raylet")
         assert farm.ended("a") == []
-        assert agent.terminate() == 0
+        assert agent.end(signal.SIGINT) == 0
         # Given back: that its agent ended it speaks against no task and no device.
         assert [c.outcome for c in farm.ended("a")] == [nodes_pb2.OUTCOME_CANCELLED]
         assert born(renderer) is None
@@ -100,4 +101,18 @@ def test_a_raylet_that_died_is_started_again_under_a_new_id(farm, start_agent, t
     first = raylet_of(farm)
     psutil.Process(int((tmp_path / "node" / "ray" / "raylet.pid").read_text())).kill()
     until(lambda: raylet_of(farm) not in ("", first), 60, "another raylet")
-    assert agent.terminate() == 0
+    assert agent.end(signal.SIGINT) == 0
+
+
+def test_a_drained_node_has_no_raylet_until_it_is_wanted_back(farm, start_agent, tmp_path):
+    agent = start_agent()
+    until(lambda: raylet_of(farm), 60, "a raylet")
+    first = raylet_of(farm)
+    farm.wants(leave=True)
+    until(lambda: farm.heartbeats[-1].left, 20, "it has left")
+    ray = str(tmp_path / "node" / "ray")
+    assert not [p for p in psutil.process_iter(["cmdline"]) if ray in " ".join(p.info["cmdline"] or [])]
+    assert raylet_of(farm) == ""
+    farm.wants(leave=False)
+    until(lambda: raylet_of(farm) not in ("", first), 60, "another raylet")
+    assert agent.end(signal.SIGINT) == 0

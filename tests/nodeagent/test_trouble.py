@@ -21,7 +21,11 @@ from nodeagent.journal import Journal
 from nodeagent.renderer_link import RendererLink
 from nodeagent.transfer import TransferFailed, Wire
 
-STORAGE, SUCCEEDED, LOST = nodes_pb2.OUTCOME_STORAGE, nodes_pb2.OUTCOME_SUCCEEDED, nodes_pb2.OUTCOME_LOST
+STORAGE, SUCCEEDED, CANCELLED = (
+    nodes_pb2.OUTCOME_STORAGE,
+    nodes_pb2.OUTCOME_SUCCEEDED,
+    nodes_pb2.OUTCOME_CANCELLED,
+)
 DAMAGED = nodes_pb2.OUTCOME_DAMAGED_INPUT
 
 
@@ -99,7 +103,7 @@ def test_a_renderer_that_hangs_is_killed_after_the_grace_and_one_that_stops_is_n
     for _ in range(4):
         time.sleep(0.5)
         farm.cancel("h", grace=60.0)
-    assert ended(farm, "h").outcome == LOST
+    assert ended(farm, "h").outcome == CANCELLED, "its agent ended it"
     assert time.monotonic() - began < 30, "what was said first stands"
     until(lambda: renderer.process.poll() is not None, what="end of the renderer")
     until(lambda: not farm.reports[-1].alive, what="word of its end")

@@ -13,7 +13,7 @@ from farm.api.sessions import Session, Sessions
 from farm.artifacts import ArtifactStore, Unwritable
 from farm.config import Leases
 from farm.failures import Cause
-from farm.states import JobState
+from farm.states import JobState, NodeState
 from farm.store import Store
 from farm.store.records import DeviceRecord
 from farm.v1 import nodes_pb2
@@ -29,9 +29,10 @@ class Renderers:
 
     def __init__(self) -> None:
         self.given: list[tuple[str, str, int]] = []
+        self.started: list[str] = []
 
     async def start_renderer(self, renderer: RendererRef) -> None:
-        pass
+        self.started.append(renderer.device)
 
     async def dispatch(self, renderer: RendererRef, attempt_id: str, epoch: int, payload: bytes) -> None:
         self.given.append((renderer.device, attempt_id, epoch))
@@ -49,7 +50,7 @@ class Farm:
         monkeypatch.setattr("scheduler.dispatch.boottime", lambda: self.now)
         self.store = Store.lead(f"sqlite:///{folder}/farm.db", "test", boot=lambda: self.now)
         self.files = ArtifactStore(str(folder / "artifacts"))
-        self.renderers, sessions = Renderers(), Sessions()
+        self.renderers, self.sessions = Renderers(), (sessions := Sessions())
         self.offer(2)
         self.session = Session("n1", self.now, ray_node_id="r1", renderers={"d0", "d1", "d2", "d3"})
         sessions.open(self.session)
@@ -153,3 +154,79 @@ def test_a_device_in_quarantine_is_given_nothing_and_the_way_back_is_named(farm)
     assert "ws7/d0 is in quarantine (`farmctl node resume ws7`): it failed tasks of 3 jobs" in reason
     farm.store.nodes.resume("n1", "d0")
     assert len(farm.look()) == 1
+
+
+def running(farm) -> tuple[str, int]:
+    """An attempt that its node has begun."""
+    submit(farm.store, ONE)
+    ((_, attempt, epoch),) = farm.look()
+    farm.store.attempts.renew("n1", [(attempt, epoch)], farm.now + 10_000)
+    return attempt, epoch
+
+
+def wishes(farm) -> list[str]:
+    """What the node was told since, in words."""
+    said = []
+    while not farm.session.outbox.empty():
+        message = farm.session.outbox.get_nowait()
+        kind = message.WhichOneof("message")
+        said.append(message.cancel.reason if kind == "cancel" else f"leave: {message.presence.leave}")
+    return said
+
+
+def test_a_node_that_is_drained_finishes_what_it_runs_then_leaves_and_comes_back_when_resumed(farm):
+    attempt, epoch = running(farm)
+    farm.store.nodes.drain("n1")
+    other = submit(farm.store, ONE)
+    assert farm.look(600) == [] and wishes(farm) == []
+    reason = task(farm.store, other, "encode").reason
+    assert "ws7/d0 is being drained (`farmctl node resume ws7`)" in reason
+    farm.store.attempts.succeed(attempt, epoch, [], 1.0)
+    farm.look()
+    farm.look()
+    assert wishes(farm) == ["leave: True"], "told once"
+    farm.session.renderers.clear()
+    farm.store.nodes.left("n1")
+    farm.look(10)
+    assert farm.renderers.started == []
+    farm.store.nodes.resume("n1")
+    farm.look()
+    assert wishes(farm) == ["leave: False"]
+    assert farm.renderers.started == ["d0", "d1"]
+
+
+def test_at_the_deadline_what_runs_is_stopped_and_what_never_began_is_at_once_for_others(farm):
+    attempt, _ = running(farm)
+    submit(farm.store, ONE)
+    ((_, waiting, _),) = farm.look()
+    farm.store.nodes.drain("n1", 60.0)
+    farm.look(59)
+    assert wishes(farm) == []
+    farm.look(1)
+    farm.look(1)
+    assert wishes(farm) == ["cancelled for drain"] * 2
+    assert farm.store.attempts.get(waiting).cause == Cause.GIVEN_BACK
+    assert [one.id for one in farm.store.attempts.live()] == [attempt], "until its node says that it stopped"
+    farm.look(15)
+    ended = farm.store.attempts.get(attempt)
+    assert (ended.cause, ended.error) == (Cause.GIVEN_BACK, "cancelled for drain")
+
+
+def test_an_agent_that_said_it_would_end_is_known_to_be_away_with_its_stream(farm):
+    farm.session.leaving = True
+    farm.sessions.close(farm.session)
+    asyncio.run(farm._dispatcher.tick())
+    node = farm.store.nodes.get("n1")
+    assert (node.state, node.reason) == (NodeState.OFFLINE, "is away, its agent was ended")
+
+
+def test_a_locked_device_is_passed_over_and_says_why(farm):
+    farm.store.nodes.lock("n1", "d0", "a film of its own")
+    job = submit(farm.store, {"encode/0": [], "encode/1": []})
+    assert [device for device, _, _ in farm.look()] == ["d1"]
+    farm.store.nodes.lock("n1", "d1")
+    farm.look()
+    farm.store.attempts.lose_node("n1", "")
+    farm.look()
+    reason = task(farm.store, job, "encode/0").reason
+    assert "ws7/d0 is locked (`farmctl node unlock ws7`): a film of its own" in reason

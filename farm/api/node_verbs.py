@@ -1,0 +1,96 @@
+"""What people do to nodes: drain, resume, lock, unlock, forget. The agent's side of NodeService is farm.api.nodes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import grpc
+from grpc import aio
+
+from farm.api.convert import node_message
+from farm.api.gate import Refused
+from farm.api.sessions import Sessions
+from farm.clock import boottime
+from farm.store.records import NodeRecord
+from farm.store.store import Store
+from farm.v1 import nodes_pb2, nodes_pb2_grpc
+
+MAX_DEADLINE_SECONDS = 30 * 86_400.0
+_LENGTHS = {"reason": 500, "asked_by": 200}
+
+
+class NodeVerbs(nodes_pb2_grpc.NodeServiceServicer):
+    """Translates between people's wishes and the store; `wake` has the dispatcher act on them."""
+
+    def __init__(self, store: Store, sessions: Sessions, wake: Callable[[], None]):
+        self._store, self._sessions, self._wake = store, sessions, wake
+
+    async def DrainNode(
+        self, request: nodes_pb2.DrainNodeRequest, context: aio.ServicerContext
+    ) -> nodes_pb2.DrainNodeResponse:
+        """No more work; the dispatcher empties the node and has it leave."""
+        _check_texts(request)
+        grace = request.deadline_seconds if request.HasField("deadline_seconds") else None
+        if grace is not None and not 0 <= grace <= MAX_DEADLINE_SECONDS:
+            raise Refused(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"deadline_seconds: must be between 0 and {MAX_DEADLINE_SECONDS:.0f}, got {grace:g}",
+            )
+        node = await asyncio.to_thread(self._store.nodes.get, request.node)
+        await asyncio.to_thread(self._store.nodes.drain, node.id, grace, request.reason, request.asked_by)
+        return nodes_pb2.DrainNodeResponse(node=await self._changed(node))
+
+    async def ResumeNode(
+        self, request: nodes_pb2.ResumeNodeRequest, context: aio.ServicerContext
+    ) -> nodes_pb2.ResumeNodeResponse:
+        """Ends drain and quarantine."""
+        node = await asyncio.to_thread(self._store.nodes.get, request.node)
+        drained, devices = await asyncio.to_thread(self._store.nodes.resume, node.id, request.device)
+        return nodes_pb2.ResumeNodeResponse(node=await self._changed(node), devices=devices, drained=drained)
+
+    async def LockNode(
+        self, request: nodes_pb2.LockNodeRequest, context: aio.ServicerContext
+    ) -> nodes_pb2.LockNodeResponse:
+        """No new work for a node or a device."""
+        _check_texts(request)
+        node = await asyncio.to_thread(self._store.nodes.get, request.node)
+        await asyncio.to_thread(
+            self._store.nodes.lock, node.id, request.device, request.reason, request.asked_by
+        )
+        return nodes_pb2.LockNodeResponse(node=await self._changed(node))
+
+    async def UnlockNode(
+        self, request: nodes_pb2.UnlockNodeRequest, context: aio.ServicerContext
+    ) -> nodes_pb2.UnlockNodeResponse:
+        """Work again."""
+        node = await asyncio.to_thread(self._store.nodes.get, request.node)
+        unlocked = await asyncio.to_thread(self._store.nodes.unlock, node.id, request.device)
+        return nodes_pb2.UnlockNodeResponse(node=await self._changed(node), unlocked=unlocked)
+
+    async def ForgetNode(
+        self, request: nodes_pb2.ForgetNodeRequest, context: aio.ServicerContext
+    ) -> nodes_pb2.ForgetNodeResponse:
+        """Out of the record; the agent of a drained node is ended, or it would join anew at once."""
+        node = await asyncio.to_thread(self._store.nodes.get, request.node)
+        await asyncio.to_thread(self._store.nodes.forget, node.id)
+        self._sessions.refuse(
+            node.id, "the farm has forgotten this node; start farm-node again to join it anew"
+        )
+        self._wake()
+        return nodes_pb2.ForgetNodeResponse()
+
+    async def _changed(self, node: NodeRecord) -> nodes_pb2.Node:
+        self._wake()
+        return self._shown(await asyncio.to_thread(self._store.nodes.get, node.id))
+
+    def _shown(self, node: NodeRecord) -> nodes_pb2.Node:
+        return node_message(node, self._sessions.renderers(node.id), boottime())
+
+
+def _check_texts(request: nodes_pb2.DrainNodeRequest | nodes_pb2.LockNodeRequest) -> None:
+    for field, longest in _LENGTHS.items():
+        if len(getattr(request, field)) > longest:
+            raise Refused(
+                grpc.StatusCode.INVALID_ARGUMENT, f"{field}: must be at most {longest} characters long"
+            )

@@ -1,0 +1,59 @@
+"""What comes next for a node that is being drained. Pure: no clock, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from farm.states import AttemptState
+from farm.store.records import AttemptRecord, DrainRecord
+
+REASON = "cancelled for drain"
+"""Why an attempt ended that a drained node did not finish in time."""
+
+GRACE_SECONDS = 10.0
+"""A renderer that has not stopped by then is ended: it would be a moment later anyway."""
+
+PATIENCE_SECONDS = GRACE_SECONDS + 5.0
+"""A node that has said nothing of an attempt's end by then is not waited for."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """`stop`: attempts that the node must be told to stop; `give_back`: those to end in the record, for others to take.
+
+    `leave`: nothing keeps the node any more.
+    """
+
+    stop: tuple[AttemptRecord, ...] = ()
+    give_back: tuple[AttemptRecord, ...] = ()
+    leave: bool = False
+
+
+def next_step(
+    drain: DrainRecord | None,
+    live: Sequence[AttemptRecord],
+    told: Mapping[str, float],
+    connected: bool,
+    now: float,
+) -> Step:
+    """What to do about a node with these `live` attempts at `now` (CLOCK_BOOTTIME seconds).
+
+    `told`: when the node was told to stop an attempt, by its id. What its renderer has begun is ended by the node's
+    own word, so that nobody else renders it before it has stopped; the word of a node that isn't `connected` is not
+    waited for here, its leases run out.
+    """
+    if drain is None:
+        return Step()
+    if not live:
+        return Step(leave=True)
+    if not drain.is_due(now):
+        return Step()
+    stop, give_back = [], []
+    for attempt in live:
+        in_vain = attempt.id in told and now - told[attempt.id] >= PATIENCE_SECONDS
+        if in_vain or attempt.state is AttemptState.DISPATCHED:
+            give_back.append(attempt)
+        elif attempt.id not in told and connected:
+            stop.append(attempt)
+    return Step(tuple(stop), tuple(give_back))
