@@ -16,7 +16,10 @@ _COMMANDS = {
     "submit": ("farm.cli.submit:submit", "Ask the farm for a video."),
     "job": ("farm.cli.job:job", "Look at jobs, follow, pause, cancel, retry and download them."),
     "task": ("farm.cli.task:task", "Look at the tasks of a job, read their logs, do them again."),
-    "node": ("farm.cli.node:node", "Look at workstations and let new ones in."),
+    "node": (
+        "farm.cli.node:node",
+        "Look at workstations, let new ones in, take them out of service and back.",
+    ),
     "demo": ("farm.cli.demo:demo", "See it work: start a farm, extend a clip, stop the farm."),
     "db": ("farm.cli.db:db", "Upgrade, back up and restore the farm's database."),
     "config": ("farm.cli.config:config", "What can be set, and where."),

@@ -13,9 +13,9 @@ import numpy as np
 from farm.cli.follow import finish, follow
 from farm.cli.job import print_tasks
 from farm.cli.local import LocalFarm
-from farm.cli.output import note
+from farm.cli.output import note, spinner
 from farm.cli.params import Size
-from farm.cli.up import interruptible, spinner, take_down
+from farm.cli.up import interruptible, take_down
 from farm.client import FarmClient
 from farm.media import read_frames
 from farm.spec import frame_rate

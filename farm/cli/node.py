@@ -7,6 +7,7 @@ import time
 
 import click
 
+from farm.cli.node_verbs import drain, forget, lock, resume, unlock
 from farm.cli.output import (
     connect,
     duration,
@@ -25,16 +26,51 @@ from farm.v1 import nodes_pb2
 
 @click.group()
 def node() -> None:
-    """Look at workstations and let new ones in.
+    """Look at workstations, let new ones in, take them out of service and back.
 
     \b
-    Example:
+    Examples:
       farmctl node list
+      farmctl node drain workstation-3 --deadline 10m
     """
 
 
-def _online(found: nodes_pb2.Node) -> str:
-    return state(nodes_pb2.NodeState, found.state)
+for verb in (drain, resume, lock, unlock, forget):
+    node.add_command(verb)
+
+
+def _standing(found: nodes_pb2.Node) -> str:
+    """Whether it is heard of, and whether it gets work: "online", "offline, drained"."""
+    words = [state(nodes_pb2.NodeState, found.state)]
+    if found.HasField("drain"):
+        words.append(state(nodes_pb2.DrainState, found.drain.state))
+    if found.HasField("lock"):
+        words.append("locked")
+    return ", ".join(words)
+
+
+def _whose(wish: nodes_pb2.Drain | nodes_pb2.Lock) -> str:
+    """Who asked for a drain or a lock, when and why."""
+    by = f" by {wish.asked_by}" if wish.asked_by else ""
+    return f"since {when(wish.since_at)}{by}" + (f": {wish.reason}" if wish.reason else "")
+
+
+def _reasons(found: nodes_pb2.Node) -> str:
+    """Why a node or some of its devices get no work, in a line."""
+    reasons = [found.reason] if found.reason else []
+    reasons += [f"{what} {_whose(wish)}" for what, wish in _wishes(found)]
+    reasons += [f"{one.device.name} is in quarantine" for one in found.devices if one.quarantine]
+    return "; ".join(reasons)
+
+
+def _wishes(found: nodes_pb2.Node) -> list[tuple[str, nodes_pb2.Drain | nodes_pb2.Lock]]:
+    """Its drain and its locks, each with what it is called."""
+    wishes: list[tuple[str, nodes_pb2.Drain | nodes_pb2.Lock]] = []
+    if found.HasField("drain"):
+        wishes.append((state(nodes_pb2.DrainState, found.drain.state), found.drain))
+    if found.HasField("lock"):
+        wishes.append(("locked", found.lock))
+    return wishes + [(f"{one.device.name} locked", one.lock) for one in found.devices if one.HasField("lock")]
 
 
 def _device(device: nodes_pb2.Device) -> str:
@@ -73,19 +109,10 @@ def list_nodes(ctx: click.Context, form: str) -> None:
         (
             (
                 item.name,
-                _online(item),
+                _standing(item),
                 ", ".join(_device(status.device) for status in item.devices),
                 ", ".join(status.task for status in item.devices if status.task) or "-",
-                "; ".join(
-                    [
-                        *([item.reason] if item.reason else []),
-                        *(
-                            f"{status.device.name} is in quarantine"
-                            for status in item.devices
-                            if status.quarantine
-                        ),
-                    ]
-                ),
+                _reasons(item),
             )
             for item in found
         ),
@@ -111,14 +138,16 @@ def show(ctx: click.Context, name: str, form: str) -> None:
     lines = {
         "name": found.name,
         "id": found.id,
-        "state": _online(found) + (f": {found.reason}" if found.reason else ""),
+        "state": _standing(found) + (f": {found.reason}" if found.reason else ""),
+        **{what: _whose(wish) for what, wish in _wishes(found)},
         "address": found.address,
         "version": found.version,
         "last seen": when(found.last_seen_at) + silent,
         "models": ", ".join(f"{offer.model} ({weights(offer.weights)})" for offer in found.models) or "none",
     }
+    width = max(map(len, lines)) + 2
     for key, value in lines.items():
-        click.echo(f"{key + ':':<11}{value}")
+        click.echo(f"{key + ':':<{width}}{value}")
     click.echo()
     print_table(
         (
@@ -163,30 +192,9 @@ def show(ctx: click.Context, name: str, form: str) -> None:
 def _idle(status: nodes_pb2.DeviceStatus) -> str:
     if status.quarantine:
         return "in quarantine"
+    if status.HasField("lock"):
+        return "locked"
     return "ready" if status.renderer else "no renderer yet"
-
-
-@node.command()
-@click.argument("name", metavar="NODE")
-@click.option("--device", default="", metavar="DEVICE", help="Only this one of its devices.")
-@format_option
-@click.pass_context
-def resume(ctx: click.Context, name: str, device: str, form: str) -> None:
-    """Give devices work again that are in quarantine because they failed tasks of several jobs.
-
-    \b
-    Examples:
-      farmctl node resume workstation-3
-      farmctl node resume workstation-3 --device cuda1
-    """
-    answer = connect(ctx).resume_node(name, device)
-    if form == "json":
-        return print_json(answer)
-    for back in answer.devices:
-        click.echo(f"{answer.node.name}/{back} gets work again")
-    if not answer.devices:
-        click.echo(f"no device of {answer.node.name} is in quarantine" if not device
-                   else f"{answer.node.name}/{device} is not in quarantine")  # fmt: skip
 
 
 @node.command()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import click
@@ -53,6 +54,24 @@ def console(stderr: bool = False) -> Console:
 def note(text: str) -> None:
     """A line for the person at the terminal, out of the way of what a program reads."""
     click.echo(text, err=True)
+
+
+@contextlib.contextmanager
+def spinner() -> Iterator[Callable[[str], None]]:
+    """Says what is being waited for: a spinner on a terminal, else a line whenever it changes."""
+    if sys.stderr.isatty():
+        with console(stderr=True).status("…") as status:
+            yield lambda text: status.update(text)
+        return
+    told = ""
+
+    def tell(text: str) -> None:
+        nonlocal told
+        if text != told:
+            note(text)
+        told = text
+
+    yield tell
 
 
 def print_json(message: Message, indent: int | None = 2) -> None:

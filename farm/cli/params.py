@@ -22,6 +22,23 @@ class Size(click.ParamType):
         return int(found[1]), int(found[2])
 
 
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+class Duration(click.ParamType):
+    """A time span, in seconds."""
+
+    name = "DURATION"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", str(value))
+        if not found:
+            self.fail(
+                f"{value!r} is no duration; give a number and s, m or h, such as 10m or 90s", param, ctx
+            )
+        return float(found[1]) * _UNITS[found[2]]
+
+
 class Place(click.ParamType):
     """Where given media begins: a frame of the result, or its start or end."""
 

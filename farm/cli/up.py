@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from farm.cli.local import LocalFarm, StartFailed
-from farm.cli.output import console, note
+from farm.cli.output import note, spinner
 from farm.errors import FarmError
 from farm.security import default_home
 from farm.v1 import nodes_pb2
@@ -138,24 +137,6 @@ def _welcome(farm: LocalFarm, online: list[nodes_pb2.Node], detach: bool) -> Non
     click.echo(f"  enroll  {command} node enroll")
     click.echo(f"  logs    {farm.log_folder}")
     click.echo(f"  stop    {f'farmctl down{_home_flag(farm)}' if detach else 'Ctrl-C'}")
-
-
-@contextlib.contextmanager
-def spinner() -> Iterator[Callable[[str], None]]:
-    """Says what is being waited for: a spinner on a terminal, else a line whenever it changes."""
-    if sys.stderr.isatty():
-        with console(stderr=True).status("starting") as status:
-            yield lambda text: status.update(text)
-        return
-    told = ""
-
-    def tell(text: str) -> None:
-        nonlocal told
-        if text != told:
-            note(text)
-        told = text
-
-    yield tell
 
 
 @contextlib.contextmanager

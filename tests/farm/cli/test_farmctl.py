@@ -36,8 +36,8 @@ def test_help_imports_nothing_heavy():
     "command",
     ["", "up", "down", "submit", "submit text", "submit image", "submit extend", "submit keyframes", "submit video", "job", "job list", "job show", "job watch", "job cancel",
      "job download", "job pause", "job resume", "job retry", "job priority", "job why", "task", "task list", "task show",
-     "task logs", "task retry", "node", "node list", "node show", "node resume", "node enroll", "config", "config example",
-     "db", "db upgrade", "db backup", "db restore"],
+     "task logs", "task retry", "node", "node list", "node show", "node drain", "node resume", "node lock", "node unlock",
+     "node forget", "node enroll", "config", "config example", "db", "db upgrade", "db backup", "db restore"],
 )  # fmt: skip
 def test_every_command_teaches_with_an_example(command):
     told = CliRunner().invoke(main, [*command.split(), "--help"], prog_name="farmctl")
@@ -67,6 +67,41 @@ def test_a_node_without_a_device_in_quarantine_has_nothing_to_resume(farmctl):
     assert "no device of" in farmctl("node", "resume", node["name"]).stdout
     asked = farmctl("node", "resume", node["name"], "--device", "cuda9")
     assert asked.exit_code == 1 and "'cuda9'" in asked.stderr
+
+
+def test_a_locked_node_says_who_when_and_why_until_it_is_unlocked(farmctl):
+    (node,) = json.loads(farmctl("node", "list", "-o", "json").stdout)["nodes"]
+    name = node["name"]
+    locked = farmctl("node", "lock", name, "--device", "trial", "--reason", "grading until noon")
+    assert locked.exit_code == 0 and f"farmctl node unlock {name} --device trial" in locked.stdout
+    for told in (farmctl("node", "list").stdout, farmctl("node", "show", name).stdout):
+        assert re.search(r"trial locked:? +since 20\d\d-.* by \S+@\S+: grading until noon", told), told
+    assert f"{name}/trial is unlocked" in farmctl("node", "unlock", name).stdout
+    assert f"{name} is not locked" in farmctl("node", "unlock", name).stdout
+    whole = json.loads(farmctl("node", "lock", name, "-o", "json").stdout)["node"]
+    assert whole["lock"]["asked_by"]
+    refused = farmctl("node", "unlock", name, "--device", "trial")
+    assert refused.exit_code == 1 and "is locked as a whole" in refused.stderr
+    assert re.search(r"online, locked", farmctl("node", "list").stdout)
+    assert json.loads(farmctl("node", "unlock", name, "-o", "json").stdout)["unlocked"] == [""]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("drain", "NAME", "--now", "--deadline", "10m"), "--now and --deadline"),
+        (("drain", "NAME", "--deadline", "soon"), "'soon' is no duration"),
+        (("drain", "NAME", "--deadline", "9000h"), "deadline_seconds: must be between 0 and 2592000"),
+        (("lock", "NAME", "--reason", "x" * 501), "reason: must be at most 500 characters"),
+        (("forget", "NAME"), "is online; `farmctl node drain "),
+    ],
+)
+def test_what_can_not_be_done_to_a_node_is_refused_with_what_can(farmctl, arguments, words):
+    (node,) = json.loads(farmctl("node", "list", "-o", "json").stdout)["nodes"]
+    asked = farmctl("node", *(node["name"] if word == "NAME" else word for word in arguments))
+    assert asked.exit_code in (1, 2) and words in asked.stderr
+    (after,) = json.loads(farmctl("node", "list", "-o", "json").stdout)["nodes"]
+    assert "drain" not in after and "lock" not in after
 
 
 def test_a_node_that_does_not_exist_is_a_failure(farmctl):

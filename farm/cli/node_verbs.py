@@ -1,0 +1,205 @@
+"""farmctl node drain, resume, lock, unlock, forget: take workstations out of service and back."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+import time
+from collections.abc import Callable
+
+import click
+
+from farm.cli.output import connect, duration, format_option, note, print_json, spinner
+from farm.cli.params import Duration
+from farm.client import FarmClient
+from farm.errors import FarmError
+from farm.v1 import nodes_pb2
+
+_LOOK_SECONDS = 0.25
+
+_node_argument = click.argument("name", metavar="NODE")
+_device_option = click.option("--device", default="", metavar="DEVICE", help="Only this one of its devices.")
+_reason_option = click.option("--reason", default="", help="Why; shown with the node.")
+
+
+@click.command()
+@_node_argument
+@click.option(
+    "--deadline",
+    type=Duration(),
+    help="What still runs after this time, such as 10m, is stopped and rendered elsewhere. "
+    "Default: it is finished here, however long that takes.",
+)
+@click.option("--now", is_flag=True, help="Stop what runs at its next step; it is rendered elsewhere.")
+@_reason_option
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Return when the node is drained.")
+@format_option
+@click.pass_context
+def drain(
+    ctx: click.Context, name: str, deadline: float | None, now: bool, reason: str, wait: bool, form: str
+) -> None:
+    """Give a workstation no more work, and take it out of the farm when what it runs is done.
+
+    When it is drained nothing of the farm but farm-node runs there, and its GPU memory is free. It stays so, also
+    through a reboot, until `farmctl node resume`. Ctrl-C ends the waiting, not the drain. A window that is stopped
+    costs its job no retry.
+
+    \b
+    Examples:
+      farmctl node drain workstation-3
+      farmctl node drain workstation-3 --deadline 10m --reason "new driver"
+      farmctl node drain workstation-3 --now --no-wait
+    """
+    if now and deadline is not None:
+        raise click.UsageError("--now and --deadline say two different things; give one of them")
+    farm = connect(ctx)
+    found = farm.drain_node(name, 0.0 if now else deadline, reason, _myself())
+    if wait:
+        try:
+            with spinner() as tell:
+                found = _until_drained(farm, found, tell)
+        except KeyboardInterrupt:
+            note(
+                f"{found.name} goes on draining; `farmctl node show {found.name}` says how far it is, "
+                f"`farmctl node resume {found.name}` ends it"
+            )
+            ctx.exit(130)
+    if form == "json":
+        return print_json(nodes_pb2.DrainNodeResponse(node=found))
+    if _is_drained(found):
+        click.echo(f"{found.name} is drained; bring it back with: farmctl node resume {found.name}")
+    else:
+        click.echo(_progress(found))
+
+
+def _until_drained(farm: FarmClient, found: nodes_pb2.Node, tell: Callable[[str], None]) -> nodes_pb2.Node:
+    while not _is_drained(found):
+        tell(_progress(found))
+        time.sleep(_LOOK_SECONDS)
+        found = farm.node(found.id)
+        if not found.HasField("drain"):
+            raise FarmError(f"{found.name} was resumed before it was drained")
+    return found
+
+
+def _is_drained(found: nodes_pb2.Node) -> bool:
+    return found.HasField("drain") and found.drain.state == nodes_pb2.DRAIN_STATE_DRAINED
+
+
+def _progress(found: nodes_pb2.Node) -> str:
+    """What a node that is being drained is waited for; changes seldom, for a log that gets a line each time."""
+    if found.state == nodes_pb2.NODE_STATE_OFFLINE:
+        return f"{found.name} is being drained; it is offline and leaves when it is heard of again"
+    work = ", ".join(f"{status.device.name} does {status.task}" for status in found.devices if status.task)
+    if not work:
+        return f"{found.name} is being drained; its renderers and its raylet end"
+    if not found.drain.HasField("left_seconds"):
+        return f"{found.name} is being drained; {work}"
+    left = found.drain.left_seconds
+    # Seconds are told when they are few: a line a second would say nothing new.
+    about = duration(60 * -(-left // 60) if left > 60 else 10 * -(-left // 10))
+    return f"{found.name} is being drained; {work}" + (
+        f", for {about} at most" if left else ", and is stopped"
+    )
+
+
+@click.command()
+@_node_argument
+@_device_option
+@format_option
+@click.pass_context
+def resume(ctx: click.Context, name: str, device: str, form: str) -> None:
+    """Bring a drained workstation back, and give devices in quarantine work again.
+
+    A device comes into quarantine when it fails tasks of several jobs.
+
+    \b
+    Examples:
+      farmctl node resume workstation-3
+      farmctl node resume workstation-3 --device cuda1
+    """
+    answer = connect(ctx).resume_node(name, device)
+    if form == "json":
+        return print_json(answer)
+    if answer.drained:
+        click.echo(f"{answer.node.name} serves again; its renderers come up within seconds")
+    for back in answer.devices:
+        click.echo(f"{answer.node.name}/{back} gets work again")
+    if not answer.devices and not answer.drained:
+        click.echo(f"{answer.node.name} is not drained, and no device of {answer.node.name} is in quarantine"
+                   if not device else f"{answer.node.name}/{device} is not in quarantine")  # fmt: skip
+
+
+@click.command()
+@_node_argument
+@_device_option
+@_reason_option
+@format_option
+@click.pass_context
+def lock(ctx: click.Context, name: str, device: str, reason: str, form: str) -> None:
+    """Give a workstation, or one of its devices, no new work; what runs goes on and models stay in memory.
+
+    \b
+    Examples:
+      farmctl node lock workstation-3 --reason "grading until noon"
+      farmctl node lock workstation-3 --device cuda0
+    """
+    found = connect(ctx).lock_node(name, device, reason, _myself())
+    if form == "json":
+        return print_json(nodes_pb2.LockNodeResponse(node=found))
+    command = f"farmctl node unlock {found.name}" + (f" --device {device}" if device else "")
+    click.echo(f"{_place(found, device)} is locked; give it work again with: {command}")
+
+
+@click.command()
+@_node_argument
+@_device_option
+@format_option
+@click.pass_context
+def unlock(ctx: click.Context, name: str, device: str, form: str) -> None:
+    """Give a locked workstation work again, with all its devices, or one locked device.
+
+    \b
+    Examples:
+      farmctl node unlock workstation-3
+      farmctl node unlock workstation-3 --device cuda0
+    """
+    answer = connect(ctx).unlock_node(name, device)
+    if form == "json":
+        return print_json(answer)
+    for one in answer.unlocked:
+        click.echo(f"{_place(answer.node, one)} is unlocked")
+    if not answer.unlocked:
+        click.echo(f"{_place(answer.node, device)} is not locked")
+
+
+@click.command()
+@_node_argument
+@format_option
+@click.pass_context
+def forget(ctx: click.Context, name: str, form: str) -> None:
+    """Leave a workstation that is offline or drained out of the farm's lists; what it rendered stays on record.
+
+    Should farm-node ever be started there again, it joins anew.
+
+    \b
+    Example:
+      farmctl node forget workstation-3
+    """
+    connect(ctx).forget_node(name)
+    if form == "json":
+        return print_json(nodes_pb2.ForgetNodeResponse())
+    click.echo(f"{name} is forgotten")
+
+
+def _place(found: nodes_pb2.Node, device: str) -> str:
+    return f"{found.name}/{device}" if device else found.name
+
+
+def _myself() -> str:
+    """Who runs this, as far as this machine knows."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = "somebody"
+    return f"{user}@{socket.gethostname()}"[:200]
