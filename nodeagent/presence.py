@@ -18,6 +18,7 @@ log = structlog.get_logger()
 
 _RAYLET_SECONDS = 3.0
 _AGAIN_SECONDS = 1.0
+_LOOK_SECONDS = 0.05
 
 
 class Ending:
@@ -75,6 +76,11 @@ class Presence:
                     self.left = False
                     await self._raylet.join(address)
                 elif not self.left:
+                    # The farm may have thought lost what goes on here; what it doesn't want any more it cancels.
+                    while self._leave and not self._over and self._link.held():
+                        await asyncio.sleep(_LOOK_SECONDS)
+                    if not self._leave or self._over:
+                        continue
                     await self._end("the node is drained")
                     self.left = True
                     log.info("left the farm's cluster: drained")

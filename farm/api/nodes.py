@@ -39,6 +39,9 @@ PROGRESS_SECONDS = 1.0
 LEAVING = "is going away, its agent is ending"
 """Why a node gets no work whose agent was told to end."""
 
+LEAVING_SECONDS = 10.0
+"""What must stop for its node to leave, and does not within this time, hangs, and its renderer is ended."""
+
 _CAUSES = {
     nodes_pb2.OUTCOME_LOST: Cause.RENDERER_DIED,
     nodes_pb2.OUTCOME_STORAGE: Cause.STORAGE,
@@ -216,7 +219,8 @@ class NodeService(NodeVerbs):
         for (id, epoch), seconds in over.items():
             reference = nodes_pb2.AttemptRef(attempt_id=id, epoch=epoch)
             why = "the attempt's epoch is over"
-            cancel = nodes_pb2.Cancel(attempt=reference, reason=why, grace_seconds=seconds)
+            grace = LEAVING_SECONDS if session.leave else seconds
+            cancel = nodes_pb2.Cancel(attempt=reference, reason=why, grace_seconds=grace)
             session.outbox.put_nowait(nodes_pb2.ConnectResponse(cancel=cancel))
         session.forget_except({id for id, _ in held})
         await self._notify((id for id, _ in granted if id not in session.job_of), session)

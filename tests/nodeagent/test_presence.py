@@ -88,9 +88,9 @@ def test_a_terminated_agent_without_a_farm_ends_too(farm, start):
 
 
 def test_a_drained_node_has_no_renderer_and_its_agent_lives_on(farm, start, start_renderer):
-    agent, renderer = start(30, steps=1000)
+    agent, renderer = start(30, steps=15)
     farm.wants(leave=True)
-    assert ended(farm, "a").outcome == CANCELLED and "drained" in ended(farm, "a").error
+    assert ended(farm, "a").outcome == SUCCEEDED, "what the farm has not cancelled goes on"
     assert renderer.process.wait(5) == -signal.SIGKILL
     until(lambda: farm.heartbeats[-1].left, what="it says that it has left")
     assert agent.process.poll() is None and not farm.heartbeats[-1].leaving
