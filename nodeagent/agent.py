@@ -251,6 +251,11 @@ async def _serve(config: NodeConfig) -> None:
     lent = await asyncio.to_thread(devices.lent, config)
     for device in lent:
         log.info("device", name=device.advertised.name, model=device.advertised.model)
+        if not device.advertised.vram_bytes:
+            log.warning(
+                "the driver tells no memory of this device, so it fits no task; state it in node.toml ([[device]])",
+                name=device.advertised.name,
+            )
     await Agent(config, joining.result(), lent).run(ending)
 
 

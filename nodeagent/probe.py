@@ -39,6 +39,9 @@ _APPLE_FLOPS = 5e12
 """A guess between an M1 Pro and an M3 Max; Apple tells no clock."""
 
 
+_EXCUSES = {"N/A", "ERR!", "NOT SUPPORTED", "UNKNOWN ERROR", "NO DATA"}
+
+
 @dataclass(frozen=True)
 class ProbedDevice:
     """A device and its number among those of its backend."""
@@ -57,11 +60,12 @@ def number(value: Any) -> float:
 
 
 def text(value: Any) -> str:
-    """A driver's reading as text, empty where it has none."""
+    """A driver's reading as text, empty where it has none: its excuses stand in brackets, or are one of a few words."""
     if isinstance(value, bytes):
         value = value.decode(errors="replace")
     found = str(value).strip() if value is not None else ""
-    return "" if found.strip("[]").upper() in {"N/A", "NOT SUPPORTED", "UNKNOWN ERROR"} else found
+    excuse = found.startswith("[") and found.endswith("]")
+    return "" if excuse or found.upper() in _EXCUSES else found
 
 
 def cuda_device(index: int, readings: Mapping[str, Any], threads: int) -> nodes_pb2.Device:
@@ -73,7 +77,7 @@ def cuda_device(index: int, readings: Mapping[str, Any], threads: int) -> nodes_
     try:
         major, minor = (int(part) for part in capability)  # type: ignore[union-attr]
         known = True
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         major = minor = 0
         known = False
     plain = number(readings.get("cores")) * number(readings.get("clock")) * 1e6 * 2
@@ -95,7 +99,7 @@ def kfd_properties(content: str) -> dict[str, int]:
     found = {}
     for line in content.splitlines():
         parts = line.split()
-        if len(parts) == 2 and parts[1].isdigit():
+        if len(parts) == 2 and parts[1].isdecimal():
             found[parts[0]] = int(parts[1])
     return found
 
@@ -171,7 +175,7 @@ def _cuda(threads: int) -> list[ProbedDevice]:
 
     try:
         pynvml.nvmlInit()
-    except pynvml.NVMLError:
+    except Exception:  # noqa: BLE001 - as in _ask
         return []
     try:
         driver = _ask(pynvml.nvmlSystemGetDriverVersion)
@@ -201,11 +205,9 @@ def _cuda(threads: int) -> list[ProbedDevice]:
 
 def _ask(question: Callable[..., Any], *arguments: Any) -> Any:
     """A driver's answer, None where it has none: no driver's whim ends the agent."""
-    import pynvml
-
     try:
         return question(*arguments)
-    except (pynvml.NVMLError, OSError, ValueError):
+    except Exception:  # noqa: BLE001 - NVML's own errors, and what its binding makes of answers it can't read
         return None
 
 
@@ -230,7 +232,7 @@ def _rocm(
 def _numbered(folder: Path) -> Iterable[Path]:
     try:
         return sorted(
-            (entry for entry in folder.iterdir() if entry.name.isdigit()), key=lambda e: int(e.name)
+            (entry for entry in folder.iterdir() if entry.name.isdecimal()), key=lambda e: int(e.name)
         )
     except OSError:
         return []

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pynvml
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,6 +54,7 @@ odd = st.one_of(
     st.floats(),
     st.integers(-5, 10**12),
     st.tuples(),
+    st.tuples(st.floats(), st.floats()),
 )
 
 
@@ -61,6 +63,97 @@ def test_no_reading_of_a_driver_ends_the_probe(readings):
     device = probe.cuda_device(0, readings, threads=1)
     assert device.backend == "cuda" and device.flops_per_second >= 0
     assert "N/A" not in device.model
+
+
+EXCUSES = [
+    "[N/A]", "N/A", "[Not Supported]", "Not Supported", "[Unknown Error]", "[Insufficient Permissions]", "ERR!",
+    "[GPU is lost]", "[GPU requires reset]", "[Not Found]", "[Requested functionality has been deprecated]",
+]  # fmt: skip
+"""What NVIDIA's tools and drivers say where they have no reading."""
+
+
+@pytest.mark.parametrize("excuse", [*EXCUSES, *(excuse.encode() for excuse in EXCUSES)])
+def test_a_drivers_excuse_is_no_reading(excuse):
+    assert probe.text(excuse) == "" and probe.number(excuse) == 0
+    device = probe.cuda_device(0, dict.fromkeys(RTX_4090, excuse), threads=1)
+    assert (device.model, device.driver, device.compute_capability, device.vram_bytes, device.flops_per_second) == (
+        "", "", "", 0, 0.0,
+    )  # fmt: skip
+
+
+def test_a_name_is_no_excuse():
+    for name in ("NVIDIA GeForce RTX 4090", "Tesla T4 [sample]", "NVIDIA GB10"):
+        assert probe.text(name) == name
+
+
+class Driver:
+    """NVML where a card is well and its neighbour answers nothing; what it answers or raises is `odd`."""
+
+    def __init__(self, monkeypatch, odd):
+        self._odd = odd
+        answers = {
+            "nvmlInit": lambda: None,
+            "nvmlShutdown": lambda: None,
+            "nvmlSystemGetDriverVersion": lambda: self.say(),
+            "nvmlDeviceGetCount": lambda: 3,
+            "nvmlDeviceGetHandleByIndex": lambda index: self.say() if index == 2 else index,
+            "nvmlDeviceGetName": lambda card: self.say() if card else b"NVIDIA GB10",
+            "nvmlDeviceGetMemoryInfo": lambda card: self.say(),
+            "nvmlDeviceGetCudaComputeCapability": lambda card: self.say() if card else (12, 1),
+            "nvmlDeviceGetNumGpuCores": lambda card: self.say() if card else 6144,
+            "nvmlDeviceGetMaxClockInfo": lambda card, kind: self.say() if card else 3003,
+        }
+        for name, answer in answers.items():
+            monkeypatch.setattr(f"pynvml.{name}", answer)
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    def say(self):
+        if isinstance(self._odd, Exception):
+            raise self._odd
+        return self._odd
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED),
+        pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST),
+        pynvml.NVMLError(pynvml.NVML_ERROR_FUNCTION_NOT_FOUND),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+        AttributeError("nvmlDeviceGetMemoryInfo_v3"),
+        "[N/A]",
+        b"[Unknown Error]",
+        None,
+        2**64 - 1,
+    ],
+    ids=repr,
+)
+def test_a_machine_whose_driver_answers_oddly_still_lends_its_cards(monkeypatch, odd):
+    Driver(monkeypatch, odd)
+    found = probe.probe(threads=2)
+    well, sick = (device.advertised for device in found[:2])
+    assert (well.name, well.model, well.compute_capability, well.fp8) == (
+        "cuda0",
+        "NVIDIA GB10",
+        "12.1",
+        True,
+    )
+    assert well.vram_bytes == 0 and well.flops_per_second > 1e13
+    assert (sick.name, sick.vram_bytes, sick.compute_capability) == ("cuda1", 0, "")
+
+
+def test_a_driver_that_cannot_be_asked_leaves_the_cpu(monkeypatch):
+    def broken():
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH)
+
+    monkeypatch.setattr("pynvml.nvmlInit", broken)
+    assert [device.advertised.backend for device in probe.probe(threads=1)] == ["cpu"]
+
+
+@given(st.text())
+def test_no_file_of_the_kernels_ends_the_probe(content):
+    properties = probe.kfd_properties(content)
+    assert all(isinstance(value, int) for value in properties.values())
 
 
 def test_a_mi300x_is_read_from_sysfs():
