@@ -323,7 +323,7 @@ def _member(
 
 
 def _payload(record: ReadyRecord, inputs: TaskInputs, member: dict[str, Any] | None) -> bytes:
-    """What a renderer is handed, as JSON: the task, the plan's shared part, and the artifacts it needs."""
+    """What a renderer is handed, as JSON: the task, the plan's shared part, the artifacts it needs, a state."""
     task = record.task
     artifacts = {
         key: {a.name: {"id": a.id, "sha256": a.sha256, "size": a.size} for a in found}
@@ -333,6 +333,7 @@ def _payload(record: ReadyRecord, inputs: TaskInputs, member: dict[str, Any] | N
         f"condition/{index}": {"id": a.id, "sha256": a.sha256, "size": a.size}
         for index, a in enumerate(inputs.media)
     }
+    state = inputs.state
     return json.dumps(
         {
             "task": {
@@ -345,5 +346,6 @@ def _payload(record: ReadyRecord, inputs: TaskInputs, member: dict[str, Any] | N
             "shared": dict(record.shared),
             "inputs": artifacts,
             "member": member,
+            "state": state and {"id": state.id, "sha256": state.sha256, "size": state.size},
         }
     ).encode()

@@ -66,7 +66,9 @@ def slots_of(
                 # More than one are windows in lockstep, which take their steps in turn.
                 rate, elapsed = slot.rate(held[0].model), now - min(a.dispatched_at for a in held)
                 last = min(held, key=lambda attempt: attempt.step)
-                left = seconds_left(sum(a.flops for a in held), rate, elapsed, last.step, last.steps)
+                # What an earlier attempt had done took this one no time.
+                done, total = last.step - last.from_step, last.steps - last.from_step
+                left = seconds_left(sum(a.flops for a in held), rate, elapsed, done, total)
                 slot = replace(slot, busy=True, busy_for=left)
             slots.append(slot)
     return slots

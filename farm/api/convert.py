@@ -143,6 +143,7 @@ def attempt_message(
         error=attempt.error,
         cause=attempt.cause,
         log_artifact_id=log.id if log else "",
+        from_step=attempt.from_step,
     )
 
 

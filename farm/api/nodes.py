@@ -243,7 +243,12 @@ class NodeService(NodeVerbs):
             return
         session.progress_at[attempt_id] = now
         await asyncio.to_thread(
-            self._store.attempts.progress, attempt_id, progress.attempt.epoch, progress.step, progress.steps
+            self._store.attempts.progress,
+            attempt_id,
+            progress.attempt.epoch,
+            progress.step,
+            progress.steps,
+            progress.from_step,
         )
         await self._notify([attempt_id], session)
 
@@ -296,6 +301,8 @@ class NodeService(NodeVerbs):
                     return attempts.fail(id, epoch, str(error))
             case nodes_pb2.OUTCOME_FAILED:
                 return attempts.fail(id, epoch, completion.error)
+            case nodes_pb2.OUTCOME_STOPPED:
+                return attempts.stop(id, epoch, list(completion.artifact_ids), completion.error)
             case nodes_pb2.OUTCOME_OUT_OF_MEMORY:
                 return attempts.out_of_memory(id, epoch, completion.error)
             case nodes_pb2.OUTCOME_DAMAGED_INPUT if damaged := self._damaged(completion.damaged_artifact_ids):

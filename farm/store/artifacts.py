@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, delete, insert, select
 
 from farm.logs import LOG
 from farm.states import LIVE_ATTEMPTS
-from farm.store import rows
+from farm.store import rows, saved
 from farm.store.database import Database
 from farm.store.endings import may_return
 from farm.store.errors import NotFound, StaleAttempt
@@ -123,7 +123,7 @@ class Artifacts:
             return _artifact(connection, artifact_id)
 
     def inputs(self, task_id: str) -> TaskInputs:
-        """Committed artifacts of the tasks that `task_id` needs, and its job's media. Raises NotFound."""
+        """What `task_id` is given: artifacts of tasks it needs, its job's media, a state. Raises NotFound."""
         needed = (
             select(tasks.c.key.label("needed"), artifacts)
             .join_from(edges, tasks, edges.c.needs_id == tasks.c.id)
@@ -148,6 +148,7 @@ class Artifacts:
             return TaskInputs(
                 needs={key: tuple(found) for key, found in made.items()},
                 media=tuple(rows.artifact_record(row) for row in given),
+                state=saved.newest(connection, task_id),
             )
 
     def results(self, job_id: str, keys: Sequence[str]) -> dict[str, tuple[ArtifactRecord, ...]]:

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, select, update
 from farm.failures import USUAL_TERMS, Cause, Terms, overdue
 from farm.planning import TaskKind
 from farm.states import AttemptState, TaskState
-from farm.store import damage, endings, handing, quarantine, rows, speeds
+from farm.store import damage, endings, handing, quarantine, rows, saved, speeds
 from farm.store.changes import (
     discard,
     finish_job,
@@ -100,8 +100,11 @@ class Attempts:
             )
             return [attempt.ref for attempt in granted]
 
-    def progress(self, attempt_id: str, epoch: int, step: int, steps: int) -> bool:
-        """Keep that `step` of `steps` are done; False when the attempt is over or is further already."""
+    def progress(self, attempt_id: str, epoch: int, step: int, steps: int, from_step: int = 0) -> bool:
+        """Keep that `step` of `steps` are done; False when the attempt is over or is further already.
+
+        `from_step`: at which it began, where it went on from an earlier one's state.
+        """
         now = self._database.boot()
         with self._database.write() as connection:
             found = rows.attempt_records(
@@ -109,7 +112,7 @@ class Attempts:
             )
             if not found or found[0].step > step:
                 return False
-            values: dict[str, Any] = {"step": step, "steps": steps}
+            values: dict[str, Any] = {"step": step, "steps": steps, "from_step": from_step}
             if (done := step - found[0].step) or not found[0].steps:
                 values["progressed"] = now
                 # What went before the first step was no step.
@@ -146,6 +149,7 @@ class Attempts:
                 attempt, was = lost[0], TaskState.READY
                 endings.reclaim(connection, attempt)
             _commit_artifacts(connection, attempt, artifact_ids)
+            saved.release(connection, tasks.c.id == attempt.task_id)
             told = {"facts": dict(facts or {}), "reason": "", "retry_at": 0.0}
             move_task(connection, attempt.task_id, was, TaskState.SUCCEEDED, **told)
             move_attempt(
@@ -172,6 +176,18 @@ class Attempts:
             if attempt is None:
                 return _over(connection, attempt_id, epoch, AttemptState.FAILED)
             return self._end(connection, attempt, Cause.WORK, error)
+
+    def stop(self, attempt_id: str, epoch: int, artifact_ids: Sequence[str], reason: str) -> Settlement:
+        """End an attempt that its node stopped between two steps: the next one goes on from the state it left.
+
+        `artifact_ids`: that state, stored by this attempt. Of one whose epoch is over nothing is kept.
+        """
+        with self._database.write() as connection:
+            attempt = _current(connection, attempt_id, epoch)
+            if attempt is None:
+                return _over(connection, attempt_id, epoch, AttemptState.LOST, Cause.GIVEN_BACK)
+            saved.keep(connection, attempt.id, artifact_ids)
+            return self._end(connection, attempt, Cause.GIVEN_BACK, reason)
 
     def out_of_memory(self, attempt_id: str, epoch: int, error: str) -> Settlement:
         """End an attempt that its device could not hold: the task needs more memory than it had now."""

@@ -21,7 +21,7 @@ from farm.states import (
     advance,
     end_of,
 )
-from farm.store import rows
+from farm.store import rows, saved
 from farm.store.records import ArtifactState, AttemptRecord, JobRecord
 from farm.store.tables import artifacts, attempts, drains, edges, events, jobs, nodes, tasks
 from farm.why import gist
@@ -214,6 +214,7 @@ def end_job(
             .where(tasks.c.job_id == job_id, tasks.c.state == state)
             .values(state=advance(state, TaskState.CANCELLED), reason="")
         )
+    saved.release(connection, tasks.c.job_id == job_id)
     message = f"the job {_ended(target)}" + (f": {gist(error)}" if error else "")
     write_event(connection, at, "finished", message, job_id=job_id)
     return stopped

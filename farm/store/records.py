@@ -20,6 +20,7 @@ class ArtifactState(StrEnum):
     """Whether an artifact counts."""
 
     STAGED = "staged"  #: whole and stored; its attempt has not been committed
+    SAVED = "saved"  #: the state of an attempt that was stopped, for whoever goes on with its task
     COMMITTED = "committed"  #: part of the record: media, or the result of a task
     DISCARDED = "discarded"  #: a loser's; its file can be collected
     KEPT = "kept"  #: the log of an attempt, however that ended: read by people, by no task
@@ -183,6 +184,7 @@ class AttemptRecord:
     begun: float = 0.0  #: reading of the daemon's CLOCK_BOOTTIME when it was given away
     progressed: float = 0.0  #: likewise, when its last step was heard of
     longest_step: float = 0.0  #: seconds that its slowest step took so far
+    from_step: int = 0  #: at which it began; more than 0 where it went on from an earlier one's state
 
     @property
     def ref(self) -> AttemptRef:
@@ -288,7 +290,7 @@ class ArtifactRecord:
     """Bytes that a task made or a person uploaded. `attempt_id` is empty for media."""
 
     id: str
-    name: str  #: what it is to its task: "latents", "embeddings", "segment", "video", "media"
+    name: str  #: what it is to its task: "latents", "embeddings", "segment", "video", "media", "state"
     filename: str
     size: int
     sha256: str
@@ -300,10 +302,14 @@ class ArtifactRecord:
 
 @dataclass(frozen=True)
 class TaskInputs:
-    """What a task is given: committed artifacts of the tasks it needs, by key, and its job's media in order."""
+    """What a task is given: committed artifacts of the tasks it needs, by key, and its job's media in order.
+
+    `state`: what the last of its attempts that was stopped left, to go on from.
+    """
 
     needs: Mapping[str, tuple[ArtifactRecord, ...]] = field(default_factory=dict)
     media: tuple[ArtifactRecord, ...] = ()
+    state: ArtifactRecord | None = None
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from farm.planning import TaskKind
 from farm.states import LIVE_ATTEMPTS, AttemptState, DrainState, JobState, NodeState, TaskState
 from farm.store.records import ArtifactState
 
-REVISION = "0009_drains_and_locks"
+REVISION = "0010_stopped_attempts"
 """Newest migration, repeated here so that opening a database that is up to date needs no Alembic."""
 
 metadata = MetaData(
@@ -125,6 +125,8 @@ nodes = Table(
     Column("ray_node_id", Text, nullable=False),
     Column("models", JSON, nullable=False),
     Column("reason", Text, nullable=False),
+    # Why it takes no work, as its own agent says: for its owner's sake.
+    Column("owner_reason", Text, nullable=False, server_default=""),
     Column("offline_reason", Text, nullable=False),
     Column("last_seen_at", Float, nullable=False),
     # Unix seconds. The row stays: attempts and events of the node are shown with its name.
@@ -229,6 +231,8 @@ attempts = Table(
     Column("progressed", Float, nullable=False, server_default="0"),
     # Seconds that its slowest step took so far.
     Column("longest_step", Float, nullable=False, server_default="0"),
+    # Step at which it began: more than 0 where it went on from the state of an earlier attempt.
+    Column("from_step", Integer, nullable=False, server_default="0"),
     UniqueConstraint("task_id", "epoch"),
     Index("uq_attempts_live_task", "task_id", unique=True, sqlite_where=_live, postgresql_where=_live),
     Index(

@@ -280,7 +280,7 @@ class Task(_message.Message):
     def __init__(self, id: _Optional[str] = ..., key: _Optional[str] = ..., kind: _Optional[str] = ..., state: _Optional[_Union[TaskState, str]] = ..., epoch: _Optional[int] = ..., start: _Optional[int] = ..., stop: _Optional[int] = ..., reason: _Optional[str] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., facts: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., job_id: _Optional[str] = ...) -> None: ...
 
 class Attempt(_message.Message):
-    __slots__ = ("id", "epoch", "state", "node", "device", "dispatched_at", "started_at", "finished_at", "step", "steps", "error", "cause", "log_artifact_id")
+    __slots__ = ("id", "epoch", "state", "node", "device", "dispatched_at", "started_at", "finished_at", "step", "steps", "error", "cause", "log_artifact_id", "from_step")
     ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -294,6 +294,7 @@ class Attempt(_message.Message):
     ERROR_FIELD_NUMBER: _ClassVar[int]
     CAUSE_FIELD_NUMBER: _ClassVar[int]
     LOG_ARTIFACT_ID_FIELD_NUMBER: _ClassVar[int]
+    FROM_STEP_FIELD_NUMBER: _ClassVar[int]
     id: str
     epoch: int
     state: AttemptState
@@ -307,7 +308,8 @@ class Attempt(_message.Message):
     error: str
     cause: str
     log_artifact_id: str
-    def __init__(self, id: _Optional[str] = ..., epoch: _Optional[int] = ..., state: _Optional[_Union[AttemptState, str]] = ..., node: _Optional[str] = ..., device: _Optional[str] = ..., dispatched_at: _Optional[float] = ..., started_at: _Optional[float] = ..., finished_at: _Optional[float] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., error: _Optional[str] = ..., cause: _Optional[str] = ..., log_artifact_id: _Optional[str] = ...) -> None: ...
+    from_step: int
+    def __init__(self, id: _Optional[str] = ..., epoch: _Optional[int] = ..., state: _Optional[_Union[AttemptState, str]] = ..., node: _Optional[str] = ..., device: _Optional[str] = ..., dispatched_at: _Optional[float] = ..., started_at: _Optional[float] = ..., finished_at: _Optional[float] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., error: _Optional[str] = ..., cause: _Optional[str] = ..., log_artifact_id: _Optional[str] = ..., from_step: _Optional[int] = ...) -> None: ...
 
 class GetJobRequest(_message.Message):
     __slots__ = ("job_id",)

@@ -18,6 +18,7 @@ class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     OUTCOME_OUT_OF_MEMORY: _ClassVar[Outcome]
     OUTCOME_STORAGE: _ClassVar[Outcome]
     OUTCOME_DAMAGED_INPUT: _ClassVar[Outcome]
+    OUTCOME_STOPPED: _ClassVar[Outcome]
 
 class DrainState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -38,6 +39,7 @@ OUTCOME_LOST: Outcome
 OUTCOME_OUT_OF_MEMORY: Outcome
 OUTCOME_STORAGE: Outcome
 OUTCOME_DAMAGED_INPUT: Outcome
+OUTCOME_STOPPED: Outcome
 DRAIN_STATE_UNSPECIFIED: DrainState
 DRAIN_STATE_DRAINING: DrainState
 DRAIN_STATE_DRAINED: DrainState
@@ -168,14 +170,16 @@ class Heartbeat(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., attempts: _Optional[_Iterable[_Union[AttemptRef, _Mapping]]] = ..., ray_node_id: _Optional[str] = ..., leaving: _Optional[bool] = ..., left: _Optional[bool] = ...) -> None: ...
 
 class Progress(_message.Message):
-    __slots__ = ("attempt", "step", "steps")
+    __slots__ = ("attempt", "step", "steps", "from_step")
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
+    FROM_STEP_FIELD_NUMBER: _ClassVar[int]
     attempt: AttemptRef
     step: int
     steps: int
-    def __init__(self, attempt: _Optional[_Union[AttemptRef, _Mapping]] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ...) -> None: ...
+    from_step: int
+    def __init__(self, attempt: _Optional[_Union[AttemptRef, _Mapping]] = ..., step: _Optional[int] = ..., steps: _Optional[int] = ..., from_step: _Optional[int] = ...) -> None: ...
 
 class Completion(_message.Message):
     __slots__ = ("journal_number", "attempt", "outcome", "artifact_ids", "error", "seconds", "facts", "working_seconds", "damaged_artifact_ids")
@@ -282,14 +286,16 @@ class Acknowledge(_message.Message):
     def __init__(self, journal_number: _Optional[int] = ..., committed: _Optional[bool] = ...) -> None: ...
 
 class Cancel(_message.Message):
-    __slots__ = ("attempt", "reason", "grace_seconds")
+    __slots__ = ("attempt", "reason", "grace_seconds", "keep_state")
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     GRACE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    KEEP_STATE_FIELD_NUMBER: _ClassVar[int]
     attempt: AttemptRef
     reason: str
     grace_seconds: float
-    def __init__(self, attempt: _Optional[_Union[AttemptRef, _Mapping]] = ..., reason: _Optional[str] = ..., grace_seconds: _Optional[float] = ...) -> None: ...
+    keep_state: bool
+    def __init__(self, attempt: _Optional[_Union[AttemptRef, _Mapping]] = ..., reason: _Optional[str] = ..., grace_seconds: _Optional[float] = ..., keep_state: _Optional[bool] = ...) -> None: ...
 
 class Drain(_message.Message):
     __slots__ = ("state", "reason", "asked_by", "since_at", "left_seconds")

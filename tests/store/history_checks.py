@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 from sqlalchemy import func, literal, select, union_all
-from store_world import stage
+from store_world import plan, spec, stage
 
 from farm.failures import TASK_ERRORS, Cause
 from farm.planning import TaskKind
-from farm.states import LIVE_ATTEMPTS, AttemptState, JobState, TaskState, is_final
+from farm.states import LIVE_ATTEMPTS, AttemptState, JobState, NodeState, TaskState, is_final
 from farm.store import Store
 from farm.store.errors import StaleAttempt
 from farm.store.records import ArtifactState, AttemptRecord
@@ -85,6 +85,21 @@ class Checked(RuleBasedStateMachine):
                 assert not committed[task.id]
 
     @invariant()
+    def states_are_kept_until_their_task_is_done_or_given_up(self) -> None:
+        for task in self.all_tasks():
+            if is_final(task.state):
+                self.kept.pop(task.id, None)
+        wanted = set().union(*self.kept.values())
+        found = self.rows(select(artifacts.c.id).where(artifacts.c.state == ArtifactState.SAVED))
+        assert {row.id for row in found} == wanted
+        assert not wanted & {one.id for one in self.store.artifacts.collectable()}
+        for task in self.all_tasks():
+            if not is_final(task.state):
+                state, made = self.store.artifacts.inputs(task.id).state, self.kept.get(task.id, set())
+                by = {one.record.epoch: one.made for one in self.given if set(one.made) & made}
+                assert (state.id in by[max(by)]) if made else (state is None)
+
+    @invariant()
     def counters_equal_counts(self) -> None:
         self.note_what_was_put_back()
         known = self.all_tasks()
@@ -156,6 +171,14 @@ class Checked(RuleBasedStateMachine):
         )
         ended = {row.job_id: row.kind == "finished" for row in told}
         assert all(ended.get(job.id, False) == is_final(job.state) for job in self.store.jobs.list())
+
+    def submit_graph(self, edges: list[list[int]], mux: bool) -> None:
+        graph = {
+            f"window/{i}": [f"window/{need}" for need in needs if need < i] for i, needs in enumerate(edges)
+        }
+        if mux:
+            graph["mux"] = list(graph)
+        self.store.jobs.submit(spec(), plan(graph))
 
     def rows(self, query):
         with self.store._database.read() as connection:
@@ -244,6 +267,16 @@ class Checked(RuleBasedStateMachine):
         ]
         alike = TASK_ERRORS if cause in TASK_ERRORS else {cause}
         return sum(one in alike for one in causes) == MAX_FAILURES
+
+    def free_devices(self) -> list[tuple[str, str]]:
+        busy = {(one.record.node_id, one.record.device) for one in self.live()}
+        return [
+            (node.id, device.name)
+            for node in self.store.nodes.list()
+            for device in node.devices
+            if node.state == NodeState.ONLINE and not device.quarantine and (node.id, device.name) not in busy
+            if node.id not in self.cordoned
+        ]
 
     def set_aside(self) -> set[tuple[str, str]]:
         return {(n.id, d.name) for n in self.store.nodes.list() for d in n.devices if d.quarantine}

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
 from sqlalchemy import delete
-from store_world import join, plan, spec
+from store_world import join
 
 from farm.clock import boottime
 from farm.failures import MAX_DAMAGED, TASK_ERRORS, Cause, Terms
@@ -37,6 +37,7 @@ class Histories(Checked):
         self.given: list[Given] = []
         self.causes: dict[str, Cause] = {}
         self.done: dict[str, frozenset[str]] = {}
+        self.kept: dict[str, set[str]] = {}
         self.epochs: dict[str, int] = {}
         self.forgiven: Counter[str] = Counter()
         self.put_back: Counter[str] = Counter()
@@ -52,25 +53,9 @@ class Histories(Checked):
     def submit(self, edges: list[list[int]], mux: bool) -> None:
         self.submit_graph(edges, mux)
 
-    def submit_graph(self, edges: list[list[int]], mux: bool) -> None:
-        graph = {
-            f"window/{i}": [f"window/{need}" for need in needs if need < i] for i, needs in enumerate(edges)
-        }
-        if mux:
-            graph["mux"] = list(graph)
-        self.store.jobs.submit(spec(), plan(graph))
-
     @rule()
     def give_away(self) -> None:
         """What a good dispatcher does: every ready task goes to a free device, and must be taken."""
-        busy = {(one.record.node_id, one.record.device) for one in self.live()}
-        free = [
-            (node.id, device.name)
-            for node in self.store.nodes.list()
-            for device in node.devices
-            if node.state == NodeState.ONLINE and not device.quarantine and (node.id, device.name) not in busy
-            if node.id not in self.cordoned
-        ]
         ready = self.store.tasks.ready()
         paused = self.paused()
         assert {one.task.id for one in ready} == {
@@ -78,7 +63,7 @@ class Histories(Checked):
             for task in self.all_tasks()
             if task.state == TaskState.READY and task.job_id not in paused
         }
-        for one, (node_id, device) in zip(ready, free, strict=False):
+        for one, (node_id, device) in zip(ready, self.free_devices(), strict=False):
             attempt = self.store.attempts.dispatch(
                 one.task.id, one.task.epoch, node_id, device, self.now + 10
             )
@@ -195,6 +180,26 @@ class Histories(Checked):
             assert self.task(one.record.task_id).state == (
                 TaskState.WAITING if self.lacks(one.record.task_id) else TaskState.READY
             )
+
+    @precondition(lambda self: self.given)
+    @rule(which=sure, upload=st.booleans(), late=st.booleans(), wrong=st.sampled_from([0, 0, 0, 1]))
+    def stop(self, which: int, upload: bool, late: bool, wrong: int) -> None:
+        """Its node stopped it between two steps, with its state or without."""
+        one = self.pick(which, late)
+        if upload:
+            self.upload(one)
+        answer = self.store.attempts.stop(
+            one.record.id, one.record.epoch + wrong, one.made, "its owner is back"
+        )
+        told_before = one.state == "lost" or self.causes.get(one.record.id) == Cause.GIVEN_BACK
+        assert answer.committed == (not wrong and (one.state == "live" or told_before))
+        if wrong or one.state != "live":
+            assert not (answer.job or answer.ready or answer.stop), "a second effect"
+            return
+        one.state, self.causes[one.record.id] = "lost", Cause.GIVEN_BACK
+        self.kept.setdefault(one.record.task_id, set()).update(one.made)
+        waits = self.lacks(one.record.task_id)
+        assert answer.ready == (() if waits else (one.record.task_id,)) and not answer.job
 
     @rule(seconds=st.sampled_from([10.0, 4000.0]))
     def time_passes(self, seconds: float) -> None:

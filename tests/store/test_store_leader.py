@@ -139,6 +139,7 @@ def test_no_verb_of_a_deposed_leader_is_done(store):
         lambda: store.attempts.fail(*one.ref, "bad"),
         lambda: store.attempts.lose(*one.ref, "silent"),
         lambda: store.attempts.lacks_input(*one.ref, ["a-1"], "gone"),
+        lambda: store.attempts.stop(*one.ref, [], "its owner is back"),
         lambda: store.attempts.time_out(boottime() + 1e6),
         lambda: store.attempts.expire(1e9),
         lambda: store.attempts.extend_all(99.0),

@@ -1,0 +1,50 @@
+"""States of stopped attempts: what one stored of its work between two steps, for whoever goes on with its task.
+
+Within the transactions of others. A state is kept until its task is done or given up, and collected only then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, Connection, select, update
+
+from farm.store import rows
+from farm.store.records import ArtifactRecord, ArtifactState
+from farm.store.tables import artifacts, attempts, tasks
+
+
+def keep(connection: Connection, attempt_id: str, artifact_ids: Sequence[str]) -> int:
+    """What a live attempt stored of its state outlasts it; returns of how many artifacts that is true."""
+    change = (
+        update(artifacts)
+        .where(
+            artifacts.c.id.in_(artifact_ids),
+            artifacts.c.attempt_id == attempt_id,
+            artifacts.c.state == ArtifactState.STAGED,
+        )
+        .values(state=ArtifactState.SAVED)
+    )
+    return connection.execute(change).rowcount
+
+
+def newest(connection: Connection, task_id: str) -> ArtifactRecord | None:
+    """The state from which the task's next attempt goes on: of the last attempt that left one."""
+    row = connection.execute(
+        select(artifacts)
+        .join(attempts, artifacts.c.attempt_id == attempts.c.id)
+        .where(attempts.c.task_id == task_id, artifacts.c.state == ArtifactState.SAVED)
+        .order_by(attempts.c.epoch.desc(), artifacts.c.id)
+        .limit(1)
+    ).one_or_none()
+    return rows.artifact_record(row) if row else None
+
+
+def release(connection: Connection, *of_tasks: ColumnElement[bool]) -> None:
+    """Nobody will go on with these tasks: what was kept of them is left to collection."""
+    theirs = select(attempts.c.id).join(tasks, attempts.c.task_id == tasks.c.id).where(*of_tasks)
+    connection.execute(
+        update(artifacts)
+        .where(artifacts.c.attempt_id.in_(theirs), artifacts.c.state == ArtifactState.SAVED)
+        .values(state=ArtifactState.DISCARDED)
+    )
