@@ -178,7 +178,7 @@ class Bench:
                 payload=task.payload,
                 folder=place,
                 fetch=lambda key, name: made[key, name],
-                step=lambda done, total: None,
+                step=lambda *_: None,
                 model=plan.model,
                 weights=plan.weights,
                 tell=lambda summary, facts, key=task.key: told.update({key: facts}),

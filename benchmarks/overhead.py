@@ -83,7 +83,7 @@ def bare_seconds(model: RenderingModel, output, plan: Plan) -> float:
                 payload=task.payload,
                 folder=place,
                 fetch=lambda key, name: made[key, name],
-                step=lambda done, total: None,
+                step=lambda *_: None,
                 model=plan.model,
                 weights=plan.weights,
             )

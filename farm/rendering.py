@@ -5,6 +5,8 @@ Nothing here imports torch; plugins do.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,7 +17,14 @@ import numpy as np
 
 
 class Stopped(Exception):
-    """The task in hand must end now: the farm cancelled it or gave it away. Plugins let it pass."""
+    """The task in hand must end now: the farm cancelled it, gave it away or wants it elsewhere. Plugins let it pass.
+
+    `keeping`: it goes on elsewhere, from the step it is at where that can be. `state`: id of the artifact for that.
+    """
+
+    def __init__(self, why: str, *, keeping: bool = False, state: str = ""):
+        super().__init__(why)
+        self.keeping, self.state = keeping, state
 
 
 class OutOfMemory(Exception):
@@ -40,8 +49,25 @@ MAX_FACTS = 1 << 16
 """Most bytes of JSON that a task may tell; larger things are artifacts."""
 
 
+Save = Callable[[Path], None]
+"""Writes a file with all that it takes to go on from between two steps, on any device. Called once at most."""
+
+
+class Step(Protocol):
+    """What a task calls before each step."""
+
+    def __call__(self, done: int, total: int, save: Save | None = None) -> None:
+        """Blocks while the lease is out. Raises Stopped, after `save` if the work is to go on elsewhere."""
+        ...
+
+
 def _nobody_listens(summary: str, facts: dict[str, Any]) -> None:
     """For a task that is done outside a farm."""
+
+
+def _nothing_saved() -> Path | None:
+    """For a task that is done outside a farm."""
+    return None
 
 
 @dataclass(frozen=True)
@@ -50,7 +76,10 @@ class TaskInHand:
 
     `shared`: the plan's JSON for all tasks of the job. `payload`: this task's own.
     `fetch(key, name)`: local path of the artifact `name` that task `key` committed ("" for uploaded media).
-    `step(done, total)`: to be called before each step; blocks while the lease is out, raises Stopped.
+    `step(done, total)`: to be called before each step; blocks while the lease is out, raises Stopped. With a third
+    argument `save(path)`, where the work could go on from later: see Save.
+    `saved()`: what an earlier attempt of this task saved, as a file that is whole; None where none did. Whether it fits
+    is for the plugin to see; one that doesn't is left alone, and the work begins anew.
     `exchange(round, mine)`: of a task that is done in lockstep, gives each neighbour, by key, its array, and returns
     theirs of the same round, read-only; blocks until they have come, raises Stopped. Rounds are 0, 1, 2, …
     `folder`: for files of this attempt, removed at its end.
@@ -65,11 +94,18 @@ class TaskInHand:
     payload: dict[str, Any]
     folder: Path
     fetch: Callable[[str, str], Path]
-    step: Callable[[int, int], None]
+    step: Step
     model: str
     weights: str
     tell: Callable[[str, dict[str, Any]], None] = _nobody_listens
     exchange: Callable[[int, dict[str, np.ndarray]], Mapping[str, np.ndarray]] | None = None
+    saved: Callable[[], Path | None] = _nothing_saved
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of what there is to do and with what weights: two tasks that have it in common make the same."""
+        work = [self.key, self.kind, self.model, self.weights, self.shared, self.payload]
+        return hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

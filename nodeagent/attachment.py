@@ -22,6 +22,9 @@ from nodeagent.lease import HeldAttempt, Standing
 _RETRY_SECONDS = 0.3
 _PROGRESS_SECONDS = 0.25
 
+KEEP_SECONDS = 30.0
+"""How long an attempt that has to end tries to bring what it has to a farm that doesn't take it at once."""
+
 
 class Attachment:
     """A renderer's line to the agent that listens on `socket`."""
@@ -99,13 +102,15 @@ class Hold:
         self._held = held
         self._end: nodes_pb2.Completion | None = None
         self._last_progress = -1.0
+        self._from_step: int | None = None
+        self._stopped_at = 0.0
 
     def runs(self) -> bool:
         """Whether its lease lasts at this moment. Raises Stopped."""
         with self._changed:
             standing = self._held.standing(boottime())
             if standing is Standing.STOPPED:
-                raise Stopped(self._held.stopped)
+                raise self._stop()
             return standing is Standing.RUNNING
 
     def checkpoint(self) -> None:
@@ -114,20 +119,35 @@ class Hold:
             while not self.runs():
                 self._changed.wait()
 
-    def pause(self, seconds: float) -> None:
-        """Wait, whether or not the lease lasts; what is rendered counts however late. Raises Stopped."""
+    def pause(self, seconds: float, *, delivering: bool = False) -> None:
+        """Wait, whether or not the lease lasts; what is rendered counts however late. Raises Stopped.
+
+        `delivering`: there is something to bring to the farm, which one that goes on elsewhere waits for a while.
+        """
+
+        def over() -> bool:
+            patient = delivering and self._held.keeping and boottime() < self._stopped_at + KEEP_SECONDS
+            return self._held.stopped is not None and not patient
+
         with self._changed:
-            if self._changed.wait_for(lambda: self._held.stopped is not None, seconds):
-                raise Stopped(self._held.stopped)
+            if self._changed.wait_for(over, seconds):
+                raise self._stop()
+
+    def _stop(self) -> Stopped:
+        return Stopped(self._held.stopped or "", keeping=self._held.keeping)
 
     def progress(self, step: int, steps: int) -> None:
-        """Tell of a step, at most four times a second."""
+        """Tell of a step, at most four times a second. The first that is told is where the attempt began."""
+        if self._from_step is None:
+            self._from_step = step
         now = time.monotonic()
         if now - self._last_progress < _PROGRESS_SECONDS and step < steps:
             return
         self._last_progress = now
         with self._changed:
-            message = nodes_pb2.Progress(attempt=self._reference(), step=step, steps=steps)
+            message = nodes_pb2.Progress(
+                attempt=self._reference(), step=step, steps=steps, from_step=self._from_step
+            )
             self._attachment._send(renderers_pb2.AttachRequest(progress=message))
 
     def complete(self, completion: nodes_pb2.Completion) -> None:
@@ -149,8 +169,11 @@ class Hold:
         if kind == "lease":
             self._held = self._held.granted(message.attempt.attempt_id, message.attempt.epoch, message.until)
         elif kind == "cancel":
-            self._held = self._held.cancelled(
-                message.attempt.attempt_id, message.attempt.epoch, message.reason
+            before, attempt = self._held, message.attempt
+            self._held = before.cancelled(
+                attempt.attempt_id, attempt.epoch, message.reason, message.keep_state
             )
+            if before.stopped is None:
+                self._stopped_at = boottime()
         elif kind == "journaled":
             self._end = None

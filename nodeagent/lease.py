@@ -15,7 +15,7 @@ class Standing(StrEnum):
     WAITING = "waiting"  #: no lease has come yet
     RUNNING = "running"  #: its lease lasts
     PARKED = "parked"  #: its lease ran out; it keeps its state and may go on under a new lease
-    STOPPED = "stopped"  #: the farm cancelled it or gave it away, for good
+    STOPPED = "stopped"  #: the farm cancelled it, gave it away or wants it elsewhere, for good
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class HeldAttempt:
     epoch: int
     until: float | None = None
     stopped: str | None = None  #: why it has to end
+    keeping: bool = False  #: its task goes on elsewhere: its state is wanted, and its result if it has one
 
     def _is(self, attempt_id: str, epoch: int) -> bool:
         return (self.attempt_id, self.epoch) == (attempt_id, epoch)
@@ -36,11 +37,14 @@ class HeldAttempt:
             return self
         return replace(self, until=until if self.until is None else max(self.until, until))
 
-    def cancelled(self, attempt_id: str, epoch: int, reason: str) -> HeldAttempt:
-        """After a cancel. One of another attempt or epoch changes nothing; no lease undoes it."""
-        if not self._is(attempt_id, epoch) or self.stopped is not None:
+    def cancelled(self, attempt_id: str, epoch: int, reason: str, keeping: bool = False) -> HeldAttempt:
+        """After a cancel. One of another attempt or epoch changes nothing; no lease undoes it.
+
+        `keeping`: see there. A cancel that wants nothing kept has the last word, whichever comes first.
+        """
+        if not self._is(attempt_id, epoch) or (self.stopped is not None and (keeping or not self.keeping)):
             return self
-        return replace(self, stopped=reason or "cancelled by the farm")
+        return replace(self, stopped=reason or "cancelled by the farm", keeping=keeping)
 
     def standing(self, now: float) -> Standing:
         """What it may do at `now`."""

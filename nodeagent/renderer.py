@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from farm.plugins import planning_plugins, rendering_plugins
-from farm.rendering import MAX_FACTS, OutOfMemory, Stopped
+from farm.rendering import MAX_FACTS, InputDamaged, OutOfMemory, Save, Stopped, StorageFailed
 from farm.v1 import nodes_pb2, renderers_pb2
 from nodeagent import HOME_VARIABLE, SOCKET_VARIABLE
 from nodeagent.attachment import Attachment, Hold
@@ -33,8 +33,11 @@ from nodeagent.attempt_log import AttemptLog, log_folder
 from nodeagent.disk import damaged_input, disk_trouble
 from nodeagent.exchange import ARTIFACT, Answer, Exchange, Overlaps, Peers, Question
 from nodeagent.offers import model_cache
-from nodeagent.transfer import Cache, Wire, checksum
+from nodeagent.transfer import Cache, TransferFailed, Wire, checksum
 from nodeagent.work import Workbench, device_in_hand, task_in_hand
+
+STATE = "state"
+"""Name of the artifact from which a task goes on elsewhere; what is in it is its plugin's affair."""
 
 
 class Turn:
@@ -96,7 +99,8 @@ class Renderer:
 
         `payload`: JSON {"task": {"key", "kind", "payload", "model", "weights"}, "shared": {…}, "inputs": {task key:
         {artifact name: {"id", "sha256", "size"}}}, "member": null or, of a lockstep group, {"group", "key",
-        "renderer", "places": {neighbour: renderer}}}. A member is left to a thread of its own and this returns at
+        "renderer", "places": {neighbour: renderer}}, "state": null or what an earlier attempt left to go on from, {"id",
+        "sha256", "size"}}. A member is left to a thread of its own and this returns at
         once, so that others of its group can come; anything else waits until they are done. A call that Ray repeats
         does nothing.
         """
@@ -135,7 +139,7 @@ class Renderer:
         say: Callable[[str], None] = _nobody_reads
         folder = self._work / f"{attempt.attempt_id}-{attempt.epoch}"
         completion = nodes_pb2.Completion()
-        self._mine.hold = hold
+        self._mine.hold, self._mine.delivering = hold, False
         with contextlib.ExitStack() as logging:
             try:
                 hold.checkpoint()
@@ -156,6 +160,9 @@ class Renderer:
                 completion.outcome = nodes_pb2.OUTCOME_SUCCEEDED
             except Stopped as stopped:
                 completion.outcome, completion.error = nodes_pb2.OUTCOME_CANCELLED, str(stopped)
+                if stopped.state:
+                    completion.outcome = nodes_pb2.OUTCOME_STOPPED
+                    completion.artifact_ids.append(stopped.state)
             except OutOfMemory:
                 completion.outcome, completion.error = (
                     nodes_pb2.OUTCOME_OUT_OF_MEMORY,
@@ -212,16 +219,35 @@ class Renderer:
             return path
 
         working_since: list[float] = []
+        state = folder / f"{STATE}.safetensors"
 
-        def step(done: int, total: int) -> None:
+        def step(done: int, total: int, save: Save | None = None) -> None:
             hold.progress(done, total)
             say(f"step {done} of {total} done")
-            while not hold.runs():
-                say("waits for its lease")
-                with self._turn.let_go():
-                    hold.checkpoint()
-            if not working_since and not exchange:
+            try:
+                while not hold.runs():
+                    say("waits for its lease")
+                    with self._turn.let_go():
+                        hold.checkpoint()
+            except Stopped as stopped:
+                if stopped.keeping and done >= total:
+                    return  # what there is to keep is the result
+                if stopped.keeping and save:
+                    _save(save, state)
+                raise
+            # One that goes on from an earlier attempt's state does a part of its work, so it measures nothing.
+            if not working_since and not exchange and done == 0:
                 working_since.append(time.monotonic())
+
+        def saved() -> Path | None:
+            if not document.get(STATE):
+                return None
+            try:
+                return self._cache.get(document[STATE], wire)
+            except (InputDamaged, StorageFailed, TransferFailed, OSError) as error:
+                why = f"the state that an earlier attempt left could not be fetched: {error}"
+                tell(f"began anew, because {why}", {"began_anew": why})
+                return None
 
         def tell(summary: str, found: dict[str, Any]) -> None:
             facts.update(found, summary=summary)
@@ -231,8 +257,13 @@ class Renderer:
             with self._turn.let_go():
                 return exchange(number, mine)
 
-        task = task_in_hand(document, folder, fetch, step, tell, trade if exchange else None)
-        made = workbench.perform(task, dict(setup.models))
+        task = task_in_hand(document, folder, fetch, step, tell, trade if exchange else None, saved)
+        try:
+            made = workbench.perform(task, dict(setup.models))
+        except Stopped as stopped:
+            if state.exists():
+                stopped.state = self._deliver_state(wire, state, attempt)
+            raise
         ended = time.monotonic()
         if exchange:
             made[ARTIFACT] = exchange.save(folder / f"{ARTIFACT}.safetensors")
@@ -241,9 +272,21 @@ class Renderer:
         ids = [self._deliver(wire, name, path, attempt) for name, path in made.items()]
         return ids, ended - working_since[0] if working_since else 0.0
 
+    def _deliver_state(self, wire: Wire, path: Path, attempt: nodes_pb2.AttemptRef) -> str:
+        """Its artifact's id; empty when the farm doesn't take it: then the next attempt begins anew."""
+        try:
+            return self._deliver(wire, STATE, path, attempt)
+        except (Stopped, StorageFailed, TransferFailed, OSError):
+            traceback.print_exc()
+            return ""
+
     def _deliver(self, wire: Wire, name: str, path: Path, attempt: nodes_pb2.AttemptRef) -> str:
         sha256 = checksum(path)
-        artifact_id = wire.upload(name, path, sha256, attempt)
+        self._mine.delivering = True
+        try:
+            artifact_id = wire.upload(name, path, sha256, attempt)
+        finally:
+            self._mine.delivering = False
         self._cache.keep(path, sha256)
         return artifact_id
 
@@ -257,7 +300,7 @@ class Renderer:
     def _pause(self, seconds: float) -> None:
         """A wait for the farm, of the thread that has the turn."""
         with self._turn.let_go():
-            self._mine.hold.pause(seconds)
+            self._mine.hold.pause(seconds, delivering=self._mine.delivering)
 
     def _prepare(self) -> None:
         try:
@@ -278,6 +321,15 @@ def _introduction(task: dict[str, Any], attempt: nodes_pb2.AttemptRef) -> str:
         f"{task['key']}, epoch {attempt.epoch}, process {os.getpid()} on {socket.gethostname()}, "
         f"model {task['model']} ({task['weights']})"
     )
+
+
+def _save(save: Save, path: Path) -> None:
+    """What can't be saved costs time and nothing else: the next attempt begins anew."""
+    try:
+        save(path)
+    except Exception:  # noqa: BLE001 - a plugin may raise anything
+        traceback.print_exc()
+        path.unlink(missing_ok=True)
 
 
 def _checked(facts: dict[str, Any]) -> dict[str, Any]:

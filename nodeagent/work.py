@@ -175,7 +175,13 @@ def device_in_hand(backend: str, threads: int, vram_bytes: int) -> DeviceInHand:
 
 
 def task_in_hand(
-    document: dict[str, Any], folder: Path, fetch: Any, step: Any, tell: Any, exchange: Any = None
+    document: dict[str, Any],
+    folder: Path,
+    fetch: Any,
+    step: Any,
+    tell: Any,
+    exchange: Any = None,
+    saved: Any = None,
 ) -> TaskInHand:
     """The task in a dispatched payload: {"task": {"key", "kind", "payload", "model", "weights"}, "shared": {…}, …}."""
     task = document["task"]
@@ -191,4 +197,5 @@ def task_in_hand(
         weights=task["weights"],
         tell=tell,
         exchange=exchange,
+        **({"saved": saved} if saved else {}),
     )

@@ -24,6 +24,8 @@ _PIXELS_PER_LATENT = 32
 class State:
     """A window between two steps: all there is to save and resume.
 
+    The Euler step keeps no history, and whatever noise is added is a function of the step.
+
     ``latents`` float32 [C, e + n, h, w] on the model's device, the e extra latents before the n of the window;
     ``step`` is the number of steps done.
     """
@@ -129,6 +131,19 @@ class Denoiser:
     def begin(self) -> State:
         """The window before its first step: noise, or base and noise, with its conditions mixed in."""
         return State(self._initial(), 0)
+
+    def resume(self, latents: torch.Tensor, step: int) -> State:
+        """A state that was saved, of this window, by a denoiser on any device. Raises ValueError naming what can't be."""
+        expected = self._initial()
+        if latents.dtype != torch.float32 or latents.shape != expected.shape:
+            raise ValueError(
+                f"latents: need float32 {list(expected.shape)}, got {latents.dtype} {list(latents.shape)}"
+            )
+        if not latents.isfinite().all():
+            raise ValueError("latents: some are not finite")
+        if not 0 <= step <= self.steps:
+            raise ValueError(f"step: need 0 to {self.steps}, got {step}")
+        return State(latents.to(expected.device), step)
 
     def step(self, state: State) -> State:
         """One Euler step.

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from farm.hookspecs import hookimpl
 from farm.rendering import DeviceInHand, RenderingModel, TaskInHand
-from plugins.ltx import codenoise, planning, seam
+from plugins.ltx import codenoise, planning, resuming, seam
 from plugins.ltx.blend import adain, upsample
 from plugins.ltx.conditioning import Condition, Extra, Replace, window_tail
 from plugins.ltx.denoise import Denoiser
@@ -90,7 +90,7 @@ class LtxModel:
             parts = [_shared(part, start) for part in lockstep["shared"]]
             latents = codenoise.run(denoiser, parts, task.exchange, on_step=task.step)
         else:
-            latents = denoiser.run(on_step=task.step).cpu()
+            latents = resuming.run(self._ltx, denoiser, task)
         if colour := payload["colour"]:
             reference = load_latents(task.fetch(colour["key"], "latents"))
             latents = adain(latents, reference, colour["factor"])
@@ -194,7 +194,7 @@ class LtxModel:
         ends = [Replace(base[:, at : at + 1], at, 1.0) for at in (1, base.shape[1] - 1)]
         held = [*ends, *self._kept(task)]
         denoiser = self._denoiser(task, seam.levelled(base), [*held, *self._points(task)])
-        latents = seam.levelled(denoiser.run(on_step=task.step).cpu())
+        latents = seam.levelled(resuming.run(self._ltx, denoiser, task))
         _put_back(held, latents)
         return latents[:, 1:]
 

@@ -63,7 +63,14 @@ class RendererProcess:
         self.pid = int(self.process.stdout.readline())
 
     def run(
-        self, attempt_id: str, kind: str = "window", inputs=None, epoch: int = 1, weights=WEIGHTS, **payload
+        self,
+        attempt_id: str,
+        kind: str = "window",
+        inputs=None,
+        epoch: int = 1,
+        weights=WEIGHTS,
+        state=None,
+        **payload,
     ):
         shared = {
             "model": "counter", "weights": weights, "precision": "fp32", "prompts": ["a whale"], "seed": 7,
@@ -71,7 +78,7 @@ class RendererProcess:
         }  # fmt: skip
         model = {"model": "counter", "weights": weights}
         task = {"key": f"{kind}/0", "kind": kind, "payload": payload, **model}
-        document = {"task": task, "shared": shared, "inputs": inputs or {}}
+        document = {"task": task, "shared": shared, "inputs": inputs or {}, "state": state}
         call = {"attempt_id": attempt_id, "epoch": epoch, "payload": document}
         self.process.stdin.write(json.dumps(call) + "\n")
         self.process.stdin.flush()

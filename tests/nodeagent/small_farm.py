@@ -70,9 +70,11 @@ class SmallFarm:
         self.stop()
         self._loop.call_soon_threadsafe(self._loop.stop)
 
-    def cancel(self, attempt_id: str, epoch: int = 1, grace: float = 0.0) -> None:
+    def cancel(self, attempt_id: str, epoch: int = 1, grace: float = 0.0, keep: bool = False) -> None:
         reference = nodes_pb2.AttemptRef(attempt_id=attempt_id, epoch=epoch)
-        cancel = nodes_pb2.Cancel(attempt=reference, reason="test says so", grace_seconds=grace)
+        cancel = nodes_pb2.Cancel(
+            attempt=reference, reason="test says so", grace_seconds=grace, keep_state=keep
+        )
         response = nodes_pb2.ConnectResponse(cancel=cancel)
         for outbox in list(self._streams):
             self._loop.call_soon_threadsafe(outbox.put_nowait, response)

@@ -10,7 +10,7 @@ epochs = st.integers(1, 3)
 messages = st.lists(
     st.one_of(
         st.tuples(st.just("grant"), st.sampled_from(["a", "b"]), epochs, times),
-        st.tuples(st.just("cancel"), st.sampled_from(["a", "b"]), epochs, times),
+        st.tuples(st.sampled_from(["cancel", "stop"]), st.sampled_from(["a", "b"]), epochs, times),
     ),
     max_size=12,
 )
@@ -22,7 +22,7 @@ def told(history):
         if verb == "grant":
             held = held.granted(attempt_id, epoch, until)
         else:
-            held = held.cancelled(attempt_id, epoch, "because")
+            held = held.cancelled(attempt_id, epoch, "because", keeping=verb == "stop")
     return held
 
 
@@ -30,8 +30,9 @@ def told(history):
 def test_an_attempt_runs_exactly_while_a_lease_of_its_own_epoch_lasts_and_nobody_cancelled_it(history, now):
     own = [message for message in history if message[1:3] == ("a", 2)]
     ends = [until for verb, _, _, until in own if verb == "grant"]
-    cancelled = any(verb == "cancel" for verb, *_ in own)
-    if cancelled:
+    verbs = {verb for verb, *_ in own} - {"grant"}
+    assert told(history).keeping == (verbs == {"stop"}), "what is cancelled is wanted by nobody"
+    if verbs:
         expected = Standing.STOPPED
     elif not ends:
         expected = Standing.WAITING

@@ -53,8 +53,11 @@ class Counter:
             task.folder.parent.write_text("no folder any more")
         if task.payload.get("fail"):
             raise ValueError(task.payload["fail"])
-        for done in range(task.payload["steps"]):
-            task.step(done, task.payload["steps"])
+        saved = task.saved() if task.payload.get("keeps") else None
+        first = int(saved.read_text()) if saved else 0
+        for done in range(first, task.payload["steps"]):
+            keep = [lambda path, done=done: path.write_text(str(done))] if task.payload.get("keeps") else []
+            task.step(done, task.payload["steps"], *keep)
             time.sleep(task.payload.get("sleep", 0))
             while done == task.payload.get("hangs"):
                 time.sleep(1)

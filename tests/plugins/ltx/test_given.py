@@ -73,7 +73,7 @@ def _perform(model: LtxModel, plan: Plan, folder: Path) -> np.ndarray:
         place.mkdir()
         hand = TaskInHand(
             key=task.key, kind=task.kind, shared=plan.shared, payload=task.payload, folder=place,
-            fetch=fetch, step=lambda done, total: None, model=plan.model, weights=plan.weights,
+            fetch=fetch, step=lambda *_: None, model=plan.model, weights=plan.weights,
         )  # fmt: skip
         if task.kind == "decode":
             frames += list(model.decode(hand))

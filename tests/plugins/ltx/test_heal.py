@@ -72,7 +72,7 @@ class Seamstress:
         self.told: dict = {}
         hand = TaskInHand(
             key=task.key, kind="join", shared=self.plan.shared, payload=task.payload, folder=self.folder,
-            fetch=self.fetch, step=lambda done, total: None, model="ltx-tiny", weights="w",
+            fetch=self.fetch, step=lambda *_: None, model="ltx-tiny", weights="w",
             tell=lambda summary, facts: self.told.update(facts, summary=summary),
         )  # fmt: skip
         return self.model.join(hand)["latents"]

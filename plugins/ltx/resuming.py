@@ -1,0 +1,72 @@
+"""A window's denoising that can be stopped between two steps and goes on from there on another device.
+
+The file is safetensors: "latents" float32 as in denoise.State, and as metadata the format, the step, and the
+fingerprint of the task (farm.rendering.TaskInHand). Windows in lockstep are not of this room: they begin anew, and catch
+up with neighbours that have kept all their rounds.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from farm.rendering import TaskInHand
+from plugins.ltx.denoise import Denoiser, State
+from plugins.ltx.loading import Ltx
+
+_FORMAT = "ltx-state-1"
+
+
+class Unfit(Exception):
+    """A saved state that is not of this task; the message says what differs."""
+
+
+def save(state: State, fingerprint: str, path: Path) -> None:
+    """Write a state to `path`."""
+    metadata = {"format": _FORMAT, "fingerprint": fingerprint, "step": str(state.step)}
+    save_file({"latents": state.latents.float().cpu().contiguous()}, path, metadata)
+
+
+def load(path: Path, fingerprint: str, denoiser: Denoiser) -> State:
+    """The state that was saved at `path`, to go on with. Raises Unfit."""
+    try:
+        with safe_open(path, "pt") as file:
+            metadata, latents = file.metadata() or {}, file.get_tensor("latents")
+        if metadata.get("format") != _FORMAT:
+            raise Unfit(f"it is of the format {metadata.get('format')!r}, not {_FORMAT!r}")
+        if metadata.get("fingerprint") != fingerprint:
+            raise Unfit("it is of another task, model or plan")
+        return denoiser.resume(latents, int(metadata.get("step", "")))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise Unfit(f"it can't be read: {error}") from error
+
+
+def run(ltx: Ltx, denoiser: Denoiser, task: TaskInHand) -> torch.Tensor:
+    """All steps that are left of a task: float32 [C, n, h, w] on the CPU, the same wherever it goes on from."""
+    fingerprint = task.fingerprint
+    state = _begin(denoiser, task, fingerprint)
+    # A cache in the transformer carries over from step to step what no State holds; with one there is nothing to save.
+    whole = not ltx.transformer.is_cache_enabled
+    while state.step < denoiser.steps:
+        keep = partial(save, state, fingerprint) if whole and state.step else None
+        task.step(state.step, denoiser.steps, keep)
+        state = denoiser.step(state)
+    return denoiser.result(state).cpu()
+
+
+def _begin(denoiser: Denoiser, task: TaskInHand, fingerprint: str) -> State:
+    path = task.saved()
+    if path is None:
+        return denoiser.begin()
+    try:
+        state = load(path, fingerprint, denoiser)
+    except Unfit as unfit:
+        why = f"the state that an earlier attempt left doesn't fit: {unfit}"
+        task.tell(f"began anew, because {why}", {"began_anew": why})
+        return denoiser.begin()
+    task.tell(f"went on from step {state.step} of {denoiser.steps}", {"from_step": state.step})
+    return state

@@ -1,0 +1,239 @@
+"""Denoising that is stopped at any step and goes on elsewhere ends with the same latents, to the bit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from farm.planning import PlannedTask
+from farm.plugins import catalogue, planning_plugins
+from farm.rendering import DeviceInHand, Stopped, TaskInHand
+from farm.spec import parse_spec
+from farm.timeline import frames_of
+from plugins.ltx.latents import load_latents, save_latents
+from plugins.ltx.loading import Ltx
+from plugins.ltx.planning import TINY_FOLDER
+from plugins.ltx.reference.scenes import HELD_OUT, scene
+from plugins.ltx.rendering import LtxModel
+from plugins.ltx.vae import encode_clip
+from scheduler.plan import make_plan
+
+SIZE, LATENTS = (128, 96), 29
+OFFERS = catalogue(planning_plugins())
+
+
+class Farm:
+    """Does the tasks of one job, two windows over a storyboard; any of them can be stopped and gone on with."""
+
+    def __init__(self, folder: Path, precision: str = "fp32"):
+        self.folder, self.precision = folder, precision
+        spec = {
+            "frames": frames_of(LATENTS), "width": SIZE[0], "height": SIZE[1], "fps": 24, "prompt": "a red ball",
+            "steps": 12, "guidance_scale": 2.0,
+        }  # fmt: skip
+        self.plan = make_plan(
+            parse_spec(spec), model=OFFERS.models["ltx-tiny"], weights="w",
+            strategy=OFFERS.strategies["hierarchical"], output=OFFERS.outputs["mp4"],
+        )  # fmt: skip
+        self.files: dict[tuple[str, str], Path] = {}
+        self.model = self.another_device()
+        self.do(self.task("encode"))
+
+    def another_device(self) -> LtxModel:
+        """The model anew, as another renderer has it."""
+        ltx = Ltx(TINY_FOLDER, precision=self.precision, max_tokens=64)
+        return LtxModel(ltx, DeviceInHand("cpu", 0, 1, 0))
+
+    def task(self, kind: str, number: int = 0) -> PlannedTask:
+        return [task for task in self.plan.tasks if task.kind == kind][number]
+
+    def hand(self, task: PlannedTask, **fields: Any) -> TaskInHand:
+        place = self.folder / f"{len(list(self.folder.iterdir()))}"
+        place.mkdir()
+        return TaskInHand(
+            **{
+                "key": task.key, "kind": task.kind, "shared": self.plan.shared, "payload": task.payload,
+                "folder": place, "fetch": lambda key, name: self.files[key, name], "step": lambda *_: None,
+                "model": self.plan.model, "weights": self.plan.weights,
+            }
+            | fields
+        )  # fmt: skip
+
+    def work(self, hand: TaskInHand, model: LtxModel | None = None) -> dict[str, Path]:
+        model = model or self.model
+        kinds = {"encode": model.encode, "join": model.join}
+        return kinds.get(hand.kind, model.window)(hand)
+
+    def do(self, task: PlannedTask) -> torch.Tensor | None:
+        """Undisturbed; others find what it made."""
+        made = self.work(self.hand(task))
+        self.files |= {(task.key, name): path for name, path in made.items()}
+        return load_latents(made["latents"]) if "latents" in made else None
+
+    def stopped(self, task: PlannedTask, at: int) -> Path | None:
+        """What was saved when it was stopped before step `at`; None when nothing could be."""
+        path = self.folder / f"{task.key.replace('/', '-')}-{at}-{len(list(self.folder.iterdir()))}"
+
+        def step(done: int, total: int, save=None) -> None:
+            if done == at:
+                if save:
+                    save(path)
+                raise Stopped("its owner is back", keeping=True)
+
+        with pytest.raises(Stopped):
+            self.work(self.hand(task, step=step))
+        return path if path.exists() else None
+
+    def gone_on_with(self, task: PlannedTask, state: Path | None, model: LtxModel | None = None):
+        """Latents, the steps that were made, and what was told."""
+        steps, told = [], {}
+        hand = self.hand(
+            task, step=lambda done, total, *_: steps.append((done, total)), saved=lambda: state,
+            tell=lambda summary, facts: told.update(facts, summary=f"{told.get('summary', '')} {summary}"),
+        )  # fmt: skip
+        return load_latents(self.work(hand, model)["latents"]), steps, told
+
+
+@pytest.fixture(scope="module")
+def farm(tmp_path_factory) -> Farm:
+    return Farm(tmp_path_factory.mktemp("resuming"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(farm) -> dict[str, torch.Tensor]:
+    """Latents of the storyboard, a window, and the heal of a seam between two scenes that have nothing in common."""
+    made = {kind: farm.do(farm.task(kind)) for kind in ("storyboard", "window")}
+    shots = [
+        encode_clip(farm.model._ltx, scene(HELD_OUT + n, size=SIZE, fps=24).render(0, frames_of(LATENTS)))
+        for n in (1, 1001)
+    ]
+    join = farm.task("join").payload
+    for side, shot, start, stop in (("left", shots[0], 0, 16), ("right", shots[1], 13, LATENTS)):
+        path = farm.folder / f"{side}.safetensors"
+        farm.files[join[side], "latents"] = save_latents(path, shot[:, start:stop], start, torch.float32)
+    return made | {"join": farm.do(farm.task("join"))}
+
+
+@pytest.mark.parametrize("kind", ["storyboard", "window", "join"])
+def test_stopped_at_every_step_it_ends_with_the_same_latents_on_another_device(farm, undisturbed, kind):
+    task = farm.task(kind)
+    _, steps, _ = farm.gone_on_with(task, None)
+    total = steps[0][1]
+    assert total >= 3
+    other = farm.another_device()
+    for at in range(1, total):
+        latents, steps, told = farm.gone_on_with(task, farm.stopped(task, at), other)
+        assert steps[0] == (at, total), "it began in the middle"
+        assert told["from_step"] == at and f"went on from step {at} of {total}" in told["summary"]
+        assert torch.equal(latents, undisturbed[kind])
+
+
+def test_stopped_again_and_again_it_ends_with_the_same_latents(farm, undisturbed):
+    task, state = farm.task("storyboard"), None
+    for at in (3, 4, 9):
+        path = farm.folder / f"again-{at}"
+
+        def step(done: int, total: int, save=None, at=at, path=path) -> None:
+            if done == at:
+                save(path)
+                raise Stopped("its owner is back", keeping=True)
+
+        with pytest.raises(Stopped):
+            farm.work(farm.hand(task, step=step, saved=lambda state=state: state), farm.another_device())
+        state = path
+    assert torch.equal(farm.gone_on_with(task, state)[0], undisturbed["storyboard"])
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp8"])
+def test_lower_precision_loses_nothing_of_the_state(tmp_path, precision):
+    farm = Farm(tmp_path, precision)
+    task = farm.task("storyboard")
+    whole = farm.do(task)
+    latents, steps, _ = farm.gone_on_with(task, farm.stopped(task, 5), farm.another_device())
+    assert steps[0][0] == 5 and torch.equal(latents, whole)
+
+
+def changed(path: Path, **metadata: str) -> Path:
+    """A copy of the state that says something else of itself."""
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        said, latents = file.metadata(), file.get_tensor("latents")
+    to = path.with_name(f"{path.name}-changed")
+    save_file({"latents": latents}, to, said | metadata)
+    return to
+
+
+def cut(path: Path) -> Path:
+    to = path.with_name(f"{path.name}-cut")
+    to.write_bytes(path.read_bytes()[:-100])
+    return to
+
+
+def other_latents(path: Path, latents: torch.Tensor) -> Path:
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        said = file.metadata()
+    to = path.with_name(f"{path.name}-latents")
+    save_file({"latents": latents}, to, said)
+    return to
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (cut, "can't be read"),
+        (lambda path: changed(path, step="13"), "need 0 to 12, got 13"),
+        (lambda path: changed(path, step="half"), "can't be read"),
+        (lambda path: changed(path, format="ltx-state-0"), "of the format 'ltx-state-0'"),
+        (lambda path: other_latents(path, load_file(path)["latents"][:, 1:].contiguous()), "need float32"),
+        (lambda path: other_latents(path, load_file(path)["latents"].half()), "torch.float16"),
+        (lambda path: other_latents(path, load_file(path)["latents"] * torch.nan), "not finite"),
+        (lambda path: path.with_name("nowhere"), "can't be read"),
+    ],
+)
+def test_a_state_that_is_not_whole_is_refused_and_the_work_begins_anew(farm, undisturbed, damage, words):
+    task = farm.task("storyboard")
+    latents, steps, told = farm.gone_on_with(task, damage(farm.stopped(task, 5)))
+    assert steps[0] == (0, 12) and words in told["began_anew"] and "began anew" in told["summary"]
+    assert torch.equal(latents, undisturbed["storyboard"])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda hand: {"weights": "others"},
+        lambda hand: {"shared": hand.shared | {"precision": "bf16"}},
+        lambda hand: {"shared": hand.shared | {"seed": hand.shared["seed"] + 1}},
+        lambda hand: {"payload": hand.payload | {"sigmas": [*hand.payload["sigmas"][:-2], 0.001, 0.0]}},
+        lambda hand: {"key": "storyboard/7"},
+    ],
+    ids=["weights", "precision", "seed", "payload", "task"],
+)
+def test_a_state_of_another_task_is_refused(farm, undisturbed, other):
+    task = farm.task("storyboard")
+    state, told, steps = farm.stopped(task, 5), [], []
+    hand = farm.hand(
+        task, saved=lambda: state, tell=lambda summary, facts: told.append(summary),
+        step=lambda done, total, *_: steps.append(done),
+    )  # fmt: skip
+    farm.work(replace(hand, **other(hand)))
+    assert steps[0] == 0 and "another task, model or plan" in told[0]
+
+
+def test_where_a_cache_holds_more_than_the_latents_nothing_is_saved(farm):
+    from diffusers import FirstBlockCacheConfig
+
+    task, transformer = farm.task("storyboard"), farm.model._ltx.transformer
+    transformer.enable_cache(FirstBlockCacheConfig(threshold=0.1))
+    try:
+        assert farm.stopped(task, 5) is None
+    finally:
+        transformer.disable_cache()
+    assert farm.stopped(task, 5) is not None
