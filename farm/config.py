@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from farm import hours
 from farm.failures import Terms
 from farm.settings import (
     Address,
@@ -22,6 +23,7 @@ from farm.settings import (
     InvalidConfig,
     OptionalAddress,
     Settings,
+    Words,
     example,
     load,
 )
@@ -38,6 +40,7 @@ __all__ = [
 
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 Span = Annotated[float, Field(gt=0, le=30 * 86_400)]
+Patience = Annotated[float, Field(ge=0, le=86_400)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -213,6 +216,51 @@ class Raylet(Settings):
     )
 
 
+class Owner(Settings):
+    """What the person whose workstation this is gets before the farm does. See docs/owners.md."""
+
+    presence: str = Field(
+        "none",
+        description="How it is told whether they are there: none (nobody is looked for), idle (idle times of sessions "
+        "from logind, and of X11 by xprintidle), command, or what a plugin offers. Where it can't be told, the node "
+        "takes no work.",
+    )
+    command: str = Field(
+        "",
+        description="For presence = command: run by /bin/sh; ends with 0 when nobody is there, with 1 when somebody "
+        "is. Anything else, or no end within 5 s: it can't be told.",
+    )
+    when_back: Literal["finish", "stop", "free"] = Field(
+        "stop",
+        description="When they are back: finish (what runs is finished, nothing more taken), stop (it stops at its "
+        "next step and goes on elsewhere from there), free (likewise, and the renderer ends, so that its memory is "
+        "free).",
+    )
+    idle: Patience = Field(600.0, description="Seconds without a touch before the farm may work.")
+    grace: Patience = Field(
+        30.0,
+        description="Seconds from when they are seen until when_back is done; nothing new is taken meanwhile. A nudge "
+        "of the mouse that nothing follows is forgiven.",
+    )
+    every: Seconds = Field(5.0, description="Seconds between two looks.")
+    quiet_hours: Words = Field(
+        (),
+        description="Local times at which the farm never works here, whoever is there, such as "
+        '"mon-fri 09:00-18:30" or "22:00-06:00".',
+    )
+
+    @field_validator("quiet_hours")
+    @classmethod
+    def _times_of_day(cls, quiet: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(hours.parse(text)) for text in quiet)
+
+    @model_validator(mode="after")
+    def _a_command_for_the_command(self) -> Self:
+        if (self.presence == "command") != bool(self.command):
+            raise ValueError('command and presence = "command" go together; give both or neither')
+        return self
+
+
 class DeclaredDevice(Settings):
     """A device stated for trials, offered instead of those that would be found; shown as declared."""
 
@@ -259,6 +307,7 @@ class NodeConfig(Settings):
         examples=[{"ltx-tiny": "/srv/models/ltx-tiny"}],
     )
     raylet: Raylet = Field(default_factory=Raylet)
+    owner: Owner = Field(default_factory=Owner)
     device: tuple[DeclaredDevice, ...] = Field(
         (),
         description="Devices stated for trials, a [[device]] each, offered instead of those that are found.",

@@ -1,7 +1,8 @@
 """Every plugin hook of the farm. Built-in plugins use these and nothing else.
 
 A package offers hooks through the entry-point groups `farm.planning` (facts and geometry; loaded by the daemon,
-must not import torch) and `farm.rendering` (tensor and codec code; loaded by renderers).
+must not import torch), `farm.rendering` (tensor and codec code; loaded by renderers) and `farm.node` (what an agent asks
+of its workstation; must not import torch).
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from pathlib import Path
 import pluggy
 
 from farm.planning import ModelFacts, OutputFacts, Strategy
+from farm.presence import Presence
 from farm.rendering import DeviceInHand, RenderingModel, RenderingOutput
 
 GROUP_PLANNING = "farm.planning"
 GROUP_RENDERING = "farm.rendering"
+GROUP_NODE = "farm.node"
 
 hookspec = pluggy.HookspecMarker("farm")
 hookimpl = pluggy.HookimplMarker("farm")
@@ -56,3 +59,11 @@ class RenderingHooks:
     @hookspec(firstresult=True)
     def farm_open_output(self, output: str) -> RenderingOutput | None:
         """The output format of that name."""
+
+
+class NodeHooks:
+    """What an agent asks of its workstation."""
+
+    @hookspec
+    def farm_presences(self) -> list[Presence]:
+        """Ways to tell whether somebody is at this machine, which owner.presence of node.toml may name."""

@@ -9,12 +9,14 @@ import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Protocol, TypeVar
 
 import pluggy
 
 from farm import hookspecs
 from farm.planning import ModelFacts, OutputFacts, Strategy
+from farm.presence import Presence
 
 
 class PluginConflict(Exception):
@@ -40,6 +42,20 @@ def planning_plugins() -> pluggy.PluginManager:
 def rendering_plugins() -> pluggy.PluginManager:
     """All installed rendering plugins; importing them may import torch."""
     return _load(hookspecs.GROUP_RENDERING, hookspecs.RenderingHooks)
+
+
+def node_plugins(*built_in: ModuleType) -> pluggy.PluginManager:
+    """All installed plugins of agents, and those that come with the agent."""
+    plugins = _load(hookspecs.GROUP_NODE, hookspecs.NodeHooks)
+    for module in built_in:
+        plugins.register(module)
+    plugins.check_pending()
+    return plugins
+
+
+def presences(plugins: pluggy.PluginManager) -> dict[str, Presence]:
+    """What node plugins offer to tell whether an owner is there, by name. Raises PluginConflict."""
+    return _by_name("presence", plugins.hook.farm_presences())
 
 
 class _Named(Protocol):

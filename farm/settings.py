@@ -62,6 +62,7 @@ OptionalAddress = Annotated[str, AfterValidator(_optional_address)]
 Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(ge=1)]
 Folder = Annotated[Path, AfterValidator(_folder)]
 Addresses = Annotated[tuple[Address, ...], BeforeValidator(_words)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 Folders = Annotated[tuple[Folder, ...], BeforeValidator(_words)]
 
 

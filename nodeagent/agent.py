@@ -36,6 +36,7 @@ from nodeagent import ALLOCATION, HOME_VARIABLE, SOCKET_VARIABLE, devices, ident
 from nodeagent.attempt_log import log_folder
 from nodeagent.journal import Journal
 from nodeagent.log_delivery import LogDelivery
+from nodeagent.owner_watch import OwnerWatch, sensor
 from nodeagent.presence import Ending, Presence
 from nodeagent.probe import ProbedDevice
 from nodeagent.raylet import RayletKeeper
@@ -71,6 +72,9 @@ class Agent:
         setups = {device.advertised.name: self._setup_for(device) for device in lent}
         self._link = RendererLink(self._journal, setups, self)
         self._logs = LogDelivery(log_folder(config.home), who, self._link.held)
+        self._owner = OwnerWatch(
+            config.owner, sensor(config.owner), config.home, self._link, lambda: self._stream.beat()
+        )
         self._stream = FarmStream(
             who,
             self._journal,
@@ -96,12 +100,15 @@ class Agent:
     async def run(self, ending: Ending) -> None:
         """Serve until `ending` is asked for, then leave nothing running. Raises Refused."""
         await self._link.serve(self._socket)
+        # The first word to the farm says whose the machine is.
+        await self._owner.look()
         offers = asyncio.create_task(self._look_for_models())
         await asyncio.wait([offers], timeout=_OFFERS_SECONDS)
         if not offers.done():
             log.info("hashing weights; models follow as they become known")
         connection = asyncio.create_task(self._stream.run())
         delivery = asyncio.create_task(self._logs.run())
+        watch = asyncio.create_task(self._owner.run())
         stopped = asyncio.create_task(ending.asked.wait())
         try:
             await asyncio.wait([connection, stopped], return_when=asyncio.FIRST_COMPLETED)
@@ -111,9 +118,10 @@ class Agent:
             if not connection.done():
                 await self._say_goodbye()
         finally:
-            for task in (offers, connection, delivery, stopped):
+            tasks = (connection, offers, delivery, watch, stopped)
+            for task in tasks:
                 task.cancel()
-            results = await asyncio.gather(connection, offers, delivery, stopped, return_exceptions=True)
+            results = await asyncio.gather(*tasks, return_exceptions=True)
             await self._link.close()
             self._journal.close()
         if isinstance(results[0], Exception):
@@ -149,11 +157,15 @@ class Agent:
             ray_version=importlib.metadata.version("ray"),
             python_version=platform.python_version(),
             leaving=self._leaving,
+            owner_reason=self._owner.reason,
         )
 
     def _heartbeat(self) -> nodes_pb2.Heartbeat:
         return nodes_pb2.Heartbeat(
-            ray_node_id=self._raylet.node_id, leaving=self._leaving, left=self._presence.left
+            ray_node_id=self._raylet.node_id,
+            leaving=self._leaving,
+            left=self._presence.left,
+            owner_reason=self._owner.reason,
         )
 
     def _welcomed(self, welcome: nodes_pb2.Welcome) -> None:

@@ -137,6 +137,25 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
             self._insisting[key] = until
             self._keep(asyncio.create_task(self._insist(cancel)))
 
+    def stop(self, reason: str, grace: float = 0.0) -> None:
+        """Ask whatever is in hand to stop at its next step and keep its state, so that it goes on elsewhere.
+
+        `grace`: seconds after which a renderer that hasn't stopped is killed; 0: never. Asking again changes nothing.
+        """
+        for attempt in self.held():
+            self.cancel(
+                nodes_pb2.Cancel(attempt=attempt, reason=reason, grace_seconds=grace, keep_state=True)
+            )
+
+    def free(self, reason: str) -> None:
+        """End renderers that have nothing in hand: their memory is free then."""
+        for (pid, birth), renderer in list(self._renderers.items()):
+            if not renderer.attempts:
+                if lives(pid, birth):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                self.buried(pid, birth, reason)
+
     async def _insist(self, cancel: nodes_pb2.Cancel) -> None:
         """What hangs in a step never comes to where it would stop, and would take its device with it."""
         await asyncio.sleep(cancel.grace_seconds)
@@ -239,12 +258,12 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         """
         self._ending = why
 
-    def buried(self, pid: int, birth: str) -> None:
-        """A renderer's process is gone: what it held is lost, for certain."""
+    def buried(self, pid: int, birth: str, why: str = "") -> None:
+        """A renderer's process is gone: what it held is lost, for certain. `why` where it was ended for a reason."""
         renderer = self._renderers.pop((pid, birth), None)
         if renderer is None:
             return
-        excuse = self._ending or renderer.killed_for
+        excuse = why or self._ending or renderer.killed_for
         if of_another_boot(birth):
             excuse = "its machine was rebooted"
         reason = excuse or f"renderer of {renderer.device} (process {renderer.pid}) died"

@@ -212,7 +212,7 @@ class Dispatcher:
             if node.state is not NodeState.ONLINE or not node.ray_node_id or not self._sessions.get(node.id):
                 continue
             if node.drain or node.reason:
-                continue
+                continue  # what takes no work needs no renderer, whose memory somebody else may want
             for device in node.devices:
                 key, now = (node.id, device.name), boottime()
                 if device.name in self._sessions.renderers(node.id):

@@ -41,6 +41,8 @@ def slots_of(
                 reason = reason or "is offline"
             elif cordon := _cordon(node, device):
                 reason = reason or cordon
+            elif reason:
+                pass  # why a node takes no work says more than what it therefore lacks
             elif not node.ray_node_id:
                 reason = "is starting Ray"
             elif not renderer_up(node.id, device.name):

@@ -143,6 +143,7 @@ class NodeService(NodeVerbs):
                 hello.ray_node_id,
                 LEAVING if hello.leaving else "",
                 [(ref.attempt_id, ref.epoch) for ref in hello.attempts],
+                hello.owner_reason,
             )
             drained = self._store.nodes.get(hello.node_id).drain is not None
             return lost, drained and not self._store.attempts.live(hello.node_id)
@@ -195,7 +196,7 @@ class NodeService(NodeVerbs):
         until = boottime() + self._terms.lease
 
         def renew() -> tuple[list[tuple[str, int]], dict[tuple[str, int], float]]:
-            self._store.nodes.seen(session.node_id, heartbeat.ray_node_id)
+            self._store.nodes.seen(session.node_id, heartbeat.ray_node_id, heartbeat.owner_reason)
             if heartbeat.leaving and not session.leaving:
                 self._store.nodes.leaves(session.node_id, LEAVING)
             granted = [tuple(ref) for ref in self._store.attempts.renew(session.node_id, held, until)]

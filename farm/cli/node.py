@@ -7,6 +7,7 @@ import time
 
 import click
 
+from farm.cli.mine import mine
 from farm.cli.node_verbs import drain, forget, lock, resume, unlock
 from farm.cli.output import (
     connect,
@@ -219,6 +220,9 @@ def enroll(ctx: click.Context) -> None:
             "this farm listens on this machine only; for other workstations set server.listen, such as "
             '"0.0.0.0:7433" (`farmctl config example`)'
         )
+
+
+node.add_command(mine)
 
 
 def _loopback(server: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import ColumnElement, Connection, insert, select
 
 from farm.states import LIVE_JOBS, AttemptState, JobState, NodeState, TaskState
 from farm.store import cordons, quarantine, rows
@@ -35,7 +35,9 @@ def give(
         raise NotFree
     if cordons.takes_no_more(connection, handover.node_id, handover.device):
         raise NotFree
-    if not _is_free(connection, handover.node_id, handover.device, group):
+    # One that its owner wants back does not get more; what it has may go on.
+    lent = nodes.c.owner_reason == ""
+    if not _is_free(connection, handover.node_id, handover.device, group, lent):
         raise NotFree
     epoch, attempt_id = handover.epoch + 1, new_id("x", at)
     move_task(connection, handover.task_id, TaskState.READY, TaskState.RUNNING, epoch=epoch, reason="",
@@ -66,8 +68,13 @@ def give(
     return attempt
 
 
-def _is_free(connection: Connection, node_id: str, device: str, group: str) -> bool:
-    """Whether the device takes work and does nothing, or nothing but tasks of the same lockstep group."""
+def _is_free(
+    connection: Connection, node_id: str, device: str, group: str, *conditions: ColumnElement[bool]
+) -> bool:
+    """Whether the device takes work and does nothing, or nothing but tasks of the same lockstep group.
+
+    `conditions` that its node has to meet besides.
+    """
     on_offer = (
         select(devices.c.name)
         .join(nodes, devices.c.node_id == nodes.c.id)
@@ -76,6 +83,7 @@ def _is_free(connection: Connection, node_id: str, device: str, group: str) -> b
             nodes.c.state == NodeState.ONLINE,
             nodes.c.reason == "",
             devices.c.name == device,
+            *conditions,
         )
     )
     at_work = connection.execute(

@@ -37,11 +37,13 @@ class Nodes:
         ray_node_id: str = "",
         reason: str = "",
         held: Collection[tuple[str, int]] = (),
+        owner_reason: str = "",
     ) -> list[AttemptRecord]:
         """Keep what a node says of itself; it is online. `models`: (model, weights hash) pairs.
 
         Returns the attempts lost because its boot id changed: what it ran is over, but for (attempt id, epoch) pairs
-        in `held`, whose ends it kept and is about to tell. `reason`: why it gets no work, if it gets none.
+        in `held`, whose ends it kept and is about to tell. `reason`: why it gets no work, if it gets none;
+        `owner_reason`: why it takes none for its owner's sake.
         """
         at = self._database.wall()
         said = {
@@ -52,6 +54,7 @@ class Nodes:
             "ray_node_id": ray_node_id,
             "models": [list(offer) for offer in models],
             "reason": reason,
+            "owner_reason": owner_reason,
             "last_seen_at": at,
             "forgotten_at": None,
         }
@@ -66,6 +69,7 @@ class Nodes:
             else:
                 if known.state == NodeState.OFFLINE:
                     _back_online(connection, known, at, "joined" if known.forgotten_at else "online")
+                _of_its_owner(connection, known, owner_reason, at)
                 connection.execute(update(nodes).where(nodes.c.id == node_id).values(said))
                 if known.boot_id != boot_id:
                     write_event(connection, at, "rebooted", f"{name} was rebooted", node_id=node_id)
@@ -79,19 +83,23 @@ class Nodes:
                 connection.execute(insert(tables.devices), offered)
             return lost
 
-    def seen(self, node_id: str, ray_node_id: str = "") -> None:
+    def seen(self, node_id: str, ray_node_id: str = "", owner_reason: str = "") -> None:
         """Keep that the node was heard of, and its raylet if it has one; an offline node is online again.
 
-        One that is forgotten stays so until it says hello. Raises NotFound.
+        `owner_reason`: why it takes no work for its owner's sake, if it takes none. One that is forgotten stays so
+        until it says hello. Raises NotFound.
         """
         at = self._database.wall()
-        heard = {"last_seen_at": at} | ({"ray_node_id": ray_node_id} if ray_node_id else {})
+        heard = {"last_seen_at": at, "owner_reason": owner_reason} | (
+            {"ray_node_id": ray_node_id} if ray_node_id else {}
+        )
         with self._database.write() as connection:
             known = _node(connection, node_id)
             if known.forgotten_at:
                 return
             if known.state == NodeState.OFFLINE:
                 _back_online(connection, known, at)
+            _of_its_owner(connection, known, owner_reason, at)
             connection.execute(update(nodes).where(nodes.c.id == node_id).values(heard))
 
     def offline(self, node_id: str, reason: str) -> None:
@@ -270,6 +278,13 @@ def _node(connection: Connection, node_id: str, device: str = "") -> Row:
 def _back_online(connection: Connection, node: Row, at: float, kind: str = "online") -> None:
     move_node(connection, node.id, node.state, NodeState.ONLINE, offline_reason="")
     write_event(connection, at, kind, f"{node.name} is back", node_id=node.id)
+
+
+def _of_its_owner(connection: Connection, node: Row, reason: str, at: float) -> None:
+    """Write the event that a node takes work or doesn't, for its owner's sake, where that is new."""
+    if reason != node.owner_reason:
+        message = f"{node.name} takes no work: it {reason}" if reason else f"{node.name} takes work again"
+        write_event(connection, at, "owner", message, node_id=node.id)
 
 
 def _advertised(node_id: str, device: DeviceRecord) -> dict[str, Any]:

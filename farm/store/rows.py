@@ -206,7 +206,7 @@ def node_records(connection: Connection, *conditions: ColumnElement[bool]) -> li
             version=row.version,
             boot_id=row.boot_id,
             ray_node_id=row.ray_node_id,
-            reason=row.offline_reason if row.state == NodeState.OFFLINE else row.reason,
+            reason=row.offline_reason if row.state == NodeState.OFFLINE else row.reason or row.owner_reason,
             last_seen_at=row.last_seen_at,
             devices=tuple(offered[row.id]),
             models=tuple(ModelOffer(*offer) for offer in row.models),

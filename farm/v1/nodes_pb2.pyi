@@ -120,7 +120,7 @@ class ConnectRequest(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., completion: _Optional[_Union[Completion, _Mapping]] = ..., renderer: _Optional[_Union[RendererReport, _Mapping]] = ..., log: _Optional[_Union[AttemptLogPart, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("node_id", "name", "version", "protocol", "boot_id", "devices", "models", "ray_node_id", "attempts", "ray_version", "python_version", "leaving")
+    __slots__ = ("node_id", "name", "version", "protocol", "boot_id", "devices", "models", "ray_node_id", "attempts", "ray_version", "python_version", "leaving", "owner_reason")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -133,6 +133,7 @@ class Hello(_message.Message):
     RAY_VERSION_FIELD_NUMBER: _ClassVar[int]
     PYTHON_VERSION_FIELD_NUMBER: _ClassVar[int]
     LEAVING_FIELD_NUMBER: _ClassVar[int]
+    OWNER_REASON_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     name: str
     version: str
@@ -145,7 +146,8 @@ class Hello(_message.Message):
     ray_version: str
     python_version: str
     leaving: bool
-    def __init__(self, node_id: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., protocol: _Optional[int] = ..., boot_id: _Optional[str] = ..., devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelOffer, _Mapping]]] = ..., ray_node_id: _Optional[str] = ..., attempts: _Optional[_Iterable[_Union[AttemptRef, _Mapping]]] = ..., ray_version: _Optional[str] = ..., python_version: _Optional[str] = ..., leaving: _Optional[bool] = ...) -> None: ...
+    owner_reason: str
+    def __init__(self, node_id: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., protocol: _Optional[int] = ..., boot_id: _Optional[str] = ..., devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelOffer, _Mapping]]] = ..., ray_node_id: _Optional[str] = ..., attempts: _Optional[_Iterable[_Union[AttemptRef, _Mapping]]] = ..., ray_version: _Optional[str] = ..., python_version: _Optional[str] = ..., leaving: _Optional[bool] = ..., owner_reason: _Optional[str] = ...) -> None: ...
 
 class AttemptRef(_message.Message):
     __slots__ = ("attempt_id", "epoch")
@@ -156,18 +158,20 @@ class AttemptRef(_message.Message):
     def __init__(self, attempt_id: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
-    __slots__ = ("sequence", "attempts", "ray_node_id", "leaving", "left")
+    __slots__ = ("sequence", "attempts", "ray_node_id", "leaving", "left", "owner_reason")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
     RAY_NODE_ID_FIELD_NUMBER: _ClassVar[int]
     LEAVING_FIELD_NUMBER: _ClassVar[int]
     LEFT_FIELD_NUMBER: _ClassVar[int]
+    OWNER_REASON_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     attempts: _containers.RepeatedCompositeFieldContainer[AttemptRef]
     ray_node_id: str
     leaving: bool
     left: bool
-    def __init__(self, sequence: _Optional[int] = ..., attempts: _Optional[_Iterable[_Union[AttemptRef, _Mapping]]] = ..., ray_node_id: _Optional[str] = ..., leaving: _Optional[bool] = ..., left: _Optional[bool] = ...) -> None: ...
+    owner_reason: str
+    def __init__(self, sequence: _Optional[int] = ..., attempts: _Optional[_Iterable[_Union[AttemptRef, _Mapping]]] = ..., ray_node_id: _Optional[str] = ..., leaving: _Optional[bool] = ..., left: _Optional[bool] = ..., owner_reason: _Optional[str] = ...) -> None: ...
 
 class Progress(_message.Message):
     __slots__ = ("attempt", "step", "steps", "from_step")

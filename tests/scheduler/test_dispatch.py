@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 from collections.abc import AsyncIterator
 
@@ -19,7 +20,7 @@ from farm.store.records import DeviceRecord
 from farm.v1 import nodes_pb2
 from scheduler.backend import BackendEvent, RendererRef
 from scheduler.dispatch import GRACE_SECONDS, Dispatcher
-from tests.store.store_world import GIB, join, submit, task
+from tests.store.store_world import GIB, join, stage, submit, task
 
 ONE = {"encode": []}
 
@@ -29,6 +30,7 @@ class Renderers:
 
     def __init__(self) -> None:
         self.given: list[tuple[str, str, int]] = []
+        self.payloads: list[dict] = []
         self.started: list[str] = []
 
     async def start_renderer(self, renderer: RendererRef) -> None:
@@ -36,6 +38,7 @@ class Renderers:
 
     async def dispatch(self, renderer: RendererRef, attempt_id: str, epoch: int, payload: bytes) -> None:
         self.given.append((renderer.device, attempt_id, epoch))
+        self.payloads.append(json.loads(payload))
 
     async def events(self) -> AsyncIterator[BackendEvent]:
         return
@@ -230,3 +233,24 @@ def test_a_locked_device_is_passed_over_and_says_why(farm):
     farm.look()
     reason = task(farm.store, job, "encode/0").reason
     assert "ws7/d0 is locked (`farmctl node unlock ws7`): a film of its own" in reason
+
+
+def test_whoever_gets_a_stopped_task_is_told_where_to_go_on(farm):
+    submit(farm.store, ONE)
+    ((_, attempt, epoch),) = farm.look()
+    assert farm.renderers.payloads[-1]["state"] is None
+    kept = stage(farm.store, farm.store.attempts.get(attempt), "state")
+    farm.store.attempts.stop(attempt, epoch, [kept], "its owner is back")
+    assert len(farm.look()) == 1, "at once"
+    assert farm.renderers.payloads[-1]["state"] == {"id": kept, "sha256": "0" * 64, "size": 3}
+
+
+def test_a_node_that_its_owner_wants_is_given_nothing_and_no_renderer_is_started_there(farm):
+    job = submit(farm.store, ONE)
+    farm.session.renderers.clear()
+    farm.store.nodes.seen("n1", owner_reason="has quiet hours now (22:00-06:00)")
+    assert farm.look() == farm.look(100) == [] and farm.renderers.started == []
+    assert "ws7/d0 has quiet hours now (22:00-06:00)" in task(farm.store, job, "encode").reason
+    farm.store.nodes.seen("n1")
+    farm.look()
+    assert farm.renderers.started == ["d0", "d1"]

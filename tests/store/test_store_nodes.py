@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from store_world import GIB, dispatch, finish, join, stage, submit
+from store_world import GIB, dispatch, finish, join, run, stage, submit, task
 
 from farm.failures import Cause
 from farm.states import NodeState
@@ -133,3 +133,32 @@ def test_another_card_under_the_same_name_begins_anew(store):
     render(store, 2.0)
     join(store, devices=[DeviceRecord("d0", "cpu", model="another", vram_bytes=8 * GIB)])
     assert speeds(store) == []
+
+
+def test_a_node_that_its_owner_wants_gets_nothing_new_and_keeps_what_it_has(store):
+    join(store)
+    job = submit(store)
+    run(store, job, "encode")
+    has = dispatch(store, job, "window/0")
+    store.nodes.seen("n1", owner_reason="leaves the machine to its owner")
+    assert store.nodes.get("n1").reason == "leaves the machine to its owner"
+    ready = task(store, job, "window/1")
+    assert store.attempts.dispatch(ready.id, ready.epoch, "n1", "d1", 10.0) is None
+    # Also what was thought lost meanwhile and is heard of again.
+    assert store.attempts.expire(11.0) and store.attempts.renew("n1", [has.ref], 20.0) == [has.ref]
+    assert finish(store, has).committed
+    store.nodes.seen("n1", owner_reason="leaves the machine to its owner")
+    store.nodes.seen("n1")
+    assert store.nodes.get("n1").reason == ""
+    dispatch(store, job, "window/1")
+    assert [event.message for event in store.events.after(0) if event.kind == "owner"] == [
+        "host-n1 takes no work: it leaves the machine to its owner",
+        "host-n1 takes work again",
+    ]
+
+
+def test_a_node_may_come_with_an_owner_at_it(store):
+    join(store, owner_reason="has quiet hours now (22:00-06:00)")
+    assert store.nodes.get("n1").reason == "has quiet hours now (22:00-06:00)"
+    store.nodes.offline("n1", "is offline")
+    assert store.nodes.get("n1").reason == "is offline"

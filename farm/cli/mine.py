@@ -1,0 +1,69 @@
+"""farmctl node mine: a workstation's owner takes it from the farm, or gives it back. Needs nothing of the farm's."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from farm import presence
+
+_UNITS = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
+_LONGEST = 366 * 86_400
+
+
+class Span(click.ParamType):
+    """A stretch of time such as 90m or 1h30m, in seconds."""
+
+    name = "TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        parts = re.fullmatch(r"((?:\d{1,9}[dhms])+)", str(value))
+        seconds = (
+            sum(int(n) * _UNITS[unit] for n, unit in re.findall(r"(\d+)([dhms])", value)) if parts else 0
+        )
+        if not 0 < seconds <= _LONGEST:
+            self.fail(f"{value!r} is no time; give one up to 366d, such as 2h, 90m or 1d12h", param, ctx)
+        return float(seconds)
+
+
+@click.command()
+@click.option("--for", "span", type=Span(), help="Until then, such as 2h or 90m. Default: until --off.")
+@click.option("--off", is_flag=True, help="The farm may have it again.")
+@click.option(
+    "--home",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="FARM_NODE_HOME",
+    default=Path("~/.farm/node"),
+    help="The agent's folder. Default: ~/.farm/node.",
+)
+def mine(span: float | None, off: bool, home: Path) -> None:
+    """Take this workstation from the farm, whatever its agent sees of you.
+
+    Run it on the workstation itself, as the user its agent runs as. Within seconds the agent takes no more work, and
+    does with what runs what owner.when_back of its node.toml says.
+
+    \b
+    Examples:
+      farmctl node mine --for 2h
+      farmctl node mine --off
+    """
+    if off and span:
+        raise click.UsageError("--for and --off: give one of them")
+    home = home.expanduser()
+    if not (home / "node.json").exists():
+        raise click.UsageError(f"--home: no farm-node has joined a farm from {home}; give its folder")
+    try:
+        if off:
+            presence.give_back(home)
+        else:
+            presence.take(home, time.time() + span if span else None)
+    except OSError as error:
+        raise click.ClickException(
+            f"{home}: {error.strerror}; run it as the user farm-node runs as"
+        ) from None
+    how = presence.taken(home, time.time())
+    click.echo(f"this machine {how}" if how else "the farm may have this machine, unless its agent sees you")

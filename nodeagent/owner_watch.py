@@ -1,0 +1,156 @@
+"""Looks at regular times whether the workstation's owner is there, and sees to it that renderers heed it.
+
+What is judged of it is nodeagent.owner's; how it is seen a presence plugin's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from farm import presence
+from farm.clock import boottime
+from farm.config import InvalidConfig, Owner
+from farm.hours import Hours, parse
+from farm.plugins import node_plugins, presences
+from nodeagent import owner_sensors as built_in
+from nodeagent.owner import Owner as Seen
+from nodeagent.owner import OwnerTerms, Sample, Stage
+
+log = structlog.get_logger()
+
+PATIENCE = 10.0
+"""Seconds after which a plugin that has not answered can't tell."""
+
+FREE_SECONDS = 60.0
+"""When VRAM is to be free, a renderer that makes no step for so long is ended all the same."""
+
+
+class Renderers(Protocol):
+    """Of nodeagent.renderer_link.RendererLink what yielding needs."""
+
+    def stop(self, reason: str, grace: float = 0.0) -> None:
+        """Whatever is in hand stops at its next step, its state kept."""
+
+    def free(self, reason: str) -> None:
+        """Renderers with nothing in hand end."""
+
+
+def sensor(settings: Owner) -> Callable[[], float]:
+    """How the owner is looked for. Raises InvalidConfig for a presence that no plugin on this machine offers."""
+    known = presences(node_plugins(built_in))
+    if settings.presence not in known:
+        accepted = ", ".join(sorted(known))
+        raise InvalidConfig(
+            f"owner.presence: no plugin knows {settings.presence!r}; this machine has {accepted}"
+        )
+    look = known[settings.presence].seconds_idle
+    return lambda: look(settings.command)
+
+
+class OwnerWatch:
+    """One workstation's owner. Used from one event loop."""
+
+    def __init__(
+        self,
+        settings: Owner,
+        look: Callable[[], float],
+        home: Path,
+        renderers: Renderers,
+        changed: Callable[[], None],
+    ):
+        """`changed()`: whether the node takes work, or why not, is another."""
+        self._settings, self._look, self._home = settings, look, home
+        self._renderers, self._changed = renderers, changed
+        self._terms = OwnerTerms(settings.idle, settings.grace)
+        self._hours = tuple(parse(text) for text in settings.quiet_hours)
+        self._seen = Seen()
+        self._looking: asyncio.Future[float] | None = None
+
+    @property
+    def reason(self) -> str:
+        """Why this node takes no work; empty: it does."""
+        return self._seen.reason
+
+    async def run(self) -> None:
+        """Look for ever."""
+        while True:
+            await self.look()
+            await asyncio.sleep(self._settings.every)
+
+    async def look(self) -> None:
+        """One look, and what follows."""
+        sample = await self._sample()
+        # A look may take a while: what counts is when it was over.
+        before, self._seen = self._seen, self._seen.observe(boottime(), sample, self._terms, self._claimed())
+        if self._seen.stage is not before.stage:
+            log.info("owner", stage=str(self._seen.stage), why=self._seen.reason or "away")
+        if self._seen.reason != before.reason:
+            self._changed()
+        if self._seen.stage is Stage.BACK and self._settings.when_back != "finish":
+            self._yield()
+
+    def _yield(self) -> None:
+        # Again at every look: what was on its way here when the farm was told may arrive later.
+        reason = f"stopped for the workstation's owner: the node {self._seen.reason}"
+        if self._settings.when_back == "free":
+            self._renderers.stop(reason, FREE_SECONDS)
+            self._renderers.free(reason)
+        else:
+            self._renderers.stop(reason)
+
+    def _claimed(self) -> str:
+        now = time.time()
+        local = time.localtime(now)
+        return presence.taken(self._home, now) or quiet(
+            self._hours, local.tm_wday, 60 * local.tm_hour + local.tm_min
+        )
+
+    async def _sample(self) -> Sample:
+        if self._looking is None:
+            self._looking = _in_a_thread(self._look)
+        done, _ = await asyncio.wait([self._looking], timeout=PATIENCE)
+        if not done:
+            return Sample(None, f"no answer for more than {PATIENCE:g} s")
+        looked, self._looking = self._looking, None
+        try:
+            idle = looked.result()
+            if math.isnan(idle) or idle < 0:
+                raise presence.CannotTell(f"it was told {idle!r} for seconds")
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and then nobody can tell
+            return Sample(None, str(error) or type(error).__name__)
+        return Sample(idle)
+
+
+def quiet(hours: tuple[Hours, ...], day: int, minute: int) -> str:
+    """Why the machine is its owner's at that local time, in words; empty: it isn't."""
+    now = next((one for one in hours if one.cover(day, minute)), None)
+    return f"has quiet hours now ({now})" if now else ""
+
+
+def _in_a_thread(look: Callable[[], float]) -> asyncio.Future[float]:
+    """Of its own, and no reason to live: a plugin that hangs must not keep the agent from ending."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[float] = loop.create_future()
+
+    def settle(set_it: Callable, value: object) -> None:
+        if not answer.cancelled():
+            set_it(value)
+
+    def run() -> None:
+        try:
+            result, told = look(), answer.set_result
+        except BaseException as error:  # noqa: BLE001 - handed on
+            result, told = error, answer.set_exception
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(settle, told, result)
+
+    threading.Thread(target=run, name="presence", daemon=True).start()
+    return answer

@@ -1,0 +1,177 @@
+"""The built-in presence plugins, with real processes; loginctl and xprintidle speak from scripts on the path."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from farm.config import InvalidConfig, Owner
+from farm.plugins import node_plugins, presences
+from farm.presence import CannotTell, give_back, take, taken
+from nodeagent import owner_sensors
+from nodeagent.owner_watch import sensor
+
+DESKTOP = """\
+Id=2
+Class=user
+State=active
+Type=wayland
+Display=
+IdleHint=yes
+IdleSinceHintMonotonic=100000000
+"""
+GREETER = DESKTOP.replace("Class=user", "Class=greeter").replace("IdleHint=yes", "IdleHint=no")
+MANAGER = GREETER.replace("greeter", "manager")
+CLOSING = DESKTOP.replace("State=active", "State=closing").replace("IdleHint=yes", "IdleHint=no")
+TYPING = DESKTOP.replace("Id=2", "Id=7").replace("IdleHint=yes", "IdleHint=no")
+X11 = TYPING.replace("Type=wayland", "Type=x11").replace("Display=", "Display=:0")
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch):
+    """Puts a program on the path, before all others."""
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+
+    def put(name: str, text: str) -> None:
+        path = tmp_path / name
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+
+    return put
+
+
+@pytest.fixture
+def logind(script, tmp_path):
+    """A loginctl that knows these sessions."""
+
+    def knows(*sessions: str) -> None:
+        (tmp_path / "sessions").write_text("\n".join(sessions))
+        listing = "".join(f"echo '{n} 1000 ann seat0 tty2'; " for n, _ in enumerate(sessions)) or "true"
+        script(
+            "loginctl",
+            f'if [ "$1" = list-sessions ]; then {listing.rstrip("; ")}; else cat {tmp_path}/sessions; fi',
+        )
+
+    return knows
+
+
+@pytest.mark.parametrize(
+    ("sessions", "idle"),
+    [
+        ((DESKTOP,), 23.0),
+        ((DESKTOP, TYPING), 0.0),
+        ((GREETER, MANAGER, CLOSING), math.inf),
+        ((DESKTOP, GREETER), 23.0),
+        ((), math.inf),
+    ],
+)
+def test_the_least_idle_of_peoples_sessions_counts(sessions, idle):
+    assert owner_sensors.least_idle(owner_sensors.read_sessions("\n".join(sessions)), 123.0) == idle
+
+
+def test_logind_is_asked_and_its_clock_is_ours(logind):
+    since = int((time.monotonic() - 700) * 1e6)
+    logind(GREETER, DESKTOP.replace("100000000", str(since)))
+    assert owner_sensors.idle() == pytest.approx(700, abs=5)
+    logind(TYPING)
+    assert owner_sensors.idle() == 0.0
+    logind()
+    assert owner_sensors.idle() == math.inf
+
+
+def test_x11_knows_better_than_a_desktop_that_never_says_idle(logind, script):
+    logind(X11)
+    assert owner_sensors.idle() == 0.0
+    script("xprintidle", '[ "$DISPLAY" = :0 ] && echo 91250')
+    assert owner_sensors.idle() == 91.25
+    script("xprintidle", "echo 'no screen' >&2; exit 1")
+    assert owner_sensors.idle() == 0.0
+
+
+def test_without_logind_a_display_of_our_own_is_asked(script, monkeypatch):
+    script("loginctl", "echo 'Failed to connect to bus' >&2; exit 1")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    with pytest.raises(CannotTell, match="loginctl list-sessions ended with 1: Failed to connect to bus"):
+        owner_sensors.idle()
+    monkeypatch.setenv("DISPLAY", ":1")
+    script("xprintidle", "echo 5000")
+    assert owner_sensors.idle() == 5.0
+
+
+def test_a_session_of_which_logind_says_nothing_can_not_be_told(logind):
+    logind(TYPING.replace("IdleHint=no", "IdleHint="))
+    with pytest.raises(CannotTell, match="'7'"):
+        owner_sensors.idle()
+
+
+def test_the_real_loginctl_is_understood_or_says_why_not():
+    """Whatever this machine is: a number, or a reason."""
+    try:
+        assert owner_sensors.idle() >= 0
+    except CannotTell as error:
+        assert "loginctl" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("command", "idle"), [("exit 0", math.inf), ("exit 1", 0.0), ("[ -e /nowhere ]", 0.0)]
+)
+def test_a_command_says_there_or_away_by_its_exit_code(command, idle):
+    assert owner_sensors.answer(command) == idle
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("echo 'no such badge reader' >&2; exit 2", "ended with 2: no such badge reader"),
+        ("no-such-program-anywhere", "ended with 127"),
+        ("kill -9 $$", "ended with -9: it said nothing"),
+    ],
+)
+def test_any_other_end_of_a_command_can_not_be_told(command, words):
+    with pytest.raises(CannotTell, match=words):
+        owner_sensors.answer(command)
+
+
+def test_a_command_that_hangs_can_not_be_told_and_leaves_nothing_running(monkeypatch, tmp_path):
+    monkeypatch.setattr(owner_sensors, "_PATIENCE", 0.5)
+    began = time.monotonic()
+    with pytest.raises(CannotTell, match="did not answer"):
+        owner_sensors.answer(f"sleep 60 & echo $! > {tmp_path}/pid; wait")
+    assert time.monotonic() - began < 5
+    pid = (tmp_path / "pid").read_text().strip()
+    state = subprocess.run(["ps", "-o", "stat=", "-p", pid], capture_output=True, text=True, check=False)
+    assert state.stdout.strip()[:1] in ("", "Z")
+
+
+def test_the_built_in_presences_are_plugins_and_others_are_named_in_the_refusal():
+    assert set(presences(node_plugins(owner_sensors))) == {"none", "idle", "command"}
+    with pytest.raises(InvalidConfig, match="owner.presence: no plugin knows 'badge'.*command, idle, none"):
+        sensor(Owner(presence="badge"))
+    assert sensor(Owner())() == math.inf
+
+
+def test_presence_is_told_without_torch_ray_or_sql():
+    code = "import sys, nodeagent.owner_watch; print(*sorted(sys.modules))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not {"torch", "ray", "sqlalchemy"} & set(loaded)
+
+
+def test_an_owners_word_lasts_until_they_said_and_what_can_not_be_read_counts(tmp_path):
+    assert taken(tmp_path, 1000.0) == ""
+    take(tmp_path, 200_000.0)
+    assert taken(tmp_path, 199_999.0).startswith("was taken by its owner until 1970-01-0")
+    assert taken(tmp_path, 200_000.0) == ""
+    take(tmp_path, None)
+    assert taken(tmp_path, 1e12) == "was taken by its owner until they say otherwise"
+    give_back(tmp_path)
+    give_back(tmp_path)
+    assert taken(tmp_path, 1000.0) == ""
+    (tmp_path / "mine.json").write_text("yes please")
+    assert "can't be read" in taken(tmp_path, 1000.0)
