@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
-from importlib.metadata import version as installed_version
-from platform import python_version
 from typing import Any
 
 import grpc
@@ -15,12 +13,13 @@ import structlog
 from google.protobuf.json_format import MessageToDict
 from grpc import aio
 
-from farm import PROTOCOL, __version__
+from farm import __version__
 from farm.api.changes import Changes
 from farm.api.convert import device_record
 from farm.api.gate import Refused, caller
 from farm.api.node_verbs import NodeVerbs
 from farm.api.sessions import Session, Sessions
+from farm.api.versions import check_runtime, check_version
 from farm.artifacts import ArtifactStore, Unwritable
 from farm.clock import boottime
 from farm.failures import Cause, time_to_stop
@@ -85,7 +84,7 @@ class NodeService(NodeVerbs):
                 grpc.StatusCode.UNAUTHENTICATED,
                 "join_secret: is not this farm's; `farmctl node enroll` prints the right command",
             )
-        _check_version(request.version, request.protocol)
+        check_version(request.version, request.protocol)
         if not 8 <= len(request.node_id) <= 64:
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "node_id: must have 8 to 64 characters")
         return nodes_pb2.RegisterResponse(
@@ -105,8 +104,8 @@ class NodeService(NodeVerbs):
         identity = caller.get()
         if identity is None or identity.node_id != hello.node_id:
             raise Refused(grpc.StatusCode.UNAUTHENTICATED, "node_id: is not the one this token was given to")
-        _check_version(hello.version, hello.protocol)
-        _check_runtime(hello)
+        check_version(hello.version, hello.protocol)
+        check_runtime(hello)
         session = Session(hello.node_id, boottime())
         await self._greet(hello, session, _host(context.peer()))
         yield nodes_pb2.ConnectResponse(
@@ -380,28 +379,3 @@ def _facts(completion: nodes_pb2.Completion) -> dict[str, Any]:
 def _host(peer: str) -> str:
     """The address in gRPC's words for a peer: 10.0.0.7 of ipv4:10.0.0.7:51234."""
     return peer.split(":", 1)[-1].rsplit(":", 1)[0].strip("[]")
-
-
-def _check_version(version: str, protocol: int) -> None:
-    if protocol != PROTOCOL:
-        raise Refused(
-            grpc.StatusCode.FAILED_PRECONDITION,
-            f"this node runs ltx-farm {version or 'unknown'} (protocol {protocol}), the farm runs {__version__} "
-            f"(protocol {PROTOCOL}); install ltx-farm {__version__} on the node",
-        )
-
-
-def _check_runtime(hello: nodes_pb2.Hello) -> None:
-    ray = installed_version("ray")
-    if hello.ray_version and hello.ray_version != ray:
-        raise Refused(
-            grpc.StatusCode.FAILED_PRECONDITION,
-            f"this node has Ray {hello.ray_version}, the farm has {ray}; install ray=={ray} on the node",
-        )
-    ours, theirs = (v.split(".")[:2] for v in (python_version(), hello.python_version or python_version()))
-    if ours != theirs:
-        raise Refused(
-            grpc.StatusCode.FAILED_PRECONDITION,
-            f"this node has Python {hello.python_version}, the farm has {python_version()}; Ray needs the same "
-            f"{'.'.join(ours)} on both",
-        )
