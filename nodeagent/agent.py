@@ -226,8 +226,7 @@ class Agent:
         seconds = self._config.drain_deadline
         log.info("told to end", running=len(self._link.held()), seconds=seconds)
         await self._until_idle(seconds, at_once)
-        for attempt in self._link.held():
-            self._link.cancel(nodes_pb2.Cancel(attempt=attempt, reason=_GOES))
+        self._link.stop(_GOES)
         await self._until_idle(_STOP_SECONDS, at_once)
 
     async def _until_idle(self, seconds: float, at_once: asyncio.Event) -> None:

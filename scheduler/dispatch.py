@@ -199,7 +199,9 @@ class Dispatcher:
             mine = [attempt for attempt in live if attempt.node_id == node.id]
             step = drains.next_step(node.drain, mine, self._told_to_stop, session is not None, now)
             self._told_to_stop |= {attempt.id: now for attempt in step.stop}
-            await self._sessions.stop([*step.stop, *step.give_back], drains.REASON, drains.GRACE_SECONDS)
+            for attempt in step.stop:
+                await self._sessions.stop([attempt], drains.REASON, drains.grace(attempt), keeping=True)
+            await self._sessions.stop(step.give_back, drains.REASON, drains.GRACE_SECONDS)
             for attempt in step.give_back:
                 await self._lose(attempt, drains.REASON, Cause.GIVEN_BACK)
             if session and session.leave is not step.leave:

@@ -12,10 +12,10 @@ REASON = "cancelled for drain"
 """Why an attempt ended that a drained node did not finish in time."""
 
 GRACE_SECONDS = 10.0
-"""A renderer that has not stopped by then is ended: it would be a moment later anyway."""
+"""A renderer that has not stopped by then is ended, unless its steps are long: it would be a moment later anyway."""
 
-PATIENCE_SECONDS = GRACE_SECONDS + 5.0
-"""A node that has said nothing of an attempt's end by then is not waited for."""
+PATIENCE_SECONDS = 5.0
+"""A node that has said nothing of an attempt's end so long after its grace is not waited for."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,11 @@ class Step:
     stop: tuple[AttemptRecord, ...] = ()
     give_back: tuple[AttemptRecord, ...] = ()
     leave: bool = False
+
+
+def grace(attempt: AttemptRecord) -> float:
+    """Seconds that an attempt may take to come to its next step and to bring what it has to the farm."""
+    return max(GRACE_SECONDS, 3 * attempt.longest_step)
 
 
 def next_step(
@@ -51,7 +56,7 @@ def next_step(
         return Step()
     stop, give_back = [], []
     for attempt in live:
-        in_vain = attempt.id in told and now - told[attempt.id] >= PATIENCE_SECONDS
+        in_vain = attempt.id in told and now - told[attempt.id] >= grace(attempt) + PATIENCE_SECONDS
         if in_vain or attempt.state is AttemptState.DISPATCHED:
             give_back.append(attempt)
         elif attempt.id not in told and connected:

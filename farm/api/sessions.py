@@ -121,15 +121,25 @@ class Sessions:
         finally:
             session.questions.pop(number, None)
 
-    async def stop(self, attempts: Sequence[AttemptRecord], reason: str, grace: float | None = None) -> None:
+    async def stop(
+        self,
+        attempts: Sequence[AttemptRecord],
+        reason: str,
+        grace: float | None = None,
+        *,
+        keeping: bool = False,
+    ) -> None:
         """Tells nodes to stop attempts. A node that isn't connected learns it when it asks for the lease.
 
         `grace`: seconds after which a renderer that hasn't stopped is killed; None: farm.failures.time_to_stop.
+        `keeping`: the task goes on elsewhere, from the step it is at where that can be.
         """
         for attempt in attempts:
             session = self._by_node.get(attempt.node_id)
             if session:
                 reference = nodes_pb2.AttemptRef(attempt_id=attempt.id, epoch=attempt.epoch)
                 seconds = time_to_stop(attempt.longest_step) if grace is None else grace
-                cancel = nodes_pb2.Cancel(attempt=reference, reason=reason, grace_seconds=seconds)
+                cancel = nodes_pb2.Cancel(
+                    attempt=reference, reason=reason, grace_seconds=seconds, keep_state=keeping
+                )
                 session.outbox.put_nowait(nodes_pb2.ConnectResponse(cancel=cancel))

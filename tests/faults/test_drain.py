@@ -114,6 +114,7 @@ def test_a_node_drained_now_hands_its_window_over_at_the_next_step(farm, undistu
     answer = farm.succeed(job_id, 300)
     first, second = attempts_of(answer, task.key)
     assert (second.state, second.node != first.node) == (SUCCEEDED, True)
+    assert second.from_step >= 2, "it goes on from where the other stopped"
     assert sum(len(t.attempts) for t in answer.tasks) <= len(answer.tasks) + 1
     with farm.record() as (store, _):
         assert next(t for t, _ in store.jobs.tasks(job_id) if t.key == task.key).failures == 0
@@ -166,6 +167,7 @@ def test_a_terminated_agent_hands_its_window_back_and_the_farm_knows_at_once(far
     answer = farm.succeed(job_id, 300)
     first, second = attempts_of(answer, task.key)
     assert (first.cause, second.state) == ("given_back", SUCCEEDED)
+    assert second.from_step >= 2, "it goes on from where the other stopped"
     same(farm, job_id, undisturbed)
     forgotten = farmctl(farm, "node", "forget", "west")
     assert forgotten.communicate(timeout=20)[0] == "west is forgotten\n"

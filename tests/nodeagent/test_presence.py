@@ -28,12 +28,12 @@ def ended(farm, attempt_id):
 def start(farm, start_agent, start_renderer):
     """An agent with that deadline, and its renderer with a window of `steps` of 0.1 s under way."""
 
-    def begin(deadline: float, steps: int):
+    def begin(deadline: float, steps: int, **payload):
         agent = start_agent(
             "--server", farm.server, "--join-token", farm.join_token, "--drain-deadline", str(deadline)
         )
         renderer = start_renderer()
-        renderer.run("a", steps=steps, sleep=0.1)
+        renderer.run("a", steps=steps, sleep=0.1, **payload)
         until(lambda: farm.steps("a"), what="a step")
         return agent, renderer
 
@@ -69,6 +69,15 @@ def test_what_is_not_done_at_the_deadline_is_stopped_at_its_next_step_and_given_
     assert completion.seconds > 0, "the renderer itself told it"
     assert 0.5 < time.monotonic() - began < 5
     assert farm.heartbeats[-1].left
+
+
+def test_what_a_terminated_agent_gives_back_can_go_on_from_its_step(farm, start):
+    agent, _ = start(0.5, steps=100, keeps=True)
+    assert agent.end(signal.SIGTERM) == 0
+    completion = ended(farm, "a")
+    assert completion.outcome == nodes_pb2.OUTCOME_STOPPED
+    artifact, content = farm.artifacts[completion.artifact_ids[0]]
+    assert artifact.name == "state" and int(content) > 0
 
 
 @pytest.mark.parametrize("signals", [(signal.SIGTERM, signal.SIGTERM), (signal.SIGINT,)])

@@ -173,7 +173,10 @@ def wishes(farm) -> list[str]:
     while not farm.session.outbox.empty():
         message = farm.session.outbox.get_nowait()
         kind = message.WhichOneof("message")
-        said.append(message.cancel.reason if kind == "cancel" else f"leave: {message.presence.leave}")
+        keeping = ", keeping its state" if message.cancel.keep_state else ""
+        said.append(
+            message.cancel.reason + keeping if kind == "cancel" else f"leave: {message.presence.leave}"
+        )
     return said
 
 
@@ -207,7 +210,7 @@ def test_at_the_deadline_what_runs_is_stopped_and_what_never_began_is_at_once_fo
     assert wishes(farm) == []
     farm.look(1)
     farm.look(1)
-    assert wishes(farm) == ["cancelled for drain"] * 2
+    assert wishes(farm) == ["cancelled for drain, keeping its state", "cancelled for drain"]
     assert farm.store.attempts.get(waiting).cause == Cause.GIVEN_BACK
     assert [one.id for one in farm.store.attempts.live()] == [attempt], "until its node says that it stopped"
     farm.look(15)

@@ -7,17 +7,17 @@ from hypothesis import strategies as st
 
 from farm.states import AttemptState, DrainState
 from farm.store.records import AttemptRecord, DrainRecord
-from scheduler.drains import PATIENCE_SECONDS, Step, next_step
+from scheduler.drains import GRACE_SECONDS, PATIENCE_SECONDS, Step, grace, next_step
 
 
-def attempt(number: int, begun: bool) -> AttemptRecord:
+def attempt(number: int, begun: bool, longest_step: float) -> AttemptRecord:
     state = AttemptState.RUNNING if begun else AttemptState.DISPATCHED
     return AttemptRecord(f"x{number}", "t", "j", "window/0", "m", 1.0, 1, state, "n1", "ws7", "cuda0",
-                         0.0, 0.0, None, None, 0, 0, 0.0, "")  # fmt: skip
+                         0.0, 0.0, None, None, 0, 0, 0.0, "", longest_step=longest_step)  # fmt: skip
 
 
-lives = st.lists(st.booleans(), max_size=4).map(
-    lambda begun: [attempt(number, one) for number, one in enumerate(begun)]
+lives = st.lists(st.tuples(st.booleans(), st.floats(0, 50)), max_size=4).map(
+    lambda ones: [attempt(number, *one) for number, one in enumerate(ones)]
 )
 drains = st.builds(
     lambda deadline, state: DrainRecord(state, "", "", 0.0, deadline, deadline),
@@ -46,8 +46,13 @@ def test_after_the_deadline_everything_is_told_once_and_given_back_when_that_doe
     for one in live:
         begun = one.state is AttemptState.RUNNING
         assert (one in step.stop) == (begun and one.id not in told)
-        in_vain = one.id in told and now - told[one.id] >= PATIENCE_SECONDS
+        in_vain = one.id in told and now - told[one.id] >= grace(one) + PATIENCE_SECONDS
         assert (one in step.give_back) == (not begun or in_vain)
+
+
+@given(st.floats(0, 50))
+def test_no_attempt_is_ended_before_it_could_come_to_its_next_step(longest_step):
+    assert grace(attempt(0, True, longest_step)) >= max(GRACE_SECONDS, 2 * longest_step)
 
 
 @given(lives, st.floats(0, 200))
