@@ -228,14 +228,15 @@ class LocalFarm:
     @staticmethod
     def _end_alone(program: DetachedProcess) -> None:
         """SIGTERM to it and not to its children: Ray is ended properly afterwards."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process = psutil.Process(program.pid or -1)
-            process.terminate()
-            try:
-                process.wait(_DAEMON_SECONDS)
-            except psutil.TimeoutExpired:
-                process.kill()
-                process.wait(_LEFTOVER_SECONDS)
+        for number, seconds in ((signal.SIGTERM, _DAEMON_SECONDS), (signal.SIGKILL, _LEFTOVER_SECONDS)):
+            if (pid := program.pid) is None:
+                return
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+            deadline = time.monotonic() + seconds
+            # Its lock tells, not its pid: that stays until whoever started it has asked how it ended.
+            while program.alive() and time.monotonic() < deadline:
+                time.sleep(0.05)
 
     def _end_leftovers(self) -> list[str]:
         left = list(self._marked())

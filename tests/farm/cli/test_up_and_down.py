@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from farm.cli.local import MARK
+from farm.cli.local import MARK, LocalFarm
 from tests.farm.cli.runs import PROGRAM, environment, processes, run
 
 
@@ -63,6 +63,16 @@ def test_down_ends_what_is_left_of_its_own_and_nothing_else(own_home):
         for process in (left, editor, other):
             process.kill()
             process.wait()
+
+
+def test_down_ends_a_daemon_of_whose_end_its_starter_takes_no_notice(own_home):
+    own_home.joinpath("farm.toml").write_text('[server]\nlisten = "127.0.0.1:0"\n')
+    farm = LocalFarm(own_home)
+    farm.start(0)
+    farm.wait_until_ready(0, 60, print)
+    ended = run(own_home, "down")
+    assert ended.returncode == 0, ended.stderr
+    assert "none of its processes is left" in ended.stderr and "ended what was left" not in ended.stderr
 
 
 def test_a_farm_that_cannot_start_says_why_and_leaves_nothing(own_home):
