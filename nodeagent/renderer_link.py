@@ -269,10 +269,14 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         reason = excuse or f"renderer of {renderer.device} (process {renderer.pid}) died"
         outcome = nodes_pb2.OUTCOME_CANCELLED if excuse else nodes_pb2.OUTCOME_LOST
         log.warning("renderer gone", device=renderer.device, pid=renderer.pid, why=reason)
-        self._events.reported(nodes_pb2.RendererReport(device=renderer.device, alive=False, reason=reason))
         for attempt_id, epoch in list(renderer.attempts):
             reference = nodes_pb2.AttemptRef(attempt_id=attempt_id, epoch=epoch)
             self._complete(renderer, nodes_pb2.Completion(attempt=reference, outcome=outcome, error=reason))
+        # Afterwards, for then the farm gives up what it still believes on its way there.
+        if renderer.device not in self.attached():
+            self._events.reported(
+                nodes_pb2.RendererReport(device=renderer.device, alive=False, reason=reason)
+            )
 
 
 async def _write(outbox: asyncio.Queue, context) -> None:

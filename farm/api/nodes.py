@@ -182,13 +182,23 @@ class NodeService(NodeVerbs):
                 if asked and not asked.done():
                     asked.set_result(message.log.data if message.log.known else None)
             case "renderer":
-                report = message.renderer
-                (session.renderers.add if report.alive else session.renderers.discard)(report.device)
-                if not report.alive:
-                    log.warning(
-                        "renderer gone", node_id=session.node_id, device=report.device, why=report.reason
-                    )
-                self._wake()
+                await self._note_renderer(message.renderer, session)
+
+    async def _note_renderer(self, report: nodes_pb2.RendererReport, session: Session) -> None:
+        if report.alive:
+            session.renderers.add(report.device)
+        else:
+            session.renderers.discard(report.device)
+            log.warning("renderer gone", node_id=session.node_id, device=report.device, why=report.reason)
+            # What was on its way to it then will never begin; Ray may take a minute to say so, or be dead itself.
+            lost = await asyncio.to_thread(
+                self._store.attempts.lose_device, session.node_id, report.device, report.reason
+            )
+            for attempt in lost:
+                log.warning("attempt lost", job=attempt.job_id, task=attempt.task_key, node=attempt.node,
+                            why=report.reason)  # fmt: skip
+            await self._changes.notify(*{attempt.job_id for attempt in lost})
+        self._wake()
 
     async def _renew(self, heartbeat: nodes_pb2.Heartbeat, session: Session) -> None:
         held = [(ref.attempt_id, ref.epoch) for ref in heartbeat.attempts]

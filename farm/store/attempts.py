@@ -243,8 +243,11 @@ class Attempts:
         return self._lose_all(reason, attempts.c.node_id == node_id)
 
     def lose_device(self, node_id: str, device: str, reason: str) -> list[AttemptRecord]:
-        """Lose what the device runs, because its renderer is known to be dead; returns what was lost."""
-        return self._lose_all(reason, attempts.c.node_id == node_id, attempts.c.device == device)
+        """Lose what was given to the device and of which nobody there knows yet, because its renderer is known to be
+        dead; returns what was lost. How attempts ended that had begun its node tells one by one.
+        """
+        never_began = attempts.c.state == AttemptState.DISPATCHED
+        return self._lose_all(reason, attempts.c.node_id == node_id, attempts.c.device == device, never_began)
 
     def expire(self, now: float) -> list[AttemptRecord]:
         """Lose live attempts whose lease ended before `now` (CLOCK_BOOTTIME seconds).

@@ -150,6 +150,11 @@ class Node:
         self._said.put(nodes_pb2.ConnectRequest(completion=completion))
         assert self._acknowledged.get(timeout=20) == completion.journal_number
 
+    def report(self, device: str, *, alive: bool, reason: str = "") -> None:
+        """Say that a renderer came or went."""
+        report = nodes_pb2.RendererReport(device=device, alive=alive, reason=reason)
+        self._said.put(nodes_pb2.ConnectRequest(renderer=report))
+
     def deliver(self, attempt: AttemptRecord, content: bytes) -> artifacts_pb2.Artifact:
         """Bring an attempt's log to the farm."""
         header = artifacts_pb2.UploadHeader(

@@ -193,7 +193,8 @@ def test_a_killed_renderer_is_known_dead_at_once_and_what_it_held_is_lost(farm, 
     renderer.kill()
     assert ended(farm, "a").outcome == LOST
     assert time.monotonic() - began < 1.0
-    assert not farm.reports[-1].alive and farm.reports[-1].device == "cpu" and farm.reports[-1].reason
+    until(lambda: not farm.reports[-1].alive, what="word of its death")
+    assert farm.reports[-1].device == "cpu" and farm.reports[-1].reason
 
 
 def test_a_killed_agent_comes_back_and_the_running_window_is_finished_once(farm, node, start_agent):

@@ -282,13 +282,15 @@ def test_out_of_memory_asks_for_a_bigger_device_and_uses_no_retry(store, job):
     assert store.attempts.get(attempt.id).error == "out of memory: tried to allocate 9 GiB"
 
 
-def test_a_dead_device_or_node_loses_what_it_ran_and_no_more(store):
+def test_a_dead_renderer_loses_what_had_not_begun_and_a_dead_node_all_it_ran(store):
     join(store, "n1")
     join(store, "n2")
     jobs = [submit(store) for _ in range(3)]
     first = dispatch(store, jobs[0], "encode", "n1", "d0")
     second = dispatch(store, jobs[1], "encode", "n1", "d1")
     third = dispatch(store, jobs[2], "encode", "n2", "d0")
+    store.attempts.renew("n1", [second.ref], 1e9)
+    assert store.attempts.lose_device("n1", "d1", "renderer died") == [], "its node will say how it ended"
     assert [one.id for one in store.attempts.lose_device("n1", "d0", "renderer died")] == [first.id]
     assert store.attempts.lose_device("n1", "d0", "renderer died") == []
     assert [one.id for one in store.attempts.lose_node("n1", "raylet died")] == [second.id]

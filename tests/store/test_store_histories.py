@@ -13,7 +13,7 @@ from store_world import join
 
 from farm.clock import boottime
 from farm.failures import MAX_DAMAGED, TASK_ERRORS, Cause, Terms
-from farm.states import JobState, NodeState, TaskState, is_final
+from farm.states import AttemptState, JobState, NodeState, TaskState, is_final
 from farm.store.errors import JobFinished, MissingArtifact
 from farm.store.tables import leader, metadata
 
@@ -249,9 +249,11 @@ class Histories(Checked):
 
     @rule(node_id=st.sampled_from(NODES), device=st.sampled_from(DEVICES))
     def renderer_dies(self, node_id: str, device: str) -> None:
-        lost = self.store.attempts.lose_device(node_id, device, "the renderer died")
-        self.lost(lost)
-        assert not any((one.record.node_id, one.record.device) == (node_id, device) for one in self.live())
+        """What had not begun is lost; of the rest its node tells."""
+        here = [o for o in self.live() if (o.record.node_id, o.record.device) == (node_id, device)]
+        begun = [one for one in here if self.store.attempts.get(one.record.id).state == AttemptState.RUNNING]
+        self.lost(self.store.attempts.lose_device(node_id, device, "the renderer died"))
+        assert [one for one in here if one in self.live()] == begun
 
     @rule(node_id=st.sampled_from(NODES), boots=st.integers(0, 1))
     def node_comes_back(self, node_id: str, boots: int) -> None:
