@@ -54,7 +54,7 @@ def test_slow_hashing_delays_no_node_and_its_model_follows(farm, start_agent, en
     assert [m.model for m in farm.hellos[-1].models] == ["counter"]
 
 
-def test_a_task_goes_through_every_kind_and_its_model_stays_warm(farm, node):
+def test_a_task_goes_through_every_kind_and_its_model_stays_warm(farm, node, tmp_path):
     _, renderer = node
     base = farm.store(b"noise")
     renderer.run("e", "encode")
@@ -62,6 +62,9 @@ def test_a_task_goes_through_every_kind_and_its_model_stays_warm(farm, node):
     renderer.run("j", "join", steps=1)
     made = [json.loads(content(farm, ended(farm, name))[0]) for name in "wj"]
     assert content(farm, ended(farm, "e")) == [b"a whale"]
+    assert made[0].pop("torch_cache") == str(tmp_path / "node" / "cache" / "torch"), (
+        "not in the machine's /tmp"
+    )
     assert made[0] == {"base": ["noise"], "loaded": 1, "threads": "1", "device": ["cpu", 0, 1]}
     assert made[1]["loaded"] == 1
     segments = {}

@@ -69,6 +69,7 @@ class Counter:
             "base": base,
             "loaded": Counter.loaded,
             "threads": os.environ["OMP_NUM_THREADS"],
+            "torch_cache": os.environ["TORCHINDUCTOR_CACHE_DIR"],
             "device": [self.device.backend, self.device.index, self.device.threads],
         }
         path = task.folder / "latents"
