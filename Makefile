@@ -5,15 +5,19 @@ FRAMES ?= 750
 FPS ?= 30
 CLIP ?=
 OUT ?= out/demo-$(SIZE).mp4
+JOBS ?= 200
+SEED ?= 1
+DATABASE ?= postgresql
 
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: demo test proto example clean help
+.PHONY: demo test soak proto example clean help
 
 help:
 	@echo "make demo [SIZE=1024x576] [CLIP=clip.mp4]   a farm of two nodes extends a clip to $(FRAMES) frames"
 	@echo "make test                                   the whole suite"
+	@echo "make soak [JOBS=200] [DATABASE=sqlite]      jobs on a farm to which everything happens (benchmarks/faults.py)"
 	@echo "make proto                                  regenerate farm/v1 from proto/"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -26,6 +30,9 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
+
+soak: $(STAMP)
+	$(BIN)/python benchmarks/faults.py --soak $(JOBS) --seed $(SEED) --database $(DATABASE)
 
 proto: $(STAMP)
 	$(BIN)/python proto/generate.py
