@@ -112,6 +112,9 @@ def main() -> None:
             include_log_monitor=False,
             include_dashboard=False,
             no_monitor=True,
+            # Ray keeps ports for parts that aren't started here, and a head that was given one of those would not start.
+            dashboard_port=0,
+            dashboard_agent_listen_port=0,
             min_worker_port=0,
             max_worker_port=0,
         ),

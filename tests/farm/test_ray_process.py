@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -258,3 +259,18 @@ def test_a_head_that_was_killed_leaves_nothing_and_comes_back_on_its_port(
     assert not running(after)
     assert not head.temp.exists()
     assert not head.alive()
+
+
+@pytest.mark.parametrize("port", [8265, 52365])
+def test_a_head_may_have_a_port_that_ray_keeps_for_what_is_not_started(
+    tmp_path: Path, token: Path, port: int
+) -> None:
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            pytest.skip(f"something listens on port {port}")
+    head = RayHead(tmp_path, "127.0.0.1", port, token)
+    try:
+        head.start()
+        head.ready(60)
+    finally:
+        head.stop()
