@@ -5,6 +5,7 @@ What the bench breaks here (links, mounts) breaks for nobody else, and the kerne
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -93,9 +94,10 @@ class Cable:
         _run(*self.prefix, "tc", "qdisc", "replace", "dev", "eth0", *shape)
 
     def quick(self) -> None:
-        """As before `slow`."""
-        _run("tc", "qdisc", "del", "dev", self.name, "root")
-        _run(*self.prefix, "tc", "qdisc", "del", "dev", "eth0", "root")
+        """As before `slow`, however often that was."""
+        with contextlib.suppress(OSError):
+            _run("tc", "qdisc", "del", "dev", self.name, "root")
+            _run(*self.prefix, "tc", "qdisc", "del", "dev", "eth0", "root")
 
     def lose(self, share: float, change: str = "-A") -> None:
         """Drops this share of packets in each direction, until it is called with `change` "-D"."""

@@ -104,7 +104,7 @@ class Bench:
         """So many jobs, some at a time, and one fault after the other until the last has ended."""
         running: dict[str, None] = {}
         hits: list[Hit] = []
-        begun = number = 0
+        begun = number = len(self.outcomes)
         while running or begun < jobs:
             while begun < jobs and len(running) < IN_FLIGHT:
                 running[self.farm.submit()] = None
@@ -113,26 +113,22 @@ class Bench:
             number += 1
             time.sleep(4.0 * this.moment)
             try:
-                hit = strike(self.farm, this, next(iter(running)))
+                hits.append(strike(self.farm, this, next(iter(running))))
+                click.echo(f"{this.fault}: {hits[-1].what}; {begun} of {jobs} jobs begun")
             except (psutil.Error, TimeoutError, FileNotFoundError) as error:
                 click.echo(f"{this.fault}: nothing to hit, {error}")
-            else:
-                hits.append(hit)
-                click.echo(f"{this.fault}: {hit.what}; {begun} of {jobs} jobs begun")
-            while len(hits) > 2:
+            ended = {job_id: end for job_id in running if (end := self._soaked(job_id))}
+            # What a fault still holds, bits that it flipped among it, is given back before anything is judged.
+            while hits and (ended or len(hits) > 2):
                 hits.pop(0).heal()
-            for job_id in list(running):
-                ended = self._soaked(job_id)
-                if ended is not None:
-                    del running[job_id]
-                    whole = Hit("soak", 0.0, number)
-                    self._keep(Strike("soak", begun, 0, 0, 0), whole, job_id, *ended, 0.0)
-        for hit in hits:
-            hit.heal()
+            for job_id, end in ended.items():
+                del running[job_id]
+                place = Strike("soak", len(self.outcomes), 0.0, 0.0, 0)
+                self._keep(place, Hit("all faults", 0.0, number), job_id, *end, 0.0)
 
     def _soaked(self, job_id: str) -> tuple[bool, str] | None:
         try:
-            job = self.farm.ended(job_id, 1.0)
+            job = self.farm.ended(job_id, 0.3)
         except TimeoutError:
             return None
         return job.state == jobs_pb2.JOB_STATE_SUCCEEDED, job.error
