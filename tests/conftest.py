@@ -9,6 +9,16 @@ import pytest
 
 from tests.postgres_server import PostgresServer, binaries, running
 
+FARMS = {"end_to_end", "faults"}
+"""Folders whose tests run whole farms, and mostly wait for them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In `make test`: one farm after the other, and beside them all else, one by one too."""
+    for item in items:
+        group = "farms" if FARMS & {*item.nodeid.split("/")} else "no farm"
+        item.add_marker(pytest.mark.xdist_group(group))
+
 
 @pytest.fixture(scope="session")
 def postgres_binaries() -> Path:
