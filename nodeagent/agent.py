@@ -36,8 +36,8 @@ from nodeagent import ALLOCATION, HOME_VARIABLE, SOCKET_VARIABLE, devices, ident
 from nodeagent.attempt_log import log_folder
 from nodeagent.journal import Journal
 from nodeagent.log_delivery import LogDelivery
+from nodeagent.membership import Ending, Membership
 from nodeagent.owner_watch import OwnerWatch, sensor
-from nodeagent.presence import Ending, Presence
 from nodeagent.probe import ProbedDevice
 from nodeagent.raylet import RayletKeeper
 from nodeagent.renderer_link import RendererLink
@@ -94,7 +94,7 @@ class Agent:
             {SOCKET_VARIABLE: str(self._socket), HOME_VARIABLE: str(config.home), **ALLOCATION},
             self._stream.beat,
         )
-        self._presence = Presence(self._raylet, self._link, self._stream.beat)
+        self._membership = Membership(self._raylet, self._link, self._stream.beat)
         self._leaving = False
 
     async def run(self, ending: Ending) -> None:
@@ -114,7 +114,7 @@ class Agent:
             await asyncio.wait([connection, stopped], return_when=asyncio.FIRST_COMPLETED)
             if ending.asked.is_set():
                 await self._hand_back(ending.at_once)
-            await self._presence.end(_GOES)
+            await self._membership.end(_GOES)
             if not connection.done():
                 await self._say_goodbye()
         finally:
@@ -164,15 +164,15 @@ class Agent:
         return nodes_pb2.Heartbeat(
             ray_node_id=self._raylet.node_id,
             leaving=self._leaving,
-            left=self._presence.left,
+            left=self._membership.left,
             owner_reason=self._owner.reason,
         )
 
     def _welcomed(self, welcome: nodes_pb2.Welcome) -> None:
-        self._presence.joins(welcome.ray_address, welcome.leave)
+        self._membership.joins(welcome.ray_address, welcome.leave)
 
     def _wanted(self, leave: bool) -> None:
-        self._presence.wanted(leave)
+        self._membership.wanted(leave)
 
     def _setup_for(self, device: ProbedDevice) -> Callable[[], renderers_pb2.Setup]:
         def setup() -> renderers_pb2.Setup:

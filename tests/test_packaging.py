@@ -38,13 +38,13 @@ def test_systemd_finds_nothing_wrong(name, tmp_path):
 
 
 def test_a_stopped_agent_is_told_alone_and_has_time_to_hand_back_what_it_runs():
-    from nodeagent import agent, presence
+    from nodeagent import agent, membership
 
     said = service("farm-agent.service")
     assert (said["KillMode"], said["KillSignal"]) == ("process", "SIGTERM")
     needed = NodeConfig().drain_deadline + agent._STOP_SECONDS + agent._GOODBYE_SECONDS
     # After its time is up the raylet is killed within as long again.
-    needed += 2 * presence._RAYLET_SECONDS + 5.0
+    needed += 2 * membership._RAYLET_SECONDS + 5.0
     assert float(said["TimeoutStopSec"]) > needed
 
 

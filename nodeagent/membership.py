@@ -1,4 +1,4 @@
-"""Whether this node is there for the farm: its raylet and its renderers up, or gone; and how its agent is told to end."""
+"""Whether this node is part of the farm: its raylet and its renderers up, or gone; and how its agent is told to end."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Ending:
         self.asked.set()
 
 
-class Presence:
+class Membership:
     """This node's raylet and renderers, up or gone as the farm wants it. Used from one event loop.
 
     `left` is True from when all are gone until they are wanted back; `changed()` is called when it changes.
