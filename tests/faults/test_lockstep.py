@@ -95,14 +95,3 @@ def test_the_ray_head_killed_on_the_way(farm, alone):
     farm.succeed(job_id, 300)
     same(farm, job_id, alone)
     farm.wait_for_renderers("north", "south")
-
-
-def test_three_nodes_and_one_that_goes_away_for_good_make_the_same(farm, alone):
-    farm.start_node("west")
-    farm.wait_for_renderers("north", "south", "west")
-    job_id = farm.submit(**JOB)
-    farm.running(job_id, "window", steps=5)
-    assert nodes_of(farm, job_id) == {"north", "south", "west"}
-    farm.stop_node("west")
-    farm.succeed(job_id, 300)
-    same(farm, job_id, alone)
