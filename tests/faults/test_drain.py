@@ -14,7 +14,7 @@ import pytest
 from farm.v1 import jobs_pb2, nodes_pb2
 from tests.farm_under_test import eventually
 
-JOB = {"frames": 97, "width": 448, "height": 256, "seed": 11, "steps": 200}
+JOB = {"frames": 97, "width": 448, "height": 256, "seed": 11, "steps": 90}
 """One window of some seconds."""
 
 SUCCEEDED, LOST = jobs_pb2.ATTEMPT_STATE_SUCCEEDED, jobs_pb2.ATTEMPT_STATE_LOST
@@ -134,7 +134,7 @@ def test_a_drain_outlives_ctrl_c_the_daemon_and_the_agent(farm):
     farm.kill_daemon()
     farm.start_daemon()
     assert node(farm, name).drain.left_seconds == pytest.approx(600, abs=60)
-    drained(farm, name, 60)
+    drained(farm, name, 240)
     farm.kill_node(name)
     farm.start_node(name)
     eventually(

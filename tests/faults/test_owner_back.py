@@ -16,7 +16,7 @@ from farm.v1 import jobs_pb2
 from nodeagent.life import born
 from tests.farm_under_test import FarmUnderTest, eventually
 
-JOB = {"frames": 250, "width": 384, "height": 224, "seed": 11, "steps": 200}
+JOB = {"frames": 250, "width": 384, "height": 224, "seed": 11, "steps": 80}
 LOST, SUCCEEDED = jobs_pb2.ATTEMPT_STATE_LOST, jobs_pb2.ATTEMPT_STATE_SUCCEEDED
 NODES = {"north": "stop", "south": "free"}
 """Each with what it does when its owner is back."""
