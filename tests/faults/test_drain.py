@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
@@ -12,6 +11,7 @@ import psutil
 import pytest
 
 from farm.v1 import jobs_pb2, nodes_pb2
+from tests.farm.cli.runs import PROGRAM
 from tests.farm_under_test import eventually
 
 JOB = {"frames": 97, "width": 448, "height": 256, "seed": 11, "steps": 90}
@@ -64,7 +64,7 @@ def resume(farm, *names):
 
 
 def farmctl(farm, *words, **how) -> subprocess.Popen:
-    command = [sys.executable, "-m", "farm.cli", "--profile", farm.home / "client.json", *words]
+    command = [*PROGRAM, "--profile", farm.home / "client.json", *words]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **how)
 
 

@@ -137,4 +137,4 @@ def test_what_ran_before_a_reboot_speaks_against_no_device(tmp_path):
     link = renderer_link.RendererLink(journal, {}, Events())
     link._renderers[1, other] = renderer_link._Renderer("cpu", 1, other, attempts={("a", 1): None})
     link.buried(1, other)
-    assert told == ["its machine was rebooted", CANCELLED]
+    assert told == [CANCELLED, "its machine was rebooted"]

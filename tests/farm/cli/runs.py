@@ -11,7 +11,10 @@ import psutil
 
 from farm.cli.local import MARK
 
-PROGRAM = [sys.executable, "-uc", "from farm.cli import main; main(prog_name='farmctl')"]
+# Whoever runs the tests in the background of a shell has SIGINT ignored, and children inherit that.
+_HEARS_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+
+PROGRAM = [sys.executable, "-uc", f"{_HEARS_CTRL_C}; from farm.cli import main; main(prog_name='farmctl')"]
 
 
 def variables(home: Path) -> dict[str, str | None]:

@@ -16,10 +16,8 @@ from PIL import Image
 
 from farm.cli import main
 from farm.security import Authority, parse_join_token
-from tests.farm.cli.runs import environment, variables
+from tests.farm.cli.runs import PROGRAM, environment, variables
 
-# Whoever runs the tests in the background of a shell has SIGINT ignored, and children inherit that.
-HEARS_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 ASK = ["--frames", 20, "--size", "64x64", "--fps", 30]
 
 
@@ -255,9 +253,7 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_come_back(farmctl, clip, 
     big = ["--frames", 2000, "--size", "512x512", "--fps", 30, "--wait", "-o", output]
     waiting = subprocess.Popen(
         [
-            sys.executable,
-            "-uc",
-            f"{HEARS_CTRL_C}; from farm.cli import main; main()",
+            *PROGRAM,
             *map(str, ["submit", "extend", clip, *big]),
         ],
         env=environment(home),
