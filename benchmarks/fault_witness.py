@@ -44,8 +44,8 @@ class Witness:
 
         seconds = self._seconds / 3 if task.kind == "storyboard" else self._seconds
 
-        def step(done, total):
-            task.step(done, total)
+        def step(done, total, keep=None):
+            task.step(done, total, keep)
             say("step")
             time.sleep(seconds / total)
 
