@@ -13,7 +13,7 @@ import pluggy
 
 from farm.planning import ModelFacts, OutputFacts, Strategy
 from farm.presence import Presence
-from farm.rendering import DeviceInHand, RenderingModel, RenderingOutput
+from farm.rendering import DeviceInHand, Joining, RenderingModel, RenderingOutput
 
 GROUP_PLANNING = "farm.planning"
 GROUP_RENDERING = "farm.rendering"
@@ -37,6 +37,10 @@ class PlanningHooks:
     @hookspec
     def farm_outputs(self) -> list[OutputFacts]:
         """Output formats that jobs may name."""
+
+    @hookspec(firstresult=True)
+    def farm_open_joining(self, output: str) -> Joining | None:
+        """What joins segments of the output format of that name, where no renderer is; must not import torch."""
 
     @hookspec(firstresult=True)
     def farm_default_source(self, model: str, cache: Path) -> str | None:

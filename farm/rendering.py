@@ -138,7 +138,20 @@ class RenderingModel(Protocol):
         ...
 
 
-class RenderingOutput(Protocol):
+class Joining(Protocol):
+    """What makes one file of an output format's segments."""
+
+    def join_segments(
+        self, segments: list[Path], path: Path, *, frames: int, fps: Fraction, sidecar: dict[str, Any]
+    ) -> None:
+        """Joins segments without re-encoding into `path`, exactly `frames` frames, or raises.
+
+        `sidecar` becomes JSON beside it, under the same name with the suffix .json.
+        """
+        ...
+
+
+class RenderingOutput(Joining, Protocol):
     """An output format."""
 
     def write_segment(
@@ -152,10 +165,4 @@ class RenderingOutput(Protocol):
         threads: int,
     ) -> None:
         """Encodes uint8 frames [height, width, 3] as one closed segment at `path`."""
-        ...
-
-    def join_segments(
-        self, segments: list[Path], path: Path, *, frames: int, fps: Fraction, sidecar: dict[str, Any]
-    ) -> None:
-        """Joins segments without re-encoding into `path`, exactly `frames` frames, or raises."""
         ...

@@ -72,8 +72,9 @@ def test_light_rooms_import_nothing_heavy(module, forbidden):
 
 def test_the_daemon_loads_every_planning_plugin_without_torch():
     code = (
-        "import sys; from farm.plugins import catalogue, planning_plugins; c = catalogue(planning_plugins());"
-        "c.models['ltx-tiny'].sigmas(8); print(*sorted(sys.modules))"
+        "import sys; from farm.plugins import catalogue, planning_plugins; p = planning_plugins();"
+        "c = catalogue(p); c.models['ltx-tiny'].sigmas(8); assert 'plugins.outputs.mp4' not in sys.modules;"
+        "assert p.hook.farm_open_joining(output='mp4'); print(*sorted(sys.modules))"
     )
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

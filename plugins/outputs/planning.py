@@ -1,9 +1,10 @@
-"""Output formats for the planner. No codec is loaded here."""
+"""Output formats for the planner, and for who joins segments on a machine without renderers."""
 
 from __future__ import annotations
 
 from farm.hookspecs import hookimpl
 from farm.planning import OutputFacts
+from farm.rendering import Joining
 
 
 @hookimpl
@@ -14,3 +15,14 @@ def farm_outputs() -> list[OutputFacts]:
             name="mp4", summary="H.264 in mp4, visually lossless", suffix=".mp4", bytes_per_pixel=0.12
         )
     ]
+
+
+@hookimpl
+def farm_open_joining(output: str) -> Joining | None:
+    """H.264 in mp4."""
+    if output != "mp4":
+        return None
+    # The daemon loads this module and joins nothing: it is spared the codecs.
+    from plugins.outputs.rendering import Mp4
+
+    return Mp4()
