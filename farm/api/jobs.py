@@ -19,6 +19,7 @@ from farm.api.convert import (
     task_state,
 )
 from farm.api.looks import standings, task_messages
+from farm.api.outputs import outputs
 from farm.planning import Plan
 from farm.spec import InvalidSpec, JobSpec, check_priority
 from farm.states import TaskState, is_final
@@ -207,6 +208,12 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
     ) -> jobs_pb2.ExplainJobResponse:
         """Reasons, and devices."""
         return await asyncio.to_thread(self._explain, request.job_id)
+
+    async def ListOutputs(
+        self, request: jobs_pb2.ListOutputsRequest, context: aio.ServicerContext
+    ) -> jobs_pb2.ListOutputsResponse:
+        """Finished files, or what is decoded."""
+        return await asyncio.to_thread(outputs, self._store, request.job_id)
 
     def _explain(self, job_id: str) -> jobs_pb2.ExplainJobResponse:
         job = self._store.jobs.get(job_id)

@@ -1,3 +1,4 @@
+from farm.v1 import artifacts_pb2 as _artifacts_pb2
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -476,3 +477,29 @@ class DeviceFit(_message.Message):
     task: str
     reason: str
     def __init__(self, device: _Optional[str] = ..., fits: _Optional[int] = ..., of: _Optional[int] = ..., usable: _Optional[bool] = ..., task: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class ListOutputsRequest(_message.Message):
+    __slots__ = ("job_id",)
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    def __init__(self, job_id: _Optional[str] = ...) -> None: ...
+
+class ListOutputsResponse(_message.Message):
+    __slots__ = ("job", "outputs")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    job: Job
+    outputs: _containers.RepeatedCompositeFieldContainer[Output]
+    def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ..., outputs: _Optional[_Iterable[_Union[Output, _Mapping]]] = ...) -> None: ...
+
+class Output(_message.Message):
+    __slots__ = ("artifact", "task", "start", "stop")
+    ARTIFACT_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    STOP_FIELD_NUMBER: _ClassVar[int]
+    artifact: _artifacts_pb2.Artifact
+    task: str
+    start: int
+    stop: int
+    def __init__(self, artifact: _Optional[_Union[_artifacts_pb2.Artifact, _Mapping]] = ..., task: _Optional[str] = ..., start: _Optional[int] = ..., stop: _Optional[int] = ...) -> None: ...

@@ -85,6 +85,11 @@ class JobServiceStub:
                 request_serializer=farm_dot_v1_dot_jobs__pb2.ExplainJobRequest.SerializeToString,
                 response_deserializer=farm_dot_v1_dot_jobs__pb2.ExplainJobResponse.FromString,
                 _registered_method=True)
+        self.ListOutputs = channel.unary_unary(
+                '/farm.v1.JobService/ListOutputs',
+                request_serializer=farm_dot_v1_dot_jobs__pb2.ListOutputsRequest.SerializeToString,
+                response_deserializer=farm_dot_v1_dot_jobs__pb2.ListOutputsResponse.FromString,
+                _registered_method=True)
 
 
 class JobServiceServicer:
@@ -162,6 +167,13 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListOutputs(self, request, context):
+        """What a job has delivered: its finished files, or what is decoded of one that hasn't succeeded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_JobServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -214,6 +226,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.ExplainJob,
                     request_deserializer=farm_dot_v1_dot_jobs__pb2.ExplainJobRequest.FromString,
                     response_serializer=farm_dot_v1_dot_jobs__pb2.ExplainJobResponse.SerializeToString,
+            ),
+            'ListOutputs': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListOutputs,
+                    request_deserializer=farm_dot_v1_dot_jobs__pb2.ListOutputsRequest.FromString,
+                    response_serializer=farm_dot_v1_dot_jobs__pb2.ListOutputsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -487,6 +504,33 @@ class JobService:
             '/farm.v1.JobService/ExplainJob',
             farm_dot_v1_dot_jobs__pb2.ExplainJobRequest.SerializeToString,
             farm_dot_v1_dot_jobs__pb2.ExplainJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListOutputs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/farm.v1.JobService/ListOutputs',
+            farm_dot_v1_dot_jobs__pb2.ListOutputsRequest.SerializeToString,
+            farm_dot_v1_dot_jobs__pb2.ListOutputsResponse.FromString,
             options,
             channel_credentials,
             insecure,

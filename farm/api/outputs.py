@@ -1,0 +1,36 @@
+"""What JobService shows of what a job has delivered. Reads; blocks."""
+
+from __future__ import annotations
+
+from farm.api.convert import artifact_message, job_message
+from farm.planning import TaskKind
+from farm.states import JobState
+from farm.store.records import JobRecord, TaskRecord
+from farm.store.store import Store
+from farm.v1 import jobs_pb2
+
+VIDEO = "video"
+"""Name of the artifact that is the finished video."""
+
+
+def outputs(store: Store, job_id: str) -> jobs_pb2.ListOutputsResponse:
+    """A job's finished files; of one that hasn't succeeded what is decoded. Raises NotFound."""
+    job = store.jobs.get(job_id)
+    wanted = TaskKind.MUX if job.state == JobState.SUCCEEDED else TaskKind.DECODE
+    # In the order of the graph, which is that of the frames.
+    makers = [task for task, _ in store.jobs.tasks(job_id) if task.kind == wanted]
+    made = store.artifacts.results(job_id, [task.key for task in makers])
+    answer = jobs_pb2.ListOutputsResponse(job=job_message(job, store.jobs.stages(job_id)))
+    for task in makers:
+        for artifact in sorted(made.get(task.key, ()), key=lambda one: one.name != VIDEO):
+            start, stop = _frames(job, task, artifact.name)
+            answer.outputs.add(artifact=artifact_message(artifact), task=task.key, start=start, stop=stop)
+    return answer
+
+
+def _frames(job: JobRecord, task: TaskRecord, name: str) -> tuple[int, int]:
+    """Delivered frames [start, stop) in an artifact of the task's; both 0 where it holds none."""
+    if task.kind == TaskKind.DECODE:
+        lead = job.shared["lead"]
+        return task.payload["from"] - lead, task.payload["to"] - lead
+    return (0, job.spec.frames) if name == VIDEO else (0, 0)
