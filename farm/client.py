@@ -26,7 +26,8 @@ import grpc
 from farm import spec as specs
 from farm import transfer
 from farm.channels import channel
-from farm.errors import FarmError, InvalidSpec, NotFound, Unreachable, translate
+from farm.delivery import Downloads, how_it_stands, where_decoded
+from farm.errors import BROKEN, FarmError, InvalidSpec, NotFound, Unreachable, translate
 from farm.patience import Patience
 from farm.security import Profile
 from farm.v1 import artifacts_pb2, jobs_pb2, nodes_pb2, tasks_pb2
@@ -46,8 +47,6 @@ ENDED = (jobs_pb2.JOB_STATE_SUCCEEDED, jobs_pb2.JOB_STATE_FAILED, jobs_pb2.JOB_S
 _READ_SECONDS = 60.0
 # The daemon decodes the whole clip to check it.
 _SUBMIT_SECONDS = 900.0
-# How a stream ends when its daemon goes away; reading again from the last event does no harm.
-_BROKEN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN)
 
 
 @dataclass(frozen=True)
@@ -164,7 +163,7 @@ class FarmClient:
                 error = None
             except grpc.RpcError as broken:
                 error = broken
-                again = broken.code() in _BROKEN and patience.another_try()
+                again = broken.code() in BROKEN and patience.another_try()
             finally:
                 stream.cancel()
             if not again:
@@ -243,7 +242,7 @@ class FarmClient:
                         yield fresh
                 return
             except grpc.RpcError as broken:
-                if broken.code() not in _BROKEN or not patience.another_try():
+                if broken.code() not in BROKEN or not patience.another_try():
                     raise translate(broken, self.server) from None
             finally:
                 stream.cancel()
@@ -271,28 +270,26 @@ class FarmClient:
         transfer.check_output(path, overwrite)
         job = self.job(job_id).job
         if not job.output_artifact_id:
-            state = jobs_pb2.JobState.Name(job.state).removeprefix("JOB_STATE_").lower()
+            decoded = where_decoded(job)
             raise FarmError(
-                f"job {job_id} has no video: it is {state}" + (f": {job.error}" if job.error else "")
+                f"job {job_id} has no video: it {how_it_stands(job)}" + (f"\n{decoded}" if decoded else "")
             )
-        with transfer.Partial(path, job.output_artifact_id, job.output_bytes) as partial:
-            patience = Patience(self.patience)
-            while True:
-                before = partial.size
-                stream = self._artifacts.Download(
-                    artifacts_pb2.DownloadRequest(artifact_id=job.output_artifact_id, offset=before)
-                )
-                try:
-                    partial.receive(stream, progress)
-                    partial.promote(overwrite)
-                    return path
-                except grpc.RpcError as error:
-                    if partial.size > before:
-                        patience.reset()
-                    if error.code() not in _BROKEN or not patience.another_try():
-                        raise translate(error, self.server) from None
-                finally:
-                    stream.cancel()
+        return self._downloads().fetch(job.output_artifact_id, job.output_bytes, path, overwrite, progress)
+
+    def outputs(self, job_id: str) -> jobs_pb2.ListOutputsResponse:
+        """A job's finished files; of one that hasn't succeeded the segments that are decoded. Raises NotFound."""
+        return self._call(self._jobs.ListOutputs, jobs_pb2.ListOutputsRequest(job_id=job_id))
+
+    def download_partial(
+        self, job_id: str, folder: str | Path, overwrite: bool = False, progress: Progress | None = None
+    ) -> list[Path]:
+        """Copies what is decoded of a job that hasn't succeeded to `folder`; returns the videos by rising frames.
+
+        Each is an unbroken run of frames, with JSON beside it that says which, and appears whole or not at all. Raises
+        InvalidSpec (field "output") when a file exists and `overwrite` is false or none can be written, FarmError when
+        nothing is decoded yet or the job has succeeded.
+        """
+        return self._downloads().partial(self.outputs(job_id), Path(folder), overwrite, progress)
 
     def nodes(self) -> list[nodes_pb2.Node]:
         """All nodes that the farm knows."""
@@ -334,6 +331,9 @@ class FarmClient:
     def join_token(self) -> nodes_pb2.GetJoinTokenResponse:
         """The join token, and the addresses at which workstations reach the farm."""
         return self._call(self._nodes.GetJoinToken, nodes_pb2.GetJoinTokenRequest())
+
+    def _downloads(self) -> Downloads:
+        return Downloads(self._artifacts, self.server, self.patience)
 
     def _placed(
         self,

@@ -8,6 +8,9 @@ import grpc
 
 from farm import spec
 
+BROKEN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN)
+"""How a stream ends when its daemon goes away; reading again from where it was does no harm."""
+
 
 class FarmError(Exception):
     """The farm said no, or couldn't be asked. `field` names the part at fault where the farm named one."""

@@ -65,6 +65,18 @@ def check_output(path: Path, overwrite: bool) -> None:
         raise InvalidSpec("output", f"cannot write in {path.parent}: {error.strerror}") from None
 
 
+def put_in_place(finished: Path, path: Path, overwrite: bool) -> None:
+    """Gives a whole and synced file its name. Raises InvalidSpec (field "output") as check_output does."""
+    check_output(path, overwrite)
+    os.replace(finished, path)
+    # The rename itself must survive a power cut too.
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 class Partial:
     """A file of `whole` bytes on its way to `path`, kept beside it under its artifact's id to be continued."""
 
@@ -125,13 +137,7 @@ class Partial:
 
     def promote(self, overwrite: bool) -> None:
         """Gives the whole file its name."""
-        check_output(self._path, overwrite)
-        os.replace(self._part, self._path)
-        folder = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        put_in_place(self._part, self._path, overwrite)
 
     def _forget(self) -> None:
         self._file.truncate(0)

@@ -20,6 +20,7 @@ from rich.progress import (
 
 from farm.cli.output import console, duration, job_state, note, print_json, size
 from farm.client import ENDED, FarmClient
+from farm.delivery import where_decoded
 from farm.v1 import jobs_pb2
 
 # A daemon may be restarted, or its machine rebooted, while somebody watches.
@@ -63,6 +64,8 @@ def finish(
     """Says how a job ended and downloads its video to `output`. Exits with 1 when it has none."""
     if job.state != jobs_pb2.JOB_STATE_SUCCEEDED:
         note(f"job {job.id} {job_state(job)}" + (f": {job.error}" if job.error else ""))
+        if decoded := where_decoded(job):
+            note(decoded)
         click.get_current_context().exit(1)
     if not quiet:
         took = f" in {duration(job.finished_at - job.created_at)}" if job.HasField("finished_at") else ""

@@ -24,6 +24,7 @@ from farm.cli.output import (
     weights,
     when,
 )
+from farm.cli.outputs import outputs
 from farm.spec import MAX_PRIORITY
 from farm.transfer import check_output
 from farm.v1 import jobs_pb2
@@ -350,8 +351,13 @@ def why(ctx: click.Context, job_id: str, form: str) -> None:
 def download(ctx: click.Context, job_id: str, output: Path, overwrite: bool) -> None:
     """Download a finished job's video. One that was broken off is continued.
 
+    What is decoded of a job that has no video yet: `farmctl job outputs ID --partial FOLDER`.
+
     \b
     Example:
       farmctl job download 01JD3Q -o long.mp4
     """
     fetch(connect(ctx, patience=60.0), job_id, output, overwrite)
+
+
+job.add_command(outputs)

@@ -157,8 +157,14 @@ class Node:
 
     def deliver(self, attempt: AttemptRecord, content: bytes) -> artifacts_pb2.Artifact:
         """Bring an attempt's log to the farm."""
+        return self.upload(attempt, "log", content, "log.txt")
+
+    def upload(
+        self, attempt: AttemptRecord, name: str, content: bytes, filename: str
+    ) -> artifacts_pb2.Artifact:
+        """Bring something of an attempt's to the farm."""
         header = artifacts_pb2.UploadHeader(
-            name="log", size=len(content), sha256=hashlib.sha256(content).hexdigest(), filename="log.txt",
+            name=name, size=len(content), sha256=hashlib.sha256(content).hexdigest(), filename=filename,
             attempt_id=attempt.id, epoch=attempt.epoch,
         )  # fmt: skip
 

@@ -33,7 +33,7 @@ def test_help_imports_nothing_heavy():
 @pytest.mark.parametrize(
     "command",
     ["", "up", "down", "submit", "submit text", "submit image", "submit extend", "submit keyframes", "submit video", "job", "job list", "job show", "job watch", "job cancel",
-     "job download", "job pause", "job resume", "job retry", "job priority", "job why", "task", "task list", "task show",
+     "job download", "job outputs", "job pause", "job resume", "job retry", "job priority", "job why", "task", "task list", "task show",
      "task logs", "task retry", "node", "node list", "node show", "node drain", "node resume", "node lock", "node unlock",
      "node forget", "node mine", "node enroll", "config", "config example", "db", "db upgrade", "db backup", "db restore"],
 )  # fmt: skip

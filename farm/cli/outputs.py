@@ -1,0 +1,70 @@
+"""farmctl job outputs: what a job has delivered, and what is decoded of one that hasn't succeeded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from farm.cli.follow import transfer_bar
+from farm.cli.output import connect, format_option, job_state, note, print_json, print_table, size
+from farm.delivery import where_decoded
+from farm.v1 import jobs_pb2
+
+
+@click.command()
+@click.argument("job_id", metavar="ID")
+@click.option(
+    "--partial",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Download what is decoded of a job that hasn't succeeded, each unbroken run of frames as a video.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace files in FOLDER that exist.")
+@format_option
+@click.pass_context
+def outputs(ctx: click.Context, job_id: str, folder: Path | None, overwrite: bool, form: str) -> None:
+    """Show what a job has delivered: its video, or the segments of it that are decoded so far.
+
+    A job that failed, was cancelled, is paused or runs has no video yet, but what is decoded of it can be had with
+    --partial. The name of each file says which frames it holds and that it is partial; so does the JSON beside it,
+    with the job's error. The job's video, once it has one: `farmctl job download`.
+
+    \b
+    Examples:
+      farmctl job outputs 01JD3Q
+      farmctl job outputs 01JD3Q --partial rescued/
+    """
+    client = connect(ctx, patience=60.0 if folder else 3.0)
+    if folder:
+        with transfer_bar("download") as moved:
+            files = client.download_partial(job_id, folder, overwrite, moved)
+        if form == "json":
+            return click.echo(json.dumps({"files": [str(file) for file in files]}, indent=2))
+        for file in files:
+            click.echo(f"{file} ({size(file.stat().st_size)})")
+        return
+    answer = client.outputs(job_id)
+    if form == "json":
+        return print_json(answer)
+    job = answer.job
+    if job.state != jobs_pb2.JOB_STATE_SUCCEEDED:
+        decoded = sum(one.stop - one.start for one in answer.outputs)
+        click.echo(f"job {job.id} is {job_state(job)}; {decoded} of its {job.spec.frames} frames are decoded")
+    print_table(
+        ("OUTPUT", "FIRST FRAME", "LAST FRAME", "FRAMES", "SIZE", "TASK"),
+        (
+            (
+                one.artifact.name,
+                *((one.start, one.stop - 1, one.stop - one.start) if one.stop else ("-", "-", "-")),
+                size(one.artifact.size),
+                one.task,
+            )
+            for one in answer.outputs
+        ),
+        "it has delivered nothing yet",
+    )
+    if answer.outputs and job.state != jobs_pb2.JOB_STATE_SUCCEEDED:
+        note(where_decoded(job))

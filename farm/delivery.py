@@ -1,0 +1,168 @@
+"""What a job has made, on its way to files here: its video, or what is decoded of one that hasn't succeeded."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import grpc
+
+from farm.errors import BROKEN, FarmError, translate
+from farm.patience import Patience
+from farm.spec import frame_rate
+from farm.transfer import Partial, check_output, put_in_place
+from farm.v1 import artifacts_pb2, jobs_pb2
+from farm.v1.artifacts_pb2_grpc import ArtifactServiceStub
+
+if TYPE_CHECKING:
+    from farm.rendering import Joining
+
+SEGMENT = "segment"
+"""Name of the artifacts that hold what is decoded."""
+
+
+class Downloads:
+    """Files from the farm at `server`; one that breaks off is continued for `patience` seconds."""
+
+    def __init__(self, artifacts: ArtifactServiceStub, server: str, patience: float) -> None:
+        self._artifacts, self._server, self._patience = artifacts, server, patience
+
+    def fetch(
+        self,
+        artifact_id: str,
+        size: int,
+        path: Path,
+        overwrite: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Path:
+        """Copies an artifact of `size` bytes to `path`, which appears whole and checked or not at all."""
+        with Partial(path, artifact_id, size) as partial:
+            patience = Patience(self._patience)
+            while True:
+                before = partial.size
+                stream = self._artifacts.Download(
+                    artifacts_pb2.DownloadRequest(artifact_id=artifact_id, offset=before)
+                )
+                try:
+                    partial.receive(stream, progress)
+                    partial.promote(overwrite)
+                    return path
+                except grpc.RpcError as error:
+                    if partial.size > before:
+                        patience.reset()
+                    if error.code() not in BROKEN or not patience.another_try():
+                        raise translate(error, self._server) from None
+                finally:
+                    stream.cancel()
+
+    def partial(
+        self,
+        answer: jobs_pb2.ListOutputsResponse,
+        folder: Path,
+        overwrite: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[Path]:
+        """Copies each run of segments to a file in `folder`, and JSON about it; see FarmClient.download_partial."""
+        job = answer.job
+        segments = [one for one in answer.outputs if one.artifact.name == SEGMENT]
+        if job.state == jobs_pb2.JOB_STATE_SUCCEEDED:
+            raise FarmError(
+                f"job {job.id} has succeeded, its video is whole: `farmctl job download {job.id} -o FILE`"
+            )
+        if not segments:
+            raise FarmError(f"nothing of job {job.id} is decoded yet: it {how_it_stands(job)}")
+        found = [(run, folder / _name(job, run)) for run in runs(segments)]
+        for _, path in found:
+            check_output(path, overwrite)
+            check_output(_described(path), overwrite)
+        joining = _joining(job.spec.output)
+        whole, before = sum(one.artifact.size for one in segments), 0
+
+        def tell(done: int, _: int) -> None:
+            if progress:
+                progress(before + done, whole)
+
+        for run, path in found:
+            # Beside what it will be, so that it can be moved there at once; gone however this ends.
+            with tempfile.TemporaryDirectory(prefix=f".{path.stem}.", dir=folder) as work:
+                parts = []
+                for one in run:
+                    part = Path(work) / f"segment-{one.start}{path.suffix}"
+                    parts.append(self.fetch(one.artifact.id, one.artifact.size, part, progress=tell))
+                    before += one.artifact.size
+                joined = Path(work) / path.name
+                _join(joining, parts, joined, job, run)
+                # Its description first: no video may lie there without one.
+                put_in_place(_described(joined), _described(path), overwrite)
+                put_in_place(joined, path, overwrite)
+        return [path for _, path in found]
+
+
+def runs(segments: Sequence[jobs_pb2.Output]) -> list[list[jobs_pb2.Output]]:
+    """Segments, by rising frames, as runs in which each begins where the one before it ends."""
+    found: list[list[jobs_pb2.Output]] = []
+    for segment in segments:
+        if found and found[-1][-1].stop == segment.start:
+            found[-1].append(segment)
+        else:
+            found.append([segment])
+    return found
+
+
+def how_it_stands(job: jobs_pb2.Job) -> str:
+    """A job that hasn't succeeded, as the end of a sentence about it."""
+    return f"is {_state(job)}" + (f": {job.error}" if job.error else "")
+
+
+def where_decoded(job: jobs_pb2.Job) -> str:
+    """How to have what is decoded of a job that hasn't succeeded; empty where nothing is."""
+    if not any(stage.succeeded for stage in job.stages if stage.kind == "decode"):
+        return ""
+    return f"what is decoded of it can be had: `farmctl job outputs {job.id} --partial FOLDER`"
+
+
+def _state(job: jobs_pb2.Job) -> str:
+    return jobs_pb2.JobState.Name(job.state).removeprefix("JOB_STATE_").lower()
+
+
+def _name(job: jobs_pb2.Job, run: Sequence[jobs_pb2.Output]) -> str:
+    digits = len(str(job.spec.frames - 1))
+    first, last = f"{run[0].start:0{digits}}", f"{run[-1].stop - 1:0{digits}}"
+    return f"{job.id}-frames-{first}-{last}-partial{Path(run[0].artifact.filename).suffix}"
+
+
+def _described(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _joining(output: str) -> Joining:
+    # Most that talk to a farm join nothing, and start sooner without plugins.
+    from farm.plugins import planning_plugins
+
+    joining = planning_plugins().hook.farm_open_joining(output=output)
+    if joining is None:
+        raise FarmError(f"no plugin on this machine joins segments of {output!r}; install the farm's here")
+    return joining
+
+
+def _join(
+    joining: Joining, parts: list[Path], path: Path, job: jobs_pb2.Job, run: Sequence[jobs_pb2.Output]
+) -> None:
+    start, stop = run[0].start, run[-1].stop
+    facts = {
+        "partial": True,
+        "job": job.id,
+        "name": job.spec.name,
+        "state": _state(job),
+        "error": job.error,
+        "first_frame": start,
+        "last_frame": stop - 1,
+        "frames": stop - start,
+        "of_frames": job.spec.frames,
+    }
+    try:
+        joining.join_segments(parts, path, frames=stop - start, fps=frame_rate(job.spec.fps), sidecar=facts)
+    except Exception as error:
+        raise FarmError(f"frames {start} to {stop - 1} of job {job.id} can't be joined: {error}") from error
