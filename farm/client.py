@@ -287,7 +287,7 @@ class FarmClient:
 
         Each is an unbroken run of frames, with JSON beside it that says which, and appears whole or not at all. Raises
         InvalidSpec (field "output") when a file exists and `overwrite` is false or none can be written, FarmError when
-        nothing is decoded yet or the job has succeeded.
+        nothing is decoded yet or the job has succeeded, and Damaged, with all else in place, for what the farm lost.
         """
         return self._downloads().partial(self.outputs(job_id), Path(folder), overwrite, progress)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from farm.errors import BROKEN, FarmError, translate
+from farm.errors import BROKEN, Damaged, FarmError, translate
 from farm.patience import Patience
 from farm.spec import frame_rate
 from farm.transfer import Partial, check_output, put_in_place
@@ -73,31 +73,49 @@ class Downloads:
             )
         if not segments:
             raise FarmError(f"nothing of job {job.id} is decoded yet: it {how_it_stands(job)}")
-        found = [(run, folder / _name(job, run)) for run in runs(segments)]
-        for _, path in found:
-            check_output(path, overwrite)
-            check_output(_described(path), overwrite)
+        for run in runs(segments):
+            for path in _names(folder, job, run):
+                check_output(path, overwrite)
         joining = _joining(job.spec.output)
+        made = []
+        # In the folder, so that what is whole can be moved to its name at once; gone however this ends.
+        with tempfile.TemporaryDirectory(prefix=f".{job.id}-", dir=folder) as work:
+            parts, damaged = self._segments(segments, Path(work), progress)
+            for run in runs([one for one in segments if one.start in parts]):
+                video, about = _names(folder, job, run)
+                joined = Path(work) / video.name
+                _join(joining, [parts[one.start] for one in run], joined, job, run)
+                # What it is first: no video may lie there without that.
+                put_in_place(joined.with_suffix(".json"), about, overwrite)
+                put_in_place(joined, video, overwrite)
+                made.append(video)
+        if damaged:
+            rest = f"the rest is in {', '.join(map(str, made))}" if made else "nothing else is decoded"
+            raise Damaged(f"left out of job {job.id} is what is damaged, {'; '.join(damaged)}; {rest}")
+        return made
+
+    def _segments(
+        self,
+        segments: Sequence[jobs_pb2.Output],
+        folder: Path,
+        progress: Callable[[int, int], None] | None,
+    ) -> tuple[dict[int, Path], list[str]]:
+        """Files of segments by their first frame, and which are damaged, in words."""
         whole, before = sum(one.artifact.size for one in segments), 0
 
         def tell(done: int, _: int) -> None:
             if progress:
                 progress(before + done, whole)
 
-        for run, path in found:
-            # Beside what it will be, so that it can be moved there at once; gone however this ends.
-            with tempfile.TemporaryDirectory(prefix=f".{path.stem}.", dir=folder) as work:
-                parts = []
-                for one in run:
-                    part = Path(work) / f"segment-{one.start}{path.suffix}"
-                    parts.append(self.fetch(one.artifact.id, one.artifact.size, part, progress=tell))
-                    before += one.artifact.size
-                joined = Path(work) / path.name
-                _join(joining, parts, joined, job, run)
-                # Its description first: no video may lie there without one.
-                put_in_place(_described(joined), _described(path), overwrite)
-                put_in_place(joined, path, overwrite)
-        return [path for _, path in found]
+        parts, damaged = {}, []
+        for one in segments:
+            path = folder / f"segment-{one.start}{Path(one.artifact.filename).suffix}"
+            try:
+                parts[one.start] = self.fetch(one.artifact.id, one.artifact.size, path, progress=tell)
+            except Damaged as error:
+                damaged.append(f"frames {one.start} to {one.stop - 1} ({one.task}: {error})")
+            before += one.artifact.size
+        return parts, damaged
 
 
 def runs(segments: Sequence[jobs_pb2.Output]) -> list[list[jobs_pb2.Output]]:
@@ -127,14 +145,12 @@ def _state(job: jobs_pb2.Job) -> str:
     return jobs_pb2.JobState.Name(job.state).removeprefix("JOB_STATE_").lower()
 
 
-def _name(job: jobs_pb2.Job, run: Sequence[jobs_pb2.Output]) -> str:
+def _names(folder: Path, job: jobs_pb2.Job, run: Sequence[jobs_pb2.Output]) -> tuple[Path, Path]:
+    """Of the video that a run becomes, and of what says so."""
     digits = len(str(job.spec.frames - 1))
     first, last = f"{run[0].start:0{digits}}", f"{run[-1].stop - 1:0{digits}}"
-    return f"{job.id}-frames-{first}-{last}-partial{Path(run[0].artifact.filename).suffix}"
-
-
-def _described(path: Path) -> Path:
-    return path.with_suffix(".json")
+    name = f"{job.id}-frames-{first}-{last}-partial"
+    return folder / f"{name}{Path(run[0].artifact.filename).suffix}", folder / f"{name}.json"
 
 
 def _joining(output: str) -> Joining:

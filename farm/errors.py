@@ -25,6 +25,10 @@ class NotFound(FarmError):
     """No such job, node or artifact."""
 
 
+class Damaged(FarmError):
+    """What the farm had kept is gone, or is not what was stored."""
+
+
 class Unreachable(FarmError):
     """The farm doesn't answer."""
 
@@ -49,6 +53,8 @@ def translate(error: grpc.RpcError, server: str) -> FarmError:
             return InvalidSpec(named[1], named[2]) if named else InvalidSpec("", details)
         case grpc.StatusCode.NOT_FOUND:
             return NotFound(details, named[1] if named else "")
+        case grpc.StatusCode.DATA_LOSS:
+            return Damaged(details)
         case grpc.StatusCode.UNAVAILABLE if "ertificate" in details or "handshake" in details.lower():
             return Unreachable(
                 f"what answers at {server} is not this farm: its certificate is not signed by the CA in the "

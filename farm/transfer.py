@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Self
 
-from farm.errors import FarmError, InvalidSpec
+from farm.errors import Damaged, FarmError, InvalidSpec
 from farm.v1 import artifacts_pb2
 
 CHUNK = 2**20
@@ -113,7 +113,7 @@ class Partial:
         stream: Iterable[artifacts_pb2.DownloadResponse],
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """Appends what comes; what came before the stream broke stays. Raises FarmError when the whole is not what the farm said it is."""
+        """Appends what comes; what came before the stream broke stays. Raises Damaged when the whole is not what the farm said it is."""
         artifact = None
         try:
             for response in stream:
@@ -131,7 +131,7 @@ class Partial:
             raise FarmError(f"cannot write {self._part}: {error.strerror}") from None
         if not artifact or self.size != artifact.size or self._hash.hexdigest() != artifact.sha256:
             self._forget()
-            raise FarmError(
+            raise Damaged(
                 f"{self._path}: what arrived is not what the farm has (checksum); download it again"
             )
 

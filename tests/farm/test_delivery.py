@@ -15,9 +15,10 @@ from click.testing import CliRunner, Result
 from farm.cli import main
 from farm.client import FarmError, InvalidSpec, NotFound
 from farm.collect import collect
+from farm.errors import Damaged
 from farm.media import probe, read_frames
 from farm.v1 import jobs_pb2
-from plugins.outputs.mp4 import encode_segment
+from plugins.outputs.mp4 import encode_segment, join_segments
 from tests.farm.cli.runs import variables
 from tests.store.store_world import dispatch, finish, plan, spec
 
@@ -192,44 +193,50 @@ def test_a_file_that_exists_is_kept_and_nothing_is_written_unless_told_otherwise
     assert [numbers(video) for video in videos] == [list(range(10)), list(range(20, 30))]
 
 
-def test_one_that_is_interrupted_leaves_nothing_but_whole_files(client, shot, tmp_path):
+def test_one_that_is_interrupted_leaves_nothing_but_whole_files(client, shot, tmp_path, monkeypatch):
     shot.decode(0, 1, 3)
     folder = tmp_path / "rescued"
     folder.mkdir()
     seen: list[tuple[int, int]] = []
     whole = sum(one.artifact.size for one in client.outputs(shot.id).outputs)
 
-    def interrupt(after: int):
-        def progress(moved: int, of: int) -> None:
-            seen.append((moved, of))
-            if len(seen) == after:
-                raise KeyboardInterrupt
-
-        return progress
+    def progress(moved: int, of: int) -> None:
+        seen.append((moved, of))
+        if (moved, of) == (whole, whole):
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        client.download_partial(shot.id, folder, progress=interrupt(2))
-    assert names(folder) == []
-    seen.clear()
+        client.download_partial(shot.id, folder, progress=progress)
+    assert names(folder) == [] and len(seen) == 3 and sorted(seen) == seen
+
+    def joined_once(*arguments, **facts) -> None:
+        if names(folder)[1:]:
+            raise KeyboardInterrupt
+        join_segments(*arguments, **facts)
+
+    monkeypatch.setattr("plugins.outputs.mp4.join_segments", joined_once)
     with pytest.raises(KeyboardInterrupt):
-        client.download_partial(shot.id, folder, progress=interrupt(3))
+        client.download_partial(shot.id, folder)
     assert names(folder) == [f"{shot.id}-frames-00-19-partial.{suffix}" for suffix in ("json", "mp4")]
-    assert seen[-1] == (whole, whole) and sorted(seen) == seen
 
 
-def test_a_segment_that_is_damaged_is_not_passed_on(daemon, client, shot, tmp_path):
-    shot.decode(0)
-    (one,) = client.outputs(shot.id).outputs
-    path = Path(daemon.files.path(daemon.store.artifacts.get(one.artifact.id).location))
-    path.write_bytes(path.read_bytes()[:-1] + b"?")
+def test_what_the_farm_lost_is_left_out_and_told_and_the_rest_delivered(daemon, client, shot, tmp_path):
+    shot.decode(0, 1, 2, 3)
+    first, second, *_ = (
+        Path(daemon.files.path(daemon.store.artifacts.get(one.artifact.id).location))
+        for one in client.outputs(shot.id).outputs
+    )
+    second.write_bytes(second.read_bytes()[:-1] + b"?")
     folder = tmp_path / "rescued"
     folder.mkdir()
-    with pytest.raises(FarmError, match="checksum"):
+    with pytest.raises(Damaged, match=r"frames 10 to 19 \(decode/1: .*checksum.*the rest is in ") as told:
         client.download_partial(shot.id, folder)
-    path.unlink()
-    with pytest.raises(FarmError, match="its file is gone"):
-        client.download_partial(shot.id, folder)
-    assert names(folder) == []
+    videos = [folder / f"{shot.id}-frames-{span}-partial.mp4" for span in ("00-09", "20-39")]
+    assert all(str(video) in str(told.value) for video in videos) and len(names(folder)) == 4
+    assert [numbers(video) for video in videos] == [list(range(10)), list(range(20, 40))]
+    first.unlink()
+    with pytest.raises(Damaged, match=r"frames 0 to 9 \(decode/0: .*its file is gone"):
+        client.download_partial(shot.id, folder, overwrite=True)
 
 
 def test_a_format_that_nobody_here_joins_is_named(daemon, client, node, segments, tmp_path):
