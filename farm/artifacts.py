@@ -92,6 +92,11 @@ class ArtifactStore:
             self.stored(self._short_of)
         return self.trouble
 
+    def require(self) -> None:
+        """Makes sure that this is the folder it was, so that what isn't there is gone. Raises Unwritable."""
+        with self.storing(0):
+            pass
+
     @contextmanager
     def storing(self, size: int) -> Iterator[None]:
         """Something of `size` bytes is being stored in this block. Raises Unwritable for what the disk can't do."""

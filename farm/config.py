@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 
 from farm import hours
 from farm.failures import Terms
+from farm.keeping import Keeping
 from farm.settings import (
     Address,
     Addresses,
@@ -74,6 +75,25 @@ class Artifacts(Settings):
 
     url: str = Field(
         "", description="fsspec URL or folder, such as s3://bucket/farm. Empty: artifacts in the home."
+    )
+
+
+class Keep(Settings):
+    """What is kept of jobs that have ended. Their videos, sidecars and logs always are, and the clips of those that
+    failed or were cancelled: a retry makes again whatever else is gone."""
+
+    days: float = Field(
+        14.0,
+        ge=0,
+        le=36_500,
+        description="Days after the end of a job for which its latents, segments and the like are kept, and clips "
+        "after the last of their jobs has succeeded. Uploads for which no job comes are kept as long, and a day at "
+        "least.",
+    )
+    max_bytes: Bytes = Field(
+        100 * 2**30,
+        description='How much all jobs that have ended may leave, in bytes or as "100GiB"; where it is more, what the '
+        "oldest left goes sooner.",
     )
 
 
@@ -173,6 +193,7 @@ class FarmConfig(Settings):
     server: Server = Field(default_factory=Server)
     store: Store = Field(default_factory=Store)
     artifacts: Artifacts = Field(default_factory=Artifacts)
+    keep: Keep = Field(default_factory=Keep)
     media: MediaRoots = Field(default_factory=MediaRoots)
     leases: Leases = Field(default_factory=Leases)
     ray: RayHead = Field(default_factory=RayHead)
@@ -199,6 +220,11 @@ class FarmConfig(Settings):
             total=self.timeouts.total,
             no_progress=self.timeouts.no_progress,
         )
+
+    @property
+    def keeping(self) -> Keeping:
+        """How much is kept of ended jobs."""
+        return Keeping(seconds=self.keep.days * 86_400, max_bytes=self.keep.max_bytes)
 
     @property
     def artifact_url(self) -> str:

@@ -178,7 +178,7 @@ async def serve(config: FarmConfig) -> None:
     work = [
         asyncio.create_task(keep_leading(store)),
         asyncio.create_task(dispatcher.run()),
-        asyncio.create_task(collect_forever(store, files)),
+        asyncio.create_task(collect_forever(store, files, config.keeping)),
     ]
     replacing = asyncio.create_task(backend.replace_other_version())
     ended, _ = await asyncio.wait({told, *work}, return_when=asyncio.FIRST_COMPLETED)

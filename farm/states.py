@@ -164,9 +164,12 @@ def going_on(job: JobState, started: bool, *, retry: bool = False) -> JobState:
     return advance(job, JobState.RUNNING if started else JobState.QUEUED, retry=retry)
 
 
-def tried_again(task: TaskState, unmet: bool) -> TaskState:
-    """The state of a task that is retried. `unmet`: it needs tasks that are not done. Raises IllegalTransition."""
-    return advance(task, TaskState.WAITING if unmet else TaskState.READY, retry=True)
+def tried_again(task: TaskState, unmet: bool, *, gone: bool = False) -> TaskState:
+    """The state of a task that is retried. Raises IllegalTransition.
+
+    `unmet`: it needs tasks that are not done. `gone`: it was done, and what it made is kept no longer.
+    """
+    return advance(task, TaskState.WAITING if unmet else TaskState.READY, retry=not gone, damaged=gone)
 
 
 def end_of(tasks: Collection[TaskState]) -> JobState | None:

@@ -6,11 +6,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, insert, select
+from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
 
+from farm.keeping import Keeping
 from farm.logs import LOG
 from farm.states import LIVE_ATTEMPTS
-from farm.store import rows, saved
+from farm.store import leftovers, rows, saved
 from farm.store.database import Database
 from farm.store.endings import may_return
 from farm.store.errors import NotFound, StaleAttempt
@@ -25,6 +26,9 @@ _MAY_COUNT = (
     .correlate(artifacts)
 )
 """The attempt that stored an artifact was thought lost, and may return."""
+
+_loses = (artifacts.c.state == ArtifactState.DISCARDED) & ~_MAY_COUNT.exists()
+"""Nobody used the artifact, and nobody will."""
 
 
 class Artifacts:
@@ -180,31 +184,45 @@ class Artifacts:
         with self._database.read() as connection:
             return [rows.artifact_record(row) for row in connection.execute(query)]
 
-    def collectable(self, limit: int = 1000) -> list[ArtifactRecord]:
-        """Losers' artifacts, oldest first: remove their files, then `delete` them.
+    def expire(self, keeping: Keeping) -> int:
+        """Leave to collection what of ended jobs is kept no longer, and uploads for which no job came.
 
-        Not those of attempts that may still return. One that is over stays so: its files may go at any time after.
+        Some at a time, oldest first; never what a job may still need, nor videos, sidecars and logs. Returns how many
+        artifacts.
+        """
+        now = self._database.wall()
+        with self._database.read() as connection:
+            if not any(leftovers.due(connection, keeping, now)):
+                return 0  # the usual case: nobody need wait for the writer's place
+        with self._database.write() as connection:
+            # Meanwhile a job may have been retried.
+            return leftovers.give_up(connection, *leftovers.due(connection, keeping, now), now)
+
+    def collectable(self, limit: int = 1000) -> list[ArtifactRecord]:
+        """Losers' artifacts and what is kept no longer, oldest first: remove their files, then say they are `collected`.
+
+        Not those of attempts that may still return. One that is over stays so, as what is kept no longer does: its
+        files may go at any time after.
         """
         query = (
             select(artifacts)
-            .where(artifacts.c.state == ArtifactState.DISCARDED, ~_MAY_COUNT.exists())
+            .where(_loses | (artifacts.c.state == ArtifactState.EXPIRED))
             .order_by(artifacts.c.created_at, artifacts.c.id)
             .limit(limit)
         )
         with self._database.read() as connection:
             return [rows.artifact_record(row) for row in connection.execute(query)]
 
-    def delete(self, artifact_ids: Sequence[str]) -> int:
-        """Forget collectable artifacts whose files are gone; those that count stay. Returns how many went."""
+    def collected(self, artifact_ids: Sequence[str]) -> int:
+        """Note that the files of collectable artifacts are gone; what counts stays. Returns of how many.
+
+        Losers are forgotten. Of what counted once the record keeps that it did: tasks done before are not lost with it.
+        """
+        these = artifacts.c.id.in_(artifact_ids)
         with self._database.write() as connection:
-            gone = connection.execute(
-                delete(artifacts).where(
-                    artifacts.c.id.in_(artifact_ids),
-                    artifacts.c.state == ArtifactState.DISCARDED,
-                    ~_MAY_COUNT.exists(),
-                )
-            )
-            return gone.rowcount
+            lost = connection.execute(delete(artifacts).where(these, _loses)).rowcount
+            expired = update(artifacts).where(these, artifacts.c.state == ArtifactState.EXPIRED)
+            return lost + connection.execute(expired.values(state=ArtifactState.COLLECTED)).rowcount
 
 
 def _artifact(connection: Connection, artifact_id: str) -> ArtifactRecord:

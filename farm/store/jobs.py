@@ -11,7 +11,7 @@ from farm.planning import STAGES, Plan
 from farm.retry import Undone, to_retry
 from farm.spec import JobSpec
 from farm.states import JobState, TaskState, going_on, is_final, tried_again
-from farm.store import rows
+from farm.store import leftovers, rows
 from farm.store.changes import end_job, move_job, move_task, write_event
 from farm.store.database import Database
 from farm.store.errors import JobFinished, KeyReused, NotFound
@@ -214,6 +214,7 @@ class Jobs:
     ) -> tuple[str, ...]:
         """Do again what failed or was cancelled, from what has succeeded on; an ended job goes on.
 
+        What they need of what has succeeded and is kept no longer is done again before them.
         `only_failed`: the failed tasks, not what was cancelled with them. `task_ids`: these tasks of the job and what
         they need (farm.retry). Their failures count from now on. Returns the keys of the tasks that were put back, in
         the order of the graph; none where there was nothing to put back.
@@ -232,13 +233,17 @@ class Jobs:
             if not again:
                 return ()
             for id in again:
-                unmet = any(graph[need].state != TaskState.SUCCEEDED for need in graph[id].needs)
+                undone = graph[id]
+                unmet = any(
+                    need in again or graph[need].state != TaskState.SUCCEEDED for need in undone.needs
+                )
                 move_task(
                     connection,
                     id,
-                    graph[id].state,
-                    tried_again(graph[id].state, unmet),
-                    retry=True,
+                    undone.state,
+                    tried_again(undone.state, unmet, gone=undone.gone),
+                    retry=not undone.gone,
+                    damaged=undone.gone,
                     failures=0,
                     reason="",
                     retry_at=0.0,
@@ -251,7 +256,10 @@ class Jobs:
                 move_job(connection, job_id, job.state, target, retry=True, finished_at=None, error="")
             told = tuple(keys[id] for id in graph if id in again)
             what = told[0] if len(told) == 1 else f"{len(told)} tasks"
-            _tell(connection, at, job_id, "retried", f"{what} put back to be done again")
+            message = f"{what} put back to be done again"
+            if gone := sum(graph[id].gone for id in again):
+                message += f", {gone} of them because what they had made is kept no longer"
+            _tell(connection, at, job_id, "retried", message)
             return told
 
 
@@ -280,7 +288,11 @@ def _graph(connection: Connection, job_id: str) -> tuple[dict[str, Undone], dict
         .where(tasks.c.job_id == job_id)
     ):
         needs[task_id].append(needs_id)
-    graph = {row.id: Undone(row.state, needs[row.id], group_of(job_id, row.payload)) for row in found}
+    gone = leftovers.gone(connection, job_id)
+    graph = {
+        row.id: Undone(row.state, needs[row.id], group_of(job_id, row.payload), row.id in gone)
+        for row in found
+    }
     return graph, {row.id: row.key for row in found}
 
 

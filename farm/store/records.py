@@ -23,7 +23,13 @@ class ArtifactState(StrEnum):
     SAVED = "saved"  #: the state of an attempt that was stopped, for whoever goes on with its task
     COMMITTED = "committed"  #: part of the record: media, or the result of a task
     DISCARDED = "discarded"  #: a loser's; its file can be collected
+    EXPIRED = "expired"  #: counted, and is kept no longer; its file can be collected
+    COLLECTED = "collected"  #: likewise, and its file is gone
     KEPT = "kept"  #: the log of an attempt, however that ended: read by people, by no task
+
+
+KEPT_NO_LONGER = (ArtifactState.EXPIRED, ArtifactState.COLLECTED)
+"""States of what once was part of the record, until some time after its job had ended."""
 
 
 class AttemptRef(NamedTuple):

@@ -78,13 +78,15 @@ def test_a_job_goes_on_from_where_it_was(state, started, retry):
             going_on(state, started, retry=retry)
 
 
-@given(st.sampled_from(TaskState), st.booleans())
-def test_a_task_is_tried_again_only_after_its_end_and_waits_for_what_it_needs(state, unmet):
-    if state in (TaskState.CANCELLED, TaskState.FAILED):
-        assert tried_again(state, unmet) is (TaskState.WAITING if unmet else TaskState.READY)
-    else:
+@given(st.sampled_from(TaskState), st.booleans(), st.booleans())
+def test_a_task_is_tried_again_only_after_its_end_and_waits_for_what_it_needs(state, unmet, gone):
+    if state in ((TaskState.SUCCEEDED,) if gone else (TaskState.CANCELLED, TaskState.FAILED)):
+        assert tried_again(state, unmet, gone=gone) is (TaskState.WAITING if unmet else TaskState.READY)
+    elif not (
+        gone and unmet and state in (TaskState.READY, TaskState.RUNNING)
+    ):  # those may lose what they need
         with pytest.raises(IllegalTransition):
-            tried_again(state, unmet)
+            tried_again(state, unmet, gone=gone)
 
 
 @given(st.lists(st.sampled_from(TaskState), min_size=1))

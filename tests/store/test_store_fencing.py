@@ -331,7 +331,7 @@ def test_collected_artifacts_are_forgotten_and_those_that_count_stay(store, job)
     attempt = dispatch(store, job, "encode")
     made = stage(store, attempt)
     store.attempts.succeed(attempt.id, 2, [made], 1.0)
-    assert store.artifacts.delete([loser, made]) == 1
+    assert store.artifacts.collected([loser, made]) == 1
     assert store.artifacts.collectable() == []
     assert store.artifacts.get(made).attempt_id == attempt.id
     with pytest.raises(NotFound, match=loser):

@@ -57,7 +57,7 @@ def test_states_are_collected_once_the_task_is_done_and_no_earlier(store, job):
     kept = stage(store, first, "state")
     stop(store, first, kept)
     second = dispatch(store, job, "window/0")
-    assert store.artifacts.collectable() == [] and store.artifacts.delete([kept]) == 0
+    assert store.artifacts.collectable() == [] and store.artifacts.collected([kept]) == 0
     finish(store, second)
     assert [one.id for one in store.artifacts.collectable()] == [kept]
     assert state_of(store, job) is None
