@@ -18,6 +18,7 @@ from farm.planning import ModelFacts, Plan, Strategy, TaskKind
 from farm.plugins import Catalogue
 from farm.spec import Condition, InvalidSpec, JobSpec
 from farm.store.errors import NotFound
+from farm.store.records import KEPT_NO_LONGER
 from farm.store.store import Store
 from farm.timeline import latents_for
 from scheduler.conditions import PreparedMedia
@@ -147,11 +148,17 @@ class Intake:
         media = condition.media
         if media.artifact_id:
             try:
-                return self._store.artifacts.get(media.artifact_id).id, None
+                artifact = self._store.artifacts.get(media.artifact_id)
             except NotFound:
                 raise InvalidSpec(
                     f"{field}.artifact_id", f"there is no artifact {media.artifact_id!r}"
                 ) from None
+            if artifact.state in KEPT_NO_LONGER:
+                raise InvalidSpec(
+                    f"{field}.artifact_id",
+                    f"{artifact.filename} is kept no longer (keep.days in farm.toml says how long); upload it again",
+                )
+            return artifact.id, None
         path = Path(media.path).resolve()
         roots = [Path(root).expanduser().resolve() for root in self._config.media.roots]
         if not any(path.is_relative_to(root) for root in roots):

@@ -13,6 +13,7 @@ from farm.api.convert import artifact_message
 from farm.api.gate import Refused, caller
 from farm.artifacts import ArtifactStore
 from farm.logs import LOG, MAX_LOG_BYTES
+from farm.store.records import KEPT_NO_LONGER
 from farm.store.store import Store
 from farm.v1 import artifacts_pb2, artifacts_pb2_grpc
 
@@ -110,6 +111,10 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
     ) -> AsyncIterator[artifacts_pb2.DownloadResponse]:
         """Sends one artifact from an offset on."""
         record = await asyncio.to_thread(self._store.artifacts.get, request.artifact_id)
+        if record.state in KEPT_NO_LONGER:
+            raise Refused(
+                grpc.StatusCode.NOT_FOUND, f"artifact {record.id} ({record.filename}) is kept no longer"
+            )
         if request.offset > record.size:
             raise Refused(
                 grpc.StatusCode.INVALID_ARGUMENT,
