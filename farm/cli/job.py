@@ -203,7 +203,7 @@ def watch(ctx: click.Context, job_id: str, output: str, overwrite: bool) -> None
 def cancel(ctx: click.Context, job_id: str, form: str) -> None:
     """Cancel a job; running windows stop at their next denoising step.
 
-    What has succeeded is kept: `farmctl job retry` goes on from there.
+    `farmctl job retry` goes on from what has succeeded.
 
     \b
     Example:
@@ -265,7 +265,8 @@ def retry(ctx: click.Context, job_id: str, failed: bool, form: str) -> None:
     """Go on with a failed or cancelled job from what has succeeded.
 
     Tasks that failed or never ran are done again, with all their tries. With --failed only those that failed: see
-    whether they go through now before the farm spends a night on the rest.
+    whether they go through now before the farm spends a night on the rest. What they need and the farm has kept no
+    longer (keep.days in farm.toml) is made again first.
 
     \b
     Examples:

@@ -147,7 +147,8 @@ class JobServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RetryJob(self, request, context):
-        """Does again what failed or was cancelled; what has succeeded stays. An ended job goes on.
+        """Does again what failed or was cancelled; what has succeeded stays while the farm keeps what it made. An ended job
+        goes on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
