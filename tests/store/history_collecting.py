@@ -46,18 +46,24 @@ class Collected(Checked):
     def work_is_done_then_given_up_and_then_asked_for_again(self, which: int, what: str) -> None:
         """In one go: by chance alone it hardly ever comes to that."""
         self.give_away()
-        self.note_what_was_put_back()
+        self.note_how_it_stands()
         if self.given:
             self.succeed(which, upload=True, late=False, wrong=0)
-        self.nothing_done_is_undone_and_no_epoch_falls()
+        self.note_how_it_stands()
         known = self.half_done()
         if not known:
             return
         job_id = known[which % len(known)]
         self.cancel([job.id for job in self.store.jobs.list()].index(job_id))
-        self.note_what_was_put_back()
+        self.note_how_it_stands()
         self.ended_jobs_are_given_up(old=True, most=1)
         self.retry([job.id for job in self.store.jobs.list() if is_final(job.state)].index(job_id), what)
+
+    def note_how_it_stands(self) -> None:
+        """What the invariants learn between two rules."""
+        self.note_what_was_put_back()
+        self.nothing_done_is_undone_and_no_epoch_falls()
+        self.states_are_kept_until_their_task_is_done_or_given_up()
 
     def half_done(self) -> list[str]:
         """Jobs that have not succeeded, of which something is done and kept that is no video."""
