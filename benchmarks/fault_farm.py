@@ -19,7 +19,7 @@ from typing import TypeVar
 
 import numpy as np
 import psutil
-from fault_network import DAEMON, Cable, SmallDisk
+from fault_network import DAEMON, Cable, SmallDisk, brought_in
 from fault_schedule import Sight, Try
 from safetensors.numpy import load_file
 from sqlalchemy import create_engine, select, text
@@ -272,8 +272,7 @@ class FaultFarm(LocalFarm):
             shared = sorted(path.name for path in Path("/dev/shm").iterdir())
             left["shared_memory"] = [name for name in shared if not name.startswith("PostgreSQL.")]
             own = {Path(str(self.postgres and self.postgres.url).partition("host=")[2]).name}
-            kept = {self.home.parts[2]} if self.home.is_relative_to("/tmp") else set()
-            left["temp_files"] = sorted(p.name for p in Path("/tmp").iterdir() if p.name not in own | kept)
+            left["temp_files"] = sorted(p.name for p in Path("/tmp").iterdir() if p.name not in own | brought_in())
         if done.returncode:
             left["processes"].append(
                 f"farmctl down ended with {done.returncode}: {done.stderr.strip()[-300:]}"

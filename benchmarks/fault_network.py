@@ -54,7 +54,12 @@ def enter(*kept: Path) -> None:
     folders = {*kept, Path(__file__).parents[1], Path(sys.prefix), Path(sys.base_prefix)}
     visible = ":".join(str(folder) for folder in sorted(folders) if folder.is_relative_to("/tmp"))
     command = ["unshare", *_NAMESPACES, "bash", "-c", _INIT, visible, sys.executable, *sys.argv]
-    os.execvpe("unshare", command, os.environ | {_INSIDE: "1"})
+    os.execvpe("unshare", command, os.environ | {_INSIDE: visible or ":"})
+
+
+def brought_in() -> set[str]:
+    """Names in the /tmp of the machine within that `enter` put there."""
+    return {Path(folder).parts[2] for folder in os.environ[_INSIDE].split(":") if folder}
 
 
 class Cable:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from farm.planning import PlannedTask
-from farm.rendering import Stopped, TaskInHand
+from farm.rendering import Step, Stopped, TaskInHand
 from nodeagent.exchange import Answer, Exchange, Overlaps, Question
 from nodeagent.renderer import Turn
 from nodeagent.work import Workbench
@@ -56,7 +56,7 @@ class Hands:
             if some[0].group:
                 self._in_lockstep(some)
             else:
-                self._do(some[0], lambda done, total: None)
+                self._do(some[0], lambda done, total, *_: None)
 
     def _in_lockstep(self, tasks: list[PlannedTask]) -> None:
         group, overlaps, hold, turn = tasks[0].group, Overlaps(), _Hold(), Turn()
@@ -82,7 +82,7 @@ class Hands:
             torch.set_num_threads(threads)
             try:
                 with turn:
-                    self._do(task, lambda done, total: hold.checkpoint(), exchange)
+                    self._do(task, lambda done, total, *_: hold.checkpoint(), exchange)
             except BaseException as error:
                 failed.append(error)
                 hold.end()
@@ -103,7 +103,7 @@ class Hands:
     def _do(
         self,
         task: PlannedTask,
-        step: Callable[[int, int], None],
+        step: Step,
         exchange: Callable[[int, dict[str, np.ndarray]], dict[str, np.ndarray]] | None = None,
     ) -> None:
         hand = TaskInHand(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tempfile
@@ -25,3 +26,11 @@ def socket_path(home: Path, name: str) -> Path:
     if owner != os.getuid():
         raise PermissionError(f"{path.parent} belongs to another user (uid {owner})")
     return path
+
+
+def remove_socket(path: Path) -> None:
+    """Takes away a socket that nobody serves any more, and the folder that socket_path made for it when nothing else
+    lies there."""
+    path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        path.parent.rmdir()

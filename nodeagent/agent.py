@@ -30,7 +30,7 @@ from farm.clock import boottime
 from farm.config import InvalidConfig, NodeConfig, load_node_config
 from farm.logs import configure_logs
 from farm.security import InvalidJoinToken
-from farm.sockets import socket_path
+from farm.sockets import remove_socket, socket_path
 from farm.v1 import nodes_pb2, renderers_pb2
 from nodeagent import ALLOCATION, HOME_VARIABLE, SOCKET_VARIABLE, devices, identity, probe
 from nodeagent.attempt_log import log_folder
@@ -123,6 +123,7 @@ class Agent:
                 task.cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)
             await self._link.close()
+            remove_socket(self._socket)
             self._journal.close()
         if isinstance(results[0], Exception):
             raise results[0]

@@ -15,6 +15,7 @@ from grpc import aio
 
 from farm import __version__
 from farm.ray_process import RayHead
+from farm.sockets import remove_socket
 from farm.v1 import bridge_pb2, bridge_pb2_grpc
 from scheduler.backend import BackendDown, BackendEvent, BackendSays, RendererRef
 from scheduler.bridge_process import BridgeProcess
@@ -70,6 +71,7 @@ class RayBackend:
         self._bridge.stop()
         if self._head:
             self._head.stop()
+        remove_socket(self._socket)
 
     async def _watch(self) -> None:
         while True:

@@ -16,6 +16,7 @@ from farm.cli import main
 from farm.client import FarmError, InvalidSpec, NotFound
 from farm.collect import collect
 from farm.errors import Damaged
+from farm.keeping import Keeping
 from farm.media import probe, read_frames
 from farm.v1 import jobs_pb2
 from plugins.outputs.mp4 import encode_segment, join_segments
@@ -23,6 +24,7 @@ from tests.farm.cli.runs import variables
 from tests.store.store_world import dispatch, finish, plan, spec
 
 NODE = "n" * 32
+KEEPING = Keeping(seconds=14 * 86_400, max_bytes=10**9)
 SIZE = {"width": 64, "height": 48}
 FPS = 30000 / 1001
 FRAMES, LEAD = 40, 3
@@ -116,7 +118,7 @@ def names(folder: Path) -> list[str]:
 def test_a_failed_job_delivers_each_unbroken_run_of_what_was_decoded(daemon, client, shot, tmp_path):
     shot.decode(3, 0, 1)
     shot.fail("decode/2")
-    collect(daemon.store, daemon.files)
+    collect(daemon.store, daemon.files, KEEPING)
     assert client.job(shot.id).job.state == jobs_pb2.JOB_STATE_FAILED
     first, second = client.download_partial(shot.id, tmp_path)
     assert (numbers(first), numbers(second)) == (list(range(20)), list(range(30, 40)))
@@ -137,7 +139,7 @@ def test_so_does_one_that_runs_is_paused_or_was_cancelled(daemon, client, shot, 
     shot.decode(1, 2)
     if state != "running":
         getattr(client, {"paused": "pause", "cancelled": "cancel"}[state])(shot.id)
-    collect(daemon.store, daemon.files)
+    collect(daemon.store, daemon.files, KEEPING)
     (video,) = client.download_partial(shot.id, tmp_path)
     assert numbers(video) == list(range(10, 30))
     assert json.loads(video.with_suffix(".json").read_text())["state"] == state

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 
-from farm.sockets import LONGEST, socket_path
+from farm.sockets import LONGEST, remove_socket, socket_path
 
 
 def test_a_socket_lies_in_its_home(tmp_path):
@@ -21,3 +21,15 @@ def test_a_socket_fits_its_address_however_deep_the_home_is(tmp_path):
     finally:
         for path in deep:
             shutil.rmtree(path.parent)
+
+
+def test_the_last_socket_to_go_takes_its_folder_along(tmp_path):
+    home = tmp_path / ("n" * 150)
+    first, second = (socket_path(home, name) for name in ("a.sock", "b.sock"))
+    first.touch()
+    second.touch()
+    remove_socket(first)
+    assert not first.exists() and second.exists()
+    remove_socket(second)
+    remove_socket(second)
+    assert not second.parent.exists()
