@@ -272,7 +272,9 @@ class FaultFarm(LocalFarm):
             shared = sorted(path.name for path in Path("/dev/shm").iterdir())
             left["shared_memory"] = [name for name in shared if not name.startswith("PostgreSQL.")]
             own = {Path(str(self.postgres and self.postgres.url).partition("host=")[2]).name}
-            left["temp_files"] = sorted(p.name for p in Path("/tmp").iterdir() if p.name not in own | brought_in())
+            left["temp_files"] = sorted(
+                p.name for p in Path("/tmp").iterdir() if p.name not in own | brought_in()
+            )
         if done.returncode:
             left["processes"].append(
                 f"farmctl down ended with {done.returncode}: {done.stderr.strip()[-300:]}"
