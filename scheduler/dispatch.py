@@ -68,6 +68,7 @@ class Dispatcher:
         self._asked: dict[tuple[str, str], float] = {}
         self._passed_over: dict[str, float] = {}
         self._told_to_stop: dict[str, float] = {}
+        self._doubted: dict[str, tuple[float, str]] = {}
         self._models = models
         self._warmth = Warmth()
 
@@ -106,6 +107,7 @@ class Dispatcher:
     async def tick(self, *, quiet: bool = False) -> None:
         """One look at the farm. `quiet`: the daemon is new and nobody is called silent yet."""
         await self._end_overdue()
+        await self._end_doubted()
         lost, nodes, ready, live, groups = await asyncio.to_thread(self._look)
         if lost:
             await self._say_lost(lost, "its lease ran out")
@@ -161,6 +163,19 @@ class Dispatcher:
             await self._sessions.stop([attempt], attempt.error, GRACE_SECONDS)
             await self._sessions.stop(settlement.stop, "the job has failed")
             await self._changes.notify(attempt.job_id)
+
+    async def _end_doubted(self) -> None:
+        """Gives away what may never have arrived, once its node has had time to say that it did, and said other things.
+
+        Safe if it did arrive after all: it asks for a lease then, and gets one only while nobody else has the task.
+        """
+        for id, (since, detail) in list(self._doubted.items()):
+            attempt = await asyncio.to_thread(self._store.attempts.get, id)
+            if attempt.state is not AttemptState.DISPATCHED:
+                del self._doubted[id]
+            elif self._sessions.heard_at(attempt.node_id) - since >= 2 * self._leases.heartbeat:
+                del self._doubted[id]
+                await self._lose(attempt, f"it did not arrive: {detail}")
 
     def _look(
         self,
@@ -278,7 +293,9 @@ class Dispatcher:
                 attempt = await asyncio.to_thread(self._store.attempts.get, event.attempt_id)
                 never_began = attempt.state is AttemptState.DISPATCHED
                 # Once it runs, its own node is the witness; before that nobody else knows of it.
-                if event.says in (BackendSays.REFUSED, BackendSays.DIED) and never_began:
+                if never_began and event.says is BackendSays.UNKNOWN:
+                    self._doubted[attempt.id] = boottime(), event.detail
+                elif never_began:
                     await self._lose(attempt, event.detail)
                 return
             except NotFound:

@@ -18,7 +18,7 @@ from farm.states import JobState, NodeState
 from farm.store import Store
 from farm.store.records import DeviceRecord
 from farm.v1 import nodes_pb2
-from scheduler.backend import BackendEvent, RendererRef
+from scheduler.backend import BackendEvent, BackendSays, RendererRef
 from scheduler.dispatch import GRACE_SECONDS, Dispatcher
 from tests.store.store_world import GIB, join, stage, submit, task
 
@@ -96,6 +96,35 @@ def test_a_lost_task_is_given_away_at_once(farm):
     ((_, attempt, epoch),) = farm.look()
     farm.store.attempts.lose(attempt, epoch, "its renderer died", Cause.RENDERER_DIED)
     assert len(farm.look()) == 1
+
+
+def doubt(farm, attempt: str, epoch: int) -> None:
+    """The backend can't tell whether the attempt arrived."""
+    renderer = RendererRef("n1", "r1", "d0")
+    event = BackendEvent(BackendSays.UNKNOWN, renderer, attempt, epoch, "connection timed out")
+    asyncio.run(farm._dispatcher._take(event))
+
+
+def test_a_task_that_may_not_have_arrived_is_given_away_once_its_node_has_spoken_and_not_of_it(farm):
+    submit(farm.store, ONE)
+    ((_, attempt, epoch),) = farm.look()
+    doubt(farm, attempt, epoch)
+    assert farm.look(30) == [], "nothing is known while the node is cut off"
+    farm.session.heard_at = farm.now
+    assert len(farm.look()) == 1
+    assert farm.store.attempts.get(attempt).error == "it did not arrive: connection timed out"
+
+
+def test_a_task_that_arrived_all_the_same_is_left_where_it_is(farm):
+    submit(farm.store, ONE)
+    ((_, attempt, epoch),) = farm.look()
+    doubt(farm, attempt, epoch)
+    farm.session.heard_at = farm.now + 3.9
+    assert farm.look(3.9) == []
+    farm.store.attempts.renew("n1", [(attempt, epoch)], farm.now + 10_000)
+    farm.session.heard_at = farm.now + 60
+    assert farm.look(60) == []
+    assert [one.id for one in farm.store.attempts.live()] == [attempt]
 
 
 def test_nothing_is_started_while_artifacts_cannot_be_stored(farm, tmp_path):
