@@ -312,9 +312,10 @@ def test_a_window_waits_while_the_link_is_cut_and_goes_on_when_it_heals(studio, 
 
     answer = studio.job(job_id)
     assert answer.job.state == jobs_pb2.JOB_STATE_SUCCEEDED
-    assert [len(task.attempts) for task in answer.tasks] == [1] * len(answer.tasks), (
-        "nothing is rendered again"
-    )
+    # What follows the window may be handed over twice: the first may be lost with the connection that the cut broke.
+    assert [len(task.attempts) for task in answer.tasks if task.kind == "window"] == [1]
+    begun = [sum(bool(one.started_at) for one in task.attempts) for task in answer.tasks]
+    assert begun == [1] * len(answer.tasks), "nothing is made twice"
     told = [
         json.loads(line) for line in studio.farmctl("job", "watch", job_id, "-o", "json").stdout.splitlines()
     ]
