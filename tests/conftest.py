@@ -13,6 +13,7 @@ FARMS = {"end_to_end", "faults"}
 """Folders whose tests run whole farms, and mostly wait for them."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """In `make test`: one farm after the other, and beside them all else, one by one too."""
     for item in items:
