@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import itertools
+import os
 import re
 import subprocess
 import sys
@@ -103,3 +104,9 @@ def test_every_call_field_and_value_of_the_api_is_explained():
             if _MEMBER.match(line) and not before.startswith("//") and "_UNSPECIFIED" not in line
         ]
     assert not silent
+
+
+def test_tests_are_run_in_the_stream_they_belong_to(request):
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        pytest.skip("this is one stream")
+    assert request.node.nodeid.endswith("@no farm"), "pytest and xdist don't understand each other"
