@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -23,6 +24,8 @@ from farm.store.store import Store
 from farm.v1 import jobs_pb2, nodes_pb2
 
 Answer = TypeVar("Answer")
+WALKING = 0.15
+"""A pace at which a test catches windows in the middle: seconds a step."""
 FINAL = (jobs_pb2.JOB_STATE_SUCCEEDED, jobs_pb2.JOB_STATE_FAILED, jobs_pb2.JOB_STATE_CANCELLED)
 
 
@@ -45,10 +48,13 @@ def free_port() -> int:
 
 
 class FarmUnderTest:
-    """Processes of one farm under `home`; everything is ended and looked for by `close`."""
+    """Processes of one farm under `home`; everything is ended and looked for by `close`.
 
-    def __init__(self, home: Path):
-        self.home = home
+    `pace`: seconds that each step of a window sleeps; see tests/walking_pace.py.
+    """
+
+    def __init__(self, home: Path, pace: float = 0.0):
+        self.home, self._pace = home, pace
         self.listen = f"127.0.0.1:{free_port()}"
         self._daemon: subprocess.Popen | None = None
         self._nodes: dict[str, subprocess.Popen] = {}
@@ -56,9 +62,9 @@ class FarmUnderTest:
 
     @classmethod
     @contextlib.contextmanager
-    def with_nodes(cls, home: Path, *nodes: str) -> Iterator[Self]:
+    def with_nodes(cls, home: Path, *nodes: str, pace: float = 0.0) -> Iterator[Self]:
         """A farm of these nodes, of one thread each, their renderers up."""
-        farm = cls(home)
+        farm = cls(home, pace)
         try:
             farm.start_daemon()
             for node in nodes:
@@ -266,7 +272,18 @@ class FarmUnderTest:
             return False
 
     def _environment(self) -> dict[str, str]:
-        return {**os.environ, "FARM_HOME": str(self.home), "HF_HUB_OFFLINE": "1"}
+        plain = {**os.environ, "FARM_HOME": str(self.home), "HF_HUB_OFFLINE": "1"}
+        if not self._pace:
+            return plain
+        site = self.home / "site"
+        if not site.exists():
+            information = site / "walking_pace-1.0.dist-info"
+            information.mkdir(parents=True)
+            shutil.copy(Path(__file__).with_name("walking_pace.py"), site)
+            (information / "METADATA").write_text("Metadata-Version: 2.1\nName: walking_pace\nVersion: 1.0\n")
+            entry = "[farm.rendering]\nwalking_pace = walking_pace\n"
+            (information / "entry_points.txt").write_text(entry)
+        return {**plain, "PYTHONPATH": str(site), "STEP_SECONDS": str(self._pace)}
 
     def _spawn(self, module: str, *arguments: object, log: str) -> subprocess.Popen:
         self.home.mkdir(parents=True, exist_ok=True)

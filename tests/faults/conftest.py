@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.farm_under_test import FarmUnderTest
+from tests.farm_under_test import WALKING, FarmUnderTest
 
 
 @pytest.fixture(scope="module")
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FarmUnderTest]:
-    """Two nodes of one thread each, their renderers up."""
-    with FarmUnderTest.with_nodes(tmp_path_factory.mktemp("faulty"), "north", "south") as farm:
+    """Two nodes of one thread each, their renderers up, at a walking pace."""
+    with FarmUnderTest.with_nodes(tmp_path_factory.mktemp("faulty"), "north", "south", pace=WALKING) as farm:
         yield farm

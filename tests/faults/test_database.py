@@ -15,10 +15,10 @@ from sqlalchemy import create_engine, text
 from farm.client import FarmClient, Unreachable
 from farm.v1 import jobs_pb2
 from tests.farm.cli.runs import PROGRAM
-from tests.farm_under_test import FarmUnderTest, eventually
+from tests.farm_under_test import WALKING, FarmUnderTest, eventually
 from tests.postgres_server import PostgresServer
 
-JOB = {"frames": 250, "width": 320, "height": 192, "seed": 11, "steps": 60}
+JOB = {"frames": 250, "width": 160, "height": 96, "seed": 11, "steps": 60}
 # Short, so that the database can be away for longer without the tests taking minutes.
 LEASES = "[leases]\nheartbeat = 1.0\nlease = 5.0\nrequeue = 8.0\n"
 LOST, SUCCEEDED = jobs_pb2.ATTEMPT_STATE_LOST, jobs_pb2.ATTEMPT_STATE_SUCCEEDED
@@ -38,7 +38,7 @@ def execute(server: PostgresServer, *statements: str) -> None:
 def farm(own_postgres, tmp_path_factory) -> Iterator[FarmUnderTest]:
     """One node of one thread, the record on a PostgreSQL of its own."""
     execute(own_postgres, "CREATE DATABASE farm")
-    farm = FarmUnderTest(tmp_path_factory.mktemp("database"))
+    farm = FarmUnderTest(tmp_path_factory.mktemp("database"), WALKING)
     (farm.home / "farm.toml").write_text(f'[store]\nurl = "{own_postgres.url.format(name="farm")}"\n{LEASES}')
     try:
         farm.start_daemon()

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from farm.plugins import catalogue, planning_plugins
-from tests.farm_under_test import FarmUnderTest
+from tests.farm_under_test import WALKING, FarmUnderTest
 
-JOB = {"frames": 250, "width": 320, "height": 192, "seed": 5}
-"""Its steps are so many that a window, of two seconds, can be caught in the middle."""
+JOB = {"frames": 250, "width": 160, "height": 96, "seed": 5}
 
 STRATEGIES = sorted(catalogue(planning_plugins()).strategies)
 STEPS = {"autoregressive": 20}
@@ -25,7 +24,7 @@ def job(strategy: str) -> dict:
 @pytest.fixture(scope="module")
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FarmUnderTest]:
     """One node; the tests start others."""
-    with FarmUnderTest.with_nodes(tmp_path_factory.mktemp("growing"), "north") as farm:
+    with FarmUnderTest.with_nodes(tmp_path_factory.mktemp("growing"), "north", pace=WALKING) as farm:
         yield farm
 
 

@@ -14,7 +14,7 @@ from farm.v1 import jobs_pb2, nodes_pb2
 from tests.farm.cli.runs import PROGRAM
 from tests.farm_under_test import eventually
 
-JOB = {"frames": 97, "width": 448, "height": 256, "seed": 11, "steps": 90}
+JOB = {"frames": 97, "width": 160, "height": 96, "seed": 11, "steps": 30}
 """One window of some seconds."""
 
 SUCCEEDED, LOST = jobs_pb2.ATTEMPT_STATE_SUCCEEDED, jobs_pb2.ATTEMPT_STATE_LOST

@@ -13,7 +13,7 @@ import pytest
 
 from farm.v1 import jobs_pb2
 
-JOB = {"frames": 250, "width": 320, "height": 192, "seed": 11, "steps": 60}
+JOB = {"frames": 250, "width": 160, "height": 96, "seed": 11, "steps": 60}
 
 
 @pytest.fixture(scope="module")

@@ -13,16 +13,16 @@ import psutil
 import pytest
 
 from farm.v1 import jobs_pb2
-from tests.farm_under_test import FarmUnderTest
+from tests.farm_under_test import WALKING, FarmUnderTest
 
-JOB = {"frames": 377, "width": 256, "height": 160, "seed": 11, "steps": 40, "strategy": "codenoise"}
+JOB = {"frames": 377, "width": 160, "height": 96, "seed": 11, "steps": 40, "strategy": "codenoise"}
 """Four windows."""
 
 
 @pytest.fixture(scope="module")
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FarmUnderTest]:
     """One node; tests bring more."""
-    with FarmUnderTest.with_nodes(tmp_path_factory.mktemp("lockstep"), "north") as farm:
+    with FarmUnderTest.with_nodes(tmp_path_factory.mktemp("lockstep"), "north", pace=WALKING) as farm:
         yield farm
 
 

@@ -14,9 +14,9 @@ from farm.store.records import ArtifactState
 from farm.store.tables import artifacts
 from farm.v1 import jobs_pb2
 from nodeagent.life import born
-from tests.farm_under_test import FarmUnderTest, eventually
+from tests.farm_under_test import WALKING, FarmUnderTest, eventually
 
-JOB = {"frames": 250, "width": 384, "height": 224, "seed": 11, "steps": 80}
+JOB = {"frames": 250, "width": 160, "height": 96, "seed": 11, "steps": 80}
 LOST, SUCCEEDED = jobs_pb2.ATTEMPT_STATE_LOST, jobs_pb2.ATTEMPT_STATE_SUCCEEDED
 NODES = {"north": "stop", "south": "free"}
 """Each with what it does when its owner is back."""
@@ -51,7 +51,7 @@ def desks(tmp_path_factory) -> Desks:
 @pytest.fixture(scope="module")
 def farm(tmp_path_factory, desks) -> Iterator[FarmUnderTest]:
     """Two nodes, each with an owner."""
-    farm = FarmUnderTest(tmp_path_factory.mktemp("owned"))
+    farm = FarmUnderTest(tmp_path_factory.mktemp("owned"), WALKING)
     try:
         farm.start_daemon()
         for node in NODES:
