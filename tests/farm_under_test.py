@@ -24,7 +24,7 @@ from farm.store.store import Store
 from farm.v1 import jobs_pb2, nodes_pb2
 
 Answer = TypeVar("Answer")
-WALKING = 0.15
+WALKING = 0.1
 """A pace at which a test catches windows in the middle: seconds a step."""
 FINAL = (jobs_pb2.JOB_STATE_SUCCEEDED, jobs_pb2.JOB_STATE_FAILED, jobs_pb2.JOB_STATE_CANCELLED)
 

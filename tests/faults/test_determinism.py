@@ -75,5 +75,7 @@ def test_on_two_nodes(three, alone, strategy):
     finally:
         three.start_node("east")
         three.wait_for_renderers("north", "south", "east")
-    assert {a.node for task in answer.tasks for a in task.attempts} <= {"north", "south"}
+    by = {a.node for task in answer.tasks if task.kind == "window" for a in task.attempts}
+    # A chain may stay where it is.
+    assert by == {"north", "south"} or (strategy == "autoregressive" and by < {"north", "south"})
     _same(three.latents(job_id), alone[strategy])
