@@ -84,15 +84,13 @@ class Nodes:
             return lost
 
     def seen(self, node_id: str, ray_node_id: str = "", owner_reason: str = "") -> None:
-        """Keep that the node was heard of, and its raylet if it has one; an offline node is online again.
+        """Keep that the node was heard of, and which raylet it has, "" none; an offline node is online again.
 
         `owner_reason`: why it takes no work for its owner's sake, if it takes none. One that is forgotten stays so
         until it says hello. Raises NotFound.
         """
         at = self._database.wall()
-        heard = {"last_seen_at": at, "owner_reason": owner_reason} | (
-            {"ray_node_id": ray_node_id} if ray_node_id else {}
-        )
+        heard = {"last_seen_at": at, "ray_node_id": ray_node_id, "owner_reason": owner_reason}
         with self._database.write() as connection:
             known = _node(connection, node_id)
             if known.forgotten_at:

@@ -280,9 +280,16 @@ def test_whoever_gets_a_stopped_task_is_told_where_to_go_on(farm):
 def test_a_node_that_its_owner_wants_is_given_nothing_and_no_renderer_is_started_there(farm):
     job = submit(farm.store, ONE)
     farm.session.renderers.clear()
-    farm.store.nodes.seen("n1", owner_reason="has quiet hours now (22:00-06:00)")
+    farm.store.nodes.seen("n1", "r1", owner_reason="has quiet hours now (22:00-06:00)")
     assert farm.look() == farm.look(100) == [] and farm.renderers.started == []
     assert "ws7/d0 has quiet hours now (22:00-06:00)" in task(farm.store, job, "encode").reason
-    farm.store.nodes.seen("n1")
+    farm.store.nodes.seen("n1", "r1")
     farm.look()
     assert farm.renderers.started == ["d0", "d1"]
+
+
+def test_nothing_is_given_and_no_renderer_started_where_the_raylet_ended(farm):
+    job = submit(farm.store, ONE)
+    farm.store.nodes.seen("n1", ray_node_id="")
+    assert farm.look() == [] and farm.renderers.started == []
+    assert "ws7/d0 is starting Ray" in task(farm.store, job, "encode").reason

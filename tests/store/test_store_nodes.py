@@ -54,6 +54,8 @@ def test_a_silent_node_is_offline_until_it_is_heard_of_and_its_work_is_left_alon
     back = store.nodes.get("n1")
     assert (back.state, back.reason, back.ray_node_id) == (NodeState.ONLINE, "", "r2")
     assert back.last_seen_at > node.last_seen_at
+    store.nodes.seen("n1")
+    assert store.nodes.get("n1").ray_node_id == "", "its raylet ended"
     assert [e.kind for e in store.events.after(0) if e.node_id == "n1" and not e.job_id] == [
         "joined",
         "offline",
@@ -140,15 +142,15 @@ def test_a_node_that_its_owner_wants_gets_nothing_new_and_keeps_what_it_has(stor
     job = submit(store)
     run(store, job, "encode")
     has = dispatch(store, job, "window/0")
-    store.nodes.seen("n1", owner_reason="leaves the machine to its owner")
+    store.nodes.seen("n1", "r1", owner_reason="leaves the machine to its owner")
     assert store.nodes.get("n1").reason == "leaves the machine to its owner"
     ready = task(store, job, "window/1")
     assert store.attempts.dispatch(ready.id, ready.epoch, "n1", "d1", 10.0) is None
     # Also what was thought lost meanwhile and is heard of again.
     assert store.attempts.expire(11.0) and store.attempts.renew("n1", [has.ref], 20.0) == [has.ref]
     assert finish(store, has).committed
-    store.nodes.seen("n1", owner_reason="leaves the machine to its owner")
-    store.nodes.seen("n1")
+    store.nodes.seen("n1", "r1", owner_reason="leaves the machine to its owner")
+    store.nodes.seen("n1", "r1")
     assert store.nodes.get("n1").reason == ""
     dispatch(store, job, "window/1")
     assert [event.message for event in store.events.after(0) if event.kind == "owner"] == [
