@@ -236,6 +236,7 @@ class Dispatcher:
                     self._asked.pop(key, None)
                 elif now - self._asked.get(key, -RESTART_SECONDS) >= RESTART_SECONDS:
                     self._asked[key] = now
+                    self._warmth.lost(key)
                     with contextlib.suppress(BackendDown):
                         await self._backend.start_renderer(
                             RendererRef(node.id, node.ray_node_id, device.name)

@@ -1,7 +1,7 @@
 """Which models each device holds in memory, as far as can be told from what it was given to do.
 
-A guess that placement goes by, no record: it begins empty with the daemon, and a renderer that was started again holds
-less than is thought. Loading 13B parameters takes as long as half a window. Pure but for its own memory.
+A guess that placement goes by, no record: it begins empty with the daemon. Loading 13B parameters takes as long as half a
+window. Pure but for its own memory.
 """
 
 from __future__ import annotations
@@ -33,3 +33,7 @@ class Warmth:
         if sum(held.values()) > SHARE * vram_bytes:
             self._held[device] = {model: held[model]}
         return cold
+
+    def lost(self, device: Device) -> None:
+        """The device's renderer is gone, and what it held; the next one begins with nothing."""
+        self._held[device] = {}

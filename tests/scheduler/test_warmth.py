@@ -25,3 +25,10 @@ def test_models_that_do_not_fit_take_turns():
 def test_what_needs_no_model_changes_nothing():
     warmth = Warmth()
     assert not warmth.use(DEVICE, "13b", 0, 24) and warmth.of(DEVICE) is None
+
+
+def test_a_renderer_that_began_anew_holds_nothing():
+    warmth = Warmth()
+    warmth.use(DEVICE, "13b", 26, 48)
+    warmth.lost(DEVICE)
+    assert warmth.of(DEVICE) == frozenset() and warmth.use(DEVICE, "13b", 26, 48)
