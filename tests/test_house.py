@@ -109,4 +109,6 @@ def test_every_call_field_and_value_of_the_api_is_explained():
 def test_tests_are_run_in_the_stream_they_belong_to(request):
     if "PYTEST_XDIST_WORKER" not in os.environ:
         pytest.skip("this is one stream")
-    assert request.node.nodeid.endswith("@no farm"), "pytest and xdist don't understand each other"
+    assert request.node.nodeid.endswith("@tests/test_house.py"), (
+        "pytest and xdist don't understand each other"
+    )
