@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from scheduler.estimate import (
     FETCH_BYTES_PER_SECOND,
+    FRESH_SECONDS,
     LOAD_BYTES_PER_SECOND,
     SECONDS_PER_TASK,
     WORTH_WAITING,
@@ -54,8 +55,8 @@ class Slot:
 
     `busy`: it has a live attempt, for about `busy_for` seconds more. `usable`: its node is online and its Ray process
     up; else `reason` says why not. `rates`: FLOPs a second by model, where more is known than `flops_per_second`.
-    `warm`: models that it holds in memory, as far as is known. `local`: it is on the daemon's host, so that artifacts
-    cross no network.
+    `warm`: models that it holds in memory, as far as is known, {} since its renderer began anew. `local`: it is on the
+    daemon's host, so that artifacts cross no network.
     """
 
     node_id: str
@@ -264,6 +265,7 @@ class _Clock:
             SECONDS_PER_TASK
             + _away(task, slot) / FETCH_BYTES_PER_SECOND
             + (task.load_bytes / LOAD_BYTES_PER_SECOND if _is_cold(task, slot) else 0.0)
+            + (FRESH_SECONDS if slot.warm == frozenset() else 0.0)
             + task.flops / (rate or self._unknown)
         )
         # The fastest; then where its inputs lie; then the smallest, to keep big ones for big tasks.
