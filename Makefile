@@ -29,7 +29,7 @@ demo: $(STAMP)
 	$(BIN)/farmctl demo --size $(SIZE) --frames $(FRAMES) --fps $(FPS) $(if $(CLIP),--clip '$(CLIP)') -o '$(OUT)' --overwrite
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder
 
 soak: $(STAMP)
 	$(BIN)/python benchmarks/faults.py --soak $(JOBS) --seed $(SEED) --database $(DATABASE)

@@ -9,21 +9,24 @@ import pytest
 
 from tests.postgres_server import PostgresServer, binaries, running
 
-FARMS = {"end_to_end", "faults"}
+_FARMS = {"end_to_end": "farms", "faults": "faults"}
 """Folders whose tests run whole farms, and mostly wait for them."""
+_WITH_THE_FARMS = {"test_determinism.py", "test_lockstep.py"}
+"""Files of faults that go with the farms, so that both take as long."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In `make test`: one farm after the other, and beside them all else, file by file, by whoever is free."""
-    items.sort(key=lambda item: _group(item) != "farms")  # the longest group is begun first
+    """In `make test`: two groups of one farm after the other, and beside them all else, by whoever is free."""
+    items.sort(key=lambda item: _group(item) not in _FARMS.values())  # what takes longest is begun first
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group(item)))
 
 
 def _group(item: pytest.Item) -> str:
     file = item.nodeid.partition("::")[0]
-    return "farms" if FARMS & {*file.split("/")} else file
+    folder, name = file.split("/")[-2:]
+    return "farms" if name in _WITH_THE_FARMS else _FARMS.get(folder, file)
 
 
 @pytest.fixture(scope="session")
