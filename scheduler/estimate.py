@@ -24,8 +24,8 @@ FETCH_BYTES_PER_SECOND = 100e6
 LOAD_BYTES_PER_SECOND = 2e9
 """How fast a model that isn't warm is read into a device's memory: from an NVMe disk or the page cache."""
 
-FRESH_SECONDS = 2.0
-"""What a renderer that has done nothing yet takes longer than others: it may still be importing its libraries."""
+STARTING_SECONDS = 3.0
+"""How long a renderer that has come up imports its libraries before it can begin (two CPU cores, nothing else running)."""
 
 BYTES_PER_LATENT_VALUE = {"fp32": 4, "bf16": 2, "fp8": 2}
 """Latents travel in what the model computes in."""

@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 from scheduler.estimate import (
     FETCH_BYTES_PER_SECOND,
-    FRESH_SECONDS,
     LOAD_BYTES_PER_SECOND,
     SECONDS_PER_TASK,
     WORTH_WAITING,
@@ -55,8 +54,8 @@ class Slot:
 
     `busy`: it has a live attempt, for about `busy_for` seconds more. `usable`: its node is online and its Ray process
     up; else `reason` says why not. `rates`: FLOPs a second by model, where more is known than `flops_per_second`.
-    `warm`: models that it holds in memory, as far as is known, {} since its renderer began anew. `local`: it is on the
-    daemon's host, so that artifacts cross no network.
+    `warm`: models that it holds in memory, as far as is known. `starting_for`: seconds for which its renderer will still
+    be importing. `local`: it is on the daemon's host, so that artifacts cross no network.
     """
 
     node_id: str
@@ -72,6 +71,7 @@ class Slot:
     busy_for: float = 0.0
     rates: Mapping[str, float] = field(default_factory=dict, hash=False)
     warm: frozenset[str] | None = None
+    starting_for: float = 0.0
     local: bool = False
 
     @property
@@ -242,7 +242,7 @@ class _Clock:
 
     def __init__(self, usable: Sequence[Slot]):
         self._usable = usable
-        self._free_at = {slot.key: slot.busy_for if slot.busy else 0.0 for slot in usable}
+        self._free_at = {slot.key: slot.busy_for if slot.busy else slot.starting_for for slot in usable}
         # What no probe knows is taken for as slow as the slowest that is known, and so comes last.
         known = [slot.flops_per_second for slot in usable if slot.flops_per_second > 0]
         self._unknown = min(known, default=1e12)
@@ -265,7 +265,6 @@ class _Clock:
             SECONDS_PER_TASK
             + _away(task, slot) / FETCH_BYTES_PER_SECOND
             + (task.load_bytes / LOAD_BYTES_PER_SECOND if _is_cold(task, slot) else 0.0)
-            + (FRESH_SECONDS if slot.warm == frozenset() else 0.0)
             + task.flops / (rate or self._unknown)
         )
         # The fastest; then where its inputs lie; then the smallest, to keep big ones for big tasks.

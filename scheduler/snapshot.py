@@ -22,11 +22,12 @@ def slots_of(
     live: Iterable[AttemptRecord] = (),
     now: float = 0.0,
     warm: Callable[[tuple[str, str]], frozenset[str] | None] = lambda device: None,
+    starting_for: Callable[[tuple[str, str]], float] = lambda device: 0.0,
 ) -> list[Slot]:
     """Every device of every node. `renderer_up(node id, device)`: whether its renderer can take work.
 
     `live`: the attempts that occupy devices at `now` (Unix seconds), for when those will be free. `warm`: as
-    scheduler.warmth.Warmth.of.
+    scheduler.warmth.Warmth.of. `starting_for`: seconds, as Slot's, by node id and device.
     """
     nodes = list(nodes)
     expected = rates(nodes)
@@ -62,6 +63,7 @@ def slots_of(
                 usable=not reason,
                 reason=reason,
                 warm=warm((node.id, device.name)),
+                starting_for=starting_for((node.id, device.name)),
                 local=_is_loopback(node.address),
             )
             if held := holding.get(slot.key):

@@ -77,6 +77,8 @@ class Farm:
 @pytest.fixture
 def farm(tmp_path, monkeypatch):
     farm = Farm(tmp_path, monkeypatch)
+    farm.look()
+    farm.now += 10.0  # its renderers are ready
     yield farm
     farm.store.close()
 
@@ -293,3 +295,14 @@ def test_nothing_is_given_and_no_renderer_started_where_the_raylet_ended(farm):
     farm.store.nodes.seen("n1", ray_node_id="")
     assert farm.look() == [] and farm.renderers.started == []
     assert "ws7/d0 is starting Ray" in task(farm.store, job, "encode").reason
+
+
+@pytest.mark.parametrize(("seconds", "device"), [(1.0, "d1"), (10.0, "d0")])
+def test_a_renderer_that_has_just_come_up_has_time_to_import_what_it_needs(farm, seconds, device):
+    farm.session.renderers.discard("d0")
+    farm.look()
+    farm.session.renderers.add("d0")
+    farm.look()
+    submit(farm.store, ONE)
+    ((chosen, _, _),) = farm.look(seconds)
+    assert chosen == device

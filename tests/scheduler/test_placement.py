@@ -182,8 +182,8 @@ def test_a_device_that_has_the_model_in_memory_comes_before_one_that_must_load_i
     assert settle([WORK], cold, replace(warm, busy=True, busy_for=60.0)).assignments[0].slot is cold
 
 
-def test_a_renderer_that_has_just_begun_comes_after_one_that_is_ready():
-    fresh = replace(SLOT, node_id="f", node="aaa", warm=frozenset(), flops_per_second=1.02e12)
-    ready = replace(SLOT, warm=frozenset({"another"}))
-    assert settle([WORK], fresh, ready).assignments[0].slot is ready
+def test_a_renderer_that_has_just_come_up_comes_after_one_that_is_ready():
+    fresh = replace(SLOT, node_id="f", node="aaa", flops_per_second=1.02e12, starting_for=2.0)
+    assert settle([WORK], fresh, SLOT).assignments[0].slot is SLOT
+    assert settle([WORK], replace(fresh, starting_for=0.0), SLOT).assignments[0].slot.node == "aaa"
     assert settle([WORK], fresh).assignments[0].slot is fresh
