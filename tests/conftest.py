@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.postgres_server import PostgresServer, binaries, running
+
+# Threads of torch that spin while they wait take the time of those that work; torch reads it once.
+os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 
 _FARMS = {"end_to_end": "farms", "faults": "faults"}
 """Folders whose tests run whole farms, and mostly wait for them."""

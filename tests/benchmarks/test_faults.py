@@ -163,7 +163,7 @@ def test_help_teaches():
 
 def test_a_renderer_killed_in_a_job(tmp_path):
     command = [sys.executable, ROOT / "benchmarks" / "faults.py", "renderer", "--each", "1", "--seed", "1"]
-    options = ["--database", "sqlite", "--nodes", "2", "--window-seconds", "2", "--out", tmp_path / "out"]
+    options = ["--database", "sqlite", "--nodes", "2", "--window-seconds", "1", "--out", tmp_path / "out"]
     # What torch told this process about its cache is nothing to the farm.
     plain = {name: value for name, value in os.environ.items() if not name.startswith("TORCHINDUCTOR_")}
     command += options
