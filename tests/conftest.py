@@ -10,8 +10,8 @@ import pytest
 
 from tests.postgres_server import PostgresServer, binaries, running
 
-# Threads of torch that spin while they wait take the time of those that work; torch reads it once.
-os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+# Several groups of tests share the cores: threads that wait for each other take the time of those that work.
+os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 
 _FARMS = {"end_to_end": "farms", "faults": "faults"}
 """Folders whose tests run whole farms, and mostly wait for them."""

@@ -93,7 +93,7 @@ def test_ctrl_c_ends_all_windows_of_a_group():
         pressed.append(bool(at_work()))
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
-    job = _job("codenoise", 200)  # seconds of them
+    job = _job("codenoise", 60)  # seconds of them
     pressed: list[bool] = []
     finger = threading.Thread(target=press, daemon=True)
     # A shell that runs this in the background has Python ignore Ctrl-C.
