@@ -14,16 +14,15 @@ from farm.store.tables import devices, speeds, tasks
 REMEMBERED = 8
 """The average follows about so many windows: a driver's update or a warm summer shows, a single hiccup doesn't."""
 
-_MEASURED = (TaskKind.STORYBOARD, TaskKind.WINDOW)
-
 
 def note(connection: Connection, attempt: AttemptRecord, working_seconds: float) -> None:
-    """Keep how fast a committed attempt went, if its task is of a kind that tells.
+    """Keep how fast a committed window went.
 
-    `working_seconds`: from its first step to its end, so without loading the model and fetching inputs.
+    `working_seconds`: from its first step to its end, so without loading the model and fetching inputs. A storyboard is
+    small, and by its FLOPs slow everywhere: counted in, whoever drew the last ones would be taken for a slow device.
     """
     kind = connection.scalar(select(tasks.c.kind).where(tasks.c.id == attempt.task_id))
-    if kind not in _MEASURED or working_seconds <= 0 or attempt.flops <= 0:
+    if kind != TaskKind.WINDOW or working_seconds <= 0 or attempt.flops <= 0:
         return
     seen = attempt.flops / working_seconds
     key = {"node_id": attempt.node_id, "device": attempt.device, "model": attempt.model}

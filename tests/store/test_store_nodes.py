@@ -130,6 +130,14 @@ def test_only_a_committed_window_tells_of_speed(store):
     assert speeds(store) == []
 
 
+def test_a_storyboard_makes_no_device_look_slow(store):
+    join(store)
+    job = submit(store, {"storyboard/0": []})
+    drawn = dispatch(store, job, "storyboard/0")
+    store.attempts.succeed(drawn.id, 1, [stage(store, drawn)], 9.0, working_seconds=9.0)
+    assert speeds(store) == []
+
+
 def test_another_card_under_the_same_name_begins_anew(store):
     join(store)
     render(store, 2.0)
