@@ -1,8 +1,8 @@
 """An eye witness in every renderer: ltx-tiny as it is, at a walking pace, and a line for each step it was let do.
 
 Installed by entry point into the processes of benchmarks/faults.py (group farm.rendering). FAULT_WITNESS names the file
-that gets a JSON line for each event; FAULT_SECONDS is what a window is stretched to, a storyboard to a third of it. The
-lease is asked for before the witness writes: what stands in the file was done with leave.
+that gets a JSON line for each event; FAULT_SECONDS is what a window takes, if it isn't slower by itself, and a storyboard a
+third of it. The lease is asked for before the witness writes: what stands in the file was done with leave.
 """
 
 from __future__ import annotations
@@ -43,11 +43,16 @@ class Witness:
             os.write(self._file, (json.dumps(seen | {"at": boottime(), "event": event}) + "\n").encode())
 
         seconds = self._seconds / 3 if task.kind == "storyboard" else self._seconds
+        begun = None
 
         def step(done, total, keep=None):
+            nonlocal begun
             task.step(done, total, keep)
             say("step")
-            time.sleep(seconds / total)
+            if begun is None:
+                begun = time.monotonic() - seconds * done / total
+            # What the step itself took is part of the pace: on cores that all share, devices are alike all the same.
+            time.sleep(max(0.0, begun + seconds * (done + 1) / total - time.monotonic()))
 
         say("began")
         made = self._model.window(replace(task, step=step))

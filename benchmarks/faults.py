@@ -195,7 +195,7 @@ def _line(outcome: Mapping[str, Any]) -> str:
     "--nodes", type=click.IntRange(2), default=3, show_default=True, help="Nodes of one thread each."
 )
 @click.option(
-    "--window-seconds", type=float, default=3.0, show_default=True, help="What a window is stretched to."
+    "--window-seconds", type=float, default=4.0, show_default=True, help="What a window is stretched to."
 )
 @click.option(
     "--soak", type=click.IntRange(1), metavar="JOBS", help="Instead: so many jobs under all faults mixed."
