@@ -90,6 +90,9 @@ class FarmStream:
         """Say hello once more: what this node offers has changed."""
         if self._call:
             self._again = True
+        # One that the daemon hasn't answered yet is left to itself until it has: a write waits for ever in a call
+        # that was cancelled before its metadata had gone out.
+        if self._outbox is not None:
             self._call.cancel()
 
     def _put(self, request: nodes_pb2.ConnectRequest | None) -> None:
@@ -137,13 +140,13 @@ class FarmStream:
     async def _converse(self, call: grpc.aio.StreamStreamCall) -> None:
         hello = self._hello()
         hello.attempts.extend(self._answered_for())
-        # The reader tells what became of a stream that is broken already.
-        with contextlib.suppress(asyncio.InvalidStateError):
-            await call.write(nodes_pb2.ConnectRequest(hello=hello))
         # Not wait_for, which in Python 3.11 loses a cancellation that meets an answer.
         async with asyncio.timeout(_WELCOME_SECONDS):
+            # The reader tells what became of a stream that is broken already.
+            with contextlib.suppress(asyncio.InvalidStateError):
+                await call.write(nodes_pb2.ConnectRequest(hello=hello))
             first = await call.read()
-        if first is grpc.aio.EOF:
+        if first is grpc.aio.EOF or self._again:
             return
         welcome = first.welcome
         log.info("connected", server=self._identity.server, version=welcome.version)
