@@ -12,17 +12,20 @@ import numpy as np
 import pytest
 
 from farm.v1 import jobs_pb2
-from tests.farm_under_test import WALKING, FarmUnderTest
+from tests.farm_under_test import FarmUnderTest
 
 JOB = {"frames": 250, "width": 160, "height": 96, "seed": 11, "steps": 60, "strategy": "hierarchical"}
 SUCCEEDED, ATTEMPT_SUCCEEDED = jobs_pb2.TASK_STATE_SUCCEEDED, jobs_pb2.ATTEMPT_STATE_SUCCEEDED
 
 
-@pytest.fixture(scope="module")
-def farm(tmp_path_factory) -> Iterator[FarmUnderTest]:
-    """One node, so that of several windows the second has read nothing while the first is made."""
-    with FarmUnderTest.with_nodes(tmp_path_factory.mktemp("damage"), "north", pace=WALKING) as farm:
-        yield farm
+@pytest.fixture(scope="module", autouse=True)
+def one_node(farm) -> Iterator[None]:
+    """One node works, so that of several windows the second has read nothing while the first is made."""
+    with farm.client as client:
+        client.lock_node("south")
+    yield
+    with farm.client as client:
+        client.unlock_node("south")
 
 
 @pytest.fixture(scope="module")
