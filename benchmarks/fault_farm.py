@@ -197,8 +197,20 @@ class FaultFarm(LocalFarm):
             seconds,
         )
 
+    def resume(self) -> list[str]:
+        """Take devices back of which the farm has set aside those whose renderers were killed in job after job.
+
+        Returns the names of their nodes. It is what a person does who knows that it wasn't the device's fault.
+        """
+        with self.client() as client:
+            aside = [node.name for node in client.nodes() if any(d.quarantine for d in node.devices)]
+            for name in aside:
+                client.resume_node(name)
+        return aside
+
     def ready(self) -> None:
         """Returns when every node can take work. Raises TimeoutError."""
+        self.resume()
 
         def up() -> bool:
             with self.client() as client:

@@ -118,6 +118,8 @@ class Bench:
             except (psutil.Error, TimeoutError, FileNotFoundError) as error:
                 click.echo(f"{this.fault}: nothing to hit, {error}")
             ended = {job_id: end for job_id in running if (end := self._soaked(job_id))}
+            if ended and (aside := self.farm.resume()):
+                click.echo(f"taken back from quarantine: {', '.join(aside)}")
             # What a fault still holds, bits that it flipped among it, is given back before anything is judged.
             while hits and (ended or len(hits) > 2):
                 hits.pop(0).heal()
