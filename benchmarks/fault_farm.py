@@ -210,9 +210,9 @@ class FaultFarm(LocalFarm):
 
     def ready(self) -> None:
         """Returns when every node can take work. Raises TimeoutError."""
-        self.resume()
 
         def up() -> bool:
+            self.resume()
             with self.client() as client:
                 nodes = list(client.nodes())
             online = [node for node in nodes if node.state == nodes_pb2.NODE_STATE_ONLINE and node.models]
