@@ -200,13 +200,15 @@ class FaultFarm(LocalFarm):
     def resume(self) -> list[str]:
         """Take devices back of which the farm has set aside those whose renderers were killed in job after job.
 
-        Returns the names of their nodes. It is what a person does who knows that it wasn't the device's fault.
+        Returns the names of their nodes. It is what a person does who knows that it wasn't the device's fault. Where the
+        farm doesn't answer nothing is done.
         """
-        with self.client() as client:
+        with contextlib.suppress(FarmError, NoProfile, OSError), self.client() as client:
             aside = [node.name for node in client.nodes() if any(d.quarantine for d in node.devices)]
             for name in aside:
                 client.resume_node(name)
-        return aside
+            return aside
+        return []
 
     def ready(self) -> None:
         """Returns when every node can take work. Raises TimeoutError."""
