@@ -5,6 +5,7 @@ Here live starting, recognising and ending such a process; what it runs is a sub
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import fcntl
 import os
@@ -27,7 +28,7 @@ def this_process(program: str) -> str:
     return f"{program}, pid {os.getpid()} on {socket.gethostname()}"
 
 
-class DetachedProcess:
+class DetachedProcess(abc.ABC):
     """One process per (home, name), in a session of its own.
 
     The process holds a lock on `<name>.lock` for as long as it lives, which the kernel frees at its death.
@@ -42,9 +43,9 @@ class DetachedProcess:
         self.log_file = home / f"{name}.log"
         self._child: subprocess.Popen[bytes] | None = None
 
+    @abc.abstractmethod
     def command(self) -> list[str]:
         """The program and its arguments."""
-        raise NotImplementedError
 
     def environment(self) -> dict[str, str]:
         """The whole environment it runs in."""

@@ -5,6 +5,7 @@ Nothing here imports Ray: losing its control store ends the process that did, an
 
 from __future__ import annotations
 
+import abc
 import hashlib
 import importlib.metadata
 import json
@@ -81,9 +82,9 @@ class _RayNode(DetachedProcess):
         self.temp = Path("/tmp") / f"farm-ray-{os.getuid()}-{digest}"
 
     @property
+    @abc.abstractmethod
     def address(self) -> str:
         """The cluster's control store, as host:port."""
-        raise NotImplementedError
 
     def command(self) -> list[str]:
         return [

@@ -30,7 +30,6 @@ from farm.store.store import Store
 from farm.v1 import nodes_pb2
 from scheduler import drains
 from scheduler.backend import Backend, BackendDown, BackendEvent, BackendSays, RendererRef
-from scheduler.estimate import STARTING_SECONDS
 from scheduler.placement import place
 from scheduler.snapshot import members_of, ready_task, slots_of
 from scheduler.warmth import Warmth
@@ -67,7 +66,6 @@ class Dispatcher:
         self._sessions, self._changes, self._leases = sessions, changes, leases
         self._woken = asyncio.Event()
         self._asked: dict[tuple[str, str], float] = {}
-        self._up_since: dict[tuple[str, str], float] = {}
         self._passed_over: dict[str, float] = {}
         self._told_to_stop: dict[str, float] = {}
         self._doubted: dict[str, tuple[float, str]] = {}
@@ -132,7 +130,7 @@ class Dispatcher:
             live,
             time.time(),
             self._warmth.of,
-            lambda key: max(0.0, self._up_since.get(key, 0.0) + STARTING_SECONDS - now),
+            lambda device: self._warmth.starting_for(device, now),
         )
         since = self._passed_over
         tasks = [ready_task(r, now - since.get(r.task.id, now), self._models) for r in ready]
@@ -237,10 +235,9 @@ class Dispatcher:
                 key, now = (node.id, device.name), boottime()
                 if device.name in self._sessions.renderers(node.id):
                     self._asked.pop(key, None)
-                    self._up_since.setdefault(key, now)
+                    self._warmth.up(key, now)
                 elif now - self._asked.get(key, -RESTART_SECONDS) >= RESTART_SECONDS:
                     self._asked[key] = now
-                    self._up_since.pop(key, None)
                     self._warmth.lost(key)
                     with contextlib.suppress(BackendDown):
                         await self._backend.start_renderer(

@@ -24,9 +24,6 @@ FETCH_BYTES_PER_SECOND = 100e6
 LOAD_BYTES_PER_SECOND = 2e9
 """How fast a model that isn't warm is read into a device's memory: from an NVMe disk or the page cache."""
 
-STARTING_SECONDS = 5.0
-"""How long a renderer that has come up imports its libraries before it can begin: 3 to 5 s on two CPU cores."""
-
 BYTES_PER_LATENT_VALUE = {"fp32": 4, "bf16": 2, "fp8": 2}
 """Latents travel in what the model computes in."""
 

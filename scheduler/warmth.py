@@ -1,4 +1,4 @@
-"""Which models each device holds in memory, as far as can be told from what it was given to do.
+"""How ready each device's renderer is: whether it can begin yet, and which models it holds in memory.
 
 A guess that placement goes by, no record: it begins empty with the daemon. Loading 13B parameters takes as long as half a
 window. Pure but for its own memory.
@@ -9,14 +9,26 @@ from __future__ import annotations
 SHARE = 0.75
 """Models stay beside each other while they fill no more than this of a device's memory (nodeagent.work does so)."""
 
+STARTING_SECONDS = 5.0
+"""How long a renderer that has come up imports its libraries before it can begin: 3 to 5 s on two CPU cores."""
+
 Device = tuple[str, str]
 
 
 class Warmth:
-    """By device (node id, name): the models used there since they last fitted, and their bytes."""
+    """By device (node id, name): since when its renderer is up, the models used there since they last fitted, their bytes."""
 
     def __init__(self) -> None:
         self._held: dict[Device, dict[str, int]] = {}
+        self._up_since: dict[Device, float] = {}
+
+    def up(self, device: Device, now: float) -> None:
+        """The device's renderer is up; it has come up at `now` (seconds of one clock) unless it was said to be before."""
+        self._up_since.setdefault(device, now)
+
+    def starting_for(self, device: Device, now: float) -> float:
+        """Seconds for which the device's renderer will still be busy with starting; 0 where nothing is known of it."""
+        return max(0.0, self._up_since.get(device, -STARTING_SECONDS) + STARTING_SECONDS - now)
 
     def of(self, device: Device) -> frozenset[str] | None:
         """Models that the device holds; None where nothing is known of it."""
@@ -37,3 +49,4 @@ class Warmth:
     def lost(self, device: Device) -> None:
         """The device's renderer is gone, and what it held; the next one begins with nothing."""
         self._held[device] = {}
+        self._up_since.pop(device, None)

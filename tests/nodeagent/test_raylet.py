@@ -12,8 +12,7 @@ import pytest
 from node_processes import WEIGHTS, until
 from small_farm import SmallFarm
 
-from farm.processes import DetachedProcess
-from farm.ray_process import RayHead, ray_environment
+from farm.ray_process import RayHead, Raylet, ray_environment
 from farm.security import ray_token_file
 from farm.v1 import nodes_pb2
 from nodeagent.life import born
@@ -49,7 +48,7 @@ def farm(tmp_path, head):
     yield farm
     farm.close()
     # What a failed test leaves; after one that passed there is nothing.
-    DetachedProcess("raylet", tmp_path / "node" / "ray").stop(5)
+    Raylet(tmp_path / "node" / "ray", head.address, "127.0.0.1", head.token_file, 1).stop(5)
 
 
 def raylet_of(farm):

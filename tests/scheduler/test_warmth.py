@@ -1,8 +1,8 @@
-"""What devices hold: as much as fits beside each other."""
+"""What devices hold: as much as fits beside each other; and when their renderers can begin."""
 
 from __future__ import annotations
 
-from scheduler.warmth import Warmth
+from scheduler.warmth import STARTING_SECONDS, Warmth
 
 DEVICE, OTHER = ("n", "cuda0"), ("n", "cuda1")
 
@@ -32,3 +32,17 @@ def test_a_renderer_that_began_anew_holds_nothing():
     warmth.use(DEVICE, "13b", 26, 48)
     warmth.lost(DEVICE)
     assert warmth.of(DEVICE) == frozenset() and warmth.use(DEVICE, "13b", 26, 48)
+
+
+def test_a_renderer_is_busy_with_starting_from_when_it_came_up():
+    warmth = Warmth()
+    assert warmth.starting_for(DEVICE, 100.0) == 0.0, "nothing is known of it"
+    warmth.up(DEVICE, 100.0)
+    warmth.up(DEVICE, 102.0)
+    assert warmth.starting_for(DEVICE, 102.0) == STARTING_SECONDS - 2.0
+    assert (
+        warmth.starting_for(DEVICE, 100.0 + 2 * STARTING_SECONDS) == 0.0 == warmth.starting_for(OTHER, 100.0)
+    )
+    warmth.lost(DEVICE)
+    warmth.up(DEVICE, 110.0)
+    assert warmth.starting_for(DEVICE, 110.0) == STARTING_SECONDS
