@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 import grpc
+import psutil
 import structlog
 
 from farm.v1 import nodes_pb2, renderers_pb2, renderers_pb2_grpc
@@ -56,6 +57,9 @@ class _Renderer:
     outbox: asyncio.Queue[renderers_pb2.AttachResponse | None] | None = None
     attempts: dict[tuple[str, int], None] = field(default_factory=dict)
     killed_for: str = ""  #: why its agent ended it, where it did
+    raylet: tuple[int, str] | None = (
+        None  #: pid and birth of the process that started it, which it doesn't outlive
+    )
 
 
 class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
@@ -193,6 +197,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         renderer = self._renderers.setdefault(
             (introduction.pid, birth), _Renderer(introduction.device, introduction.pid, birth)
         )
+        renderer.raylet = renderer.raylet or _parent(renderer.pid)
         if renderer.outbox:
             renderer.outbox.put_nowait(None)
         outbox = renderer.outbox = asyncio.Queue()
@@ -266,6 +271,9 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         excuse = why or self._ending or renderer.killed_for
         if of_another_boot(birth):
             excuse = "its machine was rebooted"
+        elif not excuse and renderer.raylet and not lives(*renderer.raylet):
+            # Ray's head takes every raylet along: three of its deaths must not look like a task's that kills renderers.
+            excuse = f"the raylet of {renderer.device} (process {renderer.raylet[0]}) ended"
         reason = excuse or f"renderer of {renderer.device} (process {renderer.pid}) died"
         outcome = nodes_pb2.OUTCOME_CANCELLED if excuse else nodes_pb2.OUTCOME_LOST
         log.warning("renderer gone", device=renderer.device, pid=renderer.pid, why=reason)
@@ -277,6 +285,14 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
             self._events.reported(
                 nodes_pb2.RendererReport(device=renderer.device, alive=False, reason=reason)
             )
+
+
+def _parent(pid: int) -> tuple[int, str] | None:
+    """Pid and birth of the process that started this one; None when either is gone."""
+    with contextlib.suppress(psutil.Error):
+        parent = psutil.Process(pid).ppid()
+        return (parent, birth) if (birth := born(parent)) else None
+    return None
 
 
 async def _write(outbox: asyncio.Queue, context) -> None:

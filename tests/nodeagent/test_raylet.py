@@ -55,50 +55,68 @@ def raylet_of(farm):
     return farm.heartbeats[-1].ray_node_id if farm.heartbeats else ""
 
 
-def test_raylet_and_renderer_outlive_a_killed_agent_and_end_with_one_that_is_told_to(
-    farm, head, start_agent, environment, tmp_path
-):
-    agent = start_agent()
-    until(lambda: raylet_of(farm), 60, "a raylet")
-    node = raylet_of(farm)
-    model = {"model": "counter", "weights": WEIGHTS}
-    shared = {**model, "precision": "fp32"}
-    task = {"key": "window/0", "kind": "window", "payload": {"steps": 400, "sleep": 0.05}, **model}
-    payload = json.dumps({"task": task, "shared": shared, "inputs": {}})
-    driver = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, farm.ray_address, node, payload],
-        env=environment | ray_environment("127.0.0.1", head.token_file),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        renderer = int(driver.stdout.readline())
+@pytest.fixture
+def rendering(farm, head, environment):
+    """Puts a renderer on the node's raylet, and a long window of attempt "a" into it; gives the renderer's process."""
+    drivers = []
+
+    def start() -> psutil.Process:
+        model = {"model": "counter", "weights": WEIGHTS}
+        shared = {**model, "precision": "fp32"}
+        task = {"key": "window/0", "kind": "window", "payload": {"steps": 400, "sleep": 0.05}, **model}
+        payload = json.dumps({"task": task, "shared": shared, "inputs": {}})
+        driver = subprocess.Popen(
+            [sys.executable, "-c", DRIVER, farm.ray_address, raylet_of(farm), payload],
+            env=environment | ray_environment("127.0.0.1", head.token_file),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        drivers.append(driver)
+        renderer = psutil.Process(int(driver.stdout.readline()))
         until(lambda: farm.steps("a"), 30, "a step")
-        agent.kill()
-        agent = start_agent()
-        assert [a.attempt_id for a in farm.hellos[-1].attempts] == ["a"]
-        before = farm.steps("a")[-1]
-        until(lambda: farm.steps("a")[-1] > before + 5, what="steps under the new agent")
-        until(lambda: raylet_of(farm) == node, what="the same raylet")
-        assert farm.ended("a") == []
-        assert agent.end(signal.SIGINT) == 0
-        # Given back: that its agent ended it speaks against no task and no device.
-        assert [c.outcome for c in farm.ended("a")] == [nodes_pb2.OUTCOME_CANCELLED]
-        assert born(renderer) is None
-        home = str(tmp_path / "node")
-        left = [p for p in psutil.process_iter(["cmdline"]) if home in " ".join(p.info["cmdline"] or [])]
-        assert left == []
-    finally:
+        return renderer
+
+    yield start
+    for driver in drivers:
         driver.kill()
         driver.wait()
 
 
-def test_a_raylet_that_died_is_started_again_under_a_new_id(farm, start_agent, tmp_path):
+def test_raylet_and_renderer_outlive_a_killed_agent_and_end_with_one_that_is_told_to(
+    farm, start_agent, rendering, tmp_path
+):
     agent = start_agent()
     until(lambda: raylet_of(farm), 60, "a raylet")
-    first = raylet_of(farm)
-    psutil.Process(int((tmp_path / "node" / "ray" / "raylet.pid").read_text())).kill()
+    node, renderer = raylet_of(farm), rendering()
+    agent.kill()
+    agent = start_agent()
+    assert [a.attempt_id for a in farm.hellos[-1].attempts] == ["a"]
+    before = farm.steps("a")[-1]
+    until(lambda: farm.steps("a")[-1] > before + 5, what="steps under the new agent")
+    until(lambda: raylet_of(farm) == node, what="the same raylet")
+    assert farm.ended("a") == []
+    assert agent.end(signal.SIGINT) == 0
+    # Given back: that its agent ended it speaks against no task and no device.
+    assert [c.outcome for c in farm.ended("a")] == [nodes_pb2.OUTCOME_CANCELLED]
+    assert born(renderer.pid) is None
+    home = str(tmp_path / "node")
+    left = [p for p in psutil.process_iter(["cmdline"]) if home in " ".join(p.info["cmdline"] or [])]
+    assert left == []
+
+
+def test_a_raylet_that_died_is_started_again_under_a_new_id_and_speaks_against_no_task(
+    farm, start_agent, rendering
+):
+    agent = start_agent()
+    until(lambda: raylet_of(farm), 60, "a raylet")
+    first, raylet = raylet_of(farm), rendering().parent()
+    assert raylet.name() == "raylet"
+    raylet.kill()
+    until(lambda: farm.ended("a"), 20, "the end of what it ran")
+    (ended,) = farm.ended("a")
+    assert ended.outcome == nodes_pb2.OUTCOME_CANCELLED
+    assert ended.error == f"the raylet of cpu (process {raylet.pid}) ended"
     until(lambda: raylet_of(farm) not in ("", first), 60, "another raylet")
     assert agent.end(signal.SIGINT) == 0
 
