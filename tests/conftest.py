@@ -15,22 +15,25 @@ os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINC
 
 _FARMS = {"end_to_end": "farms", "faults": "faults"}
 """Folders whose tests run whole farms, and mostly wait for them."""
-_WITH_THE_FARMS = {"test_determinism.py", "test_lockstep.py"}
+_WITH_THE_FARMS = {"test_determinism.py"}
 """Files of faults that go with the farms, so that both take as long."""
+_OWN_FARM = {"test_database.py", "test_production.py", "test_two_hosts.py", *_WITH_THE_FARMS}
+"""Files with a farm of their own. They go before those of a farm that lasts until the end, and takes its share of the
+cores even when it has nothing to do."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """In `make test`: two groups of one farm after the other, and beside them all else, by whoever is free."""
-    items.sort(key=lambda item: _group(item) not in _FARMS.values())  # what takes longest is begun first
+    # What takes longest is begun first.
+    items.sort(key=lambda item: (_group(item) not in _FARMS.values(), item.path.name not in _OWN_FARM))
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group(item)))
 
 
 def _group(item: pytest.Item) -> str:
-    file = item.nodeid.partition("::")[0]
-    folder, name = file.split("/")[-2:]
-    return "farms" if name in _WITH_THE_FARMS else _FARMS.get(folder, file)
+    folder, name = item.path.parts[-2:]
+    return "farms" if name in _WITH_THE_FARMS else _FARMS.get(folder, item.nodeid.partition("::")[0])
 
 
 @pytest.fixture(scope="session")

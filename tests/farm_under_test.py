@@ -26,17 +26,20 @@ from farm.v1 import jobs_pb2, nodes_pb2
 Answer = TypeVar("Answer")
 WALKING = 0.1
 """A pace at which a test catches windows in the middle: seconds a step."""
+SHOT = {"frames": 250, "width": 160, "height": 96, "seed": 11, "steps": 80}
+"""A storyboard and three windows, which at that pace last three seconds each."""
 FINAL = (jobs_pb2.JOB_STATE_SUCCEEDED, jobs_pb2.JOB_STATE_FAILED, jobs_pb2.JOB_STATE_CANCELLED)
 
 
-def eventually(what: str, look: Callable[[], Answer], seconds: float = 60.0) -> Answer:
-    """The first true answer of `look`; fails the test after `seconds`."""
+def eventually(what: str, look: Callable[[], Answer], seconds: float = 60.0, every: float = 0.05) -> Answer:
+    """The first true answer of `look`, which is asked every so many seconds (a farm's answer takes its cores' time); fails
+    the test after `seconds`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with contextlib.suppress(ConnectionError):
             if found := look():
                 return found
-        time.sleep(0.05)
+        time.sleep(every)
     raise AssertionError(f"{what}: not within {seconds:g} s")
 
 
@@ -62,13 +65,13 @@ class FarmUnderTest:
 
     @classmethod
     @contextlib.contextmanager
-    def with_nodes(cls, home: Path, *nodes: str, pace: float = 0.0) -> Iterator[Self]:
-        """A farm of these nodes, of one thread each, their renderers up."""
+    def with_nodes(cls, home: Path, *nodes: str, pace: float = 0.0, **tomls: str) -> Iterator[Self]:
+        """A farm of these nodes, of one thread each, their renderers up. `tomls`: settings by node."""
         farm = cls(home, pace)
         try:
             farm.start_daemon()
             for node in nodes:
-                farm.start_node(node)
+                farm.start_node(node, toml=tomls.get(node))
             farm.wait_for_renderers(*nodes)
             yield farm
         finally:
@@ -87,6 +90,11 @@ class FarmUnderTest:
         self._daemon.wait()
 
     @property
+    def nodes(self) -> list[str]:
+        """Nodes that were started and neither stopped nor killed since."""
+        return list(self._nodes)
+
+    @property
     def daemon_pid(self) -> int:
         """Process of farmd, dead or alive."""
         return self._daemon.pid
@@ -95,11 +103,12 @@ class FarmUnderTest:
         """Its exit status; None while it lives."""
         return self._daemon.poll()
 
-    def start_node(self, name: str, *, threads: int = 1, toml: str = "") -> None:
-        """Starts an agent; its renderer comes up by itself."""
+    def start_node(self, name: str, *, threads: int = 1, toml: str | None = None) -> None:
+        """Starts an agent; its renderer comes up by itself. `toml`: its settings, the ones it had unless given."""
         folder = self.home / "nodes" / name
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "node.toml").write_text(toml)
+        if toml is not None or not (folder / "node.toml").exists():
+            (folder / "node.toml").write_text(toml or "")
         self._nodes[name] = self._spawn(
             "nodeagent.agent", "--server", self.listen, "--home", folder, "--name", name,
             "--threads", threads, "--config", folder / "node.toml",
@@ -135,7 +144,7 @@ class FarmUnderTest:
                 for name in names
             )
 
-        eventually(f"renderers of {', '.join(names)}", up, 90)
+        eventually(f"renderers of {', '.join(names)}", up, 90, every=0.25)
 
     @property
     def client(self) -> FarmClient:
@@ -155,6 +164,7 @@ class FarmUnderTest:
                 f"job {job_id} ends",
                 lambda: (answer := client.job(job_id)).job.state in FINAL and answer,
                 seconds,
+                every=0.25,
             )
 
     def succeed(self, job_id: str, seconds: float = 120.0) -> jobs_pb2.GetJobResponse:

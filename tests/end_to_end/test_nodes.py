@@ -32,7 +32,7 @@ def _waits_for(farm, job_id, words):
             reasons = [t.reason for t in client.job(job_id).tasks if t.state == jobs_pb2.TASK_STATE_READY]
         return any(words in reason for reason in reasons) and reasons
 
-    return eventually(f"a task waits because {words!r}", look, 20)
+    return eventually(f"a task waits because {words!r}", look, 60)
 
 
 def test_a_task_too_large_for_every_device_waits_and_says_so(tmp_path_factory):

@@ -1,24 +1,32 @@
-"""The same job gives the same latents on one, two and three nodes, one of which is killed, with every strategy."""
+"""The same job gives the same latents on one, two and three nodes, whatever dies of them, with every strategy."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
 
 import numpy as np
+import psutil
 import pytest
 
 from farm.plugins import catalogue, planning_plugins
-from tests.farm_under_test import WALKING, FarmUnderTest
-
-JOB = {"frames": 250, "width": 160, "height": 96, "seed": 5}
+from farm.v1 import jobs_pb2
+from tests.farm_under_test import SHOT, WALKING, FarmUnderTest
 
 STRATEGIES = sorted(catalogue(planning_plugins()).strategies)
-STEPS = {"autoregressive": 20}
-"""Others refine a storyboard, in a third of their steps, here of 60."""
+JOBS = {
+    "autoregressive": {"steps": 20},
+    "hierarchical": {"steps": 60},
+    "codenoise": {"steps": 60, "frames": 377},
+}
+"""What refines a storyboard does so in a third of its steps. In lockstep: four windows, two on each of two nodes."""
 
 
 def job(strategy: str) -> dict:
-    return {**JOB, "strategy": strategy, "steps": STEPS.get(strategy, 60)}
+    return {**SHOT, "strategy": strategy, **JOBS[strategy]}
 
 
 @pytest.fixture(scope="module")
@@ -34,50 +42,107 @@ def alone(farm) -> dict[str, dict[str, np.ndarray]]:
     jobs = {strategy: farm.submit(**job(strategy)) for strategy in STRATEGIES}
     for job_id in jobs.values():
         farm.succeed(job_id, 240)
+        assert nodes_of(farm, job_id) == {"north"}
     return {strategy: farm.latents(job_id) for strategy, job_id in jobs.items()}
 
 
 @pytest.fixture(scope="module")
+def same(farm, alone) -> Callable[[str, str], None]:
+    """Fails unless the job of that strategy has made what it made alone."""
+
+    def compare(job_id: str, strategy: str) -> None:
+        made, wanted = farm.latents(job_id), alone[strategy]
+        assert made.keys() == wanted.keys() and len(made) >= 5
+        assert max(np.abs(latents - wanted[key]).max() for key, latents in made.items()) <= 1e-5
+
+    return compare
+
+
+@pytest.fixture
 def three(farm, alone) -> FarmUnderTest:
-    """Two more nodes join the one."""
-    farm.start_node("south")
-    farm.start_node("east")
-    farm.wait_for_renderers("north", "south", "east")
+    """Two more nodes beside the one; those that were killed are back."""
+    return up(farm, "north", "south", "east")
+
+
+@pytest.fixture
+def two(farm, alone) -> FarmUnderTest:
+    """One of the three is gone for good."""
+    if "east" in farm.nodes:
+        farm.stop_node("east")
+    return up(farm, "north", "south")
+
+
+def up(farm: FarmUnderTest, *names: str) -> FarmUnderTest:
+    for name in names:
+        if name not in farm.nodes:
+            farm.start_node(name)
+    farm.wait_for_renderers(*names)
     return farm
 
 
-@pytest.fixture(scope="module")
-def two(three) -> FarmUnderTest:
-    """One of the three is gone for good."""
-    three.stop_node("east")
-    return three
-
-
-def _same(made: dict[str, np.ndarray], alone: dict[str, np.ndarray]) -> None:
-    assert made.keys() == alone.keys() and len(made) >= 5
-    assert max(np.abs(latents - alone[key]).max() for key, latents in made.items()) <= 1e-5
+def nodes_of(farm, job_id) -> set[str]:
+    """Which have rendered windows of the job."""
+    return {a.node for t in farm.tasks(job_id) if t.kind == "window" for a in t.attempts}
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_on_three_nodes_of_which_one_is_killed(three, alone, strategy):
+def test_on_three_nodes_of_which_one_is_killed(three, same, strategy):
     job_id = three.submit(**job(strategy))
     task, attempt = three.running(job_id, "window", steps=2)
     three.kill_node(attempt.node)
-    try:
-        answer = three.succeed(job_id, 240)
-    finally:
-        three.start_node(attempt.node)
-        three.wait_for_renderers("north", "south", "east")
+    answer = three.succeed(job_id, 240)
     tried = next(t for t in answer.tasks if t.key == task.key).attempts
     assert len(tried) == 2 and tried[0].node == attempt.node, "the window was lost, and rendered again"
-    _same(three.latents(job_id), alone[strategy])
+    same(job_id, strategy)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_on_two_nodes(two, alone, strategy):
+def test_on_two_nodes(two, same, strategy):
     job_id = two.submit(**job(strategy))
-    answer = two.succeed(job_id, 240)
-    by = {a.node for task in answer.tasks if task.kind == "window" for a in task.attempts}
+    two.succeed(job_id, 240)
+    by = nodes_of(two, job_id)
     # A chain may stay where it is.
     assert by == {"north", "south"} or (strategy == "autoregressive" and by < {"north", "south"})
-    _same(two.latents(job_id), alone[strategy])
+    same(job_id, strategy)
+
+
+def test_neighbours_in_lockstep_end_with_the_same_latents(alone):
+    made = alone["codenoise"]
+    assert len([key for key in made if key.startswith("window/")]) == 4
+    for left, right in (("window/0", "window/1"), ("window/1", "window/2"), ("window/2", "window/3")):
+        assert np.abs(made[left][:, -3:] - made[right][:, :3]).max() <= 1e-4
+
+
+def test_a_renderer_killed_in_lockstep_costs_its_own_windows_alone(two, same):
+    job_id = two.submit(**job("codenoise"))
+    task, attempt = two.running(job_id, "window", steps=5)
+    os.kill(two.renderer_of(attempt.node), signal.SIGKILL)
+    answer = two.succeed(job_id, 300)
+    windows = [t for t in answer.tasks if t.kind == "window"]
+    again = {t.key for t in windows if len(t.attempts) > 1}
+    assert task.key in again
+    assert again == {t.key for t in windows if t.attempts[0].node == attempt.node}
+    assert all(t.attempts[-1].state == jobs_pb2.ATTEMPT_STATE_SUCCEEDED for t in windows)
+    same(job_id, "codenoise")
+
+
+def test_daemon_and_bridge_killed_in_lockstep_cost_no_window(two, same):
+    job_id = two.submit(**job("codenoise"))
+    two.running(job_id, "window", steps=5)
+    os.kill(two.bridge_pid(), signal.SIGKILL)
+    two.kill_daemon()
+    time.sleep(2)
+    two.start_daemon()
+    answer = two.succeed(job_id, 300)
+    assert [len(t.attempts) for t in answer.tasks if t.kind == "window"] == [1] * 4
+    same(job_id, "codenoise")
+
+
+def test_the_ray_head_killed_in_lockstep(two, same):
+    job_id = two.submit(**job("codenoise"))
+    two.running(job_id, "window", steps=5)
+    for process in two.ray_head():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    two.succeed(job_id, 300)
+    same(job_id, "codenoise")

@@ -6,32 +6,14 @@ import signal
 import subprocess
 import time
 
-import numpy as np
 import psutil
 import pytest
 
 from farm.v1 import jobs_pb2, nodes_pb2
 from tests.farm.cli.runs import PROGRAM
-from tests.farm_under_test import eventually
-
-JOB = {"frames": 97, "width": 160, "height": 96, "seed": 11, "steps": 30}
-"""One window of some seconds."""
+from tests.farm_under_test import SHOT, eventually
 
 SUCCEEDED, LOST = jobs_pb2.ATTEMPT_STATE_SUCCEEDED, jobs_pb2.ATTEMPT_STATE_LOST
-
-
-@pytest.fixture(scope="module")
-def undisturbed(farm):
-    """Latents of the job when nobody takes a node away."""
-    job_id = farm.submit(**JOB)
-    farm.succeed(job_id, 300)
-    return farm.latents(job_id)
-
-
-def same(farm, job_id, undisturbed):
-    latents = farm.latents(job_id)
-    assert latents.keys() == undisturbed.keys()
-    assert max(np.abs(latents[key] - undisturbed[key]).max() for key in latents) <= 1e-5
 
 
 def node(farm, name) -> nodes_pb2.Node:
@@ -72,8 +54,8 @@ def attempts_of(answer, key):
     return next(task for task in answer.tasks if task.key == key).attempts
 
 
-def test_a_drained_node_finishes_its_window_frees_everything_and_comes_back(farm, undisturbed):
-    job_id = farm.submit(**JOB)
+def test_a_drained_node_finishes_its_window_frees_everything_and_comes_back(farm, same):
+    job_id = farm.submit(**SHOT)
     task, attempt = farm.running(job_id, "window", steps=2)
     name = attempt.node
     waiting = farmctl(farm, "node", "drain", name, "--reason", "new card")
@@ -87,15 +69,15 @@ def test_a_drained_node_finishes_its_window_frees_everything_and_comes_back(farm
     answer = farm.succeed(job_id, 300)
     assert [a.state for a in attempts_of(answer, task.key)] == [SUCCEEDED]
     assert [len(t.attempts) for t in answer.tasks] == [1] * len(answer.tasks)
-    same(farm, job_id, undisturbed)
+    same(job_id)
     agent = farm._nodes[name].pid
     resume(farm, name)
     assert farm._nodes[name].poll() is None and farm._nodes[name].pid == agent
     farm.succeed(farm.submit(steps=2), 120)
 
 
-def test_a_node_drained_now_hands_its_window_over_at_the_next_step(farm, undisturbed):
-    job_id = farm.submit(**JOB)
+def test_a_node_drained_now_hands_its_window_over_at_the_next_step(farm, same):
+    job_id = farm.submit(**SHOT)
     task, attempt = farm.running(job_id, "window", steps=2)
     began = time.time()
     with farm.client as client:
@@ -118,12 +100,12 @@ def test_a_node_drained_now_hands_its_window_over_at_the_next_step(farm, undistu
     assert sum(len(t.attempts) for t in answer.tasks) <= len(answer.tasks) + 1
     with farm.record() as (store, _):
         assert next(t for t, _ in store.jobs.tasks(job_id) if t.key == task.key).failures == 0
-    same(farm, job_id, undisturbed)
+    same(job_id)
     resume(farm, attempt.node)
 
 
 def test_a_drain_outlives_ctrl_c_the_daemon_and_the_agent(farm):
-    job_id = farm.submit(**JOB)
+    job_id = farm.submit(**SHOT)
     _, attempt = farm.running(job_id, "window", steps=2)
     name = attempt.node
     waiting = farmctl(farm, "node", "drain", name, "--deadline", "10m")
@@ -147,13 +129,13 @@ def test_a_drain_outlives_ctrl_c_the_daemon_and_the_agent(farm):
     resume(farm, name)
 
 
-def test_a_terminated_agent_hands_its_window_back_and_the_farm_knows_at_once(farm, undisturbed):
+def test_a_terminated_agent_hands_its_window_back_and_the_farm_knows_at_once(farm, same):
     farm.start_node("west", toml="drain_deadline = 0.5\n")
     farm.wait_for_renderers("west")
     with farm.client as client:
         for other in ("north", "south"):
             client.lock_node(other)
-    job_id = farm.submit(**JOB)
+    job_id = farm.submit(**SHOT)
     task, attempt = farm.running(job_id, "window", steps=2)
     with farm.client as client:
         client.unlock_node("north"), client.unlock_node("south")
@@ -167,7 +149,7 @@ def test_a_terminated_agent_hands_its_window_back_and_the_farm_knows_at_once(far
     first, second = attempts_of(answer, task.key)
     assert (first.cause, second.state) == ("given_back", SUCCEEDED)
     assert second.from_step >= 2, "it goes on from where the other stopped"
-    same(farm, job_id, undisturbed)
+    same(job_id)
     forgotten = farmctl(farm, "node", "forget", "west")
     assert forgotten.communicate(timeout=20)[0] == "west is forgotten\n"
     with farm.client as client:
@@ -192,7 +174,7 @@ def test_a_forgotten_drained_node_ends_and_joins_anew_when_it_is_started_again(f
 
 
 def test_a_locked_node_finishes_what_it_runs_keeps_its_renderer_and_takes_nothing(farm):
-    job_id = farm.submit(**JOB)
+    job_id = farm.submit(**SHOT)
     task, attempt = farm.running(job_id, "window", steps=2)
     renderer = farm.renderer_of(attempt.node)
     with farm.client as client:

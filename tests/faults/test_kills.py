@@ -7,31 +7,14 @@ import os
 import signal
 import time
 
-import numpy as np
 import psutil
-import pytest
 
 from farm.v1 import jobs_pb2
-
-JOB = {"frames": 250, "width": 160, "height": 96, "seed": 11, "steps": 60}
-
-
-@pytest.fixture(scope="module")
-def undisturbed(farm):
-    """Latents of the job when nothing dies."""
-    job_id = farm.submit(**JOB)
-    farm.succeed(job_id, 240)
-    return farm.latents(job_id)
+from tests.farm_under_test import SHOT
 
 
-def _same(farm, job_id, undisturbed):
-    latents = farm.latents(job_id)
-    assert latents.keys() == undisturbed.keys()
-    assert max(np.abs(latents[key] - undisturbed[key]).max() for key in latents) <= 1e-5
-
-
-def test_a_renderer_killed_in_a_window(farm, undisturbed):
-    job_id = farm.submit(**JOB)
+def test_a_renderer_killed_in_a_window(farm, same):
+    job_id = farm.submit(**SHOT)
     task, attempt = farm.running(job_id, "window", steps=2)
     before = set(farm.renderer_pids())
     killed = farm.renderer_of(attempt.node)
@@ -43,11 +26,11 @@ def test_a_renderer_killed_in_a_window(farm, undisturbed):
         "one window again, nothing else"
     )
     assert killed in before
-    _same(farm, job_id, undisturbed)
+    same(job_id)
 
 
-def test_the_daemon_killed_in_a_window_and_started_again(farm, undisturbed):
-    job_id = farm.submit(**JOB)
+def test_the_daemon_killed_in_a_window_and_started_again(farm, same):
+    job_id = farm.submit(**SHOT)
     farm.running(job_id, "window", steps=2)
     renderers = set(farm.renderer_pids())
     farm.kill_daemon()
@@ -56,11 +39,11 @@ def test_the_daemon_killed_in_a_window_and_started_again(farm, undisturbed):
     answer = farm.succeed(job_id, 240)
     assert set(farm.renderer_pids()) == renderers, "renderers went on"
     assert [len(t.attempts) for t in answer.tasks] == [1] * len(answer.tasks), "nothing is rendered again"
-    _same(farm, job_id, undisturbed)
+    same(job_id)
 
 
-def test_the_bridge_killed_in_a_window(farm, undisturbed):
-    job_id = farm.submit(**JOB)
+def test_the_bridge_killed_in_a_window(farm, same):
+    job_id = farm.submit(**SHOT)
     farm.running(job_id, "window", steps=2)
     renderers, bridge = set(farm.renderer_pids()), farm.bridge_pid()
     os.kill(bridge, signal.SIGKILL)
@@ -70,11 +53,11 @@ def test_the_bridge_killed_in_a_window(farm, undisturbed):
     assert all(t.attempts[-1].state == jobs_pb2.ATTEMPT_STATE_SUCCEEDED for t in answer.tasks)
     windows = [t for t in answer.tasks if t.kind == "window"]
     assert [len(t.attempts) for t in windows] == [1] * len(windows), "no window is rendered again"
-    _same(farm, job_id, undisturbed)
+    same(job_id)
 
 
-def test_the_ray_head_killed_in_a_window(farm, undisturbed):
-    job_id = farm.submit(**JOB)
+def test_the_ray_head_killed_in_a_window(farm, same):
+    job_id = farm.submit(**SHOT)
     farm.running(job_id, "window", steps=2)
     done = {task.key for task in farm.tasks(job_id) if task.state == jobs_pb2.TASK_STATE_SUCCEEDED}
     for process in farm.ray_head():
@@ -85,4 +68,4 @@ def test_the_ray_head_killed_in_a_window(farm, undisturbed):
     again = {task.key for task in answer.tasks if len(task.attempts) > 1}
     assert not again & done, "finished windows are not rendered again"
     assert len(again) <= 2, "one task a device"
-    _same(farm, job_id, undisturbed)
+    same(job_id)

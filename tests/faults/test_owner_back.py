@@ -5,92 +5,33 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
-import numpy as np
 import pytest
 
 from farm.store.records import ArtifactState
 from farm.store.tables import artifacts
 from farm.v1 import jobs_pb2
 from nodeagent.life import born
-from tests.farm_under_test import WALKING, FarmUnderTest, eventually
+from tests.farm_under_test import SHOT, eventually
 
-JOB = {"frames": 250, "width": 160, "height": 96, "seed": 11, "steps": 80}
 LOST, SUCCEEDED = jobs_pb2.ATTEMPT_STATE_LOST, jobs_pb2.ATTEMPT_STATE_SUCCEEDED
-NODES = {"north": "stop", "south": "free"}
-"""Each with what it does when its owner is back."""
-
-
-class Desks:
-    """Who is at which workstation, as the node's own command sees it."""
-
-    def __init__(self, folder: Path):
-        self._folder = folder
-        for node in NODES:
-            self.leave(node)
-
-    def toml(self, node: str) -> str:
-        return (
-            f'[owner]\npresence = "command"\ncommand = "exit $(cat {self._folder / node})"\n'
-            f'when_back = "{NODES[node]}"\ngrace = 0.5\nidle = 1.0\nevery = 0.2\n'
-        )
-
-    def sit_down(self, node: str) -> None:
-        (self._folder / node).write_text("1")
-
-    def leave(self, node: str) -> None:
-        (self._folder / node).write_text("0")
-
-
-@pytest.fixture(scope="module")
-def desks(tmp_path_factory) -> Desks:
-    return Desks(tmp_path_factory.mktemp("desks"))
-
-
-@pytest.fixture(scope="module")
-def farm(tmp_path_factory, desks) -> Iterator[FarmUnderTest]:
-    """Two nodes, each with an owner."""
-    farm = FarmUnderTest(tmp_path_factory.mktemp("owned"), WALKING)
-    try:
-        farm.start_daemon()
-        for node in NODES:
-            farm.start_node(node, toml=desks.toml(node))
-        farm.wait_for_renderers(*NODES)
-        yield farm
-    finally:
-        farm.close()
-
-
-@pytest.fixture(scope="module")
-def undisturbed(farm) -> dict[str, np.ndarray]:
-    """Latents of the job when nobody comes back."""
-    job_id = farm.submit(**JOB)
-    farm.succeed(job_id, 240)
-    return farm.latents(job_id)
 
 
 @pytest.fixture
 def everybody_away(farm, desks) -> Iterator[None]:
     """At the beginning and again at the end."""
-    for node in NODES:
+    for node in desks.when_back:
         desks.leave(node)
-    farm.wait_for_renderers(*NODES)
+    farm.wait_for_renderers(*desks.when_back)
     eventually("both nodes take work", lambda: not any(reasons(farm).values()))
     yield
-    for node in NODES:
+    for node in desks.when_back:
         desks.leave(node)
 
 
 def reasons(farm) -> dict[str, str]:
     with farm.client as client:
         return {node.name: node.reason for node in client.nodes()}
-
-
-def same(farm, job_id, undisturbed) -> None:
-    latents = farm.latents(job_id)
-    assert latents.keys() == undisturbed.keys()
-    assert max(np.abs(latents[key] - undisturbed[key]).max() for key in latents) <= 1e-5
 
 
 def window_on(farm, job_id, node) -> tuple[jobs_pb2.Task, jobs_pb2.Attempt]:
@@ -111,9 +52,9 @@ def attempts_of(farm, job_id, key) -> list[jobs_pb2.Attempt]:
     return list(next(task for task in farm.tasks(job_id) if task.key == key).attempts)
 
 
-@pytest.mark.parametrize("node", NODES)
-def test_an_owner_who_is_back_costs_no_step(farm, desks, undisturbed, everybody_away, node):
-    job_id = farm.submit(**JOB)
+@pytest.mark.parametrize("node", ["north", "south"])
+def test_an_owner_who_is_back_costs_no_step(farm, desks, same, everybody_away, node):
+    job_id = farm.submit(**SHOT)
     task, attempt = window_on(farm, job_id, node)
     desks.sit_down(node)
     answer = farm.succeed(job_id, 240)
@@ -127,7 +68,7 @@ def test_an_owner_who_is_back_costs_no_step(farm, desks, undisturbed, everybody_
     assert sum(len(one.attempts) for one in answer.tasks) == len(answer.tasks) + 1, (
         "nothing else was disturbed"
     )
-    same(farm, job_id, undisturbed)
+    same(job_id)
     assert "leaves the machine to its owner" in reasons(farm)[node]
 
 
@@ -145,8 +86,8 @@ def test_free_leaves_no_renderer_until_the_owner_is_away_again(farm, desks, ever
     assert farm.renderer_of("south") != before
 
 
-def test_a_state_is_kept_until_somebody_has_finished_from_it(farm, desks, undisturbed, everybody_away):
-    job_id = farm.submit(**JOB)
+def test_a_state_is_kept_until_somebody_has_finished_from_it(farm, desks, same, everybody_away):
+    job_id = farm.submit(**SHOT)
     task, _ = window_on(farm, job_id, "north")
     desks.sit_down("north")
 
@@ -161,7 +102,7 @@ def test_a_state_is_kept_until_somebody_has_finished_from_it(farm, desks, undist
     tried = attempts_of(farm, job_id, task.key)
     assert [one.state for one in tried] == [LOST, LOST, SUCCEEDED]
     assert tried[2].from_step == second.from_step > 0
-    same(farm, job_id, undisturbed)
+    same(job_id)
     with farm.record() as (store, _), store._database.read() as connection:
         states = {row.state for row in connection.execute(artifacts.select()) if row.name == "state"}
     assert ArtifactState.SAVED not in states, "what is done needs none"
