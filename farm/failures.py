@@ -22,9 +22,7 @@ class Cause(StrEnum):
     STORAGE = "storage"  #: a disk or the artifact store is full, read-only or gone
     DAMAGED_INPUT = "damaged_input"  #: the farm has not kept what it needed as it was stored
     SILENT = "silent"  #: nothing was heard of it in time; its outcome is unknown
-    GIVEN_BACK = (
-        "given_back"  #: its node ended it, being drained or wanted by its owner, or lost it with its raylet
-    )
+    GIVEN_BACK = "given_back"  #: its node ended it for a drain or its owner, or lost it with its raylet
 
 
 TASK_ERRORS = frozenset({Cause.WORK, Cause.TIMEOUT})
