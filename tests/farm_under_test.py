@@ -24,10 +24,10 @@ from farm.store.store import Store
 from farm.v1 import jobs_pb2, nodes_pb2
 
 Answer = TypeVar("Answer")
-WALKING = 0.1
+WALKING = 0.2
 """A pace at which a test catches windows in the middle: seconds a step."""
-SHOT = {"frames": 250, "width": 160, "height": 96, "seed": 11, "steps": 80}
-"""A storyboard and three windows, which at that pace last three seconds each."""
+SHOT = {"frames": 250, "width": 160, "height": 96, "seed": 11, "steps": 40}
+"""A storyboard and three windows, of thirteen steps, which at that pace take three seconds each."""
 FINAL = (jobs_pb2.JOB_STATE_SUCCEEDED, jobs_pb2.JOB_STATE_FAILED, jobs_pb2.JOB_STATE_CANCELLED)
 
 
@@ -41,6 +41,14 @@ def eventually(what: str, look: Callable[[], Answer], seconds: float = 60.0, eve
                 return found
         time.sleep(every)
     raise AssertionError(f"{what}: not within {seconds:g} s")
+
+
+def called(process: psutil.Process) -> str:
+    """Its command line; nothing when it is gone meanwhile."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 def free_port() -> int:
@@ -123,10 +131,8 @@ class FarmUnderTest:
 
     def kill_node(self, name: str) -> None:
         """kill -9 of all that runs on a node: agent, raylet and renderer."""
-        folder = str(self.home / "nodes" / name)
         agent = psutil.Process(self._nodes.pop(name).pid)
-        others = [p for p in self.processes() if p.environ().get("FARM_AGENT_HOME") == folder]
-        for process in {agent, *agent.children(recursive=True), *others}:
+        for process in {agent, *agent.children(recursive=True), *self.of_node(name)}:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         agent.wait()
@@ -222,25 +228,29 @@ class FarmUnderTest:
 
     def ray_head(self) -> list[psutil.Process]:
         """The processes of the Ray head: launcher, control store and its own raylet."""
-        launcher = next(p for p in self.processes() if "farm.ray_launch head" in " ".join(p.cmdline()))
+        launcher = next(p for p in self.processes() if "farm.ray_launch head" in called(p))
         return [launcher, *launcher.children(recursive=True)]
 
     def renderer_pids(self) -> list[int]:
         """Processes of all renderers of this farm."""
-        return [p.pid for p in self.processes() if "RendererActor" in " ".join(p.cmdline())]
+        return [p.pid for p in self.processes() if "RendererActor" in called(p)]
 
     def renderer_of(self, node: str) -> int:
         """Process of the node's renderer."""
-        folder = str(self.home / "nodes" / node)
-        return next(
-            p.pid
-            for p in self.processes()
-            if "RendererActor" in " ".join(p.cmdline()) and p.environ().get("FARM_AGENT_HOME") == folder
-        )
+        return next(p.pid for p in self.of_node(node) if "RendererActor" in called(p))
 
     def bridge_pid(self) -> int:
         """Process of the Ray bridge."""
-        return next(p.pid for p in self.processes() if "scheduler.bridge" in p.cmdline())
+        return next(p.pid for p in self.processes() if "scheduler.bridge" in called(p))
+
+    def of_node(self, name: str) -> list[psutil.Process]:
+        """Raylet and renderers of a node, and their helpers."""
+        folder, found = str(self.home / "nodes" / name), []
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("FARM_AGENT_HOME") == folder:
+                    found.append(process)
+        return found
 
     def processes(self) -> list[psutil.Process]:
         """Every process of this farm, however it was started."""

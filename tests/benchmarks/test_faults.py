@@ -30,7 +30,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 ROOT = Path(__file__).parents[2]
-quick = settings(max_examples=50, deadline=None)
+quick = settings(max_examples=50)
 faults = st.lists(st.sampled_from(FAULTS), unique=True, min_size=1)
 
 

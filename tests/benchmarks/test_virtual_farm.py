@@ -27,7 +27,7 @@ SPEEDUP = Path(__file__).parents[2] / "benchmarks" / "speedup.py"
 RATE = 10.0
 NETWORK = Network(bytes_per_second=100.0, latency=0.25)
 
-quick = settings(max_examples=50, deadline=None)
+quick = settings(max_examples=50)
 
 
 def farm(*rates: float) -> list[Device]:

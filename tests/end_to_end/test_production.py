@@ -9,7 +9,7 @@ from sqlalchemy import create_engine, text
 from farm.ray_process import RayHead
 from farm.security import ray_token_file
 from farm.v1 import jobs_pb2
-from tests.farm_under_test import FarmUnderTest
+from tests.farm_under_test import SHOT, WALKING, FarmUnderTest
 
 
 def test_a_farm_on_postgresql_and_somebody_elses_ray_survives_its_daemon(postgres, tmp_path_factory, clip):
@@ -19,7 +19,7 @@ def test_a_farm_on_postgresql_and_somebody_elses_ray_survives_its_daemon(postgre
     engine.dispose()
     cluster = tmp_path_factory.mktemp("cluster")
     head = RayHead(cluster, "127.0.0.1", 0, ray_token_file(cluster))
-    farm = FarmUnderTest(tmp_path_factory.mktemp("production"))
+    farm = FarmUnderTest(tmp_path_factory.mktemp("production"), WALKING)
     head.start()
     try:
         head.ready(60)
@@ -33,7 +33,7 @@ def test_a_farm_on_postgresql_and_somebody_elses_ray_survives_its_daemon(postgre
         farm.start_daemon()
         farm.start_node("north")
         farm.wait_for_renderers("north")
-        job_id = farm.submit(conditions=[clip], frames=121, width=320, height=192, steps=60)
+        job_id = farm.submit(conditions=[clip], **SHOT)
         farm.running(job_id, "window")
         farm.kill_daemon()
         farm.start_daemon()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from farm.failures import (
@@ -23,7 +23,6 @@ from farm.states import AttemptState
 TERMS = Terms()
 FARMS_OWN = [Cause.STORAGE, Cause.SILENT, Cause.GIVEN_BACK]
 devices = st.integers(0, 4)
-unhurried = settings(deadline=None)
 
 
 def end(cause: Cause, device: int = 0) -> End:
@@ -34,14 +33,12 @@ def ends(causes=Cause, **size):
     return st.lists(st.builds(end, st.sampled_from(causes), devices), **size)
 
 
-@unhurried
 @given(ends(FARMS_OWN, min_size=1, max_size=80), st.integers(0, 10**6))
 def test_the_farms_own_faults_cost_no_retry_however_many(history, job_errors):
     verdict = judge(history, job_errors, TERMS)
     assert (verdict.state, verdict.fails) == (AttemptState.LOST, "")
 
 
-@unhurried
 @given(ends(min_size=1, max_size=40), st.booleans())
 def test_a_task_has_so_many_errors_and_deaths_and_no_more(history, bigger):
     counted = 0
@@ -60,7 +57,6 @@ def test_a_task_has_so_many_errors_and_deaths_and_no_more(history, bigger):
     assert sum(reached) <= 1, "it went on after it should have ended"
 
 
-@unhurried
 @given(ends(max_size=10), st.sampled_from(Cause), st.integers(1, 200))
 def test_waits_only_grow_up_to_the_longest(before, cause, times):
     patient = Terms(max_failures=10**6, max_job_failures=10**6)
@@ -121,7 +117,6 @@ def test_devices_are_avoided_after_an_error_and_after_a_second_death():
     }  # fmt: skip
 
 
-@unhurried
 @given(st.floats(0.1, 5000), st.integers(1, 30), st.floats(0, 1e9))
 def test_a_slow_window_whose_steps_take_alike_is_never_stuck(step, steps, start):
     """Whatever a step takes, once one is done the next may take nearly ten times as long."""

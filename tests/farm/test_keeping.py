@@ -25,7 +25,7 @@ keepings = st.builds(
 
 
 # Says nothing about how fast the machine is at the moment.
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(leftovers, keepings)
 def test_what_is_kept_is_young_and_little_and_nothing_goes_without_need(found, keeping):
     gone = surplus(found, keeping, NOW)

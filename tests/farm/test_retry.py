@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from farm.retry import LEFT_UNDONE, Undone, to_retry
@@ -24,10 +24,8 @@ def graphs(draw) -> dict[str, Undone]:
 
 
 # Says nothing about how fast the machine is at the moment.
-unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-@unhurried
 @given(graphs(), st.data())
 def test_a_retry_leaves_nothing_that_could_never_start_and_does_no_more_than_that(tasks, data):
     wanted = data.draw(st.sets(st.sampled_from(sorted(tasks))))
@@ -44,7 +42,6 @@ def test_a_retry_leaves_nothing_that_could_never_start_and_does_no_more_than_tha
     assert all(id in brought for id in chosen if tasks[id].gone), "nobody needs it"
 
 
-@unhurried
 @given(graphs())
 def test_a_retry_of_everything_chooses_all_that_is_undone(tasks):
     chosen = to_retry(tasks, tasks)

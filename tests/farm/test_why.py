@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from farm.states import JobState, TaskState, is_final
@@ -50,7 +50,6 @@ def test_an_ended_job_says_how_and_what_would_go_on_with_it():
     )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(JobState), st.sampled_from(TaskState), st.lists(st.just("encode"), max_size=2))
 def test_whatever_waits_has_a_reason(job, state, unmet):
     if state in (W, R) or (state == C and not is_final(job)):

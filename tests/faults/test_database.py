@@ -15,10 +15,9 @@ from sqlalchemy import create_engine, text
 from farm.client import FarmClient, Unreachable
 from farm.v1 import jobs_pb2
 from tests.farm.cli.runs import PROGRAM
-from tests.farm_under_test import WALKING, FarmUnderTest, eventually
+from tests.farm_under_test import SHOT, WALKING, FarmUnderTest, eventually
 from tests.postgres_server import PostgresServer
 
-JOB = {"frames": 250, "width": 160, "height": 96, "seed": 11, "steps": 60}
 # Short, so that the database can be away for longer without the tests taking minutes.
 LEASES = "[leases]\nheartbeat = 1.0\nlease = 5.0\nrequeue = 8.0\n"
 LOST, SUCCEEDED = jobs_pb2.ATTEMPT_STATE_LOST, jobs_pb2.ATTEMPT_STATE_SUCCEEDED
@@ -64,7 +63,7 @@ def tried(answer: jobs_pb2.GetJobResponse) -> dict[str, list[int]]:
 
 def test_a_database_away_for_longer_than_the_requeue_delay_costs_no_window(farm, own_postgres):
     daemon = farm.daemon_pid
-    job_id = farm.submit(**JOB)
+    job_id = farm.submit(**SHOT)
     farm.running(job_id, "window", steps=2, seconds=90)
     own_postgres.stop(signal.SIGINT)
     gone = time.monotonic()
@@ -83,7 +82,7 @@ def test_a_database_away_for_longer_than_the_requeue_delay_costs_no_window(farm,
 
 
 def test_a_backup_taken_while_rendering_restores_to_a_farm_that_finishes(farm, own_postgres, tmp_path):
-    job_id = farm.submit(**JOB)
+    job_id = farm.submit(**SHOT)
     window, interrupted = farm.running(job_id, "window", steps=2, seconds=90)
     # It must not be through before the backup is made.
     os.kill(farm.renderer_of("north"), signal.SIGSTOP)

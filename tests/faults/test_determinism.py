@@ -18,9 +18,9 @@ from tests.farm_under_test import SHOT, WALKING, FarmUnderTest
 
 STRATEGIES = sorted(catalogue(planning_plugins()).strategies)
 JOBS = {
-    "autoregressive": {"steps": 20},
-    "hierarchical": {"steps": 60},
-    "codenoise": {"steps": 60, "frames": 377},
+    "autoregressive": {"steps": 12},
+    "hierarchical": {"steps": 30},
+    "codenoise": {"steps": 30, "frames": 377},
 }
 """What refines a storyboard does so in a third of its steps. In lockstep: four windows, two on each of two nodes."""
 

@@ -11,7 +11,7 @@ import pytest
 
 from farm.v1 import jobs_pb2, nodes_pb2
 from tests.farm.cli.runs import PROGRAM
-from tests.farm_under_test import SHOT, eventually
+from tests.farm_under_test import SHOT, called, eventually
 
 SUCCEEDED, LOST = jobs_pb2.ATTEMPT_STATE_SUCCEEDED, jobs_pb2.ATTEMPT_STATE_LOST
 
@@ -31,11 +31,8 @@ def drained(farm, name, seconds=30.0) -> float:
 
 def left_of(farm, name) -> list[psutil.Process]:
     """What runs of a node's raylet and renderers."""
-    folder = str(farm.home / "nodes" / name)
-    return [
-        p for p in farm.processes()
-        if p.environ().get("FARM_AGENT_HOME") == folder or f"{folder}/ray" in " ".join(p.cmdline())
-    ]  # fmt: skip
+    ray = str(farm.home / "nodes" / name / "ray")
+    return [*farm.of_node(name), *(p for p in farm.processes() if ray in called(p))]
 
 
 def resume(farm, *names):

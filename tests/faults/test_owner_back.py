@@ -23,7 +23,7 @@ def everybody_away(farm, desks) -> Iterator[None]:
     for node in desks.when_back:
         desks.leave(node)
     farm.wait_for_renderers(*desks.when_back)
-    eventually("both nodes take work", lambda: not any(reasons(farm).values()))
+    eventually("both nodes take work", lambda: not any(reasons(farm)[node] for node in desks.when_back))
     yield
     for node in desks.when_back:
         desks.leave(node)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from node_processes import until
 
@@ -73,7 +73,6 @@ def test_a_running_attempts_log_is_read_from_where_one_is(farm, node):
     assert farm.logs() == [], "what runs is not brought yet"
 
 
-@settings(deadline=None)
 @given(st.integers(200, 1000), st.integers(0, 3000))
 def test_a_long_log_keeps_its_head_and_its_tail(tmp_path_factory, most, size):
     path = tmp_path_factory.mktemp("log") / "long.log"

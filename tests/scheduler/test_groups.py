@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scheduler.groups import Member, room_for, seconds_of, soonest, spread
@@ -48,7 +48,6 @@ def devices(placed, tasks) -> list[str | None]:
     return [at.get(task.task_id) for task in tasks]
 
 
-@settings(deadline=None)
 @given(st.integers(1, 9), st.integers(1, 9), slots)
 def test_all_windows_of_a_group_are_placed_or_none_and_two_groups_share_no_device(one, two, slots):
     first, groups = group("a", one)
@@ -69,7 +68,6 @@ def test_all_windows_of_a_group_are_placed_or_none_and_two_groups_share_no_devic
     assert all(len(who) == 1 for who in owners.values())
 
 
-@settings(deadline=None)
 @given(st.integers(1, 12), slots)
 def test_each_device_gets_one_run_of_windows_that_it_has_room_for(count, slots):
     tasks, groups = group("a", count)
@@ -82,7 +80,6 @@ def test_each_device_gets_one_run_of_windows_that_it_has_room_for(count, slots):
         assert room_for([m for m, where in zip(members, at) if where == node], by_node[node])
 
 
-@settings(deadline=None)
 @given(st.integers(1, 12), slots)
 def test_a_group_waits_only_when_the_free_devices_together_have_no_room(count, slots):
     tasks, groups = group("a", count)
@@ -99,7 +96,6 @@ def test_windows_are_shared_out_by_speed():
     assert Counter(devices(place(tasks, [slow, fast], groups), tasks)) == {"f": 6, "s": 2}
 
 
-@settings(deadline=None)
 @given(st.integers(2, 9), st.sets(st.integers(0, 8), min_size=1), slots)
 def test_lost_windows_go_back_together_where_their_group_is_or_to_free_devices(count, lost, slots):
     tasks, groups = group("a", count)
@@ -116,7 +112,6 @@ def test_lost_windows_go_back_together_where_their_group_is_or_to_free_devices(c
     assert "here" not in at or 6 + 2 * on_it <= 14
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 5), st.integers(6, 20)), min_size=1, max_size=4), st.randoms())
 def test_groups_that_fit_the_farm_all_end_whatever_is_lost_on_the_way(sizes, random):
     """Windows are lost at random for a while; then every group ends in turn: nobody waits for ever."""
@@ -198,7 +193,6 @@ def by_count(members: list[Member], among: list[Slot]) -> dict[str, Slot] | None
     return placed
 
 
-@settings(deadline=None)
 @given(uneven, slots)
 def test_uneven_windows_are_all_held_and_done_no_later_than_if_shared_out_by_count(members, slots):
     among = [slot for slot in slots if slot.flops_per_second]
@@ -213,7 +207,6 @@ def test_uneven_windows_are_all_held_and_done_no_later_than_if_shared_out_by_cou
         assert seconds_of(placed, members, speed) <= seconds_of(counted, members, speed) * (1 + 1e-6)
 
 
-@settings(deadline=None)
 @given(uneven, st.lists(st.tuples(st.sampled_from([0.0, 0.5, 2.0, 9.0]), st.just(1)), max_size=6), slots)
 def test_a_group_starts_when_it_is_done_soonest_on_devices_that_are_free_by_then(members, times, slots):
     free_in = [(at, slot) for (at, _), slot in zip(times, slots, strict=False)]

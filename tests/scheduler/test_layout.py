@@ -44,7 +44,7 @@ def cuts_of(latents: int, overlap: int, devices: list[Lender]):
     )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 1_000), overlaps, lenders)
 def test_windows_cover_the_timeline_and_every_one_fits_a_device(latents, overlap, devices):
     holds = max(device.vram_bytes for device in devices)
@@ -78,7 +78,7 @@ def ends(cuts, devices: list[Lender]) -> float:
     return max(free)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.integers(60, 400), st.lists(st.sampled_from([1e12, 2.5e12, 6e12, 1e13]), min_size=1, max_size=8))
 def test_sized_windows_end_no_later_than_windows_of_one_length_and_use_all_devices(latents, rates):
     devices = [Lender("d", rate, 100) for rate in rates]
@@ -133,7 +133,7 @@ def test_what_is_decoded_at_a_time_is_sized_for_the_farm_too():
     assert total < sum(task.flops for task in fixed.tasks if task.kind is TaskKind.DECODE), "fewer halos"
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(1, 1_500), st.lists(st.integers(1, 40), min_size=1, max_size=4), st.integers(2, 5))
 def test_any_devices_get_a_layout_that_delivers_all_or_are_told_what_is_too_small(frames, held, overlap):
     model = OFFERS.models["ltx-tiny"]

@@ -55,14 +55,12 @@ def seconds(tasks, *rates: float, besides: float = 0.1, size: int = 0, local: bo
     return Rehearsal(lenders(*rates, local=local), lambda one: size).seconds(tasks, besides)
 
 
-@settings(deadline=None)
 @given(graphs(), st.sampled_from([0.0, 0.1, 0.3]))
 def test_on_one_device_a_job_takes_the_sum_of_its_tasks(tasks, besides):
     wanted = sum(besides + one.flops / RATE for one in tasks)
     assert seconds(tasks, 1.0, besides=besides) == pytest.approx(wanted)
 
 
-@settings(deadline=None)
 @given(graphs(), rates)
 def test_no_job_ends_before_its_longest_chain_or_before_all_have_worked_all_the_time(tasks, rates):
     ends: dict[str, float] = {}
@@ -86,7 +84,7 @@ def test_what_fits_no_lender_is_left_out():
     assert seconds([task("a"), task("b", "a", vram=NEEDED + 1)], 1.0, besides=0.0) == pytest.approx(1.0)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(lengths(), lengths(), rates)
 def test_a_layout_keeps_what_it_covers_and_what_is_allowed_and_never_ends_later(windows, spans, rates):
     rehearsal = Rehearsal(lenders(*rates), lambda one: 0)

@@ -13,7 +13,7 @@ from plugins.ltx import seam
 from plugins.ltx.blend import ramp
 
 SIDE = (6, 8)
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=60)
 
 
 def drawn(seed: int, count: int, channels: int = 16) -> torch.Tensor:

@@ -15,7 +15,7 @@ from plugins.ltx.reference.scenes import MOTIONS, SIZES, direction, scene
 seeds = st.integers(min_value=0, max_value=1 << 41)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=seeds, start=st.integers(0, 200))
 def test_a_scene_is_a_pure_function_of_its_seed_and_of_the_frame_number(seed, start):
     once, again = scene(seed), scene(seed)
@@ -42,7 +42,7 @@ def test_a_scene_is_the_same_in_every_process(hash_seed):
     assert said[-1] == hashlib.sha256(scene(5).render(0, 9).tobytes()).hexdigest()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=seeds, motion=st.sampled_from(MOTIONS), size=st.sampled_from(SIZES), frame=st.integers(0, 300))
 def test_a_lone_shape_is_where_the_scene_says_it_is(seed, motion, size, frame):
     asked = scene(seed, motion=motion, size=size, shapes=1)
@@ -53,7 +53,7 @@ def test_a_lone_shape_is_where_the_scene_says_it_is(seed, motion, size, frame):
     assert f"{asked.shapes[0].colour} {asked.shapes[0].kind}" in asked.caption
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=seeds)
 def test_shapes_stay_in_the_frame_for_ever_and_keep_their_speed_between_bounces(seed):
     asked = scene(seed)
@@ -68,7 +68,7 @@ def test_shapes_stay_in_the_frame_for_ever_and_keep_their_speed_between_bounces(
             assert np.median(moved) == pytest.approx(pace, abs=1e-6)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=seeds, motion=st.sampled_from(MOTIONS))
 def test_the_caption_says_the_way_things_begin_to_move(seed, motion):
     asked = scene(seed, motion=motion, shapes=1)
