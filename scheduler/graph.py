@@ -33,7 +33,7 @@ A piece is {"start", "stop", "left", "right"} as in scheduler.windows.Piece.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 from farm.planning import (
     ModelFacts,
@@ -178,7 +178,7 @@ class Graph:
                 if sources
                 else (geometry.Piece(0, self.timeline.latents, "encode"),)
             )
-            base = {"pieces": [asdict(piece) for piece in geometry.clip(parts, window.start, window.stop)]}
+            base = {"pieces": [_plain(piece) for piece in geometry.clip(parts, window.start, window.stop)]}
         return {
             "stage": window.stage,
             "start": window.start,
@@ -190,9 +190,9 @@ class Graph:
             "points": self._points(window),
             "prompts": self._prompts(window),
             "base": base,
-            "tail": asdict(window.tail) if window.tail else None,
+            "tail": _plain(window.tail) if window.tail else None,
             "head": self._head(window, by_key),
-            "colour": asdict(window.colour) if window.colour else None,
+            "colour": _plain(window.colour) if window.colour else None,
             "sink": self._sink(window),
             "guidance_scale": self._drawn_by(window).guidance,
         }
@@ -323,7 +323,7 @@ class Graph:
                     payload={
                         "start": reach.start,
                         "stop": reach.stop,
-                        "pieces": [asdict(piece) for piece in parts],
+                        "pieces": [_plain(piece) for piece in parts],
                         "patches": over,
                         "from": first,
                         "to": last,
@@ -336,6 +336,11 @@ class Graph:
                 )
             )
         return found
+
+
+def _plain(one: object) -> dict:
+    """The fields of a dataclass of plain values; dataclasses.asdict copies each of them, for a tenth of a plan's time."""
+    return dict(vars(one))
 
 
 def _shared(final: Sequence[Window], channels: int) -> dict[str, list[dict]]:

@@ -123,9 +123,10 @@ def _evened(lengths: list[int], shares: Sequence[_Share], shortest: int) -> list
         moved = min(
             (
                 (_ends(other, shares), other)
-                for giver, taker in itertools.permutations(range(len(lengths)), 2)
-                if lengths[giver] > shortest and lengths[taker] < held
-                for other in [sorted(_moved(lengths, giver, taker), reverse=True)]
+                # Of windows of one length any does.
+                for giver, taker in itertools.product(set(lengths), repeat=2)
+                if giver > shortest and taker < held and (giver != taker or lengths.count(giver) > 1)
+                for other in [_moved(lengths, giver, taker)]
             ),
             default=(best, lengths),
         )
@@ -136,8 +137,11 @@ def _evened(lengths: list[int], shares: Sequence[_Share], shortest: int) -> list
 
 
 def _moved(lengths: Sequence[int], giver: int, taker: int) -> list[int]:
-    """The windows with one latent of `giver` given to `taker`."""
-    return [length - (at == giver) + (at == taker) for at, length in enumerate(lengths)]
+    """The windows, longest first, one of `giver` latents having given one to one of `taker` latents."""
+    others = list(lengths)
+    others.remove(giver)
+    others.remove(taker)
+    return sorted([*others, giver - 1, taker + 1], reverse=True)
 
 
 def _ends(lengths: Sequence[int], shares: Sequence[_Share]) -> list[float]:

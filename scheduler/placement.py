@@ -143,6 +143,14 @@ def place(
     waiting: dict[str, str] = {}
     passed_over: set[str] = set()
     settled: set[str] = set()
+    reasons: dict[tuple, str] = {}
+
+    def why_waiting(task: ReadyTask) -> str:
+        kind = task.model, task.weights, task.vram_bytes, task.fp8
+        if kind not in reasons:
+            reasons[kind] = _why_waiting(task, slots)
+        return reasons[kind]
+
     for task in sorted(tasks, key=lambda t: (-t.priority, t.created_at, t.job_id, t.order)):
         if task.group:
             if task.group not in settled:
@@ -164,11 +172,11 @@ def place(
                         idle.discard(slot.key)
                         assignments.append(Assignment(other, slot))
                     else:
-                        waiting[other.task_id] = why or _why_waiting(other, slots)
+                        waiting[other.task_id] = why or why_waiting(other)
             continue
         options = clock.options(task) if idle else ()
         if not options:
-            waiting[task.task_id] = _why_waiting(task, slots)
+            waiting[task.task_id] = why_waiting(task)
             continue
         best = min(options, key=clock.rank)
         free = [option for option in options if option.key in idle]
@@ -185,7 +193,7 @@ def place(
             idle.remove(best.key)
             assignments.append(Assignment(task, best.slot))
         elif task.task_id not in waiting:
-            waiting[task.task_id] = _why_waiting(task, slots)
+            waiting[task.task_id] = why_waiting(task)
     return Placement(tuple(assignments), waiting, frozenset(passed_over))
 
 

@@ -17,6 +17,8 @@ def shares(changes: Sequence[int], crossfade: int, first: int, last: int) -> tup
     """
     if first >= last or crossfade < 0:
         raise ValueError(f"need first < last and crossfade >= 0, got {first}, {last}, {crossfade}")
+    if not changes:
+        return (1.0,)
     total = [0.0] * (len(changes) + 1)
     span = max(crossfade, 1)
     for frame in range(first, last):

@@ -10,7 +10,7 @@ import heapq
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from farm.planning import PlannedTask
@@ -77,53 +77,58 @@ class Rehearsal:
 
     def seconds(self, tasks: Sequence[PlannedTask], besides: float) -> float:
         """When the last task ends."""
-        order = {task.key: index for index, task in enumerate(tasks)}
         made = {task.key: self._latent_bytes(task) for task in tasks}
-        slots = {slot.key: slot for slot in map(_slot, self._lenders)}
-        waiting = dict(zip(order, tasks, strict=True))
+        models = dict.fromkeys((task.model for task in tasks), "")
+        slots = [_slot(lender, models) for lender in self._lenders]
+        left = {task.key: set(task.needs) for task in tasks}
         where: dict[str, str] = {}
         passed_over: dict[str, float] = {}
-        running: list[tuple[float, int, PlannedTask, Slot]] = []
+        running: list[tuple[float, int, Slot]] = []
         now = 0.0
-        while waiting:
-            ready = [task for task in waiting.values() if all(key in where for key in task.needs)]
-            inputs = {task.key: _inputs(task, where, made) for task in ready}
+
+        def ready_to(key: str) -> Iterator[tuple[int, ReadyTask]]:
+            """What nothing but the task of that key kept waiting; what needs none, for an empty key."""
+            for order, task in enumerate(tasks):
+                if key in left[task.key] or not key:
+                    left[task.key].discard(key)
+                    if not left[task.key]:
+                        yield order, _ready(task, order, _inputs(task, where, made))
+
+        ready = dict(ready_to(""))
+        while True:
+            ends = {slot.key: end for end, _, slot in running}
             placement = place(
                 [
-                    _ready(task, order[task.key], inputs[task.key], now - passed_over.get(task.key, now))
-                    for task in ready
+                    replace(task, passed_over=now - passed_over[task.key])
+                    if task.key in passed_over
+                    else task
+                    for task in ready.values()
                 ],
                 [
-                    replace(slot, models=dict.fromkeys((task.model for task in ready), ""))
-                    for slot in slots.values()
+                    replace(slot, busy=True, busy_for=ends[slot.key] - now) if slot.key in ends else slot
+                    for slot in slots
                 ],
             )
             passed_over = {key: passed_over.get(key, now) for key in placement.passed_over}
             for one in placement.assignments:
-                task, slot = waiting.pop(one.task.key), one.slot
-                end = now + self._takes(task, slot, inputs[task.key], made[task.key], besides)
-                heapq.heappush(running, (end, order[task.key], task, slot))
-                slots[slot.key] = replace(slot, busy=True)
+                order = one.task.order
+                end = now + self._takes(tasks[order], one.slot, one.task.inputs, made[one.task.key], besides)
+                heapq.heappush(running, (end, order, one.slot))
+                del ready[order]
             if not running:
-                break  # what is left fits nobody
-            now, _, task, slot = heapq.heappop(running)
-            where[task.key] = slot.node_id
-            slots[slot.key] = replace(slot, busy=False, busy_for=0.0)
-            ends = {slot.key: end for end, _, _, slot in running}
-            slots = {
-                key: replace(slot, busy_for=ends[key] - now) if key in ends else slot
-                for key, slot in slots.items()
-            }
-        return max((end for end, *_ in running), default=now)
+                return now  # what is left, if anything, fits nobody
+            now, order, slot = heapq.heappop(running)
+            where[tasks[order].key] = slot.node_id
+            ready.update(ready_to(tasks[order].key))
 
     @staticmethod
-    def _takes(task: PlannedTask, slot: Slot, inputs: dict[str, int], made: int, besides: float) -> float:
+    def _takes(task: PlannedTask, slot: Slot, inputs: Mapping[str, int], made: int, besides: float) -> float:
         away = sum(size for node, size in inputs.items() if node != slot.node_id) + made
         over = 0.0 if slot.local else away / FETCH_BYTES_PER_SECOND
         return besides + over + task.flops / slot.flops_per_second
 
 
-def _slot(lender: Lender) -> Slot:
+def _slot(lender: Lender, models: dict[str, str]) -> Slot:
     return Slot(
         node_id=lender.name,
         node=lender.name,
@@ -131,12 +136,12 @@ def _slot(lender: Lender) -> Slot:
         vram_bytes=lender.vram_bytes,
         fp8=True,
         flops_per_second=lender.flops_per_second,
-        models={},
+        models=models,
         local=lender.local,
     )
 
 
-def _ready(task: PlannedTask, order: int, inputs: dict[str, int], passed_over: float) -> ReadyTask:
+def _ready(task: PlannedTask, order: int, inputs: dict[str, int]) -> ReadyTask:
     return ReadyTask(
         task_id=task.key,
         job_id="",
@@ -150,7 +155,6 @@ def _ready(task: PlannedTask, order: int, inputs: dict[str, int], passed_over: f
         fp8=task.fp8,
         flops=task.flops,
         inputs=inputs,
-        passed_over=passed_over,
     )
 
 
