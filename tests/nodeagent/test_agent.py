@@ -33,7 +33,9 @@ def content(farm, completion):
 
 
 def test_a_node_joins_once_and_says_what_it_has(farm, start_agent, tmp_path):
-    start_agent("--server", farm.server, "--join-token", farm.join_token, "--name", "bench-3").kill()
+    agent = start_agent("--server", farm.server, "--join-token", farm.join_token, "--name", "bench-3")
+    until(lambda: farm.hellos[-1].models, what="what it offers")
+    agent.kill()
     hello = farm.hellos[-1]
     assert hello.name == "bench-3" and hello.boot_id and hello.python_version and hello.ray_version
     assert [(d.name, d.backend, d.threads, d.declared) for d in hello.devices] == [("cpu", "cpu", 1, False)]

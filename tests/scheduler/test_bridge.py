@@ -167,6 +167,9 @@ def test_one_renderer_takes_its_attempts_one_after_the_other_on_warm_state(
 
 def test_two_devices_render_at_the_same_time(bridge: Connection, tmp_path: Path) -> None:
     for device in ("cpu0", "cpu1"):
+        bridge.dispatch(f"up-{device}", device, finished=tmp_path / f"{device}-up")
+        bridge.event(f"up-{device}", device)
+    for device in ("cpu0", "cpu1"):
         bridge.dispatch(
             f"c-{device}", device, started=tmp_path / device, seconds=2, finished=tmp_path / f"{device}-end"
         )
