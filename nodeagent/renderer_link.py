@@ -49,17 +49,19 @@ class RendererEvents(Protocol):
 
 @dataclass
 class _Renderer:
-    """A renderer process; `outbox` is None while it isn't attached."""
+    """A renderer process; `outbox` is None while it isn't attached.
+
+    `killed_for`: why its agent ended it, where it did. `raylet`: pid and birth of the process that started it, which it
+    doesn't outlive.
+    """
 
     device: str
     pid: int
     born: str
     outbox: asyncio.Queue[renderers_pb2.AttachResponse | None] | None = None
     attempts: dict[tuple[str, int], None] = field(default_factory=dict)
-    killed_for: str = ""  #: why its agent ended it, where it did
-    raylet: tuple[int, str] | None = (
-        None  #: pid and birth of the process that started it, which it doesn't outlive
-    )
+    killed_for: str = ""
+    raylet: tuple[int, str] | None = None
 
 
 class RendererLink(renderers_pb2_grpc.RendererServiceServicer):

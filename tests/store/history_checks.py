@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from hypothesis.stateful import RuleBasedStateMachine, invariant
-from sqlalchemy import func, literal, select, union_all
+from sqlalchemy import CompoundSelect, func, literal, select, union_all
 from store_world import plan, spec, stage
 
 from farm.failures import TASK_ERRORS, Cause
@@ -18,6 +18,21 @@ from farm.store.records import ArtifactState, AttemptRecord
 from farm.store.tables import artifacts, attempts, edges, events, metadata, tasks
 
 MAX_FAILURES = 3
+
+
+def _orphans() -> CompoundSelect:
+    """The columns that name a row which isn't there."""
+    lost = []
+    for key in (key for table in metadata.sorted_tables for key in table.foreign_keys):
+        parent = key.column.table.alias()
+        found = select(parent).where(parent.c[key.column.name] == key.parent)
+        lost.append(select(literal(str(key.parent))).where(key.parent.is_not(None), ~found.exists()))
+    return union_all(*lost)
+
+
+# Asked after every step, and slow to make.
+ALL_TASKS = select(tasks).order_by(tasks.c.id)
+ORPHANS = _orphans()
 
 
 @dataclass
@@ -149,12 +164,7 @@ class Checked(RuleBasedStateMachine):
 
     @invariant()
     def no_row_is_an_orphan(self) -> None:
-        lost = []
-        for key in (key for table in metadata.sorted_tables for key in table.foreign_keys):
-            parent = key.column.table.alias()
-            found = select(parent).where(parent.c[key.column.name] == key.parent)
-            lost.append(select(literal(str(key.parent))).where(key.parent.is_not(None), ~found.exists()))
-        assert self.rows(union_all(*lost)) == []
+        assert self.rows(ORPHANS) == []
         staged = select(func.count()).where(
             artifacts.c.state == ArtifactState.STAGED,
             artifacts.c.attempt_id.in_(select(attempts.c.id).where(attempts.c.state.not_in(LIVE_ATTEMPTS))),
@@ -185,7 +195,7 @@ class Checked(RuleBasedStateMachine):
             return connection.execute(query).all()
 
     def all_tasks(self):
-        return self.rows(select(tasks).order_by(tasks.c.id))
+        return self.rows(ALL_TASKS)
 
     def task(self, task_id: str):
         return next(task for task in self.all_tasks() if task.id == task_id)

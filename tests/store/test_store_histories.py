@@ -386,7 +386,7 @@ def test_no_history_applies_a_result_twice_or_moves_a_task_backwards(store):
     run_state_machine_as_test(
         OnThisDatabase,
         settings=settings(
-            max_examples=8,
+            max_examples=12,
             stateful_step_count=30,
             derandomize=False,
             print_blob=True,

@@ -14,7 +14,7 @@ from plugins.ltx.reference.scenes import Scene, Shape
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, float]:
-    return evaluate(Ltx(TINY_FOLDER, max_tokens=64), prompts=10)
+    return evaluate(Ltx(TINY_FOLDER, max_tokens=64), prompts=12)
 
 
 @pytest.mark.parametrize(("name", "least"), [("vae_psnr_db", 27.0), ("image_psnr_db", 25.0)])
