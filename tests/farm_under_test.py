@@ -26,14 +26,16 @@ from farm.v1 import jobs_pb2, nodes_pb2
 Answer = TypeVar("Answer")
 WALKING = 0.2
 """A pace at which a test catches windows in the middle: seconds a step."""
-SHOT = {"frames": 250, "width": 160, "height": 96, "seed": 11, "steps": 40}
+SHOT = {"frames": 250, "width": 96, "height": 64, "seed": 11, "steps": 40}
 """A storyboard and three windows, of thirteen steps, which at that pace take three seconds each."""
 FINAL = (jobs_pb2.JOB_STATE_SUCCEEDED, jobs_pb2.JOB_STATE_FAILED, jobs_pb2.JOB_STATE_CANCELLED)
 
 
-def eventually(what: str, look: Callable[[], Answer], seconds: float = 60.0, every: float = 0.05) -> Answer:
-    """The first true answer of `look`, which is asked every so many seconds (a farm's answer takes its cores' time); fails
-    the test after `seconds`."""
+def eventually(what: str, look: Callable[[], Answer], seconds: float = 60.0, every: float = 0.2) -> Answer:
+    """The first true answer of `look`; fails the test after so many seconds.
+
+    It is asked `every` so many: what a farm answers takes time of the cores that it renders on.
+    """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with contextlib.suppress(ConnectionError):
@@ -41,6 +43,13 @@ def eventually(what: str, look: Callable[[], Answer], seconds: float = 60.0, eve
                 return found
         time.sleep(every)
     raise AssertionError(f"{what}: not within {seconds:g} s")
+
+
+def assert_same(made: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> None:
+    """Fails unless two jobs have made the same latents, within 1e-5, of the same tasks, of which there are several."""
+    assert made.keys() == wanted.keys() and len(made) >= 5, (sorted(made), sorted(wanted))
+    for key, latents in made.items():
+        np.testing.assert_allclose(latents, wanted[key], rtol=0.0, atol=1e-5, err_msg=key)
 
 
 def called(process: psutil.Process) -> str:
@@ -150,7 +159,7 @@ class FarmUnderTest:
                 for name in names
             )
 
-        eventually(f"renderers of {', '.join(names)}", up, 90, every=0.25)
+        eventually(f"renderers of {', '.join(names)}", up, 90)
 
     @property
     def client(self) -> FarmClient:
@@ -170,7 +179,7 @@ class FarmUnderTest:
                 f"job {job_id} ends",
                 lambda: (answer := client.job(job_id)).job.state in FINAL and answer,
                 seconds,
-                every=0.25,
+                every=0.5,
             )
 
     def succeed(self, job_id: str, seconds: float = 120.0) -> jobs_pb2.GetJobResponse:

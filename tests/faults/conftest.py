@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from tests.farm_under_test import SHOT, WALKING, FarmUnderTest
+from tests.farm_under_test import SHOT, WALKING, FarmUnderTest, assert_same
 
 
 class Desks:
@@ -62,9 +61,6 @@ def same(farm: FarmUnderTest, undisturbed: str) -> Callable[[str], None]:
     wanted = farm.latents(undisturbed)
 
     def compare(job_id: str) -> None:
-        latents = farm.latents(job_id)
-        assert latents.keys() == wanted.keys()
-        for key, kept in wanted.items():
-            np.testing.assert_allclose(latents[key], kept, rtol=0.0, atol=1e-5, err_msg=key)
+        assert_same(farm.latents(job_id), wanted)
 
     return compare

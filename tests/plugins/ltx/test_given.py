@@ -80,7 +80,7 @@ def _perform(model: LtxModel, plan: Plan, folder: Path) -> np.ndarray:
         elif task.kind != "mux":
             work = {"encode": model.encode, "join": model.join}.get(task.kind, model.window)
             made |= {(task.key, name): path for name, path in work(hand).items()}
-    return np.stack(frames)
+    return np.array(frames)
 
 
 def own_reconstruction(model: LtxModel, pictures: np.ndarray) -> float:

@@ -192,7 +192,8 @@ def test_windows_are_refined_from_what_the_upsampler_made_and_neighbours_from_th
         shared = left.stop - right.start
         assert shared > 0
         assert torch.equal(bases[left.start][:, -shared:], bases[right.start][:, :shared])
-    _, interpolated = rendered(load(tiny_folder), plan, tmp_path / "without")
+    undecoded = replace(plan, tasks=[task for task in plan.tasks if task.kind is not TaskKind.DECODE])
+    _, interpolated = rendered(load(tiny_folder), undecoded, tmp_path / "without")
     for start, base in bases.items():
         assert base.shape == interpolated[start].shape
         assert (base - interpolated[start]).abs().mean() > 0.1
