@@ -26,6 +26,14 @@ _WITH_THE_FARMS = {"test_determinism.py"}
 _OWN_FARM = {"test_database.py", "test_production.py", "test_two_hosts.py", *_WITH_THE_FARMS}
 """Files with a farm of their own. They go before those of a farm that lasts until the end, and takes its share of the
 cores even when it has nothing to do."""
+_LONG = {
+    "test_faults.py",
+    "test_store_histories.py",
+    "test_checkpoint.py",
+    "test_agent.py",
+    "test_seams_run.py",
+}
+"""Files without a farm that take a minute and more. Begun last, one of them would have the other workers wait."""
 
 
 # What tests import stays; walking through it for garbage took three seconds of every minute.
@@ -42,7 +50,9 @@ def pytest_collection_finish() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """In `make test`: two groups of one farm after the other, and beside them all else, by whoever is free."""
     # What takes longest is begun first.
-    items.sort(key=lambda item: (_group(item) not in _FARMS.values(), item.path.name not in _OWN_FARM))
+    items.sort(
+        key=lambda item: (_group(item) not in _FARMS.values(), item.path.name not in _OWN_FARM | _LONG)
+    )
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group(item)))
 

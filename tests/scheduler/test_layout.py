@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import cache
 
 import pytest
 from hypothesis import given, settings
@@ -97,6 +98,11 @@ def test_a_fast_device_gets_more_and_a_small_one_shorter_windows():
     assert sum(len(cut) <= 12 for cut in cuts_of(95, 3, small)) > 4
 
 
+@cache
+def shot_plan():
+    return farm_plan(CARDS, model="ltx-2b-0.9.5", width=1024, height=576)
+
+
 def farm_plan(devices=(), **fields):
     return plan_of(media=(), layout="farm", lenders=devices, **fields)
 
@@ -105,7 +111,7 @@ CARDS = (Lender("a/cuda0", 1e14, 48 * 2**30), Lender("b/cuda0", 2.5e13, 8 * 2**3
 
 
 def test_a_job_keeps_its_layout_and_says_what_it_was_made_for():
-    plan = farm_plan(CARDS, model="ltx-2b-0.9.5", width=1024, height=576)
+    plan = shot_plan()
     windows = [task for task in plan.tasks if task.kind is TaskKind.WINDOW]
     assert plan.shared["layout"] == "farm"
     assert plan.shared["windows"] == [[task.start, task.stop] for task in windows]
@@ -115,7 +121,7 @@ def test_a_job_keeps_its_layout_and_says_what_it_was_made_for():
 
 
 def test_what_is_decoded_at_a_time_is_sized_for_the_farm_too():
-    plan = farm_plan(CARDS, model="ltx-2b-0.9.5", width=1024, height=576)
+    plan = shot_plan()
     decodes = [task for task in plan.tasks if task.kind is TaskKind.DECODE]
     assert [task.start for task in decodes] == [0, *(task.stop for task in decodes[:-1])]
     assert decodes[-1].stop == plan.latents

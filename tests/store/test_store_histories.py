@@ -378,7 +378,7 @@ class Histories(Collected):
         assert self.store.attempts.extend_all(self.now + 15) == len(self.live())
 
 
-def test_no_history_applies_a_result_twice_or_moves_a_task_backwards(store):
+def test_no_history_applies_a_result_twice_or_moves_a_task_backwards(store, url):
     class OnThisDatabase(Histories):
         pass
 
@@ -386,7 +386,9 @@ def test_no_history_applies_a_result_twice_or_moves_a_task_backwards(store):
     run_state_machine_as_test(
         OnThisDatabase,
         settings=settings(
-            max_examples=12,
+            max_examples=12
+            if url.startswith("sqlite")
+            else 6,  # where a step takes two to three times as long
             stateful_step_count=30,
             derandomize=False,
             print_blob=True,
