@@ -27,7 +27,7 @@ MOVED = (1, 2, 3)
 """Latents that one window or span gives another at a time."""
 
 TASKS = 20_000
-"""What one search may rehearse, so that a submit takes two or three seconds and not minutes."""
+"""What one search may rehearse, so that a submit takes a second or two and not minutes."""
 
 
 @dataclass(frozen=True)
