@@ -35,6 +35,17 @@ def _waits_for(farm, job_id, words):
     return eventually(f"a task waits because {words!r}", look, 60)
 
 
+def _joined(farm, name):
+    """Nodes by name, that one among them; its renderer may still be starting."""
+
+    def look():
+        with farm.client as client:
+            nodes = {node.name: node for node in client.nodes()}
+        return name in nodes and nodes[name].models and nodes
+
+    return eventually(f"{name} joins", look)
+
+
 def test_a_task_too_large_for_every_device_waits_and_says_so(tmp_path_factory):
     large = {"frames": 49, "width": 1024, "height": 576, "fps": 30.0}
     farm = FarmUnderTest(tmp_path_factory.mktemp("small"))
@@ -68,9 +79,7 @@ def test_a_dry_run_tells_windows_devices_time_and_disk_and_stores_nothing(farm):
 def test_a_declared_device_is_marked_and_the_others_are_not(farm):
     farm.start_node("trial", toml='[[device]]\nname = "toy"\nvram = "24GiB"\nfp8 = true\n')
     try:
-        farm.wait_for_renderers("trial")
-        with farm.client as client:
-            nodes = {node.name: node.devices[0].device for node in client.nodes()}
+        nodes = {name: node.devices[0].device for name, node in _joined(farm, "trial").items()}
         assert nodes["trial"].declared and nodes["trial"].fp8 and nodes["trial"].vram_bytes == 24 * 2**30
         assert not nodes["north"].declared and not nodes["north"].fp8
         listed = subprocess.run(
@@ -94,7 +103,7 @@ def test_a_node_with_other_weights_is_refused_the_job_with_a_message(tmp_path_fa
         (farm.home / "farm.toml").write_text('[models.ltx-tiny]\nweights = "sha256:%s"\n' % ("c" * 64))
         farm.start_daemon()
         farm.start_node("stale", toml=f'[models]\nltx-tiny = "{stale}"\n')
-        farm.wait_for_renderers("stale")
+        _joined(farm, "stale")
         job_id = farm.submit(frames=9, width=64, height=64)
         (reason,) = _waits_for(farm, job_id, "other weights of ltx-tiny")
         assert "stale/cpu" in reason and "cccccccccccc" in reason

@@ -1,4 +1,4 @@
-"""Each test of the store runs on SQLite and on a real PostgreSQL, each in a database of its own."""
+"""Each test of the store runs on SQLite and on a real PostgreSQL, in an empty database."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
+from store_world import empty
 
 from farm.store import Store
 
@@ -50,9 +51,15 @@ def _execute(postgres: str, statement: str) -> None:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def backend(request: pytest.FixtureRequest) -> str:
+    """The kind of database."""
+    return request.param
+
+
+@pytest.fixture
+def empty_url(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """URL of a database with nothing in it."""
-    if request.param == "sqlite":
+    if backend == "sqlite":
         return f"sqlite:///{tmp_path}/empty.db"
     name = f"empty{next(_numbers)}"
     postgres = request.getfixturevalue("postgres")
@@ -60,17 +67,33 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return postgres.format(name=name)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """URL of a database that has the schema and no rows."""
-    if request.param == "sqlite":
-        shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "farm.db")
-        return f"sqlite:///{tmp_path}/farm.db"
-    name = f"farm{next(_numbers)}"
-    template = request.getfixturevalue("postgres_template")
-    postgres = request.getfixturevalue("postgres")
-    _execute(postgres, f"CREATE DATABASE {name} TEMPLATE {template}")
-    return postgres.format(name=name)
+@pytest.fixture(scope="session")
+def new_sqlite(sqlite_template: Path) -> Callable[[Path], str]:
+    """Makes a database with the schema in a folder, and gives its URL."""
+
+    def make(folder: Path) -> str:
+        shutil.copy(sqlite_template, folder / "farm.db")
+        return f"sqlite:///{folder}/farm.db"
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def new_postgresql(postgres: str, postgres_template: str) -> Callable[[Path], str]:
+    """Makes a database with the schema, on the server and in no folder, and gives its URL."""
+
+    def make(_: Path) -> str:
+        name = f"farm{next(_numbers)}"
+        _execute(postgres, f"CREATE DATABASE {name} TEMPLATE {postgres_template}")
+        return postgres.format(name=name)
+
+    return make
+
+
+@pytest.fixture
+def url(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """URL of a database of the test's own that has the schema and no rows."""
+    return request.getfixturevalue(f"new_{backend}")(tmp_path)
 
 
 @pytest.fixture
@@ -100,7 +123,27 @@ def open_store(url: str) -> Iterator[Callable[..., Store]]:
         store.close()
 
 
+@pytest.fixture(scope="session")
+def kept_sqlite(
+    new_sqlite: Callable[[Path], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Store]:
+    """Tests have it one after the other: to make one takes longer than most of them."""
+    with Store.lead(new_sqlite(tmp_path_factory.mktemp("kept")), "test", wall=Clock()) as store:
+        yield store
+
+
+@pytest.fixture(scope="session")
+def kept_postgresql(new_postgresql: Callable[[Path], str]) -> Iterator[Store]:
+    """Tests have it one after the other: to make one takes longer than most of them."""
+    with Store.lead(new_postgresql(Path()), "test", wall=Clock()) as store:
+        yield store
+
+
 @pytest.fixture
-def store(open_store: Callable[[], Store]) -> Store:
-    """An open store with nothing in it."""
-    return open_store()
+def store(backend: str, request: pytest.FixtureRequest) -> Store:
+    """An open store with nothing in it; on a database of the test's own if the test asks for `url` or `open_store`."""
+    if {"url", "open_store"} & set(request.fixturenames):
+        return request.getfixturevalue("open_store")()
+    kept = request.getfixturevalue(f"kept_{backend}")
+    empty(kept)
+    return kept

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from sqlalchemy import delete
+
 from farm.planning import Plan, PlannedTask, TaskKind
 from farm.spec import JobSpec
 from farm.store import Store
 from farm.store.records import AttemptRecord, DeviceRecord, JobRecord, Settlement, TaskRecord
+from farm.store.tables import leader, metadata
 
 GIB = 2**30
 
@@ -47,6 +50,14 @@ def plan(graph: Mapping[str, Sequence[str]], **fields) -> Plan:
         }
         | fields
     )
+
+
+def empty(store: Store) -> None:
+    """Leaves nothing in it but that it leads."""
+    with store._database.write() as connection:
+        for table in reversed(metadata.sorted_tables):
+            if table is not leader:
+                connection.execute(delete(table))
 
 
 SMALL = {

@@ -107,7 +107,8 @@ def test_a_stopped_leader_that_lost_its_lock_commits_nothing_more_and_ends(url):
             submit(second)
 
 
-def test_every_write_of_a_deposed_leader_is_refused_and_it_is_told_when_it_asks(store):
+def test_every_write_of_a_deposed_leader_is_refused_and_it_is_told_when_it_asks(open_store):
+    store = open_store()
     store.keep_leading()
     submit(store)
     with store._database.write() as connection:
@@ -119,7 +120,8 @@ def test_every_write_of_a_deposed_leader_is_refused_and_it_is_told_when_it_asks(
     assert len(store.jobs.list()) == 1
 
 
-def test_no_verb_of_a_deposed_leader_is_done(store):
+def test_no_verb_of_a_deposed_leader_is_done(open_store):
+    store = open_store()
     join(store)
     join(store, "n2")
     store.nodes.offline("n2", "silent")
