@@ -117,8 +117,32 @@ def _transformer(ltx: Ltx) -> LTXVideoTransformer3DModel:
 
 def _vae(ltx: Ltx) -> AutoencoderKLLTXVideo:
     model = _model(ltx, AutoencoderKLLTXVideo, "vae")
+    if (
+        torch.device(ltx.device).type == "cpu"
+        and ltx.dtype == torch.float32
+        and torch.backends.mkldnn.is_available()
+    ):
+        # Not the encoder's: a picture's latents are diffusers' to the bit, for denoising makes the last one count.
+        for module in model.decoder.modules():
+            if type(module) is torch.nn.Conv3d and module.padding_mode == "zeros":
+                module.__class__ = _OneDnnConv3d
     # A third faster and smaller on CPUs, and what cuDNN prefers too.
     return model.to(memory_format=torch.channels_last_3d)
+
+
+class _OneDnnConv3d(torch.nn.Conv3d):
+    """A convolution that goes through oneDNN whatever the size of its input.
+
+    Unless batch x channels x frames x height is more than 20,480, torch 2.13 takes a loop of its own that is up to
+    eight times as slow: 25 frames of 256x160 took longer to decode than 41.
+    """
+
+    def _conv_forward(
+        self, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
+        return torch.mkldnn_convolution(
+            input, weight, bias, self.padding, self.stride, self.dilation, self.groups
+        )
 
 
 def _latent_upsampler(ltx: Ltx) -> LTXLatentUpsamplerModel:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKLLTXVideo
 
 from plugins.ltx import vae as ours
 from plugins.ltx.loading import Ltx
@@ -14,16 +15,17 @@ def latents(count: int, seed: int = 0) -> torch.Tensor:
 
 
 def by_diffusers(ltx: Ltx, z: torch.Tensor, noise: torch.Tensor | None = None) -> np.ndarray:
-    """As LTXConditionPipeline decodes, all at once."""
+    """As LTXConditionPipeline decodes, all at once, with a VAE as diffusers loads it."""
     from diffusers.pipelines.ltx.pipeline_ltx_condition import LTXConditionPipeline
     from diffusers.video_processor import VideoProcessor
 
-    z = LTXConditionPipeline._denormalize_latents(z[None], ltx.vae.latents_mean, ltx.vae.latents_std)
+    vae = AutoencoderKLLTXVideo.from_pretrained(ltx.folder, subfolder="vae").eval()
+    z = LTXConditionPipeline._denormalize_latents(z[None], vae.latents_mean, vae.latents_std)
     timestep = None
     if noise is not None:
         timestep, z = torch.tensor([0.05]), (1 - 0.025) * z + 0.025 * noise[None]
     with torch.no_grad():
-        video = ltx.vae.decode(z, timestep, return_dict=False)[0]
+        video = vae.decode(z, timestep, return_dict=False)[0]
     return (VideoProcessor().postprocess_video(video, output_type="np")[0] * 255).round().astype(np.uint8)
 
 
