@@ -149,8 +149,8 @@ class FarmUnderTest:
     def wait_for_renderers(self, *names: str) -> None:
         """Returns when every device of these nodes can take work."""
 
-        def up() -> bool:
-            nodes = {node.name: node for node in self.client.nodes()}
+        def up(client: FarmClient) -> bool:
+            nodes = {node.name: node for node in client.nodes()}
             return all(
                 name in nodes
                 and nodes[name].state == nodes_pb2.NODE_STATE_ONLINE
@@ -159,7 +159,8 @@ class FarmUnderTest:
                 for name in names
             )
 
-        eventually(f"renderers of {', '.join(names)}", up, 90)
+        with self.client as client:
+            eventually(f"renderers of {', '.join(names)}", lambda: up(client), 90)
 
     @property
     def client(self) -> FarmClient:
@@ -196,20 +197,20 @@ class FarmUnderTest:
         Fails at once when the job has ended: its tasks were too quick to be caught, and must be made longer.
         """
 
-        def look():
-            with self.client as client:
-                answer = client.job(job_id)
-                assert answer.job.state not in FINAL, f"{job_id} ended before a {kind} was seen in the middle"
-                for task in answer.tasks:
-                    for attempt in task.attempts:
-                        if (
-                            task.kind == kind
-                            and attempt.state == jobs_pb2.ATTEMPT_STATE_RUNNING
-                            and steps <= attempt.step < attempt.steps - 1
-                        ):
-                            return task, attempt
+        def look(client: FarmClient):
+            answer = client.job(job_id)
+            assert answer.job.state not in FINAL, f"{job_id} ended before a {kind} was seen in the middle"
+            for task in answer.tasks:
+                for attempt in task.attempts:
+                    if (
+                        task.kind == kind
+                        and attempt.state == jobs_pb2.ATTEMPT_STATE_RUNNING
+                        and steps <= attempt.step < attempt.steps - 1
+                    ):
+                        return task, attempt
 
-        return eventually(f"a {kind} of {job_id} is in the middle", look, seconds)
+        with self.client as client:
+            return eventually(f"a {kind} of {job_id} is in the middle", lambda: look(client), seconds)
 
     @contextlib.contextmanager
     def record(self) -> Iterator[tuple[Store, ArtifactStore]]:
