@@ -24,10 +24,10 @@ from farm.store.store import Store
 from farm.v1 import jobs_pb2, nodes_pb2
 
 Answer = TypeVar("Answer")
-WALKING = 0.2
+WALKING = 0.4
 """A pace at which a test catches windows in the middle: seconds a step."""
-SHOT = {"frames": 250, "width": 96, "height": 64, "seed": 11, "steps": 40}
-"""A storyboard and three windows, of thirteen steps, which at that pace take three seconds each."""
+SHOT = {"frames": 250, "width": 96, "height": 64, "seed": 11, "steps": 24}
+"""A storyboard and three windows, of eight steps, which at that pace take three seconds each."""
 FINAL = (jobs_pb2.JOB_STATE_SUCCEEDED, jobs_pb2.JOB_STATE_FAILED, jobs_pb2.JOB_STATE_CANCELLED)
 
 

@@ -18,9 +18,9 @@ from tests.farm_under_test import SHOT, WALKING, FarmUnderTest, assert_same
 
 STRATEGIES = sorted(catalogue(planning_plugins()).strategies)
 JOBS = {
-    "autoregressive": {"steps": 12},
-    "hierarchical": {"steps": 30},
-    "codenoise": {"steps": 30, "frames": 377},
+    "autoregressive": {"steps": 8},
+    "hierarchical": {"steps": 18},
+    "codenoise": {"steps": 18, "frames": 377},
 }
 """What refines a storyboard does so in a third of its steps. In lockstep: four windows, two on each of two nodes."""
 
@@ -113,7 +113,7 @@ def test_neighbours_in_lockstep_end_with_the_same_latents(alone):
 
 def test_a_renderer_killed_in_lockstep_costs_its_own_windows_alone(two, same):
     job_id = two.submit(**job("codenoise"))
-    task, attempt = two.running(job_id, "window", steps=5)
+    task, attempt = two.running(job_id, "window", steps=3)
     os.kill(two.renderer_of(attempt.node), signal.SIGKILL)
     answer = two.succeed(job_id, 300)
     windows = [t for t in answer.tasks if t.kind == "window"]
@@ -126,7 +126,7 @@ def test_a_renderer_killed_in_lockstep_costs_its_own_windows_alone(two, same):
 
 def test_daemon_and_bridge_killed_in_lockstep_cost_no_window(two, same):
     job_id = two.submit(**job("codenoise"))
-    two.running(job_id, "window", steps=5)
+    two.running(job_id, "window", steps=3)
     os.kill(two.bridge_pid(), signal.SIGKILL)
     two.kill_daemon()
     time.sleep(2)
@@ -138,7 +138,7 @@ def test_daemon_and_bridge_killed_in_lockstep_cost_no_window(two, same):
 
 def test_the_ray_head_killed_in_lockstep(two, same):
     job_id = two.submit(**job("codenoise"))
-    two.running(job_id, "window", steps=5)
+    two.running(job_id, "window", steps=3)
     for process in two.ray_head():
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()

@@ -8,7 +8,7 @@ import signal
 from farm.v1 import jobs_pb2
 from tests.farm_under_test import eventually
 
-WINDOW = {"frames": 97, "width": 160, "height": 96, "seed": 5, "steps": 20}
+WINDOW = {"frames": 97, "width": 160, "height": 96, "seed": 5, "steps": 10}
 
 
 def test_a_task_under_which_three_renderers_die_fails_its_job_and_nothing_else(farm):
