@@ -26,14 +26,16 @@ _WITH_THE_FARMS = {"test_determinism.py"}
 _OWN_FARM = {"test_database.py", "test_production.py", "test_two_hosts.py", *_WITH_THE_FARMS}
 """Files with a farm of their own. They go before those of a farm that lasts until the end, and takes its share of the
 cores even when it has nothing to do."""
+_BUSY = {"benchmarks", "parity", "plugins"}
+"""Folders whose tests compute all the time, and so use what farms beside them leave."""
 _LONG = {
+    "test_agent.py",
+    "test_farmctl.py",
     "test_faults.py",
     "test_store_histories.py",
-    "test_checkpoint.py",
-    "test_agent.py",
-    "test_seams_run.py",
+    "test_up_and_down.py",
 }
-"""Files without a farm that take a minute and more. Begun last, one of them would have the other workers wait."""
+"""Other files that take long. Begun last, one of them would have the other workers wait."""
 
 
 # What tests import stays; walking through it for garbage took three seconds of every minute.
@@ -49,12 +51,19 @@ def pytest_collection_finish() -> None:
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """In `make test`: two groups of one farm after the other, and beside them all else, by whoever is free."""
-    # What takes longest is begun first.
-    items.sort(
-        key=lambda item: (_group(item) not in _FARMS.values(), item.path.name not in _OWN_FARM | _LONG)
-    )
+    items.sort(key=_rank)
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+def _rank(item: pytest.Item) -> tuple[bool, int, str]:
+    """Farms first; beside them what computes; then by name, which mixes what computes with what waits."""
+    folder, name = item.path.relative_to(Path(__file__).parent).parts[0], item.path.name
+    if _group(item) in _FARMS.values():
+        return False, name not in _OWN_FARM, ""
+    if folder in _BUSY and name not in _LONG:
+        return True, 0, ""
+    return True, 1 if name in _LONG else 2, name
 
 
 def _group(item: pytest.Item) -> str:
