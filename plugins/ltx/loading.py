@@ -117,11 +117,8 @@ def _transformer(ltx: Ltx) -> LTXVideoTransformer3DModel:
 
 def _vae(ltx: Ltx) -> AutoencoderKLLTXVideo:
     model = _model(ltx, AutoencoderKLLTXVideo, "vae")
-    if (
-        torch.device(ltx.device).type == "cpu"
-        and ltx.dtype == torch.float32
-        and torch.backends.mkldnn.is_available()
-    ):
+    on_cpu = torch.device(ltx.device).type == "cpu" and ltx.precision == "fp32"
+    if on_cpu and torch.backends.mkldnn.is_available():
         # Not the encoder's: a picture's latents are diffusers' to the bit, for denoising makes the last one count.
         for module in model.decoder.modules():
             if type(module) is torch.nn.Conv3d and module.padding_mode == "zeros":
@@ -131,10 +128,11 @@ def _vae(ltx: Ltx) -> AutoencoderKLLTXVideo:
 
 
 class _OneDnnConv3d(torch.nn.Conv3d):
-    """A convolution that goes through oneDNN whatever the size of its input.
+    """A convolution of float32 [B, C, F, H, W] that goes through oneDNN whatever the size of its input.
 
-    Unless batch x channels x frames x height is more than 20,480, torch 2.13 takes a loop of its own that is up to
-    eight times as slow: 25 frames of 256x160 took longer to decode than 41.
+    Of one that is alone (B = 1) with C x F x H of 20,480 or less torch 2.13 keeps it away (`use_mkldnn` in its
+    Convolution.cpp, a bound made for pictures) and takes a loop of its own that is up to eight times as slow: 25 frames
+    of 256x160 took longer to decode than 41.
     """
 
     def _conv_forward(
