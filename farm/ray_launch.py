@@ -16,6 +16,8 @@ import sys
 import time
 from pathlib import Path
 
+from farm.durable import write_whole
+
 
 def wait_for_head(address: str, timeout: float) -> None:
     """Returns once the head at address (host:port) has registered its own raylet; raises TimeoutError.
@@ -122,9 +124,7 @@ def main() -> None:
         shutdown_at_exit=True,
         spawn_reaper=True,
     )
-    unfinished = arguments.state.with_suffix(".new")
-    unfinished.write_text(json.dumps({"pid": os.getpid(), "node_id": node.node_id}))
-    unfinished.replace(arguments.state)
+    write_whole(arguments.state, json.dumps({"pid": os.getpid(), "node_id": node.node_id}))
     while not (dead := node.dead_processes()):
         time.sleep(0.2)
     print(f"Ray's {', '.join(kind for kind, _ in dead)} ended; so does this node", flush=True)

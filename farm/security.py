@@ -14,16 +14,20 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import secrets
 import shutil
 import ssl
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import grpc
+
+from farm import certificates, durable
+from farm.durable import DamagedFile
 
 SERVER_NAME = "farmd"
 """The one name in every farm's server certificate; dialled as grpc.ssl_target_name_override."""
@@ -33,7 +37,12 @@ DEFAULT_HOME = "~/.farm"
 
 _TLS = "tls"
 _PROFILE = "client.json"
-_VALID_DAYS = 3650
+_TOKEN_LENGTH = 43
+"""Characters of `secrets.token_urlsafe(32)`."""
+_COPY_AGAIN = (
+    "farmd writes it anew in the farm's home when it starts; a client on another machine gets client.json, tls/ca.pem and "
+    "tls/client.token from there"
+)
 
 
 class Denied(Exception):
@@ -76,22 +85,29 @@ class Authority:
         """Loads the authority under `home`, or makes it at a farm's first start.
 
         All files appear at once (0600 in a folder 0700), so two daemons that start together agree.
-        Raises FileNotFoundError when the folder is there but a file in it is not.
+        Raises DamagedFile when a file in the folder is missing or damaged, or the folder of a farm that has run:
+        new keys would lock out every node and client.
         """
         home = Path(home).expanduser()
         folder = home / _TLS
-        if not folder.is_dir():
+        remedy = _remedy(home)
+        if not os.path.lexists(folder):
+            if (home / _PROFILE).exists():
+                # Only a daemon that was up has written it, or whoever set up a client here.
+                raise DamagedFile(folder, "is missing, though this farm has run before", remedy)
             _make(folder)
-        stored = json.loads((folder / "secrets.json").read_text())
-        return cls(
-            home=home,
-            ca_pem=(folder / "ca.pem").read_bytes(),
-            join_secret=stored["join_secret"],
-            client_token=(folder / "client.token").read_text().strip(),
-            _server_pem=(folder / "server.pem").read_bytes(),
-            _server_key=(folder / "server.key").read_bytes(),
-            _node_key=bytes.fromhex(stored["node_key"]),
-        )
+        if not folder.is_dir():
+            raise DamagedFile(folder, "is not a folder", remedy)
+        try:
+            return cls(
+                home=home,
+                ca_pem=durable.read_text(folder / "ca.pem", remedy).encode(),
+                client_token=durable.read_word(folder / "client.token", remedy, shortest=_TOKEN_LENGTH),
+                **_stored(folder / "secrets.json", remedy),
+                **dict(zip(("_server_pem", "_server_key"), certificates.server(folder, remedy), strict=True)),
+            )
+        except FileNotFoundError as error:
+            raise DamagedFile(Path(error.filename), "is missing", remedy) from None
 
     def server_credentials(self) -> grpc.ServerCredentials:
         """TLS for the daemon's port."""
@@ -125,57 +141,61 @@ class Authority:
         """
         path = self.home / _PROFILE
         fields = {"server": server, "ca_file": f"{_TLS}/ca.pem", "token_file": f"{_TLS}/client.token"}
-        write_secret(path, json.dumps(fields, indent=2) + "\n")
+        durable.write_whole(path, json.dumps(fields, indent=2) + "\n")
         return path
+
+
+def _remedy(home: Path) -> str:
+    return (
+        f"Restore the whole folder {home / _TLS} from a backup. Without one, move it and {home / _PROFILE} away: farmd "
+        "then makes new keys at its next start, and every node (`farmctl node enroll`) and every client must be set up "
+        "again"
+    )
+
+
+def _stored(file: Path, remedy: str) -> dict[str, Any]:
+    """The fields of an Authority that secrets.json keeps. Raises DamagedFile, FileNotFoundError."""
+    stored = durable.read_object(file, remedy)
+    secret, key = stored.get("join_secret"), stored.get("node_key")
+    if not isinstance(secret, str) or not re.fullmatch(r"[\w-]{43,}", secret, re.ASCII):
+        raise DamagedFile(file, "is damaged (join_secret is missing or cut short)", remedy)
+    # A shorter key would be one all the same, and every node's token would be wrong.
+    if not isinstance(key, str) or not re.fullmatch(r"[0-9a-f]{64}", key):
+        raise DamagedFile(file, "is damaged (node_key is not 64 hexadecimal digits)", remedy)
+    return {"join_secret": secret, "_node_key": bytes.fromhex(key)}
 
 
 def _same(given: str, expected: str) -> bool:
     return hmac.compare_digest(given.encode("utf-8", "replace"), expected.encode())
 
 
-def write_secret(path: Path, text: str | bytes) -> None:
-    """Puts `text` at `path`, readable by its owner alone, whole or not at all."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = _temporary(path, text)
-    try:
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    _sync_folder(path.parent)
-
-
-def _temporary(path: Path, text: str | bytes) -> str:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mkstemp makes it 0600
-    with os.fdopen(handle, "wb") as file:
-        file.write(text.encode() if isinstance(text, str) else text)
-        file.flush()
-        os.fsync(file.fileno())
-    return temporary
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def ray_token_path(home: Path) -> Path:
+    """Where the token of the farm's Ray cluster lies, whether it is there or not: for RAY_AUTH_TOKEN_PATH."""
+    return Path(home).expanduser() / "ray" / "token"
 
 
 def ray_token_file(home: Path) -> Path:
     """The file with the token of the farm's Ray cluster, made when missing (0600): for RAY_AUTH_TOKEN_PATH.
 
-    Used with RAY_AUTH_MODE=token on the head, the bridge, and every raylet of the farm.
+    Used with RAY_AUTH_MODE=token on the head, the bridge, and every raylet of the farm. Raises DamagedFile when the
+    token of a farm that has run is missing or damaged: its nodes know no other.
     """
-    path = Path(home).expanduser() / "ray" / "token"
-    if not path.exists():
+    path = ray_token_path(home)
+    remedy = (
+        f"Restore it from a backup, or copy ray.token from the home of any node to {path}. Without either, run `farmd "
+        f"--stop`, move {path.parent} away, and join every node again with a new home (`farmctl node enroll`)"
+    )
+    if not os.path.lexists(path):
+        if any(path.parent.glob("ray-head.*")):
+            raise DamagedFile(path, "is missing, though this farm has run before", remedy)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = _temporary(path, secrets.token_hex(32))
+        temporary = durable.written_beside(path, secrets.token_hex(32))
         # A link, unlike a rename, never replaces the token that another process made meanwhile.
         with contextlib.suppress(FileExistsError):
             os.link(temporary, path)
         os.unlink(temporary)
-        _sync_folder(path.parent)
+        durable.sync_folder(path.parent)
+    durable.read_word(path, remedy)
     return path
 
 
@@ -213,34 +233,46 @@ class Profile:
 
     @property
     def ca_pem(self) -> bytes:
-        """The farm's CA certificate. Raises NoProfile when it can't be read."""
-        return self._read(self.ca_file, "CA certificate")
+        """The farm's CA certificate. Raises NoProfile when it can't be read or is damaged."""
+        pem = self._read(self.ca_file, "CA certificate", durable.read_text)
+        try:
+            ssl.create_default_context(cadata=pem)
+        except ssl.SSLError:
+            raise NoProfile(
+                f"{self.ca_file} is damaged (it is not a certificate in PEM). {_COPY_AGAIN}"
+            ) from None
+        return pem.encode()
 
     @property
     def token(self) -> str:
-        """The client token. Raises NoProfile when it can't be read."""
-        return self._read(self.token_file, "client token").decode().strip()
+        """The client token. Raises NoProfile when it can't be read or is damaged."""
+        return self._read(self.token_file, "client token", durable.read_word)
 
     @staticmethod
-    def _read(path: Path, what: str) -> bytes:
+    def _read(path: Path, what: str, read: Callable[[Path, str], str]) -> str:
         try:
-            return path.read_bytes()
+            return read(path, _COPY_AGAIN)
         except OSError as error:
             raise NoProfile(f"cannot read the farm's {what} at {path}: {error.strerror}") from None
+        except DamagedFile as error:
+            raise NoProfile(f"cannot read the farm's {what}: {error}") from None
 
     @classmethod
     def load(cls, path: Path) -> Profile:
         """The profile in a client.json. Raises NoProfile when there is none or it is damaged."""
         path = Path(path).expanduser()
         try:
-            fields = json.loads(path.read_text())
-            server, ca_file, token_file = (fields[key] for key in ("server", "ca_file", "token_file"))
+            fields = durable.read_object(path, _COPY_AGAIN)
         except OSError as error:
             raise NoProfile(f"cannot read the profile {path}: {error.strerror}") from None
-        except (ValueError, KeyError, TypeError):
+        except DamagedFile as error:
+            raise NoProfile(f"{path} is not a profile: {error}") from None
+        values = [fields.get(key) for key in ("server", "ca_file", "token_file")]
+        if not all(isinstance(value, str) and value for value in values):
             raise NoProfile(
-                f"{path} is not a profile: it must be JSON with server, ca_file and token_file"
-            ) from None
+                f"{path} is not a profile: it must be JSON with server, ca_file and token_file. {_COPY_AGAIN}"
+            )
+        server, ca_file, token_file = values
         return cls(server, path.parent / ca_file, path.parent / token_file)
 
     @classmethod
@@ -283,80 +315,20 @@ def _make(folder: Path) -> None:
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))  # 0700
     try:
         files = {
-            **_certificates(),
+            **certificates.make(SERVER_NAME),
             "client.token": secrets.token_urlsafe(32).encode(),
             "secrets.json": json.dumps(
                 {"join_secret": secrets.token_urlsafe(32), "node_key": secrets.token_hex(32)}
             ).encode(),
         }
         for name, content in files.items():
-            write_secret(temporary / name, content)
+            durable.write_whole(temporary / name, content)
         try:
             os.rename(temporary, folder)
         except OSError:
             # Another process was first, and its files are as good.
             if not folder.is_dir():
                 raise
-        _sync_folder(folder.parent)
+        durable.sync_folder(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _certificates() -> dict[str, bytes]:
-    """A new CA (EC P-256) and the server's certificate, as PEM files by name."""
-    import datetime
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-
-    # Backdated: a workstation's clock may be behind the daemon's.
-    begin = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=2)
-    end = begin + datetime.timedelta(days=_VALID_DAYS)
-    ca_key, server_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"farm CA {secrets.token_hex(4)}")])
-
-    def certificate(subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-        return (
-            x509.CertificateBuilder(issuer, subject, key, x509.random_serial_number(), begin, end)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
-            )
-        )
-
-    def usage(**allowed: bool) -> x509.KeyUsage:
-        names = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment",
-                 "key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "decipher_only")  # fmt: skip
-        return x509.KeyUsage(**{name: allowed.get(name, False) for name in names})
-
-    ca = (
-        certificate(issuer, ca_key.public_key())
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(usage(key_cert_sign=True, crl_sign=True), critical=True)
-        .sign(ca_key, hashes.SHA256())
-    )
-    server = (
-        certificate(
-            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, SERVER_NAME)]), server_key.public_key()
-        )
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(usage(digital_signature=True), critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(SERVER_NAME)]), critical=False)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .sign(ca_key, hashes.SHA256())
-    )
-
-    def private(key: ec.EllipticCurvePrivateKey) -> bytes:
-        return key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-
-    public = serialization.Encoding.PEM
-    return {
-        "ca.pem": ca.public_bytes(public),
-        "ca.key": private(ca_key),
-        "server.pem": server.public_bytes(public),
-        "server.key": private(server_key),
-    }

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import grpc
 
-from farm import PROTOCOL, __version__, security
+from farm import PROTOCOL, __version__, durable, security
 from farm.channels import aio_channel, bearer
+from farm.durable import DamagedFile
 from farm.v1 import nodes_pb2, nodes_pb2_grpc
 
 
@@ -91,9 +92,9 @@ async def register(home: Path, name: str, server: str, join_token: str) -> Ident
             timeout=20,
         )
     identity = Identity(home, node_id, server)
-    security.write_secret(identity.ca_file, ca_pem)
-    security.write_secret(identity.token_file, response.node_token)
-    security.write_secret(identity.ray_token_file, response.ray_token)
+    durable.write_whole(identity.ca_file, ca_pem)
+    durable.write_whole(identity.token_file, response.node_token)
+    durable.write_whole(identity.ray_token_file, response.ray_token)
     _write(home, {"node_id": node_id, "server": server, "joined": _fingerprint(join_token)})
     return identity
 
@@ -110,4 +111,4 @@ def _read(home: Path) -> dict[str, str]:
 
 
 def _write(home: Path, stored: dict[str, str]) -> None:
-    security.write_secret(home / "node.json", json.dumps(stored, indent=2) + "\n")
+    durable.write_whole(home / "node.json", json.dumps(stored, indent=2) + "\n")

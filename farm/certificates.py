@@ -1,0 +1,107 @@
+"""A farm's certificates: how its CA and its server's certificate are made, and whether they still fit each other.
+
+cryptography is imported where it is used: clients never need it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from farm import durable
+from farm.durable import DamagedFile
+
+_VALID_DAYS = 3650
+
+
+def make(server_name: str) -> dict[str, bytes]:
+    """A new CA (EC P-256) and a certificate of its server, as PEM files by name."""
+    import datetime
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+    # Backdated: a workstation's clock may be behind the daemon's.
+    begin = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=2)
+    end = begin + datetime.timedelta(days=_VALID_DAYS)
+    ca_key, server_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"farm CA {secrets.token_hex(4)}")])
+
+    def certificate(subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+        return (
+            x509.CertificateBuilder(issuer, subject, key, x509.random_serial_number(), begin, end)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
+            )
+        )
+
+    def usage(**allowed: bool) -> x509.KeyUsage:
+        names = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment",
+                 "key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "decipher_only")  # fmt: skip
+        return x509.KeyUsage(**{name: allowed.get(name, False) for name in names})
+
+    ca = (
+        certificate(issuer, ca_key.public_key())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage(key_cert_sign=True, crl_sign=True), critical=True)
+        .sign(ca_key, hashes.SHA256())
+    )
+    server = (
+        certificate(
+            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, server_name)]), server_key.public_key()
+        )
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(usage(digital_signature=True), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(server_name)]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+
+    def private(key: ec.EllipticCurvePrivateKey) -> bytes:
+        return key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+
+    public = serialization.Encoding.PEM
+    return {
+        "ca.pem": ca.public_bytes(public),
+        "ca.key": private(ca_key),
+        "server.pem": server.public_bytes(public),
+        "server.key": private(server_key),
+    }
+
+
+def server(folder: Path, remedy: str) -> tuple[bytes, bytes]:
+    """The server's certificate and private key in `folder`, which belong to each other and to the CA.
+
+    Raises FileNotFoundError, and DamagedFile with `remedy`.
+    """
+    from cryptography import x509
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives import serialization
+
+    def parsed(name: str, parse: Callable[[bytes], Any]) -> tuple[bytes, Any]:
+        content = durable.read_text(folder / name, remedy).encode()
+        try:
+            return content, parse(content)
+        except (ValueError, TypeError):
+            what = "private key" if name.endswith(".key") else "certificate"
+            raise DamagedFile(folder / name, f"is damaged (it is not a {what} in PEM)", remedy) from None
+
+    _, ca = parsed("ca.pem", x509.load_pem_x509_certificate)
+    server_pem, certificate = parsed("server.pem", x509.load_pem_x509_certificate)
+    server_key, key = parsed("server.key", lambda content: serialization.load_pem_private_key(content, None))
+    if key.public_key() != certificate.public_key():
+        raise DamagedFile(folder / "server.key", f"does not belong to {folder / 'server.pem'}", remedy)
+    try:
+        certificate.verify_directly_issued_by(ca)
+    except (ValueError, TypeError, InvalidSignature):
+        raise DamagedFile(
+            folder / "server.pem", f"was not issued by the CA in {folder / 'ca.pem'}", remedy
+        ) from None
+    return server_pem, server_key
