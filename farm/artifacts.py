@@ -41,6 +41,15 @@ _ROOM = 1 << 28
 """Bytes that must be free, at most, before a store counts as fit again: a longer video must not keep windows waiting."""
 
 
+def holds_artifacts(url: str) -> bool:
+    """Whether a farm has stored something under an fsspec URL; makes nothing there."""
+    filesystem, root = url_to_fs(url)
+    with contextlib.suppress(OSError):
+        names = [PurePosixPath(path).name for path in filesystem.ls(root, detail=False)]
+        return any(not name.startswith(".") for name in names)
+    return False
+
+
 class ArtifactStore:
     """A tree of files under an fsspec URL.
 

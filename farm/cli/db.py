@@ -96,8 +96,10 @@ def restore(config: FarmConfig, file: Path, force: bool) -> None:
     from farm.store.backup import restore as put_back
 
     with _told(config):
-        put_back(config.store_url, file, this_process("farmctl db restore"), force=force)
+        aside = put_back(config.store_url, file, this_process("farmctl db restore"), force=force)
     click.echo(f"the farm's database is what it was in {file}")
+    if aside:
+        note(f"what was there was damaged or not a farm's; it is kept as {aside}")
     note(f"artifacts are not part of a backup; the farm looks for them in {config.artifact_url}")
 
 

@@ -16,12 +16,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import URL
+from sqlalchemy.exc import SQLAlchemyError
 
+from farm import durable
+from farm.store import soundness
 from farm.store.database import Database, parse
-from farm.store.errors import StoreError
+from farm.store.errors import DatabaseDamaged, NoFarmInDatabase, StoreError
 
 _MAGIC = {b"SQLite format 3\0": "SQLite", b"PGDMP": "PostgreSQL"}
 _BUSY_SECONDS = 30
@@ -55,10 +57,12 @@ def back_up(url: str, file: Path) -> None:
         _revision(part)
 
 
-def restore(url: str, file: Path, who: str, *, force: bool = False) -> None:
+def restore(url: str, file: Path, who: str, *, force: bool = False) -> Path | None:
     """Make the record at `url` what it was when `file` was written, and bring it to today's schema.
 
-    `force`: replace everything that is in the database. `who` names this process to others.
+    `force`: replace everything that is in the database. `who` names this process to others. The backup is proven first;
+    what was there stays until all of it is in place, and an SQLite file that is damaged or no farm's is set aside: returns its
+    new name, or None.
     Raises NotEmpty, BackupFailed, SchemaTooNew, LedByAnother, DatabaseAway.
     """
     parsed = parse(url)
@@ -76,11 +80,12 @@ def restore(url: str, file: Path, who: str, *, force: bool = False) -> None:
             )
         database.disconnect()
         if kind == "SQLite":
-            _replace_sqlite(Path(parsed.database or "").resolve(), file)
+            aside = _replace_sqlite(Path(parsed.database or "").resolve(), file)
         else:
-            _replace_postgresql(parsed, file, there)
+            aside = _replace_postgresql(parsed, file, there)
         # Higher than both: what an older leader still has in hand must never count again.
         database.lead(who, after=epoch)
+    return aside
 
 
 def _kind(file: Path) -> str:
@@ -97,22 +102,30 @@ def _kind(file: Path) -> str:
 
 def _revision(file: Path) -> str:
     """Revision of the schema in a backup. Raises BackupFailed when it is no whole backup of a farm."""
-    found: Any = None
     if _kind(file) == "SQLite":
-        with _sqlite(file) as database:
-            if [row[0] for row in database.execute("PRAGMA quick_check")] != ["ok"]:
-                raise BackupFailed(f"{file} is damaged")
-            with contextlib.suppress(sqlite3.OperationalError):
-                found = database.execute("SELECT version_num FROM alembic_version").fetchone()
-    else:
-        script = _run("pg_restore", "--data-only", "--table=alembic_version", "--file=-", str(file))
-        found = re.search(
-            r"^COPY \S*alembic_version \(version_num\) FROM stdin;\n(.+)$", script, re.MULTILINE
-        )
-        found = found and (found[1],)
-    if not found:
-        raise BackupFailed(f"{file} is not a backup of a farm")
-    return found[0]
+        try:
+            soundness.check_sqlite(file, longest=None)
+        except DatabaseDamaged as error:
+            raise BackupFailed(f"{file} is damaged: {error.problem}; use another backup") from None
+        except NoFarmInDatabase as error:
+            raise BackupFailed(f"{file} is not a whole backup of a farm: it {error.problem}") from None
+        with _sqlite(file) as database, contextlib.suppress(sqlite3.OperationalError):
+            if found := database.execute("SELECT version_num FROM alembic_version").fetchone():
+                return found[0]
+        raise BackupFailed(f"{file} is not a backup of a farm: there is no farm in it")
+    # An archive that was cut off has no list of contents, or not what is in it.
+    listed = _run("pg_restore", "--list", str(file))
+    tables = re.findall(r"^\d+; .* TABLE DATA \S+ (\S+) \S+$", listed, re.MULTILINE)
+    script = _run("pg_restore", "--data-only", "--table=alembic_version", "--file=-", str(file))
+    rows = re.search(
+        r"^COPY \S*alembic_version \(version_num\) FROM stdin;\n(.*?)^\\\.$", script, re.MULTILINE | re.DOTALL
+    )
+    revisions = rows[1].split() if rows else []
+    if not revisions:
+        raise BackupFailed(f"{file} is not a backup of a farm: there is no farm in it")
+    if problem := soundness.misses(tables, revisions):
+        raise BackupFailed(f"{file} is not a whole backup of a farm: it {problem}")
+    return revisions[0]
 
 
 @contextlib.contextmanager
@@ -129,11 +142,7 @@ def _whole(file: Path) -> Iterator[Path]:
         finally:
             os.close(written)
         os.replace(part, file)
-        folder = os.open(file.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        durable.sync_folder(file.parent)
     except OSError as error:
         raise BackupFailed(f"cannot write {error.filename or file}: {error.strerror}") from None
     finally:
@@ -158,15 +167,48 @@ def _copy_sqlite(source: Path, target: Path) -> None:
         copy.execute("PRAGMA journal_mode = DELETE")
 
 
-def _replace_sqlite(database: Path, file: Path) -> None:
+def _replace_sqlite(database: Path, file: Path) -> Path | None:
     # Not written into what is there: that may be damaged.
     with _whole(database) as part:
         _copy_sqlite(file, part)
-        with contextlib.suppress(BackupFailed), _sqlite(database, "rw") as old:
-            old.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        _prove(part)
+        aside = None
+        if database.exists():
+            try:
+                soundness.check_sqlite(database, longest=None)
+                with _sqlite(database, "rw") as old:
+                    old.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            except StoreError:
+                # A second name rather than a new one: at each moment there is a database under the old one.
+                aside = durable.aside_name(database)
+                os.link(database, aside)
         # SQLite would take an old log for the new database's.
         for suffix in ("-wal", "-shm"):
-            Path(f"{database}{suffix}").unlink(missing_ok=True)
+            log = Path(f"{database}{suffix}")
+            if aside and log.exists():
+                os.rename(log, f"{aside}{suffix}")
+            log.unlink(missing_ok=True)
+    return aside
+
+
+def _prove(part: Path) -> None:
+    """Bring a copy of a backup to today's schema, before it replaces anything. Raises BackupFailed, SchemaTooNew."""
+    try:
+        with contextlib.closing(Database(f"sqlite:///{part}", time.time)) as copy:
+            copy.upgrade()
+        soundness.check_sqlite(part, longest=None)
+        with _sqlite(part) as upgraded:
+            if lost := upgraded.execute("PRAGMA foreign_key_check").fetchone():
+                raise BackupFailed(
+                    f"the backup is damaged: rows of {lost[0]} belong to rows of {lost[2]} that are not in it"
+                )
+    except (DatabaseDamaged, NoFarmInDatabase) as error:
+        raise BackupFailed(f"the backup is damaged: it {error.problem}") from None
+    except SQLAlchemyError as error:
+        raise BackupFailed(f"the backup can't be brought to this version's schema: {error}") from None
+    finally:
+        for suffix in ("-wal", "-shm"):
+            Path(f"{part}{suffix}").unlink(missing_ok=True)
 
 
 def _replace_postgresql(url: URL, file: Path, tables: list[str]) -> None:

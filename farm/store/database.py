@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import structlog
 from sqlalchemy import (
     URL,
     Connection,
@@ -26,9 +27,19 @@ from sqlalchemy import (
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 
 from farm.clock import boottime
-from farm.store import leader, tables
-from farm.store.errors import DatabaseAway, LedByAnother, SchemaTooNew, SchemaTooOld
+from farm.store import leader, soundness, tables
+from farm.store.errors import (
+    DatabaseAway,
+    DatabaseDamaged,
+    LedByAnother,
+    NoFarmInDatabase,
+    RecordLost,
+    SchemaTooNew,
+    SchemaTooOld,
+)
 from farm.store.tables import REVISION
+
+log = structlog.get_logger()
 
 _BUSY_SECONDS = 30
 _WRITER_LOCK = 0x6661726D  # "farm"; advisory locks are apart for each database
@@ -79,6 +90,7 @@ class Database:
         self._writing = Lock()
         self._lock: leader.Lock | None = None
         self._epoch: int | None = None
+        self._file = Path(self._url.database or "") if self._url.drivername == "sqlite" else None
         self._reads: dict[str, Any] = {}
         if self._engine.dialect.name == "postgresql":
             # One picture for all queries of a transaction; SQLite gives that anyway.
@@ -113,15 +125,56 @@ class Database:
             lock.take()
             self._lock = lock
 
-    def lead(self, who: str, after: int = 0) -> None:
+    def lead(self, who: str, after: int = 0, lived: Callable[[], str] = str) -> None:
         """Take the lock, bring the schema to REVISION and raise the epoch past `after`; from now on `write` works.
 
-        `who` names this process to others. Raises LedByAnother, SchemaTooNew.
+        `who` names this process to others. `lived` is asked when the database is empty: it returns where a farm has left
+        artifacts, so that its record must be somewhere, or "".
+        Raises LedByAnother, SchemaTooNew, DatabaseDamaged, NoFarmInDatabase, RecordLost.
         """
         self.hold(who)
-        self._upgrade()
-        with self._change() as connection:
-            self._epoch = leader.begin(connection, who, self.wall(), after)
+        self._check(lived)
+        try:
+            self.upgrade()
+            with self._change() as connection:
+                before = connection.scalar(select(tables.leader.c.epoch)) or 0
+                if before < self._lock.led:
+                    log.warning(
+                        "the record is older than it was: it was put back from a copy, or has lost its -wal file",
+                        led_before=self._lock.led,
+                        led_in_record=before,
+                    )
+                self._epoch = leader.begin(connection, who, self.wall(), max(after, self._lock.led))
+        except DatabaseError as error:
+            # What the look before has not found, or was too large for.
+            if isinstance(error.orig, sqlite3.DatabaseError) and self._file:
+                raise DatabaseDamaged(self._file, str(error.orig)) from error
+            raise
+        self._lock.mark(self._epoch)
+
+    def _check(self, lived: Callable[[], str]) -> None:
+        """Judge what is there before anything is changed. Raises DatabaseDamaged, NoFarmInDatabase, RecordLost."""
+        where = self._url.render_as_string()
+        if self._file:
+            where = str(self._file)
+            soundness.check_sqlite(self._file)
+        if self._file and not (self._file.exists() and self._file.stat().st_size):
+            names, revisions = [], []
+        else:
+            with self.read() as connection:
+                names = inspect(connection).get_table_names()
+                found = _revision(connection) if "alembic_version" in names else None
+            revisions = [found] if found else []
+            # Other tables may lie beside the farm's on a server.
+            if "alembic_version" in names and (problem := soundness.misses(names, revisions)):
+                raise NoFarmInDatabase(where, problem)
+        if revisions:
+            return
+        artifacts, mark = lived(), f"{where}.lock" if self._lock.led else ""
+        evidence = [f"{mark} says that a farm was led in it"] * bool(mark)
+        evidence += [f"{artifacts} holds a farm's artifacts"] * bool(artifacts)
+        if evidence:
+            raise RecordLost(where, " and ".join(evidence), " and ".join(filter(None, [mark, artifacts])))
 
     def keep_leading(self) -> None:
         """Make sure that this process leads, taking its lock again where the database lost it. Raises Deposed."""
@@ -192,7 +245,8 @@ class Database:
         ):
             yield connection
 
-    def _upgrade(self) -> None:
+    def upgrade(self) -> None:
+        """Bring the schema to REVISION. Raises SchemaTooNew."""
         with self.read() as connection:
             if _revision(connection) == REVISION:
                 return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from farm.states import JobState
 
 
@@ -97,6 +99,39 @@ class SchemaTooOld(StoreError):
         super().__init__(
             f"the database has {f'schema {found!r}' if found else 'no farm in it'}, this version works with schema "
             f"{known!r}; start farmd on it or run `farmctl db upgrade`"
+        )
+
+
+class DatabaseDamaged(StoreError):
+    """The file of the record can't be read as a database. Nothing was changed."""
+
+    def __init__(self, path: Path, problem: str):
+        super().__init__(
+            f"{path} is damaged ({problem}). Restore a backup with `farmctl db restore FILE --force`, which keeps the "
+            "damaged file beside it; without a backup, move it away, save what can be saved with `sqlite3 DAMAGED .recover`, "
+            "and restore that"
+        )
+        self.problem = problem
+
+
+class NoFarmInDatabase(StoreError):
+    """The database is not a farm's, or not a whole one. Nothing was changed."""
+
+    def __init__(self, where: str, problem: str):
+        super().__init__(
+            f"the database {where} {problem}. Name the farm's own database in store.url, or replace what is in this one by a "
+            "backup: `farmctl db restore FILE --force`"
+        )
+        self.problem = problem
+
+
+class RecordLost(StoreError):
+    """The database is empty where a farm's record was. A new farm in its place would forget every job."""
+
+    def __init__(self, where: str, evidence: str, anew: str):
+        super().__init__(
+            f"the database {where} is empty, but {evidence}: the record of that farm is missing. Restore a backup with "
+            f"`farmctl db restore FILE`, or name the right database in store.url. To begin a new farm instead, move {anew} away"
         )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import time
 from pathlib import Path
 from typing import Protocol
@@ -43,13 +44,26 @@ class Lock(Protocol):
         """Lets go."""
         ...
 
+    @property
+    def led(self) -> int:
+        """The epoch that `mark` was told last, by whichever process; 0: none is known of."""
+        ...
+
+    def mark(self, epoch: int) -> None:
+        """Remember, apart from the database, that a farm is led in it in this epoch."""
+        ...
+
 
 class FileLock:
-    """A lock on a file beside an SQLite database. The file says who holds it and stays there."""
+    """A lock on a file beside an SQLite database. It stays there and says who holds it, and the last epoch.
+
+    So a database that is gone, or older than it was, is not taken for a new one.
+    """
 
     def __init__(self, path: Path, who: str):
         self._path, self._who = path, who
         self._file: int | None = None
+        self.led = 0
 
     def take(self) -> None:
         try:
@@ -59,12 +73,20 @@ class FileLock:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.read(file, 200).decode(errors="replace")
+            holder = os.read(file, 200).decode(errors="replace").partition("\n")[0]
             os.close(file)
             raise LedByAnother(holder) from None
-        os.ftruncate(file, 0)
-        os.pwrite(file, self._who.encode(), 0)
+        said = re.search(rb"\nepoch (\d{1,18})\n", os.read(file, 400))
+        self.led = int(said[1]) if said else 0
         self._file = file
+        self.mark(self.led)
+
+    def mark(self, epoch: int) -> None:
+        self.led = epoch
+        content = f"{self._who}\nepoch {epoch}\n".encode()
+        # Over what is there, and cut afterwards: at no moment is there a file without an epoch.
+        os.pwrite(self._file, content, 0)
+        os.ftruncate(self._file, len(content))
 
     def keep(self) -> None:
         """Nothing but its holder's end takes it away."""
@@ -76,7 +98,12 @@ class FileLock:
 
 
 class AdvisoryLock:
-    """A lock of PostgreSQL's, held by a connection of its own that is named after its holder."""
+    """A lock of PostgreSQL's, held by a connection of its own that is named after its holder. It remembers nothing."""
+
+    led = 0
+
+    def mark(self, epoch: int) -> None:
+        """A server's database doesn't vanish as a file does."""
 
     def __init__(self, url: URL, who: str, connect_args: dict[str, str]):
         self._engine: Engine = create_engine(

@@ -41,17 +41,19 @@ class Store:
         wall: Callable[[], float] = time.time,
         terms: Terms = USUAL_TERMS,
         boot: Callable[[], float] = boottime,
+        lived: Callable[[], str] = str,
     ) -> Self:
         """Open the database at an SQLAlchemy `url` as its only writer, bringing its schema up to date.
 
         "sqlite:////var/lib/farm/farm.db" or "postgresql+psycopg://user@host/farm". `who` names this process to
         others, `wall` gives Unix seconds for people, `boot` CLOCK_BOOTTIME; `terms` say how much failure is borne
-        with. Every change may raise Deposed, once another process leads. Raises LedByAnother, SchemaTooNew,
-        DatabaseAway.
+        with. `lived` is asked when the database is empty: where a farm has left artifacts, or "". Every change may raise
+        Deposed, once another process leads. Raises LedByAnother, SchemaTooNew, DatabaseAway, DatabaseDamaged,
+        NoFarmInDatabase, RecordLost.
         """
         database = Database(url, wall, boot)
         try:
-            database.lead(who)
+            database.lead(who, lived=lived)
         except BaseException:
             database.close()
             raise

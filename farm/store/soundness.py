@@ -1,0 +1,112 @@
+"""Whether what lies where the farm's record should be is that record, and whole: judged before anything is changed."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from farm.store.errors import DatabaseDamaged, NoFarmInDatabase
+from farm.store.tables import REVISION, metadata
+
+CHECKED_BYTES = 1 << 28
+"""Up to this size every page of an SQLite database is looked at whenever it is opened; 256 MiB take about a second."""
+
+_AWAY = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PROTOCOL,
+}
+
+
+def misses(tables: Collection[str], revisions: Sequence[str]) -> str:
+    """What keeps a database with these tables, and these rows in alembic_version, from being a farm's; "" for nothing.
+
+    A database without tables is nobody's yet, and may become a farm's. Pure.
+    """
+    if tables and "jobs" not in tables:
+        return f"is not a farm's: its tables are {', '.join(sorted(tables)[:5])}"
+    if tables and len(revisions) != 1:
+        return "does not say which schema it has (alembic_version)"
+    if revisions == [REVISION] and (lacking := sorted(set(metadata.tables) - set(tables))):
+        return f"lacks the table{'s' * (len(lacking) > 1)} {', '.join(lacking)}"
+    return ""
+
+
+def misses_columns(columns: Mapping[str, Collection[str]]) -> str:
+    """Which columns a database of today's schema lacks, given those of each table; "" for none. Pure."""
+    for name, table in metadata.tables.items():
+        if lacking := sorted(set(table.columns.keys()) - set(columns[name])):
+            return f"lacks {', '.join(lacking)} in its table {name}"
+    return ""
+
+
+def check_sqlite(path: Path, longest: int | None = CHECKED_BYTES) -> None:
+    """Make sure that a file is a farm's SQLite database, or nothing yet. Changes nothing, its log included.
+
+    `longest`: bytes up to which every page is looked at; None: always. Raises DatabaseDamaged, NoFarmInDatabase.
+    """
+    log = Path(f"{path}-wal")
+    logged = log.is_file() and log.stat().st_size > 0
+    if path.is_dir():
+        raise DatabaseDamaged(path, "it is a folder")
+    if not path.exists() or not path.stat().st_size:
+        if logged:
+            raise DatabaseDamaged(
+                path, f"it is {'empty' if path.exists() else 'missing'}, but its log {log} is there"
+            )
+        return
+    try:
+        _look(path, "mode=ro", longest)
+    except sqlite3.Error as error:
+        # What is only away now is told by whoever opens it.
+        if _is_away(error):
+            return
+        problem = str(error)
+        if logged and _sound_alone(path):
+            problem += (
+                f"; without its log {log.name} it is whole: that may be the log of another database, and moving it away "
+                "loses what was written last"
+            )
+        raise DatabaseDamaged(path, problem) from None
+
+
+def _look(path: Path, how: str, longest: int | None) -> None:
+    with contextlib.closing(
+        sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=30)
+    ) as database:
+        names = [row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        # SQLite's own tables, and those of tools that look after a database, make no application's.
+        names = [name for name in names if not name.startswith(("sqlite_", "_litestream"))]
+        if longest is None or path.stat().st_size <= longest:
+            (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
+            if found != "ok":
+                raise sqlite3.DatabaseError(found.splitlines()[-1])
+        revisions = []
+        if "alembic_version" in names:
+            revisions = [row[0] for row in database.execute("SELECT version_num FROM alembic_version")]
+        problem = misses(names, revisions)
+        if not problem and revisions == [REVISION]:
+            problem = misses_columns(
+                {name: [row[1] for row in database.execute(f'PRAGMA table_info("{name}")')] for name in names}
+            )
+        if problem:
+            raise NoFarmInDatabase(str(path), problem)
+
+
+def _sound_alone(path: Path) -> bool:
+    with contextlib.suppress(sqlite3.Error, NoFarmInDatabase):
+        _look(path, "immutable=1", None)
+        return True
+    return False
+
+
+def _is_away(error: sqlite3.Error) -> bool:
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
+    # A file that ends too early is an I/O error to SQLite.
+    return code & 0xFF in _AWAY or (
+        code & 0xFF == sqlite3.SQLITE_IOERR and code != sqlite3.SQLITE_IOERR_SHORT_READ
+    )
