@@ -28,15 +28,16 @@ from farm.api.jobs import JobService
 from farm.api.nodes import NodeService, NodeTerms
 from farm.api.sessions import Sessions
 from farm.api.tasks import TaskService
-from farm.artifacts import ArtifactStore
+from farm.artifacts import ArtifactStore, holds_artifacts
 from farm.channels import SERVER_OPTIONS
 from farm.collect import collect_forever
 from farm.config import FarmConfig, InvalidConfig, load_config
+from farm.durable import DamagedFile
 from farm.logs import configure_logs
 from farm.plugins import catalogue, planning_plugins
 from farm.processes import this_process
 from farm.ray_process import RayHead
-from farm.security import Authority, ray_token_file
+from farm.security import Authority, ray_token_file, ray_token_path
 from farm.sockets import socket_path
 from farm.store.errors import DatabaseAway, StoreError
 from farm.store.store import Store
@@ -61,11 +62,19 @@ class AlreadyRunning(Exception):
     """Another daemon holds this home."""
 
 
+class CannotListen(Exception):
+    """The daemon's port can't be had."""
+
+
 @contextlib.contextmanager
 def sole_daemon(home: Path) -> Iterator[None]:
-    """Holds the home's lock, which the kernel frees however the daemon ends. Raises AlreadyRunning."""
+    """Holds the home's lock, which the kernel frees however the daemon ends. Raises AlreadyRunning, DamagedFile."""
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = os.open(home / "farmd.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    path = home / "farmd.lock"
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except IsADirectoryError:
+        raise DamagedFile(path, "is a folder", "Remove it; farmd makes a file there") from None
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -82,7 +91,7 @@ def ray_backend(config: FarmConfig, node_ip: str):
 
     home = config.home
     folder = home / "ray"
-    token = ray_token_file(home)
+    token = ray_token_path(home)
     head = None if config.ray.address else RayHead(folder, node_ip, config.ray.port, token)
     address = config.ray.address or head.address
     return address, RayBackend(folder, socket_path(home, "bridge.sock"), address, node_ip, token, head)
@@ -107,40 +116,61 @@ async def keep_leading(store: Store) -> None:
 async def serve(config: FarmConfig) -> None:
     """Runs the farm until SIGTERM or SIGINT. Ray and its renderers go on without it.
 
-    Raises LedByAnother or DatabaseAway before anything is started, and Deposed when another daemon has taken over.
+    Every file of an earlier start is read, and the port taken, before anything is started; what this start has started
+    before it fails is ended again. Raises DamagedFile, StoreError (LedByAnother, DatabaseAway, DatabaseDamaged, …) and
+    CannotListen before the farm is up, and Deposed when another daemon has taken over.
     """
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    async with contextlib.AsyncExitStack() as unless_up:
+        await _serve(config, stopping, unless_up)
+
+
+async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: contextlib.AsyncExitStack) -> None:
     from scheduler.dispatch import Dispatcher
     from scheduler.fits import Fits
     from scheduler.intake import Intake
 
-    stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-
     host, _port = config.server.listen.rsplit(":", 1)
     node_ip = config.ray.node_ip or _reachable(host)
-    store = await asyncio.to_thread(Store.lead, config.store_url, this_process("farmd"), terms=config.terms)
-    ray_address, backend = ray_backend(config, node_ip)
-    await backend.start()
-
     authority = Authority.open(config.home)
+
+    def lived() -> str:
+        return config.artifact_url if holds_artifacts(config.artifact_url) else ""
+
+    store = await asyncio.to_thread(
+        Store.lead, config.store_url, this_process("farmd"), terms=config.terms, lived=lived
+    )
+    unless_up.callback(store.close)
     files = ArtifactStore(config.artifact_url, await asyncio.to_thread(store.artifacts.any_count))
     if files.trouble:
         log.warning("nothing is started", why=files.trouble)
+    ray_token = ray_token_file(config.home).read_text().strip()
+    ray_address, backend = ray_backend(config, node_ip)
+
+    server = aio.server(interceptors=[Gate(authority)], options=list(SERVER_OPTIONS))
+    unless_up.push_async_callback(server.stop, None)
+    try:
+        bound = server.add_secure_port(config.server.listen, authority.server_credentials())
+    except RuntimeError:
+        raise CannotListen(
+            f"server.listen: cannot listen on {config.server.listen}; give an address of this machine and a port "
+            "at which nothing else listens"
+        ) from None
+    unless_up.push_async_callback(backend.end_begun)
+    await backend.start()
+
     offers = catalogue(planning_plugins())
     sessions, changes = Sessions(), Changes()
     dispatcher = Dispatcher(store, files, backend, sessions, changes, config.leases, offers.models)
     intake = Intake(config, offers, store, files)
     fits = Fits(store, lambda node_id, device: device in sessions.renderers(node_id))
 
-    server = aio.server(interceptors=[Gate(authority)], options=list(SERVER_OPTIONS))
-    bound = server.add_secure_port(config.server.listen, authority.server_credentials())
-    if bound == 0:
-        raise OSError(f"server.listen: cannot listen on {config.server.listen}")
     own = f"{_reachable(host)}:{bound}"
     terms = NodeTerms(
         ray_address=ray_address,
-        ray_token=ray_token_file(config.home).read_text().strip(),
+        ray_token=ray_token,
         heartbeat=config.leases.heartbeat,
         lease=config.leases.lease,
         servers=config.server.advertise or (own,),
@@ -169,6 +199,7 @@ async def serve(config: FarmConfig) -> None:
     for name in ("", *names):
         await health_service.set(name, health_pb2.HealthCheckResponse.SERVING)
     authority.write_profile(f"{'127.0.0.1' if host in ('0.0.0.0', '::', '[::]') else host}:{bound}")
+    unless_up.pop_all()
     log.info(
         "farmd is up", version=__version__, listen=f"{host}:{bound}", ray=ray_address, home=str(config.home)
     )
@@ -243,7 +274,7 @@ def main(path: Path | None, home: Path | None, listen: str | None, stop: bool) -
                 ray_backend(config, config.ray.node_ip or _reachable(host))[1].stop()
             else:
                 asyncio.run(serve(config))
-    except (AlreadyRunning, StoreError) as error:
+    except (AlreadyRunning, CannotListen, DamagedFile, StoreError) as error:
         sys.exit(f"farmd: {error}")
 
 

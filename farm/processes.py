@@ -9,6 +9,7 @@ import abc
 import contextlib
 import fcntl
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -65,7 +66,9 @@ class DetachedProcess(abc.ABC):
 
     def alive(self) -> bool:
         """Whether it runs, whoever started it."""
-        return self.pid is not None
+        with self._exclusively():
+            self._collect()
+            return self._locked()
 
     def start(self) -> int:
         """Starts it, or adopts the one that runs already; returns its pid without waiting until it is ready."""
@@ -73,7 +76,7 @@ class DetachedProcess(abc.ABC):
             running = self._running_pid()
             if running is not None:
                 return running
-            self.pid_file.unlink(missing_ok=True)
+            remove(self.pid_file)
             self.prepare()
             with self._life_lock() as lock, self.log_file.open("ab") as log:
                 fcntl.flock(lock, fcntl.LOCK_EX)
@@ -116,7 +119,7 @@ class DetachedProcess(abc.ABC):
                     if not left and not self._locked():
                         break
                     time.sleep(0.02)
-            self.pid_file.unlink(missing_ok=True)
+            remove(self.pid_file)
             self.clean_up()
 
     def family(self) -> list[psutil.Process]:
@@ -175,14 +178,44 @@ class DetachedProcess(abc.ABC):
         # Between a child's first moment and its first line there is no pid to read yet.
         deadline = time.monotonic() + 5.0
         while self._locked():
-            with contextlib.suppress(FileNotFoundError, ValueError):
-                return int(self.pid_file.read_text())
+            with contextlib.suppress(OSError, ValueError):
+                pid = int(self.pid_file.read_text())
+                if self._holds_lock(pid):
+                    return pid
             if time.monotonic() > deadline:
+                # The file is gone or damaged: a process must not be signalled because a broken number names it.
+                if holder := next(filter(self._holds_lock, psutil.pids()), None):
+                    return holder
                 raise RuntimeError(
-                    f"{self.home / self.name}.lock is held, but {self.pid_file} names no process"
+                    f"{self.home / self.name}.lock is held, but {self.pid_file} names no process that holds it; find "
+                    f"that process (`fuser {self.home / self.name}.lock`) and end it"
                 )
             time.sleep(0.01)
         return None
+
+    def _holds_lock(self, pid: int) -> bool:
+        """Whether a process leads a session of its own, as each of these does, and has the life lock open."""
+        try:
+            if os.getsid(pid) != pid:
+                return False
+            lock = os.stat(self.home / f"{self.name}.lock")
+            for entry in os.scandir(f"/proc/{pid}/fd"):
+                with contextlib.suppress(OSError):
+                    if os.path.samestat(os.stat(entry.path), lock):
+                        return True
+            return False
+        except FileNotFoundError:
+            # A system without /proc: its session is all there is to see.
+            return not os.path.isdir("/proc/self/fd")
+        except OSError:
+            return False
+
+
+def remove(path: Path) -> None:
+    """Take away a file that is made anew at each start, and a folder that has come into its place."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
 
 
 def _wait_for_end(processes: list[psutil.Process], timeout: float) -> None:

@@ -6,9 +6,9 @@ Nothing here imports Ray: losing its control store ends the process that did, an
 from __future__ import annotations
 
 import abc
+import contextlib
 import hashlib
 import importlib.metadata
-import json
 import os
 import shutil
 import socket
@@ -18,7 +18,13 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from farm.processes import DetachedProcess
+import psutil
+import structlog
+
+from farm import durable
+from farm.processes import DetachedProcess, remove
+
+log = structlog.get_logger()
 
 _OBJECT_STORE_BYTES = 80_000_000
 
@@ -86,10 +92,14 @@ class _RayNode(DetachedProcess):
     def address(self) -> str:
         """The cluster's control store, as host:port."""
 
+    def _next_address(self) -> str:
+        """The address that a start uses; asked while nobody else can start it."""
+        return self.address
+
     def command(self) -> list[str]:
         return [
             sys.executable, "-m", "farm.ray_launch", self._kind,
-            f"--address={self.address}",
+            f"--address={self._next_address()}",
             f"--node-ip={self.node_ip}",
             f"--temp={self.temp}",
             f"--state={self._state_file.absolute()}",
@@ -102,23 +112,30 @@ class _RayNode(DetachedProcess):
     def prepare(self) -> None:
         if not self.token_file.is_file():
             raise FileNotFoundError(f"Ray token: {self.token_file} is not a file")
-        self._state_file.unlink(missing_ok=True)
+        remove(self._state_file)
         self._remove_temp()
         self.temp.mkdir(mode=0o700)
 
     def clean_up(self) -> None:
-        self._state_file.unlink(missing_ok=True)
+        remove(self._state_file)
         self._remove_temp()
 
     def node_id(self, timeout: float = 0.0) -> str:
         """Ray's id of the node, known once the control store has registered it.
 
-        Raises TimeoutError when it isn't registered within timeout seconds, RuntimeError when it ended instead.
+        Raises TimeoutError when it isn't registered within timeout seconds, RuntimeError when it ended instead, and
+        DamagedFile when the file that says it is damaged: only a new start helps then.
         """
         deadline = time.monotonic() + timeout
+        remedy = (
+            f"Without it nobody can speak of the {self.name} that runs; end that one, and another is started"
+        )
         while True:
             try:
-                return json.loads(self._state_file.read_text())["node_id"]
+                found = durable.read_object(self._state_file, remedy).get("node_id")
+                if isinstance(found, str) and found:
+                    return found
+                raise durable.DamagedFile(self._state_file, "is damaged (it names no node_id)", remedy)
             except FileNotFoundError:
                 pass
             if not self.alive():
@@ -150,26 +167,51 @@ class RayHead(_RayNode):
 
     @property
     def address(self) -> str:
+        # A head that runs is where it is, whatever the kept port or the settings say by now.
+        return self._running_address() or self._next_address()
+
+    def _next_address(self) -> str:
         return f"{self.node_ip}:{self._port or self._kept_port()}"
 
     def ready(self, timeout: float) -> None:
         """Returns once a driver can connect; raises as node_id does."""
         self.node_id(timeout)
 
+    def _running_address(self) -> str:
+        option = "--address="
+        for process in self.family()[:1]:
+            with contextlib.suppress(psutil.Error):
+                for argument in process.cmdline():
+                    if argument.startswith(option):
+                        return argument.removeprefix(option)
+        return ""
+
     def _kept_port(self) -> int:
         kept = self.home / "ray-head.port"
-        if not kept.exists():
-            with socket.socket() as probe:
-                probe.bind((self.node_ip, 0))
-                port = probe.getsockname()[1]
-            self.home.mkdir(parents=True, exist_ok=True)
-            unfinished = kept.with_suffix(f".{os.getpid()}")
-            unfinished.write_text(str(port))
-            try:
-                os.link(unfinished, kept)  # the first of several wins
-            except FileExistsError:
-                pass
-            unfinished.unlink()
+        try:
+            word = durable.read_word(kept, "")
+            if word.isdecimal() and 1024 <= int(word) <= 65535:
+                return int(word)
+            damage = "it is not a port"
+        except FileNotFoundError:
+            damage = ""
+        except durable.DamagedFile as error:
+            damage = error.problem
+        if damage:
+            # Nobody is at that port: no head runs. Nodes are told the new one when they are next welcomed.
+            aside = durable.start_over(kept)
+            log.warning(
+                "the port of Ray's head is forgotten; another one is taken", why=damage, kept_as=str(aside)
+            )
+        with socket.socket() as probe:
+            probe.bind((self.node_ip, 0))
+            port = probe.getsockname()[1]
+        self.home.mkdir(parents=True, exist_ok=True)
+        unfinished = durable.written_beside(kept, str(port))
+        # The first of several wins.
+        with contextlib.suppress(FileExistsError):
+            os.link(unfinished, kept)
+        os.unlink(unfinished)
         return int(kept.read_text())
 
 

@@ -14,6 +14,7 @@ import structlog
 from grpc import aio
 
 from farm import __version__
+from farm.processes import DetachedProcess
 from farm.ray_process import RayHead
 from farm.sockets import remove_socket
 from farm.v1 import bridge_pb2, bridge_pb2_grpc
@@ -48,6 +49,7 @@ class RayBackend:
         self._bridge = BridgeProcess(home, socket, ray_address, node_ip, token_file, RENDERER)
         self._channel: aio.Channel | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._begun: list[DetachedProcess] = []
 
     async def start(self) -> None:
         """Starts or adopts both, without waiting until they are ready, and keeps them alive from now on."""
@@ -65,6 +67,12 @@ class RayBackend:
             self._watching.cancel()
         if self._channel:
             await self._channel.close()
+
+    async def end_begun(self) -> None:
+        """Ends what this backend has started itself, for a daemon that doesn't come up; what it adopted goes on."""
+        await self.close()
+        for process in reversed(self._begun):
+            await asyncio.to_thread(process.stop)
 
     def stop(self) -> None:
         """Ends both. Blocks; for a farm that is taken down."""
@@ -85,13 +93,19 @@ class RayBackend:
     async def _keep(self) -> None:
         def keep() -> None:
             if self._head and not self._head.alive():
-                log.info("started", process=self._head.name, pid=self._head.start())
+                self._begin(self._head)
                 # A driver of the head that is gone can't make renderers in the new one.
                 self._bridge.stop()
             if not self._bridge.alive():
-                log.info("started", process=self._bridge.name, pid=self._bridge.start())
+                self._begin(self._bridge)
 
         await asyncio.to_thread(keep)
+
+    def _begin(self, process: DetachedProcess) -> None:
+        # First of all: what fails in the middle of its start may have left a process.
+        if process not in self._begun:
+            self._begun.append(process)
+        log.info("started", process=process.name, pid=process.start())
 
     @property
     def _stub(self) -> bridge_pb2_grpc.BridgeServiceStub:
