@@ -29,11 +29,13 @@ class DamagedFile(Exception):
 def write_whole(path: Path, content: str | bytes) -> None:
     """Put `content` at `path`, for its owner alone; after a crash or a power cut it is there whole or not at all.
 
-    Raises OSError; `path` is as it was then.
+    A folder in its place is set aside. Raises OSError; `path` is as it was then.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = written_beside(path, content)
     try:
+        if path.is_dir() and not path.is_symlink():
+            set_aside(path)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from farm import durable
 
 AWAY = math.inf
 """Nobody is at the machine, for however long."""
@@ -42,9 +43,7 @@ def take(home: Path, until: float | None) -> None:
 
     Nothing but the file system protects this: whoever may write in the agent's folder may. Raises OSError.
     """
-    temporary = home / f".{_FILE}.{os.getpid()}"
-    temporary.write_text(json.dumps({"until": until}))
-    os.replace(temporary, home / _FILE)
+    durable.write_whole(home / _FILE, json.dumps({"until": until}))
 
 
 def give_back(home: Path) -> None:
@@ -54,18 +53,20 @@ def give_back(home: Path) -> None:
 
 def taken(home: Path, now: float) -> str:
     """Why the machine is its owner's at `now` (Unix seconds), as in "it was taken"; empty: nobody has taken it."""
+    file = home / _FILE
     try:
-        until = json.loads((home / _FILE).read_text())["until"]
-        if until is not None and now >= float(until):
-            return ""
+        said = durable.read_object(file, "Say it again with `farmctl node mine`")
+        until = said["until"]
+        if until is None:
+            return "was taken by its owner until they say otherwise"
+        if isinstance(until, bool) or not isinstance(until, (int, float)):
+            raise TypeError("until is not a time")
+        return "" if now >= until else f"was taken by its owner until {_at(until)}"
     except FileNotFoundError:
         return ""
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (durable.DamagedFile, KeyError, TypeError, ValueError, OverflowError, OSError) as error:
         # Somebody meant something by it.
-        return f"was taken by its owner, though {home / _FILE} can't be read: {error}"
-    return "was taken by its owner " + (
-        "until they say otherwise" if until is None else f"until {_at(until)}"
-    )
+        return f"was taken by its owner, though {file} can't be read: {error}"
 
 
 def _at(when: float) -> str:

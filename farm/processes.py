@@ -9,7 +9,6 @@ import abc
 import contextlib
 import fcntl
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+
+from farm import durable
 
 # Writes the pid of what it becomes: were the starter to write it, a starter killed in between would leave a
 # process that nobody knows of.
@@ -212,9 +213,9 @@ class DetachedProcess(abc.ABC):
 
 
 def remove(path: Path) -> None:
-    """Take away a file that is made anew at each start, and a folder that has come into its place."""
+    """Take away a file that is made anew at each start; a folder that has come into its place is set aside."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        durable.set_aside(path)
     path.unlink(missing_ok=True)
 
 

@@ -119,10 +119,13 @@ def load(
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text())
+        # Some editors begin a file with a byte order mark.
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InvalidConfig(f"cannot read {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise InvalidConfig(f"{path}: is not TOML: it must be text in UTF-8") from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InvalidConfig(f"{path}: is not TOML: {error}") from None
 
 

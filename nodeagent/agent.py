@@ -28,13 +28,14 @@ import structlog
 from farm import PROTOCOL, __version__
 from farm.clock import boottime
 from farm.config import InvalidConfig, NodeConfig, load_node_config
+from farm.durable import DamagedFile, read_text
 from farm.logs import configure_logs
 from farm.security import InvalidJoinToken
 from farm.sockets import remove_socket, socket_path
 from farm.v1 import nodes_pb2, renderers_pb2
 from nodeagent import ALLOCATION, HOME_VARIABLE, SOCKET_VARIABLE, devices, identity, probe
 from nodeagent.attempt_log import log_folder
-from nodeagent.journal import Journal
+from nodeagent.journal_rescue import JournalTooNew, open_journal
 from nodeagent.log_delivery import LogDelivery
 from nodeagent.membership import Ending, Membership
 from nodeagent.owner_watch import OwnerWatch, sensor
@@ -67,7 +68,7 @@ class Agent:
         self._lent = lent
         self._boot_id = probe.boot_id()
         self._models: dict[str, tuple[str, str]] = {}
-        self._journal = Journal(config.home / "journal.db")
+        self._journal = open_journal(config.home / "journal.db")
         self._socket = socket_path(config.home, "renderer.sock")
         setups = {device.advertised.name: self._setup_for(device) for device in lent}
         self._link = RendererLink(self._journal, setups, self)
@@ -338,7 +339,8 @@ def main(
     """Lend this workstation's devices to a render farm."""
     try:
         if join_token and join_token.startswith("@"):
-            join_token = Path(join_token[1:]).read_text()
+            file = Path(join_token[1:])
+            join_token = read_text(file, "Put into it what `farmctl node enroll` prints behind --join-token")
         flags = {"server": server, "join_token": join_token, "home": home, "name": name, "threads": threads,
                  "drain_deadline": drain_deadline}  # fmt: skip
         config = load_node_config(path, os.environ, flags)
@@ -346,7 +348,9 @@ def main(
         lock = _lock(config.home)
         with lock:
             asyncio.run(_serve(config))
-    except (InvalidConfig, InvalidJoinToken, HomeInUse, Refused, identity.NotJoined, OSError) as error:
+    except (
+        InvalidConfig, InvalidJoinToken, HomeInUse, Refused, identity.NotJoined, DamagedFile, JournalTooNew, OSError,
+    ) as error:  # fmt: skip
         click.echo(f"farm-node: {error}", err=True)
         sys.exit(2)
 

@@ -1,19 +1,35 @@
-"""Who this node is to its farm, kept in the agent's home: id, tokens, the farm's CA, the daemon's address."""
+"""Who this node is to its farm, kept in the agent's home: id, tokens, the farm's CA, the daemon's address.
+
+With a join token at hand each damaged file is set aside and bought anew. Without one, node.json is put together again
+from the node token and the server's address; what can't be replaced stops the start.
+"""
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import hashlib
 import json
+import ssl
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+import structlog
 
 from farm import PROTOCOL, __version__, durable, security
 from farm.channels import aio_channel, bearer
 from farm.durable import DamagedFile
 from farm.v1 import nodes_pb2, nodes_pb2_grpc
+
+log = structlog.get_logger()
+
+_UNKNOWN = "with a token that nobody remembers"
+_REMEDY = (
+    "Run the command that `farmctl node enroll` prints on the farm's server: with its join token the node gets what is "
+    "missing, under its old id where that can still be read"
+)
 
 
 class NotJoined(Exception):
@@ -56,15 +72,72 @@ class Identity:
 def load(home: Path, server: str, join_token: str) -> Identity | None:
     """The identity in `home`; None when it must register (again, when `join_token` is another one than before).
 
-    `server`: where the daemon is now; empty: where it was last.
+    `server`: where the daemon is now; empty: where it was last. Raises DamagedFile where a join token is needed to go on.
     """
-    stored = _read(home)
-    if not stored.get("joined") or (join_token and stored["joined"] != _fingerprint(join_token)):
+    try:
+        stored = _read(home) or {}
+    except DamagedFile as error:
+        stored = _put_together(home, server, join_token, error)
+    if not stored.get("joined") or (
+        join_token and stored["joined"] not in (_fingerprint(join_token), _UNKNOWN)
+    ):
         return None
-    server = server or stored["server"]
-    if server != stored["server"]:
-        _write(home, stored | {"server": server})
-    return Identity(home, stored["node_id"], server)
+    identity = Identity(home, stored["node_id"], server or stored["server"])
+    if damage := _damage(identity):
+        if not join_token:
+            raise damage
+        _tell(damage, durable.start_over(damage.path), "the node registers again")
+        return None
+    if identity.server != stored["server"]:
+        _write(home, stored | {"server": identity.server})
+    return identity
+
+
+def _put_together(home: Path, server: str, join_token: str, damage: DamagedFile) -> dict[str, str]:
+    """What a damaged node.json said, as far as the files beside it know. Raises DamagedFile where that isn't enough."""
+    node_id = _of_token(home / "node.token")
+    if join_token:
+        stored = {"node_id": node_id} if node_id else {}
+    elif node_id and server:
+        stored = {"node_id": node_id, "server": server, "joined": _UNKNOWN}
+    else:
+        raise damage
+    aside = durable.start_over(damage.path)
+    _write(home, stored)
+    _tell(damage, aside, f"the node goes on as {node_id}" if node_id else "the node joins under a new id")
+    return stored
+
+
+def _of_token(file: Path) -> str:
+    """The node's id as its token says it; "" where the token is damaged too."""
+    with contextlib.suppress(DamagedFile, FileNotFoundError, ValueError):
+        kind, node_id, proof = durable.read_word(file, "").split(".")
+        found = base64.b64decode(node_id, altchars=b"-_", validate=True).decode()
+        if kind == "node" and len(proof) == 64:
+            return found
+    return ""
+
+
+def _damage(identity: Identity) -> DamagedFile | None:
+    """What is wrong with the files beside node.json."""
+    try:
+        for file in (identity.token_file, identity.ray_token_file):
+            durable.read_word(file, _REMEDY)
+        if _of_token(identity.token_file) != identity.node_id:
+            return DamagedFile(identity.token_file, f"is not the token of node {identity.node_id}", _REMEDY)
+        ssl.create_default_context(cadata=durable.read_text(identity.ca_file, _REMEDY))
+    except DamagedFile as error:
+        return error
+    except FileNotFoundError as error:
+        return DamagedFile(Path(error.filename), "is missing", _REMEDY)
+    except ssl.SSLError:
+        return DamagedFile(identity.ca_file, "is damaged (it is not a certificate in PEM)", _REMEDY)
+    return None
+
+
+def _tell(damage: DamagedFile, aside: Path | None, then: str) -> None:
+    kept = f"It was moved to {aside.name}" if aside else "It was not there"
+    log.error(f"{damage.path} {damage.problem}. {kept}; {then}")
 
 
 async def register(home: Path, name: str, server: str, join_token: str) -> Identity:
@@ -72,7 +145,7 @@ async def register(home: Path, name: str, server: str, join_token: str) -> Ident
 
     Raises NotJoined, security.InvalidJoinToken, and grpc.aio.AioRpcError as the daemon answers.
     """
-    stored = _read(home)
+    stored = _read(home) or {}
     server = server or stored.get("server", "")
     if not server:
         raise NotJoined("server: give --server HOST:PORT, the daemon's address")
@@ -103,11 +176,20 @@ def _fingerprint(join_token: str) -> str:
     return hashlib.sha256("".join(join_token.split()).encode()).hexdigest()
 
 
-def _read(home: Path) -> dict[str, str]:
+def _read(home: Path) -> dict[str, str] | None:
+    """What node.json says; None when there is none. Raises DamagedFile."""
+    file = home / "node.json"
     try:
-        return json.loads((home / "node.json").read_text())
+        stored = durable.read_object(file, _REMEDY)
     except FileNotFoundError:
-        return {}
+        return None
+    known = ("node_id", "server", "joined")
+    for key in known:
+        value = stored.get(key, "")
+        # A node that died while it registered has kept no more than its id.
+        if not isinstance(value, str) or (not value and (key == "node_id" or stored.get("joined"))):
+            raise DamagedFile(file, f"is damaged (its {key} is missing or not a text)", _REMEDY)
+    return {key: stored[key] for key in known if key in stored}
 
 
 def _write(home: Path, stored: dict[str, str]) -> None:

@@ -7,6 +7,7 @@ speak for renderers that it has not heard of yet. Knows nothing of streams or pr
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,12 @@ CREATE TABLE IF NOT EXISTS held (
 """
 
 
+SCHEMA = 0
+"""SQLite's user_version of this version's journals. Whoever changes the tables raises it: older agents then refuse."""
+COMPLETION_COLUMNS = ("number", "attempt_id", "epoch", "message")
+HELD_COLUMNS = ("attempt_id", "epoch", "device", "pid", "born")
+
+
 @dataclass(frozen=True)
 class Held:
     """An attempt in a renderer's hand. `born` tells the process from a later one with the same pid."""
@@ -42,7 +49,10 @@ class Held:
 
 
 class Journal:
-    """A file of completions not yet acknowledged and of attempts in hand. Used from one thread."""
+    """A file of completions not yet acknowledged and of attempts in hand. Used from one thread.
+
+    A file that may be damaged is opened by nodeagent.journal_rescue.
+    """
 
     def __init__(self, path: Path):
         self._database = sqlite3.connect(path, isolation_level=None)
@@ -53,6 +63,23 @@ class Journal:
     def close(self) -> None:
         """Close the file; nothing is lost without."""
         self._database.close()
+
+    def restore(
+        self, last_number: int, completions: Iterable[tuple[int, nodes_pb2.Completion]], held: Iterable[Held]
+    ) -> None:
+        """Fill a new journal with entries of another one, whose numbers went up to `last_number`."""
+        with self._database:
+            self._database.execute("BEGIN IMMEDIATE")
+            for number, completion in completions:
+                reference = completion.attempt.attempt_id, completion.attempt.epoch
+                self._database.execute(
+                    "INSERT INTO completions VALUES (?, ?, ?, ?)",
+                    (number, *reference, completion.SerializeToString()),
+                )
+            for one in held:
+                self.hold(one)
+            self._database.execute("DELETE FROM sqlite_sequence WHERE name = 'completions'")
+            self._database.execute("INSERT INTO sqlite_sequence VALUES ('completions', ?)", (last_number,))
 
     def hold(self, held: Held) -> None:
         """Keep that a renderer took an attempt."""

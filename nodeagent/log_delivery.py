@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import re
 from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 
@@ -30,6 +31,7 @@ _LOOK_SECONDS = 5.0
 _UPLOAD_SECONDS = 30.0
 # Past this a log that is being written loses its middle.
 _LONGEST_BYTES = 16 * MAX_LOG_BYTES
+_NAME = re.compile(rf".+-\d{{1,18}}{re.escape(SUFFIX)}")
 _UNWANTED = {
     grpc.StatusCode.NOT_FOUND,
     grpc.StatusCode.INVALID_ARGUMENT,
@@ -92,6 +94,8 @@ class LogDelivery:
         held = {log_path(self._folder, attempt) for attempt in self._held()}
         waiting = []
         for path in sorted(self._folder.glob(f"*{SUFFIX}")):
+            if not _NAME.fullmatch(path.name):
+                continue  # no renderer wrote it, and no attempt would take it
             if path not in held:
                 waiting.append(path)
             elif path.stat().st_size > _LONGEST_BYTES:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import structlog
 
+from farm import durable
+from farm.processes import remove
 from farm.ray_process import Raylet
 
 log = structlog.get_logger()
@@ -84,10 +86,10 @@ class RayletKeeper:
         while True:
             try:
                 # One left by an earlier agent is adopted, unless it belongs to another cluster.
-                if not joined.exists() or joined.read_text() != address:
+                if _word(joined) != address:
                     await asyncio.to_thread(raylet.stop, 5.0)
-                    self._home.mkdir(parents=True, exist_ok=True)
-                    joined.write_text(address)
+                    remove(joined)
+                    durable.write_whole(joined, address)
                 self._starting = asyncio.ensure_future(asyncio.to_thread(raylet.start))
                 await asyncio.shield(self._starting)
                 self._became(await asyncio.to_thread(raylet.node_id, _START_SECONDS))
@@ -96,8 +98,8 @@ class RayletKeeper:
                 while await asyncio.to_thread(raylet.alive):
                     await asyncio.sleep(_LOOK_SECONDS)
                 log.warning("raylet ended, starts again", log=str(raylet.log_file))
-            except TimeoutError as error:
-                log.warning("raylet hangs, starts again", error=str(error))
+            except (TimeoutError, durable.DamagedFile) as error:
+                log.warning("raylet can't be used, starts again", error=str(error))
                 await asyncio.to_thread(raylet.stop, 5.0)
             except (OSError, RuntimeError) as error:
                 log.warning("raylet did not start, tries again", error=str(error))
@@ -120,6 +122,14 @@ class RayletKeeper:
         if node_id != self.node_id:
             self.node_id = node_id
             self._changed()
+
+
+def _word(file: Path) -> str:
+    """What a file says; "" for one that is missing or damaged."""
+    try:
+        return durable.read_word(file, "")
+    except (FileNotFoundError, durable.DamagedFile):
+        return ""
 
 
 def own_address(address: str) -> str:

@@ -51,13 +51,14 @@ class _Commands(click.Group):
             click.echo("interrupted", err=True)
             ctx.exit(130)
         except Exception as error:
+            from farm.durable import DamagedFile
             from farm.errors import FarmError
             from farm.security import NoProfile
             from farm.settings import InvalidConfig
             from farm.spec import InvalidSpec
 
             # What the farm refuses is bad input (2), like a mistyped option; the rest is a failure (1).
-            if isinstance(error, (FarmError, NoProfile, InvalidConfig, InvalidSpec)):
+            if isinstance(error, (FarmError, NoProfile, DamagedFile, InvalidConfig, InvalidSpec)):
                 click.echo(f"farmctl: {error}", err=True)
                 ctx.exit(2 if isinstance(error, (InvalidSpec, InvalidConfig)) else 1)
             raise

@@ -23,7 +23,7 @@ import psutil
 from farm.client import FarmClient
 from farm.config import FarmConfig, load_config
 from farm.errors import FarmError, Unreachable
-from farm.processes import DetachedProcess
+from farm.processes import DetachedProcess, remove
 from farm.security import Authority, NoProfile, join_token
 from farm.v1 import nodes_pb2
 
@@ -55,10 +55,17 @@ class _Program(DetachedProcess):
     def environment(self) -> dict[str, str]:
         return super().environment() | self._variables
 
-    def tail(self, lines: int = 15) -> str:
-        """The last lines of its log."""
+    def log_size(self) -> int:
+        """Bytes of its log, those of earlier starts included."""
         with contextlib.suppress(OSError):
-            return "\n".join(self.log_file.read_text(errors="replace").splitlines()[-lines:])
+            return self.log_file.stat().st_size
+        return 0
+
+    def tail(self, begun: int, lines: int = 15) -> str:
+        """The last lines of its log behind the first `begun` bytes."""
+        with contextlib.suppress(OSError), self.log_file.open("rb") as file:
+            file.seek(begun if begun <= self.log_size() else 0)
+            return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
         return ""
 
 
@@ -68,6 +75,7 @@ class LocalFarm:
     def __init__(self, home: Path) -> None:
         self.home = home.expanduser().absolute()
         self._profile = self.home / "client.json"
+        self._logged: dict[str, int] = {}
 
     @property
     def log_folder(self) -> Path:
@@ -91,16 +99,17 @@ class LocalFarm:
 
         `threads`: of each agent's devices; None: this machine's, shared out.
         """
-        # An old profile would name a daemon that isn't there.
-        self._profile.unlink(missing_ok=True)
+        # First: damaged keys are told before anything changes, and the profile tells that there were keys.
         token = join_token(Authority.open(self.home))
+        # An old profile would name a daemon that isn't there.
+        remove(self._profile)
         for folder in (self.log_folder, self.home / "nodes"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._daemon().start()
+        self._start(self._daemon())
         server = self._server()
         threads = threads or max(1, len(os.sched_getaffinity(0)) // max(1, nodes))
         for number in range(1, nodes + 1):
-            self._agent(number, server, token, threads).start()
+            self._start(self._agent(number, server, token, threads))
 
     def wait_until_ready(
         self, nodes: int, timeout: float, tell: Callable[[str], None]
@@ -135,6 +144,11 @@ class LocalFarm:
                     f"the farm is not ready after {timeout:g} s: {missing}; see {self.log_folder}"
                 )
             time.sleep(0.1)
+
+    def _start(self, program: _Program) -> None:
+        # What it says from here on is of this start.
+        self._logged[program.name] = program.log_size()
+        program.start()
 
     def daemon_lives(self) -> bool:
         """Whether the daemon that `start` started is there."""
@@ -213,7 +227,8 @@ class LocalFarm:
         for program in (self._daemon(), *(self._agent(number) for number in range(1, nodes + 1))):
             if not program.alive():
                 raise StartFailed(
-                    f"{program.name} ended; its last words ({program.log_file}):\n{program.tail()}"
+                    f"{program.name} ended; its last words ({program.log_file}):\n"
+                    f"{program.tail(self._logged.get(program.name, 0))}"
                 )
 
     def _held(self) -> bool:

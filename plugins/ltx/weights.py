@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -91,23 +93,22 @@ class _Memory:
         self._entries: dict[str, dict[str, int | str]] = {}
         self._changed = False
         if path is not None:
-            try:
-                self._entries = json.loads(path.read_text())
-            except (FileNotFoundError, ValueError):
-                pass  # a lost or torn cache only costs time
+            # A lost or torn cache only costs time.
+            with contextlib.suppress(OSError, ValueError, RecursionError):
+                found = json.loads(path.read_text())
+                self._entries = found if isinstance(found, dict) else {}
 
     def sha256(self, path: Path) -> str:
         stat = path.stat()
         known = self._entries.get(str(path.absolute()))
-        if known and (known["size"], known["mtime_ns"]) == (stat.st_size, stat.st_mtime_ns):
-            return str(known["sha256"])
+        seen = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+        if isinstance(known, dict) and {name: known.get(name) for name in seen} == seen:
+            digest = str(known.get("sha256"))
+            if re.fullmatch("[0-9a-f]{64}", digest):
+                return digest
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        self._entries[str(path.absolute())] = {
-            "size": stat.st_size,
-            "mtime_ns": stat.st_mtime_ns,
-            "sha256": digest,
-        }
+        self._entries[str(path.absolute())] = seen | {"sha256": digest}
         self._changed = True
         return digest
 

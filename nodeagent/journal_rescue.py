@@ -1,0 +1,201 @@
+"""What becomes of a damaged journal: whatever can still be read of it goes into a new one, the old one is set aside.
+
+Losing entries costs no more than windows that are rendered again: the farm gives away what nobody speaks for, and a
+renderer that lives repeats what it has in hand and what it has finished.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from google.protobuf.message import DecodeError
+
+from farm import durable
+from farm.v1 import nodes_pb2
+from nodeagent.journal import COMPLETION_COLUMNS, HELD_COLUMNS, SCHEMA, Held, Journal
+
+log = structlog.get_logger()
+
+_WITH = ("-wal", "-shm", "-journal")
+_LONGEST_ENTRIES = 1_000_000
+
+
+class JournalTooNew(Exception):
+    """The journal was written by a newer version; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What can be read of a journal. `damage`: what is wrong with it, "" for nothing; `lost`: entries known to be unreadable."""
+
+    damage: str
+    completions: list[tuple[int, nodes_pb2.Completion]]
+    held: list[Held]
+    lost: int
+    last_number: int
+
+
+def open_journal(path: Path) -> Journal:
+    """The journal at `path`; of one that is damaged what can be read, and the file is set aside.
+
+    Raises JournalTooNew, and OSError where nothing could be set aside.
+    """
+    rescued = path.with_name(f"{path.name}.rescued")
+    if rescued.exists():
+        # An agent died while it put the new journal into place.
+        _replace(path, rescued)
+    elif damage := _folder_or_log_alone(path):
+        aside = _set_aside(path)
+        log.error(
+            "the journal is damaged; a new one is begun", file=str(path), damage=damage, kept_as=str(aside)
+        )
+    elif path.exists():
+        found = read(path)
+        if found.damage:
+            _rescue(found, rescued)
+            aside = _replace(path, rescued)
+            kept = len(found.completions) + len(found.held)
+            log.error(
+                f"{path} is damaged ({found.damage}). It was moved to {aside.name}; {kept} of "
+                f"{f'{kept + found.lost}' if found.lost else 'its readable'} entries were kept. Windows that the farm "
+                "doesn't know of are rendered again"
+            )
+    return Journal(path)
+
+
+def read(path: Path) -> _Found:
+    """All that can be read of the journal at `path`, which is not changed. Raises JournalTooNew."""
+    damage, lost = "", 0
+    completions: dict[int, nodes_pb2.Completion] = {}
+    held: list[Held] = []
+    # A number is never given twice: past all that an unreadable journal can have given.
+    last = int(time.time())
+    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+        try:
+            (version,) = database.execute("PRAGMA user_version").fetchone()
+            names = {
+                row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            }
+            (state,) = database.execute("PRAGMA quick_check(1)").fetchone()
+            damage = "" if state == "ok" else state.splitlines()[-1]
+            if version > SCHEMA and not damage and names & {"completions", "held"}:
+                raise JournalTooNew(
+                    f"{path} has schema {version}, which this version of farm-node (schema {SCHEMA}) does not know; run "
+                    "the newer farm-node until all that it has finished is with the farm, or move the file away: what is "
+                    "only in it is rendered again"
+                )
+            damage = damage or _other_tables(database, names)
+        except sqlite3.Error as error:
+            damage = str(error)
+        for row in _rows(database, "completions", COMPLETION_COLUMNS):
+            if (completion := _completion(row)) is None:
+                lost += 1
+            else:
+                completions[row[0]] = completion
+        for row in _rows(database, "held", HELD_COLUMNS):
+            if (attempt := _held(row)) is None:
+                lost += 1
+            else:
+                held.append(attempt)
+        if not damage:
+            sequence = database.execute(
+                "SELECT max(seq) FROM sqlite_sequence WHERE name = 'completions'"
+            ).fetchone()[0]
+            last = max(sequence if isinstance(sequence, int) else 0, *completions, 0)
+    if lost and not damage:
+        damage = f"{lost} of its rows can't be read"
+    return _Found(damage, sorted(completions.items()), held, lost, max(last, *completions, 0))
+
+
+def _folder_or_log_alone(path: Path) -> str:
+    log_file = Path(f"{path}-wal")
+    if path.is_dir():
+        return "it is a folder"
+    if (not path.exists() or not path.stat().st_size) and log_file.exists() and log_file.stat().st_size:
+        return "its log is there without it"
+    return ""
+
+
+def _other_tables(database: sqlite3.Connection, names: set[str]) -> str:
+    """What of today's tables is not as it should be. An empty file has none, and is as good as a new one."""
+    wanted = {"completions": COMPLETION_COLUMNS, "held": HELD_COLUMNS}
+    for name, columns in wanted.items():
+        if name not in names and names:
+            return f"it has no table {name}"
+        have = [row[1] for row in database.execute(f"PRAGMA table_info({name})")]
+        if have and tuple(have) != columns:
+            return f"the columns of its table {name} are not the journal's"
+    return ""
+
+
+def _rows(database: sqlite3.Connection, table: str, columns: tuple[str, ...]) -> Iterator[tuple]:
+    """Rows before the first damaged page, then those behind the last; each once."""
+    seen: set[int] = set()
+    # What isn't text is told from it later, a row at a time.
+    database.text_factory = bytes
+    for order in ("ASC", "DESC"):
+        query = f"SELECT rowid, {', '.join(columns)} FROM {table} NOT INDEXED ORDER BY rowid {order} LIMIT ?"
+        try:
+            for rowid, *row in database.execute(query, (_LONGEST_ENTRIES,)):
+                if rowid not in seen:
+                    seen.add(rowid)
+                    yield tuple(row)
+            return
+        except sqlite3.Error:
+            continue
+
+
+def _completion(row: tuple) -> nodes_pb2.Completion | None:
+    number, attempt_id, epoch, message = row
+    try:
+        completion = nodes_pb2.Completion.FromString(message)
+        as_written = (
+            completion.attempt.attempt_id == attempt_id.decode() and completion.attempt.epoch == epoch
+        )
+    except (DecodeError, TypeError, AttributeError, UnicodeDecodeError):
+        return None
+    return completion if as_written and attempt_id and isinstance(number, int) else None
+
+
+def _held(row: tuple) -> Held | None:
+    attempt_id, epoch, device, pid, born = row
+    try:
+        held = Held(attempt_id.decode(), epoch, device.decode(), pid, born.decode())
+    except (AttributeError, UnicodeDecodeError):
+        return None
+    whole = held.attempt_id and isinstance(epoch, int) and isinstance(pid, int) and pid > 0
+    return held if whole else None
+
+
+def _rescue(found: _Found, rescued: Path) -> None:
+    """A new journal with what was found, whole under its name or not there."""
+    part = rescued.with_name(f".{rescued.name}.part")
+    for suffix in ("", *_WITH):
+        Path(f"{part}{suffix}").unlink(missing_ok=True)
+    journal = Journal(part)
+    journal.restore(found.last_number, found.completions, found.held)
+    journal.close()
+    os.replace(part, rescued)
+    durable.sync_folder(rescued.parent)
+
+
+def _replace(path: Path, rescued: Path) -> Path:
+    aside = _set_aside(path)
+    os.replace(rescued, path)
+    durable.sync_folder(path.parent)
+    return aside
+
+
+def _set_aside(path: Path) -> Path:
+    aside = durable.aside_name(path)
+    for suffix in ("", *_WITH):
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(f"{path}{suffix}", f"{aside}{suffix}")
+    return aside

@@ -1,0 +1,66 @@
+"""Kinds of damage that a file can take, for tests of whoever reads it at the next start."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+Spoil = Callable[[Path], None]
+
+
+def _written(content: bytes) -> Spoil:
+    return lambda path: path.write_bytes(content) and None
+
+
+def cut(path: Path) -> None:
+    """Half of it is there, as after a full disk."""
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def folder(path: Path) -> None:
+    """A folder has its name."""
+    path.unlink()
+    path.mkdir()
+
+
+OF_TEXT: dict[str, Spoil] = {
+    "cut": cut,
+    "empty": lambda path: path.write_text("") and None,
+    "blank": _written(b" \n"),
+    "zeros": _written(bytes(512)),
+    "noise": _written(bytes(range(128, 256)) * 4),
+    "long": _written(b"x" * ((1 << 20) + 1)),
+    "folder": folder,
+}
+OF_JSON: dict[str, Spoil] = OF_TEXT | {
+    "text": _written(b"hello"),
+    "list": _written(b"[1]"),
+    "null": _written(b"null"),
+    "without keys": _written(b"{}"),
+    "wrong kinds": _written(
+        b'{"node_id": 5, "server": [], "joined": {}, "join_secret": 1, "node_key": null, "until": "x"}'
+    ),
+    "deep": _written(b'{"a":' * 100_000),
+}
+
+
+def spoil(path: Path, how: Spoil) -> None:
+    """Damage a file, which must be there."""
+    assert path.is_file()
+    how(path)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """What lies below a folder, to see that nothing has changed."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def copy(home: Path, to: Path) -> Path:
+    """A home of its own for one test."""
+    return Path(shutil.copytree(home, to))
