@@ -103,7 +103,8 @@ def _put_together(home: Path, server: str, join_token: str, damage: DamagedFile)
     else:
         raise damage
     aside = durable.start_over(damage.path)
-    _write(home, stored)
+    if stored:
+        _write(home, stored)
     _tell(damage, aside, f"the node goes on as {node_id}" if node_id else "the node joins under a new id")
     return stored
 

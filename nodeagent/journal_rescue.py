@@ -51,12 +51,7 @@ def open_journal(path: Path) -> Journal:
     if rescued.exists():
         # An agent died while it put the new journal into place.
         _replace(path, rescued)
-    elif damage := _folder_or_log_alone(path):
-        aside = _set_aside(path)
-        log.error(
-            "the journal is damaged; a new one is begun", file=str(path), damage=damage, kept_as=str(aside)
-        )
-    elif path.exists():
+    elif any(os.path.lexists(f"{path}{suffix}") for suffix in ("", "-wal")):
         found = read(path)
         if found.damage:
             _rescue(found, rescued)
@@ -72,26 +67,20 @@ def open_journal(path: Path) -> Journal:
 
 def read(path: Path) -> _Found:
     """All that can be read of the journal at `path`, which is not changed. Raises JournalTooNew."""
-    damage, lost = "", 0
     completions: dict[int, nodes_pb2.Completion] = {}
     held: list[Held] = []
-    # A number is never given twice: past all that an unreadable journal can have given.
-    last = int(time.time())
+    lost = 0
+    if path.is_dir() or not path.exists() or not path.stat().st_size:
+        damage = (
+            "it is a folder" if path.is_dir() else "it is empty" if path.exists() else "only its log is there"
+        )
+        return _Found(damage, [], [], 0, int(time.time()))
     with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+        # A number is never given twice: past all that an unreadable journal can have given.
+        last = int(time.time())
         try:
-            (version,) = database.execute("PRAGMA user_version").fetchone()
-            names = {
-                row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-            }
-            (state,) = database.execute("PRAGMA quick_check(1)").fetchone()
-            damage = "" if state == "ok" else state.splitlines()[-1]
-            if version > SCHEMA and not damage and names & {"completions", "held"}:
-                raise JournalTooNew(
-                    f"{path} has schema {version}, which this version of farm-node (schema {SCHEMA}) does not know; run "
-                    "the newer farm-node until all that it has finished is with the farm, or move the file away: what is "
-                    "only in it is rendered again"
-                )
-            damage = damage or _other_tables(database, names)
+            if not (damage := _damage(path, database)):
+                (last,) = database.execute("SELECT ifnull(max(seq), 0) FROM sqlite_sequence").fetchone()
         except sqlite3.Error as error:
             damage = str(error)
         for row in _rows(database, "completions", COMPLETION_COLUMNS):
@@ -104,33 +93,29 @@ def read(path: Path) -> _Found:
                 lost += 1
             else:
                 held.append(attempt)
-        if not damage:
-            sequence = database.execute(
-                "SELECT max(seq) FROM sqlite_sequence WHERE name = 'completions'"
-            ).fetchone()[0]
-            last = max(sequence if isinstance(sequence, int) else 0, *completions, 0)
     if lost and not damage:
         damage = f"{lost} of its rows can't be read"
+    last = last if isinstance(last, int) else int(time.time())
     return _Found(damage, sorted(completions.items()), held, lost, max(last, *completions, 0))
 
 
-def _folder_or_log_alone(path: Path) -> str:
-    log_file = Path(f"{path}-wal")
-    if path.is_dir():
-        return "it is a folder"
-    if (not path.exists() or not path.stat().st_size) and log_file.exists() and log_file.stat().st_size:
-        return "its log is there without it"
-    return ""
-
-
-def _other_tables(database: sqlite3.Connection, names: set[str]) -> str:
-    """What of today's tables is not as it should be. An empty file has none, and is as good as a new one."""
-    wanted = {"completions": COMPLETION_COLUMNS, "held": HELD_COLUMNS}
-    for name, columns in wanted.items():
-        if name not in names and names:
+def _damage(path: Path, database: sqlite3.Connection) -> str:
+    """What is wrong with the journal as a whole; "" for nothing. Raises JournalTooNew, sqlite3.Error."""
+    names = {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    (state,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    if state != "ok":
+        return state.splitlines()[-1]
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if version > SCHEMA and names & {"completions", "held"}:
+        raise JournalTooNew(
+            f"{path} has schema {version}, which this version of farm-node (schema {SCHEMA}) does not know; run the newer "
+            "farm-node until all that it has finished is with the farm, or move the file away: what is only in it is "
+            "rendered again"
+        )
+    for name, columns in {"completions": COMPLETION_COLUMNS, "held": HELD_COLUMNS}.items():
+        if name not in names:
             return f"it has no table {name}"
-        have = [row[1] for row in database.execute(f"PRAGMA table_info({name})")]
-        if have and tuple(have) != columns:
+        if tuple(row[1] for row in database.execute(f"PRAGMA table_info({name})")) != columns:
             return f"the columns of its table {name} are not the journal's"
     return ""
 
