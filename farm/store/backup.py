@@ -113,10 +113,13 @@ def _revision(file: Path) -> str:
             if found := database.execute("SELECT version_num FROM alembic_version").fetchone():
                 return found[0]
         raise BackupFailed(f"{file} is not a backup of a farm: there is no farm in it")
-    # An archive that was cut off has no list of contents, or not what is in it.
-    listed = _run("pg_restore", "--list", str(file))
+    try:
+        # An archive that was cut off has no list of contents, or not what is in it.
+        listed = _run("pg_restore", "--list", str(file))
+        script = _run("pg_restore", "--data-only", "--table=alembic_version", "--file=-", str(file))
+    except BackupFailed as error:
+        raise BackupFailed(f"{file} can't be restored: {error}") from None
     tables = re.findall(r"^\d+; .* TABLE DATA \S+ (\S+) \S+$", listed, re.MULTILINE)
-    script = _run("pg_restore", "--data-only", "--table=alembic_version", "--file=-", str(file))
     rows = re.search(
         r"^COPY \S*alembic_version \(version_num\) FROM stdin;\n(.*?)^\\\.$", script, re.MULTILINE | re.DOTALL
     )

@@ -44,6 +44,17 @@ def misses_columns(columns: Mapping[str, Collection[str]]) -> str:
     return ""
 
 
+def ends_early(header: bytes, size: int) -> str:
+    """What an SQLite file's first 100 bytes say against its `size` in bytes; "" for nothing, or no SQLite file. Pure."""
+    page = int.from_bytes(header[16:18], "big")
+    page = 1 << 16 if page == 1 else page
+    # The count of pages holds only where these two numbers agree.
+    pages = int.from_bytes(header[28:32], "big") if header[24:28] == header[92:96] else 0
+    if header.startswith(b"SQLite format 3\0") and page and (size % page or size < pages * page):
+        return f"it has {size} bytes, which is not {pages or 'a whole number of'} pages of {page}"
+    return ""
+
+
 def check_sqlite(path: Path, longest: int | None = CHECKED_BYTES) -> None:
     """Make sure that a file is a farm's SQLite database, or nothing yet. Changes nothing, its log included.
 
@@ -59,6 +70,9 @@ def check_sqlite(path: Path, longest: int | None = CHECKED_BYTES) -> None:
                 path, f"it is {'empty' if path.exists() else 'missing'}, but its log {log} is there"
             )
         return
+    # With a log beside it a file may end early: a move of pages out of the log was broken off, and is done again.
+    if not logged and (problem := ends_early(_header(path), path.stat().st_size)):
+        raise DatabaseDamaged(path, problem)
     try:
         _look(path, "mode=ro", longest)
     except sqlite3.Error as error:
@@ -72,6 +86,11 @@ def check_sqlite(path: Path, longest: int | None = CHECKED_BYTES) -> None:
                 "loses what was written last"
             )
         raise DatabaseDamaged(path, problem) from None
+
+
+def _header(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(100)
 
 
 def _look(path: Path, how: str, longest: int | None) -> None:

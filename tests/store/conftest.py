@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 from sqlalchemy import create_engine, text
 from store_world import empty
 
+from farm.cli import main
 from farm.store import Store
 
 _numbers = itertools.count()
@@ -147,3 +149,20 @@ def store(backend: str, request: pytest.FixtureRequest) -> Store:
     kept = request.getfixturevalue(f"kept_{backend}")
     empty(kept)
     return kept
+
+
+@pytest.fixture
+def farmctl(tmp_path: Path) -> Callable[..., Result]:
+    """farmctl db for the database at a URL."""
+
+    def call(url: str, *arguments: object, **environment: str) -> Result:
+        given = {"FARM_HOME": str(tmp_path / "home"), "FARM_STORE_URL": url} | environment
+        return CliRunner().invoke(main, ["db", *map(str, arguments)], env=given)
+
+    return call
+
+
+@pytest.fixture
+def backup(tmp_path: Path) -> Path:
+    """Where a test's backup goes."""
+    return tmp_path / "monday.backup"

@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 from sqlalchemy import create_engine, text
 from store_world import dispatch, finish, join, run, submit
 from test_store_leader import leading
 from test_store_schema import REVISIONS, fill
 
-from farm.cli import main
 from farm.states import AttemptState, JobState
 from farm.store import Store
 from farm.store.errors import Deposed, NotFound
 from farm.store.migrations import upgrade
 from farm.store.tables import REVISION
-
-Farmctl = Callable[..., Result]
-
-
-@pytest.fixture
-def farmctl(tmp_path: Path) -> Farmctl:
-    """farmctl db for the database at a URL."""
-
-    def call(url: str, *arguments: object, **environment: str) -> Result:
-        given = {"FARM_HOME": str(tmp_path / "home"), "FARM_STORE_URL": url} | environment
-        return CliRunner().invoke(main, ["db", *map(str, arguments)], env=given)
-
-    return call
 
 
 @pytest.fixture
@@ -39,11 +23,6 @@ def elsewhere(url: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
     """URL of an empty database of the same kind as `url`."""
     sqlite = url.startswith("sqlite")
     return f"sqlite:///{tmp_path}/elsewhere.db" if sqlite else request.getfixturevalue("postgres_database")
-
-
-@pytest.fixture
-def backup(tmp_path: Path) -> Path:
-    return tmp_path / "monday.backup"
 
 
 def test_what_a_backup_made_while_rendering_restores_goes_on_to_the_end(url, elsewhere, backup, farmctl):
