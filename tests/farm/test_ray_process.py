@@ -15,9 +15,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from farm.durable import DamagedFile
 from farm.processes import DetachedProcess
 from farm.ray_process import RayHead, Raylet, ray_environment
 from farm.security import ray_token_file
+from tests.damage import OF_JSON
 
 
 class Sleeper(DetachedProcess):
@@ -126,6 +128,47 @@ def test_a_pid_that_another_program_has_now_is_not_adopted_nor_killed(tmp_path: 
     finally:
         bystander.kill()
         bystander.wait()
+
+
+@pytest.mark.parametrize("kind", ["cut", "empty", "noise", "folder", "text", "another"])
+def test_a_broken_pid_file_neither_hides_a_process_nor_names_a_stranger(tmp_path: Path, kind: str) -> None:
+    bystander = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    sleeper = Sleeper(tmp_path)
+    pid = sleeper.start()
+    try:
+        assert sleeper.pid == pid
+        if kind == "another":
+            sleeper.pid_file.write_text(str(bystander.pid))
+        else:
+            OF_JSON[kind](sleeper.pid_file)
+        found = Sleeper(tmp_path)
+        assert found.alive() and found.start() == pid
+        found.stop()
+        assert not running([psutil.Process(pid)] if psutil.pid_exists(pid) else [])
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+        Sleeper(tmp_path).stop()
+
+
+def test_a_running_head_tells_its_own_address(cluster: tuple[RayHead, Raylet, Raylet], token: Path) -> None:
+    head, *_ = cluster
+    kept = head.home / "ray-head.port"
+    port = kept.read_text()
+    for content, given in (("7", 0), ("junk", 0), (port, 1234)):
+        kept.write_text(content)
+        again = RayHead(head.home, "127.0.0.1", given, token)
+        assert again.address == f"127.0.0.1:{port}" and again.start() == head.pid
+    kept.write_text(port)
+
+
+@pytest.mark.parametrize("kind", OF_JSON)
+def test_a_damaged_state_file_is_told_at_once(tmp_path: Path, token: Path, kind: str) -> None:
+    (tmp_path / "ray-head.json").write_text('{"pid": 1, "node_id": "x"}')
+    OF_JSON[kind](tmp_path / "ray-head.json")
+    with pytest.raises(DamagedFile, match=r"ray-head.json"):
+        RayHead(tmp_path, "127.0.0.1", 0, token).node_id(30)
 
 
 def test_a_killed_process_is_not_alive_and_can_be_started_again(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from farm.cli.local import MARK, LocalFarm
+from farm.security import Authority
 from tests.farm.cli.runs import PROGRAM, environment, processes, run
 
 
@@ -79,6 +80,19 @@ def test_a_farm_that_cannot_start_says_why_and_leaves_nothing(own_home):
     (own_home / "farm.toml").write_text('[store]\nurl = "nosuchdatabase://x/y"\n')
     failed = run(own_home, "up", "--detach", "--nodes", "0")
     assert failed.returncode == 1 and "farmd ended" in failed.stderr and "nosuchdatabase" in failed.stderr
+    assert processes(own_home) == []
+
+
+@pytest.mark.parametrize("name", ["farm.db", "tls/server.key"])
+def test_up_tells_which_file_of_its_home_is_damaged_and_leaves_nothing(own_home, name):
+    Authority.open(own_home)
+    file = own_home / name
+    file.write_bytes(b"\xff" * 5000)
+    (own_home / "run").mkdir(exist_ok=True)
+    (own_home / "run" / "farmd.log").write_text("an old cause\n")
+    failed = run(own_home, "up", "--detach", "--nodes", "0")
+    assert failed.returncode == 1 and f"{file} is damaged" in failed.stderr
+    assert "Traceback" not in failed.stderr and "an old cause" not in failed.stderr
     assert processes(own_home) == []
 
 
