@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from farm.config import FarmConfig, InvalidConfig, NodeConfig, example_toml, load_config, load_node_config
 from farm.settings import parse_bytes
+from tests.damage import OF_TEXT
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -101,6 +102,25 @@ def test_a_mistyped_variable_of_a_section_is_refused_and_other_programs_variable
         "FARMHOUSE": "z",
     }
     assert load_config(write(""), strangers) == load_config(write(""), {})
+
+
+@pytest.mark.parametrize("kind", OF_TEXT)
+def test_a_damaged_file_is_refused_by_name_and_never_set_aside(tmp_path, kind):
+    file = tmp_path / "farm.toml"
+    file.write_text('name = "a farm"\n')
+    OF_TEXT[kind](file)
+    if kind in ("empty", "blank"):
+        assert load_config(file, {}).name == ""  # nothing is set in it
+        return
+    with pytest.raises(InvalidConfig, match="farm.toml"):
+        load_config(file, {})
+    assert [found.name for found in tmp_path.iterdir()] == ["farm.toml"]
+
+
+def test_a_byte_order_mark_before_the_settings_does_no_harm(tmp_path):
+    file = tmp_path / "farm.toml"
+    file.write_bytes(b'\xef\xbb\xbfname = "a farm"\r\n')
+    assert load_config(file, {}).name == "a farm"
 
 
 def test_a_missing_file_that_was_asked_for_is_an_error(tmp_path):

@@ -16,6 +16,7 @@ from farm.ray_process import RayHead, Raylet, ray_environment
 from farm.security import ray_token_file
 from farm.v1 import nodes_pb2
 from nodeagent.life import born
+from tests.damage import OF_JSON
 
 DRIVER = """
 import json, sys
@@ -118,6 +119,19 @@ def test_a_raylet_that_died_is_started_again_under_a_new_id_and_speaks_against_n
     assert ended.outcome == nodes_pb2.OUTCOME_CANCELLED
     assert ended.error == f"the raylet of cpu (process {raylet.pid}) ended"
     until(lambda: raylet_of(farm) not in ("", first), 60, "another raylet")
+    assert agent.end(signal.SIGINT) == 0
+
+
+def test_damaged_notes_on_a_raylet_that_runs_cost_it_and_no_more(farm, start_agent, tmp_path):
+    agent = start_agent()
+    until(lambda: raylet_of(farm), 60, "a raylet")
+    known, folder = {"", raylet_of(farm)}, tmp_path / "node" / "ray"
+    for name, kind in (("raylet.json", "cut"), ("raylet.address", "folder")):
+        agent.kill()
+        OF_JSON[kind](folder / name)
+        agent = start_agent()
+        until(lambda: raylet_of(farm) not in known, 60, "another raylet")
+        known.add(raylet_of(farm))
     assert agent.end(signal.SIGINT) == 0
 
 

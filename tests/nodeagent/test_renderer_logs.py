@@ -45,12 +45,15 @@ def test_the_log_of_a_killed_renderer_comes_too(farm, node):
     assert "the last that was heard of it" in farm.logs()[0] and "step 3 of 100 done" in farm.logs()[0]
 
 
-def test_a_log_waits_for_a_farm_that_is_away_and_for_the_next_agent(farm, node, start_agent):
+def test_a_log_waits_for_a_farm_that_is_away_and_for_the_next_agent(farm, node, start_agent, tmp_path):
     agent, renderer = node
     renderer.run("a", steps=100, sleep=0.1)
     until(lambda: farm.steps("a"), what="a step")
     agent.kill()
     renderer.kill()
+    # Neither is a log that a renderer wrote, nor in the way of one.
+    (tmp_path / "node" / "logs" / "Notes of mine.log").write_text("x")
+    (tmp_path / "node" / "logs" / "0-1.log").mkdir()
     start_agent("--server", farm.server)
     until(farm.logs, what="the log")
     assert "step 0 of 100 done" in farm.logs()[0]

@@ -14,6 +14,7 @@ from plugins.ltx.loading import Ltx
 from plugins.ltx.reference.parts import MAX_TOKENS
 from plugins.ltx.text import encode_prompt
 from plugins.ltx.weights import locate, weights_hash
+from tests.damage import OF_JSON
 
 
 @pytest.fixture
@@ -61,9 +62,17 @@ def test_a_cached_hash_is_believed_until_the_file_changes(tiny_folder, copied, t
     assert weights_hash(copied, cache) == weights_hash(copied), "and not past a change"
 
 
-def test_a_torn_cache_only_costs_time(tiny_folder, tmp_path):
-    (tmp_path / "weights.json").write_text("{")
-    assert weights_hash(tiny_folder, tmp_path) == weights_hash(tiny_folder)
+@pytest.mark.parametrize("kind", [*(kind for kind in OF_JSON if kind != "folder"), "wrong entries"])
+def test_a_torn_cache_only_costs_time(tiny_folder, tmp_path, kind):
+    whole = weights_hash(tiny_folder, tmp_path)
+    cache = tmp_path / "weights.json"
+    if kind == "wrong entries":
+        known = json.loads(cache.read_text())
+        broken = [5, {}, {"size": 1}, {**next(iter(known.values())), "sha256": "x"}]
+        cache.write_text(json.dumps(dict(zip(known, broken * len(known), strict=False))))
+    else:
+        OF_JSON[kind](cache)
+    assert weights_hash(tiny_folder, tmp_path) == whole
 
 
 def test_what_is_no_model_is_said_so(copied, tmp_path):
