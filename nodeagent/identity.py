@@ -78,9 +78,7 @@ def load(home: Path, server: str, join_token: str) -> Identity | None:
         stored = _read(home) or {}
     except DamagedFile as error:
         stored = _put_together(home, server, join_token, error)
-    if not stored.get("joined") or (
-        join_token and stored["joined"] not in (_fingerprint(join_token), _UNKNOWN)
-    ):
+    if not stored.get("joined") or (join_token and stored["joined"] != _fingerprint(join_token)):
         return None
     identity = Identity(home, stored["node_id"], server or stored["server"])
     if damage := _damage(identity):

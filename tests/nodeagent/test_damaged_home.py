@@ -35,6 +35,9 @@ def test_a_damaged_node_json_is_put_together_from_the_nodes_token(farm, joined, 
     other = copy(joined, tmp_path / "other")
     assert identity.load(other, farm.server, "").node_id == before.node_id
     assert identity.load(other, "", "").server == farm.server
+    assert identity.load(other, "", farm.join_token) is None, (
+        "whose join token it was is forgotten: it registers"
+    )
     assert identity.load(joined, farm.server, farm.join_token) is None
     again = asyncio.run(identity.register(joined, "n", farm.server, farm.join_token))
     assert again.node_id == before.node_id and identity.load(joined, "", farm.join_token) == again
