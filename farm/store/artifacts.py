@@ -16,7 +16,7 @@ from farm.store.database import Database
 from farm.store.endings import may_return
 from farm.store.errors import NotFound, StaleAttempt
 from farm.store.ids import new_id
-from farm.store.records import ArtifactRecord, ArtifactState, TaskInputs
+from farm.store.records import COLLECTABLE, ArtifactRecord, ArtifactState, TaskInputs
 from farm.store.tables import artifacts, attempts, edges, media, tasks
 
 _MAY_COUNT = (
@@ -68,6 +68,7 @@ class Artifacts:
             "state": ArtifactState.STAGED if attempt_id else ArtifactState.COMMITTED,
             "attempt_id": attempt_id or None,
             "created_at": at,
+            "unneeded_since": None if attempt_id else at,
         }
         with self._database.write() as connection:
             if attempt_id and _require_current(connection, attempt_id, epoch):
@@ -174,7 +175,9 @@ class Artifacts:
 
     def any_count(self) -> bool:
         """Whether there is any artifact that counts."""
-        one = select(artifacts.c.id).where(artifacts.c.state == ArtifactState.COMMITTED).limit(1)
+        # Of an old farm's first artifacts none may count any more; its newest video does.
+        newest = select(artifacts.c.id).order_by(artifacts.c.id.desc())
+        one = newest.where(artifacts.c.state == ArtifactState.COMMITTED).limit(1)
         with self._database.read() as connection:
             return connection.scalar(one) is not None
 
@@ -206,7 +209,7 @@ class Artifacts:
         """
         query = (
             select(artifacts)
-            .where(_loses | (artifacts.c.state == ArtifactState.EXPIRED))
+            .where(artifacts.c.state.in_(COLLECTABLE), _loses | (artifacts.c.state == ArtifactState.EXPIRED))
             .order_by(artifacts.c.created_at, artifacts.c.id)
             .limit(limit)
         )

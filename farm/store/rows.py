@@ -62,7 +62,7 @@ def select_jobs() -> Select:
 def job_record(row: Row) -> JobRecord:
     """A row of `select_jobs`."""
     values = row._asdict()
-    del values["idempotency_key"]
+    del values["idempotency_key"], values["leftover_bytes"]
     return JobRecord(
         **values
         | {
