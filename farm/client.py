@@ -134,9 +134,14 @@ class FarmClient:
         """A job with its tasks and their attempts. Raises NotFound."""
         return self._call(self._jobs.GetJob, jobs_pb2.GetJobRequest(job_id=job_id))
 
-    def jobs(self, states: Sequence[jobs_pb2.JobState] = (), limit: int | None = None) -> list[jobs_pb2.Job]:
-        """Jobs, newest first: those in `states` (none: all), at most `limit` (1 to 1000; None: 100)."""
-        request = jobs_pb2.ListJobsRequest(states=states, limit=limit)
+    def jobs(
+        self, states: Sequence[jobs_pb2.JobState] = (), limit: int | None = None, before: str = ""
+    ) -> list[jobs_pb2.Job]:
+        """Jobs, newest first: those in `states` (none: all), at most `limit` (1 to 1000; None: 100).
+
+        `before`: the id of the last job of the page before, to go on with the jobs after it. Raises NotFound.
+        """
+        request = jobs_pb2.ListJobsRequest(states=states, limit=limit, before=before)
         return list(self._call(self._jobs.ListJobs, request).jobs)
 
     def watch(self, job_id: str, after_event: int = 0) -> Iterator[jobs_pb2.JobEvent | jobs_pb2.Job]:

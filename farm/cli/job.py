@@ -17,6 +17,7 @@ from farm.cli.output import (
     format_option,
     job_state,
     marker,
+    note,
     print_json,
     print_table,
     size,
@@ -52,18 +53,20 @@ def job() -> None:
 @click.option(
     "--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="At most this many."
 )
+@click.option("--before", metavar="ID", default="", help="Only jobs that are older than this one.")
 @format_option
 @click.pass_context
-def list_jobs(ctx: click.Context, states: tuple[str, ...], limit: int, form: str) -> None:
+def list_jobs(ctx: click.Context, states: tuple[str, ...], limit: int, before: str, form: str) -> None:
     """Show jobs, newest first.
 
     \b
     Examples:
       farmctl job list --state running
+      farmctl job list --before 01JD3Q
       farmctl job list -o json | jq -r '.jobs[].id'
     """
     wanted = [jobs_pb2.JobState.Value(f"JOB_STATE_{name.upper()}") for name in states]
-    found = connect(ctx).jobs(wanted, limit)
+    found = connect(ctx).jobs(wanted, limit, before)
     if form == "json":
         return print_json(jobs_pb2.ListJobsResponse(jobs=found))
     print_table(
@@ -81,8 +84,12 @@ def list_jobs(ctx: click.Context, states: tuple[str, ...], limit: int, form: str
             for item in found
         ),
         "no jobs"
-        + (f" that are {' or '.join(states)}" if states else " yet; see `farmctl submit extend --help`"),
+        + (f" that are {' or '.join(states)}" if states else "")
+        + (f" older than {before}" if before else "")
+        + ("" if states or before else " yet; see `farmctl submit extend --help`"),
     )
+    if len(found) == limit:
+        note(f"there may be older jobs: farmctl job list --before {found[-1].id}")
 
 
 @job.command()

@@ -40,6 +40,9 @@ _FIXED_BY_PLAN = (
     "estimated_bytes",
 )
 
+_AT_ONCE = 100
+"""Jobs that one statement looks up by their ids. For a thousand PostgreSQL would rather read the whole table."""
+
 
 class Jobs:
     """Submits and shows jobs, and does with them what people ask: pause, resume, cancel, retry."""
@@ -118,8 +121,11 @@ class Jobs:
                 ordered = union_all(*(select(one) for one in each)).subquery()
                 page = select(ordered.c.id).order_by(ordered.c.created_at.desc(), ordered.c.id.desc())
             ids = connection.scalars(page.limit(limit)).all()
-            found = {row.id: row for row in connection.execute(rows.select_jobs().where(jobs.c.id.in_(ids)))}
-            return [rows.job_record(found[id]) for id in ids]
+            found = {}
+            for first in range(0, len(ids), _AT_ONCE):
+                these = rows.select_jobs().where(jobs.c.id.in_(ids[first : first + _AT_ONCE]))
+                found |= {row.id: rows.job_record(row) for row in connection.execute(these)}
+            return [found[id] for id in ids]
 
     def tasks(self, job_id: str) -> list[tuple[TaskRecord, tuple[AttemptRecord, ...]]]:
         """The job's tasks in the order of its graph, each with its attempts, oldest first. Raises NotFound."""

@@ -25,9 +25,6 @@ counts = artifacts.c.state == ArtifactState.COMMITTED
 is_upload = artifacts.c.attempt_id.is_(None)
 """Somebody brought the artifact; no task made it."""
 
-was_given = select(media.c.job_id).where(media.c.artifact_id == artifacts.c.id).correlate(artifacts).exists()
-"""At least one job was given the artifact."""
-
 
 def total(connection: Connection) -> int:
     """Bytes of all that is left."""
@@ -65,14 +62,15 @@ def forget_jobs(connection: Connection, job_ids: Collection[str]) -> None:
 
 
 def upload_is_given(connection: Connection, artifact_id: str) -> None:
-    """A job is about to be given the artifact and needs it from now on."""
+    """A job is given the artifact and needs it from now on."""
     forget_uploads(connection, [artifact_id])
+    connection.execute(update(artifacts).where(artifacts.c.id == artifact_id).values(given=True))
 
 
 def forget_uploads(connection: Connection, artifact_ids: Collection[str]) -> None:
     """These artifacts are needed again, or gone."""
     unneeded = artifacts.c.id.in_(artifact_ids), artifacts.c.unneeded_since.is_not(None)
-    size = connection.scalar(select(func.sum(artifacts.c.size)).where(*unneeded, was_given))
+    size = connection.scalar(select(func.sum(artifacts.c.size)).where(*unneeded, artifacts.c.given))
     connection.execute(update(artifacts).where(*unneeded).values(unneeded_since=None))
     _add(connection, -int(size or 0))
 

@@ -14,7 +14,7 @@ from farm.keeping import Keeping, Leftover, surplus
 from farm.states import JobState, TaskState
 from farm.store import leftover_bytes
 from farm.store.changes import write_event
-from farm.store.leftover_bytes import counts, is_output, is_upload, was_given
+from farm.store.leftover_bytes import counts, is_output, is_upload
 from farm.store.records import KEPT_NO_LONGER, ArtifactState
 from farm.store.tables import artifacts, attempts, jobs, media, tasks
 
@@ -98,12 +98,12 @@ def _made(connection: Connection) -> list[Leftover]:
 
 def _given(connection: Connection) -> list[Leftover]:
     """Uploads that only jobs were given which have succeeded."""
-    return _unneeded(connection, was_given)
+    return _unneeded(connection, artifacts.c.given)
 
 
 def _unused(connection: Connection, before: float) -> list[Leftover]:
     """Uploads from before then (Unix seconds) that no job was ever given."""
-    return _unneeded(connection, ~was_given, artifacts.c.unneeded_since <= before)
+    return _unneeded(connection, ~artifacts.c.given, artifacts.c.unneeded_since <= before)
 
 
 def _unneeded(connection: Connection, *conditions: ColumnElement[bool]) -> list[Leftover]:

@@ -307,11 +307,15 @@ artifacts = Table(
     # The job whose finished video this is. On this side, because jobs -> artifacts would close a circle.
     Column("output_of", _id, ForeignKey("jobs.id"), unique=True),
     Column("created_at", Float, nullable=False),
+    # Whether any job was ever given it.
+    Column("given", Boolean, nullable=False, server_default=false()),
     # Of an upload that no job needs: since when, in Unix seconds; see farm.store.leftovers.
     Column("unneeded_since", Float),
     Index(None, "attempt_id", "state"),
     _partial("ix_artifacts_collectable", "state", "created_at", "id", where=_state_in(COLLECTABLE)),
-    _partial("ix_artifacts_unneeded", "unneeded_since", "id", where=text("unneeded_since IS NOT NULL")),
+    _partial(
+        "ix_artifacts_unneeded", "given", "unneeded_since", "id", where=text("unneeded_since IS NOT NULL")
+    ),
 )
 
 leftovers = Table(

@@ -24,10 +24,10 @@ _MADE = """
 """
 _UNUSED = """
     UPDATE artifacts SET unneeded_since = created_at
-    WHERE attempt_id IS NULL AND state = 'committed'
-        AND NOT EXISTS (SELECT 1 FROM media WHERE media.artifact_id = artifacts.id)
+    WHERE attempt_id IS NULL AND state = 'committed' AND NOT given
 """
-_GIVEN = """
+_GIVEN = "UPDATE artifacts SET given = true WHERE id IN (SELECT artifact_id FROM media)"
+_DONE_WITH = """
     UPDATE artifacts SET unneeded_since = given.until FROM (
         SELECT media.artifact_id, max(jobs.finished_at) AS until FROM media JOIN jobs ON media.job_id = jobs.id
         GROUP BY media.artifact_id
@@ -38,14 +38,14 @@ _GIVEN = """
 _TOTAL = """
     INSERT INTO leftovers (id, bytes) SELECT 1,
         (SELECT coalesce(sum(leftover_bytes), 0) FROM jobs)
-        + (SELECT coalesce(sum(size), 0) FROM artifacts WHERE unneeded_since IS NOT NULL
-            AND EXISTS (SELECT 1 FROM media WHERE media.artifact_id = artifacts.id))
+        + (SELECT coalesce(sum(size), 0) FROM artifacts WHERE unneeded_since IS NOT NULL AND given)
 """
 
 
 def upgrade() -> None:
     """Replace the indexes on states, which grew with every job, and count what ended jobs leave."""
     op.add_column("jobs", sa.Column("leftover_bytes", sa.BigInteger(), server_default="0", nullable=False))
+    op.add_column("artifacts", sa.Column("given", sa.Boolean(), server_default=sa.false(), nullable=False))
     op.add_column("artifacts", sa.Column("unneeded_since", sa.Float(), nullable=True))
     op.create_table(
         "leftovers",
@@ -68,10 +68,12 @@ def upgrade() -> None:
     _partial("ix_tasks_unfinished", "tasks", ["state", "job_id"], _UNFINISHED)
     _partial("ix_attempts_live", "attempts", ["state", "node_id"], _LIVE)
     _partial("ix_artifacts_collectable", "artifacts", ["state", "created_at", "id"], _COLLECTABLE)
-    for statement in (_MADE, _UNUSED, _GIVEN, _TOTAL):
+    for statement in (_MADE, _GIVEN, _DONE_WITH, _UNUSED, _TOTAL):
         op.execute(statement)
     _partial("ix_jobs_leftovers", "jobs", ["finished_at", "id"], "leftover_bytes > 0")
-    _partial("ix_artifacts_unneeded", "artifacts", ["unneeded_since", "id"], "unneeded_since IS NOT NULL")
+    _partial(
+        "ix_artifacts_unneeded", "artifacts", ["given", "unneeded_since", "id"], "unneeded_since IS NOT NULL"
+    )
 
 
 def _partial(name: str, table: str, columns: list[str], where: str) -> None:
