@@ -114,6 +114,24 @@ def past(store: Store, count: int) -> None:
         ))  # fmt: skip
 
 
+def make_as_before(connection: Connection) -> None:
+    """Take away what the schema's revision 0011 has added, as if an earlier version had made the database."""
+    for index in ("jobs_newest", "jobs_state_newest", "jobs_leftovers", "tasks_unfinished", "attempts_live",
+                  "artifacts_attempt_id_state", "artifacts_collectable", "artifacts_unneeded"):  # fmt: skip
+        connection.execute(text(f"DROP INDEX ix_{index}"))
+    for table, column in (
+        ("jobs", "leftover_bytes"),
+        ("artifacts", "given"),
+        ("artifacts", "unneeded_since"),
+    ):
+        connection.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))
+    connection.execute(text("DROP TABLE leftovers"))
+    for table, column in (("jobs", "state"), ("jobs", "created_at"), ("tasks", "state"), ("attempts", "state"),
+                          ("artifacts", "state"), ("artifacts", "attempt_id")):  # fmt: skip
+        connection.execute(text(f"CREATE INDEX ix_{table}_{column} ON {table} ({column})"))
+    connection.execute(text("UPDATE alembic_version SET version_num = '0010_stopped_attempts'"))
+
+
 def analyze(store: Store) -> None:
     """Let the database look at what its tables hold."""
     with store._database._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:

@@ -15,12 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from age_history import analyze, join_nodes, live_jobs, past
+from age_history import analyze, join_nodes, live_jobs, make_as_before, past
 from age_paths import FULL_PAGE, Farm, daily, steering
 from age_plans import Sent, rows_read, statements, touched, walks
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, Row, select
 
+from farm.logs import configure_logs
 from farm.store import Store
 from farm.store.records import JobRecord
+from farm.store.tables import artifacts, jobs, leftovers, metadata
 from tests.postgres_server import in_memory, running
 
 AGE = Path(__file__).parents[2] / "benchmarks" / "age.py"
@@ -111,6 +116,47 @@ def test_no_statement_of_the_daily_work_walks_what_is_over(pair):
     silent = [name for name, found in sent.items() if not found]
     assert not silent, f"these paths sent nothing: {silent}"
     assert len({one.sql for found in sent.values() for one in found}) > 60
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request, tmp_path) -> Iterator[str]:
+    """URL of an empty database."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/farm.db"
+        return
+    with running(request.getfixturevalue("postgres_binaries")) as server:
+        server.create("farm")
+        yield server.url.format(name="farm")
+
+
+def test_a_farm_of_an_earlier_version_gets_by_migration_what_a_new_one_has(url, capsys):
+    with Store.lead(url, "test") as store:
+        join_nodes(store)
+        past(store, 100)
+        live_jobs(store, 4, working=1)
+        store.artifacts.stage(name="media", filename="a", size=1, sha256="0" * 64, location="a/a/data")
+        with store._database.read() as connection:
+            before = _counted(connection)
+        with store._database.write() as connection:
+            make_as_before(connection)
+    configure_logs("info", "text")
+    with Store.lead(url, "test") as store, store._database.read() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        assert _counted(connection) == before
+    said = capsys.readouterr().err
+    assert "upgrading the database" in said and "Index what is under way" in said
+    assert "the database is up to date" in said
+    assert before["leftovers"][0].bytes > 0 and any(row.unneeded_since for row in before["artifacts"])
+
+
+def _counted(connection: Connection) -> dict[str, list[Row]]:
+    """What the schema's revision 0011 counts, of every row."""
+    columns = {
+        "jobs": (jobs.c.id, jobs.c.leftover_bytes),
+        "artifacts": (artifacts.c.id, artifacts.c.given, artifacts.c.unneeded_since),
+        "leftovers": (leftovers.c.bytes,),
+    }
+    return {name: connection.execute(select(*some).order_by(some[0])).all() for name, some in columns.items()}
 
 
 def test_the_judge_sees_an_index_on_all_states(tmp_path):

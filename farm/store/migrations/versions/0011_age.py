@@ -1,4 +1,4 @@
-"""A farm stays as fast as on its first day: indexes of what is under way, and what ended jobs leave, counted once."""
+"""Index what is under way instead of all states, and count once what ended jobs leave: a farm stays as fast as it was."""
 
 from __future__ import annotations
 
