@@ -36,9 +36,13 @@ _DONE_WITH = """
     WHERE given.artifact_id = artifacts.id AND attempt_id IS NULL AND state = 'committed'
 """
 _TOTAL = """
-    INSERT INTO leftovers (id, bytes) SELECT 1,
-        (SELECT coalesce(sum(leftover_bytes), 0) FROM jobs)
-        + (SELECT coalesce(sum(size), 0) FROM artifacts WHERE unneeded_since IS NOT NULL AND given)
+    INSERT INTO leftovers (id, bytes) SELECT 1, total.bytes FROM (
+        SELECT sum(each_one.size) AS bytes FROM (
+            SELECT leftover_bytes AS size FROM jobs
+            UNION ALL SELECT size FROM artifacts WHERE unneeded_since IS NOT NULL AND given
+        ) AS each_one
+    ) AS total
+    WHERE total.bytes > 0
 """
 
 
