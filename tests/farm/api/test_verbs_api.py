@@ -50,6 +50,7 @@ def test_a_paused_job_says_why_its_tasks_wait_and_goes_on_when_told(daemon, clie
         f"paused: nothing more of it starts until `farmctl job resume {job.id}`"
     )
     assert [one.id for one in client.jobs([jobs_pb2.JOB_STATE_PAUSED])] == [job.id]
+    assert client.jobs(before=job.id) == []
     assert client.resume(job.id).state == jobs_pb2.JOB_STATE_RUNNING
     assert daemon.wakes > before, "dispatch must look at once"
     assert "paused" not in str(reasons(client, job))
