@@ -238,6 +238,8 @@ def main(path: Path | None, home: Path | None, listen: str | None, stop: bool) -
     os.environ["FARM_HOME"] = str(config.home)
     try:
         with sole_daemon(config.home):
+            # The folder it was called in may be unmounted or deleted while it runs.
+            os.chdir(config.home)
             if stop:
                 host = config.server.listen.rsplit(":", 1)[0]
                 ray_backend(config, config.ray.node_ip or _reachable(host))[1].stop()

@@ -13,11 +13,11 @@ import os
 import shutil
 import socket
 import stat
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from farm.children import child_environment, python_command
 from farm.processes import DetachedProcess
 
 _OBJECT_STORE_BYTES = 80_000_000
@@ -59,7 +59,7 @@ def ray_environment(node_ip: str, token_file: Path) -> dict[str, str]:
 
     node_ip is the address of this machine in the cluster; 127.0.0.1 keeps every port of Ray's on loopback.
     """
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    inherited = {name: value for name, value in child_environment().items() if not name.startswith("RAY_")}
     ours = {
         "RAY_AUTH_TOKEN_PATH": str(token_file.absolute()),
         # Off, Ray leaves 127.0.0.1 alone; on, it replaces it by an outside address.
@@ -87,14 +87,15 @@ class _RayNode(DetachedProcess):
         """The cluster's control store, as host:port."""
 
     def command(self) -> list[str]:
-        return [
-            sys.executable, "-m", "farm.ray_launch", self._kind,
+        return python_command(
+            "farm.ray_launch",
+            self._kind,
             f"--address={self.address}",
             f"--node-ip={self.node_ip}",
             f"--temp={self.temp}",
             f"--state={self._state_file.absolute()}",
             f"--object-store={_OBJECT_STORE_BYTES}",
-        ]  # fmt: skip
+        )
 
     def environment(self) -> dict[str, str]:
         return ray_environment(self.node_ip, self.token_file)

@@ -26,6 +26,7 @@ import grpc
 import structlog
 
 from farm import PROTOCOL, __version__
+from farm.children import child_environment, python_command
 from farm.clock import boottime
 from farm.config import InvalidConfig, NodeConfig, load_node_config
 from farm.logs import configure_logs
@@ -193,9 +194,9 @@ class Agent:
 
     async def _look_for_models(self) -> None:
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "nodeagent.offers",
+            *python_command("nodeagent.offers"),
+            env=child_environment(),
+            cwd=self._config.home,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
@@ -345,6 +346,8 @@ def main(
         configure_logs(config.log.level, config.log.format)
         lock = _lock(config.home)
         with lock:
+            # The folder it was called in may be unmounted or deleted while it runs.
+            os.chdir(config.home)
             asyncio.run(_serve(config))
     except (InvalidConfig, InvalidJoinToken, HomeInUse, Refused, identity.NotJoined, OSError) as error:
         click.echo(f"farm-node: {error}", err=True)

@@ -159,6 +159,11 @@ class Intake:
                     f"{artifact.filename} is kept no longer (keep.days in farm.toml says how long); upload it again",
                 )
             return artifact.id, None
+        if not Path(media.path).is_absolute():
+            # The daemon's folder is not the caller's.
+            raise InvalidSpec(
+                f"{field}.path", f"must be an absolute path on the daemon's host, got {media.path!r}"
+            )
         path = Path(media.path).resolve()
         roots = [Path(root).expanduser().resolve() for root in self._config.media.roots]
         if not any(path.is_relative_to(root) for root in roots):

@@ -53,13 +53,15 @@ class _Commands(click.Group):
         except Exception as error:
             from farm.errors import FarmError
             from farm.security import NoProfile
+            from farm.setting_paths import NoCurrentFolder
             from farm.settings import InvalidConfig
             from farm.spec import InvalidSpec
 
             # What the farm refuses is bad input (2), like a mistyped option; the rest is a failure (1).
-            if isinstance(error, (FarmError, NoProfile, InvalidConfig, InvalidSpec)):
+            bad_input = (InvalidSpec, InvalidConfig, NoCurrentFolder)
+            if isinstance(error, (FarmError, NoProfile, *bad_input)):
                 click.echo(f"farmctl: {error}", err=True)
-                ctx.exit(2 if isinstance(error, (InvalidSpec, InvalidConfig)) else 1)
+                ctx.exit(2 if isinstance(error, bad_input) else 1)
             raise
 
 
