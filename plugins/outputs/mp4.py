@@ -28,7 +28,7 @@ import ffmpeg
 import imageio_ffmpeg
 import numpy as np
 
-from farm.outside_text import shown, shown_lines
+from farm.outside_text import shown, shown_lines, storable, storable_json
 
 __all__ = ["OutputError", "encode_segment", "join_segments", "write_sidecar"]
 
@@ -159,7 +159,8 @@ def join_segments(
             video_track_timescale=_timescale(fps),
             movflags="+faststart+use_metadata_tags",
             **{
-                f"metadata:g:{i}": f"{key}={value}" for i, (key, value) in enumerate((metadata or {}).items())
+                f"metadata:g:{i}": storable(f"{key}={value}")
+                for i, (key, value) in enumerate((metadata or {}).items())
             },
         )
         _run(command, script.encode())
@@ -168,7 +169,9 @@ def join_segments(
 
 def write_sidecar(path: StrPath, facts: dict[str, Any]) -> None:
     """Write `facts` as JSON to `path`, whole or not at all. Raises TypeError or ValueError for non-JSON."""
-    text = json.dumps(facts, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    text = (
+        json.dumps(storable_json(facts), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    )
     with _finished(Path(path)) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
