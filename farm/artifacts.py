@@ -22,6 +22,8 @@ import fsspec
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from farm.outside_text import file_name
+
 CHUNK = 1 << 20
 """Bytes a message or a read carries."""
 
@@ -62,7 +64,7 @@ class ArtifactStore:
 
     def location_for(self, artifact_id: str, filename: str) -> str:
         """Location of a new artifact: a folder of its own, so that no two writers ever share a path."""
-        return str(PurePosixPath(artifact_id[-2:]) / artifact_id / PurePosixPath(filename or "data").name)
+        return str(PurePosixPath(artifact_id[-2:]) / artifact_id / file_name(filename))
 
     def path(self, location: str) -> str:
         """Path of a location within the file system."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from farm.errors import Damaged, FarmError, InvalidSpec
+from farm.outside_text import storable
 from farm.v1 import artifacts_pb2
 
 CHUNK = 2**20
@@ -30,7 +31,7 @@ def describe(path: Path) -> artifacts_pb2.UploadHeader:
         raise InvalidSpec("media", f"cannot read {path}: {error.strerror}") from None
     if not size:
         raise InvalidSpec("media", f"{path} is empty; give a clip or an image")
-    return artifacts_pb2.UploadHeader(name="media", size=size, sha256=checksum, filename=path.name)
+    return artifacts_pb2.UploadHeader(name="media", size=size, sha256=checksum, filename=storable(path.name))
 
 
 def parts(

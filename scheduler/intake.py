@@ -14,6 +14,7 @@ from farm.api.jobs import PlannedJob
 from farm.artifacts import CHUNK, ArtifactStore
 from farm.config import FarmConfig
 from farm.media import MediaError, MediaFacts, probe, resampled_count
+from farm.outside_text import file_name, shown
 from farm.planning import ModelFacts, Plan, Strategy, TaskKind
 from farm.plugins import Catalogue
 from farm.spec import Condition, InvalidSpec, JobSpec
@@ -151,7 +152,7 @@ class Intake:
                 artifact = self._store.artifacts.get(media.artifact_id)
             except NotFound:
                 raise InvalidSpec(
-                    f"{field}.artifact_id", f"there is no artifact {media.artifact_id!r}"
+                    f"{field}.artifact_id", f"there is no artifact {shown(media.artifact_id)!r}"
                 ) from None
             if artifact.state in KEPT_NO_LONGER:
                 raise InvalidSpec(
@@ -188,7 +189,7 @@ class Intake:
             writing.commit(sha256)
         self._store.artifacts.stage(
             name="media",
-            filename=path.name,
+            filename=file_name(path.name),
             size=writing.size,
             sha256=sha256,
             location=location,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import PurePosixPath
 
 import grpc
 from grpc import aio
@@ -13,6 +12,7 @@ from farm.api.convert import artifact_message
 from farm.api.gate import Refused, caller
 from farm.artifacts import ArtifactStore
 from farm.logs import LOG, MAX_LOG_BYTES
+from farm.outside_text import file_name
 from farm.store.records import KEPT_NO_LONGER
 from farm.store.store import Store
 from farm.v1 import artifacts_pb2, artifacts_pb2_grpc
@@ -56,7 +56,7 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
             raise
         await asyncio.to_thread(writing.commit, header.sha256)
         what = {
-            "filename": PurePosixPath(header.filename or header.name).name,
+            "filename": file_name(header.filename or header.name),
             "size": writing.size,
             "sha256": header.sha256,
             "location": location,
