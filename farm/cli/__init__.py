@@ -52,6 +52,7 @@ class _Commands(click.Group):
             ctx.exit(130)
         except Exception as error:
             from farm.errors import FarmError
+            from farm.outside_text import shown_lines
             from farm.security import NoProfile
             from farm.setting_paths import NoCurrentFolder
             from farm.settings import InvalidConfig
@@ -60,7 +61,7 @@ class _Commands(click.Group):
             # What the farm refuses is bad input (2), like a mistyped option; the rest is a failure (1).
             bad_input = (InvalidSpec, InvalidConfig, NoCurrentFolder)
             if isinstance(error, (FarmError, NoProfile, *bad_input)):
-                click.echo(f"farmctl: {error}", err=True)
+                click.echo(shown_lines(f"farmctl: {error}"), err=True)
                 ctx.exit(2 if isinstance(error, bad_input) else 1)
             raise
 

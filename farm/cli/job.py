@@ -20,6 +20,7 @@ from farm.cli.output import (
     note,
     print_json,
     print_table,
+    say,
     size,
     state,
     weights,
@@ -130,16 +131,16 @@ def show(ctx: click.Context, job_id: str, form: str) -> None:
     }
     for key, value in lines.items():
         if value != "":
-            click.echo(f"{key + ':':<11}{value}")
+            say(f"{key + ':':<11}{value}")
     for text in found.notes:
-        click.echo(f"note:      {text}")
+        say(f"note:      {text}")
     click.echo()
     print_tasks(answer.tasks, marker(declared_devices(client.nodes())))
     told = [(task.key, task.facts["summary"]) for task in answer.tasks if "summary" in task.facts]
     if told:
         click.echo()
     for key, summary in told:
-        click.echo(f"{key + ':':<11}{summary}")
+        say(f"{key + ':':<11}{summary}")
 
 
 def print_tasks(
@@ -328,7 +329,7 @@ def why(ctx: click.Context, job_id: str, form: str) -> None:
     answer = client.why(job_id)
     if form == "json":
         return print_json(answer)
-    click.echo(answer.summary)
+    say(answer.summary)
     if answer.tasks:
         click.echo()
         print_table(
