@@ -27,7 +27,8 @@ from farm.cli.output import (
     when,
 )
 from farm.cli.outputs import outputs
-from farm.spec import MAX_PRIORITY
+from farm.outside_text import shown
+from farm.spec import MAX_PRIORITY, MAX_PROMPT
 from farm.transfer import check_output
 from farm.v1 import jobs_pb2
 
@@ -112,12 +113,13 @@ def show(ctx: click.Context, job_id: str, form: str) -> None:
     spec = found.spec
     lines = {
         "id": found.id,
-        "name": spec.name,
+        "name": shown(spec.name),
         "state": job_state(found),
         "error": found.error,
         "video": f"{spec.frames} frames, {spec.width}x{spec.height}, {spec.fps:g} fps",
         "prompt": "\n           ".join(
-            [spec.prompt, *(f"{later.frame}: {later.text}" for later in spec.later_prompts)]
+            shown(prompt, MAX_PROMPT)
+            for prompt in [spec.prompt, *(f"{later.frame}: {later.text}" for later in spec.later_prompts)]
         ),
         "model": f"{spec.model} {found.precision}, weights {weights(found.weights)}",
         "strategy": found.strategy,
