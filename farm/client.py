@@ -28,6 +28,7 @@ from farm import transfer
 from farm.channels import channel
 from farm.delivery import Downloads, how_it_stands, where_decoded
 from farm.errors import BROKEN, FarmError, InvalidSpec, NotFound, Unreachable, translate
+from farm.outside_text import storable
 from farm.patience import Patience
 from farm.security import Profile
 from farm.v1 import artifacts_pb2, jobs_pb2, nodes_pb2, tasks_pb2
@@ -402,7 +403,11 @@ def _unsent(condition: specs.Condition | LocalCondition) -> dict[str, Any]:
     """A condition as fields; of a local file, with its own path where the artifact will stand."""
     if isinstance(condition, specs.Condition):
         return condition.model_dump()
-    return {"media": {"path": str(condition.path)}, "frame": condition.frame, "strength": condition.strength}
+    return {
+        "media": {"path": storable(str(condition.path))},
+        "frame": condition.frame,
+        "strength": condition.strength,
+    }
 
 
 def _message(spec: specs.JobSpec) -> jobs_pb2.JobSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Iterator
 from concurrent import futures
@@ -193,6 +194,13 @@ def test_local_files_are_uploaded_and_become_conditions(client, farm, tmp_path):
     assert (second.media.artifact_id, second.frame, second.strength) == ("id of b.png", 40, 0.5)
     assert farm.uploads == {"a.mp4": VIDEO, "b.png": b"picture"}
     assert (len(VIDEO), len(VIDEO)) in moved
+
+
+def test_a_file_whose_name_is_not_utf_8_is_uploaded(client, farm, tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.mp4")
+    path.write_bytes(b"frames")
+    client.submit(JobSpec(**FIELDS), conditions=[path])
+    assert farm.uploads == {"caf\ufffd.mp4": b"frames"}
 
 
 def test_a_submit_whose_answer_was_lost_is_tried_again_and_makes_one_job(client, farm):
