@@ -178,23 +178,23 @@ class Intake:
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
-            location = self._files.location_for(artifact_id, path.name)
-            writing = self._files.begin(location)
+            writing = self._files.begin(self._files.location_for(artifact_id))
             try:
                 while chunk := file.read(CHUNK):
                     writing.write(chunk)
+                writing.commit(sha256)
+                self._store.artifacts.stage(
+                    name="media",
+                    filename=file_name(path.name),
+                    size=writing.size,
+                    sha256=sha256,
+                    location=writing.location,
+                    artifact_id=artifact_id,
+                )
             except BaseException:
                 writing.abort()
                 raise
-            writing.commit(sha256)
-        self._store.artifacts.stage(
-            name="media",
-            filename=file_name(path.name),
-            size=writing.size,
-            sha256=sha256,
-            location=location,
-            artifact_id=artifact_id,
-        )
+            writing.recorded()
 
 
 def lenders_of(slots: Sequence[Slot], model: ModelFacts, weights: str) -> list[Lender]:
