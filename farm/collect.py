@@ -1,4 +1,6 @@
-"""Removes files that nobody needs any more: of attempts whose result was not used, and of jobs long ended."""
+"""Removes files that nobody needs any more: of attempts whose result was not used, of jobs long ended, and of uploads
+that were broken off with their daemon.
+"""
 
 from __future__ import annotations
 
@@ -31,15 +33,38 @@ def collect(store: Store, files: ArtifactStore, keeping: Keeping) -> int:
         try:
             files.remove(artifact.location)
             gone.append(artifact.id)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             log.warning("can't be removed", artifact=artifact.id, at=artifact.location, why=str(error))
     return store.artifacts.collected(gone) if gone else 0
+
+
+def clear_unfinished(store: Store, files: ArtifactStore) -> int:
+    """Remove what was begun to be stored and has no record; returns how many artifacts.
+
+    A daemon that was killed leaves it, and a disk that was away when an upload broke off. Nothing that counts can go:
+    what is listed is being stored by nobody in this process and was begun by a daemon of this very record. Only then the
+    record is asked, as its leader, so that none of it was begun by a later leader, and an earlier leader can record
+    nothing any more. Raises Deposed and Unwritable.
+    """
+    begun = files.unfinished()
+    if not begun:
+        return 0
+    files.require()
+    recorded = store.artifacts.recorded(begun)
+    for artifact_id in begun:
+        if artifact_id in recorded:
+            files.recorded(artifact_id)
+        else:
+            files.clear(artifact_id)
+    return len(begun) - len(recorded)
 
 
 async def collect_forever(store: Store, files: ArtifactStore, keeping: Keeping) -> None:
     """Collects now and then until it is cancelled."""
     while True:
         try:
+            if count := await asyncio.to_thread(clear_unfinished, store, files):
+                log.info("removed what was begun and not finished", artifacts=count)
             if count := await asyncio.to_thread(collect, store, files, keeping):
                 log.info("collected what nobody needs", artifacts=count)
         except Deposed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import hashlib
 import ipaddress
 import os
 import signal
@@ -38,6 +39,7 @@ from farm.processes import this_process
 from farm.ray_process import RayHead
 from farm.security import Authority, ray_token_file
 from farm.sockets import socket_path
+from farm.store.database import parse
 from farm.store.errors import DatabaseAway, StoreError
 from farm.store.store import Store
 from farm.v1 import (
@@ -124,7 +126,8 @@ async def serve(config: FarmConfig) -> None:
     await backend.start()
 
     authority = Authority.open(config.home)
-    files = ArtifactStore(config.artifact_url, await asyncio.to_thread(store.artifacts.any_count))
+    filled = await asyncio.to_thread(store.artifacts.any_count)
+    files = ArtifactStore(config.artifact_url, filled, _farm_name(authority, config.store_url))
     if files.trouble:
         log.warning("nothing is started", why=files.trouble)
     offers = catalogue(planning_plugins())
@@ -192,6 +195,12 @@ async def serve(config: FarmConfig) -> None:
     store.close()
     for task in ended:
         task.result()
+
+
+def _farm_name(authority: Authority, store_url: str) -> str:
+    """Names the record of this farm, where farms share a folder of artifacts: no other home and database has that name."""
+    known_as = parse(store_url).render_as_string(hide_password=True)
+    return hashlib.sha256(authority.ca_pem + known_as.encode()).hexdigest()[:16]
 
 
 def _reachable(host: str) -> str:

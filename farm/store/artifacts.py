@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
@@ -180,6 +180,14 @@ class Artifacts:
         one = newest.where(artifacts.c.state == ArtifactState.COMMITTED).limit(1)
         with self._database.read() as connection:
             return connection.scalar(one) is not None
+
+    def recorded(self, artifact_ids: Collection[str]) -> set[str]:
+        """Those of the ids that are of artifacts in this record, whatever their state. Raises Deposed.
+
+        In a transaction of the leader's, behind all that writes now: what is not recorded then is not on its way.
+        """
+        with self._database.write() as connection:
+            return set(connection.scalars(select(artifacts.c.id).where(artifacts.c.id.in_(artifact_ids))))
 
     def made_by(self, attempt_id: str) -> list[ArtifactRecord]:
         """What an attempt stored, by name."""
