@@ -126,11 +126,16 @@ class Intake:
         for index, condition in enumerate(spec.conditions):
             field = f"conditions.{index}"
             artifact_id, path = self._find(condition, f"{field}.media")
-            try:
-                with self._readable(artifact_id, path) as readable:
+            with self._readable(artifact_id, path) as readable:
+                try:
                     facts = probe(readable, max_frames=self._config.limits.max_frames)
-            except MediaError as error:
-                raise InvalidSpec(f"{field}.media", str(error)) from None
+                except MediaError as error:
+                    problem = str(error)
+                    if path is None:
+                        # Where it lies in the store says nothing to whoever uploaded it.
+                        called = self._store.artifacts.get(artifact_id).filename
+                        problem = problem.replace(str(readable), called)
+                    raise InvalidSpec(f"{field}.media", problem) from None
             which = "clip" if facts.kind == "video" else "image"
             if len(spec.conditions) > 1:
                 which += f" {index + 1}"

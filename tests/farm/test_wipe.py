@@ -14,10 +14,15 @@ from hypothesis import strategies as st
 from farm.artifacts import ArtifactStore, Writing
 from farm.channels import channel
 from farm.collect import collect
+from farm.config import load_config
 from farm.filenames import MAX_BYTES, has_controls, is_id, last_part
 from farm.keeping import Keeping
+from farm.plugins import catalogue, planning_plugins
+from farm.spec import Condition, InvalidSpec, Media
 from farm.v1 import artifacts_pb2, artifacts_pb2_grpc
+from scheduler.intake import Intake
 from tests.farm.stored import found
+from tests.store.store_world import spec
 
 NOTHING = Keeping(seconds=0.0, max_bytes=1 << 40)
 ID = "a-06b2yw43ghdaype7h"
@@ -205,3 +210,22 @@ def test_collecting_removes_only_what_it_collects_whatever_was_recorded(daemon, 
     assert left == worse, (
         "what can't be removed is logged, tried again, and keeps nothing else from being collected"
     )
+
+
+def test_media_that_can_be_no_media_are_named_as_whoever_uploaded_them_calls_them(daemon, caller, tmp_path):
+    broken = caller.upload("shot 7.mp4", b"no clip at all")
+    config = load_config(None, {}, {"home": tmp_path / "farm"})
+    daemon.store.nodes.hello("n" * 32, "n", "", "", "b", [], [("ltx-tiny", "w1")], "r", "", [], "")
+    intake = Intake(config, catalogue(planning_plugins()), daemon.store, daemon.files)
+    wanted = spec(model="ltx-tiny", conditions=[Condition(media=Media(artifact_id=broken.id))])
+    with pytest.raises(InvalidSpec, match=r"^conditions.0.media: shot 7.mp4: ") as refused:
+        intake.plan(wanted, keep_media=True)
+    assert "data" not in str(refused.value)
+
+
+def test_a_file_of_the_servers_whose_name_no_record_takes_is_refused(daemon, tmp_path):
+    (tmp_path / "a\nb.mp4").write_bytes(CONTENT)
+    config = load_config(None, {"FARM_MEDIA_ROOTS": str(tmp_path)}, {"home": tmp_path / "farm"})
+    intake = Intake(config, catalogue(planning_plugins()), daemon.store, daemon.files)
+    with pytest.raises(InvalidSpec, match="path: the file's name must not hold control characters"):
+        intake._find(Condition(media=Media(path=str(tmp_path / "a\nb.mp4"))), "conditions.0.media")
