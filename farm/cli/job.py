@@ -360,7 +360,9 @@ def why(ctx: click.Context, job_id: str, form: str) -> None:
 @overwrite_option
 @click.pass_context
 def download(ctx: click.Context, job_id: str, output: Path, overwrite: bool) -> None:
-    """Download a finished job's video. One that was broken off is continued.
+    """Download a finished job's video. One that broke off because the farm went away is continued.
+
+    Ctrl-C removes what has come so far.
 
     What is decoded of a job that has no video yet: `farmctl job outputs ID --partial FOLDER`.
 

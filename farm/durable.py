@@ -1,0 +1,119 @@
+"""Files that appear whole or not at all, and folders for work in progress.
+
+What is unfinished is locked by whoever makes it, and the kernel frees the lock however that ends. So a lock that is
+free means a dead maker, and the next one removes what it left: no clock and no list of processes is asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def take(path: Path, *, wait: bool = True, mode: int = 0o600) -> int:
+    """Open the file at `path`, made with `mode` where it isn't there, and lock it; returns the descriptor.
+
+    Closing the descriptor frees the lock. Raises BlockingIOError where another holds it and `wait` is false, OSError.
+    """
+    while True:
+        # A link under that name may be anybody's, and point anywhere.
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if _is_at(handle, path):
+                return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        # Whoever held it has given it its name, or removed it.
+        os.close(handle)
+
+
+def write_whole(path: Path, content: bytes, *, replace: bool = True) -> None:
+    """Put `content` at `path`, for its owner alone (0600), synced; without `replace` a file that is there stays.
+
+    It is written under one fixed name beside `path`, so that what a killed writer left goes with the next. Raises
+    OSError.
+    """
+    part = path.with_name(f".{path.name}.part")
+    handle = take(part)
+    try:
+        if not replace and path.exists():
+            part.unlink()
+            return
+        with open(handle, "wb", closefd=False) as file:
+            file.truncate(0)
+            file.write(content)
+            file.flush()
+            os.fsync(handle)
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(handle)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in `folder` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def scratch(folder: Path, name: str) -> Iterator[Path]:
+    """A new folder (0700) in `folder` for the time of the block; gone however that ends.
+
+    Those that killed processes left there under the same `name` go first. Raises OSError.
+    """
+    clear(folder, f".{name}-*")
+    while True:
+        made = Path(tempfile.mkdtemp(dir=folder, prefix=f".{name}-"))
+        handle = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if _is_at(handle, made):
+            break
+        # Another has taken it for left over before it was locked.
+        os.close(handle)
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+        os.close(handle)
+
+
+def clear(folder: Path, pattern: str) -> None:
+    """Remove the files and folders of this user's in `folder` that match `pattern` and that nobody holds locked."""
+    for path in sorted(folder.glob(pattern)):
+        with contextlib.suppress(OSError):
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                if os.fstat(handle).st_uid != os.getuid():
+                    continue
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not _is_at(handle, path):
+                    continue
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink()
+            finally:
+                os.close(handle)
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """True if the open file is the one at `path`."""
+    try:
+        found = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(os.fstat(handle), found)
