@@ -25,6 +25,7 @@ import fsspec
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from farm.durable import scratch
 
 CHUNK = 1 << 20
 """Bytes a message or a read carries."""
@@ -207,8 +208,8 @@ class ArtifactStore:
         if self._local:
             yield Path(self.path(location))
             return
-        with tempfile.TemporaryDirectory(prefix="farm-") as folder:
-            copy = Path(folder) / PurePosixPath(location).name
+        with scratch(Path(tempfile.gettempdir()), f"farm-copy-{os.getuid()}") as folder:
+            copy = folder / FILE
             self.filesystem.get(self.path(location), str(copy))
             yield copy
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from farm.durable import write_whole
 
 AWAY = math.inf
 """Nobody is at the machine, for however long."""
@@ -42,9 +43,7 @@ def take(home: Path, until: float | None) -> None:
 
     Nothing but the file system protects this: whoever may write in the agent's folder may. Raises OSError.
     """
-    temporary = home / f".{_FILE}.{os.getpid()}"
-    temporary.write_text(json.dumps({"until": until}))
-    os.replace(temporary, home / _FILE)
+    write_whole(home / _FILE, json.dumps({"until": until}).encode())
 
 
 def give_back(home: Path) -> None:

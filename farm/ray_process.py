@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from farm.children import child_environment, python_command
+from farm.durable import write_whole
 from farm.processes import DetachedProcess
 
 _OBJECT_STORE_BYTES = 80_000_000
@@ -164,13 +165,7 @@ class RayHead(_RayNode):
                 probe.bind((self.node_ip, 0))
                 port = probe.getsockname()[1]
             self.home.mkdir(parents=True, exist_ok=True)
-            unfinished = kept.with_suffix(f".{os.getpid()}")
-            unfinished.write_text(str(port))
-            try:
-                os.link(unfinished, kept)  # the first of several wins
-            except FileExistsError:
-                pass
-            unfinished.unlink()
+            write_whole(kept, str(port).encode(), replace=False)  # the first of several wins
         return int(kept.read_text())
 
 

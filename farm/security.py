@@ -15,15 +15,15 @@ import hmac
 import json
 import os
 import secrets
-import shutil
 import ssl
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import grpc
+
+from farm.durable import scratch, sync_folder, write_whole
 
 SERVER_NAME = "farmd"
 """The one name in every farm's server certificate; dialled as grpc.ssl_target_name_override."""
@@ -136,30 +136,7 @@ def _same(given: str, expected: str) -> bool:
 def write_secret(path: Path, text: str | bytes) -> None:
     """Puts `text` at `path`, readable by its owner alone, whole or not at all."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = _temporary(path, text)
-    try:
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    _sync_folder(path.parent)
-
-
-def _temporary(path: Path, text: str | bytes) -> str:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mkstemp makes it 0600
-    with os.fdopen(handle, "wb") as file:
-        file.write(text.encode() if isinstance(text, str) else text)
-        file.flush()
-        os.fsync(file.fileno())
-    return temporary
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    write_whole(path, text.encode() if isinstance(text, str) else text)
 
 
 def ray_token_file(home: Path) -> Path:
@@ -170,12 +147,8 @@ def ray_token_file(home: Path) -> Path:
     path = Path(home).expanduser() / "ray" / "token"
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = _temporary(path, secrets.token_hex(32))
-        # A link, unlike a rename, never replaces the token that another process made meanwhile.
-        with contextlib.suppress(FileExistsError):
-            os.link(temporary, path)
-        os.unlink(temporary)
-        _sync_folder(path.parent)
+        # Never instead of the token that another process made meanwhile.
+        write_whole(path, secrets.token_hex(32).encode(), replace=False)
     return path
 
 
@@ -280,8 +253,7 @@ def default_home(environ: Mapping[str, str] = os.environ) -> Path:
 def _make(folder: Path) -> None:
     """Makes a whole authority beside `folder` and moves it into place; an existing one stays."""
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))  # 0700
-    try:
+    with scratch(folder.parent, folder.name) as temporary:
         files = {
             **_certificates(),
             "client.token": secrets.token_urlsafe(32).encode(),
@@ -297,9 +269,7 @@ def _make(folder: Path) -> None:
             # Another process was first, and its files are as good.
             if not folder.is_dir():
                 raise
-        _sync_folder(folder.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        sync_folder(folder.parent)
 
 
 def _certificates() -> dict[str, bytes]:

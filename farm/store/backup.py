@@ -20,10 +20,14 @@ from typing import Any
 
 from sqlalchemy import URL
 
+from farm.durable import clear, sync_folder, take
 from farm.store.database import Database, parse
 from farm.store.errors import StoreError
 
 _MAGIC = {b"SQLite format 3\0": "SQLite", b"PGDMP": "PostgreSQL"}
+_PART = ".farm-backup"
+"""Ending of a backup's file while it is written; others of the folder have `.part`."""
+
 _BUSY_SECONDS = 30
 
 
@@ -118,10 +122,12 @@ def _revision(file: Path) -> str:
 @contextlib.contextmanager
 def _whole(file: Path) -> Iterator[Path]:
     """A file beside `file` that takes its place when the block ends well, synced, for its owner alone."""
-    part = file.with_name(f".{file.name}.part")
+    part = file.with_name(f".{file.name}{_PART}")
+    handle = None
     try:
-        part.unlink(missing_ok=True)
-        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        # Of backups that were killed, whatever they were to be called.
+        clear(file.parent, f".*{_PART}")
+        handle = take(part, wait=False)
         yield part
         written = os.open(part, os.O_RDONLY)
         try:
@@ -129,15 +135,15 @@ def _whole(file: Path) -> Iterator[Path]:
         finally:
             os.close(written)
         os.replace(part, file)
-        folder = os.open(file.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(file.parent)
+    except BlockingIOError:
+        raise BackupFailed(f"{file} is being written already, by another process") from None
     except OSError as error:
         raise BackupFailed(f"cannot write {error.filename or file}: {error.strerror}") from None
     finally:
-        part.unlink(missing_ok=True)
+        if handle is not None:
+            part.unlink(missing_ok=True)
+            os.close(handle)
 
 
 @contextlib.contextmanager

@@ -190,7 +190,7 @@ def test_a_backup_is_not_written_over_another_unless_told_nor_made_of_nothing(
     assert refused.exit_code == 2 and "--overwrite" in refused.stderr
     assert farmctl(url, "backup", backup, "--overwrite").exit_code == 0
     assert backup.stat().st_mode & 0o777 == 0o600
-    assert not list(backup.parent.glob(".*.part"))
+    assert not list(backup.parent.glob(".*"))
 
 
 @pytest.mark.parametrize("revision", [REVISIONS[0], REVISIONS[-2]])
