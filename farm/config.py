@@ -296,7 +296,10 @@ class DeclaredDevice(Settings):
     """A device stated for trials, offered instead of those that would be found; shown as declared."""
 
     name: str = Field(
-        "cpu", pattern=r"^[A-Za-z0-9_.-]{1,60}$", description="Unique on this machine; letters, digits, _.-"
+        "cpu",
+        # It names folders that are removed: neither "." nor ".." may be one.
+        pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,59}$",
+        description="Unique on this machine; letters, digits, _.-; no dot first",
     )
     backend: Literal["cuda", "rocm", "mps", "cpu"] = Field("cpu", description="cuda, rocm, mps or cpu.")
     vram_bytes: Bytes = Field(24 * 2**30, alias="vram", description='Memory in bytes or as "24GiB".')

@@ -43,6 +43,7 @@ from nodeagent.probe import ProbedDevice
 from nodeagent.raylet import RayletKeeper
 from nodeagent.renderer_link import RendererLink
 from nodeagent.stream import REFUSALS, FarmStream, Refused
+from nodeagent.work_folder import clear
 
 log = structlog.get_logger()
 
@@ -100,6 +101,11 @@ class Agent:
 
     async def run(self, ending: Ending) -> None:
         """Serve until `ending` is asked for, then leave nothing running. Raises Refused."""
+        # Before any renderer is heard, which may begin then.
+        held = [(nodes_pb2.AttemptRef(attempt_id=one.attempt_id, epoch=one.epoch), one.device)
+                for one in self._journal.held()]  # fmt: skip
+        if count := await asyncio.to_thread(clear, self._config.home, held):
+            log.info("removed what renderers had left", entries=count)
         await self._link.serve(self._socket)
         # The first word to the farm says whose the machine is.
         await self._owner.look()
