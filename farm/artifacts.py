@@ -124,6 +124,39 @@ class ArtifactStore:
         """Remove what there is of an artifact that has no record; what can't be removed now stays unfinished."""
         Writing(self, self.location_for(artifact_id)).abort()
 
+    def older_parts(self, before: float) -> dict[str, str]:
+        """Locations of what was begun without a note, last written before Unix time `before`; each with its artifact's id.
+
+        Earlier versions made no notes. Only of a store on a disk, because others show no file before it is whole. Walks
+        through all of it, and blocks.
+        """
+        if not self._local:
+            return {}
+        found = {}
+        for bucket in os.scandir(self.root):
+            if len(bucket.name) != 2 or not bucket.is_dir(follow_symlinks=False):
+                continue
+            # An artifact whose name named nothing lay in the bucket itself.
+            inside = list(os.scandir(bucket))
+            files = [
+                *inside,
+                *(file for one in inside if one.is_dir(follow_symlinks=False) for file in os.scandir(one)),
+            ]
+            for file in files:
+                location = os.path.relpath(file.path, self.root)
+                artifact_id = location.split(os.sep)[1].removesuffix(".part")
+                if (
+                    file.name.endswith(".part")
+                    and file.is_file(follow_symlinks=False)
+                    and artifact_id.endswith(bucket.name)
+                    and artifact_id not in self._being_written
+                    and file.stat(follow_symlinks=False).st_mtime < before
+                ):
+                    found[location] = artifact_id
+                if len(found) == _AT_ONCE:
+                    return found
+        return found
+
     def recorded(self, artifact_id: str) -> None:
         """An artifact has its record: nothing about it is unfinished any more."""
         # A note that stays costs a look at the record later, and nothing else.

@@ -59,8 +59,37 @@ def clear_unfinished(store: Store, files: ArtifactStore) -> int:
     return len(begun) - len(recorded)
 
 
-async def collect_forever(store: Store, files: ArtifactStore, keeping: Keeping) -> None:
-    """Collects now and then until it is cancelled."""
+def clear_older_parts(store: Store, files: ArtifactStore, before: float) -> int:
+    """Remove parts that earlier versions left, last written before Unix time `before`; returns how many.
+
+    For a store that is this farm's alone, before which no daemon of an earlier version runs any more. A finished
+    artifact may be called so too: then the record says that it lies there.
+    """
+    found = files.older_parts(before)
+    if not found:
+        return 0
+    files.require()
+    recorded = store.artifacts.locations(set(found.values()))
+    left = [location for location in found if location not in recorded]
+    for location in left:
+        files.remove(location)
+    return len(left)
+
+
+async def collect_forever(
+    store: Store, files: ArtifactStore, keeping: Keeping, since: float | None = None
+) -> None:
+    """Collects now and then until it is cancelled.
+
+    `since`: Unix time of this daemon's start where the store is this farm's alone, None where others may share it. What
+    earlier versions left there is removed once, beside all that is served: a walk through the store takes its time.
+    """
+    if since is not None:
+        try:
+            if count := await asyncio.to_thread(clear_older_parts, store, files, since):
+                log.info("removed what earlier versions had begun and not finished", files=count)
+        except (DatabaseAway, Unwritable, OSError) as error:
+            log.warning("what earlier versions left is removed at the next start", why=str(error))
     while True:
         try:
             if count := await asyncio.to_thread(clear_unfinished, store, files):

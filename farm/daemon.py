@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,6 +116,7 @@ async def serve(config: FarmConfig) -> None:
     from scheduler.fits import Fits
     from scheduler.intake import Intake
 
+    started = time.time()
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
@@ -181,7 +183,10 @@ async def serve(config: FarmConfig) -> None:
     work = [
         asyncio.create_task(keep_leading(store)),
         asyncio.create_task(dispatcher.run()),
-        asyncio.create_task(collect_forever(store, files, config.keeping)),
+        # In its home the store is this farm's alone: nobody else can have left anything there.
+        asyncio.create_task(
+            collect_forever(store, files, config.keeping, None if config.artifacts.url else started)
+        ),
     ]
     replacing = asyncio.create_task(backend.replace_other_version())
     ended, _ = await asyncio.wait({told, *work}, return_when=asyncio.FIRST_COMPLETED)

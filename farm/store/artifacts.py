@@ -189,6 +189,13 @@ class Artifacts:
         with self._database.write() as connection:
             return set(connection.scalars(select(artifacts.c.id).where(artifacts.c.id.in_(artifact_ids))))
 
+    def locations(self, artifact_ids: Collection[str]) -> set[str]:
+        """Where the artifacts of these ids lie that are in this record. Raises Deposed, as `recorded` does."""
+        with self._database.write() as connection:
+            return set(
+                connection.scalars(select(artifacts.c.location).where(artifacts.c.id.in_(artifact_ids)))
+            )
+
     def made_by(self, attempt_id: str) -> list[ArtifactRecord]:
         """What an attempt stored, by name."""
         query = select(artifacts).where(artifacts.c.attempt_id == attempt_id).order_by(artifacts.c.name)

@@ -18,7 +18,8 @@ import pytest
 
 from farm.artifacts import ArtifactStore, Writing
 from farm.channels import aio_channel, bearer
-from farm.collect import clear_unfinished
+from farm.collect import clear_unfinished, collect_forever
+from farm.keeping import Keeping
 from farm.store.errors import Deposed
 from farm.store.store import Store
 from farm.v1 import artifacts_pb2, artifacts_pb2_grpc
@@ -26,6 +27,7 @@ from tests.farm.small_daemon import SmallDaemon
 from tests.farm.stored import found
 
 ROOT = Path(__file__).resolve().parents[3]
+KEEPING = Keeping(seconds=14 * 86_400, max_bytes=1 << 40)
 CONTENT = os.urandom(1 << 16)
 
 
@@ -266,3 +268,34 @@ def test_what_a_disk_that_was_away_kept_is_removed_when_it_is_back(tmp_path):
     with led(tmp_path) as record:
         assert clear_unfinished(record, store) == 1
     assert found(store.root) == []
+
+
+def test_a_daemon_clears_up_when_it_starts_and_removes_what_earlier_versions_left(tmp_path):
+    root, old = tmp_path / "artifacts", time.time() - 60
+    killed = ArtifactStore(str(root))
+    killed.begin(killed.location_for("a-1xy")).write(CONTENT)
+    files = ArtifactStore(str(root))
+    with led(tmp_path) as store:
+        left = ["xy/a-2xy/clip.mp4.part", "xy/a-3xy.part", "xy/a-4xy/clip.mp4.part"]
+        whole = ["xy/a-4xy/clip.mp4", "xy/a-5xy/clip.part", "xy/a-6xy/data"]
+        for location in whole:
+            store.artifacts.stage(
+                name="media", filename="f", size=1, sha256="0" * 64, location=location,
+                artifact_id=location.split("/")[1],
+            )  # fmt: skip
+        others = ["xy/young/clip.mp4.part", "zz/a-7xy/clip.mp4.part", "xyz/a-8xyz/x.part", "notes.part"]
+        for location in [*left, *whole, *others]:
+            (root / location).parent.mkdir(parents=True, exist_ok=True)
+            (root / location).write_bytes(CONTENT)
+            if "young" not in location:
+                os.utime(root / location, (old, old))
+
+        async def start() -> None:
+            collecting = asyncio.create_task(collect_forever(store, files, KEEPING, old + 1))
+            while len(found(root)) > len(whole + others):
+                await asyncio.sleep(0.01)
+            collecting.cancel()
+
+        asyncio.run(asyncio.wait_for(start(), 20))
+    assert found(root) == sorted([*whole, *others])
+    assert not (root / "xy/a-1xy").exists() and not (root / "xy/a-2xy").exists()
