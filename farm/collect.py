@@ -84,18 +84,16 @@ async def collect_forever(
     `since`: Unix time of this daemon's start where the store is this farm's alone, None where others may share it. What
     earlier versions left there is removed once, beside all that is served: a walk through the store takes its time.
     """
-    if since is not None:
-        try:
-            if count := await asyncio.to_thread(clear_older_parts, store, files, since):
-                log.info("removed what earlier versions had begun and not finished", files=count)
-        except (DatabaseAway, Unwritable, OSError) as error:
-            log.warning("what earlier versions left is removed at the next start", why=str(error))
     while True:
         try:
             if count := await asyncio.to_thread(clear_unfinished, store, files):
                 log.info("removed what was begun and not finished", artifacts=count)
             if count := await asyncio.to_thread(collect, store, files, keeping):
                 log.info("collected what nobody needs", artifacts=count)
+            if since is not None:
+                if count := await asyncio.to_thread(clear_older_parts, store, files, since):
+                    log.info("removed what earlier versions had begun and not finished", files=count)
+                since = None
         except Deposed:
             raise
         except (DatabaseAway, Unwritable) as error:

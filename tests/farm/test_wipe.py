@@ -8,7 +8,7 @@ from pathlib import Path
 import fsspec
 import grpc
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from farm.artifacts import ArtifactStore, Writing
@@ -158,29 +158,39 @@ def caller(daemon):
     caller.close()
 
 
-def test_no_name_of_an_upload_endangers_another_artifact(daemon, caller):
-    kept = [daemon.store.artifacts.get(caller.upload(f"{n}.mp4").id).location for n in range(3)]
-    removed = []
+def every_wicked_name(test):
     for name in WICKED:
-        with pytest.raises(grpc.RpcError) as refused:
-            caller.upload(name, sha256="0" * 64)  # aborted, or refused for its name before it begins
-        assert refused.value.code() in (grpc.StatusCode.DATA_LOSS, grpc.StatusCode.INVALID_ARGUMENT)
-        try:
-            artifact = caller.upload(name)
-        except grpc.RpcError as error:
-            assert error.code() is grpc.StatusCode.INVALID_ARGUMENT and error.details().startswith(
-                "filename: must "
-            )
-            assert len(name) > 255 or has_controls(name) or len(name.encode()) > 255
-            continue
-        record = daemon.store.artifacts.get(artifact.id)
-        assert record.location == f"{record.id[-2:]}/{record.id}/data"
-        assert artifact.filename == last_part(name, "media")
-        removed.append(record.location)
-    assert found(daemon.files.root) == sorted(kept + removed)
-    for location in removed:
-        daemon.files.remove(location)
-    assert found(daemon.files.root) == sorted(kept)
+        test = example(name)(test)
+    return test
+
+
+# The daemon is the same for all examples, and so are the artifacts that no example may touch.
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@every_wicked_name
+@given(NAMES)
+def test_no_name_of_an_upload_endangers_another_artifact(daemon, caller, name):
+    for number in range(3 - len(found(daemon.files.root))):
+        caller.upload(f"{number}.mp4")
+    kept = found(daemon.files.root)
+    with pytest.raises(grpc.RpcError) as refused:
+        caller.upload(name, sha256="0" * 64)  # aborted, or refused for its name before it begins
+    assert refused.value.code() in (grpc.StatusCode.DATA_LOSS, grpc.StatusCode.INVALID_ARGUMENT)
+    assert found(daemon.files.root) == kept
+    try:
+        artifact = caller.upload(name)
+    except grpc.RpcError as error:
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT and error.details().startswith(
+            "filename: must "
+        )
+        assert has_controls(name) or len(name.encode()) > MAX_BYTES
+        assert found(daemon.files.root) == kept
+        return
+    record = daemon.store.artifacts.get(artifact.id)
+    assert record.location == f"{record.id[-2:]}/{record.id}/data"
+    assert artifact.filename == last_part(name, "media")
+    assert found(daemon.files.root) == sorted([*kept, record.location])
+    daemon.files.remove(record.location)
+    assert found(daemon.files.root) == kept
 
 
 def test_a_name_that_the_record_cannot_take_is_refused_before_anything_is_stored(daemon, caller):
