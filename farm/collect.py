@@ -72,7 +72,10 @@ def clear_older_parts(store: Store, files: ArtifactStore, before: float) -> int:
     recorded = store.artifacts.locations(set(found.values()))
     left = [location for location in found if location not in recorded]
     for location in left:
-        files.remove(location)
+        try:
+            files.remove(location)
+        except OSError as error:
+            log.warning("can't be removed", at=location, why=str(error))
     return len(left)
 
 
