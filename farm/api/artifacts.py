@@ -51,7 +51,7 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
         location = self._files.location_for(artifact_id)
         writing = Writing(self._files, location, header.size if header.attempt_id else 0)
         what = {
-            "filename": file_name(header.filename or header.name),
+            "filename": file_name(header.filename, otherwise=header.name),
             "sha256": header.sha256,
             "location": location,
             "attempt_id": header.attempt_id,
