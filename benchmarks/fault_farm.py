@@ -25,6 +25,7 @@ from safetensors.numpy import load_file
 from sqlalchemy import create_engine, select, text
 
 from farm.artifacts import ArtifactStore
+from farm.children import python_command
 from farm.cli.local import LocalFarm
 from farm.errors import FarmError
 from farm.security import NoProfile
@@ -274,7 +275,7 @@ class FaultFarm(LocalFarm):
 
     def end(self) -> dict[str, list[str]]:
         """`farmctl down`, and what was there after it: processes, shared memory, temporary files."""
-        command = [sys.executable, "-m", "farm.cli", "down", "--home", str(self.home)]
+        command = python_command("farm.cli", "down", "--home", str(self.home))
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=180)
         said = [line for line in (done.stdout + done.stderr).splitlines() if "ended what was left" in line]
         left = {
@@ -319,6 +320,7 @@ def _site(home: Path) -> Path:
 
 def _through_bench(program, role: str, prefix: tuple[str, ...]):
     """`program`, run by fault_process.py, after `prefix`."""
-    _, _, *words = program.command()
+    command = program.command()
+    words = command[command.index("-m") + 1 :]
     program.command = lambda: [*prefix, sys.executable, str(HERE / "fault_process.py"), role, *words]
     return program

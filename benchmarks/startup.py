@@ -17,11 +17,11 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
+from farm.children import python_command
 from farm.client import FarmClient
 
 
@@ -32,7 +32,7 @@ def measure(cache: Path | None) -> tuple[float, float]:
         home.mkdir()
         (home / "farm.toml").write_text('[server]\nlisten = "127.0.0.1:0"\n')
         environment = os.environ | ({"XDG_CACHE_HOME": str(cache)} if cache else {})
-        farmctl = [sys.executable, "-m", "farm.cli"]
+        farmctl = python_command("farm.cli")
         begun = time.monotonic()
         try:
             subprocess.run(

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from farm import durable
-from farm.durable import DamagedFile
+from farm import damaged_files
+from farm.damaged_files import DamagedFile
 
 _VALID_DAYS = 3650
 
@@ -86,7 +86,7 @@ def server(folder: Path, remedy: str) -> tuple[bytes, bytes]:
     from cryptography.hazmat.primitives import serialization
 
     def parsed(name: str, parse: Callable[[bytes], Any]) -> tuple[bytes, Any]:
-        content = durable.read_text(folder / name, remedy).encode()
+        content = damaged_files.read_text(folder / name, remedy).encode()
         try:
             return content, parse(content)
         except (ValueError, TypeError):

@@ -28,6 +28,7 @@ from farm import transfer
 from farm.channels import channel
 from farm.delivery import Downloads, how_it_stands, where_decoded
 from farm.errors import BROKEN, FarmError, InvalidSpec, NotFound, Unreachable, translate
+from farm.outside_text import storable
 from farm.patience import Patience
 from farm.security import Profile
 from farm.v1 import artifacts_pb2, jobs_pb2, nodes_pb2, tasks_pb2
@@ -134,9 +135,14 @@ class FarmClient:
         """A job with its tasks and their attempts. Raises NotFound."""
         return self._call(self._jobs.GetJob, jobs_pb2.GetJobRequest(job_id=job_id))
 
-    def jobs(self, states: Sequence[jobs_pb2.JobState] = (), limit: int | None = None) -> list[jobs_pb2.Job]:
-        """Jobs, newest first: those in `states` (none: all), at most `limit` (1 to 1000; None: 100)."""
-        request = jobs_pb2.ListJobsRequest(states=states, limit=limit)
+    def jobs(
+        self, states: Sequence[jobs_pb2.JobState] = (), limit: int | None = None, before: str = ""
+    ) -> list[jobs_pb2.Job]:
+        """Jobs, newest first: those in `states` (none: all), at most `limit` (1 to 1000; None: 100).
+
+        `before`: the id of the last job of the page before, to go on with the jobs after it. Raises NotFound.
+        """
+        request = jobs_pb2.ListJobsRequest(states=states, limit=limit, before=before)
         return list(self._call(self._jobs.ListJobs, request).jobs)
 
     def watch(self, job_id: str, after_event: int = 0) -> Iterator[jobs_pb2.JobEvent | jobs_pb2.Job]:
@@ -397,7 +403,11 @@ def _unsent(condition: specs.Condition | LocalCondition) -> dict[str, Any]:
     """A condition as fields; of a local file, with its own path where the artifact will stand."""
     if isinstance(condition, specs.Condition):
         return condition.model_dump()
-    return {"media": {"path": str(condition.path)}, "frame": condition.frame, "strength": condition.strength}
+    return {
+        "media": {"path": storable(str(condition.path))},
+        "frame": condition.frame,
+        "strength": condition.strength,
+    }
 
 
 def _message(spec: specs.JobSpec) -> jobs_pb2.JobSpec:

@@ -19,12 +19,16 @@ from farm.settings import (
     Address,
     Addresses,
     Bytes,
+    DatabaseUrl,
     Folder,
     Folders,
     InvalidConfig,
+    ModelSources,
     OptionalAddress,
     Settings,
+    StoreUrl,
     Words,
+    anchored_environment,
     example,
     load,
 )
@@ -34,6 +38,7 @@ __all__ = [
     "FarmConfig",
     "InvalidConfig",
     "NodeConfig",
+    "environment_for_children",
     "example_toml",
     "load_config",
     "load_node_config",
@@ -62,7 +67,7 @@ class Server(Settings):
 class Store(Settings):
     """Where jobs are kept. One daemon at a time leads the farm in a database; a second one is refused."""
 
-    url: str = Field(
+    url: DatabaseUrl = Field(
         "",
         description="SQLAlchemy URL. Empty: SQLite, farm.db in the home. For production: "
         "postgresql+psycopg://user:password@host/farm, a database of the farm's own, reached directly and not "
@@ -73,7 +78,7 @@ class Store(Settings):
 class Artifacts(Settings):
     """Where latents, segments, media and videos are kept."""
 
-    url: str = Field(
+    url: StoreUrl = Field(
         "", description="fsspec URL or folder, such as s3://bucket/farm. Empty: artifacts in the home."
     )
 
@@ -253,7 +258,7 @@ class Owner(Settings):
     )
     command: str = Field(
         "",
-        description="For presence = command: run by /bin/sh; ends with 0 when nobody is there, with 1 when somebody "
+        description="For presence = command: run by /bin/sh in the node's home; ends with 0 when nobody is there, with 1 when somebody "
         "is. Anything else, or no end within 5 s: it can't be told.",
     )
     when_back: Literal["finish", "stop", "free"] = Field(
@@ -291,7 +296,10 @@ class DeclaredDevice(Settings):
     """A device stated for trials, offered instead of those that would be found; shown as declared."""
 
     name: str = Field(
-        "cpu", pattern=r"^[A-Za-z0-9_.-]{1,60}$", description="Unique on this machine; letters, digits, _.-"
+        "cpu",
+        # It names folders that are removed: neither "." nor ".." may be one.
+        pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,59}$",
+        description="Unique on this machine; letters, digits, _.-; no dot first",
     )
     backend: Literal["cuda", "rocm", "mps", "cpu"] = Field("cpu", description="cuda, rocm, mps or cpu.")
     vram_bytes: Bytes = Field(24 * 2**30, alias="vram", description='Memory in bytes or as "24GiB".')
@@ -327,9 +335,10 @@ class NodeConfig(Settings):
         description="Seconds that running windows have to end when farm-node is told to end with SIGTERM; then they "
         "are stopped at their next step and handed back. What ends it needs ten seconds more.",
     )
-    models: dict[str, str] = Field(
+    models: ModelSources = Field(
         default_factory=dict,
-        description="Where this machine finds models: a folder or a hub id by the model's name.",
+        description="Where this machine finds models: a folder or a hub id by the model's name. OWNER/NAME is a hub "
+        "id unless such a folder lies beside this file; a name that begins with ./ is always a folder.",
         examples=[{"ltx-tiny": "/srv/models/ltx-tiny"}],
     )
     raylet: Raylet = Field(default_factory=Raylet)
@@ -361,6 +370,14 @@ def load_config(
     {"server.listen": "0.0.0.0:7433"}; None means not given.
     """
     return load(FarmConfig, "farm.toml", path, "FARM_", environ, overrides or {})
+
+
+def environment_for_children(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables of `environ` that set paths of farmd or farm-node, absolute. Raises InvalidConfig."""
+    return {
+        **anchored_environment(FarmConfig, "FARM_", environ),
+        **anchored_environment(NodeConfig, "FARM_NODE_", environ),
+    }
 
 
 def load_node_config(

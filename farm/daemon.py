@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import hashlib
 import ipaddress
 import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,13 +34,14 @@ from farm.artifacts import ArtifactStore, holds_artifacts
 from farm.channels import SERVER_OPTIONS
 from farm.collect import collect_forever
 from farm.config import FarmConfig, InvalidConfig, load_config
-from farm.durable import DamagedFile
+from farm.damaged_files import DamagedFile
 from farm.logs import configure_logs
 from farm.plugins import catalogue, planning_plugins
 from farm.processes import this_process
 from farm.ray_process import RayHead
 from farm.security import Authority, ray_token_file, ray_token_path
 from farm.sockets import socket_path
+from farm.store.database import parse
 from farm.store.errors import DatabaseAway, StoreError
 from farm.store.store import Store
 from farm.v1 import (
@@ -132,6 +135,7 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
     from scheduler.fits import Fits
     from scheduler.intake import Intake
 
+    started = time.time()
     host, _port = config.server.listen.rsplit(":", 1)
     node_ip = config.ray.node_ip or _reachable(host)
     authority = Authority.open(config.home)
@@ -143,7 +147,8 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
         Store.lead, config.store_url, this_process("farmd"), terms=config.terms, lived=lived
     )
     unless_up.callback(store.close)
-    files = ArtifactStore(config.artifact_url, await asyncio.to_thread(store.artifacts.any_count))
+    filled = await asyncio.to_thread(store.artifacts.any_count)
+    files = ArtifactStore(config.artifact_url, filled, _farm_name(authority, config.store_url))
     if files.trouble:
         log.warning("nothing is started", why=files.trouble)
     ray_token = ray_token_file(config.home).read_text().strip()
@@ -209,7 +214,10 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
     work = [
         asyncio.create_task(keep_leading(store)),
         asyncio.create_task(dispatcher.run()),
-        asyncio.create_task(collect_forever(store, files, config.keeping)),
+        # In its home the store is this farm's alone: nobody else can have left anything there.
+        asyncio.create_task(
+            collect_forever(store, files, config.keeping, None if config.artifacts.url else started)
+        ),
     ]
     replacing = asyncio.create_task(backend.replace_other_version())
     ended, _ = await asyncio.wait({told, *work}, return_when=asyncio.FIRST_COMPLETED)
@@ -223,6 +231,12 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
     store.close()
     for task in ended:
         task.result()
+
+
+def _farm_name(authority: Authority, store_url: str) -> str:
+    """Names the record of this farm, where farms share a folder of artifacts: no other home and database has that name."""
+    known_as = parse(store_url).render_as_string(hide_password=True)
+    return hashlib.sha256(authority.ca_pem + known_as.encode()).hexdigest()[:16]
 
 
 def _reachable(host: str) -> str:
@@ -269,6 +283,8 @@ def main(path: Path | None, home: Path | None, listen: str | None, stop: bool) -
     os.environ["FARM_HOME"] = str(config.home)
     try:
         with sole_daemon(config.home):
+            # The folder it was called in may be unmounted or deleted while it runs.
+            os.chdir(config.home)
             if stop:
                 host = config.server.listen.rsplit(":", 1)[0]
                 ray_backend(config, config.ray.node_ip or _reachable(host))[1].stop()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
 
+from farm.durable import scratch
 from farm.errors import BROKEN, Damaged, FarmError, translate
+from farm.filenames import is_id
 from farm.patience import Patience
 from farm.spec import frame_rate
 from farm.transfer import Partial, check_output, put_in_place
@@ -73,17 +74,19 @@ class Downloads:
             )
         if not segments:
             raise FarmError(f"nothing of job {job.id} is decoded yet: it {how_it_stands(job)}")
+        if not is_id(job.id):
+            raise FarmError(f"the farm names a job {job.id!r}, which is no id; is it a farm of this kind?")
+        joining, suffix = _joining(job.spec.output)
         for run in runs(segments):
-            for path in _names(folder, job, run):
+            for path in _names(folder, job, run, suffix):
                 check_output(path, overwrite)
-        joining = _joining(job.spec.output)
         made = []
         # In the folder, so that what is whole can be moved to its name at once; gone however this ends.
-        with tempfile.TemporaryDirectory(prefix=f".{job.id}-", dir=folder) as work:
-            parts, damaged = self._segments(segments, Path(work), progress)
+        with scratch(folder, job.id) as work:
+            parts, damaged = self._segments(segments, work, suffix, progress)
             for run in runs([one for one in segments if one.start in parts]):
-                video, about = _names(folder, job, run)
-                joined = Path(work) / video.name
+                video, about = _names(folder, job, run, suffix)
+                joined = work / video.name
                 _join(joining, [parts[one.start] for one in run], joined, job, run)
                 # What it is first: no video may lie there without that.
                 put_in_place(joined.with_suffix(".json"), about, overwrite)
@@ -98,6 +101,7 @@ class Downloads:
         self,
         segments: Sequence[jobs_pb2.Output],
         folder: Path,
+        suffix: str,
         progress: Callable[[int, int], None] | None,
     ) -> tuple[dict[int, Path], list[str]]:
         """Files of segments by their first frame, and which are damaged, in words."""
@@ -109,7 +113,7 @@ class Downloads:
 
         parts, damaged = {}, []
         for one in segments:
-            path = folder / f"segment-{one.start}{Path(one.artifact.filename).suffix}"
+            path = folder / f"segment-{one.start}{suffix}"
             try:
                 parts[one.start] = self.fetch(one.artifact.id, one.artifact.size, path, progress=tell)
             except Damaged as error:
@@ -145,22 +149,24 @@ def _state(job: jobs_pb2.Job) -> str:
     return jobs_pb2.JobState.Name(job.state).removeprefix("JOB_STATE_").lower()
 
 
-def _names(folder: Path, job: jobs_pb2.Job, run: Sequence[jobs_pb2.Output]) -> tuple[Path, Path]:
+def _names(folder: Path, job: jobs_pb2.Job, run: Sequence[jobs_pb2.Output], suffix: str) -> tuple[Path, Path]:
     """Of the video that a run becomes, and of what says so."""
     digits = len(str(job.spec.frames - 1))
     first, last = f"{run[0].start:0{digits}}", f"{run[-1].stop - 1:0{digits}}"
     name = f"{job.id}-frames-{first}-{last}-partial"
-    return folder / f"{name}{Path(run[0].artifact.filename).suffix}", folder / f"{name}.json"
+    return folder / f"{name}{suffix}", folder / f"{name}.json"
 
 
-def _joining(output: str) -> Joining:
+def _joining(output: str) -> tuple[Joining, str]:
+    """What joins segments of a format, and the ending of their files as the plugin here has it: no farm chooses it."""
     # Most that talk to a farm join nothing, and start sooner without plugins.
-    from farm.plugins import planning_plugins
+    from farm.plugins import catalogue, planning_plugins
 
-    joining = planning_plugins().hook.farm_open_joining(output=output)
-    if joining is None:
+    plugins = planning_plugins()
+    joining, facts = plugins.hook.farm_open_joining(output=output), catalogue(plugins).outputs.get(output)
+    if joining is None or facts is None:
         raise FarmError(f"no plugin on this machine joins segments of {output!r}; install the farm's here")
-    return joining
+    return joining, facts.suffix
 
 
 def _join(

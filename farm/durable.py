@@ -1,69 +1,117 @@
-"""Files that a later start reads back: how they are written whole, judged when they are read, and set aside.
+"""Files that appear whole or not at all, and folders for work in progress.
 
-Light: daemon, agent, renderer and farmctl all use it. What a file means, and whether the farm can do without it, is its
-owner's business. docs/faults.md lists these files.
+What is unfinished is locked by whoever makes it, and the kernel frees the lock however that ends. So a lock that is
+free means a dead maker, and the next one removes what it left: no clock and no list of processes is asked.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime
-import json
+import fcntl
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-LONGEST_BYTES = 1 << 20
-"""No file that is read back whole is nearly as long; a longer one is not what it should be."""
 
 
-class DamagedFile(Exception):
-    """A file that the farm needs can't be used. `path`: which; `problem`: what is wrong; `remedy`: what to do next."""
+def take(path: Path, *, wait: bool = True, mode: int = 0o600) -> int:
+    """Open the file at `path`, made with `mode` where it isn't there, and lock it; returns the descriptor.
 
-    def __init__(self, path: Path, problem: str, remedy: str):
-        super().__init__(f"{path} {problem}. {remedy}")
-        self.path, self.problem, self.remedy = path, problem, remedy
+    Closing the descriptor frees the lock. Raises BlockingIOError where another holds it and `wait` is false, OSError.
+    """
+    while True:
+        # A link under that name may be anybody's, and point anywhere.
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if _is_at(handle, path):
+                return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        # Whoever held it has given it its name, or removed it.
+        os.close(handle)
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Put `content` at `path`, for its owner alone; after a crash or a power cut it is there whole or not at all.
+def write_whole(path: Path, content: str | bytes, *, replace: bool = True) -> None:
+    """Put `content` at `path`, for its owner alone (0600), synced; without `replace` a file that is there stays.
 
-    A folder in its place is set aside. Raises OSError; `path` is as it was then.
+    It is written under one fixed name beside `path`, so that what a killed writer left goes with the next. A folder in
+    its place is set aside. Raises OSError.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = written_beside(path, content)
+    part = path.with_name(f".{path.name}.part")
+    handle = take(part)
     try:
+        if not replace and path.exists():
+            part.unlink()
+            return
+        with open(handle, "wb", closefd=False) as file:
+            file.truncate(0)
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(handle)
         if path.is_dir() and not path.is_symlink():
             set_aside(path)
-        os.replace(temporary, path)
+        os.replace(part, path)
     except BaseException:
-        os.unlink(temporary)
+        part.unlink(missing_ok=True)
         raise
+    finally:
+        os.close(handle)
     sync_folder(path.parent)
 
 
-def written_beside(path: Path, content: str | bytes) -> str:
-    """A synced temporary file with `content` in the folder of `path`, to be renamed or linked. Raises OSError."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mkstemp makes it 0600
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    return temporary
-
-
 def sync_folder(folder: Path) -> None:
-    """Make names that were given or taken in `folder` outlive a power cut. Raises OSError."""
+    """Have the names in `folder` survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def scratch(folder: Path, name: str) -> Iterator[Path]:
+    """A new folder (0700) in `folder` for the time of the block; gone however that ends.
+
+    Those that killed processes left there under the same `name` go first. Raises OSError.
+    """
+    clear(folder, f".{name}-*")
+    while True:
+        made = Path(tempfile.mkdtemp(dir=folder, prefix=f".{name}-"))
+        handle = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if _is_at(handle, made):
+            break
+        # Another has taken it for left over before it was locked.
+        os.close(handle)
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+        os.close(handle)
+
+
+def clear(folder: Path, pattern: str) -> None:
+    """Remove the files and folders of this user's in `folder` that match `pattern` and that nobody holds locked."""
+    for path in sorted(folder.glob(pattern)):
+        with contextlib.suppress(OSError):
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                if os.fstat(handle).st_uid != os.getuid():
+                    continue
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not _is_at(handle, path):
+                    continue
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink()
+            finally:
+                os.close(handle)
 
 
 def set_aside(path: Path) -> Path:
@@ -84,60 +132,6 @@ def aside_name(path: Path) -> Path:
     return path.with_name(name)
 
 
-def read_text(path: Path, remedy: str) -> str:
-    """The text of a file. Raises FileNotFoundError, and DamagedFile with `remedy` for what is no short text."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(LONGEST_BYTES + 1)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        what = "is a folder" if path.is_dir() else f"can't be read ({error.strerror})"
-        raise DamagedFile(path, what, remedy) from None
-    if not content.strip():
-        raise DamagedFile(path, "is damaged (it is empty)", remedy)
-    if len(content) > LONGEST_BYTES:
-        raise DamagedFile(path, f"is damaged (it has more than {LONGEST_BYTES} bytes)", remedy)
-    try:
-        text = content.decode()
-    except UnicodeDecodeError:
-        raise DamagedFile(path, "is damaged (it is not text in UTF-8)", remedy) from None
-    if "\0" in text:
-        raise DamagedFile(path, "is damaged (there are zero bytes in it)", remedy)
-    return text
-
-
-def read_word(path: Path, remedy: str, *, shortest: int = 1) -> str:
-    """The one word of printable ASCII in a file, such as a token. Raises as `read_text`.
-
-    `shortest`: characters that it has at least.
-    """
-    word = read_text(path, remedy).strip()
-    if not all("!" <= letter <= "~" for letter in word):
-        raise DamagedFile(path, "is damaged (it is not one word of printable characters)", remedy)
-    if len(word) < shortest:
-        raise DamagedFile(path, f"is damaged (it has {len(word)} characters instead of {shortest})", remedy)
-    return word
-
-
-def read_object(path: Path, remedy: str) -> dict[str, Any]:
-    """The JSON object in a file. Raises as `read_text`."""
-    text = read_text(path, remedy)
-    try:
-        found = json.loads(text.removeprefix("\ufeff"))
-    except (ValueError, RecursionError) as error:
-        where = f" at line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise DamagedFile(path, f"is damaged (it is not JSON{where})", remedy) from None
-    if not isinstance(found, dict):
-        raise DamagedFile(path, f"is damaged (its JSON is {_kind(found)} instead of an object)", remedy)
-    return found
-
-
-def _kind(value: object) -> str:
-    kinds = {list: "a list", str: "a text", bool: "a truth value", type(None): "null"}
-    return kinds.get(type(value), "a number")
-
-
 def start_over(path: Path) -> Path | None:
     """Make room for a file that is simply made again: what is in its way is set aside; None if nothing was.
 
@@ -146,3 +140,12 @@ def start_over(path: Path) -> Path | None:
     with contextlib.suppress(FileNotFoundError):
         return set_aside(path)
     return None
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """True if the open file is the one at `path`."""
+    try:
+        found = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(os.fstat(handle), found)

@@ -34,15 +34,13 @@ class Leftover:
     size: int
 
 
-def surplus(leftovers: Iterable[Leftover], keeping: Keeping, now: float) -> list[Leftover]:
-    """Those that are kept no longer at `now` (Unix seconds), oldest first.
+def surplus(oldest: Iterable[Leftover], kept: int, keeping: Keeping, now: float) -> list[Leftover]:
+    """Those that are kept no longer at `now` (Unix seconds): the ones past their time, and the oldest of what is too much.
 
-    They are the ones past their time, and as many of the oldest of the others as are too much.
+    `oldest`: the first leftovers, oldest first. `kept`: bytes of all leftovers there are, these and later ones.
     """
-    oldest_first = sorted(leftovers, key=lambda one: (one.ended_at, one.id))
-    kept = sum(one.size for one in oldest_first)
     gone = []
-    for one in oldest_first:
+    for one in oldest:
         if now < one.ended_at + keeping.seconds and kept <= keeping.max_bytes:
             break
         gone.append(one)

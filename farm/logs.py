@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Any
 
 import structlog
+
+from farm.outside_text import shown_lines
 
 LOG = "log"
 """Name of the artifact that is an attempt's log."""
@@ -32,6 +35,10 @@ def rest(kept: bytes, seen: int, last: bytes) -> bytes:
     return "\n[… a part was cut out of this log while it was read …]\n".encode() + kept[-_LAST_BYTES:]
 
 
+def _printable(logger: object, name: str, line: dict[str, Any]) -> dict[str, Any]:
+    return {key: shown_lines(value) if isinstance(value, str) else value for key, value in line.items()}
+
+
 def configure_logs(level: str, format: str) -> None:
     """Sets up structlog: `level` debug, info, warning or error; `format` text or json."""
     renderer = (
@@ -45,6 +52,8 @@ def configure_logs(level: str, format: str) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
             structlog.processors.format_exc_info,
+            # JSON escapes what can't be printed; a terminal would obey it.
+            *([] if format == "json" else [_printable]),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),

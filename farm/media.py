@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -22,6 +23,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from farm.outside_text import shown
 from farm.picture import covering, fit, shown_size
 
 __all__ = [
@@ -79,6 +81,20 @@ class MediaFacts:
     kind: Literal["video", "image"]
 
 
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Turns whatever a decoder stumbles over into a MediaError: a file is broken in more ways than can be listed."""
+    try:
+        yield
+    except MediaError:
+        raise
+    except MemoryError as error:
+        raise MediaError(f"{shown(path)}: asks for more memory than there is; {ACCEPTED}") from error
+    except Exception as error:
+        what = f"{type(error).__name__}: {shown(error)}"
+        raise MediaError(f"{shown(path)}: is broken and can't be read ({what}); {ACCEPTED}") from error
+
+
 def probe(path: str | os.PathLike[str], max_frames: int = MAX_FRAMES) -> MediaFacts:
     """Decode the whole file once and say what it is.
 
@@ -86,10 +102,11 @@ def probe(path: str | os.PathLike[str], max_frames: int = MAX_FRAMES) -> MediaFa
     only, not media at all, or longer than `max_frames` source frames.
     """
     path = Path(path)
-    image = _open_image(path)
-    if image is not None:
-        return MediaFacts(1, image.width, image.height, Fraction(0), 0.0, False, False, "image")
-    return _survey(path, max_frames)[0]
+    with _refusing(path):
+        image = _open_image(path)
+        if image is not None:
+            return MediaFacts(1, image.width, image.height, Fraction(0), 0.0, False, False, "image")
+        return _survey(path, max_frames)[0]
 
 
 def read_frames(
@@ -121,7 +138,15 @@ def iter_frames(
     """
     if width < 1 or height < 1:
         raise ValueError(f"width and height: {width}x{height}; accepted: 1 or more pixels each")
+    _rate(fps)
     path = Path(path)
+    with _refusing(path):
+        yield from _frames(path, width, height, fps, max_frames)
+
+
+def _frames(
+    path: Path, width: int, height: int, fps: Fraction | float, max_frames: int
+) -> Iterator[np.ndarray]:
     image = _open_image(path)
     if image is not None:
         yield np.array(ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS))
@@ -130,24 +155,26 @@ def iter_frames(
     facts, times = _survey(path, MAX_FRAMES)
     count = resampled_count(facts, fps)
     if count > max_frames:
-        raise MediaError(f"{path}: is {count} frames at {float(fps):g} fps; accepted: at most {max_frames}")
+        raise MediaError(
+            f"{shown(path)}: is {count} frames at {float(fps):g} fps; accepted: at most {max_frames}"
+        )
     picks = resample_times(times, facts.duration, fps)
-    shown = 0
+    given = 0
     scaler = VideoReformatter()
     with _open_clip(path) as container:
         stream = _video_stream(container, path)
         for index, frame in enumerate(_decoded(container, stream, path)):
-            if index != picks[shown]:
+            if index != picks[given]:
                 continue
             aspect = _sample_aspect(stream)
             _check_size(path, *covering(frame, aspect, width, height))
             pixels = fit(frame, aspect, width, height, scaler)
-            while shown < count and picks[shown] == index:
+            while given < count and picks[given] == index:
                 yield pixels
-                shown += 1
-            if shown == count:
+                given += 1
+            if given == count:
                 return
-    raise MediaError(f"{path}: changed while it was read (frame {picks[shown]} is gone)")
+    raise MediaError(f"{shown(path)}: changed while it was read (frame {picks[given]} is gone)")
 
 
 def resample_times(
@@ -195,16 +222,18 @@ def _open_image(path: Path) -> Image.Image | None:
     """
     try:
         if not path.is_file():
-            raise MediaError(f"{path}: {'is not a file' if path.exists() else 'does not exist'}; {ACCEPTED}")
+            raise MediaError(
+                f"{shown(path)}: {'is not a file' if path.exists() else 'does not exist'}; {ACCEPTED}"
+            )
         if path.stat().st_size == 0:
-            raise MediaError(f"{path}: is empty (0 bytes); {ACCEPTED}")
+            raise MediaError(f"{shown(path)}: is empty (0 bytes); {ACCEPTED}")
         image = Image.open(path, formats=IMAGE_FORMATS)
     except UnidentifiedImageError:
         return None
     except Image.DecompressionBombError as error:
-        raise MediaError(f"{path}: is too large an image: {error}") from error
+        raise MediaError(f"{shown(path)}: is too large an image: {shown(error)}") from error
     except OSError as error:
-        raise MediaError(f"{path}: can't be read: {error.strerror or error}") from error
+        raise MediaError(f"{shown(path)}: can't be read: {shown(error.strerror or error)}") from error
     with image:
         if getattr(image, "is_animated", False) and image.format in ("PNG", "WEBP"):
             return None
@@ -212,7 +241,9 @@ def _open_image(path: Path) -> Image.Image | None:
         try:
             upright = ImageOps.exif_transpose(image)
         except (OSError, SyntaxError, ValueError) as error:
-            raise MediaError(f"{path}: is a truncated or broken {image.format} image: {error}") from error
+            raise MediaError(
+                f"{shown(path)}: is a truncated or broken {image.format} image: {shown(error)}"
+            ) from error
     if upright.mode.startswith("I"):
         # Pillow would clip 16-bit grey at 255 instead of scaling it.
         upright = Image.fromarray((np.asarray(upright).clip(0, 65535) >> 8).astype(np.uint8))
@@ -225,16 +256,21 @@ def _open_image(path: Path) -> Image.Image | None:
 def _open_clip(path: Path) -> av.container.InputContainer:
     try:
         # "file:" and the lists keep a name or a file's content from sending the reader anywhere else.
-        return av.open(f"file:{path}", options={"protocol_whitelist": "file", "format_whitelist": CONTAINERS})
+        return av.open(
+            f"file:{path}",
+            options={"protocol_whitelist": "file", "format_whitelist": CONTAINERS},
+            # Tags are in whatever encoding their writer had; they must not decide whether a clip is read.
+            metadata_errors="replace",
+        )
     except PermissionError as error:
-        raise MediaError(f"{path}: can't be read: {error.strerror}") from error
+        raise MediaError(f"{shown(path)}: can't be read: {shown(error.strerror)}") from error
     except av.FFmpegError as error:
         with path.open("rb") as file:
             if file.read(12)[4:8] == b"ftyp":
                 raise MediaError(
-                    f"{path}: is truncated: its index (moov) is missing or cut; accepted: a whole MP4 or MOV"
+                    f"{shown(path)}: is truncated: its index (moov) is missing or cut; accepted: a whole MP4 or MOV"
                 ) from error
-        raise MediaError(f"{path}: is neither a clip nor an image; {ACCEPTED}") from error
+        raise MediaError(f"{shown(path)}: is neither a clip nor an image; {ACCEPTED}") from error
 
 
 def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
@@ -242,38 +278,40 @@ def _video_stream(container: av.container.InputContainer, path: Path) -> av.Vide
     # A song's cover art is a video stream too.
     if stream is None or stream.disposition & av.stream.Disposition.attached_pic:
         found = "has sound only" if container.streams.audio else "has no video"
-        raise MediaError(f"{path}: {found}; {ACCEPTED}")
+        raise MediaError(f"{shown(path)}: {found}; {ACCEPTED}")
     if stream.codec_context is None:
-        raise MediaError(f"{path}: its video codec is unknown; {ACCEPTED}")
+        raise MediaError(f"{shown(path)}: its video codec is unknown; {ACCEPTED}")
     _check_size(path, stream.codec_context.width, stream.codec_context.height)
     return stream
 
 
 def _check_size(path: Path, width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise MediaError(f"{path}: frames of {width}x{height}; accepted: at most {MAX_PIXELS} pixels")
+        raise MediaError(f"{shown(path)}: frames of {width}x{height}; accepted: at most {MAX_PIXELS} pixels")
 
 
 def _decoded(
     container: av.container.InputContainer, stream: av.VideoStream, path: Path
 ) -> Iterator[av.VideoFrame]:
     """Every shown frame in presentation order; MediaError where the data is cut or doesn't decode."""
-    packets = shown = 0
+    packets = seen = 0
     try:
         for packet in container.demux(stream):
             packets += packet.size > 0
             if packet.is_corrupt:
                 raise MediaError(
-                    f"{path}: is truncated: the data of frame {shown} is cut; accepted: a whole clip"
+                    f"{shown(path)}: is truncated: the data of frame {seen} is cut; accepted: a whole clip"
                 )
             for frame in packet.decode():
+                # A stream may change its size in the middle.
+                _check_size(path, frame.width, frame.height)
                 if frame.is_corrupt:
-                    raise MediaError(f"{path}: frame {shown} does not decode; accepted: a whole clip")
+                    raise MediaError(f"{shown(path)}: frame {seen} does not decode; accepted: a whole clip")
                 yield frame
-                shown += 1
+                seen += 1
     except av.FFmpegError as error:
         raise MediaError(
-            f"{path}: is truncated or broken: frame {shown} does not decode ({error.strerror}); "
+            f"{shown(path)}: is truncated or broken: frame {seen} does not decode ({shown(error.strerror)}); "
             "accepted: a whole clip"
         ) from error
     # A file cut between two frames ends without an error; what it says of its own size tells.
@@ -282,7 +320,7 @@ def _decoded(
         "matroska" in kind and _matroska_cut(path)
     ):
         raise MediaError(
-            f"{path}: is truncated: frame {shown} and what follows are missing; accepted: a whole clip"
+            f"{shown(path)}: is truncated: frame {seen} and what follows are missing; accepted: a whole clip"
         )
 
 
@@ -307,19 +345,21 @@ def _survey(path: Path, max_frames: int) -> tuple[MediaFacts, list[Fraction]]:
         promised = int(declared * (stream.average_rate or 0))
         if promised > 2 * max_frames:
             # Headers can be wrong, so only a gross excess is believed without counting.
-            raise MediaError(f"{path}: has about {promised} frames; accepted: at most {max_frames}")
+            raise MediaError(f"{shown(path)}: has about {promised} frames; accepted: at most {max_frames}")
         ticks: list[int | None] = []
         size = (0, 0)
         last_ticks = 0
         for frame in _decoded(container, stream, path):
             if len(ticks) == max_frames:
-                raise MediaError(f"{path}: has more than {max_frames} frames; accepted: at most {max_frames}")
+                raise MediaError(
+                    f"{shown(path)}: has more than {max_frames} frames; accepted: at most {max_frames}"
+                )
             if not ticks:
                 size = shown_size(frame, _sample_aspect(stream))
             ticks.append(frame.pts)
             last_ticks = frame.duration or 0
         if not ticks:
-            raise MediaError(f"{path}: has no frames; {ACCEPTED}")
+            raise MediaError(f"{shown(path)}: has no frames; {ACCEPTED}")
         has_audio = bool(container.streams.audio)
         rates = [Fraction(r) for r in (stream.guessed_rate, stream.base_rate, stream.average_rate) if r]
         tick = stream.time_base
@@ -342,7 +382,7 @@ def _timeline(
     count = len(ticks)
     if None in ticks or any(b < a for a, b in pairwise(ticks)):
         if not rates:
-            raise MediaError(f"{path}: has no usable timestamps and no frame rate; {ACCEPTED}")
+            raise MediaError(f"{shown(path)}: has no usable timestamps and no frame rate; {ACCEPTED}")
         return [i / rates[0] for i in range(count)], count / rates[0], rates[0]
     times = [(t - ticks[0]) * tick for t in ticks]
     if times[-1] > 0:

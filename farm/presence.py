@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from farm import durable
+from farm import damaged_files
+from farm.durable import write_whole
 
 AWAY = math.inf
 """Nobody is at the machine, for however long."""
@@ -43,7 +44,7 @@ def take(home: Path, until: float | None) -> None:
 
     Nothing but the file system protects this: whoever may write in the agent's folder may. Raises OSError.
     """
-    durable.write_whole(home / _FILE, json.dumps({"until": until}))
+    write_whole(home / _FILE, json.dumps({"until": until}).encode())
 
 
 def give_back(home: Path) -> None:
@@ -55,7 +56,7 @@ def taken(home: Path, now: float) -> str:
     """Why the machine is its owner's at `now` (Unix seconds), as in "it was taken"; empty: nobody has taken it."""
     file = home / _FILE
     try:
-        said = durable.read_object(file, "Say it again with `farmctl node mine`")
+        said = damaged_files.read_object(file, "Say it again with `farmctl node mine`")
         until = said["until"]
         if until is None:
             return "was taken by its owner until they say otherwise"
@@ -64,7 +65,7 @@ def taken(home: Path, now: float) -> str:
         return "" if now >= until else f"was taken by its owner until {_at(until)}"
     except FileNotFoundError:
         return ""
-    except (durable.DamagedFile, KeyError, TypeError, ValueError, OverflowError, OSError) as error:
+    except (damaged_files.DamagedFile, KeyError, TypeError, ValueError, OverflowError, OSError) as error:
         # Somebody meant something by it.
         return f"was taken by its owner, though {file} can't be read: {error}"
 

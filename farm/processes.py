@@ -19,10 +19,35 @@ from pathlib import Path
 import psutil
 
 from farm import durable
+from farm.children import child_environment
 
 # Writes the pid of what it becomes: were the starter to write it, a starter killed in between would leave a
 # process that nobody knows of.
 _WRITE_PID_AND_BECOME = 'echo $$ > "$0" && exec "$@"'
+
+
+def running_in(folder: Path) -> dict[str, int | None]:
+    """Returns the detached processes of `folder` that run now: pid by name, None where no pid is written.
+
+    Judged by their locks alone, so that it needs none of the settings they were started with.
+    """
+    found: dict[str, int | None] = {}
+    for lock in sorted(folder.glob("*.lock")):
+        if _held(lock):
+            found[lock.stem] = None
+            with contextlib.suppress(OSError, ValueError):
+                found[lock.stem] = int(lock.with_suffix(".pid").read_text())
+    return found
+
+
+def _held(lock: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError), lock.open() as file:
+        try:
+            # Shared, so that two who look don't take each other for the process.
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def this_process(program: str) -> str:
@@ -51,7 +76,7 @@ class DetachedProcess(abc.ABC):
 
     def environment(self) -> dict[str, str]:
         """The whole environment it runs in."""
-        return dict(os.environ)
+        return child_environment()
 
     def prepare(self) -> None:
         """Runs before each start, while nobody else can start it."""

@@ -15,6 +15,10 @@ import socket
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ray.job_config import JobConfig
 
 from farm.durable import write_whole
 
@@ -40,6 +44,20 @@ def wait_for_head(address: str, timeout: float) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"no Ray head at {address} after {timeout:g} s")
         time.sleep(0.02)
+
+
+def driver_job_config() -> JobConfig:
+    """Returns the job config of a driver that puts no folder on its workers' path.
+
+    Ray would have every worker, on every machine, import from the driver's current folder before anything else.
+    """
+    from ray.job_config import JobConfig
+
+    class PathOfTheirOwn(JobConfig):
+        # `ray.init` appends the driver's folders to this list just before it is sent.
+        _py_driver_sys_path = property(lambda self: [], lambda self, folders: None)
+
+    return PathOfTheirOwn()
 
 
 def _without_agents(command: list[str]) -> list[str]:

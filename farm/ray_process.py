@@ -13,7 +13,6 @@ import os
 import shutil
 import socket
 import stat
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +20,9 @@ from pathlib import Path
 import psutil
 import structlog
 
-from farm import durable
+from farm import damaged_files
+from farm.children import child_environment, python_command
+from farm.durable import write_whole
 from farm.processes import DetachedProcess, remove
 
 log = structlog.get_logger()
@@ -65,7 +66,7 @@ def ray_environment(node_ip: str, token_file: Path) -> dict[str, str]:
 
     node_ip is the address of this machine in the cluster; 127.0.0.1 keeps every port of Ray's on loopback.
     """
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    inherited = {name: value for name, value in child_environment().items() if not name.startswith("RAY_")}
     ours = {
         "RAY_AUTH_TOKEN_PATH": str(token_file.absolute()),
         # Off, Ray leaves 127.0.0.1 alone; on, it replaces it by an outside address.
@@ -97,14 +98,15 @@ class _RayNode(DetachedProcess):
         return self.address
 
     def command(self) -> list[str]:
-        return [
-            sys.executable, "-m", "farm.ray_launch", self._kind,
+        return python_command(
+            "farm.ray_launch",
+            self._kind,
             f"--address={self._next_address()}",
             f"--node-ip={self.node_ip}",
             f"--temp={self.temp}",
             f"--state={self._state_file.absolute()}",
             f"--object-store={_OBJECT_STORE_BYTES}",
-        ]  # fmt: skip
+        )
 
     def environment(self) -> dict[str, str]:
         return ray_environment(self.node_ip, self.token_file)
@@ -132,10 +134,10 @@ class _RayNode(DetachedProcess):
         )
         while True:
             try:
-                found = durable.read_object(self._state_file, remedy).get("node_id")
+                found = damaged_files.read_object(self._state_file, remedy).get("node_id")
                 if isinstance(found, str) and found:
                     return found
-                raise durable.DamagedFile(self._state_file, "is damaged (it names no node_id)", remedy)
+                raise damaged_files.DamagedFile(self._state_file, "is damaged (it names no node_id)", remedy)
             except FileNotFoundError:
                 pass
             if not self.alive():
@@ -189,29 +191,24 @@ class RayHead(_RayNode):
     def _kept_port(self) -> int:
         kept = self.home / "ray-head.port"
         try:
-            word = durable.read_word(kept, "")
+            word = damaged_files.read_word(kept, "")
             if word.isdecimal() and 1024 <= int(word) <= 65535:
                 return int(word)
             damage = "it is not a port"
         except FileNotFoundError:
             damage = ""
-        except durable.DamagedFile as error:
+        except damaged_files.DamagedFile as error:
             damage = error.problem
         if damage:
             # Nobody is at that port: no head runs. Nodes are told the new one when they are next welcomed.
-            aside = durable.start_over(kept)
+            aside = damaged_files.start_over(kept)
             log.warning(
                 "the port of Ray's head is forgotten; another one is taken", why=damage, kept_as=str(aside)
             )
         with socket.socket() as probe:
             probe.bind((self.node_ip, 0))
             port = probe.getsockname()[1]
-        self.home.mkdir(parents=True, exist_ok=True)
-        unfinished = durable.written_beside(kept, str(port))
-        # The first of several wins.
-        with contextlib.suppress(FileExistsError):
-            os.link(unfinished, kept)
-        os.unlink(unfinished)
+        write_whole(kept, str(port), replace=False)  # the first of several wins
         return int(kept.read_text())
 
 

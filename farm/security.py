@@ -16,9 +16,7 @@ import json
 import os
 import re
 import secrets
-import shutil
 import ssl
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,8 +24,9 @@ from typing import Any, Literal
 
 import grpc
 
-from farm import certificates, durable
-from farm.durable import DamagedFile
+from farm import certificates, damaged_files
+from farm.damaged_files import DamagedFile
+from farm.durable import scratch, sync_folder, write_whole
 
 SERVER_NAME = "farmd"
 """The one name in every farm's server certificate; dialled as grpc.ssl_target_name_override."""
@@ -101,8 +100,8 @@ class Authority:
         try:
             return cls(
                 home=home,
-                ca_pem=durable.read_text(folder / "ca.pem", remedy).encode(),
-                client_token=durable.read_word(folder / "client.token", remedy, shortest=_TOKEN_LENGTH),
+                ca_pem=damaged_files.read_text(folder / "ca.pem", remedy).encode(),
+                client_token=damaged_files.read_word(folder / "client.token", remedy, shortest=_TOKEN_LENGTH),
                 **_stored(folder / "secrets.json", remedy),
                 **dict(zip(("_server_pem", "_server_key"), certificates.server(folder, remedy), strict=True)),
             )
@@ -141,7 +140,7 @@ class Authority:
         """
         path = self.home / _PROFILE
         fields = {"server": server, "ca_file": f"{_TLS}/ca.pem", "token_file": f"{_TLS}/client.token"}
-        durable.write_whole(path, json.dumps(fields, indent=2) + "\n")
+        write_whole(path, json.dumps(fields, indent=2) + "\n")
         return path
 
 
@@ -155,7 +154,7 @@ def _remedy(home: Path) -> str:
 
 def _stored(file: Path, remedy: str) -> dict[str, Any]:
     """The fields of an Authority that secrets.json keeps. Raises DamagedFile, FileNotFoundError."""
-    stored = durable.read_object(file, remedy)
+    stored = damaged_files.read_object(file, remedy)
     secret, key = stored.get("join_secret"), stored.get("node_key")
     if not isinstance(secret, str) or not re.fullmatch(r"[\w-]{43,}", secret, re.ASCII):
         raise DamagedFile(file, "is damaged (join_secret is missing or cut short)", remedy)
@@ -189,13 +188,9 @@ def ray_token_file(home: Path) -> Path:
         if any(path.parent.glob("ray-head.*")):
             raise DamagedFile(path, "is missing, though this farm has run before", remedy)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = durable.written_beside(path, secrets.token_hex(32))
-        # A link, unlike a rename, never replaces the token that another process made meanwhile.
-        with contextlib.suppress(FileExistsError):
-            os.link(temporary, path)
-        os.unlink(temporary)
-        durable.sync_folder(path.parent)
-    durable.read_word(path, remedy)
+        # Never instead of the token that another process made meanwhile.
+        write_whole(path, secrets.token_hex(32), replace=False)
+    damaged_files.read_word(path, remedy)
     return path
 
 
@@ -234,7 +229,7 @@ class Profile:
     @property
     def ca_pem(self) -> bytes:
         """The farm's CA certificate. Raises NoProfile when it can't be read or is damaged."""
-        pem = self._read(self.ca_file, "CA certificate", durable.read_text)
+        pem = self._read(self.ca_file, "CA certificate", damaged_files.read_text)
         try:
             ssl.create_default_context(cadata=pem)
         except ssl.SSLError:
@@ -246,7 +241,7 @@ class Profile:
     @property
     def token(self) -> str:
         """The client token. Raises NoProfile when it can't be read or is damaged."""
-        return self._read(self.token_file, "client token", durable.read_word)
+        return self._read(self.token_file, "client token", damaged_files.read_word)
 
     @staticmethod
     def _read(path: Path, what: str, read: Callable[[Path, str], str]) -> str:
@@ -262,7 +257,7 @@ class Profile:
         """The profile in a client.json. Raises NoProfile when there is none or it is damaged."""
         path = Path(path).expanduser()
         try:
-            fields = durable.read_object(path, _COPY_AGAIN)
+            fields = damaged_files.read_object(path, _COPY_AGAIN)
         except OSError as error:
             raise NoProfile(f"cannot read the profile {path}: {error.strerror}") from None
         except DamagedFile as error:
@@ -312,8 +307,7 @@ def default_home(environ: Mapping[str, str] = os.environ) -> Path:
 def _make(folder: Path) -> None:
     """Makes a whole authority beside `folder` and moves it into place; an existing one stays."""
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))  # 0700
-    try:
+    with scratch(folder.parent, folder.name) as temporary:
         files = {
             **certificates.make(SERVER_NAME),
             "client.token": secrets.token_urlsafe(32).encode(),
@@ -322,13 +316,11 @@ def _make(folder: Path) -> None:
             ).encode(),
         }
         for name, content in files.items():
-            durable.write_whole(temporary / name, content)
+            write_whole(temporary / name, content)
         try:
             os.rename(temporary, folder)
         except OSError:
             # Another process was first, and its files are as good.
             if not folder.is_dir():
                 raise
-        durable.sync_folder(folder.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        sync_folder(folder.parent)

@@ -18,6 +18,9 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
+from farm import setting_paths
+from farm.setting_paths import NoCurrentFolder, PathSetting, absolute, path_setting
+
 
 class InvalidConfig(ValueError):
     """A setting that can't be accepted; the message names where it stands, the key and what is accepted."""
@@ -48,10 +51,6 @@ def _optional_address(value: str) -> str:
     return _address(value) if value else value
 
 
-def _folder(value: Path) -> Path:
-    return value.expanduser().absolute()
-
-
 def _words(value: Any) -> Any:
     """Lists come from the environment as one comma-separated text."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
@@ -60,10 +59,14 @@ def _words(value: Any) -> Any:
 Address = Annotated[str, AfterValidator(_address)]
 OptionalAddress = Annotated[str, AfterValidator(_optional_address)]
 Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(ge=1)]
-Folder = Annotated[Path, AfterValidator(_folder)]
+# The validator is for defaults: what a person gives is absolute before.
+Folder = Annotated[Path, AfterValidator(lambda given: absolute(given)), PathSetting(setting_paths.folder)]
 Addresses = Annotated[tuple[Address, ...], BeforeValidator(_words)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
-Folders = Annotated[tuple[Folder, ...], BeforeValidator(_words)]
+Folders = Annotated[tuple[Folder, ...], BeforeValidator(_words), PathSetting(setting_paths.folder)]
+DatabaseUrl = Annotated[str, PathSetting(setting_paths.database_url)]
+StoreUrl = Annotated[str, PathSetting(setting_paths.store_url)]
+ModelSources = Annotated[dict[str, str], PathSetting(setting_paths.model_source)]
 
 
 class Settings(BaseModel):
@@ -88,23 +91,32 @@ def load(
     """`model` from the file at `path`, the environment (`prefix`...) and flags. Raises InvalidConfig.
 
     Without `path`: the file that `prefix`CONFIG names, else `file_name` in the home where there is one.
+    A relative path counts from the folder of the file that gives it; from the current folder in the environment
+    and in flags.
     """
-    flags = {key: value for key, value in overrides.items() if value is not None}
-    variables = _from_environment(model, prefix, environ)
+    flags = {
+        key: _from_here(model, key, value, _flag(key))
+        for key, value in overrides.items()
+        if value is not None
+    }
+    variables = {
+        key: (_from_here(model, key, value, variable), variable)
+        for key, (value, variable) in _from_environment(model, prefix, environ).items()
+    }
     if path is None and environ.get(f"{prefix}CONFIG"):
-        path = Path(environ[f"{prefix}CONFIG"])
+        path = _file_from_here(environ[f"{prefix}CONFIG"], f"{prefix}CONFIG")
     if path is None:
-        home = Path(
-            flags.get("home") or variables.get("home", ("", ""))[0] or model.model_fields["home"].default
-        )
-        path = home.expanduser() / file_name
+        home = flags.get("home") or variables.get("home", ("", ""))[0] or model.model_fields["home"].default
+        path = absolute(home) / file_name
         values = _read(path) if path.exists() else {}
     else:
-        values = _read(path.expanduser())
+        path = _file_from_here(path, "--config")
+        values = _read(path)
+    values = _from_file(model, values, path.parent)
 
     origins: dict[str, str] = {}
     layers = [(key, value, name) for key, (value, name) in variables.items()]
-    layers += [(key, value, f"--{key.replace('.', '-').replace('_', '-')}") for key, value in flags.items()]
+    layers += [(key, value, _flag(key)) for key, value in flags.items()]
     for key, value, origin in layers:
         section, _, leaf = key.rpartition(".")
         place = values.setdefault(section, {}) if section else values
@@ -115,6 +127,69 @@ def load(
         return model.model_validate(values)
     except ValidationError as error:
         raise InvalidConfig(_explain(model, error, origins, str(path))) from None
+
+
+def anchored_environment(model: type[BaseModel], prefix: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """Returns the variables of `environ` that set paths, made absolute, for a child that runs in another folder.
+
+    Raises InvalidConfig.
+    """
+    found = {
+        variable: _from_here(model, key, value, variable)
+        for key, (value, variable) in _from_environment(model, prefix, environ).items()
+        if path_setting(_field(model, key).metadata)
+    }
+    if environ.get(f"{prefix}CONFIG"):
+        found[f"{prefix}CONFIG"] = _file_from_here(environ[f"{prefix}CONFIG"], f"{prefix}CONFIG")
+    return {
+        name: ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        for name, value in found.items()
+    }
+
+
+def _flag(key: str) -> str:
+    return f"--{key.replace('.', '-').replace('_', '-')}"
+
+
+def _field(model: type[BaseModel], key: str) -> FieldInfo | None:
+    """The field of a dotted key; None where there is none."""
+    section, _, leaf = key.rpartition(".")
+    table = _section(model.model_fields[section]) if section in model.model_fields else model
+    return table.model_fields.get(leaf) if table else None
+
+
+def _from_here(model: type[BaseModel], key: str, value: Any, origin: str) -> Any:
+    """The value of a variable or flag; a path counts from the current folder. Raises InvalidConfig."""
+    field = _field(model, key)
+    mark = field and path_setting(field.metadata)
+    if not mark:
+        return value
+    several = get_origin(field.annotation) is tuple
+    try:
+        return setting_paths.every(_words(value) if several else value, mark, Path.cwd)
+    except NoCurrentFolder as error:
+        raise InvalidConfig(f"{origin}: {error}") from None
+
+
+def _file_from_here(path: Path | str, origin: str) -> Path:
+    try:
+        return absolute(path)
+    except NoCurrentFolder as error:
+        raise InvalidConfig(f"{origin}: {error}") from None
+
+
+def _from_file(model: type[BaseModel], values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The content of a file, its paths counted from the folder it lies in."""
+    found = {}
+    for key, value in values.items():
+        field = model.model_fields.get(key)
+        section = field and _section(field)
+        if section and isinstance(value, Mapping):
+            value = _from_file(section, value, folder)
+        elif field and (mark := path_setting(field.metadata)):
+            value = setting_paths.every(value, mark, lambda: folder)
+        found[key] = value
+    return found
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -206,6 +281,7 @@ def example(model: type[Settings], file: str, program: str, prefix: str) -> str:
     lines = [
         f"# {file}: settings of {program}, each with its default. To set one, remove the # before it.",
         f"# Flags win over the environment ({prefix}<SECTION>_<KEY>), the environment over this file.",
+        "# A relative path counts from the folder that this file lies in.",
         "",
     ]
     plain = {n: f for n, f in model.model_fields.items() if _section(f) is None and not _is_table(f)}

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from fractions import Fraction
 from itertools import pairwise
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from farm.outside_text import shown, storable
 
 MAX_FRAMES = 100_000
 MAX_PROMPT = 4_000
@@ -149,8 +151,26 @@ def check_priority(priority: int) -> None:
         raise InvalidSpec("priority", f"must be from 0 to {MAX_PRIORITY}, got {priority}")
 
 
+def _refuse_what_cannot_be_sent(value: Any, field: str = "") -> None:
+    """Raises InvalidSpec that names the first text with a NUL or a byte that isn't UTF-8.
+
+    Not the model's own check: a job that was stored before must stay readable.
+    """
+    if isinstance(value, BaseModel):
+        value = value.model_dump()
+    if isinstance(value, dict):
+        for key, part in value.items():
+            _refuse_what_cannot_be_sent(part, f"{field}.{key}" if field else key)
+    elif isinstance(value, (list, tuple)):
+        for number, part in enumerate(value):
+            _refuse_what_cannot_be_sent(part, f"{field}.{number}")
+    elif isinstance(value, str) and storable(value) != value:
+        raise InvalidSpec(field, f"must be UTF-8 without NUL characters, got '{shown(value, 60)}'")
+
+
 def parse_spec(fields: dict) -> JobSpec:
     """A checked JobSpec from plain fields. Raises InvalidSpec naming the first field at fault."""
+    _refuse_what_cannot_be_sent(fields)
     try:
         return JobSpec.model_validate(fields)
     except ValidationError as error:

@@ -188,5 +188,8 @@ def end_of(tasks: Collection[TaskState]) -> JobState | None:
 LIVE_JOBS = (JobState.QUEUED, JobState.RUNNING)
 """States in which tasks of a job are dispatched."""
 
+UNFINISHED_TASKS = (TaskState.WAITING, TaskState.READY, TaskState.RUNNING)
+"""States of tasks of which something is still to be done."""
+
 LIVE_ATTEMPTS = (AttemptState.DISPATCHED, AttemptState.RUNNING)
 """States in which an attempt occupies its device."""

@@ -5,7 +5,7 @@ No calls are made here; farm.client makes them.
 
 from __future__ import annotations
 
-import fcntl
+import glob
 import hashlib
 import os
 import tempfile
@@ -13,7 +13,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Self
 
+from farm import durable
 from farm.errors import Damaged, FarmError, InvalidSpec
+from farm.filenames import MAX_BYTES, is_id
+from farm.outside_text import storable
 from farm.v1 import artifacts_pb2
 
 CHUNK = 2**20
@@ -30,7 +33,7 @@ def describe(path: Path) -> artifacts_pb2.UploadHeader:
         raise InvalidSpec("media", f"cannot read {path}: {error.strerror}") from None
     if not size:
         raise InvalidSpec("media", f"{path} is empty; give a clip or an image")
-    return artifacts_pb2.UploadHeader(name="media", size=size, sha256=checksum, filename=path.name)
+    return artifacts_pb2.UploadHeader(name="media", size=size, sha256=checksum, filename=storable(path.name))
 
 
 def parts(
@@ -49,6 +52,13 @@ def parts(
 
 def check_output(path: Path, overwrite: bool) -> None:
     """Raises InvalidSpec (field "output") when no file can or may be put at `path`."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise InvalidSpec("output", f"{str(path)!r} can't be a file: {why}; give another name") from None
     if path.is_dir():
         raise InvalidSpec("output", f"{path} is a folder; give the name of a file")
     if path.exists() and not overwrite:
@@ -70,31 +80,46 @@ def put_in_place(finished: Path, path: Path, overwrite: bool) -> None:
     check_output(path, overwrite)
     os.replace(finished, path)
     # The rename itself must survive a power cut too.
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    durable.sync_folder(path.parent)
+
+
+def _short(name: str) -> str:
+    """`name`, or its hash where it leaves no room for an id beside it."""
+    longest = MAX_BYTES - 80
+    return name if len(os.fsencode(name)) <= longest else hashlib.sha256(os.fsencode(name)).hexdigest()
 
 
 class Partial:
-    """A file of `whole` bytes on its way to `path`, kept beside it under its artifact's id to be continued."""
+    """A file of `whole` bytes on its way to `path`, beside it under its artifact's id.
+
+    It is kept to be continued when the farm goes away or this process is killed. It goes when a person gives up
+    (Ctrl-C), and with the next download to `path` when that is of another artifact. Raises FarmError for an id that
+    can't be part of a file's name.
+    """
 
     def __init__(self, path: Path, artifact_id: str, whole: int) -> None:
+        if not is_id(artifact_id):
+            raise FarmError(
+                f"the farm names an artifact {artifact_id!r}, which is no id; is it a farm of this kind?"
+            )
         self._path = path
         self._whole = whole
-        self._part = path.with_name(f".{path.name}.{artifact_id}.part")
+        self._stem, self._id = _short(path.name), artifact_id
+        self._part = path.with_name(f".{self._stem}.{artifact_id}.part")
         self._hash = hashlib.sha256()
         self.size = 0
 
     def __enter__(self) -> Self:
-        self._file = self._part.open("a+b")
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._file = open(durable.take(self._part, wait=False, mode=0o666), "r+b")
         except BlockingIOError:
-            self._file.close()
             raise FarmError(f"{self._path} is being downloaded already") from None
-        self._file.seek(0)
+        except OSError as error:
+            raise FarmError(f"cannot write {self._part}: {error.strerror}") from None
+        # Of an artifact that the job had before.
+        for other in self._path.parent.glob(f".{glob.escape(self._stem)}.*.part"):
+            if is_id(other.name.removeprefix(f".{self._stem}.").removesuffix(".part")):
+                durable.clear(other.parent, glob.escape(other.name))
         while chunk := self._file.read(CHUNK):
             self._hash.update(chunk)
             self.size += len(chunk)
@@ -102,11 +127,12 @@ class Partial:
             self._forget()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-        # What holds nothing is no help to a later try.
-        if not self.size:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # What holds nothing is no help to a later try, nor is what a person gave up. While it is still locked: then it
+        # is nobody else's.
+        if kind and (not self.size or not issubclass(kind, Exception)):
             self._part.unlink(missing_ok=True)
+        self._file.close()
 
     def receive(
         self,
@@ -140,6 +166,7 @@ class Partial:
         put_in_place(self._part, self._path, overwrite)
 
     def _forget(self) -> None:
-        self._file.truncate(0)
+        self._file.seek(0)
+        self._file.truncate()
         self._hash = hashlib.sha256()
         self.size = 0

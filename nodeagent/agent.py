@@ -26,9 +26,10 @@ import grpc
 import structlog
 
 from farm import PROTOCOL, __version__
+from farm.children import child_environment, python_command
 from farm.clock import boottime
 from farm.config import InvalidConfig, NodeConfig, load_node_config
-from farm.durable import DamagedFile, read_text
+from farm.damaged_files import DamagedFile, read_text
 from farm.logs import configure_logs
 from farm.security import InvalidJoinToken
 from farm.sockets import remove_socket, socket_path
@@ -43,6 +44,7 @@ from nodeagent.probe import ProbedDevice
 from nodeagent.raylet import RayletKeeper
 from nodeagent.renderer_link import RendererLink
 from nodeagent.stream import REFUSALS, FarmStream, Refused
+from nodeagent.work_folder import clear
 
 log = structlog.get_logger()
 
@@ -100,6 +102,11 @@ class Agent:
 
     async def run(self, ending: Ending) -> None:
         """Serve until `ending` is asked for, then leave nothing running. Raises Refused."""
+        # Before any renderer is heard, which may begin then.
+        held = [(nodes_pb2.AttemptRef(attempt_id=one.attempt_id, epoch=one.epoch), one.device)
+                for one in self._journal.held()]  # fmt: skip
+        if count := await asyncio.to_thread(clear, self._config.home, held):
+            log.info("removed what renderers had left", entries=count)
         await self._link.serve(self._socket)
         # The first word to the farm says whose the machine is.
         await self._owner.look()
@@ -194,9 +201,9 @@ class Agent:
 
     async def _look_for_models(self) -> None:
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "nodeagent.offers",
+            *python_command("nodeagent.offers"),
+            env=child_environment(),
+            cwd=self._config.home,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
@@ -347,6 +354,8 @@ def main(
         configure_logs(config.log.level, config.log.format)
         lock = _lock(config.home)
         with lock:
+            # The folder it was called in may be unmounted or deleted while it runs.
+            os.chdir(config.home)
             asyncio.run(_serve(config))
     except (
         InvalidConfig, InvalidJoinToken, HomeInUse, Refused, identity.NotJoined, DamagedFile, JournalTooNew, OSError,

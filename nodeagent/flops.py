@@ -4,10 +4,10 @@ threads when it is loaded.
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 import time
+
+from farm.children import child_environment, python_command
 
 _SECONDS = 0.05
 _SIDE = 384
@@ -17,7 +17,12 @@ def measure_thread_flops() -> float:
     """fp32 FLOPs a second of one thread, measured for 50 ms in a process of its own."""
     alone = {f"{library}_NUM_THREADS": "1" for library in ("OPENBLAS", "MKL", "OMP")}
     done = subprocess.run(
-        [sys.executable, "-m", __name__], env=os.environ | alone, capture_output=True, text=True, check=True
+        python_command("nodeagent.flops"),
+        env=child_environment() | alone,
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return float(done.stdout)
 

@@ -18,9 +18,9 @@ from pathlib import Path
 import grpc
 import structlog
 
-from farm import PROTOCOL, __version__, durable, security
+from farm import PROTOCOL, __version__, damaged_files, durable, security
 from farm.channels import aio_channel, bearer
-from farm.durable import DamagedFile
+from farm.damaged_files import DamagedFile
 from farm.v1 import nodes_pb2, nodes_pb2_grpc
 
 log = structlog.get_logger()
@@ -110,7 +110,7 @@ def _put_together(home: Path, server: str, join_token: str, damage: DamagedFile)
 def _of_token(file: Path) -> str:
     """The node's id as its token says it; "" where the token is damaged too."""
     with contextlib.suppress(DamagedFile, FileNotFoundError, ValueError):
-        kind, node_id, proof = durable.read_word(file, "").split(".")
+        kind, node_id, proof = damaged_files.read_word(file, "").split(".")
         found = base64.b64decode(node_id, altchars=b"-_", validate=True).decode()
         if kind == "node" and len(proof) == 64:
             return found
@@ -121,10 +121,10 @@ def _damage(identity: Identity) -> DamagedFile | None:
     """What is wrong with the files beside node.json."""
     try:
         for file in (identity.token_file, identity.ray_token_file):
-            durable.read_word(file, _REMEDY)
+            damaged_files.read_word(file, _REMEDY)
         if _of_token(identity.token_file) != identity.node_id:
             return DamagedFile(identity.token_file, f"is not the token of node {identity.node_id}", _REMEDY)
-        ssl.create_default_context(cadata=durable.read_text(identity.ca_file, _REMEDY))
+        ssl.create_default_context(cadata=damaged_files.read_text(identity.ca_file, _REMEDY))
     except DamagedFile as error:
         return error
     except FileNotFoundError as error:
@@ -179,7 +179,7 @@ def _read(home: Path) -> dict[str, str] | None:
     """What node.json says; None when there is none. Raises DamagedFile."""
     file = home / "node.json"
     try:
-        stored = durable.read_object(file, _REMEDY)
+        stored = damaged_files.read_object(file, _REMEDY)
     except FileNotFoundError:
         return None
     known = ("node_id", "server", "joined")

@@ -110,7 +110,8 @@ class LogDelivery:
                     if error.code() not in _UNWANTED:
                         return  # the farm is away; there is time
                     log.warning("a log the farm doesn't want", file=path.name, why=error.details())
-                except OSError as error:
+                except (OSError, ValueError) as error:
+                    # Also a file that is no log of ours: it must not keep the others here.
                     log.warning("a log that can't be read", file=path.name, why=str(error))
                     continue
                 path.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from farm import durable
+from farm import damaged_files, durable
 from farm.processes import remove
 from farm.ray_process import Raylet
 
@@ -98,7 +98,7 @@ class RayletKeeper:
                 while await asyncio.to_thread(raylet.alive):
                     await asyncio.sleep(_LOOK_SECONDS)
                 log.warning("raylet ended, starts again", log=str(raylet.log_file))
-            except (TimeoutError, durable.DamagedFile) as error:
+            except (TimeoutError, damaged_files.DamagedFile) as error:
                 log.warning("raylet can't be used, starts again", error=str(error))
                 await asyncio.to_thread(raylet.stop, 5.0)
             except (OSError, RuntimeError) as error:
@@ -127,8 +127,8 @@ class RayletKeeper:
 def _word(file: Path) -> str:
     """What a file says; "" for one that is missing or damaged."""
     try:
-        return durable.read_word(file, "")
-    except (FileNotFoundError, durable.DamagedFile):
+        return damaged_files.read_word(file, "")
+    except (FileNotFoundError, damaged_files.DamagedFile):
         return ""
 
 

@@ -36,6 +36,7 @@ from nodeagent.exchange import ARTIFACT, Answer, Exchange, Overlaps, Peers, Ques
 from nodeagent.offers import model_cache
 from nodeagent.transfer import Cache, TransferFailed, Wire, checksum
 from nodeagent.work import Workbench, device_in_hand, task_in_hand
+from nodeagent.work_folder import attempt_folder, cache_folder, device_folder
 
 STATE = "state"
 """Name of the artifact from which a task goes on elsewhere; what is in it is its plugin's affair."""
@@ -71,11 +72,11 @@ class Renderer:
 
     def __init__(self, device: str, peers: Peers):
         home = Path(os.environ[HOME_VARIABLE])
-        self._work = home / "work" / device
+        self._work = device_folder(home, device)
         # What an earlier renderer of this device left.
         shutil.rmtree(self._work, ignore_errors=True)
         self._logs = log_folder(home)
-        self._cache = Cache(home / "cache" / device)
+        self._cache = Cache(cache_folder(home, device))
         self._attachment = Attachment(Path(os.environ[SOCKET_VARIABLE]), device)
         self._wire: Wire | None = None
         self._seen: deque[tuple[str, int]] = deque(maxlen=256)
@@ -138,7 +139,7 @@ class Renderer:
     ) -> None:
         began = time.monotonic()
         say: Callable[[str], None] = _nobody_reads
-        folder = self._work / f"{attempt.attempt_id}-{attempt.epoch}"
+        folder = attempt_folder(self._work, attempt)
         completion = nodes_pb2.Completion()
         self._mine.hold, self._mine.delivering = hold, False
         with contextlib.ExitStack() as logging:

@@ -16,6 +16,7 @@ import grpc
 from farm.channels import channel
 from farm.rendering import InputDamaged, Stopped, StorageFailed
 from farm.v1 import artifacts_pb2, artifacts_pb2_grpc, nodes_pb2, renderers_pb2
+from nodeagent.work_folder import PART
 
 CHUNK = 1 << 20
 CACHE_BYTES = 2 << 30
@@ -101,8 +102,15 @@ class Wire:
         Goes on after a break where it stopped. Raises InputDamaged when the farm doesn't have it any more as it was,
         StorageFailed when it can't read it, TransferFailed, and Stopped.
         """
-        temporary = path.with_name(f".{path.name}.part")
+        temporary = path.with_name(f".{path.name}{PART}")
         temporary.unlink(missing_ok=True)
+        try:
+            self._download(artifact_id, size, sha256, temporary)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _download(self, artifact_id: str, size: int, sha256: str, temporary: Path) -> None:
 
         def receive(stub: artifacts_pb2_grpc.ArtifactServiceStub) -> None:
             with temporary.open("ab") as file:
@@ -120,7 +128,6 @@ class Wire:
                 continue
             except _Gone as gone:
                 raise InputDamaged(artifact_id, str(gone)) from None
-            os.replace(temporary, path)
             return
         raise InputDamaged(
             artifact_id, f"artifact {artifact_id} does not match its checksum {sha256}, three times over"

@@ -17,7 +17,7 @@ from pathlib import Path
 import grpc
 
 import farm
-from farm.ray_launch import wait_for_head
+from farm.ray_launch import driver_job_config, wait_for_head
 from farm.v1 import bridge_pb2, bridge_pb2_grpc
 from scheduler.backend import RendererRef
 
@@ -156,6 +156,7 @@ def main() -> None:
         namespace="farm",
         log_to_driver=False,
         logging_level=logging.WARNING,
+        job_config=driver_job_config(),
     )
     _log.info("driving the Ray cluster at %s", arguments.ray_address)
     asyncio.run(_serve(arguments.socket, arguments.ray_address, arguments.renderer))

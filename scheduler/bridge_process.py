@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
+from farm.children import python_command
 from farm.processes import DetachedProcess
 from farm.ray_process import ray_environment
 
@@ -27,12 +27,12 @@ class BridgeProcess(DetachedProcess):
         self._renderer = renderer
 
     def command(self) -> list[str]:
-        return [
-            sys.executable, "-m", "scheduler.bridge",
+        return python_command(
+            "scheduler.bridge",
             f"--socket={self.socket.absolute()}",
             f"--ray-address={self._ray_address}",
             f"--renderer={self._renderer}",
-        ]  # fmt: skip
+        )
 
     def environment(self) -> dict[str, str]:
         return ray_environment(self._node_ip, self._token_file)

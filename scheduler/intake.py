@@ -14,6 +14,7 @@ from farm.api.jobs import PlannedJob
 from farm.artifacts import CHUNK, ArtifactStore
 from farm.config import FarmConfig
 from farm.media import MediaError, MediaFacts, probe, resampled_count
+from farm.outside_text import file_name, shown
 from farm.planning import ModelFacts, Plan, Strategy, TaskKind
 from farm.plugins import Catalogue
 from farm.spec import Condition, InvalidSpec, JobSpec
@@ -125,11 +126,16 @@ class Intake:
         for index, condition in enumerate(spec.conditions):
             field = f"conditions.{index}"
             artifact_id, path = self._find(condition, f"{field}.media")
-            try:
-                with self._readable(artifact_id, path) as readable:
+            with self._readable(artifact_id, path) as readable:
+                try:
                     facts = probe(readable, max_frames=self._config.limits.max_frames)
-            except MediaError as error:
-                raise InvalidSpec(f"{field}.media", str(error)) from None
+                except MediaError as error:
+                    problem = str(error)
+                    if path is None:
+                        # Where it lies in the store says nothing to whoever uploaded it.
+                        called = self._store.artifacts.get(artifact_id).filename
+                        problem = problem.replace(str(readable), called)
+                    raise InvalidSpec(f"{field}.media", problem) from None
             which = "clip" if facts.kind == "video" else "image"
             if len(spec.conditions) > 1:
                 which += f" {index + 1}"
@@ -151,7 +157,7 @@ class Intake:
                 artifact = self._store.artifacts.get(media.artifact_id)
             except NotFound:
                 raise InvalidSpec(
-                    f"{field}.artifact_id", f"there is no artifact {media.artifact_id!r}"
+                    f"{field}.artifact_id", f"there is no artifact {shown(media.artifact_id)!r}"
                 ) from None
             if artifact.state in KEPT_NO_LONGER:
                 raise InvalidSpec(
@@ -159,6 +165,11 @@ class Intake:
                     f"{artifact.filename} is kept no longer (keep.days in farm.toml says how long); upload it again",
                 )
             return artifact.id, None
+        if not Path(media.path).is_absolute():
+            # The daemon's folder is not the caller's.
+            raise InvalidSpec(
+                f"{field}.path", f"must be an absolute path on the daemon's host, got {media.path!r}"
+            )
         path = Path(media.path).resolve()
         roots = [Path(root).expanduser().resolve() for root in self._config.media.roots]
         if not any(path.is_relative_to(root) for root in roots):
@@ -172,23 +183,23 @@ class Intake:
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             file.seek(0)
-            location = self._files.location_for(artifact_id, path.name)
-            writing = self._files.begin(location)
+            writing = self._files.begin(self._files.location_for(artifact_id))
             try:
                 while chunk := file.read(CHUNK):
                     writing.write(chunk)
+                writing.commit(sha256)
+                self._store.artifacts.stage(
+                    name="media",
+                    filename=file_name(path.name),
+                    size=writing.size,
+                    sha256=sha256,
+                    location=writing.location,
+                    artifact_id=artifact_id,
+                )
             except BaseException:
                 writing.abort()
                 raise
-            writing.commit(sha256)
-        self._store.artifacts.stage(
-            name="media",
-            filename=path.name,
-            size=writing.size,
-            sha256=sha256,
-            location=location,
-            artifact_id=artifact_id,
-        )
+            writing.recorded()
 
 
 def lenders_of(slots: Sequence[Slot], model: ModelFacts, weights: str) -> list[Lender]:

@@ -8,7 +8,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,10 +17,12 @@ import numpy as np
 import psutil
 
 from farm.artifacts import ArtifactStore
+from farm.children import python_command
 from farm.client import FarmClient
 from farm.security import Authority, join_token
 from farm.store.store import Store
 from farm.v1 import jobs_pb2, nodes_pb2
+from tests.traps import lay_traps, sprung
 
 Answer = TypeVar("Answer")
 WALKING = 0.4
@@ -281,8 +282,8 @@ class FarmUnderTest:
             self._daemon.terminate()
             self._daemon.wait(timeout=30)
         subprocess.run(
-            [sys.executable, "-m", "farm.daemon", "--home", self.home, "--stop"],
-            check=False, env=self._environment(), timeout=60,
+            python_command("farm.daemon", "--home", str(self.home), "--stop"),
+            check=False, env=self._environment(), cwd=self._called_in(), timeout=60,
         )  # fmt: skip
         left = self.processes()
         for process in left:
@@ -291,6 +292,7 @@ class FarmUnderTest:
         for log in self._logs:
             log.close()
         assert not left, f"left running: {left}"
+        assert not sprung(self._called_in()), "imported from the folder where it was called"
 
     def _answers(self) -> bool:
         assert self._daemon.poll() is None, (self.home / "farmd.log").read_text()[-2000:]
@@ -315,11 +317,16 @@ class FarmUnderTest:
             (information / "entry_points.txt").write_text(entry)
         return {**plain, "PYTHONPATH": str(site), "STEP_SECONDS": str(self._pace)}
 
+    def _called_in(self) -> Path:
+        """The folder in which everything is called: full of modules that nobody may import."""
+        folder = self.home / "called-in"
+        return folder if folder.exists() else lay_traps(folder)
+
     def _spawn(self, module: str, *arguments: object, log: str) -> subprocess.Popen:
         self.home.mkdir(parents=True, exist_ok=True)
         file = (self.home / log).open("ab")
         self._logs.append(file)
         return subprocess.Popen(
-            [sys.executable, "-m", module, *map(str, arguments)],
-            env=self._environment(), stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
+            python_command(module, *map(str, arguments)),
+            env=self._environment(), cwd=self._called_in(), stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
         )  # fmt: skip

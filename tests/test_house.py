@@ -48,6 +48,19 @@ def test_imports_between_packages_point_one_way():
     assert not wrong
 
 
+def test_one_function_alone_starts_python():
+    wrong = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in _modules()
+        if path != ROOT / "farm" / "children.py"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.executable")
+        or (isinstance(node, ast.List) and any(ast.unparse(one) == "'-m'" for one in node.elts))
+        or (isinstance(node, ast.Call) and any(ast.unparse(one) == "'-m'" for one in node.args))
+    ]
+    assert not wrong, "use farm.children.python_command, so that nothing is imported from the current folder"
+
+
 @pytest.mark.parametrize(
     ("module", "forbidden"),
     [

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import PurePosixPath
+import functools
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
 
 import grpc
 from grpc import aio
 
 from farm.api.convert import artifact_message
 from farm.api.gate import Refused, caller
-from farm.artifacts import ArtifactStore
+from farm.artifacts import ArtifactStore, Writing
+from farm.filenames import has_controls
 from farm.logs import LOG, MAX_LOG_BYTES
-from farm.store.records import KEPT_NO_LONGER
+from farm.outside_text import file_name
+from farm.store.records import KEPT_NO_LONGER, ArtifactRecord
 from farm.store.store import Store
 from farm.v1 import artifacts_pb2, artifacts_pb2_grpc
+
+MAX_NAME = 100
+"""Characters in an artifact's name; the record takes no more."""
+
+Result = TypeVar("Result")
 
 
 def _is_log(header: artifacts_pb2.UploadHeader) -> bool:
@@ -40,51 +48,49 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
         if header.attempt_id:
             await asyncio.to_thread(self._check_owner, header.attempt_id)
         artifact_id = self._store.artifacts.new_id()
-        location = self._files.location_for(artifact_id, header.filename or header.name)
-        writing = await asyncio.to_thread(
-            self._files.begin, location, header.size if header.attempt_id else 0
-        )
-        try:
-            async for message in request_iterator:
-                if writing.size + len(message.chunk) > header.size:
-                    raise Refused(
-                        grpc.StatusCode.INVALID_ARGUMENT, f"size: more than the {header.size} bytes announced"
-                    )
-                await asyncio.to_thread(writing.write, message.chunk)
-        except BaseException:
-            await asyncio.shield(asyncio.to_thread(writing.abort))
-            raise
-        await asyncio.to_thread(writing.commit, header.sha256)
+        location = self._files.location_for(artifact_id)
+        writing = Writing(self._files, location, header.size if header.attempt_id else 0)
         what = {
-            "filename": PurePosixPath(header.filename or header.name).name,
-            "size": writing.size,
+            "filename": file_name(header.filename, otherwise=header.name),
             "sha256": header.sha256,
             "location": location,
             "attempt_id": header.attempt_id,
             "epoch": header.epoch,
             "artifact_id": artifact_id,
         }
-        try:
+
+        def record() -> ArtifactRecord:
             if _is_log(header):
-                record = await asyncio.to_thread(lambda: self._store.artifacts.keep_log(**what))
+                found = self._store.artifacts.keep_log(size=writing.size, **what)
             else:
-                record = await asyncio.to_thread(
-                    lambda: self._store.artifacts.stage(name=header.name, **what)
-                )
-        except BaseException:
-            # Without a record nobody would ever collect it.
-            await asyncio.shield(asyncio.to_thread(self._files.remove, location))
-            raise
-        if record.id != artifact_id:
-            # Its log is here already, and the node hadn't heard so.
-            await asyncio.to_thread(self._files.remove, location)
-        return artifacts_pb2.UploadResponse(artifact=artifact_message(record))
+                found = self._store.artifacts.stage(name=header.name, size=writing.size, **what)
+            # Said here, where nobody can be interrupted: what has its record must not be removed.
+            if found.id == artifact_id:
+                writing.recorded()
+            return found
+
+        try:
+            await _to_its_end(writing.open)
+            async for message in request_iterator:
+                if writing.size + len(message.chunk) > header.size:
+                    raise Refused(
+                        grpc.StatusCode.INVALID_ARGUMENT, f"size: more than the {header.size} bytes announced"
+                    )
+                await _to_its_end(writing.write, message.chunk)
+            await _to_its_end(writing.commit, header.sha256)
+            found = await _to_its_end(record)
+        finally:
+            # Does nothing to what was recorded. A log of an attempt whose log is here already was not.
+            await _to_its_end(writing.abort)
+        return artifacts_pb2.UploadResponse(artifact=artifact_message(found))
 
     def _check(self, header: artifacts_pb2.UploadHeader) -> None:
         problem = ""
         identity = caller.get()
-        if not header.name or len(header.name) > 200:
-            problem = "name: must have 1 to 200 characters"
+        if not 0 < len(header.name) <= MAX_NAME:
+            problem = f"name: must have 1 to {MAX_NAME} characters, got {len(header.name)}"
+        elif has_controls(header.name):
+            problem = f"name: must not hold control characters, got {header.name!r}"
         elif _is_log(header) and header.size > MAX_LOG_BYTES:
             problem = f"size: a log must be at most {MAX_LOG_BYTES} bytes, got {header.size}"
         elif header.size > self._max:
@@ -133,3 +139,22 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
             raise Refused(
                 grpc.StatusCode.RESOURCE_EXHAUSTED, f"artifact {record.id} can't be read: {error.strerror}"
             ) from None
+
+
+async def _to_its_end(work: Callable[..., Result], *arguments: Any) -> Result:
+    """Do blocking `work` in a thread. One who is cancelled meanwhile waits for its end first.
+
+    A thread can't be cancelled: left alone, it would make a file after its caller has cleared up.
+    """
+    # A future and no task: those are cancelled together when the daemon ends.
+    thread = asyncio.get_running_loop().run_in_executor(None, functools.partial(work, *arguments))
+    cancelled = None
+    while not thread.done():
+        try:
+            await asyncio.wait({thread})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled:
+        thread.exception()  # nobody else asks for it
+        raise cancelled
+    return thread.result()

@@ -6,16 +6,18 @@ Tokens are checked here and nowhere else; typed errors end here and nowhere else
 from __future__ import annotations
 
 import contextvars
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import grpc
 import structlog
+from google.protobuf.message import Message
 from grpc import aio
 
 from farm.artifacts import Corrupt, Unwritable
 from farm.channels import bearer_token
 from farm.media import MediaError
+from farm.outside_text import shown_lines
 from farm.security import Authority, Denied, Identity
 from farm.spec import InvalidSpec
 from farm.store import errors as store_errors
@@ -24,6 +26,8 @@ log = structlog.get_logger()
 
 caller: contextvars.ContextVar[Identity | None] = contextvars.ContextVar("caller", default=None)
 """Whose call is being served; None for the open ones."""
+
+_MOST_OF_A_MESSAGE = 2000
 
 _OPEN = ("/farm.v1.NodeService/Register", "/grpc.health.v1.Health/")
 _FOR_NODES = ("/farm.v1.NodeService/Connect", "/farm.v1.ArtifactService/")
@@ -58,6 +62,33 @@ def status_of(error: BaseException) -> tuple[grpc.StatusCode, str]:
         if isinstance(error, kinds):
             return code, str(error)
     return grpc.StatusCode.INTERNAL, "the daemon failed; its log says why"
+
+
+def refuse_nul(message: Message, within: str = "") -> None:
+    """Raises InvalidSpec that names the first field with a NUL character: PostgreSQL stores none."""
+    for field, value in message.ListFields():
+        place = f"{within}{field.name}"
+        if isinstance(value, Message):
+            refuse_nul(value, f"{place}.")
+        elif isinstance(value, str):
+            _refuse_nul_in(value, place)
+        elif isinstance(value, Mapping):
+            for key, one in value.items():
+                _refuse_nul_in(key, place)
+                _refuse_nul_in(one, f"{place}.{key}")
+        elif isinstance(value, Sequence) and not isinstance(value, bytes):
+            for number, one in enumerate(value):
+                if isinstance(one, Message):
+                    refuse_nul(one, f"{place}.{number}.")
+                _refuse_nul_in(one, f"{place}.{number}")
+
+
+def _refuse_nul_in(value: object, place: str) -> None:
+    if isinstance(value, str) and "\x00" in value:
+        raise InvalidSpec(
+            place.removeprefix("spec."),
+            f"must not contain NUL characters, got one at character {value.index(chr(0)) + 1}",
+        )
 
 
 def _may_call(identity: Identity | None, method: str) -> str | None:
@@ -112,6 +143,9 @@ def _answering(serve: Callable, identity: Identity | None, problem: str | None, 
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, problem)
         caller.set(identity)
         try:
+            # A request that comes as a stream is a node's word, which is stored with replacements.
+            if isinstance(request, Message):
+                refuse_nul(request)
             return await serve(request, context)
         except aio.AbortError:
             raise
@@ -127,6 +161,8 @@ def _streaming(serve: Callable, identity: Identity | None, problem: str | None, 
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, problem)
         caller.set(identity)
         try:
+            if isinstance(request, Message):
+                refuse_nul(request)
             async for response in serve(request, context):
                 yield response
         except aio.AbortError:
@@ -141,4 +177,5 @@ async def _abort(error: Exception, context: aio.ServicerContext, method: str) ->
     code, message = status_of(error)
     if code is grpc.StatusCode.INTERNAL:
         log.exception("call failed", method=method, exc_info=error)
-    await context.abort(code, message)
+    # It goes out as a header: 8 KB at most, and no half characters.
+    await context.abort(code, shown_lines(message, _MOST_OF_A_MESSAGE))

@@ -131,7 +131,8 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
         limit = request.limit if request.HasField("limit") else 100
         if not 1 <= limit <= 1000:
             raise InvalidSpec("limit", f"must be from 1 to 1000, got {limit}")
-        jobs = await asyncio.to_thread(self._store.jobs.list, job_states(request.states), limit)
+        states = job_states(request.states)
+        jobs = await asyncio.to_thread(self._store.jobs.list, states, limit, request.before)
         return jobs_pb2.ListJobsResponse(jobs=[job_message(job) for job in jobs])
 
     async def WatchJob(

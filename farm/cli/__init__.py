@@ -51,16 +51,23 @@ class _Commands(click.Group):
             click.echo("interrupted", err=True)
             ctx.exit(130)
         except Exception as error:
-            from farm.durable import DamagedFile
+            from farm.damaged_files import DamagedFile
             from farm.errors import FarmError
+            from farm.outside_text import shown, shown_lines
             from farm.security import NoProfile
+            from farm.setting_paths import NoCurrentFolder
             from farm.settings import InvalidConfig
             from farm.spec import InvalidSpec
 
             # What the farm refuses is bad input (2), like a mistyped option; the rest is a failure (1).
-            if isinstance(error, (FarmError, NoProfile, DamagedFile, InvalidConfig, InvalidSpec)):
-                click.echo(f"farmctl: {error}", err=True)
-                ctx.exit(2 if isinstance(error, (InvalidSpec, InvalidConfig)) else 1)
+            if isinstance(error, UnicodeEncodeError):
+                # What a terminal passes on that isn't UTF-8 can't be sent.
+                click.echo(f"farmctl: {shown(error.object)} is not UTF-8; give text in UTF-8", err=True)
+                ctx.exit(2)
+            bad_input = (InvalidSpec, InvalidConfig, NoCurrentFolder)
+            if isinstance(error, (FarmError, NoProfile, DamagedFile, *bad_input)):
+                click.echo(shown_lines(f"farmctl: {error}"), err=True)
+                ctx.exit(2 if isinstance(error, bad_input) else 1)
             raise
 
 

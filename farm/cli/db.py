@@ -12,6 +12,7 @@ import click
 from farm.cli.output import note, size
 from farm.config import FarmConfig, load_config
 from farm.errors import FarmError
+from farm.logs import configure_logs
 from farm.processes import this_process
 from farm.transfer import check_output
 
@@ -52,6 +53,7 @@ def upgrade(config: FarmConfig) -> None:
     from farm.store.store import Store
     from farm.store.tables import REVISION
 
+    configure_logs("info", config.log.format)  # each step says what it does
     with _told(config):
         Store.lead(config.store_url, this_process("farmctl db upgrade")).close()
     click.echo(f"the farm's database has schema {REVISION}")

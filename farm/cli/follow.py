@@ -18,7 +18,15 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from farm.cli.output import console, duration, job_state, note, print_json, size
+from farm.cli.output import (
+    console,
+    duration,
+    job_state,
+    note,
+    print_json,
+    say,
+    size,
+)
 from farm.client import ENDED, FarmClient
 from farm.delivery import where_decoded
 from farm.v1 import jobs_pb2
@@ -85,7 +93,7 @@ def fetch(client: FarmClient, job_id: str, output: Path, overwrite: bool, quiet:
         note(f"go on with `farmctl job download {job_id} -o {output}`")
         raise
     if not quiet:
-        click.echo(f"{output} ({size(output.stat().st_size)})")
+        say(f"{output} ({size(output.stat().st_size)})")
 
 
 @contextlib.contextmanager

@@ -17,15 +17,18 @@ from farm.cli.output import (
     format_option,
     job_state,
     marker,
+    note,
     print_json,
     print_table,
+    say,
     size,
     state,
     weights,
     when,
 )
 from farm.cli.outputs import outputs
-from farm.spec import MAX_PRIORITY
+from farm.outside_text import shown
+from farm.spec import MAX_PRIORITY, MAX_PROMPT
 from farm.transfer import check_output
 from farm.v1 import jobs_pb2
 
@@ -52,18 +55,20 @@ def job() -> None:
 @click.option(
     "--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="At most this many."
 )
+@click.option("--before", metavar="ID", default="", help="Only jobs that are older than this one.")
 @format_option
 @click.pass_context
-def list_jobs(ctx: click.Context, states: tuple[str, ...], limit: int, form: str) -> None:
+def list_jobs(ctx: click.Context, states: tuple[str, ...], limit: int, before: str, form: str) -> None:
     """Show jobs, newest first.
 
     \b
     Examples:
       farmctl job list --state running
+      farmctl job list --before 01JD3Q
       farmctl job list -o json | jq -r '.jobs[].id'
     """
     wanted = [jobs_pb2.JobState.Value(f"JOB_STATE_{name.upper()}") for name in states]
-    found = connect(ctx).jobs(wanted, limit)
+    found = connect(ctx).jobs(wanted, limit, before)
     if form == "json":
         return print_json(jobs_pb2.ListJobsResponse(jobs=found))
     print_table(
@@ -81,8 +86,12 @@ def list_jobs(ctx: click.Context, states: tuple[str, ...], limit: int, form: str
             for item in found
         ),
         "no jobs"
-        + (f" that are {' or '.join(states)}" if states else " yet; see `farmctl submit extend --help`"),
+        + (f" that are {' or '.join(states)}" if states else "")
+        + (f" older than {before}" if before else "")
+        + ("" if states or before else " yet; see `farmctl submit extend --help`"),
     )
+    if len(found) == limit:
+        note(f"there may be older jobs: farmctl job list --before {found[-1].id}")
 
 
 @job.command()
@@ -104,12 +113,13 @@ def show(ctx: click.Context, job_id: str, form: str) -> None:
     spec = found.spec
     lines = {
         "id": found.id,
-        "name": spec.name,
+        "name": shown(spec.name),
         "state": job_state(found),
         "error": found.error,
         "video": f"{spec.frames} frames, {spec.width}x{spec.height}, {spec.fps:g} fps",
         "prompt": "\n           ".join(
-            [spec.prompt, *(f"{later.frame}: {later.text}" for later in spec.later_prompts)]
+            shown(prompt, MAX_PROMPT)
+            for prompt in [spec.prompt, *(f"{later.frame}: {later.text}" for later in spec.later_prompts)]
         ),
         "model": f"{spec.model} {found.precision}, weights {weights(found.weights)}",
         "strategy": found.strategy,
@@ -123,16 +133,16 @@ def show(ctx: click.Context, job_id: str, form: str) -> None:
     }
     for key, value in lines.items():
         if value != "":
-            click.echo(f"{key + ':':<11}{value}")
+            say(f"{key + ':':<11}{value}")
     for text in found.notes:
-        click.echo(f"note:      {text}")
+        say(f"note:      {text}")
     click.echo()
     print_tasks(answer.tasks, marker(declared_devices(client.nodes())))
     told = [(task.key, task.facts["summary"]) for task in answer.tasks if "summary" in task.facts]
     if told:
         click.echo()
     for key, summary in told:
-        click.echo(f"{key + ':':<11}{summary}")
+        say(f"{key + ':':<11}{summary}")
 
 
 def print_tasks(
@@ -321,7 +331,7 @@ def why(ctx: click.Context, job_id: str, form: str) -> None:
     answer = client.why(job_id)
     if form == "json":
         return print_json(answer)
-    click.echo(answer.summary)
+    say(answer.summary)
     if answer.tasks:
         click.echo()
         print_table(
@@ -350,7 +360,9 @@ def why(ctx: click.Context, job_id: str, form: str) -> None:
 @overwrite_option
 @click.pass_context
 def download(ctx: click.Context, job_id: str, output: Path, overwrite: bool) -> None:
-    """Download a finished job's video. One that was broken off is continued.
+    """Download a finished job's video. One that broke off because the farm went away is continued.
+
+    Ctrl-C removes what has come so far.
 
     What is decoded of a job that has no video yet: `farmctl job outputs ID --partial FOLDER`.
 

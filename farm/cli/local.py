@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import fcntl
 import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 
+from farm.children import child_environment, python_command
 from farm.client import FarmClient
-from farm.config import FarmConfig, load_config
+from farm.config import FarmConfig, environment_for_children, load_config
 from farm.errors import FarmError, Unreachable
-from farm.processes import DetachedProcess, remove
+from farm.processes import DetachedProcess, remove, running_in
 from farm.security import Authority, NoProfile, join_token
+from farm.setting_paths import absolute
 from farm.v1 import nodes_pb2
 
 MARK = "FARM_UP"
@@ -32,12 +32,18 @@ MARK = "FARM_UP"
 _AGENT_SECONDS = 20.0
 _DAEMON_SECONDS = 15.0
 _LEFTOVER_SECONDS = 3.0
+# Ray's head and the bridge have ten seconds each to end by themselves.
+_RAY_SECONDS = 60.0
 # Hashing 26 GB of weights for the first time takes minutes; the farm is of use before.
 _MODELS_SECONDS = 30.0
 
 
 class StartFailed(FarmError):
     """A process of the farm ended, or was not ready in time."""
+
+
+class StillUp(FarmError):
+    """The farm is not down: the message says what failed, what still runs, and what to do."""
 
 
 class _Program(DetachedProcess):
@@ -50,10 +56,10 @@ class _Program(DetachedProcess):
         self._variables = variables | {"FARM_HOME": str(home), MARK: str(home), "PYTHONUNBUFFERED": "1"}
 
     def command(self) -> list[str]:
-        return [sys.executable, "-m", *self._command]
+        return python_command(*self._command)
 
     def environment(self) -> dict[str, str]:
-        return super().environment() | self._variables
+        return super().environment() | environment_for_children(os.environ) | self._variables
 
     def log_size(self) -> int:
         """Bytes of its log, those of earlier starts included."""
@@ -73,7 +79,7 @@ class LocalFarm:
     """The farm that lives in `home`, all of it on this machine."""
 
     def __init__(self, home: Path) -> None:
-        self.home = home.expanduser().absolute()
+        self.home = absolute(home)
         self._profile = self.home / "client.json"
         self._logged: dict[str, int] = {}
 
@@ -154,13 +160,13 @@ class LocalFarm:
         """Whether the daemon that `start` started is there."""
         return self._daemon().alive()
 
-    def stop(self, tell: Callable[[str], None]) -> bool:
+    def stop(self, tell: Callable[[str], None]) -> None:
         """Ends agents, daemon, bridge and Ray head, in that order, then whatever is left of them.
 
-        Returns whether all is gone; False when a daemon runs that `start` did not start.
+        Raises StillUp unless each of them ended and nothing of them runs.
         """
         if not self.home.is_dir():
-            return True
+            return
         agents = [program for program in self._known() if program.name != "farmd"]
         if agents:
             tell(f"stopping {len(agents)} node{'s' if len(agents) > 1 else ''}")
@@ -172,23 +178,56 @@ class LocalFarm:
             tell("stopping the daemon")
             self._end_alone(daemon)
         if self._held():
-            return False
+            raise StillUp(
+                f"a farmd that `farmctl up` did not start runs on {self.home}; end it where it was started "
+                "(its service, or its terminal), then run `farmctl down` again for its Ray"
+            )
+        failure = ""
         if (self.home / "ray").is_dir():
             tell("stopping Ray")
-            command = [sys.executable, "-m", "farm.daemon", "--home", str(self.home), "--stop"]
-            done = subprocess.run(
-                command,
-                check=False,
-                env=os.environ | {"FARM_HOME": str(self.home)},
-                capture_output=True,
-                text=True,
-            )
-            if done.returncode:
-                tell(f"farmd --stop failed: {done.stderr.strip()}")
+            failure = self._stop_ray()
         daemon.stop()
         for process in self._end_leftovers():
             tell(f"ended what was left: {process}")
-        return True
+        left = self._left()
+        if failure or left:
+            runs = f"still running: {', '.join(left)}" if left else "none of its processes is left"
+            raise StillUp(
+                f"the farm at {self.home} is not cleanly down: {failure or 'something did not end'}; {runs}. "
+                "Mend what is named here and run `farmctl down` again"
+            )
+
+    def _stop_ray(self) -> str:
+        """Ends Ray head and bridge. Returns what failed, in words; empty when it worked."""
+        try:
+            done = subprocess.run(
+                python_command("farm.daemon", "--home", str(self.home), "--stop"),
+                check=False,
+                env=child_environment()
+                | environment_for_children(os.environ)
+                | {"FARM_HOME": str(self.home)},
+                cwd=self.home,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=_RAY_SECONDS,
+            )
+        except subprocess.TimeoutExpired:
+            return f"`farmd --stop` did not end Ray within {_RAY_SECONDS:g} s"
+        if not done.returncode:
+            return ""
+        said = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
+        return f"`farmd --stop` failed (exit code {done.returncode}): {said[0]}"
+
+    def _left(self) -> list[str]:
+        """What of this farm still runs: a name or command line with its pid each."""
+        named = running_in(self.log_folder) | running_in(self.home / "ray")
+        found = [f"{name} (pid {pid})" if pid else name for name, pid in named.items()]
+        marked = (process for process in self._marked() if process.pid not in named.values())
+        return found + [
+            f"{_command_line(process)} (pid {process.pid})" for process in marked if _runs(process)
+        ]
 
     def _daemon(self) -> _Program:
         return _Program("farmd", self.home, ["farm.daemon", "--home", str(self.home)], {})
@@ -233,12 +272,7 @@ class LocalFarm:
 
     def _held(self) -> bool:
         """Whether a daemon holds this home's lock."""
-        with contextlib.suppress(FileNotFoundError), (self.home / "farmd.lock").open() as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        return False
+        return "farmd" in running_in(self.home)
 
     @staticmethod
     def _end_alone(program: DetachedProcess) -> None:
@@ -258,7 +292,8 @@ class LocalFarm:
         said = [f"{process.pid} {_command_line(process)}" for process in left]
         for end in (psutil.Process.terminate, psutil.Process.kill):
             for process in left:
-                with contextlib.suppress(psutil.NoSuchProcess):
+                # What belongs to another user is told as still running.
+                with contextlib.suppress(psutil.Error):
                     end(process)
             _, left = psutil.wait_procs(left, _LEFTOVER_SECONDS)
         return said
@@ -274,6 +309,12 @@ class LocalFarm:
 
 def _node_name(number: int) -> str:
     return f"{socket.gethostname()}-{number}"
+
+
+def _runs(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def _command_line(process: psutil.Process) -> str:

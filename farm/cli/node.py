@@ -17,6 +17,7 @@ from farm.cli.output import (
     note,
     print_json,
     print_table,
+    say,
     size,
     state,
     weights,
@@ -148,7 +149,7 @@ def show(ctx: click.Context, name: str, form: str) -> None:
     }
     width = max(map(len, lines)) + 2
     for key, value in lines.items():
-        click.echo(f"{key + ':':<{width}}{value}")
+        say(f"{key + ':':<{width}}{value}")
     click.echo()
     print_table(
         (

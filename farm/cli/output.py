@@ -13,8 +13,10 @@ from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from farm.client import FarmClient
+from farm.outside_text import shown, shown_lines
 from farm.v1 import jobs_pb2, nodes_pb2
 
 FORMATS = ("table", "json")
@@ -31,6 +33,7 @@ format_option = click.option(
 
 # A pipe has no width: cutting a line to 80 characters would hide what was asked for.
 _WIDE = 400
+_CELL = 2000
 
 
 def connect(ctx: click.Context, patience: float = 3.0) -> FarmClient:
@@ -53,7 +56,12 @@ def console(stderr: bool = False) -> Console:
 
 def note(text: str) -> None:
     """A line for the person at the terminal, out of the way of what a program reads."""
-    click.echo(text, err=True)
+    click.echo(shown_lines(text), err=True)
+
+
+def say(text: str) -> None:
+    """A line of what was asked for, which may hold names and errors from outside."""
+    click.echo(shown_lines(text))
 
 
 @contextlib.contextmanager
@@ -61,7 +69,8 @@ def spinner() -> Iterator[Callable[[str], None]]:
     """Says what is being waited for: a spinner on a terminal, else a line whenever it changes."""
     if sys.stderr.isatty():
         with console(stderr=True).status("…") as status:
-            yield lambda text: status.update(text)
+            # A text would be read as markup.
+            yield lambda text: status.update(Text(shown(text)))
         return
     told = ""
 
@@ -90,7 +99,7 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[Any]], nothing:
     """Rows below headings; `nothing` is said where there are none."""
     table = Table(*headings, box=None, pad_edge=False, header_style="bold")
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
+        table.add_row(*(Text(shown(cell, _CELL)) for cell in row))
     if table.row_count:
         console().print(table, soft_wrap=False)
     else:

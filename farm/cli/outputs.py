@@ -8,7 +8,16 @@ from pathlib import Path
 import click
 
 from farm.cli.follow import transfer_bar
-from farm.cli.output import connect, format_option, job_state, note, print_json, print_table, size
+from farm.cli.output import (
+    connect,
+    format_option,
+    job_state,
+    note,
+    print_json,
+    print_table,
+    say,
+    size,
+)
 from farm.delivery import where_decoded
 from farm.v1 import jobs_pb2
 
@@ -44,7 +53,7 @@ def outputs(ctx: click.Context, job_id: str, folder: Path | None, overwrite: boo
         if form == "json":
             return click.echo(json.dumps({"files": [str(file) for file in files]}, indent=2))
         for file in files:
-            click.echo(f"{file} ({size(file.stat().st_size)})")
+            say(f"{file} ({size(file.stat().st_size)})")
         return
     answer = client.outputs(job_id)
     if form == "json":

@@ -11,10 +11,21 @@ from typing import Any, Literal
 import click
 
 from farm.cli.follow import finish, follow, transfer_bar
-from farm.cli.output import connect, declared_devices, duration, marker, note, print_table, size, weights
+from farm.cli.output import (
+    connect,
+    declared_devices,
+    duration,
+    marker,
+    note,
+    print_table,
+    say,
+    size,
+    weights,
+)
 from farm.cli.params import Keyframe, Place, Size
 from farm.client import FarmClient, InvalidSpec, LocalCondition
 from farm.media import MediaError, MediaFacts, probe, resampled_count
+from farm.outside_text import shown, storable
 from farm.planning import TaskKind
 from farm.spec import Condition, Media, frame_rate
 from farm.transfer import check_output
@@ -320,6 +331,11 @@ def _condition(
     media: str, no_upload: bool, frame: int = 0, strength: float = 1.0
 ) -> Condition | LocalCondition:
     if no_upload:
+        if storable(media) != media:
+            raise InvalidSpec(
+                "media",
+                f"{shown(media)} has a name that isn't UTF-8, which the farm can't be told; upload it",
+            )
         return Condition(media=Media(path=str(Path(media).absolute())), frame=frame, strength=strength)
     return LocalCondition(media, frame, strength)
 
@@ -385,7 +401,7 @@ def _print_plan(client: FarmClient, plan: jobs_pb2.PlanSummary) -> None:
         "disk": f"about {size(plan.estimated_bytes)}",
     }
     for key, value in lines.items():
-        click.echo(f"{key + ':':<11}{value}")
+        say(f"{key + ':':<11}{value}")
     click.echo()
     windows = [task for task in plan.tasks if task.kind in (TaskKind.STORYBOARD, TaskKind.WINDOW)]
     print_table(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
+from collections.abc import Callable
 
 import click
 
@@ -16,9 +18,11 @@ from farm.cli.output import (
     note,
     print_json,
     print_table,
+    say,
     state,
     when,
 )
+from farm.outside_text import shown_lines
 from farm.v1 import jobs_pb2, tasks_pb2
 
 _STATES = [name.partition("_STATE_")[2].lower() for name in jobs_pb2.TaskState.keys()[1:]]
@@ -86,7 +90,7 @@ def show(ctx: click.Context, name: str, form: str) -> None:
         lines["found"] = found.facts["summary"]
     for key, value in lines.items():
         if value:
-            click.echo(f"{key + ':':<11}{value}")
+            say(f"{key + ':':<11}{value}")
     click.echo()
     mark = marker(declared_devices(client.nodes()))
     print_table(
@@ -127,18 +131,33 @@ def logs(ctx: click.Context, name: str, follow: bool, epoch: int | None) -> None
       farmctl task logs 01JD3Q/window/3 --epoch 1
     """
     client = connect(ctx, AWAY_SECONDS if follow else 3.0)
-    out = sys.stdout.buffer
+    out = _for_a_terminal() if sys.stdout.isatty() else _as_it_is
     written = False
     for part in client.log(name, epoch, follow):
         if isinstance(part, jobs_pb2.Attempt):
             word = state(jobs_pb2.AttemptState, part.state)
             note(f"epoch {part.epoch} on {part.node}/{part.device}, {word}")
         else:
-            out.write(part)
-            out.flush()
+            out(part)
             written = True
     if not written:
         note("nothing was logged yet, or its node was never heard of again")
+
+
+def _as_it_is(part: bytes) -> None:
+    sys.stdout.buffer.write(part)
+    sys.stdout.buffer.flush()
+
+
+def _for_a_terminal() -> Callable[[bytes], None]:
+    """Prints a log with its escapes shown: whatever a renderer read may have written them."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def out(part: bytes) -> None:
+        text = decoder.decode(part).replace("\r", "\n")
+        click.echo(shown_lines(text, 8 * len(text)), nl=False)
+
+    return out
 
 
 @task.command()

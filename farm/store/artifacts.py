@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
@@ -16,7 +16,7 @@ from farm.store.database import Database
 from farm.store.endings import may_return
 from farm.store.errors import NotFound, StaleAttempt
 from farm.store.ids import new_id
-from farm.store.records import ArtifactRecord, ArtifactState, TaskInputs
+from farm.store.records import COLLECTABLE, ArtifactRecord, ArtifactState, TaskInputs
 from farm.store.tables import artifacts, attempts, edges, media, tasks
 
 _MAY_COUNT = (
@@ -68,6 +68,7 @@ class Artifacts:
             "state": ArtifactState.STAGED if attempt_id else ArtifactState.COMMITTED,
             "attempt_id": attempt_id or None,
             "created_at": at,
+            "unneeded_since": None if attempt_id else at,
         }
         with self._database.write() as connection:
             if attempt_id and _require_current(connection, attempt_id, epoch):
@@ -174,9 +175,26 @@ class Artifacts:
 
     def any_count(self) -> bool:
         """Whether there is any artifact that counts."""
-        one = select(artifacts.c.id).where(artifacts.c.state == ArtifactState.COMMITTED).limit(1)
+        # Of an old farm's first artifacts none may count any more; its newest video does.
+        newest = select(artifacts.c.id).order_by(artifacts.c.id.desc())
+        one = newest.where(artifacts.c.state == ArtifactState.COMMITTED).limit(1)
         with self._database.read() as connection:
             return connection.scalar(one) is not None
+
+    def recorded(self, artifact_ids: Collection[str]) -> set[str]:
+        """Those of the ids that are of artifacts in this record, whatever their state. Raises Deposed.
+
+        In a transaction of the leader's, behind all that writes now: what is not recorded then is not on its way.
+        """
+        with self._database.write() as connection:
+            return set(connection.scalars(select(artifacts.c.id).where(artifacts.c.id.in_(artifact_ids))))
+
+    def locations(self, artifact_ids: Collection[str]) -> set[str]:
+        """Where the artifacts of these ids lie that are in this record. Raises Deposed, as `recorded` does."""
+        with self._database.write() as connection:
+            return set(
+                connection.scalars(select(artifacts.c.location).where(artifacts.c.id.in_(artifact_ids)))
+            )
 
     def made_by(self, attempt_id: str) -> list[ArtifactRecord]:
         """What an attempt stored, by name."""
@@ -206,7 +224,7 @@ class Artifacts:
         """
         query = (
             select(artifacts)
-            .where(_loses | (artifacts.c.state == ArtifactState.EXPIRED))
+            .where(artifacts.c.state.in_(COLLECTABLE), _loses | (artifacts.c.state == ArtifactState.EXPIRED))
             .order_by(artifacts.c.created_at, artifacts.c.id)
             .limit(limit)
         )

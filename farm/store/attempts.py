@@ -263,7 +263,9 @@ class Attempts:
         """
         now = self._database.boot()
         with self._database.write() as connection:
-            connection.execute(update(tasks).where(tasks.c.retry_at != 0).values(retry_at=0.0))
+            connection.execute(
+                update(tasks).where(rows.is_unfinished, tasks.c.retry_at != 0).values(retry_at=0.0)
+            )
             connection.execute(update(attempts).where(rows.is_live).values(progressed=now))
             # Nor was it written down by software older than it.
             of_another = (attempts.c.begun > now) | (attempts.c.begun == 0)

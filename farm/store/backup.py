@@ -20,12 +20,15 @@ from pathlib import Path
 from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
-from farm import durable
+from farm.durable import aside_name, clear, sync_folder, take
 from farm.store import soundness
 from farm.store.database import Database, parse
 from farm.store.errors import DatabaseDamaged, NoFarmInDatabase, StoreError
 
 _MAGIC = {b"SQLite format 3\0": "SQLite", b"PGDMP": "PostgreSQL"}
+_PART = ".farm-backup"
+"""Ending of a backup's file while it is written; others of the folder have `.part`."""
+
 _BUSY_SECONDS = 30
 
 
@@ -134,10 +137,12 @@ def _revision(file: Path) -> str:
 @contextlib.contextmanager
 def _whole(file: Path) -> Iterator[Path]:
     """A file beside `file` that takes its place when the block ends well, synced, for its owner alone."""
-    part = file.with_name(f".{file.name}.part")
+    part = file.with_name(f".{file.name}{_PART}")
+    handle = None
     try:
-        part.unlink(missing_ok=True)
-        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        # Of backups that were killed, whatever they were to be called.
+        clear(file.parent, f".*{_PART}")
+        handle = take(part, wait=False)
         yield part
         written = os.open(part, os.O_RDONLY)
         try:
@@ -145,11 +150,15 @@ def _whole(file: Path) -> Iterator[Path]:
         finally:
             os.close(written)
         os.replace(part, file)
-        durable.sync_folder(file.parent)
+        sync_folder(file.parent)
+    except BlockingIOError:
+        raise BackupFailed(f"{file} is being written already, by another process") from None
     except OSError as error:
         raise BackupFailed(f"cannot write {error.filename or file}: {error.strerror}") from None
     finally:
-        part.unlink(missing_ok=True)
+        if handle is not None:
+            part.unlink(missing_ok=True)
+            os.close(handle)
 
 
 @contextlib.contextmanager
@@ -183,7 +192,7 @@ def _replace_sqlite(database: Path, file: Path) -> Path | None:
                     old.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             except StoreError:
                 # A second name rather than a new one: at each moment there is a database under the old one.
-                aside = durable.aside_name(database)
+                aside = aside_name(database)
                 os.link(database, aside)
         # SQLite would take an old log for the new database's.
         for suffix in ("-wal", "-shm"):

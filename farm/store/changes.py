@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, func, insert, select, update
 
 from farm.states import (
+    UNFINISHED_TASKS,
     AttemptState,
     DrainState,
     IllegalTransition,
@@ -21,7 +22,7 @@ from farm.states import (
     advance,
     end_of,
 )
-from farm.store import rows, saved
+from farm.store import leftover_bytes, rows, saved
 from farm.store.records import ArtifactState, AttemptRecord, JobRecord
 from farm.store.tables import artifacts, attempts, drains, edges, events, jobs, nodes, tasks
 from farm.why import gist
@@ -208,13 +209,14 @@ def end_job(
         end_attempt(connection, attempt, AttemptState.CANCELLED, at, f"the job {_ended(target)}")
         for attempt in live
     )
-    for state in (TaskState.WAITING, TaskState.READY, TaskState.RUNNING):
+    for state in UNFINISHED_TASKS:
         connection.execute(
             update(tasks)
             .where(tasks.c.job_id == job_id, tasks.c.state == state)
             .values(state=advance(state, TaskState.CANCELLED), reason="")
         )
     saved.release(connection, tasks.c.job_id == job_id)
+    leftover_bytes.job_ended(connection, job_id, target, at)
     message = f"the job {_ended(target)}" + (f": {gist(error)}" if error else "")
     write_event(connection, at, "finished", message, job_id=job_id)
     return stopped

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -27,6 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 
 from farm.clock import boottime
+from farm.outside_text import storable, storable_json
 from farm.store import leader, soundness, tables
 from farm.store.errors import (
     DatabaseAway,
@@ -287,12 +289,39 @@ def parse(url: str) -> URL:
 
 def _engine(url: URL) -> Engine:
     if url.drivername == "sqlite":
-        engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
+        engine = create_engine(url, json_serializer=_json, connect_args={"timeout": _BUSY_SECONDS})
         event.listen(engine, "connect", _set_up_sqlite)
     else:
-        engine = create_engine(url, pool_pre_ping=True, connect_args=_postgresql_args(url))
+        engine = create_engine(
+            url, pool_pre_ping=True, json_serializer=_json, connect_args=_postgresql_args(url)
+        )
     event.listen(engine, "begin", _begin)
+    event.listen(engine, "before_cursor_execute", _storable, retval=True)
     return engine
+
+
+def _storable(connection, cursor, statement, parameters, context, executemany):
+    """Replaces what PostgreSQL refuses in each text that is stored or looked for: errors quote whatever they met.
+
+    SQLite would take it, and the record is to be the same in both.
+    """
+
+    def one(given: Any) -> Any:
+        if isinstance(given, Mapping):
+            return {name: _clean(value) for name, value in given.items()}
+        return tuple(map(_clean, given))
+
+    return statement, [one(given) for given in parameters] if executemany else one(parameters)
+
+
+def _clean(value: Any) -> Any:
+    return storable(value) if isinstance(value, str) else value
+
+
+def _json(value: Any) -> str:
+    text = json.dumps(value)
+    # Both are written as escapes; few texts have any, and walking through a plan takes longer than this.
+    return json.dumps(storable_json(value)) if "\\u0000" in text or "\\ud" in text else text
 
 
 def _lock(url: URL, who: str) -> leader.Lock:

@@ -30,7 +30,7 @@ may_return = and_(
     attempts.c.state == AttemptState.LOST,
     attempts.c.cause == Cause.SILENT,
     tasks.c.epoch == attempts.c.epoch,
-    tasks.c.state == TaskState.READY,
+    rows.is_ready,
 )
 """Of an attempt and its task: nobody knows how it ended, and nobody else was given the task since.
 

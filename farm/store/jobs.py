@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, tuple_, union_all, update
 
 from farm.planning import STAGES, Plan
 from farm.retry import Undone, to_retry
 from farm.spec import JobSpec
 from farm.states import JobState, TaskState, going_on, is_final, tried_again
-from farm.store import leftovers, rows
+from farm.store import leftover_bytes, leftovers, rows
 from farm.store.changes import end_job, move_job, move_task, write_event
 from farm.store.database import Database
 from farm.store.errors import JobFinished, KeyReused, NotFound
@@ -39,6 +39,9 @@ _FIXED_BY_PLAN = (
     "shared",
     "estimated_bytes",
 )
+
+_AT_ONCE = 100
+"""Jobs that one statement looks up by their ids. For a thousand PostgreSQL would rather read the whole table."""
 
 
 class Jobs:
@@ -99,13 +102,30 @@ class Jobs:
         with self._database.read() as connection:
             return rows.job(connection, job_id)
 
-    def list(self, states: Sequence[JobState] = (), limit: int = 100) -> list[JobRecord]:
-        """Jobs in any of `states` (empty: all), newest first."""
-        query = rows.select_jobs().order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
-        if states:
-            query = query.where(jobs.c.state.in_(states))
+    def list(self, states: Sequence[JobState] = (), limit: int = 100, before: str = "") -> list[JobRecord]:
+        """At most `limit` jobs in any of `states` (empty: all), newest first.
+
+        `before`: the id of the last job of the page before, to go on after it. Raises NotFound.
+        """
+        newest = (jobs.c.created_at.desc(), jobs.c.id.desc())
+        page = select(jobs.c.id, jobs.c.created_at).order_by(*newest).limit(limit)
         with self._database.read() as connection:
-            return [rows.job_record(row) for row in connection.execute(query)]
+            if before:
+                at = connection.scalar(select(jobs.c.created_at).where(jobs.c.id == before))
+                if at is None:
+                    raise NotFound("job", before)
+                page = page.where(tuple_(jobs.c.created_at, jobs.c.id) < tuple_(at, before))
+            if states:
+                # An index has the jobs of each state in order, but not those of several.
+                each = [page.where(jobs.c.state == state).subquery() for state in dict.fromkeys(states)]
+                ordered = union_all(*(select(one) for one in each)).subquery()
+                page = select(ordered.c.id).order_by(ordered.c.created_at.desc(), ordered.c.id.desc())
+            ids = connection.scalars(page.limit(limit)).all()
+            found = {}
+            for first in range(0, len(ids), _AT_ONCE):
+                these = rows.select_jobs().where(jobs.c.id.in_(ids[first : first + _AT_ONCE]))
+                found |= {row.id: rows.job_record(row) for row in connection.execute(these)}
+            return [found[id] for id in ids]
 
     def tasks(self, job_id: str) -> list[tuple[TaskRecord, tuple[AttemptRecord, ...]]]:
         """The job's tasks in the order of its graph, each with its attempts, oldest first. Raises NotFound."""
@@ -254,6 +274,7 @@ class Jobs:
             if is_final(job.state):
                 target = going_on(job.state, job.started_at is not None, retry=True)
                 move_job(connection, job_id, job.state, target, retry=True, finished_at=None, error="")
+                leftover_bytes.job_goes_on(connection, job_id)
             told = tuple(keys[id] for id in graph if id in again)
             what = told[0] if len(told) == 1 else f"{len(told)} tasks"
             message = f"{what} put back to be done again"
@@ -352,4 +373,5 @@ def _insert_media(connection: Connection, job_id: str, position: int, artifact_i
     )
     if connection.scalar(known) is None:
         raise NotFound("artifact", artifact_id)
+    leftover_bytes.upload_is_given(connection, artifact_id)
     connection.execute(insert(media_table).values(job_id=job_id, position=position, artifact_id=artifact_id))

@@ -8,34 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import ColumnElement, Connection, Select, case, func, select, update
+from sqlalchemy import ColumnElement, Connection, Select, literal_column, select, update
 
 from farm.keeping import Keeping, Leftover, surplus
-from farm.planning import TaskKind
-from farm.states import JobState, TaskState, is_final
+from farm.states import JobState, TaskState
+from farm.store import leftover_bytes
 from farm.store.changes import write_event
+from farm.store.leftover_bytes import counts, is_output, is_upload
 from farm.store.records import KEPT_NO_LONGER, ArtifactState
 from farm.store.tables import artifacts, attempts, jobs, media, tasks
 
 AT_ONCE = 100
-"""Jobs, or uploads, that one transaction gives up at most: others wait for it."""
-
-_ENDED = [state for state in JobState if is_final(state)]
-
-_is_output = tasks.c.kind == TaskKind.MUX
-"""What the task makes is delivered: the video and its sidecar."""
-
-_counts = artifacts.c.state == ArtifactState.COMMITTED
-
-_is_upload = _counts & artifacts.c.attempt_id.is_(None)
+"""Jobs and uploads that one transaction gives up at most: others wait for it."""
 
 
 def due(connection: Connection, keeping: Keeping, now: float) -> tuple[list[Leftover], list[Leftover]]:
     """What is to be given up at `now` (Unix seconds), of jobs and of uploads; oldest first, and some at a time."""
     made, given = _made(connection), _given(connection)
-    gone = {one.id for one in surplus([*made, *given], keeping, now)}
+    # The oldest of both are among the oldest of each.
+    oldest = sorted([*made, *given], key=lambda one: (one.ended_at, one.id))[:AT_ONCE]
+    gone = {one.id for one in surplus(oldest, leftover_bytes.total(connection), keeping, now)}
     uploads = [*_unused(connection, now - keeping.upload_seconds), *(one for one in given if one.id in gone)]
-    return [one for one in made if one.id in gone][:AT_ONCE], uploads[:AT_ONCE]
+    return [one for one in made if one.id in gone], uploads[:AT_ONCE]
 
 
 def give_up(
@@ -46,10 +40,18 @@ def give_up(
         size = f"{job.size / 2**20:.1f} MiB"
         message = f"what it had made on the way ({size}) is kept no longer; a retry would make it again"
         write_event(connection, at, "collected", message, job_id=job.id)
-    made = _intermediates(tasks.c.job_id.in_([job.id for job in of_jobs]))
-    given_up = _counts & artifacts.c.attempt_id.in_(made)
-    given_up |= _is_upload & artifacts.c.id.in_([upload.id for upload in uploads])
-    return connection.execute(update(artifacts).where(given_up).values(state=ArtifactState.EXPIRED)).rowcount
+    job_ids, upload_ids = [job.id for job in of_jobs], [upload.id for upload in uploads]
+    leftover_bytes.forget_jobs(connection, job_ids)
+    leftover_bytes.forget_uploads(connection, upload_ids)
+    return sum(
+        connection.execute(
+            update(artifacts).where(counts, these).values(state=ArtifactState.EXPIRED)
+        ).rowcount
+        for these in (
+            artifacts.c.attempt_id.in_(_intermediates(tasks.c.job_id.in_(job_ids))),
+            is_upload & artifacts.c.id.in_(upload_ids),
+        )
+    )
 
 
 def gone(connection: Connection, job_id: str) -> frozenset[str]:
@@ -70,55 +72,46 @@ def gone(connection: Connection, job_id: str) -> frozenset[str]:
 
 def _intermediates(*of_tasks: ColumnElement[bool]) -> Select:
     """Ids of attempts at tasks whose results are not delivered."""
-    return select(attempts.c.id).join(tasks, attempts.c.task_id == tasks.c.id).where(~_is_output, *of_tasks)
+    return select(attempts.c.id).join(tasks, attempts.c.task_id == tasks.c.id).where(~is_output, *of_tasks)
 
 
 def _made(connection: Connection) -> list[Leftover]:
     """What ended jobs made on the way, by job. Not of one of which another was given something that it may need."""
     user = jobs.alias()
     lent = (
-        select(tasks.c.job_id)
-        .join_from(media, user, media.c.job_id == user.c.id)
-        .join(artifacts, media.c.artifact_id == artifacts.c.id)
-        .join(attempts, artifacts.c.attempt_id == attempts.c.id)
-        .join(tasks, attempts.c.task_id == tasks.c.id)
-        .where(user.c.state != JobState.SUCCEEDED, ~_is_output)
-        .correlate(None)
-    )
-    found = connection.execute(
-        select(jobs.c.id, jobs.c.finished_at, func.sum(artifacts.c.size))
-        .join_from(artifacts, attempts, artifacts.c.attempt_id == attempts.c.id)
-        .join(tasks, attempts.c.task_id == tasks.c.id)
-        .join(jobs, tasks.c.job_id == jobs.c.id)
-        .where(_counts, ~_is_output, jobs.c.state.in_(_ENDED), jobs.c.id.not_in(lent))
-        .group_by(jobs.c.id, jobs.c.finished_at)
-        .order_by(jobs.c.finished_at, jobs.c.id)
-    )
-    return [Leftover(id, ended_at, int(size)) for id, ended_at, size in found]
-
-
-def _given(connection: Connection) -> list[Leftover]:
-    """Uploads that jobs were given which have all succeeded; any other may be retried, and nobody can make them again."""
-    may_need = func.count(case((jobs.c.state != JobState.SUCCEEDED, 1)))
-    ended_at = func.max(jobs.c.finished_at)
-    found = connection.execute(
-        select(artifacts.c.id, ended_at, artifacts.c.size)
+        select(tasks.c.id)
+        .join(attempts, attempts.c.task_id == tasks.c.id)
+        .join(artifacts, artifacts.c.attempt_id == attempts.c.id)
         .join(media, media.c.artifact_id == artifacts.c.id)
-        .join(jobs, media.c.job_id == jobs.c.id)
-        .where(_is_upload)
-        .group_by(artifacts.c.id, artifacts.c.size)
-        .having(may_need == 0)
-        .order_by(ended_at, artifacts.c.id)
+        .join(user, media.c.job_id == user.c.id)
+        .where(tasks.c.job_id == jobs.c.id, ~is_output, user.c.state != JobState.SUCCEEDED)
+        .correlate(jobs)
+    )
+    found = connection.execute(
+        select(jobs.c.id, jobs.c.finished_at, jobs.c.leftover_bytes)
+        .where(literal_column("leftover_bytes > 0"), ~lent.exists())
+        .order_by(jobs.c.finished_at, jobs.c.id)
+        .limit(AT_ONCE)
     )
     return [Leftover(*row) for row in found]
 
 
+def _given(connection: Connection) -> list[Leftover]:
+    """Uploads that only jobs were given which have succeeded."""
+    return _unneeded(connection, artifacts.c.given)
+
+
 def _unused(connection: Connection, before: float) -> list[Leftover]:
     """Uploads from before then (Unix seconds) that no job was ever given."""
-    used = select(media.c.job_id).where(media.c.artifact_id == artifacts.c.id)
+    return _unneeded(connection, ~artifacts.c.given, artifacts.c.unneeded_since <= before)
+
+
+def _unneeded(connection: Connection, *conditions: ColumnElement[bool]) -> list[Leftover]:
+    """Uploads that no job needs, oldest first."""
     found = connection.execute(
-        select(artifacts.c.id, artifacts.c.created_at, artifacts.c.size)
-        .where(_is_upload, ~used.exists(), artifacts.c.created_at <= before)
-        .order_by(artifacts.c.created_at, artifacts.c.id)
+        select(artifacts.c.id, artifacts.c.unneeded_since, artifacts.c.size)
+        .where(artifacts.c.unneeded_since.is_not(None), *conditions)
+        .order_by(artifacts.c.unneeded_since, artifacts.c.id)
+        .limit(AT_ONCE)
     )
     return [Leftover(*row) for row in found]

@@ -28,6 +28,9 @@ class ArtifactState(StrEnum):
     KEPT = "kept"  #: the log of an attempt, however that ended: read by people, by no task
 
 
+COLLECTABLE = (ArtifactState.DISCARDED, ArtifactState.EXPIRED)
+"""States of artifacts whose files are to be removed, now or soon."""
+
 KEPT_NO_LONGER = (ArtifactState.EXPIRED, ArtifactState.COLLECTED)
 """States of what once was part of the record, until some time after its job had ended."""
 

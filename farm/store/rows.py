@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, case, func, selec
 
 from farm.failures import MAX_STRIKES, Cause, End, unlucky
 from farm.spec import JobSpec
-from farm.states import LIVE_ATTEMPTS, AttemptState, NodeState, TaskState
+from farm.states import LIVE_ATTEMPTS, UNFINISHED_TASKS, AttemptState, NodeState, TaskState
 from farm.store import speeds
 from farm.store.errors import NotFound
 from farm.store.records import (
@@ -43,6 +43,12 @@ from farm.store.tables import (
 is_live = attempts.c.state.in_(LIVE_ATTEMPTS)
 """The attempt occupies its device."""
 
+is_unfinished = tasks.c.state.in_(UNFINISHED_TASKS)
+"""Something of the task is still to be done."""
+
+is_ready = is_unfinished & (tasks.c.state == TaskState.READY)
+"""The task could start. Says that it is unfinished too, since SQLite does not infer that its index will do."""
+
 
 def select_jobs() -> Select:
     """Jobs with what is counted of them."""
@@ -62,7 +68,7 @@ def select_jobs() -> Select:
 def job_record(row: Row) -> JobRecord:
     """A row of `select_jobs`."""
     values = row._asdict()
-    del values["idempotency_key"]
+    del values["idempotency_key"], values["leftover_bytes"]
     return JobRecord(
         **values
         | {

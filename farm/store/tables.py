@@ -1,17 +1,29 @@
 """The tables, as SQLAlchemy Core sees them. Their history is in `migrations`; a test proves that both agree.
 
-What can be counted is counted, not stored. A file's bytes are never here, only where they are.
+What can be counted is counted, not stored, unless counting it took longer the more jobs the farm has ever done. A
+file's bytes are never here, only where they are.
+
+A farm does jobs for years, and what is over stays in the record. So no statement of the farm's daily work may walk
+what is over. Two rules keep it so, and a test explains every such statement on both databases:
+- An index on a state holds only the states that rows leave again. SQLite, which knows nothing of a table's contents
+  before ANALYZE, would take an index on all states to find all artifacts that were ever committed.
+- Statements name states as literals (see `_word`): only then do databases see that such a partial index will do.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import (
     JSON,
     BigInteger,
+    BinaryExpression,
+    BindParameter,
     Boolean,
     Column,
+    ColumnElement,
     Enum,
     Float,
     ForeignKey,
@@ -21,16 +33,25 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    TextClause,
     UniqueConstraint,
     false,
     text,
 )
 
 from farm.planning import TaskKind
-from farm.states import LIVE_ATTEMPTS, AttemptState, DrainState, JobState, NodeState, TaskState
-from farm.store.records import ArtifactState
+from farm.states import (
+    LIVE_ATTEMPTS,
+    UNFINISHED_TASKS,
+    AttemptState,
+    DrainState,
+    JobState,
+    NodeState,
+    TaskState,
+)
+from farm.store.records import COLLECTABLE, ArtifactState
 
-REVISION = "0010_stopped_attempts"
+REVISION = "0011_age"
 """Newest migration, repeated here so that opening a database that is up to date needs no Alembic."""
 
 metadata = MetaData(
@@ -43,21 +64,48 @@ metadata = MetaData(
 )
 
 _id = String(40)
-_live = text("state IN ({})".format(", ".join(f"'{state}'" for state in LIVE_ATTEMPTS)))
 
-_live_alone = text(f"{_live.text} AND NOT lockstep")
+
+class _Word(Enum):
+    """A word of a closed list, which statements compare with a literal instead of a parameter."""
+
+    cache_ok = True
+
+    class Comparator(Enum.Comparator):
+        """Makes the right side of every comparison a literal."""
+
+        def operate(self, op: Any, *other: Any, **options: Any) -> ColumnElement[Any]:
+            compared = super().operate(op, *other, **options)
+            if isinstance(compared, BinaryExpression) and isinstance(compared.right, BindParameter):
+                compared.right = compared.right.render_literal_execute()
+            return compared
+
+    comparator_factory = Comparator
 
 
 def _word(kind: type[StrEnum]) -> Enum:
     # Plain text to the database: a state more must not need a change of type.
-    return Enum(kind, native_enum=False, length=20, values_callable=lambda words: [w.value for w in words])
+    return _Word(kind, native_enum=False, length=20, values_callable=lambda words: [w.value for w in words])
+
+
+def _state_in(states: Iterable[StrEnum]) -> TextClause:
+    return text("state IN ({})".format(", ".join(f"'{state}'" for state in states)))
+
+
+def _partial(name: str | None, *columns: str, where: TextClause, unique: bool = False) -> Index:
+    """An index of the rows that meet `where`."""
+    return Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)
+
+
+_live = _state_in(LIVE_ATTEMPTS)
+_live_alone = text(f"{_live.text} AND NOT lockstep")
 
 
 jobs = Table(
     "jobs",
     metadata,
     Column("id", _id, primary_key=True),
-    Column("state", _word(JobState), nullable=False, index=True),
+    Column("state", _word(JobState), nullable=False),
     Column("idempotency_key", String(64), unique=True),
     Column("spec", JSON, nullable=False),
     Column("priority", Integer, nullable=False),
@@ -72,10 +120,15 @@ jobs = Table(
     Column("shared", JSON, nullable=False),
     Column("estimated_bytes", BigInteger, nullable=False),
     Column("notes", JSON, nullable=False),
-    Column("created_at", Float, nullable=False, index=True),
+    Column("created_at", Float, nullable=False),
     Column("started_at", Float),
     Column("finished_at", Float),
     Column("error", Text, nullable=False),
+    # Bytes that an ended job still keeps of what it made on the way to its video; see farm.store.leftovers.
+    Column("leftover_bytes", BigInteger, nullable=False, server_default="0"),
+    Index("ix_jobs_newest", "created_at", "id"),
+    Index("ix_jobs_state_newest", "state", "created_at", "id"),
+    _partial("ix_jobs_leftovers", "finished_at", "id", where=text("leftover_bytes > 0")),
 )
 
 tasks = Table(
@@ -86,7 +139,7 @@ tasks = Table(
     Column("key", String(200), nullable=False),
     Column("kind", _word(TaskKind), nullable=False),
     Column("position", Integer, nullable=False),
-    Column("state", _word(TaskState), nullable=False, index=True),
+    Column("state", _word(TaskState), nullable=False),
     Column("epoch", Integer, nullable=False),
     Column("start", BigInteger, nullable=False),
     Column("stop", BigInteger, nullable=False),
@@ -104,6 +157,7 @@ tasks = Table(
     # When a task that failed is tried again, in seconds of the daemon's CLOCK_BOOTTIME.
     Column("retry_at", Float, nullable=False, server_default="0"),
     UniqueConstraint("job_id", "key"),
+    _partial("ix_tasks_unfinished", "state", "job_id", where=_state_in(UNFINISHED_TASKS)),
 )
 
 edges = Table(
@@ -210,7 +264,7 @@ attempts = Table(
     Column("id", _id, primary_key=True),
     Column("task_id", _id, ForeignKey("tasks.id"), nullable=False),
     Column("epoch", Integer, nullable=False),
-    Column("state", _word(AttemptState), nullable=False, index=True),
+    Column("state", _word(AttemptState), nullable=False),
     Column("node_id", String(100), ForeignKey("nodes.id"), nullable=False),
     # No foreign key: a device may be taken out of its machine, what it did stays done.
     Column("device", String(100), nullable=False),
@@ -234,15 +288,9 @@ attempts = Table(
     # Step at which it began: more than 0 where it went on from the state of an earlier attempt.
     Column("from_step", Integer, nullable=False, server_default="0"),
     UniqueConstraint("task_id", "epoch"),
-    Index("uq_attempts_live_task", "task_id", unique=True, sqlite_where=_live, postgresql_where=_live),
-    Index(
-        "uq_attempts_live_device",
-        "node_id",
-        "device",
-        unique=True,
-        sqlite_where=_live_alone,
-        postgresql_where=_live_alone,
-    ),
+    _partial("uq_attempts_live_task", "task_id", where=_live, unique=True),
+    _partial("uq_attempts_live_device", "node_id", "device", where=_live_alone, unique=True),
+    _partial("ix_attempts_live", "state", "node_id", where=_live),
 )
 
 artifacts = Table(
@@ -254,11 +302,28 @@ artifacts = Table(
     Column("size", BigInteger, nullable=False),
     Column("sha256", String(64), nullable=False),
     Column("location", Text, nullable=False),
-    Column("state", _word(ArtifactState), nullable=False, index=True),
-    Column("attempt_id", _id, ForeignKey("attempts.id"), index=True),
+    Column("state", _word(ArtifactState), nullable=False),
+    Column("attempt_id", _id, ForeignKey("attempts.id")),
     # The job whose finished video this is. On this side, because jobs -> artifacts would close a circle.
     Column("output_of", _id, ForeignKey("jobs.id"), unique=True),
     Column("created_at", Float, nullable=False),
+    # Whether any job was ever given it.
+    Column("given", Boolean, nullable=False, server_default=false()),
+    # Of an upload that no job needs: since when, in Unix seconds; see farm.store.leftovers.
+    Column("unneeded_since", Float),
+    Index(None, "attempt_id", "state"),
+    _partial("ix_artifacts_collectable", "state", "created_at", "id", where=_state_in(COLLECTABLE)),
+    _partial(
+        "ix_artifacts_unneeded", "given", "unneeded_since", "id", where=text("unneeded_since IS NOT NULL")
+    ),
+)
+
+leftovers = Table(
+    "leftovers",
+    metadata,
+    # One row: the bytes of all jobs' leftovers and of all uploads that only ended jobs were given.
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("bytes", BigInteger, nullable=False),
 )
 
 media = Table(

@@ -28,7 +28,7 @@ class Tasks:
         Of a paused job only what lockstep groups have lost that are under way.
         """
         begun = (jobs.c.state == JobState.PAUSED) & tasks.c.job_id.in_(_jobs_in_lockstep())
-        could_start = (tasks.c.state == TaskState.READY) & (jobs.c.state.in_(LIVE_JOBS) | begun)
+        could_start = rows.is_ready & (jobs.c.state.in_(LIVE_JOBS) | begun)
         query = (
             select(tasks)
             .join(jobs, tasks.c.job_id == jobs.c.id)
@@ -108,9 +108,7 @@ class Tasks:
             return 0
         with self._database.write() as connection:
             kept = connection.execute(
-                select(tasks.c.id, tasks.c.reason).where(
-                    tasks.c.id.in_(list(reasons)), tasks.c.state == TaskState.READY
-                )
+                select(tasks.c.id, tasks.c.reason).where(tasks.c.id.in_(list(reasons)), rows.is_ready)
             )
             changed = [{"task_id": id, "why": reasons[id]} for id, reason in kept if reasons[id] != reason]
             if changed:

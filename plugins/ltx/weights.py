@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import re
-import tempfile
 from pathlib import Path
+
+from farm.durable import write_whole
 
 INDEX = "model_index.json"
 
@@ -116,7 +116,4 @@ class _Memory:
         if self._path is None or not self._changed:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=".weights-")
-        with os.fdopen(handle, "w") as file:
-            json.dump(self._entries, file)
-        os.replace(name, self._path)
+        write_whole(self._path, json.dumps(self._entries).encode())

@@ -28,6 +28,8 @@ import ffmpeg
 import imageio_ffmpeg
 import numpy as np
 
+from farm.outside_text import shown, shown_lines, storable, storable_json
+
 __all__ = ["OutputError", "encode_segment", "join_segments", "write_sidecar"]
 
 CONTAINERS = {".mp4": "mp4", ".mov": "mov"}
@@ -157,7 +159,8 @@ def join_segments(
             video_track_timescale=_timescale(fps),
             movflags="+faststart+use_metadata_tags",
             **{
-                f"metadata:g:{i}": f"{key}={value}" for i, (key, value) in enumerate((metadata or {}).items())
+                f"metadata:g:{i}": storable(f"{key}={value}")
+                for i, (key, value) in enumerate((metadata or {}).items())
             },
         )
         _run(command, script.encode())
@@ -166,7 +169,9 @@ def join_segments(
 
 def write_sidecar(path: StrPath, facts: dict[str, Any]) -> None:
     """Write `facts` as JSON to `path`, whole or not at all. Raises TypeError or ValueError for non-JSON."""
-    text = json.dumps(facts, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    text = (
+        json.dumps(storable_json(facts), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    )
     with _finished(Path(path)) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -262,7 +267,7 @@ def _ffmpeg(command: Any) -> Iterator[Callable[[Any], None]]:
         stderr.seek(0)
         said = stderr.read().decode(errors="replace").strip()[-2000:]
     if status != 0 or gave_up:
-        raise OutputError(f"ffmpeg failed with status {status}: {said or 'it said nothing'}")
+        raise OutputError(f"ffmpeg failed with status {status}: {shown_lines(said) or 'it said nothing'}")
 
 
 def _run(command: Any, stdin: bytes) -> None:
@@ -291,7 +296,9 @@ def _check_segments(segments: Sequence[Path], fps: Fraction) -> int:
     total = 0
     for segment in segments:
         try:
-            with av.open(f"file:{segment}", options={"protocol_whitelist": "file"}) as container:
+            with av.open(
+                f"file:{segment}", options={"protocol_whitelist": "file"}, metadata_errors="replace"
+            ) as container:
                 if not container.streams.video:
                     raise OutputError(f"{segment} has no video")
                 stream = container.streams.video[0]
@@ -310,7 +317,7 @@ def _check_segments(segments: Sequence[Path], fps: Fraction) -> int:
                 _check_even(segment, stream, times, fps)
                 total += len(times)
         except (av.FFmpegError, OSError) as error:
-            raise OutputError(f"{segment} is not a whole segment: {error}") from error
+            raise OutputError(f"{segment} is not a whole segment: {shown(error)}") from error
     return total
 
 
@@ -355,7 +362,7 @@ def _check_even(path: Path, stream: av.VideoStream, times: Sequence[int], fps: F
 def _check(path: Path, expected_frames: int, fps: Fraction) -> None:
     """OutputError unless `path` holds these frames, evenly timed from 0, and its ends decode."""
     try:
-        with av.open(f"file:{path}") as container:
+        with av.open(f"file:{path}", metadata_errors="replace") as container:
             stream = container.streams.video[0]
             times = _frame_times(path, container)
             _check_even(path, stream, times, fps)
@@ -368,4 +375,4 @@ def _check(path: Path, expected_frames: int, fps: Fraction) -> None:
             if [frame.pts for frame in container.decode(stream)][-1:] != times[-1:]:
                 raise OutputError(f"{path}: its last frame does not decode")
     except (av.FFmpegError, StopIteration) as error:
-        raise OutputError(f"{path} can't be read back: {error}") from error
+        raise OutputError(f"{path} can't be read back: {shown(error)}") from error

@@ -18,10 +18,11 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 def keep(store: ArtifactStore, name: str, content: bytes = CONTENT) -> str:
-    location = store.location_for(name, "latents.bin")
+    location = store.location_for(name)
     writing = store.begin(location, len(content))
     writing.write(content)
     writing.commit(hashlib.sha256(content).hexdigest())
+    writing.recorded()
     return location
 
 
@@ -31,11 +32,11 @@ def files(store: ArtifactStore) -> list[str]:
 
 def test_what_is_not_whole_leaves_nothing(tmp_path):
     store = ArtifactStore(str(tmp_path / "store"))
-    writing = store.begin(store.location_for("a1", "x"))
+    writing = store.begin(store.location_for("a1"))
     writing.write(CONTENT[:1000])
     with pytest.raises(Corrupt, match="received 1000 bytes"):
         writing.commit(SHA256)
-    store.begin(store.location_for("a2", "x")).abort()
+    store.begin(store.location_for("a2")).abort()
     assert files(store) == [] and store.trouble == ""
 
 
@@ -54,7 +55,7 @@ def test_a_store_whose_folder_is_gone_takes_nothing_until_it_is_back(tmp_path):
     os.rename(tmp_path / "away", store.root)
     assert store.check() == store.trouble == ""
     assert b"".join(store.read(location)) == CONTENT
-    assert files(store) == ["latents.bin"]
+    assert files(store) == ["data"]
 
 
 def test_an_empty_folder_is_not_taken_for_one_that_has_artifacts(tmp_path):
@@ -75,7 +76,7 @@ def test_an_empty_folder_is_not_taken_for_one_that_has_artifacts(tmp_path):
 
 def test_a_store_that_vanishes_in_the_middle_of_an_artifact_refuses_it(tmp_path):
     store = ArtifactStore(str(tmp_path / "store"))
-    writing = store.begin(store.location_for("a1", "x"), len(CONTENT))
+    writing = store.begin(store.location_for("a1"), len(CONTENT))
     writing.write(CONTENT)
     shutil.rmtree(store.root)
     with pytest.raises(Unwritable):
@@ -98,7 +99,7 @@ FULL = """
         raise SystemExit("a full disk took it")
     except Unwritable as error:
         assert "No space left on device" in str(error), error
-    assert files(store) == ["latents.bin"], files(store)
+    assert files(store) == ["data"], files(store)
     assert "No space left" in store.check(), "a little would still fit, but not what is waited for"
     keep(store, "tiny", b"x")
     assert store.trouble

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Iterator
 from concurrent import futures
@@ -16,6 +17,7 @@ from farm.client import FarmClient, FarmError, InvalidSpec, LocalCondition, NotF
 from farm.security import Authority
 from farm.spec import Condition, JobSpec, Media
 from farm.spec import InvalidSpec as SpecInvalid
+from farm.transfer import Partial
 from farm.v1 import (
     artifacts_pb2,
     artifacts_pb2_grpc,
@@ -195,6 +197,13 @@ def test_local_files_are_uploaded_and_become_conditions(client, farm, tmp_path):
     assert (len(VIDEO), len(VIDEO)) in moved
 
 
+def test_a_file_whose_name_is_not_utf_8_is_uploaded(client, farm, tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.mp4")
+    path.write_bytes(b"frames")
+    client.submit(JobSpec(**FIELDS), conditions=[path])
+    assert farm.uploads == {"caf\ufffd.mp4": b"frames"}
+
+
 def test_a_submit_whose_answer_was_lost_is_tried_again_and_makes_one_job(client, farm):
     farm.faults = ["unavailable after storing"]
     answer = client.submit(**FIELDS)
@@ -322,6 +331,55 @@ def test_a_part_that_is_longer_than_the_video_is_not_trusted(client, farm, tmp_p
     (tmp_path / ".v.mp4.video.part").write_bytes(VIDEO * 2)
     client.download("j", tmp_path / "v.mp4")
     assert (tmp_path / "v.mp4").read_bytes() == VIDEO and farm.offsets == [0]
+
+
+def test_ctrl_c_in_a_download_leaves_nothing(client, tmp_path):
+    def interrupt(done: int, whole: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        client.download("j", tmp_path / "v.mp4", progress=interrupt)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_download_left_of_another_video_goes_with_the_next(client, tmp_path):
+    beside = [".v.mp4.other.mp4.old.part", ".w.mp4.old.part", ".v.mp4.part", "v.mp4.old.part"]
+    for name in [".v.mp4.old.part", *beside]:
+        (tmp_path / name).write_bytes(b"begun")
+    client.download("j", tmp_path / "v.mp4")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["v.mp4", *beside])
+
+
+def test_a_downloaded_video_is_as_readable_as_any_file_here(client, tmp_path):
+    (tmp_path / "any").touch()
+    client.download("j", tmp_path / "v.mp4")
+    assert (tmp_path / "v.mp4").stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "\u00e9" * 120, "[a]*?.mp4", "line\nbreak"])
+def test_a_video_may_have_any_name_that_a_file_can_have(client, tmp_path, name):
+    client.download("j", tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["n" * 256, "a\0b"])
+def test_a_name_that_no_file_can_have_is_refused(client, tmp_path, name):
+    with pytest.raises(InvalidSpec, match="give another name") as refused:
+        client.download("j", tmp_path / name)
+    assert refused.value.field == "output" and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("artifact_id", ["../../x", "/x", ".", "a/b", "a\0b", "x" * 300, "a\nb"])
+def test_an_id_from_a_hostile_farm_is_never_part_of_a_path(tmp_path, artifact_id):
+    with pytest.raises(FarmError, match="which is no id"):
+        Partial(tmp_path / "v.mp4", artifact_id, 1)
+
+
+def test_a_file_whose_name_is_no_text_is_uploaded(client, farm, tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/shot\xff.mp4"))
+    path.write_bytes(VIDEO)
+    client.upload(path)
+    assert list(farm.uploads) == ["shot\ufffd.mp4"]
 
 
 def test_a_file_that_exists_is_kept_unless_told_otherwise(client, farm, tmp_path):

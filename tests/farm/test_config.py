@@ -147,6 +147,8 @@ def test_a_node_declares_devices_with_sizes_for_people(write):
         ("[[device]]\nname = 'a'\nvrm = 3", ["device.0.vrm", "did you mean 'vram'"]),
         ("[[device]]\nname = 'a'\nvram = 'much'", ["device.0.vram", "24GiB"]),
         ("[[device]]\nname = 'a'\n[[device]]\nname = 'a'", ["device", "two devices are named 'a'"]),
+        ("[[device]]\nname = '..'", ["device.0.name", "got '..'"]),
+        ("[[device]]\nname = '.'", ["device.0.name", "got '.'"]),
         ("[[device]]\nbackend = 'tpu'", ["device.0.backend", "'cuda'", "got 'tpu'"]),
         ("[models]\nltx-tiny = 3", ["models.ltx-tiny", "string"]),
     ],

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from farm import durable, presence
-from farm.durable import DamagedFile
+from farm.damaged_files import DamagedFile
 from farm.ray_process import RayHead
 from farm.security import Authority, NoProfile, Profile, ray_token_file
 from tests.damage import OF_JSON, OF_TEXT, copy, spoil, tree

@@ -11,14 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
 
+from farm import delivery
 from farm.cli import main
 from farm.client import FarmError, InvalidSpec, NotFound
 from farm.collect import collect
 from farm.errors import Damaged
 from farm.keeping import Keeping
 from farm.media import probe, read_frames
-from farm.v1 import jobs_pb2
+from farm.v1 import artifacts_pb2, jobs_pb2
 from plugins.outputs.mp4 import encode_segment, join_segments
 from tests.farm.cli.runs import variables
 from tests.store.store_world import dispatch, finish, plan, spec
@@ -239,6 +242,29 @@ def test_what_the_farm_lost_is_left_out_and_told_and_the_rest_delivered(daemon, 
     first.unlink()
     with pytest.raises(Damaged, match=r"frames 0 to 9 \(decode/0: .*its file is gone"):
         client.download_partial(shot.id, folder, overwrite=True)
+
+
+@given(st.text(max_size=300), st.sampled_from(["", "../x", "/etc/x", ".", "j-1/../..", "j\n1", "j" * 300]))
+def test_no_name_of_a_hostile_farm_becomes_part_of_a_path(filename, job_id):
+    artifact = artifacts_pb2.Artifact(id="a-1", name="segment", filename=filename)
+    answer = jobs_pb2.ListOutputsResponse(job=jobs_pb2.Job(id="j-1", spec=jobs_pb2.JobSpec(frames=40)))
+    answer.outputs.add(artifact=artifact, task="decode/0", start=0, stop=10)
+    named = delivery._names(Path("folder"), answer.job, answer.outputs, ".mp4")
+    assert [str(path) for path in named] == [
+        f"folder/j-1-frames-00-09-partial.{end}" for end in ("mp4", "json")
+    ]
+    answer.job.id = job_id
+    with pytest.raises(FarmError, match="which is no id"):
+        delivery.Downloads(None, "", 0.0).partial(answer, Path("folder"))
+
+
+def test_what_a_killed_download_left_goes_with_the_next(client, shot, tmp_path):
+    shot.decode(0)
+    folder, other = tmp_path / "rescued", tmp_path / "rescued" / f".{shot.id}-left"
+    other.mkdir(parents=True)
+    (other / "segment-0.mp4").write_bytes(b"begun")
+    (video,) = client.download_partial(shot.id, folder)
+    assert names(folder) == [f"{video.stem}.json", video.name]
 
 
 def test_a_format_that_nobody_here_joins_is_named(daemon, client, node, segments, tmp_path):

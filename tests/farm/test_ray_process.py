@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from farm.durable import DamagedFile
+from farm.damaged_files import DamagedFile
 from farm.processes import DetachedProcess
 from farm.ray_process import RayHead, Raylet, ray_environment
 from farm.security import ray_token_file

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from node_processes import until
 
-from farm.durable import DamagedFile
+from farm.damaged_files import DamagedFile
 from nodeagent import identity
 from tests.damage import OF_JSON, OF_TEXT, copy, spoil, tree
 

@@ -133,7 +133,7 @@ def test_nothing_is_started_while_artifacts_cannot_be_stored(farm, tmp_path):
     job = submit(farm.store)
     shutil.move(farm.files.root, tmp_path / "away")
     with pytest.raises(Unwritable):
-        farm.files.begin(farm.files.location_for("a1", "latents"))
+        farm.files.begin(farm.files.location_for("a1"))
     assert farm.look() == farm.look(3600) == []
     reason = task(farm.store, job, "encode").reason
     assert reason.startswith("nothing is started, because artifacts can't be stored in ")

@@ -15,7 +15,7 @@ from farm.states import LIVE_ATTEMPTS, AttemptState, JobState, NodeState, TaskSt
 from farm.store import Store
 from farm.store.errors import StaleAttempt
 from farm.store.records import ArtifactState, AttemptRecord
-from farm.store.tables import artifacts, attempts, edges, events, metadata, tasks
+from farm.store.tables import artifacts, attempts, edges, events, jobs, leftovers, metadata, tasks
 
 MAX_FAILURES = 3
 
@@ -137,6 +137,23 @@ class Checked(RuleBasedStateMachine):
             assert sum(one.total for one in stages) == states.total()
             assert sum(one.running for one in stages) == states[TaskState.RUNNING]
             assert all(one.succeeded <= one.done <= one.total for one in stages)
+
+    @invariant()
+    def leftovers_equal_what_is_left(self) -> None:
+        made = dict(
+            self.rows(
+                select(tasks.c.job_id, func.sum(artifacts.c.size))
+                .join_from(tasks, attempts, attempts.c.task_id == tasks.c.id)
+                .join(artifacts, artifacts.c.attempt_id == attempts.c.id)
+                .where(artifacts.c.state == ArtifactState.COMMITTED, tasks.c.kind != TaskKind.MUX)
+                .group_by(tasks.c.job_id)
+            )
+        )
+        for job in self.rows(select(jobs.c.id, jobs.c.state, jobs.c.leftover_bytes)):
+            assert job.leftover_bytes == (made.get(job.id, 0) if is_final(job.state) else 0)
+        (total,) = self.rows(select(func.sum(jobs.c.leftover_bytes))) or [(0,)]
+        kept = self.rows(select(leftovers.c.bytes)) or [(0,)]
+        assert kept[0][0] == (total[0] or 0)
 
     @invariant()
     def jobs_and_tasks_agree(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from store_world import dispatch, finish, join, run, submit
 from test_store_leader import leading
 from test_store_schema import REVISIONS, fill
 
+from farm.durable import take
 from farm.states import AttemptState, JobState
 from farm.store import Store
 from farm.store.errors import Deposed, NotFound
@@ -169,7 +171,23 @@ def test_a_backup_is_not_written_over_another_unless_told_nor_made_of_nothing(
     assert refused.exit_code == 2 and "--overwrite" in refused.stderr
     assert farmctl(url, "backup", backup, "--overwrite").exit_code == 0
     assert backup.stat().st_mode & 0o777 == 0o600
-    assert not list(backup.parent.glob(".*.part"))
+    assert not list(backup.parent.glob(".*"))
+
+
+def test_what_a_killed_backup_left_goes_with_the_next_and_that_of_a_running_one_stays(
+    url, elsewhere, backup, farmctl
+):
+    with Store.lead(url, "farmd"):
+        pass
+    (backup.parent / ".sunday.backup.farm-backup").write_bytes(b"begun")
+    (backup.parent / ".v.mp4.a-1.part").write_bytes(b"of somebody else")
+    running = take(backup.parent / ".tuesday.backup.farm-backup")
+    refused = farmctl(url, "backup", backup.with_name("tuesday.backup"))
+    assert refused.exit_code == 1 and "being written already" in refused.stderr
+    assert farmctl(url, "backup", backup).exit_code == 0
+    left = sorted(path.name for path in backup.parent.glob(".*"))
+    assert left == [".tuesday.backup.farm-backup", ".v.mp4.a-1.part"]
+    os.close(running)
 
 
 @pytest.mark.parametrize("revision", [REVISIONS[0], REVISIONS[-2]])

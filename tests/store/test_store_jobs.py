@@ -87,6 +87,32 @@ def test_jobs_are_listed_newest_first_by_state_and_limit(store):
     assert [job.id for job in store.jobs.list(limit=1)] == [new.id]
 
 
+@pytest.mark.parametrize("states", [(), (JobState.QUEUED,), (JobState.CANCELLED, JobState.QUEUED)])
+def test_jobs_are_listed_page_by_page_and_each_once(store, states):
+    jobs = [submit(store) for _ in range(7)]
+    for job in jobs[::3]:
+        store.jobs.cancel(job.id)
+    whole = [job.id for job in store.jobs.list(states)]
+    assert len(whole) == (4 if states == (JobState.QUEUED,) else 7)
+    listed, before = [], ""
+    while page := store.jobs.list(states, limit=2, before=before):
+        listed += [job.id for job in page]
+        before = page[-1].id
+    assert listed == whole
+    with pytest.raises(NotFound):
+        store.jobs.list(before="j-unknown")
+
+
+def test_jobs_of_the_same_instant_are_on_one_page_only(store):
+    clock = store._database.wall
+    jobs = []
+    for _ in range(5):
+        clock.now -= 1
+        jobs.append(submit(store).id)
+    pages = [store.jobs.list(limit=2), *(store.jobs.list(limit=2, before=id) for id in sorted(jobs)[-2:0:-2])]
+    assert [job.id for page in pages for job in page] == sorted(jobs, reverse=True)
+
+
 def test_a_job_runs_to_its_output(store):
     join(store)
     job = submit(store)

@@ -5,8 +5,10 @@ Nothing here is imported unless a database is behind.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
+import structlog
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
@@ -15,6 +17,8 @@ from sqlalchemy import Connection, inspect, text
 
 from farm.store.errors import SchemaTooNew
 from farm.store.tables import REVISION
+
+log = structlog.get_logger()
 
 
 def config() -> Config:
@@ -34,12 +38,25 @@ def is_known(revision: str) -> bool:
 
 
 def upgrade(connection: Connection, revision: str = "head") -> None:
-    """Run the missing revisions within the connection's transaction. Raises SchemaTooNew."""
+    """Run the missing revisions within the connection's transaction, and log what each does. Raises SchemaTooNew.
+
+    Nobody is told of a new database: there is nothing in it that could be changed.
+    """
     found = _found(connection)
     if found is not None and not is_known(found):
         raise SchemaTooNew(found, REVISION)
-    settings = config()
+    settings, begun = config(), time.monotonic()
     settings.attributes["connection"] = connection
+    if found is not None:
+        missing = list(ScriptDirectory.from_config(settings).iterate_revisions(revision, found))
+        for number, step in enumerate(reversed(missing), 1):
+            log.info(
+                "upgrading the database", step=f"{number} of {len(missing)}", to=step.revision, what=step.doc
+            )
+            command.upgrade(settings, step.revision)
+        if missing:
+            log.info("the database is up to date", seconds=round(time.monotonic() - begun, 1))
+        return
     command.upgrade(settings, revision)
 
 

@@ -44,7 +44,7 @@ def make(daemon, job, *keys):
     for key in keys:
         attempt = dispatch(daemon.store, job, key, node_id=NODE)
         content, artifact_id = f"{key} {attempt.id}".encode(), daemon.store.artifacts.new_id()
-        sha256, location = hashlib.sha256(content).hexdigest(), daemon.files.location_for(artifact_id, "data")
+        sha256, location = hashlib.sha256(content).hexdigest(), daemon.files.location_for(artifact_id)
         writing = daemon.files.begin(location)
         writing.write(content)
         writing.commit(sha256)

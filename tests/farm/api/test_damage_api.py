@@ -28,7 +28,7 @@ def job(daemon, node):
     made = submit(daemon.store, {"encode": [], "window/0": ["encode"]})
     attempt = dispatch(daemon.store, made, "encode", node_id=NODE)
     sha256 = hashlib.sha256(GOOD).hexdigest()
-    location = daemon.files.location_for("a-1", "embeddings.bin")
+    location = daemon.files.location_for("a-1")
     writing = daemon.files.begin(location)
     writing.write(GOOD)
     writing.commit(sha256)

@@ -50,6 +50,7 @@ def test_a_paused_job_says_why_its_tasks_wait_and_goes_on_when_told(daemon, clie
         f"paused: nothing more of it starts until `farmctl job resume {job.id}`"
     )
     assert [one.id for one in client.jobs([jobs_pb2.JOB_STATE_PAUSED])] == [job.id]
+    assert client.jobs(before=job.id) == []
     assert client.resume(job.id).state == jobs_pb2.JOB_STATE_RUNNING
     assert daemon.wakes > before, "dispatch must look at once"
     assert "paused" not in str(reasons(client, job))
@@ -167,7 +168,7 @@ def test_a_log_told_twice_is_kept_once_and_one_too_long_not_at_all(daemon, node,
     attempt = dispatch(daemon.store, job, "window/0", node_id=NODE)
     first = node.deliver(attempt, b"once")
     assert node.deliver(attempt, b"twice") == first
-    files = [path for path in (daemon.home / "artifacts").rglob("log.txt") if path.is_file()]
+    files = [path for path in (daemon.home / "artifacts").rglob("data") if path.is_file()]
     assert [path.read_bytes() for path in files] == [b"once"]
     with pytest.raises(grpc.RpcError) as refused:
         node.deliver(attempt, b"x" * ((1 << 20) + 1))

@@ -14,7 +14,12 @@ from farm.cli.local import MARK
 # Whoever runs the tests in the background of a shell has SIGINT ignored, and children inherit that.
 _HEARS_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 
-PROGRAM = [sys.executable, "-uc", f"{_HEARS_CTRL_C}; from farm.cli import main; main(prog_name='farmctl')"]
+PROGRAM = [
+    sys.executable,
+    "-P",
+    "-uc",
+    f"{_HEARS_CTRL_C}; from farm.cli import main; main(prog_name='farmctl')",
+]
 
 
 def variables(home: Path) -> dict[str, str | None]:
@@ -28,11 +33,11 @@ def environment(home: Path) -> dict[str, str]:
     return {name: value for name, value in (os.environ | variables(home)).items() if value is not None}
 
 
-def run(home: Path, *arguments: object) -> subprocess.CompletedProcess:
-    """farmctl for the farm in `home`."""
+def run(home: Path, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess:
+    """farmctl for the farm in `home`, called in `cwd`."""
     command = [*PROGRAM, *map(str, arguments)]
     return subprocess.run(
-        command, env=environment(home), capture_output=True, text=True, timeout=120, check=False
+        command, env=environment(home), cwd=cwd, capture_output=True, text=True, timeout=120, check=False
     )
 
 

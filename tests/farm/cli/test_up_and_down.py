@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -43,8 +44,17 @@ def test_up_brings_a_farm_back_whose_daemon_was_killed(own_home):
     assert run(own_home, "up", "--detach", "--nodes", "0").returncode == 0
     head = (own_home / "ray" / "ray-head.pid").read_text()
     os.kill(int((own_home / "run" / "farmd.pid").read_text()), signal.SIGKILL)
-    again = run(own_home, "up", "--detach", "--nodes", "0")
-    assert again.returncode == 0 and "is up" in again.stdout
+    # Called in a folder that is gone meanwhile: nothing may ask for the current folder.
+    gone = f'cd "$(mktemp -d)" && rmdir "$PWD" && exec {shlex.join([*PROGRAM, "up", "--detach", "--nodes", "0"])}'
+    again = subprocess.run(
+        ["/bin/sh", "-c", gone],
+        env=environment(own_home),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert again.returncode == 0 and "is up" in again.stdout, again.stderr
     assert run(own_home, "node", "list").returncode == 0
     assert (own_home / "ray" / "ray-head.pid").read_text() == head, "the Ray head goes on"
 
@@ -101,6 +111,38 @@ def test_a_mistake_in_farm_toml_is_told_before_anything_starts(own_home):
     failed = run(own_home, "up")
     assert failed.returncode == 2 and "did you mean 'listen'" in failed.stderr
     assert not (own_home / "run" / "farmd.log").exists()
+
+
+def test_down_does_not_say_it_is_down_when_ray_could_not_be_stopped(own_home):
+    (own_home / "ray").mkdir()
+    (own_home / "farm.toml").write_text("[server]\nlisen = 'x'\n")
+    failed = run(own_home, "down")
+    assert failed.returncode == 1 and "is down" not in failed.stderr
+    assert "`farmd --stop` failed (exit code 2)" in failed.stderr and "did you mean 'listen'" in failed.stderr
+    assert "none of its processes is left" in failed.stderr
+
+
+def test_down_names_what_it_could_not_end(own_home):
+    (own_home / "ray").mkdir()
+    (own_home / "farm.toml").write_text("[server]\nlisen = 'x'\n")
+    hold = "import fcntl, sys, time; lock = open(sys.argv[1], 'w'); fcntl.flock(lock, 2); print(flush=True); time.sleep(60)"
+    head = subprocess.Popen(
+        [sys.executable, "-c", hold, own_home / "ray" / "ray-head.lock"], stdout=subprocess.PIPE
+    )
+    try:
+        head.stdout.readline()
+        (own_home / "ray" / "ray-head.pid").write_text(str(head.pid))
+        failed = run(own_home, "down")
+        assert failed.returncode == 1 and "is down" not in failed.stderr
+        assert f"still running: ray-head (pid {head.pid})" in failed.stderr
+    finally:
+        head.kill()
+        head.communicate()
+
+
+def test_one_farm_is_found_under_every_way_to_write_its_home(own_home):
+    (own_home / "deep").mkdir()
+    assert LocalFarm(own_home / "deep" / "..").home == own_home
 
 
 def test_down_where_there_is_no_farm_says_so(tmp_path):

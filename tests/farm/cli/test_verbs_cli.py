@@ -43,7 +43,9 @@ def test_a_job_is_paused_shown_as_paused_and_resumed(daemon, farmctl, job):
     paused = farmctl("job", "pause", job.id)
     assert paused.exit_code == 0
     assert paused.stdout == f"job {job.id} is paused; 1 running task will finish\n"
-    assert job.id in farmctl("job", "list", "--state", "paused").stdout
+    listed = farmctl("job", "list", "--state", "paused", "--limit", "1")
+    assert job.id in listed.stdout and f"farmctl job list --before {job.id}" in listed.stderr
+    assert f"no jobs older than {job.id}" in farmctl("job", "list", "--before", job.id).stderr
     shown = farmctl("job", "show", job.id).stdout
     assert re.search(r"state: +paused", shown) and f"farmctl job resume {job.id}" in shown
     assert "1 task still runs and will finish" in farmctl("job", "why", job.id).stdout

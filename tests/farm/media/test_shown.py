@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import av
 import numpy as np
 import pytest
@@ -164,3 +166,25 @@ def test_a_moving_gif_is_a_clip(tmp_path):
     assert (facts.kind, facts.frames, facts.fps) == ("video", 3, 10)
     frames = read_frames(tmp_path / "moving.gif", 32, 32, 10)
     assert [tuple(int(v) for v in frame[16, 16]) for frame in frames] == [RED, GREEN, BLUE]
+
+
+CONTAINERS = {
+    "mp4": "libx264", "mov": "libx264", "mkv": "libx264", "avi": "mpeg4", "ts": "libx264", "mpg": "mpeg2video",
+    "mxf": "mpeg2video", "ogv": "libtheora", "flv": "flv1", "wmv": "wmv2", "gif": "gif", "apng": "apng",
+    "y4m": "rawvideo",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", [*CONTAINERS, "png", "jpg", "webp", "tiff", "bmp"])
+def test_what_a_file_is_does_not_depend_on_its_name(tmp_path, ending):
+    """The farm stores media under a name of its own, without an ending."""
+    named, unnamed = tmp_path / f"clip.{ending}", tmp_path / "data"
+    if ending in CONTAINERS:
+        codec = ("-c:v", CONTAINERS[ending], "-pix_fmt", "yuv420p") if ending not in ("gif", "apng") else ()
+        ffmpeg("-f", "lavfi", "-i", "testsrc=size=64x48:rate=25", "-frames:v", 5, *codec, named)
+    else:
+        Image.fromarray(quadrants()).save(named)
+    shutil.copy(named, unnamed)
+    assert probe(unnamed) == probe(named)
+    size = 32, 32, 25
+    assert np.array_equal(read_frames(unnamed, *size), read_frames(named, *size))

@@ -281,3 +281,9 @@ def test_a_sidecar_is_whole_or_absent(tmp_path):
         write_sidecar(path, {"loss": float("nan")})
     assert json.loads(path.read_text("utf-8"))["frames"] == 750
     assert [entry.name for entry in tmp_path.iterdir()] == ["video.json"]
+
+
+def test_a_sidecar_holds_any_text(tmp_path):
+    write_sidecar(tmp_path / "a.json", {"prompt": "half \ud800, NUL \x00, \x1b[31m", "name": ["café"]})
+    told = json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))
+    assert told == {"prompt": "half \ufffd, NUL \ufffd, \x1b[31m", "name": ["café"]}

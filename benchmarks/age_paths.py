@@ -1,0 +1,161 @@
+"""What a farm asks of its record all day, as calls that benchmarks/age.py times and its tests explain.
+
+Every path goes through the farm's own code: its services, its dispatch loop, its collectors. Only the renderers and
+the network are missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+from age_history import NODES, node_name
+
+from farm.api.changes import Changes
+from farm.api.jobs import JobService
+from farm.api.nodes import NodeService, NodeTerms
+from farm.api.sessions import Session, Sessions
+from farm.api.tasks import TaskService
+from farm.artifacts import ArtifactStore
+from farm.clock import boottime
+from farm.collect import collect
+from farm.config import Leases
+from farm.keeping import Keeping
+from farm.states import JobState
+from farm.store.records import JobRecord
+from farm.store.store import Store
+from farm.v1 import jobs_pb2, nodes_pb2, tasks_pb2
+from scheduler.backend import Backend, BackendEvent, RendererRef
+from scheduler.dispatch import Dispatcher
+from scheduler.fits import Fits
+
+KEEPING = Keeping(seconds=1e9, max_bytes=2**60)
+"""What ended jobs left is kept: collectors look, and find nothing to do."""
+
+FULL_PAGE = "list a full page"
+"""A path on which an old farm shows more jobs than a new one has."""
+
+
+class NoRenderers:
+    """A backend that takes everything and does nothing."""
+
+    async def start_renderer(self, renderer: RendererRef) -> None:
+        """Makes none."""
+
+    async def dispatch(self, renderer: RendererRef, attempt_id: str, epoch: int, payload: bytes) -> None:
+        """Hands it to nobody."""
+
+    async def events(self) -> AsyncIterator[BackendEvent]:
+        """Notices nothing."""
+        return
+        yield
+
+
+class Farm:
+    """A farm's services and dispatch loop on a store, with a connected session for each of its nodes."""
+
+    def __init__(self, store: Store, folder: Path, backend: Backend | None = None):
+        self.store, self.files = store, ArtifactStore(str(folder))
+        self.sessions, changes = Sessions(), Changes()
+        terms = NodeTerms("127.0.0.1:1", "t", heartbeat=2.0, lease=3600.0, servers=())
+        fits = Fits(store, lambda node_id, device: True)
+        self.jobs = JobService(store, None, changes, _nothing, self.sessions.stop, fits)
+        self.tasks = TaskService(store, self.files, self.sessions, changes, _nothing)
+        self.nodes = NodeService(store, self.files, None, self.sessions, changes, terms, _nothing)
+        for number in range(NODES):
+            session = Session(
+                node_name(number), boottime(), ray_node_id=f"ray-{number:02}", renderers={"cuda:0"}
+            )
+            self.sessions.open(session)
+        self.dispatcher = Dispatcher(
+            store, self.files, backend or NoRenderers(), self.sessions, changes, Leases(), {}
+        )
+
+    async def heartbeat(self, number: int) -> None:
+        """Take the heartbeat of a node that holds all it was given."""
+        session = self.sessions.get(node_name(number))
+        session.heard_at = boottime()
+        held = await asyncio.to_thread(self.store.attempts.live, session.node_id)
+        said = [nodes_pb2.AttemptRef(attempt_id=one.id, epoch=one.epoch) for one in held]
+        await self.nodes._renew(nodes_pb2.Heartbeat(attempts=said, ray_node_id=session.ray_node_id), session)
+
+
+def timed(farm: Farm, live: list[JobRecord]) -> dict[str, Callable[[], Any]]:
+    """The paths that people and nodes wait for, by the names that the benchmark prints."""
+    job_id = live[0].id
+    return {
+        "ready": farm.store.tasks.ready,
+        "list_jobs": lambda: asyncio.run(farm.jobs.ListJobs(jobs_pb2.ListJobsRequest(limit=100), None)),
+        "get_job": lambda: asyncio.run(farm.jobs.GetJob(jobs_pb2.GetJobRequest(job_id=job_id), None)),
+        "heartbeat": lambda: asyncio.run(farm.heartbeat(0)),
+        "why": lambda: asyncio.run(farm.jobs.ExplainJob(jobs_pb2.ExplainJobRequest(job_id=job_id), None)),
+    }
+
+
+def daily(farm: Farm, live: list[JobRecord]) -> dict[str, Callable[[], Any]]:
+    """All paths that a farm goes daily, `timed` ones too."""
+    job_id, store = live[0].id, farm.store
+    listed = {
+        "all": jobs_pb2.ListJobsRequest(limit=100),
+        "of one state": jobs_pb2.ListJobsRequest(states=[jobs_pb2.JOB_STATE_RUNNING], limit=20),
+        "of a rare state": jobs_pb2.ListJobsRequest(states=[jobs_pb2.JOB_STATE_PAUSED], limit=20),
+        "of several states": jobs_pb2.ListJobsRequest(
+            states=[jobs_pb2.JOB_STATE_RUNNING, jobs_pb2.JOB_STATE_QUEUED, jobs_pb2.JOB_STATE_PAUSED],
+            limit=20,
+        ),
+        "a later page": jobs_pb2.ListJobsRequest(limit=20, before=live[50].id),
+        "a later page of a state": jobs_pb2.ListJobsRequest(
+            states=[jobs_pb2.JOB_STATE_QUEUED], limit=20, before=live[50].id
+        ),
+    }
+    tasks = {
+        "tasks": tasks_pb2.ListTasksRequest(job_id=job_id),
+        "ready tasks": tasks_pb2.ListTasksRequest(job_id=job_id, states=[jobs_pb2.TASK_STATE_READY]),
+    }
+    return (
+        timed(farm, live)
+        | {
+            f"list: {what}": lambda r=r: asyncio.run(farm.jobs.ListJobs(r, None))
+            for what, r in listed.items()
+        }
+        | {what: lambda r=r: asyncio.run(farm.tasks.ListTasks(r, None)) for what, r in tasks.items()}
+        | {
+            "get_task": lambda: asyncio.run(
+                farm.tasks.GetTask(tasks_pb2.GetTaskRequest(task=f"{job_id}/window/0"), None)
+            ),
+            "outputs": lambda: asyncio.run(
+                farm.jobs.ListOutputs(jobs_pb2.ListOutputsRequest(job_id=job_id), None)
+            ),
+            "watch": lambda: store.events.after(0, job_id),
+            "diary": lambda: store.events.after(1 << 40),
+            "nodes": store.nodes.list,
+            "lead": store.keep_leading,
+            "start": lambda: (
+                store.attempts.extend_all(boottime() + 3600),
+                store.nodes.clock_began_anew(),
+                store.artifacts.any_count(),
+            ),
+            "tick": lambda: asyncio.run(farm.dispatcher.tick(quiet=True)),
+            "silence": lambda: store.attempts.expire(0.0),
+            "collect": lambda: collect(store, farm.files, KEEPING),
+        }
+    )
+
+
+def steering(farm: Farm, live: list[JobRecord]) -> dict[str, Callable[[], Any]]:
+    """What people do with a job; each of them ends as it began or takes a job of its own."""
+    store, job_id = farm.store, live[-1].id
+    return {
+        "pause": lambda: (store.jobs.pause(job_id), store.jobs.resume(job_id)),
+        "priority": lambda: store.jobs.prioritise(job_id, 60),
+        "cancel": lambda: store.jobs.cancel(live[-2].id),
+        "retry": lambda: store.jobs.retry(live[-2].id),
+        FULL_PAGE: lambda: store.jobs.list(limit=1000),
+        "list ended jobs": lambda: store.jobs.list([JobState.SUCCEEDED, JobState.FAILED], 50),
+    }
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,110 @@
+"""How much ended jobs have left, counted once when they end, so that nobody counts it again every minute.
+
+A job that has ended keeps what it made on the way to its video (`jobs.leftover_bytes`). An upload that no job needs is
+kept as well, since a moment that is noted (`artifacts.unneeded_since`). The sum of both is the one row of `leftovers`;
+an upload that no job was ever given counts nowhere. Within the transactions of others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sqlalchemy import ColumnElement, Connection, func, insert, select, update
+
+from farm.planning import TaskKind
+from farm.states import JobState
+from farm.store.records import ArtifactState
+from farm.store.tables import artifacts, attempts, jobs, leftovers, media, tasks
+
+is_output = tasks.c.kind == TaskKind.MUX
+"""What the task makes is delivered: the video and its sidecar."""
+
+counts = artifacts.c.state == ArtifactState.COMMITTED
+"""The artifact is part of the record."""
+
+is_upload = artifacts.c.attempt_id.is_(None)
+"""Somebody brought the artifact; no task made it."""
+
+
+def total(connection: Connection) -> int:
+    """Bytes of all that is left."""
+    return connection.scalar(select(leftovers.c.bytes)) or 0
+
+
+def job_ended(connection: Connection, job_id: str, state: JobState, at: float) -> None:
+    """Note what an ended job leaves, and which uploads nobody needs since, `at` (Unix seconds)."""
+    made = connection.scalar(
+        select(func.sum(artifacts.c.size))
+        .join_from(tasks, attempts, attempts.c.task_id == tasks.c.id)
+        .join(artifacts, artifacts.c.attempt_id == attempts.c.id)
+        .where(tasks.c.job_id == job_id, ~is_output, counts)
+    )
+    size = int(made or 0)
+    if size:
+        connection.execute(update(jobs).where(jobs.c.id == job_id).values(leftover_bytes=size))
+    if state == JobState.SUCCEEDED:
+        # Any other job may be retried, and nobody could make again what it was given.
+        size += _uploads_are_unneeded(connection, job_id, at)
+    _add(connection, size)
+
+
+def job_goes_on(connection: Connection, job_id: str) -> None:
+    """An ended job is retried: what it had made it needs again."""
+    forget_jobs(connection, [job_id])
+
+
+def forget_jobs(connection: Connection, job_ids: Collection[str]) -> None:
+    """Nothing is left of these jobs any more."""
+    these = jobs.c.id.in_(job_ids)
+    size = connection.scalar(select(func.sum(jobs.c.leftover_bytes)).where(these))
+    connection.execute(update(jobs).where(these).values(leftover_bytes=0))
+    _add(connection, -int(size or 0))
+
+
+def upload_is_given(connection: Connection, artifact_id: str) -> None:
+    """A job is given the artifact and needs it from now on."""
+    forget_uploads(connection, [artifact_id])
+    connection.execute(update(artifacts).where(artifacts.c.id == artifact_id).values(given=True))
+
+
+def forget_uploads(connection: Connection, artifact_ids: Collection[str]) -> None:
+    """These artifacts are needed again, or gone."""
+    unneeded = artifacts.c.id.in_(artifact_ids), artifacts.c.unneeded_since.is_not(None)
+    size = connection.scalar(select(func.sum(artifacts.c.size)).where(*unneeded, artifacts.c.given))
+    connection.execute(update(artifacts).where(*unneeded).values(unneeded_since=None))
+    _add(connection, -int(size or 0))
+
+
+def _uploads_are_unneeded(connection: Connection, job_id: str, at: float) -> int:
+    """Note since when nobody needs the job's uploads that no unfinished job shares; returns their bytes."""
+    found = connection.execute(
+        select(artifacts.c.id, artifacts.c.size)
+        .join(media, media.c.artifact_id == artifacts.c.id)
+        .where(
+            media.c.job_id == job_id, is_upload, counts, ~_is_needed(), artifacts.c.unneeded_since.is_(None)
+        )
+        .distinct()
+    ).all()
+    these = artifacts.c.id.in_([row.id for row in found])
+    connection.execute(update(artifacts).where(these).values(unneeded_since=at))
+    return sum(row.size for row in found)
+
+
+def _is_needed() -> ColumnElement[bool]:
+    """A job that was given the artifact has not succeeded yet."""
+    given = media.alias()
+    return (
+        select(given.c.job_id)
+        .join(jobs, given.c.job_id == jobs.c.id)
+        .where(given.c.artifact_id == artifacts.c.id, jobs.c.state != JobState.SUCCEEDED)
+        .correlate(artifacts)
+        .exists()
+    )
+
+
+def _add(connection: Connection, size: int) -> None:
+    if not size:
+        return
+    change = update(leftovers).values(bytes=leftovers.c.bytes + size)
+    if connection.execute(change).rowcount == 0:
+        connection.execute(insert(leftovers).values(id=1, bytes=size))

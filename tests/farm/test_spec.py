@@ -1,0 +1,29 @@
+"""Text in a spec is refused by its field where it can be neither sent nor stored."""
+
+from __future__ import annotations
+
+import pytest
+
+from farm.spec import InvalidSpec, JobSpec, parse_spec
+
+FIELDS = {"frames": 9, "width": 64, "height": 64}
+
+
+@pytest.mark.parametrize("text", ["a\x00b", "caf\udce9"])
+@pytest.mark.parametrize(
+    ("field", "fields"),
+    [
+        ("prompt", lambda text: {"prompt": text}),
+        ("name", lambda text: {"name": text}),
+        ("later_prompts.0.text", lambda text: {"later_prompts": [{"frame": 1, "text": text}]}),
+        ("conditions.0.media.path", lambda text: {"conditions": [{"media": {"path": text}}]}),
+    ],
+)
+def test_text_that_cannot_be_stored_is_refused_by_its_field(field, fields, text):
+    with pytest.raises(InvalidSpec, match=r"must be UTF-8 without NUL characters, got") as refused:
+        parse_spec(FIELDS | fields(text))
+    assert refused.value.field == field and str(refused.value).isprintable()
+
+
+def test_a_job_that_was_stored_before_stays_readable():
+    assert JobSpec.model_validate(FIELDS | {"prompt": "a\x00b"}).prompt == "a\x00b"
