@@ -22,7 +22,7 @@ import structlog
 
 from farm import damaged_files
 from farm.children import child_environment, python_command
-from farm.durable import write_whole
+from farm.durable import start_over, write_whole
 from farm.processes import DetachedProcess, remove
 
 log = structlog.get_logger()
@@ -201,7 +201,7 @@ class RayHead(_RayNode):
             damage = error.problem
         if damage:
             # Nobody is at that port: no head runs. Nodes are told the new one when they are next welcomed.
-            aside = damaged_files.start_over(kept)
+            aside = start_over(kept)
             log.warning(
                 "the port of Ray's head is forgotten; another one is taken", why=damage, kept_as=str(aside)
             )
