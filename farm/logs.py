@@ -57,5 +57,6 @@ def configure_logs(level: str, format: str) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # Asked for each line: a program that calls farmctl's commands may have replaced standard error meanwhile.
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )
