@@ -18,7 +18,7 @@ With --live a dispatch loop gives a hundred small jobs at a time to 20 fake node
 last line is {"dispatched_per_second": {"0": n, "10000": n}, "ratio": r} (goal: at least .9). Fake: the nodes' streams,
 the renderers and their results; the loop, placement and the record are the farm's own.
 
-    python benchmarks/age.py [--jobs 20000] [--rounds 30] [--database sqlite]
+    python benchmarks/age.py [--jobs 20000] [--rounds 100] [--database sqlite]
     python benchmarks/age.py --live [--jobs 10000]
 """
 
@@ -101,7 +101,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--jobs", type=int, help="ended jobs of the old farm (20000; with --live 10000)")
-    parser.add_argument("--rounds", type=int, default=30, help="times that each path is gone in each farm")
+    parser.add_argument("--rounds", type=int, default=100, help="times that each path is gone in each farm")
     parser.add_argument("--database", choices=DATABASES, action="append", help="only this one")
     parser.add_argument("--live", action="store_true", help="measure how fast a live farm dispatches")
     arguments = parser.parse_args()
