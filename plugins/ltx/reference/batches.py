@@ -2,7 +2,7 @@
 
 The farm's ways are those of ``plugins.ltx.conditioning``: known latents in the grid (a clip's start or end, an
 image at its place), or beside it as extra tokens (keyframes; the tail of the window before). Strength below 1
-is a cap on a token's sigma.
+is a cap on a token's sigma. A window over a storyboard begins with that, enlarged and noised.
 """
 
 from __future__ import annotations
@@ -12,25 +12,46 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from plugins.ltx.blend import upsample
 from plugins.ltx.conditioning import FRAMES_PER_LATENT
 from plugins.ltx.reference.pool import Group, number
+from plugins.ltx.reference.scenes import COLOURS
 
 _PIXELS_PER_LATENT = 32
 _WINDOW = 16  # latents; what is longer is there for storyboards
-_REFINED = 0.85  # the sigma from which windows over a storyboard are made
+_SINK = -8.0  # frame at which a window is shown the clip's first frame
+
+REFINED = 0.85
+"""The sigma from which windows over a storyboard are made."""
 
 
 @dataclass
 class Batch:
-    """B windows of N tokens. ``clean`` float32 [B, N, C]; ``cap`` [B, N] is the highest sigma of each token (0 is
-    given, 1 is free); ``graded`` [B, N] is 1 where the prediction counts; ``coords`` [B, 3, N] in seconds and
-    pixels; ``captions`` B."""
+    """B windows of N tokens. ``clean`` float32 [B, N, C]; ``base`` [B, N, C] is what a window over a storyboard is
+    made from, and ``clean`` in every other; ``cap`` [B, N] is the highest sigma of each token (0 is given, 1 is
+    free); ``graded`` [B, N] is 1 where the prediction counts; ``coords`` [B, 3, N] in seconds and pixels;
+    ``refined`` [B] marks windows over a storyboard; ``captions`` B; ``area`` is the tokens of a latent frame."""
 
     clean: torch.Tensor
+    base: torch.Tensor
     cap: torch.Tensor
     graded: torch.Tensor
     coords: torch.Tensor
+    refined: torch.Tensor
     captions: list[str]
+    area: int
+
+
+@dataclass
+class _Window:
+    """Latents [C, e + n, h, w], the e extra ones first; caps, grades and frame numbers [e + n]."""
+
+    clean: torch.Tensor
+    base: torch.Tensor
+    cap: torch.Tensor
+    graded: torch.Tensor
+    frames: torch.Tensor
+    refined: bool
 
 
 def draw(
@@ -44,33 +65,38 @@ def draw(
 ) -> Batch:
     """A batch of about ``tokens`` tokens, all windows of one size and length.
 
-    Sizes come as often as the groups have clips, times the ``small``-th power of 1 / the frame's tokens.
+    Sizes come as often as the groups' shares say, times the ``small``-th power of 1 / the frame's tokens.
     """
     areas = np.array([max(9, group.latents[0, 0, 0].numel()) for group in groups], float)
-    shares = np.array([len(group.captions) for group in groups]) / areas**small
+    shares = np.array([group.share for group in groups]) / areas**small
     group = groups[int(rng.choice(len(groups), p=shares / shares.sum()))]
     total, height, width = group.latents.shape[2:]
     length = number(rng, 1, total) if rng.random() < 0.3 else min(total, number(rng, 3, 7))
     if total > _WINDOW and rng.random() < 0.7:
         length = number(rng, total // 2, total)
-    extras = 0 if rng.random() < 0.7 else number(rng, 1, min(3, length))
-    count = max(2, tokens // ((length + extras) * height * width))
+    sink = total > length and rng.random() < 0.2
+    extras = 1 if sink else 0 if rng.random() < 0.7 else number(rng, 1, min(3, length))
+    count = max(1, tokens // ((length + extras) * height * width))
     chosen = rng.integers(len(group.captions), size=count)
-    windows = [
-        _window(group.latents[clip].float(), group.images[clip].float(), length, extras, rng)
-        for clip in chosen
-    ]
-    grids, caps, graded, frames = (torch.stack(part) for part in zip(*windows, strict=True))
-    clean = (grids - mean[:, None, None, None]) / std[:, None, None, None]
+    windows = [_window(group, int(clip), length, extras, sink, rng) for clip in chosen]
     area = height * width
+    clean, base = (
+        ((torch.stack(part) - mean[:, None, None, None]) / std[:, None, None, None])
+        .flatten(2)
+        .transpose(1, 2)
+        .contiguous()
+        for part in ([window.clean for window in windows], [window.base for window in windows])
+    )
+    frames = torch.stack([window.frames for window in windows])
     seconds = frames / torch.tensor([group.fps[clip] for clip in chosen])[:, None]
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     place = torch.stack([rows.flatten(), columns.flatten()]).float() * _PIXELS_PER_LATENT
-    captions = ["" if rng.random() < caption_dropout else group.captions[clip] for clip in chosen]
+    captions = ["" if rng.random() < caption_dropout else _said(group.captions[clip], rng) for clip in chosen]
     return Batch(
-        clean.flatten(2).transpose(1, 2).contiguous(),
-        caps.repeat_interleave(area, 1),
-        graded.repeat_interleave(area, 1),
+        clean,
+        base,
+        torch.stack([window.cap for window in windows]).repeat_interleave(area, 1),
+        torch.stack([window.graded for window in windows]).repeat_interleave(area, 1),
         torch.cat(
             [
                 seconds.repeat_interleave(area, 1)[:, None],
@@ -78,26 +104,38 @@ def draw(
             ],
             dim=1,
         ),
+        torch.tensor([window.refined for window in windows]),
         captions,
+        area,
     )
 
 
 def _window(
-    latents: torch.Tensor, images: torch.Tensor, length: int, extras: int, rng: np.random.Generator
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Latents [C, e + n, h, w], caps, grades and frame numbers [e + n] of one window of a clip."""
+    group: Group, clip: int, length: int, extras: int, sink: bool, rng: np.random.Generator
+) -> _Window:
+    latents, images = group.latents[clip].float(), group.images[clip].float()
     total = latents.shape[1]
-    start = number(rng, 1, total - length) if total > length and rng.random() < 0.25 else 0
+    inside = total > length and (sink or rng.random() < 0.25)
+    start = number(rng, 1, total - length) if inside else 0
     grid = latents[:, start : start + length].clone()
-    cap, graded = torch.ones(length), torch.ones(length)
-    frames = _frames(length, 0)
+    cap, graded, frames = torch.ones(length), torch.ones(length), _frames(length, 0)
+    made = _Window(grid, grid, cap, graded, frames, refined=False)
+    board = None if group.boards is None else group.boards[clip].float()
+    over = 0.5 if start else 0.0 if board is None else 0.3
+    if (sink or not extras) and rng.random() < over:
+        # Its layout is there to see, and sometimes a part of the clip itself.
+        made.refined = True
+        if board is not None:
+            made.base = upsample(board[:, start : start + length], *grid.shape[2:])
+        cap.fill_(REFINED)
+        if rng.random() < 0.4:
+            cap[_given(length, rng)] = 0.0
+        graded[cap == 0.0] = 0.0
+        return _with(made, images[:, :1], torch.tensor([_SINK]), 0.0) if sink else made
     cap[_given(length, rng)] = 0.0
     if start:
         # A window inside a shot: its text is the shot's, so what it continues must be there to see.
         cap[: number(rng, 1, max(1, min(3, length - 1)))] = 0.0
-    if start and not extras and rng.random() < 0.5:
-        # Or it is made over a storyboard, whose layout is there to see.
-        return grid, torch.full((length,), _REFINED), torch.ones(length), frames
     for index in range(length):
         # An image in the grid is encoded alone, where a clip's latent holds eight frames.
         if cap[index] == 0.0 and not start and index and rng.random() < 0.5:
@@ -105,33 +143,54 @@ def _window(
     if rng.random() < 0.1:
         cap[cap == 0.0] = float(rng.random())
     graded[cap == 0.0] = 0.0
+    if sink:
+        return _with(made, images[:, :1], torch.tensor([_SINK]), 0.0)
     if not extras:
-        return grid, cap, graded, frames
+        return made
     if start or rng.random() < 0.4:
         beside, at = latents[:, start : start + extras], _frames(extras, 0)
         if start:
-            cap, graded = torch.ones(length), torch.ones(length)
+            cap.fill_(1.0)
+            graded.fill_(1.0)
     else:
         places = torch.from_numpy(np.sort(rng.permutation(length)[:extras]))
         beside, at = images[:, places], places * float(FRAMES_PER_LATENT)
-    strength = 0.0 if rng.random() < 0.6 else float(rng.random())
-    beside_cap = torch.full((extras,), strength)
-    return (
-        torch.cat([beside, grid], 1),
-        torch.cat([beside_cap, cap]),
-        torch.cat([torch.zeros(extras), graded]),
-        torch.cat([at, frames]),
+    return _with(made, beside, at, 0.0 if rng.random() < 0.6 else float(rng.random()))
+
+
+def _with(window: _Window, beside: torch.Tensor, frames: torch.Tensor, cap: float) -> _Window:
+    """The window with extra latents ``beside`` [C, e, h, w] it, which aren't graded."""
+    extras = beside.shape[1]
+    return _Window(
+        torch.cat([beside, window.clean], 1),
+        torch.cat([beside, window.base], 1),
+        torch.cat([torch.full((extras,), cap), window.cap]),
+        torch.cat([torch.zeros(extras), window.graded]),
+        torch.cat([frames, window.frames]),
+        window.refined,
     )
+
+
+def _said(caption: str, rng: np.random.Generator) -> str:
+    """The caption, or less than all of it: who gives a clip needn't say what it looks like."""
+    way = rng.random()
+    if way < 0.85:
+        return caption
+    words = caption.split(" on a ")[0].split(" ")
+    if way < 0.9:
+        return " ".join(words)
+    plain = " ".join(word for word in words if word not in COLOURS)
+    return plain.replace("an ", "a ") if way < 0.95 else plain.split(" moving ")[0].replace("an ", "a ")
 
 
 def _given(length: int, rng: np.random.Generator) -> list[int]:
     """Which of a window's latents are given."""
     way = rng.random()
-    if way < 0.45:
+    if way < 0.42:
         return []
-    if way < 0.63 or length == 1:
+    if way < 0.57 or length == 1:
         return [0]
-    if way < 0.78:
+    if way < 0.72:
         return list(range(number(rng, 1, length - 1)))
     if way < 0.84:
         return list(range(number(rng, 1, length - 1), length))

@@ -1,8 +1,11 @@
-"""Training the transformer and its text encoder: rectified flow, then fewer steps by progressive distillation."""
+"""Training the transformer and its text encoder: rectified flow, then fewer steps by progressive distillation.
+
+What has been distilled is trained onward by rectified flow too, with its guidance kept."""
 
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,7 @@ from diffusers import LTXVideoTransformer3DModel
 from transformers import T5EncoderModel
 
 from plugins.ltx.reference import parts
-from plugins.ltx.reference.batches import Batch, draw
+from plugins.ltx.reference.batches import REFINED, Batch, draw
 from plugins.ltx.reference.pool import Group
 from plugins.ltx.reference.progress import Clock, Record, cosine
 from plugins.ltx.sigmas import linear_quadratic
@@ -27,10 +30,11 @@ STEPS = 8
 """Steps of the distilled model."""
 
 GUIDANCE = 3.0
-"""Classifier-free guidance of the teacher, which the distilled model has learnt and needs no more."""
+"""Classifier-free guidance, which the distilled model has learnt and needs no more."""
 
 _SAVE_SECONDS = 60.0
 _SHIFT = 4.0
+_AREA = 40.0  # tokens of a latent frame up to which _SHIFT is right
 
 
 class Network:
@@ -77,11 +81,15 @@ def train(
     device: str,
     rate: float,
     start: Path | None = None,
+    distil: bool = False,
+    guidance: float = 1.0,
     tokens: int = TOKENS,
 ) -> None:
     """Train until ``minutes`` of steps are spent, resuming what ``folder`` holds.
 
-    With ``start``, the folder of an earlier training, its weights are distilled to STEPS steps.
+    ``start`` is the folder of an earlier training to begin from. ``guidance`` above 1 is what those weights have
+    learnt to do without, and keep. With ``distil`` they are distilled to STEPS steps instead, at that guidance.
+    Raises FileNotFoundError where ``start`` holds no training.
     """
     torch.manual_seed(0)
     record, clock, step = Record(folder), Clock(), 0
@@ -92,9 +100,10 @@ def train(
         if found is None:
             raise FileNotFoundError(f"start: {start} holds no training")
         network.load_state_dict(found["average"])
-        teacher = copy.deepcopy(network)
-        for parameter in teacher.parameters():
-            parameter.requires_grad_(False)
+        if distil:
+            teacher = copy.deepcopy(network)
+            for parameter in teacher.parameters():
+                parameter.requires_grad_(False)
     average = copy.deepcopy(network)
     optimisers = _optimisers(network)
     if state := record.load():
@@ -107,7 +116,7 @@ def train(
     while clock.spent < 60.0 * minutes:
         done = clock.spent / (60.0 * minutes)
         pace = cosine(done, peak=rate, floor=rate / 50)
-        small = 0.0 if teacher else SMALL * max(0.0, 1.0 - done / 0.6)
+        small = 0.0 if start else SMALL * max(0.0, 1.0 - done / 0.6)
         for optimiser in optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = pace
@@ -117,7 +126,10 @@ def train(
         batch = Batch(
             *(value.to(device) if torch.is_tensor(value) else value for value in vars(batch).values())
         )
-        loss = _flow_loss(network, batch) if teacher is None else _few_step_loss(network, teacher, batch)
+        if teacher is None:
+            loss = _flow_loss(network, batch, guidance)
+        else:
+            loss = _few_step_loss(network, teacher, batch, guidance)
         for optimiser in optimisers:
             optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -164,42 +176,87 @@ def _graded(error: torch.Tensor, batch: Batch) -> torch.Tensor:
     return (error.square().mean(-1) * batch.graded).sum() / batch.graded.sum().clamp(min=1.0)
 
 
-def _flow_loss(network: Network, batch: Batch) -> torch.Tensor:
-    """Rectified flow at a shifted logit-normal sigma, but a fifth of the windows at a uniform one and three tenths
-    near 1: the schedule takes half of its steps above 0.97, where it is decided what will be where and move how,
-    and the logit-normal hardly ever draws there."""
-    count = len(batch.captions)
-    raw = torch.sigmoid(torch.randn(count))
-    shifted = _SHIFT * raw / (1.0 + (_SHIFT - 1.0) * raw)
-    way, even = torch.rand(count), torch.rand(count)
-    sigma = torch.where(way < 0.2, even, torch.where(way < 0.5, 1.0 - 0.1 * even, shifted)).to(batch.clean)
+def _flow_loss(network: Network, batch: Batch, guidance: float = 1.0) -> torch.Tensor:
+    """Rectified flow, the network's answer taken to be guided by ``guidance``.
+
+    A guided velocity stands for one without guidance, which can be graded: it is what lies between the answer to no
+    caption and the guided one. So guidance needs no distilling. Source: the fixed point of Z. Tang et al.,
+    "Diffusion models without classifier-free guidance", arXiv 2502.12154.
+    """
+    sigma = _sigmas(batch)
     own = torch.minimum(sigma[:, None], batch.cap)
     noise = torch.randn(batch.clean.shape).to(batch.clean)
-    tokens = torch.lerp(batch.clean, noise, own[..., None])
-    return _graded(network.velocity(batch, tokens, own) - (noise - batch.clean), batch)
+    tokens, target = _path(batch, noise, own)
+    velocity = network.velocity(batch, tokens, own)
+    asked = torch.tensor([caption != "" for caption in batch.captions])
+    if guidance == 1.0 or not asked.any():
+        return _graded(velocity - target, batch)
+    with torch.no_grad():
+        without = network.velocity(_silent(batch), tokens, own)
+    share = torch.where(asked, 1.0 / guidance, 1.0).to(velocity)[:, None, None]
+    # Its gradient is as many times too small.
+    return _graded((torch.lerp(without, velocity, share) - target) / share.sqrt(), batch)
 
 
-def _few_step_loss(network: Network, teacher: Network, batch: Batch, substeps: int = 2) -> torch.Tensor:
-    """One of the schedule's steps against the teacher's ``substeps``, with guidance, over the same fall.
+def _sigmas(batch: Batch) -> torch.Tensor:
+    """A sigma for each window, [B]: shifted logit-normal, but a fifth uniform and three tenths near 1.
+
+    The schedule takes half of its steps above 0.97, where it is decided what will be where and move how, and the
+    logit-normal hardly ever draws there. More tokens tell the same of what lies under more noise, so both go nearer to
+    1 by the root of how many more. Source of that: P. Esser et al., "Scaling rectified flow transformers", arXiv
+    2403.03206. Windows over a storyboard are at its sigma half the time and uniformly below it.
+    """
+    count, larger = len(batch.captions), max(1.0, (batch.area / _AREA) ** 0.5)
+    raw, shift = torch.sigmoid(torch.randn(count)), _SHIFT * larger
+    shifted = shift * raw / (1.0 + (shift - 1.0) * raw)
+    way, even = torch.rand(count), torch.rand(count)
+    sigma = torch.where(way < 0.2, even, torch.where(way < 0.5, 1.0 - 0.1 / larger * even, shifted))
+    refining = torch.where(way < 0.5, REFINED * even, REFINED)
+    return torch.where(batch.refined.cpu(), refining, sigma).to(batch.clean)
+
+
+def _path(batch: Batch, noise: torch.Tensor, sigma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens [B, N, C] at their ``sigma`` [B, N], and the velocity that leads from there straight to what is clean.
+
+    The path of a window over a storyboard begins at REFINED with its base in the place of what is clean; every other
+    is the same line as from pure noise.
+    """
+    velocity = (torch.lerp(batch.base, noise, REFINED) - batch.clean) / REFINED
+    return batch.clean + sigma[..., None] * velocity, velocity
+
+
+def _silent(batch: Batch) -> Batch:
+    return replace(batch, captions=[""] * len(batch.captions))
+
+
+def _few_step_loss(
+    network: Network, teacher: Network, batch: Batch, guidance: float, substeps: int = 2
+) -> torch.Tensor:
+    """One of the schedule's steps against the teacher's ``substeps``, with ``guidance``, over the same fall.
 
     Source: T. Salimans and J. Ho, "Progressive distillation", arXiv 2202.00512, with any number of substeps;
     C. Meng et al., "On distillation of guided diffusion models", arXiv 2210.03142.
     """
-    silent = Batch(**{**vars(batch), "captions": [""] * len(batch.captions)})
-    schedule = torch.tensor(linear_quadratic(STEPS)).to(batch.clean)
-    at = torch.randint(STEPS, (len(batch.captions),))
+    levels = linear_quadratic(STEPS)
+    first = next(step for step, low in enumerate(levels[1:]) if low < REFINED)
+    count, schedule = len(batch.captions), torch.tensor(levels).to(batch.clean)
+    at = torch.where(
+        batch.refined.cpu(), torch.randint(first, STEPS, (count,)), torch.randint(STEPS, (count,))
+    )
     high = torch.minimum(schedule[at][:, None], batch.cap)
     low = torch.minimum(schedule[at + 1][:, None], batch.cap)
     noise = torch.randn(batch.clean.shape).to(batch.clean)
-    begun = torch.lerp(batch.clean, noise, high[..., None])
+    begun, _ = _path(batch, noise, high)
     tokens = begun
     with torch.no_grad():
         for step in range(substeps):
             before, after = (torch.lerp(high, low, part / substeps) for part in (step, step + 1))
-            without = teacher.velocity(silent, tokens, before)
-            moved = without + GUIDANCE * (teacher.velocity(batch, tokens, before) - without)
+            moved = teacher.velocity(batch, tokens, before)
+            if guidance > 1.0:
+                without = teacher.velocity(_silent(batch), tokens, before)
+                moved = without + guidance * (moved - without)
             tokens = tokens + (after - before)[..., None] * moved
         fall = (high - low)[..., None]
         target = torch.where(fall > 1e-4, (begun - tokens) / fall.clamp(min=1e-4), 0.0)
-    counted = Batch(**{**vars(batch), "graded": batch.graded * (high - low > 1e-4)})
+    counted = replace(batch, graded=batch.graded * (high - low > 1e-4))
     return _graded(network.velocity(batch, begun, high) - target, counted)

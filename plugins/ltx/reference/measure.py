@@ -20,6 +20,11 @@ def brightness(frames: np.ndarray) -> np.ndarray:
     return np.clip((frames.max(-1).astype(np.float32) - _DARK) / (_BRIGHT - _DARK), 0.0, 1.0)
 
 
+def area(frames: np.ndarray) -> np.ndarray:
+    """float32 [F]: the share of each uint8 frame [F, H, W, 3] that is bright."""
+    return brightness(frames).mean((1, 2))
+
+
 def track(frames: np.ndarray) -> np.ndarray:
     """float64 [F, 2]: the centre (x, y) in pixels of what is bright in uint8 frames [F, H, W, 3].
 

@@ -6,6 +6,14 @@ python -m plugins.ltx.reference.train --run RUN decoder    the decoder alone, it
 python -m plugins.ltx.reference.train --run RUN flow       transformer and text encoder
 python -m plugins.ltx.reference.train --run RUN few-step   the same, distilled to 8 steps
 python -m plugins.ltx.reference.train --run RUN export FOLDER
+
+An exported checkpoint is trained further from its folder alone:
+
+python -m plugins.ltx.reference.train --run RUN import FOLDER
+python -m plugins.ltx.reference.train --run RUN latents
+python -m plugins.ltx.reference.train --run RUN onward     transformer and text encoder, guidance kept
+python -m plugins.ltx.reference.train --run RUN few-step
+python -m plugins.ltx.reference.train --run RUN export FOLDER
 """
 
 from __future__ import annotations
@@ -17,8 +25,11 @@ import click
 import torch
 from diffusers import AutoencoderKLLTXVideo
 
+from plugins.ltx.loading import Ltx
 from plugins.ltx.reference import autoencoder, flow, parts, pool
 from plugins.ltx.reference.progress import Record
+
+_STAGES = ["few-step", "onward", "flow"]
 
 
 def _minutes(default: float) -> Any:
@@ -41,6 +52,8 @@ def _rate(default: float) -> Any:
 def main(context: click.Context, folder: Path, device: str, threads: int) -> None:
     """Train the reference checkpoint: vae, latents, decoder, flow, few-step, export, in this order.
 
+    An exported one is trained further by import, latents, onward, few-step, export.
+
     Every stage keeps its state, log.csv and curves.png under RUN, and goes on from there when called again.
     """
     torch.set_num_threads(threads)
@@ -55,6 +68,20 @@ def main(context: click.Context, folder: Path, device: str, threads: int) -> Non
 def vae(run: dict[str, Any], minutes: float, rate: float, start: Path | None) -> None:
     """The VAE, encoder and decoder together."""
     autoencoder.train(run["folder"] / "vae", minutes=minutes, start=start, device=run["device"], rate=rate)
+
+
+@main.command(name="import")
+@click.argument("source", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.pass_obj
+def import_(run: dict[str, Any], source: Path) -> None:
+    """Begin RUN from an exported checkpoint SOURCE, whose latents stay as they are."""
+    ltx = Ltx(source, max_tokens=parts.MAX_TOKENS)
+    network = flow.Network(ltx.transformer, ltx.text_encoder, "cpu")
+    Record(run["folder"] / "vae").save({"vae": ltx.vae.state_dict()})
+    mean, std = ltx.space
+    Record(run["folder"] / "imported").save(
+        {"average": network.state_dict(), "mean": mean.float(), "std": std.float()}
+    )
 
 
 @main.command()
@@ -88,7 +115,17 @@ def decoder(run: dict[str, Any], minutes: float, rate: float) -> None:
 @click.pass_obj
 def flow_stage(run: dict[str, Any], minutes: float, rate: float, tokens: int) -> None:
     """The transformer and its text encoder, by rectified flow."""
-    _flow(run, "flow", minutes, rate, None, tokens)
+    _train(run, "flow", minutes, rate, tokens)
+
+
+@main.command()
+@_minutes(480.0)
+@_rate(7e-4)
+@click.option("--tokens", default=flow.TOKENS, help="Tokens of a batch, about.")
+@click.pass_obj
+def onward(run: dict[str, Any], minutes: float, rate: float, tokens: int) -> None:
+    """The imported transformer and text encoder, by rectified flow; what they do without guidance they go on doing so."""
+    _train(run, "onward", minutes, rate, tokens, start="imported", guidance=flow.GUIDANCE)
 
 
 @main.command(name="few-step")
@@ -98,39 +135,49 @@ def flow_stage(run: dict[str, Any], minutes: float, rate: float, tokens: int) ->
 @click.pass_obj
 def few_step(run: dict[str, Any], minutes: float, rate: float, tokens: int) -> None:
     """The transformer taught to take as few steps as the farm gives it."""
-    _flow(run, "few-step", minutes, rate, run["folder"] / "flow", tokens)
+    if (run["folder"] / "onward" / "state.pt").is_file():
+        _train(run, "few-step", minutes, rate, tokens, start="onward", distil=True)
+    else:
+        _train(run, "few-step", minutes, rate, tokens, start="flow", distil=True, guidance=flow.GUIDANCE)
 
 
 @main.command()
 @click.argument("target", type=click.Path(path_type=Path))
-@click.option("--stage", type=click.Choice(["few-step", "flow"]), help="Default: the furthest there is.")
+@click.option("--stage", type=click.Choice(_STAGES), help="Default: the furthest there is.")
 @click.pass_obj
 def export(run: dict[str, Any], target: Path, stage: str | None) -> None:
     """Write what RUN has come to as a diffusers folder TARGET."""
-    stages = [stage] if stage else ["few-step", "flow"]
+    stages = [stage] if stage else _STAGES
     found = next((state for name in stages if (state := Record(run["folder"] / name).load())), None)
     if found is None:
         raise click.ClickException(f"run: {run['folder']} has no {' or '.join(stages)} training")
     network = flow.Network(parts.transformer(), parts.text_encoder(), "cpu")
     network.load_state_dict(found["average"])
-    statistics = pool.statistics(pool.read(run["folder"] / "pool"))
-    parts.export(target, _vae(run), statistics, network.model, network.text)
+    parts.export(target, _vae(run), _statistics(run), network.model, network.text)
 
 
-def _flow(
-    run: dict[str, Any], stage: str, minutes: float, rate: float, start: Path | None, tokens: int
+def _train(
+    run: dict[str, Any], stage: str, minutes: float, rate: float, tokens: int, *, start: str = "", **how: Any
 ) -> None:
-    groups = pool.read(run["folder"] / "pool")
+    """A stage of the transformer; ``start`` is the stage that it begins from, ``how`` as ``flow.train`` has it."""
     flow.train(
         run["folder"] / stage,
-        groups,
-        pool.statistics(groups),
+        pool.read(run["folder"] / "pool"),
+        _statistics(run),
         minutes=minutes,
         device=run["device"],
         rate=rate,
-        start=start,
+        start=run["folder"] / start if start else None,
         tokens=tokens,
+        **how,
     )
+
+
+def _statistics(run: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and deviation of latents by channel: an imported checkpoint's own, or the pool's."""
+    if imported := Record(run["folder"] / "imported").load():
+        return imported["mean"], imported["std"]
+    return pool.statistics(pool.read(run["folder"] / "pool"))
 
 
 def _vae(run: dict[str, Any]) -> AutoencoderKLLTXVideo:
