@@ -146,8 +146,13 @@ def backward(ltx: Ltx, number: int, steps: int, size: Size = SIZE) -> dict[str, 
         known = encode_clip(ltx, asked.render(EXTENDED - GIVEN, GIVEN))[:, 1:]
         given = [Replace(known, (EXTENDED - GIVEN) // 8 + 1)]
         path = asked.positions(0, EXTENDED)[0]
-        errors.append(_pair(ltx, asked, EXTENDED, index, given, steps, _distance(0, path[0], size)))
-        jumps.append(_pair(ltx, asked, EXTENDED, index, given, steps, _jumps(path)))
+        place, jump = _distance(0, path[0], size), _jumps(path)
+        pair = [
+            render(ltx, asked.caption, EXTENDED, index, conditions, steps=steps, size=size)
+            for conditions in (given, ())
+        ]
+        errors.append((place(pair[0]), place(pair[1])))
+        jumps.append((jump(pair[0]), jump(pair[1])))
     return _medians("backward_error", errors) | _means("backward_jumps", jumps)
 
 

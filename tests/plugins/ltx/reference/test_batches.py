@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from plugins.ltx.reference.batches import REFINED, Batch, draw
+from plugins.ltx.reference.pool import Group
+
+# What the groups below hold: latent i of a clip is i + 1 everywhere, the image of its frame -(i + 1), and latent i of
+# its storyboard i + 101.
+_BOARD = 100.0
+
+
+def _group(clips: int, latents: int, height: int, width: int, board: tuple[int, int] | None = None) -> Group:
+    shape = (clips, 4, latents, height, width)
+    ordinary = (torch.arange(latents).float()[None, None, :, None, None].expand(shape) + 1.0).half()
+    boards = ordinary[..., : board[0], : board[1]] + _BOARD if board else None
+    return Group(ordinary, -ordinary, [f"clip {clip}" for clip in range(clips)], [24.0] * clips, boards)
+
+
+def _batches(group: Group, count: int) -> Iterator[Batch]:
+    mean, std = torch.zeros(4), torch.ones(4)
+    for seed in range(count):
+        rng = np.random.Generator(np.random.Philox(seed))
+        yield draw([group], mean, std, rng, 300, caption_dropout=0.0)
+
+
+def test_a_batch_gives_what_the_farm_gives_at_the_place_the_farm_gives_it():
+    seen = set()
+    for batch in _batches(_group(3, 16, 2, 3), 300):
+        count, tokens, channels = batch.clean.shape
+        assert batch.cap.shape == batch.graded.shape == (count, tokens) and batch.coords.shape == (
+            count,
+            3,
+            tokens,
+        )
+        assert channels == 4 and tokens % 6 == 0 and len(batch.captions) == count
+        given = batch.cap == 0.0
+        assert not (batch.graded[given] > 0).any(), "what is given isn't graded"
+        assert (batch.graded[batch.cap == 1.0] > 0).all(), "what is asked for is"
+        images = batch.clean[..., 0] < 0
+        assert (batch.cap[images] < 1.0).all(), "an image is only ever given"
+        # An image of frame 8i stands at the time of its frame (beside the grid) or of its latent (in it); that of
+        # the clip's first frame also before the window (the sink).
+        place = -batch.clean[..., 0][images] - 1.0
+        frame = batch.coords[:, 0][images] * 24.0
+        beside, inside = (frame - 8.0 * place).abs() < 1e-3, (frame - (8.0 * place - 7.0)).abs() < 1e-3
+        sink = (place == 0.0) & ((frame + 8.0).abs() < 1e-3)
+        assert (beside | inside | sink).all()
+        seen |= {"beside"} if beside.any() else set()
+        seen |= {"inside"} if (inside & ~beside).any() else set()
+        seen |= {"sink"} if sink.any() else set()
+        seen |= {"nothing"} if (~given).all(1).any() else set()
+        seen |= {"partly"} if ((batch.cap > 0) & (batch.cap < 1)).any() else set()
+    assert seen == {"beside", "inside", "sink", "nothing", "partly"}
+
+
+def test_a_window_over_a_storyboard_is_made_from_the_same_latents_of_it():
+    seen = set()
+    for batch in _batches(_group(3, 16, 4, 6, board=(2, 3)), 200):
+        own, base = batch.clean[..., 0], batch.base[..., 0]
+        assert torch.equal(base[~batch.refined], own[~batch.refined])
+        over = batch.refined[:, None] & (own > 0)  # but for the sink, which is an image
+        assert torch.allclose(base[over], own[over] + _BOARD, atol=0.1)
+        free = over & (batch.graded > 0)
+        assert (batch.cap[free] == REFINED).all(), "it is noised to the sigma the farm noises it to"
+        assert (batch.cap[over & (batch.graded == 0)] == 0.0).all(), "what is given is as it is"
+        starts = own.min(1).values[batch.refined]
+        seen |= {"at the start"} if (starts == 1.0).any() else set()
+        seen |= {"inside"} if (starts > 1.0).any() else set()
+        seen |= {"with something given"} if (over & (batch.cap == 0)).any() else set()
+        seen |= {"not over one"} if (~batch.refined).any() else set()
+    assert seen == {"at the start", "inside", "with something given", "not over one"}
+
+
+def test_sizes_are_drawn_as_often_as_their_share_says():
+    rare, often = _group(40, 3, 2, 3), _group(2, 3, 4, 3)
+    rare.share, often.share = 0.1, 0.9
+    mean, std = torch.zeros(4), torch.ones(4)
+    rng = np.random.Generator(np.random.Philox(0))
+    areas = [draw([rare, often], mean, std, rng, 50).area for _ in range(200)]
+    assert 160 < areas.count(12) < 199
