@@ -19,6 +19,7 @@ from plugins.ltx.reference.scenes import COLOURS
 
 _PIXELS_PER_LATENT = 32
 _WINDOW = 16  # latents; what is longer is there for storyboards
+_LARGE = 200  # tokens of a latent frame from which on a window of two latents is worth a step
 _SINK = -8.0  # frame at which a window is shown the clip's first frame
 
 REFINED = 0.85
@@ -71,7 +72,8 @@ def draw(
     shares = np.array([group.share for group in groups]) / areas**small
     group = groups[int(rng.choice(len(groups), p=shares / shares.sum()))]
     total, height, width = group.latents.shape[2:]
-    length = number(rng, 1, total) if rng.random() < 0.3 else min(total, number(rng, 3, 7))
+    shortest = 3 if height * width < _LARGE else 2
+    length = number(rng, 1, total) if rng.random() < 0.3 else min(total, number(rng, shortest, 7))
     if total > _WINDOW and rng.random() < 0.7:
         length = number(rng, total // 2, total)
     sink = total > length and rng.random() < 0.2
@@ -190,10 +192,12 @@ def _given(length: int, rng: np.random.Generator) -> list[int]:
         return []
     if way < 0.57 or length == 1:
         return [0]
+    # Clips are often short, and what leads up to one at the end must be as long as what follows one at the start.
+    clip = number(rng, 1, length - 1 if rng.random() < 0.5 else min(2, length - 1))
     if way < 0.72:
-        return list(range(number(rng, 1, length - 1)))
+        return list(range(clip))
     if way < 0.84:
-        return list(range(number(rng, 1, length - 1), length))
+        return list(range(length - clip, length))
     if way < 0.94:
         return [0, length - 1]
     return [int(index) for index in rng.permutation(length)[: number(rng, 1, 3)]]

@@ -36,6 +36,9 @@ GIVEN = 17
 EXTENDED = GIVEN + FPS
 """Frames of a continued clip: its last is one second after the last that was given."""
 
+LED_UP, CLIP = 121, 9
+"""Frames of a window that ends with a clip, and of the clip."""
+
 PARTS = ("vae", "text", "image", "extension", "backward", "keyframes")
 """What is judged."""
 
@@ -137,18 +140,19 @@ def extension(ltx: Ltx, number: int, steps: int, size: Size = SIZE) -> dict[str,
 
 
 def backward(ltx: Ltx, number: int, steps: int, size: Size = SIZE) -> dict[str, float]:
-    """What leads to a clip that ends the video: median distance, in frame widths, of the shape from its true place
-    one second before the clip, and the share of videos in which it jumps in the eight frames before."""
+    """What leads up to a short clip at the end: median distance, in frame widths, of the shape from its true place one
+    second before the clip, and the share of videos in which it jumps in the eight frames before."""
     errors: list[tuple[float, float]] = []
     jumps: list[tuple[float, float]] = []
-    for index, asked in enumerate(islice(_straight(size, EXTENDED), number)):
+    first = LED_UP - CLIP
+    for index, asked in enumerate(islice(_steady_at_the_end(size), number)):
         # The clip's first latent stands for one frame and is run-up, as where the farm gives a clip at the end.
-        known = encode_clip(ltx, asked.render(EXTENDED - GIVEN, GIVEN))[:, 1:]
-        given = [Replace(known, (EXTENDED - GIVEN) // 8 + 1)]
-        path = asked.positions(0, EXTENDED)[0]
-        place, jump = _distance(0, path[0], size), _jumps(path)
+        known = encode_clip(ltx, asked.render(first, CLIP))[:, 1:]
+        given = [Replace(known, first // 8 + 1)]
+        path = asked.positions(0, LED_UP)[0]
+        place, jump = _distance(first - FPS, path[first - FPS], size), _jumps(path)
         pair = [
-            render(ltx, asked.caption, EXTENDED, index, conditions, steps=steps, size=size)
+            render(ltx, asked.caption, LED_UP, index, conditions, steps=steps, size=size)
             for conditions in (given, ())
         ]
         errors.append((place(pair[0]), place(pair[1])))
@@ -208,13 +212,23 @@ def sheet_of_extensions(ltx: Ltx, number: int, steps: int, size: Size = SIZE) ->
     return sheet(rows)
 
 
-def _straight(size: Size, frames: int = FRAMES) -> Iterator[Scene]:
+def _straight(size: Size) -> Iterator[Scene]:
     """Held-out scenes of one shape that meets no edge while it is looked at."""
     for index in count():
         motion = ("horizontal", "vertical", "diagonal")[index % 3]
         asked = scene(HELD_OUT + 40_000 + index, size=size, fps=FPS, shapes=1, motion=motion)
-        steps = np.diff(asked.positions(0, frames)[0], axis=0)
+        steps = np.diff(asked.positions(0, FRAMES)[0], axis=0)
         if np.ptp(steps, axis=0).max() < 1e-6:
+            yield asked
+
+
+def _steady_at_the_end(size: Size) -> Iterator[Scene]:
+    """Held-out scenes of one shape that goes the way its caption says from a second before the clip on."""
+    for index in count():
+        motion = ("horizontal", "vertical", "diagonal")[index % 3]
+        asked = scene(HELD_OUT + 40_000 + index, size=size, fps=FPS, shapes=1, motion=motion)
+        steps = np.diff(asked.positions(LED_UP - CLIP - FPS, CLIP + FPS)[0], axis=0)
+        if np.abs(steps * FPS - asked.shapes[0].velocity).max() < 1e-6:
             yield asked
 
 
@@ -240,12 +254,12 @@ def _pair(
 
 
 def _jumps(path: np.ndarray) -> Callable[[np.ndarray], float]:
-    """1 where the shape is gone, or moves on in one frame by a tenth of the frame's width more than it should."""
-    span = slice(EXTENDED - GIVEN - 8, EXTENDED - GIVEN + 2)
+    """1 where the shape is gone, or moves in one frame a fifteenth of the frame's width otherwise than it should."""
+    span = slice(LED_UP - CLIP - 8, LED_UP - CLIP + 2)
 
     def score(frames: np.ndarray) -> float:
         moved = np.diff(track(frames[span]) - path[span], axis=0)
-        return float(not (np.hypot(*moved.T) <= 0.1 * frames.shape[2]).all())
+        return float(not (np.hypot(*moved.T) <= frames.shape[2] / 15).all())
 
     return score
 

@@ -16,7 +16,7 @@ from transformers import T5EncoderModel
 from plugins.ltx.reference import parts
 from plugins.ltx.reference.batches import REFINED, Batch, draw
 from plugins.ltx.reference.pool import Group
-from plugins.ltx.reference.progress import Clock, Record, cosine
+from plugins.ltx.reference.progress import Clock, Record, cosine, of_the_cpu
 from plugins.ltx.sigmas import linear_quadratic
 
 TOKENS = 3200
@@ -92,7 +92,8 @@ def train(
     Raises FileNotFoundError where ``start`` holds no training.
     """
     torch.manual_seed(0)
-    record, clock, step = Record(folder), Clock(), 0
+    now = of_the_cpu(torch.get_num_threads()) if torch.device(device).type == "cpu" else None
+    record, clock, step = Record(folder), Clock(now=now), 0
     network = Network(parts.transformer(), parts.text_encoder(), device)
     teacher = None
     if start is not None:

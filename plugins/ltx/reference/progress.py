@@ -7,6 +7,7 @@ import math
 import os
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,16 +18,21 @@ from PIL import Image, ImageDraw
 
 
 class Clock:
-    """Seconds of training spent: the sum of the steps' own times, so that a stopped process spends none."""
+    """Seconds of training spent: the sum of the steps' own times, so that a stopped process spends none.
 
-    def __init__(self, spent: float = 0.0) -> None:
+    ``now`` is the clock, by default the one on the wall. ``of_the_cpu`` is one that counts nothing while others have
+    the cores.
+    """
+
+    def __init__(self, spent: float = 0.0, now: Callable[[], float] | None = None) -> None:
         self.spent = spent
-        self._last = time.perf_counter()
+        self._now = now or (lambda: time.perf_counter())
+        self._last = self._now()
         self._recent: deque[float] = deque(maxlen=50)
 
     def tick(self) -> float:
         """Counts the time since the last tick, or what is usual where it is far more; returns what it counted."""
-        now = time.perf_counter()
+        now = self._now()
         step, self._last = now - self._last, now
         if len(self._recent) > 10:
             step = min(step, 5.0 * median(self._recent) + 1.0)
@@ -36,7 +42,12 @@ class Clock:
 
     def skip(self) -> None:
         """Leaves the time since the last tick out: what was done was no step."""
-        self._last = time.perf_counter()
+        self._last = self._now()
+
+
+def of_the_cpu(threads: int) -> Callable[[], float]:
+    """A clock in seconds of all ``threads`` of this process at work."""
+    return lambda: time.process_time() / threads
 
 
 class Record:

@@ -27,6 +27,16 @@ def test_a_process_stopped_for_an_hour_has_trained_no_longer(monkeypatch):
     assert clock.spent < 115.5
 
 
+def test_a_process_that_waits_for_the_cores_has_trained_no_longer(monkeypatch):
+    busy = [0.0]
+    monkeypatch.setattr(progress.time, "process_time", lambda: busy[0])
+    clock = Clock(now=progress.of_the_cpu(threads=2))
+    for _ in range(20):
+        busy[0] += 3.0  # of both cores, however long that takes
+        clock.tick()
+    assert clock.spent == pytest.approx(30.0)
+
+
 def test_the_learning_rate_rises_then_falls():
     rates = [cosine(done / 100, peak=1.0, floor=0.1) for done in range(101)]
     assert rates[0] < 0.1 and max(rates) == pytest.approx(1.0, abs=0.01) and rates[-1] == pytest.approx(0.1)
