@@ -5,6 +5,7 @@ What has been distilled is trained onward by rectified flow too, with its guidan
 from __future__ import annotations
 
 import copy
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -113,10 +114,11 @@ def train(
         for optimiser, saved_state in zip(optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved_state)
         clock.spent, step = state["seconds"], state["step"]
-    saved, losses = clock.spent, []
+    saved, losses = time.monotonic(), []
     while clock.spent < 60.0 * minutes:
         done = clock.spent / (60.0 * minutes)
-        pace = cosine(done, peak=rate, floor=rate / 50)
+        # Weights that know their trade need no long warming up, only the optimisers' averages.
+        pace = cosine(done, peak=rate, floor=rate / 50, warm=0.004 if start else 0.02)
         small = 0.0 if start else SMALL * max(0.0, 1.0 - done / 0.6)
         for optimiser in optimisers:
             for group in optimiser.param_groups:
@@ -144,8 +146,9 @@ def train(
             torch._foreach_lerp_(average.parameters(), network.parameters(), share)
         losses.append(float(loss.detach()))
         clock.tick()
-        if clock.spent - saved > _SAVE_SECONDS or clock.spent >= 60.0 * minutes:
-            saved = clock.spent
+        # By the wall's clock: a minute's computing may take an hour behind others, and could be lost.
+        if time.monotonic() - saved > _SAVE_SECONDS or clock.spent >= 60.0 * minutes:
+            saved = time.monotonic()
             record.save(
                 {
                     "network": network.state_dict(),
