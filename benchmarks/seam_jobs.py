@@ -189,24 +189,29 @@ class Studio:
 
         Raises InvalidSpec for what the farm would refuse.
         """
-        placed = [(_prepared(frame, pixels), pixels) for frame, pixels in _given(take, window, overlap)]
-        media, pixels = tuple(one for one, _ in placed), tuple(shown for _, shown in placed)
         fields = {
-            "model": MODEL,
             "frames": take.frames,
             "width": take.size[0],
             "height": take.size[1],
-            "fps": FPS,
             "prompt": take.scene.caption,
             "seed": take.noise,
             "steps": steps,
             "strategy": strategy,
             "window_latents": window,
             "overlap_latents": overlap,
-            "conditions": [{"media": {"artifact_id": one.artifact_id}, "frame": one.frame} for one in media],
-            "output": _Frames.name,
         }
-        return Job(fields, media, pixels, self._plan(fields, media, self.model))
+        return self.planned(fields, _given(take, window, overlap))
+
+    def planned(self, fields: Mapping[str, Any], given: Sequence[tuple[int, np.ndarray]]) -> Job:
+        """The job of a spec's ``fields``, made from ``given``: uint8 RGB [F, H, W, 3] and the frame each begins at.
+
+        Raises InvalidSpec for what the farm would refuse.
+        """
+        media = tuple(_prepared(frame, pixels) for frame, pixels in given)
+        pixels = tuple(shown for _, shown in given)
+        conditions = [{"media": {"artifact_id": one.artifact_id}, "frame": one.frame} for one in media]
+        whole = {"model": MODEL, "fps": FPS, "output": _Frames.name, "conditions": conditions, **fields}
+        return Job(whole, media, pixels, self._plan(whole, media, self.model))
 
     @contextlib.contextmanager
     def hands(self, job: Job) -> Iterator[Hands]:
