@@ -34,7 +34,7 @@ from farm.artifacts import ArtifactStore, holds_artifacts
 from farm.channels import SERVER_OPTIONS
 from farm.collect import collect_forever
 from farm.config import FarmConfig, InvalidConfig, load_config
-from farm.damaged_files import DamagedFile
+from farm.damaged_files import MADE_ANEW, DamagedFile, of_system, open_plain
 from farm.logs import configure_logs
 from farm.plugins import catalogue, planning_plugins
 from farm.processes import this_process
@@ -73,11 +73,7 @@ class CannotListen(Exception):
 def sole_daemon(home: Path) -> Iterator[None]:
     """Holds the home's lock, which the kernel frees however the daemon ends. Raises AlreadyRunning, DamagedFile."""
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = home / "farmd.lock"
-    try:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    except IsADirectoryError:
-        raise DamagedFile(path, "is a folder", "Remove it; farmd makes a file there") from None
+    lock = open_plain(home / "farmd.lock", os.O_RDWR | os.O_CREAT, MADE_ANEW)
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -292,6 +288,10 @@ def main(path: Path | None, home: Path | None, listen: str | None, stop: bool) -
                 asyncio.run(serve(config))
     except (AlreadyRunning, CannotListen, DamagedFile, StoreError) as error:
         sys.exit(f"farmd: {error}")
+    except OSError as error:
+        if error.filename is None:
+            raise
+        sys.exit(f"farmd: {of_system(error)}")
 
 
 if __name__ == "__main__":

@@ -6,12 +6,22 @@ owner's business. docs/faults.md lists these files; farm.durable writes them and
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
 LONGEST_BYTES = 1 << 20
 """No file that is read back whole is nearly as long; a longer one is not what it should be."""
+
+
+MADE_ANEW = "Move it away; a new one is made at the next start"
+"""The remedy for a file that holds nothing which can't be made again, such as a lock."""
+
+_NO_FILE = {errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.ENODEV}
+"""How systems refuse to open what is no ordinary file: a folder, a link to itself, a pipe, a socket."""
 
 
 class DamagedFile(Exception):
@@ -22,16 +32,45 @@ class DamagedFile(Exception):
         self.path, self.problem, self.remedy = path, problem, remedy
 
 
+def of_system(error: OSError) -> str:
+    """What the system refused, with the file or folder it is about and what to do next, in one line."""
+    if error.filename is None:
+        return str(error)
+    if isinstance(error, (FileExistsError, NotADirectoryError)):
+        return f"{error.filename}: a file lies where a folder should be; move it away"
+    return (
+        f"{error.filename}: {error.strerror}; see to it that this user can read and write it, and try again"
+    )
+
+
+def open_plain(path: Path, flags: int, remedy: str, mode: int = 0o600) -> int:
+    """Open an ordinary file and return its descriptor; `flags` and `mode` as for `os.open`.
+
+    A pipe in its place would keep whoever opens it waiting for ever. Raises DamagedFile with `remedy` for anything but a
+    file, and OSError.
+    """
+    try:
+        handle = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, mode)
+    except OSError as error:
+        if error.errno not in _NO_FILE:
+            raise
+        raise DamagedFile(path, "is a folder" if path.is_dir() else "is not a file", remedy) from None
+    kind = os.fstat(handle).st_mode
+    if stat.S_ISREG(kind):
+        return handle
+    os.close(handle)
+    raise DamagedFile(path, "is a folder" if stat.S_ISDIR(kind) else "is not a file", remedy)
+
+
 def read_text(path: Path, remedy: str) -> str:
     """The text of a file. Raises FileNotFoundError, and DamagedFile with `remedy` for what is no short text."""
     try:
-        with path.open("rb") as file:
+        with open(open_plain(path, os.O_RDONLY, remedy), "rb") as file:
             content = file.read(LONGEST_BYTES + 1)
     except FileNotFoundError:
         raise
     except OSError as error:
-        what = "is a folder" if path.is_dir() else f"can't be read ({error.strerror})"
-        raise DamagedFile(path, what, remedy) from None
+        raise DamagedFile(path, f"can't be read ({error.strerror})", remedy) from None
     if not content.strip():
         raise DamagedFile(path, "is damaged (it is empty)", remedy)
     if len(content) > LONGEST_BYTES:

@@ -18,8 +18,9 @@ from pathlib import Path
 
 import psutil
 
-from farm import durable
+from farm import damaged_files, durable
 from farm.children import child_environment
+from farm.damaged_files import MADE_ANEW, DamagedFile
 
 # Writes the pid of what it becomes: were the starter to write it, a starter killed in between would leave a
 # process that nobody knows of.
@@ -35,13 +36,22 @@ def running_in(folder: Path) -> dict[str, int | None]:
     for lock in sorted(folder.glob("*.lock")):
         if _held(lock):
             found[lock.stem] = None
-            with contextlib.suppress(OSError, ValueError):
-                found[lock.stem] = int(lock.with_suffix(".pid").read_text())
+            found[lock.stem] = _written_pid(lock.with_suffix(".pid"))
     return found
 
 
+def _written_pid(file: Path) -> int | None:
+    with contextlib.suppress(OSError, ValueError, DamagedFile):
+        return int(damaged_files.read_word(file, MADE_ANEW))
+    return None
+
+
 def _held(lock: Path) -> bool:
-    with contextlib.suppress(FileNotFoundError), lock.open() as file:
+    # What is no file is nobody's lock.
+    with (
+        contextlib.suppress(FileNotFoundError, DamagedFile),
+        open(damaged_files.open_plain(lock, os.O_RDONLY, MADE_ANEW)) as file,
+    ):
         try:
             # Shared, so that two who look don't take each other for the process.
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -104,7 +114,8 @@ class DetachedProcess(abc.ABC):
                 return running
             remove(self.pid_file)
             self.prepare()
-            with self._life_lock() as lock, self.log_file.open("ab") as log:
+            appending = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+            with self._life_lock() as lock, open(_made(self.log_file, appending, 0o666), "ab") as log:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 child = subprocess.Popen(
                     ["/bin/sh", "-c", _WRITE_PID_AND_BECOME, str(self.pid_file), *self.command()],
@@ -179,13 +190,15 @@ class DetachedProcess(abc.ABC):
     def _exclusively(self) -> Iterator[None]:
         """Lets one caller at a time start, stop or look: a look takes the life lock for a moment."""
         self.home.mkdir(parents=True, exist_ok=True)
-        with (self.home / f"{self.name}.mutex").open("a") as mutex:
+        with open(_made(self.home / f"{self.name}.mutex", os.O_RDWR | os.O_CREAT)) as mutex:
             fcntl.flock(mutex, fcntl.LOCK_EX)
             yield
 
     @contextlib.contextmanager
     def _life_lock(self) -> Iterator[int]:
-        descriptor = os.open(self.home / f"{self.name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        descriptor = damaged_files.open_plain(
+            self.home / f"{self.name}.lock", os.O_RDWR | os.O_CREAT, MADE_ANEW
+        )
         try:
             yield descriptor
         finally:
@@ -204,10 +217,9 @@ class DetachedProcess(abc.ABC):
         # Between a child's first moment and its first line there is no pid to read yet.
         deadline = time.monotonic() + 5.0
         while self._locked():
-            with contextlib.suppress(OSError, ValueError):
-                pid = int(self.pid_file.read_text())
-                if self._holds_lock(pid):
-                    return pid
+            pid = _written_pid(self.pid_file)
+            if pid is not None and self._holds_lock(pid):
+                return pid
             if time.monotonic() > deadline:
                 # The file is gone or damaged: a process must not be signalled because a broken number names it.
                 if holder := next(filter(self._holds_lock, psutil.pids()), None):
@@ -235,6 +247,15 @@ class DetachedProcess(abc.ABC):
             return not os.path.isdir("/proc/self/fd")
         except OSError:
             return False
+
+
+def _made(path: Path, flags: int, mode: int = 0o600) -> int:
+    """Open a file that tells nothing about what runs; what is in its place and no file is set aside. Raises OSError."""
+    try:
+        return damaged_files.open_plain(path, flags, MADE_ANEW, mode)
+    except DamagedFile:
+        durable.set_aside(path)
+        return damaged_files.open_plain(path, flags, MADE_ANEW, mode)
 
 
 def remove(path: Path) -> None:

@@ -17,9 +17,8 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
 
 import click
 import grpc
@@ -29,7 +28,7 @@ from farm import PROTOCOL, __version__
 from farm.children import child_environment, python_command
 from farm.clock import boottime
 from farm.config import InvalidConfig, NodeConfig, load_node_config
-from farm.damaged_files import DamagedFile, read_text
+from farm.damaged_files import MADE_ANEW, DamagedFile, of_system, open_plain, read_text
 from farm.logs import configure_logs
 from farm.security import InvalidJoinToken
 from farm.sockets import remove_socket, socket_path
@@ -304,15 +303,19 @@ async def _join(config: NodeConfig) -> identity.Identity:
         wait = min(2 * wait, 3.0)
 
 
-def _lock(home: Path) -> IO[str]:
-    """Held until the process ends. Raises HomeInUse."""
+@contextlib.contextmanager
+def _sole_agent(home: Path) -> Iterator[None]:
+    """Hold the home's lock, which the kernel frees however the agent ends. Raises HomeInUse, DamagedFile."""
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = (home / "agent.lock").open("w")
+    lock = open_plain(home / "agent.lock", os.O_RDWR | os.O_CREAT, MADE_ANEW)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise HomeInUse(f"home: another farm-node runs on {home}; give --home another folder") from None
-    return lock
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise HomeInUse(f"home: another farm-node runs on {home}; give --home another folder") from None
+        yield
+    finally:
+        os.close(lock)
 
 
 @click.command(name="farm-node")
@@ -352,15 +355,15 @@ def main(
                  "drain_deadline": drain_deadline}  # fmt: skip
         config = load_node_config(path, os.environ, flags)
         configure_logs(config.log.level, config.log.format)
-        lock = _lock(config.home)
-        with lock:
+        with _sole_agent(config.home):
             # The folder it was called in may be unmounted or deleted while it runs.
             os.chdir(config.home)
             asyncio.run(_serve(config))
     except (
         InvalidConfig, InvalidJoinToken, HomeInUse, Refused, identity.NotJoined, DamagedFile, JournalTooNew, OSError,
     ) as error:  # fmt: skip
-        click.echo(f"farm-node: {error}", err=True)
+        problem = of_system(error) if isinstance(error, OSError) else error
+        click.echo(f"farm-node: {problem}", err=True)
         sys.exit(2)
 
 

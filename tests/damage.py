@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,18 @@ def folder(path: Path) -> None:
     path.mkdir()
 
 
+def pipe(path: Path) -> None:
+    """A pipe has its name, and nobody writes into it: whoever opens it as a file waits for ever."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+def loop(path: Path) -> None:
+    """A link to itself has its name."""
+    path.unlink()
+    path.symlink_to(path.name)
+
+
 OF_TEXT: dict[str, Spoil] = {
     "cut": cut,
     "empty": lambda path: path.write_text("") and None,
@@ -33,6 +46,8 @@ OF_TEXT: dict[str, Spoil] = {
     "noise": _written(bytes(range(128, 256)) * 4),
     "long": _written(b"x" * ((1 << 20) + 1)),
     "folder": folder,
+    "pipe": pipe,
+    "loop": loop,
 }
 OF_JSON: dict[str, Spoil] = OF_TEXT | {
     "text": _written(b"hello"),

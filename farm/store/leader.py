@@ -19,6 +19,7 @@ from typing import Protocol
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
+from farm.damaged_files import MADE_ANEW, open_plain
 from farm.store.errors import DatabaseAway, Deposed, LedByAnother
 from farm.store.tables import leader
 
@@ -67,7 +68,7 @@ class FileLock:
 
     def take(self) -> None:
         try:
-            file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+            file = open_plain(self._path, os.O_RDWR | os.O_CREAT, MADE_ANEW)
         except OSError as error:
             raise DatabaseAway(f"cannot open {self._path}: {error.strerror}") from None
         try:

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from farm.damaged_files import DamagedFile
-from farm.processes import DetachedProcess
+from farm.processes import DetachedProcess, running_in
 from farm.ray_process import RayHead, Raylet, ray_environment
 from farm.security import ray_token_file
 from tests.damage import OF_JSON
@@ -130,7 +130,34 @@ def test_a_pid_that_another_program_has_now_is_not_adopted_nor_killed(tmp_path: 
         bystander.wait()
 
 
-@pytest.mark.parametrize("kind", ["cut", "empty", "noise", "folder", "text", "another"])
+@pytest.mark.parametrize("kind", ["folder", "pipe", "loop"])
+@pytest.mark.parametrize("name", ["sleeper.mutex", "sleeper.log", "sleeper.pid"])
+def test_what_lies_in_the_place_of_a_file_that_is_made_anew_is_out_of_the_way(
+    tmp_path: Path, name: str, kind: str
+) -> None:
+    (tmp_path / name).touch()
+    OF_JSON[kind](tmp_path / name)
+    sleeper = Sleeper(tmp_path)
+    try:
+        assert not running_in(tmp_path) and not sleeper.alive()
+        assert sleeper.start() == Sleeper(tmp_path).pid
+    finally:
+        sleeper.stop()
+    assert not sleeper.alive()
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "loop"])
+def test_a_lock_that_is_no_file_is_named_and_nobody_waits_for_it(tmp_path: Path, kind: str) -> None:
+    lock = tmp_path / "sleeper.lock"
+    lock.touch()
+    OF_JSON[kind](lock)
+    assert not running_in(tmp_path)
+    for ask in (Sleeper(tmp_path).alive, Sleeper(tmp_path).start, Sleeper(tmp_path).stop):
+        with pytest.raises(DamagedFile, match=r"sleeper.lock is .*\. Move it away"):
+            ask()
+
+
+@pytest.mark.parametrize("kind", ["cut", "empty", "noise", "folder", "pipe", "text", "another"])
 def test_a_broken_pid_file_neither_hides_a_process_nor_names_a_stranger(tmp_path: Path, kind: str) -> None:
     bystander = subprocess.Popen(["sleep", "1000"], start_new_session=True)
     sleeper = Sleeper(tmp_path)

@@ -26,13 +26,14 @@ def joined(farm, tmp_path) -> Path:
 @pytest.mark.parametrize("kind", OF_JSON)
 def test_a_damaged_node_json_is_put_together_from_the_nodes_token(farm, joined, tmp_path, kind):
     before = identity.load(joined, "", "")
-    spoil(joined / "node.json", OF_JSON[kind])
+    other = copy(joined, tmp_path / "other")
+    for home in (joined, other):
+        spoil(home / "node.json", OF_JSON[kind])
     damaged = tree(joined)
     with pytest.raises(DamagedFile, match="node.json .*farmctl node enroll"):
         identity.load(joined, "", "")
     assert tree(joined) == damaged, "without the server's address nothing is touched"
     # With the address alone it goes on, with a join token it registers: as who it was, both times.
-    other = copy(joined, tmp_path / "other")
     assert identity.load(other, farm.server, "").node_id == before.node_id
     assert identity.load(other, "", "").server == farm.server
     assert identity.load(other, "", farm.join_token) is None, (
