@@ -204,7 +204,8 @@ class ArtifactStore:
             yield
         except OSError as error:
             self._short_of = max(self._short_of, min(size, _ROOM))
-            self.trouble = f"artifacts can't be stored in {self.root}: {error.strerror or error}"
+            what = f"{error.filename}: " if error.filename and error.filename != self.root else ""
+            self.trouble = f"artifacts can't be stored in {self.root}: {what}{error.strerror or error}"
             raise Unwritable(self.trouble) from error
 
     def _mark(self) -> None:

@@ -105,7 +105,7 @@ async def collect_forever(
                 since = None
         except Deposed:
             raise
-        except (DatabaseAway, Unwritable) as error:
+        except (DatabaseAway, Unwritable, OSError) as error:
             log.warning("collecting failed and is tried again", why=str(error))
         except Exception:
             log.exception("collecting failed and is tried again")

@@ -82,6 +82,7 @@ class LocalFarm:
         self.home = absolute(home)
         self._profile = self.home / "client.json"
         self._logged: dict[str, int] = {}
+        self._begun = 0.0
 
     @property
     def log_folder(self) -> Path:
@@ -105,6 +106,7 @@ class LocalFarm:
 
         `threads`: of each agent's devices; None: this machine's, shared out.
         """
+        self._begun = time.time()
         # First: damaged keys are told before anything changes, and the profile tells that there were keys.
         token = join_token(Authority.open(self.home))
         # An old profile would name a daemon that isn't there.
@@ -133,7 +135,10 @@ class LocalFarm:
                 online = [
                     node
                     for node in client.nodes()
-                    if node.name in wanted and node.state == nodes_pb2.NODE_STATE_ONLINE
+                    if node.name in wanted
+                    and node.state == nodes_pb2.NODE_STATE_ONLINE
+                    # A daemon that has just started knows no better than the last one about who is there.
+                    and node.last_seen_at >= self._begun
                 ]
             waited = time.monotonic() - begun
             if online is None:

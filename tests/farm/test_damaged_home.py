@@ -166,18 +166,28 @@ def _farmd(home: Path) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["tls/secrets.json", "ray/token", "farm.db", "farmd.lock"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tls/secrets.json",
+        "ray/token",
+        "farm.db",
+        "farmd.lock",
+        "farm.db.lock",
+        "ray/ray-head.lock",
+    ],
+)
 def test_a_farmd_that_meets_a_damaged_file_says_so_in_one_line_and_starts_nothing(home, name):
     file = home / name
     file.unlink(missing_ok=True)
-    if name == "farmd.lock":
+    if name.endswith(".lock"):
         file.mkdir()
     else:
         file.write_bytes(b"\xff" * 5000)
     ended = _farmd(home)
     assert ended.returncode == 1
     (line,) = [line for line in ended.stderr.splitlines() if line]
-    assert line.startswith(f"farmd: {file} ")
+    assert line.startswith((f"farmd: {file} ", f"farmd: {file}: "))
     assert not list(home.glob("ray/*.pid")), "neither head nor bridge was started"
     if file.is_file():
         assert file.read_bytes() == b"\xff" * 5000

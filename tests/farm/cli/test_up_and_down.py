@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ import pytest
 
 from farm.cli.local import MARK, LocalFarm
 from farm.security import Authority
+from farm.store import Store
 from tests.farm.cli.runs import PROGRAM, environment, processes, run
 
 
@@ -104,6 +106,31 @@ def test_up_tells_which_file_of_its_home_is_damaged_and_leaves_nothing(own_home,
     assert failed.returncode == 1 and f"{file} is damaged" in failed.stderr
     assert "Traceback" not in failed.stderr and "an old cause" not in failed.stderr
     assert processes(own_home) == []
+
+
+def test_a_node_that_was_there_before_and_can_not_start_now_is_not_taken_for_up(own_home):
+    name = f"{socket.gethostname()}-1"
+    with Store.lead(f"sqlite:///{own_home}/farm.db", "an earlier farmd") as store:
+        store.nodes.hello("n1", name, "127.0.0.1", "0.1.0", "b1", [], [("ltx-tiny", "w1")])
+    own_home.joinpath("farm.toml").write_text('[server]\nlisten = "127.0.0.1:0"\n')
+    (own_home / "nodes").mkdir()
+    (own_home / "nodes" / "1").touch()
+    failed = run(own_home, "up", "--detach", "--nodes", "1")
+    assert failed.returncode == 1 and "node-1 ended" in failed.stderr
+    assert f"{own_home / 'nodes' / '1'}: a file lies where a folder should be; move it away" in failed.stderr
+    assert "Traceback" not in failed.stderr and processes(own_home) == []
+
+
+@pytest.mark.parametrize("name", ["run", "nodes", "tls", "farmd.lock", "run/farmd.lock"])
+def test_up_and_down_tell_what_lies_in_the_place_of_a_folder_or_a_file(own_home, name):
+    place = own_home / name
+    place.parent.mkdir(exist_ok=True)
+    place.mkdir() if name.endswith(".lock") else place.touch()
+    for command in (["up", "--detach", "--nodes", "0"], ["down"]):
+        asked = run(own_home, *command)
+        assert "Traceback" not in asked.stderr and processes(own_home) == []
+        if asked.returncode or command[0] == "up":
+            assert asked.returncode == 1 and str(place) in asked.stderr and "ove " in asked.stderr
 
 
 def test_a_mistake_in_farm_toml_is_told_before_anything_starts(own_home):
