@@ -70,10 +70,10 @@ def read(path: Path) -> _Found:
     completions: dict[int, nodes_pb2.Completion] = {}
     held: list[Held] = []
     lost = 0
-    if path.is_dir() or not path.exists() or not path.stat().st_size:
-        damage = (
-            "it is a folder" if path.is_dir() else "it is empty" if path.exists() else "only its log is there"
-        )
+    if not path.is_file() or not path.stat().st_size:
+        damage = "it is empty" if path.is_file() else "only its log is there"
+        if path.exists() and not path.is_file():
+            damage = "it is a folder" if path.is_dir() else "it is not a file"
         return _Found(damage, [], [], 0, int(time.time()))
     with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
         # A number is never given twice: past all that an unreadable journal can have given.

@@ -89,7 +89,7 @@ def restore(config: FarmConfig, file: Path, force: bool) -> None:
     """Make the database what it was when FILE was written. No daemon may run on it.
 
     farmd goes on from there at its next start: what renderers still hold is taken, what nobody holds any more is
-    given to others after the requeue delay. With PostgreSQL this needs pg_restore and psql.
+    given to others after the requeue delay. With PostgreSQL this needs pg_restore.
 
     \b
     Example:

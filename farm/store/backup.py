@@ -16,10 +16,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import URL
+from sqlalchemy import URL, Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from farm.damaged_files import DamagedFile, open_plain
 from farm.durable import aside_name, clear, sync_folder, take
 from farm.store import soundness
 from farm.store.database import Database, parse
@@ -85,7 +87,7 @@ def restore(url: str, file: Path, who: str, *, force: bool = False) -> Path | No
         if kind == "SQLite":
             aside = _replace_sqlite(Path(parsed.database or "").resolve(), file)
         else:
-            aside = _replace_postgresql(parsed, file, there)
+            aside = _replace_postgresql(database, file, there)
         # Higher than both: what an older leader still has in hand must never count again.
         database.lead(who, after=epoch)
     return aside
@@ -93,8 +95,12 @@ def restore(url: str, file: Path, who: str, *, force: bool = False) -> Path | No
 
 def _kind(file: Path) -> str:
     try:
-        with file.open("rb") as opened:
+        with open(open_plain(file, os.O_RDONLY, ""), "rb") as opened:
             begin = opened.read(16)
+    except DamagedFile as error:
+        raise BackupFailed(
+            f"{file} {error.problem}; give a file that `farmctl db backup` has written"
+        ) from None
     except OSError as error:
         raise BackupFailed(f"cannot read {file}: {error.strerror}") from None
     for magic, kind in _MAGIC.items():
@@ -217,41 +223,63 @@ def _prove(part: Path) -> None:
     except (DatabaseDamaged, NoFarmInDatabase) as error:
         raise BackupFailed(f"the backup is damaged: it {error.problem}") from None
     except SQLAlchemyError as error:
-        raise BackupFailed(f"the backup can't be brought to this version's schema: {error}") from None
+        raise BackupFailed(f"the backup can't be brought to this version's schema: {_said(error)}") from None
     finally:
         for suffix in ("-wal", "-shm"):
             Path(f"{part}{suffix}").unlink(missing_ok=True)
 
 
-def _replace_postgresql(url: URL, file: Path, tables: list[str]) -> None:
-    """In one transaction: an archive that ends too early must not leave half a farm."""
-    psql, connection, environment = _tool("psql"), *_libpq(url)
-    with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as why:
-        into = subprocess.Popen(
-            [psql, "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", f"--dbname={connection}"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=said,
-            env=environment,
-        )
-        out_of = subprocess.Popen(
-            [_tool("pg_restore"), "--no-owner", "--no-privileges", "--file=-", str(file)],
-            stdout=subprocess.PIPE,
-            stderr=why,
-        )
-        with contextlib.suppress(BrokenPipeError), into.stdin as script:
-            script.write(b"BEGIN;\n")
-            if tables:
-                names = ", ".join('"{}"'.format(name.replace('"', '""')) for name in tables)
-                script.write(f"DROP TABLE {names} CASCADE;\n".encode())
-            shutil.copyfileobj(out_of.stdout, script)
-            if out_of.wait() == 0:
-                script.write(b"COMMIT;\n")
-        out_of.stdout.close()
-        failed = [log for process, log in ((out_of, why), (into, said)) if process.wait()]
-        if failed:
-            words = [(log.seek(0), log.read().decode(errors="replace").strip())[1] for log in failed]
-            raise BackupFailed(f"{file} was not restored: {'; '.join(words)}")
+def _replace_postgresql(database: Database, file: Path, tables: list[str]) -> None:
+    """In one transaction, with the way to today's schema: neither an archive nor a migration may break off half way."""
+
+    def fill(connection: Connection) -> None:
+        cursor = connection.connection.cursor()
+        if tables:
+            names = ", ".join('"{}"'.format(name.replace('"', '""')) for name in tables)
+            cursor.execute(f"DROP TABLE {names} CASCADE")
+        _run_script(cursor, file)
+        # The script sets a search path of its own, among others.
+        cursor.execute("RESET ALL")
+
+    try:
+        database.replace(fill)
+    except (NoFarmInDatabase, SQLAlchemyError, _errors_of_psycopg()) as error:
+        raise BackupFailed(f"{file} was not restored: {_said(error)}") from None
+
+
+def _said(error: Exception) -> str:
+    """What the database said, without the statement that it said it about."""
+    return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+
+
+def _run_script(cursor: Any, file: Path) -> None:
+    """Run the SQL that pg_restore makes of an archive. Raises BackupFailed, and psycopg.Error."""
+    with tempfile.TemporaryFile() as why:
+        command = [_tool("pg_restore"), "--no-owner", "--no-privileges", "--file=-", str(file)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=why) as process:
+            statements: list[bytes] = []
+            for line in process.stdout:
+                if line.startswith(b"COPY ") and line.endswith(b" FROM stdin;\n"):
+                    cursor.execute(b"".join(statements))
+                    statements.clear()
+                    with cursor.copy(line) as rows:
+                        for row in iter(process.stdout.readline, b"\\.\n"):
+                            if not row:
+                                break
+                            rows.write(row)
+                elif not line.startswith(b"\\"):
+                    # What begins with a backslash is a word to psql.
+                    statements.append(line)
+            if process.wait() == 0:
+                return cursor.execute(b"".join(statements))
+        why.seek(0)
+        raise BackupFailed(f"{file} was not restored: {why.read().decode(errors='replace').strip()}")
+
+
+def _errors_of_psycopg() -> type[Exception]:
+    import psycopg
+
+    return psycopg.Error
 
 
 def _pg(name: str, url: URL, *arguments: str) -> str:

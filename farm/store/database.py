@@ -258,6 +258,23 @@ class Database:
         with self._change() as connection:
             upgrade(connection)
 
+    def replace(self, fill: Callable[[Connection], None]) -> None:
+        """Let `fill` put a farm of any known schema into the database, and bring it to REVISION, all of it or nothing.
+
+        Raises NoFarmInDatabase for what would lack something, and whatever `fill` raises.
+        """
+        from farm.store.migrations import upgrade
+
+        with self._change() as connection:
+            fill(connection)
+            upgrade(connection)
+            found = inspect(connection)
+            columns = {
+                name: [one["name"] for one in found.get_columns(name)] for name in found.get_table_names()
+            }
+            if problem := soundness.misses(columns, [REVISION]) or soundness.misses_columns(columns):
+                raise NoFarmInDatabase(self._url.render_as_string(), problem)
+
 
 @contextmanager
 def _answering() -> Iterator[None]:

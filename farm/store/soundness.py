@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from farm.damaged_files import DamagedFile
 from farm.store.errors import DatabaseDamaged, NoFarmInDatabase
 from farm.store.tables import REVISION, metadata
 
@@ -58,12 +59,18 @@ def ends_early(header: bytes, size: int) -> str:
 def check_sqlite(path: Path, longest: int | None = CHECKED_BYTES) -> None:
     """Make sure that a file is a farm's SQLite database, or nothing yet. Changes nothing, its log included.
 
-    `longest`: bytes up to which every page is looked at; None: always. Raises DatabaseDamaged, NoFarmInDatabase.
+    `longest`: bytes up to which every page is looked at; None: always. Raises DatabaseDamaged, NoFarmInDatabase, and
+    DamagedFile for what lies in the place of its log.
     """
     log = Path(f"{path}-wal")
     logged = log.is_file() and log.stat().st_size > 0
-    if path.is_dir():
-        raise DatabaseDamaged(path, "it is a folder")
+    for file in (log, Path(f"{path}-shm")):
+        if file.exists() and not file.is_file():
+            raise DamagedFile(
+                file, "is not a file", f"Move it away; SQLite keeps a file there beside {path.name}"
+            )
+    if path.exists() and not path.is_file():
+        raise DatabaseDamaged(path, f"it is {'a folder' if path.is_dir() else 'not a file'}")
     if not path.exists() or not path.stat().st_size:
         if logged:
             raise DatabaseDamaged(

@@ -18,6 +18,7 @@ from farm.store import Store
 from farm.store.errors import Deposed, NotFound
 from farm.store.migrations import upgrade
 from farm.store.tables import REVISION
+from tests.damage import OF_TEXT
 
 
 @pytest.fixture
@@ -131,13 +132,13 @@ def test_an_archive_that_breaks_off_half_way_leaves_the_database_as_it_was(
     real, folder = shutil.which("pg_restore"), tmp_path / "bin"
     folder.mkdir()
     (folder / "pg_restore").write_text(
-        f'#!/bin/bash\nif [[ "$*" == *data-only* ]]; then exec {real} "$@"; fi\n'
+        f'#!/bin/bash\nif [[ "$*" != --no-owner* ]]; then exec {real} "$@"; fi\n'
         f'{real} "$@" | head -n 60\necho "disk on fire" >&2\nexit 1\n'
     )
     (folder / "pg_restore").chmod(0o755)
     monkeypatch.setenv("PATH", str(folder), prepend=":")
     refused = farmctl(postgres_database, "restore", backup, "--force")
-    assert refused.exit_code == 1 and "disk on fire" in refused.stderr
+    assert refused.exit_code == 1 and "was not restored: disk on fire" in refused.stderr
     with Store.open(postgres_database) as store:
         assert store.jobs.get(job.id) == job
 
@@ -188,6 +189,36 @@ def test_what_a_killed_backup_left_goes_with_the_next_and_that_of_a_running_one_
     left = sorted(path.name for path in backup.parent.glob(".*"))
     assert left == [".tuesday.backup.farm-backup", ".v.mp4.a-1.part"]
     os.close(running)
+
+
+def test_an_older_backup_that_can_not_be_upgraded_leaves_the_database_as_it_was(
+    elsewhere, url, backup, farmctl
+):
+    engine = create_engine(elsewhere)
+    with engine.begin() as connection:
+        upgrade(connection, REVISIONS[0])
+        fill(connection, REVISIONS[0])
+        # In the way of a table that a later schema makes.
+        connection.execute(text("CREATE TABLE leader (id INTEGER)"))
+    engine.dispose()
+    assert farmctl(elsewhere, "backup", backup).exit_code == 0
+    with Store.lead(url, "farmd") as store:
+        job = submit(store)
+    refused = farmctl(url, "restore", backup, "--force")
+    assert refused.exit_code == 1 and "leader" in refused.stderr and "Traceback" not in refused.stderr
+    with Store.lead(url, "farmd") as store:
+        assert store.jobs.list() == [job]
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "loop"])
+def test_what_is_no_file_is_no_backup_and_nobody_waits_for_it(tmp_path, farmctl, kind):
+    file = tmp_path / "b"
+    file.touch()
+    OF_TEXT[kind](file)
+    refused = farmctl(f"sqlite:///{tmp_path}/farm.db", "restore", file)
+    assert refused.exit_code and (
+        f"{file} is not a file" in refused.stderr or "is a directory" in refused.stderr
+    )
 
 
 @pytest.mark.parametrize("revision", [REVISIONS[0], REVISIONS[-2]])
