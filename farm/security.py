@@ -161,7 +161,15 @@ def _stored(file: Path, remedy: str) -> dict[str, Any]:
     # A shorter key would be one all the same, and every node's token would be wrong.
     if not isinstance(key, str) or not re.fullmatch(r"[0-9a-f]{64}", key):
         raise DamagedFile(file, "is damaged (node_key is not 64 hexadecimal digits)", remedy)
+    # Farms that were made by earlier versions have no checksum.
+    if stored.get("check", _check(secret, key)) != _check(secret, key):
+        raise DamagedFile(file, "is damaged (its checksum is wrong)", remedy)
     return {"join_secret": secret, "_node_key": bytes.fromhex(key)}
+
+
+def _check(join_secret: str, node_key: str) -> str:
+    """Tells secrets from those of which a letter has changed: by their looks both are as good."""
+    return hashlib.sha256(f"{join_secret}\n{node_key}".encode()).hexdigest()
 
 
 def _same(given: str, expected: str) -> bool:
@@ -308,12 +316,12 @@ def _make(folder: Path) -> None:
     """Makes a whole authority beside `folder` and moves it into place; an existing one stays."""
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with scratch(folder.parent, folder.name) as temporary:
+        join_secret, node_key = secrets.token_urlsafe(32), secrets.token_hex(32)
+        kept = {"join_secret": join_secret, "node_key": node_key, "check": _check(join_secret, node_key)}
         files = {
             **certificates.make(SERVER_NAME),
             "client.token": secrets.token_urlsafe(32).encode(),
-            "secrets.json": json.dumps(
-                {"join_secret": secrets.token_urlsafe(32), "node_key": secrets.token_hex(32)}
-            ).encode(),
+            "secrets.json": json.dumps(kept).encode(),
         }
         for name, content in files.items():
             write_whole(temporary / name, content)

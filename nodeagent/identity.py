@@ -1,6 +1,7 @@
 """Who this node is to its farm, kept in the agent's home: id, tokens, the farm's CA, the daemon's address.
 
-With a join token at hand each damaged file is set aside and bought anew. Without one, node.json is put together again
+node.json keeps the checksums of the files beside it: a token of which one letter has changed looks like any other, and only
+the farm could tell. With a join token at hand each damaged file is set aside and bought anew. Without one, node.json is put together again
 from the node token and the server's address; what can't be replaced stops the start.
 """
 
@@ -14,6 +15,7 @@ import ssl
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import structlog
@@ -59,6 +61,11 @@ class Identity:
         """Token of the farm's Ray cluster."""
         return self.home / "ray.token"
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that lies beside node.json."""
+        return self.ca_file, self.token_file, self.ray_token_file
+
     def channel(self) -> grpc.aio.Channel:
         """A channel to the daemon; every call on it needs `metadata`."""
         return aio_channel(self.server, self.ca_file.read_bytes())
@@ -67,6 +74,10 @@ class Identity:
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What makes a call this node's."""
         return bearer(self.token_file.read_text().strip())
+
+
+Stored = dict[str, Any]
+"""What node.json says: node_id, server and joined are texts, sha256 has a text for each file beside it."""
 
 
 def load(home: Path, server: str, join_token: str) -> Identity | None:
@@ -81,7 +92,7 @@ def load(home: Path, server: str, join_token: str) -> Identity | None:
     if not stored.get("joined") or (join_token and stored["joined"] != _fingerprint(join_token)):
         return None
     identity = Identity(home, stored["node_id"], server or stored["server"])
-    if damage := _damage(identity):
+    if damage := _damage(identity, stored.get("sha256", {})):
         if not join_token:
             raise damage
         _tell(damage, durable.start_over(damage.path), "the node registers again")
@@ -91,7 +102,7 @@ def load(home: Path, server: str, join_token: str) -> Identity | None:
     return identity
 
 
-def _put_together(home: Path, server: str, join_token: str, damage: DamagedFile) -> dict[str, str]:
+def _put_together(home: Path, server: str, join_token: str, damage: DamagedFile) -> Stored:
     """What a damaged node.json said, as far as the files beside it know. Raises DamagedFile where that isn't enough."""
     node_id = _of_token(home / "node.token")
     if join_token:
@@ -117,14 +128,17 @@ def _of_token(file: Path) -> str:
     return ""
 
 
-def _damage(identity: Identity) -> DamagedFile | None:
-    """What is wrong with the files beside node.json."""
+def _damage(identity: Identity, sums: dict[str, str]) -> DamagedFile | None:
+    """What is wrong with the files beside node.json, of which it knows these checksums."""
     try:
         for file in (identity.token_file, identity.ray_token_file):
             damaged_files.read_word(file, _REMEDY)
         if _of_token(identity.token_file) != identity.node_id:
             return DamagedFile(identity.token_file, f"is not the token of node {identity.node_id}", _REMEDY)
         ssl.create_default_context(cadata=damaged_files.read_text(identity.ca_file, _REMEDY))
+        for file in identity.files:
+            if sums.get(file.name, _sum(file)) != _sum(file):
+                return DamagedFile(file, "is damaged (it is not what this node had written)", _REMEDY)
     except DamagedFile as error:
         return error
     except FileNotFoundError as error:
@@ -167,15 +181,21 @@ async def register(home: Path, name: str, server: str, join_token: str) -> Ident
     durable.write_whole(identity.ca_file, ca_pem)
     durable.write_whole(identity.token_file, response.node_token)
     durable.write_whole(identity.ray_token_file, response.ray_token)
-    _write(home, {"node_id": node_id, "server": server, "joined": _fingerprint(join_token)})
+    sums = {file.name: _sum(file) for file in identity.files}
+    _write(home, {"node_id": node_id, "server": server, "joined": _fingerprint(join_token), "sha256": sums})
     return identity
+
+
+def _sum(file: Path) -> str:
+    # What a person's editor makes of the ends of lines changes nothing.
+    return hashlib.sha256(b"\n".join(file.read_bytes().split())).hexdigest()
 
 
 def _fingerprint(join_token: str) -> str:
     return hashlib.sha256("".join(join_token.split()).encode()).hexdigest()
 
 
-def _read(home: Path) -> dict[str, str] | None:
+def _read(home: Path) -> Stored | None:
     """What node.json says; None when there is none. Raises DamagedFile."""
     file = home / "node.json"
     try:
@@ -188,8 +208,11 @@ def _read(home: Path) -> dict[str, str] | None:
         # A node that died while it registered has kept no more than its id.
         if not isinstance(value, str) or (not value and (key == "node_id" or stored.get("joined"))):
             raise DamagedFile(file, f"is damaged (its {key} is missing or not a text)", _REMEDY)
-    return {key: stored[key] for key in known if key in stored}
+    sums = stored.get("sha256", {})
+    if not isinstance(sums, dict) or not all(isinstance(one, str) for one in sums.values()):
+        raise DamagedFile(file, "is damaged (its sha256 are not texts)", _REMEDY)
+    return {key: stored[key] for key in (*known, "sha256") if key in stored}
 
 
-def _write(home: Path, stored: dict[str, str]) -> None:
+def _write(home: Path, stored: Stored) -> None:
     durable.write_whole(home / "node.json", json.dumps(stored, indent=2) + "\n")

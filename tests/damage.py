@@ -38,6 +38,17 @@ def loop(path: Path) -> None:
     path.symlink_to(path.name)
 
 
+def flip(path: Path, at: int | None = None) -> None:
+    """One letter or digit is another, in the middle or where `at` says: it looks like what it was."""
+    content = bytearray(path.read_bytes())
+    at = len(content) // 2 if at is None else at
+    while not chr(content[at]).isalnum():
+        at += 1
+    # A digit stays a digit, and a letter one.
+    content[at] = content[at] - 1 if content[at] in b"9zZ" else content[at] + 1
+    path.write_bytes(bytes(content))
+
+
 OF_TEXT: dict[str, Spoil] = {
     "cut": cut,
     "empty": lambda path: path.write_text("") and None,

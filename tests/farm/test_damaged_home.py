@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from farm import durable, presence
 from farm.damaged_files import DamagedFile
 from farm.ray_process import RayHead
 from farm.security import Authority, NoProfile, Profile, ray_token_file
-from tests.damage import OF_JSON, OF_TEXT, copy, spoil, tree
+from tests.damage import OF_JSON, OF_TEXT, copy, flip, spoil, tree
 
 KEYS = ("ca.pem", "server.pem", "server.key", "client.token")
 
@@ -79,6 +80,14 @@ def test_no_content_of_a_key_file_is_a_traceback(made, name, content):
             Authority.open(made)
     finally:
         file.write_bytes(kept)
+
+
+@pytest.mark.parametrize("secret", ["join_secret", "node_key"])
+def test_a_secret_of_which_one_letter_has_changed_is_noticed(home, secret):
+    file = home / "tls" / "secrets.json"
+    flip(file, file.read_bytes().index(json.loads(file.read_bytes())[secret].encode()))
+    with pytest.raises(DamagedFile, match=r"secrets.json is damaged \(its checksum is wrong\)"):
+        Authority.open(home)
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
