@@ -12,7 +12,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
@@ -74,12 +74,13 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def scratch(folder: Path, name: str) -> Iterator[Path]:
+def scratch(folder: Path, name: str, end: Callable[[Path], None] = lambda left: None) -> Iterator[Path]:
     """A new folder (0700) in `folder` for the time of the block; gone however that ends.
 
-    Those that killed processes left there under the same `name` go first. Raises OSError.
+    Those that killed processes left there under the same `name` go first; `end` is called with each before, to end what
+    still works in it. Raises OSError.
     """
-    clear(folder, f".{name}-*")
+    clear(folder, f".{name}-*", end)
     while True:
         made = Path(tempfile.mkdtemp(dir=folder, prefix=f".{name}-"))
         handle = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -95,8 +96,11 @@ def scratch(folder: Path, name: str) -> Iterator[Path]:
         os.close(handle)
 
 
-def clear(folder: Path, pattern: str) -> None:
-    """Remove the files and folders of this user's in `folder` that match `pattern` and that nobody holds locked."""
+def clear(folder: Path, pattern: str, end: Callable[[Path], None] = lambda left: None) -> None:
+    """Remove the files and folders of this user's in `folder` that match `pattern` and that nobody holds locked.
+
+    `end` is called with each before it goes.
+    """
     for path in sorted(folder.glob(pattern)):
         with contextlib.suppress(OSError):
             handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -106,6 +110,7 @@ def clear(folder: Path, pattern: str) -> None:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if not _is_at(handle, path):
                     continue
+                end(path)
                 if path.is_dir():
                     shutil.rmtree(path, ignore_errors=True)
                 else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from fractions import Fraction
@@ -17,6 +18,7 @@ from farm.cli.output import note, spinner
 from farm.cli.params import Size
 from farm.cli.up import interruptible, take_down
 from farm.client import FarmClient
+from farm.durable import scratch
 from farm.media import read_frames
 from farm.spec import frame_rate
 from farm.transfer import check_output
@@ -25,6 +27,7 @@ GIVEN_FRAMES = 9
 """Frames of the clip that the demo extends: two latents, the least that shows motion."""
 
 _READY_SECONDS = 180.0
+_FARM = "farm"
 
 
 @click.command()
@@ -64,10 +67,10 @@ def demo(
     output.parent.mkdir(parents=True, exist_ok=True)
     check_output(output, overwrite)
     begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="farm-demo-") as folder:
-        given = Path(folder) / "clip.mp4"
+    with scratch(Path(tempfile.gettempdir()), f"farm-demo-{os.getuid()}", _end_farm) as folder:
+        given = folder / "clip.mp4"
         _write_clip(given, _first_frames(clip, pixels, fps) if clip else _drawn_frames(pixels, fps), fps)
-        farm = LocalFarm(Path(folder) / "farm")
+        farm = LocalFarm(folder / _FARM)
         farm.home.mkdir()
         # Any free port: a farm of the user's own may run on the usual one.
         (farm.home / "farm.toml").write_text('[server]\nlisten = "127.0.0.1:0"\n')
@@ -82,6 +85,14 @@ def demo(
             finally:
                 take_down(farm)
     click.echo(f"{output.absolute()}: {frames} frames, {time.monotonic() - begun:.0f} s in all")
+
+
+def _end_farm(folder: Path) -> None:
+    """Take down what a demo that was killed left running in its folder."""
+    farm = LocalFarm(folder / _FARM)
+    if farm.home.is_dir():
+        note("ending the farm of a demo that was killed")
+        take_down(farm)
 
 
 def _render(
