@@ -91,7 +91,7 @@ class Authority:
         folder = home / _TLS
         remedy = _remedy(home)
         if not os.path.lexists(folder):
-            if (home / _PROFILE).exists():
+            if os.path.lexists(home / _PROFILE):
                 # Only a daemon that was up has written it, or whoever set up a client here.
                 raise DamagedFile(folder, "is missing, though this farm has run before", remedy)
             _make(folder)

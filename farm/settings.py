@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
 import textwrap
 import tomllib
@@ -108,7 +109,8 @@ def load(
     if path is None:
         home = flags.get("home") or variables.get("home", ("", ""))[0] or model.model_fields["home"].default
         path = absolute(home) / file_name
-        values = _read(path) if path.exists() else {}
+        # A link that leads nowhere is a file that is away, and no wish for the defaults.
+        values = _read(path) if os.path.lexists(path) else {}
     else:
         path = _file_from_here(path, "--config")
         values = _read(path)
@@ -193,6 +195,9 @@ def _from_file(model: type[BaseModel], values: Mapping[str, Any], folder: Path) 
 
 
 def _read(path: Path) -> dict[str, Any]:
+    # A shell's own pipes have somebody who writes; with any other one might wait for ever.
+    if path.is_fifo() and path.parent != Path("/dev/fd"):
+        raise InvalidConfig(f"cannot read {path}: it is a pipe; give a file")
     try:
         # Some editors begin a file with a byte order mark.
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))

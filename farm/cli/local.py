@@ -242,7 +242,7 @@ class LocalFarm:
         command += ["--server", server, "--name", _node_name(number), "--threads", str(threads)]
         # In the environment, where only its own user can read it; a command line is everybody's.
         variables = {"FARM_NODE_JOIN_TOKEN": token}
-        if (self.home / "node.toml").exists():
+        if os.path.lexists(self.home / "node.toml"):
             variables["FARM_NODE_CONFIG"] = str(self.home / "node.toml")
         return _Program(f"node-{number}", self.home, command, variables)
 

@@ -197,3 +197,9 @@ def test_the_examples_in_docs_are_fresh(model, name):
     assert (DOCS / f"{name}.example.toml").read_text() == example_toml(model), (
         f"run: farmctl config example{' --node' if name == 'node' else ''} > docs/{name}.example.toml"
     )
+
+
+def test_a_file_in_the_home_that_is_a_link_to_nowhere_is_told_instead_of_the_defaults(tmp_path):
+    (tmp_path / "farm.toml").symlink_to(tmp_path / "away" / "farm.toml")
+    with pytest.raises(InvalidConfig, match="cannot read .*farm.toml: No such file"):
+        load_config(None, {}, {"home": tmp_path})
