@@ -72,12 +72,21 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
         try:
             await _to_its_end(writing.open)
             async for message in request_iterator:
+                if message.WhichOneof("part") != "chunk":
+                    raise Refused(
+                        grpc.StatusCode.INVALID_ARGUMENT, "chunk: must be in every message after the first"
+                    )
                 if writing.size + len(message.chunk) > header.size:
                     raise Refused(
                         grpc.StatusCode.INVALID_ARGUMENT, f"size: more than the {header.size} bytes announced"
                     )
                 await _to_its_end(writing.write, message.chunk)
             await _to_its_end(writing.commit, header.sha256)
+            if writing.size != header.size:
+                raise Refused(
+                    grpc.StatusCode.INVALID_ARGUMENT,
+                    f"size: {header.size} bytes were announced, and {writing.size} came",
+                )
             found = await _to_its_end(record)
         finally:
             # Does nothing to what was recorded. A log of an attempt whose log is here already was not.

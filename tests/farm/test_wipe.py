@@ -137,6 +137,20 @@ class Caller:
         ]
         return self._stub.Upload(iter(parts), timeout=20).artifact
 
+    def send(self, messages):
+        """Upload in these messages: a header (what differs from a right one), a chunk, or None for an empty message."""
+        right = {
+            "name": "media",
+            "size": len(CONTENT),
+            "sha256": hashlib.sha256(CONTENT).hexdigest(),
+            "filename": "a.mp4",
+        }
+        parts = []
+        for one in messages:
+            kind = {"header": right | one} if isinstance(one, dict) else {} if one is None else {"chunk": one}
+            parts.append(artifacts_pb2.UploadRequest(**kind))
+        return self._stub.Upload(iter(parts), timeout=20).artifact
+
     def close(self):
         self._channel.close()
 
@@ -180,6 +194,29 @@ def test_a_name_that_the_record_cannot_take_is_refused_before_anything_is_stored
         with pytest.raises(grpc.RpcError, match="name: must "):
             caller.upload("clip.mp4", name=name)
     assert found(daemon.files.root) == []
+
+
+@pytest.mark.parametrize(
+    ("messages", "said"),
+    [
+        ([{"size": 1 + len(CONTENT)}, CONTENT], "size: "),
+        ([{"size": len(CONTENT) - 1}, CONTENT], "size: "),
+        ([{}, {}, CONTENT], "chunk: "),
+        ([{}, CONTENT, {}], "chunk: "),
+        ([{}, CONTENT, None], "chunk: "),
+        ([{}, CONTENT, b"x"], "size: "),
+        ([CONTENT], "header: "),
+        ([], "header: "),
+        ([{}], "received 0 bytes"),
+    ],
+)
+def test_an_upload_that_is_not_what_its_header_says_is_refused_and_leaves_nothing(
+    daemon, caller, messages, said
+):
+    with pytest.raises(grpc.RpcError) as refused:
+        caller.send(messages)
+    assert refused.value.details().startswith(said)
+    assert found(daemon.files.root) == [] and daemon.files.unfinished() == []
 
 
 def test_collecting_removes_only_what_it_collects_whatever_was_recorded(daemon, caller):
