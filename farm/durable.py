@@ -83,11 +83,14 @@ def scratch(folder: Path, name: str, end: Callable[[Path], None] = lambda left: 
     clear(folder, f".{name}-*", end)
     while True:
         made = Path(tempfile.mkdtemp(dir=folder, prefix=f".{name}-"))
-        handle = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        # Another may take it for left over before it is locked.
+        try:
+            handle = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
         fcntl.flock(handle, fcntl.LOCK_EX)
         if _is_at(handle, made):
             break
-        # Another has taken it for left over before it was locked.
         os.close(handle)
     try:
         yield made

@@ -106,3 +106,19 @@ def test_a_file_that_another_holds_is_told_at_once(tmp_path):
         durable.take(tmp_path / "a", wait=False)
     os.close(handle)
     os.close(durable.take(tmp_path / "a", wait=False))
+
+
+def test_folders_that_are_made_at_once_do_not_take_each_other_for_left_over(tmp_path, monkeypatch):
+    real, removed = durable.tempfile.mkdtemp, []
+
+    def removed_at_once(**where):
+        made = real(**where)
+        if not removed:
+            # As another does that clears up between two calls here.
+            durable.clear(tmp_path, ".work-*")
+            removed.append(made)
+        return made
+
+    monkeypatch.setattr(durable.tempfile, "mkdtemp", removed_at_once)
+    with durable.scratch(tmp_path, "work") as folder:
+        assert folder.is_dir() and str(folder) not in removed
