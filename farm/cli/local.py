@@ -117,7 +117,11 @@ class LocalFarm:
         server = self._server()
         threads = threads or max(1, len(os.sched_getaffinity(0)) // max(1, nodes))
         for number in range(1, nodes + 1):
-            self._start(self._agent(number, server, token, threads))
+            agent = self._agent(number, server, token, threads)
+            # One that outlived its daemon calls where that was; a daemon without a port of its own is elsewhere now.
+            if any(server not in process.cmdline() for process in agent.family()[:1]):
+                agent.stop(_AGENT_SECONDS, signal.SIGINT)
+            self._start(agent)
 
     def wait_until_ready(
         self, nodes: int, timeout: float, tell: Callable[[str], None]

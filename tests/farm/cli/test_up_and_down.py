@@ -61,6 +61,14 @@ def test_up_brings_a_farm_back_whose_daemon_was_killed(own_home):
     assert (own_home / "ray" / "ray-head.pid").read_text() == head, "the Ray head goes on"
 
 
+def test_a_node_that_outlived_its_daemon_finds_the_next_one_at_another_port(own_home):
+    assert run(own_home, "up", "--detach", "--nodes", "1").returncode == 0
+    os.kill(int((own_home / "run" / "farmd.pid").read_text()), signal.SIGKILL)
+    again = run(own_home, "up", "--detach", "--nodes", "1")
+    assert again.returncode == 0 and "is up" in again.stdout, again.stderr
+    assert "online" in run(own_home, "node", "list").stdout
+
+
 def test_down_ends_what_is_left_of_its_own_and_nothing_else(own_home):
     own_home.joinpath("run").mkdir(parents=True)
     sleep = [sys.executable, "-c", "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)"]
