@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import ssl
 import stat
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,17 @@ def read_text(path: Path, remedy: str) -> str:
     if "\0" in text:
         raise DamagedFile(path, "is damaged (there are zero bytes in it)", remedy)
     return text
+
+
+def read_certificate(path: Path, remedy: str) -> str:
+    """The certificate in a file, as PEM. Raises as `read_text`."""
+    pem = read_text(path, remedy)
+    try:
+        ssl.create_default_context(cadata=pem)
+    # What isn't ASCII is refused as another kind of value.
+    except (ssl.SSLError, TypeError, ValueError):
+        raise DamagedFile(path, "is damaged (it is not a certificate in PEM)", remedy) from None
+    return pem
 
 
 def read_word(path: Path, remedy: str, *, shortest: int = 1) -> str:

@@ -237,14 +237,7 @@ class Profile:
     @property
     def ca_pem(self) -> bytes:
         """The farm's CA certificate. Raises NoProfile when it can't be read or is damaged."""
-        pem = self._read(self.ca_file, "CA certificate", damaged_files.read_text)
-        try:
-            ssl.create_default_context(cadata=pem)
-        except ssl.SSLError:
-            raise NoProfile(
-                f"{self.ca_file} is damaged (it is not a certificate in PEM). {_COPY_AGAIN}"
-            ) from None
-        return pem.encode()
+        return self._read(self.ca_file, "CA certificate", damaged_files.read_certificate).encode()
 
     @property
     def token(self) -> str:

@@ -1,8 +1,8 @@
 """Who this node is to its farm, kept in the agent's home: id, tokens, the farm's CA, the daemon's address.
 
-node.json keeps the checksums of the files beside it: a token of which one letter has changed looks like any other, and only
-the farm could tell. With a join token at hand each damaged file is set aside and bought anew. Without one, node.json is put together again
-from the node token and the server's address; what can't be replaced stops the start.
+node.json keeps the checksums of the files beside it: a token of which one letter has changed looks like any other, and
+only the farm could tell. With a join token at hand each damaged file is set aside and bought anew. Without one, node.json
+is put together again from the node token and the server's address; what can't be replaced stops the start.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import base64
 import contextlib
 import hashlib
 import json
-import ssl
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,7 +134,7 @@ def _damage(identity: Identity, sums: dict[str, str]) -> DamagedFile | None:
             damaged_files.read_word(file, _REMEDY)
         if _of_token(identity.token_file) != identity.node_id:
             return DamagedFile(identity.token_file, f"is not the token of node {identity.node_id}", _REMEDY)
-        ssl.create_default_context(cadata=damaged_files.read_text(identity.ca_file, _REMEDY))
+        damaged_files.read_certificate(identity.ca_file, _REMEDY)
         for file in identity.files:
             if sums.get(file.name, _sum(file)) != _sum(file):
                 return DamagedFile(file, "is damaged (it is not what this node had written)", _REMEDY)
@@ -143,8 +142,6 @@ def _damage(identity: Identity, sums: dict[str, str]) -> DamagedFile | None:
         return error
     except FileNotFoundError as error:
         return DamagedFile(Path(error.filename), "is missing", _REMEDY)
-    except ssl.SSLError:
-        return DamagedFile(identity.ca_file, "is damaged (it is not a certificate in PEM)", _REMEDY)
     return None
 
 

@@ -38,6 +38,11 @@ def loop(path: Path) -> None:
     path.symlink_to(path.name)
 
 
+def mark(path: Path) -> None:
+    """A byte order mark stands before it, as some editors write it."""
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+
+
 def flip(path: Path, at: int | None = None) -> None:
     """One letter or digit is another, in the middle or where `at` says: it looks like what it was."""
     content = bytearray(path.read_bytes())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -65,7 +66,7 @@ def check_sqlite(path: Path, longest: int | None = CHECKED_BYTES) -> None:
     log = Path(f"{path}-wal")
     logged = log.is_file() and log.stat().st_size > 0
     for file in (log, Path(f"{path}-shm")):
-        if file.exists() and not file.is_file():
+        if os.path.lexists(file) and not file.is_file():
             raise DamagedFile(
                 file, "is not a file", f"Move it away; SQLite keeps a file there beside {path.name}"
             )

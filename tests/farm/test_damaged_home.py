@@ -16,7 +16,7 @@ from farm import durable, presence
 from farm.damaged_files import DamagedFile
 from farm.ray_process import RayHead
 from farm.security import Authority, NoProfile, Profile, ray_token_file
-from tests.damage import OF_JSON, OF_TEXT, copy, flip, spoil, tree
+from tests.damage import OF_JSON, OF_TEXT, copy, flip, mark, spoil, tree
 
 KEYS = ("ca.pem", "server.pem", "server.key", "client.token")
 
@@ -47,6 +47,17 @@ def test_a_damaged_key_stops_the_start_with_its_name_and_a_remedy(home, name, ki
         Authority.open(home)
     assert str(file) in str(told.value) and "Restore the whole folder" in str(told.value)
     assert tree(home) == before
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_a_byte_order_mark_before_a_key_is_damage(home, name):
+    mark(home / "tls" / name)
+    with pytest.raises(DamagedFile, match=name):
+        Authority.open(home)
+    if name in ("ca.pem", "client.token"):
+        with pytest.raises(NoProfile, match=name):
+            profile = Profile.load(home / "client.json")
+            _ = profile.ca_pem, profile.token
 
 
 @pytest.mark.parametrize("name", [*KEYS, "secrets.json", ""])

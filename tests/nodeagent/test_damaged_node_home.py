@@ -10,9 +10,10 @@ from node_processes import until
 
 from farm.damaged_files import DamagedFile
 from nodeagent import identity
-from tests.damage import OF_JSON, OF_TEXT, copy, flip, spoil, tree
+from tests.damage import OF_JSON, OF_TEXT, copy, flip, mark, spoil, tree
 
 BESIDE = ("ca.pem", "node.token", "ray.token")
+MORE = {"one letter": flip, "byte order mark": mark}
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_a_damaged_node_json_is_put_together_from_the_nodes_token(farm, joined, 
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [(name, kind) for name in BESIDE for kind in [*OF_TEXT, "one letter", "missing"]],
+    [(name, kind) for name in BESIDE for kind in [*OF_TEXT, *MORE, "missing"]],
 )
 def test_a_damaged_file_beside_it_is_bought_anew_with_a_join_token_and_named_without(
     farm, joined, name, kind
@@ -56,7 +57,7 @@ def test_a_damaged_file_beside_it_is_bought_anew_with_a_join_token_and_named_wit
     if kind == "missing":
         (joined / name).unlink()
     else:
-        spoil(joined / name, flip if kind == "one letter" else OF_TEXT[kind])
+        spoil(joined / name, (OF_TEXT | MORE)[kind])
     with pytest.raises(DamagedFile, match=f"{name} .*farmctl node enroll"):
         identity.load(joined, "", "")
     assert identity.load(joined, "", farm.join_token) is None
