@@ -36,6 +36,7 @@ from farm.collect import collect_forever
 from farm.config import FarmConfig, InvalidConfig, load_config
 from farm.damaged_files import MADE_ANEW, DamagedFile, of_system, open_plain
 from farm.logs import configure_logs
+from farm.media_process import MediaReader
 from farm.plugins import catalogue, planning_plugins
 from farm.processes import this_process
 from farm.ray_process import RayHead
@@ -165,7 +166,8 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
     offers = catalogue(planning_plugins())
     sessions, changes = Sessions(), Changes()
     dispatcher = Dispatcher(store, files, backend, sessions, changes, config.leases, offers.models)
-    intake = Intake(config, offers, store, files)
+    reader = MediaReader(config.home)
+    intake = Intake(config, offers, store, files, reader.probe)
     fits = Fits(store, lambda node_id, device: device in sessions.renderers(node_id))
 
     own = f"{_reachable(host)}:{bound}"
@@ -224,6 +226,7 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
     sessions.close_all()
     await server.stop(grace=2.0)
     await backend.close()
+    reader.close()
     store.close()
     for task in ended:
         task.result()

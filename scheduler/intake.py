@@ -6,7 +6,7 @@ The edge around scheduler.plan; all that is refused is refused here or there, be
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -31,10 +31,21 @@ from scheduler.snapshot import slots_of
 
 
 class Intake:
-    """Plans specs against this farm's catalogue, nodes and media roots."""
+    """Plans specs against this farm's catalogue, nodes and media roots.
 
-    def __init__(self, config: FarmConfig, catalogue: Catalogue, store: Store, files: ArtifactStore):
+    `look`: says what a file of media is; as farm.media.probe, or in processes of their own.
+    """
+
+    def __init__(
+        self,
+        config: FarmConfig,
+        catalogue: Catalogue,
+        store: Store,
+        files: ArtifactStore,
+        look: Callable[[Path, int], MediaFacts] = probe,
+    ):
         self._config, self._catalogue, self._store, self._files = config, catalogue, store, files
+        self._look = look
 
     def plan(self, spec: JobSpec, *, keep_media: bool) -> PlannedJob:
         """The plan of `spec`; with `keep_media`, media given by path are copied into the artifact store.
@@ -128,7 +139,7 @@ class Intake:
             artifact_id, path = self._find(condition, f"{field}.media")
             with self._readable(artifact_id, path) as readable:
                 try:
-                    facts = probe(readable, max_frames=self._config.limits.max_frames)
+                    facts = self._look(readable, self._config.limits.max_frames)
                 except MediaError as error:
                     problem = str(error)
                     if path is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from PIL import Image
 
 from farm.cli import main
 from farm.security import Authority, parse_join_token
-from tests.farm.cli.runs import PROGRAM, environment, variables
+from tests.farm.cli.runs import PROGRAM, environment, processes, variables
 
 ASK = ["--frames", 20, "--size", "64x64", "--fps", 30]
 
@@ -200,6 +201,16 @@ def test_a_clip_that_cannot_be_read_is_refused(farmctl, clip, tmp_path, content)
         bad.write_bytes(clip.read_bytes()[:700] if content == "cut" else content)
     asked = farmctl("submit", "extend", bad, *ASK)
     assert asked.exit_code == 2 and "clip: " in asked.stderr and "bad.mp4" in asked.stderr
+
+
+def test_a_crash_of_what_reads_media_costs_the_farm_nothing(farmctl, clip, home):
+    ask = ("submit", "extend", clip, *ASK, "--dry-run")
+    assert farmctl(*ask).exit_code == 0
+    readers = [int(line.split()[0]) for line in processes(home) if "farm.media_process" in line]
+    assert readers, "the daemon reads media in processes of their own"
+    for reader in readers:
+        os.kill(reader, signal.SIGSEGV)
+    assert farmctl(*ask).exit_code == 0
 
 
 def test_an_existing_output_is_kept_and_refused_before_anything_is_sent(farmctl, clip, tmp_path, home):
