@@ -34,7 +34,7 @@ class Lock(Protocol):
     """Held by one process at a time; freed however it ends."""
 
     def take(self) -> None:
-        """Raises LedByAnother when another holds it, DatabaseAway."""
+        """Raises LedByAnother when another holds it, DatabaseAway; and of a file OSError and DamagedFile."""
         ...
 
     def keep(self) -> None:
@@ -67,10 +67,7 @@ class FileLock:
         self.led = 0
 
     def take(self) -> None:
-        try:
-            file = open_plain(self._path, os.O_RDWR | os.O_CREAT, MADE_ANEW)
-        except OSError as error:
-            raise DatabaseAway(f"cannot open {self._path}: {error.strerror}") from None
+        file = open_plain(self._path, os.O_RDWR | os.O_CREAT, MADE_ANEW)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
