@@ -94,10 +94,10 @@ def _padded(task: TaskInHand, index: int) -> Iterator[np.ndarray]:
     """
     shared, media = task.shared, task.shared["conditions"][index]
     below, beside = shared["render_height"] - shared["height"], shared["render_width"] - shared["width"]
+    # A plan made by an earlier version numbers its conditions as they were listed.
+    clip = task.fetch("", f"condition/{media.get('listed', index)}")
     frames: Iterable[np.ndarray] = islice(
-        iter_frames(
-            task.fetch("", f"condition/{index}"), shared["width"], shared["height"], Fraction(shared["fps"])
-        ),
+        iter_frames(clip, shared["width"], shared["height"], Fraction(shared["fps"])),
         media["frames"],
     )
     first = last = None
