@@ -149,6 +149,28 @@ def test_a_chain_grows_both_ways_from_a_clip_in_the_middle():
     assert max(chains.values()) < len(windows) - 1, "the two chains run side by side"
 
 
+@settings(max_examples=100)
+@given(
+    st.lists(st.tuples(st.integers(0, 45), st.sampled_from([1, 5, 14, 16]), st.sampled_from([1.0, 0.7]))),
+    st.integers(0, 7),
+)
+def test_a_window_is_drawn_to_the_origins_colours_unless_it_holds_something_of_its_own(places, shift):
+    # Apart from each other, at any frame of a latent.
+    media = [
+        PreparedMedia("a", 16 * at + shift, *rest)
+        for at, *rest in {place[0]: place for place in places}.values()
+    ]
+    plan = plan_of(media=media, strategy="autoregressive")
+    windows = [task for task in plan.tasks if task.kind is TaskKind.WINDOW]
+    (origin,) = [task.key for task in windows if task.needs == ("encode",)]
+    for task in windows:
+        held = [*task.payload["conditions"], *task.payload["points"]]
+        own = any(one["strength"] == 1.0 for one in held)
+        free = task.key == origin or own
+        assert task.payload["colour"] == (None if free else {"key": origin, "factor": 0.25})
+        assert not task.payload["colour"] or origin in task.needs
+
+
 def test_a_storyboard_longer_than_the_models_clock_is_cut():
     tasks = plan_of(model="ltx-2b-0.9.5", frames=601, fps=30).tasks
     assert sum(task.kind is TaskKind.STORYBOARD for task in tasks) == 2
