@@ -109,6 +109,15 @@ class TaskInHand:
         return hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
 
 
+def crop_offset(shared: Mapping[str, Any]) -> tuple[int, int]:
+    """Columns and lines of the rendered picture left of and above the delivered one, from a plan's shared part.
+
+    A plan of an earlier version doesn't say: its delivered picture is the upper left corner of the rendered one.
+    """
+    crop = shared.get("crop", {"left": 0, "top": 0})
+    return crop["left"], crop["top"]
+
+
 @dataclass(frozen=True)
 class DeviceInHand:
     """The device a renderer serves. `backend`: cuda, rocm, mps or cpu; `index` among those of its kind."""

@@ -126,6 +126,8 @@ def make_plan(
         "height": spec.height,
         "render_width": width,
         "render_height": height,
+        # Columns and lines left of and above the delivered picture: both sides are even, so it is the very middle.
+        "crop": {"left": (width - spec.width) // 2, "top": (height - spec.height) // 2},
         "latents": latents,
         "prompts": [spec.prompt, *(prompt.text for prompt in spec.later_prompts)],
         "negative_prompt": spec.negative_prompt,
@@ -152,7 +154,8 @@ def make_plan(
         )
     if (width, height) != (spec.width, spec.height):
         notes.append(
-            f"size: rendered at {width}x{height} (multiples of 32) and cropped to {spec.width}x{spec.height}"
+            f"size: rendered at {width}x{height} (multiples of 32) and cropped to {spec.width}x{spec.height} "
+            "about the middle"
         )
     if frames_of(latents) != spec.frames:
         early = (

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from farm.hookspecs import hookimpl
-from farm.rendering import DeviceInHand, RenderingModel, TaskInHand
+from farm.rendering import DeviceInHand, RenderingModel, TaskInHand, crop_offset
 from plugins.ltx import codenoise, planning, resuming, seam
 from plugins.ltx.blend import adain, upsample
 from plugins.ltx.conditioning import Condition, Extra, Replace, window_tail
@@ -209,6 +209,7 @@ class LtxModel:
         # Local frame 0 is the one frame of the first latent, which ends at global frame 8·start.
         first, last = payload["from"] - 8 * start, payload["to"] - 8 * start
         given = [self._put_in(task, span, latents) for span in payload["given"]]
+        left, top = crop_offset(shared)
         done, total = 0, last - first
         task.step(done, total)
         for chunk in decode_chunks(self._ltx, latents, noise, first, last):
@@ -216,7 +217,7 @@ class LtxModel:
                 number = 8 * start + first + done + offset
                 for span in given:
                     frame = span.over(frame, number)
-                yield frame[: shared["height"], : shared["width"]]
+                yield frame[top : top + shared["height"], left : left + shared["width"]]
             done += len(chunk)
             task.step(done, total)
 

@@ -241,6 +241,15 @@ def test_sizes_and_lengths_that_ltx_does_not_have_are_padded_and_said():
     assert any("753" in note and "750" in note for note in plan.notes)
 
 
+@given(st.integers(16, 400), st.integers(16, 400))
+def test_what_is_rendered_too_much_is_cut_off_about_the_middle(half_width, half_height):
+    plan = plan_of(media=(), width=2 * half_width, height=2 * half_height, frames=9)
+    crop, said = plan.shared["crop"], [note for note in plan.notes if note.startswith("size:")]
+    assert 2 * crop["left"] + 2 * half_width == plan.render_width < 2 * half_width + 32
+    assert 2 * crop["top"] + 2 * half_height == plan.render_height < 2 * half_height + 32
+    assert bool(said) == any(crop.values()) and all("about the middle" in note for note in said)
+
+
 def test_a_13b_window_needs_a_bigger_device_than_a_2b_one():
     small = plan_of(model="ltx-2b-0.9.5", width=1024, height=576)
     large = plan_of(model="ltx-13b-0.9.7-dev", width=1024, height=576)
