@@ -22,9 +22,9 @@ join        {"start", "stop", "left", "right",   the latents that two windows sh
              "heal": null | {…}}   those of this window, which is made of both: as above, its first latent is run-up
 decode      {"start", "stop", "pieces": […], "from", "to",   latents to decode; rendered frames [from, to)
              "patches": [key, …],   joins whose latents, as many as they stored, are laid over the pieces
-             "given": [{"name", "start", "stop", "origin", "first", "last", "fade": [before, after]}]}   given
-                       frames to put in: rendered frames [first, last), decoded from the latents [start, stop) of
-                       "name", whose first frame by themselves is "origin"
+             "given": [{"condition", "name", "start", "stop", "origin", "first", "last", "fade": [before, after]}]}
+                       given frames to put in: rendered frames [first, last) of the job's condition, decoded from the
+                       latents [start, stop) of "name", whose first frame by themselves is "origin"
 mux         {"segments": [key, …]}
 
 A piece is {"start", "stop", "left", "right"} as in scheduler.windows.Piece.
