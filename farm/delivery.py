@@ -184,6 +184,8 @@ def _join(
         "frames": stop - start,
         "of_frames": job.spec.frames,
     }
+    if job.notes:
+        facts["notes"] = list(job.notes)
     try:
         joining.join_segments(parts, path, frames=stop - start, fps=frame_rate(job.spec.fps), sidecar=facts)
     except Exception as error:

@@ -85,8 +85,10 @@ class TaskInHand:
     theirs of the same round, read-only; blocks until they have come, raises Stopped. Rounds are 0, 1, 2, …
     `folder`: for files of this attempt, removed at its end.
     `tell(summary, facts)`: what the task found out on the way, in a sentence for people and as JSON (see MAX_FACTS);
-    kept with the task if this attempt is the one that counts. What is told last under a name stands.
+    kept with the task if this attempt is the one that counts. What is told last under a name stands. A list of
+    sentences under "notes" is shown with the job, too, and written into the video's sidecar.
     `model`, `weights`: what it is done with.
+    `notes`: what people are told of the job so far, sentences.
     """
 
     key: str
@@ -101,12 +103,22 @@ class TaskInHand:
     tell: Callable[[str, dict[str, Any]], None] = _nobody_listens
     exchange: Callable[[int, dict[str, np.ndarray]], Mapping[str, np.ndarray]] | None = None
     saved: Callable[[], Path | None] = _nothing_saved
+    notes: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of what there is to do and with what weights: two tasks that have it in common make the same."""
         work = [self.key, self.kind, self.model, self.weights, self.shared, self.payload]
         return hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
+
+
+def crop_offset(shared: Mapping[str, Any]) -> tuple[int, int]:
+    """Columns and lines of the rendered picture left of and above the delivered one, from a plan's shared part.
+
+    A plan of an earlier version doesn't say: its delivered picture is the upper left corner of the rendered one.
+    """
+    crop = shared.get("crop", {"left": 0, "top": 0})
+    return crop["left"], crop["top"]
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ class Renderer:
         `payload`: JSON {"task": {"key", "kind", "payload", "model", "weights"}, "shared": {…}, "inputs": {task key:
         {artifact name: {"id", "sha256", "size"}}}, "member": null or, of a lockstep group, {"group", "key",
         "renderer", "places": {neighbour: renderer}}, "state": null or what an earlier attempt left to go on from, {"id",
-        "sha256", "size"}}. A member is left to a thread of its own and this returns at
+        "sha256", "size"}, "notes": [what people are told of the job, …]}. A member is left to a thread of its own and this returns at
         once, so that others of its group can come; anything else waits until they are done. A call that Ray repeats
         does nothing.
         """

@@ -151,7 +151,7 @@ class Workbench:
             path,
             frames=task.shared["frames"],
             fps=Fraction(task.shared["fps"]),
-            sidecar=dict(task.shared),
+            sidecar={**task.shared, "notes": list(task.notes)},
         )
         made: dict[str, Path] = {"video": path}
         sidecar = next(iter(sorted(task.folder.glob("*.json"))), None)
@@ -183,7 +183,10 @@ def task_in_hand(
     exchange: Any = None,
     saved: Any = None,
 ) -> TaskInHand:
-    """The task in a dispatched payload: {"task": {"key", "kind", "payload", "model", "weights"}, "shared": {…}, …}."""
+    """The task in a dispatched payload: {"task": {"key", "kind", "payload", "model", "weights"}, "shared": {…}, …}.
+
+    "notes" is what people are told of the job so far.
+    """
     task = document["task"]
     return TaskInHand(
         key=task["key"],
@@ -197,5 +200,6 @@ def task_in_hand(
         weights=task["weights"],
         tell=tell,
         exchange=exchange,
+        notes=tuple(document.get("notes", ())),
         **({"saved": saved} if saved else {}),
     )

@@ -50,6 +50,19 @@ class Placed:
     points: tuple[int, ...]
 
 
+def in_order(media: Sequence[PreparedMedia]) -> tuple[int, ...]:
+    """Places in `media` by rising frame, so that a plan doesn't depend on the order in which a person lists conditions.
+
+    Of those that begin at one frame the longest comes first, then the firmest. Media that `check_apart` accepts differ
+    in one of the three.
+    """
+    return tuple(
+        sorted(
+            range(len(media)), key=lambda at: (media[at].frame, -media[at].frames, -media[at].strength, at)
+        )
+    )
+
+
 def choose_lead(media: Sequence[PreparedMedia], frames: int) -> int:
     """Frames (0 to 7) to render before the first delivered one, so that the fewest given frames are loose."""
     firm = [piece for piece in media if piece.strength == 1.0]
@@ -102,23 +115,20 @@ def place_media(piece: PreparedMedia, frames: int, lead: int) -> Placed:
 
 
 def source_of(media: Sequence[PreparedMedia], frames: int) -> int | None:
-    """Which of `media` is the video to be made over: the first that covers all frames and isn't firm."""
-    return next(
-        (
-            index
-            for index, piece in enumerate(media)
-            if piece.strength < 1.0 and piece.frame == 0 and piece.stop == frames
-        ),
-        None,
-    )
+    """Which of `media` is the video to be made over: of those that cover all frames and aren't firm the firmest."""
+    over = [
+        index
+        for index, piece in enumerate(media)
+        if piece.strength < 1.0 and piece.frame == 0 and piece.stop == frames
+    ]
+    return max(over, key=lambda index: media[index].strength, default=None)
 
 
 def all_given(media: Sequence[tuple[PreparedMedia, Placed]]) -> tuple[Given, ...]:
-    """The firm media, the longest first, of equals the first."""
+    """The firm media, the longest first, of equals the one that is seen first."""
     firm = [index for index, (piece, _) in enumerate(media) if piece.strength == 1.0]
-    return tuple(
-        _given(index, media[index][1]) for index in sorted(firm, key=lambda at: -media[at][0].frames)
-    )
+    firm.sort(key=lambda at: (-media[at][0].frames, media[at][0].frame))
+    return tuple(_given(index, media[index][1]) for index in firm)
 
 
 def _given(index: int, at: Placed) -> Given:
@@ -129,7 +139,8 @@ def _given(index: int, at: Placed) -> Given:
 def check_apart(media: Sequence[PreparedMedia], frames: int) -> None:
     """Raises InvalidSpec where media ends past the last frame, or two claim the same frame.
 
-    What the video is made over (`source_of`) may be claimed by others too.
+    What the video is made over (`source_of`) may be claimed by others too, but two that could be it must differ in
+    strength: otherwise the order in which they are listed would decide.
     """
     source = source_of(media, frames)
     for index, piece in enumerate(media):
@@ -145,6 +156,13 @@ def check_apart(media: Sequence[PreparedMedia], frames: int) -> None:
             )
         for other, earlier in enumerate(media[:index]):
             if source in (index, other):
+                span, same = (piece.frame, piece.stop), (earlier.frame, earlier.stop)
+                if (span, piece.strength) == (same, earlier.strength):
+                    raise InvalidSpec(
+                        f"conditions.{index}.strength",
+                        f"must differ from the {earlier.strength:g} of conditions.{other}, got the same; both cover "
+                        f"all {frames} frames, and the job is made over the firmer one",
+                    )
                 continue
             if piece.frame < earlier.stop and earlier.frame < piece.stop:
                 raise InvalidSpec(

@@ -345,7 +345,7 @@ def _member(
 
 
 def _payload(record: ReadyRecord, inputs: TaskInputs, member: dict[str, Any] | None) -> bytes:
-    """What a renderer is handed, as JSON: the task, the plan's shared part, the artifacts it needs, a state."""
+    """What a renderer is handed, as JSON: the task, the plan's shared part, the artifacts it needs, a state, notes."""
     task = record.task
     artifacts = {
         key: {a.name: {"id": a.id, "sha256": a.sha256, "size": a.size} for a in found}
@@ -369,5 +369,6 @@ def _payload(record: ReadyRecord, inputs: TaskInputs, member: dict[str, Any] | N
             "inputs": artifacts,
             "member": member,
             "state": state and {"id": state.id, "sha256": state.sha256, "size": state.size},
+            "notes": list(inputs.notes),
         }
     ).encode()

@@ -56,9 +56,8 @@ class GivenFrames:
                     min(FADE_FRAMES, behind) if high == ends else 0,
                 ]
                 if low - fade[0] < last and first < high + fade[1]:
-                    found.append(
-                        self._own_latents(index, low, high) | {"first": low, "last": high, "fade": fade}
-                    )
+                    own = self._own_latents(index, low, high)
+                    found.append(own | {"condition": index, "first": low, "last": high, "fade": fade})
         return found
 
     def _own_latents(self, index: int, low: int, high: int) -> dict[str, Any]:

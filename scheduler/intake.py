@@ -6,15 +6,19 @@ The edge around scheduler.plan; all that is refused is refused here or there, be
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import islice
 from pathlib import Path
+
+import numpy as np
 
 from farm.api.jobs import PlannedJob
 from farm.artifacts import CHUNK, ArtifactStore
 from farm.config import FarmConfig
-from farm.media import MediaError, MediaFacts, probe, resampled_count
+from farm.media import MediaError, MediaFacts, iter_frames, probe, resampled_count
 from farm.outside_text import file_name, shown
+from farm.picture import psnr
 from farm.planning import ModelFacts, Plan, Strategy, TaskKind
 from farm.plugins import Catalogue
 from farm.spec import Condition, InvalidSpec, JobSpec
@@ -22,12 +26,16 @@ from farm.store.errors import NotFound
 from farm.store.records import KEPT_NO_LONGER
 from farm.store.store import Store
 from farm.timeline import latents_for
-from scheduler.conditions import PreparedMedia
+from scheduler.conditions import PreparedMedia, check_apart
+from scheduler.contradictions import meetings
 from scheduler.estimate import wall_seconds
 from scheduler.layout import Lender
 from scheduler.placement import ReadyTask, Slot, misfit
 from scheduler.plan import make_plan
 from scheduler.snapshot import slots_of
+
+THUMBNAIL = 256
+"""Pixels of the longer side at which given pictures are compared."""
 
 
 class Intake:
@@ -133,27 +141,56 @@ class Intake:
         return min(offered, key=lambda weights: (-offered[weights], weights))
 
     def _media(self, spec: JobSpec) -> tuple[list[tuple[PreparedMedia, Path | None]], list[str]]:
-        prepared, notes = [], []
+        prepared, notes, kinds = [], [], []
         for index, condition in enumerate(spec.conditions):
-            field = f"conditions.{index}"
-            artifact_id, path = self._find(condition, f"{field}.media")
-            with self._readable(artifact_id, path) as readable:
-                try:
-                    facts = self._look(readable, self._config.limits.max_frames)
-                except MediaError as error:
-                    problem = str(error)
-                    if path is None:
-                        # Where it lies in the store says nothing to whoever uploaded it.
-                        called = self._store.artifacts.get(artifact_id).filename
-                        problem = problem.replace(str(readable), called)
-                    raise InvalidSpec(f"{field}.media", problem) from None
-            which = "clip" if facts.kind == "video" else "image"
-            if len(spec.conditions) > 1:
-                which += f" {index + 1}"
-            frames, said = _frames_of(facts, spec, f"{field}.media", which)
+            field = f"conditions.{index}.media"
+            artifact_id, path = self._find(condition, field)
+            with self._reading(field, artifact_id, path) as readable:
+                facts = self._look(readable, self._config.limits.max_frames)
+            kinds.append("clip" if facts.kind == "video" else "image")
+            which = f"{kinds[-1]} {index + 1}" if len(spec.conditions) > 1 else kinds[-1]
+            frames, said = _frames_of(facts, spec, field, which)
             notes += said
             prepared.append((PreparedMedia(artifact_id, condition.frame, frames, condition.strength), path))
-        return prepared, notes
+        return prepared, [*notes, *self._contradictions(spec, prepared, kinds)]
+
+    def _contradictions(
+        self, spec: JobSpec, prepared: Sequence[tuple[PreparedMedia, Path | None]], kinds: Sequence[str]
+    ) -> list[str]:
+        """Notes of media that the video can't follow both. Reads again what could contradict something, once each."""
+        media = [piece for piece, _ in prepared]
+        check_apart(media, spec.frames)
+        found = meetings(media, spec.frames)
+        wanted = {place for meeting in found for place in meeting.places(media)}
+        pictures: dict[tuple[int, int], np.ndarray] = {}
+        for index in sorted({index for index, _ in wanted}):
+            numbers = {number for at, number in wanted if at == index}
+            piece, path = prepared[index]
+            with self._reading(f"conditions.{index}.media", piece.artifact_id, path) as readable:
+                seen = iter_frames(readable, *_thumbnail(spec), spec.frame_rate)
+                for number, picture in enumerate(islice(seen, max(numbers) + 1)):
+                    if number in numbers:
+                        pictures[index, number] = picture
+        notes = []
+        for meeting in found:
+            one, other = meeting.places(media)
+            note = meeting.note(kinds, psnr(pictures[one], pictures[other]))
+            notes += [note] if note else []
+        return notes
+
+    @contextmanager
+    def _reading(self, field: str, artifact_id: str, path: Path | None) -> Iterator[Path]:
+        """A file with the media, wherever it lies. What is wrong with it refuses the spec's `field`."""
+        with self._readable(artifact_id, path) as readable:
+            try:
+                yield readable
+            except MediaError as error:
+                problem = str(error)
+                if path is None:
+                    # Where it lies in the store says nothing to whoever uploaded it.
+                    called = self._store.artifacts.get(artifact_id).filename
+                    problem = problem.replace(str(readable), called)
+                raise InvalidSpec(field, problem) from None
 
     def _readable(self, artifact_id: str, path: Path | None) -> AbstractContextManager[Path]:
         if path is not None:
@@ -231,6 +268,12 @@ def _choose(field: str, name: str, offers: dict):
             field, f"must be one of {', '.join(sorted(offers)) or '(none installed)'}, got {name!r}"
         )
     return offers[name]
+
+
+def _thumbnail(spec: JobSpec) -> tuple[int, int]:
+    """Width and height in pixels of the picture asked for, as small as suffices to compare pictures by."""
+    shrunk = max(1.0, max(spec.width, spec.height) / THUMBNAIL)
+    return max(1, round(spec.width / shrunk)), max(1, round(spec.height / shrunk))
 
 
 def _frames_of(facts: MediaFacts, spec: JobSpec, field: str, which: str) -> tuple[int, list[str]]:

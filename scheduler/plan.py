@@ -25,6 +25,7 @@ from scheduler.conditions import (
     all_given,
     check_apart,
     choose_lead,
+    in_order,
     place_media,
     source_of,
 )
@@ -53,6 +54,9 @@ def make_plan(
     `lenders`: the devices that windows are sized for where the spec's layout is "farm". `storyboard`: the model, and
     the hash of its weights, that draws the storyboard where that is another than `model`.
 
+    `media` is in the order of the spec's conditions. The plan numbers it by rising frame, so that the order in which a
+    person lists it changes nothing of the result.
+
     Raises InvalidSpec when the spec asks for something this model or strategy can't do.
     """
     if spec.window_latents > model.max_window:
@@ -61,6 +65,8 @@ def make_plan(
             f"must be at most {model.max_window} for {model.name}, got {spec.window_latents}",
         )
     check_apart(media, spec.frames)
+    listed = in_order(media)
+    media = [media[place] for place in listed]
     source = source_of(media, spec.frames)
     lead = choose_lead(media, spec.frames)
     steps = spec.steps or model.steps
@@ -120,6 +126,8 @@ def make_plan(
         "height": spec.height,
         "render_width": width,
         "render_height": height,
+        # Columns and lines left of and above the delivered picture: both sides are even, so it is the very middle.
+        "crop": {"left": (width - spec.width) // 2, "top": (height - spec.height) // 2},
         "latents": latents,
         "prompts": [spec.prompt, *(prompt.text for prompt in spec.later_prompts)],
         "negative_prompt": spec.negative_prompt,
@@ -132,7 +140,9 @@ def make_plan(
         "conditions": [
             asdict(piece)
             | {"before": at.before, "after": at.after, "start": at.encoded.start, "points": list(at.points)}
-            for piece, at in zip(media, placed)
+            # Its file has the number that the person gave it.
+            | {"listed": place}
+            for piece, at, place in zip(media, placed, listed)
         ],
     }
     notes = []
@@ -144,18 +154,19 @@ def make_plan(
         )
     if (width, height) != (spec.width, spec.height):
         notes.append(
-            f"size: rendered at {width}x{height} (multiples of 32) and cropped to {spec.width}x{spec.height}"
+            f"size: rendered at {width}x{height} (multiples of 32) and cropped to {spec.width}x{spec.height} "
+            "about the middle"
         )
     if frames_of(latents) != spec.frames:
         early = (
             f", {lead} of them before the first, so that what is given fills whole latents" if lead else ""
         )
         notes.append(f"frames: rendered as {frames_of(latents)} (8n+1){early}, and cut to {spec.frames}")
-    for index, (piece, at) in enumerate(zip(media, placed)):
+    for place, piece, at in sorted(zip(listed, media, placed), key=lambda one: one[0]):
         count = sum(last - first for first, last in at.loose)
         if piece.strength == 1.0 and piece.frames > 1 and count:
             notes.append(
-                f"clip{f' {index + 1}' if len(media) > 1 else ''}: {count} of its {piece.frames} frames share latents (8 frames each) with frames made anew, "
+                f"clip{f' {place + 1}' if len(media) > 1 else ''}: {count} of its {piece.frames} frames share latents (8 frames each) with frames made anew, "
                 "and are put in afterwards"
             )
     pixels = spec.width * spec.height * spec.frames

@@ -39,7 +39,7 @@ _Show = Callable[[jobs_pb2.Job], None]
 
 
 def follow(client: FarmClient, job_id: str, output: Path | None, json: bool = False) -> jobs_pb2.Job:
-    """Shows a job until it has ended and returns it.
+    """Shows a job until it has ended and returns it, and what its tasks find out on the way that people should know.
 
     Ctrl-C leaves the job running, says how to come back, and exits with 130.
     """
@@ -52,6 +52,10 @@ def follow(client: FarmClient, job_id: str, output: Path | None, json: bool = Fa
                 if json:
                     print_json(_as_response(update), indent=None)
                 if isinstance(update, jobs_pb2.Job):
+                    # Those that it begins with were told at submit.
+                    found = [text for text in update.notes if latest and text not in latest.notes]
+                    for text in found if not json else ():
+                        note(f"note: {text}")
                     latest = update
                     show(update)
                 elif update.kind in _TROUBLE and not json:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import click
 
 from farm.cli.follow import finish, follow, transfer_bar
+from farm.cli.keyframe_defaults import KeyMedia, default_rate, in_frame_order
 from farm.cli.output import (
     connect,
     declared_devices,
@@ -200,8 +201,12 @@ def extend(
 @submit.command()
 @click.argument("media", nargs=-1, required=True, type=Keyframe())
 @click.option("--frames", type=int, required=True, help="Frames of the result.")
-@click.option("--size", "pixels", type=Size(), help="Size of the result. Default: the first media's.")
-@click.option("--fps", type=float, default=30.0, show_default=True, help="Frames a second.")
+@click.option(
+    "--size", "pixels", type=Size(), help="Size of the result. Default: that of the media shown first."
+)
+@click.option(
+    "--fps", type=float, help="Frames a second. Default: the clips'; 30 where all media are images."
+)
 @_video
 @_NO_UPLOAD
 @click.pass_context
@@ -210,14 +215,14 @@ def keyframes(
     media: tuple[tuple[str, int | Literal["end"], float], ...],
     frames: int,
     pixels: tuple[int, int] | None,
-    fps: float,
+    fps: float | None,
     no_upload: bool,
     **asked: Any,
 ) -> None:
     """Make what lies between: images, and clips, each at its own frame of the result.
 
     MEDIA@FRAME puts an image or clip at a frame ('start', 'end' or a number); MEDIA@FRAME:STRENGTH holds it less
-    firmly (1 keeps it as given).
+    firmly (1 keeps it as given). The order in which they are listed changes nothing.
 
     \b
     Examples:
@@ -225,12 +230,16 @@ def keyframes(
       farmctl submit keyframes opening.mp4@start logo.png@end --frames 500 --size 1024x576
     """
     found = [_facts("media", name, no_upload) for name, _, _ in media]
-    width, height = pixels or _default_size(found[0])
+    keys = [KeyMedia(name, at, facts) for (name, at, _), facts in zip(media, found, strict=True)]
+    width, height = pixels or _default_size(in_frame_order(keys)[0].facts)
+    rate, why = (fps, "") if fps is not None else default_rate(keys)
+    if why:
+        note(f"note: {why}")
     conditions = [
-        _condition(name, no_upload, _frame(at, facts, frames, fps), strength)
+        _condition(name, no_upload, _frame(at, facts, frames, rate), strength)
         for (name, at, strength), facts in zip(media, found, strict=True)
     ]
-    fields = {"frames": frames, "width": width, "height": height, "fps": fps}
+    fields = {"frames": frames, "width": width, "height": height, "fps": rate}
     _submit(ctx, conditions, fields, **asked)
 
 

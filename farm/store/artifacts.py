@@ -17,7 +17,7 @@ from farm.store.endings import may_return
 from farm.store.errors import NotFound, StaleAttempt
 from farm.store.ids import new_id
 from farm.store.records import COLLECTABLE, ArtifactRecord, ArtifactState, TaskInputs
-from farm.store.tables import artifacts, attempts, edges, media, tasks
+from farm.store.tables import artifacts, attempts, edges, jobs, media, tasks
 
 _MAY_COUNT = (
     select(attempts.c.id)
@@ -128,7 +128,7 @@ class Artifacts:
             return _artifact(connection, artifact_id)
 
     def inputs(self, task_id: str) -> TaskInputs:
-        """What `task_id` is given: artifacts of tasks it needs, its job's media, a state. Raises NotFound."""
+        """What `task_id` is given: artifacts of tasks it needs, its job's media and notes, a state. Raises NotFound."""
         needed = (
             select(tasks.c.key.label("needed"), artifacts)
             .join_from(edges, tasks, edges.c.needs_id == tasks.c.id)
@@ -138,8 +138,12 @@ class Artifacts:
             .order_by(tasks.c.position, artifacts.c.name, artifacts.c.id)
         )
         with self._database.read() as connection:
-            job_id = connection.scalar(select(tasks.c.job_id).where(tasks.c.id == task_id))
-            if job_id is None:
+            job = connection.execute(
+                select(jobs.c.id, jobs.c.notes)
+                .join(tasks, tasks.c.job_id == jobs.c.id)
+                .where(tasks.c.id == task_id)
+            ).one_or_none()
+            if job is None:
                 raise NotFound("task", task_id)
             made: dict[str, list[ArtifactRecord]] = defaultdict(list)
             for row in connection.execute(needed):
@@ -147,13 +151,14 @@ class Artifacts:
             given = connection.execute(
                 select(artifacts)
                 .join(media, media.c.artifact_id == artifacts.c.id)
-                .where(media.c.job_id == job_id)
+                .where(media.c.job_id == job.id)
                 .order_by(media.c.position)
             )
             return TaskInputs(
                 needs={key: tuple(found) for key, found in made.items()},
                 media=tuple(rows.artifact_record(row) for row in given),
                 state=saved.newest(connection, task_id),
+                notes=tuple(job.notes),
             )
 
     def results(self, job_id: str, keys: Sequence[str]) -> dict[str, tuple[ArtifactRecord, ...]]:

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, select, update
 from farm.failures import USUAL_TERMS, Cause, Terms, overdue
 from farm.planning import TaskKind
 from farm.states import AttemptState, TaskState
-from farm.store import damage, endings, handing, quarantine, rows, saved, speeds
+from farm.store import damage, endings, handing, notes, quarantine, rows, saved, speeds
 from farm.store.changes import (
     discard,
     finish_job,
@@ -132,8 +132,8 @@ class Attempts:
     ) -> Settlement:
         """Commit a result if its epoch is still current, however late, also one that was thought lost.
 
-        Its artifacts are committed, its `facts` (JSON) kept with its task, which is done; successors are ready, and
-        after the last task the job. From `working_seconds`, its first step to its end, the farm learns how fast the
+        Its artifacts are committed, its `facts` (JSON) kept with its task, which is done, and the notes among them
+        with its job; successors are ready, and after the last task the job. From `working_seconds`, its first step to its end, the farm learns how fast the
         device is.
         Raises MissingArtifact, changing nothing, when `artifact_ids` are not all stored by this attempt or a
         mux brings no "video".
@@ -150,6 +150,7 @@ class Attempts:
                 endings.reclaim(connection, attempt)
             _commit_artifacts(connection, attempt, artifact_ids)
             saved.release(connection, tasks.c.id == attempt.task_id)
+            notes.tell_job(connection, attempt.task_id, facts or {})
             told = {"facts": dict(facts or {}), "reason": "", "retry_at": 0.0}
             move_task(connection, attempt.task_id, was, TaskState.SUCCEEDED, **told)
             move_attempt(

@@ -67,7 +67,7 @@ class JobRecord:
     latents: int
     shared: Mapping[str, Any]  #: JSON that every task of the job is given
     estimated_bytes: int
-    notes: tuple[str, ...]
+    notes: tuple[str, ...]  #: what was made right at submit, and what its tasks found out since
     created_at: float
     started_at: float | None
     finished_at: float | None
@@ -313,12 +313,14 @@ class ArtifactRecord:
 class TaskInputs:
     """What a task is given: committed artifacts of the tasks it needs, by key, and its job's media in order.
 
-    `state`: what the last of its attempts that was stopped left, to go on from.
+    `state`: what the last of its attempts that was stopped left, to go on from. `notes`: what people are told of the job
+    so far.
     """
 
     needs: Mapping[str, tuple[ArtifactRecord, ...]] = field(default_factory=dict)
     media: tuple[ArtifactRecord, ...] = ()
     state: ArtifactRecord | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

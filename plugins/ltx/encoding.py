@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from farm.media import iter_frames
 from farm.planning import condition_name
-from farm.rendering import TaskInHand
+from farm.rendering import TaskInHand, crop_offset
 from plugins.ltx.encoder import ClipEncoder, stretches
 from plugins.ltx.latents import save_latents
 from plugins.ltx.loading import Ltx
@@ -90,19 +90,25 @@ def _save(ltx: Ltx, task: TaskInHand, name: str, latents: torch.Tensor, start: i
 def _padded(task: TaskInHand, index: int) -> Iterator[np.ndarray]:
     """uint8 [render height, render width, 3]: the media's frames, its first and last repeated as planned.
 
-    It is shown at the delivered size; what is rendered beyond that repeats its edges.
+    It is shown at the delivered size, where the delivered picture is cropped from; what is rendered around that repeats
+    its edges.
     """
     shared, media = task.shared, task.shared["conditions"][index]
-    below, beside = shared["render_height"] - shared["height"], shared["render_width"] - shared["width"]
+    left, top = crop_offset(shared)
+    around = [
+        (top, shared["render_height"] - shared["height"] - top),
+        (left, shared["render_width"] - shared["width"] - left),
+        (0, 0),
+    ]
+    # A plan made by an earlier version numbers its conditions as they were listed.
+    clip = task.fetch("", f"condition/{media.get('listed', index)}")
     frames: Iterable[np.ndarray] = islice(
-        iter_frames(
-            task.fetch("", f"condition/{index}"), shared["width"], shared["height"], Fraction(shared["fps"])
-        ),
+        iter_frames(clip, shared["width"], shared["height"], Fraction(shared["fps"])),
         media["frames"],
     )
     first = last = None
     for frame in frames:
-        last = np.pad(frame, ((0, below), (0, beside), (0, 0)), mode="edge")
+        last = np.pad(frame, around, mode="edge")
         if first is None:
             first = last
             yield from repeat(first, media["before"])

@@ -1,10 +1,29 @@
-"""Given frames among made ones: a latent stands for eight frames, and media need not end where a latent does."""
+"""Given frames among made ones: a latent stands for eight frames, and media need not end where a latent does.
+
+Here they are put in, and here is said how far they are from what the windows made in their place.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from farm.picture import psnr
+
+NOT_FOLLOWED = 22.0
+"""dB of PSNR to what was made in its place, below which a given frame wasn't followed: it stands out where it is put in.
+
+Measured on ltx-tiny at 160x96, 8 steps, an image at frame 120 of 145 behind one at frame 0, 17 seeds, hierarchical and
+autoregressive. Where the windows showed the image's background, and its shape in its colour within 8 pixels of its place,
+it was 23.0 to 31.5 dB (21 of 21). Where the image was of another scene and the windows kept to the first, it was at most
+21.4 (33 of 34; 24.9 where the two backgrounds are alike). Of 13 that missed the shape alone, which is small, 5 are told.
+Nothing was measured with the released models."""
+
+MOST_NOTES = 10
+"""Notes of one decode: whoever gives hundreds of frames wants the worst, and how many there are."""
 
 
 @dataclass(frozen=True)
@@ -34,3 +53,58 @@ class PutIn:
         change = self.shown[-1 if behind else 0].astype(np.float32) - made
         faded = frame + change * (1.0 - distance / (reach + 1))
         return np.clip(np.rint(faded), 0, 255).astype(np.uint8)
+
+    def likeness(self, frame: np.ndarray, number: int, seen: tuple[slice, slice]) -> float | None:
+        """PSNR in dB of rendered frame ``number`` to what is given there, within the lines and columns ``seen``.
+
+        None where nothing is.
+        """
+        if not self.first <= number < self.first + len(self.shown):
+            return None
+        return psnr(frame[seen], self.shown[number - self.first][seen])
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The given frame of one edge of a condition's media that is farthest from what was made in its place.
+
+    ``condition`` is its place in the person's list; ``begins`` and ``frames`` say where its media lies and how long it is;
+    ``frame`` is a delivered one, ``db`` its PSNR.
+    """
+
+    condition: int
+    begins: int
+    frames: int
+    frame: int
+    db: float
+
+    @property
+    def note(self) -> str:
+        """What people should know of it."""
+        if self.frames == 1:
+            where, at = f"image at frame {self.frame}", ""
+        else:
+            where, at = (
+                f"clip at frames {self.begins} to {self.begins + self.frames - 1}",
+                f" at frame {self.frame}",
+            )
+        return (
+            f"the {where} differs from what was rendered there by {self.db:.0f} dB{at}, so it stands out; "
+            "try another seed, or a strength below 1, at which it is not put in"
+        )
+
+
+def report(differences: Iterable[Difference]) -> tuple[str, dict[str, Any]]:
+    """What to tell of given frames (at least one), in a sentence and as JSON: all measures, and notes of those that
+    weren't followed."""
+    found = sorted(differences, key=lambda one: (one.db, one.frame))
+    missed = [one for one in found if one.db < NOT_FOLLOWED]
+    notes = [one.note for one in sorted(missed[:MOST_NOTES], key=lambda one: one.frame)]
+    if rest := len(missed) - len(notes):
+        notes.append(f"{rest} more of what is given differ by less than {NOT_FOLLOWED:.0f} dB of PSNR")
+    # What is equal to the last bit has no PSNR, and JSON no infinity.
+    given = [
+        {"condition": one.condition, "frame": one.frame, "db": round(min(one.db, 99.0), 1)} for one in found
+    ]
+    words = f"given frames have a PSNR of {min(found[0].db, 99.0):.0f} dB or more to what was rendered there"
+    return words, {"given": given} | ({"notes": notes} if notes else {})

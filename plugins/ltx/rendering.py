@@ -16,13 +16,13 @@ import torch
 from safetensors.torch import load_file
 
 from farm.hookspecs import hookimpl
-from farm.rendering import DeviceInHand, RenderingModel, TaskInHand
+from farm.rendering import DeviceInHand, RenderingModel, TaskInHand, crop_offset
 from plugins.ltx import codenoise, planning, resuming, seam
 from plugins.ltx.blend import adain, upsample
 from plugins.ltx.conditioning import Condition, Extra, Replace, window_tail
 from plugins.ltx.denoise import Denoiser
 from plugins.ltx.encoding import encode
-from plugins.ltx.given import PutIn
+from plugins.ltx.given import Difference, PutIn, report
 from plugins.ltx.latents import Statistics, assemble, check_space, extent, load_latents, save_latents
 from plugins.ltx.loading import Ltx
 from plugins.ltx.noise import latent_noise
@@ -209,16 +209,25 @@ class LtxModel:
         # Local frame 0 is the one frame of the first latent, which ends at global frame 8·start.
         first, last = payload["from"] - 8 * start, payload["to"] - 8 * start
         given = [self._put_in(task, span, latents) for span in payload["given"]]
+        left, top = crop_offset(shared)
+        seen = slice(top, top + shared["height"]), slice(left, left + shared["width"])
+        nearest: dict[int, tuple[float, int]] = {}
         done, total = 0, last - first
         task.step(done, total)
         for chunk in decode_chunks(self._ltx, latents, noise, first, last):
             for offset, frame in enumerate(chunk):
-                number = 8 * start + first + done + offset
-                for span in given:
+                number, made = 8 * start + first + done + offset, frame
+                for place, span in enumerate(given):
+                    if (db := span.likeness(made, number, seen)) is not None:
+                        nearest[place] = min(nearest.get(place, (db, number)), (db, number))
                     frame = span.over(frame, number)
-                yield frame[: shared["height"], : shared["width"]]
+                yield frame[seen]
             done += len(chunk)
             task.step(done, total)
+        differences = [_difference(shared, payload["given"][at], *of) for at, of in nearest.items()]
+        # A plan made by an earlier version doesn't say whose frames they are.
+        if known := [one for one in differences if one]:
+            task.tell(*report(known))
 
     def _put_in(self, task: TaskInHand, given: dict, latents: torch.Tensor) -> PutIn:
         """Given frames as the VAE shows them, and what they change of the frames made at their edges."""
@@ -263,3 +272,13 @@ def _put_back(given: list[Replace], latents: torch.Tensor) -> None:
     for one in given:
         if one.strength == 1.0:
             latents[:, one.start : one.start + one.latents.shape[1]] = one.latents
+
+
+def _difference(shared: dict[str, Any], given: dict[str, Any], db: float, number: int) -> Difference | None:
+    """Of the given frames that a decode put in, the rendered frame ``number`` that is farthest from what was made."""
+    if "condition" not in given:
+        return None
+    condition = shared["conditions"][given["condition"]]
+    return Difference(
+        condition["listed"], condition["frame"], condition["frames"], number - shared["lead"], db
+    )

@@ -9,7 +9,8 @@ TAIL_STRENGTH = 0.5
 """Strength of tail and head, as in ComfyUI's looping sampler (LTX.md, Windows)."""
 
 COLOUR_FACTOR = 0.25
-"""How far a window's colours are drawn to those of the window it all began with (LTX.md, Windows)."""
+"""How far a window's colours are drawn to those of the window it all began with (LTX.md, Windows). The graph leaves that
+out of windows that hold something given at strength 1."""
 
 
 class Autoregressive:

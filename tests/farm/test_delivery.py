@@ -80,7 +80,7 @@ class Shot:
     """A job with real segments, done by a node that the test plays."""
 
     def __init__(self, daemon, node, segments: dict[str, bytes], output: str = "mp4"):
-        self._store, self._node, self._segments = daemon.store, node, segments
+        self._store, self._node, self.segments = daemon.store, node, segments
         graph = plan(GRAPH, shared={"lead": LEAD})
         tasks = [
             replace(task, payload={"from": LEAD + 10 * index, "to": LEAD + 10 * index + 10})
@@ -95,14 +95,16 @@ class Shot:
     def decode(self, *indices: int) -> None:
         for index in indices:
             attempt = dispatch(self._store, self.job, f"decode/{index}", node_id=NODE)
-            self.deliver(attempt, segment=self._segments[f"decode/{index}"])
+            self.deliver(attempt, segment=self.segments[f"decode/{index}"])
 
-    def deliver(self, attempt, **made: bytes) -> None:
+    def deliver(self, attempt, facts=None, /, **made: bytes) -> None:
         ids = []
         for name, content in made.items():
             filename = f"{name}{'.json' if name == 'sidecar' else '.mp4'}"
             ids.append(self._node.upload(attempt, name, content, filename).id)
-        assert self._store.attempts.succeed(attempt.id, attempt.epoch, ids, seconds=1.0).committed
+        assert self._store.attempts.succeed(
+            attempt.id, attempt.epoch, ids, seconds=1.0, facts=facts
+        ).committed
 
     def fail(self, key: str) -> None:
         attempt = dispatch(self._store, self.job, key, node_id=NODE)
@@ -135,6 +137,15 @@ def test_a_failed_job_delivers_each_unbroken_run_of_what_was_decoded(daemon, cli
         "first_frame": 30, "last_frame": 39, "frames": 10, "of_frames": 40,
     }  # fmt: skip
     assert len(names(tmp_path)) == 4 + 1, "two videos, their descriptions, and the farm's home"
+
+
+def test_what_is_told_of_a_job_lies_beside_what_is_decoded_of_it(daemon, client, shot, tmp_path):
+    note = "the image at frame 3 differs from what was rendered there by 21 dB"
+    attempt = dispatch(daemon.store, shot.job, "decode/0", node_id=NODE)
+    shot.deliver(attempt, {"notes": [note]}, segment=shot.segments["decode/0"])
+    assert list(client.job(shot.id).job.notes) == [note]
+    (video,) = client.download_partial(shot.id, tmp_path)
+    assert json.loads(video.with_suffix(".json").read_text())["notes"] == [note]
 
 
 @pytest.mark.parametrize("state", ["running", "paused", "cancelled"])

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pluggy
 import pytest
 from throwaway_planning import farm_models
 
 from farm import hookspecs
 from farm.hookspecs import hookimpl
+from farm.plugins import planning_plugins, rendering_plugins
 from farm.rendering import DeviceInHand, OutOfMemory, TaskInHand
-from nodeagent.work import Workbench
+from nodeagent.work import Workbench, task_in_hand
+from plugins.outputs.mp4 import encode_segment
+
+GIB = 2**30
 
 (COUNTER,) = farm_models()
 LARGE = replace(COUNTER, name="large", transformer_parameters=10, vae_parameters=0)
@@ -116,3 +123,27 @@ def test_a_second_model_goes_before_a_device_is_called_too_small(models, bench_o
     assert models.loaded == ["large", "small", "small"]
     with pytest.raises(OutOfMemory):
         bench.perform(task("small", tmp_path, greedy=0.5), {})
+
+
+def test_a_sidecar_has_what_people_are_told_of_the_job(tmp_path):
+    bench = Workbench(planning_plugins(), rendering_plugins(), DeviceInHand("cpu", 0, 1, GIB), tmp_path)
+    encode_segment(np.zeros((3, 64, 64, 3), np.uint8), tmp_path / "segment.mp4", 64, 64, Fraction(24))
+    document = {
+        "task": {
+            "key": "mux",
+            "kind": "mux",
+            "payload": {"segments": ["decode/0"]},
+            "model": "",
+            "weights": "",
+        },
+        "shared": {"output": "mp4", "frames": 3, "fps": "24/1", "seed": 7},
+        "notes": ["the image at frame 1 differs from what was rendered there by 21 dB"],
+    }
+    mux = task_in_hand(
+        document, tmp_path, lambda key, name: tmp_path / f"{name}.mp4", lambda *_: None, lambda *_: None
+    )
+    told = json.loads(bench.perform(mux, {})["sidecar"].read_text())
+    assert told == document["shared"] | {"notes": document["notes"]}
+    del document["notes"]
+    earlier = task_in_hand(document, tmp_path, mux.fetch, mux.step, mux.tell)
+    assert earlier.notes == (), "a daemon of an earlier version tells none"

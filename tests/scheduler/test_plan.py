@@ -149,6 +149,28 @@ def test_a_chain_grows_both_ways_from_a_clip_in_the_middle():
     assert max(chains.values()) < len(windows) - 1, "the two chains run side by side"
 
 
+@settings(max_examples=100)
+@given(
+    st.lists(st.tuples(st.integers(0, 45), st.sampled_from([1, 5, 14, 16]), st.sampled_from([1.0, 0.7]))),
+    st.integers(0, 7),
+)
+def test_a_window_is_drawn_to_the_origins_colours_unless_it_holds_something_of_its_own(places, shift):
+    # Apart from each other, at any frame of a latent.
+    media = [
+        PreparedMedia("a", 16 * at + shift, *rest)
+        for at, *rest in {place[0]: place for place in places}.values()
+    ]
+    plan = plan_of(media=media, strategy="autoregressive")
+    windows = [task for task in plan.tasks if task.kind is TaskKind.WINDOW]
+    (origin,) = [task.key for task in windows if task.needs == ("encode",)]
+    for task in windows:
+        held = [*task.payload["conditions"], *task.payload["points"]]
+        own = any(one["strength"] == 1.0 for one in held)
+        free = task.key == origin or own
+        assert task.payload["colour"] == (None if free else {"key": origin, "factor": 0.25})
+        assert not task.payload["colour"] or origin in task.needs
+
+
 def test_a_storyboard_longer_than_the_models_clock_is_cut():
     tasks = plan_of(model="ltx-2b-0.9.5", frames=601, fps=30).tasks
     assert sum(task.kind is TaskKind.STORYBOARD for task in tasks) == 2
@@ -217,6 +239,15 @@ def test_sizes_and_lengths_that_ltx_does_not_have_are_padded_and_said():
     assert (plan.render_width, plan.render_height, plan.render_frames) == (1280, 736, 753)
     assert any("1280x736" in note and "1280x720" in note for note in plan.notes)
     assert any("753" in note and "750" in note for note in plan.notes)
+
+
+@given(st.integers(16, 400), st.integers(16, 400))
+def test_what_is_rendered_too_much_is_cut_off_about_the_middle(half_width, half_height):
+    plan = plan_of(media=(), width=2 * half_width, height=2 * half_height, frames=9)
+    crop, said = plan.shared["crop"], [note for note in plan.notes if note.startswith("size:")]
+    assert 2 * crop["left"] + 2 * half_width == plan.render_width < 2 * half_width + 32
+    assert 2 * crop["top"] + 2 * half_height == plan.render_height < 2 * half_height + 32
+    assert bool(said) == any(crop.values()) and all("about the middle" in note for note in said)
 
 
 def test_a_13b_window_needs_a_bigger_device_than_a_2b_one():

@@ -9,14 +9,17 @@ import signal
 import subprocess
 import sys
 import time
+from fractions import Fraction
 
 import av
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
 
 from farm.cli import main
 from farm.security import Authority, parse_join_token
+from plugins.outputs.mp4 import encode_segment
 from tests.farm.cli.runs import PROGRAM, environment, processes, variables
 
 ASK = ["--frames", 20, "--size", "64x64", "--fps", 30]
@@ -192,6 +195,20 @@ def test_media_is_put_where_it_is_wanted_and_refused_where_it_cannot_be(farmctl,
         asked = farmctl("submit", "keyframes", bad, *ASK)
         assert asked.exit_code == 2 and "MEDIA@FRAME" in asked.stderr
     assert _jobs(farmctl) == []
+
+
+def test_keyframes_take_rate_and_size_of_what_they_show_and_not_of_what_is_listed_first(farmctl, tmp_path):
+    Image.new("RGB", (96, 64), "navy").save(still := tmp_path / "still.png")
+    clip = tmp_path / "slow.mp4"
+    encode_segment(np.zeros((9, 64, 64, 3), np.uint8), clip, 64, 64, Fraction(15))
+    ask = ("--frames", 40, "--dry-run")
+    listed = [f"{clip}@end", f"{still}@0"]
+    plans = [farmctl("submit", "keyframes", *media, *ask) for media in (listed, listed[::-1])]
+    assert plans[0].stdout == plans[1].stdout and "at 96x64" in plans[0].stdout
+    # At the clip's own 15 frames a second nothing is resampled.
+    assert all("resampled" not in plan.stderr for plan in plans)
+    farther = farmctl("submit", "keyframes", f"{clip}@0", f"{still}@30", *ask, "--fps", 30)
+    assert "9 frames at 15 fps resampled to 18 at 30 fps" in farther.stderr
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no video", "cut"])

@@ -13,6 +13,7 @@ from farm.plugins import catalogue, planning_plugins
 from farm.rendering import DeviceInHand, TaskInHand
 from farm.spec import parse_spec
 from plugins.ltx.given import PutIn
+from plugins.ltx.latents import load_latents
 from plugins.ltx.loading import Ltx
 from plugins.ltx.planning import TINY_FOLDER
 from plugins.ltx.reference.measure import psnr
@@ -111,6 +112,21 @@ def test_images_come_back_as_given_at_any_frame_beside_a_clip(model, tmp_path):
     for pictures, at in given:
         floor = own_reconstruction(model, pictures) - 0.5
         assert psnr(video[at : at + len(pictures)], pictures) >= floor, at
+
+
+@pytest.mark.parametrize("strategy", ["hierarchical", "autoregressive"])
+def test_keys_listed_in_another_order_give_the_same_latents(model, tmp_path, strategy):
+    # Of one length, so that none of them is the first for any other reason than its frame.
+    given = [(moving(seed).render(0, 1), frame) for seed, frame in ((5, 0), (6, 60), (7, 149))]
+    latents = []
+    for number, listed in enumerate((given, given[::-1], [given[1], given[2], given[0]])):
+        folder = tmp_path / f"{number}"
+        folder.mkdir()
+        render(model, folder, 150, listed, strategy=strategy)
+        latents.append([load_latents(path) for path in sorted(folder.glob("task*/latents.safetensors"))])
+    for other in latents[1:]:
+        assert len(other) == len(latents[0]) > 2
+        assert all((mine - theirs).abs().max() <= 1e-5 for mine, theirs in zip(latents[0], other))
 
 
 @pytest.mark.parametrize("strategy", ["hierarchical", "autoregressive"])

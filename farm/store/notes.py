@@ -1,0 +1,33 @@
+"""A job's notes: what was made right at submit, and what its tasks found out that people should know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+
+from farm.store.tables import jobs, tasks
+
+
+def notes_of(facts: Mapping[str, Any]) -> list[str]:
+    """The sentences for people among what a task told: its list "notes". Whatever else lies there is no note."""
+    notes = facts.get("notes")
+    return [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
+
+
+def tell_job(connection: Connection, task_id: str, facts: Mapping[str, Any]) -> None:
+    """Add what a task found out to its job's notes, in the caller's transaction, before `facts` become the task's.
+
+    A task may be done again when its result is lost: what it found out before is replaced.
+    """
+    before = notes_of(connection.scalar(select(tasks.c.facts).where(tasks.c.id == task_id)))
+    now = notes_of(facts)
+    if before == now:
+        return
+    job_id, notes = connection.execute(
+        select(jobs.c.id, jobs.c.notes).join(tasks, tasks.c.job_id == jobs.c.id).where(tasks.c.id == task_id)
+    ).one()
+    kept = [note for note in notes if note not in before]
+    added = [note for note in now if note not in kept]
+    connection.execute(update(jobs).where(jobs.c.id == job_id).values(notes=[*kept, *added]))

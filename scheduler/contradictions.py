@@ -1,0 +1,77 @@
+"""Given media that a video can't follow both: they lie side by side and show different pictures.
+
+Pure. scheduler.intake reads the frames.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from farm.timeline import TEMPORAL
+from scheduler.conditions import PreparedMedia, in_order, source_of
+
+UNLIKE = 16.0
+"""dB of PSNR below which two frames less than a latent apart contradict each other. Of scenes that ltx-tiny is trained on,
+2 % of the frames 1 to 7 apart are below it for their own movement (120 scenes), and 92 % of pairs of different scenes."""
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Two conditions, by their places in the person's list, where they are nearest to each other.
+
+    `frames` are the delivered frames compared, of the one and of the other. `over`: the first is what the job is made
+    over, and the second lies within it.
+    """
+
+    one: int
+    other: int
+    frames: tuple[int, int]
+    over: bool = False
+
+    def places(self, media: Sequence[PreparedMedia]) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Each condition, and which of its media's own frames is compared."""
+        pair = zip((self.one, self.other), self.frames, strict=True)
+        first, second = ((index, frame - media[index].frame) for index, frame in pair)
+        return first, second
+
+    def note(self, kinds: Sequence[str], db: float) -> str | None:
+        """What people should know of two frames that are `db` of PSNR apart; None where they agree.
+
+        `kinds`: "image" or "clip", by condition.
+        """
+        if db >= UNLIKE:
+            return None
+        one, other = (f"{kinds[index]} {index + 1}" for index in (self.one, self.other))
+        first, second = self.frames
+        if self.over:
+            return (
+                f"{other} at frame {second} contradicts {one}, which the video is made over: they differ by {db:.0f} dB "
+                "there"
+            )
+        room = second - first
+        return (
+            f"{one} at frame {first} and {other} at frame {second} contradict each other: they differ by {db:.0f} dB, and "
+            f"the video has {room} frame{'' if room == 1 else 's'} to get from one to the other; move them at least "
+            f"{TEMPORAL} frames apart, or give one a strength below 1"
+        )
+
+
+def meetings(media: Sequence[PreparedMedia], frames: int) -> tuple[Meeting, ...]:
+    """Where media of a video of `frames` frames, in the person's order, could contradict each other.
+
+    These are neighbours less than a latent apart, and what lies within the video that the job is made over. Only media
+    at strength 1 count: what is given less firmly the video need not show. Every frame but those of what the job is made
+    over is given once at most (scheduler.conditions.check_apart).
+    """
+    source = source_of(media, frames)
+    firm = [index for index in in_order(media) if media[index].strength == 1.0]
+    found = []
+    if source is not None:
+        found += [Meeting(source, index, (media[index].frame,) * 2, over=True) for index in firm]
+    for one, other in itertools.pairwise(firm):
+        last, first = media[one].stop - 1, media[other].frame
+        if first - last < TEMPORAL:
+            found.append(Meeting(one, other, (last, first)))
+    return tuple(found)

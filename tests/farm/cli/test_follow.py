@@ -1,0 +1,48 @@
+"""Following a job in a terminal: what is found out on the way is told at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from farm.cli.follow import follow
+from farm.v1 import jobs_pb2
+from tests.store.store_world import dispatch, plan, spec, stage
+
+NODE = "n" * 32
+NOTE = "the image at frame 8 differs from what was rendered there by 21 dB"
+
+
+class Followed:
+    """A real client whose job goes on once it is being followed."""
+
+    patience = 0.0
+
+    def __init__(self, client, go_on):
+        self._client, self._go_on = client, go_on
+
+    def watch(self, job_id: str):
+        for number, update in enumerate(self._client.watch(job_id)):
+            yield update
+            if isinstance(update, jobs_pb2.Job) and number and self._go_on:
+                go_on, self._go_on = self._go_on, None
+                go_on()
+
+
+@pytest.mark.parametrize("json", [False, True])
+def test_a_note_that_comes_while_a_job_is_followed_is_told_once(daemon, capsys, json):
+    daemon.node(NODE)
+    store = daemon.store
+    job, _ = store.jobs.submit(spec(), plan({"encode": [], "mux": ["encode"]}), ["size: cropped"])
+
+    def go_on() -> None:
+        attempt = dispatch(store, job, "encode", node_id=NODE)
+        store.attempts.succeed(
+            attempt.id, attempt.epoch, [stage(store, attempt)], 1.0, facts={"notes": [NOTE]}
+        )
+        client.cancel(job.id)
+
+    with daemon.client() as client:
+        ended = follow(Followed(client, go_on), job.id, None, json)
+    assert list(ended.notes) == ["size: cropped", NOTE]
+    shown = capsys.readouterr()
+    assert shown.err == ("" if json else f"note: {NOTE}\n"), "what submit said isn't said again"

@@ -1,0 +1,93 @@
+"""What people are told of the media they give when a job is submitted or only planned."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from farm.config import load_config
+from farm.plugins import catalogue, planning_plugins
+from farm.spec import InvalidSpec, parse_spec
+from plugins.outputs.mp4 import encode_segment
+from scheduler.intake import Intake
+
+SIZE = (96, 64)
+NAVY, MAROON = (0, 0, 96), (96, 0, 0)
+
+
+@pytest.fixture
+def intake(daemon, tmp_path) -> Intake:
+    daemon.store.nodes.hello("n" * 32, "n", "", "", "b", [], [("ltx-tiny", "w1")], "r", "", [], "")
+    config = load_config(None, {}, {"home": tmp_path / "farm", "media": {"roots": [str(tmp_path)]}})
+    return Intake(config, catalogue(planning_plugins()), daemon.store, daemon.files)
+
+
+@pytest.fixture
+def still(tmp_path):
+    def make(name: str, colour: tuple[int, int, int]) -> Path:
+        Image.new("RGB", SIZE, colour).save(path := tmp_path / f"{name}.png")
+        return path
+
+    return make
+
+
+@pytest.fixture
+def fading(tmp_path) -> Path:
+    """A clip of 21 frames that goes from navy to maroon."""
+    way = np.linspace(0, 1, 21)[:, None] * np.subtract(MAROON, NAVY) + NAVY
+    frames = np.broadcast_to(way[:, None, None].astype(np.uint8), (21, SIZE[1], SIZE[0], 3))
+    encode_segment(frames, tmp_path / "fading.mp4", *SIZE, Fraction(24))
+    return tmp_path / "fading.mp4"
+
+
+def notes(intake: Intake, *given: tuple[Path, int] | tuple[Path, int, float], **fields) -> list[str]:
+    """What a dry run says of contradictions."""
+    conditions = [
+        {"media": {"path": str(path)}, "frame": frame, "strength": firm[0] if firm else 1.0}
+        for path, frame, *firm in given
+    ]
+    asked = {"frames": 97, "width": SIZE[0], "height": SIZE[1], "fps": 24, "conditions": conditions, **fields}
+    return [note for note in intake.plan(parse_spec(asked), keep_media=False).notes if "contradict" in note]
+
+
+def test_two_different_images_less_than_a_latent_apart_are_told_by_the_numbers_of_the_list(intake, still):
+    navy, maroon = still("navy", NAVY), still("maroon", MAROON)
+    (note,) = notes(intake, (maroon, 24), (navy, 20))
+    assert note.startswith(
+        "image 2 at frame 20 and image 1 at frame 24 contradict each other: they differ by 10 dB"
+    )
+    assert notes(intake, (navy, 20), (maroon, 27)) and not notes(intake, (navy, 20), (maroon, 28))
+    assert len(notes(intake, (navy, 20), (maroon, 21), (navy, 22))) == 2
+
+
+def test_images_that_agree_or_are_not_held_firmly_contradict_nothing(intake, still):
+    navy, dark, maroon = still("navy", NAVY), still("dark", (8, 0, 90)), still("maroon", MAROON)
+    assert not notes(intake, (navy, 20), (dark, 21))
+    assert not notes(intake, (navy, 20), (maroon, 21, 0.8))
+
+
+def test_a_clip_is_compared_where_it_is_nearest(intake, still, fading):
+    navy, maroon = still("navy", NAVY), still("maroon", MAROON)
+    assert not notes(intake, (navy, 28), (fading, 30), (maroon, 52))
+    before, after = notes(intake, (maroon, 28), (fading, 30), (navy, 52))
+    assert before.startswith("image 1 at frame 28 and clip 2 at frame 30 contradict each other")
+    assert after.startswith("clip 2 at frame 50 and image 3 at frame 52 contradict each other")
+
+
+def test_a_key_within_the_video_that_is_made_over_is_compared_at_its_frame(intake, still, fading):
+    navy, maroon = still("navy", NAVY), still("maroon", MAROON)
+    over = (fading, 0, 0.5)
+    assert not notes(intake, over, (navy, 1), (maroon, 19), frames=21)
+    (note,) = notes(intake, over, (navy, 19), frames=21)
+    assert note.startswith(
+        "image 2 at frame 19 contradicts clip 1, which the video is made over: they differ by "
+    )
+
+
+def test_a_key_within_a_clip_that_is_kept_is_refused(intake, still, fading):
+    with pytest.raises(InvalidSpec, match=r"conditions.1.frame: frames 35 to 35 meet conditions.0"):
+        notes(intake, (fading, 30), (still("navy", NAVY), 35))
