@@ -31,6 +31,7 @@ from scheduler.conditions import (
 from scheduler.estimate import BYTES_PER_LATENT_VALUE
 from scheduler.graph import Drawn, Graph
 from scheduler.layout import Lender
+from scheduler.prompts import PromptTimeline
 from scheduler.sizing import Sizing
 
 DECODE_AHEAD = 1.3
@@ -95,12 +96,18 @@ def make_plan(
             f"got {drawing.facts.name!r}",
         )
     spans = windows.spans(latents, model.decode_span, model.decode_halo)
+    prompts = PromptTimeline.of(
+        [spec.prompt, *(prompt.text for prompt in spec.later_prompts)],
+        [prompt.frame + lead for prompt in spec.later_prompts],
+        spec.crossfade_frames,
+    )
     own, given = Drawn(model, weights, guidance), list(zip(media, placed))
 
     def tasks_of(
         timeline: Timeline, laid_out: Sequence[Window], spans: Sequence[Cut]
     ) -> tuple[PlannedTask, ...]:
-        return Graph(spec, own, drawing, precision, timeline, lead, given, source, spans).tasks(laid_out)
+        graph = Graph(spec, own, drawing, precision, timeline, lead, given, source, spans, prompts)
+        return graph.tasks(laid_out)
 
     if spec.layout == "farm":
         sizing = Sizing(timeline, strategy, lenders, precision, batch, tasks_of)
@@ -121,7 +128,8 @@ def make_plan(
         "render_width": width,
         "render_height": height,
         "latents": latents,
-        "prompts": [spec.prompt, *(prompt.text for prompt in spec.later_prompts)],
+        "prompts": list(prompts.texts),
+        "prompt_frames": prompts.spans(lead, spec.frames),
         "negative_prompt": spec.negative_prompt,
         "guidance_scale": guidance,
         "output": output.name,
