@@ -97,7 +97,7 @@ def make_plan(
         )
     spans = windows.spans(latents, model.decode_span, model.decode_halo)
     prompts = PromptTimeline.of(
-        [spec.prompt, *(prompt.text for prompt in spec.later_prompts)],
+        [spec.prompt_of(text) for text in (spec.prompt, *(later.text for later in spec.later_prompts))],
         [prompt.frame + lead for prompt in spec.later_prompts],
         spec.crossfade_frames,
     )
@@ -129,6 +129,7 @@ def make_plan(
         "render_height": height,
         "latents": latents,
         "prompts": list(prompts.texts),
+        "prompt_always": spec.prompt_always,
         "prompt_frames": prompts.spans(lead, spec.frames),
         "negative_prompt": spec.negative_prompt,
         "guidance_scale": guidance,

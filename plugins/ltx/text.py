@@ -85,3 +85,9 @@ def encode_prompt(ltx: Ltx, prompts: Sequence[str]) -> tuple[torch.Tensor, torch
     mask = tokens.attention_mask.bool().to(ltx.device)
     embeds = ltx.text_encoder(tokens.input_ids.to(ltx.device), attention_mask=mask)[0]
     return embeds.to(ltx.dtype), mask
+
+
+def cut_off(ltx: Ltx, prompts: Sequence[str]) -> dict[int, int]:
+    """The prompts that ``encode_prompt`` cuts, by index, each with the number of tokens that it really has."""
+    lengths = [len(tokens) for tokens in ltx.tokenizer(list(prompts), verbose=False).input_ids]
+    return {index: length for index, length in enumerate(lengths) if length > ltx.max_tokens}

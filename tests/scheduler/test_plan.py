@@ -256,6 +256,16 @@ def test_a_prompt_that_is_given_twice_is_one():
     assert last["shows"] == [[last["start"], last["stop"], [[0, 1.0]]]]
 
 
+def test_what_holds_throughout_stands_before_every_prompt_of_a_plan():
+    later = [{"frame": 100, "text": "b"}]
+    shared = plan_of(media=(), prompt="a", later_prompts=later, prompt_always="a man").shared
+    assert shared["prompts"] == ["a man a", "a man b"] and shared["prompt_always"] == "a man"
+    assert plan_of(media=(), later_prompts=later, prompt_always="a man").shared["prompts"] == [
+        "a man",
+        "a man b",
+    ]
+
+
 def test_a_plan_says_which_delivered_frames_show_which_prompt():
     later = [{"frame": 60, "text": "b"}, {"frame": 200, "text": "c"}]
     plan = plan_of(media=(), frames=249, prompt="a", later_prompts=later)

@@ -11,7 +11,7 @@ import torch
 from test_given import OFFERS, _perform
 
 from farm.planning import Plan, TaskKind
-from farm.rendering import DeviceInHand
+from farm.rendering import DeviceInHand, TaskInHand
 from farm.spec import parse_spec
 from plugins.ltx.latents import load_latents
 from plugins.ltx.loading import Ltx
@@ -115,3 +115,20 @@ def test_a_mixture_of_a_stored_plan_is_still_a_mixture(model, tmp_path):
     )
     now, before = latents_of(model, plan, tmp_path / "now"), latents_of(model, mixed, tmp_path / "before")
     assert before["window/0"].isfinite().all() and not torch.equal(now["window/0"], before["window/0"])
+
+
+def test_a_job_tells_which_of_its_prompts_are_longer_than_the_model_reads(model, tmp_path):
+    plan = plan_of(9, (5, "a green box " * 40))
+    (encode,) = (task for task in plan.tasks if task.kind is TaskKind.ENCODE)
+    told: dict = {}
+    hand = TaskInHand(
+        key="encode", kind="encode", shared=plan.shared, payload=encode.payload, folder=tmp_path,
+        fetch=lambda *_: tmp_path, step=lambda *_: None, model="ltx-tiny", weights="w",
+        tell=lambda summary, facts: told.update(facts, summary=summary),
+    )  # fmt: skip
+    model.encode(hand)
+    ((index, tokens),) = told["prompts_cut"]
+    assert index == 1 and tokens > MAX_TOKENS and f"2 ({tokens} tokens)" in told["summary"]
+    told.clear()
+    model.encode(replace(hand, shared=plan.shared | {"prompts": [RED]}))
+    assert not told
