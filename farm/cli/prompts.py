@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from farm.client import InvalidSpec
 from farm.outside_text import shown
+from farm.prompt_files import read_prompts
 from farm.v1 import jobs_pb2
 
 _TEXT = 160
 """Characters that are shown of a prompt in a line about frames."""
 
 
-def timeline(prompts: tuple[str, ...]) -> dict[str, Any]:
-    """The spec's prompts: `TEXT` from the first frame on, `FRAME: TEXT` from a later one."""
+def asked_prompts(prompts: tuple[str, ...], file: Path | None, fps: float, frames: int) -> dict[str, Any]:
+    """The spec's prompts, from --prompt options or from a prompt file. Raises InvalidSpec, for both of them too."""
+    if file is None:
+        return _timeline(prompts)
+    if prompts:
+        raise InvalidSpec("prompts", "give either --prompts FILE or --prompt TEXT, not both")
+    return read_prompts(file, fps=fps, frames=frames)
+
+
+def _timeline(prompts: tuple[str, ...]) -> dict[str, Any]:
+    """`TEXT` is shown from the first frame on, `FRAME: TEXT` from a later one."""
     timed = []
     for prompt in prompts:
         found = re.fullmatch(r"(\d+):\s*(.*)", prompt, re.DOTALL)

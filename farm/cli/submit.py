@@ -22,7 +22,7 @@ from farm.cli.output import (
     weights,
 )
 from farm.cli.params import Keyframe, Place, Size
-from farm.cli.prompts import frame_lines, timeline
+from farm.cli.prompts import asked_prompts, frame_lines
 from farm.client import FarmClient, InvalidSpec, LocalCondition
 from farm.media import MediaError, MediaFacts, probe, resampled_count
 from farm.outside_text import shown, storable
@@ -53,6 +53,13 @@ _OPTIONS = (
         multiple=True,
         metavar="[FRAME:] TEXT",
         help="What the video shows. Again with a frame in front, such as '240: it stops', for what follows.",
+    ),
+    click.option(
+        "--prompts",
+        "prompt_file",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="All prompts from a YAML or CSV file: rows of text and one of frame, seconds and timecode (HH:MM:SS:FF).",
     ),
     click.option(
         "--prompt-always",
@@ -126,6 +133,7 @@ def text(ctx: click.Context, frames: int, pixels: tuple[int, int], fps: float, *
     Examples:
       farmctl submit text --frames 250 --prompt "a river at dawn" --wait -o river.mp4
       farmctl submit text --frames 500 --prompt "a ball rolls" --prompt "240: it stops"
+      farmctl submit text --frames 500 --prompts shots.yaml --prompt-always "a man in a red hat"
       farmctl submit text --frames 1 --size 256x160 --prompt "a red ball on a navy background"
     """
     _submit(ctx, [], {"frames": frames, "width": pixels[0], "height": pixels[1], "fps": fps}, **asked)
@@ -292,12 +300,14 @@ def _submit(
     output: Path | None,
     overwrite: bool,
     prompts: tuple[str, ...],
+    prompt_file: Path | None,
     **given: Any,
 ) -> None:
     """Submits, or plans, and says what became of it; `given` are the spec's fields as options had them."""
     if output:
         check_output(output, overwrite)
-    fields |= {name: value for name, value in given.items() if value is not None} | timeline(prompts)
+    fields |= {name: value for name, value in given.items() if value is not None}
+    fields |= asked_prompts(prompts, prompt_file, fields["fps"], fields["frames"])
     client = connect(ctx, patience=30.0)
     with transfer_bar("upload") as moved:
         call = client.plan if dry_run else client.submit

@@ -175,6 +175,26 @@ def test_prompts_follow_each_other_and_each_needs_its_frame(farmctl):
         assert asked.exit_code == 2 and words in asked.stderr
 
 
+def test_prompts_from_a_file_are_planned_by_their_rows_and_not_beside_others(farmctl, tmp_path):
+    (tmp_path / "shots.yaml").write_text("- text: a ball rolls\n- {timecode: 00:00:08:00, text: it stops}\n")
+    ask = [
+        "submit",
+        "text",
+        "--frames",
+        300,
+        "--size",
+        "64x64",
+        "--prompts",
+        tmp_path / "shots.yaml",
+        "--dry-run",
+    ]
+    assert "frames 265-299: it stops" in farmctl(*ask).stdout
+    asked = farmctl(*ask, "--prompt", "a ball rolls")
+    assert asked.exit_code == 2 and "prompts: give either --prompts FILE or --prompt TEXT" in asked.stderr
+    late = farmctl(*ask, "--fps", 60)
+    assert late.exit_code == 2 and "shots.yaml: row 2: begins at frame 480" in late.stderr
+
+
 def test_an_image_gives_the_size_and_a_clip_is_sent_to_extend(farmctl, clip, tmp_path):
     Image.new("RGB", (96, 64), "navy").save(tmp_path / "still.png")
     shown = farmctl("submit", "image", tmp_path / "still.png", "--frames", 17, "--dry-run")
