@@ -104,6 +104,7 @@ class Graph:
 
     def tasks(self, laid_out: Sequence[Window]) -> tuple[PlannedTask, ...]:
         """All tasks, each after those it needs, for the windows as a strategy laid them out."""
+        laid_out = self._with_colours_of_their_own(laid_out)
         final = sorted((w for w in laid_out if w.kind is TaskKind.WINDOW), key=lambda window: window.start)
         joins = self._joins(final)
         whole = geometry.pieces([w.key for w in final], _cuts(final), [join.key for join in joins])
@@ -120,6 +121,25 @@ class Graph:
         shared = _shared(final, self.model.latent_channels)
         denoised = [self._window(window, by_key, shared.get(window.key, [])) for window in laid_out]
         return (self._encode(laid_out), *denoised, *joins, *decodes, mux)
+
+    def _with_colours_of_their_own(self, laid_out: Sequence[Window]) -> list[Window]:
+        """The windows, but none is drawn to the colours of one that doesn't show all of its prompts.
+
+        Another prompt has other colours. In 24 autoregressive jobs of 249 frames (ltx-tiny) three timed prompts were
+        followed in .80 of the frames with all windows drawn to the first, in .82 this way; one prompt is in .84.
+        """
+        shown = {window.key: self._shown(window) for window in laid_out}
+        return [
+            replace(window, colour=None)
+            if window.colour is not None and not shown[window.key] <= shown[window.colour.key]
+            else window
+            for window in laid_out
+        ]
+
+    def _shown(self, window: Window) -> set[int]:
+        """Indices of the prompts that any of its latents shows."""
+        runs = self.prompts.runs(window.start, window.stop)
+        return {index for _, _, parts in runs for index, _ in parts}
 
     def _encode(self, laid_out: Sequence[Window]) -> PlannedTask:
         sizes = sorted({(window.width, window.height) for window in laid_out})

@@ -248,6 +248,25 @@ def test_what_stands_beside_the_grid_shows_the_prompts_of_its_own_frame():
     assert sinks and all(dict(map(tuple, sink["shows"]))[1] == pytest.approx(4 / 24) for sink in sinks)
 
 
+def test_no_window_is_drawn_to_the_colours_of_one_that_shows_other_prompts():
+    later = [{"frame": 300, "text": "b"}, {"frame": 600, "text": "a"}]
+    plan = plan_of(media=(), strategy="autoregressive", prompt="a", later_prompts=later)
+    windows = [task.payload for task in plan.tasks if task.kind is TaskKind.WINDOW]
+    drawn = {
+        index
+        for index, payload in enumerate(windows)
+        if (colour := payload["colour"]) and colour["key"] == "window/0"
+    }
+    shows_b = {
+        index
+        for index, payload in enumerate(windows)
+        if any(1 in parts for parts in shown_by_latent(payload).values())
+    }
+    assert shows_b and drawn == set(range(1, len(windows))) - shows_b and max(drawn) > max(shows_b)
+    alone = plan_of(media=(), strategy="autoregressive", prompt="a")
+    assert all(task.payload["colour"] for task in alone.tasks if task.kind is TaskKind.WINDOW and task.start)
+
+
 def test_a_prompt_that_is_given_twice_is_one():
     later = [{"frame": 100, "text": "b"}, {"frame": 200, "text": "a"}, {"frame": 300, "text": "a"}]
     plan = plan_of(media=(), strategy="autoregressive", prompt="a", later_prompts=later)
