@@ -71,6 +71,11 @@ def make_plan(
     width, height = padded(spec.width), padded(spec.height)
     placed = [place_media(piece, spec.frames, lead) for piece in media]
     drawing = _drawing(model, precision, *storyboard) if storyboard else None
+    prompts = PromptTimeline.of(
+        [spec.prompt_of(text) for text in (spec.prompt, *(later.text for later in spec.later_prompts))],
+        [prompt.frame + lead for prompt in spec.later_prompts],
+        spec.crossfade_frames,
+    )
     timeline = Timeline(
         latents=latents,
         width=width,
@@ -81,7 +86,7 @@ def make_plan(
         cuts=cut_windows(latents, spec.window_latents, spec.overlap_latents),
         sigmas=model.sigmas(steps),
         model=model,
-        prompts=1 + len(spec.later_prompts),
+        prompts=len(prompts.texts),
         given=all_given(list(zip(media, placed))),
         source_sigma=None if source is None else 1.0 - media[source].strength,
         storyboard=drawing and drawing.facts,
@@ -96,11 +101,6 @@ def make_plan(
             f"got {drawing.facts.name!r}",
         )
     spans = windows.spans(latents, model.decode_span, model.decode_halo)
-    prompts = PromptTimeline.of(
-        [spec.prompt_of(text) for text in (spec.prompt, *(later.text for later in spec.later_prompts))],
-        [prompt.frame + lead for prompt in spec.later_prompts],
-        spec.crossfade_frames,
-    )
     own, given = Drawn(model, weights, guidance), list(zip(media, placed))
 
     def tasks_of(
