@@ -210,7 +210,7 @@ class Timeline:
     """What a strategy lays out: `latents` latents at `width` x `height` pixels (multiples of 32).
 
     `window` and `overlap` in latents, `cuts` the windows at full size, `fps` in frames a second, `sigmas` the whole schedule; `prompts` counts
-    those that follow each other on it. `source_sigma` is where denoising begins of a job that is made over a given
+    the different ones that follow each other on it. `source_sigma` is where denoising begins of a job that is made over a given
     video, which then takes the place of a storyboard. `storyboard` is the model that draws one, in the steps of
     `storyboard_sigmas`; None: the job's own, in its own. `given` is all that is given at strength 1, the longest first:
     from that a chain of windows should grow, and all should look like it.

@@ -69,7 +69,7 @@ class JobSpec(_Part):
     farm's devices can do when the job is submitted, and `window_latents` says nothing.
     `storyboard_model` draws the storyboard, in its own steps; empty: `model` itself.
     `prompt` is shown from the first frame on; each of `later_prompts` takes over at its frame, within
-    `crossfade_frames`.
+    `crossfade_frames`. `prompt_always` holds throughout: it stands before each of them (`prompt_of`).
     """
 
     name: Annotated[str, Field(max_length=200)] = ""
@@ -80,6 +80,7 @@ class JobSpec(_Part):
     fps: Annotated[float, Field(ge=1, le=120)] = 30.0
     prompt: Annotated[str, Field(max_length=MAX_PROMPT)] = ""
     later_prompts: Annotated[tuple[TimedPrompt, ...], Field(max_length=MAX_PROMPTS)] = ()
+    prompt_always: Annotated[str, Field(max_length=MAX_PROMPT)] = ""
     crossfade_frames: Annotated[int, Field(ge=0, le=1_000)] = 24
     negative_prompt: Annotated[str, Field(max_length=MAX_PROMPT)] = ""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -114,6 +115,10 @@ class JobSpec(_Part):
                 f"later_prompts must begin within the {self.frames} frames asked for, got {frames[-1]}"
             )
         return self
+
+    def prompt_of(self, text: str) -> str:
+        """What the model is told where `text` is shown: `prompt_always`, a space, and `text`; or the one that isn't empty."""
+        return " ".join(part for part in (self.prompt_always, text) if part)
 
     @property
     def frame_rate(self) -> Fraction:

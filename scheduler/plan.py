@@ -32,6 +32,7 @@ from scheduler.conditions import (
 from scheduler.estimate import BYTES_PER_LATENT_VALUE
 from scheduler.graph import Drawn, Graph
 from scheduler.layout import Lender
+from scheduler.prompts import PromptTimeline
 from scheduler.sizing import Sizing
 
 DECODE_AHEAD = 1.3
@@ -76,6 +77,11 @@ def make_plan(
     width, height = padded(spec.width), padded(spec.height)
     placed = [place_media(piece, spec.frames, lead) for piece in media]
     drawing = _drawing(model, precision, *storyboard) if storyboard else None
+    prompts = PromptTimeline.of(
+        [spec.prompt_of(text) for text in (spec.prompt, *(later.text for later in spec.later_prompts))],
+        [prompt.frame + lead for prompt in spec.later_prompts],
+        spec.crossfade_frames,
+    )
     timeline = Timeline(
         latents=latents,
         width=width,
@@ -86,7 +92,7 @@ def make_plan(
         cuts=cut_windows(latents, spec.window_latents, spec.overlap_latents),
         sigmas=model.sigmas(steps),
         model=model,
-        prompts=1 + len(spec.later_prompts),
+        prompts=len(prompts.texts),
         given=all_given(list(zip(media, placed))),
         source_sigma=None if source is None else 1.0 - media[source].strength,
         storyboard=drawing and drawing.facts,
@@ -106,7 +112,8 @@ def make_plan(
     def tasks_of(
         timeline: Timeline, laid_out: Sequence[Window], spans: Sequence[Cut]
     ) -> tuple[PlannedTask, ...]:
-        return Graph(spec, own, drawing, precision, timeline, lead, given, source, spans).tasks(laid_out)
+        graph = Graph(spec, own, drawing, precision, timeline, lead, given, source, spans, prompts)
+        return graph.tasks(laid_out)
 
     if spec.layout == "farm":
         sizing = Sizing(timeline, strategy, lenders, precision, batch, tasks_of)
@@ -129,7 +136,9 @@ def make_plan(
         # Columns and lines left of and above the delivered picture: both sides are even, so it is the very middle.
         "crop": {"left": (width - spec.width) // 2, "top": (height - spec.height) // 2},
         "latents": latents,
-        "prompts": [spec.prompt, *(prompt.text for prompt in spec.later_prompts)],
+        "prompts": list(prompts.texts),
+        "prompt_always": spec.prompt_always,
+        "prompt_frames": prompts.spans(lead, spec.frames),
         "negative_prompt": spec.negative_prompt,
         "guidance_scale": guidance,
         "output": output.name,

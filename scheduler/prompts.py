@@ -1,4 +1,4 @@
-"""Which prompt a window shows: a timeline of prompts, each fading into the next, seen through one window.
+"""Which latents and frames show which prompt: a timeline of prompts, each fading into the next.
 
 Pure arithmetic.
 """
@@ -7,6 +7,83 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from farm.timeline import TEMPORAL, frame_span
+
+Shown = list[list]
+"""What is shown of a job's prompts, as JSON: [[index, share], …]; shares sum to 1."""
+
+
+@dataclass(frozen=True)
+class PromptTimeline:
+    """The prompts of one job over its rendered frames.
+
+    `texts` are the different ones, in the order in which they first show; the k-th in turn is `texts[order[k]]`, and
+    takes over at the rendered frame `changes[k - 1]`. `crossfade` in frames. Frames and latents are the whole job's,
+    not a window's, so that two windows that share a latent give it the same prompts.
+    """
+
+    texts: tuple[str, ...]
+    order: tuple[int, ...]
+    changes: tuple[int, ...]
+    crossfade: int
+    _latents: dict[int, tuple[tuple[int, float], ...]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+
+    @classmethod
+    def of(cls, prompts: Sequence[str], changes: Sequence[int], crossfade: int) -> PromptTimeline:
+        """The timeline of `prompts` that take over at `changes`, one fewer. A prompt that is there twice is one."""
+        if len(changes) != len(prompts) - 1:
+            raise ValueError(f"need one change fewer than prompts, got {len(changes)} and {len(prompts)}")
+        texts = tuple(dict.fromkeys(prompts))
+        return cls(texts, tuple(texts.index(text) for text in prompts), tuple(changes), crossfade)
+
+    def frames(self, first: int, last: int) -> Shown:
+        """What the frames [first, last) show on average."""
+        return [list(part) for part in self._shown(first, last)]
+
+    def runs(self, start: int, stop: int) -> list[list]:
+        """What the latents [start, stop) show, those alike in one: [[start, stop, shown], …]."""
+        found: list[list] = []
+        for latent in range(start, stop):
+            shown = self._latents.get(latent)
+            if shown is None:
+                shown = self._latents[latent] = self._shown(*frame_span(latent, latent + 1))
+            if found and found[-1][2] == shown:
+                found[-1][1] = latent + 1
+            else:
+                found.append([latent, latent + 1, shown])
+        return [[first, last, [list(part) for part in shown]] for first, last, shown in found]
+
+    def spans(self, lead: int, frames: int) -> list[dict]:
+        """Which of the delivered frames show which prompts, as JSON: [{"first", "last", "prompts": [index, …]}, …].
+
+        `last` is included. The first of `frames` delivered frames is the rendered frame `lead`. More than one prompt:
+        the frames fade from the first of them to the last. Fades begin and end with latents, so one may begin up to
+        seven frames before its prompt's own frame and end as many after its cross-fade.
+        """
+        found: list[dict] = []
+        for start, stop, shown in self.runs(0, -(-(lead + frames - 1) // TEMPORAL) + 1):
+            first, last = frame_span(start, stop)
+            first, last = max(first - lead, 0), min(last - lead, frames) - 1
+            if first > last:
+                continue
+            seen = [index for index, _ in shown]
+            if found and len(seen) > 1 and found[-1]["prompts"] == seen:
+                found[-1]["last"] = last
+            else:
+                found.append({"first": first, "last": last, "prompts": seen})
+        return found
+
+    def _shown(self, first: int, last: int) -> tuple[tuple[int, float], ...]:
+        whole: dict[int, float] = {}
+        for turn, share in enumerate(shares(self.changes, self.crossfade, first, last)):
+            if share > 0:
+                whole[self.order[turn]] = whole.get(self.order[turn], 0.0) + share
+        # A prompt by itself is shown wholly, whatever rounding makes of the sum of its turns.
+        return tuple(whole.items()) if len(whole) > 1 else tuple((index, 1.0) for index in whole)
 
 
 def shares(changes: Sequence[int], crossfade: int, first: int, last: int) -> tuple[float, ...]:
@@ -17,10 +94,13 @@ def shares(changes: Sequence[int], crossfade: int, first: int, last: int) -> tup
     """
     if first >= last or crossfade < 0:
         raise ValueError(f"need first < last and crossfade >= 0, got {first}, {last}, {crossfade}")
-    if not changes:
-        return (1.0,)
     total = [0.0] * (len(changes) + 1)
     span = max(crossfade, 1)
+    turn = bisect_right(changes, first)
+    if turn == bisect_right(changes, last - 1) and (not turn or first - changes[turn - 1] + 1 >= span):
+        # Most latents of a long video lie between cross-fades.
+        total[turn] = 1.0
+        return tuple(total)
     for frame in range(first, last):
         # At the change itself the new prompt begins to show, so that a crossfade of 0 or 1 is a cut.
         share = 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from farm.planning import Plan
 from farm.spec import JobSpec, parse_spec
@@ -154,6 +155,19 @@ def event_message(event: records.EventRecord) -> jobs_pb2.JobEvent:
     )
 
 
+def shown_prompts(shared: Mapping[str, Any]) -> list[jobs_pb2.ShownPrompts]:
+    """Which frames show which prompts, of a plan's JSON for all tasks; none of a plan that doesn't say it."""
+    texts = shared["prompts"]
+    return [
+        jobs_pb2.ShownPrompts(
+            first_frame=span["first"],
+            last_frame=span["last"],
+            prompts=[texts[index] for index in span["prompts"]],
+        )
+        for span in shared.get("prompt_frames", ())
+    ]
+
+
 def plan_message(plan: Plan, fitting: Sequence[str], seconds: float | None) -> jobs_pb2.PlanSummary:
     """A plan for people. `fitting`: devices the largest task fits; `seconds`: estimate of the wall time."""
     return jobs_pb2.PlanSummary(
@@ -180,6 +194,7 @@ def plan_message(plan: Plan, fitting: Sequence[str], seconds: float | None) -> j
         fitting_devices=fitting,
         estimated_seconds=seconds,
         estimated_bytes=plan.estimated_bytes,
+        shown_prompts=shown_prompts(plan.shared),
     )
 
 

@@ -15,6 +15,7 @@ from farm.api.convert import (
     job_message,
     job_states,
     plan_message,
+    shown_prompts,
     spec_from_message,
     task_state,
 )
@@ -120,6 +121,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
             return jobs_pb2.GetJobResponse(
                 job=job_message(job, self._store.jobs.stages(job.id)),
                 tasks=task_messages(self._store, job, tasks),
+                shown_prompts=shown_prompts(job.shared),
             )
 
         return await asyncio.to_thread(read)

@@ -27,6 +27,7 @@ from farm.cli.output import (
     when,
 )
 from farm.cli.outputs import outputs
+from farm.cli.prompts import frame_lines
 from farm.outside_text import shown
 from farm.spec import MAX_PRIORITY, MAX_PROMPT
 from farm.transfer import check_output
@@ -121,6 +122,8 @@ def show(ctx: click.Context, job_id: str, form: str) -> None:
             shown(prompt, MAX_PROMPT)
             for prompt in [spec.prompt, *(f"{later.frame}: {later.text}" for later in spec.later_prompts)]
         ),
+        "always": shown(spec.prompt_always, MAX_PROMPT),
+        "shows": "\n           ".join(frame_lines(answer.shown_prompts)),
         "model": f"{spec.model} {found.precision}, weights {weights(found.weights)}",
         "strategy": found.strategy,
         "storyboard": f"by {spec.storyboard_model}" if spec.storyboard_model else "",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +23,7 @@ from farm.cli.output import (
     weights,
 )
 from farm.cli.params import Keyframe, Place, Size
+from farm.cli.prompts import asked_prompts, frame_lines
 from farm.client import FarmClient, InvalidSpec, LocalCondition
 from farm.media import MediaError, MediaFacts, probe, resampled_count
 from farm.outside_text import shown, storable
@@ -54,6 +54,18 @@ _OPTIONS = (
         multiple=True,
         metavar="[FRAME:] TEXT",
         help="What the video shows. Again with a frame in front, such as '240: it stops', for what follows.",
+    ),
+    click.option(
+        "--prompts",
+        "prompt_file",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="All prompts from a YAML or CSV file: rows of text and one of frame, seconds and timecode (HH:MM:SS:FF).",
+    ),
+    click.option(
+        "--prompt-always",
+        metavar="TEXT",
+        help="What holds throughout, such as who is seen; it stands before every --prompt, with a space between.",
     ),
     click.option(
         "--crossfade",
@@ -122,6 +134,7 @@ def text(ctx: click.Context, frames: int, pixels: tuple[int, int], fps: float, *
     Examples:
       farmctl submit text --frames 250 --prompt "a river at dawn" --wait -o river.mp4
       farmctl submit text --frames 500 --prompt "a ball rolls" --prompt "240: it stops"
+      farmctl submit text --frames 500 --prompts shots.yaml --prompt-always "a man in a red hat"
       farmctl submit text --frames 1 --size 256x160 --prompt "a red ball on a navy background"
     """
     _submit(ctx, [], {"frames": frames, "width": pixels[0], "height": pixels[1], "fps": fps}, **asked)
@@ -296,12 +309,14 @@ def _submit(
     output: Path | None,
     overwrite: bool,
     prompts: tuple[str, ...],
+    prompt_file: Path | None,
     **given: Any,
 ) -> None:
     """Submits, or plans, and says what became of it; `given` are the spec's fields as options had them."""
     if output:
         check_output(output, overwrite)
-    fields |= {name: value for name, value in given.items() if value is not None} | _timeline(prompts)
+    fields |= {name: value for name, value in given.items() if value is not None}
+    fields |= asked_prompts(prompts, prompt_file, fields["fps"], fields["frames"])
     client = connect(ctx, patience=30.0)
     with transfer_bar("upload") as moved:
         call = client.plan if dry_run else client.submit
@@ -318,22 +333,6 @@ def _submit(
         target = f" -o {output}" if output else ""
         note(f"follow it with `farmctl job watch {job.id}{target}`")
         note(f"download the video with `farmctl job download {job.id} -o {output or 'FILE'}` when it is done")
-
-
-def _timeline(prompts: tuple[str, ...]) -> dict[str, Any]:
-    """The spec's prompts: `TEXT` from the first frame on, `FRAME: TEXT` from a later one."""
-    timed = []
-    for prompt in prompts:
-        found = re.fullmatch(r"(\d+):\s*(.*)", prompt, re.DOTALL)
-        timed.append((int(found[1]), found[2]) if found else (0, prompt))
-    timed.sort(key=lambda pair: pair[0])
-    if sum(frame == 0 for frame, _ in timed) > 1:
-        raise InvalidSpec(
-            "prompt",
-            "each but the first needs the frame at which it takes over, such as --prompt '240: it stops'",
-        )
-    first = timed.pop(0)[1] if timed and timed[0][0] == 0 else ""
-    return {"prompt": first, "later_prompts": [{"frame": frame, "text": text} for frame, text in timed]}
 
 
 def _condition(
@@ -409,6 +408,8 @@ def _print_plan(client: FarmClient, plan: jobs_pb2.PlanSummary) -> None:
         else "unknown: no device that fits is online",
         "disk": f"about {size(plan.estimated_bytes)}",
     }
+    if prompts := frame_lines(plan.shown_prompts):
+        lines["prompts"] = "\n           ".join(prompts)
     for key, value in lines.items():
         say(f"{key + ':':<11}{value}")
     click.echo()

@@ -87,7 +87,7 @@ class TimedPrompt(_message.Message):
     def __init__(self, frame: _Optional[int] = ..., text: _Optional[str] = ...) -> None: ...
 
 class JobSpec(_message.Message):
-    __slots__ = ("name", "model", "frames", "width", "height", "fps", "prompt", "negative_prompt", "seed", "steps", "guidance_scale", "strategy", "window_latents", "overlap_latents", "conditions", "priority", "output", "later_prompts", "crossfade_frames", "layout", "storyboard_model")
+    __slots__ = ("name", "model", "frames", "width", "height", "fps", "prompt", "negative_prompt", "seed", "steps", "guidance_scale", "strategy", "window_latents", "overlap_latents", "conditions", "priority", "output", "later_prompts", "crossfade_frames", "layout", "storyboard_model", "prompt_always")
     NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     FRAMES_FIELD_NUMBER: _ClassVar[int]
@@ -109,6 +109,7 @@ class JobSpec(_message.Message):
     CROSSFADE_FRAMES_FIELD_NUMBER: _ClassVar[int]
     LAYOUT_FIELD_NUMBER: _ClassVar[int]
     STORYBOARD_MODEL_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_ALWAYS_FIELD_NUMBER: _ClassVar[int]
     name: str
     model: str
     frames: int
@@ -130,7 +131,8 @@ class JobSpec(_message.Message):
     crossfade_frames: int
     layout: str
     storyboard_model: str
-    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., frames: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., fps: _Optional[float] = ..., prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., seed: _Optional[int] = ..., steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., strategy: _Optional[str] = ..., window_latents: _Optional[int] = ..., overlap_latents: _Optional[int] = ..., conditions: _Optional[_Iterable[_Union[Condition, _Mapping]]] = ..., priority: _Optional[int] = ..., output: _Optional[str] = ..., later_prompts: _Optional[_Iterable[_Union[TimedPrompt, _Mapping]]] = ..., crossfade_frames: _Optional[int] = ..., layout: _Optional[str] = ..., storyboard_model: _Optional[str] = ...) -> None: ...
+    prompt_always: str
+    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., frames: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., fps: _Optional[float] = ..., prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., seed: _Optional[int] = ..., steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., strategy: _Optional[str] = ..., window_latents: _Optional[int] = ..., overlap_latents: _Optional[int] = ..., conditions: _Optional[_Iterable[_Union[Condition, _Mapping]]] = ..., priority: _Optional[int] = ..., output: _Optional[str] = ..., later_prompts: _Optional[_Iterable[_Union[TimedPrompt, _Mapping]]] = ..., crossfade_frames: _Optional[int] = ..., layout: _Optional[str] = ..., storyboard_model: _Optional[str] = ..., prompt_always: _Optional[str] = ...) -> None: ...
 
 class SubmitJobRequest(_message.Message):
     __slots__ = ("spec", "idempotency_key", "validate_only")
@@ -155,7 +157,7 @@ class SubmitJobResponse(_message.Message):
     def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ..., plan: _Optional[_Union[PlanSummary, _Mapping]] = ..., notes: _Optional[_Iterable[str]] = ..., existing: _Optional[bool] = ...) -> None: ...
 
 class PlanSummary(_message.Message):
-    __slots__ = ("strategy", "model", "weights", "precision", "render_width", "render_height", "render_frames", "latents", "tasks", "fitting_devices", "estimated_seconds", "estimated_bytes")
+    __slots__ = ("strategy", "model", "weights", "precision", "render_width", "render_height", "render_frames", "latents", "tasks", "fitting_devices", "estimated_seconds", "estimated_bytes", "shown_prompts")
     STRATEGY_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
@@ -168,6 +170,7 @@ class PlanSummary(_message.Message):
     FITTING_DEVICES_FIELD_NUMBER: _ClassVar[int]
     ESTIMATED_SECONDS_FIELD_NUMBER: _ClassVar[int]
     ESTIMATED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SHOWN_PROMPTS_FIELD_NUMBER: _ClassVar[int]
     strategy: str
     model: str
     weights: str
@@ -180,7 +183,18 @@ class PlanSummary(_message.Message):
     fitting_devices: _containers.RepeatedScalarFieldContainer[str]
     estimated_seconds: float
     estimated_bytes: int
-    def __init__(self, strategy: _Optional[str] = ..., model: _Optional[str] = ..., weights: _Optional[str] = ..., precision: _Optional[str] = ..., render_width: _Optional[int] = ..., render_height: _Optional[int] = ..., render_frames: _Optional[int] = ..., latents: _Optional[int] = ..., tasks: _Optional[_Iterable[_Union[PlannedTask, _Mapping]]] = ..., fitting_devices: _Optional[_Iterable[str]] = ..., estimated_seconds: _Optional[float] = ..., estimated_bytes: _Optional[int] = ...) -> None: ...
+    shown_prompts: _containers.RepeatedCompositeFieldContainer[ShownPrompts]
+    def __init__(self, strategy: _Optional[str] = ..., model: _Optional[str] = ..., weights: _Optional[str] = ..., precision: _Optional[str] = ..., render_width: _Optional[int] = ..., render_height: _Optional[int] = ..., render_frames: _Optional[int] = ..., latents: _Optional[int] = ..., tasks: _Optional[_Iterable[_Union[PlannedTask, _Mapping]]] = ..., fitting_devices: _Optional[_Iterable[str]] = ..., estimated_seconds: _Optional[float] = ..., estimated_bytes: _Optional[int] = ..., shown_prompts: _Optional[_Iterable[_Union[ShownPrompts, _Mapping]]] = ...) -> None: ...
+
+class ShownPrompts(_message.Message):
+    __slots__ = ("first_frame", "last_frame", "prompts")
+    FIRST_FRAME_FIELD_NUMBER: _ClassVar[int]
+    LAST_FRAME_FIELD_NUMBER: _ClassVar[int]
+    PROMPTS_FIELD_NUMBER: _ClassVar[int]
+    first_frame: int
+    last_frame: int
+    prompts: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, first_frame: _Optional[int] = ..., last_frame: _Optional[int] = ..., prompts: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class PlannedTask(_message.Message):
     __slots__ = ("key", "kind", "start", "stop", "needs", "flops", "vram_bytes")
@@ -319,12 +333,14 @@ class GetJobRequest(_message.Message):
     def __init__(self, job_id: _Optional[str] = ...) -> None: ...
 
 class GetJobResponse(_message.Message):
-    __slots__ = ("job", "tasks")
+    __slots__ = ("job", "tasks", "shown_prompts")
     JOB_FIELD_NUMBER: _ClassVar[int]
     TASKS_FIELD_NUMBER: _ClassVar[int]
+    SHOWN_PROMPTS_FIELD_NUMBER: _ClassVar[int]
     job: Job
     tasks: _containers.RepeatedCompositeFieldContainer[Task]
-    def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ..., tasks: _Optional[_Iterable[_Union[Task, _Mapping]]] = ...) -> None: ...
+    shown_prompts: _containers.RepeatedCompositeFieldContainer[ShownPrompts]
+    def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ..., tasks: _Optional[_Iterable[_Union[Task, _Mapping]]] = ..., shown_prompts: _Optional[_Iterable[_Union[ShownPrompts, _Mapping]]] = ...) -> None: ...
 
 class ListJobsRequest(_message.Message):
     __slots__ = ("states", "limit", "before")

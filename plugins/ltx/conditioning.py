@@ -29,12 +29,22 @@ class Extra:
 
     A single latent may stand before the window too, at a ``frame`` below 0. ``strength`` 0 … 1; below 1 they are mixed
     with ``noise`` of the same shape. They are dropped at the end.
+    ``shares`` float32 [K, k] says how much of each latent shows each of the window's K prompts; None: what the latents
+    of the grid show at the same time.
     """
 
     latents: torch.Tensor
     frame: int = 0
     strength: float = 1.0
     noise: torch.Tensor | None = None
+    shares: torch.Tensor | None = None
+
+    def beside(self) -> list[int]:
+        """The grid's latents whose time its own latents stand at; the first for one before the window."""
+        return [
+            max(0, -(-(self.frame + FRAMES_PER_LATENT * index) // FRAMES_PER_LATENT))
+            for index in range(self.latents.shape[1])
+        ]
 
 
 Condition = Replace | Extra

@@ -14,8 +14,9 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 
 from plugins.ltx import sigmas as schedule
 from plugins.ltx.conditioning import FRAMES_PER_LATENT, Condition, Extra, Replace, check
+from plugins.ltx.cross_attention import Words
 from plugins.ltx.loading import Ltx
-from plugins.ltx.text import Text
+from plugins.ltx.text import Text, TimedText
 
 _PIXELS_PER_LATENT = 32
 
@@ -50,6 +51,7 @@ class Prediction:
 class Denoiser:
     """One window's denoising, step by step. Everything but the ``State`` is fixed at the start.
 
+    ``prompt`` is one for the whole window, or prompts with their shares [K, n] of its latents.
     ``noise`` float32 [C, n, h, w] gives the window its size in latents. ``sigmas`` fall to a final 0.0; when they
     begin below 1, ``base`` [C, n, h, w] is needed and the window begins at (1 - s0)·base + s0·noise.
     ``fps`` is the frame rate the model's clock runs at; the clock of every window begins at 0.
@@ -63,7 +65,7 @@ class Denoiser:
         self,
         ltx: Ltx,
         *,
-        prompt: Text,
+        prompt: Text | TimedText,
         noise: torch.Tensor,
         sigmas: Sequence[float],
         fps: float,
@@ -114,11 +116,11 @@ class Denoiser:
         )
         self._scheduler.set_timesteps(sigmas=list(sigmas[:-1]), device=ltx.device)
 
-        texts = [prompt] if guidance <= 1.0 or negative is None else [negative, prompt]
-        self._embeds = torch.stack([embeds for embeds, _ in texts]).to(ltx.device, ltx.dtype)
-        self._mask = torch.stack([mask for _, mask in texts]).to(ltx.device)
         self._coords = self._coordinates(fps)
         self._tokens_per_latent = noise.shape[2] * noise.shape[3]
+        shown = self._shown(prompt)
+        rows = [shown] if guidance <= 1.0 or negative is None else [negative, shown]
+        self._words = Words(rows, self._tokens_per_latent, ltx.device, ltx.dtype)
         self._extra_tokens = sum(known.latents.shape[1] for known in self._extra) * self._tokens_per_latent
         self._strength = self._strengths()
         self._held = self._initial() if cond_noise_scale > 0.0 and self._strength is not None else None
@@ -249,6 +251,27 @@ class Denoiser:
             extra.append(latents)
         return torch.cat([*extra, grid], dim=1)
 
+    def _shown(self, prompt: Text | TimedText) -> Text | TimedText:
+        """The prompts of all latents, those of extra ones first. Raises ValueError for shares that don't fit."""
+        if not isinstance(prompt, TimedText):
+            if any(known.shares is not None for known in self._extra):
+                raise ValueError("shares: extra latents have them only where the prompt has")
+            return prompt
+        if prompt.shares.shape[1] != self._noise.shape[1]:
+            raise ValueError(
+                f"prompt: need shares of {self._noise.shape[1]} latents, got {prompt.shares.shape[1]}"
+            )
+        parts = [
+            prompt.shares[:, known.beside()] if known.shares is None else known.shares
+            for known in self._extra
+        ]
+        for known, part in zip(self._extra, parts, strict=True):
+            if part.shape != (len(prompt.texts), known.latents.shape[1]):
+                raise ValueError(
+                    f"shares: need [{len(prompt.texts)}, {known.latents.shape[1]}] of extra latents, got {list(part.shape)}"
+                )
+        return TimedText(prompt.texts, torch.cat([*parts, prompt.shares], dim=1)).shown()
+
     def _strengths(self) -> torch.Tensor | None:
         """Strength by latent, float32 [e + n], or None where nothing is conditioned (one time for all is faster)."""
         if not self._grid and not self._extra:
@@ -279,14 +302,14 @@ class Denoiser:
         return (prediction.times / self._scheduler.config.num_train_timesteps)[..., None]
 
     def _velocity(self, tokens: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
-        batch = self._embeds.shape[0]
-        transformer = self._ltx.transformer
-        with transformer.cache_context("cond_uncond"):
+        words, transformer = self._words, self._ltx.transformer
+        batch = words.embeds.shape[0]
+        with transformer.cache_context("cond_uncond"), words.shown_to(transformer):
             output = transformer(
-                hidden_states=tokens.expand(batch, -1, -1).to(self._embeds.dtype),
-                encoder_hidden_states=self._embeds,
+                hidden_states=tokens.expand(batch, -1, -1).to(words.embeds.dtype),
+                encoder_hidden_states=words.embeds,
                 timestep=times.expand(batch, -1).float(),
-                encoder_attention_mask=self._mask,
+                encoder_attention_mask=words.mask,
                 video_coords=self._coords.expand(batch, -1, -1),
                 return_dict=False,
             )[0]

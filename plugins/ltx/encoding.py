@@ -18,7 +18,7 @@ from farm.rendering import TaskInHand, crop_offset
 from plugins.ltx.encoder import ClipEncoder, stretches
 from plugins.ltx.latents import save_latents
 from plugins.ltx.loading import Ltx
-from plugins.ltx.text import encode_prompt
+from plugins.ltx.text import cut_off, encode_prompt
 from plugins.ltx.vae import encode_clip
 
 
@@ -43,7 +43,15 @@ def encode(ltx: Ltx, task: TaskInHand) -> dict[str, Path]:
 
 def _text(ltx: Ltx, task: TaskInHand) -> dict[str, torch.Tensor]:
     negative = [task.shared["negative_prompt"]] if task.payload["negative"] else []
-    embeds, mask = encode_prompt(ltx, [*task.shared["prompts"], *negative])
+    texts = [*task.shared["prompts"], *negative]
+    if cut := cut_off(ltx, texts):
+        # One that holds throughout stands first, so it may leave no room for what is to change.
+        some = ", ".join(f"{index + 1} ({length} tokens)" for index, length in cut.items())
+        task.tell(
+            f"the model reads {ltx.max_tokens} tokens of a prompt; the end of these is not seen: {some}",
+            {"prompts_cut": [[index, length] for index, length in cut.items()]},
+        )
+    embeds, mask = encode_prompt(ltx, texts)
     # Every window fetches them, and most of a short prompt is padding that nothing attends to.
     length = int(mask.sum(1).max())
     return {"embeds": embeds[:, :length].cpu().contiguous(), "mask": mask[:, :length].cpu().contiguous()}

@@ -26,7 +26,7 @@ from plugins.ltx.given import Difference, PutIn, report
 from plugins.ltx.latents import Statistics, assemble, check_space, extent, load_latents, save_latents
 from plugins.ltx.loading import Ltx
 from plugins.ltx.noise import latent_noise
-from plugins.ltx.text import mix
+from plugins.ltx.text import Text, TimedText, mix, shares_by_latent
 from plugins.ltx.upsampling import double, worth_doubling
 from plugins.ltx.vae import decode_chunks
 from plugins.ltx.weights import has_upsampler
@@ -84,7 +84,7 @@ class LtxModel:
             at = sink["latent"]
             known = load_latents(task.fetch(sink["key"], sink["name"]), at, at + 1)
             mixed = self._noise(shared["seed"], payload["stage"], STEP_SINK, at, at + 1, size)
-            conditions.append(Extra(known, sink["frame"], sink["strength"], mixed))
+            conditions.append(Extra(known, sink["frame"], sink["strength"], mixed, _shares(task, sink)))
         denoiser = self._denoiser(task, base, conditions)
         if lockstep := payload["lockstep"]:
             parts = [_shared(part, start) for part in lockstep["shared"]]
@@ -136,7 +136,7 @@ class LtxModel:
         span = payload["start"], payload["stop"]
         return Denoiser(
             self._ltx,
-            prompt=mix([(prompts[index], share) for index, share in payload["prompts"]]),
+            prompt=_prompt(task, prompts),
             negative=prompts[-1] if payload["guidance_scale"] > 1 else None,
             guidance=payload["guidance_scale"],
             noise=self._noise(shared["seed"], payload["stage"], STEP_START, *span, self._size(payload)),
@@ -170,6 +170,7 @@ class LtxModel:
                 point["frame"],
                 point["strength"],
                 self._noise(seed, stage, STEP_POINT, point["latent"], point["latent"] + 1, size),
+                _shares(task, point),
             )
             for point in task.payload["points"]
         ]
@@ -258,6 +259,22 @@ class LtxModel:
     ) -> torch.Tensor:
         channels, height, width = size
         return torch.from_numpy(latent_noise(seed, stage, step, start, stop, channels, height, width))
+
+
+def _prompt(task: TaskInHand, prompts: list[Text]) -> Text | TimedText:
+    """What a window of ``task`` shows of the job's ``prompts``, the negative one perhaps behind them."""
+    if "shows" not in task.payload:
+        # Planned before prompts were shown by latent: one mixture for the whole window.
+        return mix([(prompts[index], share) for index, share in task.payload["prompts"]])
+    count = len(task.shared["prompts"])
+    return TimedText(tuple(prompts[:count]), shares_by_latent(task.payload["shows"], count))
+
+
+def _shares(task: TaskInHand, known: dict[str, Any]) -> torch.Tensor | None:
+    """Which prompts a point or a sink shows; None in a plan that says it of windows only."""
+    if "shows" not in task.payload:
+        return None
+    return shares_by_latent([[0, 1, known["shows"]]], len(task.shared["prompts"]))
 
 
 def _shared(part: dict[str, Any], start: int) -> codenoise.Shared:

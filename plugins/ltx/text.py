@@ -1,8 +1,9 @@
-"""Prompts to embeddings, as LTXConditionPipeline makes them."""
+"""Prompts to embeddings, as LTXConditionPipeline makes them, and which latents of a window they are shown by."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -12,10 +13,49 @@ Text = tuple[torch.Tensor, torch.Tensor]
 """One prompt: embeddings [L, D] and mask [L], a row of what ``encode_prompt`` returns."""
 
 
+@dataclass(frozen=True)
+class TimedText:
+    """Prompts that share a window's latents: each latent shows its own of them.
+
+    ``texts`` are the K prompts. ``shares`` float32 [K, n] says how much of each of the n latents shows each prompt:
+    0 … 1, and 1 for all prompts of a latent together. Raises ValueError for shares that aren't so.
+    """
+
+    texts: tuple[Text, ...]
+    shares: torch.Tensor
+
+    def __post_init__(self) -> None:
+        if self.shares.ndim != 2 or len(self.shares) != len(self.texts) or not self.texts:
+            raise ValueError(
+                f"shares: need [{len(self.texts)}, n], one row for each prompt, got {list(self.shares.shape)}"
+            )
+        if (self.shares < 0).any() or ((self.shares.sum(0) - 1).abs() > 1e-4).any():
+            raise ValueError("shares: need 0 … 1 of each prompt, and 1 of all prompts for each latent")
+
+    def shown(self) -> TimedText | Text:
+        """The same without the prompts that no latent shows; the prompt itself where it is the only one."""
+        seen = (self.shares > 0).any(1).nonzero()[:, 0]
+        if len(seen) == 1:
+            return self.texts[int(seen)]
+        return TimedText(tuple(self.texts[index] for index in seen.tolist()), self.shares[seen])
+
+
+def shares_by_latent(runs: Sequence[Sequence], prompts: int) -> torch.Tensor:
+    """Shares float32 [prompts, n] of a payload's runs ``[[start, stop, [[index, share], …]], …]`` of n latents.
+
+    Raises IndexError for a prompt that isn't there.
+    """
+    shares = torch.zeros(prompts, runs[-1][1] - runs[0][0])
+    for start, stop, parts in runs:
+        for index, share in parts:
+            shares[index, start - runs[0][0] : stop - runs[0][0]] = share
+    return shares
+
+
 def mix(parts: Sequence[tuple[Text, float]]) -> Text:
     """One prompt between several: their embeddings by share, tokens of any of them seen.
 
-    Raises ValueError for no parts.
+    Only plans stored before prompts were shown by latent ask for it. Raises ValueError for no parts.
     """
     if not parts:
         raise ValueError("parts: need at least one prompt")
@@ -45,3 +85,9 @@ def encode_prompt(ltx: Ltx, prompts: Sequence[str]) -> tuple[torch.Tensor, torch
     mask = tokens.attention_mask.bool().to(ltx.device)
     embeds = ltx.text_encoder(tokens.input_ids.to(ltx.device), attention_mask=mask)[0]
     return embeds.to(ltx.dtype), mask
+
+
+def cut_off(ltx: Ltx, prompts: Sequence[str]) -> dict[int, int]:
+    """The prompts that ``encode_prompt`` cuts, by index, each with the number of tokens that it really has."""
+    lengths = [len(tokens) for tokens in ltx.tokenizer(list(prompts), verbose=False).input_ids]
+    return {index: length for index, length in enumerate(lengths) if length > ltx.max_tokens}

@@ -62,7 +62,7 @@ def test_windows_in_lockstep_agree_where_they_overlap_and_come_out_the_same_agai
 @pytest.mark.parametrize(
     ("broken", "raised"),
     [
-        ({"prompts": [[99, 1.0]]}, IndexError),  # before its first step
+        ({"shows": [[6, 15, [[99, 1.0]]]]}, IndexError),  # before its first step
         (
             {"lockstep": {"group": "window", "shared": [{"key": "window/0"}]}},
             KeyError,

@@ -27,3 +27,13 @@ def test_text_that_cannot_be_stored_is_refused_by_its_field(field, fields, text)
 
 def test_a_job_that_was_stored_before_stays_readable():
     assert JobSpec.model_validate(FIELDS | {"prompt": "a\x00b"}).prompt == "a\x00b"
+
+
+def test_what_holds_throughout_stands_before_every_prompt():
+    spec = parse_spec(dict(FIELDS, prompt="", prompt_always="a man in a red hat"))
+    assert (
+        spec.prompt_of("walks") == "a man in a red hat walks" and spec.prompt_of("") == "a man in a red hat"
+    )
+    assert parse_spec(FIELDS).prompt_of("walks") == "walks"
+    with pytest.raises(InvalidSpec, match="^prompt_always: must be at most 4000 characters"):
+        parse_spec(dict(FIELDS, prompt_always="x" * 4001))

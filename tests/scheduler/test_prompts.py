@@ -1,4 +1,4 @@
-"""A timeline of prompts, seen through windows."""
+"""A timeline of prompts: what frames and latents show of it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.prompts import shares
+from farm.timeline import frame_span
+from scheduler.prompts import PromptTimeline, shares
 
 
 @given(
@@ -39,3 +40,52 @@ def test_a_crossfade_rises_frame_by_frame():
 def test_nothing_to_look_at_is_refused():
     with pytest.raises(ValueError, match="first < last"):
         shares([], 0, 3, 3)
+
+
+timelines = st.builds(
+    lambda changes, texts, crossfade: PromptTimeline.of(texts[: len(changes) + 1], changes, crossfade),
+    st.lists(st.integers(1, 200), unique=True, max_size=4).map(sorted),
+    st.lists(st.sampled_from("abc"), min_size=5, max_size=5),
+    st.integers(0, 60),
+)
+
+
+def each(shown) -> dict[int, float]:
+    assert len({index for index, _ in shown}) == len(shown)
+    return dict(map(tuple, shown))
+
+
+@given(timelines, st.integers(0, 30), st.integers(1, 20))
+def test_a_latent_shows_what_its_own_frames_show_whatever_window_it_is_in(timeline, start, count):
+    runs = timeline.runs(start, start + count)
+    assert [run[0] for run in runs] == [start, *(run[1] for run in runs[:-1])] and runs[-1][
+        1
+    ] == start + count
+    for first, stop, shown in runs:
+        for latent in range(first, stop):
+            low, high = frame_span(latent, latent + 1)
+            alone = [each(timeline.frames(frame, frame + 1)) for frame in range(low, high)]
+            for index, share in each(shown).items():
+                assert share == pytest.approx(sum(one.get(index, 0) for one in alone) / len(alone))
+            assert sum(each(shown).values()) == pytest.approx(1)
+
+
+@given(timelines, st.integers(0, 7), st.integers(1, 260))
+def test_spans_have_every_delivered_frame_once_and_name_the_prompts_of_its_latent(timeline, lead, frames):
+    spans = timeline.spans(lead, frames)
+    assert [f for span in spans for f in range(span["first"], span["last"] + 1)] == list(range(frames))
+    for span in spans:
+        for frame in range(span["first"], span["last"] + 1):
+            latent = -(-(frame + lead) // 8)
+            ((_, _, shown),) = timeline.runs(latent, latent + 1)
+            assert {index for index, _ in shown} == set(span["prompts"])
+
+
+def test_a_fade_back_is_told_in_its_own_order():
+    timeline = PromptTimeline.of(["a", "b", "a"], [40, 120], 8)
+    assert [span["prompts"] for span in timeline.spans(0, 200)] == [[0], [0, 1], [1], [1, 0], [0]]
+
+
+def test_changes_that_do_not_fit_the_prompts_are_refused():
+    with pytest.raises(ValueError, match="one change fewer"):
+        PromptTimeline.of(["a", "b"], [], 24)

@@ -166,10 +166,37 @@ def test_a_prompt_alone_is_planned_at_the_default_size(farmctl):
 
 def test_prompts_follow_each_other_and_each_needs_its_frame(farmctl):
     ask = ["submit", "text", "--frames", 300, "--size", "64x64", "--prompt", "a ball rolls"]
-    assert farmctl(*ask, "--prompt", "240: it stops", "--crossfade", 8, "--dry-run").exit_code == 0
+    planned = farmctl(*ask, "--prompt", "240: it stops", "--crossfade", 8, "--dry-run")
+    assert planned.exit_code == 0
+    for line in (
+        "prompts:   frames 0-232: a ball rolls",
+        "frames 233-248: fade to: it stops",
+        "249-299: it stops",
+    ):
+        assert line in planned.stdout
     for second, words in (("it stops", "240: it stops"), ("300: late", "within the 300 frames")):
         asked = farmctl(*ask, "--prompt", second, "--dry-run")
         assert asked.exit_code == 2 and words in asked.stderr
+
+
+def test_prompts_from_a_file_are_planned_by_their_rows_and_not_beside_others(farmctl, tmp_path):
+    (tmp_path / "shots.yaml").write_text("- text: a ball rolls\n- {timecode: 00:00:08:00, text: it stops}\n")
+    ask = [
+        "submit",
+        "text",
+        "--frames",
+        300,
+        "--size",
+        "64x64",
+        "--prompts",
+        tmp_path / "shots.yaml",
+        "--dry-run",
+    ]
+    assert "frames 265-299: it stops" in farmctl(*ask).stdout
+    asked = farmctl(*ask, "--prompt", "a ball rolls")
+    assert asked.exit_code == 2 and "prompts: give either --prompts FILE or --prompt TEXT" in asked.stderr
+    late = farmctl(*ask, "--fps", 60)
+    assert late.exit_code == 2 and "shots.yaml: row 2: begins at frame 480" in late.stderr
 
 
 def test_an_image_gives_the_size_and_a_clip_is_sent_to_extend(farmctl, clip, tmp_path):
@@ -264,14 +291,23 @@ def test_waiting_shows_every_stage_and_delivers_the_frames_asked_for(farmctl, cl
     assert again.exit_code == 0 and (tmp_path / "again.mp4").read_bytes() == output.read_bytes()
 
 
-def test_a_job_tells_how_each_of_its_seams_was_joined(farmctl, tmp_path):
+def test_a_job_tells_which_frames_show_which_prompt_and_how_each_of_its_seams_was_joined(farmctl, tmp_path):
     small = ["--frames", 150, "--size", "64x64", "--prompt", "a red ball", "--wait", "-o", tmp_path / "v.mp4"]
-    asked = farmctl("submit", "text", *small)
+    later = ["--prompt", "60: a green box", "--prompt-always", "on a navy background", "--crossfade", 0]
+    asked = farmctl("submit", "text", *small, *later)
     job_id = re.search(r"job (\S+) submitted", asked.stdout)[1]
+    table = farmctl("job", "show", job_id).stdout
+    assert (
+        "always:    on a navy background\nshows:     frames 0-56: on a navy background a red ball\n" in table
+    )
+    assert "frames 57-64: fade to: on a navy background a green box\n" in table
     told = re.findall(r"^join/0: +(.+)$", farmctl("job", "show", job_id).stdout, re.MULTILINE)
     shown = json.loads(farmctl("job", "show", job_id, "-o", "json").stdout)
     facts = {task["key"]: task["facts"] for task in shown["tasks"]}
     assert told == [facts["join/0"]["summary"]] and "disagreement" in told[0]
+    assert shown["shown_prompts"][-1] == {
+        "first_frame": "65", "last_frame": "149", "prompts": ["on a navy background a green box"],
+    }  # fmt: skip
     assert facts["join/0"]["how"] in ("ramp", "hand-over", "heal")
     assert 0 < facts["join/0"]["spread_kept"] <= 1 and facts["window/0"] == {}
 

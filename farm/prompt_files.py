@@ -1,0 +1,207 @@
+"""Prompt files: a table of prompts and when each takes over, YAML or CSV, to the prompts of a spec.
+
+A YAML file is a list of rows, a CSV file has a header. A row has `text`, and one of `frame`, `seconds` and `timecode`;
+the first may leave the time out and then shows from the first frame on.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from farm.outside_text import shown, storable
+from farm.spec import MAX_PROMPT, MAX_PROMPTS, InvalidSpec, frame_rate
+from farm.timecode import frame_of
+
+_TIMES = ("frame", "seconds", "timecode")
+_COLUMNS = (*_TIMES, "text")
+_MOST_BYTES = 4 << 20
+_DELIMITERS = (",", ";", "\t")
+
+
+class _Wrong(ValueError):
+    """What is wrong with a file or a row, without its name."""
+
+
+def read_prompts(path: Path | str, *, fps: float, frames: int) -> dict[str, Any]:
+    """The fields `prompt` and `later_prompts` of a spec, from a prompt file.
+
+    Args:
+        path: A .yaml, .yml or .csv file in UTF-8.
+        fps: Frames a second of the video, for rows that give seconds or timecode.
+        frames: Frames of the video; every row must begin within them.
+
+    Raises:
+        InvalidSpec: Names the file, the row (counted from 1, a header not among them) and what is accepted.
+    """
+    if not 1 <= fps <= 120:
+        raise InvalidSpec("fps", f"must be from 1 to 120, got {fps:g}")
+    path = Path(path)
+    name = shown(path.name)
+    kind = {".yaml": _yaml_rows, ".yml": _yaml_rows, ".csv": _csv_rows}.get(path.suffix.lower())
+    if kind is None:
+        raise InvalidSpec("prompts", f"{name} must be a file that ends in .yaml, .yml or .csv")
+    timed: list[tuple[int, str]] = []
+    try:
+        for number, row in enumerate(kind(_text_of(path)), 1):
+            try:
+                frame, text = _prompt(row, first=number == 1, rate=frame_rate(fps))
+                _check(frame, timed, frames)
+            except ValueError as error:
+                raise _Wrong(f"row {number}: {error}") from None
+            timed.append((frame, text))
+        if not timed:
+            raise _Wrong("has no rows; each needs text, and one of frame, seconds and timecode")
+    except ValueError as error:
+        raise InvalidSpec("prompts", f"{name}: {error}") from None
+    first = timed.pop(0)[1] if timed[0][0] == 0 else ""
+    return {"prompt": first, "later_prompts": [{"frame": frame, "text": text} for frame, text in timed]}
+
+
+def _text_of(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise _Wrong(f"can't be read: {error.strerror}") from None
+    if len(data) > _MOST_BYTES:
+        raise _Wrong(f"must be at most {_MOST_BYTES >> 20} MiB")
+    try:
+        # Spreadsheets put a byte order mark before UTF-8.
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _Wrong(f"must be UTF-8, byte {error.start + 1} isn't; save it as UTF-8") from None
+
+
+class _Loader(yaml.BaseLoader):
+    """YAML with every value as the text that it is written as.
+
+    YAML 1.1 would make 360 of the timecode 1:00:00 … and False of the prompt "no". A key that stands twice in a row is
+    refused, because YAML would keep the last in silence.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping. Raises ConstructorError for a key that is there before."""
+        before: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in before:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{shown(key.value, 60)!r} stands twice in one row", key.start_mark
+                )
+            before |= {key.value} if isinstance(key, yaml.ScalarNode) else set()
+        return super().construct_mapping(node, deep)
+
+
+def _yaml_rows(text: str) -> Iterator[Mapping[str, Any]]:
+    try:
+        rows = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+        place = f"line {mark.line + 1}: " if mark else ""
+        raise _Wrong(f"{place}isn't YAML that can be read: {shown(problem or error)}") from None
+    except RecursionError:
+        raise _Wrong("is nested too deeply; it must be a list of rows") from None
+    if not rows:
+        return
+    if not isinstance(rows, list):
+        raise _Wrong("must be a list of rows, such as '- frame: 240' with 'text: it stops' below it")
+    yield from rows
+
+
+def _csv_rows(text: str) -> Iterator[Mapping[str, Any]]:
+    header = text.partition("\n")[0]
+    delimiter = next((one for one in _DELIMITERS if one in header), ",")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    columns: list[str] = []
+    try:
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if not columns:
+                columns = [cell.strip().lower() for cell in cells]
+                _check_header(columns)
+            elif len(cells) > len(columns):
+                yield {_TOO_MANY: len(cells) - len(columns)}
+            else:
+                yield {column: cell for column, cell in zip(columns, cells) if cell.strip()}
+    except csv.Error as error:
+        raise _Wrong(f"line {reader.line_num}: isn't CSV that can be read: {error}") from None
+
+
+_TOO_MANY = "more cells than columns"
+
+
+def _check_header(columns: list[str]) -> None:
+    unknown = [shown(column, 60) for column in columns if column not in _COLUMNS]
+    if unknown or "text" not in columns or len(set(columns)) < len(columns):
+        found = ", ".join(shown(column, 60) for column in columns)
+        raise _Wrong(
+            f"its first line must name each column once: text, and frame, seconds or timecode; got {found}"
+        )
+
+
+def _prompt(row: Any, *, first: bool, rate: Fraction) -> tuple[int, str]:
+    """Frame and text of a row. Raises ValueError."""
+    if not isinstance(row, Mapping):
+        raise _Wrong(
+            "must have text and one of frame, seconds and timecode, such as 'frame: 240' and 'text: it stops'"
+        )
+    if _TOO_MANY in row:
+        raise _Wrong("has more cells than the first line; put a text that holds the separator in quotes")
+    unknown = [key for key in row if key not in _COLUMNS]
+    if unknown:
+        raise _Wrong(f"may have {', '.join(_COLUMNS)}; got {shown(unknown[0], 60)!r}")
+    for key, value in row.items():
+        if not isinstance(value, str):
+            raise _Wrong(f"{key}: must be one value")
+    text = row.get("text", "").strip()
+    if not text:
+        raise _Wrong("text: must say what is seen, it is empty")
+    if len(text) > MAX_PROMPT:
+        raise _Wrong(f"text: must be at most {MAX_PROMPT} characters, got {len(text)}")
+    if storable(text) != text:
+        raise _Wrong("text: must not contain NUL characters")
+    times = {key: row[key].strip() for key in _TIMES if row.get(key, "").strip()}
+    if not times and first:
+        return 0, text
+    if len(times) != 1:
+        got = " and ".join(times) or "none"
+        raise _Wrong(f"must have one of frame, seconds and timecode, got {got}")
+    ((key, value),) = times.items()
+    try:
+        return _frame(key, value, rate), text
+    except ValueError as error:
+        raise _Wrong(f"{key}: {error}") from None
+
+
+def _frame(key: str, value: str, rate: Fraction) -> int:
+    value = shown(value, 60)
+    if key == "timecode":
+        return frame_of(value, rate)
+    whole, dot, part = value.partition(".")
+    digits = (whole + part).isascii() and whole.isdigit() and (part.isdigit() if dot else True)
+    if key == "frame":
+        if not digits or dot:
+            raise _Wrong(f"must be a whole number such as 240, got '{value}'")
+        return int(value)
+    if not digits:
+        raise _Wrong(f"must be a number such as 10 or 12.5, got '{value}'")
+    # The nearest frame.
+    return int(Fraction(value) * rate + Fraction(1, 2))
+
+
+def _check(frame: int, before: list[tuple[int, str]], frames: int) -> None:
+    if len(before) > MAX_PROMPTS:
+        raise _Wrong(f"is one too many; a video has at most {MAX_PROMPTS + 1} prompts")
+    if frame >= frames:
+        raise _Wrong(f"begins at frame {frame}, which must be within the {frames} frames asked for")
+    if before and frame <= before[-1][0]:
+        raise _Wrong(
+            f"begins at frame {frame}, which must be after the frame of the row before, {before[-1][0]}"
+        )

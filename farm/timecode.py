@@ -1,0 +1,38 @@
+"""Timecode, as editors write the time of a frame: hours, minutes, seconds and frames. Pure arithmetic."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+_TIMECODE = re.compile(r"(\d{1,2}):([0-5]?\d):([0-5]?\d)([:;])(\d{1,3})", re.ASCII)
+
+FORM = "HH:MM:SS:FF, or HH:MM:SS;FF for drop-frame at 29.97 and 59.94 fps"
+
+
+def frame_of(timecode: str, rate: Fraction) -> int:
+    """The frame, counted from 00:00:00:00, that `timecode` names at `rate` frames a second.
+
+    At NTSC rates frames are counted by the whole rate above (24 for 23.976), as editing software does. Drop-frame
+    leaves out the first two labels (four at 59.94) of every minute but each tenth.
+    Raises ValueError that says what is accepted.
+    """
+    found = _TIMECODE.fullmatch(timecode)
+    if found is None:
+        raise ValueError(f"must be {FORM}, got '{timecode}'")
+    hours, minutes, seconds, number = (int(found[group]) for group in (1, 2, 3, 5))
+    count = -(-rate.numerator // rate.denominator)
+    if rate not in (count, Fraction(count * 1000, 1001)):
+        raise ValueError(f"needs a rate of whole frames or an NTSC one, not {float(rate):g} fps; use seconds")
+    if number >= count:
+        raise ValueError(f"counts frames from 00 to {count - 1:02} at {float(rate):g} fps, got '{timecode}'")
+    frame = ((hours * 60 + minutes) * 60 + seconds) * count + number
+    if found[4] == ":":
+        return frame
+    if rate not in (Fraction(30_000, 1001), Fraction(60_000, 1001)):
+        raise ValueError(f"is drop-frame (';'), which {float(rate):g} fps doesn't have; use HH:MM:SS:FF")
+    dropped = count // 15
+    if seconds == 0 and number < dropped and minutes % 10:
+        raise ValueError(f"'{timecode}' is one of the labels that drop-frame leaves out")
+    whole = hours * 60 + minutes
+    return frame - dropped * (whole - whole // 10)

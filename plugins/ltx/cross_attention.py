@@ -1,0 +1,141 @@
+"""What a forward pass is told in words, and cross-attention in which each latent sees the prompts of its own frames.
+
+A latent that shows two prompts (a cross-fade) attends to each by itself, and the outputs are averaged by share. With one
+softmax over the tokens of both, biased by share, a storyboard of 50 latents kept to its first prompt in .80 of the frames
+instead of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from plugins.ltx.text import Text, TimedText
+
+Processor = Callable[..., torch.Tensor]
+"""An attention processor of diffusers: (attention, hidden states, encoder's hidden states, mask, rotary embedding)."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One prompt, as one row of a batch sees it.
+
+    ``tokens`` are the prompt's among those of all prompts. ``queries`` int64 [q] are the video's tokens that see it and
+    ``shares`` float32 [q] by how much; both None: all of them, and nothing else.
+    """
+
+    tokens: slice
+    queries: torch.Tensor | None = None
+    shares: torch.Tensor | None = None
+
+
+class ByLatent:
+    """Cross-attention of one block: ``stock`` does it, once for each prompt, for the tokens that see that prompt.
+
+    ``rows`` has the prompts of each row of the batch. Prompts come without padding, so no mask is needed and every fast
+    attention kernel applies. It costs what one prompt costs, and the latents in cross-fades once more.
+    """
+
+    def __init__(self, stock: Processor, rows: Sequence[Sequence[Seen]]) -> None:
+        self._stock, self._rows = stock, rows
+
+    def __call__(
+        self,
+        attn: torch.nn.Module,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        image_rotary_emb: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """[B, N, D] of video tokens [B, N, D] and text tokens [B, T, D]; the mask is what ``rows`` say already."""
+        made = [
+            self._row(attn, hidden_states[at : at + 1], encoder_hidden_states[at : at + 1], row)
+            for at, row in enumerate(self._rows)
+        ]
+        return torch.cat(made)
+
+    def _row(
+        self, attn: torch.nn.Module, video: torch.Tensor, text: torch.Tensor, row: Sequence[Seen]
+    ) -> torch.Tensor:
+        found = torch.zeros_like(video)
+        for seen in row:
+            if seen.queries is None or seen.shares is None:
+                return self._stock(attn, video, text[:, seen.tokens], None, None)
+            output = self._stock(attn, video[:, seen.queries], text[:, seen.tokens], None, None)
+            # The product is float32, so that bfloat16 rounds the output and not the share.
+            found.index_add_(1, seen.queries, (output * seen.shares[:, None]).to(found.dtype))
+        return found
+
+
+class Words:
+    """The text of a forward pass: one row of the batch for each of ``rows``.
+
+    ``embeds`` [B, T, D] and ``mask`` [B, T] are what the transformer is given. Where every row is one prompt they are as
+    ``encode_prompt`` made them, and the transformer's own processors see them; else each row's prompts stand one after
+    the other without their padding, and ``shown_to`` has each latent see its own.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Text | TimedText],
+        tokens_per_latent: int,
+        device: torch.device | str,
+        dtype: torch.dtype,
+    ) -> None:
+        self._rows: list[list[Seen]] | None = None
+        if not any(isinstance(row, TimedText) for row in rows):
+            self.embeds = torch.stack([row[0] for row in rows]).to(device, dtype)
+            self.mask = torch.stack([row[1] for row in rows]).to(device)
+            return
+        parts = [[embeds[mask.bool()] for embeds, mask in _texts(row)] for row in rows]
+        length = max(sum(map(len, part)) for part in parts)
+        width = parts[0][0].shape[-1]
+        self.embeds = torch.zeros(len(rows), length, width, device=device, dtype=dtype)
+        self.mask = torch.zeros(len(rows), length, device=device, dtype=torch.bool)
+        self._rows = []
+        for at, (row, part) in enumerate(zip(rows, parts, strict=True)):
+            joined = torch.cat(part)
+            self.embeds[at, : len(joined)] = joined.to(device, dtype)
+            self.mask[at, : len(joined)] = True
+            self._rows.append(_seen(row, [len(one) for one in part], tokens_per_latent, device))
+
+    @contextmanager
+    def shown_to(self, transformer: torch.nn.Module) -> Iterator[None]:
+        """For the forward passes within, each latent sees its own prompts.
+
+        Forward passes of one transformer take turns (nodeagent.renderer.Turn), so its processors may be changed for
+        one of them.
+        """
+        if self._rows is None:
+            yield
+            return
+        attentions = [block.attn2 for block in transformer.transformer_blocks]
+        stock = [attention.processor for attention in attentions]
+        try:
+            for attention, processor in zip(attentions, stock, strict=True):
+                attention.set_processor(ByLatent(processor, self._rows))
+            yield
+        finally:
+            for attention, processor in zip(attentions, stock, strict=True):
+                attention.set_processor(processor)
+
+
+def _texts(row: Text | TimedText) -> Sequence[Text]:
+    return row.texts if isinstance(row, TimedText) else (row,)
+
+
+def _seen(
+    row: Text | TimedText, lengths: Sequence[int], tokens_per_latent: int, device: torch.device | str
+) -> list[Seen]:
+    if not isinstance(row, TimedText):
+        return [Seen(slice(0, lengths[0]))]
+    found, start = [], 0
+    for length, shares in zip(lengths, row.shares, strict=True):
+        by_token = shares.repeat_interleave(tokens_per_latent).float()
+        queries = by_token.nonzero()[:, 0]
+        found.append(Seen(slice(start, start + length), queries.to(device), by_token[queries].to(device)))
+        start += length
+    return found

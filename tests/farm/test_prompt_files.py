@@ -1,0 +1,194 @@
+"""Prompt files: what is read of them, and that nothing of them is read wrong in silence."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from farm.prompt_files import read_prompts
+from farm.spec import InvalidSpec
+from farm.timecode import frame_of
+
+YAML = """\
+- text: a ball rolls
+- frame: 40
+  text: "it stops: here"
+- seconds: 12.5
+  text: no
+- timecode: 00:00:20:12
+  text: 5
+"""
+CSV = """\
+text,frame,seconds,timecode
+a ball rolls,,,
+"it stops: here",40,,
+no,,12.5,
+5,,,00:00:20:12
+"""
+
+
+def read(tmp_path, text: str | bytes, name: str = "shots.yaml", fps: float = 24.0, frames: int = 750):
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return read_prompts(path, fps=fps, frames=frames)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("shots.yaml", YAML),
+        ("shots.YML", YAML),
+        ("shots.csv", CSV),
+        ("shots.csv", "\ufeff" + CSV.replace("\n", "\r\n")),
+        ("shots.csv", CSV.replace(",", ";")),
+        ("shots.csv", CSV.replace(",", "\t") + "\n\t\t\t\n"),
+        ("shots.csv", CSV.replace("text,frame", "Text, Frame ")),
+    ],
+)
+def test_rows_give_their_time_in_frames_seconds_or_timecode(tmp_path, name, text):
+    assert read(tmp_path, text, name) == {
+        "prompt": "a ball rolls",
+        "later_prompts": [
+            {"frame": 40, "text": "it stops: here"},
+            {"frame": 300, "text": "no"},
+            {"frame": 492, "text": "5"},
+        ],
+    }
+
+
+def test_a_file_whose_first_prompt_comes_later_begins_with_none(tmp_path):
+    assert read(tmp_path, "- {frame: 9, text: a}") == {
+        "prompt": "",
+        "later_prompts": [{"frame": 9, "text": "a"}],
+    }
+
+
+def test_a_timecode_that_yaml_would_take_for_a_number_is_a_timecode(tmp_path):
+    found = read(tmp_path, "- {timecode: 1:00:00:00, text: a}", frames=100_000)
+    assert found["later_prompts"][0]["frame"] == 3600 * 24
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- text: a\n- text: b", "row 2: must have one of frame, seconds and timecode, got none"),
+        ("- {text: a, frame: 1, seconds: 2}", "row 1: must have one of .*, got frame and seconds"),
+        ("- {text: a}\n- {text: b, frame: 750}", "row 2: begins at frame 750, which must be within the 750"),
+        ("- {text: a, frame: 9}\n- {text: b, frame: 9}", "row 2: begins at frame 9, .* row before, 9"),
+        ("- {text: a, frame: 9}\n- {text: b, frame: 3}", "row 2: begins at frame 3, .* row before, 9"),
+        ("- {text: a, frame: -1}", "row 1: frame: must be a whole number such as 240, got '-1'"),
+        ("- {text: a, frame: 2.5}", "row 1: frame: must be a whole number"),
+        ("- {text: a, frame: \u0663}", "row 1: frame: must be a whole number"),
+        ("- {text: a, seconds: '2,5'}", "row 1: seconds: must be a number such as 10 or 12.5, got '2,5'"),
+        ("- {text: a, seconds: 1e9}", "row 1: seconds: must be a number"),
+        ("- {text: a, seconds: .nan}", "row 1: seconds: must be a number"),
+        ("- {text: a, timecode: '12:00'}", "row 1: timecode: must be HH:MM:SS:FF"),
+        ("- {text: a, timecode: '00:00:01:24'}", "row 1: timecode: counts frames from 00 to 23 at 24 fps"),
+        ("- {text: a, timecode: 00:00:01;02}", "row 1: timecode: is drop-frame"),
+        ("- {frame: 1}", "row 1: text: must say what is seen, it is empty"),
+        ("- {frame: 1, text: ' '}", "row 1: text: must say what is seen"),
+        ("- {frame: 1, text: [a]}", "row 1: text: must be one value"),
+        ("- {frame: 1, text: a, frames: 3}", "row 1: may have frame, seconds, timecode, text; got 'frames'"),
+        ("- {frame: 1, text: a, text: b}", "line 1: isn't YAML that can be read: 'text' stands twice"),
+        ("- a ball", "row 1: must have text and one of"),
+        ("text: a", "must be a list of rows"),
+        ("- [", "line 1: isn't YAML that can be read"),
+        ("- {frame: 1, text: a, [b]: c}", "line 1: isn't YAML that can be read: found unhashable key"),
+        ("", "has no rows"),
+        (b"- text: caf\xe9", "must be UTF-8, byte 12 isn't"),
+        (
+            "- {frame: 1, text: '" + "x" * 4001 + "'}",
+            "row 1: text: must be at most 4000 characters, got 4001",
+        ),
+        ('- {frame: 1, text: "a\\0b"}', "row 1: text: must not contain NUL"),
+        (
+            "".join(f"- {{frame: {n}, text: a}}\n" for n in range(102)),
+            "row 102: is one too many; .* at most 101",
+        ),
+    ],
+)
+def test_what_is_wrong_in_a_yaml_file_is_refused_by_its_row(tmp_path, text, message):
+    with pytest.raises(InvalidSpec, match=f"^prompts: shots.yaml: ({message})") as refused:
+        read(tmp_path, text)
+    assert str(refused.value).isprintable()
+
+
+def test_a_file_that_is_nested_without_end_is_refused(tmp_path):
+    with pytest.raises(InvalidSpec, match="is nested too deeply; it must be a list of rows"):
+        read(tmp_path, "[" * 5000)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("frame,text\n1,a red, round ball\n", "row 1: has more cells than the first line; .* in quotes"),
+        ("frame,words\n1,a\n", "its first line must name each column once: .*; got frame, words"),
+        ("frame,text,text\n1,a,b\n", "its first line must name each column once"),
+        ("1,a red ball\n", "its first line must name each column once"),
+        ('frame,text\n1,"a\n', "line 2: isn't CSV that can be read"),
+        ("frame,text\n1\n", "row 1: text: must say what is seen"),
+        ("frame,text\n", "has no rows"),
+    ],
+)
+def test_what_is_wrong_in_a_csv_file_is_refused_by_its_row(tmp_path, text, message):
+    with pytest.raises(InvalidSpec, match=f"^prompts: shots.csv: {message}"):
+        read(tmp_path, text, "shots.csv")
+
+
+def test_files_of_another_kind_or_none_and_rates_that_no_video_has_are_refused(tmp_path):
+    with pytest.raises(
+        InvalidSpec, match=r"^prompts: shots.txt must be a file that ends in .yaml, .yml or .csv"
+    ):
+        read(tmp_path, "", "shots.txt")
+    with pytest.raises(InvalidSpec, match=r"^prompts: none.csv: can't be read: No such file"):
+        read_prompts(tmp_path / "none.csv", fps=24, frames=9)
+    with pytest.raises(InvalidSpec, match="^fps: must be from 1 to 120, got nan"):
+        read(tmp_path, YAML, fps=float("nan"))
+
+
+def drop_frame(frame: int, rate: int) -> str:
+    """SMPTE's label of a frame, counted label by label."""
+    dropped = rate // 15
+    hours = minutes = seconds = number = 0
+    for _ in range(frame):
+        number += 1
+        if number == rate:
+            number, seconds = 0, seconds + 1
+        if seconds == 60:
+            seconds, minutes = 0, minutes + 1
+            if minutes % 10:
+                number = dropped
+        if minutes == 60:
+            minutes, hours = 0, hours + 1
+    return f"{hours:02}:{minutes:02}:{seconds:02};{number:02}"
+
+
+@pytest.mark.parametrize(("rate", "ntsc"), [(30, Fraction(30_000, 1001)), (60, Fraction(60_000, 1001))])
+@pytest.mark.parametrize("frame", [0, 1799, 1800, 3599, 3600, 17_981, 17_982, 35_964, 36_001])
+def test_drop_frame_counts_as_its_labels_do(rate, ntsc, frame):
+    assert frame_of(drop_frame(frame, rate), ntsc) == frame
+
+
+def test_labels_that_drop_frame_leaves_out_are_refused():
+    for label in ("00:01:00;00", "00:01:00;01"):
+        with pytest.raises(ValueError, match="one of the labels that drop-frame leaves out"):
+            frame_of(label, Fraction(30_000, 1001))
+    assert frame_of("00:10:00;00", Fraction(30_000, 1001)) == 17_982
+    with pytest.raises(ValueError, match="needs a rate of whole frames"):
+        frame_of("00:00:01:00", Fraction(25, 2))
+
+
+@given(
+    st.integers(0, 23),
+    st.integers(0, 59),
+    st.integers(0, 59),
+    st.integers(0, 23),
+    st.sampled_from([24, 23.976]),
+)
+def test_timecode_counts_by_whole_rates(hours, minutes, seconds, number, fps):
+    rate = Fraction(24) if fps == 24 else Fraction(24_000, 1001)
+    label = f"{hours:02}:{minutes:02}:{seconds:02}:{number:02}"
+    assert frame_of(label, rate) == ((hours * 60 + minutes) * 60 + seconds) * 24 + number

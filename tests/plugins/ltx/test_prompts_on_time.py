@@ -1,0 +1,142 @@
+"""Timed prompts of whole jobs, rendered here by ltx-tiny: each is followed in its own frames, old plans as before."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_given import OFFERS, _perform
+
+from farm.planning import Plan, TaskKind
+from farm.rendering import DeviceInHand, TaskInHand
+from farm.spec import parse_spec
+from plugins.ltx.latents import load_latents
+from plugins.ltx.loading import Ltx
+from plugins.ltx.reference.measure import colour
+from plugins.ltx.reference.parts import MAX_TOKENS
+from plugins.ltx.rendering import LtxModel
+from scheduler.plan import make_plan
+
+RED, GREEN = "a red ball moving right on a black background", "a green box moving right on a black background"
+
+
+@pytest.fixture(scope="module")
+def model(tiny_folder: Path) -> LtxModel:
+    return LtxModel(Ltx(tiny_folder, max_tokens=MAX_TOKENS), DeviceInHand("cpu", 0, 2, 0))
+
+
+def plan_of(
+    frames: int, *later: tuple[int, str], first: str = RED, strategy: str = "autoregressive", **more
+) -> Plan:
+    spec = {
+        "frames": frames, "width": 160, "height": 96, "fps": 24, "prompt": first, "strategy": strategy,
+        "later_prompts": [{"frame": frame, "text": text} for frame, text in later],
+    } | more  # fmt: skip
+    return make_plan(
+        parse_spec(spec), model=OFFERS.models["ltx-tiny"], weights="w",
+        strategy=OFFERS.strategies[strategy], output=OFFERS.outputs["mp4"],
+    )  # fmt: skip
+
+
+def share_of(frames: np.ndarray, wanted: str) -> float:
+    return float(np.mean([colour(frames[at : at + 1]) == wanted for at in range(len(frames))]))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "frames", "size", "least"),
+    [("autoregressive", 121, {"width": 256, "height": 160}, 0.9), ("hierarchical", 185, {}, 0.75)],
+)
+def test_a_prompt_that_takes_over_is_followed_from_its_crossfade_on(
+    model, tmp_path, strategy, frames, size, least
+):
+    """One mixture for each window gave 0 to .06 of green frames in their place."""
+    before, after = [], []
+    for seed in (1, 2):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        video = _perform(model, plan_of(frames, (60, GREEN), seed=seed, strategy=strategy, **size), folder)
+        before.append(share_of(video[:57], "red"))
+        after.append(share_of(video[89:], "green"))
+    assert np.mean(before) >= least and np.mean(after) >= least, (before, after)
+
+
+def latents_of(model: LtxModel, plan: Plan, folder: Path) -> dict[str, torch.Tensor]:
+    """Latents of all windows and joins."""
+    folder.mkdir()
+    plan = replace(plan, tasks=tuple(task for task in plan.tasks if task.kind != TaskKind.DECODE))
+    _perform(model, plan, folder)
+    return {
+        task.key: load_latents(folder / f"task{number}" / "latents.safetensors")
+        for number, task in enumerate(plan.tasks)
+        if (folder / f"task{number}" / "latents.safetensors").exists()
+    }
+
+
+def as_before(plan: Plan) -> Plan:
+    """The same as it was stored before prompts were shown by latent: each window has its mixture."""
+
+    def old(payload: dict) -> dict:
+        payload = {name: value for name, value in payload.items() if name != "shows"}
+        payload["points"] = [{k: v for k, v in point.items() if k != "shows"} for point in payload["points"]]
+        return payload | {"prompts": [[0, 1.0]]}
+
+    return replace(
+        plan,
+        tasks=tuple(
+            replace(task, payload=old(task.payload)) if "shows" in task.payload else task
+            for task in plan.tasks
+        ),
+    )
+
+
+def test_a_stored_plan_of_before_renders_and_one_prompt_gives_the_same_latents(model, tmp_path):
+    plan = plan_of(137, steps=2, strategy="hierarchical", guidance_scale=2.0)
+    now, before = (
+        latents_of(model, plan, tmp_path / "now"),
+        latents_of(model, as_before(plan), tmp_path / "before"),
+    )
+    assert now.keys() == before.keys() and len(now) == 4
+    assert all(torch.equal(now[key], before[key]) for key in now)
+
+
+@pytest.mark.parametrize("strategy", ["autoregressive", "hierarchical"])
+def test_the_same_prompt_twice_gives_the_latents_of_one(model, tmp_path, strategy):
+    once = latents_of(model, plan_of(185, steps=2, strategy=strategy), tmp_path / "once")
+    twice = latents_of(model, plan_of(185, (60, RED), steps=2, strategy=strategy), tmp_path / "twice")
+    assert once.keys() == twice.keys() and all(torch.equal(once[key], twice[key]) for key in once)
+
+
+def test_a_mixture_of_a_stored_plan_is_still_a_mixture(model, tmp_path):
+    plan = plan_of(121, (60, GREEN), steps=2)
+    mixed = as_before(plan)
+    mixed = replace(
+        mixed,
+        tasks=tuple(
+            replace(task, payload=task.payload | {"prompts": [[0, 0.5], [1, 0.5]]})
+            if "prompts" in task.payload
+            else task
+            for task in mixed.tasks
+        ),
+    )
+    now, before = latents_of(model, plan, tmp_path / "now"), latents_of(model, mixed, tmp_path / "before")
+    assert before["window/0"].isfinite().all() and not torch.equal(now["window/0"], before["window/0"])
+
+
+def test_a_job_tells_which_of_its_prompts_are_longer_than_the_model_reads(model, tmp_path):
+    plan = plan_of(9, (5, "a green box " * 40))
+    (encode,) = (task for task in plan.tasks if task.kind is TaskKind.ENCODE)
+    told: dict = {}
+    hand = TaskInHand(
+        key="encode", kind="encode", shared=plan.shared, payload=encode.payload, folder=tmp_path,
+        fetch=lambda *_: tmp_path, step=lambda *_: None, model="ltx-tiny", weights="w",
+        tell=lambda summary, facts: told.update(facts, summary=summary),
+    )  # fmt: skip
+    model.encode(hand)
+    ((index, tokens),) = told["prompts_cut"]
+    assert index == 1 and tokens > MAX_TOKENS and f"2 ({tokens} tokens)" in told["summary"]
+    told.clear()
+    model.encode(replace(hand, shared=plan.shared | {"prompts": [RED]}))
+    assert not told
