@@ -157,7 +157,7 @@ def event_message(event: records.EventRecord) -> jobs_pb2.JobEvent:
 
 def shown_prompts(shared: Mapping[str, Any]) -> list[jobs_pb2.ShownPrompts]:
     """Which frames show which prompts, of a plan's JSON for all tasks; none of a plan that doesn't say it."""
-    texts = shared["prompts"]
+    texts = shared.get("prompts", ())
     return [
         jobs_pb2.ShownPrompts(
             first_frame=span["first"],

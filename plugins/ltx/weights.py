@@ -8,6 +8,7 @@ import json
 import re
 from pathlib import Path
 
+from farm.damaged_files import DamagedFile, read_object
 from farm.durable import write_whole
 
 INDEX = "model_index.json"
@@ -94,9 +95,8 @@ class _Memory:
         self._changed = False
         if path is not None:
             # A lost or torn cache only costs time.
-            with contextlib.suppress(OSError, ValueError, RecursionError):
-                found = json.loads(path.read_text())
-                self._entries = found if isinstance(found, dict) else {}
+            with contextlib.suppress(OSError, DamagedFile):
+                self._entries = read_object(path, "It is made again")
 
     def sha256(self, path: Path) -> str:
         stat = path.stat()
