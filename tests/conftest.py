@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from tests.postgres_server import PostgresServer, binaries, running
@@ -69,6 +70,13 @@ def _rank(item: pytest.Item) -> tuple[bool, int, str]:
 def _group(item: pytest.Item) -> str:
     folder, name = item.path.parts[-2:]
     return "farms" if name in _WITH_THE_FARMS else _FARMS.get(folder, item.nodeid.partition("::")[0])
+
+
+@pytest.fixture(autouse=True)
+def logs_as_they_were() -> Iterator[None]:
+    """A command that sets up logs for its process sets them up for this test alone."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
