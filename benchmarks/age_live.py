@@ -1,4 +1,7 @@
-"""A dispatch loop at work on 20 fake nodes that finish whatever they are given, in a new farm and in an old one."""
+"""Measures how fast a dispatch loop gives tasks to 20 fake nodes, in a new farm and in an old one.
+
+The nodes finish each task at once.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a farm asks of its record all day, as calls that benchmarks/age.py times and its tests explain.
+"""The calls that a farm makes to its record all day. benchmarks/age.py times them, and its tests explain them.
 
 Every path goes through the farm's own code: its services, its dispatch loop, its collectors. Only the renderers and
 the network are missing.
@@ -32,7 +32,7 @@ from scheduler.dispatch import Dispatcher
 from scheduler.fits import Fits
 
 KEEPING = Keeping(seconds=1e9, max_bytes=2**60)
-"""What ended jobs left is kept: collectors look, and find nothing to do."""
+"""Ended jobs keep everything: collectors look and find nothing to do."""
 
 FULL_PAGE = "list a full page"
 """A path on which an old farm shows more jobs than a new one has."""
@@ -45,7 +45,7 @@ class NoRenderers:
         """Makes none."""
 
     async def dispatch(self, renderer: RendererRef, attempt_id: str, epoch: int, payload: bytes) -> None:
-        """Hands it to nobody."""
+        """Drops it."""
 
     async def events(self) -> AsyncIterator[BackendEvent]:
         """Notices nothing."""
@@ -145,7 +145,7 @@ def daily(farm: Farm, live: list[JobRecord]) -> dict[str, Callable[[], Any]]:
 
 
 def steering(farm: Farm, live: list[JobRecord]) -> dict[str, Callable[[], Any]]:
-    """What people do with a job; each of them ends as it began or takes a job of its own."""
+    """The verbs that people use on a job. Each verb restores the job, or uses a job of its own."""
     store, job_id = farm.store, live[-1].id
     return {
         "pause": lambda: (store.jobs.pause(job_id), store.jobs.resume(job_id)),

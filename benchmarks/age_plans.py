@@ -58,7 +58,7 @@ class Sent:
 
 @contextmanager
 def statements(store: Store) -> Iterator[list[Sent]]:
-    """What the store sends within the block, each statement once."""
+    """Collect the statements that the store sends within the block, each once."""
     sent: dict[str, Sent] = {}
 
     def take(connection: Any, cursor: Any, sql: str, parameters: Any, context: Any, many: bool) -> None:
@@ -120,7 +120,7 @@ def _read(node: dict[str, Any]) -> int:
 
 @contextmanager
 def _undone(store: Store) -> Iterator[Connection]:
-    """A transaction of which nothing stays."""
+    """A transaction that is rolled back."""
     with store._database._engine.connect() as connection, connection.begin() as transaction:
         yield connection
         transaction.rollback()

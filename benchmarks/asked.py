@@ -68,7 +68,7 @@ _SHAPING = (
 
 
 class Rows:
-    """What was measured, a file each in a folder, under a hash of all that shapes it."""
+    """Measured figures in a folder: a file for each video, named by a hash of everything that shapes it."""
 
     def __init__(self, folder: Path):
         self._folder = folder
@@ -139,7 +139,7 @@ def controls(rows: Rows, ltx: Ltx, seeds: int, ways: int, weights: str) -> Figur
 def at_size(
     studio: Studio, rows: Rows, ltx: Ltx, size: tuple[int, int], prompts: int, *, demo: bool
 ) -> Figures:
-    """What single windows from text show at a size, and what the demo's video does."""
+    """Measure single windows from text at a size, and the demo's video."""
     told = f"{size[0]}x{size[1]} {studio.weights}"
     shown = rows.get(f"text {told} {prompts}", lambda: evaluate.text(ltx, prompts, 8, size))
     found = {"colour": shown["colour_accuracy"], "way": shown["direction_accuracy"]}

@@ -1,4 +1,4 @@
-"""What `asked.py` asks the farm for, and what it looks for in each video.
+"""The jobs that `asked.py` gives the farm, and the measures of their videos.
 
 A case is one job of one strategy and the numbers that its video is measured by. Scenes are held out: the checkpoint was
 neither trained nor judged on them elsewhere.
