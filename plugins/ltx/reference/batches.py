@@ -93,7 +93,12 @@ def draw(
     seconds = frames / torch.tensor([group.fps[clip] for clip in chosen])[:, None]
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     place = torch.stack([rows.flatten(), columns.flatten()]).float() * _PIXELS_PER_LATENT
-    captions = ["" if rng.random() < caption_dropout else _said(group.captions[clip], rng) for clip in chosen]
+    captions = [
+        ""
+        if rng.random() < caption_dropout
+        else _said(group.captions[clip], bool((window.cap == 0).any()), rng)
+        for clip, window in zip(chosen, windows, strict=True)
+    ]
     return Batch(
         clean,
         base,
@@ -173,16 +178,16 @@ def _with(window: _Window, beside: torch.Tensor, frames: torch.Tensor, cap: floa
     )
 
 
-def _said(caption: str, rng: np.random.Generator) -> str:
-    """The caption, or less than all of it: who gives a clip needn't say what it looks like."""
-    way = rng.random()
-    if way < 0.85:
+def _said(caption: str, given: bool, rng: np.random.Generator) -> str:
+    """The caption, or where something is ``given`` less than all of it: who shows it needn't say what it looks like."""
+    way = rng.random() if given else 0.0
+    if way < 0.55:
         return caption
     words = caption.split(" on a ")[0].split(" ")
-    if way < 0.9:
+    if way < 0.65:
         return " ".join(words)
-    plain = " ".join(word for word in words if word not in COLOURS)
-    return plain.replace("an ", "a ") if way < 0.95 else plain.split(" moving ")[0].replace("an ", "a ")
+    plain = " ".join(word for word in words if word not in COLOURS).replace("an ", "a ")
+    return plain if way < 0.8 else plain.split(" moving ")[0]
 
 
 def _given(length: int, rng: np.random.Generator) -> list[int]:
