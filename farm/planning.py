@@ -53,7 +53,7 @@ class ModelFacts:
     decode_span: int  #: latents decoded at a time
     decode_halo: int  #: latents decoded on each side of a span and thrown away
     encode_pixels: int = 24_000_000  #: of a clip, encoded at a time
-    max_window: int = 33  #: latents past which its authors advise against (33 is 257 frames)
+    max_window: int = 33  #: latents that it draws well at a time (33 is 257 frames)
     clock_seconds: float = 20.0  #: range of the model's clock; longer windows degrade
     latent_space: str = ""  #: models that name the same one read each other's latents; empty: only their own
     storyboard_model: str = (
@@ -62,6 +62,13 @@ class ModelFacts:
     sink_frames: int = (
         0  #: so long before its start a window is shown that of the clip (see Sink); 0: it isn't
     )
+    tail_strength: float = (
+        0.5  #: how firmly a window at full size keeps to the end of the one that it goes on from
+    )
+    colour_factor: float = (
+        0.25  #: how far such a window is drawn to the colours of the one that it all began with
+    )
+    refine_sigma: float = 0.85  #: to which an enlarged storyboard is re-noised
 
     def forward_flops(self, tokens: int) -> float:
         """FLOPs of one forward pass over `tokens` latent tokens (LTX.md, checked against FlopCounterMode)."""
@@ -195,14 +202,20 @@ class Window:
 class Given:
     """Media given at strength 1: the job's condition `condition`.
 
-    It fills the global latents [start, stop), or where it fills none its frames lie in them. `first` is the first of
-    those that it is encoded to, which shows its first frame alone.
+    It fills the global latents [start, stop). Where it fills none, single frames of it are shown beside the grid: `start`
+    is then the latent of the first of them, and `stop` the first latent whose window is past them, which may be `start`
+    itself, for a window's first latent is the last of its frames alone. `first` is the first of the latents that it is
+    encoded to, which shows its first frame alone.
     """
 
     condition: int
     start: int
     stop: int
     first: int
+
+    def lies_in(self, cut: Cut) -> bool:
+        """Whether a window over `cut` holds any of it."""
+        return cut.start < self.stop and self.start < cut.stop
 
 
 @dataclass(frozen=True)

@@ -132,8 +132,10 @@ def all_given(media: Sequence[tuple[PreparedMedia, Placed]]) -> tuple[Given, ...
 
 
 def _given(index: int, at: Placed) -> Given:
-    lies = at.whole or Cut(-(-at.points[0] // TEMPORAL), -(-at.points[-1] // TEMPORAL) + 1)
-    return Given(index, lies.start, lies.stop, at.encoded.start)
+    if at.whole:
+        return Given(index, at.whole.start, at.whole.stop, at.encoded.start)
+    first, last = at.points[0], at.points[-1]
+    return Given(index, -(-first // TEMPORAL), last // TEMPORAL + 1, at.encoded.start)
 
 
 def check_apart(media: Sequence[PreparedMedia], frames: int) -> None:

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from farm.planning import Base, Tail, TaskKind, Timeline, Window, from_sigma
+from farm.planning import Base, Head, Tail, TaskKind, Timeline, Window, from_sigma
 from farm.timeline import Cut, cut_windows, latents_for, padded
+from plugins.strategies.outwards import origin_of
 from plugins.strategies.sink import sink_of
-
-REFINE_SIGMA = 0.85
-"""Sigma to which the upsampled storyboard is re-noised: it keeps layout, motion and colours, detail is made anew.
-
-Windows aren't drawn to the storyboard's channel statistics besides: at a third of the size a VAE's latents have others
-(their mean differs by a fifth of the spread), so that would shift the colours of all that isn't given.
-"""
 
 DRAWN_TOKENS = 15
 """A storyboard has at least so many tokens a latent frame, or all that the video has. In the 6 of 96x64, a third of
@@ -38,8 +32,9 @@ class Hierarchical:
         """Storyboard windows in a chain (one, up to the range of the model's clock), then windows over it."""
         over = timeline.source_sigma
         story = self._storyboard(timeline) if over is None else ()
-        begin = REFINE_SIGMA if over is None else over
+        begin = timeline.model.refine_sigma if over is None else over
         refining = from_sigma(timeline.sigmas, min(begin, timeline.sigmas[0]))
+        in_time = sorted(story, key=lambda window: window.start)
         windows = []
         for index, cut in enumerate(timeline.cuts):
             windows.append(
@@ -52,7 +47,7 @@ class Hierarchical:
                     width=timeline.width,
                     height=timeline.height,
                     sigmas=refining,
-                    base=Base(tuple(w.key for w in story if _touch(w, cut))),
+                    base=Base(tuple(w.key for w in in_time if _touch(w, cut))),
                     sink=sink_of(timeline, timeline.model, cut),
                 )
             )
@@ -61,8 +56,8 @@ class Hierarchical:
     def _storyboard(self, timeline: Timeline) -> tuple[Window, ...]:
         model = timeline.storyboard or timeline.model
         frames = max(1, int(model.clock_seconds * timeline.fps))
-        # At low frame rates the clock outlasts what the model was trained to hold in one pass only by little.
-        length = max(timeline.window, latents_for(frames) - 1)
+        # At low frame rates the clock is out before the model has drawn as much as it can.
+        length = max(timeline.window, min(model.max_window, latents_for(frames) - 1))
         if timeline.prompts > 1:
             # The longer it is drawn in one go, the more its first prompt keeps: of 401 frames three prompts were
             # followed in .80 of them with a storyboard of 51 latents, and in .84 with windows of 16, as one prompt is.
@@ -72,21 +67,24 @@ class Hierarchical:
         overlap = next((o for o in range(most, own, -1) if _roomy(timeline.latents, length, o)), own)
         cuts = _between(timeline.cuts, cut_windows(timeline.latents, length, overlap), length)
         width, height = _drawn_at(timeline.width, timeline.height)
+        origin = origin_of(timeline, cuts)
+        onward, back = range(origin + 1, len(cuts)), range(origin - 1, -1, -1)
         return tuple(
             Window(
                 key=f"storyboard/{index}",
                 kind=TaskKind.STORYBOARD,
                 stage=0,
-                start=cut.start,
-                stop=cut.stop,
+                start=cuts[index].start,
+                stop=cuts[index].stop,
                 width=width,
                 height=height,
                 sigmas=timeline.storyboard_sigmas or timeline.sigmas,
                 model=model.name if timeline.storyboard else "",
-                tail=Tail(f"storyboard/{index - 1}", overlap, TAIL_STRENGTH) if index else None,
-                sink=sink_of(timeline, model, cut, "storyboard/0"),
+                tail=Tail(f"storyboard/{index - 1}", overlap, TAIL_STRENGTH) if index > origin else None,
+                head=Head(f"storyboard/{index + 1}", TAIL_STRENGTH) if index < origin else None,
+                sink=sink_of(timeline, model, cuts[index], f"storyboard/{origin}"),
             )
-            for index, cut in enumerate(cuts)
+            for index in (origin, *onward, *back)
         )
 
 

@@ -235,7 +235,9 @@ def test_collecting_removes_only_what_it_collects_whatever_was_recorded(daemon, 
     database.wall = wall
     assert collect(daemon.store, daemon.files, NOTHING) == 1 + len(worse)
     assert found(daemon.files.root) == [kept]
-    assert daemon.store.artifacts.collectable() == [], "what has no file of its own is not tried again for ever"
+    assert daemon.store.artifacts.collectable() == [], (
+        "what has no file of its own is not tried again for ever"
+    )
 
 
 def test_media_that_can_be_no_media_are_named_as_whoever_uploaded_them_calls_them(daemon, caller, tmp_path):

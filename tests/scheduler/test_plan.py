@@ -36,6 +36,8 @@ specs = st.fixed_dictionaries(
         "fps": st.sampled_from([8, 23.976, 30, 60]),
         "overlap_latents": st.integers(2, 5),
         "window_latents": st.integers(15, 33),
+        # ltx-tiny has learned no window longer than 16.
+        "model": st.just("ltx-2b-0.9.5"),
     }
 )
 kinds = st.sampled_from(["hierarchical", "autoregressive"])
@@ -173,11 +175,46 @@ def test_a_window_is_drawn_to_the_origins_colours_unless_it_holds_something_of_i
         assert not task.payload["colour"] or origin in task.needs
 
 
-def test_a_storyboard_longer_than_the_models_clock_is_cut():
-    tasks = plan_of(model="ltx-2b-0.9.5", frames=601, fps=30).tasks
-    assert sum(task.kind is TaskKind.STORYBOARD for task in tasks) == 2
-    tasks = plan_of(model="ltx-2b-0.9.5", frames=500, fps=30).tasks
-    assert sum(task.kind is TaskKind.STORYBOARD for task in tasks) == 1
+@pytest.mark.parametrize(
+    ("model", "fps", "most"),
+    [
+        ("ltx-2b-0.9.5", 30, 33),  # what its authors advise
+        ("ltx-tiny", 30, 16),  # what it has learned
+        ("ltx-2b-0.9.5", 12, 30),  # 20 s of its clock
+    ],
+)
+def test_a_storyboard_is_drawn_in_windows_no_longer_than_the_model_draws_well(model, fps, most):
+    for latents, count in ((most, 1), (most + 1, 2)):
+        tasks = plan_of(media=(), model=model, frames=8 * latents - 7, fps=fps).tasks
+        assert sum(task.kind is TaskKind.STORYBOARD for task in tasks) == count
+
+
+@settings(max_examples=60)
+@given(
+    specs,
+    st.integers(0, 2_900),
+    st.integers(1, 100),
+    st.sampled_from(["ltx-tiny", "ltx-2b-0.9.5"]),
+    st.sampled_from(["hierarchical", "codenoise"]),
+)
+def test_storyboards_grow_both_ways_from_what_is_given(fields, frame, length, model, strategy):
+    fields = fields | {"model": model, "window_latents": min(fields["window_latents"], 16)}
+    frame = min(frame, fields["frames"] - 1)
+    clip = PreparedMedia("a", frame, min(length, fields["frames"] - frame), 1.0)
+    tasks = plan_of(media=(clip,), strategy=strategy, **fields).tasks
+    story = sorted((task for task in tasks if task.kind is TaskKind.STORYBOARD), key=lambda task: task.start)
+    alone = [task.payload["tail"] is None and task.payload["head"] is None for task in story]
+    # One that is given to its end needs no neighbour to keep to.
+    origin = max(place for place, first in enumerate(alone) if first)
+    assert story[origin].payload["conditions"] or story[origin].payload["points"], "it holds what is given"
+    for place, task in enumerate(story):
+        tail, head = task.payload["tail"], task.payload["head"]
+        assert (tail["key"] if tail else None) == (story[place - 1].key if place > origin else None)
+        to_its_end = any(one["stop"] == task.stop for one in task.payload["conditions"])
+        assert (head["key"] if head else None) == (
+            story[place + 1].key if place < origin and not to_its_end else None
+        )
+        assert {one["key"] for one in (tail, head) if one} <= set(task.needs)
 
 
 @given(st.integers(1, 64), st.integers(1, 64))
@@ -372,7 +409,7 @@ def test_a_13b_window_needs_a_bigger_device_than_a_2b_one():
 
 def test_a_window_longer_than_the_model_can_hold_is_refused():
     with pytest.raises(InvalidSpec, match="window_latents: must be at most 33"):
-        plan_of(window_latents=34)
+        plan_of(window_latents=34, model="ltx-2b-0.9.5")
 
 
 SMALL = (OFFERS.models["ltx-2b-0.9.8-distilled"], "sha256:small")
@@ -416,9 +453,9 @@ def test_storyboard_windows_cover_the_timeline_and_no_window_waits_for_more_of_t
     tasks = plan_of(media=(), **fields).tasks
     story = [task for task in tasks if task.kind is TaskKind.STORYBOARD]
     windows = [task for task in tasks if task.kind is TaskKind.WINDOW]
-    longest = max(
-        fields["window_latents"], int(OFFERS.models["ltx-tiny"].clock_seconds * fields["fps"]) // 8 + 1
-    )
+    model = OFFERS.models[fields["model"]]
+    clock = int(model.clock_seconds * fields["fps"]) // 8 + 1
+    longest = max(fields["window_latents"], min(model.max_window, clock))
     assert story[0].start == 0 and story[-1].stop == windows[-1].stop
     own = fields["overlap_latents"]
     overlap = story[0].stop - story[1].start if story[1:] else own
@@ -432,7 +469,10 @@ def test_storyboard_windows_cover_the_timeline_and_no_window_waits_for_more_of_t
         assert all(first >= b.start - overlap for first, b in zip(firsts, story[1:]))
 
 
-def test_the_issues_job_refines_its_first_half_while_the_second_is_drawn():
+def test_windows_are_refined_while_later_storyboards_are_drawn():
     tasks = {task.key: task for task in plan_of(media=(), model="ltx-2b-0.9.5").tasks}
-    drawn = [{key for key in tasks[f"window/{n}"].needs if key.startswith("storyboard")} for n in range(8)]
-    assert drawn[:4] == [{"storyboard/0"}] * 4 and all("storyboard/1" in keys for keys in drawn[4:])
+    drawn = [
+        "".join(key[-1] for key in tasks[f"window/{n}"].needs if key.startswith("storyboard"))
+        for n in range(8)
+    ]
+    assert drawn == ["0", "0", "01", "1", "12", "23", "3", "3"]

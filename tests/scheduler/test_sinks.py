@@ -33,14 +33,14 @@ def jobs(draw):
 
 
 def holds(task) -> bool:
-    return any(one["strength"] == 1.0 for one in task.payload["conditions"])
+    return any(one["strength"] == 1.0 for one in (*task.payload["conditions"], *task.payload["points"]))
 
 
 @settings(max_examples=150)
 @given(jobs(), st.sampled_from(STRATEGIES))
 def test_a_sink_lies_before_its_window_and_is_there_before_it(job, strategy):
     fields, media = job
-    plan = plan_of(media=media, strategy=strategy, model=KNOWS, **fields)
+    plan = plan_of(media=media, strategy=strategy, **fields)
     tasks: dict = {}
     for task in plan.tasks:
         if task.kind in DENOISED and (sink := task.payload["sink"]):
@@ -60,19 +60,19 @@ def test_a_sink_lies_before_its_window_and_is_there_before_it(job, strategy):
 
 @settings(max_examples=100)
 @given(jobs(), st.sampled_from(STRATEGIES))
-def test_every_window_far_from_what_is_given_has_a_sink_and_none_that_holds_it(job, strategy):
+def test_every_window_that_holds_nothing_given_has_a_sink_and_no_other(job, strategy):
     fields, media = job
-    tasks = plan_of(media=media, strategy=strategy, model=KNOWS, **fields).tasks
+    tasks = plan_of(media=media, strategy=strategy, **fields).tasks
     firm = [piece for piece in media if piece.strength == 1.0]
     for task in (task for task in tasks if task.kind in DENOISED):
-        sink, first, last = task.payload["sink"], 8 * task.start, 8 * task.stop
+        sink = task.payload["sink"]
         if holds(task) or task.start == 0 and not firm:
             assert sink is None
-        elif firm and all(last + 16 < piece.frame or piece.stop + 16 < first for piece in firm):
+        elif firm:
             assert sink["key"] == "encode"
-        elif not firm and (strategy == "autoregressive" or task.kind is TaskKind.STORYBOARD):
+        elif strategy == "autoregressive" or task.kind is TaskKind.STORYBOARD:
             assert sink["key"] == f"{task.kind}/0"
-        elif not firm:
+        else:
             assert sink is None, "nothing is known before the windows"
 
 
@@ -84,6 +84,20 @@ def test_chains_that_grow_both_ways_are_reminded_of_the_clip_between_them():
     sinks = {task.key: task.payload["sink"] for task in windows if not holds(task)}
     assert len(sinks) == len(windows) - 1
     assert all(sink == sinks["window/0"] and sink["name"] == "condition/0/256x160" for sink in sinks.values())
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_window_between_two_keys_is_shown_the_nearer_one(strategy):
+    keys = [PreparedMedia("a", 0, 17, 1.0), PreparedMedia("b", 737, 1, 1.0)]
+    plan = plan_of(media=keys, strategy=strategy, model=KNOWS, frames=750)
+    shown = [(task, task.payload["sink"]) for task in plan.tasks if task.kind in DENOISED]
+    seen = {task.start: sink["name"].split("/")[1] for task, sink in shown if sink}
+    assert seen and all(
+        condition == ("0" if 8 * start + 60 < 377 else "1")
+        for start, condition in seen.items()
+        if abs(8 * start + 60 - 377) > 60
+    )
+    assert set(seen.values()) == {"0", "1"}
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
