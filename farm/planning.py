@@ -30,6 +30,29 @@ STAGES = tuple(TaskKind)
 
 
 @dataclass(frozen=True)
+class LearntSizes:
+    """The sizes that a model draws well: those it was trained on, or those its authors advise.
+
+    Attributes:
+        least: the shortest side, in pixels; `SPATIAL` where no lower limit is known.
+        largest: width and height, in pixels, of the size with the most pixels. Its longer side is the longest side.
+        elsewhere: what to expect of other sizes, to be read after "its pictures".
+    """
+
+    least: int
+    largest: tuple[int, int]
+    elsewhere: str
+
+    def hold(self, width: int, height: int) -> bool:
+        """True if `width` x `height` pixels is such a size. Which of the two is the longer doesn't matter."""
+        return (
+            self.least <= min(width, height)
+            and max(width, height) <= max(self.largest)
+            and width * height <= self.largest[0] * self.largest[1]
+        )
+
+
+@dataclass(frozen=True)
 class ModelFacts:
     """What planning must know of a model. FLOPs count a multiply-add as two; sizes in bytes and parameters."""
 
@@ -53,6 +76,7 @@ class ModelFacts:
     decode_span: int  #: latents decoded at a time
     decode_halo: int  #: latents decoded on each side of a span and thrown away
     encode_pixels: int = 24_000_000  #: of a clip, encoded at a time
+    learnt: LearntSizes | None = None  #: None: nothing is known, and nobody is told anything
     max_window: int = 33  #: latents that it draws well at a time (33 is 257 frames)
     clock_seconds: float = 20.0  #: range of the model's clock; longer windows degrade
     latent_space: str = ""  #: models that name the same one read each other's latents; empty: only their own

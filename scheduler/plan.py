@@ -32,6 +32,7 @@ from scheduler.conditions import (
 from scheduler.estimate import BYTES_PER_LATENT_VALUE
 from scheduler.graph import Drawn, Graph
 from scheduler.layout import Lender
+from scheduler.learnt import size_notes
 from scheduler.prompts import PromptTimeline
 from scheduler.sizing import Sizing
 
@@ -154,7 +155,7 @@ def make_plan(
             for piece, at, place in zip(media, placed, listed)
         ],
     }
-    notes = []
+    notes = size_notes(laid_out, model, drawing.facts if drawing else model)
     if spec.layout == "farm":
         sizes = sorted({len(cut) for cut in timeline.cuts})
         notes.append(

@@ -21,10 +21,13 @@ def test_what_a_killed_demo_left_running_is_ended_by_the_next(tmp_path_factory):
         text=True,
     )
     said = ""
-    while "a farm of 1 nodes is up" not in said:
+    while "note: model: ltx-tiny is made for sizes" not in said:
         line = demo.stdout.readline()
         assert line, said
         said += line
+    assert "a farm of 1 nodes is up" in said and "window/0" not in said, (
+        "it is told before anything is rendered"
+    )
     demo.kill()
     demo.communicate()
     (folder,) = place.glob(".farm-demo-*")

@@ -18,10 +18,12 @@ from click.testing import CliRunner
 from PIL import Image
 
 from farm.cli import main
+from farm.plugins import catalogue, planning_plugins
 from farm.security import Authority, parse_join_token
 from plugins.outputs.mp4 import encode_segment
 from tests.farm.cli.runs import PROGRAM, environment, processes, variables
 
+LEARNT = catalogue(planning_plugins()).models["ltx-tiny"].learnt
 ASK = ["--frames", 20, "--size", "64x64", "--fps", 30]
 
 
@@ -162,6 +164,15 @@ def test_bad_input_names_the_field_and_makes_no_job(farmctl, clip, arguments, na
 def test_a_prompt_alone_is_planned_at_the_default_size(farmctl):
     shown = farmctl("submit", "text", "--frames", 9, "--prompt", "a red ball", "--dry-run")
     assert "9 frames (2 latents) at 1024x576" in shown.stdout and _jobs(farmctl) == []
+
+
+def test_a_dry_run_tells_of_a_size_that_the_model_has_not_learnt(farmctl):
+    width, height = LEARNT.largest
+    ask = ["submit", "text", "--frames", 9, "--prompt", "a red ball", "--dry-run", "--size"]
+    for size in (f"{width}x{height}", f"{height}x{width}"):
+        assert "is made for sizes" not in farmctl(*ask, size).stderr
+    told = rf"^note: model: ltx-tiny is made for sizes from \S+ to {width}x{height}; at {width + 32}x{height} its pictures"
+    assert re.search(told, farmctl(*ask, f"{width + 32}x{height}").stderr, re.MULTILINE)
 
 
 def test_prompts_follow_each_other_and_each_needs_its_frame(farmctl):
@@ -340,10 +351,16 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_come_back(farmctl, clip, 
     assert watched.exit_code == 1 and "cancelled" in watched.stderr
 
 
-def test_submitting_without_waiting_says_how_to_get_the_video(farmctl, clip, tmp_path):
-    asked = farmctl("submit", "extend", clip, *ASK, "-o", tmp_path / "v.mp4")
+def test_submitting_without_waiting_says_how_to_get_the_video_and_what_to_expect_of_it(
+    farmctl, clip, tmp_path
+):
+    side = LEARNT.least - 32
+    asked = farmctl("submit", "extend", clip, *ASK, "--size", f"{side}x{side}", "-o", tmp_path / "v.mp4")
     job_id = re.search(r"job (\S+) submitted", asked.stdout)[1]
     assert f"farmctl job download {job_id} -o {tmp_path / 'v.mp4'}" in asked.stderr
+    (told,) = re.findall(r"^note: (model: .*)$", asked.stderr, re.MULTILINE)
+    assert f"; at {side}x{side} its pictures" in told
+    assert re.search(rf"^note: +{re.escape(told)}$", farmctl("job", "show", job_id).stdout, re.MULTILINE)
     assert farmctl("job", "watch", job_id, "-o", tmp_path / "v.mp4").exit_code == 0
     assert (tmp_path / "v.mp4").stat().st_size
 

@@ -1,0 +1,42 @@
+"""What people are told when a job needs sizes at which its models don't draw well. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from farm.planning import LearntSizes, ModelFacts, TaskKind, Window
+from farm.timeline import SPATIAL
+
+
+def size_notes(windows: Sequence[Window], model: ModelFacts, drawer: ModelFacts) -> list[str]:
+    """Return a sentence for each model that renders some of `windows` at a size that it hasn't learnt.
+
+    `model` is the job's, `drawer` the one that draws its storyboard; they may be the same. What counts is the size that
+    is rendered, not the one that is delivered.
+    """
+    notes = []
+    for facts in {one.name: one for one in (model, drawer)}.values():
+        own = [window for window in windows if (window.model or model.name) == facts.name]
+        sizes: dict[tuple[int, int], str] = {}
+        # The video's size first: a storyboard of the same size isn't worth a word of its own.
+        for window in sorted(own, key=_is_storyboard):
+            sizes.setdefault((window.width, window.height), " (storyboard)" if _is_storyboard(window) else "")
+        if facts.learnt and (
+            outside := {size: of for size, of in sizes.items() if not facts.learnt.hold(*size)}
+        ):
+            where = " and ".join(f"{width}x{height}{of}" for (width, height), of in outside.items())
+            notes.append(
+                f"model: {facts.name} is made for sizes {_range(facts.learnt)}; at {where} its pictures "
+                f"{facts.learnt.elsewhere}; ask for another size or another model"
+            )
+    return notes
+
+
+def _is_storyboard(window: Window) -> bool:
+    return window.kind is TaskKind.STORYBOARD
+
+
+def _range(learnt: LearntSizes) -> str:
+    width, height = learnt.largest
+    low = f"from {learnt.least}x{learnt.least} to" if learnt.least > SPATIAL else "up to"
+    return f"{low} {width}x{height}"
