@@ -45,15 +45,14 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from asked_cases import PLACES, SIZE, Case, Figures, cases, colours, going, held, look
-from seam_jobs import FPS, Job, Studio
+from asked_cases import PLACES, SIZE, Case, Figures, cases, demonstrated, going, held
+from seam_jobs import Job, Studio
 
 from farm.cli import params
 from plugins.ltx.conditioning import Replace
 from plugins.ltx.loading import Ltx
 from plugins.ltx.planning import TINY_FOLDER
 from plugins.ltx.reference import evaluate, parts
-from plugins.ltx.reference.scenes import Scene, Shape
 from plugins.ltx.vae import encode_clip
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -144,20 +143,13 @@ def at_size(
     shown = rows.get(f"text {told} {prompts}", lambda: evaluate.text(ltx, prompts, 8, size))
     found = {"colour": shown["colour_accuracy"], "way": shown["direction_accuracy"]}
     if demo:
-        found["demo"] = rows.get(f"demo {told}", lambda: _demo(studio, size))["colour"]
+        case = demonstrated(size)
+
+        def demo_of() -> Figures:
+            return case.measure(studio.render(studio.planned(case.fields, case.given)).frames)
+
+        found["demo"] = rows.get(f"demo {told}", demo_of)["colour"]
     return found
-
-
-def _demo(studio: Studio, size: tuple[int, int]) -> Figures:
-    """As `farmctl demo`: a red ball that moves right, nine frames of it extended to 750."""
-    side = min(size)
-    ball = Shape("ball", "red", 0.2 * side, (0.3 * size[0], 0.5 * size[1]), (0.3 * side, 0.0))
-    asked = Scene(size[0], size[1], float(FPS), (ball,), ("navy",), 0, (0.0, 0.0))
-    fields = {"frames": 750, "width": size[0], "height": size[1], "prompt": asked.caption, "seed": 0,
-              "strategy": "hierarchical"}  # fmt: skip
-    given = asked.render(0, 9)
-    video = studio.render(studio.planned(fields, [(0, given)])).frames
-    return look(video, given, "red", [slice(9, 750)]) | {"frames": float(len(colours(video)))}
 
 
 def summary(found: dict[str, list[Figures]], one: Figures) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 from seam_jobs import FPS
 
 from plugins.ltx.reference.measure import colour, heading, same_way, track
-from plugins.ltx.reference.scenes import BACKGROUNDS, COLOURS, HELD_OUT, SHAPES, Scene, scene
+from plugins.ltx.reference.scenes import BACKGROUNDS, COLOURS, HELD_OUT, SHAPES, Scene, Shape, scene
 
 SIZE = (160, 96)
 CLIP_FRAMES = 33
@@ -152,6 +152,22 @@ def following(number: int, strategy: str, *, alone: bool = False, frames: int = 
         fields,
         ((0, shown),) if len(shown) else (),
         lambda video: {"followed": _share(video, expected)},
+    )
+
+
+def demonstrated(size: tuple[int, int]) -> Case:
+    """As `farmctl demo` at ``size``: a red ball that moves right, nine frames of it extended to 750."""
+    side = min(size)
+    ball = Shape("ball", "red", 0.2 * side, (0.3 * size[0], 0.5 * size[1]), (0.3 * side, 0.0))
+    asked = Scene(size[0], size[1], float(FPS), (ball,), ("navy",), 0, (0.0, 0.0))
+    fields = _fields(750, asked.caption, 0, "hierarchical") | {"width": size[0], "height": size[1]}
+    shown = asked.render(0, 9)
+    return Case(
+        "demo",
+        "hierarchical",
+        fields,
+        ((0, shown),),
+        lambda video: look(video, shown, "red", [slice(9, 750)]),
     )
 
 
