@@ -17,7 +17,8 @@ each begins every second run. Medians count. The last line is one JSON object:
 
 The farm: one node with one device of two threads, a whole farm as `farmctl up` starts it, kept up for all runs, with one
 short job before the first that counts. Wall: from submit to the downloaded file. Denoising: the time in which any
-storyboard, window or join task was given away and not yet done, so all that the farm costs round them counts too.
+storyboard, window or join task was given away and not yet done, so all that the farm costs round them counts too. At
+rest, while the peer works, its processes take 2 % of two cores.
 
 The peer: LTXI2VLongMultiPromptPipeline as `from_pretrained` loads it, in this process, with as many threads and the
 environment that the farm gives its renderers, warm like the farm. Wall: from the call to the file. Denoising: its
@@ -40,8 +41,9 @@ meet) are left out, with the seams that touch them. Drift is the background's, w
 
     python benchmarks/versus.py [--quick] [--runs 5] [--frames 750] [--size 512x288] [--out FOLDER]
 
-Needs two cores that do nothing else, and 12 GB of memory for the peer, which decodes all frames at once. What was
-measured is kept in FOLDER: the same command goes on where one was interrupted. --quick makes one small job once.
+Needs two cores that do nothing else, and 8 GB of memory for the peer, which decodes all frames at once. What was
+measured is kept in FOLDER: the same command goes on where one was interrupted. --quick makes one small job once, in
+half a minute.
 """
 
 from __future__ import annotations

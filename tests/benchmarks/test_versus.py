@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from itertools import islice
 
 import numpy as np
@@ -13,10 +14,12 @@ from seam_measures import Positions
 from seam_statistics import Seam
 from versus import main
 from versus_farm import counter, covered
-from versus_jobs import Asked, Picture, asked_jobs, judged, strata_besides
-from versus_peer import prompts_of, windows_of
+from versus_jobs import RATE, Asked, Picture, asked_jobs, judged, strata_besides
+from versus_peer import Peer, prompts_of, windows_of
 
+from farm.media import read_frames
 from farm.timeline import Cut
+from plugins.ltx.planning import TINY, TINY_FOLDER, farm_models
 
 SIZE = (96, 96)
 
@@ -67,6 +70,27 @@ def test_the_prompt_of_a_frame_is_nobodys_within_a_cross_fade(asked):
     ]
 
 
+def test_the_peer_takes_every_step_of_the_farm_in_every_window(tmp_path):
+    (asked,) = islice(asked_jobs(97, SIZE, tmp_path), 1)
+    peer, taken = Peer(str(TINY_FOLDER), 1), []
+    clocked = peer._pipeline.progress_bar
+
+    def told(steps: torch.Tensor) -> Iterator[torch.Tensor]:
+        taken.append([round(float(step) / 1000.0, 5) for step in steps])
+        return clocked(steps)
+
+    peer._pipeline.progress_bar = told
+    seconds = peer.make(asked, tmp_path / "made.mp4")
+    (tiny,) = (facts for facts in farm_models() if facts.name == TINY)
+    sigmas = [round(sigma, 5) for sigma in tiny.sigmas(tiny.steps)[:-1]]
+    assert taken == [sigmas] * len(windows_of(97))
+    assert 0.0 < seconds.denoise < seconds.wall
+    frames = read_frames(tmp_path / "made.mp4", *SIZE, RATE)
+    assert len(frames) == 97
+    # It holds the clip's first frame.
+    assert np.abs(frames[0].astype(float) - asked.given[0]).mean() < 10.0
+
+
 def test_what_prompts_change_is_neither_seam_nor_interior():
     rng = np.random.default_rng(0)
     w, a, sharpness = (rng.lognormal(sigma=0.1, size=200) for _ in range(3))
@@ -115,7 +139,9 @@ def test_attention_is_counted_on_a_cpu_with_and_without_a_mask():
 
 def test_the_script_puts_a_real_farm_beside_the_pipeline_and_goes_on_where_it_was(tmp_path):
     def run() -> dict:
-        ended = CliRunner().invoke(main, ["--quick", "--threads", "1", "--out", str(tmp_path)])
+        ended = CliRunner().invoke(
+            main, ["--quick", "--size", "96x96", "--threads", "1", "--out", str(tmp_path)]
+        )
         assert ended.exit_code == 0, ended.output
         return json.loads(ended.stdout.splitlines()[-1])
 
