@@ -119,7 +119,9 @@ def way(video: np.ndarray, asked: Scene) -> float:
     return float(velocity is not None and same_way(velocity, asked.shapes[0].velocity, LEAST * min(SIZE)))
 
 
-def following(number: int, strategy: str, *, alone: bool = False, frames: int = 249) -> Case:
+def following(
+    number: int, strategy: str, *, alone: bool = False, frames: int = 249, size: tuple[int, int] = SIZE
+) -> Case:
     """Three prompts that change colour, shape or both: the share of frames, outside cross-fades, of the prompt's colour.
 
     ``alone``: one of the three from the first frame to the last, as a control.
@@ -133,19 +135,19 @@ def following(number: int, strategy: str, *, alone: bool = False, frames: int = 
     texts = [f"a {hue} {kind} moving {going_on} on a {ground} background" for hue, kind in zip(hues, kinds)]
     changes = [frames // 3, 2 * frames // 3]
     later = [{"frame": frame, "text": text} for frame, text in zip(changes, texts[1:])]
-    fields = _fields(frames, texts[0], number, strategy)
+    fields = _fields(frames, texts[0], number, strategy, size)
     if alone:
         # Each in turn: some colours are drawn less well than others.
         only = number // 2 % 3
         hues, texts = [hues[only]] * 3, [texts[only]] * 3
-        fields = _fields(frames, texts[0], number, strategy)
+        fields = _fields(frames, texts[0], number, strategy, size)
         expected = [hues[0]] * frames
     else:
         fields |= {"later_prompts": later, "crossfade_frames": CROSSFADE}
         expected = [hues[sum(frame >= change for change in changes)] for frame in range(frames)]
         for change in changes:
             expected[change : change + CROSSFADE] = [""] * CROSSFADE
-    shown = _first_of(texts[0], number).render(0, {"text": 0, "image": 1, "clip": 9}[given])
+    shown = _first_of(texts[0], number, size).render(0, {"text": 0, "image": 1, "clip": 9}[given])
     return Case(
         "alone" if alone else "followed",
         strategy,
@@ -210,11 +212,13 @@ def cases(
 _MOTIONS = ("horizontal", "vertical", "diagonal")
 
 
-def _fields(frames: int, prompt: str, seed: int, strategy: str) -> dict[str, Any]:
+def _fields(
+    frames: int, prompt: str, seed: int, strategy: str, size: tuple[int, int] = SIZE
+) -> dict[str, Any]:
     return {
         "frames": frames,
-        "width": SIZE[0],
-        "height": SIZE[1],
+        "width": size[0],
+        "height": size[1],
         "prompt": prompt,
         "seed": seed,
         "strategy": strategy,
@@ -231,16 +235,16 @@ def _plain(seed: int) -> Scene:
         number += 1
 
 
-def _first_of(text: str, number: int) -> Scene:
+def _first_of(text: str, number: int, size: tuple[int, int]) -> Scene:
     """A held-out scene whose caption is ``text``."""
-    asked = scene(SCENES + 20_000 + number, size=SIZE, fps=FPS, shapes=1, motion="horizontal")
+    asked = scene(SCENES + 20_000 + number, size=size, fps=FPS, shapes=1, motion="horizontal")
     _, hue, kind, _, way_, _, _, ground, _ = text.split()
     shape = asked.shapes[0]
     speed = max(map(abs, shape.velocity))
     velocity = {"left": (-speed, 0.0), "right": (speed, 0.0), "up": (0.0, -speed), "down": (0.0, speed)}[way_]
-    middle = (SIZE[0] / 2, SIZE[1] / 2)
+    middle = (size[0] / 2, size[1] / 2)
     made = type(shape)(kind, hue, shape.radius, middle, velocity)
-    return Scene(SIZE[0], SIZE[1], float(FPS), (made,), (ground,), 0, (0.0, 0.0))
+    return Scene(size[0], size[1], float(FPS), (made,), (ground,), 0, (0.0, 0.0))
 
 
 def _share(video: np.ndarray, expected: Sequence[str]) -> float:
