@@ -46,7 +46,8 @@ import click
 import numpy as np
 import torch
 from asked_cases import PLACES, SIZE, Case, Figures, cases, colours, going, held, look
-from seam_jobs import FPS, Job, Studio
+from seam_jobs import Job, Studio
+from seam_takes import FPS
 
 from farm.cli import params
 from plugins.ltx.conditioning import Replace
