@@ -36,7 +36,7 @@ from nodeagent.offers import model_cache
 from nodeagent.work import Workbench
 from plugins.ltx.reference.measure import psnr
 from scheduler.conditions import PreparedMedia
-from scheduler.plan import make_plan
+from scheduler.plan import make_plan, strategy_of
 from scheduler.windows import seams
 
 MODEL = "ltx-tiny"
@@ -119,15 +119,19 @@ class Rendered(NamedTuple):
 
 
 class Studio:
-    """Plans takes and renders them, with one warm model on the CPU."""
+    """Plans takes and renders them, with one warm model on the CPU.
 
-    def __init__(self, threads: int):
+    ``folder`` holds the model's weights; those that come with the farm by default.
+    """
+
+    def __init__(self, threads: int, folder: Path | None = None):
         planning, rendering = planning_plugins(), rendering_plugins()
         for plugins in (planning, rendering):
             plugins.register(_Frames())
         self._offers = catalogue(planning)
         self.model = self._offers.models[MODEL]
-        self.source = planning.hook.farm_default_source(model=MODEL, cache=model_cache())
+        shipped = planning.hook.farm_default_source(model=MODEL, cache=model_cache())
+        self.source = shipped if folder is None else str(folder)
         self.weights = planning.hook.farm_weights_hash(model=MODEL, source=self.source, cache=model_cache())
         device = DeviceInHand(backend="cpu", index=0, threads=threads, vram_bytes=0)
         self._workbench = Workbench(planning, rendering, device, model_cache())
@@ -161,7 +165,7 @@ class Studio:
     def planned(self, fields: Mapping[str, Any], given: Sequence[tuple[int, np.ndarray]]) -> Job:
         """The job of a spec's ``fields``, made from ``given``: uint8 RGB [F, H, W, 3] and the frame each begins at.
 
-        Raises InvalidSpec for what the farm would refuse.
+        What ``fields`` leave out is as the farm has it by default. Raises InvalidSpec for what the farm would refuse.
         """
         media = tuple(_prepared(frame, pixels) for frame, pixels in given)
         pixels = tuple(shown for _, shown in given)
@@ -178,7 +182,7 @@ class Studio:
                 ("", f"condition/{index}"): _write(place / f"condition-{index}", pixels)
                 for index, pixels in enumerate(job.pixels)
             }
-            yield Hands(self._workbench, place, job.plan.shared, media)
+            yield Hands(self._workbench, place, job.plan.shared, media, {MODEL: self.source})
 
     def render(self, job: Job, *, undivided: bool = False) -> Rendered:
         """The job's video; ``undivided``: decoded in one span too, to be compared."""
@@ -195,11 +199,12 @@ class Studio:
         return made._replace(halo_db=min(99.0, *(psnr(*pair) for pair in zip(made.frames, one, strict=True))))
 
     def _plan(self, fields: Mapping[str, Any], media: Sequence[PreparedMedia], model: ModelFacts) -> Plan:
+        spec = parse_spec(dict(fields))
         return make_plan(
-            parse_spec(dict(fields)),
+            spec,
             model=model,
             weights=self.weights,
-            strategy=self._offers.strategies[fields["strategy"]],
+            strategy=self._offers.strategies[strategy_of(spec)],
             output=self._offers.outputs[_Frames.name],
             media=media,
         )
