@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from seam_jobs import Studio, fades_of, seams_of
+from seam_jobs import Join, Studio, fades_of, seams_of
 from seam_measures import Positions
 from seam_peer import fades_of as fades_of_peer
 from seam_peer import prompts_of, windows_of
@@ -185,6 +185,31 @@ def test_colours_that_were_asked_to_change_have_not_drifted():
     asked = row((FADE,), "asked")
     assert abs(asked["drift_lab"]) < 1.0
     assert asked["seams"] == 2 and asked["seams_in_crossfades"] == 0
+
+
+def test_in_noise_no_seam_is_found_wherever_cross_fades_and_storyboards_leave_room_to_judge_it():
+    rows, some = {}, []
+    for number, take in enumerate(takes(8, 2, (256, 160), 750, 0, "timed")):
+        plan = _studio().job(take, "hierarchical", 16, 3).plan
+        fades = tuple(fades_of(plan.shared["prompt_frames"]))
+        rng = np.random.default_rng(number)
+        w, a, sharpness, light = (rng.lognormal(sigma=0.2, size=750) for _ in range(4))
+        path = 100.0 + rng.normal(size=(take.known, 2)).cumsum(0)
+        walls = np.full((2, 2), np.nan) if take.walls is None else take.walls
+        measured = Positions(w=w, a=a, lab=np.stack([light] * 3, 1), sharpness=sharpness)
+        seams = tuple(seams_of(plan))
+        joins = (Join("ramp", None),) * (len(plan.shared["windows"]) - 1)
+        for by, of in (("stub", fades), (ONE_WINDOW, ())):
+            some.append(Video(by, take, 750, str(number) * 20, seams, lambda: None, of))
+            rows[some[-1].name] = Row(measured, seams, path, walls, math.nan, joins, of)
+    found = report(some, rows)["stub"]
+    assert found["auc"] == pytest.approx(0.5, abs=0.1)
+    for name in ("w", "a", "c", "s"):
+        assert found[name] == pytest.approx(1.0, abs=0.1)
+    assert found["position_parts"] > 16 and 0.6 < found["position"] < 1.6
+    assert found["seams"] + found["seams_in_crossfades"] == sum(len(video.seams) for video in some) // 2
+    assert found["changes"]["at_seams"] + found["changes"]["elsewhere"] == 32
+    assert found["changes"]["at_seams"] >= 8 and found["changes"]["elsewhere"] >= 8
 
 
 @pytest.mark.parametrize(("says", "frames"), [("bare", 121), ("timed", 257)])
