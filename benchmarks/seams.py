@@ -87,6 +87,7 @@ import click
 import numpy as np
 from seam_measures import drift, measure
 from seam_statistics import Seam, compare
+from seam_takes import SAYS
 
 from farm.media import MediaError, probe, read_frames
 
@@ -131,8 +132,8 @@ def measure_command(videos: tuple[Path, ...], seams: str) -> None:
 @click.option(
     "--prompts-say",
     "says",
-    type=click.Choice(("caption", "bare", "timed")),
-    default="caption",
+    type=click.Choice(SAYS),
+    default=SAYS[0],
     help="All that there is to see, the shape alone, or three things in turn.",
 )
 @click.option("--size", default="256x160", help="Width and height in pixels.")
