@@ -60,22 +60,28 @@ SIZES = ("384x224", "512x288", "640x384", "1024x576")
 STRATEGIES = ("hierarchical", "autoregressive", "codenoise")
 _SHAPING = (
     "plugins/ltx/*.py",
+    "plugins/ltx/reference/evaluate.py",
     "plugins/ltx/reference/measure.py",
+    "plugins/ltx/reference/scenes.py",
     "benchmarks/asked_cases.py",
+    "benchmarks/seam_hands.py",
     "benchmarks/seam_jobs.py",
 )
 
 
 class Rows:
-    """Measured figures in a folder: a file for each video, named by a hash of everything that shapes it."""
+    """Measured figures in a folder: a file for each video, named by a hash of everything that shapes it.
 
-    def __init__(self, folder: Path):
-        self._folder = folder
+    ``shaping``: the code, as patterns in the repository, that shapes what is measured and that no key holds.
+    """
+
+    def __init__(self, folder: Path, shaping: Sequence[str] = _SHAPING):
+        self._folder, self._code = folder, _code(tuple(shaping))
         folder.mkdir(parents=True, exist_ok=True)
 
     def get(self, key: str, make: Any) -> Figures:
         """The figures kept under `key`, or those that `make` measures now."""
-        path = self._folder / f"{hashlib.sha256((_code() + key).encode()).hexdigest()[:24]}.json"
+        path = self._folder / f"{hashlib.sha256((self._code + key).encode()).hexdigest()[:24]}.json"
         if path.exists():
             return json.loads(path.read_text())
         figures = make()
@@ -86,10 +92,10 @@ class Rows:
 
 
 @cache
-def _code() -> str:
-    """Hash of the code that a plan doesn't hold and that shapes what is measured."""
+def _code(shaping: tuple[str, ...]) -> str:
+    """Hash of the code that those patterns find."""
     digest = hashlib.sha256()
-    for path in sorted(path for pattern in _SHAPING for path in ROOT.glob(pattern)):
+    for path in sorted(path for pattern in shaping for path in ROOT.glob(pattern)):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -140,7 +146,7 @@ def at_size(
 ) -> Figures:
     """Measure single windows from text at a size, and the demo's video."""
     told = f"{size[0]}x{size[1]} {studio.weights}"
-    shown = rows.get(f"text {told} {prompts}", lambda: evaluate.text(ltx, prompts, 8, size))
+    shown = rows.get(f"text {told} {prompts}", lambda: evaluate.text(evaluate.alone(ltx, 8), prompts, size))
     found = {"colour": shown["colour_accuracy"], "way": shown["direction_accuracy"]}
     if demo:
         case = demonstrated(size)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from seam_jobs import FPS
+from seam_takes import FPS
 
 from plugins.ltx.reference.measure import colour, heading, same_way, track
 from plugins.ltx.reference.scenes import BACKGROUNDS, COLOURS, HELD_OUT, SHAPES, Scene, Shape, scene

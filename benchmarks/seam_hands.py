@@ -39,8 +39,11 @@ class Hands:
         folder: Path,
         shared: dict[str, Any],
         files: Mapping[tuple[str, str], Path],
+        sources: Mapping[str, str],
     ):
+        """``sources``: the folder of each model's weights."""
         self._workbench, self._folder, self._shared = workbench, folder, shared
+        self._sources = dict(sources)
         self.files = dict(files)
         self.told: dict[str, dict[str, Any]] = {}
 
@@ -119,7 +122,7 @@ class Hands:
             tell=lambda summary, facts: self.told.setdefault(task.key, {}).update(facts),
             exchange=exchange,
         )
-        made = self._workbench.perform(hand, sources={})
+        made = self._workbench.perform(hand, sources=self._sources)
         self.files |= {(task.key, name): path for name, path in made.items()}
 
 

@@ -16,7 +16,6 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,81 +24,22 @@ import numpy as np
 from PIL import Image
 from seam_hands import Hands
 from seam_statistics import Seam
+from seam_takes import CROSSFADE, FPS, Take
 
 from farm.hookspecs import hookimpl
 from farm.planning import ModelFacts, OutputFacts, Plan, TaskKind
 from farm.plugins import catalogue, planning_plugins, rendering_plugins
 from farm.rendering import DeviceInHand
 from farm.spec import parse_spec
-from farm.timeline import Cut, cut_windows, frame_span, latents_for
+from farm.timeline import TEMPORAL, Cut, frame_span
 from nodeagent.offers import model_cache
 from nodeagent.work import Workbench
 from plugins.ltx.reference.measure import psnr
-from plugins.ltx.reference.scenes import HELD_OUT, MOTIONS, Scene, scene
 from scheduler.conditions import PreparedMedia
-from scheduler.plan import make_plan
+from scheduler.plan import make_plan, strategy_of
 from scheduler.windows import seams
 
 MODEL = "ltx-tiny"
-FPS = 24
-GIVEN = ("text", "image", "clip")
-"""What a take is made from: its caption; with the scene's first frame too; or with a clip of it in the middle."""
-
-CLIP_FRAMES = 32
-SCENES = HELD_OUT + 60_000
-"""The checkpoint was neither trained nor judged on scenes from here on."""
-
-
-@dataclass(frozen=True)
-class Take:
-    """One video to make of scene number ``prompt``, from what ``given`` says, with the noise of ``seed``."""
-
-    prompt: int
-    seed: int
-    given: str
-    size: tuple[int, int]
-    frames: int
-
-    @property
-    def name(self) -> str:
-        """What people call it."""
-        return f"{self.prompt}-{self.seed}-{self.given}"
-
-    @cached_property
-    def scene(self) -> Scene:
-        """Motions take turns, and every fourth scene has two shapes."""
-        motion = MOTIONS[self.prompt % len(MOTIONS)]
-        shapes = 2 if self.prompt % 4 == 3 else 1
-        return scene(SCENES + self.prompt, size=self.size, fps=FPS, motion=motion, shapes=shapes)
-
-    def first_shown(self) -> Take:
-        """The same with the scene's first frame given and no clip."""
-        return replace(self, given="image")
-
-    @property
-    def noise(self) -> int:
-        """Seed of the job: no two takes share one."""
-        return 1000 * self.prompt + self.seed
-
-    @property
-    def walls(self) -> np.ndarray | None:
-        """float64 [2, 2]: the least and the greatest (x, y) of the shape's centre, or None where it isn't known.
-
-        A caption leaves the shape's size open, and of two shapes no one path can be measured.
-        """
-        if self.given == "text" or len(self.scene.shapes) != 1:
-            return None
-        radius = self.scene.shapes[0].radius
-        return np.array([[radius, radius], [self.size[0] - radius, self.size[1] - radius]])
-
-
-def takes(prompts: int, seeds: int, size: tuple[int, int], frames: int, first_seed: int) -> list[Take]:
-    """``prompts`` times ``seeds`` takes, all prompts of one seed first; what is given takes turns."""
-    return [
-        Take(prompt, seed, GIVEN[(prompt + seed) % len(GIVEN)], size, frames)
-        for seed in range(first_seed, first_seed + seeds)
-        for prompt in range(prompts)
-    ]
 
 
 def seams_of(plan: Plan) -> list[Seam]:
@@ -123,6 +63,19 @@ def positions_of(seam: Cut, lead: int = 0) -> Seam:
     """The positions at which latents handed over in ``seam`` can show, ``lead`` rendered frames being cut off."""
     first, stop = frame_span(seam.start, seam.stop)
     return Seam(first - lead, stop - lead)
+
+
+def fades_of(prompt_frames: Sequence[Mapping[str, Any]]) -> list[Seam]:
+    """The positions at which one prompt gives way to the next, from a plan's "prompt_frames".
+
+    With the latent before it and the one after it: a decoder looks to both sides, and ltx-tiny's videos begin to change
+    there, as seen at 256x160.
+    """
+    return [
+        Seam(max(2, span["first"] - TEMPORAL), span["last"] + 1 + TEMPORAL)
+        for span in prompt_frames
+        if len(span["prompts"]) > 1
+    ]
 
 
 @dataclass(frozen=True)
@@ -166,15 +119,19 @@ class Rendered(NamedTuple):
 
 
 class Studio:
-    """Plans takes and renders them, with one warm model on the CPU."""
+    """Plans takes and renders them, with one warm model on the CPU.
 
-    def __init__(self, threads: int):
+    ``folder`` holds the model's weights; those that come with the farm by default.
+    """
+
+    def __init__(self, threads: int, folder: Path | None = None):
         planning, rendering = planning_plugins(), rendering_plugins()
         for plugins in (planning, rendering):
             plugins.register(_Frames())
         self._offers = catalogue(planning)
         self.model = self._offers.models[MODEL]
-        self.source = planning.hook.farm_default_source(model=MODEL, cache=model_cache())
+        shipped = planning.hook.farm_default_source(model=MODEL, cache=model_cache())
+        self.source = shipped if folder is None else str(folder)
         self.weights = planning.hook.farm_weights_hash(model=MODEL, source=self.source, cache=model_cache())
         device = DeviceInHand(backend="cpu", index=0, threads=threads, vram_bytes=0)
         self._workbench = Workbench(planning, rendering, device, model_cache())
@@ -193,19 +150,22 @@ class Studio:
             "frames": take.frames,
             "width": take.size[0],
             "height": take.size[1],
-            "prompt": take.scene.caption,
+            "prompt": take.prompts[0],
             "seed": take.noise,
             "steps": steps,
             "strategy": strategy,
             "window_latents": window,
             "overlap_latents": overlap,
         }
-        return self.planned(fields, _given(take, window, overlap))
+        later = [{"frame": frame, "text": text} for frame, text in zip(take.changes, take.prompts[1:])]
+        if later:
+            fields |= {"later_prompts": later, "crossfade_frames": CROSSFADE}
+        return self.planned(fields, take.given_pixels(window, overlap))
 
     def planned(self, fields: Mapping[str, Any], given: Sequence[tuple[int, np.ndarray]]) -> Job:
         """The job of a spec's ``fields``, made from ``given``: uint8 RGB [F, H, W, 3] and the frame each begins at.
 
-        Raises InvalidSpec for what the farm would refuse.
+        What ``fields`` leave out is as the farm has it by default. Raises InvalidSpec for what the farm would refuse.
         """
         media = tuple(_prepared(frame, pixels) for frame, pixels in given)
         pixels = tuple(shown for _, shown in given)
@@ -222,7 +182,7 @@ class Studio:
                 ("", f"condition/{index}"): _write(place / f"condition-{index}", pixels)
                 for index, pixels in enumerate(job.pixels)
             }
-            yield Hands(self._workbench, place, job.plan.shared, media)
+            yield Hands(self._workbench, place, job.plan.shared, media, {MODEL: self.source})
 
     def render(self, job: Job, *, undivided: bool = False) -> Rendered:
         """The job's video; ``undivided``: decoded in one span too, to be compared."""
@@ -239,11 +199,12 @@ class Studio:
         return made._replace(halo_db=min(99.0, *(psnr(*pair) for pair in zip(made.frames, one, strict=True))))
 
     def _plan(self, fields: Mapping[str, Any], media: Sequence[PreparedMedia], model: ModelFacts) -> Plan:
+        spec = parse_spec(dict(fields))
         return make_plan(
-            parse_spec(dict(fields)),
+            spec,
             model=model,
             weights=self.weights,
-            strategy=self._offers.strategies[fields["strategy"]],
+            strategy=self._offers.strategies[strategy_of(spec)],
             output=self._offers.outputs[_Frames.name],
             media=media,
         )
@@ -292,21 +253,6 @@ class _Frames:
         if len(joined) != frames:
             raise ValueError(f"the segments hold {len(joined)} frames, not the {frames} expected")
         np.save(path, joined)
-
-
-def _given(take: Take, window: int, overlap: int) -> list[tuple[int, np.ndarray]]:
-    """What a take is given: the frame it begins at, and its pixels."""
-    if take.given == "image":
-        return [(0, take.scene.render(0, 1))]
-    if take.given == "clip":
-        # In the middle of a window, so that chains grow from it both ways and no seam is given away with it.
-        cuts = cut_windows(latents_for(take.frames), window, overlap)
-        middle = cuts[len(cuts) // 2]
-        centre = sum(frame_span(middle.start, middle.stop)) // 2
-        length = min(CLIP_FRAMES, take.frames // 4)
-        first = centre - length // 2
-        return [(first, take.scene.render(first, length))]
-    return []
 
 
 def _prepared(frame: int, pixels: np.ndarray) -> PreparedMedia:

@@ -9,12 +9,15 @@ Fair to both sides means here:
   farm's images are. It adds that frame to every window as a sink, as it always does.
 - It masks no padding of the prompt. The checkpoint was trained with masks, so it is given exactly as many tokens as
   there are: its embeddings are then the farm's.
+- Of timed prompts a window sees one, that of its middle frame: it has one for each window and fades none into the next,
+  so all changes are at seams of its.
 - Its latents are decoded like the farm's, undivided: its own decoding in 4 x 4 tiles is no matter of windows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -22,11 +25,12 @@ from diffusers import LTXI2VLongMultiPromptPipeline
 from diffusers.pipelines.ltx.pipeline_ltx_i2v_long_multi_prompt import split_into_temporal_windows
 from diffusers.utils import logging
 from PIL import Image
-from seam_jobs import FPS, Take, positions_of
+from seam_jobs import positions_of
 from seam_statistics import Seam
+from seam_takes import FPS, Take
 
 from farm.planning import ModelFacts
-from farm.timeline import SPATIAL, TEMPORAL, Cut, cut_windows, latents_for
+from farm.timeline import SPATIAL, TEMPORAL, Cut, cut_windows, frame_span, latents_for
 from plugins.ltx.loading import Ltx
 from plugins.ltx.vae import decode
 from scheduler.windows import seams
@@ -56,6 +60,21 @@ def seams_of(windows: Sequence[Cut]) -> list[Seam]:
     return [positions_of(seam) for seam in seams(windows)]
 
 
+def prompts_of(take: Take, windows: Sequence[Cut]) -> list[str]:
+    """What each window is asked for."""
+    return [take.prompts[take.turn(sum(frame_span(one.start, one.stop)) // 2)] for one in windows]
+
+
+def fades_of(take: Take, windows: Sequence[Cut]) -> list[Seam]:
+    """The positions at which one prompt gives way to the next, with a latent on either side as the farm's have."""
+    asked = prompts_of(take, windows)
+    return [
+        Seam(max(2, seam.first - TEMPORAL), seam.last + TEMPORAL)
+        for seam, (before, after) in zip(seams_of(windows), pairwise(asked), strict=True)
+        if before != after
+    ]
+
+
 class Peer:
     """The pipeline, loaded once."""
 
@@ -80,9 +99,11 @@ class Peer:
         """The take's frames, uint8 RGB [F, H, W, 3]."""
         latents = latents_for(take.frames)
         image = None if take.given == "text" else Image.fromarray(take.scene.render(0, 1)[0])
-        tokens = len(self._ltx.tokenizer(take.scene.caption).input_ids)
+        asked = prompts_of(take, windows)
+        # One number for all of them, which is why their captions differ in single words.
+        (tokens,) = {len(self._ltx.tokenizer(text).input_ids) for text in asked}
         made = self._pipeline(
-            prompt=take.scene.caption,
+            prompt=asked,
             width=take.size[0],
             height=take.size[1],
             num_frames=TEMPORAL * (latents - 1) + 1,

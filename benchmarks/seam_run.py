@@ -1,4 +1,4 @@
-"""One run of `seams.py run`: which videos there are to be, a row on disk for each, and what the rows say.
+"""One run of `seams.py run`: which videos there are to be, and a row on disk for each.
 
 A row is all that is measured of one video. It is kept under a hash of everything that shapes it, so that a run that
 was interrupted goes on, and one with other weights or other code begins anew.
@@ -9,39 +9,36 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import seam_jobs
 import seam_peer
-from seam_jobs import GIVEN, Join, Rendered, Studio, Take
-from seam_measures import Positions, drift, measure
+import seam_takes
+from seam_jobs import Join, Rendered, Studio
+from seam_measures import Positions, measure
 from seam_spoiled import Spoiler
-from seam_statistics import (
-    LEAD,
-    Seam,
-    Stratum,
-    beside,
-    compare,
-    compare_paths,
-    in_parts,
-    path_strata_of,
-    strata_of,
-)
+from seam_statistics import Seam, apart
+from seam_takes import CROSSFADE, Take
 
-from farm.timeline import cut_windows, frames_of, latents_for
+from farm.timeline import TEMPORAL, cut_windows, frames_of, latents_for
 from plugins.ltx.reference.measure import track
+from scheduler.prompts import PromptTimeline
 from scheduler.windows import seams as seams_between
 
 ROOT = Path(__file__).resolve().parents[1]
-_ROOMS = ("hands", "jobs", "measures", "peer", "spoiled")
-SHAPING = ("plugins/ltx/*.py", *(f"benchmarks/seam_{room}.py" for room in _ROOMS))
+_ROOMS = ("hands", "jobs", "measures", "peer", "spoiled", "takes")
+_SCENES = ("measure", "scenes")
+SHAPING = (
+    "plugins/ltx/*.py",
+    *(f"plugins/ltx/reference/{room}.py" for room in _SCENES),
+    *(f"benchmarks/seam_{room}.py" for room in _ROOMS),
+)
 """Code that a plan doesn't hold and that shapes what is measured."""
 
 PEER = "peer"
@@ -51,17 +48,15 @@ ONE_WINDOW = "one_window"
 HEALED, UNHEALED = "healed", "unhealed"
 """Videos whose seams are spoiled on purpose, with joins that heal and with joins that may not."""
 
-JOINS = ("ramp", "hand-over", "heal")
-"""How two windows may be joined, as join tasks tell it (plugins.ltx.seam)."""
-
 
 @dataclass(frozen=True)
 class Row:
     """One video, measured: numbers by position, where its seams are, and the path of its shape.
 
-    ``seams`` are those between windows in their order, which ``joins`` are of, then those of its storyboard.
-    ``path`` float64 [F, 2] and ``walls`` float64 [2, 2] as ``compare_paths`` takes them, both NaN where the scene
-    doesn't say; ``halo_db`` is NaN where it wasn't asked for.
+    ``seams`` are those between windows in their order, which ``joins`` are of, then those of its storyboard; ``fades``
+    the cross-fades between its prompts in theirs. ``path`` float64 [F, 2] and ``walls`` float64 [2, 2] as
+    ``compare_paths`` takes them, both NaN where the scene doesn't say; the path ends where the shape may become one of
+    another size. ``halo_db`` is NaN where it wasn't asked for.
     """
 
     positions: Positions
@@ -70,6 +65,7 @@ class Row:
     walls: np.ndarray
     halo_db: float
     joins: tuple[Join, ...] = ()
+    fades: tuple[Seam, ...] = ()
 
     @property
     def shown(self) -> list[Seam]:
@@ -93,6 +89,7 @@ class Row:
                 halo_db=self.halo_db,
                 joins=np.array([join.how for join in self.joins], str),
                 healed=np.array([join.healed or (-1, -1) for join in self.joins], int).reshape(-1, 2),
+                fades=np.array(self.fades, int).reshape(-1, 2),
             )
         os.replace(draft, path)
 
@@ -101,12 +98,15 @@ class Row:
         """A row that was saved."""
         with np.load(path) as held:
             positions = Positions(**{name: held[name] for name in ("w", "a", "lab", "sharpness")})
-            seams = tuple(Seam(int(first), int(last)) for first, last in held["seams"])
+            seams, fades = (
+                tuple(Seam(int(first), int(last)) for first, last in held[name])
+                for name in ("seams", "fades")
+            )
             joins = tuple(
                 Join(str(how), Seam(int(first), int(last)) if first >= 0 else None)
                 for how, (first, last) in zip(held["joins"], held["healed"], strict=True)
             )
-            return Row(positions, seams, held["path"], held["walls"], float(held["halo_db"]), joins)
+            return Row(positions, seams, held["path"], held["walls"], float(held["halo_db"]), joins, fades)
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,7 @@ class Video:
     key: str
     seams: tuple[Seam, ...]
     make: Callable[[], Rendered]
+    fades: tuple[Seam, ...] = ()
 
     @property
     def name(self) -> str:
@@ -128,7 +129,10 @@ class Video:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run is about; ``window`` and ``overlap`` in latents, ``size`` in pixels, ``spoiled`` in seams."""
+    """What a run is about; ``window`` and ``overlap`` in latents, ``size`` in pixels, ``spoiled`` in seams.
+
+    ``says``: what prompts say, as in Take.
+    """
 
     strategies: tuple[str, ...]
     seams: int
@@ -141,9 +145,10 @@ class Settings:
     seed: int
     peer: bool
     spoiled: int
+    says: str = "caption"
 
     def takes(self) -> list[Take]:
-        """As many seeds of every prompt as it needs for so many seams between windows.
+        """As many seeds of every prompt as it needs for so many seams between windows that no cross-fade meets.
 
         Raises ValueError where a video has none.
         """
@@ -153,8 +158,25 @@ class Settings:
                 f"--frames: {self.frames} fit one window of {self.window} latents; "
                 f"accepted: more than {frames_of(self.window)}"
             )
-        seeds = math.ceil(self.seams / (self.prompts * len(between)))
-        return seam_jobs.takes(self.prompts, seeds, self.size, self.frames, self.seed)
+        found: list[Take] = []
+        judged = 0
+        while judged < self.seams:
+            more = self._of_seed(self.seed + len(found) // self.prompts)
+            left = [
+                len(apart([seam_jobs.positions_of(seam) for seam in between], _faded(take))[0])
+                for take in more
+            ]
+            if not any(left):
+                raise ValueError(
+                    f"--frames: in {self.frames} frames every seam meets a cross-fade of timed prompts; "
+                    "accepted: more frames"
+                )
+            found += more
+            judged += sum(left)
+        return found
+
+    def _of_seed(self, seed: int) -> list[Take]:
+        return seam_takes.takes(self.prompts, 1, self.size, self.frames, seed, self.says)
 
 
 def videos(studio: Studio, settings: Settings) -> Iterator[Video]:
@@ -181,17 +203,19 @@ def videos(studio: Studio, settings: Settings) -> Iterator[Video]:
                 _hash(job.key, code, number == 0),
                 tuple(seam_jobs.seams_of(job.plan)),
                 lambda job=job, undivided=number == 0: studio.render(job, undivided=undivided),
+                tuple(seam_jobs.fades_of(job.plan.shared["prompt_frames"])),
             )
-        one = Take(take.prompt, take.seed, take.given, take.size, min(take.frames, frames_of(longest)))
+        one = _alone(take, longest)
         job = studio.job(one, "autoregressive", longest, settings.overlap, settings.steps)
         # Where there would be seams if it were cut, there is nothing to be found.
-        sham = seams_between(cut_windows(job.plan.latents, settings.window, settings.overlap))
+        shorter = min(settings.window, (job.plan.latents + settings.overlap + 1) // 2)
+        sham = seams_between(cut_windows(job.plan.latents, shorter, settings.overlap))
         lead = job.plan.shared["lead"]
         yield Video(
             ONE_WINDOW,
             one,
             one.frames,
-            _hash(job.key, code, settings.window),
+            _hash(job.key, code, shorter),
             tuple(seam_jobs.positions_of(cut, lead) for cut in sham),
             lambda job=job: studio.render(job),
         )
@@ -206,14 +230,35 @@ def videos(studio: Studio, settings: Settings) -> Iterator[Video]:
                 _hash(repr((shown, windows, settings.overlap, sigmas)), studio.weights, code),
                 tuple(seam_peer.seams_of(windows)),
                 lambda shown=shown, windows=windows, sigmas=sigmas: by_peer(shown, windows, sigmas),
+                tuple(seam_peer.fades_of(shown, windows)),
             )
     yield from _spoiled(studio, settings, code)
 
 
+def _alone(take: Take, longest: int) -> Take:
+    """The take as one window of at most ``longest`` latents. Of timed prompts it has room for the first alone."""
+    says = "caption" if take.says == "timed" else take.says
+    return replace(take, frames=min(take.frames, frames_of(longest)), says=says)
+
+
+def _faded(take: Take) -> list[Seam]:
+    """Where its prompts may give way to each other, wherever what it is given makes the first latent begin."""
+    prompts = PromptTimeline.of(take.prompts, take.changes, CROSSFADE)
+    sure = seam_jobs.fades_of(prompts.spans(0, take.frames))
+    return [Seam(fade.first - TEMPORAL, fade.last + TEMPORAL) for fade in sure]
+
+
 def _spoiled(studio: Studio, settings: Settings, code: str) -> Iterator[Video]:
-    """Every take twice: its seams spoiled and healed, and as they are without."""
+    """Every take twice: its seams spoiled and healed, and as they are without.
+
+    None with timed prompts: between patches and cross-fades nothing would be left to compare with.
+    """
+    if settings.says == "timed":
+        return
     spoiler = Spoiler(studio)
-    for take in spoiler.takes(settings.spoiled, settings.prompts, settings.size, settings.seed):
+    for take in spoiler.takes(
+        settings.spoiled, settings.prompts, settings.size, settings.seed, settings.says
+    ):
         job = spoiler.job(take, settings.overlap, settings.steps)
         for by in (HEALED, UNHEALED):
             yield Video(
@@ -256,101 +301,16 @@ def fill(wanted: Sequence[Video], folder: Path, done: Callable[[Video, bool], No
     return rows
 
 
-def report(wanted: Sequence[Video], rows: dict[str, Row]) -> dict[str, Any]:
-    """What the rows say: an object for each strategy, the peer, the single windows and the healed seams."""
-    single = {(v.take.prompt, v.take.seed): rows[v.name] for v in wanted if v.by == ONE_WINDOW}
-    by_maker = {
-        by: [video for video in wanted if video.by == by] for by in dict.fromkeys(v.by for v in wanted)
-    }
-    spoiled = {by: [rows[video.name] for video in by_maker.pop(by, [])] for by in (HEALED, UNHEALED)}
-    found: dict[str, Any] = {}
-    for by, some in by_maker.items():
-        lost = some[0].take.size[0]
-        mine = [rows[video.name] for video in some]
-        found[by] = _judge(mine, lost)
-        if by != ONE_WINDOW:
-            pairs = [(rows[v.name], single[v.take.prompt, v.take.seed]) for v in some]
-            drifts = [(drift(long.positions), drift(short.positions)) for long, short in pairs]
-            found[by] |= {
-                "drift_lab": float(np.median([long.lab - short.lab for long, short in drifts])),
-                "drift_sharpness": float(
-                    np.median([long.sharpness / short.sharpness for long, short in drifts])
-                ),
-            }
-            halo = [row.halo_db for row in mine if math.isfinite(row.halo_db)]
-            found[by] |= {"halo_db": min(halo) if halo else None}
-        if by not in (PEER, ONE_WINDOW) and PEER in by_maker:
-            peers = [rows[video.name] for video in by_maker[PEER]]
-            found[by]["beside_peer"] = beside(_strata(mine, lost), _strata(peers, lost))
-        kinds = {given: [rows[v.name] for v in some if v.take.given == given] for given in GIVEN}
-        found[by]["given"] = {given: _judge(of_kind, lost) for given, of_kind in kinds.items() if of_kind}
-    return found | {HEALED: _healing(**spoiled, lost=wanted[0].take.size[0])}
-
-
-def _healing(healed: Sequence[Row], unhealed: Sequence[Row], lost: float) -> dict[str, Any] | None:
-    """Of the same seams, healed and not, at the same positions: all that a heal makes anew, and those shared alone."""
-    if not healed:
-        return None
-    # Those of their storyboards are nobody's to heal.
-    patches = [row.shown[: len(row.joins)] for row in healed]
-    found, beside = (
-        _judge(rows, lost, patches)
-        | {"at_seam": _judge(rows, lost, [row.seams[: len(row.joins)] for row in rows])}
-        for rows in (healed, unhealed)
-    )
-    return found | {UNHEALED: beside}
-
-
-def _judge(rows: Sequence[Row], lost: float, seams: Sequence[Sequence[Seam]] = ()) -> dict[str, Any]:
-    """``seams`` of each row; its own as they show by default."""
-    seams = seams or [row.shown for row in rows]
-    judged = compare(_measures(rows, seams))
-    tracked = _paths(rows, seams)
-    found: dict[str, Any] = {name: getattr(judged, name) for name in ("auc", "auc_upper", "w", "a", "c", "s")}
-    paths = compare_paths(tracked, lost) if tracked else None
-    found |= {
-        # A seam may have been judged in parts.
-        "seams": sum(map(len, seams)),
-        "videos": judged.videos,
-        "position": paths and paths.ratio,
-        "position_px": paths and [paths.seams, paths.interior],
-    }
-    joins = [join.how for row in rows for join in row.joins]
-    return found | ({"joins": {how.replace("-", "_"): joins.count(how) for how in JOINS}} if joins else {})
-
-
-def _strata(rows: Sequence[Row], lost: float) -> dict[str, list[Stratum]]:
-    """Of every number that two makers of videos are compared by."""
-    seams = [row.shown for row in rows]
-    found = strata_of(_measures(rows, seams))
-    paths = _paths(rows, seams)
-    return found | {"auc": found["w"]} | ({"position": path_strata_of(paths, lost)} if paths else {})
-
-
-def _measures(rows: Sequence[Row], seams: Sequence[Sequence[Seam]]) -> list[tuple[Positions, Sequence[Seam]]]:
-    return [(row.positions, in_parts(at, len(row.positions.w))) for row, at in zip(rows, seams, strict=True)]
-
-
-def _paths(
-    rows: Sequence[Row], seams: Sequence[Sequence[Seam]]
-) -> list[tuple[np.ndarray, np.ndarray, Sequence[Seam]]]:
-    """Of those whose scene says where its shape is."""
-    return [
-        (row.path, row.walls, in_parts(at, len(row.path), LEAD))
-        for row, at in zip(rows, seams, strict=True)
-        if np.isfinite(row.walls).all()
-    ]
-
-
 def _measured(video: Video, made: Rendered, path: Path) -> Row:
-    walls = video.take.walls
+    walls, frames = video.take.walls, made.frames[: video.take.known]
     row = Row(
         measure(made.frames),
         video.seams,
-        track(made.frames) if walls is not None else np.full((len(made.frames), 2), np.nan),
+        track(frames) if walls is not None else np.full((len(frames), 2), np.nan),
         walls if walls is not None else np.full((2, 2), np.nan),
         made.halo_db,
         made.joins,
+        video.fades,
     )
     row.save(path)
     return row

@@ -3,8 +3,8 @@
 Jobs of the hierarchical strategy, whose windows agree, are torn at their seams: the latents that two windows share
 become those of two other scenes, one in either window. (Torn in one of them, as benchmarks/heal.py has it, most are
 as good as new where the other is handed over to.) All else is as rendered, and the farm's own join task finds and
-heals them. Windows are longer here than those of the run, so that between the patches there are stretches as long as
-they are.
+heals them. Windows are as long as ltx-tiny's may be, whatever those of the run are, which leaves as much room between
+patches as can be: no stretch there is as long as a patch, so patches are judged in halves.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import math
 from dataclasses import replace
 from typing import Any
 
-import seam_jobs
+import seam_takes
 from seam_hands import Hands
-from seam_jobs import FPS, SCENES, Job, Rendered, Studio, Take, rendered
+from seam_jobs import Job, Rendered, Studio, rendered
+from seam_takes import FPS, SCENES, Take
 
 from farm.planning import TaskKind
 from farm.timeline import frames_of
@@ -25,8 +26,8 @@ from plugins.ltx.reference.scenes import scene
 from plugins.ltx.vae import encode_clip
 
 STRATEGY = "hierarchical"
-WINDOW = 24
-FRAMES = frames_of(59)
+WINDOW = 16
+FRAMES = frames_of(42)
 SEAMS = 2
 """Of a video of so many frames in windows of so many latents."""
 
@@ -41,10 +42,12 @@ class Spoiler:
         self._studio = studio
         self._ltx: Ltx | None = None
 
-    def takes(self, seams: int, prompts: int, size: tuple[int, int], first_seed: int) -> list[Take]:
-        """Takes enough for so many seams."""
+    def takes(
+        self, seams: int, prompts: int, size: tuple[int, int], first_seed: int, says: str = "caption"
+    ) -> list[Take]:
+        """Takes enough for so many seams; ``says`` as in Take."""
         videos = math.ceil(seams / SEAMS)
-        some = seam_jobs.takes(prompts, math.ceil(videos / prompts), size, FRAMES, first_seed)
+        some = seam_takes.takes(prompts, math.ceil(videos / prompts), size, FRAMES, first_seed, says)
         return some[:videos]
 
     def job(self, take: Take, overlap: int, steps: int | None) -> Job:

@@ -2,6 +2,10 @@
 
 Only numbers per position come in here (benchmarks/seam_measures.py makes them from frames). Position f is the step
 from frame f-1 to frame f.
+
+A cross-fade between prompts changes the picture because it was asked to. Its positions are ``left_out``: they are
+neither seam nor interior, and no median is of them. A seam that meets one is left out with it (``apart``). Whether a
+change of prompts looks worse where it meets a seam is a question of its own (``compare_changes``).
 """
 
 from __future__ import annotations
@@ -21,9 +25,6 @@ PERIOD = 8
 ROUNDING_W, ROUNDING_A, ROUNDING_C = 0.02, 0.05, 0.02
 """Added to W (grey levels), A (pixels) and C (CIE76) before they are divided, so that 8-bit rounding in a still
 picture is no step; ltx-tiny's decoder makes about 0.5, 0.6 and 0.4 of steady motion."""
-
-LEAD = 24
-"""Frames from which a shape's motion is taken up: with fewer, a wobble of the shape would turn it far aside."""
 
 ROUNDS = 1000
 """Bootstrap samples."""
@@ -66,23 +67,18 @@ class Result:
     videos: int
 
 
-@dataclass(frozen=True)
-class PathError:
-    """Medians of how far a shape strays, in pixels at ``seams`` and in the ``interior``, and of their ``ratio``."""
-
-    seams: float
-    interior: float
-    ratio: float
-
-
-def compare(videos: Sequence[tuple[Positions, Sequence[Seam]]]) -> Result:
+def compare(
+    videos: Sequence[tuple[Positions, Sequence[Seam]]], left_out: Sequence[Sequence[Seam]] = ()
+) -> Result:
     """Judge the seams of some videos, each against the interior of its own.
+
+    ``left_out``: of each video, the positions that are neither seam nor interior; none by default.
 
     A seam is a stretch of positions, so it is judged by its worst one; and since the worst of many is worse than
     any one, it is compared with the worst of each equally long interior stretch that begins at the same phase
     modulo 8. Before the worst is taken, each position is divided by the median of all positions of its phase in
     the video: a decoder's first frame of a latent differs twice as much as its last, and would else be the worst
-    of every long stretch, seam or not. That median is over seams and interior alike, so that where seams are like
+    of every long stretch, seam or not. That median is over seams and interior alike (what is left out aside), so that where seams are like
     the rest, both are distributed alike, and the AUC is 0.5 for any length.
 
     S of a stretch is its least sharp frame over the median of the nearest 8 frames before and 8 after that lie in no
@@ -91,9 +87,9 @@ def compare(videos: Sequence[tuple[Positions, Sequence[Seam]]]) -> Result:
     Raises ValueError for no seam at all, a seam outside positions 2 … F-1, or one that leaves nothing to be
     compared with.
     """
-    strata = strata_of(videos)
+    strata = strata_of(videos, left_out)
     auc, upper = auc_and_bound(strata["w"])
-    medians = {name: float(np.median(_ratios(some))) for name, some in strata.items()}
+    medians = {name: float(np.median(ratios(some))) for name, some in strata.items()}
     return Result(
         auc=auc,
         auc_upper=upper,
@@ -106,54 +102,71 @@ def compare(videos: Sequence[tuple[Positions, Sequence[Seam]]]) -> Result:
     )
 
 
-def strata_of(videos: Sequence[tuple[Positions, Sequence[Seam]]]) -> dict[str, list[Stratum]]:
+def strata_of(
+    videos: Sequence[tuple[Positions, Sequence[Seam]]], left_out: Sequence[Sequence[Seam]] = ()
+) -> dict[str, list[Stratum]]:
     """The strata of some videos by what is measured, "w", "a", "c" and "s", as ``compare`` says. Raises as it does."""
     strata: dict[str, list[Stratum]] = {"w": [], "a": [], "c": [], "s": []}
-    for number, (positions, seams) in enumerate(videos):
-        for name, values, rounding in (
-            ("w", positions.w, ROUNDING_W),
-            ("a", positions.a, ROUNDING_A),
-            ("c", positions.c, ROUNDING_C),
-        ):
-            relative = _by_phase(values + rounding)
-            strata[name] += _strata(number, len(values), seams, lambda at, of=relative: of[_slice(at)].max())
-        strata["s"] += _strata(number, len(positions.sharpness), seams, _blur(positions.sharpness, seams))
+    for number, ((positions, seams), beyond) in enumerate(
+        zip(videos, of_each(left_out, videos), strict=True)
+    ):
+        for name, worst in _worst(positions, seams, beyond).items():
+            strata[name] += strata_by_phase(number, len(positions.w), seams, worst, beyond)
     if not strata["w"]:
         raise ValueError("seams: got none; accepted: at least one")
     return strata
 
 
-def compare_paths(videos: Sequence[tuple[np.ndarray, np.ndarray, Sequence[Seam]]], lost: float) -> PathError:
-    """Judge how far a shape strays from its true motion at the seams of some videos.
+def compare_changes(
+    videos: Sequence[tuple[Positions, Sequence[Seam], Sequence[Seam]]],
+) -> dict[str, float] | None:
+    """Judge cross-fades that meet a seam against those that don't; None where all do, or none.
 
-    A video is the measured path of its shape, float64 [F, 2] in pixels, NaN where it can't be seen; its walls,
-    float64 [2, 2], the least and the greatest (x, y) the shape's centre can have; and its seams. A shape of
-    ``plugins.ltx.reference.scenes`` goes straight on at its pace and turns round at the walls. That motion is taken
-    up afresh for every stretch, from the 24 frames before it: where a shape is after minutes depends
-    on every wobble on the way, and would be as wrong at any place, seam or not. A stretch's error is the distance
-    from there in its worst frame, ``lost`` pixels where the shape can't be seen; a seam is compared with equally
-    long interior stretches of the same phase. No interior stretch looks back into a seam. Raises as ``compare`` does.
+    A video is its positions, its seams between windows (storyboards' are so many and long that every change meets one),
+    and its cross-fades in their order, each with a latent's frames on either side, which don't count here. All videos have the same changes at about
+    the same places, so the k-th cross-fade of one is compared with the k-th of the others. A cross-fade's number is its
+    worst position, relative to positions of its phase elsewhere in its own video, as ``compare`` says; S is taken
+    as there. "auc" is of W; "w", "a", "c" and "s" are medians relative to the cross-fades "elsewhere". "at_seams" and
+    "elsewhere" count.
     """
-    strata = path_strata_of(videos, lost)
-    return PathError(
-        seams=float(np.median(np.concatenate([stratum.seams for stratum in strata]))),
-        interior=float(np.median(np.concatenate([stratum.interior for stratum in strata]))),
-        ratio=float(np.median(_ratios(strata))),
-    )
+    found: dict[str, list[Stratum]] = {"w": [], "a": [], "c": [], "s": []}
+    turns = max((len(fades) for *_, fades in videos), default=0)
+    for turn in range(turns):
+        met: dict[str, dict[bool, list[float]]] = {name: {True: [], False: []} for name in found}
+        for positions, seams, fades in (video for video in videos if len(video[2]) > turn):
+            fade = Seam(fades[turn].first + PERIOD, fades[turn].last - PERIOD)
+            for name, worst in _worst(positions, seams, fades).items():
+                met[name][any(_meet(seam, fade) for seam in seams)].append(worst(fade))
+        for name, sides in met.items():
+            if all(sides.values()):
+                found[name].append(Stratum(turn, np.array(sides[True]), np.array(sides[False])))
+    if not found["w"]:
+        return None
+    medians = {name: float(np.median(ratios(strata))) for name, strata in found.items()}
+    return {
+        "at_seams": sum(len(stratum.seams) for stratum in found["w"]),
+        "elsewhere": sum(len(stratum.interior) for stratum in found["w"]),
+        "auc": auc_and_bound(found["w"])[0],
+        **medians,
+        "s": 1.0 / medians["s"],
+    }
 
 
-def path_strata_of(
-    videos: Sequence[tuple[np.ndarray, np.ndarray, Sequence[Seam]]], lost: float
-) -> list[Stratum]:
-    """The strata of some videos by how far a shape strays, as ``compare_paths`` says. Raises as it does."""
-    strata = [
-        stratum
-        for number, (path, walls, seams) in enumerate(videos)
-        for stratum in _strata(number, len(path), seams, _straying(path, walls, lost), LEAD)
-    ]
-    if not strata:
-        raise ValueError("seams: got none; accepted: at least one")
-    return strata
+def _worst(
+    positions: Positions, seams: Sequence[Seam], left_out: Sequence[Seam]
+) -> dict[str, Callable[[Seam], float]]:
+    """How bad the worst position of a stretch is, by what is measured."""
+
+    def of(values: np.ndarray) -> Callable[[Seam], float]:
+        relative = _by_phase(values, left_out)
+        return lambda at: relative[span_of(at)].max()
+
+    return {
+        "w": of(positions.w + ROUNDING_W),
+        "a": of(positions.a + ROUNDING_A),
+        "c": of(positions.c + ROUNDING_C),
+        "s": _blur(positions.sharpness, seams, left_out),
+    }
 
 
 def beside(
@@ -166,13 +179,14 @@ def beside(
     """
     rng = np.random.Generator(np.random.Philox(5))
     found = {}
-    for name in ours.keys() & theirs.keys():
+    # In order, for all draw from one stream.
+    for name in sorted(ours.keys() & theirs.keys()):
         (mine, again), (other, other_again) = (
             _drawn_again(name, side[name], rng, rounds) for side in (ours, theirs)
         )
         low, high = np.quantile(again - other_again, [0.025, 0.975])
         found[name] = [mine - other, float(low), float(high)]
-    return dict(sorted(found.items()))
+    return found
 
 
 def _drawn_again(
@@ -197,16 +211,25 @@ def _per_seam(name: str, one: Stratum) -> np.ndarray:
     return one.seams / np.median(one.interior)
 
 
-def in_parts(seams: Sequence[Seam], frames: int, lead: int = 1) -> list[Seam]:
+def apart(seams: Sequence[Seam], spans: Sequence[Seam], lead: int = 1) -> tuple[list[Seam], list[Seam]]:
+    """The seams that stay clear of some spans, and those that meet one.
+
+    ``lead`` positions before a seam have to be clear too: 1 for ``compare``, seam_paths.LEAD for ``compare_paths``.
+    """
+    clear = [seam for seam in seams if not any(_meet(seam, span, lead) for span in spans)]
+    return clear, [seam for seam in seams if seam not in clear]
+
+
+def in_parts(seams: Sequence[Seam], frames: int, lead: int = 1, left_out: Sequence[Seam] = ()) -> list[Seam]:
     """Seams of a video of so many frames, those halved for which no stretch between them is long enough.
 
     Halved again until there is one, so that long seams close to each other can be judged at all, part by part.
-    ``lead``: 1 for ``compare``, LEAD for ``compare_paths``.
+    ``lead``: 1 for ``compare``, seam_paths.LEAD for ``compare_paths``.
     """
 
     def parts(seam: Seam) -> list[Seam]:
         length = seam.last - seam.first
-        if not length or _interior(length, seam.first % PERIOD, frames, seams, lead):
+        if not length or interior_of(length, seam.first % PERIOD, frames, [*seams, *left_out], lead):
             return [seam]
         middle = (seam.first + seam.last) // 2
         return [*parts(Seam(seam.first, middle)), *parts(Seam(middle + 1, seam.last))]
@@ -243,78 +266,66 @@ def auc_and_bound(strata: Sequence[Stratum], rounds: int = ROUNDS) -> tuple[floa
     return float(count @ auc / count.sum()), float(max(np.quantile(within, 0.95), np.quantile(between, 0.95)))
 
 
-def _slice(seam: Seam) -> slice:
+def span_of(seam: Seam) -> slice:
+    """Its positions."""
     return slice(seam.first, seam.last + 1)
 
 
-def _by_phase(values: np.ndarray) -> np.ndarray:
+def _meet(seam: Seam, span: Seam, lead: int = 0) -> bool:
+    """Whether a seam, or the ``lead`` positions before it, and a span have a position in common."""
+    return seam.first - lead <= span.last and span.first <= seam.last
+
+
+def of_each(left_out: Sequence[Sequence[Seam]], videos: Sequence[object]) -> Sequence[Sequence[Seam]]:
+    """What is left out of each video: nothing where nothing is said."""
+    return left_out or [()] * len(videos)
+
+
+def _by_phase(values: np.ndarray, left_out: Sequence[Seam]) -> np.ndarray:
     relative = np.empty_like(values)
+    counted = np.isfinite(values)
+    for span in left_out:
+        counted[span_of(span)] = False
     for phase in range(PERIOD):
         of_phase = values[phase::PERIOD]
-        known = of_phase[np.isfinite(of_phase)]
+        known = of_phase[counted[phase::PERIOD]]
         relative[phase::PERIOD] = of_phase / np.median(known) if len(known) else np.nan
     return relative
 
 
-def _blur(sharpness: np.ndarray, seams: Sequence[Seam]) -> Callable[[Seam], float]:
+def _blur(sharpness: np.ndarray, seams: Sequence[Seam], left_out: Sequence[Seam]) -> Callable[[Seam], float]:
     """How much less sharp the worst frame of a stretch is than the frames round it."""
     # A frame without any edge has no sharpness; this keeps it from being infinitely blurred.
-    relative = _by_phase(sharpness + 1e-3)
+    relative = _by_phase(sharpness + 1e-3, left_out)
     in_no_seam = np.ones(len(sharpness), bool)
-    for seam in seams:
-        in_no_seam[_slice(seam)] = False
+    for seam in (*seams, *left_out):
+        in_no_seam[span_of(seam)] = False
     free = np.flatnonzero(in_no_seam)
 
     def blur(at: Seam) -> float:
         around = relative[[*free[free < at.first][-PERIOD:], *free[free > at.last][:PERIOD]]]
         if not len(around):
-            raise ValueError(f"seams: {list(at)} has no frame beside it that lies in no other seam")
-        return float(np.median(around) / relative[_slice(at)].min())
+            raise ValueError(
+                f"seams: {list(at)} has no frame beside it that lies in no other seam and isn't left out"
+            )
+        return float(np.median(around) / relative[span_of(at)].min())
 
     return blur
 
 
-def _straying(path: np.ndarray, walls: np.ndarray, lost: float) -> Callable[[Seam], float]:
-    """How far the shape is from its true motion in the worst frame of a stretch."""
-    low, span = walls[0], walls[1] - walls[0]
-
-    def straying(at: Seam) -> float:
-        before = np.arange(max(0, at.first - LEAD), at.first)
-        seen = before[np.isfinite(path[before]).all(1)]
-        if len(seen) < LEAD // 2:
-            return lost
-        start, pace = np.transpose(
-            [_taken_up(seen - at.first, path[seen, axis], walls[:, axis]) for axis in (0, 1)]
-        )
-        straight = start + pace * np.arange(at.last + 1 - at.first)[:, None]
-        true = low + span - np.abs((straight - low) % (2.0 * span) - span)
-        return float(np.nan_to_num(np.linalg.norm(path[_slice(at)] - true, axis=1), nan=lost).max())
-
-    return straying
-
-
-def _taken_up(frames: np.ndarray, places: np.ndarray, walls: np.ndarray) -> tuple[float, float]:
-    """Place at frame 0 and pace a frame of the motion nearest to ``places`` float64 [n] at ``frames`` before it.
-
-    Least squares over straight lines, and over lines that turned round once at one of both walls.
-    """
-    pace, start = np.polyfit(frames, places, 1)
-    best, found = np.square(start + pace * frames - places).sum(), (start, pace)
-    turned = np.arange(frames[0], 0.5, 0.5)
-    since = np.abs(frames - turned[:, None])
-    for wall in walls:
-        paces = (since @ (places - wall)) / np.square(since).sum(1)
-        errors = np.square(wall + paces[:, None] * since - places).sum(1)
-        at = errors.argmin()
-        if errors[at] < best:
-            best, found = errors[at], (wall - paces[at] * turned[at], paces[at])
-    return found
-
-
-def _strata(
-    video: int, frames: int, seams: Sequence[Seam], worst: Callable[[Seam], float], lead: int = 1
+def strata_by_phase(
+    video: int,
+    frames: int,
+    seams: Sequence[Seam],
+    worst: Callable[[Seam], float],
+    left_out: Sequence[Seam],
+    lead: int = 1,
 ) -> list[Stratum]:
-    """``lead`` positions before an interior stretch lie in no seam either."""
+    """The seams of one video, grouped by length and phase, and of each group the interior stretches like them.
+
+    ``worst`` gives a stretch its number. ``lead`` positions before an interior stretch lie in no seam either, nor in what
+    is left out. Raises as ``compare`` does.
+    """
     alike: dict[tuple[int, int], list[Seam]] = {}
     for seam in seams:
         if not 2 <= seam.first <= seam.last < frames:
@@ -324,7 +335,7 @@ def _strata(
         alike.setdefault((seam.last - seam.first, seam.first % PERIOD), []).append(seam)
     strata = []
     for (length, phase), some in alike.items():
-        interior = _interior(length, phase, frames, seams, lead)
+        interior = interior_of(length, phase, frames, [*seams, *left_out], lead)
         if not interior:
             raise ValueError(
                 f"seams: {list(some[0])} has nothing to be compared with: no stretch of {length + 1} positions of "
@@ -334,7 +345,8 @@ def _strata(
     return strata
 
 
-def _interior(length: int, phase: int, frames: int, seams: Sequence[Seam], lead: int) -> list[Seam]:
+def interior_of(length: int, phase: int, frames: int, seams: Sequence[Seam], lead: int) -> list[Seam]:
+    """The stretches of ``length`` + 1 positions of a phase between some seams, ``lead`` positions clear of them before."""
     starts = (start for start in range(phase, frames - length, PERIOD) if start >= max(2, lead))
     # The acceleration right after a seam is still the seam's, hence a lead of 1 at the least.
     return [
@@ -344,5 +356,6 @@ def _interior(length: int, phase: int, frames: int, seams: Sequence[Seam], lead:
     ]
 
 
-def _ratios(strata: Sequence[Stratum]) -> np.ndarray:
+def ratios(strata: Sequence[Stratum]) -> np.ndarray:
+    """float64 [m]: each seam's number over the median of its own interior stretches'."""
     return np.concatenate([stratum.seams / np.median(stratum.interior) for stratum in strata])

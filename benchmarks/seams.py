@@ -37,7 +37,25 @@ benchmarks/seam_measures.py and benchmarks/seam_statistics.py.
                       clip in the middle); fair beside the peer, which can't take a clip and is given an image instead
                       (benchmarks/seam_peer.py says how it is run)
 
-    python benchmarks/seams.py run [--strategies hierarchical,…] [--seams 400] [--prompts 8] [--spoiled 24] [--out FOLDER]
+    python benchmarks/seams.py run [--strategies hierarchical,…] [--seams 400] [--prompts 8] [--spoiled 24]
+                                   [--prompts-say caption|bare|timed] [--out FOLDER]
+
+`--prompts-say bare`: prompts name the shape alone ("a ball"), and an image or a clip shows what it looks like. All numbers
+mean what they mean with captions.
+
+`--prompts-say timed`: three prompts follow each other about the thirds of a video, the caption, the same in another colour,
+and that with another shape, with cross-fades of 24 frames. A cross-fade changes the picture because it was asked to, so
+its frames, with a latent's on either side, are left out: they are neither seam nor interior, no median is of them, and a
+seam that meets one isn't judged ("seams" counts the others, there are --seams of them; "seams_in_crossfades" counts it).
+
+    position          up to the second change, after which the shape may have another size; position_parts counts what is
+                      judged, for a shape's motion must be seen for 24 frames before
+    drift_*           of the frames of each prompt by themselves, the mean of them
+    changes           cross-fades that meet a seam between windows beside those that don't, of the same change in other
+                      videos: "at_seams" and "elsewhere" count them, "auc", "w", "a", "c", "s" compare the worst frame of
+                      each; null where all meet one (the stock pipeline has a prompt for each window, so all its do)
+    one_window        has room for the caption alone
+    healed            null: between patches and cross-fades nothing would be left to compare with
 
 "healed" holds seams that were spoiled on purpose, the latents that two windows share being those of two other scenes,
 and then healed by the farm's own join: the same numbers but for drift and halo, at every position of the latents made
@@ -69,6 +87,7 @@ import click
 import numpy as np
 from seam_measures import drift, measure
 from seam_statistics import Seam, compare
+from seam_takes import SAYS
 
 from farm.media import MediaError, probe, read_frames
 
@@ -110,6 +129,13 @@ def measure_command(videos: tuple[Path, ...], seams: str) -> None:
     "--seams", default=400, type=click.IntRange(1), help="Seams between windows a strategy, at least."
 )
 @click.option("--prompts", default=8, type=click.IntRange(1), help="Prompts, a scene each.")
+@click.option(
+    "--prompts-say",
+    "says",
+    type=click.Choice(SAYS),
+    default=SAYS[0],
+    help="All that there is to see, the shape alone, or three things in turn.",
+)
 @click.option("--size", default="256x160", help="Width and height in pixels.")
 @click.option("--frames", default=750, type=click.IntRange(1), help="Frames of a video.")
 @click.option("--window", default=16, help="Latents of a window.")
@@ -131,7 +157,8 @@ def run_command(
     import cv2
     import torch
     from seam_jobs import Studio
-    from seam_run import Settings, fill, report, videos
+    from seam_report import report
+    from seam_run import Settings, fill, videos
     from transformers.utils.logging import disable_progress_bar
 
     from farm.spec import InvalidSpec

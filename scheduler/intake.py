@@ -25,13 +25,12 @@ from farm.spec import Condition, InvalidSpec, JobSpec
 from farm.store.errors import NotFound
 from farm.store.records import KEPT_NO_LONGER
 from farm.store.store import Store
-from farm.timeline import latents_for
 from scheduler.conditions import PreparedMedia, check_apart
 from scheduler.contradictions import meetings
 from scheduler.estimate import wall_seconds
 from scheduler.layout import Lender
 from scheduler.placement import ReadyTask, Slot, misfit
-from scheduler.plan import make_plan
+from scheduler.plan import make_plan, strategy_of
 from scheduler.snapshot import slots_of
 
 THUMBNAIL = 256
@@ -103,11 +102,7 @@ class Intake:
             )
 
     def _strategy(self, spec: JobSpec) -> Strategy:
-        name = spec.strategy
-        if not name:
-            # From the spec alone, so that the same job is the same video on any farm.
-            name = "hierarchical" if latents_for(spec.frames) > spec.window_latents else "autoregressive"
-        return _choose("strategy", name, self._catalogue.strategies)
+        return _choose("strategy", strategy_of(spec), self._catalogue.strategies)
 
     def _storyboard(self, spec: JobSpec, model: ModelFacts) -> tuple[ModelFacts, str] | None:
         """The model that draws the storyboard, and its weights; None: the job's own."""

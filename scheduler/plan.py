@@ -40,6 +40,14 @@ DECODE_AHEAD = 1.3
 """An artifact store holds a little more than latents and segments: embeddings, headers, the media itself."""
 
 
+def strategy_of(spec: JobSpec) -> str:
+    """The name of the spec's strategy; of one that names none it follows from the spec alone, so that the same job is the
+    same video on any farm."""
+    return spec.strategy or (
+        "hierarchical" if latents_for(spec.frames) > spec.window_latents else "autoregressive"
+    )
+
+
 def make_plan(
     spec: JobSpec,
     *,

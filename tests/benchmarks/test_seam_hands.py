@@ -11,7 +11,8 @@ from functools import cache
 import numpy as np
 import pytest
 from seam_hands import Hands
-from seam_jobs import Job, Studio, Take
+from seam_jobs import Job, Studio
+from seam_takes import Take
 
 from plugins.ltx.latents import load_latents
 

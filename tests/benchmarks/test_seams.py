@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from benchmarks.seam_measures import Positions, drift, measure
-from benchmarks.seam_statistics import PathError, Result, Seam, compare, compare_paths
+from benchmarks.seam_paths import PathError, compare_paths
+from benchmarks.seam_statistics import Result, Seam, compare
 from plugins.ltx.reference.measure import track
 from plugins.ltx.reference.scenes import HELD_OUT, Scene, scene
 

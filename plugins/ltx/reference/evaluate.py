@@ -1,4 +1,8 @@
-"""Judge a checkpoint on held-out scenes, through the farm's own loops; the last line printed is a JSON object.
+"""Judge a checkpoint on held-out scenes; the last line printed is a JSON object.
+
+The measures take a `Maker` that makes their videos, so that all ways of making one are judged alike. Here that is the
+model alone: a single window through the farm's own loops, with everything that is given in its grid of latents. What
+users get, planned and rendered as the farm does it, is measured beside that by benchmarks/card.py.
 
 Every number has a control: the same with nothing given.
 """
@@ -9,6 +13,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count, islice
 from pathlib import Path
+from typing import Protocol
 
 import click
 import numpy as np
@@ -46,6 +51,16 @@ _LEAST = 0.15 / 160  # of the short side a frame counts as motion; the slowest s
 _RADII = (0.14, 0.24)  # of the short side, that scenes have
 
 Size = tuple[int, int]
+Given = Sequence[tuple[int, np.ndarray]]
+"""What a video is made from: the frame at which each piece begins, and its pixels, uint8 RGB [F, height, width, 3]."""
+
+
+class Maker(Protocol):
+    """A way to make a video."""
+
+    def __call__(self, prompt: str, frames: int, seed: int, given: Given, size: Size) -> np.ndarray:
+        """uint8 RGB [frames, height, width, 3]."""
+        ...
 
 
 def render(
@@ -74,6 +89,25 @@ def render(
     return decode(ltx, made)
 
 
+def alone(ltx: Ltx, steps: int) -> Maker:
+    """The model by itself: one window, in whose grid lies what is given.
+
+    A clip that doesn't begin the video has to begin with a latent's last frame, which shows its first latent alone and is
+    run-up, as where the farm gives one.
+    """
+
+    def make(prompt: str, frames: int, seed: int, given: Given, size: Size) -> np.ndarray:
+        conditions = []
+        for frame, pixels in given:
+            latents, at = encode_clip(ltx, pixels), -(-frame // 8)
+            if frame and len(pixels) > 1:
+                latents, at = latents[:, 1:], at + 1
+            conditions.append(Replace(latents, at))
+        return render(ltx, prompt, frames, seed, conditions, steps=steps, size=size)
+
+    return make
+
+
 def reconstruction(ltx: Ltx, number: int, size: Size = SIZE) -> dict[str, float]:
     """Mean PSNR in dB of clips through the VAE; the control decodes the mean latent."""
     scores: list[tuple[float, float]] = []
@@ -85,10 +119,13 @@ def reconstruction(ltx: Ltx, number: int, size: Size = SIZE) -> dict[str, float]
     return _means("vae_psnr_db", scores)
 
 
-def text(ltx: Ltx, number: int, steps: int, size: Size = SIZE) -> dict[str, float]:
-    """Shares of prompts whose shape has the colour, goes the way that was asked for, and is about as large as shapes
-    are; control: no prompt."""
-    scores: dict[str, list[tuple[float, ...]]] = {"colour": [], "direction": [], "area": []}
+def text(
+    make: Maker, number: int, size: Size = SIZE, frames: int = FRAMES, control: bool = True
+) -> dict[str, float]:
+    """Shares of prompts whose shape has the colour, goes the way that was asked for in the first 17 frames, and is about as
+    large as shapes are; and the share of all frames that have the colour. Control: no prompt."""
+    names = ("colour_accuracy", "direction_accuracy", "area_accuracy", "colour_throughout")
+    scores: dict[str, list[list[float]]] = {name: [] for name in names}
     least = _LEAST * min(size)
     for index in range(number):
         motion = ("horizontal", "vertical", "diagonal")[index % 3]
@@ -96,81 +133,82 @@ def text(ltx: Ltx, number: int, steps: int, size: Size = SIZE) -> dict[str, floa
         shape = asked.shapes[0]
         low, high = _areas(asked)
         seen: dict[str, list[float]] = {name: [] for name in scores}
-        for prompt in (asked.caption, ""):
-            frames = render(ltx, prompt, FRAMES, index, steps=steps, size=size)
-            velocity = heading(track(frames[:GIVEN]))
-            seen["colour"].append(float(colour(frames) == shape.colour))
-            seen["direction"].append(
+        for prompt in (asked.caption, "") if control else (asked.caption,):
+            video = make(prompt, frames, index, (), size)
+            velocity = heading(track(video[:GIVEN]))
+            shown = [colour(video[at : at + 1]) == shape.colour for at in range(len(video))]
+            seen["colour_accuracy"].append(float(colour(video) == shape.colour))
+            seen["direction_accuracy"].append(
                 float(velocity is not None and same_way(velocity, shape.velocity, least))
             )
-            seen["area"].append(float(low <= np.median(area(frames)) <= high))
+            seen["area_accuracy"].append(float(low <= np.median(area(video)) <= high))
+            seen["colour_throughout"].append(float(np.mean(shown)))
         for name, pair in seen.items():
-            scores[name].append(tuple(pair))
-    return {
-        key: value
-        for name, pairs in scores.items()
-        for key, value in _means(f"{name}_accuracy", pairs).items()
-    }
+            scores[name].append(pair)
+    return {key: value for name, pairs in scores.items() for key, value in _means(name, pairs).items()}
 
 
-def image(ltx: Ltx, number: int, steps: int, size: Size = SIZE) -> dict[str, float]:
+def image(
+    make: Maker, number: int, size: Size = SIZE, frames: int = FRAMES, control: bool = True
+) -> dict[str, float]:
     """Mean PSNR in dB of the first frame to the image the video was to begin with."""
-    scores: list[tuple[float, float]] = []
+    scores = []
     for index in range(number):
         asked = scene(HELD_OUT + 20_000 + index, size=size, fps=FPS)
         truth = asked.render(0, 1)
-        given = [Replace(encode_clip(ltx, truth))]
-        scores.append(
-            _pair(
-                ltx, asked, FRAMES, index, given, steps, lambda frames, truth=truth: psnr(frames[:1], truth)
-            )
-        )
+        made = _videos(make, asked, frames, index, [(0, truth)], control)
+        # Where the farm puts a given frame in as it is, no difference is left.
+        scores.append([min(99.0, psnr(video[:1], truth)) for video in made])
     return _means("image_psnr_db", scores)
 
 
-def extension(ltx: Ltx, number: int, steps: int, size: Size = SIZE) -> dict[str, float]:
+def extension(
+    make: Maker, number: int, size: Size = SIZE, frames: int = EXTENDED, control: bool = True
+) -> dict[str, float]:
     """Median distance, in frame widths, of the shape from its true place one second after what was given."""
-    errors: list[tuple[float, float]] = []
+    errors = []
     for index in range(number):
         asked = scene(HELD_OUT + 30_000 + index, size=size, fps=FPS, shapes=1)
-        given = [Replace(encode_clip(ltx, asked.render(0, GIVEN)))]
-        true = asked.positions(EXTENDED - 1, 1)[0, 0]
-        errors.append(_pair(ltx, asked, EXTENDED, index, given, steps, _distance(EXTENDED - 1, true, size)))
+        place = _distance(EXTENDED - 1, asked.positions(EXTENDED - 1, 1)[0, 0], size)
+        made = _videos(make, asked, frames, index, [(0, asked.render(0, GIVEN))], control)
+        errors.append([place(video) for video in made])
     return _medians("extension_error", errors)
 
 
-def backward(ltx: Ltx, number: int, steps: int, size: Size = SIZE) -> dict[str, float]:
+def backward(
+    make: Maker, number: int, size: Size = SIZE, frames: int = LED_UP, control: bool = True
+) -> dict[str, float]:
     """What leads up to a short clip at the end: median distance, in frame widths, of the shape from its true place one
     second before the clip, and the share of videos in which it jumps in the eight frames before."""
-    errors: list[tuple[float, float]] = []
-    jumps: list[tuple[float, float]] = []
-    first = LED_UP - CLIP
-    for index, asked in enumerate(islice(_steady_at_the_end(size), number)):
-        # The clip's first latent stands for one frame and is run-up, as where the farm gives a clip at the end.
-        known = encode_clip(ltx, asked.render(first, CLIP))[:, 1:]
-        given = [Replace(known, first // 8 + 1)]
-        path = asked.positions(0, LED_UP)[0]
-        place, jump = _distance(first - FPS, path[first - FPS], size), _jumps(path)
-        pair = [
-            render(ltx, asked.caption, LED_UP, index, conditions, steps=steps, size=size)
-            for conditions in (given, ())
-        ]
-        errors.append((place(pair[0]), place(pair[1])))
-        jumps.append((jump(pair[0]), jump(pair[1])))
-    return _medians("backward_error", errors) | _means("backward_jumps", jumps)
+    errors, jumped = [], []
+    first = frames - CLIP
+    for index, asked in enumerate(islice(_steady(size, first - FPS, FPS + CLIP), number)):
+        path = asked.positions(0, frames)[0]
+        place, jump = _distance(first - FPS, path[first - FPS], size), _jumps(path, first - 8, first + 2)
+        made = _videos(make, asked, frames, index, [(first, asked.render(first, CLIP))], control)
+        errors.append([place(video) for video in made])
+        jumped.append([jump(video) for video in made])
+    return _medians("backward_error", errors) | _means("backward_jumps", jumped)
 
 
-def keyframes(ltx: Ltx, number: int, steps: int, size: Size = SIZE) -> dict[str, float]:
-    """Median distance, in frame widths, of the shape in the middle frame from half-way between both keyframes."""
-    errors: list[tuple[float, float]] = []
-    for index, asked in enumerate(islice(_straight(size), number)):
-        # As the farm gives a job's images to a window: in the grid, each encoded alone.
-        ends = [encode_clip(ltx, asked.render(frame, 1)) for frame in (0, FRAMES - 1)]
-        given = [Replace(ends[0]), Replace(ends[1], (FRAMES - 1) // 8)]
-        path = asked.positions(0, FRAMES)[0]
-        half = _distance(FRAMES // 2, (path[0] + path[-1]) / 2, size)
-        errors.append(_pair(ltx, asked, FRAMES, index, given, steps, half))
-    return _medians("keyframe_error", errors)
+def keyframes(
+    make: Maker, number: int, size: Size = SIZE, frames: int = FRAMES, control: bool = True
+) -> dict[str, float]:
+    """Two keyframes a second apart in the middle of the video, or at its ends where it is no longer: median distance, in
+    frame widths, of the shape in the frame between them from half-way, and the share of videos in which it jumps from
+    the first keyframe to the last."""
+    errors, jumped = [], []
+    first = (frames - FRAMES) // 2
+    last = first + FRAMES - 1
+    for index, asked in enumerate(islice(_steady(size, first, FRAMES), number)):
+        path = asked.positions(0, frames)[0]
+        half = _distance((first + last) // 2, (path[first] + path[last]) / 2, size)
+        jump = _jumps(path, first, last + 1)
+        given = [(frame, asked.render(frame, 1)) for frame in (first, last)]
+        made = _videos(make, asked, frames, index, given, control)
+        errors.append([half(video) for video in made])
+        jumped.append([jump(video) for video in made])
+    return _medians("keyframe_error", errors) | _means("keyframe_jumps", jumped)
 
 
 def evaluate(
@@ -184,14 +222,14 @@ def evaluate(
 ) -> dict[str, float]:
     """Every number and its control, or those of the PARTS in ``only``: ``prompts`` prompts, and a quarter as many scenes
     for everything else."""
-    few = max(1, prompts // 4)
+    few, make = max(1, prompts // 4), alone(ltx, steps)
     parts: dict[str, Callable[[], dict[str, float]]] = {
         "vae": lambda: reconstruction(ltx, few, size),
-        "text": lambda: text(ltx, prompts, steps, size),
-        "image": lambda: image(ltx, few, steps, size),
-        "extension": lambda: extension(ltx, few, steps, size),
-        "backward": lambda: backward(ltx, few, steps, size),
-        "keyframes": lambda: keyframes(ltx, few, steps, size),
+        "text": lambda: text(make, prompts, size),
+        "image": lambda: image(make, few, size),
+        "extension": lambda: extension(make, few, size),
+        "backward": lambda: backward(make, few, size),
+        "keyframes": lambda: keyframes(make, few, size),
     }
     found: dict[str, float] = {}
     for name in only or PARTS:
@@ -203,59 +241,39 @@ def evaluate(
 
 def sheet_of_extensions(ltx: Ltx, number: int, steps: int, size: Size = SIZE) -> Image.Image:
     """Scenes and, under each, what was made of its first 17 frames: every fifth of 41 frames."""
-    rows = []
+    make, rows = alone(ltx, steps), []
     for index in range(number):
         asked = scene(HELD_OUT + 30_000 + index, size=size, fps=FPS, shapes=1)
         truth = asked.render(0, EXTENDED)
-        given = [Replace(encode_clip(ltx, truth[:GIVEN]))]
-        rows += [truth[::5], render(ltx, asked.caption, EXTENDED, index, given, steps=steps, size=size)[::5]]
+        made = make(asked.caption, EXTENDED, index, [(0, truth[:GIVEN])], size)
+        rows += [truth[::5], made[::5]]
     return sheet(rows)
 
 
-def _straight(size: Size) -> Iterator[Scene]:
-    """Held-out scenes of one shape that meets no edge while it is looked at."""
+def _steady(size: Size, first: int, frames: int) -> Iterator[Scene]:
+    """Held-out scenes of one shape that goes the way its caption says in so many frames from ``first`` on."""
     for index in count():
         motion = ("horizontal", "vertical", "diagonal")[index % 3]
         asked = scene(HELD_OUT + 40_000 + index, size=size, fps=FPS, shapes=1, motion=motion)
-        steps = np.diff(asked.positions(0, FRAMES)[0], axis=0)
-        if np.ptp(steps, axis=0).max() < 1e-6:
-            yield asked
-
-
-def _steady_at_the_end(size: Size) -> Iterator[Scene]:
-    """Held-out scenes of one shape that goes the way its caption says from a second before the clip on."""
-    for index in count():
-        motion = ("horizontal", "vertical", "diagonal")[index % 3]
-        asked = scene(HELD_OUT + 40_000 + index, size=size, fps=FPS, shapes=1, motion=motion)
-        steps = np.diff(asked.positions(LED_UP - CLIP - FPS, CLIP + FPS)[0], axis=0)
+        steps = np.diff(asked.positions(first, frames)[0], axis=0)
         if np.abs(steps * FPS - asked.shapes[0].velocity).max() < 1e-6:
             yield asked
 
 
-def _pair(
-    ltx: Ltx,
-    asked: Scene,
-    frames: int,
-    seed: int,
-    given: Sequence[Condition],
-    steps: int,
-    score: Callable[[np.ndarray], float],
-) -> tuple[float, float]:
-    """A score with what is given, and without it."""
-    shown, control = (
-        score(
-            render(
-                ltx, asked.caption, frames, seed, conditions, steps=steps, size=(asked.width, asked.height)
-            )
-        )
-        for conditions in (given, ())
-    )
-    return shown, control
+def _videos(
+    make: Maker, asked: Scene, frames: int, seed: int, given: Given, control: bool
+) -> list[np.ndarray]:
+    """The video with what is given, and where there is to be a control the one without."""
+    size = (asked.width, asked.height)
+    return [
+        make(asked.caption, frames, seed, pieces, size) for pieces in ((given, ()) if control else (given,))
+    ]
 
 
-def _jumps(path: np.ndarray) -> Callable[[np.ndarray], float]:
-    """1 where the shape is gone, or moves in one frame a fifteenth of the frame's width otherwise than it should."""
-    span = slice(LED_UP - CLIP - 8, LED_UP - CLIP + 2)
+def _jumps(path: np.ndarray, first: int, stop: int) -> Callable[[np.ndarray], float]:
+    """1 where the shape is gone in the frames [first, stop), or moves in one of them a fifteenth of the frame's width
+    otherwise than it should."""
+    span = slice(first, stop)
 
     def score(frames: np.ndarray) -> float:
         moved = np.diff(track(frames[span]) - path[span], axis=0)
@@ -280,14 +298,17 @@ def _distance(frame: int, true: np.ndarray, size: Size) -> Callable[[np.ndarray]
     return score
 
 
-def _means(name: str, scores: Sequence[tuple[float, ...]]) -> dict[str, float]:
-    value, control = np.mean(scores, axis=0)
-    return {name: float(value), f"{name}_control": float(control)}
+def _means(name: str, scores: Sequence[Sequence[float]]) -> dict[str, float]:
+    return _named(name, np.mean(scores, axis=0))
 
 
-def _medians(name: str, errors: Sequence[tuple[float, ...]]) -> dict[str, float]:
-    value, control = np.median(errors, axis=0)
-    return {name: float(value), f"{name}_control": float(control)}
+def _medians(name: str, errors: Sequence[Sequence[float]]) -> dict[str, float]:
+    return _named(name, np.median(errors, axis=0))
+
+
+def _named(name: str, values: np.ndarray) -> dict[str, float]:
+    """A value, and its control where there is one."""
+    return dict(zip((name, f"{name}_control"), map(float, values)))
 
 
 @click.command(context_settings={"show_default": True})
