@@ -226,10 +226,9 @@ class Window:
 class Given:
     """Media given at strength 1: the job's condition `condition`.
 
-    It fills the global latents [start, stop). Where it fills none, single frames of it are shown beside the grid: `start`
-    is then the latent of the first of them, and `stop` the first latent whose window is past them, which may be `start`
-    itself, for a window's first latent is the last of its frames alone. `first` is the first of the latents that it is
-    encoded to, which shows its first frame alone.
+    It lies in the global latents from `start` on, and `stop` is the first latent such that a window from there on holds
+    nothing of it. Of a single frame that may be `start` itself: a window's first latent shows its last frame alone.
+    `first` is the first of the latents that it is encoded to, which shows its first frame alone.
     """
 
     condition: int

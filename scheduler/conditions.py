@@ -132,10 +132,11 @@ def all_given(media: Sequence[tuple[PreparedMedia, Placed]]) -> tuple[Given, ...
 
 
 def _given(index: int, at: Placed) -> Given:
+    starts = [-(-frame // TEMPORAL) for frame in at.points]
+    stops = [frame // TEMPORAL + 1 for frame in at.points]
     if at.whole:
-        return Given(index, at.whole.start, at.whole.stop, at.encoded.start)
-    first, last = at.points[0], at.points[-1]
-    return Given(index, -(-first // TEMPORAL), last // TEMPORAL + 1, at.encoded.start)
+        starts, stops = [*starts, at.whole.start], [*stops, at.whole.stop]
+    return Given(index, min(starts), max(stops), at.encoded.start)
 
 
 def check_apart(media: Sequence[PreparedMedia], frames: int) -> None:

@@ -13,7 +13,7 @@ from tests.farm_under_test import eventually
 
 # Five spans for two devices: while the first is decoded, most can't have begun.
 FRAMES = 1001
-JOB = {"frames": FRAMES, "width": 64, "height": 64, "seed": 11, "steps": 4, "window_latents": 32}
+JOB = {"frames": FRAMES, "width": 64, "height": 64, "seed": 11, "steps": 4, "window_latents": 16}
 
 
 def spans(client, job_id: str) -> list[jobs_pb2.Task]:

@@ -98,7 +98,7 @@ def test_a_stored_plan_of_before_renders_and_one_prompt_gives_the_same_latents(m
         latents_of(model, plan, tmp_path / "now"),
         latents_of(model, as_before(plan), tmp_path / "before"),
     )
-    assert now.keys() == before.keys() and len(now) == 4
+    assert now.keys() == before.keys() and len(now) == 5
     assert all(torch.equal(now[key], before[key]) for key in now)
 
 

@@ -37,7 +37,7 @@ class Farm:
             "steps": steps, "guidance_scale": 2.0,
         }  # fmt: skip
         self.plan = make_plan(
-            parse_spec(spec), model=OFFERS.models["ltx-tiny"], weights="w",
+            parse_spec(spec), model=replace(OFFERS.models["ltx-tiny"], max_window=33), weights="w",
             strategy=OFFERS.strategies["hierarchical"], output=OFFERS.outputs["mp4"],
         )  # fmt: skip
         self.files: dict[tuple[str, str], Path] = {}
