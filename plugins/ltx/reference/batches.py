@@ -18,7 +18,7 @@ from plugins.ltx.reference.pool import Group, number
 from plugins.ltx.reference.scenes import COLOURS
 
 _PIXELS_PER_LATENT = 32
-_WINDOW = 16  # latents; what is longer is there for storyboards
+_WINDOW = 16  # latents of the farm's longest windows; a longer clip is there to have windows far from its start
 _LARGE = 200  # tokens of a latent frame from which on a window of two latents is worth a step
 _SINK = -8.0  # frame at which a window is shown the clip's first frame
 
@@ -31,7 +31,8 @@ class Batch:
     """B windows of N tokens. ``clean`` float32 [B, N, C]; ``base`` [B, N, C] is what a window over a storyboard is
     made from, and ``clean`` in every other; ``cap`` [B, N] is the highest sigma of each token (0 is given, 1 is
     free); ``graded`` [B, N] is 1 where the prediction counts; ``coords`` [B, 3, N] in seconds and pixels;
-    ``refined`` [B] marks windows over a storyboard; ``captions`` B; ``area`` is the tokens of a latent frame."""
+    ``refined`` [B] marks windows over a storyboard; ``captions`` B, and ``whole`` [B] marks those that say all there is;
+    ``area`` is the tokens of a latent frame."""
 
     clean: torch.Tensor
     base: torch.Tensor
@@ -40,6 +41,7 @@ class Batch:
     coords: torch.Tensor
     refined: torch.Tensor
     captions: list[str]
+    whole: torch.Tensor
     area: int
 
 
@@ -73,11 +75,14 @@ def draw(
     group = groups[int(rng.choice(len(groups), p=shares / shares.sum()))]
     total, height, width = group.latents.shape[2:]
     shortest = 3 if height * width < _LARGE else 2
-    length = number(rng, 1, total) if rng.random() < 0.3 else min(total, number(rng, shortest, 7))
-    if total > _WINDOW and rng.random() < 0.7:
-        length = number(rng, total // 2, total)
+    most = min(total, _WINDOW)
+    length = number(rng, 1, most) if rng.random() < 0.3 else min(total, number(rng, shortest, 7))
+    if total >= _WINDOW and rng.random() < 0.7:
+        length = number(rng, _WINDOW // 2, _WINDOW)
     sink = total > length and rng.random() < 0.2
-    extras = 1 if sink else 0 if rng.random() < 0.7 else number(rng, 1, min(3, length))
+    # In a chain a window has both: a sink, and beside its first latents those of the window before.
+    tail = number(rng, 1, min(5, length)) if sink and rng.random() < 0.5 else 0
+    extras = 1 + tail if sink else 0 if rng.random() < 0.7 else number(rng, 1, min(3, length))
     count = max(1, tokens // ((length + extras) * height * width))
     chosen = rng.integers(len(group.captions), size=count)
     windows = [_window(group, int(clip), length, extras, sink, rng) for clip in chosen]
@@ -94,11 +99,10 @@ def draw(
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     place = torch.stack([rows.flatten(), columns.flatten()]).float() * _PIXELS_PER_LATENT
     captions = [
-        ""
-        if rng.random() < caption_dropout
-        else _said(group.captions[clip], bool((window.cap == 0).any()), rng)
+        "" if rng.random() < caption_dropout else _said(group.captions[clip], bool((window.cap == 0).any()), rng)
         for clip, window in zip(chosen, windows, strict=True)
     ]
+    whole = [said == group.captions[clip] for said, clip in zip(captions, chosen, strict=True)]
     return Batch(
         clean,
         base,
@@ -113,6 +117,7 @@ def draw(
         ),
         torch.tensor([window.refined for window in windows]),
         captions,
+        torch.tensor(whole),
         area,
     )
 
@@ -129,7 +134,7 @@ def _window(
     made = _Window(grid, grid, cap, graded, frames, refined=False)
     board = None if group.boards is None else group.boards[clip].float()
     over = 0.5 if start else 0.0 if board is None else 0.3
-    if (sink or not extras) and rng.random() < over:
+    if extras == sink and rng.random() < over:
         # Its layout is there to see, and sometimes a part of the clip itself.
         made.refined = True
         if board is not None:
@@ -140,7 +145,7 @@ def _window(
         graded[cap == 0.0] = 0.0
         return _with(made, images[:, :1], torch.tensor([_SINK]), 0.0) if sink else made
     cap[_given(length, rng)] = 0.0
-    if start:
+    if start and (not sink or extras == 1 and rng.random() < 0.5):
         # A window inside a shot: its text is the shot's, so what it continues must be there to see.
         cap[: number(rng, 1, max(1, min(3, length - 1)))] = 0.0
     for index in range(length):
@@ -150,6 +155,10 @@ def _window(
     if rng.random() < 0.1:
         cap[cap == 0.0] = float(rng.random())
     graded[cap == 0.0] = 0.0
+    if sink and extras > 1:
+        beside = latents[:, start : start + extras - 1]
+        strength = 0.0 if rng.random() < 0.4 else 0.5 if rng.random() < 0.5 else float(rng.random())
+        made = _with(made, beside, _frames(extras - 1, 0), strength)
     if sink:
         return _with(made, images[:, :1], torch.tensor([_SINK]), 0.0)
     if not extras:

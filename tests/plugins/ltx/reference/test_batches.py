@@ -27,6 +27,11 @@ def _batches(group: Group, count: int) -> Iterator[Batch]:
         yield draw([group], mean, std, rng, 300, caption_dropout=0.0)
 
 
+def _places(batch: Batch) -> list[list[list[float]]]:
+    """Time and place of each token of each window."""
+    return [coords.tolist() for coords in batch.coords]
+
+
 def test_a_batch_gives_what_the_farm_gives_at_the_place_the_farm_gives_it():
     seen = set()
     for batch in _batches(_group(3, 16, 2, 3), 300):
@@ -52,9 +57,14 @@ def test_a_batch_gives_what_the_farm_gives_at_the_place_the_farm_gives_it():
         seen |= {"beside"} if beside.any() else set()
         seen |= {"inside"} if (inside & ~beside).any() else set()
         seen |= {"sink"} if sink.any() else set()
+        early = torch.zeros_like(given)
+        early[images] = sink
+        # Beside the first latents of a window in a chain stand those of the window before.
+        twice = [len(set(zip(*where))) < len(where[0]) for where in _places(batch)]
+        seen |= {"sink and tail"} if (early.any(1) & torch.tensor(twice)).any() else set()
         seen |= {"nothing"} if (~given).all(1).any() else set()
         seen |= {"partly"} if ((batch.cap > 0) & (batch.cap < 1)).any() else set()
-    assert seen == {"beside", "inside", "sink", "nothing", "partly"}
+    assert seen == {"beside", "inside", "sink", "sink and tail", "nothing", "partly"}
 
 
 def test_a_window_over_a_storyboard_is_made_from_the_same_latents_of_it():

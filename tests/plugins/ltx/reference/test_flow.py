@@ -7,7 +7,9 @@ from plugins.ltx.reference import flow
 from plugins.ltx.reference.batches import REFINED, Batch
 
 
-def _batch(windows: int = 4, tokens: int = 6, *, refined: bool = False, area: int = 6) -> Batch:
+def _batch(
+    windows: int = 4, tokens: int = 6, *, refined: bool = False, whole: bool = True, area: int = 6
+) -> Batch:
     torch.manual_seed(1)
     clean = torch.randn(windows, tokens, 3)
     return Batch(
@@ -18,6 +20,7 @@ def _batch(windows: int = 4, tokens: int = 6, *, refined: bool = False, area: in
         torch.zeros(windows, 3, tokens),
         torch.full((windows,), refined),
         [f"a red ball {window}" for window in range(windows)],
+        torch.full((windows,), whole),
         area,
     )
 
@@ -45,6 +48,15 @@ def test_the_loss_is_least_for_the_guidance_that_the_weights_have_learnt(refined
         losses[guidance] = float(flow._flow_loss(Knowing(batch, guidance), batch, 3.0))  # type: ignore[arg-type]
     assert losses[3.0] < 1e-6
     assert min(losses[other] for other in (1.0, 2.0, 4.0)) > 1e-3
+
+
+def test_a_caption_that_leaves_something_to_what_is_given_is_learnt_without_guidance():
+    batch = _batch(whole=False)
+    losses = {}
+    for guidance in (1.0, 3.0):
+        torch.manual_seed(2)
+        losses[guidance] = float(flow._flow_loss(Knowing(batch, guidance), batch, 3.0))  # type: ignore[arg-type]
+    assert losses[1.0] < 1e-6 and losses[3.0] > 1e-3
 
 
 def test_a_window_over_a_storyboard_begins_there_and_ends_clean():
