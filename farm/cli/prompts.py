@@ -12,6 +12,11 @@ from farm.outside_text import shown
 from farm.prompt_files import read_prompts
 from farm.v1 import jobs_pb2
 
+_FROM_FRAME = re.compile(r"\s*(\d{1,9})\s*:(?!\d)\s*(.*)", re.ASCII | re.DOTALL)
+
+_ANOTHER_TIME = re.compile(r"\s*[-+]?\d[\d.,:;]*\s*(f|frames?|s|sec|seconds?)?\s*:|\s*\d+:\d", re.IGNORECASE)
+"""A prompt that begins so may be meant to begin at a timecode or a second, or may speak of 10:30 or 16:9."""
+
 _TEXT = 160
 """Characters that are shown of a prompt in a line about frames."""
 
@@ -26,10 +31,20 @@ def asked_prompts(prompts: tuple[str, ...], file: Path | None, fps: float, frame
 
 
 def _timeline(prompts: tuple[str, ...]) -> dict[str, Any]:
-    """`TEXT` is shown from the first frame on, `FRAME: TEXT` from a later one."""
+    """`TEXT` is shown from the first frame on, `FRAME: TEXT` from a later one.
+
+    Raises InvalidSpec for a text that begins with another kind of time: guessing would shift it in silence.
+    """
     timed = []
     for prompt in prompts:
-        found = re.fullmatch(r"(\d+):\s*(.*)", prompt, re.DOTALL)
+        found = _FROM_FRAME.fullmatch(prompt)
+        if not found and _ANOTHER_TIME.match(prompt):
+            raise InvalidSpec(
+                "prompt",
+                f"must begin with a frame such as '240: it stops', got '{shown(prompt, 60)}'; seconds and timecode "
+                "can be given in a --prompts file, and a text that begins with such a number needs its frame in front, "
+                "such as '0: 16:9 footage of a ball'",
+            )
         timed.append((int(found[1]), found[2]) if found else (0, prompt))
     timed.sort(key=lambda pair: pair[0])
     if sum(frame == 0 for frame, _ in timed) > 1:
