@@ -38,7 +38,8 @@ def read_prompts(path: Path | str, *, fps: float, frames: int) -> dict[str, Any]
         frames: Frames of the video; every row must begin within them.
 
     Raises:
-        InvalidSpec: Names the file, the row (counted from 1, a header not among them) and what is accepted.
+        InvalidSpec: Names the file and what is accepted; and the row of a YAML file, counted from 1, or the line of a
+            CSV file, as a spreadsheet or an editor numbers it.
     """
     if not 1 <= fps <= 120:
         raise InvalidSpec("fps", f"must be from 1 to 120, got {fps:g}")
@@ -49,12 +50,12 @@ def read_prompts(path: Path | str, *, fps: float, frames: int) -> dict[str, Any]
         raise InvalidSpec("prompts", f"{name} must be a file that ends in .yaml, .yml or .csv")
     timed: list[tuple[int, str]] = []
     try:
-        for number, row in enumerate(kind(_text_of(path)), 1):
+        for place, row in kind(_text_of(path)):
             try:
-                frame, text = _prompt(row, first=number == 1, rate=frame_rate(fps))
+                frame, text = _prompt(row, first=not timed, rate=frame_rate(fps))
                 _check(frame, timed, frames)
             except ValueError as error:
-                raise _Wrong(f"row {number}: {error}") from None
+                raise _Wrong(f"{place}: {error}") from None
             timed.append((frame, text))
         if not timed:
             raise _Wrong("has no rows; each needs text, and one of frame, seconds and timecode")
@@ -98,7 +99,8 @@ class _Loader(yaml.BaseLoader):
         return super().construct_mapping(node, deep)
 
 
-def _yaml_rows(text: str) -> Iterator[Mapping[str, Any]]:
+def _yaml_rows(text: str) -> Iterator[tuple[str, Any]]:
+    """Each row, and where it stands."""
     try:
         rows = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
@@ -111,25 +113,36 @@ def _yaml_rows(text: str) -> Iterator[Mapping[str, Any]]:
         return
     if not isinstance(rows, list):
         raise _Wrong("must be a list of rows, such as '- frame: 240' with 'text: it stops' below it")
-    yield from rows
+    for number, row in enumerate(rows, 1):
+        yield f"row {number}", row
 
 
-def _csv_rows(text: str) -> Iterator[Mapping[str, Any]]:
-    header = text.partition("\n")[0]
+def _csv_rows(text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each row, and where it stands. Empty rows are left out."""
+    # A spreadsheet may leave rows empty above the header, with separators in them or not.
+    header = next((line for line in text.splitlines() if line.strip(' ,;\t"')), "")
     delimiter = next((one for one in _DELIMITERS if one in header), ",")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     columns: list[str] = []
+    before = 0
     try:
         for cells in reader:
-            if not any(cell.strip() for cell in cells):
+            # A cell in quotes may have several lines.
+            place, before = f"line {before + 1}", reader.line_num
+            filled = [cell.strip() for cell in cells if cell.strip()]
+            if not filled:
                 continue
+            if filled[0].startswith("#") and (len(filled) == 1 or not columns):
+                raise _Wrong(
+                    f"{place}: looks like a comment ('#'), which CSV doesn't have; remove it, or use YAML"
+                )
             if not columns:
                 columns = [cell.strip().lower() for cell in cells]
                 _check_header(columns)
             elif len(cells) > len(columns):
-                yield {_TOO_MANY: len(cells) - len(columns)}
+                yield place, {_TOO_MANY: len(cells) - len(columns)}
             else:
-                yield {column: cell for column, cell in zip(columns, cells) if cell.strip()}
+                yield place, {column: cell for column, cell in zip(columns, cells) if cell.strip()}
     except csv.Error as error:
         raise _Wrong(f"line {reader.line_num}: isn't CSV that can be read: {error}") from None
 

@@ -46,6 +46,9 @@ def read(tmp_path, text: str | bytes, name: str = "shots.yaml", fps: float = 24.
         ("shots.csv", CSV.replace(",", ";")),
         ("shots.csv", CSV.replace(",", "\t") + "\n\t\t\t\n"),
         ("shots.csv", CSV.replace("text,frame", "Text, Frame ")),
+        ("shots.csv", CSV.replace("\n", "\r")),
+        ("shots.csv", "\n;;;\n" + CSV.replace(",", ";")),
+        ("shots.csv", "\r\n\t\r\n" + CSV.replace(",", "\t").replace("\n", "\r\n\r\n")),
     ],
 )
 def test_rows_give_their_time_in_frames_seconds_or_timecode(tmp_path, name, text):
@@ -124,16 +127,19 @@ def test_a_file_that_is_nested_without_end_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("frame,text\n1,a red, round ball\n", "row 1: has more cells than the first line; .* in quotes"),
+        ("frame,text\n1,a red, round ball\n", "line 2: has more cells than the first line; .* in quotes"),
         ("frame,words\n1,a\n", "its first line must name each column once: .*; got frame, words"),
         ("frame,text,text\n1,a,b\n", "its first line must name each column once"),
         ("1,a red ball\n", "its first line must name each column once"),
         ('frame,text\n1,"a\n', "line 2: isn't CSV that can be read"),
-        ("frame,text\n1\n", "row 1: text: must say what is seen"),
+        ("frame,text\n1\n", "line 2: text: must say what is seen"),
         ("frame,text\n", "has no rows"),
+        ("text,frame\n# my shots\na,9\n", "line 2: looks like a comment"),
+        ("# my, shots\ntext,frame\na,9\n", "line 1: looks like a comment .* use YAML"),
+        ('text,frame\n\n,\n"a\nball",1\nb,1\n', "line 6: begins at frame 1, which must be after"),
     ],
 )
-def test_what_is_wrong_in_a_csv_file_is_refused_by_its_row(tmp_path, text, message):
+def test_what_is_wrong_in_a_csv_file_is_refused_by_its_line(tmp_path, text, message):
     with pytest.raises(InvalidSpec, match=f"^prompts: shots.csv: {message}"):
         read(tmp_path, text, "shots.csv")
 
