@@ -45,14 +45,13 @@ class Meeting:
             return None
         one, other = (f"{kinds[index]} {index + 1}" for index in (self.one, self.other))
         first, second = self.frames
+        # A high PSNR is a likeness: "differ by 3 dB" would read as nearly alike.
+        likeness = f"{db:.0f} dB of PSNR; below {UNLIKE:.0f} they are different pictures"
         if self.over:
-            return (
-                f"{other} at frame {second} contradicts {one}, which the video is made over: they differ by {db:.0f} dB "
-                "there"
-            )
+            return f"{other} at frame {second} contradicts {one}, which the video is made over ({likeness})"
         room = second - first
         return (
-            f"{one} at frame {first} and {other} at frame {second} contradict each other: they differ by {db:.0f} dB, and "
+            f"{one} at frame {first} and {other} at frame {second} contradict each other ({likeness}), and "
             f"the video has {room} frame{'' if room == 1 else 's'} to get from one to the other; move them at least "
             f"{TEMPORAL} frames apart, or give one a strength below 1"
         )

@@ -89,7 +89,8 @@ class Difference:
                 f" at frame {self.frame}",
             )
         return (
-            f"the {where} differs from what was rendered there by {self.db:.0f} dB{at}, so it stands out; "
+            f"the {where} differs from what was rendered there ({self.db:.0f} dB of PSNR{at}; below "
+            f"{NOT_FOLLOWED:.0f} it stands out); "
             "try another seed, or a strength below 1, at which it is not put in"
         )
 
@@ -101,7 +102,7 @@ def report(differences: Iterable[Difference]) -> tuple[str, dict[str, Any]]:
     missed = [one for one in found if one.db < NOT_FOLLOWED]
     notes = [one.note for one in sorted(missed[:MOST_NOTES], key=lambda one: one.frame)]
     if rest := len(missed) - len(notes):
-        notes.append(f"{rest} more of what is given differ by less than {NOT_FOLLOWED:.0f} dB of PSNR")
+        notes.append(f"{rest} more of what is given differ too, below {NOT_FOLLOWED:.0f} dB of PSNR")
     # What is equal to the last bit has no PSNR, and JSON no infinity.
     given = [
         {"condition": one.condition, "frame": one.frame, "db": round(min(one.db, 99.0), 1)} for one in found
