@@ -51,14 +51,14 @@ class Condition(_Part):
     """Media that the video keeps to from pixel frame `frame` on; `strength` 1 keeps it as given."""
 
     media: Media
-    frame: Annotated[int, Field(ge=0)] = 0
+    frame: Annotated[int, Field(ge=0, le=MAX_FRAMES)] = 0
     strength: Annotated[float, Field(ge=0, le=1)] = 1.0
 
 
 class TimedPrompt(_Part):
     """A prompt that takes over at pixel frame `frame`."""
 
-    frame: Annotated[int, Field(ge=1)]
+    frame: Annotated[int, Field(ge=1, le=MAX_FRAMES)]
     text: Annotated[str, Field(max_length=MAX_PROMPT)]
 
 

@@ -152,7 +152,7 @@ def check_apart(media: Sequence[PreparedMedia], frames: int) -> None:
             most = frames - piece.frames
             raise InvalidSpec(
                 field,
-                f"must be at most {most}, so that its {piece.frames} frames end within the {frames} asked for, "
+                f"must be at most {most}, so that {_its(piece.frames)} within the {frames} asked for, "
                 f"got {piece.frame}"
                 if most >= 0
                 else f"its {piece.frames} frames are more than the {frames} asked for",
@@ -170,9 +170,17 @@ def check_apart(media: Sequence[PreparedMedia], frames: int) -> None:
             if piece.frame < earlier.stop and earlier.frame < piece.stop:
                 raise InvalidSpec(
                     field,
-                    f"frames {piece.frame} to {piece.stop - 1} meet conditions.{other}, which has "
-                    f"{earlier.frame} to {earlier.stop - 1}; every frame can be given once",
+                    f"{_span(piece)} meet{'s' if piece.frames == 1 else ''} conditions.{other}, which has {_span(earlier)}; every frame can be given "
+                    "once",
                 )
+
+
+def _its(frames: int) -> str:
+    return "its frame lies" if frames == 1 else f"its {frames} frames end"
+
+
+def _span(piece: PreparedMedia) -> str:
+    return f"frame {piece.frame}" if piece.frames == 1 else f"frames {piece.frame} to {piece.stop - 1}"
 
 
 def edges(piece: PreparedMedia, begins: int, ends: int, frames: int) -> list[tuple[int, int]]:

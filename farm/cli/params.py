@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import click
 
+from farm.outside_text import shown
+
 
 class Size(click.ParamType):
     """WIDTHxHEIGHT in pixels."""
@@ -16,9 +18,13 @@ class Size(click.ParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int, int]:
-        found = re.fullmatch(r"(\d+)[x×](\d+)", str(value))
+        found = re.fullmatch(r"(\d{1,9})[x×](\d{1,9})", str(value))
         if not found:
-            self.fail(f"{value!r} is not a size; give WIDTHxHEIGHT in pixels, such as 1024x576", param, ctx)
+            self.fail(
+                f"'{shown(value, 200)}' is not a size; give WIDTHxHEIGHT in pixels, such as 1024x576",
+                param,
+                ctx,
+            )
         return int(found[1]), int(found[2])
 
 
@@ -31,10 +37,12 @@ class Duration(click.ParamType):
     name = "DURATION"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", str(value))
+        found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smh]?)", str(value))
         if not found:
             self.fail(
-                f"{value!r} is no duration; give a number and s, m or h, such as 10m or 90s", param, ctx
+                f"'{shown(value, 200)}' is not a duration; give a number and s, m or h, such as 10m or 90s",
+                param,
+                ctx,
             )
         return float(found[1]) * _UNITS[found[2]]
 
@@ -51,8 +59,10 @@ class Place(click.ParamType):
             return "end"
         if value == "start":
             return 0
-        if not re.fullmatch(r"\d+", str(value)):
-            self.fail(f"{value!r} is no place; give a frame from 0 on, 'start' or 'end'", param, ctx)
+        if not re.fullmatch(r"\d{1,9}", str(value)):
+            self.fail(
+                f"'{shown(value, 200)}' is not a place; give a frame from 0 on, 'start' or 'end'", param, ctx
+            )
         return int(value)
 
 
@@ -65,10 +75,10 @@ class Keyframe(click.ParamType):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, int | Literal["end"], float]:
         media, _, rest = str(value).rpartition("@")
-        found = re.fullmatch(r"(\d+|start|end)(?::(\d*\.?\d+))?", rest)
+        found = re.fullmatch(r"(\d{1,9}|start|end)(?::(\d*\.?\d+))?", rest)
         if not media or not found:
             self.fail(
-                f"{value!r} is no keyframe; give MEDIA@FRAME, such as still.png@120 or last.png@end:0.8",
+                f"'{shown(value, 200)}' is not a keyframe; give MEDIA@FRAME, such as still.png@120 or last.png@end:0.8",
                 param,
                 ctx,
             )

@@ -17,6 +17,7 @@ from farm.cli.output import (
     duration,
     marker,
     note,
+    print_json,
     print_table,
     say,
     size,
@@ -24,6 +25,7 @@ from farm.cli.output import (
 )
 from farm.cli.params import Keyframe, Place, Size
 from farm.cli.prompts import asked_prompts, frame_lines
+from farm.cli.refusals import with_media_names
 from farm.client import FarmClient, InvalidSpec, LocalCondition
 from farm.media import MediaError, MediaFacts, probe, resampled_count
 from farm.outside_text import shown, storable
@@ -103,7 +105,11 @@ _OPTIONS = (
     click.option("--dry-run", is_flag=True, help="Show the plan and what it would cost; make no job."),
     click.option("--wait", is_flag=True, help="Stay until the job has ended; Ctrl-C leaves it running."),
     click.option(
-        "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where the video goes."
+        "-o",
+        "--output",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Where the video goes. json with --dry-run: the plan as the API's JSON.",
     ),
     click.option("--overwrite", is_flag=True, help="Replace FILE where it exists."),
 )
@@ -313,14 +319,22 @@ def _submit(
     **given: Any,
 ) -> None:
     """Submits, or plans, and says what became of it; `given` are the spec's fields as options had them."""
-    if output:
+    as_json = output == Path("json")
+    if as_json and not dry_run:
+        raise InvalidSpec("output", "json is for --dry-run; give the name of the video, such as long.mp4")
+    if output and not as_json:
         check_output(output, overwrite)
     fields |= {name: value for name, value in given.items() if value is not None}
     fields |= asked_prompts(prompts, prompt_file, fields["fps"], fields["frames"])
     client = connect(ctx, patience=30.0)
     with transfer_bar("upload") as moved:
         call = client.plan if dry_run else client.submit
-        answer = call(conditions=conditions, progress=moved, **fields)
+        try:
+            answer = call(conditions=conditions, progress=moved, **fields)
+        except InvalidSpec as error:
+            raise with_media_names(error, conditions) from None
+    if as_json:
+        return print_json(answer)
     for line in answer.notes:
         note(f"note: {line}")
     if dry_run:

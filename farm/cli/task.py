@@ -116,7 +116,9 @@ def show(ctx: click.Context, name: str, form: str) -> None:
 @click.argument("name", metavar="JOB/TASK")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is written, until the attempt has ended.")
 @click.option(
-    "--epoch", type=click.IntRange(1), help="Of this attempt, by its epoch in `task show`; else the newest."
+    "--epoch",
+    type=click.IntRange(1, 2**31 - 1),
+    help="Of this attempt, by its epoch in `task show`; else the newest.",
 )
 @click.pass_context
 def logs(ctx: click.Context, name: str, follow: bool, epoch: int | None) -> None:

@@ -90,7 +90,10 @@ def test_a_clip_that_is_no_whole_number_of_latents_says_which_frames_are_loose()
     [
         ([("a", 90, 20)], "conditions.0.frame: must be at most 80, so that its 20 frames end within the 100"),
         ([("a", 0, 120)], "conditions.0.frame: its 120 frames are more than the 100 asked for"),
-        ([("a", 0, 9), ("b", 8, 1)], "conditions.1.frame: frames 8 to 8 meet conditions.0, which has 0 to 8"),
+        (
+            [("a", 0, 9), ("b", 8, 1)],
+            "conditions.1.frame: frame 8 meets conditions.0, which has frames 0 to 8",
+        ),
     ],
 )
 def test_media_that_cannot_lie_where_it_is_wanted_is_refused(media, words):

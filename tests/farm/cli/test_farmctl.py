@@ -94,7 +94,7 @@ def test_a_locked_node_says_who_when_and_why_until_it_is_unlocked(farmctl):
     ("arguments", "words"),
     [
         (("drain", "NAME", "--now", "--deadline", "10m"), "--now and --deadline"),
-        (("drain", "NAME", "--deadline", "soon"), "'soon' is no duration"),
+        (("drain", "NAME", "--deadline", "soon"), "'soon' is not a duration"),
         (("drain", "NAME", "--deadline", "9000h"), "deadline_seconds: must be between 0 and 2592000"),
         (("lock", "NAME", "--reason", "x" * 501), "reason: must be at most 500 characters"),
         (("forget", "NAME"), "is online; `farmctl node drain "),
@@ -210,6 +210,30 @@ def test_prompts_from_a_file_are_planned_by_their_rows_and_not_beside_others(far
     assert late.exit_code == 2 and "shots.yaml: row 2: begins at frame 480" in late.stderr
 
 
+def test_a_dry_run_prints_its_plan_as_json_and_no_video_is_called_json(farmctl):
+    ask = [
+        "submit",
+        "text",
+        "--frames",
+        300,
+        "--size",
+        "64x64",
+        "--prompt",
+        "a",
+        "--prompt",
+        "40: b",
+        "-o",
+        "json",
+    ]
+    found = json.loads(farmctl(*ask, "--dry-run").stdout)
+    assert [span["prompts"] for span in found["plan"]["shown_prompts"]] == [["a"], ["a", "b"], ["b"]]
+    assert found["notes"] and {"key", "start", "stop", "needs"} <= found["plan"]["tasks"][0].keys()
+    refused = farmctl(*ask)
+    assert (
+        refused.exit_code == 2 and "output: json is for --dry-run" in refused.stderr and _jobs(farmctl) == []
+    )
+
+
 def test_an_image_gives_the_size_and_a_clip_is_sent_to_extend(farmctl, clip, tmp_path):
     Image.new("RGB", (96, 64), "navy").save(tmp_path / "still.png")
     shown = farmctl("submit", "image", tmp_path / "still.png", "--frames", 17, "--dry-run")
@@ -228,8 +252,18 @@ def test_media_is_put_where_it_is_wanted_and_refused_where_it_cannot_be(farmctl,
     twice = farmctl("submit", "keyframes", f"{clip}@start", f"{still}@3", *ASK)
     firm = farmctl("submit", "keyframes", f"{still}@3:1.5", *ASK)
     assert firm.exit_code == 2 and "strength: must be at most 1" in firm.stderr
-    assert twice.exit_code == 2 and "conditions.1.frame: frames 3 to 3 meet conditions.0" in twice.stderr
-    for bad in (f"{still}", f"{still}@soon", "@3", f"{still}@-1", f"{still}@3:0.5.5"):
+    assert twice.exit_code == 2 and "conditions.1.frame: frame 3 meets conditions.0" in twice.stderr
+    assert f"(conditions.0 is {clip}@0, conditions.1 is {still}@3)" in twice.stderr, "names that were typed"
+    far = farmctl("submit", "extend", clip, *ASK, "--at", 999_999_999)
+    assert far.exit_code == 2 and "conditions.0.frame: must be at most 100000" in far.stderr
+    for bad in (
+        f"{still}",
+        f"{still}@soon",
+        "@3",
+        f"{still}@-1",
+        f"{still}@3:0.5.5",
+        f"{still}@{'9' * 5000}",
+    ):
         asked = farmctl("submit", "keyframes", bad, *ASK)
         assert asked.exit_code == 2 and "MEDIA@FRAME" in asked.stderr
     assert _jobs(farmctl) == []

@@ -1,0 +1,28 @@
+"""What the farm refuses of a job, in the words of the command line. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from farm.client import LocalCondition
+from farm.errors import InvalidSpec
+from farm.outside_text import shown
+from farm.spec import Condition
+
+_NUMBERED = re.compile(r"\bconditions\.(\d+)")
+
+
+def with_media_names(error: InvalidSpec, conditions: Sequence[Condition | LocalCondition]) -> InvalidSpec:
+    """The error, followed by which media it speaks of: "conditions.1" is a name that nobody typed.
+
+    `conditions` are those that were asked for, in their order.
+    """
+    numbers = sorted({int(found[1]) for found in _NUMBERED.finditer(str(error))})
+    names = [f"conditions.{at} is {_name(conditions[at])}" for at in numbers if at < len(conditions)]
+    return InvalidSpec(error.field, f"{error.problem} ({', '.join(names)})") if names else error
+
+
+def _name(condition: Condition | LocalCondition) -> str:
+    media = condition.path if isinstance(condition, LocalCondition) else condition.media.path
+    return f"{shown(media)}@{condition.frame}"
