@@ -282,6 +282,20 @@ class FarmClient:
             )
         return self._downloads().fetch(job.output_artifact_id, job.output_bytes, path, overwrite, progress)
 
+    def download_sidecar(self, job_id: str, path: str | Path, overwrite: bool = False) -> Path:
+        """Copies the JSON that says how a finished job's video was made to `path`; otherwise as `download`.
+
+        Raises FarmError when the job has no sidecar: it hasn't succeeded, or its output format writes none.
+        """
+        path = Path(path)
+        transfer.check_output(path, overwrite)
+        found = [one.artifact for one in self.outputs(job_id).outputs if one.artifact.name == "sidecar"]
+        if not found:
+            raise FarmError(
+                f"job {job_id} has no sidecar; `farmctl job outputs {job_id}` shows what it has delivered"
+            )
+        return self._downloads().fetch(found[0].id, found[0].size, path, overwrite)
+
     def outputs(self, job_id: str) -> jobs_pb2.ListOutputsResponse:
         """A job's finished files; of one that hasn't succeeded the segments that are decoded. Raises NotFound."""
         return self._call(self._jobs.ListOutputs, jobs_pb2.ListOutputsRequest(job_id=job_id))

@@ -29,7 +29,7 @@ from farm.cli.output import (
 from farm.cli.outputs import outputs
 from farm.cli.prompts import frame_lines
 from farm.outside_text import shown
-from farm.spec import MAX_PRIORITY, MAX_PROMPT
+from farm.spec import MAX_PRIORITY, MAX_PROMPT, InvalidSpec
 from farm.transfer import check_output
 from farm.v1 import jobs_pb2
 
@@ -360,9 +360,12 @@ def why(ctx: click.Context, job_id: str, form: str) -> None:
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="Where to."
 )
+@click.option(
+    "--sidecar", is_flag=True, help="Beside FILE, as .json: how it was made, and which frames show what."
+)
 @overwrite_option
 @click.pass_context
-def download(ctx: click.Context, job_id: str, output: Path, overwrite: bool) -> None:
+def download(ctx: click.Context, job_id: str, output: Path, sidecar: bool, overwrite: bool) -> None:
     """Download a finished job's video. One that broke off because the farm went away is continued.
 
     Ctrl-C removes what has come so far.
@@ -371,9 +374,19 @@ def download(ctx: click.Context, job_id: str, output: Path, overwrite: bool) -> 
 
     \b
     Example:
-      farmctl job download 01JD3Q -o long.mp4
+      farmctl job download 01JD3Q -o long.mp4 --sidecar     # and long.json
     """
-    fetch(connect(ctx, patience=60.0), job_id, output, overwrite)
+    beside = output.with_suffix(".json")
+    if sidecar and beside == output:
+        raise InvalidSpec(
+            "output", f"must not end in .json with --sidecar, which writes {shown(beside)} itself"
+        )
+    if sidecar:
+        check_output(beside, overwrite)
+    client = connect(ctx, patience=60.0)
+    fetch(client, job_id, output, overwrite)
+    if sidecar:
+        say(f"{shown(client.download_sidecar(job_id, beside, overwrite))}")
 
 
 job.add_command(outputs)

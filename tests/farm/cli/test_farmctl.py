@@ -334,6 +334,11 @@ def test_waiting_shows_every_stage_and_delivers_the_frames_asked_for(farmctl, cl
     assert farmctl("job", "download", job["id"], "-o", output).exit_code == 2
     again = farmctl("job", "download", job["id"], "-o", tmp_path / "again.mp4")
     assert again.exit_code == 0 and (tmp_path / "again.mp4").read_bytes() == output.read_bytes()
+    both = farmctl("job", "download", job["id"], "-o", tmp_path / "both.mp4", "--sidecar")
+    assert both.exit_code == 0 and json.loads((tmp_path / "both.json").read_text())["frames"] == 20
+    for taken in ("other.json", "both.mp4"):
+        asked = farmctl("job", "download", job["id"], "-o", tmp_path / taken, "--sidecar")
+        assert asked.exit_code == 2 and not (tmp_path / "other.json").exists()
 
 
 def test_a_job_tells_which_frames_show_which_prompt_and_how_each_of_its_seams_was_joined(farmctl, tmp_path):
