@@ -151,9 +151,11 @@ def studio() -> Iterator[Studio]:
         studio.close()
 
 
-# A window of some seconds, far more than a lease; 50 frames are rendered as 57 and cut.
-STEPS = 100
-JOB = ("--frames", 50, "--size", "192x128", "--steps", STEPS)
+# A window of several seconds, also where nothing else runs: far more than a lease and than it takes to ask for its
+# step and cut the link. 50 frames are rendered as 57 and cut.
+STEPS = 200
+WIDTH, HEIGHT = 256, 160
+JOB = ("--frames", 50, "--size", f"{WIDTH}x{HEIGHT}", "--steps", STEPS)
 
 
 @pytest.fixture(scope="module")
@@ -166,8 +168,8 @@ def undisturbed(studio: Studio, clip: Path) -> np.ndarray:
 def _frames(studio: Studio, name: str) -> np.ndarray:
     path = studio.artist.path(studio.artist.home / name)
     facts = probe(path)
-    assert (facts.frames, facts.width, facts.height, facts.fps) == (50, 192, 128, Fraction(30))
-    return read_frames(path, 192, 128, Fraction(30))
+    assert (facts.frames, facts.width, facts.height, facts.fps) == (50, WIDTH, HEIGHT, Fraction(30))
+    return read_frames(path, WIDTH, HEIGHT, Fraction(30))
 
 
 def test_the_hosts_have_no_folder_in_common(studio):

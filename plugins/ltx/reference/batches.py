@@ -18,7 +18,9 @@ from plugins.ltx.reference.pool import Group, number
 from plugins.ltx.reference.scenes import COLOURS
 
 _PIXELS_PER_LATENT = 32
-_WINDOW = 16  # latents of the farm's longest windows; a longer clip is there to have windows far from its start
+_WINDOW = (
+    16  # latents of the farm's longest windows; a longer clip is there to have windows far from its start
+)
 _LARGE = 200  # tokens of a latent frame from which on a window of two latents is worth a step
 _SINK = -8.0  # frame at which a window is shown the clip's first frame
 
@@ -99,7 +101,9 @@ def draw(
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     place = torch.stack([rows.flatten(), columns.flatten()]).float() * _PIXELS_PER_LATENT
     captions = [
-        "" if rng.random() < caption_dropout else _said(group.captions[clip], bool((window.cap == 0).any()), rng)
+        ""
+        if rng.random() < caption_dropout
+        else _said(group.captions[clip], bool((window.cap == 0).any()), rng)
         for clip, window in zip(chosen, windows, strict=True)
     ]
     whole = [said == group.captions[clip] for said, clip in zip(captions, chosen, strict=True)]
