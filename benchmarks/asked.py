@@ -23,10 +23,10 @@ benchmarks/seams.py does). The last line is one JSON object:
     sizes           one window from text: shares with the right colour and the right way (at least .9 and .8); demo: share
                     of frames that show the ball in its colour, of 750 made from a clip of 9 as `make demo` makes them
 
-    python benchmarks/asked.py [--quick] [--strategies hierarchical] [--sizes 512x288] [--out FOLDER]
+    python benchmarks/asked.py [--quick] [--strategies hierarchical] [--at 256x160] [--sizes 512x288] [--out FOLDER]
 
-With the defaults it takes hours on two cores, most of it for the larger sizes; --quick takes ten minutes. What was
-measured is kept in FOLDER: the same command goes on where one was interrupted.
+With the defaults it takes hours on two cores; --quick takes ten minutes. What was measured is kept in FOLDER: the same
+command goes on where one was interrupted. What was not measured (--ways 0, say) is left out.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from asked_cases import PLACES, SIZE, Case, Figures, cases, demonstrated, going, held
+from asked_cases import PLACES, Case, Figures, Size, cases, demonstrated, going, held
 from seam_jobs import Job, Studio
 
 from farm.cli import params
@@ -114,36 +114,35 @@ def measured(studio: Studio, rows: Rows, asked: Sequence[Case]) -> dict[str, dic
     return found
 
 
-def controls(rows: Rows, ltx: Ltx, seeds: int, ways: int, weights: str) -> Figures:
+def controls(rows: Rows, ltx: Ltx, seeds: int, ways: int, weights: str, size: Size) -> Figures:
     """Single windows: the colour of one behind a clip as long as the jobs, the way of those of 16 latents."""
 
     def coloured(seed: int) -> Figures:
-        case = held(seed, "start", 249, "")
+        case = held(seed, "start", 249, "", size=size)
         ((_, shown),) = case.given
         given = [Replace(encode_clip(ltx, shown))]
-        return case.measure(evaluate.render(ltx, case.fields["prompt"], 249, seed, given, size=SIZE))
+        return case.measure(evaluate.render(ltx, case.fields["prompt"], 249, seed, given, size=size))
 
     def went(number: int) -> Figures:
-        case = going(number, 121, "")
-        return case.measure(evaluate.render(ltx, case.fields["prompt"], 121, number, size=SIZE))
+        case = going(number, 121, "", size)
+        return case.measure(evaluate.render(ltx, case.fields["prompt"], 121, number, size=size))
 
     with _progress(range(seeds + ways), "single windows") as bar:
         figures = [
             rows.get(
-                f"one window {weights} {index}", lambda i=index: coloured(i) if i < seeds else went(i - seeds)
+                f"one window {weights} {size} {seeds} {index}",
+                lambda i=index: coloured(i) if i < seeds else went(i - seeds),
             )
             for index in bar
         ]
     return {
-        "colour": _mean(figures[:seeds], "colour"),
-        "bg": _mean(figures[:seeds], "bg"),
-        "way": _mean(figures[seeds:], "way"),
+        name: _mean(rows, name)
+        for name, rows in (("colour", figures[:seeds]), ("bg", figures[:seeds]), ("way", figures[seeds:]))
+        if rows
     }
 
 
-def at_size(
-    studio: Studio, rows: Rows, ltx: Ltx, size: tuple[int, int], prompts: int, *, demo: bool
-) -> Figures:
+def at_size(studio: Studio, rows: Rows, ltx: Ltx, size: Size, prompts: int, *, demo: bool) -> Figures:
     """Measure single windows from text at a size, and the demo's video."""
     told = f"{size[0]}x{size[1]} {studio.weights}"
     shown = rows.get(f"text {told} {prompts}", lambda: evaluate.text(evaluate.alone(ltx, 8), prompts, size))
@@ -159,22 +158,24 @@ def at_size(
 
 
 def summary(found: dict[str, list[Figures]], one: Figures) -> dict[str, Any]:
-    """A strategy's numbers."""
+    """A strategy's numbers, of what was measured."""
     held_at = {group: found[group] for group in found if group.startswith("bare_")}
-    lengths = sorted({int(group.rsplit("_", 1)[1]) for group in held_at})
-    result: dict[str, Any] = {
-        "followed": round(_mean(found["followed"], "followed"), 3),
-        "alone": round(_mean(found["alone"], "followed"), 3),
-    }
-    result["followed_ratio"] = _ratio(result["followed"], result["alone"])
-    for frames in lengths:
+    result: dict[str, Any] = {}
+    if "followed" in found:
+        result["followed"] = round(_mean(found["followed"], "followed"), 3)
+        result["alone"] = round(_mean(found["alone"], "followed"), 3)
+        result["followed_ratio"] = _ratio(result["followed"], result["alone"])
+    for frames in sorted({int(group.rsplit("_", 1)[1]) for group in held_at}):
         result[f"bg_{frames}"] = {
             place: round(_mean(found[f"bare_{place}_{frames}"], "bg"), 1) for place in PLACES
         }
-    result["colour_ratio"] = _ratio(min(_mean(rows, "colour") for rows in held_at.values()), one["colour"])
-    result["bg_image"] = round(_mean(found["image"], "bg"), 1)
-    result["bg_caption"] = round(_mean(found["caption_start_249"], "bg"), 1)
-    result["colour_caption"] = round(_mean(found["caption_start_249"], "colour"), 3)
+    if held_at:
+        result["colour_ratio"] = _ratio(
+            min(_mean(rows, "colour") for rows in held_at.values()), one["colour"]
+        )
+        result["bg_image"] = round(_mean(found["image"], "bg"), 1)
+        result["bg_caption"] = round(_mean(found["caption_start_249"], "bg"), 1)
+        result["colour_caption"] = round(_mean(found["caption_start_249"], "colour"), 3)
     for group in sorted(group for group in found if group.startswith("way_")):
         result[group] = _ratio(_mean(found[group], "way"), one["way"])
     result["order_equal"] = found["listed"] == found["swapped"]
@@ -201,6 +202,9 @@ def _progress(items: Sequence[Any], label: str) -> Iterator[Any]:
 )
 @click.option("--strategies", default=",".join(STRATEGIES), help="Names, separated by commas.")
 @click.option(
+    "--at", type=params.Size(), default="160x96", help="The size of all videos but the larger ones."
+)
+@click.option(
     "--sizes", default=",".join(SIZES), help="Larger sizes to judge, separated by commas; may be empty."
 )
 @click.option("--seeds", default=8, help="Clips and images.")
@@ -209,7 +213,15 @@ def _progress(items: Sequence[Any], label: str) -> Iterator[Any]:
 @click.option("--threads", default=2, help="CPU threads.")
 @click.option("--out", type=click.Path(path_type=Path), default="out/asked", help="Where rows are kept.")
 def main(
-    quick: bool, strategies: str, sizes: str, seeds: int, ways: int, prompts: int, threads: int, out: Path
+    quick: bool,
+    strategies: str,
+    at: Size,
+    sizes: str,
+    seeds: int,
+    ways: int,
+    prompts: int,
+    threads: int,
+    out: Path,
 ) -> None:
     if quick:
         seeds, ways, prompts, sizes = min(seeds, 2), min(ways, 12), min(prompts, 6), ""
@@ -217,9 +229,9 @@ def main(
     studio, rows = Studio(threads), Rows(out)
     ltx = Ltx(TINY_FOLDER, max_tokens=parts.MAX_TOKENS)
     names = [name for name in strategies.split(",") if name]
-    one = controls(rows, ltx, seeds, ways, studio.weights)
+    one = controls(rows, ltx, seeds, ways, studio.weights, at)
     lengths = (249,) if quick else (249, 750)
-    found = measured(studio, rows, list(cases(names, seeds, ways, prompts, lengths)))
+    found = measured(studio, rows, list(cases(names, seeds, ways, prompts, lengths, at)))
     result: dict[str, Any] = {name: summary(found[name], one) for name in names}
     result["one_window"] = {name: round(value, 3) for name, value in one.items()}
     result["sizes"] = {}

@@ -17,7 +17,10 @@ from seam_takes import FPS
 from plugins.ltx.reference.measure import colour, heading, same_way, track
 from plugins.ltx.reference.scenes import BACKGROUNDS, COLOURS, HELD_OUT, SHAPES, Scene, Shape, scene
 
-SIZE = (160, 96)
+Size = tuple[int, int]
+"""Width and height in pixels."""
+
+SIZE: Size = (160, 96)
 CLIP_FRAMES = 33
 CROSSFADE = 24
 WAY_FRAMES = 20
@@ -52,12 +55,12 @@ def colours(frames: np.ndarray) -> list[str | None]:
     return [colour(frames[index : index + 1]) for index in range(len(frames))]
 
 
-def held(seed: int, place: str, frames: int, strategy: str, prompt: str = "bare") -> Case:
+def held(seed: int, place: str, frames: int, strategy: str, prompt: str = "bare", size: Size = SIZE) -> Case:
     """A clip at ``place`` sets the look of ``frames`` frames: background and colour in the third farthest from it.
 
     ``prompt``: "bare" names the shape alone, "caption" all that there is.
     """
-    asked = _plain(seed)
+    asked = _plain(seed, size)
     shown = asked.render(0, CLIP_FRAMES)
     first = {"start": 0, "middle": (frames - CLIP_FRAMES) // 2, "end": frames - CLIP_FRAMES}[place]
     third = frames // 3
@@ -70,7 +73,7 @@ def held(seed: int, place: str, frames: int, strategy: str, prompt: str = "bare"
     return Case(
         f"{prompt}_{place}_{frames}",
         strategy,
-        _fields(frames, text, seed, strategy),
+        _fields(frames, text, seed, strategy, size),
         ((first, shown),),
         lambda video: look(video, shown, asked.shapes[0].colour, far),
     )
@@ -87,27 +90,27 @@ def look(video: np.ndarray, given: np.ndarray, wanted: str, parts: Sequence[slic
     }
 
 
-def imaged(seed: int, strategy: str, frames: int = 249) -> Case:
+def imaged(seed: int, strategy: str, frames: int = 249, size: Size = SIZE) -> Case:
     """An image at frame 0 and a bare prompt: the look of the last third."""
-    asked = _plain(seed)
+    asked = _plain(seed, size)
     shown = asked.render(0, 1)
     far = [slice(frames - frames // 3, frames)]
     return Case(
         "image",
         strategy,
-        _fields(frames, f"a {asked.shapes[0].kind}", seed, strategy),
+        _fields(frames, f"a {asked.shapes[0].kind}", seed, strategy, size),
         ((0, shown),),
         lambda video: look(video, shown, asked.shapes[0].colour, far),
     )
 
 
-def going(number: int, frames: int, strategy: str) -> Case:
+def going(number: int, frames: int, strategy: str, size: Size = SIZE) -> Case:
     """A caption that names a way: whether the shape goes it in the first frames."""
-    asked = scene(SCENES + 10_000 + number, size=SIZE, fps=FPS, shapes=1, motion=_MOTIONS[number % 3])
+    asked = scene(SCENES + 10_000 + number, size=size, fps=FPS, shapes=1, motion=_MOTIONS[number % 3])
     return Case(
         f"way_{frames}",
         strategy,
-        _fields(frames, asked.caption, number, strategy),
+        _fields(frames, asked.caption, number, strategy, size),
         (),
         lambda video: {"way": way(video, asked)},
     )
@@ -116,11 +119,13 @@ def going(number: int, frames: int, strategy: str) -> Case:
 def way(video: np.ndarray, asked: Scene) -> float:
     """1 where the shape goes as asked in the first WAY_FRAMES frames."""
     velocity = heading(track(video[:WAY_FRAMES]))
-    return float(velocity is not None and same_way(velocity, asked.shapes[0].velocity, LEAST * min(SIZE)))
+    return float(
+        velocity is not None and same_way(velocity, asked.shapes[0].velocity, LEAST * min(video.shape[1:3]))
+    )
 
 
 def following(
-    number: int, strategy: str, *, alone: bool = False, frames: int = 249, size: tuple[int, int] = SIZE
+    number: int, strategy: str, *, alone: bool = False, frames: int = 249, size: Size = SIZE
 ) -> Case:
     """Three prompts that change colour, shape or both: the share of frames, outside cross-fades, of the prompt's colour.
 
@@ -157,7 +162,7 @@ def following(
     )
 
 
-def demonstrated(size: tuple[int, int]) -> Case:
+def demonstrated(size: Size) -> Case:
     """As `farmctl demo` at ``size``: a red ball that moves right, nine frames of it extended to 750."""
     side = min(size)
     ball = Shape("ball", "red", 0.2 * side, (0.3 * size[0], 0.5 * size[1]), (0.3 * side, 0.0))
@@ -173,48 +178,51 @@ def demonstrated(size: tuple[int, int]) -> Case:
     )
 
 
-def keys(strategy: str, *, swapped: bool) -> Case:
+def keys(strategy: str, *, swapped: bool, size: Size = SIZE) -> Case:
     """Two keyframes, listed as they lie or the other way round."""
-    first, last = _plain(0), _plain(1)
+    first, last = _plain(0, size), _plain(1, size)
     frames = 121
     given = [(0, first.render(0, 1)), (frames - 1, last.render(0, 1))]
     return Case(
         "swapped" if swapped else "listed",
         strategy,
-        _fields(frames, "a ball", 5, strategy),
+        _fields(frames, "a ball", 5, strategy, size),
         tuple(reversed(given) if swapped else given),
         lambda video: {"sum": float(np.float64(video).sum()), "hash": float(_checksum(video))},
     )
 
 
 def cases(
-    strategies: Sequence[str], seeds: int, ways: int, prompts: int, lengths: Sequence[int]
+    strategies: Sequence[str],
+    seeds: int,
+    ways: int,
+    prompts: int,
+    lengths: Sequence[int],
+    size: Size = SIZE,
 ) -> Iterator[Case]:
     """Every case, the most telling ones first."""
     for strategy in strategies:
         for swapped in (False, True):
-            yield keys(strategy, swapped=swapped)
+            yield keys(strategy, swapped=swapped, size=size)
         for number in range(prompts):
-            yield following(number, strategy)
-            yield following(number, strategy, alone=True)
+            yield following(number, strategy, size=size)
+            yield following(number, strategy, alone=True, size=size)
         for frames in lengths:
             for place in PLACES:
                 for seed in range(seeds):
-                    yield held(seed, place, frames, strategy)
+                    yield held(seed, place, frames, strategy, size=size)
         for seed in range(seeds):
-            yield imaged(seed, strategy)
-            yield held(seed, "start", 249, strategy, "caption")
+            yield imaged(seed, strategy, size=size)
+            yield held(seed, "start", 249, strategy, "caption", size)
         for frames in (249, 401) if len(lengths) > 1 else (249,):
             for number in range(ways):
-                yield going(number, frames, strategy)
+                yield going(number, frames, strategy, size)
 
 
 _MOTIONS = ("horizontal", "vertical", "diagonal")
 
 
-def _fields(
-    frames: int, prompt: str, seed: int, strategy: str, size: tuple[int, int] = SIZE
-) -> dict[str, Any]:
+def _fields(frames: int, prompt: str, seed: int, strategy: str, size: Size = SIZE) -> dict[str, Any]:
     return {
         "frames": frames,
         "width": size[0],
@@ -225,17 +233,17 @@ def _fields(
     }
 
 
-def _plain(seed: int) -> Scene:
+def _plain(seed: int, size: Size) -> Scene:
     """A scene of one shape on a background of one colour."""
     number = SCENES + 1000 * seed
     while True:
-        asked = scene(number, size=SIZE, fps=FPS, shapes=1, motion=_MOTIONS[seed % 3])
+        asked = scene(number, size=size, fps=FPS, shapes=1, motion=_MOTIONS[seed % 3])
         if len(asked.background) == 1:
             return asked
         number += 1
 
 
-def _first_of(text: str, number: int, size: tuple[int, int]) -> Scene:
+def _first_of(text: str, number: int, size: Size) -> Scene:
     """A held-out scene whose caption is ``text``."""
     asked = scene(SCENES + 20_000 + number, size=size, fps=FPS, shapes=1, motion="horizontal")
     _, hue, kind, _, way_, _, _, ground, _ = text.split()
