@@ -18,11 +18,17 @@ from plugins.ltx.reference.pool import Group, number
 from plugins.ltx.reference.scenes import COLOURS
 
 _PIXELS_PER_LATENT = 32
-_WINDOW = (
-    16  # latents of the farm's longest windows; a longer clip is there to have windows far from its start
-)
-_LARGE = 200  # tokens of a latent frame from which on a window of two latents is worth a step
-_SINK = -8.0  # frame at which a window is shown the clip's first frame
+_WINDOW = 16
+"""Latents of the farm's longest windows; a longer clip is there to have windows far from its start."""
+
+_LARGE = 200
+"""Tokens of a latent frame from which on a window of two latents is worth a step."""
+
+_SINK = -8.0
+"""Frame at which a window is shown the clip's first frame."""
+
+_SHAPES = 4.0
+"""How much more a token that shows a shape counts than one that shows background, of which there are many more."""
 
 REFINED = 0.85
 """The sigma from which windows over a storyboard are made."""
@@ -32,7 +38,7 @@ REFINED = 0.85
 class Batch:
     """B windows of N tokens. ``clean`` float32 [B, N, C]; ``base`` [B, N, C] is what a window over a storyboard is
     made from, and ``clean`` in every other; ``cap`` [B, N] is the highest sigma of each token (0 is given, 1 is
-    free); ``graded`` [B, N] is 1 where the prediction counts; ``coords`` [B, 3, N] in seconds and pixels;
+    free); ``graded`` [B, N] is how much the prediction counts; ``coords`` [B, 3, N] in seconds and pixels;
     ``refined`` [B] marks windows over a storyboard; ``captions`` B, and ``whole`` [B] marks those that say all there is;
     ``area`` is the tokens of a latent frame."""
 
@@ -81,7 +87,7 @@ def draw(
     length = number(rng, 1, most) if rng.random() < 0.3 else min(total, number(rng, shortest, 7))
     if total >= _WINDOW and rng.random() < 0.7:
         length = number(rng, _WINDOW // 2, _WINDOW)
-    sink = total > length and rng.random() < 0.2
+    sink = total > length and rng.random() < 0.3
     # In a chain a window has both: a sink, and beside its first latents those of the window before.
     tail = number(rng, 1, min(5, length)) if sink and rng.random() < 0.5 else 0
     extras = 1 + tail if sink else 0 if rng.random() < 0.7 else number(rng, 1, min(3, length))
@@ -96,6 +102,7 @@ def draw(
         .contiguous()
         for part in ([window.clean for window in windows], [window.base for window in windows])
     )
+    graded = torch.stack([window.graded for window in windows]).repeat_interleave(area, 1)
     frames = torch.stack([window.frames for window in windows])
     seconds = frames / torch.tensor([group.fps[clip] for clip in chosen])[:, None]
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
@@ -111,7 +118,7 @@ def draw(
         clean,
         base,
         torch.stack([window.cap for window in windows]).repeat_interleave(area, 1),
-        torch.stack([window.graded for window in windows]).repeat_interleave(area, 1),
+        graded * (1.0 + _SHAPES * _shapes(clean)),
         torch.cat(
             [
                 seconds.repeat_interleave(area, 1)[:, None],
@@ -147,7 +154,10 @@ def _window(
         if rng.random() < 0.4:
             cap[_given(length, rng)] = 0.0
         graded[cap == 0.0] = 0.0
-        return _with(made, images[:, :1], torch.tensor([_SINK]), 0.0) if sink else made
+        if not sink:
+            return made
+        made.base = _drifted(made.base, rng)
+        return _with(made, images[:, :1], torch.tensor([_SINK]), 0.0)
     cap[_given(length, rng)] = 0.0
     if start and (not sink or extras == 1 and rng.random() < 0.5):
         # A window inside a shot: its text is the shot's, so what it continues must be there to see.
@@ -159,8 +169,11 @@ def _window(
     if rng.random() < 0.1:
         cap[cap == 0.0] = float(rng.random())
     graded[cap == 0.0] = 0.0
+    if sink:
+        known = cap == 0.0
+        grid[:, known] = _drifted(grid[:, known], rng)
     if sink and extras > 1:
-        beside = latents[:, start : start + extras - 1]
+        beside = _drifted(latents[:, start : start + extras - 1], rng)
         strength = 0.0 if rng.random() < 0.4 else 0.5 if rng.random() < 0.5 else float(rng.random())
         made = _with(made, beside, _frames(extras - 1, 0), strength)
     if sink:
@@ -176,6 +189,27 @@ def _window(
         places = torch.from_numpy(np.sort(rng.permutation(length)[:extras]))
         beside, at = images[:, places], places * float(FRAMES_PER_LATENT)
     return _with(made, beside, at, 0.0 if rng.random() < 0.6 else float(rng.random()))
+
+
+def _drifted(latents: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Latents [C, n, h, w] as a chain of windows draws them after a while, every other time: its shapes fade and change
+    their hue, and its background stays. A window that is shown the first frame can put them right."""
+    if rng.random() < 0.5 or not latents.numel():
+        return latents
+    gain = rng.uniform(0.6, 1.1) * (1.0 + 0.25 * torch.from_numpy(rng.standard_normal(len(latents))).float())
+    ground = _ground(latents.flatten(1).T)[:, None, None, None]
+    return ground + (latents - ground) * gain[:, None, None, None]
+
+
+def _ground(tokens: torch.Tensor) -> torch.Tensor:
+    """The background of ``tokens`` [..., N, C], their median: [..., C]."""
+    return tokens.median(-2).values
+
+
+def _shapes(tokens: torch.Tensor) -> torch.Tensor:
+    """How much each of ``tokens`` [B, N, C] shows of a shape, 0 to 1: [B, N]."""
+    distance = (tokens - _ground(tokens)[:, None]).norm(dim=-1)
+    return (2.0 * distance / distance.amax(1, keepdim=True).clamp(min=1e-6)).clamp(max=1.0)
 
 
 def _with(window: _Window, beside: torch.Tensor, frames: torch.Tensor, cap: float) -> _Window:
@@ -194,13 +228,13 @@ def _with(window: _Window, beside: torch.Tensor, frames: torch.Tensor, cap: floa
 def _said(caption: str, given: bool, rng: np.random.Generator) -> str:
     """The caption, or where something is ``given`` less than all of it: who shows it needn't say what it looks like."""
     way = rng.random() if given else 0.0
-    if way < 0.55:
+    if way < 0.45:
         return caption
     words = caption.split(" on a ")[0].split(" ")
-    if way < 0.65:
+    if way < 0.52:
         return " ".join(words)
     plain = " ".join(word for word in words if word not in COLOURS).replace("an ", "a ")
-    return plain if way < 0.8 else plain.split(" moving ")[0]
+    return plain if way < 0.72 else plain.split(" moving ")[0]
 
 
 def _given(length: int, rng: np.random.Generator) -> list[int]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -73,7 +74,8 @@ def test_a_window_over_a_storyboard_is_made_from_the_same_latents_of_it():
         own, base = batch.clean[..., 0], batch.base[..., 0]
         assert torch.equal(base[~batch.refined], own[~batch.refined])
         over = batch.refined[:, None] & (own > 0)  # but for the sink, which is an image
-        assert torch.allclose(base[over], own[over] + _BOARD, atol=0.1)
+        shown = (own < 0).any(1, keepdim=True)
+        assert torch.allclose(base[over & ~shown], own[over & ~shown] + _BOARD, atol=0.1)
         free = over & (batch.graded > 0)
         assert (batch.cap[free] == REFINED).all(), "it is noised to the sigma the farm noises it to"
         assert (batch.cap[over & (batch.graded == 0)] == 0.0).all(), "what is given is as it is"
@@ -83,6 +85,35 @@ def test_a_window_over_a_storyboard_is_made_from_the_same_latents_of_it():
         seen |= {"with something given"} if (over & (batch.cap == 0)).any() else set()
         seen |= {"not over one"} if (~batch.refined).any() else set()
     assert seen == {"at the start", "inside", "with something given", "not over one"}
+
+
+def test_what_a_chain_has_drawn_before_fades_and_changes_its_hue_where_a_sink_can_put_it_right():
+    drifted = 0
+    for batch in _batches(_spotted(_group(3, 16, 2, 3)), 200):
+        # Of the sink too, which is an image: negative.
+        ground, spots = batch.clean[:, 1::6], batch.clean[:, ::6]
+        assert (ground.abs() == 1.0).all(), "the background stays"
+        sinks = (batch.coords[:, 0, ::6] * 24.0 + 8.0).abs() < 1e-3
+        off = (spots[..., 0].abs() - 9.0).abs() > 0.1
+        assert not off[~sinks.any(1)].any(), "without a sink nothing could tell what it was"
+        assert not off[sinks].any(), "a sink is as it was given"
+        assert (batch.cap[:, ::6][off] < 1.0).all(), "what is to be drawn is as it is"
+        drifted += int(off.any(1).sum())
+    assert drifted > 20
+
+
+def _spotted(group: Group) -> Group:
+    """The group with 9 in the first place of each latent frame, a shape, and 1 everywhere else."""
+    latents = torch.ones_like(group.latents)
+    latents[..., 0, 0] = 9.0
+    return replace(group, latents=latents, images=-latents)
+
+
+def test_a_token_that_shows_a_shape_counts_for_more():
+    for batch in _batches(_spotted(_group(3, 16, 2, 3)), 30):
+        # Images, whose ground is another in this group, are left out.
+        counted = (batch.graded[:, 1::6] > 0) & (batch.clean[..., 0] > 0).all(1, keepdim=True)
+        assert (batch.graded[:, ::6][counted] == 5.0 * batch.graded[:, 1::6][counted]).all()
 
 
 def test_sizes_are_drawn_as_often_as_their_share_says():
