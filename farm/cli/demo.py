@@ -79,7 +79,9 @@ def demo(
                 with spinner() as tell:
                     farm.start(nodes)
                     farm.wait_until_ready(nodes, _READY_SECONDS, tell)
-                click.echo(f"a farm of {nodes} nodes is up after {time.monotonic() - begun:.0f} s")
+                click.echo(
+                    f"a farm of {nodes} node{'s' * (nodes > 1)} is up after {time.monotonic() - begun:.0f} s"
+                )
                 with farm.client() as client:
                     _render(client, given, frames, pixels, fps, prompt, seed, output)
             finally:

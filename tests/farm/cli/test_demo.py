@@ -25,7 +25,7 @@ def test_what_a_killed_demo_left_running_is_ended_by_the_next(tmp_path_factory):
         line = demo.stdout.readline()
         assert line, said
         said += line
-    assert "a farm of 1 nodes is up" in said and "window/0" not in said, (
+    assert "a farm of 1 node is up" in said and "window/0" not in said, (
         "it is told before anything is rendered"
     )
     demo.kill()
