@@ -7,6 +7,7 @@ is a cap on a token's sigma. A window over a storyboard begins with that, enlarg
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,9 @@ _LARGE = 200
 
 _SINK = -8.0
 """Frame at which a window is shown the clip's first frame."""
+
+_CONTRADICTED = 0.15
+"""How often what is given is another scene's than the caption's, as where a second prompt takes over."""
 
 _SHAPES = 4.0
 """How much more a token that shows a shape counts than one that shows background, of which there are many more."""
@@ -93,7 +97,14 @@ def draw(
     extras = 1 + tail if sink else 0 if rng.random() < 0.7 else number(rng, 1, min(3, length))
     count = max(1, tokens // ((length + extras) * height * width))
     chosen = rng.integers(len(group.captions), size=count)
-    windows = [_window(group, int(clip), length, extras, sink, rng) for clip in chosen]
+    windows, contradicted = [], []
+    for clip in chosen:
+        other = int(rng.integers(len(group.captions))) if rng.random() < _CONTRADICTED else int(clip)
+        layout = copy.deepcopy(rng)
+        windows.append(_window(group, int(clip), length, extras, sink, rng))
+        contradicted.append(other != int(clip))
+        if contradicted[-1]:
+            _show(_window(group, other, length, extras, sink, layout), windows[-1])
     area = height * width
     clean, base = (
         ((torch.stack(part) - mean[:, None, None, None]) / std[:, None, None, None])
@@ -107,12 +118,12 @@ def draw(
     seconds = frames / torch.tensor([group.fps[clip] for clip in chosen])[:, None]
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     place = torch.stack([rows.flatten(), columns.flatten()]).float() * _PIXELS_PER_LATENT
-    captions = [
-        ""
-        if rng.random() < caption_dropout
-        else _said(group.captions[clip], bool((window.cap == 0).any()), rng)
-        for clip, window in zip(chosen, windows, strict=True)
-    ]
+    captions = []
+    for clip, window, against in zip(chosen, windows, contradicted, strict=True):
+        if rng.random() < caption_dropout and not against:
+            captions.append("")
+        else:
+            captions.append(_said(group.captions[clip], bool((window.cap == 0).any()) and not against, rng))
     whole = [said == group.captions[clip] for said, clip in zip(captions, chosen, strict=True)]
     return Batch(
         clean,
@@ -199,6 +210,13 @@ def _drifted(latents: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     gain = rng.uniform(0.6, 1.1) * (1.0 + 0.25 * torch.from_numpy(rng.standard_normal(len(latents))).float())
     ground = _ground(latents.flatten(1).T)[:, None, None, None]
     return ground + (latents - ground) * gain[:, None, None, None]
+
+
+def _show(other: _Window, window: _Window) -> None:
+    """Give ``window`` what is given in ``other``, of the same layout; what it is to draw stays its own."""
+    given = window.graded == 0.0
+    window.clean = torch.where(given[:, None, None], other.clean, window.clean)
+    window.base = torch.where(given[:, None, None], other.base, window.base)
 
 
 def _ground(tokens: torch.Tensor) -> torch.Tensor:

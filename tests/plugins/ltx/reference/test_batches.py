@@ -109,6 +109,23 @@ def _spotted(group: Group) -> Group:
     return replace(group, latents=latents, images=-latents)
 
 
+def test_what_is_given_is_sometimes_another_clip_s_and_the_caption_then_says_all_of_what_is_drawn():
+    group = _group(4, 16, 2, 3)
+    for clip in range(4):
+        group.latents[clip], group.images[clip] = 10.0 * (clip + 1), -10.0 * (clip + 1)
+    seen = {False: 0, True: 0}
+    for batch in _batches(group, 300):
+        for caption, clean, graded in zip(
+            batch.captions, batch.clean[..., 0].abs(), batch.graded, strict=True
+        ):
+            own = 10.0 * (int(caption.split()[1]) + 1)
+            assert (clean[graded > 0] == own).all(), "it learns to draw what it is asked for"
+            if (given := clean[graded == 0]).numel():
+                seen[bool((given != own).any())] += 1
+                assert len(given.unique()) == 1, "of one clip"
+    assert 0.05 < seen[True] / sum(seen.values()) < 0.2
+
+
 def test_a_token_that_shows_a_shape_counts_for_more():
     for batch in _batches(_spotted(_group(3, 16, 2, 3)), 30):
         # Images, whose ground is another in this group, are left out.
