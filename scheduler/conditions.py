@@ -168,10 +168,10 @@ def check_apart(media: Sequence[PreparedMedia], frames: int) -> None:
                     )
                 continue
             if piece.frame < earlier.stop and earlier.frame < piece.stop:
+                meets = "meets" if piece.frames == 1 else "meet"
                 raise InvalidSpec(
                     field,
-                    f"{_span(piece)} meet{'s' if piece.frames == 1 else ''} conditions.{other}, which has {_span(earlier)}; every frame can be given "
-                    "once",
+                    f"{_span(piece)} {meets} conditions.{other}, which has {_span(earlier)}; every frame can be given once",
                 )
 
 

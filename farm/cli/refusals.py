@@ -1,4 +1,4 @@
-"""What the farm refuses of a job, in the words of the command line. Pure."""
+"""Refusals of a job, with the names that people typed. Pure."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ _NUMBERED = re.compile(r"\bconditions\.(\d+)")
 
 
 def with_media_names(error: InvalidSpec, conditions: Sequence[Condition | LocalCondition]) -> InvalidSpec:
-    """The error, followed by which media it speaks of: "conditions.1" is a name that nobody typed.
+    """Return the error with the file and frame of each medium that it names: nobody typed "conditions.1".
 
-    `conditions` are those that were asked for, in their order.
+    Args:
+        error: What the farm refuses.
+        conditions: The media that were asked for, in their order.
     """
     numbers = sorted({int(found[1]) for found in _NUMBERED.finditer(str(error))})
     names = [f"conditions.{at} is {_name(conditions[at])}" for at in numbers if at < len(conditions)]

@@ -89,9 +89,8 @@ class Difference:
                 f" at frame {self.frame}",
             )
         return (
-            f"the {where} differs from what was rendered there ({self.db:.0f} dB of PSNR{at}; below "
-            f"{NOT_FOLLOWED:.0f} it stands out); "
-            "try another seed, or a strength below 1, at which it is not put in"
+            f"the {where} differs from what was rendered there by {self.db:.0f} dB{at} (PSNR; below "
+            f"{NOT_FOLLOWED:.0f} it stands out); try another seed, or a strength below 1, at which it is not put in"
         )
 
 
@@ -102,7 +101,9 @@ def report(differences: Iterable[Difference]) -> tuple[str, dict[str, Any]]:
     missed = [one for one in found if one.db < NOT_FOLLOWED]
     notes = [one.note for one in sorted(missed[:MOST_NOTES], key=lambda one: one.frame)]
     if rest := len(missed) - len(notes):
-        notes.append(f"{rest} more of what is given differ too, below {NOT_FOLLOWED:.0f} dB of PSNR")
+        notes.append(
+            f"{rest} more given images and clips differ too: each has a PSNR below {NOT_FOLLOWED:.0f} dB"
+        )
     # What is equal to the last bit has no PSNR, and JSON no infinity.
     given = [
         {"condition": one.condition, "frame": one.frame, "db": round(min(one.db, 99.0), 1)} for one in found

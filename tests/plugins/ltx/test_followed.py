@@ -86,9 +86,9 @@ def test_a_given_frame_that_the_windows_did_not_follow_is_told_with_its_frame_an
     notes = [note for facts in told.values() for note in facts.get("notes", [])]
     assert len(notes) == 2
     assert notes[0].startswith(
-        f"the image at frame 120 differs from what was rendered there ({measures[1]['db']:.0f} dB of PSNR; below 22"
+        f"the image at frame 120 differs from what was rendered there by {measures[1]['db']:.0f} dB (PSNR; below 22 "
     )
-    assert notes[1].startswith("the clip at frames 230 to 243 differs from what was rendered there (")
+    assert notes[1].startswith("the clip at frames 230 to 243 differs from what was rendered there by ")
     assert f"at frame {measures[0]['frame']}" in notes[1]
 
 
@@ -127,9 +127,9 @@ def test_a_report_has_every_measure_notes_the_worst_and_stays_small(measured):
 def test_the_words_say_image_or_clip_frame_and_decibels():
     image = Difference(0, 120, 1, 120, 21.4)
     assert image.note.startswith(
-        "the image at frame 120 differs from what was rendered there (21 dB of PSNR; below 22 "
+        "the image at frame 120 differs from what was rendered there by 21 dB (PSNR; below 22 "
     )
     clip = replace(image, frames=14, frame=133)
     assert clip.note.startswith(
-        "the clip at frames 120 to 133 differs from what was rendered there (21 dB of PSNR at frame 133; below 22 "
+        "the clip at frames 120 to 133 differs from what was rendered there by 21 dB at frame 133 (PSNR; below 22 "
     )
