@@ -25,6 +25,7 @@ from tests.farm.cli.runs import PROGRAM, environment, processes, variables
 
 LEARNT = catalogue(planning_plugins()).models["ltx-tiny"].learnt
 ASK = ["--frames", 20, "--size", "64x64", "--fps", 30]
+TEXT = ["submit", "text", "--frames", 300, "--size", "64x64"]
 
 
 def _jobs(farmctl) -> list[dict]:
@@ -176,7 +177,7 @@ def test_a_dry_run_tells_of_a_size_that_the_model_has_not_learnt(farmctl):
 
 
 def test_prompts_follow_each_other_and_each_needs_its_frame(farmctl):
-    ask = ["submit", "text", "--frames", 300, "--size", "64x64", "--prompt", "a ball rolls"]
+    ask = [*TEXT, "--prompt", "a ball rolls"]
     planned = farmctl(*ask, "--prompt", "240: it stops", "--crossfade", 8, "--dry-run")
     assert planned.exit_code == 0
     for line in (
@@ -192,17 +193,7 @@ def test_prompts_follow_each_other_and_each_needs_its_frame(farmctl):
 
 def test_prompts_from_a_file_are_planned_by_their_rows_and_not_beside_others(farmctl, tmp_path):
     (tmp_path / "shots.yaml").write_text("- text: a ball rolls\n- {timecode: 00:00:08:00, text: it stops}\n")
-    ask = [
-        "submit",
-        "text",
-        "--frames",
-        300,
-        "--size",
-        "64x64",
-        "--prompts",
-        tmp_path / "shots.yaml",
-        "--dry-run",
-    ]
+    ask = [*TEXT, "--prompts", tmp_path / "shots.yaml", "--dry-run"]
     assert "frames 265-299: it stops" in farmctl(*ask).stdout
     asked = farmctl(*ask, "--prompt", "a ball rolls")
     assert asked.exit_code == 2 and "prompts: give either --prompts FILE or --prompt TEXT" in asked.stderr
@@ -211,20 +202,7 @@ def test_prompts_from_a_file_are_planned_by_their_rows_and_not_beside_others(far
 
 
 def test_a_dry_run_prints_its_plan_as_json_and_no_video_is_called_json(farmctl):
-    ask = [
-        "submit",
-        "text",
-        "--frames",
-        300,
-        "--size",
-        "64x64",
-        "--prompt",
-        "a",
-        "--prompt",
-        "40: b",
-        "-o",
-        "json",
-    ]
+    ask = [*TEXT, "--prompt", "a", "--prompt", "40: b", "-o", "json"]
     found = json.loads(farmctl(*ask, "--dry-run").stdout)
     assert [span["prompts"] for span in found["plan"]["shown_prompts"]] == [["a"], ["a", "b"], ["b"]]
     assert found["notes"] and {"key", "start", "stop", "needs"} <= found["plan"]["tasks"][0].keys()
