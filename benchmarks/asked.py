@@ -127,19 +127,14 @@ def controls(rows: Rows, ltx: Ltx, seeds: int, ways: int, weights: str, size: Si
         case = going(number, 121, "", size)
         return case.measure(evaluate.render(ltx, case.fields["prompt"], 121, number, size=size))
 
-    with _progress(range(seeds + ways), "single windows") as bar:
-        figures = [
-            rows.get(
-                f"one window {weights} {size} {seeds} {index}",
-                lambda i=index: coloured(i) if i < seeds else went(i - seeds),
-            )
-            for index in bar
-        ]
-    return {
-        name: _mean(rows, name)
-        for name, rows in (("colour", figures[:seeds]), ("bg", figures[:seeds]), ("way", figures[seeds:]))
-        if rows
-    }
+    figures: dict[str, list[Figures]] = defaultdict(list)
+    wanted = [(coloured, seed) for seed in range(seeds)] + [(went, number) for number in range(ways)]
+    with _progress(wanted, "single windows") as bar:
+        for make, number in bar:
+            row = rows.get(f"{make.__name__} {weights} {size} {number}", lambda m=make, n=number: m(n))
+            for name in row:
+                figures[name].append(row)
+    return {name: _mean(found, name) for name, found in figures.items()}
 
 
 def at_size(studio: Studio, rows: Rows, ltx: Ltx, size: Size, prompts: int, *, demo: bool) -> Figures:
