@@ -60,7 +60,8 @@ worse (in .39 of frames, and .26). Not measured on released weights."""
 
 TINY_WINDOW = 16
 """Latents. In storyboards of 32 to 60 latents shapes went the way that was asked for in 36 of 60 videos, in windows of 16
-in 45. At 640x384 and 1024x576 too windows of 16 show what was asked to their end, though it was trained there on 5 to 9."""
+in 45. At 640x384 and 1024x576, where it was trained on 5 to 9 latents, windows of 16 had the right colour in .89 and .83 of
+frames, and the right way in 5 and 3 of 6 videos."""
 
 TINY_SIZES = LearntSizes(96, (1024, 576), "may be wrong or empty")
 """As its card says. 96x64, on which it was trained for long storyboards alone, is left out: of 24 captions an earlier

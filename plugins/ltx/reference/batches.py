@@ -29,10 +29,10 @@ _SINK = -8.0
 """Frame at which a window is shown the clip's first frame."""
 
 _CONTRADICTED = 0.15
-"""How often what is given is another scene's than the caption's, as where a second prompt takes over."""
+"""Share of windows whose given latents are of another scene than the caption. A second prompt takes over in such a window."""
 
 _SHAPES = 4.0
-"""How much more a token that shows a shape counts than one that shows background, of which there are many more."""
+"""Extra weight of a token that shows a shape. Most tokens show background and would decide the loss."""
 
 REFINED = 0.85
 """The sigma from which windows over a storyboard are made."""
@@ -42,7 +42,7 @@ REFINED = 0.85
 class Batch:
     """B windows of N tokens. ``clean`` float32 [B, N, C]; ``base`` [B, N, C] is what a window over a storyboard is
     made from, and ``clean`` in every other; ``cap`` [B, N] is the highest sigma of each token (0 is given, 1 is
-    free); ``graded`` [B, N] is how much the prediction counts; ``coords`` [B, 3, N] in seconds and pixels;
+    free); ``graded`` [B, N] is the weight of each prediction in the loss; ``coords`` [B, 3, N] in seconds and pixels;
     ``refined`` [B] marks windows over a storyboard; ``captions`` B, and ``whole`` [B] marks those that say all there is;
     ``area`` is the tokens of a latent frame."""
 
@@ -203,8 +203,10 @@ def _window(
 
 
 def _drifted(latents: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Latents [C, n, h, w] as a chain of windows draws them after a while, every other time: its shapes fade and change
-    their hue, and its background stays. A window that is shown the first frame can put them right."""
+    """In one half of the calls ``latents`` [C, n, h, w] with faded shapes of another hue, in the other half as they are.
+
+    A chain of windows draws such latents after a while; its background stays. A window with a sink can restore them.
+    """
     if rng.random() < 0.5 or not latents.numel():
         return latents
     gain = rng.uniform(0.6, 1.1) * (1.0 + 0.25 * torch.from_numpy(rng.standard_normal(len(latents))).float())
@@ -213,19 +215,20 @@ def _drifted(latents: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 
 
 def _show(other: _Window, window: _Window) -> None:
-    """Give ``window`` what is given in ``other``, of the same layout; what it is to draw stays its own."""
+    """Replace the given latents of ``window`` by those of ``other``, a window of the same layout. The latents that are to be
+    drawn stay."""
     given = window.graded == 0.0
     window.clean = torch.where(given[:, None, None], other.clean, window.clean)
     window.base = torch.where(given[:, None, None], other.base, window.base)
 
 
 def _ground(tokens: torch.Tensor) -> torch.Tensor:
-    """The background of ``tokens`` [..., N, C], their median: [..., C]."""
+    """The latent of the background, [..., C]: the median of ``tokens`` [..., N, C]."""
     return tokens.median(-2).values
 
 
 def _shapes(tokens: torch.Tensor) -> torch.Tensor:
-    """How much each of ``tokens`` [B, N, C] shows of a shape, 0 to 1: [B, N]."""
+    """Share of a shape in each of ``tokens`` [B, N, C]: [B, N], from 0 to 1."""
     distance = (tokens - _ground(tokens)[:, None]).norm(dim=-1)
     return (2.0 * distance / distance.amax(1, keepdim=True).clamp(min=1e-6)).clamp(max=1.0)
 
