@@ -49,8 +49,8 @@ def flip(path: Path, at: int | None = None) -> None:
     at = len(content) // 2 if at is None else at
     while not chr(content[at]).isalnum():
         at += 1
-    # A digit stays a digit, and a letter one.
-    content[at] = content[at] - 1 if content[at] in b"9zZ" else content[at] + 1
+    # A digit stays a digit, a letter one, and a hexadecimal digit one of those.
+    content[at] = content[at] - 1 if content[at] in b"9fFzZ" else content[at] + 1
     path.write_bytes(bytes(content))
 
 
