@@ -16,8 +16,12 @@ from tests.postgres_server import PostgresServer, binaries, running
 # Several groups of tests share the cores: threads that wait for each other take the time of those that work.
 os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 
-# How long an example takes says more of what else runs than of what is tested.
-settings.register_profile("farm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# How long an example takes says more of what else runs than of what is tested. The examples are the same each time, so
+# that a change is refused for what it does; `--hypothesis-profile explore` draws others, and more of them.
+settings.register_profile(
+    "farm", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("explore", settings.get_profile("farm"), derandomize=False, max_examples=500)
 settings.load_profile("farm")
 
 _FARMS = {"end_to_end": "farms", "faults": "faults"}
