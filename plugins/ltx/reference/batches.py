@@ -123,8 +123,8 @@ def draw(
         if rng.random() < caption_dropout and not against:
             captions.append("")
         else:
-            captions.append(_said(group.captions[clip], bool((window.cap == 0).any()) and not against, rng))
-    whole = [said == group.captions[clip] for said, clip in zip(captions, chosen, strict=True)]
+            captions.append(said(group.captions[clip], bool((window.cap == 0).any()) and not against, rng))
+    whole = [text == group.captions[clip] for text, clip in zip(captions, chosen, strict=True)]
     return Batch(
         clean,
         base,
@@ -142,6 +142,25 @@ def draw(
         torch.tensor(whole),
         area,
     )
+
+
+def said(caption: str, given: bool, rng: np.random.Generator) -> str:
+    """``caption`` as people say it. Where a clip or an image is ``given``, six in ten say less: what is shown needn't be said.
+
+    ``caption`` is that of a scene of ``scenes``, from which the words for colours, background and way are known.
+    """
+    way = rng.random() if given else 0.0
+    if way < 0.40:
+        return caption
+    words = caption.split(" on a ")[0]
+    if way < 0.46:
+        return words
+    colourless = _without_colours(caption if way < 0.58 else words)
+    return colourless if way < 0.74 else colourless.split(" moving ")[0]
+
+
+def _without_colours(caption: str) -> str:
+    return " ".join(word for word in caption.split(" ") if word not in COLOURS).replace("an ", "a ")
 
 
 def _window(
@@ -244,18 +263,6 @@ def _with(window: _Window, beside: torch.Tensor, frames: torch.Tensor, cap: floa
         torch.cat([frames, window.frames]),
         window.refined,
     )
-
-
-def _said(caption: str, given: bool, rng: np.random.Generator) -> str:
-    """The caption, or where something is ``given`` less than all of it: who shows it needn't say what it looks like."""
-    way = rng.random() if given else 0.0
-    if way < 0.45:
-        return caption
-    words = caption.split(" on a ")[0].split(" ")
-    if way < 0.52:
-        return " ".join(words)
-    plain = " ".join(word for word in words if word not in COLOURS).replace("an ", "a ")
-    return plain if way < 0.72 else plain.split(" moving ")[0]
 
 
 def _given(length: int, rng: np.random.Generator) -> list[int]:

@@ -37,11 +37,11 @@ KINDS = (
     Kind(128, 192, 8, 0.02),
     Kind(160, 160, 8, 0.02),
     Kind(128, 128, 10, 0.02),
-    Kind(160, 96, 16, 0.08),
+    Kind(160, 96, 16, 0.15),
     Kind(96, 96, 16, 0.03),
     Kind(96, 64, 76, 0.01),
     # Storyboards, as long as the model's clock reaches: of 256x160, 640x384 and 1024x576.
-    Kind(160, 96, 60, 0.12),
+    Kind(160, 96, 60, 0.14),
     Kind(224, 128, 56, 0.03),
     Kind(352, 192, 56, 0.10),
     # Large frames in short clips; how things go on is learnt from the small ones. A few long ones of the largest.

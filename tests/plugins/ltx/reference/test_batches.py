@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from plugins.ltx.reference.batches import REFINED, Batch, draw
+from plugins.ltx.reference.batches import REFINED, Batch, draw, said
 from plugins.ltx.reference.pool import Group
 
 # What the groups below hold: latent i of a clip is i + 1 everywhere, the image of its frame -(i + 1), and latent i of
@@ -140,3 +140,16 @@ def test_sizes_are_drawn_as_often_as_their_share_says():
     rng = np.random.Generator(np.random.Philox(0))
     areas = [draw([rare, often], mean, std, rng, 50).area for _ in range(200)]
     assert 160 < areas.count(12) < 199
+
+
+def test_captions_of_what_is_given_leave_out_each_part_that_people_leave_out():
+    rng = np.random.default_rng(0)
+    asked = "an orange ball moving right and a red box moving up on a navy to grey background"
+    assert {said(asked, False, rng) for _ in range(50)} == {asked}
+    assert {said(asked, True, rng) for _ in range(400)} == {
+        asked,
+        "an orange ball moving right and a red box moving up",
+        "a ball moving right and a box moving up on a navy to grey background",
+        "a ball moving right and a box moving up",
+        "a ball",
+    }
