@@ -13,10 +13,6 @@ DRAWN_TOKENS = 15
 """A storyboard has at least so many tokens a latent frame, or all that the video has. In the 6 of 96x64, a third of
 256x160, there is too little to tell windows where things are: 34 of 224 of their seams failed, and 11 with 160x96."""
 
-TAIL_STRENGTH = 1.0
-"""A storyboard goes on exactly from what is there: at half of it, as full windows do, shapes jump where its windows meet
-(flow-warp residual 1.4 of what it is elsewhere, and 1.2 at 1)."""
-
 MORE_OVERLAP = 2
 """So many latents more storyboard windows share than windows do: how things move a chain knows from there alone. With three
 more, each longer storyboard has a window more to wait for, and a 2B job on eight devices ends 3 % later (simulated)."""
@@ -80,8 +76,10 @@ class Hierarchical:
                 height=height,
                 sigmas=timeline.storyboard_sigmas or timeline.sigmas,
                 model=model.name if timeline.storyboard else "",
-                tail=Tail(f"storyboard/{index - 1}", overlap, TAIL_STRENGTH) if index > origin else None,
-                head=Head(f"storyboard/{index + 1}", TAIL_STRENGTH) if index < origin else None,
+                tail=Tail(f"storyboard/{index - 1}", overlap, model.tail_strength)
+                if index > origin
+                else None,
+                head=Head(f"storyboard/{index + 1}", model.tail_strength) if index < origin else None,
                 sink=sink_of(timeline, model, cuts[index], f"storyboard/{origin}"),
             )
             for index in (origin, *onward, *back)
