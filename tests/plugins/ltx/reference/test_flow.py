@@ -50,13 +50,38 @@ def test_the_loss_is_least_for_the_guidance_that_the_weights_have_learnt(refined
     assert min(losses[other] for other in (1.0, 2.0, 4.0)) > 1e-3
 
 
-def test_a_caption_that_leaves_something_to_what_is_given_is_learnt_without_guidance():
+def test_a_caption_that_says_less_than_all_is_learnt_without_guidance_where_nothing_is_given():
     batch = _batch(whole=False)
     losses = {}
     for guidance in (1.0, 3.0):
         torch.manual_seed(2)
         losses[guidance] = float(flow._flow_loss(Knowing(batch, guidance), batch, 3.0))  # type: ignore[arg-type]
     assert losses[1.0] < 1e-6 and losses[3.0] > 1e-3
+
+
+class Seeing:
+    """A network that knows the clean window where something is shown: it answers the true velocity then, guided by
+    ``guidance``, and half of it where nothing is."""
+
+    def __init__(self, batch: Batch, guidance: float) -> None:
+        self._clean, self._guidance, self._captions = batch.clean, guidance, batch.captions
+
+    def velocity(self, batch: Batch, tokens: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        assert batch.captions == self._captions, "the caption stays"
+        true = (tokens - self._clean) / sigma.clamp(min=1e-6)[..., None]
+        shown = (sigma == 0.0).any(1)[:, None, None]
+        return torch.where(shown, 0.5 * true + self._guidance * 0.5 * true, 0.5 * true)
+
+
+@pytest.mark.parametrize("refined", [False, True])
+def test_such_a_caption_is_learnt_with_guidance_towards_what_is_given(refined):
+    batch = _batch(whole=False, refined=refined)
+    batch.cap[:, :2], batch.graded[:, :2] = 0.0, 0.0
+    losses = {}
+    for guidance in (1.0, flow.SHOWN_GUIDANCE, 3.0):
+        torch.manual_seed(2)
+        losses[guidance] = float(flow._flow_loss(Seeing(batch, guidance), batch, 3.0))  # type: ignore[arg-type]
+    assert losses.pop(flow.SHOWN_GUIDANCE) < 1e-6 and min(losses.values()) > 1e-3
 
 
 def test_a_window_over_a_storyboard_begins_there_and_ends_clean():
