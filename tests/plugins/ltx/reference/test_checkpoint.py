@@ -8,7 +8,7 @@ import pytest
 from farm.cli.demo import GIVEN_FRAMES, _drawn_frames
 from plugins.ltx.loading import Ltx
 from plugins.ltx.planning import TINY_FOLDER, farm_models
-from plugins.ltx.reference.evaluate import alone, evaluate, text
+from plugins.ltx.reference.evaluate import alone, backward, evaluate, text
 from plugins.ltx.reference.scenes import Scene, Shape
 
 
@@ -32,11 +32,15 @@ def test_a_prompt_is_obeyed(found, name):
     assert found[name] >= 0.7 and found[name] > found[f"{name}_control"] + 0.3
 
 
-@pytest.mark.parametrize(
-    ("name", "most"), [("extension_error", 0.2), ("backward_error", 0.2), ("keyframe_error", 0.12)]
-)
+@pytest.mark.parametrize(("name", "most"), [("extension_error", 0.2), ("keyframe_error", 0.12)])
 def test_what_is_given_is_gone_on_with(found, name, most):
     assert found[name] <= most and found[name] < 0.8 * found[f"{name}_control"]
+
+
+def test_a_clip_is_led_up_to(ltx):
+    """The prompt alone says so much of the way that three scenes, as above, don't tell the clip's part from luck."""
+    found = backward(alone(ltx, steps=8), 10)
+    assert found["backward_error"] <= 0.15 and found["backward_error"] < 0.8 * found["backward_error_control"]
 
 
 @pytest.mark.parametrize(("size", "prompts"), [((384, 224), 6), ((640, 384), 4), ((1024, 576), 4)])
