@@ -14,7 +14,7 @@ _NUMBERED = re.compile(r"\bconditions\.(\d+)")
 
 
 def with_media_names(error: InvalidSpec, conditions: Sequence[Condition | LocalCondition]) -> InvalidSpec:
-    """Return the error with the file and frame of each medium that it names: nobody typed "conditions.1".
+    """Return the error with the file and frame of each medium that it numbers. Users know files, not numbers.
 
     Args:
         error: What the farm refuses.

@@ -13,7 +13,7 @@ from tests.scheduler.plans import ALL, plan_of, specs
 
 
 def shown_by_latent(payload: dict) -> dict[int, dict[int, float]]:
-    """Return, by global latent, the share of each prompt that a window is told to show there."""
+    """Return the shares of the prompts in each global latent of a window, as its task says them."""
     return {
         latent: dict(map(tuple, parts))
         for start, stop, parts in payload["shows"]

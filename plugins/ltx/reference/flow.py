@@ -34,8 +34,8 @@ GUIDANCE = 3.0
 """Classifier-free guidance, which the distilled model has learnt and needs no more."""
 
 SHOWN_GUIDANCE = 2.0
-"""The same towards what is given, of captions that leave something to it: without, a shape of a colour that is shown and not
-said was drawn in a mean of many colours."""
+"""Guidance towards what is given, where the caption doesn't say all. Without it the model drew a shape whose colour is only
+shown in a mean of many colours."""
 
 _SAVE_SECONDS = 60.0
 _SHIFT = 4.0
@@ -212,7 +212,7 @@ def _flow_loss(network: Network, batch: Batch, guidance: float = 1.0) -> torch.T
 
 
 def _shown(batch: Batch) -> torch.Tensor:
-    """Which windows, [B], are guided to what is given: those whose captions leave something to it."""
+    """Bool [B]: the windows that are guided towards what is given. Their captions don't say all."""
     worded = torch.tensor([caption != "" for caption in batch.captions])
     return worded & ~batch.whole.cpu() & (batch.cap == 0.0).any(1).cpu()
 
@@ -220,7 +220,11 @@ def _shown(batch: Batch) -> torch.Tensor:
 def _without(
     batch: Batch, tokens: torch.Tensor, own: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor
 ) -> tuple[Batch, torch.Tensor, torch.Tensor]:
-    """Batch, tokens and sigmas without what each window is guided to: its caption, or else what is given."""
+    """``batch``, ``tokens`` [B, N, C] and ``own`` sigmas [B, N] for the answer that guidance starts from.
+
+    A window that is guided towards what is given loses that: all of its tokens become ``noise`` [B, N, C] at the window's
+    ``sigma`` [B]. Every other window loses its caption.
+    """
     shown = _shown(batch)
     captions = [caption if kept else "" for caption, kept in zip(batch.captions, shown, strict=True)]
     free = sigma[:, None].expand_as(own)
