@@ -222,18 +222,20 @@ def _without(
 ) -> tuple[Batch, torch.Tensor, torch.Tensor]:
     """``batch``, ``tokens`` [B, N, C] and ``own`` sigmas [B, N] for the answer that guidance starts from.
 
-    A window that is guided towards what is given loses that: all of its tokens become ``noise`` [B, N, C] at the window's
-    ``sigma`` [B]. Every other window loses its caption.
+    A window that is guided towards what is given loses that: its sink where it has one, and else all of its tokens become
+    ``noise`` [B, N, C] at the window's ``sigma`` [B]. What a chain has made beside a sink may have drifted, and stays, so
+    that the guidance leads away from it. Every other window loses its caption.
     """
     shown = _shown(batch)
     captions = [caption if kept else "" for caption, kept in zip(batch.captions, shown, strict=True)]
     free = sigma[:, None].expand_as(own)
     noisy, _ = _path(batch, noise, free)
-    shown = shown.to(own.device)[:, None]
+    sink = batch.coords[:, 0] < 0.0
+    lost = shown.to(own.device)[:, None] & (sink | ~sink.any(1, keepdim=True))
     return (
         replace(batch, captions=captions),
-        torch.where(shown[..., None], noisy, tokens),
-        torch.where(shown, free, own),
+        torch.where(lost[..., None], noisy, tokens),
+        torch.where(lost, free, own),
     )
 
 

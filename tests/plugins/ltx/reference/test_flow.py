@@ -84,6 +84,17 @@ def test_such_a_caption_is_learnt_with_guidance_towards_what_is_given(refined):
     assert losses.pop(flow.SHOWN_GUIDANCE) < 1e-6 and min(losses.values()) > 1e-3
 
 
+def test_beside_a_sink_it_leads_away_from_what_a_chain_has_made():
+    batch = _batch(whole=False)
+    batch.coords[:, 0, 0] = -1.0
+    batch.cap[:, :2], batch.graded[:, :2] = 0.0, 0.0
+    sigma, noise = torch.full((len(batch.captions),), 0.7), torch.zeros(batch.clean.shape)
+    own = torch.minimum(sigma[:, None], batch.cap)
+    _, tokens, seen = flow._without(batch, batch.clean.clone(), own, noise, sigma)
+    assert (seen[:, 0] == 0.7).all() and (seen[:, 1] == 0.0).all(), "only the sink is lost"
+    assert torch.equal(tokens[:, 1:], batch.clean[:, 1:]) and not torch.equal(tokens[:, 0], batch.clean[:, 0])
+
+
 def test_a_window_over_a_storyboard_begins_there_and_ends_clean():
     batch, noise = _batch(refined=True), torch.randn(4, 6, 3)
     tokens, velocity = flow._path(batch, noise, batch.cap)
