@@ -3,8 +3,9 @@
 Jobs are planned and done by the farm's own code in this process, with ltx-tiny, without daemon and Ray (as
 benchmarks/seams.py does). The last line is one JSON object:
 
-    {strategy: {"followed", "alone", "followed_ratio", "bg_249": {"start", "middle", "end"}, "bg_750": {…}, "colour_ratio", "bg_image",
-                "bg_caption", "way_249", "way_401", "order_equal"}, …, "one_window": {…},
+    {strategy: {"followed", "alone", "followed_ratio", "bg_249": {"start", "middle", "end"}, "bg_750": {…},
+                "colour_249": {…}, "colour_750": {…}, "colour_ratio", "bg_image", "bg_caption", "way_249", "way_401",
+                "order_equal"}, …, "one_window": {…},
      "sizes": {"1024x576": {"colour", "way", "demo"}, …}}
 
     followed_ratio  share of frames, outside cross-fades, that have their prompt's colour, of jobs with three timed
@@ -12,14 +13,15 @@ benchmarks/seams.py does). The last line is one JSON object:
     bg_249, bg_750  a clip of 33 frames at the start, in the middle or at the end, and a prompt that names nothing but
                     the shape: distance in RGB of the background from the given one, in the third that is farthest from
                     the clip (at most 12 and 18; navy to maroon is 105)
-    colour_ratio    share of frames there whose shape has the given colour, the worst of all places and lengths, over
-                    that of one long window (at least .95)
+    colour_249, …   share of frames there whose shape has the given colour
+    colour_ratio    that share over the same of one long window of 249 frames with the clip at the same place: the worst of
+                    all places and lengths (at least .95)
     bg_image        the same as bg, with an image at frame 0 (at most 12)
     bg_caption      the same as bg, with a clip at the start and a prompt that says all
     way_249, …      share of 60 prompts whose shape goes the way asked for in the first 20 frames, over the same share of
                     single windows of 16 latents (at least .95)
     order_equal     whether keyframes listed in another order give the same video
-    one_window      the controls: "colour" of 249 frames as one window behind a clip, "way" of single windows
+    one_window      the controls: "colour_start", … of 249 frames as one window, "way" of single windows
     sizes           one window from text: shares with the right colour and the right way (at least .9 and .8); demo: share
                     of frames that show the ball in its colour, of 750 made from a clip of 9 as `make demo` makes them
 
@@ -37,8 +39,8 @@ import json
 import os
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +51,9 @@ from asked_cases import PLACES, Case, Figures, Size, cases, demonstrated, going,
 from seam_jobs import Job, Studio
 
 from farm.cli import params
-from plugins.ltx.conditioning import Replace
 from plugins.ltx.loading import Ltx
 from plugins.ltx.planning import TINY_FOLDER
 from plugins.ltx.reference import evaluate, parts
-from plugins.ltx.vae import encode_clip
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = ("384x224", "512x288", "640x384", "1024x576")
@@ -115,23 +115,28 @@ def measured(studio: Studio, rows: Rows, asked: Sequence[Case]) -> dict[str, dic
 
 
 def controls(rows: Rows, ltx: Ltx, seeds: int, ways: int, weights: str, size: Size) -> Figures:
-    """Single windows: the colour of one behind a clip as long as the jobs, the way of those of 16 latents."""
+    """Single windows: the colour of long ones with a clip at each place, the way of those of 16 latents."""
+    make = evaluate.alone(ltx, 8)
 
-    def coloured(seed: int) -> Figures:
-        case = held(seed, "start", 249, "", size=size)
-        ((_, shown),) = case.given
-        given = [Replace(encode_clip(ltx, shown))]
-        return case.measure(evaluate.render(ltx, case.fields["prompt"], 249, seed, given, size=size))
+    def coloured(place: str, seed: int) -> Figures:
+        case = held(seed, place, 249, "", size=size)
+        seen = case.measure(make(case.fields["prompt"], 249, seed, case.given, size))
+        return {f"colour_{place}": seen["colour"]}
 
     def went(number: int) -> Figures:
         case = going(number, 121, "", size)
         return case.measure(evaluate.render(ltx, case.fields["prompt"], 121, number, size=size))
 
     figures: dict[str, list[Figures]] = defaultdict(list)
-    wanted = [(coloured, seed) for seed in range(seeds)] + [(went, number) for number in range(ways)]
+    wanted: list[tuple[str, Callable[[], Figures]]] = [
+        (f"coloured {place} {weights} {size} {seed}", partial(coloured, place, seed))
+        for place in PLACES
+        for seed in range(seeds)
+    ]
+    wanted += [(f"went {weights} {size} {number}", partial(went, number)) for number in range(ways)]
     with _progress(wanted, "single windows") as bar:
-        for make, number in bar:
-            row = rows.get(f"{make.__name__} {weights} {size} {number}", lambda m=make, n=number: m(n))
+        for key, measure in bar:
+            row = rows.get(key, measure)
             for name in row:
                 figures[name].append(row)
     return {name: _mean(found, name) for name, found in figures.items()}
@@ -165,9 +170,12 @@ def summary(found: dict[str, list[Figures]], one: Figures) -> dict[str, Any]:
             place: round(_mean(found[f"bare_{place}_{frames}"], "bg"), 1) for place in PLACES
         }
     if held_at:
-        result["colour_ratio"] = _ratio(
-            min(_mean(rows, "colour") for rows in held_at.values()), one["colour"]
-        )
+        ratios = []
+        for frames in sorted({int(group.rsplit("_", 1)[1]) for group in held_at}):
+            seen = {place: _mean(found[f"bare_{place}_{frames}"], "colour") for place in PLACES}
+            result[f"colour_{frames}"] = {place: round(share, 2) for place, share in seen.items()}
+            ratios += [_ratio(share, one[f"colour_{place}"]) for place, share in seen.items()]
+        result["colour_ratio"] = min(ratios)
         result["bg_image"] = round(_mean(found["image"], "bg"), 1)
         result["bg_caption"] = round(_mean(found["caption_start_249"], "bg"), 1)
         result["colour_caption"] = round(_mean(found["caption_start_249"], "colour"), 3)
