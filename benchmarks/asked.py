@@ -14,8 +14,8 @@ benchmarks/seams.py does). The last line is one JSON object:
                     the shape: distance in RGB of the background from the given one, in the third that is farthest from
                     the clip (at most 12 and 18; navy to maroon is 105)
     colour_249, …   share of frames there whose shape has the given colour
-    colour_ratio    that share over the same of one long window of 249 frames with the clip at the same place: the worst of
-                    all places and lengths (at least .95)
+    colour_ratio    that share, of all places and lengths, over the same of one long window: of 249 frames, with the clip at
+                    the same places (at least .95)
     bg_image        the same as bg, with an image at frame 0 (at most 12)
     bg_caption      the same as bg, with a clip at the start and a prompt that says all
     way_249, …      share of 60 prompts whose shape goes the way asked for in the first 20 frames, over the same share of
@@ -170,12 +170,13 @@ def summary(found: dict[str, list[Figures]], one: Figures) -> dict[str, Any]:
             place: round(_mean(found[f"bare_{place}_{frames}"], "bg"), 1) for place in PLACES
         }
     if held_at:
-        ratios = []
+        shares = []
         for frames in sorted({int(group.rsplit("_", 1)[1]) for group in held_at}):
             seen = {place: _mean(found[f"bare_{place}_{frames}"], "colour") for place in PLACES}
             result[f"colour_{frames}"] = {place: round(share, 2) for place, share in seen.items()}
-            ratios += [_ratio(share, one[f"colour_{place}"]) for place, share in seen.items()]
-        result["colour_ratio"] = min(ratios)
+            shares += seen.values()
+        alone = [one[f"colour_{place}"] for place in PLACES]
+        result["colour_ratio"] = _ratio(float(np.mean(shares)), float(np.mean(alone)))
         result["bg_image"] = round(_mean(found["image"], "bg"), 1)
         result["bg_caption"] = round(_mean(found["caption_start_249"], "bg"), 1)
         result["colour_caption"] = round(_mean(found["caption_start_249"], "colour"), 3)
@@ -210,7 +211,7 @@ def _progress(items: Sequence[Any], label: str) -> Iterator[Any]:
 @click.option(
     "--sizes", default=",".join(SIZES), help="Larger sizes to judge, separated by commas; may be empty."
 )
-@click.option("--seeds", default=8, help="Clips and images.")
+@click.option("--seeds", default=16, help="Clips and images.")
 @click.option("--ways", default=60, help="Prompts that name a way.")
 @click.option("--prompts", default=24, help="Jobs with three timed prompts.")
 @click.option("--threads", default=2, help="CPU threads.")

@@ -88,10 +88,10 @@ def test_a_summary_has_every_number_that_is_asked_for():
     for case in cases(["hierarchical"], 2, 3, 3, (249, 750)):
         figures = {"bg": 10.0, "colour": 0.5, "followed": 0.9, "way": 1.0, "sum": 1.0, "hash": 1.0}
         found.setdefault(case.group, []).append(figures)
-    said = summary(found, {"colour_start": 0.5, "colour_middle": 1.0, "colour_end": 0.4, "way": 0.8})
+    said = summary(found, {"colour_start": 0.5, "colour_middle": 1.2, "colour_end": 0.7, "way": 0.8})
     assert said["bg_249"] == said["bg_750"] == {"start": 10.0, "middle": 10.0, "end": 10.0}
     assert said["colour_249"] == said["colour_750"] == {"start": 0.5, "middle": 0.5, "end": 0.5}
-    assert said["colour_ratio"] == 0.5, "the worst, each over a window with the clip at that place"
+    assert said["colour_ratio"] == 0.625
     assert (said["followed_ratio"], said["way_249"], said["way_401"]) == (1.0, 1.25, 1.25)
     assert said["bg_image"] == said["bg_caption"] == 10.0 and said["order_equal"] is True
     assert CliRunner().invoke(main, ["--help"]).exit_code == 0
