@@ -31,13 +31,22 @@ def test_a_look_that_is_forgotten_far_from_the_clip_is_seen(place):
     assert seen["bg"] > 50 and seen["colour"] == 0.0
 
 
-@pytest.mark.parametrize(
+EVERYWHERE = pytest.mark.parametrize(
     ("strategy", "place"), [("hierarchical", "end"), ("autoregressive", "start"), ("codenoise", "middle")]
 )
+
+
+@EVERYWHERE
 def test_the_background_of_a_clip_is_kept_to_the_other_end_of_the_video(strategy, place):
     """Windows that were shown nothing of the clip were 83 to 99 off: its navy became maroon."""
     studio, case = Studio(1), held(5, place, FRAMES, strategy)
     assert case.measure(studio.render(studio.planned(case.fields, case.given)).frames)["bg"] < 12
+
+
+@EVERYWHERE
+def test_so_is_the_colour_of_its_shape(strategy, place):
+    studio, case = Studio(1), held(4, place, FRAMES, strategy)
+    assert case.measure(studio.render(studio.planned(case.fields, case.given)).frames)["colour"] > 0.8
 
 
 def test_prompts_that_arrive_are_told_from_prompts_that_do_not():
