@@ -49,20 +49,20 @@ SINK_FRAMES = 8
 "negative index latents". ltx-tiny was trained with it. Not measured on released weights."""
 
 TAIL_STRENGTH, COLOUR_FACTOR = 0.5, 0.25
-"""As in ComfyUI's looping sampler (LTX.md, Windows). What a storyboard goes on from has drifted a little, and so is not kept
-to exactly: over 750 frames ltx-tiny then keeps a clip's colour in .45 of the frames in the last third, and in .36 at a
-strength of 1 (16 clips, prompts that don't name it); 240 seams are alike. Not measured on released weights."""
+"""As in ComfyUI's looping sampler (LTX.md, Windows). What a window goes on from has drifted a little, and so is not kept to
+exactly: in chains of windows ltx-tiny keeps a clip's colour in .67 of the frames farthest from it, and at a strength of 1 in
+.63 (249 frames, 24 clips at three places; 750 frames, 16 clips: .56 and .54). Not measured on released weights."""
 
 REFINE_SIGMA = 0.85
 """It keeps a storyboard's layout, motion and colours; detail is made anew. Windows aren't drawn to the storyboard's channel
-statistics besides: with a sink that keeps ltx-tiny's backgrounds no better (2.6 off in RGB, and 2.8), and given colours
-worse (in .39 of frames, and .26). Not measured on released weights."""
+statistics besides: with a sink that kept ltx-tiny's backgrounds no better (2.6 off in RGB, and 2.8), and given colours
+worse (in .39 of frames, and .26; earlier weights). Not measured on released weights."""
 
 
 TINY_WINDOW = 16
-"""Latents. In storyboards of 32 to 60 latents shapes went the way that was asked for in 36 of 60 videos, in windows of 16
-in 45. At 640x384 and 1024x576, where it was trained on 5 to 9 latents, windows of 16 had the right colour in .89 and .83 of
-frames, and the right way in 5 and 3 of 6 videos."""
+"""Latents. Measured on earlier weights: in storyboards of 32 to 60 latents shapes went the way that was asked for in 36 of 60
+videos, in windows of 16 in 45. At 640x384 and 1024x576, where it was trained on 5 to 9 latents, windows of 16 had the right
+colour in .89 and .83 of frames, and the right way in 5 and 3 of 6 videos."""
 
 TINY_SIZES = LearntSizes(96, (1024, 576), "may be wrong or empty")
 """As its card says. 96x64, on which it was trained for long storyboards alone, is left out: of 24 captions an earlier
