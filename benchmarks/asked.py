@@ -14,14 +14,14 @@ benchmarks/seams.py does). The last line is one JSON object:
                     the shape: distance in RGB of the background from the given one, in the third that is farthest from
                     the clip (at most 12 and 18; navy to maroon is 105)
     colour_249, …   share of frames there whose shape has the given colour
-    colour_ratio    that share, of all places and lengths, over the same of one long window: of 249 frames, with the clip at
-                    the same places (at least .95)
+    colour_ratio    mean of these shares over that of one_window (at least .95)
     bg_image        the same as bg, with an image at frame 0 (at most 12)
     bg_caption      the same as bg, with a clip at the start and a prompt that says all
     way_249, …      share of 60 prompts whose shape goes the way asked for in the first 20 frames, over the same share of
                     single windows of 16 latents (at least .95)
     order_equal     whether keyframes listed in another order give the same video
-    one_window      the controls: "colour_start", … of 249 frames as one window, "way" of single windows
+    one_window      the controls: "colour_start", … of jobs of 249 frames as one long window, with the clip at the same
+                    place; "way" of single windows
     sizes           one window from text: shares with the right colour and the right way (at least .9 and .8); demo: share
                     of frames that show the ball in its colour, of 750 made from a clip of 9 as `make demo` makes them
 
@@ -165,13 +165,14 @@ def summary(found: dict[str, list[Figures]], one: Figures) -> dict[str, Any]:
         result["followed"] = round(_mean(found["followed"], "followed"), 3)
         result["alone"] = round(_mean(found["alone"], "followed"), 3)
         result["followed_ratio"] = _ratio(result["followed"], result["alone"])
-    for frames in sorted({int(group.rsplit("_", 1)[1]) for group in held_at}):
+    lengths = sorted({int(group.rsplit("_", 1)[1]) for group in held_at})
+    for frames in lengths:
         result[f"bg_{frames}"] = {
             place: round(_mean(found[f"bare_{place}_{frames}"], "bg"), 1) for place in PLACES
         }
     if held_at:
         shares = []
-        for frames in sorted({int(group.rsplit("_", 1)[1]) for group in held_at}):
+        for frames in lengths:
             seen = {place: _mean(found[f"bare_{place}_{frames}"], "colour") for place in PLACES}
             result[f"colour_{frames}"] = {place: round(share, 2) for place, share in seen.items()}
             shares += seen.values()

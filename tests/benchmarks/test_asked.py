@@ -45,6 +45,7 @@ def test_the_background_of_a_clip_is_kept_to_the_other_end_of_the_video(strategy
 
 @EVERYWHERE
 def test_so_is_the_colour_of_its_shape(strategy, place):
+    """Without a sink `hierarchical` and `codenoise` kept it in .07 and .04 of the frames."""
     studio, case = Studio(1), held(4, place, FRAMES, strategy)
     assert case.measure(studio.render(studio.planned(case.fields, case.given)).frames)["colour"] > 0.8
 

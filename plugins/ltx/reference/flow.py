@@ -34,8 +34,8 @@ GUIDANCE = 3.0
 """Classifier-free guidance, which the distilled model has learnt and needs no more."""
 
 SHOWN_GUIDANCE = 2.0
-"""Guidance towards what is given, where the caption doesn't say all. Without it the model drew a shape whose colour is only
-shown in a mean of many colours."""
+"""Guidance towards what is given, for captions that don't say all. Without it a shape was drawn in the mean of many colours
+where no word named its own."""
 
 _SAVE_SECONDS = 60.0
 _SHIFT = 4.0
@@ -212,7 +212,7 @@ def _flow_loss(network: Network, batch: Batch, guidance: float = 1.0) -> torch.T
 
 
 def _shown(batch: Batch) -> torch.Tensor:
-    """Bool [B]: the windows that are guided towards what is given. Their captions don't say all."""
+    """Which windows are guided towards what is given, bool [B]: they have something given and a caption that says less."""
     worded = torch.tensor([caption != "" for caption in batch.captions])
     return worded & ~batch.whole.cpu() & (batch.cap == 0.0).any(1).cpu()
 
@@ -220,11 +220,17 @@ def _shown(batch: Batch) -> torch.Tensor:
 def _without(
     batch: Batch, tokens: torch.Tensor, own: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor
 ) -> tuple[Batch, torch.Tensor, torch.Tensor]:
-    """``batch``, ``tokens`` [B, N, C] and ``own`` sigmas [B, N] for the answer that guidance starts from.
+    """Return what the network is asked for the answer that guidance starts from: batch, tokens [B, N, C], sigmas [B, N].
 
-    A window that is guided towards what is given loses that: its sink where it has one, and else all of its tokens become
-    ``noise`` [B, N, C] at the window's ``sigma`` [B]. What a chain has made beside a sink may have drifted, and stays, so
-    that the guidance leads away from it. Every other window loses its caption.
+    A window of ``_shown`` loses what is given. Where it has a sink, that is the sink alone: the latents beside it are a
+    chain's own, may have drifted, and are what the guidance leads away from. Every other window loses its caption.
+
+    Args:
+        batch: The windows.
+        tokens: float32 [B, N, C], as the guided answer sees them.
+        own: Sigma of each of these tokens, [B, N].
+        noise: float32 [B, N, C]; lost tokens are on the path to it.
+        sigma: Sigma of each window, [B], which lost tokens have.
     """
     shown = _shown(batch)
     captions = [caption if kept else "" for caption, kept in zip(batch.captions, shown, strict=True)]
