@@ -35,7 +35,9 @@ def environment(tmp_path_factory) -> dict[str, str]:
     )
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("FARM_", "TORCHINDUCTOR_"))}
     # This checkout goes before one that is installed.
-    return kept | {"PYTHONPATH": os.pathsep.join([str(site), str(HERE.parent.parent)])}
+    paths = os.pathsep.join([str(site), str(HERE.parent.parent)])
+    # Weights of its own: another worker's agents write theirs at any moment.
+    return kept | {"PYTHONPATH": paths, "XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache"))}
 
 
 @pytest.fixture

@@ -34,7 +34,8 @@ def start(farm, start_agent, start_renderer):
         )
         renderer = start_renderer()
         renderer.run("a", steps=steps, sleep=0.1, **payload)
-        until(lambda: farm.steps("a"), what="a step")
+        until(lambda: farm.steps("a") or farm.ended("a"), what="a step")
+        assert farm.steps("a"), farm.ended("a")
         return agent, renderer
 
     return begin
