@@ -64,13 +64,26 @@ def in_order(media: Sequence[PreparedMedia]) -> tuple[int, ...]:
 
 
 def choose_lead(media: Sequence[PreparedMedia], frames: int) -> int:
-    """Frames (0 to 7) to render before the first delivered one, so that the fewest given frames are loose."""
+    """Frames (0 to 7) to render before the first delivered one, so that the fewest given frames are loose or repeated.
+
+    Where a clip ends the video its last frame fills up the last latent, and so stands still: what leads up to it is drawn
+    as if the shape stood there. ltx-tiny went back from a clip of 9 frames three times as far astray where 7 frames were
+    repeated as where none was and one frame was loose. Frames repeated before the first delivered one did no harm, and an
+    image stands still anyway. Not measured on released weights.
+    """
     firm = [piece for piece in media if piece.strength == 1.0]
 
-    def left_over(lead: int) -> int:
-        return sum(last - first for piece in firm for first, last in place_media(piece, frames, lead).loose)
+    def lost(lead: int) -> int:
+        placed = [(piece, place_media(piece, frames, lead)) for piece in firm]
+        loose = sum(last - first for _, at in placed for first, last in at.loose)
+        return loose + sum(at.after for piece, at in placed if _leads_up_to(piece, frames))
 
-    return min(range(TEMPORAL), key=lambda lead: (left_over(lead), lead))
+    return min(range(TEMPORAL), key=lambda lead: (lost(lead), lead))
+
+
+def _leads_up_to(piece: PreparedMedia, frames: int) -> bool:
+    """Whether the video leads up to a piece that moves."""
+    return 0 < piece.frame and piece.stop == frames and piece.frames > 1
 
 
 def place_media(piece: PreparedMedia, frames: int, lead: int) -> Placed:

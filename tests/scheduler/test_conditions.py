@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farm.spec import InvalidSpec
-from farm.timeline import frame_span, latents_for
+from farm.timeline import Cut, frame_span, latents_for
 from scheduler.conditions import PreparedMedia, check_apart, choose_lead, place_media
 
 
@@ -50,19 +50,29 @@ def test_every_given_frame_is_in_a_whole_latent_or_loose_and_whole_latents_show_
 
 
 @given(st.integers(1, 60), st.integers(0, 100))
-def test_a_clip_that_begins_or_ends_the_video_leaves_nothing_loose(count, more):
-    frames = count + more
-    for first in (0, more):
-        piece = PreparedMedia("a", first, count, 1.0)
-        lead = choose_lead([piece], frames)
-        placed = place_media(piece, frames, lead)
-        assert not placed.loose
-    forward = PreparedMedia("a", 0, count, 1.0)
-    lead = choose_lead([forward], frames)
+def test_a_clip_that_begins_the_video_leaves_nothing_loose(count, more):
+    piece = PreparedMedia("a", 0, count, 1.0)
+    lead = choose_lead([piece], count + more)
+    assert not place_media(piece, count + more, lead).loose
     if count > 7 and more:
         assert (lead + count - 1) % 8 == 0, (
             "it ends where a latent ends, so that what follows goes on from its end"
         )
+
+
+@given(st.integers(1, 60), st.integers(8, 100))
+def test_a_clip_that_ends_the_video_has_few_frames_loose_or_repeated(count, more):
+    piece = PreparedMedia("a", more, count, 1.0)
+    placed = place_media(piece, count + more, choose_lead([piece], count + more))
+    loose = sum(last - first for first, last in placed.loose)
+    # It may begin or end where a latent does: of a rest of 1 to 7 frames the smaller side is lost. An image repeats itself.
+    assert loose + placed.after == (7 if count == 1 else min(count % 8, -count % 8))
+
+
+def test_what_leads_up_to_a_clip_of_nine_frames_sees_it_move():
+    piece = PreparedMedia("a", 112, 9, 1.0)
+    placed = place_media(piece, 121, choose_lead([piece], 121))
+    assert placed.after == 0 and placed.loose == ((112, 113),) and placed.whole == Cut(15, 16)
 
 
 def test_nothing_is_rendered_before_the_video_where_nothing_is_gained():
