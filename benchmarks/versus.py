@@ -13,7 +13,8 @@ each begins every second run. Medians count. The last line is one JSON object:
     auc_upper      its one-sided upper 95 % bound
     drift          how far the background's colour goes from the first 15 % of a video to the last 15 %, in Lab (CIE76),
                    median of the videos (goal: the farm's is no greater)
-    wall_s, denoise_s, flops, runs, seams   what all that comes from
+    drift_more     mean of how much more the farm's drifts than the peer's of the same job, with its 95 % interval
+    wall_s, denoise_s, flops, runs, videos, seams   what all that comes from
 
 The farm: one node with one device of two threads, a whole farm as `farmctl up` starts it, kept up for all runs, with one
 short job before the first that counts. Wall: from submit to the downloaded file. Denoising: the time in which any
@@ -33,13 +34,14 @@ denoising loops, without anything round them. It is given
 - decoding in one spatial tile, which is quickest (its default of 4 x 4 takes twice as long), and the farm's encoder, for
   export_to_video would write a slower or a worse one, by what is installed.
 
-What isn't timed is made once more of each job, by the farm's own code and by the pipeline, both in this process: it gives
-the FLOPs of denoising, counted by torch's FlopCounterMode in the farm's storyboard, window and join tasks and in the
-peer's transformer; and frames as the decoder made them, in which seams and drift are measured. What the prompts change is
-no seam: a video's positions at which one prompt follows another (in the peer's, where windows with different prompts
-meet) are left out, with the seams that touch them. Drift is the background's, which all three prompts name alike.
+What isn't timed is made once more of each job, and of more jobs if wanted (--videos), by the farm's own code and by the
+pipeline, both in this process: it gives the FLOPs of denoising, counted by torch's FlopCounterMode in the farm's
+storyboard, window and join tasks and in the peer's transformer; and frames as the decoder made them, in which seams and
+drift are measured. What the prompts change is no seam: a video's positions at which one prompt follows another (in the
+peer's, where windows with different prompts meet) are left out, with the seams that touch them. Drift is the
+background's, which all three prompts name alike.
 
-    python benchmarks/versus.py [--quick] [--runs 5] [--frames 750] [--size 512x288] [--out FOLDER]
+    python benchmarks/versus.py [--quick] [--runs 5] [--videos 5] [--frames 750] [--size 512x288] [--out FOLDER]
 
 Needs two cores that do nothing else, and 8 GB of memory for the peer, which decodes all frames at once. What was
 measured is kept in FOLDER: the same command goes on where one was interrupted. --quick makes one small job once, in
@@ -76,7 +78,7 @@ import numpy as np
 import torch
 from asked import Rows
 from seam_jobs import Studio
-from seam_statistics import auc_and_bound
+from seam_statistics import ROUNDS, auc_and_bound
 from transformers.utils.logging import disable_progress_bar
 from versus_farm import Farm, Timed, counted
 from versus_jobs import RATE, Asked, asked_jobs, judged, strata
@@ -130,16 +132,16 @@ class Sides:
 
 
 def measured(
-    sides: Sides, rows: Rows, jobs: Sequence[Asked], key: Callable[[Asked], str]
+    sides: Sides, rows: Rows, jobs: Sequence[Asked], runs: int, videos: int, key: Callable[[Asked], str]
 ) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """The rows of all videos by side, "timed" and "counted", in the order of the jobs."""
+    """The rows of all videos by side, "timed" of the first `runs` jobs and "counted" of the first `videos`."""
     found: dict[str, dict[str, list[dict[str, Any]]]] = {
         side: {"timed": [], "counted": []} for side in (FARM, PEER)
     }
     todo = [
         (kind, side, asked)
         for kind in ("timed", "counted")
-        for run, asked in enumerate(jobs)
+        for run, asked in enumerate(jobs[: {"timed": runs, "counted": videos}[kind]])
         for side in ((FARM, PEER) if run % 2 == 0 else (PEER, FARM))
     ]
     with click.progressbar(todo, label="videos", file=sys.stderr, show_pos=True) as bar:
@@ -173,7 +175,17 @@ def summary(found: dict[str, dict[str, list[dict[str, Any]]]]) -> dict[str, Any]
             ("seams", sum(len(one.seams) for one in judged_seams)),
         ):
             result.setdefault(name, {})[side] = round(value, 4) if isinstance(value, float) else value
+    result["videos"] = len(found[FARM]["counted"])
+    pairs = zip(found[FARM]["counted"], found[PEER]["counted"], strict=True)
+    result["drift_more"] = _mean_and_interval([farm["drift"] - peer["drift"] for farm, peer in pairs])
     return result
+
+
+def _mean_and_interval(values: Sequence[float]) -> list[float]:
+    """The mean of values and the ends of its 95 % interval, bootstrapped with a fixed seed."""
+    drawn = np.random.default_rng(0).choice(values, (ROUNDS, len(values))).mean(1)
+    ends = np.percentile(drawn, (2.5, 97.5))
+    return [round(float(value), 4) for value in (np.mean(values), *ends)]
 
 
 @contextlib.contextmanager
@@ -202,13 +214,22 @@ def _shaping() -> str:
 @click.option(
     "--quick", is_flag=True, help="One small job once, of 305 frames of 160x96 unless said otherwise."
 )
-@click.option("--runs", type=click.IntRange(1), help="Jobs, each made by both.  [default: 5]")
+@click.option("--runs", type=click.IntRange(1), help="Jobs that are timed, each made by both.  [default: 5]")
+@click.option(
+    "--videos", type=click.IntRange(1), help="Jobs whose FLOPs and frames are measured.  [default: as --runs]"
+)
 @click.option("--frames", type=click.IntRange(89), help="Frames of a video.  [default: 750]")
 @click.option("--size", type=params.Size(), help="Width and height in multiples of 32.  [default: 512x288]")
 @click.option("--threads", default=2, type=click.IntRange(1), help="CPU threads of either side.")
 @click.option("--out", type=click.Path(path_type=Path), default="out/versus", help="Where rows are kept.")
 def main(
-    quick: bool, runs: int | None, frames: int | None, size: tuple[int, int] | None, threads: int, out: Path
+    quick: bool,
+    runs: int | None,
+    videos: int | None,
+    frames: int | None,
+    size: tuple[int, int] | None,
+    threads: int,
+    out: Path,
 ) -> None:
     runs, frames = runs or (1 if quick else 5), frames or (305 if quick else 750)
     size = size or ((160, 96) if quick else (512, 288))
@@ -217,12 +238,13 @@ def main(
     disable_progress_bar()
     torch.set_num_threads(threads)
     code = _shaping()
-    with _sides(frames, size, runs, threads) as (sides, jobs):
+    videos = videos or runs
+    with _sides(frames, size, max(runs, videos), threads) as (sides, jobs):
 
         def key(asked: Asked) -> str:
             return json.dumps([code, sides.studio.weights, threads, asked.number, asked.fields])
 
-        found = measured(sides, Rows(out), jobs, key)
+        found = measured(sides, Rows(out), jobs, runs, videos, key)
     click.echo(json.dumps(summary(found)))
 
 

@@ -140,13 +140,18 @@ def test_attention_is_counted_on_a_cpu_with_and_without_a_mask():
 def test_the_script_puts_a_real_farm_beside_the_pipeline_and_goes_on_where_it_was(tmp_path):
     def run() -> dict:
         ended = CliRunner().invoke(
-            main, ["--quick", "--size", "96x96", "--threads", "1", "--out", str(tmp_path)]
+            main, ["--quick", "--videos", "2", "--size", "96x96", "--threads", "1", "--out", str(tmp_path)]
         )
         assert ended.exit_code == 0, ended.output
         return json.loads(ended.stdout.splitlines()[-1])
 
     found = run()
-    assert {"wall_ratio", "denoise_ratio", "flops_ratio"} <= found.keys() and found["runs"] == 1
+    assert {"wall_ratio", "denoise_ratio", "flops_ratio"} <= found.keys()
+    assert found["runs"] == 1 and found["videos"] == 2
+    more, low, high = found["drift_more"]
+    # Of two videos the median is the mean.
+    assert more == pytest.approx(found["drift"]["farm"] - found["drift"]["peer"], abs=2e-4)
+    assert low <= more <= high
     for side in ("farm", "peer"):
         assert 0.0 < found["denoise_s"][side] < found["wall_s"][side]
         assert found["flops"][side] > 1e9
@@ -154,7 +159,7 @@ def test_the_script_puts_a_real_farm_beside_the_pipeline_and_goes_on_where_it_wa
         assert 0.0 <= found["auc"][side] <= found["auc_upper"][side] <= 1.0
         assert 0.0 <= found["drift"][side] < 50.0 and found["seams"][side] > 0
     written = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    assert len(written) == 4
+    assert len(written) == 6
     assert run() == found
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == written
 
