@@ -140,8 +140,8 @@ def measured(
     }
     todo = [
         (kind, side, asked)
-        for kind in ("timed", "counted")
-        for run, asked in enumerate(jobs[: {"timed": runs, "counted": videos}[kind]])
+        for kind, count in (("timed", runs), ("counted", videos))
+        for run, asked in enumerate(jobs[:count])
         for side in ((FARM, PEER) if run % 2 == 0 else (PEER, FARM))
     ]
     with click.progressbar(todo, label="videos", file=sys.stderr, show_pos=True) as bar:

@@ -34,8 +34,8 @@ GUIDANCE = 3.0
 """Classifier-free guidance, which the distilled model has learnt and needs no more."""
 
 SHOWN_GUIDANCE = 2.0
-"""Guidance towards what is given, for captions that don't say all. Without it a shape was drawn in the mean of many colours
-where no word named its own."""
+"""Guidance towards what is given. It is for captions that leave something out. Without it, a shape whose colour no word named
+was drawn in the mean of many colours."""
 
 _SAVE_SECONDS = 60.0
 _SHIFT = 4.0
@@ -212,7 +212,10 @@ def _flow_loss(network: Network, batch: Batch, guidance: float = 1.0) -> torch.T
 
 
 def _shown(batch: Batch) -> torch.Tensor:
-    """Which windows are guided towards what is given, bool [B]: they have something given and a caption that says less."""
+    """Return bool [B]: whether a window is guided towards what is given.
+
+    Such a window is given something, and its caption leaves something out.
+    """
     worded = torch.tensor([caption != "" for caption in batch.captions])
     return worded & ~batch.whole.cpu() & (batch.cap == 0.0).any(1).cpu()
 
@@ -222,8 +225,9 @@ def _without(
 ) -> tuple[Batch, torch.Tensor, torch.Tensor]:
     """Return what the network is asked for the answer that guidance starts from: batch, tokens [B, N, C], sigmas [B, N].
 
-    A window of ``_shown`` loses what is given. Where it has a sink, that is the sink alone: the latents beside it are a
-    chain's own, may have drifted, and are what the guidance leads away from. Every other window loses its caption.
+    A window of ``_shown`` loses what is given, and any other window loses its caption. Of a window with a sink the sink alone
+    is lost. The other given latents stay: a chain of windows made them, they may have drifted, and the guidance is to lead
+    away from them.
 
     Args:
         batch: The windows.
