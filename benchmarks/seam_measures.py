@@ -92,14 +92,23 @@ def measure(frames: np.ndarray) -> Positions:
     )
 
 
-def drift(positions: Positions) -> Drift:
-    """How far colour and sharpness wandered from the first 15 % of a video to the last 15 %."""
-    ends = max(1, round(ENDS * len(positions.lab)))
+def drift(positions: Positions, ends: int = 0) -> Drift:
+    """How far colour and sharpness wandered from the first ``ends`` frames of a video to the last; 0: 15 % of it.
+
+    Beside a shorter video take as many as of that one: the frames next to a given picture are sharper than all that follow,
+    and are many of a short beginning, and few of a long one.
+    """
+    ends = ends or ends_of(len(positions.lab))
     moved = positions.lab[-ends:].mean(0) - positions.lab[:ends].mean(0)
     first, last = (
         float(np.median(part)) for part in (positions.sharpness[:ends], positions.sharpness[-ends:])
     )
     return Drift(float(np.linalg.norm(moved)), last / first if first else (1.0 if last == 0.0 else np.inf))
+
+
+def ends_of(frames: int) -> int:
+    """How many of ``frames`` frames are the beginning, and the end."""
+    return max(1, round(ENDS * frames))
 
 
 def _residuals(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from seam_measures import Drift, Positions, drift
+from seam_measures import Drift, Positions, drift, ends_of
 from seam_paths import LEAD, compare_paths, path_strata_of
 from seam_run import HEALED, ONE_WINDOW, PEER, UNHEALED, Row, Video
 from seam_statistics import (
@@ -42,7 +42,10 @@ def report(wanted: Sequence[Video], rows: dict[str, Row]) -> dict[str, Any]:
         found[by] = _judge(mine, lost)
         if by != ONE_WINDOW:
             pairs = [(rows[v.name], single[v.take.prompt, v.take.seed]) for v in some]
-            drifts = [(_drift(long), _drift(short)) for long, short in pairs]
+            drifts = [
+                tuple(_drift(row, ends_of(len(short.positions.w))) for row in (long, short))
+                for long, short in pairs
+            ]
             found[by] |= {
                 "drift_lab": float(np.median([long.lab - short.lab for long, short in drifts])),
                 "drift_sharpness": float(
@@ -146,8 +149,8 @@ def _paths(
     return videos, beyond
 
 
-def _drift(row: Row) -> Drift:
-    """Of a video; with timed prompts the mean of what happens while each of them shows."""
+def _drift(row: Row, ends: int) -> Drift:
+    """From the first ``ends`` frames of a video to the last; with timed prompts the mean of what happens while each shows."""
     frames, first = len(row.positions.w), 0
     runs = []
     # A cross-fade's first position leads into its first frame, its last out of its last.
@@ -157,7 +160,8 @@ def _drift(row: Row) -> Drift:
         first = stop
     each = [
         drift(
-            Positions(**{name: getattr(row.positions, name)[run] for name in ("w", "a", "lab", "sharpness")})
+            Positions(**{name: getattr(row.positions, name)[run] for name in ("w", "a", "lab", "sharpness")}),
+            ends,
         )
         for run in runs
     ]

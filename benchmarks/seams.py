@@ -25,7 +25,7 @@ benchmarks/seam_measures.py and benchmarks/seam_statistics.py.
     position          how far a shape strays from its true motion across a seam, relative to interior (at most 1.2);
                       position_px holds the two medians in pixels
     drift_lab         the drift over all frames less that of a single window as long as one may be, of the same take
-                      (at most 1.0)
+                      (at most 1.0); of both between ends as long as the single window's
     drift_sharpness   the same, divided by it (0.95 to 1.05)
     halo_db           PSNR of the frame that differs most, decoded in spans with halo, to one undivided decode (50 or
                       more); 99 is no difference

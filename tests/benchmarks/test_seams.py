@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.seam_measures import Positions, drift, measure
+from benchmarks.seam_measures import Positions, drift, ends_of, measure
 from benchmarks.seam_paths import PathError, compare_paths
 from benchmarks.seam_statistics import Result, Seam, compare
 from plugins.ltx.reference.measure import track
@@ -201,6 +201,16 @@ def test_drift_is_the_change_of_colour_and_sharpness_from_the_beginning_to_the_e
     wandered = drift(measure(dulled))
     assert 0.5 < wandered.lab < 1.2, "2 of 255 in luma are about 0.8 of L*"
     assert wandered.sharpness < 0.8
+
+
+def test_ends_may_be_as_long_as_a_shorter_videos():
+    """Three frames that are sharper than what follows are the whole beginning of 20 frames, and little of 100."""
+    still = np.repeat(_clean(1)[:1], 100, axis=0)
+    dull = (still.astype(int) + np.roll(still, 1, axis=2)) // 2
+    dull[:3] = still[:3]
+    short, long = measure(dull[:20].astype(np.uint8)), measure(dull.astype(np.uint8))
+    assert drift(short).sharpness < 0.8 < drift(long).sharpness == 1.0
+    assert drift(long, ends_of(20)) == drift(short)
 
 
 def test_a_shape_that_strays_at_a_seam_is_told_from_one_that_strays_all_the_time():
