@@ -154,7 +154,7 @@ def studio() -> Iterator[Studio]:
 # A window of several seconds, also where nothing else runs: far more than a lease and than it takes to ask for its
 # step and cut the link. 50 frames are rendered as 57 and cut.
 STEPS = 200
-WIDTH, HEIGHT = 256, 160
+WIDTH, HEIGHT = 288, 160  # its storyboard is drawn smaller, and enlarged
 JOB = ("--frames", 50, "--size", f"{WIDTH}x{HEIGHT}", "--steps", STEPS)
 
 
