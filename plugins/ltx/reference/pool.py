@@ -19,7 +19,7 @@ from plugins.ltx.reference.scenes import Scene, scene
 class Kind:
     """Clips of one size in pixels and one length in latents. ``share`` says how often they are trained on.
 
-    ``board`` is the size of the storyboard that the farm draws for a video of this size, where it draws one.
+    ``board``: windows of this size are made from a storyboard of that size too.
     """
 
     width: int
@@ -40,7 +40,7 @@ KINDS = (
     Kind(160, 96, 16, 0.15),
     Kind(96, 96, 16, 0.03),
     Kind(96, 64, 76, 0.01),
-    # Storyboards, as long as the model's clock reaches: of 256x160, 640x384 and 1024x576.
+    # Storyboards, as long as the model's clock reaches: of 384x224, 640x384 and 1024x576.
     Kind(160, 96, 60, 0.14),
     Kind(224, 128, 56, 0.03),
     Kind(352, 192, 56, 0.10),
