@@ -35,6 +35,7 @@ from farm.v1 import jobs_pb2, nodes_pb2
 
 sys.path.append(str(Path(__file__).parents[1]))
 from tests.postgres_server import PostgresServer, binaries
+from tests.pythons import python_with
 
 HERE = Path(__file__).parent
 JOB = {
@@ -90,23 +91,30 @@ class FaultFarm(LocalFarm):
             engine.dispose()
         listen = f"{DAEMON}:7433" if network else "127.0.0.1:0"
         (home / "farm.toml").write_text(f'[server]\nlisten = "{listen}"\n[store]\nurl = "{url}"\n')
+        self._python = python_with(home / "python", _site(home), HERE.parent)
         self._url = url or f"sqlite:///{home / 'farm.db'}"
         os.environ |= {
             "FAULT_WITNESS": str(self.witness),
             "FAULT_CONTROL": str(self.control),
             "FAULT_SECONDS": str(window_seconds),
-            "PYTHONPATH": os.pathsep.join([str(_site(home)), str(HERE.parent)]),
             "HF_HUB_OFFLINE": "1",
         }
 
     # Starting and finding processes
 
     def _daemon(self):
-        return _through_bench(super()._daemon(), "farmd", ())
+        return self._through_bench(super()._daemon(), "farmd", ())
 
     def _agent(self, number: int, server: str = "", token: str = "", threads: int = 1):
         prefix = self.cables[number].prefix if number in self.cables else ()
-        return _through_bench(super()._agent(number, server, token, threads), f"node-{number}", prefix)
+        return self._through_bench(super()._agent(number, server, token, threads), f"node-{number}", prefix)
+
+    def _through_bench(self, program, role: str, prefix: tuple[str, ...]):
+        """`program`, run by fault_process.py, after `prefix`."""
+        command = program.command()
+        words = command[command.index("-m") + 1 :]
+        program.command = lambda: [*prefix, self._python, str(HERE / "fault_process.py"), role, *words]
+        return program
 
     def start_daemon(self) -> None:
         """Starts farmd, where it doesn't run."""
@@ -316,11 +324,3 @@ def _site(home: Path) -> Path:
     (information / "METADATA").write_text("Metadata-Version: 2.1\nName: fault_witness\nVersion: 1.0\n")
     (information / "entry_points.txt").write_text("[farm.rendering]\nfault_witness = fault_witness\n")
     return site
-
-
-def _through_bench(program, role: str, prefix: tuple[str, ...]):
-    """`program`, run by fault_process.py, after `prefix`."""
-    command = program.command()
-    words = command[command.index("-m") + 1 :]
-    program.command = lambda: [*prefix, sys.executable, str(HERE / "fault_process.py"), role, *words]
-    return program

@@ -1,8 +1,8 @@
 """How the farm starts Python in a process of its own: the one place that makes such a command and its environment.
 
-A child imports what this Python imports and nothing else. Python would put the current folder first on the path of
-`python -m`, and takes an empty or relative entry of PYTHONPATH for it: a `json.py` or a folder `farm` beside a
-person's clips would then run instead of the real one.
+A child imports what is installed beside this Python and nothing else. Python would put the current folder first on the path
+of `python -m`, then the folders of PYTHONPATH, and the user's own before what is installed: a `json.py` beside a person's
+clips, or a package `plugins` of the studio's pipeline, would then run instead of the real one.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import os
 import sys
 from collections.abc import Mapping
 
-_ONLY_FOR_PEOPLE = ("PYTHONSTARTUP", "PYTHONINSPECT")
-"""Files and prompts for whoever types Python; with PYTHONINSPECT a child that ends reads its standard input."""
+from ltx_farm import in_user_site
 
 
 def python_command(module: str, *arguments: str) -> list[str]:
@@ -21,11 +20,11 @@ def python_command(module: str, *arguments: str) -> list[str]:
 
 
 def child_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Returns the environment for a child, in which PYTHONPATH names absolute folders only.
+    """Returns the environment for a child, in which no PYTHON* variable of the caller is left.
 
     `environ`: what to start from; None: this process's environment.
     """
     kept = {name: value for name, value in (os.environ if environ is None else environ).items()
-            if name not in _ONLY_FOR_PEOPLE}  # fmt: skip
-    path = [entry for entry in kept.pop("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(entry)]
-    return kept | {"PYTHONPATH": os.pathsep.join(path)} if path else kept
+            if not name.startswith("PYTHON")}  # fmt: skip
+    # Also for whatever Python a child starts in turn: Ray makes the command lines of its workers itself.
+    return kept | {"PYTHONSAFEPATH": "1"} | ({} if in_user_site() else {"PYTHONNOUSERSITE": "1"})

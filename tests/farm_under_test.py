@@ -22,6 +22,7 @@ from farm.client import FarmClient
 from farm.security import Authority, join_token
 from farm.store.store import Store
 from farm.v1 import jobs_pb2, nodes_pb2
+from tests.pythons import python_with
 from tests.traps import lay_traps, sprung
 
 Answer = TypeVar("Answer")
@@ -282,7 +283,7 @@ class FarmUnderTest:
             self._daemon.terminate()
             self._daemon.wait(timeout=30)
         subprocess.run(
-            python_command("farm.daemon", "--home", str(self.home), "--stop"),
+            self._python("farm.daemon", "--home", self.home, "--stop"),
             check=False, env=self._environment(), cwd=self._called_in(), timeout=60,
         )  # fmt: skip
         left = self.processes()
@@ -305,8 +306,13 @@ class FarmUnderTest:
 
     def _environment(self) -> dict[str, str]:
         plain = {**os.environ, "FARM_HOME": str(self.home), "HF_HUB_OFFLINE": "1"}
+        return {**plain, "STEP_SECONDS": str(self._pace)} if self._pace else plain
+
+    def _python(self, module: str, *arguments: object) -> list[str]:
+        """The command line that runs `module`: at a pace with one more plugin installed."""
+        command = python_command(module, *map(str, arguments))
         if not self._pace:
-            return plain
+            return command
         site = self.home / "site"
         if not site.exists():
             information = site / "walking_pace-1.0.dist-info"
@@ -315,7 +321,7 @@ class FarmUnderTest:
             (information / "METADATA").write_text("Metadata-Version: 2.1\nName: walking_pace\nVersion: 1.0\n")
             entry = "[farm.rendering]\nwalking_pace = walking_pace\n"
             (information / "entry_points.txt").write_text(entry)
-        return {**plain, "PYTHONPATH": str(site), "STEP_SECONDS": str(self._pace)}
+        return [python_with(self.home / "python", site), *command[1:]]
 
     def _called_in(self) -> Path:
         """The folder in which everything is called: full of modules that nobody may import."""
@@ -327,6 +333,6 @@ class FarmUnderTest:
         file = (self.home / log).open("ab")
         self._logs.append(file)
         return subprocess.Popen(
-            python_command(module, *map(str, arguments)),
+            self._python(module, *arguments),
             env=self._environment(), cwd=self._called_in(), stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
         )  # fmt: skip

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from farm import __version__
 from farm.children import child_environment, python_command
 from farm.ray_process import ray_environment
 from tests.traps import lay_traps, sprung
 
 
-@pytest.mark.parametrize("path", [None, "", ":", ".", "farm/..", "::/nowhere:"])
-def test_a_child_imports_nothing_from_the_folder_it_runs_in(tmp_path, path):
+@pytest.mark.parametrize("path", [None, "", ":", ".", "farm/..", "::/nowhere:", "{traps}"])
+def test_a_child_imports_nothing_that_is_not_installed(tmp_path, path):
     lay_traps(tmp_path)
-    given = dict(os.environ) | ({} if path is None else {"PYTHONPATH": path})
+    given = dict(os.environ) | ({} if path is None else {"PYTHONPATH": path.format(traps=tmp_path)})
     done = subprocess.run(
         python_command("nodeagent.flops"),
         env=child_environment(given),
@@ -37,17 +40,35 @@ def test_the_traps_are_sprung_by_a_python_that_looks_into_the_current_folder(tmp
     assert sprung(tmp_path)
 
 
-@given(st.lists(st.sampled_from(["", ".", "..", "lib", "/opt/lib", "/a b", "~"]), max_size=6))
-def test_pythonpath_keeps_its_absolute_folders_in_order_and_nothing_else(entries):
-    kept = child_environment({"PYTHONPATH": os.pathsep.join(entries), "HOME": "/root"})
-    wanted = [entry for entry in entries if entry.startswith("/")]
-    assert kept.get("PYTHONPATH", "").split(os.pathsep) == (wanted or [""])
-    assert ("PYTHONPATH" in kept) == bool(wanted) and kept["HOME"] == "/root"
+@given(
+    st.dictionaries(
+        st.sampled_from(["PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHON", "PATH", "HOME"]), st.text()
+    )
+)
+def test_no_variable_of_the_callers_python_reaches_a_child(given):
+    kept = child_environment(given)
+    ours = {"PYTHONSAFEPATH": "1", "PYTHONNOUSERSITE": "1"}
+    assert kept == ours | {name: value for name, value in given.items() if name in ("PATH", "HOME")}
 
 
-def test_what_is_for_a_person_who_types_python_reaches_no_child(monkeypatch, tmp_path):
-    monkeypatch.setenv("PYTHONSTARTUP", "start.py")
-    monkeypatch.setenv("PYTHONINSPECT", "1")
-    monkeypatch.setenv("PYTHONPATH", ".")
-    for environment in (child_environment(), ray_environment("127.0.0.1", tmp_path / "token")):
-        assert not {"PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONPATH"} & set(environment)
+def test_nor_a_process_that_talks_ray(monkeypatch, tmp_path):
+    for name in ("PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONPATH"):
+        monkeypatch.setenv(name, "1")
+    environment = ray_environment("127.0.0.1", tmp_path / "token")
+    assert not {"PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONPATH"} & set(environment)
+
+
+@pytest.mark.parametrize("command", ["farmctl", "farmd", "farm-node"])
+def test_the_commands_run_where_the_callers_pythonpath_has_packages_of_the_same_names(tmp_path, command):
+    lay_traps(tmp_path)
+    # It is run by Python before anything else could be.
+    (tmp_path / "sitecustomize.py").unlink()
+    done = subprocess.run(
+        [Path(sys.executable).parent / command, "--version"],
+        env=dict(os.environ) | {"PYTHONPATH": str(tmp_path), "PYTHONUSERBASE": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, f"{command}, version {__version__}\n"), done.stderr
+    assert sprung(tmp_path) == []

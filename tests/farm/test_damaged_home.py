@@ -17,6 +17,7 @@ from farm.damaged_files import DamagedFile
 from farm.ray_process import RayHead
 from farm.security import Authority, NoProfile, Profile, ray_token_file
 from tests.damage import OF_JSON, OF_TEXT, copy, flip, mark, spoil, tree
+from tests.pythons import python_with
 
 KEYS = ("ca.pem", "server.pem", "server.key", "client.token")
 
@@ -223,10 +224,10 @@ def test_a_farmd_whose_plugins_break_ends_the_ray_it_has_begun(home, tmp_path):
         "[farm.planning]\nbroken = broken_planning\n"
     )
     (site / "broken_planning.py").write_text("raise OSError('no such thing')\n")
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(site), str(Path(__file__).parents[2])])}
+    python = python_with(tmp_path / "python", site, Path(__file__).parents[2])
     ended = subprocess.run(
-        [sys.executable, "-m", "farm.daemon", "--home", str(home), "--listen", "127.0.0.1:0"],
-        check=False, capture_output=True, text=True, timeout=90, env=environment,
+        [python, "-P", "-m", "farm.daemon", "--home", str(home), "--listen", "127.0.0.1:0"],
+        check=False, capture_output=True, text=True, timeout=90,
     )  # fmt: skip
     assert ended.returncode and "no such thing" in ended.stderr and "process=ray-head" in ended.stderr
     assert not RayHead(home / "ray", "127.0.0.1", 0, home / "ray" / "token").alive()

@@ -11,6 +11,8 @@ import pytest
 from node_processes import Agent, RendererProcess, until
 from small_farm import SmallFarm
 
+from tests.pythons import python_with
+
 HERE = Path(__file__).parent
 
 HIDE_BUILT_INS = """
@@ -21,8 +23,8 @@ metadata.distributions = lambda **k: (d for d in every(**k) if d.metadata["Name"
 
 
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory) -> dict[str, str]:
-    """Environment in which the throw-away plugin is an installed package."""
+def python(tmp_path_factory) -> str:
+    """A Python in which the throw-away plugin is an installed package, and this checkout goes before one that is."""
     site = tmp_path_factory.mktemp("site")
     for name in ("throwaway_planning.py", "throwaway_rendering.py"):
         shutil.copy(HERE / name, site)
@@ -33,11 +35,15 @@ def environment(tmp_path_factory) -> dict[str, str]:
     (information / "entry_points.txt").write_text(
         "[farm.planning]\nthrowaway = throwaway_planning\n[farm.rendering]\nthrowaway = throwaway_rendering\n"
     )
+    return python_with(tmp_path_factory.mktemp("python"), site, HERE.parent.parent)
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory) -> dict[str, str]:
+    """This one, without settings of the farm and folders of the compiler."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("FARM_", "TORCHINDUCTOR_"))}
-    # This checkout goes before one that is installed.
-    paths = os.pathsep.join([str(site), str(HERE.parent.parent)])
     # Weights of its own: another worker's agents write theirs at any moment.
-    return kept | {"PYTHONPATH": paths, "XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache"))}
+    return kept | {"XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache"))}
 
 
 @pytest.fixture
@@ -48,13 +54,13 @@ def farm(tmp_path):
 
 
 @pytest.fixture
-def start_agent(farm, tmp_path, environment):
+def start_agent(farm, tmp_path, python, environment):
     agents: list[Agent] = []
 
     def start(*options: str, home: Path = tmp_path / "node", wait: bool = True) -> Agent:
         options = options or ("--server", farm.server, "--join-token", farm.join_token)
         before = len(farm.hellos)
-        agents.append(Agent(farm, home, environment, *options))
+        agents.append(Agent(farm, home, python, environment, *options))
         if wait:
             until(lambda: len(farm.hellos) > before, what=f"hello; see {agents[-1].log}")
         return agents[-1]
@@ -67,11 +73,11 @@ def start_agent(farm, tmp_path, environment):
 
 
 @pytest.fixture
-def start_renderer(farm, tmp_path, environment):
+def start_renderer(farm, tmp_path, python, environment):
     renderers: list[RendererProcess] = []
 
     def start(home: Path = tmp_path / "node") -> RendererProcess:
-        renderers.append(RendererProcess(home, environment))
+        renderers.append(RendererProcess(home, python, environment))
         until(lambda: any(report.alive for report in farm.reports), what="renderer attached")
         return renderers[-1]
 

@@ -6,7 +6,6 @@ import hashlib
 import json
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,11 +27,11 @@ def until(true: Callable[[], object], seconds: float = 15.0, what: str = "") -> 
 class Agent:
     """A farm-node process."""
 
-    def __init__(self, farm: SmallFarm, home: Path, environment: dict[str, str], *options: str):
+    def __init__(self, farm: SmallFarm, home: Path, python: str, environment: dict[str, str], *options: str):
         self.farm, self.home = farm, home
         self.log = home.with_suffix(".log")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "nodeagent.agent", "--home", str(home), "--threads", "1", *options],
+            [python, "-P", "-m", "nodeagent.agent", "--home", str(home), "--threads", "1", *options],
             env=environment,
             stderr=self.log.open("a"),
         )
@@ -51,9 +50,9 @@ class Agent:
 class RendererProcess:
     """A renderer of the device "cpu" and what it is told to run."""
 
-    def __init__(self, home: Path, environment: dict[str, str]):
+    def __init__(self, home: Path, python: str, environment: dict[str, str]):
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "renderer_process.py"), "cpu"],
+            [python, str(HERE / "renderer_process.py"), "cpu"],
             env=environment
             | {"FARM_AGENT_SOCKET": str(home / "run" / "renderer.sock"), "FARM_AGENT_HOME": str(home)},
             stdin=subprocess.PIPE,

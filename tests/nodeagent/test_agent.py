@@ -4,7 +4,6 @@ import json
 import signal
 import stat
 import subprocess
-import sys
 import time
 
 import grpc
@@ -322,8 +321,8 @@ def test_a_join_token_of_another_farm_is_refused(farm, start_agent):
         (("--server", "127.0.0.1:1", "--threads", "-1"), "threads"),
     ],
 )
-def test_bad_options_are_refused_by_name(tmp_path, environment, options, words):
-    command = [sys.executable, "-m", "nodeagent.agent", "--home", str(tmp_path / "n"), *options]
+def test_bad_options_are_refused_by_name(tmp_path, python, environment, options, words):
+    command = [python, "-P", "-m", "nodeagent.agent", "--home", str(tmp_path / "n"), *options]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 2
     assert words in done.stderr

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 
 import psutil
 import pytest
@@ -57,7 +56,7 @@ def raylet_of(farm):
 
 
 @pytest.fixture
-def rendering(farm, head, environment):
+def rendering(farm, head, python, environment):
     """Puts a renderer on the node's raylet, and a long window of attempt "a" into it; gives the renderer's process."""
     drivers = []
 
@@ -67,7 +66,7 @@ def rendering(farm, head, environment):
         task = {"key": "window/0", "kind": "window", "payload": {"steps": 400, "sleep": 0.05}, **model}
         payload = json.dumps({"task": task, "shared": shared, "inputs": {}})
         driver = subprocess.Popen(
-            [sys.executable, "-c", DRIVER, farm.ray_address, raylet_of(farm), payload],
+            [python, "-c", DRIVER, farm.ray_address, raylet_of(farm), payload],
             env=environment | ray_environment("127.0.0.1", head.token_file),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
