@@ -6,23 +6,21 @@ import asyncio
 import contextlib
 import fcntl
 import hashlib
-import ipaddress
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
-import psutil
 import structlog
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from farm import __version__
+from farm import __version__, addresses
+from farm.addresses import NoAddress
 from farm.api.artifacts import ArtifactService
 from farm.api.changes import Changes
 from farm.api.gate import Gate
@@ -58,7 +56,6 @@ from farm.v1 import (
 
 log = structlog.get_logger()
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _LEADING_SECONDS = 1.0
 
 
@@ -85,16 +82,20 @@ def sole_daemon(home: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def ray_backend(config: FarmConfig, node_ip: str):
+def ray_backend(config: FarmConfig):
     """The farm's Ray, as the config wants it: a head of its own, or an existing cluster's."""
     from scheduler.ray_backend import RayBackend
 
-    home = config.home
-    folder = home / "ray"
-    token = ray_token_path(home)
-    head = None if config.ray.address else RayHead(folder, node_ip, config.ray.port, token)
-    address = config.ray.address or head.address
-    return address, RayBackend(folder, socket_path(home, "bridge.sock"), address, node_ip, token, head)
+    folder, token = config.home / "ray", ray_token_path(config.home)
+    head = RayHead(folder, "", config.ray.port, token)
+
+    def node_ip() -> str:
+        said = config.ray.node_ip, config.server.listen, config.server.advertise
+        return addresses.in_cluster(*said, addresses.look(), head.running_ip())
+
+    return RayBackend(
+        folder, socket_path(config.home, "bridge.sock"), node_ip, token, head, config.ray.address
+    )
 
 
 async def keep_leading(store: Store) -> None:
@@ -117,7 +118,7 @@ async def serve(config: FarmConfig) -> None:
     """Runs the farm until SIGTERM or SIGINT. Ray and its renderers go on without it.
 
     Every file of an earlier start is read, and the port taken, before anything is started; what this start has started
-    before it fails is ended again. Raises DamagedFile, StoreError (LedByAnother, DatabaseAway, DatabaseDamaged, …) and
+    before it fails is ended again. Raises NoAddress, DamagedFile, StoreError (LedByAnother, DatabaseAway, DatabaseDamaged, …) and
     CannotListen before the farm is up, and Deposed when another daemon has taken over.
     """
     stopping = asyncio.Event()
@@ -133,8 +134,6 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
     from scheduler.intake import Intake
 
     started = time.time()
-    host, _port = config.server.listen.rsplit(":", 1)
-    node_ip = config.ray.node_ip or _reachable(host)
     authority = Authority.open(config.home)
 
     def lived() -> str:
@@ -149,7 +148,7 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
     if files.trouble:
         log.warning("nothing is started", why=files.trouble)
     ray_token = ray_token_file(config.home).read_text().strip()
-    ray_address, backend = ray_backend(config, node_ip)
+    backend = ray_backend(config)
 
     server = aio.server(interceptors=[Gate(authority)], options=list(SERVER_OPTIONS))
     unless_up.push_async_callback(server.stop, None)
@@ -170,13 +169,13 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
     intake = Intake(config, offers, store, files, reader.probe)
     fits = Fits(store, lambda node_id, device: device in sessions.renderers(node_id))
 
-    own = f"{_reachable(host)}:{bound}"
+    listen, advertise = config.server.listen, config.server.advertise
     terms = NodeTerms(
-        ray_address=ray_address,
+        ray_address=lambda: backend.address,
         ray_token=ray_token,
         heartbeat=config.leases.heartbeat,
         lease=config.leases.lease,
-        servers=config.server.advertise or (own,),
+        servers=lambda: addresses.servers(listen, advertise, bound, addresses.look()),
     )
     jobs_pb2_grpc.add_JobServiceServicer_to_server(
         JobService(store, intake, changes, dispatcher.wake, sessions.stop, fits), server
@@ -201,10 +200,14 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
     await server.start()
     for name in ("", *names):
         await health_service.set(name, health_pb2.HealthCheckResponse.SERVING)
-    authority.write_profile(f"{'127.0.0.1' if host in ('0.0.0.0', '::', '[::]') else host}:{bound}")
+    authority.write_profile(addresses.on_this_machine(listen, bound))
     unless_up.pop_all()
     log.info(
-        "farmd is up", version=__version__, listen=f"{host}:{bound}", ray=ray_address, home=str(config.home)
+        "farmd is up",
+        version=__version__,
+        listen=addresses.joined(addresses.split(listen)[0], bound),
+        ray=backend.address,
+        home=str(config.home),
     )
 
     told = asyncio.create_task(stopping.wait())
@@ -238,30 +241,6 @@ def _farm_name(authority: Authority, store_url: str) -> str:
     return hashlib.sha256(authority.ca_pem + known_as.encode()).hexdigest()[:16]
 
 
-def _reachable(host: str) -> str:
-    """This machine's address as others are to use it, given what the server listens on."""
-    if host in _LOOPBACK:
-        return "127.0.0.1"
-    if host in ("0.0.0.0", "::", "[::]"):
-        # No packet is sent: connecting a datagram socket only asks the routing table.
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
-            probe.connect(("192.0.2.1", 9))
-            return probe.getsockname()[0]
-        return _first_address()
-    return socket.gethostbyname(host)
-
-
-def _first_address() -> str:
-    """An address of this machine on a network without a way out, where no route tells which one others use.
-
-    Its host name would not do: it is often bound to loopback, or to nothing.
-    """
-    up = [name for name, interface in psutil.net_if_stats().items() if interface.isup]
-    found = [ipaddress.ip_address(a.address) for name in up for a in psutil.net_if_addrs().get(name, ())
-             if a.family == socket.AF_INET]  # fmt: skip
-    return str(next((a for a in found if not a.is_loopback and not a.is_link_local), "127.0.0.1"))
-
-
 @click.command()
 @click.option("--config", "path", type=click.Path(path_type=Path, dir_okay=False), help="farm.toml to read.")
 @click.option("--home", type=click.Path(path_type=Path, file_okay=False), help="Folder of the farm's state.")
@@ -285,11 +264,10 @@ def main(path: Path | None, home: Path | None, listen: str | None, stop: bool) -
             # The folder it was called in may be unmounted or deleted while it runs.
             os.chdir(config.home)
             if stop:
-                host = config.server.listen.rsplit(":", 1)[0]
-                ray_backend(config, config.ray.node_ip or _reachable(host))[1].stop()
+                ray_backend(config).stop()
             else:
                 asyncio.run(serve(config))
-    except (AlreadyRunning, CannotListen, DamagedFile, StoreError) as error:
+    except (AlreadyRunning, CannotListen, DamagedFile, NoAddress, StoreError) as error:
         sys.exit(f"farmd: {error}")
     except OSError as error:
         if error.filename is None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import abc
 import contextlib
 import fcntl
+import itertools
 import os
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -60,6 +61,25 @@ def _held(lock: Path) -> bool:
     return False
 
 
+def differences(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    wanted_command: Sequence[str],
+    wanted_variables: Mapping[str, str],
+) -> list[str]:
+    """How what a process was started with differs from what it would be started with now, in words. Pure.
+
+    `wanted_variables` are those by which the farm tells it something; others don't count.
+    """
+    pairs = itertools.zip_longest(command, wanted_command, fillvalue="nothing")
+    found = [f"{old} is now {new}" for old, new in pairs if old != new]
+    for name, new in sorted(wanted_variables.items()):
+        old = environment.get(name)
+        if old != new:
+            found.append(f"{name} was {'not set' if old is None else old}, and is {new}")
+    return found
+
+
 def this_process(program: str) -> str:
     """Names this process to people on other machines: "farmd, pid 4711 on render-head"."""
     return f"{program}, pid {os.getpid()} on {socket.gethostname()}"
@@ -84,9 +104,13 @@ class DetachedProcess(abc.ABC):
     def command(self) -> list[str]:
         """The program and its arguments."""
 
+    def variables(self) -> dict[str, str]:
+        """Those by which the farm tells it something."""
+        return {}
+
     def environment(self) -> dict[str, str]:
         """The whole environment it runs in."""
-        return child_environment()
+        return child_environment() | self.variables()
 
     def prepare(self) -> None:
         """Runs before each start, while nobody else can start it."""
@@ -105,6 +129,18 @@ class DetachedProcess(abc.ABC):
         with self._exclusively():
             self._collect()
             return self._locked()
+
+    def outdated(self) -> list[str]:
+        """How what runs differs from what a start would make now, in words; empty where nothing does, or nothing runs.
+
+        Settings change, and machines move to other networks, while a process that outlives its starter goes on.
+        """
+        for process in self.family()[:1]:
+            with contextlib.suppress(psutil.Error):
+                command, environment = process.cmdline(), process.environ()
+                if command[:3] != ["/bin/sh", "-c", _WRITE_PID_AND_BECOME]:  # it has become what it will be
+                    return differences(command, environment, self.command(), self.variables())
+        return []
 
     def start(self) -> int:
         """Starts it, or adopts the one that runs already; returns its pid without waiting until it is ready."""

@@ -61,22 +61,31 @@ def ray_version() -> str:
     return importlib.metadata.version("ray")
 
 
-def ray_environment(node_ip: str, token_file: Path) -> dict[str, str]:
-    """Environment of every process that talks Ray: our own, minus whatever else was said of Ray, plus the farm's.
+def ray_variables(node_ip: str, token_file: Path) -> dict[str, str]:
+    """What the farm tells every process that talks Ray.
 
     node_ip is the address of this machine in the cluster; 127.0.0.1 keeps every port of Ray's on loopback.
     """
-    inherited = {name: value for name, value in child_environment().items() if not name.startswith("RAY_")}
     ours = {
         "RAY_AUTH_TOKEN_PATH": str(token_file.absolute()),
         # Off, Ray leaves 127.0.0.1 alone; on, it replaces it by an outside address.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0" if node_ip == "127.0.0.1" else "1",
     }
-    return inherited | _HEALTH | _SETTINGS | ours
+    return _HEALTH | _SETTINGS | ours
+
+
+def ray_environment(node_ip: str, token_file: Path) -> dict[str, str]:
+    """Environment of every process that talks Ray: our own, minus whatever else was said of Ray, plus the farm's."""
+    return without_ray(child_environment()) | ray_variables(node_ip, token_file)
+
+
+def without_ray(environment: Mapping[str, str]) -> dict[str, str]:
+    """`environment` without what was said of Ray."""
+    return {name: value for name, value in environment.items() if not name.startswith("RAY_")}
 
 
 class _RayNode(DetachedProcess):
-    """A Ray node under farm.ray_launch."""
+    """A Ray node under farm.ray_launch. `node_ip` may change: a machine moves to another network."""
 
     def __init__(self, kind: str, name: str, home: Path, node_ip: str, token_file: Path) -> None:
         super().__init__(name, home)
@@ -108,8 +117,11 @@ class _RayNode(DetachedProcess):
             f"--object-store={_OBJECT_STORE_BYTES}",
         )
 
+    def variables(self) -> dict[str, str]:
+        return ray_variables(self.node_ip, self.token_file)
+
     def environment(self) -> dict[str, str]:
-        return ray_environment(self.node_ip, self.token_file)
+        return without_ray(super().environment()) | self.variables()
 
     def prepare(self) -> None:
         if not self.token_file.is_file():
@@ -146,6 +158,19 @@ class _RayNode(DetachedProcess):
                 raise TimeoutError(f"{self.name} is not up after {timeout:g} s, see {self.log_file}")
             time.sleep(0.05)
 
+    def running_with(self, option: str) -> str:
+        """What follows `option` in the command line of the one that runs; "" where none does."""
+        for process in self.family()[:1]:
+            with contextlib.suppress(psutil.Error):
+                for argument in process.cmdline():
+                    if argument.startswith(option):
+                        return argument.removeprefix(option)
+        return ""
+
+    def running_ip(self) -> str:
+        """The address of this machine at which it runs; "" where it doesn't."""
+        return self.running_with("--node-ip=")
+
     def _remove_temp(self) -> None:
         try:
             found = self.temp.lstat()
@@ -170,7 +195,7 @@ class RayHead(_RayNode):
     @property
     def address(self) -> str:
         # A head that runs is where it is, whatever the kept port or the settings say by now.
-        return self._running_address() or self._next_address()
+        return self.running_with("--address=") or self._next_address()
 
     def _next_address(self) -> str:
         return f"{self.node_ip}:{self._port or self._kept_port()}"
@@ -178,15 +203,6 @@ class RayHead(_RayNode):
     def ready(self, timeout: float) -> None:
         """Returns once a driver can connect; raises as node_id does."""
         self.node_id(timeout)
-
-    def _running_address(self) -> str:
-        option = "--address="
-        for process in self.family()[:1]:
-            with contextlib.suppress(psutil.Error):
-                for argument in process.cmdline():
-                    if argument.startswith(option):
-                        return argument.removeprefix(option)
-        return ""
 
     def _kept_port(self) -> int:
         kept = self.home / "ray-head.port"
@@ -242,7 +258,7 @@ class Raylet(_RayNode):
     def command(self) -> list[str]:
         return [*super().command(), f"--prestart={self._renderers}"]
 
-    def environment(self) -> dict[str, str]:
+    def variables(self) -> dict[str, str]:
         # Spinning threads of several renderers on the same cores cost a factor of 18.
         threads = {"OMP_NUM_THREADS": str(self._threads), "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
-        return super().environment() | threads | self._env
+        return super().variables() | threads | self._env

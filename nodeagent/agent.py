@@ -17,7 +17,7 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import click
@@ -53,6 +53,8 @@ _OFFERS_SECONDS = 1.0
 _GOODBYE_SECONDS = 5.0
 _STOP_SECONDS = 5.0
 """What is told to stop has so long to come to its next step; then its renderer is ended with the others."""
+_VACATE_SECONDS = 30.0
+"""What is told to stop because its renderer must be another has so long to come to its next step and to bring what it has."""
 _GOES = "its node's agent was told to end"
 
 
@@ -95,6 +97,7 @@ class Agent:
             len(lent),
             {SOCKET_VARIABLE: str(self._socket), HOME_VARIABLE: str(config.home), **ALLOCATION},
             self._stream.beat,
+            self._vacated,
         )
         self._membership = Membership(self._raylet, self._link, self._stream.beat)
         self._leaving = False
@@ -236,6 +239,17 @@ class Agent:
         await self._until_idle(seconds, at_once)
         self._link.stop(_GOES)
         await self._until_idle(_STOP_SECONDS, at_once)
+
+    @contextlib.asynccontextmanager
+    async def _vacated(self, why: str) -> AsyncIterator[None]:
+        """While renderers end for a reason of this machine: what they have in hand is handed back first."""
+        self._link.stop(why, _VACATE_SECONDS)
+        await self._until_idle(2 * _VACATE_SECONDS, asyncio.Event())
+        self._link.ending(why)
+        try:
+            yield
+        finally:
+            self._link.ending("")
 
     async def _until_idle(self, seconds: float, at_once: asyncio.Event) -> None:
         until = boottime() + seconds

@@ -1,4 +1,4 @@
-"""Keeps this machine's raylet up: starts or adopts it, notices its end, starts it again.
+"""Keeps this machine's raylet up: starts or adopts it, notices its end, starts it again, also when it should be another.
 
 The raylet outlives an agent that was killed, and with it the renderers. Ray itself is not imported here.
 """
@@ -7,20 +7,29 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
 
-from farm import damaged_files, durable
+from farm import addresses, damaged_files, durable
 from farm.processes import remove
 from farm.ray_process import Raylet
 
 log = structlog.get_logger()
 
 _LOOK_SECONDS = 1.0
+_COMPARE_SECONDS = 5.0
+"""Between two looks at what the raylet was started with and what this machine's settings and addresses now say."""
 _START_SECONDS = 90.0
 _LONGEST_WAIT = 30.0
+
+
+Vacated = Callable[[str], AbstractAsyncContextManager[None]]
+"""A context that is entered once no renderer has anything in hand, or has had time to hand it back; the words say why."""
 
 
 class RayletKeeper:
@@ -35,8 +44,12 @@ class RayletKeeper:
         renderers: int,
         env: Mapping[str, str],
         changed: Callable[[], None],
+        vacated: Vacated,
     ):
-        """`threads` of each renderer, `renderers` to have ready; `env` is added to what they inherit."""
+        """`threads` of each renderer, `renderers` to have ready; `env` is added to what they inherit.
+
+        In `vacated` a raylet is ended that must become another.
+        """
         self.node_id = ""
         self._home = home
         self._node_ip = node_ip
@@ -45,6 +58,7 @@ class RayletKeeper:
         self._renderers = renderers
         self._env = dict(env)
         self._changed = changed
+        self._vacated = vacated
         self._address = ""
         self._keeper: asyncio.Task | None = None
         self._starting: asyncio.Future | None = None
@@ -66,8 +80,7 @@ class RayletKeeper:
         await self._forsake()
         address, self._address = self._address or address, ""
         if address:
-            # What ends needs no address of its own, and there may be no way to the head any more.
-            await asyncio.to_thread(self._raylet(address, "127.0.0.1").stop, timeout)
+            await asyncio.to_thread(self._raylet(address).stop, timeout)
 
     async def _forsake(self) -> None:
         if self._keeper:
@@ -90,13 +103,21 @@ class RayletKeeper:
                     await asyncio.to_thread(raylet.stop, 5.0)
                     remove(joined)
                     durable.write_whole(joined, address)
+                await asyncio.to_thread(self._place, raylet)
                 self._starting = asyncio.ensure_future(asyncio.to_thread(raylet.start))
                 await asyncio.shield(self._starting)
                 self._became(await asyncio.to_thread(raylet.node_id, _START_SECONDS))
                 log.info("raylet is up", ray_address=address, ray_node_id=self.node_id)
                 wait = 1.0
-                while await asyncio.to_thread(raylet.alive):
-                    await asyncio.sleep(_LOOK_SECONDS)
+                if why := await self._until_over(raylet):
+                    log.warning(
+                        "the raylet is made anew, its settings or this machine's address have changed",
+                        differs=why,
+                    )
+                    async with self._vacated(f"Ray is started again on this machine: {why}"):
+                        await asyncio.to_thread(raylet.stop, 5.0)
+                    self._became("")
+                    continue
                 log.warning("raylet ended, starts again", log=str(raylet.log_file))
             except (TimeoutError, damaged_files.DamagedFile) as error:
                 log.warning("raylet can't be used, starts again", error=str(error))
@@ -107,15 +128,39 @@ class RayletKeeper:
             await asyncio.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT)
 
-    def _raylet(self, address: str, node_ip: str = "") -> Raylet:
+    async def _until_over(self, raylet: Raylet) -> str:
+        """Returns "" once the raylet has ended, or what of it is not as it would be started now."""
+        compared = time.monotonic()
+        while await asyncio.to_thread(raylet.alive):
+            if time.monotonic() - compared >= _COMPARE_SECONDS:
+                compared = time.monotonic()
+                if why := await asyncio.to_thread(self._outdated, raylet):
+                    return why
+            await asyncio.sleep(_LOOK_SECONDS)
+        return ""
+
+    def _outdated(self, raylet: Raylet) -> str:
+        self._place(raylet)
+        return "; ".join(raylet.outdated())
+
+    def _place(self, raylet: Raylet) -> None:
+        """Looks up the address at which the raylet is to be reached. Raises OSError where there is none.
+
+        One that runs stays where it is while there is no way to the head: nobody knows where this machine will be next.
+        """
+        runs = raylet.running_ip()
+        try:
+            route = own_address(raylet.address)
+        except OSError:
+            if not runs:
+                raise
+            route = runs
+        found = replace(addresses.look(), route=route)
+        raylet.node_ip = self._node_ip or addresses.kept(runs, found)
+
+    def _raylet(self, address: str) -> Raylet:
         return Raylet(
-            self._home,
-            address,
-            node_ip or self._node_ip or own_address(address),
-            self._token_file,
-            self._threads,
-            self._renderers,
-            self._env,
+            self._home, address, self._node_ip, self._token_file, self._threads, self._renderers, self._env
         )
 
     def _became(self, node_id: str) -> None:

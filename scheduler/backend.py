@@ -51,6 +51,13 @@ class BackendDown(Exception):
 class Backend(Protocol):
     """Starts renderers and hands them attempts."""
 
+    outdated: str
+    """Why it must be made anew, in words: it was begun with other settings or addresses. Empty where it need not."""
+
+    async def renew(self) -> None:
+        """Make it anew, as the settings and this machine now say. Every renderer ends."""
+        ...
+
     async def start_renderer(self, renderer: RendererRef) -> None:
         """Makes sure the renderer exists or is being made. Raises BackendDown."""
         ...

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from farm.children import python_command
 from farm.processes import DetachedProcess
-from farm.ray_process import ray_environment
+from farm.ray_process import ray_variables, without_ray
 
 
 class BridgeProcess(DetachedProcess):
     """The bridge of the farm whose state is in home. renderer is a class as MODULE:CLASS.
 
     socket's path may have 106 bytes. The bridge answers on it once it is connected to Ray; it may be started before
-    the head is up, which it awaits for a minute.
+    the head is up, which it awaits for a minute. `ray_address` and `node_ip` may change between two starts.
     """
 
     def __init__(
@@ -21,8 +21,8 @@ class BridgeProcess(DetachedProcess):
     ) -> None:
         super().__init__("ray-bridge", home)
         self.socket = socket
-        self._ray_address = ray_address
-        self._node_ip = node_ip
+        self.ray_address = ray_address
+        self.node_ip = node_ip
         self._token_file = token_file
         self._renderer = renderer
 
@@ -30,12 +30,15 @@ class BridgeProcess(DetachedProcess):
         return python_command(
             "scheduler.bridge",
             f"--socket={self.socket.absolute()}",
-            f"--ray-address={self._ray_address}",
+            f"--ray-address={self.ray_address}",
             f"--renderer={self._renderer}",
         )
 
+    def variables(self) -> dict[str, str]:
+        return ray_variables(self.node_ip, self._token_file)
+
     def environment(self) -> dict[str, str]:
-        return ray_environment(self._node_ip, self._token_file)
+        return without_ray(super().environment()) | self.variables()
 
     def clean_up(self) -> None:
         self.socket.unlink(missing_ok=True)

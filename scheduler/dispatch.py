@@ -113,7 +113,15 @@ class Dispatcher:
             await self._say_lost(lost, "its lease ran out")
         if not quiet:
             await self._note_silent(nodes)
-        await self._drain(nodes)
+        emptying = self._backend.outdated or any(node.drain for node in nodes)
+        running = await asyncio.to_thread(self._store.attempts.live) if emptying else []
+        self._told_to_stop = {
+            one.id: self._told_to_stop[one.id] for one in running if one.id in self._told_to_stop
+        }
+        await self._drain(nodes, running)
+        if self._backend.outdated:
+            await self._renew_backend(nodes, ready, running)
+            return
         await self._start_renderers(nodes)
         now = boottime()
         if ready and self._files.trouble and (trouble := await asyncio.to_thread(self._files.check)):
@@ -205,25 +213,43 @@ class Dispatcher:
                 why = "is away, its agent was ended" if gone else "is offline"
                 await asyncio.to_thread(self._store.nodes.offline, node.id, why)
 
-    async def _drain(self, nodes: list[NodeRecord]) -> None:
-        """Empties nodes that are being drained, and tells each whether it is to leave."""
-        live = await asyncio.to_thread(self._store.attempts.live) if any(n.drain for n in nodes) else []
-        here = {attempt.id for attempt in live}
-        self._told_to_stop = {id: at for id, at in self._told_to_stop.items() if id in here}
+    async def _drain(self, nodes: list[NodeRecord], live: list[AttemptRecord]) -> None:
+        """Empties nodes that are being drained of what is `live`, and tells each whether it is to leave."""
         for node in nodes:
             now, session = boottime(), self._sessions.get(node.id)
             mine = [attempt for attempt in live if attempt.node_id == node.id]
             step = drains.next_step(node.drain, mine, self._told_to_stop, session is not None, now)
-            self._told_to_stop |= {attempt.id: now for attempt in step.stop}
-            for attempt in step.stop:
-                await self._sessions.stop([attempt], drains.REASON, drains.grace(attempt), keeping=True)
-            await self._sessions.stop(step.give_back, drains.REASON, drains.GRACE_SECONDS)
-            for attempt in step.give_back:
-                await self._lose(attempt, drains.REASON, Cause.GIVEN_BACK)
+            await self._empty(step, drains.REASON)
             if session and session.leave is not step.leave:
                 session.leave = step.leave
                 wish = nodes_pb2.Presence(leave=step.leave)
                 session.outbox.put_nowait(nodes_pb2.ConnectResponse(presence=wish))
+
+    async def _empty(self, step: drains.Step, why: str) -> None:
+        now = boottime()
+        self._told_to_stop |= {attempt.id: now for attempt in step.stop}
+        for attempt in step.stop:
+            await self._sessions.stop([attempt], why, drains.grace(attempt), keeping=True)
+        await self._sessions.stop(step.give_back, why, drains.GRACE_SECONDS)
+        for attempt in step.give_back:
+            await self._lose(attempt, why, Cause.GIVEN_BACK)
+
+    async def _renew_backend(
+        self, nodes: list[NodeRecord], ready: list[ReadyRecord], live: list[AttemptRecord]
+    ) -> None:
+        """Makes anew what renderers live in, once what is `live` there is given back."""
+        why = f"is started again, because the settings or the addresses of the farm have changed: {self._backend.outdated}"
+        if not live:
+            await self._backend.renew()
+            # Each node is told where Ray is when it is greeted.
+            self._sessions.close_all()
+            return
+        for node in nodes:
+            mine = [attempt for attempt in live if attempt.node_id == node.id]
+            connected = self._sessions.get(node.id) is not None
+            await self._empty(drains.emptying(mine, self._told_to_stop, connected, boottime()), f"Ray {why}")
+        waiting = {record.task.id: f"waits until Ray {why}" for record in ready}
+        await asyncio.to_thread(self._store.tasks.set_reasons, waiting)
 
     async def _start_renderers(self, nodes: list[NodeRecord]) -> None:
         for node in nodes:

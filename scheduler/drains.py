@@ -1,4 +1,4 @@
-"""What comes next for a node that is being drained. Pure: no clock, no I/O."""
+"""What comes next for a node that is being drained, or that must be empty for another reason. Pure: no clock, no I/O."""
 
 from __future__ import annotations
 
@@ -52,8 +52,11 @@ def next_step(
         return Step()
     if not live:
         return Step(leave=True)
-    if not drain.is_due(now):
-        return Step()
+    return emptying(live, told, connected, now) if drain.is_due(now) else Step()
+
+
+def emptying(live: Sequence[AttemptRecord], told: Mapping[str, float], connected: bool, now: float) -> Step:
+    """What to do about a node on which nothing may run any more; arguments as of ``next_step``."""
     stop, give_back = [], []
     for attempt in live:
         in_vain = attempt.id in told and now - told[attempt.id] >= grace(attempt) + PATIENCE_SECONDS

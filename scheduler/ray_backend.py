@@ -6,7 +6,8 @@ Imports no Ray: a Ray driver dies with its control store, and the daemon must no
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import grpc
@@ -28,6 +29,8 @@ RENDERER = "nodeagent.renderer:Renderer"
 
 CALL_SECONDS = 5.0
 LOOK_SECONDS = 0.5
+COMPARE_SECONDS = 5.0
+"""Between two looks at what runs and what the settings and this machine's addresses now say."""
 _SAYS = {
     bridge_pb2.BRIDGE_EVENT_RENDERER_DIED: BackendSays.DIED,
     bridge_pb2.BRIDGE_EVENT_UNKNOWN: BackendSays.UNKNOWN,
@@ -38,18 +41,32 @@ _SAYS = {
 class RayBackend:
     """Starts or adopts head and bridge, restarts them when they die, and forwards calls.
 
-    `head` is None where the farm joins an existing Ray cluster at `ray_address` (host:port).
+    `joined` (host:port) is an existing Ray cluster that the farm joins; empty where `head` is the farm's own. `node_ip()` is
+    the address of this machine in the cluster; it may change.
     """
 
     def __init__(
-        self, home: Path, socket: Path, ray_address: str, node_ip: str, token_file: Path, head: RayHead | None
+        self,
+        home: Path,
+        socket: Path,
+        node_ip: Callable[[], str],
+        token_file: Path,
+        head: RayHead,
+        joined: str,
     ):
-        self._head = head
+        self.outdated = ""
+        self._head, self._joined, self._node_ip = head, joined, node_ip
         self._socket = socket
-        self._bridge = BridgeProcess(home, socket, ray_address, node_ip, token_file, RENDERER)
+        self._bridge = BridgeProcess(home, socket, joined, "", token_file, RENDERER)
+        self._compared = float("-inf")
         self._channel: aio.Channel | None = None
         self._watching: asyncio.Task[None] | None = None
         self._begun: list[DetachedProcess] = []
+
+    @property
+    def address(self) -> str:
+        """The cluster's control store, as host:port."""
+        return self._joined or self._head.address
 
     async def start(self) -> None:
         """Starts or adopts both, without waiting until they are ready, and keeps them alive from now on."""
@@ -77,8 +94,7 @@ class RayBackend:
     def stop(self) -> None:
         """Ends both. Blocks; for a farm that is taken down."""
         self._bridge.stop()
-        if self._head:
-            self._head.stop()
+        self._head.stop()
         remove_socket(self._socket)
 
     async def _watch(self) -> None:
@@ -90,16 +106,49 @@ class RayBackend:
                 log.exception("Ray could not be started and is tried again")
                 await asyncio.sleep(2.0)
 
+    async def renew(self) -> None:
+        """Makes head and bridge anew, as the settings and this machine now say. Every renderer ends with them."""
+        log.warning("Ray is made anew", why=self.outdated)
+        await asyncio.to_thread(self._head.stop)
+        self.outdated, self._compared = "", float("-inf")
+        await self._keep()
+
     async def _keep(self) -> None:
         def keep() -> None:
-            if self._head and not self._head.alive():
+            self._compare()
+            if not self._joined and not self._head.alive():
                 self._begin(self._head)
                 # A driver of the head that is gone can't make renderers in the new one.
                 self._bridge.stop()
             if not self._bridge.alive():
+                self._bridge.ray_address = self.address
                 self._begin(self._bridge)
 
         await asyncio.to_thread(keep)
+
+    def _compare(self) -> None:
+        """Finds, now and then, what was begun with other settings or addresses than those of now. Raises NoAddress.
+
+        The bridge holds nothing, and is ended at once, for another to be begun.
+        """
+        if time.monotonic() - self._compared < COMPARE_SECONDS:
+            return
+        self._head.node_ip = self._bridge.node_ip = self._node_ip()
+        self._bridge.ray_address = self.address
+        self._compared = time.monotonic()
+        if self._joined:
+            own = self._head.alive()
+            found = (
+                f"the farm has joined the Ray cluster at {self._joined}, and its own head runs" if own else ""
+            )
+        else:
+            found = "; ".join(self._head.outdated())
+        if found and found != self.outdated:
+            log.warning("Ray's head is not what it should be", differs=found)
+        self.outdated = found
+        if not found and (changes := self._bridge.outdated()):
+            log.info("the bridge is made anew", differs="; ".join(changes))
+            self._bridge.stop()
 
     def _begin(self, process: DetachedProcess) -> None:
         # First of all: what fails in the middle of its start may have left a process.

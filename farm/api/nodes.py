@@ -50,13 +50,13 @@ _CAUSES = {
 
 @dataclass(frozen=True)
 class NodeTerms:
-    """What every node is told: where Ray is, and the lease's terms in seconds."""
+    """What every node is told: where Ray and the daemon are at the moment, and the lease's terms in seconds."""
 
-    ray_address: str
+    ray_address: Callable[[], str]
     ray_token: str
     heartbeat: float
     lease: float
-    servers: tuple[str, ...]
+    servers: Callable[[], tuple[str, ...]]
 
 
 class NodeService(NodeVerbs):
@@ -111,7 +111,7 @@ class NodeService(NodeVerbs):
         yield nodes_pb2.ConnectResponse(
             welcome=nodes_pb2.Welcome(
                 version=__version__,
-                ray_address=self._terms.ray_address,
+                ray_address=self._terms.ray_address(),
                 heartbeat_seconds=self._terms.heartbeat,
                 lease_seconds=self._terms.lease,
                 leave=session.leave,
@@ -370,7 +370,7 @@ class NodeService(NodeVerbs):
     ) -> nodes_pb2.GetJoinTokenResponse:
         """What a workstation needs to join."""
         return nodes_pb2.GetJoinTokenResponse(
-            join_token=join_token(self._authority), servers=self._terms.servers
+            join_token=join_token(self._authority), servers=self._terms.servers()
         )
 
 

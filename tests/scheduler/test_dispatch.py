@@ -29,6 +29,7 @@ class Renderers:
     """A backend that takes everything and does nothing."""
 
     def __init__(self) -> None:
+        self.outdated, self.renewed = "", 0
         self.given: list[tuple[str, str, int]] = []
         self.payloads: list[dict] = []
         self.started: list[str] = []
@@ -43,6 +44,9 @@ class Renderers:
     async def events(self) -> AsyncIterator[BackendEvent]:
         return
         yield
+
+    async def renew(self) -> None:
+        self.outdated, self.renewed = "", self.renewed + 1
 
 
 class Farm:
@@ -306,3 +310,32 @@ def test_a_renderer_that_has_just_come_up_has_time_to_import_what_it_needs(farm,
     submit(farm.store, ONE)
     ((chosen, _, _),) = farm.look(seconds)
     assert chosen == device
+
+
+def test_a_backend_begun_with_other_settings_is_made_anew_where_nothing_runs(farm):
+    farm.renderers.outdated = "--node-ip=127.0.0.1 is now --node-ip=10.0.0.7"
+    submit(farm.store, ONE)
+    assert farm.look() == [] and farm.renderers.renewed == 1
+    assert farm.session.outbox.get_nowait() is None, "its nodes come back and are told where it is"
+    assert len(farm.look()) == 1
+
+
+def test_what_runs_is_given_back_before_that(farm):
+    job = submit(farm.store, ONE)
+    ((_, attempt, epoch),) = farm.look()
+    farm.store.attempts.renew("n1", [(attempt, epoch)], farm.now + 10.0)
+    farm.renderers.outdated = "--node-ip=127.0.0.1 is now --node-ip=10.0.0.7"
+    submit(farm.store, ONE)
+    assert farm.look() == farm.look(1.0) == [] and farm.renderers.renewed == 0
+    told = [message.cancel for message in emptied(farm.session.outbox) if message.HasField("cancel")]
+    assert [(one.attempt.attempt_id, one.keep_state) for one in told] == [(attempt, True)], (
+        "once, and it keeps its state"
+    )
+    farm.store.attempts.stop(attempt, epoch, [], told[0].reason)
+    assert farm.look(1.0) == [] and farm.renderers.renewed == 1
+    assert len(farm.look(1.0)) == 2
+    assert task(farm.store, job, "encode").state.value == "running"
+
+
+def emptied(outbox: asyncio.Queue) -> list:
+    return [outbox.get_nowait() for _ in range(outbox.qsize())]
