@@ -410,7 +410,7 @@ class FarmClient:
                 return method(request, timeout=timeout)
             except grpc.RpcError as error:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE or not patience.another_try():
-                    raise translate(error, self.server) from None
+                    raise translate(error, self.server, self.patience) from None
 
 
 def _unsent(condition: specs.Condition | LocalCondition) -> dict[str, Any]:

@@ -41,11 +41,14 @@ class InvalidSpec(FarmError, spec.InvalidSpec):
         self.problem = problem
 
 
+_SILENT = ("Endpoint closing", "ping timeout", "keepalive", "deadline")
+"""What gRPC says where a connection was taken, or stood, and nothing came through it in time."""
+
 _NAMED = re.compile(r"([a-z_][\w.\[\]-]*): (.+)", re.DOTALL)
 
 
-def translate(error: grpc.RpcError, server: str) -> FarmError:
-    """The typed error for a failed call to `server` (host:port)."""
+def translate(error: grpc.RpcError, server: str, seconds: float = 0.0) -> FarmError:
+    """The typed error for a failed call to `server` (host:port), which was tried for `seconds`."""
     code, details = error.code(), error.details() or ""
     named = _NAMED.fullmatch(details)
     match code:
@@ -55,10 +58,20 @@ def translate(error: grpc.RpcError, server: str) -> FarmError:
             return NotFound(details, named[1] if named else "")
         case grpc.StatusCode.DATA_LOSS:
             return Damaged(details)
-        case grpc.StatusCode.UNAVAILABLE if "ertificate" in details or "handshake" in details.lower():
+        case grpc.StatusCode.UNAVAILABLE if "CERTIFICATE_VERIFY_FAILED" in details:
             return Unreachable(
                 f"what answers at {server} is not this farm: its certificate is not signed by the CA in the "
                 "profile. Is the profile from another farm, or from before its home was made anew?"
+            )
+        case grpc.StatusCode.UNAVAILABLE if any(words in details for words in _SILENT):
+            waited = f" in {seconds:.0f} s" if seconds >= 1 else ""
+            return Unreachable(
+                f"the farm at {server} did not answer{waited}. Something listens there: farmd may hang, be stopped or be "
+                f"short of memory, or it is another program ({details})"
+            )
+        case grpc.StatusCode.UNAVAILABLE if "handshake" in details.lower():
+            return Unreachable(
+                f"what answers at {server} is no farm: it does not speak TLS as farmd does. Is the port another program's?"
             )
         case grpc.StatusCode.UNAVAILABLE if named and named[1] == "database":
             return Unreachable(f"the farm at {server} answers, but its database {named[2]}", named[1])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator
+import socket
+import threading
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from pathlib import Path
 
@@ -319,3 +322,47 @@ def test_another_farm_at_the_address_is_recognised(farm, tmp_path: Path):
     client = FarmClient(farm.address, stranger.ca_pem, "x", patience=0.1)
     with client, pytest.raises(Unreachable, match="is not this farm"):
         client.nodes()
+
+
+@contextlib.contextmanager
+def listening(answer: Callable[[socket.socket], None]) -> Iterator[str]:
+    """A program that takes connections and does `answer` with each; gives its address."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def take() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    answer(connection)
+
+        threading.Thread(target=take, daemon=True).start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def hang_up(connection: socket.socket) -> None:
+    connection.close()
+
+
+def speak_http(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.recv(100)
+        connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    connection.close()
+
+
+kept_open: list[socket.socket] = []
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (kept_open.append, "did not answer in 1 s"),
+        (hang_up, "is no farm"),
+        (speak_http, "is no farm"),
+    ],
+    ids=["silent", "hangs up", "speaks HTTP"],
+)
+def test_a_certificate_is_blamed_only_where_one_was_seen(authority, answer, words):
+    with listening(answer) as address, pytest.raises(Unreachable, match=words) as told:
+        FarmClient(address, authority.ca_pem, "x", patience=1.0).nodes()
+    assert "certificate" not in str(told.value)
