@@ -84,7 +84,10 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         self._insisting: dict[tuple[str, int], float] = {}
 
     async def serve(self, path: Path) -> None:
-        """Listen on `path`, for this user alone. Renderers known from the journal are waited for or found dead."""
+        """Listen on `path`, for this user alone. Renderers known from the journal are waited for or found dead.
+
+        Those of a device that this agent has no setup for, since the card was taken out or is no longer lent, are ended.
+        """
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder = path.parent.lstat()
         if not stat.S_ISDIR(folder.st_mode) or folder.st_uid != os.getuid():
@@ -102,7 +105,10 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
             renderer = self._renderers.setdefault(key, _Renderer(held.device, held.pid, held.born))
             renderer.attempts[held.attempt_id, held.epoch] = None
         for renderer in list(self._renderers.values()):
-            self._watch(renderer)
+            if renderer.device in self._setups:
+                self._watch(renderer)
+            else:
+                self._end(renderer, f"this machine no longer offers {renderer.device}")
 
     async def close(self) -> None:
         """Hear no renderer any more."""
@@ -155,12 +161,15 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
 
     def free(self, reason: str) -> None:
         """End renderers that have nothing in hand: their memory is free then."""
-        for (pid, birth), renderer in list(self._renderers.items()):
+        for renderer in list(self._renderers.values()):
             if not renderer.attempts:
-                if lives(pid, birth):
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-                self.buried(pid, birth, reason)
+                self._end(renderer, reason)
+
+    def _end(self, renderer: _Renderer, reason: str) -> None:
+        if lives(renderer.pid, renderer.born):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(renderer.pid, signal.SIGKILL)
+        self.buried(renderer.pid, renderer.born, reason)
 
     async def _insist(self, cancel: nodes_pb2.Cancel) -> None:
         """What hangs in a step never comes to where it would stop, and would take its device with it."""

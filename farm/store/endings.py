@@ -82,10 +82,15 @@ def end(
 
 
 def end_all(
-    connection: Connection, database: Database, terms: Terms, found: Sequence[AttemptRecord], reason: str
+    connection: Connection,
+    database: Database,
+    terms: Terms,
+    found: Sequence[AttemptRecord],
+    reason: str,
+    cause: Cause = Cause.SILENT,
 ) -> list[AttemptRecord]:
-    """End live attempts of which nothing is heard, which fails no job; returns them as they are now."""
-    return [end(connection, database, terms, attempt, Cause.SILENT, reason)[0] for attempt in found]
+    """End live attempts of which nothing is heard, or for another `cause` that fails no job; returns them as they are now."""
+    return [end(connection, database, terms, attempt, cause, reason)[0] for attempt in found]
 
 
 def thought_lost(connection: Connection, *conditions: ColumnElement[bool]) -> list[AttemptRecord]:

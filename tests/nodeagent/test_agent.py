@@ -227,6 +227,21 @@ def test_a_renderer_that_died_while_its_agent_was_dead_is_lost_when_the_agent_co
     assert ended(farm, "a").outcome == LOST
 
 
+def test_what_runs_on_a_device_that_is_gone_when_the_agent_comes_back_is_given_back(
+    farm, node, start_agent, tmp_path
+):
+    agent, renderer = node
+    renderer.run("a", steps=100, sleep=0.1)
+    until(lambda: farm.steps("a"), what="a step")
+    agent.kill()
+    config = tmp_path / "node.toml"
+    config.write_text('[[device]]\nname = "another"\n')
+    start_agent("--config", str(config))
+    over = ended(farm, "a")
+    assert (over.outcome, over.error) == (CANCELLED, "this machine no longer offers cpu")
+    assert renderer.process.wait(5) == -signal.SIGKILL
+
+
 def test_an_attempt_that_arrives_while_the_agent_is_dead_waits_for_it(farm, node, start_agent):
     agent, renderer = node
     agent.kill()
