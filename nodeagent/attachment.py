@@ -22,6 +22,9 @@ from nodeagent.lease import HeldAttempt, Standing
 _RETRY_SECONDS = 0.3
 _PROGRESS_SECONDS = 0.25
 
+IN_HAND_SECONDS = 2.0
+"""Between two words to the agent of all that is in hand here."""
+
 KEEP_SECONDS = 30.0
 """How long an attempt that has to end tries to bring what it has to a farm that doesn't take it at once."""
 
@@ -37,6 +40,7 @@ class Attachment:
         self._holds: dict[tuple[str, int], Hold] = {}
         self._outbox: queue.SimpleQueue | None = None
         threading.Thread(target=self._stay_attached, name="attachment", daemon=True).start()
+        threading.Thread(target=self._keep_telling, name="in hand", daemon=True).start()
 
     def setup(self) -> renderers_pb2.Setup:
         """What the agent said last of this machine; waits until it has."""
@@ -74,6 +78,14 @@ class Attachment:
                     self._outbox = None
                 outbox.put(None)
             time.sleep(_RETRY_SECONDS)
+
+    def _keep_telling(self) -> None:
+        while True:
+            time.sleep(IN_HAND_SECONDS)
+            with self._changed:
+                attempts = [hold._reference() for hold in self._holds.values()]
+                in_hand = renderers_pb2.InHand(attempts=attempts)
+                self._send(renderers_pb2.AttachRequest(in_hand=in_hand))
 
     def _introduce(self) -> None:
         introduction = renderers_pb2.Introduction(device=self._device, pid=os.getpid())
@@ -157,7 +169,12 @@ class Hold:
             self._end = completion
             self._attachment._send(renderers_pb2.AttachRequest(completion=completion))
             self._changed.wait_for(lambda: self._end is None)
-            del self._attachment._holds[self._held.attempt_id, self._held.epoch]
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Nobody works on it here any more. Without its end told before, the agent takes it for lost."""
+        with self._changed:
+            self._attachment._holds.pop((self._held.attempt_id, self._held.epoch), None)
 
     def _reference(self) -> nodes_pb2.AttemptRef:
         return nodes_pb2.AttemptRef(attempt_id=self._held.attempt_id, epoch=self._held.epoch)

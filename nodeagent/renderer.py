@@ -137,6 +137,15 @@ class Renderer:
     def _serve(
         self, hold: Hold, attempt: nodes_pb2.AttemptRef, document: dict, exchange: Exchange | None
     ) -> None:
+        try:
+            self._do(hold, attempt, document, exchange)
+        finally:
+            # Whatever went wrong here, nothing is in hand that nobody works on.
+            hold.let_go()
+
+    def _do(
+        self, hold: Hold, attempt: nodes_pb2.AttemptRef, document: dict, exchange: Exchange | None
+    ) -> None:
         began = time.monotonic()
         say: Callable[[str], None] = _nobody_reads
         folder = attempt_folder(self._work, attempt)
@@ -170,7 +179,7 @@ class Renderer:
                     nodes_pb2.OUTCOME_OUT_OF_MEMORY,
                     traceback.format_exc(),
                 )
-            except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and the farm wants to know
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything, and the farm wants to know
                 completion.outcome, completion.error = nodes_pb2.OUTCOME_FAILED, traceback.format_exc()
                 if damaged := damaged_input(error):
                     completion.outcome, completion.error = nodes_pb2.OUTCOME_DAMAGED_INPUT, str(damaged)

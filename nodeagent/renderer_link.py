@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sqlite3
 import stat
 import time
 from collections.abc import Callable, Mapping
@@ -81,6 +82,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         self._watches: set[asyncio.Task] = set()
         self._server: grpc.aio.Server | None = None
         self._ending = ""
+        self._full = False
         self._insisting: dict[tuple[str, int], float] = {}
 
     async def serve(self, path: Path) -> None:
@@ -222,6 +224,9 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         except (grpc.RpcError, asyncio.CancelledError):
             # Its process died, or this server stops; which of the two the watch finds out.
             pass
+        except sqlite3.Error as error:
+            # It comes back at once and says again what could not be kept.
+            self._cannot_keep(error)
         finally:
             # First of all: a write to a process that was killed in the middle of it may never end.
             if renderer.outbox is outbox:
@@ -241,6 +246,14 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
             self._events.began()
         elif kind == "progress":
             self._events.progressed(request.progress)
+        elif kind == "in_hand":
+            named = {(one.attempt_id, one.epoch) for one in request.in_hand.attempts}
+            for attempt_id, epoch in [one for one in renderer.attempts if one not in named]:
+                why = f"its renderer (process {renderer.pid}) let go of it without a word"
+                log.error("an attempt was in nobody's hand", attempt=attempt_id, device=renderer.device)
+                reference = nodes_pb2.AttemptRef(attempt_id=attempt_id, epoch=epoch)
+                lost = nodes_pb2.OUTCOME_LOST
+                self._complete(renderer, nodes_pb2.Completion(attempt=reference, outcome=lost, error=why))
         elif kind == "completion":
             self._complete(renderer, request.completion)
             if renderer.outbox:
@@ -249,6 +262,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
 
     def _complete(self, renderer: _Renderer, completion: nodes_pb2.Completion) -> None:
         numbered = self._journal.complete(completion)
+        self._full = False
         renderer.attempts.pop((completion.attempt.attempt_id, completion.attempt.epoch), None)
         self._events.ended(numbered)
 
@@ -263,9 +277,19 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         """Only the end of its process makes a renderer dead; one that lost its stream comes back by itself."""
         while renderer.outbox is None:
             if not lives(renderer.pid, renderer.born):
-                self.buried(renderer.pid, renderer.born)
-                return
+                try:
+                    self.buried(renderer.pid, renderer.born)
+                    return
+                except sqlite3.Error as error:
+                    self._cannot_keep(error)
             await asyncio.sleep(_LOOK_SECONDS)
+
+    def _cannot_keep(self, error: sqlite3.Error) -> None:
+        if not self._full:
+            log.error(
+                "this node's journal can't be written, which is tried again until it can", why=str(error)
+            )
+        self._full = True
 
     def ending(self, why: str) -> None:
         """From here on renderers end because this agent ends them: that speaks against no task and no device.
@@ -276,7 +300,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
 
     def buried(self, pid: int, birth: str, why: str = "") -> None:
         """A renderer's process is gone: what it held is lost, for certain. `why` where it was ended for a reason."""
-        renderer = self._renderers.pop((pid, birth), None)
+        renderer = self._renderers.get((pid, birth))
         if renderer is None:
             return
         excuse = why or self._ending or renderer.killed_for
@@ -291,6 +315,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         for attempt_id, epoch in list(renderer.attempts):
             reference = nodes_pb2.AttemptRef(attempt_id=attempt_id, epoch=epoch)
             self._complete(renderer, nodes_pb2.Completion(attempt=reference, outcome=outcome, error=reason))
+        del self._renderers[pid, birth]
         # Afterwards, for then the farm gives up what it still believes on its way there.
         if renderer.device not in self.attached():
             self._events.reported(

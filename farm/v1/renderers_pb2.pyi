@@ -2,22 +2,24 @@ from farm.v1 import nodes_pb2 as _nodes_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class AttachRequest(_message.Message):
-    __slots__ = ("introduction", "begin", "progress", "completion")
+    __slots__ = ("introduction", "begin", "progress", "completion", "in_hand")
     INTRODUCTION_FIELD_NUMBER: _ClassVar[int]
     BEGIN_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     COMPLETION_FIELD_NUMBER: _ClassVar[int]
+    IN_HAND_FIELD_NUMBER: _ClassVar[int]
     introduction: Introduction
     begin: Begin
     progress: _nodes_pb2.Progress
     completion: _nodes_pb2.Completion
-    def __init__(self, introduction: _Optional[_Union[Introduction, _Mapping]] = ..., begin: _Optional[_Union[Begin, _Mapping]] = ..., progress: _Optional[_Union[_nodes_pb2.Progress, _Mapping]] = ..., completion: _Optional[_Union[_nodes_pb2.Completion, _Mapping]] = ...) -> None: ...
+    in_hand: InHand
+    def __init__(self, introduction: _Optional[_Union[Introduction, _Mapping]] = ..., begin: _Optional[_Union[Begin, _Mapping]] = ..., progress: _Optional[_Union[_nodes_pb2.Progress, _Mapping]] = ..., completion: _Optional[_Union[_nodes_pb2.Completion, _Mapping]] = ..., in_hand: _Optional[_Union[InHand, _Mapping]] = ...) -> None: ...
 
 class Introduction(_message.Message):
     __slots__ = ("device", "pid")
@@ -32,6 +34,12 @@ class Begin(_message.Message):
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     attempt: _nodes_pb2.AttemptRef
     def __init__(self, attempt: _Optional[_Union[_nodes_pb2.AttemptRef, _Mapping]] = ...) -> None: ...
+
+class InHand(_message.Message):
+    __slots__ = ("attempts",)
+    ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    attempts: _containers.RepeatedCompositeFieldContainer[_nodes_pb2.AttemptRef]
+    def __init__(self, attempts: _Optional[_Iterable[_Union[_nodes_pb2.AttemptRef, _Mapping]]] = ...) -> None: ...
 
 class AttachResponse(_message.Message):
     __slots__ = ("setup", "lease", "cancel", "journaled")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import sqlite3
 import subprocess
 import time
 from types import SimpleNamespace
@@ -16,8 +17,9 @@ from node_processes import until
 from farm.rendering import Stopped, StorageFailed
 from farm.v1 import nodes_pb2, renderers_pb2
 from nodeagent import transfer
+from nodeagent.attachment import Attachment
 from nodeagent.disk import disk_trouble
-from nodeagent.journal import Journal
+from nodeagent.journal import Held, Journal
 from nodeagent.renderer_link import RendererLink
 from nodeagent.transfer import TransferFailed, Wire
 
@@ -90,6 +92,18 @@ def test_an_input_that_the_farm_has_not_kept_is_named(farm, node):
     assert ended(farm, "c").outcome == SUCCEEDED
 
 
+def test_work_that_ends_in_any_way_ends_its_attempt_and_what_nobody_has_in_hand_is_lost(farm, node):
+    _, renderer = node
+    renderer.run("x", steps=1, fail="exit")
+    assert ended(farm, "x").outcome == nodes_pb2.OUTCOME_FAILED and "SystemExit" in ended(farm, "x").error
+    renderer.run("n", steps=1, fail="silence")
+    assert ended(farm, "n").outcome == nodes_pb2.OUTCOME_LOST
+    assert "let go of it without a word" in ended(farm, "n").error
+    until(lambda: not farm.heartbeats[-1].attempts, what="a heartbeat without it")
+    renderer.run("s", steps=1)
+    assert ended(farm, "s").outcome == SUCCEEDED
+
+
 def test_a_renderer_that_hangs_is_killed_after_the_grace_and_one_that_stops_is_not(farm, node):
     _, renderer = node
     renderer.run("a", steps=500, sleep=0.02)
@@ -140,6 +154,61 @@ def test_a_renderer_killed_while_it_is_written_to_is_known_dead(tmp_path):
         return heard
 
     assert asyncio.run(attach()) == [True, False]
+
+
+class FullFor(Journal):
+    """A journal that can't keep an end so many times, as on a full disk."""
+
+    def __init__(self, path, times: int) -> None:
+        super().__init__(path)
+        self.times = times
+
+    def complete(self, completion):
+        self.times -= 1
+        if self.times >= 0:
+            raise sqlite3.OperationalError("database or disk is full")
+        return super().complete(completion)
+
+
+def test_the_end_of_a_dead_renderers_attempt_is_kept_as_soon_as_there_is_room(tmp_path):
+    process = subprocess.Popen(["true"])
+    process.wait()
+    told = []
+
+    async def run():
+        journal = FullFor(tmp_path / "journal.db", 3)
+        journal.hold(Held("a", 1, "cpu", process.pid, "long ago"))
+        events = SimpleNamespace(ended=told.append, reported=told.append)
+        link = RendererLink(journal, {"cpu": renderers_pb2.Setup}, events)
+        await link.serve(tmp_path / "run" / "renderer.sock")
+        assert [one.attempt_id for one in link.held()] == ["a"]
+        for _ in range(250):
+            if told:
+                break
+            assert link.held() or journal.times < 0, "answered for until its end is kept"
+            await asyncio.sleep(0.02)
+        await link.close()
+        return link.held(), [one.attempt.attempt_id for one in journal.pending()]
+
+    assert asyncio.run(run()) == ([], ["a"])
+
+
+def test_a_living_renderers_result_is_kept_as_soon_as_there_is_room(tmp_path):
+    """The renderer says it again, each time that its agent hangs up because it couldn't."""
+    renderer, told = Attachment(tmp_path / "run" / "renderer.sock", "cpu"), []
+
+    async def run():
+        journal = FullFor(tmp_path / "journal.db", 3)
+        events = SimpleNamespace(began=lambda: None, ended=told.append, reported=lambda _: None)
+        link = RendererLink(journal, {"cpu": renderers_pb2.Setup}, events)
+        await link.serve(tmp_path / "run" / "renderer.sock")
+        await asyncio.to_thread(renderer.setup)
+        hold = renderer.begin("a", 1)
+        await asyncio.wait_for(asyncio.to_thread(hold.complete, nodes_pb2.Completion(outcome=SUCCEEDED)), 20)
+        await link.close()
+        return [one.outcome for one in told], journal.times
+
+    assert asyncio.run(run()) == ([SUCCEEDED], -1)
 
 
 def refused(code: grpc.StatusCode):

@@ -14,6 +14,10 @@ from farm.hookspecs import hookimpl
 from farm.rendering import OutOfMemory
 
 
+class NobodyCatches(BaseException):
+    """What no library should raise."""
+
+
 @hookimpl
 def farm_load_model(model: str, source: str, precision: str, device):
     return Counter(device)
@@ -51,6 +55,10 @@ class Counter:
         if task.payload.get("fail") == "vanished":
             shutil.rmtree(task.folder.parent)
             task.folder.parent.write_text("no folder any more")
+        if task.payload.get("fail") == "exit":
+            raise SystemExit("a library has ended the program")
+        if task.payload.get("fail") == "silence":
+            raise NobodyCatches
         if task.payload.get("fail"):
             raise ValueError(task.payload["fail"])
         saved = task.saved() if task.payload.get("keeps") else None
