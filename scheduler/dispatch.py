@@ -28,7 +28,7 @@ from farm.store.records import AttemptRecord, GroupMember, Handover, NodeRecord,
 from farm.store.records import ReadyTask as ReadyRecord
 from farm.store.store import Store
 from farm.v1 import nodes_pb2
-from scheduler import drains
+from scheduler import audit, drains
 from scheduler.backend import Backend, BackendDown, BackendEvent, BackendSays, RendererRef
 from scheduler.placement import place
 from scheduler.snapshot import members_of, ready_task, slots_of
@@ -69,6 +69,7 @@ class Dispatcher:
         self._passed_over: dict[str, float] = {}
         self._told_to_stop: dict[str, float] = {}
         self._doubted: dict[str, tuple[float, str]] = {}
+        self._audited, self._in_nobodys_hand = 0.0, dict[str, float]()
         self._models = models
         self._warmth = Warmth()
 
@@ -113,6 +114,7 @@ class Dispatcher:
             await self._say_lost(lost, "its lease ran out")
         if not quiet:
             await self._note_silent(nodes)
+            await self._audit()
         emptying = self._backend.outdated or any(node.drain for node in nodes)
         running = await asyncio.to_thread(self._store.attempts.live) if emptying else []
         self._told_to_stop = {
@@ -202,6 +204,22 @@ class Dispatcher:
         in_groups = {record.task.job_id for record in ready if record.task.group}
         groups = self._store.tasks.groups(in_groups) if in_groups else {}
         return lost, nodes, ready, self._store.attempts.live() if ready else [], groups
+
+    async def _audit(self) -> None:
+        """Looks every lease for running attempts that nobody has in hand, which leases should have ended, and ends them."""
+        now = boottime()
+        if now - self._audited < self._leases.lease:
+            return
+        self._audited = now
+        live = await asyncio.to_thread(self._store.attempts.live)
+        held = self._sessions.held()
+        self._in_nobodys_hand, over = audit.missed(
+            live, held, self._in_nobodys_hand, now, 2 * self._leases.lease
+        )
+        for attempt in over:
+            log.error("an attempt ran in nobody's hand, which is a defect of the farm's; please report it",
+                      job=attempt.job_id, task=attempt.task_key, node=attempt.node, lease_until=attempt.lease_until, now=now)  # fmt: skip
+            await self._lose(attempt, "nobody had it in hand")
 
     async def _note_silent(self, nodes: list[NodeRecord]) -> None:
         now = boottime()

@@ -26,7 +26,8 @@ class Session:
 
     `leave`: whether the node was told to have no renderers and no raylet; `leaving`: whether its agent is about to end.
     `questions`: what the node was asked of its logs, by number, until it answers. `job_of`: the job of each attempt
-    that the node holds; `progress_at`: when its progress was last written.
+    that the node holds; `progress_at`: when its progress was last written. `held`: attempts (id and epoch) that the node's
+    last heartbeat named.
     """
 
     node_id: str
@@ -40,6 +41,7 @@ class Session:
     questions: dict[int, asyncio.Future[bytes | None]] = field(default_factory=dict)
     job_of: dict[str, str] = field(default_factory=dict)
     progress_at: dict[str, float] = field(default_factory=dict)
+    held: frozenset[tuple[str, int]] = frozenset()
 
     def forget_except(self, attempt_ids: set[str]) -> None:
         """Drops what is remembered of attempts that the node no longer holds."""
@@ -100,6 +102,10 @@ class Sessions:
         """Devices of the node whose renderer is up."""
         session = self._by_node.get(node_id)
         return frozenset(session.renderers) if session else frozenset()
+
+    def held(self) -> dict[str, frozenset[tuple[str, int]]]:
+        """What the last heartbeat of each connected node named of attempts, by node id."""
+        return {node_id: session.held for node_id, session in self._by_node.items()}
 
     async def read_log(self, attempt: AttemptRecord, offset: int) -> bytes | None:
         """What the attempt's node has logged of it from byte `offset` on, some hundred kilobytes at most.

@@ -14,7 +14,7 @@ from farm.api.sessions import Session, Sessions
 from farm.artifacts import ArtifactStore, Unwritable
 from farm.config import Leases
 from farm.failures import Cause
-from farm.states import JobState, NodeState
+from farm.states import AttemptState, JobState, NodeState
 from farm.store import Store
 from farm.store.records import DeviceRecord
 from farm.v1 import nodes_pb2
@@ -70,11 +70,11 @@ class Farm:
         devices = [DeviceRecord(f"d{number}", "cpu", vram_bytes=8 * GIB) for number in range(count)]
         join(self.store, name="ws7", ray_node_id="r1", devices=devices)
 
-    def look(self, after: float = 0.0) -> list[tuple[str, str, int]]:
+    def look(self, after: float = 0.0, *, quiet: bool = True) -> list[tuple[str, str, int]]:
         """What is given away in one look, as (device, attempt, epoch)."""
         self.now += after
         before = len(self.renderers.given)
-        asyncio.run(self._dispatcher.tick(quiet=True))
+        asyncio.run(self._dispatcher.tick(quiet=quiet))
         return self.renderers.given[before:]
 
 
@@ -339,3 +339,21 @@ def test_what_runs_is_given_back_before_that(farm):
 
 def emptied(outbox: asyncio.Queue) -> list:
     return [outbox.get_nowait() for _ in range(outbox.qsize())]
+
+
+def test_an_attempt_that_runs_in_nobodys_hand_is_ended_after_two_leases(farm):
+    submit(farm.store, ONE)
+    ((_, attempt, epoch),) = farm.look()
+    # What should never be: a lease that goes on and on, of an attempt that its node doesn't name.
+    farm.store.attempts.renew("n1", [(attempt, epoch)], farm.now + 1e6)
+    farm.session.held = frozenset({(attempt, epoch)})
+    for _ in range(5):
+        farm.look(10.0, quiet=False)
+    assert farm.store.attempts.get(attempt).state is AttemptState.RUNNING, "its node has it"
+    farm.session.held = frozenset({(attempt, epoch - 1)})
+    ends = farm.now + 30.0
+    while farm.store.attempts.get(attempt).state is AttemptState.RUNNING:
+        assert farm.now <= ends
+        farm.session.heard_at = farm.now
+        farm.look(5.0, quiet=False)
+    assert farm.store.attempts.get(attempt).error == "nobody had it in hand"
