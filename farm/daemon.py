@@ -167,7 +167,7 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
     dispatcher = Dispatcher(store, files, backend, sessions, changes, config.leases, offers.models)
     reader = MediaReader(config.home)
     intake = Intake(config, offers, store, files, reader.probe)
-    fits = Fits(store, lambda node_id, device: device in sessions.renderers(node_id))
+    fits = Fits(store, sessions.has_renderer, sessions.trouble_of)
 
     listen, advertise = config.server.listen, config.server.advertise
     terms = NodeTerms(

@@ -88,6 +88,7 @@ class Agent:
             self._heartbeat,
             self._welcomed,
             self._wanted,
+            lambda node_id, why: self._raylet.renew(node_id, why),
         )
         self._raylet = RayletKeeper(
             config.home / "ray",
@@ -176,6 +177,7 @@ class Agent:
             ray_node_id=self._raylet.node_id,
             leaving=self._leaving,
             left=self._membership.left,
+            ray_trouble=self._raylet.trouble,
             owner_reason=self._owner.reason,
         )
 

@@ -33,7 +33,10 @@ Vacated = Callable[[str], AbstractAsyncContextManager[None]]
 
 
 class RayletKeeper:
-    """One machine's raylet. `changed()` is called when its id in the cluster, `node_id`, came or went."""
+    """One machine's raylet. `changed()` is called when its id in the cluster, `node_id`, came or went.
+
+    `trouble`: why there is none, in words; "" while nothing is known against it.
+    """
 
     def __init__(
         self,
@@ -50,7 +53,8 @@ class RayletKeeper:
 
         In `vacated` a raylet is ended that must become another.
         """
-        self.node_id = ""
+        self.node_id = self.trouble = ""
+        self._blamed = ""
         self._home = home
         self._node_ip = node_ip
         self._token_file = token_file
@@ -71,6 +75,11 @@ class RayletKeeper:
         self._address = address
         if address:
             self._keeper = asyncio.create_task(self._keep(address))
+
+    def renew(self, node_id: str, why: str) -> None:
+        """Make the raylet `node_id` anew, which the farm blames for something. Another one is left alone."""
+        if node_id == self.node_id:
+            self._blamed = why
 
     async def stop(self, timeout: float, address: str = "") -> None:
         """End the raylet and all renderers; those that don't end within `timeout` seconds are killed.
@@ -108,12 +117,9 @@ class RayletKeeper:
                 await asyncio.shield(self._starting)
                 self._became(await asyncio.to_thread(raylet.node_id, _START_SECONDS))
                 log.info("raylet is up", ray_address=address, ray_node_id=self.node_id)
-                wait = 1.0
+                wait, self.trouble, self._blamed = 1.0, "", ""
                 if why := await self._until_over(raylet):
-                    log.warning(
-                        "the raylet is made anew, its settings or this machine's address have changed",
-                        differs=why,
-                    )
+                    log.warning("the raylet is made anew", why=why)
                     async with self._vacated(f"Ray is started again on this machine: {why}"):
                         await asyncio.to_thread(raylet.stop, 5.0)
                     self._became("")
@@ -121,17 +127,21 @@ class RayletKeeper:
                 log.warning("raylet ended, starts again", log=str(raylet.log_file))
             except (TimeoutError, damaged_files.DamagedFile) as error:
                 log.warning("raylet can't be used, starts again", error=str(error))
+                self.trouble = str(error)
                 await asyncio.to_thread(raylet.stop, 5.0)
             except (OSError, RuntimeError) as error:
                 log.warning("raylet did not start, tries again", error=str(error))
+                self.trouble = str(error)
             self._became("")
             await asyncio.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT)
 
     async def _until_over(self, raylet: Raylet) -> str:
-        """Returns "" once the raylet has ended, or what of it is not as it would be started now."""
+        """Returns "" once the raylet has ended, or why it must be another: it is not as it would be started now, or is blamed."""
         compared = time.monotonic()
         while await asyncio.to_thread(raylet.alive):
+            if self._blamed:
+                return self._blamed
             if time.monotonic() - compared >= _COMPARE_SECONDS:
                 compared = time.monotonic()
                 if why := await asyncio.to_thread(self._outdated, raylet):

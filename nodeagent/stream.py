@@ -54,10 +54,12 @@ class FarmStream:
         heartbeat: Callable[[], nodes_pb2.Heartbeat],
         welcomed: Callable[[nodes_pb2.Welcome], None],
         wanted: Callable[[bool], None],
+        renew: Callable[[str, str], None],
     ):
         """`hello` and `heartbeat` give what this node says of itself, without attempts and number.
 
-        `welcomed` is told the answer to the one; `wanted` whether the farm wants the node to leave.
+        `welcomed` is told the answer to the one; `wanted` whether the farm wants the node to leave; `renew` of the raylet
+        that it wants to be another, and why.
         """
         self._identity = identity
         self._journal = journal
@@ -65,7 +67,7 @@ class FarmStream:
         self._logs = logs
         self._hello = hello
         self._heartbeat_says = heartbeat
-        self._welcomed, self._wanted = welcomed, wanted
+        self._welcomed, self._wanted, self._renew = welcomed, wanted, renew
         self._sequence = self._answered = 0
         self._outbox: asyncio.Queue[nodes_pb2.ConnectRequest | None] | None = None
         self._call: grpc.aio.StreamStreamCall | None = None
@@ -222,6 +224,8 @@ class FarmStream:
                     self.send(nodes_pb2.ConnectRequest(log=self._log_part(response.read_log)))
                 case "presence":
                     self._wanted(response.presence.leave)
+                case "renew_raylet":
+                    self._renew(response.renew_raylet.ray_node_id, response.renew_raylet.reason)
 
     def _log_part(self, asked: nodes_pb2.ReadAttemptLog) -> nodes_pb2.AttemptLogPart:
         data = self._logs.read(asked.attempt, asked.offset)

@@ -32,6 +32,7 @@ from scheduler import audit, drains
 from scheduler.backend import Backend, BackendDown, BackendEvent, BackendSays, RendererRef
 from scheduler.placement import place
 from scheduler.snapshot import members_of, ready_task, slots_of
+from scheduler.starting import Starting
 from scheduler.warmth import Warmth
 
 log = structlog.get_logger()
@@ -44,9 +45,6 @@ START_SECONDS = 60.0
 
 GRACE_SECONDS = 10.0
 """What took too long and doesn't stop within this time hangs, and its renderer is ended."""
-
-RESTART_SECONDS = 5.0
-"""Between two requests for a renderer that has not come up."""
 
 
 class Dispatcher:
@@ -65,7 +63,7 @@ class Dispatcher:
         self._store, self._files, self._backend = store, files, backend
         self._sessions, self._changes, self._leases = sessions, changes, leases
         self._woken = asyncio.Event()
-        self._asked: dict[tuple[str, str], float] = {}
+        self._starting = Starting()
         self._passed_over: dict[str, float] = {}
         self._told_to_stop: dict[str, float] = {}
         self._doubted: dict[str, tuple[float, str]] = {}
@@ -136,7 +134,8 @@ class Dispatcher:
             return
         slots = slots_of(
             nodes,
-            lambda node_id, device: device in self._sessions.renderers(node_id),
+            self._sessions.has_renderer,
+            self._sessions.trouble_of,
             live,
             time.time(),
             self._warmth.of,
@@ -271,22 +270,31 @@ class Dispatcher:
 
     async def _start_renderers(self, nodes: list[NodeRecord]) -> None:
         for node in nodes:
-            if node.state is not NodeState.ONLINE or not node.ray_node_id or not self._sessions.get(node.id):
+            session = self._sessions.get(node.id)
+            wanted = node.state is NodeState.ONLINE and node.ray_node_id and session
+            # What takes no work needs no renderer, whose memory somebody else may want.
+            if not wanted or node.drain or node.reason:
+                for device in node.devices:
+                    self._starting.up((node.id, device.name))
+                if session:
+                    session.trouble.clear()
                 continue
-            if node.drain or node.reason:
-                continue  # what takes no work needs no renderer, whose memory somebody else may want
             for device in node.devices:
                 key, now = (node.id, device.name), boottime()
-                if device.name in self._sessions.renderers(node.id):
-                    self._asked.pop(key, None)
+                if device.name in session.renderers:
+                    self._starting.up(key)
                     self._warmth.up(key, now)
-                elif now - self._asked.get(key, -RESTART_SECONDS) >= RESTART_SECONDS:
-                    self._asked[key] = now
+                elif self._starting.asks(key, now):
                     self._warmth.lost(key)
                     with contextlib.suppress(BackendDown):
                         await self._backend.start_renderer(
                             RendererRef(node.id, node.ray_node_id, device.name)
                         )
+                session.trouble[device.name] = trouble = self._starting.trouble(key, now)
+                if trouble and self._starting.blames(key, now):
+                    log.warning("a raylet starts no renderers and is made anew", node=node.name, device=device.name, why=trouble)  # fmt: skip
+                    wish = nodes_pb2.RenewRaylet(ray_node_id=node.ray_node_id, reason=trouble)
+                    session.outbox.put_nowait(nodes_pb2.ConnectResponse(renew_raylet=wish))
 
     async def _give(
         self,
@@ -329,6 +337,9 @@ class Dispatcher:
     async def _listen(self) -> None:
         async for event in self._backend.events():
             if not event.attempt_id:
+                key = event.renderer.node_id, event.renderer.device
+                if self._starting.heard(key, event.detail):
+                    log.warning("no renderer", node_id=key[0], device=key[1], why=event.detail)
                 self.wake()
                 continue
             await self._take(event)

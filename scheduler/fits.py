@@ -44,14 +44,16 @@ def fit(tasks: Sequence[ReadyTask], slots: Sequence[Slot], busy_with: Callable[[
 
 
 class Fits:
-    """The same for the farm as it is now. `renderer_up(node id, device)`: as in scheduler.snapshot."""
+    """The same for the farm as it is now. `renderer_up` and `trouble` of (node id, device): as in scheduler.snapshot."""
 
-    def __init__(self, store: Store, renderer_up: Callable[[str, str], bool]):
-        self._store, self._renderer_up = store, renderer_up
+    def __init__(
+        self, store: Store, renderer_up: Callable[[str, str], bool], trouble: Callable[[str, str], str]
+    ):
+        self._store, self._renderer_up, self._trouble = store, renderer_up, trouble
 
     def fit(self, tasks: Sequence[TaskRecord]) -> Fit:
         """What each device could take of these tasks. Blocks."""
         nodes = self._store.nodes.list()
         doing = {(node.id, device.name): device.task for node in nodes for device in node.devices}
         wanted = [ready_task(ReadyRecord(task, 0, 0.0, {}, {})) for task in tasks]
-        return fit(wanted, slots_of(nodes, self._renderer_up), lambda slot: doing[slot.key])
+        return fit(wanted, slots_of(nodes, self._renderer_up, self._trouble), lambda slot: doing[slot.key])

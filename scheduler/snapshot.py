@@ -19,12 +19,14 @@ from scheduler.speed import rates
 def slots_of(
     nodes: Iterable[NodeRecord],
     renderer_up: Callable[[str, str], bool] = lambda node_id, device: True,
+    trouble: Callable[[str, str], str] = lambda node_id, device: "",
     live: Iterable[AttemptRecord] = (),
     now: float = 0.0,
     warm: Callable[[tuple[str, str]], frozenset[str] | None] = lambda device: None,
     starting_for: Callable[[tuple[str, str]], float] = lambda device: 0.0,
 ) -> list[Slot]:
-    """Every device of every node. `renderer_up(node id, device)`: whether its renderer can take work.
+    """Every device of every node. `renderer_up(node id, device)`: whether its renderer can take work; `trouble` of
+    the same: why not, where anything is known of it.
 
     `live`: the attempts that occupy devices at `now` (Unix seconds), for when those will be free. `warm`: as
     scheduler.warmth.Warmth.of. `starting_for`: seconds, as Slot's, by node id and device.
@@ -45,9 +47,9 @@ def slots_of(
             elif reason:
                 pass  # why a node takes no work says more than what it therefore lacks
             elif not node.ray_node_id:
-                reason = "is starting Ray"
+                reason = "is starting Ray" + _because(trouble(node.id, device.name))
             elif not renderer_up(node.id, device.name):
-                reason = "has no renderer up"
+                reason = "has no renderer up" + _because(trouble(node.id, device.name))
             elif device.quarantine:
                 reason = f"is in quarantine (`farmctl node resume {node.name}`): it {device.quarantine}"
             slot = Slot(
@@ -139,3 +141,7 @@ def members_of(group: Iterable[GroupMember]) -> list[Member]:
         )
         for one in group
     ]
+
+
+def _because(trouble: str) -> str:
+    return f": {trouble}" if trouble else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from farm.planning import Plan
@@ -206,8 +206,11 @@ def device_record(device: nodes_pb2.Device) -> records.DeviceRecord:
     return records.DeviceRecord(**{name: getattr(device, name) for name in _DEVICE_FIELDS})
 
 
-def node_message(node: records.NodeRecord, renderers: frozenset[str], now: float) -> nodes_pb2.Node:
-    """A node at `now` (CLOCK_BOOTTIME seconds). `renderers`: its devices whose renderer is up."""
+def node_message(
+    node: records.NodeRecord, renderers: frozenset[str], trouble: Callable[[str, str], str], now: float
+) -> nodes_pb2.Node:
+    """A node at `now` (CLOCK_BOOTTIME seconds). `renderers`: its devices whose renderer is up; `trouble(node id, device)`:
+    why another one's is not."""
     return nodes_pb2.Node(
         id=node.id,
         name=node.name,
@@ -224,6 +227,7 @@ def node_message(node: records.NodeRecord, renderers: frozenset[str], now: float
                 speeds=[nodes_pb2.Speed(**speed._asdict()) for speed in device.speeds],
                 quarantine=device.quarantine,
                 lock=_lock(device.lock),
+                trouble=trouble(node.id, device.name),
             )
             for device in node.devices
         ],

@@ -202,7 +202,7 @@ class NodeService(NodeVerbs):
 
     async def _renew(self, heartbeat: nodes_pb2.Heartbeat, session: Session) -> None:
         held = [(ref.attempt_id, ref.epoch) for ref in heartbeat.attempts]
-        session.held = frozenset(held)
+        session.held, session.ray_trouble = frozenset(held), heartbeat.ray_trouble
         until = boottime() + self._terms.lease
 
         def renew() -> tuple[list[tuple[str, int]], dict[tuple[str, int], float]]:

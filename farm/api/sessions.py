@@ -27,7 +27,7 @@ class Session:
     `leave`: whether the node was told to have no renderers and no raylet; `leaving`: whether its agent is about to end.
     `questions`: what the node was asked of its logs, by number, until it answers. `job_of`: the job of each attempt
     that the node holds; `progress_at`: when its progress was last written. `held`: attempts (id and epoch) that the node's
-    last heartbeat named.
+    last heartbeat named. `trouble`: why devices have no renderer, and `ray_trouble` why the node has no raylet, in words.
     """
 
     node_id: str
@@ -37,7 +37,9 @@ class Session:
     leave: bool = False
     leaving: bool = False
     ray_node_id: str = ""
+    ray_trouble: str = ""
     renderers: set[str] = field(default_factory=set)
+    trouble: dict[str, str] = field(default_factory=dict)
     questions: dict[int, asyncio.Future[bytes | None]] = field(default_factory=dict)
     job_of: dict[str, str] = field(default_factory=dict)
     progress_at: dict[str, float] = field(default_factory=dict)
@@ -102,6 +104,17 @@ class Sessions:
         """Devices of the node whose renderer is up."""
         session = self._by_node.get(node_id)
         return frozenset(session.renderers) if session else frozenset()
+
+    def has_renderer(self, node_id: str, device: str) -> bool:
+        """Whether the device's renderer is up."""
+        return device in self.renderers(node_id)
+
+    def trouble_of(self, node_id: str, device: str) -> str:
+        """Why the device has no renderer, as far as anything is known of it; "" where nothing is, or it has one."""
+        session = self._by_node.get(node_id)
+        if session is None or device in session.renderers:
+            return ""
+        return session.ray_trouble or session.trouble.get(device, "")
 
     def held(self) -> dict[str, frozenset[tuple[str, int]]]:
         """What the last heartbeat of each connected node named of attempts, by node id."""

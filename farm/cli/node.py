@@ -62,6 +62,7 @@ def _reasons(found: nodes_pb2.Node) -> str:
     reasons = [found.reason] if found.reason else []
     reasons += [f"{what} {_whose(wish)}" for what, wish in _wishes(found)]
     reasons += [f"{one.device.name} is in quarantine" for one in found.devices if one.quarantine]
+    reasons += _without(found)
     return "; ".join(reasons)
 
 
@@ -183,6 +184,8 @@ def show(ctx: click.Context, name: str, form: str) -> None:
         ),
         "it offers no device",
     )
+    for words in _without(found):
+        say(f"\n{words}")
     for status in found.devices:
         if status.quarantine:
             click.echo(
@@ -197,6 +200,15 @@ def _idle(status: nodes_pb2.DeviceStatus) -> str:
     if status.HasField("lock"):
         return "locked"
     return "ready" if status.renderer else "no renderer yet"
+
+
+def _without(found: nodes_pb2.Node) -> list[str]:
+    """Of the node's devices that have had no renderer for too long, why."""
+    return [
+        f"{status.device.name} has no renderer: {status.trouble}"
+        for status in found.devices
+        if status.trouble
+    ]
 
 
 @node.command()

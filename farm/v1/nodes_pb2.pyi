@@ -158,20 +158,22 @@ class AttemptRef(_message.Message):
     def __init__(self, attempt_id: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
-    __slots__ = ("sequence", "attempts", "ray_node_id", "leaving", "left", "owner_reason")
+    __slots__ = ("sequence", "attempts", "ray_node_id", "leaving", "left", "owner_reason", "ray_trouble")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
     RAY_NODE_ID_FIELD_NUMBER: _ClassVar[int]
     LEAVING_FIELD_NUMBER: _ClassVar[int]
     LEFT_FIELD_NUMBER: _ClassVar[int]
     OWNER_REASON_FIELD_NUMBER: _ClassVar[int]
+    RAY_TROUBLE_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     attempts: _containers.RepeatedCompositeFieldContainer[AttemptRef]
     ray_node_id: str
     leaving: bool
     left: bool
     owner_reason: str
-    def __init__(self, sequence: _Optional[int] = ..., attempts: _Optional[_Iterable[_Union[AttemptRef, _Mapping]]] = ..., ray_node_id: _Optional[str] = ..., leaving: _Optional[bool] = ..., left: _Optional[bool] = ..., owner_reason: _Optional[str] = ...) -> None: ...
+    ray_trouble: str
+    def __init__(self, sequence: _Optional[int] = ..., attempts: _Optional[_Iterable[_Union[AttemptRef, _Mapping]]] = ..., ray_node_id: _Optional[str] = ..., leaving: _Optional[bool] = ..., left: _Optional[bool] = ..., owner_reason: _Optional[str] = ..., ray_trouble: _Optional[str] = ...) -> None: ...
 
 class Progress(_message.Message):
     __slots__ = ("attempt", "step", "steps", "from_step")
@@ -218,20 +220,30 @@ class RendererReport(_message.Message):
     def __init__(self, device: _Optional[str] = ..., alive: _Optional[bool] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class ConnectResponse(_message.Message):
-    __slots__ = ("welcome", "grant", "acknowledge", "cancel", "read_log", "presence")
+    __slots__ = ("welcome", "grant", "acknowledge", "cancel", "read_log", "presence", "renew_raylet")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     GRANT_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGE_FIELD_NUMBER: _ClassVar[int]
     CANCEL_FIELD_NUMBER: _ClassVar[int]
     READ_LOG_FIELD_NUMBER: _ClassVar[int]
     PRESENCE_FIELD_NUMBER: _ClassVar[int]
+    RENEW_RAYLET_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     grant: Grant
     acknowledge: Acknowledge
     cancel: Cancel
     read_log: ReadAttemptLog
     presence: Presence
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ..., acknowledge: _Optional[_Union[Acknowledge, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., read_log: _Optional[_Union[ReadAttemptLog, _Mapping]] = ..., presence: _Optional[_Union[Presence, _Mapping]] = ...) -> None: ...
+    renew_raylet: RenewRaylet
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ..., acknowledge: _Optional[_Union[Acknowledge, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., read_log: _Optional[_Union[ReadAttemptLog, _Mapping]] = ..., presence: _Optional[_Union[Presence, _Mapping]] = ..., renew_raylet: _Optional[_Union[RenewRaylet, _Mapping]] = ...) -> None: ...
+
+class RenewRaylet(_message.Message):
+    __slots__ = ("ray_node_id", "reason")
+    RAY_NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ray_node_id: str
+    reason: str
+    def __init__(self, ray_node_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class ReadAttemptLog(_message.Message):
     __slots__ = ("number", "attempt", "offset")
@@ -354,20 +366,22 @@ class Node(_message.Message):
     def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[NodeState, str]] = ..., version: _Optional[str] = ..., boot_id: _Optional[str] = ..., address: _Optional[str] = ..., last_seen_at: _Optional[float] = ..., devices: _Optional[_Iterable[_Union[DeviceStatus, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelOffer, _Mapping]]] = ..., reason: _Optional[str] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., lock: _Optional[_Union[Lock, _Mapping]] = ...) -> None: ...
 
 class DeviceStatus(_message.Message):
-    __slots__ = ("device", "task", "renderer", "speeds", "quarantine", "lock")
+    __slots__ = ("device", "task", "renderer", "speeds", "quarantine", "lock", "trouble")
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     RENDERER_FIELD_NUMBER: _ClassVar[int]
     SPEEDS_FIELD_NUMBER: _ClassVar[int]
     QUARANTINE_FIELD_NUMBER: _ClassVar[int]
     LOCK_FIELD_NUMBER: _ClassVar[int]
+    TROUBLE_FIELD_NUMBER: _ClassVar[int]
     device: Device
     task: str
     renderer: bool
     speeds: _containers.RepeatedCompositeFieldContainer[Speed]
     quarantine: str
     lock: Lock
-    def __init__(self, device: _Optional[_Union[Device, _Mapping]] = ..., task: _Optional[str] = ..., renderer: _Optional[bool] = ..., speeds: _Optional[_Iterable[_Union[Speed, _Mapping]]] = ..., quarantine: _Optional[str] = ..., lock: _Optional[_Union[Lock, _Mapping]] = ...) -> None: ...
+    trouble: str
+    def __init__(self, device: _Optional[_Union[Device, _Mapping]] = ..., task: _Optional[str] = ..., renderer: _Optional[bool] = ..., speeds: _Optional[_Iterable[_Union[Speed, _Mapping]]] = ..., quarantine: _Optional[str] = ..., lock: _Optional[_Union[Lock, _Mapping]] = ..., trouble: _Optional[str] = ...) -> None: ...
 
 class Speed(_message.Message):
     __slots__ = ("model", "flops_per_second", "windows")

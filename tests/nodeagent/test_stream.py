@@ -45,6 +45,7 @@ def test_what_becomes_known_while_the_first_call_is_on_its_way_is_said_next(farm
             nodes_pb2.Heartbeat,
             lambda _: None,
             lambda _: None,
+            lambda node_id, why: None,
         )
         running = asyncio.create_task(stream.run())
         try:

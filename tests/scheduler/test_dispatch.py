@@ -20,6 +20,7 @@ from farm.store.records import DeviceRecord
 from farm.v1 import nodes_pb2
 from scheduler.backend import BackendEvent, BackendSays, RendererRef
 from scheduler.dispatch import GRACE_SECONDS, Dispatcher
+from scheduler.fits import Fits
 from tests.store.store_world import GIB, join, stage, submit, task
 
 ONE = {"encode": []}
@@ -357,3 +358,25 @@ def test_an_attempt_that_runs_in_nobodys_hand_is_ended_after_two_leases(farm):
         farm.session.heard_at = farm.now
         farm.look(5.0, quiet=False)
     assert farm.store.attempts.get(attempt).error == "nobody had it in hand"
+
+
+def test_a_device_that_gets_no_renderer_says_why_and_its_raylet_is_made_anew(farm):
+    farm.session.renderers.discard("d1")
+    submit(farm.store, ONE)
+    farm.look()
+    assert farm.sessions.trouble_of("n1", "d1") == ""
+    died = BackendEvent(BackendSays.DIED, RendererRef("n1", "r1", "d1"), "", 0, "its worker can't be started")
+    farm._dispatcher._starting.heard(("n1", died.renderer.device), died.detail)
+    farm.look(40.0)
+    said = "Ray was asked for one 40 s ago, and said: its worker can't be started"
+    assert farm.sessions.trouble_of("n1", "d1") == said and farm.sessions.trouble_of("n1", "d0") == ""
+    fits = Fits(farm.store, farm.sessions.has_renderer, farm.sessions.trouble_of)
+    reasons = {fit.device: fit.reason for fit in fits.fit([]).devices}
+    assert reasons["ws7/d1"] == f"has no renderer up: {said}"
+    emptied(farm.session.outbox)
+    farm.look(50.0)
+    wishes = [one.renew_raylet for one in emptied(farm.session.outbox) if one.HasField("renew_raylet")]
+    assert [(one.ray_node_id, "its worker" in one.reason) for one in wishes] == [("r1", True)]
+    farm.session.renderers.add("d1")
+    farm.look(1.0)
+    assert farm.sessions.trouble_of("n1", "d1") == ""
