@@ -27,6 +27,7 @@ import grpc
 from farm import certificates, damaged_files
 from farm.damaged_files import DamagedFile
 from farm.durable import scratch, sync_folder, write_whole
+from farm.setting_paths import filled_in
 
 SERVER_NAME = "farmd"
 """The one name in every farm's server certificate; dialled as grpc.ssl_target_name_override."""
@@ -87,7 +88,7 @@ class Authority:
         Raises DamagedFile when a file in the folder is missing or damaged, or the folder of a farm that has run:
         new keys would lock out every node and client.
         """
-        home = Path(home).expanduser()
+        home = filled_in(home)
         folder = home / _TLS
         remedy = _remedy(home)
         if not os.path.lexists(folder):
@@ -178,7 +179,7 @@ def _same(given: str, expected: str) -> bool:
 
 def ray_token_path(home: Path) -> Path:
     """Where the token of the farm's Ray cluster lies, whether it is there or not: for RAY_AUTH_TOKEN_PATH."""
-    return Path(home).expanduser() / "ray" / "token"
+    return filled_in(home) / "ray" / "token"
 
 
 def ray_token_file(home: Path) -> Path:
@@ -256,7 +257,7 @@ class Profile:
     @classmethod
     def load(cls, path: Path) -> Profile:
         """The profile in a client.json. Raises NoProfile when there is none or it is damaged."""
-        path = Path(path).expanduser()
+        path = filled_in(path)
         try:
             fields = damaged_files.read_object(path, _COPY_AGAIN)
         except OSError as error:
@@ -288,7 +289,7 @@ class Profile:
                     "farm's CA certificate (tls/ca.pem), FARM_TOKEN the file with its client token "
                     "(tls/client.token)"
                 )
-            ca_file, token_file = (Path(environ[name]).expanduser() for name in names[1:])
+            ca_file, token_file = (filled_in(environ[name]) for name in names[1:])
             return cls(environ["FARM_SERVER"], ca_file, token_file)
         home = default_home(environ)
         if not (home / _PROFILE).exists():
@@ -302,7 +303,7 @@ class Profile:
 
 def default_home(environ: Mapping[str, str] = os.environ) -> Path:
     """The farm's folder: FARM_HOME, or ~/.farm."""
-    return Path(environ.get("FARM_HOME") or DEFAULT_HOME).expanduser()
+    return filled_in(environ.get("FARM_HOME") or DEFAULT_HOME)
 
 
 def _make(folder: Path) -> None:

@@ -24,6 +24,10 @@ class NoCurrentFolder(ValueError):
     """A relative path was given in a folder that exists no longer."""
 
 
+class NoHome(ValueError):
+    """A path begins with ~, or is missing, and this user has no home folder."""
+
+
 @dataclass(frozen=True)
 class PathSetting:
     """Marks a setting as a path; `absolute` makes a text of it absolute."""
@@ -36,9 +40,20 @@ def path_setting(field_metadata: Iterable[Any]) -> PathSetting | None:
     return next((part for part in field_metadata if isinstance(part, PathSetting)), None)
 
 
+def filled_in(path: Path | str) -> Path:
+    """Returns the path with the home folder in the place of ~. Raises NoHome."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise NoHome(
+            f"{str(path)!r} is in a home folder, and this user has none (no HOME, no entry in the system's list of users); "
+            "set HOME, or give an absolute path"
+        ) from None
+
+
 def absolute(path: Path | str, base: Base = Path.cwd) -> Path:
-    """Returns the path with ~ filled in, and joined to `base` where it is relative. Raises NoCurrentFolder."""
-    path = Path(path).expanduser()
+    """Returns the path with ~ filled in, and joined to `base` where it is relative. Raises NoCurrentFolder, NoHome."""
+    path = filled_in(path)
     if not path.is_absolute():
         try:
             path = base() / path

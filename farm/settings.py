@@ -20,7 +20,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 
 from farm import setting_paths
-from farm.setting_paths import NoCurrentFolder, PathSetting, absolute, path_setting
+from farm.setting_paths import NoCurrentFolder, NoHome, PathSetting, absolute, path_setting
 
 
 class InvalidConfig(ValueError):
@@ -108,7 +108,7 @@ def load(
         path = _file_from_here(environ[f"{prefix}CONFIG"], f"{prefix}CONFIG")
     if path is None:
         home = flags.get("home") or variables.get("home", ("", ""))[0] or model.model_fields["home"].default
-        path = absolute(home) / file_name
+        path = _file_from_here(home, "home") / file_name
         # A link that leads nowhere is a file that is away, and no wish for the defaults.
         values = _read(path) if os.path.lexists(path) else {}
     else:
@@ -169,14 +169,14 @@ def _from_here(model: type[BaseModel], key: str, value: Any, origin: str) -> Any
     several = get_origin(field.annotation) is tuple
     try:
         return setting_paths.every(_words(value) if several else value, mark, Path.cwd)
-    except NoCurrentFolder as error:
+    except (NoCurrentFolder, NoHome) as error:
         raise InvalidConfig(f"{origin}: {error}") from None
 
 
 def _file_from_here(path: Path | str, origin: str) -> Path:
     try:
         return absolute(path)
-    except NoCurrentFolder as error:
+    except (NoCurrentFolder, NoHome) as error:
         raise InvalidConfig(f"{origin}: {error}") from None
 
 

@@ -55,7 +55,7 @@ class _Commands(click.Group):
             from farm.errors import FarmError
             from farm.outside_text import shown, shown_lines
             from farm.security import NoProfile
-            from farm.setting_paths import NoCurrentFolder
+            from farm.setting_paths import NoCurrentFolder, NoHome
             from farm.settings import InvalidConfig
             from farm.spec import InvalidSpec
 
@@ -64,7 +64,7 @@ class _Commands(click.Group):
                 # What a terminal passes on that isn't UTF-8 can't be sent.
                 click.echo(f"farmctl: {shown(error.object)} is not UTF-8; give text in UTF-8", err=True)
                 ctx.exit(2)
-            bad_input = (InvalidSpec, InvalidConfig, NoCurrentFolder)
+            bad_input = (InvalidSpec, InvalidConfig, NoCurrentFolder, NoHome)
             if isinstance(error, (FarmError, NoProfile, DamagedFile, *bad_input)):
                 click.echo(shown_lines(f"farmctl: {error}"), err=True)
                 ctx.exit(2 if isinstance(error, bad_input) else 1)

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from farm import presence
+from farm.setting_paths import filled_in
 
 _UNITS = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
 _LONGEST = 366 * 86_400
@@ -53,7 +54,7 @@ def mine(span: float | None, off: bool, home: Path) -> None:
     """
     if off and span:
         raise click.UsageError("--for and --off: give one of them")
-    home = home.expanduser()
+    home = filled_in(home)
     if not (home / "node.json").exists():
         raise click.UsageError(f"--home: no farm-node has joined a farm from {home}; give its folder")
     try:

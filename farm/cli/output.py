@@ -65,6 +65,15 @@ def say(text: str) -> None:
 
 
 @contextlib.contextmanager
+def done_all_the_same(what: str) -> Iterator[None]:
+    """While `what` was done is printed: where that can't be, it is named on standard error, and the program goes on."""
+    try:
+        yield
+    except OSError as error:
+        note(f"{what}, though standard output can't be written ({error.strerror})")
+
+
+@contextlib.contextmanager
 def spinner() -> Iterator[Callable[[str], None]]:
     """Says what is being waited for: a spinner on a terminal, else a line whenever it changes."""
     if sys.stderr.isatty():

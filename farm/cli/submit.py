@@ -14,6 +14,7 @@ from farm.cli.keyframe_defaults import KeyMedia, default_rate, in_frame_order
 from farm.cli.output import (
     connect,
     declared_devices,
+    done_all_the_same,
     duration,
     marker,
     note,
@@ -340,7 +341,8 @@ def _submit(
     if dry_run:
         return _print_plan(client, answer.plan)
     job = answer.job
-    click.echo(f"job {job.id} submitted" + (" before; nothing new was made" if answer.existing else ""))
+    with done_all_the_same(f"job {job.id} was submitted"):
+        click.echo(f"job {job.id} submitted" + (" before; nothing new was made" if answer.existing else ""))
     if wait:
         finish(client, follow(client, job.id, output), output, overwrite)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 
 import click
@@ -10,6 +11,7 @@ import structlog
 from click.testing import CliRunner
 
 from farm.cli import main, output
+from farm.cli.output import done_all_the_same
 from farm.cli.task import _for_a_terminal
 from farm.logs import configure_logs
 
@@ -74,3 +76,10 @@ def test_the_log_of_a_daemon_is_escaped(monkeypatch):
         structlog.configure(**before)
     assert "\x07" not in screen.getvalue() and "\x1b[2J" not in screen.getvalue()
     assert r"\x1b[31m\x07" in screen.getvalue()
+
+
+def test_what_was_done_is_named_where_standard_output_cannot_be_written(capsys):
+    with done_all_the_same("job j-1 was submitted"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    said = "job j-1 was submitted, though standard output can't be written (No space left on device)\n"
+    assert capsys.readouterr().err == said
