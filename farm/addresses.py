@@ -86,6 +86,15 @@ def servers(listen: str, advertise: tuple[str, ...], port: int, found: Found) ->
     return tuple(joined(one, port) for one in (found.best, *at_all))
 
 
+def names(listen: str, advertise: tuple[str, ...], found: Found) -> tuple[str, ...]:
+    """Names and addresses by which clients call the daemon: those of `servers`, and this machine's own for itself."""
+    return tuple(
+        dict.fromkeys(
+            [split(one)[0] for one in servers(listen, advertise, 0, found)] + ["localhost", LOOPBACK, "::1"]
+        )
+    )
+
+
 def on_this_machine(listen: str, port: int) -> str:
     """Where programs of this machine reach a daemon that listens on `listen` and got `port`."""
     host, _ = split(listen)

@@ -5,8 +5,10 @@ cryptography is imported where it is used: clients never need it.
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,49 +18,22 @@ from farm.damaged_files import DamagedFile
 _VALID_DAYS = 3650
 
 
-def make(server_name: str) -> dict[str, bytes]:
-    """A new CA (EC P-256) and a certificate of its server, as PEM files by name."""
-    import datetime
+def make(names: Sequence[str]) -> dict[str, bytes]:
+    """A new CA (EC P-256) and a certificate of its server, as PEM files by name.
 
+    `names`: names and IP addresses at which the server is reached; the first is its own.
+    """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+    from cryptography.x509.oid import NameOID
 
-    # Backdated: a workstation's clock may be behind the daemon's.
-    begin = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=2)
-    end = begin + datetime.timedelta(days=_VALID_DAYS)
     ca_key, server_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"farm CA {secrets.token_hex(4)}")])
-
-    def certificate(subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-        return (
-            x509.CertificateBuilder(issuer, subject, key, x509.random_serial_number(), begin, end)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
-            )
-        )
-
-    def usage(**allowed: bool) -> x509.KeyUsage:
-        names = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment",
-                 "key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "decipher_only")  # fmt: skip
-        return x509.KeyUsage(**{name: allowed.get(name, False) for name in names})
-
     ca = (
-        certificate(issuer, ca_key.public_key())
+        _begun(issuer, issuer, ca_key.public_key(), ca_key.public_key())
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(usage(key_cert_sign=True, crl_sign=True), critical=True)
-        .sign(ca_key, hashes.SHA256())
-    )
-    server = (
-        certificate(
-            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, server_name)]), server_key.public_key()
-        )
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(usage(digital_signature=True), critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(server_name)]), critical=False)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
         .sign(ca_key, hashes.SHA256())
     )
 
@@ -67,13 +42,84 @@ def make(server_name: str) -> dict[str, bytes]:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
 
-    public = serialization.Encoding.PEM
     return {
-        "ca.pem": ca.public_bytes(public),
+        "ca.pem": ca.public_bytes(serialization.Encoding.PEM),
         "ca.key": private(ca_key),
-        "server.pem": server.public_bytes(public),
+        "server.pem": _of_server(names, server_key.public_key(), issuer, ca_key),
         "server.key": private(server_key),
     }
+
+
+def renewed(folder: Path, names: Sequence[str]) -> bytes | None:
+    """The server's certificate in `folder` made out to `names`, by the same CA and for the same key; None where it is already.
+
+    Raises ValueError, TypeError and OSError where the CA's key is missing or damaged: all else goes on without it.
+    """
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+
+    ca = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
+    old = x509.load_pem_x509_certificate((folder / "server.pem").read_bytes())
+    made_out = old.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    if set(made_out) == set(_alternatives(names)):
+        return None
+    ca_key = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), None)
+    if ca_key.public_key() != ca.public_key():
+        raise ValueError("it does not belong to ca.pem")
+    return _of_server(names, old.public_key(), ca.subject, ca_key)
+
+
+def _begun(issuer: Any, subject: Any, key: Any, ca_key: Any) -> Any:
+    """A certificate's builder with what all of them have; keys are public ones."""
+    import datetime
+
+    from cryptography import x509
+
+    # Backdated: a workstation's clock may be behind the daemon's.
+    begin = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=2)
+    end = begin + datetime.timedelta(days=_VALID_DAYS)
+    authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key)
+    return (
+        x509.CertificateBuilder(issuer, subject, key, x509.random_serial_number(), begin, end)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+        .add_extension(authority, critical=False)
+    )
+
+
+def _of_server(names: Sequence[str], key: Any, issuer: Any, ca_key: Any) -> bytes:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
+    return (
+        _begun(issuer, subject, key, ca_key.public_key())
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(digital_signature=True), critical=True)
+        .add_extension(x509.SubjectAlternativeName(_alternatives(names)), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .sign(ca_key, hashes.SHA256())
+        .public_bytes(serialization.Encoding.PEM)
+    )
+
+
+def _alternatives(names: Sequence[str]) -> list[Any]:
+    from cryptography import x509
+
+    def alternative(name: str) -> Any:
+        with contextlib.suppress(ValueError):
+            return x509.IPAddress(ipaddress.ip_address(name))
+        return x509.DNSName(name)
+
+    return [alternative(name) for name in dict.fromkeys(names)]
+
+
+def _usage(**allowed: bool) -> Any:
+    from cryptography import x509
+
+    names = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment",
+             "key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "decipher_only")  # fmt: skip
+    return x509.KeyUsage(**{name: allowed.get(name, False) for name in names})
 
 
 def server(folder: Path, remedy: str) -> tuple[bytes, bytes]:

@@ -134,7 +134,8 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
     from scheduler.intake import Intake
 
     started = time.time()
-    authority = Authority.open(config.home)
+    listen, advertise = config.server.listen, config.server.advertise
+    authority = _named(Authority.open(config.home), addresses.names(listen, advertise, addresses.look()))
 
     def lived() -> str:
         return config.artifact_url if holds_artifacts(config.artifact_url) else ""
@@ -169,7 +170,6 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
     intake = Intake(config, offers, store, files, reader.probe)
     fits = Fits(store, sessions.has_renderer, sessions.trouble_of)
 
-    listen, advertise = config.server.listen, config.server.advertise
     terms = NodeTerms(
         ray_address=lambda: backend.address,
         ray_token=ray_token,
@@ -200,7 +200,7 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
     await server.start()
     for name in ("", *names):
         await health_service.set(name, health_pb2.HealthCheckResponse.SERVING)
-    authority.write_profile(addresses.on_this_machine(listen, bound))
+    authority.write_profile(advertise[0] if advertise else addresses.on_this_machine(listen, bound))
     unless_up.pop_all()
     log.info(
         "farmd is up",
@@ -233,6 +233,17 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
     store.close()
     for task in ended:
         task.result()
+
+
+def _named(authority: Authority, names: tuple[str, ...]) -> Authority:
+    try:
+        return authority.made_out_to(names)
+    except (OSError, ValueError, TypeError) as error:
+        log.warning(
+            "the server's certificate can't be made out to its addresses, which the farm's own nodes and clients don't mind",
+            why=str(error), addresses=names,
+        )  # fmt: skip
+        return authority
 
 
 def _farm_name(authority: Authority, store_url: str) -> str:

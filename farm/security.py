@@ -1,8 +1,8 @@
 """Who may talk to the farm: its own CA, the tokens, the join token, and how a client finds it.
 
 Every farm is its own certificate authority, made at its first start. The server certificate is always for the
-name "farmd", whatever the host is called, so that it stays right when addresses change; what makes it trusted is
-the CA, which travels inside the join token and the client profile and is never fetched unverified.
+name "farmd", whatever the host is called, so that it stays right when addresses change; at each start it is made out to
+those too, for clients that look at nothing else. What makes it trusted is the CA, which travels inside the join token and the client profile and is never fetched unverified.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import os
 import re
 import secrets
 import ssl
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -108,6 +108,18 @@ class Authority:
             )
         except FileNotFoundError as error:
             raise DamagedFile(Path(error.filename), "is missing", remedy) from None
+
+    def made_out_to(self, names: Sequence[str]) -> Authority:
+        """The same authority, whose server's certificate also names the `names` and addresses at which it is reached.
+
+        Raises OSError, ValueError and TypeError where the CA's key is gone or damaged, without which it stays as it is; the
+        farm's own clients and nodes don't mind.
+        """
+        renewed = certificates.renewed(self.home / _TLS, [SERVER_NAME, *names])
+        if renewed is None:
+            return self
+        write_whole(self.home / _TLS / "server.pem", renewed)
+        return replace(self, _server_pem=renewed)
 
     def server_credentials(self) -> grpc.ServerCredentials:
         """TLS for the daemon's port."""
@@ -313,7 +325,7 @@ def _make(folder: Path) -> None:
         join_secret, node_key = secrets.token_urlsafe(32), secrets.token_hex(32)
         kept = {"join_secret": join_secret, "node_key": node_key, "check": _check(join_secret, node_key)}
         files = {
-            **certificates.make(SERVER_NAME),
+            **certificates.make([SERVER_NAME]),
             "client.token": secrets.token_urlsafe(32).encode(),
             "secrets.json": json.dumps(kept).encode(),
         }

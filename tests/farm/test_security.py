@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -184,3 +185,29 @@ def test_a_damaged_profile_is_said_to_be_one(tmp_path):
     file.write_text('{"server": "a:1", "ca_file": "ca.pem", "token_file": "t"}')
     with pytest.raises(NoProfile, match="CA certificate"):
         _ = Profile.load(file).ca_pem
+
+
+def test_the_servers_certificate_is_made_out_to_its_names_by_the_same_ca_for_the_same_key(tmp_path):
+    farm = Authority.open(tmp_path)
+    named = farm.made_out_to(["farm.studio", "10.0.0.7", "fd00::7"])
+    assert named.ca_pem == farm.ca_pem and named._server_key == farm._server_key
+    certificate = x509.load_pem_x509_certificate(named._server_pem)
+    made_out = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert made_out.get_values_for_type(x509.DNSName) == ["farmd", "farm.studio"]
+    assert [str(one) for one in made_out.get_values_for_type(x509.IPAddress)] == ["10.0.0.7", "fd00::7"]
+    assert Authority.open(tmp_path) == named, "it is the farm's from now on"
+    before = (tmp_path / "tls" / "server.pem").stat().st_mtime_ns
+    assert named.made_out_to(["10.0.0.7", "fd00::7", "farm.studio"]) == named
+    assert (tmp_path / "tls" / "server.pem").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("content", [None, "rubbish", "another farm's"])
+def test_without_the_cas_key_the_certificate_stays_as_it_is(tmp_path, content):
+    farm, key = Authority.open(tmp_path / "farm"), tmp_path / "farm" / "tls" / "ca.key"
+    other = Authority.open(tmp_path / "other").home / "tls" / "ca.key"
+    key.unlink()
+    if content:
+        key.write_text(other.read_text() if content == "another farm's" else content)
+    with pytest.raises((OSError, ValueError, TypeError)):
+        farm.made_out_to(["farm.studio"])
+    assert Authority.open(tmp_path / "farm") == farm
