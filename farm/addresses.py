@@ -72,27 +72,26 @@ def look() -> Found:
     return Found(route, tuple(str(one) for one in sorted(found, key=lambda one: (one.version, one))))
 
 
-def servers(listen: str, advertise: tuple[str, ...], port: int, found: Found) -> tuple[str, ...]:
-    """Where workstations reach a daemon that listens on `listen` and got `port`: the best first.
+def servers(
+    listen: str, advertise: tuple[str, ...], port: int, found: Found
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Where workstations reach a daemon that listens on `listen` and got `port`; and this machine's other addresses.
 
-    `advertise` is what a person says of it; without it they are this machine's own addresses.
+    `advertise` is what a person says of it. Without it, it is the best of this machine's own addresses, at which Ray is too.
     """
     if advertise:
-        return advertise
+        return advertise, ()
     host, _ = split(listen)
     if host not in _ANY:
-        return (joined(host, port),)
-    at_all = (one for one in found.others if one != found.best and (host == "::" or ":" not in one))
-    return tuple(joined(one, port) for one in (found.best, *at_all))
+        return (joined(host, port),), ()
+    others = (one for one in found.others if one != found.best and (host == "::" or ":" not in one))
+    return (joined(found.best, port),), tuple(joined(one, port) for one in others)
 
 
 def names(listen: str, advertise: tuple[str, ...], found: Found) -> tuple[str, ...]:
-    """Names and addresses by which clients call the daemon: those of `servers`, and this machine's own for itself."""
-    return tuple(
-        dict.fromkeys(
-            [split(one)[0] for one in servers(listen, advertise, 0, found)] + ["localhost", LOOPBACK, "::1"]
-        )
-    )
+    """Names and addresses by which clients may call the daemon, those of this machine itself among them."""
+    best, others = servers(listen, advertise, 0, found)
+    return tuple(dict.fromkeys([*(split(one)[0] for one in (*best, *others)), "localhost", LOOPBACK, "::1"]))
 
 
 def on_this_machine(listen: str, port: int) -> str:

@@ -26,6 +26,7 @@ _COMPARE_SECONDS = 5.0
 """Between two looks at what the raylet was started with and what this machine's settings and addresses now say."""
 _START_SECONDS = 90.0
 _LONGEST_WAIT = 30.0
+_REACH_SECONDS = 3.0
 
 
 Vacated = Callable[[str], AbstractAsyncContextManager[None]]
@@ -127,11 +128,11 @@ class RayletKeeper:
                 log.warning("raylet ended, starts again", log=str(raylet.log_file))
             except (TimeoutError, damaged_files.DamagedFile) as error:
                 log.warning("raylet can't be used, starts again", error=str(error))
-                self.trouble = str(error)
+                self.trouble = await asyncio.to_thread(_words, error, address)
                 await asyncio.to_thread(raylet.stop, 5.0)
             except (OSError, RuntimeError) as error:
                 log.warning("raylet did not start, tries again", error=str(error))
-                self.trouble = str(error)
+                self.trouble = await asyncio.to_thread(_words, error, address)
             self._became("")
             await asyncio.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT)
@@ -177,6 +178,16 @@ class RayletKeeper:
         if node_id != self.node_id:
             self.node_id = node_id
             self._changed()
+
+
+def _words(error: Exception, address: str) -> str:
+    """Why there is no raylet, for people: that the head can't be reached says more than what follows from it."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_SECONDS).close()
+    except OSError as away:
+        return f"this machine can't reach the farm's Ray at {address} ({away.strerror or away}); {error}"
+    return str(error)
 
 
 def _word(file: Path) -> str:

@@ -50,13 +50,16 @@ _CAUSES = {
 
 @dataclass(frozen=True)
 class NodeTerms:
-    """What every node is told: where Ray and the daemon are at the moment, and the lease's terms in seconds."""
+    """What every node is told: where Ray and the daemon are at the moment, and the lease's terms in seconds.
+
+    `servers`: as farm.addresses.servers.
+    """
 
     ray_address: Callable[[], str]
     ray_token: str
     heartbeat: float
     lease: float
-    servers: Callable[[], tuple[str, ...]]
+    servers: Callable[[], tuple[tuple[str, ...], tuple[str, ...]]]
 
 
 class NodeService(NodeVerbs):
@@ -370,8 +373,9 @@ class NodeService(NodeVerbs):
         self, request: nodes_pb2.GetJoinTokenRequest, context: aio.ServicerContext
     ) -> nodes_pb2.GetJoinTokenResponse:
         """What a workstation needs to join."""
+        servers, others = self._terms.servers()
         return nodes_pb2.GetJoinTokenResponse(
-            join_token=join_token(self._authority), servers=self._terms.servers()
+            join_token=join_token(self._authority), servers=servers, others=others
         )
 
 

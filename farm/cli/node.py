@@ -228,6 +228,11 @@ def enroll(ctx: click.Context) -> None:
     click.echo(f"farm-node --server {servers[0]} --join-token {answer.join_token}")
     if servers[1:]:
         note(f"the farm is also reached at {', '.join(servers[1:])}")
+    if answer.others:
+        note(
+            f"this machine has other addresses too: {', '.join(answer.others)}. If workstations reach it at one of those, set "
+            f'server.advertise = ["{answer.others[0]}"] in farm.toml and start farmd again'
+        )
     if all(_loopback(server) for server in servers):
         note(
             "this farm listens on this machine only; for other workstations set server.listen, such as "

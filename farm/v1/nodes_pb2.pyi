@@ -500,9 +500,11 @@ class GetJoinTokenRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetJoinTokenResponse(_message.Message):
-    __slots__ = ("join_token", "servers")
+    __slots__ = ("join_token", "servers", "others")
     JOIN_TOKEN_FIELD_NUMBER: _ClassVar[int]
     SERVERS_FIELD_NUMBER: _ClassVar[int]
+    OTHERS_FIELD_NUMBER: _ClassVar[int]
     join_token: str
     servers: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, join_token: _Optional[str] = ..., servers: _Optional[_Iterable[str]] = ...) -> None: ...
+    others: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, join_token: _Optional[str] = ..., servers: _Optional[_Iterable[str]] = ..., others: _Optional[_Iterable[str]] = ...) -> None: ...
