@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import sys
 from typing import Any
@@ -57,6 +59,24 @@ def configure_logs(level: str, format: str) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        # Asked for each line: a program that calls farmctl's commands may have replaced standard error meanwhile.
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        logger_factory=lambda *_: structlog.PrintLogger(_STANDARD_ERROR),
     )
+
+
+class _StandardError(io.TextIOBase):
+    """Standard error as it is at each line: a program that calls farmctl's commands may have replaced it meanwhile.
+
+    What can't be written there, because its disk is full or nobody reads it any more, is no reason to fail.
+    """
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+
+
+_STANDARD_ERROR = _StandardError()

@@ -6,6 +6,7 @@ speak for renderers that it has not heard of yet. Knows nothing of streams or pr
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -48,17 +49,36 @@ class Held:
     born: str
 
 
+_RESERVE_PAGES = 128
+_PAGE = 4096
+
+
 class Journal:
     """A file of completions not yet acknowledged and of attempts in hand. Used from one thread.
 
-    A file that may be damaged is opened by nodeagent.journal_rescue.
+    It keeps room for some hundred entries from its start on, so that what ends while the disk is full can be kept and told.
+    Where that doesn't help (a file system that writes nothing in place), its methods raise sqlite3.Error, and may be called
+    again. A file that may be damaged is opened by nodeagent.journal_rescue.
     """
 
     def __init__(self, path: Path):
         self._database = sqlite3.connect(path, isolation_level=None)
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute("PRAGMA synchronous=FULL")
+        # So often that the log never grows beyond what `_reserve` has made of it.
+        self._database.execute(f"PRAGMA wal_autocheckpoint={_RESERVE_PAGES // 4}")
         self._database.executescript(_TABLES)
+        with contextlib.suppress(sqlite3.Error):
+            self._reserve()
+
+    def _reserve(self) -> None:
+        """Writes pages and gives them up again: file and log stay as large as that makes them, and are written over."""
+        with self._database:
+            self._database.execute("BEGIN IMMEDIATE")
+            self._database.execute("CREATE TABLE reserve (page BLOB)")
+            page = bytes(_PAGE - 100)
+            self._database.executemany("INSERT INTO reserve VALUES (?)", [(page,)] * _RESERVE_PAGES)
+            self._database.execute("DROP TABLE reserve")
 
     def close(self) -> None:
         """Close the file; nothing is lost without."""

@@ -220,13 +220,10 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         self._events.reported(nodes_pb2.RendererReport(device=renderer.device, alive=True))
         try:
             async for request in request_iterator:
-                self._received(renderer, request)
+                await self._keeping(renderer, request)
         except (grpc.RpcError, asyncio.CancelledError):
             # Its process died, or this server stops; which of the two the watch finds out.
             pass
-        except sqlite3.Error as error:
-            # It comes back at once and says again what could not be kept.
-            self._cannot_keep(error)
         finally:
             # First of all: a write to a process that was killed in the middle of it may never end.
             if renderer.outbox is outbox:
@@ -234,6 +231,15 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
                 self._watch(renderer)
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
+
+    async def _keeping(self, renderer: _Renderer, request: renderers_pb2.AttachRequest) -> None:
+        """Hears it once it can be kept; the renderer waits."""
+        while True:
+            try:
+                return self._received(renderer, request)
+            except sqlite3.Error as error:
+                self._cannot_keep(error)
+            await asyncio.sleep(_LOOK_SECONDS)
 
     def _received(self, renderer: _Renderer, request: renderers_pb2.AttachRequest) -> None:
         kind = request.WhichOneof("message")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import sqlite3
 from collections.abc import Callable
 
 import grpc
@@ -122,6 +123,9 @@ class FarmStream:
                     raise
             except TimeoutError:
                 problem = "no word from it"
+            except sqlite3.Error as error:
+                # What could not be forgotten is told again, and acknowledged again.
+                problem = f"this node's journal can't be written: {error}"
             finally:
                 connected = self._outbox is not None
                 self._outbox = self._call = None

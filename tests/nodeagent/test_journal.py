@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -88,3 +89,25 @@ def test_what_was_journaled_before_a_kill_9_is_there_after_it(path):
     pending = [c.journal_number for c in Journal(path).pending()]
     assert pending[: len(told)] == told
     assert len(pending) - len(told) <= 1
+
+
+def test_entries_are_kept_and_forgotten_while_its_files_cannot_grow(path):
+    """As on a full disk, where what is there can be written over."""
+    journal = Journal(path)
+    size = max(file.stat().st_size for file in path.parent.iterdir())
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        for number in range(500):
+            journal.hold(Held(str(number), 1, "cpu", 1, "then"))
+            end = ended(str(number))
+            end.error = "Traceback" * 200
+            told = journal.complete(end)
+            assert journal.held() == []
+            if number >= 20:
+                journal.acknowledge(told.journal_number - 20)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [one.attempt.attempt_id for one in journal.pending()] == [
+        str(number) for number in range(480, 500)
+    ]

@@ -194,7 +194,6 @@ def test_the_end_of_a_dead_renderers_attempt_is_kept_as_soon_as_there_is_room(tm
 
 
 def test_a_living_renderers_result_is_kept_as_soon_as_there_is_room(tmp_path):
-    """The renderer says it again, each time that its agent hangs up because it couldn't."""
     renderer, told = Attachment(tmp_path / "run" / "renderer.sock", "cpu"), []
 
     async def run():
