@@ -134,6 +134,13 @@ class _RayNode(DetachedProcess):
         remove(self._state_file)
         self._remove_temp()
 
+    def outdated(self) -> list[str]:
+        found = super().outdated()
+        # Its state is written when it is up. What starts later finds it by a socket in its folder, and by nothing else.
+        if self._state_file.exists() and not any(self.temp.glob("session_*/sockets/raylet")) and self.alive():
+            found.append(f"its folder {self.temp} was emptied, without which it starts nothing")
+        return found
+
     def node_id(self, timeout: float = 0.0) -> str:
         """Ray's id of the node, known once the control store has registered it.
 

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -45,7 +46,8 @@ def why_no_hosts() -> str:
 
 
 class Host:
-    """A machine of its own, without a network until it is plugged in. `home`: its user's home, seen from inside."""
+    """A machine of its own, without a network until it is plugged in. `home`: its user's home, seen from inside; `address`:
+    the last that it was given."""
 
     def __init__(self, name: str):
         self.name = name
@@ -101,6 +103,18 @@ class Host:
                     found.append(process)
         return found
 
+    @contextlib.contextmanager
+    def full_disk(self) -> Iterator[None]:
+        """Its disk has no room meanwhile."""
+        asked = _must(self.run("stat", "--file-system", "--format=%b %f %S", "/tmp")).stdout.split()
+        blocks, free, size = map(int, asked)
+        # Less than is in use is refused; a page more may come into use between the two.
+        _must(self.run("mount", "-o", f"remount,size={(blocks - free + 1) * size}", "/tmp"))
+        try:
+            yield
+        finally:
+            _must(self.run("mount", "-o", f"remount,size={blocks * size}", "/tmp"))
+
     def close(self) -> None:
         """Switches the host off: the kernel ends its processes with its process 1."""
         self._unshare.stdin.close()
@@ -110,21 +124,28 @@ class Host:
 
 
 class Switch:
-    """Joins hosts to one network, 10.77.0.0/24, that has no way out."""
+    """Joins hosts to one network that has no way out: 10.77.0.0/24, or another in place of 77."""
 
-    def __init__(self):
+    def __init__(self, network: int = 77):
+        self._network = network
         self._host = Host("switch")
         self._inside("ip", "link", "add", "bridge", "up", "type", "bridge")
 
-    def plug(self, host: Host, number: int) -> None:
-        """Runs a cable to `host` and gives it the address 10.77.0.`number`."""
-        host.address = f"10.77.0.{number}"
+    def plug(self, host: Host, number: int, socket: str = "eth0") -> str:
+        """Runs a cable to a socket of `host` and gives it the address 10.77.0.`number`, which it returns."""
         self._inside(
-            "ip", "link", "add", host.name, "type", "veth", "peer", "name", "eth0", "netns", host.pid
+            "ip", "link", "add", host.name, "type", "veth", "peer", "name", socket, "netns", host.pid
         )
         self._inside("ip", "link", "set", host.name, "master", "bridge", "up")
-        _must(host.run("ip", "address", "add", f"{host.address}/24", "dev", "eth0"))
-        _must(host.run("ip", "link", "set", "eth0", "up"))
+        _must(host.run("ip", "link", "set", socket, "up"))
+        return self.give(host, number, socket)
+
+    def give(self, host: Host, number: int, socket: str = "eth0") -> str:
+        """Gives `host` the address 10.77.0.`number` in place of the one that it has, and returns it."""
+        _must(host.run("ip", "address", "flush", "dev", socket))
+        host.address = f"10.{self._network}.0.{number}"
+        _must(host.run("ip", "address", "add", f"{host.address}/24", "dev", socket))
+        return host.address
 
     def cut(self, host: Host) -> None:
         """Pulls the cable to `host`: nothing gets through in either direction."""
@@ -144,5 +165,6 @@ class Switch:
         subprocess.run(whole, check=True, timeout=10)
 
 
-def _must(done: subprocess.CompletedProcess[str]) -> None:
+def _must(done: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
     assert done.returncode == 0, f"{done.args}: {done.stderr}"
+    return done

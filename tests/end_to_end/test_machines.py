@@ -1,0 +1,312 @@
+"""Machines that come, move and fill up: what the farm notices, and what it says meanwhile.
+
+A server with two networks, a workstation on each. Each test begins with a farm that it sets up itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import signal
+import subprocess
+import time
+import warnings
+from collections.abc import Iterator
+
+import psutil
+import pytest
+from google.protobuf import json_format
+
+from farm.v1 import jobs_pb2, nodes_pb2
+from tests.farm_under_test import eventually
+from tests.network_under_test import Host, Switch, why_no_hosts
+
+if missing := why_no_hosts():
+    warnings.warn(f"machines that move are not tested: {missing}", stacklevel=1)
+    pytest.skip(f"network namespaces can't be made: {missing}", allow_module_level=True)
+
+PORT = 7433
+LEASES = """
+[leases]
+heartbeat = 0.5
+lease = 2
+requeue = 15
+"""
+JOB = ("submit", "text", "--prompt", "a red ball", "--frames", 25, "--size", "96x64", "--steps", 4)
+
+
+class Premises:
+    """A `server` with sockets for two networks; a workstation `desk` on the first and `shed` on the second."""
+
+    def __init__(self, off: contextlib.ExitStack):
+        self.server, self.desk, self.shed = (Host(name) for name in ("server", "desk", "shed"))
+        self.first, self.second = Switch(77), Switch(88)
+        for one in (self.server, self.desk, self.shed, self.first, self.second):
+            off.callback(one.close)
+        self.first.plug(self.desk, 2)
+        self.second.plug(self.shed, 2)
+        self._daemon: subprocess.Popen[str] | None = None
+        self._agents: dict[str, subprocess.Popen[str]] = {}
+
+    def start_daemon(self, listen: str, advertise: str = "") -> None:
+        """Writes farm.toml, ends the farmd that runs, as `systemctl restart` does, and starts it again."""
+        self.end_daemon()
+        told = f'[server]\nlisten = "{listen}"\n' + (f'advertise = ["{advertise}"]\n' if advertise else "")
+        self.server.path(self.server.home / "farm.toml").write_text(told + LEASES)
+        self._daemon = self._start(self.server, "farmd", "--config", "farm.toml")
+        eventually("the daemon answers", lambda: self.farmctl("job", "list").returncode == 0, 40)
+
+    def end_daemon(self) -> None:
+        """Ray goes on without it."""
+        if self._daemon:
+            for child in psutil.Process(self._daemon.pid).children():
+                child.terminate()
+            assert self._daemon.wait(timeout=20) == 0, self.log(self.server)
+            self._daemon = None
+
+    @contextlib.contextmanager
+    def hanging(self) -> Iterator[None]:
+        """The daemon hangs meanwhile, as in the snapshot of a virtual machine."""
+        starter = psutil.Process(self._daemon.pid)
+        (daemon,) = starter.children()
+        daemon.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            # nsenter stops with its child, and wakes it when it is woken itself.
+            for process in (starter, daemon):
+                process.send_signal(signal.SIGCONT)
+
+    def farmctl(self, *arguments: object, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
+        """farmctl on the server."""
+        return self.server.run("farmctl", *arguments, timeout=timeout)
+
+    def enroll(self) -> subprocess.CompletedProcess[str]:
+        """What `farmctl node enroll` prints now."""
+        return self.farmctl("node", "enroll")
+
+    def start_agent(self, host: Host, server: str = "") -> None:
+        """Runs the printed command, word for word, or with another server."""
+        command = shlex.split(self.enroll().stdout)
+        if server:
+            command[command.index("--server") + 1] = server
+        self._agents[host.name] = self._start(host, *command)
+
+    def end_agent(self, host: Host) -> None:
+        """SIGTERM; its raylet goes with it."""
+        if agent := self._agents.pop(host.name, None):
+            for child in psutil.Process(agent.pid).children():
+                child.terminate()
+            agent.wait(timeout=40)
+
+    def node(self, host: Host) -> nodes_pb2.Node | None:
+        """The node as the farm knows it."""
+        done = self.farmctl("node", "list", "-o", "json")
+        nodes = json_format.Parse(done.stdout or "{}", nodes_pb2.ListNodesResponse()).nodes
+        return next((node for node in nodes if node.name == host.name), None)
+
+    def renders(self, host: Host) -> bool:
+        """Whether it is online and its device has a renderer."""
+        node = self.node(host)
+        online = node is not None and node.state == nodes_pb2.NODE_STATE_ONLINE
+        return online and bool(node.models) and all(device.renderer for device in node.devices)
+
+    def submit(self, *options: object) -> str:
+        """The id of a job of one window, a small one unless `options` say otherwise."""
+        done = self.farmctl(*JOB, *options)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()[1]
+
+    def job(self, job_id: str, *, wait: bool = False) -> jobs_pb2.GetJobResponse:
+        """The job as it stands, or as it ended."""
+        if wait:
+            self.farmctl("job", "watch", job_id, timeout=120)
+        shown = self.farmctl("job", "show", job_id, "-o", "json")
+        assert shown.returncode == 0, shown.stderr
+        return json_format.Parse(shown.stdout, jobs_pb2.GetJobResponse())
+
+    def why(self, job_id: str) -> str:
+        """Why it doesn't run, as the farm says it."""
+        return self.farmctl("job", "why", job_id).stdout
+
+    def succeed(self) -> jobs_pb2.GetJobResponse:
+        """A small job, once it has succeeded."""
+        answer = self.job(self.submit(), wait=True)
+        assert answer.job.state == jobs_pb2.JOB_STATE_SUCCEEDED, answer.job.error
+        return answer
+
+    def begin(self) -> str:
+        """The id of a job with a window of some seconds, once that is in the middle."""
+        job_id = self.submit("--size", "256x160", "--steps", 200)
+
+        def steps() -> int:
+            windows = [task for task in self.job(job_id).tasks if task.kind == "window"]
+            return max((attempt.step for task in windows for attempt in task.attempts), default=0)
+
+        eventually("a window has begun", steps, 60)
+        return job_id
+
+    def of(self, host: Host, word: str) -> list[psutil.Process]:
+        """Processes of a host with `word` in their command lines."""
+        found = []
+        for process in host.processes():
+            with contextlib.suppress(psutil.Error):
+                if word in " ".join(process.cmdline()):
+                    found.append(process)
+        return found
+
+    def head_address(self) -> str:
+        """--node-ip of the Ray head that runs; "" without one."""
+        for process in self.of(self.server, "farm.ray_launch head"):
+            with contextlib.suppress(psutil.Error):
+                for argument in process.cmdline():
+                    if argument.startswith("--node-ip="):
+                        return argument.removeprefix("--node-ip=")
+        return ""
+
+    def log(self, host: Host) -> str:
+        """What its daemon or its agent wrote."""
+        return host.path(host.home / "log").read_text()
+
+    def close(self) -> None:
+        """Ends all in order; says what was left."""
+        for host in (self.desk, self.shed):
+            self.end_agent(host)
+        self.end_daemon()
+        self.server.run("farmd", "--config", "farm.toml", "--stop")
+        left = [one for host in (self.server, self.desk, self.shed) for one in host.processes()]
+        assert not left, f"left running: {left}"
+
+    def _start(self, host: Host, *command: object) -> subprocess.Popen[str]:
+        with host.path(host.home / "log").open("a") as log:
+            return host.start(*command, stdout=log, stderr=subprocess.STDOUT)
+
+
+@pytest.fixture(scope="module")
+def premises() -> Iterator[Premises]:
+    """No farm yet, and the server not plugged in."""
+    with contextlib.ExitStack() as off:
+        premises = Premises(off)
+        yield premises
+        premises.close()
+
+
+def test_a_farm_of_one_machine_gets_a_network_and_then_workstations(premises):
+    """It began on loopback; then it is told to listen everywhere, while the machine has no address yet."""
+    premises.start_daemon(f"127.0.0.1:{PORT}")
+    eventually("Ray's head is up", premises.head_address, 30)
+    assert premises.head_address() == "127.0.0.1"
+    assert "this farm listens on this machine only" in premises.enroll().stderr
+    premises.start_daemon(f"0.0.0.0:{PORT}")
+    assert f"--server 127.0.0.1:{PORT} " in premises.enroll().stdout
+    address = premises.first.plug(premises.server, 1)
+    assert premises.enroll().stdout.startswith(f"farm-node --server {address}:{PORT} --join-token ")
+    eventually("Ray's head is where workstations reach it", lambda: premises.head_address() == address, 30)
+    assert "Ray is made anew" in premises.log(premises.server)
+    premises.start_agent(premises.desk)
+    eventually("the workstation can render", lambda: premises.renders(premises.desk), 60)
+    answer = premises.succeed()
+    assert {attempt.node for task in answer.tasks for attempt in task.attempts} == {"desk"}
+
+
+@pytest.fixture
+def farm(premises) -> Premises:
+    """The server plugged into the first network, listening everywhere, and the desk rendering."""
+    if not premises.server.address:
+        premises.first.plug(premises.server, 1)
+    if premises._daemon is None:
+        premises.start_daemon(f"0.0.0.0:{PORT}")
+    if premises.desk.name not in premises._agents:
+        premises.start_agent(premises.desk)
+    eventually("the workstation can render", lambda: premises.renders(premises.desk), 90)
+    return premises
+
+
+def test_a_workstation_that_gets_another_address_renders_on(farm):
+    address = farm.first.give(farm.desk, 9)
+
+    def there() -> bool:
+        (raylet,) = farm.of(farm.desk, "farm.ray_launch node") or (None,)
+        with contextlib.suppress(psutil.Error):
+            return (
+                raylet is not None and f"--node-ip={address}" in raylet.cmdline() and farm.renders(farm.desk)
+            )
+        return False
+
+    eventually("it renders at its new address", there, 60)
+    assert farm.node(farm.desk).address.startswith(address)
+    farm.succeed()
+
+
+def test_a_daemon_that_hangs_is_not_taken_for_another_farm(farm):
+    with farm.hanging():
+        done = farm.farmctl("job", "list")
+    assert done.returncode == 1
+    assert "did not answer in" in done.stderr and "certificate" not in done.stderr
+    assert farm.farmctl("job", "list").returncode == 0
+
+
+@pytest.mark.parametrize("name", ["desk", "server"])
+def test_ray_whose_folder_was_emptied_is_made_anew_and_its_work_goes_on(farm, name):
+    host = getattr(farm, name)
+    job_id = farm.begin()
+    host.run("bash", "-c", "rm -rf /tmp/farm-ray-*/*")
+    eventually("it is noticed", lambda: "was emptied" in farm.log(host), 30)
+    assert farm.job(job_id, wait=True).job.state == jobs_pb2.JOB_STATE_SUCCEEDED
+    eventually(
+        "Ray is there again",
+        lambda: (
+            "Ray is made anew" in farm.log(host)
+            or "raylet is up" in farm.log(host).rpartition("was emptied")[2]
+        ),
+        30,
+    )
+    eventually("it renders", lambda: farm.renders(farm.desk), 60)
+    farm.succeed()
+
+
+def test_a_workstation_whose_disk_is_full_says_so_and_goes_on_when_there_is_room(farm):
+    job_id = farm.begin()
+
+    def failed() -> list[str]:
+        attempts = [attempt for task in farm.job(job_id).tasks for attempt in task.attempts]
+        return [one.error for one in attempts if one.state == jobs_pb2.ATTEMPT_STATE_LOST]
+
+    with farm.desk.full_disk():
+        (error,) = eventually("the attempt ends", failed, 60)
+        assert "is tried again after 5 s, because of: No space left on device" in farm.why(job_id)
+    assert "No space left on device" in error
+    assert farm.job(job_id, wait=True).job.state == jobs_pb2.JOB_STATE_SUCCEEDED
+
+
+def test_a_server_whose_disk_is_full_goes_on_when_there_is_room_and_nothing_is_made_twice(farm):
+    job_id = farm.begin()
+    with farm.server.full_disk():
+        eventually("the daemon says why", lambda: "database or disk is full" in farm.log(farm.server), 30)
+        time.sleep(5)
+    answer = farm.job(job_id, wait=True)
+    assert answer.job.state == jobs_pb2.JOB_STATE_SUCCEEDED
+    assert [len(task.attempts) for task in answer.tasks if task.kind == "window"] == [1]
+
+
+def test_the_server_of_two_networks_is_reached_where_it_says(farm):
+    reached = farm.second.plug(farm.server, 1, "eth1")
+    told = eventually(
+        "the new address is offered", lambda: reached in (said := farm.enroll()).stderr and said, 20
+    )
+    assert told.stdout.startswith(f"farm-node --server 10.77.0.1:{PORT} ")
+    assert f'set server.advertise = ["{reached}:{PORT}"]' in told.stderr
+    farm.start_agent(farm.shed)
+    eventually(
+        "the workstation says what it can't reach", lambda: f"10.77.0.1:{PORT}" in farm.log(farm.shed), 30
+    )
+    farm.end_agent(farm.shed)
+    farm.start_agent(farm.shed, f"{reached}:{PORT}")
+    words = "can't reach the farm's Ray at 10.77.0.1:"
+    eventually("the farm says why", lambda: words in farm.farmctl("node", "list").stdout, 120, every=1.0)
+    farm.end_agent(farm.desk)
+    farm.start_daemon(f"0.0.0.0:{PORT}", f"{reached}:{PORT}")
+    assert farm.enroll().stdout.startswith(f"farm-node --server {reached}:{PORT} ")
+    eventually("it renders", lambda: farm.renders(farm.shed), 90, every=1.0)
+    answer = farm.succeed()
+    assert {attempt.node for task in answer.tasks for attempt in task.attempts} == {"shed"}
