@@ -85,12 +85,22 @@ class Premises:
         """What `farmctl node enroll` prints now."""
         return self.farmctl("node", "enroll")
 
-    def start_agent(self, host: Host, server: str = "") -> None:
-        """Runs the printed command, word for word, or with another server."""
+    def start_agent(self, host: Host, server: str = "", settings: str = "") -> None:
+        """Runs the printed command, word for word, or with another server, or with settings."""
         command = shlex.split(self.enroll().stdout)
         if server:
             command[command.index("--server") + 1] = server
+        if settings:
+            host.path(host.home / "node.toml").write_text(settings)
+            command += ["--config", "node.toml"]
         self._agents[host.name] = self._start(host, *command)
+
+    def kill_agent(self, host: Host) -> None:
+        """kill -9; its raylet and its renderers go on."""
+        agent = self._agents.pop(host.name)
+        for child in psutil.Process(agent.pid).children():
+            child.kill()
+        agent.wait(timeout=10)
 
     def end_agent(self, host: Host) -> None:
         """SIGTERM; its raylet goes with it."""
@@ -135,15 +145,15 @@ class Premises:
         assert answer.job.state == jobs_pb2.JOB_STATE_SUCCEEDED, answer.job.error
         return answer
 
+    def window(self, job_id: str) -> jobs_pb2.Attempt | None:
+        """The last attempt of its window."""
+        attempts = [one for task in self.job(job_id).tasks if task.kind == "window" for one in task.attempts]
+        return attempts[-1] if attempts else None
+
     def begin(self) -> str:
         """The id of a job with a window of some seconds, once that is in the middle."""
         job_id = self.submit("--size", "256x160", "--steps", 200)
-
-        def steps() -> int:
-            windows = [task for task in self.job(job_id).tasks if task.kind == "window"]
-            return max((attempt.step for task in windows for attempt in task.attempts), default=0)
-
-        eventually("a window has begun", steps, 60)
+        eventually("a window has begun", lambda: (begun := self.window(job_id)) and begun.step, 60)
         return job_id
 
     def of(self, host: Host, word: str) -> list[psutil.Process]:
@@ -170,7 +180,7 @@ class Premises:
 
     def close(self) -> None:
         """Ends all in order; says what was left."""
-        for host in (self.desk, self.shed):
+        for host in (self.desk, self.shed, self.server):
             self.end_agent(host)
         self.end_daemon()
         self.server.run("farmd", "--config", "farm.toml", "--stop")
@@ -289,6 +299,58 @@ def test_a_server_whose_disk_is_full_goes_on_when_there_is_room_and_nothing_is_m
     assert [len(task.attempts) for task in answer.tasks if task.kind == "window"] == [1]
 
 
+TWO_CARDS = """
+[[device]]
+name = "card0"
+backend = "cpu"
+vram = "4GiB"
+threads = 1
+[[device]]
+name = "card1"
+backend = "cpu"
+vram = "4GiB"
+threads = 1
+"""
+
+
+def test_what_ran_on_a_card_that_is_gone_is_lost_as_soon_as_its_node_is_back(farm):
+    farm.end_agent(farm.desk)
+    farm.start_agent(farm.desk, settings=TWO_CARDS)
+    eventually(
+        "both cards can render",
+        lambda: farm.renders(farm.desk) and len(farm.node(farm.desk).devices) == 2,
+        60,
+    )
+    job_id = farm.begin()
+    card = farm.window(job_id).device
+    left = [one for one in TWO_CARDS.split("[[device]]") if card not in one]
+    farm.kill_agent(farm.desk)
+    farm.start_agent(farm.desk, settings="[[device]]".join(left))
+    eventually("it runs on the other card", lambda: farm.window(job_id).device != card, 20)
+    answer = farm.job(job_id, wait=True)
+    assert answer.job.state == jobs_pb2.JOB_STATE_SUCCEEDED
+    (first, *_) = next(task for task in answer.tasks if task.kind == "window").attempts
+    assert first.state == jobs_pb2.ATTEMPT_STATE_LOST and f"no longer offers {card}" in first.error
+
+
+def test_a_setting_that_was_changed_while_the_agent_was_dead_holds_for_raylet_and_renderers(farm):
+    farm.kill_agent(farm.desk)
+    (raylet,) = farm.of(farm.desk, "farm.ray_launch node")
+    one_card = TWO_CARDS.partition('[[device]]\nname = "card1"')[0]
+    farm.start_agent(farm.desk, settings=one_card.replace("threads = 1", "threads = 2"))
+
+    def threads() -> set[str]:
+        found = set()
+        for renderer in farm.of(farm.desk, "RendererActor"):
+            with contextlib.suppress(psutil.Error):
+                found.add(renderer.environ()["OMP_NUM_THREADS"])
+        return found
+
+    eventually("its renderers have two threads", lambda: threads() == {"2"} and farm.renders(farm.desk), 60)
+    assert not raylet.is_running()
+    farm.end_agent(farm.desk)
+
+
 def test_the_server_of_two_networks_is_reached_where_it_says(farm):
     reached = farm.second.plug(farm.server, 1, "eth1")
     told = eventually(
@@ -310,3 +372,15 @@ def test_the_server_of_two_networks_is_reached_where_it_says(farm):
     eventually("it renders", lambda: farm.renders(farm.shed), 90, every=1.0)
     answer = farm.succeed()
     assert {attempt.node for task in answer.tasks for attempt in task.attempts} == {"shed"}
+
+
+def test_a_farm_on_ipv6_loopback_renders_on_its_own_machine(farm):
+    farm.end_agent(farm.desk)
+    farm.end_agent(farm.shed)
+    farm.start_daemon(f"[::1]:{PORT}")
+    assert farm.enroll().stdout.startswith(f"farm-node --server [::1]:{PORT} ")
+    farm.start_agent(farm.server)
+    eventually("the machine can render", lambda: farm.renders(farm.server), 60)
+    answer = farm.succeed()
+    assert {attempt.node for task in answer.tasks for attempt in task.attempts} == {"server"}
+    farm.end_agent(farm.server)
