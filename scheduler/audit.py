@@ -23,10 +23,16 @@ def missed(
 ) -> tuple[dict[str, float], list[AttemptRecord]]:
     """Since when each running attempt of `live` was in nobody's hand, and those for which that has lasted `patience`.
 
-    `held`: what the last heartbeat of each connected node named, by node id; `since`: what the last look returned. Seconds
-    of any clock that goes on.
+    `held`: what the last heartbeat of each connected node named, by node id. What a node that isn't connected has in hand
+    nobody knows: its attempts are taken to be there until they are given away, at their `lease_until`. `since`: what the
+    last look returned. `now` and `patience` in seconds of the daemon's CLOCK_BOOTTIME.
     """
+
+    def in_hand(one: AttemptRecord) -> bool:
+        named = held.get(one.node_id)
+        return now < one.lease_until if named is None else one.ref in named
+
     running = (one for one in live if one.state is AttemptState.RUNNING)
-    unknown = [one for one in running if one.ref not in held.get(one.node_id, ())]
+    unknown = [one for one in running if not in_hand(one)]
     still = {one.id: since.get(one.id, now) for one in unknown}
     return still, [one for one in unknown if now - still[one.id] >= patience]
