@@ -34,6 +34,7 @@ from farm.store.tables import events
 from farm.v1 import jobs_pb2, nodes_pb2
 
 sys.path.append(str(Path(__file__).parents[1]))
+from tests.farm_under_test import in_nobodys_hand
 from tests.postgres_server import PostgresServer, binaries
 from tests.pythons import python_with
 
@@ -282,7 +283,8 @@ class FaultFarm(LocalFarm):
     # The end
 
     def end(self) -> dict[str, list[str]]:
-        """`farmctl down`, and what was there after it: processes, shared memory, temporary files."""
+        """`farmctl down`, and what was there after it: processes, shared memory, temporary files; and what the farm's own
+        audit found meanwhile."""
         command = python_command("farm.cli", "down", "--home", str(self.home))
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=180)
         said = [line for line in (done.stdout + done.stderr).splitlines() if "ended what was left" in line]
@@ -290,6 +292,7 @@ class FaultFarm(LocalFarm):
             "processes": [*said, *(" ".join(process.cmdline())[:120] for process in self.processes())],
             "shared_memory": [],
             "temp_files": [],
+            "in_nobodys_hand": in_nobodys_hand(self.home),
         }
         if self.cables:
             shared = sorted(path.name for path in Path("/dev/shm").iterdir())

@@ -62,6 +62,12 @@ def called(process: psutil.Process) -> str:
         return ""
 
 
+def in_nobodys_hand(home: Path) -> list[str]:
+    """What the logs in `home` tell of attempts that ran in nobody's hand (scheduler.audit): each is a defect."""
+    logs = [path.read_text(errors="replace").splitlines() for path in home.rglob("*.log") if path.is_file()]
+    return [line for lines in logs for line in lines if "in nobody's hand" in line]
+
+
 def free_port() -> int:
     """A TCP port nobody listens on at this moment."""
     with socket.socket() as probe:
@@ -293,6 +299,7 @@ class FarmUnderTest:
         for log in self._logs:
             log.close()
         assert not left, f"left running: {left}"
+        assert not (found := in_nobodys_hand(self.home)), found
         assert not sprung(self._called_in()), "imported from the folder where it was called"
 
     def _answers(self) -> bool:
