@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 import structlog
 
-from farm import damaged_files
+from farm import __version__, damaged_files
 from farm.children import child_environment, python_command
 from farm.durable import start_over, write_whole
 from farm.processes import DetachedProcess, remove
@@ -67,6 +67,8 @@ def ray_variables(node_ip: str, token_file: Path) -> dict[str, str]:
     node_ip is the address of this machine in the cluster; 127.0.0.1 keeps every port of Ray's on loopback.
     """
     ours = {
+        # What an earlier version has started, or runs another Ray, is made anew like all that differs.
+        "LTX_FARM_VERSION": f"{__version__} with Ray {ray_version()}",
         "RAY_AUTH_TOKEN_PATH": str(token_file.absolute()),
         # Off, Ray leaves 127.0.0.1 alone; on, it replaces it by an outside address.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0" if node_ip == "127.0.0.1" else "1",

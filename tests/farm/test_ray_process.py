@@ -344,3 +344,11 @@ def test_a_head_may_have_a_port_that_ray_keeps_for_what_is_not_started(
         head.ready(60)
     finally:
         head.stop()
+
+
+def test_what_another_version_has_started_is_told_and_what_this_one_has_is_not(cluster, monkeypatch) -> None:
+    assert [node.outdated() for node in cluster] == [[], [], []]
+    monkeypatch.setattr("farm.ray_process.__version__", "9.9")
+    for node in cluster:
+        (difference,) = node.outdated()
+        assert difference.startswith("LTX_FARM_VERSION was ") and ", and is 9.9 with Ray " in difference
