@@ -175,7 +175,7 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
         ray_token=ray_token,
         heartbeat=config.leases.heartbeat,
         lease=config.leases.lease,
-        servers=lambda: addresses.servers(listen, advertise, bound, addresses.look()),
+        servers=lambda: addresses.servers(listen, advertise, bound, addresses.look(), backend.node_ip),
     )
     jobs_pb2_grpc.add_JobServiceServicer_to_server(
         JobService(store, intake, changes, dispatcher.wake, sessions.stop, fits), server

@@ -51,6 +51,8 @@ class BackendDown(Exception):
 class Backend(Protocol):
     """Starts renderers and hands them attempts."""
 
+    address: str
+    """Where nodes find it (host:port)."""
     outdated: str
     """Why it must be made anew, in words: it was begun with other settings or addresses. Empty where it need not."""
 

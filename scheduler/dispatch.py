@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from farm.api.changes import Changes
-from farm.api.sessions import Sessions
+from farm.api.sessions import Session, Sessions
 from farm.artifacts import ArtifactStore
 from farm.clock import boottime
 from farm.config import Leases
@@ -32,7 +32,7 @@ from scheduler import audit, drains
 from scheduler.backend import Backend, BackendDown, BackendEvent, BackendSays, RendererRef
 from scheduler.placement import place
 from scheduler.snapshot import members_of, ready_task, slots_of
-from scheduler.starting import Starting
+from scheduler.starting import Starting, in_short
 from scheduler.warmth import Warmth
 
 log = structlog.get_logger()
@@ -122,6 +122,7 @@ class Dispatcher:
         if self._backend.outdated:
             await self._renew_backend(nodes, ready, running)
             return
+        self._sessions.greet_again(self._backend.address)
         await self._start_renderers(nodes)
         now = boottime()
         if ready and self._files.trouble and (trouble := await asyncio.to_thread(self._files.check)):
@@ -255,11 +256,9 @@ class Dispatcher:
         self, nodes: list[NodeRecord], ready: list[ReadyRecord], live: list[AttemptRecord]
     ) -> None:
         """Makes anew what renderers live in, once what is `live` there is given back."""
-        why = f"is started again, because the settings or the addresses of the farm have changed: {self._backend.outdated}"
+        why = f"is started again: {self._backend.outdated}"
         if not live:
             await self._backend.renew()
-            # Each node is told where Ray is when it is greeted.
-            self._sessions.close_all()
             return
         for node in nodes:
             mine = [attempt for attempt in live if attempt.node_id == node.id]
@@ -275,26 +274,31 @@ class Dispatcher:
             # What takes no work needs no renderer, whose memory somebody else may want.
             if not wanted or node.drain or node.reason:
                 for device in node.devices:
-                    self._starting.up((node.id, device.name))
+                    self._starting.unwanted((node.id, device.name))
                 if session:
                     session.trouble.clear()
                 continue
             for device in node.devices:
-                key, now = (node.id, device.name), boottime()
-                if device.name in session.renderers:
-                    self._starting.up(key)
-                    self._warmth.up(key, now)
-                elif self._starting.asks(key, now):
-                    self._warmth.lost(key)
-                    with contextlib.suppress(BackendDown):
-                        await self._backend.start_renderer(
-                            RendererRef(node.id, node.ray_node_id, device.name)
-                        )
-                session.trouble[device.name] = trouble = self._starting.trouble(key, now)
-                if trouble and self._starting.blames(key, now):
-                    log.warning("a raylet starts no renderers and is made anew", node=node.name, device=device.name, why=trouble)  # fmt: skip
-                    wish = nodes_pb2.RenewRaylet(ray_node_id=node.ray_node_id, reason=trouble)
-                    session.outbox.put_nowait(nodes_pb2.ConnectResponse(renew_raylet=wish))
+                await self._start_renderer(node, device.name, session)
+
+    async def _start_renderer(self, node: NodeRecord, device: str, session: Session) -> None:
+        key, now = (node.id, device), boottime()
+        if device in session.renderers:
+            self._starting.up(key)
+            self._warmth.up(key, now)
+        elif self._starting.asks(key, now):
+            self._warmth.lost(key)
+            try:
+                await self._backend.start_renderer(RendererRef(node.id, node.ray_node_id, device))
+                self._starting.taken(key, boottime())
+            except BackendDown:
+                self._starting.not_taken(key)
+        session.trouble[device] = trouble = self._starting.trouble(key, now)
+        # A raylet that has started another renderer can start them: what is wrong is this one, or its card.
+        if trouble and not session.renderers and self._starting.blames(key, now):
+            log.warning("a raylet starts no renderers and is made anew", node=node.name, device=device, why=trouble)  # fmt: skip
+            wish = nodes_pb2.RenewRaylet(ray_node_id=node.ray_node_id, reason=trouble)
+            session.outbox.put_nowait(nodes_pb2.ConnectResponse(renew_raylet=wish))
 
     async def _give(
         self,
@@ -339,7 +343,7 @@ class Dispatcher:
             if not event.attempt_id:
                 key = event.renderer.node_id, event.renderer.device
                 if self._starting.heard(key, event.detail):
-                    log.warning("no renderer", node_id=key[0], device=key[1], why=event.detail)
+                    log.warning("no renderer", node_id=key[0], device=key[1], why=in_short(event.detail))
                 self.wake()
                 continue
             await self._take(event)

@@ -15,6 +15,7 @@ import structlog
 from grpc import aio
 
 from farm import __version__
+from farm.addresses import NoAddress
 from farm.processes import DetachedProcess
 from farm.ray_process import RayHead
 from farm.sockets import remove_socket
@@ -42,7 +43,7 @@ class RayBackend:
     """Starts or adopts head and bridge, restarts them when they die, and forwards calls.
 
     `joined` (host:port) is an existing Ray cluster that the farm joins; empty where `head` is the farm's own. `node_ip()` is
-    the address of this machine in the cluster; it may change.
+    the address of this machine in the cluster; it may change. `address` is the cluster's control store, as host:port.
     """
 
     def __init__(
@@ -54,19 +55,20 @@ class RayBackend:
         head: RayHead,
         joined: str,
     ):
-        self.outdated = ""
+        self.outdated = self.address = ""
         self._head, self._joined, self._node_ip = head, joined, node_ip
         self._socket = socket
         self._bridge = BridgeProcess(home, socket, joined, "", token_file, RENDERER)
         self._compared = float("-inf")
+        self._without = ""
         self._channel: aio.Channel | None = None
         self._watching: asyncio.Task[None] | None = None
         self._begun: list[DetachedProcess] = []
 
     @property
-    def address(self) -> str:
-        """The cluster's control store, as host:port."""
-        return self._joined or self._head.address
+    def node_ip(self) -> str:
+        """The address of this machine in the cluster, as it is to be; "" before the start."""
+        return self._head.node_ip
 
     async def start(self) -> None:
         """Starts or adopts both, without waiting until they are ready, and keeps them alive from now on."""
@@ -114,27 +116,38 @@ class RayBackend:
         await self._keep()
 
     async def _keep(self) -> None:
-        def keep() -> None:
+        def keep() -> str:
             self._compare()
             if not self._joined and not self._head.alive():
                 self._begin(self._head)
                 # A driver of the head that is gone can't make renderers in the new one.
                 self._bridge.stop()
+            address = self._bridge.ray_address = self._joined or self._head.address
             if not self._bridge.alive():
-                self._bridge.ray_address = self.address
                 self._begin(self._bridge)
+            return address
 
-        await asyncio.to_thread(keep)
+        # Kept, for looking it up takes a lock that a start or an end may hold for long.
+        self.address = await asyncio.to_thread(keep)
 
     def _compare(self) -> None:
-        """Finds, now and then, what was begun with other settings or addresses than those of now. Raises NoAddress.
+        """Finds, now and then, what was begun with other settings or addresses than those of now.
 
-        The bridge holds nothing, and is ended at once, for another to be begun.
+        The bridge holds nothing, and is ended at once, for another to be begun. Raises NoAddress where nothing was begun.
         """
         if time.monotonic() - self._compared < COMPARE_SECONDS:
             return
-        self._head.node_ip = self._bridge.node_ip = self._node_ip()
-        self._bridge.ray_address = self.address
+        try:
+            self._head.node_ip = self._bridge.node_ip = self._node_ip()
+        except NoAddress as error:
+            if not self.address:
+                raise
+            if str(error) != self._without:
+                log.warning("Ray stays where it is", why=str(error))
+            self._without = str(error)
+            return
+        self._without = ""
+        self._bridge.ray_address = self._joined or self._head.address
         self._compared = time.monotonic()
         if self._joined:
             own = self._head.alive()

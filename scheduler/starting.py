@@ -5,7 +5,9 @@ Pure but for its own memory, which begins empty with the daemon.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+import textwrap
+from dataclasses import dataclass
 
 AGAIN_SECONDS = 5.0
 """Between two requests for a renderer that has not come up."""
@@ -18,17 +20,21 @@ RENEW_SECONDS = 90.0
 
 LONGEST_SECONDS = 3600.0
 
+_TOLD = ((3600, "an hour"), (1800, "half an hour"), (600, "10 minutes"), (300, "5 minutes"), (120, "2 minutes"), (60, "a minute"), (30, "half a minute"))  # fmt: skip
+"""Told in steps: it stands beside every task that waits for it, and is written anew whenever it changes."""
+
 Device = tuple[str, str]
 """Node id and device."""
 
 
 @dataclass
 class _Wait:
-    since: float
+    """`since`: when a request was taken that no renderer has come of; None while nobody takes one."""
+
     asked: float
+    since: float | None = None
     heard: str = ""
-    renew_at: float = field(default=0.0)
-    patience: float = RENEW_SECONDS
+    blamed_at: float = 0.0
 
 
 class Starting:
@@ -36,43 +42,75 @@ class Starting:
 
     def __init__(self) -> None:
         self._waits: dict[Device, _Wait] = {}
+        self._patience: dict[Device, float] = {}
 
     def up(self, device: Device) -> None:
-        """Its renderer is there, or is not wanted."""
+        """Its renderer is there."""
+        self._waits.pop(device, None)
+        self._patience.pop(device, None)
+
+    def unwanted(self, device: Device) -> None:
+        """None is wanted now; how long its raylet had is remembered."""
         self._waits.pop(device, None)
 
     def asks(self, device: Device, now: float) -> bool:
         """Whether its renderer, which is wanted and not up at `now`, is to be asked for (again)."""
         wait = self._waits.get(device)
         if wait is None:
-            self._waits[device] = _Wait(now, now, renew_at=now + RENEW_SECONDS)
+            self._waits[device] = _Wait(now)
             return True
         if now - wait.asked < AGAIN_SECONDS:
             return False
         wait.asked = now
         return True
 
+    def taken(self, device: Device, now: float) -> None:
+        """The request was taken at `now`. Only from then on is its raylet expected to do something."""
+        wait = self._waits[device]
+        if wait.since is None:
+            wait.since = wait.blamed_at = now
+
+    def not_taken(self, device: Device) -> None:
+        """Nobody took the request: the raylet may not know of it."""
+        self._waits[device].since = None
+
     def heard(self, device: Device, words: str) -> bool:
-        """Ray refused the renderer, or it died, in these words. Whether that is news."""
+        """Ray refused the renderer, or it died, in these words. Whether that is news; other numbers in them are none."""
         wait = self._waits.get(device)
-        if wait is None or wait.heard == words:
+        short = in_short(words)
+        if wait is None or _without_numbers(wait.heard) == _without_numbers(short):
             return False
-        wait.heard = words
+        wait.heard = short
         return True
 
     def trouble(self, device: Device, now: float) -> str:
         """Why it is not up at `now`, in words that go on after "has no renderer up: "; "" while that is as it should be."""
         wait = self._waits.get(device)
-        if wait is None or now - wait.since < SLOW_SECONDS and not wait.heard:
+        if wait is None or wait.since is None:
             return ""
-        asked = f"Ray was asked for one {now - wait.since:.0f} s ago"
-        return f"{asked}, and said: {wait.heard}" if wait.heard else f"{asked}, and has started none"
+        waited = now - wait.since
+        told = next((words for seconds, words in _TOLD if waited >= seconds), "")
+        if wait.heard:
+            return f"Ray said: {wait.heard}"
+        return f"Ray was asked for one more than {told} ago, and has started none" if told else ""
 
     def blames(self, device: Device, now: float) -> bool:
         """Whether the raylet is to be made anew at `now`, which is taken to happen then."""
         wait = self._waits.get(device)
-        if wait is None or now < wait.renew_at:
+        patience = self._patience.get(device, RENEW_SECONDS)
+        if wait is None or wait.since is None or now - wait.blamed_at < patience:
             return False
-        wait.patience = min(2 * wait.patience, LONGEST_SECONDS)
-        wait.renew_at = now + wait.patience
+        self._patience[device] = min(2 * patience, LONGEST_SECONDS)
+        wait.blamed_at = now
         return True
+
+
+def in_short(words: str) -> str:
+    """What Ray says, in a line and without the ids that mean nothing to a person."""
+    lines = [line.strip() for line in words.splitlines() if line.strip() and not line[0].isspace()]
+    text = re.sub(r"(?:[A-Z]\w* I[dD]: )?\b[0-9a-f]{16,}\b\.?", "", " ".join(lines) or words.strip())
+    return textwrap.shorten(text, 300, placeholder=" …")
+
+
+def _without_numbers(words: str) -> str:
+    return re.sub(r"\d+", "", words)

@@ -109,12 +109,12 @@ class NodeService(NodeVerbs):
             raise Refused(grpc.StatusCode.UNAUTHENTICATED, "node_id: is not the one this token was given to")
         check_version(hello.version, hello.protocol)
         check_runtime(hello)
-        session = Session(hello.node_id, boottime())
+        session = Session(hello.node_id, boottime(), ray_address=self._terms.ray_address())
         await self._greet(hello, session, _host(context.peer()))
         yield nodes_pb2.ConnectResponse(
             welcome=nodes_pb2.Welcome(
                 version=__version__,
-                ray_address=self._terms.ray_address(),
+                ray_address=session.ray_address,
                 heartbeat_seconds=self._terms.heartbeat,
                 lease_seconds=self._terms.lease,
                 leave=session.leave,

@@ -26,8 +26,9 @@ class Session:
 
     `leave`: whether the node was told to have no renderers and no raylet; `leaving`: whether its agent is about to end.
     `questions`: what the node was asked of its logs, by number, until it answers. `job_of`: the job of each attempt
-    that the node holds; `progress_at`: when its progress was last written. `held`: attempts (id and epoch) that the node's
-    last heartbeat named. `trouble`: why devices have no renderer, and `ray_trouble` why the node has no raylet, in words.
+    that the node holds; `progress_at`: when its progress was last written. `ray_address`: where it was told that Ray is.
+    `held`: attempts (id and epoch) that the node's last heartbeat named. `trouble`: why devices have no renderer, and
+    `ray_trouble` why the node has no raylet, in words.
     """
 
     node_id: str
@@ -36,6 +37,7 @@ class Session:
     refusal: str = ""
     leave: bool = False
     leaving: bool = False
+    ray_address: str = ""
     ray_node_id: str = ""
     ray_trouble: str = ""
     renderers: set[str] = field(default_factory=set)
@@ -90,6 +92,13 @@ class Sessions:
         """The daemon is going: agents will look for it again."""
         for session in self._by_node.values():
             session.outbox.put_nowait(None)
+
+    def greet_again(self, ray_address: str) -> None:
+        """End the streams of nodes that were told another address of Ray's: they come back and are told this one."""
+        for session in self._by_node.values():
+            if session.ray_address != ray_address:
+                session.ray_address = ray_address
+                session.outbox.put_nowait(None)
 
     def get(self, node_id: str) -> Session | None:
         """The node's stream, if it is connected."""

@@ -49,29 +49,75 @@ def test_ray_is_at_an_address_that_the_settings_mean(node_ip, listen, advertise,
     assert addresses.in_cluster(node_ip, listen, advertise, TWO) == wanted
 
 
+NAMES = {
+    "farm.studio": ("10.0.0.7",),
+    "both.studio": ("10.0.0.7", "192.168.1.7"),
+    "router.studio": ("203.0.113.1",),
+    "debian": ("127.0.1.1",),
+    "10.0.0.7": ("10.0.0.7",),
+    "192.168.1.7": ("192.168.1.7",),
+}
+
+
 @pytest.mark.parametrize(
-    "listen, advertise, setting",
-    [("[fd00::7]:1", (), "listen"), ("0.0.0.0:1", ("[fd00::7]:1",), "advertise")],
+    "listen, advertise, runs, wanted",
+    [
+        ("0.0.0.0:1", ("farm.studio:1",), "", "10.0.0.7"),
+        ("0.0.0.0:1", ("both.studio:1",), "", "10.0.0.7"),
+        ("0.0.0.0:1", ("both.studio:1",), "192.168.1.7", "192.168.1.7"),
+        ("0.0.0.0:1", ("[fd00::7]:1", "192.168.1.7:1"), "", "192.168.1.7"),
+        ("0.0.0.0:1", ("[fd00::7]:1",), "", "10.0.0.7"),
+        # A router's, a container's host's, or a name that Debian binds to loopback: where this machine is, it knows itself.
+        ("0.0.0.0:1", ("router.studio:1",), "", "10.0.0.7"),
+        ("192.168.1.7:1", ("router.studio:1",), "", "192.168.1.7"),
+        ("0.0.0.0:1", ("debian:1",), "", "10.0.0.7"),
+        # Nobody can be asked for the name.
+        ("0.0.0.0:1", ("away.studio:1",), "", "10.0.0.7"),
+        ("0.0.0.0:1", ("away.studio:1",), "192.168.1.7", "192.168.1.7"),
+        ("away.studio:1", (), "192.168.1.7", "192.168.1.7"),
+        ("[fd00::7]:1", ("192.168.1.7:1",), "", "192.168.1.7"),
+    ],
 )
-def test_an_address_that_ray_cannot_have_is_refused_with_the_setting_to_give(listen, advertise, setting):
-    with pytest.raises(NoAddress, match=rf"server\.{setting}: fd00::7 .*ray\.node_ip"):
-        addresses.in_cluster("", listen, advertise, TWO)
+def test_ray_is_at_an_address_of_this_machine_whatever_is_advertised(listen, advertise, runs, wanted):
+    def resolve(host: str) -> tuple[str, ...]:
+        return NAMES.get(host, ())
+
+    assert addresses.in_cluster("", listen, advertise, TWO, runs, resolve) == wanted
 
 
-IP = st.sampled_from(["", "10.0.0.7", "192.168.1.7", "172.16.0.7", LOOPBACK])
+def test_an_address_that_ray_cannot_have_is_refused_with_the_setting_to_give():
+    with pytest.raises(NoAddress, match=r"server\.listen: fd00::7 .*ray\.node_ip"):
+        addresses.in_cluster("", "[fd00::7]:1", (), TWO)
 
 
-@given(IP, st.lists(st.sampled_from(["10.0.0.7", "192.168.1.7", "172.16.0.7"]), unique=True))
-def test_what_runs_moves_only_to_a_real_address_and_only_when_the_machine_has_lost_its_own(runs, others):
-    found = Found(others[0] if others else "", tuple(sorted(others)))
+IPS = ("10.0.0.7", "192.168.1.7", "172.16.0.7")
+
+
+@st.composite
+def machines(draw) -> Found:
+    others = draw(st.lists(st.sampled_from(IPS), unique=True))
+    inner = draw(st.sets(st.sampled_from(others))) if others else set()
+    route = draw(st.sampled_from(["", *others]))
+    return Found(route, tuple(sorted(others)), frozenset(inner))
+
+
+@given(st.sampled_from(["", *IPS, LOOPBACK]), machines())
+def test_what_runs_moves_only_from_where_nobody_reaches_it_to_where_others_do(runs, found):
     now = addresses.kept(runs, found)
     assert addresses.kept(now, found) == now, "once moved, it stays"
-    if runs in others:
-        assert now == runs
-    elif others:
-        assert now in others
-    else:
-        assert now == (runs or LOOPBACK)
+    if now != runs:
+        assert runs in ("", LOOPBACK) or (found.leads_out(now) and not found.leads_out(runs))
+    elif runs not in ("", LOOPBACK):
+        assert found.leads_out(runs) or not found.leads_out(found.best)
+
+
+def test_a_farm_that_began_at_a_bridge_moves_to_the_network_when_that_comes_and_stays_through_a_pulled_cable():
+    bridge = Found("", ("172.17.0.1",), frozenset({"172.17.0.1"}))
+    network = Found("192.168.1.7", ("172.17.0.1", "192.168.1.7"), bridge.inner)
+    assert addresses.kept("", bridge) == "172.17.0.1"
+    assert addresses.kept("172.17.0.1", network) == "192.168.1.7"
+    assert addresses.kept("192.168.1.7", bridge) == "192.168.1.7"
+    assert addresses.servers("0.0.0.0:1", (), 9, network, "172.17.0.1")[0] == ("192.168.1.7:9",)
 
 
 def test_this_machines_addresses_can_be_looked_up():
