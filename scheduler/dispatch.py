@@ -295,7 +295,8 @@ class Dispatcher:
                 self._starting.not_taken(key)
         session.trouble[device] = trouble = self._starting.trouble(key, now)
         # A raylet that has started another renderer can start them: what is wrong is this one, or its card.
-        if trouble and not session.renderers and self._starting.blames(key, now):
+        others = session.renderers & {one.name for one in node.devices}
+        if trouble and not others and self._starting.blames(key, now):
             log.warning("a raylet starts no renderers and is made anew", node=node.name, device=device, why=trouble)  # fmt: skip
             wish = nodes_pb2.RenewRaylet(ray_node_id=node.ray_node_id, reason=trouble)
             session.outbox.put_nowait(nodes_pb2.ConnectResponse(renew_raylet=wish))

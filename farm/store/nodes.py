@@ -41,10 +41,9 @@ class Nodes:
     ) -> list[AttemptRecord]:
         """Keep what a node says of itself; it is online. `models`: (model, weights hash) pairs.
 
-        Returns the attempts that are lost with that. Where its boot id changed, what it ran is over, but for (attempt id,
-        epoch) pairs in `held`, whose ends it kept and is about to tell; and so is what ran on devices that it no longer
-        offers, whatever it holds. `reason`: why it gets no work, if it gets none;
-        `owner_reason`: why it takes none for its owner's sake.
+        Returns the attempts that are lost with that: what it ran before it was rebooted, and what ran on devices that it no
+        longer offers, but for (attempt id, epoch) pairs in `held`, whose ends it kept and is about to tell. `reason`: why it
+        gets no work, if it gets none; `owner_reason`: why it takes none for its owner's sake.
         """
         at = self._database.wall()
         said = {
@@ -73,16 +72,16 @@ class Nodes:
                 _of_its_owner(connection, known, owner_reason, at)
                 connection.execute(update(nodes).where(nodes.c.id == node_id).values(said))
                 live = rows.attempt_records(connection, rows.is_live, attempts.c.node_id == node_id)
-                there = {device.name for device in devices}
-                if gone := [attempt for attempt in live if attempt.device not in there]:
-                    why = f"{name} no longer offers {', '.join(sorted({attempt.device for attempt in gone}))}"
-                    cause = Cause.GIVEN_BACK
-                    lost += endings.end_all(connection, self._database, self._terms, gone, why, cause)
+                untold = [attempt for attempt in live if attempt.ref not in set(held)]
                 if known.boot_id != boot_id:
                     write_event(connection, at, "rebooted", f"{name} was rebooted", node_id=node_id)
-                    over = [one for one in live if one.device in there and one.ref not in set(held)]
                     why = "the node was rebooted"
-                    lost += endings.end_all(connection, self._database, self._terms, over, why)
+                else:
+                    there = {device.name for device in devices}
+                    untold = [attempt for attempt in untold if attempt.device not in there]
+                    why = f"{name} no longer offers {', '.join(sorted({one.device for one in untold}))}"
+                if untold:
+                    lost = endings.end_all(connection, self._database, self._terms, untold, why)
             speeds.forget_replaced(connection, node_id, devices)
             connection.execute(delete(tables.devices).where(tables.devices.c.node_id == node_id))
             if offered := [_advertised(node_id, device) for device in devices]:

@@ -380,10 +380,15 @@ def test_a_device_that_gets_no_renderer_says_why_and_its_raylet_is_made_anew(far
         told = [message for message in emptied(farm.session.outbox) if message]
         return [message.renew_raylet for message in told if message.HasField("renew_raylet")]
 
-    farm.look(100.0)
+    def wait() -> None:
+        for _ in range(5):
+            farm.session.heard_at = farm.now
+            farm.look(20.0)
+
+    wait()
     assert wishes() == [], "its raylet has started the other's"
     farm.session.renderers.discard("d0")
-    farm.look(100.0)
+    wait()
     assert [(one.ray_node_id, "its worker" in one.reason) for one in wishes()] == [("r1", True)]
     farm.session.renderers.add("d1")
     farm.look(1.0)

@@ -8,7 +8,7 @@ from store_world import GIB, dispatch, finish, join, run, stage, submit, task
 from farm.failures import Cause
 from farm.states import NodeState
 from farm.store.errors import AmbiguousName, NotFound
-from farm.store.records import DeviceRecord, ModelOffer
+from farm.store.records import DeviceRecord, ModelOffer, Settlement
 
 
 def test_a_node_is_kept_as_it_described_itself_last(store):
@@ -42,29 +42,23 @@ def test_a_reboot_loses_what_ran_at_once_and_a_reconnection_does_not(store):
     assert len(store.tasks.ready()) == 1
 
 
-@pytest.mark.parametrize("held", [False, True])
 @pytest.mark.parametrize("boot_id", ["b1", "b2"])
-def test_what_runs_on_a_device_that_its_node_no_longer_offers_is_lost_whatever_the_node_holds(
-    store, held, boot_id
+def test_what_ran_on_a_device_that_its_node_no_longer_offers_is_lost_unless_the_node_will_tell_its_end(
+    store, boot_id
 ):
-    join(store)
-    job = submit(store)
-    there, gone = (
-        dispatch(store, job, "encode", device="d0"),
-        dispatch(store, submit(store), "encode", device="d1"),
+    join(store, devices=[DeviceRecord(device, "cpu") for device in ("d0", "d1", "d2")])
+    there, gone, told = (
+        dispatch(store, submit(store), "encode", device=device) for device in ("d0", "d1", "d2")
     )
-    refs = [there.ref, gone.ref] if held else []
+    held = [there.ref, told.ref]
     lost = store.nodes.hello(
-        "n1", "ws7", "127.0.0.1", "0.1.0", boot_id, [DeviceRecord("d0", "cpu")], held=refs
+        "n1", "ws7", "127.0.0.1", "0.1.0", boot_id, [DeviceRecord("d0", "cpu")], held=held
     )
-    assert (
-        [one.id for one in lost] == [gone.id]
-        if held or boot_id == "b1"
-        else {one.id for one in lost} == {there.id, gone.id}
-    )
-    ended = store.attempts.get(gone.id)
-    assert (ended.cause, ended.error) == (Cause.GIVEN_BACK, "ws7 no longer offers d1")
+    assert [one.id for one in lost] == [gone.id]
+    why = "ws7 no longer offers d1" if boot_id == "b1" else "the node was rebooted"
+    assert store.attempts.get(gone.id).error == why
     assert store.attempts.renew("n1", [gone.ref], 1e9) == [], "whoever still holds it may not go on"
+    assert finish(store, told) is Settlement.COMMITTED, "it had ended before"
 
 
 def test_a_silent_node_is_offline_until_it_is_heard_of_and_its_work_is_left_alone(store):
