@@ -3,7 +3,7 @@ FROM python:3.11-slim
 
 RUN useradd --create-home --uid 1000 farm && install -d -o farm -g farm /var/lib/farm
 WORKDIR /srv/farm
-COPY pyproject.toml constraints.txt README.md ./
+COPY pyproject.toml constraints.txt README.md ltx_farm.py ./
 COPY farm farm
 COPY scheduler scheduler
 COPY nodeagent nodeagent
@@ -11,6 +11,6 @@ COPY plugins plugins
 RUN pip install --no-cache-dir --constraint constraints.txt .
 
 USER farm
-ENV FARM_HOME=/var/lib/farm XDG_CACHE_HOME=/var/lib/farm/cache PYTHONUNBUFFERED=1
+ENV FARM_HOME=/var/lib/farm XDG_CACHE_HOME=/var/lib/farm/cache
 VOLUME /var/lib/farm
 CMD ["farmd"]

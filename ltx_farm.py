@@ -11,8 +11,9 @@ import io
 import os
 import site
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 
 def farmctl() -> None:
@@ -49,10 +50,33 @@ def _begin() -> None:
     _alone()
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - it stays open until the end
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
-    for stream in (sys.stdout, sys.stderr):
-        # In an encoding that lacks a letter of somebody's name, that letter is shown as its number.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    # In an encoding that lacks a letter of somebody's name, that letter is shown as its number.
+    sys.stderr.reconfigure(errors="backslashreplace")
+    encoding, by_line = sys.stdout.encoding, sys.stdout.line_buffering
+    sys.stdout = sys.__stdout__ = _Output(sys.stdout.detach(), encoding, "backslashreplace", None, by_line)
+
+
+class _Unprintable(OSError):
+    """Standard output took nothing more."""
+
+
+class _Output(io.TextIOWrapper):
+    """Standard output that says by itself when it can't be written: no other file's error is taken for its own."""
+
+    def write(self, text: str) -> int:
+        return _told(super().write, text)
+
+    def flush(self) -> None:
+        _told(super().flush)
+
+
+def _told(write: Callable, *what: str) -> Any:
+    try:
+        return write(*what)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF):
+            raise
+        raise _Unprintable(error.errno, error.strerror) from None
 
 
 def _run(main: Callable[[], None]) -> None:
@@ -61,17 +85,8 @@ def _run(main: Callable[[], None]) -> None:
         try:
             main()
         finally:
-            if sys.stdout:
-                sys.stdout.flush()
-    except OSError as error:
-        # One that has a name is about another file, and one that has none is about what is printed.
-        if error.filename is not None or error.errno not in (
-            errno.ENOSPC,
-            errno.EDQUOT,
-            errno.EIO,
-            errno.EBADF,
-        ):
-            raise
+            sys.stdout.flush()
+    except _Unprintable as error:
         # Else Python would try it once more, and tell of it in its own words.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(f"{Path(sys.argv[0]).name}: standard output can't be written: {error.strerror}")
@@ -93,4 +108,21 @@ def _alone() -> None:
     if sys.flags.ignore_environment or not (named or users):
         return
     flags = ("-E", "-P") if in_user_site() else ("-I",)
+    if not _found(flags):
+        program = Path(sys.argv[0]).name
+        sys.exit(
+            f"{program}: the farm is found at {Path(__file__).parent} through PYTHONPATH or the user's own packages alone, "
+            f"and takes neither, lest others' packages get into it. Install it into a virtual environment and call the "
+            f"{program} there"
+        )
     os.execv(sys.executable, [sys.executable, *flags, *sys.argv])
+
+
+def _found(flags: Sequence[str]) -> bool:
+    """Whether Python finds this module when it is started with `flags`."""
+    theirs = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    mine = Path(__file__).resolve().parent
+    if not any(folder and Path(folder).resolve() == mine for folder in theirs) and not site.ENABLE_USER_SITE:
+        return True
+    look = "import sys\ntry: import ltx_farm\nexcept ImportError: sys.exit(1)"
+    return os.spawnv(os.P_WAIT, sys.executable, [sys.executable, *flags, "-c", look]) == 0

@@ -94,9 +94,7 @@ def _bridge_or_tunnel(interface: str) -> bool:
     folder = Path("/sys/class/net") / interface
     with contextlib.suppress(OSError):
         kind = (folder / "uevent").read_text()
-        return (
-            (folder / "bridge").exists() or (folder / "tun_flags").exists() or "DEVTYPE=wireguard" in kind
-        )
+        return (folder / "bridge").exists() or (folder / "tun_flags").exists() or "DEVTYPE=wireguard" in kind
     return False
 
 

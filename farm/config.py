@@ -59,8 +59,9 @@ class Server(Settings):
     )
     advertise: Addresses = Field(
         (),
-        description="Addresses (host:port) at which workstations reach this daemon; printed by "
-        "`farmctl node enroll`. Empty: this host's address and the port of `listen`.",
+        description="Addresses or names (host:port) at which workstations reach this daemon: in what "
+        "`farmctl node enroll` prints, in client profiles and in the certificate. Ray is at the first of them "
+        "that is an IPv4 address of this machine. Empty: this machine's address towards the network.",
     )
 
 
@@ -141,7 +142,9 @@ class RayHead(Settings):
         "Empty: the daemon starts its own head.",
     )
     node_ip: str = Field(
-        "", description="Address at which workstations reach the head. Empty: the host of server.listen."
+        "",
+        description="IPv4 address of this machine at which workstations reach the head. Empty: as server.advertise "
+        "and server.listen have it.",
     )
     port: Port = Field(0, description="Port of the head's control store. 0: a free one.")
 

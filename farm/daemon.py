@@ -240,7 +240,7 @@ def _named(authority: Authority, names: tuple[str, ...]) -> Authority:
         return authority.made_out_to(names)
     except (OSError, ValueError, TypeError) as error:
         log.warning(
-            "the server's certificate can't be made out to its addresses, which the farm's own nodes and clients don't mind",
+            "the server's certificate can't be made out to its addresses; nodes and farmctl are not affected",
             why=str(error), addresses=names,
         )  # fmt: skip
         return authority

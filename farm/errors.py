@@ -44,6 +44,9 @@ class InvalidSpec(FarmError, spec.InvalidSpec):
 _SILENT = ("Endpoint closing", "ping timeout", "keepalive", "deadline")
 """What gRPC says where a connection was taken, or stood, and nothing came through it in time."""
 
+_NO_TLS = ("WRONG_VERSION_NUMBER", "TSI_PROTOCOL_FAILURE", "PROTOCOL_ERROR")
+"""What it says where something else than TLS came through it."""
+
 _NAMED = re.compile(r"([a-z_][\w.\[\]-]*): (.+)", re.DOTALL)
 
 
@@ -69,9 +72,9 @@ def translate(error: grpc.RpcError, server: str, seconds: float = 0.0) -> FarmEr
                 f"the farm at {server} did not answer{waited}. Something listens there: farmd may hang, be stopped or be "
                 f"short of memory, or it is another program ({details})"
             )
-        case grpc.StatusCode.UNAVAILABLE if "handshake" in details.lower():
+        case grpc.StatusCode.UNAVAILABLE if any(words in details for words in _NO_TLS):
             return Unreachable(
-                f"what answers at {server} is no farm: it does not speak TLS as farmd does. Is the port another program's?"
+                f"what answers at {server} is not a farm: it does not speak TLS as farmd does. Is the port another program's?"
             )
         case grpc.StatusCode.UNAVAILABLE if named and named[1] == "database":
             return Unreachable(f"the farm at {server} answers, but its database {named[2]}", named[1])

@@ -53,7 +53,7 @@ _OFFERS_SECONDS = 1.0
 _GOODBYE_SECONDS = 5.0
 _STOP_SECONDS = 5.0
 """What is told to stop has so long to come to its next step; then its renderer is ended with the others."""
-_VACATE_SECONDS = 30.0
+_VACATE_SECONDS = 600.0
 """What is told to stop because its renderer must be another has so long to come to its next step and to bring what it has."""
 _GOES = "its node's agent was told to end"
 
@@ -96,7 +96,13 @@ class Agent:
             who.ray_token_file,
             max(device.advertised.threads for device in lent),
             len(lent),
-            {SOCKET_VARIABLE: str(self._socket), HOME_VARIABLE: str(config.home), **ALLOCATION},
+            {
+                SOCKET_VARIABLE: str(self._socket),
+                HOME_VARIABLE: str(config.home),
+                # What a renderer has looked at once; a raylet is made anew with it when a card is changed for another.
+                "LTX_FARM_DEVICES": ", ".join(map(_described, lent)),
+                **ALLOCATION,
+            },
             self._stream.beat,
             self._vacated,
         )
@@ -245,13 +251,13 @@ class Agent:
     @contextlib.asynccontextmanager
     async def _vacated(self, why: str) -> AsyncIterator[None]:
         """While renderers end for a reason of this machine: what they have in hand is handed back first."""
-        self._link.stop(why, _VACATE_SECONDS)
-        await self._until_idle(2 * _VACATE_SECONDS, asyncio.Event())
-        self._link.ending(why)
-        try:
+        until = boottime() + 2 * _VACATE_SECONDS
+        while self._link.held() and boottime() < until:
+            # Again and again: what was on its way here comes only now.
+            self._link.stop(why, _VACATE_SECONDS)
+            await asyncio.sleep(0.2)
+        with self._link.ending(why):
             yield
-        finally:
-            self._link.ending("")
 
     async def _until_idle(self, seconds: float, at_once: asyncio.Event) -> None:
         until = boottime() + seconds
@@ -265,6 +271,11 @@ class Agent:
                     await asyncio.sleep(0.05)
                 await self._stream.settled()
                 await self._logs.deliver()
+
+
+def _described(device: ProbedDevice) -> str:
+    told = device.advertised
+    return f"{told.name}: {told.backend} {device.index}, {told.vram_bytes} bytes"
 
 
 def _name(config: NodeConfig) -> str:

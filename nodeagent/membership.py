@@ -92,13 +92,10 @@ class Membership:
             self._changed()
 
     async def _end(self, why: str) -> None:
-        self._link.ending(why)
-        try:
+        with self._link.ending(why):
             await self._raylet.stop(_RAYLET_SECONDS, self._address)
             for pid, birth in self._link.pids():
                 if lives(pid, birth):
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
                 self._link.buried(pid, birth)
-        finally:
-            self._link.ending("")

@@ -100,6 +100,7 @@ class RayletKeeper:
         if self._starting:
             # A thread can't be cancelled: what it starts must not come after the end.
             await asyncio.gather(self._starting, return_exceptions=True)
+        self.trouble = ""
         self._became("")
 
     async def _keep(self, address: str) -> None:
@@ -110,6 +111,8 @@ class RayletKeeper:
             try:
                 # One left by an earlier agent is adopted, unless it belongs to another cluster.
                 if _word(joined) != address:
+                    if await asyncio.to_thread(raylet.alive):
+                        await self._vacate(raylet, f"the farm's Ray is now at {address}")
                     await asyncio.to_thread(raylet.stop, 5.0)
                     remove(joined)
                     durable.write_whole(joined, address)
@@ -120,10 +123,7 @@ class RayletKeeper:
                 log.info("raylet is up", ray_address=address, ray_node_id=self.node_id)
                 wait, self.trouble, self._blamed = 1.0, "", ""
                 if why := await self._until_over(raylet):
-                    log.warning("the raylet is made anew", why=why)
-                    async with self._vacated(f"Ray is started again on this machine: {why}"):
-                        await asyncio.to_thread(raylet.stop, 5.0)
-                    self._became("")
+                    await self._vacate(raylet, why)
                     continue
                 log.warning("raylet ended, starts again", log=str(raylet.log_file))
             except (TimeoutError, damaged_files.DamagedFile) as error:
@@ -136,6 +136,13 @@ class RayletKeeper:
             self._became("")
             await asyncio.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT)
+
+    async def _vacate(self, raylet: Raylet, why: str) -> None:
+        """End a raylet after what runs on it was handed back. From the beginning the farm is told that there is none."""
+        log.warning("the raylet is made anew", why=why)
+        self._became("")
+        async with self._vacated(f"Ray is started again on this machine: {why}"):
+            await asyncio.to_thread(raylet.stop, 5.0)
 
     async def _until_over(self, raylet: Raylet) -> str:
         """Returns "" once the raylet has ended, or why it must be another: it is not as it would be started now, or is blamed."""
@@ -181,7 +188,7 @@ class RayletKeeper:
 
 
 def _words(error: Exception, address: str) -> str:
-    """Why there is no raylet, for people: that the head can't be reached says more than what follows from it."""
+    """Why there is no raylet, for people: first of all whether the head can't be reached."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_SECONDS).close()

@@ -14,7 +14,7 @@ import signal
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -81,7 +81,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         self._renderers: dict[tuple[int, str], _Renderer] = {}
         self._watches: set[asyncio.Task] = set()
         self._server: grpc.aio.Server | None = None
-        self._ending = ""
+        self._endings: list[str] = []
         self._full = False
         self._insisting: dict[tuple[str, int], float] = {}
 
@@ -110,7 +110,11 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
             if renderer.device in self._setups:
                 self._watch(renderer)
             else:
-                self._end(renderer, f"this machine no longer offers {renderer.device}")
+                try:
+                    self._end(renderer, f"this machine no longer offers {renderer.device}")
+                except sqlite3.Error as error:
+                    self._cannot_keep(error)
+                    self._watch(renderer)
 
     async def close(self) -> None:
         """Hear no renderer any more."""
@@ -220,7 +224,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         self._events.reported(nodes_pb2.RendererReport(device=renderer.device, alive=True))
         try:
             async for request in request_iterator:
-                await self._keeping(renderer, request)
+                await self._keeping(renderer, request, outbox)
         except (grpc.RpcError, asyncio.CancelledError):
             # Its process died, or this server stops; which of the two the watch finds out.
             pass
@@ -232,9 +236,11 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
 
-    async def _keeping(self, renderer: _Renderer, request: renderers_pb2.AttachRequest) -> None:
-        """Hears it once it can be kept; the renderer waits."""
-        while True:
+    async def _keeping(
+        self, renderer: _Renderer, request: renderers_pb2.AttachRequest, outbox: asyncio.Queue
+    ) -> None:
+        """Hears it once it can be kept; the renderer waits. After a newer stream has begun, which says all again, not at all."""
+        while renderer.outbox is outbox:
             try:
                 return self._received(renderer, request)
             except sqlite3.Error as error:
@@ -255,11 +261,13 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         elif kind == "in_hand":
             named = {(one.attempt_id, one.epoch) for one in request.in_hand.attempts}
             for attempt_id, epoch in [one for one in renderer.attempts if one not in named]:
-                why = f"its renderer (process {renderer.pid}) let go of it without a word"
-                log.error("an attempt was in nobody's hand", attempt=attempt_id, device=renderer.device)
+                why = f"its renderer (process {renderer.pid}) let go of it without a word; this is a bug, please report it"
                 reference = nodes_pb2.AttemptRef(attempt_id=attempt_id, epoch=epoch)
-                lost = nodes_pb2.OUTCOME_LOST
-                self._complete(renderer, nodes_pb2.Completion(attempt=reference, outcome=lost, error=why))
+                failed = nodes_pb2.OUTCOME_FAILED
+                self._complete(renderer, nodes_pb2.Completion(attempt=reference, outcome=failed, error=why))
+                log.error(
+                    "no renderer was working on this attempt", attempt=attempt_id, device=renderer.device
+                )
         elif kind == "completion":
             self._complete(renderer, request.completion)
             if renderer.outbox:
@@ -297,19 +305,21 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
             )
         self._full = True
 
-    def ending(self, why: str) -> None:
-        """From here on renderers end because this agent ends them: that speaks against no task and no device.
-
-        "" from here on they don't.
-        """
-        self._ending = why
+    @contextlib.contextmanager
+    def ending(self, why: str) -> Iterator[None]:
+        """Renderers that end meanwhile end because this agent ends them: that speaks against no task and no device."""
+        self._endings.append(why)
+        try:
+            yield
+        finally:
+            self._endings.remove(why)
 
     def buried(self, pid: int, birth: str, why: str = "") -> None:
         """A renderer's process is gone: what it held is lost, for certain. `why` where it was ended for a reason."""
         renderer = self._renderers.get((pid, birth))
         if renderer is None:
             return
-        excuse = why or self._ending or renderer.killed_for
+        excuse = why or (self._endings[-1] if self._endings else "") or renderer.killed_for
         if of_another_boot(birth):
             excuse = "its machine was rebooted"
         elif not excuse and renderer.raylet and not lives(*renderer.raylet):
@@ -317,11 +327,11 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
             excuse = f"the raylet of {renderer.device} (process {renderer.raylet[0]}) ended"
         reason = excuse or f"renderer of {renderer.device} (process {renderer.pid}) died"
         outcome = nodes_pb2.OUTCOME_CANCELLED if excuse else nodes_pb2.OUTCOME_LOST
-        log.warning("renderer gone", device=renderer.device, pid=renderer.pid, why=reason)
         for attempt_id, epoch in list(renderer.attempts):
             reference = nodes_pb2.AttemptRef(attempt_id=attempt_id, epoch=epoch)
             self._complete(renderer, nodes_pb2.Completion(attempt=reference, outcome=outcome, error=reason))
         del self._renderers[pid, birth]
+        log.warning("renderer gone", device=renderer.device, pid=renderer.pid, why=reason)
         # Afterwards, for then the farm gives up what it still believes on its way there.
         if renderer.device not in self.attached():
             self._events.reported(

@@ -1,4 +1,4 @@
-"""Whether each running attempt is in somebody's hand: the farm's promise to itself, looked at again and again. Pure.
+"""Whether somebody works on each running attempt: the farm's promise to itself, looked at again and again. Pure.
 
 Leases and the word of agents see to it at once. What is found here was missed by them, and is a defect of the farm's.
 """
@@ -21,7 +21,7 @@ def missed(
     now: float,
     patience: float,
 ) -> tuple[dict[str, float], list[AttemptRecord]]:
-    """Since when each running attempt of `live` was in nobody's hand, and those for which that has lasted `patience`.
+    """Since when nobody has worked on each running attempt of `live`, and those for which that has lasted `patience`.
 
     `held`: what the last heartbeat of each connected node named, by node id. What a node that isn't connected has in hand
     nobody knows: its attempts are taken to be there until they are given away, at their `lease_until`. `since`: what the

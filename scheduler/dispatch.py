@@ -217,9 +217,9 @@ class Dispatcher:
             live, held, self._in_nobodys_hand, now, 2 * self._leases.lease
         )
         for attempt in over:
-            log.error("an attempt ran in nobody's hand, which is a defect of the farm's; please report it",
+            log.error("no renderer was working on this attempt; this is a bug, please report it",
                       job=attempt.job_id, task=attempt.task_key, node=attempt.node, lease_until=attempt.lease_until, now=now)  # fmt: skip
-            await self._lose(attempt, "nobody had it in hand")
+            await self._lose(attempt, "no renderer was working on it")
 
     async def _note_silent(self, nodes: list[NodeRecord]) -> None:
         now = boottime()

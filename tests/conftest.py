@@ -28,7 +28,13 @@ _FARMS = {"end_to_end": "farms", "faults": "faults"}
 """Folders whose tests run whole farms, and mostly wait for them."""
 _WITH_THE_FARMS = {"test_determinism.py"}
 """Files of faults that go with the farms, so that both take as long."""
-_OWN_FARM = {"test_database.py", "test_machines.py", "test_production.py", "test_two_hosts.py", *_WITH_THE_FARMS}
+_OWN_FARM = {
+    "test_database.py",
+    "test_machines.py",
+    "test_production.py",
+    "test_two_hosts.py",
+    *_WITH_THE_FARMS,
+}
 """Files with a farm of their own. They go before those of a farm that lasts until the end, and takes its share of the
 cores even when it has nothing to do."""
 _BUSY = {"benchmarks", "parity", "plugins"}

@@ -63,9 +63,9 @@ def called(process: psutil.Process) -> str:
 
 
 def in_nobodys_hand(home: Path) -> list[str]:
-    """What the logs in `home` tell of attempts that ran in nobody's hand (scheduler.audit): each is a defect."""
+    """What the logs in `home` tell of attempts that were running and that nobody worked on (scheduler.audit)."""
     logs = [path.read_text(errors="replace").splitlines() for path in home.rglob("*.log") if path.is_file()]
-    return [line for lines in logs for line in lines if "in nobody's hand" in line]
+    return [line for lines in logs for line in lines if "no renderer was working on this attempt" in line]
 
 
 def free_port() -> int:

@@ -1,4 +1,4 @@
-"""The service files: systemd takes them, and leaves an agent the time that it needs to end."""
+"""The service files, which systemd takes and which leave an agent its time to end; and the image."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import configparser
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from farm.config import NodeConfig
 
-UNITS = Path(__file__).parent.parent / "packaging" / "systemd"
+ROOT = Path(__file__).parent.parent
+UNITS = ROOT / "packaging" / "systemd"
 
 
 def service(name: str) -> configparser.SectionProxy:
@@ -50,3 +52,12 @@ def test_a_stopped_agent_is_told_alone_and_has_time_to_hand_back_what_it_runs():
 
 def test_a_restarted_daemon_leaves_ray_to_its_successor():
     assert service("farm-daemon.service")["KillMode"] == "process"
+
+
+def test_the_image_has_every_module_and_package_that_is_installed():
+    said = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    wanted = [f"{module}.py" for module in said["py-modules"]]
+    wanted += [pattern.removesuffix("*") for pattern in said["packages"]["find"]["include"]]
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    copied = {name for line in lines if line.startswith("COPY ") for name in line.split()[1:-1]}
+    assert wanted and set(wanted) <= copied

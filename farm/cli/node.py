@@ -235,8 +235,8 @@ def enroll(ctx: click.Context) -> None:
         )
     if all(_loopback(server) for server in servers):
         note(
-            "this farm listens on this machine only; for other workstations set server.listen, such as "
-            '"0.0.0.0:7433" (`farmctl config example`)'
+            "other machines can't reach this farm: it listens on this machine only (set server.listen, such as "
+            '"0.0.0.0:7433", see `farmctl config example`), or this machine has no network yet'
         )
 
 

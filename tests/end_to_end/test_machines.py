@@ -206,7 +206,7 @@ def test_a_farm_of_one_machine_gets_a_network_and_then_workstations(premises):
     premises.start_daemon(f"127.0.0.1:{PORT}")
     eventually("Ray's head is up", premises.head_address, 30)
     assert premises.head_address() == "127.0.0.1"
-    assert "this farm listens on this machine only" in premises.enroll().stderr
+    assert "other machines can't reach this farm" in premises.enroll().stderr
     premises.start_daemon(f"0.0.0.0:{PORT}")
     assert f"--server 127.0.0.1:{PORT} " in premises.enroll().stdout
     address = premises.first.plug(premises.server, 1)

@@ -72,3 +72,20 @@ def test_the_commands_run_where_the_callers_pythonpath_has_packages_of_the_same_
     )
     assert (done.returncode, done.stdout) == (0, f"{command}, version {__version__}\n"), done.stderr
     assert sprung(tmp_path) == []
+
+
+def test_a_farm_that_pythonpath_alone_finds_says_so(tmp_path):
+    """As Rez and Lmod make it found, and `pip install --target`."""
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
+    (tmp_path / "farmctl").write_text("import ltx_farm\nltx_farm.farmctl()\n")
+    paths = os.pathsep.join([str(root), *(path for path in sys.path if path.endswith("-packages"))])
+    done = subprocess.run(
+        [tmp_path / "bare" / "bin" / "python", tmp_path / "farmctl", "--version"],
+        env=dict(os.environ) | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.startswith(f"farmctl: the farm is found at {root} through PYTHONPATH")

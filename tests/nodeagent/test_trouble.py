@@ -92,12 +92,12 @@ def test_an_input_that_the_farm_has_not_kept_is_named(farm, node):
     assert ended(farm, "c").outcome == SUCCEEDED
 
 
-def test_work_that_ends_in_any_way_ends_its_attempt_and_what_nobody_has_in_hand_is_lost(farm, node):
+def test_work_that_ends_in_any_way_ends_its_attempt_and_so_does_work_that_just_stops(farm, node):
     _, renderer = node
     renderer.run("x", steps=1, fail="exit")
     assert ended(farm, "x").outcome == nodes_pb2.OUTCOME_FAILED and "SystemExit" in ended(farm, "x").error
     renderer.run("n", steps=1, fail="silence")
-    assert ended(farm, "n").outcome == nodes_pb2.OUTCOME_LOST
+    assert ended(farm, "n").outcome == nodes_pb2.OUTCOME_FAILED
     assert "let go of it without a word" in ended(farm, "n").error
     until(lambda: not farm.heartbeats[-1].attempts, what="a heartbeat without it")
     renderer.run("s", steps=1)

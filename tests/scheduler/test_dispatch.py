@@ -359,7 +359,7 @@ def test_an_attempt_that_runs_in_nobodys_hand_is_ended_after_two_leases(farm):
         assert farm.now <= ends
         farm.session.heard_at = farm.now
         farm.look(5.0, quiet=False)
-    assert farm.store.attempts.get(attempt).error == "nobody had it in hand"
+    assert farm.store.attempts.get(attempt).error == "no renderer was working on it"
 
 
 def test_a_device_that_gets_no_renderer_says_why_and_its_raylet_is_made_anew(farm):

@@ -24,7 +24,7 @@ def test_one_is_asked_for_again_and_nothing_is_said_before_it_is_slow():
     assert AGAIN_SECONDS == 5.0
     starting.taken(CARD, 0.0)
     assert starting.trouble(CARD, SLOW_SECONDS - 0.1) == ""
-    told = {starting.trouble(CARD, SLOW_SECONDS + second) for second in range(0, 29)}
+    told = {starting.trouble(CARD, SLOW_SECONDS + second) for second in range(29)}
     assert told == {"Ray was asked for one more than half a minute ago, and has started none"}
     assert "10 minutes" in starting.trouble(CARD, 900.0)
 

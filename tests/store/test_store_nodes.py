@@ -8,7 +8,7 @@ from store_world import GIB, dispatch, finish, join, run, stage, submit, task
 from farm.failures import Cause
 from farm.states import NodeState
 from farm.store.errors import AmbiguousName, NotFound
-from farm.store.records import DeviceRecord, ModelOffer, Settlement
+from farm.store.records import DeviceRecord, ModelOffer
 
 
 def test_a_node_is_kept_as_it_described_itself_last(store):
@@ -58,7 +58,7 @@ def test_what_ran_on_a_device_that_its_node_no_longer_offers_is_lost_unless_the_
     why = "ws7 no longer offers d1" if boot_id == "b1" else "the node was rebooted"
     assert store.attempts.get(gone.id).error == why
     assert store.attempts.renew("n1", [gone.ref], 1e9) == [], "whoever still holds it may not go on"
-    assert finish(store, told) is Settlement.COMMITTED, "it had ended before"
+    assert finish(store, told).committed, "it had ended before"
 
 
 def test_a_silent_node_is_offline_until_it_is_heard_of_and_its_work_is_left_alone(store):
