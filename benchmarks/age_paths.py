@@ -60,7 +60,7 @@ class Farm:
         self.store, self.files = store, ArtifactStore(str(folder))
         self.sessions, changes = Sessions(), Changes()
         terms = NodeTerms("127.0.0.1:1", "t", heartbeat=2.0, lease=3600.0, servers=())
-        fits = Fits(store, lambda node_id, device: True)
+        fits = Fits(store, lambda node_id, device: True, lambda node_id, device: "")
         self.jobs = JobService(store, None, changes, _nothing, self.sessions.stop, fits)
         self.tasks = TaskService(store, self.files, self.sessions, changes, _nothing)
         self.nodes = NodeService(store, self.files, None, self.sessions, changes, terms, _nothing)

@@ -175,5 +175,5 @@ def test_a_renderer_killed_in_a_job(tmp_path):
     (row,) = told["rows"]
     assert (row["times"], row["finished"], row["equal"]) == (1, 1, 1)
     assert not row["committed_twice"] and not row["live_twice"] and not row["too_often_again"]
-    assert told["left"] == {"processes": [], "shared_memory": [], "temp_files": []}
+    assert told["left"] == {"processes": [], "shared_memory": [], "temp_files": [], "in_nobodys_hand": []}
     assert any(line.startswith("renderer 0: at ") for line in done.stdout.splitlines())

@@ -314,6 +314,27 @@ threads = 1
 """
 
 
+def test_both_cards_hand_back_what_they_run_before_their_raylet_is_made_anew(farm):
+    farm.end_agent(farm.desk)
+    farm.start_agent(farm.desk, settings=TWO_CARDS)
+    eventually(
+        "both cards can render",
+        lambda: farm.renders(farm.desk) and len(farm.node(farm.desk).devices) == 2,
+        60,
+    )
+    jobs = [farm.submit("--size", "256x160", "--steps", 200) for _ in range(2)]
+    for job_id in jobs:
+        eventually(
+            "its window has begun", lambda job_id=job_id: (one := farm.window(job_id)) and one.step, 60
+        )
+    farm.desk.run("bash", "-c", "rm -rf /tmp/farm-ray-*/*")
+    for job_id in jobs:
+        answer = farm.job(job_id, wait=True)
+        assert answer.job.state == jobs_pb2.JOB_STATE_SUCCEEDED
+        (first, *_) = next(task for task in answer.tasks if task.kind == "window").attempts
+        assert first.state == jobs_pb2.ATTEMPT_STATE_SUCCEEDED or "Ray is started again" in first.error, first
+
+
 def test_what_ran_on_a_card_that_is_gone_is_lost_as_soon_as_its_node_is_back(farm):
     farm.end_agent(farm.desk)
     farm.start_agent(farm.desk, settings=TWO_CARDS)

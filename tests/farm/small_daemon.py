@@ -62,7 +62,7 @@ class SmallDaemon:
     async def _serve(self) -> None:
         self._server = grpc.aio.server(interceptors=[Gate(self.authority)], options=list(SERVER_OPTIONS))
         store, changes = self.store, Changes()
-        fits = Fits(store, lambda node_id, device: True)
+        fits = Fits(store, lambda node_id, device: True, lambda node_id, device: "")
         jobs = JobService(store, None, changes, self._wake, self.sessions.stop, fits)
         jobs_pb2_grpc.add_JobServiceServicer_to_server(jobs, self._server)
         tasks = TaskService(store, self.files, self.sessions, changes, self._wake)

@@ -62,8 +62,14 @@ class Api:
 
 
 def _messages(node_id: str, *said: nodes_pb2.ConnectRequest) -> list[nodes_pb2.ConnectRequest]:
+    devices = [nodes_pb2.Device(name="d0", backend="cpu")]
     hello = nodes_pb2.Hello(
-        node_id=node_id, name=node_id[:4], version=__version__, protocol=PROTOCOL, boot_id="b1"
+        node_id=node_id,
+        name=node_id[:4],
+        version=__version__,
+        protocol=PROTOCOL,
+        boot_id="b1",
+        devices=devices,
     )
     return [nodes_pb2.ConnectRequest(hello=hello), *said]
 
