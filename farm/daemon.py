@@ -220,11 +220,10 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
             collect_forever(store, files, config.keeping, None if config.artifacts.url else started)
         ),
     ]
-    replacing = asyncio.create_task(backend.replace_other_version())
     ended, _ = await asyncio.wait({told, *work}, return_when=asyncio.FIRST_COMPLETED)
     log.info("farmd is stopping; renderers go on")
     await health_service.enter_graceful_shutdown()
-    for task in (told, replacing, *work):
+    for task in (told, *work):
         task.cancel()
     sessions.close_all()
     await server.stop(grace=2.0)

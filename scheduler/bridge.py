@@ -16,7 +16,6 @@ from pathlib import Path
 
 import grpc
 
-import farm
 from farm.ray_launch import driver_job_config, wait_for_head
 from farm.v1 import bridge_pb2, bridge_pb2_grpc
 from scheduler.backend import RendererRef
@@ -30,10 +29,9 @@ _log = logging.getLogger("farm.bridge")
 class BridgeServicer(bridge_pb2_grpc.BridgeServiceServicer):
     """Translates requests to calls on renderers, and what becomes of them to events."""
 
-    def __init__(self, ray_address: str, renderer_path: str) -> None:
+    def __init__(self, renderer_path: str) -> None:
         from scheduler._bridge_renderers import Renderers
 
-        self._ray_address = ray_address
         self._renderers = Renderers(renderer_path, self._publish)
         self._watchers: set[asyncio.Queue[bridge_pb2.WatchEventsResponse | None]] = set()
 
@@ -41,11 +39,6 @@ class BridgeServicer(bridge_pb2_grpc.BridgeServiceServicer):
         """Ends the streams of events."""
         for queue in self._watchers:
             queue.put_nowait(None)
-
-    async def GetStatus(self, request, context):
-        return bridge_pb2.GetStatusResponse(
-            ray_address=self._ray_address, version=farm.__version__, pid=os.getpid()
-        )
 
     async def StartRenderer(self, request, context):
         await self._renderers.start(await _renderer(request, context))
@@ -101,7 +94,7 @@ async def _renderer(request, context):
 
 async def _serve(path: Path, ray_address: str, renderer_path: str) -> None:
     server = grpc.aio.server()
-    servicer = BridgeServicer(ray_address, renderer_path)
+    servicer = BridgeServicer(renderer_path)
     bridge_pb2_grpc.add_BridgeServiceServicer_to_server(servicer, server)
     # Served under another name first, so that whoever finds the socket finds it answering, and its owner alone can.
     unready = path.with_name(path.name + "+")

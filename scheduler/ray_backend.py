@@ -14,7 +14,6 @@ import grpc
 import structlog
 from grpc import aio
 
-from farm import __version__
 from farm.addresses import NoAddress
 from farm.processes import DetachedProcess
 from farm.ray_process import RayHead
@@ -213,18 +212,6 @@ class RayBackend:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE:
                     log.warning("bridge events broke off", code=error.code().name)
             await asyncio.sleep(0.2)
-
-    async def replace_other_version(self) -> None:
-        """Ends a bridge that an older daemon left behind; `_watch` starts the right one."""
-        try:
-            status = await self._stub.GetStatus(
-                bridge_pb2.GetStatusRequest(), timeout=CALL_SECONDS, wait_for_ready=True
-            )
-        except aio.AioRpcError:
-            return
-        if status.version != __version__:
-            log.info("replacing the bridge", theirs=status.version, ours=__version__)
-            await asyncio.to_thread(self._bridge.stop)
 
 
 def _message(renderer: RendererRef) -> bridge_pb2.RendererRef:

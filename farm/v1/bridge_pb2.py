@@ -24,37 +24,33 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x66\x61rm/v1/bridge.proto\x12\x07\x66\x61rm.v1\"C\n\x0bRendererRef\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x13\n\x0bray_node_id\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x03 \x01(\t\"\x12\n\x10GetStatusRequest\"F\n\x11GetStatusResponse\x12\x13\n\x0bray_address\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\x05\">\n\x14StartRendererRequest\x12&\n\x08renderer\x18\x01 \x01(\x0b\x32\x14.farm.v1.RendererRef\"\x17\n\x15StartRendererResponse\"m\n\x0f\x44ispatchRequest\x12&\n\x08renderer\x18\x01 \x01(\x0b\x32\x14.farm.v1.RendererRef\x12\x12\n\nattempt_id\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x05\x12\x0f\n\x07payload\x18\x04 \x01(\x0c\"\x12\n\x10\x44ispatchResponse\"=\n\x13StopRendererRequest\x12&\n\x08renderer\x18\x01 \x01(\x0b\x32\x14.farm.v1.RendererRef\"\x16\n\x14StopRendererResponse\"\x14\n\x12WatchEventsRequest\"\x95\x01\n\x13WatchEventsResponse\x12&\n\x08renderer\x18\x01 \x01(\x0b\x32\x14.farm.v1.RendererRef\x12\x12\n\nattempt_id\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x05\x12#\n\x05\x65vent\x18\x04 \x01(\x0e\x32\x14.farm.v1.BridgeEvent\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t*\x9a\x01\n\x0b\x42ridgeEvent\x12\x1c\n\x18\x42RIDGE_EVENT_UNSPECIFIED\x10\x00\x12\x19\n\x15\x42RIDGE_EVENT_RETURNED\x10\x01\x12\x1e\n\x1a\x42RIDGE_EVENT_RENDERER_DIED\x10\x02\x12\x18\n\x14\x42RIDGE_EVENT_UNKNOWN\x10\x03\x12\x18\n\x14\x42RIDGE_EVENT_REFUSED\x10\x04\x32\xfd\x02\n\rBridgeService\x12\x42\n\tGetStatus\x12\x19.farm.v1.GetStatusRequest\x1a\x1a.farm.v1.GetStatusResponse\x12N\n\rStartRenderer\x12\x1d.farm.v1.StartRendererRequest\x1a\x1e.farm.v1.StartRendererResponse\x12?\n\x08\x44ispatch\x12\x18.farm.v1.DispatchRequest\x1a\x19.farm.v1.DispatchResponse\x12K\n\x0cStopRenderer\x12\x1c.farm.v1.StopRendererRequest\x1a\x1d.farm.v1.StopRendererResponse\x12J\n\x0bWatchEvents\x12\x1b.farm.v1.WatchEventsRequest\x1a\x1c.farm.v1.WatchEventsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x66\x61rm/v1/bridge.proto\x12\x07\x66\x61rm.v1\"C\n\x0bRendererRef\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x13\n\x0bray_node_id\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x03 \x01(\t\">\n\x14StartRendererRequest\x12&\n\x08renderer\x18\x01 \x01(\x0b\x32\x14.farm.v1.RendererRef\"\x17\n\x15StartRendererResponse\"m\n\x0f\x44ispatchRequest\x12&\n\x08renderer\x18\x01 \x01(\x0b\x32\x14.farm.v1.RendererRef\x12\x12\n\nattempt_id\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x05\x12\x0f\n\x07payload\x18\x04 \x01(\x0c\"\x12\n\x10\x44ispatchResponse\"=\n\x13StopRendererRequest\x12&\n\x08renderer\x18\x01 \x01(\x0b\x32\x14.farm.v1.RendererRef\"\x16\n\x14StopRendererResponse\"\x14\n\x12WatchEventsRequest\"\x95\x01\n\x13WatchEventsResponse\x12&\n\x08renderer\x18\x01 \x01(\x0b\x32\x14.farm.v1.RendererRef\x12\x12\n\nattempt_id\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x05\x12#\n\x05\x65vent\x18\x04 \x01(\x0e\x32\x14.farm.v1.BridgeEvent\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t*\x9a\x01\n\x0b\x42ridgeEvent\x12\x1c\n\x18\x42RIDGE_EVENT_UNSPECIFIED\x10\x00\x12\x19\n\x15\x42RIDGE_EVENT_RETURNED\x10\x01\x12\x1e\n\x1a\x42RIDGE_EVENT_RENDERER_DIED\x10\x02\x12\x18\n\x14\x42RIDGE_EVENT_UNKNOWN\x10\x03\x12\x18\n\x14\x42RIDGE_EVENT_REFUSED\x10\x04\x32\xb9\x02\n\rBridgeService\x12N\n\rStartRenderer\x12\x1d.farm.v1.StartRendererRequest\x1a\x1e.farm.v1.StartRendererResponse\x12?\n\x08\x44ispatch\x12\x18.farm.v1.DispatchRequest\x1a\x19.farm.v1.DispatchResponse\x12K\n\x0cStopRenderer\x12\x1c.farm.v1.StopRendererRequest\x1a\x1d.farm.v1.StopRendererResponse\x12J\n\x0bWatchEvents\x12\x1b.farm.v1.WatchEventsRequest\x1a\x1c.farm.v1.WatchEventsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'farm.v1.bridge_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_BRIDGEEVENT']._serialized_start=676
-  _globals['_BRIDGEEVENT']._serialized_end=830
+  _globals['_BRIDGEEVENT']._serialized_start=584
+  _globals['_BRIDGEEVENT']._serialized_end=738
   _globals['_RENDERERREF']._serialized_start=33
   _globals['_RENDERERREF']._serialized_end=100
-  _globals['_GETSTATUSREQUEST']._serialized_start=102
-  _globals['_GETSTATUSREQUEST']._serialized_end=120
-  _globals['_GETSTATUSRESPONSE']._serialized_start=122
-  _globals['_GETSTATUSRESPONSE']._serialized_end=192
-  _globals['_STARTRENDERERREQUEST']._serialized_start=194
-  _globals['_STARTRENDERERREQUEST']._serialized_end=256
-  _globals['_STARTRENDERERRESPONSE']._serialized_start=258
-  _globals['_STARTRENDERERRESPONSE']._serialized_end=281
-  _globals['_DISPATCHREQUEST']._serialized_start=283
-  _globals['_DISPATCHREQUEST']._serialized_end=392
-  _globals['_DISPATCHRESPONSE']._serialized_start=394
-  _globals['_DISPATCHRESPONSE']._serialized_end=412
-  _globals['_STOPRENDERERREQUEST']._serialized_start=414
-  _globals['_STOPRENDERERREQUEST']._serialized_end=475
-  _globals['_STOPRENDERERRESPONSE']._serialized_start=477
-  _globals['_STOPRENDERERRESPONSE']._serialized_end=499
-  _globals['_WATCHEVENTSREQUEST']._serialized_start=501
-  _globals['_WATCHEVENTSREQUEST']._serialized_end=521
-  _globals['_WATCHEVENTSRESPONSE']._serialized_start=524
-  _globals['_WATCHEVENTSRESPONSE']._serialized_end=673
-  _globals['_BRIDGESERVICE']._serialized_start=833
-  _globals['_BRIDGESERVICE']._serialized_end=1214
+  _globals['_STARTRENDERERREQUEST']._serialized_start=102
+  _globals['_STARTRENDERERREQUEST']._serialized_end=164
+  _globals['_STARTRENDERERRESPONSE']._serialized_start=166
+  _globals['_STARTRENDERERRESPONSE']._serialized_end=189
+  _globals['_DISPATCHREQUEST']._serialized_start=191
+  _globals['_DISPATCHREQUEST']._serialized_end=300
+  _globals['_DISPATCHRESPONSE']._serialized_start=302
+  _globals['_DISPATCHRESPONSE']._serialized_end=320
+  _globals['_STOPRENDERERREQUEST']._serialized_start=322
+  _globals['_STOPRENDERERREQUEST']._serialized_end=383
+  _globals['_STOPRENDERERRESPONSE']._serialized_start=385
+  _globals['_STOPRENDERERRESPONSE']._serialized_end=407
+  _globals['_WATCHEVENTSREQUEST']._serialized_start=409
+  _globals['_WATCHEVENTSREQUEST']._serialized_end=429
+  _globals['_WATCHEVENTSRESPONSE']._serialized_start=432
+  _globals['_WATCHEVENTSRESPONSE']._serialized_end=581
+  _globals['_BRIDGESERVICE']._serialized_start=741
+  _globals['_BRIDGESERVICE']._serialized_end=1054
 # @@protoc_insertion_point(module_scope)

@@ -29,20 +29,6 @@ class RendererRef(_message.Message):
     device: str
     def __init__(self, node_id: _Optional[str] = ..., ray_node_id: _Optional[str] = ..., device: _Optional[str] = ...) -> None: ...
 
-class GetStatusRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
-
-class GetStatusResponse(_message.Message):
-    __slots__ = ("ray_address", "version", "pid")
-    RAY_ADDRESS_FIELD_NUMBER: _ClassVar[int]
-    VERSION_FIELD_NUMBER: _ClassVar[int]
-    PID_FIELD_NUMBER: _ClassVar[int]
-    ray_address: str
-    version: str
-    pid: int
-    def __init__(self, ray_address: _Optional[str] = ..., version: _Optional[str] = ..., pid: _Optional[int] = ...) -> None: ...
-
 class StartRendererRequest(_message.Message):
     __slots__ = ("renderer",)
     RENDERER_FIELD_NUMBER: _ClassVar[int]

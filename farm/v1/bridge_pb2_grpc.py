@@ -35,11 +35,6 @@ class BridgeServiceStub:
         Args:
             channel: A grpc.Channel.
         """
-        self.GetStatus = channel.unary_unary(
-                '/farm.v1.BridgeService/GetStatus',
-                request_serializer=farm_dot_v1_dot_bridge__pb2.GetStatusRequest.SerializeToString,
-                response_deserializer=farm_dot_v1_dot_bridge__pb2.GetStatusResponse.FromString,
-                _registered_method=True)
         self.StartRenderer = channel.unary_unary(
                 '/farm.v1.BridgeService/StartRenderer',
                 request_serializer=farm_dot_v1_dot_bridge__pb2.StartRendererRequest.SerializeToString,
@@ -65,13 +60,6 @@ class BridgeServiceStub:
 class BridgeServiceServicer:
     """Served by the bridge, the farm's only Ray driver. It decides nothing and knows no SQL.
     """
-
-    def GetStatus(self, request, context):
-        """Is it there, and which Ray cluster does it drive?
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
 
     def StartRenderer(self, request, context):
         """Makes sure a device's renderer exists; returns at once, the agent reports when it is up.
@@ -104,11 +92,6 @@ class BridgeServiceServicer:
 
 def add_BridgeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'GetStatus': grpc.unary_unary_rpc_method_handler(
-                    servicer.GetStatus,
-                    request_deserializer=farm_dot_v1_dot_bridge__pb2.GetStatusRequest.FromString,
-                    response_serializer=farm_dot_v1_dot_bridge__pb2.GetStatusResponse.SerializeToString,
-            ),
             'StartRenderer': grpc.unary_unary_rpc_method_handler(
                     servicer.StartRenderer,
                     request_deserializer=farm_dot_v1_dot_bridge__pb2.StartRendererRequest.FromString,
@@ -140,33 +123,6 @@ def add_BridgeServiceServicer_to_server(servicer, server):
 class BridgeService:
     """Served by the bridge, the farm's only Ray driver. It decides nothing and knows no SQL.
     """
-
-    @staticmethod
-    def GetStatus(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/farm.v1.BridgeService/GetStatus',
-            farm_dot_v1_dot_bridge__pb2.GetStatusRequest.SerializeToString,
-            farm_dot_v1_dot_bridge__pb2.GetStatusResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
 
     @staticmethod
     def StartRenderer(request,
