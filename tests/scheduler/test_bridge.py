@@ -73,8 +73,9 @@ class Connection:
         self.seen: queue.Queue[bridge_pb2.WatchEventsResponse] = queue.Queue()
         stream = self.stub.WatchEvents(bridge_pb2.WatchEventsRequest())
         try:
-            stream.initial_metadata()
-            self.stub.GetStatus(bridge_pb2.GetStatusRequest())
+            # Its absence is told only by the end of the stream.
+            if stream.initial_metadata() is None or not stream.is_active():
+                next(stream)
         except grpc.RpcError:
             self.channel.close()
             raise
@@ -129,12 +130,6 @@ def bridge(cluster: Cluster) -> Iterator[Connection]:
     connection = cluster.connect()
     yield connection
     connection.channel.close()
-
-
-def test_it_says_which_cluster_it_drives(cluster: Cluster, bridge: Connection) -> None:
-    status = bridge.stub.GetStatus(bridge_pb2.GetStatusRequest())
-    assert status.ray_address == cluster.head.address
-    assert status.pid == cluster.bridge.pid
 
 
 def test_only_its_user_may_open_the_socket(cluster: Cluster, bridge: Connection) -> None:
