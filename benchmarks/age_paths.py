@@ -41,6 +41,11 @@ FULL_PAGE = "list a full page"
 class NoRenderers:
     """A backend that takes everything and does nothing."""
 
+    address = outdated = ""
+
+    async def renew(self) -> None:
+        """Has nothing to make anew."""
+
     async def start_renderer(self, renderer: RendererRef) -> None:
         """Makes none."""
 
