@@ -68,6 +68,7 @@ class Dispatcher:
         self._told_to_stop: dict[str, float] = {}
         self._doubted: dict[str, tuple[float, str]] = {}
         self._audited, self._in_nobodys_hand = 0.0, dict[str, float]()
+        self._left_behind: set[str] = set()
         self._models = models
         self._warmth = Warmth()
 
@@ -122,6 +123,10 @@ class Dispatcher:
         if self._backend.outdated:
             await self._renew_backend(nodes, ready, running)
             return
+        # Their agents still name them until they have heard where Ray is now.
+        nodes = [
+            replace(node, ray_node_id="") if node.ray_node_id in self._left_behind else node for node in nodes
+        ]
         self._sessions.greet_again(self._backend.address)
         await self._start_renderers(nodes)
         now = boottime()
@@ -259,6 +264,7 @@ class Dispatcher:
         why = f"is started again: {self._backend.outdated}"
         if not live:
             await self._backend.renew()
+            self._left_behind |= {node.ray_node_id for node in nodes}
             return
         for node in nodes:
             mine = [attempt for attempt in live if attempt.node_id == node.id]
@@ -342,13 +348,19 @@ class Dispatcher:
     async def _listen(self) -> None:
         async for event in self._backend.events():
             if not event.attempt_id:
-                key = event.renderer.node_id, event.renderer.device
-                if self._starting.heard(key, event.detail):
-                    log.warning("no renderer", node_id=key[0], device=key[1], why=in_short(event.detail))
+                self._hear(event)
                 self.wake()
                 continue
             await self._take(event)
             self.wake()
+
+    def _hear(self, event: BackendEvent) -> None:
+        """Keeps why a renderer did not come up, or went. What is said of an earlier raylet is no fault of the one of now."""
+        node_id, device = event.renderer.node_id, event.renderer.device
+        session = self._sessions.get(node_id)
+        of_now = session is not None and session.ray_node_id == event.renderer.ray_node_id
+        if of_now and self._starting.heard((node_id, device), event.detail):
+            log.warning("no renderer", node_id=node_id, device=device, why=in_short(event.detail))
 
     async def _take(self, event: BackendEvent) -> None:
         while True:

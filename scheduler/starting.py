@@ -18,10 +18,15 @@ SLOW_SECONDS = 30.0
 RENEW_SECONDS = 90.0
 """A raylet that has started no renderer for so long is made anew. Each further time takes twice as long."""
 
+GIVEN_UP_SECONDS = 15.0
+"""The same where Ray's head has given the raylet up and sends it nothing more: it hung, or its machine slept too long."""
+
 LONGEST_SECONDS = 3600.0
 
 _TOLD = ((3600, "an hour"), (1800, "half an hour"), (600, "10 minutes"), (300, "5 minutes"), (120, "2 minutes"), (60, "a minute"), (30, "half a minute"))  # fmt: skip
 """Told in steps: it stands beside every task that waits for it, and is written anew whenever it changes."""
+
+_GIVEN_UP = ("NodeAffinitySchedulingStrategy doesn't exist any more", "because its node has died")
 
 Device = tuple[str, str]
 """Node id and device."""
@@ -90,6 +95,8 @@ class Starting:
             return ""
         waited = now - wait.since
         told = next((words for seconds, words in _TOLD if waited >= seconds), "")
+        if _given_up(wait.heard):
+            return "Ray's head has given this machine up, for it did not answer"
         if wait.heard:
             return f"Ray said: {wait.heard}"
         return f"Ray was asked for one more than {told} ago, and has started none" if told else ""
@@ -97,8 +104,10 @@ class Starting:
     def blames(self, device: Device, now: float) -> bool:
         """Whether the raylet is to be made anew at `now`, which is taken to happen then."""
         wait = self._waits.get(device)
-        patience = self._patience.get(device, RENEW_SECONDS)
-        if wait is None or wait.since is None or now - wait.blamed_at < patience:
+        if wait is None or wait.since is None:
+            return False
+        patience = self._patience.get(device, GIVEN_UP_SECONDS if _given_up(wait.heard) else RENEW_SECONDS)
+        if now - wait.blamed_at < patience:
             return False
         self._patience[device] = min(2 * patience, LONGEST_SECONDS)
         wait.blamed_at = now
@@ -110,6 +119,10 @@ def in_short(words: str) -> str:
     lines = [line.strip() for line in words.splitlines() if line.strip() and not line[0].isspace()]
     text = re.sub(r"(?:[A-Z]\w* I[dD]: )?\b[0-9a-f]{16,}\b\.?", "", " ".join(lines) or words.strip())
     return textwrap.shorten(text, 300, placeholder=" …")
+
+
+def _given_up(words: str) -> bool:
+    return any(said in words for said in _GIVEN_UP)
 
 
 def _without_numbers(words: str) -> str:

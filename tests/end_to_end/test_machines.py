@@ -48,10 +48,11 @@ class Premises:
         self._daemon: subprocess.Popen[str] | None = None
         self._agents: dict[str, subprocess.Popen[str]] = {}
 
-    def start_daemon(self, listen: str, advertise: str = "") -> None:
+    def start_daemon(self, listen: str, advertise: str = "", ray: str = "") -> None:
         """Writes farm.toml, ends the farmd that runs, as `systemctl restart` does, and starts it again."""
         self.end_daemon()
         told = f'[server]\nlisten = "{listen}"\n' + (f'advertise = ["{advertise}"]\n' if advertise else "")
+        told += f'[ray]\naddress = "{ray}"\n' if ray else ""
         self.server.path(self.server.home / "farm.toml").write_text(told + LEASES)
         self._daemon = self._start(self.server, "farmd", "--config", "farm.toml")
         eventually("the daemon answers", lambda: self.farmctl("job", "list").returncode == 0, 40)
@@ -150,9 +151,9 @@ class Premises:
         attempts = [one for task in self.job(job_id).tasks if task.kind == "window" for one in task.attempts]
         return attempts[-1] if attempts else None
 
-    def begin(self) -> str:
-        """The id of a job with a window of some seconds, once that is in the middle."""
-        job_id = self.submit("--size", "256x160", "--steps", 200)
+    def begin(self, frames: int = 25) -> str:
+        """The id of a job with a window of some seconds, once that is in the middle; of 121 frames it takes half a minute."""
+        job_id = self.submit("--size", "256x160", "--steps", 200, "--frames", frames)
         eventually("a window has begun", lambda: (begun := self.window(job_id)) and begun.step, 60)
         return job_id
 
@@ -298,6 +299,70 @@ def test_a_server_whose_disk_is_full_goes_on_when_there_is_room_and_nothing_is_m
     answer = farm.job(job_id, wait=True)
     assert answer.job.state == jobs_pb2.JOB_STATE_SUCCEEDED
     assert [len(task.attempts) for task in answer.tasks if task.kind == "window"] == [1]
+
+
+def made_anew(farm: Premises, job_id: str) -> None:
+    """The window of a job that ran while Ray was made anew was handed back, and another attempt ended it."""
+    answer = farm.job(job_id, wait=True)
+    assert answer.job.state == jobs_pb2.JOB_STATE_SUCCEEDED, answer.job.error
+    (attempts,) = [task.attempts for task in answer.tasks if task.kind == "window"]
+    told = [(one.from_step, one.step, one.error) for one in attempts]
+    assert len(attempts) == 2 and "is started again" in attempts[0].error, told
+    assert attempts[1].from_step >= attempts[0].step > 0, "what was drawn is not drawn again"
+
+
+def test_rays_head_goes_to_another_address_under_a_running_window(farm):
+    """The machine has two addresses, and the settings now name the other one."""
+    both = ["10.77.0.1", "10.77.0.3"]
+    assert farm.server.run("ip", "address", "add", f"{both[1]}/24", "dev", "eth0").returncode == 0
+    for address in reversed(both):
+        job_id = farm.begin()
+        farm.start_daemon(f"0.0.0.0:{PORT}", f"{address}:{PORT}")
+        made_anew(farm, job_id)
+        assert farm.head_address() == address
+    assert farm.server.run("ip", "address", "del", f"{both[1]}/24", "dev", "eth0").returncode == 0
+
+
+OTHERS_HEAD = """
+import sys
+from pathlib import Path
+from farm.ray_process import RayHead
+home = Path("cluster")
+home.mkdir()
+head = RayHead(home, sys.argv[1], 0, Path(sys.argv[2]))
+head.start()
+head.ready(60)
+print(head.address)
+"""
+
+
+def test_a_farm_joins_another_cluster_of_ray_under_a_running_window_and_leaves_it_again(farm):
+    done = farm.server.run("python", "-c", OTHERS_HEAD, farm.server.address, ".farm/ray/token")
+    assert done.returncode == 0, done.stderr
+    job_id = farm.begin(frames=121)
+    farm.start_daemon(f"0.0.0.0:{PORT}", ray=done.stdout.strip())
+    made_anew(farm, job_id)
+    assert len(farm.of(farm.server, "farm.ray_launch head")) == 1, "its own head is still there"
+    job_id = farm.begin(frames=121)
+    farm.start_daemon(f"0.0.0.0:{PORT}")
+    made_anew(farm, job_id)
+    ended = "import sys; from pathlib import Path; from farm.ray_process import RayHead; RayHead(Path('cluster'), '127.0.0.1', 0, Path('-')).stop()"
+    assert len(farm.of(farm.server, "farm.ray_launch head")) == 2, "another's cluster was ended"
+    assert farm.server.run("python", "-c", ended).returncode == 0
+
+
+def test_a_raylet_that_hangs_is_made_anew_once_rays_head_has_given_it_up(farm):
+    (launcher,) = farm.of(farm.desk, "farm.ray_launch node")
+    for process in launcher.children():
+        if process.name() == "raylet":
+            process.send_signal(signal.SIGSTOP)
+    for renderer in farm.of(farm.desk, "RendererActor"):
+        renderer.kill()
+    words = "Ray's head has given this machine up, for it did not answer"
+    eventually("the farm says so", lambda: words in farm.farmctl("node", "list").stdout, 60)
+    eventually("it is made anew", lambda: not launcher.is_running() and farm.renders(farm.desk), 60)
+    assert f'the raylet is made anew        why="{words}"' in farm.log(farm.desk)
+    farm.succeed()
 
 
 TWO_CARDS = """

@@ -319,8 +319,11 @@ def test_a_backend_begun_with_other_settings_is_made_anew_where_nothing_runs(far
     submit(farm.store, ONE)
     assert farm.look() == [] and farm.renderers.renewed == 1
     assert farm.session.outbox.empty()
+    assert farm.look() == [] and farm.session.outbox.get_nowait() is None, (
+        "its nodes come back and are told where it is; until then they name raylets of the one that is gone"
+    )
+    farm.store.nodes.seen("n1", ray_node_id="r2")
     assert len(farm.look()) == 1
-    assert farm.session.outbox.get_nowait() is None, "its nodes come back and are told where it is"
 
 
 def test_what_runs_is_given_back_before_that(farm):
@@ -336,6 +339,7 @@ def test_what_runs_is_given_back_before_that(farm):
     )
     farm.store.attempts.stop(attempt, epoch, [], told[0].reason)
     assert farm.look(1.0) == [] and farm.renderers.renewed == 1
+    farm.store.nodes.seen("n1", ray_node_id="r2")
     assert len(farm.look(1.0)) == 2
     assert task(farm.store, job, "encode").state.value == "running"
 
@@ -367,8 +371,11 @@ def test_a_device_that_gets_no_renderer_says_why_and_its_raylet_is_made_anew(far
     submit(farm.store, ONE)
     farm.look()
     assert farm.sessions.trouble_of("n1", "d1") == ""
-    died = BackendEvent(BackendSays.DIED, RendererRef("n1", "r1", "d1"), "", 0, "its worker can't be started")
-    farm._dispatcher._starting.heard(("n1", died.renderer.device), died.detail)
+    for raylet, words in (("r0", "its node has died"), ("r1", "its worker can't be started")):
+        farm._dispatcher._hear(BackendEvent(BackendSays.DIED, RendererRef("n1", raylet, "d1"), "", 0, words))
+        assert raylet == "r1" or farm._dispatcher._starting.trouble(("n1", "d1"), farm.now) == "", (
+            "an earlier raylet's"
+        )
     farm.look(40.0)
     said = "Ray said: its worker can't be started"
     assert farm.sessions.trouble_of("n1", "d1") == said and farm.sessions.trouble_of("n1", "d0") == ""

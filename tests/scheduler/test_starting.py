@@ -5,7 +5,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.starting import AGAIN_SECONDS, RENEW_SECONDS, SLOW_SECONDS, Starting, in_short
+from scheduler.starting import (
+    AGAIN_SECONDS,
+    GIVEN_UP_SECONDS,
+    RENEW_SECONDS,
+    SLOW_SECONDS,
+    Starting,
+    in_short,
+)
 
 CARD = ("n1", "cuda0")
 
@@ -61,6 +68,14 @@ def test_what_ray_says_is_told_without_ids():
         "The actor died unexpectedly before finishing this task. The actor died because its node has died."
     )
     assert len(in_short("word " * 200)) <= 300 and in_short("\n") == ""
+
+
+def test_a_raylet_that_rays_head_has_given_up_is_blamed_soon():
+    starting = asked()
+    assert starting.heard(CARD, DIED)
+    assert starting.trouble(CARD, 1.0) == "Ray's head has given this machine up, for it did not answer"
+    assert not starting.blames(CARD, GIVEN_UP_SECONDS - 1) and starting.blames(CARD, GIVEN_UP_SECONDS)
+    assert not starting.blames(CARD, 2.5 * GIVEN_UP_SECONDS) and starting.blames(CARD, 3 * GIVEN_UP_SECONDS)
 
 
 @given(st.lists(st.tuples(st.floats(0.1, 60.0), st.booleans()), min_size=1, max_size=300))
