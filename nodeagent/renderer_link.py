@@ -30,6 +30,12 @@ from nodeagent.life import born, lives, of_another_boot
 log = structlog.get_logger()
 
 _LOOK_SECONDS = 0.2
+_CARE_SECONDS = 2.0
+"""Between two looks at whether renderers still speak, and whether new ones find the socket."""
+
+SILENT_SECONDS = 60.0
+"""A renderer says every two seconds what it has in hand. One that has said nothing for so long hangs, and is killed. No
+load or step keeps Python's lock that long."""
 
 
 class RendererEvents(Protocol):
@@ -53,7 +59,7 @@ class _Renderer:
     """A renderer process; `outbox` is None while it isn't attached.
 
     `killed_for`: why its agent ended it, where it did. `raylet`: pid and birth of the process that started it, which it
-    doesn't outlive.
+    doesn't outlive. `silent`: for how many seconds, of those in which this agent ran, it has said nothing.
     """
 
     device: str
@@ -63,6 +69,7 @@ class _Renderer:
     attempts: dict[tuple[str, int], None] = field(default_factory=dict)
     killed_for: str = ""
     raylet: tuple[int, str] | None = None
+    silent: float = 0.0
 
 
 class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
@@ -73,11 +80,13 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         journal: Journal,
         setups: Mapping[str, Callable[[], renderers_pb2.Setup]],
         events: RendererEvents,
+        silent_seconds: float = SILENT_SECONDS,
     ):
-        """`setups`: by device, what a renderer that attaches is told."""
+        """`setups`: by device, what a renderer that attaches is told. `silent_seconds`: after which one is killed."""
         self._journal = journal
         self._setups = setups
         self._events = events
+        self._silent_seconds = silent_seconds
         self._renderers: dict[tuple[int, str], _Renderer] = {}
         self._watches: set[asyncio.Task] = set()
         self._server: grpc.aio.Server | None = None
@@ -90,18 +99,8 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
 
         Those of a device that this agent has no setup for, since the card was taken out or is no longer lent, are ended.
         """
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder = path.parent.lstat()
-        if not stat.S_ISDIR(folder.st_mode) or folder.st_uid != os.getuid():
-            raise PermissionError(
-                f"{path.parent} belongs to somebody else; remove it or choose another --home"
-            )
-        path.parent.chmod(0o700)
-        self._server = grpc.aio.server()
-        renderers_pb2_grpc.add_RendererServiceServicer_to_server(self, self._server)
-        self._server.add_insecure_port(f"unix:{path}")
-        await self._server.start()
-        path.chmod(0o600)
+        await self._listen(path)
+        self._keep(asyncio.create_task(self._care(path)))
         for held in self._journal.held():
             key = (held.pid, held.born)
             renderer = self._renderers.setdefault(key, _Renderer(held.device, held.pid, held.born))
@@ -115,6 +114,57 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
                 except sqlite3.Error as error:
                     self._cannot_keep(error)
                     self._watch(renderer)
+
+    async def _listen(self, path: Path) -> None:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = path.parent.lstat()
+        if not stat.S_ISDIR(folder.st_mode) or folder.st_uid != os.getuid():
+            raise PermissionError(
+                f"{path.parent} belongs to somebody else; remove it or choose another --home"
+            )
+        path.parent.chmod(0o700)
+        self._server = grpc.aio.server()
+        renderers_pb2_grpc.add_RendererServiceServicer_to_server(self, self._server)
+        self._server.add_insecure_port(f"unix:{path}")
+        await self._server.start()
+        path.chmod(0o600)
+
+    async def _care(self, path: Path) -> None:
+        """Kills renderers that hang, and listens anew where somebody has removed the socket."""
+        looked = time.monotonic()
+        while True:
+            await asyncio.sleep(_CARE_SECONDS)
+            # Of the time in which this agent was stopped itself, what renderers said is still to be read.
+            passed, looked = min(time.monotonic() - looked, 2 * _CARE_SECONDS), time.monotonic()
+            for renderer in list(self._renderers.values()):
+                renderer.silent += passed
+                if renderer.silent >= self._silent_seconds:
+                    self._give_up(renderer)
+            if not path.exists():
+                log.warning("the socket of renderers was removed, and is made anew", path=str(path))
+                try:
+                    # Whoever is attached comes back. The old one removes the file when it ends, so it ends first.
+                    await self._server.stop(0)
+                    await self._listen(path)
+                except OSError as error:
+                    log.error("no socket for renderers, which is tried again", why=str(error))
+
+    def _give_up(self, renderer: _Renderer) -> None:
+        """Kills a renderer that hangs. What it held is lost at once: where it waits for a disk, its end may take long."""
+        why = f"renderer of {renderer.device} (process {renderer.pid}) said nothing for {renderer.silent:.0f} s, and was killed"
+        renderer.silent = 0.0
+        if not lives(renderer.pid, renderer.born):
+            return
+        log.warning("a renderer hangs and is killed", device=renderer.device, pid=renderer.pid)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(renderer.pid, signal.SIGKILL)
+        for attempt_id, epoch in list(renderer.attempts):
+            reference = nodes_pb2.AttemptRef(attempt_id=attempt_id, epoch=epoch)
+            lost = nodes_pb2.Completion(attempt=reference, outcome=nodes_pb2.OUTCOME_LOST, error=why)
+            try:
+                self._complete(renderer, lost)
+            except sqlite3.Error as error:
+                self._cannot_keep(error)
 
     async def close(self) -> None:
         """Hear no renderer any more."""
@@ -214,7 +264,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         renderer = self._renderers.setdefault(
             (introduction.pid, birth), _Renderer(introduction.device, introduction.pid, birth)
         )
-        renderer.raylet = renderer.raylet or _parent(renderer.pid)
+        renderer.raylet, renderer.silent = renderer.raylet or _parent(renderer.pid), 0.0
         if renderer.outbox:
             renderer.outbox.put_nowait(None)
         outbox = renderer.outbox = asyncio.Queue()
@@ -241,6 +291,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
     ) -> None:
         """Hears it once it can be kept; the renderer waits. After a newer stream has begun, which says all again, not at all."""
         while renderer.outbox is outbox:
+            renderer.silent = 0.0
             try:
                 return self._received(renderer, request)
             except sqlite3.Error as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import shutil
 import sqlite3
 import subprocess
 import time
@@ -20,6 +21,7 @@ from nodeagent import transfer
 from nodeagent.attachment import Attachment
 from nodeagent.disk import disk_trouble
 from nodeagent.journal import Held, Journal
+from nodeagent.life import born
 from nodeagent.renderer_link import RendererLink
 from nodeagent.transfer import TransferFailed, Wire
 
@@ -208,6 +210,45 @@ def test_a_living_renderers_result_is_kept_as_soon_as_there_is_room(tmp_path):
         return [one.outcome for one in told], journal.times
 
     assert asyncio.run(run()) == ([SUCCEEDED], -1)
+
+
+def test_a_renderer_that_says_nothing_is_killed_and_one_that_speaks_is_not(tmp_path):
+    speaks, hangs, told = (
+        Attachment(tmp_path / "run" / "renderer.sock", "cpu"),
+        subprocess.Popen(["sleep", "60"]),
+        [],
+    )
+
+    async def run():
+        journal = Journal(tmp_path / "journal.db")
+        journal.hold(Held("h", 1, "cpu", hangs.pid, born(hangs.pid)))
+        events = SimpleNamespace(began=lambda: None, ended=told.append, reported=lambda _: None)
+        link = RendererLink(journal, {"cpu": renderers_pb2.Setup}, events, silent_seconds=6.0)
+        await link.serve(tmp_path / "run" / "renderer.sock")
+        await asyncio.to_thread(speaks.setup)
+        speaks.begin("s", 1)
+        for _ in range(150):
+            await asyncio.sleep(0.1)
+            if told and not link.pids()[1:]:
+                break
+        await link.close()
+        return [one.attempt_id for one in link.held()]
+
+    assert asyncio.run(run()) == ["s"]
+    assert [(one.attempt.attempt_id, one.outcome) for one in told] == [("h", nodes_pb2.OUTCOME_LOST)]
+    assert "said nothing for" in told[0].error and hangs.wait(5) == -9
+
+
+def test_renderers_find_their_agent_again_when_the_socket_was_removed(farm, node, start_renderer, tmp_path):
+    _, renderer = node
+    renderer.run("a", steps=60, sleep=0.1)
+    until(lambda: farm.steps("a"), what="a step")
+    (socket,) = (tmp_path / "node").rglob("renderer.sock")
+    shutil.rmtree(socket.parent)
+    until(socket.exists, what="another socket")
+    assert ended(farm, "a").outcome == SUCCEEDED, "it comes back"
+    start_renderer().run("b", steps=1)
+    assert ended(farm, "b").outcome == SUCCEEDED
 
 
 def refused(code: grpc.StatusCode):
