@@ -170,9 +170,16 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
     intake = Intake(config, offers, store, files, reader.probe)
     fits = Fits(store, sessions.has_renderer, sessions.trouble_of)
 
+    def token_of_now() -> str:
+        nonlocal ray_token
+        # A file that is damaged while the farm runs takes nobody's Ray away.
+        with contextlib.suppress(OSError, DamagedFile):
+            ray_token = ray_token_file(config.home).read_text().strip()
+        return ray_token
+
     terms = NodeTerms(
         ray_address=lambda: backend.address,
-        ray_token=ray_token,
+        ray_token=token_of_now,
         heartbeat=config.leases.heartbeat,
         lease=config.leases.lease,
         servers=lambda: addresses.servers(listen, advertise, bound, addresses.look(), backend.node_ip),

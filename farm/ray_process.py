@@ -66,6 +66,10 @@ def ray_variables(node_ip: str, token_file: Path) -> dict[str, str]:
 
     node_ip is the address of this machine in the cluster; 127.0.0.1 keeps every port of Ray's on loopback.
     """
+    read = {}
+    # Where it can't be read, what runs goes on with the one that it has.
+    with contextlib.suppress(OSError):
+        read["LTX_FARM_RAY_TOKEN"] = hashlib.sha256(token_file.read_bytes().strip()).hexdigest()[:12]
     ours = {
         # What an earlier version has started, or runs another Ray, is made anew like all that differs.
         "LTX_FARM_VERSION": f"{__version__} with Ray {ray_version()}",
@@ -73,7 +77,8 @@ def ray_variables(node_ip: str, token_file: Path) -> dict[str, str]:
         # Off, Ray leaves 127.0.0.1 alone; on, it replaces it by an outside address.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0" if node_ip == "127.0.0.1" else "1",
     }
-    return _HEALTH | _SETTINGS | ours
+    # Ray reads the token once: with another one, what runs is made anew.
+    return _HEALTH | _SETTINGS | ours | read
 
 
 def ray_environment(node_ip: str, token_file: Path) -> dict[str, str]:

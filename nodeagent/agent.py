@@ -188,6 +188,7 @@ class Agent:
         )
 
     def _welcomed(self, welcome: nodes_pb2.Welcome) -> None:
+        self._who.take_ray_token(welcome.ray_token)
         self._membership.joins(welcome.ray_address, welcome.leave)
 
     def _wanted(self, leave: bool) -> None:

@@ -65,6 +65,15 @@ class Identity:
         """All that lies beside node.json."""
         return self.ca_file, self.token_file, self.ray_token_file
 
+    def take_ray_token(self, token: str) -> None:
+        """Keeps the token that the daemon has told, where it is another one than before."""
+        if token and token != self.ray_token_file.read_text().strip():
+            log.warning("Ray has another token than before, and is made anew")
+            durable.write_whole(self.ray_token_file, token)
+            stored = _read(self.home) or {}
+            sums = {**stored.get("sha256", {}), self.ray_token_file.name: _sum(self.ray_token_file)}
+            _write(self.home, stored | {"sha256": sums})
+
     def channel(self) -> grpc.aio.Channel:
         """A channel to the daemon; every call on it needs `metadata`."""
         return aio_channel(self.server, self.ca_file.read_bytes())

@@ -25,6 +25,8 @@ _LOOK_SECONDS = 1.0
 _COMPARE_SECONDS = 5.0
 """Between two looks at what the raylet was started with and what this machine's settings and addresses now say."""
 _START_SECONDS = 90.0
+_STEADY_SECONDS = 60.0
+"""A raylet that has run for so long is well; one that ends sooner has something against it."""
 _LONGEST_WAIT = 30.0
 _REACH_SECONDS = 3.0
 
@@ -121,11 +123,17 @@ class RayletKeeper:
                 await asyncio.shield(self._starting)
                 self._became(await asyncio.to_thread(raylet.node_id, _START_SECONDS))
                 log.info("raylet is up", ray_address=address, ray_node_id=self.node_id)
-                wait, self.trouble, self._blamed = 1.0, "", ""
+                self._blamed, up = "", time.monotonic()
                 if why := await self._until_over(raylet):
                     await self._vacate(raylet, why)
                     continue
-                log.warning("raylet ended, starts again", log=str(raylet.log_file))
+                lived = time.monotonic() - up
+                log.warning(
+                    "raylet ended, starts again", after_seconds=round(lived), log=str(raylet.log_file)
+                )
+                if lived >= _STEADY_SECONDS:
+                    wait = 1.0
+                self.trouble = self._why_ended(lived)
             except (TimeoutError, damaged_files.DamagedFile) as error:
                 log.warning("raylet can't be used, starts again", error=str(error))
                 self.trouble = await asyncio.to_thread(_words, error, address)
@@ -146,8 +154,10 @@ class RayletKeeper:
 
     async def _until_over(self, raylet: Raylet) -> str:
         """Returns "" once the raylet has ended, or why it must be another: it is not as it would be started now, or is blamed."""
-        compared = time.monotonic()
+        began = compared = time.monotonic()
         while await asyncio.to_thread(raylet.alive):
+            if time.monotonic() - began >= _STEADY_SECONDS:
+                self.trouble = ""
             if self._blamed:
                 return self._blamed
             if time.monotonic() - compared >= _COMPARE_SECONDS:
@@ -156,6 +166,12 @@ class RayletKeeper:
                     return why
             await asyncio.sleep(_LOOK_SECONDS)
         return ""
+
+    def _why_ended(self, lived: float) -> str:
+        why = f"its raylet ended {lived:.0f} s after it was up, and is started again"
+        if self._node_ip and self._node_ip not in (addresses.LOOPBACK, *addresses.look().others):
+            why += f"; raylet.node_ip is {self._node_ip}, which is no address of this machine"
+        return why
 
     def _outdated(self, raylet: Raylet) -> str:
         self._place(raylet)

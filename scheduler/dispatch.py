@@ -265,6 +265,8 @@ class Dispatcher:
         if not live:
             await self._backend.renew()
             self._left_behind |= {node.ray_node_id for node in nodes}
+            # They come back, and are told where it is now and with which token.
+            self._sessions.close_all()
             return
         for node in nodes:
             mine = [attempt for attempt in live if attempt.node_id == node.id]

@@ -31,6 +31,14 @@ CALL_SECONDS = 5.0
 LOOK_SECONDS = 0.5
 COMPARE_SECONDS = 5.0
 """Between two looks at what runs and what the settings and this machine's addresses now say."""
+UNANSWERED = 3
+"""So many calls in a row that the bridge doesn't answer, and it hangs, or its socket was removed: another is begun."""
+
+BRIDGE_SECONDS = 60.0
+"""For so long a bridge may take to come up, and answers nothing yet."""
+
+LONGEST_PAUSE = 30.0
+
 _SAYS = {
     bridge_pb2.BRIDGE_EVENT_RENDERER_DIED: BackendSays.DIED,
     bridge_pb2.BRIDGE_EVENT_UNKNOWN: BackendSays.UNKNOWN,
@@ -60,6 +68,8 @@ class RayBackend:
         self._bridge = BridgeProcess(home, socket, joined, "", token_file, RENDERER)
         self._compared = float("-inf")
         self._without = ""
+        self._unanswered, self._bridge_begun, self._pause = 0, float("-inf"), 0.0
+        self._answered = False
         self._channel: aio.Channel | None = None
         self._watching: asyncio.Task[None] | None = None
         self._begun: list[DetachedProcess] = []
@@ -120,10 +130,14 @@ class RayBackend:
             if not self._joined and not self._head.alive():
                 self._begin(self._head)
                 # A driver of the head that is gone can't make renderers in the new one.
-                self._bridge.stop()
+                self._end_bridge()
             address = self._bridge.ray_address = self._joined or self._head.address
+            up = self._answered or time.monotonic() - self._bridge_begun > BRIDGE_SECONDS
+            if up and self._unanswered >= UNANSWERED:
+                log.warning("the bridge to Ray does not answer and is made anew")
+                self._end_bridge()
             if not self._bridge.alive():
-                self._begin(self._bridge)
+                self._begin_bridge()
             return address
 
         # Kept, for looking it up takes a lock that a start or an end may hold for long.
@@ -160,7 +174,24 @@ class RayBackend:
         self.outdated = found
         if not found and (changes := self._bridge.outdated()):
             log.info("the bridge is made anew", differs="; ".join(changes))
-            self._bridge.stop()
+            self._end_bridge()
+
+    def _begin_bridge(self) -> None:
+        """Begins a bridge, unless one has ended just now by itself: that is tried again ever more seldom."""
+        lived = time.monotonic() - self._bridge_begun
+        if lived >= BRIDGE_SECONDS:
+            self._pause = 0.0
+        if lived < self._pause:
+            return
+        if self._pause:
+            log.warning("the bridge to Ray ended by itself", log=str(self._bridge.log_file))
+        self._begin(self._bridge)
+        self._unanswered, self._answered, self._bridge_begun = 0, False, time.monotonic()
+        self._pause = min(2 * self._pause, LONGEST_PAUSE) or 1.0
+
+    def _end_bridge(self) -> None:
+        self._bridge.stop()
+        self._bridge_begun = float("-inf")
 
     def _begin(self, process: DetachedProcess) -> None:
         # First of all: what fails in the middle of its start may have left a process.
@@ -188,7 +219,9 @@ class RayBackend:
     async def _call(self, method, request) -> None:
         try:
             await method(request, timeout=CALL_SECONDS, wait_for_ready=True)
+            self._unanswered, self._answered = 0, True
         except aio.AioRpcError as error:
+            self._unanswered += 1
             raise BackendDown(f"the Ray bridge did not answer ({error.code().name.lower()})") from None
 
     async def events(self) -> AsyncIterator[BackendEvent]:

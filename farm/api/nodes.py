@@ -50,13 +50,13 @@ _CAUSES = {
 
 @dataclass(frozen=True)
 class NodeTerms:
-    """What every node is told: where Ray and the daemon are at the moment, and the lease's terms in seconds.
+    """What every node is told: where Ray and the daemon are at the moment, Ray's token, and the lease's terms in seconds.
 
     `servers`: as farm.addresses.servers.
     """
 
     ray_address: Callable[[], str]
-    ray_token: str
+    ray_token: Callable[[], str]
     heartbeat: float
     lease: float
     servers: Callable[[], tuple[tuple[str, ...], tuple[str, ...]]]
@@ -92,7 +92,7 @@ class NodeService(NodeVerbs):
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "node_id: must have 8 to 64 characters")
         return nodes_pb2.RegisterResponse(
             node_token=self._authority.node_token(request.node_id),
-            ray_token=self._terms.ray_token,
+            ray_token=self._terms.ray_token(),
             farm="farm",
         )
 
@@ -118,6 +118,7 @@ class NodeService(NodeVerbs):
                 heartbeat_seconds=self._terms.heartbeat,
                 lease_seconds=self._terms.lease,
                 leave=session.leave,
+                ray_token=self._terms.ray_token(),
             )
         )
         reading = asyncio.create_task(self._read(request_iterator, session))

@@ -89,7 +89,7 @@ class Sessions:
             session.outbox.put_nowait(None)
 
     def close_all(self) -> None:
-        """The daemon is going: agents will look for it again."""
+        """The daemon is going, or has something else to tell: agents will look for it again."""
         for session in self._by_node.values():
             session.outbox.put_nowait(None)
 

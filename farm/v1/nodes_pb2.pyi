@@ -266,18 +266,20 @@ class AttemptLogPart(_message.Message):
     def __init__(self, number: _Optional[int] = ..., known: _Optional[bool] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("version", "ray_address", "heartbeat_seconds", "lease_seconds", "leave")
+    __slots__ = ("version", "ray_address", "heartbeat_seconds", "lease_seconds", "leave", "ray_token")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     RAY_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_SECONDS_FIELD_NUMBER: _ClassVar[int]
     LEASE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     LEAVE_FIELD_NUMBER: _ClassVar[int]
+    RAY_TOKEN_FIELD_NUMBER: _ClassVar[int]
     version: str
     ray_address: str
     heartbeat_seconds: float
     lease_seconds: float
     leave: bool
-    def __init__(self, version: _Optional[str] = ..., ray_address: _Optional[str] = ..., heartbeat_seconds: _Optional[float] = ..., lease_seconds: _Optional[float] = ..., leave: _Optional[bool] = ...) -> None: ...
+    ray_token: str
+    def __init__(self, version: _Optional[str] = ..., ray_address: _Optional[str] = ..., heartbeat_seconds: _Optional[float] = ..., lease_seconds: _Optional[float] = ..., leave: _Optional[bool] = ..., ray_token: _Optional[str] = ...) -> None: ...
 
 class Presence(_message.Message):
     __slots__ = ("leave",)

@@ -323,6 +323,29 @@ def test_rays_head_goes_to_another_address_under_a_running_window(farm):
     assert farm.server.run("ip", "address", "del", f"{both[1]}/24", "dev", "eth0").returncode == 0
 
 
+def test_a_bridge_that_hangs_or_has_lost_its_socket_is_made_anew(farm):
+    (bridge,) = farm.of(farm.server, "scheduler.bridge")
+    bridge.suspend()
+    job_id = farm.submit()
+    eventually("it is made anew", lambda: not bridge.is_running(), 90, every=1.0)
+    assert farm.job(job_id, wait=True).job.state == jobs_pb2.JOB_STATE_SUCCEEDED
+    assert "the bridge to Ray does not answer and is made anew" in farm.log(farm.server)
+    (bridge,) = farm.of(farm.server, "scheduler.bridge")
+    farm.end_daemon()
+    farm.server.run("rm", ".farm/run/bridge.sock")
+    farm.start_daemon(f"0.0.0.0:{PORT}")
+    farm.succeed()
+    assert not bridge.is_running()
+
+
+def test_another_token_of_ray_reaches_all_that_run(farm):
+    """As it is changed where one has leaked: by a person, in the server's home."""
+    job_id = farm.begin(frames=121)
+    farm.server.run("bash", "-c", "echo 0123456789abcdef0123456789abcdef > .farm/ray/token")
+    made_anew(farm, job_id)
+    farm.succeed()
+
+
 OTHERS_HEAD = """
 import sys
 from pathlib import Path
