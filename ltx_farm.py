@@ -6,6 +6,7 @@ name that nobody else uses, and imports nothing of the farm before Python looks 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
@@ -51,9 +52,23 @@ def _begin() -> None:
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - it stays open until the end
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
     # In an encoding that lacks a letter of somebody's name, that letter is shown as its number.
-    sys.stderr.reconfigure(errors="backslashreplace")
+    error, by_line = sys.stderr.encoding, sys.stderr.line_buffering
+    sys.stderr = sys.__stderr__ = _Errors(sys.stderr.detach(), error, "backslashreplace", None, by_line)
     encoding, by_line = sys.stdout.encoding, sys.stdout.line_buffering
     sys.stdout = sys.__stdout__ = _Output(sys.stdout.detach(), encoding, "backslashreplace", None, by_line)
+
+
+class _Errors(io.TextIOWrapper):
+    """Standard error that may be full or closed: what was to be said is lost then, and what was to be done is done."""
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            return super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            super().flush()
 
 
 class _Unprintable(OSError):

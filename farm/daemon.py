@@ -57,6 +57,7 @@ from farm.v1 import (
 log = structlog.get_logger()
 
 _LEADING_SECONDS = 1.0
+_REACH_SECONDS = 2.0
 
 
 class AlreadyRunning(Exception):
@@ -207,7 +208,7 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
     await server.start()
     for name in ("", *names):
         await health_service.set(name, health_pb2.HealthCheckResponse.SERVING)
-    authority.write_profile(advertise[0] if advertise else addresses.on_this_machine(listen, bound))
+    authority.write_profile(await _reached_at(advertise, addresses.on_this_machine(listen, bound)))
     unless_up.pop_all()
     log.info(
         "farmd is up",
@@ -239,6 +240,23 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
     store.close()
     for task in ended:
         task.result()
+
+
+async def _reached_at(advertise: tuple[str, ...], local: str) -> str:
+    """The address for client.json, which other machines get too: as advertised, if programs of this machine reach it."""
+    for address in advertise[:1]:
+        try:
+            _, writer = await asyncio.wait_for(
+                asyncio.open_connection(*addresses.split(address)), _REACH_SECONDS
+            )
+            writer.close()
+            return address
+        except (OSError, TimeoutError) as error:
+            log.warning(
+                "server.advertise: this machine does not reach itself there; client.json names another address",
+                advertise=address, named=local, why=str(error) or "no answer",
+            )  # fmt: skip
+    return local
 
 
 def _named(authority: Authority, names: tuple[str, ...]) -> Authority:

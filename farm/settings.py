@@ -11,7 +11,7 @@ import os
 import re
 import textwrap
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
@@ -20,6 +20,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 
 from farm import setting_paths
+from farm.outside_text import shown, storable
 from farm.setting_paths import NoCurrentFolder, NoHome, PathSetting, absolute, path_setting
 
 
@@ -126,9 +127,17 @@ def load(
             place[leaf] = value
             origins[key] = origin
     try:
-        return model.model_validate(values)
+        settings = model.model_validate(values)
     except ValidationError as error:
         raise InvalidConfig(_explain(model, error, origins, str(path))) from None
+    for key, text in _texts(settings.model_dump()):
+        # The user's home folder may be what isn't.
+        text = os.path.expanduser(text)
+        if not text.isascii() and storable(text) != text:
+            raise InvalidConfig(
+                f"{key}: must be UTF-8, which databases and Ray can be told; got {shown(text)}"
+            )
+    return settings
 
 
 def anchored_environment(model: type[BaseModel], prefix: str, environ: Mapping[str, str]) -> dict[str, str]:
@@ -147,6 +156,18 @@ def anchored_environment(model: type[BaseModel], prefix: str, environ: Mapping[s
         name: ",".join(map(str, value)) if isinstance(value, list) else str(value)
         for name, value in found.items()
     }
+
+
+def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """All texts and paths in nested settings, each with its dotted key."""
+    if isinstance(value, Mapping):
+        for name, part in value.items():
+            yield from _texts(part, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, (list, tuple)):
+        for place, part in enumerate(value):
+            yield from _texts(part, f"{key}.{place}")
+    elif isinstance(value, (str, Path)):
+        yield key, str(value)
 
 
 def _flag(key: str) -> str:

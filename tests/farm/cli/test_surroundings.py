@@ -15,7 +15,8 @@ COMMANDS = Path(sys.executable).parent
 def run(line: str, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """`line` in a shell, in which the commands are found, HOME is not set and the farm's home is `home`."""
     kept = {name: value for name, value in os.environ.items() if name not in ("HOME", "FARM_HOME")}
-    environment = kept | {"PATH": f"{COMMANDS}:{os.environ['PATH']}", "FARM_HOME": str(home)} | variables
+    homes = {"FARM_HOME": str(home), "FARM_NODE_HOME": str(home)}
+    environment = kept | {"PATH": f"{COMMANDS}:{os.environ['PATH']}"} | homes | variables
     return subprocess.run(
         ["/bin/sh", "-c", line],
         env=environment,
@@ -50,10 +51,20 @@ def test_a_name_in_letters_that_the_encoding_lacks_is_shown(tmp_path):
     assert done.returncode == 1 and "Traceback" not in done.stderr and "h" in done.stderr
 
 
-def test_a_home_whose_name_is_not_utf_8_is_a_home(tmp_path):
+@pytest.mark.parametrize("command", ["farmctl job list", "farmd", "farm-node", "farmctl up", "farmctl down"])
+def test_a_home_whose_name_is_not_utf_8_is_refused_in_words(tmp_path, command):
     home = tmp_path / os.fsdecode(b"caf\xe9")
-    done = run("farmctl job list", home)
-    assert done.returncode == 1 and "Traceback" not in done.stderr and "caf" in done.stderr
+    done = run(command, home)
+    assert "Traceback" not in done.stderr and "caf" in done.stderr
+    if "job" not in command and "down" not in command:
+        assert done.returncode and "home: must be UTF-8" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["farmctl job list", "farmctl config example", "farmctl node list"])
+def test_what_can_not_be_said_on_a_full_disk_stops_nothing(tmp_path, command):
+    told = run(command, tmp_path)
+    full = run(f"{command} 2>/dev/full", tmp_path)
+    assert (full.returncode, full.stdout) == (told.returncode, told.stdout)
 
 
 @pytest.mark.parametrize("command", ["farmctl job list", "farmd", "farm-node", "farmctl up", "farmctl down"])
