@@ -123,7 +123,8 @@ class Sessions:
         session = self._by_node.get(node_id)
         if session is None or device in session.renderers:
             return ""
-        return session.ray_trouble or session.trouble.get(device, "")
+        # Of a raylet that is up, what Ray says is newer than how the one before it ended.
+        return session.trouble.get(device, "") or session.ray_trouble
 
     def held(self) -> dict[str, frozenset[tuple[str, int]]]:
         """What the last heartbeat of each connected node named of attempts, by node id."""
