@@ -15,7 +15,6 @@ from pathlib import Path
 import psutil
 
 LOOPBACK = "127.0.0.1"
-_ANY = ("0.0.0.0", "::")
 
 
 class NoAddress(ValueError):
@@ -40,6 +39,23 @@ def is_loopback(host: str) -> bool:
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
     return False
+
+
+def is_any(host: str) -> bool:
+    """Whether `host` stands for every address of the machine that listens on it."""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_unspecified
+    return False
+
+
+def is_here(address: str) -> bool:
+    """Whether `address` (IPv4) is one of this machine's now, as the system has it."""
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.bind((address, 0))
+    except OSError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -107,17 +123,25 @@ def resolve(host: str) -> tuple[str, ...]:
 
 
 def servers(
-    listen: str, advertise: tuple[str, ...], port: int, found: Found, runs: str = ""
+    listen: str,
+    advertise: tuple[str, ...],
+    port: int,
+    found: Found,
+    runs: str = "",
+    resolve: Callable[[str], tuple[str, ...]] = resolve,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Where workstations reach a daemon that listens on `listen` and got `port`; and this machine's other addresses.
 
-    `advertise` is what a person says of it. Without it, it is the address at which the farm's Ray `runs`, or would run.
+    `advertise` is what a person says of it. Without it, it is the address at which the farm's Ray `runs`, or would run. A
+    name that is this machine's own loopback here (Debian's 127.0.1.1) may be another address elsewhere, at which the
+    daemon doesn't listen: the loopback address is told.
     """
     if advertise:
         return advertise, ()
     host, _ = split(listen)
-    if host not in _ANY:
-        return (joined(host, port),), ()
+    if not is_any(host):
+        told = () if is_loopback(host) else resolve(host)
+        return (joined(told[0] if told and all(map(is_loopback, told)) else host, port),), ()
     best = kept(runs, found)
     if best == LOOPBACK and host == "::" and found.others:
         # It has IPv6 alone.
@@ -126,10 +150,17 @@ def servers(
     return (joined(best, port),), tuple(joined(one, port) for one in others)
 
 
-def names(listen: str, advertise: tuple[str, ...], found: Found) -> tuple[str, ...]:
+def names(
+    listen: str,
+    advertise: tuple[str, ...],
+    found: Found,
+    resolve: Callable[[str], tuple[str, ...]] = resolve,
+) -> tuple[str, ...]:
     """Names and addresses by which clients may call the daemon, those of this machine itself among them."""
-    best, others = servers(listen, advertise, 0, found)
-    return tuple(dict.fromkeys([*(split(one)[0] for one in (*best, *others)), "localhost", LOOPBACK, "::1"]))
+    best, others = servers(listen, advertise, 0, found, resolve=resolve)
+    host, _ = split(listen)
+    own = [*([] if is_any(host) else [host]), "localhost", LOOPBACK, "::1"]
+    return tuple(dict.fromkeys([*(split(one)[0] for one in (*best, *others)), *own]))
 
 
 def on_this_machine(listen: str, port: int) -> str:
@@ -161,13 +192,17 @@ def in_cluster(
         if mine := [one for one in resolve(host) if one in found.others]:
             return runs if runs in mine else mine[0]
     host, _ = split(listen)
-    if host in _ANY:
+    if is_any(host):
         return kept(runs, found)
     if is_loopback(host):
         return LOOPBACK
     if told := resolve(host):
-        return runs if runs in told else told[0]
-    if runs:
+        # Of a name that is loopback too, others reach only the rest.
+        outer = [one for one in told if not is_loopback(one)]
+        return (runs if runs in outer else outer[0]) if outer else LOOPBACK
+    # Nobody can be asked for the name at the moment. An IPv6 address will never have another, and where Ray was left by
+    # other settings, on loopback, no workstation would reach it.
+    if ":" not in host and runs and not is_loopback(runs):
         return runs
     raise NoAddress(
         f"server.listen: {host} has no IPv4 address, which Ray needs; give one of this machine as ray.node_ip, at which "

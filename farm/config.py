@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from farm import hours
+from farm import addresses, hours
 from farm.failures import Terms
 from farm.keeping import Keeping
 from farm.settings import (
@@ -23,6 +23,7 @@ from farm.settings import (
     Folder,
     Folders,
     InvalidConfig,
+    Ipv4,
     ModelSources,
     OptionalAddress,
     Settings,
@@ -141,7 +142,7 @@ class RayHead(Settings):
         description="host:port of an existing Ray cluster to join, whose token goes to ray/token in the home. "
         "Empty: the daemon starts its own head.",
     )
-    node_ip: str = Field(
+    node_ip: Ipv4 = Field(
         "",
         description="IPv4 address of this machine at which workstations reach the head. Empty: as server.advertise "
         "and server.listen have it.",
@@ -214,6 +215,15 @@ class FarmConfig(Settings):
     )
     log: Log = Field(default_factory=Log)
 
+    @model_validator(mode="after")
+    def _a_port_each(self) -> Self:
+        _, port = addresses.split(self.server.listen)
+        if port and port == self.ray.port and not self.ray.address:
+            raise ValueError(
+                f"ray.port: must be another port than that of server.listen, {port}; 0 is a free one"
+            )
+        return self
+
     @property
     def store_url(self) -> str:
         """SQLAlchemy URL of the job store, the default filled in."""
@@ -243,9 +253,9 @@ class FarmConfig(Settings):
 class Raylet(Settings):
     """This machine's part of the farm's Ray cluster."""
 
-    node_ip: str = Field(
+    node_ip: Ipv4 = Field(
         "",
-        description="Address at which the farm's other machines reach this one. Empty: the one it reaches "
+        description="IPv4 address of this machine at which the farm's others reach it. Empty: the one it reaches "
         "the daemon from.",
     )
 

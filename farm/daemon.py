@@ -136,6 +136,10 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
 
     started = time.time()
     listen, advertise = config.server.listen, config.server.advertise
+    if (stated := config.ray.node_ip) and not addresses.is_here(stated):
+        log.warning(
+            "ray.node_ip is no address of this machine, so workstations can't reach Ray", node_ip=stated
+        )
     authority = _named(Authority.open(config.home), addresses.names(listen, advertise, addresses.look()))
 
     def lived() -> str:

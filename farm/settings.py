@@ -5,7 +5,9 @@ Flags win over the environment, the environment over the file. An unknown key is
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import ipaddress
 import json
 import os
 import re
@@ -19,7 +21,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
-from farm import setting_paths
+from farm import addresses, setting_paths
 from farm.outside_text import shown, storable
 from farm.setting_paths import NoCurrentFolder, NoHome, PathSetting, absolute, path_setting
 
@@ -42,15 +44,68 @@ def parse_bytes(value: int | str) -> int:
     return round(Fraction(found[1]) * _UNITS[found[2].upper()])
 
 
+_NAME = re.compile(
+    r"(?=.{1,253}$)([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.?"
+)
+
+
 def _address(value: str) -> str:
-    host, _, port = value.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535 or ("[" not in host and ":" in host):
-        raise ValueError("must be HOST:PORT, such as 127.0.0.1:7433 or [::1]:7433")
+    """HOST:PORT, the host written in one way: addresses are compared as text later. Raises ValueError."""
+    found = re.fullmatch(r"(?:\[([^\[\]]+)\]|([^\[\]:]+)):([0-9]{1,5})", value)
+    host = found and (_ipv6(found[1]) if found[1] else _host(found[2]))
+    if not host or int(found[3]) > 65535:
+        raise ValueError(
+            "must be HOST:PORT, such as 127.0.0.1:7433, [::1]:7433 or farm.studio:7433; a name that is not ASCII is "
+            "written as DNS has it, xn--…"
+        )
+    return addresses.joined(host, int(found[3]))
+
+
+def _ipv6(text: str) -> str:
+    """An IPv6 address in its usual form, or the IPv4 address in it; "" for anything else."""
+    try:
+        address = ipaddress.IPv6Address(text)
+    except ValueError:
+        return ""
+    return str(address.ipv4_mapped or address)
+
+
+def _host(text: str) -> str:
+    """An IPv4 address or a name, in small letters; "" for anything else."""
+    try:
+        return str(ipaddress.IPv4Address(text))
+    except ValueError:
+        name = text.lower()
+        # What ends in a number is an address, or a mistyped one.
+        number = name.rstrip(".").rpartition(".")[2].isdecimal()
+        return name if _NAME.fullmatch(name) and not number else ""
+
+
+def _reachable(value: str) -> str:
+    value = _address(value)
+    host, port = addresses.split(value)
+    if addresses.is_any(host) or not port:
+        raise ValueError(
+            "must be HOST:PORT at which others reach it, such as 10.0.0.5:7433; 0.0.0.0, [::] and port 0 are for "
+            "listening alone"
+        )
     return value
 
 
 def _optional_address(value: str) -> str:
-    return _address(value) if value else value
+    return _reachable(value) if value else value
+
+
+def _optional_ipv4(value: str) -> str:
+    with contextlib.suppress(ValueError):
+        address = ipaddress.IPv4Address(value or "127.0.0.1")
+        if not (address.is_unspecified or address.is_multicast or address.is_reserved):
+            return value
+    raise ValueError("must be one IPv4 address of this machine, such as 10.0.0.5, or empty")
+
+
+def _each_once(values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(values))
 
 
 def _words(value: Any) -> Any:
@@ -63,7 +118,12 @@ OptionalAddress = Annotated[str, AfterValidator(_optional_address)]
 Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(ge=1)]
 # The validator is for defaults: what a person gives is absolute before.
 Folder = Annotated[Path, AfterValidator(lambda given: absolute(given)), PathSetting(setting_paths.folder)]
-Addresses = Annotated[tuple[Address, ...], BeforeValidator(_words)]
+Ipv4 = Annotated[str, AfterValidator(_optional_ipv4)]
+Addresses = Annotated[
+    tuple[Annotated[str, AfterValidator(_reachable)], ...],
+    BeforeValidator(_words),
+    AfterValidator(_each_once),
+]
 Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 Folders = Annotated[tuple[Folder, ...], BeforeValidator(_words), PathSetting(setting_paths.folder)]
 DatabaseUrl = Annotated[str, PathSetting(setting_paths.database_url)]
@@ -265,7 +325,8 @@ def _explain(model: type[BaseModel], error: ValidationError, origins: Mapping[st
     got = first.get("input")
     if isinstance(got, (str, int, float)) and ", got " not in problem:
         problem += f", got {got!r}"
-    return f"{origin}: {key}: {problem}"
+    # What concerns two sections names its settings itself.
+    return f"{origin}: {key}: {problem}" if key else f"{origin}: {problem}"
 
 
 def _closest(word: str, accepted: list[str]) -> str:

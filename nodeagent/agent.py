@@ -24,7 +24,7 @@ import click
 import grpc
 import structlog
 
-from farm import PROTOCOL, __version__
+from farm import PROTOCOL, __version__, addresses
 from farm.children import child_environment, python_command
 from farm.clock import boottime
 from farm.config import InvalidConfig, NodeConfig, load_node_config
@@ -295,6 +295,8 @@ async def _serve(config: NodeConfig) -> None:
         joining.cancel()
         return
     stopped.cancel()
+    if (stated := config.raylet.node_ip) and not addresses.is_here(stated):
+        log.warning("raylet.node_ip is no address of this machine, so Ray can't use it", node_ip=stated)
     lent = await asyncio.to_thread(devices.lent, config)
     for device in lent:
         log.info("device", name=device.advertised.name, model=device.advertised.model)

@@ -374,7 +374,7 @@ class NodeService(NodeVerbs):
         self, request: nodes_pb2.GetJoinTokenRequest, context: aio.ServicerContext
     ) -> nodes_pb2.GetJoinTokenResponse:
         """What a workstation needs to join."""
-        servers, others = self._terms.servers()
+        servers, others = await asyncio.to_thread(self._terms.servers)
         return nodes_pb2.GetJoinTokenResponse(
             join_token=join_token(self._authority), servers=servers, others=others
         )

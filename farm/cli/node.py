@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import time
 
 import click
 
+from farm.addresses import is_loopback, split
 from farm.cli.mine import mine
 from farm.cli.node_verbs import drain, forget, lock, resume, unlock
 from farm.cli.output import (
@@ -233,7 +233,7 @@ def enroll(ctx: click.Context) -> None:
             f"this machine has other addresses too: {', '.join(answer.others)}. If workstations reach it at one of those, set "
             f'server.advertise = ["{answer.others[0]}"] in farm.toml and start farmd again'
         )
-    if all(_loopback(server) for server in servers):
+    if all(is_loopback(split(server)[0]) for server in servers):
         note(
             "other machines can't reach this farm: it listens on this machine only (set server.listen, such as "
             '"0.0.0.0:7433", see `farmctl config example`), or this machine has no network yet'
@@ -241,11 +241,3 @@ def enroll(ctx: click.Context) -> None:
 
 
 node.add_command(mine)
-
-
-def _loopback(server: str) -> bool:
-    host = server.rpartition(":")[0].strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

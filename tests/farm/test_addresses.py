@@ -54,6 +54,7 @@ NAMES = {
     "both.studio": ("10.0.0.7", "192.168.1.7"),
     "router.studio": ("203.0.113.1",),
     "debian": ("127.0.1.1",),
+    "both.debian": ("10.0.0.7", "127.0.1.1"),
     "10.0.0.7": ("10.0.0.7",),
     "192.168.1.7": ("192.168.1.7",),
 }
@@ -76,6 +77,10 @@ NAMES = {
         ("0.0.0.0:1", ("away.studio:1",), "192.168.1.7", "192.168.1.7"),
         ("away.studio:1", (), "192.168.1.7", "192.168.1.7"),
         ("[fd00::7]:1", ("192.168.1.7:1",), "", "192.168.1.7"),
+        # Debian's own name is at another loopback address, which is this machine alone all the same.
+        ("debian:1", (), "", LOOPBACK),
+        ("debian:1", (), "10.0.0.7", LOOPBACK),
+        ("both.debian:1", (), "127.0.1.1", "10.0.0.7"),
     ],
 )
 def test_ray_is_at_an_address_of_this_machine_whatever_is_advertised(listen, advertise, runs, wanted):
@@ -85,9 +90,35 @@ def test_ray_is_at_an_address_of_this_machine_whatever_is_advertised(listen, adv
     assert addresses.in_cluster("", listen, advertise, TWO, runs, resolve) == wanted
 
 
-def test_an_address_that_ray_cannot_have_is_refused_with_the_setting_to_give():
+@pytest.mark.parametrize("runs", ["", LOOPBACK, "10.0.0.7"])
+def test_an_address_that_ray_cannot_have_is_refused_with_the_setting_to_give_whatever_runs(runs):
     with pytest.raises(NoAddress, match=r"server\.listen: fd00::7 .*ray\.node_ip"):
-        addresses.in_cluster("", "[fd00::7]:1", (), TWO)
+        addresses.in_cluster("", "[fd00::7]:1", (), TWO, runs)
+
+
+@pytest.mark.parametrize("runs", ["", LOOPBACK, "127.0.1.1"])
+def test_a_name_that_nobody_knows_does_not_leave_ray_on_loopback(runs):
+    with pytest.raises(NoAddress, match=r"server\.listen: away\.studio .*ray\.node_ip"):
+        addresses.in_cluster("", "away.studio:1", (), TWO, runs, lambda host: ())
+
+
+def test_a_name_that_is_loopback_here_is_told_as_what_it_is_and_others_by_name():
+    def told(listen: str) -> tuple[str, ...]:
+        return addresses.servers(listen, (), 9, TWO, "", lambda host: NAMES.get(host, ()))[0]
+
+    assert told("debian:1") == ("127.0.1.1:9",)
+    assert told("farm.studio:1") == ("farm.studio:9",) and told("both.debian:1") == ("both.debian:9",)
+    assert told("away.studio:1") == ("away.studio:9",)
+
+
+def test_the_certificate_has_the_name_that_is_listened_on():
+    names = addresses.names("debian:1", (), TWO, lambda host: NAMES.get(host, ()))
+    assert "debian" in names and "127.0.1.1" in names
+    assert "0.0.0.0" not in addresses.names("0.0.0.0:1", (), TWO)
+
+
+def test_an_address_of_this_machine_is_told_from_anothers():
+    assert addresses.is_here(LOOPBACK) and not addresses.is_here("192.0.2.77")
 
 
 IPS = ("10.0.0.7", "192.168.1.7", "172.16.0.7")

@@ -84,6 +84,92 @@ def test_a_wrong_setting_is_refused_with_file_key_and_what_is_accepted(write, te
         assert word in str(refused.value)
 
 
+LISTEN = [
+    "[::1]:7433",
+    "0.0.0.0:0",
+    "farm.studio:7433",
+    "my-host_2:7433",
+    "[fe80::1%eth0]:7433",
+    "127.0.0.2:1",
+]
+
+
+@pytest.mark.parametrize("value", LISTEN)
+def test_what_can_be_listened_on_is_accepted_as_it_stands(write, value):
+    assert load_config(write(""), {}, {"server.listen": value}).server.listen == value
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        ("[0::0]:7433", "[::]:7433"),
+        ("[0:0:0:0:0:0:0:1]:7433", "[::1]:7433"),
+        ("[FD00::0007]:7433", "[fd00::7]:7433"),
+        ("[::ffff:0.0.0.0]:7433", "0.0.0.0:7433"),
+        ("[::ffff:10.77.0.1]:07433", "10.77.0.1:7433"),
+        ("Farm.Studio:7433", "farm.studio:7433"),
+    ],
+)
+def test_an_address_that_can_be_written_in_several_ways_is_read_as_one(write, value, read):
+    assert load_config(write(""), {}, {"server.listen": value}).server.listen == read
+
+
+NO_ADDRESS = ["höhle.studio:7433", "\udce9:7", "*:7433", "0:7433", "10.77.0:7433", "10.77.0.256:7433", "10.77.0.1 :7433",
+              "::1:7433", "[127.0.0.1]:7433", "[farm.studio]:7433", "[::1:7433", "a..b:7433", "-a:7433", "a:٧٤٣٣", "a:65536",
+              "http://a:7433", "a:7433/", "a:-1"]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", NO_ADDRESS)
+@pytest.mark.parametrize("key", ["server.listen", "server.advertise", "ray.address"])
+def test_no_address_that_nobody_can_use_is_accepted(write, key, value):
+    with pytest.raises(InvalidConfig, match=rf"{key}.*: must be HOST:PORT, such as 127\.0\.0\.1:7433"):
+        load_config(write(""), {}, {key: value})
+
+
+@pytest.mark.parametrize(
+    "value", ["0.0.0.0:7433", "[::]:7433", "[0::0]:7433", "[::ffff:0.0.0.0]:7433", "10.0.0.5:0"]
+)
+def test_what_only_a_listener_can_use_is_nothing_to_call(write, value):
+    for key in ("server.advertise", "ray.address"):
+        with pytest.raises(
+            InvalidConfig, match=rf"{key}.*at which others reach it, such as 10\.0\.0\.5:7433"
+        ):
+            load_config(write(""), {}, {key: value})
+    with pytest.raises(InvalidConfig, match="server: must be HOST:PORT at which others reach it"):
+        load_node_config(write(""), {}, {"server": value})
+
+
+def test_an_address_that_is_advertised_twice_counts_once(write):
+    twice = "farm.studio:7433, FARM.studio:7433, 10.0.0.5:7433, [::ffff:10.0.0.5]:7433"
+    advertised = load_config(write(""), {"FARM_SERVER_ADVERTISE": twice}).server.advertise
+    assert advertised == ("farm.studio:7433", "10.0.0.5:7433")
+
+
+@pytest.mark.parametrize(
+    "value", ["bogus", "10.9.9", "0.0.0.0", "224.0.0.1", "255.255.255.255", "fd00::1", "10.0.0.5:1", " "]
+)
+def test_an_address_in_rays_cluster_is_ipv4(write, value):
+    with pytest.raises(
+        InvalidConfig, match=r"ray\.node_ip: must be one IPv4 address of this machine, such as 10\.0\.0\.5"
+    ):
+        load_config(write(f'[ray]\nnode_ip = "{value}"'), {})
+    with pytest.raises(
+        InvalidConfig, match="FARM_NODE_RAYLET_NODE_IP: raylet.node_ip: must be one IPv4 address"
+    ):
+        load_node_config(write(""), {"FARM_NODE_RAYLET_NODE_IP": value})
+
+
+def test_rays_head_and_the_daemon_have_a_port_each(write):
+    with pytest.raises(
+        InvalidConfig,
+        match=r"settings\.toml: ray\.port: must be another port than that of server\.listen, 7433",
+    ):
+        load_config(write("[ray]\nport = 7433"), {})
+    # An existing cluster's head isn't begun, and 0 is another free port each time.
+    load_config(write('[ray]\nport = 7433\naddress = "a:1"'), {})
+    load_config(write('[server]\nlisten = "127.0.0.1:0"\n[ray]\nport = 0'), {})
+
+
 def test_a_wrong_setting_names_the_variable_or_the_flag_it_came_from(write):
     with pytest.raises(InvalidConfig, match="FARM_LEASES_LEASE: leases.lease: .*'soon'"):
         load_config(write(""), {"FARM_LEASES_LEASE": "soon"})
