@@ -32,7 +32,7 @@ from farm.artifacts import ArtifactStore, holds_artifacts
 from farm.channels import SERVER_OPTIONS
 from farm.collect import collect_forever
 from farm.config import FarmConfig, InvalidConfig, load_config
-from farm.damaged_files import MADE_ANEW, DamagedFile, of_system, open_plain
+from farm.damaged_files import MADE_ANEW, DamagedFile, is_of_files, of_system, open_plain
 from farm.logs import configure_logs
 from farm.media_process import MediaReader
 from farm.plugins import catalogue, planning_plugins
@@ -306,10 +306,12 @@ def main(path: Path | None, home: Path | None, listen: str | None, stop: bool) -
                 ray_backend(config).stop()
             else:
                 asyncio.run(serve(config))
+    except DatabaseAway as error:
+        sys.exit(f"farmd: database: can't be used now ({error.why}); start farmd again once it can")
     except (AlreadyRunning, CannotListen, DamagedFile, NoAddress, StoreError) as error:
         sys.exit(f"farmd: {error}")
     except OSError as error:
-        if error.filename is None:
+        if not is_of_files(error):
             raise
         sys.exit(f"farmd: {of_system(error)}")
 

@@ -33,15 +33,30 @@ class DamagedFile(Exception):
         self.path, self.problem, self.remedy = path, problem, remedy
 
 
+_OF_DISKS = {
+    errno.ENOSPC: "make room on its disk",
+    errno.EDQUOT: "make room in this user's share of its disk",
+    errno.EIO: "look at its disk",
+    errno.EROFS: "mount its disk for writing",
+}
+"""What to do about errors of a disk. The system may not say which file it was writing."""
+
+
+def is_of_files(error: OSError) -> bool:
+    """Whether a file or a disk can't be used. Anything else (a socket, a process) needs its traceback."""
+    return error.filename is not None or error.errno in _OF_DISKS
+
+
 def of_system(error: OSError) -> str:
     """What the system refused, with the file or folder it is about and what to do next, in one line."""
-    if error.filename is None:
+    about = "" if error.filename is None else f"{error.filename}: "
+    if remedy := _OF_DISKS.get(error.errno):
+        return f"{about}{error.strerror}; {remedy}, and try again"
+    if not about:
         return str(error)
     if isinstance(error, (FileExistsError, NotADirectoryError)):
-        return f"{error.filename}: a file lies where a folder should be; move it away"
-    return (
-        f"{error.filename}: {error.strerror}; see to it that this user can read and write it, and try again"
-    )
+        return f"{about}a file lies where a folder should be; move it away"
+    return f"{about}{error.strerror}; see to it that this user can read and write it, and try again"
 
 
 def open_plain(path: Path, flags: int, remedy: str, mode: int = 0o600) -> int:

@@ -39,8 +39,17 @@ def write_whole(path: Path, content: str | bytes, *, replace: bool = True) -> No
     """Put `content` at `path`, for its owner alone (0600), synced; without `replace` a file that is there stays.
 
     It is written under one fixed name beside `path`, so that what a killed writer left goes with the next. A folder in
-    its place is set aside. Raises OSError.
+    its place is set aside. Raises OSError, which always names a file.
     """
+    try:
+        _write_whole(path, content, replace)
+    except OSError as error:
+        # The system names none where a file that is open can't be written.
+        error.filename = error.filename or str(path)
+        raise
+
+
+def _write_whole(path: Path, content: str | bytes, replace: bool) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     handle = take(part)

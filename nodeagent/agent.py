@@ -35,7 +35,7 @@ from farm.sockets import remove_socket, socket_path
 from farm.v1 import nodes_pb2, renderers_pb2
 from nodeagent import ALLOCATION, HOME_VARIABLE, SOCKET_VARIABLE, devices, identity, probe
 from nodeagent.attempt_log import log_folder
-from nodeagent.journal_rescue import JournalTooNew, open_journal
+from nodeagent.journal_rescue import JournalAway, JournalTooNew, open_journal
 from nodeagent.log_delivery import LogDelivery
 from nodeagent.membership import Ending, Membership
 from nodeagent.owner_watch import OwnerWatch, sensor
@@ -390,11 +390,14 @@ def main(
             os.chdir(config.home)
             asyncio.run(_serve(config))
     except (
-        InvalidConfig, InvalidJoinToken, HomeInUse, Refused, identity.NotJoined, DamagedFile, JournalTooNew, OSError,
+        InvalidConfig, InvalidJoinToken, HomeInUse, Refused, identity.NotJoined, DamagedFile, JournalTooNew,
     ) as error:  # fmt: skip
-        problem = of_system(error) if isinstance(error, OSError) else error
-        click.echo(f"farm-node: {problem}", err=True)
+        click.echo(f"farm-node: {error}", err=True)
         sys.exit(2)
+    except (JournalAway, OSError) as error:
+        # 1, after which a service manager starts it again: a full disk has room some time.
+        click.echo(f"farm-node: {of_system(error) if isinstance(error, OSError) else error}", err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

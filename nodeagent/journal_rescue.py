@@ -27,6 +27,23 @@ _WITH = ("-wal", "-shm", "-journal")
 _LONGEST_ENTRIES = 1_000_000
 
 
+_OF_SYSTEM = {
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+}
+"""SQLite's codes where the disk, the memory or another process is at fault. They say nothing against the file."""
+
+
+class JournalAway(Exception):
+    """The journal can't be used at the moment, whole or not; nothing was changed. The message says why."""
+
+
 class JournalTooNew(Exception):
     """The journal was written by a newer version; the message says what to do."""
 
@@ -45,8 +62,19 @@ class _Found:
 def open_journal(path: Path) -> Journal:
     """The journal at `path`; of one that is damaged what can be read, and the file is set aside.
 
-    Raises JournalTooNew, and OSError where nothing could be set aside.
+    Raises JournalTooNew, JournalAway, and OSError where nothing could be set aside.
     """
+    try:
+        return _open(path)
+    except sqlite3.Error as error:
+        if not _of_system(error):
+            raise
+        raise JournalAway(
+            f"{path} can't be used now ({error}); see to it that its disk has room and that this user can write there"
+        ) from None
+
+
+def _open(path: Path) -> Journal:
     rescued = path.with_name(f"{path.name}.rescued")
     if rescued.exists():
         # An agent died while it put the new journal into place.
@@ -62,11 +90,31 @@ def open_journal(path: Path) -> Journal:
                 f"{f'{kept + found.lost}' if found.lost else 'its readable'} entries were kept. Windows that the farm "
                 "doesn't know of are rendered again"
             )
+    else:
+        return _new(path)
     return Journal(path)
 
 
+def _new(path: Path) -> Journal:
+    """A journal where none is. What could not be begun is removed, for the next start would take it for a damaged one."""
+    try:
+        return Journal(path)
+    except sqlite3.Error:
+        for suffix in ("", *_WITH):
+            Path(f"{path}{suffix}").unlink(missing_ok=True)
+        raise
+
+
+def _of_system(error: sqlite3.Error) -> bool:
+    # Errors that SQLite itself has not raised have no code.
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _OF_SYSTEM
+
+
 def read(path: Path) -> _Found:
-    """All that can be read of the journal at `path`, which is not changed. Raises JournalTooNew."""
+    """All that can be read of the journal at `path`, which is not changed.
+
+    Raises JournalTooNew, and sqlite3.Error for what says nothing of the file.
+    """
     completions: dict[int, nodes_pb2.Completion] = {}
     held: list[Held] = []
     lost = 0
@@ -82,6 +130,8 @@ def read(path: Path) -> _Found:
             if not (damage := _damage(path, database)):
                 (last,) = database.execute("SELECT ifnull(max(seq), 0) FROM sqlite_sequence").fetchone()
         except sqlite3.Error as error:
+            if _of_system(error):
+                raise
             damage = str(error)
         for row in _rows(database, "completions", COMPLETION_COLUMNS):
             if (completion := _completion(row)) is None:
@@ -133,7 +183,9 @@ def _rows(database: sqlite3.Connection, table: str, columns: tuple[str, ...]) ->
                     seen.add(rowid)
                     yield tuple(row)
             return
-        except sqlite3.Error:
+        except sqlite3.Error as error:
+            if _of_system(error):
+                raise
             continue
 
 

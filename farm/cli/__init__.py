@@ -51,7 +51,7 @@ class _Commands(click.Group):
             click.echo("interrupted", err=True)
             ctx.exit(130)
         except Exception as error:
-            from farm.damaged_files import DamagedFile, of_system
+            from farm.damaged_files import DamagedFile, is_of_files, of_system
             from farm.errors import FarmError
             from farm.outside_text import shown, shown_lines
             from farm.security import NoProfile
@@ -68,7 +68,7 @@ class _Commands(click.Group):
             if isinstance(error, (FarmError, NoProfile, DamagedFile, *bad_input)):
                 click.echo(shown_lines(f"farmctl: {error}"), err=True)
                 ctx.exit(2 if isinstance(error, bad_input) else 1)
-            if isinstance(error, OSError) and error.filename is not None:
+            if isinstance(error, OSError) and is_of_files(error):
                 click.echo(shown_lines(f"farmctl: {of_system(error)}"), err=True)
                 ctx.exit(1)
             raise

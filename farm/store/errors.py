@@ -136,11 +136,16 @@ class RecordLost(StoreError):
 
 
 class DatabaseAway(StoreError):
-    """The database can't be used at this moment. What was asked was not done, or at a commit may have been: ask again."""
+    """The database can't be used at this moment. What was asked was not done, or at a commit may have been: ask again.
+
+    `why`: what it said, in a line.
+    """
 
     def __init__(self, why: str):
-        first = why.strip().splitlines()[0] if why.strip() else "no reason given"
-        super().__init__(f"database: can't be used now ({first}); the farm goes on by itself when it is back")
+        self.why = why.strip().splitlines()[0] if why.strip() else "no reason given"
+        super().__init__(
+            f"database: can't be used now ({self.why}); the farm goes on by itself when it is back"
+        )
 
 
 class LedByAnother(StoreError):

@@ -11,6 +11,7 @@ from node_processes import until
 from farm.damaged_files import DamagedFile
 from nodeagent import identity
 from tests.damage import OF_JSON, OF_TEXT, copy, flip, mark, spoil, tree
+from tests.full_disk import run_on_a_full_disk
 
 BESIDE = ("ca.pem", "node.token", "ray.token")
 MORE = {"one letter": flip, "byte order mark": mark}
@@ -116,3 +117,18 @@ def test_an_agent_that_cannot_go_on_says_why_in_one_line(farm, joined, start_age
     assert agent.process.wait(30) == 2
     last = agent.log.read_text().splitlines()[-1]
     assert last.startswith(f"farm-node: {joined / name} ") and "Traceback" not in agent.log.read_text()
+
+
+@pytest.mark.parametrize("has_joined", [False, True])
+def test_an_agent_on_a_full_disk_names_a_file_and_ends_so_that_it_is_started_again(
+    farm, joined, tmp_path, python, environment, has_joined
+):
+    disk = tmp_path / "disk"
+    begin = f"{python} -P -m nodeagent.agent --home {disk}/home --threads 1"
+    line = begin if has_joined else f"{begin} --server {farm.server} --join-token {farm.join_token}"
+    done = run_on_a_full_disk(disk, line, f"cp -a {joined} {disk}/home" if has_joined else "", environment)
+    last = done.stderr.splitlines()[-1]
+    # With 2, systemd would not start it again: RestartPreventExitStatus.
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert last.startswith(f"farm-node: {disk}/home"), last
+    assert "make room on its disk" in last or "see to it that its disk has room" in last

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from test_journal import ended
 from nodeagent.journal import Held, Journal
 from nodeagent.journal_rescue import JournalTooNew, open_journal
 from tests.damage import OF_TEXT, spoil
+from tests.full_disk import run_on_a_full_disk
 
 NAMES = [f"attempt-{number:03}" for number in range(40)]
 HELD = Held("held", 1, "cpu", 123, "456")
@@ -181,3 +185,47 @@ def test_no_damage_keeps_an_agent_from_starting_or_makes_up_an_entry(whole, tmp_
         assert found[0].read_bytes() == before, "what was there can still be looked at"
     else:
         assert kept(open_journal(path))[:-1] == NAMES
+
+
+FULL = """
+import sys
+from pathlib import Path
+from nodeagent.journal_rescue import JournalAway, open_journal
+try:
+    print(len(open_journal(Path(sys.argv[1])).pending()))
+except JournalAway as error:
+    print("away:", error)
+"""
+
+
+@pytest.mark.parametrize("left", ["closed", "log", "new"])
+def test_a_full_disk_is_no_damage_and_a_sound_journal_stays_in_place(tmp_path, whole, left):
+    disk, made = tmp_path / "disk", tmp_path / "made"
+    made.mkdir()
+    (tmp_path / "look.py").write_text(FULL)
+    if left != "new":
+        (made / "journal.db").write_bytes(whole)
+    if left == "log":
+        journal = Journal(made / "journal.db")
+        journal.complete(ended("later"))
+    look = f"{sys.executable} {tmp_path}/look.py {disk}/journal.db"
+    done = run_on_a_full_disk(
+        disk,
+        f"{look}; ls {disk}; room; {look}; ls {disk}",
+        f"cp {made}/* {disk} || true; rm -f {disk}/*-shm",
+        dict(os.environ) | {"PYTHONPATH": os.getcwd()},
+    )
+    first, *between, last = [line for line in done.stdout.splitlines() if not line.startswith("journal.db-")]
+    assert first.startswith(f"away: {disk}/journal.db can't be used now ("), done
+    assert "see to it that its disk has room" in first and "damaged" not in done.stdout
+    entries = {"closed": len(NAMES), "log": len(NAMES) + 1, "new": 0}[left]
+    assert str(entries) in between and last == "journal.db", done.stdout
+
+
+def test_a_journal_that_the_system_does_not_open_is_no_damage(path):
+    before = path.read_bytes()
+    few = FULL.replace("try:", "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (4, 4))\ntry:")
+    done = subprocess.run([sys.executable, "-c", few, str(path)], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith(f"away: {path} can't be used now (unable to open database file)"), done
+    assert not aside(path) and path.read_bytes() == before
+    assert kept(open_journal(path)) == NAMES
