@@ -49,6 +49,8 @@ def in_user_site() -> bool:
 def _begin() -> None:
     _open_descriptors()
     _alone()
+    # Set before gRPC is imported: what goes wrong there reaches people in the farm's own words.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - it stays open until the end
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
     # In an encoding that lacks a letter of somebody's name, that letter is shown as its number.

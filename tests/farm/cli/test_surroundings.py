@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -82,3 +83,15 @@ def test_a_user_without_a_home_is_told_what_to_give(tmp_path, command):
     )
     assert done.returncode in (1, 2) and "Traceback" not in done.stderr
     assert "set HOME, or give an absolute path" in done.stderr
+
+
+@pytest.mark.parametrize(("wanted", "raw"), [("", False), ("ERROR", True)])
+def test_grpcs_own_lines_are_printed_only_to_who_asks_for_them(tmp_path, wanted, raw):
+    wish = {"GRPC_VERBOSITY": wanted} if wanted else {}
+    taken = socket.create_server(("127.0.0.1", 0))
+    with taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = run(f"farmd --listen {listen}", tmp_path / "home", HOME=str(tmp_path), **wish)
+    lines = done.stderr.splitlines()
+    assert done.returncode == 1 and lines[-1].startswith(f"farmd: server.listen: cannot listen on {listen}")
+    assert any("add_port.cc" in line for line in lines) is raw
