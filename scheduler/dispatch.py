@@ -232,9 +232,10 @@ class Dispatcher:
             silent = now - self._sessions.heard_at(node.id) > self._leases.lease
             gone = self._sessions.has_left(node.id)
             if (silent or gone) and node.state is NodeState.ONLINE:
-                log.warning("node offline", node=node.name, ended=gone)
                 why = "is away, its agent was ended" if gone else "is offline"
                 await asyncio.to_thread(self._store.nodes.offline, node.id, why)
+                # Only now: while the record can't be written, each look would say it again.
+                log.warning("node offline", node=node.name, ended=gone)
 
     async def _drain(self, nodes: list[NodeRecord], live: list[AttemptRecord]) -> None:
         """Empties nodes that are being drained of what is `live`, and tells each whether it is to leave."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import shutil
 from collections.abc import AsyncIterator
 
 import pytest
+from structlog.testing import capture_logs
 
 from farm.api.changes import Changes
 from farm.api.sessions import Session, Sessions
@@ -16,6 +18,7 @@ from farm.config import Leases
 from farm.failures import Cause
 from farm.states import AttemptState, JobState, NodeState
 from farm.store import Store
+from farm.store.errors import DatabaseAway
 from farm.store.records import DeviceRecord
 from farm.v1 import nodes_pb2
 from scheduler.backend import BackendEvent, BackendSays, RendererRef
@@ -261,6 +264,27 @@ def test_an_agent_that_said_it_would_end_is_known_to_be_away_with_its_stream(far
     asyncio.run(farm._dispatcher.tick())
     node = farm.store.nodes.get("n1")
     assert (node.state, node.reason) == (NodeState.OFFLINE, "is away, its agent was ended")
+
+
+def test_a_node_that_falls_silent_while_the_record_cannot_be_written_is_named_once(farm):
+    def said() -> int:
+        return [entry["event"] for entry in lines].count("node offline")
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with capture_logs() as lines:
+        farm.now += 60.0
+        try:
+            # No file grows any more, as on a full disk.
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+            for _ in range(3):
+                with pytest.raises(DatabaseAway):
+                    farm.look(3.0, quiet=False)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert said() == 0
+        for _ in range(3):
+            farm.look(3.0, quiet=False)
+    assert said() == 1 and farm.store.nodes.get("n1").state == NodeState.OFFLINE
 
 
 def test_a_locked_device_is_passed_over_and_says_why(farm):
