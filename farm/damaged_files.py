@@ -44,7 +44,8 @@ _OF_DISKS = {
 
 def is_of_files(error: OSError) -> bool:
     """Whether a file or a disk can't be used. Anything else (a socket, a process) needs its traceback."""
-    return error.filename is not None or error.errno in _OF_DISKS
+    # A class of its own tells by itself what it is about, such as standard output.
+    return error.filename is not None or (type(error) is OSError and error.errno in _OF_DISKS)
 
 
 def of_system(error: OSError) -> str:
