@@ -172,8 +172,8 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
     sessions, changes = Sessions(), Changes()
     dispatcher = Dispatcher(store, files, backend, sessions, changes, config.leases, offers.models)
     reader = MediaReader(config.home)
-    intake = Intake(config, offers, store, files, reader.probe)
-    fits = Fits(store, sessions.has_renderer, sessions.trouble_of)
+    intake = Intake(config, offers, store, files, reader.probe, sessions.model_troubles)
+    fits = Fits(store, sessions.has_renderer, sessions.trouble_of, sessions.model_troubles)
 
     def token_of_now() -> str:
         nonlocal ray_token

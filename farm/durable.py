@@ -73,6 +73,14 @@ def _write_whole(path: Path, content: str | bytes, replace: bool) -> None:
     sync_folder(path.parent)
 
 
+def private_folder(folder: Path) -> Path:
+    """Make a folder for its owner alone (0700), also one that was open to others, and return it. Raises OSError."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_mode & 0o077:
+        folder.chmod(0o700)
+    return folder
+
+
 def sync_folder(folder: Path) -> None:
     """Have the names in `folder` survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)

@@ -24,7 +24,7 @@ import click
 import grpc
 import structlog
 
-from farm import PROTOCOL, __version__, addresses
+from farm import PROTOCOL, __version__, addresses, durable
 from farm.children import child_environment, python_command
 from farm.clock import boottime
 from farm.config import InvalidConfig, NodeConfig, load_node_config
@@ -50,6 +50,9 @@ log = structlog.get_logger()
 
 _OFFERS_SECONDS = 1.0
 """How long the first hello waits for the hashes of weights; fuller ones follow as each becomes known."""
+_LOOK_AGAIN_SECONDS = 30.0
+"""Between two looks for models that this machine hasn't, or had no folder for: a look is a third of a second's work."""
+_LONGEST_TROUBLE = 500
 _GOODBYE_SECONDS = 5.0
 _STOP_SECONDS = 5.0
 """What is told to stop has so long to come to its next step; then its renderer is ended with the others."""
@@ -71,6 +74,8 @@ class Agent:
         self._lent = lent
         self._boot_id = probe.boot_id()
         self._models: dict[str, tuple[str, str]] = {}
+        self._model_troubles: dict[str, str] = {}
+        self._looked = asyncio.Event()
         self._journal = open_journal(config.home / "journal.db")
         self._socket = socket_path(config.home, "renderer.sock")
         setups = {device.advertised.name: self._setup_for(device) for device in lent}
@@ -120,8 +125,10 @@ class Agent:
         # The first word to the farm says whose the machine is.
         await self._owner.look()
         offers = asyncio.create_task(self._look_for_models())
-        await asyncio.wait([offers], timeout=_OFFERS_SECONDS)
-        if not offers.done():
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_OFFERS_SECONDS):
+                await self._looked.wait()
+        if not self._looked.is_set():
             log.info("hashing weights; models follow as they become known")
         connection = asyncio.create_task(self._stream.run())
         delivery = asyncio.create_task(self._logs.run())
@@ -184,6 +191,7 @@ class Agent:
             leaving=self._leaving,
             left=self._membership.left,
             ray_trouble=self._raylet.trouble,
+            model_troubles=self._model_troubles,
             owner_reason=self._owner.reason,
         )
 
@@ -211,6 +219,53 @@ class Agent:
         return setup
 
     async def _look_for_models(self) -> None:
+        """Offer what is here, and look for what isn't until it is: its disk may be mounted later, or full."""
+        candidates: dict[str, tuple[str, str]] = {}
+        while True:
+            troubles, missing = await self._look(candidates)
+            for model, why in troubles.items():
+                if why != self._model_troubles.get(model):
+                    log.error("a model is not offered", model=model, problem=why)
+            if troubles != self._model_troubles:
+                self._model_troubles = troubles
+                self._stream.beat()
+            self._looked.set()
+            if not missing:
+                return
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+
+    async def _look(self, candidates: dict[str, tuple[str, str]]) -> tuple[dict[str, str], bool]:
+        """Look once. Returns why models aren't offered, by name ("" for all), and whether any is missing.
+
+        What is found at the first look is offered at once. Later it may be a copy that is under way, which is known by its
+        changing: it stays among the `candidates` (source and weights by name) until two looks have found the same.
+        """
+        troubles: dict[str, str] = {}
+        missing = False
+        try:
+            async for offer in self._offers():
+                model = offer["model"]
+                if "weights" in offer:
+                    found = offer["source"], offer["weights"]
+                    if self._looked.is_set() and candidates.get(model) != found:
+                        candidates[model], missing = found, True
+                        continue
+                    log.info("model found", **offer)
+                    self._models[model] = found
+                    self._stream.introduce_again()
+                else:
+                    missing = True
+                    if "problem" in offer:
+                        troubles[model] = offer["problem"][:_LONGEST_TROUBLE]
+                    if "traceback" in offer and troubles[model] != self._model_troubles.get(model):
+                        log.error(
+                            "a plugin can't look for a model", model=model, traceback=offer["traceback"]
+                        )
+        except OSError as error:
+            return {"": f"this machine can't look for models: {of_system(error)}"}, True
+        return troubles, missing
+
+    async def _offers(self) -> AsyncIterator[dict[str, str]]:
         process = await asyncio.create_subprocess_exec(
             *python_command("nodeagent.offers"),
             env=child_environment(),
@@ -219,21 +274,23 @@ class Agent:
             stdout=asyncio.subprocess.PIPE,
         )
         try:
-            process.stdin.write(json.dumps(self._config.models).encode())
+            asked = {
+                "home": str(self._config.home),
+                "configured": dict(self._config.models),
+                "offered": list(self._models),
+            }
+            process.stdin.write(json.dumps(asked).encode())
             process.stdin.close()
             async for line in process.stdout:
                 try:
-                    offer = json.loads(line)
+                    yield json.loads(line)
                 except ValueError:
                     continue  # a plugin's own print
-                if "problem" in offer:
-                    log.error("model not offered", model=offer["model"], problem=offer["problem"])
-                else:
-                    log.info("model found", **offer)
-                    self._models[offer["model"]] = (offer["source"], offer["weights"])
-                    self._stream.introduce_again()
-            if await process.wait():
-                log.error("looking for models failed; see above", exit_code=process.returncode)
+            if code := await process.wait():
+                yield {
+                    "model": "",
+                    "problem": f"looking for models failed (exit status {code}); see this node's log",
+                }
         finally:
             if process.returncode is None:
                 process.kill()
@@ -348,6 +405,16 @@ def _sole_agent(home: Path) -> Iterator[None]:
         os.close(lock)
 
 
+def _keep_others_out(home: Path) -> None:
+    """Let nobody else write where inputs are read from, whatever the caller's umask, and that of an earlier agent."""
+    os.umask(0o077)
+    for folder in (home / "cache", home / "work"):
+        try:
+            durable.private_folder(folder)
+        except OSError as error:
+            log.warning("a folder can't be made private", folder=str(folder), why=of_system(error))
+
+
 @click.command(name="farm-node")
 @click.option("--server", metavar="HOST:PORT", help="The daemon. Remembered after the first start.")
 @click.option(
@@ -388,6 +455,7 @@ def main(
         with _sole_agent(config.home):
             # The folder it was called in may be unmounted or deleted while it runs.
             os.chdir(config.home)
+            _keep_others_out(config.home)
             asyncio.run(_serve(config))
     except (
         InvalidConfig, InvalidJoinToken, HomeInUse, Refused, identity.NotJoined, DamagedFile, JournalTooNew,

@@ -10,22 +10,27 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import pluggy
 
+from farm import durable
+from farm.damaged_files import of_system
 from farm.plugins import catalogue, planning_plugins
 
 
 def offers(
-    plugins: pluggy.PluginManager, configured: Mapping[str, str], cache: Path
+    plugins: pluggy.PluginManager,
+    configured: Mapping[str, str],
+    cache: Path,
+    offered: Collection[str] = (),
 ) -> Iterator[dict[str, str]]:
-    """{"model", "source", "weights"} of each model that is here, or {"model", "problem"}.
+    """{"model", "source", "weights"} of each model that is here, {"model", "problem"}, or {"model"} of one that isn't here.
 
-    `configured`: sources by name that the node's config gives; `cache`: folder for models and remembered hashes.
+    `configured`: sources by name that the node's config gives; `cache`: folder for models and remembered hashes;
+    `offered`: models that need not be looked for.
     """
-    cache.mkdir(parents=True, exist_ok=True)
     known = catalogue(plugins).models
     for name in sorted(set(configured) - set(known)):
         accepted = ", ".join(sorted(known)) or "none"
@@ -34,26 +39,50 @@ def offers(
             "problem": f"models.{name}: no such model; the installed plugins know {accepted}",
         }
     for name in known:
+        if name in offered:
+            continue
         try:
             source = configured.get(name) or plugins.hook.farm_default_source(model=name, cache=cache)
             weights = source and plugins.hook.farm_weights_hash(model=name, source=source, cache=cache)
-        except Exception:  # noqa: BLE001 - one plugin's trouble must not hide the other models
-            yield {"model": name, "problem": traceback.format_exc()}
+        except Exception as error:  # noqa: BLE001 - one plugin's trouble must not hide the other models
+            told = of_system(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+            yield {"model": name, "problem": f"models.{name}: {told}", "traceback": traceback.format_exc()}
             continue
         if weights:
             yield {"model": name, "source": source, "weights": weights}
         elif name in configured:
             yield {"model": name, "problem": f"models.{name}: no weights in {source}"}
+        else:
+            yield {"model": name}
 
 
-def model_cache() -> Path:
-    """Folder of models that plugins make, and of hashes: one a user and machine, whatever farms it serves."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ltx-farm"
+def model_cache(home: Path | None = None) -> Path:
+    """Folder of models that plugins make, and of hashes, for its owner alone: one a user and machine, whatever farms it serves.
+
+    Where the user has none, such as one of a service, whose home isn't there: in the node's `home`. Raises OSError where
+    that can't be made either, and RuntimeError without `home` for a user who has none.
+    """
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ltx-farm"
+        durable.private_folder(folder)
+        if not home or os.access(folder, os.W_OK | os.X_OK):
+            return folder
+    except (OSError, RuntimeError):
+        if not home:
+            raise
+    # No device's folder of inputs, which lies beside it, begins with a dot.
+    return durable.private_folder(home / "cache" / ".models")
 
 
 def main() -> None:
-    """Usage: python -m nodeagent.offers < JSON object of configured sources."""
-    for offer in offers(planning_plugins(), json.load(sys.stdin), model_cache()):
+    """Usage: python -m nodeagent.offers < {"home": …, "configured": {model: source}, "offered": [model]}."""
+    asked = json.load(sys.stdin)
+    try:
+        cache = model_cache(Path(asked["home"]))
+    except OSError as error:
+        print(json.dumps({"model": "", "problem": of_system(error)}))
+        return
+    for offer in offers(planning_plugins(), asked["configured"], cache, asked["offered"]):
         print(json.dumps(offer), flush=True)
 
 

@@ -320,7 +320,7 @@ class Renderer:
             with _uncollected():
                 device = device_in_hand(setup.backend, setup.threads, setup.vram_bytes)
                 plugins = planning_plugins(), rendering_plugins()
-            self._ready.set_result(Workbench(*plugins, device, model_cache()))
+            self._ready.set_result(Workbench(*plugins, device, model_cache(Path(os.environ[HOME_VARIABLE]))))
         except Exception as error:  # noqa: BLE001 - told with every task
             self._ready.set_exception(error)
 

@@ -146,6 +146,7 @@ class Dispatcher:
             time.time(),
             self._warmth.of,
             lambda device: self._warmth.starting_for(device, now),
+            self._sessions.model_troubles,
         )
         since = self._passed_over
         tasks = [ready_task(r, now - since.get(r.task.id, now), self._models) for r in ready]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from farm.store.records import ReadyTask as ReadyRecord
 from farm.store.records import TaskRecord
@@ -44,16 +44,21 @@ def fit(tasks: Sequence[ReadyTask], slots: Sequence[Slot], busy_with: Callable[[
 
 
 class Fits:
-    """The same for the farm as it is now. `renderer_up` and `trouble` of (node id, device): as in scheduler.snapshot."""
+    """The same for the farm as it is now. `renderer_up`, `trouble` and `lacks`: as in scheduler.snapshot."""
 
     def __init__(
-        self, store: Store, renderer_up: Callable[[str, str], bool], trouble: Callable[[str, str], str]
+        self,
+        store: Store,
+        renderer_up: Callable[[str, str], bool],
+        trouble: Callable[[str, str], str],
+        lacks: Callable[[str], Mapping[str, str]] = lambda node_id: {},
     ):
-        self._store, self._renderer_up, self._trouble = store, renderer_up, trouble
+        self._store, self._renderer_up, self._trouble, self._lacks = store, renderer_up, trouble, lacks
 
     def fit(self, tasks: Sequence[TaskRecord]) -> Fit:
         """What each device could take of these tasks. Blocks."""
         nodes = self._store.nodes.list()
         doing = {(node.id, device.name): device.task for node in nodes for device in node.devices}
         wanted = [ready_task(ReadyRecord(task, 0, 0.0, {}, {})) for task in tasks]
-        return fit(wanted, slots_of(nodes, self._renderer_up, self._trouble), lambda slot: doing[slot.key])
+        slots = slots_of(nodes, self._renderer_up, self._trouble, lacks=self._lacks)
+        return fit(wanted, slots, lambda slot: doing[slot.key])

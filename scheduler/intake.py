@@ -6,7 +6,7 @@ The edge around scheduler.plan; all that is refused is refused here or there, be
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
@@ -40,7 +40,8 @@ THUMBNAIL = 256
 class Intake:
     """Plans specs against this farm's catalogue, nodes and media roots.
 
-    `look`: says what a file of media is; as farm.media.probe, or in processes of their own.
+    `look`: says what a file of media is; as farm.media.probe, or in processes of their own. `lacks`: as in
+    scheduler.snapshot.
     """
 
     def __init__(
@@ -50,9 +51,10 @@ class Intake:
         store: Store,
         files: ArtifactStore,
         look: Callable[[Path, int], MediaFacts] = probe,
+        lacks: Callable[[str], Mapping[str, str]] = lambda node_id: {},
     ):
         self._config, self._catalogue, self._store, self._files = config, catalogue, store, files
-        self._look = look
+        self._look, self._lacks = look, lacks
 
     def plan(self, spec: JobSpec, *, keep_media: bool) -> PlannedJob:
         """The plan of `spec`; with `keep_media`, media given by path are copied into the artifact store.
@@ -127,9 +129,14 @@ class Intake:
             return pinned.weights
         offered = self._store.nodes.weights_of(model.name)
         if not offered:
+            told = ((node.name, self._lacks(node.id)) for node in self._store.nodes.list())
+            known = [
+                f"{node}: {why}" for node, lacks in told if (why := lacks.get(model.name) or lacks.get(""))
+            ]
+            because = f" ({'; '.join(known)})" if known else ""
             raise InvalidSpec(
                 field,
-                f"no node has offered {model.name} yet; start a node that has it, or pin its weights in farm.toml "
+                f"no node has offered {model.name} yet{because}; start a node that has it, or pin its weights in farm.toml "
                 f"([models.{model.name}] weights)",
             )
         # Where nodes differ, the weights most of them have; the others are told why they get no work.

@@ -55,7 +55,8 @@ class Slot:
     `busy`: it has a live attempt, for about `busy_for` seconds more. `usable`: its node is online and its Ray process
     up; else `reason` says why not. `rates`: FLOPs a second by model, where more is known than `flops_per_second`.
     `warm`: models that it holds in memory, as far as is known. `starting_for`: seconds for which its renderer will still
-    be importing. `local`: it is on the daemon's host, so that artifacts cross no network.
+    be importing. `local`: it is on the daemon's host, so that artifacts cross no network. `lacks`: why its node doesn't
+    offer models that it should, by name, "" for all.
     """
 
     node_id: str
@@ -73,6 +74,7 @@ class Slot:
     warm: frozenset[str] | None = None
     starting_for: float = 0.0
     local: bool = False
+    lacks: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def name(self) -> str:
@@ -113,7 +115,8 @@ def misfit(task: ReadyTask, slot: Slot) -> str | None:
     """Why the device could never take this task, or None when it could."""
     offered = slot.models.get(task.model)
     if offered is None:
-        return f"has no model {task.model}"
+        why = slot.lacks.get(task.model) or slot.lacks.get("")
+        return f"has no model {task.model}" + (f": {why}" if why else "")
     if offered != task.weights:
         return f"has other weights of {task.model} ({_short(offered)}, the job needs {_short(task.weights)})"
     if slot.vram_bytes < task.vram_bytes:

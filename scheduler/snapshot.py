@@ -24,12 +24,14 @@ def slots_of(
     now: float = 0.0,
     warm: Callable[[tuple[str, str]], frozenset[str] | None] = lambda device: None,
     starting_for: Callable[[tuple[str, str]], float] = lambda device: 0.0,
+    lacks: Callable[[str], Mapping[str, str]] = lambda node_id: {},
 ) -> list[Slot]:
     """Every device of every node. `renderer_up(node id, device)`: whether its renderer can take work; `trouble` of
     the same: why not, where anything is known of it.
 
     `live`: the attempts that occupy devices at `now` (Unix seconds), for when those will be free. `warm`: as
-    scheduler.warmth.Warmth.of. `starting_for`: seconds, as Slot's, by node id and device.
+    scheduler.warmth.Warmth.of. `starting_for`: seconds, as Slot's, by node id and device. `lacks`: why a node doesn't offer
+    models, by node id.
     """
     nodes = list(nodes)
     expected = rates(nodes)
@@ -67,6 +69,7 @@ def slots_of(
                 warm=warm((node.id, device.name)),
                 starting_for=starting_for((node.id, device.name)),
                 local=_is_loopback(node.address),
+                lacks=lacks(node.id),
             )
             if held := holding.get(slot.key):
                 # More than one are windows in lockstep, which take their steps in turn.

@@ -50,6 +50,12 @@ def test_a_stopped_agent_is_told_alone_and_has_time_to_hand_back_what_it_runs():
     assert float(said["TimeoutStopSec"]) > needed
 
 
+def test_the_user_of_a_service_who_has_no_home_has_a_folder_for_models():
+    said = service("farm-agent.service")
+    assert said["Environment"] == f"XDG_CACHE_HOME=/var/cache/{said['CacheDirectory']}"
+    assert said["CacheDirectoryMode"] == "0700"
+
+
 def test_a_restarted_daemon_leaves_ray_to_its_successor():
     assert service("farm-daemon.service")["KillMode"] == "process"
 

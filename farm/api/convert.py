@@ -207,10 +207,14 @@ def device_record(device: nodes_pb2.Device) -> records.DeviceRecord:
 
 
 def node_message(
-    node: records.NodeRecord, renderers: frozenset[str], trouble: Callable[[str, str], str], now: float
+    node: records.NodeRecord,
+    renderers: frozenset[str],
+    trouble: Callable[[str, str], str],
+    model_troubles: Mapping[str, str],
+    now: float,
 ) -> nodes_pb2.Node:
     """A node at `now` (CLOCK_BOOTTIME seconds). `renderers`: its devices whose renderer is up; `trouble(node id, device)`:
-    why another one's is not."""
+    why another one's is not; `model_troubles`: why it doesn't offer models."""
     return nodes_pb2.Node(
         id=node.id,
         name=node.name,
@@ -232,6 +236,7 @@ def node_message(
             for device in node.devices
         ],
         models=[nodes_pb2.ModelOffer(model=offer.model, weights=offer.weights) for offer in node.models],
+        model_troubles=model_troubles,
         reason=node.reason,
         drain=_drain(node.drain, now),
         lock=_lock(node.lock),

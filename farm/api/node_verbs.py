@@ -85,7 +85,13 @@ class NodeVerbs(nodes_pb2_grpc.NodeServiceServicer):
         return self._shown(await asyncio.to_thread(self._store.nodes.get, node.id))
 
     def _shown(self, node: NodeRecord) -> nodes_pb2.Node:
-        return node_message(node, self._sessions.renderers(node.id), self._sessions.trouble_of, boottime())
+        return node_message(
+            node,
+            self._sessions.renderers(node.id),
+            self._sessions.trouble_of,
+            self._sessions.model_troubles(node.id),
+            boottime(),
+        )
 
 
 def _check_texts(request: nodes_pb2.DrainNodeRequest | nodes_pb2.LockNodeRequest) -> None:

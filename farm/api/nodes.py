@@ -207,6 +207,7 @@ class NodeService(NodeVerbs):
     async def _renew(self, heartbeat: nodes_pb2.Heartbeat, session: Session) -> None:
         held = [(ref.attempt_id, ref.epoch) for ref in heartbeat.attempts]
         session.held, session.ray_trouble = frozenset(held), heartbeat.ray_trouble
+        session.model_troubles = dict(heartbeat.model_troubles)
         until = boottime() + self._terms.lease
 
         def renew() -> tuple[list[tuple[str, int]], dict[tuple[str, int], float]]:

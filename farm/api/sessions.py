@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from farm.failures import time_to_stop
@@ -28,7 +28,7 @@ class Session:
     `questions`: what the node was asked of its logs, by number, until it answers. `job_of`: the job of each attempt
     that the node holds; `progress_at`: when its progress was last written. `ray_address`: where it was told that Ray is.
     `held`: attempts (id and epoch) that the node's last heartbeat named. `trouble`: why devices have no renderer, and
-    `ray_trouble` why the node has no raylet, in words.
+    `ray_trouble` why the node has no raylet, in words; `model_troubles`: why it doesn't offer models, by name, "" for all.
     """
 
     node_id: str
@@ -40,6 +40,7 @@ class Session:
     ray_address: str = ""
     ray_node_id: str = ""
     ray_trouble: str = ""
+    model_troubles: dict[str, str] = field(default_factory=dict)
     renderers: set[str] = field(default_factory=set)
     trouble: dict[str, str] = field(default_factory=dict)
     questions: dict[int, asyncio.Future[bytes | None]] = field(default_factory=dict)
@@ -125,6 +126,11 @@ class Sessions:
             return ""
         # Of a raylet that is up, what Ray says is newer than how the one before it ended.
         return session.trouble.get(device, "") or session.ray_trouble
+
+    def model_troubles(self, node_id: str) -> Mapping[str, str]:
+        """Why the node doesn't offer models that it should, by name, "" for all; none where it isn't connected."""
+        session = self._by_node.get(node_id)
+        return session.model_troubles if session else {}
 
     def held(self) -> dict[str, frozenset[tuple[str, int]]]:
         """What the last heartbeat of each connected node named of attempts, by node id."""

@@ -62,7 +62,7 @@ def _reasons(found: nodes_pb2.Node) -> str:
     reasons = [found.reason] if found.reason else []
     reasons += [f"{what} {_whose(wish)}" for what, wish in _wishes(found)]
     reasons += [f"{one.device.name} is in quarantine" for one in found.devices if one.quarantine]
-    reasons += _without(found)
+    reasons += _without(found) + _not_offered(found)
     return "; ".join(reasons)
 
 
@@ -184,7 +184,7 @@ def show(ctx: click.Context, name: str, form: str) -> None:
         ),
         "it offers no device",
     )
-    for words in _without(found):
+    for words in _without(found) + _not_offered(found):
         say(f"\n{words}")
     for status in found.devices:
         if status.quarantine:
@@ -209,6 +209,11 @@ def _without(found: nodes_pb2.Node) -> list[str]:
         for status in found.devices
         if status.trouble
     ]
+
+
+def _not_offered(found: nodes_pb2.Node) -> list[str]:
+    """Of the models that the node should offer and doesn't, why."""
+    return [f"it offers no {model or 'model'}: {why}" for model, why in sorted(found.model_troubles.items())]
 
 
 @node.command()

@@ -158,7 +158,14 @@ class AttemptRef(_message.Message):
     def __init__(self, attempt_id: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
-    __slots__ = ("sequence", "attempts", "ray_node_id", "leaving", "left", "owner_reason", "ray_trouble")
+    __slots__ = ("sequence", "attempts", "ray_node_id", "leaving", "left", "owner_reason", "ray_trouble", "model_troubles")
+    class ModelTroublesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
     RAY_NODE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -166,6 +173,7 @@ class Heartbeat(_message.Message):
     LEFT_FIELD_NUMBER: _ClassVar[int]
     OWNER_REASON_FIELD_NUMBER: _ClassVar[int]
     RAY_TROUBLE_FIELD_NUMBER: _ClassVar[int]
+    MODEL_TROUBLES_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     attempts: _containers.RepeatedCompositeFieldContainer[AttemptRef]
     ray_node_id: str
@@ -173,7 +181,8 @@ class Heartbeat(_message.Message):
     left: bool
     owner_reason: str
     ray_trouble: str
-    def __init__(self, sequence: _Optional[int] = ..., attempts: _Optional[_Iterable[_Union[AttemptRef, _Mapping]]] = ..., ray_node_id: _Optional[str] = ..., leaving: _Optional[bool] = ..., left: _Optional[bool] = ..., owner_reason: _Optional[str] = ..., ray_trouble: _Optional[str] = ...) -> None: ...
+    model_troubles: _containers.ScalarMap[str, str]
+    def __init__(self, sequence: _Optional[int] = ..., attempts: _Optional[_Iterable[_Union[AttemptRef, _Mapping]]] = ..., ray_node_id: _Optional[str] = ..., leaving: _Optional[bool] = ..., left: _Optional[bool] = ..., owner_reason: _Optional[str] = ..., ray_trouble: _Optional[str] = ..., model_troubles: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Progress(_message.Message):
     __slots__ = ("attempt", "step", "steps", "from_step")
@@ -340,7 +349,14 @@ class Lock(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., asked_by: _Optional[str] = ..., since_at: _Optional[float] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = ("id", "name", "state", "version", "boot_id", "address", "last_seen_at", "devices", "models", "reason", "drain", "lock")
+    __slots__ = ("id", "name", "state", "version", "boot_id", "address", "last_seen_at", "devices", "models", "reason", "drain", "lock", "model_troubles")
+    class ModelTroublesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -353,6 +369,7 @@ class Node(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     DRAIN_FIELD_NUMBER: _ClassVar[int]
     LOCK_FIELD_NUMBER: _ClassVar[int]
+    MODEL_TROUBLES_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
     state: NodeState
@@ -365,7 +382,8 @@ class Node(_message.Message):
     reason: str
     drain: Drain
     lock: Lock
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[NodeState, str]] = ..., version: _Optional[str] = ..., boot_id: _Optional[str] = ..., address: _Optional[str] = ..., last_seen_at: _Optional[float] = ..., devices: _Optional[_Iterable[_Union[DeviceStatus, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelOffer, _Mapping]]] = ..., reason: _Optional[str] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., lock: _Optional[_Union[Lock, _Mapping]] = ...) -> None: ...
+    model_troubles: _containers.ScalarMap[str, str]
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[NodeState, str]] = ..., version: _Optional[str] = ..., boot_id: _Optional[str] = ..., address: _Optional[str] = ..., last_seen_at: _Optional[float] = ..., devices: _Optional[_Iterable[_Union[DeviceStatus, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelOffer, _Mapping]]] = ..., reason: _Optional[str] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., lock: _Optional[_Union[Lock, _Mapping]] = ..., model_troubles: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class DeviceStatus(_message.Message):
     __slots__ = ("device", "task", "renderer", "speeds", "quarantine", "lock", "trouble")

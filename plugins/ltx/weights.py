@@ -115,5 +115,6 @@ class _Memory:
     def save(self) -> None:
         if self._path is None or not self._changed:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(self._path, json.dumps(self._entries).encode())
+        # What can't be remembered is hashed again.
+        with contextlib.suppress(OSError):
+            write_whole(self._path, json.dumps(self._entries).encode())

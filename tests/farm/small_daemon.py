@@ -155,6 +155,10 @@ class Node:
         report = nodes_pb2.RendererReport(device=device, alive=alive, reason=reason)
         self._said.put(nodes_pb2.ConnectRequest(renderer=report))
 
+    def beat(self, **said) -> None:
+        """Say in a heartbeat what a node says of itself."""
+        self._said.put(nodes_pb2.ConnectRequest(heartbeat=nodes_pb2.Heartbeat(sequence=1, **said)))
+
     def deliver(self, attempt: AttemptRecord, content: bytes) -> artifacts_pb2.Artifact:
         """Bring an attempt's log to the farm."""
         return self.upload(attempt, "log", content, "log.txt")

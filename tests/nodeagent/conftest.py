@@ -57,10 +57,10 @@ def farm(tmp_path):
 def start_agent(farm, tmp_path, python, environment):
     agents: list[Agent] = []
 
-    def start(*options: str, home: Path = tmp_path / "node", wait: bool = True) -> Agent:
+    def start(*options: str, home: Path = tmp_path / "node", wait: bool = True, **more) -> Agent:
         options = options or ("--server", farm.server, "--join-token", farm.join_token)
         before = len(farm.hellos)
-        agents.append(Agent(farm, home, python, environment, *options))
+        agents.append(Agent(farm, home, python, environment, *options, **more))
         if wait:
             until(lambda: len(farm.hellos) > before, what=f"hello; see {agents[-1].log}")
         return agents[-1]

@@ -27,11 +27,19 @@ def until(true: Callable[[], object], seconds: float = 15.0, what: str = "") -> 
 class Agent:
     """A farm-node process."""
 
-    def __init__(self, farm: SmallFarm, home: Path, python: str, environment: dict[str, str], *options: str):
+    def __init__(
+        self,
+        farm: SmallFarm,
+        home: Path,
+        python: str,
+        environment: dict[str, str],
+        *options: str,
+        program: tuple[str, ...] = ("-m", "nodeagent.agent"),
+    ):
         self.farm, self.home = farm, home
         self.log = home.with_suffix(".log")
         self.process = subprocess.Popen(
-            [python, "-P", "-m", "nodeagent.agent", "--home", str(home), "--threads", "1", *options],
+            [python, "-P", *program, "--home", str(home), "--threads", "1", *options],
             env=environment,
             stderr=self.log.open("a"),
         )

@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from farm.cli import main
 from tests.farm.cli.runs import variables
+from tests.farm_under_test import eventually
 from tests.store.store_world import dispatch, finish, submit
 
 NODE = "n" * 32
@@ -126,3 +127,21 @@ def test_one_task_is_retried(daemon, farmctl, job):
 def test_what_there_is_not_is_a_failure_that_names_it(farmctl, command):
     asked = farmctl(*command.split())
     assert asked.exit_code == 1 and re.search(r"farmctl: there is no (job|task) 'X", asked.stderr)
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        ("ltx-13b-0.9.7-dev", "it offers no ltx-13b-0.9.7-dev: no weights in /srv/m"),
+        ("", "it offers no model: no weights in /srv/m"),
+    ],
+)
+def test_a_node_that_does_not_offer_a_model_says_why_until_it_does(daemon, farmctl, node, model, told):
+    def shown(expected: bool) -> bool:
+        both = [farmctl("node", "list").stdout, farmctl("node", "show", "host-nn").stdout]
+        return all((told in " ".join(text.split())) is expected for text in both)
+
+    node.beat(model_troubles={model: "no weights in /srv/m"})
+    eventually("why", lambda: shown(True), 10.0)
+    node.beat()
+    eventually("nothing is wrong any more", lambda: shown(False), 10.0)

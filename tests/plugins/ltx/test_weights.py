@@ -75,6 +75,11 @@ def test_a_torn_cache_only_costs_time(tiny_folder, tmp_path, kind):
     assert weights_hash(tiny_folder, tmp_path) == whole
 
 
+def test_a_cache_that_cannot_be_written_only_costs_time(tiny_folder, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert weights_hash(tiny_folder, tmp_path / "file") == weights_hash(tiny_folder)
+
+
 def test_what_is_no_model_is_said_so(copied, tmp_path):
     with pytest.raises(FileNotFoundError, match="model_index.json"):
         weights_hash(tmp_path)
