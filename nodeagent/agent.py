@@ -51,7 +51,9 @@ log = structlog.get_logger()
 _OFFERS_SECONDS = 1.0
 """How long the first hello waits for the hashes of weights; fuller ones follow as each becomes known."""
 _LOOK_AGAIN_SECONDS = 30.0
-"""Between two looks for models that this machine hasn't, or had no folder for: a look is a third of a second's work."""
+"""Between two looks for models that this machine should have and hasn't: a look is a third of a second's work."""
+_RARELY_SECONDS = 600.0
+"""The same in the end where nobody has said that it should have them."""
 _LONGEST_TROUBLE = 500
 _GOODBYE_SECONDS = 5.0
 _STOP_SECONDS = 5.0
@@ -221,6 +223,7 @@ class Agent:
     async def _look_for_models(self) -> None:
         """Offer what is here, and look for what isn't until it is: its disk may be mounted later, or full."""
         candidates: dict[str, tuple[str, str]] = {}
+        pause = _LOOK_AGAIN_SECONDS
         while True:
             troubles, missing = await self._look(candidates)
             for model, why in troubles.items():
@@ -232,7 +235,9 @@ class Agent:
             self._looked.set()
             if not missing:
                 return
-            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+            await asyncio.sleep(pause)
+            expected = troubles or candidates.keys() - self._models.keys()
+            pause = _LOOK_AGAIN_SECONDS if expected else min(2 * pause, _RARELY_SECONDS)
 
     async def _look(self, candidates: dict[str, tuple[str, str]]) -> tuple[dict[str, str], bool]:
         """Look once. Returns why models aren't offered, by name ("" for all), and whether any is missing.
