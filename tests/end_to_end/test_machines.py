@@ -157,6 +157,18 @@ class Premises:
         eventually("a window has begun", lambda: (begun := self.window(job_id)) and begun.step, 60)
         return job_id
 
+    @contextlib.contextmanager
+    def held_up(self) -> Iterator[None]:
+        """The desk's renderers get no time meanwhile, so that a window isn't over before what is to happen to it."""
+        renderers = self.of(self.desk, "RendererActor")
+        for renderer in renderers:
+            renderer.suspend()
+        try:
+            yield
+        finally:
+            for renderer in renderers:
+                renderer.resume()
+
     def of(self, host: Host, word: str) -> list[psutil.Process]:
         """Processes of a host with `word` in their command lines."""
         found = []
@@ -316,8 +328,9 @@ def test_rays_head_goes_to_another_address_under_a_running_window(farm):
     both = ["10.77.0.1", "10.77.0.3"]
     assert farm.server.run("ip", "address", "add", f"{both[1]}/24", "dev", "eth0").returncode == 0
     for address in reversed(both):
-        job_id = farm.begin()
-        farm.start_daemon(f"0.0.0.0:{PORT}", f"{address}:{PORT}")
+        job_id = farm.begin(frames=121)
+        with farm.held_up():
+            farm.start_daemon(f"0.0.0.0:{PORT}", f"{address}:{PORT}")
         made_anew(farm, job_id)
         assert farm.head_address() == address
     assert farm.server.run("ip", "address", "del", f"{both[1]}/24", "dev", "eth0").returncode == 0
@@ -363,11 +376,13 @@ def test_a_farm_joins_another_cluster_of_ray_under_a_running_window_and_leaves_i
     done = farm.server.run("python", "-c", OTHERS_HEAD, farm.server.address, ".farm/ray/token")
     assert done.returncode == 0, done.stderr
     job_id = farm.begin(frames=121)
-    farm.start_daemon(f"0.0.0.0:{PORT}", ray=done.stdout.strip())
+    with farm.held_up():
+        farm.start_daemon(f"0.0.0.0:{PORT}", ray=done.stdout.strip())
     made_anew(farm, job_id)
     assert len(farm.of(farm.server, "farm.ray_launch head")) == 1, "its own head is still there"
     job_id = farm.begin(frames=121)
-    farm.start_daemon(f"0.0.0.0:{PORT}")
+    with farm.held_up():
+        farm.start_daemon(f"0.0.0.0:{PORT}")
     made_anew(farm, job_id)
     ended = "import sys; from pathlib import Path; from farm.ray_process import RayHead; RayHead(Path('cluster'), '127.0.0.1', 0, Path('-')).stop()"
     assert len(farm.of(farm.server, "farm.ray_launch head")) == 2, "another's cluster was ended"
