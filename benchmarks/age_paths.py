@@ -64,7 +64,9 @@ class Farm:
     def __init__(self, store: Store, folder: Path, backend: Backend | None = None):
         self.store, self.files = store, ArtifactStore(str(folder))
         self.sessions, changes = Sessions(), Changes()
-        terms = NodeTerms("127.0.0.1:1", "t", heartbeat=2.0, lease=3600.0, servers=())
+        terms = NodeTerms(
+            lambda: "127.0.0.1:1", lambda: "t", heartbeat=2.0, lease=3600.0, servers=lambda: ((), ())
+        )
         fits = Fits(store, lambda node_id, device: True, lambda node_id, device: "")
         self.jobs = JobService(store, None, changes, _nothing, self.sessions.stop, fits)
         self.tasks = TaskService(store, self.files, self.sessions, changes, _nothing)

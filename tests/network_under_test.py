@@ -106,10 +106,14 @@ class Host:
     @contextlib.contextmanager
     def full_disk(self) -> Iterator[None]:
         """Its disk has no room meanwhile."""
-        asked = _must(self.run("stat", "--file-system", "--format=%b %f %S", "/tmp")).stdout.split()
-        blocks, free, size = map(int, asked)
-        # Less than is in use is refused; a page more may come into use between the two.
-        _must(self.run("mount", "-o", f"remount,size={(blocks - free + 1) * size}", "/tmp"))
+        for _ in range(10):
+            asked = _must(self.run("stat", "--file-system", "--format=%b %f %S", "/tmp")).stdout.split()
+            blocks, free, size = map(int, asked)
+            # Less than is in use is refused, and some pages more may have come into use between the two.
+            done = self.run("mount", "-o", f"remount,size={(blocks - free + 1) * size}", "/tmp")
+            if not done.returncode:
+                break
+        _must(done)
         try:
             yield
         finally:

@@ -295,7 +295,9 @@ def test_a_workstation_whose_disk_is_full_says_so_and_goes_on_when_there_is_room
         attempts = [attempt for task in farm.job(job_id).tasks for attempt in task.attempts]
         return [one.error for one in attempts if one.state == jobs_pb2.ATTEMPT_STATE_LOST]
 
-    with farm.desk.full_disk():
+    with contextlib.ExitStack() as full:
+        with farm.held_up():
+            full.enter_context(farm.desk.full_disk())
         (error,) = eventually("the attempt ends", failed, 60)
         assert "is tried again after 5 s, because of: No space left on device" in farm.why(job_id)
     assert "No space left on device" in error
@@ -304,7 +306,9 @@ def test_a_workstation_whose_disk_is_full_says_so_and_goes_on_when_there_is_room
 
 def test_a_server_whose_disk_is_full_goes_on_when_there_is_room_and_nothing_is_made_twice(farm):
     job_id = farm.begin()
-    with farm.server.full_disk():
+    with contextlib.ExitStack() as full:
+        with farm.held_up():
+            full.enter_context(farm.server.full_disk())
         # Longer than the window takes: its result has nowhere to go.
         time.sleep(12)
         assert farm.window(job_id).state == jobs_pb2.ATTEMPT_STATE_RUNNING

@@ -37,7 +37,7 @@ from farm.v1 import (
 )
 from scheduler.fits import Fits
 
-TERMS = NodeTerms(lambda: "127.0.0.1:1", "t", heartbeat=2.0, lease=12.0, servers=lambda: ((), ()))
+TERMS = NodeTerms(lambda: "127.0.0.1:1", lambda: "t", heartbeat=2.0, lease=12.0, servers=lambda: ((), ()))
 
 
 class SmallDaemon:

@@ -24,7 +24,7 @@ from farm.store import Store
 from farm.v1 import artifacts_pb2, artifacts_pb2_grpc, nodes_pb2, nodes_pb2_grpc
 from tests.store.store_world import dispatch, join, stage, submit
 
-TERMS = NodeTerms(lambda: "127.0.0.1:1", "t", heartbeat=2.0, lease=12.0, servers=lambda: ((), ()))
+TERMS = NodeTerms(lambda: "127.0.0.1:1", lambda: "t", heartbeat=2.0, lease=12.0, servers=lambda: ((), ()))
 OWNER, OTHER = "a" * 32, "b" * 32
 
 
