@@ -358,7 +358,9 @@ def test_a_bridge_that_hangs_or_has_lost_its_socket_is_made_anew(farm):
 def test_another_token_of_ray_reaches_all_that_run(farm):
     """As it is changed where one has leaked: by a person, in the server's home."""
     job_id = farm.begin(frames=121)
-    farm.server.run("bash", "-c", "echo 0123456789abcdef0123456789abcdef > .farm/ray/token")
+    with farm.held_up():
+        farm.server.run("bash", "-c", "echo 0123456789abcdef0123456789abcdef > .farm/ray/token")
+        eventually("it is noticed", lambda: "LTX_FARM_RAY_TOKEN" in farm.log(farm.server), 20)
     made_anew(farm, job_id)
     farm.succeed()
 
@@ -466,7 +468,7 @@ def test_a_setting_that_was_changed_while_the_agent_was_dead_holds_for_raylet_an
     farm.kill_agent(farm.desk)
     (raylet,) = farm.of(farm.desk, "farm.ray_launch node")
     one_card = TWO_CARDS.partition('[[device]]\nname = "card1"')[0]
-    farm.start_agent(farm.desk, settings=one_card.replace("threads = 1", "threads = 2"))
+    farm.start_agent(farm.desk, settings=one_card.replace("threads = 1", "threads = 3"))
 
     def threads() -> set[str]:
         found = set()
@@ -475,7 +477,7 @@ def test_a_setting_that_was_changed_while_the_agent_was_dead_holds_for_raylet_an
                 found.add(renderer.environ()["OMP_NUM_THREADS"])
         return found
 
-    eventually("its renderers have two threads", lambda: threads() == {"2"} and farm.renders(farm.desk), 60)
+    eventually("its renderers have three threads", lambda: threads() == {"3"} and farm.renders(farm.desk), 60)
     assert not raylet.is_running()
     farm.end_agent(farm.desk)
 
