@@ -40,6 +40,7 @@ def test_a_node_whose_user_has_no_cache_keeps_one_in_its_own_home(
     assert [(m.model, m.weights) for m in farm.hellos[-1].models] == [("counter", WEIGHTS)]
     cache = tmp_path / "node" / "cache" / ".models"
     assert (cache / "counter" / "weights").exists() and mode(cache) == 0o700
+    until(lambda: farm.heartbeats, what="a heartbeat")
     assert not dict(farm.heartbeats[-1].model_troubles) and "Traceback" not in agent.log.read_text()
 
 
