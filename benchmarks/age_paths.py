@@ -44,7 +44,7 @@ class NoRenderers:
     address = outdated = ""
 
     async def renew(self) -> None:
-        """Has nothing to make anew."""
+        """Does nothing: this backend starts no Ray."""
 
     async def start_renderer(self, renderer: RendererRef) -> None:
         """Makes none."""

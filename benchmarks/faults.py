@@ -15,7 +15,7 @@ a storyboard, two windows, a join, and so on, and the fault at a random moment o
 | live_twice | 0 attempts that took another step after a later one of their task had begun (as renderers saw it) |
 | most_rendered_again | ≤ 1 a device that was lost: too_often_again counts the strikes that cost more |
 | back_max_s | a dead renderer's window ≤ 2 s, a silent node's ≤ 20 s (requeue is 15 s) |
-| left | after `farmctl down` no process, shared memory or temporary file; and at no time an attempt that was running and that nobody worked on |
+| left | after `farmctl down` no process, shared memory or temporary file; at no time did an attempt run without a renderer that worked on it |
 
 What each fault is, and what it may cost, says fault_kinds.py; the drawing and the judging are fault_schedule.py's. Wall
 clocks are moved for the farm's own code alone, see fault_process.py. Times were measured under the load that is told.

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import fcntl
 import importlib.metadata
-import json
 import os
 import platform
 import random
@@ -25,7 +24,6 @@ import grpc
 import structlog
 
 from farm import PROTOCOL, __version__, addresses, durable
-from farm.children import child_environment, python_command
 from farm.clock import boottime
 from farm.config import InvalidConfig, NodeConfig, load_node_config
 from farm.damaged_files import MADE_ANEW, DamagedFile, of_system, open_plain, read_text
@@ -38,6 +36,7 @@ from nodeagent.attempt_log import log_folder
 from nodeagent.journal_rescue import JournalAway, JournalTooNew, open_journal
 from nodeagent.log_delivery import LogDelivery
 from nodeagent.membership import Ending, Membership
+from nodeagent.model_search import ModelSearch
 from nodeagent.owner_watch import OwnerWatch, sensor
 from nodeagent.probe import ProbedDevice
 from nodeagent.raylet import RayletKeeper
@@ -50,11 +49,6 @@ log = structlog.get_logger()
 
 _OFFERS_SECONDS = 1.0
 """How long the first hello waits for the hashes of weights; fuller ones follow as each becomes known."""
-_LOOK_AGAIN_SECONDS = 30.0
-"""Between two looks for models that this machine should have and hasn't: a look is a third of a second's work."""
-_RARELY_SECONDS = 600.0
-"""The same in the end where nobody has said that it should have them."""
-_LONGEST_TROUBLE = 500
 _GOODBYE_SECONDS = 5.0
 _STOP_SECONDS = 5.0
 """What is told to stop has so long to come to its next step; then its renderer is ended with the others."""
@@ -75,9 +69,9 @@ class Agent:
         self._who = who
         self._lent = lent
         self._boot_id = probe.boot_id()
-        self._models: dict[str, tuple[str, str]] = {}
-        self._model_troubles: dict[str, str] = {}
-        self._looked = asyncio.Event()
+        self._search = ModelSearch(
+            config, lambda: self._stream.introduce_again(), lambda: self._stream.beat()
+        )
         self._journal = open_journal(config.home / "journal.db")
         self._socket = socket_path(config.home, "renderer.sock")
         setups = {device.advertised.name: self._setup_for(device) for device in lent}
@@ -126,11 +120,11 @@ class Agent:
         await self._link.serve(self._socket)
         # The first word to the farm says whose the machine is.
         await self._owner.look()
-        offers = asyncio.create_task(self._look_for_models())
+        offers = asyncio.create_task(self._search.run())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_OFFERS_SECONDS):
-                await self._looked.wait()
-        if not self._looked.is_set():
+                await self._search.looked.wait()
+        if not self._search.looked.is_set():
             log.info("hashing weights; models follow as they become known")
         connection = asyncio.create_task(self._stream.run())
         delivery = asyncio.create_task(self._logs.run())
@@ -179,7 +173,9 @@ class Agent:
             protocol=PROTOCOL,
             boot_id=self._boot_id,
             devices=[device.advertised for device in self._lent],
-            models=[nodes_pb2.ModelOffer(model=m, weights=w) for m, (_, w) in sorted(self._models.items())],
+            models=[
+                nodes_pb2.ModelOffer(model=m, weights=w) for m, (_, w) in sorted(self._search.models.items())
+            ],
             ray_node_id=self._raylet.node_id,
             ray_version=importlib.metadata.version("ray"),
             python_version=platform.python_version(),
@@ -193,7 +189,7 @@ class Agent:
             leaving=self._leaving,
             left=self._membership.left,
             ray_trouble=self._raylet.trouble,
-            model_troubles=self._model_troubles,
+            model_troubles=self._search.troubles,
             owner_reason=self._owner.reason,
         )
 
@@ -206,7 +202,7 @@ class Agent:
 
     def _setup_for(self, device: ProbedDevice) -> Callable[[], renderers_pb2.Setup]:
         def setup() -> renderers_pb2.Setup:
-            sources = {model: source for model, (source, _) in self._models.items()}
+            sources = {model: source for model, (source, _) in self._search.models.items()}
             return renderers_pb2.Setup(
                 threads=device.advertised.threads,
                 backend=device.advertised.backend,
@@ -219,87 +215,6 @@ class Agent:
             )
 
         return setup
-
-    async def _look_for_models(self) -> None:
-        """Offer what is here, and look for what isn't until it is: its disk may be mounted later, or full."""
-        candidates: dict[str, tuple[str, str]] = {}
-        pause = _LOOK_AGAIN_SECONDS
-        while True:
-            troubles, missing = await self._look(candidates)
-            for model, why in troubles.items():
-                if why != self._model_troubles.get(model):
-                    log.error("a model is not offered", model=model, problem=why)
-            if troubles != self._model_troubles:
-                self._model_troubles = troubles
-                self._stream.beat()
-            self._looked.set()
-            if not missing:
-                return
-            await asyncio.sleep(pause)
-            expected = troubles or candidates.keys() - self._models.keys()
-            pause = _LOOK_AGAIN_SECONDS if expected else min(2 * pause, _RARELY_SECONDS)
-
-    async def _look(self, candidates: dict[str, tuple[str, str]]) -> tuple[dict[str, str], bool]:
-        """Look once. Returns why models aren't offered, by name ("" for all), and whether any is missing.
-
-        What is found at the first look is offered at once. Later it may be a copy that is under way, which is known by its
-        changing: it stays among the `candidates` (source and weights by name) until two looks have found the same.
-        """
-        troubles: dict[str, str] = {}
-        missing = False
-        try:
-            async for offer in self._offers():
-                model = offer["model"]
-                if "weights" in offer:
-                    found = offer["source"], offer["weights"]
-                    if self._looked.is_set() and candidates.get(model) != found:
-                        candidates[model], missing = found, True
-                        continue
-                    log.info("model found", **offer)
-                    self._models[model] = found
-                    self._stream.introduce_again()
-                else:
-                    missing = True
-                    if "problem" in offer:
-                        troubles[model] = offer["problem"][:_LONGEST_TROUBLE]
-                    if "traceback" in offer and troubles[model] != self._model_troubles.get(model):
-                        log.error(
-                            "a plugin can't look for a model", model=model, traceback=offer["traceback"]
-                        )
-        except OSError as error:
-            return {"": f"this machine can't look for models: {of_system(error)}"}, True
-        return troubles, missing
-
-    async def _offers(self) -> AsyncIterator[dict[str, str]]:
-        process = await asyncio.create_subprocess_exec(
-            *python_command("nodeagent.offers"),
-            env=child_environment(),
-            cwd=self._config.home,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        try:
-            asked = {
-                "home": str(self._config.home),
-                "configured": dict(self._config.models),
-                "offered": list(self._models),
-            }
-            process.stdin.write(json.dumps(asked).encode())
-            process.stdin.close()
-            async for line in process.stdout:
-                try:
-                    yield json.loads(line)
-                except ValueError:
-                    continue  # a plugin's own print
-            if code := await process.wait():
-                yield {
-                    "model": "",
-                    "problem": f"looking for models failed (exit status {code}); see this node's log",
-                }
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
 
     async def _hand_back(self, at_once: asyncio.Event) -> None:
         """Take no more; what runs has until the deadline to end, then it is stopped."""

@@ -146,7 +146,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
                     # Whoever is attached comes back. The old one removes the file when it ends, so it ends first.
                     await self._server.stop(0)
                     await self._listen(path)
-                except OSError as error:
+                except (OSError, RuntimeError) as error:  # gRPC raises the latter where it can't bind
                     log.error("no socket for renderers, which is tried again", why=str(error))
 
     def _give_up(self, renderer: _Renderer) -> None:

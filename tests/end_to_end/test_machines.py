@@ -423,7 +423,9 @@ threads = 1
 """
 
 
-def test_both_cards_hand_back_what_they_run_before_their_raylet_is_made_anew(farm):
+@pytest.fixture
+def two_cards(farm) -> Premises:
+    """The farm, with two cards in the desk."""
     farm.end_agent(farm.desk)
     farm.start_agent(farm.desk, settings=TWO_CARDS)
     eventually(
@@ -431,6 +433,11 @@ def test_both_cards_hand_back_what_they_run_before_their_raylet_is_made_anew(far
         lambda: farm.renders(farm.desk) and len(farm.node(farm.desk).devices) == 2,
         60,
     )
+    return farm
+
+
+def test_both_cards_hand_back_what_they_run_before_their_raylet_is_made_anew(two_cards):
+    farm = two_cards
     jobs = [farm.submit("--size", "256x160", "--steps", 200) for _ in range(2)]
     for job_id in jobs:
         eventually(
@@ -444,14 +451,8 @@ def test_both_cards_hand_back_what_they_run_before_their_raylet_is_made_anew(far
         assert first.state == jobs_pb2.ATTEMPT_STATE_SUCCEEDED or "Ray is started again" in first.error, first
 
 
-def test_what_ran_on_a_card_that_is_gone_is_lost_as_soon_as_its_node_is_back(farm):
-    farm.end_agent(farm.desk)
-    farm.start_agent(farm.desk, settings=TWO_CARDS)
-    eventually(
-        "both cards can render",
-        lambda: farm.renders(farm.desk) and len(farm.node(farm.desk).devices) == 2,
-        60,
-    )
+def test_what_ran_on_a_card_that_is_gone_is_lost_as_soon_as_its_node_is_back(two_cards):
+    farm = two_cards
     job_id = farm.begin()
     card = farm.window(job_id).device
     left = [one for one in TWO_CARDS.split("[[device]]") if card not in one]

@@ -13,7 +13,10 @@ from node_processes import WEIGHTS, until
 
 from nodeagent.offers import model_cache
 
-OFTEN = ("-c", "import nodeagent.agent as agent; agent._LOOK_AGAIN_SECONDS = 0.2; agent.main()")
+OFTEN = (
+    "-c",
+    "import nodeagent.agent, nodeagent.model_search as search; search._LOOK_AGAIN_SECONDS = 0.2; nodeagent.agent.main()",
+)
 """farm-node, which looks again sooner."""
 
 

@@ -1,0 +1,117 @@
+"""Which models this machine offers, looked for at the agent's start and again while one is missing.
+
+Each look is a process of its own (nodeagent.offers), for plugins may import anything. What the farm is told stands here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+
+import structlog
+
+from farm.children import child_environment, python_command
+from farm.config import NodeConfig
+from farm.damaged_files import of_system
+
+log = structlog.get_logger()
+
+_LOOK_AGAIN_SECONDS = 30.0
+"""Between two looks for models that this machine should have and hasn't: a look is a third of a second's work."""
+_RARELY_SECONDS = 600.0
+"""The same in the end where nobody has said that it should have them."""
+_LONGEST_TROUBLE = 500
+
+
+class ModelSearch:
+    """Looks for models until all are found. `models`: source and weights of those that are here, by name; `troubles`: why
+    others aren't offered, by name, "" for all; `looked` is set after the first look."""
+
+    def __init__(self, config: NodeConfig, found: Callable[[], None], changed: Callable[[], None]):
+        """`found()` is called for each model that comes, `changed()` where there are other troubles than before."""
+        self.models: dict[str, tuple[str, str]] = {}
+        self.troubles: dict[str, str] = {}
+        self.looked = asyncio.Event()
+        self._config, self._found, self._changed = config, found, changed
+
+    async def run(self) -> None:
+        """Offer what is here, and look for what isn't until it is: its disk may be mounted later, or full."""
+        candidates: dict[str, tuple[str, str]] = {}
+        pause = _LOOK_AGAIN_SECONDS
+        while True:
+            troubles, missing = await self._look(candidates)
+            for model, why in troubles.items():
+                if why != self.troubles.get(model):
+                    log.error("a model is not offered", model=model, problem=why)
+            if troubles != self.troubles:
+                self.troubles = troubles
+                self._changed()
+            self.looked.set()
+            if not missing:
+                return
+            await asyncio.sleep(pause)
+            expected = troubles or candidates.keys() - self.models.keys()
+            pause = _LOOK_AGAIN_SECONDS if expected else min(2 * pause, _RARELY_SECONDS)
+
+    async def _look(self, candidates: dict[str, tuple[str, str]]) -> tuple[dict[str, str], bool]:
+        """Look once. Returns why models aren't offered, by name ("" for all), and whether any is missing.
+
+        What is found at the first look is offered at once. Later it may be a copy that is under way, which is known by its
+        changing: it stays among the `candidates` (source and weights by name) until two looks have found the same.
+        """
+        troubles: dict[str, str] = {}
+        missing = False
+        try:
+            async for offer in self._offers():
+                model = offer["model"]
+                if "weights" in offer:
+                    found = offer["source"], offer["weights"]
+                    if self.looked.is_set() and candidates.get(model) != found:
+                        candidates[model], missing = found, True
+                        continue
+                    log.info("model found", **offer)
+                    self.models[model] = found
+                    self._found()
+                else:
+                    missing = True
+                    if "problem" in offer:
+                        troubles[model] = offer["problem"][:_LONGEST_TROUBLE]
+                    if "traceback" in offer and troubles[model] != self.troubles.get(model):
+                        log.error(
+                            "a plugin can't look for a model", model=model, traceback=offer["traceback"]
+                        )
+        except OSError as error:
+            return {"": f"this machine can't look for models: {of_system(error)}"}, True
+        return troubles, missing
+
+    async def _offers(self) -> AsyncIterator[dict[str, str]]:
+        process = await asyncio.create_subprocess_exec(
+            *python_command("nodeagent.offers"),
+            env=child_environment(),
+            cwd=self._config.home,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        try:
+            asked = {
+                "home": str(self._config.home),
+                "configured": dict(self._config.models),
+                "offered": list(self.models),
+            }
+            process.stdin.write(json.dumps(asked).encode())
+            process.stdin.close()
+            async for line in process.stdout:
+                try:
+                    yield json.loads(line)
+                except ValueError:
+                    continue  # a plugin's own print
+            if code := await process.wait():
+                yield {
+                    "model": "",
+                    "problem": f"looking for models failed (exit status {code}); see this node's log",
+                }
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
