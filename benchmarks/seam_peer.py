@@ -36,7 +36,7 @@ from plugins.ltx.vae import decode
 from scheduler.windows import seams
 
 LEAST_OVERLAP = 3
-"""With less, the pipeline's videos come out at another length (LTX.md, trap 3)."""
+"""With less, the pipeline's videos come out at another length (docs/ltx.md, trap 3)."""
 
 
 def windows_of(take: Take, window: int, overlap: int) -> list[Cut]:

@@ -95,7 +95,7 @@ class ModelFacts:
     refine_sigma: float = 0.85  #: to which an enlarged storyboard is re-noised
 
     def forward_flops(self, tokens: int) -> float:
-        """FLOPs of one forward pass over `tokens` latent tokens (LTX.md, checked against FlopCounterMode)."""
+        """FLOPs of one forward pass over `tokens` latent tokens (docs/ltx.md, Cost)."""
         n, d, text = tokens, self.width, self.text_tokens
         return self.depth * (28 * n * d**2 + 4 * n**2 * d + 4 * text * d**2 + 4 * text * n * d)
 

@@ -373,7 +373,7 @@ def _set_environment(setup: renderers_pb2.Setup) -> None:
     os.environ |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
     # torch makes it as soon as it is imported, by default among the machine's temporary files, where nobody clears it away.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(os.environ[HOME_VARIABLE]) / "cache" / "torch"))
-    # Spinning threads of several renderers on the same cores cost a factor of 18 (RAY.md, 16).
+    # Spinning threads of several renderers on the same cores cost a factor of 18 (docs/ray.md, 16).
     os.environ |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
     if setup.backend == "cuda":
         os.environ |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(setup.index)}

@@ -1,6 +1,6 @@
 """LTX-Video for the planner: what each model needs and costs, and where its weights are. No torch.
 
-Sizes and FLOPs of the released models are those of LTX.md; ltx-tiny's were counted on the model itself.
+Sizes and FLOPs of the released models are those of docs/ltx.md; ltx-tiny's were counted on the model itself.
 
 The latent upsampler isn't counted: a plan doesn't know which nodes' folders have one. It takes 0.60 GFLOP for a latent
 token of the storyboard (FlopCounterMode), and each window enlarges all of a storyboard that it touches: at 1024x576 and
@@ -49,9 +49,11 @@ SINK_FRAMES = 8
 "negative index latents". ltx-tiny was trained with it. Not measured on released weights."""
 
 TAIL_STRENGTH, COLOUR_FACTOR = 0.5, 0.25
-"""As in ComfyUI's looping sampler (LTX.md, Windows). What a window goes on from has drifted a little, and so is not kept to
-exactly: in chains of windows ltx-tiny keeps a clip's colour in .67 of the frames farthest from it, and at a strength of 1 in
-.63 (249 frames, 24 clips at three places; 750 frames, 16 clips: .56 and .54). Not measured on released weights."""
+"""As in ComfyUI's looping sampler (docs/ltx.md, Windows).
+
+What a window goes on from has drifted a little, and so is not kept to exactly: in chains of windows ltx-tiny keeps a clip's
+colour in .67 of the frames farthest from it, and at a strength of 1 in .63 (249 frames, 24 clips at three places; 750 frames,
+16 clips: .56 and .54). Not measured on released weights."""
 
 REFINE_SIGMA = 0.85
 """It keeps a storyboard's layout, motion and colours; detail is made anew. Windows aren't drawn to the storyboard's channel

@@ -11,7 +11,10 @@ GROUP = "window"
 
 
 class Codenoise:
-    """Windows anchored as `hierarchical` anchors them, for averaging alone makes only neighbours agree (LTX.md)."""
+    """Windows anchored as `hierarchical` anchors them.
+
+    Averaging alone makes only neighbours agree (docs/ltx.md, Windows).
+    """
 
     name = "codenoise"
     summary = (
