@@ -3,7 +3,7 @@ FROM python:3.11-slim
 
 RUN useradd --create-home --uid 1000 farm && install -d -o farm -g farm /var/lib/farm
 WORKDIR /srv/farm
-COPY pyproject.toml constraints.txt README.md ltx_farm.py ./
+COPY pyproject.toml constraints.txt README.md LICENSE ltx_farm.py ./
 COPY farm farm
 COPY scheduler scheduler
 COPY nodeagent nodeagent
