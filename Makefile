@@ -15,10 +15,11 @@ DATABASE ?= postgresql
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: demo test soak proto example clean help
+.PHONY: demo check test soak proto example clean help
 
 help:
 	@echo "make demo [SIZE=1024x576] [CLIP=clip.mp4]   a farm of two nodes extends a clip to $(FRAMES) frames"
+	@echo "make check                                  lint, format and the house's own rules, in under a minute"
 	@echo "make test                                   the whole suite"
 	@echo "make soak [JOBS=200] [DATABASE=sqlite]      jobs on a farm to which everything happens (benchmarks/faults.py)"
 	@echo "make proto                                  regenerate farm/v1 from proto/"
@@ -30,6 +31,11 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/farmctl demo --size $(SIZE) --frames $(FRAMES) --fps $(FPS) $(if $(CLIP),--clip '$(CLIP)') -o '$(OUT)' --overwrite
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest tests/test_house.py
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder
