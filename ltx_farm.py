@@ -14,7 +14,7 @@ import site
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 
 def farmctl() -> None:
@@ -54,10 +54,17 @@ def _begin() -> None:
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - it stays open until the end
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
     # In an encoding that lacks a letter of somebody's name, that letter is shown as its number.
-    error, by_line = sys.stderr.encoding, sys.stderr.line_buffering
-    sys.stderr = sys.__stderr__ = _Errors(sys.stderr.detach(), error, "backslashreplace", None, by_line)
-    encoding, by_line = sys.stdout.encoding, sys.stdout.line_buffering
-    sys.stdout = sys.__stdout__ = _Output(sys.stdout.detach(), encoding, "backslashreplace", None, by_line)
+    sys.stderr = _instead(sys.stderr, _Errors)
+    sys.stdout = _instead(sys.stdout, _Output)
+    # What Python falls back to when the two above are put back.
+    vars(sys).update(__stderr__=sys.stderr, __stdout__=sys.stdout)
+
+
+def _instead(stream: TextIO, kind: type[io.TextIOWrapper]) -> io.TextIOWrapper:
+    """A stream of `kind` over the bytes of `stream`, which is closed to all others."""
+    before = cast(io.TextIOWrapper, stream)
+    encoding, by_line = before.encoding, before.line_buffering
+    return kind(before.detach(), encoding, "backslashreplace", None, by_line)
 
 
 class _Errors(io.TextIOWrapper):

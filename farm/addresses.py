@@ -118,7 +118,7 @@ def resolve(host: str) -> tuple[str, ...]:
     """The IPv4 addresses of a name or an address, in a fixed order; none while nobody can be asked for it."""
     with contextlib.suppress(OSError):
         told = socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)
-        return tuple(sorted({one[4][0] for one in told}, key=ipaddress.ip_address))
+        return tuple(sorted({str(one[4][0]) for one in told}, key=ipaddress.ip_address))
     return ()
 
 

@@ -146,10 +146,15 @@ class ArtifactStore:
             if len(bucket.name) != 2 or not bucket.is_dir(follow_symlinks=False):
                 continue
             # An artifact whose name named nothing lay in the bucket itself.
-            inside = list(os.scandir(bucket))
+            inside = list(os.scandir(bucket.path))
             files = [
                 *inside,
-                *(file for one in inside if one.is_dir(follow_symlinks=False) for file in os.scandir(one)),
+                *(
+                    file
+                    for one in inside
+                    if one.is_dir(follow_symlinks=False)
+                    for file in os.scandir(one.path)
+                ),
             ]
             for file in files:
                 location = os.path.relpath(file.path, self.root)

@@ -98,10 +98,23 @@ class _Bearer(
     def __init__(self, token: str) -> None:
         self._metadata = bearer(token)
 
-    def _intercept(self, call: Callable, details: grpc.ClientCallDetails, request: Any) -> Any:
+    def _intercept(self, call: Callable[..., Any], details: Any, request: Any) -> Any:
         said = {field.name: getattr(details, field.name) for field in fields(_Details)}
         said["metadata"] = (*(said["metadata"] or ()), *self._metadata)
         return call(_Details(**said), request)
 
-    intercept_unary_unary = intercept_unary_stream = _intercept
-    intercept_stream_unary = intercept_stream_stream = _intercept
+    def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return self._intercept(continuation, client_call_details, request)
+
+    def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return self._intercept(continuation, client_call_details, request)
+
+    def intercept_stream_unary(
+        self, continuation: Any, client_call_details: Any, request_iterator: Any
+    ) -> Any:
+        return self._intercept(continuation, client_call_details, request_iterator)
+
+    def intercept_stream_stream(
+        self, continuation: Any, client_call_details: Any, request_iterator: Any
+    ) -> Any:
+        return self._intercept(continuation, client_call_details, request_iterator)

@@ -51,7 +51,7 @@ def is_of_files(error: OSError) -> bool:
 def of_system(error: OSError) -> str:
     """What the system refused, with the file or folder it is about and what to do next, in one line."""
     about = "" if error.filename is None else f"{error.filename}: "
-    if remedy := _OF_DISKS.get(error.errno):
+    if remedy := _OF_DISKS.get(error.errno or 0):
         return f"{about}{error.strerror}; {remedy}, and try again"
     if not about:
         return str(error)

@@ -29,14 +29,17 @@ class PlanningHooks:
     @hookspec
     def farm_models(self) -> list[ModelFacts]:
         """Models that jobs may name."""
+        raise NotImplementedError
 
     @hookspec
     def farm_strategies(self) -> list[Strategy]:
         """Strategies that jobs may name."""
+        raise NotImplementedError
 
     @hookspec
     def farm_outputs(self) -> list[OutputFacts]:
         """Output formats that jobs may name."""
+        raise NotImplementedError
 
     @hookspec(firstresult=True)
     def farm_open_joining(self, output: str) -> Joining | None:
@@ -71,3 +74,4 @@ class NodeHooks:
     @hookspec
     def farm_presences(self) -> list[Presence]:
         """Ways to tell whether somebody is at this machine, which owner.presence of node.toml may name."""
+        raise NotImplementedError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -48,8 +49,10 @@ def parse(text: str) -> Hours:
     for day in (a, b):
         if day and day not in DAYS:
             raise ValueError(f"{day!r} is no day of the week; accepted: {', '.join(DAYS)}")
-    start, end, *_ = (DAYS.index(day) if day else None for day in (a, b or a))
-    days = range(7) if start is None else ((start + n) % 7 for n in range((end - start) % 7 + 1))
+    days: Iterable[int] = range(7)
+    if a:
+        start, end = DAYS.index(a), DAYS.index(b or a)
+        days = ((start + n) % 7 for n in range((end - start) % 7 + 1))
     (h1, m1), (h2, m2) = (map(int, found.group(3, 4)), map(int, found.group(5, 6)))
     first, last = 60 * h1 + m1, 60 * h2 + m2
     if max(m1, m2) > 59 or first >= _DAY or last > _DAY:

@@ -6,9 +6,10 @@ import contextlib
 import io
 import logging
 import sys
-from typing import Any
+from typing import TextIO, cast
 
 import structlog
+from structlog.typing import EventDict
 
 from farm.outside_text import shown_lines
 
@@ -37,7 +38,7 @@ def rest(kept: bytes, seen: int, last: bytes) -> bytes:
     return "\n[… a part was cut out of this log while it was read …]\n".encode() + kept[-_LAST_BYTES:]
 
 
-def _printable(logger: object, name: str, line: dict[str, Any]) -> dict[str, Any]:
+def _printable(logger: object, name: str, line: EventDict) -> EventDict:
     return {key: shown_lines(value) if isinstance(value, str) else value for key, value in line.items()}
 
 
@@ -59,7 +60,7 @@ def configure_logs(level: str, format: str) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=lambda *_: structlog.PrintLogger(_STANDARD_ERROR),
+        logger_factory=lambda *_: structlog.PrintLogger(cast(TextIO, _STANDARD_ERROR)),
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -38,7 +39,7 @@ def _turn(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
         return angle % 2 == 1, angle in (2, 3), angle in (1, 2)
     if matrix is None:
         return False, False, False
-    a, b, _, c, d = (int(v) for v in np.frombuffer(bytes(matrix), "=i4")[:5])
+    a, b, _, c, d = (int(v) for v in np.frombuffer(bytes(cast(Any, matrix)), "=i4")[:5])
     if abs(a) + abs(d) >= abs(b) + abs(c):
         return False, a < 0, d < 0
     return True, c < 0, b < 0

@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ray.job_config import JobConfig
@@ -28,7 +28,7 @@ def wait_for_head(address: str, timeout: float) -> None:
 
     Ray's own waiting for this goes by steps of one and two seconds.
     """
-    from ray._raylet import GcsClient
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled, and not in its stubs
 
     host, port = address.rsplit(":", 1)
     deadline = time.monotonic() + timeout
@@ -89,7 +89,7 @@ def _spare_what_the_farm_does_not_use() -> None:
 
     start = services.start_ray_process
 
-    def start_without_agents(command, process_type, **options):
+    def start_without_agents(command: list[str], process_type: str, **options: Any) -> Any:
         if process_type == ray_constants.PROCESS_TYPE_RAYLET:
             command = _without_agents(command)
         return start(command, process_type, **options)

@@ -297,7 +297,7 @@ async def _join(config: NodeConfig) -> identity.Identity:
         except grpc.aio.AioRpcError as error:
             if error.code() in REFUSALS or error.code() is grpc.StatusCode.INVALID_ARGUMENT:
                 raise Refused(error.details()) from None
-            if "CERTIFICATE_VERIFY_FAILED" in error.details():
+            if "CERTIFICATE_VERIFY_FAILED" in (error.details() or ""):
                 # Waiting would never help: whoever answers there isn't the farm that made the token.
                 raise Refused(
                     f"join_token: is not for the farm at {config.server}, whose certificate it doesn't vouch for; "

@@ -11,6 +11,7 @@ import queue
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import grpc
 
@@ -101,8 +102,8 @@ class Attachment:
         with self._changed:
             if kind == "setup":
                 self._setup = message
-            elif kind and (hold := self._holds.get((message.attempt.attempt_id, message.attempt.epoch))):
-                hold._told(kind, message)
+            elif message and (hold := self._holds.get((message.attempt.attempt_id, message.attempt.epoch))):
+                hold._told(kind or "", message)
             self._changed.notify_all()
 
 
@@ -182,7 +183,7 @@ class Hold:
     def _begin(self) -> renderers_pb2.AttachRequest:
         return renderers_pb2.AttachRequest(begin=renderers_pb2.Begin(attempt=self._reference()))
 
-    def _told(self, kind: str, message) -> None:
+    def _told(self, kind: str, message: Any) -> None:
         if kind == "lease":
             self._held = self._held.granted(message.attempt.attempt_id, message.attempt.epoch, message.until)
         elif kind == "cancel":

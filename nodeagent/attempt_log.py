@@ -71,7 +71,7 @@ class AttemptLog:
             AttemptLog._open.remove(self)
             self._point()
             if not AttemptLog._open:
-                for kept in AttemptLog._before:
+                for kept in AttemptLog._before or ():
                     os.close(kept)
         os.close(self._file)
 
@@ -80,6 +80,10 @@ class AttemptLog:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
-        out, err = (cls._open[-1]._file,) * 2 if cls._open else cls._before
+        if cls._open:
+            out = err = cls._open[-1]._file
+        else:
+            assert cls._before is not None  # whoever opened the first has noted it
+            out, err = cls._before
         os.dup2(out, 1)
         os.dup2(err, 2)

@@ -99,9 +99,11 @@ class ModelSearch:
                 "configured": dict(self._config.models),
                 "offered": list(self.models),
             }
-            process.stdin.write(json.dumps(asked).encode())
-            process.stdin.close()
-            async for line in process.stdout:
+            into, out = process.stdin, process.stdout
+            assert into and out  # both are pipes
+            into.write(json.dumps(asked).encode())
+            into.close()
+            async for line in out:
                 try:
                     yield json.loads(line)
                 except ValueError:

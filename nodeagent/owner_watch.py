@@ -6,6 +6,7 @@ What is judged of it is nodeagent.owner's; how it is seen a presence plugin's.
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 import threading
 import time
@@ -140,17 +141,18 @@ def _in_a_thread(look: Callable[[], float]) -> asyncio.Future[float]:
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[float] = loop.create_future()
 
-    def settle(set_it: Callable, value: object) -> None:
+    def settle(set_it: Callable[[], None]) -> None:
         if not answer.cancelled():
-            set_it(value)
+            set_it()
 
     def run() -> None:
+        told: Callable[[], None]
         try:
-            result, told = look(), answer.set_result
+            told = functools.partial(answer.set_result, look())
         except BaseException as error:  # noqa: BLE001 - handed on
-            result, told = error, answer.set_exception
+            told = functools.partial(answer.set_exception, error)
         if not loop.is_closed():
-            loop.call_soon_threadsafe(settle, told, result)
+            loop.call_soon_threadsafe(settle, told)
 
     threading.Thread(target=run, name="presence", daemon=True).start()
     return answer

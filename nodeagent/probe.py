@@ -213,7 +213,7 @@ def _ask(question: Callable[..., Any], *arguments: Any) -> Any:
 
 def _rocm(
     threads: int, kfd: Path = Path("/sys/class/kfd/kfd/topology/nodes"), drm: Path = Path("/sys/class/drm")
-):
+) -> list[ProbedDevice]:
     driver = _read(Path("/sys/module/amdgpu/version")).strip()
     found: list[ProbedDevice] = []
     for node in _numbered(kfd):
@@ -224,8 +224,8 @@ def _rocm(
         device = rocm_device(len(found), properties, vram, model, driver, threads)
         if device:
             found.append(ProbedDevice(device, len(found)))
-    for device in found:
-        device.advertised.threads = max(1, threads // len(found))
+    for one in found:
+        one.advertised.threads = max(1, threads // len(found))
     return found
 
 

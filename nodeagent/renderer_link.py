@@ -14,7 +14,7 @@ import signal
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -144,7 +144,8 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
                 log.warning("the socket of renderers was removed, and is made anew", path=str(path))
                 try:
                     # Whoever is attached comes back. The old one removes the file when it ends, so it ends first.
-                    await self._server.stop(0)
+                    if self._server:
+                        await self._server.stop(0)
                     await self._listen(path)
                 except (OSError, RuntimeError) as error:  # gRPC raises the latter where it can't bind
                     log.error("no socket for renderers, which is tried again", why=str(error))
@@ -244,7 +245,11 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
             if (attempt.attempt_id, attempt.epoch) in renderer.attempts and renderer.outbox:
                 renderer.outbox.put_nowait(response)
 
-    async def Attach(self, request_iterator, context) -> None:
+    async def Attach(
+        self,
+        request_iterator: AsyncIterator[renderers_pb2.AttachRequest],
+        context: grpc.aio.ServicerContext[renderers_pb2.AttachRequest, renderers_pb2.AttachResponse],
+    ) -> None:
         """RendererService.Attach."""
         first = await anext(aiter(request_iterator), None)
         if first is None or first.WhichOneof("message") != "introduction":
@@ -267,7 +272,8 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         renderer.raylet, renderer.silent = renderer.raylet or _parent(renderer.pid), 0.0
         if renderer.outbox:
             renderer.outbox.put_nowait(None)
-        outbox = renderer.outbox = asyncio.Queue()
+        outbox: asyncio.Queue[renderers_pb2.AttachResponse | None] = asyncio.Queue()
+        renderer.outbox = outbox
         outbox.put_nowait(renderers_pb2.AttachResponse(setup=setup()))
         writer = asyncio.create_task(_write(outbox, context))
         log.info("renderer attached", device=renderer.device, pid=renderer.pid)
@@ -398,7 +404,10 @@ def _parent(pid: int) -> tuple[int, str] | None:
     return None
 
 
-async def _write(outbox: asyncio.Queue, context) -> None:
+async def _write(
+    outbox: asyncio.Queue[renderers_pb2.AttachResponse | None],
+    context: grpc.aio.ServicerContext[renderers_pb2.AttachRequest, renderers_pb2.AttachResponse],
+) -> None:
     with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError):
         while (response := await outbox.get()) is not None:
             await context.write(response)

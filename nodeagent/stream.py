@@ -14,6 +14,7 @@ import contextlib
 import random
 import sqlite3
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import grpc
 import structlog
@@ -25,6 +26,9 @@ from nodeagent.journal import Journal
 from nodeagent.lease import SentHeartbeats
 from nodeagent.log_delivery import LogDelivery
 from nodeagent.renderer_link import RendererLink
+
+if TYPE_CHECKING:
+    Call = grpc.aio.StreamStreamCall[nodes_pb2.ConnectRequest, nodes_pb2.ConnectResponse]
 
 log = structlog.get_logger()
 
@@ -71,7 +75,7 @@ class FarmStream:
         self._welcomed, self._wanted, self._renew = welcomed, wanted, renew
         self._sequence = self._answered = 0
         self._outbox: asyncio.Queue[nodes_pb2.ConnectRequest | None] | None = None
-        self._call: grpc.aio.StreamStreamCall | None = None
+        self._call: Call | None = None
         self._again = False
 
     def beat(self) -> None:
@@ -95,7 +99,7 @@ class FarmStream:
             self._again = True
         # One that the daemon hasn't answered yet is left to itself until it has: a write waits for ever in a call
         # that was cancelled before its metadata had gone out.
-        if self._outbox is not None:
+        if self._outbox is not None and self._call:
             self._call.cancel()
 
     def _put(self, request: nodes_pb2.ConnectRequest | None) -> None:
@@ -119,7 +123,7 @@ class FarmStream:
                 problem = f"{error.code().name}: {error.details()}"
             except asyncio.CancelledError:
                 # A call that was cancelled from within raises this too.
-                if asyncio.current_task().cancelling():
+                if (me := asyncio.current_task()) and me.cancelling():
                     raise
             except TimeoutError:
                 problem = "no word from it"
@@ -143,7 +147,7 @@ class FarmStream:
             await asyncio.sleep(wait * random.uniform(0.5, 1.0))
             wait = min(2 * wait, _LONGEST_WAIT)
 
-    async def _converse(self, call: grpc.aio.StreamStreamCall) -> None:
+    async def _converse(self, call: Call) -> None:
         hello = self._hello()
         hello.attempts.extend(self._answered_for())
         # Not wait_for, which in Python 3.11 loses a cancellation that meets an answer.
@@ -152,13 +156,14 @@ class FarmStream:
             with contextlib.suppress(asyncio.InvalidStateError):
                 await call.write(nodes_pb2.ConnectRequest(hello=hello))
             first = await call.read()
-        if first is grpc.aio.EOF or self._again:
+        if not isinstance(first, nodes_pb2.ConnectResponse) or self._again:
             return
         welcome = first.welcome
         log.info("connected", server=self._identity.server, version=welcome.version)
         beats = SentHeartbeats()
         # In one breath with the outbox, so that each completion goes once and in order.
-        self._outbox = outbox = asyncio.Queue()
+        outbox: asyncio.Queue[nodes_pb2.ConnectRequest | None] = asyncio.Queue()
+        self._outbox = outbox
         for completion in self._journal.pending():
             outbox.put_nowait(nodes_pb2.ConnectRequest(completion=completion))
         for device in self._link.attached():
@@ -178,7 +183,7 @@ class FarmStream:
 
     async def _write(
         self,
-        call: grpc.aio.StreamStreamCall,
+        call: Call,
         outbox: asyncio.Queue[nodes_pb2.ConnectRequest | None],
         beats: SentHeartbeats,
     ) -> None:
@@ -203,15 +208,13 @@ class FarmStream:
         """Attempts that this node has in hand or whose end the daemon hasn't taken yet: none of them is lost."""
         return [*self._link.held(), *(completion.attempt for completion in self._journal.pending())]
 
-    async def _read(
-        self, call: grpc.aio.StreamStreamCall, welcome: nodes_pb2.Welcome, beats: SentHeartbeats
-    ) -> None:
+    async def _read(self, call: Call, welcome: nodes_pb2.Welcome, beats: SentHeartbeats) -> None:
         # Every heartbeat is answered; a daemon silent for so long is gone, whatever TCP believes.
         patience = max(welcome.lease_seconds, 3 * welcome.heartbeat_seconds)
         while True:
             async with asyncio.timeout(patience):
                 response = await call.read()
-            if response is grpc.aio.EOF:
+            if not isinstance(response, nodes_pb2.ConnectResponse):
                 return
             match response.WhichOneof("message"):
                 case "grant":

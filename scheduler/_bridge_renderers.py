@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import click
 import ray
@@ -24,7 +25,8 @@ from scheduler.backend import RendererRef
 
 _PING_EVERY_S = 1.0
 
-Publish = Callable[[RendererRef, "Call | None", int, str], None]
+Publish = Callable[[RendererRef, "Call | None", bridge_pb2.BridgeEvent, str], None]
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Renderers:
         """Ends the renderer's actor, whatever it is doing; a missing one is fine."""
         await _in_thread(self._kill, renderer)
 
-    def _spawn(self, work) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
@@ -138,7 +140,7 @@ class Renderers:
             await asyncio.sleep(_PING_EVERY_S)
 
 
-async def _in_thread(function, *arguments):
+async def _in_thread(function: Callable[..., _Answer], *arguments: object) -> _Answer:
     """Runs function in a thread of its own: one that hangs on a dead node keeps no other device waiting."""
     pool = ThreadPoolExecutor(1, thread_name_prefix="ray")
     try:
@@ -147,7 +149,7 @@ async def _in_thread(function, *arguments):
         pool.shutdown(wait=False)
 
 
-def _event(error: Exception) -> int:
+def _event(error: Exception) -> bridge_pb2.BridgeEvent:
     if isinstance(error, RayTaskError):
         return bridge_pb2.BRIDGE_EVENT_RETURNED  # it returned by raising; detail says what
     if isinstance(error, ActorUnschedulableError):

@@ -12,13 +12,18 @@ import contextlib
 import logging
 import os
 import signal
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 
 from farm.ray_launch import driver_job_config, wait_for_head
 from farm.v1 import bridge_pb2, bridge_pb2_grpc
 from scheduler.backend import RendererRef
+
+if TYPE_CHECKING:
+    from scheduler._bridge_renderers import Call
 
 # sun_path has 108 bytes with its final zero; the socket has a longer name until it is in place.
 _LONGEST_SOCKET_PATH = 107
@@ -40,11 +45,17 @@ class BridgeServicer(bridge_pb2_grpc.BridgeServiceServicer):
         for queue in self._watchers:
             queue.put_nowait(None)
 
-    async def StartRenderer(self, request, context):
+    async def StartRenderer(
+        self, request: bridge_pb2.StartRendererRequest, context: grpc.aio.ServicerContext
+    ) -> bridge_pb2.StartRendererResponse:
+        """Makes sure that a renderer exists or is being made."""
         await self._renderers.start(await _renderer(request, context))
         return bridge_pb2.StartRendererResponse()
 
-    async def Dispatch(self, request, context):
+    async def Dispatch(
+        self, request: bridge_pb2.DispatchRequest, context: grpc.aio.ServicerContext
+    ) -> bridge_pb2.DispatchResponse:
+        """Hands an attempt to a renderer."""
         from scheduler._bridge_renderers import Call
 
         renderer = await _renderer(request, context)
@@ -53,11 +64,17 @@ class BridgeServicer(bridge_pb2_grpc.BridgeServiceServicer):
         await self._renderers.dispatch(renderer, Call(request.attempt_id, request.epoch, request.payload))
         return bridge_pb2.DispatchResponse()
 
-    async def StopRenderer(self, request, context):
+    async def StopRenderer(
+        self, request: bridge_pb2.StopRendererRequest, context: grpc.aio.ServicerContext
+    ) -> bridge_pb2.StopRendererResponse:
+        """Ends a renderer."""
         await self._renderers.stop(await _renderer(request, context))
         return bridge_pb2.StopRendererResponse()
 
-    async def WatchEvents(self, request, context):
+    async def WatchEvents(
+        self, request: bridge_pb2.WatchEventsRequest, context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[bridge_pb2.WatchEventsResponse]:
+        """What becomes of renderers and of what they were handed, from now on."""
         queue: asyncio.Queue[bridge_pb2.WatchEventsResponse | None] = asyncio.Queue()
         self._watchers.add(queue)
         try:
@@ -68,7 +85,9 @@ class BridgeServicer(bridge_pb2_grpc.BridgeServiceServicer):
         finally:
             self._watchers.discard(queue)
 
-    def _publish(self, renderer, call, event: int, detail: str) -> None:
+    def _publish(
+        self, renderer: RendererRef, call: Call | None, event: bridge_pb2.BridgeEvent, detail: str
+    ) -> None:
         message = bridge_pb2.WatchEventsResponse(
             renderer=bridge_pb2.RendererRef(
                 node_id=renderer.node_id, ray_node_id=renderer.ray_node_id, device=renderer.device
@@ -84,7 +103,10 @@ class BridgeServicer(bridge_pb2_grpc.BridgeServiceServicer):
             queue.put_nowait(message)
 
 
-async def _renderer(request, context):
+async def _renderer(
+    request: bridge_pb2.StartRendererRequest | bridge_pb2.DispatchRequest | bridge_pb2.StopRendererRequest,
+    context: grpc.aio.ServicerContext,
+) -> RendererRef:
     wanted = request.renderer
     for field in ("node_id", "ray_node_id", "device"):
         if not getattr(wanted, field):

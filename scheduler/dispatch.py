@@ -280,9 +280,9 @@ class Dispatcher:
     async def _start_renderers(self, nodes: list[NodeRecord]) -> None:
         for node in nodes:
             session = self._sessions.get(node.id)
-            wanted = node.state is NodeState.ONLINE and node.ray_node_id and session
+            wanted = node.state is NodeState.ONLINE and node.ray_node_id
             # What takes no work needs no renderer, whose memory somebody else may want.
-            if not wanted or node.drain or node.reason:
+            if not wanted or not session or node.drain or node.reason:
                 for device in node.devices:
                     self._starting.unwanted((node.id, device.name))
                 if session:

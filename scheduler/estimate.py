@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from farm.planning import PlannedTask
@@ -50,6 +50,10 @@ def wall_seconds(tasks: Sequence[PlannedTask], model: str, slots: Sequence[Slot]
     slots = [slot for slot in slots if slot.rate(model) > 0]
     if not slots:
         return None
+
+    def rate_of(own: str) -> Callable[[Slot], float]:
+        return lambda slot: slot.rate(own) or slot.rate(model)
+
     free = [0.0] * len(slots)
     done: dict[str, float] = {}
     for task in tasks:
@@ -60,7 +64,7 @@ def wall_seconds(tasks: Sequence[PlannedTask], model: str, slots: Sequence[Slot]
             start = soonest(
                 [member_of(one) for one in group],
                 [(max(ready, at), slot) for at, slot in zip(free, slots, strict=True)],
-                lambda slot, own=task.model: slot.rate(own) or slot.rate(model),
+                rate_of(task.model),
             )
             if start is None:
                 return None
@@ -70,12 +74,12 @@ def wall_seconds(tasks: Sequence[PlannedTask], model: str, slots: Sequence[Slot]
             free = [ends if slot.key in used else at for at, slot in zip(free, slots, strict=True)]
             continue
         ready = max((done[key] for key in task.needs), default=0.0)
-        ends = [
+        finished = [
             max(ready, at) + SECONDS_PER_TASK + task.flops / (slot.rate(task.model) or slot.rate(model))
             for at, slot in zip(free, slots, strict=True)
         ]
-        best = min(range(len(ends)), key=ends.__getitem__)
-        free[best] = done[task.key] = ends[best]
+        best = min(range(len(finished)), key=finished.__getitem__)
+        free[best] = done[task.key] = finished[best]
     return max(done.values(), default=0.0)
 
 

@@ -34,7 +34,7 @@ def fit(tasks: Sequence[ReadyTask], slots: Sequence[Slot], busy_with: Callable[[
                 reason=unfit if slot.usable else slot.reason,
             )
         )
-    homeless = {}
+    homeless: dict[str, str] = {}
     if slots:
         biggest = max(slots, key=lambda slot: slot.vram_bytes)
         for kind, alike in kinds.items():

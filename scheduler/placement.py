@@ -182,10 +182,10 @@ def place(
             waiting[task.task_id] = why_waiting(task)
             continue
         best = min(options, key=clock.rank)
-        free = [option for option in options if option.key in idle]
-        if free and best.key not in idle:
-            second = min(free, key=clock.rank)
-            patience = max(option.seconds for option in free)
+        at_once = [option for option in options if option.key in idle]
+        if at_once and best.key not in idle:
+            second = min(at_once, key=clock.rank)
+            patience = max(option.seconds for option in at_once)
             if clock.sooner(best, second) > WORTH_WAITING and task.passed_over < patience:
                 waiting[task.task_id] = clock.why_waiting(best, second)
                 passed_over.add(task.task_id)

@@ -104,18 +104,18 @@ def make_plan(
         prompts=len(prompts.texts),
         given=all_given(list(zip(media, placed))),
         source_sigma=None if source is None else 1.0 - media[source].strength,
-        storyboard=drawing and drawing.facts,
+        storyboard=drawing.facts if drawing else None,
         storyboard_sigmas=drawing.facts.sigmas(drawing.facts.steps) if drawing else (),
     )
     batch = 2 if guidance > 1 else 1
-    laid_out = strategy.lay_out(timeline)
+    laid_out: Sequence[Window] = strategy.lay_out(timeline)
     if drawing and not any(window.model == drawing.facts.name for window in laid_out):
         raise InvalidSpec(
             "storyboard_model",
             f"must be left out, this job draws no storyboard (strategy {strategy.name}), "
             f"got {drawing.facts.name!r}",
         )
-    spans = windows.spans(latents, model.decode_span, model.decode_halo)
+    spans: Sequence[Cut] = windows.spans(latents, model.decode_span, model.decode_halo)
     own, given = Drawn(model, weights, guidance), list(zip(media, placed))
 
     def tasks_of(

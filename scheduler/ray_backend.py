@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import grpc
 import structlog
+from google.protobuf.message import Message
 from grpc import aio
 
 from farm.addresses import NoAddress
@@ -216,7 +217,7 @@ class RayBackend:
         )
         await self._call(self._stub.Dispatch, request)
 
-    async def _call(self, method, request) -> None:
+    async def _call(self, method: Callable[..., Awaitable[object]], request: Message) -> None:
         try:
             await method(request, timeout=CALL_SECONDS, wait_for_ready=True)
             self._unanswered, self._answered = 0, True

@@ -35,7 +35,7 @@ def seams(windows: Sequence[Cut]) -> tuple[Cut, ...]:
 
     Raises ValueError when neighbours share less than two latents, or a window has none left of its own.
     """
-    found = []
+    found: list[Cut] = []
     for left, right in itertools.pairwise(windows):
         seam = Cut(right.start + 1, left.stop)
         if len(seam) < 1:

@@ -50,7 +50,7 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
         artifact_id = self._store.artifacts.new_id()
         location = self._files.location_for(artifact_id)
         writing = Writing(self._files, location, header.size if header.attempt_id else 0)
-        what = {
+        what: dict[str, Any] = {
             "filename": file_name(header.filename, otherwise=header.name),
             "sha256": header.sha256,
             "location": location,

@@ -214,7 +214,7 @@ class NodeService(NodeVerbs):
             self._store.nodes.seen(session.node_id, heartbeat.ray_node_id, heartbeat.owner_reason)
             if heartbeat.leaving and not session.leaving:
                 self._store.nodes.leaves(session.node_id, LEAVING)
-            granted = [tuple(ref) for ref in self._store.attempts.renew(session.node_id, held, until)]
+            granted = [(ref[0], ref[1]) for ref in self._store.attempts.renew(session.node_id, held, until)]
             return granted, {ref: self._time_to_stop(ref[0]) for ref in held if ref not in granted}
 
         granted, over = await asyncio.to_thread(renew)
@@ -344,8 +344,8 @@ class NodeService(NodeVerbs):
             return True  # nobody can tell while the disk is gone
 
     async def _notify(self, attempt_ids: Iterable[str], session: Session) -> None:
-        jobs = {await self._job_of(attempt_id, session) for attempt_id in attempt_ids} - {None}
-        if jobs:
+        found = [await self._job_of(attempt_id, session) for attempt_id in attempt_ids]
+        if jobs := {job for job in found if job}:
             await self._changes.notify(*jobs)
 
     async def _job_of(self, attempt_id: str, session: Session) -> str | None:

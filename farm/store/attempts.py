@@ -151,8 +151,8 @@ class Attempts:
             _commit_artifacts(connection, attempt, artifact_ids)
             saved.release(connection, tasks.c.id == attempt.task_id)
             notes.tell_job(connection, attempt.task_id, facts or {})
-            told = {"facts": dict(facts or {}), "reason": "", "retry_at": 0.0}
-            move_task(connection, attempt.task_id, was, TaskState.SUCCEEDED, **told)
+            move_task(connection, attempt.task_id, was, TaskState.SUCCEEDED, facts=dict(facts or {}), reason="",
+                      retry_at=0.0)  # fmt: skip
             move_attempt(
                 connection,
                 attempt.id,

@@ -85,9 +85,10 @@ def restore(url: str, file: Path, who: str, *, force: bool = False) -> Path | No
             )
         database.disconnect()
         if kind == "SQLite":
-            aside = _replace_sqlite(Path(parsed.database or "").resolve(), file)
+            aside: Path | None = _replace_sqlite(Path(parsed.database or "").resolve(), file)
         else:
-            aside = _replace_postgresql(database, file, there)
+            _replace_postgresql(database, file, there)
+            aside = None
         # Higher than both: what an older leader still has in hand must never count again.
         database.lead(who, after=epoch)
     return aside
@@ -257,13 +258,14 @@ def _run_script(cursor: Any, file: Path) -> None:
     with tempfile.TemporaryFile() as why:
         command = [_tool("pg_restore"), "--no-owner", "--no-privileges", "--file=-", str(file)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=why) as process:
-            statements: list[bytes] = []
-            for line in process.stdout:
+            script, statements = process.stdout, list[bytes]()
+            assert script is not None  # it is a pipe
+            for line in script:
                 if line.startswith(b"COPY ") and line.endswith(b" FROM stdin;\n"):
                     cursor.execute(b"".join(statements))
                     statements.clear()
                     with cursor.copy(line) as rows:
-                        for row in iter(process.stdout.readline, b"\\.\n"):
+                        for row in iter(script.readline, b"\\.\n"):
                             if not row:
                                 break
                             rows.write(row)

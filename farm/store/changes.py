@@ -40,7 +40,9 @@ def write_event(
 ) -> int:
     """Write an event and return its number. `at` in Unix seconds."""
     values = {"at": at, "kind": kind, "message": message, "job_id": job_id, "task": task, "node_id": node_id}
-    return connection.execute(insert(events).values(values)).inserted_primary_key[0]
+    made = connection.execute(insert(events).values(values)).inserted_primary_key
+    assert made is not None  # one row was inserted
+    return made[0]
 
 
 def move_job(
@@ -172,7 +174,7 @@ def lacks(connection: Connection, task_id: str) -> bool:
         .join(edges, edges.c.needs_id == tasks.c.id)
         .where(edges.c.task_id == task_id, tasks.c.state != TaskState.SUCCEEDED)
     )
-    return connection.scalar(select(unmet.exists()))
+    return connection.execute(select(unmet.exists())).scalar_one()
 
 
 def ready_successors(connection: Connection, task_id: str) -> tuple[str, ...]:
@@ -224,7 +226,7 @@ def end_job(
 
 def job_state(connection: Connection, job_id: str) -> JobState:
     """The job's state, whatever it was when the caller last looked."""
-    return connection.scalar(select(jobs.c.state).where(jobs.c.id == job_id))
+    return connection.execute(select(jobs.c.state).where(jobs.c.id == job_id)).scalar_one()
 
 
 def finish_job(connection: Connection, job_id: str, at: float) -> JobRecord | None:

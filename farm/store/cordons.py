@@ -74,6 +74,7 @@ def empty(connection: Connection, node_id: str, name: str, at: float) -> bool:
 def clock_began_anew(connection: Connection, now: float) -> None:
     """No deadline is further off than it ever was, whatever the daemon's CLOCK_BOOTTIME says since a reboot."""
     for node_id, drain in rows.drain_records(connection, drains.c.deadline > now).items():
+        assert drain.deadline is not None and drain.grace is not None  # those without were not asked for
         deadline = min(drain.deadline, now + drain.grace)
         connection.execute(update(drains).where(drains.c.node_id == node_id).values(deadline=deadline))
 

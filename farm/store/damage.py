@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, func, select, update
 
 from farm.failures import MAX_DAMAGED, Cause, Terms
 from farm.states import AttemptState, TaskState
@@ -91,7 +91,7 @@ def _in_lockstep_after(connection: Connection, task_id: str) -> list[AttemptReco
     )
 
 
-def _counts(damaged: Sequence[str]):
+def _counts(damaged: Sequence[str]) -> ColumnElement[bool]:
     return artifacts.c.id.in_(damaged) & (artifacts.c.state == ArtifactState.COMMITTED)
 
 
@@ -108,13 +108,13 @@ def _media(connection: Connection, job_id: str, damaged: Sequence[str]) -> str:
 
 def _too_often(connection: Connection, makers: Sequence[Row]) -> str:
     for maker in makers:
-        times = connection.scalar(
+        times = connection.execute(
             select(func.count()).where(
                 attempts.c.task_id == maker.id,
                 attempts.c.state == AttemptState.SUCCEEDED,
                 attempts.c.epoch > maker.retried_epoch,
             )
-        )
+        ).scalar_one()
         if times >= MAX_DAMAGED:
             return f"needs {maker.key}, of which {times} results were damaged after they had been stored"
     return ""

@@ -120,12 +120,13 @@ class Database:
             leader.check(connection, self._epoch, keep=True)
             yield connection
 
-    def hold(self, who: str) -> None:
-        """Take the lock, so that nobody begins to lead. Raises LedByAnother."""
+    def hold(self, who: str) -> leader.Lock:
+        """Take the lock, so that nobody begins to lead, and return it. Raises LedByAnother."""
         if self._lock is None:
             lock = _lock(self._url, who)
             lock.take()
             self._lock = lock
+        return self._lock
 
     def lead(self, who: str, after: int = 0, lived: Callable[[], str] = str) -> None:
         """Take the lock, bring the schema to REVISION and raise the epoch past `after`; from now on `write` works.
@@ -134,34 +135,34 @@ class Database:
         artifacts, so that its record must be somewhere, or "".
         Raises LedByAnother, SchemaTooNew, DatabaseDamaged, NoFarmInDatabase, RecordLost.
         """
-        self.hold(who)
-        self._check(lived)
+        lock = self.hold(who)
+        self._check(lived, lock)
         try:
             self.upgrade()
             with self._change() as connection:
                 before = connection.scalar(select(tables.leader.c.epoch)) or 0
-                if before < self._lock.led:
+                if before < lock.led:
                     log.warning(
                         "the record is older than it was: it was put back from a copy, or has lost its -wal file",
-                        led_before=self._lock.led,
+                        led_before=lock.led,
                         led_in_record=before,
                     )
-                self._epoch = leader.begin(connection, who, self.wall(), max(after, self._lock.led))
+                self._epoch = leader.begin(connection, who, self.wall(), max(after, lock.led))
         except DatabaseError as error:
             # What the look before has not found, or was too large for.
             if isinstance(error.orig, sqlite3.DatabaseError) and self._file:
                 raise DatabaseDamaged(self._file, str(error.orig)) from error
             raise
-        self._lock.mark(self._epoch)
+        lock.mark(self._epoch)
 
-    def _check(self, lived: Callable[[], str]) -> None:
+    def _check(self, lived: Callable[[], str], lock: leader.Lock) -> None:
         """Judge what is there before anything is changed. Raises DatabaseDamaged, NoFarmInDatabase, RecordLost."""
         where = self._url.render_as_string()
         if self._file:
             where = str(self._file)
             soundness.check_sqlite(self._file)
         if self._file and not (self._file.exists() and self._file.stat().st_size):
-            names, revisions = [], []
+            names, revisions = list[str](), list[str]()
         else:
             with self.read() as connection:
                 names = inspect(connection).get_table_names()
@@ -172,7 +173,7 @@ class Database:
                 raise NoFarmInDatabase(where, problem)
         if revisions:
             return
-        artifacts, mark = lived(), f"{where}.lock" if self._lock.led else ""
+        artifacts, mark = lived(), f"{where}.lock" if lock.led else ""
         evidence = [f"{mark} says that a farm was led in it"] * bool(mark)
         evidence += [f"{artifacts} holds a farm's artifacts"] * bool(artifacts)
         if evidence:
@@ -180,6 +181,8 @@ class Database:
 
     def keep_leading(self) -> None:
         """Make sure that this process leads, taking its lock again where the database lost it. Raises Deposed."""
+        if self._lock is None or self._epoch is None:
+            raise RuntimeError("this database was opened to be read; nobody leads through it")
         # Held by another: it begins to lead, which the epoch tells, or it is our own lost connection.
         with contextlib.suppress(LedByAnother):
             self._lock.keep()
@@ -317,7 +320,9 @@ def _engine(url: URL) -> Engine:
     return engine
 
 
-def _storable(connection, cursor, statement, parameters, context, executemany):
+def _storable(
+    connection: Connection, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
+) -> tuple[str, Any]:
     """Replaces what PostgreSQL refuses in each text that is stored or looked for: errors quote whatever they met.
 
     SQLite would take it, and the record is to be the same in both.

@@ -101,5 +101,5 @@ def could_return(connection: Connection, lost: AttemptRecord) -> bool:
 
     As what was never thought lost does, on a node that takes no new work too.
     """
-    payload = connection.scalar(select(tasks.c.payload).where(tasks.c.id == lost.task_id))
+    payload = connection.execute(select(tasks.c.payload).where(tasks.c.id == lost.task_id)).scalar_one()
     return _is_free(connection, lost.node_id, lost.device, group_of(lost.job_id, payload))

@@ -83,6 +83,7 @@ class FileLock:
         self.led = epoch
         content = f"{self._who}\nepoch {epoch}\n".encode()
         # Over what is there, and cut afterwards: at no moment is there a file without an epoch.
+        assert self._file is not None  # it is taken
         os.pwrite(self._file, content, 0)
         os.ftruncate(self._file, len(content))
 
@@ -128,7 +129,8 @@ class AdvisoryLock:
             if self._connection is not None:
                 self._connection.execute(text("SELECT 1"))
                 return
-            connection = self._engine.connect()
+            connection: Connection | None = self._engine.connect()
+            assert connection is not None
             try:
                 if connection.scalar(text(f"SELECT pg_try_advisory_lock({_KEY})")):
                     self._connection, connection = connection, None

@@ -10,9 +10,9 @@ from sqlalchemy import Connection, select, update
 from farm.store.tables import jobs, tasks
 
 
-def notes_of(facts: Mapping[str, Any]) -> list[str]:
+def notes_of(facts: Mapping[str, Any] | None) -> list[str]:
     """The sentences for people among what a task told: its list "notes". Whatever else lies there is no note."""
-    notes = facts.get("notes")
+    notes = (facts or {}).get("notes")
     return [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
 
 

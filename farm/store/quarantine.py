@@ -6,7 +6,7 @@ job on several devices those that its tasks caused: then it was the job.
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, delete, exists, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Table, delete, exists, func, insert, select
 
 from farm.failures import MAX_STRIKES
 from farm.store.changes import write_event
@@ -21,7 +21,9 @@ def strike(connection: Connection, attempt: AttemptRecord, at: float, error: str
     one = {**this, "job_id": attempt.job_id}
     if not connection.scalar(select(exists().where(*_are(strikes, one)))):
         connection.execute(insert(strikes).values(one))
-    count = connection.scalar(select(func.count()).select_from(strikes).where(*_are(strikes, this)))
+    count = connection.execute(
+        select(func.count()).select_from(strikes).where(*_are(strikes, this))
+    ).scalar_one()
     if count < MAX_STRIKES or is_set_aside(connection, attempt.node_id, attempt.device):
         return
     reason = (
@@ -58,5 +60,5 @@ def lift(connection: Connection, node_id: str, device: str = "") -> list[str]:
     return sorted(found)
 
 
-def _are(table, values: dict[str, str]) -> list:
+def _are(table: Table, values: dict[str, str]) -> list[ColumnElement[bool]]:
     return [table.c[name] == value for name, value in values.items()]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -86,9 +87,10 @@ class Words:
         dtype: torch.dtype,
     ) -> None:
         self._rows: list[list[Seen]] | None = None
-        if not any(isinstance(row, TimedText) for row in rows):
-            self.embeds = torch.stack([row[0] for row in rows]).to(device, dtype)
-            self.mask = torch.stack([row[1] for row in rows]).to(device)
+        plain = [row for row in rows if not isinstance(row, TimedText)]
+        if len(plain) == len(rows):
+            self.embeds = torch.stack([embeds for embeds, _ in plain]).to(device, dtype)
+            self.mask = torch.stack([mask for _, mask in plain]).to(device)
             return
         parts = [[embeds[mask.bool()] for embeds, mask in _texts(row)] for row in rows]
         length = max(sum(map(len, part)) for part in parts)
@@ -103,7 +105,7 @@ class Words:
             self._rows.append(_seen(row, [len(one) for one in part], tokens_per_latent, device))
 
     @contextmanager
-    def shown_to(self, transformer: torch.nn.Module) -> Iterator[None]:
+    def shown_to(self, transformer: Any) -> Iterator[None]:
         """For the forward passes within, each latent sees its own prompts.
 
         Forward passes of one transformer take turns (nodeagent.renderer.Turn), so its processors may be changed for

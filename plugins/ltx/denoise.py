@@ -80,7 +80,8 @@ class Denoiser:
         channels = ltx.transformer.config.in_channels
         if noise.ndim != 4 or noise.shape[0] != channels:
             raise ValueError(f"noise: need [{channels}, n, h, w], got {list(noise.shape)}")
-        check(conditions, tuple(noise.shape))
+        channels, latents, height, width = noise.shape
+        check(conditions, (channels, latents, height, width))
         if base is None and sigmas[0] < 1.0:
             raise ValueError(f"base: needed when the sigmas begin below 1, at {sigmas[0]}")
         if base is not None and base.shape != noise.shape:
@@ -163,6 +164,7 @@ class Denoiser:
         latents = state.latents
         if self._held is not None and self._cond_noise is not None:
             fresh = self._cond_noise(state.step).to(latents)
+            assert self._strength is not None  # else nothing is held
             hard = (self._strength > 1.0 - 1e-6)[None, :, None, None]
             latents = torch.where(hard, self._held + self._cond_noise_scale * fresh * sigma**2, latents)
 
@@ -244,10 +246,10 @@ class Denoiser:
             span = slice(known.start, known.start + known.latents.shape[1])
             grid[:, span] = torch.lerp(grid[:, span], known.latents.to(grid), known.strength)
         extra = []
-        for known in self._extra:
-            latents = known.latents.to(grid)
-            if known.noise is not None:
-                latents = torch.lerp(known.noise.to(grid), latents, known.strength)
+        for one in self._extra:
+            latents = one.latents.to(grid)
+            if one.noise is not None:
+                latents = torch.lerp(one.noise.to(grid), latents, one.strength)
             extra.append(latents)
         return torch.cat([*extra, grid], dim=1)
 

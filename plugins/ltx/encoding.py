@@ -82,12 +82,12 @@ def _media(ltx: Ltx, task: TaskInHand, index: int, length: int, made: dict[str, 
                 if place in points:
                     # Alone it is a latent of one frame, as the model was shown keyframes.
                     alone = encode_clip(ltx, small[place - at : place - at + 1])
-                    name = condition_name(index, *size, points[place])
+                    name = condition_name(index, size[0], size[1], points[place])
                     made[name] = _save(ltx, task, name, alone, -(-points[place] // 8))
         at += count
         yield count
     for size in sizes:
-        name = "latents" if source else condition_name(index, *size)
+        name = "latents" if source else condition_name(index, size[0], size[1])
         made[name] = _save(ltx, task, name, torch.cat(latents[size], dim=1), media["start"])
 
 

@@ -6,7 +6,7 @@ import gc
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from diffusers import AutoencoderKLLTXVideo, FlowMatchEulerDiscreteScheduler, LTXVideoTransformer3DModel
@@ -139,7 +139,7 @@ class _OneDnnConv3d(torch.nn.Conv3d):
         self, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
     ) -> torch.Tensor:
         return torch.mkldnn_convolution(
-            input, weight, bias, self.padding, self.stride, self.dilation, self.groups
+            input, weight, bias, cast(tuple[int, ...], self.padding), self.stride, self.dilation, self.groups
         )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from plugins.ltx.denoise import Denoiser
 from plugins.ltx.encoding import encode
 from plugins.ltx.given import Difference, PutIn, report
 from plugins.ltx.latents import Statistics, assemble, check_space, extent, load_latents, save_latents
-from plugins.ltx.loading import Ltx
+from plugins.ltx.loading import Ltx, Precision
 from plugins.ltx.noise import latent_noise
 from plugins.ltx.text import Text, TimedText, mix, shares_by_latent
 from plugins.ltx.upsampling import double, worth_doubling
@@ -47,7 +47,7 @@ def farm_load_model(model: str, source: str, precision: str, device: DeviceInHan
     where = {"cuda": f"cuda:{device.index}", "rocm": f"cuda:{device.index}", "mps": "mps"}.get(
         device.backend, "cpu"
     )
-    ltx = Ltx(source, device=where, precision=precision, max_tokens=facts.text_tokens)
+    ltx = Ltx(source, device=where, precision=cast(Precision, precision), max_tokens=facts.text_tokens)
     return LtxModel(ltx, device)
 
 
@@ -88,6 +88,7 @@ class LtxModel:
         denoiser = self._denoiser(task, base, conditions)
         if lockstep := payload["lockstep"]:
             parts = [_shared(part, start) for part in lockstep["shared"]]
+            assert task.exchange is not None  # a task in lockstep has it
             latents = codenoise.run(denoiser, parts, task.exchange, on_step=task.step)
         else:
             latents = resuming.run(self._ltx, denoiser, task)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -61,7 +62,7 @@ def mix(parts: Sequence[tuple[Text, float]]) -> Text:
         raise ValueError("parts: need at least one prompt")
     if len(parts) == 1:
         return parts[0][0]
-    embeds = sum(share * embeds * mask[:, None] for (embeds, mask), share in parts)
+    embeds = functools.reduce(torch.add, (share * embeds * mask[:, None] for (embeds, mask), share in parts))
     return embeds, torch.stack([mask for (_, mask), _ in parts]).any(0)
 
 

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -182,7 +183,7 @@ def _tail(vae: AutoencoderKLLTXVideo) -> _Stage:
     return _stage(decoder, block, after=1)
 
 
-def _stage(module: torch.nn.Module, block: torch.nn.Module, after: int) -> _Stage:
+def _stage(module: torch.nn.Module, block: Any, after: int) -> _Stage:
     """A stage round one up block, with ``after`` convolutions behind it."""
     stride = 2 if block.upsamplers is not None else 1
     # Every convolution sees one frame to each side: two a residual block, and one to upsample.
@@ -190,7 +191,7 @@ def _stage(module: torch.nn.Module, block: torch.nn.Module, after: int) -> _Stag
     return _Stage(module, before + math.ceil((2 * len(block.resnets) + after) / stride), stride)
 
 
-def _scaled(decoder: torch.nn.Module, timestep: torch.Tensor | None) -> torch.Tensor | None:
+def _scaled(decoder: Any, timestep: torch.Tensor | None) -> torch.Tensor | None:
     return None if timestep is None else timestep * decoder.timestep_scale_multiplier
 
 

@@ -241,9 +241,12 @@ def _ffmpeg(command: Any) -> Iterator[Callable[[Any], None]]:
                 f"ffmpeg can't be started: {error.strerror}: {executable} (IMAGEIO_FFMPEG_EXE names another)"
             ) from error
 
+        pipe = process.stdin
+        assert pipe is not None  # it is a pipe
+
         def write(data: Any) -> None:
             try:
-                process.stdin.write(data)
+                pipe.write(data)
             except BrokenPipeError as error:
                 raise _StoppedReading from error
 
@@ -251,7 +254,7 @@ def _ffmpeg(command: Any) -> Iterator[Callable[[Any], None]]:
         try:
             yield write
             with suppress(BrokenPipeError):
-                process.stdin.close()
+                pipe.close()
             status = process.wait()
         except _StoppedReading:
             # Why it gave up is in its status and stderr.
@@ -263,7 +266,7 @@ def _ffmpeg(command: Any) -> Iterator[Callable[[Any], None]]:
             raise
         finally:
             with suppress(BrokenPipeError):
-                process.stdin.close()
+                pipe.close()
         stderr.seek(0)
         said = stderr.read().decode(errors="replace").strip()[-2000:]
     if status != 0 or gave_up:
@@ -343,7 +346,7 @@ def _frame_times(path: Path, container: av.container.InputContainer) -> list[int
         if packet.is_corrupt:
             raise OutputError(f"{path} is truncated: the data of frame {len(times)} are cut")
         if packet.size:
-            times.append(packet.pts)
+            times.append(packet.pts if packet.pts is not None else -1)
     if len(times) != stream.frames:
         raise OutputError(f"{path} is truncated: {len(times)} frames of {stream.frames} are there")
     return times
@@ -351,6 +354,8 @@ def _frame_times(path: Path, container: av.container.InputContainer) -> list[int
 
 def _check_even(path: Path, stream: av.VideoStream, times: Sequence[int], fps: Fraction) -> None:
     """OutputError unless the frames follow each other at `fps` from time 0, the last one to its end."""
+    if stream.time_base is None:
+        raise OutputError(f"{path} has no time base")
     step = 1 / (fps * stream.time_base)
     for index, time in enumerate(times):
         if time != index * step:

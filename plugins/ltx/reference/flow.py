@@ -8,6 +8,7 @@ import copy
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -130,9 +131,8 @@ def train(
         torch.manual_seed(step)
         rng = np.random.Generator(np.random.Philox(step + (1 << 32 if teacher else 0)))
         batch = draw(groups, *statistics, rng, tokens, small=small)
-        batch = Batch(
-            *(value.to(device) if torch.is_tensor(value) else value for value in vars(batch).values())
-        )
+        tensors = {name: value.to(device) for name, value in vars(batch).items() if torch.is_tensor(value)}
+        batch = replace(batch, **cast(Any, tensors))
         if teacher is None:
             loss = _flow_loss(network, batch, guidance)
         else:
@@ -147,7 +147,9 @@ def train(
         with torch.no_grad():
             # Short at first, so that an early export isn't the random start.
             share = max(0.005, 1.0 / (step + 1) ** 0.7)
-            torch._foreach_lerp_(average.parameters(), network.parameters(), share)
+            torch._foreach_lerp_(
+                list[torch.Tensor](average.parameters()), list[torch.Tensor](network.parameters()), share
+            )
         losses.append(float(loss.detach()))
         clock.tick()
         # By the wall's clock: a minute's computing may take an hour behind others, and could be lost.

@@ -230,7 +230,7 @@ def _draw(frame: np.ndarray, shape: Shape, centre: np.ndarray) -> None:
     if shape.kind == "ball":
         third = np.float32(0.35) * radius
         far = np.sqrt((x + third) ** 2 + (y + third) ** 2) / radius
-        light = np.float32(1.0) - np.float32(0.3) * far
+        light: np.ndarray = np.float32(1.0) - np.float32(0.3) * far
     else:
         light = np.float32(0.85) - np.float32(0.12) * (x + y) / radius
     colour = np.array(COLOURS[shape.colour], np.float32) * light[..., None]
