@@ -117,11 +117,12 @@ def past(store: Store, count: int) -> None:
 
 
 def make_as_before(connection: Connection) -> None:
-    """Take away what the schema's revision 0011 has added, as if an earlier version had made the database."""
-    for index in ("jobs_newest", "jobs_state_newest", "jobs_leftovers", "tasks_unfinished", "attempts_live",
+    """Take away what the schema's revisions from 0011 on have added, as if an earlier version had made the database."""
+    for index in ("jobs_name", "jobs_newest", "jobs_state_newest", "jobs_leftovers", "tasks_unfinished", "attempts_live",
                   "artifacts_attempt_id_state", "artifacts_collectable", "artifacts_unneeded"):  # fmt: skip
         connection.execute(text(f"DROP INDEX ix_{index}"))
     for table, column in (
+        ("jobs", "name"),
         ("jobs", "leftover_bytes"),
         ("artifacts", "given"),
         ("artifacts", "unneeded_since"),

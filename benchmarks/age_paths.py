@@ -104,6 +104,7 @@ def timed(farm: Farm, live: list[JobRecord]) -> dict[str, Callable[[], Any]]:
 def daily(farm: Farm, live: list[JobRecord]) -> dict[str, Callable[[], Any]]:
     """All paths that a farm goes daily, `timed` ones too."""
     job_id, store = live[0].id, farm.store
+    task_id = store.jobs.tasks(job_id)[0][0].id
     listed = {
         "all": jobs_pb2.ListJobsRequest(limit=100),
         "of one state": jobs_pb2.ListJobsRequest(states=[jobs_pb2.JOB_STATE_RUNNING], limit=20),
@@ -135,6 +136,10 @@ def daily(farm: Farm, live: list[JobRecord]) -> dict[str, Callable[[], Any]]:
             "outputs": lambda: asyncio.run(
                 farm.jobs.ListOutputs(jobs_pb2.ListOutputsRequest(job_id=job_id), None)
             ),
+            "by the beginning of an id": lambda: store.lookup.job(job_id[:-1]),
+            "by name": lambda: store.lookup.job(live[1].spec.name),
+            "a task by its job's name": lambda: store.lookup.task(f"{live[1].spec.name}/window/0"),
+            "a task by the beginning of its id": lambda: store.lookup.task(task_id[:-1]),
             "watch": lambda: store.events.after(0, job_id),
             "diary": lambda: store.events.after(1 << 40),
             "nodes": store.nodes.list,

@@ -64,6 +64,10 @@ class FarmClient:
 
     `server` is host:port, `ca_pem` the farm's CA certificate, `token` the client token. Calls that find no farm
     are tried again for `patience` seconds; then Unreachable is raised. Every method may raise FarmError.
+
+    A `job_id` may be the beginning of an id (6 characters or more), or the name of a job that no other has; likewise
+    `before`, JOB in the "JOB/KEY" of a task, and the id or name of a node. Raises InvalidSpec for one that could be any of several,
+    with their ids, and does nothing then.
     """
 
     def __init__(self, server: str, ca_pem: bytes, token: str, patience: float = 10.0) -> None:
@@ -161,6 +165,8 @@ class FarmClient:
                         after_event = response.event.number
                         yield response.event
                     elif response.HasField("job"):
+                        # What it was asked by, a name say, may be another job's too when the stream has to begin anew.
+                        job_id = response.job.id
                         yield response.job
                         if response.job.state in ENDED and response.job.last_event <= after_event:
                             return
@@ -211,7 +217,7 @@ class FarmClient:
         return list(self._call(self._tasks.ListTasks, request).tasks)
 
     def task(self, task: str) -> jobs_pb2.Task:
-        """One task, by its id or as "JOB/KEY". Raises NotFound."""
+        """One task, by its id, the beginning of it or as "JOB/KEY". Raises NotFound."""
         return self._call(self._tasks.GetTask, tasks_pb2.GetTaskRequest(task=task)).task
 
     def retry_task(self, task: str) -> tasks_pb2.RetryTaskResponse:
@@ -237,6 +243,7 @@ class FarmClient:
                     if response.HasField("attempt"):
                         # Whatever is newest later, this is the one being read.
                         request.epoch = response.attempt.epoch
+                        request.task = response.task_id or task
                         if not told:
                             told = True
                             yield response.attempt
@@ -278,7 +285,7 @@ class FarmClient:
         if not job.output_artifact_id:
             decoded = where_decoded(job)
             raise FarmError(
-                f"job {job_id} has no video: it {how_it_stands(job)}" + (f"\n{decoded}" if decoded else "")
+                f"job {job.id} has no video: it {how_it_stands(job)}" + (f"\n{decoded}" if decoded else "")
             )
         return self._downloads().fetch(job.output_artifact_id, job.output_bytes, path, overwrite, progress)
 
@@ -289,10 +296,12 @@ class FarmClient:
         """
         path = Path(path)
         transfer.check_output(path, overwrite)
-        found = [one.artifact for one in self.outputs(job_id).outputs if one.artifact.name == "sidecar"]
+        answer = self.outputs(job_id)
+        found = [one.artifact for one in answer.outputs if one.artifact.name == "sidecar"]
         if not found:
+            id = answer.job.id
             raise FarmError(
-                f"job {job_id} has no sidecar; `farmctl job outputs {job_id}` shows what it has delivered"
+                f"job {id} has no sidecar; `farmctl job outputs {id}` shows what it has delivered"
             )
         return self._downloads().fetch(found[0].id, found[0].size, path, overwrite)
 

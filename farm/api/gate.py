@@ -51,7 +51,7 @@ def status_of(error: BaseException) -> tuple[grpc.StatusCode, str]:
         (store_errors.KeyReused, grpc.StatusCode.ALREADY_EXISTS),
         ((store_errors.JobFinished, store_errors.StaleAttempt), grpc.StatusCode.FAILED_PRECONDITION),
         (store_errors.NodeInUse, grpc.StatusCode.FAILED_PRECONDITION),
-        (store_errors.AmbiguousName, grpc.StatusCode.INVALID_ARGUMENT),
+        (store_errors.Ambiguous, grpc.StatusCode.INVALID_ARGUMENT),
         (Corrupt, grpc.StatusCode.DATA_LOSS),
         (Unwritable, grpc.StatusCode.RESOURCE_EXHAUSTED),
         ((store_errors.DatabaseAway, store_errors.Deposed), grpc.StatusCode.UNAVAILABLE),

@@ -116,8 +116,8 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
 
         def read() -> jobs_pb2.GetJobResponse:
             # The job first: below one that has ended nothing is under way any more.
-            job = self._store.jobs.get(request.job_id)
-            tasks = self._store.jobs.tasks(request.job_id)
+            job = self._store.jobs.get(self._store.lookup.job(request.job_id))
+            tasks = self._store.jobs.tasks(job.id)
             return jobs_pb2.GetJobResponse(
                 job=job_message(job, self._store.jobs.stages(job.id)),
                 tasks=task_messages(self._store, job, tasks),
@@ -134,7 +134,12 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
         if not 1 <= limit <= 1000:
             raise InvalidSpec("limit", f"must be from 1 to 1000, got {limit}")
         states = job_states(request.states)
-        jobs = await asyncio.to_thread(self._store.jobs.list, states, limit, request.before)
+
+        def read() -> list[JobRecord]:
+            before = request.before and self._store.lookup.job(request.before, "before")
+            return self._store.jobs.list(states, limit, before)
+
+        jobs = await asyncio.to_thread(read)
         return jobs_pb2.ListJobsResponse(jobs=[job_message(job) for job in jobs])
 
     async def WatchJob(
@@ -144,11 +149,13 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
 
         def look(after: int) -> tuple[jobs_pb2.Job, list[EventRecord]]:
             # The job is read before its events, so that its last event is out before its end is told.
-            return self._job(request.job_id), self._store.events.after(after, request.job_id)
+            return self._job(job_id), self._store.events.after(after, job_id)
 
+        # Once: another job of the same name must not take this one's place, nor end its watching.
+        job_id = await self._named(request.job_id)
         number = request.after_event
         while True:
-            seen = self._changes.seen(request.job_id)
+            seen = self._changes.seen(job_id)
             job, events = await asyncio.to_thread(look, number)
             for event in events:
                 number = event.number
@@ -156,18 +163,19 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
             yield jobs_pb2.WatchJobResponse(job=job)
             if is_final(job_states([job.state])[0]):
                 return
-            await self._changes.wait(request.job_id, seen, QUIET_SECONDS)
+            await self._changes.wait(job_id, seen, QUIET_SECONDS)
             await asyncio.sleep(SETTLE_SECONDS)
 
     async def CancelJob(
         self, request: jobs_pb2.CancelJobRequest, context: aio.ServicerContext
     ) -> jobs_pb2.CancelJobResponse:
         """Cancels, and tells the nodes at once."""
-        stopped = await asyncio.to_thread(self._store.jobs.cancel, request.job_id)
+        job_id = await self._named(request.job_id)
+        stopped = await asyncio.to_thread(self._store.jobs.cancel, job_id)
         await self._stop(stopped, "the job was cancelled")
-        await self._changes.notify(request.job_id)
+        await self._changes.notify(job_id)
         self._wake()
-        return jobs_pb2.CancelJobResponse(job=await asyncio.to_thread(self._job, request.job_id))
+        return jobs_pb2.CancelJobResponse(job=await asyncio.to_thread(self._job, job_id))
 
     async def PauseJob(
         self, request: jobs_pb2.PauseJobRequest, context: aio.ServicerContext
@@ -210,13 +218,13 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
         self, request: jobs_pb2.ExplainJobRequest, context: aio.ServicerContext
     ) -> jobs_pb2.ExplainJobResponse:
         """Reasons, and devices."""
-        return await asyncio.to_thread(self._explain, request.job_id)
+        return await asyncio.to_thread(self._explain, await self._named(request.job_id))
 
     async def ListOutputs(
         self, request: jobs_pb2.ListOutputsRequest, context: aio.ServicerContext
     ) -> jobs_pb2.ListOutputsResponse:
         """Finished files, or what is decoded."""
-        return await asyncio.to_thread(outputs, self._store, request.job_id)
+        return await asyncio.to_thread(outputs, self._store, await self._named(request.job_id))
 
     def _explain(self, job_id: str) -> jobs_pb2.ExplainJobResponse:
         job = self._store.jobs.get(job_id)
@@ -236,8 +244,13 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
             answer.devices.add(**asdict(device))
         return answer
 
-    async def _change(self, job_id: str, change: Callable[[str], JobRecord | None]) -> jobs_pb2.Job:
+    async def _named(self, reference: str) -> str:
+        """Id of the job of an id, the beginning of one, or a name. Raises NotFound and Ambiguous."""
+        return await asyncio.to_thread(self._store.lookup.job, reference)
+
+    async def _change(self, reference: str, change: Callable[[str], JobRecord | None]) -> jobs_pb2.Job:
         """The job after a change that may let tasks start, or no more."""
+        job_id = await self._named(reference)
         await asyncio.to_thread(change, job_id)
         await self._changes.notify(job_id)
         self._wake()

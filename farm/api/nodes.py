@@ -368,7 +368,7 @@ class NodeService(NodeVerbs):
         self, request: nodes_pb2.GetNodeRequest, context: aio.ServicerContext
     ) -> nodes_pb2.GetNodeResponse:
         """One node by id or name."""
-        node = await asyncio.to_thread(self._store.nodes.get, request.node)
+        node = await asyncio.to_thread(self._named, request.node)
         return nodes_pb2.GetNodeResponse(node=self._shown(node))
 
     async def GetJoinToken(

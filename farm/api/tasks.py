@@ -49,9 +49,10 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
         states = task_states(request.states)
 
         def read() -> list[jobs_pb2.Task]:
-            found = self._store.jobs.tasks(request.job_id)
+            job = self._store.jobs.get(self._store.lookup.job(request.job_id))
+            found = self._store.jobs.tasks(job.id)
             wanted = [pair for pair in found if not states or pair[0].state in states]
-            return task_messages(self._store, self._store.jobs.get(request.job_id), wanted)
+            return task_messages(self._store, job, wanted)
 
         return tasks_pb2.ListTasksResponse(tasks=await asyncio.to_thread(read))
 
@@ -67,7 +68,7 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
         """Puts one task back, with what it needs."""
 
         def retry() -> tuple[TaskRecord, tuple[str, ...]]:
-            task = self._store.tasks.find(request.task)
+            task = self._store.lookup.task(request.task)
             return task, self._store.jobs.retry(task.job_id, task_ids=[task.id])
 
         task, again = await asyncio.to_thread(retry)
@@ -81,7 +82,7 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
         """What is kept; of an attempt that runs, or has just ended, what its node says."""
         epoch = request.epoch if request.HasField("epoch") else None
         attempt, kept = await asyncio.to_thread(self._attempt, request.task, epoch)
-        yield tasks_pb2.ReadLogResponse(attempt=attempt_message(attempt, kept))
+        yield tasks_pb2.ReadLogResponse(attempt=attempt_message(attempt, kept), task_id=attempt.task_id)
         offset, ended_at, last = 0, None, b""
         while kept is None:
             over = is_final(attempt.state)
@@ -109,12 +110,12 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
             yield tasks_pb2.ReadLogResponse(chunk=left[start : start + CHUNK])
 
     def _task(self, name: str) -> jobs_pb2.Task:
-        task = self._store.tasks.find(name)
+        task = self._store.lookup.task(name)
         found = [pair for pair in self._store.jobs.tasks(task.job_id) if pair[0].id == task.id]
         return task_messages(self._store, self._store.jobs.get(task.job_id), found)[0]
 
     def _attempt(self, name: str, epoch: int | None) -> tuple[AttemptRecord, ArtifactRecord | None]:
-        task = self._store.tasks.find(name)
+        task = self._store.lookup.task(name)
         tries = {attempt.epoch: attempt for attempt in self._store.attempts.of(task.id)}
         if not tries:
             raise Refused(

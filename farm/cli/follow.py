@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -45,7 +46,6 @@ def follow(client: FarmClient, job_id: str, output: Path | None, json: bool = Fa
     """
     client.patience = AWAY_SECONDS
     latest = None
-    again = f"farmctl job watch {job_id}" + (f" -o {output}" if output else "")
     try:
         with _shown(json) as show:
             for update in client.watch(job_id):
@@ -62,9 +62,9 @@ def follow(client: FarmClient, job_id: str, output: Path | None, json: bool = Fa
                     note(f"{update.task or 'job'} {update.kind}: {update.message}")
     except KeyboardInterrupt:
         if latest is None or latest.state not in ENDED:
-            note(
-                f"job {job_id} goes on; come back to it with `{again}`, end it with `farmctl job cancel {job_id}`"
-            )
+            job = latest.id if latest else shlex.quote(job_id)
+            again = f"farmctl job watch {job}" + (f" -o {output}" if output else "")
+            note(f"job {job} goes on; come back to it with `{again}`, end it with `farmctl job cancel {job}`")
         click.get_current_context().exit(130)
     assert latest is not None  # watch ends only after the job has
     return latest
@@ -94,7 +94,7 @@ def fetch(client: FarmClient, job_id: str, output: Path, overwrite: bool, quiet:
         with transfer_bar("download") as moved:
             client.download(job_id, output, overwrite, moved)
     except KeyboardInterrupt:
-        note(f"go on with `farmctl job download {job_id} -o {output}`")
+        note(f"go on with `farmctl job download {shlex.quote(job_id)} -o {output}`")
         raise
     if not quiet:
         say(f"{output} ({size(output.stat().st_size)})")

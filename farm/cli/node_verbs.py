@@ -186,10 +186,12 @@ def forget(ctx: click.Context, name: str, form: str) -> None:
     Example:
       farmctl node forget workstation-3
     """
-    connect(ctx).forget_node(name)
+    farm = connect(ctx)
+    found = farm.node(name)
+    farm.forget_node(found.id)
     if form == "json":
         return print_json(nodes_pb2.ForgetNodeResponse())
-    click.echo(f"{name} is forgotten")
+    click.echo(f"{found.name} is forgotten")
 
 
 def _place(found: nodes_pb2.Node, device: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from farm.states import JobState
@@ -12,10 +13,10 @@ class StoreError(Exception):
 
 
 class NotFound(StoreError):
-    """There is no such thing. `noun` and `id` say what was looked for."""
+    """There is no such thing. `noun` and `id` say what was looked for, `help` how to find one."""
 
-    def __init__(self, noun: str, id: str):
-        super().__init__(f"there is no {noun} {id!r}")
+    def __init__(self, noun: str, id: str, help: str = ""):
+        super().__init__(f"there is no {noun} {id!r}" + (f"; {help}" if help else ""))
         self.noun = noun
         self.id = id
 
@@ -62,13 +63,19 @@ class MissingArtifact(StoreError):
         self.what = what
 
 
-class AmbiguousName(StoreError):
-    """Several nodes have this name."""
+class Ambiguous(StoreError):
+    """What somebody named could be one of several things. Nothing was done to any of them.
 
-    def __init__(self, name: str, ids: list[str]):
-        super().__init__(f"several nodes are called {name!r}; use an id: {', '.join(ids)}")
-        self.name = name
-        self.ids = ids
+    `field`: where the reference stood; `candidates`: the first of them, a line each, of `count` in all.
+    """
+
+    def __init__(self, field: str, reference: str, noun: str, candidates: Sequence[str], count: int):
+        more = [f"and {count - len(candidates)} more"] if count > len(candidates) else []
+        lines = "".join(f"\n  {line}" for line in [*candidates, *more])
+        super().__init__(
+            f"{field}: {reference!r} could be any of {count} {noun}s; give the whole id of one:{lines}"
+        )
+        self.field, self.count = field, count
 
 
 class NodeInUse(StoreError):

@@ -83,6 +83,7 @@ class Jobs:
                 "state": JobState.QUEUED,
                 "idempotency_key": idempotency_key or None,
                 "spec": wanted,
+                "name": spec.name,
                 "priority": spec.priority,
                 "notes": list(notes),
                 "created_at": at,

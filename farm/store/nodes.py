@@ -14,7 +14,7 @@ from farm.states import DrainState, NodeState
 from farm.store import cordons, endings, quarantine, rows, speeds, tables
 from farm.store.changes import move_node, write_event
 from farm.store.database import Database
-from farm.store.errors import AmbiguousName, NodeInUse, NotFound
+from farm.store.errors import NodeInUse, NotFound
 from farm.store.records import AttemptRecord, DeviceRecord, DrainRecord, NodeRecord
 from farm.store.tables import attempts, nodes
 
@@ -237,15 +237,12 @@ class Nodes:
         with self._database.read() as connection:
             return rows.node_records(connection)
 
-    def get(self, node: str) -> NodeRecord:
-        """One node by id or name. Raises NotFound, and AmbiguousName when several have the name."""
+    def get(self, node_id: str) -> NodeRecord:
+        """One node. Raises NotFound."""
         with self._database.read() as connection:
-            found = rows.node_records(connection, nodes.c.id == node)
-            found = found or rows.node_records(connection, nodes.c.name == node)
+            found = rows.node_records(connection, nodes.c.id == node_id)
         if not found:
-            raise NotFound("node", node)
-        if len(found) > 1:
-            raise AmbiguousName(node, [one.id for one in found])
+            raise NotFound("node", node_id)
         return found[0]
 
     def weights_of(self, model: str) -> dict[str, int]:

@@ -68,7 +68,7 @@ def select_jobs() -> Select:
 def job_record(row: Row) -> JobRecord:
     """A row of `select_jobs`."""
     values = row._asdict()
-    del values["idempotency_key"], values["leftover_bytes"]
+    del values["idempotency_key"], values["leftover_bytes"], values["name"]
     return JobRecord(
         **values
         | {

@@ -13,6 +13,7 @@ from farm.store.attempts import Attempts
 from farm.store.database import Database
 from farm.store.events import Events
 from farm.store.jobs import Jobs
+from farm.store.lookup import Lookup
 from farm.store.nodes import Nodes
 from farm.store.tasks import Tasks
 
@@ -32,6 +33,7 @@ class Store:
         self.nodes = Nodes(database, terms)
         self.artifacts = Artifacts(database)
         self.events = Events(database)
+        self.lookup = Lookup(database)
 
     @classmethod
     def lead(

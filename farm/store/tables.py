@@ -51,7 +51,7 @@ from farm.states import (
 )
 from farm.store.records import COLLECTABLE, ArtifactState
 
-REVISION = "0011_age"
+REVISION = "0012_job_names"
 """Newest migration, repeated here so that opening a database that is up to date needs no Alembic."""
 
 metadata = MetaData(
@@ -126,6 +126,9 @@ jobs = Table(
     Column("error", Text, nullable=False),
     # Bytes that an ended job still keeps of what it made on the way to its video; see farm.store.leftovers.
     Column("leftover_bytes", BigInteger, nullable=False, server_default="0"),
+    # As the spec has it; people name jobs by it, see farm.store.lookup.
+    Column("name", Text, nullable=False, server_default=""),
+    Index("ix_jobs_name", "name", "id"),
     Index("ix_jobs_newest", "created_at", "id"),
     Index("ix_jobs_state_newest", "state", "created_at", "id"),
     _partial("ix_jobs_leftovers", "finished_at", "id", where=text("leftover_bytes > 0")),

@@ -11,8 +11,7 @@ from farm.planning import TaskKind
 from farm.states import LIVE_ATTEMPTS, LIVE_JOBS, JobState, TaskState
 from farm.store import rows
 from farm.store.database import Database
-from farm.store.errors import NotFound
-from farm.store.records import ArtifactState, GroupMember, ReadyTask, TaskRecord, group_of
+from farm.store.records import ArtifactState, GroupMember, ReadyTask, group_of
 from farm.store.tables import artifacts, attempts, edges, jobs, tasks
 
 
@@ -59,18 +58,6 @@ class Tasks:
             for task in found
             if task.job_id not in paused or task.group in under_way
         ]
-
-    def find(self, name: str) -> TaskRecord:
-        """The task of this id, or of "JOB/KEY". Raises NotFound."""
-        job_id, _, key = name.partition("/")
-        query = select(tasks).where(
-            (tasks.c.job_id == job_id) & (tasks.c.key == key) if key else tasks.c.id == name
-        )
-        with self._database.read() as connection:
-            found = rows.task_records(connection, query)
-        if not found:
-            raise NotFound("task", name)
-        return found[0]
 
     def groups(self, job_ids: Iterable[str]) -> dict[str, list[GroupMember]]:
         """Unfinished members of every lockstep group of these jobs, by the group's name, in the order of the graph."""

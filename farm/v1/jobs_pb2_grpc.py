@@ -27,6 +27,8 @@ if _version_not_supported:
 
 class JobServiceStub:
     """Submits, shows, follows and steers jobs. Called by clients with a client token.
+    A request names a job by its id, by the first 6 or more characters of its id, or by its name. One that could be any of
+    several jobs is INVALID_ARGUMENT with a list of them, and changes nothing. Answers name the whole id.
     """
 
     def __init__(self, channel):
@@ -94,6 +96,8 @@ class JobServiceStub:
 
 class JobServiceServicer:
     """Submits, shows, follows and steers jobs. Called by clients with a client token.
+    A request names a job by its id, by the first 6 or more characters of its id, or by its name. One that could be any of
+    several jobs is INVALID_ARGUMENT with a list of them, and changes nothing. Answers name the whole id.
     """
 
     def SubmitJob(self, request, context):
@@ -243,6 +247,8 @@ def add_JobServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class JobService:
     """Submits, shows, follows and steers jobs. Called by clients with a client token.
+    A request names a job by its id, by the first 6 or more characters of its id, or by its name. One that could be any of
+    several jobs is INVALID_ARGUMENT with a list of them, and changes nothing. Answers name the whole id.
     """
 
     @staticmethod

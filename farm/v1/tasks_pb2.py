@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from farm.v1 import jobs_pb2 as farm_dot_v1_dot_jobs__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x66\x61rm/v1/tasks.proto\x12\x07\x66\x61rm.v1\x1a\x12\x66\x61rm/v1/jobs.proto\"F\n\x10ListTasksRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\"\n\x06states\x18\x02 \x03(\x0e\x32\x12.farm.v1.TaskState\"1\n\x11ListTasksResponse\x12\x1c\n\x05tasks\x18\x01 \x03(\x0b\x32\r.farm.v1.Task\"\x1e\n\x0eGetTaskRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\".\n\x0fGetTaskResponse\x12\x1b\n\x04task\x18\x01 \x01(\x0b\x32\r.farm.v1.Task\" \n\x10RetryTaskRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\"?\n\x11RetryTaskResponse\x12\x1b\n\x04task\x18\x01 \x01(\x0b\x32\r.farm.v1.Task\x12\r\n\x05tasks\x18\x02 \x03(\t\"L\n\x0eReadLogRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x12\n\x05\x65poch\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x42\x08\n\x06_epoch\"O\n\x0fReadLogResponse\x12#\n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x10.farm.v1.AttemptH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part2\x93\x02\n\x0bTaskService\x12\x42\n\tListTasks\x12\x19.farm.v1.ListTasksRequest\x1a\x1a.farm.v1.ListTasksResponse\x12<\n\x07GetTask\x12\x17.farm.v1.GetTaskRequest\x1a\x18.farm.v1.GetTaskResponse\x12\x42\n\tRetryTask\x12\x19.farm.v1.RetryTaskRequest\x1a\x1a.farm.v1.RetryTaskResponse\x12>\n\x07ReadLog\x12\x17.farm.v1.ReadLogRequest\x1a\x18.farm.v1.ReadLogResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13\x66\x61rm/v1/tasks.proto\x12\x07\x66\x61rm.v1\x1a\x12\x66\x61rm/v1/jobs.proto\"F\n\x10ListTasksRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\"\n\x06states\x18\x02 \x03(\x0e\x32\x12.farm.v1.TaskState\"1\n\x11ListTasksResponse\x12\x1c\n\x05tasks\x18\x01 \x03(\x0b\x32\r.farm.v1.Task\"\x1e\n\x0eGetTaskRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\".\n\x0fGetTaskResponse\x12\x1b\n\x04task\x18\x01 \x01(\x0b\x32\r.farm.v1.Task\" \n\x10RetryTaskRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\"?\n\x11RetryTaskResponse\x12\x1b\n\x04task\x18\x01 \x01(\x0b\x32\r.farm.v1.Task\x12\r\n\x05tasks\x18\x02 \x03(\t\"L\n\x0eReadLogRequest\x12\x0c\n\x04task\x18\x01 \x01(\t\x12\x12\n\x05\x65poch\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x42\x08\n\x06_epoch\"`\n\x0fReadLogResponse\x12#\n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x10.farm.v1.AttemptH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x12\x0f\n\x07task_id\x18\x03 \x01(\tB\x06\n\x04part2\x93\x02\n\x0bTaskService\x12\x42\n\tListTasks\x12\x19.farm.v1.ListTasksRequest\x1a\x1a.farm.v1.ListTasksResponse\x12<\n\x07GetTask\x12\x17.farm.v1.GetTaskRequest\x1a\x18.farm.v1.GetTaskResponse\x12\x42\n\tRetryTask\x12\x19.farm.v1.RetryTaskRequest\x1a\x1a.farm.v1.RetryTaskResponse\x12>\n\x07ReadLog\x12\x17.farm.v1.ReadLogRequest\x1a\x18.farm.v1.ReadLogResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,7 +47,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_READLOGREQUEST']._serialized_start=354
   _globals['_READLOGREQUEST']._serialized_end=430
   _globals['_READLOGRESPONSE']._serialized_start=432
-  _globals['_READLOGRESPONSE']._serialized_end=511
-  _globals['_TASKSERVICE']._serialized_start=514
-  _globals['_TASKSERVICE']._serialized_end=789
+  _globals['_READLOGRESPONSE']._serialized_end=528
+  _globals['_TASKSERVICE']._serialized_start=531
+  _globals['_TASKSERVICE']._serialized_end=806
 # @@protoc_insertion_point(module_scope)

@@ -58,9 +58,11 @@ class ReadLogRequest(_message.Message):
     def __init__(self, task: _Optional[str] = ..., epoch: _Optional[int] = ..., follow: _Optional[bool] = ...) -> None: ...
 
 class ReadLogResponse(_message.Message):
-    __slots__ = ("attempt", "chunk")
+    __slots__ = ("attempt", "chunk", "task_id")
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
+    TASK_ID_FIELD_NUMBER: _ClassVar[int]
     attempt: _jobs_pb2.Attempt
     chunk: bytes
-    def __init__(self, attempt: _Optional[_Union[_jobs_pb2.Attempt, _Mapping]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
+    task_id: str
+    def __init__(self, attempt: _Optional[_Union[_jobs_pb2.Attempt, _Mapping]] = ..., chunk: _Optional[bytes] = ..., task_id: _Optional[str] = ...) -> None: ...

@@ -7,7 +7,7 @@ from store_world import GIB, dispatch, finish, join, run, stage, submit, task
 
 from farm.failures import Cause
 from farm.states import NodeState
-from farm.store.errors import AmbiguousName, NotFound
+from farm.store.errors import NotFound
 from farm.store.records import DeviceRecord, ModelOffer
 
 
@@ -18,7 +18,7 @@ def test_a_node_is_kept_as_it_described_itself_last(store):
     )
     join(store, devices=[card], name="ws7", models=[("ltx-13b", "w9")], ray_node_id="r1")
     node = store.nodes.get("n1")
-    assert node == store.nodes.get("ws7")
+    assert store.lookup.node("ws7") == "n1"
     assert (node.name, node.state, node.ray_node_id) == ("ws7", NodeState.ONLINE, "r1")
     assert node.devices == (card,)
     assert node.models == (ModelOffer("ltx-13b", "w9"),)
@@ -89,14 +89,10 @@ def test_why_a_node_gets_no_work_outlives_a_silence(store):
     assert store.nodes.get("n1").reason == "its Ray is another version"
 
 
-def test_unknown_and_ambiguous_nodes_are_refused_by_name(store):
+def test_unknown_nodes_are_refused_by_name(store):
     for ask in (store.nodes.get, store.nodes.seen, lambda id: store.nodes.offline(id, "")):
         with pytest.raises(NotFound, match="there is no node 'nobody'"):
             ask("nobody")
-    join(store, "n1", name="twin")
-    join(store, "n2", name="twin")
-    with pytest.raises(AmbiguousName, match="n1, n2"):
-        store.nodes.get("twin")
 
 
 def test_weights_on_offer_are_counted_over_online_nodes_first(store):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from dataclasses import replace
@@ -209,3 +210,122 @@ def test_a_retry_of_all_runs_to_the_end(daemon, client, job):
     assert client.why(job.id).summary == "succeeded: it waits for nothing"
     with pytest.raises(FarmError, match="already succeeded"):
         client.retry(job.id)
+
+
+def job_calls(client) -> dict:
+    """Everything that people do to a job that they name."""
+    return {
+        "show": lambda name: client.job(name).job.id,
+        "watch": lambda name: next(one for one in client.watch(name) if isinstance(one, jobs_pb2.Job)).id,
+        "tasks": lambda name: client.tasks(name)[0].job_id,
+        "task": lambda name: client.task(f"{name}/window/0").job_id,
+        "outputs": lambda name: client.outputs(name).job.id,
+        "why": lambda name: re.search("resume (j-[0-9a-z]+)", client.why(name).summary)[1],
+        "pause": lambda name: client.pause(name).id,
+        "priority": lambda name: client.prioritise(name, 70).id,
+        "resume": lambda name: client.resume(name).id,
+        "cancel": lambda name: client.cancel(name).id,
+        "retry task": lambda name: client.retry_task(f"{name}/window/0").task.job_id,
+        "retry": lambda name: client.retry(name).job.id,
+    }
+
+
+def test_every_verb_takes_a_beginning_of_an_id_and_a_name_and_answers_with_the_whole_id(daemon, client, node):
+    job = submit(daemon.store, name="sh 010")
+    for name in ("sh 010", job.id[:-1], job.id.upper() + "\n"):
+        client.pause(job.id)
+        for verb, call in job_calls(client).items():
+            assert call(name) == job.id, verb
+    assert client.jobs(before="sh 010") == []
+
+
+def test_no_verb_touches_any_of_several_jobs_that_may_be_meant(daemon, client, node):
+    both = [submit(daemon.store, name="sh010").id for _ in range(2)]
+    before = [client.job(id) for id in both]
+    for verb, call in job_calls(client).items():
+        with pytest.raises(InvalidSpec, match=f"any of 2 jobs(?s:.*){both[1]}(?s:.*){both[0]}") as refused:
+            call("sh010")
+        assert refused.value.field == ("task" if "task" in verb.split() else "job_id"), verb
+    with pytest.raises(InvalidSpec, match="before: 'sh010' could be any of 2 jobs"):
+        client.jobs(before="sh010")
+    assert [client.job(id) for id in both] == before
+
+
+class Breaking:
+    """A stub's stream that breaks off once, after the first answer of which `part` is true."""
+
+    def __init__(self, method, part: str):
+        self._method, self._part, self._broke = method, part, False
+        self.asked = []
+
+    def __call__(self, request):
+        self.asked.append(str(request))
+        self._stream = self._method(request)
+        return self
+
+    def __iter__(self):
+        for response in self._stream:
+            yield response
+            if response.HasField(self._part) and not self._broke:
+                self._broke = True
+                raise Broken
+
+    def cancel(self):
+        self._stream.cancel()
+
+
+class Broken(grpc.RpcError):
+    """As when the daemon goes away."""
+
+    code = staticmethod(lambda: grpc.StatusCode.UNAVAILABLE)
+
+
+def test_a_job_is_followed_by_its_id_once_its_stream_broke_and_another_has_its_name(daemon, client, job):
+    named = submit(daemon.store, name="sh010")
+    client._jobs.WatchJob = stream = Breaking(client._jobs.WatchJob, "job")
+    seen = []
+    for update in client.watch("sh010"):
+        if isinstance(update, jobs_pb2.Job):
+            seen.append(update.id)
+            if len(seen) == 1:
+                submit(daemon.store, name="sh010")
+            elif len(seen) == 2:
+                client.cancel(named.id)
+    assert set(seen) == {named.id} and len(stream.asked) == 2
+
+
+def test_a_log_is_read_on_by_the_tasks_id_once_its_stream_broke(daemon, client, node):
+    named = submit(daemon.store, name="sh010")
+    attempt = dispatch(daemon.store, named, "encode", node_id=NODE)
+    node.logs[attempt.id] = b"step 1 of 8 done\n"
+    client._tasks.ReadLog = stream = Breaking(client._tasks.ReadLog, "attempt")
+    found, *parts = [one for one in client.log("sh010/encode") if submit(daemon.store, name="sh010")]
+    assert (found.id, b"".join(parts)) == (attempt.id, node.logs[attempt.id])
+    assert len(stream.asked) == 2 and attempt.task_id in stream.asked[1]
+
+
+def node_calls(client) -> dict:
+    """Everything that people do to a node that they name."""
+    return {
+        "show": lambda name: client.node(name).id,
+        "lock": lambda name: client.lock_node(name).id,
+        "unlock": lambda name: client.unlock_node(name).node.id,
+        "resume": lambda name: client.resume_node(name).node.id,
+        "drain": lambda name: client.drain_node(name).id,
+        "forget": lambda name: client.forget_node(name),
+    }
+
+
+def test_every_verb_takes_a_beginning_of_a_nodes_id_and_touches_none_of_several(daemon, client):
+    join(daemon.store, "a1b2c3d4" + "0" * 24, name="ws1")
+    join(daemon.store, "a1b2c3d5" + "0" * 24, name="ws1")
+    before = client.nodes()
+    for name in ("a1b2c3", "ws1"):
+        for call in node_calls(client).values():
+            with pytest.raises(InvalidSpec, match="node: .*any of 2 nodes") as refused:
+                call(name)
+            assert refused.value.field == "node"
+    assert client.nodes() == before
+    for verb, call in node_calls(client).items():
+        if verb != "forget":
+            assert call("a1b2c3d5") == "a1b2c3d5" + "0" * 24, verb
