@@ -90,6 +90,8 @@ def list_jobs(ctx: click.Context, states: tuple[str, ...], limit: int, before: s
         + (f" that are {' or '.join(states)}" if states else "")
         + (f" older than {before}" if before else "")
         + ("" if states or before else " yet; see `farmctl submit extend --help`"),
+        keep=("ID", "STATE"),
+        free=("NAME",),
     )
     if len(found) == limit:
         note(f"there may be older jobs: farmctl job list --before {found[-1].id}")
@@ -167,7 +169,8 @@ def print_tasks(
                 task.reason or (attempt.error if attempt else ""),
             )
         )
-    print_table(("TASK", "STATE", "LATENTS", "NODE/DEVICE", "SECONDS", "TRIES", "REASON"), rows, nothing)
+    headings = ("TASK", "STATE", "LATENTS", "NODE/DEVICE", "SECONDS", "TRIES", "REASON")
+    print_table(headings, rows, nothing, keep=("TASK", "STATE", "NODE/DEVICE"), free=("REASON",))
 
 
 def attempt_seconds(attempt: jobs_pb2.Attempt) -> str:
@@ -341,6 +344,8 @@ def why(ctx: click.Context, job_id: str, form: str) -> None:
             ("TASK", "STATE", "REASON"),
             ((one.key, state(jobs_pb2.TaskState, one.state), one.reason) for one in answer.tasks),
             "",
+            keep=("TASK", "STATE"),
+            free=("REASON",),
         )
     if any(device.of for device in answer.devices):
         mark = marker(declared_devices(client.nodes()))
@@ -352,6 +357,8 @@ def why(ctx: click.Context, job_id: str, form: str) -> None:
                 for one in answer.devices
             ),
             "",
+            keep=("NODE/DEVICE",),
+            free=("REASON",),
         )
 
 

@@ -120,6 +120,8 @@ def list_nodes(ctx: click.Context, form: str) -> None:
             for item in found
         ),
         "no node has joined this farm yet; `farmctl node enroll` prints the command that a workstation runs",
+        keep=("NAME", "STATE"),
+        free=("DEVICES", "REASON"),
     )
 
 
@@ -183,6 +185,8 @@ def show(ctx: click.Context, name: str, form: str) -> None:
             for status in found.devices
         ),
         "it offers no device",
+        keep=("DEVICE",),
+        free=("MODEL", "SPEED"),
     )
     for words in _without(found) + _not_offered(found):
         say(f"\n{words}")

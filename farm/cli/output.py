@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import datetime
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from farm.cli.columns import fitted_widths, narrowest_width, natural_width
 from farm.client import FarmClient
 from farm.outside_text import shown, shown_lines
 from farm.v1 import jobs_pb2, nodes_pb2
@@ -34,6 +36,8 @@ format_option = click.option(
 # A pipe has no width: cutting a line to 80 characters would hide what was asked for.
 _WIDE = 400
 _CELL = 2000
+_GAP = 2
+"""Between two columns, where there is room."""
 
 
 def connect(ctx: click.Context, patience: float = 3.0) -> FarmClient:
@@ -104,15 +108,65 @@ def print_json(message: Message, indent: int | None = 2) -> None:
     )
 
 
-def print_table(headings: Sequence[str], rows: Iterable[Sequence[Any]], nothing: str) -> None:
-    """Rows below headings; `nothing` is said where there are none."""
-    table = Table(*headings, box=None, pad_edge=False, header_style="bold")
-    for row in rows:
-        table.add_row(*(Text(shown(cell, _CELL)) for cell in row))
-    if table.row_count:
-        console().print(table, soft_wrap=False)
-    else:
-        note(nothing)
+def print_table(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    nothing: str,
+    keep: Sequence[str] = (),
+    free: Sequence[str] = (),
+) -> None:
+    """Rows below headings; `nothing` is said where there are none.
+
+    Where a terminal is too narrow, cells are folded between words, or in the columns `free` anywhere; never in the columns
+    `keep`, by which people name things. Where that isn't enough, each row goes on in lines of its own below it.
+    """
+    cells = [[shown(cell, _CELL) for cell in row] for row in rows]
+    if not cells:
+        return note(nothing)
+    columns = dict(zip(headings, zip(*[headings, *cells], strict=True), strict=True))
+    natural = {heading: natural_width(column) for heading, column in columns.items()}
+    narrowest = {
+        heading: natural[heading] if heading in keep else narrowest_width(column, free=heading in free)
+        for heading, column in columns.items()
+    }
+    out, gaps = console(), len(headings) - 1
+    whole = sum(natural.values()) + _GAP * gaps
+    room = out.width if sys.stdout.isatty() else whole
+    gap = _GAP if whole <= room else 1
+    if widths := fitted_widths(list(natural.values()), list(narrowest.values()), room - gap * gaps):
+        table = _table(headings, widths, gap)
+        for row in cells:
+            table.add_row(*map(Text, row))
+        return out.print(table, soft_wrap=False, width=room)
+    kept = _beside({heading: natural[heading] for heading in headings if heading in keep}, room)
+    wide = max(room, sum(kept.values()) + len(kept))
+    out.print(_table(list(kept), list(kept.values()), 1), soft_wrap=False, width=wide)
+    for row in cells:
+        said = dict(zip(headings, row, strict=True))
+        table = _table(list(kept), list(kept.values()), 1, show_header=False)
+        table.add_row(*(Text(said.pop(heading)) for heading in kept))
+        out.print(table, soft_wrap=False, width=wide)
+        rest = "  ".join(f"{heading} {cell}" for heading, cell in said.items() if cell not in ("", "-"))
+        if rest:
+            out.print(Padding(Text(rest, overflow="fold"), (0, 0, 0, 2)), soft_wrap=False, width=room)
+
+
+def _table(headings: Sequence[str], widths: Sequence[int], gap: int, *, show_header: bool = True) -> Table:
+    padding = (0, gap, 0, 0)
+    table = Table(box=None, padding=padding, pad_edge=False, header_style="bold", show_header=show_header)
+    for heading, width in zip(headings, widths, strict=True):
+        table.add_column(heading, width=width, overflow="fold")
+    return table
+
+
+def _beside(widths: Mapping[str, int], room: int) -> dict[str, int]:
+    """Those of these columns, from the first on, that fit beside each other; the first in any case."""
+    fit: dict[str, int] = {}
+    for heading, width in widths.items():
+        if fit and sum(fit.values()) + len(fit) + width > room:
+            break
+        fit[heading] = width
+    return fit
 
 
 def state(enum: Any, value: int) -> str:

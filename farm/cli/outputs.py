@@ -74,6 +74,7 @@ def outputs(ctx: click.Context, job_id: str, folder: Path | None, overwrite: boo
             for one in answer.outputs
         ),
         "it has delivered nothing yet",
+        keep=("OUTPUT", "TASK"),
     )
     if answer.outputs and job.state != jobs_pb2.JOB_STATE_SUCCEEDED:
         note(where_decoded(job))

@@ -443,4 +443,5 @@ def _print_plan(client: FarmClient, plan: jobs_pb2.PlanSummary) -> None:
             for task in windows
         ),
         "no windows",
+        keep=("WINDOW",),
     )

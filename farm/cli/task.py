@@ -109,6 +109,8 @@ def show(ctx: click.Context, name: str, form: str) -> None:
             for attempt in found.attempts
         ),
         "it has not been given to a device yet",
+        keep=("EPOCH", "STATE", "NODE/DEVICE"),
+        free=("ERROR",),
     )
 
 
