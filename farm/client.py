@@ -149,18 +149,21 @@ class FarmClient:
         request = jobs_pb2.ListJobsRequest(states=states, limit=limit, before=before)
         return list(self._call(self._jobs.ListJobs, request).jobs)
 
-    def watch(self, job_id: str, after_event: int = 0) -> Iterator[jobs_pb2.JobEvent | jobs_pb2.Job]:
+    def watch(
+        self, job_id: str, after_event: int = 0, away: Callable[[FarmError], None] | None = None
+    ) -> Iterator[jobs_pb2.JobEvent | jobs_pb2.Job]:
         """Follows a job to its end: each event once, and the job whenever it has changed, last of all ended.
 
         Goes on from the last event when the daemon restarts; raises Unreachable when it is away for longer than
-        `patience`. Raises NotFound.
+        `patience`. `away` is told why each time that it could not be reached again. Raises NotFound.
         """
-        patience = Patience(self.patience)
+        patience, heard = Patience(self.patience), True
         while True:
             stream = self._jobs.WatchJob(jobs_pb2.WatchJobRequest(job_id=job_id, after_event=after_event))
             try:
                 for response in stream:
                     patience.reset()
+                    heard = True
                     if response.HasField("event") and response.event.number > after_event:
                         after_event = response.event.number
                         yield response.event
@@ -175,6 +178,10 @@ class FarmClient:
                 error = None
             except grpc.RpcError as broken:
                 error = broken
+                # A daemon that is started again is back before anybody need know.
+                if away and not heard and broken.code() in BROKEN:
+                    away(translate(broken, self.server))
+                heard = False
                 again = broken.code() in BROKEN and patience.another_try()
             finally:
                 stream.cancel()

@@ -190,7 +190,7 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
         servers=lambda: addresses.servers(listen, advertise, bound, addresses.look(), backend.node_ip),
     )
     jobs_pb2_grpc.add_JobServiceServicer_to_server(
-        JobService(store, intake, changes, dispatcher.wake, sessions.stop, fits), server
+        JobService(store, intake, changes, dispatcher.wake, sessions.stop, fits, sessions.loading), server
     )
     tasks_pb2_grpc.add_TaskServiceServicer_to_server(
         TaskService(store, files, sessions, changes, dispatcher.wake), server

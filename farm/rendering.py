@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -123,12 +124,16 @@ def crop_offset(shared: Mapping[str, Any]) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class DeviceInHand:
-    """The device a renderer serves. `backend`: cuda, rocm, mps or cpu; `index` among those of its kind."""
+    """The device a renderer serves. `backend`: cuda, rocm, mps or cpu; `index` among those of its kind.
+
+    `loading(model)`: a context, entered by whoever loads a model or a part of one there, so that people who wait are told.
+    """
 
     backend: str
     index: int
     threads: int
     vram_bytes: int
+    loading: Callable[[str], AbstractContextManager[None]] = nullcontext
 
 
 class RenderingModel(Protocol):

@@ -101,6 +101,21 @@ def summary(
     return f"{job}: " + "; ".join(parts)
 
 
+def waits_for(
+    job_id: str, job: JobState, tasks: Sequence[Standing], total: int, fit: Fit | None = None
+) -> str:
+    """What a job waits for of which nothing runs, as `summary` says it without the state; "" where it is about to go on.
+
+    Arguments as for `summary`. A task that became ready just now is about to go on: placement looks every second.
+    """
+    known = job == JobState.PAUSED or (fit and fit.homeless) or any(
+        task.state == TaskState.READY and task.reason for task in tasks
+    )  # fmt: skip
+    if is_final(job) or not known or any(task.state == TaskState.RUNNING for task in tasks):
+        return ""
+    return summary(job_id, job, "", tasks, total, fit).removeprefix(f"{job}: ")
+
+
 def gist(why: str) -> str:
     """Of a traceback the last line, which says what went wrong."""
     lines = why.strip().splitlines()

@@ -152,6 +152,10 @@ class Agent:
         """RendererEvents: an attempt asks for its lease."""
         self._stream.beat()
 
+    def loads(self) -> None:
+        """RendererEvents: a model is being loaded, or has been."""
+        self._stream.beat()
+
     def progressed(self, progress: nodes_pb2.Progress) -> None:
         """RendererEvents: a step was made."""
         self._stream.send(nodes_pb2.ConnectRequest(progress=progress))
@@ -191,6 +195,7 @@ class Agent:
             ray_trouble=self._raylet.trouble,
             model_troubles=self._search.troubles,
             owner_reason=self._owner.reason,
+            loading=self._link.loading(),
         )
 
     def _welcomed(self, welcome: nodes_pb2.Welcome) -> None:

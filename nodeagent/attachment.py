@@ -93,6 +93,8 @@ class Attachment:
         self._send(renderers_pb2.AttachRequest(introduction=introduction))
         for hold in self._holds.values():
             self._send(hold._begin())
+            if hold._loads:
+                self._send(hold._loading())
             if hold._end is not None:
                 self._send(renderers_pb2.AttachRequest(completion=hold._end))
 
@@ -116,6 +118,7 @@ class Hold:
         self._end: nodes_pb2.Completion | None = None
         self._last_progress = -1.0
         self._from_step: int | None = None
+        self._loads = ""
         self._stopped_at = 0.0
 
     def runs(self) -> bool:
@@ -163,6 +166,12 @@ class Hold:
             )
             self._attachment._send(renderers_pb2.AttachRequest(progress=message))
 
+    def loading(self, model: str) -> None:
+        """Tell that a model is being loaded for the attempt, or with "" that none is any more."""
+        with self._changed:
+            self._loads = model
+            self._attachment._send(self._loading())
+
     def complete(self, completion: nodes_pb2.Completion) -> None:
         """Tell of the attempt's end; returns when the agent has it in its journal."""
         with self._changed:
@@ -179,6 +188,10 @@ class Hold:
 
     def _reference(self) -> nodes_pb2.AttemptRef:
         return nodes_pb2.AttemptRef(attempt_id=self._held.attempt_id, epoch=self._held.epoch)
+
+    def _loading(self) -> renderers_pb2.AttachRequest:
+        loading = nodes_pb2.Loading(attempt=self._reference(), model=self._loads)
+        return renderers_pb2.AttachRequest(loading=loading)
 
     def _begin(self) -> renderers_pb2.AttachRequest:
         return renderers_pb2.AttachRequest(begin=renderers_pb2.Begin(attempt=self._reference()))

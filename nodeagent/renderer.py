@@ -313,12 +313,24 @@ class Renderer:
         with self._turn.let_go():
             self._mine.hold.pause(seconds, delivering=self._mine.delivering)
 
+    @contextlib.contextmanager
+    def _loading(self, model: str) -> Iterator[None]:
+        """Of the thread that loads: parts of a model may be loaded within the loading of another."""
+        hold, before = self._mine.hold, getattr(self._mine, "loads", "")
+        self._mine.loads = model
+        hold.loading(model)
+        try:
+            yield
+        finally:
+            self._mine.loads = before
+            hold.loading(before)
+
     def _prepare(self) -> None:
         try:
             setup = self._attachment.setup()
             _set_environment(setup)
             with _uncollected():
-                device = device_in_hand(setup.backend, setup.threads, setup.vram_bytes)
+                device = device_in_hand(setup.backend, setup.threads, setup.vram_bytes, self._loading)
                 plugins = planning_plugins(), rendering_plugins()
             self._ready.set_result(Workbench(*plugins, device, model_cache(Path(os.environ[HOME_VARIABLE]))))
         except Exception as error:  # noqa: BLE001 - told with every task

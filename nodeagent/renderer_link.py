@@ -44,6 +44,9 @@ class RendererEvents(Protocol):
     def began(self) -> None:
         """An attempt was taken: its lease should be asked for now."""
 
+    def loads(self) -> None:
+        """A model is being loaded, or has been: the farm should be told now."""
+
     def progressed(self, progress: nodes_pb2.Progress) -> None:
         """A step was made."""
 
@@ -58,7 +61,7 @@ class RendererEvents(Protocol):
 class _Renderer:
     """A renderer process; `outbox` is None while it isn't attached.
 
-    `killed_for`: why its agent ended it, where it did. `raylet`: pid and birth of the process that started it, which it
+    `attempts`: what it has in hand, each with the model that is being loaded for it, or "". `killed_for`: why its agent ended it, where it did. `raylet`: pid and birth of the process that started it, which it
     doesn't outlive. `silent`: for how many seconds, of those in which this agent ran, it has said nothing.
     """
 
@@ -66,7 +69,7 @@ class _Renderer:
     pid: int
     born: str
     outbox: asyncio.Queue[renderers_pb2.AttachResponse | None] | None = None
-    attempts: dict[tuple[str, int], None] = field(default_factory=dict)
+    attempts: dict[tuple[str, int], str] = field(default_factory=dict)
     killed_for: str = ""
     raylet: tuple[int, str] | None = None
     silent: float = 0.0
@@ -104,7 +107,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         for held in self._journal.held():
             key = (held.pid, held.born)
             renderer = self._renderers.setdefault(key, _Renderer(held.device, held.pid, held.born))
-            renderer.attempts[held.attempt_id, held.epoch] = None
+            renderer.attempts[held.attempt_id, held.epoch] = ""
         for renderer in list(self._renderers.values()):
             if renderer.device in self._setups:
                 self._watch(renderer)
@@ -180,6 +183,15 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
             nodes_pb2.AttemptRef(attempt_id=attempt_id, epoch=epoch)
             for renderer in self._renderers.values()
             for attempt_id, epoch in renderer.attempts
+        ]
+
+    def loading(self) -> list[nodes_pb2.Loading]:
+        """Models that renderers load at this moment, each with the attempt that waits for it."""
+        return [
+            nodes_pb2.Loading(attempt=nodes_pb2.AttemptRef(attempt_id=attempt_id, epoch=epoch), model=model)
+            for renderer in self._renderers.values()
+            for (attempt_id, epoch), model in renderer.attempts.items()
+            if model
         ]
 
     def attached(self) -> list[str]:
@@ -311,10 +323,15 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
             self._journal.hold(
                 Held(attempt.attempt_id, attempt.epoch, renderer.device, renderer.pid, renderer.born)
             )
-            renderer.attempts[attempt.attempt_id, attempt.epoch] = None
+            renderer.attempts[attempt.attempt_id, attempt.epoch] = ""
             self._events.began()
         elif kind == "progress":
             self._events.progressed(request.progress)
+        elif kind == "loading":
+            attempt = request.loading.attempt
+            if (key := (attempt.attempt_id, attempt.epoch)) in renderer.attempts:
+                renderer.attempts[key] = request.loading.model
+                self._events.loads()
         elif kind == "in_hand":
             named = {(one.attempt_id, one.epoch) for one in request.in_hand.attempts}
             for attempt_id, epoch in [one for one in renderer.attempts if one not in named]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -109,9 +111,11 @@ class Workbench:
         # A job may use a small model beside its own, by turns.
         if not self._fit([(name, precision), *((warm[0], warm[3]) for warm in self._warm)]):
             self.free()
-        model = self._hook.farm_load_model(
-            model=name, source=source, precision=precision, device=self._device
-        )
+        # A plugin may load it now or part by part later; then it says so itself.
+        with self._device.loading(name):
+            model = self._hook.farm_load_model(
+                model=name, source=source, precision=precision, device=self._device
+            )
         if model is None:
             raise Refused(f"model: no rendering plugin on this machine loads {name!r}")
         self._warm[key] = model
@@ -169,9 +173,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
-def device_in_hand(backend: str, threads: int, vram_bytes: int) -> DeviceInHand:
+def device_in_hand(
+    backend: str, threads: int, vram_bytes: int, loading: Callable[[str], AbstractContextManager[None]]
+) -> DeviceInHand:
     """The device as plugins see it: the only one of its kind, because the environment hides the others."""
-    return DeviceInHand(backend=backend, index=0, threads=threads, vram_bytes=vram_bytes)
+    return DeviceInHand(backend=backend, index=0, threads=threads, vram_bytes=vram_bytes, loading=loading)
 
 
 def task_in_hand(

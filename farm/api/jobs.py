@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
@@ -19,8 +19,9 @@ from farm.api.convert import (
     spec_from_message,
     task_state,
 )
-from farm.api.looks import standings, task_messages
+from farm.api.looks import job_as_it_stands, standings, task_messages
 from farm.api.outputs import outputs
+from farm.clock import boottime
 from farm.planning import Plan
 from farm.spec import InvalidSpec, JobSpec, check_priority
 from farm.states import TaskState, is_final
@@ -33,6 +34,9 @@ MAX_KEY = 64
 SETTLE_SECONDS = 0.05
 """A watcher's next look waits this long: a task's end, the next one's dispatch and its start are one look then,
 and no look stands in their way."""
+
+WAITING_SECONDS = 3.0
+"""While nothing of a job runs it is looked at so often: what it waits for may change with no change of the job."""
 
 QUIET_SECONDS = 15.0
 """A watcher is told how the job stands at least this often, so that it notices a dead connection."""
@@ -76,8 +80,11 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
         wake: Callable[[], None],
         stop: Callable[[Sequence[AttemptRecord], str], Awaitable[None]],
         fits: Fits,
+        loading: Callable[[], Mapping[str, str]] = dict,
     ):
+        """`loading`: models that devices load at this moment, by the id of the attempt that waits for it."""
         self._store, self._intake, self._changes, self._fits = store, intake, changes, fits
+        self._loading = loading
         self._wake, self._stop = wake, stop
 
     async def SubmitJob(
@@ -119,7 +126,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
             job = self._store.jobs.get(self._store.lookup.job(request.job_id))
             tasks = self._store.jobs.tasks(job.id)
             return jobs_pb2.GetJobResponse(
-                job=job_message(job, self._store.jobs.stages(job.id)),
+                job=self._as_it_stands(job),
                 tasks=task_messages(self._store, job, tasks),
                 shown_prompts=shown_prompts(job.shared),
             )
@@ -153,17 +160,20 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
 
         # Once: another job of the same name must not take this one's place, nor end its watching.
         job_id = await self._named(request.job_id)
-        number = request.after_event
+        number, told, told_at = request.after_event, None, 0.0
         while True:
             seen = self._changes.seen(job_id)
             job, events = await asyncio.to_thread(look, number)
             for event in events:
                 number = event.number
                 yield jobs_pb2.WatchJobResponse(event=event_message(event))
-            yield jobs_pb2.WatchJobResponse(job=job)
+            if job != told or boottime() >= told_at + QUIET_SECONDS:
+                yield jobs_pb2.WatchJobResponse(job=job)
+                told, told_at = job, boottime()
             if is_final(job_states([job.state])[0]):
                 return
-            await self._changes.wait(job_id, seen, QUIET_SECONDS)
+            runs = any(stage.running for stage in job.stages)
+            await self._changes.wait(job_id, seen, QUIET_SECONDS if runs else WAITING_SECONDS)
             await asyncio.sleep(SETTLE_SECONDS)
 
     async def CancelJob(
@@ -257,4 +267,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
         return await asyncio.to_thread(self._job, job_id)
 
     def _job(self, job_id: str) -> jobs_pb2.Job:
-        return job_message(self._store.jobs.get(job_id), self._store.jobs.stages(job_id))
+        return self._as_it_stands(self._store.jobs.get(job_id))
+
+    def _as_it_stands(self, job: JobRecord) -> jobs_pb2.Job:
+        return job_as_it_stands(self._store, job, self._fits.fit, self._loading())

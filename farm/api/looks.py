@@ -1,12 +1,15 @@
-"""What JobService and TaskService both show: tasks with their reasons, attempts and logs. Reads; blocks."""
+"""What more than one call shows: jobs with what they wait for, tasks with reasons, attempts and logs. Reads; blocks."""
 
 from __future__ import annotations
 
-from farm.api.convert import task_message
+from collections.abc import Callable, Mapping, Sequence
+
+from farm.api.convert import job_message, task_message
+from farm.states import TaskState, is_final
 from farm.store.records import AttemptRecord, JobRecord, TaskRecord
 from farm.store.store import Store
 from farm.v1 import jobs_pb2
-from farm.why import Standing, reason_of
+from farm.why import Fit, Standing, reason_of, waits_for
 
 Tasks = list[tuple[TaskRecord, tuple[AttemptRecord, ...]]]
 
@@ -24,3 +27,34 @@ def task_messages(store: Store, job: JobRecord, tasks: Tasks) -> list[jobs_pb2.T
         task_message(task, attempts, reason_of(job.id, job.state, standing[task.id]), logs)
         for task, attempts in tasks
     ]
+
+
+def job_as_it_stands(
+    store: Store,
+    job: JobRecord,
+    fit: Callable[[Sequence[TaskRecord]], Fit],
+    loading: Mapping[str, str],
+) -> jobs_pb2.Job:
+    """A job with its stages, and what it waits for. `loading`: models that devices load, by the attempt that waits for it."""
+    stages = store.jobs.stages(job.id)
+    message = job_message(job, stages)
+    if loading:
+        _name_models(store, message, loading)
+    # While something runs, nobody needs to be told why the rest doesn't yet, and to find out would take longer.
+    if not is_final(job.state) and not any(stage.running for stage in stages):
+        every = store.jobs.tasks(job.id)
+        undone = [task for task, _ in every if task.state != TaskState.SUCCEEDED]
+        standing = standings(store, every)
+        left = [standing[task.id] for task in undone]
+        message.waiting = waits_for(job.id, job.state, left, len(every), fit(undone))
+    return message
+
+
+def _name_models(store: Store, message: jobs_pb2.Job, loading: Mapping[str, str]) -> None:
+    """Add to the job's stages the models that are being loaded for them."""
+    stages = {stage.kind: stage for stage in message.stages}
+    for attempt in store.attempts.live():
+        stage = stages.get(attempt.task_key.partition("/")[0])
+        if attempt.job_id == message.id and attempt.id in loading and stage is not None:
+            device = f"{attempt.node}/{attempt.device}"
+            stage.loading.add(task=attempt.task_key, model=loading[attempt.id], device=device)

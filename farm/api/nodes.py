@@ -239,7 +239,11 @@ class NodeService(NodeVerbs):
             cancel = nodes_pb2.Cancel(attempt=reference, reason=why, grace_seconds=grace)
             session.outbox.put_nowait(nodes_pb2.ConnectResponse(cancel=cancel))
         session.forget_except({id for id, _ in held})
-        await self._notify((id for id, _ in granted if id not in session.job_of), session)
+        loading = {one.attempt.attempt_id: one.model for one in heartbeat.loading}
+        changed = {id for id, _ in loading.items() ^ session.loading.items()}
+        session.loading = loading
+        begun = {id for id, _ in granted if id not in session.job_of}
+        await self._notify(begun | changed, session)
         if heartbeat.ray_node_id != session.ray_node_id:
             session.ray_node_id = heartbeat.ray_node_id
             self._wake()

@@ -27,7 +27,7 @@ class Session:
     `leave`: whether the node was told to have no renderers and no raylet; `leaving`: whether its agent is about to end.
     `questions`: what the node was asked of its logs, by number, until it answers. `job_of`: the job of each attempt
     that the node holds; `progress_at`: when its progress was last written. `ray_address`: where it was told that Ray is.
-    `held`: attempts (id and epoch) that the node's last heartbeat named. `trouble`: why devices have no renderer, and
+    `held`: attempts (id and epoch) that the node's last heartbeat named; `loading`: models that are loaded for them, by id. `trouble`: why devices have no renderer, and
     `ray_trouble` why the node has no raylet, in words; `model_troubles`: why it doesn't offer models, by name, "" for all.
     """
 
@@ -47,6 +47,7 @@ class Session:
     job_of: dict[str, str] = field(default_factory=dict)
     progress_at: dict[str, float] = field(default_factory=dict)
     held: frozenset[tuple[str, int]] = frozenset()
+    loading: dict[str, str] = field(default_factory=dict)
 
     def forget_except(self, attempt_ids: set[str]) -> None:
         """Drops what is remembered of attempts that the node no longer holds."""
@@ -135,6 +136,10 @@ class Sessions:
     def held(self) -> dict[str, frozenset[tuple[str, int]]]:
         """What the last heartbeat of each connected node named of attempts, by node id."""
         return {node_id: session.held for node_id, session in self._by_node.items()}
+
+    def loading(self) -> dict[str, str]:
+        """Models that are being loaded at this moment, by the id of the attempt that waits for it."""
+        return {id: model for session in self._by_node.values() for id, model in session.loading.items()}
 
     async def read_log(self, attempt: AttemptRecord, offset: int) -> bytes | None:
         """What the attempt's node has logged of it from byte `offset` on, some hundred kilobytes at most.

@@ -9,16 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TransferSpeedColumn,
-)
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from farm.cli.bars import StageBars
 from farm.cli.output import (
     console,
     duration,
@@ -28,7 +21,7 @@ from farm.cli.output import (
     say,
     size,
 )
-from farm.client import ENDED, FarmClient
+from farm.client import ENDED, FarmClient, FarmError
 from farm.delivery import where_decoded
 from farm.v1 import jobs_pb2
 
@@ -37,6 +30,7 @@ AWAY_SECONDS = 600.0
 
 _TROUBLE = ("failed", "lost")
 _Show = Callable[[jobs_pb2.Job], None]
+_Away = Callable[[FarmError], None]
 
 
 def follow(client: FarmClient, job_id: str, output: Path | None, json: bool = False) -> jobs_pb2.Job:
@@ -47,8 +41,8 @@ def follow(client: FarmClient, job_id: str, output: Path | None, json: bool = Fa
     client.patience = AWAY_SECONDS
     latest = None
     try:
-        with _shown(json) as show:
-            for update in client.watch(job_id):
+        with _shown(json) as (show, away):
+            for update in client.watch(job_id, away=away):
                 if json:
                     print_json(_as_response(update), indent=None)
                 if isinstance(update, jobs_pb2.Job):
@@ -113,62 +107,65 @@ def transfer_bar(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextlib.contextmanager
-def _shown(json: bool) -> Iterator[_Show]:
-    if json:
-        yield lambda job: None
-    elif sys.stdout.isatty():
-        with _bars() as show:
-            yield show
-    else:
-        yield _lines()
+def _shown(json: bool) -> Iterator[tuple[_Show, _Away]]:
+    """What shows the job, and what says that the farm is away."""
+    if json or not sys.stdout.isatty():
+        yield (lambda job: None) if json else _lines(), _noted()
+        return
+    with StageBars(console()) as bars:
+        yield lambda job: bars.show(job, told(job)), lambda error: bars.say([f"waiting: {error}"])
 
 
-@contextlib.contextmanager
-def _bars() -> Iterator[_Show]:
-    columns = (
-        TextColumn("{task.description:<10}"),
-        BarColumn(),
-        TextColumn("{task.fields[counts]}"),
-        TimeElapsedColumn(),
-    )
-    bars: dict[str, TaskID] = {}
-    with Progress(*columns, console=console()) as progress:
+def _noted() -> _Away:
+    last = ""
 
-        def show(job: jobs_pb2.Job) -> None:
-            for stage in job.stages:
-                if stage.kind not in bars:
-                    bars[stage.kind] = progress.add_task(stage.kind, start=False, total=None, counts="")
-                bar = bars[stage.kind]
-                if stage.running or stage.done:
-                    progress.start_task(bar)
-                progress.update(
-                    bar,
-                    total=stage.total,
-                    completed=stage.done,
-                    counts=f"{stage.succeeded}/{stage.total}"
-                    + (f", {stage.running} running" if stage.running else ""),
-                )
-                if stage.succeeded == stage.total:
-                    progress.stop_task(bar)
+    def away(error: FarmError) -> None:
+        nonlocal last
+        if str(error) != last:
+            last = str(error)
+            note(f"waiting for up to {duration(AWAY_SECONDS)}: {error}")
 
-        yield show
+    return away
 
 
 def _lines() -> _Show:
-    told: dict[str, int] = {}
-    state = ""
+    done: dict[str, int] = {}
+    state, waiting = "", ""
+    loaded: set[str] = set()
 
     def show(job: jobs_pb2.Job) -> None:
-        nonlocal state
+        nonlocal state, waiting
         if job_state(job) != state and job.state not in ENDED:
             state = job_state(job)
             click.echo(f"job {job.id} {state}")
         for stage in job.stages:
-            if told.get(stage.kind, 0) != stage.succeeded:
-                told[stage.kind] = stage.succeeded
+            if done.get(stage.kind, 0) != stage.succeeded:
+                done[stage.kind] = stage.succeeded
                 click.echo(f"{stage.kind} {stage.succeeded}/{stage.total}")
+        if job.waiting and job.waiting != waiting:
+            say(f"waiting: {job.waiting}")
+        elif waiting and any(stage.running for stage in job.stages):
+            click.echo(f"job {job.id} goes on")
+        if job.waiting or any(stage.running for stage in job.stages):
+            waiting = job.waiting
+        # Part by part, and each device once a model: a log needs no line for each part.
+        for line in loading(job):
+            if line not in loaded:
+                loaded.add(line)
+                say(line)
 
     return show
+
+
+def told(job: jobs_pb2.Job) -> list[str]:
+    """What is to be said of a job beside its bars: what it waits for, and which models are being loaded."""
+    return ([f"waiting: {job.waiting}"] if job.waiting else []) + loading(job)
+
+
+def loading(job: jobs_pb2.Job) -> list[str]:
+    """Which models devices load for the job at this moment, a line each."""
+    found = {(one.model, one.device) for stage in job.stages for one in stage.loading}
+    return [f"loading {model} on {device}" for model, device in sorted(found)]
 
 
 def _as_response(update: jobs_pb2.JobEvent | jobs_pb2.Job) -> jobs_pb2.WatchJobResponse:

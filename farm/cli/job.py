@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from farm.cli.follow import fetch, finish, follow
+from farm.cli.follow import fetch, finish, follow, loading
 from farm.cli.output import (
     FORMATS,
     connect,
@@ -118,6 +118,8 @@ def show(ctx: click.Context, job_id: str, form: str) -> None:
         "id": found.id,
         "name": shown(spec.name),
         "state": job_state(found),
+        "waiting": found.waiting,
+        "loading": "\n           ".join(loading(found)),
         "error": found.error,
         "video": f"{spec.frames} frames, {spec.width}x{spec.height}, {spec.fps:g} fps",
         "prompt": "\n           ".join(

@@ -215,7 +215,7 @@ class PlannedTask(_message.Message):
     def __init__(self, key: _Optional[str] = ..., kind: _Optional[str] = ..., start: _Optional[int] = ..., stop: _Optional[int] = ..., needs: _Optional[_Iterable[str]] = ..., flops: _Optional[float] = ..., vram_bytes: _Optional[int] = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("id", "state", "spec", "strategy", "weights", "precision", "created_at", "started_at", "finished_at", "error", "notes", "output_artifact_id", "output_bytes", "tasks_total", "tasks_succeeded", "last_event", "stages", "priority")
+    __slots__ = ("id", "state", "spec", "strategy", "weights", "precision", "created_at", "started_at", "finished_at", "error", "notes", "output_artifact_id", "output_bytes", "tasks_total", "tasks_succeeded", "last_event", "stages", "priority", "waiting")
     ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
@@ -234,6 +234,7 @@ class Job(_message.Message):
     LAST_EVENT_FIELD_NUMBER: _ClassVar[int]
     STAGES_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
     id: str
     state: JobState
     spec: JobSpec
@@ -252,21 +253,34 @@ class Job(_message.Message):
     last_event: int
     stages: _containers.RepeatedCompositeFieldContainer[StageProgress]
     priority: int
-    def __init__(self, id: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., strategy: _Optional[str] = ..., weights: _Optional[str] = ..., precision: _Optional[str] = ..., created_at: _Optional[float] = ..., started_at: _Optional[float] = ..., finished_at: _Optional[float] = ..., error: _Optional[str] = ..., notes: _Optional[_Iterable[str]] = ..., output_artifact_id: _Optional[str] = ..., output_bytes: _Optional[int] = ..., tasks_total: _Optional[int] = ..., tasks_succeeded: _Optional[int] = ..., last_event: _Optional[int] = ..., stages: _Optional[_Iterable[_Union[StageProgress, _Mapping]]] = ..., priority: _Optional[int] = ...) -> None: ...
+    waiting: str
+    def __init__(self, id: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., strategy: _Optional[str] = ..., weights: _Optional[str] = ..., precision: _Optional[str] = ..., created_at: _Optional[float] = ..., started_at: _Optional[float] = ..., finished_at: _Optional[float] = ..., error: _Optional[str] = ..., notes: _Optional[_Iterable[str]] = ..., output_artifact_id: _Optional[str] = ..., output_bytes: _Optional[int] = ..., tasks_total: _Optional[int] = ..., tasks_succeeded: _Optional[int] = ..., last_event: _Optional[int] = ..., stages: _Optional[_Iterable[_Union[StageProgress, _Mapping]]] = ..., priority: _Optional[int] = ..., waiting: _Optional[str] = ...) -> None: ...
 
 class StageProgress(_message.Message):
-    __slots__ = ("kind", "total", "succeeded", "running", "done")
+    __slots__ = ("kind", "total", "succeeded", "running", "done", "loading")
     KIND_FIELD_NUMBER: _ClassVar[int]
     TOTAL_FIELD_NUMBER: _ClassVar[int]
     SUCCEEDED_FIELD_NUMBER: _ClassVar[int]
     RUNNING_FIELD_NUMBER: _ClassVar[int]
     DONE_FIELD_NUMBER: _ClassVar[int]
+    LOADING_FIELD_NUMBER: _ClassVar[int]
     kind: str
     total: int
     succeeded: int
     running: int
     done: float
-    def __init__(self, kind: _Optional[str] = ..., total: _Optional[int] = ..., succeeded: _Optional[int] = ..., running: _Optional[int] = ..., done: _Optional[float] = ...) -> None: ...
+    loading: _containers.RepeatedCompositeFieldContainer[ModelLoading]
+    def __init__(self, kind: _Optional[str] = ..., total: _Optional[int] = ..., succeeded: _Optional[int] = ..., running: _Optional[int] = ..., done: _Optional[float] = ..., loading: _Optional[_Iterable[_Union[ModelLoading, _Mapping]]] = ...) -> None: ...
+
+class ModelLoading(_message.Message):
+    __slots__ = ("task", "model", "device")
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    task: str
+    model: str
+    device: str
+    def __init__(self, task: _Optional[str] = ..., model: _Optional[str] = ..., device: _Optional[str] = ...) -> None: ...
 
 class Task(_message.Message):
     __slots__ = ("id", "key", "kind", "state", "epoch", "start", "stop", "reason", "attempts", "facts", "job_id")

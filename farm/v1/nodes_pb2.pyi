@@ -158,7 +158,7 @@ class AttemptRef(_message.Message):
     def __init__(self, attempt_id: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
-    __slots__ = ("sequence", "attempts", "ray_node_id", "leaving", "left", "owner_reason", "ray_trouble", "model_troubles")
+    __slots__ = ("sequence", "attempts", "ray_node_id", "leaving", "left", "owner_reason", "ray_trouble", "model_troubles", "loading")
     class ModelTroublesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -174,6 +174,7 @@ class Heartbeat(_message.Message):
     OWNER_REASON_FIELD_NUMBER: _ClassVar[int]
     RAY_TROUBLE_FIELD_NUMBER: _ClassVar[int]
     MODEL_TROUBLES_FIELD_NUMBER: _ClassVar[int]
+    LOADING_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     attempts: _containers.RepeatedCompositeFieldContainer[AttemptRef]
     ray_node_id: str
@@ -182,7 +183,16 @@ class Heartbeat(_message.Message):
     owner_reason: str
     ray_trouble: str
     model_troubles: _containers.ScalarMap[str, str]
-    def __init__(self, sequence: _Optional[int] = ..., attempts: _Optional[_Iterable[_Union[AttemptRef, _Mapping]]] = ..., ray_node_id: _Optional[str] = ..., leaving: _Optional[bool] = ..., left: _Optional[bool] = ..., owner_reason: _Optional[str] = ..., ray_trouble: _Optional[str] = ..., model_troubles: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    loading: _containers.RepeatedCompositeFieldContainer[Loading]
+    def __init__(self, sequence: _Optional[int] = ..., attempts: _Optional[_Iterable[_Union[AttemptRef, _Mapping]]] = ..., ray_node_id: _Optional[str] = ..., leaving: _Optional[bool] = ..., left: _Optional[bool] = ..., owner_reason: _Optional[str] = ..., ray_trouble: _Optional[str] = ..., model_troubles: _Optional[_Mapping[str, str]] = ..., loading: _Optional[_Iterable[_Union[Loading, _Mapping]]] = ...) -> None: ...
+
+class Loading(_message.Message):
+    __slots__ = ("attempt", "model")
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    attempt: AttemptRef
+    model: str
+    def __init__(self, attempt: _Optional[_Union[AttemptRef, _Mapping]] = ..., model: _Optional[str] = ...) -> None: ...
 
 class Progress(_message.Message):
     __slots__ = ("attempt", "step", "steps", "from_step")

@@ -8,18 +8,20 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class AttachRequest(_message.Message):
-    __slots__ = ("introduction", "begin", "progress", "completion", "in_hand")
+    __slots__ = ("introduction", "begin", "progress", "completion", "in_hand", "loading")
     INTRODUCTION_FIELD_NUMBER: _ClassVar[int]
     BEGIN_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     COMPLETION_FIELD_NUMBER: _ClassVar[int]
     IN_HAND_FIELD_NUMBER: _ClassVar[int]
+    LOADING_FIELD_NUMBER: _ClassVar[int]
     introduction: Introduction
     begin: Begin
     progress: _nodes_pb2.Progress
     completion: _nodes_pb2.Completion
     in_hand: InHand
-    def __init__(self, introduction: _Optional[_Union[Introduction, _Mapping]] = ..., begin: _Optional[_Union[Begin, _Mapping]] = ..., progress: _Optional[_Union[_nodes_pb2.Progress, _Mapping]] = ..., completion: _Optional[_Union[_nodes_pb2.Completion, _Mapping]] = ..., in_hand: _Optional[_Union[InHand, _Mapping]] = ...) -> None: ...
+    loading: _nodes_pb2.Loading
+    def __init__(self, introduction: _Optional[_Union[Introduction, _Mapping]] = ..., begin: _Optional[_Union[Begin, _Mapping]] = ..., progress: _Optional[_Union[_nodes_pb2.Progress, _Mapping]] = ..., completion: _Optional[_Union[_nodes_pb2.Completion, _Mapping]] = ..., in_hand: _Optional[_Union[InHand, _Mapping]] = ..., loading: _Optional[_Union[_nodes_pb2.Loading, _Mapping]] = ...) -> None: ...
 
 class Introduction(_message.Message):
     __slots__ = ("device", "pid")

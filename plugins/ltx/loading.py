@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +29,7 @@ class Ltx:
     "bf16"; or "fp8", where the transformer stores float8_e4m3fn and computes in bfloat16 and the other parts
     are bfloat16. ``max_tokens`` is the length of a prompt in tokens (256 for LTX's condition pipeline).
     Hub ids are looked up in the local cache only, unless ``local_files_only`` is False.
+    ``loading`` is entered while a part is loaded.
     Raises ValueError for an unknown precision; FileNotFoundError, on first use, for weights that aren't there.
     """
 
@@ -35,6 +38,7 @@ class Ltx:
     precision: Precision = "fp32"
     max_tokens: int = 256
     local_files_only: bool = True
+    loading: Callable[[], AbstractContextManager[None]] = nullcontext
     _parts: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -102,7 +106,8 @@ class Ltx:
 
     def _part(self, name: str) -> Any:
         if name not in self._parts:
-            self._parts[name] = _LOADERS[name](self)
+            with self.loading():
+                self._parts[name] = _LOADERS[name](self)
         return self._parts[name]
 
 

@@ -47,7 +47,13 @@ def farm_load_model(model: str, source: str, precision: str, device: DeviceInHan
     where = {"cuda": f"cuda:{device.index}", "rocm": f"cuda:{device.index}", "mps": "mps"}.get(
         device.backend, "cpu"
     )
-    ltx = Ltx(source, device=where, precision=cast(Precision, precision), max_tokens=facts.text_tokens)
+    ltx = Ltx(
+        source,
+        device=where,
+        precision=cast(Precision, precision),
+        max_tokens=facts.text_tokens,
+        loading=lambda: device.loading(model),
+    )
     return LtxModel(ltx, device)
 
 

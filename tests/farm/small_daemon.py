@@ -63,7 +63,7 @@ class SmallDaemon:
         self._server = grpc.aio.server(interceptors=[Gate(self.authority)], options=list(SERVER_OPTIONS))
         store, changes = self.store, Changes()
         fits = Fits(store, lambda node_id, device: True, lambda node_id, device: "")
-        jobs = JobService(store, None, changes, self._wake, self.sessions.stop, fits)
+        jobs = JobService(store, None, changes, self._wake, self.sessions.stop, fits, self.sessions.loading)
         jobs_pb2_grpc.add_JobServiceServicer_to_server(jobs, self._server)
         tasks = TaskService(store, self.files, self.sessions, changes, self._wake)
         tasks_pb2_grpc.add_TaskServiceServicer_to_server(tasks, self._server)

@@ -156,6 +156,22 @@ def test_watching_survives_a_restart_of_the_server(client, farm):
     assert farm.watches == [0, 1]
 
 
+def test_a_watcher_is_told_why_the_farm_is_away_once_it_could_not_be_reached_again(farm):
+    told = []
+    with farm.client(patience=10.0) as client:
+        farm.faults = ["stay"]
+
+        def away(error):
+            told.append(str(error))
+            if len(told) == 1:
+                farm.start()
+
+        for update in client.watch("j", away=away):
+            if getattr(update, "number", 0) == 1:
+                farm.server.stop(0).wait()
+    assert "no farm answers" in told[0]
+
+
 def test_watching_ends_when_the_farm_stays_away(farm):
     farm.faults = ["stay"]
     with farm.client(patience=0.3) as client:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farm.states import JobState, TaskState, is_final
-from farm.why import Fit, Standing, reason_of, summary
+from farm.why import Fit, Standing, reason_of, summary, waits_for
 
 W, R, S, C = TaskState.WAITING, TaskState.READY, TaskState.RUNNING, TaskState.CANCELLED
 
@@ -48,6 +48,20 @@ def test_an_ended_job_says_how_and_what_would_go_on_with_it():
     assert told == (
         "failed: ValueError: bad; `farmctl job retry j1` goes on from the 4 of 5 tasks that are done"
     )
+
+
+def test_a_job_waits_for_what_is_known_while_nothing_of_it_runs():
+    ready = Standing("window/0", R, "no device is usable: a/d0 is drained")
+    held_up, fresh = [ready, Standing("mux", W, "", ["window/0"])], [Standing("window/0", R)]
+    told = "1 task could start: no device is usable: a/d0 is drained; 1 task waits for these"
+    assert (
+        waits_for("j1", JobState.RUNNING, held_up, 3) == waits_for("j1", JobState.QUEUED, held_up, 3) == told
+    )
+    assert waits_for("j1", JobState.RUNNING, [*held_up, Standing("window/1", S)], 3) == ""
+    assert waits_for("j1", JobState.RUNNING, fresh, 3) == "", "placement gives it away at once"
+    assert "could ever take mux" in waits_for("j1", JobState.RUNNING, fresh, 3, Fit((), {"mux": "too small"}))
+    assert waits_for("j1", JobState.PAUSED, fresh, 3).startswith("nothing more of it starts until")
+    assert waits_for("j1", JobState.FAILED, held_up, 3) == ""
 
 
 @given(st.sampled_from(JobState), st.sampled_from(TaskState), st.lists(st.just("encode"), max_size=2))

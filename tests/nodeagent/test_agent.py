@@ -85,6 +85,25 @@ def test_a_task_goes_through_every_kind_and_its_model_stays_warm(farm, node, tmp
     assert not renderer.returned()["torch"]
 
 
+def test_a_model_that_a_renderer_loads_is_named_until_it_is_loaded_and_after_a_restart(farm, node, tmp_path):
+    _, renderer = node
+    slow = tmp_path / "loads"
+    renderer.run("w", steps=1, loads=str(slow))
+
+    def named() -> list[tuple[str, str]]:
+        return [(one.attempt.attempt_id, one.model) for one in farm.heartbeats[-1].loading]
+
+    until(slow.exists, what="the loading")
+    until(lambda: named() == [("w", "counter")], what="word of it")
+    farm.restart()
+    farm.heartbeats.clear()
+    until(lambda: farm.heartbeats and named() == [("w", "counter")], what="word of it after a restart")
+    slow.unlink()
+    assert ended(farm, "w").outcome == SUCCEEDED
+    seen = len(farm.heartbeats)
+    until(lambda: len(farm.heartbeats) > seen and named() == [], what="its end")
+
+
 def test_what_a_task_found_comes_with_its_end_and_what_the_farm_could_not_keep_fails_it(farm, node):
     _, renderer = node
     renderer.run("t", steps=1, tells={"seam": {"at": 14, "kept": 0.98}})

@@ -136,6 +136,6 @@ def test_what_ran_before_a_reboot_speaks_against_no_device(tmp_path):
     journal = Journal(tmp_path / "journal.db")
     journal.hold(Held("a", 1, "cpu", 1, other))
     link = renderer_link.RendererLink(journal, {}, Events())
-    link._renderers[1, other] = renderer_link._Renderer("cpu", 1, other, attempts={("a", 1): None})
+    link._renderers[1, other] = renderer_link._Renderer("cpu", 1, other, attempts={("a", 1): ""})
     link.buried(1, other)
     assert told == [CANCELLED, "its machine was rebooted"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -109,6 +110,22 @@ def test_two_models_of_a_job_stay_warm_where_both_fit_and_take_turns_where_not(m
         for name in ("large", "small", "large"):
             bench.perform(task(name, tmp_path), {})
         assert models.loaded == loads
+
+
+def test_a_model_that_is_loaded_is_named_for_as_long_as_that_takes(models, bench_of, tmp_path):
+    told = []
+
+    @contextmanager
+    def loading(model):
+        told.append(model)
+        yield
+        told.append(f"{models.loaded} are loaded")
+
+    bench = bench_of(100)
+    bench._device = replace(bench._device, loading=loading)
+    for name in ("large", "large", "small"):
+        bench.perform(task(name, tmp_path), {})
+    assert told == ["large", "['large'] are loaded", "small", "['large', 'small'] are loaded"]
 
 
 def test_a_task_renders_with_the_weights_that_it_names_and_no_others(models, bench_of, tmp_path):

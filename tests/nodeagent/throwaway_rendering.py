@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -72,6 +73,11 @@ class Counter:
         if "tells" in task.payload:
             task.tell("counted", {"steps": 0})
             task.tell("counted to the end", task.payload["tells"])
+        if "loads" in task.payload:
+            with self.device.loading("counter"):
+                Path(task.payload["loads"]).touch()
+                while Path(task.payload["loads"]).exists():
+                    time.sleep(0.02)
         base = [task.fetch(key, "latents").read_text() for key in task.payload.get("base", [])]
         made = {
             "base": base,

@@ -20,8 +20,8 @@ class Followed:
     def __init__(self, client, go_on):
         self._client, self._go_on = client, go_on
 
-    def watch(self, job_id: str):
-        for number, update in enumerate(self._client.watch(job_id)):
+    def watch(self, job_id: str, **options):
+        for number, update in enumerate(self._client.watch(job_id, **options)):
             yield update
             if isinstance(update, jobs_pb2.Job) and number and self._go_on:
                 go_on, self._go_on = self._go_on, None

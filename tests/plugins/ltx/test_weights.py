@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from farm.rendering import DeviceInHand
 from plugins.ltx.loading import Ltx
 from plugins.ltx.reference.parts import MAX_TOKENS
+from plugins.ltx.rendering import farm_load_model
 from plugins.ltx.text import encode_prompt
 from plugins.ltx.weights import locate, weights_hash
 from tests.damage import OF_JSON
@@ -24,6 +27,23 @@ def copied(tiny_folder: Path, tmp_path: Path) -> Path:
 
 def test_the_checkpoint_is_small(tiny_folder):
     assert sum(path.stat().st_size for path in tiny_folder.rglob("*") if path.is_file()) < 40e6
+
+
+def test_each_part_says_once_that_it_is_loaded(tiny_folder):
+    told = []
+
+    @contextmanager
+    def loading():
+        told.append("begins")
+        yield
+        told.append("is done")
+
+    device = DeviceInHand("cpu", 0, 1, 0, lambda model: loading() if model == "ltx-tiny" else nullcontext())
+    model = farm_load_model("ltx-tiny", str(tiny_folder), "fp32", device)
+    assert told == []
+    for _ in range(2):
+        assert model._ltx.vae
+        assert told == ["begins", "is done"]
 
 
 @pytest.mark.parametrize(
