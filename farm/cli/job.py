@@ -42,10 +42,13 @@ overwrite_option = click.option("--overwrite", is_flag=True, help="Replace FILE 
 def job() -> None:
     """Look at jobs, follow, pause, cancel, retry and download them.
 
+    ID is a job's id, the first 6 or more characters of it, or the name of a job that no other job has.
+
     \b
     Examples:
       farmctl job list
-      farmctl job why 01JD3Q
+      farmctl job why j-06b2b
+      farmctl job watch sh010
     """
 
 
@@ -65,7 +68,7 @@ def list_jobs(ctx: click.Context, states: tuple[str, ...], limit: int, before: s
     \b
     Examples:
       farmctl job list --state running
-      farmctl job list --before 01JD3Q
+      farmctl job list --before j-06b2b
       farmctl job list -o json | jq -r '.jobs[].id'
     """
     wanted = [jobs_pb2.JobState.Value(f"JOB_STATE_{name.upper()}") for name in states]
@@ -106,7 +109,7 @@ def show(ctx: click.Context, job_id: str, form: str) -> None:
 
     \b
     Example:
-      farmctl job show 01JD3Q
+      farmctl job show j-06b2b
     """
     client = connect(ctx)
     answer = client.job(job_id)
@@ -201,8 +204,8 @@ def watch(ctx: click.Context, job_id: str, output: str, overwrite: bool) -> None
 
     \b
     Examples:
-      farmctl job watch 01JD3Q -o long.mp4
-      farmctl job watch 01JD3Q -o json
+      farmctl job watch j-06b2b -o long.mp4
+      farmctl job watch j-06b2b -o json
     """
     file = None if output in FORMATS else Path(output)
     if file:
@@ -225,7 +228,7 @@ def cancel(ctx: click.Context, job_id: str, form: str) -> None:
 
     \b
     Example:
-      farmctl job cancel 01JD3Q
+      farmctl job cancel j-06b2b
     """
     ended = connect(ctx).cancel(job_id)
     if form == "json":
@@ -242,8 +245,8 @@ def pause(ctx: click.Context, job_id: str, form: str) -> None:
 
     \b
     Examples:
-      farmctl job pause 01JD3Q
-      farmctl job resume 01JD3Q
+      farmctl job pause j-06b2b
+      farmctl job resume j-06b2b
     """
     found = connect(ctx).pause(job_id)
     if form == "json":
@@ -264,7 +267,7 @@ def resume(ctx: click.Context, job_id: str, form: str) -> None:
 
     \b
     Example:
-      farmctl job resume 01JD3Q
+      farmctl job resume j-06b2b
     """
     found = connect(ctx).resume(job_id)
     if form == "json":
@@ -288,8 +291,8 @@ def retry(ctx: click.Context, job_id: str, failed: bool, form: str) -> None:
 
     \b
     Examples:
-      farmctl job retry 01JD3Q
-      farmctl job retry 01JD3Q --failed
+      farmctl job retry j-06b2b
+      farmctl job retry j-06b2b --failed
     """
     answer = connect(ctx).retry(job_id, failed)
     if form == "json":
@@ -315,7 +318,7 @@ def priority(ctx: click.Context, job_id: str, number: int, form: str) -> None:
 
     \b
     Example:
-      farmctl job priority 01JD3Q 90
+      farmctl job priority j-06b2b 90
     """
     found = connect(ctx).prioritise(job_id, number)
     if form == "json":
@@ -332,8 +335,8 @@ def why(ctx: click.Context, job_id: str, form: str) -> None:
 
     \b
     Examples:
-      farmctl job why 01JD3Q
-      farmctl job why 01JD3Q -o json | jq -r .summary
+      farmctl job why j-06b2b
+      farmctl job why j-06b2b -o json | jq -r .summary
     """
     client = connect(ctx)
     answer = client.why(job_id)
@@ -383,7 +386,7 @@ def download(ctx: click.Context, job_id: str, output: Path, sidecar: bool, overw
 
     \b
     Example:
-      farmctl job download 01JD3Q -o long.mp4 --sidecar     # and long.json
+      farmctl job download j-06b2b -o long.mp4 --sidecar     # and long.json
     """
     beside = output.with_suffix(".json")
     if sidecar and beside == output:

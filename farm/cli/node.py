@@ -30,6 +30,8 @@ from farm.v1 import nodes_pb2
 def node() -> None:
     """Look at workstations, let new ones in, take them out of service and back.
 
+    NODE is a workstation's name, its id, or the first 6 or more characters of its id.
+
     \b
     Examples:
       farmctl node list

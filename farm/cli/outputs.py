@@ -43,8 +43,8 @@ def outputs(ctx: click.Context, job_id: str, folder: Path | None, overwrite: boo
 
     \b
     Examples:
-      farmctl job outputs 01JD3Q
-      farmctl job outputs 01JD3Q --partial rescued/
+      farmctl job outputs j-06b2b
+      farmctl job outputs j-06b2b --partial rescued/
     """
     client = connect(ctx, patience=60.0 if folder else 3.0)
     if folder:

@@ -32,11 +32,12 @@ _STATES = [name.partition("_STATE_")[2].lower() for name in jobs_pb2.TaskState.k
 def task() -> None:
     """Look at the tasks of a job, read their logs, do them again.
 
-    A task is named by its job and its key, as `farmctl job show` prints it.
+    A task is named by its job (its id, the first 6 or more characters of it, or its name if no other job has it) and its key,
+    as `farmctl job show` prints it.
 
     \b
     Example:
-      farmctl task logs 01JD3Q/window/3
+      farmctl task logs j-06b2b/window/3
     """
 
 
@@ -52,8 +53,8 @@ def list_tasks(ctx: click.Context, job_id: str, states: tuple[str, ...], form: s
 
     \b
     Examples:
-      farmctl task list 01JD3Q
-      farmctl task list 01JD3Q --state failed -o json | jq -r '.tasks[].key'
+      farmctl task list j-06b2b
+      farmctl task list j-06b2b --state failed -o json | jq -r '.tasks[].key'
     """
     client = connect(ctx)
     wanted = [jobs_pb2.TaskState.Value(f"TASK_STATE_{name.upper()}") for name in states]
@@ -73,7 +74,7 @@ def show(ctx: click.Context, name: str, form: str) -> None:
 
     \b
     Example:
-      farmctl task show 01JD3Q/window/3
+      farmctl task show j-06b2b/window/3
     """
     client = connect(ctx)
     found = client.task(name)
@@ -130,9 +131,9 @@ def logs(ctx: click.Context, name: str, follow: bool, epoch: int | None) -> None
 
     \b
     Examples:
-      farmctl task logs 01JD3Q/window/3
-      farmctl task logs -f 01JD3Q/window/3
-      farmctl task logs 01JD3Q/window/3 --epoch 1
+      farmctl task logs j-06b2b/window/3
+      farmctl task logs -f j-06b2b/window/3
+      farmctl task logs j-06b2b/window/3 --epoch 1
     """
     client = connect(ctx, AWAY_SECONDS if follow else 3.0)
     out = _for_a_terminal() if sys.stdout.isatty() else _as_it_is
@@ -175,7 +176,7 @@ def retry(ctx: click.Context, name: str, form: str) -> None:
 
     \b
     Example:
-      farmctl task retry 01JD3Q/window/3
+      farmctl task retry j-06b2b/window/3
     """
     answer = connect(ctx).retry_task(name)
     if form == "json":
