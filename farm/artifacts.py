@@ -39,6 +39,10 @@ class Unwritable(Exception):
     """Nothing can be stored now: the disk is full, read-only or gone. Later it may be different."""
 
 
+class UnusableUrl(Exception):
+    """`artifacts.url` names no store that can be used here."""
+
+
 _MARK = ".artifacts"
 """Stands in the root of a store of files, so that a folder whose disk isn't mounted is not taken for it."""
 
@@ -57,9 +61,20 @@ _ROOM = 1 << 28
 """Bytes that must be free, at most, before a store counts as fit again: a longer video must not keep windows waiting."""
 
 
+def _opened(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The file system of a URL and the folder in it. Raises UnusableUrl."""
+    try:
+        return url_to_fs(url)
+    # Each file system refuses in its own way, and for one whose package isn't there the import fails.
+    except (ImportError, ValueError, TypeError) as error:
+        raise UnusableUrl(
+            f"artifacts.url: must be a folder or an fsspec URL that can be used here: {error}"
+        ) from None
+
+
 def holds_artifacts(url: str) -> bool:
     """Whether a farm has stored something under an fsspec URL; makes nothing there."""
-    filesystem, root = url_to_fs(url)
+    filesystem, root = _opened(url)
     with contextlib.suppress(OSError):
         names = [PurePosixPath(path).name for path in filesystem.ls(root, detail=False)]
         return any(not name.startswith(".") for name in names)
@@ -78,7 +93,7 @@ class ArtifactStore:
         `farm`: name of the farm's record, letters and digits. Farms that share a folder need different names.
         """
         self.filesystem: fsspec.AbstractFileSystem
-        self.filesystem, self.root = url_to_fs(url)
+        self.filesystem, self.root = _opened(url)
         self._local = isinstance(self.filesystem, LocalFileSystem)
         self.trouble = ""
         self._short_of = 0

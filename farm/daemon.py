@@ -19,7 +19,7 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from farm import __version__, addresses
+from farm import __version__, addresses, ports
 from farm.addresses import NoAddress
 from farm.api.artifacts import ArtifactService
 from farm.api.changes import Changes
@@ -28,17 +28,19 @@ from farm.api.jobs import JobService
 from farm.api.nodes import NodeService, NodeTerms
 from farm.api.sessions import Sessions
 from farm.api.tasks import TaskService
-from farm.artifacts import ArtifactStore, holds_artifacts
+from farm.artifacts import ArtifactStore, UnusableUrl, holds_artifacts
 from farm.channels import SERVER_OPTIONS
 from farm.collect import collect_forever
 from farm.config import FarmConfig, InvalidConfig, load_config
 from farm.damaged_files import MADE_ANEW, DamagedFile, is_of_files, of_system, open_plain
 from farm.logs import configure_logs
 from farm.media_process import MediaReader
-from farm.plugins import catalogue, planning_plugins
+from farm.plugins import PluginTrouble, catalogue, planning_plugins
+from farm.ports import PortTaken
 from farm.processes import this_process
 from farm.ray_process import RayHead
 from farm.security import Authority, ray_token_file, ray_token_path
+from farm.outside_text import shown
 from farm.sockets import socket_path
 from farm.store.database import parse
 from farm.store.errors import DatabaseAway, StoreError
@@ -66,6 +68,12 @@ class AlreadyRunning(Exception):
 
 class CannotListen(Exception):
     """The daemon's port can't be had."""
+
+
+_REFUSALS = (
+    AlreadyRunning, CannotListen, DamagedFile, NoAddress, PluginTrouble, PortTaken, StoreError, UnusableUrl,
+)  # fmt: skip
+"""What ends a start with a line that says everything."""
 
 
 @contextlib.contextmanager
@@ -159,11 +167,11 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
     server = aio.server(interceptors=[Gate(authority)], options=list(SERVER_OPTIONS))
     unless_up.push_async_callback(server.stop, None)
     try:
-        bound = server.add_secure_port(config.server.listen, authority.server_credentials())
+        bound = server.add_secure_port(listen, authority.server_credentials())
     except RuntimeError:
+        why = await asyncio.to_thread(ports.problem, listen, "--listen")
         raise CannotListen(
-            f"server.listen: cannot listen on {config.server.listen}; give an address of this machine and a port "
-            "at which nothing else listens"
+            f"server.listen: {why or f'{listen} can be had only now; start farmd again'}"
         ) from None
     unless_up.push_async_callback(backend.end_begun)
     await backend.start()
@@ -308,12 +316,16 @@ def main(path: Path | None, home: Path | None, listen: str | None, stop: bool) -
                 asyncio.run(serve(config))
     except DatabaseAway as error:
         sys.exit(f"farmd: database: can't be used now ({error.why}); start farmd again once it can")
-    except (AlreadyRunning, CannotListen, DamagedFile, NoAddress, StoreError) as error:
+    except _REFUSALS as error:
         sys.exit(f"farmd: {error}")
-    except OSError as error:
-        if not is_of_files(error):
-            raise
-        sys.exit(f"farmd: {of_system(error)}")
+    except Exception as error:
+        if isinstance(error, OSError) and is_of_files(error):
+            sys.exit(f"farmd: {of_system(error)}")
+        # The last line tells what failed, as for all that is foreseen.
+        log.exception("farmd failed")
+        sys.exit(
+            f"farmd: failed with {shown(f'{type(error).__name__}: {error}')}; the lines above tell where"
+        )
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ FARM_PLUGIN_TRACE=1 prints every hook call.
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import sys
 from collections.abc import Iterable
@@ -19,8 +20,16 @@ from farm.planning import ModelFacts, OutputFacts, Strategy
 from farm.presence import Presence
 
 
-class PluginConflict(Exception):
+class PluginTrouble(Exception):
+    """A plugin can't be used; the message names it."""
+
+
+class PluginConflict(PluginTrouble):
     """Two plugins offer the same name."""
+
+
+class BrokenPlugin(PluginTrouble):
+    """A plugin that is installed can't be imported, or names hooks that there aren't."""
 
 
 def _load(group: str, specification: type) -> pluggy.PluginManager:
@@ -29,8 +38,19 @@ def _load(group: str, specification: type) -> pluggy.PluginManager:
     if os.environ.get("FARM_PLUGIN_TRACE") == "1":
         plugins.trace.root.setwriter(sys.stderr.write)
         plugins.enable_tracing()
-    plugins.load_setuptools_entrypoints(group)
-    plugins.check_pending()
+    for point in importlib.metadata.entry_points(group=group):
+        if plugins.has_plugin(point.name):
+            continue
+        # Not by pluggy's own loader, which does not say which of them broke.
+        try:
+            plugins.register(point.load(), name=point.name)
+            plugins.check_pending()
+        except Exception as error:
+            whose = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+            raise BrokenPlugin(
+                f"the plugin {point.name!r} ({group}) of {whose} can't be used: {type(error).__name__}: {error}; mend or "
+                "uninstall it"
+            ) from error
     return plugins
 
 

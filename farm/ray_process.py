@@ -20,14 +20,17 @@ from pathlib import Path
 import psutil
 import structlog
 
-from farm import __version__, damaged_files
+from farm import __version__, damaged_files, ports
 from farm.children import child_environment, python_command
 from farm.durable import start_over, write_whole
+from farm.ports import PortTaken
 from farm.processes import DetachedProcess, remove
 
 log = structlog.get_logger()
 
 _OBJECT_STORE_BYTES = 80_000_000
+_KEPT_PORT = "ray-head.port"
+_PORT_SECONDS = 2.0
 
 # A cut link is noticed in about 20 s instead of 64: later than a task is given away after silence, so that a renderer
 # that parks through a shorter cut is still there afterwards. Head and nodes must agree.
@@ -214,12 +217,34 @@ class RayHead(_RayNode):
     def _next_address(self) -> str:
         return f"{self.node_ip}:{self._port or self._kept_port()}"
 
+    def prepare(self) -> None:
+        self._have_port()
+        super().prepare()
+
+    def _have_port(self) -> None:
+        """Sees to it that the port to start at is free; Ray itself would wait for ever beside whoever has it.
+
+        One that it has chosen itself is given up for another, which nodes are told when they are next welcomed. Raises
+        PortTaken for one that the settings name.
+        """
+        until = time.monotonic() + _PORT_SECONDS
+        # What is left of a head that was killed ends by itself.
+        while (
+            taken := ports.taken(self.node_ip, self._port or self._kept_port())
+        ) and time.monotonic() < until:
+            time.sleep(0.05)
+        if taken and self._port:
+            raise PortTaken(f"ray.port: {taken}; give another, or 0 for a free one")
+        if taken:
+            log.warning("the port of Ray's head was taken meanwhile; it gets another", why=taken)
+            remove(self.home / _KEPT_PORT)
+
     def ready(self, timeout: float) -> None:
         """Returns once a driver can connect; raises as node_id does."""
         self.node_id(timeout)
 
     def _kept_port(self) -> int:
-        kept = self.home / "ray-head.port"
+        kept = self.home / _KEPT_PORT
         try:
             word = damaged_files.read_word(kept, "")
             if word.isdecimal() and 1024 <= int(word) <= 65535:

@@ -231,7 +231,7 @@ def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _flag(key: str) -> str:
-    return f"--{key.replace('.', '-').replace('_', '-')}"
+    return f"--{key.rpartition('.')[2].replace('_', '-')}"
 
 
 def _field(model: type[BaseModel], key: str) -> FieldInfo | None:

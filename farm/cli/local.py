@@ -78,8 +78,10 @@ class _Program(DetachedProcess):
 class LocalFarm:
     """The farm that lives in `home`, all of it on this machine."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, listen: str | None = None) -> None:
+        """`listen`: where its daemon is to listen; None: as its settings say."""
         self.home = absolute(home)
+        self._listen = listen
         self._profile = self.home / "client.json"
         self._logged: dict[str, int] = {}
         self._begun = 0.0
@@ -99,7 +101,7 @@ class LocalFarm:
 
     def config(self) -> FarmConfig:
         """The settings that its daemon will find. Raises InvalidConfig."""
-        return load_config(None, os.environ, {"home": self.home})
+        return load_config(None, os.environ, {"home": self.home, "server.listen": self._listen})
 
     def start(self, nodes: int, threads: int | None = None) -> None:
         """Starts the daemon and `nodes` agents without waiting until they are ready. Raises StartFailed.
@@ -133,7 +135,7 @@ class LocalFarm:
         wanted = {_node_name(number) for number in range(1, nodes + 1)}
         begun = time.monotonic()
         while True:
-            self._check_alive(nodes)
+            self._check_alive(0)
             online = None
             with contextlib.suppress(Unreachable, NoProfile), self.client() as client:
                 online = [
@@ -144,6 +146,9 @@ class LocalFarm:
                     # A daemon that has just started knows no better than the last one about who is there.
                     and node.last_seen_at >= self._begun
                 ]
+            if online is not None:
+                # Not before: agents that met another farm at the daemon's port would end too, and theirs is no first cause.
+                self._check_alive(nodes)
             waited = time.monotonic() - begun
             if online is None:
                 missing = "the daemon does not answer yet"
@@ -239,7 +244,8 @@ class LocalFarm:
         ]
 
     def _daemon(self) -> _Program:
-        return _Program("farmd", self.home, ["farm.daemon", "--home", str(self.home)], {})
+        listen = ["--listen", self._listen] if self._listen else []
+        return _Program("farmd", self.home, ["farm.daemon", "--home", str(self.home), *listen], {})
 
     def _agent(self, number: int, server: str = "", token: str = "", threads: int = 1) -> _Program:
         command = ["nodeagent.agent", "--home", str(self.home / "nodes" / str(number))]
@@ -274,10 +280,7 @@ class LocalFarm:
     def _check_alive(self, nodes: int) -> None:
         for program in (self._daemon(), *(self._agent(number) for number in range(1, nodes + 1))):
             if not program.alive():
-                raise StartFailed(
-                    f"{program.name} ended; its last words ({program.log_file}):\n"
-                    f"{program.tail(self._logged.get(program.name, 0))}"
-                )
+                raise StartFailed(_ended(program, program.tail(self._logged.get(program.name, 0))))
 
     def _held(self) -> bool:
         """Whether a daemon holds this home's lock."""
@@ -314,6 +317,16 @@ class LocalFarm:
             with contextlib.suppress(psutil.Error, OSError):
                 if process.pid not in family and process.environ().get(MARK) == str(self.home):
                     yield process
+
+
+def _ended(program: _Program, tail: str) -> str:
+    """Why a program ended: the line with which it refused to start, or else the end of its log."""
+    last = tail.rstrip().rpartition("\n")[2]
+    for name in ("farmd: ", "farm-node: "):
+        if last.startswith(name):
+            where = f" (see {program.log_file})" if "lines above" in last else ""
+            return f"{program.name} ended: {last.removeprefix(name)}{where}"
+    return f"{program.name} ended; its last words ({program.log_file}):\n{tail}"
 
 
 def _node_name(number: int) -> str:

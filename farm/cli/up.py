@@ -38,8 +38,13 @@ class _Interrupted(Exception):
     show_default=True,
     help="Agents to start on this machine.",
 )
+@click.option(
+    "--listen",
+    metavar="HOST:PORT",
+    help="Address and port of the daemon, as server.listen; 0.0.0.0:7433 for workstations on the network.",
+)
 @home_option
-def up(detach: bool, nodes: int, home: Path | None) -> None:
+def up(detach: bool, nodes: int, listen: str | None, home: Path | None) -> None:
     """Start a whole farm on this machine: daemon, Ray, and agents that share its cores.
 
     Stays until Ctrl-C and then takes everything down, or returns at once with --detach. Settings are read from
@@ -49,8 +54,9 @@ def up(detach: bool, nodes: int, home: Path | None) -> None:
     Examples:
       farmctl up
       farmctl up --detach --nodes 2
+      farmctl up --detach --listen 0.0.0.0:7433
     """
-    farm = LocalFarm(home or default_home())
+    farm = LocalFarm(home or default_home(), listen)
     if farm.running():
         raise FarmError(
             f"the farm at {farm.home} runs already; look at it with `{_command(farm)} node list`, end it with "

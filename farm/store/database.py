@@ -25,7 +25,7 @@ from sqlalchemy import (
     table,
     text,
 )
-from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, OperationalError
 
 from farm.clock import boottime
 from farm.outside_text import storable, storable_json
@@ -38,6 +38,7 @@ from farm.store.errors import (
     RecordLost,
     SchemaTooNew,
     SchemaTooOld,
+    UnusableUrl,
 )
 from farm.store.tables import REVISION
 
@@ -85,7 +86,7 @@ class Database:
     """
 
     def __init__(self, url: str, wall: Callable[[], float], boot: Callable[[], float] = boottime):
-        """Raises ValueError for a database other than SQLite (in a file) and PostgreSQL (through psycopg)."""
+        """Raises UnusableUrl for a database other than SQLite (in a file) and PostgreSQL (through psycopg)."""
         self.wall, self.boot = wall, boot
         self._url = parse(url)
         self._engine = _engine(self._url)
@@ -296,15 +297,19 @@ def _answering() -> Iterator[None]:
 
 
 def parse(url: str) -> URL:
-    """The URL of a database that the farm works on. Raises ValueError."""
-    parsed = make_url(url)
+    """The URL of a database that the farm works on. Raises UnusableUrl."""
+    accepted = "must be sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        # What it says may be a password.
+        raise UnusableUrl(
+            f"store.url: {accepted}, with a number as its port, and % codes for : / @ in a password; what is given is no URL"
+        ) from None
     in_a_file = parsed.drivername == "sqlite" and parsed.database not in (None, "", ":memory:")
     if in_a_file or parsed.drivername == "postgresql+psycopg":
         return parsed
-    raise ValueError(
-        "store.url: must be sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME, "
-        f"got {parsed.render_as_string(hide_password=True)}"
-    )
+    raise UnusableUrl(f"store.url: {accepted}, got {parsed.render_as_string(hide_password=True)}")
 
 
 def _engine(url: URL) -> Engine:

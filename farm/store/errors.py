@@ -12,6 +12,10 @@ class StoreError(Exception):
     """Base of all refusals of the store."""
 
 
+class UnusableUrl(StoreError, ValueError):
+    """`store.url` names no database that the farm works on."""
+
+
 class NotFound(StoreError):
     """There is no such thing. `noun` and `id` say what was looked for, `help` how to find one."""
 

@@ -173,7 +173,7 @@ def test_rays_head_and_the_daemon_have_a_port_each(write):
 def test_a_wrong_setting_names_the_variable_or_the_flag_it_came_from(write):
     with pytest.raises(InvalidConfig, match="FARM_LEASES_LEASE: leases.lease: .*'soon'"):
         load_config(write(""), {"FARM_LEASES_LEASE": "soon"})
-    with pytest.raises(InvalidConfig, match="--server-listen: server.listen: must be HOST:PORT"):
+    with pytest.raises(InvalidConfig, match="--listen: server.listen: must be HOST:PORT"):
         load_config(write(""), {}, {"server.listen": "here"})
 
 

@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from farm.cli.local import MARK, LocalFarm
-from farm.security import Authority
+from farm.security import Authority, Profile
 from farm.store import Store
 from tests.farm.cli.runs import PROGRAM, environment, processes, run
 
@@ -101,6 +101,73 @@ def test_a_farm_that_cannot_start_says_why_and_leaves_nothing(own_home):
     failed = run(own_home, "up", "--detach", "--nodes", "0")
     assert failed.returncode == 1 and "farmd ended" in failed.stderr and "nosuchdatabase" in failed.stderr
     assert processes(own_home) == []
+
+
+PASSWORD = "Sup3rS3cret"
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (
+            f'[store]\nurl = "postgresql+psycopg://u:{PASSWORD}@127.0.0.1:x/y"',
+            "store.url: must be sqlite:///FILE",
+        ),
+        (f'[store]\nurl = "postgresql+psycopg://u:{PASSWORD}@127.0.0.1:1/y"', "database: can't be used now"),
+        (f'[store]\nurl = "{PASSWORD}"', "store.url: must be sqlite:///FILE"),
+        ('[store]\nurl = "sqlite:////nowhere/farm.db"', "/nowhere/farm.db"),
+        (
+            f'[artifacts]\nurl = "nosuch://u:{PASSWORD}@host/x"',
+            "artifacts.url: must be a folder or an fsspec URL",
+        ),
+    ],
+)
+def test_the_cause_of_a_failed_start_is_one_line_without_a_secret(own_home, settings, words):
+    (own_home / "farm.toml").write_text(settings)
+    failed = run(own_home, "up", "--detach", "--nodes", "0")
+    (told,) = [line for line in failed.stderr.splitlines() if line.startswith("farmctl: ")]
+    assert failed.returncode == 1 and told.startswith("farmctl: farmd ended: ") and words in told
+    assert failed.stderr.endswith(told + "\n") and "Traceback" not in failed.stderr
+    assert processes(own_home) == [] and not (own_home / "client.json").exists()
+    assert PASSWORD not in failed.stderr + (own_home / "run" / "farmd.log").read_text()
+
+
+@pytest.mark.parametrize("whose", ["a program's", "another farm's", "the port of Ray"])
+def test_a_taken_port_is_the_cause_that_is_told_and_nothing_is_left(own_home, home, whose):
+    with socket.create_server(("127.0.0.1", 0)) as foreign:
+        listen = f"127.0.0.1:{foreign.getsockname()[1]}"
+        wanted = f"(pid {os.getpid()})"
+        if whose == "another farm's":
+            # It speaks TLS: this farm's agents, which get there first, find a certificate that isn't their farm's.
+            listen, wanted = Profile.load(home / "client.json").server, f" of the farm at {home}; "
+        port = listen.rpartition(":")[2]
+        words = ["--listen", listen]
+        if whose == "the port of Ray":
+            (own_home / "farm.toml").write_text(f"[ray]\nport = {port}\n")
+            words = []
+        failed = run(own_home, "up", "--detach", "--nodes", "2", *words)
+    (told,) = [line for line in failed.stderr.splitlines() if line.startswith("farmctl: ")]
+    setting = "ray.port" if whose == "the port of Ray" else "server.listen"
+    assert (
+        failed.returncode == 1
+        and f"farmd ended: {setting}: port {port} is taken by" in told
+        and wanted in told
+    )
+    assert "token" not in failed.stderr and "clock" not in failed.stderr
+    assert processes(own_home) == [] and not (own_home / "client.json").exists()
+
+
+def test_up_listens_where_it_is_told_to(own_home):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        listen = f"127.0.0.1:{free.getsockname()[1]}"
+    up = run(own_home, "up", "--detach", "--nodes", "1", "--listen", listen)
+    assert up.returncode == 0, up.stderr
+    assert Profile.load(own_home / "client.json").server == listen
+    refused = run(own_home, "up", "--listen", "7433")
+    assert refused.returncode == 1 and "runs already" in refused.stderr
+    assert run(own_home, "down").returncode == 0
+    refused = run(own_home, "up", "--listen", "7433")
+    assert refused.returncode == 2 and "--listen: server.listen: must be HOST:PORT" in refused.stderr
 
 
 @pytest.mark.parametrize("name", ["farm.db", "tls/server.key"])
