@@ -68,16 +68,26 @@ def _instead(stream: TextIO, kind: type[io.TextIOWrapper]) -> io.TextIOWrapper:
 
 
 class _Errors(io.TextIOWrapper):
-    """Standard error that may be full or closed: what was to be said is lost then, and what was to be done is done."""
+    """Standard error that may be full or closed: what was to be said is lost then, and what was to be done is done.
+
+    Whatever is said there, by Python and click too, it tells no token: people paste them in wrong places, and CI keeps it.
+    """
 
     def write(self, text: str) -> int:
         with contextlib.suppress(OSError):
-            return super().write(text)
+            super().write(_hidden(text))
         return len(text)
 
     def flush(self) -> None:
         with contextlib.suppress(OSError):
             super().flush()
+
+
+def _hidden(text: str) -> str:
+    # Not before the farm's own folders are found, see above.
+    from farm.outside_text import hidden
+
+    return hidden(text)
 
 
 class _Unprintable(OSError):

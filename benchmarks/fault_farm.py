@@ -28,7 +28,7 @@ from farm.artifacts import ArtifactStore
 from farm.children import python_command
 from farm.cli.local import LocalFarm
 from farm.errors import FarmError
-from farm.security import NoProfile
+from farm.profile import NoProfile
 from farm.store.store import Store
 from farm.store.tables import events
 from farm.v1 import jobs_pb2, nodes_pb2

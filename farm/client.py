@@ -30,7 +30,7 @@ from farm.delivery import Downloads, how_it_stands, where_decoded
 from farm.errors import BROKEN, FarmError, InvalidSpec, NotFound, Unreachable, translate
 from farm.outside_text import storable
 from farm.patience import Patience
-from farm.security import Profile
+from farm.profile import Profile
 from farm.v1 import artifacts_pb2, jobs_pb2, nodes_pb2, tasks_pb2
 from farm.v1.artifacts_pb2_grpc import ArtifactServiceStub
 from farm.v1.jobs_pb2_grpc import JobServiceStub

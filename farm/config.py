@@ -71,6 +71,7 @@ class Store(Settings):
 
     url: DatabaseUrl = Field(
         "",
+        repr=False,
         description="SQLAlchemy URL. Empty: SQLite, farm.db in the home. For production: "
         "postgresql+psycopg://user:password@host/farm, a database of the farm's own, reached directly and not "
         "through a pooler that shares sessions.",
@@ -81,7 +82,7 @@ class Artifacts(Settings):
     """Where latents, segments, media and videos are kept."""
 
     url: StoreUrl = Field(
-        "", description="fsspec URL or folder, such as s3://bucket/farm. Empty: artifacts in the home."
+        "", repr=False, description="fsspec URL or folder, such as s3://bucket/farm. Empty: artifacts in the home."
     )
 
 
@@ -333,7 +334,7 @@ class NodeConfig(Settings):
         "", description="The daemon as host:port. Needed at the first start, then remembered."
     )
     join_token: str = Field(
-        "", description="What `farmctl node enroll` prints. Needed at the first start only."
+        "", repr=False, description="What `farmctl node enroll` prints. Needed at the first start only."
     )
     name: str = Field(
         "", max_length=100, description="Name of this node, for people. Empty: the host's name."

@@ -35,12 +35,12 @@ from farm.config import FarmConfig, InvalidConfig, load_config
 from farm.damaged_files import MADE_ANEW, DamagedFile, is_of_files, of_system, open_plain
 from farm.logs import configure_logs
 from farm.media_process import MediaReader
+from farm.outside_text import hidden, shown
 from farm.plugins import PluginTrouble, catalogue, planning_plugins
 from farm.ports import PortTaken
 from farm.processes import this_process
 from farm.ray_process import RayHead
 from farm.security import Authority, ray_token_file, ray_token_path
-from farm.outside_text import shown
 from farm.sockets import socket_path
 from farm.store.database import parse
 from farm.store.errors import DatabaseAway, StoreError
@@ -315,16 +315,16 @@ def main(path: Path | None, home: Path | None, listen: str | None, stop: bool) -
             else:
                 asyncio.run(serve(config))
     except DatabaseAway as error:
-        sys.exit(f"farmd: database: can't be used now ({error.why}); start farmd again once it can")
+        sys.exit(f"farmd: database: can't be used now ({hidden(error.why)}); start farmd again once it can")
     except _REFUSALS as error:
-        sys.exit(f"farmd: {error}")
+        sys.exit(f"farmd: {hidden(error)}")
     except Exception as error:
         if isinstance(error, OSError) and is_of_files(error):
-            sys.exit(f"farmd: {of_system(error)}")
+            sys.exit(f"farmd: {hidden(of_system(error))}")
         # The last line tells what failed, as for all that is foreseen.
         log.exception("farmd failed")
         sys.exit(
-            f"farmd: failed with {shown(f'{type(error).__name__}: {error}')}; the lines above tell where"
+            f"farmd: failed with {shown(hidden(f'{type(error).__name__}: {error}'))}; the lines above tell where"
         )
 
 

@@ -14,6 +14,8 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from farm.outside_text import hidden
+
 LONGEST_BYTES = 1 << 20
 """No file that is read back whole is nearly as long; a longer one is not what it should be."""
 
@@ -29,7 +31,7 @@ class DamagedFile(Exception):
     """A file that the farm needs can't be used. `path`: which; `problem`: what is wrong; `remedy`: what to do next."""
 
     def __init__(self, path: Path, problem: str, remedy: str):
-        super().__init__(f"{path} {problem}. {remedy}")
+        super().__init__(hidden(f"{path} {problem}. {remedy}"))
         self.path, self.problem, self.remedy = path, problem, remedy
 
 
@@ -104,12 +106,19 @@ def read_text(path: Path, remedy: str) -> str:
 def read_certificate(path: Path, remedy: str) -> str:
     """The certificate in a file, as PEM. Raises as `read_text`."""
     pem = read_text(path, remedy)
+    if not is_certificate(pem):
+        raise DamagedFile(path, "is damaged (it is not a certificate in PEM)", remedy)
+    return pem
+
+
+def is_certificate(pem: str) -> bool:
+    """Whether a text is a certificate in PEM."""
     try:
         ssl.create_default_context(cadata=pem)
     # What isn't ASCII is refused as another kind of value.
     except (ssl.SSLError, TypeError, ValueError):
-        raise DamagedFile(path, "is damaged (it is not a certificate in PEM)", remedy) from None
-    return pem
+        return False
+    return True
 
 
 def read_word(path: Path, remedy: str, *, shortest: int = 1) -> str:

@@ -7,6 +7,7 @@ import re
 import grpc
 
 from farm import spec
+from farm.outside_text import hidden
 
 BROKEN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN)
 """How a stream ends when its daemon goes away; reading again from where it was does no harm."""
@@ -17,7 +18,7 @@ class FarmError(Exception):
 
     def __init__(self, message: str, field: str = "") -> None:
         # Not super(): InvalidSpec below has another base with a signature of its own.
-        Exception.__init__(self, message)
+        Exception.__init__(self, hidden(message))
         self.field = field
 
 

@@ -6,12 +6,13 @@ import contextlib
 import io
 import logging
 import sys
-from typing import TextIO, cast
+from pathlib import Path
+from typing import Any, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict
 
-from farm.outside_text import shown_lines
+from farm.outside_text import hidden, shown_lines
 
 LOG = "log"
 """Name of the artifact that is an attempt's log."""
@@ -42,6 +43,21 @@ def _printable(logger: object, name: str, line: EventDict) -> EventDict:
     return {key: shown_lines(value) if isinstance(value, str) else value for key, value in line.items()}
 
 
+def _discreet(logger: object, name: str, line: EventDict) -> EventDict:
+    return {key: _without_secrets(value) for key, value in line.items()}
+
+
+def _without_secrets(value: Any) -> Any:
+    match value:
+        case str() | Exception() | Path():
+            return hidden(value)
+        case list() | tuple() | set():
+            return [_without_secrets(one) for one in value]
+        case dict():
+            return {key: _without_secrets(one) for key, one in value.items()}
+    return value
+
+
 def configure_logs(level: str, format: str) -> None:
     """Sets up structlog: `level` debug, info, warning or error; `format` text or json."""
     renderer = (
@@ -55,6 +71,8 @@ def configure_logs(level: str, format: str) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
             structlog.processors.format_exc_info,
+            # In a log stands what others said, and how processes were started.
+            _discreet,
             # JSON escapes what can't be printed; a terminal would obey it.
             *([] if format == "json" else [_printable]),
             renderer,

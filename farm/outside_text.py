@@ -1,11 +1,13 @@
 """Text from outside: file names, tags of media, words of other programs, what a person or a plugin sends.
 
 Pure. Such text may hold anything: terminal escapes, line breaks, directions that turn a name round, halves of
-characters, a megabyte. Three questions are answered here: how it is shown, how it is stored, and how it names a file.
+characters, a megabyte. Four questions are answered here: how it is shown, how it is stored, how it names a file, and what
+of it is a secret that nobody may read in a message.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -61,6 +63,67 @@ def _escape(one: str) -> str:
     if number < 0x100:
         return f"\\x{number:02x}"
     return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+
+
+NOT_SHOWN = "(a token, not shown)"
+"""What stands in messages and logs in the place of a secret."""
+
+_TOKEN_LENGTH = 43
+"""Characters of a client token and of a join secret."""
+_LEAST_OF_A_TOKEN = 20
+"""Characters of a cut token by which it is told from a name, among other words."""
+_LEAST_ALONE = 12
+"""The same where the text is that one word alone."""
+
+# A join token and a node token say what they are, as far as they go.
+_NAMED_TOKEN = re.compile(
+    r"(?<![\w.-])(?:farm1\.[\w-]{4,}|node\.[\w-]{2,}=*\.[0-9a-f]{8,})(?:\.[\w-]*)*=*", re.ASCII
+)
+_IN_A_URL = re.compile(r"(\b[a-zA-Z][\w+.-]*://[^\s:/?#@\"']*):[^\s\"']+@")
+_IN_A_QUERY = re.compile(r"(?i)((?<=[?&;])(?:key|secret|token)|\b(?:ssl)?pass(?:word|wd)?)=[^\s&;\"']+")
+# Ray's token; a checksum says what it is.
+_HEX = re.compile(r"(?<![0-9A-Za-z])(?<!sha256[:= ])(?<!checksum )(?<!expected )[0-9a-f]{64}(?![0-9A-Za-z])")
+_WORD = re.compile(r"[A-Za-z0-9_-]{12,}")
+
+
+def hidden(text: object) -> str:
+    """Returns `text` with NOT_SHOWN for each secret in it: tokens of every kind, also cut short, and passwords in URLs.
+
+    A secret is known by its looks: nobody says beforehand what a person has pasted into the wrong place. What looks like
+    one by chance is hidden too. Hiding again changes nothing.
+    """
+    told = _NAMED_TOKEN.sub(NOT_SHOWN, str(text))
+    told = _IN_A_URL.sub(r"\1:***@", told)
+    told = _IN_A_QUERY.sub(r"\1=***", told)
+    told = _HEX.sub(NOT_SHOWN, told)
+    return _WORD.sub(lambda word: NOT_SHOWN if _is_random(word[0], _LEAST_OF_A_TOKEN) else word[0], told)
+
+
+def hidden_word(text: str) -> str:
+    """Returns what `hidden` does, and NOT_SHOWN for a single word that may be a token by any sign.
+
+    For what stands where people paste tokens by mistake: a file's name, an address.
+    """
+    word = text.strip().rpartition("/")[2]
+    return NOT_SHOWN if _WORD.fullmatch(word) and _is_random(word, _LEAST_ALONE) else hidden(text)
+
+
+def _is_random(word: str, least: int) -> bool:
+    """Whether a word is one that nobody thought of: capitals, small letters and digits by turns, everywhere in it."""
+    if len(word) < least:
+        return False
+    kinds = [
+        "upper" if one.isupper() else "lower" if one.islower() else "digit" if one.isdigit() else ""
+        for one in word
+    ]
+    pairs = [{one, other} for one, other in itertools.pairwise(kinds) if one and other]
+    turns = sum(len(pair) == 2 for pair in pairs)
+    letters = sum(pair == {"upper", "lower"} for pair in pairs)
+    if len(word) in (_TOKEN_LENGTH, 2 * _TOKEN_LENGTH):
+        return letters >= 2 and turns >= 0.29 * len(pairs)
+    # Names in CamelCase turn at two letters of six, and those of takes have a dash or underscore every few letters.
+    parted = kinds.count("") * 8 > len(word)
+    return "digit" in kinds and not parted and letters >= 2 and turns >= 0.42 * len(pairs)
 
 
 def storable(text: str) -> str:

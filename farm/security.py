@@ -1,4 +1,4 @@
-"""Who may talk to the farm: its own CA, the tokens, the join token, and how a client finds it.
+"""Who may talk to the farm: its own CA, the tokens, and the join token.
 
 Every farm is its own certificate authority, made at its first start. The server certificate is always for the
 name "farmd", whatever the host is called, so that it stays right when addresses change; at each start it is made out to
@@ -17,14 +17,14 @@ import os
 import re
 import secrets
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import grpc
 
-from farm import certificates, damaged_files
+from farm import certificates, damaged_files, profile
 from farm.damaged_files import DamagedFile
 from farm.durable import scratch, sync_folder, write_whole
 from farm.setting_paths import filled_in
@@ -32,17 +32,9 @@ from farm.setting_paths import filled_in
 SERVER_NAME = "farmd"
 """The one name in every farm's server certificate; dialled as grpc.ssl_target_name_override."""
 
-JOIN_PREFIX = "farm1"
-DEFAULT_HOME = "~/.farm"
+JOIN_PREFIX = profile.JOIN_PREFIX
 
 _TLS = "tls"
-_PROFILE = "client.json"
-_TOKEN_LENGTH = 43
-"""Characters of `secrets.token_urlsafe(32)`."""
-_COPY_AGAIN = (
-    "farmd writes it anew in the farm's home when it starts; a client on another machine gets client.json, tls/ca.pem and "
-    "tls/client.token from there"
-)
 
 
 class Denied(Exception):
@@ -51,10 +43,6 @@ class Denied(Exception):
 
 class InvalidJoinToken(ValueError):
     """Text that is not a join token."""
-
-
-class NoProfile(Exception):
-    """There is no way to know which farm to talk to; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +80,7 @@ class Authority:
         folder = home / _TLS
         remedy = _remedy(home)
         if not os.path.lexists(folder):
-            if os.path.lexists(home / _PROFILE):
+            if os.path.lexists(home / profile.FILE):
                 # Only a daemon that was up has written it, or whoever set up a client here.
                 raise DamagedFile(folder, "is missing, though this farm has run before", remedy)
             _make(folder)
@@ -102,7 +90,9 @@ class Authority:
             return cls(
                 home=home,
                 ca_pem=damaged_files.read_text(folder / "ca.pem", remedy).encode(),
-                client_token=damaged_files.read_word(folder / "client.token", remedy, shortest=_TOKEN_LENGTH),
+                client_token=damaged_files.read_word(
+                    folder / "client.token", remedy, shortest=profile.TOKEN_LENGTH
+                ),
                 **_stored(folder / "secrets.json", remedy),
                 **dict(zip(("_server_pem", "_server_key"), certificates.server(folder, remedy), strict=True)),
             )
@@ -151,7 +141,7 @@ class Authority:
 
         Paths in it are relative to it: the file and the two it names can be copied to another machine.
         """
-        path = self.home / _PROFILE
+        path = self.home / profile.FILE
         fields = {"server": server, "ca_file": f"{_TLS}/ca.pem", "token_file": f"{_TLS}/client.token"}
         write_whole(path, json.dumps(fields, indent=2) + "\n")
         return path
@@ -159,7 +149,7 @@ class Authority:
 
 def _remedy(home: Path) -> str:
     return (
-        f"Restore the whole folder {home / _TLS} from a backup. Without one, move it and {home / _PROFILE} away: farmd "
+        f"Restore the whole folder {home / _TLS} from a backup. Without one, move it and {home / profile.FILE} away: farmd "
         "then makes new keys at its next start, and every node (`farmctl node enroll`) and every client must be set up "
         "again"
     )
@@ -237,85 +227,6 @@ def parse_join_token(text: str) -> tuple[bytes, str]:
     if der[:2] != b"\x30\x82" or len(der) != 4 + int.from_bytes(der[2:4], "big"):
         raise InvalidJoinToken(f"join token: the certificate in it is damaged; {hint}")
     return ssl.DER_cert_to_PEM_cert(der).encode(), parts[2]
-
-
-@dataclass(frozen=True)
-class Profile:
-    """How a client reaches a farm: `server` as host:port, and the files with its CA and the client token."""
-
-    server: str
-    ca_file: Path
-    token_file: Path
-
-    @property
-    def ca_pem(self) -> bytes:
-        """The farm's CA certificate. Raises NoProfile when it can't be read or is damaged."""
-        return self._read(self.ca_file, "CA certificate", damaged_files.read_certificate).encode()
-
-    @property
-    def token(self) -> str:
-        """The client token. Raises NoProfile when it can't be read or is damaged."""
-        return self._read(self.token_file, "client token", damaged_files.read_word)
-
-    @staticmethod
-    def _read(path: Path, what: str, read: Callable[[Path, str], str]) -> str:
-        try:
-            return read(path, _COPY_AGAIN)
-        except OSError as error:
-            raise NoProfile(f"cannot read the farm's {what} at {path}: {error.strerror}") from None
-        except DamagedFile as error:
-            raise NoProfile(f"cannot read the farm's {what}: {error}") from None
-
-    @classmethod
-    def load(cls, path: Path) -> Profile:
-        """The profile in a client.json. Raises NoProfile when there is none or it is damaged."""
-        path = filled_in(path)
-        try:
-            fields = damaged_files.read_object(path, _COPY_AGAIN)
-        except OSError as error:
-            raise NoProfile(f"cannot read the profile {path}: {error.strerror}") from None
-        except DamagedFile as error:
-            raise NoProfile(f"{path} is not a profile: {error}") from None
-        values = [fields.get(key) for key in ("server", "ca_file", "token_file")]
-        if not all(isinstance(value, str) and value for value in values):
-            raise NoProfile(
-                f"{path} is not a profile: it must be JSON with server, ca_file and token_file. {_COPY_AGAIN}"
-            )
-        server, ca_file, token_file = values
-        return cls(server, path.parent / ca_file, path.parent / token_file)
-
-    @classmethod
-    def find(cls, path: Path | str | None = None, environ: Mapping[str, str] = os.environ) -> Profile:
-        """The farm to talk to: `path`, FARM_PROFILE, FARM_SERVER + FARM_CA + FARM_TOKEN, or the home's.
-
-        FARM_CA and FARM_TOKEN are files; the home is FARM_HOME or ~/.farm. Raises NoProfile.
-        """
-        if path or environ.get("FARM_PROFILE"):
-            return cls.load(Path(path or environ["FARM_PROFILE"]))
-        names = ("FARM_SERVER", "FARM_CA", "FARM_TOKEN")
-        if environ.get("FARM_SERVER"):
-            missing = [name for name in names if not environ.get(name)]
-            if missing:
-                raise NoProfile(
-                    f"FARM_SERVER is set but {' and '.join(missing)} not: FARM_CA is the file with the "
-                    "farm's CA certificate (tls/ca.pem), FARM_TOKEN the file with its client token "
-                    "(tls/client.token)"
-                )
-            ca_file, token_file = (filled_in(environ[name]) for name in names[1:])
-            return cls(environ["FARM_SERVER"], ca_file, token_file)
-        home = default_home(environ)
-        if not (home / _PROFILE).exists():
-            raise NoProfile(
-                f"no farm found at {home / _PROFILE}. Start one here with `farmctl up`; or, for a farm on "
-                "another machine, copy client.json, tls/ca.pem and tls/client.token from its home and give "
-                "--profile or FARM_PROFILE; or set FARM_SERVER, FARM_CA and FARM_TOKEN"
-            )
-        return cls.load(home / _PROFILE)
-
-
-def default_home(environ: Mapping[str, str] = os.environ) -> Path:
-    """The farm's folder: FARM_HOME, or ~/.farm."""
-    return filled_in(environ.get("FARM_HOME") or DEFAULT_HOME)
 
 
 def _make(folder: Path) -> None:

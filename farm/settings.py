@@ -22,13 +22,19 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 
 from farm import addresses, setting_paths
-from farm.outside_text import shown, storable
+from farm.outside_text import hidden, hidden_word, shown, storable
 from farm.setting_paths import NoCurrentFolder, NoHome, PathSetting, absolute, path_setting
 
 
 class InvalidConfig(ValueError):
     """A setting that can't be accepted; the message names where it stands, the key and what is accepted."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(hidden(message))
+
+
+_SECRET = {"join_token", "store.url", "artifacts.url"}
+"""Settings whose value, or a part of it, nobody may read in a message."""
 
 _UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40,
           "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}  # fmt: skip
@@ -195,7 +201,8 @@ def load(
         text = os.path.expanduser(text)
         if not text.isascii() and storable(text) != text:
             raise InvalidConfig(
-                f"{key}: must be UTF-8, which databases and Ray can be told; got {shown(text)}"
+                f"{key}: must be UTF-8, which databases and Ray can be told"
+                + ("" if key in _SECRET else f"; got {shown(text)}")
             )
     return settings
 
@@ -323,8 +330,10 @@ def _explain(model: type[BaseModel], error: ValidationError, origins: Mapping[st
     problem = first["msg"].removeprefix("Value error, ")
     problem = problem[:1].lower() + problem[1:]
     got = first.get("input")
-    if isinstance(got, (str, int, float)) and ", got " not in problem:
-        problem += f", got {got!r}"
+    if key in _SECRET:
+        problem = problem.partition(", got ")[0]
+    elif isinstance(got, (str, int, float)) and ", got " not in problem:
+        problem += f", got {hidden_word(got)!r}" if isinstance(got, str) else f", got {got!r}"
     # What concerns two sections names its settings itself.
     return f"{origin}: {key}: {problem}" if key else f"{origin}: {problem}"
 

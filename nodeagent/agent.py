@@ -28,6 +28,7 @@ from farm.clock import boottime
 from farm.config import InvalidConfig, NodeConfig, load_node_config
 from farm.damaged_files import MADE_ANEW, DamagedFile, of_system, open_plain, read_text
 from farm.logs import configure_logs
+from farm.outside_text import hidden
 from farm.security import InvalidJoinToken
 from farm.sockets import remove_socket, socket_path
 from farm.v1 import nodes_pb2, renderers_pb2
@@ -385,11 +386,12 @@ def main(
     except (
         InvalidConfig, InvalidJoinToken, HomeInUse, Refused, identity.NotJoined, DamagedFile, JournalTooNew,
     ) as error:  # fmt: skip
-        click.echo(f"farm-node: {error}", err=True)
+        click.echo(f"farm-node: {hidden(error)}", err=True)
         sys.exit(2)
     except (JournalAway, OSError) as error:
         # 1, after which a service manager starts it again: a full disk has room some time.
-        click.echo(f"farm-node: {of_system(error) if isinstance(error, OSError) else error}", err=True)
+        told = of_system(error) if isinstance(error, OSError) else str(error)
+        click.echo(f"farm-node: {hidden(told)}", err=True)
         sys.exit(1)
 
 

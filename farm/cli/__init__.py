@@ -53,8 +53,8 @@ class _Commands(click.Group):
         except Exception as error:
             from farm.damaged_files import DamagedFile, is_of_files, of_system
             from farm.errors import FarmError
-            from farm.outside_text import shown, shown_lines
-            from farm.security import NoProfile
+            from farm.outside_text import hidden, shown, shown_lines
+            from farm.profile import NoProfile
             from farm.setting_paths import NoCurrentFolder, NoHome
             from farm.settings import InvalidConfig
             from farm.spec import InvalidSpec
@@ -69,7 +69,7 @@ class _Commands(click.Group):
                 click.echo(shown_lines(f"farmctl: {error}"), err=True)
                 ctx.exit(2 if isinstance(error, bad_input) else 1)
             if isinstance(error, OSError) and is_of_files(error):
-                click.echo(shown_lines(f"farmctl: {of_system(error)}"), err=True)
+                click.echo(shown_lines(hidden(f"farmctl: {of_system(error)}")), err=True)
                 ctx.exit(1)
             raise
 
@@ -81,7 +81,7 @@ class _Commands(click.Group):
     "--profile",
     metavar="FILE",
     help="client.json of the farm to talk to. Without it: FARM_PROFILE, or FARM_SERVER with FARM_CA and "
-    "FARM_TOKEN, or the farm in FARM_HOME (~/.farm).",
+    "FARM_TOKEN (or FARM_TOKEN_FILE), or the farm in FARM_HOME (~/.farm).",
 )
 @click.version_option(package_name="ltx-farm")
 @click.pass_context

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from farm.cli.columns import fitted_widths, narrowest_width, natural_width
 from farm.client import FarmClient
-from farm.outside_text import shown, shown_lines
+from farm.outside_text import hidden, shown, shown_lines
 from farm.v1 import jobs_pb2, nodes_pb2
 
 FORMATS = ("table", "json")
@@ -60,7 +60,7 @@ def console(stderr: bool = False) -> Console:
 
 def note(text: str) -> None:
     """A line for the person at the terminal, out of the way of what a program reads."""
-    click.echo(shown_lines(text), err=True)
+    click.echo(shown_lines(hidden(text)), err=True)
 
 
 def say(text: str) -> None:
@@ -83,7 +83,7 @@ def spinner() -> Iterator[Callable[[str], None]]:
     if sys.stderr.isatty():
         with console(stderr=True).status("…") as status:
             # A text would be read as markup.
-            yield lambda text: status.update(Text(shown(text)))
+            yield lambda text: status.update(Text(shown(hidden(text))))
         return
     told = ""
 

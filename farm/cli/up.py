@@ -13,7 +13,7 @@ import click
 from farm.cli.local import LocalFarm, StartFailed, StillUp
 from farm.cli.output import note, spinner
 from farm.errors import FarmError
-from farm.security import default_home
+from farm.profile import default_home
 from farm.v1 import nodes_pb2
 
 _READY_SECONDS = 120.0

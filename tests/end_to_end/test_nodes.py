@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from farm.channels import channel
-from farm.security import Profile
+from farm.profile import Profile
 from farm.v1 import jobs_pb2, nodes_pb2, nodes_pb2_grpc
 from tests.farm_under_test import FarmUnderTest, eventually
 

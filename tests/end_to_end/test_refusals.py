@@ -8,7 +8,7 @@ import pytest
 
 from farm.channels import channel
 from farm.client import FarmClient, FarmError
-from farm.security import Profile
+from farm.profile import Profile
 from farm.spec import Condition
 from farm.v1 import jobs_pb2, jobs_pb2_grpc
 

@@ -11,13 +11,12 @@ from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 
+from farm.profile import NoProfile, Profile
 from farm.security import (
     Authority,
     Denied,
     Identity,
     InvalidJoinToken,
-    NoProfile,
-    Profile,
     join_token,
     parse_join_token,
     ray_token_file,
@@ -165,7 +164,7 @@ def test_the_nearest_way_to_name_a_farm_wins(authority, tmp_path):
     ("environ", "words"),
     [
         ({"FARM_HOME": "/nowhere"}, ["/nowhere/client.json", "farmctl up", "FARM_PROFILE", "FARM_SERVER"]),
-        ({"FARM_SERVER": "a:1", "FARM_CA": "/ca"}, ["FARM_TOKEN not", "client.token"]),
+        ({"FARM_SERVER": "a:1", "FARM_CA": "/ca"}, ["but FARM_TOKEN not", "client.token", "FARM_TOKEN_FILE"]),
         ({"FARM_PROFILE": "/nowhere/c.json"}, ["/nowhere/c.json", "No such file"]),
     ],
 )

@@ -141,7 +141,7 @@ def test_what_cannot_be_recorded_is_removed(daemon):
 
 CLIENT = """
     import sys, time
-    from farm.security import Profile
+    from farm.profile import Profile
     from farm.channels import channel
     from farm.v1 import artifacts_pb2, artifacts_pb2_grpc
     profile = Profile.load({profile!r})

@@ -12,7 +12,8 @@ import sys
 import pytest
 
 from farm.cli.local import MARK, LocalFarm
-from farm.security import Authority, Profile
+from farm.profile import Profile
+from farm.security import Authority
 from farm.store import Store
 from tests.farm.cli.runs import PROGRAM, environment, processes, run
 
