@@ -55,11 +55,11 @@ from farm.v1 import (
     tasks_pb2,
     tasks_pb2_grpc,
 )
+from farm.whereabouts import Whereabouts
 
 log = structlog.get_logger()
 
 _LEADING_SECONDS = 1.0
-_REACH_SECONDS = 2.0
 
 
 class AlreadyRunning(Exception):
@@ -148,7 +148,8 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
         log.warning(
             "ray.node_ip is no address of this machine, so workstations can't reach Ray", node_ip=stated
         )
-    authority = _named(Authority.open(config.home), addresses.names(listen, advertise, addresses.look()))
+    authority = Authority.open(config.home)
+    where = Whereabouts(authority, listen, advertise)
 
     def lived() -> str:
         return config.artifact_url if holds_artifacts(config.artifact_url) else ""
@@ -167,7 +168,7 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
     server = aio.server(interceptors=[Gate(authority)], options=list(SERVER_OPTIONS))
     unless_up.push_async_callback(server.stop, None)
     try:
-        bound = server.add_secure_port(listen, authority.server_credentials())
+        bound = server.add_secure_port(listen, where.credentials())
     except RuntimeError:
         why = await asyncio.to_thread(ports.problem, listen, "--listen")
         raise CannotListen(
@@ -195,7 +196,7 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
         ray_token=token_of_now,
         heartbeat=config.leases.heartbeat,
         lease=config.leases.lease,
-        servers=lambda: addresses.servers(listen, advertise, bound, addresses.look(), backend.node_ip),
+        servers=lambda: where.servers(bound, backend.node_ip),
     )
     jobs_pb2_grpc.add_JobServiceServicer_to_server(
         JobService(store, intake, changes, dispatcher.wake, sessions.stop, fits, sessions.loading), server
@@ -220,7 +221,7 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
     await server.start()
     for name in ("", *names):
         await health_service.set(name, health_pb2.HealthCheckResponse.SERVING)
-    authority.write_profile(await _reached_at(advertise, addresses.on_this_machine(listen, bound)))
+    await asyncio.to_thread(where.write, bound, backend.node_ip)
     unless_up.pop_all()
     log.info(
         "farmd is up",
@@ -235,6 +236,7 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
     work = [
         asyncio.create_task(keep_leading(store)),
         asyncio.create_task(dispatcher.run()),
+        asyncio.create_task(where.keep(bound, lambda: backend.node_ip)),
         # In its home the store is this farm's alone: nobody else can have left anything there.
         asyncio.create_task(
             collect_forever(store, files, config.keeping, None if config.artifacts.url else started)
@@ -252,34 +254,6 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
     store.close()
     for task in ended:
         task.result()
-
-
-async def _reached_at(advertise: tuple[str, ...], local: str) -> str:
-    """The address for client.json, which other machines get too: as advertised, if programs of this machine reach it."""
-    for address in advertise[:1]:
-        try:
-            _, writer = await asyncio.wait_for(
-                asyncio.open_connection(*addresses.split(address)), _REACH_SECONDS
-            )
-            writer.close()
-            return address
-        except (OSError, TimeoutError) as error:
-            log.warning(
-                "server.advertise: this machine does not reach itself there; client.json names another address",
-                advertise=address, named=local, why=str(error) or "no answer",
-            )  # fmt: skip
-    return local
-
-
-def _named(authority: Authority, names: tuple[str, ...]) -> Authority:
-    try:
-        return authority.made_out_to(names)
-    except (OSError, ValueError, TypeError) as error:
-        log.warning(
-            "the server's certificate can't be made out to its addresses; nodes and farmctl are not affected",
-            why=str(error), addresses=names,
-        )  # fmt: skip
-        return authority
 
 
 def _farm_name(authority: Authority, store_url: str) -> str:

@@ -6,8 +6,11 @@ No message tells a token, wherever one was pasted.
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import re
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,9 +31,10 @@ JOIN_PREFIX = "farm1"
 TOKEN_LENGTH = 43
 """Characters of a client token: those of `secrets.token_urlsafe(32)`."""
 
+_WORD = re.compile(r"[!-~]+")
 _COPY_AGAIN = (
-    "farmd writes it anew in the farm's home when it starts; a client on another machine gets client.json, tls/ca.pem and "
-    "tls/client.token from there"
+    "farmd writes it anew in the farm's home when it starts; a client on another machine gets a file of its own with "
+    "`farmctl client export FILE` there"
 )
 
 
@@ -88,14 +92,32 @@ class Profile:
             raise NoProfile(_unreadable(path, error)) from None
         except DamagedFile as error:
             raise NoProfile(f"{path} is not a profile: {error}") from None
-        values = [fields.get(key) for key in ("server", "ca_file", "token_file")]
-        if not all(isinstance(value, str) and value for value in values):
+        wanted = {"server": str(fields.get("server", ""))}
+        here = fields.get("here")
+        # A copy of the file is somewhere else: there this address would be another machine, or nobody.
+        if isinstance(here, dict) and here.get("place") == place(path):
+            wanted["server"] = str(here.get("server", ""))
+        for key in ("ca", "token"):
+            given = [name for name in (key, f"{key}_file") if fields.get(name)]
+            if len(given) != 1 or not isinstance(fields[given[0]], str):
+                raise NoProfile(
+                    f"{path} is not a profile: it must be JSON with server, ca_file or ca, and token_file or token. {_COPY_AGAIN}"
+                )
+            wanted[given[0]] = fields[given[0]]
+        if not wanted["server"]:
+            raise NoProfile(f"{path} is not a profile: it must name the server. {_COPY_AGAIN}")
+        if "ca" in wanted and not damaged_files.is_certificate(wanted["ca"]):
             raise NoProfile(
-                f"{path} is not a profile: it must be JSON with server, ca_file and token_file. {_COPY_AGAIN}"
+                f"{path} is not a profile: its ca is damaged (it is not a certificate in PEM). {_COPY_AGAIN}"
             )
-        server, ca_file, token_file = values
+        if "token" in wanted and not _WORD.fullmatch(wanted["token"]):
+            raise NoProfile(
+                f"{path} is not a profile: its token is damaged (it is not one word). {_COPY_AGAIN}"
+            )
         return cls(
-            _host_and_port(server, f"server in {path}"), path.parent / ca_file, path.parent / token_file
+            host_and_port(wanted["server"], f"server in {path}"),
+            wanted["ca"] if "ca" in wanted else path.parent / wanted["ca_file"],
+            wanted["token"] if "token" in wanted else path.parent / wanted["token_file"],
         )
 
     @classmethod
@@ -113,8 +135,8 @@ class Profile:
         if not (home / FILE).exists():
             raise NoProfile(
                 f"no farm found at {home / FILE}. Start one here with `farmctl up`; or, for a farm on "
-                "another machine, copy client.json, tls/ca.pem and tls/client.token from its home and give "
-                "--profile or FARM_PROFILE; or set FARM_SERVER, FARM_CA and FARM_TOKEN"
+                "another machine, have `farmctl client export FILE` write a file there and give that with --profile or "
+                "FARM_PROFILE; or set FARM_SERVER, FARM_CA and FARM_TOKEN"
             )
         return cls.load(home / FILE)
 
@@ -132,13 +154,29 @@ class Profile:
             )
         token: Path | str = filled_in(given["FARM_TOKEN_FILE"]) if "FARM_TOKEN_FILE" in given else ""
         return cls(
-            _host_and_port(given["FARM_SERVER"], "FARM_SERVER"),
+            host_and_port(given["FARM_SERVER"], "FARM_SERVER"),
             _given_certificate(given["FARM_CA"]),
             token or _given_token(given["FARM_TOKEN"]),
         )
 
 
 _TOKENS = ("FARM_TOKEN", "FARM_TOKEN_FILE")
+
+
+def exported(server: str, ca_pem: bytes, token: str) -> str:
+    """The text of a profile that needs no other file, for a client on any machine."""
+    return json.dumps({"server": server, "ca": ca_pem.decode(), "token": token}, indent=2) + "\n"
+
+
+def place(path: Path) -> str:
+    """Tells the profile of a farm's home from its copies: on no other machine, and in no other folder, is it the same."""
+    machine = socket.gethostname()
+    # Machines made from one image may have one name, others one id.
+    with contextlib.suppress(OSError):
+        machine += Path("/etc/machine-id").read_text()
+    return hashlib.sha256(
+        f"{machine}\n{os.path.realpath(path)}".encode(errors="surrogateescape")
+    ).hexdigest()[:16]
 
 
 def _both(names: Sequence[str]) -> str:
@@ -155,7 +193,7 @@ def _unreadable(path: Path, error: OSError) -> str:
     )
 
 
-def _host_and_port(text: str, what: str) -> str:
+def host_and_port(text: str, what: str) -> str:
     """An address as a client dials it. Raises NoProfile, so that gRPC never tells what else was given."""
     found = re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]+):([0-9]{1,5})", text.strip())
     if not found or not 0 < int(found[1]) <= 65535:

@@ -1,8 +1,9 @@
 """Who may talk to the farm: its own CA, the tokens, and the join token.
 
 Every farm is its own certificate authority, made at its first start. The server certificate is always for the
-name "farmd", whatever the host is called, so that it stays right when addresses change; at each start it is made out to
-those too, for clients that look at nothing else. What makes it trusted is the CA, which travels inside the join token and the client profile and is never fetched unverified.
+name "farmd", whatever the host is called, so that it stays right when addresses change; it is made out to those too, for
+clients that look at nothing else (farm.whereabouts). What makes it trusted is the CA, which travels inside the join token and
+the client profile and is never fetched unverified.
 """
 
 from __future__ import annotations
@@ -111,6 +112,10 @@ class Authority:
         write_whole(self.home / _TLS / "server.pem", renewed)
         return replace(self, _server_pem=renewed)
 
+    def server_certificate(self) -> grpc.ServerCertificateConfiguration:
+        """The certificate of the daemon's port, and its key."""
+        return grpc.ssl_server_certificate_configuration([(self._server_key, self._server_pem)])
+
     def server_credentials(self) -> grpc.ServerCredentials:
         """TLS for the daemon's port."""
         return grpc.ssl_server_credentials([(self._server_key, self._server_pem)])
@@ -136,13 +141,19 @@ class Authority:
                     return Identity("node", node_id)
         raise Denied("this farm did not give out that token")
 
-    def write_profile(self, server: str) -> Path:
-        """Writes `home`/client.json, through which clients on this machine find the daemon at `server`.
+    def write_profile(self, server: str, here: str = "") -> Path:
+        """Writes `home`/client.json, through which clients find the daemon at `server`.
 
-        Paths in it are relative to it: the file and the two it names can be copied to another machine.
+        `here`: where clients on this machine find it, if that is another address. Files in it are relative to it.
         """
         path = self.home / profile.FILE
-        fields = {"server": server, "ca_file": f"{_TLS}/ca.pem", "token_file": f"{_TLS}/client.token"}
+        fields: dict[str, Any] = {
+            "server": server,
+            "ca_file": f"{_TLS}/ca.pem",
+            "token_file": f"{_TLS}/client.token",
+        }
+        if here and here != server:
+            fields["here"] = {"server": here, "place": profile.place(path)}
         write_whole(path, json.dumps(fields, indent=2) + "\n")
         return path
 

@@ -20,6 +20,7 @@ _COMMANDS = {
         "farm.cli.node:node",
         "Look at workstations, let new ones in, take them out of service and back.",
     ),
+    "client": ("farm.cli.client:client", "Let other machines talk to this farm."),
     "demo": ("farm.cli.demo:demo", "See it work: start a farm, extend a clip, stop the farm."),
     "db": ("farm.cli.db:db", "Upgrade, back up and restore the farm's database."),
     "config": ("farm.cli.config:config", "What can be set, and where."),

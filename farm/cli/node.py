@@ -6,7 +6,6 @@ import time
 
 import click
 
-from farm.addresses import is_loopback, split
 from farm.cli.mine import mine
 from farm.cli.node_verbs import drain, forget, lock, resume, unlock
 from farm.cli.output import (
@@ -14,7 +13,6 @@ from farm.cli.output import (
     duration,
     flops,
     format_option,
-    note,
     print_json,
     print_table,
     say,
@@ -23,6 +21,7 @@ from farm.cli.output import (
     weights,
     when,
 )
+from farm.cli.reach import tell_reach
 from farm.v1 import nodes_pb2
 
 
@@ -237,18 +236,7 @@ def enroll(ctx: click.Context) -> None:
     answer = connect(ctx).join_token()
     servers = list(answer.servers)
     click.echo(f"farm-node --server {servers[0]} --join-token {answer.join_token}")
-    if servers[1:]:
-        note(f"the farm is also reached at {', '.join(servers[1:])}")
-    if answer.others:
-        note(
-            f"this machine has other addresses too: {', '.join(answer.others)}. If workstations reach it at one of those, set "
-            f'server.advertise = ["{answer.others[0]}"] in farm.toml and start farmd again'
-        )
-    if all(is_loopback(split(server)[0]) for server in servers):
-        note(
-            "other machines can't reach this farm: it listens on this machine only (set server.listen, such as "
-            '"0.0.0.0:7433", see `farmctl config example`), or this machine has no network yet'
-        )
+    tell_reach(servers, list(answer.others), "workstations")
 
 
 node.add_command(mine)

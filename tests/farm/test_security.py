@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 
+from farm import profile
 from farm.profile import NoProfile, Profile
 from farm.security import (
     Authority,
@@ -143,6 +146,59 @@ def test_a_profile_works_after_it_was_copied_with_its_files(authority, tmp_path)
     for name in ("client.json", "tls/ca.pem", "tls/client.token"):
         (tmp_path / name).write_bytes((authority.home / name).read_bytes())
     assert Profile.find(tmp_path / "client.json", {}).token == authority.client_token
+
+
+def _copied(home: Path, to: Path) -> Path:
+    shutil.copytree(home, to)
+    return to / "client.json"
+
+
+def test_only_the_profile_in_the_farms_own_home_on_its_own_machine_means_this_machine(
+    authority, tmp_path, monkeypatch
+):
+    file = authority.write_profile("10.0.0.1:7433", "127.0.0.1:7433")
+    assert Profile.load(file).server == "127.0.0.1:7433"
+    link = tmp_path / "link"
+    link.symlink_to(authority.home)
+    assert Profile.load(link / "client.json").server == "127.0.0.1:7433"
+    assert Profile.load(_copied(authority.home, tmp_path / "copy")).server == "10.0.0.1:7433"
+    monkeypatch.setattr("socket.gethostname", lambda: "another-machine")
+    assert Profile.load(file).server == "10.0.0.1:7433", (
+        "the whole home was copied to the same place elsewhere"
+    )
+
+
+def test_a_profile_of_one_file_needs_no_other(authority, tmp_path):
+    file = tmp_path / "laptop.json"
+    file.write_text(profile.exported("farm.studio:7433", authority.ca_pem, authority.client_token))
+    found = Profile.load(file)
+    assert (found.server, found.ca_pem, found.token) == (
+        "farm.studio:7433",
+        authority.ca_pem,
+        authority.client_token,
+    )
+    assert authority.client_token not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"ca": "-----BEGIN CERTIFICATE-----"}, "its ca is damaged"),
+        ({"ca": 5}, "with server, ca_file or ca, and token_file or token"),
+        ({"ca_file": "ca.pem"}, "with server, ca_file or ca, and token_file or token"),
+        ({"token": "two words"}, "its token is damaged"),
+        ({"token": ""}, "with server, ca_file or ca, and token_file or token"),
+        ({"server": "farm.studio"}, "must be HOST:PORT, such as farm.studio:7433, got farm.studio"),
+        ({"server": ""}, "it must name the server"),
+    ],
+)
+def test_a_damaged_profile_of_one_file_is_said_to_be_one(authority, tmp_path, change, words):
+    file = tmp_path / "laptop.json"
+    whole = json.loads(profile.exported("farm.studio:7433", authority.ca_pem, authority.client_token))
+    file.write_text(json.dumps(whole | change))
+    with pytest.raises(NoProfile) as told:
+        Profile.load(file)
+    assert words in str(told.value) and str(file) in str(told.value)
 
 
 def test_the_nearest_way_to_name_a_farm_wins(authority, tmp_path):

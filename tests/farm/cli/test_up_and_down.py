@@ -11,6 +11,7 @@ import sys
 
 import pytest
 
+from farm import addresses
 from farm.cli.local import MARK, LocalFarm
 from farm.profile import Profile
 from farm.security import Authority
@@ -169,6 +170,26 @@ def test_up_listens_where_it_is_told_to(own_home):
     assert run(own_home, "down").returncode == 0
     refused = run(own_home, "up", "--listen", "7433")
     assert refused.returncode == 2 and "--listen: server.listen: must be HOST:PORT" in refused.stderr
+
+
+def test_a_copied_profile_of_a_farm_for_other_machines_names_an_address_that_they_reach(own_home, tmp_path):
+    address = addresses.look().best
+    if address == addresses.LOOPBACK:
+        pytest.skip("this machine has no network")
+    up = run(own_home, "up", "--detach", "--nodes", "0", "--listen", "0.0.0.0:0")
+    assert up.returncode == 0, up.stderr
+    at_home = Profile.load(own_home / "client.json").server
+    port = at_home.rpartition(":")[2]
+    assert at_home == f"127.0.0.1:{port}"
+    exported = run(own_home, "client", "export", tmp_path / "laptop.json")
+    assert exported.returncode == 0 and "can't reach" not in exported.stderr, exported.stderr
+    for name in ("client.json", "tls/ca.pem", "tls/client.token"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes((own_home / name).read_bytes())
+    for name in ("client.json", "laptop.json"):
+        assert Profile.load(tmp_path / name).server == f"{address}:{port}"
+        listed = run(tmp_path / "nothing", "--profile", tmp_path / name, "node", "list")
+        assert listed.returncode == 0, listed.stderr
 
 
 @pytest.mark.parametrize("name", ["farm.db", "tls/server.key"])

@@ -1,0 +1,29 @@
+"""What a person is told about where other machines reach the farm, when they are given an address."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from farm.addresses import is_loopback, split
+from farm.cli.output import note
+
+
+def tell_reach(servers: Sequence[str], others: Sequence[str], whose: str) -> None:
+    """Says on standard error where else the farm is reached, or that no other machine reaches it.
+
+    `servers`: where it is reached, the first being what was given out. `others`: this machine's other addresses. `whose`:
+    who is to reach it, in the plural.
+    """
+    if servers[1:]:
+        note(f"the farm is also reached at {', '.join(servers[1:])}")
+    if others:
+        note(
+            f"this machine has other addresses too: {', '.join(others)}. If {whose} reach it at one of those, set "
+            f'server.advertise = ["{others[0]}"] in farm.toml and start farmd again'
+        )
+    if all(is_loopback(split(server)[0]) for server in servers):
+        note(
+            "other machines can't reach this farm: it listens on this machine only (start it with "
+            '`farmctl up --listen 0.0.0.0:7433`, or set server.listen = "0.0.0.0:7433" in farm.toml), or this machine has no '
+            "network yet"
+        )

@@ -1,0 +1,95 @@
+"""What the daemon tells of where it is reached: its certificate and client.json, kept true while addresses change.
+
+Which addresses those are is farm.addresses' business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from collections.abc import Callable
+
+import grpc
+import structlog
+
+from farm import addresses
+from farm.damaged_files import DamagedFile
+from farm.security import Authority
+
+log = structlog.get_logger()
+
+_LOOK_SECONDS = 15.0
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9-]{1,63})*", re.ASCII)
+
+
+class Whereabouts:
+    """Where a daemon that is to `listen` and `advertise` is reached, as its certificate and client.json have it."""
+
+    def __init__(self, authority: Authority, listen: str, advertise: tuple[str, ...]):
+        self._authority, self._given = authority, authority
+        self._listen, self._advertise = listen, advertise
+        self._told: tuple[str, ...] = ()
+        self._trouble = self._unnamed = ""
+        self._renew()
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """TLS for the daemon's port. A connection made from now on is shown the certificate as it then is."""
+        self._given = self._authority
+        return grpc.dynamic_ssl_server_credentials(self._authority.server_certificate(), self._fresh)
+
+    def servers(self, port: int, runs: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Where others reach it at the moment, as `addresses.servers` has it."""
+        return addresses.servers(self._listen, self._advertise, port, addresses.look(), runs)
+
+    def write(self, port: int, runs: str) -> None:
+        """Writes client.json, unless it says so already. `runs`: where the farm's Ray is. Raises OSError."""
+        (best, *_), _ = self.servers(port, runs)
+        told = best, addresses.on_this_machine(self._listen, port)
+        if told != self._told:
+            self._authority.write_profile(*told)
+            if self._told:
+                log.info("the farm is reached at another address; client.json names it", server=best)
+            self._told = told
+
+    async def keep(self, port: int, runs: Callable[[], str]) -> None:
+        """Keeps both true for as long as the daemon runs."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.to_thread(self._renew)
+            try:
+                await asyncio.to_thread(self.write, port, runs())
+                trouble = ""
+            except (OSError, DamagedFile) as error:
+                trouble = str(error)
+            if trouble and trouble != self._trouble:
+                log.warning("client.json can't be written, and may name an old address", why=trouble)
+            self._trouble = trouble
+
+    def _renew(self) -> None:
+        found = addresses.look()
+        names = [*addresses.names(self._listen, self._advertise, found), *self._own_name()]
+        try:
+            renewed = self._authority.made_out_to(tuple(dict.fromkeys(names)))
+        except (OSError, ValueError, TypeError) as error:
+            if str(error) != self._unnamed:
+                log.warning(
+                    "the server's certificate can't be made out to its addresses; nodes and farmctl are not affected",
+                    why=str(error), addresses=names,
+                )  # fmt: skip
+            self._unnamed = str(error)
+            return
+        self._authority, self._unnamed = renewed, ""
+
+    def _own_name(self) -> tuple[str, ...]:
+        """This machine's own name, by which others may know it, where they reach the daemon at all."""
+        host, _ = addresses.split(self._listen)
+        name = socket.gethostname()
+        return () if addresses.is_loopback(host) or not _NAME.fullmatch(name) else (name.lower(),)
+
+    def _fresh(self) -> grpc.ServerCertificateConfiguration | None:
+        # Asked at each handshake; None: the one given last is still right.
+        if self._given is self._authority:
+            return None
+        self._given = self._authority
+        return self._authority.server_certificate()
