@@ -14,7 +14,7 @@ import site
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, BinaryIO, TextIO, cast
 
 
 def farmctl() -> None:
@@ -54,28 +54,29 @@ def _begin() -> None:
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - it stays open until the end
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
     # In an encoding that lacks a letter of somebody's name, that letter is shown as its number.
-    sys.stderr = _instead(sys.stderr, _Errors)
+    sys.stderr = _instead(sys.stderr, _Errors, _Discreet)
     sys.stdout = _instead(sys.stdout, _Output)
     # What Python falls back to when the two above are put back.
     vars(sys).update(__stderr__=sys.stderr, __stdout__=sys.stdout)
 
 
-def _instead(stream: TextIO, kind: type[io.TextIOWrapper]) -> io.TextIOWrapper:
-    """A stream of `kind` over the bytes of `stream`, which is closed to all others."""
+def _instead(
+    stream: TextIO,
+    kind: type[io.TextIOWrapper],
+    over: Callable[[BinaryIO], BinaryIO] = lambda raw: raw,
+) -> io.TextIOWrapper:
+    """A stream of `kind` over the bytes of `stream`, passed through `over`; `stream` is closed to all others."""
     before = cast(io.TextIOWrapper, stream)
     encoding, by_line = before.encoding, before.line_buffering
-    return kind(before.detach(), encoding, "backslashreplace", None, by_line)
+    return kind(over(before.detach()), encoding, "backslashreplace", None, by_line)
 
 
 class _Errors(io.TextIOWrapper):
-    """Standard error that may be full or closed: what was to be said is lost then, and what was to be done is done.
-
-    Whatever is said there, by Python and click too, it tells no token: people paste them in wrong places, and CI keeps it.
-    """
+    """Standard error that may be full or closed: what was to be said is lost then, and what was to be done is done."""
 
     def write(self, text: str) -> int:
         with contextlib.suppress(OSError):
-            super().write(_hidden(text))
+            return super().write(text)
         return len(text)
 
     def flush(self) -> None:
@@ -83,11 +84,34 @@ class _Errors(io.TextIOWrapper):
             super().flush()
 
 
-def _hidden(text: str) -> str:
-    # Not before the farm's own folders are found, see above.
-    from farm.outside_text import hidden
+class _Discreet(io.BufferedIOBase):
+    """The bytes of standard error, whatever is said there, by Python and click too, without any token.
 
-    return hidden(text)
+    People paste tokens in wrong places, and CI keeps what it reads. Bytes: click goes past the text where a locale is ASCII.
+    """
+
+    def __init__(self, below: Any) -> None:
+        self._below = below
+
+    def write(self, data: Any) -> int:
+        # Not before the farm's own folders are found, see above.
+        from farm.outside_text import hidden
+
+        # Each byte is a letter in Latin-1; those of a token are the same in every encoding.
+        self._below.write(hidden(bytes(data).decode("latin-1")).encode("latin-1"))
+        return len(data)
+
+    def flush(self) -> None:
+        self._below.flush()
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._below.fileno()
+
+    def isatty(self) -> bool:
+        return self._below.isatty()
 
 
 class _Unprintable(OSError):

@@ -175,6 +175,11 @@ class LocalFarm:
         """Whether the daemon that `start` started is there."""
         return self._daemon().alive()
 
+    def end_of_daemon(self) -> str:
+        """How the daemon that `start` started has ended, in words."""
+        daemon = self._daemon()
+        return _ended(daemon, daemon.tail(self._logged.get(daemon.name, 0)))
+
     def stop(self, tell: Callable[[str], None]) -> None:
         """Ends agents, daemon, bridge and Ray head, in that order, then whatever is left of them.
 

@@ -73,7 +73,7 @@ def up(detach: bool, nodes: int, listen: str | None, home: Path | None) -> None:
                 return
             while farm.daemon_lives():
                 time.sleep(1.0)
-            raise StartFailed(f"the daemon ended; see {farm.log_folder / 'farmd.log'}")
+            raise StartFailed(farm.end_of_daemon())
         except _Interrupted:
             note("")
             take_down(farm)

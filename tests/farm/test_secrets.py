@@ -167,14 +167,23 @@ def _shell(line: str, home: Path, **variables: str) -> subprocess.CompletedProce
     )
 
 
+@pytest.mark.parametrize("line", ["farmctl '{0}'", "farmctl --profile '{0}' job list", "farm-node '{0}'"])
+def test_no_command_tells_a_token_in_an_ascii_locale(authority, tmp_path, line):
+    ascii_alone = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    done = _shell(line.format(authority.client_token), tmp_path, **ascii_alone)
+    assert not tells(done.stderr, authority.client_token)
+    assert NOT_SHOWN in done.stderr and "b'" not in done.stderr and done.returncode
+
+
 def test_a_traceback_tells_no_token(authority):
-    errors = ltx_farm._Errors(io.BytesIO(), "utf-8")
+    said = io.BytesIO()
+    errors = ltx_farm._Errors(ltx_farm._Discreet(said), "utf-8")
     try:
         raise RuntimeError(f"it met {authority.client_token} there")
     except RuntimeError:
         traceback.print_exc(file=errors)
     errors.flush()
-    assert b"RuntimeError: it met (a token, not shown) there" in errors.buffer.getvalue()
+    assert b"RuntimeError: it met (a token, not shown) there" in said.getvalue()
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
