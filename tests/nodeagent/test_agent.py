@@ -85,9 +85,12 @@ def test_a_task_goes_through_every_kind_and_its_model_stays_warm(farm, node, tmp
     assert not renderer.returned()["torch"]
 
 
-def test_a_model_that_a_renderer_loads_is_named_until_it_is_loaded_and_after_a_restart(farm, node, tmp_path):
-    _, renderer = node
-    slow = tmp_path / "loads"
+@pytest.mark.parametrize("ends", ["farm", "agent"])
+def test_a_model_that_a_renderer_loads_is_named_until_it_is_loaded_whoever_is_started_again(
+    farm, node, start_agent, tmp_path, ends
+):
+    agent, renderer = node
+    slow, loaded = tmp_path / "loads", tmp_path / "loads.loaded"
     renderer.run("w", steps=1, loads=str(slow))
 
     def named() -> list[tuple[str, str]]:
@@ -95,13 +98,19 @@ def test_a_model_that_a_renderer_loads_is_named_until_it_is_loaded_and_after_a_r
 
     until(slow.exists, what="the loading")
     until(lambda: named() == [("w", "counter")], what="word of it")
-    farm.restart()
-    farm.heartbeats.clear()
-    until(lambda: farm.heartbeats and named() == [("w", "counter")], what="word of it after a restart")
+    if ends == "farm":
+        farm.restart()
+        farm.heartbeats.clear()
+    else:
+        agent.kill()
+        farm.heartbeats.clear()
+        start_agent()
+    until(lambda: farm.heartbeats and named() == [("w", "counter")], what="word of it afterwards")
     slow.unlink()
+    until(loaded.exists, what="its end")
+    until(lambda: named() == [], what="word that it is loaded")
+    loaded.unlink()
     assert ended(farm, "w").outcome == SUCCEEDED
-    seen = len(farm.heartbeats)
-    until(lambda: len(farm.heartbeats) > seen and named() == [], what="its end")
 
 
 def test_what_a_task_found_comes_with_its_end_and_what_the_farm_could_not_keep_fails_it(farm, node):

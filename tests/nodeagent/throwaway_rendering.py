@@ -75,9 +75,8 @@ class Counter:
             task.tell("counted to the end", task.payload["tells"])
         if "loads" in task.payload:
             with self.device.loading("counter"):
-                Path(task.payload["loads"]).touch()
-                while Path(task.payload["loads"]).exists():
-                    time.sleep(0.02)
+                _wait_while_there(Path(task.payload["loads"]))
+            _wait_while_there(Path(task.payload["loads"] + ".loaded"))
         base = [task.fetch(key, "latents").read_text() for key in task.payload.get("base", [])]
         made = {
             "base": base,
@@ -97,6 +96,12 @@ class Counter:
         for number in range(task.payload["frames"]):
             task.step(number, task.payload["frames"])
             yield np.full((task.shared["height"], task.shared["width"], 3), number, dtype=np.uint8)
+
+
+def _wait_while_there(path: Path) -> None:
+    path.touch()
+    while path.exists():
+        time.sleep(0.02)
 
 
 class Raw:
