@@ -2,8 +2,8 @@
 
 Here live the questions "what is this file?" (`probe`) and "what does it look like at this size and
 frame rate?" (`iter_frames`). Writing media, storing it and deciding which paths may be read live
-elsewhere; how a frame is turned, scaled and coloured is farm.picture's. Clips are read with PyAV, images
-with Pillow.
+elsewhere; how a frame is turned, scaled and coloured is farm.picture's, opening images farm.stills'. Clips are
+read with PyAV.
 """
 
 from __future__ import annotations
@@ -12,21 +12,24 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
+from farm.clip_traits import TraitsSeen
+from farm.ignored import ignored_in_clip, ignored_in_image
+from farm.media_facts import ACCEPTED, MediaError, MediaFacts
 from farm.outside_text import shown
 from farm.picture import covering, fit, shown_size
+from farm.stills import check_size, open_still
 
 __all__ = [
+    "ACCEPTED",
     "MAX_FRAMES",
     "MediaError",
     "MediaFacts",
@@ -40,15 +43,6 @@ __all__ = [
 MAX_FRAMES = 100_000
 """Frames read from or made of one file unless the caller sets a limit of its own."""
 
-MAX_PIXELS = 16384 * 8192
-"""Largest frame that is decoded: twice 16K in area is a broken or hostile file, not footage."""
-
-ACCEPTED = (
-    "accepted: a clip (MP4, MOV, MKV, WebM, AVI, MPEG-TS, MXF, GIF) or an image (PNG, JPEG, WebP, TIFF)"
-)
-
-IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
-
 # Playlists and scripts (HLS, concat, ...) would let an uploaded file name other files to read; the
 # sound-only formats are here so that they can be refused for what they are.
 CONTAINERS = "mov,matroska,avi,mpegts,mpeg,mxf,ogg,flv,asf,gif,apng,yuv4mpegpipe,wav,mp3,flac,aac"
@@ -56,29 +50,6 @@ CONTAINERS = "mov,matroska,avi,mpegts,mpeg,mxf,ogg,flv,asf,gif,apng,yuv4mpegpipe
 # A frame that is due this part of an output frame late still counts as there: Matroska and FLV round
 # times to milliseconds, and without it half of their frames would be shown one frame late.
 SLACK = Fraction(1, 16)
-
-
-class MediaError(ValueError):
-    """A clip or image that can't be used; the message says what is wrong and what is accepted."""
-
-
-@dataclass(frozen=True)
-class MediaFacts:
-    """What a clip or image is, as a player shows it.
-
-    `frames` is exact, counted by decoding. `width` and `height` are pixels after rotation and sample
-    aspect ratio. `fps` is the average frame rate in frames per second and `duration` the time in
-    seconds from the first frame's appearance to the last one's end; both are 0 for an image.
-    """
-
-    frames: int
-    width: int
-    height: int
-    fps: Fraction
-    duration: float
-    has_audio: bool
-    variable_frame_rate: bool
-    kind: Literal["video", "image"]
 
 
 @contextmanager
@@ -103,9 +74,10 @@ def probe(path: str | os.PathLike[str], max_frames: int = MAX_FRAMES) -> MediaFa
     """
     path = Path(path)
     with _refusing(path):
-        image = _open_image(path)
-        if image is not None:
-            return MediaFacts(1, image.width, image.height, Fraction(0), 0.0, False, False, "image")
+        still = open_still(path)
+        if still is not None:
+            size, ignored = still.image.size, ignored_in_image(still.traits)
+            return MediaFacts(1, *size, Fraction(0), 0.0, False, False, "image", ignored)
         return _survey(path, max_frames)[0]
 
 
@@ -147,9 +119,9 @@ def iter_frames(
 def _frames(
     path: Path, width: int, height: int, fps: Fraction | float, max_frames: int
 ) -> Iterator[np.ndarray]:
-    image = _open_image(path)
-    if image is not None:
-        yield np.array(ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS))
+    still = open_still(path)
+    if still is not None:
+        yield np.array(ImageOps.fit(still.image, (width, height), Image.Resampling.LANCZOS))
         return
 
     facts, times = _survey(path, MAX_FRAMES)
@@ -167,7 +139,7 @@ def _frames(
             if index != picks[given]:
                 continue
             aspect = _sample_aspect(stream)
-            _check_size(path, *covering(frame, aspect, width, height))
+            check_size(path, *covering(frame, aspect, width, height))
             pixels = fit(frame, aspect, width, height, scaler)
             while given < count and picks[given] == index:
                 yield pixels
@@ -215,44 +187,6 @@ def _rate(fps: Fraction | float) -> Fraction:
     return Fraction(fps)
 
 
-def _open_image(path: Path) -> Image.Image | None:
-    """The still in `path`, upright, RGB and over black; None when the file isn't a still.
-
-    Raises MediaError for a file that can't be read at all, is empty, or is a broken image.
-    """
-    try:
-        if not path.is_file():
-            raise MediaError(
-                f"{shown(path)}: {'is not a file' if path.exists() else 'does not exist'}; {ACCEPTED}"
-            )
-        if path.stat().st_size == 0:
-            raise MediaError(f"{shown(path)}: is empty (0 bytes); {ACCEPTED}")
-        image = Image.open(path, formats=IMAGE_FORMATS)
-    except UnidentifiedImageError:
-        return None
-    except Image.DecompressionBombError as error:
-        raise MediaError(f"{shown(path)}: is too large an image: {shown(error)}") from error
-    except OSError as error:
-        raise MediaError(f"{shown(path)}: can't be read: {shown(error.strerror or error)}") from error
-    with image:
-        if getattr(image, "is_animated", False) and image.format in ("PNG", "WEBP"):
-            return None
-        _check_size(path, image.width, image.height)
-        try:
-            upright = ImageOps.exif_transpose(image)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise MediaError(
-                f"{shown(path)}: is a truncated or broken {image.format} image: {shown(error)}"
-            ) from error
-    if upright.mode.startswith("I"):
-        # Pillow would clip 16-bit grey at 255 instead of scaling it.
-        upright = Image.fromarray((np.asarray(upright).clip(0, 65535) >> 8).astype(np.uint8))
-    if upright.has_transparency_data:
-        rgba = upright.convert("RGBA")
-        upright = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
-    return upright.convert("RGB")
-
-
 def _open_clip(path: Path) -> av.container.InputContainer:
     try:
         # "file:" and the lists keep a name or a file's content from sending the reader anywhere else.
@@ -281,13 +215,8 @@ def _video_stream(container: av.container.InputContainer, path: Path) -> av.Vide
         raise MediaError(f"{shown(path)}: {found}; {ACCEPTED}")
     if stream.codec_context is None:
         raise MediaError(f"{shown(path)}: its video codec is unknown; {ACCEPTED}")
-    _check_size(path, stream.codec_context.width, stream.codec_context.height)
+    check_size(path, stream.codec_context.width, stream.codec_context.height)
     return stream
-
-
-def _check_size(path: Path, width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise MediaError(f"{shown(path)}: frames of {width}x{height}; accepted: at most {MAX_PIXELS} pixels")
 
 
 def _decoded(
@@ -304,7 +233,7 @@ def _decoded(
                 )
             for frame in packet.decode():
                 # A stream may change its size in the middle.
-                _check_size(path, frame.width, frame.height)
+                check_size(path, frame.width, frame.height)
                 if frame.is_corrupt:
                     raise MediaError(f"{shown(path)}: frame {seen} does not decode; accepted: a whole clip")
                 yield frame
@@ -349,6 +278,7 @@ def _survey(path: Path, max_frames: int) -> tuple[MediaFacts, list[Fraction]]:
         ticks: list[int | None] = []
         size = (0, 0)
         last_ticks = 0
+        seen = TraitsSeen(path)
         for frame in _decoded(container, stream, path):
             if len(ticks) == max_frames:
                 raise MediaError(
@@ -356,6 +286,7 @@ def _survey(path: Path, max_frames: int) -> tuple[MediaFacts, list[Fraction]]:
                 )
             if not ticks:
                 size = shown_size(frame, _sample_aspect(stream))
+            seen.look(frame)
             ticks.append(frame.pts)
             last_ticks = frame.duration or 0
         if not ticks:
@@ -363,11 +294,12 @@ def _survey(path: Path, max_frames: int) -> tuple[MediaFacts, list[Fraction]]:
         has_audio = bool(container.streams.audio)
         rates = [Fraction(r) for r in (stream.guessed_rate, stream.base_rate, stream.average_rate) if r]
         tick = stream.time_base
+        ignored = ignored_in_clip(seen.of(container, stream))
 
     times, duration, rate = _timeline(ticks, last_ticks, tick, rates, path)
     fps = rate if rate is not None else len(times) / duration
     return (
-        MediaFacts(len(times), *size, fps, float(duration), has_audio, rate is None, "video"),
+        MediaFacts(len(times), *size, fps, float(duration), has_audio, rate is None, "video", ignored),
         times,
     )
 

@@ -67,7 +67,7 @@ class MediaReader:
             self._give_back(process)
         if "refused" in answer:
             raise MediaError(answer["refused"])
-        return MediaFacts(**(answer | {"fps": Fraction(answer["fps"])}))
+        return MediaFacts(**(answer | {"fps": Fraction(answer["fps"]), "ignored": tuple(answer["ignored"])}))
 
     def close(self) -> None:
         """End all processes; whoever waits for one is told that it ended."""

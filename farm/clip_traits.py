@@ -1,0 +1,112 @@
+"""What a clip's container and frames say besides the picture, gathered while the frames are counted.
+
+How it is told to people is farm.ignored's.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import av
+from av.sidedata.sidedata import Type
+from av.video.reformatter import Interpolation
+
+from farm.ignored import ClipTraits
+from farm.media_facts import MediaError
+from farm.outside_text import shown
+
+_SMALL = 64
+"""Pixels of each side of a copy of a frame in which a transparent part can still be seen."""
+
+_UNREAD_MATRICES = {8: "YCgCo", 11: "YDzDx", 14: "ICtCp", 15: "IPT-C2"}
+"""Of ITU-T H.273, table 4: ways to code colours that the reader would take for others."""
+
+_TIMECODE = re.compile(r"\d{1,2}(?::\d{2}){2}[:;.]\d{2,3}\Z")
+_FLOAT = re.compile(r"f(?:16|32)(?:le|be)?\Z")
+
+
+class TraitsSeen:
+    """Traits of the clip in `path`; `look` is given its frames one by one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._first: ClipTraits | None = None
+        self._sizes: dict[tuple[int, int], None] = {}
+        self._transparent = self._interlaced = self._captions = False
+
+    def look(self, frame: av.VideoFrame) -> None:
+        """Note what this frame says. Raises MediaError for one whose numbers the reader doesn't understand."""
+        if self._first is None:
+            self._first = _of_first(frame, self._path)
+        self._sizes[frame.width, frame.height] = None
+        self._interlaced = self._interlaced or frame.interlaced_frame
+        self._captions = self._captions or Type.A53_CC in _side_data(frame)
+        self._transparent = self._transparent or _is_transparent(frame)
+
+    def of(self, container: av.container.InputContainer, stream: av.VideoStream) -> ClipTraits:
+        """All that was seen, and what the container says."""
+        videos = [one for one in container.streams.video if not _is_cover(one)]
+        return replace(
+            self._first or ClipTraits(),
+            timecode=_timecode(container, stream),
+            videos=len(videos),
+            subtitles=len(container.streams.subtitles),
+            chapters=len(container.chapters()),
+            captions=self._captions,
+            transparent=self._transparent,
+            unread_alpha=_tag(stream, "alpha_mode") == "1" and not self._transparent,
+            interlaced=self._interlaced,
+            sizes=tuple(self._sizes),
+        )
+
+
+def _of_first(frame: av.VideoFrame, path: Path) -> ClipTraits:
+    what = _UNREAD_MATRICES.get(int(frame.colorspace)) if not frame.format.is_rgb else None
+    if what or _FLOAT.search(frame.format.name):
+        raise MediaError(
+            f"{shown(path)}: its colours are coded as {what or 'float numbers'}, which can't be read; accepted: a clip "
+            "in YCbCr or RGB, of whole numbers"
+        )
+    found = _side_data(frame)
+    return ClipTraits(
+        transfer=int(frame.color_trc),
+        primaries=int(frame.color_primaries),
+        bits=max((component.bits for component in frame.format.components), default=8),
+        stereo=Type.STEREO3D in found,
+        spherical=Type.SPHERICAL in found,
+        dolby_vision=bool(found & {Type.DOVI_METADATA, Type.DOVI_RPU_BUFFER}),
+    )
+
+
+def _side_data(frame: av.VideoFrame) -> set[Type]:
+    try:
+        return {data.type for data in frame.side_data}
+    except ValueError:
+        # PyAV can't list side data of a kind that it doesn't know.
+        return set()
+
+
+def _is_cover(stream: av.VideoStream) -> bool:
+    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+
+
+def _is_transparent(frame: av.VideoFrame) -> bool:
+    if frame.format.name != "pal8" and not any(part.is_alpha for part in frame.format.components):
+        return False
+    small = frame.reformat(_SMALL, _SMALL, "rgba", interpolation=Interpolation.AREA, threads=1)
+    return bool((small.to_ndarray()[..., 3] < 255).any())
+
+
+def _timecode(container: av.container.InputContainer, stream: av.VideoStream) -> str:
+    """The start timecode of the clip, where it has one; it may lie in a track of its own, in MXF or Matroska's tags too."""
+    for holder in (stream, container, *container.streams.data):
+        if _TIMECODE.match(found := _tag(holder, "timecode")):
+            return shown(found)
+    return ""
+
+
+def _tag(holder: av.container.InputContainer | av.stream.Stream, name: str) -> str:
+    """What a tag says, however its name is written; empty where there is none."""
+    return next((value for key, value in holder.metadata.items() if key.lower() == name), "")

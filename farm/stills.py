@@ -1,0 +1,214 @@
+"""Opening an image file: upright, RGB and over black, as a viewer shows it, and what the file carries besides.
+
+Which files are none that can be read is farm.file_kinds' to say; clips are farm.media's. Images are read with Pillow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+
+from farm.file_kinds import (
+    BITS,
+    HEAD,
+    MASK,
+    REDUCED,
+    SUBFILE,
+    TAIL,
+    TIFF_TAGS,
+    as_many,
+    is_tiff,
+    kind_of,
+    unread_tiff,
+    way_out,
+)
+from farm.ignored import ImageTraits
+from farm.media_facts import ACCEPTED, MediaError
+from farm.outside_text import shown
+
+MAX_PIXELS = 16384 * 8192
+"""Largest frame that is decoded: twice 16K in area is a broken or hostile file, not footage."""
+
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
+
+VISIBLE = 2
+"""Levels of 255 by which a profile's colours must differ from sRGB's to be told."""
+
+USUAL_GAMMA = (0.42, 0.49)
+"""Of sRGB, which PNG writes as 1/2.2, and a little to both sides."""
+
+
+@dataclass(frozen=True)
+class Still:
+    """An image, RGB and upright, and what its file carries besides."""
+
+    image: Image.Image
+    traits: ImageTraits
+
+
+def check_size(path: Path, width: int, height: int) -> None:
+    """Raise MediaError for more pixels than are decoded."""
+    if width * height > MAX_PIXELS:
+        raise MediaError(f"{shown(path)}: frames of {width}x{height}; accepted: at most {MAX_PIXELS} pixels")
+
+
+def open_still(path: Path) -> Still | None:
+    """The image in `path`; None when the file holds none.
+
+    Raises MediaError for a file that can't be read at all, is empty, is a broken image, or is of a kind that would be
+    misread.
+    """
+    try:
+        if not path.is_file():
+            raise MediaError(
+                f"{shown(path)}: {'is not a file' if path.exists() else 'does not exist'}; {ACCEPTED}"
+            )
+        size = path.stat().st_size
+        if size == 0:
+            raise MediaError(f"{shown(path)}: is empty (0 bytes); {ACCEPTED}")
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+            file.seek(max(0, size - TAIL))
+            tail = file.read(TAIL)
+        tags = _tiff_tags(path) if is_tiff(head) else {}
+        if unread := kind_of(head, tail) or (unread_tiff(tags) if tags else None):
+            raise _unread(path, unread)
+        image = Image.open(path, formats=IMAGE_FORMATS)
+    except UnidentifiedImageError:
+        if is_tiff(head):
+            raise _unread(path, "a TIFF of a kind that isn't known") from None
+        return None
+    except Image.DecompressionBombError as error:
+        raise MediaError(f"{shown(path)}: is too large an image: {shown(error)}") from error
+    except OSError as error:
+        raise MediaError(f"{shown(path)}: can't be read: {shown(error.strerror or error)}") from error
+    with image:
+        if getattr(image, "is_animated", False) and image.format in ("PNG", "WEBP"):
+            return None
+        check_size(path, image.width, image.height)
+        try:
+            upright = ImageOps.exif_transpose(image)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise MediaError(
+                f"{shown(path)}: is a truncated or broken {image.format} image: {shown(error)}"
+            ) from error
+        pictures = _pictures(image)
+    profile, coded = upright.info.get("icc_profile"), _cicp(path) if image.format == "PNG" else None
+    over_black, transparent = _over_black(_in_8_bits(upright))
+    traits = ImageTraits(
+        profile=_other_colours(profile, upright) if profile and not coded else "",
+        coded=coded,
+        gamma=0.0 if profile or coded else _unusual_gamma(upright.info),
+        inks=upright.mode == "CMYK",
+        bits=head[24] if image.format == "PNG" else max(as_many(tags.get(BITS, 8))),
+        pictures=pictures,
+        transparent=transparent,
+    )
+    return Still(over_black, traits)
+
+
+def _unread(path: Path, kind: str) -> MediaError:
+    return MediaError(f"{shown(path)}: is {kind}; {ACCEPTED}; {way_out(kind)}")
+
+
+def _in_8_bits(image: Image.Image) -> Image.Image:
+    """Scale 16-bit grey, which Pillow would clip at 255; whatever else it is stays."""
+    if not image.mode.startswith("I"):
+        return image.convert("LA") if image.mode == "La" else image
+    values = np.asarray(image).clip(0, 65535)
+    grey = Image.fromarray((values >> 8).astype(np.uint8))
+    clear = image.info.get("transparency")
+    if not isinstance(clear, int):
+        return grey
+    return Image.merge("LA", (grey, Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8))))
+
+
+def _over_black(image: Image.Image) -> tuple[Image.Image, bool]:
+    """The image in RGB, and whether any of it is transparent."""
+    if not image.has_transparency_data:
+        return image.convert("RGB"), False
+    rgba = image.convert("RGBA")
+    black = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
+    return black.convert("RGB"), rgba.getchannel("A").getextrema()[0] < 255
+
+
+def _tiff_tags(path: Path) -> Mapping[int, Any]:
+    """Tags of a TIFF's first picture; none where they can't be read, and Pillow will say why."""
+    # A file is broken in more ways than can be listed.
+    with contextlib.suppress(Exception), path.open("rb") as file:
+        header = file.read(8)
+        if 43 in header[2:4]:
+            header += file.read(8)
+        tags = TiffImagePlugin.ImageFileDirectory_v2(header)
+        file.seek(tags.next)
+        tags.load(file)
+        return {tag: tags[tag] for tag in TIFF_TAGS if tag in tags}
+    return {}
+
+
+def _pictures(image: Image.Image) -> int:
+    """How many pictures a TIFF holds, smaller copies and masks left out; 1 of any other image.
+
+    The second picture of a phone's JPEG is for its own gallery (a depth or gain map), and isn't missed.
+    """
+    if image.format != "TIFF":
+        return 1
+    found = 1
+    # What is broken behind the first picture doesn't matter.
+    with contextlib.suppress(Exception):
+        for number in range(1, getattr(image, "n_frames", 1)):
+            image.seek(number)
+            found += not image.tag_v2.get(SUBFILE, 0) & (REDUCED | MASK)
+    return found
+
+
+def _cicp(path: Path) -> tuple[int, int] | None:
+    """Primaries and transfer of a PNG's cICP chunk (PNG 3rd edition, 11.3.2.6), which Pillow doesn't read."""
+    with path.open("rb") as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8 and head[4:] not in (b"IDAT", b"IEND"):
+            if head[4:] == b"cICP":
+                codes = file.read(2)
+                return (codes[0], codes[1]) if len(codes) == 2 else None
+            file.seek(int.from_bytes(head[:4]) + 4, os.SEEK_CUR)
+    return None
+
+
+def _other_colours(profile: bytes, image: Image.Image) -> str:
+    """The name of a colour profile in which numbers mean other colours than in sRGB; empty: they don't, to the eye.
+
+    What is compared are colours and no names: there are a dozen profiles of sRGB.
+    """
+    # Few images have a profile.
+    from PIL import ImageCms
+
+    mode = "L" if image.mode.startswith(("L", "I", "1")) else "RGB"
+    levels = np.linspace(0, 255, 6).astype(np.uint8)
+    numbers = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(1, -1, 3)
+    given = Image.fromarray(numbers if mode == "RGB" else levels[None])
+    try:
+        own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        turn = ImageCms.buildTransform(
+            own, ImageCms.createProfile("sRGB"), mode, "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC
+        )
+        meant = np.asarray(ImageCms.applyTransform(given, turn), np.int16)
+        name = ImageCms.getProfileDescription(own).strip()
+    except (ImageCms.PyCMSError, OSError):
+        # One that is broken, or of inks, isn't followed by anybody.
+        return ""
+    apart = np.abs(meant - np.asarray(given.convert("RGB"), np.int16)).max()
+    return (shown(name, 60) or "a profile without a name") if apart > VISIBLE else ""
+
+
+def _unusual_gamma(info: Mapping[str, Any]) -> float:
+    """The gamma of a PNG that says no more of its colours, where it is far from sRGB's; 0: it isn't."""
+    gamma = info.get("gamma", 0.0)
+    return gamma if gamma and "srgb" not in info and not USUAL_GAMMA[0] <= gamma <= USUAL_GAMMA[1] else 0.0
