@@ -17,7 +17,6 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -28,7 +27,7 @@ from farm import transfer
 from farm.channels import channel
 from farm.delivery import Downloads, how_it_stands, where_decoded
 from farm.errors import BROKEN, FarmError, InvalidSpec, NotFound, Unreachable, translate
-from farm.outside_text import storable
+from farm.local_media import LocalCondition, check_media, unsent
 from farm.patience import Patience
 from farm.profile import Profile
 from farm.v1 import artifacts_pb2, jobs_pb2, nodes_pb2, tasks_pb2
@@ -48,15 +47,6 @@ ENDED = (jobs_pb2.JOB_STATE_SUCCEEDED, jobs_pb2.JOB_STATE_FAILED, jobs_pb2.JOB_S
 _READ_SECONDS = 60.0
 # The daemon decodes the whole clip to check it.
 _SUBMIT_SECONDS = 900.0
-
-
-@dataclass(frozen=True)
-class LocalCondition:
-    """A clip or image on this machine, to be uploaded: the video keeps to it from pixel frame `frame` on."""
-
-    path: str | Path
-    frame: int = 0
-    strength: float = 1.0
 
 
 class FarmClient:
@@ -107,16 +97,18 @@ class FarmClient:
         conditions: Sequence[str | Path | LocalCondition | specs.Condition] = (),
         idempotency_key: str = "",
         progress: Progress | None = None,
+        destination: str | Path | None = None,
         **fields: Any,
     ) -> jobs_pb2.SubmitJobResponse:
         """Makes a job of a JobSpec or of its fields; `conditions` come on top of the spec's own.
 
         Files on this machine are uploaded, after the rest of the spec was checked; `progress` hears of it. A
         call repeated with the same `idempotency_key` returns the job of the first; one is made when none is
-        given, so that trying again never makes two jobs. Raises InvalidSpec with the `field` at fault.
+        given, so that trying again never makes two jobs. `destination`: where the video is to be downloaded to
+        later; its ending is checked before anything is uploaded. Raises InvalidSpec with the `field` at fault.
         """
         request = jobs_pb2.SubmitJobRequest(
-            spec=self._placed(spec, fields, conditions, progress),
+            spec=self._placed(spec, fields, conditions, progress, destination),
             idempotency_key=idempotency_key or secrets.token_hex(16),
         )
         return self._call(self._jobs.SubmitJob, request, _SUBMIT_SECONDS)
@@ -127,11 +119,12 @@ class FarmClient:
         *,
         conditions: Sequence[str | Path | LocalCondition | specs.Condition] = (),
         progress: Progress | None = None,
+        destination: str | Path | None = None,
         **fields: Any,
     ) -> jobs_pb2.SubmitJobResponse:
         """What `submit` would make, in `.plan` and `.notes`; no job is stored. Arguments as for submit."""
         request = jobs_pb2.SubmitJobRequest(
-            spec=self._placed(spec, fields, conditions, progress), validate_only=True
+            spec=self._placed(spec, fields, conditions, progress, destination), validate_only=True
         )
         return self._call(self._jobs.SubmitJob, request, _SUBMIT_SECONDS)
 
@@ -284,17 +277,27 @@ class FarmClient:
         """Copies a finished job's video to `path`, which appears whole and checked or not at all.
 
         An earlier download that was broken off is continued. Raises InvalidSpec (field "output") when `path`
-        exists and `overwrite` is false or can't be written, FarmError when the job has no video.
+        exists and `overwrite` is false, can't be written or doesn't end as the video's format does, FarmError when the
+        job has no video.
         """
         path = Path(path)
         transfer.check_output(path, overwrite)
         job = self.job(job_id).job
+        transfer.check_ending(path, self.ending(job))
         if not job.output_artifact_id:
             decoded = where_decoded(job)
             raise FarmError(
                 f"job {job.id} has no video: it {how_it_stands(job)}" + (f"\n{decoded}" if decoded else "")
             )
         return self._downloads().fetch(job.output_artifact_id, job.output_bytes, path, overwrite, progress)
+
+    def ending(self, job: jobs_pb2.Job) -> str:
+        """How the name of a job's video ends, such as ".mp4"; empty where the farm can't tell yet."""
+        if job.output_suffix or not job.output_artifact_id:
+            return job.output_suffix
+        # Of a job that was submitted before endings were stored.
+        found = (one.artifact for one in self.outputs(job.id).outputs)
+        return next((Path(one.filename).suffix for one in found if one.id == job.output_artifact_id), "")
 
     def download_sidecar(self, job_id: str, path: str | Path, overwrite: bool = False) -> Path:
         """Copies the JSON that says how a finished job's video was made to `path`; otherwise as `download`.
@@ -377,6 +380,7 @@ class FarmClient:
         fields: dict[str, Any],
         conditions: Sequence[str | Path | LocalCondition | specs.Condition],
         progress: Progress | None,
+        destination: str | Path | None,
     ) -> jobs_pb2.JobSpec:
         """The checked spec as a message, its local files uploaded."""
         if spec is not None:
@@ -389,29 +393,36 @@ class FarmClient:
         try:
             # Checked before the first byte is sent: a clip may take an hour to upload.
             checked = specs.parse_spec(
-                {**fields, "conditions": before + tuple(_unsent(condition) for condition in wanted)}
+                {**fields, "conditions": before + tuple(unsent(condition) for condition in wanted)}
             )
         except specs.InvalidSpec as error:
             raise InvalidSpec(error.field, error.problem) from None
         message = _message(checked)
-        if any(isinstance(condition, LocalCondition) for condition in wanted):
-            self._check_without_media(message)
-        for place, condition in enumerate(wanted, len(before)):
-            if isinstance(condition, LocalCondition):
-                artifact = self.upload(condition.path, progress)
-                message.conditions[place].media.artifact_id = artifact.id
+        local = [
+            (place, condition)
+            for place, condition in enumerate(wanted, len(before))
+            if isinstance(condition, LocalCondition)
+        ]
+        check_media(local)
+        if local or destination is not None:
+            planned = self._check_without_media(message)
+            if destination is not None:
+                transfer.check_ending(Path(destination), planned.output_suffix)
+        for place, condition in local:
+            artifact = self.upload(condition.path, progress)
+            message.conditions[place].media.artifact_id = artifact.id
         return message
 
-    def _check_without_media(self, message: jobs_pb2.JobSpec) -> None:
+    def _check_without_media(self, message: jobs_pb2.JobSpec) -> jobs_pb2.PlanSummary:
         """Lets the farm refuse what only it knows (models, strategies, its limits) before anything is stored."""
         bare = jobs_pb2.JobSpec()
         bare.CopyFrom(message)
         del bare.conditions[:]
-        self._call(
+        return self._call(
             self._jobs.SubmitJob,
             jobs_pb2.SubmitJobRequest(spec=bare, validate_only=True),
             _SUBMIT_SECONDS,
-        )
+        ).plan
 
     def _call(
         self,
@@ -427,17 +438,6 @@ class FarmClient:
             except grpc.RpcError as error:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE or not patience.another_try():
                     raise translate(error, self.server, self.patience) from None
-
-
-def _unsent(condition: specs.Condition | LocalCondition) -> dict[str, Any]:
-    """A condition as fields; of a local file, with its own path where the artifact will stand."""
-    if isinstance(condition, specs.Condition):
-        return condition.model_dump()
-    return {
-        "media": {"path": storable(str(condition.path))},
-        "frame": condition.frame,
-        "strength": condition.strength,
-    }
 
 
 def _message(spec: specs.JobSpec) -> jobs_pb2.JobSpec:

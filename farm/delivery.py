@@ -157,6 +157,13 @@ def _names(folder: Path, job: jobs_pb2.Job, run: Sequence[jobs_pb2.Output], suff
     return folder / f"{name}{suffix}", folder / f"{name}.json"
 
 
+def ending_here(output: str) -> str:
+    """The ending of a format's files as the plugin on this machine has it, for where no farm is up to be asked."""
+    from farm.plugins import catalogue, planning_plugins
+
+    return catalogue(planning_plugins()).outputs[output].suffix
+
+
 def _joining(output: str) -> tuple[Joining, str]:
     """What joins segments of a format, and the ending of their files as the plugin here has it: no farm chooses it."""
     # Most that talk to a farm join nothing, and start sooner without plugins.

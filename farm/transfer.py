@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -16,11 +17,14 @@ from typing import Self
 from farm import durable
 from farm.errors import Damaged, FarmError, InvalidSpec
 from farm.filenames import MAX_BYTES, is_id
-from farm.outside_text import storable
+from farm.outside_text import shown, storable
 from farm.v1 import artifacts_pb2
 
 CHUNK = 2**20
 """Bytes in one message."""
+
+_NUMBERED = re.compile(r"%0?\d*[di]|#{2,}|\$F\d*")
+"""How programs write that a file's name has the number of a frame in it."""
 
 
 def describe(path: Path) -> artifacts_pb2.UploadHeader:
@@ -50,8 +54,28 @@ def parts(
                 progress(sent, header.size)
 
 
+def check_ending(path: Path, suffix: str) -> None:
+    """Raises InvalidSpec (field "output") where `path` doesn't end in `suffix`, as which a video is written (".mp4").
+
+    Upper and lower case are alike. An empty `suffix` says that nothing is known of the video, and all is let through.
+    """
+    if len(path.name) > len(suffix) and path.name.lower().endswith(suffix.lower()):
+        return
+    numbered = _NUMBERED.search(path.name)
+    stem = path.name[: numbered.start()].rstrip("._-") if numbered else path.stem.rstrip(".")
+    hint = "; numbered images can't be written" if numbered else ""
+    raise InvalidSpec(
+        "output",
+        f"must end in {suffix}, as which this video is written, got {shown(path.name)!r}; such as "
+        f"{shown(stem) or 'video'}{suffix}{hint}",
+    )
+
+
 def check_output(path: Path, overwrite: bool) -> None:
-    """Raises InvalidSpec (field "output") when no file can or may be put at `path`."""
+    """Raises InvalidSpec (field "output") when no file can or may be put at `path`.
+
+    Only a file is ever replaced, or a link to one: then the link is, and the file that it leads to stays.
+    """
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -61,7 +85,9 @@ def check_output(path: Path, overwrite: bool) -> None:
         raise InvalidSpec("output", f"{str(path)!r} can't be a file: {why}; give another name") from None
     if path.is_dir():
         raise InvalidSpec("output", f"{path} is a folder; give the name of a file")
-    if path.exists() and not overwrite:
+    if path.exists() and not path.is_file():
+        raise InvalidSpec("output", f"{path} is a device, a pipe or a socket; give the name of a file")
+    if (path.exists() or path.is_symlink()) and not overwrite:
         raise InvalidSpec(
             "output", f"{path} exists; choose another name or pass --overwrite (overwrite=True)"
         )

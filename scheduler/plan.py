@@ -151,6 +151,8 @@ def make_plan(
         "negative_prompt": spec.negative_prompt,
         "guidance_scale": guidance,
         "output": output.name,
+        # A person's file must end so, and the plugin may be another one by the time that the video is fetched.
+        "output_suffix": output.suffix,
         "storyboard_model": drawing.facts.name if drawing else model.name,
         "layout": spec.layout,
         "windows": [[cut.start, cut.stop] for cut in timeline.cuts],

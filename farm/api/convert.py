@@ -82,6 +82,7 @@ def job_message(job: records.JobRecord, stages: Sequence[records.StageRecord] = 
         tasks_succeeded=job.tasks_succeeded,
         last_event=job.last_event,
         priority=job.priority,
+        output_suffix=job.shared.get("output_suffix", ""),
     )
     for stage in stages:
         message.stages.add(
@@ -195,6 +196,7 @@ def plan_message(plan: Plan, fitting: Sequence[str], seconds: float | None) -> j
         estimated_seconds=seconds,
         estimated_bytes=plan.estimated_bytes,
         shown_prompts=shown_prompts(plan.shared),
+        output_suffix=plan.shared.get("output_suffix", ""),
     )
 
 

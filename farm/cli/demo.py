@@ -18,10 +18,11 @@ from farm.cli.output import note, spinner
 from farm.cli.params import Size
 from farm.cli.up import interruptible, take_down
 from farm.client import FarmClient
+from farm.delivery import ending_here
 from farm.durable import scratch
 from farm.media import read_frames
-from farm.spec import frame_rate
-from farm.transfer import check_output
+from farm.spec import JobSpec, frame_rate
+from farm.transfer import check_ending, check_output
 
 GIVEN_FRAMES = 9
 """Frames of the clip that the demo extends: two latents, the least that shows motion."""
@@ -64,6 +65,8 @@ def demo(
       farmctl demo
       farmctl demo --size 1024x576 --clip clip.mp4 -o long.mp4
     """
+    # The demo's farm is on this machine, and has its plugins.
+    check_ending(output, ending_here(JobSpec.model_fields["output"].default))
     output.parent.mkdir(parents=True, exist_ok=True)
     check_output(output, overwrite)
     begun = time.monotonic()

@@ -30,7 +30,7 @@ from farm.cli.outputs import outputs
 from farm.cli.prompts import frame_lines
 from farm.outside_text import shown
 from farm.spec import MAX_PRIORITY, MAX_PROMPT, InvalidSpec
-from farm.transfer import check_output
+from farm.transfer import check_ending, check_output
 from farm.v1 import jobs_pb2
 
 _STATES = [name.partition("_STATE_")[2].lower() for name in jobs_pb2.JobState.keys()[1:]]
@@ -211,6 +211,8 @@ def watch(ctx: click.Context, job_id: str, output: str, overwrite: bool) -> None
     if file:
         check_output(file, overwrite)
     client = connect(ctx)
+    if file:
+        check_ending(file, client.ending(client.job(job_id).job))
     json = output == "json"
     ended = follow(client, job_id, file, json)
     if not json or ended.state != jobs_pb2.JOB_STATE_SUCCEEDED:
@@ -393,6 +395,7 @@ def download(ctx: click.Context, job_id: str, output: Path, sidecar: bool, overw
         raise InvalidSpec(
             "output", f"must not end in .json with --sidecar, which writes {shown(beside)} itself"
         )
+    check_output(output, overwrite)
     if sidecar:
         check_output(beside, overwrite)
     client = connect(ctx, patience=60.0)

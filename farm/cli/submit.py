@@ -175,7 +175,7 @@ def image(
         raise InvalidSpec("image", f"{image} is a clip; give it to `farmctl submit extend`")
     width, height = pixels or _default_size(facts)
     fields = {"frames": frames, "width": width, "height": height, "fps": fps}
-    _submit(ctx, [_condition(image, no_upload)], fields, **asked)
+    _submit(ctx, [_condition(image, facts, no_upload)], fields, **asked)
 
 
 @submit.command()
@@ -215,7 +215,7 @@ def extend(
     _check_length(clip, facts, frames, rate)
     fields = {"frames": frames, "width": width, "height": height, "fps": rate}
     frame = _frame(at, facts, frames, rate)
-    _submit(ctx, [_condition(clip, no_upload, frame)], fields, **asked)
+    _submit(ctx, [_condition(clip, facts, no_upload, frame)], fields, **asked)
 
 
 @submit.command()
@@ -256,7 +256,7 @@ def keyframes(
     if why:
         note(f"note: {why}")
     conditions = [
-        _condition(name, no_upload, _frame(at, facts, frames, rate), strength)
+        _condition(name, facts, no_upload, _frame(at, facts, frames, rate), strength)
         for (name, at, strength), facts in zip(media, found, strict=True)
     ]
     fields = {"frames": frames, "width": width, "height": height, "fps": rate}
@@ -303,7 +303,7 @@ def video(
     if frames is not None and count != frames:
         raise InvalidSpec("frames", f"must be the {count} that {clip} has at {rate:g} fps, got {frames}")
     fields = {"frames": count, "width": width, "height": height, "fps": rate}
-    _submit(ctx, [_condition(clip, no_upload, 0, strength)], fields, **asked)
+    _submit(ctx, [_condition(clip, facts, no_upload, 0, strength)], fields, **asked)
 
 
 def _submit(
@@ -331,7 +331,8 @@ def _submit(
     with transfer_bar("upload") as moved:
         call = client.plan if dry_run else client.submit
         try:
-            answer = call(conditions=conditions, progress=moved, **fields)
+            destination = None if as_json else output
+            answer = call(conditions=conditions, progress=moved, destination=destination, **fields)
         except InvalidSpec as error:
             raise with_media_names(error, conditions) from None
     if as_json:
@@ -352,7 +353,7 @@ def _submit(
 
 
 def _condition(
-    media: str, no_upload: bool, frame: int = 0, strength: float = 1.0
+    media: str, facts: MediaFacts | None, no_upload: bool, frame: int = 0, strength: float = 1.0
 ) -> Condition | LocalCondition:
     if no_upload:
         if storable(media) != media:
@@ -361,7 +362,7 @@ def _condition(
                 f"{shown(media)} has a name that isn't UTF-8, which the farm can't be told; upload it",
             )
         return Condition(media=Media(path=str(Path(media).absolute())), frame=frame, strength=strength)
-    return LocalCondition(media, frame, strength)
+    return LocalCondition(media, frame, strength, facts)
 
 
 def _frame(at: int | Literal["end"], facts: MediaFacts | None, frames: int, fps: float) -> int:

@@ -157,7 +157,7 @@ class SubmitJobResponse(_message.Message):
     def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ..., plan: _Optional[_Union[PlanSummary, _Mapping]] = ..., notes: _Optional[_Iterable[str]] = ..., existing: _Optional[bool] = ...) -> None: ...
 
 class PlanSummary(_message.Message):
-    __slots__ = ("strategy", "model", "weights", "precision", "render_width", "render_height", "render_frames", "latents", "tasks", "fitting_devices", "estimated_seconds", "estimated_bytes", "shown_prompts")
+    __slots__ = ("strategy", "model", "weights", "precision", "render_width", "render_height", "render_frames", "latents", "tasks", "fitting_devices", "estimated_seconds", "estimated_bytes", "shown_prompts", "output_suffix")
     STRATEGY_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
@@ -171,6 +171,7 @@ class PlanSummary(_message.Message):
     ESTIMATED_SECONDS_FIELD_NUMBER: _ClassVar[int]
     ESTIMATED_BYTES_FIELD_NUMBER: _ClassVar[int]
     SHOWN_PROMPTS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_SUFFIX_FIELD_NUMBER: _ClassVar[int]
     strategy: str
     model: str
     weights: str
@@ -184,7 +185,8 @@ class PlanSummary(_message.Message):
     estimated_seconds: float
     estimated_bytes: int
     shown_prompts: _containers.RepeatedCompositeFieldContainer[ShownPrompts]
-    def __init__(self, strategy: _Optional[str] = ..., model: _Optional[str] = ..., weights: _Optional[str] = ..., precision: _Optional[str] = ..., render_width: _Optional[int] = ..., render_height: _Optional[int] = ..., render_frames: _Optional[int] = ..., latents: _Optional[int] = ..., tasks: _Optional[_Iterable[_Union[PlannedTask, _Mapping]]] = ..., fitting_devices: _Optional[_Iterable[str]] = ..., estimated_seconds: _Optional[float] = ..., estimated_bytes: _Optional[int] = ..., shown_prompts: _Optional[_Iterable[_Union[ShownPrompts, _Mapping]]] = ...) -> None: ...
+    output_suffix: str
+    def __init__(self, strategy: _Optional[str] = ..., model: _Optional[str] = ..., weights: _Optional[str] = ..., precision: _Optional[str] = ..., render_width: _Optional[int] = ..., render_height: _Optional[int] = ..., render_frames: _Optional[int] = ..., latents: _Optional[int] = ..., tasks: _Optional[_Iterable[_Union[PlannedTask, _Mapping]]] = ..., fitting_devices: _Optional[_Iterable[str]] = ..., estimated_seconds: _Optional[float] = ..., estimated_bytes: _Optional[int] = ..., shown_prompts: _Optional[_Iterable[_Union[ShownPrompts, _Mapping]]] = ..., output_suffix: _Optional[str] = ...) -> None: ...
 
 class ShownPrompts(_message.Message):
     __slots__ = ("first_frame", "last_frame", "prompts")
@@ -215,7 +217,7 @@ class PlannedTask(_message.Message):
     def __init__(self, key: _Optional[str] = ..., kind: _Optional[str] = ..., start: _Optional[int] = ..., stop: _Optional[int] = ..., needs: _Optional[_Iterable[str]] = ..., flops: _Optional[float] = ..., vram_bytes: _Optional[int] = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("id", "state", "spec", "strategy", "weights", "precision", "created_at", "started_at", "finished_at", "error", "notes", "output_artifact_id", "output_bytes", "tasks_total", "tasks_succeeded", "last_event", "stages", "priority", "waiting")
+    __slots__ = ("id", "state", "spec", "strategy", "weights", "precision", "created_at", "started_at", "finished_at", "error", "notes", "output_artifact_id", "output_bytes", "tasks_total", "tasks_succeeded", "last_event", "stages", "priority", "waiting", "output_suffix")
     ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
@@ -235,6 +237,7 @@ class Job(_message.Message):
     STAGES_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     WAITING_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_SUFFIX_FIELD_NUMBER: _ClassVar[int]
     id: str
     state: JobState
     spec: JobSpec
@@ -254,7 +257,8 @@ class Job(_message.Message):
     stages: _containers.RepeatedCompositeFieldContainer[StageProgress]
     priority: int
     waiting: str
-    def __init__(self, id: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., strategy: _Optional[str] = ..., weights: _Optional[str] = ..., precision: _Optional[str] = ..., created_at: _Optional[float] = ..., started_at: _Optional[float] = ..., finished_at: _Optional[float] = ..., error: _Optional[str] = ..., notes: _Optional[_Iterable[str]] = ..., output_artifact_id: _Optional[str] = ..., output_bytes: _Optional[int] = ..., tasks_total: _Optional[int] = ..., tasks_succeeded: _Optional[int] = ..., last_event: _Optional[int] = ..., stages: _Optional[_Iterable[_Union[StageProgress, _Mapping]]] = ..., priority: _Optional[int] = ..., waiting: _Optional[str] = ...) -> None: ...
+    output_suffix: str
+    def __init__(self, id: _Optional[str] = ..., state: _Optional[_Union[JobState, str]] = ..., spec: _Optional[_Union[JobSpec, _Mapping]] = ..., strategy: _Optional[str] = ..., weights: _Optional[str] = ..., precision: _Optional[str] = ..., created_at: _Optional[float] = ..., started_at: _Optional[float] = ..., finished_at: _Optional[float] = ..., error: _Optional[str] = ..., notes: _Optional[_Iterable[str]] = ..., output_artifact_id: _Optional[str] = ..., output_bytes: _Optional[int] = ..., tasks_total: _Optional[int] = ..., tasks_succeeded: _Optional[int] = ..., last_event: _Optional[int] = ..., stages: _Optional[_Iterable[_Union[StageProgress, _Mapping]]] = ..., priority: _Optional[int] = ..., waiting: _Optional[str] = ..., output_suffix: _Optional[str] = ...) -> None: ...
 
 class StageProgress(_message.Message):
     __slots__ = ("kind", "total", "succeeded", "running", "done", "loading")

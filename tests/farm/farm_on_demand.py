@@ -72,7 +72,9 @@ class FarmOnDemand(
         if fault == "refuse":
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "model: must be one of ltx-tiny, got 'x'")
         if request.validate_only:
-            return jobs_pb2.SubmitJobResponse(plan=jobs_pb2.PlanSummary(strategy="hierarchical"))
+            return jobs_pb2.SubmitJobResponse(
+                plan=jobs_pb2.PlanSummary(strategy="hierarchical", output_suffix=".mp4")
+            )
         self.submits.append(request)
         existing = request.idempotency_key in self.jobs
         job = self.jobs.setdefault(
@@ -96,8 +98,13 @@ class FarmOnDemand(
                 state=jobs_pb2.JOB_STATE_RUNNING if unfinished else jobs_pb2.JOB_STATE_SUCCEEDED,
                 output_artifact_id="" if unfinished else "video",
                 output_bytes=len(self.video),
+                output_suffix="" if request.job_id == "old" else ".mp4",
             )
         )
+
+    def ListOutputs(self, request, context):
+        video = artifacts_pb2.Artifact(id="video", name="video", filename="video.mp4")
+        return jobs_pb2.ListOutputsResponse(outputs=[jobs_pb2.Output(artifact=video)])
 
     def WatchJob(self, request, context):
         self.watches.append(request.after_event)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -11,16 +12,20 @@ from concurrent import futures
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from farm.client import FarmClient, FarmError, InvalidSpec, LocalCondition, NotFound, Unreachable
+from farm.media import probe
 from farm.security import Authority
 from farm.spec import Condition, JobSpec, Media
 from farm.spec import InvalidSpec as SpecInvalid
-from farm.transfer import Partial
+from farm.transfer import Partial, check_ending, check_output, put_in_place
 from farm.v1 import (
     jobs_pb2,
 )
 from tests.farm.farm_on_demand import FIELDS, VIDEO, FarmOnDemand
+from tests.farm.media.clips import noise_clip
+from tests.farm.media.test_kinds import HEIC
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +47,14 @@ def client(farm) -> Iterator[FarmClient]:
         yield client
 
 
+WRONG_ENDINGS = ["x.mov", "x.webm", "x.gif", "x.png", "x.%04d.png", "x", "x.mp4.part", "mp4", ".mp4"]
+
+
+def write_still(path: Path) -> Path:
+    Image.new("RGB", (64, 64), (10, 20, 30)).save(path, "PNG")
+    return path
+
+
 def test_a_job_is_made_of_fields_or_of_a_spec_and_fields_win(client, farm):
     client.submit(**FIELDS, prompt="a river")
     client.submit(JobSpec(**FIELDS, prompt="a river"), frames=50)
@@ -52,8 +65,8 @@ def test_a_job_is_made_of_fields_or_of_a_spec_and_fields_win(client, farm):
 
 
 def test_local_files_are_uploaded_and_become_conditions(client, farm, tmp_path):
-    (tmp_path / "a.mp4").write_bytes(VIDEO)
-    (tmp_path / "b.png").write_bytes(b"picture")
+    noise_clip(tmp_path / "a.mp4", 3)
+    write_still(tmp_path / "b.png")
     moved = []
     client.submit(
         JobSpec(**FIELDS, conditions=[Condition(media=Media(path="/on/the/farm.mp4"))]),
@@ -63,16 +76,17 @@ def test_local_files_are_uploaded_and_become_conditions(client, farm, tmp_path):
     on_farm, first, second = farm.submits[0].spec.conditions
     assert on_farm.media.path == "/on/the/farm.mp4"
     assert (first.media.artifact_id, first.frame, first.strength) == ("id of a.mp4", 0, 1.0)
+    sent = (tmp_path / "a.mp4").read_bytes()
     assert (second.media.artifact_id, second.frame, second.strength) == ("id of b.png", 40, 0.5)
-    assert farm.uploads == {"a.mp4": VIDEO, "b.png": b"picture"}
-    assert (len(VIDEO), len(VIDEO)) in moved
+    assert farm.uploads == {"a.mp4": sent, "b.png": (tmp_path / "b.png").read_bytes()}
+    assert (len(sent), len(sent)) in moved
 
 
 def test_a_file_whose_name_is_not_utf_8_is_uploaded(client, farm, tmp_path):
     path = tmp_path / os.fsdecode(b"caf\xe9.mp4")
-    path.write_bytes(b"frames")
+    write_still(path)
     client.submit(JobSpec(**FIELDS), conditions=[path])
-    assert farm.uploads == {"caf\ufffd.mp4": b"frames"}
+    assert farm.uploads == {"caf\ufffd.mp4": path.read_bytes()}
 
 
 def test_a_submit_whose_answer_was_lost_is_tried_again_and_makes_one_job(client, farm):
@@ -112,13 +126,114 @@ def test_a_wrong_spec_is_refused_before_anything_is_sent(client, farm, tmp_path,
 
 
 def test_what_only_the_farm_can_refuse_is_refused_before_the_upload(client, farm, tmp_path):
-    (tmp_path / "a.mp4").write_bytes(VIDEO)
+    write_still(tmp_path / "a.mp4")
     farm.faults = ["refuse"]
     with pytest.raises(InvalidSpec) as refused:
         client.submit(**FIELDS, model="x", conditions=[tmp_path / "a.mp4"])
     assert (refused.value.field, refused.value.problem) == ("model", "must be one of ltx-tiny, got 'x'")
     assert isinstance(refused.value, SpecInvalid) and isinstance(refused.value, FarmError)
     assert not farm.uploads and not farm.submits
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda path: path.write_bytes(HEIC.read_bytes()), lambda path: path.write_text("Dear Sir"), lambda path: path.touch(),
+     lambda path: None],
+    ids=["HEIC", "text", "empty", "missing"],
+)  # fmt: skip
+def test_media_that_the_farm_would_refuse_are_refused_before_the_first_byte_is_sent(
+    client, farm, tmp_path, make
+):
+    good, bad = tmp_path / "good.png", tmp_path / "bad.jpg"
+    write_still(good)
+    make(bad)
+    for call in (client.submit, client.plan):
+        with pytest.raises(InvalidSpec, match="bad.jpg: (is|does)") as refused:
+            call(**FIELDS, conditions=[good, LocalCondition(bad, frame=50)])
+        assert refused.value.field == "conditions.1.media"
+    assert not farm.uploads and not farm.submits
+
+
+def test_media_that_the_caller_has_looked_at_are_not_looked_at_again(client, farm, tmp_path):
+    facts = probe(write_still(tmp_path / "a.png"))
+    (tmp_path / "b.png").write_bytes(b"changed since")
+    client.submit(**FIELDS, conditions=[LocalCondition(tmp_path / "b.png", facts=facts)])
+    assert farm.uploads == {"b.png": b"changed since"}
+
+
+@pytest.mark.parametrize("name", WRONG_ENDINGS)
+def test_a_place_that_does_not_end_as_the_video_does_is_refused_before_anything_is_stored(
+    client, farm, tmp_path, name
+):
+    write_still(tmp_path / "a.png")
+    for call in (client.submit, client.plan):
+        for conditions in ([], [tmp_path / "a.png"]):
+            with pytest.raises(InvalidSpec, match="must end in .mp4") as refused:
+                call(**FIELDS, conditions=conditions, destination=tmp_path / name)
+            assert refused.value.field == "output"
+    assert not farm.uploads and not farm.submits
+
+
+@pytest.mark.parametrize("job", ["j", "old"])
+@pytest.mark.parametrize("name", WRONG_ENDINGS)
+def test_a_video_is_not_downloaded_under_another_ending(client, farm, tmp_path, job, name):
+    with pytest.raises(InvalidSpec, match="must end in .mp4, as which this video is written") as refused:
+        client.download(job, tmp_path / name)
+    assert refused.value.field == "output" and not list(tmp_path.iterdir()) and not farm.offsets
+
+
+@pytest.mark.parametrize("name", ["v.mp4", "V.MP4", "shot.v2.Mp4"])
+def test_upper_and_lower_case_of_an_ending_are_alike(client, tmp_path, name):
+    client.submit(**FIELDS, destination=name)
+    assert client.download("j", tmp_path / name).read_bytes() == VIDEO
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("x.mov", "got 'x.mov'; such as x.mp4"), ("x", "such as x.mp4"), (".mp4", "such as "), ("x.%04d.png", "such as x.mp4; numbered images can't"),
+     ("shot.####.exr", "such as shot.mp4; numbered images"), ("$F4.jpg", "such as video.mp4; numbered images")],
+)  # fmt: skip
+def test_the_refusal_of_an_ending_says_what_is_written(name, told):
+    with pytest.raises(InvalidSpec, match=re.escape(told)):
+        check_ending(Path(name), ".mp4")
+
+
+def test_a_farm_that_does_not_say_how_it_writes_lets_every_ending_through():
+    check_ending(Path("x.mov"), "")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_device_a_pipe_and_a_socket_are_never_replaced(tmp_path, overwrite):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket.mp4"))
+        (tmp_path / "link.mp4").symlink_to("/dev/null")
+        for path in (
+            tmp_path / "pipe.mp4",
+            tmp_path / "socket.mp4",
+            tmp_path / "link.mp4",
+            Path("/dev/null"),
+        ):
+            before = path.lstat()
+            with pytest.raises(InvalidSpec, match="is a device, a pipe or a socket; give the name of a file"):
+                check_output(path, overwrite)
+            (tmp_path / "made").touch()
+            with pytest.raises(InvalidSpec, match="is a device"):
+                put_in_place(tmp_path / "made", path, overwrite)
+            assert os.path.samestat(path.lstat(), before)
+
+
+def test_of_a_link_the_link_is_replaced_and_what_it_leads_to_stays(client, tmp_path):
+    (tmp_path / "take.mp4").write_bytes(b"take 3")
+    for target in ("take.mp4", "nowhere.mp4"):
+        link = tmp_path / "latest.mp4"
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+        with pytest.raises(InvalidSpec, match="exists"):
+            client.download("j", link)
+        client.download("j", link, overwrite=True)
+        assert link.read_bytes() == VIDEO and not link.is_symlink()
+    assert (tmp_path / "take.mp4").read_bytes() == b"take 3"
 
 
 @pytest.mark.parametrize(("name", "content"), [("gone.mp4", None), ("empty.mp4", b"")])
@@ -243,7 +358,9 @@ def test_a_downloaded_video_is_as_readable_as_any_file_here(client, tmp_path):
     assert (tmp_path / "v.mp4").stat().st_mode == (tmp_path / "any").stat().st_mode
 
 
-@pytest.mark.parametrize("name", ["n" * 255, "\u00e9" * 120, "[a]*?.mp4", "line\nbreak"])
+@pytest.mark.parametrize(
+    "name", ["n" * 251 + ".mp4", "\u00e9" * 120 + ".mp4", "[a]*?.mp4", "line\nbreak.mp4"]
+)
 def test_a_video_may_have_any_name_that_a_file_can_have(client, tmp_path, name):
     client.download("j", tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == [name]

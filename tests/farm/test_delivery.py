@@ -79,9 +79,9 @@ def numbers(video: Path) -> list[int]:
 class Shot:
     """A job with real segments, done by a node that the test plays."""
 
-    def __init__(self, daemon, node, segments: dict[str, bytes], output: str = "mp4"):
+    def __init__(self, daemon, node, segments: dict[str, bytes], output: str = "mp4", told=True):
         self._store, self._node, self.segments = daemon.store, node, segments
-        graph = plan(GRAPH, shared={"lead": LEAD})
+        graph = plan(GRAPH, shared={"lead": LEAD, "output_suffix": ".mp4"} if told else {"lead": LEAD})
         tasks = [
             replace(task, payload={"from": LEAD + 10 * index, "to": LEAD + 10 * index + 10})
             for index, task in enumerate(graph.tasks[1:-1])
@@ -283,6 +283,27 @@ def test_a_format_that_nobody_here_joins_is_named(daemon, client, node, segments
     shot.decode(0)
     with pytest.raises(FarmError, match="no plugin on this machine joins segments of 'flipbook'"):
         client.download_partial(shot.id, tmp_path)
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["new", "submitted before endings were stored"])
+@pytest.mark.parametrize("name", ["x.mov", "x.%04d.png", "x"])
+def test_farmctl_puts_no_video_under_another_ending(daemon, node, segments, farmctl, tmp_path, name, told):
+    shot = Shot(daemon, node, segments, told=told)
+    shot.decode(0, 1, 2, 3)
+    mux = dispatch(daemon.store, shot.job, "mux", node_id=NODE)
+    shot.deliver(mux, video=segments["decode/0"], sidecar=b"{}")
+    assert daemon.client().job(shot.id).job.output_suffix == (".mp4" if told else "")
+    for verb in ("watch", "download"):
+        refused = farmctl("job", verb, shot.id, "-o", tmp_path / name)
+        assert refused.exit_code == 2 and "output: must end in .mp4, as which" in refused.output
+        assert not (tmp_path / name).exists()
+    assert farmctl("job", "download", shot.id, "-o", tmp_path / "x.MP4").exit_code == 0
+    assert (tmp_path / "x.MP4").read_bytes() == segments["decode/0"]
+
+
+def test_farmctl_that_watches_a_running_job_refuses_another_ending_at_once(shot, farmctl, tmp_path):
+    refused = farmctl("job", "watch", shot.id, "-o", tmp_path / "x.webm")
+    assert refused.exit_code == 2 and "output: must end in .mp4" in refused.output
 
 
 def test_farmctl_lists_outputs_and_says_how_to_have_them(daemon, farmctl, shot):

@@ -289,6 +289,19 @@ def test_an_existing_output_is_kept_and_refused_before_anything_is_sent(farmctl,
     assert output.read_text() == "mine" and _jobs(farmctl) == []
 
 
+@pytest.mark.parametrize("name", ["x.mov", "x.webm", "x.gif", "x.png", "x.%04d.png", "x"])
+def test_an_output_that_the_video_is_not_written_as_is_refused_before_a_job_is_made(
+    farmctl, clip, tmp_path, name
+):
+    before = len(_jobs(farmctl))
+    text = ["submit", "text", *ASK, "--prompt", "a red ball"]
+    for asked in (text, [*text, "--wait"], [*text, "--dry-run"], ["submit", "extend", clip, *ASK]):
+        refused = farmctl(*asked, "-o", tmp_path / name)
+        assert refused.exit_code == 2 and refused.stdout == ""
+        assert f"output: must end in .mp4, as which this video is written, got '{name}'" in refused.stderr
+    assert len(_jobs(farmctl)) == before
+
+
 def test_waiting_shows_every_stage_and_delivers_the_frames_asked_for(farmctl, clip, tmp_path, home):
     output = tmp_path / "v.mp4"
     asked = farmctl("submit", "extend", clip, *ASK, "--name", "[red]shot", "--wait", "-o", output)
