@@ -288,6 +288,7 @@ def _frames_of(facts: MediaFacts, spec: JobSpec, field: str, which: str) -> tupl
         notes.append(f"{which}: {facts.frames} frames at {given} resampled to {count} at {float(rate):g} fps")
     if facts.has_audio:
         notes.append(f"{which}: its sound is dropped")
+    notes += [f"{which}: {ignored}" for ignored in facts.ignored]
     if count > spec.frames:
         raise InvalidSpec(
             field,

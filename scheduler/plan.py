@@ -35,6 +35,7 @@ from scheduler.layout import Lender
 from scheduler.learnt import size_notes
 from scheduler.prompts import PromptTimeline
 from scheduler.sizing import Sizing
+from scheduler.without_effect import Settled, without_effect
 
 DECODE_AHEAD = 1.3
 """An artifact store holds a little more than latents and segments: embeddings, headers, the media itself."""
@@ -166,6 +167,10 @@ def make_plan(
         ],
     }
     notes = size_notes(laid_out, model, drawing.facts if drawing else model)
+    asked = [piece for _, piece in sorted(zip(listed, media), key=lambda one: one[0])]
+    notes += without_effect(
+        Settled(spec, model, guidance, drawing.facts if drawing else None, laid_out, asked)
+    )
     if spec.layout == "farm":
         sizes = sorted({len(cut) for cut in timeline.cuts})
         notes.append(

@@ -14,6 +14,8 @@ from farm.plugins import catalogue, planning_plugins
 from farm.spec import InvalidSpec, parse_spec
 from plugins.outputs.mp4 import encode_segment
 from scheduler.intake import Intake
+from tests.farm.media.clips import ffmpeg
+from tests.farm.media.test_kinds import HEIC
 
 SIZE = (96, 64)
 NAVY, MAROON = (0, 0, 96), (96, 0, 0)
@@ -52,6 +54,69 @@ def notes(intake: Intake, *given: tuple[Path, int] | tuple[Path, int, float], **
     ]
     asked = {"frames": 97, "width": SIZE[0], "height": SIZE[1], "fps": 24, "conditions": conditions, **fields}
     return [note for note in intake.plan(parse_spec(asked), keep_media=False).notes if "contradict" in note]
+
+
+def told(intake: Intake, *files: Path, **fields) -> list[str]:
+    """All notes of a job that is given these media, at frames apart."""
+    conditions = [{"media": {"path": str(file)}, "frame": 40 * at} for at, file in enumerate(files)]
+    asked = {
+        "frames": 97,
+        "width": SIZE[0],
+        "height": SIZE[1],
+        "fps": 24,
+        "prompt": "a",
+        "conditions": conditions,
+    }
+    return list(intake.plan(parse_spec({**asked, **fields}), keep_media=False).notes)
+
+
+def test_what_media_carry_and_the_farm_drops_is_told_by_what_they_are(intake, still, tmp_path):
+    clip, clear = tmp_path / "clip.mov", tmp_path / "clear.png"
+    frames = np.zeros((9, SIZE[1], SIZE[0], 3), np.uint8)
+    encode_segment(frames, tmp_path / "plain.mp4", *SIZE, Fraction(24))
+    hdr = ("-bsf:v", "h264_metadata=colour_primaries=9:transfer_characteristics=16:matrix_coefficients=9")
+    ffmpeg("-i", tmp_path / "plain.mp4", "-c", "copy", *hdr, "-timecode", "01:00:05:06", clip)
+    Image.new("RGBA", SIZE, (*NAVY, 128)).save(clear)
+    assert [note for note in told(intake, clip, clear) if ": its" in note] == [
+        "clip 1: its high dynamic range (PQ) is not tone-mapped: it looks paler than it is",
+        "clip 1: its start timecode 01:00:05:06 is dropped",
+        "image 2: its transparent parts are shown over black",
+    ]
+    usual = told(intake, still("navy", NAVY), tmp_path / "plain.mp4")
+    assert [
+        note for note in usual if note.startswith(("clip", "image")) and "share latents" not in note
+    ] == []
+
+
+def test_notes_of_media_and_options_are_kept_with_the_job(intake, daemon, tmp_path):
+    Image.new("RGBA", SIZE, (*NAVY, 128)).save(tmp_path / "clear.png")
+    conditions = [{"media": {"path": str(tmp_path / "clear.png")}}]
+    asked = {"frames": 97, "width": SIZE[0], "height": SIZE[1], "fps": 24, "conditions": conditions}
+    spec = parse_spec({**asked, "negative_prompt": "blur"})
+    planned = intake.plan(spec, keep_media=True)
+    job, _ = daemon.store.jobs.submit(spec, planned.plan, planned.notes, "", planned.media)
+    for said in (
+        "image: its transparent parts are shown",
+        "negative_prompt: has no effect",
+        "prompt: there is none",
+    ):
+        assert any(note.startswith(said) for note in daemon.client().job(job.id).job.notes)
+
+
+@pytest.mark.parametrize("uploaded", [False, True])
+def test_a_file_that_would_be_misread_is_refused_by_its_kind_and_nothing_is_kept(
+    intake, daemon, tmp_path, uploaded
+):
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(HEIC.read_bytes())
+    media = {"artifact_id": daemon.client().upload(path).id} if uploaded else {"path": str(path)}
+    spec = parse_spec({"frames": 9, "width": 64, "height": 64, "conditions": [{"media": media}]})
+    kept = sorted(daemon.home.rglob("*"))
+    with pytest.raises(
+        InvalidSpec, match=r"photo.jpg: is a HEIC image, as phones write it; accepted"
+    ) as refused:
+        intake.plan(spec, keep_media=True)
+    assert refused.value.field == "conditions.0.media" and sorted(daemon.home.rglob("*")) == kept
 
 
 def test_two_different_images_less_than_a_latent_apart_are_told_by_the_numbers_of_the_list(intake, still):

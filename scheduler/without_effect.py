@@ -1,0 +1,143 @@
+"""What a person asks for that has no effect on the video, or another than it says, in sentences for people. Pure.
+
+What a clip or an image carries and the farm drops is farm.ignored's. An option that is left at its default is no wish,
+and nothing is said of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from farm.planning import ModelFacts, TaskKind, Window
+from farm.spec import JobSpec
+from scheduler.conditions import PreparedMedia, source_of
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What a plan makes of a spec.
+
+    `guidance`: the scale that windows are denoised with. `drawer`: the model that draws the storyboard where that isn't
+    `model`. `windows`: as they are laid out. `media`: in the order in which the person lists them.
+    """
+
+    spec: JobSpec
+    model: ModelFacts
+    guidance: float
+    drawer: ModelFacts | None
+    windows: Sequence[Window]
+    media: Sequence[PreparedMedia]
+
+
+def without_effect(settled: Settled) -> list[str]:
+    """Return a sentence for each thing that is asked for and does nothing, or not what it says."""
+    if _all_given(settled.spec, settled.media):
+        said = f"frames: all {settled.spec.frames} are given at strength 1, and nothing is made anew"
+        return [f"{said}; prompts, seed, steps and guidance have no effect"]
+    return [*_prompts(settled), *_guidance(settled), *_layout(settled), *_strengths(settled), *_rate(settled)]
+
+
+def _prompts(settled: Settled) -> list[str]:
+    spec = settled.spec
+    texts = [
+        spec.prompt_of(text).strip() for text in (spec.prompt, *(one.text for one in spec.later_prompts))
+    ]
+    starts = [0, *(one.frame for one in spec.later_prompts)]
+    stops = [*starts[1:], spec.frames]
+    said = []
+    if not any(texts):
+        rest = "what is given alone says" if settled.media else "the model alone decides"
+        said.append(f"prompt: there is none, and {rest} what the video shows")
+    else:
+        said += [
+            f"prompt: there is none for frames {start} to {stop - 1}"
+            for text, start, stop in zip(texts, starts, stops, strict=True)
+            if not text
+        ]
+    for number, later in enumerate(spec.later_prompts):
+        if texts[number + 1] and texts[number + 1] == texts[number]:
+            said.append(f"prompt: the one at frame {later.frame} says the same as the one before it")
+    if spec.later_prompts:
+        said += [
+            f"prompt: the one at frame {start} shows nowhere, all of its frames ({start} to {stop - 1}) are given"
+            for text, start, stop in zip(texts, starts, stops, strict=True)
+            if text and _given(settled.media, start, stop)
+        ]
+    elif spec.crossfade_frames != _default("crossfade_frames"):
+        said.append("crossfade_frames: has no effect, there is one prompt")
+    return said
+
+
+def _guidance(settled: Settled) -> list[str]:
+    spec, drawer = settled.spec, settled.drawer
+    said = []
+    if spec.negative_prompt:
+        if settled.guidance <= 1:
+            whose = "asked for" if spec.guidance_scale is not None else f"the default of {settled.model.name}"
+            said.append(
+                f"negative_prompt: has no effect with a guidance_scale of {settled.guidance:g} ({whose}); ask for one "
+                "above 1"
+            )
+        elif drawer and drawer.guidance_scale <= 1:
+            said.append(
+                f"negative_prompt: has no effect on the storyboard, which {drawer.name} draws without"
+            )
+    own = [name for name in ("steps", "guidance_scale") if getattr(spec, name) is not None]
+    if drawer and own:
+        said.append(
+            f"{' and '.join(own)}: not those of the storyboard, which {drawer.name} draws in {drawer.steps} steps with "
+            f"a guidance_scale of {drawer.guidance_scale:g}"
+        )
+    if spec.steps is not None and source_of(settled.media, spec.frames) is not None:
+        run = max(len(window.sigmas) - 1 for window in settled.windows)
+        if run < spec.steps:
+            said.append(f"steps: {run} of the {spec.steps} are run, because the clip is kept in part")
+    return said
+
+
+def _layout(settled: Settled) -> list[str]:
+    spec, said = settled.spec, []
+    kinds = [window.kind for window in settled.windows]
+    if spec.layout == "farm" and spec.window_latents != _default("window_latents"):
+        said.append("window_latents: has no effect with layout farm, which sizes windows for its devices")
+    if spec.overlap_latents != _default("overlap_latents") and all(kinds.count(kind) <= 1 for kind in kinds):
+        said.append("overlap_latents: has no effect, the video is one window")
+    if spec.storyboard_model == settled.model.name and TaskKind.STORYBOARD not in kinds:
+        said.append("storyboard_model: has no effect, this job draws no storyboard")
+    return said
+
+
+def _strengths(settled: Settled) -> list[str]:
+    several = len(settled.media) > 1
+    return [
+        f"{'clip' if piece.frames > 1 else 'image'}{f' {place}' if several else ''}: a strength of 0 leaves nothing of it"
+        for place, piece in enumerate(settled.media, 1)
+        if piece.strength == 0
+    ]
+
+
+def _rate(settled: Settled) -> list[str]:
+    asked, rate = settled.spec.fps, settled.spec.frame_rate
+    if f"{asked:.2f}" == f"{float(rate):.2f}":
+        return []
+    return [
+        f"fps: {asked:g} is taken for {rate.numerator}/{rate.denominator} ({float(rate):.3f}), as video has it"
+    ]
+
+
+def _all_given(spec: JobSpec, media: Sequence[PreparedMedia]) -> bool:
+    return _given(media, 0, spec.frames)
+
+
+def _given(media: Sequence[PreparedMedia], start: int, stop: int) -> bool:
+    """Whether every frame of [start, stop) is given at strength 1."""
+    reached = start
+    for piece in sorted((piece for piece in media if piece.strength == 1.0), key=lambda piece: piece.frame):
+        if piece.frame <= reached < piece.stop:
+            reached = piece.stop
+    return reached >= stop
+
+
+def _default(field: str) -> object:
+    return JobSpec.model_fields[field].default
