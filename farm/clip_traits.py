@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import av
+import numpy as np
 from av.sidedata.sidedata import Type
 from av.video.reformatter import Interpolation
 
@@ -24,6 +25,7 @@ _UNREAD_MATRICES = {8: "YCgCo", 11: "YDzDx", 14: "ICtCp", 15: "IPT-C2"}
 """Of ITU-T H.273, table 4: ways to code colours that the reader would take for others."""
 
 _TIMECODE = re.compile(r"\d{1,2}(?::\d{2}){2}[:;.]\d{2,3}\Z")
+_BIG = re.compile(r"be\Z")
 _FLOAT = re.compile(r"f(?:16|32)(?:le|be)?\Z")
 
 
@@ -34,7 +36,7 @@ class TraitsSeen:
         self._path = path
         self._first: ClipTraits | None = None
         self._sizes: dict[tuple[int, int], None] = {}
-        self._transparent = self._interlaced = self._captions = False
+        self._transparent = self._interlaced = False
 
     def look(self, frame: av.VideoFrame) -> None:
         """Note what this frame says. Raises MediaError for one whose numbers the reader doesn't understand."""
@@ -42,7 +44,6 @@ class TraitsSeen:
             self._first = _of_first(frame, self._path)
         self._sizes[frame.width, frame.height] = None
         self._interlaced = self._interlaced or frame.interlaced_frame
-        self._captions = self._captions or Type.A53_CC in _side_data(frame)
         self._transparent = self._transparent or _is_transparent(frame)
 
     def of(self, container: av.container.InputContainer, stream: av.VideoStream) -> ClipTraits:
@@ -54,7 +55,6 @@ class TraitsSeen:
             videos=len(videos),
             subtitles=len(container.streams.subtitles),
             chapters=len(container.chapters()),
-            captions=self._captions,
             transparent=self._transparent,
             unread_alpha=_tag(stream, "alpha_mode") == "1" and not self._transparent,
             interlaced=self._interlaced,
@@ -69,11 +69,13 @@ def _of_first(frame: av.VideoFrame, path: Path) -> ClipTraits:
             f"{shown(path)}: its colours are coded as {what or 'float numbers'}, which can't be read; accepted: a clip "
             "in YCbCr or RGB, of whole numbers"
         )
+    # Of one frame only: with its side data a frame refers to itself, and its memory stays until the garbage is collected.
     found = _side_data(frame)
     return ClipTraits(
         transfer=int(frame.color_trc),
         primaries=int(frame.color_primaries),
         bits=max((component.bits for component in frame.format.components), default=8),
+        captions=Type.A53_CC in found,
         stereo=Type.STEREO3D in found,
         spherical=Type.SPHERICAL in found,
         dolby_vision=bool(found & {Type.DOVI_METADATA, Type.DOVI_RPU_BUFFER}),
@@ -93,8 +95,18 @@ def _is_cover(stream: av.VideoStream) -> bool:
 
 
 def _is_transparent(frame: av.VideoFrame) -> bool:
-    if frame.format.name != "pal8" and not any(part.is_alpha for part in frame.format.components):
+    parts = frame.format.components
+    alpha = next((part for part in parts if part.is_alpha), None)
+    if alpha is None and frame.format.name != "pal8":
         return False
+    if alpha is not None and sum(part.plane == alpha.plane for part in parts) == 1:
+        # By itself in a plane, as in ProRes: many times quicker than scaling the frame.
+        plane, kind = (
+            frame.planes[alpha.plane],
+            np.dtype(f"{'>' if _BIG.search(frame.format.name) else '<'}u{1 + (alpha.bits > 8)}"),
+        )
+        rows = np.frombuffer(plane, kind).reshape(plane.height, plane.line_size // kind.itemsize)
+        return bool((rows[:, : plane.width] < (1 << alpha.bits) - 1).any())
     small = frame.reformat(_SMALL, _SMALL, "rgba", interpolation=Interpolation.AREA, threads=1)
     return bool((small.to_ndarray()[..., 3] < 255).any())
 

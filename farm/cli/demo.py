@@ -20,7 +20,8 @@ from farm.cli.up import interruptible, take_down
 from farm.client import FarmClient
 from farm.delivery import ending_here
 from farm.durable import scratch
-from farm.media import read_frames
+from farm.errors import InvalidSpec
+from farm.media import MediaError, read_frames
 from farm.spec import JobSpec, frame_rate
 from farm.transfer import check_ending, check_output
 
@@ -146,7 +147,10 @@ def _drawn_frames(pixels: tuple[int, int], fps: float) -> np.ndarray:
 
 
 def _first_frames(clip: Path, pixels: tuple[int, int], fps: float) -> np.ndarray:
-    return read_frames(clip, *pixels, frame_rate(fps))[:GIVEN_FRAMES]
+    try:
+        return read_frames(clip, *pixels, frame_rate(fps))[:GIVEN_FRAMES]
+    except MediaError as error:
+        raise InvalidSpec("clip", str(error)) from None
 
 
 def _write_clip(path: Path, frames: np.ndarray, fps: float) -> None:

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from farm.cli import main
 from tests.farm.cli.runs import variables
+from tests.farm.media.test_kinds import HEIC
 
 NULL = Path("/dev/null")
 
@@ -33,3 +34,10 @@ def test_a_demo_refuses_an_output_of_another_ending_before_it_starts_anything(tm
     asked = CliRunner().invoke(main, ["demo", "-o", str(place)], env=variables(tmp_path))
     assert asked.exit_code == 2 and "output: must end in .mp4" in asked.output
     assert not place.parent.exists()
+
+
+def test_a_demo_refuses_a_clip_that_cannot_be_read(tmp_path):
+    asked = CliRunner().invoke(
+        main, ["demo", "--clip", str(HEIC), "-o", str(tmp_path / "x.mp4")], env=variables(tmp_path)
+    )
+    assert asked.exit_code == 2 and "clip: " in asked.output and "is a HEIC image" in asked.output
