@@ -26,7 +26,14 @@ _UNREAD_MATRICES = {8: "YCgCo", 11: "YDzDx", 14: "ICtCp", 15: "IPT-C2"}
 
 _TIMECODE = re.compile(r"\d{1,2}(?::\d{2}){2}[:;.]\d{2,3}\Z")
 _BIG = re.compile(r"be\Z")
-_FLOAT = re.compile(r"f(?:16|32)(?:le|be)?\Z")
+_NUMBERS = {
+    "float numbers": re.compile(r"f(?:16|32)(?:le|be)?\Z"),
+    "a sensor's mosaic": re.compile(r"bayer_"),
+}
+"""By their pixel formats: numbers that the reader would take for others."""
+
+_NO_TIMECODE = re.compile(r"[0:;.]*\Z")
+"""Of a clip that begins at zero, as the video does: cameras write that one too."""
 
 
 class TraitsSeen:
@@ -63,10 +70,12 @@ class TraitsSeen:
 
 
 def _of_first(frame: av.VideoFrame, path: Path) -> ClipTraits:
-    what = _UNREAD_MATRICES.get(int(frame.colorspace)) if not frame.format.is_rgb else None
-    if what or _FLOAT.search(frame.format.name):
+    what = next((name for name, formats in _NUMBERS.items() if formats.search(frame.format.name)), None)
+    if not frame.format.is_rgb:
+        what = what or _UNREAD_MATRICES.get(int(frame.colorspace))
+    if what:
         raise MediaError(
-            f"{shown(path)}: its colours are coded as {what or 'float numbers'}, which can't be read; accepted: a clip "
+            f"{shown(path)}: its colours are coded as {what}, which can't be read; accepted: a clip "
             "in YCbCr or RGB, of whole numbers"
         )
     # Of one frame only: with its side data a frame refers to itself, and its memory stays until the garbage is collected.
@@ -114,7 +123,7 @@ def _is_transparent(frame: av.VideoFrame) -> bool:
 def _timecode(container: av.container.InputContainer, stream: av.VideoStream) -> str:
     """The start timecode of the clip, where it has one; it may lie in a track of its own, in MXF or Matroska's tags too."""
     for holder in (stream, container, *container.streams.data):
-        if _TIMECODE.match(found := _tag(holder, "timecode")):
+        if _TIMECODE.match(found := _tag(holder, "timecode")) and not _NO_TIMECODE.match(found):
             return shown(found)
     return ""
 

@@ -36,7 +36,7 @@ def clip(path: Path, *options: object) -> tuple[str, ...]:
     ("name", "options"),
     [("a.mp4", H264), ("b.mov", (*H264, *tagged(1, 1, 1))),
      ("c.mp4", (*H264, *tagged(6, 6, 6))), ("d.webm", ("-c:v", "libvpx-vp9")),
-     ("e.mkv", (*H264, "-map_metadata", -1)), ("f.gif", ()), ("g.avi", ("-c:v", "mpeg4"))],
+     ("e.mkv", (*H264, "-map_metadata", -1)), ("h.mov", (*H264, "-timecode", "00:00:00:00")), ("f.gif", ()), ("g.avi", ("-c:v", "mpeg4"))],
 )  # fmt: skip
 def test_a_usual_clip_has_nothing_that_is_ignored(tmp_path, name, options):
     assert clip(tmp_path / name, *options) == ()
@@ -147,6 +147,14 @@ def test_a_clip_whose_colours_would_be_misread_is_refused(tmp_path, matrix, said
         probe(path)
 
 
+def test_a_clip_of_float_numbers_is_refused(tmp_path):
+    # FFV1 in Matroska keeps them; what a renderer of images gives.
+    path = tmp_path / "clip.mkv"
+    ffmpeg(*SOURCE, "-pix_fmt", "gbrpf32le", "-c:v", "ffv1", "-strict", "experimental", "-level", 4, path)
+    with pytest.raises(MediaError, match="its colours are coded as float numbers"):
+        probe(path)
+
+
 def test_what_is_said_comes_out_of_the_process_that_looks_at_media(tmp_path):
     assert clip(tmp_path / "clip.mov", *H264, "-timecode", "01:00:05:06")
     reader = MediaReader(tmp_path)
@@ -166,12 +174,24 @@ def png(path: Path, *chunks: bytes) -> Path:
     return path
 
 
-def adobe_like() -> bytes:
-    """A profile whose numbers mean other colours than sRGB's: that of CIE XYZ does."""
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
-
+ADOBE = Path(__file__).parent / "adobe.png"
+"""Its profile has the primaries of Adobe RGB."""
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+@pytest.mark.parametrize("name", ["a.png", "b.jpg", "c.webp", "d.tif"])
+def test_colours_of_another_profile_than_srgb_are_said_by_its_name(tmp_path, name):
+    with Image.open(ADOBE) as still:
+        still.save(tmp_path / name, icc_profile=still.info["icc_profile"])
+    (note,) = probe(tmp_path / name).ignored
+    assert note == "its colours are those of Adobe-like RGB, and are read as sRGB's: they may differ"
+
+
+@pytest.mark.parametrize("profile", [b"no profile", SRGB[:200]])
+def test_a_broken_profile_is_followed_by_nobody_and_not_said(tmp_path, profile):
+    Image.fromarray(quadrants()).save(tmp_path / "still.png", icc_profile=profile)
+    assert probe(tmp_path / "still.png").ignored == ()
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "1"])
