@@ -25,7 +25,6 @@ _UNREAD_MATRICES = {8: "YCgCo", 11: "YDzDx", 14: "ICtCp", 15: "IPT-C2"}
 """Of ITU-T H.273, table 4: ways to code colours that the reader would take for others."""
 
 _TIMECODE = re.compile(r"\d{1,2}(?::\d{2}){2}[:;.]\d{2,3}\Z")
-_BIG = re.compile(r"be\Z")
 _NUMBERS = {
     "float numbers": re.compile(r"f(?:16|32)(?:le|be)?\Z"),
     "a sensor's mosaic": re.compile(r"bayer_"),
@@ -110,10 +109,8 @@ def _is_transparent(frame: av.VideoFrame) -> bool:
         return False
     if alpha is not None and sum(part.plane == alpha.plane for part in parts) == 1:
         # By itself in a plane, as in ProRes: many times quicker than scaling the frame.
-        plane, kind = (
-            frame.planes[alpha.plane],
-            np.dtype(f"{'>' if _BIG.search(frame.format.name) else '<'}u{1 + (alpha.bits > 8)}"),
-        )
+        order = ">" if frame.format.name.endswith("be") else "<"
+        kind, plane = np.dtype(f"{order}u{1 if alpha.bits <= 8 else 2}"), frame.planes[alpha.plane]
         rows = np.frombuffer(plane, kind).reshape(plane.height, plane.line_size // kind.itemsize)
         return bool((rows[:, : plane.width] < (1 << alpha.bits) - 1).any())
     small = frame.reformat(_SMALL, _SMALL, "rgba", interpolation=Interpolation.AREA, threads=1)

@@ -75,7 +75,9 @@ def ignored_in_clip(clip: ClipTraits) -> tuple[str, ...]:
     if clip.unread_alpha:
         said.append("its transparency is dropped: transparent parts show whatever colour they have")
     if clip.interlaced:
-        said.append("it is interlaced, and its two fields are read as one frame: what moves has combed edges")
+        said.append(
+            "it is interlaced, and its two fields are read as one frame: what moves may have combed edges"
+        )
     if clip.stereo:
         said.append("it is stereoscopic (3D), and read as one flat picture")
     if clip.spherical:

@@ -195,7 +195,7 @@ def _until(finished_at: float) -> float:
     "--output",
     default="table",
     metavar="FILE|table|json",
-    help="FILE: download the video there at the end. json: one JSON object a line for each update.",
+    help="FILE, such as long.mp4: download the video there at the end. json: one JSON object a line for each update.",
 )
 @overwrite_option
 @click.pass_context
@@ -372,7 +372,12 @@ def why(ctx: click.Context, job_id: str, form: str) -> None:
 @job.command()
 @click.argument("job_id", metavar="ID")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="Where to."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE",
+    help="Where to, such as long.mp4.",
 )
 @click.option(
     "--sidecar", is_flag=True, help="Beside FILE, as .json: how it was made, and which frames show what."

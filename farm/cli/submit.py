@@ -110,7 +110,7 @@ _OPTIONS = (
         "--output",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="Where the video goes. json with --dry-run: the plan as the API's JSON.",
+        help="Where the video goes, such as long.mp4. json with --dry-run: the plan as the API's JSON.",
     ),
     click.option("--overwrite", is_flag=True, help="Replace FILE where it exists."),
 )

@@ -104,6 +104,18 @@ def test_further_tracks_subtitles_and_chapters_are_said(tmp_path):
     )
 
 
+@pytest.mark.parametrize("name", ["clip.mkv", "clip.mp4"])
+def test_a_chapter_whose_title_is_in_latin_1_is_counted(tmp_path, name):
+    (tmp_path / "parts.txt").write_text(
+        ";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/10\nSTART=0\nEND=1\ntitle=Anfang!\n"
+    )
+    options = ("-i", tmp_path / "parts.txt", "-map_metadata", 1, "-map", "0:v", *H264)
+    assert "its 1 chapter is dropped" in clip(tmp_path / name, *options)
+    path = tmp_path / name
+    path.write_bytes(path.read_bytes().replace(b"Anfang!", b"Anf\xe4nge"))
+    assert "its 1 chapter is dropped" in probe(path).ignored
+
+
 def test_cover_art_is_no_further_video_track(tmp_path):
     Image.fromarray(quadrants()).save(tmp_path / "cover.png")
     art = (
