@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -16,13 +17,17 @@ from typing import Any
 import yaml
 
 from farm.outside_text import shown, storable
-from farm.spec import MAX_PROMPT, MAX_PROMPTS, InvalidSpec, frame_rate
-from farm.timecode import frame_of
+from farm.spec import MAX_PROMPT, MAX_PROMPTS, InvalidSpec, checked_frame_rate
+from farm.timecode import frame_of, frame_of_number, frame_of_seconds
 
 _TIMES = ("frame", "seconds", "timecode")
 _COLUMNS = (*_TIMES, "text")
 _MOST_BYTES = 4 << 20
 _DELIMITERS = (",", ";", "\t")
+
+
+_CUT = re.compile(r"[ \t]+#[^\s#]")
+"""What follows a text in YAML that meant to go on, such as "take #3"; a comment has a space after its '#'."""
 
 
 class _Wrong(ValueError):
@@ -41,8 +46,7 @@ def read_prompts(path: Path | str, *, fps: float, frames: int) -> dict[str, Any]
         InvalidSpec: Names the file and what is accepted; and the row of a YAML file, counted from 1, or the line of a
             CSV file, as a spreadsheet or an editor numbers it.
     """
-    if not 1 <= fps <= 120:
-        raise InvalidSpec("fps", f"must be from 1 to 120, got {fps:g}")
+    rate = checked_frame_rate(fps)
     path = Path(path)
     name = shown(path.name)
     kind = {".yaml": _yaml_rows, ".yml": _yaml_rows, ".csv": _csv_rows}.get(path.suffix.lower())
@@ -52,7 +56,7 @@ def read_prompts(path: Path | str, *, fps: float, frames: int) -> dict[str, Any]
     try:
         for place, row in kind(_text_of(path)):
             try:
-                frame, text = _prompt(row, first=not timed, rate=frame_rate(fps))
+                frame, text = _prompt(row, first=not timed, rate=rate)
                 _check(frame, timed, frames)
             except ValueError as error:
                 raise _Wrong(f"{place}: {error}") from None
@@ -83,14 +87,27 @@ def _text_of(path: Path) -> str:
 class _Loader(yaml.BaseLoader):
     """YAML with every value as the text that it is written as.
 
-    YAML 1.1 would make 360 of the timecode 1:00:00 … and False of the prompt "no". A key that stands twice in a row is
-    refused, because YAML would keep the last in silence.
+    YAML 1.1 would make 969 of the text 16:9 and False of the prompt "no". What YAML would drop in silence is refused: the
+    first of two values for one key, and the end of a text such as "take #3".
     """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """The mapping. Raises ConstructorError for a key that is there before."""
+        """The mapping. Raises ConstructorError for a key that is there before, and for a text that '#' cuts."""
         before: set[str] = set()
-        for key, _ in node.value:
+        for key, value in node.value:
+            mark = value.end_mark
+            if (
+                isinstance(value, yaml.ScalarNode)
+                and not value.style
+                and _CUT.match(mark.buffer, mark.pointer)
+            ):
+                raise yaml.constructor.ConstructorError(
+                    None,
+                    None,
+                    f"'#' would end {shown(value.value, 60)!r}; put a text that holds '#' in quotes, and a space after "
+                    "the '#' of a comment",
+                    mark,
+                )
             if isinstance(key, yaml.ScalarNode) and key.value in before:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"{shown(key.value, 60)!r} stands twice in one row", key.start_mark
@@ -106,7 +123,9 @@ def _yaml_rows(text: str) -> Iterator[tuple[str, Any]]:
     except yaml.YAMLError as error:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
         place = f"line {mark.line + 1}: " if mark else ""
-        raise _Wrong(f"{place}isn't YAML that can be read: {shown(problem or error)}") from None
+        raise _Wrong(
+            f"{place}isn't YAML that can be read: {shown(problem or error)}{_advice(problem)}"
+        ) from None
     except RecursionError:
         raise _Wrong("is nested too deeply; it must be a list of rows") from None
     if not rows:
@@ -115,6 +134,13 @@ def _yaml_rows(text: str) -> Iterator[tuple[str, Any]]:
         raise _Wrong("must be a list of rows, such as '- frame: 240' with 'text: it stops' below it")
     for number, row in enumerate(rows, 1):
         yield f"row {number}", row
+
+
+def _advice(problem: str | None) -> str:
+    """What to do about a problem that YAML's own words don't explain: a text such as 2001: A space odyssey."""
+    if problem == "mapping values are not allowed here":
+        return '; put a text that holds a colon and a space in quotes, such as text: "2001: a space station"'
+    return ""
 
 
 def _csv_rows(text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -169,17 +195,17 @@ def _prompt(row: Any, *, first: bool, rate: Fraction) -> tuple[int, str]:
         raise _Wrong("has more cells than the first line; put a text that holds the separator in quotes")
     unknown = [key for key in row if key not in _COLUMNS]
     if unknown:
-        raise _Wrong(f"may have {', '.join(_COLUMNS)}; got {shown(unknown[0], 60)!r}")
+        # In braces a comma ends a text.
+        advice = "" if row[unknown[0]] else "; put a text that holds a comma in quotes"
+        raise _Wrong(f"may have {', '.join(_COLUMNS)}; got {shown(unknown[0], 60)!r}{advice}")
     for key, value in row.items():
         if not isinstance(value, str):
             raise _Wrong(f"{key}: must be one value")
     text = row.get("text", "").strip()
-    if not text:
-        raise _Wrong("text: must say what is seen, it is empty")
-    if len(text) > MAX_PROMPT:
-        raise _Wrong(f"text: must be at most {MAX_PROMPT} characters, got {len(text)}")
-    if storable(text) != text:
-        raise _Wrong("text: must not contain NUL characters")
+    try:
+        check_text(text)
+    except ValueError as error:
+        raise _Wrong(f"text: {error}") from None
     times = {key: row[key].strip() for key in _TIMES if row.get(key, "").strip()}
     if not times and first:
         return 0, text
@@ -197,23 +223,29 @@ def _frame(key: str, value: str, rate: Fraction) -> int:
     value = shown(value, 60)
     if key == "timecode":
         return frame_of(value, rate)
-    whole, dot, part = value.partition(".")
-    digits = (whole + part).isascii() and whole.isdigit() and (part.isdigit() if dot else True)
-    if key == "frame":
-        if not digits or dot:
-            raise _Wrong(f"must be a whole number such as 240, got '{value}'")
-        return int(value)
-    if not digits:
-        raise _Wrong(f"must be a number such as 10 or 12.5, got '{value}'")
-    # The nearest frame.
-    return int(Fraction(value) * rate + Fraction(1, 2))
+    return frame_of_number(value) if key == "frame" else frame_of_seconds(value, rate)
+
+
+def check_text(text: str) -> None:
+    """Raises ValueError for a text that no timed prompt can have."""
+    if not text.strip():
+        raise ValueError("must say what is seen, it is empty")
+    if len(text) > MAX_PROMPT:
+        raise ValueError(f"must be at most {MAX_PROMPT} characters, got {len(text)}")
+    if storable(text) != text:
+        raise ValueError("must not contain NUL characters or bytes that aren't UTF-8")
+
+
+def check_within(frame: int, frames: int) -> None:
+    """Raises ValueError for a prompt that would begin past the end of a video of `frames`."""
+    if frame >= frames:
+        raise ValueError(f"begins at frame {frame}, which must be within the {frames} frames asked for")
 
 
 def _check(frame: int, before: list[tuple[int, str]], frames: int) -> None:
     if len(before) > MAX_PROMPTS:
         raise _Wrong(f"is one too many; a video has at most {MAX_PROMPTS + 1} prompts")
-    if frame >= frames:
-        raise _Wrong(f"begins at frame {frame}, which must be within the {frames} frames asked for")
+    check_within(frame, frames)
     if before and frame <= before[-1][0]:
         raise _Wrong(
             f"begins at frame {frame}, which must be after the frame of the row before, {before[-1][0]}"

@@ -137,6 +137,13 @@ def frame_rate(fps: float) -> Fraction:
     return Fraction(fps).limit_denominator(1000)
 
 
+def checked_frame_rate(fps: float) -> Fraction:
+    """`frame_rate` of a rate that a video can have. Raises InvalidSpec for another one."""
+    if not 1 <= fps <= 120:
+        raise InvalidSpec("fps", f"must be from 1 to 120, got {fps:g}")
+    return frame_rate(fps)
+
+
 _ACCEPTED = {
     "greater_than_equal": "at least {ge}",
     "less_than_equal": "at most {le}",

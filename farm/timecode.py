@@ -1,4 +1,4 @@
-"""Timecode, as editors write the time of a frame: hours, minutes, seconds and frames. Pure arithmetic."""
+"""The time of a frame as people write it: a frame number, seconds, or an editor's timecode. Pure arithmetic."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import re
 from fractions import Fraction
 
 _TIMECODE = re.compile(r"(\d{1,2}):([0-5]?\d):([0-5]?\d)([:;])(\d{1,3})", re.ASCII)
+
+_SECONDS = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*s", re.ASCII)
+_FRAME = re.compile(r"(\d{1,9})f?", re.ASCII)
+
+TIMES = "a frame (240 or 240f), seconds (8s or 1.5s) or timecode (00:00:08:00)"
 
 FORM = "HH:MM:SS:FF, or HH:MM:SS;FF for drop-frame at 29.97 and 59.94 fps"
 
@@ -36,3 +41,30 @@ def frame_of(timecode: str, rate: Fraction) -> int:
         raise ValueError(f"'{timecode}' is one of the labels that drop-frame leaves out")
     whole = hours * 60 + minutes
     return frame - dropped * (whole - whole // 10)
+
+
+def frame_of_number(value: str) -> int:
+    """The frame that a whole number names. Raises ValueError that says what is accepted."""
+    if not (value.isascii() and value.isdigit()):
+        raise ValueError(f"must be a whole number such as 240, got '{value}'")
+    return int(value)
+
+
+def frame_of_seconds(value: str, rate: Fraction) -> int:
+    """The frame nearest to `value` seconds at `rate` frames a second. Raises ValueError that says what is accepted."""
+    whole, dot, part = value.partition(".")
+    if not ((whole + part).isascii() and whole.isdigit() and (part.isdigit() if dot else True)):
+        raise ValueError(f"must be a number such as 10 or 12.5, got '{value}'")
+    return int(Fraction(value) * rate + Fraction(1, 2))
+
+
+def frame_at(time: str, rate: Fraction) -> int:
+    """The frame that `time` names, in any of the TIMES. Raises ValueError that says what is accepted."""
+    time = time.strip()
+    if found := _FRAME.fullmatch(time):
+        return frame_of_number(found[1])
+    if found := _SECONDS.fullmatch(time):
+        return frame_of_seconds(found[1], rate)
+    if _TIMECODE.fullmatch(time):
+        return frame_of(time, rate)
+    raise ValueError(f"must be {TIMES}, got '{time}'")

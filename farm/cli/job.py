@@ -127,7 +127,10 @@ def show(ctx: click.Context, job_id: str, form: str) -> None:
         "video": f"{spec.frames} frames, {spec.width}x{spec.height}, {spec.fps:g} fps",
         "prompt": "\n           ".join(
             shown(prompt, MAX_PROMPT)
-            for prompt in [spec.prompt, *(f"{later.frame}: {later.text}" for later in spec.later_prompts)]
+            for prompt in [
+                spec.prompt,
+                *(f"from frame {later.frame}: {later.text}" for later in spec.later_prompts),
+            ]
         ),
         "always": shown(spec.prompt_always, MAX_PROMPT),
         "shows": "\n           ".join(frame_lines(answer.shown_prompts)),

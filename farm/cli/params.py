@@ -83,3 +83,14 @@ class Keyframe(click.ParamType):
                 ctx,
             )
         return media, Place().convert(found[1], param, ctx), float(found[2] or 1.0)
+
+
+def text_is_no_option(
+    ctx: click.Context, param: click.Parameter, value: tuple[tuple[str, str], ...]
+) -> tuple[tuple[str, str], ...]:
+    """Refuse a pair whose text was forgotten, so that the next option was taken for it. Raises BadParameter."""
+    names = {name for one in ctx.command.get_params(ctx) for name in (*one.opts, *one.secondary_opts)}
+    for first, second in value:
+        if second.partition("=")[0] in names and second.startswith("-"):
+            raise click.BadParameter(f"'{shown(first, 200)}' has no text behind it, but {second}", ctx, param)
+    return value

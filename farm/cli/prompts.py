@@ -3,57 +3,186 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from farm.client import InvalidSpec
 from farm.outside_text import shown
-from farm.prompt_files import read_prompts
+from farm.prompt_files import check_text, check_within, read_prompts
+from farm.spec import checked_frame_rate
+from farm.timecode import frame_at
 from farm.v1 import jobs_pb2
 
-_FROM_FRAME = re.compile(r"\s*(\d{1,9})\s*:(?!\d)\s*(.*)", re.ASCII | re.DOTALL)
+_OLD_FORM = re.compile(r"\s*(\d{1,9})\s*:(?!\d)\s*(.*)", re.ASCII | re.DOTALL)
+"""How a --prompt said from which frame on it is shown, before --prompt-at."""
 
-_ANOTHER_TIME = re.compile(r"\s*[-+]?\d[\d.,:;]*\s*(f|frames?|s|sec|seconds?)?\s*:|\s*\d+:\d", re.IGNORECASE)
-"""A prompt that begins so may be meant to begin at a timecode or a second, or may speak of 10:30 or 16:9."""
+_TIME_BEFORE = re.compile(r"\s*(\S{1,20}?)\s*:\s+(.*)", re.DOTALL)
+"""A prompt that may have been meant to begin at a time of another kind, such as "8s: it stops"."""
 
 _TEXT = 160
 """Characters that are shown of a prompt in a line about frames."""
 
-
-def asked_prompts(prompts: tuple[str, ...], file: Path | None, fps: float, frames: int) -> dict[str, Any]:
-    """The spec's prompts, from --prompt options or from a prompt file. Raises InvalidSpec, for both of them too."""
-    if file is None:
-        return _timeline(prompts)
-    if prompts:
-        raise InvalidSpec("prompts", "give either --prompts FILE or --prompt TEXT, not both")
-    return read_prompts(file, fps=fps, frames=frames)
+_QUOTED = 60
+"""Characters that are shown of a prompt in an error or a note."""
 
 
-def _timeline(prompts: tuple[str, ...]) -> dict[str, Any]:
-    """`TEXT` is shown from the first frame on, `FRAME: TEXT` from a later one.
+@dataclass(frozen=True)
+class AskedPrompts:
+    """The spec's fields `prompt` and `later_prompts`, and what the person who asked should know."""
 
-    Raises InvalidSpec for a text that begins with another kind of time: guessing would shift it in silence.
+    fields: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Timed:
+    """A prompt that takes over at a frame; `time` is how that was said, in the option `field`."""
+
+    field: str
+    time: str
+    frame: int
+    text: str
+
+
+def asked_prompts(
+    prompts: Sequence[str],
+    prompts_at: Sequence[tuple[str, str]],
+    file: Path | None,
+    *,
+    fps: float,
+    frames: int,
+) -> AskedPrompts:
+    """What --prompt, --prompt-at and --prompts ask for.
+
+    Args:
+        prompts: Texts of --prompt. The first is always a text. A later one may begin with its frame ("240: it stops").
+        prompts_at: Time and text of each --prompt-at, in any order.
+        file: The prompt file of --prompts.
+        fps: Frames a second of the video.
+        frames: Frames of the video.
+
+    Raises:
+        InvalidSpec: Names the option and what is accepted, also for options that exclude each other.
     """
-    timed = []
-    for prompt in prompts:
-        found = _FROM_FRAME.fullmatch(prompt)
-        if not found and _ANOTHER_TIME.match(prompt):
-            raise InvalidSpec(
-                "prompt",
-                f"must begin with a frame such as '240: it stops', got '{shown(prompt, 60)}'; seconds and timecode "
-                "can be given in a --prompts file, and a text that begins with such a number needs its frame in front, "
-                "such as '0: 16:9 footage of a ball'",
-            )
-        timed.append((int(found[1]), found[2]) if found else (0, prompt))
-    timed.sort(key=lambda pair: pair[0])
-    if sum(frame == 0 for frame, _ in timed) > 1:
+    if file is not None:
+        if prompts or prompts_at:
+            raise InvalidSpec("prompts", "give either --prompts FILE or --prompt and --prompt-at, not both")
+        return AskedPrompts(read_prompts(file, fps=fps, frames=frames))
+    notes: list[str] = []
+    timed: list[_Timed] = []
+    if len(prompts) < 2 and not prompts_at:
+        return AskedPrompts(
+            {"prompt": prompts[0] if prompts else "", "later_prompts": []}, tuple(_about_first(prompts))
+        )
+    rate = checked_frame_rate(fps)
+    if prompts:
+        notes += _about_first(prompts)
+        later = [_in_old_form(prompt) for prompt in prompts[1:]]
+        notes += [
+            f"prompt: '{shown(prompt, _QUOTED)}' is taken for the time {one.time}; write {_option(one.time, one.text)}"
+            for prompt, one in zip(prompts[1:], later, strict=True)
+        ]
+        timed += later
+    for time, text in prompts_at:
+        one = _at(time, text, rate)
+        timed.append(one)
+        notes += _about_rounding(one, rate)
+    timed.sort(key=lambda one: one.frame)
+    _check(timed, bool(prompts), frames)
+    first = prompts[0] if prompts else timed.pop(0).text if timed and timed[0].frame == 0 else ""
+    if timed and not prompts and not first:
+        notes.append(
+            f"prompt: frames 0 to {timed[0].frame - 1} have no prompt; --prompt TEXT says what they show"
+        )
+    later_prompts = [{"frame": one.frame, "text": one.text} for one in timed]
+    return AskedPrompts({"prompt": first, "later_prompts": later_prompts}, tuple(notes))
+
+
+def _option(time: str, text: str) -> str:
+    return f"--prompt-at {shlex.quote(time)} {shlex.quote(shown(text, _QUOTED))}"
+
+
+def _about_first(prompts: Sequence[str]) -> list[str]:
+    """A note where the first --prompt may be in the old form, which is a text there."""
+    old = _OLD_FORM.fullmatch(prompts[0]) if prompts else None
+    if not old or (int(old[1]) > 0 and len(prompts) == 1):
+        return []
+    said = shown(prompts[0], _QUOTED)
+    meant = f"if {old[1]} is a frame, write {_option(old[1], old[2])}"
+    return [f"prompt: the first --prompt is always a text, also '{said}'; {meant}"]
+
+
+def _in_old_form(prompt: str) -> _Timed:
+    """A later --prompt such as "240: it stops". Raises InvalidSpec for one without a frame: it isn't guessed."""
+    old = _OLD_FORM.fullmatch(prompt)
+    if not old:
+        time, text = _suggested(prompt)
         raise InvalidSpec(
             "prompt",
-            "each but the first needs the frame at which it takes over, such as --prompt '240: it stops'",
+            f"only the first --prompt may have no time, got '{shown(prompt, _QUOTED)}'; write {_option(time, text)}"
+            + ("" if time != "FRAME" else ", with the frame at which it takes over"),
         )
-    first = timed.pop(0)[1] if timed and timed[0][0] == 0 else ""
-    return {"prompt": first, "later_prompts": [{"frame": frame, "text": text} for frame, text in timed]}
+    try:
+        check_text(old[2])
+    except ValueError as error:
+        raise InvalidSpec("prompt", f"the text at {old[1]} {error}") from None
+    return _Timed("prompt", old[1], int(old[1]), old[2])
+
+
+def _suggested(prompt: str) -> tuple[str, str]:
+    """Time and text that a --prompt without a frame may mean."""
+    found = _TIME_BEFORE.fullmatch(prompt)
+    try:
+        # Any rate will do: the time is only recognised here.
+        if found and frame_at(found[1], Fraction(30)) >= 0:
+            return found[1], found[2]
+    except ValueError:
+        pass
+    return "FRAME", prompt
+
+
+def _at(time: str, text: str, rate: Fraction) -> _Timed:
+    time = shown(time.strip(), _QUOTED)
+    try:
+        frame = frame_at(time, rate)
+    except ValueError as error:
+        raise InvalidSpec("prompt_at", f'{error}; such as --prompt-at 240 "it stops"') from None
+    try:
+        check_text(text)
+    except ValueError as error:
+        raise InvalidSpec("prompt_at", f"the text at {time} {error}") from None
+    return _Timed("prompt_at", time, frame, text)
+
+
+def _about_rounding(one: _Timed, rate: Fraction) -> list[str]:
+    """A note where a time in seconds lies between two frames."""
+    seconds = one.time.rstrip("s ")
+    if one.time.endswith("s") and Fraction(seconds) * rate != one.frame:
+        return [
+            f"prompt_at: {one.time} lies between two frames at {float(rate):g} fps; frame {one.frame} is nearest"
+        ]
+    return []
+
+
+def _check(timed: Sequence[_Timed], has_first: bool, frames: int) -> None:
+    """Refuse prompts that begin at one frame or past the end. `timed` is in the order of frames."""
+    for number, one in enumerate(timed):
+        try:
+            check_within(one.frame, frames)
+        except ValueError as error:
+            raise InvalidSpec(one.field, f"the prompt at {one.time} {error}") from None
+        if one.frame == 0 and has_first:
+            raise InvalidSpec(
+                one.field, f"{one.time} is frame 0, where the first --prompt begins; give one of the two"
+            )
+        before = timed[number - 1] if number else None
+        if before and before.frame == one.frame:
+            same = one.time if one.time == before.time else f"{before.time} and {one.time}"
+            raise InvalidSpec(one.field, f"two prompts begin at frame {one.frame} ({same}); give one")
 
 
 def frame_lines(spans: Iterable[jobs_pb2.ShownPrompts]) -> list[str]:

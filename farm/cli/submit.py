@@ -24,7 +24,7 @@ from farm.cli.output import (
     size,
     weights,
 )
-from farm.cli.params import Keyframe, Place, Size
+from farm.cli.params import Keyframe, Place, Size, text_is_no_option
 from farm.cli.prompts import asked_prompts, frame_lines
 from farm.cli.refusals import with_media_names
 from farm.client import FarmClient, InvalidSpec, LocalCondition
@@ -55,8 +55,17 @@ _OPTIONS = (
         "--prompt",
         "prompts",
         multiple=True,
-        metavar="[FRAME:] TEXT",
-        help="What the video shows. Again with a frame in front, such as '240: it stops', for what follows.",
+        metavar="TEXT",
+        help="What the video shows.",
+    ),
+    click.option(
+        "--prompt-at",
+        "prompts_at",
+        type=(str, str),
+        multiple=True,
+        metavar="TIME TEXT",
+        callback=text_is_no_option,
+        help="What it shows from TIME on: a frame (240), seconds (8s) or timecode (00:00:08:00). Repeatable.",
     ),
     click.option(
         "--prompts",
@@ -68,7 +77,7 @@ _OPTIONS = (
     click.option(
         "--prompt-always",
         metavar="TEXT",
-        help="What holds throughout, such as who is seen; it stands before every --prompt, with a space between.",
+        help="What holds throughout, such as who is seen; it stands before every prompt, with a space between.",
     ),
     click.option(
         "--crossfade",
@@ -140,7 +149,7 @@ def text(ctx: click.Context, frames: int, pixels: tuple[int, int], fps: float, *
     \b
     Examples:
       farmctl submit text --frames 250 --prompt "a river at dawn" --wait -o river.mp4
-      farmctl submit text --frames 500 --prompt "a ball rolls" --prompt "240: it stops"
+      farmctl submit text --frames 500 --prompt "a ball rolls" --prompt-at 240 "it stops"
       farmctl submit text --frames 500 --prompts shots.yaml --prompt-always "a man in a red hat"
       farmctl submit text --frames 1 --size 256x160 --prompt "a red ball on a navy background"
     """
@@ -316,6 +325,7 @@ def _submit(
     output: Path | None,
     overwrite: bool,
     prompts: tuple[str, ...],
+    prompts_at: tuple[tuple[str, str], ...],
     prompt_file: Path | None,
     **given: Any,
 ) -> None:
@@ -326,7 +336,10 @@ def _submit(
     if output and not as_json:
         check_output(output, overwrite)
     fields |= {name: value for name, value in given.items() if value is not None}
-    fields |= asked_prompts(prompts, prompt_file, fields["fps"], fields["frames"])
+    asked = asked_prompts(prompts, prompts_at, prompt_file, fps=fields["fps"], frames=fields["frames"])
+    fields |= asked.fields
+    for line in asked.notes:
+        note(f"note: {line}")
     client = connect(ctx, patience=30.0)
     with transfer_bar("upload") as moved:
         call = client.plan if dry_run else client.submit

@@ -75,8 +75,31 @@ def test_a_timecode_that_yaml_would_take_for_a_number_is_a_timecode(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "text",
+    ["16:9", "9:41", "9:41 am, a clock", "yes", "no", "off", "null", "~", "1e3", "0x10", "1_000", "2026-11-29", "3.10", ".inf", "07"],
+)  # fmt: skip
+def test_a_text_that_yaml_would_take_for_something_else_is_that_text(tmp_path, text):
+    assert read(tmp_path, f"- text: {text}  # a comment\n- frame: 9\n  text: {text}") == {
+        "prompt": text,
+        "later_prompts": [{"frame": 9, "text": text}],
+    }
+
+
+@pytest.mark.parametrize(
+    "row", ["- text: take #3", "- text: shot #red\n  frame: 9", "- frame: 9 #b\n  text: a"]
+)
+def test_a_text_that_yaml_would_cut_at_a_hash_is_refused(tmp_path, row):
+    with pytest.raises(
+        InvalidSpec, match=r"^prompts: shots.yaml: line 1: .*'#' would end '.+'; put .* in quotes"
+    ):
+        read(tmp_path, row)
+    assert read(tmp_path, "- text: 'take #3'\n- {frame: 9, text: F#5}  # the key")["prompt"] == "take #3"
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("- text: 2001: a space station", "line 1: .*; put a text that holds a colon and a space in quotes"),
         ("- text: a\n- text: b", "row 2: must have one of frame, seconds and timecode, got none"),
         ("- {text: a, frame: 1, seconds: 2}", "row 1: must have one of .*, got frame and seconds"),
         ("- {text: a}\n- {text: b, frame: 750}", "row 2: begins at frame 750, which must be within the 750"),
@@ -91,6 +114,10 @@ def test_a_timecode_that_yaml_would_take_for_a_number_is_a_timecode(tmp_path):
         ("- {text: a, timecode: '12:00'}", "row 1: timecode: must be HH:MM:SS:FF"),
         ("- {text: a, timecode: '00:00:01:24'}", "row 1: timecode: counts frames from 00 to 23 at 24 fps"),
         ("- {text: a, timecode: 00:00:01;02}", "row 1: timecode: is drop-frame"),
+        (
+            "- {frame: 1, text: a ball, red}",
+            "row 1: may have .*; got 'red'; put a text that holds a comma in quotes",
+        ),
         ("- {frame: 1}", "row 1: text: must say what is seen, it is empty"),
         ("- {frame: 1, text: ' '}", "row 1: text: must say what is seen"),
         ("- {frame: 1, text: [a]}", "row 1: text: must be one value"),

@@ -179,15 +179,23 @@ def test_a_dry_run_tells_of_a_size_that_the_model_has_not_learnt(farmctl):
 
 def test_prompts_follow_each_other_and_each_needs_its_frame(farmctl):
     ask = [*TEXT, "--prompt", "a ball rolls"]
-    planned = farmctl(*ask, "--prompt", "240: it stops", "--crossfade", 8, "--dry-run")
-    assert planned.exit_code == 0
-    for line in (
+    lines = (
         "prompts:   frames 0-232: a ball rolls",
         "frames 233-248: fade to: it stops",
         "249-299: it stops",
+    )
+    for second in (
+        ("--prompt-at", "240", "it stops"),
+        ("--prompt-at", "8s", "it stops"),
+        ("--prompt", "240: it stops"),
     ):
-        assert line in planned.stdout
-    for second, words in (("it stops", "240: it stops"), ("300: late", "within the 300 frames")):
+        planned = farmctl(*ask, *second, "--crossfade", 8, "--dry-run")
+        assert planned.exit_code == 0 and all(line in planned.stdout for line in lines)
+        assert ("note: prompt: '240: it stops'" in planned.stderr) == (second[0] == "--prompt")
+    for second, words in (
+        ("it stops", "--prompt-at FRAME 'it stops'"),
+        ("300: late", "within the 300 frames"),
+    ):
         asked = farmctl(*ask, "--prompt", second, "--dry-run")
         assert asked.exit_code == 2 and words in asked.stderr
 
@@ -197,13 +205,13 @@ def test_prompts_from_a_file_are_planned_by_their_rows_and_not_beside_others(far
     ask = [*TEXT, "--prompts", tmp_path / "shots.yaml", "--dry-run"]
     assert "frames 265-299: it stops" in farmctl(*ask).stdout
     asked = farmctl(*ask, "--prompt", "a ball rolls")
-    assert asked.exit_code == 2 and "prompts: give either --prompts FILE or --prompt TEXT" in asked.stderr
+    assert asked.exit_code == 2 and "prompts: give either --prompts FILE or --prompt" in asked.stderr
     late = farmctl(*ask, "--fps", 60)
     assert late.exit_code == 2 and "shots.yaml: row 2: begins at frame 480" in late.stderr
 
 
 def test_a_dry_run_prints_its_plan_as_json_and_no_video_is_called_json(farmctl):
-    ask = [*TEXT, "--prompt", "a", "--prompt", "40: b", "-o", "json"]
+    ask = [*TEXT, "--prompt", "a", "--prompt-at", 40, "b", "-o", "json"]
     found = json.loads(farmctl(*ask, "--dry-run").stdout)
     assert [span["prompts"] for span in found["plan"]["shown_prompts"]] == [["a"], ["a", "b"], ["b"]]
     assert found["notes"] and {"key", "start", "stop", "needs"} <= found["plan"]["tasks"][0].keys()
@@ -335,7 +343,7 @@ def test_waiting_shows_every_stage_and_delivers_the_frames_asked_for(farmctl, cl
 
 def test_a_job_tells_which_frames_show_which_prompt_and_how_each_of_its_seams_was_joined(farmctl, tmp_path):
     small = ["--frames", 150, "--size", "64x64", "--prompt", "a red ball", "--wait", "-o", tmp_path / "v.mp4"]
-    later = ["--prompt", "60: a green box", "--prompt-always", "on a navy background", "--crossfade", 0]
+    later = ["--prompt-at", "60", "a green box", "--prompt-always", "on a navy background", "--crossfade", 0]
     asked = farmctl("submit", "text", *small, *later)
     job_id = re.search(r"job (\S+) submitted", asked.stdout)[1]
     table = farmctl("job", "show", job_id).stdout
