@@ -6,7 +6,6 @@ Flags win over the environment, the environment over the file. An unknown key is
 from __future__ import annotations
 
 import contextlib
-import difflib
 import ipaddress
 import json
 import os
@@ -22,6 +21,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 
 from farm import addresses, setting_paths
+from farm.nearest import did_you_mean, literals
 from farm.outside_text import hidden, hidden_word, shown, storable
 from farm.setting_paths import NoCurrentFolder, NoHome, PathSetting, absolute, path_setting
 
@@ -334,14 +334,14 @@ def _explain(model: type[BaseModel], error: ValidationError, origins: Mapping[st
         problem = problem.partition(", got ")[0]
     elif isinstance(got, (str, int, float)) and ", got " not in problem:
         problem += f", got {hidden_word(got)!r}" if isinstance(got, str) else f", got {got!r}"
+    if first["type"] == "literal_error":
+        problem += did_you_mean(str(got), literals(first))
     # What concerns two sections names its settings itself.
     return f"{origin}: {key}: {problem}" if key else f"{origin}: {problem}"
 
 
 def _closest(word: str, accepted: list[str]) -> str:
-    near = difflib.get_close_matches(word, accepted, n=1, cutoff=0.6)
-    guess = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{guess} (accepted: {', '.join(sorted(accepted))})"
+    return f"{did_you_mean(word, accepted)} (accepted: {', '.join(sorted(accepted))})"
 
 
 def _keys_at(model: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:

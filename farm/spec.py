@@ -6,12 +6,14 @@ by the API with the same error type, so that a user sees one kind of message.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from farm.nearest import did_you_mean, literals
 from farm.outside_text import shown, storable
 
 MAX_FRAMES = 100_000
@@ -180,6 +182,15 @@ def _refuse_what_cannot_be_sent(value: Any, field: str = "") -> None:
         raise InvalidSpec(field, f"must be UTF-8 without NUL characters, got '{shown(value, 60)}'")
 
 
+_PARTS: dict[str, type[_Part]] = {"conditions": Condition, "media": Media, "later_prompts": TimedPrompt}
+
+
+def _unknown(location: Sequence[int | str]) -> str:
+    """What is wrong with a field that isn't one, at its place in a spec."""
+    within = next((_PARTS[part] for part in reversed(location[:-1]) if part in _PARTS), JobSpec)
+    return f"there is no such field{did_you_mean(str(location[-1]), within.model_fields)}"
+
+
 def parse_spec(fields: dict) -> JobSpec:
     """A checked JobSpec from plain fields. Raises InvalidSpec naming the first field at fault."""
     _refuse_what_cannot_be_sent(fields)
@@ -198,4 +209,8 @@ def parse_spec(fields: dict) -> JobSpec:
             problem += f", got {got!r}"
         elif isinstance(got, str):
             problem += f", got {len(got)} characters"
+        if first["type"] == "literal_error":
+            problem += did_you_mean(str(got), literals(first))
+        if first["type"] == "extra_forbidden":
+            problem = _unknown(first["loc"])
         raise InvalidSpec(field, problem) from None

@@ -17,6 +17,7 @@ import pluggy
 
 from farm import durable
 from farm.damaged_files import of_system
+from farm.nearest import did_you_mean
 from farm.plugins import catalogue, planning_plugins
 
 
@@ -36,7 +37,7 @@ def offers(
         accepted = ", ".join(sorted(known)) or "none"
         yield {
             "model": name,
-            "problem": f"models.{name}: no such model; the installed plugins know {accepted}",
+            "problem": f"models.{name}: no such model; the installed plugins know {accepted}{did_you_mean(name, known)}",
         }
     for name in known:
         if name in offered:

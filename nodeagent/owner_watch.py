@@ -20,6 +20,7 @@ from farm import presence
 from farm.clock import boottime
 from farm.config import InvalidConfig, Owner
 from farm.hours import Hours, parse
+from farm.nearest import did_you_mean
 from farm.plugins import node_plugins, presences
 from nodeagent import owner_sensors as built_in
 from nodeagent.owner import Owner as Seen
@@ -51,6 +52,7 @@ def sensor(settings: Owner) -> Callable[[], float]:
         accepted = ", ".join(sorted(known))
         raise InvalidConfig(
             f"owner.presence: no plugin knows {settings.presence!r}; this machine has {accepted}"
+            f"{did_you_mean(settings.presence, known)}"
         )
     look = known[settings.presence].seconds_idle
     return lambda: look(settings.command)

@@ -17,6 +17,7 @@ from farm.api.jobs import PlannedJob
 from farm.artifacts import CHUNK, ArtifactStore
 from farm.config import FarmConfig
 from farm.media import MediaError, MediaFacts, iter_frames, probe, resampled_count
+from farm.nearest import did_you_mean
 from farm.outside_text import file_name, shown
 from farm.picture import psnr
 from farm.planning import ModelFacts, Plan, Strategy, TaskKind
@@ -267,7 +268,9 @@ def lenders_of(slots: Sequence[Slot], model: ModelFacts, weights: str) -> list[L
 def _choose(field: str, name: str, offers: dict):
     if name not in offers:
         raise InvalidSpec(
-            field, f"must be one of {', '.join(sorted(offers)) or '(none installed)'}, got {name!r}"
+            field,
+            f"must be one of {', '.join(sorted(offers)) or '(none installed)'}, got {name!r}"
+            f"{did_you_mean(name, offers)}",
         )
     return offers[name]
 

@@ -39,6 +39,30 @@ class _Commands(click.Group):
         module, _, name = _COMMANDS[cmd_name][0].partition(":")
         return getattr(importlib.import_module(module), name)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does; an unknown verb is told the nearest, which click can't know where none is imported yet."""
+        name = args[0]
+        if name in _COMMANDS or name.startswith("-"):
+            return super().resolve_command(ctx, args)
+        unknown = click.exceptions.NoSuchCommand(name, possibilities=_COMMANDS, ctx=ctx)
+        below = [] if unknown.possibilities else self._below(ctx, name)
+        raise (
+            click.UsageError(f"{unknown.message} Did you mean {' or '.join(below)}?", ctx)
+            if below
+            else unknown
+        )
+
+    def _below(self, ctx: click.Context, name: str) -> list[str]:
+        """Verbs of this name that stand below others, such as 'job list' for `list`."""
+        groups = ((noun, self.get_command(ctx, noun)) for noun in _COMMANDS)
+        return [
+            repr(f"{noun} {name}")
+            for noun, group in groups
+            if isinstance(group, click.Group) and name in group.commands
+        ]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in _COMMANDS.items()])

@@ -27,6 +27,7 @@ from farm.cli.output import (
     when,
 )
 from farm.cli.outputs import outputs
+from farm.cli.params import Choice
 from farm.cli.prompts import frame_lines
 from farm.outside_text import shown
 from farm.spec import MAX_PRIORITY, MAX_PROMPT, InvalidSpec
@@ -53,9 +54,7 @@ def job() -> None:
 
 
 @job.command("list")
-@click.option(
-    "--state", "states", type=click.Choice(_STATES), multiple=True, help="Only these; may be repeated."
-)
+@click.option("--state", "states", type=Choice(_STATES), multiple=True, help="Only these; may be repeated.")
 @click.option(
     "--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="At most this many."
 )

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from farm.cli.columns import fitted_widths, narrowest_width, natural_width
+from farm.cli.params import Choice
 from farm.client import FarmClient
 from farm.outside_text import hidden, shown, shown_lines
 from farm.v1 import jobs_pb2, nodes_pb2
@@ -27,7 +28,7 @@ format_option = click.option(
     "-o",
     "--output",
     "form",
-    type=click.Choice(FORMATS),
+    type=Choice(FORMATS),
     default="table",
     show_default=True,
     help="A table for people, or the API's JSON with its own field names.",

@@ -7,7 +7,17 @@ from typing import Any, Literal
 
 import click
 
+from farm.nearest import did_you_mean
 from farm.outside_text import shown
+
+
+class Choice(click.Choice):
+    """One of some words; a mistyped one is told the nearest. `click.Choice` tells the words alone."""
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
+        """What is wrong with `value`."""
+        told = super().get_invalid_choice_message(value, ctx).rstrip(".")
+        return told + did_you_mean(str(value), map(str, self.choices))
 
 
 class Size(click.ParamType):
@@ -61,7 +71,10 @@ class Place(click.ParamType):
             return 0
         if not re.fullmatch(r"\d{1,9}", str(value)):
             self.fail(
-                f"'{shown(value, 200)}' is not a place; give a frame from 0 on, 'start' or 'end'", param, ctx
+                f"'{shown(value, 200)}' is not a place; give a frame from 0 on, 'start' or 'end'"
+                f"{did_you_mean(str(value), ('start', 'end'))}",
+                param,
+                ctx,
             )
         return int(value)
 
@@ -77,8 +90,10 @@ class Keyframe(click.ParamType):
         media, _, rest = str(value).rpartition("@")
         found = re.fullmatch(r"(\d{1,9}|start|end)(?::(\d*\.?\d+))?", rest)
         if not media or not found:
+            place = rest.partition(":")[0] if media else ""
             self.fail(
-                f"'{shown(value, 200)}' is not a keyframe; give MEDIA@FRAME, such as still.png@120 or last.png@end:0.8",
+                f"'{shown(value, 200)}' is not a keyframe; give MEDIA@FRAME, such as still.png@120 or last.png@end:0.8"
+                f"{did_you_mean(place, ('start', 'end'))}",
                 param,
                 ctx,
             )

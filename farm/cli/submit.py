@@ -24,7 +24,7 @@ from farm.cli.output import (
     size,
     weights,
 )
-from farm.cli.params import Keyframe, Place, Size, text_is_no_option
+from farm.cli.params import Choice, Keyframe, Place, Size, text_is_no_option
 from farm.cli.prompts import asked_prompts, frame_lines
 from farm.cli.refusals import with_media_names
 from farm.client import FarmClient, InvalidSpec, LocalCondition
@@ -107,7 +107,7 @@ _OPTIONS = (
     ),
     click.option(
         "--layout",
-        type=click.Choice(["fixed", "farm"]),
+        type=Choice(["fixed", "farm"]),
         help="fixed: windows as --window says, on any farm. farm: sized for the devices online. Default: fixed.",
     ),
     click.option("--priority", type=int, help="0 to 100, higher goes first. Default: 50."),

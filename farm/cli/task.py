@@ -22,6 +22,7 @@ from farm.cli.output import (
     state,
     when,
 )
+from farm.cli.params import Choice
 from farm.outside_text import shown_lines
 from farm.v1 import jobs_pb2, tasks_pb2
 
@@ -43,9 +44,7 @@ def task() -> None:
 
 @task.command("list")
 @click.argument("job_id", metavar="JOB")
-@click.option(
-    "--state", "states", type=click.Choice(_STATES), multiple=True, help="Only these; may be repeated."
-)
+@click.option("--state", "states", type=Choice(_STATES), multiple=True, help="Only these; may be repeated.")
 @format_option
 @click.pass_context
 def list_tasks(ctx: click.Context, job_id: str, states: tuple[str, ...], form: str) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from farm.nearest import did_you_mean
 from farm.states import JobState
 
 
@@ -17,10 +18,15 @@ class UnusableUrl(StoreError, ValueError):
 
 
 class NotFound(StoreError):
-    """There is no such thing. `noun` and `id` say what was looked for, `help` how to find one."""
+    """There is no such thing.
 
-    def __init__(self, noun: str, id: str, help: str = ""):
-        super().__init__(f"there is no {noun} {id!r}" + (f"; {help}" if help else ""))
+    `noun` and `id` say what was looked for, `help` how to find one, and `known` names what there is instead.
+    """
+
+    def __init__(self, noun: str, id: str, help: str = "", known: Iterable[str] = ()):
+        super().__init__(
+            f"there is no {noun} {id!r}{did_you_mean(id, known)}" + (f"; {help}" if help else "")
+        )
         self.noun = noun
         self.id = id
 

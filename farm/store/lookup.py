@@ -85,7 +85,7 @@ class Lookup:
             or (len(wanted) >= SHORTEST and one.id.lower().startswith(wanted.lower()))
         ]
         if not found:
-            raise NotFound("node", reference, _NAMED["node"])
+            raise NotFound("node", reference, _NAMED["node"], [one.name for one in known])
         if len(found) > 1:
             told = [f"{one.id}  {one.state}  {shown(one.name, _NAME)}" for one in found[:_LISTED]]
             raise Ambiguous(field, reference, "node", told, len(found))
@@ -146,7 +146,10 @@ def _of_job(connection: Connection, reference: str, field: str) -> Sequence[Row]
         raise _ambiguous(connection, field, reference, sorted(meant, reverse=True))
     if not found and len(lacking) == 1:
         (job_id,) = lacking
-        raise NotFound("task", reference, f"`farmctl task list {job_id}` shows the tasks of that job")
+        keys = connection.scalars(select(tasks.c.key).where(tasks.c.job_id == job_id)).all()
+        known = [f"{name}/{key}" for name, _ in _splits(reference.strip()) for key in keys]
+        how = f"`farmctl task list {job_id}` shows the tasks of that job"
+        raise NotFound("task", reference, how, known)
     return found
 
 

@@ -269,9 +269,11 @@ def _node(connection: Connection, node_id: str, device: str = "") -> Row:
     row = connection.execute(select(nodes).where(nodes.c.id == node_id)).one_or_none()
     if row is None:
         raise NotFound("node", node_id)
-    offered = select(tables.devices.c.name).where(tables.devices.c.node_id == node_id)
-    if device and device not in connection.scalars(offered).all():
-        raise NotFound(f"device of {row.name}", device)
+    if device:
+        of_node = select(tables.devices.c.name).where(tables.devices.c.node_id == node_id)
+        offered = connection.scalars(of_node).all()
+        if device not in offered:
+            raise NotFound(f"device of {row.name}", device, offered)
     return row
 
 

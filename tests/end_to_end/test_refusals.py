@@ -29,6 +29,11 @@ SMALL = {"frames": 49, "width": 128, "height": 96, "fps": 30.0}
         ({"model": "ltx-2b-0.9.5"}, "model: no node has offered"),
         ({"strategy": "magic"}, "strategy: must be one of autoregressive, codenoise, hierarchical"),
         ({"output": "gif"}, "output: must be one of mp4"),
+        ({"model": "ltx-tny"}, r"model: .*, got 'ltx-tny'; did you mean 'ltx-tiny'\?"),
+        ({"storyboard_model": "ltx-tny"}, r"storyboard_model: .*; did you mean 'ltx-tiny'\?"),
+        ({"strategy": "hirarchical"}, r"strategy: .*; did you mean 'hierarchical'\?"),
+        ({"output": "mp"}, r"output: .*; did you mean 'mp4'\?"),
+        ({"layout": "fixd"}, r"layout: .*, got 'fixd'; did you mean 'fixed'\?"),
         ({"prompt": "x" * 4001}, "prompt: must be at most 4000 characters"),
         (
             {"later_prompts": [{"frame": 9, "text": "x"}, {"frame": 9, "text": "y"}]},

@@ -230,6 +230,8 @@ def test_a_node_declares_devices_with_sizes_for_people(write):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("[[device]]\nname = 'a'\nbackend = 'cud'", ["device.0.backend", "got 'cud'; did you mean 'cuda'?"]),
+        ("[owner]\nwhen_back = 'Finish'", ["owner.when_back", "did you mean 'finish'?"]),
         ("[[device]]\nname = 'a'\nvrm = 3", ["device.0.vrm", "did you mean 'vram'"]),
         ("[[device]]\nname = 'a'\nvram = 'much'", ["device.0.vram", "24GiB"]),
         ("[[device]]\nname = 'a'\n[[device]]\nname = 'a'", ["device", "two devices are named 'a'"]),

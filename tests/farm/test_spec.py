@@ -37,3 +37,21 @@ def test_what_holds_throughout_stands_before_every_prompt():
     assert parse_spec(FIELDS).prompt_of("walks") == "walks"
     with pytest.raises(InvalidSpec, match="^prompt_always: must be at most 4000 characters"):
         parse_spec(dict(FIELDS, prompt_always="x" * 4001))
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"promt": "x"}, "promt: there is no such field; did you mean 'prompt'?"),
+        ({"colour": "x"}, "colour: there is no such field"),
+        ({"conditions": [{"fram": 3}]}, "conditions.0.fram: there is no such field; did you mean 'frame'?"),
+        ({"later_prompts": [{"frame": 3, "txt": "a", "text": "b"}]}, "later_prompts.0.txt: there is no such field; did you mean 'text'?"),
+        ({"layout": "Fixed"}, "layout: must be 'fixed' or 'farm', got 'Fixed'; did you mean 'fixed'?"),
+    ],
+)  # fmt: skip
+def test_a_mistyped_field_or_word_is_told_the_nearest_one(fields, problem):
+    if "conditions" in fields:
+        fields["conditions"][0]["media"] = {"path": "/a.png"}
+    with pytest.raises(InvalidSpec) as refused:
+        parse_spec({"frames": 9, "width": 64, "height": 64, **fields})
+    assert str(refused.value) == problem

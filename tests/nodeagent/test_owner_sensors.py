@@ -150,6 +150,8 @@ def test_a_command_that_hangs_can_not_be_told_and_leaves_nothing_running(monkeyp
 
 def test_the_built_in_presences_are_plugins_and_others_are_named_in_the_refusal():
     assert set(presences(node_plugins(owner_sensors))) == {"none", "idle", "command"}
+    with pytest.raises(InvalidConfig, match=r"knows 'idel'.*; did you mean 'idle'\?"):
+        sensor(Owner(presence="idel"))
     with pytest.raises(InvalidConfig, match="owner.presence: no plugin knows 'badge'.*command, idle, none"):
         sensor(Owner(presence="badge"))
     assert sensor(Owner())() == math.inf

@@ -168,6 +168,8 @@ def test_a_device_that_is_not_there_can_be_neither_locked_nor_unlocked_nor_resum
     for ask in (store.nodes.lock, store.nodes.unlock, store.nodes.resume):
         with pytest.raises(NotFound, match="no device of host-n1 'cuda9'"):
             ask("n1", "cuda9")
+        with pytest.raises(NotFound, match=r"no device of host-n1 'd00'; did you mean 'd0'\?"):
+            ask("n1", "d00")
 
 
 def test_a_lock_outlives_the_nodes_hellos(store):

@@ -93,6 +93,9 @@ def test_unknown_nodes_are_refused_by_name(store):
     for ask in (store.nodes.get, store.nodes.seen, lambda id: store.nodes.offline(id, "")):
         with pytest.raises(NotFound, match="there is no node 'nobody'"):
             ask("nobody")
+    join(store, "n3", name="workstation-3")
+    with pytest.raises(NotFound, match=r"no node 'wrokstation-3'; did you mean 'workstation-3'\?"):
+        store.lookup.node("wrokstation-3")
 
 
 def test_weights_on_offer_are_counted_over_online_nodes_first(store):

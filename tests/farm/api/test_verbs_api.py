@@ -119,6 +119,10 @@ def test_what_there_is_not_is_not_found_and_what_has_ended_says_so(daemon, clien
         for name in ("t-none", f"{job.id}/window/9"):
             with pytest.raises(NotFound, match="no task"):
                 call(name)
+        with pytest.raises(
+            NotFound, match=rf"no task '{job.id}/widnow/0'; did you mean '{job.id}/window/0'\?"
+        ):
+            call(f"{job.id}/widnow/0")
     client.cancel(job.id)
     for call in (client.pause, client.resume, lambda id: client.prioritise(id, 1)):
         with pytest.raises(FarmError, match="already cancelled"):
