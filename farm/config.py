@@ -82,7 +82,9 @@ class Artifacts(Settings):
     """Where latents, segments, media and videos are kept."""
 
     url: StoreUrl = Field(
-        "", repr=False, description="fsspec URL or folder, such as s3://bucket/farm. Empty: artifacts in the home."
+        "",
+        repr=False,
+        description="fsspec URL or folder, such as s3://bucket/farm. Empty: artifacts in the home.",
     )
 
 

@@ -11,6 +11,7 @@ import grpc
 from farm.durable import scratch
 from farm.errors import BROKEN, Damaged, FarmError, translate
 from farm.filenames import is_id
+from farm.gist import failure
 from farm.patience import Patience
 from farm.spec import frame_rate
 from farm.transfer import Partial, check_output, put_in_place
@@ -135,7 +136,7 @@ def runs(segments: Sequence[jobs_pb2.Output]) -> list[list[jobs_pb2.Output]]:
 
 def how_it_stands(job: jobs_pb2.Job) -> str:
     """A job that hasn't succeeded, as the end of a sentence about it."""
-    return f"is {_state(job)}" + (f": {job.error}" if job.error else "")
+    return f"is {_state(job)}" + (f": {failure(job.error, job.id)}" if job.error else "")
 
 
 def where_decoded(job: jobs_pb2.Job) -> str:
@@ -185,7 +186,7 @@ def _join(
         "job": job.id,
         "name": job.spec.name,
         "state": _state(job),
-        "error": job.error,
+        "error": failure(job.error, job.id) if job.error else "",
         "first_frame": start,
         "last_frame": stop - 1,
         "frames": stop - start,

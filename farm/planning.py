@@ -6,12 +6,25 @@ shapes the result.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
+from farm.gist import gist
 from farm.timeline import SPATIAL, Cut, frames_of
+
+
+class PlanFailed(Exception):
+    """A job could not be planned, and not for its spec's sake: a strategy, or the planner, raised `cause`."""
+
+    def __init__(self, strategy: str, cause: Exception):
+        said = gist("".join(traceback.format_exception(cause)))
+        super().__init__(
+            f"strategy: {strategy!r} could not plan this job: {said}; nothing was stored. farmd's log has the whole error; "
+            "another --strategy may do"
+        )
 
 
 class TaskKind(StrEnum):

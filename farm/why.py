@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from farm.gist import failure
 from farm.states import JobState, TaskState, is_final
 
 _NAMED = 3
@@ -74,7 +75,7 @@ def summary(
     if job == JobState.SUCCEEDED:
         return "succeeded: it waits for nothing"
     if is_final(job):
-        return f"{job}{': ' + gist(error) if error else ''}; {again}"
+        return f"{job}{': ' + failure(error, job_id) if error else ''}; {again}"
     count = Counter(task.state for task in tasks)
     running = count[TaskState.RUNNING]
     if job == JobState.PAUSED:
@@ -114,12 +115,6 @@ def waits_for(
     if is_final(job) or not known or any(task.state == TaskState.RUNNING for task in tasks):
         return ""
     return summary(job_id, job, "", tasks, total, fit).removeprefix(f"{job}: ")
-
-
-def gist(why: str) -> str:
-    """Of a traceback the last line, which says what went wrong."""
-    lines = why.strip().splitlines()
-    return lines[-1] if lines else "no reason given"
 
 
 def _tasks(count: int) -> str:

@@ -17,6 +17,7 @@ import pluggy
 
 from farm import durable
 from farm.damaged_files import of_system
+from farm.gist import gist
 from farm.nearest import did_you_mean
 from farm.plugins import catalogue, planning_plugins
 
@@ -46,7 +47,7 @@ def offers(
             source = configured.get(name) or plugins.hook.farm_default_source(model=name, cache=cache)
             weights = source and plugins.hook.farm_weights_hash(model=name, source=source, cache=cache)
         except Exception as error:  # noqa: BLE001 - one plugin's trouble must not hide the other models
-            told = of_system(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+            told = of_system(error) if isinstance(error, OSError) else gist(traceback.format_exc())
             yield {"model": name, "problem": f"models.{name}: {told}", "traceback": traceback.format_exc()}
             continue
         if weights:

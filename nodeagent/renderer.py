@@ -186,7 +186,8 @@ class Renderer:
                     completion.damaged_artifact_ids.append(damaged.artifact_id)
                 elif trouble := disk_trouble(error, self._work):
                     completion.outcome = nodes_pb2.OUTCOME_STORAGE
-                    completion.error += trouble
+                    # First, because it is what people are to be told: a library's own words may not say it.
+                    completion.error = f"{trouble}\n{completion.error}"
             completion.seconds = time.monotonic() - began
             outcome = nodes_pb2.Outcome.Name(completion.outcome).removeprefix("OUTCOME_").lower()
             say(f"{outcome} after {completion.seconds:.1f} s\n{completion.error}".rstrip())

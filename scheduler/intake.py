@@ -20,7 +20,7 @@ from farm.media import MediaError, MediaFacts, iter_frames, probe, resampled_cou
 from farm.nearest import did_you_mean
 from farm.outside_text import file_name, shown
 from farm.picture import psnr
-from farm.planning import ModelFacts, Plan, Strategy, TaskKind
+from farm.planning import ModelFacts, Plan, PlanFailed, Strategy, TaskKind
 from farm.plugins import Catalogue
 from farm.spec import Condition, InvalidSpec, JobSpec
 from farm.store.errors import NotFound
@@ -60,7 +60,8 @@ class Intake:
     def plan(self, spec: JobSpec, *, keep_media: bool) -> PlannedJob:
         """The plan of `spec`; with `keep_media`, media given by path are copied into the artifact store.
 
-        Raises InvalidSpec naming the field and what is accepted.
+        Raises InvalidSpec naming the field and what is accepted, and PlanFailed where a strategy, say of a plugin, raises
+        something else.
         """
         self._check_limits(spec)
         model = _choose("model", spec.model, self._catalogue.models)
@@ -69,16 +70,22 @@ class Intake:
         weights = self._weights(model)
         media, notes = self._media(spec)
         slots = slots_of(self._store.nodes.list())
-        plan = make_plan(
-            spec,
-            model=model,
-            weights=weights,
-            strategy=strategy,
-            output=output,
-            media=[m for m, _ in media],
-            lenders=lenders_of(slots, model, weights),
-            storyboard=self._storyboard(spec, model),
-        )
+        storyboard = self._storyboard(spec, model)
+        try:
+            plan = make_plan(
+                spec,
+                model=model,
+                weights=weights,
+                strategy=strategy,
+                output=output,
+                media=[m for m, _ in media],
+                lenders=lenders_of(slots, model, weights),
+                storyboard=storyboard,
+            )
+        except InvalidSpec:
+            raise
+        except Exception as error:
+            raise PlanFailed(strategy.name, error) from error
         if keep_media:
             for prepared, path in media:
                 if path is not None:

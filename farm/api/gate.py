@@ -18,6 +18,7 @@ from farm.artifacts import Corrupt, Unwritable
 from farm.channels import bearer_token
 from farm.media import MediaError
 from farm.outside_text import shown_lines
+from farm.planning import PlanFailed
 from farm.security import Authority, Denied, Identity
 from farm.spec import InvalidSpec
 from farm.store import errors as store_errors
@@ -58,6 +59,8 @@ def status_of(error: BaseException) -> tuple[grpc.StatusCode, str]:
     ]
     if isinstance(error, Refused):
         return error.code, str(error)
+    if isinstance(error, PlanFailed):
+        return grpc.StatusCode.INTERNAL, str(error)
     for kinds, code in codes:
         if isinstance(error, kinds):
             return code, str(error)

@@ -15,6 +15,7 @@ from farm.cli.bars import StageBars
 from farm.cli.output import (
     console,
     duration,
+    how_it_ended,
     job_state,
     note,
     print_json,
@@ -23,6 +24,7 @@ from farm.cli.output import (
 )
 from farm.client import ENDED, FarmClient, FarmError
 from farm.delivery import where_decoded
+from farm.gist import gist
 from farm.v1 import jobs_pb2
 
 # A daemon may be restarted, or its machine rebooted, while somebody watches.
@@ -53,7 +55,7 @@ def follow(client: FarmClient, job_id: str, output: Path | None, json: bool = Fa
                     latest = update
                     show(update)
                 elif update.kind in _TROUBLE and not json:
-                    note(f"{update.task or 'job'} {update.kind}: {update.message}")
+                    note(gist(update.message))
     except KeyboardInterrupt:
         if latest is None or latest.state not in ENDED:
             job = latest.id if latest else shlex.quote(job_id)
@@ -69,7 +71,7 @@ def finish(
 ) -> None:
     """Says how a job ended and downloads its video to `output`. Exits with 1 when it has none."""
     if job.state != jobs_pb2.JOB_STATE_SUCCEEDED:
-        note(f"job {job.id} {job_state(job)}" + (f": {job.error}" if job.error else ""))
+        note(f"job {job.id} {job_state(job)}" + (f": {how_it_ended(job)}" if job.error else ""))
         if decoded := where_decoded(job):
             note(decoded)
         click.get_current_context().exit(1)

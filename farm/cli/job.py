@@ -15,6 +15,7 @@ from farm.cli.output import (
     declared_devices,
     duration,
     format_option,
+    how_it_ended,
     job_state,
     marker,
     note,
@@ -29,6 +30,7 @@ from farm.cli.output import (
 from farm.cli.outputs import outputs
 from farm.cli.params import Choice
 from farm.cli.prompts import frame_lines
+from farm.gist import gist
 from farm.outside_text import shown
 from farm.spec import MAX_PRIORITY, MAX_PROMPT, InvalidSpec
 from farm.transfer import check_ending, check_output
@@ -122,7 +124,7 @@ def show(ctx: click.Context, job_id: str, form: str) -> None:
         "state": job_state(found),
         "waiting": found.waiting,
         "loading": "\n           ".join(loading(found)),
-        "error": found.error,
+        "error": how_it_ended(found) if found.error else "",
         "video": f"{spec.frames} frames, {spec.width}x{spec.height}, {spec.fps:g} fps",
         "prompt": "\n           ".join(
             shown(prompt, MAX_PROMPT)
@@ -173,7 +175,7 @@ def print_tasks(
                 mark(f"{attempt.node}/{attempt.device}") if attempt else "-",
                 attempt_seconds(attempt) if attempt else "-",
                 len(task.attempts),
-                task.reason or (attempt.error if attempt else ""),
+                gist(task.reason or (attempt.error if attempt else ""), otherwise=""),
             )
         )
     headings = ("TASK", "STATE", "LATENTS", "NODE/DEVICE", "SECONDS", "TRIES", "REASON")
@@ -351,7 +353,10 @@ def why(ctx: click.Context, job_id: str, form: str) -> None:
         click.echo()
         print_table(
             ("TASK", "STATE", "REASON"),
-            ((one.key, state(jobs_pb2.TaskState, one.state), one.reason) for one in answer.tasks),
+            (
+                (one.key, state(jobs_pb2.TaskState, one.state), gist(one.reason, otherwise=""))
+                for one in answer.tasks
+            ),
             "",
             keep=("TASK", "STATE"),
             free=("REASON",),

@@ -22,6 +22,7 @@ from farm.cli.output import (
     when,
 )
 from farm.cli.reach import tell_reach
+from farm.gist import gist
 from farm.v1 import nodes_pb2
 
 
@@ -210,7 +211,7 @@ def _idle(status: nodes_pb2.DeviceStatus) -> str:
 def _without(found: nodes_pb2.Node) -> list[str]:
     """Of the node's devices that have had no renderer for too long, why."""
     return [
-        f"{status.device.name} has no renderer: {status.trouble}"
+        f"{status.device.name} has no renderer: {gist(status.trouble)}"
         for status in found.devices
         if status.trouble
     ]
@@ -218,7 +219,9 @@ def _without(found: nodes_pb2.Node) -> list[str]:
 
 def _not_offered(found: nodes_pb2.Node) -> list[str]:
     """Of the models that the node should offer and doesn't, why."""
-    return [f"it offers no {model or 'model'}: {why}" for model, why in sorted(found.model_troubles.items())]
+    return [
+        f"it offers no {model or 'model'}: {gist(why)}" for model, why in sorted(found.model_troubles.items())
+    ]
 
 
 @node.command()

@@ -19,6 +19,7 @@ from rich.text import Text
 from farm.cli.columns import fitted_widths, narrowest_width, natural_width
 from farm.cli.params import Choice
 from farm.client import FarmClient
+from farm.gist import failure
 from farm.outside_text import hidden, shown, shown_lines
 from farm.v1 import jobs_pb2, nodes_pb2
 
@@ -178,6 +179,12 @@ def state(enum: Any, value: int) -> str:
 def job_state(job: jobs_pb2.Job) -> str:
     """A job's state in one word."""
     return state(jobs_pb2.JobState, job.state)
+
+
+def how_it_ended(job: jobs_pb2.Job) -> str:
+    """Why a job ended without its video, and what to do, in one line. The whole error is in the log that it names."""
+    again = f"; `farmctl job retry {job.id}` goes on from what is done"
+    return failure(job.error, job.id) + (again if job.state == jobs_pb2.JOB_STATE_FAILED else "")
 
 
 def when(seconds: float) -> str:

@@ -23,6 +23,7 @@ from farm.cli.output import (
     when,
 )
 from farm.cli.params import Choice
+from farm.gist import gist
 from farm.outside_text import shown_lines
 from farm.v1 import jobs_pb2, tasks_pb2
 
@@ -83,9 +84,11 @@ def show(ctx: click.Context, name: str, form: str) -> None:
         "task": f"{found.job_id}/{found.key}",
         "id": found.id,
         "state": state(jobs_pb2.TaskState, found.state),
-        "reason": found.reason,
+        "reason": gist(found.reason, otherwise=""),
         "latents": f"{found.start}-{found.stop}" if found.stop else "",
     }
+    if any(attempt.error for attempt in found.attempts):
+        lines["log"] = f"`farmctl task logs {found.job_id}/{found.key}`"
     if "summary" in found.facts:
         lines["found"] = found.facts["summary"]
     for key, value in lines.items():
@@ -104,7 +107,7 @@ def show(ctx: click.Context, name: str, form: str) -> None:
                 attempt_seconds(attempt),
                 f"{attempt.step}/{attempt.steps}" if attempt.steps else "-",
                 "kept" if attempt.log_artifact_id else "-",
-                (attempt.error.strip().splitlines() or [""])[-1],
+                gist(attempt.error, otherwise=""),
             )
             for attempt in found.attempts
         ),

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, func, insert, select, update
 
+from farm.gist import failure, gist
 from farm.states import (
     UNFINISHED_TASKS,
     AttemptState,
@@ -25,7 +26,6 @@ from farm.states import (
 from farm.store import leftover_bytes, rows, saved
 from farm.store.records import ArtifactState, AttemptRecord, JobRecord
 from farm.store.tables import artifacts, attempts, drains, edges, events, jobs, nodes, tasks
-from farm.why import gist
 
 
 def write_event(
@@ -219,7 +219,7 @@ def end_job(
         )
     saved.release(connection, tasks.c.job_id == job_id)
     leftover_bytes.job_ended(connection, job_id, target, at)
-    message = f"the job {_ended(target)}" + (f": {gist(error)}" if error else "")
+    message = f"the job {_ended(target)}" + (f": {failure(error)}" if error else "")
     write_event(connection, at, "finished", message, job_id=job_id)
     return stopped
 
@@ -237,8 +237,9 @@ def finish_job(connection: Connection, job_id: str, at: float) -> JobRecord | No
         return None
     error = ""
     if end == JobState.FAILED:
-        failed = select(tasks.c.reason).where(of_job, tasks.c.state == TaskState.FAILED)
-        error = connection.scalars(failed.order_by(tasks.c.position)).first() or ""
+        failed = select(tasks.c.key, tasks.c.reason).where(of_job, tasks.c.state == TaskState.FAILED)
+        first = connection.execute(failed.order_by(tasks.c.position).limit(1)).one()
+        error = f"{first.key} failed:\n{first.reason}"
     elif end == JobState.CANCELLED:
         left = connection.scalar(select(func.count()).where(of_job, tasks.c.state == TaskState.CANCELLED))
         error = f"{left} of its tasks were cancelled and not retried since"

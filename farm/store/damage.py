@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, Connection, Row, func, select, update
 
 from farm.failures import MAX_DAMAGED, Cause, Terms
+from farm.gist import gist
 from farm.states import AttemptState, TaskState
 from farm.store import endings, rows
 from farm.store.changes import lacks, move_task, write_event
 from farm.store.database import Database
 from farm.store.records import ArtifactState, AttemptRecord, Settlement
 from farm.store.tables import artifacts, attempts, edges, media, tasks
-from farm.why import gist
 
 
 def make_again(

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, Connection, and_, func, select, update
 
 from farm.failures import Cause, End, Terms, Verdict, judge, strikes
+from farm.gist import gist
 from farm.states import AttemptState, JobState, TaskState
 from farm.store import quarantine, rows
 from farm.store.changes import (
@@ -24,7 +25,6 @@ from farm.store.changes import (
 from farm.store.database import Database
 from farm.store.records import ArtifactState, AttemptRecord, Settlement
 from farm.store.tables import artifacts, attempts, devices, tasks
-from farm.why import gist
 
 may_return = and_(
     attempts.c.state == AttemptState.LOST,

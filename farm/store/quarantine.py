@@ -9,10 +9,10 @@ from __future__ import annotations
 from sqlalchemy import ColumnElement, Connection, Table, delete, exists, func, insert, select
 
 from farm.failures import MAX_STRIKES
+from farm.gist import gist
 from farm.store.changes import write_event
 from farm.store.records import AttemptRecord
 from farm.store.tables import quarantines, strikes
-from farm.why import gist
 
 
 def strike(connection: Connection, attempt: AttemptRecord, at: float, error: str) -> None:

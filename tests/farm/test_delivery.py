@@ -131,7 +131,8 @@ def test_a_failed_job_delivers_each_unbroken_run_of_what_was_decoded(daemon, cli
     assert second.name == f"{shot.id}-frames-30-39-partial.mp4"
     assert probe(first).fps == Fraction(30000, 1001)
     told = json.loads(second.with_suffix(".json").read_text())
-    assert "ValueError: poison" in told.pop("error")
+    error = told.pop("error")
+    assert "ValueError: poison; its log: `farmctl task logs" in error and "\n" not in error
     assert told == {
         "partial": True, "job": shot.id, "name": "[red] shot", "state": "failed",
         "first_frame": 30, "last_frame": 39, "frames": 10, "of_frames": 40,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import grpc
 import pytest
 
+from farm.api.gate import status_of
 from farm.config import load_config
+from farm.planning import PlanFailed
 from farm.plugins import catalogue, planning_plugins
 from farm.spec import InvalidSpec, parse_spec
 from scheduler.intake import Intake
@@ -39,3 +42,27 @@ def test_a_model_that_a_node_should_offer_is_refused_with_what_keeps_the_node_fr
     with pytest.raises(InvalidSpec) as refused:
         intake.plan(spec, keep_media=False)
     assert refused.value.field == "model" and f"no node has offered ltx-tiny {told}" in str(refused.value)
+
+
+class Careless:
+    """A plugin's strategy that raises what no spec is to blame for."""
+
+    name = "hierarchical"
+
+    def __getattr__(self, name):
+        raise ZeroDivisionError("division by zero\nin a plugin")
+
+
+def test_a_strategy_that_raises_is_named_with_what_it_raised_and_nothing_is_stored(daemon, tmp_path):
+    daemon.store.nodes.hello("a" * 32, "a", "", "", "b", [], [("ltx-tiny", "sha256:1")], "r", "", [], "")
+    offers = catalogue(planning_plugins())
+    offers.strategies["hierarchical"] = Careless()
+    intake = Intake(load_config(None, {}, {"home": tmp_path / "farm"}), offers, daemon.store, daemon.files)
+    spec = parse_spec({"strategy": "hierarchical", "frames": 250, "width": 96, "height": 64})
+    with pytest.raises(PlanFailed) as failed:
+        intake.plan(spec, keep_media=True)
+    code, told = status_of(failed.value)
+    assert code is grpc.StatusCode.INTERNAL and told.startswith(
+        "strategy: 'hierarchical' could not plan this job: ZeroDivisionError: division by zero; nothing was stored"
+    )
+    assert "\n" not in told and daemon.store.jobs.list() == []

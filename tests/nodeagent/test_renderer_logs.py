@@ -29,6 +29,7 @@ def test_an_attempts_log_tells_what_was_done_and_all_that_was_printed(farm, node
                  "step 1 of 2 done", "made latents", "succeeded after"):  # fmt: skip
         assert line in done, line
     assert "before it failed" in failed and "failed after" in failed and "ValueError: sigma went" in failed
+    assert farm.ended("f")[0].error.strip() in failed, "the whole traceback, of which people are shown a line"
     assert "before it failed" not in done and "hello" not in failed
     until(
         lambda: not list((tmp_path / "node" / "logs").iterdir()), what="files removed once they are brought"

@@ -15,6 +15,7 @@ import grpc
 import pytest
 from node_processes import until
 
+from farm.gist import gist
 from farm.rendering import Stopped, StorageFailed
 from farm.v1 import nodes_pb2, renderers_pb2
 from nodeagent import transfer
@@ -53,7 +54,10 @@ def test_a_full_disk_is_told_from_a_failure_of_the_work_and_rendering_goes_on_af
     assert ended(farm, "d").outcome == STORAGE and "No space left on device" in ended(farm, "d").error
     assert ended(farm, "l").outcome == STORAGE
     assert ended(farm, "f").outcome == nodes_pb2.OUTCOME_FAILED
-    assert ended(farm, "v").outcome == STORAGE and "this machine's disk" in ended(farm, "v").error
+    assert ended(farm, "v").outcome == STORAGE and gist(ended(farm, "v").error).startswith(
+        "this machine's disk: "
+    )
+    assert "No space left on device" in gist(ended(farm, "d").error) and "Traceback" in ended(farm, "d").error
     renderer.run("still", steps=1)
     assert ended(farm, "still").outcome == STORAGE, "its folder is no folder"
     work.unlink()

@@ -195,7 +195,7 @@ def test_a_retried_task_brings_what_it_needs_and_what_failed_beside_it_is_told(s
     fail(store, job, "window/0")
     assert store.jobs.retry(job.id, task_ids=[task(store, job, "window/1").id]) == ("window/1",)
     ended = run(store, job, "window/1").job
-    assert (ended.state, ended.error) == (JobState.FAILED, "ValueError: bad prompt")
+    assert (ended.state, ended.error) == (JobState.FAILED, "window/0 failed:\nValueError: bad prompt")
     mux = task(store, job, "mux").id
     assert store.jobs.retry(job.id, task_ids=[mux]) == ("window/0", "decode/0", "mux")
     assert run(store, job, "window/0", "decode/0", "mux").job.state == JobState.SUCCEEDED

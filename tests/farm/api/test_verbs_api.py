@@ -90,7 +90,10 @@ def test_a_cancelled_job_tells_its_node_and_a_retry_goes_on_from_what_is_done(da
 def test_one_task_is_retried_and_the_job_says_what_was_left_out(daemon, client, job):
     attempt = dispatch(daemon.store, job, "window/0", node_id=NODE)
     daemon.store.attempts.fail(attempt.id, attempt.epoch, "ValueError: bad")
-    assert client.why(job.id).summary.startswith("failed: ValueError: bad; `farmctl job retry")
+    assert client.why(job.id).summary.startswith(
+        f"failed: window/0 failed once, on host-nn/d0: ValueError: bad; its log: `farmctl task logs {job.id}/window/0`; "
+        f"`farmctl job retry {job.id}` goes on"
+    )
     answer = client.retry_task(f"{job.id}/window/0")
     assert (answer.task.key, answer.task.state, list(answer.tasks)) == (
         "window/0", jobs_pb2.TASK_STATE_READY, ["window/0"],

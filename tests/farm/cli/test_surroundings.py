@@ -93,5 +93,7 @@ def test_grpcs_own_lines_are_printed_only_to_who_asks_for_them(tmp_path, wanted,
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
         done = run(f"farmd --listen {listen}", tmp_path / "home", HOME=str(tmp_path), **wish)
     lines = done.stderr.splitlines()
-    assert done.returncode == 1 and lines[-1].startswith(f"farmd: server.listen: port {listen[10:]} is taken by")
+    assert done.returncode == 1 and lines[-1].startswith(
+        f"farmd: server.listen: port {listen[10:]} is taken by"
+    )
     assert any("add_port.cc" in line for line in lines) is raw

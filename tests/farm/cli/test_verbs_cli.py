@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from farm.cli import main
+from farm.states import JobState
 from tests.farm.cli.runs import variables
 from tests.farm_under_test import eventually
 from tests.store.store_world import dispatch, finish, submit
@@ -59,13 +60,75 @@ def test_a_job_is_paused_shown_as_paused_and_resumed(daemon, farmctl, job):
 def test_a_failed_job_is_retried_from_what_is_done(daemon, farmctl, job):
     attempt = dispatch(daemon.store, job, "window/0", node_id=NODE)
     daemon.store.attempts.fail(attempt.id, attempt.epoch, "Traceback\nValueError: bad")
-    assert "failed: ValueError: bad; `farmctl job retry" in farmctl("job", "why", job.id).stdout
+    assert (
+        "failed once, on host-nn/d0: ValueError: bad; its log: `farmctl task logs"
+        in farmctl("job", "why", job.id).stdout
+    )
     only = json.loads(farmctl("job", "retry", job.id, "--failed", "-o", "json").stdout)
     assert only["tasks"] == ["window/0"] and only["job"]["state"] == "JOB_STATE_RUNNING"
     answer = farmctl("job", "retry", job.id)
     assert answer.stdout == f"job {job.id} is running; 3 tasks to be done again: window/1, decode/0, mux\n"
     again = farmctl("job", "retry", job.id)
     assert (again.exit_code, again.stdout) == (0, f"job {job.id} is running; there was nothing to retry\n")
+
+
+TRACEBACK = """Traceback (most recent call last):
+  File "/x/nodeagent/renderer.py", line 167, in work
+    made = self._perform()
+  File "/x/plugins/ltx/denoise.py", line 12, in step
+    raise RuntimeError(words)
+torch.OutOfLuckError: CUDA error: device-side assert triggered
+Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.
+"""
+
+
+@pytest.fixture
+def failed(daemon, job):
+    """A job that failed with a traceback of window/0."""
+    attempt = dispatch(daemon.store, job, "window/0", node_id=NODE)
+    daemon.store.attempts.fail(attempt.id, attempt.epoch, TRACEBACK + "note 2\n")
+    assert daemon.store.jobs.get(job.id).error.endswith(TRACEBACK + "note 2\n")
+    return job
+
+
+def one_line(job_id: str) -> str:
+    return (
+        "window/0 failed once, on host-nn/d0: OutOfLuckError: CUDA error: device-side assert triggered; "
+        f"its log: `farmctl task logs {job_id}/window/0`; `farmctl job retry {job_id}` goes on from what is done"
+    )
+
+
+@pytest.mark.parametrize(
+    "ask",
+    ["job show {}", "job watch {}", "job why {}", "job outputs {}", "job list", "task list {}", "task show {}/window/0",
+     "job download {} -o {folder}/v.mp4", "job outputs {} --partial {folder}", "node list"],
+)  # fmt: skip
+def test_what_failed_is_told_in_a_line_wherever_it_is_shown(farmctl, failed, tmp_path, ask):
+    told = farmctl(*ask.format(failed.id, folder=tmp_path).split())
+    for hidden in ("Traceback", "File ", "TORCH_USE_CUDA_DSA", "note 2", "\\x0a"):
+        assert hidden not in told.output
+    if not ask.startswith(("job list", "node", "job outputs {}")) or "--partial" in ask:
+        assert "OutOfLuckError: CUDA error: device-side assert triggered" in told.output
+    if ask.startswith(("job show", "job watch")):
+        assert one_line(failed.id) in told.output
+    if not ask.startswith(("job list", "node", "job outputs {}", "task list")) or "--partial" in ask:
+        assert f"`farmctl task logs {failed.id}/window/0`" in told.output
+    whole = farmctl("job", "show", failed.id, "-o", "json").stdout
+    assert json.loads(whole)["job"]["error"].endswith("note 2\n")
+
+
+def test_the_whole_error_of_an_attempt_is_kept_for_programs(farmctl, failed):
+    shown = json.loads(farmctl("task", "show", f"{failed.id}/window/0", "-o", "json").stdout)["task"]
+    assert shown["reason"].startswith("Traceback") and shown["attempts"][-1]["error"].endswith("note 2\n")
+
+
+def test_a_job_in_which_an_old_failure_was_left_names_that_task(daemon, farmctl, failed):
+    farmctl("task", "retry", f"{failed.id}/window/1")
+    finish(daemon.store, dispatch(daemon.store, failed, "window/1", node_id=NODE))
+    ended = daemon.store.jobs.get(failed.id)
+    assert ended.state == JobState.FAILED
+    assert one_line(failed.id).partition(" once")[0] in farmctl("job", "show", failed.id).stdout
+    assert f"`farmctl task logs {failed.id}/window/0`" in farmctl("job", "why", failed.id).stdout
 
 
 def test_a_priority_is_given_and_refused_out_of_range(farmctl, job):

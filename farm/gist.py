@@ -1,0 +1,72 @@
+"""What an error says in one line, for people; its whole text is in the log of the attempt. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from farm.outside_text import shown
+
+_HEADER = re.compile(r"Traceback( \(most recent call last\):)?")
+_FRAME = re.compile(r'\s+File "(?:.*[\\/])?(?P<file>[^"]*)", line (?P<line>\d+)(?:, in (?P<name>.+))?')
+_MARGIN = re.compile(r" *(?:[|+] ?)+(?=Exception Group Traceback|Traceback|\S+(?::|$)| +File )")
+"""What Python draws before the lines of a group of exceptions."""
+_PACKAGE = re.compile(r"(?:\w+\.)+(?=[A-Za-z_]\w*(?::|$))")
+_CHAINED = ("The above exception was", "During handling of the above exception")
+_OF_A_JOB = re.compile(
+    r"(?P<what>(?P<task>[a-z_]+(?:/[\w-]+)?) (?:failed|[^\n]+(?=; the last was attempt )))"
+    r"(?:; the last was attempt [^\s:]+)?:\n(?P<why>.+)",
+    re.DOTALL,
+)
+"""A job's error, as farm.store writes it."""
+
+
+_LINE = 2000
+"""Characters that are shown of a text of one line: it was written to be read."""
+
+
+def gist(text: str, otherwise: str = "no reason given") -> str:
+    """The line of an error's text that says what went wrong: of a traceback its last exception, without its package.
+
+    What stands before a traceback says it in the farm's own words, and comes first. Of another text it is the first
+    line; where that ends in a colon, the next one too. An exception without a text is told with its place. `otherwise` is returned for a text that says nothing.
+    """
+    if "\n" not in text.strip():
+        return shown(text.strip(), _LINE) or otherwise
+    lines = [_MARGIN.sub("", line, count=1).rstrip() for line in text.splitlines()]
+    headers = [index for index, line in enumerate(lines) if _HEADER.fullmatch(line)]
+    frames = [(index, found) for index, line in enumerate(lines) if (found := _FRAME.fullmatch(line))]
+    if not headers and not frames:
+        return shown(_sentence(lines)) or otherwise
+    before = lines[: headers[0]] if headers else []
+    # An exception that was never raised is told without a traceback of its own.
+    told = "" if any(line.startswith(_CHAINED) for line in before) else _sentence(before)
+    if told and not told.endswith(":"):
+        return shown(told)
+    end = max(index for index in (*headers[-1:], *(index for index, _ in frames[-1:])))
+    begins = next((index for index in range(end + 1, len(lines)) if lines[index][:1].strip()), None)
+    if begins is None:
+        return shown(_sentence(lines[end + 1 :]) or told or otherwise)
+    said = _PACKAGE.sub("", _sentence(lines[begins:]), count=1)
+    if frames and re.fullmatch(r"\w+:?", said):
+        place = frames[-1][1]
+        said = f"{said.rstrip(':')} at {place['file']} line {place['line']}"
+    return shown(said)
+
+
+def failure(error: str, job_id: str = "") -> str:
+    """Why a job failed, in one line: the task, how often and where it failed, and the gist of its last error.
+
+    `error` is the job's, as the record has it. With `job_id` the line names the command that prints the task's log.
+    """
+    found = _OF_A_JOB.fullmatch(error)
+    if not found:
+        return gist(error)
+    log = f"; its log: `farmctl task logs {job_id}/{found['task']}`" if job_id else ""
+    return f"{found['what']}: {gist(found['why'])}{log}"
+
+
+def _sentence(lines: Sequence[str]) -> str:
+    """The first line that isn't empty; with the next one where it ends in a colon."""
+    full = [line.strip() for line in lines if line.strip()]
+    return " ".join(full[: 2 if full[0].endswith(":") else 1]) if full else ""
