@@ -12,12 +12,20 @@ JOBS ?= 200
 SEED ?= 1
 DATABASE ?= postgresql
 
+# Where `make install` puts the farm, and the links by which it is called.
+PREFIX ?= .venv
+BINDIR ?= $(HOME)/.local/bin
+
 BIN := .venv/bin
 STAMP := .venv/installed
+# The same without what only tests need.
+FARM_STAMP := .venv/farm-installed
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo check test soak proto example clean help
+.PHONY: install demo check test soak proto example clean help
 
 help:
+	@echo "make install [PREFIX=/opt/ltx-farm] [BINDIR=/usr/local/bin]   farmctl, farmd and farm-node to call by name"
 	@echo "make demo [SIZE=1024x576] [CLIP=clip.mp4]   a farm of two nodes extends a clip to $(FRAMES) frames"
 	@echo "make check                                  lint, format and the house's own rules, in under a minute"
 	@echo "make test                                   the whole suite"
@@ -26,8 +34,21 @@ help:
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	touch $(STAMP)
+	$(BIN)/python $(PIP_INSTALL) -e '.[dev]'
+	touch $(STAMP) $(FARM_STAMP)
+
+$(FARM_STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python $(PIP_INSTALL) -e .
+	touch $(FARM_STAMP)
+
+# Elsewhere the farm is copied: a service's user may not read this folder.
+install: $(if $(filter .venv,$(PREFIX)),$(FARM_STAMP))
+ifneq ($(PREFIX),.venv)
+	test -x "$(PREFIX)/bin/python" || $(PYTHON) -m venv "$(PREFIX)"
+	"$(PREFIX)/bin/python" $(PIP_INSTALL) .
+endif
+	@PREFIX="$(PREFIX)" BINDIR="$(BINDIR)" sh packaging/link.sh
 
 demo: $(STAMP)
 	$(BIN)/farmctl demo --size $(SIZE) --frames $(FRAMES) --fps $(FPS) $(if $(CLIP),--clip '$(CLIP)') -o '$(OUT)' --overwrite
