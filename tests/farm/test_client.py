@@ -24,8 +24,7 @@ from farm.v1 import (
     jobs_pb2,
 )
 from tests.farm.farm_on_demand import FIELDS, VIDEO, FarmOnDemand
-from tests.farm.media.clips import noise_clip
-from tests.farm.media.test_kinds import HEIC
+from tests.farm.media.clips import HEIC, noise_clip
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,7 @@ from farm.plugins import catalogue, planning_plugins
 from farm.spec import InvalidSpec, parse_spec
 from plugins.outputs.mp4 import encode_segment
 from scheduler.intake import Intake
-from tests.farm.media.clips import ffmpeg
-from tests.farm.media.test_kinds import HEIC
+from tests.farm.media.clips import HEIC, ffmpeg
 
 SIZE = (96, 64)
 NAVY, MAROON = (0, 0, 96), (96, 0, 0)

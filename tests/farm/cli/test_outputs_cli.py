@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from farm.cli import main
 from tests.farm.cli.runs import variables
-from tests.farm.media.test_kinds import HEIC
+from tests.farm.media.clips import HEIC
 
 NULL = Path("/dev/null")
 

@@ -12,6 +12,9 @@ import numpy as np
 
 RED, GREEN, BLUE, WHITE = (200, 30, 30), (30, 160, 40), (40, 40, 200), (230, 230, 230)
 
+HEIC = Path(__file__).parent / "photo.heic"
+"""A grid of 3x2 tiles, as a phone writes it. What reads clips takes its first tile for a clip."""
+
 
 def ffmpeg(*arguments: object) -> bytes:
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-v", "error", "-threads", "1", *map(str, arguments)]

@@ -12,11 +12,8 @@ from farm.file_kinds import kind_of
 from farm.media import MediaError, probe, read_frames
 from farm.media_process import MediaReader
 from tests.farm.media import tiffs
-from tests.farm.media.clips import ffmpeg, noise_clip, quadrants
+from tests.farm.media.clips import HEIC, ffmpeg, noise_clip, quadrants
 from tests.farm.media.tiffs import write_tiff
-
-HEIC = Path(__file__).parent / "photo.heic"
-"""A grid of 3x2 tiles, as a phone writes it. What reads clips takes its first tile for a clip."""
 
 RAMP = np.repeat(np.linspace(0, 1, 64)[None], 8, 0)
 COLOURS = np.stack([RAMP, RAMP[:, ::-1], RAMP * 0.5], -1)
