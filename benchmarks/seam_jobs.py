@@ -27,6 +27,7 @@ from seam_statistics import Seam
 from seam_takes import CROSSFADE, FPS, Take
 
 from farm.hookspecs import hookimpl
+from farm.plan import ShownFrames
 from farm.planning import ModelFacts, OutputFacts, Plan, TaskKind
 from farm.plugins import catalogue, planning_plugins, rendering_plugins
 from farm.rendering import DeviceInHand
@@ -65,16 +66,16 @@ def positions_of(seam: Cut, lead: int = 0) -> Seam:
     return Seam(first - lead, stop - lead)
 
 
-def fades_of(prompt_frames: Sequence[Mapping[str, Any]]) -> list[Seam]:
-    """The positions at which one prompt gives way to the next, from a plan's "prompt_frames".
+def fades_of(prompt_frames: Sequence[ShownFrames]) -> list[Seam]:
+    """The positions at which one prompt gives way to the next, from what a plan's frames show.
 
     With the latent before it and the one after it: a decoder looks to both sides, and ltx-tiny's videos begin to change
     there, as seen at 256x160.
     """
     return [
-        Seam(max(2, span["first"] - TEMPORAL), span["last"] + 1 + TEMPORAL)
+        Seam(max(2, span.first - TEMPORAL), span.last + 1 + TEMPORAL)
         for span in prompt_frames
-        if len(span["prompts"]) > 1
+        if len(span.prompts) > 1
     ]
 
 

@@ -26,6 +26,7 @@ from seam_spoiled import Spoiler
 from seam_statistics import Seam, apart
 from seam_takes import CROSSFADE, Take
 
+from farm.plan import JobPart
 from farm.timeline import TEMPORAL, cut_windows, frames_of, latents_for
 from plugins.ltx.reference.measure import track
 from scheduler.prompts import PromptTimeline
@@ -203,7 +204,7 @@ def videos(studio: Studio, settings: Settings) -> Iterator[Video]:
                 _hash(job.key, code, number == 0),
                 tuple(seam_jobs.seams_of(job.plan)),
                 lambda job=job, undivided=number == 0: studio.render(job, undivided=undivided),
-                tuple(seam_jobs.fades_of(job.plan.shared["prompt_frames"])),
+                tuple(seam_jobs.fades_of(JobPart.of(job.plan.shared).prompt_frames)),
             )
         one = _alone(take, longest)
         job = studio.job(one, "autoregressive", longest, settings.overlap, settings.steps)

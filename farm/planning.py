@@ -10,9 +10,10 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Protocol
 
 from farm.gist import gist
+from farm.plan import ColourReference, JobJson, Payload, Tail, lockstep_group
 from farm.timeline import SPATIAL, Cut, frames_of
 
 
@@ -146,15 +147,6 @@ class ModelFacts:
 
 
 @dataclass(frozen=True)
-class Tail:
-    """The last `latents` latents of an earlier window, shown to a later one at its head."""
-
-    key: str
-    latents: int
-    strength: float
-
-
-@dataclass(frozen=True)
 class Head:
     """What a later window shares with this one, kept to at `strength` at its end: for going back in time."""
 
@@ -170,14 +162,6 @@ class Base:
     """
 
     keys: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class ColourReference:
-    """An earlier window, `key`, to whose channel mean and spread this one is drawn by `factor` (AdaIN)."""
-
-    key: str
-    factor: float
 
 
 @dataclass(frozen=True)
@@ -292,11 +276,6 @@ def from_sigma(sigmas: Sequence[float], start: float) -> tuple[float, ...]:
     return (start, *(sigma for sigma in sigmas if sigma < start - 1e-6))
 
 
-def condition_name(index: int, width: int, height: int, point: int | None = None) -> str:
-    """Name of the artifact with a condition's latents, or those of its single rendered frame `point`, at a size."""
-    return f"condition/{index}/{'' if point is None else f'{point}/'}{width}x{height}"
-
-
 class Strategy(Protocol):
     """A way to split a timeline into windows. A planning plugin."""
 
@@ -323,7 +302,7 @@ class OutputFacts:
 
 @dataclass(frozen=True)
 class PlannedTask:
-    """One task of a job's graph. `payload` is JSON and all that a renderer needs besides its inputs.
+    """One task of a job's graph. `payload` is all that a renderer is told besides its inputs (farm.plan).
 
     `start`, `stop`: global latents it is about, both 0 where that says nothing. `model`, `weights`: what it renders
     with; empty: the plan's.
@@ -332,7 +311,7 @@ class PlannedTask:
     key: str
     kind: TaskKind
     needs: tuple[str, ...]
-    payload: dict[str, Any]
+    payload: Payload
     start: int = 0
     stop: int = 0
     flops: float = 0.0
@@ -344,13 +323,12 @@ class PlannedTask:
     @property
     def group(self) -> str:
         """The lockstep group of its job that it belongs to; empty: it is done by itself."""
-        lockstep = self.payload.get("lockstep")
-        return lockstep["group"] if lockstep else ""
+        return lockstep_group(self.payload)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All that shapes a job's result. `shared` is JSON that every task of the job is given."""
+    """All that shapes a job's result. `shared` is what every task of the job is told (farm.plan.JobPart)."""
 
     strategy: str
     model: str
@@ -360,7 +338,7 @@ class Plan:
     render_height: int
     render_frames: int
     latents: int
-    shared: dict[str, Any]
+    shared: JobJson
     tasks: tuple[PlannedTask, ...]
     notes: tuple[str, ...] = ()
     estimated_bytes: int = 0

@@ -5,14 +5,15 @@ Nothing here imports torch; plugins do.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from farm.plan import JobJson, JobPart, Payload, fingerprint
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,7 +77,8 @@ def _nothing_saved() -> Path | None:
 class TaskInHand:
     """One attempt, as a plugin sees it.
 
-    `shared`: the plan's JSON for all tasks of the job. `payload`: this task's own.
+    `shared`: what all tasks of the job are told, as stored; `job` reads it. `payload`: what this one is told, as stored;
+    the class of its kind in farm.plan reads it, such as `WindowTask.of(task.payload)`.
     `fetch(key, name)`: local path of the artifact `name` that task `key` committed ("" for uploaded media).
     `step(done, total)`: to be called before each step; blocks while the lease is out, raises Stopped. With a third
     argument `save(path)`, where the work could go on from later: see Save.
@@ -94,8 +96,8 @@ class TaskInHand:
 
     key: str
     kind: str
-    shared: dict[str, Any]
-    payload: dict[str, Any]
+    shared: JobJson
+    payload: Payload
     folder: Path
     fetch: Callable[[str, str], Path]
     step: Step
@@ -109,17 +111,12 @@ class TaskInHand:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of what there is to do and with what weights: two tasks that have it in common make the same."""
-        work = [self.key, self.kind, self.model, self.weights, self.shared, self.payload]
-        return hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
+        return fingerprint(self.key, self.kind, self.model, self.weights, self.shared, self.payload)
 
-
-def crop_offset(shared: Mapping[str, Any]) -> tuple[int, int]:
-    """Columns and lines of the rendered picture left of and above the delivered one, from a plan's shared part.
-
-    A plan of an earlier version doesn't say: its delivered picture is the upper left corner of the rendered one.
-    """
-    crop = shared.get("crop", {"left": 0, "top": 0})
-    return crop["left"], crop["top"]
+    @cached_property
+    def job(self) -> JobPart:
+        """What all tasks of the job are told. Raises UnreadablePlan."""
+        return JobPart.of(self.shared)
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from farm.plan import Member
 from farm.rendering import Stopped
-
-ARTIFACT = "exchange"
-"""Name of the artifact with all that a window gave its neighbours: "{neighbour}/{round}", float16 [C, k, h, w]."""
 
 KEPT_GROUPS = 2
 """Groups whose rounds a renderer keeps: the one in hand, and the one before, whose slowest may still ask."""
@@ -57,7 +55,7 @@ class Peers(Protocol):
 
 
 @dataclass
-class _Member:
+class _InHand:
     """`in_hand`: more rounds may come; `given`: arrays by neighbour and round."""
 
     in_hand: bool = True
@@ -69,7 +67,7 @@ class Overlaps:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._groups: dict[str, dict[str, _Member]] = {}
+        self._groups: dict[str, dict[str, _InHand]] = {}
         self._places: dict[tuple[str, str], str] = {}
 
     def open(self, group: str, key: str, here: str, places: dict[str, str]) -> None:
@@ -80,7 +78,7 @@ class Overlaps:
         with self._changed:
             members = self._groups.pop(group, {})
             self._groups[group] = members
-            members.setdefault(key, _Member()).in_hand = True
+            members.setdefault(key, _InHand()).in_hand = True
             while len(self._groups) > KEPT_GROUPS:
                 old = next(iter(self._groups))
                 del self._groups[old]
@@ -107,8 +105,8 @@ class Overlaps:
         with self._changed:
             self._places[question.group, question.asker] = question.at
 
-            def member() -> _Member:
-                nobody = _Member(in_hand=False)
+            def member() -> _InHand:
+                nobody = _InHand(in_hand=False)
                 return self._groups.get(question.group, {}).get(question.key, nobody)
 
             self._changed.wait_for(lambda: wanted in member().given or not member().in_hand, seconds)
@@ -150,16 +148,13 @@ class Exchange:
         overlaps: Overlaps,
         peers: Peers,
         hold: Hold,
-        member: dict[str, Any],
+        member: Member,
         finished: Callable[[str], Path | None],
     ):
-        """`member`: {"group", "key", "renderer": its own, "places": {neighbour: renderer}}.
-
-        `finished(neighbour)`: its artifact, where it was done before this attempt began.
-        """
+        """`finished(neighbour)`: its artifact, where it was done before this attempt began."""
         self._overlaps, self._peers, self._hold, self._finished = overlaps, peers, hold, finished
-        self._group, self._key, self._here = member["group"], member["key"], member["renderer"]
-        overlaps.open(self._group, self._key, self._here, member["places"])
+        self._group, self._key, self._here = member.group, member.key, member.renderer
+        overlaps.open(self._group, self._key, self._here, member.places)
         self._files: dict[str, Path | None] = {}
 
     def __call__(self, number: int, mine: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

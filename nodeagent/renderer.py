@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from farm.plan import EXCHANGE, Handed, HandedTask
 from farm.plugins import planning_plugins, rendering_plugins
 from farm.rendering import MAX_FACTS, InputDamaged, OutOfMemory, Save, Stopped, StorageFailed
 from farm.v1 import nodes_pb2, renderers_pb2
@@ -32,7 +33,7 @@ from nodeagent import HOME_VARIABLE, SOCKET_VARIABLE
 from nodeagent.attachment import Attachment, Hold
 from nodeagent.attempt_log import AttemptLog, log_folder
 from nodeagent.disk import damaged_input, disk_trouble
-from nodeagent.exchange import ARTIFACT, Answer, Exchange, Overlaps, Peers, Question
+from nodeagent.exchange import Answer, Exchange, Overlaps, Peers, Question
 from nodeagent.offers import model_cache
 from nodeagent.transfer import Cache, TransferFailed, Wire, checksum
 from nodeagent.work import Workbench, device_in_hand, task_in_hand
@@ -99,52 +100,49 @@ class Renderer:
     def run(self, attempt_id: str, epoch: int, payload: bytes) -> None:
         """Do an attempt's task once its lease has come; returns when its end is in the agent's journal.
 
-        `payload`: JSON {"task": {"key", "kind", "payload", "model", "weights"}, "shared": {…}, "inputs": {task key:
-        {artifact name: {"id", "sha256", "size"}}}, "member": null or, of a lockstep group, {"group", "key",
-        "renderer", "places": {neighbour: renderer}}, "state": null or what an earlier attempt left to go on from, {"id",
-        "sha256", "size"}, "notes": [what people are told of the job, …]}. A member is left to a thread of its own and this returns at
-        once, so that others of its group can come; anything else waits until they are done. A call that Ray repeats
-        does nothing.
+        `payload` is a farm.plan.Handed as it is sent. A member of a lockstep group is left to a thread of its own and this
+        returns at once, so that others of its group can come; anything else waits until they are done. A call that Ray
+        repeats does nothing.
         """
         if (attempt_id, epoch) in self._seen:
             return
         self._seen.append((attempt_id, epoch))
-        document = json.loads(payload)
-        member = document.get("member")
-        if not member or member["group"] != self._group:
+        handed = Handed.read(payload)
+        member = handed.member
+        if not member or member.group != self._group:
             for thread in self._members:
                 thread.join()
-            self._members, self._group = [], member["group"] if member else ""
+            self._members, self._group = [], member.group if member else ""
             self._cache.trim()
         hold = self._attachment.begin(attempt_id, epoch)
         if not member:
-            self._serve(hold, nodes_pb2.AttemptRef(attempt_id=attempt_id, epoch=epoch), document, None)
+            self._serve(hold, nodes_pb2.AttemptRef(attempt_id=attempt_id, epoch=epoch), handed, None)
             return
 
         def finished(neighbour: str) -> Path | None:
-            done = document["inputs"].get(neighbour, {}).get(ARTIFACT)
+            done = handed.inputs.get(neighbour, {}).get(EXCHANGE)
             if not done:
                 return None
             with self._turn:
                 return self._cache.get(done, self._wire_for(self._attachment.setup()))
 
         exchange = Exchange(self._overlaps, self._peers, hold, member, finished)
-        work = hold, nodes_pb2.AttemptRef(attempt_id=attempt_id, epoch=epoch), document, exchange
-        thread = threading.Thread(target=self._serve, args=work, name=document["task"]["key"], daemon=True)
+        work = hold, nodes_pb2.AttemptRef(attempt_id=attempt_id, epoch=epoch), handed, exchange
+        thread = threading.Thread(target=self._serve, args=work, name=handed.task.key, daemon=True)
         self._members = [*(other for other in self._members if other.is_alive()), thread]
         thread.start()
 
     def _serve(
-        self, hold: Hold, attempt: nodes_pb2.AttemptRef, document: dict, exchange: Exchange | None
+        self, hold: Hold, attempt: nodes_pb2.AttemptRef, handed: Handed, exchange: Exchange | None
     ) -> None:
         try:
-            self._do(hold, attempt, document, exchange)
+            self._do(hold, attempt, handed, exchange)
         finally:
             # Whatever went wrong here, nothing is in hand that nobody works on.
             hold.let_go()
 
     def _do(
-        self, hold: Hold, attempt: nodes_pb2.AttemptRef, document: dict, exchange: Exchange | None
+        self, hold: Hold, attempt: nodes_pb2.AttemptRef, handed: Handed, exchange: Exchange | None
     ) -> None:
         began = time.monotonic()
         say: Callable[[str], None] = _nobody_reads
@@ -156,7 +154,7 @@ class Renderer:
                 hold.checkpoint()
                 # Not before its lease has come: by then the agent knows whose log this is.
                 say = logging.enter_context(AttemptLog(self._logs, attempt)).say
-                say(_introduction(document["task"], attempt))
+                say(_introduction(handed.task, attempt))
                 with self._turn:
                     began = time.monotonic()
                     workbench = self._ready.result()
@@ -164,7 +162,7 @@ class Renderer:
                     folder.mkdir(parents=True)
                     facts: dict[str, Any] = {}
                     made, completion.working_seconds = self._perform(
-                        workbench, hold, attempt, document, folder, facts, exchange, say
+                        workbench, hold, attempt, handed, folder, facts, exchange, say
                     )
                 completion.artifact_ids.extend(made)
                 completion.facts.update(_checked(facts))
@@ -204,7 +202,7 @@ class Renderer:
         workbench: Workbench,
         hold: Hold,
         attempt: nodes_pb2.AttemptRef,
-        document: dict,
+        handed: Handed,
         folder: Path,
         facts: dict[str, Any],
         exchange: Exchange | None,
@@ -221,13 +219,11 @@ class Renderer:
 
         def fetch(key: str, name: str) -> Path:
             try:
-                artifact = document["inputs"][key][name]
+                artifact = handed.inputs[key][name]
             except KeyError:
-                raise KeyError(
-                    f"task {document['task']['key']} was given no artifact {name!r} of {key!r}"
-                ) from None
+                raise KeyError(f"task {handed.task.key} was given no artifact {name!r} of {key!r}") from None
             path = self._cache.get(artifact, wire)
-            say(f"has {name} of {key or 'the job'}, {artifact['size']} bytes")
+            say(f"has {name} of {key or 'the job'}, {artifact.size} bytes")
             return path
 
         working_since: list[float] = []
@@ -252,10 +248,10 @@ class Renderer:
                 working_since.append(time.monotonic())
 
         def saved() -> Path | None:
-            if not document.get(STATE):
+            if handed.state is None:
                 return None
             try:
-                return self._cache.get(document[STATE], wire)
+                return self._cache.get(handed.state, wire)
             except (InputDamaged, StorageFailed, TransferFailed, OSError) as error:
                 why = f"the state that an earlier attempt left could not be fetched: {error}"
                 tell(f"began anew, because {why}", {"began_anew": why})
@@ -266,10 +262,11 @@ class Renderer:
             say(summary)
 
         def trade(number: int, mine: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            assert exchange is not None  # else nothing is traded
             with self._turn.let_go():
                 return exchange(number, mine)
 
-        task = task_in_hand(document, folder, fetch, step, tell, trade if exchange else None, saved)
+        task = task_in_hand(handed, folder, fetch, step, tell, trade if exchange else None, saved)
         try:
             made = workbench.perform(task, dict(setup.models))
         except Stopped as stopped:
@@ -278,7 +275,7 @@ class Renderer:
             raise
         ended = time.monotonic()
         if exchange:
-            made[ARTIFACT] = exchange.save(folder / f"{ARTIFACT}.safetensors")
+            made[EXCHANGE] = exchange.save(folder / f"{EXCHANGE}.safetensors")
         for name, path in made.items():
             say(f"made {name}, {path.stat().st_size} bytes")
         ids = [self._deliver(wire, name, path, attempt) for name, path in made.items()]
@@ -356,10 +353,10 @@ def _nobody_reads(line: str) -> None:
     """Before an attempt may run it has no log."""
 
 
-def _introduction(task: dict[str, Any], attempt: nodes_pb2.AttemptRef) -> str:
+def _introduction(task: HandedTask, attempt: nodes_pb2.AttemptRef) -> str:
     return (
-        f"{task['key']}, epoch {attempt.epoch}, process {os.getpid()} on {socket.gethostname()}, "
-        f"model {task['model']} ({task['weights']})"
+        f"{task.key}, epoch {attempt.epoch}, process {os.getpid()} on {socket.gethostname()}, "
+        f"model {task.model} ({task.weights})"
     )
 
 

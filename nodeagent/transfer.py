@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import grpc
 
 from farm.channels import channel
+from farm.plan import HandedArtifact
 from farm.rendering import InputDamaged, Stopped, StorageFailed
 from farm.v1 import artifacts_pb2, artifacts_pb2_grpc, nodes_pb2, renderers_pb2
 from nodeagent.work_folder import PART
@@ -173,11 +174,11 @@ class Cache:
         self._folder = folder
         self._limit = limit
 
-    def get(self, artifact: dict[str, Any], wire: Wire) -> Path:
-        """Path of an artifact ({"id", "sha256", "size"}), downloaded unless it is here whole."""
-        path = self._folder / artifact["sha256"]
-        if not (path.is_file() and checksum(path) == artifact["sha256"]):
-            wire.download(artifact["id"], int(artifact["size"]), artifact["sha256"], path)
+    def get(self, artifact: HandedArtifact, wire: Wire) -> Path:
+        """Path of an artifact, downloaded unless it is here whole."""
+        path = self._folder / artifact.sha256
+        if not (path.is_file() and checksum(path) == artifact.sha256):
+            wire.download(artifact.id, artifact.size, artifact.sha256, path)
         os.utime(path)
         return path
 

@@ -9,12 +9,12 @@ import gc
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pluggy
 
+from farm.plan import SEGMENT, SIDECAR, VIDEO, Handed, MuxTask, sidecar
 from farm.plugins import catalogue
 from farm.rendering import DeviceInHand, OutOfMemory, RenderingModel, RenderingOutput, TaskInHand
 
@@ -94,7 +94,7 @@ class Workbench:
             torch.cuda.empty_cache()
 
     def _model(self, task: TaskInHand, sources: dict[str, str]) -> RenderingModel:
-        name, weights, precision = task.model, task.weights, task.shared["precision"]
+        name, weights, precision = task.model, task.weights, task.job.precision
         source = sources.get(name) or self._planning.farm_default_source(model=name, cache=self._cache)
         if source is None:
             raise Refused(
@@ -127,7 +127,7 @@ class Workbench:
         return held <= SHARE * self._device.vram_bytes
 
     def _output(self, task: TaskInHand) -> tuple[RenderingOutput, str]:
-        name = task.shared["output"]
+        name = task.job.output
         output = self._hook.farm_open_output(output=name)
         if output is None or name not in self._suffixes:
             known = ", ".join(sorted(self._suffixes)) or "none"
@@ -140,26 +140,26 @@ class Workbench:
         output.write_segment(
             self._model(task, sources).decode(task),
             path,
-            width=task.shared["width"],
-            height=task.shared["height"],
-            fps=Fraction(task.shared["fps"]),
+            width=task.job.width,
+            height=task.job.height,
+            fps=task.job.frame_rate,
             threads=self._device.threads,
         )
-        return {"segment": path}
+        return {SEGMENT: path}
 
     def _mux(self, task: TaskInHand) -> dict[str, Path]:
         output, suffix = self._output(task)
         path = task.folder / f"video{suffix}"
         output.join_segments(
-            [task.fetch(key, "segment") for key in task.payload["segments"]],
+            [task.fetch(key, SEGMENT) for key in MuxTask.of(task.payload).segments],
             path,
-            frames=task.shared["frames"],
-            fps=Fraction(task.shared["fps"]),
-            sidecar={**task.shared, "notes": list(task.notes)},
+            frames=task.job.frames,
+            fps=task.job.frame_rate,
+            sidecar=sidecar(task.shared, task.notes),
         )
-        made: dict[str, Path] = {"video": path}
-        sidecar = next(iter(sorted(task.folder.glob("*.json"))), None)
-        return made | ({"sidecar": sidecar} if sidecar else {})
+        made: dict[str, Path] = {VIDEO: path}
+        written = next(iter(sorted(task.folder.glob("*.json"))), None)
+        return made | ({SIDECAR: written} if written else {})
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -181,7 +181,7 @@ def device_in_hand(
 
 
 def task_in_hand(
-    document: dict[str, Any],
+    handed: Handed,
     folder: Path,
     fetch: Any,
     step: Any,
@@ -189,23 +189,19 @@ def task_in_hand(
     exchange: Any = None,
     saved: Any = None,
 ) -> TaskInHand:
-    """The task in a dispatched payload: {"task": {"key", "kind", "payload", "model", "weights"}, "shared": {…}, …}.
-
-    "notes" is what people are told of the job so far.
-    """
-    task = document["task"]
+    """The task that a renderer was handed, as a plugin sees it."""
     return TaskInHand(
-        key=task["key"],
-        kind=task["kind"],
-        shared=document["shared"],
-        payload=task["payload"],
+        key=handed.task.key,
+        kind=handed.task.kind,
+        shared=handed.shared,
+        payload=handed.task.payload,
         folder=folder,
         fetch=fetch,
         step=step,
-        model=task["model"],
-        weights=task["weights"],
+        model=handed.task.model,
+        weights=handed.task.weights,
         tell=tell,
         exchange=exchange,
-        notes=tuple(document.get("notes", ())),
+        notes=handed.notes,
         **({"saved": saved} if saved else {}),
     )

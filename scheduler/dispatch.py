@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import structlog
 
@@ -21,10 +19,11 @@ from farm.artifacts import ArtifactStore
 from farm.clock import boottime
 from farm.config import Leases
 from farm.failures import Cause
+from farm.plan import Handed, HandedArtifact, HandedTask, Member, WindowTask, media_name
 from farm.planning import ModelFacts
 from farm.states import AttemptState, NodeState
 from farm.store.errors import DatabaseAway, Deposed, NotFound
-from farm.store.records import AttemptRecord, GroupMember, Handover, NodeRecord, TaskInputs
+from farm.store.records import ArtifactRecord, AttemptRecord, GroupMember, Handover, NodeRecord, TaskInputs
 from farm.store.records import ReadyTask as ReadyRecord
 from farm.store.store import Store
 from farm.v1 import nodes_pb2
@@ -332,7 +331,7 @@ class Dispatcher:
         for (id, record), given, attempt in zip(records.items(), inputs, attempts):
             log.info("dispatched", job=attempt.job_id, task=attempt.task_key, node=attempt.node,
                      device=attempt.device, epoch=attempt.epoch)  # fmt: skip
-            payload = _payload(record, given, _member(record, renderers[id], places))
+            payload = _handed(record, given, _member(record, renderers[id], places)).sent()
             try:
                 await self._backend.dispatch(renderers[id], attempt.id, attempt.epoch, payload)
             except BackendDown as error:
@@ -402,49 +401,39 @@ class Dispatcher:
 
 def _neighbours(record: ReadyRecord) -> list[str]:
     """Keys of those that a task of a lockstep group shares latents with."""
-    return [part["key"] for part in record.task.payload["lockstep"]["shared"]]
+    lockstep = WindowTask.of(record.task.payload).lockstep
+    return [part.key for part in lockstep.shared] if lockstep else []
 
 
 def _member(
     record: ReadyRecord, renderer: RendererRef, places: dict[str, RendererRef | None]
-) -> dict[str, Any] | None:
+) -> Member | None:
     """What a renderer must know of the lockstep group of its task; None for a task by itself."""
     if not record.task.group:
         return None
     near = {key: places.get(key) for key in _neighbours(record)}
-    return {
-        "group": record.task.group,
-        "key": record.task.key,
-        "renderer": renderer.name,
-        "places": {key: place.name for key, place in near.items() if place},
-    }
+    return Member(
+        group=record.task.group,
+        key=record.task.key,
+        renderer=renderer.name,
+        places={key: place.name for key, place in near.items() if place},
+    )
 
 
-def _payload(record: ReadyRecord, inputs: TaskInputs, member: dict[str, Any] | None) -> bytes:
-    """What a renderer is handed, as JSON: the task, the plan's shared part, the artifacts it needs, a state, notes."""
+def _handed(record: ReadyRecord, inputs: TaskInputs, member: Member | None) -> Handed:
+    """What the renderer is handed that is to do the task."""
     task = record.task
-    artifacts = {
-        key: {a.name: {"id": a.id, "sha256": a.sha256, "size": a.size} for a in found}
-        for key, found in inputs.needs.items()
-    }
-    artifacts[""] = {
-        f"condition/{index}": {"id": a.id, "sha256": a.sha256, "size": a.size}
-        for index, a in enumerate(inputs.media)
-    }
-    state = inputs.state
-    return json.dumps(
-        {
-            "task": {
-                "key": task.key,
-                "kind": task.kind,
-                "payload": dict(task.payload),
-                "model": task.model,
-                "weights": task.weights,
-            },
-            "shared": dict(record.shared),
-            "inputs": artifacts,
-            "member": member,
-            "state": state and {"id": state.id, "sha256": state.sha256, "size": state.size},
-            "notes": list(inputs.notes),
-        }
-    ).encode()
+    artifacts = {key: {one.name: _artifact(one) for one in found} for key, found in inputs.needs.items()}
+    artifacts[""] = {media_name(index): _artifact(one) for index, one in enumerate(inputs.media)}
+    return Handed(
+        task=HandedTask(task.key, task.kind, task.payload, task.model, task.weights),
+        shared=record.shared,
+        inputs=artifacts,
+        member=member,
+        state=_artifact(inputs.state) if inputs.state else None,
+        notes=inputs.notes,
+    )
+
+
+def _artifact(record: ArtifactRecord) -> HandedArtifact:
+    return HandedArtifact(record.id, record.sha256, record.size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from farm.plan import WindowTask, held_bytes
 from farm.planning import PlannedTask
 from scheduler.groups import Member, soonest
 
@@ -91,17 +92,18 @@ def lockstep(task: PlannedTask, tasks: Sequence[PlannedTask]) -> list[PlannedTas
 
 def member_of(task: PlannedTask) -> Member:
     """A planned window in lockstep as placement sees it; its key is its id."""
-    return Member(task.key, task.key, task.vram_bytes, task.payload["lockstep"]["held_bytes"], task.flops)
+    return Member(task.key, task.key, task.vram_bytes, held_bytes(task.payload), task.flops)
 
 
 def exchange_seconds(group: Sequence[PlannedTask], placed: Mapping[str, Slot]) -> float:
     """What windows in lockstep wait for the latents of neighbours on other devices, over all their rounds."""
     fetched: dict[tuple[str, str], int] = {}
+    rounds = 0
     for task in group:
-        here = placed[task.key].key
-        for part in task.payload["lockstep"]["shared"]:
-            if placed[part["key"]].key != here:
-                fetched[here] = fetched.get(here, 0) + part["bytes"]
-    # What bases have in common is settled before the first step.
-    rounds = max((len(task.payload["sigmas"]) for task in group), default=0)
+        here, told = placed[task.key].key, WindowTask.of(task.payload)
+        for part in told.lockstep.shared if told.lockstep else ():
+            if placed[part.key].key != here:
+                fetched[here] = fetched.get(here, 0) + part.bytes
+        # What bases have in common is settled before the first step.
+        rounds = max(rounds, told.steps + 1)
     return rounds * max(fetched.values(), default=0) / FETCH_BYTES_PER_SECOND

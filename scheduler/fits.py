@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
+from farm.plan import JobJson
 from farm.store.records import ReadyTask as ReadyRecord
 from farm.store.records import TaskRecord
 from farm.store.store import Store
@@ -43,6 +44,10 @@ def fit(tasks: Sequence[ReadyTask], slots: Sequence[Slot], busy_with: Callable[[
     return Fit(tuple(devices), homeless)
 
 
+_NOTHING = JobJson({})
+"""Of a job nothing is asked here that its tasks don't say."""
+
+
 class Fits:
     """The same for the farm as it is now. `renderer_up`, `trouble` and `lacks`: as in scheduler.snapshot."""
 
@@ -59,6 +64,6 @@ class Fits:
         """What each device could take of these tasks. Blocks."""
         nodes = self._store.nodes.list()
         doing = {(node.id, device.name): device.task for node in nodes for device in node.devices}
-        wanted = [ready_task(ReadyRecord(task, 0, 0.0, {}, {})) for task in tasks]
+        wanted = [ready_task(ReadyRecord(task, 0, 0.0, _NOTHING, {})) for task in tasks]
         slots = slots_of(nodes, self._renderer_up, self._trouble, lacks=self._lacks)
         return fit(wanted, slots, lambda slot: doing[slot.key])

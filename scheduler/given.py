@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from farm.planning import condition_name
+from farm.plan import GivenSpan, condition_name
 from farm.timeline import TEMPORAL, Cut
 from scheduler import windows as geometry
 from scheduler.conditions import Placed, PreparedMedia, edges
@@ -33,11 +32,8 @@ class GivenFrames:
     size: tuple[int, int]
     halo: int
 
-    def within(self, first: int, last: int) -> list[dict[str, Any]]:
-        """Of the given frames that are put in, those seen or fading in the rendered frames [first, last).
-
-        Each as a decode's payload has it (scheduler.graph).
-        """
+    def within(self, first: int, last: int) -> list[GivenSpan]:
+        """Of the given frames that are put in, those seen or fading in the rendered frames [first, last)."""
         taken = [
             (piece.frame + self.lead, piece.stop + self.lead) if index != self.source else (0, 0)
             for index, (piece, _) in enumerate(self.media)
@@ -51,28 +47,25 @@ class GivenFrames:
             before = begins - max((stop for _, stop in taken if stop <= begins), default=0)
             behind = min((start for start, _ in taken if start >= ends), default=ends + FADE_FRAMES) - ends
             for low, high in edges(piece, begins, ends, self.frames):
-                fade = [
+                fade = (
                     min(FADE_FRAMES, before) if low == begins and piece.frame else 0,
                     min(FADE_FRAMES, behind) if high == ends else 0,
-                ]
+                )
                 if low - fade[0] < last and first < high + fade[1]:
-                    own = self._own_latents(index, low, high)
-                    found.append(own | {"condition": index, "first": low, "last": high, "fade": fade})
+                    name, start, stop, origin = self._own_latents(index, low, high)
+                    found.append(GivenSpan(name, start, stop, origin, low, high, fade, index))
         return found
 
-    def _own_latents(self, index: int, low: int, high: int) -> dict[str, Any]:
-        """Where to decode the rendered frames [low, high) of a condition from, by themselves."""
+    def _own_latents(self, index: int, low: int, high: int) -> tuple[str, int, int, int]:
+        """Where to decode the rendered frames [low, high) of a condition from, by themselves.
+
+        That is the name of an artifact, its global latents [start, stop), and the rendered frame that the first shows.
+        """
         piece, at = self.media[index]
         if piece.frames == 1 and at.points:
             # An image was encoded alone where it has no latent of the video's.
             latent = -(-low // TEMPORAL)
-            return {
-                "name": condition_name(index, *self.size, low),
-                "start": latent,
-                "stop": latent + 1,
-                "origin": low,
-            }
+            return condition_name(index, *self.size, low), latent, latent + 1, low
         reach = geometry.with_halo(Cut(low // TEMPORAL, -(-high // TEMPORAL) + 1), self.halo, at.encoded.stop)
         start, stop = max(reach.start, at.encoded.start), min(reach.stop, at.encoded.stop)
-        name = condition_name(index, *self.size)
-        return {"name": name, "start": start, "stop": stop, "origin": TEMPORAL * start}
+        return condition_name(index, *self.size), start, stop, TEMPORAL * start

@@ -1,38 +1,6 @@
 """The task graph of one job: what each task is told, what it needs, and what it costs.
 
-Pure. The payloads written here are what rendering plugins read; each is plain JSON:
-
-encode      {"sizes": [[width, height], …], "pixels",   of a clip, to be encoded at a time
-             "negative"}   whether any window is guided away from the negative prompt
-            of the video that the job is made over it stores "latents"
-storyboard, {"stage", "start", "stop", "width", "height", "sigmas",
-window       "conditions": [{"name", "start", "stop", "strength"}],   latents of the job's media
-             "points": [{"name", "frame", "latent", "strength", "shows"}],   single frames of it; "frame" is the
-                       window's own, "shows" is [[index, share], …] of the job's prompts; shares sum to 1
-             "shows": [[start, stop, [[index, share], …]], …],   what its latents [start, stop) show of the prompts, all
-                       latents in their order; plans of before have in its place one mixture of the whole window,
-                       "prompts": [[index, share], …], and no "shows" of points and sinks
-             "base": null | {"pieces": […]}, "tail": null | {"key", "latents", "strength"},
-             "head": null | {"key", "start", "stop", "strength"},   of a later window, kept to at this one's end
-             "colour": null | {"key", "factor"},   of an earlier window; null where it holds what is given at strength 1, or
-                       shows prompts that that one doesn't
-             "sink": null | {"key", "name", "latent", "frame", "strength", "shows"},   of the clip's start; "frame" is
-                       below 0
-             "guidance_scale",
-             "lockstep": null | {"group", "held_bytes",   memory in use while the others make their step
-                       "shared": [{"key", "left", "start", "stop", "weights", "bytes"}]}}   of each neighbour: whether
-                       it is the left one of the two, the latents shared, the left one's weight at each of them, and
-                       the bytes that it gives the window each round
-join        {"start", "stop", "left", "right",   the latents that two windows share; stored are these, or if they fail
-             "heal": null | {…}}   those of this window, which is made of both: as above, its first latent is run-up
-decode      {"start", "stop", "pieces": […], "from", "to",   latents to decode; rendered frames [from, to)
-             "patches": [key, …],   joins whose latents, as many as they stored, are laid over the pieces
-             "given": [{"condition", "name", "start", "stop", "origin", "first", "last", "fade": [before, after]}]}
-                       given frames to put in: rendered frames [first, last) of the job's condition, decoded from the
-                       latents [start, stop) of "name", whose first frame by themselves is "origin"
-mux         {"segments": [key, …]}
-
-A piece is {"start", "stop", "left", "right"} as in scheduler.windows.Piece.
+Pure. What each kind of task is told is in farm.plan.
 """
 
 from __future__ import annotations
@@ -40,15 +8,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from farm.planning import (
-    ModelFacts,
-    PlannedTask,
-    TaskKind,
-    Timeline,
-    Window,
+from farm.plan import (
+    LATENTS,
+    Base,
+    DecodeTask,
+    EncodeTask,
+    JoinTask,
+    KeptHead,
+    KeptLatents,
+    Lockstep,
+    MuxTask,
+    Piece,
+    Point,
+    SharedLatents,
+    ShownSink,
+    WindowTask,
     condition_name,
-    from_sigma,
 )
+from farm.planning import ModelFacts, PlannedTask, TaskKind, Timeline, Window, from_sigma
 from farm.spec import JobSpec
 from farm.timeline import TEMPORAL, Cut, frame_span
 from scheduler import windows as geometry
@@ -115,7 +92,7 @@ class Graph:
             key="mux",
             kind=TaskKind.MUX,
             needs=tuple(task.key for task in decodes),
-            payload={"segments": [task.key for task in decodes]},
+            payload=MuxTask(tuple(task.key for task in decodes)).payload(),
             stop=self.timeline.latents,
         )
         by_key = {window.key: window for window in laid_out}
@@ -159,11 +136,7 @@ class Graph:
             key="encode",
             kind=TaskKind.ENCODE,
             needs=(),
-            payload={
-                "sizes": [list(size) for size in sizes],
-                "pixels": self.model.encode_pixels,
-                "negative": guided,
-            },
+            payload=EncodeTask(tuple(sizes), self.model.encode_pixels, guided).payload(),
             flops=pixels * self.model.encode_flops_per_pixel + text,
             # Text encoder and VAE take turns on the device.
             vram_bytes=max(
@@ -172,17 +145,19 @@ class Graph:
             ),
         )
 
-    def _window(self, window: Window, by_key: dict[str, Window], shared: list[dict]) -> PlannedTask:
+    def _window(
+        self, window: Window, by_key: dict[str, Window], shared: Sequence[SharedLatents]
+    ) -> PlannedTask:
         drawn = self._drawn_by(window)
         held, lockstep = 0, None
         if shared:
             held = drawn.facts.held_bytes(window.tokens, drawn.batch)
-            lockstep = {"group": window.group, "held_bytes": held, "shared": shared}
+            lockstep = Lockstep(window.group, held, tuple(shared))
         return PlannedTask(
             key=window.key,
             kind=window.kind,
             needs=("encode", *window.needs),
-            payload=self._payload(window, by_key) | {"lockstep": lockstep},
+            payload=replace(self._told(window, by_key), lockstep=lockstep).payload(),
             start=window.start,
             stop=window.stop,
             flops=drawn.facts.forward_flops(window.tokens) * (len(window.sigmas) - 1) * drawn.batch,
@@ -199,104 +174,87 @@ class Graph:
         the window is drawn there, and 5.2 where it isn't (8 seeds, prompts that name the key's background; where they
         don't, 39 of either).
         """
-        held = [*self._conditions(window), *self._points(window)]
-        return replace(window, colour=None) if any(one["strength"] == 1.0 for one in held) else window
+        held: list[KeptLatents | Point] = [*self._conditions(window), *self._points(window)]
+        return replace(window, colour=None) if any(one.strength == 1.0 for one in held) else window
 
     def _drawn_by(self, window: Window) -> Drawn:
         return self.drawn[window.model or self.model.name]
 
-    def _payload(self, window: Window, by_key: dict[str, Window]) -> dict:
+    def _told(self, window: Window, by_key: dict[str, Window]) -> WindowTask:
         base = None
         if window.base:
             sources = [by_key[key] for key in window.base.keys]
             parts = (
                 geometry.pieces([w.key for w in sources], _cuts(sources))
                 if sources
-                else (geometry.Piece(0, self.timeline.latents, "encode"),)
+                else (Piece(0, self.timeline.latents, "encode"),)
             )
-            base = {"pieces": [_plain(piece) for piece in geometry.clip(parts, window.start, window.stop)]}
-        return {
-            "stage": window.stage,
-            "start": window.start,
-            "stop": window.stop,
-            "width": window.width,
-            "height": window.height,
-            "sigmas": list(window.sigmas),
-            "conditions": self._conditions(window),
-            "points": self._points(window),
-            "shows": self.prompts.runs(window.start, window.stop),
-            "base": base,
-            "tail": _plain(window.tail) if window.tail else None,
-            "head": self._head(window, by_key),
-            "colour": _plain(window.colour) if window.colour else None,
-            "sink": self._sink(window),
-            "guidance_scale": self._drawn_by(window).guidance,
-        }
+            base = Base(geometry.clip(parts, window.start, window.stop))
+        return WindowTask(
+            stage=window.stage,
+            start=window.start,
+            stop=window.stop,
+            width=window.width,
+            height=window.height,
+            sigmas=window.sigmas,
+            conditions=self._conditions(window),
+            points=self._points(window),
+            base=base,
+            tail=window.tail,
+            head=self._head(window, by_key),
+            colour=window.colour,
+            sink=self._sink(window),
+            guidance_scale=self._drawn_by(window).guidance,
+            shows=self.prompts.runs(window.start, window.stop),
+        )
 
-    def _sink(self, window: Window) -> dict | None:
+    def _sink(self, window: Window) -> ShownSink | None:
         if (sink := window.sink) is None:
             return None
-        key, name = sink.key or "encode", "latents"
+        key, name = sink.key or "encode", LATENTS
         if sink.condition is not None:
             name = condition_name(sink.condition, window.width, window.height)
         # It is a single frame, a condition's first; a chain begins with frame 0.
         frame = 0 if sink.condition is None else self.media[sink.condition][0].frame + self.lead
-        return {
-            "key": key,
-            "name": name,
-            "latent": sink.latent,
-            "frame": -sink.frames,
-            "strength": sink.strength,
-            "shows": self.prompts.frames(frame, frame + 1),
-        }
+        shows = self.prompts.frames(frame, frame + 1)
+        return ShownSink(key, name, sink.latent, -sink.frames, sink.strength, shows)
 
-    def _head(self, window: Window, by_key: dict[str, Window]) -> dict | None:
+    def _head(self, window: Window, by_key: dict[str, Window]) -> KeptHead | None:
         if window.head is None:
             return None
         # The later window's first latent is run-up; and what is given by itself needs no neighbour to keep it.
-        start = max([by_key[window.head.key].start + 1, *(c["stop"] for c in self._conditions(window))])
+        start = max([by_key[window.head.key].start + 1, *(c.stop for c in self._conditions(window))])
         if start >= window.stop:
             return None
-        return {
-            "key": window.head.key,
-            "start": start,
-            "stop": window.stop,
-            "strength": window.head.strength,
-        }
+        return KeptHead(window.head.key, start, window.stop, window.head.strength)
 
-    def _conditions(self, window: Window) -> list[dict]:
+    def _conditions(self, window: Window) -> tuple[KeptLatents, ...]:
         found = []
         for index, (piece, at) in enumerate(self.media):
             if at.whole is None or index == self.source:
                 continue
             start, stop = max(at.whole.start, window.start), min(at.whole.stop, window.stop)
             if start < stop:
-                found.append(
-                    {
-                        "name": condition_name(index, window.width, window.height),
-                        "start": start,
-                        "stop": stop,
-                        "strength": piece.strength,
-                    }
-                )
-        return found
+                name = condition_name(index, window.width, window.height)
+                found.append(KeptLatents(name, start, stop, piece.strength))
+        return tuple(found)
 
-    def _points(self, window: Window) -> list[dict]:
+    def _points(self, window: Window) -> tuple[Point, ...]:
         """Single given frames that this window sees: those its latents end on or come after."""
         origin = TEMPORAL * window.start
-        return [
-            {
-                "name": condition_name(index, window.width, window.height, frame),
-                "frame": frame - origin,
-                "latent": -(-frame // TEMPORAL),
-                "strength": piece.strength,
-                "shows": self.prompts.frames(frame, frame + 1),
-            }
+        return tuple(
+            Point(
+                name=condition_name(index, window.width, window.height, frame),
+                frame=frame - origin,
+                latent=-(-frame // TEMPORAL),
+                strength=piece.strength,
+                shows=self.prompts.frames(frame, frame + 1),
+            )
             for index, (piece, at) in enumerate(self.media)
             for frame in at.points
             if index != self.source
             if 0 <= frame - origin <= TEMPORAL * (window.stop - window.start - 1)
-        ]
+        )
 
     def _joins(self, final: Sequence[Window]) -> list[PlannedTask]:
         cuts = _cuts(final)
@@ -318,19 +276,13 @@ class Graph:
             )
             # Its ends are held to what the windows made there, of what is given too.
             free = replace(window, start=patch.start + 1, stop=patch.stop - 1)
-            heal = self._payload(window, {}) | {"conditions": self._conditions(free)}
+            heal = replace(self._told(window, {}), conditions=self._conditions(free))
             vram = self.model.denoise_bytes(window.tokens, self.precision, self.batch)
         return PlannedTask(
             key=key,
             kind=TaskKind.JOIN,
             needs=("encode", left.key, right.key),
-            payload={
-                "start": seam.start,
-                "stop": seam.stop,
-                "left": left.key,
-                "right": right.key,
-                "heal": heal,
-            },
+            payload=JoinTask(seam.start, seam.stop, left.key, right.key, heal).payload(),
             start=seam.start,
             stop=seam.stop,
             # A heal's FLOPs aren't counted: few seams need one, and an estimate should be what is likely. Its memory
@@ -339,7 +291,7 @@ class Graph:
             fp8=heal is not None and self.precision == "fp8",
         )
 
-    def _decodes(self, whole: Sequence[geometry.Piece], patches: Mapping[str, Cut]) -> list[PlannedTask]:
+    def _decodes(self, whole: Sequence[Piece], patches: Mapping[str, Cut]) -> list[PlannedTask]:
         model, timeline = self.model, self.timeline
         size = timeline.width, timeline.height
         put_in = GivenFrames(self.media, self.source, self.lead, self.spec.frames, size, model.decode_halo)
@@ -360,15 +312,15 @@ class Graph:
                             [*(piece.left for piece in parts), *over, *(["encode"] if given else [])]
                         )
                     ),
-                    payload={
-                        "start": reach.start,
-                        "stop": reach.stop,
-                        "pieces": [_plain(piece) for piece in parts],
-                        "patches": over,
-                        "from": first,
-                        "to": last,
-                        "given": given,
-                    },
+                    payload=DecodeTask(
+                        start=reach.start,
+                        stop=reach.stop,
+                        pieces=parts,
+                        patches=tuple(over),
+                        first=first,
+                        last=last,
+                        given=tuple(given),
+                    ).payload(),
                     start=span.start,
                     stop=span.stop,
                     flops=model.decode_flops(len(reach), *size),
@@ -378,24 +330,19 @@ class Graph:
         return found
 
 
-def _plain(one: object) -> dict:
-    """The fields of a dataclass of plain values; dataclasses.asdict copies each of them, for a tenth of a plan's time."""
-    return dict(vars(one))
-
-
-def _shared(final: Sequence[Window], channels: int) -> dict[str, list[dict]]:
+def _shared(final: Sequence[Window], channels: int) -> dict[str, list[SharedLatents]]:
     """By window what it shares with each of its neighbours in the same group."""
-    found: dict[str, list[dict]] = {}
+    found: dict[str, list[SharedLatents]] = {}
     for left, right, (cut, weights) in zip(final, final[1:], geometry.averaging(_cuts(final))):
         if left.group and left.group == right.group:
             # A value that is given is two bytes, and what has no weight isn't given.
             latent = 2 * channels * (left.width // 32) * (left.height // 32)
-            span = {"start": cut.start, "stop": cut.stop, "weights": list(weights)}
             of_left, of_right = (latent * sum(map(bool, own)) for own in (weights, [1 - w for w in weights]))
-            found.setdefault(left.key, []).append(
-                {"key": right.key, "left": False, **span, "bytes": of_right}
+            of_the_left = SharedLatents(right.key, False, cut.start, cut.stop, tuple(weights), of_right)
+            found.setdefault(left.key, []).append(of_the_left)
+            found.setdefault(right.key, []).append(
+                replace(of_the_left, key=left.key, left=True, bytes=of_left)
             )
-            found.setdefault(right.key, []).append({"key": left.key, "left": True, **span, "bytes": of_left})
     return found
 
 

@@ -6,8 +6,8 @@ Pure: no clock, no I/O, no globals. The same spec, facts and weights give the sa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
+from farm.plan import VERSION, Crop, JobPart, Media
 from farm.planning import (
     ModelFacts,
     OutputFacts,
@@ -130,42 +130,51 @@ def make_plan(
         timeline, laid_out, spans = sizing.sized(laid_out, spans)
     tasks = tasks_of(timeline, laid_out, spans)
     rate = spec.frame_rate
-    shared = {
-        "model": model.name,
-        "weights": weights,
-        "precision": precision,
-        "strategy": strategy.name,
-        "seed": spec.seed,
-        "fps": f"{rate.numerator}/{rate.denominator}",
-        "frames": spec.frames,
-        "lead": lead,
-        "width": spec.width,
-        "height": spec.height,
-        "render_width": width,
-        "render_height": height,
-        # Columns and lines left of and above the delivered picture: both sides are even, so it is the very middle.
-        "crop": {"left": (width - spec.width) // 2, "top": (height - spec.height) // 2},
-        "latents": latents,
-        "prompts": list(prompts.texts),
-        "prompt_always": spec.prompt_always,
-        "prompt_frames": prompts.spans(lead, spec.frames),
-        "negative_prompt": spec.negative_prompt,
-        "guidance_scale": guidance,
-        "output": output.name,
+    shared = JobPart(
+        model=model.name,
+        weights=weights,
+        precision=precision,
+        strategy=strategy.name,
+        seed=spec.seed,
+        fps=f"{rate.numerator}/{rate.denominator}",
+        frames=spec.frames,
+        lead=lead,
+        width=spec.width,
+        height=spec.height,
+        render_width=width,
+        render_height=height,
+        # Both sides are even, so the delivered picture is the very middle.
+        crop=Crop((width - spec.width) // 2, (height - spec.height) // 2),
+        latents=latents,
+        prompts=prompts.texts,
+        prompt_always=spec.prompt_always,
+        prompt_frames=prompts.spans(lead, spec.frames),
+        negative_prompt=spec.negative_prompt,
+        guidance_scale=guidance,
+        output=output.name,
         # A person's file must end so, and the plugin may be another one by the time that the video is fetched.
-        "output_suffix": output.suffix,
-        "storyboard_model": drawing.facts.name if drawing else model.name,
-        "layout": spec.layout,
-        "windows": [[cut.start, cut.stop] for cut in timeline.cuts],
-        "source": source,
-        "conditions": [
-            asdict(piece)
-            | {"before": at.before, "after": at.after, "start": at.encoded.start, "points": list(at.points)}
-            # Its file has the number that the person gave it.
-            | {"listed": place}
+        output_suffix=output.suffix,
+        storyboard_model=drawing.facts.name if drawing else model.name,
+        layout=spec.layout,
+        windows=tuple((cut.start, cut.stop) for cut in timeline.cuts),
+        source=source,
+        conditions=tuple(
+            Media(
+                artifact_id=piece.artifact_id,
+                frame=piece.frame,
+                frames=piece.frames,
+                strength=piece.strength,
+                before=at.before,
+                after=at.after,
+                start=at.encoded.start,
+                points=tuple(at.points),
+                # Its file has the number that the person gave it.
+                listed=place,
+            )
             for piece, at, place in zip(media, placed, listed)
-        ],
-    }
+        ),
+        version=VERSION,
+    )
     notes = size_notes(laid_out, model, drawing.facts if drawing else model)
     asked = [piece for _, piece in sorted(zip(listed, media), key=lambda one: one[0])]
     notes += without_effect(
@@ -208,7 +217,7 @@ def make_plan(
         render_height=height,
         render_frames=frames_of(latents),
         latents=latents,
-        shared=shared,
+        shared=shared.json(),
         tasks=tasks,
         notes=tuple(notes),
         estimated_bytes=int(

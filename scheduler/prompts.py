@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from farm.plan import Run, Shown, ShownFrames
 from farm.timeline import TEMPORAL, frame_span
-
-Shown = list[list]
-"""What is shown of a job's prompts, as JSON: [[index, share], …]; shares sum to 1."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +26,7 @@ class PromptTimeline:
     order: tuple[int, ...]
     changes: tuple[int, ...]
     crossfade: int
-    _latents: dict[int, tuple[tuple[int, float], ...]] = field(
-        default_factory=dict, compare=False, repr=False
-    )
+    _latents: dict[int, Shown] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def of(cls, prompts: Sequence[str], changes: Sequence[int], crossfade: int) -> PromptTimeline:
@@ -42,42 +38,42 @@ class PromptTimeline:
 
     def frames(self, first: int, last: int) -> Shown:
         """What the frames [first, last) show on average."""
-        return [list(part) for part in self._shown(first, last)]
+        return self._shown(first, last)
 
-    def runs(self, start: int, stop: int) -> list[list]:
-        """What the latents [start, stop) show, those alike in one: [[start, stop, shown], …]."""
-        found: list[list] = []
+    def runs(self, start: int, stop: int) -> tuple[Run, ...]:
+        """What the latents [start, stop) show, those alike in one."""
+        found: list[Run] = []
         for latent in range(start, stop):
             shown = self._latents.get(latent)
             if shown is None:
                 shown = self._latents[latent] = self._shown(*frame_span(latent, latent + 1))
             if found and found[-1][2] == shown:
-                found[-1][1] = latent + 1
+                found[-1] = (found[-1][0], latent + 1, shown)
             else:
-                found.append([latent, latent + 1, shown])
-        return [[first, last, [list(part) for part in shown]] for first, last, shown in found]
+                found.append((latent, latent + 1, shown))
+        return tuple(found)
 
-    def spans(self, lead: int, frames: int) -> list[dict]:
-        """Which of the delivered frames show which prompts, as JSON: [{"first", "last", "prompts": [index, …]}, …].
+    def spans(self, lead: int, frames: int) -> tuple[ShownFrames, ...]:
+        """Which of the delivered frames show which prompts.
 
-        `last` is included. The first of `frames` delivered frames is the rendered frame `lead`. More than one prompt:
+        The first of `frames` delivered frames is the rendered frame `lead`. More than one prompt:
         the frames fade from the first of them to the last. Fades begin and end with latents, so one may begin up to
         seven frames before its prompt's own frame and end as many after its cross-fade.
         """
-        found: list[dict] = []
+        found: list[ShownFrames] = []
         for start, stop, shown in self.runs(0, -(-(lead + frames - 1) // TEMPORAL) + 1):
             first, last = frame_span(start, stop)
             first, last = max(first - lead, 0), min(last - lead, frames) - 1
             if first > last:
                 continue
-            seen = [index for index, _ in shown]
-            if found and len(seen) > 1 and found[-1]["prompts"] == seen:
-                found[-1]["last"] = last
+            seen = tuple(index for index, _ in shown)
+            if found and len(seen) > 1 and found[-1].prompts == seen:
+                found[-1] = replace(found[-1], last=last)
             else:
-                found.append({"first": first, "last": last, "prompts": seen})
-        return found
+                found.append(ShownFrames(first, last, seen))
+        return tuple(found)
 
-    def _shown(self, first: int, last: int) -> tuple[tuple[int, float], ...]:
+    def _shown(self, first: int, last: int) -> Shown:
         whole: dict[int, float] = {}
         for turn, share in enumerate(shares(self.changes, self.crossfade, first, last)):
             if share > 0:

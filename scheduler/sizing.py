@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from farm.plan import size_of
 from farm.planning import PlannedTask, Strategy, TaskKind, Timeline, Window
 from farm.spec import InvalidSpec
 from farm.timeline import Cut
@@ -95,7 +96,7 @@ class Sizing:
         """Of the latents that a task stores."""
         if task.kind not in (TaskKind.STORYBOARD, TaskKind.WINDOW, TaskKind.JOIN):
             return 0
-        width, height = task.payload.get("width", self._size[0]), task.payload.get("height", self._size[1])
+        width, height = size_of(task.payload) or self._size
         values = (
             self.timeline.model.latent_channels * (task.stop - task.start) * (width // 32) * (height // 32)
         )

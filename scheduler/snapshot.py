@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
+from farm.plan import precision_of
 from farm.planning import ModelFacts
 from farm.states import DrainState, NodeState
 from farm.store.records import AttemptRecord, DeviceRecord, DrainRecord, GroupMember, NodeRecord
@@ -126,7 +127,7 @@ def ready_task(
         flops=task.flops,
         inputs=record.input_bytes,
         passed_over=passed_over,
-        load_bytes=facts.load_bytes(task.kind, record.shared["precision"]) if facts else 0,
+        load_bytes=facts.load_bytes(task.kind, precision_of(record.shared)) if facts else 0,
         group=task.group,
     )
 

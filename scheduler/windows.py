@@ -8,26 +8,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from farm.plan import Piece
 from farm.timeline import Cut
 
 MARGIN, LONGEST_PATCH = 4, 13
 """Latents on either side of a seam that may be made anew with it, and of all of a patch unless its seam is longer:
 with the usual seam of 2 it has 10."""
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Global latents [start, stop) taken from `left`, or cross-faded from `left` to `right` where there is one.
-
-    `left` and `right` are keys of tasks whose latents cover the piece.
-    """
-
-    start: int
-    stop: int
-    left: str
-    right: str | None = None
 
 
 def seams(windows: Sequence[Cut]) -> tuple[Cut, ...]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
+from farm.plan import JobJson, output_suffix_of, prompts_of
 from farm.planning import Plan
 from farm.spec import JobSpec, parse_spec
 from farm.states import AttemptState, DrainState, JobState, NodeState, TaskState
@@ -82,7 +82,7 @@ def job_message(job: records.JobRecord, stages: Sequence[records.StageRecord] = 
         tasks_succeeded=job.tasks_succeeded,
         last_event=job.last_event,
         priority=job.priority,
-        output_suffix=job.shared.get("output_suffix", ""),
+        output_suffix=output_suffix_of(job.shared),
     )
     for stage in stages:
         message.stages.add(
@@ -156,16 +156,11 @@ def event_message(event: records.EventRecord) -> jobs_pb2.JobEvent:
     )
 
 
-def shown_prompts(shared: Mapping[str, Any]) -> list[jobs_pb2.ShownPrompts]:
-    """Which frames show which prompts, of a plan's JSON for all tasks; none of a plan that doesn't say it."""
-    texts = shared.get("prompts", ())
+def shown_prompts(shared: JobJson) -> list[jobs_pb2.ShownPrompts]:
+    """Which frames show which prompts; none of a plan that doesn't say it."""
     return [
-        jobs_pb2.ShownPrompts(
-            first_frame=span["first"],
-            last_frame=span["last"],
-            prompts=[texts[index] for index in span["prompts"]],
-        )
-        for span in shared.get("prompt_frames", ())
+        jobs_pb2.ShownPrompts(first_frame=first, last_frame=last, prompts=texts)
+        for first, last, texts in prompts_of(shared)
     ]
 
 
@@ -196,7 +191,7 @@ def plan_message(plan: Plan, fitting: Sequence[str], seconds: float | None) -> j
         estimated_seconds=seconds,
         estimated_bytes=plan.estimated_bytes,
         shown_prompts=shown_prompts(plan.shared),
-        output_suffix=plan.shared.get("output_suffix", ""),
+        output_suffix=output_suffix_of(plan.shared),
     )
 
 

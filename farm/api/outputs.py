@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from farm.api.convert import artifact_message, job_message
+from farm.plan import VIDEO, delivered_frames
 from farm.planning import TaskKind
 from farm.states import JobState
 from farm.store.records import JobRecord, TaskRecord
 from farm.store.store import Store
 from farm.v1 import jobs_pb2
-
-VIDEO = "video"
-"""Name of the artifact that is the finished video."""
 
 
 def outputs(store: Store, job_id: str) -> jobs_pb2.ListOutputsResponse:
@@ -31,6 +29,5 @@ def outputs(store: Store, job_id: str) -> jobs_pb2.ListOutputsResponse:
 def _frames(job: JobRecord, task: TaskRecord, name: str) -> tuple[int, int]:
     """Delivered frames [start, stop) in an artifact of the task's; both 0 where it holds none."""
     if task.kind == TaskKind.DECODE:
-        lead = job.shared["lead"]
-        return task.payload["from"] - lead, task.payload["to"] - lead
+        return delivered_frames(job.shared, task.payload)
     return (0, job.spec.frames) if name == VIDEO else (0, 0)

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, select, update
 
 from farm.failures import Cause, End, Terms, Verdict, judge, strikes
 from farm.gist import gist
+from farm.plan import held_bytes
 from farm.states import AttemptState, JobState, TaskState
 from farm.store import quarantine, rows
 from farm.store.changes import (
@@ -168,4 +169,4 @@ def _held_by_others(connection: Connection, attempt: AttemptRecord) -> int:
             attempts.c.id != attempt.id,
         )
     )
-    return sum(payload["lockstep"]["held_bytes"] for payload in others if payload.get("lockstep"))
+    return sum(map(held_bytes, others))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from farm.plan import JobJson, Payload, lockstep_group
 from farm.planning import TaskKind
 from farm.spec import JobSpec
 from farm.states import AttemptState, DrainState, JobState, NodeState, TaskState
@@ -65,7 +66,7 @@ class JobRecord:
     render_height: int
     render_frames: int
     latents: int
-    shared: Mapping[str, Any]  #: JSON that every task of the job is given
+    shared: JobJson  #: what every task of the job is told
     estimated_bytes: int
     notes: tuple[str, ...]  #: what was made right at submit, and what its tasks found out since
     created_at: float
@@ -92,7 +93,7 @@ class TaskRecord:
     position: int
     start: int
     stop: int
-    payload: Mapping[str, Any]
+    payload: Payload
     model: str
     weights: str
     vram_bytes: int
@@ -113,10 +114,10 @@ class TaskRecord:
         return group_of(self.job_id, self.payload)
 
 
-def group_of(job_id: str, payload: Mapping[str, Any]) -> str:
+def group_of(job_id: str, payload: Payload) -> str:
     """Name of the lockstep group of a job's task; empty: it is done by itself."""
-    lockstep = payload.get("lockstep")
-    return f"{job_id}/{lockstep['group']}" if lockstep else ""
+    group = lockstep_group(payload)
+    return f"{job_id}/{group}" if group else ""
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ class ReadyTask:
     task: TaskRecord
     priority: int
     job_created_at: float
-    shared: Mapping[str, Any]
+    shared: JobJson
     input_bytes: Mapping[str, int]  #: id of a node to the bytes of needed artifacts that it made
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, select, update
 
+from farm.plan import held_bytes
 from farm.planning import TaskKind
 from farm.states import LIVE_ATTEMPTS, LIVE_JOBS, JobState, TaskState
 from farm.store import rows
@@ -81,7 +82,7 @@ class Tasks:
                             key=row.key,
                             state=row.state,
                             vram_bytes=row.vram_bytes,
-                            held_bytes=row.payload["lockstep"]["held_bytes"],
+                            held_bytes=held_bytes(row.payload),
                             flops=row.flops,
                             node_id=row.node_id or "",
                             device=row.device or "",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from fractions import Fraction
 from itertools import islice, repeat
 from pathlib import Path
 
@@ -13,8 +12,8 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from farm.media import iter_frames
-from farm.planning import condition_name
-from farm.rendering import TaskInHand, crop_offset
+from farm.plan import EMBEDDINGS, LATENTS, EncodeTask, condition_name, media_name
+from farm.rendering import TaskInHand
 from plugins.ltx.encoder import ClipEncoder, stretches
 from plugins.ltx.latents import save_latents
 from plugins.ltx.loading import Ltx
@@ -25,12 +24,11 @@ from plugins.ltx.vae import encode_clip
 def encode(ltx: Ltx, task: TaskInHand) -> dict[str, Path]:
     """Files by artifact name: embeddings of all prompts, the negative one last where it is used, and each condition's
     latents at each size of the job."""
-    shared = task.shared
-    lengths = [media["before"] + media["frames"] + media["after"] for media in shared["conditions"]]
+    lengths = [media.before + media.frames + media.after for media in task.job.conditions]
     total, done = 1 + sum(lengths), 1
     task.step(0, total)
-    made = {"embeddings": task.folder / "embeddings.safetensors"}
-    save_file(_text(ltx, task), made["embeddings"])
+    made = {EMBEDDINGS: task.folder / "embeddings.safetensors"}
+    save_file(_text(ltx, task), made[EMBEDDINGS])
     if ltx.device != "cpu":
         # The text encoder is the largest part by far and has done all it will do for this job.
         ltx.release("text_encoder")
@@ -42,8 +40,8 @@ def encode(ltx: Ltx, task: TaskInHand) -> dict[str, Path]:
 
 
 def _text(ltx: Ltx, task: TaskInHand) -> dict[str, torch.Tensor]:
-    negative = [task.shared["negative_prompt"]] if task.payload["negative"] else []
-    texts = [*task.shared["prompts"], *negative]
+    negative = [task.job.negative_prompt] if EncodeTask.of(task.payload).negative else []
+    texts = [*task.job.prompts, *negative]
     if cut := cut_off(ltx, texts):
         # One that holds throughout stands first, so it may leave no room for what is to change.
         some = ", ".join(f"{index + 1} ({length} tokens)" for index, length in cut.items())
@@ -60,20 +58,18 @@ def _text(ltx: Ltx, task: TaskInHand) -> dict[str, torch.Tensor]:
 def _media(ltx: Ltx, task: TaskInHand, index: int, length: int, made: dict[str, Path]) -> Iterator[int]:
     """Encodes one condition at every size, adds its files to ``made``, and yields as it goes how many frames of its
     ``length`` it has done."""
-    shared, media = task.shared, task.shared["conditions"][index]
-    full_size = shared["render_width"], shared["render_height"]
-    source = index == shared["source"]
+    job, media, told = task.job, task.job.conditions[index], EncodeTask.of(task.payload)
+    full_size = job.render_width, job.render_height
+    source = index == job.source
     # The video that the job is made over takes the storyboard's place and is not wanted any smaller.
-    sizes = [full_size] if source else [tuple(size) for size in task.payload["sizes"]]
+    sizes = [full_size] if source else list(told.sizes)
     encoders = {size: ClipEncoder(ltx) for size in sizes}
     latents: dict[tuple[int, int], list[torch.Tensor]] = {size: [] for size in sizes}
     points = (
-        {}
-        if source
-        else {point - media["frame"] - shared["lead"] + media["before"]: point for point in media["points"]}
+        {} if source else {point - media.frame - job.lead + media.before: point for point in media.points}
     )
     frames, at = _padded(task, index), 0
-    for count in stretches(length, max(w * h for w, h in sizes), task.payload["pixels"]):
+    for count in stretches(length, max(w * h for w, h in sizes), told.pixels):
         stretch = np.stack(list(islice(frames, count)))
         for size in sizes:
             small = _resize(stretch, *size)
@@ -87,8 +83,8 @@ def _media(ltx: Ltx, task: TaskInHand, index: int, length: int, made: dict[str, 
         at += count
         yield count
     for size in sizes:
-        name = "latents" if source else condition_name(index, size[0], size[1])
-        made[name] = _save(ltx, task, name, torch.cat(latents[size], dim=1), media["start"])
+        name = LATENTS if source else condition_name(index, size[0], size[1])
+        made[name] = _save(ltx, task, name, torch.cat(latents[size], dim=1), media.start)
 
 
 def _save(ltx: Ltx, task: TaskInHand, name: str, latents: torch.Tensor, start: int) -> Path:
@@ -101,27 +97,28 @@ def _padded(task: TaskInHand, index: int) -> Iterator[np.ndarray]:
     It is shown at the delivered size, where the delivered picture is cropped from; what is rendered around that repeats
     its edges.
     """
-    shared, media = task.shared, task.shared["conditions"][index]
-    left, top = crop_offset(shared)
+    job, media = task.job, task.job.conditions[index]
+    left, top = job.crop.left, job.crop.top
     around = [
-        (top, shared["render_height"] - shared["height"] - top),
-        (left, shared["render_width"] - shared["width"] - left),
+        (top, job.render_height - job.height - top),
+        (left, job.render_width - job.width - left),
         (0, 0),
     ]
     # A plan made by an earlier version numbers its conditions as they were listed.
-    clip = task.fetch("", f"condition/{media.get('listed', index)}")
+    clip = task.fetch("", media_name(index if media.listed is None else media.listed))
     frames: Iterable[np.ndarray] = islice(
-        iter_frames(clip, shared["width"], shared["height"], Fraction(shared["fps"])),
-        media["frames"],
+        iter_frames(clip, job.width, job.height, job.frame_rate),
+        media.frames,
     )
     first = last = None
     for frame in frames:
         last = np.pad(frame, around, mode="edge")
         if first is None:
             first = last
-            yield from repeat(first, media["before"])
+            yield from repeat(first, media.before)
         yield last
-    yield from repeat(last, media["after"])
+    if last is not None:
+        yield from repeat(last, media.after)
 
 
 def _resize(frames: np.ndarray, width: int, height: int) -> np.ndarray:

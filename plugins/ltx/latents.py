@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from farm.plan import Piece
 from plugins.ltx.blend import ramp
 
 Statistics = tuple[torch.Tensor, torch.Tensor]
@@ -77,13 +77,13 @@ def load_latents(path: Path, start: int | None = None, stop: int | None = None) 
 
 
 def assemble(
-    pieces: Sequence[Mapping[str, Any]],
+    pieces: Sequence[Piece],
     fetch: Callable[[str], Path],
     start: int,
     stop: int,
     patches: Sequence[str] = (),
 ) -> torch.Tensor:
-    """float32 latents [C, stop-start, h, w] put together from a plan's pieces (see scheduler.graph).
+    """float32 latents [C, stop-start, h, w] put together from a plan's pieces.
 
     `fetch(key)` is the file with the latents of task `key`. A piece with a right side is cross-faded over its
     whole length and then cut to [start, stop). What the tasks `patches` stored, however much, is laid over it.
@@ -91,13 +91,13 @@ def assemble(
     """
     parts, at = [], start
     for piece in pieces:
-        latents = load_latents(fetch(piece["left"]), piece["start"], piece["stop"])
-        if piece.get("right"):
-            latents = ramp(latents, load_latents(fetch(piece["right"]), piece["start"], piece["stop"]))
-        first, last = max(piece["start"], start), min(piece["stop"], stop)
+        latents = load_latents(fetch(piece.left), piece.start, piece.stop)
+        if piece.right:
+            latents = ramp(latents, load_latents(fetch(piece.right), piece.start, piece.stop))
+        first, last = max(piece.start, start), min(piece.stop, stop)
         if first != at:
             raise ValueError(f"pieces leave a gap: [{at}, {first}) is missing")
-        parts.append(latents[:, first - piece["start"] : last - piece["start"]])
+        parts.append(latents[:, first - piece.start : last - piece.start])
         at = last
     if at != stop:
         raise ValueError(f"pieces leave a gap: [{at}, {stop}) is missing")

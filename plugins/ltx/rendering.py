@@ -5,18 +5,29 @@ Only translation from payloads (scheduler.graph) to tensors lives here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
 
 from farm.hookspecs import hookimpl
-from farm.rendering import DeviceInHand, RenderingModel, TaskInHand, crop_offset
+from farm.plan import (
+    EMBEDDINGS,
+    LATENTS,
+    DecodeTask,
+    GivenSpan,
+    JobPart,
+    JoinTask,
+    Piece,
+    SharedLatents,
+    Shown,
+    WindowTask,
+)
+from farm.rendering import DeviceInHand, RenderingModel, TaskInHand
 from plugins.ltx import codenoise, planning, resuming, seam
 from plugins.ltx.blend import adain, upsample
 from plugins.ltx.conditioning import Condition, Extra, Replace, window_tail
@@ -72,52 +83,48 @@ class LtxModel:
 
     def window(self, task: TaskInHand) -> dict[str, Path]:
         """Denoises one window from noise, or from its re-noised base."""
-        shared, payload = task.shared, task.payload
-        start, size = payload["start"], self._size(payload)
-        base = self._base(task, *size[1:]) if payload["base"] else None
-        kept = self._kept(task)
-        conditions: list[Condition] = [*kept, *self._points(task)]
-        if tail := payload["tail"]:
-            known = load_latents(task.fetch(tail["key"], "latents"))
-            mixed = self._noise(
-                shared["seed"], payload["stage"], STEP_TAIL, start, start + tail["latents"], size
-            )
-            conditions.append(window_tail(known, tail["latents"], tail["strength"], mixed))
-        if head := payload["head"]:
-            known = load_latents(task.fetch(head["key"], "latents"), head["start"], head["stop"])
-            conditions.append(Replace(known, head["start"] - start, head["strength"]))
-        if sink := payload["sink"]:
-            at = sink["latent"]
-            known = load_latents(task.fetch(sink["key"], sink["name"]), at, at + 1)
-            mixed = self._noise(shared["seed"], payload["stage"], STEP_SINK, at, at + 1, size)
-            conditions.append(Extra(known, sink["frame"], sink["strength"], mixed, _shares(task, sink)))
-        denoiser = self._denoiser(task, base, conditions)
-        if lockstep := payload["lockstep"]:
-            parts = [_shared(part, start) for part in lockstep["shared"]]
+        told, seed = WindowTask.of(task.payload), task.job.seed
+        start, size = told.start, self._size(told)
+        base = self._base(task, told, told.base.pieces) if told.base else None
+        kept = self._kept(task, told)
+        conditions: list[Condition] = [*kept, *self._points(task, told)]
+        if tail := told.tail:
+            known = load_latents(task.fetch(tail.key, LATENTS))
+            mixed = self._noise(seed, told.stage, STEP_TAIL, start, start + tail.latents, size)
+            conditions.append(window_tail(known, tail.latents, tail.strength, mixed))
+        if head := told.head:
+            known = load_latents(task.fetch(head.key, LATENTS), head.start, head.stop)
+            conditions.append(Replace(known, head.start - start, head.strength))
+        if sink := told.sink:
+            at = sink.latent
+            known = load_latents(task.fetch(sink.key, sink.name), at, at + 1)
+            mixed = self._noise(seed, told.stage, STEP_SINK, at, at + 1, size)
+            conditions.append(Extra(known, sink.frame, sink.strength, mixed, _shares(task, sink.shows)))
+        denoiser = self._denoiser(task, told, base, conditions)
+        if lockstep := told.lockstep:
+            parts = [_shared(part, start) for part in lockstep.shared]
             assert task.exchange is not None  # a task in lockstep has it
             latents = codenoise.run(denoiser, parts, task.exchange, on_step=task.step)
         else:
             latents = resuming.run(self._ltx, denoiser, task)
-        if colour := payload["colour"]:
-            reference = load_latents(task.fetch(colour["key"], "latents"))
-            latents = adain(latents, reference, colour["factor"])
+        if colour := told.colour:
+            reference = load_latents(task.fetch(colour.key, LATENTS))
+            latents = adain(latents, reference, colour.factor)
             _put_back(kept, latents)
-        task.step(len(payload["sigmas"]) - 1, len(payload["sigmas"]) - 1)
+        task.step(told.steps, told.steps)
         space = self._ltx.space if task.kind == "storyboard" else None
-        return {"latents": self._saved(task, latents, start, space)}
+        return {LATENTS: self._saved(task, latents, start, space)}
 
-    def _base(self, task: TaskInHand, height: int, width: int) -> torch.Tensor:
-        """What the window is refined from, [C, n, height, width]: the storyboard at its size, or the given video."""
-        pieces = task.payload["base"]["pieces"]
-        keys = {piece[side] for piece in pieces for side in ("left", "right") if piece[side]}
+    def _base(self, task: TaskInHand, told: WindowTask, pieces: Sequence[Piece]) -> torch.Tensor:
+        """What the window is refined from, [C, n, h, w]: the storyboard at its size, or the given video."""
+        _, height, width = self._size(told)
+        keys = {key for piece in pieces for key in (piece.left, piece.right) if key}
         drawn = {key: self._drawn(task, key, height, width) for key in sorted(keys)}
-        return upsample(
-            assemble(pieces, drawn.__getitem__, task.payload["start"], task.payload["stop"]), height, width
-        )
+        return upsample(assemble(pieces, drawn.__getitem__, told.start, told.stop), height, width)
 
     def _drawn(self, task: TaskInHand, key: str, height: int, width: int) -> Path:
         """Latents of the storyboard window `key`: as drawn, or where the model has an upsampler for it, at that size."""
-        path = task.fetch(key, "latents")
+        path = task.fetch(key, LATENTS)
         check_space(path, self._ltx.space)
         if not self._upsamples or not worth_doubling(small := load_latents(path), height, width):
             return path
@@ -135,90 +142,89 @@ class LtxModel:
     ) -> Path:
         return save_latents(task.folder / "latents.safetensors", latents, start, self._ltx.dtype, space)
 
-    def _denoiser(self, task: TaskInHand, base: torch.Tensor | None, conditions: list[Condition]) -> Denoiser:
-        """Of a window's payload, of ``base`` re-noised where there is one."""
-        shared, payload = task.shared, task.payload
-        text = load_file(task.fetch("encode", "embeddings"))
+    def _denoiser(
+        self, task: TaskInHand, told: WindowTask, base: torch.Tensor | None, conditions: list[Condition]
+    ) -> Denoiser:
+        """Of a window, from ``base`` re-noised where there is one."""
+        text = load_file(task.fetch("encode", EMBEDDINGS))
         prompts = list(zip(text["embeds"], text["mask"], strict=True))
-        span = payload["start"], payload["stop"]
+        noise = self._noise(task.job.seed, told.stage, STEP_START, told.start, told.stop, self._size(told))
         return Denoiser(
             self._ltx,
-            prompt=_prompt(task, prompts),
-            negative=prompts[-1] if payload["guidance_scale"] > 1 else None,
-            guidance=payload["guidance_scale"],
-            noise=self._noise(shared["seed"], payload["stage"], STEP_START, *span, self._size(payload)),
-            sigmas=payload["sigmas"],
-            fps=float(Fraction(shared["fps"])),
+            prompt=_prompt(task.job, told, prompts),
+            negative=prompts[-1] if told.guidance_scale > 1 else None,
+            guidance=told.guidance_scale,
+            noise=noise,
+            sigmas=told.sigmas,
+            fps=float(task.job.frame_rate),
             conditions=conditions,
             base=base,
         )
 
-    def _size(self, payload: dict[str, Any]) -> tuple[int, int, int]:
+    def _size(self, told: WindowTask) -> tuple[int, int, int]:
         """Channels, height and width of a window in latents."""
-        return self._ltx.transformer.config.in_channels, payload["height"] // 32, payload["width"] // 32
+        return self._ltx.transformer.config.in_channels, told.height // 32, told.width // 32
 
-    def _kept(self, task: TaskInHand) -> list[Replace]:
+    def _kept(self, task: TaskInHand, told: WindowTask) -> list[Replace]:
         """The job's media where this window meets them, at the window's own latents."""
         return [
             Replace(
-                load_latents(task.fetch("encode", condition["name"]), condition["start"], condition["stop"]),
-                condition["start"] - task.payload["start"],
-                condition["strength"],
+                load_latents(task.fetch("encode", condition.name), condition.start, condition.stop),
+                condition.start - told.start,
+                condition.strength,
             )
-            for condition in task.payload["conditions"]
+            for condition in told.conditions
         ]
 
-    def _points(self, task: TaskInHand) -> list[Extra]:
+    def _points(self, task: TaskInHand, told: WindowTask) -> list[Extra]:
         """Single given frames, beside the grid at the very time they are seen."""
-        seed, stage, size = task.shared["seed"], task.payload["stage"], self._size(task.payload)
+        seed, size = task.job.seed, self._size(told)
         return [
             Extra(
-                load_latents(task.fetch("encode", point["name"])),
-                point["frame"],
-                point["strength"],
-                self._noise(seed, stage, STEP_POINT, point["latent"], point["latent"] + 1, size),
-                _shares(task, point),
+                load_latents(task.fetch("encode", point.name)),
+                point.frame,
+                point.strength,
+                self._noise(seed, told.stage, STEP_POINT, point.latent, point.latent + 1, size),
+                _shares(task, point.shows),
             )
-            for point in task.payload["points"]
+            for point in told.points
         ]
 
     def join(self, task: TaskInHand) -> dict[str, Path]:
         """The latents that two windows share, joined; and where that would be seen, those round them made anew."""
-        payload, heal = task.payload, task.payload["heal"]
-        start, stop = payload["start"], payload["stop"]
-        left, right = (task.fetch(payload[side], "latents") for side in ("left", "right"))
+        told = JoinTask.of(task.payload)
+        start, stop, heal = told.start, told.stop, told.heal
+        left, right = (task.fetch(key, LATENTS) for key in (told.left, told.right))
         joined = seam.join(load_latents(left, start, stop), load_latents(right, start, stop))
         latents, healed = joined.latents, None
         if joined.fails and heal:
-            before, behind = load_latents(left, heal["start"], start), load_latents(right, stop, heal["stop"])
+            before, behind = load_latents(left, heal.start, start), load_latents(right, stop, heal.stop)
             base = seam.bridged(before, behind, stop - start)
-            latents = self._healed(replace(task, payload=heal), base)
-            start, healed = heal["start"] + 1, (heal["start"] + 2, heal["stop"] - 1)
-        task.tell(*seam.report(joined, payload["start"], healed))
-        return {"latents": self._saved(task, latents, start)}
+            latents = self._healed(replace(task, payload=heal.payload()), heal, base)
+            start, healed = heal.start + 1, (heal.start + 2, heal.stop - 1)
+        task.tell(*seam.report(joined, told.start, healed))
+        return {LATENTS: self._saved(task, latents, start)}
 
-    def _healed(self, task: TaskInHand, base: torch.Tensor) -> torch.Tensor:
+    def _healed(self, task: TaskInHand, told: WindowTask, base: torch.Tensor) -> torch.Tensor:
         """``base`` [C, n, h, w] of a heal's window, without its run-up: made anew between its outermost latents."""
         ends = [Replace(base[:, at : at + 1], at, 1.0) for at in (1, base.shape[1] - 1)]
-        held = [*ends, *self._kept(task)]
-        denoiser = self._denoiser(task, seam.levelled(base), [*held, *self._points(task)])
+        held = [*ends, *self._kept(task, told)]
+        denoiser = self._denoiser(task, told, seam.levelled(base), [*held, *self._points(task, told)])
         latents = seam.levelled(resuming.run(self._ltx, denoiser, task))
         _put_back(held, latents)
         return latents[:, 1:]
 
     def decode(self, task: TaskInHand) -> Iterator[np.ndarray]:
         """Frames of one span, halo and padding cut off."""
-        shared, payload = task.shared, task.payload
-        start, stop = payload["start"], payload["stop"]
-        latents = assemble(
-            payload["pieces"], lambda key: task.fetch(key, "latents"), start, stop, payload["patches"]
-        )
+        job, told = task.job, DecodeTask.of(task.payload)
+        start, stop = told.start, told.stop
+        latents = assemble(told.pieces, lambda key: task.fetch(key, LATENTS), start, stop, told.patches)
         noise = self._decoding_noise(task, latents, start)
         # Local frame 0 is the one frame of the first latent, which ends at global frame 8·start.
-        first, last = payload["from"] - 8 * start, payload["to"] - 8 * start
-        given = [self._put_in(task, span, latents) for span in payload["given"]]
-        left, top = crop_offset(shared)
-        seen = slice(top, top + shared["height"]), slice(left, left + shared["width"])
+        first, last = told.first - 8 * start, told.last - 8 * start
+        given = [self._put_in(task, start, span, latents) for span in told.given]
+        left, top = job.crop.left, job.crop.top
+        seen = slice(top, top + job.height), slice(left, left + job.width)
         nearest: dict[int, tuple[float, int]] = {}
         done, total = 0, last - first
         task.step(done, total)
@@ -232,26 +238,29 @@ class LtxModel:
                 yield frame[seen]
             done += len(chunk)
             task.step(done, total)
-        differences = [_difference(shared, payload["given"][at], *of) for at, of in nearest.items()]
+        differences = [_difference(job, told.given[at], *of) for at, of in nearest.items()]
         # A plan made by an earlier version doesn't say whose frames they are.
         if known := [one for one in differences if one]:
             task.tell(*report(known))
 
-    def _put_in(self, task: TaskInHand, given: dict, latents: torch.Tensor) -> PutIn:
-        """Given frames as the VAE shows them, and what they change of the frames made at their edges."""
+    def _put_in(self, task: TaskInHand, start: int, given: GivenSpan, latents: torch.Tensor) -> PutIn:
+        """Given frames as the VAE shows them, and what they change of the frames made at their edges.
+
+        ``latents`` are those made, from the global latent ``start`` on.
+        """
 
         def frames(of: torch.Tensor, origin: int, first: int, last: int) -> np.ndarray:
             noise = self._decoding_noise(task, of, origin // 8)
             return np.concatenate(list(decode_chunks(self._ltx, of, noise, first - origin, last - origin)))
 
-        first, last = given["first"], given["last"]
-        own = load_latents(task.fetch("encode", given["name"]), given["start"], given["stop"])
-        shown = frames(own, given["origin"], first, last)
+        first, last = given.first, given.last
+        own = load_latents(task.fetch("encode", given.name), given.start, given.stop)
+        shown = frames(own, given.origin, first, last)
         made = [
-            frames(latents, 8 * task.payload["start"], edge, edge + 1)[0] if fade else None
-            for edge, fade in zip((first, last - 1), given["fade"], strict=True)
+            frames(latents, 8 * start, edge, edge + 1)[0] if fade else None
+            for edge, fade in zip((first, last - 1), given.fade, strict=True)
         ]
-        return PutIn(first, shown, (made[0], made[1]), tuple(given["fade"]))
+        return PutIn(first, shown, (made[0], made[1]), given.fade)
 
     def _decoding_noise(self, task: TaskInHand, latents: torch.Tensor, start: int) -> torch.Tensor | None:
         """For VAEs that decode at a timestep: noise of the global latents from ``start`` on."""
@@ -259,7 +268,7 @@ class LtxModel:
             return None
         size = (latents.shape[0], *latents.shape[2:])
         stop = start + latents.shape[1]
-        return self._noise(task.shared["seed"], STAGE_DECODE, STEP_START, start, stop, size)
+        return self._noise(task.job.seed, STAGE_DECODE, STEP_START, start, stop, size)
 
     def _noise(
         self, seed: int, stage: int, step: int, start: int, stop: int, size: tuple[int, int, int]
@@ -268,27 +277,25 @@ class LtxModel:
         return torch.from_numpy(latent_noise(seed, stage, step, start, stop, channels, height, width))
 
 
-def _prompt(task: TaskInHand, prompts: list[Text]) -> Text | TimedText:
-    """What a window of ``task`` shows of the job's ``prompts``, the negative one perhaps behind them."""
-    if "shows" not in task.payload:
+def _prompt(job: JobPart, told: WindowTask, prompts: list[Text]) -> Text | TimedText:
+    """What a window shows of the job's ``prompts``, the negative one perhaps behind them."""
+    if told.shows is None:
         # Planned before prompts were shown by latent: one mixture for the whole window.
-        return mix([(prompts[index], share) for index, share in task.payload["prompts"]])
-    count = len(task.shared["prompts"])
-    return TimedText(tuple(prompts[:count]), shares_by_latent(task.payload["shows"], count))
+        return mix([(prompts[index], share) for index, share in told.prompts or ()])
+    count = len(job.prompts)
+    return TimedText(tuple(prompts[:count]), shares_by_latent(told.shows, count))
 
 
-def _shares(task: TaskInHand, known: dict[str, Any]) -> torch.Tensor | None:
+def _shares(task: TaskInHand, shows: Shown | None) -> torch.Tensor | None:
     """Which prompts a point or a sink shows; None in a plan that says it of windows only."""
-    if "shows" not in task.payload:
+    if shows is None:
         return None
-    return shares_by_latent([[0, 1, known["shows"]]], len(task.shared["prompts"]))
+    return shares_by_latent([(0, 1, shows)], len(task.job.prompts))
 
 
-def _shared(part: dict[str, Any], start: int) -> codenoise.Shared:
+def _shared(part: SharedLatents, start: int) -> codenoise.Shared:
     """What a window that begins at global latent `start` shares with a neighbour."""
-    return codenoise.Shared(
-        part["key"], part["left"], part["start"] - start, part["stop"] - start, tuple(part["weights"])
-    )
+    return codenoise.Shared(part.key, part.left, part.start - start, part.stop - start, part.weights)
 
 
 def _put_back(given: list[Replace], latents: torch.Tensor) -> None:
@@ -298,11 +305,10 @@ def _put_back(given: list[Replace], latents: torch.Tensor) -> None:
             latents[:, one.start : one.start + one.latents.shape[1]] = one.latents
 
 
-def _difference(shared: dict[str, Any], given: dict[str, Any], db: float, number: int) -> Difference | None:
+def _difference(job: JobPart, given: GivenSpan, db: float, number: int) -> Difference | None:
     """Of the given frames that a decode put in, the rendered frame ``number`` that is farthest from what was made."""
-    if "condition" not in given:
+    if given.condition is None:
         return None
-    condition = shared["conditions"][given["condition"]]
-    return Difference(
-        condition["listed"], condition["frame"], condition["frames"], number - shared["lead"], db
-    )
+    media = job.conditions[given.condition]
+    listed = given.condition if media.listed is None else media.listed
+    return Difference(listed, media.frame, media.frames, number - job.lead, db)

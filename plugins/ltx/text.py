@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from farm.plan import Run
 from plugins.ltx.loading import Ltx
 
 Text = tuple[torch.Tensor, torch.Tensor]
@@ -41,8 +42,8 @@ class TimedText:
         return TimedText(tuple(self.texts[index] for index in seen.tolist()), self.shares[seen])
 
 
-def shares_by_latent(runs: Sequence[Sequence], prompts: int) -> torch.Tensor:
-    """Shares float32 [prompts, n] of a payload's runs ``[[start, stop, [[index, share], …]], …]`` of n latents.
+def shares_by_latent(runs: Sequence[Run], prompts: int) -> torch.Tensor:
+    """Shares float32 [prompts, n] of what n latents show.
 
     Raises IndexError for a prompt that isn't there.
     """

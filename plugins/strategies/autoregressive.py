@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from farm.planning import Base, ColourReference, Head, Tail, TaskKind, Timeline, Window, from_sigma
+from farm.plan import ColourReference, Tail
+from farm.planning import Base, Head, TaskKind, Timeline, Window, from_sigma
 from plugins.strategies.outwards import origin_of
 from plugins.strategies.sink import sink_of
 

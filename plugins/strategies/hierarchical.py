@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from farm.planning import Base, Head, Tail, TaskKind, Timeline, Window, from_sigma
+from farm.plan import Tail
+from farm.planning import Base, Head, TaskKind, Timeline, Window, from_sigma
 from farm.timeline import Cut, cut_windows, latents_for, padded
 from plugins.strategies.outwards import origin_of
 from plugins.strategies.sink import sink_of

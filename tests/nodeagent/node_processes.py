@@ -12,6 +12,8 @@ from pathlib import Path
 
 from small_farm import SmallFarm
 
+from tests.told import job_part
+
 HERE = Path(__file__).parent
 WEIGHTS = hashlib.sha256(b"one").hexdigest()
 
@@ -79,10 +81,7 @@ class RendererProcess:
         state=None,
         **payload,
     ):
-        shared = {
-            "model": "counter", "weights": weights, "precision": "fp32", "prompts": ["a whale"], "seed": 7,
-            "width": 4, "height": 2, "frames": 5, "fps": "30000/1001", "output": "raw",
-        }  # fmt: skip
+        shared = job_part(weights=weights)
         model = {"model": "counter", "weights": weights}
         task = {"key": f"{kind}/0", "kind": kind, "payload": payload, **model}
         document = {"task": task, "shared": shared, "inputs": inputs or {}, "state": state}

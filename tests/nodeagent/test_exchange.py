@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from farm.plan import Member
 from farm.rendering import Stopped
 from nodeagent import exchange as room
 from nodeagent.exchange import Exchange, Overlaps, Question
@@ -52,7 +53,7 @@ def renderers() -> Renderers:
 
 
 def member(renderers, key, at, places=None, hold=None, files=None) -> Exchange:
-    told = {"group": "job/window", "key": key, "renderer": at, "places": places or {}}
+    told = Member("job/window", key, at, places or {})
     return Exchange(renderers[at], renderers, hold or Holding(), told, (files or {}).get)
 
 

@@ -15,10 +15,12 @@ from throwaway_planning import farm_models
 
 from farm import hookspecs
 from farm.hookspecs import hookimpl
+from farm.plan import Handed, HandedTask, MuxTask
 from farm.plugins import planning_plugins, rendering_plugins
 from farm.rendering import DeviceInHand, OutOfMemory, TaskInHand
 from nodeagent.work import Workbench, task_in_hand
 from plugins.outputs.mp4 import encode_segment
+from tests.told import job_part
 
 GIB = 2**30
 
@@ -96,7 +98,7 @@ def bench_of(models, tmp_path):
 
 
 def task(model: str, folder: Path, weights: str = "", **payload) -> TaskInHand:
-    shared = {"model": "large", "weights": "hash of large", "precision": "fp32"}
+    shared = job_part(model="large", weights="hash of large")
     return TaskInHand(
         "window/0", "window", shared, payload, folder, lambda key, name: folder, lambda done, total: None,
         model=model, weights=weights or f"hash of {model}",
@@ -145,24 +147,18 @@ def test_a_second_model_goes_before_a_device_is_called_too_small(models, bench_o
 def test_a_sidecar_has_what_people_are_told_of_the_job(tmp_path):
     bench = Workbench(planning_plugins(), rendering_plugins(), DeviceInHand("cpu", 0, 1, GIB), tmp_path)
     encode_segment(np.zeros((3, 64, 64, 3), np.uint8), tmp_path / "segment.mp4", 64, 64, Fraction(24))
-    document = {
-        "task": {
-            "key": "mux",
-            "kind": "mux",
-            "payload": {"segments": ["decode/0"]},
-            "model": "",
-            "weights": "",
-        },
-        "shared": {"output": "mp4", "frames": 3, "fps": "24/1", "seed": 7},
-        "notes": [
-            "the image at frame 1 differs from what was rendered there by 21 dB (PSNR; below 22 it stands out)"
-        ],
-    }
+    said = "the image at frame 1 differs from what was rendered there by 21 dB (PSNR; below 22 it stands out)"
+    handed = Handed(
+        HandedTask("mux", "mux", MuxTask(("decode/0",)).payload(), "", ""),
+        job_part(output="mp4", frames=3, fps="24/1"),
+        {},
+        notes=(said,),
+    )
     mux = task_in_hand(
-        document, tmp_path, lambda key, name: tmp_path / f"{name}.mp4", lambda *_: None, lambda *_: None
+        handed, tmp_path, lambda key, name: tmp_path / f"{name}.mp4", lambda *_: None, lambda *_: None
     )
     told = json.loads(bench.perform(mux, {})["sidecar"].read_text())
-    assert told == document["shared"] | {"notes": document["notes"]}
-    del document["notes"]
-    earlier = task_in_hand(document, tmp_path, mux.fetch, mux.step, mux.tell)
-    assert earlier.notes == (), "a daemon of an earlier version tells none"
+    assert told == handed.shared | {"notes": [said]}
+    sent = json.loads(handed.sent())
+    del sent["notes"]
+    assert Handed.read(json.dumps(sent).encode()).notes == (), "a daemon of an earlier version tells none"

@@ -73,17 +73,17 @@ def test_a_latent_shows_what_its_own_frames_show_whatever_window_it_is_in(timeli
 @given(timelines, st.integers(0, 7), st.integers(1, 260))
 def test_spans_have_every_delivered_frame_once_and_name_the_prompts_of_its_latent(timeline, lead, frames):
     spans = timeline.spans(lead, frames)
-    assert [f for span in spans for f in range(span["first"], span["last"] + 1)] == list(range(frames))
+    assert [f for span in spans for f in range(span.first, span.last + 1)] == list(range(frames))
     for span in spans:
-        for frame in range(span["first"], span["last"] + 1):
+        for frame in range(span.first, span.last + 1):
             latent = -(-(frame + lead) // 8)
             ((_, _, shown),) = timeline.runs(latent, latent + 1)
-            assert {index for index, _ in shown} == set(span["prompts"])
+            assert {index for index, _ in shown} == set(span.prompts)
 
 
 def test_a_fade_back_is_told_in_its_own_order():
     timeline = PromptTimeline.of(["a", "b", "a"], [40, 120], 8)
-    assert [span["prompts"] for span in timeline.spans(0, 200)] == [[0], [0, 1], [1], [1, 0], [0]]
+    assert [span.prompts for span in timeline.spans(0, 200)] == [(0,), (0, 1), (1,), (1, 0), (0,)]
 
 
 def test_changes_that_do_not_fit_the_prompts_are_refused():

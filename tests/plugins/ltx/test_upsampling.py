@@ -15,6 +15,7 @@ from diffusers import AutoencoderKLLTXVideo, LTXLatentUpsamplePipeline
 from diffusers.pipelines.ltx import LTXLatentUpsamplerModel
 from test_given import OFFERS, _perform
 
+from farm.plan import Piece
 from farm.planning import TaskKind
 from farm.plugins import planning_plugins
 from farm.rendering import DeviceInHand, TaskInHand
@@ -27,6 +28,7 @@ from plugins.ltx.rendering import LtxModel, farm_load_model
 from plugins.ltx.upsampling import double, worth_doubling
 from plugins.ltx.weights import weights_hash
 from scheduler.plan import make_plan
+from tests.told import WINDOW
 
 CPU = DeviceInHand("cpu", 0, 2, 0)
 
@@ -209,17 +211,18 @@ def test_interpolation_alone_is_as_it_was(tiny_folder, with_upsampler, tmp_path,
         (tmp_path / key).parent.mkdir(exist_ok=True)
         save_latents(tmp_path / key, latents(32, stop - start, 6, 5), start, torch.float32, space)
     pieces = [
-        {"start": 2, "stop": 7, "left": "storyboard/0", "right": None},
-        {"start": 7, "stop": 9, "left": "storyboard/0", "right": "storyboard/1"},
-        {"start": 9, "stop": 12, "left": "storyboard/1", "right": None},
+        Piece(2, 7, "storyboard/0"),
+        Piece(7, 9, "storyboard/0", "storyboard/1"),
+        Piece(9, 12, "storyboard/1"),
     ]
     task = TaskInHand(
-        key="window/0", kind="window", shared={}, payload={"start": 2, "stop": 12, "base": {"pieces": pieces}},
+        key="window/0", kind="window", shared={}, payload={},
         folder=tmp_path, fetch=lambda key, name: tmp_path / key, step=lambda done, total: None, model="", weights="",
     )  # fmt: skip
     model = load(with_upsampler if has_one else tiny_folder)
     expected = upsample(assemble(pieces, lambda key: tmp_path / key, 2, 12), height, width)
-    assert torch.equal(model._base(task, height, width), expected)
+    told = replace(WINDOW, start=2, stop=12, width=32 * width, height=32 * height)
+    assert torch.equal(model._base(task, told, pieces), expected)
     assert "latent_upsampler" not in model._ltx._parts
 
 

@@ -1,0 +1,549 @@
+"""The task contract: what the tasks of a job are told and what a renderer is handed, as values with types.
+
+A plan is stored as JSON and may be older than the code that reads it. Only this room reads that JSON: everywhere else it
+is opaque (`Payload`, `JobJson`), so that a type checker finds every reader of a field. Names of artifacts that one part
+writes and another reads are constants here. Pure.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from fractions import Fraction
+from functools import cache
+from typing import Annotated, Any, NewType, Self, TypeVar, cast, get_type_hints
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+VERSION = 1
+"""Of the plans that this code writes. It reads older ones; plans from before there were versions count as 0."""
+
+Payload = NewType("Payload", object)
+"""What one task is told, as the JSON that is stored with it. `WindowTask.of` and its like read it."""
+
+JobJson = NewType("JobJson", object)
+"""What all tasks of a job are told, as the JSON that is stored with the job. `JobPart.of` reads it."""
+
+EMBEDDINGS = "embeddings"
+"""Artifact of an encode task: the embeddings of all prompts."""
+
+LATENTS = "latents"
+"""Artifact of windows and joins: their latents; of an encode task, those of the video that the job is made over."""
+
+EXCHANGE = "exchange"
+"""Artifact of a window in lockstep: all that it gave its neighbours, "{neighbour}/{round}", float16 [C, k, h, w]."""
+
+SEGMENT = "segment"
+"""Artifact of a decode task: the frames of its span, encoded."""
+
+VIDEO, SIDECAR = "video", "sidecar"
+"""Artifacts of the mux task: the delivered file, and the JSON that says how it was made."""
+
+Shown = tuple[tuple[int, float], ...]
+"""What is shown of a job's prompts: pairs of a prompt's index and its share. Shares sum to 1."""
+
+Run = tuple[int, int, Shown]
+"""What the global latents [start, stop) show: start, stop and shares."""
+
+
+class UnreadablePlan(ValueError):
+    """A stored plan that this code can't read; the message says why."""
+
+
+def media_name(index: int) -> str:
+    """The name under which a renderer is handed the media of the job's condition `index`."""
+    return f"condition/{index}"
+
+
+def condition_name(index: int, width: int, height: int, point: int | None = None) -> str:
+    """Name of the artifact with a condition's latents, or those of its single rendered frame `point`, at a size."""
+    return f"{media_name(index)}/{'' if point is None else f'{point}/'}{width}x{height}"
+
+
+_T = TypeVar("_T")
+
+_OLD = {"old": True}
+"""Marks a field that is in older plans alone, and is not written where it is None."""
+
+
+class _Told:
+    """A value that is stored as the JSON of its fields."""
+
+    @classmethod
+    def of(cls, payload: Payload) -> Self:
+        """The value that was stored. Raises UnreadablePlan."""
+        return _read(cls, payload)
+
+    def payload(self) -> Payload:
+        """The value as it is stored: JSON of its fields."""
+        return Payload(_plain(self))
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Global latents [start, stop) taken from `left`, or cross-faded from `left` to `right` where there is one.
+
+    `left` and `right` are keys of tasks whose latents cover the piece.
+    """
+
+    start: int
+    stop: int
+    left: str
+    right: str | None = None
+
+
+@dataclass(frozen=True)
+class KeptLatents:
+    """Latents of the job's media, the artifact `name` of the encode task, kept at `strength` in [start, stop)."""
+
+    name: str
+    start: int
+    stop: int
+    strength: float
+
+
+@dataclass(frozen=True)
+class Point:
+    """A single frame of the job's media, which a window sees.
+
+    `frame` is counted from the window's first, `latent` is the global latent whose noise it is mixed with. `shows` is
+    None in plans from before prompts were shown by latent.
+    """
+
+    name: str
+    frame: int
+    latent: int
+    strength: float
+    shows: Shown | None = None
+
+
+@dataclass(frozen=True)
+class Base:
+    """What a window is refined from: latents of storyboard windows, or of the video that the job is made over."""
+
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True)
+class Tail:
+    """The last `latents` latents of an earlier window, shown to a later one at its head."""
+
+    key: str
+    latents: int
+    strength: float
+
+
+@dataclass(frozen=True)
+class KeptHead:
+    """Global latents [start, stop) of the later window `key`, kept at `strength` at the end of this one."""
+
+    key: str
+    start: int
+    stop: int
+    strength: float
+
+
+@dataclass(frozen=True)
+class ColourReference:
+    """An earlier window, `key`, to whose channel mean and spread this one is drawn by `factor` (AdaIN)."""
+
+    key: str
+    factor: float
+
+
+@dataclass(frozen=True)
+class ShownSink:
+    """The start of what is given, global latent `latent` of the artifact `name` of task `key`.
+
+    A window sees it as if `-frame` frames before its own start: `frame` is below 0. `shows` as of a Point.
+    """
+
+    key: str
+    name: str
+    latent: int
+    frame: int
+    strength: float
+    shows: Shown | None = None
+
+
+@dataclass(frozen=True)
+class SharedLatents:
+    """Global latents [start, stop) that a window in lockstep shares with its neighbour `key`.
+
+    `left`: the neighbour is the left one of the two. `weights` are the left one's, one a latent. `bytes` is what the
+    neighbour gives the window each round.
+    """
+
+    key: str
+    left: bool
+    start: int
+    stop: int
+    weights: tuple[float, ...]
+    bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Lockstep:
+    """A window's part in its lockstep group. `held_bytes`: device memory in use while others make their step."""
+
+    group: str
+    held_bytes: int
+    shared: tuple[SharedLatents, ...]
+
+
+@dataclass(frozen=True)
+class EncodeTask(_Told):
+    """What an encode task is told: the sizes (width, height) in pixels at which media is wanted.
+
+    `pixels` of a clip are encoded at a time. `negative`: a window is guided away from the negative prompt.
+    """
+
+    sizes: tuple[tuple[int, int], ...]
+    pixels: int
+    negative: bool
+
+
+@dataclass(frozen=True)
+class WindowTask(_Told):
+    """What a storyboard or a window task is told, and a join of the window that heals its seam.
+
+    It denoises the global latents [start, stop) at `width` x `height` pixels with `sigmas`, from noise of `stage`, or
+    from `base` re-noised to `sigmas[0]`. `shows` covers its latents in their order. In plans from before prompts were
+    shown by latent it is None, and `prompts` is one mixture for the whole window.
+    """
+
+    stage: int
+    start: int
+    stop: int
+    width: int
+    height: int
+    sigmas: tuple[float, ...]
+    conditions: tuple[KeptLatents, ...]
+    points: tuple[Point, ...]
+    base: Base | None
+    tail: Tail | None
+    head: KeptHead | None
+    colour: ColourReference | None
+    sink: ShownSink | None
+    guidance_scale: float
+    shows: tuple[Run, ...] | None = None
+    lockstep: Lockstep | None = None
+    prompts: Shown | None = field(default=None, metadata=_OLD)
+
+    @property
+    def steps(self) -> int:
+        """How many steps it denoises in."""
+        return len(self.sigmas) - 1
+
+
+@dataclass(frozen=True)
+class JoinTask(_Told):
+    """What a join is told: the global latents [start, stop) that the windows `left` and `right` share.
+
+    `heal` is the window that makes them and those round them anew where they can't be joined; None where they are too
+    few. Its first latent is run-up.
+    """
+
+    start: int
+    stop: int
+    left: str
+    right: str
+    heal: WindowTask | None
+
+
+@dataclass(frozen=True)
+class GivenSpan:
+    """Given frames that a decode puts in: rendered frames [first, last), from latents [start, stop) of `name`.
+
+    `origin` is the rendered frame that the first of these latents shows by itself. What the frames change fades out over
+    `fade[0]` frames before and `fade[1]` behind. `condition` is the job's condition that they are of; None in plans from
+    before it was noted.
+    """
+
+    name: str
+    start: int
+    stop: int
+    origin: int
+    first: int
+    last: int
+    fade: tuple[int, int]
+    condition: int | None = None
+
+
+@dataclass(frozen=True)
+class DecodeTask(_Told):
+    """What a decode is told: the global latents [start, stop), halo included, and the rendered frames [first, last).
+
+    `patches` are joins whose latents, as many as they stored, are laid over the `pieces`.
+    """
+
+    start: int
+    stop: int
+    pieces: tuple[Piece, ...]
+    patches: tuple[str, ...]
+    first: Annotated[int, Field(alias="from")]
+    last: Annotated[int, Field(alias="to")]
+    given: tuple[GivenSpan, ...] = ()
+
+
+@dataclass(frozen=True)
+class MuxTask(_Told):
+    """What the mux task is told: the keys of the decodes whose segments it joins, in the order of time."""
+
+    segments: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Media:
+    """One of the job's conditions as it was planned.
+
+    Its `frames` frames at the job's rate begin at the delivered frame `frame` and are kept at `strength`. It is encoded
+    with its first frame repeated `before` times and its last `after` times, to latents from the global latent `start`
+    on; the rendered frames `points` are encoded alone, too. `listed` is its place in the person's list, None in plans
+    that number conditions as they were listed.
+    """
+
+    artifact_id: str
+    frame: int
+    frames: int
+    strength: float
+    before: int
+    after: int
+    start: int
+    points: tuple[int, ...] = ()
+    listed: int | None = None
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Columns left of and lines above the delivered picture in the rendered one."""
+
+    left: int = 0
+    top: int = 0
+
+
+@dataclass(frozen=True)
+class ShownFrames:
+    """Delivered frames `first` to `last`, both included, show `prompts`: one, or a fade from the first to the last."""
+
+    first: int
+    last: int
+    prompts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class JobPart:
+    """What all tasks of a job are told.
+
+    The video has `frames` frames of `width` x `height` pixels at `fps` ("30000/1001"). `latents` latents are rendered at
+    `render_width` x `render_height` pixels; `lead` rendered frames come before the first delivered one. `prompts` are the
+    different ones in the order in which they first show. `windows` are global latents [start, stop). `source` is the
+    condition that the job is made over. `model`, `weights`, `precision`, `strategy`, `output`, `storyboard_model` and
+    `layout` are names, `output_suffix` is the ending of the delivered file, such as ".mp4". Plans from before there were versions lack what has a default here.
+    """
+
+    model: str
+    weights: str
+    precision: str
+    strategy: str
+    seed: int
+    fps: str
+    frames: int
+    lead: int
+    width: int
+    height: int
+    render_width: int
+    render_height: int
+    latents: int
+    prompts: tuple[str, ...]
+    negative_prompt: str
+    guidance_scale: float
+    output: str
+    source: int | None
+    conditions: tuple[Media, ...]
+    crop: Crop = Crop()
+    prompt_always: str = ""
+    prompt_frames: tuple[ShownFrames, ...] = ()
+    output_suffix: str = ""
+    storyboard_model: str = ""
+    layout: str = "fixed"
+    windows: tuple[tuple[int, int], ...] = ()
+    version: int = 0
+
+    @classmethod
+    def of(cls, stored: JobJson) -> Self:
+        """The value that was stored. Raises UnreadablePlan, also for a plan of a later version."""
+        version = _fields(stored).get("version", 0)
+        if isinstance(version, int) and version > VERSION:
+            raise UnreadablePlan(
+                f"the plan is of version {version}, and this software reads up to version {VERSION}; upgrade it"
+            )
+        return _read(cls, stored)
+
+    def json(self) -> JobJson:
+        """The value as it is stored: JSON of its fields."""
+        return JobJson(_plain(self))
+
+    @property
+    def frame_rate(self) -> Fraction:
+        """Frames a second."""
+        return Fraction(self.fps)
+
+
+@dataclass(frozen=True)
+class HandedArtifact:
+    """An artifact that a task needs."""
+
+    id: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Member:
+    """What a task in lockstep must know of its group: its own `key` and `renderer`, and its neighbours' renderers."""
+
+    group: str
+    key: str
+    renderer: str
+    places: dict[str, str]
+
+
+@dataclass(frozen=True)
+class HandedTask:
+    """The task itself, of what a renderer is handed. `model` and `weights`: what it is done with."""
+
+    key: str
+    kind: str
+    payload: Payload
+    model: str
+    weights: str
+
+
+@dataclass(frozen=True)
+class Handed:
+    """What a renderer is handed with an attempt.
+
+    `inputs` are the artifacts that the task needs, by the key of the task that made them ("" for the job's media) and by
+    their names. `state` is what an earlier attempt left to go on from. `notes` is what people are told of the job so far.
+    """
+
+    task: HandedTask
+    shared: JobJson
+    inputs: dict[str, dict[str, HandedArtifact]]
+    member: Member | None = None
+    state: HandedArtifact | None = None
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, sent: bytes) -> Self:
+        """What was sent. Raises UnreadablePlan."""
+        try:
+            return _read(cls, json.loads(sent))
+        except ValueError as error:
+            raise UnreadablePlan(f"what the renderer was handed can't be read: {error}") from None
+
+    def sent(self) -> bytes:
+        """As it is sent to a renderer."""
+        return json.dumps(_plain(self)).encode()
+
+
+def fingerprint(key: str, kind: str, model: str, weights: str, shared: JobJson, payload: Payload) -> str:
+    """SHA-256 of what there is to do and with what weights: two tasks that have it in common make the same."""
+    work = [key, kind, model, weights, shared, payload]
+    return hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
+
+
+def lockstep_group(payload: Payload) -> str:
+    """The lockstep group that a task of any kind belongs to within its job; empty: it is done by itself."""
+    lockstep = _fields(payload).get("lockstep")
+    return lockstep["group"] if lockstep else ""
+
+
+def held_bytes(payload: Payload) -> int:
+    """Device memory that a task of any kind keeps while others of its lockstep group make their step; else 0."""
+    lockstep = _fields(payload).get("lockstep")
+    return lockstep["held_bytes"] if lockstep else 0
+
+
+def precision_of(shared: JobJson) -> str:
+    """The precision that a job is rendered in, without reading the rest."""
+    return _fields(shared)["precision"]
+
+
+def delivered_frames(shared: JobJson, payload: Payload) -> tuple[int, int]:
+    """The delivered frames [first, last) that a decode task makes."""
+    told, lead = _fields(payload), _fields(shared)["lead"]
+    return told["from"] - lead, told["to"] - lead
+
+
+def output_suffix_of(shared: JobJson) -> str:
+    """The ending of the file that the job delivers; "" of a plan that doesn't say it."""
+    return _fields(shared).get("output_suffix", "")
+
+
+def prompts_of(shared: JobJson) -> list[tuple[int, int, list[str]]]:
+    """Which delivered frames, first and last included, show which prompts; none of a plan that doesn't say it."""
+    told = _fields(shared)
+    return [
+        (span["first"], span["last"], [told["prompts"][index] for index in span["prompts"]])
+        for span in told.get("prompt_frames", ())
+    ]
+
+
+def size_of(payload: Payload) -> tuple[int, int] | None:
+    """Width and height in pixels at which a task of any kind denoises; None for one that doesn't."""
+    told = _fields(payload)
+    return (told["width"], told["height"]) if "width" in told else None
+
+
+def sidecar(shared: JobJson, notes: Sequence[str]) -> dict[str, Any]:
+    """What a video's sidecar says: all that shaped the result, and what people were told."""
+    return {**_fields(shared), "notes": list(notes)}
+
+
+def _fields(stored: object) -> Mapping[str, Any]:
+    return cast(Mapping[str, Any], stored)
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _read(kind: type[_T], stored: object) -> _T:
+    try:
+        return cast(_T, _adapter(kind).validate_python(stored))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or kind.__name__
+        raise UnreadablePlan(f"{kind.__name__}: {where}: {first['msg']}") from None
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON. dataclasses.asdict copies each value, which took a tenth of a plan's time."""
+    if is_dataclass(value):
+        found = {}
+        for name, stored_as, old in _names(type(value)):
+            one = getattr(value, name)
+            if not (old and one is None):
+                found[stored_as] = _plain(one)
+        return found
+    if isinstance(value, (tuple, list)):
+        return [_plain(one) for one in value]
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    return value
+
+
+@cache
+def _names(kind: Any) -> tuple[tuple[str, str, bool], ...]:
+    """Of each field of a dataclass its name, the name under which it is stored, and whether only older plans have it."""
+    hints = get_type_hints(kind, include_extras=True)
+    found = []
+    for one in fields(kind):
+        alias = next((a.alias for a in getattr(hints[one.name], "__metadata__", ()) if a.alias), one.name)
+        found.append((one.name, alias, "old" in one.metadata))
+    return tuple(found)
