@@ -21,6 +21,7 @@ from seam_statistics import Seam, apart, compare, compare_changes
 from seam_takes import Take, takes
 from seams import main
 
+from farm.plan import JobPart
 from plugins.ltx.reference.measure import colour
 
 SMALL = (96, 96)
@@ -72,7 +73,8 @@ def test_timed_prompts_change_the_colour_and_then_the_shape():
         assert shapes[1].colour not in [shape.colour for shape in first.shapes]
         plan = _studio().job(take, "autoregressive", 16, 3).plan
         assert (
-            plan.shared["prompts"] == list(take.prompts) and len(fades_of(plan.shared["prompt_frames"])) == 2
+            plan.shared["prompts"] == list(take.prompts)
+            and len(fades_of(JobPart.of(plan.shared).prompt_frames)) == 2
         )
         assert all(abs(at - third * 250) <= 50 for third, at in enumerate(take.changes, 1))
 
@@ -82,7 +84,7 @@ def test_some_changes_meet_a_seam_and_others_do_not():
         met = []
         for take in takes(8, 1, (256, 160), 750, 0, "timed"):
             plan = _studio().job(take, "autoregressive", 16, 3).plan
-            fade = fades_of(plan.shared["prompt_frames"])[turn]
+            fade = fades_of(JobPart.of(plan.shared).prompt_frames)[turn]
             # Without the latent on either side of it.
             met.append(bool(apart(seams_of(plan), [Seam(fade.first + 8, fade.last - 8)])[1]))
         assert 2 <= sum(met) <= 6, (turn, met)
@@ -92,7 +94,7 @@ def test_there_are_takes_enough_for_all_the_seams_asked_for_though_some_meet_a_c
     clear = 0
     for take in _settings(says="timed").takes():
         plan = _studio().job(take, "autoregressive", 16, 3).plan
-        clear += len(apart(seams_of(plan), fades_of(plan.shared["prompt_frames"]))[0])
+        clear += len(apart(seams_of(plan), fades_of(JobPart.of(plan.shared).prompt_frames))[0])
     assert 112 <= clear < 1.5 * 112
     with pytest.raises(ValueError, match="every seam meets a cross-fade"):
         _settings(says="timed", frames=121, window=9).takes()
@@ -191,7 +193,7 @@ def test_in_noise_no_seam_is_found_wherever_cross_fades_and_storyboards_leave_ro
     rows, some = {}, []
     for number, take in enumerate(takes(8, 2, (256, 160), 750, 0, "timed")):
         plan = _studio().job(take, "hierarchical", 16, 3).plan
-        fades = tuple(fades_of(plan.shared["prompt_frames"]))
+        fades = tuple(fades_of(JobPart.of(plan.shared).prompt_frames))
         rng = np.random.default_rng(number)
         w, a, sharpness, light = (rng.lognormal(sigma=0.2, size=750) for _ in range(4))
         path = 100.0 + rng.normal(size=(take.known, 2)).cumsum(0)
