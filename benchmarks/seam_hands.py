@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from farm.plan import Member
 from farm.planning import PlannedTask
 from farm.rendering import Step, Stopped, TaskInHand
 from nodeagent.exchange import Answer, Exchange, Overlaps, Question
@@ -69,7 +70,7 @@ class Hands:
                 overlaps,
                 _Nobody(),
                 hold,
-                {"group": group, "key": task.key, "renderer": HERE, "places": {}},
+                Member(group, task.key, HERE, {}),
                 lambda neighbour: None,
             )
             for task in tasks
