@@ -27,7 +27,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check -c constraints
 help:
 	@echo "make install [PREFIX=/opt/ltx-farm] [BINDIR=/usr/local/bin]   farmctl, farmd and farm-node to call by name"
 	@echo "make demo [SIZE=1024x576] [CLIP=clip.mp4]   a farm of two nodes extends a clip to $(FRAMES) frames"
-	@echo "make check                                  lint, format and the house's own rules, in under a minute"
+	@echo "make check                                  lint, format, types and the house's own rules, in under a minute"
 	@echo "make test                                   the whole suite"
 	@echo "make soak [JOBS=200] [DATABASE=sqlite]      jobs on a farm to which everything happens (benchmarks/faults.py)"
 	@echo "make proto                                  regenerate farm/v1 from proto/"
@@ -56,6 +56,7 @@ demo: $(STAMP)
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_house.py
 
 test: $(STAMP)

@@ -14,7 +14,7 @@ import site
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO, cast
+from typing import Any, TextIO, cast
 
 
 def farmctl() -> None:
@@ -63,7 +63,7 @@ def _begin() -> None:
 def _instead(
     stream: TextIO,
     kind: type[io.TextIOWrapper],
-    over: Callable[[BinaryIO], BinaryIO] = lambda raw: raw,
+    over: Callable[[Any], Any] = lambda raw: raw,
 ) -> io.TextIOWrapper:
     """A stream of `kind` over the bytes of `stream`, passed through `over`; `stream` is closed to all others."""
     before = cast(io.TextIOWrapper, stream)

@@ -6,12 +6,14 @@ How it is told to people is farm.ignored's.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import av
 import numpy as np
-from av.sidedata.sidedata import Type
+from av.sidedata.sidedata import SideData, Type
 from av.video.reformatter import Interpolation
 
 from farm.ignored import ClipTraits
@@ -92,7 +94,7 @@ def _of_first(frame: av.VideoFrame, path: Path) -> ClipTraits:
 
 def _side_data(frame: av.VideoFrame) -> set[Type]:
     try:
-        return {data.type for data in frame.side_data}
+        return {cast(SideData, data).type for data in cast(Iterable[object], frame.side_data)}
     except ValueError:
         # PyAV can't list side data of a kind that it doesn't know.
         return set()
@@ -111,7 +113,7 @@ def _is_transparent(frame: av.VideoFrame) -> bool:
         # By itself in a plane, as in ProRes: many times quicker than scaling the frame.
         order = ">" if frame.format.name.endswith("be") else "<"
         kind, plane = np.dtype(f"{order}u{1 if alpha.bits <= 8 else 2}"), frame.planes[alpha.plane]
-        rows = np.frombuffer(plane, kind).reshape(plane.height, plane.line_size // kind.itemsize)
+        rows = np.frombuffer(cast(Any, plane), kind).reshape(plane.height, plane.line_size // kind.itemsize)
         return bool((rows[:, : plane.width] < (1 << alpha.bits) - 1).any())
     small = frame.reformat(_SMALL, _SMALL, "rgba", interpolation=Interpolation.AREA, threads=1)
     return bool((small.to_ndarray()[..., 3] < 255).any())
@@ -119,7 +121,12 @@ def _is_transparent(frame: av.VideoFrame) -> bool:
 
 def _timecode(container: av.container.InputContainer, stream: av.VideoStream) -> str:
     """The start timecode of the clip, where it has one; it may lie in a track of its own, in MXF or Matroska's tags too."""
-    for holder in (stream, container, *container.streams.data):
+    holders: list[av.container.InputContainer | av.stream.Stream] = [
+        stream,
+        container,
+        *container.streams.data,
+    ]
+    for holder in holders:
         if _TIMECODE.match(found := _tag(holder, "timecode")) and not _NO_TIMECODE.match(found):
             return shown(found)
     return ""

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import structlog
@@ -57,6 +58,9 @@ from farm.v1 import (
 )
 from farm.whereabouts import Whereabouts
 
+if TYPE_CHECKING:
+    from scheduler.ray_backend import RayBackend
+
 log = structlog.get_logger()
 
 _LEADING_SECONDS = 1.0
@@ -91,7 +95,7 @@ def sole_daemon(home: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def ray_backend(config: FarmConfig):
+def ray_backend(config: FarmConfig) -> RayBackend:
     """The farm's Ray, as the config wants it: a head of its own, or an existing cluster's."""
     from scheduler.ray_backend import RayBackend
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 import av
 import numpy as np
@@ -208,7 +209,7 @@ def _open_clip(path: Path) -> av.container.InputContainer:
 
 
 def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
-    stream = container.streams.best("video")
+    stream = cast(av.VideoStream | None, container.streams.best("video"))
     # A song's cover art is a video stream too.
     if stream is None or stream.disposition & av.stream.Disposition.attached_pic:
         found = "has sound only" if container.streams.audio else "has no video"
@@ -270,7 +271,8 @@ def _survey(path: Path, max_frames: int) -> tuple[MediaFacts, list[Fraction]]:
     """Facts of a clip and each frame's presentation time in seconds after the first."""
     with _open_clip(path) as container:
         stream = _video_stream(container, path)
-        declared = stream.duration * stream.time_base if stream.duration else Fraction(0)
+        tick = stream.time_base or Fraction(0)
+        declared = (stream.duration or 0) * tick
         promised = int(declared * (stream.average_rate or 0))
         if promised > 2 * max_frames:
             # Headers can be wrong, so only a gross excess is believed without counting.
@@ -293,7 +295,6 @@ def _survey(path: Path, max_frames: int) -> tuple[MediaFacts, list[Fraction]]:
             raise MediaError(f"{shown(path)}: has no frames; {ACCEPTED}")
         has_audio = bool(container.streams.audio)
         rates = [Fraction(r) for r in (stream.guessed_rate, stream.base_rate, stream.average_rate) if r]
-        tick = stream.time_base
         ignored = ignored_in_clip(seen.of(container, stream))
 
     times, duration, rate = _timeline(ticks, last_ticks, tick, rates, path)
@@ -312,11 +313,12 @@ def _timeline(
     At a constant rate the times are put on the exact grid, which takes a container's rounding away.
     """
     count = len(ticks)
-    if None in ticks or any(b < a for a, b in pairwise(ticks)):
+    known = [tick for tick in ticks if tick is not None]
+    if len(known) < count or any(b < a for a, b in pairwise(known)):
         if not rates:
             raise MediaError(f"{shown(path)}: has no usable timestamps and no frame rate; {ACCEPTED}")
         return [i / rates[0] for i in range(count)], count / rates[0], rates[0]
-    times = [(t - ticks[0]) * tick for t in ticks]
+    times = [(t - known[0]) * tick for t in known]
     if times[-1] > 0:
         rates = [*rates, (count - 1) / times[-1]]
     held = last_ticks * tick

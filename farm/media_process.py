@@ -18,7 +18,7 @@ import sys
 import threading
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from farm.children import child_environment, python_command
 from farm.media import ACCEPTED, MAX_FRAMES, MediaError, MediaFacts, probe
@@ -106,14 +106,15 @@ class MediaReader:
         _end(process)
 
     def _ask(self, process: subprocess.Popen[bytes], question: dict[str, Any]) -> dict[str, Any]:
+        into, out = _pipes(process)
         with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(json.dumps(question).encode() + b"\n")
-            process.stdin.flush()
-        if not select.select([process.stdout], [], [], self._seconds)[0]:
+            into.write(json.dumps(question).encode() + b"\n")
+            into.flush()
+        if not select.select([out], [], [], self._seconds)[0]:
             process.kill()
             process.wait()
             raise _Ended(f"that takes longer than {self._seconds:g} s")
-        line = process.stdout.readline()
+        line = out.readline()
         if line.endswith(b"\n"):
             return json.loads(line)
         code = process.wait()
@@ -122,10 +123,17 @@ class MediaReader:
         )
 
 
+def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
+    """A reader's standard input and output."""
+    assert process.stdin and process.stdout  # it was started with both as pipes
+    return process.stdin, process.stdout
+
+
 def _end(process: subprocess.Popen[bytes]) -> None:
+    into, out = _pipes(process)
     with contextlib.suppress(OSError):
-        process.stdin.close()
-    process.stdout.close()
+        into.close()
+    out.close()
     process.kill()
     process.wait()
 

@@ -514,8 +514,9 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def _read(kind: type[_T], stored: object) -> _T:
+    made: Any = kind
     try:
-        return cast(_T, _adapter(kind).validate_python(stored))
+        return cast(_T, _adapter(made).validate_python(stored))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or kind.__name__
@@ -526,7 +527,8 @@ def _plain(value: Any) -> Any:
     """A value as JSON. dataclasses.asdict copies each value, which took a tenth of a plan's time."""
     if is_dataclass(value):
         found = {}
-        for name, stored_as, old in _names(type(value)):
+        kind: Any = type(value)
+        for name, stored_as, old in _names(kind):
             one = getattr(value, name)
             if not (old and one is None):
                 found[stored_as] = _plain(one)

@@ -36,7 +36,8 @@ def problem(address: str, option: str) -> str:
         return (
             f"nobody knows the address of {host} ({error.strerror}); give one of this machine with {option}"
         )
-    failures = [error for family, _, _, _, place in places if (error := _refused(family, place))]
+    tried = [_refused(family, place) for family, _, _, _, place in places]
+    failures = [refusal for refusal in tried if refusal]
     # A name may have several addresses, of which one is enough for gRPC.
     if len(failures) < len(places):
         return ""
@@ -72,13 +73,14 @@ def holder(host: str, port: int) -> str:
         listening = [
             one
             for one in psutil.net_connections("tcp")
-            if one.status == psutil.CONN_LISTEN and one.laddr.port == port
+            if one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port
         ]
     except (psutil.Error, OSError):
         listening = []
     # Another program may have the same port at another address of this machine.
     wanted = {place[4][0] for place in _places(host)}
-    listening.sort(key=lambda one: one.laddr.ip not in wanted and not addresses.is_any(one.laddr.ip))
+    at = {one: one.laddr.ip if one.laddr else "" for one in listening}
+    listening.sort(key=lambda one: at[one] not in wanted and not addresses.is_any(at[one]))
     for one in listening[:1]:
         if one.pid:
             with contextlib.suppress(psutil.Error):

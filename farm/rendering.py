@@ -119,6 +119,11 @@ class TaskInHand:
         return JobPart.of(self.shared)
 
 
+def _told_nobody(model: str) -> AbstractContextManager[None]:
+    """For a device outside a farm."""
+    return nullcontext()
+
+
 @dataclass(frozen=True)
 class DeviceInHand:
     """The device a renderer serves. `backend`: cuda, rocm, mps or cpu; `index` among those of its kind.
@@ -130,7 +135,7 @@ class DeviceInHand:
     index: int
     threads: int
     vram_bytes: int
-    loading: Callable[[str], AbstractContextManager[None]] = nullcontext
+    loading: Callable[[str], AbstractContextManager[None]] = _told_nobody
 
 
 class RenderingModel(Protocol):

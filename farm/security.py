@@ -88,6 +88,7 @@ class Authority:
         if not folder.is_dir():
             raise DamagedFile(folder, "is not a folder", remedy)
         try:
+            server_pem, server_key = certificates.server(folder, remedy)
             return cls(
                 home=home,
                 ca_pem=damaged_files.read_text(folder / "ca.pem", remedy).encode(),
@@ -95,7 +96,8 @@ class Authority:
                     folder / "client.token", remedy, shortest=profile.TOKEN_LENGTH
                 ),
                 **_stored(folder / "secrets.json", remedy),
-                **dict(zip(("_server_pem", "_server_key"), certificates.server(folder, remedy), strict=True)),
+                _server_pem=server_pem,
+                _server_key=server_key,
             )
         except FileNotFoundError as error:
             raise DamagedFile(Path(error.filename), "is missing", remedy) from None

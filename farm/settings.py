@@ -58,8 +58,8 @@ _NAME = re.compile(
 def _address(value: str) -> str:
     """HOST:PORT, the host written in one way: addresses are compared as text later. Raises ValueError."""
     found = re.fullmatch(r"(?:\[([^\[\]]+)\]|([^\[\]:]+)):([0-9]{1,5})", value)
-    host = found and (_ipv6(found[1]) if found[1] else _host(found[2]))
-    if not host or int(found[3]) > 65535:
+    host = (_ipv6(found[1]) if found[1] else _host(found[2])) if found else None
+    if not found or not host or int(found[3]) > 65535:
         raise ValueError(
             "must be HOST:PORT, such as 127.0.0.1:7433, [::1]:7433 or farm.studio:7433; a name that is not ASCII is "
             "written as DNS has it, xn--…"
@@ -215,7 +215,7 @@ def anchored_environment(model: type[BaseModel], prefix: str, environ: Mapping[s
     found = {
         variable: _from_here(model, key, value, variable)
         for key, (value, variable) in _from_environment(model, prefix, environ).items()
-        if path_setting(_field(model, key).metadata)
+        if (field := _field(model, key)) and path_setting(field.metadata)
     }
     if environ.get(f"{prefix}CONFIG"):
         found[f"{prefix}CONFIG"] = _file_from_here(environ[f"{prefix}CONFIG"], f"{prefix}CONFIG")
@@ -251,8 +251,8 @@ def _field(model: type[BaseModel], key: str) -> FieldInfo | None:
 def _from_here(model: type[BaseModel], key: str, value: Any, origin: str) -> Any:
     """The value of a variable or flag; a path counts from the current folder. Raises InvalidConfig."""
     field = _field(model, key)
-    mark = field and path_setting(field.metadata)
-    if not mark:
+    mark = path_setting(field.metadata) if field else None
+    if not field or not mark:
         return value
     several = get_origin(field.annotation) is tuple
     try:

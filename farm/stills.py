@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
@@ -106,7 +106,7 @@ def open_still(path: Path) -> Still | None:
     traits = ImageTraits(
         profile=_other_colours(profile, upright) if profile and not coded else "",
         coded=coded,
-        gamma=0.0 if profile or coded else _unusual_gamma(upright.info),
+        gamma=0.0 if profile or coded else _unusual_gamma(cast(Mapping[str, Any], upright.info)),
         inks=upright.mode == "CMYK",
         bits=head[24] if image.format == "PNG" else max(as_many(tags.get(BITS, 8))),
         pictures=pictures,
@@ -137,7 +137,7 @@ def _over_black(image: Image.Image) -> tuple[Image.Image, bool]:
         return image.convert("RGB"), False
     rgba = image.convert("RGBA")
     black = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
-    return black.convert("RGB"), rgba.getchannel("A").getextrema()[0] < 255
+    return black.convert("RGB"), bool((np.asarray(rgba)[..., 3] < 255).any())
 
 
 def _tiff_tags(path: Path) -> Mapping[int, Any]:
@@ -159,12 +159,12 @@ def _pictures(image: Image.Image) -> int:
 
     The second picture of a phone's JPEG is for its own gallery (a depth or gain map), and isn't missed.
     """
-    if image.format != "TIFF":
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return 1
     found = 1
     # What is broken behind the first picture doesn't matter.
     with contextlib.suppress(Exception):
-        for number in range(1, getattr(image, "n_frames", 1)):
+        for number in range(1, image.n_frames):
             image.seek(number)
             found += not image.tag_v2.get(SUBFILE, 0) & (REDUCED | MASK)
     return found

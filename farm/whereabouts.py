@@ -9,6 +9,7 @@ import asyncio
 import re
 import socket
 from collections.abc import Callable
+from typing import cast
 
 import grpc
 import structlog
@@ -36,7 +37,11 @@ class Whereabouts:
     def credentials(self) -> grpc.ServerCredentials:
         """TLS for the daemon's port. A connection made from now on is shown the certificate as it then is."""
         self._given = self._authority
-        return grpc.dynamic_ssl_server_credentials(self._authority.server_certificate(), self._fresh)
+        return grpc.dynamic_ssl_server_credentials(
+            self._authority.server_certificate(),
+            # None says that the certificate has not changed, which the stubs do not know.
+            cast(Callable[[], grpc.ServerCertificateConfiguration], self._fresh),
+        )
 
     def servers(self, port: int, runs: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Where others reach it at the moment, as `addresses.servers` has it."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -33,6 +34,8 @@ from scheduler.layout import Lender
 from scheduler.placement import ReadyTask, Slot, misfit
 from scheduler.plan import make_plan, strategy_of
 from scheduler.snapshot import slots_of
+
+_Offer = TypeVar("_Offer")
 
 THUMBNAIL = 256
 """Pixels of the longer side at which given pictures are compared."""
@@ -272,7 +275,7 @@ def lenders_of(slots: Sequence[Slot], model: ModelFacts, weights: str) -> list[L
     ]
 
 
-def _choose(field: str, name: str, offers: dict):
+def _choose(field: str, name: str, offers: Mapping[str, _Offer]) -> _Offer:
     if name not in offers:
         raise InvalidSpec(
             field,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from farm.plan import JobJson, output_suffix_of, prompts_of
 from farm.planning import Plan
 from farm.spec import JobSpec, parse_spec
+from farm.state_names import state_of
 from farm.states import AttemptState, DrainState, JobState, NodeState, TaskState
 from farm.store import records
 from farm.v1 import artifacts_pb2, jobs_pb2, nodes_pb2
@@ -54,7 +55,7 @@ def spec_message(spec: JobSpec) -> jobs_pb2.JobSpec:
 
 def job_state(state: JobState) -> jobs_pb2.JobState:
     """A job's state as the API says it."""
-    return jobs_pb2.JobState.Value(f"JOB_STATE_{state.name}")
+    return state_of(jobs_pb2.JobState, state.name)
 
 
 def job_states(values: Iterable[int]) -> tuple[JobState, ...]:
@@ -97,7 +98,7 @@ def job_message(job: records.JobRecord, stages: Sequence[records.StageRecord] = 
 
 def task_state(state: TaskState) -> jobs_pb2.TaskState:
     """A task's state as the API says it."""
-    return jobs_pb2.TaskState.Value(f"TASK_STATE_{TaskState(state).name}")
+    return state_of(jobs_pb2.TaskState, TaskState(state).name)
 
 
 def task_states(values: Iterable[int]) -> tuple[TaskState, ...]:
@@ -134,7 +135,7 @@ def attempt_message(
     return jobs_pb2.Attempt(
         id=attempt.id,
         epoch=attempt.epoch,
-        state=jobs_pb2.AttemptState.Value(f"ATTEMPT_STATE_{AttemptState(attempt.state).name}"),
+        state=state_of(jobs_pb2.AttemptState, AttemptState(attempt.state).name),
         node=attempt.node,
         device=attempt.device,
         dispatched_at=attempt.dispatched_at,
@@ -215,7 +216,7 @@ def node_message(
     return nodes_pb2.Node(
         id=node.id,
         name=node.name,
-        state=nodes_pb2.NodeState.Value(f"NODE_STATE_{NodeState(node.state).name}"),
+        state=state_of(nodes_pb2.NodeState, NodeState(node.state).name),
         version=node.version,
         boot_id=node.boot_id,
         address=node.address,
@@ -241,8 +242,10 @@ def node_message(
 
 
 def _drain(drain: records.DrainRecord | None, now: float) -> nodes_pb2.Drain | None:
-    return drain and nodes_pb2.Drain(
-        state=nodes_pb2.DrainState.Value(f"DRAIN_STATE_{DrainState(drain.state).name}"),
+    if drain is None:
+        return None
+    return nodes_pb2.Drain(
+        state=state_of(nodes_pb2.DrainState, DrainState(drain.state).name),
         reason=drain.reason,
         asked_by=drain.asked_by,
         since_at=drain.since_at,
@@ -251,7 +254,9 @@ def _drain(drain: records.DrainRecord | None, now: float) -> nodes_pb2.Drain | N
 
 
 def _lock(lock: records.LockRecord | None) -> nodes_pb2.Lock | None:
-    return lock and nodes_pb2.Lock(reason=lock.reason, asked_by=lock.asked_by, since_at=lock.since_at)
+    if lock is None:
+        return None
+    return nodes_pb2.Lock(reason=lock.reason, asked_by=lock.asked_by, since_at=lock.since_at)
 
 
 def artifact_message(artifact: records.ArtifactRecord) -> artifacts_pb2.Artifact:

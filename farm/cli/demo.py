@@ -7,6 +7,7 @@ import tempfile
 import time
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -111,7 +112,7 @@ def _render(
     seed: int,
     output: Path,
 ) -> None:
-    fields = {
+    fields: dict[str, Any] = {
         "frames": frames,
         "width": pixels[0],
         "height": pixels[1],

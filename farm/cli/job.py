@@ -33,6 +33,7 @@ from farm.cli.prompts import frame_lines
 from farm.gist import gist
 from farm.outside_text import shown
 from farm.spec import MAX_PRIORITY, MAX_PROMPT, InvalidSpec
+from farm.state_names import state_of
 from farm.transfer import check_ending, check_output
 from farm.v1 import jobs_pb2
 
@@ -72,7 +73,7 @@ def list_jobs(ctx: click.Context, states: tuple[str, ...], limit: int, before: s
       farmctl job list --before j-06b2b
       farmctl job list -o json | jq -r '.jobs[].id'
     """
-    wanted = [jobs_pb2.JobState.Value(f"JOB_STATE_{name.upper()}") for name in states]
+    wanted = [state_of(jobs_pb2.JobState, name) for name in states]
     found = connect(ctx).jobs(wanted, limit, before)
     if form == "json":
         return print_json(jobs_pb2.ListJobsResponse(jobs=found))

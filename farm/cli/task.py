@@ -25,6 +25,7 @@ from farm.cli.output import (
 from farm.cli.params import Choice
 from farm.gist import gist
 from farm.outside_text import shown_lines
+from farm.state_names import state_of
 from farm.v1 import jobs_pb2, tasks_pb2
 
 _STATES = [name.partition("_STATE_")[2].lower() for name in jobs_pb2.TaskState.keys()[1:]]
@@ -57,7 +58,7 @@ def list_tasks(ctx: click.Context, job_id: str, states: tuple[str, ...], form: s
       farmctl task list j-06b2b --state failed -o json | jq -r '.tasks[].key'
     """
     client = connect(ctx)
-    wanted = [jobs_pb2.TaskState.Value(f"TASK_STATE_{name.upper()}") for name in states]
+    wanted = [state_of(jobs_pb2.TaskState, name) for name in states]
     found = client.tasks(job_id, wanted)
     if form == "json":
         return print_json(tasks_pb2.ListTasksResponse(tasks=found))
@@ -90,7 +91,7 @@ def show(ctx: click.Context, name: str, form: str) -> None:
     if any(attempt.error for attempt in found.attempts):
         lines["log"] = f"`farmctl task logs {found.job_id}/{found.key}`"
     if "summary" in found.facts:
-        lines["found"] = found.facts["summary"]
+        lines["found"] = str(found.facts["summary"])
     for key, value in lines.items():
         if value:
             say(f"{key + ':':<11}{value}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -122,13 +123,13 @@ class Jobs:
                 ordered = union_all(*(select(one) for one in each)).subquery()
                 page = select(ordered.c.id).order_by(ordered.c.created_at.desc(), ordered.c.id.desc())
             ids = connection.scalars(page.limit(limit)).all()
-            found = {}
+            found: dict[str, JobRecord] = {}
             for first in range(0, len(ids), _AT_ONCE):
                 these = rows.select_jobs().where(jobs.c.id.in_(ids[first : first + _AT_ONCE]))
                 found |= {row.id: rows.job_record(row) for row in connection.execute(these)}
             return [found[id] for id in ids]
 
-    def tasks(self, job_id: str) -> list[tuple[TaskRecord, tuple[AttemptRecord, ...]]]:
+    def tasks(self, job_id: str) -> builtins.list[tuple[TaskRecord, tuple[AttemptRecord, ...]]]:
         """The job's tasks in the order of its graph, each with its attempts, oldest first. Raises NotFound."""
         query = select(tasks).where(tasks.c.job_id == job_id).order_by(tasks.c.position)
         with self._database.read() as connection:

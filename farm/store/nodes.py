@@ -273,7 +273,7 @@ def _node(connection: Connection, node_id: str, device: str = "") -> Row:
         of_node = select(tables.devices.c.name).where(tables.devices.c.node_id == node_id)
         offered = connection.scalars(of_node).all()
         if device not in offered:
-            raise NotFound(f"device of {row.name}", device, offered)
+            raise NotFound(f"device of {row.name}", device, known=offered)
     return row
 
 
