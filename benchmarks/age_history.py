@@ -13,8 +13,8 @@ from sqlalchemy import Connection, Float, String, Table, text
 
 from farm.keeping import Keeping
 from farm.planning import Plan, PlannedTask, TaskKind
+from farm.records import AttemptRecord, DeviceRecord, JobRecord
 from farm.spec import JobSpec
-from farm.store.records import AttemptRecord, DeviceRecord, JobRecord
 from farm.store.store import Store
 from farm.store.tables import artifacts, attempts, edges, events, jobs, media, tasks
 

@@ -23,8 +23,8 @@ from farm.clock import boottime
 from farm.collect import collect
 from farm.config import Leases
 from farm.keeping import Keeping
+from farm.records import JobRecord
 from farm.states import JobState
-from farm.store.records import JobRecord
 from farm.store.store import Store
 from farm.v1 import jobs_pb2, nodes_pb2, tasks_pb2
 from scheduler.backend import Backend, BackendEvent, RendererRef

@@ -23,16 +23,8 @@ from virtual_run import Attempt, Device, Network, Run
 from virtual_work import Name, Work
 
 from farm.planning import PlannedTask
+from farm.records import AttemptRecord, DeviceRecord, ModelOffer, NodeRecord, ReadyTask, TaskRecord, group_of
 from farm.states import AttemptState, NodeState, TaskState
-from farm.store.records import (
-    AttemptRecord,
-    DeviceRecord,
-    ModelOffer,
-    NodeRecord,
-    ReadyTask,
-    TaskRecord,
-    group_of,
-)
 from scheduler.estimate import LOAD_BYTES_PER_SECOND, SECONDS_PER_TASK, lockstep, member_of
 from scheduler.groups import Member
 from scheduler.placement import place

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+from farm.records import AttemptRecord
 from farm.states import AttemptState
-from farm.store.records import AttemptRecord
 
 Ref = tuple[str, int]
 """An attempt's id and epoch."""

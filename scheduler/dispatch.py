@@ -21,10 +21,10 @@ from farm.config import Leases
 from farm.failures import Cause
 from farm.plan import Handed, HandedArtifact, HandedTask, Member, WindowTask, media_name
 from farm.planning import ModelFacts
+from farm.records import ArtifactRecord, AttemptRecord, GroupMember, Handover, NodeRecord, TaskInputs
+from farm.records import ReadyTask as ReadyRecord
 from farm.states import AttemptState, NodeState
 from farm.store.errors import DatabaseAway, Deposed, NotFound
-from farm.store.records import ArtifactRecord, AttemptRecord, GroupMember, Handover, NodeRecord, TaskInputs
-from farm.store.records import ReadyTask as ReadyRecord
 from farm.store.store import Store
 from farm.v1 import nodes_pb2
 from scheduler import audit, drains

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from farm.records import AttemptRecord, DrainRecord
 from farm.states import AttemptState
-from farm.store.records import AttemptRecord, DrainRecord
 
 REASON = "cancelled for drain"
 """Why an attempt ended that a drained node did not finish in time."""

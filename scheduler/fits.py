@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from farm.plan import JobJson
-from farm.store.records import ReadyTask as ReadyRecord
-from farm.store.records import TaskRecord
+from farm.records import ReadyTask as ReadyRecord
+from farm.records import TaskRecord
 from farm.store.store import Store
 from farm.why import DeviceFit, Fit
 from scheduler.placement import ReadyTask, Slot, misfit

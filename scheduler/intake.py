@@ -23,9 +23,9 @@ from farm.outside_text import file_name, shown
 from farm.picture import psnr
 from farm.planning import ModelFacts, Plan, PlanFailed, Strategy, TaskKind
 from farm.plugins import Catalogue
+from farm.records import KEPT_NO_LONGER
 from farm.spec import Condition, InvalidSpec, JobSpec
 from farm.store.errors import NotFound
-from farm.store.records import KEPT_NO_LONGER
 from farm.store.store import Store
 from scheduler.conditions import PreparedMedia, check_apart
 from scheduler.contradictions import meetings

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from farm.plan import precision_of
 from farm.planning import ModelFacts
+from farm.records import AttemptRecord, DeviceRecord, DrainRecord, GroupMember, NodeRecord
+from farm.records import ReadyTask as ReadyRecord
 from farm.states import DrainState, NodeState
-from farm.store.records import AttemptRecord, DeviceRecord, DrainRecord, GroupMember, NodeRecord
-from farm.store.records import ReadyTask as ReadyRecord
 from scheduler.estimate import seconds_left
 from scheduler.groups import Member
 from scheduler.placement import ReadyTask, Slot

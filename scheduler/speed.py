@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from statistics import median
 
-from farm.store.records import DeviceRecord, NodeRecord
+from farm.records import DeviceRecord, NodeRecord
 
 
 def rates(nodes: Iterable[NodeRecord]) -> dict[tuple[str, str], dict[str, float]]:

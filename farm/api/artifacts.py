@@ -16,7 +16,7 @@ from farm.artifacts import ArtifactStore, Writing
 from farm.filenames import has_controls
 from farm.logs import LOG, MAX_LOG_BYTES
 from farm.outside_text import file_name
-from farm.store.records import KEPT_NO_LONGER, ArtifactRecord
+from farm.records import KEPT_NO_LONGER, ArtifactRecord
 from farm.store.store import Store
 from farm.v1 import artifacts_pb2, artifacts_pb2_grpc
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from farm import records
 from farm.plan import JobJson, output_suffix_of, prompts_of
 from farm.planning import Plan
 from farm.spec import JobSpec, parse_spec
 from farm.state_names import state_of
 from farm.states import AttemptState, DrainState, JobState, NodeState, TaskState
-from farm.store import records
 from farm.v1 import artifacts_pb2, jobs_pb2, nodes_pb2
 
 _OPTIONAL = ("steps", "guidance_scale", "window_latents", "overlap_latents", "priority", "crossfade_frames")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from farm.api.convert import job_message, task_message
+from farm.records import AttemptRecord, JobRecord, TaskRecord
 from farm.states import TaskState, is_final
-from farm.store.records import AttemptRecord, JobRecord, TaskRecord
 from farm.store.store import Store
 from farm.v1 import jobs_pb2
 from farm.why import Fit, Standing, reason_of, waits_for

@@ -12,7 +12,7 @@ from farm.api.convert import node_message
 from farm.api.gate import Refused
 from farm.api.sessions import Sessions
 from farm.clock import boottime
-from farm.store.records import NodeRecord
+from farm.records import NodeRecord
 from farm.store.store import Store
 from farm.v1 import nodes_pb2, nodes_pb2_grpc
 

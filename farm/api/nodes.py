@@ -23,9 +23,9 @@ from farm.api.versions import check_runtime, check_version
 from farm.artifacts import ArtifactStore, Unwritable
 from farm.clock import boottime
 from farm.failures import Cause, time_to_stop
+from farm.records import ArtifactState, AttemptRecord, Settlement
 from farm.security import Authority, join_token
 from farm.store.errors import DatabaseAway, Deposed, MissingArtifact, NotFound
-from farm.store.records import ArtifactState, AttemptRecord, Settlement
 from farm.store.store import Store
 from farm.v1 import nodes_pb2
 

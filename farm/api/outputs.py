@@ -5,8 +5,8 @@ from __future__ import annotations
 from farm.api.convert import artifact_message, job_message
 from farm.plan import VIDEO, delivered_frames
 from farm.planning import TaskKind
+from farm.records import JobRecord, TaskRecord
 from farm.states import JobState
-from farm.store.records import JobRecord, TaskRecord
 from farm.store.store import Store
 from farm.v1 import jobs_pb2
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from farm.failures import time_to_stop
-from farm.store.records import AttemptRecord
+from farm.records import AttemptRecord
 from farm.v1 import nodes_pb2
 
 ANSWER_SECONDS = 5.0

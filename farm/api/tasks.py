@@ -16,8 +16,8 @@ from farm.api.sessions import Sessions
 from farm.artifacts import CHUNK, ArtifactStore
 from farm.clock import boottime
 from farm.logs import SEEN_BYTES, rest
+from farm.records import ArtifactRecord, AttemptRecord, TaskRecord
 from farm.states import is_final
-from farm.store.records import ArtifactRecord, AttemptRecord, TaskRecord
 from farm.store.store import Store
 from farm.v1 import jobs_pb2, tasks_pb2, tasks_pb2_grpc
 

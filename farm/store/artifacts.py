@@ -10,13 +10,13 @@ from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
 
 from farm.keeping import Keeping
 from farm.logs import LOG
+from farm.records import COLLECTABLE, ArtifactRecord, ArtifactState, TaskInputs
 from farm.states import LIVE_ATTEMPTS
-from farm.store import leftovers, rows, saved
+from farm.store import resume_states, retention, rows
 from farm.store.database import Database
 from farm.store.endings import may_return
 from farm.store.errors import NotFound, StaleAttempt
 from farm.store.ids import new_id
-from farm.store.records import COLLECTABLE, ArtifactRecord, ArtifactState, TaskInputs
 from farm.store.tables import artifacts, attempts, edges, jobs, media, tasks
 
 _MAY_COUNT = (
@@ -157,7 +157,7 @@ class Artifacts:
             return TaskInputs(
                 needs={key: tuple(found) for key, found in made.items()},
                 media=tuple(rows.artifact_record(row) for row in given),
-                state=saved.newest(connection, task_id),
+                state=resume_states.newest(connection, task_id),
                 notes=tuple(job.notes),
             )
 
@@ -215,11 +215,11 @@ class Artifacts:
         """
         now = self._database.wall()
         with self._database.read() as connection:
-            if not any(leftovers.due(connection, keeping, now)):
+            if not any(retention.due(connection, keeping, now)):
                 return 0  # the usual case: nobody need wait for the writer's place
         with self._database.write() as connection:
             # Meanwhile a job may have been retried.
-            return leftovers.give_up(connection, *leftovers.due(connection, keeping, now), now)
+            return retention.give_up(connection, *retention.due(connection, keeping, now), now)
 
     def collectable(self, limit: int = 1000) -> list[ArtifactRecord]:
         """Losers' artifacts and what is kept no longer, oldest first: remove their files, then say they are `collected`.

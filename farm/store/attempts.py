@@ -9,8 +9,9 @@ from sqlalchemy import ColumnElement, Connection, select, update
 
 from farm.failures import USUAL_TERMS, Cause, Terms, overdue
 from farm.planning import TaskKind
+from farm.records import ArtifactState, AttemptRecord, AttemptRef, Handover, Settlement, group_of
 from farm.states import AttemptState, TaskState
-from farm.store import damage, endings, handing, notes, quarantine, rows, saved, speeds
+from farm.store import assign, damage, endings, notes, quarantine, resume_states, rows, speeds
 from farm.store.changes import (
     discard,
     finish_job,
@@ -21,14 +22,6 @@ from farm.store.changes import (
 )
 from farm.store.database import Database
 from farm.store.errors import MissingArtifact, NotFound
-from farm.store.records import (
-    ArtifactState,
-    AttemptRecord,
-    AttemptRef,
-    Handover,
-    Settlement,
-    group_of,
-)
 from farm.store.tables import artifacts, attempts, tasks
 
 _OUTPUT = "video"
@@ -59,8 +52,8 @@ class Attempts:
         try:
             with self._database.write() as connection:
                 now = self._database.boot()
-                return [handing.give(connection, handover, lease_until, at, now) for handover in handovers]
-        except handing.NotFree:
+                return [assign.give(connection, handover, lease_until, at, now) for handover in handovers]
+        except assign.NotFree:
             return []
 
     def renew(self, node_id: str, refs: Iterable[tuple[str, int]], lease_until: float) -> list[AttemptRef]:
@@ -74,7 +67,7 @@ class Attempts:
         at = self._database.wall()
         with self._database.write() as connection:
             for lost in endings.thought_lost(connection, attempts.c.node_id == node_id):
-                if lost.ref in asked and handing.could_return(connection, lost):
+                if lost.ref in asked and assign.could_return(connection, lost):
                     endings.returns(connection, lost, at, self._database.boot())
             granted = [
                 attempt
@@ -149,7 +142,7 @@ class Attempts:
                 attempt, was = lost[0], TaskState.READY
                 endings.reclaim(connection, attempt)
             _commit_artifacts(connection, attempt, artifact_ids)
-            saved.release(connection, tasks.c.id == attempt.task_id)
+            resume_states.release(connection, tasks.c.id == attempt.task_id)
             notes.tell_job(connection, attempt.task_id, facts or {})
             move_task(connection, attempt.task_id, was, TaskState.SUCCEEDED, facts=dict(facts or {}), reason="",
                       retry_at=0.0)  # fmt: skip
@@ -187,7 +180,7 @@ class Attempts:
             attempt = _current(connection, attempt_id, epoch)
             if attempt is None:
                 return _over(connection, attempt_id, epoch, AttemptState.LOST, Cause.GIVEN_BACK)
-            saved.keep(connection, attempt.id, artifact_ids)
+            resume_states.keep(connection, attempt.id, artifact_ids)
             return self._end(connection, attempt, Cause.GIVEN_BACK, reason)
 
     def out_of_memory(self, attempt_id: str, epoch: int, error: str) -> Settlement:

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, func, insert, select, update
 
 from farm.gist import failure, gist
+from farm.records import ArtifactState, AttemptRecord, JobRecord
 from farm.states import (
     UNFINISHED_TASKS,
     AttemptState,
@@ -23,8 +24,7 @@ from farm.states import (
     advance,
     end_of,
 )
-from farm.store import leftover_bytes, rows, saved
-from farm.store.records import ArtifactState, AttemptRecord, JobRecord
+from farm.store import leftover_bytes, resume_states, rows
 from farm.store.tables import artifacts, attempts, drains, edges, events, jobs, nodes, tasks
 
 
@@ -217,7 +217,7 @@ def end_job(
             .where(tasks.c.job_id == job_id, tasks.c.state == state)
             .values(state=advance(state, TaskState.CANCELLED), reason="")
         )
-    saved.release(connection, tasks.c.job_id == job_id)
+    resume_states.release(connection, tasks.c.job_id == job_id)
     leftover_bytes.job_ended(connection, job_id, target, at)
     message = f"the job {_ended(target)}" + (f": {failure(error)}" if error else "")
     write_event(connection, at, "finished", message, job_id=job_id)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, delete, exists, insert, select, update
 
+from farm.records import DrainRecord
 from farm.states import DrainState
 from farm.store import rows
 from farm.store.changes import move_drain, write_event
-from farm.store.records import DrainRecord
 from farm.store.tables import drains, locks
 
 

@@ -11,11 +11,11 @@ from sqlalchemy import ColumnElement, Connection, Row, func, select, update
 
 from farm.failures import MAX_DAMAGED, Cause, Terms
 from farm.gist import gist
+from farm.records import ArtifactState, AttemptRecord, Settlement
 from farm.states import AttemptState, TaskState
 from farm.store import endings, rows
 from farm.store.changes import lacks, move_task, write_event
 from farm.store.database import Database
-from farm.store.records import ArtifactState, AttemptRecord, Settlement
 from farm.store.tables import artifacts, attempts, edges, media, tasks
 
 

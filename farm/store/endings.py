@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, select, update
 from farm.failures import Cause, End, Terms, Verdict, judge, strikes
 from farm.gist import gist
 from farm.plan import held_bytes
+from farm.records import ArtifactState, AttemptRecord, Settlement
 from farm.states import AttemptState, JobState, TaskState
 from farm.store import quarantine, rows
 from farm.store.changes import (
@@ -24,7 +25,6 @@ from farm.store.changes import (
     write_event,
 )
 from farm.store.database import Database
-from farm.store.records import ArtifactState, AttemptRecord, Settlement
 from farm.store.tables import artifacts, attempts, devices, tasks
 
 may_return = and_(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from sqlalchemy import select
 
+from farm.records import EventRecord
 from farm.store import rows
 from farm.store.changes import write_event
 from farm.store.database import Database
 from farm.store.errors import NotFound
-from farm.store.records import EventRecord
 from farm.store.tables import events, jobs, nodes
 
 

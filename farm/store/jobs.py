@@ -9,22 +9,15 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, func, insert, select, tuple_, union_all, update
 
 from farm.planning import STAGES, Plan
+from farm.records import ArtifactState, AttemptRecord, JobRecord, StageRecord, TaskRecord, group_of
 from farm.retry import Undone, to_retry
 from farm.spec import JobSpec
 from farm.states import JobState, TaskState, going_on, is_final, tried_again
-from farm.store import leftover_bytes, leftovers, rows
+from farm.store import leftover_bytes, retention, rows
 from farm.store.changes import end_job, move_job, move_task, write_event
 from farm.store.database import Database
 from farm.store.errors import JobFinished, KeyReused, NotFound
 from farm.store.ids import new_id
-from farm.store.records import (
-    ArtifactState,
-    AttemptRecord,
-    JobRecord,
-    StageRecord,
-    TaskRecord,
-    group_of,
-)
 from farm.store.tables import artifacts, attempts, edges, jobs, tasks
 from farm.store.tables import media as media_table
 
@@ -311,7 +304,7 @@ def _graph(connection: Connection, job_id: str) -> tuple[dict[str, Undone], dict
         .where(tasks.c.job_id == job_id)
     ):
         needs[task_id].append(needs_id)
-    gone = leftovers.gone(connection, job_id)
+    gone = retention.gone(connection, job_id)
     graph = {
         row.id: Undone(row.state, needs[row.id], group_of(job_id, row.payload), row.id in gone)
         for row in found

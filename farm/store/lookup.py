@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
 
 from farm.outside_text import shown
+from farm.records import TaskRecord
 from farm.store import rows
 from farm.store.database import Database
 from farm.store.errors import Ambiguous, NotFound
-from farm.store.records import TaskRecord
 from farm.store.tables import jobs, tasks
 
 SHORTEST = 6

@@ -10,12 +10,12 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from farm.failures import USUAL_TERMS, Cause, Terms
+from farm.records import AttemptRecord, DeviceRecord, DrainRecord, NodeRecord
 from farm.states import DrainState, NodeState
 from farm.store import cordons, endings, quarantine, rows, speeds, tables
 from farm.store.changes import move_node, write_event
 from farm.store.database import Database
 from farm.store.errors import NodeInUse, NotFound
-from farm.store.records import AttemptRecord, DeviceRecord, DrainRecord, NodeRecord
 from farm.store.tables import attempts, nodes
 
 

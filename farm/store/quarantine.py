@@ -10,8 +10,8 @@ from sqlalchemy import ColumnElement, Connection, Table, delete, exists, func, i
 
 from farm.failures import MAX_STRIKES
 from farm.gist import gist
+from farm.records import AttemptRecord
 from farm.store.changes import write_event
-from farm.store.records import AttemptRecord
 from farm.store.tables import quarantines, strikes
 
 

@@ -10,11 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Select, case, func, select
 
 from farm.failures import MAX_STRIKES, Cause, End, unlucky
-from farm.spec import JobSpec
-from farm.states import LIVE_ATTEMPTS, UNFINISHED_TASKS, AttemptState, NodeState, TaskState
-from farm.store import speeds
-from farm.store.errors import NotFound
-from farm.store.records import (
+from farm.records import (
     ArtifactRecord,
     AttemptRecord,
     DeviceRecord,
@@ -27,6 +23,10 @@ from farm.store.records import (
     TaskRecord,
     group_of,
 )
+from farm.spec import JobSpec
+from farm.states import LIVE_ATTEMPTS, UNFINISHED_TASKS, AttemptState, NodeState, TaskState
+from farm.store import speeds
+from farm.store.errors import NotFound
 from farm.store.tables import (
     artifacts,
     attempts,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, delete, insert, select, update
 
 from farm.planning import TaskKind
-from farm.store.records import AttemptRecord, DeviceRecord, Speed
+from farm.records import AttemptRecord, DeviceRecord, Speed
 from farm.store.tables import devices, speeds, tasks
 
 REMEMBERED = 8

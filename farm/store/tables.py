@@ -40,6 +40,7 @@ from sqlalchemy import (
 )
 
 from farm.planning import TaskKind
+from farm.records import COLLECTABLE, ArtifactState
 from farm.states import (
     LIVE_ATTEMPTS,
     UNFINISHED_TASKS,
@@ -49,7 +50,6 @@ from farm.states import (
     NodeState,
     TaskState,
 )
-from farm.store.records import COLLECTABLE, ArtifactState
 
 REVISION = "0012_job_names"
 """Newest migration, repeated here so that opening a database that is up to date needs no Alembic."""
@@ -124,7 +124,7 @@ jobs = Table(
     Column("started_at", Float),
     Column("finished_at", Float),
     Column("error", Text, nullable=False),
-    # Bytes that an ended job still keeps of what it made on the way to its video; see farm.store.leftovers.
+    # Bytes that an ended job still keeps of what it made on the way to its video; see farm.store.retention.
     Column("leftover_bytes", BigInteger, nullable=False, server_default="0"),
     # As the spec has it; people name jobs by it, see farm.store.lookup.
     Column("name", Text, nullable=False, server_default=""),
@@ -312,7 +312,7 @@ artifacts = Table(
     Column("created_at", Float, nullable=False),
     # Whether any job was ever given it.
     Column("given", Boolean, nullable=False, server_default=false()),
-    # Of an upload that no job needs: since when, in Unix seconds; see farm.store.leftovers.
+    # Of an upload that no job needs: since when, in Unix seconds; see farm.store.retention.
     Column("unneeded_since", Float),
     Index(None, "attempt_id", "state"),
     _partial("ix_artifacts_collectable", "state", "created_at", "id", where=_state_in(COLLECTABLE)),

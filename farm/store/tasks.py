@@ -9,10 +9,10 @@ from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, selec
 
 from farm.plan import held_bytes
 from farm.planning import TaskKind
+from farm.records import ArtifactState, GroupMember, ReadyTask, group_of
 from farm.states import LIVE_ATTEMPTS, LIVE_JOBS, JobState, TaskState
 from farm.store import rows
 from farm.store.database import Database
-from farm.store.records import ArtifactState, GroupMember, ReadyTask, group_of
 from farm.store.tables import artifacts, attempts, edges, jobs, tasks
 
 

@@ -23,8 +23,8 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Row, select
 
 from farm.logs import configure_logs
+from farm.records import JobRecord
 from farm.store import Store
-from farm.store.records import JobRecord
 from farm.store.tables import artifacts, jobs, leftovers, metadata
 from tests.postgres_server import in_memory, running
 

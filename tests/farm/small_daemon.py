@@ -24,9 +24,9 @@ from farm.artifacts import ArtifactStore
 from farm.channels import SERVER_OPTIONS, bearer, channel
 from farm.client import FarmClient
 from farm.failures import Terms
+from farm.records import AttemptRecord
 from farm.security import Authority
 from farm.store import Store
-from farm.store.records import AttemptRecord
 from farm.v1 import (
     artifacts_pb2,
     artifacts_pb2_grpc,

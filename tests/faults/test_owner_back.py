@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from farm.store.records import ArtifactState
+from farm.records import ArtifactState
 from farm.store.tables import artifacts
 from farm.v1 import jobs_pb2
 from nodeagent.life import born

@@ -16,10 +16,10 @@ from farm.api.sessions import Session, Sessions
 from farm.artifacts import ArtifactStore, Unwritable
 from farm.config import Leases
 from farm.failures import Cause
+from farm.records import DeviceRecord
 from farm.states import AttemptState, JobState, NodeState
 from farm.store import Store
 from farm.store.errors import DatabaseAway
-from farm.store.records import DeviceRecord
 from farm.v1 import nodes_pb2
 from scheduler.backend import BackendEvent, BackendSays, RendererRef
 from scheduler.dispatch import GRACE_SECONDS, Dispatcher

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from farm.records import AttemptRecord, DrainRecord
 from farm.states import AttemptState, DrainState
-from farm.store.records import AttemptRecord, DrainRecord
 from scheduler.drains import GRACE_SECONDS, PATIENCE_SECONDS, Step, grace, next_step
 
 

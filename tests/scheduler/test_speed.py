@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from farm.records import DeviceRecord, ModelOffer, NodeRecord, Speed
 from farm.states import NodeState
-from farm.store.records import DeviceRecord, ModelOffer, NodeRecord, Speed
 from scheduler.speed import rates
 
 

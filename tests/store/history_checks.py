@@ -11,10 +11,10 @@ from store_world import plan, spec, stage
 
 from farm.failures import TASK_ERRORS, Cause
 from farm.planning import TaskKind
+from farm.records import ArtifactState, AttemptRecord
 from farm.states import LIVE_ATTEMPTS, AttemptState, JobState, NodeState, TaskState, is_final
 from farm.store import Store
 from farm.store.errors import StaleAttempt
-from farm.store.records import ArtifactState, AttemptRecord
 from farm.store.tables import artifacts, attempts, edges, events, jobs, leftovers, metadata, tasks
 
 MAX_FAILURES = 3

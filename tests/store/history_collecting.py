@@ -9,8 +9,8 @@ from sqlalchemy import select
 
 from farm.keeping import Keeping
 from farm.planning import TaskKind
+from farm.records import KEPT_NO_LONGER
 from farm.states import JobState, TaskState, is_final
-from farm.store.records import KEPT_NO_LONGER
 from farm.store.tables import artifacts, attempts, tasks
 
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import delete
 
 from farm.planning import Plan, PlannedTask, TaskKind
+from farm.records import AttemptRecord, DeviceRecord, JobRecord, Settlement, TaskRecord
 from farm.spec import JobSpec
 from farm.store import Store
-from farm.store.records import AttemptRecord, DeviceRecord, JobRecord, Settlement, TaskRecord
 from farm.store.tables import leader, metadata
 
 GIB = 2**30

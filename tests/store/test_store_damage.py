@@ -8,9 +8,9 @@ import pytest
 from store_world import dispatch, finish, join, plan, run, spec, stage, submit, task
 
 from farm.failures import MAX_DAMAGED, Cause
+from farm.records import ArtifactState, Handover
 from farm.states import JobState, TaskState
 from farm.store.errors import StaleAttempt
-from farm.store.records import ArtifactState, Handover
 
 CHAIN = {"encode": [], "window/0": ["encode"], "window/1": ["encode"], "join/0": ["window/0", "window/1"]}
 

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from store_world import GIB, dispatch, finish, join, submit, task
 
 from farm.failures import Cause
+from farm.records import DeviceRecord, DrainRecord, LockRecord
 from farm.states import AttemptState, DrainState, NodeState, TaskState
 from farm.store import Store
 from farm.store.errors import NodeInUse, NotFound
-from farm.store.records import DeviceRecord, DrainRecord, LockRecord
 
 TWO = {"encode/0": [], "encode/1": []}
 

@@ -9,9 +9,9 @@ from test_store_groups import grouped
 
 from farm.clock import boottime
 from farm.failures import Cause, Terms
+from farm.records import DeviceRecord, Handover
 from farm.states import AttemptState, JobState, TaskState
 from farm.store.errors import MissingArtifact, NotFound, StaleAttempt
-from farm.store.records import DeviceRecord, Handover
 from farm.store.tables import attempts
 
 ONE = {"encode": []}

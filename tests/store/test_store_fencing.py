@@ -10,9 +10,9 @@ from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 from store_world import GIB, dispatch, finish, join, run, stage, submit, task
 
+from farm.records import AttemptRef, DeviceRecord
 from farm.states import AttemptState, JobState, TaskState
 from farm.store.errors import MissingArtifact, NotFound, StaleAttempt
-from farm.store.records import AttemptRef, DeviceRecord
 from farm.store.tables import attempts
 
 

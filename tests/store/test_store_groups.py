@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from store_world import GIB, dispatch, join, plan, run, spec, stage, submit, task
 
+from farm.records import Handover, JobRecord
 from farm.states import TaskState
-from farm.store.records import Handover, JobRecord
 
 GRAPH = {"encode": [], "window/0": ["encode"], "window/1": ["encode"], "mux": ["window/0", "window/1"]}
 

@@ -10,10 +10,10 @@ import pytest
 from store_world import SMALL, dispatch, finish, join, plan, run, spec, stage, submit, task
 
 from farm.planning import TaskKind
+from farm.records import ArtifactState
 from farm.spec import Condition, Media
 from farm.states import AttemptState, JobState, TaskState
 from farm.store.errors import JobFinished, KeyReused, NotFound
-from farm.store.records import ArtifactState
 
 
 def test_a_submitted_job_is_there_with_its_whole_graph(store):

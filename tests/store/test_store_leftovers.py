@@ -13,9 +13,9 @@ from store_world import SMALL, dispatch, join, plan, run, spec, submit, task
 from farm.artifacts import ArtifactStore, Unwritable
 from farm.collect import collect
 from farm.keeping import Keeping
+from farm.records import ArtifactState
 from farm.states import JobState, TaskState
 from farm.store.errors import NotFound
-from farm.store.records import ArtifactState
 
 DAY = 86_400.0
 NOTHING = Keeping(seconds=0.0, max_bytes=2**40)
@@ -333,7 +333,7 @@ def test_one_file_that_cannot_be_removed_keeps_no_other(store, files, kept, make
 
 
 def test_jobs_are_given_up_some_at_a_time_and_oldest_first(store, files, make, monkeypatch):
-    monkeypatch.setattr("farm.store.leftovers.AT_ONCE", 2)
+    monkeypatch.setattr("farm.store.retention.AT_ONCE", 2)
     ended = []
     for _ in range(3):
         ended.append(submit(store, {"encode": []}))

@@ -6,9 +6,9 @@ import pytest
 from store_world import GIB, dispatch, finish, join, run, stage, submit, task
 
 from farm.failures import Cause
+from farm.records import DeviceRecord, ModelOffer
 from farm.states import NodeState
 from farm.store.errors import NotFound
-from farm.store.records import DeviceRecord, ModelOffer
 
 
 def test_a_node_is_kept_as_it_described_itself_last(store):

@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from sqlalchemy import create_engine, select, text
 from store_world import SMALL, join, plan, spec, stage
 
+from farm.records import ArtifactState
 from farm.states import JobState
 from farm.store import Store
 from farm.store.errors import DatabaseAway
-from farm.store.records import ArtifactState
 from farm.store.tables import artifacts, attempts, events, tasks
 
 WORKERS = 4

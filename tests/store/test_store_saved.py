@@ -6,9 +6,9 @@ import pytest
 from store_world import dispatch, finish, join, run, stage, submit, task
 
 from farm.failures import Cause
+from farm.records import ArtifactState
 from farm.states import AttemptState, TaskState
 from farm.store.errors import StaleAttempt
-from farm.store.records import ArtifactState
 
 
 @pytest.fixture

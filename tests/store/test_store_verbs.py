@@ -8,10 +8,10 @@ import pytest
 from store_world import dispatch, finish, join, plan, run, spec, stage, submit, task
 
 from farm.failures import Terms
+from farm.records import Handover, JobRecord
 from farm.states import JobState, TaskState
 from farm.store import Store
 from farm.store.errors import JobFinished, NotFound, StaleAttempt
-from farm.store.records import Handover, JobRecord
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from sqlalchemy import ColumnElement, Connection, insert, select
 
+from farm.records import AttemptRecord, Handover, group_of
 from farm.states import LIVE_JOBS, AttemptState, JobState, NodeState, TaskState
 from farm.store import cordons, quarantine, rows
 from farm.store.changes import move_job, move_task, tell
 from farm.store.ids import new_id
-from farm.store.records import AttemptRecord, Handover, group_of
 from farm.store.tables import attempts, devices, jobs, nodes, tasks
 
 

@@ -11,11 +11,11 @@ from collections.abc import Collection
 from sqlalchemy import ColumnElement, Connection, Select, literal_column, select, update
 
 from farm.keeping import Keeping, Leftover, surplus
+from farm.records import KEPT_NO_LONGER, ArtifactState
 from farm.states import JobState, TaskState
 from farm.store import leftover_bytes
 from farm.store.changes import write_event
 from farm.store.leftover_bytes import counts, is_output, is_upload
-from farm.store.records import KEPT_NO_LONGER, ArtifactState
 from farm.store.tables import artifacts, attempts, jobs, media, tasks
 
 AT_ONCE = 100

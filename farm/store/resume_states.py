@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, Connection, select, update
 
+from farm.records import ArtifactRecord, ArtifactState
 from farm.store import rows
-from farm.store.records import ArtifactRecord, ArtifactState
 from farm.store.tables import artifacts, attempts, tasks
 
 
