@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, Float, String, Table, text
 
-from farm.keeping import Keeping
 from farm.planning import Plan, PlannedTask, TaskKind
+from farm.policy.retention import Keeping
 from farm.records import AttemptRecord, DeviceRecord, JobRecord
 from farm.spec import JobSpec
 from farm.store.store import Store

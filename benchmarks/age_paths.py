@@ -22,7 +22,7 @@ from farm.artifacts import ArtifactStore
 from farm.clock import boottime
 from farm.collect import collect
 from farm.config import Leases
-from farm.keeping import Keeping
+from farm.policy.retention import Keeping
 from farm.records import JobRecord
 from farm.states import JobState
 from farm.store.store import Store

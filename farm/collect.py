@@ -9,7 +9,7 @@ import asyncio
 import structlog
 
 from farm.artifacts import ArtifactStore, Unwritable
-from farm.keeping import Keeping
+from farm.policy.retention import Keeping
 from farm.store.errors import DatabaseAway, Deposed
 from farm.store.store import Store
 

@@ -12,9 +12,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from farm import addresses, hours
-from farm.failures import Terms
-from farm.keeping import Keeping
+from farm import addresses
+from farm.policy import hours
+from farm.policy.failures import Terms
+from farm.policy.retention import Keeping
 from farm.settings import (
     Address,
     Addresses,

@@ -11,8 +11,8 @@ import grpc
 from farm.durable import scratch
 from farm.errors import BROKEN, Damaged, FarmError, translate
 from farm.filenames import is_id
-from farm.gist import failure
 from farm.patience import Patience
+from farm.policy.gist import failure
 from farm.spec import frame_rate
 from farm.transfer import Partial, check_output, put_in_place
 from farm.v1 import artifacts_pb2, jobs_pb2

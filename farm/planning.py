@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from farm.gist import gist
 from farm.plan import ColourReference, JobJson, Payload, Tail, lockstep_group
+from farm.policy.gist import gist
 from farm.timeline import SPATIAL, Cut, frames_of
 
 

@@ -190,7 +190,7 @@ class AttemptRecord:
     seconds: float  #: wall time of the work, 0 until known
     error: str
     lockstep: bool = False  #: of a lockstep group; others of it may be on the same device
-    cause: str = ""  #: why it brought no result, a farm.failures.Cause; empty otherwise
+    cause: str = ""  #: why it brought no result, a farm.policy.failures.Cause; empty otherwise
     begun: float = 0.0  #: reading of the daemon's CLOCK_BOOTTIME when it was given away
     progressed: float = 0.0  #: likewise, when its last step was heard of
     longest_step: float = 0.0  #: seconds that its slowest step took so far

@@ -17,9 +17,9 @@ import pluggy
 
 from farm import durable
 from farm.damaged_files import of_system
-from farm.gist import gist
 from farm.nearest import did_you_mean
 from farm.plugins import catalogue, planning_plugins
+from farm.policy.gist import gist
 
 
 def offers(

@@ -19,9 +19,9 @@ import structlog
 from farm import presence
 from farm.clock import boottime
 from farm.config import InvalidConfig, Owner
-from farm.hours import Hours, parse
 from farm.nearest import did_you_mean
 from farm.plugins import node_plugins, presences
+from farm.policy.hours import Hours, parse
 from nodeagent import owner_sensors as built_in
 from nodeagent.owner import Owner as Seen
 from nodeagent.owner import OwnerTerms, Sample, Stage

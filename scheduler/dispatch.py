@@ -18,9 +18,9 @@ from farm.api.sessions import Session, Sessions
 from farm.artifacts import ArtifactStore
 from farm.clock import boottime
 from farm.config import Leases
-from farm.failures import Cause
 from farm.plan import Handed, HandedArtifact, HandedTask, Member, WindowTask, media_name
 from farm.planning import ModelFacts
+from farm.policy.failures import Cause
 from farm.records import ArtifactRecord, AttemptRecord, GroupMember, Handover, NodeRecord, TaskInputs
 from farm.records import ReadyTask as ReadyRecord
 from farm.states import AttemptState, NodeState

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from farm.plan import JobJson
+from farm.policy.explain import DeviceFit, Fit
 from farm.records import ReadyTask as ReadyRecord
 from farm.records import TaskRecord
 from farm.store.store import Store
-from farm.why import DeviceFit, Fit
 from scheduler.placement import ReadyTask, Slot, misfit
 from scheduler.snapshot import ready_task, slots_of
 

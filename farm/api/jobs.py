@@ -23,12 +23,12 @@ from farm.api.looks import job_as_it_stands, standings, task_messages
 from farm.api.outputs import outputs
 from farm.clock import boottime
 from farm.planning import Plan
+from farm.policy.explain import Fit, reason_of, summary
 from farm.records import AttemptRecord, EventRecord, JobRecord, TaskRecord
 from farm.spec import InvalidSpec, JobSpec, check_priority
 from farm.states import TaskState, is_final
 from farm.store.store import Store
 from farm.v1 import jobs_pb2, jobs_pb2_grpc
-from farm.why import Fit, reason_of, summary
 
 MAX_KEY = 64
 SETTLE_SECONDS = 0.05

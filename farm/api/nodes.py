@@ -22,7 +22,7 @@ from farm.api.sessions import Session, Sessions
 from farm.api.versions import check_runtime, check_version
 from farm.artifacts import ArtifactStore, Unwritable
 from farm.clock import boottime
-from farm.failures import Cause, time_to_stop
+from farm.policy.failures import Cause, time_to_stop
 from farm.records import ArtifactState, AttemptRecord, Settlement
 from farm.security import Authority, join_token
 from farm.store.errors import DatabaseAway, Deposed, MissingArtifact, NotFound

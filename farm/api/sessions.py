@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from farm.failures import time_to_stop
+from farm.policy.failures import time_to_stop
 from farm.records import AttemptRecord
 from farm.v1 import nodes_pb2
 
@@ -171,7 +171,7 @@ class Sessions:
     ) -> None:
         """Tells nodes to stop attempts. A node that isn't connected learns it when it asks for the lease.
 
-        `grace`: seconds after which a renderer that hasn't stopped is killed; None: farm.failures.time_to_stop.
+        `grace`: seconds after which a renderer that hasn't stopped is killed; None: farm.policy.failures.time_to_stop.
         `keeping`: the task goes on elsewhere, from the step it is at where that can be.
         """
         for attempt in attempts:

@@ -24,7 +24,7 @@ from farm.cli.output import (
 )
 from farm.client import ENDED, FarmClient, FarmError
 from farm.delivery import where_decoded
-from farm.gist import gist
+from farm.policy.gist import gist
 from farm.v1 import jobs_pb2
 
 # A daemon may be restarted, or its machine rebooted, while somebody watches.

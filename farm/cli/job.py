@@ -30,8 +30,8 @@ from farm.cli.output import (
 from farm.cli.outputs import outputs
 from farm.cli.params import Choice
 from farm.cli.prompts import frame_lines
-from farm.gist import gist
 from farm.outside_text import shown
+from farm.policy.gist import gist
 from farm.spec import MAX_PRIORITY, MAX_PROMPT, InvalidSpec
 from farm.state_names import state_of
 from farm.transfer import check_ending, check_output

@@ -22,7 +22,7 @@ from farm.cli.output import (
     when,
 )
 from farm.cli.reach import tell_reach
-from farm.gist import gist
+from farm.policy.gist import gist
 from farm.v1 import nodes_pb2
 
 

@@ -19,8 +19,8 @@ from rich.text import Text
 from farm.cli.columns import fitted_widths, narrowest_width, natural_width
 from farm.cli.params import Choice
 from farm.client import FarmClient
-from farm.gist import failure
 from farm.outside_text import hidden, shown, shown_lines
+from farm.policy.gist import failure
 from farm.v1 import jobs_pb2, nodes_pb2
 
 FORMATS = ("table", "json")

@@ -23,8 +23,8 @@ from farm.cli.output import (
     when,
 )
 from farm.cli.params import Choice
-from farm.gist import gist
 from farm.outside_text import shown_lines
+from farm.policy.gist import gist
 from farm.state_names import state_of
 from farm.v1 import jobs_pb2, tasks_pb2
 

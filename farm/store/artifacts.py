@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
 
-from farm.keeping import Keeping
 from farm.logs import LOG
+from farm.policy.retention import Keeping
 from farm.records import COLLECTABLE, ArtifactRecord, ArtifactState, TaskInputs
 from farm.states import LIVE_ATTEMPTS
 from farm.store import resume_states, retention, rows

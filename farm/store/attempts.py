@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, select, update
 
-from farm.failures import USUAL_TERMS, Cause, Terms, overdue
 from farm.planning import TaskKind
+from farm.policy.failures import USUAL_TERMS, Cause, Terms, overdue
 from farm.records import ArtifactState, AttemptRecord, AttemptRef, Handover, Settlement, group_of
 from farm.states import AttemptState, TaskState
 from farm.store import assign, damage, endings, notes, quarantine, resume_states, rows, speeds
@@ -164,7 +164,7 @@ class Attempts:
             return Settlement(True, job=finish_job(connection, attempt.job_id, at), ready=ready)
 
     def fail(self, attempt_id: str, epoch: int, error: str) -> Settlement:
-        """Count a failure of the work; what follows, farm.failures judges."""
+        """Count a failure of the work; what follows, farm.policy.failures judges."""
         with self._database.write() as connection:
             attempt = _current(connection, attempt_id, epoch)
             if attempt is None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, func, insert, select, update
 
-from farm.gist import failure, gist
+from farm.policy.gist import failure, gist
 from farm.records import ArtifactState, AttemptRecord, JobRecord
 from farm.states import (
     UNFINISHED_TASKS,
@@ -115,7 +115,7 @@ def end_attempt(
 ) -> AttemptRecord:
     """End a live attempt that brought no result: what it stored is a loser's. Returns it as it is now.
 
-    `cause`: a farm.failures.Cause; empty for one that was cancelled.
+    `cause`: a farm.policy.failures.Cause; empty for one that was cancelled.
     """
     move_attempt(connection, attempt.id, attempt.state, target, finished_at=at, error=why, cause=cause)
     discard(connection, attempt.id)

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, Connection, Row, func, select, update
 
-from farm.failures import MAX_DAMAGED, Cause, Terms
-from farm.gist import gist
+from farm.policy.failures import MAX_DAMAGED, Cause, Terms
+from farm.policy.gist import gist
 from farm.records import ArtifactState, AttemptRecord, Settlement
 from farm.states import AttemptState, TaskState
 from farm.store import endings, rows

@@ -1,6 +1,6 @@
 """How an attempt ends that brought no result, and how one that was thought lost is heard of again.
 
-Within the transactions of others. What follows from an end is farm.failures' to judge.
+Within the transactions of others. What follows from an end is farm.policy.failures' to judge.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, Connection, and_, func, select, update
 
-from farm.failures import Cause, End, Terms, Verdict, judge, strikes
-from farm.gist import gist
 from farm.plan import held_bytes
+from farm.policy.failures import Cause, End, Terms, Verdict, judge, strikes
+from farm.policy.gist import gist
 from farm.records import ArtifactState, AttemptRecord, Settlement
 from farm.states import AttemptState, JobState, TaskState
 from farm.store import quarantine, rows
@@ -50,7 +50,7 @@ def end(
 ) -> tuple[AttemptRecord, Settlement]:
     """End a live attempt without a result: its task is tried again, or its job fails. Returns it as it is now.
 
-    `fails`: why there is no use in trying again, as farm.failures says it; empty: that is judged here.
+    `fails`: why there is no use in trying again, as farm.policy.failures says it; empty: that is judged here.
     """
     at = database.wall()
     before = rows.ends(connection, attempts.c.task_id == attempt.task_id).get(attempt.task_id, [])

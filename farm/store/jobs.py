@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, func, insert, select, tuple_, union_all, update
 
 from farm.planning import STAGES, Plan
+from farm.policy.retry import Undone, to_retry
 from farm.records import ArtifactState, AttemptRecord, JobRecord, StageRecord, TaskRecord, group_of
-from farm.retry import Undone, to_retry
 from farm.spec import JobSpec
 from farm.states import JobState, TaskState, going_on, is_final, tried_again
 from farm.store import leftover_bytes, retention, rows
@@ -231,7 +231,7 @@ class Jobs:
 
         What they need of what has succeeded and is kept no longer is done again before them.
         `only_failed`: the failed tasks, not what was cancelled with them. `task_ids`: these tasks of the job and what
-        they need (farm.retry). Their failures count from now on. Returns the keys of the tasks that were put back, in
+        they need (farm.policy.retry). Their failures count from now on. Returns the keys of the tasks that were put back, in
         the order of the graph; none where there was nothing to put back.
         Raises NotFound, and JobFinished for a job that has succeeded.
         """

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from farm.failures import USUAL_TERMS, Cause, Terms
+from farm.policy.failures import USUAL_TERMS, Cause, Terms
 from farm.records import AttemptRecord, DeviceRecord, DrainRecord, NodeRecord
 from farm.states import DrainState, NodeState
 from farm.store import cordons, endings, quarantine, rows, speeds, tables

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from sqlalchemy import ColumnElement, Connection, Table, delete, exists, func, insert, select
 
-from farm.failures import MAX_STRIKES
-from farm.gist import gist
+from farm.policy.failures import MAX_STRIKES
+from farm.policy.gist import gist
 from farm.records import AttemptRecord
 from farm.store.changes import write_event
 from farm.store.tables import quarantines, strikes

@@ -1,7 +1,7 @@
 """What ended jobs leave: what they made on the way to their videos, the clips they were given; and uploads without a job.
 
 Within the transactions of others. It is given up here, row by row, and its file goes after; a job is given up whole, so
-that whatever is still kept of one has all that it was made from. How much is kept, farm.keeping judges.
+that whatever is still kept of one has all that it was made from. How much is kept, farm.policy.retention judges.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 from sqlalchemy import ColumnElement, Connection, Select, literal_column, select, update
 
-from farm.keeping import Keeping, Leftover, surplus
+from farm.policy.retention import Keeping, Leftover, surplus
 from farm.records import KEPT_NO_LONGER, ArtifactState
 from farm.states import JobState, TaskState
 from farm.store import leftover_bytes

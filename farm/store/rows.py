@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, case, func, select
 
-from farm.failures import MAX_STRIKES, Cause, End, unlucky
+from farm.policy.failures import MAX_STRIKES, Cause, End, unlucky
 from farm.records import (
     ArtifactRecord,
     AttemptRecord,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Self
 
 from farm.clock import boottime
-from farm.failures import USUAL_TERMS, Terms
+from farm.policy.failures import USUAL_TERMS, Terms
 from farm.store.artifacts import Artifacts
 from farm.store.attempts import Attempts
 from farm.store.database import Database

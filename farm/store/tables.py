@@ -281,7 +281,7 @@ attempts = Table(
     Column("error", Text, nullable=False),
     # Of a lockstep group, so that its device may have others of that group.
     Column("lockstep", Boolean, nullable=False, server_default=false()),
-    # A farm.failures.Cause; empty while it is live, after success and after a cancel.
+    # A farm.policy.failures.Cause; empty while it is live, after success and after a cancel.
     Column("cause", String(20), nullable=False, server_default=""),
     # Both in seconds of the daemon's CLOCK_BOOTTIME: when it was given away, and when its last step was heard of.
     Column("begun", Float, nullable=False, server_default="0"),

@@ -23,7 +23,7 @@ from farm.api.tasks import TaskService
 from farm.artifacts import ArtifactStore
 from farm.channels import SERVER_OPTIONS, bearer, channel
 from farm.client import FarmClient
-from farm.failures import Terms
+from farm.policy.failures import Terms
 from farm.records import AttemptRecord
 from farm.security import Authority
 from farm.store import Store

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farm.failures import (
+from farm.policy.failures import (
     LONGEST_WAIT,
     MAX_DEATHS,
     STEPS_OF_PATIENCE,

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farm.gist import failure, gist
 from farm.outside_text import shown
+from farm.policy.gist import failure, gist
 
 
 class OutputError(RuntimeError):

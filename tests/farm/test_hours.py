@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farm.hours import DAYS, parse
+from farm.policy.hours import DAYS, parse
 
 minutes = st.integers(0, 24 * 60 - 1)
 days = st.integers(0, 6)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from farm.keeping import Keeping, Leftover, surplus
+from farm.policy.retention import Keeping, Leftover, surplus
 
 DAY = 86_400.0
 NOW = 1_800_000_000.0

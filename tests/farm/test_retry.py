@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farm.retry import LEFT_UNDONE, Undone, to_retry
+from farm.policy.retry import LEFT_UNDONE, Undone, to_retry
 from farm.states import TaskState
 
 

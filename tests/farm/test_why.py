@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from farm.policy.explain import Fit, Standing, reason_of, summary, waits_for
 from farm.states import JobState, TaskState, is_final
-from farm.why import Fit, Standing, reason_of, summary, waits_for
 
 W, R, S, C = TaskState.WAITING, TaskState.READY, TaskState.RUNNING, TaskState.CANCELLED
 

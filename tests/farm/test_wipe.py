@@ -16,9 +16,9 @@ from farm.channels import channel
 from farm.collect import collect
 from farm.config import load_config
 from farm.filenames import is_id
-from farm.keeping import Keeping
 from farm.outside_text import file_name
 from farm.plugins import catalogue, planning_plugins
+from farm.policy.retention import Keeping
 from farm.spec import Condition, InvalidSpec, Media
 from farm.v1 import artifacts_pb2, artifacts_pb2_grpc
 from scheduler.intake import Intake

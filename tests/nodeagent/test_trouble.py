@@ -15,7 +15,7 @@ import grpc
 import pytest
 from node_processes import until
 
-from farm.gist import gist
+from farm.policy.gist import gist
 from farm.rendering import Stopped, StorageFailed
 from farm.v1 import nodes_pb2, renderers_pb2
 from nodeagent import transfer

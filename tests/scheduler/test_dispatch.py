@@ -15,7 +15,7 @@ from farm.api.changes import Changes
 from farm.api.sessions import Session, Sessions
 from farm.artifacts import ArtifactStore, Unwritable
 from farm.config import Leases
-from farm.failures import Cause
+from farm.policy.failures import Cause
 from farm.records import DeviceRecord
 from farm.states import AttemptState, JobState, NodeState
 from farm.store import Store

@@ -9,8 +9,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant
 from sqlalchemy import CompoundSelect, func, literal, select, union_all
 from store_world import plan, spec, stage
 
-from farm.failures import TASK_ERRORS, Cause
 from farm.planning import TaskKind
+from farm.policy.failures import TASK_ERRORS, Cause
 from farm.records import ArtifactState, AttemptRecord
 from farm.states import LIVE_ATTEMPTS, AttemptState, JobState, NodeState, TaskState, is_final
 from farm.store import Store

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from store_world import dispatch, finish, join, plan, run, spec, stage, submit, task
 
-from farm.failures import MAX_DAMAGED, Cause
+from farm.policy.failures import MAX_DAMAGED, Cause
 from farm.records import ArtifactState, Handover
 from farm.states import JobState, TaskState
 from farm.store.errors import StaleAttempt

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from store_world import GIB, dispatch, finish, join, submit, task
 
-from farm.failures import Cause
+from farm.policy.failures import Cause
 from farm.records import DeviceRecord, DrainRecord, LockRecord
 from farm.states import AttemptState, DrainState, NodeState, TaskState
 from farm.store import Store

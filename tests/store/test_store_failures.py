@@ -8,7 +8,7 @@ from store_world import GIB, dispatch, finish, join, run, stage, submit, task
 from test_store_groups import grouped
 
 from farm.clock import boottime
-from farm.failures import Cause, Terms
+from farm.policy.failures import Cause, Terms
 from farm.records import DeviceRecord, Handover
 from farm.states import AttemptState, JobState, TaskState
 from farm.store.errors import MissingArtifact, NotFound, StaleAttempt

@@ -15,7 +15,7 @@ from hypothesis.stateful import initialize, precondition, rule, run_state_machin
 from store_world import empty, join
 
 from farm.clock import boottime
-from farm.failures import MAX_DAMAGED, TASK_ERRORS, Cause, Terms
+from farm.policy.failures import MAX_DAMAGED, TASK_ERRORS, Cause, Terms
 from farm.states import AttemptState, JobState, NodeState, TaskState, is_final
 from farm.store import ids
 from farm.store.errors import JobFinished, MissingArtifact

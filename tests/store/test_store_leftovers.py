@@ -12,7 +12,7 @@ from store_world import SMALL, dispatch, join, plan, run, spec, submit, task
 
 from farm.artifacts import ArtifactStore, Unwritable
 from farm.collect import collect
-from farm.keeping import Keeping
+from farm.policy.retention import Keeping
 from farm.records import ArtifactState
 from farm.states import JobState, TaskState
 from farm.store.errors import NotFound

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from store_world import GIB, dispatch, finish, join, run, stage, submit, task
 
-from farm.failures import Cause
+from farm.policy.failures import Cause
 from farm.records import DeviceRecord, ModelOffer
 from farm.states import NodeState
 from farm.store.errors import NotFound

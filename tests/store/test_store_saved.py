@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from store_world import dispatch, finish, join, run, stage, submit, task
 
-from farm.failures import Cause
+from farm.policy.failures import Cause
 from farm.records import ArtifactState
 from farm.states import AttemptState, TaskState
 from farm.store.errors import StaleAttempt

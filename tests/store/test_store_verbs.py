@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from store_world import dispatch, finish, join, plan, run, spec, stage, submit, task
 
-from farm.failures import Terms
+from farm.policy.failures import Terms
 from farm.records import Handover, JobRecord
 from farm.states import JobState, TaskState
 from farm.store import Store

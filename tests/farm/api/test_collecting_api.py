@@ -9,8 +9,8 @@ import pytest
 from farm.collect import collect
 from farm.config import load_config
 from farm.errors import NotFound
-from farm.keeping import Keeping
 from farm.plugins import catalogue, planning_plugins
+from farm.policy.retention import Keeping
 from farm.spec import Condition, InvalidSpec, Media
 from farm.states import JobState
 from farm.v1 import artifacts_pb2, jobs_pb2

@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from farm.failures import Cause
+from farm.policy.failures import Cause
 from farm.states import TaskState
 from farm.v1 import nodes_pb2
 from tests.store.store_world import dispatch, submit, task

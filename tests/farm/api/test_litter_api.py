@@ -20,7 +20,7 @@ import pytest
 from farm.artifacts import ArtifactStore, Writing
 from farm.channels import aio_channel, bearer
 from farm.collect import clear_unfinished, collect_forever
-from farm.keeping import Keeping
+from farm.policy.retention import Keeping
 from farm.store.errors import Deposed
 from farm.store.store import Store
 from farm.v1 import artifacts_pb2, artifacts_pb2_grpc

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from farm.failures import Cause
+from farm.policy.failures import Cause
 from farm.states import AttemptState, TaskState
 from farm.v1 import nodes_pb2
 from tests.store.store_world import dispatch, submit, task

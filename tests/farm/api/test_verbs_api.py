@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from farm.client import FarmError, InvalidSpec, NotFound
-from farm.failures import STOP_SECONDS
+from farm.policy.failures import STOP_SECONDS
 from farm.states import AttemptState
 from farm.v1 import jobs_pb2
 from tests.store.store_world import GIB, dispatch, finish, join, plan, spec, submit, task

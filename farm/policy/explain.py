@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from farm.gist import failure
+from farm.policy.gist import failure
 from farm.states import JobState, TaskState, is_final
 
 _NAMED = 3
