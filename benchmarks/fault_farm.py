@@ -28,10 +28,10 @@ from farm.artifacts import ArtifactStore
 from farm.children import python_command
 from farm.cli.local import LocalFarm
 from farm.errors import FarmError
-from farm.profile import NoProfile
 from farm.store.store import Store
 from farm.store.tables import events
 from farm.v1 import jobs_pb2, nodes_pb2
+from farm.wire.profile import NoProfile
 
 sys.path.append(str(Path(__file__).parents[1]))
 from tests.farm_under_test import in_nobodys_hand

@@ -24,17 +24,17 @@ import grpc
 
 from farm import spec as specs
 from farm import transfer
-from farm.channels import channel
 from farm.delivery import Downloads, how_it_stands, where_decoded
 from farm.errors import BROKEN, FarmError, InvalidSpec, NotFound, Unreachable, translate
 from farm.local_media import LocalCondition, check_media, unsent
 from farm.patience import Patience
-from farm.profile import Profile
 from farm.v1 import artifacts_pb2, jobs_pb2, nodes_pb2, tasks_pb2
 from farm.v1.artifacts_pb2_grpc import ArtifactServiceStub
 from farm.v1.jobs_pb2_grpc import JobServiceStub
 from farm.v1.nodes_pb2_grpc import NodeServiceStub
 from farm.v1.tasks_pb2_grpc import TaskServiceStub
+from farm.wire.channels import channel
+from farm.wire.profile import Profile
 
 __all__ = ["FarmClient", "FarmError", "InvalidSpec", "LocalCondition", "NotFound", "Unreachable"]
 

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from farm import addresses
 from farm.policy import hours
 from farm.policy.failures import Terms
 from farm.policy.retention import Keeping
@@ -34,6 +33,7 @@ from farm.settings import (
     example,
     load,
 )
+from farm.wire import addresses
 
 __all__ = [
     "DeclaredDevice",

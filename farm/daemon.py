@@ -20,8 +20,7 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from farm import __version__, addresses, ports
-from farm.addresses import NoAddress
+from farm import __version__
 from farm.api.artifacts import ArtifactService
 from farm.api.changes import Changes
 from farm.api.gate import Gate
@@ -30,7 +29,6 @@ from farm.api.nodes import NodeService, NodeTerms
 from farm.api.sessions import Sessions
 from farm.api.tasks import TaskService
 from farm.artifacts import ArtifactStore, UnusableUrl, holds_artifacts
-from farm.channels import SERVER_OPTIONS
 from farm.collect import collect_forever
 from farm.config import FarmConfig, InvalidConfig, load_config
 from farm.damaged_files import MADE_ANEW, DamagedFile, is_of_files, of_system, open_plain
@@ -38,11 +36,8 @@ from farm.logs import configure_logs
 from farm.media_process import MediaReader
 from farm.outside_text import hidden, shown
 from farm.plugins import PluginTrouble, catalogue, planning_plugins
-from farm.ports import PortTaken
 from farm.processes import this_process
 from farm.ray_process import RayHead
-from farm.security import Authority, ray_token_file, ray_token_path
-from farm.sockets import socket_path
 from farm.store.database import parse
 from farm.store.errors import DatabaseAway, StoreError
 from farm.store.store import Store
@@ -57,6 +52,12 @@ from farm.v1 import (
     tasks_pb2_grpc,
 )
 from farm.whereabouts import Whereabouts
+from farm.wire import addresses, ports
+from farm.wire.addresses import NoAddress
+from farm.wire.channels import SERVER_OPTIONS
+from farm.wire.ports import PortTaken
+from farm.wire.security import Authority, ray_token_file, ray_token_path
+from farm.wire.sockets import socket_path
 
 if TYPE_CHECKING:
     from scheduler.ray_backend import RayBackend

@@ -20,11 +20,12 @@ from pathlib import Path
 import psutil
 import structlog
 
-from farm import __version__, damaged_files, ports
+from farm import __version__, damaged_files
 from farm.children import child_environment, python_command
 from farm.durable import start_over, write_whole
-from farm.ports import PortTaken
 from farm.processes import DetachedProcess, remove
+from farm.wire import ports
+from farm.wire.ports import PortTaken
 
 log = structlog.get_logger()
 

@@ -20,10 +20,11 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
-from farm import addresses, setting_paths
+from farm import setting_paths
 from farm.nearest import did_you_mean, literals
 from farm.outside_text import hidden, hidden_word, shown, storable
 from farm.setting_paths import NoCurrentFolder, NoHome, PathSetting, absolute, path_setting
+from farm.wire import addresses
 
 
 class InvalidConfig(ValueError):

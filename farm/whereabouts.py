@@ -1,6 +1,6 @@
 """What the daemon tells of where it is reached: its certificate and client.json, kept true while addresses change.
 
-Which addresses those are is farm.addresses' business.
+Which addresses those are is farm.wire.addresses' business.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import cast
 import grpc
 import structlog
 
-from farm import addresses
 from farm.damaged_files import DamagedFile
-from farm.security import Authority
+from farm.wire import addresses
+from farm.wire.security import Authority
 
 log = structlog.get_logger()
 

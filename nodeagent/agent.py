@@ -23,15 +23,16 @@ import click
 import grpc
 import structlog
 
-from farm import PROTOCOL, __version__, addresses, durable
+from farm import PROTOCOL, __version__, durable
 from farm.clock import boottime
 from farm.config import InvalidConfig, NodeConfig, load_node_config
 from farm.damaged_files import MADE_ANEW, DamagedFile, of_system, open_plain, read_text
 from farm.logs import configure_logs
 from farm.outside_text import hidden
-from farm.security import InvalidJoinToken
-from farm.sockets import remove_socket, socket_path
 from farm.v1 import nodes_pb2, renderers_pb2
+from farm.wire import addresses
+from farm.wire.security import InvalidJoinToken
+from farm.wire.sockets import remove_socket, socket_path
 from nodeagent import ALLOCATION, HOME_VARIABLE, SOCKET_VARIABLE, devices, identity, probe
 from nodeagent.attempt_log import log_folder
 from nodeagent.journal_rescue import JournalAway, JournalTooNew, open_journal

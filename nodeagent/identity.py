@@ -19,10 +19,11 @@ from typing import Any
 import grpc
 import structlog
 
-from farm import PROTOCOL, __version__, damaged_files, durable, security
-from farm.channels import aio_channel, bearer
+from farm import PROTOCOL, __version__, damaged_files, durable
 from farm.damaged_files import DamagedFile
 from farm.v1 import nodes_pb2, nodes_pb2_grpc
+from farm.wire import security
+from farm.wire.channels import aio_channel, bearer
 
 log = structlog.get_logger()
 

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import structlog
 
-from farm import addresses, damaged_files, durable
+from farm import damaged_files, durable
 from farm.processes import remove
 from farm.ray_process import Raylet
+from farm.wire import addresses
 
 log = structlog.get_logger()
 

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 
 import grpc
 
-from farm.channels import channel
 from farm.plan import HandedArtifact
 from farm.rendering import InputDamaged, Stopped, StorageFailed
 from farm.v1 import artifacts_pb2, artifacts_pb2_grpc, nodes_pb2, renderers_pb2
+from farm.wire.channels import channel
 from nodeagent.work_folder import PART
 
 CHUNK = 1 << 20

@@ -15,11 +15,11 @@ import structlog
 from google.protobuf.message import Message
 from grpc import aio
 
-from farm.addresses import NoAddress
 from farm.processes import DetachedProcess
 from farm.ray_process import RayHead
-from farm.sockets import remove_socket
 from farm.v1 import bridge_pb2, bridge_pb2_grpc
+from farm.wire.addresses import NoAddress
+from farm.wire.sockets import remove_socket
 from scheduler.backend import BackendDown, BackendEvent, BackendSays, RendererRef
 from scheduler.bridge_process import BridgeProcess
 

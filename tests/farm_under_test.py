@@ -19,9 +19,9 @@ import psutil
 from farm.artifacts import ArtifactStore
 from farm.children import python_command
 from farm.client import FarmClient
-from farm.security import Authority, join_token
 from farm.store.store import Store
 from farm.v1 import jobs_pb2, nodes_pb2
+from farm.wire.security import Authority, join_token
 from tests.pythons import python_with
 from tests.traps import lay_traps, sprung
 

@@ -15,13 +15,13 @@ from google.protobuf.message import Message
 from grpc import aio
 
 from farm.artifacts import Corrupt, Unwritable
-from farm.channels import bearer_token
 from farm.media import MediaError
 from farm.outside_text import shown_lines
 from farm.planning import PlanFailed
-from farm.security import Authority, Denied, Identity
 from farm.spec import InvalidSpec
 from farm.store import errors as store_errors
+from farm.wire.channels import bearer_token
+from farm.wire.security import Authority, Denied, Identity
 
 log = structlog.get_logger()
 

@@ -10,15 +10,6 @@ from typing import Protocol
 from grpc import aio
 
 from farm.api.changes import Changes
-from farm.api.convert import (
-    event_message,
-    job_message,
-    job_states,
-    plan_message,
-    shown_prompts,
-    spec_from_message,
-    task_state,
-)
 from farm.api.looks import job_as_it_stands, standings, task_messages
 from farm.api.outputs import outputs
 from farm.clock import boottime
@@ -29,6 +20,15 @@ from farm.spec import InvalidSpec, JobSpec, check_priority
 from farm.states import TaskState, is_final
 from farm.store.store import Store
 from farm.v1 import jobs_pb2, jobs_pb2_grpc
+from farm.wire.messages import (
+    event_message,
+    job_message,
+    job_states,
+    plan_message,
+    shown_prompts,
+    spec_from_message,
+    task_state,
+)
 
 MAX_KEY = 64
 SETTLE_SECONDS = 0.05

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from farm.api.convert import job_message, task_message
 from farm.policy.explain import Fit, Standing, reason_of, waits_for
 from farm.records import AttemptRecord, JobRecord, TaskRecord
 from farm.states import TaskState, is_final
 from farm.store.store import Store
 from farm.v1 import jobs_pb2
+from farm.wire.messages import job_message, task_message
 
 Tasks = list[tuple[TaskRecord, tuple[AttemptRecord, ...]]]
 

@@ -8,13 +8,13 @@ from collections.abc import Callable
 import grpc
 from grpc import aio
 
-from farm.api.convert import node_message
 from farm.api.gate import Refused
 from farm.api.sessions import Sessions
 from farm.clock import boottime
 from farm.records import NodeRecord
 from farm.store.store import Store
 from farm.v1 import nodes_pb2, nodes_pb2_grpc
+from farm.wire.messages import node_message
 
 MAX_DEADLINE_SECONDS = 30 * 86_400.0
 _LENGTHS = {"reason": 500, "asked_by": 200}

@@ -15,7 +15,6 @@ from grpc import aio
 
 from farm import __version__
 from farm.api.changes import Changes
-from farm.api.convert import device_record
 from farm.api.gate import Refused, caller
 from farm.api.node_verbs import NodeVerbs
 from farm.api.sessions import Session, Sessions
@@ -24,10 +23,11 @@ from farm.artifacts import ArtifactStore, Unwritable
 from farm.clock import boottime
 from farm.policy.failures import Cause, time_to_stop
 from farm.records import ArtifactState, AttemptRecord, Settlement
-from farm.security import Authority, join_token
 from farm.store.errors import DatabaseAway, Deposed, MissingArtifact, NotFound
 from farm.store.store import Store
 from farm.v1 import nodes_pb2
+from farm.wire.messages import device_record
+from farm.wire.security import Authority, join_token
 
 log = structlog.get_logger()
 
@@ -52,7 +52,7 @@ _CAUSES = {
 class NodeTerms:
     """What every node is told: where Ray and the daemon are at the moment, Ray's token, and the lease's terms in seconds.
 
-    `servers`: as farm.addresses.servers.
+    `servers`: as farm.wire.addresses.servers.
     """
 
     ray_address: Callable[[], str]

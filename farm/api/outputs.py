@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from farm.api.convert import artifact_message, job_message
 from farm.plan import VIDEO, delivered_frames
 from farm.planning import TaskKind
 from farm.records import JobRecord, TaskRecord
 from farm.states import JobState
 from farm.store.store import Store
 from farm.v1 import jobs_pb2
+from farm.wire.messages import artifact_message, job_message
 
 
 def outputs(store: Store, job_id: str) -> jobs_pb2.ListOutputsResponse:

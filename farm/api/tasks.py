@@ -9,7 +9,6 @@ import grpc
 from grpc import aio
 
 from farm.api.changes import Changes
-from farm.api.convert import attempt_message, task_states
 from farm.api.gate import Refused
 from farm.api.looks import task_messages
 from farm.api.sessions import Sessions
@@ -20,6 +19,7 @@ from farm.records import ArtifactRecord, AttemptRecord, TaskRecord
 from farm.states import is_final
 from farm.store.store import Store
 from farm.v1 import jobs_pb2, tasks_pb2, tasks_pb2_grpc
+from farm.wire.messages import attempt_message, task_states
 
 LOOK_SECONDS = 0.5
 """A followed log is looked at so often."""

@@ -79,10 +79,10 @@ class _Commands(click.Group):
             from farm.damaged_files import DamagedFile, is_of_files, of_system
             from farm.errors import FarmError
             from farm.outside_text import hidden, shown, shown_lines
-            from farm.profile import NoProfile
             from farm.setting_paths import NoCurrentFolder, NoHome
             from farm.settings import InvalidConfig
             from farm.spec import InvalidSpec
+            from farm.wire.profile import NoProfile
 
             # What the farm refuses is bad input (2), like a mistyped option; the rest is a failure (1).
             if isinstance(error, UnicodeEncodeError):

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from farm import profile
 from farm.cli.output import connect, note
 from farm.cli.reach import tell_reach
 from farm.durable import write_whole
 from farm.errors import InvalidSpec
-from farm.profile import Profile
 from farm.transfer import check_output
+from farm.wire import profile
+from farm.wire.profile import Profile
 
 
 @click.group()

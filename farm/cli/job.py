@@ -33,9 +33,9 @@ from farm.cli.prompts import frame_lines
 from farm.outside_text import shown
 from farm.policy.gist import gist
 from farm.spec import MAX_PRIORITY, MAX_PROMPT, InvalidSpec
-from farm.state_names import state_of
 from farm.transfer import check_ending, check_output
 from farm.v1 import jobs_pb2
+from farm.wire.state_names import state_of
 
 _STATES = [name.partition("_STATE_")[2].lower() for name in jobs_pb2.JobState.keys()[1:]]
 

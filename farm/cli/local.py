@@ -23,10 +23,10 @@ from farm.client import FarmClient
 from farm.config import FarmConfig, environment_for_children, load_config
 from farm.errors import FarmError, Unreachable
 from farm.processes import DetachedProcess, remove, running_in
-from farm.profile import NoProfile
-from farm.security import Authority, join_token
 from farm.setting_paths import absolute
 from farm.v1 import nodes_pb2
+from farm.wire.profile import NoProfile
+from farm.wire.security import Authority, join_token
 
 MARK = "FARM_UP"
 

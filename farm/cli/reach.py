@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from farm.addresses import is_loopback, split
 from farm.cli.output import note
+from farm.wire.addresses import is_loopback, split
 
 
 def tell_reach(servers: Sequence[str], others: Sequence[str], whose: str) -> None:

@@ -25,8 +25,8 @@ from farm.cli.output import (
 from farm.cli.params import Choice
 from farm.outside_text import shown_lines
 from farm.policy.gist import gist
-from farm.state_names import state_of
 from farm.v1 import jobs_pb2, tasks_pb2
+from farm.wire.state_names import state_of
 
 _STATES = [name.partition("_STATE_")[2].lower() for name in jobs_pb2.TaskState.keys()[1:]]
 

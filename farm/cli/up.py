@@ -13,8 +13,8 @@ import click
 from farm.cli.local import LocalFarm, StartFailed, StillUp
 from farm.cli.output import note, spinner
 from farm.errors import FarmError
-from farm.profile import default_home
 from farm.v1 import nodes_pb2
+from farm.wire.profile import default_home
 
 _READY_SECONDS = 120.0
 

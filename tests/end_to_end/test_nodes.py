@@ -12,9 +12,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from farm.channels import channel
-from farm.profile import Profile
 from farm.v1 import jobs_pb2, nodes_pb2, nodes_pb2_grpc
+from farm.wire.channels import channel
+from farm.wire.profile import Profile
 from tests.farm_under_test import FarmUnderTest, eventually
 
 
@@ -143,6 +143,6 @@ def test_health_and_reflection_answer(wire):
 
 
 def _secret(farm) -> str:
-    from farm.security import Authority
+    from farm.wire.security import Authority
 
     return Authority.open(farm.home).join_secret

@@ -6,11 +6,11 @@ import grpc
 import psutil
 import pytest
 
-from farm.channels import channel
 from farm.client import FarmClient, FarmError
-from farm.profile import Profile
 from farm.spec import Condition
 from farm.v1 import jobs_pb2, jobs_pb2_grpc
+from farm.wire.channels import channel
+from farm.wire.profile import Profile
 
 SMALL = {"frames": 49, "width": 128, "height": 96, "fps": 30.0}
 

@@ -19,8 +19,8 @@ import pytest
 from google.protobuf import json_format
 
 from farm.media import probe, read_frames
-from farm.security import Authority, join_token
 from farm.v1 import jobs_pb2, nodes_pb2
+from farm.wire.security import Authority, join_token
 from tests.farm_under_test import eventually
 from tests.network_under_test import Host, Switch, why_no_hosts
 

@@ -8,9 +8,7 @@ from concurrent import futures
 
 import grpc
 
-from farm.channels import SERVER_OPTIONS, bearer_token
 from farm.client import FarmClient
-from farm.security import Authority
 from farm.v1 import (
     artifacts_pb2,
     artifacts_pb2_grpc,
@@ -19,6 +17,8 @@ from farm.v1 import (
     nodes_pb2,
     nodes_pb2_grpc,
 )
+from farm.wire.channels import SERVER_OPTIONS, bearer_token
+from farm.wire.security import Authority
 
 VIDEO = bytes(range(256)) * 12_000  # three chunks
 FIELDS = {"frames": 100, "width": 64, "height": 64}

@@ -21,11 +21,9 @@ from farm.api.nodes import NodeService, NodeTerms
 from farm.api.sessions import Sessions
 from farm.api.tasks import TaskService
 from farm.artifacts import ArtifactStore
-from farm.channels import SERVER_OPTIONS, bearer, channel
 from farm.client import FarmClient
 from farm.policy.failures import Terms
 from farm.records import AttemptRecord
-from farm.security import Authority
 from farm.store import Store
 from farm.v1 import (
     artifacts_pb2,
@@ -35,6 +33,8 @@ from farm.v1 import (
     nodes_pb2_grpc,
     tasks_pb2_grpc,
 )
+from farm.wire.channels import SERVER_OPTIONS, bearer, channel
+from farm.wire.security import Authority
 from scheduler.fits import Fits
 
 TERMS = NodeTerms(lambda: "127.0.0.1:1", lambda: "t", heartbeat=2.0, lease=12.0, servers=lambda: ((), ()))

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farm import addresses
-from farm.addresses import LOOPBACK, Found, NoAddress
+from farm.wire import addresses
+from farm.wire.addresses import LOOPBACK, Found, NoAddress
 
 TWO = Found("10.0.0.7", ("10.0.0.7", "192.168.1.7", "fd00::7"))
 NONE = Found()

@@ -8,10 +8,10 @@ from concurrent import futures
 import grpc
 import pytest
 
-from farm.channels import SERVER_OPTIONS, aio_channel, bearer, bearer_token, channel
-from farm.security import Authority, join_token, parse_join_token
 from farm.v1 import nodes_pb2
 from farm.v1.nodes_pb2_grpc import NodeServiceServicer, NodeServiceStub, add_NodeServiceServicer_to_server
+from farm.wire.channels import SERVER_OPTIONS, aio_channel, bearer, bearer_token, channel
+from farm.wire.security import Authority, join_token, parse_join_token
 
 
 @pytest.fixture(scope="module")

@@ -16,13 +16,13 @@ from PIL import Image
 
 from farm.client import FarmClient, FarmError, InvalidSpec, LocalCondition, NotFound, Unreachable
 from farm.media import probe
-from farm.security import Authority
 from farm.spec import Condition, JobSpec, Media
 from farm.spec import InvalidSpec as SpecInvalid
 from farm.transfer import Partial, check_ending, check_output, put_in_place
 from farm.v1 import (
     jobs_pb2,
 )
+from farm.wire.security import Authority
 from tests.farm.farm_on_demand import FIELDS, VIDEO, FarmOnDemand
 from tests.farm.media.clips import HEIC, noise_clip
 

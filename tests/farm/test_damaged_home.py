@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from farm import durable, presence
 from farm.damaged_files import DamagedFile
-from farm.profile import NoProfile, Profile
 from farm.ray_process import RayHead
-from farm.security import Authority, ray_token_file
+from farm.wire.profile import NoProfile, Profile
+from farm.wire.security import Authority, ray_token_file
 from tests.damage import OF_JSON, OF_TEXT, copy, flip, mark, spoil, tree
 from tests.pythons import python_with
 

@@ -11,8 +11,8 @@ import pytest
 
 from farm import durable
 from farm.damaged_files import is_of_files, of_system
-from farm.security import Authority, ray_token_file
 from farm.store.store import Store
+from farm.wire.security import Authority, ray_token_file
 from tests.full_disk import run_on_a_full_disk
 
 COMMANDS = Path(sys.executable).parent

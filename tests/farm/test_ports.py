@@ -9,9 +9,9 @@ import sys
 
 import pytest
 
-from farm import ports
-from farm.ports import PortTaken
 from farm.ray_process import RayHead
+from farm.wire import ports
+from farm.wire.ports import PortTaken
 
 LISTEN = "import socket, sys, time; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); time.sleep(60)"
 

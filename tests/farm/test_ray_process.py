@@ -18,7 +18,7 @@ import pytest
 from farm.damaged_files import DamagedFile
 from farm.processes import DetachedProcess, running_in
 from farm.ray_process import RayHead, Raylet, ray_environment
-from farm.security import ray_token_file
+from farm.wire.security import ray_token_file
 from tests.damage import OF_JSON
 
 

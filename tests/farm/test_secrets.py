@@ -18,13 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ltx_farm
-from farm.certificates import make
 from farm.client import FarmClient
 from farm.config import InvalidConfig, NodeConfig, load_config, load_node_config
 from farm.logs import configure_logs
 from farm.outside_text import NOT_SHOWN, hidden, hidden_word
-from farm.profile import NoProfile, Profile
-from farm.security import Authority, InvalidJoinToken, join_token, parse_join_token
+from farm.wire.certificates import make
+from farm.wire.profile import NoProfile, Profile
+from farm.wire.security import Authority, InvalidJoinToken, join_token, parse_join_token
 
 COMMANDS = Path(sys.executable).parent
 PASSWORD = "Tr0ub4dor"

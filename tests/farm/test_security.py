@@ -13,9 +13,9 @@ from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farm import profile
-from farm.profile import NoProfile, Profile
-from farm.security import (
+from farm.wire import profile
+from farm.wire.profile import NoProfile, Profile
+from farm.wire.security import (
     Authority,
     Denied,
     Identity,
@@ -53,7 +53,7 @@ def test_the_next_start_is_the_same_farm(authority):
 
 def test_daemons_that_start_together_agree(tmp_path):
     script = (
-        "import sys; from pathlib import Path; from farm.security import *; "
+        "import sys; from pathlib import Path; from farm.wire.security import *; "
         "print(join_token(Authority.open(Path(sys.argv[1]))), ray_token_file(Path(sys.argv[1])).read_text())"
     )
     starts = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 
-from farm.sockets import LONGEST, remove_socket, socket_path
+from farm.wire.sockets import LONGEST, remove_socket, socket_path
 
 
 def test_a_socket_lies_in_its_home(tmp_path):

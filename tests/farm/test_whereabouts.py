@@ -14,10 +14,10 @@ import grpc
 import pytest
 from cryptography import x509
 
-from farm import addresses
-from farm.addresses import Found
-from farm.security import Authority
 from farm.whereabouts import Whereabouts
+from farm.wire import addresses
+from farm.wire.addresses import Found
+from farm.wire.security import Authority
 
 
 @pytest.fixture

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import grpc
 
-from farm import PROTOCOL, __version__, security
-from farm.channels import SERVER_OPTIONS, bearer_token
+from farm import PROTOCOL, __version__
 from farm.v1 import artifacts_pb2, artifacts_pb2_grpc, nodes_pb2, nodes_pb2_grpc
+from farm.wire import security
+from farm.wire.channels import SERVER_OPTIONS, bearer_token
 
 HEARTBEAT, LEASE = 0.1, 1.0
 

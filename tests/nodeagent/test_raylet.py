@@ -12,8 +12,8 @@ from node_processes import WEIGHTS, until
 from small_farm import SmallFarm
 
 from farm.ray_process import RayHead, Raylet, ray_environment
-from farm.security import ray_token_file
 from farm.v1 import nodes_pb2
+from farm.wire.security import ray_token_file
 from nodeagent.life import born
 from tests.damage import OF_JSON
 

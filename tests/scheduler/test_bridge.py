@@ -19,8 +19,8 @@ import psutil
 import pytest
 
 from farm.ray_process import RayHead, Raylet
-from farm.security import ray_token_file
 from farm.v1 import bridge_pb2, bridge_pb2_grpc
+from farm.wire.security import ray_token_file
 from scheduler.bridge_process import BridgeProcess
 
 IMPORTABLE = {"PYTHONPATH": f"{Path(__file__).parent}{os.pathsep}{Path(__file__).parents[2]}"}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from farm.api.convert import shown_prompts, spec_from_message, spec_message
 from farm.spec import parse_spec
+from farm.wire.messages import shown_prompts, spec_from_message, spec_message
 
 FIELDS = {
     "frames": 300,

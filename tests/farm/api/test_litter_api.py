@@ -18,12 +18,12 @@ from pathlib import Path
 import pytest
 
 from farm.artifacts import ArtifactStore, Writing
-from farm.channels import aio_channel, bearer
 from farm.collect import clear_unfinished, collect_forever
 from farm.policy.retention import Keeping
 from farm.store.errors import Deposed
 from farm.store.store import Store
 from farm.v1 import artifacts_pb2, artifacts_pb2_grpc
+from farm.wire.channels import aio_channel, bearer
 from tests.farm.small_daemon import SmallDaemon
 from tests.farm.stored import found
 
@@ -141,8 +141,8 @@ def test_what_cannot_be_recorded_is_removed(daemon):
 
 CLIENT = """
     import sys, time
-    from farm.profile import Profile
-    from farm.channels import channel
+    from farm.wire.profile import Profile
+    from farm.wire.channels import channel
     from farm.v1 import artifacts_pb2, artifacts_pb2_grpc
     profile = Profile.load({profile!r})
     stub = artifacts_pb2_grpc.ArtifactServiceStub(channel(profile.server, profile.ca_pem, profile.token))

@@ -8,10 +8,10 @@ import grpc
 import pytest
 
 from farm.api.gate import refuse_nul
-from farm.channels import bearer, channel
-from farm.profile import Profile
 from farm.spec import InvalidSpec
 from farm.v1 import artifacts_pb2, artifacts_pb2_grpc, jobs_pb2, jobs_pb2_grpc, nodes_pb2, nodes_pb2_grpc
+from farm.wire.channels import bearer, channel
+from farm.wire.profile import Profile
 
 NUL = "a\x00b"
 

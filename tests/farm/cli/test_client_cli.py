@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from farm.profile import Profile
+from farm.wire.profile import Profile
 from tests.farm.cli.runs import run
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 from farm.cli import main
 from farm.plugins import catalogue, planning_plugins
-from farm.security import Authority, parse_join_token
+from farm.wire.security import Authority, parse_join_token
 from plugins.outputs.mp4 import encode_segment
 from tests.farm.cli.runs import PROGRAM, environment, processes, variables
 

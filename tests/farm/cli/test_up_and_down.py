@@ -11,11 +11,11 @@ import sys
 
 import pytest
 
-from farm import addresses
 from farm.cli.local import MARK, LocalFarm
-from farm.profile import Profile
-from farm.security import Authority
 from farm.store import Store
+from farm.wire import addresses
+from farm.wire.profile import Profile
+from farm.wire.security import Authority
 from tests.farm.cli.runs import PROGRAM, environment, processes, run
 
 

@@ -8,9 +8,9 @@ from farm import records
 from farm.plan import JobJson, output_suffix_of, prompts_of
 from farm.planning import Plan
 from farm.spec import JobSpec, parse_spec
-from farm.state_names import state_of
 from farm.states import AttemptState, DrainState, JobState, NodeState, TaskState
 from farm.v1 import artifacts_pb2, jobs_pb2, nodes_pb2
+from farm.wire.state_names import state_of
 
 _OPTIONAL = ("steps", "guidance_scale", "window_latents", "overlap_latents", "priority", "crossfade_frames")
 _DEFAULT_IF_EMPTY = ("model", "output", "layout")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from farm import addresses
+from farm.wire import addresses
 
 _FARTHEST = 100
 """So many ports above a taken one are tried for one that is free."""

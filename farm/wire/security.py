@@ -25,10 +25,11 @@ from typing import Any, Literal
 
 import grpc
 
-from farm import certificates, damaged_files, profile
+from farm import damaged_files
 from farm.damaged_files import DamagedFile
 from farm.durable import scratch, sync_folder, write_whole
 from farm.setting_paths import filled_in
+from farm.wire import certificates, profile
 
 SERVER_NAME = "farmd"
 """The one name in every farm's server certificate; dialled as grpc.ssl_target_name_override."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 
-from farm.security import SERVER_NAME
+from farm.wire.security import SERVER_NAME
 
 _MESSAGE_BYTES = 64 * 2**20
 
