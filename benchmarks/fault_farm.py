@@ -25,9 +25,9 @@ from safetensors.numpy import load_file
 from sqlalchemy import create_engine, select, text
 
 from farm.artifacts import ArtifactStore
-from farm.children import python_command
 from farm.cli.local import LocalFarm
 from farm.errors import FarmError
+from farm.processes.children import python_command
 from farm.store.store import Store
 from farm.store.tables import events
 from farm.v1 import jobs_pb2, nodes_pb2
@@ -162,7 +162,7 @@ class FaultFarm(LocalFarm):
 
     def head(self) -> list[psutil.Process]:
         """Launcher, control store and raylet of the Ray head. Raises psutil.NoSuchProcess."""
-        launcher = self._first("farm.ray_launch head", self.processes())
+        launcher = self._first("farm.processes.ray_launch head", self.processes())
         return [launcher, *launcher.children(recursive=True)]
 
     def _raised_by(self, number: int) -> list[psutil.Process]:

@@ -21,8 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from farm.children import python_command
 from farm.client import FarmClient
+from farm.processes.children import python_command
 
 
 def measure(cache: Path | None) -> tuple[float, float]:

@@ -36,8 +36,8 @@ from farm.logs import configure_logs
 from farm.media_process import MediaReader
 from farm.outside_text import hidden, shown
 from farm.plugins import PluginTrouble, catalogue, planning_plugins
-from farm.processes import this_process
-from farm.ray_process import RayHead
+from farm.processes.detached import this_process
+from farm.processes.ray_process import RayHead
 from farm.store.database import parse
 from farm.store.errors import DatabaseAway, StoreError
 from farm.store.store import Store

@@ -20,9 +20,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any
 
-from farm.children import child_environment, python_command
 from farm.media import ACCEPTED, MAX_FRAMES, MediaError, MediaFacts, probe
 from farm.outside_text import shown
+from farm.processes.children import child_environment, python_command
 
 MEMORY_BYTES = 8 << 30
 """Address space of one process. The largest frame that is accepted takes about a fifth of it."""

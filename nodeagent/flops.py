@@ -7,7 +7,7 @@ from __future__ import annotations
 import subprocess
 import time
 
-from farm.children import child_environment, python_command
+from farm.processes.children import child_environment, python_command
 
 _SECONDS = 0.05
 _SIDE = 384

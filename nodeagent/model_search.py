@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Callable
 
 import structlog
 
-from farm.children import child_environment, python_command
 from farm.config import NodeConfig
 from farm.damaged_files import of_system
+from farm.processes.children import child_environment, python_command
 
 log = structlog.get_logger()
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import structlog
 
 from farm import damaged_files, durable
-from farm.processes import remove
-from farm.ray_process import Raylet
+from farm.processes.detached import remove
+from farm.processes.ray_process import Raylet
 from farm.wire import addresses
 
 log = structlog.get_logger()

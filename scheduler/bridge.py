@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from farm.ray_launch import driver_job_config, wait_for_head
+from farm.processes.ray_launch import driver_job_config, wait_for_head
 from farm.v1 import bridge_pb2, bridge_pb2_grpc
 from scheduler.backend import RendererRef
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from farm.children import python_command
-from farm.processes import DetachedProcess
-from farm.ray_process import ray_variables, without_ray
+from farm.processes.children import python_command
+from farm.processes.detached import DetachedProcess
+from farm.processes.ray_process import ray_variables, without_ray
 
 
 class BridgeProcess(DetachedProcess):

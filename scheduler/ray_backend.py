@@ -15,8 +15,8 @@ import structlog
 from google.protobuf.message import Message
 from grpc import aio
 
-from farm.processes import DetachedProcess
-from farm.ray_process import RayHead
+from farm.processes.detached import DetachedProcess
+from farm.processes.ray_process import RayHead
 from farm.v1 import bridge_pb2, bridge_pb2_grpc
 from farm.wire.addresses import NoAddress
 from farm.wire.sockets import remove_socket

@@ -17,8 +17,8 @@ import numpy as np
 import psutil
 
 from farm.artifacts import ArtifactStore
-from farm.children import python_command
 from farm.client import FarmClient
+from farm.processes.children import python_command
 from farm.store.store import Store
 from farm.v1 import jobs_pb2, nodes_pb2
 from farm.wire.security import Authority, join_token
@@ -246,7 +246,7 @@ class FarmUnderTest:
 
     def ray_head(self) -> list[psutil.Process]:
         """The processes of the Ray head: launcher, control store and its own raylet."""
-        launcher = next(p for p in self.processes() if "farm.ray_launch head" in called(p))
+        launcher = next(p for p in self.processes() if "farm.processes.ray_launch head" in called(p))
         return [launcher, *launcher.children(recursive=True)]
 
     def renderer_pids(self) -> list[int]:

@@ -58,7 +58,9 @@ def test_one_function_alone_starts_python():
         or (isinstance(node, ast.List) and any(ast.unparse(one) == "'-m'" for one in node.elts))
         or (isinstance(node, ast.Call) and any(ast.unparse(one) == "'-m'" for one in node.args))
     ]
-    assert not wrong, "use farm.children.python_command, so that nothing is imported from the current folder"
+    assert not wrong, (
+        "use farm.processes.children.python_command, so that nothing is imported from the current folder"
+    )
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from farm.cli.output import note, size
 from farm.config import FarmConfig, load_config
 from farm.errors import FarmError
 from farm.logs import configure_logs
-from farm.processes import this_process
+from farm.processes.detached import this_process
 from farm.transfer import check_output
 
 _FILE = click.Path(path_type=Path, dir_okay=False)

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import psutil
 
-from farm.children import child_environment, python_command
 from farm.client import FarmClient
 from farm.config import FarmConfig, environment_for_children, load_config
 from farm.errors import FarmError, Unreachable
-from farm.processes import DetachedProcess, remove, running_in
+from farm.processes.children import child_environment, python_command
+from farm.processes.detached import DetachedProcess, remove, running_in
 from farm.setting_paths import absolute
 from farm.v1 import nodes_pb2
 from farm.wire.profile import NoProfile

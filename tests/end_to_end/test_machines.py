@@ -180,7 +180,7 @@ class Premises:
 
     def head_address(self) -> str:
         """--node-ip of the Ray head that runs; "" without one."""
-        for process in self.of(self.server, "farm.ray_launch head"):
+        for process in self.of(self.server, "farm.processes.ray_launch head"):
             with contextlib.suppress(psutil.Error):
                 for argument in process.cmdline():
                     if argument.startswith("--node-ip="):
@@ -249,7 +249,7 @@ def test_a_workstation_that_gets_another_address_renders_on(farm):
     address = farm.first.give(farm.desk, 9)
 
     def there() -> bool:
-        (raylet,) = farm.of(farm.desk, "farm.ray_launch node") or (None,)
+        (raylet,) = farm.of(farm.desk, "farm.processes.ray_launch node") or (None,)
         with contextlib.suppress(psutil.Error):
             return (
                 raylet is not None and f"--node-ip={address}" in raylet.cmdline() and farm.renders(farm.desk)
@@ -368,7 +368,7 @@ def test_another_token_of_ray_reaches_all_that_run(farm):
 OTHERS_HEAD = """
 import sys
 from pathlib import Path
-from farm.ray_process import RayHead
+from farm.processes.ray_process import RayHead
 home = Path("cluster")
 home.mkdir()
 head = RayHead(home, sys.argv[1], 0, Path(sys.argv[2]))
@@ -385,18 +385,18 @@ def test_a_farm_joins_another_cluster_of_ray_under_a_running_window_and_leaves_i
     with farm.held_up():
         farm.start_daemon(f"0.0.0.0:{PORT}", ray=done.stdout.strip())
     made_anew(farm, job_id)
-    assert len(farm.of(farm.server, "farm.ray_launch head")) == 1, "its own head is still there"
+    assert len(farm.of(farm.server, "farm.processes.ray_launch head")) == 1, "its own head is still there"
     job_id = farm.begin(frames=121)
     with farm.held_up():
         farm.start_daemon(f"0.0.0.0:{PORT}")
     made_anew(farm, job_id)
-    ended = "import sys; from pathlib import Path; from farm.ray_process import RayHead; RayHead(Path('cluster'), '127.0.0.1', 0, Path('-')).stop()"
-    assert len(farm.of(farm.server, "farm.ray_launch head")) == 2, "another's cluster was ended"
+    ended = "import sys; from pathlib import Path; from farm.processes.ray_process import RayHead; RayHead(Path('cluster'), '127.0.0.1', 0, Path('-')).stop()"
+    assert len(farm.of(farm.server, "farm.processes.ray_launch head")) == 2, "another's cluster was ended"
     assert farm.server.run("python", "-c", ended).returncode == 0
 
 
 def test_a_raylet_that_hangs_is_made_anew_once_rays_head_has_given_it_up(farm):
-    (launcher,) = farm.of(farm.desk, "farm.ray_launch node")
+    (launcher,) = farm.of(farm.desk, "farm.processes.ray_launch node")
     for process in launcher.children():
         if process.name() == "raylet":
             process.send_signal(signal.SIGSTOP)
@@ -467,7 +467,7 @@ def test_what_ran_on_a_card_that_is_gone_is_lost_as_soon_as_its_node_is_back(two
 
 def test_a_setting_that_was_changed_while_the_agent_was_dead_holds_for_raylet_and_renderers(farm):
     farm.kill_agent(farm.desk)
-    (raylet,) = farm.of(farm.desk, "farm.ray_launch node")
+    (raylet,) = farm.of(farm.desk, "farm.processes.ray_launch node")
     one_card = TWO_CARDS.partition('[[device]]\nname = "card1"')[0]
     farm.start_agent(farm.desk, settings=one_card.replace("threads = 1", "threads = 3"))
 

@@ -6,7 +6,7 @@ import shutil
 
 from sqlalchemy import create_engine, text
 
-from farm.ray_process import RayHead
+from farm.processes.ray_process import RayHead
 from farm.v1 import jobs_pb2
 from farm.wire.security import ray_token_file
 from tests.farm_under_test import SHOT, WALKING, FarmUnderTest

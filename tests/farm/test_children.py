@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farm import __version__
-from farm.children import child_environment, python_command
-from farm.ray_process import ray_environment
+from farm.processes.children import child_environment, python_command
+from farm.processes.ray_process import ray_environment
 from tests.traps import lay_traps, sprung
 
 

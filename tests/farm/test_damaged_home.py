@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from farm import durable, presence
 from farm.damaged_files import DamagedFile
-from farm.ray_process import RayHead
+from farm.processes.ray_process import RayHead
 from farm.wire.profile import NoProfile, Profile
 from farm.wire.security import Authority, ray_token_file
 from tests.damage import OF_JSON, OF_TEXT, copy, flip, mark, spoil, tree

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from farm.ray_process import RayHead
+from farm.processes.ray_process import RayHead
 from farm.wire import ports
 from farm.wire.ports import PortTaken
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farm.processes import DetachedProcess, differences
+from farm.processes.detached import DetachedProcess, differences
 
 WORDS = st.lists(st.sampled_from(["run", "--address=a:1", "--address=b:1", "--threads=2"]), max_size=4)
 VARIABLES = st.dictionaries(

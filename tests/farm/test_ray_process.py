@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from farm.damaged_files import DamagedFile
-from farm.processes import DetachedProcess, running_in
-from farm.ray_process import RayHead, Raylet, ray_environment
+from farm.processes.detached import DetachedProcess, running_in
+from farm.processes.ray_process import RayHead, Raylet, ray_environment
 from farm.wire.security import ray_token_file
 from tests.damage import OF_JSON
 
@@ -299,7 +299,9 @@ def test_each_raylet_has_its_own_node_and_no_driver_is_needed_to_know_it(
 
 
 def test_the_daemon_s_side_imports_no_ray() -> None:
-    script = "import sys, farm.ray_process, scheduler.bridge_process; sys.exit('ray' in sys.modules)"
+    script = (
+        "import sys, farm.processes.ray_process, scheduler.bridge_process; sys.exit('ray' in sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
@@ -348,7 +350,7 @@ def test_a_head_may_have_a_port_that_ray_keeps_for_what_is_not_started(
 
 def test_what_another_version_has_started_is_told_and_what_this_one_has_is_not(cluster, monkeypatch) -> None:
     assert [node.outdated() for node in cluster] == [[], [], []]
-    monkeypatch.setattr("farm.ray_process.__version__", "9.9")
+    monkeypatch.setattr("farm.processes.ray_process.__version__", "9.9")
     for node in cluster:
         (difference,) = node.outdated()
         assert difference.startswith("LTX_FARM_VERSION was ") and ", and is 9.9 with Ray " in difference

@@ -11,7 +11,7 @@ import pytest
 from node_processes import WEIGHTS, until
 from small_farm import SmallFarm
 
-from farm.ray_process import RayHead, Raylet, ray_environment
+from farm.processes.ray_process import RayHead, Raylet, ray_environment
 from farm.v1 import nodes_pb2
 from farm.wire.security import ray_token_file
 from nodeagent.life import born

@@ -18,7 +18,7 @@ import grpc
 import psutil
 import pytest
 
-from farm.ray_process import RayHead, Raylet
+from farm.processes.ray_process import RayHead, Raylet
 from farm.v1 import bridge_pb2, bridge_pb2_grpc
 from farm.wire.security import ray_token_file
 from scheduler.bridge_process import BridgeProcess

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 
-from farm.processes import this_process
+from farm.processes.detached import this_process
 from farm.store import Store
 from farm.store.errors import DatabaseAway, Deposed
 

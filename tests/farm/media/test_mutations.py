@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from farm.children import child_environment, python_command
 from farm.media import MediaError, probe, read_frames
+from farm.processes.children import child_environment, python_command
 from tests.farm.media.clips import ffmpeg, noise_clip
 
 MUTATIONS = int(os.environ.get("MEDIA_MUTATIONS", "150"))

@@ -21,9 +21,9 @@ import psutil
 import structlog
 
 from farm import __version__, damaged_files
-from farm.children import child_environment, python_command
 from farm.durable import start_over, write_whole
-from farm.processes import DetachedProcess, remove
+from farm.processes.children import child_environment, python_command
+from farm.processes.detached import DetachedProcess, remove
 from farm.wire import ports
 from farm.wire.ports import PortTaken
 
@@ -51,7 +51,7 @@ _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # There is no runtime environment agent; `uv run` must not make a driver ask for one.
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-    # Makes a raylet hold the pipe by which farm.ray_launch's stand-ins for its agents notice its end.
+    # Makes a raylet hold the pipe by which farm.processes.ray_launch's stand-ins for its agents notice its end.
     "RAY_enable_pipe_based_agent_to_parent_health_check": "1",
     "RAY_enable_metrics_collection": "0",
     "RAY_memory_monitor_refresh_ms": "0",
@@ -96,7 +96,7 @@ def without_ray(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 class _RayNode(DetachedProcess):
-    """A Ray node under farm.ray_launch. `node_ip` may change: a machine moves to another network."""
+    """A Ray node under farm.processes.ray_launch. `node_ip` may change: a machine moves to another network."""
 
     def __init__(self, kind: str, name: str, home: Path, node_ip: str, token_file: Path) -> None:
         super().__init__(name, home)
@@ -119,7 +119,7 @@ class _RayNode(DetachedProcess):
 
     def command(self) -> list[str]:
         return python_command(
-            "farm.ray_launch",
+            "farm.processes.ray_launch",
             self._kind,
             f"--address={self._next_address()}",
             f"--node-ip={self.node_ip}",

@@ -100,7 +100,7 @@ def _spare_what_the_farm_does_not_use() -> None:
 
 def main() -> None:
     """Starts the node, writes its state file once the control store knows it, and stays until it dies."""
-    parser = argparse.ArgumentParser(prog="python -m farm.ray_launch", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m farm.processes.ray_launch", description=main.__doc__)
     parser.add_argument("kind", choices=["head", "node"])
     parser.add_argument("--address", required=True, help="control store, as host:port")
     parser.add_argument("--node-ip", required=True)

@@ -20,8 +20,8 @@ from pathlib import Path
 import psutil
 
 from farm import damaged_files, durable
-from farm.children import child_environment
 from farm.damaged_files import MADE_ANEW, DamagedFile
+from farm.processes.children import child_environment
 
 # Writes the pid of what it becomes: were the starter to write it, a starter killed in between would leave a
 # process that nobody knows of.

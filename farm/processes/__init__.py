@@ -1,0 +1,1 @@
+"""Processes that outlive whoever started them, and Ray's own."""
