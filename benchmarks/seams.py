@@ -89,7 +89,7 @@ from seam_measures import drift, measure
 from seam_statistics import Seam, compare
 from seam_takes import SAYS
 
-from farm.media import MediaError, probe, read_frames
+from farm.media.clips import MediaError, probe, read_frames
 
 _ACCEPTED = (
     "accepted: positions and ranges like 73,129-145 for every video, or a JSON file "

@@ -85,7 +85,7 @@ from versus_jobs import RATE, Asked, asked_jobs, judged, strata
 from versus_peer import Peer
 
 from farm.cli import params
-from farm.media import read_frames
+from farm.media.clips import read_frames
 
 ROOT = Path(__file__).resolve().parents[1]
 _SHAPING = (

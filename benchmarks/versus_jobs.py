@@ -19,7 +19,7 @@ from seam_measures import Positions, drift, measure
 from seam_run import Row
 from seam_statistics import Seam, Stratum, in_parts, strata_of
 
-from farm.media import read_frames
+from farm.media.clips import read_frames
 from plugins.outputs.mp4 import encode_segment
 
 STRATEGY = "hierarchical"

@@ -33,7 +33,7 @@ from farm.collect import collect_forever
 from farm.config import FarmConfig, InvalidConfig, load_config
 from farm.damaged_files import MADE_ANEW, DamagedFile, is_of_files, of_system, open_plain
 from farm.logs import configure_logs
-from farm.media_process import MediaReader
+from farm.media.reader import MediaReader
 from farm.outside_text import hidden, shown
 from farm.plugins import PluginTrouble, catalogue, planning_plugins
 from farm.processes.detached import this_process

@@ -12,7 +12,7 @@ from farm.errors import InvalidSpec
 from farm.outside_text import storable
 
 if TYPE_CHECKING:
-    from farm.media import MediaFacts
+    from farm.media.clips import MediaFacts
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def check_media(local: Sequence[tuple[int, LocalCondition]]) -> None:
     if all(condition.facts for _, condition in local):
         return
     # Most that talk to a farm look at no media, and start sooner without what decodes them.
-    from farm.media import MediaError, probe
+    from farm.media.clips import MediaError, probe
 
     for place, condition in local:
         try:

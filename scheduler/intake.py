@@ -17,10 +17,10 @@ import numpy as np
 from farm.api.jobs import PlannedJob
 from farm.artifacts import CHUNK, ArtifactStore
 from farm.config import FarmConfig
-from farm.media import MediaError, MediaFacts, iter_frames, probe, resampled_count
+from farm.media.clips import MediaError, MediaFacts, iter_frames, probe, resampled_count
+from farm.media.picture import psnr
 from farm.nearest import did_you_mean
 from farm.outside_text import file_name, shown
-from farm.picture import psnr
 from farm.planning import ModelFacts, Plan, PlanFailed, Strategy, TaskKind
 from farm.plugins import Catalogue
 from farm.records import KEPT_NO_LONGER
@@ -44,7 +44,7 @@ THUMBNAIL = 256
 class Intake:
     """Plans specs against this farm's catalogue, nodes and media roots.
 
-    `look`: says what a file of media is; as farm.media.probe, or in processes of their own. `lacks`: as in
+    `look`: says what a file of media is; as farm.media.clips.probe, or in processes of their own. `lacks`: as in
     scheduler.snapshot.
     """
 

@@ -1,6 +1,6 @@
 """What a person asks for that has no effect on the video, or another than it says, in sentences for people. Pure.
 
-What a clip or an image carries and the farm drops is farm.ignored's. An option that is left at its default is no wish,
+What a clip or an image carries and the farm drops is farm.media.ignored's. An option that is left at its default is no wish,
 and nothing is said of it.
 """
 

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from grpc import aio
 
 from farm.artifacts import Corrupt, Unwritable
-from farm.media import MediaError
+from farm.media.clips import MediaError
 from farm.outside_text import shown_lines
 from farm.planning import PlanFailed
 from farm.spec import InvalidSpec

@@ -22,7 +22,7 @@ from farm.client import FarmClient
 from farm.delivery import ending_here
 from farm.durable import scratch
 from farm.errors import InvalidSpec
-from farm.media import MediaError, read_frames
+from farm.media.clips import MediaError, read_frames
 from farm.spec import JobSpec, frame_rate
 from farm.transfer import check_ending, check_output
 

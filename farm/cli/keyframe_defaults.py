@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from farm.media import MediaFacts
+from farm.media.clips import MediaFacts
 from farm.outside_text import shown
 from farm.spec import InvalidSpec, frame_rate
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from farm.media import iter_frames
+from farm.media.clips import iter_frames
 from farm.plan import EMBEDDINGS, LATENTS, EncodeTask, condition_name, media_name
 from farm.rendering import TaskInHand
 from plugins.ltx.encoder import ClipEncoder, stretches

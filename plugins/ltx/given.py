@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from farm.picture import psnr
+from farm.media.picture import psnr
 
 NOT_FOLLOWED = 22.0
 """dB of PSNR to what was made in its place, below which a given frame wasn't followed: it stands out where it is put in.

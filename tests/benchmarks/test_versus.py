@@ -17,7 +17,7 @@ from versus_farm import counter, covered
 from versus_jobs import RATE, Asked, Picture, asked_jobs, judged, strata_besides
 from versus_peer import Peer, prompts_of, windows_of
 
-from farm.media import read_frames
+from farm.media.clips import read_frames
 from farm.timeline import Cut
 from plugins.ltx.planning import TINY, TINY_FOLDER, farm_models
 

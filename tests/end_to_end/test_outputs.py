@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from farm.media import read_frames
+from farm.media.clips import read_frames
 from farm.v1 import jobs_pb2
 from tests.farm_under_test import eventually
 

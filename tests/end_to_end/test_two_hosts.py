@@ -18,7 +18,7 @@ import psutil
 import pytest
 from google.protobuf import json_format
 
-from farm.media import probe, read_frames
+from farm.media.clips import probe, read_frames
 from farm.v1 import jobs_pb2, nodes_pb2
 from farm.wire.security import Authority, join_token
 from tests.farm_under_test import eventually

@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from farm.media import probe, read_frames
+from farm.media.clips import probe, read_frames
 from farm.v1 import jobs_pb2
 from tests.farm_under_test import assert_same
 

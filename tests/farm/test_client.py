@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from farm.client import FarmClient, FarmError, InvalidSpec, LocalCondition, NotFound, Unreachable
-from farm.media import probe
+from farm.media.clips import probe
 from farm.spec import Condition, JobSpec, Media
 from farm.spec import InvalidSpec as SpecInvalid
 from farm.transfer import Partial, check_ending, check_output, put_in_place

@@ -19,7 +19,7 @@ from farm.cli import main
 from farm.client import FarmError, InvalidSpec, NotFound
 from farm.collect import collect
 from farm.errors import Damaged
-from farm.media import probe, read_frames
+from farm.media.clips import probe, read_frames
 from farm.policy.retention import Keeping
 from farm.v1 import artifacts_pb2, jobs_pb2
 from plugins.outputs.mp4 import encode_segment, join_segments

@@ -282,7 +282,7 @@ def test_a_clip_that_cannot_be_read_is_refused(farmctl, clip, tmp_path, content)
 def test_a_crash_of_what_reads_media_costs_the_farm_nothing(farmctl, clip, home):
     ask = ("submit", "extend", clip, *ASK, "--dry-run")
     assert farmctl(*ask).exit_code == 0
-    readers = [int(line.split()[0]) for line in processes(home) if "farm.media_process" in line]
+    readers = [int(line.split()[0]) for line in processes(home) if "farm.media.reader" in line]
     assert readers, "the daemon reads media in processes of their own"
     for reader in readers:
         os.kill(reader, signal.SIGSEGV)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farm.cli.keyframe_defaults import KeyMedia, default_rate, in_frame_order
-from farm.media import MediaFacts
+from farm.media.clips import MediaFacts
 from farm.spec import InvalidSpec
 
 

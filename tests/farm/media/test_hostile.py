@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from farm.media import MediaError, probe, read_frames
+from farm.media.clips import MediaError, probe, read_frames
 from tests.farm.media.clips import ffmpeg, grey_clip
 
 MARK = "Montblanc"

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from farm.ignored import ClipTraits, ImageTraits, ignored_in_clip, ignored_in_image
-from farm.media import MediaError, probe
-from farm.media_process import MediaReader
+from farm.media.clips import MediaError, probe
+from farm.media.ignored import ClipTraits, ImageTraits, ignored_in_clip, ignored_in_image
+from farm.media.reader import MediaReader
 from tests.farm.media.clips import ffmpeg, grey_clip, quadrants
 from tests.farm.media.tiffs import INKS, write_tiff
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from farm.file_kinds import kind_of
-from farm.media import MediaError, probe, read_frames
-from farm.media_process import MediaReader
+from farm.media.clips import MediaError, probe, read_frames
+from farm.media.file_kinds import kind_of
+from farm.media.reader import MediaReader
 from tests.farm.media import tiffs
 from tests.farm.media.clips import HEIC, ffmpeg, noise_clip, quadrants
 from tests.farm.media.tiffs import write_tiff

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from farm.media import MediaError, probe, read_frames
+from farm.media.clips import MediaError, probe, read_frames
 from farm.processes.children import child_environment, python_command
 from tests.farm.media.clips import ffmpeg, noise_clip
 

@@ -10,8 +10,8 @@ import time
 import pytest
 from PIL import Image
 
-from farm.media import MediaError, probe
-from farm.media_process import MediaReader
+from farm.media.clips import MediaError, probe
+from farm.media.reader import MediaReader
 
 
 @pytest.fixture

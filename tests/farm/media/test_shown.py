@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from farm.media import probe, read_frames, resampled_count
+from farm.media.clips import probe, read_frames, resampled_count
 from tests.farm.media.clips import (
     BLUE,
     GREEN,

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farm.media import probe, read_frames, resample_times, resampled_count
+from farm.media.clips import probe, read_frames, resample_times, resampled_count
 from tests.farm.media.clips import (
     ffmpeg,
     grey_clip,

@@ -1,6 +1,6 @@
 """Opening an image file: upright, RGB and over black, as a viewer shows it, and what the file carries besides.
 
-Which files are none that can be read is farm.file_kinds' to say; clips are farm.media's. Images are read with Pillow.
+Which files are none that can be read is farm.media.file_kinds' to say; clips are farm.media.clips's. Images are read with Pillow.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Any, cast
 import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
-from farm.file_kinds import (
+from farm.media.facts import ACCEPTED, MediaError
+from farm.media.file_kinds import (
     BITS,
     HEAD,
     MASK,
@@ -30,8 +31,7 @@ from farm.file_kinds import (
     unread_tiff,
     way_out,
 )
-from farm.ignored import ImageTraits
-from farm.media_facts import ACCEPTED, MediaError
+from farm.media.ignored import ImageTraits
 from farm.outside_text import shown
 
 MAX_PIXELS = 16384 * 8192

@@ -2,7 +2,7 @@
 
 Here live the questions "what is this file?" (`probe`) and "what does it look like at this size and
 frame rate?" (`iter_frames`). Writing media, storing it and deciding which paths may be read live
-elsewhere; how a frame is turned, scaled and coloured is farm.picture's, opening images farm.stills'. Clips are
+elsewhere; how a frame is turned, scaled and coloured is farm.media.picture's, opening images farm.media.stills'. Clips are
 read with PyAV.
 """
 
@@ -22,12 +22,12 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from PIL import Image, ImageOps
 
-from farm.clip_traits import TraitsSeen
-from farm.ignored import ignored_in_clip, ignored_in_image
-from farm.media_facts import ACCEPTED, MediaError, MediaFacts
+from farm.media.clip_traits import TraitsSeen
+from farm.media.facts import ACCEPTED, MediaError, MediaFacts
+from farm.media.ignored import ignored_in_clip, ignored_in_image
+from farm.media.picture import covering, fit, shown_size
+from farm.media.stills import check_size, open_still
 from farm.outside_text import shown
-from farm.picture import covering, fit, shown_size
-from farm.stills import check_size, open_still
 
 __all__ = [
     "ACCEPTED",

@@ -1,6 +1,6 @@
 """What a clip's container and frames say besides the picture, gathered while the frames are counted.
 
-How it is told to people is farm.ignored's.
+How it is told to people is farm.media.ignored's.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 from av.sidedata.sidedata import SideData, Type
 from av.video.reformatter import Interpolation
 
-from farm.ignored import ClipTraits
-from farm.media_facts import MediaError
+from farm.media.facts import MediaError
+from farm.media.ignored import ClipTraits
 from farm.outside_text import shown
 
 _SMALL = 64

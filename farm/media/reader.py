@@ -1,7 +1,7 @@
 """Looking at media in processes of their own, for the daemon.
 
 Decoders are large programs in C that read whatever anybody sends: one that crashes, takes all memory or never comes to
-an end must cost a job its media and not the farm its daemon. What is looked for is farm.media's business.
+an end must cost a job its media and not the farm its daemon. What is looked for is farm.media.clips's business.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any
 
-from farm.media import ACCEPTED, MAX_FRAMES, MediaError, MediaFacts, probe
+from farm.media.clips import ACCEPTED, MAX_FRAMES, MediaError, MediaFacts, probe
 from farm.outside_text import shown
 from farm.processes.children import child_environment, python_command
 
@@ -39,7 +39,7 @@ class _Ended(Exception):
 
 
 class MediaReader:
-    """`farm.media.probe` in child processes. Any number of threads may call at once: each has a process of its own.
+    """`farm.media.clips.probe` in child processes. Any number of threads may call at once: each has a process of its own.
 
     `folder`: where the processes work; they make nothing there. `memory_bytes` and `seconds` bound each of them.
     """
@@ -52,7 +52,7 @@ class MediaReader:
         self._closed = False
 
     def probe(self, path: str | os.PathLike[str], max_frames: int = MAX_FRAMES) -> MediaFacts:
-        """As farm.media.probe. Raises MediaError also for a file on which the process crashes, or that takes too long."""
+        """As farm.media.clips.probe. Raises MediaError also for a file on which the process crashes, or that takes too long."""
         process = self._take()
         try:
             answer = self._ask(process, {"path": os.fspath(path), "max_frames": max_frames})
@@ -88,7 +88,7 @@ class MediaReader:
                 _end(process)
             else:
                 process = subprocess.Popen(
-                    python_command("farm.media_process", str(self._memory_bytes)),
+                    python_command("farm.media.reader", str(self._memory_bytes)),
                     env=child_environment(),
                     cwd=self._folder,
                     stdin=subprocess.PIPE,

@@ -1,0 +1,1 @@
+"""Clips and pictures, read as a player shows them."""
