@@ -26,7 +26,7 @@ from sqlalchemy import create_engine, select, text
 
 from farm.artifacts import ArtifactStore
 from farm.cli.local import LocalFarm
-from farm.errors import FarmError
+from farm.client.errors import FarmError
 from farm.processes.children import python_command
 from farm.store.store import Store
 from farm.store.tables import events

@@ -76,8 +76,8 @@ class _Commands(click.Group):
             click.echo("interrupted", err=True)
             ctx.exit(130)
         except Exception as error:
+            from farm.client.errors import FarmError
             from farm.damaged_files import DamagedFile, is_of_files, of_system
-            from farm.errors import FarmError
             from farm.outside_text import hidden, shown, shown_lines
             from farm.setting_paths import NoCurrentFolder, NoHome
             from farm.settings import InvalidConfig

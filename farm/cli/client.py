@@ -8,9 +8,9 @@ import click
 
 from farm.cli.output import connect, note
 from farm.cli.reach import tell_reach
+from farm.client.errors import InvalidSpec
+from farm.client.transfer import check_output
 from farm.durable import write_whole
-from farm.errors import InvalidSpec
-from farm.transfer import check_output
 from farm.wire import profile
 from farm.wire.profile import Profile
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import click
 
 from farm.cli.output import note, size
+from farm.client.errors import FarmError
+from farm.client.transfer import check_output
 from farm.config import FarmConfig, load_config
-from farm.errors import FarmError
 from farm.logs import configure_logs
 from farm.processes.detached import this_process
-from farm.transfer import check_output
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 

@@ -19,12 +19,12 @@ from farm.cli.output import note, spinner
 from farm.cli.params import Size
 from farm.cli.up import interruptible, take_down
 from farm.client import FarmClient
-from farm.delivery import ending_here
+from farm.client.delivery import ending_here
+from farm.client.errors import InvalidSpec
+from farm.client.transfer import check_ending, check_output
 from farm.durable import scratch
-from farm.errors import InvalidSpec
 from farm.media.clips import MediaError, read_frames
 from farm.spec import JobSpec, frame_rate
-from farm.transfer import check_ending, check_output
 
 GIVEN_FRAMES = 9
 """Frames of the clip that the demo extends: two latents, the least that shows motion."""

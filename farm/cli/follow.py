@@ -23,7 +23,7 @@ from farm.cli.output import (
     size,
 )
 from farm.client import ENDED, FarmClient, FarmError
-from farm.delivery import where_decoded
+from farm.client.delivery import where_decoded
 from farm.policy.gist import gist
 from farm.v1 import jobs_pb2
 

@@ -30,10 +30,10 @@ from farm.cli.output import (
 from farm.cli.outputs import outputs
 from farm.cli.params import Choice
 from farm.cli.prompts import frame_lines
+from farm.client.transfer import check_ending, check_output
 from farm.outside_text import shown
 from farm.policy.gist import gist
 from farm.spec import MAX_PRIORITY, MAX_PROMPT, InvalidSpec
-from farm.transfer import check_ending, check_output
 from farm.v1 import jobs_pb2
 from farm.wire.state_names import state_of
 

@@ -19,8 +19,8 @@ from pathlib import Path
 import psutil
 
 from farm.client import FarmClient
+from farm.client.errors import FarmError, Unreachable
 from farm.config import FarmConfig, environment_for_children, load_config
-from farm.errors import FarmError, Unreachable
 from farm.processes.children import child_environment, python_command
 from farm.processes.detached import DetachedProcess, remove, running_in
 from farm.setting_paths import absolute

@@ -12,7 +12,7 @@ import click
 from farm.cli.output import connect, duration, format_option, note, print_json, spinner
 from farm.cli.params import Duration
 from farm.client import FarmClient
-from farm.errors import FarmError
+from farm.client.errors import FarmError
 from farm.v1 import nodes_pb2
 
 _LOOK_SECONDS = 0.25

@@ -18,7 +18,7 @@ from farm.cli.output import (
     say,
     size,
 )
-from farm.delivery import where_decoded
+from farm.client.delivery import where_decoded
 from farm.v1 import jobs_pb2
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from farm.client import LocalCondition
-from farm.errors import InvalidSpec
+from farm.client.errors import InvalidSpec
 from farm.outside_text import shown
 from farm.spec import Condition
 

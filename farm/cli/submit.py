@@ -28,11 +28,11 @@ from farm.cli.params import Choice, Keyframe, Place, Size, text_is_no_option
 from farm.cli.prompts import asked_prompts, frame_lines
 from farm.cli.refusals import with_media_names
 from farm.client import FarmClient, InvalidSpec, LocalCondition
+from farm.client.transfer import check_output
 from farm.media.clips import MediaError, MediaFacts, probe, resampled_count
 from farm.outside_text import shown, storable
 from farm.planning import TaskKind
 from farm.spec import Condition, Media, frame_rate
-from farm.transfer import check_output
 from farm.v1 import jobs_pb2
 
 

@@ -12,7 +12,7 @@ import click
 
 from farm.cli.local import LocalFarm, StartFailed, StillUp
 from farm.cli.output import note, spinner
-from farm.errors import FarmError
+from farm.client.errors import FarmError
 from farm.v1 import nodes_pb2
 from farm.wire.profile import default_home
 

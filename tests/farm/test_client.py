@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 
 from farm.client import FarmClient, FarmError, InvalidSpec, LocalCondition, NotFound, Unreachable
+from farm.client.transfer import Partial, check_ending, check_output, put_in_place
 from farm.media.clips import probe
 from farm.spec import Condition, JobSpec, Media
 from farm.spec import InvalidSpec as SpecInvalid
-from farm.transfer import Partial, check_ending, check_output, put_in_place
 from farm.v1 import (
     jobs_pb2,
 )

@@ -14,11 +14,10 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farm import delivery
 from farm.cli import main
-from farm.client import FarmError, InvalidSpec, NotFound
+from farm.client import FarmError, InvalidSpec, NotFound, delivery
+from farm.client.errors import Damaged
 from farm.collect import collect
-from farm.errors import Damaged
 from farm.media.clips import probe, read_frames
 from farm.policy.retention import Keeping
 from farm.v1 import artifacts_pb2, jobs_pb2

@@ -6,9 +6,9 @@ import hashlib
 
 import pytest
 
+from farm.client.errors import NotFound
 from farm.collect import collect
 from farm.config import load_config
-from farm.errors import NotFound
 from farm.plugins import catalogue, planning_plugins
 from farm.policy.retention import Keeping
 from farm.spec import Condition, InvalidSpec, Media

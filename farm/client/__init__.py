@@ -9,7 +9,7 @@
         farm.download(job.id, "shot-long.mp4")
 
 Results are the API's own messages (proto/farm/v1). Blocking; one client may be used by several threads.
-What moves bytes is farm.transfer's business.
+What moves bytes is farm.client.transfer's business.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from typing import Any, Self, TypeVar
 import grpc
 
 from farm import spec as specs
-from farm import transfer
-from farm.delivery import Downloads, how_it_stands, where_decoded
-from farm.errors import BROKEN, FarmError, InvalidSpec, NotFound, Unreachable, translate
-from farm.local_media import LocalCondition, check_media, unsent
-from farm.patience import Patience
+from farm.backoff import Patience
+from farm.client import transfer
+from farm.client.delivery import Downloads, how_it_stands, where_decoded
+from farm.client.errors import BROKEN, FarmError, InvalidSpec, NotFound, Unreachable, translate
+from farm.client.local_media import LocalCondition, check_media, unsent
 from farm.v1 import artifacts_pb2, jobs_pb2, nodes_pb2, tasks_pb2
 from farm.v1.artifacts_pb2_grpc import ArtifactServiceStub
 from farm.v1.jobs_pb2_grpc import JobServiceStub

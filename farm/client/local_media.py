@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from farm import spec as specs
-from farm.errors import InvalidSpec
+from farm.client.errors import InvalidSpec
 from farm.outside_text import storable
 
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from farm.backoff import Patience
+from farm.client.errors import BROKEN, Damaged, FarmError, translate
+from farm.client.transfer import Partial, check_output, put_in_place
 from farm.durable import scratch
-from farm.errors import BROKEN, Damaged, FarmError, translate
 from farm.filenames import is_id
-from farm.patience import Patience
 from farm.policy.gist import failure
 from farm.spec import frame_rate
-from farm.transfer import Partial, check_output, put_in_place
 from farm.v1 import artifacts_pb2, jobs_pb2
 from farm.v1.artifacts_pb2_grpc import ArtifactServiceStub
 

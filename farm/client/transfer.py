@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Self
 
 from farm import durable
-from farm.errors import Damaged, FarmError, InvalidSpec
+from farm.client.errors import Damaged, FarmError, InvalidSpec
 from farm.filenames import MAX_BYTES, is_id
 from farm.outside_text import shown, storable
 from farm.v1 import artifacts_pb2
