@@ -28,7 +28,7 @@ def farmctl() -> None:
 def farmd() -> None:
     """Run `farmd`."""
     _begin()
-    from farm.daemon import main
+    from farmd.main import main
 
     _run(main)
 

@@ -13,23 +13,23 @@ from typing import Any
 
 from age_history import NODES, node_name
 
-from farm.api.changes import Changes
-from farm.api.jobs import JobService
-from farm.api.nodes import NodeService, NodeTerms
-from farm.api.sessions import Session, Sessions
-from farm.api.tasks import TaskService
 from farm.artifacts import ArtifactStore
 from farm.clock import boottime
-from farm.collect import collect
 from farm.config import Leases
 from farm.policy.retention import Keeping
 from farm.records import JobRecord
 from farm.states import JobState
 from farm.store.store import Store
 from farm.v1 import jobs_pb2, nodes_pb2, tasks_pb2
+from farmd.api.changes import Changes
+from farmd.api.jobs import JobService
+from farmd.api.nodes import NodeService, NodeTerms
+from farmd.api.sessions import Session, Sessions
+from farmd.api.tasks import TaskService
+from farmd.collecting import collect
+from farmd.fits import Fits
 from scheduler.backend import Backend, BackendEvent, RendererRef
 from scheduler.dispatch import Dispatcher
-from scheduler.fits import Fits
 
 KEEPING = Keeping(seconds=1e9, max_bytes=2**60)
 """Ended jobs keep everything: collectors look and find nothing to do."""

@@ -13,8 +13,6 @@ from dataclasses import replace
 
 import structlog
 
-from farm.api.changes import Changes
-from farm.api.sessions import Session, Sessions
 from farm.artifacts import ArtifactStore
 from farm.clock import boottime
 from farm.config import Leases
@@ -27,6 +25,8 @@ from farm.states import AttemptState, NodeState
 from farm.store.errors import DatabaseAway, Deposed, NotFound
 from farm.store.store import Store
 from farm.v1 import nodes_pb2
+from farmd.api.changes import Changes
+from farmd.api.sessions import Session, Sessions
 from scheduler import audit, drains
 from scheduler.backend import Backend, BackendDown, BackendEvent, BackendSays, RendererRef
 from scheduler.placement import place

@@ -105,7 +105,7 @@ class FarmUnderTest:
     def start_daemon(self) -> None:
         """Starts farmd and returns when it answers."""
         self._daemon = self._spawn(
-            "farm.daemon", "--home", self.home, "--listen", self.listen, log="farmd.log"
+            "farmd.main", "--home", self.home, "--listen", self.listen, log="farmd.log"
         )
         eventually("the daemon answers", self._answers)
 
@@ -289,7 +289,7 @@ class FarmUnderTest:
             self._daemon.terminate()
             self._daemon.wait(timeout=30)
         subprocess.run(
-            self._python("farm.daemon", "--home", self.home, "--stop"),
+            self._python("farmd.main", "--home", self.home, "--stop"),
             check=False, env=self._environment(), cwd=self._called_in(), timeout=60,
         )  # fmt: skip
         left = self.processes()

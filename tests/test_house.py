@@ -76,7 +76,7 @@ def test_one_function_alone_starts_python():
         ("farm.media.ignored", {"PIL", "av", "numpy"}),
         ("farm.client", {"sqlalchemy", "ray", "torch", "av", "PIL"}),
         ("farm.cli", {"sqlalchemy", "ray", "torch"}),
-        ("farm.daemon", {"ray", "torch"}),
+        ("farmd.main", {"ray", "torch"}),
         ("nodeagent.agent", {"sqlalchemy", "ray", "torch"}),
         ("nodeagent.renderer", {"torch"}),
     ],

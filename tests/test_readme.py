@@ -12,7 +12,7 @@ import click
 import pytest
 
 from farm.cli import main as farmctl
-from farm.daemon import main as farmd
+from farmd.main import main as farmd
 from nodeagent.agent import main as farm_node
 
 ROOT = Path(__file__).parent.parent

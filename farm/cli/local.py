@@ -221,7 +221,7 @@ class LocalFarm:
         """Ends Ray head and bridge. Returns what failed, in words; empty when it worked."""
         try:
             done = subprocess.run(
-                python_command("farm.daemon", "--home", str(self.home), "--stop"),
+                python_command("farmd.main", "--home", str(self.home), "--stop"),
                 check=False,
                 env=child_environment()
                 | environment_for_children(os.environ)
@@ -251,7 +251,7 @@ class LocalFarm:
 
     def _daemon(self) -> _Program:
         listen = ["--listen", self._listen] if self._listen else []
-        return _Program("farmd", self.home, ["farm.daemon", "--home", str(self.home), *listen], {})
+        return _Program("farmd", self.home, ["farmd.main", "--home", str(self.home), *listen], {})
 
     def _agent(self, number: int, server: str = "", token: str = "", threads: int = 1) -> _Program:
         command = ["nodeagent.agent", "--home", str(self.home / "nodes" / str(number))]

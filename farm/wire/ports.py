@@ -120,7 +120,7 @@ def _refused(family: int, place: Sequence) -> OSError | None:
 def _described(process: psutil.Process) -> str:
     command = process.cmdline()
     named = {Path(word).name for word in command[:4]}
-    if not named & {"farmd", "farm.daemon"}:
+    if not named & {"farmd", "farmd.main"}:
         return f"{process.name()} (pid {process.pid})"
     # farmd works in its home.
     home = ""

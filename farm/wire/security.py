@@ -2,7 +2,7 @@
 
 Every farm is its own certificate authority, made at its first start. The server certificate is always for the
 name "farmd", whatever the host is called, so that it stays right when addresses change; it is made out to those too, for
-clients that look at nothing else (farm.whereabouts). What makes it trusted is the CA, which travels inside the join token and
+clients that look at nothing else (farmd.whereabouts). What makes it trusted is the CA, which travels inside the join token and
 the client profile and is never fetched unverified.
 """
 

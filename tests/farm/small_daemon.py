@@ -13,13 +13,6 @@ from pathlib import Path
 import grpc
 
 from farm import PROTOCOL, __version__
-from farm.api.artifacts import ArtifactService
-from farm.api.changes import Changes
-from farm.api.gate import Gate
-from farm.api.jobs import JobService
-from farm.api.nodes import NodeService, NodeTerms
-from farm.api.sessions import Sessions
-from farm.api.tasks import TaskService
 from farm.artifacts import ArtifactStore
 from farm.client import FarmClient
 from farm.policy.failures import Terms
@@ -35,7 +28,14 @@ from farm.v1 import (
 )
 from farm.wire.channels import SERVER_OPTIONS, bearer, channel
 from farm.wire.security import Authority
-from scheduler.fits import Fits
+from farmd.api.artifacts import ArtifactService
+from farmd.api.changes import Changes
+from farmd.api.gate import Gate
+from farmd.api.jobs import JobService
+from farmd.api.nodes import NodeService, NodeTerms
+from farmd.api.sessions import Sessions
+from farmd.api.tasks import TaskService
+from farmd.fits import Fits
 
 TERMS = NodeTerms(lambda: "127.0.0.1:1", lambda: "t", heartbeat=2.0, lease=12.0, servers=lambda: ((), ()))
 

@@ -183,7 +183,7 @@ def test_what_is_set_aside_is_never_written_over(tmp_path):
 def _farmd(home: Path) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FARM_")}
     return subprocess.run(
-        [sys.executable, "-m", "farm.daemon", "--home", str(home), "--listen", "127.0.0.1:0"],
+        [sys.executable, "-m", "farmd.main", "--home", str(home), "--listen", "127.0.0.1:0"],
         check=False, capture_output=True, text=True, timeout=60, env=environment,
     )  # fmt: skip
 
@@ -227,7 +227,7 @@ def test_a_farmd_whose_plugins_break_ends_the_ray_it_has_begun(home, tmp_path):
     (site / "broken_planning.py").write_text("raise OSError('no such thing')\n")
     python = python_with(tmp_path / "python", site, Path(__file__).parents[2])
     ended = subprocess.run(
-        [python, "-P", "-m", "farm.daemon", "--home", str(home), "--listen", "127.0.0.1:0"],
+        [python, "-P", "-m", "farmd.main", "--home", str(home), "--listen", "127.0.0.1:0"],
         check=False, capture_output=True, text=True, timeout=90,
     )  # fmt: skip
     assert ended.returncode == 1 and "process=ray-head" in ended.stderr and "Traceback" not in ended.stderr

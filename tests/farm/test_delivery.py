@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from farm.cli import main
 from farm.client import FarmError, InvalidSpec, NotFound, delivery
 from farm.client.errors import Damaged
-from farm.collect import collect
 from farm.media.clips import probe, read_frames
 from farm.policy.retention import Keeping
 from farm.v1 import artifacts_pb2, jobs_pb2
+from farmd.collecting import collect
 from plugins.outputs.mp4 import encode_segment, join_segments
 from tests.farm.cli.runs import variables
 from tests.store.store_world import dispatch, finish, plan, spec

@@ -12,8 +12,8 @@ from PIL import Image
 from farm.config import load_config
 from farm.plugins import catalogue, planning_plugins
 from farm.spec import InvalidSpec, parse_spec
+from farmd.intake import Intake
 from plugins.outputs.mp4 import encode_segment
-from scheduler.intake import Intake
 from tests.farm.media.clips import HEIC, ffmpeg
 
 SIZE = (96, 64)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import grpc
 import pytest
 
-from farm.api.gate import status_of
 from farm.config import load_config
 from farm.planning import PlanFailed
 from farm.plugins import catalogue, planning_plugins
 from farm.spec import InvalidSpec, parse_spec
-from scheduler.intake import Intake
+from farmd.api.gate import status_of
+from farmd.intake import Intake
 
 
 @pytest.mark.parametrize(

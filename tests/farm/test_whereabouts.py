@@ -14,10 +14,10 @@ import grpc
 import pytest
 from cryptography import x509
 
-from farm.whereabouts import Whereabouts
 from farm.wire import addresses
 from farm.wire.addresses import Found
 from farm.wire.security import Authority
+from farmd.whereabouts import Whereabouts
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def found(monkeypatch) -> list[Found]:
     """What this machine's addresses are from now on: the last of the list."""
     found = [Found("10.0.0.7", ("10.0.0.7",))]
     monkeypatch.setattr(addresses, "look", lambda: found[-1])
-    monkeypatch.setattr("farm.whereabouts._LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("farmd.whereabouts._LOOK_SECONDS", 0.02)
     monkeypatch.setattr("socket.gethostname", lambda: "Render-Head")
     return found
 

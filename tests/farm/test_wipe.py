@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from farm.artifacts import ArtifactStore, Writing
-from farm.collect import collect
 from farm.config import load_config
 from farm.filenames import is_id
 from farm.outside_text import file_name
@@ -21,7 +20,8 @@ from farm.policy.retention import Keeping
 from farm.spec import Condition, InvalidSpec, Media
 from farm.v1 import artifacts_pb2, artifacts_pb2_grpc
 from farm.wire.channels import channel
-from scheduler.intake import Intake
+from farmd.collecting import collect
+from farmd.intake import Intake
 from tests.farm.stored import found
 from tests.store.store_world import spec
 

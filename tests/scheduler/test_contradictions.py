@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farm.spec import InvalidSpec
+from farmd.contradictions import UNLIKE, Meeting, meetings
 from scheduler.conditions import PreparedMedia, check_apart
-from scheduler.contradictions import UNLIKE, Meeting, meetings
 
 
 @st.composite

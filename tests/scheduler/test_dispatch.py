@@ -11,8 +11,6 @@ from collections.abc import AsyncIterator
 import pytest
 from structlog.testing import capture_logs
 
-from farm.api.changes import Changes
-from farm.api.sessions import Session, Sessions
 from farm.artifacts import ArtifactStore, Unwritable
 from farm.config import Leases
 from farm.policy.failures import Cause
@@ -21,9 +19,11 @@ from farm.states import AttemptState, JobState, NodeState
 from farm.store import Store
 from farm.store.errors import DatabaseAway
 from farm.v1 import nodes_pb2
+from farmd.api.changes import Changes
+from farmd.api.sessions import Session, Sessions
+from farmd.fits import Fits
 from scheduler.backend import BackendEvent, BackendSays, RendererRef
 from scheduler.dispatch import GRACE_SECONDS, Dispatcher
-from scheduler.fits import Fits
 from tests.store.store_world import GIB, join, stage, submit, task
 
 ONE = {"encode": []}

@@ -11,11 +11,11 @@ import pytest
 from store_world import SMALL, dispatch, join, plan, run, spec, submit, task
 
 from farm.artifacts import ArtifactStore, Unwritable
-from farm.collect import collect
 from farm.policy.retention import Keeping
 from farm.records import ArtifactState
 from farm.states import JobState, TaskState
 from farm.store.errors import NotFound
+from farmd.collecting import collect
 
 DAY = 86_400.0
 NOTHING = Keeping(seconds=0.0, max_bytes=2**40)

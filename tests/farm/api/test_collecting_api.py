@@ -7,14 +7,14 @@ import hashlib
 import pytest
 
 from farm.client.errors import NotFound
-from farm.collect import collect
 from farm.config import load_config
 from farm.plugins import catalogue, planning_plugins
 from farm.policy.retention import Keeping
 from farm.spec import Condition, InvalidSpec, Media
 from farm.states import JobState
 from farm.v1 import artifacts_pb2, jobs_pb2
-from scheduler.intake import Intake
+from farmd.collecting import collect
+from farmd.intake import Intake
 from tests.store.store_world import dispatch, plan, spec, task
 
 NODE = "n" * 32

@@ -18,12 +18,12 @@ from pathlib import Path
 import pytest
 
 from farm.artifacts import ArtifactStore, Writing
-from farm.collect import clear_unfinished, collect_forever
 from farm.policy.retention import Keeping
 from farm.store.errors import Deposed
 from farm.store.store import Store
 from farm.v1 import artifacts_pb2, artifacts_pb2_grpc
 from farm.wire.channels import aio_channel, bearer
+from farmd.collecting import clear_unfinished, collect_forever
 from tests.farm.small_daemon import SmallDaemon
 from tests.farm.stored import found
 

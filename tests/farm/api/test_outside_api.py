@@ -7,11 +7,11 @@ import hashlib
 import grpc
 import pytest
 
-from farm.api.gate import refuse_nul
 from farm.spec import InvalidSpec
 from farm.v1 import artifacts_pb2, artifacts_pb2_grpc, jobs_pb2, jobs_pb2_grpc, nodes_pb2, nodes_pb2_grpc
 from farm.wire.channels import bearer, channel
 from farm.wire.profile import Profile
+from farmd.api.gate import refuse_nul
 
 NUL = "a\x00b"
 

@@ -11,17 +11,17 @@ import grpc
 import pytest
 
 from farm import PROTOCOL, __version__
-from farm.api.artifacts import ArtifactService
-from farm.api.changes import Changes
-from farm.api.gate import Gate
-from farm.api.nodes import NodeService, NodeTerms
-from farm.api.sessions import Sessions
 from farm.artifacts import ArtifactStore
 from farm.states import AttemptState
 from farm.store import Store
 from farm.v1 import artifacts_pb2, artifacts_pb2_grpc, nodes_pb2, nodes_pb2_grpc
 from farm.wire.channels import SERVER_OPTIONS, aio_channel, bearer
 from farm.wire.security import Authority
+from farmd.api.artifacts import ArtifactService
+from farmd.api.changes import Changes
+from farmd.api.gate import Gate
+from farmd.api.nodes import NodeService, NodeTerms
+from farmd.api.sessions import Sessions
 from tests.store.store_world import dispatch, join, stage, submit
 
 TERMS = NodeTerms(lambda: "127.0.0.1:1", lambda: "t", heartbeat=2.0, lease=12.0, servers=lambda: ((), ()))

@@ -92,7 +92,7 @@ def test_a_job_that_no_device_could_ever_take_says_so_before_placement_looks(dae
 
 
 def test_a_watcher_of_a_job_that_waits_is_not_told_the_same_again_and_again(daemon, client, job, monkeypatch):
-    monkeypatch.setattr("farm.api.jobs.WAITING_SECONDS", 0.05)
+    monkeypatch.setattr("farmd.api.jobs.WAITING_SECONDS", 0.05)
     placement_says(daemon, job, "one")
     seen = []
     for update in client.watch(job.id):

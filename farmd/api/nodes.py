@@ -14,11 +14,6 @@ from google.protobuf.json_format import MessageToDict
 from grpc import aio
 
 from farm import __version__
-from farm.api.changes import Changes
-from farm.api.gate import Refused, caller
-from farm.api.node_verbs import NodeVerbs
-from farm.api.sessions import Session, Sessions
-from farm.api.versions import check_runtime, check_version
 from farm.artifacts import ArtifactStore, Unwritable
 from farm.clock import boottime
 from farm.policy.failures import Cause, time_to_stop
@@ -28,6 +23,11 @@ from farm.store.store import Store
 from farm.v1 import nodes_pb2
 from farm.wire.messages import device_record
 from farm.wire.security import Authority, join_token
+from farmd.api.changes import Changes
+from farmd.api.gate import Refused, caller
+from farmd.api.node_verbs import NodeVerbs
+from farmd.api.sessions import Session, Sessions
+from farmd.api.versions import check_runtime, check_version
 
 log = structlog.get_logger()
 

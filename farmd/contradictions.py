@@ -1,6 +1,6 @@
 """Given media that a video can't follow both: they lie side by side and show different pictures.
 
-Pure. scheduler.intake reads the frames.
+Pure. farmd.intake reads the frames.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ from typing import TypeVar
 
 import numpy as np
 
-from farm.api.jobs import PlannedJob
 from farm.artifacts import CHUNK, ArtifactStore
 from farm.config import FarmConfig
 from farm.media.clips import MediaError, MediaFacts, iter_frames, probe, resampled_count
@@ -27,8 +26,9 @@ from farm.records import KEPT_NO_LONGER
 from farm.spec import Condition, InvalidSpec, JobSpec
 from farm.store.errors import NotFound
 from farm.store.store import Store
+from farmd.api.jobs import PlannedJob
+from farmd.contradictions import meetings
 from scheduler.conditions import PreparedMedia, check_apart
-from scheduler.contradictions import meetings
 from scheduler.estimate import wall_seconds
 from scheduler.layout import Lender
 from scheduler.placement import ReadyTask, Slot, misfit

@@ -8,8 +8,8 @@ from platform import python_version
 import grpc
 
 from farm import PROTOCOL, __version__
-from farm.api.gate import Refused
 from farm.v1 import nodes_pb2
+from farmd.api.gate import Refused
 
 
 def check_version(version: str, protocol: int) -> None:

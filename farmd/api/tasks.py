@@ -8,10 +8,6 @@ from collections.abc import AsyncIterator, Callable
 import grpc
 from grpc import aio
 
-from farm.api.changes import Changes
-from farm.api.gate import Refused
-from farm.api.looks import task_messages
-from farm.api.sessions import Sessions
 from farm.artifacts import CHUNK, ArtifactStore
 from farm.clock import boottime
 from farm.logs import SEEN_BYTES, rest
@@ -20,6 +16,10 @@ from farm.states import is_final
 from farm.store.store import Store
 from farm.v1 import jobs_pb2, tasks_pb2, tasks_pb2_grpc
 from farm.wire.messages import attempt_message, task_states
+from farmd.api.changes import Changes
+from farmd.api.gate import Refused
+from farmd.api.sessions import Sessions
+from farmd.api.task_views import task_messages
 
 LOOK_SECONDS = 0.5
 """A followed log is looked at so often."""

@@ -9,9 +9,6 @@ from typing import Protocol
 
 from grpc import aio
 
-from farm.api.changes import Changes
-from farm.api.looks import job_as_it_stands, standings, task_messages
-from farm.api.outputs import outputs
 from farm.clock import boottime
 from farm.planning import Plan
 from farm.policy.explain import Fit, reason_of, summary
@@ -29,6 +26,9 @@ from farm.wire.messages import (
     spec_from_message,
     task_state,
 )
+from farmd.api.changes import Changes
+from farmd.api.outputs import outputs
+from farmd.api.task_views import job_as_it_stands, standings, task_messages
 
 MAX_KEY = 64
 SETTLE_SECONDS = 0.05

@@ -21,15 +21,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from farm import __version__
-from farm.api.artifacts import ArtifactService
-from farm.api.changes import Changes
-from farm.api.gate import Gate
-from farm.api.jobs import JobService
-from farm.api.nodes import NodeService, NodeTerms
-from farm.api.sessions import Sessions
-from farm.api.tasks import TaskService
 from farm.artifacts import ArtifactStore, UnusableUrl, holds_artifacts
-from farm.collect import collect_forever
 from farm.config import FarmConfig, InvalidConfig, load_config
 from farm.damaged_files import MADE_ANEW, DamagedFile, is_of_files, of_system, open_plain
 from farm.logs import configure_logs
@@ -51,13 +43,21 @@ from farm.v1 import (
     tasks_pb2,
     tasks_pb2_grpc,
 )
-from farm.whereabouts import Whereabouts
 from farm.wire import addresses, ports
 from farm.wire.addresses import NoAddress
 from farm.wire.channels import SERVER_OPTIONS
 from farm.wire.ports import PortTaken
 from farm.wire.security import Authority, ray_token_file, ray_token_path
 from farm.wire.sockets import socket_path
+from farmd.api.artifacts import ArtifactService
+from farmd.api.changes import Changes
+from farmd.api.gate import Gate
+from farmd.api.jobs import JobService
+from farmd.api.nodes import NodeService, NodeTerms
+from farmd.api.sessions import Sessions
+from farmd.api.tasks import TaskService
+from farmd.collecting import collect_forever
+from farmd.whereabouts import Whereabouts
 
 if TYPE_CHECKING:
     from scheduler.ray_backend import RayBackend
@@ -143,9 +143,9 @@ async def serve(config: FarmConfig) -> None:
 
 
 async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: contextlib.AsyncExitStack) -> None:
+    from farmd.fits import Fits
+    from farmd.intake import Intake
     from scheduler.dispatch import Dispatcher
-    from scheduler.fits import Fits
-    from scheduler.intake import Intake
 
     started = time.time()
     listen, advertise = config.server.listen, config.server.advertise

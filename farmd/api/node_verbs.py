@@ -1,4 +1,4 @@
-"""What people do to nodes: drain, resume, lock, unlock, forget. The agent's side of NodeService is farm.api.nodes."""
+"""What people do to nodes: drain, resume, lock, unlock, forget. The agent's side of NodeService is farmd.api.nodes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Callable
 import grpc
 from grpc import aio
 
-from farm.api.gate import Refused
-from farm.api.sessions import Sessions
 from farm.clock import boottime
 from farm.records import NodeRecord
 from farm.store.store import Store
 from farm.v1 import nodes_pb2, nodes_pb2_grpc
 from farm.wire.messages import node_message
+from farmd.api.gate import Refused
+from farmd.api.sessions import Sessions
 
 MAX_DEADLINE_SECONDS = 30 * 86_400.0
 _LENGTHS = {"reason": 500, "asked_by": 200}

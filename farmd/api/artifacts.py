@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import grpc
 from grpc import aio
 
-from farm.api.gate import Refused, caller
 from farm.artifacts import ArtifactStore, Writing
 from farm.filenames import has_controls
 from farm.logs import LOG, MAX_LOG_BYTES
@@ -19,6 +18,7 @@ from farm.records import KEPT_NO_LONGER, ArtifactRecord
 from farm.store.store import Store
 from farm.v1 import artifacts_pb2, artifacts_pb2_grpc
 from farm.wire.messages import artifact_message
+from farmd.api.gate import Refused, caller
 
 MAX_NAME = 100
 """Characters in an artifact's name; the record takes no more."""
