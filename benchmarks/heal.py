@@ -67,7 +67,7 @@ from plugins.ltx.reference.scenes import HELD_OUT, Scene, scene
 from plugins.ltx.rendering import LtxModel
 from plugins.ltx.text import encode_prompt
 from plugins.ltx.vae import decode, encode_clip
-from scheduler.plan import make_plan
+from scheduler.planning.plan import make_plan
 
 SIZE = (192, 128)
 FPS = 24

@@ -50,7 +50,7 @@ from farm.rendering import DeviceInHand, RenderingModel, TaskInHand
 from farm.spec import parse_spec
 from farm.v1 import jobs_pb2
 from nodeagent.offers import model_cache
-from scheduler.plan import make_plan
+from scheduler.planning.plan import make_plan
 
 DEVICE = DeviceInHand(backend="cpu", index=0, threads=THREADS, vram_bytes=0)
 

@@ -36,9 +36,9 @@ from farm.timeline import TEMPORAL, Cut, frame_span
 from nodeagent.offers import model_cache
 from nodeagent.work import Workbench
 from plugins.ltx.reference.measure import psnr
-from scheduler.conditions import PreparedMedia
-from scheduler.plan import make_plan, strategy_of
-from scheduler.windows import seams
+from scheduler.planning.conditions import PreparedMedia
+from scheduler.planning.plan import make_plan, strategy_of
+from scheduler.planning.windows import seams
 
 MODEL = "ltx-tiny"
 

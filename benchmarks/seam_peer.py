@@ -33,7 +33,7 @@ from farm.planning import ModelFacts
 from farm.timeline import SPATIAL, TEMPORAL, Cut, cut_windows, frame_span, latents_for
 from plugins.ltx.loading import Ltx
 from plugins.ltx.vae import decode
-from scheduler.windows import seams
+from scheduler.planning.windows import seams
 
 LEAST_OVERLAP = 3
 """With less, the pipeline's videos come out at another length (docs/ltx.md, trap 3)."""

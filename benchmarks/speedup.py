@@ -44,8 +44,8 @@ from farm.planning import ModelFacts, Plan, TaskKind
 from farm.plugins import catalogue, planning_plugins
 from farm.spec import parse_spec
 from scheduler.estimate import SECONDS_PER_TASK
-from scheduler.layout import Lender
-from scheduler.plan import make_plan
+from scheduler.planning.layout import Lender
+from scheduler.planning.plan import make_plan
 
 GIB = 2**30
 VIDEO = {"frames": 753, "width": 1024, "height": 576, "prompt": "a red ball", "guidance_scale": 1.0}

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from farm.timeline import TEMPORAL
-from scheduler.conditions import PreparedMedia, in_order, source_of
+from scheduler.planning.conditions import PreparedMedia, in_order, source_of
 
 UNLIKE = 16.0
 """dB of PSNR below which two frames less than a latent apart contradict each other. Of scenes that ltx-tiny is trained on,
@@ -62,7 +62,7 @@ def meetings(media: Sequence[PreparedMedia], frames: int) -> tuple[Meeting, ...]
 
     These are neighbours less than a latent apart, and what lies within the video that the job is made over. Only media
     at strength 1 count: what is given less firmly the video need not show. Every frame but those of what the job is made
-    over is given once at most (scheduler.conditions.check_apart).
+    over is given once at most (scheduler.planning.conditions.check_apart).
     """
     source = source_of(media, frames)
     firm = [index for index in in_order(media) if media[index].strength == 1.0]

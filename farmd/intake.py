@@ -1,6 +1,6 @@
 """From a spec to a plan: looks at the media, settles model, strategy and weights, and asks the planner.
 
-The edge around scheduler.plan; all that is refused is refused here or there, before anything is stored.
+The edge around scheduler.planning.plan; all that is refused is refused here or there, before anything is stored.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from farm.store.errors import NotFound
 from farm.store.store import Store
 from farmd.api.jobs import PlannedJob
 from farmd.contradictions import meetings
-from scheduler.conditions import PreparedMedia, check_apart
 from scheduler.estimate import wall_seconds
-from scheduler.layout import Lender
 from scheduler.placement import ReadyTask, Slot, misfit
-from scheduler.plan import make_plan, strategy_of
+from scheduler.planning.conditions import PreparedMedia, check_apart
+from scheduler.planning.layout import Lender
+from scheduler.planning.plan import make_plan, strategy_of
 from scheduler.snapshot import slots_of
 
 _Offer = TypeVar("_Offer")

@@ -68,10 +68,10 @@ def test_one_function_alone_starts_python():
     [
         ("farm.spec", {"sqlalchemy", "grpc", "ray", "torch"}),
         ("farm.states", {"sqlalchemy", "grpc", "ray", "torch"}),
-        ("scheduler.windows", {"sqlalchemy", "grpc", "ray", "torch"}),
-        ("scheduler.plan", {"sqlalchemy", "grpc", "ray", "torch"}),
+        ("scheduler.planning.windows", {"sqlalchemy", "grpc", "ray", "torch"}),
+        ("scheduler.planning.plan", {"sqlalchemy", "grpc", "ray", "torch"}),
         ("scheduler.placement", {"sqlalchemy", "grpc", "ray", "torch"}),
-        ("scheduler.without_effect", {"sqlalchemy", "grpc", "ray", "torch"}),
+        ("scheduler.planning.without_effect", {"sqlalchemy", "grpc", "ray", "torch"}),
         ("farm.media.file_kinds", {"PIL", "av", "numpy"}),
         ("farm.media.ignored", {"PIL", "av", "numpy"}),
         ("farm.client", {"sqlalchemy", "ray", "torch", "av", "PIL"}),

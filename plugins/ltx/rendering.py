@@ -1,6 +1,6 @@
 """LTX-Video on a device: does a plan's tasks with the tensor code of this folder.
 
-Only translation from payloads (scheduler.graph) to tensors lives here.
+Only translation from payloads (scheduler.planning.graph) to tensors lives here.
 """
 
 from __future__ import annotations

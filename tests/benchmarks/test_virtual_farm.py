@@ -21,7 +21,7 @@ from farm.plugins import catalogue, planning_plugins
 from farm.spec import parse_spec
 from scheduler.estimate import SECONDS_PER_TASK
 from scheduler.placement import WORTH_WAITING
-from scheduler.plan import make_plan
+from scheduler.planning.plan import make_plan
 
 SPEEDUP = Path(__file__).parents[2] / "benchmarks" / "speedup.py"
 RATE = 10.0

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from farm.plugins import catalogue, planning_plugins
 from farm.spec import parse_spec
-from scheduler.conditions import PreparedMedia
-from scheduler.plan import make_plan
+from scheduler.planning.conditions import PreparedMedia
+from scheduler.planning.plan import make_plan
 
 OFFERS = catalogue(planning_plugins())
 CLIP = PreparedMedia("a-1", 0, 9, 1.0)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from farm.spec import InvalidSpec
 from farm.timeline import Cut, frame_span, latents_for
-from scheduler.conditions import PreparedMedia, check_apart, choose_lead, place_media
+from scheduler.planning.conditions import PreparedMedia, check_apart, choose_lead, place_media
 
 
 @st.composite

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from farm.spec import InvalidSpec
 from farmd.contradictions import UNLIKE, Meeting, meetings
-from scheduler.conditions import PreparedMedia, check_apart
+from scheduler.planning.conditions import PreparedMedia, check_apart
 
 
 @st.composite

@@ -13,9 +13,9 @@ from test_plan import OFFERS, plan_of
 from farm.planning import TaskKind
 from farm.spec import InvalidSpec, parse_spec
 from farm.timeline import Cut, cut_windows
-from scheduler import windows as geometry
 from scheduler.estimate import SECONDS_PER_TASK
-from scheduler.layout import Lender, share_out
+from scheduler.planning import windows as geometry
+from scheduler.planning.layout import Lender, share_out
 
 lenders = st.lists(
     st.builds(

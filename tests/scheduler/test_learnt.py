@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from farm.planning import LearntSizes, TaskKind
 from farm.plugins import catalogue, planning_plugins
 from farm.spec import parse_spec
-from scheduler.plan import make_plan
+from scheduler.planning.plan import make_plan
 
 OFFERS = catalogue(planning_plugins())
 LEARNT = LearntSizes(96, (256, 160), "may be empty")

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from test_plan import OFFERS, plan_of, specs
 
 from farm.spec import InvalidSpec
-from scheduler.conditions import PreparedMedia, in_order
-from scheduler.layout import Lender
+from scheduler.planning.conditions import PreparedMedia, in_order
+from scheduler.planning.layout import Lender
 
 FARM = (Lender("a/cuda0", 4e12, 24 << 30), Lender("b/cuda0", 1e12, 8 << 30))
 

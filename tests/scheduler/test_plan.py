@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from farm.planning import TaskKind
 from farm.spec import InvalidSpec
-from scheduler.conditions import PreparedMedia
+from scheduler.planning.conditions import PreparedMedia
 from tests.scheduler.plans import OFFERS, kinds, plan_of, specs
 
 

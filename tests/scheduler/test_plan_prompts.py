@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from farm.planning import TaskKind
 from farm.timeline import frame_span
-from scheduler.conditions import PreparedMedia
+from scheduler.planning.conditions import PreparedMedia
 from tests.scheduler.plans import ALL, plan_of, specs
 
 

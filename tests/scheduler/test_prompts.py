@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farm.timeline import frame_span
-from scheduler.prompts import PromptTimeline, shares
+from scheduler.planning.prompts import PromptTimeline, shares
 
 
 @given(

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farm.planning import PlannedTask, TaskKind
-from scheduler.layout import Lender
-from scheduler.rehearsal import BESIDES, Layout, Lengths, Rehearsal, soonest
+from scheduler.planning.layout import Lender
+from scheduler.planning.rehearsal import BESIDES, Layout, Lengths, Rehearsal, soonest
 
 RATE, NEEDED = 1e12, 8
 rates = st.lists(st.sampled_from([0.25, 0.4, 0.6, 1.0]), min_size=1, max_size=4)

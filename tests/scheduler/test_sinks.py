@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from test_plan import OFFERS, plan_of, specs
 
 from farm.planning import TaskKind
-from scheduler.conditions import PreparedMedia
+from scheduler.planning.conditions import PreparedMedia
 
 KNOWS = "ltx-2b-0.9.5"
 STRATEGIES = ("autoregressive", "codenoise", "hierarchical")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farm.timeline import Cut, cut_windows
-from scheduler import windows as geometry
+from scheduler.planning import windows as geometry
 
 layouts = st.builds(
     lambda latents, overlap, extra: (latents, overlap * 3 + extra, overlap),

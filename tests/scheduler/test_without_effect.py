@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from scheduler.conditions import PreparedMedia
-from scheduler.layout import Lender
+from scheduler.planning.conditions import PreparedMedia
+from scheduler.planning.layout import Lender
 from tests.scheduler.plans import OFFERS, plan_of
 
 CLIP, WHOLE = PreparedMedia("c", 0, 9, 1.0), PreparedMedia("c", 0, 97, 1.0)

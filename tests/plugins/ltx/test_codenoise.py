@@ -24,7 +24,7 @@ from plugins.ltx.noise import latent_noise
 from plugins.ltx.planning import TINY_FOLDER
 from plugins.ltx.reference.parts import MAX_TOKENS
 from plugins.ltx.text import encode_prompt
-from scheduler.windows import averaging
+from scheduler.planning.windows import averaging
 
 CUTS = (Cut(0, 6), Cut(3, 9), Cut(6, 12))
 SIGMAS = (0.9, 0.6, 0.3, 0.0)

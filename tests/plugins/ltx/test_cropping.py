@@ -20,8 +20,8 @@ from plugins.ltx.reference.scenes import scene
 from plugins.ltx.rendering import LtxModel
 from plugins.ltx.vae import decode, encode_clip
 from plugins.outputs.mp4 import encode_segment
-from scheduler.conditions import PreparedMedia
-from scheduler.plan import make_plan
+from scheduler.planning.conditions import PreparedMedia
+from scheduler.planning.plan import make_plan
 
 WIDTH, HEIGHT = 100, 70
 """Rendered at 128x96: 28 columns and 26 lines too many."""

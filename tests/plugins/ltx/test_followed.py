@@ -21,8 +21,8 @@ from plugins.ltx.loading import Ltx
 from plugins.ltx.rendering import LtxModel
 from plugins.ltx.vae import encode_clip
 from plugins.outputs.mp4 import encode_segment
-from scheduler.conditions import PreparedMedia
-from scheduler.plan import make_plan
+from scheduler.planning.conditions import PreparedMedia
+from scheduler.planning.plan import make_plan
 
 
 @pytest.fixture(scope="module")

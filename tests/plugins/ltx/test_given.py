@@ -21,8 +21,8 @@ from plugins.ltx.reference.scenes import Scene, scene
 from plugins.ltx.rendering import LtxModel
 from plugins.ltx.vae import decode, encode_clip
 from plugins.outputs.mp4 import encode_segment
-from scheduler.conditions import PreparedMedia
-from scheduler.plan import make_plan
+from scheduler.planning.conditions import PreparedMedia
+from scheduler.planning.plan import make_plan
 
 SIZE = (96, 64)
 OFFERS = catalogue(planning_plugins())

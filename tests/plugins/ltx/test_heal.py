@@ -22,7 +22,7 @@ from plugins.ltx.reference.scenes import HELD_OUT, scene
 from plugins.ltx.rendering import LtxModel
 from plugins.ltx.text import encode_prompt
 from plugins.ltx.vae import decode, encode_clip
-from scheduler.plan import make_plan
+from scheduler.planning.plan import make_plan
 
 SIZE, LATENTS, SPLIT = (128, 96), 29, 16
 OFFERS = catalogue(planning_plugins())

@@ -18,7 +18,7 @@ from plugins.ltx.loading import Ltx
 from plugins.ltx.reference.measure import colour
 from plugins.ltx.reference.parts import MAX_TOKENS
 from plugins.ltx.rendering import LtxModel
-from scheduler.plan import make_plan
+from scheduler.planning.plan import make_plan
 
 RED, GREEN = "a red ball moving right on a black background", "a green box moving right on a black background"
 

@@ -21,7 +21,7 @@ from plugins.ltx.planning import TINY_FOLDER
 from plugins.ltx.reference.scenes import HELD_OUT, scene
 from plugins.ltx.rendering import LtxModel
 from plugins.ltx.vae import encode_clip
-from scheduler.plan import make_plan
+from scheduler.planning.plan import make_plan
 
 SIZE, LATENTS = (96, 64), 29
 OFFERS = catalogue(planning_plugins())

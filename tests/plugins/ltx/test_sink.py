@@ -22,8 +22,8 @@ from plugins.ltx.noise import latent_noise
 from plugins.ltx.rendering import LtxModel
 from plugins.ltx.text import encode_prompt
 from plugins.outputs.mp4 import encode_segment
-from scheduler.conditions import PreparedMedia
-from scheduler.plan import make_plan
+from scheduler.planning.conditions import PreparedMedia
+from scheduler.planning.plan import make_plan
 
 KNOWS = replace(OFFERS.models["ltx-tiny"], sink_frames=8)
 PER_LATENT = SIZE[0] // 32 * (SIZE[1] // 32)

@@ -16,7 +16,7 @@ from plugins.ltx.latents import OtherSpace, load_latents
 from plugins.ltx.loading import Ltx
 from plugins.ltx.planning import TINY_FOLDER
 from plugins.ltx.rendering import LtxModel
-from scheduler.plan import make_plan
+from scheduler.planning.plan import make_plan
 
 TINY = replace(OFFERS.models["ltx-tiny"], latent_space="tiny")
 DRAWER = replace(TINY, name="drawer", steps=3)

@@ -27,7 +27,7 @@ from plugins.ltx.loading import Ltx
 from plugins.ltx.rendering import LtxModel, farm_load_model
 from plugins.ltx.upsampling import double, worth_doubling
 from plugins.ltx.weights import weights_hash
-from scheduler.plan import make_plan
+from scheduler.planning.plan import make_plan
 from tests.told import WINDOW
 
 CPU = DeviceInHand("cpu", 0, 2, 0)

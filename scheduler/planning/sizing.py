@@ -1,7 +1,7 @@
 """`--layout farm`: a job's windows and decode spans, sized for the devices that are online at submit.
 
-Pure. What a window and a span of a length cost is the model's to say; scheduler.layout shares them out as though all
-devices began at once, and scheduler.rehearsal moves what that leaves uneven.
+Pure. What a window and a span of a length cost is the model's to say; scheduler.planning.layout shares them out as though all
+devices began at once, and scheduler.planning.rehearsal moves what that leaves uneven.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from farm.plan import size_of
 from farm.planning import PlannedTask, Strategy, TaskKind, Timeline, Window
 from farm.spec import InvalidSpec
 from farm.timeline import Cut
-from scheduler import windows
 from scheduler.estimate import BYTES_PER_LATENT_VALUE
-from scheduler.layout import Lender, chained, share_out
-from scheduler.rehearsal import Layout, Lengths, Rehearsal, soonest
+from scheduler.planning import windows
+from scheduler.planning.layout import Lender, chained, share_out
+from scheduler.planning.rehearsal import Layout, Lengths, Rehearsal, soonest
 
 LONGEST_SPAN = 3
 """A span sized for a farm is at most so many times as long as others: it is lost, or can be watched, as a whole."""

@@ -19,8 +19,10 @@ from farm.planning import (
 )
 from farm.spec import InvalidSpec, JobSpec
 from farm.timeline import Cut, cut_windows, frames_of, latents_for, padded
-from scheduler import windows
-from scheduler.conditions import (
+from scheduler.estimate import BYTES_PER_LATENT_VALUE
+from scheduler.learnt import size_notes
+from scheduler.planning import windows
+from scheduler.planning.conditions import (
     PreparedMedia,
     all_given,
     check_apart,
@@ -29,13 +31,11 @@ from scheduler.conditions import (
     place_media,
     source_of,
 )
-from scheduler.estimate import BYTES_PER_LATENT_VALUE
-from scheduler.graph import Drawn, Graph
-from scheduler.layout import Lender
-from scheduler.learnt import size_notes
-from scheduler.prompts import PromptTimeline
-from scheduler.sizing import Sizing
-from scheduler.without_effect import Settled, without_effect
+from scheduler.planning.graph import Drawn, Graph
+from scheduler.planning.layout import Lender
+from scheduler.planning.prompts import PromptTimeline
+from scheduler.planning.sizing import Sizing
+from scheduler.planning.without_effect import Settled, without_effect
 
 DECODE_AHEAD = 1.3
 """An artifact store holds a little more than latents and segments: embeddings, headers, the media itself."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from farm.plan import GivenSpan, condition_name
 from farm.timeline import TEMPORAL, Cut
-from scheduler import windows as geometry
-from scheduler.conditions import Placed, PreparedMedia, edges
+from scheduler.planning import windows as geometry
+from scheduler.planning.conditions import Placed, PreparedMedia, edges
 
 FADE_FRAMES = 4
 """Over so many frames beside a given one that was put in, what it changed fades out."""

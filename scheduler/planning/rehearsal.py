@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 
 from farm.planning import PlannedTask
 from scheduler.estimate import FETCH_BYTES_PER_SECOND
-from scheduler.layout import Lender
 from scheduler.placement import ReadyTask, Slot, place
+from scheduler.planning.layout import Lender
 
 BESIDES = (0.18, 0.16, 0.14, 0.12, 0.1, 0.08)
 """Seconds that tasks take besides their FLOPs, each rehearsed (measured: see SECONDS_PER_TASK). Who is free first decides

@@ -28,10 +28,10 @@ from farm.plan import (
 from farm.planning import ModelFacts, PlannedTask, TaskKind, Timeline, Window, from_sigma
 from farm.spec import JobSpec
 from farm.timeline import TEMPORAL, Cut, frame_span
-from scheduler import windows as geometry
-from scheduler.conditions import Placed, PreparedMedia
-from scheduler.given import GivenFrames
-from scheduler.prompts import PromptTimeline
+from scheduler.planning import windows as geometry
+from scheduler.planning.conditions import Placed, PreparedMedia
+from scheduler.planning.given import GivenFrames
+from scheduler.planning.prompts import PromptTimeline
 
 HEAL_STAGE = 1 << 15
 """Stage of the noise that seams are healed with; beyond any strategy's stages."""

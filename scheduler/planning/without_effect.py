@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from farm.planning import ModelFacts, TaskKind, Window
 from farm.spec import JobSpec
-from scheduler.conditions import PreparedMedia, source_of
+from scheduler.planning.conditions import PreparedMedia, source_of
 
 
 @dataclass(frozen=True)
