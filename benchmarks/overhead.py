@@ -9,7 +9,7 @@ on its last line:
     farm_s  seconds from submit to the job's end
     bare_s  seconds of the loop
     task_s  what a task cost the farm besides its work: the difference, by the plan's tasks
-            (scheduler.estimate.SECONDS_PER_TASK)
+            (scheduler.placement.estimate.SECONDS_PER_TASK)
 
     python benchmarks/overhead.py [--size 512x288] [--frames 249] [--rounds 3]
 """

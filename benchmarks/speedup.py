@@ -43,7 +43,7 @@ from virtual_work import Work, work_of
 from farm.planning import ModelFacts, Plan, TaskKind
 from farm.plugins import catalogue, planning_plugins
 from farm.spec import parse_spec
-from scheduler.estimate import SECONDS_PER_TASK
+from scheduler.placement.estimate import SECONDS_PER_TASK
 from scheduler.planning.layout import Lender
 from scheduler.planning.plan import make_plan
 

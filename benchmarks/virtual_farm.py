@@ -1,8 +1,8 @@
 """A farm under a virtual clock: the real placement gives a plan's tasks to devices that only count.
 
 Pure: no clock, no I/O, no randomness. What is real here: placement and the translation of the store's records to it
-(scheduler.placement, scheduler.snapshot), and the plan. What is a model: a task takes `seconds_per_task`, then its
-FLOPs at its device's rate; a model that isn't in its memory is loaded first (scheduler.warmth says what is); artifacts travel as nodeagent.transfer moves them, on the render thread, one
+(scheduler.placement.place, scheduler.snapshot), and the plan. What is a model: a task takes `seconds_per_task`, then its
+FLOPs at its device's rate; a model that isn't in its memory is loaded first (scheduler.placement.warmth says what is); artifacts travel as nodeagent.transfer moves them, on the render thread, one
 at a time: down before the work unless that device made or fetched them before, up after it, and only then is the task
 done. Nodes and the daemon's host have one full-duplex link each, all of one speed. Every transfer passes the daemon's,
 so it is that one which transfers share, evenly. Windows in lockstep are begun together; a device takes a step of each of
@@ -25,11 +25,11 @@ from virtual_work import Name, Work
 from farm.planning import PlannedTask
 from farm.records import AttemptRecord, DeviceRecord, ModelOffer, NodeRecord, ReadyTask, TaskRecord, group_of
 from farm.states import AttemptState, NodeState, TaskState
-from scheduler.estimate import LOAD_BYTES_PER_SECOND, SECONDS_PER_TASK, lockstep, member_of
-from scheduler.groups import Member
-from scheduler.placement import place
+from scheduler.placement.estimate import LOAD_BYTES_PER_SECOND, SECONDS_PER_TASK, lockstep, member_of
+from scheduler.placement.groups import Member
+from scheduler.placement.place import place
+from scheduler.placement.warmth import Warmth
 from scheduler.snapshot import ready_task, slots_of
-from scheduler.warmth import Warmth
 
 _JOB = "job"
 _OWN, _WEIGHTS = "the job's model", "sha256:the job's weights"

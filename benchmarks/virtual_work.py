@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from farm.planning import ModelFacts, OutputFacts, Plan, PlannedTask, TaskKind
-from scheduler.estimate import BYTES_PER_LATENT_VALUE
+from scheduler.placement.estimate import BYTES_PER_LATENT_VALUE
 
 Name = tuple[str, str]
 """An artifact: the key of the task that makes it, and what it is to that task."""

@@ -10,7 +10,7 @@ from farm.policy.explain import DeviceFit, Fit
 from farm.records import ReadyTask as ReadyRecord
 from farm.records import TaskRecord
 from farm.store.store import Store
-from scheduler.placement import ReadyTask, Slot, misfit
+from scheduler.placement.place import ReadyTask, Slot, misfit
 from scheduler.snapshot import ready_task, slots_of
 
 

@@ -28,8 +28,8 @@ from farm.store.errors import NotFound
 from farm.store.store import Store
 from farmd.api.jobs import PlannedJob
 from farmd.contradictions import meetings
-from scheduler.estimate import wall_seconds
-from scheduler.placement import ReadyTask, Slot, misfit
+from scheduler.placement.estimate import wall_seconds
+from scheduler.placement.place import ReadyTask, Slot, misfit
 from scheduler.planning.conditions import PreparedMedia, check_apart
 from scheduler.planning.layout import Lender
 from scheduler.planning.plan import make_plan, strategy_of

@@ -29,10 +29,10 @@ from farmd.api.changes import Changes
 from farmd.api.sessions import Session, Sessions
 from scheduler import audit, drains
 from scheduler.backend import Backend, BackendDown, BackendEvent, BackendSays, RendererRef
-from scheduler.placement import place
+from scheduler.placement.place import place
+from scheduler.placement.starting import Starting, in_short
+from scheduler.placement.warmth import Warmth
 from scheduler.snapshot import members_of, ready_task, slots_of
-from scheduler.starting import Starting, in_short
-from scheduler.warmth import Warmth
 
 log = structlog.get_logger()
 

@@ -11,10 +11,10 @@ from farm.planning import ModelFacts
 from farm.records import AttemptRecord, DeviceRecord, DrainRecord, GroupMember, NodeRecord
 from farm.records import ReadyTask as ReadyRecord
 from farm.states import DrainState, NodeState
-from scheduler.estimate import seconds_left
-from scheduler.groups import Member
-from scheduler.placement import ReadyTask, Slot
-from scheduler.speed import rates
+from scheduler.placement.estimate import seconds_left
+from scheduler.placement.groups import Member
+from scheduler.placement.place import ReadyTask, Slot
+from scheduler.placement.speed import rates
 
 
 def slots_of(
@@ -31,7 +31,7 @@ def slots_of(
     the same: why not, where anything is known of it.
 
     `live`: the attempts that occupy devices at `now` (Unix seconds), for when those will be free. `warm`: as
-    scheduler.warmth.Warmth.of. `starting_for`: seconds, as Slot's, by node id and device. `lacks`: why a node doesn't offer
+    scheduler.placement.warmth.Warmth.of. `starting_for`: seconds, as Slot's, by node id and device. `lacks`: why a node doesn't offer
     models, by node id.
     """
     nodes = list(nodes)

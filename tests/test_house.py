@@ -70,7 +70,7 @@ def test_one_function_alone_starts_python():
         ("farm.states", {"sqlalchemy", "grpc", "ray", "torch"}),
         ("scheduler.planning.windows", {"sqlalchemy", "grpc", "ray", "torch"}),
         ("scheduler.planning.plan", {"sqlalchemy", "grpc", "ray", "torch"}),
-        ("scheduler.placement", {"sqlalchemy", "grpc", "ray", "torch"}),
+        ("scheduler.placement.place", {"sqlalchemy", "grpc", "ray", "torch"}),
         ("scheduler.planning.without_effect", {"sqlalchemy", "grpc", "ray", "torch"}),
         ("farm.media.file_kinds", {"PIL", "av", "numpy"}),
         ("farm.media.ignored", {"PIL", "av", "numpy"}),

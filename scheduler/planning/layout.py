@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from farm.timeline import Cut, cut_windows
-from scheduler.estimate import SECONDS_PER_TASK
+from scheduler.placement.estimate import SECONDS_PER_TASK
 
 TRIED, FEW = 6, 40
 """So many layouts are evened out, of so many windows at most."""

@@ -19,8 +19,8 @@ from farm.planning import (
 )
 from farm.spec import InvalidSpec, JobSpec
 from farm.timeline import Cut, cut_windows, frames_of, latents_for, padded
-from scheduler.estimate import BYTES_PER_LATENT_VALUE
-from scheduler.learnt import size_notes
+from scheduler.placement.estimate import BYTES_PER_LATENT_VALUE
+from scheduler.placement.learnt import size_notes
 from scheduler.planning import windows
 from scheduler.planning.conditions import (
     PreparedMedia,

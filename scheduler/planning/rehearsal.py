@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from farm.planning import PlannedTask
-from scheduler.estimate import FETCH_BYTES_PER_SECOND
-from scheduler.placement import ReadyTask, Slot, place
+from scheduler.placement.estimate import FETCH_BYTES_PER_SECOND
+from scheduler.placement.place import ReadyTask, Slot, place
 from scheduler.planning.layout import Lender
 
 BESIDES = (0.18, 0.16, 0.14, 0.12, 0.1, 0.08)

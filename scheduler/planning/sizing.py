@@ -13,7 +13,7 @@ from farm.plan import size_of
 from farm.planning import PlannedTask, Strategy, TaskKind, Timeline, Window
 from farm.spec import InvalidSpec
 from farm.timeline import Cut
-from scheduler.estimate import BYTES_PER_LATENT_VALUE
+from scheduler.placement.estimate import BYTES_PER_LATENT_VALUE
 from scheduler.planning import windows
 from scheduler.planning.layout import Lender, chained, share_out
 from scheduler.planning.rehearsal import Layout, Lengths, Rehearsal, soonest

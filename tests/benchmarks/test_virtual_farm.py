@@ -19,8 +19,8 @@ from virtual_work import Work, work_of
 from farm.planning import PlannedTask, TaskKind
 from farm.plugins import catalogue, planning_plugins
 from farm.spec import parse_spec
-from scheduler.estimate import SECONDS_PER_TASK
-from scheduler.placement import WORTH_WAITING
+from scheduler.placement.estimate import SECONDS_PER_TASK
+from scheduler.placement.place import WORTH_WAITING
 from scheduler.planning.plan import make_plan
 
 SPEEDUP = Path(__file__).parents[2] / "benchmarks" / "speedup.py"

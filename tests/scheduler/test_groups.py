@@ -8,8 +8,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.groups import Member, room_for, seconds_of, soonest, spread
-from scheduler.placement import ReadyTask, Slot, place
+from scheduler.placement.groups import Member, room_for, seconds_of, soonest, spread
+from scheduler.placement.place import ReadyTask, Slot, place
 
 GIB = 2**30
 WEIGHTS = "sha256:" + "a" * 64

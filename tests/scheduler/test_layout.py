@@ -13,7 +13,7 @@ from test_plan import OFFERS, plan_of
 from farm.planning import TaskKind
 from farm.spec import InvalidSpec, parse_spec
 from farm.timeline import Cut, cut_windows
-from scheduler.estimate import SECONDS_PER_TASK
+from scheduler.placement.estimate import SECONDS_PER_TASK
 from scheduler.planning import windows as geometry
 from scheduler.planning.layout import Lender, share_out
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.placement import WORTH_WAITING, Placement, ReadyTask, Slot, misfit, place
+from scheduler.placement.place import WORTH_WAITING, Placement, ReadyTask, Slot, misfit, place
 
 GIB = 2**30
 WEIGHTS = "sha256:" + "a" * 64

@@ -6,7 +6,7 @@ import pytest
 
 from farm.records import DeviceRecord, ModelOffer, NodeRecord, Speed
 from farm.states import NodeState
-from scheduler.speed import rates
+from scheduler.placement.speed import rates
 
 
 def node(name: str, said: float, *speeds: Speed, backend: str = "cuda", models=("2b", "13b")) -> NodeRecord:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.starting import (
+from scheduler.placement.starting import (
     AGAIN_SECONDS,
     GIVEN_UP_SECONDS,
     RENEW_SECONDS,

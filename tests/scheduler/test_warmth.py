@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scheduler.warmth import STARTING_SECONDS, Warmth
+from scheduler.placement.warmth import STARTING_SECONDS, Warmth
 
 DEVICE, OTHER = ("n", "cuda0"), ("n", "cuda1")
 

@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from scheduler.estimate import (
+from scheduler.placement.estimate import (
     FETCH_BYTES_PER_SECOND,
     LOAD_BYTES_PER_SECOND,
     SECONDS_PER_TASK,
     WORTH_WAITING,
 )
-from scheduler.groups import Member, Start, place_group, seconds_of, soonest
+from scheduler.placement.groups import Member, Start, place_group, seconds_of, soonest
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def place(
     Each goes to the device on which it will end first, what that is still busy with and what went before it
     included; where that isn't free yet the task waits, but no longer than a free device could have taken for it.
     A device on which the task failed is used only when no other fits. Only tasks of one of `groups`, whose unfinished
-    members these are, may share a device; all get theirs when the first has its turn (scheduler.groups).
+    members these are, may share a device; all get theirs when the first has its turn (scheduler.placement.groups).
     """
     usable = [slot for slot in slots if slot.usable]
     clock = _Clock(usable)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from scheduler.placement import ReadyTask, Slot
+    from scheduler.placement.place import ReadyTask, Slot
 
 Device = tuple[str, str]
 """Node id and device name."""

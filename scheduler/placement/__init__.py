@@ -1,0 +1,1 @@
+"""Which ready task goes to which device, and why others wait. Pure, every second."""
