@@ -18,7 +18,7 @@ from age_paths import Farm, NoRenderers
 
 from farm.planning import TaskKind
 from farm.store.store import Store
-from scheduler.backend import RendererRef
+from scheduler.dispatch.backend import RendererRef
 
 JOBS = 30
 """Jobs of six tasks that are done in one round."""

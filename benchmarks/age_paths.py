@@ -28,8 +28,8 @@ from farmd.api.sessions import Session, Sessions
 from farmd.api.tasks import TaskService
 from farmd.collecting import collect
 from farmd.fits import Fits
-from scheduler.backend import Backend, BackendEvent, RendererRef
-from scheduler.dispatch import Dispatcher
+from scheduler.dispatch.backend import Backend, BackendEvent, RendererRef
+from scheduler.dispatch.loop import Dispatcher
 
 KEEPING = Keeping(seconds=1e9, max_bytes=2**60)
 """Ended jobs keep everything: collectors look and find nothing to do."""

@@ -158,7 +158,7 @@ class FaultFarm(LocalFarm):
 
     def bridge(self) -> psutil.Process:
         """The Ray bridge. Raises psutil.NoSuchProcess."""
-        return self._first("scheduler.bridge", self.processes())
+        return self._first("scheduler.dispatch.ray.bridge", self.processes())
 
     def head(self) -> list[psutil.Process]:
         """Launcher, control store and raylet of the Ray head. Raises psutil.NoSuchProcess."""

@@ -1,7 +1,7 @@
 """A farm under a virtual clock: the real placement gives a plan's tasks to devices that only count.
 
 Pure: no clock, no I/O, no randomness. What is real here: placement and the translation of the store's records to it
-(scheduler.placement.place, scheduler.snapshot), and the plan. What is a model: a task takes `seconds_per_task`, then its
+(scheduler.placement.place, scheduler.dispatch.snapshot), and the plan. What is a model: a task takes `seconds_per_task`, then its
 FLOPs at its device's rate; a model that isn't in its memory is loaded first (scheduler.placement.warmth says what is); artifacts travel as nodeagent.transfer moves them, on the render thread, one
 at a time: down before the work unless that device made or fetched them before, up after it, and only then is the task
 done. Nodes and the daemon's host have one full-duplex link each, all of one speed. Every transfer passes the daemon's,
@@ -25,11 +25,11 @@ from virtual_work import Name, Work
 from farm.planning import PlannedTask
 from farm.records import AttemptRecord, DeviceRecord, ModelOffer, NodeRecord, ReadyTask, TaskRecord, group_of
 from farm.states import AttemptState, NodeState, TaskState
+from scheduler.dispatch.snapshot import ready_task, slots_of
 from scheduler.placement.estimate import LOAD_BYTES_PER_SECOND, SECONDS_PER_TASK, lockstep, member_of
 from scheduler.placement.groups import Member
 from scheduler.placement.place import place
 from scheduler.placement.warmth import Warmth
-from scheduler.snapshot import ready_task, slots_of
 
 _JOB = "job"
 _OWN, _WEIGHTS = "the job's model", "sha256:the job's weights"

@@ -10,8 +10,8 @@ from farm.policy.explain import DeviceFit, Fit
 from farm.records import ReadyTask as ReadyRecord
 from farm.records import TaskRecord
 from farm.store.store import Store
+from scheduler.dispatch.snapshot import ready_task, slots_of
 from scheduler.placement.place import ReadyTask, Slot, misfit
-from scheduler.snapshot import ready_task, slots_of
 
 
 def fit(tasks: Sequence[ReadyTask], slots: Sequence[Slot], busy_with: Callable[[Slot], str]) -> Fit:
@@ -49,7 +49,7 @@ _NOTHING = JobJson({})
 
 
 class Fits:
-    """The same for the farm as it is now. `renderer_up`, `trouble` and `lacks`: as in scheduler.snapshot."""
+    """The same for the farm as it is now. `renderer_up`, `trouble` and `lacks`: as in scheduler.dispatch.snapshot."""
 
     def __init__(
         self,

@@ -28,12 +28,12 @@ from farm.store.errors import NotFound
 from farm.store.store import Store
 from farmd.api.jobs import PlannedJob
 from farmd.contradictions import meetings
+from scheduler.dispatch.snapshot import slots_of
 from scheduler.placement.estimate import wall_seconds
 from scheduler.placement.place import ReadyTask, Slot, misfit
 from scheduler.planning.conditions import PreparedMedia, check_apart
 from scheduler.planning.layout import Lender
 from scheduler.planning.plan import make_plan, strategy_of
-from scheduler.snapshot import slots_of
 
 _Offer = TypeVar("_Offer")
 
@@ -45,7 +45,7 @@ class Intake:
     """Plans specs against this farm's catalogue, nodes and media roots.
 
     `look`: says what a file of media is; as farm.media.clips.probe, or in processes of their own. `lacks`: as in
-    scheduler.snapshot.
+    scheduler.dispatch.snapshot.
     """
 
     def __init__(

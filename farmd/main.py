@@ -60,7 +60,7 @@ from farmd.collecting import collect_forever
 from farmd.whereabouts import Whereabouts
 
 if TYPE_CHECKING:
-    from scheduler.ray_backend import RayBackend
+    from scheduler.dispatch.ray.backend import RayBackend
 
 log = structlog.get_logger()
 
@@ -98,7 +98,7 @@ def sole_daemon(home: Path) -> Iterator[None]:
 
 def ray_backend(config: FarmConfig) -> RayBackend:
     """The farm's Ray, as the config wants it: a head of its own, or an existing cluster's."""
-    from scheduler.ray_backend import RayBackend
+    from scheduler.dispatch.ray.backend import RayBackend
 
     folder, token = config.home / "ray", ray_token_path(config.home)
     head = RayHead(folder, "", config.ray.port, token)
@@ -145,7 +145,7 @@ async def serve(config: FarmConfig) -> None:
 async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: contextlib.AsyncExitStack) -> None:
     from farmd.fits import Fits
     from farmd.intake import Intake
-    from scheduler.dispatch import Dispatcher
+    from scheduler.dispatch.loop import Dispatcher
 
     started = time.time()
     listen, advertise = config.server.listen, config.server.advertise

@@ -63,7 +63,7 @@ def called(process: psutil.Process) -> str:
 
 
 def in_nobodys_hand(home: Path) -> list[str]:
-    """What the logs in `home` tell of attempts that were running and that nobody worked on (scheduler.audit)."""
+    """What the logs in `home` tell of attempts that were running and that nobody worked on (scheduler.dispatch.audit)."""
     logs = [path.read_text(errors="replace").splitlines() for path in home.rglob("*.log") if path.is_file()]
     return [line for lines in logs for line in lines if "no renderer was working on this attempt" in line]
 
@@ -259,7 +259,7 @@ class FarmUnderTest:
 
     def bridge_pid(self) -> int:
         """Process of the Ray bridge."""
-        return next(p.pid for p in self.processes() if "scheduler.bridge" in called(p))
+        return next(p.pid for p in self.processes() if "scheduler.dispatch.ray.bridge" in called(p))
 
     def of_node(self, name: str) -> list[psutil.Process]:
         """Raylet and renderers of a node, and their helpers."""

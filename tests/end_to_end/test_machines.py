@@ -341,13 +341,13 @@ def test_rays_head_goes_to_another_address_under_a_running_window(farm):
 
 
 def test_a_bridge_that_hangs_or_has_lost_its_socket_is_made_anew(farm):
-    (bridge,) = farm.of(farm.server, "scheduler.bridge")
+    (bridge,) = farm.of(farm.server, "scheduler.dispatch.ray.bridge")
     bridge.suspend()
     job_id = farm.submit()
     eventually("it is made anew", lambda: not bridge.is_running(), 90, every=1.0)
     assert farm.job(job_id, wait=True).job.state == jobs_pb2.JOB_STATE_SUCCEEDED
     assert "the bridge to Ray does not answer and is made anew" in farm.log(farm.server)
-    (bridge,) = farm.of(farm.server, "scheduler.bridge")
+    (bridge,) = farm.of(farm.server, "scheduler.dispatch.ray.bridge")
     farm.end_daemon()
     farm.server.run("rm", ".farm/run/bridge.sock")
     farm.start_daemon(f"0.0.0.0:{PORT}")

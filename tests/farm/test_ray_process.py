@@ -299,9 +299,7 @@ def test_each_raylet_has_its_own_node_and_no_driver_is_needed_to_know_it(
 
 
 def test_the_daemon_s_side_imports_no_ray() -> None:
-    script = (
-        "import sys, farm.processes.ray_process, scheduler.bridge_process; sys.exit('ray' in sys.modules)"
-    )
+    script = "import sys, farm.processes.ray_process, scheduler.dispatch.ray.bridge_process; sys.exit('ray' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)
 
 

@@ -20,7 +20,7 @@ from tests.damage import OF_JSON
 DRIVER = """
 import json, sys
 import ray
-from scheduler._bridge_actor import CONCURRENCY, RendererActor
+from scheduler.dispatch.ray._bridge_actor import CONCURRENCY, RendererActor
 address, node, payload = sys.argv[1:]
 ray.init(address=address, namespace="farm", log_to_driver=False)
 actor = ray.remote(concurrency_groups=CONCURRENCY, num_cpus=0, max_restarts=0)(RendererActor).options(

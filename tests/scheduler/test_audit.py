@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farm.states import AttemptState
-from scheduler.audit import missed
+from scheduler.dispatch.audit import missed
 
 LEASE_UNTIL = 50.0
 CONNECTED, AWAY = {"n": frozenset({("a", 1)})}, {}

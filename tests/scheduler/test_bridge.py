@@ -21,7 +21,7 @@ import pytest
 from farm.processes.ray_process import RayHead, Raylet
 from farm.v1 import bridge_pb2, bridge_pb2_grpc
 from farm.wire.security import ray_token_file
-from scheduler.bridge_process import BridgeProcess
+from scheduler.dispatch.ray.bridge_process import BridgeProcess
 
 IMPORTABLE = {"PYTHONPATH": f"{Path(__file__).parent}{os.pathsep}{Path(__file__).parents[2]}"}
 
@@ -302,7 +302,7 @@ def test_bad_arguments_are_refused_by_name(changed: dict[str, str], field: str, 
     command = [
         sys.executable,
         "-m",
-        "scheduler.bridge",
+        "scheduler.dispatch.ray.bridge",
         *(f"--{name}={value}" for name, value in arguments.items()),
     ]
     ran = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)

@@ -22,8 +22,8 @@ from farm.v1 import nodes_pb2
 from farmd.api.changes import Changes
 from farmd.api.sessions import Session, Sessions
 from farmd.fits import Fits
-from scheduler.backend import BackendEvent, BackendSays, RendererRef
-from scheduler.dispatch import GRACE_SECONDS, Dispatcher
+from scheduler.dispatch.backend import BackendEvent, BackendSays, RendererRef
+from scheduler.dispatch.loop import GRACE_SECONDS, Dispatcher
 from tests.store.store_world import GIB, join, stage, submit, task
 
 ONE = {"encode": []}
@@ -59,7 +59,7 @@ class Farm:
 
     def __init__(self, folder, monkeypatch):
         self.now = 1000.0
-        monkeypatch.setattr("scheduler.dispatch.boottime", lambda: self.now)
+        monkeypatch.setattr("scheduler.dispatch.loop.boottime", lambda: self.now)
         self.store = Store.lead(f"sqlite:///{folder}/farm.db", "test", boot=lambda: self.now)
         self.files = ArtifactStore(str(folder / "artifacts"))
         self.renderers, self.sessions = Renderers(), (sessions := Sessions())

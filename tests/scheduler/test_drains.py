@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from farm.records import AttemptRecord, DrainRecord
 from farm.states import AttemptState, DrainState
-from scheduler.drains import GRACE_SECONDS, PATIENCE_SECONDS, Step, grace, next_step
+from scheduler.dispatch.drains import GRACE_SECONDS, PATIENCE_SECONDS, Step, grace, next_step
 
 
 def attempt(number: int, begun: bool, longest_step: float) -> AttemptRecord:

@@ -28,7 +28,7 @@ class BridgeProcess(DetachedProcess):
 
     def command(self) -> list[str]:
         return python_command(
-            "scheduler.bridge",
+            "scheduler.dispatch.ray.bridge",
             f"--socket={self.socket.absolute()}",
             f"--ray-address={self.ray_address}",
             f"--renderer={self._renderer}",

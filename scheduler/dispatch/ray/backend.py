@@ -20,8 +20,8 @@ from farm.processes.ray_process import RayHead
 from farm.v1 import bridge_pb2, bridge_pb2_grpc
 from farm.wire.addresses import NoAddress
 from farm.wire.sockets import remove_socket
-from scheduler.backend import BackendDown, BackendEvent, BackendSays, RendererRef
-from scheduler.bridge_process import BridgeProcess
+from scheduler.dispatch.backend import BackendDown, BackendEvent, BackendSays, RendererRef
+from scheduler.dispatch.ray.bridge_process import BridgeProcess
 
 log = structlog.get_logger()
 

@@ -20,10 +20,10 @@ import grpc
 
 from farm.processes.ray_launch import driver_job_config, wait_for_head
 from farm.v1 import bridge_pb2, bridge_pb2_grpc
-from scheduler.backend import RendererRef
+from scheduler.dispatch.backend import RendererRef
 
 if TYPE_CHECKING:
-    from scheduler._bridge_renderers import Call
+    from scheduler.dispatch.ray._bridge_renderers import Call
 
 # sun_path has 108 bytes with its final zero; the socket has a longer name until it is in place.
 _LONGEST_SOCKET_PATH = 107
@@ -35,7 +35,7 @@ class BridgeServicer(bridge_pb2_grpc.BridgeServiceServicer):
     """Translates requests to calls on renderers, and what becomes of them to events."""
 
     def __init__(self, renderer_path: str) -> None:
-        from scheduler._bridge_renderers import Renderers
+        from scheduler.dispatch.ray._bridge_renderers import Renderers
 
         self._renderers = Renderers(renderer_path, self._publish)
         self._watchers: set[asyncio.Queue[bridge_pb2.WatchEventsResponse | None]] = set()
@@ -56,7 +56,7 @@ class BridgeServicer(bridge_pb2_grpc.BridgeServiceServicer):
         self, request: bridge_pb2.DispatchRequest, context: grpc.aio.ServicerContext
     ) -> bridge_pb2.DispatchResponse:
         """Hands an attempt to a renderer."""
-        from scheduler._bridge_renderers import Call
+        from scheduler.dispatch.ray._bridge_renderers import Call
 
         renderer = await _renderer(request, context)
         if not request.attempt_id:
@@ -143,7 +143,7 @@ async def _serve(path: Path, ray_address: str, renderer_path: str) -> None:
 
 def main() -> None:
     """Connects to Ray, then serves until told to stop or until Ray ends the process."""
-    parser = argparse.ArgumentParser(prog="python -m scheduler.bridge", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m scheduler.dispatch.ray.bridge", description=main.__doc__)
     parser.add_argument("--socket", required=True, type=Path)
     parser.add_argument("--ray-address", required=True, help="Ray head, as host:port")
     parser.add_argument("--renderer", required=True, help="class of the renderers, as MODULE:CLASS")

@@ -27,12 +27,12 @@ from farm.store.store import Store
 from farm.v1 import nodes_pb2
 from farmd.api.changes import Changes
 from farmd.api.sessions import Session, Sessions
-from scheduler import audit, drains
-from scheduler.backend import Backend, BackendDown, BackendEvent, BackendSays, RendererRef
+from scheduler.dispatch import audit, drains
+from scheduler.dispatch.backend import Backend, BackendDown, BackendEvent, BackendSays, RendererRef
+from scheduler.dispatch.snapshot import members_of, ready_task, slots_of
 from scheduler.placement.place import place
 from scheduler.placement.starting import Starting, in_short
 from scheduler.placement.warmth import Warmth
-from scheduler.snapshot import members_of, ready_task, slots_of
 
 log = structlog.get_logger()
 

@@ -20,8 +20,8 @@ from ray.exceptions import (
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from farm.v1 import bridge_pb2
-from scheduler._bridge_actor import CONCURRENCY, RendererActor
-from scheduler.backend import RendererRef
+from scheduler.dispatch.backend import RendererRef
+from scheduler.dispatch.ray._bridge_actor import CONCURRENCY, RendererActor
 
 _PING_EVERY_S = 1.0
 

@@ -1,0 +1,1 @@
+"""The dispatch loop, and the backend through which it reaches renderers."""
