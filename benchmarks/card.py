@@ -85,7 +85,7 @@ TABLE: tuple[tuple[str, str, float | None, str], ...] = (
 _SHAPING = (
     "plugins/**/*.py",
     "scheduler/*.py",
-    "nodeagent/work.py",
+    "renderer/work.py",
     "farm/planning.py",
     "farm/spec.py",
     "farm/timeline.py",

@@ -1,7 +1,7 @@
 """Does a plan's tasks in this process, as a renderer would: one after another, windows in lockstep taking turns.
 
 Tasks are the renderer's own workbench's, and what windows in lockstep give each other goes the renderer's own way
-(nodeagent.exchange), with all of a group at one renderer. Knows nothing of takes, videos or measures.
+(renderer.exchange), with all of a group at one renderer. Knows nothing of takes, videos or measures.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import torch
 from farm.plan import Member
 from farm.planning import PlannedTask
 from farm.rendering import Step, Stopped, TaskInHand
-from nodeagent.exchange import Answer, Exchange, Overlaps, Question
-from nodeagent.renderer import Turn
-from nodeagent.work import Workbench
+from renderer.exchange import Answer, Exchange, Overlaps, Question
+from renderer.renderer import Turn
+from renderer.work import Workbench
 
 HERE = "here"
 """The one renderer's address."""
@@ -143,12 +143,12 @@ class _Hold:
             raise Stopped("another window of its group has ended before its time")
 
     def runs(self) -> bool:
-        """As nodeagent.exchange wants it."""
+        """As renderer.exchange wants it."""
         self.checkpoint()
         return True
 
     def pause(self, seconds: float) -> None:
-        """As nodeagent.exchange wants it."""
+        """As renderer.exchange wants it."""
         self._ended.wait(seconds)
         self.checkpoint()
 

@@ -2,7 +2,7 @@
 
 Pure: no clock, no I/O, no randomness. What is real here: placement and the translation of the store's records to it
 (scheduler.placement.place, scheduler.dispatch.snapshot), and the plan. What is a model: a task takes `seconds_per_task`, then its
-FLOPs at its device's rate; a model that isn't in its memory is loaded first (scheduler.placement.warmth says what is); artifacts travel as nodeagent.transfer moves them, on the render thread, one
+FLOPs at its device's rate; a model that isn't in its memory is loaded first (scheduler.placement.warmth says what is); artifacts travel as renderer.transfer moves them, on the render thread, one
 at a time: down before the work unless that device made or fetched them before, up after it, and only then is the task
 done. Nodes and the daemon's host have one full-duplex link each, all of one speed. Every transfer passes the daemon's,
 so it is that one which transfers share, evenly. Windows in lockstep are begun together; a device takes a step of each of

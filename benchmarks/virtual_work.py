@@ -1,6 +1,6 @@
 """A plan's tasks as the virtual farm sees them: what each fetches, what it makes, how large that is. Pure.
 
-It says what plugins.ltx.rendering and nodeagent.work do with a plan. Prompts are taken to be as long as the model
+It says what plugins.ltx.rendering and renderer.work do with a plan. Prompts are taken to be as long as the model
 allows; the farm stores no more tokens than there are.
 """
 
@@ -37,7 +37,7 @@ class Work:
 
 
 def work_of(plan: Plan, models: Mapping[str, ModelFacts], output: OutputFacts) -> tuple[Work, ...]:
-    """A plan's tasks with what plugins.ltx.rendering and nodeagent.work fetch and make for them.
+    """A plan's tasks with what plugins.ltx.rendering and renderer.work fetch and make for them.
 
     Latents are files of a whole task, whatever part of them is read. Raises ValueError for a job with
     media, whose size a plan doesn't know.

@@ -34,7 +34,6 @@ from farm.wire import addresses
 from farm.wire.security import InvalidJoinToken
 from farm.wire.sockets import remove_socket, socket_path
 from nodeagent import ALLOCATION, HOME_VARIABLE, SOCKET_VARIABLE, devices, identity, probe
-from nodeagent.attempt_log import log_folder
 from nodeagent.journal_rescue import JournalAway, JournalTooNew, open_journal
 from nodeagent.log_delivery import LogDelivery
 from nodeagent.membership import Ending, Membership
@@ -44,7 +43,8 @@ from nodeagent.probe import ProbedDevice
 from nodeagent.raylet import RayletKeeper
 from nodeagent.renderer_link import RendererLink
 from nodeagent.stream import REFUSALS, FarmStream, Refused
-from nodeagent.work_folder import clear
+from renderer.attempt_log import log_folder
+from renderer.work_folder import clear
 
 log = structlog.get_logger()
 

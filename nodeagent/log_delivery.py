@@ -19,8 +19,8 @@ import structlog
 
 from farm.logs import LOG, MAX_LOG_BYTES
 from farm.v1 import artifacts_pb2, artifacts_pb2_grpc, nodes_pb2
-from nodeagent.attempt_log import SUFFIX, log_path
 from nodeagent.identity import Identity
+from renderer.attempt_log import SUFFIX, log_path
 
 log = structlog.get_logger()
 

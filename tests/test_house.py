@@ -78,7 +78,7 @@ def test_one_function_alone_starts_python():
         ("farm.cli", {"sqlalchemy", "ray", "torch"}),
         ("farmd.main", {"ray", "torch"}),
         ("nodeagent.agent", {"sqlalchemy", "ray", "torch"}),
-        ("nodeagent.renderer", {"torch"}),
+        ("renderer.renderer", {"torch"}),
     ],
 )
 def test_light_rooms_import_nothing_heavy(module, forbidden):

@@ -7,7 +7,7 @@ window. Pure but for its own memory.
 from __future__ import annotations
 
 SHARE = 0.75
-"""Models stay beside each other while they fill no more than this of a device's memory (nodeagent.work does so)."""
+"""Models stay beside each other while they fill no more than this of a device's memory (renderer.work does so)."""
 
 STARTING_SECONDS = 5.0
 """How long a renderer that has come up imports its libraries before it can begin: 3 to 5 s on two CPU cores."""

@@ -6,8 +6,8 @@ import contextlib
 import json
 import sys
 
-from nodeagent.exchange import Answer, Question
-from nodeagent.renderer import Renderer
+from renderer.exchange import Answer, Question
+from renderer.renderer import Renderer
 
 
 class Nobody:

@@ -11,8 +11,8 @@ import pytest
 
 from farm.plan import Member
 from farm.rendering import Stopped
-from nodeagent import exchange as room
-from nodeagent.exchange import Exchange, Overlaps, Question
+from renderer import exchange as room
+from renderer.exchange import Exchange, Overlaps, Question
 
 
 class Holding:

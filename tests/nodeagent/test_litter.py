@@ -9,8 +9,8 @@ from node_processes import until
 
 from farm.rendering import Stopped
 from farm.v1 import artifacts_pb2, nodes_pb2, renderers_pb2
-from nodeagent.transfer import Cache, Wire
-from nodeagent.work_folder import clear
+from renderer.transfer import Cache, Wire
+from renderer.work_folder import clear
 
 CONTENT = b"latents"
 ARTIFACT = {"id": "a-1", "sha256": hashlib.sha256(CONTENT).hexdigest(), "size": len(CONTENT)}

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from node_processes import until
 
 from farm.v1 import nodes_pb2
-from nodeagent.attempt_log import AttemptLog, log_path
 from nodeagent.log_delivery import bounded
+from renderer.attempt_log import AttemptLog, log_path
 
 
 @pytest.fixture

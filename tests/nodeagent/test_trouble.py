@@ -18,13 +18,13 @@ from node_processes import until
 from farm.policy.gist import gist
 from farm.rendering import Stopped, StorageFailed
 from farm.v1 import nodes_pb2, renderers_pb2
-from nodeagent import transfer
-from nodeagent.attachment import Attachment
 from nodeagent.disk import disk_trouble
 from nodeagent.journal import Held, Journal
 from nodeagent.life import born
 from nodeagent.renderer_link import RendererLink
-from nodeagent.transfer import TransferFailed, Wire
+from renderer import transfer
+from renderer.attachment import Attachment
+from renderer.transfer import TransferFailed, Wire
 
 STORAGE, SUCCEEDED, CANCELLED = (
     nodes_pb2.OUTCOME_STORAGE,

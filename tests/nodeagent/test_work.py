@@ -18,8 +18,8 @@ from farm.hookspecs import hookimpl
 from farm.plan import Handed, HandedTask, MuxTask
 from farm.plugins import planning_plugins, rendering_plugins
 from farm.rendering import DeviceInHand, OutOfMemory, TaskInHand
-from nodeagent.work import Workbench, task_in_hand
 from plugins.outputs.mp4 import encode_segment
+from renderer.work import Workbench, task_in_hand
 from tests.told import job_part
 
 GIB = 2**30

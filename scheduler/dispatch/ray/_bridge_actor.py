@@ -56,5 +56,5 @@ class RendererActor:
 
     @ray.method(concurrency_group="exchange")
     def answer(self, question: object) -> tuple:
-        """What another renderer wants of this one; see nodeagent.exchange."""
+        """What another renderer wants of this one; see renderer.exchange."""
         return self._renderer.answer(question)

@@ -25,7 +25,7 @@ from scheduler.dispatch.ray.bridge_process import BridgeProcess
 
 log = structlog.get_logger()
 
-RENDERER = "nodeagent.renderer:Renderer"
+RENDERER = "renderer.renderer:Renderer"
 """The class that the bridge makes an actor of, by name: the scheduler doesn't import the node agent."""
 
 CALL_SECONDS = 5.0

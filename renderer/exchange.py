@@ -129,7 +129,7 @@ class Overlaps:
 
 
 class Hold(Protocol):
-    """Of nodeagent.attachment.Hold what waiting needs."""
+    """Of renderer.attachment.Hold what waiting needs."""
 
     def runs(self) -> bool:
         """Whether its lease lasts. Raises Stopped."""

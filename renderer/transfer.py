@@ -17,7 +17,7 @@ from farm.plan import HandedArtifact
 from farm.rendering import InputDamaged, Stopped, StorageFailed
 from farm.v1 import artifacts_pb2, artifacts_pb2_grpc, nodes_pb2, renderers_pb2
 from farm.wire.channels import channel
-from nodeagent.work_folder import PART
+from renderer.work_folder import PART
 
 CHUNK = 1 << 20
 CACHE_BYTES = 2 << 30

@@ -30,14 +30,14 @@ from farm.plugins import planning_plugins, rendering_plugins
 from farm.rendering import MAX_FACTS, InputDamaged, OutOfMemory, Save, Stopped, StorageFailed
 from farm.v1 import nodes_pb2, renderers_pb2
 from nodeagent import HOME_VARIABLE, SOCKET_VARIABLE
-from nodeagent.attachment import Attachment, Hold
-from nodeagent.attempt_log import AttemptLog, log_folder
 from nodeagent.disk import damaged_input, disk_trouble
-from nodeagent.exchange import Answer, Exchange, Overlaps, Peers, Question
 from nodeagent.offers import model_cache
-from nodeagent.transfer import Cache, TransferFailed, Wire, checksum
-from nodeagent.work import Workbench, device_in_hand, task_in_hand
-from nodeagent.work_folder import attempt_folder, cache_folder, device_folder
+from renderer.attachment import Attachment, Hold
+from renderer.attempt_log import AttemptLog, log_folder
+from renderer.exchange import Answer, Exchange, Overlaps, Peers, Question
+from renderer.transfer import Cache, TransferFailed, Wire, checksum
+from renderer.work import Workbench, device_in_hand, task_in_hand
+from renderer.work_folder import attempt_folder, cache_folder, device_folder
 
 STATE = "state"
 """Name of the artifact from which a task goes on elsewhere; what is in it is its plugin's affair."""
