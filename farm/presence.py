@@ -1,6 +1,6 @@
 """What a presence plugin says of a workstation's owner, and the owner's own word.
 
-Light: runs in the agent and in farmctl. What follows from it is the agent's to judge (nodeagent.owner).
+Light: runs in the agent and in farmctl. What follows from it is the agent's to judge (nodeagent.owner.owner).
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ from nodeagent.journal_rescue import JournalAway, JournalTooNew, open_journal
 from nodeagent.log_delivery import LogDelivery
 from nodeagent.membership import Ending, Membership
 from nodeagent.model_search import ModelSearch
-from nodeagent.owner_watch import OwnerWatch, sensor
+from nodeagent.owner.watch import OwnerWatch, sensor
 from nodeagent.probe import ProbedDevice
 from nodeagent.raylet import RayletKeeper
 from nodeagent.renderer_link import RendererLink

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import structlog
 
-from nodeagent.life import lives
+from nodeagent.liveness import lives
 from nodeagent.raylet import RayletKeeper
 from nodeagent.renderer_link import RendererLink
 

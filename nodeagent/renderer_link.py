@@ -25,7 +25,7 @@ import structlog
 
 from farm.v1 import nodes_pb2, renderers_pb2, renderers_pb2_grpc
 from nodeagent.journal import Held, Journal
-from nodeagent.life import born, lives, of_another_boot
+from nodeagent.liveness import born, lives, of_another_boot
 
 log = structlog.get_logger()
 
@@ -199,7 +199,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         return [renderer.device for renderer in self._renderers.values() if renderer.outbox]
 
     def pids(self) -> list[tuple[int, str]]:
-        """Renderer processes not known to be dead, each with its birth (nodeagent.life)."""
+        """Renderer processes not known to be dead, each with its birth (nodeagent.liveness)."""
         return list(self._renderers)
 
     def lease(self, attempt: nodes_pb2.AttemptRef, until: float) -> None:

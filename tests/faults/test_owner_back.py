@@ -11,7 +11,7 @@ import pytest
 from farm.records import ArtifactState
 from farm.store.tables import artifacts
 from farm.v1 import jobs_pb2
-from nodeagent.life import born
+from nodeagent.liveness import born
 from tests.farm_under_test import SHOT, eventually
 
 LOST, SUCCEEDED = jobs_pb2.ATTEMPT_STATE_LOST, jobs_pb2.ATTEMPT_STATE_SUCCEEDED

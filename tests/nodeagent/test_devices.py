@@ -5,7 +5,7 @@ import os
 from farm.config import DeclaredDevice, load_node_config
 from farm.v1 import nodes_pb2
 from nodeagent.devices import declared, lent
-from nodeagent.life import born, lives
+from nodeagent.liveness import born, lives
 from nodeagent.probe import ProbedDevice
 
 

@@ -13,7 +13,7 @@ from node_processes import until
 from farm.v1 import nodes_pb2
 from nodeagent import renderer_link
 from nodeagent.journal import Held, Journal
-from nodeagent.life import born, of_another_boot
+from nodeagent.liveness import born, of_another_boot
 from nodeagent.membership import Ending
 
 SUCCEEDED, CANCELLED = nodes_pb2.OUTCOME_SUCCEEDED, nodes_pb2.OUTCOME_CANCELLED

@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeagent.owner import NUDGE_SECONDS, Owner, OwnerTerms, Sample, Stage
+from nodeagent.owner.owner import NUDGE_SECONDS, Owner, OwnerTerms, Sample, Stage
 
 TERMS = OwnerTerms(idle=600.0, grace=30.0)
 AWAY, THERE, UNKNOWN = Sample(math.inf), Sample(0.0), Sample(None, "no logind")

@@ -13,8 +13,8 @@ import pytest
 from farm.config import InvalidConfig, Owner
 from farm.plugins import node_plugins, presences
 from farm.presence import CannotTell, give_back, take, taken
-from nodeagent import owner_sensors
-from nodeagent.owner_watch import sensor
+from nodeagent.owner import sensors
+from nodeagent.owner.watch import sensor
 
 DESKTOP = """\
 Id=2
@@ -71,48 +71,48 @@ def logind(script, tmp_path):
     ],
 )
 def test_the_least_idle_of_peoples_sessions_counts(sessions, idle):
-    assert owner_sensors.least_idle(owner_sensors.read_sessions("\n".join(sessions)), 123.0) == idle
+    assert sensors.least_idle(sensors.read_sessions("\n".join(sessions)), 123.0) == idle
 
 
 def test_logind_is_asked_and_its_clock_is_ours(logind):
     since = int((time.monotonic() - 700) * 1e6)
     logind(GREETER, DESKTOP.replace("100000000", str(since)))
-    assert owner_sensors.idle() == pytest.approx(700, abs=5)
+    assert sensors.idle() == pytest.approx(700, abs=5)
     logind(TYPING)
-    assert owner_sensors.idle() == 0.0
+    assert sensors.idle() == 0.0
     logind()
-    assert owner_sensors.idle() == math.inf
+    assert sensors.idle() == math.inf
 
 
 def test_x11_knows_better_than_a_desktop_that_never_says_idle(logind, script):
     logind(X11)
-    assert owner_sensors.idle() == 0.0
+    assert sensors.idle() == 0.0
     script("xprintidle", '[ "$DISPLAY" = :0 ] && echo 91250')
-    assert owner_sensors.idle() == 91.25
+    assert sensors.idle() == 91.25
     script("xprintidle", "echo 'no screen' >&2; exit 1")
-    assert owner_sensors.idle() == 0.0
+    assert sensors.idle() == 0.0
 
 
 def test_without_logind_a_display_of_our_own_is_asked(script, monkeypatch):
     script("loginctl", "echo 'Failed to connect to bus' >&2; exit 1")
     monkeypatch.delenv("DISPLAY", raising=False)
     with pytest.raises(CannotTell, match="loginctl list-sessions ended with 1: Failed to connect to bus"):
-        owner_sensors.idle()
+        sensors.idle()
     monkeypatch.setenv("DISPLAY", ":1")
     script("xprintidle", "echo 5000")
-    assert owner_sensors.idle() == 5.0
+    assert sensors.idle() == 5.0
 
 
 def test_a_session_of_which_logind_says_nothing_can_not_be_told(logind):
     logind(TYPING.replace("IdleHint=no", "IdleHint="))
     with pytest.raises(CannotTell, match="'7'"):
-        owner_sensors.idle()
+        sensors.idle()
 
 
 def test_the_real_loginctl_is_understood_or_says_why_not():
     """Whatever this machine is: a number, or a reason."""
     try:
-        assert owner_sensors.idle() >= 0
+        assert sensors.idle() >= 0
     except CannotTell as error:
         assert "loginctl" in str(error)
 
@@ -121,7 +121,7 @@ def test_the_real_loginctl_is_understood_or_says_why_not():
     ("command", "idle"), [("exit 0", math.inf), ("exit 1", 0.0), ("[ -e /nowhere ]", 0.0)]
 )
 def test_a_command_says_there_or_away_by_its_exit_code(command, idle):
-    assert owner_sensors.answer(command) == idle
+    assert sensors.answer(command) == idle
 
 
 @pytest.mark.parametrize(
@@ -134,14 +134,14 @@ def test_a_command_says_there_or_away_by_its_exit_code(command, idle):
 )
 def test_any_other_end_of_a_command_can_not_be_told(command, words):
     with pytest.raises(CannotTell, match=words):
-        owner_sensors.answer(command)
+        sensors.answer(command)
 
 
 def test_a_command_that_hangs_can_not_be_told_and_leaves_nothing_running(monkeypatch, tmp_path):
-    monkeypatch.setattr(owner_sensors, "_PATIENCE", 0.5)
+    monkeypatch.setattr(sensors, "_PATIENCE", 0.5)
     began = time.monotonic()
     with pytest.raises(CannotTell, match="did not answer"):
-        owner_sensors.answer(f"sleep 60 & echo $! > {tmp_path}/pid; wait")
+        sensors.answer(f"sleep 60 & echo $! > {tmp_path}/pid; wait")
     assert time.monotonic() - began < 5
     pid = (tmp_path / "pid").read_text().strip()
     state = subprocess.run(["ps", "-o", "stat=", "-p", pid], capture_output=True, text=True, check=False)
@@ -149,7 +149,7 @@ def test_a_command_that_hangs_can_not_be_told_and_leaves_nothing_running(monkeyp
 
 
 def test_the_built_in_presences_are_plugins_and_others_are_named_in_the_refusal():
-    assert set(presences(node_plugins(owner_sensors))) == {"none", "idle", "command"}
+    assert set(presences(node_plugins(sensors))) == {"none", "idle", "command"}
     with pytest.raises(InvalidConfig, match=r"knows 'idel'.*; did you mean 'idle'\?"):
         sensor(Owner(presence="idel"))
     with pytest.raises(InvalidConfig, match="owner.presence: no plugin knows 'badge'.*command, idle, none"):
@@ -158,7 +158,7 @@ def test_the_built_in_presences_are_plugins_and_others_are_named_in_the_refusal(
 
 
 def test_presence_is_told_without_torch_ray_or_sql():
-    code = "import sys, nodeagent.owner_watch; print(*sorted(sys.modules))"
+    code = "import sys, nodeagent.owner.watch; print(*sorted(sys.modules))"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()

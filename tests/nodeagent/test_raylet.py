@@ -14,7 +14,7 @@ from small_farm import SmallFarm
 from farm.processes.ray_process import RayHead, Raylet, ray_environment
 from farm.v1 import nodes_pb2
 from farm.wire.security import ray_token_file
-from nodeagent.life import born
+from nodeagent.liveness import born
 from tests.damage import OF_JSON
 
 DRIVER = """

@@ -20,7 +20,7 @@ from farm.rendering import Stopped, StorageFailed
 from farm.v1 import nodes_pb2, renderers_pb2
 from nodeagent.disk import disk_trouble
 from nodeagent.journal import Held, Journal
-from nodeagent.life import born
+from nodeagent.liveness import born
 from nodeagent.renderer_link import RendererLink
 from renderer import transfer
 from renderer.attachment import Attachment

@@ -1,6 +1,6 @@
 """Looks at regular times whether the workstation's owner is there, and sees to it that renderers heed it.
 
-What is judged of it is nodeagent.owner's; how it is seen a presence plugin's.
+What is judged of it is nodeagent.owner.owner's; how it is seen a presence plugin's.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from farm.config import InvalidConfig, Owner
 from farm.nearest import did_you_mean
 from farm.plugins import node_plugins, presences
 from farm.policy.hours import Hours, parse
-from nodeagent import owner_sensors as built_in
-from nodeagent.owner import Owner as Seen
-from nodeagent.owner import OwnerTerms, Sample, Stage
+from nodeagent.owner import sensors as built_in
+from nodeagent.owner.owner import Owner as Seen
+from nodeagent.owner.owner import OwnerTerms, Sample, Stage
 
 log = structlog.get_logger()
 

@@ -1,6 +1,6 @@
 """The built-in ways to tell whether somebody is at a workstation, as plugins like any other: none, idle, command.
 
-Thin edges: a program is run, its words are read. What follows is nodeagent.owner's to judge.
+Thin edges: a program is run, its words are read. What follows is nodeagent.owner.owner's to judge.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Whose a workstation is while its owner is there, and what becomes of its windows."""
