@@ -53,16 +53,16 @@ from seam_jobs import Job, Studio
 from farm.cli import params
 from plugins.ltx.loading import Ltx
 from plugins.ltx.planning import TINY_FOLDER
-from plugins.ltx.reference import evaluate, parts
+from training.ltx_tiny import evaluate, parts
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = ("384x224", "512x288", "640x384", "1024x576")
 STRATEGIES = ("hierarchical", "autoregressive", "codenoise")
 _SHAPING = (
     "plugins/ltx/*.py",
-    "plugins/ltx/reference/evaluate.py",
-    "plugins/ltx/reference/measure.py",
-    "plugins/ltx/reference/scenes.py",
+    "training/ltx_tiny/evaluate.py",
+    "training/ltx_tiny/measure.py",
+    "training/ltx_tiny/scenes.py",
     "benchmarks/asked_cases.py",
     "benchmarks/seam_hands.py",
     "benchmarks/seam_jobs.py",

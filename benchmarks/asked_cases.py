@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from seam_takes import FPS
 
-from plugins.ltx.reference.measure import colour, heading, same_way, track
-from plugins.ltx.reference.scenes import BACKGROUNDS, COLOURS, HELD_OUT, SHAPES, Scene, Shape, scene
+from training.ltx_tiny.measure import colour, heading, same_way, track
+from training.ltx_tiny.scenes import BACKGROUNDS, COLOURS, HELD_OUT, SHAPES, Scene, Shape, scene
 
 Size = tuple[int, int]
 """Width and height in pixels."""
@@ -29,7 +29,7 @@ WAY_FRAMES = 20
 SCENES = HELD_OUT + 70_000
 PLACES = ("start", "middle", "end")
 LEAST = 0.15 / 160
-"""Of the short side a frame counts as motion, as in plugins.ltx.reference.evaluate."""
+"""Of the short side a frame counts as motion, as in training.ltx_tiny.evaluate."""
 
 Figures = dict[str, float]
 

@@ -1,6 +1,6 @@
 """How good ltx-tiny is, as its card says: what users get, beside what the model does by itself.
 
-The same measures (plugins.ltx.reference.evaluate) of videos that are made in three ways:
+The same measures (training.ltx_tiny.evaluate) of videos that are made in three ways:
 
     window   the model alone: a single window, all that is given in its grid of latents
     farm     the same lengths, planned and rendered by the farm's own code in this process with its default strategy and
@@ -45,8 +45,8 @@ from seam_jobs import Studio
 
 from farm.cli import params
 from plugins.ltx.loading import Ltx
-from plugins.ltx.reference import evaluate, parts
-from plugins.ltx.reference.evaluate import Given, Maker, Size
+from training.ltx_tiny import evaluate, parts
+from training.ltx_tiny.evaluate import Given, Maker, Size
 
 COLUMNS = {
     "window": "one window, the model alone",

@@ -63,11 +63,11 @@ from plugins.ltx.latents import assemble, load_latents, save_latents
 from plugins.ltx.loading import Ltx
 from plugins.ltx.noise import latent_noise
 from plugins.ltx.planning import TINY, TINY_FOLDER
-from plugins.ltx.reference.scenes import HELD_OUT, Scene, scene
 from plugins.ltx.rendering import LtxModel
 from plugins.ltx.text import encode_prompt
 from plugins.ltx.vae import decode, encode_clip
 from scheduler.planning.plan import make_plan
+from training.ltx_tiny.scenes import HELD_OUT, Scene, scene
 
 SIZE = (192, 128)
 FPS = 24

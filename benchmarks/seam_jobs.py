@@ -34,11 +34,11 @@ from farm.rendering import DeviceInHand
 from farm.spec import parse_spec
 from farm.timeline import TEMPORAL, Cut, frame_span
 from nodeagent.offers import model_cache
-from plugins.ltx.reference.measure import psnr
 from renderer.work import Workbench
 from scheduler.planning.conditions import PreparedMedia
 from scheduler.planning.plan import make_plan, strategy_of
 from scheduler.planning.windows import seams
+from training.ltx_tiny.measure import psnr
 
 MODEL = "ltx-tiny"
 

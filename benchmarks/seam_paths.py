@@ -1,6 +1,6 @@
 """How far a shape strays from its true motion: at seams, against the rest of its own video.
 
-Only paths come in here (plugins.ltx.reference.measure makes them from frames).
+Only paths come in here (training.ltx_tiny.measure makes them from frames).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def compare_paths(
 
     A video is the measured path of its shape, float64 [F, 2] in pixels, NaN where it can't be seen; its walls,
     float64 [2, 2], the least and the greatest (x, y) the shape's centre can have; and its seams. A shape of
-    ``plugins.ltx.reference.scenes`` goes straight on at its pace and turns round at the walls. That motion is taken
+    ``training.ltx_tiny.scenes`` goes straight on at its pace and turns round at the walls. That motion is taken
     up afresh for every stretch, from the 24 frames before it: where a shape is after minutes depends
     on every wobble on the way, and would be as wrong at any place, seam or not. A stretch's error is the distance
     from there in its worst frame, ``lost`` pixels where the shape can't be seen; a seam is compared with equally

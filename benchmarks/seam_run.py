@@ -28,9 +28,9 @@ from seam_takes import CROSSFADE, Take
 
 from farm.plan import JobPart
 from farm.timeline import TEMPORAL, cut_windows, frames_of, latents_for
-from plugins.ltx.reference.measure import track
 from scheduler.planning.prompts import PromptTimeline
 from scheduler.planning.windows import seams as seams_between
+from training.ltx_tiny.measure import track
 
 ROOT = Path(__file__).resolve().parents[1]
 _ROOMS = ("hands", "jobs", "measures", "peer", "spoiled", "takes")

@@ -22,8 +22,8 @@ from farm.planning import TaskKind
 from farm.timeline import frames_of
 from plugins.ltx.latents import extent, load_latents, save_latents
 from plugins.ltx.loading import Ltx
-from plugins.ltx.reference.scenes import scene
 from plugins.ltx.vae import encode_clip
+from training.ltx_tiny.scenes import scene
 
 STRATEGY = "hierarchical"
 WINDOW = 16

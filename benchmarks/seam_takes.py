@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from farm.timeline import TEMPORAL, cut_windows, frame_span, latents_for
-from plugins.ltx.reference.scenes import COLOURS, HELD_OUT, MOTIONS, SHAPES, Scene, scene
+from training.ltx_tiny.scenes import COLOURS, HELD_OUT, MOTIONS, SHAPES, Scene, scene
 
 FPS = 24
 GIVEN = ("text", "image", "clip")

@@ -9,7 +9,7 @@ from asked_cases import CROSSFADE, SIZE, cases, following, going, held
 from click.testing import CliRunner
 from seam_jobs import Studio
 
-from plugins.ltx.reference.scenes import Scene, Shape
+from training.ltx_tiny.scenes import Scene, Shape
 
 FRAMES = 249
 

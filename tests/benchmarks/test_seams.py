@@ -15,8 +15,8 @@ from PIL import Image
 from benchmarks.seam_measures import Positions, drift, ends_of, measure
 from benchmarks.seam_paths import PathError, compare_paths
 from benchmarks.seam_statistics import Result, Seam, compare
-from plugins.ltx.reference.measure import track
-from plugins.ltx.reference.scenes import HELD_OUT, Scene, scene
+from training.ltx_tiny.measure import track
+from training.ltx_tiny.scenes import HELD_OUT, Scene, scene
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "seams.py"
 SIZE = (160, 96)

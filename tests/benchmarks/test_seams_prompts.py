@@ -22,7 +22,7 @@ from seam_takes import Take, takes
 from seams import main
 
 from farm.plan import JobPart
-from plugins.ltx.reference.measure import colour
+from training.ltx_tiny.measure import colour
 
 SMALL = (96, 96)
 FRAMES = 417

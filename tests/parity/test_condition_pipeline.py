@@ -22,11 +22,11 @@ from plugins.ltx.conditioning import Condition
 from plugins.ltx.denoise import Denoiser
 from plugins.ltx.loading import Ltx
 from plugins.ltx.noise import latent_noise
-from plugins.ltx.reference.parts import MAX_TOKENS
 from plugins.ltx.sigmas import linear_quadratic
 from plugins.ltx.text import encode_prompt
 from plugins.ltx.vae import encode_clip
 from tests.parity.placing import at_frame
+from training.ltx_tiny.parts import MAX_TOKENS
 
 FRAMES, HEIGHT, WIDTH, FPS, STEPS = 49, 96, 128, 24, 5
 PROMPT, NEGATIVE = "a red ball rolling left", "worst quality, blurry"

@@ -22,9 +22,9 @@ from plugins.ltx.denoise import Denoiser
 from plugins.ltx.loading import Ltx
 from plugins.ltx.noise import latent_noise
 from plugins.ltx.planning import TINY_FOLDER
-from plugins.ltx.reference.parts import MAX_TOKENS
 from plugins.ltx.text import encode_prompt
 from scheduler.planning.windows import averaging
+from training.ltx_tiny.parts import MAX_TOKENS
 
 CUTS = (Cut(0, 6), Cut(3, 9), Cut(6, 12))
 SIGMAS = (0.9, 0.6, 0.3, 0.0)

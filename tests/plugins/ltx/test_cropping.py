@@ -15,13 +15,13 @@ from farm.rendering import DeviceInHand
 from farm.spec import parse_spec
 from plugins.ltx.latents import load_latents
 from plugins.ltx.loading import Ltx
-from plugins.ltx.reference.measure import psnr
-from plugins.ltx.reference.scenes import scene
 from plugins.ltx.rendering import LtxModel
 from plugins.ltx.vae import decode, encode_clip
 from plugins.outputs.mp4 import encode_segment
 from scheduler.planning.conditions import PreparedMedia
 from scheduler.planning.plan import make_plan
+from training.ltx_tiny.measure import psnr
+from training.ltx_tiny.scenes import scene
 
 WIDTH, HEIGHT = 100, 70
 """Rendered at 128x96: 28 columns and 26 lines too many."""

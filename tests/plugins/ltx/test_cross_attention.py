@@ -16,8 +16,8 @@ from plugins.ltx.cross_attention import ByLatent, Words
 from plugins.ltx.denoise import Denoiser
 from plugins.ltx.loading import Ltx
 from plugins.ltx.noise import latent_noise
-from plugins.ltx.reference.parts import MAX_TOKENS
 from plugins.ltx.text import TimedText, encode_prompt, shares_by_latent
+from training.ltx_tiny.parts import MAX_TOKENS
 
 DIM = 24
 SHAPE = (32, 5, 2, 3)

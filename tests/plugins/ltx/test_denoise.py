@@ -11,11 +11,11 @@ from plugins.ltx.conditioning import Extra, Replace, window_tail
 from plugins.ltx.denoise import Denoiser, State
 from plugins.ltx.loading import Ltx
 from plugins.ltx.noise import latent_noise
-from plugins.ltx.reference.parts import MAX_TOKENS
 from plugins.ltx.sigmas import linear_quadratic
 from plugins.ltx.text import encode_prompt
 from plugins.ltx.vae import decode
 from tests.parity.placing import at_frame
+from training.ltx_tiny.parts import MAX_TOKENS
 
 SHAPE = (32, 5, 2, 3)
 

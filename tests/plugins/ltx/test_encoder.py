@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from plugins.ltx.encoder import ClipEncoder, stretches
 from plugins.ltx.loading import Ltx
-from plugins.ltx.reference.scenes import scene
 from plugins.ltx.vae import encode_clip
+from training.ltx_tiny.scenes import scene
 
 
 def in_stretches(ltx: Ltx, frames: np.ndarray, at_a_time: int) -> torch.Tensor:

@@ -16,13 +16,13 @@ from plugins.ltx.given import PutIn
 from plugins.ltx.latents import load_latents
 from plugins.ltx.loading import Ltx
 from plugins.ltx.planning import TINY_FOLDER
-from plugins.ltx.reference.measure import psnr
-from plugins.ltx.reference.scenes import Scene, scene
 from plugins.ltx.rendering import LtxModel
 from plugins.ltx.vae import decode, encode_clip
 from plugins.outputs.mp4 import encode_segment
 from scheduler.planning.conditions import PreparedMedia
 from scheduler.planning.plan import make_plan
+from training.ltx_tiny.measure import psnr
+from training.ltx_tiny.scenes import Scene, scene
 
 SIZE = (96, 64)
 OFFERS = catalogue(planning_plugins())

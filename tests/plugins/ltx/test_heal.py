@@ -18,11 +18,11 @@ from plugins.ltx.blend import ramp
 from plugins.ltx.latents import assemble, extent, load_latents, save_latents
 from plugins.ltx.loading import Ltx
 from plugins.ltx.planning import TINY_FOLDER
-from plugins.ltx.reference.scenes import HELD_OUT, scene
 from plugins.ltx.rendering import LtxModel
 from plugins.ltx.text import encode_prompt
 from plugins.ltx.vae import decode, encode_clip
 from scheduler.planning.plan import make_plan
+from training.ltx_tiny.scenes import HELD_OUT, scene
 
 SIZE, LATENTS, SPLIT = (128, 96), 29, 16
 OFFERS = catalogue(planning_plugins())

@@ -15,10 +15,10 @@ from farm.rendering import DeviceInHand, TaskInHand
 from farm.spec import parse_spec
 from plugins.ltx.latents import load_latents
 from plugins.ltx.loading import Ltx
-from plugins.ltx.reference.measure import colour
-from plugins.ltx.reference.parts import MAX_TOKENS
 from plugins.ltx.rendering import LtxModel
 from scheduler.planning.plan import make_plan
+from training.ltx_tiny.measure import colour
+from training.ltx_tiny.parts import MAX_TOKENS
 
 RED, GREEN = "a red ball moving right on a black background", "a green box moving right on a black background"
 

@@ -18,10 +18,10 @@ from farm.timeline import frames_of
 from plugins.ltx.latents import load_latents, save_latents
 from plugins.ltx.loading import Ltx
 from plugins.ltx.planning import TINY_FOLDER
-from plugins.ltx.reference.scenes import HELD_OUT, scene
 from plugins.ltx.rendering import LtxModel
 from plugins.ltx.vae import encode_clip
 from scheduler.planning.plan import make_plan
+from training.ltx_tiny.scenes import HELD_OUT, scene
 
 SIZE, LATENTS = (96, 64), 29
 OFFERS = catalogue(planning_plugins())

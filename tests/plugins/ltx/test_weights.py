@@ -13,11 +13,11 @@ import torch
 
 from farm.rendering import DeviceInHand
 from plugins.ltx.loading import Ltx
-from plugins.ltx.reference.parts import MAX_TOKENS
 from plugins.ltx.rendering import farm_load_model
 from plugins.ltx.text import encode_prompt
 from plugins.ltx.weights import locate, weights_hash
 from tests.damage import OF_JSON
+from training.ltx_tiny.parts import MAX_TOKENS
 
 
 @pytest.fixture

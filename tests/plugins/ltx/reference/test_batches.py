@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from plugins.ltx.reference.batches import REFINED, Batch, draw, said
-from plugins.ltx.reference.pool import Group
+from training.ltx_tiny.batches import REFINED, Batch, draw, said
+from training.ltx_tiny.pool import Group
 
 # What the groups below hold: latent i of a clip is i + 1 everywhere, the image of its frame -(i + 1), and latent i of
 # its storyboard i + 101.

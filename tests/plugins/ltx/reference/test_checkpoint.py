@@ -8,8 +8,8 @@ import pytest
 from farm.cli.demo import GIVEN_FRAMES, _drawn_frames
 from plugins.ltx.loading import Ltx
 from plugins.ltx.planning import TINY_FOLDER, farm_models
-from plugins.ltx.reference.evaluate import alone, backward, evaluate, text
-from plugins.ltx.reference.scenes import Scene, Shape
+from training.ltx_tiny.evaluate import alone, backward, evaluate, text
+from training.ltx_tiny.scenes import Scene, Shape
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ import pytest
 from plugins.ltx.conditioning import Replace
 from plugins.ltx.loading import Ltx
 from plugins.ltx.planning import TINY_FOLDER
-from plugins.ltx.reference import evaluate
-from plugins.ltx.reference.measure import area
-from plugins.ltx.reference.scenes import HELD_OUT, direction, scene
+from training.ltx_tiny import evaluate
+from training.ltx_tiny.measure import area
+from training.ltx_tiny.scenes import HELD_OUT, direction, scene
 
 BEFORE = evaluate.LED_UP - evaluate.CLIP
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from plugins.ltx.reference import flow
-from plugins.ltx.reference.batches import REFINED, Batch
+from training.ltx_tiny import flow
+from training.ltx_tiny.batches import REFINED, Batch
 
 
 def _batch(

@@ -5,8 +5,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from plugins.ltx.reference import progress
-from plugins.ltx.reference.progress import Clock, Record, cosine
+from training.ltx_tiny import progress
+from training.ltx_tiny.progress import Clock, Record, cosine
 
 
 def test_a_process_stopped_for_an_hour_has_trained_no_longer(monkeypatch):

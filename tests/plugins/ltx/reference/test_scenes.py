@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plugins.ltx.reference.measure import colour, heading, psnr, same_way, track
-from plugins.ltx.reference.scenes import MOTIONS, SIZES, direction, scene
+from training.ltx_tiny.measure import colour, heading, psnr, same_way, track
+from training.ltx_tiny.scenes import MOTIONS, SIZES, direction, scene
 
 seeds = st.integers(min_value=0, max_value=1 << 41)
 
@@ -29,7 +29,7 @@ def test_a_scene_is_a_pure_function_of_its_seed_and_of_the_frame_number(seed, st
 @pytest.mark.parametrize("hash_seed", ["1", "2"])
 def test_a_scene_is_the_same_in_every_process(hash_seed):
     code = (
-        "import hashlib; from plugins.ltx.reference.scenes import scene;"
+        "import hashlib; from training.ltx_tiny.scenes import scene;"
         "print(scene(5).caption, hashlib.sha256(scene(5).render(0, 9).tobytes()).hexdigest())"
     )
     said = subprocess.run(

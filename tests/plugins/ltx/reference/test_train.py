@@ -8,10 +8,10 @@ from click.testing import CliRunner
 
 from plugins.ltx.loading import Ltx
 from plugins.ltx.planning import TINY_FOLDER
-from plugins.ltx.reference import pool
-from plugins.ltx.reference.pool import Kind
-from plugins.ltx.reference.progress import Record
-from plugins.ltx.reference.train import main
+from training.ltx_tiny import pool
+from training.ltx_tiny.pool import Kind
+from training.ltx_tiny.progress import Record
+from training.ltx_tiny.train import main
 
 
 @pytest.fixture

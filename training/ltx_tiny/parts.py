@@ -16,7 +16,7 @@ from diffusers import (
 )
 from transformers import T5Config, T5EncoderModel, T5TokenizerFast
 
-from plugins.ltx.reference.scenes import BACKGROUNDS, COLOURS, SHAPES
+from training.ltx_tiny.scenes import BACKGROUNDS, COLOURS, SHAPES
 
 MAX_TOKENS = 64
 """Length of a prompt in tokens; a longer one is cut."""

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKLLTXVideo
 
 from plugins.ltx.conditioning import FRAMES_PER_LATENT
-from plugins.ltx.reference.scenes import Scene, scene
+from training.ltx_tiny.scenes import Scene, scene
 
 
 @dataclass(frozen=True)

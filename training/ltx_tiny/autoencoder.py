@@ -11,10 +11,10 @@ import torch
 from diffusers import AutoencoderKLLTXVideo
 
 from plugins.ltx.conditioning import FRAMES_PER_LATENT
-from plugins.ltx.reference import parts
-from plugins.ltx.reference.pool import Group, drawn, number
-from plugins.ltx.reference.progress import Clock, Record, cosine
-from plugins.ltx.reference.scenes import HELD_OUT, scene
+from training.ltx_tiny import parts
+from training.ltx_tiny.pool import Group, drawn, number
+from training.ltx_tiny.progress import Clock, Record, cosine
+from training.ltx_tiny.scenes import HELD_OUT, scene
 
 # clips, frames, width, height, and how often: many small crops for their many colours, some whole frames.
 BATCHES = (

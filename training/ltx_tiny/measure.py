@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from plugins.ltx.reference.scenes import COLOURS
+from training.ltx_tiny.scenes import COLOURS
 
 _DARK = 110.0
 _BRIGHT = 170.0

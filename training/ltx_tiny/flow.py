@@ -15,11 +15,11 @@ import torch
 from diffusers import LTXVideoTransformer3DModel
 from transformers import T5EncoderModel
 
-from plugins.ltx.reference import parts
-from plugins.ltx.reference.batches import REFINED, Batch, draw
-from plugins.ltx.reference.pool import Group
-from plugins.ltx.reference.progress import Clock, Record, cosine, of_the_cpu
 from plugins.ltx.sigmas import linear_quadratic
+from training.ltx_tiny import parts
+from training.ltx_tiny.batches import REFINED, Batch, draw
+from training.ltx_tiny.pool import Group
+from training.ltx_tiny.progress import Clock, Record, cosine, of_the_cpu
 
 TOKENS = 3200
 """Tokens of a batch, about."""

@@ -1,7 +1,7 @@
 """Synthetic scenes with captions: a pure function of a seed, which knows where every shape is in every frame.
 
 Shapes are bright and backgrounds dark, so that a shape can be found again in a blurred picture
-(``plugins.ltx.reference.measure``). Only numpy lives here.
+(``training.ltx_tiny.measure``). Only numpy lives here.
 """
 
 from __future__ import annotations

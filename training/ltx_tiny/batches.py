@@ -15,8 +15,8 @@ import torch
 
 from plugins.ltx.blend import upsample
 from plugins.ltx.conditioning import FRAMES_PER_LATENT
-from plugins.ltx.reference.pool import Group, number
-from plugins.ltx.reference.scenes import COLOURS
+from training.ltx_tiny.pool import Group, number
+from training.ltx_tiny.scenes import COLOURS
 
 _PIXELS_PER_LATENT = 32
 _WINDOW = 16

@@ -26,13 +26,13 @@ from plugins.ltx.denoise import Denoiser
 from plugins.ltx.loading import Ltx
 from plugins.ltx.noise import latent_noise
 from plugins.ltx.planning import TINY_FOLDER
-from plugins.ltx.reference import parts
-from plugins.ltx.reference.measure import area, colour, heading, psnr, same_way, track
-from plugins.ltx.reference.progress import sheet
-from plugins.ltx.reference.scenes import HELD_OUT, Scene, scene
 from plugins.ltx.sigmas import linear_quadratic
 from plugins.ltx.text import encode_prompt
 from plugins.ltx.vae import decode, encode_clip
+from training.ltx_tiny import parts
+from training.ltx_tiny.measure import area, colour, heading, psnr, same_way, track
+from training.ltx_tiny.progress import sheet
+from training.ltx_tiny.scenes import HELD_OUT, Scene, scene
 
 SIZE = (256, 160)
 FPS = 24

@@ -1,19 +1,19 @@
 """Train the reference checkpoint, stage by stage. Every stage resumes where its folder says it was.
 
-python -m plugins.ltx.reference.train --run RUN vae        encoder and decoder
-python -m plugins.ltx.reference.train --run RUN latents    scenes encoded, for the stages below
-python -m plugins.ltx.reference.train --run RUN decoder    the decoder alone, its encoder settled
-python -m plugins.ltx.reference.train --run RUN flow       transformer and text encoder
-python -m plugins.ltx.reference.train --run RUN few-step   the same, distilled to 8 steps
-python -m plugins.ltx.reference.train --run RUN export FOLDER
+python -m training.ltx_tiny.train --run RUN vae        encoder and decoder
+python -m training.ltx_tiny.train --run RUN latents    scenes encoded, for the stages below
+python -m training.ltx_tiny.train --run RUN decoder    the decoder alone, its encoder settled
+python -m training.ltx_tiny.train --run RUN flow       transformer and text encoder
+python -m training.ltx_tiny.train --run RUN few-step   the same, distilled to 8 steps
+python -m training.ltx_tiny.train --run RUN export FOLDER
 
 An exported checkpoint is trained further from its folder alone:
 
-python -m plugins.ltx.reference.train --run RUN import FOLDER
-python -m plugins.ltx.reference.train --run RUN latents
-python -m plugins.ltx.reference.train --run RUN onward     transformer and text encoder, guidance kept
-python -m plugins.ltx.reference.train --run RUN few-step
-python -m plugins.ltx.reference.train --run RUN export FOLDER
+python -m training.ltx_tiny.train --run RUN import FOLDER
+python -m training.ltx_tiny.train --run RUN latents
+python -m training.ltx_tiny.train --run RUN onward     transformer and text encoder, guidance kept
+python -m training.ltx_tiny.train --run RUN few-step
+python -m training.ltx_tiny.train --run RUN export FOLDER
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ import torch
 from diffusers import AutoencoderKLLTXVideo
 
 from plugins.ltx.loading import Ltx
-from plugins.ltx.reference import autoencoder, flow, parts, pool
-from plugins.ltx.reference.progress import Record
+from training.ltx_tiny import autoencoder, flow, parts, pool
+from training.ltx_tiny.progress import Record
 
 _STAGES = ["few-step", "onward", "flow"]
 

@@ -1,0 +1,1 @@
+"""How small checkpoints are made. Not part of the installed farm."""

@@ -1,0 +1,1 @@
+"""How ltx-tiny is made: scenes, autoencoder, flow, and its card."""
