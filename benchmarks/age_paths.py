@@ -21,15 +21,15 @@ from farm.records import JobRecord
 from farm.states import JobState
 from farm.store.store import Store
 from farm.v1 import jobs_pb2, nodes_pb2, tasks_pb2
-from farmd.api.changes import Changes
 from farmd.api.jobs import JobService
 from farmd.api.nodes import NodeService, NodeTerms
-from farmd.api.sessions import Session, Sessions
 from farmd.api.tasks import TaskService
 from farmd.collecting import collect
 from farmd.fits import Fits
 from scheduler.dispatch.backend import Backend, BackendEvent, RendererRef
+from scheduler.dispatch.job_watchers import Changes
 from scheduler.dispatch.loop import Dispatcher
+from scheduler.dispatch.sessions import Session, Sessions
 
 KEEPING = Keeping(seconds=1e9, max_bytes=2**60)
 """Ended jobs keep everything: collectors look and find nothing to do."""

@@ -50,14 +50,14 @@ from farm.wire.ports import PortTaken
 from farm.wire.security import Authority, ray_token_file, ray_token_path
 from farm.wire.sockets import socket_path
 from farmd.api.artifacts import ArtifactService
-from farmd.api.changes import Changes
 from farmd.api.gate import Gate
 from farmd.api.jobs import JobService
 from farmd.api.nodes import NodeService, NodeTerms
-from farmd.api.sessions import Sessions
 from farmd.api.tasks import TaskService
 from farmd.collecting import collect_forever
 from farmd.whereabouts import Whereabouts
+from scheduler.dispatch.job_watchers import Changes
+from scheduler.dispatch.sessions import Sessions
 
 if TYPE_CHECKING:
     from scheduler.dispatch.ray.backend import RayBackend

@@ -20,10 +20,10 @@ import grpc
 import structlog
 
 from farm.clock import boottime
+from farm.policy.lease import SentHeartbeats
 from farm.v1 import nodes_pb2, nodes_pb2_grpc
 from nodeagent.identity import Identity
 from nodeagent.journal import Journal
-from nodeagent.lease import SentHeartbeats
 from nodeagent.log_delivery import LogDelivery
 from nodeagent.renderer_link import RendererLink
 

@@ -1,7 +1,7 @@
 """A renderer's side of its agent: one stream that comes back by itself, and the attempts in hand.
 
 A thread here talks to the agent; threads that render call the methods. Nothing is decided here: the agent says
-until when the attempt may run, nodeagent.lease what that means.
+until when the attempt may run, farm.policy.lease what that means.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any
 import grpc
 
 from farm.clock import boottime
+from farm.policy.lease import HeldAttempt, Standing
 from farm.rendering import Stopped
 from farm.v1 import nodes_pb2, renderers_pb2, renderers_pb2_grpc
-from nodeagent.lease import HeldAttempt, Standing
 
 _RETRY_SECONDS = 0.3
 _PROGRESS_SECONDS = 0.25

@@ -30,10 +30,10 @@ from farm.plugins import planning_plugins, rendering_plugins
 from farm.rendering import MAX_FACTS, InputDamaged, OutOfMemory, Save, Stopped, StorageFailed
 from farm.v1 import nodes_pb2, renderers_pb2
 from nodeagent import HOME_VARIABLE, SOCKET_VARIABLE
-from nodeagent.disk import damaged_input, disk_trouble
 from nodeagent.offers import model_cache
 from renderer.attachment import Attachment, Hold
 from renderer.attempt_log import AttemptLog, log_folder
+from renderer.disk import damaged_input, disk_trouble
 from renderer.exchange import Answer, Exchange, Overlaps, Peers, Question
 from renderer.transfer import Cache, TransferFailed, Wire, checksum
 from renderer.work import Workbench, device_in_hand, task_in_hand

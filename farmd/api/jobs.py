@@ -26,9 +26,9 @@ from farm.wire.messages import (
     spec_from_message,
     task_state,
 )
-from farmd.api.changes import Changes
 from farmd.api.outputs import outputs
 from farmd.api.task_views import job_as_it_stands, standings, task_messages
+from scheduler.dispatch.job_watchers import Changes
 
 MAX_KEY = 64
 SETTLE_SECONDS = 0.05

@@ -14,7 +14,7 @@ from farm.store.store import Store
 from farm.v1 import nodes_pb2, nodes_pb2_grpc
 from farm.wire.messages import node_message
 from farmd.api.gate import Refused
-from farmd.api.sessions import Sessions
+from scheduler.dispatch.sessions import Sessions
 
 MAX_DEADLINE_SECONDS = 30 * 86_400.0
 _LENGTHS = {"reason": 500, "asked_by": 200}

@@ -23,11 +23,11 @@ from farm.store.store import Store
 from farm.v1 import nodes_pb2
 from farm.wire.messages import device_record
 from farm.wire.security import Authority, join_token
-from farmd.api.changes import Changes
 from farmd.api.gate import Refused, caller
 from farmd.api.node_verbs import NodeVerbs
-from farmd.api.sessions import Session, Sessions
 from farmd.api.versions import check_runtime, check_version
+from scheduler.dispatch.job_watchers import Changes
+from scheduler.dispatch.sessions import Session, Sessions
 
 log = structlog.get_logger()
 

@@ -16,10 +16,10 @@ from farm.states import is_final
 from farm.store.store import Store
 from farm.v1 import jobs_pb2, tasks_pb2, tasks_pb2_grpc
 from farm.wire.messages import attempt_message, task_states
-from farmd.api.changes import Changes
 from farmd.api.gate import Refused
-from farmd.api.sessions import Sessions
 from farmd.api.task_views import task_messages
+from scheduler.dispatch.job_watchers import Changes
+from scheduler.dispatch.sessions import Sessions
 
 LOOK_SECONDS = 0.5
 """A followed log is looked at so often."""

@@ -25,10 +25,10 @@ from farm.states import AttemptState, NodeState
 from farm.store.errors import DatabaseAway, Deposed, NotFound
 from farm.store.store import Store
 from farm.v1 import nodes_pb2
-from farmd.api.changes import Changes
-from farmd.api.sessions import Session, Sessions
 from scheduler.dispatch import audit, drains
 from scheduler.dispatch.backend import Backend, BackendDown, BackendEvent, BackendSays, RendererRef
+from scheduler.dispatch.job_watchers import Changes
+from scheduler.dispatch.sessions import Session, Sessions
 from scheduler.dispatch.snapshot import members_of, ready_task, slots_of
 from scheduler.placement.place import place
 from scheduler.placement.starting import Starting, in_short

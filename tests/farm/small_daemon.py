@@ -29,13 +29,13 @@ from farm.v1 import (
 from farm.wire.channels import SERVER_OPTIONS, bearer, channel
 from farm.wire.security import Authority
 from farmd.api.artifacts import ArtifactService
-from farmd.api.changes import Changes
 from farmd.api.gate import Gate
 from farmd.api.jobs import JobService
 from farmd.api.nodes import NodeService, NodeTerms
-from farmd.api.sessions import Sessions
 from farmd.api.tasks import TaskService
 from farmd.fits import Fits
+from scheduler.dispatch.job_watchers import Changes
+from scheduler.dispatch.sessions import Sessions
 
 TERMS = NodeTerms(lambda: "127.0.0.1:1", lambda: "t", heartbeat=2.0, lease=12.0, servers=lambda: ((), ()))
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeagent.lease import HeldAttempt, SentHeartbeats, Standing
+from farm.policy.lease import HeldAttempt, SentHeartbeats, Standing
 
 times = st.floats(0, 1e6)
 epochs = st.integers(1, 3)

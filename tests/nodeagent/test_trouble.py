@@ -18,12 +18,12 @@ from node_processes import until
 from farm.policy.gist import gist
 from farm.rendering import Stopped, StorageFailed
 from farm.v1 import nodes_pb2, renderers_pb2
-from nodeagent.disk import disk_trouble
 from nodeagent.journal import Held, Journal
 from nodeagent.liveness import born
 from nodeagent.renderer_link import RendererLink
 from renderer import transfer
 from renderer.attachment import Attachment
+from renderer.disk import disk_trouble
 from renderer.transfer import TransferFailed, Wire
 
 STORAGE, SUCCEEDED, CANCELLED = (

@@ -19,11 +19,11 @@ from farm.states import AttemptState, JobState, NodeState
 from farm.store import Store
 from farm.store.errors import DatabaseAway
 from farm.v1 import nodes_pb2
-from farmd.api.changes import Changes
-from farmd.api.sessions import Session, Sessions
 from farmd.fits import Fits
 from scheduler.dispatch.backend import BackendEvent, BackendSays, RendererRef
+from scheduler.dispatch.job_watchers import Changes
 from scheduler.dispatch.loop import GRACE_SECONDS, Dispatcher
+from scheduler.dispatch.sessions import Session, Sessions
 from tests.store.store_world import GIB, join, stage, submit, task
 
 ONE = {"encode": []}

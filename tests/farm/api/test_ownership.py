@@ -18,10 +18,10 @@ from farm.v1 import artifacts_pb2, artifacts_pb2_grpc, nodes_pb2, nodes_pb2_grpc
 from farm.wire.channels import SERVER_OPTIONS, aio_channel, bearer
 from farm.wire.security import Authority
 from farmd.api.artifacts import ArtifactService
-from farmd.api.changes import Changes
 from farmd.api.gate import Gate
 from farmd.api.nodes import NodeService, NodeTerms
-from farmd.api.sessions import Sessions
+from scheduler.dispatch.job_watchers import Changes
+from scheduler.dispatch.sessions import Sessions
 from tests.store.store_world import dispatch, join, stage, submit
 
 TERMS = NodeTerms(lambda: "127.0.0.1:1", lambda: "t", heartbeat=2.0, lease=12.0, servers=lambda: ((), ()))
