@@ -5,7 +5,9 @@ RUN useradd --create-home --uid 1000 farm && install -d -o farm -g farm /var/lib
 WORKDIR /srv/farm
 COPY pyproject.toml constraints.txt README.md LICENSE ltx_farm.py ./
 COPY farm farm
+COPY farmd farmd
 COPY scheduler scheduler
+COPY renderer renderer
 COPY nodeagent nodeagent
 COPY plugins plugins
 RUN pip install --no-cache-dir --constraint constraints.txt .

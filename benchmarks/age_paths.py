@@ -27,7 +27,7 @@ from farmd.api.tasks import TaskService
 from farmd.collecting import collect
 from farmd.fits import Fits
 from scheduler.dispatch.backend import Backend, BackendEvent, RendererRef
-from scheduler.dispatch.job_watchers import Changes
+from scheduler.dispatch.job_watchers import JobWatchers
 from scheduler.dispatch.loop import Dispatcher
 from scheduler.dispatch.sessions import Session, Sessions
 
@@ -63,7 +63,7 @@ class Farm:
 
     def __init__(self, store: Store, folder: Path, backend: Backend | None = None):
         self.store, self.files = store, ArtifactStore(str(folder))
-        self.sessions, changes = Sessions(), Changes()
+        self.sessions, changes = Sessions(), JobWatchers()
         terms = NodeTerms(
             lambda: "127.0.0.1:1", lambda: "t", heartbeat=2.0, lease=3600.0, servers=lambda: ((), ())
         )

@@ -84,8 +84,10 @@ TABLE: tuple[tuple[str, str, float | None, str], ...] = (
 
 _SHAPING = (
     "plugins/**/*.py",
-    "scheduler/*.py",
+    "training/**/*.py",
+    "scheduler/planning/*.py",
     "renderer/work.py",
+    "farm/plan.py",
     "farm/planning.py",
     "farm/spec.py",
     "farm/timeline.py",

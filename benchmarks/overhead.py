@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import sys
 
-from nodeagent import ALLOCATION
+from renderer import ALLOCATION
 
 THREADS = len(os.sched_getaffinity(0))
 # Before torch is imported, and for the allocator before the process starts: what the farm sets for its renderers.
@@ -49,7 +49,7 @@ from farm.plugins import catalogue, planning_plugins, rendering_plugins
 from farm.rendering import DeviceInHand, RenderingModel, TaskInHand
 from farm.spec import parse_spec
 from farm.v1 import jobs_pb2
-from nodeagent.offers import model_cache
+from renderer.work_folder import model_cache
 from scheduler.planning.plan import make_plan
 
 DEVICE = DeviceInHand(backend="cpu", index=0, threads=THREADS, vram_bytes=0)

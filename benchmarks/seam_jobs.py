@@ -33,8 +33,8 @@ from farm.plugins import catalogue, planning_plugins, rendering_plugins
 from farm.rendering import DeviceInHand
 from farm.spec import parse_spec
 from farm.timeline import TEMPORAL, Cut, frame_span
-from nodeagent.offers import model_cache
 from renderer.work import Workbench
+from renderer.work_folder import model_cache
 from scheduler.planning.conditions import PreparedMedia
 from scheduler.planning.plan import make_plan, strategy_of
 from scheduler.planning.windows import seams

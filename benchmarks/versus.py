@@ -53,7 +53,7 @@ from __future__ import annotations
 import os
 import sys
 
-from nodeagent import ALLOCATION
+from renderer import ALLOCATION
 
 # What the farm sets for its renderers, before torch is imported and, for the allocator, before the process starts.
 _ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", **ALLOCATION}

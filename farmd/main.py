@@ -56,7 +56,7 @@ from farmd.api.nodes import NodeService, NodeTerms
 from farmd.api.tasks import TaskService
 from farmd.collecting import collect_forever
 from farmd.whereabouts import Whereabouts
-from scheduler.dispatch.job_watchers import Changes
+from scheduler.dispatch.job_watchers import JobWatchers
 from scheduler.dispatch.sessions import Sessions
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
     await backend.start()
 
     offers = catalogue(planning_plugins())
-    sessions, changes = Sessions(), Changes()
+    sessions, changes = Sessions(), JobWatchers()
     dispatcher = Dispatcher(store, files, backend, sessions, changes, config.leases, offers.models)
     reader = MediaReader(config.home)
     intake = Intake(config, offers, store, files, reader.probe, sessions.model_troubles)

@@ -33,7 +33,7 @@ from farm.v1 import nodes_pb2, renderers_pb2
 from farm.wire import addresses
 from farm.wire.security import InvalidJoinToken
 from farm.wire.sockets import remove_socket, socket_path
-from nodeagent import ALLOCATION, HOME_VARIABLE, SOCKET_VARIABLE, devices, identity, probe
+from nodeagent import devices, identity, probe
 from nodeagent.journal_rescue import JournalAway, JournalTooNew, open_journal
 from nodeagent.log_delivery import LogDelivery
 from nodeagent.membership import Ending, Membership
@@ -43,6 +43,7 @@ from nodeagent.probe import ProbedDevice
 from nodeagent.raylet import RayletKeeper
 from nodeagent.renderer_link import RendererLink
 from nodeagent.stream import REFUSALS, FarmStream, Refused
+from renderer import ALLOCATION, HOME_VARIABLE, SOCKET_VARIABLE
 from renderer.attempt_log import log_folder
 from renderer.work_folder import clear
 

@@ -7,7 +7,6 @@ a line from it, as each model becomes known.
 from __future__ import annotations
 
 import json
-import os
 import sys
 import traceback
 from collections.abc import Collection, Iterator, Mapping
@@ -15,11 +14,11 @@ from pathlib import Path
 
 import pluggy
 
-from farm import durable
 from farm.damaged_files import of_system
 from farm.nearest import did_you_mean
 from farm.plugins import catalogue, planning_plugins
 from farm.policy.gist import gist
+from renderer.work_folder import model_cache
 
 
 def offers(
@@ -56,24 +55,6 @@ def offers(
             yield {"model": name, "problem": f"models.{name}: no weights in {source}"}
         else:
             yield {"model": name}
-
-
-def model_cache(home: Path | None = None) -> Path:
-    """Folder of models that plugins make, and of hashes, for its owner alone: one a user and machine, whatever farms it serves.
-
-    Where the user has none, such as one of a service, whose home isn't there: in the node's `home`. Raises OSError where
-    that can't be made either, and RuntimeError without `home` for a user who has none.
-    """
-    try:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ltx-farm"
-        durable.private_folder(folder)
-        if not home or os.access(folder, os.W_OK | os.X_OK):
-            return folder
-    except (OSError, RuntimeError):
-        if not home:
-            raise
-    # No device's folder of inputs, which lies beside it, begins with a dot.
-    return durable.private_folder(home / "cache" / ".models")
 
 
 def main() -> None:

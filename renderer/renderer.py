@@ -29,15 +29,14 @@ from farm.plan import EXCHANGE, Handed, HandedTask
 from farm.plugins import planning_plugins, rendering_plugins
 from farm.rendering import MAX_FACTS, InputDamaged, OutOfMemory, Save, Stopped, StorageFailed
 from farm.v1 import nodes_pb2, renderers_pb2
-from nodeagent import HOME_VARIABLE, SOCKET_VARIABLE
-from nodeagent.offers import model_cache
+from renderer import HOME_VARIABLE, SOCKET_VARIABLE
 from renderer.attachment import Attachment, Hold
 from renderer.attempt_log import AttemptLog, log_folder
 from renderer.disk import damaged_input, disk_trouble
 from renderer.exchange import Answer, Exchange, Overlaps, Peers, Question
 from renderer.transfer import Cache, TransferFailed, Wire, checksum
 from renderer.work import Workbench, device_in_hand, task_in_hand
-from renderer.work_folder import attempt_folder, cache_folder, device_folder
+from renderer.work_folder import attempt_folder, cache_folder, device_folder, model_cache
 
 STATE = "state"
 """Name of the artifact from which a task goes on elsewhere; what is in it is its plugin's affair."""

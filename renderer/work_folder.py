@@ -6,10 +6,12 @@ Knows nothing of processes: the agent says what is still in a renderer's hand.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Collection
 from pathlib import Path
 
+from farm import durable
 from farm.v1 import nodes_pb2
 
 PART = ".part"
@@ -48,3 +50,21 @@ def clear(home: Path, held: Collection[tuple[nodes_pb2.AttemptRef, str]]) -> int
             with contextlib.suppress(OSError):
                 path.unlink()
     return len(left)
+
+
+def model_cache(home: Path | None = None) -> Path:
+    """Folder of models that plugins make, and of hashes, for its owner alone: one a user and machine, whatever farms it serves.
+
+    Where the user has none, such as one of a service, whose home isn't there: in the node's `home`. Raises OSError where
+    that can't be made either, and RuntimeError without `home` for a user who has none.
+    """
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ltx-farm"
+        durable.private_folder(folder)
+        if not home or os.access(folder, os.W_OK | os.X_OK):
+            return folder
+    except (OSError, RuntimeError):
+        if not home:
+            raise
+    # No device's folder of inputs, which lies beside it, begins with a dot.
+    return durable.private_folder(home / "cache" / ".models")

@@ -77,7 +77,10 @@ def parse(command: click.Command, arguments: list[str]) -> None:
     context = command.make_context(command.name, list(arguments))
     with context:
         if isinstance(command, click.Group):
-            _, below, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+            left = [*context._protected_args, *context.args]
+            if not left:
+                raise click.UsageError("Missing command.", context)
+            _, below, rest = command.resolve_command(context, left)
             parse(below, rest)
 
 

@@ -1,4 +1,4 @@
-"""Refusals of a job, with the names that people typed. Pure."""
+"""Refusals of a job, with the names that people typed. Plain text work, no I/O."""
 
 from __future__ import annotations
 

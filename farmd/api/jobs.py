@@ -28,7 +28,7 @@ from farm.wire.messages import (
 )
 from farmd.api.outputs import outputs
 from farmd.api.task_views import job_as_it_stands, standings, task_messages
-from scheduler.dispatch.job_watchers import Changes
+from scheduler.dispatch.job_watchers import JobWatchers
 
 MAX_KEY = 64
 SETTLE_SECONDS = 0.05
@@ -76,7 +76,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
         self,
         store: Store,
         intake: Intake,
-        changes: Changes,
+        changes: JobWatchers,
         wake: Callable[[], None],
         stop: Callable[[Sequence[AttemptRecord], str], Awaitable[None]],
         fits: Fits,

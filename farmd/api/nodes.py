@@ -26,7 +26,7 @@ from farm.wire.security import Authority, join_token
 from farmd.api.gate import Refused, caller
 from farmd.api.node_verbs import NodeVerbs
 from farmd.api.versions import check_runtime, check_version
-from scheduler.dispatch.job_watchers import Changes
+from scheduler.dispatch.job_watchers import JobWatchers
 from scheduler.dispatch.sessions import Session, Sessions
 
 log = structlog.get_logger()
@@ -71,7 +71,7 @@ class NodeService(NodeVerbs):
         files: ArtifactStore,
         authority: Authority,
         sessions: Sessions,
-        changes: Changes,
+        changes: JobWatchers,
         terms: NodeTerms,
         wake: Callable[[], None],
     ):

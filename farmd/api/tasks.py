@@ -18,7 +18,7 @@ from farm.v1 import jobs_pb2, tasks_pb2, tasks_pb2_grpc
 from farm.wire.messages import attempt_message, task_states
 from farmd.api.gate import Refused
 from farmd.api.task_views import task_messages
-from scheduler.dispatch.job_watchers import Changes
+from scheduler.dispatch.job_watchers import JobWatchers
 from scheduler.dispatch.sessions import Sessions
 
 LOOK_SECONDS = 0.5
@@ -36,7 +36,7 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
         store: Store,
         files: ArtifactStore,
         sessions: Sessions,
-        changes: Changes,
+        changes: JobWatchers,
         wake: Callable[[], None],
     ):
         self._store, self._files, self._sessions = store, files, sessions

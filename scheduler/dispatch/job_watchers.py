@@ -6,7 +6,7 @@ import asyncio
 from collections import defaultdict
 
 
-class Changes:
+class JobWatchers:
     """A counter a job that grows with every change; lives in the daemon's event loop."""
 
     def __init__(self) -> None:

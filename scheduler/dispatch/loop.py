@@ -27,7 +27,7 @@ from farm.store.store import Store
 from farm.v1 import nodes_pb2
 from scheduler.dispatch import audit, drains
 from scheduler.dispatch.backend import Backend, BackendDown, BackendEvent, BackendSays, RendererRef
-from scheduler.dispatch.job_watchers import Changes
+from scheduler.dispatch.job_watchers import JobWatchers
 from scheduler.dispatch.sessions import Session, Sessions
 from scheduler.dispatch.snapshot import members_of, ready_task, slots_of
 from scheduler.placement.place import place
@@ -55,7 +55,7 @@ class Dispatcher:
         files: ArtifactStore,
         backend: Backend,
         sessions: Sessions,
-        changes: Changes,
+        changes: JobWatchers,
         leases: Leases,
         models: Mapping[str, ModelFacts],
     ):

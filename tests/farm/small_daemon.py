@@ -34,7 +34,7 @@ from farmd.api.jobs import JobService
 from farmd.api.nodes import NodeService, NodeTerms
 from farmd.api.tasks import TaskService
 from farmd.fits import Fits
-from scheduler.dispatch.job_watchers import Changes
+from scheduler.dispatch.job_watchers import JobWatchers
 from scheduler.dispatch.sessions import Sessions
 
 TERMS = NodeTerms(lambda: "127.0.0.1:1", lambda: "t", heartbeat=2.0, lease=12.0, servers=lambda: ((), ()))
@@ -61,7 +61,7 @@ class SmallDaemon:
 
     async def _serve(self) -> None:
         self._server = grpc.aio.server(interceptors=[Gate(self.authority)], options=list(SERVER_OPTIONS))
-        store, changes = self.store, Changes()
+        store, changes = self.store, JobWatchers()
         fits = Fits(store, lambda node_id, device: True, lambda node_id, device: "")
         jobs = JobService(store, None, changes, self._wake, self.sessions.stop, fits, self.sessions.loading)
         jobs_pb2_grpc.add_JobServiceServicer_to_server(jobs, self._server)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from node_processes import WEIGHTS, until
 
-from nodeagent.offers import model_cache
+from renderer.work_folder import model_cache
 
 OFTEN = (
     "-c",

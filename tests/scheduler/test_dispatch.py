@@ -21,7 +21,7 @@ from farm.store.errors import DatabaseAway
 from farm.v1 import nodes_pb2
 from farmd.fits import Fits
 from scheduler.dispatch.backend import BackendEvent, BackendSays, RendererRef
-from scheduler.dispatch.job_watchers import Changes
+from scheduler.dispatch.job_watchers import JobWatchers
 from scheduler.dispatch.loop import GRACE_SECONDS, Dispatcher
 from scheduler.dispatch.sessions import Session, Sessions
 from tests.store.store_world import GIB, join, stage, submit, task
@@ -67,7 +67,7 @@ class Farm:
         self.session = Session("n1", self.now, ray_node_id="r1", renderers={"d0", "d1", "d2", "d3"})
         sessions.open(self.session)
         self._dispatcher = Dispatcher(
-            self.store, self.files, self.renderers, sessions, Changes(), Leases(), {}
+            self.store, self.files, self.renderers, sessions, JobWatchers(), Leases(), {}
         )
 
     def offer(self, count: int) -> None:

@@ -20,7 +20,7 @@ from farm.wire.security import Authority
 from farmd.api.artifacts import ArtifactService
 from farmd.api.gate import Gate
 from farmd.api.nodes import NodeService, NodeTerms
-from scheduler.dispatch.job_watchers import Changes
+from scheduler.dispatch.job_watchers import JobWatchers
 from scheduler.dispatch.sessions import Sessions
 from tests.store.store_world import dispatch, join, stage, submit
 
@@ -37,7 +37,9 @@ class Api:
         self.files = ArtifactStore(f"file://{home}/artifacts")
         self._server = grpc.aio.server(interceptors=[Gate(self.authority)], options=list(SERVER_OPTIONS))
         nodes_pb2_grpc.add_NodeServiceServicer_to_server(
-            NodeService(self.store, self.files, self.authority, Sessions(), Changes(), TERMS, lambda: None),
+            NodeService(
+                self.store, self.files, self.authority, Sessions(), JobWatchers(), TERMS, lambda: None
+            ),
             self._server,
         )
         artifacts_pb2_grpc.add_ArtifactServiceServicer_to_server(
