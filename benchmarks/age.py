@@ -36,14 +36,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import _root  # noqa: F401 - before tests
 from age_history import LIVE, analyze, join_nodes, live_jobs, past
 from age_live import dispatched_per_second
 from age_paths import Farm, timed
 
 from farm.logs import configure_logs
 from farm.store.store import Store
-
-sys.path.append(str(Path(__file__).parents[1]))
 from tests.postgres_server import binaries, in_memory, running
 
 DATABASES = ("sqlite", "postgresql")

@@ -44,6 +44,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import _root  # noqa: F401 - before training
 import click
 import numpy as np
 import torch

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import _root  # noqa: F401 - before training
 import numpy as np
 from seam_takes import FPS
 

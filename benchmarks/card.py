@@ -38,6 +38,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import _root  # noqa: F401 - before training
 import click
 import torch
 from asked import Rows

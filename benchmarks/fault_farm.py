@@ -10,13 +10,13 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+import _root  # noqa: F401 - before tests
 import numpy as np
 import psutil
 from fault_network import DAEMON, Cable, SmallDisk, brought_in
@@ -32,8 +32,6 @@ from farm.store.store import Store
 from farm.store.tables import events
 from farm.v1 import jobs_pb2, nodes_pb2
 from farm.wire.profile import NoProfile
-
-sys.path.append(str(Path(__file__).parents[1]))
 from tests.farm_under_test import in_nobodys_hand
 from tests.postgres_server import PostgresServer, binaries
 from tests.pythons import python_with

@@ -46,6 +46,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import _root  # noqa: F401 - before training
 import click
 import numpy as np
 import torch

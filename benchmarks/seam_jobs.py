@@ -19,6 +19,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import _root  # noqa: F401 - before training
 import av
 import numpy as np
 from PIL import Image

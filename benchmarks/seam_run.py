@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import _root  # noqa: F401 - before training
 import numpy as np
 import seam_jobs
 import seam_peer

@@ -13,6 +13,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import _root  # noqa: F401 - before training
 import seam_takes
 from seam_hands import Hands
 from seam_jobs import Job, Rendered, Studio, rendered

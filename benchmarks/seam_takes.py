@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import _root  # noqa: F401 - before training
 import numpy as np
 
 from farm.timeline import TEMPORAL, cut_windows, frame_span, latents_for
