@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import cache
-from typing import Annotated, Any, NewType, Self, TypeVar, cast, get_type_hints
+from typing import Annotated, Any, NewType, Self, cast
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
+
+from farm.json_values import OLD, Unreadable, as_json, read_value
 
 VERSION = 1
 """Of the plans that this code writes. It reads older ones; plans from before there were versions count as 0."""
@@ -48,10 +49,6 @@ Run = tuple[int, int, Shown]
 """What the global latents [start, stop) show: start, stop and shares."""
 
 
-class UnreadablePlan(ValueError):
-    """A stored plan that this code can't read; the message says why."""
-
-
 def media_name(index: int) -> str:
     """The name under which a renderer is handed the media of the job's condition `index`."""
     return f"condition/{index}"
@@ -62,23 +59,17 @@ def condition_name(index: int, width: int, height: int, point: int | None = None
     return f"{media_name(index)}/{'' if point is None else f'{point}/'}{width}x{height}"
 
 
-_T = TypeVar("_T")
-
-_OLD = {"old": True}
-"""Marks a field that is in older plans alone, and is not written where it is None."""
-
-
 class _Told:
     """A value that is stored as the JSON of its fields."""
 
     @classmethod
     def of(cls, payload: Payload) -> Self:
-        """The value that was stored. Raises UnreadablePlan."""
-        return _read(cls, payload)
+        """The value that was stored. Raises Unreadable."""
+        return read_value(cls, payload)
 
     def payload(self) -> Payload:
         """The value as it is stored: JSON of its fields."""
-        return Payload(_plain(self))
+        return Payload(as_json(self))
 
 
 @dataclass(frozen=True)
@@ -230,7 +221,7 @@ class WindowTask(_Told):
     guidance_scale: float
     shows: tuple[Run, ...] | None = None
     lockstep: Lockstep | None = None
-    prompts: Shown | None = field(default=None, metadata=_OLD)
+    prompts: Shown | None = field(default=None, metadata=OLD)
 
     @property
     def steps(self) -> int:
@@ -374,17 +365,17 @@ class JobPart:
 
     @classmethod
     def of(cls, stored: JobJson) -> Self:
-        """The value that was stored. Raises UnreadablePlan, also for a plan of a later version."""
+        """The value that was stored. Raises Unreadable, also for a plan of a later version."""
         version = _fields(stored).get("version", 0)
         if isinstance(version, int) and version > VERSION:
-            raise UnreadablePlan(
+            raise Unreadable(
                 f"the plan is of version {version}, and this software reads up to version {VERSION}; upgrade it"
             )
-        return _read(cls, stored)
+        return read_value(cls, stored)
 
     def json(self) -> JobJson:
         """The value as it is stored: JSON of its fields."""
-        return JobJson(_plain(self))
+        return JobJson(as_json(self))
 
     @property
     def frame_rate(self) -> Fraction:
@@ -439,15 +430,15 @@ class Handed:
 
     @classmethod
     def read(cls, sent: bytes) -> Self:
-        """What was sent. Raises UnreadablePlan."""
+        """What was sent. Raises Unreadable."""
         try:
-            return _read(cls, json.loads(sent))
+            return read_value(cls, json.loads(sent))
         except ValueError as error:
-            raise UnreadablePlan(f"what the renderer was handed can't be read: {error}") from None
+            raise Unreadable(f"what the renderer was handed can't be read: {error}") from None
 
     def sent(self) -> bytes:
         """As it is sent to a renderer."""
-        return json.dumps(_plain(self)).encode()
+        return json.dumps(as_json(self)).encode()
 
 
 def fingerprint(key: str, kind: str, model: str, weights: str, shared: JobJson, payload: Payload) -> str:
@@ -506,46 +497,3 @@ def sidecar(shared: JobJson, notes: Sequence[str]) -> dict[str, Any]:
 
 def _fields(stored: object) -> Mapping[str, Any]:
     return cast(Mapping[str, Any], stored)
-
-
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
-
-
-def _read(kind: type[_T], stored: object) -> _T:
-    made: Any = kind
-    try:
-        return cast(_T, _adapter(made).validate_python(stored))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or kind.__name__
-        raise UnreadablePlan(f"{kind.__name__}: {where}: {first['msg']}") from None
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON. dataclasses.asdict copies each value, which took a tenth of a plan's time."""
-    if is_dataclass(value):
-        found = {}
-        kind: Any = type(value)
-        for name, stored_as, old in _names(kind):
-            one = getattr(value, name)
-            if not (old and one is None):
-                found[stored_as] = _plain(one)
-        return found
-    if isinstance(value, (tuple, list)):
-        return [_plain(one) for one in value]
-    if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    return value
-
-
-@cache
-def _names(kind: Any) -> tuple[tuple[str, str, bool], ...]:
-    """Of each field of a dataclass its name, the name under which it is stored, and whether only older plans have it."""
-    hints = get_type_hints(kind, include_extras=True)
-    found = []
-    for one in fields(kind):
-        alias = next((a.alias for a in getattr(hints[one.name], "__metadata__", ()) if a.alias), one.name)
-        found.append((one.name, alias, "old" in one.metadata))
-    return tuple(found)

@@ -115,7 +115,7 @@ class TaskInHand:
 
     @cached_property
     def job(self) -> JobPart:
-        """What all tasks of the job are told. Raises UnreadablePlan."""
+        """What all tasks of the job are told. Raises Unreadable."""
         return JobPart.of(self.shared)
 
 

@@ -1,0 +1,105 @@
+"""The task contract: plans are read as they were stored, also those of earlier versions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from farm.json_values import Unreadable
+from farm.plan import (
+    VERSION,
+    DecodeTask,
+    EncodeTask,
+    Handed,
+    HandedArtifact,
+    HandedTask,
+    JobPart,
+    JoinTask,
+    Member,
+    MuxTask,
+    WindowTask,
+    fingerprint,
+    lockstep_group,
+)
+from tests.told import JOB, WINDOW, job_part
+
+KINDS = {
+    "encode": EncodeTask,
+    "storyboard": WindowTask,
+    "window": WindowTask,
+    "join": JoinTask,
+    "decode": DecodeTask,
+    "mux": MuxTask,
+}
+STORED = json.loads(Path(__file__).with_name("plans_of_protocol_2.json").read_text())
+"""Plans that c1a70c6 made, before what tasks are told had types: a job of each strategy, with clips, images and guidance."""
+
+
+@pytest.mark.parametrize("plan", STORED, ids=lambda plan: plan["of"])
+def test_a_plan_of_before_is_read_and_would_be_stored_as_it_was(plan):
+    assert {task["kind"] for task in plan["tasks"]} >= {"encode", "window", "join", "decode", "mux"}
+    for task in plan["tasks"]:
+        told = KINDS[task["kind"]].of(task["payload"])
+        again = json.loads(json.dumps(told.payload()))
+        if heal := again.get("heal"):
+            assert heal.pop("lockstep") is None, "which heals did not say"
+        assert again == task["payload"]
+    part = JobPart.of(plan["shared"])
+    again = part.json()
+    assert {name: again[name] for name in plan["shared"]} == plan["shared"]
+    assert part.version == 0 and set(again) - set(plan["shared"]) == {"output_suffix", "version"}
+
+
+def test_a_plan_from_before_prompts_were_shown_by_latent_is_read():
+    stored = WINDOW.payload() | {"prompts": [[0, 0.25], [1, 0.75]]}
+    del stored["shows"]
+    told = WindowTask.of(stored)
+    assert told.shows is None and told.prompts == ((0, 0.25), (1, 0.75))
+    assert told.payload()["prompts"] == [[0, 0.25], [1, 0.75]] and "prompts" not in WINDOW.payload()
+
+
+def test_a_plan_of_a_later_version_is_refused_and_says_what_to_do():
+    with pytest.raises(Unreadable, match=f"version {VERSION + 1}, .* up to version {VERSION}; upgrade it"):
+        JobPart.of(job_part(version=VERSION + 1))
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "named"),
+    [({"sigmas": "none"}, "sigmas"), ({"base": {"pieces": [{"start": 0}]}}, "base.pieces.0.stop"), ({"stage": None}, "stage")],
+)  # fmt: skip
+def test_what_is_wrong_with_a_stored_task_is_named(spoiled, named):
+    with pytest.raises(Unreadable, match=f"WindowTask: {named}: "):
+        WindowTask.of(WINDOW.payload() | spoiled)
+
+
+def test_what_a_renderer_is_handed_arrives_as_it_was_sent():
+    handed = Handed(
+        HandedTask("window/1", "window", WINDOW.payload(), "ltx-tiny", "sha256:w"),
+        JOB.json(),
+        {"encode": {"embeddings": HandedArtifact("a-1", "0" * 64, 7)}},
+        Member("j/window", "window/1", "r-1", {"window/0": "r-2"}),
+        HandedArtifact("a-2", "1" * 64, 8),
+        ("a note",),
+    )
+    assert Handed.read(handed.sent()) == handed
+    with pytest.raises(Unreadable, match="can't be read"):
+        Handed.read(b"{")
+
+
+def test_a_fingerprint_changes_with_whatever_shapes_the_result():
+    def of(key="window/0", model="m", weights="w", shared=None, payload=None):
+        return fingerprint(key, "window", model, weights, shared or JOB.json(), payload or WINDOW.payload())
+
+    others = [
+        of("window/1"), of(model="n"), of(weights="v"), of(shared=job_part(seed=8)),
+        of(payload=WINDOW.payload() | {"stage": 1}),
+    ]  # fmt: skip
+    assert len({of(), *others}) == len(others) + 1 and of() == of()
+
+
+def test_only_windows_in_lockstep_belong_to_a_group():
+    (plan,) = (plan for plan in STORED if plan["of"] == "codenoise")
+    groups = {task["kind"]: lockstep_group(task["payload"]) for task in plan["tasks"]}
+    assert {kind for kind, group in groups.items() if group} == {"window"}
