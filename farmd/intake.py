@@ -6,7 +6,7 @@ The edge around scheduler.planning.plan; all that is refused is refused here or 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
@@ -261,6 +261,15 @@ class Intake:
                 writing.abort()
                 raise
             writing.recorded()
+
+
+def unknown_pins(pinned: Iterable[str], known: Collection[str]) -> list[str]:
+    """Say which models of farm.toml no plugin knows: a mistyped name pins nothing."""
+    return [
+        f"farm.toml: models.{name} pins the weights of a model that no plugin knows{did_you_mean(name, known)}"
+        for name in pinned
+        if name not in known
+    ]
 
 
 def lenders_of(slots: Sequence[Slot], model: ModelFacts, weights: str) -> list[Lender]:

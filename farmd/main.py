@@ -144,7 +144,7 @@ async def serve(config: FarmConfig) -> None:
 
 async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: contextlib.AsyncExitStack) -> None:
     from farmd.fits import Fits
-    from farmd.intake import Intake
+    from farmd.intake import Intake, unknown_pins
     from scheduler.dispatch.loop import Dispatcher
 
     started = time.time()
@@ -183,6 +183,8 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
     await backend.start()
 
     offers = catalogue(planning_plugins())
+    for pin in unknown_pins(config.models, offers.models):
+        log.warning(pin)
     sessions, changes = Sessions(), JobWatchers()
     dispatcher = Dispatcher(store, files, backend, sessions, changes, config.leases, offers.models)
     reader = MediaReader(config.home)

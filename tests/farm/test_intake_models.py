@@ -10,7 +10,7 @@ from farm.planning import PlanFailed
 from farm.plugins import catalogue, planning_plugins
 from farm.spec import InvalidSpec, parse_spec
 from farmd.api.gate import status_of
-from farmd.intake import Intake
+from farmd.intake import Intake, unknown_pins
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,9 @@ def test_a_strategy_that_raises_is_named_with_what_it_raised_and_nothing_is_stor
         "strategy: 'hierarchical' could not plan this job: ZeroDivisionError: division by zero; nothing was stored"
     )
     assert "\n" not in told and daemon.store.jobs.list() == []
+
+
+def test_a_mistyped_model_in_farm_toml_is_told_the_nearest():
+    known = ["ltx-tiny", "ltx-2b-0.9.5"]
+    (told,) = unknown_pins(["ltx-tiny", "ltx-tny"], known)
+    assert told.startswith("farm.toml: models.ltx-tny ") and told.endswith("did you mean 'ltx-tiny'?")
