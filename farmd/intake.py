@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -26,7 +27,6 @@ from farm.records import KEPT_NO_LONGER
 from farm.spec import Condition, InvalidSpec, JobSpec
 from farm.store.errors import NotFound
 from farm.store.store import Store
-from farmd.api.jobs import PlannedJob
 from farmd.contradictions import meetings
 from scheduler.dispatch.snapshot import slots_of
 from scheduler.placement.estimate import wall_seconds
@@ -39,6 +39,17 @@ _Offer = TypeVar("_Offer")
 
 THUMBNAIL = 256
 """Pixels of the longer side at which given pictures are compared."""
+
+
+@dataclass(frozen=True)
+class PlannedJob:
+    """A spec made into a plan, and what people should know about it."""
+
+    plan: Plan
+    notes: tuple[str, ...]
+    fitting_devices: tuple[str, ...]
+    estimated_seconds: float | None
+    media: tuple[str, ...]  #: artifact ids, in the order of the conditions
 
 
 class Intake:

@@ -33,28 +33,16 @@ from farm.processes.ray_process import RayHead
 from farm.store.database import parse
 from farm.store.errors import DatabaseAway, StoreError
 from farm.store.store import Store
-from farm.v1 import (
-    artifacts_pb2,
-    artifacts_pb2_grpc,
-    jobs_pb2,
-    jobs_pb2_grpc,
-    nodes_pb2,
-    nodes_pb2_grpc,
-    tasks_pb2,
-    tasks_pb2_grpc,
-)
 from farm.wire import addresses, ports
 from farm.wire.addresses import NoAddress
 from farm.wire.channels import SERVER_OPTIONS
 from farm.wire.ports import PortTaken
 from farm.wire.security import Authority, ray_token_file, ray_token_path
 from farm.wire.sockets import socket_path
-from farmd.api.artifacts import ArtifactService
 from farmd.api.gate import Gate
-from farmd.api.jobs import JobService
-from farmd.api.nodes import NodeService, NodeTerms
-from farmd.api.tasks import TaskService
+from farmd.api.nodes import NodeTerms
 from farmd.collecting import collect_forever
+from farmd.services import NAMES, Parts, add_services
 from farmd.whereabouts import Whereabouts
 from scheduler.dispatch.job_watchers import JobWatchers
 from scheduler.dispatch.sessions import Sessions
@@ -185,8 +173,8 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
     offers = catalogue(planning_plugins())
     for pin in unknown_pins(config.models, offers.models):
         log.warning(pin)
-    sessions, changes = Sessions(), JobWatchers()
-    dispatcher = Dispatcher(store, files, backend, sessions, changes, config.leases, offers.models)
+    sessions, watchers = Sessions(), JobWatchers()
+    dispatcher = Dispatcher(store, files, backend, sessions, watchers, config.leases, offers.models)
     reader = MediaReader(config.home)
     intake = Intake(config, offers, store, files, reader.probe, sessions.model_troubles)
     fits = Fits(store, sessions.has_renderer, sessions.trouble_of, sessions.model_troubles)
@@ -205,28 +193,24 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
         lease=config.leases.lease,
         servers=lambda: where.servers(bound, backend.node_ip),
     )
-    jobs_pb2_grpc.add_JobServiceServicer_to_server(
-        JobService(store, intake, changes, dispatcher.wake, sessions.stop, fits, sessions.loading), server
+    parts = Parts(
+        store,
+        files,
+        authority,
+        sessions,
+        watchers,
+        dispatcher.wake,
+        fits,
+        terms,
+        config.limits.max_upload_bytes,
+        intake,
     )
-    tasks_pb2_grpc.add_TaskServiceServicer_to_server(
-        TaskService(store, files, sessions, changes, dispatcher.wake), server
-    )
-    nodes_pb2_grpc.add_NodeServiceServicer_to_server(
-        NodeService(store, files, authority, sessions, changes, terms, dispatcher.wake), server
-    )
-    artifacts_pb2_grpc.add_ArtifactServiceServicer_to_server(
-        ArtifactService(store, files, config.limits.max_upload_bytes), server
-    )
+    add_services(server, parts)
     health_service = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
-    names = [
-        service.full_name
-        for file in (jobs_pb2, tasks_pb2, nodes_pb2, artifacts_pb2)
-        for service in file.DESCRIPTOR.services_by_name.values()
-    ]
-    reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    reflection.enable_server_reflection((*NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     await server.start()
-    for name in ("", *names):
+    for name in ("", *NAMES):
         await health_service.set(name, health_pb2.HealthCheckResponse.SERVING)
     await asyncio.to_thread(where.write, bound, backend.node_ip)
     unless_up.pop_all()

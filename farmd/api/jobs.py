@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Protocol
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from grpc import aio
 
 from farm.clock import boottime
-from farm.planning import Plan
-from farm.policy.explain import Fit, reason_of, summary
-from farm.records import AttemptRecord, EventRecord, JobRecord, TaskRecord
-from farm.spec import InvalidSpec, JobSpec, check_priority
+from farm.policy.explain import reason_of, summary
+from farm.records import AttemptRecord, EventRecord, JobRecord
+from farm.spec import InvalidSpec, check_priority
 from farm.states import TaskState, is_final
 from farm.store.store import Store
 from farm.v1 import jobs_pb2, jobs_pb2_grpc
@@ -30,6 +29,10 @@ from farmd.api.outputs import outputs
 from farmd.api.task_views import job_as_it_stands, standings, task_messages
 from scheduler.dispatch.job_watchers import JobWatchers
 
+if TYPE_CHECKING:
+    from farmd.fits import Fits
+    from farmd.intake import Intake
+
 MAX_KEY = 64
 SETTLE_SECONDS = 0.05
 """A watcher's next look waits this long: a task's end, the next one's dispatch and its start are one look then,
@@ -40,33 +43,6 @@ WAITING_SECONDS = 3.0
 
 QUIET_SECONDS = 15.0
 """A watcher is told how the job stands at least this often, so that it notices a dead connection."""
-
-
-@dataclass(frozen=True)
-class PlannedJob:
-    """A spec made into a plan, and what people should know about it."""
-
-    plan: Plan
-    notes: tuple[str, ...]
-    fitting_devices: tuple[str, ...]
-    estimated_seconds: float | None
-    media: tuple[str, ...]  #: artifact ids, in the order of the conditions
-
-
-class Intake(Protocol):
-    """Checks a spec against the farm and plans it. Blocks; raises InvalidSpec or MediaError."""
-
-    def plan(self, spec: JobSpec, *, keep_media: bool) -> PlannedJob:
-        """The plan. With `keep_media`, media given by path are copied into the artifact store."""
-        ...
-
-
-class Fits(Protocol):
-    """Knows the farm's devices."""
-
-    def fit(self, tasks: Sequence[TaskRecord]) -> Fit:
-        """What each device could take of these tasks. Blocks."""
-        ...
 
 
 class JobService(jobs_pb2_grpc.JobServiceServicer):

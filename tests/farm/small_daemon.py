@@ -21,19 +21,15 @@ from farm.store import Store
 from farm.v1 import (
     artifacts_pb2,
     artifacts_pb2_grpc,
-    jobs_pb2_grpc,
     nodes_pb2,
     nodes_pb2_grpc,
-    tasks_pb2_grpc,
 )
 from farm.wire.channels import SERVER_OPTIONS, bearer, channel
 from farm.wire.security import Authority
-from farmd.api.artifacts import ArtifactService
 from farmd.api.gate import Gate
-from farmd.api.jobs import JobService
-from farmd.api.nodes import NodeService, NodeTerms
-from farmd.api.tasks import TaskService
+from farmd.api.nodes import NodeTerms
 from farmd.fits import Fits
+from farmd.services import Parts, add_services
 from scheduler.dispatch.job_watchers import JobWatchers
 from scheduler.dispatch.sessions import Sessions
 
@@ -61,16 +57,20 @@ class SmallDaemon:
 
     async def _serve(self) -> None:
         self._server = grpc.aio.server(interceptors=[Gate(self.authority)], options=list(SERVER_OPTIONS))
-        store, changes = self.store, JobWatchers()
-        fits = Fits(store, lambda node_id, device: True, lambda node_id, device: "")
-        jobs = JobService(store, None, changes, self._wake, self.sessions.stop, fits, self.sessions.loading)
-        jobs_pb2_grpc.add_JobServiceServicer_to_server(jobs, self._server)
-        tasks = TaskService(store, self.files, self.sessions, changes, self._wake)
-        tasks_pb2_grpc.add_TaskServiceServicer_to_server(tasks, self._server)
-        nodes = NodeService(store, self.files, self.authority, self.sessions, changes, TERMS, self._wake)
-        nodes_pb2_grpc.add_NodeServiceServicer_to_server(nodes, self._server)
-        artifacts = ArtifactService(store, self.files, 1 << 30)
-        artifacts_pb2_grpc.add_ArtifactServiceServicer_to_server(artifacts, self._server)
+        fits = Fits(self.store, lambda node_id, device: True, lambda node_id, device: "")
+        parts = Parts(
+            self.store,
+            self.files,
+            self.authority,
+            self.sessions,
+            JobWatchers(),
+            self._wake,
+            fits,
+            TERMS,
+            1 << 30,
+            intake=None,  # it takes no jobs
+        )
+        add_services(self._server, parts)
         port = self._server.add_secure_port("127.0.0.1:0", self.authority.server_credentials())
         self.address = f"127.0.0.1:{port}"
         await self._server.start()
