@@ -47,7 +47,8 @@ class _Commands(click.Group):
         if name in _COMMANDS or name.startswith("-"):
             return super().resolve_command(ctx, args)
         unknown = click.exceptions.NoSuchCommand(name, possibilities=_COMMANDS, ctx=ctx)
-        below = [] if unknown.possibilities else self._below(ctx, name)
+        # A verb that stands below a noun is meant more likely than a noun that looks like it.
+        below = self._below(ctx, name)
         raise (
             click.UsageError(f"{unknown.message} Did you mean {' or '.join(below)}?", ctx)
             if below

@@ -25,7 +25,7 @@ class NotFound(StoreError):
 
     def __init__(self, noun: str, id: str, help: str = "", known: Iterable[str] = ()):
         super().__init__(
-            f"there is no {noun} {id!r}{did_you_mean(id, known)}" + (f"; {help}" if help else "")
+            f"there is no {noun} {id!r}" + (f"; {help}" if help else "") + did_you_mean(id, known)
         )
         self.noun = noun
         self.id = id

@@ -99,7 +99,9 @@ class LtxModel:
             at = sink.latent
             known = load_latents(task.fetch(sink.key, sink.name), at, at + 1)
             mixed = self._noise(seed, told.stage, STEP_SINK, at, at + 1, size)
-            conditions.append(Extra(known, sink.frame, sink.strength, mixed, _shares(task, sink.shows)))
+            conditions.append(
+                Extra(known, sink.frame, sink.strength, mixed, _shares(task.job, told, sink.shows))
+            )
         denoiser = self._denoiser(task, told, base, conditions)
         if lockstep := told.lockstep:
             parts = [_shared(part, start) for part in lockstep.shared]
@@ -185,7 +187,7 @@ class LtxModel:
                 point.frame,
                 point.strength,
                 self._noise(seed, told.stage, STEP_POINT, point.latent, point.latent + 1, size),
-                _shares(task, point.shows),
+                _shares(task.job, told, point.shows),
             )
             for point in told.points
         ]
@@ -286,11 +288,11 @@ def _prompt(job: JobPart, told: WindowTask, prompts: list[Text]) -> Text | Timed
     return TimedText(tuple(prompts[:count]), shares_by_latent(told.shows, count))
 
 
-def _shares(task: TaskInHand, shows: Shown | None) -> torch.Tensor | None:
-    """Which prompts a point or a sink shows; None in a plan that says it of windows only."""
-    if shows is None:
+def _shares(job: JobPart, told: WindowTask, shows: Shown | None) -> torch.Tensor | None:
+    """Which prompts a window's point or sink shows; None in a plan that says of windows only what they show."""
+    if told.shows is None or shows is None:
         return None
-    return shares_by_latent([(0, 1, shows)], len(task.job.prompts))
+    return shares_by_latent([(0, 1, shows)], len(job.prompts))
 
 
 def _shared(part: SharedLatents, start: int) -> codenoise.Shared:

@@ -7,13 +7,14 @@ import hashlib
 import pytest
 from node_processes import until
 
+from farm.plan import HandedArtifact
 from farm.rendering import Stopped
 from farm.v1 import artifacts_pb2, nodes_pb2, renderers_pb2
 from renderer.transfer import Cache, Wire
 from renderer.work_folder import clear
 
 CONTENT = b"latents"
-ARTIFACT = {"id": "a-1", "sha256": hashlib.sha256(CONTENT).hexdigest(), "size": len(CONTENT)}
+ARTIFACT = HandedArtifact("a-1", hashlib.sha256(CONTENT).hexdigest(), len(CONTENT))
 
 
 def files(folder):
@@ -74,7 +75,7 @@ def test_an_input_that_is_not_fetched_to_its_end_leaves_nothing(tmp_path, error)
         cache.get(ARTIFACT, wire)
     assert files(tmp_path) == []
     assert cache.get(ARTIFACT, wire).read_bytes() == CONTENT
-    assert files(tmp_path) == [f"cache/{ARTIFACT['sha256']}"]
+    assert files(tmp_path) == [f"cache/{ARTIFACT.sha256}"]
 
 
 def test_what_a_killed_renderer_and_agent_left_goes_with_the_next_agent(

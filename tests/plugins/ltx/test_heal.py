@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from benchmarks.seam_measures import measure
+from farm.plan import Piece
 from farm.planning import PlannedTask
 from farm.plugins import catalogue, planning_plugins
 from farm.rendering import DeviceInHand, TaskInHand
@@ -127,7 +128,7 @@ def test_healing_hides_a_spoiled_seam(seamstress, shots, ltx):
     left, right = shots[0][:, :SPLIT], shots[1][:, 13:]
     parts = {"window/0": seamstress.folder / "window-0", "window/1": seamstress.folder / "window-1"}
     parts["join/0"] = seamstress.join(left, right)
-    pieces = [{"start": 0, "stop": SPLIT, "left": "window/0"}, {"start": SPLIT, "stop": LATENTS, "left": "window/1"}]  # fmt: skip
+    pieces = [Piece(0, SPLIT, "window/0"), Piece(SPLIT, LATENTS, "window/1")]
     healed = assemble(pieces, parts.__getitem__, 0, LATENTS, ["join/0"])
     ramped = torch.cat([left[:, :14], ramp(left[:, 14:], right[:, 1:3]), right[:, 3:]], dim=1)
 
@@ -148,7 +149,7 @@ def test_a_patch_is_laid_over_the_pieces_as_far_as_it_was_stored(tmp_path):
         "r": save_latents(tmp_path / "r", right, 4, torch.float32),
     }
     files["j"] = save_latents(tmp_path / "j", patch, 3, torch.float32)
-    pieces = [{"start": 0, "stop": 5, "left": "l"}, {"start": 5, "stop": 10, "left": "r"}]
+    pieces = [Piece(0, 5, "l"), Piece(5, 10, "r")]
     whole = assemble(pieces, files.__getitem__, 0, 10, ["j"])
     assert whole[0, :, 0, 0].tolist() == [1, 1, 1, 9, 9, 9, 9, 2, 2, 2]
     assert assemble(pieces[1:], files.__getitem__, 6, 9, ["j"])[0, :, 0, 0].tolist() == [9, 2, 2]
