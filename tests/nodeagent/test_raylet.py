@@ -16,6 +16,7 @@ from farm.v1 import nodes_pb2
 from farm.wire.security import ray_token_file
 from nodeagent.liveness import born
 from tests.damage import OF_JSON
+from tests.told import job_part
 
 DRIVER = """
 import json, sys
@@ -62,9 +63,8 @@ def rendering(farm, head, python, environment):
 
     def start() -> psutil.Process:
         model = {"model": "counter", "weights": WEIGHTS}
-        shared = {**model, "precision": "fp32"}
         task = {"key": "window/0", "kind": "window", "payload": {"steps": 400, "sleep": 0.05}, **model}
-        payload = json.dumps({"task": task, "shared": shared, "inputs": {}})
+        payload = json.dumps({"task": task, "shared": job_part(weights=WEIGHTS), "inputs": {}})
         driver = subprocess.Popen(
             [python, "-c", DRIVER, farm.ray_address, raylet_of(farm), payload],
             env=environment | ray_environment("127.0.0.1", head.token_file),
