@@ -200,7 +200,8 @@ def test_colours_of_another_profile_than_srgb_are_said_by_its_name(tmp_path, nam
     assert note == "its colours are those of Adobe-like RGB, and are read as sRGB's: they may differ"
 
 
-@pytest.mark.parametrize("profile", [b"no profile", SRGB[:200]])
+# Named, because a profile holds the time at which it was made: each test worker would collect another test.
+@pytest.mark.parametrize("profile", [b"no profile", SRGB[:200]], ids=["of something else", "cut"])
 def test_a_broken_profile_is_followed_by_nobody_and_not_said(tmp_path, profile):
     Image.fromarray(quadrants()).save(tmp_path / "still.png", icc_profile=profile)
     assert probe(tmp_path / "still.png").ignored == ()
