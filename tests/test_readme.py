@@ -16,9 +16,13 @@ from farmd.main import main as farmd
 from nodeagent.agent import main as farm_node
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "docs/nodes.md", "docs/owners.md", "docs/long-video.md")
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    *(f"docs/{name}.md" for name in ("use", "server", "nodes", "owners", "models", "long-video")),
+)
 PROGRAMS = {"farmctl": farmctl, "farmd": farmd, "farm-node": farm_node}
-OTHERS = {"export", "mkdir", "test", "printf", "hf", "sudo"}
+OTHERS = {".venv/bin/python", "export", "mkdir", "test", "printf", "hf", "sudo"}
 _BLOCK = re.compile(r"(?:^ {4}\S.*\n(?:(?: {4}.*)?\n)*)+", re.MULTILINE)
 _OF_OURS = re.compile(r"`((?:farmctl|farmd|farm-node|make) [^`]+)`")
 
@@ -168,3 +172,17 @@ def test_links_are_renewed_and_a_file_of_that_name_is_left_alone(tmp_path):
     assert refused.returncode == 1 and f"{folder}/farmd exists and is no link" in refused.stderr
     assert (folder / "farmd").read_text() == "somebody's own"
     assert os.readlink(folder / "farmctl") == str(new / "bin" / "farmctl"), "nothing was linked"
+
+
+_ROOM = re.compile(
+    r"`((?:farm|farmd|scheduler|renderer|nodeagent|plugins|training|tests|benchmarks|proto|docs|packaging)/[\w./-]*)`"
+)
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{one.name}" for one in (ROOT / "docs").glob("*.md"))])  # fmt: skip
+def test_what_a_page_names_is_there(page):
+    text = (ROOT / page).read_text()
+    named = set(_ROOM.findall(text)) | {
+        os.path.relpath((ROOT / page).parent / link, ROOT) for link in re.findall(r"\]\(([\w./-]+)\)", text)
+    }
+    assert not [name for name in sorted(named) if not (ROOT / name).exists()]
