@@ -22,13 +22,14 @@ STAMP := .venv/installed
 FARM_STAMP := .venv/farm-installed
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: install demo check test soak proto example clean help
+.PHONY: install demo check test test-long test-all soak proto example clean help
 
 help:
 	@echo "make install [PREFIX=/opt/ltx-farm] [BINDIR=/usr/local/bin]   farmctl, farmd and farm-node to call by name"
 	@echo "make demo [SIZE=1024x576] [CLIP=clip.mp4]   a farm of two nodes extends a clip to $(FRAMES) frames"
 	@echo "make check                                  lint, format, types and the house's own rules, in under a minute"
-	@echo "make test                                   the whole suite"
+	@echo "make test                                   every kind of thing once"
+	@echo "make test-all                               all tests: every strategy, both databases for everything, histories"
 	@echo "make soak [JOBS=200] [DATABASE=sqlite]      jobs on a farm to which everything happens (benchmarks/faults.py)"
 	@echo "make proto                                  regenerate farm/v1 from proto/"
 
@@ -59,8 +60,17 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_house.py
 
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder
+
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder
+	$(PYTEST) -m "not long"
+
+# What test-all adds to test.
+test-long: $(STAMP)
+	$(PYTEST) -m long
+
+test-all: $(STAMP)
+	$(PYTEST)
 
 soak: $(STAMP)
 	$(BIN)/python benchmarks/faults.py --soak $(JOBS) --seed $(SEED) --database $(DATABASE)

@@ -47,6 +47,13 @@ _LONG = {
     "test_up_and_down.py",
 }
 """Other files that take long. Begun last, one of them would have the other workers wait."""
+_BOTH_DATABASES = {
+    "test_store_fencing.py",
+    "test_store_leader.py",
+    "test_store_lookup.py",
+    "test_store_schema.py",
+}
+"""Files of the store that `make test` runs on PostgreSQL too: locks, collation, transactions and migrations differ there."""
 
 
 # What tests import stays; walking through it for garbage took three seconds of every minute.
@@ -59,12 +66,14 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups, and pytest the markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """In `make test`: two groups of one farm after the other, and beside them all else, by whoever is free."""
     items.sort(key=_rank)
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group(item)))
+        if "[postgresql" in item.name and item.path.name not in _BOTH_DATABASES:
+            item.add_marker(pytest.mark.long)
 
 
 def _rank(item: pytest.Item) -> tuple[bool, int, str]:

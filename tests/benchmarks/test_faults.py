@@ -161,6 +161,7 @@ def test_help_teaches():
     assert all(fault in said for fault in FAULTS) and "50 minutes" in said and "--soak" in said
 
 
+@pytest.mark.long
 def test_a_renderer_killed_in_a_job(tmp_path):
     command = [sys.executable, ROOT / "benchmarks" / "faults.py", "renderer", "--each", "1", "--seed", "1"]
     options = ["--database", "sqlite", "--nodes", "2", "--window-seconds", "1", "--out", tmp_path / "out"]

@@ -137,6 +137,7 @@ def test_attention_is_counted_on_a_cpu_with_and_without_a_mask():
         assert counts.get_total_flops() == 2 * (2 * 2 * 10 * 10 * 8)
 
 
+@pytest.mark.long
 def test_the_script_puts_a_real_farm_beside_the_pipeline_and_goes_on_where_it_was(tmp_path):
     def run() -> dict:
         ended = CliRunner().invoke(

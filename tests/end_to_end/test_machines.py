@@ -261,6 +261,7 @@ def test_a_workstation_that_gets_another_address_renders_on(farm):
     farm.succeed()
 
 
+@pytest.mark.long
 def test_a_daemon_that_hangs_is_not_taken_for_another_farm(farm):
     with farm.hanging():
         done = farm.farmctl("job", "list")
@@ -269,7 +270,7 @@ def test_a_daemon_that_hangs_is_not_taken_for_another_farm(farm):
     assert farm.farmctl("job", "list").returncode == 0
 
 
-@pytest.mark.parametrize("name", ["desk", "server"])
+@pytest.mark.parametrize("name", ["desk", pytest.param("server", marks=pytest.mark.long)])
 def test_ray_whose_folder_was_emptied_is_made_anew_and_its_work_goes_on(farm, name):
     host = getattr(farm, name)
     job_id = farm.begin()
@@ -304,6 +305,7 @@ def test_a_workstation_whose_disk_is_full_says_so_and_goes_on_when_there_is_room
     assert farm.job(job_id, wait=True).job.state == jobs_pb2.JOB_STATE_SUCCEEDED
 
 
+@pytest.mark.long
 def test_a_server_whose_disk_is_full_goes_on_when_there_is_room_and_nothing_is_made_twice(farm):
     job_id = farm.begin()
     with contextlib.ExitStack() as full:
@@ -327,6 +329,7 @@ def made_anew(farm: Premises, job_id: str) -> None:
     assert attempts[1].from_step >= attempts[0].step > 0, "what was drawn is not drawn again"
 
 
+@pytest.mark.long
 def test_rays_head_goes_to_another_address_under_a_running_window(farm):
     """The machine has two addresses, and the settings now name the other one."""
     both = ["10.77.0.1", "10.77.0.3"]
@@ -340,6 +343,7 @@ def test_rays_head_goes_to_another_address_under_a_running_window(farm):
     assert farm.server.run("ip", "address", "del", f"{both[1]}/24", "dev", "eth0").returncode == 0
 
 
+@pytest.mark.long
 def test_a_bridge_that_hangs_or_has_lost_its_socket_is_made_anew(farm):
     (bridge,) = farm.of(farm.server, "scheduler.dispatch.ray.bridge")
     bridge.suspend()
@@ -355,6 +359,7 @@ def test_a_bridge_that_hangs_or_has_lost_its_socket_is_made_anew(farm):
     assert not bridge.is_running()
 
 
+@pytest.mark.long
 def test_another_token_of_ray_reaches_all_that_run(farm):
     """As it is changed where one has leaked: by a person, in the server's home."""
     job_id = farm.begin(frames=121)
@@ -378,6 +383,7 @@ print(head.address)
 """
 
 
+@pytest.mark.long
 def test_a_farm_joins_another_cluster_of_ray_under_a_running_window_and_leaves_it_again(farm):
     done = farm.server.run("python", "-c", OTHERS_HEAD, farm.server.address, ".farm/ray/token")
     assert done.returncode == 0, done.stderr
@@ -395,6 +401,7 @@ def test_a_farm_joins_another_cluster_of_ray_under_a_running_window_and_leaves_i
     assert farm.server.run("python", "-c", ended).returncode == 0
 
 
+@pytest.mark.long
 def test_a_raylet_that_hangs_is_made_anew_once_rays_head_has_given_it_up(farm):
     (launcher,) = farm.of(farm.desk, "farm.processes.ray_launch node")
     for process in launcher.children():
@@ -436,6 +443,7 @@ def two_cards(farm) -> Premises:
     return farm
 
 
+@pytest.mark.long
 def test_both_cards_hand_back_what_they_run_before_their_raylet_is_made_anew(two_cards):
     farm = two_cards
     jobs = [farm.submit("--size", "256x160", "--steps", 200) for _ in range(2)]
@@ -451,6 +459,7 @@ def test_both_cards_hand_back_what_they_run_before_their_raylet_is_made_anew(two
         assert first.state == jobs_pb2.ATTEMPT_STATE_SUCCEEDED or "Ray is started again" in first.error, first
 
 
+@pytest.mark.long
 def test_what_ran_on_a_card_that_is_gone_is_lost_as_soon_as_its_node_is_back(two_cards):
     farm = two_cards
     job_id = farm.begin()
@@ -506,6 +515,7 @@ def test_the_server_of_two_networks_is_reached_where_it_says(farm):
     assert {attempt.node for task in answer.tasks for attempt in task.attempts} == {"shed"}
 
 
+@pytest.mark.long
 def test_a_farm_on_ipv6_loopback_renders_on_its_own_machine(premises):
     premises.end_agent(premises.desk)
     premises.end_agent(premises.shed)

@@ -29,6 +29,10 @@ def job(strategy: str) -> dict:
     return {**SHOT, "strategy": strategy, **JOBS[strategy]}
 
 
+_ONE_OF = [pytest.param(one, marks=() if one == "hierarchical" else pytest.mark.long) for one in STRATEGIES]
+"""One strategy proves the kind; the others are of the long tier."""
+
+
 @pytest.fixture(scope="module")
 def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FarmUnderTest]:
     """One node; the tests start others."""
@@ -83,7 +87,7 @@ def nodes_of(farm, job_id) -> set[str]:
     return {a.node for t in farm.tasks(job_id) if t.kind == "window" for a in t.attempts}
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", _ONE_OF)
 def test_on_three_nodes_of_which_one_is_killed(three, same, strategy):
     job_id = three.submit(**job(strategy))
     task, attempt = three.running(job_id, "window", steps=2)
@@ -94,7 +98,7 @@ def test_on_three_nodes_of_which_one_is_killed(three, same, strategy):
     same(job_id, strategy)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", _ONE_OF)
 def test_on_two_nodes(two, same, strategy):
     job_id = two.submit(**job(strategy))
     two.succeed(job_id, 240)
@@ -124,6 +128,7 @@ def test_a_renderer_killed_in_lockstep_costs_its_own_windows_alone(two, same):
     same(job_id, "codenoise")
 
 
+@pytest.mark.long
 def test_daemon_and_bridge_killed_in_lockstep_cost_no_window(two, same):
     job_id = two.submit(**job("codenoise"))
     two.running(job_id, "window", steps=3)
@@ -136,6 +141,7 @@ def test_daemon_and_bridge_killed_in_lockstep_cost_no_window(two, same):
     same(job_id, "codenoise")
 
 
+@pytest.mark.long
 def test_the_ray_head_killed_in_lockstep(two, same):
     job_id = two.submit(**job("codenoise"))
     two.running(job_id, "window", steps=3)

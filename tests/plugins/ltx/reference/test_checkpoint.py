@@ -37,13 +37,17 @@ def test_what_is_given_is_gone_on_with(found, name, most):
     assert found[name] <= most and found[name] < 0.8 * found[f"{name}_control"]
 
 
+@pytest.mark.long
 def test_a_clip_is_led_up_to(ltx):
     """The prompt alone says so much of the way that three scenes, as above, don't tell the clip's part from luck."""
     found = backward(alone(ltx, steps=8), 10)
     assert found["backward_error"] <= 0.15 and found["backward_error"] < 0.8 * found["backward_error_control"]
 
 
-@pytest.mark.parametrize(("size", "prompts"), [((384, 224), 6), ((640, 384), 4), ((1024, 576), 4)])
+@pytest.mark.parametrize(
+    ("size", "prompts"),
+    [((384, 224), 6), *(pytest.param(size, 4, marks=pytest.mark.long) for size in ((640, 384), (1024, 576)))],
+)
 def test_a_prompt_is_obeyed_at_the_sizes_of_a_shot(ltx, size, prompts):
     shown = text(alone(ltx, steps=8), prompts, size, control=False)
     assert shown["colour_accuracy"] >= 0.75 and shown["direction_accuracy"] >= 0.5
