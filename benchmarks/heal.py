@@ -55,7 +55,7 @@ from seam_statistics import Seam, compare
 
 from farm.planning import Plan, from_sigma
 from farm.plugins import catalogue, planning_plugins
-from farm.rendering import DeviceInHand, TaskInHand
+from farm.rendering import DeviceInfo, TaskContext
 from farm.spec import parse_spec
 from farm.timeline import frame_span, frames_of
 from plugins.ltx.blend import ramp
@@ -129,7 +129,7 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.ltx = Ltx(TINY_FOLDER, max_tokens=OFFERS.models[TINY].text_tokens)
-        self.model = LtxModel(self.ltx, DeviceInHand("cpu", 0, torch.get_num_threads(), 0))
+        self.model = LtxModel(self.ltx, DeviceInfo("cpu", 0, torch.get_num_threads(), 0))
         self.folder = folder
 
     def world(self, number: int) -> World:
@@ -172,7 +172,7 @@ class Bench:
             if task.kind != kind:
                 continue
             place = Path(tempfile.mkdtemp(dir=self.folder))
-            hand = TaskInHand(
+            hand = TaskContext(
                 key=task.key,
                 kind=task.kind,
                 shared=plan.shared,

@@ -46,13 +46,13 @@ from farm.cli.local import LocalFarm
 from farm.client import ENDED, FarmClient
 from farm.planning import Plan
 from farm.plugins import catalogue, planning_plugins, rendering_plugins
-from farm.rendering import DeviceInHand, RenderingModel, TaskInHand
+from farm.rendering import DeviceInfo, RenderingModel, TaskContext
 from farm.spec import parse_spec
 from farm.v1 import jobs_pb2
 from renderer.work_folder import model_cache
 from scheduler.planning.plan import make_plan
 
-DEVICE = DeviceInHand(backend="cpu", index=0, threads=THREADS, vram_bytes=0)
+DEVICE = DeviceInfo(backend="cpu", index=0, threads=THREADS, vram_bytes=0)
 
 
 def farm_seconds(client: FarmClient, fields: dict) -> float:
@@ -76,7 +76,7 @@ def bare_seconds(model: RenderingModel, output, plan: Plan) -> float:
         for number, task in enumerate(plan.tasks):
             place = Path(folder) / str(number)
             place.mkdir()
-            hand = TaskInHand(
+            hand = TaskContext(
                 key=task.key,
                 kind=task.kind,
                 shared=plan.shared,
@@ -92,7 +92,7 @@ def bare_seconds(model: RenderingModel, output, plan: Plan) -> float:
         return time.monotonic() - begun
 
 
-def _perform(model: RenderingModel, output, task: TaskInHand) -> dict[str, Path]:
+def _perform(model: RenderingModel, output, task: TaskContext) -> dict[str, Path]:
     shared = task.shared
     fps = Fraction(shared["fps"])
     if task.kind in ("encode", "join"):

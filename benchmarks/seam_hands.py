@@ -18,7 +18,7 @@ import torch
 
 from farm.plan import Member
 from farm.planning import PlannedTask
-from farm.rendering import Step, Stopped, TaskInHand
+from farm.rendering import Step, Stopped, TaskContext
 from renderer.exchange import Answer, Exchange, Overlaps, Question
 from renderer.renderer import Turn
 from renderer.work import Workbench
@@ -110,7 +110,7 @@ class Hands:
         step: Step,
         exchange: Callable[[int, dict[str, np.ndarray]], dict[str, np.ndarray]] | None = None,
     ) -> None:
-        hand = TaskInHand(
+        hand = TaskContext(
             key=task.key,
             kind=task.kind,
             shared=self._shared,

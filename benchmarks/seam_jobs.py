@@ -31,7 +31,7 @@ from farm.hookspecs import hookimpl
 from farm.plan import ShownFrames
 from farm.planning import ModelFacts, OutputFacts, Plan, TaskKind
 from farm.plugins import catalogue, planning_plugins, rendering_plugins
-from farm.rendering import DeviceInHand
+from farm.rendering import DeviceInfo
 from farm.spec import parse_spec
 from farm.timeline import TEMPORAL, Cut, frame_span
 from renderer.work import Workbench
@@ -135,7 +135,7 @@ class Studio:
         shipped = planning.hook.farm_default_source(model=MODEL, cache=model_cache())
         self.source = shipped if folder is None else str(folder)
         self.weights = planning.hook.farm_weights_hash(model=MODEL, source=self.source, cache=model_cache())
-        device = DeviceInHand(backend="cpu", index=0, threads=threads, vram_bytes=0)
+        device = DeviceInfo(backend="cpu", index=0, threads=threads, vram_bytes=0)
         self._workbench = Workbench(planning, rendering, device, model_cache())
 
     @property

@@ -44,7 +44,7 @@ from farm.planning import ModelFacts, Plan, TaskKind
 from farm.plugins import catalogue, planning_plugins
 from farm.spec import parse_spec
 from scheduler.placement.estimate import SECONDS_PER_TASK
-from scheduler.planning.layout import Lender
+from scheduler.planning.layout import CandidateDevice
 from scheduler.planning.plan import make_plan
 
 GIB = 2**30
@@ -105,7 +105,7 @@ class Studio:
             weights="sha256:none",
             strategy=self.strategy,
             output=self.output,
-            lenders=[Lender(d.node, d.flops_per_second, d.vram_bytes, d.local) for d in devices],
+            candidates=[CandidateDevice(d.node, d.flops_per_second, d.vram_bytes, d.local) for d in devices],
             storyboard=(self.models[storyboard], "sha256:none") if storyboard else None,
         )
 

@@ -23,7 +23,7 @@ DENOISING = (TaskKind.STORYBOARD, TaskKind.WINDOW, TaskKind.JOIN)
 """Tasks that denoise; a join does where it heals."""
 
 READY_SECONDS = 120.0
-PATIENCE_SECONDS = 10.0
+CLIENT_TIMEOUT_SECONDS = 10.0
 
 
 class Timed(NamedTuple):
@@ -50,7 +50,7 @@ class Farm:
             local.start(1, threads=threads)
             local.wait_until_ready(1, READY_SECONDS, lambda text: None)
             with local.client() as client:
-                client.patience = PATIENCE_SECONDS
+                client.patience = CLIENT_TIMEOUT_SECONDS
                 yield cls(client)
         finally:
             local.stop(lambda text: None)

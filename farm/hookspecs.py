@@ -13,7 +13,7 @@ import pluggy
 
 from farm.planning import ModelFacts, OutputFacts, Strategy
 from farm.presence import Presence
-from farm.rendering import DeviceInHand, Joining, RenderingModel, RenderingOutput
+from farm.rendering import DeviceInfo, Joining, RenderingModel, RenderingOutput
 
 GROUP_PLANNING = "farm.planning"
 GROUP_RENDERING = "farm.rendering"
@@ -59,7 +59,7 @@ class RenderingHooks:
 
     @hookspec(firstresult=True)
     def farm_load_model(
-        self, model: str, source: str, precision: str, device: DeviceInHand
+        self, model: str, source: str, precision: str, device: DeviceInfo
     ) -> RenderingModel | None:
         """The model, ready to work on the device, from a folder or hub id."""
 

@@ -220,7 +220,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Given:
+class Anchor:
     """Media given at strength 1: the job's condition `condition`.
 
     It lies in the global latents from `start` on, and `stop` is the first latent such that a window from there on holds
@@ -260,7 +260,7 @@ class Timeline:
     model: ModelFacts
     prompts: int = 1
     source_sigma: float | None = None
-    given: tuple[Given, ...] = ()
+    given: tuple[Anchor, ...] = ()
     storyboard: ModelFacts | None = None
     storyboard_sigmas: tuple[float, ...] = ()
 

@@ -74,7 +74,7 @@ def _nothing_saved() -> Path | None:
 
 
 @dataclass(frozen=True)
-class TaskInHand:
+class TaskContext:
     """One attempt, as a plugin sees it.
 
     `shared`: what all tasks of the job are told, as stored; `job` reads it. `payload`: what this one is told, as stored;
@@ -125,7 +125,7 @@ def _told_nobody(model: str) -> AbstractContextManager[None]:
 
 
 @dataclass(frozen=True)
-class DeviceInHand:
+class DeviceInfo:
     """The device a renderer serves. `backend`: cuda, rocm, mps or cpu; `index` among those of its kind.
 
     `loading(model)`: a context, entered by whoever loads a model or a part of one there, so that people who wait are told.
@@ -141,19 +141,19 @@ class DeviceInHand:
 class RenderingModel(Protocol):
     """A loaded model on one device, kept warm between tasks. Each method returns files to commit, by name."""
 
-    def encode(self, task: TaskInHand) -> dict[str, Path]:
+    def encode(self, task: TaskContext) -> dict[str, Path]:
         """Prompt embeddings and the latents of conditioning media."""
         ...
 
-    def window(self, task: TaskInHand) -> dict[str, Path]:
+    def window(self, task: TaskContext) -> dict[str, Path]:
         """Denoises one window (kinds storyboard and window): {"latents": safetensors}."""
         ...
 
-    def join(self, task: TaskInHand) -> dict[str, Path]:
+    def join(self, task: TaskContext) -> dict[str, Path]:
         """The latents of one seam, and of those beside it that were made anew: {"latents": safetensors}."""
         ...
 
-    def decode(self, task: TaskInHand) -> Iterable[np.ndarray]:
+    def decode(self, task: TaskContext) -> Iterable[np.ndarray]:
         """Frames of one span, uint8 [height, width, 3], trimmed to what is delivered."""
         ...
 
@@ -186,3 +186,7 @@ class RenderingOutput(Joining, Protocol):
     ) -> None:
         """Encodes uint8 frames [height, width, 3] as one closed segment at `path`."""
         ...
+
+
+TaskInHand, DeviceInHand = TaskContext, DeviceInfo
+"""The names before: plugins that use them work for one more release."""

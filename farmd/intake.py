@@ -32,7 +32,7 @@ from scheduler.dispatch.snapshot import slots_of
 from scheduler.placement.estimate import wall_seconds
 from scheduler.placement.place import ReadyTask, Slot, misfit
 from scheduler.planning.conditions import PreparedMedia, check_apart
-from scheduler.planning.layout import Lender
+from scheduler.planning.layout import CandidateDevice
 from scheduler.planning.plan import make_plan, strategy_of
 
 _Offer = TypeVar("_Offer")
@@ -93,7 +93,7 @@ class Intake:
                 strategy=strategy,
                 output=output,
                 media=[m for m, _ in media],
-                lenders=lenders_of(slots, model, weights),
+                candidates=candidates_of(slots, model, weights),
                 storyboard=storyboard,
             )
         except InvalidSpec:
@@ -283,7 +283,7 @@ def unknown_pins(pinned: Iterable[str], known: Collection[str]) -> list[str]:
     ]
 
 
-def lenders_of(slots: Sequence[Slot], model: ModelFacts, weights: str) -> list[Lender]:
+def candidates_of(slots: Sequence[Slot], model: ModelFacts, weights: str) -> list[CandidateDevice]:
     """The devices that could render with the model now, for windows to be sized by."""
     fp8 = model.precisions[0] == "fp8"
     probe = _probe(model.name, weights, 0, fp8)
@@ -291,7 +291,8 @@ def lenders_of(slots: Sequence[Slot], model: ModelFacts, weights: str) -> list[L
     # As placement has it: what no probe knows is taken for as slow as the slowest that is known.
     unknown = min((rate for slot in found if (rate := slot.rate(model.name)) > 0), default=1e12)
     return [
-        Lender(slot.name, slot.rate(model.name) or unknown, slot.vram_bytes, slot.local) for slot in found
+        CandidateDevice(slot.name, slot.rate(model.name) or unknown, slot.vram_bytes, slot.local)
+        for slot in found
     ]
 
 

@@ -2,7 +2,7 @@
 
 Every round is kept from the first one on, so a window that was lost can begin again from its noise and catch up with
 neighbours that only wait; and what a finished window gave is an artifact, for when its renderer is gone. Knows no Ray:
-how another renderer is asked is handed in. Rounds are those of farm.rendering.TaskInHand.exchange.
+how another renderer is asked is handed in. Rounds are those of farm.rendering.TaskContext.exchange.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ KEPT_GROUPS = 2
 POLL_SECONDS = 0.5
 """A question that has no answer yet is held so long; a window that must stop notices after that."""
 
-PATIENCE_SECONDS = 120.0
+NEIGHBOUR_TIMEOUT_SECONDS = 120.0
 """A neighbour that nobody has in hand for so long won't come: the window is given back and begins anew elsewhere."""
 
 
@@ -158,7 +158,7 @@ class Exchange:
         self._files: dict[str, Path | None] = {}
 
     def __call__(self, number: int, mine: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """As TaskInHand.exchange. Raises Stopped, also when a neighbour is nowhere to be found."""
+        """As TaskContext.exchange. Raises Stopped, also when a neighbour is nowhere to be found."""
         for key, array in mine.items():
             self._overlaps.give(self._group, self._key, key, number, array)
         return {key: self._theirs(key, number) for key in mine}
@@ -186,8 +186,8 @@ class Exchange:
             # Without a lease the farm can't have given the neighbour to anybody whom this one would know of.
             if known or not self._hold.runs():
                 heard = time.monotonic()
-            elif time.monotonic() - heard > PATIENCE_SECONDS:
-                raise Stopped(f"its neighbour {key} has not been found for {PATIENCE_SECONDS:.0f} s")
+            elif time.monotonic() - heard > NEIGHBOUR_TIMEOUT_SECONDS:
+                raise Stopped(f"its neighbour {key} has not been found for {NEIGHBOUR_TIMEOUT_SECONDS:.0f} s")
             self._hold.pause(0.0 if known else 0.1)
 
     def _ask(self, question: Question) -> Answer:

@@ -16,7 +16,7 @@ import pluggy
 
 from farm.plan import SEGMENT, SIDECAR, VIDEO, Handed, MuxTask, sidecar
 from farm.plugins import catalogue
-from farm.rendering import DeviceInHand, OutOfMemory, RenderingModel, RenderingOutput, TaskInHand
+from farm.rendering import DeviceInfo, OutOfMemory, RenderingModel, RenderingOutput, TaskContext
 
 MODEL_KINDS = {
     "encode": "encode",
@@ -42,7 +42,7 @@ class Workbench:
         self,
         planning: pluggy.PluginManager,
         rendering: pluggy.PluginManager,
-        device: DeviceInHand,
+        device: DeviceInfo,
         cache: Path,
     ):
         """`cache`: folder in which plugins remember hashes."""
@@ -55,7 +55,7 @@ class Workbench:
         self._cache = cache
         self._warm: dict[tuple[str, str, str, str], RenderingModel] = {}
 
-    def perform(self, task: TaskInHand, sources: dict[str, str]) -> dict[str, Path]:
+    def perform(self, task: TaskContext, sources: dict[str, str]) -> dict[str, Path]:
         """Files the task made, by artifact name. `sources`: folder or hub id of each model.
 
         Raises Refused, Stopped, OutOfMemory, and whatever a plugin raises.
@@ -74,7 +74,7 @@ class Workbench:
                 raise OutOfMemory(str(error)) from error
             raise
 
-    def _perform(self, task: TaskInHand, sources: dict[str, str]) -> dict[str, Path]:
+    def _perform(self, task: TaskContext, sources: dict[str, str]) -> dict[str, Path]:
         if method := MODEL_KINDS.get(task.kind):
             return dict(getattr(self._model(task, sources), method)(task))
         if task.kind == "decode":
@@ -93,7 +93,7 @@ class Workbench:
         if torch and torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def _model(self, task: TaskInHand, sources: dict[str, str]) -> RenderingModel:
+    def _model(self, task: TaskContext, sources: dict[str, str]) -> RenderingModel:
         name, weights, precision = task.model, task.weights, task.job.precision
         source = sources.get(name) or self._planning.farm_default_source(model=name, cache=self._cache)
         if source is None:
@@ -126,7 +126,7 @@ class Workbench:
         held = sum(self._facts[name].resident_bytes(precision) for name, precision in models)
         return held <= SHARE * self._device.vram_bytes
 
-    def _output(self, task: TaskInHand) -> tuple[RenderingOutput, str]:
+    def _output(self, task: TaskContext) -> tuple[RenderingOutput, str]:
         name = task.job.output
         output = self._hook.farm_open_output(output=name)
         if output is None or name not in self._suffixes:
@@ -134,7 +134,7 @@ class Workbench:
             raise Refused(f"output: no plugin on this machine writes {name!r}; it has {known}")
         return output, self._suffixes[name]
 
-    def _decode(self, task: TaskInHand, sources: dict[str, str]) -> dict[str, Path]:
+    def _decode(self, task: TaskContext, sources: dict[str, str]) -> dict[str, Path]:
         output, suffix = self._output(task)
         path = task.folder / f"segment{suffix}"
         output.write_segment(
@@ -147,7 +147,7 @@ class Workbench:
         )
         return {SEGMENT: path}
 
-    def _mux(self, task: TaskInHand) -> dict[str, Path]:
+    def _mux(self, task: TaskContext) -> dict[str, Path]:
         output, suffix = self._output(task)
         path = task.folder / f"video{suffix}"
         output.join_segments(
@@ -175,9 +175,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def device_in_hand(
     backend: str, threads: int, vram_bytes: int, loading: Callable[[str], AbstractContextManager[None]]
-) -> DeviceInHand:
+) -> DeviceInfo:
     """The device as plugins see it: the only one of its kind, because the environment hides the others."""
-    return DeviceInHand(backend=backend, index=0, threads=threads, vram_bytes=vram_bytes, loading=loading)
+    return DeviceInfo(backend=backend, index=0, threads=threads, vram_bytes=vram_bytes, loading=loading)
 
 
 def task_in_hand(
@@ -188,9 +188,9 @@ def task_in_hand(
     tell: Any,
     exchange: Any = None,
     saved: Any = None,
-) -> TaskInHand:
+) -> TaskContext:
     """The task that a renderer was handed, as a plugin sees it."""
-    return TaskInHand(
+    return TaskContext(
         key=handed.task.key,
         kind=handed.task.kind,
         shared=handed.shared,

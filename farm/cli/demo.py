@@ -132,7 +132,7 @@ def _render(
 def _drawn_frames(pixels: tuple[int, int], fps: float) -> np.ndarray:
     """uint8 [9, height, width, 3]: a red ball, lit from above left, that moves right on a navy background.
 
-    Drawn as the scenes are that ltx-tiny was trained on (plugins/ltx/reference).
+    ModelBinding as the scenes are that ltx-tiny was trained on (plugins/ltx/reference).
     """
     width, height = pixels
     radius, speed = 0.19 * min(pixels), 0.5 * min(pixels) / fps

@@ -26,7 +26,7 @@ from farm.store.tables import leader
 _KEY = "1717662317, 1"
 """Two-part advisory lock: "farm" and one. Advisory locks are apart for each database."""
 
-_PATIENCE_SECONDS = 2.0
+_LOCK_TIMEOUT_SECONDS = 2.0
 """A holder that was killed this moment frees its lock when PostgreSQL has noticed."""
 
 
@@ -115,7 +115,7 @@ class AdvisoryLock:
         self._connection: Connection | None = None
 
     def take(self) -> None:
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        deadline = time.monotonic() + _LOCK_TIMEOUT_SECONDS
         while True:
             try:
                 return self.keep()

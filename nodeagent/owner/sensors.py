@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from farm.hookspecs import hookimpl
 from farm.presence import AWAY, CannotTell, Presence
 
-_PATIENCE = 5.0
+_COMMAND_TIMEOUT_SECONDS = 5.0
 _PROPERTIES = ("Id", "Class", "State", "Type", "Display", "IdleHint", "IdleSinceHintMonotonic")
 
 
@@ -120,10 +120,12 @@ def _run(command: Sequence[str], environment: Mapping[str, str] | None = None) -
         except OSError as error:
             raise CannotTell(f"{command[0]} can't be run: {error.strerror}") from None
         try:
-            code = process.wait(_PATIENCE)
+            code = process.wait(_COMMAND_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            raise CannotTell(f"{' '.join(command[:3])} did not answer within {_PATIENCE:g} s") from None
+            raise CannotTell(
+                f"{' '.join(command[:3])} did not answer within {_COMMAND_TIMEOUT_SECONDS:g} s"
+            ) from None
         said.seek(0)
         return code, said.read().decode(errors="replace")

@@ -28,7 +28,7 @@ from nodeagent.owner.owner import OwnerTerms, Sample, Stage
 
 log = structlog.get_logger()
 
-PATIENCE = 10.0
+LOOK_TIMEOUT_SECONDS = 10.0
 """Seconds after which a plugin that has not answered can't tell."""
 
 FREE_SECONDS = 60.0
@@ -119,9 +119,9 @@ class OwnerWatch:
     async def _sample(self) -> Sample:
         if self._looking is None:
             self._looking = _in_a_thread(self._look)
-        done, _ = await asyncio.wait([self._looking], timeout=PATIENCE)
+        done, _ = await asyncio.wait([self._looking], timeout=LOOK_TIMEOUT_SECONDS)
         if not done:
-            return Sample(None, f"no answer for more than {PATIENCE:g} s")
+            return Sample(None, f"no answer for more than {LOOK_TIMEOUT_SECONDS:g} s")
         looked, self._looking = self._looking, None
         try:
             idle = looked.result()

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from farm.media.clips import iter_frames
 from farm.plan import EMBEDDINGS, LATENTS, EncodeTask, condition_name, media_name
-from farm.rendering import TaskInHand
+from farm.rendering import TaskContext
 from plugins.ltx.encoder import ClipEncoder, stretches
 from plugins.ltx.latents import save_latents
 from plugins.ltx.loading import Ltx
@@ -21,7 +21,7 @@ from plugins.ltx.text import cut_off, encode_prompt
 from plugins.ltx.vae import encode_clip
 
 
-def encode(ltx: Ltx, task: TaskInHand) -> dict[str, Path]:
+def encode(ltx: Ltx, task: TaskContext) -> dict[str, Path]:
     """Files by artifact name: embeddings of all prompts, the negative one last where it is used, and each condition's
     latents at each size of the job."""
     lengths = [media.before + media.frames + media.after for media in task.job.conditions]
@@ -39,7 +39,7 @@ def encode(ltx: Ltx, task: TaskInHand) -> dict[str, Path]:
     return made
 
 
-def _text(ltx: Ltx, task: TaskInHand) -> dict[str, torch.Tensor]:
+def _text(ltx: Ltx, task: TaskContext) -> dict[str, torch.Tensor]:
     negative = [task.job.negative_prompt] if EncodeTask.of(task.payload).negative else []
     texts = [*task.job.prompts, *negative]
     if cut := cut_off(ltx, texts):
@@ -55,7 +55,7 @@ def _text(ltx: Ltx, task: TaskInHand) -> dict[str, torch.Tensor]:
     return {"embeds": embeds[:, :length].cpu().contiguous(), "mask": mask[:, :length].cpu().contiguous()}
 
 
-def _media(ltx: Ltx, task: TaskInHand, index: int, length: int, made: dict[str, Path]) -> Iterator[int]:
+def _media(ltx: Ltx, task: TaskContext, index: int, length: int, made: dict[str, Path]) -> Iterator[int]:
     """Encodes one condition at every size, adds its files to ``made``, and yields as it goes how many frames of its
     ``length`` it has done."""
     job, media, told = task.job, task.job.conditions[index], EncodeTask.of(task.payload)
@@ -87,11 +87,11 @@ def _media(ltx: Ltx, task: TaskInHand, index: int, length: int, made: dict[str, 
         made[name] = _save(ltx, task, name, torch.cat(latents[size], dim=1), media.start)
 
 
-def _save(ltx: Ltx, task: TaskInHand, name: str, latents: torch.Tensor, start: int) -> Path:
+def _save(ltx: Ltx, task: TaskContext, name: str, latents: torch.Tensor, start: int) -> Path:
     return save_latents(task.folder / f"{name.replace('/', '-')}.safetensors", latents, start, ltx.dtype)
 
 
-def _padded(task: TaskInHand, index: int) -> Iterator[np.ndarray]:
+def _padded(task: TaskContext, index: int) -> Iterator[np.ndarray]:
     """uint8 [render height, render width, 3]: the media's frames, its first and last repeated as planned.
 
     It is shown at the delivered size, where the delivered picture is cropped from; what is rendered around that repeats

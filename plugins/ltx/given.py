@@ -27,7 +27,7 @@ MOST_NOTES = 10
 
 
 @dataclass(frozen=True)
-class PutIn:
+class RestoredSpan:
     """Given frames from rendered frame ``first`` on, to be shown in place of what was made there.
 
     ``shown`` is uint8 RGB [n, height, width, 3]; ``made`` holds what was made in place of its first and of its last,

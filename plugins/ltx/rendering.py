@@ -27,13 +27,13 @@ from farm.plan import (
     Shown,
     WindowTask,
 )
-from farm.rendering import DeviceInHand, RenderingModel, TaskInHand
+from farm.rendering import DeviceInfo, RenderingModel, TaskContext
 from plugins.ltx import codenoise, planning, resuming, seam
 from plugins.ltx.blend import adain, upsample
 from plugins.ltx.conditioning import Condition, Extra, Replace, window_tail
 from plugins.ltx.denoise import Denoiser
 from plugins.ltx.encoding import encode
-from plugins.ltx.given import Difference, PutIn, report
+from plugins.ltx.given import Difference, RestoredSpan, report
 from plugins.ltx.latents import Statistics, assemble, check_space, extent, load_latents, save_latents
 from plugins.ltx.loading import Ltx, Precision
 from plugins.ltx.noise import latent_noise
@@ -50,7 +50,7 @@ STAGE_DECODE = 1 << 16
 
 
 @hookimpl
-def farm_load_model(model: str, source: str, precision: str, device: DeviceInHand) -> RenderingModel | None:
+def farm_load_model(model: str, source: str, precision: str, device: DeviceInfo) -> RenderingModel | None:
     """Any model of this plugin's catalogue."""
     facts = {known.name: known for known in planning.farm_models()}.get(model)
     if facts is None:
@@ -71,17 +71,17 @@ def farm_load_model(model: str, source: str, precision: str, device: DeviceInHan
 class LtxModel:
     """One LTX model, warm on one device."""
 
-    def __init__(self, ltx: Ltx, device: DeviceInHand):
+    def __init__(self, ltx: Ltx, device: DeviceInfo):
         self._ltx, self._device = ltx, device
         # Asked now, when the weights' hash, which covers it, has just been compared with the plan's, and not again: one
         # that is put there later belongs to other plans.
         self._upsamples = has_upsampler(ltx.folder)
 
-    def encode(self, task: TaskInHand) -> dict[str, Path]:
+    def encode(self, task: TaskContext) -> dict[str, Path]:
         """Embeddings of all prompts and the latents of conditioning media."""
         return encode(self._ltx, task)
 
-    def window(self, task: TaskInHand) -> dict[str, Path]:
+    def window(self, task: TaskContext) -> dict[str, Path]:
         """Denoises one window from noise, or from its re-noised base."""
         told, seed = WindowTask.of(task.payload), task.job.seed
         start, size = told.start, self._size(told)
@@ -117,14 +117,14 @@ class LtxModel:
         space = self._ltx.space if task.kind == "storyboard" else None
         return {LATENTS: self._saved(task, latents, start, space)}
 
-    def _base(self, task: TaskInHand, told: WindowTask, pieces: Sequence[Piece]) -> torch.Tensor:
+    def _base(self, task: TaskContext, told: WindowTask, pieces: Sequence[Piece]) -> torch.Tensor:
         """What the window is refined from, [C, n, h, w]: the storyboard at its size, or the given video."""
         _, height, width = self._size(told)
         keys = {key for piece in pieces for key in (piece.left, piece.right) if key}
         drawn = {key: self._drawn(task, key, height, width) for key in sorted(keys)}
         return upsample(assemble(pieces, drawn.__getitem__, told.start, told.stop), height, width)
 
-    def _drawn(self, task: TaskInHand, key: str, height: int, width: int) -> Path:
+    def _drawn(self, task: TaskContext, key: str, height: int, width: int) -> Path:
         """Latents of the storyboard window `key`: as drawn, or where the model has an upsampler for it, at that size."""
         path = task.fetch(key, LATENTS)
         check_space(path, self._ltx.space)
@@ -140,12 +140,12 @@ class LtxModel:
         return save_latents(task.folder / name, large, extent(path)[0], torch.float32)
 
     def _saved(
-        self, task: TaskInHand, latents: torch.Tensor, start: int, space: Statistics | None = None
+        self, task: TaskContext, latents: torch.Tensor, start: int, space: Statistics | None = None
     ) -> Path:
         return save_latents(task.folder / "latents.safetensors", latents, start, self._ltx.dtype, space)
 
     def _denoiser(
-        self, task: TaskInHand, told: WindowTask, base: torch.Tensor | None, conditions: list[Condition]
+        self, task: TaskContext, told: WindowTask, base: torch.Tensor | None, conditions: list[Condition]
     ) -> Denoiser:
         """Of a window, from ``base`` re-noised where there is one."""
         text = load_file(task.fetch("encode", EMBEDDINGS))
@@ -167,7 +167,7 @@ class LtxModel:
         """Channels, height and width of a window in latents."""
         return self._ltx.transformer.config.in_channels, told.height // 32, told.width // 32
 
-    def _kept(self, task: TaskInHand, told: WindowTask) -> list[Replace]:
+    def _kept(self, task: TaskContext, told: WindowTask) -> list[Replace]:
         """The job's media where this window meets them, at the window's own latents."""
         return [
             Replace(
@@ -178,7 +178,7 @@ class LtxModel:
             for condition in told.conditions
         ]
 
-    def _points(self, task: TaskInHand, told: WindowTask) -> list[Extra]:
+    def _points(self, task: TaskContext, told: WindowTask) -> list[Extra]:
         """Single given frames, beside the grid at the very time they are seen."""
         seed, size = task.job.seed, self._size(told)
         return [
@@ -192,7 +192,7 @@ class LtxModel:
             for point in told.points
         ]
 
-    def join(self, task: TaskInHand) -> dict[str, Path]:
+    def join(self, task: TaskContext) -> dict[str, Path]:
         """The latents that two windows share, joined; and where that would be seen, those round them made anew."""
         told = JoinTask.of(task.payload)
         start, stop, heal = told.start, told.stop, told.heal
@@ -207,7 +207,7 @@ class LtxModel:
         task.tell(*seam.report(joined, told.start, healed))
         return {LATENTS: self._saved(task, latents, start)}
 
-    def _healed(self, task: TaskInHand, told: WindowTask, base: torch.Tensor) -> torch.Tensor:
+    def _healed(self, task: TaskContext, told: WindowTask, base: torch.Tensor) -> torch.Tensor:
         """``base`` [C, n, h, w] of a heal's window, without its run-up: made anew between its outermost latents."""
         ends = [Replace(base[:, at : at + 1], at, 1.0) for at in (1, base.shape[1] - 1)]
         held = [*ends, *self._kept(task, told)]
@@ -216,7 +216,7 @@ class LtxModel:
         _put_back(held, latents)
         return latents[:, 1:]
 
-    def decode(self, task: TaskInHand) -> Iterator[np.ndarray]:
+    def decode(self, task: TaskContext) -> Iterator[np.ndarray]:
         """Frames of one span, halo and padding cut off."""
         job, told = task.job, DecodeTask.of(task.payload)
         start, stop = told.start, told.stop
@@ -245,7 +245,7 @@ class LtxModel:
         if known := [one for one in differences if one]:
             task.tell(*report(known))
 
-    def _put_in(self, task: TaskInHand, start: int, given: GivenSpan, latents: torch.Tensor) -> PutIn:
+    def _put_in(self, task: TaskContext, start: int, given: GivenSpan, latents: torch.Tensor) -> RestoredSpan:
         """Given frames as the VAE shows them, and what they change of the frames made at their edges.
 
         ``latents`` are those made, from the global latent ``start`` on.
@@ -262,9 +262,9 @@ class LtxModel:
             frames(latents, 8 * start, edge, edge + 1)[0] if fade else None
             for edge, fade in zip((first, last - 1), given.fade, strict=True)
         ]
-        return PutIn(first, shown, (made[0], made[1]), given.fade)
+        return RestoredSpan(first, shown, (made[0], made[1]), given.fade)
 
-    def _decoding_noise(self, task: TaskInHand, latents: torch.Tensor, start: int) -> torch.Tensor | None:
+    def _decoding_noise(self, task: TaskContext, latents: torch.Tensor, start: int) -> torch.Tensor | None:
         """For VAEs that decode at a timestep: noise of the global latents from ``start`` on."""
         if not self._ltx.vae.config.timestep_conditioning:
             return None

@@ -1,7 +1,7 @@
 """A window's denoising that can be stopped between two steps and goes on from there on another device.
 
 The file is safetensors: "latents" float32 as in denoise.State, and as metadata the format, the step, and the
-fingerprint of the task (farm.rendering.TaskInHand). Windows in lockstep are not of this room: they begin anew, and catch
+fingerprint of the task (farm.rendering.TaskContext). Windows in lockstep are not of this room: they begin anew, and catch
 up with neighbours that have kept all their rounds.
 """
 
@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from farm.rendering import TaskInHand
+from farm.rendering import TaskContext
 from plugins.ltx.denoise import Denoiser, State
 from plugins.ltx.loading import Ltx
 
@@ -45,7 +45,7 @@ def load(path: Path, fingerprint: str, denoiser: Denoiser) -> State:
         raise Unfit(f"it can't be read: {error}") from error
 
 
-def run(ltx: Ltx, denoiser: Denoiser, task: TaskInHand) -> torch.Tensor:
+def run(ltx: Ltx, denoiser: Denoiser, task: TaskContext) -> torch.Tensor:
     """All steps that are left of a task: float32 [C, n, h, w] on the CPU, the same wherever it goes on from."""
     fingerprint = task.fingerprint
     state = _begin(denoiser, task, fingerprint)
@@ -58,7 +58,7 @@ def run(ltx: Ltx, denoiser: Denoiser, task: TaskInHand) -> torch.Tensor:
     return denoiser.result(state).cpu()
 
 
-def _begin(denoiser: Denoiser, task: TaskInHand, fingerprint: str) -> State:
+def _begin(denoiser: Denoiser, task: TaskContext, fingerprint: str) -> State:
     path = task.saved()
     if path is None:
         return denoiser.begin()

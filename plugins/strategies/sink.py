@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from farm.planning import Given, ModelFacts, Sink, Timeline
+from farm.planning import Anchor, ModelFacts, Sink, Timeline
 from farm.timeline import Cut
 
 SINK_STRENGTH = 1.0
@@ -23,7 +23,7 @@ def sink_of(timeline: Timeline, model: ModelFacts, cut: Cut, chain: str | None =
         if any(given.lies_in(cut) for given in timeline.given):
             return None
 
-        def apart(given: Given) -> int:
+        def apart(given: Anchor) -> int:
             return max(given.start - cut.stop, cut.start - given.stop)
 
         # Of those equally near the first, which is the longest.

@@ -14,7 +14,7 @@ REASON = "cancelled for drain"
 GRACE_SECONDS = 10.0
 """A renderer that has not stopped by then is ended, unless its steps are long: it would be a moment later anyway."""
 
-PATIENCE_SECONDS = 5.0
+STOP_TIMEOUT_SECONDS = 5.0
 """A node that has said nothing of an attempt's end so long after its grace is not waited for."""
 
 
@@ -59,7 +59,7 @@ def emptying(live: Sequence[AttemptRecord], told: Mapping[str, float], connected
     """What to do about a node on which nothing may run any more; arguments as of ``next_step``."""
     stop, give_back = [], []
     for attempt in live:
-        in_vain = attempt.id in told and now - told[attempt.id] >= grace(attempt) + PATIENCE_SECONDS
+        in_vain = attempt.id in told and now - told[attempt.id] >= grace(attempt) + STOP_TIMEOUT_SECONDS
         if in_vain or attempt.state is AttemptState.DISPATCHED:
             give_back.append(attempt)
         elif attempt.id not in told and connected:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from farm.planning import Given
+from farm.planning import Anchor
 from farm.spec import InvalidSpec
 from farm.timeline import TEMPORAL, Cut, frame_span, latents_for
 
@@ -137,19 +137,19 @@ def source_of(media: Sequence[PreparedMedia], frames: int) -> int | None:
     return max(over, key=lambda index: media[index].strength, default=None)
 
 
-def all_given(media: Sequence[tuple[PreparedMedia, Placed]]) -> tuple[Given, ...]:
+def anchors(media: Sequence[tuple[PreparedMedia, Placed]]) -> tuple[Anchor, ...]:
     """The firm media, the longest first, of equals the one that is seen first."""
     firm = [index for index, (piece, _) in enumerate(media) if piece.strength == 1.0]
     firm.sort(key=lambda at: (-media[at][0].frames, media[at][0].frame))
-    return tuple(_given(index, media[index][1]) for index in firm)
+    return tuple(_anchor(index, media[index][1]) for index in firm)
 
 
-def _given(index: int, at: Placed) -> Given:
+def _anchor(index: int, at: Placed) -> Anchor:
     starts = [-(-frame // TEMPORAL) for frame in at.points]
     stops = [frame // TEMPORAL + 1 for frame in at.points]
     if at.whole:
         starts, stops = [*starts, at.whole.start], [*stops, at.whole.stop]
-    return Given(index, min(starts), max(stops), at.encoded.start)
+    return Anchor(index, min(starts), max(stops), at.encoded.start)
 
 
 def check_apart(media: Sequence[PreparedMedia], frames: int) -> None:

@@ -18,7 +18,7 @@ FADE_FRAMES = 4
 
 
 @dataclass(frozen=True)
-class GivenFrames:
+class SourceFrames:
     """The media of a job of `frames` delivered frames at `size` pixels (width, height).
 
     `source` is which of `media` the job is made over, if it is; `lead` the frames rendered before the first delivered

@@ -30,7 +30,7 @@ from farm.spec import JobSpec
 from farm.timeline import TEMPORAL, Cut, frame_span
 from scheduler.planning import windows as geometry
 from scheduler.planning.conditions import Placed, PreparedMedia
-from scheduler.planning.given import GivenFrames
+from scheduler.planning.given import SourceFrames
 from scheduler.planning.prompts import PromptTimeline
 
 HEAL_STAGE = 1 << 15
@@ -41,7 +41,7 @@ HEAL_SIGMA = 0.85
 
 
 @dataclass(frozen=True)
-class Drawn:
+class ModelBinding:
     """A model that windows are denoised with, its weights, and the guidance it is run with; 1 is none."""
 
     facts: ModelFacts
@@ -65,8 +65,8 @@ class Graph:
     def __init__(
         self,
         spec: JobSpec,
-        model: Drawn,
-        storyboard: Drawn | None,
+        model: ModelBinding,
+        storyboard: ModelBinding | None,
         precision: str,
         timeline: Timeline,
         lead: int,
@@ -177,7 +177,7 @@ class Graph:
         held: list[KeptLatents | Point] = [*self._conditions(window), *self._points(window)]
         return replace(window, colour=None) if any(one.strength == 1.0 for one in held) else window
 
-    def _drawn_by(self, window: Window) -> Drawn:
+    def _drawn_by(self, window: Window) -> ModelBinding:
         return self.drawn[window.model or self.model.name]
 
     def _told(self, window: Window, by_key: dict[str, Window]) -> WindowTask:
@@ -294,7 +294,7 @@ class Graph:
     def _decodes(self, whole: Sequence[Piece], patches: Mapping[str, Cut]) -> list[PlannedTask]:
         model, timeline = self.model, self.timeline
         size = timeline.width, timeline.height
-        put_in = GivenFrames(self.media, self.source, self.lead, self.spec.frames, size, model.decode_halo)
+        put_in = SourceFrames(self.media, self.source, self.lead, self.spec.frames, size, model.decode_halo)
         found = []
         for index, span in enumerate(self.spans):
             reach = geometry.with_halo(span, model.decode_halo, timeline.latents)

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from farm.timeline import Cut, cut_windows
 from scheduler.placement.estimate import SECONDS_PER_TASK
 
-TRIED, FEW = 6, 40
+TRIED, MAX_WINDOWS = 6, 40
 """So many layouts are evened out, of so many windows at most."""
 
 
 @dataclass(frozen=True)
-class Lender:
+class CandidateDevice:
     """A device that windows are sized for: FLOPs a second with the job's model, and bytes of memory.
 
     `local`: it is on the daemon's host.
@@ -33,7 +33,7 @@ class Lender:
 
 @dataclass(frozen=True)
 class _Share:
-    """One lender's part: `longest` latents that a window of its may have, `seconds` that one of each length takes."""
+    """One candidate's part: `longest` latents that a window of its may have, `seconds` that one of each length takes."""
 
     longest: int
     seconds: tuple[float, ...]  #: by length in latents
@@ -56,14 +56,14 @@ def share_out(
     latents: int,
     overlap: int,
     longest: int,
-    lenders: Sequence[Lender],
+    candidates: Sequence[CandidateDevice],
     *,
     shortest: int,
     least: int,
     flops: Callable[[int], float],
     memory: Callable[[int], int],
 ) -> tuple[Cut, ...]:
-    """Windows of `shortest` to `longest` latents that cover `latents`, sized so that all lenders end together.
+    """Windows of `shortest` to `longest` latents that cover `latents`, sized so that all candidates end together.
 
     Neighbours share `overlap` latents. Windows of one length, where that is the best, may come out shorter than
     `shortest` for being cut evenly, but where there are several not shorter than `least`. `flops(length)` and
@@ -72,13 +72,15 @@ def share_out(
     part computed; windows of one length, for each length) latents are moved between windows as long as that makes the
     last of them end earlier.
 
-    Raises ValueError when `longest` is below `shortest`, when no lender can hold a window of that many (of the whole
+    Raises ValueError when `longest` is below `shortest`, when no candidate can hold a window of that many (of the whole
     timeline, where that is less), and when none can hold one of so many that all come out long enough.
     """
     shortest = min(shortest, latents)
     if longest < shortest:
         raise ValueError(f"longest must be at least {shortest} latents, got {longest}")
-    shares = [share for lender in lenders if (share := _share(lender, shortest, longest, flops, memory))]
+    shares = [
+        share for candidate in candidates if (share := _share(candidate, shortest, longest, flops, memory))
+    ]
     if not shares:
         raise ValueError(
             f"no device has the {memory(shortest) / 2**30:.1f} GiB that a window of {shortest} latents needs"
@@ -119,7 +121,7 @@ def _evened(lengths: list[int], shares: Sequence[_Share], shortest: int) -> list
     held = max(share.longest for share in shares)
     best = _ends(lengths, shares)
     # Of many windows none is long beside the whole.
-    for _ in range(8 * len(lengths) if len(lengths) <= FEW else 0):
+    for _ in range(8 * len(lengths) if len(lengths) <= MAX_WINDOWS else 0):
         moved = min(
             (
                 (_ends(other, shares), other)
@@ -158,13 +160,17 @@ def _ends(lengths: Sequence[int], shares: Sequence[_Share]) -> list[float]:
 
 
 def _share(
-    lender: Lender, shortest: int, longest: int, flops: Callable[[int], float], memory: Callable[[int], int]
+    candidate: CandidateDevice,
+    shortest: int,
+    longest: int,
+    flops: Callable[[int], float],
+    memory: Callable[[int], int],
 ) -> _Share | None:
-    held = max((n for n in range(shortest, longest + 1) if memory(n) <= lender.vram_bytes), default=0)
+    held = max((n for n in range(shortest, longest + 1) if memory(n) <= candidate.vram_bytes), default=0)
     if not held:
         return None
     lengths = range(1, held + 1)
-    seconds = (SECONDS_PER_TASK + flops(length) / lender.flops_per_second for length in lengths)
+    seconds = (SECONDS_PER_TASK + flops(length) / candidate.flops_per_second for length in lengths)
     return _Share(held, (0.0, *seconds))
 
 

@@ -24,20 +24,20 @@ from scheduler.placement.learnt import size_notes
 from scheduler.planning import windows
 from scheduler.planning.conditions import (
     PreparedMedia,
-    all_given,
+    anchors,
     check_apart,
     choose_lead,
     in_order,
     place_media,
     source_of,
 )
-from scheduler.planning.graph import Drawn, Graph
-from scheduler.planning.layout import Lender
+from scheduler.planning.graph import Graph, ModelBinding
+from scheduler.planning.layout import CandidateDevice
 from scheduler.planning.prompts import PromptTimeline
 from scheduler.planning.sizing import Sizing
 from scheduler.planning.without_effect import Settled, without_effect
 
-DECODE_AHEAD = 1.3
+DISK_OVERHEAD = 1.3
 """An artifact store holds a little more than latents and segments: embeddings, headers, the media itself."""
 
 
@@ -57,12 +57,12 @@ def make_plan(
     strategy: Strategy,
     output: OutputFacts,
     media: Sequence[PreparedMedia] = (),
-    lenders: Sequence[Lender] = (),
+    candidates: Sequence[CandidateDevice] = (),
     storyboard: tuple[ModelFacts, str] | None = None,
 ) -> Plan:
     """The plan of a job.
 
-    `lenders`: the devices that windows are sized for where the spec's layout is "farm". `storyboard`: the model, and
+    `candidates`: the devices that windows are sized for where the spec's layout is "farm". `storyboard`: the model, and
     the hash of its weights, that draws the storyboard where that is another than `model`.
 
     `media` is in the order of the spec's conditions. The plan numbers it by rising frame, so that the order in which a
@@ -103,7 +103,7 @@ def make_plan(
         sigmas=model.sigmas(steps),
         model=model,
         prompts=len(prompts.texts),
-        given=all_given(list(zip(media, placed))),
+        given=anchors(list(zip(media, placed))),
         source_sigma=None if source is None else 1.0 - media[source].strength,
         storyboard=drawing.facts if drawing else None,
         storyboard_sigmas=drawing.facts.sigmas(drawing.facts.steps) if drawing else (),
@@ -117,7 +117,7 @@ def make_plan(
             f"got {drawing.facts.name!r}",
         )
     spans: Sequence[Cut] = windows.spans(latents, model.decode_span, model.decode_halo)
-    own, given = Drawn(model, weights, guidance), list(zip(media, placed))
+    own, given = ModelBinding(model, weights, guidance), list(zip(media, placed))
 
     def tasks_of(
         timeline: Timeline, laid_out: Sequence[Window], spans: Sequence[Cut]
@@ -126,7 +126,7 @@ def make_plan(
         return graph.tasks(laid_out)
 
     if spec.layout == "farm":
-        sizing = Sizing(timeline, strategy, lenders, precision, batch, tasks_of)
+        sizing = Sizing(timeline, strategy, candidates, precision, batch, tasks_of)
         timeline, laid_out, spans = sizing.sized(laid_out, spans)
     tasks = tasks_of(timeline, laid_out, spans)
     rate = spec.frame_rate
@@ -184,7 +184,7 @@ def make_plan(
         sizes = sorted({len(cut) for cut in timeline.cuts})
         notes.append(
             f"layout: {len(timeline.cuts)} windows of {' to '.join(map(str, dict.fromkeys((sizes[0], sizes[-1]))))} "
-            f"latents, sized for {', '.join(lender.name for lender in lenders)}"
+            f"latents, sized for {', '.join(candidate.name for candidate in candidates)}"
         )
     if (width, height) != (spec.width, spec.height):
         notes.append(
@@ -221,13 +221,13 @@ def make_plan(
         tasks=tasks,
         notes=tuple(notes),
         estimated_bytes=int(
-            DECODE_AHEAD
+            DISK_OVERHEAD
             * (latent_bytes * BYTES_PER_LATENT_VALUE[precision] + 2 * pixels * output.bytes_per_pixel)
         ),
     )
 
 
-def _drawing(model: ModelFacts, precision: str, drawer: ModelFacts, weights: str) -> Drawn:
+def _drawing(model: ModelFacts, precision: str, drawer: ModelFacts, weights: str) -> ModelBinding:
     """The model of another size that draws the storyboard, in its own steps and with its own guidance."""
     if not model.latent_space or drawer.latent_space != model.latent_space:
         raise InvalidSpec(
@@ -240,4 +240,4 @@ def _drawing(model: ModelFacts, precision: str, drawer: ModelFacts, weights: str
             "storyboard_model",
             f"must render in {precision} as {model.name} does, {drawer.name} has {', '.join(drawer.precisions)}",
         )
-    return Drawn(drawer, weights, drawer.guidance_scale)
+    return ModelBinding(drawer, weights, drawer.guidance_scale)

@@ -16,14 +16,14 @@ from dataclasses import dataclass, replace
 from farm.planning import PlannedTask
 from scheduler.placement.estimate import FETCH_BYTES_PER_SECOND
 from scheduler.placement.place import ReadyTask, Slot, place
-from scheduler.planning.layout import Lender
+from scheduler.planning.layout import CandidateDevice
 
-BESIDES = (0.18, 0.16, 0.14, 0.12, 0.1, 0.08)
+OVERHEADS = (0.18, 0.16, 0.14, 0.12, 0.1, 0.08)
 """Seconds that tasks take besides their FLOPs, each rehearsed (measured: see SECONDS_PER_TASK). Who is free first decides
 what goes where, so a layout that is the best for one of them alone may be a bad one for the next; the worst case counts,
 which is mostly the first."""
 
-MOVED = (1, 2, 3)
+MOVE_SIZES = (1, 2, 3)
 """Latents that one window or span gives another at a time."""
 
 TASKS = 20_000
@@ -40,7 +40,7 @@ class Lengths:
 
     def neighbours(self) -> Iterator[Lengths]:
         """The same total with a few latents given by one of them to another."""
-        for latents in MOVED:
+        for latents in MOVE_SIZES:
             for giver, taker in itertools.permutations(range(len(self.lengths)), 2):
                 if (
                     self.lengths[giver] - latents >= self.shortest
@@ -66,20 +66,20 @@ class Layout:
 
 
 class Rehearsal:
-    """A job on lenders that have nothing else to do, under a clock that only counts.
+    """A job on candidates that have nothing else to do, under a clock that only counts.
 
     Placement is the farm's own. A task takes `besides` seconds, its FLOPs at its device's rate, and what its latents take
-    over the network, `latent_bytes` each; all models are loaded. A task that no lender has the memory for is left out.
+    over the network, `latent_bytes` each; all models are loaded. A task that no candidate has the memory for is left out.
     """
 
-    def __init__(self, lenders: Sequence[Lender], latent_bytes: Callable[[PlannedTask], int]):
-        self._lenders, self._latent_bytes = lenders, latent_bytes
+    def __init__(self, candidates: Sequence[CandidateDevice], latent_bytes: Callable[[PlannedTask], int]):
+        self._candidates, self._latent_bytes = candidates, latent_bytes
 
     def seconds(self, tasks: Sequence[PlannedTask], besides: float) -> float:
         """When the last task ends."""
         made = {task.key: self._latent_bytes(task) for task in tasks}
         models = dict.fromkeys((task.model for task in tasks), "")
-        slots = [_slot(lender, models) for lender in self._lenders]
+        slots = [_slot(candidate, models) for candidate in self._candidates]
         left = {task.key: set(task.needs) for task in tasks}
         where: dict[str, str] = {}
         passed_over: dict[str, float] = {}
@@ -128,16 +128,16 @@ class Rehearsal:
         return besides + over + task.flops / slot.flops_per_second
 
 
-def _slot(lender: Lender, models: dict[str, str]) -> Slot:
+def _slot(candidate: CandidateDevice, models: dict[str, str]) -> Slot:
     return Slot(
-        node_id=lender.name,
-        node=lender.name,
+        node_id=candidate.name,
+        node=candidate.name,
         device="",
-        vram_bytes=lender.vram_bytes,
+        vram_bytes=candidate.vram_bytes,
         fp8=True,
-        flops_per_second=lender.flops_per_second,
+        flops_per_second=candidate.flops_per_second,
         models=models,
-        local=lender.local,
+        local=candidate.local,
     )
 
 
@@ -168,7 +168,7 @@ def _inputs(task: PlannedTask, where: dict[str, str], made: dict[str, int]) -> d
 def soonest(layout: Layout, tasks: Callable[[Layout], Sequence[PlannedTask]], rehearsal: Rehearsal) -> Layout:
     """The layout with latents moved between its windows, and between its spans, as long as that ends the job sooner.
 
-    Sooner in the worst of the rehearsals, one for each of BESIDES. `tasks` makes the plan's tasks of a layout.
+    Sooner in the worst of the rehearsals, one for each of OVERHEADS. `tasks` makes the plan's tasks of a layout.
     """
     left = TASKS
 
@@ -178,7 +178,7 @@ def soonest(layout: Layout, tasks: Callable[[Layout], Sequence[PlannedTask]], re
         made = tasks(layout)
         left -= len(made)
         worst = 0.0
-        for besides in BESIDES:
+        for besides in OVERHEADS:
             worst = max(worst, rehearsal.seconds(made, besides))
             if worst >= before:
                 return math.inf

@@ -15,7 +15,7 @@ from farm.spec import InvalidSpec
 from farm.timeline import Cut
 from scheduler.placement.estimate import BYTES_PER_LATENT_VALUE
 from scheduler.planning import windows
-from scheduler.planning.layout import Lender, chained, share_out
+from scheduler.planning.layout import CandidateDevice, chained, share_out
 from scheduler.planning.rehearsal import Layout, Lengths, Rehearsal, soonest
 
 LONGEST_SPAN = 3
@@ -27,19 +27,19 @@ Sized = tuple[Timeline, Sequence[Window], Sequence[Cut]]
 
 @dataclass(frozen=True)
 class Sizing:
-    """Sizes one job for `lenders`. `batch`: prompts of a forward pass; `tasks`: the plan's, as it is laid out."""
+    """Sizes one job for `candidates`. `batch`: prompts of a forward pass; `tasks`: the plan's, as it is laid out."""
 
     timeline: Timeline
     strategy: Strategy
-    lenders: Sequence[Lender]
+    candidates: Sequence[CandidateDevice]
     precision: str
     batch: int
     tasks: Callable[[Timeline, Sequence[Window], Sequence[Cut]], Sequence[PlannedTask]]
 
     def sized(self, laid_out: Sequence[Window], spans: Sequence[Cut]) -> Sized:
-        """The job in windows and spans for the lenders. `laid_out`, `spans`: as the fixed layout has them.
+        """The job in windows and spans for the candidates. `laid_out`, `spans`: as the fixed layout has them.
 
-        Raises InvalidSpec when no lender can render the model's windows, or the strategy's windows follow each other.
+        Raises InvalidSpec when no candidate can render the model's windows, or the strategy's windows follow each other.
         """
         timeline, found = self._windows(laid_out)
         reaches = self._reaches()
@@ -57,7 +57,7 @@ class Sizing:
         )
         # Windows in lockstep end together as they are shared out.
         if not any(window.group for window in found):
-            rehearsal = Rehearsal(self.lenders, self._latent_bytes)
+            rehearsal = Rehearsal(self.candidates, self._latent_bytes)
             layout = soonest(layout, lambda one: self.tasks(*self._laid_out(one)), rehearsal)
         return self._laid_out(layout)
 
@@ -103,8 +103,8 @@ class Sizing:
         return values * BYTES_PER_LATENT_VALUE[self.precision]
 
     def _held(self, longest: int, memory: Callable[[int], int]) -> int:
-        """The most latents, up to `longest`, that a lender has the memory for."""
-        most = max(lender.vram_bytes for lender in self.lenders)
+        """The most latents, up to `longest`, that a candidate has the memory for."""
+        most = max(candidate.vram_bytes for candidate in self.candidates)
         return max((length for length in range(1, longest + 1) if memory(length) <= most), default=0)
 
     def _windows(self, laid_out: Sequence[Window]) -> tuple[Timeline, Sequence[Window]]:
@@ -116,7 +116,7 @@ class Sizing:
                 timeline.latents,
                 timeline.overlap,
                 timeline.model.max_window,
-                self.lenders,
+                self.candidates,
                 shortest=self._shortest,
                 least=2 * timeline.overlap,
                 flops=lambda length: timeline.model.forward_flops(self._tokens(length)) * steps * self.batch,
@@ -139,16 +139,16 @@ class Sizing:
         )
 
     def _reaches(self) -> tuple[Cut, ...]:
-        """What each span is decoded from, none where no lender can hold the least of them."""
+        """What each span is decoded from, none where no candidate can hold the least of them."""
         model, halos = self.timeline.model, self._halos
         shortest = min(halos + 2, self.timeline.latents)
-        if all(lender.vram_bytes < self._span_bytes(shortest) for lender in self.lenders):
+        if all(candidate.vram_bytes < self._span_bytes(shortest) for candidate in self.candidates):
             return ()
         return share_out(
             self.timeline.latents,
             halos,
             self._longest_reach,
-            self.lenders,
+            self.candidates,
             shortest=shortest,
             least=halos + 1,
             flops=lambda length: model.decode_flops(length, *self._size),

@@ -119,7 +119,7 @@ def test_what_a_finished_window_gave_comes_from_its_artifact(renderers, tmp_path
 def test_a_neighbour_that_is_nowhere_is_given_up_after_a_while_but_not_without_a_lease(
     renderers, monkeypatch
 ):
-    monkeypatch.setattr(room, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(room, "NEIGHBOUR_TIMEOUT_SECONDS", 0.3)
     hold = Holding(lease=False)
     thread, said = beside(member(renderers, "window/0", "here", hold=hold), 0, {"window/1": array(0)})
     thread.join(0.8)
@@ -141,7 +141,7 @@ def test_one_that_is_told_to_stop_does_so_while_it_waits(renderers):
 
 
 def test_a_neighbour_that_is_slow_is_waited_for(renderers, monkeypatch):
-    monkeypatch.setattr(room, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(room, "NEIGHBOUR_TIMEOUT_SECONDS", 0.2)
     slow = member(renderers, "window/1", "there")
     quick = member(renderers, "window/0", "here", {"window/1": "there"})
     thread, said = beside(quick, 0, {"window/1": array(0)})

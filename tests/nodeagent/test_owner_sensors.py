@@ -138,7 +138,7 @@ def test_any_other_end_of_a_command_can_not_be_told(command, words):
 
 
 def test_a_command_that_hangs_can_not_be_told_and_leaves_nothing_running(monkeypatch, tmp_path):
-    monkeypatch.setattr(sensors, "_PATIENCE", 0.5)
+    monkeypatch.setattr(sensors, "_COMMAND_TIMEOUT_SECONDS", 0.5)
     began = time.monotonic()
     with pytest.raises(CannotTell, match="did not answer"):
         sensors.answer(f"sleep 60 & echo $! > {tmp_path}/pid; wait")

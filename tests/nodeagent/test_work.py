@@ -17,7 +17,7 @@ from farm import hookspecs
 from farm.hookspecs import hookimpl
 from farm.plan import Handed, HandedTask, MuxTask
 from farm.plugins import planning_plugins, rendering_plugins
-from farm.rendering import DeviceInHand, OutOfMemory, TaskInHand
+from farm.rendering import DeviceInfo, OutOfMemory, TaskContext
 from plugins.outputs.mp4 import encode_segment
 from renderer.work import Workbench, task_in_hand
 from tests.told import job_part
@@ -62,7 +62,7 @@ class Tensors:
         self.models, self.bench = models, None
 
     @hookimpl
-    def farm_load_model(self, model: str, source: str, precision: str, device: DeviceInHand):
+    def farm_load_model(self, model: str, source: str, precision: str, device: DeviceInfo):
         self.models.loaded.append(model)
         return Greedy(self)
 
@@ -71,7 +71,7 @@ class Greedy:
     def __init__(self, plugin: Tensors):
         self.plugin = plugin
 
-    def window(self, task: TaskInHand):
+    def window(self, task: TaskContext):
         if task.payload.get("greedy") and len(self.plugin.bench._warm) > task.payload["greedy"]:
             raise OutOfMemory("too little")
         return {}
@@ -91,15 +91,15 @@ def bench_of(models, tmp_path):
         tensors = Tensors(models)
         planning.register(models)
         rendering.register(tensors)
-        tensors.bench = Workbench(planning, rendering, DeviceInHand("cpu", 0, 1, vram_bytes), tmp_path)
+        tensors.bench = Workbench(planning, rendering, DeviceInfo("cpu", 0, 1, vram_bytes), tmp_path)
         return tensors.bench
 
     return make
 
 
-def task(model: str, folder: Path, weights: str = "", **payload) -> TaskInHand:
+def task(model: str, folder: Path, weights: str = "", **payload) -> TaskContext:
     shared = job_part(model="large", weights="hash of large")
-    return TaskInHand(
+    return TaskContext(
         "window/0", "window", shared, payload, folder, lambda key, name: folder, lambda done, total: None,
         model=model, weights=weights or f"hash of {model}",
     )  # fmt: skip
@@ -145,7 +145,7 @@ def test_a_second_model_goes_before_a_device_is_called_too_small(models, bench_o
 
 
 def test_a_sidecar_has_what_people_are_told_of_the_job(tmp_path):
-    bench = Workbench(planning_plugins(), rendering_plugins(), DeviceInHand("cpu", 0, 1, GIB), tmp_path)
+    bench = Workbench(planning_plugins(), rendering_plugins(), DeviceInfo("cpu", 0, 1, GIB), tmp_path)
     encode_segment(np.zeros((3, 64, 64, 3), np.uint8), tmp_path / "segment.mp4", 64, 64, Fraction(24))
     said = "the image at frame 1 differs from what was rendered there by 21 dB (PSNR; below 22 it stands out)"
     handed = Handed(

@@ -13,11 +13,13 @@ OFFERS = catalogue(planning_plugins())
 CLIP = PreparedMedia("a-1", 0, 9, 1.0)
 
 
-def plan_of(media=(CLIP,), strategy="hierarchical", model="ltx-tiny", lenders=(), storyboard=None, **fields):
+def plan_of(
+    media=(CLIP,), strategy="hierarchical", model="ltx-tiny", candidates=(), storyboard=None, **fields
+):
     fields = {"frames": 750, "width": 256, "height": 160, "fps": 30, **fields}
     return make_plan(
         parse_spec(fields), model=OFFERS.models[model], weights="sha256:w", strategy=OFFERS.strategies[strategy],
-        output=OFFERS.outputs["mp4"], media=media, lenders=lenders, storyboard=storyboard,
+        output=OFFERS.outputs["mp4"], media=media, candidates=candidates, storyboard=storyboard,
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from farm.records import AttemptRecord, DrainRecord
 from farm.states import AttemptState, DrainState
-from scheduler.dispatch.drains import GRACE_SECONDS, PATIENCE_SECONDS, Step, grace, next_step
+from scheduler.dispatch.drains import GRACE_SECONDS, STOP_TIMEOUT_SECONDS, Step, grace, next_step
 
 
 def attempt(number: int, begun: bool, longest_step: float) -> AttemptRecord:
@@ -46,7 +46,7 @@ def test_after_the_deadline_everything_is_told_once_and_given_back_when_that_doe
     for one in live:
         begun = one.state is AttemptState.RUNNING
         assert (one in step.stop) == (begun and one.id not in told)
-        in_vain = one.id in told and now - told[one.id] >= grace(one) + PATIENCE_SECONDS
+        in_vain = one.id in told and now - told[one.id] >= grace(one) + STOP_TIMEOUT_SECONDS
         assert (one in step.give_back) == (not begun or in_vain)
 
 

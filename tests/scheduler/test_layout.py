@@ -15,11 +15,11 @@ from farm.spec import InvalidSpec, parse_spec
 from farm.timeline import Cut, cut_windows
 from scheduler.placement.estimate import SECONDS_PER_TASK
 from scheduler.planning import windows as geometry
-from scheduler.planning.layout import Lender, share_out
+from scheduler.planning.layout import CandidateDevice, share_out
 
-lenders = st.lists(
+candidates = st.lists(
     st.builds(
-        lambda rate, latents: Lender("d", rate, latents),
+        lambda rate, latents: CandidateDevice("d", rate, latents),
         st.sampled_from([1e12, 2.5e12, 6e12, 1e13]), st.integers(9, 40),
     ),
     min_size=1, max_size=8,
@@ -31,7 +31,7 @@ def flops(length: int) -> float:
     return 1e13 * length + 2e11 * length**2
 
 
-def cuts_of(latents: int, overlap: int, devices: list[Lender]):
+def cuts_of(latents: int, overlap: int, devices: list[CandidateDevice]):
     """Memory is counted in latents here: a device of 20 bytes holds a window of 20."""
     return share_out(
         latents,
@@ -46,7 +46,7 @@ def cuts_of(latents: int, overlap: int, devices: list[Lender]):
 
 
 @settings(max_examples=40)
-@given(st.integers(1, 1_500), overlaps, lenders)
+@given(st.integers(1, 1_500), overlaps, candidates)
 def test_windows_cover_the_timeline_and_every_one_fits_a_device(latents, overlap, devices):
     holds = max(device.vram_bytes for device in devices)
     if holds < min(2 * overlap + 2, latents):
@@ -64,7 +64,7 @@ def test_windows_cover_the_timeline_and_every_one_fits_a_device(latents, overlap
     assert len(geometry.seams(cuts)) == len(cuts) - 1
 
 
-def ends(cuts, devices: list[Lender]) -> float:
+def ends(cuts, devices: list[CandidateDevice]) -> float:
     """When the last window is done, each given to the device where it ends first, as placement does."""
     free = [0.0] * len(devices)
     for cut in cuts:
@@ -82,7 +82,7 @@ def ends(cuts, devices: list[Lender]) -> float:
 @settings(max_examples=25)
 @given(st.integers(60, 600), st.lists(st.sampled_from([1e12, 2.5e12, 6e12, 1e13]), min_size=1, max_size=8))
 def test_sized_windows_end_no_later_than_windows_of_one_length_and_use_all_devices(latents, rates):
-    devices = [Lender("d", rate, 100) for rate in rates]
+    devices = [CandidateDevice("d", rate, 100) for rate in rates]
     sized = ends(cuts_of(latents, 3, devices), devices)
     for length in (12, 16, 25):
         assert sized <= ends(cut_windows(latents, length, 3), devices) + 1e-6
@@ -92,9 +92,12 @@ def test_sized_windows_end_no_later_than_windows_of_one_length_and_use_all_devic
 
 
 def test_a_fast_device_gets_more_and_a_small_one_shorter_windows():
-    lengths = [len(cut) for cut in cuts_of(42, 3, [Lender("fast", 4e12, 100), Lender("slow", 1e12, 100)])]
+    lengths = [
+        len(cut)
+        for cut in cuts_of(42, 3, [CandidateDevice("fast", 4e12, 100), CandidateDevice("slow", 1e12, 100)])
+    ]
     assert 1.3 * lengths[-1] < max(lengths) and sum(lengths[:-1]) > 3 * lengths[-1]
-    small = [Lender("small", 4e12, 12), Lender("large", 1e12, 100)]
+    small = [CandidateDevice("small", 4e12, 12), CandidateDevice("large", 1e12, 100)]
     assert sum(len(cut) <= 12 for cut in cuts_of(95, 3, small)) > 4
 
 
@@ -104,10 +107,10 @@ def shot_plan():
 
 
 def farm_plan(devices=(), **fields):
-    return plan_of(media=(), layout="farm", lenders=devices, **fields)
+    return plan_of(media=(), layout="farm", candidates=devices, **fields)
 
 
-CARDS = (Lender("a/cuda0", 1e14, 48 * 2**30), Lender("b/cuda0", 2.5e13, 8 * 2**30))
+CARDS = (CandidateDevice("a/cuda0", 1e14, 48 * 2**30), CandidateDevice("b/cuda0", 2.5e13, 8 * 2**30))
 
 
 def test_a_job_keeps_its_layout_and_says_what_it_was_made_for():
@@ -143,7 +146,7 @@ def test_what_is_decoded_at_a_time_is_sized_for_the_farm_too():
 @given(st.integers(1, 1_500), st.lists(st.integers(1, 40), min_size=1, max_size=4), st.integers(2, 5))
 def test_any_devices_get_a_layout_that_delivers_all_or_are_told_what_is_too_small(frames, held, overlap):
     model = OFFERS.models["ltx-tiny"]
-    devices = [Lender("d", 1e12, max(model.decode_bytes(n, 256, 160, "fp32"), model.denoise_bytes(n * 40, "fp32", 1)))
+    devices = [CandidateDevice("d", 1e12, max(model.decode_bytes(n, 256, 160, "fp32"), model.denoise_bytes(n * 40, "fp32", 1)))
                for n in held]  # fmt: skip
     try:
         plan = farm_plan(devices, frames=frames, overlap_latents=overlap)
@@ -159,13 +162,13 @@ def test_any_devices_get_a_layout_that_delivers_all_or_are_told_what_is_too_smal
 def test_the_fixed_layout_asks_no_device():
     fixed = plan_of(media=())
     assert fixed.shared["layout"] == "fixed"
-    assert fixed == plan_of(media=(), lenders=CARDS)
+    assert fixed == plan_of(media=(), candidates=CARDS)
     assert fixed.shared["windows"] == [[cut.start, cut.stop] for cut in cut_windows(95, 16, 3)]
 
 
 def test_windows_are_no_longer_than_the_memory_of_the_device_they_are_for():
     model = OFFERS.models["ltx-13b-0.9.8-distilled"]
-    card = Lender("a/cuda0", 1e14, model.denoise_bytes(20 * 32 * 18, "bf16", 1))
+    card = CandidateDevice("a/cuda0", 1e14, model.denoise_bytes(20 * 32 * 18, "bf16", 1))
     plan = farm_plan([card], model=model.name, width=1024, height=576)
     windows = [task for task in plan.tasks if task.kind is TaskKind.WINDOW]
     assert max(task.vram_bytes for task in windows) <= card.vram_bytes

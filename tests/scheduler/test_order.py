@@ -11,9 +11,9 @@ from test_plan import OFFERS, plan_of, specs
 
 from farm.spec import InvalidSpec
 from scheduler.planning.conditions import PreparedMedia, in_order
-from scheduler.planning.layout import Lender
+from scheduler.planning.layout import CandidateDevice
 
-FARM = (Lender("a/cuda0", 4e12, 24 << 30), Lender("b/cuda0", 1e12, 8 << 30))
+FARM = (CandidateDevice("a/cuda0", 4e12, 24 << 30), CandidateDevice("b/cuda0", 1e12, 8 << 30))
 
 
 @st.composite
@@ -43,7 +43,7 @@ def test_a_plan_is_the_same_in_whatever_order_its_conditions_are_listed(listing,
     plans = []
     for order in (media, other):
         try:
-            plans.append(plan_of(order, strategy, lenders=FARM, layout=layout, **fields))
+            plans.append(plan_of(order, strategy, candidates=FARM, layout=layout, **fields))
         except InvalidSpec as refused:
             plans.append(refused.field.split(".")[-1])
     one, two = plans

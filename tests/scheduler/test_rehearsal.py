@@ -7,15 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farm.planning import PlannedTask, TaskKind
-from scheduler.planning.layout import Lender
-from scheduler.planning.rehearsal import BESIDES, Layout, Lengths, Rehearsal, soonest
+from scheduler.planning.layout import CandidateDevice
+from scheduler.planning.rehearsal import OVERHEADS, Layout, Lengths, Rehearsal, soonest
 
 RATE, NEEDED = 1e12, 8
 rates = st.lists(st.sampled_from([0.25, 0.4, 0.6, 1.0]), min_size=1, max_size=4)
 
 
-def lenders(*rates: float, local: bool = True) -> list[Lender]:
-    return [Lender(f"node{index}/cuda0", rate * RATE, NEEDED, local) for index, rate in enumerate(rates)]
+def candidates(*rates: float, local: bool = True) -> list[CandidateDevice]:
+    return [
+        CandidateDevice(f"node{index}/cuda0", rate * RATE, NEEDED, local) for index, rate in enumerate(rates)
+    ]
 
 
 def task(key: str, *needs: str, seconds: float = 1.0, vram: int = 0) -> PlannedTask:
@@ -52,7 +54,7 @@ def lengths(shortest: int = 8, longest: int = 33):
 
 
 def seconds(tasks, *rates: float, besides: float = 0.1, size: int = 0, local: bool = True) -> float:
-    return Rehearsal(lenders(*rates, local=local), lambda one: size).seconds(tasks, besides)
+    return Rehearsal(candidates(*rates, local=local), lambda one: size).seconds(tasks, besides)
 
 
 @given(graphs(), st.sampled_from([0.0, 0.1, 0.3]))
@@ -87,10 +89,10 @@ def test_what_fits_no_lender_is_left_out():
 @settings(max_examples=15)
 @given(lengths(), lengths(), rates)
 def test_a_layout_keeps_what_it_covers_and_what_is_allowed_and_never_ends_later(windows, spans, rates):
-    rehearsal = Rehearsal(lenders(*rates), lambda one: 0)
+    rehearsal = Rehearsal(candidates(*rates), lambda one: 0)
 
     def worst(layout: Layout) -> float:
-        return max(rehearsal.seconds(tasks_of(layout), besides) for besides in BESIDES)
+        return max(rehearsal.seconds(tasks_of(layout), besides) for besides in OVERHEADS)
 
     before = Layout(windows, spans)
     after = soonest(before, tasks_of, rehearsal)
@@ -103,7 +105,7 @@ def test_a_layout_keeps_what_it_covers_and_what_is_allowed_and_never_ends_later(
 
 def test_a_slow_device_gets_less():
     even = Layout(Lengths((20, 20), 8, 33), Lengths((20, 20), 8, 33))
-    rehearsal = Rehearsal(lenders(1.0, 0.5), lambda one: 0)
+    rehearsal = Rehearsal(candidates(1.0, 0.5), lambda one: 0)
     sized = soonest(even, tasks_of, rehearsal)
     short, long = sorted(sized.windows.lengths)
     assert long > 1.5 * short

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scheduler.planning.conditions import PreparedMedia
-from scheduler.planning.layout import Lender
+from scheduler.planning.layout import CandidateDevice
 from tests.scheduler.plans import OFFERS, plan_of
 
 CLIP, WHOLE = PreparedMedia("c", 0, 9, 1.0), PreparedMedia("c", 0, 97, 1.0)
@@ -102,8 +102,8 @@ def test_a_storyboard_by_another_model_is_not_drawn_by_the_jobs_options():
 
 
 def test_windows_that_are_sized_for_the_farm_leave_no_wish_for_their_length():
-    lenders = [Lender("n/d", 1e12, 64 << 30, False)]
-    (note,) = told(frames=300, layout="farm", window_latents=12, lenders=lenders)
+    candidates = [CandidateDevice("n/d", 1e12, 64 << 30, False)]
+    (note,) = told(frames=300, layout="farm", window_latents=12, candidates=candidates)
     assert note.startswith("window_latents: has no effect with layout farm")
 
 

@@ -11,7 +11,7 @@ import pytest
 from test_given import OFFERS, _perform
 
 from farm.planning import Plan
-from farm.rendering import DeviceInHand
+from farm.rendering import DeviceInfo
 from farm.spec import parse_spec
 from plugins.ltx.latents import load_latents
 from plugins.ltx.loading import Ltx
@@ -31,7 +31,7 @@ MIDDLE, CORNER = ((13, 13), (14, 14)), ((0, 26), (0, 28))
 
 @pytest.fixture(scope="module")
 def model(ltx: Ltx) -> LtxModel:
-    return LtxModel(ltx, DeviceInHand(backend="cpu", index=0, threads=2, vram_bytes=0))
+    return LtxModel(ltx, DeviceInfo(backend="cpu", index=0, threads=2, vram_bytes=0))
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from test_given import OFFERS, SIZE, moving
 
 from farm.planning import Plan, TaskKind
-from farm.rendering import MAX_FACTS, DeviceInHand, TaskInHand
+from farm.rendering import MAX_FACTS, DeviceInfo, TaskContext
 from farm.spec import parse_spec
 from plugins.ltx.given import MOST_NOTES, NOT_FOLLOWED, Difference, report
 from plugins.ltx.loading import Ltx
@@ -27,7 +27,7 @@ from scheduler.planning.plan import make_plan
 
 @pytest.fixture(scope="module")
 def model(ltx: Ltx) -> LtxModel:
-    return LtxModel(ltx, DeviceInHand(backend="cpu", index=0, threads=2, vram_bytes=0))
+    return LtxModel(ltx, DeviceInfo(backend="cpu", index=0, threads=2, vram_bytes=0))
 
 
 def told_by_decodes(model: LtxModel, plan: Plan, folder: Path, windows: np.ndarray) -> dict[str, dict]:
@@ -42,7 +42,7 @@ def told_by_decodes(model: LtxModel, plan: Plan, folder: Path, windows: np.ndarr
     for number, task in enumerate(plan.tasks):
         place = folder / f"task{number}"
         place.mkdir(parents=True)
-        hand = TaskInHand(
+        hand = TaskContext(
             key=task.key, kind=task.kind, shared=plan.shared, payload=task.payload, folder=place,
             fetch=fetch, step=lambda *_: None, model=plan.model, weights=plan.weights,
             tell=lambda summary, facts, key=task.key: told.setdefault(key, facts | {"summary": summary}),

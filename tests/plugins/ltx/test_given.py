@@ -10,9 +10,9 @@ import pytest
 
 from farm.planning import Plan
 from farm.plugins import catalogue, planning_plugins
-from farm.rendering import DeviceInHand, TaskInHand
+from farm.rendering import DeviceInfo, TaskContext
 from farm.spec import parse_spec
-from plugins.ltx.given import PutIn
+from plugins.ltx.given import RestoredSpan
 from plugins.ltx.latents import load_latents
 from plugins.ltx.loading import Ltx
 from plugins.ltx.planning import TINY_FOLDER
@@ -30,7 +30,7 @@ OFFERS = catalogue(planning_plugins())
 
 @pytest.fixture(scope="module")
 def model() -> LtxModel:
-    device = DeviceInHand(backend="cpu", index=0, threads=2, vram_bytes=0)
+    device = DeviceInfo(backend="cpu", index=0, threads=2, vram_bytes=0)
     return LtxModel(Ltx(TINY_FOLDER, max_tokens=64), device)
 
 
@@ -72,7 +72,7 @@ def _perform(model: LtxModel, plan: Plan, folder: Path) -> np.ndarray:
     for number, task in enumerate(plan.tasks):
         place = folder / f"task{number}"
         place.mkdir()
-        hand = TaskInHand(
+        hand = TaskContext(
             key=task.key, kind=task.kind, shared=plan.shared, payload=task.payload, folder=place,
             fetch=fetch, step=lambda *_: None, model=plan.model, weights=plan.weights,
         )  # fmt: skip
@@ -149,6 +149,6 @@ def test_an_image_is_kept_in_a_video_made_over_another(model, tmp_path):
 
 def test_a_given_frame_fades_into_those_made_beside_it():
     made = np.full((2, 2, 3), 100, np.uint8)
-    given = PutIn(10, np.full((1, 2, 2, 3), 150, np.uint8), (made, made), (4, 2))
+    given = RestoredSpan(10, np.full((1, 2, 2, 3), 150, np.uint8), (made, made), (4, 2))
     levels = [int(given.over(made, number)[0, 0, 0]) for number in range(5, 15)]
     assert levels == [100, 110, 120, 130, 140, 150, 133, 117, 100, 100]

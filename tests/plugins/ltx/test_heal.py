@@ -12,7 +12,7 @@ from benchmarks.seam_measures import measure
 from farm.plan import Piece
 from farm.planning import PlannedTask
 from farm.plugins import catalogue, planning_plugins
-from farm.rendering import DeviceInHand, TaskInHand
+from farm.rendering import DeviceInfo, TaskContext
 from farm.spec import parse_spec
 from farm.timeline import frame_span, frames_of
 from plugins.ltx.blend import ramp
@@ -47,7 +47,7 @@ class Seamstress:
     """Does the join of a job of two windows, [0, 16) and [13, 29), whose latents are given."""
 
     def __init__(self, ltx: Ltx, folder: Path):
-        self.model = LtxModel(ltx, DeviceInHand("cpu", 0, 2, 0))
+        self.model = LtxModel(ltx, DeviceInfo("cpu", 0, 2, 0))
         self.folder = folder
         prompt = scene(HELD_OUT + 1, size=SIZE, fps=24).caption
         spec = {
@@ -71,7 +71,7 @@ class Seamstress:
         save_latents(self.folder / "window-0", left, 0, torch.float32)
         save_latents(self.folder / "window-1", right, LATENTS - right.shape[1], torch.float32)
         self.told: dict = {}
-        hand = TaskInHand(
+        hand = TaskContext(
             key=task.key, kind="join", shared=self.plan.shared, payload=task.payload, folder=self.folder,
             fetch=self.fetch, step=lambda *_: None, model="ltx-tiny", weights="w",
             tell=lambda summary, facts: self.told.update(facts, summary=summary),

@@ -11,7 +11,7 @@ import torch
 from test_given import OFFERS, _perform
 
 from farm.planning import Plan, TaskKind
-from farm.rendering import DeviceInHand, TaskInHand
+from farm.rendering import DeviceInfo, TaskContext
 from farm.spec import parse_spec
 from plugins.ltx.latents import load_latents
 from plugins.ltx.loading import Ltx
@@ -25,7 +25,7 @@ RED, GREEN = "a red ball moving right on a black background", "a green box movin
 
 @pytest.fixture(scope="module")
 def model(tiny_folder: Path) -> LtxModel:
-    return LtxModel(Ltx(tiny_folder, max_tokens=MAX_TOKENS), DeviceInHand("cpu", 0, 2, 0))
+    return LtxModel(Ltx(tiny_folder, max_tokens=MAX_TOKENS), DeviceInfo("cpu", 0, 2, 0))
 
 
 def plan_of(
@@ -129,7 +129,7 @@ def test_a_job_tells_which_of_its_prompts_are_longer_than_the_model_reads(model,
     plan = plan_of(9, (5, "a green box " * 40))
     (encode,) = (task for task in plan.tasks if task.kind is TaskKind.ENCODE)
     told: dict = {}
-    hand = TaskInHand(
+    hand = TaskContext(
         key="encode", kind="encode", shared=plan.shared, payload=encode.payload, folder=tmp_path,
         fetch=lambda *_: tmp_path, step=lambda *_: None, model="ltx-tiny", weights="w",
         tell=lambda summary, facts: told.update(facts, summary=summary),

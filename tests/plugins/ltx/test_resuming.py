@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from farm.planning import PlannedTask
 from farm.plugins import catalogue, planning_plugins
-from farm.rendering import DeviceInHand, Stopped, TaskInHand
+from farm.rendering import DeviceInfo, Stopped, TaskContext
 from farm.spec import parse_spec
 from farm.timeline import frames_of
 from plugins.ltx.latents import load_latents, save_latents
@@ -47,15 +47,15 @@ class Farm:
     def another_device(self) -> LtxModel:
         """The model anew, as another renderer has it."""
         ltx = Ltx(TINY_FOLDER, precision=self.precision, max_tokens=64)
-        return LtxModel(ltx, DeviceInHand("cpu", 0, 1, 0))
+        return LtxModel(ltx, DeviceInfo("cpu", 0, 1, 0))
 
     def task(self, kind: str, number: int = 0) -> PlannedTask:
         return [task for task in self.plan.tasks if task.kind == kind][number]
 
-    def hand(self, task: PlannedTask, **fields: Any) -> TaskInHand:
+    def hand(self, task: PlannedTask, **fields: Any) -> TaskContext:
         place = self.folder / f"{len(list(self.folder.iterdir()))}"
         place.mkdir()
-        return TaskInHand(
+        return TaskContext(
             **{
                 "key": task.key, "kind": task.kind, "shared": self.plan.shared, "payload": task.payload,
                 "folder": place, "fetch": lambda key, name: self.files[key, name], "step": lambda *_: None,
@@ -64,7 +64,7 @@ class Farm:
             | fields
         )  # fmt: skip
 
-    def work(self, hand: TaskInHand, model: LtxModel | None = None) -> dict[str, Path]:
+    def work(self, hand: TaskContext, model: LtxModel | None = None) -> dict[str, Path]:
         model = model or self.model
         kinds = {"encode": model.encode, "join": model.join}
         return kinds.get(hand.kind, model.window)(hand)

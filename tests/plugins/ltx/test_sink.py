@@ -12,7 +12,7 @@ import torch
 from test_given import OFFERS, SIZE, _perform, moving
 
 from farm.planning import TaskKind
-from farm.rendering import DeviceInHand
+from farm.rendering import DeviceInfo
 from farm.spec import parse_spec
 from plugins.ltx.conditioning import Extra, Replace
 from plugins.ltx.denoise import Denoiser
@@ -31,7 +31,7 @@ PER_LATENT = SIZE[0] // 32 * (SIZE[1] // 32)
 
 @pytest.fixture(scope="module")
 def model(ltx: Ltx) -> LtxModel:
-    return LtxModel(ltx, DeviceInHand(backend="cpu", index=0, threads=2, vram_bytes=0))
+    return LtxModel(ltx, DeviceInfo(backend="cpu", index=0, threads=2, vram_bytes=0))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from test_given import OFFERS, SIZE, _perform
 
 from farm.planning import TaskKind
-from farm.rendering import DeviceInHand
+from farm.rendering import DeviceInfo
 from farm.spec import parse_spec
 from plugins.ltx.latents import OtherSpace, load_latents
 from plugins.ltx.loading import Ltx
@@ -24,7 +24,7 @@ DRAWER = replace(TINY, name="drawer", steps=3)
 
 @pytest.fixture(scope="module")
 def model() -> LtxModel:
-    return LtxModel(Ltx(TINY_FOLDER, max_tokens=64), DeviceInHand("cpu", 0, 2, 0))
+    return LtxModel(Ltx(TINY_FOLDER, max_tokens=64), DeviceInfo("cpu", 0, 2, 0))
 
 
 @pytest.fixture

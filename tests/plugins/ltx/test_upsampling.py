@@ -18,7 +18,7 @@ from test_given import OFFERS, _perform
 from farm.plan import Piece
 from farm.planning import TaskKind
 from farm.plugins import planning_plugins
-from farm.rendering import DeviceInHand, TaskInHand
+from farm.rendering import DeviceInfo, TaskContext
 from farm.spec import parse_spec
 from nodeagent.offers import offers
 from plugins.ltx.blend import upsample
@@ -30,7 +30,7 @@ from plugins.ltx.weights import weights_hash
 from scheduler.planning.plan import make_plan
 from tests.told import WINDOW
 
-CPU = DeviceInHand("cpu", 0, 2, 0)
+CPU = DeviceInfo("cpu", 0, 2, 0)
 
 
 def add_upsampler(folder: Path, **changed: object) -> Path:
@@ -171,7 +171,7 @@ def rendered(model: LtxModel, plan, folder: Path) -> tuple[np.ndarray, dict[int,
     """Frames, and what each window is refined from by the latent at which it starts."""
     bases, real = {}, model._base
 
-    def base(task: TaskInHand, height: int, width: int) -> torch.Tensor:
+    def base(task: TaskContext, height: int, width: int) -> torch.Tensor:
         bases[task.payload["start"]] = made = real(task, height, width)
         return made
 
@@ -215,7 +215,7 @@ def test_interpolation_alone_is_as_it_was(tiny_folder, with_upsampler, tmp_path,
         Piece(7, 9, "storyboard/0", "storyboard/1"),
         Piece(9, 12, "storyboard/1"),
     ]
-    task = TaskInHand(
+    task = TaskContext(
         key="window/0", kind="window", shared={}, payload={},
         folder=tmp_path, fetch=lambda key, name: tmp_path / key, step=lambda done, total: None, model="", weights="",
     )  # fmt: skip
@@ -230,7 +230,7 @@ def test_a_storyboard_of_the_common_size_is_doubled_then_interpolated(with_upsam
     """1024x576: 11x6 latents become 22x12, and those 32x18."""
     model, small = load(with_upsampler), latents(32, 3, 6, 11)
     save_latents(tmp_path / "story", small, 4, torch.float32)
-    task = TaskInHand(
+    task = TaskContext(
         key="window/0", kind="window", shared={}, payload={}, folder=tmp_path,
         fetch=lambda key, name: tmp_path / key, step=lambda done, total: None, model="", weights="",
     )  # fmt: skip

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from farm.rendering import DeviceInHand
+from farm.rendering import DeviceInfo
 from plugins.ltx.loading import Ltx
 from plugins.ltx.rendering import farm_load_model
 from plugins.ltx.text import encode_prompt
@@ -38,7 +38,7 @@ def test_each_part_says_once_that_it_is_loaded(tiny_folder):
         yield
         told.append("is done")
 
-    device = DeviceInHand("cpu", 0, 1, 0, lambda model: loading() if model == "ltx-tiny" else nullcontext())
+    device = DeviceInfo("cpu", 0, 1, 0, lambda model: loading() if model == "ltx-tiny" else nullcontext())
     model = farm_load_model("ltx-tiny", str(tiny_folder), "fp32", device)
     assert told == []
     for _ in range(2):
