@@ -18,7 +18,7 @@ from rich.progress import (
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
-from farm.outside_text import shown
+from farm.outside_text import hidden, shown, shown_lines
 from farm.v1 import jobs_pb2
 
 _WAITS = "bright_black"
@@ -66,6 +66,10 @@ class StageBars:
             if stage.succeeded == stage.total:
                 self._progress.stop_task(bar)
         self.say(lines)
+
+    def tell(self, text: str) -> None:
+        """Print a line above the bars, which stays. Printed past them it would be painted over."""
+        self._progress.console.print(Text(shown_lines(hidden(text))), soft_wrap=True)
 
     def say(self, lines: Sequence[str]) -> None:
         """Replace the lines below the bars."""

@@ -32,6 +32,7 @@ AWAY_SECONDS = 600.0
 
 _TROUBLE = ("failed", "lost")
 _Show = Callable[[jobs_pb2.Job], None]
+_Tell = Callable[[str], None]
 _Away = Callable[[FarmError], None]
 
 
@@ -43,7 +44,7 @@ def follow(client: FarmClient, job_id: str, output: Path | None, json: bool = Fa
     client.patience = AWAY_SECONDS
     latest = None
     try:
-        with _shown(json) as (show, away):
+        with _shown(json) as (show, tell, away):
             for update in client.watch(job_id, away=away):
                 if json:
                     print_json(_as_response(update), indent=None)
@@ -51,11 +52,11 @@ def follow(client: FarmClient, job_id: str, output: Path | None, json: bool = Fa
                     # Those that it begins with were told at submit.
                     found = [text for text in update.notes if latest and text not in latest.notes]
                     for text in found if not json else ():
-                        note(f"note: {text}")
+                        tell(f"note: {text}")
                     latest = update
                     show(update)
                 elif update.kind in _TROUBLE and not json:
-                    note(gist(update.message))
+                    tell(gist(update.message))
     except KeyboardInterrupt:
         if latest is None or latest.state not in ENDED:
             job = latest.id if latest else shlex.quote(job_id)
@@ -109,13 +110,17 @@ def transfer_bar(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextlib.contextmanager
-def _shown(json: bool) -> Iterator[tuple[_Show, _Away]]:
-    """What shows the job, and what says that the farm is away."""
+def _shown(json: bool) -> Iterator[tuple[_Show, _Tell, _Away]]:
+    """What shows the job, what says a line that stays, and what says that the farm is away."""
     if json or not sys.stdout.isatty():
-        yield (lambda job: None) if json else _lines(), _noted()
+        yield (lambda job: None) if json else _lines(), note, _noted()
         return
     with StageBars(console()) as bars:
-        yield lambda job: bars.show(job, told(job)), lambda error: bars.say([f"waiting: {error}"])
+        yield (
+            lambda job: bars.show(job, told(job)),
+            bars.tell,
+            lambda error: bars.say([f"waiting: {error}"]),
+        )
 
 
 def _noted() -> _Away:

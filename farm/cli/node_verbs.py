@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import click
 
-from farm.cli.output import connect, duration, format_option, note, print_json, spinner
+from farm.cli.output import connect, duration, format_option, note, print_json, say, spinner
 from farm.cli.params import Duration
 from farm.client import FarmClient
 from farm.client.errors import FarmError
@@ -122,7 +122,13 @@ def resume(ctx: click.Context, name: str, device: str, form: str) -> None:
     if form == "json":
         return print_json(answer)
     if answer.drained:
-        click.echo(f"{answer.node.name} serves again; its renderers come up within seconds")
+        locked = answer.node.HasField("lock")
+        what = (
+            f"is no longer drained, but it is locked; `farmctl node unlock {answer.node.name}` gives it work again"
+            if locked
+            else "serves again; its renderers come up within seconds"
+        )
+        say(f"{answer.node.name} {what}")
     for back in answer.devices:
         click.echo(f"{answer.node.name}/{back} gets work again")
     if not answer.devices and not answer.drained:

@@ -123,8 +123,8 @@ def _in_old_form(prompt: str) -> _Timed:
         time, text = _suggested(prompt)
         raise InvalidSpec(
             "prompt",
-            f"only the first --prompt may have no time, got '{shown(prompt, _QUOTED)}'; write {_option(time, text)}"
-            + ("" if time != "FRAME" else ", with the frame at which it takes over"),
+            f"each --prompt but the first is given with --prompt-at, got '{shown(prompt, _QUOTED)}'; write "
+            f"{_option(time, text)}" + ("" if time != "FRAME" else ", with the frame at which it takes over"),
         )
     try:
         check_text(old[2])

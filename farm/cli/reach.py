@@ -22,8 +22,9 @@ def tell_reach(servers: Sequence[str], others: Sequence[str], whose: str) -> Non
             f'server.advertise = ["{others[0]}"] in farm.toml and start farmd again'
         )
     if all(is_loopback(split(server)[0]) for server in servers):
+        everywhere = f"0.0.0.0:{split(servers[0])[1]}" if servers else "0.0.0.0:7433"
         note(
             "other machines can't reach this farm: it listens on this machine only (start it with "
-            '`farmctl up --listen 0.0.0.0:7433`, or set server.listen = "0.0.0.0:7433" in farm.toml), or this machine has no '
-            "network yet"
+            f'`farmctl up --listen {everywhere}`, or set server.listen = "{everywhere}" in farm.toml), or this machine has '
+            "no network yet"
         )

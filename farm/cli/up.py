@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from farm.cli.local import LocalFarm, StartFailed, StillUp
-from farm.cli.output import note, spinner
+from farm.cli.output import done_all_the_same, note, spinner
 from farm.client.errors import FarmError
 from farm.v1 import nodes_pb2
 from farm.wire.profile import default_home
@@ -68,7 +68,9 @@ def up(detach: bool, nodes: int, listen: str | None, home: Path | None) -> None:
             with spinner() as tell:
                 farm.start(nodes)
                 online = farm.wait_until_ready(nodes, _READY_SECONDS, tell)
-            _welcome(farm, online, detach)
+            # A reader that has seen enough, such as `head`, is no reason to take the farm down again.
+            with done_all_the_same(f"the farm is up at {farm.home}"):
+                _welcome(farm, online, detach)
             if detach:
                 return
             while farm.daemon_lives():

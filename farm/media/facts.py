@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Literal
 
 ACCEPTED = (
-    "accepted: a clip (MP4, MOV, MKV, WebM, AVI, MPEG-TS, MXF, GIF) or an image (PNG, JPEG, WebP, TIFF)"
+    "accepted: a clip (MP4, MOV, MKV, WebM, AVI, MPEG-TS, MXF, GIF) or an image (PNG, JPEG, WebP, TIFF, BMP)"
 )
 
 

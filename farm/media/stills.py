@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,9 +69,7 @@ def open_still(path: Path) -> Still | None:
     """
     try:
         if not path.is_file():
-            raise MediaError(
-                f"{shown(path)}: {'is not a file' if path.exists() else 'does not exist'}; {ACCEPTED}"
-            )
+            raise MediaError(f"{shown(path)}: {_no_file(path)}; {ACCEPTED}")
         size = path.stat().st_size
         if size == 0:
             raise MediaError(f"{shown(path)}: is empty (0 bytes); {ACCEPTED}")
@@ -113,6 +112,16 @@ def open_still(path: Path) -> Still | None:
         transparent=transparent,
     )
     return Still(over_black, traits)
+
+
+def _no_file(path: Path) -> str:
+    """What there is in place of a file. A folder of numbered images, or a pattern for them, is often meant as a clip."""
+    numbered = "; numbered images aren't read as a clip, so make a clip of them first"
+    if path.is_dir():
+        return f"is a folder{numbered}"
+    if path.exists():
+        return "is not a file"
+    return "does not exist" + (numbered if re.search(r"%\d*d|#|\*", path.name) else "")
 
 
 def _unread(path: Path, kind: str) -> MediaError:

@@ -75,7 +75,9 @@ def summary(
     if job == JobState.SUCCEEDED:
         return "succeeded: it waits for nothing"
     if is_final(job):
-        return f"{job}{': ' + failure(error, job_id) if error else ''}; {again}"
+        # A retry can't bring back what was uploaded and is lost.
+        then = "" if "submit the job again" in error else f"; {again}"
+        return f"{job}{': ' + failure(error, job_id) if error else ''}{then}"
     count = Counter(task.state for task in tasks)
     running = count[TaskState.RUNNING]
     if job == JobState.PAUSED:
@@ -84,15 +86,15 @@ def summary(
     parts = []
     if running:
         parts.append(f"{_tasks(running)} run{'s' * (running == 1)}")
-    if ready := [task for task in tasks if task.state == TaskState.READY]:
+    ready = [task for task in tasks if task.state == TaskState.READY]
+    if ready:
         reasons = Counter(reason_of(job_id, job, task) for task in ready)
         why, often = reasons.most_common(1)[0]
         others = f" ({len(ready) - often} for other reasons)" if often < len(ready) else ""
-        parts.append(f"{_tasks(len(ready))} could start: {why}{others}")
+        parts.append(f"{_tasks(len(ready))} {'is' if len(ready) == 1 else 'are'} ready: {why}{others}")
     if count[TaskState.WAITING]:
-        parts.append(
-            f"{_tasks(count[TaskState.WAITING])} wait{'s' * (count[TaskState.WAITING] == 1)} for these"
-        )
+        waiting, before = count[TaskState.WAITING], running + len(ready)
+        parts.append(f"{_tasks(waiting)} wait{'s' * (waiting == 1)} for {'it' if before == 1 else 'them'}")
     if left := count[TaskState.CANCELLED] + count[TaskState.FAILED]:
         parts.append(f"{_tasks(left)} {'is' if left == 1 else 'are'} left out, not having been retried")
     if fit and fit.homeless:

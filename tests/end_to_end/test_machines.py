@@ -325,8 +325,12 @@ def made_anew(farm: Premises, job_id: str) -> None:
     assert answer.job.state == jobs_pb2.JOB_STATE_SUCCEEDED, answer.job.error
     (attempts,) = [task.attempts for task in answer.tasks if task.kind == "window"]
     told = [(one.from_step, one.step, one.error) for one in attempts]
-    assert len(attempts) == 2 and "is started again" in attempts[0].error, told
-    assert attempts[1].from_step >= attempts[0].step > 0, "what was drawn is not drawn again"
+    # On a busy machine the agent may hear of the change after the daemon has: then it hands the window back a second time.
+    *handed_back, last = attempts
+    assert 1 <= len(handed_back) <= 2 and all("is started again" in one.error for one in handed_back), told
+    assert last.from_step >= handed_back[-1].step >= handed_back[0].step > 0, (
+        "what was drawn is not drawn again"
+    )
 
 
 @pytest.mark.long

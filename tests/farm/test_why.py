@@ -37,8 +37,8 @@ def test_a_running_job_is_summed_up_in_one_sentence():
     ]
     told = summary("j1", JobState.RUNNING, "", tasks, 9, Fit((), {"mux": "a/d0 has no model m"}))
     assert told == (
-        "running: 1 task runs; 3 tasks could start: waiting for a free device: a/d0 (1 for other reasons); "
-        "1 task waits for these; 1 task is left out, not having been retried; "
+        "running: 1 task runs; 3 tasks are ready: waiting for a free device: a/d0 (1 for other reasons); "
+        "1 task waits for them; 1 task is left out, not having been retried; "
         "no device of this farm could ever take mux: a/d0 has no model m"
     )
 
@@ -53,7 +53,7 @@ def test_an_ended_job_says_how_and_what_would_go_on_with_it():
 def test_a_job_waits_for_what_is_known_while_nothing_of_it_runs():
     ready = Standing("window/0", R, "no device is usable: a/d0 is drained")
     held_up, fresh = [ready, Standing("mux", W, "", ["window/0"])], [Standing("window/0", R)]
-    told = "1 task could start: no device is usable: a/d0 is drained; 1 task waits for these"
+    told = "1 task is ready: no device is usable: a/d0 is drained; 1 task waits for it"
     assert (
         waits_for("j1", JobState.RUNNING, held_up, 3) == waits_for("j1", JobState.QUEUED, held_up, 3) == told
     )

@@ -160,4 +160,9 @@ def _event(error: Exception) -> bridge_pb2.BridgeEvent:
 
 
 def _words(error: Exception) -> str:
+    """What went wrong, for people; Ray's own words only where the farm has none."""
+    if isinstance(error, ActorUnschedulableError):
+        return "Ray has no such node any more, and starts no renderer there"
+    if isinstance(error, ValueError) and "look up actor" in str(error):
+        return "its renderer was gone before the task reached it"
     return click.unstyle(str(error)) or type(error).__name__

@@ -68,8 +68,8 @@ def test_what_a_job_waits_for_comes_soon_changes_and_goes(daemon, client, job):
          lambda: attempts.append(dispatch(daemon.store, job, "encode", node_id=NODE))),
         (lambda one: one.waiting == "" and one.stages[0].running == 1, lambda: None),
     )  # fmt: skip
-    assert seen[1].waiting == f"1 task could start: {drained}; 4 tasks wait for these"
-    assert client.why(job.id).summary == "running: 1 task runs; 4 tasks wait for these"
+    assert seen[1].waiting == f"1 task is ready: {drained}; 4 tasks wait for it"
+    assert client.why(job.id).summary == "running: 1 task runs; 4 tasks wait for it"
 
 
 @pytest.mark.parametrize("show", ["job", "pause", "watch"])

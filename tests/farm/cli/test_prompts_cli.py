@@ -124,7 +124,7 @@ def test_a_later_prompt_in_the_old_form_is_read_and_a_note_names_the_new_one(giv
 )
 def test_a_later_prompt_without_a_frame_is_told_the_option_to_write(later, option):
     with pytest.raises(
-        InvalidSpec, match="^prompt: only the first --prompt may have no time, got '"
+        InvalidSpec, match="^prompt: each --prompt but the first is given with --prompt-at, got '"
     ) as refused:
         asked("a ball rolls", later)
     assert f"write {option}" in str(refused.value)

@@ -140,7 +140,7 @@ def test_a_priority_is_given_and_refused_out_of_range(farmctl, job):
 
 def test_why_names_reasons_and_devices_and_is_json_on_demand(farmctl, job):
     told = farmctl("job", "why", job.id).stdout
-    assert re.search(r"2 tasks could start", told) and re.search(
+    assert re.search(r"2 tasks are ready", told) and re.search(
         r"decode/0 +waiting +needs window/0, window/1", told
     )
     assert re.search(r"host-nn/d0 +4/4", told)

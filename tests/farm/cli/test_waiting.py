@@ -14,7 +14,7 @@ from farm.cli.follow import _lines, told
 from farm.v1 import jobs_pb2
 from tests.store.store_world import submit, task
 
-DRAINED = "1 task could start: no device is usable: ws1/cuda:0 is drained (`farmctl node resume ws1`); 3 tasks wait for these"
+DRAINED = "1 task is ready: no device is usable: ws1/cuda:0 is drained (`farmctl node resume ws1`); 3 tasks wait for it"
 
 
 def job(waiting: str = "", running: int = 0, done: float = 0, loading: str = "", **fields) -> jobs_pb2.Job:
@@ -110,7 +110,7 @@ def test_a_job_that_waits_is_shown_with_the_reason(daemon, capsys):
         {task(daemon.store, made, "encode").id: "no device is usable: it is drained"}
     )
     main(["--profile", str(daemon.home / "client.json"), "job", "show", "sh010"], standalone_mode=False)
-    said = "waiting:   1 task could start: no device is usable: it is drained; 4 tasks wait for these\n"
+    said = "waiting:   1 task is ready: no device is usable: it is drained; 4 tasks wait for it\n"
     assert said in capsys.readouterr().out
     daemon.store.jobs.cancel(made.id)
     main(["--profile", str(daemon.home / "client.json"), "job", "show", "sh010"], standalone_mode=False)

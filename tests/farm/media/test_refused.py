@@ -22,7 +22,7 @@ from tests.farm.media.clips import (
 def test_a_missing_file_a_folder_and_an_empty_file_are_refused(tmp_path):
     empty = tmp_path / "empty.mp4"
     empty.touch()
-    for path, why in ((tmp_path / "no.mp4", "does not exist"), (tmp_path, "not a file"), (empty, "0 bytes")):
+    for path, why in ((tmp_path / "no.mp4", "does not exist"), (tmp_path, "is a folder"), (empty, "0 bytes")):
         with pytest.raises(MediaError, match=why) as refusal:
             probe(path)
         assert "accepted" in str(refusal.value)
