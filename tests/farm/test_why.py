@@ -50,6 +50,12 @@ def test_an_ended_job_says_how_and_what_would_go_on_with_it():
     )
 
 
+def test_a_job_whose_media_is_lost_is_not_to_be_retried():
+    error = "needs clip.mp4, which was uploaded and is damaged here; submit the job again with it"
+    told = summary("j1", JobState.FAILED, error, [Standing("encode", C)], 5)
+    assert "submit the job again" in told and "retry" not in told
+
+
 def test_a_job_waits_for_what_is_known_while_nothing_of_it_runs():
     ready = Standing("window/0", R, "no device is usable: a/d0 is drained")
     held_up, fresh = [ready, Standing("mux", W, "", ["window/0"])], [Standing("window/0", R)]

@@ -328,3 +328,20 @@ def test_stopping_everything_leaves_no_process_and_no_folder(tmp_path: Path) -> 
     assert not cluster.head.temp.exists()
     assert not cluster.raylet.temp.exists()
     assert not cluster.bridge.socket.exists()
+
+
+def test_what_people_are_told_of_lost_renderers_is_not_rays_own_words():
+    """A message of Ray's that the farm doesn't know stays: it may be all there is."""
+    code = (
+        "from ray.exceptions import ActorUnschedulableError as gone\n"
+        "from scheduler.dispatch.ray._bridge_renderers import _words\n"
+        "print(_words(ValueError(\"Failed to look up actor with name 'renderer:7b'. This could because 1. …\")))\n"
+        "print(_words(gone('The node specified via NodeAffinitySchedulingStrategy doesn\\'t exist any more')))\n"
+        "print(_words(RuntimeError('out of file descriptors')))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told.splitlines() == [
+        "its renderer was gone before the task reached it",
+        "Ray has no such node any more, and starts no renderer there",
+        "out of file descriptors",
+    ]

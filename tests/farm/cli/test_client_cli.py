@@ -12,9 +12,9 @@ def test_one_file_makes_a_client_wherever_it_lies(farmctl, home, tmp_path):
     file = tmp_path / "laptop.json"
     exported = farmctl("client", "export", file)
     assert exported.exit_code == 0, exported.output
-    assert (
-        "other machines can't reach this farm" in exported.output and "farmctl up --listen" in exported.output
-    )
+    port = json.loads(file.read_text())["server"].rpartition(":")[2]
+    assert "other machines can't reach this farm" in exported.output
+    assert f"farmctl up --listen 0.0.0.0:{port}`" in exported.output
     token = (home / "tls" / "client.token").read_text().strip()
     assert file.stat().st_mode & 0o777 == 0o600 and token not in exported.output
     assert (

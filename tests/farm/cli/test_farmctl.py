@@ -68,6 +68,17 @@ def test_the_node_is_shown_with_its_device_marked_as_declared(farmctl):
     assert json.loads(farmctl("node", "show", node["id"], "-o", "json").stdout)["node"]["id"] == node["id"]
 
 
+def test_a_node_that_is_locked_does_not_serve_because_its_drain_has_ended(farmctl):
+    name = json.loads(farmctl("node", "list", "-o", "json").stdout)["nodes"][0]["name"]
+    assert farmctl("node", "lock", name).exit_code == 0
+    assert farmctl("node", "drain", name, "--no-wait").exit_code == 0
+    resumed = farmctl("node", "resume", name)
+    assert "is locked" in resumed.stdout and f"farmctl node unlock {name}" in resumed.stdout
+    assert farmctl("node", "unlock", name).exit_code == 0
+    assert farmctl("node", "drain", name, "--no-wait").exit_code == 0
+    assert "serves again" in farmctl("node", "resume", name).stdout
+
+
 def test_a_node_without_a_device_in_quarantine_has_nothing_to_resume(farmctl):
     (node,) = json.loads(farmctl("node", "list", "-o", "json").stdout)["nodes"]
     assert "no device of" in farmctl("node", "resume", node["name"]).stdout

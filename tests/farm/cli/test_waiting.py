@@ -115,3 +115,38 @@ def test_a_job_that_waits_is_shown_with_the_reason(daemon, capsys):
     daemon.store.jobs.cancel(made.id)
     main(["--profile", str(daemon.home / "client.json"), "job", "show", "sh010"], standalone_mode=False)
     assert "waiting:" not in capsys.readouterr().out
+
+
+def rows(drawing: str) -> list[str]:
+    """What a terminal shows in the end: of its escapes only those that move up or clear a line matter here."""
+    lines, at, column = [""], 0, 0
+    for part in re.findall(r"\x1b\[[\d;?]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", drawing):
+        if part == "\r":
+            column = 0
+        elif part == "\n":
+            at, column = at + 1, 0
+            lines += [""] * (at + 1 - len(lines))
+        elif part[0] == "\x1b":
+            many = int(re.sub(r"\D", "", part) or 1)
+            if part[-1] == "A":
+                at = max(0, at - many)
+            elif part[-1] == "K":
+                lines[at] = "" if part == "\x1b[2K" else lines[at][:column]
+        else:
+            lines[at] = lines[at].ljust(column)[:column] + part + lines[at][column + len(part) :]
+            column += len(part)
+    return [line.rstrip() for line in lines]
+
+
+def test_on_a_terminal_what_is_told_stays_above_the_bars_and_leaves_none_behind():
+    screen = Screen()
+    console = Console(file=screen, force_terminal=True, width=60, height=30, _environ={"TERM": "xterm"})
+    with StageBars(console) as bars:
+        bars.show(job(running=1), [])
+        bars._progress.refresh()
+        bars.tell("window/0 lost on ws1/cuda:0: its renderer died")
+        bars.show(job(running=1, done=0.5), [])
+        bars._progress.refresh()
+    seen = rows(screen.getvalue())
+    assert seen[0] == "window/0 lost on ws1/cuda:0: its renderer died"
+    assert [line.split()[0] for line in seen[1:] if line] == ["encode", "window", "mux"]
