@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.farm.small_daemon import SmallDaemon
+from farm.client import FarmClient
+from tests.farm.small_daemon import NODE, Node, SmallDaemon
 
 
 @pytest.fixture
@@ -16,3 +17,16 @@ def daemon(tmp_path: Path) -> Iterator[SmallDaemon]:
     daemon = SmallDaemon(tmp_path / "farm")
     yield daemon
     daemon.close()
+
+
+@pytest.fixture
+def client(daemon: SmallDaemon) -> Iterator[FarmClient]:
+    """A client of it."""
+    with daemon.client() as client:
+        yield client
+
+
+@pytest.fixture
+def node(daemon: SmallDaemon) -> Node:
+    """The node NODE, which the test plays, connected."""
+    return daemon.node(NODE)

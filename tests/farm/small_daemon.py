@@ -33,6 +33,9 @@ from farmd.services import Parts, add_services
 from scheduler.dispatch.job_watchers import JobWatchers
 from scheduler.dispatch.sessions import Sessions
 
+NODE = "n" * 32
+"""Id of the node that most tests play."""
+
 TERMS = NodeTerms(lambda: "127.0.0.1:1", lambda: "t", heartbeat=2.0, lease=12.0, servers=lambda: ((), ()))
 
 

@@ -23,9 +23,9 @@ from farm.v1 import artifacts_pb2, jobs_pb2
 from farmd.collecting import collect
 from plugins.outputs.mp4 import encode_segment, join_segments
 from tests.farm.cli.runs import variables
+from tests.farm.small_daemon import NODE
 from tests.store.store_world import dispatch, finish, plan, spec
 
-NODE = "n" * 32
 KEEPING = Keeping(seconds=14 * 86_400, max_bytes=10**9)
 SIZE = {"width": 64, "height": 48}
 FPS = 30000 / 1001
@@ -34,17 +34,6 @@ FRAMES, LEAD = 40, 3
 
 GRAPH = {"encode": []} | {f"decode/{i}": ["encode"] for i in range(4)}
 GRAPH["mux"] = [key for key in GRAPH if key != "encode"]
-
-
-@pytest.fixture
-def client(daemon):
-    with daemon.client() as client:
-        yield client
-
-
-@pytest.fixture
-def node(daemon):
-    return daemon.node(NODE)
 
 
 @pytest.fixture

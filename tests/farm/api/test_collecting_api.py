@@ -15,9 +15,9 @@ from farm.states import JobState
 from farm.v1 import artifacts_pb2, jobs_pb2
 from farmd.collecting import collect
 from farmd.intake import Intake
+from tests.farm.small_daemon import NODE
 from tests.store.store_world import dispatch, plan, spec, task
 
-NODE = "n" * 32
 GRAPH = {"encode": [], "window/0": ["encode"], "decode/0": ["window/0"], "mux": ["decode/0"]}
 NOTHING = Keeping(seconds=0.0, max_bytes=1 << 40)
 

@@ -10,16 +10,11 @@ import pytest
 from farm.policy.failures import Cause
 from farm.states import TaskState
 from farm.v1 import nodes_pb2
+from tests.farm.small_daemon import NODE
 from tests.store.store_world import dispatch, submit, task
 
-NODE = "n" * 32
 DAMAGED = nodes_pb2.OUTCOME_DAMAGED_INPUT
 GOOD = b"embeddings"
-
-
-@pytest.fixture
-def node(daemon):
-    return daemon.node(NODE)
 
 
 @pytest.fixture

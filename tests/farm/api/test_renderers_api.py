@@ -7,9 +7,9 @@ import time
 from farm.policy.failures import Cause
 from farm.states import AttemptState, TaskState
 from farm.v1 import nodes_pb2
+from tests.farm.small_daemon import NODE
 from tests.store.store_world import dispatch, submit, task
 
-NODE = "n" * 32
 ONE = {"encode": []}
 
 

@@ -14,20 +14,8 @@ from farm.client import FarmError, InvalidSpec, NotFound
 from farm.policy.failures import STOP_SECONDS
 from farm.states import AttemptState
 from farm.v1 import jobs_pb2
+from tests.farm.small_daemon import NODE
 from tests.store.store_world import GIB, dispatch, finish, join, plan, spec, submit, task
-
-NODE = "n" * 32
-
-
-@pytest.fixture
-def client(daemon):
-    with daemon.client() as client:
-        yield client
-
-
-@pytest.fixture
-def node(daemon):
-    return daemon.node(NODE)
 
 
 @pytest.fixture

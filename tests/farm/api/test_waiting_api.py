@@ -9,21 +9,10 @@ import pytest
 
 from farm.states import AttemptState
 from farm.v1 import jobs_pb2, nodes_pb2
+from tests.farm.small_daemon import NODE
 from tests.store.store_world import dispatch, finish, join, submit, task
 
-NODE = "n" * 32
 SOON = 5.0
-
-
-@pytest.fixture
-def client(daemon):
-    with daemon.client() as client:
-        yield client
-
-
-@pytest.fixture
-def node(daemon):
-    return daemon.node(NODE)
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import pytest
 
 from farm.cli.follow import follow
 from farm.v1 import jobs_pb2
+from tests.farm.small_daemon import NODE
 from tests.store.store_world import dispatch, plan, spec, stage
 
-NODE = "n" * 32
 NOTE = "the image at frame 8 differs from what was rendered there by 21 dB (PSNR; below 22 it stands out)"
 
 

@@ -11,10 +11,9 @@ from click.testing import CliRunner, Result
 from farm.cli import main
 from farm.states import JobState
 from tests.farm.cli.runs import variables
+from tests.farm.small_daemon import NODE
 from tests.farm_under_test import eventually
 from tests.store.store_world import dispatch, finish, submit
-
-NODE = "n" * 32
 
 
 @pytest.fixture
@@ -25,11 +24,6 @@ def farmctl(daemon):
         return CliRunner().invoke(main, [str(a) for a in arguments], env=variables(daemon.home))
 
     return call
-
-
-@pytest.fixture
-def node(daemon):
-    return daemon.node(NODE)
 
 
 @pytest.fixture
