@@ -61,6 +61,13 @@ class Screen(io.StringIO):
         return True
 
 
+def at_rest(console: Console) -> StageBars:
+    """Bars that are drawn when a test says so alone, and not by rich's own thread meanwhile."""
+    bars = StageBars(console)
+    bars._progress.live.auto_refresh = False
+    return bars
+
+
 def drawn(*updates: jobs_pb2.Job, width: int = 60) -> str:
     """What is on a terminal of colours once these updates were shown, with its escapes, before the bars end."""
     screen = Screen()
@@ -68,7 +75,7 @@ def drawn(*updates: jobs_pb2.Job, width: int = 60) -> str:
         file=screen, force_terminal=True, color_system="truecolor", width=width, height=30, soft_wrap=True,
         _environ={"TERM": "xterm"},
     )  # fmt: skip
-    with StageBars(console) as bars:
+    with at_rest(console) as bars:
         for update in updates:
             bars.show(update, told(update))
         screen.truncate(0)
@@ -141,7 +148,7 @@ def rows(drawing: str) -> list[str]:
 def test_on_a_terminal_what_is_told_stays_above_the_bars_and_leaves_none_behind():
     screen = Screen()
     console = Console(file=screen, force_terminal=True, width=60, height=30, _environ={"TERM": "xterm"})
-    with StageBars(console) as bars:
+    with at_rest(console) as bars:
         bars.show(job(running=1), [])
         bars._progress.refresh()
         bars.tell("window/0 lost on ws1/cuda:0: its renderer died")
