@@ -10,6 +10,7 @@ from typing import Any, Literal
 import click
 
 from farm.cli.follow import finish, follow, transfer_bar
+from farm.cli.given_media import check_length, condition_of, facts_of, frame_of, rate_of, size_of
 from farm.cli.keyframe_defaults import KeyMedia, default_rate, in_frame_order
 from farm.cli.output import (
     connect,
@@ -29,10 +30,9 @@ from farm.cli.prompts import asked_prompts, frame_lines
 from farm.cli.refusals import with_media_names
 from farm.client import FarmClient, InvalidSpec, LocalCondition
 from farm.client.transfer import check_output
-from farm.media.clips import MediaError, MediaFacts, probe, resampled_count
-from farm.outside_text import shown, storable
+from farm.media.clips import resampled_count
 from farm.planning import TaskKind
-from farm.spec import Condition, Media, frame_rate
+from farm.spec import Condition, frame_rate
 from farm.v1 import jobs_pb2
 
 
@@ -179,12 +179,12 @@ def image(
     Example:
       farmctl submit image still.png --frames 250 --prompt "a river at dawn" --wait -o river.mp4
     """
-    facts = _facts("image", image, no_upload)
+    facts = facts_of("image", image, no_upload)
     if facts and facts.kind != "image":
         raise InvalidSpec("image", f"{image} is a clip; give it to `farmctl submit extend`")
-    width, height = pixels or _default_size(facts)
+    width, height = pixels or size_of(facts)
     fields = {"frames": frames, "width": width, "height": height, "fps": fps}
-    _submit(ctx, [_condition(image, facts, no_upload)], fields, **asked)
+    _submit(ctx, [condition_of(image, facts, no_upload)], fields, **asked)
 
 
 @submit.command()
@@ -218,13 +218,13 @@ def extend(
       farmctl submit extend clip.mp4 --frames 750 --at 300       # 300 frames before, the rest behind
       farmctl submit extend clip.mp4 --frames 750 --dry-run
     """
-    facts = _facts("clip", clip, no_upload)
-    width, height = pixels or _default_size(facts)
-    rate = fps if fps is not None else _default_rate(facts)
-    _check_length(clip, facts, frames, rate)
+    facts = facts_of("clip", clip, no_upload)
+    width, height = pixels or size_of(facts)
+    rate = fps if fps is not None else rate_of(facts)
+    check_length(clip, facts, frames, rate)
     fields = {"frames": frames, "width": width, "height": height, "fps": rate}
-    frame = _frame(at, facts, frames, rate)
-    _submit(ctx, [_condition(clip, facts, no_upload, frame)], fields, **asked)
+    frame = frame_of(at, facts, frames, rate)
+    _submit(ctx, [condition_of(clip, facts, no_upload, frame)], fields, **asked)
 
 
 @submit.command()
@@ -258,14 +258,14 @@ def keyframes(
       farmctl submit keyframes a.png@0 b.png@120 c.png@end --frames 250 --prompt "…" --wait -o between.mp4
       farmctl submit keyframes opening.mp4@start logo.png@end --frames 500 --size 1024x576
     """
-    found = [_facts("media", name, no_upload) for name, _, _ in media]
+    found = [facts_of("media", name, no_upload) for name, _, _ in media]
     keys = [KeyMedia(name, at, facts) for (name, at, _), facts in zip(media, found, strict=True)]
-    width, height = pixels or _default_size(in_frame_order(keys)[0].facts)
+    width, height = pixels or size_of(in_frame_order(keys)[0].facts)
     rate, why = (fps, "") if fps is not None else default_rate(keys)
     if why:
         note(f"note: {why}")
     conditions = [
-        _condition(name, facts, no_upload, _frame(at, facts, frames, rate), strength)
+        condition_of(name, facts, no_upload, frame_of(at, facts, frames, rate), strength)
         for (name, at, strength), facts in zip(media, found, strict=True)
     ]
     fields = {"frames": frames, "width": width, "height": height, "fps": rate}
@@ -303,16 +303,16 @@ def video(
     Example:
       farmctl submit video take3.mp4 --strength 0.3 --prompt "a river at night" --wait -o night.mp4
     """
-    facts = _facts("clip", clip, no_upload)
-    width, height = pixels or _default_size(facts)
-    rate = fps if fps is not None else _default_rate(facts)
+    facts = facts_of("clip", clip, no_upload)
+    width, height = pixels or size_of(facts)
+    rate = fps if fps is not None else rate_of(facts)
     if facts is None and frames is None:
         raise InvalidSpec("frames", "must be given for a clip that can't be read here")
     count = resampled_count(facts, frame_rate(rate)) if facts and 1 <= rate <= 120 else frames
     if frames is not None and count != frames:
         raise InvalidSpec("frames", f"must be the {count} that {clip} has at {rate:g} fps, got {frames}")
     fields = {"frames": count, "width": width, "height": height, "fps": rate}
-    _submit(ctx, [_condition(clip, facts, no_upload, 0, strength)], fields, **asked)
+    _submit(ctx, [condition_of(clip, facts, no_upload, 0, strength)], fields, **asked)
 
 
 def _submit(
@@ -363,63 +363,6 @@ def _submit(
         target = f" -o {output}" if output else ""
         note(f"follow it with `farmctl job watch {job.id}{target}`")
         note(f"download the video with `farmctl job download {job.id} -o {output or 'FILE'}` when it is done")
-
-
-def _condition(
-    media: str, facts: MediaFacts | None, no_upload: bool, frame: int = 0, strength: float = 1.0
-) -> Condition | LocalCondition:
-    if no_upload:
-        if storable(media) != media:
-            raise InvalidSpec(
-                "media",
-                f"{shown(media)} has a name that isn't UTF-8, which the farm can't be told; upload it",
-            )
-        return Condition(media=Media(path=str(Path(media).absolute())), frame=frame, strength=strength)
-    return LocalCondition(media, frame, strength, facts)
-
-
-def _frame(at: int | Literal["end"], facts: MediaFacts | None, frames: int, fps: float) -> int:
-    """The frame at which media begins that is to stand `at`."""
-    if at != "end":
-        return at
-    if facts is None:
-        raise InvalidSpec("at", "give a number for media that can't be read here, not 'end'")
-    return max(0, frames - resampled_count(facts, frame_rate(fps)))
-
-
-def _facts(field: str, media: str, no_upload: bool) -> MediaFacts | None:
-    """What the media is, where it can be read here: refusing it after an upload would cost an hour."""
-    if no_upload and not Path(media).exists():
-        return None
-    try:
-        return probe(media)
-    except MediaError as error:
-        raise InvalidSpec(field, str(error)) from None
-
-
-def _default_size(facts: MediaFacts | None) -> tuple[int, int]:
-    if facts is None:
-        raise InvalidSpec("size", "must be given for media that can't be read here, such as 1024x576")
-    # Video files need even sides.
-    return facts.width - facts.width % 2, facts.height - facts.height % 2
-
-
-def _default_rate(facts: MediaFacts | None) -> float:
-    if facts is None:
-        raise InvalidSpec("fps", "must be given for media that can't be read here, such as 30")
-    return float(facts.fps) if facts.kind == "video" else 30.0
-
-
-def _check_length(clip: str, facts: MediaFacts | None, frames: int, fps: float) -> None:
-    """Here and not only on the farm, because the upload may take an hour."""
-    if facts is None or frames < 1 or not 1 <= fps <= 120:
-        return
-    count = resampled_count(facts, frame_rate(fps))
-    if count > frames:
-        raise InvalidSpec(
-            "frames",
-            f"must be at least the {count} frames that {clip} has at {fps:g} fps, got {frames}",
-        )
 
 
 def _print_plan(client: FarmClient, plan: jobs_pb2.PlanSummary) -> None:
