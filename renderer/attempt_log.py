@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import faulthandler
+import io
 import os
 import sys
 import threading
@@ -62,6 +63,9 @@ class AttemptLog:
                 AttemptLog._before = os.dup(1), os.dup(2)
                 # Says where a native library crashed; to whatever standard error is by then.
                 faulthandler.enable(2)
+                # Into a file Python keeps what is printed until there is 8 KiB of it, and a kill loses that.
+                if isinstance(sys.stdout, io.TextIOWrapper):
+                    sys.stdout.reconfigure(line_buffering=True)
             AttemptLog._open.append(self)
             self._point()
         return self

@@ -61,9 +61,11 @@ class RendererProcess:
     """A renderer of the device "cpu" and what it is told to run."""
 
     def __init__(self, home: Path, python: str, environment: dict[str, str]):
+        # A workstation has no PYTHONUNBUFFERED, which would hide that a print is not in the log yet.
+        unset = {name: value for name, value in environment.items() if name != "PYTHONUNBUFFERED"}
         self.process = subprocess.Popen(
             [python, str(HERE / "renderer_process.py"), "cpu"],
-            env=environment
+            env=unset
             | {"FARM_AGENT_SOCKET": str(home / "run" / "renderer.sock"), "FARM_AGENT_HOME": str(home)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
