@@ -5,6 +5,7 @@ Those take nothing from PYTHONPATH, so a test that has a plugin needs what a stu
 
 from __future__ import annotations
 
+import os
 import site
 import sys
 import sysconfig
@@ -18,7 +19,7 @@ def python_with(folder: Path, *installed: Path) -> str:
     packages.mkdir(parents=True, exist_ok=True)
     (folder / "bin").mkdir(exist_ok=True)
     home = Path(sysconfig.get_config_var("BINDIR"))
-    (folder / "pyvenv.cfg").write_text(f"home = {home}\ninclude-system-site-packages = false\n")
+    _write(folder / "pyvenv.cfg", f"home = {home}\ninclude-system-site-packages = false\n")
     python = folder / "bin" / "python"
     if not python.exists():
         python.symlink_to(Path(sys.executable).resolve())
@@ -26,5 +27,12 @@ def python_with(folder: Path, *installed: Path) -> str:
     first = [f"import sys; sys.path[:0] = [one for one in {ours!r} if one not in sys.path]"]
     # Packages that are installed for development lie where a .pth file there says.
     then = [f"import site; site.addsitedir({one!r})" for one in site.getsitepackages()]
-    (packages / "more.pth").write_text("\n".join([*first, *then]) + "\n")
+    _write(packages / "more.pth", "\n".join([*first, *then]) + "\n")
     return str(python)
+
+
+def _write(file: Path, text: str) -> None:
+    """Put `text` in the file at once: a process of the farm may be starting with this Python just now."""
+    new = file.with_name(f".{file.name}.{os.getpid()}")
+    new.write_text(text)
+    new.replace(file)
