@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from farm.cli.output import connect, note
+from farm.cli.printing import connect, note
 from farm.cli.reach import tell_reach
 from farm.client.errors import InvalidSpec
 from farm.client.transfer import check_output

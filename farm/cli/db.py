@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from farm.cli.output import note, size
+from farm.cli.printing import note, size
 from farm.client.errors import FarmError
 from farm.client.transfer import check_output
 from farm.config import FarmConfig, load_config

@@ -15,8 +15,8 @@ import numpy as np
 from farm.cli.follow import finish, follow
 from farm.cli.job import print_tasks
 from farm.cli.local import LocalFarm
-from farm.cli.output import note, spinner
 from farm.cli.params import Size
+from farm.cli.printing import note, spinner
 from farm.cli.up import interruptible, take_down
 from farm.client import FarmClient
 from farm.client.delivery import ending_here

@@ -12,16 +12,7 @@ import click
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from farm.cli.bars import StageBars
-from farm.cli.output import (
-    console,
-    duration,
-    how_it_ended,
-    job_state,
-    note,
-    print_json,
-    say,
-    size,
-)
+from farm.cli.printing import console, duration, how_it_ended, job_state, note, print_json, say, size
 from farm.client import ENDED, FarmClient, FarmError
 from farm.client.delivery import where_decoded
 from farm.policy.gist import gist

@@ -9,7 +9,9 @@ from pathlib import Path
 import click
 
 from farm.cli.follow import fetch, finish, follow, loading
-from farm.cli.output import (
+from farm.cli.job_outputs import outputs
+from farm.cli.params import Choice
+from farm.cli.printing import (
     FORMATS,
     connect,
     declared_devices,
@@ -27,8 +29,6 @@ from farm.cli.output import (
     weights,
     when,
 )
-from farm.cli.outputs import outputs
-from farm.cli.params import Choice
 from farm.cli.prompts import frame_lines
 from farm.client.transfer import check_ending, check_output
 from farm.outside_text import shown

@@ -8,7 +8,7 @@ import click
 
 from farm.cli.mine import mine
 from farm.cli.node_verbs import drain, forget, lock, resume, unlock
-from farm.cli.output import (
+from farm.cli.printing import (
     connect,
     duration,
     flops,

@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import click
 
-from farm.cli.output import connect, duration, format_option, note, print_json, say, spinner
 from farm.cli.params import Duration
+from farm.cli.printing import connect, duration, format_option, note, print_json, say, spinner
 from farm.client import FarmClient
 from farm.client.errors import FarmError
 from farm.v1 import nodes_pb2

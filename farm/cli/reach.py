@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from farm.cli.output import note
+from farm.cli.printing import note
 from farm.wire.addresses import is_loopback, split
 
 

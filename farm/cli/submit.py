@@ -12,7 +12,8 @@ import click
 from farm.cli.follow import finish, follow, transfer_bar
 from farm.cli.given_media import check_length, condition_of, facts_of, frame_of, rate_of, size_of
 from farm.cli.keyframe_defaults import KeyMedia, default_rate, in_frame_order
-from farm.cli.output import (
+from farm.cli.params import Choice, Keyframe, Place, Size, text_is_no_option
+from farm.cli.printing import (
     connect,
     declared_devices,
     done_all_the_same,
@@ -25,7 +26,6 @@ from farm.cli.output import (
     size,
     weights,
 )
-from farm.cli.params import Choice, Keyframe, Place, Size, text_is_no_option
 from farm.cli.prompts import asked_prompts, frame_lines
 from farm.cli.refusals import with_media_names
 from farm.client import FarmClient, InvalidSpec, LocalCondition

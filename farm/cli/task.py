@@ -10,7 +10,8 @@ import click
 
 from farm.cli.follow import AWAY_SECONDS
 from farm.cli.job import attempt_seconds, print_tasks, put_back
-from farm.cli.output import (
+from farm.cli.params import Choice
+from farm.cli.printing import (
     connect,
     declared_devices,
     format_option,
@@ -22,7 +23,6 @@ from farm.cli.output import (
     state,
     when,
 )
-from farm.cli.params import Choice
 from farm.outside_text import shown_lines
 from farm.policy.gist import gist
 from farm.v1 import jobs_pb2, tasks_pb2

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from farm.cli.local import LocalFarm, StartFailed, StillUp
-from farm.cli.output import done_all_the_same, note, spinner
+from farm.cli.printing import done_all_the_same, note, spinner
 from farm.client.errors import FarmError
 from farm.v1 import nodes_pb2
 from farm.wire.profile import default_home

@@ -10,8 +10,8 @@ import pytest
 import structlog
 from click.testing import CliRunner
 
-from farm.cli import main, output
-from farm.cli.output import done_all_the_same
+from farm.cli import main, printing
+from farm.cli.printing import done_all_the_same
 from farm.cli.task import _for_a_terminal
 from farm.logs import configure_logs
 
@@ -26,17 +26,17 @@ def printed(call, *given) -> str:
     return result.output
 
 
-@pytest.mark.parametrize("call", [output.note, output.say])
+@pytest.mark.parametrize("call", [printing.note, printing.say])
 def test_a_line_is_escaped(call):
     assert printed(call, NASTY) == SHOWN + "\n"
 
 
 def test_a_line_keeps_its_breaks():
-    assert printed(output.say, "one\ntwo\x1b") == "one\ntwo\\x1b\n"
+    assert printed(printing.say, "one\ntwo\x1b") == "one\ntwo\\x1b\n"
 
 
 def test_a_table_shows_cells_as_they_are(capsys):
-    output.print_table(("NAME", "WHY"), [(NASTY, "two\nlines")], "nothing")
+    printing.print_table(("NAME", "WHY"), [(NASTY, "two\nlines")], "nothing")
     out = capsys.readouterr().out
     assert SHOWN in out and "two\\x0alines" in out and "\x1b" not in out
 
@@ -45,7 +45,7 @@ def test_a_spinner_takes_no_markup(monkeypatch):
     screen = io.StringIO()
     screen.isatty = lambda: True
     monkeypatch.setattr("sys.stderr", screen)
-    with output.spinner() as tell:
+    with printing.spinner() as tell:
         tell("[/nothing] waits\x1b]0;owned\x07")
     assert "\x1b]0;" not in screen.getvalue()
 

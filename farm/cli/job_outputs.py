@@ -8,16 +8,7 @@ from pathlib import Path
 import click
 
 from farm.cli.follow import transfer_bar
-from farm.cli.output import (
-    connect,
-    format_option,
-    job_state,
-    note,
-    print_json,
-    print_table,
-    say,
-    size,
-)
+from farm.cli.printing import connect, format_option, job_state, note, print_json, print_table, say, size
 from farm.client.delivery import where_decoded
 from farm.v1 import jobs_pb2
 
