@@ -189,7 +189,11 @@ def how_it_ended(job: jobs_pb2.Job) -> str:
 
 def when(seconds: float) -> str:
     """Unix time as local date and time."""
-    return datetime.datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S") if seconds else "-"
+    return (
+        datetime.datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        if seconds
+        else "-"
+    )
 
 
 def duration(seconds: float) -> str:

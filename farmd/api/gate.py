@@ -179,6 +179,6 @@ def _streaming(serve: Callable, identity: Identity | None, problem: str | None, 
 async def _abort(error: Exception, context: aio.ServicerContext, method: str) -> None:
     code, message = status_of(error)
     if code is grpc.StatusCode.INTERNAL:
-        log.exception("call failed", method=method, exc_info=error)
+        log.error("call failed", method=method, exc_info=error)
     # It goes out as a header: 8 KB at most, and no half characters.
     await context.abort(code, shown_lines(message, _MOST_OF_A_MESSAGE))

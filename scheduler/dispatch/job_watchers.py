@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import defaultdict
 
 
@@ -27,7 +28,5 @@ class JobWatchers:
     async def wait(self, job_id: str, seen: int, timeout: float) -> None:
         """Returns when the counter has passed `seen`, or after `timeout` seconds."""
         async with self._changed:
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait_for(lambda: self._count[job_id] > seen), timeout)
-            except TimeoutError:
-                pass

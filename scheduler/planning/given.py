@@ -39,7 +39,7 @@ class SourceFrames:
             for index, (piece, _) in enumerate(self.media)
         ]
         found = []
-        for index, (piece, at) in enumerate(self.media):
+        for index, (piece, _at) in enumerate(self.media):
             if piece.strength < 1.0:
                 continue  # nobody expects its very frames
             begins, ends = taken[index]

@@ -70,7 +70,7 @@ def test_of_chained_exceptions_it_is_the_last():
         try:
             raise ValueError("first")
         except ValueError:
-            raise RuntimeError("second")
+            raise RuntimeError("second")  # noqa: B904 - this is the chain
     except RuntimeError:
         assert gist(traceback.format_exc()) == "RuntimeError: second"
 

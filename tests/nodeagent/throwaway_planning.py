@@ -13,7 +13,7 @@ from farm.planning import ModelFacts, OutputFacts
 
 @hookimpl
 def farm_models():
-    facts = {name: 1 for name in ModelFacts.__dataclass_fields__} | {
+    facts = dict.fromkeys(ModelFacts.__dataclass_fields__, 1) | {
         "name": "counter",
         "precisions": ("fp32",),
     }

@@ -66,7 +66,7 @@ def test_every_window_that_holds_nothing_given_has_a_sink_and_no_other(job, stra
     firm = [piece for piece in media if piece.strength == 1.0]
     for task in (task for task in tasks if task.kind in DENOISED):
         sink = task.payload["sink"]
-        if holds(task) or task.start == 0 and not firm:
+        if holds(task) or (task.start == 0 and not firm):
             assert sink is None
         elif firm:
             assert sink["key"] == "encode"

@@ -56,7 +56,7 @@ def test_what_was_made_is_made_again_and_what_needs_it_waits(store, job):
         damaged
     ]
     done = run(store, job, "encode")
-    assert {id for id in done.ready} == {task(store, job, f"window/{i}").id for i in (0, 1)}
+    assert set(done.ready) == {task(store, job, f"window/{i}").id for i in (0, 1)}
     assert run(store, job, "window/0", "window/1", "join/0").job.state == JobState.SUCCEEDED
 
 

@@ -103,7 +103,7 @@ class Histories(Collected):
         epoch = one.record.epoch + wrong
         if upload:
             self.upload(one)
-        mine = [made for made in one.made]
+        mine = list(one.made)
         counts = one.state == "live" or self.may_return(one)
         try:
             answer = self.store.attempts.succeed(one.record.id, epoch, mine, 1.0)

@@ -144,9 +144,9 @@ def test_jobs_of_an_older_schema_are_found_by_their_names(empty_url):
         for id, name in (("j-1", "sh010"), ("j-2", 'Bär "7"'), ("j-3", "")):
             row = {"id": id, "state": "queued", "spec": spec(name=name).model_dump(mode="json")}
             for column in columns:
-                filler = {} if column.name in ("shared",) else [] if column.name == "notes" else 0
+                filler = {} if column.name == "shared" else [] if column.name == "notes" else 0
                 row.setdefault(column.name, None if column.nullable else filler)
-            row |= {name: "" for name in ("strategy", "model", "weights", "precision", "error")}
+            row |= dict.fromkeys(("strategy", "model", "weights", "precision", "error"), "")
             connection.execute(jobs.insert().inline().values(row))
     engine.dispose()
     with Store.lead(empty_url, "test") as store:

@@ -189,7 +189,7 @@ def _window(
         made.base = _drifted(made.base, rng)
         return _with(made, images[:, :1], torch.tensor([_SINK]), 0.0)
     cap[_given(length, rng)] = 0.0
-    if start and (not sink or extras == 1 and rng.random() < 0.5):
+    if start and (not sink or (extras == 1 and rng.random() < 0.5)):
         # A window inside a shot: its text is the shot's, so what it continues must be there to see.
         cap[: number(rng, 1, max(1, min(3, length - 1)))] = 0.0
     for index in range(length):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -111,10 +112,8 @@ class Renderers:
             return actor.run.remote(call.attempt_id, call.epoch, call.payload), actor
 
     def _kill(self, renderer: RendererRef) -> None:
-        try:
+        with contextlib.suppress(ValueError):
             ray.kill(ray.get_actor(renderer.name), no_restart=True)
-        except ValueError:
-            pass
 
     def _watch(self, renderer: RendererRef, actor: ray.actor.ActorHandle) -> None:
         actor_id = actor._actor_id.hex()
