@@ -1,6 +1,9 @@
 """The farm's front door and record: spec, store, API, client and command line."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
-PROTOCOL = 2
-"""Raised when agents and daemons of different versions could misunderstand each other."""
+PROTOCOL = 3
+"""What agent, daemon and renderer say to each other. Raise it when an older one would misunderstand a newer one.
+
+A daemon works with agents of this protocol and of the one before (farmd.api.versions). 3: renderers are named otherwise.
+"""

@@ -160,6 +160,8 @@ class FarmStream:
             return
         welcome = first.welcome
         log.info("connected", server=self._identity.server, version=welcome.version)
+        if welcome.upgrade:
+            log.warning(f"this node {welcome.upgrade}")
         beats = SentHeartbeats()
         # In one breath with the outbox, so that each completion goes once and in order.
         outbox: asyncio.Queue[nodes_pb2.ConnectRequest | None] = asyncio.Queue()

@@ -60,11 +60,12 @@ def _whose(wish: nodes_pb2.Drain | nodes_pb2.Lock) -> str:
 
 
 def _reasons(found: nodes_pb2.Node) -> str:
-    """Why a node or some of its devices get no work, in a line."""
+    """Why a node or some of its devices get no work, and what is to be done about it, in a line."""
     reasons = [found.reason] if found.reason else []
     reasons += [f"{what} {_whose(wish)}" for what, wish in _wishes(found)]
     reasons += [f"{one.device.name} is in quarantine" for one in found.devices if one.quarantine]
     reasons += _without(found) + _not_offered(found)
+    reasons += [found.upgrade] if found.upgrade else []
     return "; ".join(reasons)
 
 
@@ -192,6 +193,8 @@ def show(ctx: click.Context, name: str, form: str) -> None:
     )
     for words in _without(found) + _not_offered(found):
         say(f"\n{words}")
+    if found.upgrade:
+        say(f"\nit {found.upgrade}")
     for status in found.devices:
         if status.quarantine:
             click.echo(

@@ -45,6 +45,8 @@ _HEALTH = {
 }
 
 
+_VERSION = "LTX_FARM_VERSION"
+
 _SETTINGS = {
     "RAY_AUTH_MODE": "token",
     "RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL": "minor",
@@ -76,7 +78,7 @@ def ray_variables(node_ip: str, token_file: Path) -> dict[str, str]:
         read["LTX_FARM_RAY_TOKEN"] = hashlib.sha256(token_file.read_bytes().strip()).hexdigest()[:12]
     ours = {
         # What an earlier version has started, or runs another Ray, is made anew like all that differs.
-        "LTX_FARM_VERSION": f"{__version__} with Ray {ray_version()}",
+        _VERSION: f"{__version__} with Ray {ray_version()}",
         "RAY_AUTH_TOKEN_PATH": str(token_file.absolute()),
         # Off, Ray leaves 127.0.0.1 alone; on, it replaces it by an outside address.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0" if node_ip == "127.0.0.1" else "1",
@@ -147,6 +149,8 @@ class _RayNode(DetachedProcess):
 
     def outdated(self) -> list[str]:
         found = super().outdated()
+        # What else differs follows from the version, and says less.
+        found = [one for one in found if one.startswith(_VERSION)] or found
         # Its state is written when it is up. What starts later finds it by a socket in its folder, and by nothing else.
         if self._state_file.exists() and not any(self.temp.glob("session_*/sockets/raylet")) and self.alive():
             found.append(f"its folder {self.temp} was emptied, without which it starts nothing")

@@ -285,20 +285,22 @@ class AttemptLogPart(_message.Message):
     def __init__(self, number: _Optional[int] = ..., known: _Optional[bool] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("version", "ray_address", "heartbeat_seconds", "lease_seconds", "leave", "ray_token")
+    __slots__ = ("version", "ray_address", "heartbeat_seconds", "lease_seconds", "leave", "ray_token", "upgrade")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     RAY_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_SECONDS_FIELD_NUMBER: _ClassVar[int]
     LEASE_SECONDS_FIELD_NUMBER: _ClassVar[int]
     LEAVE_FIELD_NUMBER: _ClassVar[int]
     RAY_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    UPGRADE_FIELD_NUMBER: _ClassVar[int]
     version: str
     ray_address: str
     heartbeat_seconds: float
     lease_seconds: float
     leave: bool
     ray_token: str
-    def __init__(self, version: _Optional[str] = ..., ray_address: _Optional[str] = ..., heartbeat_seconds: _Optional[float] = ..., lease_seconds: _Optional[float] = ..., leave: _Optional[bool] = ..., ray_token: _Optional[str] = ...) -> None: ...
+    upgrade: str
+    def __init__(self, version: _Optional[str] = ..., ray_address: _Optional[str] = ..., heartbeat_seconds: _Optional[float] = ..., lease_seconds: _Optional[float] = ..., leave: _Optional[bool] = ..., ray_token: _Optional[str] = ..., upgrade: _Optional[str] = ...) -> None: ...
 
 class Presence(_message.Message):
     __slots__ = ("leave",)
@@ -359,7 +361,7 @@ class Lock(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., asked_by: _Optional[str] = ..., since_at: _Optional[float] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = ("id", "name", "state", "version", "boot_id", "address", "last_seen_at", "devices", "models", "reason", "drain", "lock", "model_troubles")
+    __slots__ = ("id", "name", "state", "version", "boot_id", "address", "last_seen_at", "devices", "models", "reason", "drain", "lock", "model_troubles", "upgrade")
     class ModelTroublesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -380,6 +382,7 @@ class Node(_message.Message):
     DRAIN_FIELD_NUMBER: _ClassVar[int]
     LOCK_FIELD_NUMBER: _ClassVar[int]
     MODEL_TROUBLES_FIELD_NUMBER: _ClassVar[int]
+    UPGRADE_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
     state: NodeState
@@ -393,7 +396,8 @@ class Node(_message.Message):
     drain: Drain
     lock: Lock
     model_troubles: _containers.ScalarMap[str, str]
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[NodeState, str]] = ..., version: _Optional[str] = ..., boot_id: _Optional[str] = ..., address: _Optional[str] = ..., last_seen_at: _Optional[float] = ..., devices: _Optional[_Iterable[_Union[DeviceStatus, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelOffer, _Mapping]]] = ..., reason: _Optional[str] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., lock: _Optional[_Union[Lock, _Mapping]] = ..., model_troubles: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    upgrade: str
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[NodeState, str]] = ..., version: _Optional[str] = ..., boot_id: _Optional[str] = ..., address: _Optional[str] = ..., last_seen_at: _Optional[float] = ..., devices: _Optional[_Iterable[_Union[DeviceStatus, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelOffer, _Mapping]]] = ..., reason: _Optional[str] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., lock: _Optional[_Union[Lock, _Mapping]] = ..., model_troubles: _Optional[_Mapping[str, str]] = ..., upgrade: _Optional[str] = ...) -> None: ...
 
 class DeviceStatus(_message.Message):
     __slots__ = ("device", "task", "renderer", "speeds", "quarantine", "lock", "trouble")

@@ -209,10 +209,11 @@ def node_message(
     renderers: frozenset[str],
     trouble: Callable[[str, str], str],
     model_troubles: Mapping[str, str],
+    upgrade: str,
     now: float,
 ) -> nodes_pb2.Node:
     """A node at `now` (CLOCK_BOOTTIME seconds). `renderers`: its devices whose renderer is up; `trouble(node id, device)`:
-    why another one's is not; `model_troubles`: why it doesn't offer models."""
+    why another one's is not; `model_troubles`: why it doesn't offer models; `upgrade`: what is to be done about its version."""
     return nodes_pb2.Node(
         id=node.id,
         name=node.name,
@@ -235,6 +236,7 @@ def node_message(
         ],
         models=[nodes_pb2.ModelOffer(model=offer.model, weights=offer.weights) for offer in node.models],
         model_troubles=model_troubles,
+        upgrade=upgrade,
         reason=node.reason,
         drain=_drain(node.drain, now),
         lock=_lock(node.lock),

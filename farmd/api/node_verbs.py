@@ -94,6 +94,7 @@ class NodeVerbs(nodes_pb2_grpc.NodeServiceServicer):
             self._sessions.renderers(node.id),
             self._sessions.trouble_of,
             self._sessions.model_troubles(node.id),
+            self._sessions.upgrades.get(node.id, ""),
             boottime(),
         )
 

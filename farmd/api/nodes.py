@@ -25,7 +25,7 @@ from farm.wire.messages import device_record
 from farm.wire.security import Authority, join_token
 from farmd.api.gate import Refused, caller
 from farmd.api.node_verbs import NodeVerbs
-from farmd.api.versions import check_runtime, check_version
+from farmd.api.versions import check_runtime, check_version, upgrade_advice
 from scheduler.dispatch.job_watchers import JobWatchers
 from scheduler.dispatch.sessions import Session, Sessions
 
@@ -107,6 +107,9 @@ class NodeService(NodeVerbs):
         identity = caller.get()
         if identity is None or identity.node_id != hello.node_id:
             raise Refused(grpc.StatusCode.UNAUTHENTICATED, "node_id: is not the one this token was given to")
+        self._sessions.upgrades[hello.node_id] = upgrade = upgrade_advice(hello.version, hello.protocol)
+        if upgrade:
+            log.warning("node of another version", node=hello.name, why=upgrade)
         check_version(hello.version, hello.protocol)
         check_runtime(hello)
         session = Session(hello.node_id, boottime(), ray_address=self._terms.ray_address())
@@ -119,6 +122,7 @@ class NodeService(NodeVerbs):
                 lease_seconds=self._terms.lease,
                 leave=session.leave,
                 ray_token=self._terms.ray_token(),
+                upgrade=upgrade,
             )
         )
         reading = asyncio.create_task(self._read(request_iterator, session))

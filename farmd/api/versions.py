@@ -11,15 +11,35 @@ from farm import PROTOCOL, __version__
 from farm.v1 import nodes_pb2
 from farmd.api.gate import Refused
 
+OLDEST_PROTOCOL = PROTOCOL - 1
+"""The server is upgraded first. Nodes then go on with the version before, until somebody upgrades them too."""
+
 
 def check_version(version: str, protocol: int) -> None:
-    """Raises Refused for an agent that speaks another protocol than this farm."""
-    if protocol != PROTOCOL:
-        raise Refused(
-            grpc.StatusCode.FAILED_PRECONDITION,
-            f"this node runs ltx-farm {version or 'unknown'} (protocol {protocol}), the farm runs {__version__} "
-            f"(protocol {PROTOCOL}); install ltx-farm {__version__} on the node",
-        )
+    """Raises Refused for an agent whose protocol is newer than this farm's, or older than the one before it."""
+    if OLDEST_PROTOCOL <= protocol <= PROTOCOL:
+        return
+    if protocol > PROTOCOL:
+        remedy = "upgrade the farm's server first, then its nodes"
+    else:
+        remedy = f"install ltx-farm {__version__} on the node"
+    raise Refused(
+        grpc.StatusCode.FAILED_PRECONDITION,
+        f"this node runs ltx-farm {version or 'unknown'} (protocol {protocol}), the farm runs {__version__} "
+        f"(protocol {PROTOCOL}); {remedy}",
+    )
+
+
+def upgrade_advice(version: str, protocol: int) -> str:
+    """Return what is to be done about the version of an agent, for people; "" where nothing is."""
+    if protocol == PROTOCOL:
+        return ""
+    runs = f"runs ltx-farm {version or 'unknown'}"
+    if protocol > PROTOCOL:
+        return f"{runs}, too new for this farm; upgrade the farm's server first"
+    if protocol < OLDEST_PROTOCOL:
+        return f"{runs}, too old for this farm; upgrade it to {__version__}"
+    return f"{runs}; upgrade it to {__version__}"
 
 
 def check_runtime(hello: nodes_pb2.Hello) -> None:

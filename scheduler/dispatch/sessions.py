@@ -57,9 +57,13 @@ class Session:
 
 
 class Sessions:
-    """All connected agents by node id; lives in the daemon's event loop."""
+    """All connected agents by node id; lives in the daemon's event loop.
+
+    `upgrades`: what is to be done about the version of each node that has called since the daemon started, "" nothing.
+    """
 
     def __init__(self) -> None:
+        self.upgrades: dict[str, str] = {}
         self._by_node: dict[str, Session] = {}
         self._heard_at: dict[str, float] = {}
         self._left: set[str] = set()

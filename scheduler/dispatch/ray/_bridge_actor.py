@@ -1,9 +1,14 @@
-"""The Ray actor that holds one renderer. It carries calls and nothing else."""
+"""The Ray actor that holds one renderer. It carries calls and nothing else.
+
+The bridge sends this file's code to the node, which may have another version of the farm (docs/server.md, "Upgrade"). So
+nothing here imports the farm, and what renderers send each other names no class of it.
+"""
 
 from __future__ import annotations
 
 import importlib
 import os
+from types import SimpleNamespace
 
 import ray
 from ray.exceptions import RayError
@@ -25,7 +30,9 @@ class Peers:
         try:
             actor = self._actors.get(renderer) or ray.get_actor(renderer)
             self._actors[renderer] = actor
-            return ray.get(actor.answer.remote(question), timeout=_ASK_SECONDS)
+            # The other may keep the class of a question elsewhere; its fields are the same.
+            asked = SimpleNamespace(**vars(question))
+            return ray.get(actor.answer.remote(asked), timeout=_ASK_SECONDS)
         except (RayError, ValueError):
             # It is dead, cut off, or slow; another of its name may come. Whoever asks goes on asking.
             self._actors.pop(renderer, None)
@@ -33,15 +40,14 @@ class Peers:
 
 
 class RendererActor:
-    """Builds the renderer named by path (MODULE:CLASS) in the worker, so that the bridge never imports it.
+    """Builds the first renderer of `paths` (each MODULE:CLASS) that the node has, so that the bridge never imports it.
 
     One render call runs at a time, always on the same thread; the others queue in order. Control calls run beside it,
     and so do the questions of other renderers.
     """
 
-    def __init__(self, path: str, device: str) -> None:
-        module, _, name = path.partition(":")
-        self._renderer = getattr(importlib.import_module(module), name)(device, Peers())
+    def __init__(self, paths: tuple[str, ...], device: str) -> None:
+        self._renderer = _first(paths)(device, Peers())
 
     @ray.method(concurrency_group="render")
     def run(self, attempt_id: str, epoch: int, payload: bytes) -> None:
@@ -58,3 +64,16 @@ class RendererActor:
     def answer(self, question: object) -> tuple:
         """What another renderer wants of this one; see renderer.exchange."""
         return self._renderer.answer(question)
+
+
+def _first(paths: tuple[str, ...]) -> type:
+    """Return the first class of `paths` whose module is installed here."""
+    for path in paths:
+        module, _, name = path.partition(":")
+        try:
+            return getattr(importlib.import_module(module), name)
+        except ModuleNotFoundError as error:
+            # What a module that is here lacks is its own trouble.
+            if path == paths[-1] or not f"{module}.".startswith(f"{error.name}."):
+                raise
+    raise AssertionError("no renderer is named")

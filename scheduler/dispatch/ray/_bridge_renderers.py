@@ -22,7 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from farm.v1 import bridge_pb2
 from scheduler.dispatch.backend import RendererRef
-from scheduler.dispatch.ray._bridge_actor import CONCURRENCY, RendererActor
+from scheduler.dispatch.ray import _bridge_actor
 
 _PING_EVERY_S = 1.0
 
@@ -45,10 +45,12 @@ class Renderers:
     publish(renderer, call or None, event, detail) hears what becomes of calls and renderers.
     """
 
-    def __init__(self, path: str, publish: Publish) -> None:
+    def __init__(self, paths: tuple[str, ...], publish: Publish) -> None:
         self._publish = publish
-        self._path = path
-        self._class = ray.remote(concurrency_groups=CONCURRENCY)(RendererActor)
+        self._paths = paths
+        # The code itself goes to the nodes: one of another version may not find it by its name.
+        ray.cloudpickle.register_pickle_by_value(_bridge_actor)
+        self._class = ray.remote(concurrency_groups=_bridge_actor.CONCURRENCY)(_bridge_actor.RendererActor)
         self._locks: dict[str, threading.Lock] = {}
         self._watches: dict[str, tuple[str, asyncio.Task]] = {}
         self._calls: set[asyncio.Task] = set()
@@ -103,7 +105,7 @@ class Renderers:
             num_cpus=0,
             # Unlike a label selector it fails on a dead node instead of pending for ever.
             scheduling_strategy=NodeAffinitySchedulingStrategy(renderer.ray_node_id, soft=False),
-        ).remote(self._path, renderer.device)
+        ).remote(self._paths, renderer.device)
 
     def _submit(self, renderer: RendererRef, call: Call) -> tuple[ray.ObjectRef, ray.actor.ActorHandle]:
         # Calls of one device go out in the order they came, even when its creation takes its time.

@@ -25,8 +25,8 @@ from scheduler.dispatch.ray.bridge_process import BridgeProcess
 
 log = structlog.get_logger()
 
-RENDERER = "renderer.renderer:Renderer"
-"""The class that the bridge makes an actor of, by name: the scheduler doesn't import the node agent."""
+RENDERERS = ("renderer.renderer:Renderer", "nodeagent.renderer:Renderer")
+"""The class that the bridge makes an actor of, by name: this version's, and where protocol 2 has it."""
 
 CALL_SECONDS = 5.0
 LOOK_SECONDS = 0.5
@@ -66,7 +66,7 @@ class RayBackend:
         self.outdated = self.address = ""
         self._head, self._joined, self._node_ip = head, joined, node_ip
         self._socket = socket
-        self._bridge = BridgeProcess(home, socket, joined, "", token_file, RENDERER)
+        self._bridge = BridgeProcess(home, socket, joined, "", token_file, *RENDERERS)
         self._compared = float("-inf")
         self._without = ""
         self._unanswered, self._bridge_begun, self._pause = 0, float("-inf"), 0.0

@@ -34,10 +34,10 @@ _log = logging.getLogger("farm.bridge")
 class BridgeServicer(bridge_pb2_grpc.BridgeServiceServicer):
     """Translates requests to calls on renderers, and what becomes of them to events."""
 
-    def __init__(self, renderer_path: str) -> None:
+    def __init__(self, renderer_paths: tuple[str, ...]) -> None:
         from scheduler.dispatch.ray._bridge_renderers import Renderers
 
-        self._renderers = Renderers(renderer_path, self._publish)
+        self._renderers = Renderers(renderer_paths, self._publish)
         self._watchers: set[asyncio.Queue[bridge_pb2.WatchEventsResponse | None]] = set()
 
     def close(self) -> None:
@@ -114,9 +114,9 @@ async def _renderer(
     return RendererRef(wanted.node_id, wanted.ray_node_id, wanted.device)
 
 
-async def _serve(path: Path, ray_address: str, renderer_path: str) -> None:
+async def _serve(path: Path, ray_address: str, renderer_paths: tuple[str, ...]) -> None:
     server = grpc.aio.server()
-    servicer = BridgeServicer(renderer_path)
+    servicer = BridgeServicer(renderer_paths)
     bridge_pb2_grpc.add_BridgeServiceServicer_to_server(servicer, server)
     # Served under another name first, so that whoever finds the socket finds it answering, and its owner alone can.
     unready = path.with_name(path.name + "+")
@@ -146,7 +146,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m scheduler.dispatch.ray.bridge", description=main.__doc__)
     parser.add_argument("--socket", required=True, type=Path)
     parser.add_argument("--ray-address", required=True, help="Ray head, as host:port")
-    parser.add_argument("--renderer", required=True, help="class of the renderers, as MODULE:CLASS")
+    parser.add_argument(
+        "--renderer",
+        required=True,
+        action="append",
+        help="class of the renderers, as MODULE:CLASS; of several each node's first",
+    )
     parser.add_argument("--log", type=Path, help="file to log to; stderr by default")
     arguments = parser.parse_args()
     if len(os.fsencode(arguments.socket.absolute())) + 1 > _LONGEST_SOCKET_PATH:
@@ -156,9 +161,10 @@ def main() -> None:
     host, _, port = arguments.ray_address.rpartition(":")
     if not host or not port.isdigit():
         parser.error(f"--ray-address: must be host:port, not {arguments.ray_address!r}")
-    module, _, name = arguments.renderer.partition(":")
-    if not module or not name:
-        parser.error(f"--renderer: must be MODULE:CLASS, not {arguments.renderer!r}")
+    for path in arguments.renderer:
+        module, _, name = path.partition(":")
+        if not module or not name:
+            parser.error(f"--renderer: must be MODULE:CLASS, not {path!r}")
     logging.basicConfig(
         filename=arguments.log, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
@@ -174,7 +180,7 @@ def main() -> None:
         job_config=driver_job_config(),
     )
     _log.info("driving the Ray cluster at %s", arguments.ray_address)
-    asyncio.run(_serve(arguments.socket, arguments.ray_address, arguments.renderer))
+    asyncio.run(_serve(arguments.socket, arguments.ray_address, tuple(arguments.renderer)))
 
 
 if __name__ == "__main__":

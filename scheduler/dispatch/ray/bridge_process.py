@@ -10,28 +10,28 @@ from farm.processes.ray_process import ray_variables, without_ray
 
 
 class BridgeProcess(DetachedProcess):
-    """The bridge of the farm whose state is in home. renderer is a class as MODULE:CLASS.
+    """The bridge of the farm whose state is in home. renderers are classes as MODULE:CLASS; each node has one of them.
 
     socket's path may have 106 bytes. The bridge answers on it once it is connected to Ray; it may be started before
     the head is up, which it awaits for a minute. `ray_address` and `node_ip` may change between two starts.
     """
 
     def __init__(
-        self, home: Path, socket: Path, ray_address: str, node_ip: str, token_file: Path, renderer: str
+        self, home: Path, socket: Path, ray_address: str, node_ip: str, token_file: Path, *renderers: str
     ) -> None:
         super().__init__("ray-bridge", home)
         self.socket = socket
         self.ray_address = ray_address
         self.node_ip = node_ip
         self._token_file = token_file
-        self._renderer = renderer
+        self._renderers = renderers
 
     def command(self) -> list[str]:
         return python_command(
             "scheduler.dispatch.ray.bridge",
             f"--socket={self.socket.absolute()}",
             f"--ray-address={self.ray_address}",
-            f"--renderer={self._renderer}",
+            *(f"--renderer={one}" for one in self._renderers),
         )
 
     def variables(self) -> dict[str, str]:
