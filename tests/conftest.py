@@ -26,8 +26,8 @@ settings.load_profile("farm")
 
 _FARMS = {"end_to_end": "farms", "faults": "faults"}
 """Folders whose tests run whole farms, and mostly wait for them."""
-_WITH_THE_FARMS = {"test_determinism.py"}
-"""Files of faults that go with the farms, so that both take as long."""
+_WITH_THE_FARMS = {"test_determinism.py", "test_old_farm.py"}
+"""Files of other folders that go with the farms, so that both take as long."""
 _OWN_FARM = {
     "test_database.py",
     "test_machines.py",

@@ -42,6 +42,7 @@ class SmallFarm:
         self.downloads = self.refusals = 0
         self.refuse: tuple[grpc.StatusCode, str] | None = None
         self.mute = self.deaf = self.full = self.leave = False
+        self.upgrade = ""
         self.withheld: set[str] = set()
         self._streams: set[asyncio.Queue] = set()
         self._loop = asyncio.new_event_loop()
@@ -152,6 +153,7 @@ class _Nodes(nodes_pb2_grpc.NodeServiceServicer):
                 heartbeat_seconds=HEARTBEAT,
                 lease_seconds=LEASE,
                 leave=farm.leave,
+                upgrade=farm.upgrade,
             )
         )
         outbox: asyncio.Queue = asyncio.Queue()

@@ -5,7 +5,15 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Question:
+    """What one renderer wants of another."""
+
+    group: str
 
 
 class SmallRenderer:
@@ -14,16 +22,19 @@ class SmallRenderer:
     def __init__(self, device: str, peers: object) -> None:
         if device == "broken":
             raise RuntimeError("this device has no memory left")
-        self.device = device
+        self.device, self._peers = device, peers
 
     def run(self, attempt_id: str, epoch: int, payload: bytes) -> None:
-        """Payload: JSON with started and finished (paths), seconds and error, all optional."""
+        """Payload: JSON with started and finished (paths), seconds, error, and ask (a renderer) with answered (a path), all
+        optional."""
         wish = json.loads(payload)
         if "started" in wish:
             Path(wish["started"]).write_text(str(os.getpid()))
         time.sleep(wish.get("seconds", 0))
         if "error" in wish:
             raise ValueError(wish["error"])
+        if "ask" in wish:
+            Path(wish["answered"]).write_text(json.dumps(self._peers.ask(wish["ask"], Question("g/1"))))
         if "finished" in wish:
             words = {"attempt": attempt_id, "epoch": epoch, "device": self.device, "pid": os.getpid()}
             words["threads"] = os.environ["OMP_NUM_THREADS"]
@@ -32,3 +43,7 @@ class SmallRenderer:
     def ping(self) -> int:
         """Its pid."""
         return os.getpid()
+
+    def answer(self, question: Question) -> tuple[bool, list[str]]:
+        """How the question came."""
+        return True, [type(question).__name__, question.group]

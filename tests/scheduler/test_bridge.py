@@ -43,8 +43,9 @@ class Cluster:
         self.head = RayHead(home, "127.0.0.1", 0, token)
         self.raylet = Raylet(home / "node", self.head.address, "127.0.0.1", token, threads=1, env=IMPORTABLE)
         self.bridge = BridgeProcess(
-            home, home / "bridge.sock", self.head.address, "127.0.0.1", token, "small_renderer:SmallRenderer"
-        )
+            home, home / "bridge.sock", self.head.address, "127.0.0.1", token,
+            "not.on.this.node:SmallRenderer", "small_renderer:SmallRenderer",
+        )  # fmt: skip
 
     def renderer(self, device: str, ray_node_id: str | None = None) -> bridge_pb2.RendererRef:
         """A device of the only node."""
@@ -172,6 +173,17 @@ def test_two_devices_render_at_the_same_time(bridge: Connection, tmp_path: Path)
     assert not (tmp_path / "cpu0-end").exists()
     assert not (tmp_path / "cpu1-end").exists()
     bridge.event("c-cpu1", "cpu1")
+
+
+def test_a_renderer_asks_another_without_a_class_that_the_other_may_not_have(
+    bridge: Connection, tmp_path: Path
+) -> None:
+    bridge.dispatch("q0", "cpu1", finished=tmp_path / "up")
+    bridge.event("q0", "cpu1")
+    asked = bridge.cluster.renderer("cpu1")
+    bridge.dispatch("q1", "cpu0", ask=f"renderer:n1:cpu1:{asked.ray_node_id}", answered=tmp_path / "said")
+    bridge.event("q1", "cpu0")
+    assert json.loads((tmp_path / "said").read_text()) == [True, ["SimpleNamespace", "g/1"]]
 
 
 def test_an_attempt_that_raises_returns_with_the_error(bridge: Connection) -> None:
