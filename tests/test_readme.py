@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
+from farm import __version__
 from farm.cli import main as farmctl
 from farmd.main import main as farmd
 from nodeagent.agent import main as farm_node
@@ -147,7 +148,7 @@ def test_after_the_lines_about_installing_the_farm_is_called_by_name(tmp_path, p
     )
     assert done.returncode == 0, done.stderr
     told, called, version = done.stdout.rpartition(f"\n{tmp_path}/.local/bin/{program}\n")
-    assert called and f'export PATH="{tmp_path}/.local/bin:$PATH"' in told and "0.1.0" in version
+    assert called and f'export PATH="{tmp_path}/.local/bin:$PATH"' in told and __version__ in version
 
 
 def link(prefix: Path, folder: Path, path: str = "/usr/bin:/bin") -> subprocess.CompletedProcess[str]:
