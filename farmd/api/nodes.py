@@ -107,9 +107,10 @@ class NodeService(NodeVerbs):
         identity = caller.get()
         if identity is None or identity.node_id != hello.node_id:
             raise Refused(grpc.StatusCode.UNAUTHENTICATED, "node_id: is not the one this token was given to")
-        self._sessions.upgrades[hello.node_id] = upgrade = upgrade_advice(hello.version, hello.protocol)
-        if upgrade:
+        upgrade = upgrade_advice(hello.version, hello.protocol)
+        if upgrade and upgrade != self._sessions.upgrades.get(hello.node_id):
             log.warning("node of another version", node=hello.name, why=upgrade)
+        self._sessions.upgrades[hello.node_id] = upgrade
         check_version(hello.version, hello.protocol)
         check_runtime(hello)
         session = Session(hello.node_id, boottime(), ray_address=self._terms.ray_address())
