@@ -47,3 +47,14 @@ class SmallRenderer:
     def answer(self, question: Question) -> tuple[bool, list[str]]:
         """How the question came."""
         return True, [type(question).__name__, question.group]
+
+
+class EarlierActor:
+    """As another version's bridge begins one."""
+
+    def run(self, attempt_id: str, epoch: int, payload: bytes) -> None:
+        """Do nothing."""
+
+    def ping(self) -> int:
+        """Its pid."""
+        return os.getpid()

@@ -18,7 +18,7 @@ import grpc
 import psutil
 import pytest
 
-from farm.processes.ray_process import RayHead, Raylet
+from farm.processes.ray_process import RayHead, Raylet, ray_environment
 from farm.v1 import bridge_pb2, bridge_pb2_grpc
 from farm.wire.security import ray_token_file
 from scheduler.dispatch.ray.bridge_process import BridgeProcess
@@ -184,6 +184,35 @@ def test_a_renderer_asks_another_without_a_class_that_the_other_may_not_have(
     bridge.dispatch("q1", "cpu0", ask=f"renderer:n1:cpu1:{asked.ray_node_id}", answered=tmp_path / "said")
     bridge.event("q1", "cpu0")
     assert json.loads((tmp_path / "said").read_text()) == [True, ["SimpleNamespace", "g/1"]]
+
+
+BEGIN_ANOTHER = """
+import sys, ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from farm.processes.ray_launch import driver_job_config
+sys.path.insert(0, sys.argv[4])
+from small_renderer import EarlierActor  # the bridge can't import it
+ray.init(address=sys.argv[1], namespace="farm", job_config=driver_job_config())
+where = NodeAffinitySchedulingStrategy(sys.argv[3], soft=False)
+actor = ray.remote(EarlierActor).options(name=sys.argv[2], lifetime="detached", num_cpus=0, scheduling_strategy=where)
+ray.get(actor.remote().ping.remote())
+"""
+
+
+def test_a_renderer_that_another_version_began_makes_way_for_one_of_this_version(
+    cluster: Cluster, bridge: Connection, tmp_path: Path
+) -> None:
+    node = cluster.raylet.node_id()
+    arguments = [cluster.head.address, f"renderer:n1:earlier:{node}", node, str(Path(__file__).parent)]
+    environment = ray_environment("127.0.0.1", cluster.token)
+    subprocess.run([sys.executable, "-c", BEGIN_ANOTHER, *arguments], env=environment, check=True, timeout=60)
+    bridge.dispatch("w1", "earlier", finished=tmp_path / "1")
+    event = bridge.event("w1", "earlier")
+    assert event.event == bridge_pb2.BRIDGE_EVENT_REFUSED
+    assert "another version of the farm began its renderer" in event.detail
+    bridge.dispatch("w2", "earlier", finished=tmp_path / "2")
+    assert bridge.event("w2", "earlier").event == bridge_pb2.BRIDGE_EVENT_RETURNED
+    assert (tmp_path / "2").exists() and not (tmp_path / "1").exists()
 
 
 def test_an_attempt_that_raises_returns_with_the_error(bridge: Connection) -> None:

@@ -111,7 +111,15 @@ class Renderers:
         # Calls of one device go out in the order they came, even when its creation takes its time.
         with self._locks.setdefault(renderer.name, threading.Lock()):
             actor = self._actor(renderer)
-            return actor.run.remote(call.attempt_id, call.epoch, call.payload), actor
+            try:
+                return actor.run.remote(call.attempt_id, call.epoch, call.payload), actor
+            except TypeError:
+                # In a cluster that the farm has joined, renderers outlive an upgrade of the server. Of one whose class
+                # can't be loaded here Ray believes that its methods take nothing.
+                ray.kill(actor, no_restart=True)
+                raise RuntimeError(
+                    "another version of the farm began its renderer, which is ended; another one comes"
+                ) from None
 
     def _kill(self, renderer: RendererRef) -> None:
         with contextlib.suppress(ValueError):
