@@ -3,7 +3,8 @@ FROM python:3.11-slim
 
 RUN useradd --create-home --uid 1000 farm && install -d -o farm -g farm /var/lib/farm
 WORKDIR /srv/farm
-COPY pyproject.toml constraints.txt README.md LICENSE ltx_farm.py ./
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY packaging packaging
 COPY farm farm
 COPY farmd farmd
 COPY scheduler scheduler

@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from farm import __version__
+
 _COMMANDS = {
     "up": ("farm.cli.up:up", "Start a whole farm on this machine."),
     "down": ("farm.cli.up:down", "Stop the farm of this machine."),
@@ -109,7 +111,7 @@ class _Commands(click.Group):
     help="client.json of the farm to talk to. Without it: FARM_PROFILE, or FARM_SERVER with FARM_CA and "
     "FARM_TOKEN (or FARM_TOKEN_FILE), or the farm in FARM_HOME (~/.farm).",
 )
-@click.version_option(package_name="ltx-farm")
+@click.version_option(__version__)
 @click.pass_context
 def main(ctx: click.Context, profile: str | None) -> None:
     """A render farm for long LTX-Video shots, on the GPUs you already own.

@@ -1,5 +1,5 @@
-"""python -m farm.cli: farmctl where its script isn't on the path."""
+"""python -m farm.cli: farmctl."""
 
-from farm.cli import main
+from farm.program import run_program
 
-main(prog_name="farmctl")
+run_program("farmctl", "farm.cli")

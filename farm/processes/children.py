@@ -8,10 +8,10 @@ clips, or a package `plugins` of the studio's pipeline, would then run instead o
 from __future__ import annotations
 
 import os
+import site
 import sys
 from collections.abc import Mapping
-
-from ltx_farm import in_user_site
+from pathlib import Path
 
 
 def python_command(module: str, *arguments: str) -> list[str]:
@@ -27,4 +27,9 @@ def child_environment(environ: Mapping[str, str] | None = None) -> dict[str, str
     kept = {name: value for name, value in (os.environ if environ is None else environ).items()
             if not name.startswith("PYTHON")}  # fmt: skip
     # Also for whatever Python a child starts in turn: Ray makes the command lines of its workers itself.
-    return kept | {"PYTHONSAFEPATH": "1"} | ({} if in_user_site() else {"PYTHONNOUSERSITE": "1"})
+    return kept | {"PYTHONSAFEPATH": "1"} | ({} if _in_user_site() else {"PYTHONNOUSERSITE": "1"})
+
+
+def _in_user_site() -> bool:
+    """Whether `pip install --user` has put the farm into the user's site folder, which no process can do without then."""
+    return Path(__file__).is_relative_to(site.getusersitepackages())

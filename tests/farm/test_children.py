@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import site
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,8 @@ from farm import __version__
 from farm.processes.children import child_environment, python_command
 from farm.processes.ray_process import ray_environment
 from tests.traps import lay_traps, sprung
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("path", [None, "", ":", ".", "farm/..", "::/nowhere:", "{traps}"])
@@ -61,11 +65,10 @@ def test_nor_a_process_that_talks_ray(monkeypatch, tmp_path):
 @pytest.mark.parametrize("command", ["farmctl", "farmd", "farm-node"])
 def test_the_commands_run_where_the_callers_pythonpath_has_packages_of_the_same_names(tmp_path, command):
     lay_traps(tmp_path)
-    # It is run by Python before anything else could be.
-    (tmp_path / "sitecustomize.py").unlink()
     done = subprocess.run(
         [Path(sys.executable).parent / command, "--version"],
         env=dict(os.environ) | {"PYTHONPATH": str(tmp_path), "PYTHONUSERBASE": str(tmp_path)},
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
@@ -74,18 +77,55 @@ def test_the_commands_run_where_the_callers_pythonpath_has_packages_of_the_same_
     assert sprung(tmp_path) == []
 
 
+def _script_outside(folder: Path) -> Path:
+    """farmctl in the folder `bin` of no virtual environment."""
+    script = folder / "bin" / "farmctl"
+    script.parent.mkdir(parents=True)
+    shutil.copy(ROOT / "packaging" / "programs" / "farmctl", script)
+    return script
+
+
+def _base_python() -> Path:
+    """The Python that this environment was made of."""
+    return Path(sys.base_prefix) / "bin" / "python3"
+
+
 def test_a_farm_that_pythonpath_alone_finds_says_so(tmp_path):
     """As Rez and Lmod make it found, and `pip install --target`."""
-    root = Path(__file__).parents[2]
+    script = _script_outside(tmp_path)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
-    (tmp_path / "farmctl").write_text("import ltx_farm\nltx_farm.farmctl()\n")
-    paths = os.pathsep.join([str(root), *(path for path in sys.path if path.endswith("-packages"))])
+    (tmp_path / "bin" / "readlink").symlink_to("/usr/bin/readlink")
+    paths = os.pathsep.join([str(ROOT), *(path for path in sys.path if path.endswith("-packages"))])
     done = subprocess.run(
-        [tmp_path / "bare" / "bin" / "python", tmp_path / "farmctl", "--version"],
-        env=dict(os.environ) | {"PYTHONPATH": paths},
+        [script, "--version"],
+        env={"PATH": f"{tmp_path}/bare/bin:{tmp_path}/bin", "HOME": str(tmp_path), "PYTHONPATH": paths},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert done.stderr.startswith(f"farmctl: the farm is found at {root} through PYTHONPATH")
+    assert done.stderr.startswith(
+        "farmctl: no Python in PATH has the farm installed. PYTHONPATH is not searched"
+    )
+
+
+def test_a_farm_among_the_users_own_packages_is_found_by_its_programs_and_their_children(tmp_path):
+    """As `pip install --user` puts it there."""
+    script, traps = _script_outside(tmp_path / ".local"), lay_traps(tmp_path / "traps")
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    own = tmp_path / ".local" / "lib" / version / "site-packages"
+    own.mkdir(parents=True)
+    shutil.copytree(ROOT / "farm", own / "farm", ignore=shutil.ignore_patterns("__pycache__"))
+    (own / "all-else.pth").write_text("".join(f"{one}\n" for one in site.getsitepackages()))
+    python = _base_python()
+    environment = {"PATH": f"{python.parent}:/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONPATH": str(traps)}
+
+    def output(*command: str | Path) -> str:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert output(script, "--version") == f"farmctl, version {__version__}\n"
+    child = "from farm.processes.children import child_environment; print('PYTHONNOUSERSITE' in child_environment())"
+    assert output(python, "-EP", "-c", child) == "False\n"
+    assert sprung(traps) == []

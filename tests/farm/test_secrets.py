@@ -17,7 +17,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-import ltx_farm
+from farm import program
 from farm.client import FarmClient
 from farm.config import InvalidConfig, NodeConfig, load_config, load_node_config
 from farm.logs import configure_logs
@@ -177,7 +177,7 @@ def test_no_command_tells_a_token_in_an_ascii_locale(authority, tmp_path, line):
 
 def test_a_traceback_tells_no_token(authority):
     said = io.BytesIO()
-    errors = ltx_farm._Errors(ltx_farm._Discreet(said), "utf-8")
+    errors = program._Errors(program._Discreet(said), "utf-8")
     try:
         raise RuntimeError(f"it met {authority.client_token} there")
     except RuntimeError:

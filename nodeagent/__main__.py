@@ -1,0 +1,5 @@
+"""python -m nodeagent: farm-node."""
+
+from farm.program import run_program
+
+run_program("farm-node", "nodeagent.agent")
