@@ -11,7 +11,7 @@ COPY scheduler scheduler
 COPY renderer renderer
 COPY nodeagent nodeagent
 COPY plugins plugins
-RUN pip install --no-cache-dir --constraint constraints.txt .
+RUN pip install --no-cache-dir --constraint constraints.txt ./packaging/client .
 
 USER farm
 ENV FARM_HOME=/var/lib/farm XDG_CACHE_HOME=/var/lib/farm/cache

@@ -22,10 +22,16 @@ STAMP := .venv/installed
 FARM_STAMP := .venv/farm-installed
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: install demo check test test-long test-all soak proto example clean help
+# An ltx-farm from before there was ltx-farm-client owns the client's files, and takes them along when it is replaced.
+FREE_FILES = "$(1)" -m pip show --quiet ltx-farm-client 2>/dev/null || "$(1)" -m pip uninstall -qq --yes ltx-farm
+PROJECTS := pyproject.toml packaging/client/pyproject.toml
+
+.PHONY: install install-client wheels demo check test test-long test-all soak proto example clean help
 
 help:
 	@echo "make install [PREFIX=/opt/ltx-farm] [BINDIR=/usr/local/bin]   farmctl, farmd and farm-node to call by name"
+	@echo "make install-client [PREFIX=…] [BINDIR=…]   farmctl and the Python client alone, without torch and Ray"
+	@echo "make wheels                                 both distributions as files in dist/"
 	@echo "make demo [SIZE=1024x576] [CLIP=clip.mp4]   a farm of two nodes extends a clip to $(FRAMES) frames"
 	@echo "make check                                  lint, format, types and the house's own rules, in under a minute"
 	@echo "make test                                   every kind of thing once"
@@ -33,23 +39,38 @@ help:
 	@echo "make soak [JOBS=200] [DATABASE=sqlite]      jobs on a farm to which everything happens (benchmarks/faults.py)"
 	@echo "make proto                                  regenerate farm/v1 from proto/"
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): $(PROJECTS) constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python $(PIP_INSTALL) -e '.[dev]'
+	$(call FREE_FILES,$(BIN)/python)
+	$(BIN)/python $(PIP_INSTALL) -e packaging/client -e '.[dev]'
 	touch $(STAMP) $(FARM_STAMP)
 
-$(FARM_STAMP): pyproject.toml constraints.txt
+$(FARM_STAMP): $(PROJECTS) constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python $(PIP_INSTALL) -e .
+	$(call FREE_FILES,$(BIN)/python)
+	$(BIN)/python $(PIP_INSTALL) -e packaging/client -e .
 	touch $(FARM_STAMP)
 
 # Elsewhere the farm is copied: a service's user may not read this folder.
 install: $(if $(filter .venv,$(PREFIX)),$(FARM_STAMP))
 ifneq ($(PREFIX),.venv)
 	test -x "$(PREFIX)/bin/python" || $(PYTHON) -m venv "$(PREFIX)"
-	"$(PREFIX)/bin/python" $(PIP_INSTALL) .
+	$(call FREE_FILES,$(PREFIX)/bin/python)
+	"$(PREFIX)/bin/python" $(PIP_INSTALL) ./packaging/client .
 endif
-	@PREFIX="$(PREFIX)" BINDIR="$(BINDIR)" sh packaging/link.sh
+	@PREFIX="$(PREFIX)" BINDIR="$(BINDIR)" sh packaging/link.sh farmctl farmd farm-node
+
+# A folder of its own: what is installed in .venv for development stays.
+install-client: PREFIX = .venv-client
+install-client:
+	test -x "$(PREFIX)/bin/python" || $(PYTHON) -m venv "$(PREFIX)"
+	$(call FREE_FILES,$(PREFIX)/bin/python)
+	"$(PREFIX)/bin/python" $(PIP_INSTALL) ./packaging/client
+	@PREFIX="$(PREFIX)" BINDIR="$(BINDIR)" sh packaging/link.sh farmctl
+
+wheels:
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist ./packaging/client .
 
 demo: $(STAMP)
 	$(BIN)/farmctl demo --size $(SIZE) --frames $(FRAMES) --fps $(FPS) $(if $(CLIP),--clip '$(CLIP)') -o '$(OUT)' --overwrite
@@ -79,4 +100,4 @@ proto: $(STAMP)
 	$(BIN)/python proto/generate.py
 
 clean:
-	rm -rf .venv out build *.egg-info
+	rm -rf .venv .venv-client out dist

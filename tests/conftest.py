@@ -11,6 +11,7 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
+from tests.distributions import Installed, Wheels, build, install_client
 from tests.postgres_server import PostgresServer, binaries, running
 
 # Several groups of tests share the cores: threads that wait for each other take the time of those that work.
@@ -127,3 +128,15 @@ def tiny_folder() -> Path:
     from plugins.ltx.planning import TINY_FOLDER
 
     return TINY_FOLDER
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Wheels:
+    """Both distributions."""
+    return build(tmp_path_factory.mktemp("wheels"))
+
+
+@pytest.fixture(scope="session")
+def client_alone(wheels: Wheels, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """An environment with the client's wheel and what it needs. The folder's name has a space, as people's folders have."""
+    return install_client(wheels, tmp_path_factory.mktemp("the client") / "env")

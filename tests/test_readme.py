@@ -153,7 +153,7 @@ def test_after_the_lines_about_installing_the_farm_is_called_by_name(tmp_path, p
 
 def link(prefix: Path, folder: Path, path: str = "/usr/bin:/bin") -> subprocess.CompletedProcess[str]:
     environment = {"PREFIX": str(prefix), "BINDIR": str(folder), "PATH": path}
-    command = ["sh", str(ROOT / "packaging" / "link.sh")]
+    command = ["sh", str(ROOT / "packaging" / "link.sh"), *PROGRAMS]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 

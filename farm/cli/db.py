@@ -10,10 +10,10 @@ from pathlib import Path
 import click
 
 from farm.cli.printing import note, size
+from farm.cli.server_parts import needs_server_parts
 from farm.client.errors import FarmError
 from farm.client.transfer import check_output
 from farm.config import FarmConfig, load_config
-from farm.logs import configure_logs
 from farm.processes.detached import this_process
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -43,6 +43,7 @@ def db(ctx: click.Context, path: Path | None, home: Path | None) -> None:
 
 @db.command()
 @click.pass_obj
+@needs_server_parts
 def upgrade(config: FarmConfig) -> None:
     """Bring the database to this version's schema; farmd does so by itself when it starts.
 
@@ -50,6 +51,7 @@ def upgrade(config: FarmConfig) -> None:
     Example:
       farmctl db upgrade
     """
+    from farm.logs import configure_logs
     from farm.store.store import Store
     from farm.store.tables import REVISION
 
@@ -63,6 +65,7 @@ def upgrade(config: FarmConfig) -> None:
 @click.argument("file", type=_FILE)
 @click.option("--overwrite", is_flag=True, help="Replace FILE if there is one.")
 @click.pass_obj
+@needs_server_parts
 def backup(config: FarmConfig, file: Path, overwrite: bool) -> None:
     """Write the whole record to FILE: jobs, results, nodes, events as they are at one moment.
 
@@ -85,6 +88,7 @@ def backup(config: FarmConfig, file: Path, overwrite: bool) -> None:
 @click.argument("file", type=_FILE)
 @click.option("--force", is_flag=True, help="Replace everything that is in the database.")
 @click.pass_obj
+@needs_server_parts
 def restore(config: FarmConfig, file: Path, force: bool) -> None:
     """Make the database what it was when FILE was written. No daemon may run on it.
 

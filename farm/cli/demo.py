@@ -17,6 +17,7 @@ from farm.cli.job import print_tasks
 from farm.cli.local import LocalFarm
 from farm.cli.params import Size
 from farm.cli.printing import note, spinner
+from farm.cli.server_parts import needs_server_parts
 from farm.cli.up import interruptible, take_down
 from farm.client import FarmClient
 from farm.client.delivery import ending_here
@@ -49,6 +50,7 @@ _FARM = "farm"
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), default="demo.mp4", show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace the output where it exists.")
+@needs_server_parts
 def demo(
     pixels: tuple[int, int],
     frames: int,

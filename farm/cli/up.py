@@ -12,6 +12,7 @@ import click
 
 from farm.cli.local import LocalFarm, StartFailed, StillUp
 from farm.cli.printing import done_all_the_same, note, spinner
+from farm.cli.server_parts import needs_server_parts
 from farm.client.errors import FarmError
 from farm.v1 import nodes_pb2
 from farm.wire.profile import default_home
@@ -44,6 +45,7 @@ class _Interrupted(Exception):
     help="Address and port of the daemon, as server.listen; 0.0.0.0:7433 for workstations on the network.",
 )
 @home_option
+@needs_server_parts
 def up(detach: bool, nodes: int, listen: str | None, home: Path | None) -> None:
     """Start a whole farm on this machine: daemon, Ray, and agents that share its cores.
 
@@ -91,6 +93,7 @@ def up(detach: bool, nodes: int, listen: str | None, home: Path | None) -> None:
 
 @click.command()
 @home_option
+@needs_server_parts
 def down(home: Path | None) -> None:
     """Stop the farm of this machine: agents, renderers, daemon and Ray; nothing is left running.
 

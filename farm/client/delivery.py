@@ -173,7 +173,7 @@ def _joining(output: str) -> tuple[Joining, str]:
     plugins = planning_plugins()
     joining, facts = plugins.hook.farm_open_joining(output=output), catalogue(plugins).outputs.get(output)
     if joining is None or facts is None:
-        raise FarmError(f"no plugin on this machine joins segments of {output!r}; install the farm's here")
+        raise FarmError(f"no plugin on this machine joins segments of {output!r}; install ltx-farm here")
     return joining, facts.suffix
 
 

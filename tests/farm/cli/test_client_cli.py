@@ -1,8 +1,10 @@
-"""One file is all that a client on another machine needs."""
+"""A client on another machine needs the distribution ltx-farm-client and one file."""
 
 from __future__ import annotations
 
 import json
+
+import pytest
 
 from farm.wire.profile import Profile
 from tests.farm.cli.runs import run
@@ -41,3 +43,35 @@ def test_standard_output_gets_the_file_and_nothing_else(farmctl, home):
     assert json.loads(exported.output)["server"] == "farm.studio:7433"
     refused = farmctl("client", "export", "-", "--server", "farm.studio")
     assert refused.exit_code == 1 and "--server: must be HOST:PORT" in refused.output
+
+
+@pytest.fixture(scope="module")
+def client_farmctl(home, client_alone):
+    """Call farmctl of the client's environment on the farm, which must succeed. Returns what it prints."""
+
+    def call(*arguments: object) -> str:
+        done = client_alone.run("farmctl", "--profile", home / "client.json", *arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def job(client_farmctl, clip, tmp_path_factory) -> str:
+    """The name of a job whose video is here."""
+    video = tmp_path_factory.mktemp("videos") / "shot.mp4"
+    size = ("--size", "64x64", "--fps", "30", "--prompt", "a red ball")
+    client_farmctl(
+        "submit", "extend", clip, "--frames", 17, *size, "--name", "client-alone", "--wait", "-o", video
+    )
+    assert video.stat().st_size > 0
+    return "client-alone"
+
+
+@pytest.mark.parametrize(
+    "line", ["job list", "job show {}", "job why {}", "job outputs {}", "job watch {}", "task list {}", "task show {}/encode",
+             "task logs {}/encode", "node list", "node enroll", "client export client.json", "config example", "config example --node"],
+)  # fmt: skip
+def test_a_verb_that_talks_to_a_farm_works_with_the_client_alone(client_farmctl, job, line):
+    client_farmctl(*line.format(job).split())

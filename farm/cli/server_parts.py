@@ -1,0 +1,34 @@
+"""Verbs that run a farm, or work on its database, need the distribution ltx-farm; ltx-farm-client has only their help."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import click
+
+from farm import __version__
+from farm.client.errors import FarmError
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def needs_server_parts(verb: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Return the function of a verb so that it says what to install where the client alone is installed."""
+
+    @functools.wraps(verb)
+    def checked(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
+        try:
+            importlib.metadata.distribution("ltx-farm")
+        except importlib.metadata.PackageNotFoundError:
+            command = click.get_current_context().command_path
+            raise FarmError(
+                f"`{command}` needs ltx-farm, and only ltx-farm-client is installed here; install ltx-farm {__version__} "
+                "into an environment of its own"
+            ) from None
+        return verb(*arguments, **options)
+
+    return checked
