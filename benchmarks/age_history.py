@@ -103,7 +103,8 @@ def past(store: Store, count: int) -> None:
     """Put `count` ended jobs before whatever else the store holds. Does the first of each kind for real."""
     database = store._database
     made = {kind: _ended(store, kind) for kind in _SHARES} if count else {}
-    with database.write() as connection:
+    with database.write() as transaction:
+        connection = transaction.connection
         if connection.dialect.name == "postgresql":
             # It would look up every row that a copied row belongs to.
             connection.execute(text("SET LOCAL session_replication_role = replica"))
@@ -137,8 +138,8 @@ def make_as_before(connection: Connection) -> None:
 
 def analyze(store: Store) -> None:
     """Let the database look at what its tables hold."""
-    with store._database.write() as connection:
-        connection.exec_driver_sql("ANALYZE")
+    with store._database.write() as transaction:
+        transaction.connection.exec_driver_sql("ANALYZE")
     if store._database._engine.dialect.name == "sqlite":
         # A farm that lived through it all would have no log of 200 MB, in which every read looks first.
         store._database.disconnect()

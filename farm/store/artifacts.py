@@ -57,9 +57,8 @@ class Artifacts:
 
         Raises StaleAttempt when the attempt's epoch is over, NotFound when there is no such attempt.
         """
-        at = self._database.wall()
         values: dict[str, Any] = {
-            "id": artifact_id or new_id("a", at),
+            "id": artifact_id or self.new_id(),
             "name": name,
             "filename": filename,
             "size": size,
@@ -67,10 +66,11 @@ class Artifacts:
             "location": location,
             "state": ArtifactState.STAGED if attempt_id else ArtifactState.COMMITTED,
             "attempt_id": attempt_id or None,
-            "created_at": at,
-            "unneeded_since": None if attempt_id else at,
         }
-        with self._database.write() as connection:
+        with self._database.write() as transaction:
+            connection = transaction.connection
+            values["created_at"] = transaction.at
+            values["unneeded_since"] = None if attempt_id else transaction.at
             if attempt_id and _require_current(connection, attempt_id, epoch):
                 values["state"] = ArtifactState.DISCARDED
             connection.execute(insert(artifacts).values(values))
@@ -100,15 +100,15 @@ class Artifacts:
             "location": location,
             "state": ArtifactState.KEPT,
             "attempt_id": attempt_id,
-            "created_at": self._database.wall(),
         }
-        with self._database.write() as connection:
+        with self._database.write() as transaction:
+            connection = transaction.connection
             known = select(attempts.c.id).where(attempts.c.id == attempt_id, attempts.c.epoch == epoch)
             if connection.scalar(known) is None:
                 raise NotFound("attempt", attempt_id)
             if kept := _logs(connection, artifacts.c.attempt_id == attempt_id):
                 return kept[attempt_id]
-            connection.execute(insert(artifacts).values(values))
+            connection.execute(insert(artifacts).values(**values, created_at=transaction.at))
             return _artifact(connection, artifact_id)
 
     def logs(self, job_id: str) -> dict[str, ArtifactRecord]:
@@ -191,15 +191,15 @@ class Artifacts:
 
         In a transaction of the leader's, behind all that writes now: what is not recorded then is not on its way.
         """
-        with self._database.write() as connection:
-            return set(connection.scalars(select(artifacts.c.id).where(artifacts.c.id.in_(artifact_ids))))
+        with self._database.write() as transaction:
+            known = select(artifacts.c.id).where(artifacts.c.id.in_(artifact_ids))
+            return set(transaction.connection.scalars(known))
 
     def locations(self, artifact_ids: Collection[str]) -> set[str]:
         """Where the artifacts of these ids lie that are in this record. Raises Deposed, as `recorded` does."""
-        with self._database.write() as connection:
-            return set(
-                connection.scalars(select(artifacts.c.location).where(artifacts.c.id.in_(artifact_ids)))
-            )
+        with self._database.write() as transaction:
+            known = select(artifacts.c.location).where(artifacts.c.id.in_(artifact_ids))
+            return set(transaction.connection.scalars(known))
 
     def made_by(self, attempt_id: str) -> list[ArtifactRecord]:
         """What an attempt stored, by name."""
@@ -213,13 +213,13 @@ class Artifacts:
         Some at a time, oldest first; never what a job may still need, nor videos, sidecars and logs. Returns how many
         artifacts.
         """
-        now = self._database.wall()
         with self._database.read() as connection:
-            if not any(retention.due(connection, keeping, now)):
+            if not any(retention.due(connection, keeping, self._database.wall())):
                 return 0  # the usual case: nobody need wait for the writer's place
-        with self._database.write() as connection:
+        with self._database.write() as transaction:
             # Meanwhile a job may have been retried.
-            return retention.give_up(connection, *retention.due(connection, keeping, now), now)
+            due = retention.due(transaction.connection, keeping, transaction.at)
+            return retention.give_up(transaction, *due)
 
     def collectable(self, limit: int = 1000) -> list[ArtifactRecord]:
         """Losers' artifacts and what is kept no longer, oldest first: remove their files, then say they are `collected`.
@@ -242,7 +242,8 @@ class Artifacts:
         Losers are forgotten. Of what counted once the record keeps that it did: tasks done before are not lost with it.
         """
         these = artifacts.c.id.in_(artifact_ids)
-        with self._database.write() as connection:
+        with self._database.write() as transaction:
+            connection = transaction.connection
             lost = connection.execute(delete(artifacts).where(these, _loses)).rowcount
             expired = update(artifacts).where(these, artifacts.c.state == ArtifactState.EXPIRED)
             return lost + connection.execute(expired.values(state=ArtifactState.COLLECTED)).rowcount

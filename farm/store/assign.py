@@ -10,19 +10,19 @@ from farm.store import cordons, quarantine, rows
 from farm.store.changes import move_job, move_task, tell
 from farm.store.ids import new_id
 from farm.store.tables import attempts, devices, jobs, nodes, tasks
+from farm.store.transaction import Transaction
 
 
 class NotFree(Exception):
     """A task or device is no longer as it was seen; undoes the transaction."""
 
 
-def give(
-    connection: Connection, handover: Handover, lease_until: float, at: float, now: float
-) -> AttemptRecord:
+def give(transaction: Transaction, handover: Handover, lease_until: float) -> AttemptRecord:
     """Give a ready task to a device, in the caller's transaction. Raises NotFree.
 
     `lease_until`, `now` in seconds of the daemon's CLOCK_BOOTTIME, `at` in Unix seconds.
     """
+    connection = transaction.connection
     task = connection.execute(
         select(tasks.c.state, tasks.c.job_id, tasks.c.payload, jobs.c.state.label("job_state"))
         .join(jobs, tasks.c.job_id == jobs.c.id)
@@ -39,11 +39,11 @@ def give(
     lent = nodes.c.owner_reason == ""
     if not _is_free(connection, handover.node_id, handover.device, group, lent):
         raise NotFree
-    epoch, attempt_id = handover.epoch + 1, new_id("x", at)
-    move_task(connection, handover.task_id, TaskState.READY, TaskState.RUNNING, epoch=epoch, reason="",
+    epoch, attempt_id = handover.epoch + 1, new_id("x", transaction.at)
+    move_task(transaction, handover.task_id, TaskState.READY, TaskState.RUNNING, epoch=epoch, reason="",
               retry_at=0.0)  # fmt: skip
     if task.job_state == JobState.QUEUED:
-        move_job(connection, task.job_id, JobState.QUEUED, JobState.RUNNING, started_at=at)
+        move_job(transaction, task.job_id, JobState.QUEUED, JobState.RUNNING, started_at=transaction.at)
     connection.execute(
         insert(attempts).values(
             id=attempt_id,
@@ -53,18 +53,18 @@ def give(
             node_id=handover.node_id,
             device=handover.device,
             lease_until=lease_until,
-            dispatched_at=at,
+            dispatched_at=transaction.at,
             step=0,
             steps=0,
             seconds=0.0,
             error="",
             lockstep=bool(group),
-            begun=now,
-            progressed=now,
+            begun=transaction.now,
+            progressed=transaction.now,
         )
     )
     (attempt,) = rows.attempt_records(connection, attempts.c.id == attempt_id)
-    tell(connection, attempt, at, "dispatched", "to")
+    tell(transaction, attempt, "dispatched", "to")
     return attempt
 
 

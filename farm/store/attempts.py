@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, select, update
 
 from farm.planning import TaskKind
-from farm.policy.failures import USUAL_TERMS, Cause, Terms, overdue
+from farm.policy.failures import Cause, overdue
 from farm.records import ArtifactState, AttemptRecord, AttemptRef, Handover, Settlement, group_of
 from farm.states import AttemptState, TaskState
 from farm.store import assign, damage, endings, notes, quarantine, resume_states, rows, speeds
@@ -23,6 +23,7 @@ from farm.store.changes import (
 from farm.store.database import Database
 from farm.store.errors import MissingArtifact, NotFound
 from farm.store.tables import artifacts, attempts, tasks
+from farm.store.transaction import Transaction
 
 _OUTPUT = "video"
 
@@ -30,8 +31,8 @@ _OUTPUT = "video"
 class Attempts:
     """Gives tasks to devices and takes results, each by compare-and-set on (task, epoch)."""
 
-    def __init__(self, database: Database, terms: Terms = USUAL_TERMS):
-        self._database, self._terms = database, terms
+    def __init__(self, database: Database):
+        self._database = database
 
     def dispatch(
         self, task_id: str, epoch: int, node_id: str, device: str, lease_until: float
@@ -48,11 +49,9 @@ class Attempts:
 
         Returns the attempts in that order, empty for none.
         """
-        at = self._database.wall()
         try:
-            with self._database.write() as connection:
-                now = self._database.boot()
-                return [assign.give(connection, handover, lease_until, at, now) for handover in handovers]
+            with self._database.write() as transaction:
+                return [assign.give(transaction, handover, lease_until) for handover in handovers]
         except assign.NotFree:
             return []
 
@@ -64,11 +63,11 @@ class Attempts:
         asked = {AttemptRef(*ref) for ref in refs}
         if not asked:
             return []
-        at = self._database.wall()
-        with self._database.write() as connection:
+        with self._database.write() as transaction:
+            connection = transaction.connection
             for lost in endings.thought_lost(connection, attempts.c.node_id == node_id):
                 if lost.ref in asked and assign.could_return(connection, lost):
-                    endings.returns(connection, lost, at, self._database.boot())
+                    endings.returns(transaction, lost)
             granted = [
                 attempt
                 for attempt in rows.attempt_records(connection, rows.is_live, attempts.c.node_id == node_id)
@@ -78,10 +77,10 @@ class Attempts:
                 if attempt.state == AttemptState.DISPATCHED:
                     # The time it was given to begin in is over, however much of it is left: from here on silence
                     # counts as silence.
-                    begun = {"started_at": at, "lease_until": lease_until}
-                    begun["progressed"] = self._database.boot()
-                    move_attempt(connection, attempt.id, attempt.state, AttemptState.RUNNING, **begun)
-                    tell(connection, attempt, at, "started", "on")
+                    move_attempt(transaction, attempt.id, attempt.state, AttemptState.RUNNING,
+                                 started_at=transaction.at, progressed=transaction.now,
+                                 lease_until=lease_until)  # fmt: skip
+                    tell(transaction, attempt, "started", "on")
             # A heartbeat that was overtaken by a later one must not shorten what that one was promised.
             connection.execute(
                 update(attempts)
@@ -98,8 +97,10 @@ class Attempts:
 
         `from_step`: at which it began, where it went on from an earlier one's state.
         """
+        # When it was heard of, not when the writer's turn came.
         now = self._database.boot()
-        with self._database.write() as connection:
+        with self._database.write() as transaction:
+            connection = transaction.connection
             found = rows.attempt_records(
                 connection, rows.is_live, attempts.c.id == attempt_id, attempts.c.epoch == epoch
             )
@@ -131,8 +132,8 @@ class Attempts:
         Raises MissingArtifact, changing nothing, when `artifact_ids` are not all stored by this attempt or a
         mux brings no "video".
         """
-        at = self._database.wall()
-        with self._database.write() as connection:
+        with self._database.write() as transaction:
+            connection = transaction.connection
             attempt, was = _current(connection, attempt_id, epoch), TaskState.RUNNING
             if attempt is None:
                 this = attempts.c.id == attempt_id, attempts.c.epoch == epoch
@@ -140,48 +141,50 @@ class Attempts:
                 if not lost:
                     return _over(connection, attempt_id, epoch, AttemptState.SUCCEEDED)
                 attempt, was = lost[0], TaskState.READY
-                endings.reclaim(connection, attempt)
-            _commit_artifacts(connection, attempt, artifact_ids)
-            resume_states.release(connection, tasks.c.id == attempt.task_id)
-            notes.tell_job(connection, attempt.task_id, facts or {})
-            move_task(connection, attempt.task_id, was, TaskState.SUCCEEDED, facts=dict(facts or {}), reason="",
+                endings.reclaim(transaction, attempt)
+            _commit_artifacts(transaction, attempt, artifact_ids)
+            resume_states.release(transaction, tasks.c.id == attempt.task_id)
+            notes.tell_job(transaction, attempt.task_id, facts or {})
+            move_task(transaction, attempt.task_id, was, TaskState.SUCCEEDED, facts=dict(facts or {}), reason="",
                       retry_at=0.0)  # fmt: skip
             move_attempt(
-                connection,
+                transaction,
                 attempt.id,
                 attempt.state,
                 AttemptState.SUCCEEDED,
                 started_at=attempt.started_at or attempt.dispatched_at,
-                finished_at=at,
+                finished_at=transaction.at,
                 seconds=seconds,
                 error="",
                 cause="",
             )
-            speeds.note(connection, attempt, working_seconds)
-            quarantine.forgive(connection, attempt.node_id, attempt.device)
-            tell(connection, attempt, at, "succeeded", "on")
-            ready = ready_successors(connection, attempt.task_id)
-            return Settlement(True, job=finish_job(connection, attempt.job_id, at), ready=ready)
+            speeds.note(transaction, attempt, working_seconds)
+            quarantine.forgive(transaction, attempt.node_id, attempt.device)
+            tell(transaction, attempt, "succeeded", "on")
+            ready = ready_successors(transaction, attempt.task_id)
+            return Settlement(True, job=finish_job(transaction, attempt.job_id), ready=ready)
 
     def fail(self, attempt_id: str, epoch: int, error: str) -> Settlement:
         """Count a failure of the work; what follows, farm.policy.failures judges."""
-        with self._database.write() as connection:
+        with self._database.write() as transaction:
+            connection = transaction.connection
             attempt = _current(connection, attempt_id, epoch)
             if attempt is None:
                 return _over(connection, attempt_id, epoch, AttemptState.FAILED)
-            return self._end(connection, attempt, Cause.WORK, error)
+            return endings.end(transaction, attempt, Cause.WORK, error)[1]
 
     def stop(self, attempt_id: str, epoch: int, artifact_ids: Sequence[str], reason: str) -> Settlement:
         """End an attempt that its node stopped between two steps: the next one goes on from the state it left.
 
         `artifact_ids`: that state, stored by this attempt. Of one whose epoch is over nothing is kept.
         """
-        with self._database.write() as connection:
+        with self._database.write() as transaction:
+            connection = transaction.connection
             attempt = _current(connection, attempt_id, epoch)
             if attempt is None:
                 return _over(connection, attempt_id, epoch, AttemptState.LOST, Cause.GIVEN_BACK)
-            resume_states.keep(connection, attempt.id, artifact_ids)
-            return self._end(connection, attempt, Cause.GIVEN_BACK, reason)
+            resume_states.keep(transaction, attempt.id, artifact_ids)
+            return endings.end(transaction, attempt, Cause.GIVEN_BACK, reason)[1]
 
     def out_of_memory(self, attempt_id: str, epoch: int, error: str) -> Settlement:
         """End an attempt that its device could not hold: the task needs more memory than it had now."""
@@ -189,19 +192,21 @@ class Attempts:
 
     def lacks_input(self, attempt_id: str, epoch: int, damaged: Sequence[str], error: str) -> Settlement:
         """End an attempt of which some inputs are `damaged`, ids of artifacts; what made them is done again."""
-        with self._database.write() as connection:
+        with self._database.write() as transaction:
+            connection = transaction.connection
             attempt = _current(connection, attempt_id, epoch)
             if attempt is None:
                 return _over(connection, attempt_id, epoch, AttemptState.LOST, Cause.DAMAGED_INPUT)
-            return damage.make_again(connection, self._database, self._terms, attempt, damaged, error)
+            return damage.make_again(transaction, attempt, damaged, error)
 
     def lose(self, attempt_id: str, epoch: int, reason: str, cause: Cause = Cause.SILENT) -> Settlement:
         """End an attempt by a fault of the farm's: no retry used, as long as it doesn't follow the task about."""
-        with self._database.write() as connection:
+        with self._database.write() as transaction:
+            connection = transaction.connection
             attempt = _current(connection, attempt_id, epoch)
             if attempt is None:
                 return _over(connection, attempt_id, epoch, AttemptState.LOST, cause)
-            return self._end(connection, attempt, cause, reason)
+            return endings.end(transaction, attempt, cause, reason)[1]
 
     def time_out(self, now: float) -> list[tuple[AttemptRecord, Settlement]]:
         """Fail live attempts that take too long, or make no step for too long, at `now` (CLOCK_BOOTTIME seconds).
@@ -214,7 +219,7 @@ class Attempts:
             found = [
                 (one, why)
                 for one in live
-                if (why := overdue(one.begun, one.progressed, one.longest_step, now, self._terms))
+                if (why := overdue(one.begun, one.progressed, one.longest_step, now, self._database.terms))
             ]
             groups = _groups(connection) if found else {}
             return [(one, why) for one, why in found if not _waits_for_another(one, live, groups)]
@@ -223,13 +228,12 @@ class Attempts:
             if not late(connection):
                 return []
         ended = []
-        with self._database.write() as connection:
+        with self._database.write() as transaction:
+            connection = transaction.connection
             for attempt, why in late(connection):
                 # The end of another may have ended this one's job.
                 if current := _current(connection, attempt.id, attempt.epoch):
-                    ended.append(
-                        endings.end(connection, self._database, self._terms, current, Cause.TIMEOUT, why)
-                    )
+                    ended.append(endings.end(transaction, current, Cause.TIMEOUT, why))
         return ended
 
     def lose_node(self, node_id: str, reason: str) -> list[AttemptRecord]:
@@ -255,8 +259,8 @@ class Attempts:
 
         Nothing else counts against them that was read from that clock, and no task waits for a time of it.
         """
-        now = self._database.boot()
-        with self._database.write() as connection:
+        with self._database.write() as transaction:
+            connection, now = transaction.connection, transaction.now
             connection.execute(
                 update(tasks).where(rows.is_unfinished, tasks.c.retry_at != 0).values(retry_at=0.0)
             )
@@ -289,12 +293,9 @@ class Attempts:
         with self._database.read() as connection:
             if not rows.attempt_records(connection, rows.is_live, *conditions):
                 return []  # the usual case, asked every second: nobody need wait for the writer's place
-        with self._database.write() as connection:
-            found = rows.attempt_records(connection, rows.is_live, *conditions)
-            return endings.end_all(connection, self._database, self._terms, found, reason)
-
-    def _end(self, connection: Connection, attempt: AttemptRecord, cause: Cause, error: str) -> Settlement:
-        return endings.end(connection, self._database, self._terms, attempt, cause, error)[1]
+        with self._database.write() as transaction:
+            found = rows.attempt_records(transaction.connection, rows.is_live, *conditions)
+            return endings.end_all(transaction, found, reason)
 
 
 def _groups(connection: Connection) -> dict[str, str]:
@@ -341,7 +342,8 @@ def _over(
     return Settlement(committed=same)
 
 
-def _commit_artifacts(connection: Connection, attempt: AttemptRecord, artifact_ids: Sequence[str]) -> None:
+def _commit_artifacts(transaction: Transaction, attempt: AttemptRecord, artifact_ids: Sequence[str]) -> None:
+    connection = transaction.connection
     stored = connection.execute(
         select(artifacts.c.id, artifacts.c.name).where(
             artifacts.c.attempt_id == attempt.id, artifacts.c.state == ArtifactState.STAGED
@@ -354,7 +356,7 @@ def _commit_artifacts(connection: Connection, attempt: AttemptRecord, artifact_i
     connection.execute(
         update(artifacts).where(artifacts.c.id.in_(artifact_ids)).values(state=ArtifactState.COMMITTED)
     )
-    discard(connection, attempt.id)
+    discard(transaction, attempt.id)
     kind = connection.scalar(select(tasks.c.kind).where(tasks.c.id == attempt.task_id))
     if kind == TaskKind.MUX:
         videos = [id for id in artifact_ids if names[id] == _OUTPUT]

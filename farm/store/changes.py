@@ -26,11 +26,11 @@ from farm.states import (
 )
 from farm.store import leftover_bytes, resume_states, rows
 from farm.store.tables import artifacts, attempts, drains, edges, events, jobs, nodes, tasks
+from farm.store.transaction import Transaction
 
 
 def write_event(
-    connection: Connection,
-    at: float,
+    transaction: Transaction,
     kind: str,
     message: str,
     *,
@@ -39,14 +39,21 @@ def write_event(
     node_id: str | None = None,
 ) -> int:
     """Write an event and return its number. `at` in Unix seconds."""
-    values = {"at": at, "kind": kind, "message": message, "job_id": job_id, "task": task, "node_id": node_id}
-    made = connection.execute(insert(events).values(values)).inserted_primary_key
+    values = {
+        "at": transaction.at,
+        "kind": kind,
+        "message": message,
+        "job_id": job_id,
+        "task": task,
+        "node_id": node_id,
+    }
+    made = transaction.connection.execute(insert(events).values(values)).inserted_primary_key
     assert made is not None  # one row was inserted
     return made[0]
 
 
 def move_job(
-    connection: Connection,
+    transaction: Transaction,
     job_id: str,
     current: JobState,
     target: JobState,
@@ -55,11 +62,11 @@ def move_job(
     **values: Any,
 ) -> None:
     """Change a job's state. Raises IllegalTransition."""
-    _move(connection, jobs, job_id, current, target, values, retry)
+    _move(transaction, jobs, job_id, current, target, values, retry)
 
 
 def move_task(
-    connection: Connection,
+    transaction: Transaction,
     task_id: str,
     current: TaskState,
     target: TaskState,
@@ -69,30 +76,30 @@ def move_task(
     **values: Any,
 ) -> None:
     """Change a task's state. Raises IllegalTransition."""
-    _move(connection, tasks, task_id, current, target, values, retry, damaged)
+    _move(transaction, tasks, task_id, current, target, values, retry, damaged)
 
 
 def move_attempt(
-    connection: Connection, attempt_id: str, current: AttemptState, target: AttemptState, **values: Any
+    transaction: Transaction, attempt_id: str, current: AttemptState, target: AttemptState, **values: Any
 ) -> None:
     """Change an attempt's state. Raises IllegalTransition."""
-    _move(connection, attempts, attempt_id, current, target, values)
+    _move(transaction, attempts, attempt_id, current, target, values)
 
 
 def move_node(
-    connection: Connection, node_id: str, current: NodeState, target: NodeState, **values: Any
+    transaction: Transaction, node_id: str, current: NodeState, target: NodeState, **values: Any
 ) -> None:
     """Change a node's state. Raises IllegalTransition."""
-    _move(connection, nodes, node_id, current, target, values)
+    _move(transaction, nodes, node_id, current, target, values)
 
 
-def move_drain(connection: Connection, node_id: str, current: DrainState, target: DrainState) -> None:
+def move_drain(transaction: Transaction, node_id: str, current: DrainState, target: DrainState) -> None:
     """Change the state of a node's drain. Raises IllegalTransition."""
-    _move(connection, drains, node_id, current, target, {})
+    _move(transaction, drains, node_id, current, target, {})
 
 
 def _move(
-    connection: Connection,
+    transaction: Transaction,
     table: Table,
     id: str,
     current: State,
@@ -106,37 +113,37 @@ def _move(
         .where(*(key == id for key in table.primary_key), table.c.state == current)
         .values(state=advance(current, target, retry=retry, damaged=damaged), **values)
     )
-    if connection.execute(change).rowcount != 1:
+    if transaction.connection.execute(change).rowcount != 1:
         raise IllegalTransition(f"{id} is not {current}, so it cannot become {target}")
 
 
 def end_attempt(
-    connection: Connection, attempt: AttemptRecord, target: AttemptState, at: float, why: str, cause: str = ""
+    transaction: Transaction, attempt: AttemptRecord, target: AttemptState, why: str, cause: str = ""
 ) -> AttemptRecord:
     """End a live attempt that brought no result: what it stored is a loser's. Returns it as it is now.
 
     `cause`: a farm.policy.failures.Cause; empty for one that was cancelled.
     """
-    move_attempt(connection, attempt.id, attempt.state, target, finished_at=at, error=why, cause=cause)
-    discard(connection, attempt.id)
+    move_attempt(
+        transaction, attempt.id, attempt.state, target, finished_at=transaction.at, error=why, cause=cause
+    )
+    discard(transaction, attempt.id)
     message = f"{attempt.task_key} {target} on {attempt.node}/{attempt.device}: {gist(why)}"
     write_event(
-        connection,
-        at,
+        transaction,
         str(target),
         message,
         job_id=attempt.job_id,
         task=attempt.task_key,
         node_id=attempt.node_id,
     )
-    return replace(attempt, state=target, finished_at=at, error=why, cause=str(cause))
+    return replace(attempt, state=target, finished_at=transaction.at, error=why, cause=str(cause))
 
 
-def tell(connection: Connection, attempt: AttemptRecord, at: float, kind: str, where: str) -> None:
+def tell(transaction: Transaction, attempt: AttemptRecord, kind: str, where: str) -> None:
     """Write the event that something happened to an attempt on its device."""
     write_event(
-        connection,
-        at,
+        transaction,
         kind,
         f"{attempt.task_key} {kind} {where} {attempt.node}/{attempt.device}",
         job_id=attempt.job_id,
@@ -145,25 +152,25 @@ def tell(connection: Connection, attempt: AttemptRecord, at: float, kind: str, w
     )
 
 
-def discard(connection: Connection, attempt_id: str) -> None:
+def discard(transaction: Transaction, attempt_id: str) -> None:
     """Leave what the attempt stored and nobody committed to collection."""
-    connection.execute(
+    transaction.connection.execute(
         update(artifacts)
         .where(artifacts.c.attempt_id == attempt_id, artifacts.c.state == ArtifactState.STAGED)
         .values(state=ArtifactState.DISCARDED)
     )
 
 
-def put_back(connection: Connection, task_id: str, **values: Any) -> bool:
+def put_back(transaction: Transaction, task_id: str, **values: Any) -> bool:
     """Let a running task be given away again, and say whether it can be at once: what it needed may be gone meanwhile.
 
     Then it waits, and nothing of it may come back that was given away before.
     """
-    if not lacks(connection, task_id):
-        move_task(connection, task_id, TaskState.RUNNING, TaskState.READY, **values)
+    if not lacks(transaction.connection, task_id):
+        move_task(transaction, task_id, TaskState.RUNNING, TaskState.READY, **values)
         return True
     epoch = tasks.c.epoch + 1
-    move_task(connection, task_id, TaskState.RUNNING, TaskState.WAITING, damaged=True, epoch=epoch, **values)
+    move_task(transaction, task_id, TaskState.RUNNING, TaskState.WAITING, damaged=True, epoch=epoch, **values)
     return False
 
 
@@ -177,7 +184,7 @@ def lacks(connection: Connection, task_id: str) -> bool:
     return connection.execute(select(unmet.exists())).scalar_one()
 
 
-def ready_successors(connection: Connection, task_id: str) -> tuple[str, ...]:
+def ready_successors(transaction: Transaction, task_id: str) -> tuple[str, ...]:
     """Make ready what waited for nothing but this task; returns their ids in the order of the graph."""
     needed, other = tasks.alias(), edges.alias()
     unfinished = (
@@ -186,7 +193,7 @@ def ready_successors(connection: Connection, task_id: str) -> tuple[str, ...]:
         .where(other.c.task_id == tasks.c.id, needed.c.state != TaskState.SUCCEEDED)
         .correlate(tasks)
     )
-    found = connection.scalars(
+    found = transaction.connection.scalars(
         select(tasks.c.id)
         .join(edges, edges.c.task_id == tasks.c.id)
         .where(
@@ -197,18 +204,19 @@ def ready_successors(connection: Connection, task_id: str) -> tuple[str, ...]:
         .order_by(tasks.c.position)
     ).all()
     for successor in found:
-        move_task(connection, successor, TaskState.WAITING, TaskState.READY)
+        move_task(transaction, successor, TaskState.WAITING, TaskState.READY)
     return tuple(found)
 
 
 def end_job(
-    connection: Connection, job_id: str, current: JobState, target: JobState, at: float, error: str = ""
+    transaction: Transaction, job_id: str, current: JobState, target: JobState, error: str = ""
 ) -> tuple[AttemptRecord, ...]:
     """End a job: what is left of it is cancelled, live attempts are returned as they are now."""
-    move_job(connection, job_id, current, target, finished_at=at, error=error)
+    connection = transaction.connection
+    move_job(transaction, job_id, current, target, finished_at=transaction.at, error=error)
     live = rows.attempt_records(connection, rows.is_live, tasks.c.job_id == job_id)
     stopped = tuple(
-        end_attempt(connection, attempt, AttemptState.CANCELLED, at, f"the job {_ended(target)}")
+        end_attempt(transaction, attempt, AttemptState.CANCELLED, f"the job {_ended(target)}")
         for attempt in live
     )
     for state in UNFINISHED_TASKS:
@@ -217,10 +225,10 @@ def end_job(
             .where(tasks.c.job_id == job_id, tasks.c.state == state)
             .values(state=advance(state, TaskState.CANCELLED), reason="")
         )
-    resume_states.release(connection, tasks.c.job_id == job_id)
-    leftover_bytes.job_ended(connection, job_id, target, at)
+    resume_states.release(transaction, tasks.c.job_id == job_id)
+    leftover_bytes.job_ended(transaction, job_id, target)
     message = f"the job {_ended(target)}" + (f": {failure(error)}" if error else "")
-    write_event(connection, at, "finished", message, job_id=job_id)
+    write_event(transaction, "finished", message, job_id=job_id)
     return stopped
 
 
@@ -229,8 +237,9 @@ def job_state(connection: Connection, job_id: str) -> JobState:
     return connection.execute(select(jobs.c.state).where(jobs.c.id == job_id)).scalar_one()
 
 
-def finish_job(connection: Connection, job_id: str, at: float) -> JobRecord | None:
+def finish_job(transaction: Transaction, job_id: str) -> JobRecord | None:
     """End the job if its last task is done, or the last of those that somebody had retried; else None."""
+    connection = transaction.connection
     of_job = tasks.c.job_id == job_id
     end = end_of(connection.scalars(select(tasks.c.state).where(of_job).distinct()).all())
     if end is None:
@@ -243,7 +252,7 @@ def finish_job(connection: Connection, job_id: str, at: float) -> JobRecord | No
     elif end == JobState.CANCELLED:
         left = connection.scalar(select(func.count()).where(of_job, tasks.c.state == TaskState.CANCELLED))
         error = f"{left} of its tasks were cancelled and not retried since"
-    end_job(connection, job_id, job_state(connection, job_id), end, at, error)
+    end_job(transaction, job_id, job_state(connection, job_id), end, error)
     return rows.job(connection, job_id)
 
 

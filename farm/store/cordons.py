@@ -13,6 +13,7 @@ from farm.states import DrainState
 from farm.store import rows
 from farm.store.changes import move_drain, write_event
 from farm.store.tables import drains, locks
+from farm.store.transaction import Transaction
 
 
 def takes_no_more(connection: Connection, node_id: str, device: str) -> bool:
@@ -23,11 +24,9 @@ def takes_no_more(connection: Connection, node_id: str, device: str) -> bool:
 
 
 def begin_drain(
-    connection: Connection,
+    transaction: Transaction,
     node_id: str,
     name: str,
-    at: float,
-    now: float,
     grace: float | None,
     reason: str,
     asked_by: str,
@@ -36,46 +35,48 @@ def begin_drain(
 
     `at` in Unix seconds, `now` in those of the daemon's CLOCK_BOOTTIME. One that is drained stays as it is.
     """
+    connection = transaction.connection
     known = of(connection, node_id)
     if known and known.state == DrainState.DRAINED:
         return known
     said = {"reason": reason, "asked_by": asked_by, "grace": grace}
-    said["deadline"] = None if grace is None else now + grace
+    said["deadline"] = None if grace is None else transaction.now + grace
     if known:
         connection.execute(update(drains).where(drains.c.node_id == node_id).values(said))
     else:
-        row = {"node_id": node_id, "state": DrainState.DRAINING, "since_at": at, **said}
+        row = {"node_id": node_id, "state": DrainState.DRAINING, "since_at": transaction.at, **said}
         connection.execute(insert(drains).values(row))
     message = f"{name} is being drained{_for(reason, asked_by)}; {_until(grace)}"
-    write_event(connection, at, "draining", message, node_id=node_id)
+    write_event(transaction, "draining", message, node_id=node_id)
     drain = of(connection, node_id)
     assert drain is not None
     return drain
 
 
-def end_drain(connection: Connection, node_id: str, name: str, at: float) -> bool:
+def end_drain(transaction: Transaction, node_id: str, name: str) -> bool:
     """The node is to serve again; False when it wasn't drained."""
-    if not connection.execute(delete(drains).where(drains.c.node_id == node_id)).rowcount:
+    if not transaction.connection.execute(delete(drains).where(drains.c.node_id == node_id)).rowcount:
         return False
-    write_event(connection, at, "resumed", f"{name} is to serve again", node_id=node_id)
+    write_event(transaction, "resumed", f"{name} is to serve again", node_id=node_id)
     return True
 
 
-def empty(connection: Connection, node_id: str, name: str, at: float) -> bool:
+def empty(transaction: Transaction, node_id: str, name: str) -> bool:
     """The node runs nothing, its renderers and its raylet are gone; True when that makes it drained."""
-    drain = of(connection, node_id)
+    drain = of(transaction.connection, node_id)
     if drain is None or drain.state == DrainState.DRAINED:
         return False
-    move_drain(connection, node_id, drain.state, DrainState.DRAINED)
-    write_event(connection, at, "drained", f"{name} is drained", node_id=node_id)
+    move_drain(transaction, node_id, drain.state, DrainState.DRAINED)
+    write_event(transaction, "drained", f"{name} is drained", node_id=node_id)
     return True
 
 
-def clock_began_anew(connection: Connection, now: float) -> None:
+def clock_began_anew(transaction: Transaction) -> None:
     """No deadline is further off than it ever was, whatever the daemon's CLOCK_BOOTTIME says since a reboot."""
-    for node_id, drain in rows.drain_records(connection, drains.c.deadline > now).items():
+    connection = transaction.connection
+    for node_id, drain in rows.drain_records(connection, drains.c.deadline > transaction.now).items():
         assert drain.deadline is not None and drain.grace is not None  # those without were not asked for
-        deadline = min(drain.deadline, now + drain.grace)
+        deadline = min(drain.deadline, transaction.now + drain.grace)
         connection.execute(update(drains).where(drains.c.node_id == node_id).values(deadline=deadline))
 
 
@@ -84,24 +85,30 @@ def of(connection: Connection, node_id: str) -> DrainRecord | None:
     return rows.drain_records(connection, drains.c.node_id == node_id).get(node_id)
 
 
-def lock(
-    connection: Connection, node_id: str, name: str, device: str, at: float, reason: str, asked_by: str
-) -> None:
+def lock(transaction: Transaction, node_id: str, name: str, device: str, reason: str, asked_by: str) -> None:
     """Give a device nothing new, or with "" none of the node's. Of one that is locked it is said anew why."""
+    connection = transaction.connection
     connection.execute(delete(locks).where(locks.c.node_id == node_id, locks.c.device == device))
-    row = {"node_id": node_id, "device": device, "reason": reason, "asked_by": asked_by, "since_at": at}
+    row = {
+        "node_id": node_id,
+        "device": device,
+        "reason": reason,
+        "asked_by": asked_by,
+        "since_at": transaction.at,
+    }
     connection.execute(insert(locks).values(row))
     message = f"{_place(name, device)} is locked{_for(reason, asked_by)}"
-    write_event(connection, at, "locked", message, node_id=node_id)
+    write_event(transaction, "locked", message, node_id=node_id)
 
 
-def unlock(connection: Connection, node_id: str, name: str, device: str, at: float) -> list[str]:
+def unlock(transaction: Transaction, node_id: str, name: str, device: str) -> list[str]:
     """Take the lock of a device away, or with "" every lock of the node; returns what was locked ("": the node)."""
+    connection = transaction.connection
     which = [locks.c.node_id == node_id, *([locks.c.device == device] if device else [])]
     found = sorted(connection.scalars(select(locks.c.device).where(*which)).all())
     connection.execute(delete(locks).where(*which))
     for one in found:
-        write_event(connection, at, "unlocked", f"{_place(name, one)} is unlocked", node_id=node_id)
+        write_event(transaction, "unlocked", f"{_place(name, one)} is unlocked", node_id=node_id)
     return found
 
 

@@ -9,20 +9,18 @@ from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, Connection, Row, func, select, update
 
-from farm.policy.failures import MAX_DAMAGED, Cause, Terms
+from farm.policy.failures import MAX_DAMAGED, Cause
 from farm.policy.gist import gist
 from farm.records import ArtifactState, AttemptRecord, Settlement
 from farm.states import AttemptState, TaskState
 from farm.store import endings, rows
 from farm.store.changes import lacks, move_task, write_event
-from farm.store.database import Database
 from farm.store.tables import artifacts, attempts, edges, media, tasks
+from farm.store.transaction import Transaction
 
 
 def make_again(
-    connection: Connection,
-    database: Database,
-    terms: Terms,
+    transaction: Transaction,
     attempt: AttemptRecord,
     damaged: Sequence[str],
     error: str,
@@ -32,7 +30,7 @@ def make_again(
     Its job fails if they are media, which nobody can make again, or are damaged too often. One that counts no more, or
     is of another job, is let be.
     """
-    at = database.wall()
+    connection = transaction.connection
     makers = connection.execute(
         select(tasks, attempts.c.id.label("made_by"))
         .join_from(tasks, attempts, attempts.c.task_id == tasks.c.id)
@@ -44,22 +42,23 @@ def make_again(
         .order_by(tasks.c.position)
     ).all()
     hopeless = _media(connection, attempt.job_id, damaged) or _too_often(connection, makers)
-    ready = [maker.id for maker in makers if _undo(connection, maker, at, error)]
+    ready = [maker.id for maker in makers if _undo(transaction, maker, error)]
     if hopeless:
-        return endings.end(connection, database, terms, attempt, Cause.DAMAGED_INPUT, error, hopeless)[1]
+        return endings.end(transaction, attempt, Cause.DAMAGED_INPUT, error, hopeless)[1]
     stop: list[AttemptRecord] = []
     for maker in makers:
         for other in _in_lockstep_after(connection, maker.id):
             if other.id != attempt.id:
                 why = f"what it was given of {maker.key} is damaged, and others of its group can't go on"
-                ended = endings.end(connection, database, terms, other, Cause.DAMAGED_INPUT, why)
+                ended = endings.end(transaction, other, Cause.DAMAGED_INPUT, why)
                 stop.append(ended[0])
-    done = endings.end(connection, database, terms, attempt, Cause.DAMAGED_INPUT, error)[1]
+    done = endings.end(transaction, attempt, Cause.DAMAGED_INPUT, error)[1]
     return Settlement(True, job=done.job, ready=(*ready, *done.ready), stop=(*stop, *done.stop))
 
 
-def _undo(connection: Connection, maker: Row, at: float, error: str) -> bool:
+def _undo(transaction: Transaction, maker: Row, error: str) -> bool:
     """Put a task back that had succeeded, and say whether it can start."""
+    connection = transaction.connection
     connection.execute(
         update(artifacts)
         .where(artifacts.c.attempt_id == maker.made_by, artifacts.c.state == ArtifactState.COMMITTED)
@@ -68,9 +67,9 @@ def _undo(connection: Connection, maker: Row, at: float, error: str) -> bool:
     waits = lacks(connection, maker.id)
     target = TaskState.WAITING if waits else TaskState.READY
     message = f"{maker.key} is done again, what it had made is damaged: {gist(error)}"
-    move_task(connection, maker.id, TaskState.SUCCEEDED, target, damaged=True, epoch=maker.epoch + 1,
+    move_task(transaction, maker.id, TaskState.SUCCEEDED, target, damaged=True, epoch=maker.epoch + 1,
               reason=message, retry_at=0.0)  # fmt: skip
-    write_event(connection, at, "damaged", message, job_id=maker.job_id, task=maker.key)
+    write_event(transaction, "damaged", message, job_id=maker.job_id, task=maker.key)
     successors = connection.execute(
         select(tasks.c.id, tasks.c.epoch)
         .join(edges, edges.c.task_id == tasks.c.id)
@@ -78,7 +77,7 @@ def _undo(connection: Connection, maker: Row, at: float, error: str) -> bool:
     ).all()
     for successor in successors:
         # With a new epoch: of what was given away before nothing may come back, the ways from waiting being others.
-        move_task(connection, successor.id, TaskState.READY, TaskState.WAITING, damaged=True,
+        move_task(transaction, successor.id, TaskState.READY, TaskState.WAITING, damaged=True,
                   epoch=successor.epoch + 1, reason="")  # fmt: skip
     return not waits
 

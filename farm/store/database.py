@@ -29,6 +29,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, Operational
 
 from farm.clock import boottime
 from farm.outside_text import storable, storable_json
+from farm.policy.failures import USUAL_TERMS, Terms
 from farm.store import leader, soundness, tables
 from farm.store.errors import (
     DatabaseAway,
@@ -41,6 +42,7 @@ from farm.store.errors import (
     UnusableUrl,
 )
 from farm.store.tables import REVISION
+from farm.store.transaction import Transaction
 
 log = structlog.get_logger()
 
@@ -80,14 +82,21 @@ _SQLITE_AWAY = {
 class Database:
     """Hands out read and write transactions, one connection each.
 
-    `wall` gives Unix seconds for people, `boot` CLOCK_BOOTTIME in seconds for everything that is waited for.
+    `wall` gives Unix seconds for people, `boot` CLOCK_BOOTTIME in seconds for everything that is waited for; `terms` say
+    how much failure the farm bears with.
     A transaction happens whole or not at all. When the database goes away in the middle DatabaseAway is raised:
     callers ask again, for every verb of the store may be repeated.
     """
 
-    def __init__(self, url: str, wall: Callable[[], float], boot: Callable[[], float] = boottime):
+    def __init__(
+        self,
+        url: str,
+        wall: Callable[[], float],
+        boot: Callable[[], float] = boottime,
+        terms: Terms = USUAL_TERMS,
+    ):
         """Raises UnusableUrl for a database other than SQLite (in a file) and PostgreSQL (through psycopg)."""
-        self.wall, self.boot = wall, boot
+        self.wall, self.boot, self.terms = wall, boot, terms
         self._url = parse(url)
         self._engine = _engine(self._url)
         self._writing = Lock()
@@ -101,7 +110,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction whose queries all see the same moment."""
+        """Begin a transaction whose queries all see the same moment."""
         with (
             _answering(),
             self._engine.connect().execution_options(**self._reads) as connection,
@@ -110,16 +119,17 @@ class Database:
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """A transaction of the leader's that may change things. One writer at a time: see `_begin`.
+    def write(self) -> Iterator[Transaction]:
+        """Begin a transaction of the leader's that may change things. One writer at a time: see `_begin`.
 
+        Its times are read once it has the writer's place, so that events have times in the order of their numbers.
         Raises Deposed when another process leads by now.
         """
         if self._epoch is None:
             raise RuntimeError("this database was opened to be read; only its leader writes")
         with self._change() as connection:
             leader.check(connection, self._epoch, keep=True)
-            yield connection
+            yield Transaction(connection, self.wall(), self.boot(), self.terms)
 
     def hold(self, who: str) -> leader.Lock:
         """Take the lock, so that nobody begins to lead, and return it. Raises LedByAnother."""

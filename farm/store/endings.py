@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, Connection, and_, func, select, update
 
 from farm.plan import held_bytes
-from farm.policy.failures import Cause, End, Terms, Verdict, judge, strikes
+from farm.policy.failures import Cause, End, Verdict, judge, strikes
 from farm.policy.gist import gist
 from farm.records import ArtifactState, AttemptRecord, Settlement
 from farm.states import AttemptState, JobState, TaskState
@@ -24,8 +24,8 @@ from farm.store.changes import (
     put_back,
     write_event,
 )
-from farm.store.database import Database
 from farm.store.tables import artifacts, attempts, devices, tasks
+from farm.store.transaction import Transaction
 
 may_return = and_(
     attempts.c.state == AttemptState.LOST,
@@ -40,9 +40,7 @@ What is once not so will never be so again: epochs only grow.
 
 
 def end(
-    connection: Connection,
-    database: Database,
-    terms: Terms,
+    transaction: Transaction,
     attempt: AttemptRecord,
     cause: Cause,
     error: str,
@@ -52,46 +50,44 @@ def end(
 
     `fails`: why there is no use in trying again, as farm.policy.failures says it; empty: that is judged here.
     """
-    at = database.wall()
+    connection = transaction.connection
     before = rows.ends(connection, attempts.c.task_id == attempt.task_id).get(attempt.task_id, [])
     here = (attempt.node_id, attempt.device)
     ends = [*before, End(cause, here, f"{attempt.node}/{attempt.device}")]
-    bigger = cause is Cause.OUT_OF_MEMORY and _ask_for_more(connection, attempt)
-    verdict = judge(ends, _errors_of(connection, attempt.job_id), terms, bigger_device=bigger)
+    bigger = cause is Cause.OUT_OF_MEMORY and _ask_for_more(transaction, attempt)
+    verdict = judge(ends, _errors_of(connection, attempt.job_id), transaction.terms, bigger_device=bigger)
     if fails:
         verdict = Verdict(AttemptState.FAILED, fails=fails)
     failures = tasks.c.failures + (1 if verdict.state is AttemptState.FAILED else 0)
     if verdict.fails:
-        move_task(connection, attempt.task_id, TaskState.RUNNING, TaskState.FAILED,
+        move_task(transaction, attempt.task_id, TaskState.RUNNING, TaskState.FAILED,
                   failures=failures, reason=error)  # fmt: skip
-        ended = end_attempt(connection, attempt, AttemptState.FAILED, at, error, cause)
+        ended = end_attempt(transaction, attempt, AttemptState.FAILED, error, cause)
         why = f"{attempt.task_key} {verdict.fails}; the last was attempt {attempt.id}:\n{error}"
         job = job_state(connection, attempt.job_id)
-        stop = end_job(connection, attempt.job_id, job, JobState.FAILED, at, why)
+        stop = end_job(transaction, attempt.job_id, job, JobState.FAILED, why)
         if len({one.device for one in ends if strikes(one.cause)}) > 1:
-            quarantine.forgive_all_of(connection, attempt.job_id)
+            quarantine.forgive_all_of(transaction, attempt.job_id)
         elif strikes(cause):
-            quarantine.strike(connection, attempt, at, error)
+            quarantine.strike(transaction, attempt, error)
         return ended, Settlement(True, job=rows.job(connection, attempt.job_id), stop=stop)
-    retry_at = database.boot() + verdict.wait if verdict.wait else 0.0
+    retry_at = transaction.now + verdict.wait if verdict.wait else 0.0
     reason = f"is tried again after {verdict.wait:g} s, because of: {gist(error)}" if verdict.wait else ""
-    again = put_back(connection, attempt.task_id, failures=failures, retry_at=retry_at, reason=reason)
-    ended = end_attempt(connection, attempt, verdict.state, at, error, cause)
+    again = put_back(transaction, attempt.task_id, failures=failures, retry_at=retry_at, reason=reason)
+    ended = end_attempt(transaction, attempt, verdict.state, error, cause)
     if strikes(cause):
-        quarantine.strike(connection, attempt, at, error)
+        quarantine.strike(transaction, attempt, error)
     return ended, Settlement(True, ready=(attempt.task_id,) if again else ())
 
 
 def end_all(
-    connection: Connection,
-    database: Database,
-    terms: Terms,
+    transaction: Transaction,
     found: Sequence[AttemptRecord],
     reason: str,
     cause: Cause = Cause.SILENT,
 ) -> list[AttemptRecord]:
     """End live attempts of which nothing is heard, or for another `cause` that fails no job; returns them as they are now."""
-    return [end(connection, database, terms, attempt, cause, reason)[0] for attempt in found]
+    return [end(transaction, attempt, cause, reason)[0] for attempt in found]
 
 
 def thought_lost(connection: Connection, *conditions: ColumnElement[bool]) -> list[AttemptRecord]:
@@ -99,23 +95,24 @@ def thought_lost(connection: Connection, *conditions: ColumnElement[bool]) -> li
     return rows.attempt_records(connection, may_return, *conditions)
 
 
-def returns(connection: Connection, lost: AttemptRecord, at: float, now: float) -> None:
+def returns(transaction: Transaction, lost: AttemptRecord) -> None:
     """An attempt that was thought lost goes on: it is running, and what it had stored is its own again.
 
-    `at` in Unix seconds, `now` in seconds of the daemon's CLOCK_BOOTTIME: nobody knows of its steps before.
+    Nobody knows of its steps before: the time for its next one begins anew.
     """
-    move_task(connection, lost.task_id, TaskState.READY, TaskState.RUNNING, reason="", retry_at=0.0)
-    move_attempt(connection, lost.id, lost.state, AttemptState.RUNNING,
-                 error="", cause="", started_at=lost.started_at or at, finished_at=None, progressed=now)  # fmt: skip
-    reclaim(connection, lost)
+    move_task(transaction, lost.task_id, TaskState.READY, TaskState.RUNNING, reason="", retry_at=0.0)
+    move_attempt(transaction, lost.id, lost.state, AttemptState.RUNNING,
+                 error="", cause="", started_at=lost.started_at or transaction.at, finished_at=None,
+                 progressed=transaction.now)  # fmt: skip
+    reclaim(transaction, lost)
     message = f"{lost.task_key} was not lost: {lost.node}/{lost.device} is heard of again"
-    write_event(connection, at, "returned", message, job_id=lost.job_id, task=lost.task_key,
+    write_event(transaction, "returned", message, job_id=lost.job_id, task=lost.task_key,
                 node_id=lost.node_id)  # fmt: skip
 
 
-def reclaim(connection: Connection, lost: AttemptRecord) -> None:
+def reclaim(transaction: Transaction, lost: AttemptRecord) -> None:
     """What an attempt that was thought lost had stored waits for its end again."""
-    connection.execute(
+    transaction.connection.execute(
         update(artifacts)
         .where(artifacts.c.attempt_id == lost.id, artifacts.c.state == ArtifactState.DISCARDED)
         .values(state=ArtifactState.STAGED)
@@ -127,12 +124,13 @@ def _errors_of(connection: Connection, job_id: str) -> int:
     return connection.scalar(select(func.sum(tasks.c.failures)).where(tasks.c.job_id == job_id)) or 0
 
 
-def _ask_for_more(connection: Connection, attempt: AttemptRecord) -> bool:
+def _ask_for_more(transaction: Transaction, attempt: AttemptRecord) -> bool:
     """Raise what a task needs above what it had, if any device that the farm knows, offline or not, has as much.
 
     With it what others of its kind and job need that were thought to need no less: each would find out for itself,
     and unload a model for it.
     """
+    connection = transaction.connection
     had = connection.scalar(
         select(devices.c.vram_bytes).where(
             devices.c.node_id == attempt.node_id, devices.c.name == attempt.device

@@ -30,13 +30,13 @@ class Events:
         self, kind: str, message: str, *, job_id: str = "", task: str = "", node_id: str = ""
     ) -> EventRecord:
         """Write an event of its own. Raises NotFound for an unknown job or node."""
-        with self._database.write() as connection:
+        with self._database.write() as transaction:
+            connection = transaction.connection
             for noun, table, id in (("job", jobs, job_id), ("node", nodes, node_id)):
                 if id and connection.scalar(select(table.c.id).where(table.c.id == id)) is None:
                     raise NotFound(noun, id)
             number = write_event(
-                connection,
-                self._database.wall(),
+                transaction,
                 kind,
                 message,
                 job_id=job_id or None,

@@ -20,6 +20,7 @@ from farm.store.errors import JobFinished, KeyReused, NotFound
 from farm.store.ids import new_id
 from farm.store.tables import artifacts, attempts, edges, jobs, tasks
 from farm.store.tables import media as media_table
+from farm.store.transaction import Transaction
 
 _FIXED_BY_PLAN = (
     "strategy",
@@ -61,7 +62,8 @@ class Jobs:
         wanted = spec.model_dump(mode="json")
         if media is None:
             media = [part.media.artifact_id for part in spec.conditions if part.media.artifact_id]
-        with self._database.write() as connection:
+        with self._database.write() as transaction:
+            connection = transaction.connection
             if idempotency_key:
                 first = connection.execute(
                     select(jobs.c.id, jobs.c.spec).where(jobs.c.idempotency_key == idempotency_key)
@@ -70,8 +72,7 @@ class Jobs:
                     if first.spec != wanted:
                         raise KeyReused(idempotency_key, first.id)
                     return rows.job(connection, first.id), True
-            at = self._database.wall()
-            job_id = new_id("j", at)
+            job_id = new_id("j", transaction.at)
             values = {
                 "id": job_id,
                 "state": JobState.QUEUED,
@@ -80,16 +81,16 @@ class Jobs:
                 "name": spec.name,
                 "priority": spec.priority,
                 "notes": list(notes),
-                "created_at": at,
+                "created_at": transaction.at,
                 "error": "",
             }
             values |= {name: getattr(plan, name) for name in _FIXED_BY_PLAN}
             connection.execute(insert(jobs).values(values))
-            _insert_graph(connection, job_id, plan, at)
+            _insert_graph(transaction, job_id, plan)
             for position, artifact_id in enumerate(media):
-                _insert_media(connection, job_id, position, artifact_id)
+                _insert_media(transaction, job_id, position, artifact_id)
             message = f"submitted with {len(plan.tasks)} tasks"
-            write_event(connection, at, "submitted", message, job_id=job_id)
+            write_event(transaction, "submitted", message, job_id=job_id)
             return rows.job(connection, job_id), False
 
     def get(self, job_id: str) -> JobRecord:
@@ -184,44 +185,47 @@ class Jobs:
 
         Raises NotFound, and JobFinished for a job that has ended.
         """
-        with self._database.write() as connection:
-            job = rows.job(connection, job_id)
+        with self._database.write() as transaction:
+            job = rows.job(transaction.connection, job_id)
             if is_final(job.state):
                 raise JobFinished(job_id, job.state)
-            return end_job(connection, job_id, job.state, JobState.CANCELLED, self._database.wall())
+            return end_job(transaction, job_id, job.state, JobState.CANCELLED)
 
     def pause(self, job_id: str) -> JobRecord:
         """Dispatch nothing more of the job; what runs ends as it would. One that is paused stays as it is.
 
         Raises NotFound, and JobFinished for a job that has ended.
         """
-        with self._database.write() as connection:
+        with self._database.write() as transaction:
+            connection = transaction.connection
             job = _unfinished(connection, job_id)
             if job.state == JobState.PAUSED:
                 return job
-            move_job(connection, job_id, job.state, JobState.PAUSED)
-            _tell(connection, self._database.wall(), job_id, "paused", "the job was paused")
+            move_job(transaction, job_id, job.state, JobState.PAUSED)
+            write_event(transaction, "paused", "the job was paused", job_id=job_id)
             return rows.job(connection, job_id)
 
     def resume(self, job_id: str) -> JobRecord:
         """Go on with a paused job; one that isn't paused stays as it is. Raises NotFound and JobFinished."""
-        with self._database.write() as connection:
+        with self._database.write() as transaction:
+            connection = transaction.connection
             job = _unfinished(connection, job_id)
             if job.state != JobState.PAUSED:
                 return job
-            move_job(connection, job_id, job.state, going_on(job.state, job.started_at is not None))
-            _tell(connection, self._database.wall(), job_id, "resumed", "the job goes on")
+            move_job(transaction, job_id, job.state, going_on(job.state, job.started_at is not None))
+            write_event(transaction, "resumed", "the job goes on", job_id=job_id)
             return rows.job(connection, job_id)
 
     def prioritise(self, job_id: str, priority: int) -> JobRecord:
         """Give the job another priority, 0 to 100. Raises NotFound, and JobFinished for a job that has ended."""
-        with self._database.write() as connection:
+        with self._database.write() as transaction:
+            connection = transaction.connection
             job = _unfinished(connection, job_id)
             if job.priority == priority:
                 return job
             connection.execute(update(jobs).where(jobs.c.id == job_id).values(priority=priority))
             message = f"priority {priority}, before {job.priority}"
-            _tell(connection, self._database.wall(), job_id, "priority", message)
+            write_event(transaction, "priority", message, job_id=job_id)
             return rows.job(connection, job_id)
 
     def retry(
@@ -235,8 +239,8 @@ class Jobs:
         the order of the graph; none where there was nothing to put back.
         Raises NotFound, and JobFinished for a job that has succeeded.
         """
-        at = self._database.wall()
-        with self._database.write() as connection:
+        with self._database.write() as transaction:
+            connection = transaction.connection
             job = rows.job(connection, job_id)
             if job.state == JobState.SUCCEEDED:
                 raise JobFinished(job_id, job.state)
@@ -253,7 +257,7 @@ class Jobs:
                     need in again or graph[need].state != TaskState.SUCCEEDED for need in undone.needs
                 )
                 move_task(
-                    connection,
+                    transaction,
                     id,
                     undone.state,
                     tried_again(undone.state, unmet, gone=undone.gone),
@@ -268,14 +272,14 @@ class Jobs:
                 )
             if is_final(job.state):
                 target = going_on(job.state, job.started_at is not None, retry=True)
-                move_job(connection, job_id, job.state, target, retry=True, finished_at=None, error="")
-                leftover_bytes.job_goes_on(connection, job_id)
+                move_job(transaction, job_id, job.state, target, retry=True, finished_at=None, error="")
+                leftover_bytes.job_goes_on(transaction, job_id)
             told = tuple(keys[id] for id in graph if id in again)
             what = told[0] if len(told) == 1 else f"{len(told)} tasks"
             message = f"{what} put back to be done again"
             if gone := sum(graph[id].gone for id in again):
                 message += f", {gone} of them because what they had made is kept no longer"
-            _tell(connection, at, job_id, "retried", message)
+            write_event(transaction, "retried", message, job_id=job_id)
             return told
 
 
@@ -284,10 +288,6 @@ def _unfinished(connection: Connection, job_id: str) -> JobRecord:
     if is_final(job.state):
         raise JobFinished(job_id, job.state)
     return job
-
-
-def _tell(connection: Connection, at: float, job_id: str, kind: str, message: str) -> None:
-    write_event(connection, at, kind, message, job_id=job_id)
 
 
 def _graph(connection: Connection, job_id: str) -> tuple[dict[str, Undone], dict[str, str]]:
@@ -317,7 +317,8 @@ def _require(connection: Connection, job_id: str) -> None:
         raise NotFound("job", job_id)
 
 
-def _insert_graph(connection: Connection, job_id: str, plan: Plan, at: float) -> None:
+def _insert_graph(transaction: Transaction, job_id: str, plan: Plan) -> None:
+    connection = transaction.connection
     planned = plan.tasks
     if not planned:
         raise ValueError("a plan must have at least one task")
@@ -326,7 +327,7 @@ def _insert_graph(connection: Connection, job_id: str, plan: Plan, at: float) ->
         unknown = [key for key in task.needs if key not in ids]
         if unknown or task.key in ids:
             raise ValueError(f"task {task.key!r} comes twice, or before what it needs: {unknown}")
-        ids[task.key] = new_id("t", at)
+        ids[task.key] = new_id("t", transaction.at)
     connection.execute(
         insert(tasks),
         [
@@ -362,11 +363,12 @@ def _insert_graph(connection: Connection, job_id: str, plan: Plan, at: float) ->
         connection.execute(insert(edges), needs)
 
 
-def _insert_media(connection: Connection, job_id: str, position: int, artifact_id: str) -> None:
+def _insert_media(transaction: Transaction, job_id: str, position: int, artifact_id: str) -> None:
+    connection = transaction.connection
     known = select(artifacts.c.id).where(
         artifacts.c.id == artifact_id, artifacts.c.state == ArtifactState.COMMITTED
     )
     if connection.scalar(known) is None:
         raise NotFound("artifact", artifact_id)
-    leftover_bytes.upload_is_given(connection, artifact_id)
+    leftover_bytes.upload_is_given(transaction, artifact_id)
     connection.execute(insert(media_table).values(job_id=job_id, position=position, artifact_id=artifact_id))

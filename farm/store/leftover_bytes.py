@@ -15,6 +15,7 @@ from farm.planning import TaskKind
 from farm.records import ArtifactState
 from farm.states import JobState
 from farm.store.tables import artifacts, attempts, jobs, leftovers, media, tasks
+from farm.store.transaction import Transaction
 
 is_output = tasks.c.kind == TaskKind.MUX
 """What the task makes is delivered: the video and its sidecar."""
@@ -31,8 +32,9 @@ def total(connection: Connection) -> int:
     return connection.scalar(select(leftovers.c.bytes)) or 0
 
 
-def job_ended(connection: Connection, job_id: str, state: JobState, at: float) -> None:
-    """Note what an ended job leaves, and which uploads nobody needs since, `at` (Unix seconds)."""
+def job_ended(transaction: Transaction, job_id: str, state: JobState) -> None:
+    """Note what an ended job leaves, and which uploads nobody needs since."""
+    connection = transaction.connection
     made = connection.scalar(
         select(func.sum(artifacts.c.size))
         .join_from(tasks, attempts, attempts.c.task_id == tasks.c.id)
@@ -44,39 +46,42 @@ def job_ended(connection: Connection, job_id: str, state: JobState, at: float) -
         connection.execute(update(jobs).where(jobs.c.id == job_id).values(leftover_bytes=size))
     if state == JobState.SUCCEEDED:
         # Any other job may be retried, and nobody could make again what it was given.
-        size += _uploads_are_unneeded(connection, job_id, at)
-    _add(connection, size)
+        size += _uploads_are_unneeded(transaction, job_id)
+    _add(transaction, size)
 
 
-def job_goes_on(connection: Connection, job_id: str) -> None:
+def job_goes_on(transaction: Transaction, job_id: str) -> None:
     """An ended job is retried: what it had made it needs again."""
-    forget_jobs(connection, [job_id])
+    forget_jobs(transaction, [job_id])
 
 
-def forget_jobs(connection: Connection, job_ids: Collection[str]) -> None:
+def forget_jobs(transaction: Transaction, job_ids: Collection[str]) -> None:
     """Nothing is left of these jobs any more."""
+    connection = transaction.connection
     these = jobs.c.id.in_(job_ids)
     size = connection.scalar(select(func.sum(jobs.c.leftover_bytes)).where(these))
     connection.execute(update(jobs).where(these).values(leftover_bytes=0))
-    _add(connection, -int(size or 0))
+    _add(transaction, -int(size or 0))
 
 
-def upload_is_given(connection: Connection, artifact_id: str) -> None:
+def upload_is_given(transaction: Transaction, artifact_id: str) -> None:
     """A job is given the artifact and needs it from now on."""
-    forget_uploads(connection, [artifact_id])
-    connection.execute(update(artifacts).where(artifacts.c.id == artifact_id).values(given=True))
+    forget_uploads(transaction, [artifact_id])
+    transaction.connection.execute(update(artifacts).where(artifacts.c.id == artifact_id).values(given=True))
 
 
-def forget_uploads(connection: Connection, artifact_ids: Collection[str]) -> None:
+def forget_uploads(transaction: Transaction, artifact_ids: Collection[str]) -> None:
     """These artifacts are needed again, or gone."""
+    connection = transaction.connection
     unneeded = artifacts.c.id.in_(artifact_ids), artifacts.c.unneeded_since.is_not(None)
     size = connection.scalar(select(func.sum(artifacts.c.size)).where(*unneeded, artifacts.c.given))
     connection.execute(update(artifacts).where(*unneeded).values(unneeded_since=None))
-    _add(connection, -int(size or 0))
+    _add(transaction, -int(size or 0))
 
 
-def _uploads_are_unneeded(connection: Connection, job_id: str, at: float) -> int:
+def _uploads_are_unneeded(transaction: Transaction, job_id: str) -> int:
     """Note since when nobody needs the job's uploads that no unfinished job shares; returns their bytes."""
+    connection = transaction.connection
     found = connection.execute(
         select(artifacts.c.id, artifacts.c.size)
         .join(media, media.c.artifact_id == artifacts.c.id)
@@ -86,7 +91,7 @@ def _uploads_are_unneeded(connection: Connection, job_id: str, at: float) -> int
         .distinct()
     ).all()
     these = artifacts.c.id.in_([row.id for row in found])
-    connection.execute(update(artifacts).where(these).values(unneeded_since=at))
+    connection.execute(update(artifacts).where(these).values(unneeded_since=transaction.at))
     return sum(row.size for row in found)
 
 
@@ -102,7 +107,8 @@ def _is_needed() -> ColumnElement[bool]:
     )
 
 
-def _add(connection: Connection, size: int) -> None:
+def _add(transaction: Transaction, size: int) -> None:
+    connection = transaction.connection
     if not size:
         return
     change = update(leftovers).values(bytes=leftovers.c.bytes + size)

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
-from farm.policy.failures import USUAL_TERMS, Cause, Terms
+from farm.policy.failures import Cause
 from farm.records import AttemptRecord, DeviceRecord, DrainRecord, NodeRecord
 from farm.states import DrainState, NodeState
 from farm.store import cordons, endings, quarantine, rows, speeds, tables
@@ -17,13 +17,14 @@ from farm.store.changes import move_node, write_event
 from farm.store.database import Database
 from farm.store.errors import NodeInUse, NotFound
 from farm.store.tables import attempts, nodes
+from farm.store.transaction import Transaction
 
 
 class Nodes:
     """Keeps which workstations there are, what they offer, and when they were last heard of."""
 
-    def __init__(self, database: Database, terms: Terms = USUAL_TERMS):
-        self._database, self._terms = database, terms
+    def __init__(self, database: Database):
+        self._database = database
 
     def hello(
         self,
@@ -45,8 +46,7 @@ class Nodes:
         longer offers, but for (attempt id, epoch) pairs in `held`, whose ends it kept and is about to tell. `reason`: why it
         gets no work, if it gets none; `owner_reason`: why it takes none for its owner's sake.
         """
-        at = self._database.wall()
-        said = {
+        said: dict[str, Any] = {
             "name": name,
             "address": address,
             "version": version,
@@ -55,34 +55,35 @@ class Nodes:
             "models": [list(offer) for offer in models],
             "reason": reason,
             "owner_reason": owner_reason,
-            "last_seen_at": at,
             "forgotten_at": None,
         }
-        with self._database.write() as connection:
+        with self._database.write() as transaction:
+            connection = transaction.connection
+            said["last_seen_at"] = transaction.at
             known = connection.execute(select(nodes).where(nodes.c.id == node_id)).one_or_none()
             lost: list[AttemptRecord] = []
             if known is None:
                 connection.execute(
                     insert(nodes).values(id=node_id, state=NodeState.ONLINE, offline_reason="", **said)
                 )
-                write_event(connection, at, "joined", f"{name} joined the farm", node_id=node_id)
+                write_event(transaction, "joined", f"{name} joined the farm", node_id=node_id)
             else:
                 if known.state == NodeState.OFFLINE:
-                    _back_online(connection, known, at, "joined" if known.forgotten_at else "online")
-                _of_its_owner(connection, known, owner_reason, at)
+                    _back_online(transaction, known, "joined" if known.forgotten_at else "online")
+                _of_its_owner(transaction, known, owner_reason)
                 connection.execute(update(nodes).where(nodes.c.id == node_id).values(said))
                 live = rows.attempt_records(connection, rows.is_live, attempts.c.node_id == node_id)
                 untold = [attempt for attempt in live if attempt.ref not in set(held)]
                 if known.boot_id != boot_id:
-                    write_event(connection, at, "rebooted", f"{name} was rebooted", node_id=node_id)
+                    write_event(transaction, "rebooted", f"{name} was rebooted", node_id=node_id)
                     why = "the node was rebooted"
                 else:
                     there = {device.name for device in devices}
                     untold = [attempt for attempt in untold if attempt.device not in there]
                     why = f"{name} no longer offers {', '.join(sorted({one.device for one in untold}))}"
                 if untold:
-                    lost = endings.end_all(connection, self._database, self._terms, untold, why)
-            speeds.forget_replaced(connection, node_id, devices)
+                    lost = endings.end_all(transaction, untold, why)
+            speeds.forget_replaced(transaction, node_id, devices)
             connection.execute(delete(tables.devices).where(tables.devices.c.node_id == node_id))
             if offered := [_advertised(node_id, device) for device in devices]:
                 connection.execute(insert(tables.devices), offered)
@@ -94,29 +95,31 @@ class Nodes:
         `owner_reason`: why it takes no work for its owner's sake, if it takes none. One that is forgotten stays so
         until it says hello. Raises NotFound.
         """
-        at = self._database.wall()
-        heard = {"last_seen_at": at, "ray_node_id": ray_node_id, "owner_reason": owner_reason}
-        with self._database.write() as connection:
+        heard = {"ray_node_id": ray_node_id, "owner_reason": owner_reason}
+        with self._database.write() as transaction:
+            connection = transaction.connection
             known = _node(connection, node_id)
             if known.forgotten_at:
                 return
             if known.state == NodeState.OFFLINE:
-                _back_online(connection, known, at)
-            _of_its_owner(connection, known, owner_reason, at)
-            connection.execute(update(nodes).where(nodes.c.id == node_id).values(heard))
+                _back_online(transaction, known)
+            _of_its_owner(transaction, known, owner_reason)
+            connection.execute(
+                update(nodes).where(nodes.c.id == node_id).values(**heard, last_seen_at=transaction.at)
+            )
 
     def offline(self, node_id: str, reason: str) -> None:
         """The node is silent: it gets no work. What it runs is left to its leases. Raises NotFound."""
-        at = self._database.wall()
-        with self._database.write() as connection:
-            known = _node(connection, node_id)
+        with self._database.write() as transaction:
+            known = _node(transaction.connection, node_id)
             if known.state == NodeState.ONLINE:
-                move_node(connection, node_id, known.state, NodeState.OFFLINE, offline_reason=reason)
-                write_event(connection, at, "offline", f"{known.name} is offline: {reason}", node_id=node_id)
+                move_node(transaction, node_id, known.state, NodeState.OFFLINE, offline_reason=reason)
+                write_event(transaction, "offline", f"{known.name} is offline: {reason}", node_id=node_id)
 
     def leaves(self, node_id: str, reason: str) -> None:
         """The node gets no work, because its agent is about to end; its next hello undoes it. Raises NotFound."""
-        with self._database.write() as connection:
+        with self._database.write() as transaction:
+            connection = transaction.connection
             _node(connection, node_id)
             connection.execute(update(nodes).where(nodes.c.id == node_id).values(reason=reason))
 
@@ -133,18 +136,15 @@ class Nodes:
                 not drain or drain.state == DrainState.DRAINED
             ):
                 return []  # as every heartbeat of a drained node says
-        at = self._database.wall()
-        with self._database.write() as connection:
+        with self._database.write() as transaction:
+            connection = transaction.connection
             known = _node(connection, node_id)
             live = rows.attempt_records(connection, *here)
             over = [attempt for attempt in live if attempt.ref not in set(held)]
             why = "its node has left"
-            given_back = [
-                endings.end(connection, self._database, self._terms, attempt, Cause.GIVEN_BACK, why)[0]
-                for attempt in over
-            ]
+            given_back = [endings.end(transaction, attempt, Cause.GIVEN_BACK, why)[0] for attempt in over]
             if len(over) == len(live):
-                cordons.empty(connection, node_id, known.name, at)
+                cordons.empty(transaction, node_id, known.name)
             return given_back
 
     def drain(
@@ -154,15 +154,14 @@ class Nodes:
 
         Of a node that is being drained all this is said anew; one that is drained stays as it is. Raises NotFound.
         """
-        at, now = self._database.wall(), self._database.boot()
-        with self._database.write() as connection:
-            name = _node(connection, node_id).name
-            return cordons.begin_drain(connection, node_id, name, at, now, grace, reason, asked_by)
+        with self._database.write() as transaction:
+            name = _node(transaction.connection, node_id).name
+            return cordons.begin_drain(transaction, node_id, name, grace, reason, asked_by)
 
     def clock_began_anew(self) -> None:
         """For a restarted daemon, whose clock may have: no drain's deadline is further off than it ever was."""
-        with self._database.write() as connection:
-            cordons.clock_began_anew(connection, self._database.boot())
+        with self._database.write() as transaction:
+            cordons.clock_began_anew(transaction)
 
     def resume(self, node_id: str, device: str = "") -> tuple[bool, list[str]]:
         """End the node's drain, and the quarantine of a device, by name, or of all.
@@ -170,42 +169,40 @@ class Nodes:
         Of a `device` alone the quarantine: a node is drained as a whole. Returns whether it was, and the devices that
         were in quarantine. Raises NotFound.
         """
-        at = self._database.wall()
-        with self._database.write() as connection:
-            known = _node(connection, node_id, device)
-            drained = not device and cordons.end_drain(connection, node_id, known.name, at)
-            back = quarantine.lift(connection, node_id, device)
+        with self._database.write() as transaction:
+            known = _node(transaction.connection, node_id, device)
+            drained = not device and cordons.end_drain(transaction, node_id, known.name)
+            back = quarantine.lift(transaction, node_id, device)
             for name in back:
                 message = f"{known.name}/{name} gets work again"
-                write_event(connection, at, "resumed", message, node_id=node_id)
+                write_event(transaction, "resumed", message, node_id=node_id)
             return drained, back
 
     def lock(self, node_id: str, device: str = "", reason: str = "", asked_by: str = "") -> None:
         """Give the node, or one device of it, nothing new; what runs goes on, models stay warm. Raises NotFound."""
-        at = self._database.wall()
-        with self._database.write() as connection:
-            name = _node(connection, node_id, device).name
-            cordons.lock(connection, node_id, name, device, at, reason, asked_by)
+        with self._database.write() as transaction:
+            name = _node(transaction.connection, node_id, device).name
+            cordons.lock(transaction, node_id, name, device, reason, asked_by)
 
     def unlock(self, node_id: str, device: str = "") -> list[str]:
         """Take a device's lock away, or all of the node's; returns what was locked, "" for the node as a whole.
 
         Raises NotFound, and NodeInUse for one device of a node that is locked as a whole.
         """
-        at = self._database.wall()
-        with self._database.write() as connection:
+        with self._database.write() as transaction:
+            connection = transaction.connection
             name = _node(connection, node_id, device).name
             if device and cordons.is_locked(connection, node_id):
                 raise NodeInUse(name, f"is locked as a whole; `farmctl node unlock {name}` unlocks all of it")
-            return cordons.unlock(connection, node_id, name, device, at)
+            return cordons.unlock(transaction, node_id, name, device)
 
     def forget(self, node_id: str) -> None:
         """Leave the node out of the record; attempts and events go on naming it. Its next hello joins it anew.
 
         Raises NotFound, and NodeInUse while it is online and not drained, or has live attempts.
         """
-        at = self._database.wall()
-        with self._database.write() as connection:
+        with self._database.write() as transaction:
+            connection = transaction.connection
             known = _node(connection, node_id)
             drain = cordons.of(connection, node_id)
             if known.state == NodeState.ONLINE and not (drain and drain.state == DrainState.DRAINED):
@@ -218,7 +215,7 @@ class Nodes:
                     f"may still render {what}; that is given to others soon after it falls silent, so try again then",
                 )
             if known.state == NodeState.ONLINE:
-                move_node(connection, node_id, known.state, NodeState.OFFLINE, offline_reason="is forgotten")
+                move_node(transaction, node_id, known.state, NodeState.OFFLINE, offline_reason="is forgotten")
             for table in (
                 tables.devices,
                 tables.speeds,
@@ -228,9 +225,9 @@ class Nodes:
                 tables.locks,
             ):
                 connection.execute(delete(table).where(table.c.node_id == node_id))
-            gone = {"forgotten_at": at, "models": [], "ray_node_id": ""}
+            gone = {"forgotten_at": transaction.at, "models": [], "ray_node_id": ""}
             connection.execute(update(nodes).where(nodes.c.id == node_id).values(gone))
-            write_event(connection, at, "forgotten", f"{known.name} is forgotten", node_id=node_id)
+            write_event(transaction, "forgotten", f"{known.name} is forgotten", node_id=node_id)
 
     def list(self) -> list[NodeRecord]:
         """All nodes by name."""
@@ -277,16 +274,16 @@ def _node(connection: Connection, node_id: str, device: str = "") -> Row:
     return row
 
 
-def _back_online(connection: Connection, node: Row, at: float, kind: str = "online") -> None:
-    move_node(connection, node.id, node.state, NodeState.ONLINE, offline_reason="")
-    write_event(connection, at, kind, f"{node.name} is back", node_id=node.id)
+def _back_online(transaction: Transaction, node: Row, kind: str = "online") -> None:
+    move_node(transaction, node.id, node.state, NodeState.ONLINE, offline_reason="")
+    write_event(transaction, kind, f"{node.name} is back", node_id=node.id)
 
 
-def _of_its_owner(connection: Connection, node: Row, reason: str, at: float) -> None:
+def _of_its_owner(transaction: Transaction, node: Row, reason: str) -> None:
     """Write the event that a node takes work or doesn't, for its owner's sake, where that is new."""
     if reason != node.owner_reason:
         message = f"{node.name} takes no work: it {reason}" if reason else f"{node.name} takes work again"
-        write_event(connection, at, "owner", message, node_id=node.id)
+        write_event(transaction, "owner", message, node_id=node.id)
 
 
 def _advertised(node_id: str, device: DeviceRecord) -> dict[str, Any]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import select, update
 
 from farm.store.tables import jobs, tasks
+from farm.store.transaction import Transaction
 
 
 def notes_of(facts: Mapping[str, Any] | None) -> list[str]:
@@ -16,11 +17,12 @@ def notes_of(facts: Mapping[str, Any] | None) -> list[str]:
     return [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
 
 
-def tell_job(connection: Connection, task_id: str, facts: Mapping[str, Any]) -> None:
+def tell_job(transaction: Transaction, task_id: str, facts: Mapping[str, Any]) -> None:
     """Add what a task found out to its job's notes, in the caller's transaction, before `facts` become the task's.
 
     A task may be done again when its result is lost: what it found out before is replaced.
     """
+    connection = transaction.connection
     before = notes_of(connection.scalar(select(tasks.c.facts).where(tasks.c.id == task_id)))
     now = notes_of(facts)
     if before == now:

@@ -13,10 +13,12 @@ from farm.policy.gist import gist
 from farm.records import AttemptRecord
 from farm.store.changes import write_event
 from farm.store.tables import quarantines, strikes
+from farm.store.transaction import Transaction
 
 
-def strike(connection: Connection, attempt: AttemptRecord, at: float, error: str) -> None:
+def strike(transaction: Transaction, attempt: AttemptRecord, error: str) -> None:
     """Note that a device failed a task; at MAX_STRIKES jobs it is set aside. `at` in Unix seconds."""
+    connection = transaction.connection
     this = {"node_id": attempt.node_id, "device": attempt.device}
     one = {**this, "job_id": attempt.job_id}
     if not connection.scalar(select(exists().where(*_are(strikes, one)))):
@@ -30,19 +32,21 @@ def strike(connection: Connection, attempt: AttemptRecord, at: float, error: str
         f"failed tasks of {count} jobs without a success between, last {attempt.task_key} of {attempt.job_id}: "
         f"{gist(error)}"
     )
-    connection.execute(insert(quarantines).values(**this, reason=reason, since_at=at))
+    connection.execute(insert(quarantines).values(**this, reason=reason, since_at=transaction.at))
     message = f"{attempt.node}/{attempt.device} is in quarantine: it {reason}"
-    write_event(connection, at, "quarantined", message, node_id=attempt.node_id)
+    write_event(transaction, "quarantined", message, node_id=attempt.node_id)
 
 
-def forgive(connection: Connection, node_id: str, device: str) -> None:
+def forgive(transaction: Transaction, node_id: str, device: str) -> None:
     """Take the device's strikes away: it has done something right."""
-    connection.execute(delete(strikes).where(*_are(strikes, {"node_id": node_id, "device": device})))
+    transaction.connection.execute(
+        delete(strikes).where(*_are(strikes, {"node_id": node_id, "device": device}))
+    )
 
 
-def forgive_all_of(connection: Connection, job_id: str) -> None:
+def forgive_all_of(transaction: Transaction, job_id: str) -> None:
     """Take the strikes away that a job's tasks caused: it failed elsewhere too."""
-    connection.execute(delete(strikes).where(strikes.c.job_id == job_id))
+    transaction.connection.execute(delete(strikes).where(strikes.c.job_id == job_id))
 
 
 def is_set_aside(connection: Connection, node_id: str, device: str) -> bool:
@@ -51,8 +55,9 @@ def is_set_aside(connection: Connection, node_id: str, device: str) -> bool:
     return bool(connection.scalar(select(exists().where(*_are(quarantines, this)))))
 
 
-def lift(connection: Connection, node_id: str, device: str = "") -> list[str]:
+def lift(transaction: Transaction, node_id: str, device: str = "") -> list[str]:
     """End the quarantine of a device, or of all of the node's, and forget why; returns those that were in it."""
+    connection = transaction.connection
     this = {"node_id": node_id} | ({"device": device} if device else {})
     found = connection.scalars(select(quarantines.c.device).where(*_are(quarantines, this))).all()
     for table in (quarantines, strikes):

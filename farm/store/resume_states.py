@@ -12,9 +12,10 @@ from sqlalchemy import ColumnElement, Connection, select, update
 from farm.records import ArtifactRecord, ArtifactState
 from farm.store import rows
 from farm.store.tables import artifacts, attempts, tasks
+from farm.store.transaction import Transaction
 
 
-def keep(connection: Connection, attempt_id: str, artifact_ids: Sequence[str]) -> int:
+def keep(transaction: Transaction, attempt_id: str, artifact_ids: Sequence[str]) -> int:
     """What a live attempt stored of its state outlasts it; returns of how many artifacts that is true."""
     change = (
         update(artifacts)
@@ -25,7 +26,7 @@ def keep(connection: Connection, attempt_id: str, artifact_ids: Sequence[str]) -
         )
         .values(state=ArtifactState.SAVED)
     )
-    return connection.execute(change).rowcount
+    return transaction.connection.execute(change).rowcount
 
 
 def newest(connection: Connection, task_id: str) -> ArtifactRecord | None:
@@ -40,10 +41,10 @@ def newest(connection: Connection, task_id: str) -> ArtifactRecord | None:
     return rows.artifact_record(row) if row else None
 
 
-def release(connection: Connection, *of_tasks: ColumnElement[bool]) -> None:
+def release(transaction: Transaction, *of_tasks: ColumnElement[bool]) -> None:
     """Nobody will go on with these tasks: what was kept of them is left to collection."""
     theirs = select(attempts.c.id).join(tasks, attempts.c.task_id == tasks.c.id).where(*of_tasks)
-    connection.execute(
+    transaction.connection.execute(
         update(artifacts)
         .where(artifacts.c.attempt_id.in_(theirs), artifacts.c.state == ArtifactState.SAVED)
         .values(state=ArtifactState.DISCARDED)

@@ -17,6 +17,7 @@ from farm.store import leftover_bytes
 from farm.store.changes import write_event
 from farm.store.leftover_bytes import counts, is_output, is_upload
 from farm.store.tables import artifacts, attempts, jobs, media, tasks
+from farm.store.transaction import Transaction
 
 AT_ONCE = 100
 """Jobs and uploads that one transaction gives up at most: others wait for it."""
@@ -32,19 +33,17 @@ def due(connection: Connection, keeping: Keeping, now: float) -> tuple[list[Left
     return [one for one in made if one.id in gone], uploads[:AT_ONCE]
 
 
-def give_up(
-    connection: Connection, of_jobs: Collection[Leftover], uploads: Collection[Leftover], at: float
-) -> int:
+def give_up(transaction: Transaction, of_jobs: Collection[Leftover], uploads: Collection[Leftover]) -> int:
     """Leave what these are to collection; returns how many artifacts. `at` in Unix seconds, for people."""
     for job in of_jobs:
         size = f"{job.size / 2**20:.1f} MiB"
         message = f"what it had made on the way ({size}) is kept no longer; a retry would make it again"
-        write_event(connection, at, "collected", message, job_id=job.id)
+        write_event(transaction, "collected", message, job_id=job.id)
     job_ids, upload_ids = [job.id for job in of_jobs], [upload.id for upload in uploads]
-    leftover_bytes.forget_jobs(connection, job_ids)
-    leftover_bytes.forget_uploads(connection, upload_ids)
+    leftover_bytes.forget_jobs(transaction, job_ids)
+    leftover_bytes.forget_uploads(transaction, upload_ids)
     return sum(
-        connection.execute(
+        transaction.connection.execute(
             update(artifacts).where(counts, these).values(state=ArtifactState.EXPIRED)
         ).rowcount
         for these in (

@@ -10,17 +10,19 @@ from sqlalchemy import Connection, delete, insert, select, update
 from farm.planning import TaskKind
 from farm.records import AttemptRecord, DeviceRecord, Speed
 from farm.store.tables import devices, speeds, tasks
+from farm.store.transaction import Transaction
 
 REMEMBERED = 8
 """The average follows about so many windows: a driver's update or a warm summer shows, a single hiccup doesn't."""
 
 
-def note(connection: Connection, attempt: AttemptRecord, working_seconds: float) -> None:
+def note(transaction: Transaction, attempt: AttemptRecord, working_seconds: float) -> None:
     """Keep how fast a committed window went.
 
     `working_seconds`: from its first step to its end, so without loading the model and fetching inputs. A storyboard is
     small, and by its FLOPs slow everywhere: counted in, whoever drew the last ones would be taken for a slow device.
     """
+    connection = transaction.connection
     kind = connection.scalar(select(tasks.c.kind).where(tasks.c.id == attempt.task_id))
     if kind != TaskKind.WINDOW or working_seconds <= 0 or attempt.flops <= 0:
         return
@@ -40,8 +42,9 @@ def note(connection: Connection, attempt: AttemptRecord, working_seconds: float)
     connection.execute(update(speeds).where(this).values(flops_per_second=average, windows=known.windows + 1))
 
 
-def forget_replaced(connection: Connection, node_id: str, offered: Sequence[DeviceRecord]) -> None:
+def forget_replaced(transaction: Transaction, node_id: str, offered: Sequence[DeviceRecord]) -> None:
     """Drop what was measured of devices that are no longer what they were: another card, other threads."""
+    connection = transaction.connection
     same = {(device.name, device.backend, device.model, device.threads) for device in offered}
     for row in connection.execute(
         select(devices.c.name, devices.c.backend, devices.c.model, devices.c.threads).where(

@@ -25,12 +25,12 @@ class Store:
     which. Only the one process that leads changes anything.
     """
 
-    def __init__(self, database: Database, terms: Terms = USUAL_TERMS):
+    def __init__(self, database: Database):
         self._database = database
         self.jobs = Jobs(database)
         self.tasks = Tasks(database)
-        self.attempts = Attempts(database, terms)
-        self.nodes = Nodes(database, terms)
+        self.attempts = Attempts(database)
+        self.nodes = Nodes(database)
         self.artifacts = Artifacts(database)
         self.events = Events(database)
         self.lookup = Lookup(database)
@@ -53,13 +53,13 @@ class Store:
         Deposed, once another process leads. Raises LedByAnother, SchemaTooNew, DatabaseAway, DatabaseDamaged,
         NoFarmInDatabase, RecordLost.
         """
-        database = Database(url, wall, boot)
+        database = Database(url, wall, boot, terms)
         try:
             database.lead(who, lived=lived)
         except BaseException:
             database.close()
             raise
-        return cls(database, terms)
+        return cls(database)
 
     @classmethod
     def open(cls, url: str, wall: Callable[[], float] = time.time) -> Self:

@@ -94,7 +94,8 @@ class Tasks:
         """Keep what each ready task (by id) is waiting for; returns how many changed."""
         if not reasons:
             return 0
-        with self._database.write() as connection:
+        with self._database.write() as transaction:
+            connection = transaction.connection
             kept = connection.execute(
                 select(tasks.c.id, tasks.c.reason).where(tasks.c.id.in_(list(reasons)), rows.is_ready)
             )

@@ -140,8 +140,8 @@ def test_a_farm_of_an_earlier_version_gets_by_migration_what_a_new_one_has(url, 
         store.artifacts.stage(name="media", filename="a", size=1, sha256="0" * 64, location="a/a/data")
         with store._database.read() as connection:
             before = _counted(connection)
-        with store._database.write() as connection:
-            make_as_before(connection)
+        with store._database.write() as transaction:
+            make_as_before(transaction.connection)
     configure_logs("info", "text")
     with Store.lead(url, "test") as store, store._database.read() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
@@ -168,12 +168,12 @@ def test_the_judge_sees_an_index_on_all_states(tmp_path):
         past(store, 3000)
         live_jobs(store, 4, working=1)
         before = touched(store, store.tasks.ready)
-        with store._database.write() as connection:
-            connection.exec_driver_sql("DROP INDEX ix_artifacts_attempt_id_state")
-            connection.exec_driver_sql("CREATE INDEX ix_artifacts_state ON artifacts (state)")
+        with store._database.write() as transaction:
+            transaction.connection.exec_driver_sql("DROP INDEX ix_artifacts_attempt_id_state")
+            transaction.connection.exec_driver_sql("CREATE INDEX ix_artifacts_state ON artifacts (state)")
         assert touched(store, store.tasks.ready) > 1.5 * before + SOME_STEPS
-        with store._database.write() as connection:
-            connection.exec_driver_sql("DROP INDEX ix_artifacts_state")
+        with store._database.write() as transaction:
+            transaction.connection.exec_driver_sql("DROP INDEX ix_artifacts_state")
         with statements(store) as sent:
             store.tasks.ready()
         assert any("artifacts" in walk for one in sent for walk in walks(store, one))

@@ -54,10 +54,10 @@ def plan(graph: Mapping[str, Sequence[str]], **fields) -> Plan:
 
 def empty(store: Store) -> None:
     """Leaves nothing in it but that it leads."""
-    with store._database.write() as connection:
+    with store._database.write() as transaction:
         for table in reversed(metadata.sorted_tables):
             if table is not leader:
-                connection.execute(delete(table))
+                transaction.connection.execute(delete(table))
 
 
 SMALL = {

@@ -238,8 +238,8 @@ def test_a_backup_of_an_older_schema_is_restored_and_upgraded(elsewhere, url, ba
 
 
 def test_a_backup_of_a_newer_schema_is_refused(url, elsewhere, backup, farmctl):
-    with Store.lead(url, "farmd") as store, store._database.write() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with Store.lead(url, "farmd") as store, store._database.write() as transaction:
+        transaction.connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     assert farmctl(url, "backup", backup).exit_code == 0
     refused = farmctl(elsewhere, "restore", backup)
     assert refused.exit_code == 1 and "schema '9999'" in refused.stderr

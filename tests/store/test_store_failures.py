@@ -62,8 +62,8 @@ def test_a_restarted_daemon_counts_no_time_of_another_boots_clock(open_store, be
     store = open_store(boot=lambda: 500_000.0)
     join(store)
     attempt = dispatch(store, submit(store), "encode")
-    with store._database.write() as connection:
-        connection.execute(update(attempts).values(begun=begun, progressed=begun))
+    with store._database.write() as transaction:
+        transaction.connection.execute(update(attempts).values(begun=begun, progressed=begun))
     store.attempts.extend_all(500_015.0)
     kept = store.attempts.get(attempt.id)
     assert (kept.begun, kept.progressed) == (500_000.0, 500_000.0)

@@ -72,8 +72,8 @@ def test_the_database_itself_refuses_a_second_live_attempt(store, job):
     with store._database.read() as connection:
         row = connection.execute(select(attempts)).one()._asdict()
     for other in ({"device": "d1"}, {"task_id": task(store, job, "mux").id}):
-        with pytest.raises(IntegrityError), store._database.write() as connection:
-            connection.execute(insert(attempts).values(row | {"id": "x-2", "epoch": 2} | other))
+        with pytest.raises(IntegrityError), store._database.write() as transaction:
+            transaction.connection.execute(insert(attempts).values(row | {"id": "x-2", "epoch": 2} | other))
 
 
 def test_no_dispatch_to_what_cannot_work(store, job):

@@ -111,8 +111,8 @@ def test_every_write_of_a_deposed_leader_is_refused_and_it_is_told_when_it_asks(
     store = open_store()
     store.keep_leading()
     submit(store)
-    with store._database.write() as connection:
-        connection.execute(text("UPDATE leader SET epoch = epoch + 1, who = 'the other'"))
+    with store._database.write() as transaction:
+        transaction.connection.execute(text("UPDATE leader SET epoch = epoch + 1, who = 'the other'"))
     with pytest.raises(Deposed, match="the other leads"):
         submit(store)
     with pytest.raises(Deposed):
@@ -159,8 +159,8 @@ def test_no_verb_of_a_deposed_leader_is_done(open_store):
         lambda: stage(store, one),
     ]
     before = store.jobs.tasks(job.id), store.jobs.get(ended.id), store.nodes.list()
-    with store._database.write() as connection:
-        connection.execute(text("UPDATE leader SET epoch = epoch + 1, who = 'the other'"))
+    with store._database.write() as transaction:
+        transaction.connection.execute(text("UPDATE leader SET epoch = epoch + 1, who = 'the other'"))
     for verb in verbs:
         with pytest.raises(Deposed):
             verb()

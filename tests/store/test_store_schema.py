@@ -153,8 +153,8 @@ def test_a_store_of_any_older_schema_is_brought_up_to_date_at_once(empty_url, re
 
 
 def test_a_schema_of_newer_software_is_refused_and_left_alone(url):
-    with Store.lead(url, "test") as store, store._database.write() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with Store.lead(url, "test") as store, store._database.write() as transaction:
+        transaction.connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(SchemaTooNew, match=f"'9999'.*'{REVISION}'"):
         Store.open(url)
     with pytest.raises(SchemaTooNew):
