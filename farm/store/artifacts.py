@@ -32,13 +32,13 @@ _loses = (artifacts.c.state == ArtifactState.DISCARDED) & ~_MAY_COUNT.exists()
 
 
 class Artifacts:
-    """Keeps what was stored, for whom, and whether it counts."""
+    """Records what was stored, for whom, and whether it counts."""
 
     def __init__(self, database: Database):
         self._database = database
 
     def new_id(self) -> str:
-        """An id for an artifact about to be written, so that its path can be its own."""
+        """Return an id for an artifact that is about to be written, so that its path can be its own."""
         return new_id("a", self._database.wall())
 
     def stage(
@@ -53,7 +53,7 @@ class Artifacts:
         epoch: int = 0,
         artifact_id: str = "",
     ) -> ArtifactRecord:
-        """Record bytes that are whole and in place. Media (no attempt) counts at once, a result when committed.
+        """Record bytes that are whole and in place. Media (no attempt) counts at once, a result once it is committed.
 
         Raises StaleAttempt when the attempt's epoch is over, NotFound when there is no such attempt.
         """
@@ -87,7 +87,7 @@ class Artifacts:
         location: str,
         artifact_id: str,
     ) -> ArtifactRecord:
-        """Record the log of an attempt, however that ended. An attempt has one: the first that came is answered again.
+        """Record the log of an attempt, however the attempt ended. An attempt has one log: later ones return the first.
 
         Raises NotFound when there is no such attempt of that epoch.
         """
@@ -112,23 +112,23 @@ class Artifacts:
             return _artifact(connection, artifact_id)
 
     def logs(self, job_id: str) -> dict[str, ArtifactRecord]:
-        """The logs that are kept of the job's attempts, by the attempt's id."""
+        """Return the logs of the job's attempts, by attempt id."""
         of_job = select(attempts.c.id).join(tasks).where(tasks.c.job_id == job_id)
         with self._database.read() as connection:
             return _logs(connection, artifacts.c.attempt_id.in_(of_job))
 
     def log_of(self, attempt_id: str) -> ArtifactRecord | None:
-        """The log of an attempt; None while there is none."""
+        """Return the log of an attempt; None while there is none."""
         with self._database.read() as connection:
             return _logs(connection, artifacts.c.attempt_id == attempt_id).get(attempt_id)
 
     def get(self, artifact_id: str) -> ArtifactRecord:
-        """The artifact, whatever its state. Raises NotFound."""
+        """Return the artifact, whatever its state. Raises NotFound."""
         with self._database.read() as connection:
             return _artifact(connection, artifact_id)
 
     def inputs(self, task_id: str) -> TaskInputs:
-        """What `task_id` is given: artifacts of tasks it needs, its job's media and notes, a state. Raises NotFound."""
+        """Return what a task is given: results it needs, its job's media and notes, a saved state. Raises NotFound."""
         needed = (
             select(tasks.c.key.label("needed"), artifacts)
             .join_from(edges, tasks, edges.c.needs_id == tasks.c.id)
@@ -162,7 +162,7 @@ class Artifacts:
             )
 
     def results(self, job_id: str, keys: Sequence[str]) -> dict[str, tuple[ArtifactRecord, ...]]:
-        """Committed artifacts of those of the job's tasks `keys` that have any, by key."""
+        """Return the committed artifacts of those of the job's tasks `keys` that have any, by key."""
         query = (
             select(tasks.c.key.label("made_by"), artifacts)
             .join_from(tasks, attempts, attempts.c.task_id == tasks.c.id)
@@ -179,7 +179,7 @@ class Artifacts:
         return {key: tuple(found) for key, found in made.items()}
 
     def any_count(self) -> bool:
-        """Whether there is any artifact that counts."""
+        """Return whether there is any artifact that counts."""
         # Of an old farm's first artifacts none may count any more; its newest video does.
         newest = select(artifacts.c.id).order_by(artifacts.c.id.desc())
         one = newest.where(artifacts.c.state == ArtifactState.COMMITTED).limit(1)
@@ -187,31 +187,32 @@ class Artifacts:
             return connection.scalar(one) is not None
 
     def recorded(self, artifact_ids: Collection[str]) -> set[str]:
-        """Those of the ids that are of artifacts in this record, whatever their state. Raises Deposed.
+        """Return those of the ids that this record has, whatever the state of their artifacts. Raises Deposed.
 
-        In a transaction of the leader's, behind all that writes now: what is not recorded then is not on its way.
+        The query runs in a write transaction, behind everything that is being written: an id that is not recorded
+        then is not on its way.
         """
         with self._database.write() as transaction:
             known = select(artifacts.c.id).where(artifacts.c.id.in_(artifact_ids))
             return set(transaction.connection.scalars(known))
 
     def locations(self, artifact_ids: Collection[str]) -> set[str]:
-        """Where the artifacts of these ids lie that are in this record. Raises Deposed, as `recorded` does."""
+        """Return where those of the artifacts lie that this record has. Raises Deposed, as `recorded` does."""
         with self._database.write() as transaction:
             known = select(artifacts.c.location).where(artifacts.c.id.in_(artifact_ids))
             return set(transaction.connection.scalars(known))
 
     def made_by(self, attempt_id: str) -> list[ArtifactRecord]:
-        """What an attempt stored, by name."""
+        """Return what an attempt stored, by name."""
         query = select(artifacts).where(artifacts.c.attempt_id == attempt_id).order_by(artifacts.c.name)
         with self._database.read() as connection:
             return [rows.artifact_record(row) for row in connection.execute(query)]
 
     def expire(self, keeping: Keeping) -> int:
-        """Leave to collection what of ended jobs is kept no longer, and uploads for which no job came.
+        """Mark for collection what ended jobs have kept too long, and uploads for which no job came.
 
-        Some at a time, oldest first; never what a job may still need, nor videos, sidecars and logs. Returns how many
-        artifacts.
+        One call marks a limited number, oldest first. It never marks what a job may still need, nor videos, sidecars
+        and logs. Returns the number of artifacts.
         """
         with self._database.read() as connection:
             if not any(retention.due(connection, keeping, self._database.wall())):
@@ -222,10 +223,10 @@ class Artifacts:
             return retention.give_up(transaction, *due)
 
     def collectable(self, limit: int = 1000) -> list[ArtifactRecord]:
-        """Losers' artifacts and what is kept no longer, oldest first: remove their files, then say they are `collected`.
+        """Return artifacts that lost or expired, oldest first: remove their files, then call `collected`.
 
-        Not those of attempts that may still return. One that is over stays so, as what is kept no longer does: its
-        files may go at any time after.
+        Artifacts of attempts that may still return are left out. An artifact that is collectable stays so: its files
+        may go at any time after.
         """
         query = (
             select(artifacts)
@@ -237,9 +238,10 @@ class Artifacts:
             return [rows.artifact_record(row) for row in connection.execute(query)]
 
     def collected(self, artifact_ids: Sequence[str]) -> int:
-        """Note that the files of collectable artifacts are gone; what counts stays. Returns of how many.
+        """Note that the files of collectable artifacts are gone; returns for how many. Artifacts that count are left alone.
 
-        Losers are forgotten. Of what counted once the record keeps that it did: tasks done before are not lost with it.
+        Artifacts that lost are deleted from the record. Those that counted once stay in it as collected: the tasks
+        that made them remain done.
         """
         these = artifacts.c.id.in_(artifact_ids)
         with self._database.write() as transaction:
@@ -262,7 +264,7 @@ def _logs(connection: Connection, condition: ColumnElement[bool]) -> dict[str, A
 
 
 def _require_current(connection: Connection, attempt_id: str, epoch: int) -> bool:
-    """Whether the attempt was thought lost and may still return. Raises NotFound, and StaleAttempt if it is over."""
+    """Return whether the attempt was thought lost and may still return. Raises NotFound, and StaleAttempt if it is over."""
     attempt = connection.execute(
         select(attempts.c.epoch, attempts.c.state, may_return.label("may_return"))
         .join_from(attempts, tasks, attempts.c.task_id == tasks.c.id)

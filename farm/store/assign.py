@@ -1,4 +1,4 @@
-"""Handing a task to a device: only what is ready, to what is free; within the transactions of others."""
+"""Giving a ready task to a free device; within the transactions of others."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from farm.store.transaction import Transaction
 
 
 class NotFree(Exception):
-    """A task or device is no longer as it was seen; undoes the transaction."""
+    """The task or the device has changed since it was seen; undoes the transaction."""
 
 
 def give(transaction: Transaction, handover: Handover, lease_until: float) -> AttemptRecord:
-    """Give a ready task to a device, in the caller's transaction. Raises NotFree.
+    """Give a ready task to a device. Raises NotFree.
 
-    `lease_until`, `now` in seconds of the daemon's CLOCK_BOOTTIME, `at` in Unix seconds.
+    `lease_until` in seconds of the daemon's CLOCK_BOOTTIME.
     """
     connection = transaction.connection
     task = connection.execute(
@@ -71,9 +71,9 @@ def give(transaction: Transaction, handover: Handover, lease_until: float) -> At
 def _is_free(
     connection: Connection, node_id: str, device: str, group: str, *conditions: ColumnElement[bool]
 ) -> bool:
-    """Whether the device takes work and does nothing, or nothing but tasks of the same lockstep group.
+    """Return whether the device takes work and is idle, or runs nothing but tasks of the same lockstep group.
 
-    `conditions` that its node has to meet besides.
+    `conditions`: what its node must meet besides.
     """
     on_offer = (
         select(devices.c.name)
@@ -97,9 +97,9 @@ def _is_free(
 
 
 def could_return(connection: Connection, lost: AttemptRecord) -> bool:
-    """Whether an attempt that was thought lost could go on where it was: its device does nothing else since.
+    """Return whether an attempt that was thought lost could go on where it was: its device does nothing else since.
 
-    As what was never thought lost does, on a node that takes no new work too.
+    Locks, drains and the owner are not asked: they let attempts that were never lost go on too.
     """
     payload = connection.execute(select(tasks.c.payload).where(tasks.c.id == lost.task_id)).scalar_one()
     return _is_free(connection, lost.node_id, lost.device, group_of(lost.job_id, payload))

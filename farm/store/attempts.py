@@ -39,15 +39,16 @@ class Attempts:
     ) -> AttemptRecord | None:
         """Give a ready task, last seen at `epoch`, to a device; the attempt has epoch + 1.
 
-        None when the task is no longer ready at that epoch, the device is busy or gone, or its node offline.
+        Returns None when the task is no longer ready at that epoch, the device is busy or gone, or its node is
+        offline.
         """
         given = self.dispatch_all([Handover(task_id, epoch, node_id, device)], lease_until)
         return given[0] if given else None
 
     def dispatch_all(self, handovers: Sequence[Handover], lease_until: float) -> list[AttemptRecord]:
-        """Give all of these away as `dispatch` does, or none: a lockstep group starts whole, and may share devices.
+        """Give away all of these as `dispatch` does, or none: a lockstep group starts whole, and may share devices.
 
-        Returns the attempts in that order, empty for none.
+        Returns the attempts in that order; empty when none was given away.
         """
         try:
             with self._database.write() as transaction:
@@ -58,7 +59,8 @@ class Attempts:
     def renew(self, node_id: str, refs: Iterable[tuple[str, int]], lease_until: float) -> list[AttemptRef]:
         """Extend the leases of the node's live attempts among `refs` and return those; the others are over.
 
-        A dispatched attempt becomes running. So does one that was thought lost, while its task and device are free.
+        A dispatched attempt becomes running. So does an attempt that was thought lost, while its task and device are
+        free.
         """
         asked = {AttemptRef(*ref) for ref in refs}
         if not asked:
@@ -93,9 +95,9 @@ class Attempts:
             return [attempt.ref for attempt in granted]
 
     def progress(self, attempt_id: str, epoch: int, step: int, steps: int, from_step: int = 0) -> bool:
-        """Keep that `step` of `steps` are done; False when the attempt is over or is further already.
+        """Record that `step` of `steps` are done; returns False when the attempt is over or is further already.
 
-        `from_step`: at which it began, where it went on from an earlier one's state.
+        `from_step`: the step at which the attempt began, where it went on from an earlier attempt's state.
         """
         # When it was heard of, not when the writer's turn came.
         now = self._database.boot()
@@ -124,13 +126,13 @@ class Attempts:
         working_seconds: float = 0.0,
         facts: Mapping[str, Any] | None = None,
     ) -> Settlement:
-        """Commit a result if its epoch is still current, however late, also one that was thought lost.
+        """Commit a result if its epoch is still current, however late it comes, also of an attempt that was thought lost.
 
-        Its artifacts are committed, its `facts` (JSON) kept with its task, which is done, and the notes among them
-        with its job; successors are ready, and after the last task the job. From `working_seconds`, its first step to its end, the farm learns how fast the
-        device is.
-        Raises MissingArtifact, changing nothing, when `artifact_ids` are not all stored by this attempt or a
-        mux brings no "video".
+        Its artifacts are committed, and its task is done and keeps its `facts` (JSON); the notes among them go to the
+        job. Successors become ready, and after the last task the job ends. `working_seconds`, from the first step to
+        the end, tell the farm how fast the device is.
+        Raises MissingArtifact, changing nothing, when `artifact_ids` are not all stored by this attempt or a mux
+        brings no "video".
         """
         with self._database.write() as transaction:
             connection = transaction.connection
@@ -165,7 +167,7 @@ class Attempts:
             return Settlement(True, job=finish_job(transaction, attempt.job_id), ready=ready)
 
     def fail(self, attempt_id: str, epoch: int, error: str) -> Settlement:
-        """Count a failure of the work; what follows, farm.policy.failures judges."""
+        """Count a failure of the work; farm.policy.failures judges what follows."""
         with self._database.write() as transaction:
             connection = transaction.connection
             attempt = _current(connection, attempt_id, epoch)
@@ -176,7 +178,7 @@ class Attempts:
     def stop(self, attempt_id: str, epoch: int, artifact_ids: Sequence[str], reason: str) -> Settlement:
         """End an attempt that its node stopped between two steps: the next one goes on from the state it left.
 
-        `artifact_ids`: that state, stored by this attempt. Of one whose epoch is over nothing is kept.
+        `artifact_ids`: that state, stored by this attempt. Nothing is kept of an attempt whose epoch is over.
         """
         with self._database.write() as transaction:
             connection = transaction.connection
@@ -187,11 +189,11 @@ class Attempts:
             return endings.end(transaction, attempt, Cause.GIVEN_BACK, reason)[1]
 
     def out_of_memory(self, attempt_id: str, epoch: int, error: str) -> Settlement:
-        """End an attempt that its device could not hold: the task needs more memory than it had now."""
+        """End an attempt that did not fit into the memory of its device: from now on the task needs more than that."""
         return self.lose(attempt_id, epoch, f"out of memory: {error}", Cause.OUT_OF_MEMORY)
 
     def lacks_input(self, attempt_id: str, epoch: int, damaged: Sequence[str], error: str) -> Settlement:
-        """End an attempt of which some inputs are `damaged`, ids of artifacts; what made them is done again."""
+        """End an attempt whose inputs `damaged` (artifact ids) are unusable; the tasks that made them are done again."""
         with self._database.write() as transaction:
             connection = transaction.connection
             attempt = _current(connection, attempt_id, epoch)
@@ -200,7 +202,7 @@ class Attempts:
             return damage.make_again(transaction, attempt, damaged, error)
 
     def lose(self, attempt_id: str, epoch: int, reason: str, cause: Cause = Cause.SILENT) -> Settlement:
-        """End an attempt by a fault of the farm's: no retry used, as long as it doesn't follow the task about."""
+        """End an attempt for a fault of the farm. It costs no retry, as long as the fault does not follow the task about."""
         with self._database.write() as transaction:
             connection = transaction.connection
             attempt = _current(connection, attempt_id, epoch)
@@ -211,7 +213,7 @@ class Attempts:
     def time_out(self, now: float) -> list[tuple[AttemptRecord, Settlement]]:
         """Fail live attempts that take too long, or make no step for too long, at `now` (CLOCK_BOOTTIME seconds).
 
-        Returns each, as it is now, with what that did; their nodes must be told.
+        Returns each as it is now, with what its end led to; their nodes must be told.
         """
 
         def late(connection: Connection) -> list[tuple[AttemptRecord, str]]:
@@ -241,8 +243,9 @@ class Attempts:
         return self._lose_all(reason, attempts.c.node_id == node_id)
 
     def lose_device(self, node_id: str, device: str, reason: str) -> list[AttemptRecord]:
-        """Lose what was given to the device and of which nobody there knows yet, because its renderer is known to be
-        dead; returns what was lost. How attempts ended that had begun its node tells one by one.
+        """Lose what was given to a device whose renderer died before the work began; returns what was lost.
+
+        The node itself tells how attempts ended that had begun.
         """
         never_began = attempts.c.state == AttemptState.DISPATCHED
         return self._lose_all(reason, attempts.c.node_id == node_id, attempts.c.device == device, never_began)
@@ -257,7 +260,7 @@ class Attempts:
     def extend_all(self, until: float) -> int:
         """Set the leases of all live attempts, for a restarted daemon whose clock may have begun anew.
 
-        Nothing else counts against them that was read from that clock, and no task waits for a time of it.
+        Nothing else that was read from the old clock counts against them, and no task waits for a time of it.
         """
         with self._database.write() as transaction:
             connection, now = transaction.connection, transaction.now
@@ -271,7 +274,7 @@ class Attempts:
             return connection.execute(update(attempts).where(rows.is_live).values(lease_until=until)).rowcount
 
     def get(self, attempt_id: str) -> AttemptRecord:
-        """The attempt. Raises NotFound."""
+        """Return the attempt. Raises NotFound."""
         with self._database.read() as connection:
             found = rows.attempt_records(connection, attempts.c.id == attempt_id)
         if not found:
@@ -279,12 +282,12 @@ class Attempts:
         return found[0]
 
     def of(self, task_id: str) -> list[AttemptRecord]:
-        """The task's attempts, oldest first."""
+        """Return the task's attempts, oldest first."""
         with self._database.read() as connection:
             return rows.attempt_records(connection, attempts.c.task_id == task_id)
 
     def live(self, node_id: str | None = None) -> list[AttemptRecord]:
-        """Attempts that occupy a device, of one node or of all."""
+        """Return the attempts that occupy a device, of one node or of all."""
         where = [rows.is_live] if node_id is None else [rows.is_live, attempts.c.node_id == node_id]
         with self._database.read() as connection:
             return rows.attempt_records(connection, *where)
@@ -299,7 +302,7 @@ class Attempts:
 
 
 def _groups(connection: Connection) -> dict[str, str]:
-    """The lockstep group of each live attempt that is of one, by its id."""
+    """Return the lockstep group of each live attempt that belongs to one, by attempt id."""
     found = connection.execute(
         select(attempts.c.id, tasks.c.job_id, tasks.c.payload)
         .join_from(attempts, tasks, attempts.c.task_id == tasks.c.id)
@@ -311,13 +314,13 @@ def _groups(connection: Connection) -> dict[str, str]:
 def _waits_for_another(
     attempt: AttemptRecord, live: Sequence[AttemptRecord], groups: Mapping[str, str]
 ) -> bool:
-    """Whether one of its lockstep group is behind it: then that one is late, and not this."""
+    """Return True if another window of its lockstep group has made fewer steps: that one is late, this one waits."""
     mine = groups.get(attempt.id)
     return bool(mine) and any(groups.get(one.id) == mine and one.step < attempt.step for one in live)
 
 
 def _current(connection: Connection, attempt_id: str, epoch: int) -> AttemptRecord | None:
-    """The attempt, if what it says still counts: it is live and its task runs at its epoch."""
+    """Return the attempt if what it says still counts: it is live, and its task runs at its epoch."""
     found = rows.attempt_records(
         connection,
         rows.is_live,
@@ -332,7 +335,7 @@ def _current(connection: Connection, attempt_id: str, epoch: int) -> AttemptReco
 def _over(
     connection: Connection, attempt_id: str, epoch: int, told: AttemptState, cause: str = ""
 ) -> Settlement:
-    """Answer the end of an attempt that has ended: True if it is the same end, told again."""
+    """Answer the end of an attempt that has ended: True if the same end is told again."""
     found = connection.execute(
         select(attempts.c.state, attempts.c.cause).where(
             attempts.c.id == attempt_id, attempts.c.epoch == epoch

@@ -111,7 +111,7 @@ def _kind(file: Path) -> str:
 
 
 def _revision(file: Path) -> str:
-    """Revision of the schema in a backup. Raises BackupFailed when it is no whole backup of a farm."""
+    """Return the revision of the schema in a backup. Raises BackupFailed when it is no whole backup of a farm."""
     if _kind(file) == "SQLite":
         try:
             soundness.check_sqlite(file, longest=None)
@@ -143,7 +143,7 @@ def _revision(file: Path) -> str:
 
 @contextlib.contextmanager
 def _whole(file: Path) -> Iterator[Path]:
-    """A file beside `file` that takes its place when the block ends well, synced, for its owner alone."""
+    """Yield a file beside `file` that takes its place when the block ends well, synced, for its owner alone."""
     part = file.with_name(f".{file.name}{_PART}")
     handle = None
     try:
@@ -231,7 +231,7 @@ def _prove(part: Path) -> None:
 
 
 def _replace_postgresql(database: Database, file: Path, tables: list[str]) -> None:
-    """In one transaction, with the way to today's schema: neither an archive nor a migration may break off half way."""
+    """Replace the record and migrate it in one transaction: neither part may break off half way."""
 
     def fill(connection: Connection) -> None:
         cursor = connection.connection.cursor()
@@ -249,7 +249,7 @@ def _replace_postgresql(database: Database, file: Path, tables: list[str]) -> No
 
 
 def _said(error: Exception) -> str:
-    """What the database said, without the statement that it said it about."""
+    """Return what the database said, without the statement that it said it about."""
     return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
 
 
@@ -309,7 +309,7 @@ def _tool(name: str) -> str:
 
 
 def _libpq(url: URL) -> tuple[str, dict[str, str]]:
-    """How PostgreSQL's own programs reach the database. The password travels in the environment, unseen by `ps`."""
+    """Return how PostgreSQL's own programs reach the database. The password travels in the environment, unseen by `ps`."""
     from psycopg.conninfo import make_conninfo
 
     _, arguments = url.get_dialect()().create_connect_args(url)

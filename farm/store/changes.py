@@ -1,6 +1,6 @@
-"""Changing: every change of state of a job, task, attempt or node, through farm.states.advance.
+"""Every change of state of a job, task, attempt, node or drain, through farm.states.advance.
 
-Each is a compare-and-set within the caller's write transaction, and writes its event there.
+Each is a compare-and-set within the caller's transaction, and writes its event there.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def write_event(
     task: str = "",
     node_id: str | None = None,
 ) -> int:
-    """Write an event and return its number. `at` in Unix seconds."""
+    """Write an event and return its number."""
     values = {
         "at": transaction.at,
         "kind": kind,
@@ -120,9 +120,9 @@ def _move(
 def end_attempt(
     transaction: Transaction, attempt: AttemptRecord, target: AttemptState, why: str, cause: str = ""
 ) -> AttemptRecord:
-    """End a live attempt that brought no result: what it stored is a loser's. Returns it as it is now.
+    """End a live attempt that brought no result, and discard what it stored. Returns it as it is now.
 
-    `cause`: a farm.policy.failures.Cause; empty for one that was cancelled.
+    `cause`: a farm.policy.failures.Cause; empty for a cancelled attempt.
     """
     move_attempt(
         transaction, attempt.id, attempt.state, target, finished_at=transaction.at, error=why, cause=cause
@@ -153,7 +153,7 @@ def tell(transaction: Transaction, attempt: AttemptRecord, kind: str, where: str
 
 
 def discard(transaction: Transaction, attempt_id: str) -> None:
-    """Leave what the attempt stored and nobody committed to collection."""
+    """Mark for collection what the attempt stored and nobody committed."""
     transaction.connection.execute(
         update(artifacts)
         .where(artifacts.c.attempt_id == attempt_id, artifacts.c.state == ArtifactState.STAGED)
@@ -162,9 +162,9 @@ def discard(transaction: Transaction, attempt_id: str) -> None:
 
 
 def put_back(transaction: Transaction, task_id: str, **values: Any) -> bool:
-    """Let a running task be given away again, and say whether it can be at once: what it needed may be gone meanwhile.
+    """Put a running task back to be given away again; returns whether it can be at once.
 
-    Then it waits, and nothing of it may come back that was given away before.
+    If a result that it needs has gone meanwhile, it waits with a new epoch: no earlier attempt of it may come back.
     """
     if not lacks(transaction.connection, task_id):
         move_task(transaction, task_id, TaskState.RUNNING, TaskState.READY, **values)
@@ -175,7 +175,7 @@ def put_back(transaction: Transaction, task_id: str, **values: Any) -> bool:
 
 
 def lacks(connection: Connection, task_id: str) -> bool:
-    """Whether the task needs one that is not done."""
+    """Return whether the task needs one that is not done."""
     unmet = (
         select(tasks.c.id)
         .join(edges, edges.c.needs_id == tasks.c.id)
@@ -185,7 +185,7 @@ def lacks(connection: Connection, task_id: str) -> bool:
 
 
 def ready_successors(transaction: Transaction, task_id: str) -> tuple[str, ...]:
-    """Make ready what waited for nothing but this task; returns their ids in the order of the graph."""
+    """Make ready the tasks that waited for nothing but this one; returns their ids in the order of the graph."""
     needed, other = tasks.alias(), edges.alias()
     unfinished = (
         select(needed.c.id)
@@ -211,7 +211,7 @@ def ready_successors(transaction: Transaction, task_id: str) -> tuple[str, ...]:
 def end_job(
     transaction: Transaction, job_id: str, current: JobState, target: JobState, error: str = ""
 ) -> tuple[AttemptRecord, ...]:
-    """End a job: what is left of it is cancelled, live attempts are returned as they are now."""
+    """End a job and cancel what is left of it; returns its live attempts as they are now."""
     connection = transaction.connection
     move_job(transaction, job_id, current, target, finished_at=transaction.at, error=error)
     live = rows.attempt_records(connection, rows.is_live, tasks.c.job_id == job_id)
@@ -233,12 +233,12 @@ def end_job(
 
 
 def job_state(connection: Connection, job_id: str) -> JobState:
-    """The job's state, whatever it was when the caller last looked."""
+    """Return the job's state, whatever it was when the caller last looked."""
     return connection.execute(select(jobs.c.state).where(jobs.c.id == job_id)).scalar_one()
 
 
 def finish_job(transaction: Transaction, job_id: str) -> JobRecord | None:
-    """End the job if its last task is done, or the last of those that somebody had retried; else None."""
+    """End the job if nothing of it is left to do, and return it; else return None."""
     connection = transaction.connection
     of_job = tasks.c.job_id == job_id
     end = end_of(connection.scalars(select(tasks.c.state).where(of_job).distinct()).all())

@@ -1,5 +1,6 @@
-"""Nodes and devices that take no new work because somebody wishes so: locks and drains; within others' transactions.
+"""Locks and drains: nodes and devices that take no new work because somebody asked for that.
 
+Works within the transactions of others.
 A lock keeps what runs, and the models warm. A drain also empties the node: when nothing runs on it any more, its
 renderers and its raylet end.
 """
@@ -17,7 +18,7 @@ from farm.store.transaction import Transaction
 
 
 def takes_no_more(connection: Connection, node_id: str, device: str) -> bool:
-    """Whether a device must not be given anything new."""
+    """Return whether a device must not be given anything new."""
     drained = select(exists().where(drains.c.node_id == node_id))
     locked = select(exists().where(locks.c.node_id == node_id, locks.c.device.in_(("", device))))
     return bool(connection.scalar(drained) or connection.scalar(locked))
@@ -31,9 +32,10 @@ def begin_drain(
     reason: str,
     asked_by: str,
 ) -> DrainRecord:
-    """Drain a node, or say anew until when, why and for whom one is drained that is not empty yet.
+    """Start draining a node. If it is already draining, replace deadline, reason and requester.
 
-    `at` in Unix seconds, `now` in those of the daemon's CLOCK_BOOTTIME. One that is drained stays as it is.
+    `grace`: seconds that its attempts have from now; None: as long as they take. A node that is drained stays as it
+    is.
     """
     connection = transaction.connection
     known = of(connection, node_id)
@@ -54,7 +56,7 @@ def begin_drain(
 
 
 def end_drain(transaction: Transaction, node_id: str, name: str) -> bool:
-    """The node is to serve again; False when it wasn't drained."""
+    """Let the node serve again; returns False when it was not drained."""
     if not transaction.connection.execute(delete(drains).where(drains.c.node_id == node_id)).rowcount:
         return False
     write_event(transaction, "resumed", f"{name} is to serve again", node_id=node_id)
@@ -62,7 +64,7 @@ def end_drain(transaction: Transaction, node_id: str, name: str) -> bool:
 
 
 def empty(transaction: Transaction, node_id: str, name: str) -> bool:
-    """The node runs nothing, its renderers and its raylet are gone; True when that makes it drained."""
+    """Note that the node runs nothing and has neither renderers nor raylet; returns True when that makes it drained."""
     drain = of(transaction.connection, node_id)
     if drain is None or drain.state == DrainState.DRAINED:
         return False
@@ -72,7 +74,7 @@ def empty(transaction: Transaction, node_id: str, name: str) -> bool:
 
 
 def clock_began_anew(transaction: Transaction) -> None:
-    """No deadline is further off than it ever was, whatever the daemon's CLOCK_BOOTTIME says since a reboot."""
+    """Move no deadline further off than it ever was, whatever the daemon's CLOCK_BOOTTIME says since a reboot."""
     connection = transaction.connection
     for node_id, drain in rows.drain_records(connection, drains.c.deadline > transaction.now).items():
         assert drain.deadline is not None and drain.grace is not None  # those without were not asked for
@@ -81,12 +83,12 @@ def clock_began_anew(transaction: Transaction) -> None:
 
 
 def of(connection: Connection, node_id: str) -> DrainRecord | None:
-    """The node's drain, if it has one."""
+    """Return the node's drain; None where it has none."""
     return rows.drain_records(connection, drains.c.node_id == node_id).get(node_id)
 
 
 def lock(transaction: Transaction, node_id: str, name: str, device: str, reason: str, asked_by: str) -> None:
-    """Give a device nothing new, or with "" none of the node's. Of one that is locked it is said anew why."""
+    """Lock a device, or with "" the whole node: it gets nothing new. A second lock replaces reason and requester."""
     connection = transaction.connection
     connection.execute(delete(locks).where(locks.c.node_id == node_id, locks.c.device == device))
     row = {
@@ -102,7 +104,7 @@ def lock(transaction: Transaction, node_id: str, name: str, device: str, reason:
 
 
 def unlock(transaction: Transaction, node_id: str, name: str, device: str) -> list[str]:
-    """Take the lock of a device away, or with "" every lock of the node; returns what was locked ("": the node)."""
+    """Unlock a device, or with "" everything of the node; returns what was locked ("": the node)."""
     connection = transaction.connection
     which = [locks.c.node_id == node_id, *([locks.c.device == device] if device else [])]
     found = sorted(connection.scalars(select(locks.c.device).where(*which)).all())
@@ -113,7 +115,7 @@ def unlock(transaction: Transaction, node_id: str, name: str, device: str) -> li
 
 
 def is_locked(connection: Connection, node_id: str) -> bool:
-    """Whether the node as a whole is."""
+    """Return whether the node as a whole is locked."""
     this = locks.c.node_id == node_id, locks.c.device == ""
     return bool(connection.scalar(select(exists().where(*this))))
 

@@ -1,6 +1,6 @@
-"""What follows when bytes that the farm had kept are gone, or are not what was stored: whatever made them is done again.
+"""What follows when stored bytes are gone or damaged: the task that made them is done again.
 
-Within the transactions of others.
+Works within the transactions of others.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def make_again(
 ) -> Settlement:
     """End a live attempt that lacked the artifacts `damaged`: its task waits until they have been made again.
 
-    Its job fails if they are media, which nobody can make again, or are damaged too often. One that counts no more, or
-    is of another job, is let be.
+    Its job fails if they are media, which nobody can make again, or are damaged too often. Artifacts that are
+    superseded or belong to another job are ignored.
     """
     connection = transaction.connection
     makers = connection.execute(
@@ -57,7 +57,7 @@ def make_again(
 
 
 def _undo(transaction: Transaction, maker: Row, error: str) -> bool:
-    """Put a task back that had succeeded, and say whether it can start."""
+    """Put back a task that had succeeded; returns whether it can start."""
     connection = transaction.connection
     connection.execute(
         update(artifacts)
@@ -83,7 +83,7 @@ def _undo(transaction: Transaction, maker: Row, error: str) -> bool:
 
 
 def _in_lockstep_after(connection: Connection, task_id: str) -> list[AttemptRecord]:
-    """Live attempts of lockstep groups that need the task: the others of a group wait for each that does not go on."""
+    """Return the live attempts of lockstep groups that need the task: a group can go on only as a whole."""
     successors = select(edges.c.task_id).where(edges.c.needs_id == task_id)
     return rows.attempt_records(
         connection, rows.is_live, attempts.c.lockstep, attempts.c.task_id.in_(successors)

@@ -201,12 +201,12 @@ class Database:
             leader.check(connection, self._epoch, keep=False)
 
     def revision(self) -> str | None:
-        """The schema's revision; None: there is no farm in it."""
+        """Return the schema's revision; None: there is no farm in the database."""
         with self.read() as connection:
             return _revision(connection)
 
     def require_schema(self) -> None:
-        """Raises SchemaTooOld or SchemaTooNew unless the schema is at REVISION."""
+        """Make sure that the schema is at REVISION. Raises SchemaTooOld or SchemaTooNew."""
         found = self.revision()
         if found is not None:
             self.require_known(found)
@@ -214,7 +214,7 @@ class Database:
             raise SchemaTooOld(found, REVISION)
 
     def require_known(self, revision: str) -> None:
-        """Raises SchemaTooNew unless this software knows the way from `revision` to its own."""
+        """Make sure that this software knows the way from `revision` to its own. Raises SchemaTooNew."""
         if revision == REVISION:
             return
         from farm.store.migrations import is_known
@@ -223,7 +223,7 @@ class Database:
             raise SchemaTooNew(revision, REVISION)
 
     def contents(self) -> tuple[list[str], list[str], int]:
-        """All tables, those of them that have rows, and the epoch of who led last (0: nobody)."""
+        """Return all tables, those of them that have rows, and the epoch of the last leader (0: nobody led)."""
         try:
             with self.read() as connection:
                 names = inspect(connection).get_table_names()
@@ -292,7 +292,7 @@ class Database:
 
 @contextmanager
 def _answering() -> Iterator[None]:
-    """Tells a database that is away from a mistake of ours. Raises DatabaseAway."""
+    """Tell a database that is away from a mistake of ours. Raises DatabaseAway."""
     try:
         yield
     except DBAPIError as error:
@@ -307,7 +307,7 @@ def _answering() -> Iterator[None]:
 
 
 def parse(url: str) -> URL:
-    """The URL of a database that the farm works on. Raises UnusableUrl."""
+    """Parse the URL of a database that the farm can work on. Raises UnusableUrl."""
     accepted = "must be sqlite:///FILE or postgresql+psycopg://USER@HOST/NAME"
     try:
         parsed = make_url(url)
@@ -338,7 +338,7 @@ def _engine(url: URL) -> Engine:
 def _storable(
     connection: Connection, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
 ) -> tuple[str, Any]:
-    """Replaces what PostgreSQL refuses in each text that is stored or looked for: errors quote whatever they met.
+    """Replace what PostgreSQL refuses in each text that is stored or looked for: errors quote whatever they met.
 
     SQLite would take it, and the record is to be the same in both.
     """
@@ -368,7 +368,7 @@ def _lock(url: URL, who: str) -> leader.Lock:
 
 
 def _postgresql_args(url: URL) -> dict[str, str]:
-    """What libpq is told beyond the URL, which wins."""
+    """Return what libpq is told beyond the URL, which wins."""
     session = " ".join(f"-c {name}={value}" for name, value in _POSTGRESQL_SESSION.items())
     given = url.query.get("options", "")
     args = {name: value for name, value in _POSTGRESQL.items() if name not in url.query}
@@ -388,7 +388,7 @@ def _set_up_sqlite(connection: Any, _: object) -> None:
 
 
 def _write_ahead(connection: Any) -> None:
-    """Turn to WAL mode; SQLite's busy_timeout doesn't wait for two that turn an empty database at once."""
+    """Turn on WAL mode; SQLite's busy_timeout doesn't wait for two processes that do so to an empty database at once."""
     deadline = time.monotonic() + _BUSY_SECONDS
     while True:
         try:

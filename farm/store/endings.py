@@ -1,6 +1,6 @@
-"""How an attempt ends that brought no result, and how one that was thought lost is heard of again.
+"""How an attempt without a result ends, and how an attempt that was thought lost goes on.
 
-Within the transactions of others. What follows from an end is farm.policy.failures' to judge.
+Works within the transactions of others. farm.policy.failures judges what follows from an end.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ may_return = and_(
     tasks.c.epoch == attempts.c.epoch,
     rows.is_ready,
 )
-"""Of an attempt and its task: nobody knows how it ended, and nobody else was given the task since.
+"""Of an attempt and its task: nobody knows how the attempt ended, and the task was given to nobody since.
 
-What is once not so will never be so again: epochs only grow.
+An attempt that can't return never can again: epochs only grow.
 """
 
 
@@ -46,9 +46,9 @@ def end(
     error: str,
     fails: str = "",
 ) -> tuple[AttemptRecord, Settlement]:
-    """End a live attempt without a result: its task is tried again, or its job fails. Returns it as it is now.
+    """End a live attempt without a result: its task is tried again, or its job fails. Returns the attempt as it is now.
 
-    `fails`: why there is no use in trying again, as farm.policy.failures says it; empty: that is judged here.
+    `fails`: why trying again is no use, as farm.policy.failures words it; empty: that is judged here.
     """
     connection = transaction.connection
     before = rows.ends(connection, attempts.c.task_id == attempt.task_id).get(attempt.task_id, [])
@@ -86,19 +86,19 @@ def end_all(
     reason: str,
     cause: Cause = Cause.SILENT,
 ) -> list[AttemptRecord]:
-    """End live attempts of which nothing is heard, or for another `cause` that fails no job; returns them as they are now."""
+    """End live attempts that fell silent, or for another `cause` that fails no job; returns them as they are now."""
     return [end(transaction, attempt, cause, reason)[0] for attempt in found]
 
 
 def thought_lost(connection: Connection, *conditions: ColumnElement[bool]) -> list[AttemptRecord]:
-    """Attempts that may return and meet all conditions, oldest first."""
+    """Return the attempts that may return and meet all conditions, oldest first."""
     return rows.attempt_records(connection, may_return, *conditions)
 
 
 def returns(transaction: Transaction, lost: AttemptRecord) -> None:
-    """An attempt that was thought lost goes on: it is running, and what it had stored is its own again.
+    """Let an attempt that was thought lost go on: it runs again, and what it stored is its own again.
 
-    Nobody knows of its steps before: the time for its next one begins anew.
+    When it made its last step is not known; the time for the next one begins now.
     """
     move_task(transaction, lost.task_id, TaskState.READY, TaskState.RUNNING, reason="", retry_at=0.0)
     move_attempt(transaction, lost.id, lost.state, AttemptState.RUNNING,
@@ -111,7 +111,7 @@ def returns(transaction: Transaction, lost: AttemptRecord) -> None:
 
 
 def reclaim(transaction: Transaction, lost: AttemptRecord) -> None:
-    """What an attempt that was thought lost had stored waits for its end again."""
+    """Keep what an attempt that was thought lost had stored, until its end."""
     transaction.connection.execute(
         update(artifacts)
         .where(artifacts.c.attempt_id == lost.id, artifacts.c.state == ArtifactState.DISCARDED)
@@ -120,15 +120,15 @@ def reclaim(transaction: Transaction, lost: AttemptRecord) -> None:
 
 
 def _errors_of(connection: Connection, job_id: str) -> int:
-    """Errors of all tasks of a job so far."""
+    """Return the number of errors of all tasks of a job so far."""
     return connection.scalar(select(func.sum(tasks.c.failures)).where(tasks.c.job_id == job_id)) or 0
 
 
 def _ask_for_more(transaction: Transaction, attempt: AttemptRecord) -> bool:
-    """Raise what a task needs above what it had, if any device that the farm knows, offline or not, has as much.
+    """Raise the memory that a task needs above what its device had; returns whether any device has that much.
 
-    With it what others of its kind and job need that were thought to need no less: each would find out for itself,
-    and unload a model for it.
+    Devices of offline nodes count. Tasks of the same kind and job that were thought to need as much are raised too:
+    each would find out for itself, and unload a model for it.
     """
     connection = transaction.connection
     had = connection.scalar(
@@ -156,7 +156,7 @@ def _ask_for_more(transaction: Transaction, attempt: AttemptRecord) -> bool:
 
 
 def _held_by_others(connection: Connection, attempt: AttemptRecord) -> int:
-    """Memory that other tasks of the attempt's group hold on its device, in bytes."""
+    """Return the bytes that other tasks of the attempt's group hold on its device."""
     others = connection.scalars(
         select(tasks.c.payload)
         .join(attempts, attempts.c.task_id == tasks.c.id)

@@ -13,13 +13,13 @@ from farm.store.tables import events, jobs, nodes
 
 
 class Events:
-    """Reads the diary, and adds what no other transaction does."""
+    """Reads the diary, and adds events that belong to no other transaction."""
 
     def __init__(self, database: Database):
         self._database = database
 
     def after(self, number: int, job_id: str | None = None, limit: int = 1000) -> list[EventRecord]:
-        """Events past `number`, of one job or of all, in order. A job that does not exist has none."""
+        """Return events past `number`, of one job or of all, in order. A job that does not exist has none."""
         query = select(events).where(events.c.number > number).order_by(events.c.number).limit(limit)
         if job_id is not None:
             query = query.where(events.c.job_id == job_id)
@@ -29,7 +29,7 @@ class Events:
     def add(
         self, kind: str, message: str, *, job_id: str = "", task: str = "", node_id: str = ""
     ) -> EventRecord:
-        """Write an event of its own. Raises NotFound for an unknown job or node."""
+        """Write one event. Raises NotFound for an unknown job or node."""
         with self._database.write() as transaction:
             connection = transaction.connection
             for noun, table, id in (("job", jobs, job_id), ("node", nodes, node_id)):

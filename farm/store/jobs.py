@@ -40,7 +40,7 @@ _AT_ONCE = 100
 
 
 class Jobs:
-    """Submits and shows jobs, and does with them what people ask: pause, resume, cancel, retry."""
+    """Submits and shows jobs, and does what people ask of them: pause, resume, cancel, retry."""
 
     def __init__(self, database: Database):
         self._database = database
@@ -53,11 +53,12 @@ class Jobs:
         idempotency_key: str = "",
         media: Sequence[str] | None = None,
     ) -> tuple[JobRecord, bool]:
-        """Store a job with its whole graph, and say whether `idempotency_key` named one that was there already.
+        """Store a job with its whole graph; returns it, and whether `idempotency_key` named one that was there already.
 
-        `media`: ids of the job's media artifacts in the order of its conditions; by default those that the
-        spec names. Raises KeyReused for a key that came with another spec, NotFound for unknown media,
-        ValueError for a plan that could not end: one without tasks, or with a task before one that it needs.
+        `media`: ids of the job's media artifacts in the order of its conditions; by default those that the spec
+        names.
+        Raises KeyReused for a key that came with another spec, NotFound for unknown media, ValueError for a plan that
+        could not end: one without tasks, or with a task before one that it needs.
         """
         wanted = spec.model_dump(mode="json")
         if media is None:
@@ -94,14 +95,14 @@ class Jobs:
             return rows.job(connection, job_id), False
 
     def get(self, job_id: str) -> JobRecord:
-        """The job. Raises NotFound."""
+        """Return the job. Raises NotFound."""
         with self._database.read() as connection:
             return rows.job(connection, job_id)
 
     def list(self, states: Sequence[JobState] = (), limit: int = 100, before: str = "") -> list[JobRecord]:
-        """At most `limit` jobs in any of `states` (empty: all), newest first.
+        """Return at most `limit` jobs in any of `states` (empty: all), newest first.
 
-        `before`: the id of the last job of the page before, to go on after it. Raises NotFound.
+        `before`: the id of the last job of the previous page, to go on after it. Raises NotFound.
         """
         newest = (jobs.c.created_at.desc(), jobs.c.id.desc())
         page = select(jobs.c.id, jobs.c.created_at).order_by(*newest).limit(limit)
@@ -124,7 +125,7 @@ class Jobs:
             return [found[id] for id in ids]
 
     def tasks(self, job_id: str) -> builtins.list[tuple[TaskRecord, tuple[AttemptRecord, ...]]]:
-        """The job's tasks in the order of its graph, each with its attempts, oldest first. Raises NotFound."""
+        """Return the job's tasks in the order of its graph, each with its attempts, oldest first. Raises NotFound."""
         query = select(tasks).where(tasks.c.job_id == job_id).order_by(tasks.c.position)
         with self._database.read() as connection:
             _require(connection, job_id)
@@ -134,7 +135,7 @@ class Jobs:
             return [(task, tuple(tries[task.id])) for task in rows.task_records(connection, query)]
 
     def unmet(self, job_id: str) -> dict[str, tuple[str, ...]]:
-        """Keys of what each waiting task of the job (by id) needs and lacks, in the order of the graph."""
+        """Return, by the id of each waiting task, the keys of what it needs and lacks, in the order of the graph."""
         needed = tasks.alias()
         lacking = (
             select(tasks.c.id, needed.c.key)
@@ -154,7 +155,7 @@ class Jobs:
         return {task_id: tuple(keys) for task_id, keys in found.items()}
 
     def stages(self, job_id: str) -> tuple[StageRecord, ...]:
-        """How far each kind of task is, in the order of the graph. Raises NotFound."""
+        """Return how far each kind of task is, in the order of the graph. Raises NotFound."""
         with self._database.read() as connection:
             _require(connection, job_id)
             counted = connection.execute(
@@ -181,7 +182,7 @@ class Jobs:
         return tuple(stages)
 
     def cancel(self, job_id: str) -> tuple[AttemptRecord, ...]:
-        """Cancel the job, its unfinished tasks and its live attempts; the attempts' nodes must be told.
+        """Cancel the job, its unfinished tasks and its live attempts; returns the attempts, whose nodes must be told.
 
         Raises NotFound, and JobFinished for a job that has ended.
         """
@@ -192,7 +193,7 @@ class Jobs:
             return end_job(transaction, job_id, job.state, JobState.CANCELLED)
 
     def pause(self, job_id: str) -> JobRecord:
-        """Dispatch nothing more of the job; what runs ends as it would. One that is paused stays as it is.
+        """Dispatch nothing more of the job; attempts that run end as they would. A paused job stays as it is.
 
         Raises NotFound, and JobFinished for a job that has ended.
         """
@@ -206,7 +207,7 @@ class Jobs:
             return rows.job(connection, job_id)
 
     def resume(self, job_id: str) -> JobRecord:
-        """Go on with a paused job; one that isn't paused stays as it is. Raises NotFound and JobFinished."""
+        """Go on with a paused job; a job that is not paused stays as it is. Raises NotFound and JobFinished."""
         with self._database.write() as transaction:
             connection = transaction.connection
             job = _unfinished(connection, job_id)
@@ -231,12 +232,12 @@ class Jobs:
     def retry(
         self, job_id: str, *, only_failed: bool = False, task_ids: Sequence[str] | None = None
     ) -> tuple[str, ...]:
-        """Do again what failed or was cancelled, from what has succeeded on; an ended job goes on.
+        """Put back the tasks that failed or were cancelled; an ended job goes on. Finished tasks stay done.
 
-        What they need of what has succeeded and is kept no longer is done again before them.
-        `only_failed`: the failed tasks, not what was cancelled with them. `task_ids`: these tasks of the job and what
-        they need (farm.policy.retry). Their failures count from now on. Returns the keys of the tasks that were put back, in
-        the order of the graph; none where there was nothing to put back.
+        A finished task whose result is no longer kept is put back too, if one of these needs it. `only_failed`: put
+        back the failed tasks, not those that were cancelled with them. `task_ids`: put back these tasks of the job
+        and what they need (farm.policy.retry). Their failures are counted from zero again. Returns the keys of the
+        tasks that were put back, in the order of the graph; empty where there was nothing to put back.
         Raises NotFound, and JobFinished for a job that has succeeded.
         """
         with self._database.write() as transaction:
@@ -291,7 +292,7 @@ def _unfinished(connection: Connection, job_id: str) -> JobRecord:
 
 
 def _graph(connection: Connection, job_id: str) -> tuple[dict[str, Undone], dict[str, str]]:
-    """The job's tasks by id in the order of the graph, and their keys."""
+    """Return the job's tasks by id in the order of the graph, and their keys."""
     found = connection.execute(
         select(tasks.c.id, tasks.c.key, tasks.c.state, tasks.c.payload)
         .where(tasks.c.job_id == job_id)

@@ -34,20 +34,20 @@ class Lock(Protocol):
     """Held by one process at a time; freed however it ends."""
 
     def take(self) -> None:
-        """Raises LedByAnother when another holds it, DatabaseAway; and of a file OSError and DamagedFile."""
+        """Take the lock. Raises LedByAnother when another holds it, DatabaseAway; for a file OSError and DamagedFile."""
         ...
 
     def keep(self) -> None:
-        """Takes it again where it was lost. Raises as `take`."""
+        """Take the lock again where it was lost. Raises as `take`."""
         ...
 
     def release(self) -> None:
-        """Lets go."""
+        """Let go."""
         ...
 
     @property
     def led(self) -> int:
-        """The epoch that `mark` was told last, by whichever process; 0: none is known of."""
+        """The epoch that `mark` was told last, by whichever process; 0: none is known."""
         ...
 
     def mark(self, epoch: int) -> None:
@@ -88,7 +88,7 @@ class FileLock:
         os.ftruncate(self._file, len(content))
 
     def keep(self) -> None:
-        """Nothing but its holder's end takes it away."""
+        """Do nothing: only its holder's end takes the lock away."""
 
     def release(self) -> None:
         if self._file is not None:
@@ -102,7 +102,7 @@ class AdvisoryLock:
     led = 0
 
     def mark(self, epoch: int) -> None:
-        """A server's database doesn't vanish as a file does."""
+        """Remember nothing: a server's database doesn't vanish as a file does."""
 
     def __init__(self, url: URL, who: str, connect_args: dict[str, str]):
         self._engine: Engine = create_engine(

@@ -28,12 +28,12 @@ is_upload = artifacts.c.attempt_id.is_(None)
 
 
 def total(connection: Connection) -> int:
-    """Bytes of all that is left."""
+    """Return the bytes of all that ended jobs have left."""
     return connection.scalar(select(leftovers.c.bytes)) or 0
 
 
 def job_ended(transaction: Transaction, job_id: str, state: JobState) -> None:
-    """Note what an ended job leaves, and which uploads nobody needs since."""
+    """Note what an ended job leaves, and which uploads nobody needs any more."""
     connection = transaction.connection
     made = connection.scalar(
         select(func.sum(artifacts.c.size))
@@ -51,12 +51,12 @@ def job_ended(transaction: Transaction, job_id: str, state: JobState) -> None:
 
 
 def job_goes_on(transaction: Transaction, job_id: str) -> None:
-    """An ended job is retried: what it had made it needs again."""
+    """Count nothing of a job that is retried: it needs again what it had made."""
     forget_jobs(transaction, [job_id])
 
 
 def forget_jobs(transaction: Transaction, job_ids: Collection[str]) -> None:
-    """Nothing is left of these jobs any more."""
+    """Note that nothing is left of these jobs."""
     connection = transaction.connection
     these = jobs.c.id.in_(job_ids)
     size = connection.scalar(select(func.sum(jobs.c.leftover_bytes)).where(these))
@@ -65,13 +65,13 @@ def forget_jobs(transaction: Transaction, job_ids: Collection[str]) -> None:
 
 
 def upload_is_given(transaction: Transaction, artifact_id: str) -> None:
-    """A job is given the artifact and needs it from now on."""
+    """Note that a job is given the artifact and needs it from now on."""
     forget_uploads(transaction, [artifact_id])
     transaction.connection.execute(update(artifacts).where(artifacts.c.id == artifact_id).values(given=True))
 
 
 def forget_uploads(transaction: Transaction, artifact_ids: Collection[str]) -> None:
-    """These artifacts are needed again, or gone."""
+    """Note that these artifacts are needed again, or gone."""
     connection = transaction.connection
     unneeded = artifacts.c.id.in_(artifact_ids), artifacts.c.unneeded_since.is_not(None)
     size = connection.scalar(select(func.sum(artifacts.c.size)).where(*unneeded, artifacts.c.given))
@@ -80,7 +80,7 @@ def forget_uploads(transaction: Transaction, artifact_ids: Collection[str]) -> N
 
 
 def _uploads_are_unneeded(transaction: Transaction, job_id: str) -> int:
-    """Note since when nobody needs the job's uploads that no unfinished job shares; returns their bytes."""
+    """Note that nobody needs the job's uploads any more that no unfinished job shares; returns their bytes."""
     connection = transaction.connection
     found = connection.execute(
         select(artifacts.c.id, artifacts.c.size)
@@ -96,7 +96,7 @@ def _uploads_are_unneeded(transaction: Transaction, job_id: str) -> int:
 
 
 def _is_needed() -> ColumnElement[bool]:
-    """A job that was given the artifact has not succeeded yet."""
+    """Return the condition that a job that was given the artifact has not succeeded yet."""
     given = media.alias()
     return (
         select(given.c.job_id)

@@ -49,7 +49,7 @@ class Lookup:
         self._database = database
 
     def job(self, reference: str, field: str = "job_id") -> str:
-        """The whole id of the job. `field`: where the reference stood. Raises NotFound and Ambiguous."""
+        """Return the whole id of the job. `field`: where the reference stood. Raises NotFound and Ambiguous."""
         with self._database.read() as connection:
             found = _jobs(connection, reference)
             if not found:
@@ -59,7 +59,7 @@ class Lookup:
             return found[0]
 
     def task(self, reference: str, field: str = "task") -> TaskRecord:
-        """The task of an id, or "JOB/KEY". Raises NotFound and Ambiguous."""
+        """Return the task of an id, or of "JOB/KEY". Raises NotFound and Ambiguous."""
         with self._database.read() as connection:
             found = _tasks(connection, reference)
             if not found and "/" in reference:
@@ -73,7 +73,7 @@ class Lookup:
             return task
 
     def node(self, reference: str, field: str = "node") -> str:
-        """The whole id of the node. Raises NotFound and Ambiguous."""
+        """Return the whole id of the node. Raises NotFound and Ambiguous."""
         wanted = reference.strip()
         with self._database.read() as connection:
             known = rows.node_records(connection)
@@ -93,7 +93,7 @@ class Lookup:
 
 
 def _jobs(connection: Connection, reference: str) -> list[str]:
-    """Ids of the jobs that may be meant, newest first; of very many only some."""
+    """Return the ids of the jobs that may be meant, newest first; of very many only some."""
     wanted = reference.strip()
     if not wanted:
         return []
@@ -110,7 +110,7 @@ def _some(connection: Connection, query: Select) -> list[str]:
 
 
 def _begins(id: ColumnElement[str], wanted: str) -> list[ColumnElement[bool]]:
-    """What ids meet that begin so, by the index of ids; nothing where that is too short or too long to begin one."""
+    """Return conditions for ids that begin so, which use the index of ids; none if that is too short or too long."""
     if not SHORTEST <= len(wanted) < _LONGEST_ID:
         return []
     beginning = wanted.lower()
@@ -120,7 +120,7 @@ def _begins(id: ColumnElement[str], wanted: str) -> list[ColumnElement[bool]]:
 
 
 def _tasks(connection: Connection, reference: str) -> Sequence[Row]:
-    """Tasks that may be meant by their own ids; of very many only some."""
+    """Return the tasks that may be meant by their own ids; of very many only some."""
     wanted = reference.strip()
     whole = connection.execute(_TASKS.where(tasks.c.id.in_({wanted, wanted.lower()}))).all()
     if whole or not (begins := _begins(tasks.c.id, wanted)):
@@ -129,7 +129,7 @@ def _tasks(connection: Connection, reference: str) -> Sequence[Row]:
 
 
 def _of_job(connection: Connection, reference: str, field: str) -> Sequence[Row]:
-    """The task of a key in the one job that the rest names. Raises Ambiguous, and NotFound that knows the job."""
+    """Return the task of a key in the one job that the rest names. Raises Ambiguous, and NotFound that knows the job."""
     meant: set[str] = set()
     lacking: set[str] = set()
     found: list[Row] = []
@@ -154,7 +154,7 @@ def _of_job(connection: Connection, reference: str, field: str) -> Sequence[Row]
 
 
 def _splits(reference: str) -> Iterator[tuple[str, str]]:
-    """A name may hold a "/", and so may a key, such as window/3: all ways to take "JOB/KEY" apart."""
+    """Yield all ways to take "JOB/KEY" apart: a name may hold a "/", and so may a key, such as window/3."""
     head, _, last = reference.rpartition("/")
     if head and last:
         yield head, last
@@ -164,7 +164,7 @@ def _splits(reference: str) -> Iterator[tuple[str, str]]:
 
 
 def _ambiguous(connection: Connection, field: str, reference: str, ids: Sequence[str]) -> Ambiguous:
-    """The error that lists these jobs, newest first."""
+    """Return the error that lists these jobs, newest first."""
     columns = jobs.c.id, jobs.c.name, jobs.c.state, jobs.c.created_at
     listed = select(*columns).where(jobs.c.id.in_(ids[:_LISTED])).order_by(jobs.c.id.desc())
     told = [

@@ -21,7 +21,7 @@ from farm.store.transaction import Transaction
 
 
 class Nodes:
-    """Keeps which workstations there are, what they offer, and when they were last heard of."""
+    """Records which workstations there are, what they offer, and when they were last heard of."""
 
     def __init__(self, database: Database):
         self._database = database
@@ -40,11 +40,12 @@ class Nodes:
         held: Collection[tuple[str, int]] = (),
         owner_reason: str = "",
     ) -> list[AttemptRecord]:
-        """Keep what a node says of itself; it is online. `models`: (model, weights hash) pairs.
+        """Record what a node says of itself and put it online. `models`: (model, weights hash) pairs.
 
-        Returns the attempts that are lost with that: what it ran before it was rebooted, and what ran on devices that it no
-        longer offers, but for (attempt id, epoch) pairs in `held`, whose ends it kept and is about to tell. `reason`: why it
-        gets no work, if it gets none; `owner_reason`: why it takes none for its owner's sake.
+        Returns the attempts that are lost with that: those from before a reboot, and those on devices that the node
+        no longer offers. Attempts in `held`, (attempt id, epoch) pairs, are not lost: the node kept their ends and is
+        about to tell them. `reason`: why the node gets no work, if it gets none; `owner_reason`: why its owner keeps
+        it from taking work.
         """
         said: dict[str, Any] = {
             "name": name,
@@ -90,10 +91,11 @@ class Nodes:
             return lost
 
     def seen(self, node_id: str, ray_node_id: str = "", owner_reason: str = "") -> None:
-        """Keep that the node was heard of, and which raylet it has, "" none; an offline node is online again.
+        """Record that the node was heard of, and which raylet it has ("": none); an offline node is online again.
 
-        `owner_reason`: why it takes no work for its owner's sake, if it takes none. One that is forgotten stays so
-        until it says hello. Raises NotFound.
+        `owner_reason`: why its owner keeps it from taking work, if so. A forgotten node stays forgotten until it says
+        hello.
+        Raises NotFound.
         """
         heard = {"ray_node_id": ray_node_id, "owner_reason": owner_reason}
         with self._database.write() as transaction:
@@ -109,7 +111,7 @@ class Nodes:
             )
 
     def offline(self, node_id: str, reason: str) -> None:
-        """The node is silent: it gets no work. What it runs is left to its leases. Raises NotFound."""
+        """Take a silent node offline: it gets no work. The attempts it runs are left to their leases. Raises NotFound."""
         with self._database.write() as transaction:
             known = _node(transaction.connection, node_id)
             if known.state == NodeState.ONLINE:
@@ -117,17 +119,17 @@ class Nodes:
                 write_event(transaction, "offline", f"{known.name} is offline: {reason}", node_id=node_id)
 
     def leaves(self, node_id: str, reason: str) -> None:
-        """The node gets no work, because its agent is about to end; its next hello undoes it. Raises NotFound."""
+        """Give the node no work, because its agent is about to end; its next hello undoes that. Raises NotFound."""
         with self._database.write() as transaction:
             connection = transaction.connection
             _node(connection, node_id)
             connection.execute(update(nodes).where(nodes.c.id == node_id).values(reason=reason))
 
     def left(self, node_id: str, held: Collection[tuple[str, int]] = ()) -> list[AttemptRecord]:
-        """The node has neither renderers nor raylet any more: it runs nothing, and if it was being drained, it is.
+        """Record that the node has neither renderers nor raylet: it runs nothing, and if it was draining, it is drained.
 
-        What was thought to run there is given back, but for (attempt id, epoch) pairs in `held`, whose ends the node
-        is about to tell. Returns what was given back. Raises NotFound.
+        Attempts that were thought to run there are given back, but for (attempt id, epoch) pairs in `held`, whose
+        ends the node is about to tell. Returns what was given back. Raises NotFound.
         """
         here = rows.is_live, attempts.c.node_id == node_id
         with self._database.read() as connection:
@@ -150,24 +152,26 @@ class Nodes:
     def drain(
         self, node_id: str, grace: float | None = None, reason: str = "", asked_by: str = ""
     ) -> DrainRecord:
-        """The node gets no more work; what it runs has `grace` seconds, None: as long as it takes.
+        """Start draining the node: it gets no more work. If it is already draining, replace deadline, reason and requester.
 
-        Of a node that is being drained all this is said anew; one that is drained stays as it is. Raises NotFound.
+        `grace`: seconds that its attempts have from now; None: as long as they take. A node that is drained stays as
+        it is.
+        Raises NotFound.
         """
         with self._database.write() as transaction:
             name = _node(transaction.connection, node_id).name
             return cordons.begin_drain(transaction, node_id, name, grace, reason, asked_by)
 
     def clock_began_anew(self) -> None:
-        """For a restarted daemon, whose clock may have: no drain's deadline is further off than it ever was."""
+        """Move no drain's deadline further off than it ever was, for a restarted daemon whose clock may have begun anew."""
         with self._database.write() as transaction:
             cordons.clock_began_anew(transaction)
 
     def resume(self, node_id: str, device: str = "") -> tuple[bool, list[str]]:
-        """End the node's drain, and the quarantine of a device, by name, or of all.
+        """End the node's drain, and the quarantine of one device, by name, or of all.
 
-        Of a `device` alone the quarantine: a node is drained as a whole. Returns whether it was, and the devices that
-        were in quarantine. Raises NotFound.
+        With a `device` only its quarantine ends: a node is drained as a whole. Returns whether it was drained, and
+        the devices that were in quarantine. Raises NotFound.
         """
         with self._database.write() as transaction:
             known = _node(transaction.connection, node_id, device)
@@ -179,13 +183,13 @@ class Nodes:
             return drained, back
 
     def lock(self, node_id: str, device: str = "", reason: str = "", asked_by: str = "") -> None:
-        """Give the node, or one device of it, nothing new; what runs goes on, models stay warm. Raises NotFound."""
+        """Lock the node, or one device: it gets nothing new, what runs goes on, models stay warm. Raises NotFound."""
         with self._database.write() as transaction:
             name = _node(transaction.connection, node_id, device).name
             cordons.lock(transaction, node_id, name, device, reason, asked_by)
 
     def unlock(self, node_id: str, device: str = "") -> list[str]:
-        """Take a device's lock away, or all of the node's; returns what was locked, "" for the node as a whole.
+        """Unlock a device, or everything of the node; returns what was locked ("": the node as a whole).
 
         Raises NotFound, and NodeInUse for one device of a node that is locked as a whole.
         """
@@ -197,7 +201,7 @@ class Nodes:
             return cordons.unlock(transaction, node_id, name, device)
 
     def forget(self, node_id: str) -> None:
-        """Leave the node out of the record; attempts and events go on naming it. Its next hello joins it anew.
+        """Remove the node from the record; attempts and events go on naming it. Its next hello joins it anew.
 
         Raises NotFound, and NodeInUse while it is online and not drained, or has live attempts.
         """
@@ -230,12 +234,12 @@ class Nodes:
             write_event(transaction, "forgotten", f"{known.name} is forgotten", node_id=node_id)
 
     def list(self) -> list[NodeRecord]:
-        """All nodes by name."""
+        """Return all nodes by name."""
         with self._database.read() as connection:
             return rows.node_records(connection)
 
     def get(self, node_id: str) -> NodeRecord:
-        """One node. Raises NotFound."""
+        """Return one node. Raises NotFound."""
         with self._database.read() as connection:
             found = rows.node_records(connection, nodes.c.id == node_id)
         if not found:
@@ -243,7 +247,7 @@ class Nodes:
         return found[0]
 
     def weights_of(self, model: str) -> dict[str, int]:
-        """Hashes of the weights on offer for `model`, each with how many nodes offer it.
+        """Return the hashes of the weights on offer for `model`, each with how many nodes offer it.
 
         Online nodes count; where none of them offers the model, offline ones do.
         """
@@ -262,7 +266,7 @@ class Nodes:
 
 
 def _node(connection: Connection, node_id: str, device: str = "") -> Row:
-    """The node. Raises NotFound, also for a `device` that it doesn't offer."""
+    """Return the node. Raises NotFound, also for a `device` that it doesn't offer."""
     row = connection.execute(select(nodes).where(nodes.c.id == node_id)).one_or_none()
     if row is None:
         raise NotFound("node", node_id)
@@ -280,7 +284,7 @@ def _back_online(transaction: Transaction, node: Row, kind: str = "online") -> N
 
 
 def _of_its_owner(transaction: Transaction, node: Row, reason: str) -> None:
-    """Write the event that a node takes work or doesn't, for its owner's sake, where that is new."""
+    """Write the event that the owner of a node lets it take work, or no longer does, where that is new."""
     if reason != node.owner_reason:
         message = f"{node.name} takes no work: it {reason}" if reason else f"{node.name} takes work again"
         write_event(transaction, "owner", message, node_id=node.id)

@@ -1,4 +1,4 @@
-"""A job's notes: what was made right at submit, and what its tasks found out that people should know."""
+"""A job's notes: what the farm corrected at submit, and what its tasks found out that people should know."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from farm.store.transaction import Transaction
 
 
 def notes_of(facts: Mapping[str, Any] | None) -> list[str]:
-    """The sentences for people among what a task told: its list "notes". Whatever else lies there is no note."""
+    """Return the sentences for people in a task's facts: the strings of their list "notes"."""
     notes = (facts or {}).get("notes")
     return [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
 
 
 def tell_job(transaction: Transaction, task_id: str, facts: Mapping[str, Any]) -> None:
-    """Add what a task found out to its job's notes, in the caller's transaction, before `facts` become the task's.
+    """Add a task's notes to its job's, before `facts` become the task's.
 
-    A task may be done again when its result is lost: what it found out before is replaced.
+    A task may be done again when its result is lost: its earlier notes are replaced.
     """
     connection = transaction.connection
     before = notes_of(connection.scalar(select(tasks.c.facts).where(tasks.c.id == task_id)))

@@ -1,7 +1,7 @@
 """Which devices are set aside because they fail whatever they are given; within the transactions of others.
 
-A strike is one job of which a device failed a task. A success takes all of a device's strikes away, the failure of a
-job on several devices those that its tasks caused: then it was the job.
+A strike is one job of which a device failed a task. A success deletes all strikes of its device. A job that fails on
+several devices deletes the strikes that its tasks caused: then it was the job.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from farm.store.transaction import Transaction
 
 
 def strike(transaction: Transaction, attempt: AttemptRecord, error: str) -> None:
-    """Note that a device failed a task; at MAX_STRIKES jobs it is set aside. `at` in Unix seconds."""
+    """Note that a device failed a task; after MAX_STRIKES jobs it is set aside."""
     connection = transaction.connection
     this = {"node_id": attempt.node_id, "device": attempt.device}
     one = {**this, "job_id": attempt.job_id}
@@ -38,25 +38,25 @@ def strike(transaction: Transaction, attempt: AttemptRecord, error: str) -> None
 
 
 def forgive(transaction: Transaction, node_id: str, device: str) -> None:
-    """Take the device's strikes away: it has done something right."""
+    """Delete the device's strikes: it has done something right."""
     transaction.connection.execute(
         delete(strikes).where(*_are(strikes, {"node_id": node_id, "device": device}))
     )
 
 
 def forgive_all_of(transaction: Transaction, job_id: str) -> None:
-    """Take the strikes away that a job's tasks caused: it failed elsewhere too."""
+    """Delete the strikes that a job's tasks caused: they failed elsewhere too."""
     transaction.connection.execute(delete(strikes).where(strikes.c.job_id == job_id))
 
 
 def is_set_aside(connection: Connection, node_id: str, device: str) -> bool:
-    """Whether the device is in quarantine."""
+    """Return whether the device is in quarantine."""
     this = {"node_id": node_id, "device": device}
     return bool(connection.scalar(select(exists().where(*_are(quarantines, this)))))
 
 
 def lift(transaction: Transaction, node_id: str, device: str = "") -> list[str]:
-    """End the quarantine of a device, or of all of the node's, and forget why; returns those that were in it."""
+    """End the quarantine of a device, or of all of the node's, and forget why; returns the devices that were in it."""
     connection = transaction.connection
     this = {"node_id": node_id} | ({"device": device} if device else {})
     found = connection.scalars(select(quarantines.c.device).where(*_are(quarantines, this))).all()

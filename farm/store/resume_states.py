@@ -1,6 +1,6 @@
-"""States of stopped attempts: what one stored of its work between two steps, for whoever goes on with its task.
+"""States of stopped attempts: what an attempt stored of its work between two steps, for the next one to go on from.
 
-Within the transactions of others. A state is kept until its task is done or given up, and collected only then.
+Works within the transactions of others. A state is kept until its task is done or given up, and collected only then.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from farm.store.transaction import Transaction
 
 
 def keep(transaction: Transaction, attempt_id: str, artifact_ids: Sequence[str]) -> int:
-    """What a live attempt stored of its state outlasts it; returns of how many artifacts that is true."""
+    """Keep what a live attempt stored of its state beyond its end; returns the number of artifacts."""
     change = (
         update(artifacts)
         .where(
@@ -30,7 +30,7 @@ def keep(transaction: Transaction, attempt_id: str, artifact_ids: Sequence[str])
 
 
 def newest(connection: Connection, task_id: str) -> ArtifactRecord | None:
-    """The state from which the task's next attempt goes on: of the last attempt that left one."""
+    """Return the state from which the next attempt of the task goes on: of the last attempt that left one."""
     row = connection.execute(
         select(artifacts)
         .join(attempts, artifacts.c.attempt_id == attempts.c.id)
@@ -42,7 +42,7 @@ def newest(connection: Connection, task_id: str) -> ArtifactRecord | None:
 
 
 def release(transaction: Transaction, *of_tasks: ColumnElement[bool]) -> None:
-    """Nobody will go on with these tasks: what was kept of them is left to collection."""
+    """Mark for collection the states of these tasks: nobody will go on with them."""
     theirs = select(attempts.c.id).join(tasks, attempts.c.task_id == tasks.c.id).where(*of_tasks)
     transaction.connection.execute(
         update(artifacts)

@@ -1,7 +1,7 @@
-"""What ended jobs leave: what they made on the way to their videos, the clips they were given; and uploads without a job.
+"""What ended jobs leave (intermediate results, the clips they were given), and uploads without a job.
 
-Within the transactions of others. It is given up here, row by row, and its file goes after; a job is given up whole, so
-that whatever is still kept of one has all that it was made from. How much is kept, farm.policy.retention judges.
+Works within the transactions of others. Artifacts are given up here, row by row, and their files go after. A job is given
+up whole, so that what is kept of a job has everything that it was made from. farm.policy.retention judges how much is kept.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ AT_ONCE = 100
 
 
 def due(connection: Connection, keeping: Keeping, now: float) -> tuple[list[Leftover], list[Leftover]]:
-    """What is to be given up at `now` (Unix seconds), of jobs and of uploads; oldest first, and some at a time."""
+    """Return some of what is to be given up at `now` (Unix seconds), of jobs and of uploads; oldest first."""
     made, given = _made(connection), _given(connection)
     # The oldest of both are among the oldest of each.
     oldest = sorted([*made, *given], key=lambda one: (one.ended_at, one.id))[:AT_ONCE]
@@ -34,7 +34,7 @@ def due(connection: Connection, keeping: Keeping, now: float) -> tuple[list[Left
 
 
 def give_up(transaction: Transaction, of_jobs: Collection[Leftover], uploads: Collection[Leftover]) -> int:
-    """Leave what these are to collection; returns how many artifacts. `at` in Unix seconds, for people."""
+    """Mark the artifacts of these for collection; returns how many."""
     for job in of_jobs:
         size = f"{job.size / 2**20:.1f} MiB"
         message = f"what it had made on the way ({size}) is kept no longer; a retry would make it again"
@@ -54,7 +54,7 @@ def give_up(transaction: Transaction, of_jobs: Collection[Leftover], uploads: Co
 
 
 def gone(connection: Connection, job_id: str) -> frozenset[str]:
-    """Ids of the job's tasks that have succeeded and of which the farm no longer keeps what they made."""
+    """Return the ids of the job's tasks that have succeeded and whose results the farm no longer keeps."""
     return frozenset(
         connection.scalars(
             select(tasks.c.id)
@@ -70,12 +70,12 @@ def gone(connection: Connection, job_id: str) -> frozenset[str]:
 
 
 def _intermediates(*of_tasks: ColumnElement[bool]) -> Select:
-    """Ids of attempts at tasks whose results are not delivered."""
+    """Return a query for the ids of attempts at tasks whose results are not delivered."""
     return select(attempts.c.id).join(tasks, attempts.c.task_id == tasks.c.id).where(~is_output, *of_tasks)
 
 
 def _made(connection: Connection) -> list[Leftover]:
-    """What ended jobs made on the way, by job. Not of one of which another was given something that it may need."""
+    """Return what ended jobs made on the way, by job; without jobs that made what another job was given and may need."""
     user = jobs.alias()
     lent = (
         select(tasks.c.id)
@@ -96,17 +96,17 @@ def _made(connection: Connection) -> list[Leftover]:
 
 
 def _given(connection: Connection) -> list[Leftover]:
-    """Uploads that only jobs were given which have succeeded."""
+    """Return uploads that were given to jobs which have all succeeded."""
     return _unneeded(connection, artifacts.c.given)
 
 
 def _unused(connection: Connection, before: float) -> list[Leftover]:
-    """Uploads from before then (Unix seconds) that no job was ever given."""
+    """Return uploads from before then (Unix seconds) that no job was ever given."""
     return _unneeded(connection, ~artifacts.c.given, artifacts.c.unneeded_since <= before)
 
 
 def _unneeded(connection: Connection, *conditions: ColumnElement[bool]) -> list[Leftover]:
-    """Uploads that no job needs, oldest first."""
+    """Return uploads that no job needs, oldest first."""
     found = connection.execute(
         select(artifacts.c.id, artifacts.c.unneeded_since, artifacts.c.size)
         .where(artifacts.c.unneeded_since.is_not(None), *conditions)

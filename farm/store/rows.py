@@ -51,7 +51,7 @@ is_ready = is_unfinished & (tasks.c.state == TaskState.READY)
 
 
 def select_jobs() -> Select:
-    """Jobs with what is counted of them."""
+    """Return a query for jobs with the counts of their tasks."""
     total = select(func.count()).where(tasks.c.job_id == jobs.c.id)
     succeeded = total.where(tasks.c.state == TaskState.SUCCEEDED)
     newest = select(func.max(events.c.number)).where(events.c.job_id == jobs.c.id)
@@ -66,7 +66,7 @@ def select_jobs() -> Select:
 
 
 def job_record(row: Row) -> JobRecord:
-    """A row of `select_jobs`."""
+    """Return a row of `select_jobs` as a record."""
     values = row._asdict()
     del values["idempotency_key"], values["leftover_bytes"], values["name"]
     return JobRecord(
@@ -82,7 +82,7 @@ def job_record(row: Row) -> JobRecord:
 
 
 def job(connection: Connection, job_id: str) -> JobRecord:
-    """The job. Raises NotFound."""
+    """Return the job. Raises NotFound."""
     row = connection.execute(select_jobs().where(jobs.c.id == job_id)).one_or_none()
     if row is None:
         raise NotFound("job", job_id)
@@ -90,7 +90,7 @@ def job(connection: Connection, job_id: str) -> JobRecord:
 
 
 def task_records(connection: Connection, query: Select) -> list[TaskRecord]:
-    """The tasks that `query` (of the tasks table) selects, in its order, with the devices they had no luck with."""
+    """Return the tasks that `query` (of the tasks table) selects, in its order, with the devices where they failed."""
     ended = ends(connection, attempts.c.task_id.in_(query.with_only_columns(tasks.c.id).order_by(None)))
     found = connection.execute(query).all()
     useless = _useless_devices(connection, {row.job_id for row in found if row.id in ended})
@@ -104,9 +104,9 @@ def task_records(connection: Connection, query: Select) -> list[TaskRecord]:
 
 
 def ends(connection: Connection, *conditions: ColumnElement[bool]) -> dict[str, list[End]]:
-    """Attempts that brought no result and meet all conditions, by task, in the order in which they were given away.
+    """Return how attempts without a result that meet all conditions ended, by task, in the order of their dispatch.
 
-    Those before somebody had the task tried again are held against it no more.
+    Attempts before the last retry by a person are left out: nobody holds them against the task any more.
     """
     found: dict[str, list[End]] = defaultdict(list)
     for row in connection.execute(
@@ -122,7 +122,7 @@ def ends(connection: Connection, *conditions: ColumnElement[bool]) -> dict[str, 
 
 
 def _useless_devices(connection: Connection, job_ids: set[str]) -> dict[str, frozenset[tuple[str, str]]]:
-    """By job, the devices that failed several of its tasks and finished none: they would fail all the others too."""
+    """Return, by job, the devices that failed several of its tasks and finished none: they would fail the others too."""
     failed = func.count(case((attempts.c.state == AttemptState.FAILED, attempts.c.task_id)).distinct())
     finished = func.count(case((attempts.c.state == AttemptState.SUCCEEDED, 1)))
     found = defaultdict(set)
@@ -139,7 +139,7 @@ def _useless_devices(connection: Connection, job_ids: set[str]) -> dict[str, fro
 
 
 def attempt_records(connection: Connection, *conditions: ColumnElement[bool]) -> list[AttemptRecord]:
-    """Attempts that meet all conditions, oldest first."""
+    """Return the attempts that meet all conditions, oldest first."""
     query = (
         select(
             attempts,
@@ -158,9 +158,10 @@ def attempt_records(connection: Connection, *conditions: ColumnElement[bool]) ->
 
 
 def groups_under_way(connection: Connection, job_ids: Iterable[str]) -> frozenset[str]:
-    """Lockstep groups of these jobs that have a live attempt.
+    """Return the lockstep groups of these jobs that have a live attempt.
 
-    What such a group lost has to come back even while its job is paused: the others wait for it, device in hand.
+    A lost member of such a group has to come back even while its job is paused: the others wait for it, device in
+    hand.
     """
     among = list(job_ids)
     if not among:
@@ -174,7 +175,7 @@ def groups_under_way(connection: Connection, job_ids: Iterable[str]) -> frozense
 
 
 def node_records(connection: Connection, *conditions: ColumnElement[bool]) -> list[NodeRecord]:
-    """Nodes that meet all conditions and are not forgotten, by name, with their devices and what each does."""
+    """Return the nodes that meet all conditions and are not forgotten, by name, with their devices and what each does."""
     busy: dict[tuple[str, str], str] = {}
     for node_id, device, job_id, key in connection.execute(
         select(attempts.c.node_id, attempts.c.device, tasks.c.job_id, tasks.c.key)
@@ -228,7 +229,7 @@ def node_records(connection: Connection, *conditions: ColumnElement[bool]) -> li
 
 
 def drain_records(connection: Connection, *conditions: ColumnElement[bool]) -> dict[str, DrainRecord]:
-    """Drains that meet all conditions, by the id of their node."""
+    """Return the drains that meet all conditions, by the id of their node."""
     found = {}
     for row in connection.execute(select(drains).where(*conditions)):
         said = row._asdict()
@@ -238,7 +239,7 @@ def drain_records(connection: Connection, *conditions: ColumnElement[bool]) -> d
 
 
 def artifact_record(row: Row) -> ArtifactRecord:
-    """A row of the artifacts table."""
+    """Return a row of the artifacts table as a record."""
     columns = (field.name for field in fields(ArtifactRecord))
     return ArtifactRecord(
         **{name: getattr(row, name) for name in columns} | {"attempt_id": row.attempt_id or ""}
@@ -246,5 +247,5 @@ def artifact_record(row: Row) -> ArtifactRecord:
 
 
 def event_record(row: Row) -> EventRecord:
-    """A row of the events table."""
+    """Return a row of the events table as a record."""
     return EventRecord(**row._asdict() | {"job_id": row.job_id or "", "node_id": row.node_id or ""})

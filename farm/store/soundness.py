@@ -25,7 +25,7 @@ _AWAY = {
 
 
 def misses(tables: Collection[str], revisions: Sequence[str]) -> str:
-    """What keeps a database with these tables, and these rows in alembic_version, from being a farm's; "" for nothing.
+    """Return why a database with these tables and rows of alembic_version is no farm's; "" if it is one.
 
     A database without tables is nobody's yet, and may become a farm's. Pure.
     """
@@ -39,7 +39,7 @@ def misses(tables: Collection[str], revisions: Sequence[str]) -> str:
 
 
 def misses_columns(columns: Mapping[str, Collection[str]]) -> str:
-    """Which columns a database of today's schema lacks, given those of each table; "" for none. Pure."""
+    """Return which columns a database of today's schema lacks, given those of each table; "" for none. Pure."""
     for name, table in metadata.tables.items():
         if lacking := sorted(set(table.columns.keys()) - set(columns[name])):
             return f"lacks {', '.join(lacking)} in its table {name}"
@@ -47,7 +47,7 @@ def misses_columns(columns: Mapping[str, Collection[str]]) -> str:
 
 
 def ends_early(header: bytes, size: int) -> str:
-    """What an SQLite file's first 100 bytes say against its `size` in bytes; "" for nothing, or no SQLite file. Pure."""
+    """Return how an SQLite file's first 100 bytes contradict its `size` in bytes; "" if they do not. Pure."""
     page = int.from_bytes(header[16:18], "big")
     page = 1 << 16 if page == 1 else page
     # The count of pages holds only where these two numbers agree.

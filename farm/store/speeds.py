@@ -17,10 +17,10 @@ REMEMBERED = 8
 
 
 def note(transaction: Transaction, attempt: AttemptRecord, working_seconds: float) -> None:
-    """Keep how fast a committed window went.
+    """Record how fast a committed window went.
 
-    `working_seconds`: from its first step to its end, so without loading the model and fetching inputs. A storyboard is
-    small, and by its FLOPs slow everywhere: counted in, whoever drew the last ones would be taken for a slow device.
+    `working_seconds`: from its first step to its end, so without loading the model and fetching inputs. Storyboards
+    are left out: they are small, and by their FLOPs slow everywhere, so they would make a device look slow.
     """
     connection = transaction.connection
     kind = connection.scalar(select(tasks.c.kind).where(tasks.c.id == attempt.task_id))
@@ -43,7 +43,7 @@ def note(transaction: Transaction, attempt: AttemptRecord, working_seconds: floa
 
 
 def forget_replaced(transaction: Transaction, node_id: str, offered: Sequence[DeviceRecord]) -> None:
-    """Drop what was measured of devices that are no longer what they were: another card, other threads."""
+    """Delete the measurements of devices that have changed: another card, another number of threads."""
     connection = transaction.connection
     same = {(device.name, device.backend, device.model, device.threads) for device in offered}
     for row in connection.execute(
@@ -56,7 +56,7 @@ def forget_replaced(transaction: Transaction, node_id: str, offered: Sequence[De
 
 
 def measured(connection: Connection) -> dict[tuple[str, str], tuple[Speed, ...]]:
-    """All that was measured, by (node id, device), each by model."""
+    """Return all measured speeds, by (node id, device)."""
     found: dict[tuple[str, str], list[Speed]] = defaultdict(list)
     for row in connection.execute(select(speeds).order_by(speeds.c.model)):
         found[row.node_id, row.device].append(Speed(row.model, row.flops_per_second, row.windows))

@@ -45,13 +45,13 @@ class Store:
         boot: Callable[[], float] = boottime,
         lived: Callable[[], str] = str,
     ) -> Self:
-        """Open the database at an SQLAlchemy `url` as its only writer, bringing its schema up to date.
+        """Open the database at an SQLAlchemy `url` as its only writer, and bring its schema up to date.
 
-        "sqlite:////var/lib/farm/farm.db" or "postgresql+psycopg://user@host/farm". `who` names this process to
-        others, `wall` gives Unix seconds for people, `boot` CLOCK_BOOTTIME; `terms` say how much failure is borne
-        with. `lived` is asked when the database is empty: where a farm has left artifacts, or "". Every change may raise
-        Deposed, once another process leads. Raises LedByAnother, SchemaTooNew, DatabaseAway, DatabaseDamaged,
-        NoFarmInDatabase, RecordLost.
+        The URL is "sqlite:////var/lib/farm/farm.db" or "postgresql+psycopg://user@host/farm". `who` names this
+        process to others, `wall` gives Unix seconds for people, `boot` CLOCK_BOOTTIME; `terms` say how much failure
+        the farm bears with. `lived` is asked when the database is empty: it returns where a farm has left artifacts,
+        or "". Every change may raise Deposed, once another process leads. Raises LedByAnother, SchemaTooNew,
+        DatabaseAway, DatabaseDamaged, NoFarmInDatabase, RecordLost.
         """
         database = Database(url, wall, boot, terms)
         try:
@@ -63,7 +63,7 @@ class Store:
 
     @classmethod
     def open(cls, url: str, wall: Callable[[], float] = time.time) -> Self:
-        """Open the database to look at it, beside whoever leads; what changes things raises RuntimeError.
+        """Open the database to look at it, beside whichever process leads; every change raises RuntimeError.
 
         Raises SchemaTooOld, SchemaTooNew, DatabaseAway.
         """
@@ -76,7 +76,7 @@ class Store:
         return cls(database)
 
     def keep_leading(self) -> None:
-        """Make sure that this process still leads; to be called every second or so. Raises Deposed, DatabaseAway."""
+        """Make sure that this process still leads; call it every second or so. Raises Deposed, DatabaseAway."""
         self._database.keep_leading()
 
     def close(self) -> None:

@@ -93,7 +93,7 @@ def _state_in(states: Iterable[StrEnum]) -> TextClause:
 
 
 def _partial(name: str | None, *columns: str, where: TextClause, unique: bool = False) -> Index:
-    """An index of the rows that meet `where`."""
+    """Return an index of the rows that meet `where`."""
     return Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)
 
 

@@ -17,15 +17,15 @@ from farm.store.tables import artifacts, attempts, edges, jobs, tasks
 
 
 class Tasks:
-    """Shows tasks and what could start, and keeps why it has not."""
+    """Shows tasks and which could start, and records why one has not."""
 
     def __init__(self, database: Database):
         self._database = database
 
     def ready(self) -> list[ReadyTask]:
-        """Ready tasks of live jobs: higher priority first, then older jobs, then the order of the graph.
+        """Return the ready tasks of live jobs: higher priority first, then older jobs, then the order of the graph.
 
-        Of a paused job only what lockstep groups have lost that are under way.
+        Of a paused job only members that a running lockstep group has lost are returned.
         """
         begun = (jobs.c.state == JobState.PAUSED) & tasks.c.job_id.in_(_jobs_in_lockstep())
         could_start = rows.is_ready & (jobs.c.state.in_(LIVE_JOBS) | begun)
@@ -61,7 +61,7 @@ class Tasks:
         ]
 
     def groups(self, job_ids: Iterable[str]) -> dict[str, list[GroupMember]]:
-        """Unfinished members of every lockstep group of these jobs, by the group's name, in the order of the graph."""
+        """Return the unfinished members of these jobs' lockstep groups, by the name of the group, in the graph's order."""
         query = (
             select(tasks, attempts.c.node_id, attempts.c.device)
             .join_from(tasks, attempts, (attempts.c.task_id == tasks.c.id) & rows.is_live, isouter=True)
@@ -91,7 +91,7 @@ class Tasks:
         return dict(found)
 
     def set_reasons(self, reasons: Mapping[str, str]) -> int:
-        """Keep what each ready task (by id) is waiting for; returns how many changed."""
+        """Record what each ready task (by id) is waiting for; returns how many reasons changed."""
         if not reasons:
             return 0
         with self._database.write() as transaction:
@@ -109,7 +109,7 @@ class Tasks:
 
 
 def _jobs_in_lockstep() -> Select:
-    """Ids of jobs of which a lockstep group is under way."""
+    """Return a query for the ids of jobs of which a lockstep group is running."""
     # Names of their own: this stands within queries of the same tables.
     busy, live = tasks.alias(), attempts.alias()
     return (
