@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import hashlib
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,13 +21,14 @@ from grpc_reflection.v1alpha import reflection
 from farm import __version__
 from farm.artifacts import ArtifactStore, UnusableUrl, holds_artifacts
 from farm.config import FarmConfig, InvalidConfig, load_config
-from farm.damaged_files import MADE_ANEW, DamagedFile, is_of_files, of_system, open_plain
+from farm.damaged_files import DamagedFile, is_of_files, of_system
 from farm.logs import configure_logs
 from farm.media.reader import MediaReader
 from farm.outside_text import hidden, shown
 from farm.plugins import PluginTrouble, catalogue, planning_plugins
 from farm.processes.detached import this_process
 from farm.processes.ray_process import RayHead
+from farm.processes.sole import HomeInUse, sole_process
 from farm.store.database import parse
 from farm.store.errors import DatabaseAway, StoreError
 from farm.store.store import Store
@@ -55,33 +54,14 @@ log = structlog.get_logger()
 _LEADING_SECONDS = 1.0
 
 
-class AlreadyRunning(Exception):
-    """Another daemon holds this home."""
-
-
 class CannotListen(Exception):
     """The daemon's port can't be had."""
 
 
 _REFUSALS = (
-    AlreadyRunning, CannotListen, DamagedFile, NoAddress, PluginTrouble, PortTaken, StoreError, UnusableUrl,
+    CannotListen, DamagedFile, HomeInUse, NoAddress, PluginTrouble, PortTaken, StoreError, UnusableUrl,
 )  # fmt: skip
 """What ends a start with a line that says everything."""
-
-
-@contextlib.contextmanager
-def sole_daemon(home: Path) -> Iterator[None]:
-    """Holds the home's lock, which the kernel frees however the daemon ends. Raises AlreadyRunning, DamagedFile."""
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = open_plain(home / "farmd.lock", os.O_RDWR | os.O_CREAT, MADE_ANEW)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise AlreadyRunning(f"another farmd runs on {home}; `farmctl down` ends it") from None
-        yield
-    finally:
-        os.close(lock)
 
 
 def ray_backend(config: FarmConfig) -> RayBackend:
@@ -272,7 +252,8 @@ def main(path: Path | None, home: Path | None, listen: str | None, stop: bool) -
     configure_logs(config.log.level, config.log.format)
     os.environ["FARM_HOME"] = str(config.home)
     try:
-        with sole_daemon(config.home):
+        in_use = f"another farmd runs on {config.home}; `farmctl down` ends it"
+        with sole_process(config.home, "farmd.lock", in_use):
             # The folder it was called in may be unmounted or deleted while it runs.
             os.chdir(config.home)
             if stop:

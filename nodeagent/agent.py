@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import importlib.metadata
 import os
 import platform
@@ -16,7 +15,7 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import click
@@ -26,9 +25,10 @@ import structlog
 from farm import PROTOCOL, __version__, durable
 from farm.clock import boottime
 from farm.config import InvalidConfig, NodeConfig, load_node_config
-from farm.damaged_files import MADE_ANEW, DamagedFile, of_system, open_plain, read_text
+from farm.damaged_files import DamagedFile, of_system, read_text
 from farm.logs import configure_logs
 from farm.outside_text import hidden
+from farm.processes.sole import HomeInUse, sole_process
 from farm.v1 import nodes_pb2, renderers_pb2
 from farm.wire import addresses
 from farm.wire.security import InvalidJoinToken
@@ -58,10 +58,6 @@ _STOP_SECONDS = 5.0
 _VACATE_SECONDS = 600.0
 """What is told to stop because its renderer must be another has so long to come to its next step and to bring what it has."""
 _GOES = "its node's agent was told to end"
-
-
-class HomeInUse(Exception):
-    """Another agent runs on the same home."""
 
 
 class Agent:
@@ -318,21 +314,6 @@ async def _join(config: NodeConfig) -> identity.Identity:
         wait = min(2 * wait, 3.0)
 
 
-@contextlib.contextmanager
-def _sole_agent(home: Path) -> Iterator[None]:
-    """Hold the home's lock, which the kernel frees however the agent ends. Raises HomeInUse, DamagedFile."""
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = open_plain(home / "agent.lock", os.O_RDWR | os.O_CREAT, MADE_ANEW)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise HomeInUse(f"home: another farm-node runs on {home}; give --home another folder") from None
-        yield
-    finally:
-        os.close(lock)
-
-
 def _keep_others_out(home: Path) -> None:
     """Let nobody else write where inputs are read from, whatever the caller's umask, and that of an earlier agent."""
     os.umask(0o077)
@@ -380,7 +361,8 @@ def main(
                  "drain_deadline": drain_deadline}  # fmt: skip
         config = load_node_config(path, os.environ, flags)
         configure_logs(config.log.level, config.log.format)
-        with _sole_agent(config.home):
+        in_use = f"home: another farm-node runs on {config.home}; give --home another folder"
+        with sole_process(config.home, "agent.lock", in_use):
             # The folder it was called in may be unmounted or deleted while it runs.
             os.chdir(config.home)
             _keep_others_out(config.home)
