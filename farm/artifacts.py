@@ -25,7 +25,7 @@ import fsspec
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from farm.durable import scratch
+from farm.durable import give_name, scratch
 
 CHUNK = 1 << 20
 """Bytes a message or a read carries."""
@@ -350,17 +350,9 @@ class Writing:
             self.abort()
             raise Corrupt(f"received {self.size} bytes with checksum {self.sha256}, expected {sha256}")
         with self._storing():
-            self._file.flush()
-            if self._store._local:
-                os.fsync(self._file.fileno())
             self._file.close()
             if self._store._local:
-                os.replace(self._temporary, self._path)
-                folder = os.open(os.path.dirname(self._path), os.O_RDONLY)
-                try:
-                    os.fsync(folder)
-                finally:
-                    os.close(folder)
+                give_name(Path(self._temporary), Path(self._path))
             else:
                 self._store.filesystem.mv(self._temporary, self._path)
         self._store.stored(self.size)

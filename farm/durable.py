@@ -60,17 +60,14 @@ def _write_whole(path: Path, content: str | bytes, replace: bool) -> None:
         with open(handle, "wb", closefd=False) as file:
             file.truncate(0)
             file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(handle)
         if path.is_dir() and not path.is_symlink():
             set_aside(path)
-        os.replace(part, path)
+        give_name(part, path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
     finally:
         os.close(handle)
-    sync_folder(path.parent)
 
 
 def private_folder(folder: Path) -> Path:
@@ -81,9 +78,20 @@ def private_folder(folder: Path) -> Path:
     return folder
 
 
+def give_name(finished: Path, path: Path) -> None:
+    """Rename a finished file of the same disk to `path`, so that content and name survive a power cut. Raises OSError."""
+    _sync(finished)
+    os.replace(finished, path)
+    sync_folder(path.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Have the names in `folder` survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

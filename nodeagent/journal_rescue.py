@@ -219,14 +219,12 @@ def _rescue(found: _Found, rescued: Path) -> None:
     journal = Journal(part)
     journal.restore(found.last_number, found.completions, found.held)
     journal.close()
-    os.replace(part, rescued)
-    durable.sync_folder(rescued.parent)
+    durable.give_name(part, rescued)
 
 
 def _replace(path: Path, rescued: Path) -> Path:
     aside = _set_aside(path)
-    os.replace(rescued, path)
-    durable.sync_folder(path.parent)
+    durable.give_name(rescued, path)
     return aside
 
 

@@ -102,11 +102,9 @@ def check_output(path: Path, overwrite: bool) -> None:
 
 
 def put_in_place(finished: Path, path: Path, overwrite: bool) -> None:
-    """Gives a whole and synced file its name. Raises InvalidSpec (field "output") as check_output does."""
+    """Give a whole file its name. Raises InvalidSpec (field "output") as check_output does."""
     check_output(path, overwrite)
-    os.replace(finished, path)
-    # The rename itself must survive a power cut too.
-    durable.sync_folder(path.parent)
+    durable.give_name(finished, path)
 
 
 def _short(name: str) -> str:

@@ -22,7 +22,7 @@ from sqlalchemy import URL, Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from farm.damaged_files import DamagedFile, open_plain
-from farm.durable import aside_name, clear, sync_folder, take
+from farm.durable import aside_name, clear, give_name, take
 from farm.store import soundness
 from farm.store.database import Database, parse
 from farm.store.errors import DatabaseDamaged, NoFarmInDatabase, StoreError
@@ -151,13 +151,7 @@ def _whole(file: Path) -> Iterator[Path]:
         clear(file.parent, f".*{_PART}")
         handle = take(part, wait=False)
         yield part
-        written = os.open(part, os.O_RDONLY)
-        try:
-            os.fsync(written)
-        finally:
-            os.close(written)
-        os.replace(part, file)
-        sync_folder(file.parent)
+        give_name(part, file)
     except BlockingIOError:
         raise BackupFailed(f"{file} is being written already, by another process") from None
     except OSError as error:

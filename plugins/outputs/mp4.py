@@ -28,6 +28,7 @@ import ffmpeg
 import imageio_ffmpeg
 import numpy as np
 
+from farm.durable import give_name
 from farm.outside_text import shown, shown_lines, storable, storable_json
 
 __all__ = ["OutputError", "encode_segment", "join_segments", "write_sidecar"]
@@ -207,17 +208,9 @@ def _finished(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        give_name(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    # The rename itself must survive a power cut too.
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 @contextmanager
