@@ -1,31 +1,47 @@
-"""How long a call to the farm is tried again while nothing answers, and how often."""
+"""Waiting between tries: waits that double, and how long a call to the farm is tried again while nothing answers."""
 
 from __future__ import annotations
 
 import time
 
-_LONGEST_PAUSE = 2.0
 
+class Backoff:
+    """Waits in seconds that double from `first` to `longest`."""
 
-class Patience:
-    """Growing pauses between tries, for `seconds` in all from the first failure on."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, first: float, longest: float) -> None:
+        self._first, self._longest = first, longest
         self.reset()
 
     def reset(self) -> None:
-        """A try went well: the next failure is a first one."""
+        """Begin again with the first wait: a try went well."""
+        self._wait = self._first
+
+    def next(self) -> float:
+        """Return how long to wait now, in seconds; the next wait is twice as long."""
+        wait = self._wait
+        self._wait = min(2 * wait, self._longest)
+        return wait
+
+
+class Patience:
+    """Pauses between tries that double, for `seconds` in all from the first failure on."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._pauses = Backoff(0.1, 2.0)
+        self.reset()
+
+    def reset(self) -> None:
+        """Note that a try went well: the next failure is a first one."""
         self._until: float | None = None
-        self._pause = 0.1
+        self._pauses.reset()
 
     def another_try(self) -> bool:
-        """Called after a failure: pauses and says True, or False when patience is at its end."""
+        """Pause after a failure and return True, or return False once patience is at its end."""
         now = time.monotonic()
         if self._until is None:
             self._until = now + self._seconds
         if now >= self._until:
             return False
-        time.sleep(min(self._pause, self._until - now))
-        self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+        time.sleep(min(self._pauses.next(), self._until - now))
         return True

@@ -23,6 +23,7 @@ import grpc
 import structlog
 
 from farm import PROTOCOL, __version__, durable
+from farm.backoff import Backoff
 from farm.clock import boottime
 from farm.config import InvalidConfig, NodeConfig, load_node_config
 from farm.damaged_files import DamagedFile, of_system, read_text
@@ -294,7 +295,7 @@ async def _join(config: NodeConfig) -> identity.Identity:
     known = identity.load(config.home, config.server, config.join_token)
     if known:
         return known
-    told, wait = False, 0.25
+    told, waits = False, Backoff(0.25, 3.0)
     while True:
         try:
             return await identity.register(config.home, _name(config), config.server, config.join_token)
@@ -310,8 +311,7 @@ async def _join(config: NodeConfig) -> identity.Identity:
             if not told:
                 log.warning("can't register yet, trying on", server=config.server, problem=error.details())
                 told = True
-        await asyncio.sleep(wait * random.uniform(0.5, 1.0))
-        wait = min(2 * wait, 3.0)
+        await asyncio.sleep(waits.next() * random.uniform(0.5, 1.0))
 
 
 def _keep_others_out(home: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 
 import structlog
 
+from farm.backoff import Backoff
 from farm.config import NodeConfig
 from farm.damaged_files import of_system
 from farm.processes.children import child_environment, python_command
@@ -38,7 +39,7 @@ class ModelSearch:
     async def run(self) -> None:
         """Offer what is here, and look for what isn't until it is: its disk may be mounted later, or full."""
         candidates: dict[str, tuple[str, str]] = {}
-        pause = _LOOK_AGAIN_SECONDS
+        pauses = Backoff(_LOOK_AGAIN_SECONDS, _RARELY_SECONDS)
         while True:
             troubles, missing = await self._look(candidates)
             for model, why in troubles.items():
@@ -50,9 +51,9 @@ class ModelSearch:
             self.looked.set()
             if not missing:
                 return
-            await asyncio.sleep(pause)
-            expected = troubles or candidates.keys() - self.models.keys()
-            pause = _LOOK_AGAIN_SECONDS if expected else min(2 * pause, _RARELY_SECONDS)
+            await asyncio.sleep(pauses.next())
+            if troubles or candidates.keys() - self.models.keys():
+                pauses.reset()
 
     async def _look(self, candidates: dict[str, tuple[str, str]]) -> tuple[dict[str, str], bool]:
         """Look once. Returns why models aren't offered, by name ("" for all), and whether any is missing.

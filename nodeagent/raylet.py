@@ -16,6 +16,7 @@ from pathlib import Path
 import structlog
 
 from farm import damaged_files, durable
+from farm.backoff import Backoff
 from farm.processes.detached import remove
 from farm.processes.ray_process import Raylet
 from farm.wire import addresses
@@ -28,7 +29,6 @@ _COMPARE_SECONDS = 5.0
 _START_SECONDS = 90.0
 _STEADY_SECONDS = 60.0
 """A raylet that has run for so long is well; one that ends sooner has something against it."""
-_LONGEST_WAIT = 30.0
 _REACH_SECONDS = 3.0
 
 
@@ -109,7 +109,7 @@ class RayletKeeper:
     async def _keep(self, address: str) -> None:
         raylet = self._raylet(address)
         joined = self._home / "raylet.address"
-        wait = 1.0
+        waits = Backoff(1.0, 30.0)
         while True:
             try:
                 # One left by an earlier agent is adopted, unless it belongs to another cluster.
@@ -133,7 +133,7 @@ class RayletKeeper:
                     "raylet ended, starts again", after_seconds=round(lived), log=str(raylet.log_file)
                 )
                 if lived >= _STEADY_SECONDS:
-                    wait = 1.0
+                    waits.reset()
                 self.trouble = self._why_ended(lived)
             except (TimeoutError, damaged_files.DamagedFile) as error:
                 log.warning("raylet can't be used, starts again", error=str(error))
@@ -143,8 +143,7 @@ class RayletKeeper:
                 log.warning("raylet did not start, tries again", error=str(error))
                 self.trouble = await asyncio.to_thread(_words, error, address)
             self._became("")
-            await asyncio.sleep(wait)
-            wait = min(2 * wait, _LONGEST_WAIT)
+            await asyncio.sleep(waits.next())
 
     async def _vacate(self, raylet: Raylet, why: str) -> None:
         """End a raylet after what runs on it was handed back. From the beginning the farm is told that there is none."""

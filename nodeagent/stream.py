@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import grpc
 import structlog
 
+from farm.backoff import Backoff
 from farm.clock import boottime
 from farm.policy.lease import SentHeartbeats
 from farm.v1 import nodes_pb2, nodes_pb2_grpc
@@ -37,7 +38,6 @@ REFUSALS = {
     grpc.StatusCode.PERMISSION_DENIED,
     grpc.StatusCode.FAILED_PRECONDITION,
 }
-_FIRST_WAIT, _LONGEST_WAIT = 0.25, 3.0
 _STEADY_SECONDS = 5.0
 _WELCOME_SECONDS = 15.0
 
@@ -108,7 +108,7 @@ class FarmStream:
 
     async def run(self) -> None:
         """Stay connected. Returns never; raises Refused."""
-        wait, told = _FIRST_WAIT, False
+        waits, told = Backoff(0.25, 3.0), False
         while True:
             problem, began = "", boottime()
             try:
@@ -138,14 +138,14 @@ class FarmStream:
                 continue
             if connected and boottime() - began > _STEADY_SECONDS:
                 # A daemon that hangs up at once must not be called again at once.
-                wait, told = _FIRST_WAIT, False
+                told = False
+                waits.reset()
             if not told:
                 log.warning(
                     "no connection to the daemon, trying on", server=self._identity.server, problem=problem
                 )
                 told = True
-            await asyncio.sleep(wait * random.uniform(0.5, 1.0))
-            wait = min(2 * wait, _LONGEST_WAIT)
+            await asyncio.sleep(waits.next() * random.uniform(0.5, 1.0))
 
     async def _converse(self, call: Call) -> None:
         hello = self._hello()

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import grpc
 
+from farm.backoff import Backoff
 from farm.plan import HandedArtifact
 from farm.rendering import InputDamaged, Stopped, StorageFailed
 from farm.v1 import artifacts_pb2, artifacts_pb2_grpc, nodes_pb2, renderers_pb2
@@ -34,7 +35,6 @@ FULL_SECONDS = 60.0
 _DOUBTFUL = {grpc.StatusCode.DATA_LOSS, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
 _DOUBTFUL_TRIES = 5
 _GIVEN_AWAY = {grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.ABORTED}
-_FIRST_WAIT, _LONGEST_WAIT = 0.2, 3.0
 
 Result = TypeVar("Result")
 
@@ -135,13 +135,14 @@ class Wire:
         )
 
     def _persist(self, what: str, work: Callable[[Any], Result]) -> Result:
-        wait, doubts, full = _FIRST_WAIT, 0, 0.0
+        waits, doubts, full = Backoff(0.2, 3.0), 0, 0.0
         while True:
             try:
                 return work(artifacts_pb2_grpc.ArtifactServiceStub(self._dialled()))
             except grpc.RpcError as error:
                 # Token and certificate are read anew: the node may have joined again meanwhile.
                 self.close()
+                wait = waits.next()
                 if error.code() in _GIVEN_AWAY:
                     raise Stopped(f"{what}: {error.details()}") from None
                 said = f"{what}: {error.code().name}: {error.details()}"
@@ -154,7 +155,6 @@ class Wire:
                 if error.code() not in {*_TRANSIENT, *_DOUBTFUL, _FULL} or doubts >= _DOUBTFUL_TRIES:
                     raise TransferFailed(said) from None
             self._pause(wait)
-            wait = min(2 * wait, _LONGEST_WAIT)
 
     def _dialled(self) -> grpc.Channel:
         if self._channel is None:

@@ -15,6 +15,7 @@ import structlog
 from google.protobuf.message import Message
 from grpc import aio
 
+from farm.backoff import Backoff
 from farm.processes.detached import DetachedProcess
 from farm.processes.ray_process import RayHead
 from farm.v1 import bridge_pb2, bridge_pb2_grpc
@@ -70,6 +71,7 @@ class RayBackend:
         self._compared = float("-inf")
         self._without = ""
         self._unanswered, self._bridge_begun, self._pause = 0, float("-inf"), 0.0
+        self._pauses = Backoff(1.0, LONGEST_PAUSE)
         self._answered = False
         self._channel: aio.Channel | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -182,13 +184,14 @@ class RayBackend:
         lived = time.monotonic() - self._bridge_begun
         if lived >= BRIDGE_SECONDS:
             self._pause = 0.0
+            self._pauses.reset()
         if lived < self._pause:
             return
         if self._pause:
             log.warning("the bridge to Ray ended by itself", log=str(self._bridge.log_file))
         self._begin(self._bridge)
         self._unanswered, self._answered, self._bridge_begun = 0, False, time.monotonic()
-        self._pause = min(2 * self._pause, LONGEST_PAUSE) or 1.0
+        self._pause = self._pauses.next()
 
     def _end_bridge(self) -> None:
         self._bridge.stop()
