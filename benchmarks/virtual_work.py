@@ -10,8 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from farm.planning import ModelFacts, OutputFacts, Plan, PlannedTask, TaskKind
-from scheduler.placement.estimate import BYTES_PER_LATENT_VALUE
+from farm.planning import ModelFacts, OutputFacts, Plan, PlannedTask, TaskKind, value_bytes
 
 Name = tuple[str, str]
 """An artifact: the key of the task that makes it, and what it is to that task."""
@@ -82,15 +81,15 @@ def _makes(task: PlannedTask, plan: Plan, model: ModelFacts, output: OutputFacts
     payload, shared = task.payload, plan.shared
 
     def latents(width: int, height: int) -> dict[str, int]:
-        values = model.latent_channels * (payload["stop"] - payload["start"]) * (width // 32) * (height // 32)
-        return {"latents": values * BYTES_PER_LATENT_VALUE[plan.precision]}
+        latents = payload["stop"] - payload["start"]
+        return {"latents": model.latent_bytes(latents, width, height, plan.precision)}
 
     def pixels(frames: int) -> int:
         return int(frames * shared["width"] * shared["height"] * output.bytes_per_pixel)
 
     match task.kind:
         case TaskKind.ENCODE:
-            value = 4 if plan.precision == "fp32" else 2
+            value = value_bytes(plan.precision)
             prompts = len(shared["prompts"]) + payload["negative"]
             return {"embeddings": prompts * model.text_tokens * (TEXT_WIDTH * value + 1)}
         case TaskKind.STORYBOARD | TaskKind.WINDOW:

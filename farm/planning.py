@@ -14,7 +14,7 @@ from typing import Protocol
 
 from farm.plan import ColourReference, JobJson, Payload, Tail, lockstep_group
 from farm.policy.gist import gist
-from farm.timeline import SPATIAL, Cut, frames_of
+from farm.timeline import Cut, frames_of, tokens_of
 
 
 class PlanFailed(Exception):
@@ -41,6 +41,16 @@ class TaskKind(StrEnum):
 
 STAGES = tuple(TaskKind)
 """Kinds in the order in which a job goes through them."""
+
+
+def weight_bytes(precision: str) -> int:
+    """Return the bytes of a transformer's weight: fp8 is how weights are stored, not what is computed in."""
+    return {"fp32": 4, "bf16": 2, "fp8": 1}[precision]
+
+
+def value_bytes(precision: str) -> int:
+    """Return the bytes of a value that a model computes in, as which its latents travel; with fp8 weights that is bf16."""
+    return max(weight_bytes(precision), 2)
 
 
 @dataclass(frozen=True)
@@ -115,21 +125,23 @@ class ModelFacts:
 
     def load_bytes(self, kind: TaskKind, precision: str) -> int:
         """What a task of this kind reads into a device's memory where the model isn't warm."""
-        weight = {"fp32": 4, "bf16": 2, "fp8": 1}[precision]
         if kind in (TaskKind.STORYBOARD, TaskKind.WINDOW):
-            return self.transformer_parameters * weight
-        return self.vae_parameters * max(weight, 2) if kind in (TaskKind.ENCODE, TaskKind.DECODE) else 0
+            return self.transformer_parameters * weight_bytes(precision)
+        in_use = kind in (TaskKind.ENCODE, TaskKind.DECODE)
+        return self.vae_parameters * value_bytes(precision) if in_use else 0
 
     def resident_bytes(self, precision: str) -> int:
         """Device memory that the loaded transformer and VAE hold."""
-        weight = {"fp32": 4, "bf16": 2, "fp8": 1}[precision]
-        return self.transformer_parameters * weight + self.vae_parameters * max(weight, 2)
+        return self.load_bytes(TaskKind.WINDOW, precision) + self.load_bytes(TaskKind.DECODE, precision)
 
     def denoise_bytes(self, tokens: int, precision: str, batch: int) -> int:
-        """Peak device memory of denoising: transformer weights and activations (56·D·N·batch bytes)."""
-        weight = {"fp32": 4, "bf16": 2, "fp8": 1}[precision]
-        activation = 2 if precision == "fp32" else 1
-        return int(self.transformer_parameters * weight + 56 * activation * self.width * tokens * batch)
+        """Return the peak device memory of denoising: transformer weights and activations (28·D·N·batch values)."""
+        weights = self.transformer_parameters * weight_bytes(precision)
+        return weights + 28 * value_bytes(precision) * self.width * tokens * batch
+
+    def latent_bytes(self, latents: int, width: int, height: int, precision: str) -> int:
+        """Return the bytes of that many latents of `width` x `height` pixels, as they are stored and travel."""
+        return self.latent_channels * tokens_of(latents, width, height) * value_bytes(precision)
 
     def decode_flops(self, latents: int, width: int, height: int) -> float:
         """FLOPs of decoding that many latents at once, halo included, to `width` x `height` pixels."""
@@ -137,9 +149,8 @@ class ModelFacts:
 
     def decode_bytes(self, latents: int, width: int, height: int, precision: str) -> int:
         """Peak device memory of the same: VAE weights and activations."""
-        weight = {"fp32": 4, "bf16": 2, "fp8": 2}[precision]
         pixels = frames_of(latents) * width * height
-        return int(self.vae_parameters * weight + pixels * self.decode_bytes_per_pixel)
+        return int(self.vae_parameters * value_bytes(precision) + pixels * self.decode_bytes_per_pixel)
 
     def held_bytes(self, tokens: int, batch: int) -> int:
         """Device memory of a window that waits between two steps: a few float32 copies of it, and its text."""
@@ -206,7 +217,7 @@ class Window:
     @property
     def tokens(self) -> int:
         """Latent tokens of its grid."""
-        return (self.stop - self.start) * (self.width // SPATIAL) * (self.height // SPATIAL)
+        return tokens_of(self.stop - self.start, self.width, self.height)
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -36,6 +36,11 @@ def frame_span(start: int, stop: int) -> tuple[int, int]:
     return (0 if start == 0 else TEMPORAL * start - 7), TEMPORAL * (stop - 1) + 1
 
 
+def tokens_of(latents: int, width: int, height: int) -> int:
+    """Return the positions in `latents` latents of `width` x `height` pixels, which are multiples of 32."""
+    return latents * (width // SPATIAL) * (height // SPATIAL)
+
+
 def padded(pixels: int) -> int:
     """The least multiple of 32 that holds `pixels`."""
     return -(-pixels // SPATIAL) * SPATIAL

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from farm.plan import Tail
 from farm.planning import Base, Head, TaskKind, Timeline, Window, from_sigma
-from farm.timeline import Cut, cut_windows, latents_for, padded
+from farm.timeline import Cut, cut_windows, latents_for, padded, tokens_of
 from plugins.strategies.outwards import origin_of
 from plugins.strategies.sink import sink_of
 
@@ -94,14 +94,10 @@ class Hierarchical:
 
 def _drawn_at(width: int, height: int) -> tuple[int, int]:
     """Pixels of the storyboard of a video of `width` x `height`: a third of it, more where that is too small, or all of it."""
-
-    def tokens(wide: int, high: int) -> int:
-        return wide * high // 32**2
-
     sizes = ((padded(-(-width * part // 12)), padded(-(-height * part // 12))) for part in range(4, 13))
-    whole = tokens(width, height)
+    whole = tokens_of(1, width, height)
     least = whole if whole <= WHOLE_TOKENS else DRAWN_TOKENS
-    return next(size for size in sizes if tokens(*size) >= least)
+    return next(size for size in sizes if tokens_of(1, *size) >= least)
 
 
 def _roomy(latents: int, length: int, overlap: int) -> bool:

@@ -25,9 +25,6 @@ FETCH_BYTES_PER_SECOND = 100e6
 LOAD_BYTES_PER_SECOND = 2e9
 """How fast a model that isn't warm is read into a device's memory: from an NVMe disk or the page cache."""
 
-BYTES_PER_LATENT_VALUE = {"fp32": 4, "bf16": 2, "fp8": 2}
-"""Latents travel in what the model computes in."""
-
 
 def seconds_left(flops: float, rate: float, elapsed: float, step: int, steps: int) -> float:
     """In how many seconds a task that has run for `elapsed` will be done.

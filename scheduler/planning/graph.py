@@ -25,9 +25,9 @@ from farm.plan import (
     WindowTask,
     condition_name,
 )
-from farm.planning import ModelFacts, PlannedTask, TaskKind, Timeline, Window, from_sigma
+from farm.planning import ModelFacts, PlannedTask, TaskKind, Timeline, Window, from_sigma, value_bytes
 from farm.spec import JobSpec
-from farm.timeline import TEMPORAL, Cut, frame_span
+from farm.timeline import TEMPORAL, Cut, frame_span, tokens_of
 from scheduler.planning import windows as geometry
 from scheduler.planning.conditions import Placed, PreparedMedia
 from scheduler.planning.given import SourceFrames
@@ -128,7 +128,7 @@ class Graph:
         at_a_time = min(
             largest * max(lengths, default=0), max(self.model.encode_pixels, largest * (TEMPORAL + 1))
         )
-        weight = {"fp32": 4, "bf16": 2, "fp8": 2}[self.precision]
+        weight = value_bytes(self.precision)
         guided = any(drawn.batch > 1 for drawn in self.drawn.values())
         prompts = len(self.prompts.texts) + guided
         text = 2 * self.model.text_parameters * self.model.text_tokens * prompts
@@ -336,7 +336,7 @@ def _shared(final: Sequence[Window], channels: int) -> dict[str, list[SharedLate
     for left, right, (cut, weights) in zip(final, final[1:], geometry.averaging(_cuts(final))):
         if left.group and left.group == right.group:
             # A value that is given is two bytes, and what has no weight isn't given.
-            latent = 2 * channels * (left.width // 32) * (left.height // 32)
+            latent = 2 * channels * tokens_of(1, left.width, left.height)
             of_left, of_right = (latent * sum(map(bool, own)) for own in (weights, [1 - w for w in weights]))
             of_the_left = SharedLatents(right.key, False, cut.start, cut.stop, tuple(weights), of_right)
             found.setdefault(left.key, []).append(of_the_left)

@@ -19,7 +19,6 @@ from farm.planning import (
 )
 from farm.spec import InvalidSpec, JobSpec
 from farm.timeline import Cut, cut_windows, frames_of, latents_for, padded
-from scheduler.placement.estimate import BYTES_PER_LATENT_VALUE
 from scheduler.placement.learnt import size_notes
 from scheduler.planning import windows
 from scheduler.planning.conditions import (
@@ -205,8 +204,8 @@ def make_plan(
             )
     pixels = spec.width * spec.height * spec.frames
     latent_bytes = sum(
-        model.latent_channels * len(Cut(w.start, w.stop)) * (w.width // 32) * (w.height // 32)
-        for w in laid_out
+        model.latent_bytes(window.stop - window.start, window.width, window.height, precision)
+        for window in laid_out
     )
     return Plan(
         strategy=strategy.name,
@@ -220,10 +219,7 @@ def make_plan(
         shared=shared.json(),
         tasks=tasks,
         notes=tuple(notes),
-        estimated_bytes=int(
-            DISK_OVERHEAD
-            * (latent_bytes * BYTES_PER_LATENT_VALUE[precision] + 2 * pixels * output.bytes_per_pixel)
-        ),
+        estimated_bytes=int(DISK_OVERHEAD * (latent_bytes + 2 * pixels * output.bytes_per_pixel)),
     )
 
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from farm.plan import size_of
 from farm.planning import PlannedTask, Strategy, TaskKind, Timeline, Window
 from farm.spec import InvalidSpec
-from farm.timeline import Cut
-from scheduler.placement.estimate import BYTES_PER_LATENT_VALUE
+from farm.timeline import Cut, tokens_of
 from scheduler.planning import windows
 from scheduler.planning.layout import CandidateDevice, chained, share_out
 from scheduler.planning.rehearsal import Layout, Lengths, Rehearsal, soonest
@@ -84,7 +83,7 @@ class Sizing:
         return self._halos + LONGEST_SPAN * self.timeline.model.decode_span
 
     def _tokens(self, length: int) -> int:
-        return length * (self.timeline.width // 32) * (self.timeline.height // 32)
+        return tokens_of(length, self.timeline.width, self.timeline.height)
 
     def _window_bytes(self, length: int) -> int:
         return self.timeline.model.denoise_bytes(self._tokens(length), self.precision, self.batch)
@@ -96,11 +95,8 @@ class Sizing:
         """Of the latents that a task stores."""
         if task.kind not in (TaskKind.STORYBOARD, TaskKind.WINDOW, TaskKind.JOIN):
             return 0
-        width, height = size_of(task.payload) or self._size
-        values = (
-            self.timeline.model.latent_channels * (task.stop - task.start) * (width // 32) * (height // 32)
-        )
-        return values * BYTES_PER_LATENT_VALUE[self.precision]
+        size = size_of(task.payload) or self._size
+        return self.timeline.model.latent_bytes(task.stop - task.start, *size, self.precision)
 
     def _held(self, longest: int, memory: Callable[[int], int]) -> int:
         """The most latents, up to `longest`, that a candidate has the memory for."""
