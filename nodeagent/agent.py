@@ -80,17 +80,7 @@ class Agent:
         self._owner = OwnerWatch(
             config.owner, sensor(config.owner), config.home, self._link, lambda: self._stream.beat()
         )
-        self._stream = FarmStream(
-            who,
-            self._journal,
-            self._link,
-            self._logs,
-            self._hello,
-            self._heartbeat,
-            self._welcomed,
-            self._wanted,
-            lambda node_id, why: self._raylet.renew(node_id, why),
-        )
+        self._stream = FarmStream(who, self._journal, self._link, self._logs, self)
         self._raylet = RayletKeeper(
             config.home / "ray",
             config.raylet.node_ip,
@@ -169,7 +159,8 @@ class Agent:
         """RendererEvents: a renderer came or went."""
         self._stream.send(nodes_pb2.ConnectRequest(renderer=report))
 
-    def _hello(self) -> nodes_pb2.Hello:
+    def hello(self) -> nodes_pb2.Hello:
+        """FarmEvents: what this node is and offers."""
         return nodes_pb2.Hello(
             node_id=self._who.node_id,
             name=_name(self._config),
@@ -187,7 +178,8 @@ class Agent:
             owner_reason=self._owner.reason,
         )
 
-    def _heartbeat(self) -> nodes_pb2.Heartbeat:
+    def heartbeat(self) -> nodes_pb2.Heartbeat:
+        """FarmEvents: how this node is."""
         return nodes_pb2.Heartbeat(
             ray_node_id=self._raylet.node_id,
             leaving=self._leaving,
@@ -198,12 +190,18 @@ class Agent:
             loading=self._link.loading(),
         )
 
-    def _welcomed(self, welcome: nodes_pb2.Welcome) -> None:
+    def welcomed(self, welcome: nodes_pb2.Welcome) -> None:
+        """FarmEvents: the daemon has taken the hello."""
         self._who.take_ray_token(welcome.ray_token)
         self._membership.joins(welcome.ray_address, welcome.leave)
 
-    def _wanted(self, leave: bool) -> None:
+    def wanted(self, leave: bool) -> None:
+        """FarmEvents: the farm wants this node to leave Ray, or to come back."""
         self._membership.wanted(leave)
+
+    def renew(self, ray_node_id: str, why: str) -> None:
+        """FarmEvents: the farm wants the raylet replaced."""
+        self._raylet.renew(ray_node_id, why)
 
     def _setup_for(self, device: ProbedDevice) -> Callable[[], renderers_pb2.Setup]:
         def setup() -> renderers_pb2.Setup:

@@ -13,8 +13,7 @@ import asyncio
 import contextlib
 import random
 import sqlite3
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import grpc
 import structlog
@@ -46,6 +45,25 @@ class Refused(Exception):
     """The daemon will have nothing to do with this agent; trying again would not help."""
 
 
+class FarmEvents(Protocol):
+    """What this node says of itself to the daemon, and what it does when the daemon speaks."""
+
+    def hello(self) -> nodes_pb2.Hello:
+        """Return the first message, without attempts."""
+
+    def heartbeat(self) -> nodes_pb2.Heartbeat:
+        """Return a heartbeat, without attempts and number."""
+
+    def welcomed(self, welcome: nodes_pb2.Welcome) -> None:
+        """Take the answer to the hello."""
+
+    def wanted(self, leave: bool) -> None:
+        """Take whether the farm wants this node to leave Ray."""
+
+    def renew(self, ray_node_id: str, why: str) -> None:
+        """Replace the raylet of that id, because the farm says why."""
+
+
 class FarmStream:
     """Talks to the daemon for ever. Used from one event loop."""
 
@@ -55,24 +73,13 @@ class FarmStream:
         journal: Journal,
         link: RendererLink,
         logs: LogDelivery,
-        hello: Callable[[], nodes_pb2.Hello],
-        heartbeat: Callable[[], nodes_pb2.Heartbeat],
-        welcomed: Callable[[nodes_pb2.Welcome], None],
-        wanted: Callable[[bool], None],
-        renew: Callable[[str, str], None],
+        events: FarmEvents,
     ):
-        """`hello` and `heartbeat` give what this node says of itself, without attempts and number.
-
-        `welcomed` is told the answer to the one; `wanted` whether the farm wants the node to leave; `renew` of the raylet
-        that it wants to be another, and why.
-        """
         self._identity = identity
         self._journal = journal
         self._link = link
         self._logs = logs
-        self._hello = hello
-        self._heartbeat_says = heartbeat
-        self._welcomed, self._wanted, self._renew = welcomed, wanted, renew
+        self._events = events
         self._sequence = self._answered = 0
         self._outbox: asyncio.Queue[nodes_pb2.ConnectRequest | None] | None = None
         self._call: Call | None = None
@@ -148,7 +155,7 @@ class FarmStream:
             await asyncio.sleep(waits.next() * random.uniform(0.5, 1.0))
 
     async def _converse(self, call: Call) -> None:
-        hello = self._hello()
+        hello = self._events.hello()
         hello.attempts.extend(self._answered_for())
         # Not wait_for, which in Python 3.11 loses a cancellation that meets an answer.
         async with asyncio.timeout(_WELCOME_SECONDS):
@@ -171,7 +178,7 @@ class FarmStream:
         for device in self._link.attached():
             report = nodes_pb2.RendererReport(device=device, alive=True)
             outbox.put_nowait(nodes_pb2.ConnectRequest(renderer=report))
-        self._welcomed(welcome)
+        self._events.welcomed(welcome)
         tasks = [
             asyncio.create_task(self._write(call, outbox, beats)),
             asyncio.create_task(_tick(outbox, welcome.heartbeat_seconds)),
@@ -199,7 +206,7 @@ class FarmStream:
 
     def _heartbeat(self, beats: SentHeartbeats) -> nodes_pb2.ConnectRequest:
         self._sequence += 1
-        heartbeat = self._heartbeat_says()
+        heartbeat = self._events.heartbeat()
         heartbeat.sequence = self._sequence
         heartbeat.attempts.extend(self._answered_for())
         # Read before it leaves: a lease must never seem longer to the renderer than to the farm.
@@ -232,9 +239,9 @@ class FarmStream:
                 case "read_log":
                     self.send(nodes_pb2.ConnectRequest(log=self._log_part(response.read_log)))
                 case "presence":
-                    self._wanted(response.presence.leave)
+                    self._events.wanted(response.presence.leave)
                 case "renew_raylet":
-                    self._renew(response.renew_raylet.ray_node_id, response.renew_raylet.reason)
+                    self._events.renew(response.renew_raylet.ray_node_id, response.renew_raylet.reason)
 
     def _log_part(self, asked: nodes_pb2.ReadAttemptLog) -> nodes_pb2.AttemptLogPart:
         data = self._logs.read(asked.attempt, asked.offset)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 import pytest
 from structlog.testing import capture_logs
@@ -16,19 +15,25 @@ from nodeagent.renderer_link import RendererLink
 from nodeagent.stream import FarmStream
 
 
-def _stream(who: identity.Identity, journal: Journal, hello: Callable[[], nodes_pb2.Hello]) -> FarmStream:
-    """The stream of a node without devices."""
-    return FarmStream(
-        who,
-        journal,
-        RendererLink(journal, {}, None),
-        None,
-        hello,
-        nodes_pb2.Heartbeat,
-        lambda _: None,
-        lambda _: None,
-        lambda node_id, why: None,
-    )
+class _Node:
+    """A node without devices."""
+
+    def __init__(self, who: identity.NodeIdentity):
+        self._who = who
+
+    def hello(self) -> nodes_pb2.Hello:
+        return nodes_pb2.Hello(node_id=self._who.node_id, name="n", protocol=PROTOCOL)
+
+    def heartbeat(self) -> nodes_pb2.Heartbeat:
+        return nodes_pb2.Heartbeat()
+
+    def welcomed(self, welcome: nodes_pb2.Welcome) -> None:
+        """Nothing follows here."""
+
+
+def _stream(node: _Node, who: identity.NodeIdentity, journal: Journal) -> FarmStream:
+    return FarmStream(who, journal, RendererLink(journal, {}, None), None, node)
+
 
 
 def test_what_is_to_be_done_about_its_version_is_in_the_agents_log(farm, tmp_path):
@@ -37,7 +42,7 @@ def test_what_is_to_be_done_about_its_version_is_in_the_agents_log(farm, tmp_pat
     async def connect():
         who = await identity.register(tmp_path / "node", "n", farm.server, farm.join_token)
         journal = Journal(tmp_path / "journal.db")
-        stream = _stream(who, journal, lambda: nodes_pb2.Hello(node_id=who.node_id, protocol=PROTOCOL))
+        stream = _stream(_Node(who), who, journal)
         running = asyncio.create_task(stream.run())
         try:
             async with asyncio.timeout(5):
@@ -69,14 +74,17 @@ def test_what_becomes_known_while_the_first_call_is_on_its_way_is_said_next(farm
             else:
                 stream.introduce_again()
 
-        def hello() -> nodes_pb2.Hello:
-            said.append("hello")
-            if len(said) == 1:
-                known(turns)
-            models = [nodes_pb2.ModelOffer(model="counter", weights="w")] if len(said) > 1 else []
-            return nodes_pb2.Hello(node_id=who.node_id, name="n", protocol=PROTOCOL, models=models)
+        class Node(_Node):
+            def hello(self) -> nodes_pb2.Hello:
+                said.append("hello")
+                if len(said) == 1:
+                    known(turns)
+                hello = super().hello()
+                if len(said) > 1:
+                    hello.models.add(model="counter", weights="w")
+                return hello
 
-        stream = _stream(who, journal, hello)
+        stream = _stream(Node(who), who, journal)
         running = asyncio.create_task(stream.run())
         try:
             async with asyncio.timeout(5):
