@@ -11,7 +11,8 @@ from farm.records import ReadyTask as ReadyRecord
 from farm.records import TaskRecord
 from farm.store.store import Store
 from scheduler.dispatch.snapshot import ready_task, slots_of
-from scheduler.placement.place import ReadyTask, Slot, misfit
+from scheduler.placement.place import misfit
+from scheduler.placement.values import ReadyTask, Slot
 
 
 def fit(tasks: Sequence[ReadyTask], slots: Sequence[Slot], busy_with: Callable[[Slot], str]) -> Fit:

@@ -30,7 +30,8 @@ from farm.store.store import Store
 from farmd.contradictions import meetings
 from scheduler.dispatch.snapshot import slots_of
 from scheduler.placement.estimate import wall_seconds
-from scheduler.placement.place import ReadyTask, Slot, misfit
+from scheduler.placement.place import misfit
+from scheduler.placement.values import ReadyTask, Slot
 from scheduler.planning.conditions import PreparedMedia, check_apart
 from scheduler.planning.layout import CandidateDevice
 from scheduler.planning.plan import make_plan, strategy_of

@@ -1,7 +1,7 @@
 """Why a job's tasks don't run, in sentences for people.
 
-Pure: no clock, no I/O. Why a task that could start has no device yet is placement's to say; its words come in with the
-task's record.
+Pure: no clock, no I/O. Why a task that could start has no device yet is said in scheduler.placement.reasons; its words
+come in with the task's record.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from farm.policy.gist import failure
+from farm.policy.gist import failure, gist
 from farm.states import JobState, TaskState, is_final
 
 _NAMED = 3
@@ -63,6 +63,16 @@ def reason_of(job_id: str, job: JobState, task: Standing) -> str:
     if task.state == TaskState.CANCELLED and not is_final(job):
         return f"was cancelled and not retried; `farmctl task retry {job_id}/{task.key}` does it again"
     return task.reason
+
+
+def tried_again(seconds: float, error: str) -> str:
+    """Return why a task whose attempt ended with `error` waits before it is tried again."""
+    return f"is tried again after {seconds:g} s, because of: {gist(error)}"
+
+
+def done_again(key: str, error: str) -> str:
+    """Return why the finished task `key` is done again; `error`: how its result is damaged."""
+    return f"{key} is done again, what it had made is damaged: {gist(error)}"
 
 
 def summary(

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, Connection, Row, func, select, update
 
+from farm.policy.explain import done_again
 from farm.policy.failures import MAX_DAMAGED, Cause
-from farm.policy.gist import gist
 from farm.records import ArtifactState, AttemptRecord, Settlement
 from farm.states import AttemptState, TaskState
 from farm.store import endings, rows
@@ -66,7 +66,7 @@ def _undo(transaction: Transaction, maker: Row, error: str) -> bool:
     )
     waits = lacks(connection, maker.id)
     target = TaskState.WAITING if waits else TaskState.READY
-    message = f"{maker.key} is done again, what it had made is damaged: {gist(error)}"
+    message = done_again(maker.key, error)
     move_task(transaction, maker.id, TaskState.SUCCEEDED, target, damaged=True, epoch=maker.epoch + 1,
               reason=message, retry_at=0.0)  # fmt: skip
     write_event(transaction, "damaged", message, job_id=maker.job_id, task=maker.key)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, Connection, and_, func, select, update
 
 from farm.plan import held_bytes
+from farm.policy.explain import tried_again
 from farm.policy.failures import Cause, End, Verdict, judge, strikes
-from farm.policy.gist import gist
 from farm.records import ArtifactState, AttemptRecord, Settlement
 from farm.states import AttemptState, JobState, TaskState
 from farm.store import quarantine, rows
@@ -72,7 +72,7 @@ def end(
             quarantine.strike(transaction, attempt, error)
         return ended, Settlement(True, job=rows.job(connection, attempt.job_id), stop=stop)
     retry_at = transaction.now + verdict.wait if verdict.wait else 0.0
-    reason = f"is tried again after {verdict.wait:g} s, because of: {gist(error)}" if verdict.wait else ""
+    reason = tried_again(verdict.wait, error) if verdict.wait else ""
     again = put_back(transaction, attempt.task_id, failures=failures, retry_at=retry_at, reason=reason)
     ended = end_attempt(transaction, attempt, verdict.state, error, cause)
     if strikes(cause):

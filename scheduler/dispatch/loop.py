@@ -30,6 +30,7 @@ from scheduler.dispatch.backend import Backend, BackendDown, BackendEvent, Backe
 from scheduler.dispatch.job_watchers import JobWatchers
 from scheduler.dispatch.sessions import Session, Sessions
 from scheduler.dispatch.snapshot import members_of, ready_task, slots_of
+from scheduler.placement import reasons
 from scheduler.placement.place import place
 from scheduler.placement.starting import Starting, in_short
 from scheduler.placement.warmth import Warmth
@@ -130,7 +131,7 @@ class Dispatcher:
         await self._start_renderers(nodes)
         now = boottime()
         if ready and self._files.trouble and (trouble := await asyncio.to_thread(self._files.check)):
-            why = f"nothing is started, because {trouble}"
+            why = reasons.storage_trouble(trouble)
             await asyncio.to_thread(self._store.tasks.set_reasons, {one.task.id: why for one in ready})
             return
         # What waits says so since it failed.
@@ -232,7 +233,7 @@ class Dispatcher:
             silent = now - self._sessions.heard_at(node.id) > self._leases.lease
             gone = self._sessions.has_left(node.id)
             if (silent or gone) and node.state is NodeState.ONLINE:
-                why = "is away, its agent was ended" if gone else "is offline"
+                why = reasons.AGENT_ENDED if gone else reasons.OFFLINE
                 await asyncio.to_thread(self._store.nodes.offline, node.id, why)
                 # Only now: while the record can't be written, each look would say it again.
                 log.warning("node offline", node=node.name, ended=gone)
@@ -262,18 +263,18 @@ class Dispatcher:
         self, nodes: list[NodeRecord], ready: list[ReadyRecord], live: list[AttemptRecord]
     ) -> None:
         """Makes anew what renderers live in, once what is `live` there is given back."""
-        why = f"is started again: {self._backend.outdated}"
         if not live:
             await self._backend.renew()
             self._left_behind |= {node.ray_node_id for node in nodes}
             # They come back, and are told where it is now and with which token.
             self._sessions.close_all()
             return
+        why = reasons.ray_restarts(self._backend.outdated)
         for node in nodes:
             mine = [attempt for attempt in live if attempt.node_id == node.id]
             connected = self._sessions.get(node.id) is not None
-            await self._empty(drains.emptying(mine, self._told_to_stop, connected, boottime()), f"Ray {why}")
-        waiting = {record.task.id: f"waits until Ray {why}" for record in ready}
+            await self._empty(drains.emptying(mine, self._told_to_stop, connected, boottime()), why)
+        waiting = {record.task.id: f"waits until {why}" for record in ready}
         await asyncio.to_thread(self._store.tasks.set_reasons, waiting)
 
     async def _start_renderers(self, nodes: list[NodeRecord]) -> None:

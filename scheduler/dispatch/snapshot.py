@@ -8,13 +8,13 @@ from dataclasses import replace
 
 from farm.plan import precision_of
 from farm.planning import ModelFacts
-from farm.records import AttemptRecord, DeviceRecord, DrainRecord, GroupMember, NodeRecord
+from farm.records import AttemptRecord, GroupMember, NodeRecord
 from farm.records import ReadyTask as ReadyRecord
-from farm.states import DrainState, NodeState
+from scheduler.placement import reasons
 from scheduler.placement.estimate import seconds_left
 from scheduler.placement.groups import Member
-from scheduler.placement.place import ReadyTask, Slot
 from scheduler.placement.speed import rates
+from scheduler.placement.values import ReadyTask, Slot
 
 
 def slots_of(
@@ -42,19 +42,8 @@ def slots_of(
         holding.setdefault((attempt.node_id, attempt.device), []).append(attempt)
     for node in nodes:
         for device in node.devices:
-            reason = node.reason
-            if node.state is NodeState.OFFLINE:
-                reason = reason or "is offline"
-            elif cordon := _cordon(node, device):
-                reason = reason or cordon
-            elif reason:
-                pass  # why a node takes no work says more than what it therefore lacks
-            elif not node.ray_node_id:
-                reason = "is starting Ray" + _because(trouble(node.id, device.name))
-            elif not renderer_up(node.id, device.name):
-                reason = "has no renderer up" + _because(trouble(node.id, device.name))
-            elif device.quarantine:
-                reason = f"is in quarantine (`farmctl node resume {node.name}`): it {device.quarantine}"
+            up = renderer_up(node.id, device.name)
+            reason = reasons.unusable(node, device, up, trouble(node.id, device.name))
             slot = Slot(
                 node_id=node.id,
                 node=node.name,
@@ -82,17 +71,6 @@ def slots_of(
                 slot = replace(slot, busy=True, busy_for=left)
             slots.append(slot)
     return slots
-
-
-def _cordon(node: NodeRecord, device: DeviceRecord) -> str:
-    """Why a device takes no new work by somebody's wish, or ""."""
-    why = node.drain or node.lock or device.lock
-    if why is None:
-        return ""
-    drained = {DrainState.DRAINING: "is being drained", DrainState.DRAINED: "is drained"}
-    words = drained[why.state] if isinstance(why, DrainRecord) else "is locked"
-    back = f"farmctl node {'resume' if node.drain else 'unlock'} {node.name}"
-    return f"{words} (`{back}`)" + (f": {why.reason}" if why.reason else "")
 
 
 def _is_loopback(address: str) -> bool:
@@ -145,7 +123,3 @@ def members_of(group: Iterable[GroupMember]) -> list[Member]:
         )
         for one in group
     ]
-
-
-def _because(trouble: str) -> str:
-    return f": {trouble}" if trouble else ""

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from farm.plan import WindowTask, held_bytes
 from farm.planning import PlannedTask
 from scheduler.placement.groups import Member, soonest
-
-if TYPE_CHECKING:
-    from scheduler.placement.place import Slot
+from scheduler.placement.values import Slot
 
 SECONDS_PER_TASK = 0.1
 """What a task costs besides its FLOPs: dispatch, fetching inputs, storing results (`task_s` of benchmarks/overhead.py is

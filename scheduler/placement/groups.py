@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from scheduler.placement.place import ReadyTask, Slot
+from scheduler.placement import reasons
+from scheduler.placement.values import ReadyTask, Slot
 
 Device = tuple[str, str]
 """Node id and device name."""
@@ -52,7 +52,7 @@ def place_group(
             load.setdefault(member.on, []).append(member)
     late = [member for member in members if not member.on and member.task_id not in wanted]
     if late and not load:
-        return {}, f"starts together with the other windows; {late[0].key} isn't ready yet"
+        return {}, reasons.group_incomplete(late[0].key)
     joinable = [slot for slot in slots if slot.usable and slot.key in load]
     fitting = [
         slot for slot in (*free, *joinable) if all(misfit(wanted[m.task_id], slot) is None for m in waiting)
@@ -69,11 +69,7 @@ def place_group(
         placed = _rejoin(waiting, among, rate, load) if load else spread(waiting, among, rate)
         if placed is not None:
             return placed, ""
-    names = ", ".join(slot.name for slot in fitting[:3]) + (", …" if len(fitting) > 3 else "")
-    return {}, (
-        f"{len(waiting)} windows start together, and need more memory than there is on the devices that are "
-        f"free: {names}"
-    )
+    return {}, reasons.group_needs_memory(len(waiting), fitting)
 
 
 def room_for(members: Sequence[Member], slot: Slot) -> bool:

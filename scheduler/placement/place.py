@@ -9,9 +9,9 @@ device when waiting for a fast one ends sooner.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from scheduler.placement import reasons
 from scheduler.placement.estimate import (
     FETCH_BYTES_PER_SECOND,
     LOAD_BYTES_PER_SECOND,
@@ -19,113 +19,21 @@ from scheduler.placement.estimate import (
     WORTH_WAITING,
 )
 from scheduler.placement.groups import Member, Start, place_group, seconds_of, soonest
-
-
-@dataclass(frozen=True)
-class ReadyTask:
-    """A task that could start now. `vram_bytes` is what it needs, `order` its place in its job's graph.
-
-    `inputs`: bytes of what it reads, by the id of the node that made them. `passed_over`: seconds for which it has
-    been let wait for a better device although one was free. `load_bytes`: of its model, read where that isn't warm.
-    `group`: the lockstep group it starts with, empty for none.
-    """
-
-    task_id: str
-    job_id: str
-    key: str
-    priority: int
-    created_at: float
-    order: int
-    model: str
-    weights: str
-    vram_bytes: int
-    fp8: bool
-    failed_on: frozenset[tuple[str, str]] = frozenset()
-    flops: float = 0.0
-    inputs: Mapping[str, int] = field(default_factory=dict, hash=False)
-    passed_over: float = 0.0
-    load_bytes: int = 0
-    group: str = ""
-
-
-@dataclass(frozen=True)
-class Slot:
-    """A device that tasks can be placed on. `models` maps a model to the hash of the node's weights.
-
-    `busy`: it has a live attempt, for about `busy_for` seconds more. `usable`: its node is online and its Ray process
-    up; else `reason` says why not. `rates`: FLOPs a second by model, where more is known than `flops_per_second`.
-    `warm`: models that it holds in memory, as far as is known. `starting_for`: seconds for which its renderer will still
-    be importing. `local`: it is on the daemon's host, so that artifacts cross no network. `lacks`: why its node doesn't
-    offer models that it should, by name, "" for all.
-    """
-
-    node_id: str
-    node: str
-    device: str
-    vram_bytes: int
-    fp8: bool
-    flops_per_second: float
-    models: dict[str, str] = field(hash=False)
-    busy: bool = False
-    usable: bool = True
-    reason: str = ""
-    busy_for: float = 0.0
-    rates: Mapping[str, float] = field(default_factory=dict, hash=False)
-    warm: frozenset[str] | None = None
-    starting_for: float = 0.0
-    local: bool = False
-    lacks: Mapping[str, str] = field(default_factory=dict, hash=False)
-
-    @property
-    def name(self) -> str:
-        """For people: node/device."""
-        return f"{self.node}/{self.device}"
-
-    @property
-    def key(self) -> tuple[str, str]:
-        """For the farm: node id and device."""
-        return self.node_id, self.device
-
-    def rate(self, model: str) -> float:
-        """FLOPs a second that are expected of it with `model`; 0 where nothing is known."""
-        return self.rates.get(model) or self.flops_per_second
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """Give the task to the device."""
-
-    task: ReadyTask
-    slot: Slot
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Assignments, and for each task that waits a sentence that says for what.
-
-    `passed_over`: those of them that wait for a better device although one was free.
-    """
-
-    assignments: tuple[Assignment, ...]
-    waiting: dict[str, str]
-    passed_over: frozenset[str] = frozenset()
+from scheduler.placement.values import Assignment, Placement, ReadyTask, Slot
 
 
 def misfit(task: ReadyTask, slot: Slot) -> str | None:
     """Why the device could never take this task, or None when it could."""
     offered = slot.models.get(task.model)
     if offered is None:
-        why = slot.lacks.get(task.model) or slot.lacks.get("")
-        return f"has no model {task.model}" + (f": {why}" if why else "")
+        return reasons.no_model(task.model, slot.lacks.get(task.model) or slot.lacks.get("", ""))
     if offered != task.weights:
-        return f"has other weights of {task.model} ({_short(offered)}, the job needs {_short(task.weights)})"
+        return reasons.other_weights(task.model, offered, task.weights)
     if slot.vram_bytes < task.vram_bytes:
-        has, needs = _size(slot.vram_bytes), _size(task.vram_bytes)
-        # Of what did not suffice nobody knows by how much.
-        return f"has {has} of memory, the task needs {needs if needs != has else 'more'}"
+        return reasons.too_little_memory(slot.vram_bytes, task.vram_bytes)
     # Layerwise fp8 computes in bf16 and runs anywhere; only fp8 matrix products need the hardware.
     if task.fp8 and not slot.fp8:
-        return "has no fp8"
+        return reasons.NO_FP8
     return None
 
 
@@ -146,13 +54,13 @@ def place(
     waiting: dict[str, str] = {}
     passed_over: set[str] = set()
     settled: set[str] = set()
-    reasons: dict[tuple, str] = {}
+    whys: dict[tuple, str] = {}
 
     def why_waiting(task: ReadyTask) -> str:
         kind = task.model, task.weights, task.vram_bytes, task.fp8
-        if kind not in reasons:
-            reasons[kind] = _why_waiting(task, slots)
-        return reasons[kind]
+        if kind not in whys:
+            whys[kind] = reasons.waits_for_device(slots, lambda slot: misfit(task, slot))
+        return whys[kind]
 
     for task in sorted(tasks, key=lambda t: (-t.priority, t.created_at, t.job_id, t.order)):
         if task.group:
@@ -168,7 +76,7 @@ def place(
                         clock.hold(other, later.placed[other.task_id])
                         idle.discard(later.placed[other.task_id].key)
                     passed_over |= {other.task_id for other in together}
-                    why, found = _why_later(later, found), {}
+                    why, found = reasons.group_waits(later.placed.values(), found.values()), {}
                 for other in together:
                     if slot := found.get(other.task_id):
                         clock.hold(other, slot)
@@ -187,7 +95,9 @@ def place(
             second = min(at_once, key=clock.rank)
             patience = max(option.seconds for option in at_once)
             if clock.sooner(best, second) > WORTH_WAITING and task.passed_over < patience:
-                waiting[task.task_id] = clock.why_waiting(best, second)
+                waiting[task.task_id] = reasons.waits_for_better(
+                    best.slot, clock.free_in(best.slot), clock.sooner(best, second), second.slot
+                )
                 passed_over.add(task.task_id)
             else:
                 best = second
@@ -228,15 +138,6 @@ def _better_later(
     start = soonest(waiting, [(clock.free_in(slot), slot) for slot in fitting], rate)
     patient = max(task.passed_over for task in together) < now
     return start if start and start.at > 0 and patient and now - start.ends > WORTH_WAITING else None
-
-
-def _why_later(later: Start, now: Mapping[str, Slot]) -> str:
-    more = {slot.name for slot in later.placed.values()} - {slot.name for slot in now.values()}
-    names = sorted(more) or sorted({slot.name for slot in later.placed.values()})
-    return (
-        f"starts together with the other windows; waits for {', '.join(names[:3])}{_others(len(names) - 3)}, busy now, "
-        "with which all of them are done sooner than on the devices that are free"
-    )
 
 
 class _Option(NamedTuple):
@@ -306,13 +207,6 @@ class _Clock:
         """The task is done there, whatever would be better for it alone."""
         self.give(self._option(task, slot))
 
-    def why_waiting(self, best: _Option, second: _Option) -> str:
-        """A sentence for a task that is better off with `best`, though `second` is free."""
-        return (
-            f"waits for {best.slot.name}, which will be free in {_duration(self._free_at[best.key])} and finish it "
-            f"{_duration(self.sooner(best, second))} sooner than {second.slot.name}, which is free now"
-        )
-
 
 def _away(task: ReadyTask, slot: Slot) -> int:
     """Bytes of the task's inputs that would cross the network to the device."""
@@ -321,38 +215,3 @@ def _away(task: ReadyTask, slot: Slot) -> int:
 
 def _is_cold(task: ReadyTask, slot: Slot) -> bool:
     return slot.warm is not None and task.model not in slot.warm
-
-
-def _why_waiting(task: ReadyTask, slots: Sequence[Slot]) -> str:
-    if not slots:
-        return "no node has joined the farm; `farmctl node enroll` prints the command to run on a workstation"
-    usable = [slot for slot in slots if slot.usable]
-    if not usable:
-        first = slots[0]
-        return f"no device is usable: {first.name} {first.reason}" + _others(len(slots) - 1)
-    misfits = [(slot, misfit(task, slot)) for slot in usable]
-    fitting = [slot for slot, problem in misfits if problem is None]
-    if fitting:
-        names = ", ".join(slot.name for slot in fitting[:3])
-        return f"waiting for a free device: {names}{_others(len(fitting) - 3)}"
-    biggest = max(misfits, key=lambda pair: pair[0].vram_bytes)
-    return f"no device online fits: {biggest[0].name} {biggest[1]}" + _others(len(usable) - 1)
-
-
-def _others(count: int) -> str:
-    return f" (and {count} more)" if count > 0 else ""
-
-
-def _duration(seconds: float) -> str:
-    """In round figures: what is said anew every second would be stored anew every second."""
-    if seconds < 95:
-        return f"{10 * round(seconds / 10)} s" if seconds >= 5 else "a few seconds"
-    return f"{seconds / 60:.0f} min"
-
-
-def _size(count: int) -> str:
-    return f"{count / 2**30:.1f} GiB"
-
-
-def _short(weights: str) -> str:
-    return weights.removeprefix("sha256:")[:12]

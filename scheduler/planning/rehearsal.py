@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 
 from farm.planning import PlannedTask
 from scheduler.placement.estimate import FETCH_BYTES_PER_SECOND
-from scheduler.placement.place import ReadyTask, Slot, place
+from scheduler.placement.place import place
+from scheduler.placement.values import ReadyTask, Slot
 from scheduler.planning.layout import CandidateDevice
 
 OVERHEADS = (0.18, 0.16, 0.14, 0.12, 0.1, 0.08)

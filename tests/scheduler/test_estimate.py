@@ -11,7 +11,7 @@ from test_plan import plan_of
 
 from farm.planning import TaskKind
 from scheduler.placement.estimate import SECONDS_PER_TASK, seconds_left, wall_seconds
-from scheduler.placement.place import Slot
+from scheduler.placement.values import Slot
 
 
 def test_a_task_needs_the_rest_of_its_flops_or_of_its_steps():

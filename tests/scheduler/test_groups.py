@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scheduler.placement.groups import Member, room_for, seconds_of, soonest, spread
-from scheduler.placement.place import ReadyTask, Slot, place
+from scheduler.placement.place import place
+from scheduler.placement.values import ReadyTask, Slot
 
 GIB = 2**30
 WEIGHTS = "sha256:" + "a" * 64

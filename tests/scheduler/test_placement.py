@@ -7,7 +7,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.placement.place import WORTH_WAITING, Placement, ReadyTask, Slot, misfit, place
+from scheduler.placement.place import WORTH_WAITING, misfit, place
+from scheduler.placement.values import Placement, ReadyTask, Slot
 
 GIB = 2**30
 WEIGHTS = "sha256:" + "a" * 64

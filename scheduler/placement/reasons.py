@@ -1,0 +1,148 @@
+"""Why a task that could start has no device, and why a device takes none: the sentences that people read. Pure.
+
+Those of a task stand alone. Those of a device go on after its name, such as "ws1/cuda0 is offline".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+from farm.records import DeviceRecord, DrainRecord, NodeRecord
+from farm.states import DrainState, NodeState
+from scheduler.placement.values import Slot
+
+NO_FP8 = "has no fp8"
+OFFLINE = "is offline"
+AGENT_ENDED = "is away, its agent was ended"
+
+_NAMED = 3
+"""Devices that a sentence names at most."""
+
+
+def waits_for_device(slots: Sequence[Slot], misfit: Callable[[Slot], str | None]) -> str:
+    """Return why a task has no device at all. `misfit`: why a device could never take it, None where it could."""
+    if not slots:
+        return "no node has joined the farm; `farmctl node enroll` prints the command to run on a workstation"
+    usable = [slot for slot in slots if slot.usable]
+    if not usable:
+        first = slots[0]
+        return f"no device is usable: {first.name} {first.reason}" + _others(len(slots) - 1)
+    misfits = [(slot, misfit(slot)) for slot in usable]
+    fitting = [slot for slot, problem in misfits if problem is None]
+    if fitting:
+        return f"waiting for a free device: {_some([slot.name for slot in fitting])}"
+    biggest = max(misfits, key=lambda pair: pair[0].vram_bytes)
+    return f"no device online fits: {biggest[0].name} {biggest[1]}" + _others(len(usable) - 1)
+
+
+def waits_for_better(better: Slot, free_in: float, sooner: float, free: Slot) -> str:
+    """Return why a task waits for `better`, though `free` is free.
+
+    `free_in`: seconds until `better` is free; `sooner`: by how many seconds the task ends earlier there.
+    """
+    return (
+        f"waits for {better.name}, which will be free in {_duration(free_in)} and finish it {_duration(sooner)} "
+        f"sooner than {free.name}, which is free now"
+    )
+
+
+def group_waits(later: Collection[Slot], now: Collection[Slot]) -> str:
+    """Return why a lockstep group waits for the devices `later`, though it could begin on `now`."""
+    names = {slot.name for slot in later}
+    more = sorted(names - {slot.name for slot in now}) or sorted(names)
+    return (
+        f"starts together with the other windows; waits for {_some(more)}, busy now, with which all of them are done "
+        "sooner than on the devices that are free"
+    )
+
+
+def group_incomplete(key: str) -> str:
+    """Return why a lockstep group waits of which the window `key` isn't ready."""
+    return f"starts together with the other windows; {key} isn't ready yet"
+
+
+def group_needs_memory(count: int, free: Sequence[Slot]) -> str:
+    """Return why `count` windows of a lockstep group don't begin on the devices that are free."""
+    names = ", ".join(slot.name for slot in free[:_NAMED]) + (", …" if len(free) > _NAMED else "")
+    return f"{count} windows start together, and need more memory than there is on the devices that are free: {names}"
+
+
+def no_model(model: str, why: str) -> str:
+    """Return that a device does not offer a model, with why, where that is known."""
+    return f"has no model {model}" + _because(why)
+
+
+def other_weights(model: str, offered: str, needed: str) -> str:
+    """Return that a device offers other weights of a model; both as hashes."""
+    return f"has other weights of {model} ({_short(offered)}, the job needs {_short(needed)})"
+
+
+def too_little_memory(has_bytes: int, needs_bytes: int) -> str:
+    """Return that a device has too little memory."""
+    has, needs = _size(has_bytes), _size(needs_bytes)
+    # Of what did not suffice nobody knows by how much.
+    return f"has {has} of memory, the task needs {needs if needs != has else 'more'}"
+
+
+def unusable(node: NodeRecord, device: DeviceRecord, renderer_up: bool, trouble: str) -> str:
+    """Return why a device takes no work now; "" where it does. `trouble`: why its renderer isn't up, as far as is known."""
+    if node.state is NodeState.OFFLINE:
+        return node.reason or OFFLINE
+    # Why a node takes no work says more than what it therefore lacks.
+    if why := node.reason or _cordon(node, device):
+        return why
+    if not node.ray_node_id:
+        return "is starting Ray" + _because(trouble)
+    if not renderer_up:
+        return "has no renderer up" + _because(trouble)
+    if device.quarantine:
+        return f"is in quarantine (`farmctl node resume {node.name}`): it {device.quarantine}"
+    return ""
+
+
+def storage_trouble(trouble: str) -> str:
+    """Return why nothing starts while the artifact store can't be used; `trouble` says what is wrong with it."""
+    return f"nothing is started, because {trouble}"
+
+
+def ray_restarts(outdated: str) -> str:
+    """Return that Ray is started again. `outdated`: how it differs from what it should be."""
+    return f"Ray is started again: {outdated}"
+
+
+def _cordon(node: NodeRecord, device: DeviceRecord) -> str:
+    """Return why a device takes no new work by somebody's wish, or ""."""
+    why = node.drain or node.lock or device.lock
+    if why is None:
+        return ""
+    drained = {DrainState.DRAINING: "is being drained", DrainState.DRAINED: "is drained"}
+    words = drained[why.state] if isinstance(why, DrainRecord) else "is locked"
+    back = f"farmctl node {'resume' if node.drain else 'unlock'} {node.name}"
+    return f"{words} (`{back}`)" + _because(why.reason)
+
+
+def _because(why: str) -> str:
+    return f": {why}" if why else ""
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + _others(len(names) - _NAMED)
+
+
+def _others(count: int) -> str:
+    return f" (and {count} more)" if count > 0 else ""
+
+
+def _duration(seconds: float) -> str:
+    """Return round figures: a sentence that changes every second would be stored anew every second."""
+    if seconds < 95:
+        return f"{10 * round(seconds / 10)} s" if seconds >= 5 else "a few seconds"
+    return f"{seconds / 60:.0f} min"
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB"
+
+
+def _short(weights: str) -> str:
+    return weights.removeprefix("sha256:")[:12]
