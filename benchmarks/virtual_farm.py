@@ -23,7 +23,15 @@ from virtual_run import Attempt, Device, Network, Run
 from virtual_work import Name, Work
 
 from farm.planning import PlannedTask
-from farm.records import AttemptRecord, DeviceRecord, ModelOffer, NodeRecord, ReadyTask, TaskRecord, group_of
+from farm.records import (
+    AttemptRecord,
+    DeviceRecord,
+    ModelOffer,
+    NodeRecord,
+    ReadyRecord,
+    TaskRecord,
+    group_of,
+)
 from farm.states import AttemptState, NodeState, TaskState
 from scheduler.dispatch.snapshot import ready_task, slots_of
 from scheduler.placement.estimate import LOAD_BYTES_PER_SECOND, SECONDS_PER_TASK, lockstep, member_of
@@ -302,8 +310,8 @@ class _Farm:
             for node in dict.fromkeys(device.node for device in self._devices.values())
         ]
 
-    def _ready(self, key: str) -> ReadyTask:
-        return ReadyTask(
+    def _ready(self, key: str) -> ReadyRecord:
+        return ReadyRecord(
             task=self._records[key],
             priority=50,
             job_created_at=0.0,

@@ -264,7 +264,7 @@ class Raylet(Settings):
     )
 
 
-class Owner(Settings):
+class OwnerSettings(Settings):
     """What the person whose workstation this is gets before the farm does. See docs/owners.md."""
 
     presence: str = Field(
@@ -359,7 +359,7 @@ class NodeConfig(Settings):
         examples=[{"ltx-tiny": "/srv/models/ltx-tiny"}],
     )
     raylet: Raylet = Field(default_factory=Raylet)
-    owner: Owner = Field(default_factory=Owner)
+    owner: OwnerSettings = Field(default_factory=OwnerSettings)
     device: tuple[DeclaredDevice, ...] = Field(
         (),
         description="Devices stated for trials, a [[device]] each, offered instead of those that are found.",

@@ -145,7 +145,7 @@ class Handover:
 
 
 @dataclass(frozen=True)
-class ReadyTask:
+class ReadyRecord:
     """A task that could start, with what placement must know of its job."""
 
     task: TaskRecord

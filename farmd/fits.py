@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from farm.plan import JobJson
 from farm.policy.explain import DeviceFit, Fit
-from farm.records import ReadyTask as ReadyRecord
-from farm.records import TaskRecord
+from farm.records import ReadyRecord, TaskRecord
 from farm.store.store import Store
 from scheduler.dispatch.snapshot import ready_task, slots_of
 from scheduler.placement.place import misfit

@@ -43,7 +43,7 @@ from nodeagent.owner.watch import OwnerWatch, sensor
 from nodeagent.probe import ProbedDevice
 from nodeagent.raylet import RayletKeeper
 from nodeagent.renderer_link import RendererLink
-from nodeagent.stream import REFUSALS, FarmStream, Refused
+from nodeagent.stream import REFUSALS, AgentRefused, FarmStream
 from renderer import ALLOCATION, HOME_VARIABLE, SOCKET_VARIABLE
 from renderer.attempt_log import log_folder
 from renderer.work_folder import clear
@@ -64,7 +64,7 @@ _GOES = "its node's agent was told to end"
 class Agent:
     """One workstation's agent. Used from one event loop."""
 
-    def __init__(self, config: NodeConfig, who: identity.Identity, lent: list[ProbedDevice]):
+    def __init__(self, config: NodeConfig, who: identity.NodeIdentity, lent: list[ProbedDevice]):
         self._config = config
         self._who = who
         self._lent = lent
@@ -101,7 +101,7 @@ class Agent:
         self._leaving = False
 
     async def run(self, ending: Ending) -> None:
-        """Serve until `ending` is asked for, then leave nothing running. Raises Refused."""
+        """Serve until `ending` is asked for, then leave nothing running. Raises AgentRefused."""
         # Before any renderer is heard, which may begin then.
         held = [(nodes_pb2.AttemptRef(attempt_id=one.attempt_id, epoch=one.epoch), one.device)
                 for one in self._journal.held()]  # fmt: skip
@@ -288,7 +288,7 @@ async def _serve(config: NodeConfig) -> None:
     await Agent(config, joining.result(), lent).run(ending)
 
 
-async def _join(config: NodeConfig) -> identity.Identity:
+async def _join(config: NodeConfig) -> identity.NodeIdentity:
     """This node's identity, bought with the join token where there is none; waits for a daemon that isn't there."""
     known = identity.load(config.home, config.server, config.join_token)
     if known:
@@ -299,10 +299,10 @@ async def _join(config: NodeConfig) -> identity.Identity:
             return await identity.register(config.home, _name(config), config.server, config.join_token)
         except grpc.aio.AioRpcError as error:
             if error.code() in REFUSALS or error.code() is grpc.StatusCode.INVALID_ARGUMENT:
-                raise Refused(error.details()) from None
+                raise AgentRefused(error.details()) from None
             if "CERTIFICATE_VERIFY_FAILED" in (error.details() or ""):
                 # Waiting would never help: whoever answers there isn't the farm that made the token.
-                raise Refused(
+                raise AgentRefused(
                     f"join_token: is not for the farm at {config.server}, whose certificate it doesn't vouch for; "
                     "`farmctl node enroll` on that farm prints the right command. If it did, set this machine's clock"
                 ) from None
@@ -366,7 +366,7 @@ def main(
             _keep_others_out(config.home)
             asyncio.run(_serve(config))
     except (
-        InvalidConfig, InvalidJoinToken, HomeInUse, Refused, identity.NotJoined, DamagedFile, JournalTooNew,
+        InvalidConfig, InvalidJoinToken, HomeInUse, AgentRefused, identity.NotJoined, DamagedFile, JournalTooNew,
     ) as error:  # fmt: skip
         click.echo(f"farm-node: {hidden(error)}", err=True)
         sys.exit(2)

@@ -39,7 +39,7 @@ class NotJoined(Exception):
 
 
 @dataclass(frozen=True)
-class Identity:
+class NodeIdentity:
     """A registered node. Files lie under `home`, secrets readable by their owner alone."""
 
     home: Path
@@ -89,7 +89,7 @@ Stored = dict[str, Any]
 """What node.json says: node_id, server and joined are texts, sha256 has a text for each file beside it."""
 
 
-def load(home: Path, server: str, join_token: str) -> Identity | None:
+def load(home: Path, server: str, join_token: str) -> NodeIdentity | None:
     """The identity in `home`; None when it must register (again, when `join_token` is another one than before).
 
     `server`: where the daemon is now; empty: where it was last. Raises DamagedFile where a join token is needed to go on.
@@ -100,7 +100,7 @@ def load(home: Path, server: str, join_token: str) -> Identity | None:
         stored = _put_together(home, server, join_token, error)
     if not stored.get("joined") or (join_token and stored["joined"] != _fingerprint(join_token)):
         return None
-    identity = Identity(home, stored["node_id"], server or stored["server"])
+    identity = NodeIdentity(home, stored["node_id"], server or stored["server"])
     if damage := _damage(identity, stored.get("sha256", {})):
         if not join_token:
             raise damage
@@ -137,7 +137,7 @@ def _of_token(file: Path) -> str:
     return ""
 
 
-def _damage(identity: Identity, sums: dict[str, str]) -> DamagedFile | None:
+def _damage(identity: NodeIdentity, sums: dict[str, str]) -> DamagedFile | None:
     """What is wrong with the files beside node.json, of which it knows these checksums."""
     try:
         for file in (identity.token_file, identity.ray_token_file):
@@ -160,7 +160,7 @@ def _tell(damage: DamagedFile, aside: Path | None, then: str) -> None:
     log.error(f"{damage.path} {damage.problem}. {kept}; {then}")
 
 
-async def register(home: Path, name: str, server: str, join_token: str) -> Identity:
+async def register(home: Path, name: str, server: str, join_token: str) -> NodeIdentity:
     """Buy a node token with the join token and keep it. A home keeps its node id whatever farm it joins.
 
     Raises NotJoined, security.InvalidJoinToken, and grpc.aio.AioRpcError as the daemon answers.
@@ -184,7 +184,7 @@ async def register(home: Path, name: str, server: str, join_token: str) -> Ident
             ),
             timeout=20,
         )
-    identity = Identity(home, node_id, server)
+    identity = NodeIdentity(home, node_id, server)
     durable.write_whole(identity.ca_file, ca_pem)
     durable.write_whole(identity.token_file, response.node_token)
     durable.write_whole(identity.ray_token_file, response.ray_token)

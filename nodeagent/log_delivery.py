@@ -19,7 +19,7 @@ import structlog
 
 from farm.logs import LOG, MAX_LOG_BYTES
 from farm.v1 import artifacts_pb2, artifacts_pb2_grpc, nodes_pb2
-from nodeagent.identity import Identity
+from nodeagent.identity import NodeIdentity
 from renderer.attempt_log import SUFFIX, log_path
 
 log = structlog.get_logger()
@@ -58,7 +58,7 @@ class LogDelivery:
     def __init__(
         self,
         folder: Path,
-        identity: Identity,
+        identity: NodeIdentity,
         held: Callable[[], Iterable[nodes_pb2.AttemptRef]],
     ):
         """`held` gives the attempts that renderers have in hand."""

@@ -22,7 +22,7 @@ from farm.backoff import Backoff
 from farm.clock import boottime
 from farm.policy.lease import SentHeartbeats
 from farm.v1 import nodes_pb2, nodes_pb2_grpc
-from nodeagent.identity import Identity
+from nodeagent.identity import NodeIdentity
 from nodeagent.journal import Journal
 from nodeagent.log_delivery import LogDelivery
 from nodeagent.renderer_link import RendererLink
@@ -41,7 +41,7 @@ _STEADY_SECONDS = 5.0
 _WELCOME_SECONDS = 15.0
 
 
-class Refused(Exception):
+class AgentRefused(Exception):
     """The daemon will have nothing to do with this agent; trying again would not help."""
 
 
@@ -69,7 +69,7 @@ class FarmStream:
 
     def __init__(
         self,
-        identity: Identity,
+        identity: NodeIdentity,
         journal: Journal,
         link: RendererLink,
         logs: LogDelivery,
@@ -114,7 +114,7 @@ class FarmStream:
             self._outbox.put_nowait(request)
 
     async def run(self) -> None:
-        """Stay connected. Returns never; raises Refused."""
+        """Stay connected. Returns never; raises AgentRefused."""
         waits, told = Backoff(0.25, 3.0), False
         while True:
             problem, began = "", boottime()
@@ -126,7 +126,7 @@ class FarmStream:
                     await self._converse(self._call)
             except grpc.aio.AioRpcError as error:
                 if error.code() in REFUSALS:
-                    raise Refused(error.details()) from None
+                    raise AgentRefused(error.details()) from None
                 problem = f"{error.code().name}: {error.details()}"
             except asyncio.CancelledError:
                 # A call that was cancelled from within raises this too.

@@ -128,7 +128,7 @@ class Overlaps:
         return path
 
 
-class Hold(Protocol):
+class WaitingHold(Protocol):
     """Of renderer.attachment.Hold what waiting needs."""
 
     def runs(self) -> bool:
@@ -147,7 +147,7 @@ class Exchange:
         self,
         overlaps: Overlaps,
         peers: Peers,
-        hold: Hold,
+        hold: WaitingHold,
         member: Member,
         finished: Callable[[str], Path | None],
     ):

@@ -31,7 +31,7 @@ SHARE = 0.75
 """Models stay beside each other while they fill no more than this of a device's memory; the rest is to compute in."""
 
 
-class Refused(Exception):
+class TaskRefused(Exception):
     """This machine can't do the task; the message says why."""
 
 
@@ -58,7 +58,7 @@ class Workbench:
     def perform(self, task: TaskContext, sources: dict[str, str]) -> dict[str, Path]:
         """Files the task made, by artifact name. `sources`: folder or hub id of each model.
 
-        Raises Refused, Stopped, OutOfMemory, and whatever a plugin raises.
+        Raises TaskRefused, Stopped, OutOfMemory, and whatever a plugin raises.
         """
         try:
             try:
@@ -81,7 +81,7 @@ class Workbench:
             return self._decode(task, sources)
         if task.kind == "mux":
             return self._mux(task)
-        raise Refused(
+        raise TaskRefused(
             f"kind: {task.kind!r} is no task a renderer knows; it knows {', '.join(MODEL_KINDS)}, decode, mux"
         )
 
@@ -97,7 +97,7 @@ class Workbench:
         name, weights, precision = task.model, task.weights, task.job.precision
         source = sources.get(name) or self._planning.farm_default_source(model=name, cache=self._cache)
         if source is None:
-            raise Refused(
+            raise TaskRefused(
                 f"model: this machine has no {name!r}; it has {', '.join(sorted(sources)) or 'none'}"
             )
         key = (name, source, weights, precision)
@@ -105,7 +105,7 @@ class Workbench:
             return self._warm[key]
         found = self._planning.farm_weights_hash(model=name, source=source, cache=self._cache)
         if found != weights:
-            raise Refused(
+            raise TaskRefused(
                 f"weights: the job was planned with {name} weights {weights}, those in {source} are {found or 'missing'}"
             )
         # A job may use a small model beside its own, by turns.
@@ -117,7 +117,7 @@ class Workbench:
                 model=name, source=source, precision=precision, device=self._device
             )
         if model is None:
-            raise Refused(f"model: no rendering plugin on this machine loads {name!r}")
+            raise TaskRefused(f"model: no rendering plugin on this machine loads {name!r}")
         self._warm[key] = model
         return model
 
@@ -131,7 +131,7 @@ class Workbench:
         output = self._hook.farm_open_output(output=name)
         if output is None or name not in self._suffixes:
             known = ", ".join(sorted(self._suffixes)) or "none"
-            raise Refused(f"output: no plugin on this machine writes {name!r}; it has {known}")
+            raise TaskRefused(f"output: no plugin on this machine writes {name!r}; it has {known}")
         return output, self._suffixes[name]
 
     def _decode(self, task: TaskContext, sources: dict[str, str]) -> dict[str, Path]:

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, selec
 
 from farm.plan import held_bytes
 from farm.planning import TaskKind
-from farm.records import ArtifactState, GroupMember, ReadyTask, group_of
+from farm.records import ArtifactState, GroupMember, ReadyRecord, group_of
 from farm.states import LIVE_ATTEMPTS, LIVE_JOBS, JobState, TaskState
 from farm.store import rows
 from farm.store.database import Database
@@ -22,7 +22,7 @@ class Tasks:
     def __init__(self, database: Database):
         self._database = database
 
-    def ready(self) -> list[ReadyTask]:
+    def ready(self) -> list[ReadyRecord]:
         """Return the ready tasks of live jobs: higher priority first, then older jobs, then the order of the graph.
 
         Of a paused job only members that a running lockstep group has lost are returned.
@@ -49,7 +49,7 @@ class Tasks:
             paused = [job.id for job in of.values() if job.state == JobState.PAUSED]
             under_way = rows.groups_under_way(connection, paused)
         return [
-            ReadyTask(
+            ReadyRecord(
                 task=task,
                 priority=of[task.job_id].priority,
                 job_created_at=of[task.job_id].created_at,

@@ -18,13 +18,12 @@ import structlog
 
 from farm import presence
 from farm.clock import boottime
-from farm.config import InvalidConfig, Owner
+from farm.config import InvalidConfig, OwnerSettings
 from farm.nearest import did_you_mean
 from farm.plugins import node_plugins, presences
 from farm.policy.hours import Hours, parse
 from nodeagent.owner import sensors as built_in
-from nodeagent.owner.owner import Owner as Seen
-from nodeagent.owner.owner import OwnerTerms, Sample, Stage
+from nodeagent.owner.owner import Owner, OwnerTerms, Sample, Stage
 
 log = structlog.get_logger()
 
@@ -45,7 +44,7 @@ class Renderers(Protocol):
         """Renderers with nothing in hand end."""
 
 
-def sensor(settings: Owner) -> Callable[[], float]:
+def sensor(settings: OwnerSettings) -> Callable[[], float]:
     """How the owner is looked for. Raises InvalidConfig for a presence that no plugin on this machine offers."""
     known = presences(node_plugins(built_in))
     if settings.presence not in known:
@@ -63,7 +62,7 @@ class OwnerWatch:
 
     def __init__(
         self,
-        settings: Owner,
+        settings: OwnerSettings,
         look: Callable[[], float],
         home: Path,
         renderers: Renderers,
@@ -74,7 +73,7 @@ class OwnerWatch:
         self._renderers, self._changed = renderers, changed
         self._terms = OwnerTerms(settings.idle, settings.grace)
         self._hours = tuple(parse(text) for text in settings.quiet_hours)
-        self._seen = Seen()
+        self._seen = Owner()
         self._looking: asyncio.Future[float] | None = None
 
     @property

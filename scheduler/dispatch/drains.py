@@ -19,7 +19,7 @@ STOP_TIMEOUT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Step:
+class DrainStep:
     """`stop`: attempts that the node must be told to stop; `give_back`: those to end in the record, for others to take.
 
     `leave`: nothing keeps the node any more.
@@ -41,7 +41,7 @@ def next_step(
     told: Mapping[str, float],
     connected: bool,
     now: float,
-) -> Step:
+) -> DrainStep:
     """What to do about a node with these `live` attempts at `now` (CLOCK_BOOTTIME seconds).
 
     `told`: when the node was told to stop an attempt, by its id. What its renderer has begun is ended by the node's
@@ -49,13 +49,15 @@ def next_step(
     waited for here, its leases run out.
     """
     if drain is None:
-        return Step()
+        return DrainStep()
     if not live:
-        return Step(leave=True)
-    return emptying(live, told, connected, now) if drain.is_due(now) else Step()
+        return DrainStep(leave=True)
+    return emptying(live, told, connected, now) if drain.is_due(now) else DrainStep()
 
 
-def emptying(live: Sequence[AttemptRecord], told: Mapping[str, float], connected: bool, now: float) -> Step:
+def emptying(
+    live: Sequence[AttemptRecord], told: Mapping[str, float], connected: bool, now: float
+) -> DrainStep:
     """What to do about a node on which nothing may run any more; arguments as of ``next_step``."""
     stop, give_back = [], []
     for attempt in live:
@@ -64,4 +66,4 @@ def emptying(live: Sequence[AttemptRecord], told: Mapping[str, float], connected
             give_back.append(attempt)
         elif attempt.id not in told and connected:
             stop.append(attempt)
-    return Step(tuple(stop), tuple(give_back))
+    return DrainStep(tuple(stop), tuple(give_back))

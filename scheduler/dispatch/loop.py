@@ -19,8 +19,15 @@ from farm.config import Leases
 from farm.plan import Handed, HandedArtifact, HandedTask, Member, WindowTask, media_name
 from farm.planning import ModelFacts
 from farm.policy.failures import Cause
-from farm.records import ArtifactRecord, AttemptRecord, GroupMember, Handover, NodeRecord, TaskInputs
-from farm.records import ReadyTask as ReadyRecord
+from farm.records import (
+    ArtifactRecord,
+    AttemptRecord,
+    GroupMember,
+    Handover,
+    NodeRecord,
+    ReadyRecord,
+    TaskInputs,
+)
 from farm.states import AttemptState, NodeState
 from farm.store.errors import DatabaseAway, Deposed, NotFound
 from farm.store.store import Store
@@ -250,7 +257,7 @@ class Dispatcher:
                 wish = nodes_pb2.Presence(leave=step.leave)
                 session.outbox.put_nowait(nodes_pb2.ConnectResponse(presence=wish))
 
-    async def _empty(self, step: drains.Step, why: str) -> None:
+    async def _empty(self, step: drains.DrainStep, why: str) -> None:
         now = boottime()
         self._told_to_stop |= {attempt.id: now for attempt in step.stop}
         for attempt in step.stop:

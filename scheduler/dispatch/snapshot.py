@@ -8,8 +8,7 @@ from dataclasses import replace
 
 from farm.plan import precision_of
 from farm.planning import ModelFacts
-from farm.records import AttemptRecord, GroupMember, NodeRecord
-from farm.records import ReadyTask as ReadyRecord
+from farm.records import AttemptRecord, GroupMember, NodeRecord, ReadyRecord
 from scheduler.placement import reasons
 from scheduler.placement.estimate import seconds_left
 from scheduler.placement.groups import Member

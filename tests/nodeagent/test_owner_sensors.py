@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from farm.config import InvalidConfig, Owner
+from farm.config import InvalidConfig, OwnerSettings
 from farm.plugins import node_plugins, presences
 from farm.presence import CannotTell, give_back, take, taken
 from nodeagent.owner import sensors
@@ -151,10 +151,10 @@ def test_a_command_that_hangs_can_not_be_told_and_leaves_nothing_running(monkeyp
 def test_the_built_in_presences_are_plugins_and_others_are_named_in_the_refusal():
     assert set(presences(node_plugins(sensors))) == {"none", "idle", "command"}
     with pytest.raises(InvalidConfig, match=r"knows 'idel'.*; did you mean 'idle'\?"):
-        sensor(Owner(presence="idel"))
+        sensor(OwnerSettings(presence="idel"))
     with pytest.raises(InvalidConfig, match="owner.presence: no plugin knows 'badge'.*command, idle, none"):
-        sensor(Owner(presence="badge"))
-    assert sensor(Owner())() == math.inf
+        sensor(OwnerSettings(presence="badge"))
+    assert sensor(OwnerSettings())() == math.inf
 
 
 def test_presence_is_told_without_torch_ray_or_sql():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from farm.records import AttemptRecord, DrainRecord
 from farm.states import AttemptState, DrainState
-from scheduler.dispatch.drains import GRACE_SECONDS, STOP_TIMEOUT_SECONDS, Step, grace, next_step
+from scheduler.dispatch.drains import GRACE_SECONDS, STOP_TIMEOUT_SECONDS, DrainStep, grace, next_step
 
 
 def attempt(number: int, begun: bool, longest_step: float) -> AttemptRecord:
@@ -64,4 +64,4 @@ def test_of_a_node_that_is_silent_only_what_never_began_is_given_back(live, now)
 
 @given(lives, tolds, st.booleans(), st.floats(0, 200))
 def test_a_node_that_nobody_drains_is_left_alone(live, told, connected, now):
-    assert next_step(None, live, told, connected, now) == Step()
+    assert next_step(None, live, told, connected, now) == DrainStep()

@@ -19,7 +19,7 @@ CONCURRENCY = {"render": 1, "control": 2, "exchange": 8}
 _ASK_SECONDS = 5.0
 
 
-class Peers:
+class RayPeers:
     """How this renderer asks others: calls on their actors, known by name, from renderer to renderer."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class RendererActor:
     """
 
     def __init__(self, paths: tuple[str, ...], device: str) -> None:
-        self._renderer = _first(paths)(device, Peers())
+        self._renderer = _first(paths)(device, RayPeers())
 
     @ray.method(concurrency_group="render")
     def run(self, attempt_id: str, epoch: int, payload: bytes) -> None:
