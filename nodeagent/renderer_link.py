@@ -1,6 +1,6 @@
 """The agent's side of its renderers: who is attached, what each holds, and whether it lives.
 
-Serves RendererService on a unix socket of this machine. It passes leases and cancels down, journals completions
+Answers RendererService. It passes leases and cancels down, journals completions
 before it answers for them, and is the one place that may say a renderer is dead. It knows nothing of the daemon's
 stream: what happens is told through RendererEvents.
 """
@@ -12,7 +12,6 @@ import contextlib
 import os
 import signal
 import sqlite3
-import stat
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ import structlog
 from farm.v1 import nodes_pb2, renderers_pb2, renderers_pb2_grpc
 from nodeagent.journal import Held, Journal
 from nodeagent.liveness import born, lives, of_another_boot
+from nodeagent.renderer_socket import RendererSocket
 
 log = structlog.get_logger()
 
@@ -92,7 +92,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         self._silent_seconds = silent_seconds
         self._renderers: dict[tuple[int, str], _Renderer] = {}
         self._watches: set[asyncio.Task] = set()
-        self._server: grpc.aio.Server | None = None
+        self._server: RendererSocket | None = None
         self._endings: list[str] = []
         self._full = False
         self._insisting: dict[tuple[str, int], float] = {}
@@ -102,8 +102,9 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
 
         Those of a device that this agent has no setup for, since the card was taken out or is no longer lent, are ended.
         """
-        await self._listen(path)
-        self._keep(asyncio.create_task(self._care(path)))
+        self._server = RendererSocket(self, path)
+        await self._server.listen()
+        self._keep(asyncio.create_task(self._care(self._server)))
         for held in self._journal.held():
             key = (held.pid, held.born)
             renderer = self._renderers.setdefault(key, _Renderer(held.device, held.pid, held.born))
@@ -118,22 +119,8 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
                     self._cannot_keep(error)
                     self._watch(renderer)
 
-    async def _listen(self, path: Path) -> None:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder = path.parent.lstat()
-        if not stat.S_ISDIR(folder.st_mode) or folder.st_uid != os.getuid():
-            raise PermissionError(
-                f"{path.parent} belongs to somebody else; remove it or choose another --home"
-            )
-        path.parent.chmod(0o700)
-        self._server = grpc.aio.server()
-        renderers_pb2_grpc.add_RendererServiceServicer_to_server(self, self._server)
-        self._server.add_insecure_port(f"unix:{path}")
-        await self._server.start()
-        path.chmod(0o600)
-
-    async def _care(self, path: Path) -> None:
-        """Kills renderers that hang, and listens anew where somebody has removed the socket."""
+    async def _care(self, server: RendererSocket) -> None:
+        """Kill renderers that hang, and listen anew where somebody has removed the socket."""
         looked = time.monotonic()
         while True:
             await asyncio.sleep(_CARE_SECONDS)
@@ -143,15 +130,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
                 renderer.silent += passed
                 if renderer.silent >= self._silent_seconds:
                     self._give_up(renderer)
-            if not path.exists():
-                log.warning("the socket of renderers was removed, and is made anew", path=str(path))
-                try:
-                    # Whoever is attached comes back. The old one removes the file when it ends, so it ends first.
-                    if self._server:
-                        await self._server.stop(0)
-                    await self._listen(path)
-                except (OSError, RuntimeError) as error:  # gRPC raises the latter where it can't bind
-                    log.error("no socket for renderers, which is tried again", why=str(error))
+            await server.restore()
 
     def _give_up(self, renderer: _Renderer) -> None:
         """Kills a renderer that hangs. What it held is lost at once: where it waits for a disk, its end may take long."""
@@ -175,7 +154,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         for watch in self._watches:
             watch.cancel()
         if self._server:
-            await self._server.stop(0)
+            await self._server.close()
 
     def held(self) -> list[nodes_pb2.AttemptRef]:
         """Attempts in a renderer's hand, parked ones included."""

@@ -1,0 +1,53 @@
+"""The unix socket on which renderers reach their agent, for this user alone."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import grpc
+import structlog
+
+from farm.v1 import renderers_pb2_grpc
+
+log = structlog.get_logger()
+
+
+class RendererSocket:
+    """Serves RendererService on a socket at `path`."""
+
+    def __init__(self, service: renderers_pb2_grpc.RendererServiceServicer, path: Path):
+        self._service, self._path = service, path
+        self._server: grpc.aio.Server | None = None
+
+    async def listen(self) -> None:
+        """Begin to serve. Raises PermissionError where the socket's folder is somebody else's, OSError, RuntimeError."""
+        folder = self._path.parent
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            raise PermissionError(f"{folder} belongs to somebody else; remove it or choose another --home")
+        folder.chmod(0o700)
+        self._server = grpc.aio.server()
+        renderers_pb2_grpc.add_RendererServiceServicer_to_server(self._service, self._server)
+        self._server.add_insecure_port(f"unix:{self._path}")
+        await self._server.start()
+        self._path.chmod(0o600)
+
+    async def restore(self) -> None:
+        """Serve anew where somebody has removed the socket; whoever is attached comes back."""
+        if self._path.exists():
+            return
+        log.warning("the socket of renderers was removed, and is made anew", path=str(self._path))
+        try:
+            # The old one removes the file when it ends, so it ends first.
+            await self.close()
+            await self.listen()
+        except (OSError, RuntimeError) as error:  # gRPC raises the latter where it can't bind
+            log.error("no socket for renderers, which is tried again", why=str(error))
+
+    async def close(self) -> None:
+        """Serve nobody any more."""
+        if self._server:
+            await self._server.stop(0)
