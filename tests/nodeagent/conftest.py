@@ -73,6 +73,12 @@ def start_agent(farm, tmp_path, python, environment):
 
 
 @pytest.fixture
+def node(start_agent, start_renderer) -> tuple[Agent, RendererProcess]:
+    """An agent and the renderer of its device, attached."""
+    return start_agent(), start_renderer()
+
+
+@pytest.fixture
 def start_renderer(farm, tmp_path, python, environment):
     renderers: list[RendererProcess] = []
 

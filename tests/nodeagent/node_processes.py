@@ -12,6 +12,7 @@ from pathlib import Path
 
 from small_farm import SmallFarm
 
+from farm.v1 import nodes_pb2
 from tests.told import job_part
 
 HERE = Path(__file__).parent
@@ -24,6 +25,12 @@ def until(true: Callable[[], object], seconds: float = 15.0, what: str = "") -> 
     while not true():
         assert time.monotonic() < ends, f"never: {what or true}"
         time.sleep(0.02)
+
+
+def ended(farm: SmallFarm, attempt_id: str) -> nodes_pb2.Completion:
+    """Wait for the farm to hear of an attempt's end, and return what it heard first."""
+    until(lambda: farm.ended(attempt_id), what=f"completion of {attempt_id}")
+    return farm.ended(attempt_id)[0]
 
 
 class Agent:

@@ -9,22 +9,12 @@ import time
 import grpc
 import pytest
 from google.protobuf.json_format import MessageToDict
-from node_processes import WEIGHTS, until
+from node_processes import WEIGHTS, ended, until
 
 from farm.v1 import nodes_pb2
 
 SUCCEEDED, FAILED = nodes_pb2.OUTCOME_SUCCEEDED, nodes_pb2.OUTCOME_FAILED
 CANCELLED, LOST = nodes_pb2.OUTCOME_CANCELLED, nodes_pb2.OUTCOME_LOST
-
-
-@pytest.fixture
-def node(start_agent, start_renderer):
-    return start_agent(), start_renderer()
-
-
-def ended(farm, attempt_id):
-    until(lambda: farm.ended(attempt_id), what=f"completion of {attempt_id}")
-    return farm.ended(attempt_id)[0]
 
 
 def content(farm, completion):

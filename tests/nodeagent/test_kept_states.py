@@ -6,22 +6,12 @@ import time
 
 import pytest
 from google.protobuf.json_format import MessageToDict
-from node_processes import until
+from node_processes import ended, until
 
 from farm.v1 import nodes_pb2
 
 SUCCEEDED, CANCELLED = nodes_pb2.OUTCOME_SUCCEEDED, nodes_pb2.OUTCOME_CANCELLED
 STOPPED = nodes_pb2.OUTCOME_STOPPED
-
-
-@pytest.fixture
-def node(start_agent, start_renderer):
-    return start_agent(), start_renderer()
-
-
-def ended(farm, attempt_id):
-    until(lambda: farm.ended(attempt_id), what=f"completion of {attempt_id}")
-    return farm.ended(attempt_id)[0]
 
 
 def states(farm):

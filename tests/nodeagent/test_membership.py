@@ -8,7 +8,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from node_processes import until
+from node_processes import ended, until
 
 from farm.v1 import nodes_pb2
 from nodeagent import renderer_link
@@ -17,11 +17,6 @@ from nodeagent.liveness import born, of_another_boot
 from nodeagent.membership import Ending
 
 SUCCEEDED, CANCELLED = nodes_pb2.OUTCOME_SUCCEEDED, nodes_pb2.OUTCOME_CANCELLED
-
-
-def ended(farm, attempt_id):
-    until(lambda: farm.ended(attempt_id), what=f"completion of {attempt_id}")
-    return farm.ended(attempt_id)[0]
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from node_processes import until
+from node_processes import ended, until
 
 from farm.presence import give_back, take
 from farm.v1 import nodes_pb2
@@ -54,11 +54,6 @@ def node(start_agent, start_renderer, farm, desk, tmp_path):
 
 def reason(farm) -> str:
     return farm.heartbeats[-1].owner_reason if farm.heartbeats else farm.hellos[-1].owner_reason
-
-
-def ended(farm, attempt_id):
-    until(lambda: farm.ended(attempt_id), what=f"completion of {attempt_id}")
-    return farm.ended(attempt_id)[0]
 
 
 def in_the_middle(farm, renderer, attempt_id="a", **payload):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from node_processes import until
@@ -12,11 +11,6 @@ from node_processes import until
 from farm.v1 import nodes_pb2
 from nodeagent.log_delivery import bounded
 from renderer.attempt_log import AttemptLog, log_path
-
-
-@pytest.fixture
-def node(start_agent, start_renderer):
-    return start_agent(), start_renderer()
 
 
 def test_an_attempts_log_tells_what_was_done_and_all_that_was_printed(farm, node, tmp_path):

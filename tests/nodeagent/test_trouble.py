@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import grpc
 import pytest
-from node_processes import until
+from node_processes import ended, until
 
 from farm.policy.gist import gist
 from farm.rendering import Stopped, StorageFailed
@@ -32,16 +32,6 @@ STORAGE, SUCCEEDED, CANCELLED = (
     nodes_pb2.OUTCOME_CANCELLED,
 )
 DAMAGED = nodes_pb2.OUTCOME_DAMAGED_INPUT
-
-
-@pytest.fixture
-def node(start_agent, start_renderer):
-    return start_agent(), start_renderer()
-
-
-def ended(farm, attempt_id):
-    until(lambda: farm.ended(attempt_id), what=f"completion of {attempt_id}")
-    return farm.ended(attempt_id)[0]
 
 
 def test_a_full_disk_is_told_from_a_failure_of_the_work_and_rendering_goes_on_after(farm, node, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from sqlalchemy import delete
 
@@ -72,6 +73,17 @@ SMALL = {
 def submit(store: Store, graph: Mapping[str, Sequence[str]] = SMALL, **fields) -> JobRecord:
     job, _ = store.jobs.submit(spec(**fields), plan(graph))
     return job
+
+
+PAIR = {"encode": [], "window/0": ["encode"], "window/1": ["encode"]}
+
+
+def lockstep_plan(graph: Mapping[str, Sequence[str]] = PAIR) -> Plan:
+    """A plan whose windows are one lockstep group."""
+    made = plan(graph)
+    lockstep = {"lockstep": {"group": "window", "held_bytes": 1000, "shared": []}}
+    tasks = tuple(replace(t, payload=lockstep) if t.key.startswith("window") else t for t in made.tasks)
+    return replace(made, tasks=tasks)
 
 
 def join(store: Store, node_id: str = "n1", boot_id: str = "b1", **fields) -> None:

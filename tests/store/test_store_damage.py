@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
-from store_world import dispatch, finish, join, plan, run, spec, stage, submit, task
+from store_world import dispatch, finish, join, lockstep_plan, plan, run, spec, stage, submit, task
 
 from farm.policy.failures import MAX_DAMAGED, Cause
 from farm.records import ArtifactState, Handover
@@ -154,10 +152,7 @@ def test_a_disk_that_spoils_everything_ends_in_a_failed_job(store, job):
 
 def test_a_lockstep_group_is_stopped_whole_when_what_it_started_from_is_gone(store):
     join(store)
-    graph = plan({"encode": [], "window/0": ["encode"], "window/1": ["encode"]})
-    lockstep = {"lockstep": {"group": "window", "held_bytes": 1000, "shared": []}}
-    tasks = tuple(replace(t, payload=lockstep) if t.key != "encode" else t for t in graph.tasks)
-    job, _ = store.jobs.submit(spec(), replace(graph, tasks=tasks))
+    job, _ = store.jobs.submit(spec(), lockstep_plan())
     run(store, job, "encode")
     pair = [task(store, job, "window/0"), task(store, job, "window/1")]
     first, second = store.attempts.dispatch_all([Handover(t.id, 0, "n1", "d0") for t in pair], 10.0)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
-from store_world import GIB, dispatch, join, plan, run, spec, stage, submit, task
+from store_world import GIB, dispatch, join, lockstep_plan, run, spec, stage, submit, task
 
 from farm.records import Handover, JobRecord
 from farm.states import TaskState
@@ -15,10 +13,7 @@ GRAPH = {"encode": [], "window/0": ["encode"], "window/1": ["encode"], "mux": ["
 
 def grouped(store) -> JobRecord:
     """A job whose two windows are a group, and ready."""
-    made = plan(GRAPH)
-    lockstep = {"lockstep": {"group": "window", "held_bytes": 1000, "shared": []}}
-    tasks = tuple(replace(t, payload=lockstep) if t.key.startswith("window") else t for t in made.tasks)
-    job, _ = store.jobs.submit(spec(), replace(made, tasks=tasks))
+    job, _ = store.jobs.submit(spec(), lockstep_plan(GRAPH))
     run(store, job, "encode")
     return job
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
-from store_world import dispatch, finish, join, plan, run, spec, stage, submit, task
+from store_world import dispatch, finish, join, lockstep_plan, run, spec, stage, submit, task
 
 from farm.policy.failures import Terms
 from farm.records import Handover, JobRecord
@@ -81,10 +79,7 @@ def test_a_paused_job_may_still_end(open_store):
 
 def test_of_a_paused_lockstep_group_under_way_what_was_lost_comes_back(store):
     join(store)
-    graph = plan({"encode": [], "window/0": ["encode"], "window/1": ["encode"]})
-    lockstep = {"lockstep": {"group": "window", "held_bytes": 1000, "shared": []}}
-    tasks = tuple(replace(t, payload=lockstep) if t.key != "encode" else t for t in graph.tasks)
-    job, _ = store.jobs.submit(spec(), replace(graph, tasks=tasks))
+    job, _ = store.jobs.submit(spec(), lockstep_plan())
     run(store, job, "encode")
     pair = [task(store, job, "window/0"), task(store, job, "window/1")]
     given = store.attempts.dispatch_all([Handover(t.id, 0, "n1", "d0") for t in pair], 10.0)
