@@ -25,7 +25,7 @@ from scheduler.dispatch.ray._bridge_actor import CONCURRENCY, RendererActor
 address, node, payload = sys.argv[1:]
 ray.init(address=address, namespace="farm", log_to_driver=False)
 actor = ray.remote(concurrency_groups=CONCURRENCY, num_cpus=0, max_restarts=0)(RendererActor).options(
-    name="r", lifetime="detached", label_selector={"ray.io/node-id": node}).remote("renderer.renderer:Renderer", "cpu")
+    name="r", lifetime="detached", label_selector={"ray.io/node-id": node}).remote(("renderer.renderer:Renderer",), "cpu")
 print(ray.get(actor.ping.remote()), flush=True)
 actor.run.remote("a", 1, payload.encode())
 input()

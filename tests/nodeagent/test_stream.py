@@ -35,7 +35,6 @@ def _stream(node: _Node, who: identity.NodeIdentity, journal: Journal) -> FarmSt
     return FarmStream(who, journal, RendererLink(journal, {}, None), None, node)
 
 
-
 def test_what_is_to_be_done_about_its_version_is_in_the_agents_log(farm, tmp_path):
     farm.upgrade = "runs ltx-farm 0.9; upgrade it to 1.0"
 
