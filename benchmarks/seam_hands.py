@@ -20,7 +20,7 @@ from farm.plan import Member
 from farm.planning import PlannedTask
 from farm.rendering import Step, Stopped, TaskContext
 from renderer.exchange import Answer, Exchange, Overlaps, Question
-from renderer.renderer import Turn
+from renderer.turn import Turn
 from renderer.work import Workbench
 
 HERE = "here"

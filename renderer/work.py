@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -171,13 +169,6 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     # torch on a CPU raises a plain RuntimeError.
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-
-
-def device_in_hand(
-    backend: str, threads: int, vram_bytes: int, loading: Callable[[str], AbstractContextManager[None]]
-) -> DeviceInfo:
-    """The device as plugins see it: the only one of its kind, because the environment hides the others."""
-    return DeviceInfo(backend=backend, index=0, threads=threads, vram_bytes=vram_bytes, loading=loading)
 
 
 def task_in_hand(

@@ -108,7 +108,7 @@ class Words:
     def shown_to(self, transformer: Any) -> Iterator[None]:
         """For the forward passes within, each latent sees its own prompts.
 
-        Forward passes of one transformer take turns (renderer.renderer.Turn), so its processors may be changed for
+        Forward passes of one transformer take turns (renderer.turn.Turn), so its processors may be changed for
         one of them.
         """
         if self._rows is None:

@@ -1,0 +1,207 @@
+"""One attempt from its first step to its end: what its plugin may ask for, and the way of its files to the farm.
+
+The renderer decides when it begins (renderer.renderer), the workbench how its task is done (renderer.work).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from farm.plan import EXCHANGE, Handed
+from farm.rendering import MAX_FACTS, InputDamaged, Save, Stopped, StorageFailed, TaskContext
+from farm.v1 import nodes_pb2
+from renderer.attachment import Hold
+from renderer.exchange import Exchange
+from renderer.transfer import Cache, TransferFailed, Wire, checksum
+from renderer.turn import Turn
+from renderer.work import Workbench
+
+STATE = "state"
+"""Name of the artifact from which a task goes on elsewhere; what is in it is its plugin's affair."""
+
+
+class Attempt:
+    """One attempt whose lease has come. Used from the thread that does its work, while that thread has the turn."""
+
+    def __init__(
+        self,
+        hold: Hold,
+        reference: nodes_pb2.AttemptRef,
+        handed: Handed,
+        folder: Path,
+        say: Callable[[str], None],
+        wire: Wire,
+        cache: Cache,
+        turn: Turn,
+        exchange: Exchange | None,
+    ):
+        """`folder`: where its files are made. `say` writes a line to its log. `exchange`: None without lockstep."""
+        self._hold, self._reference, self._handed, self._folder = hold, reference, handed, folder
+        self._say, self._wire, self._cache, self._turn = say, wire, cache, turn
+        self._exchange = exchange
+        self._facts: dict[str, Any] = {}
+        self._state = folder / f"{STATE}.safetensors"
+        self._working_since: float | None = None
+        self._delivering = False
+        self._loads = ""
+
+    def perform(self, workbench: Workbench, sources: dict[str, str]) -> tuple[list[str], float]:
+        """Do the task, and bring what it made to the farm.
+
+        Of a member of a lockstep group the seconds are 0: most of them it waited for others, so they measure nothing.
+
+        Args:
+            workbench: the device's plugins and warm models.
+            sources: folder or hub id of each model.
+
+        Returns:
+            Ids of the artifacts it made, and the seconds from its first step to its end.
+
+        Raises:
+            Stopped: with the id of the state that was saved, if one was.
+            StorageFailed, TransferFailed: the farm can't take, or won't take, what was made.
+            And what Workbench.perform raises.
+        """
+        try:
+            made = workbench.perform(self._context(), sources)
+        except Stopped as stopped:
+            if self._state.exists():
+                stopped.state = self._deliver_state()
+            raise
+        ended = time.monotonic()
+        if self._exchange:
+            made[EXCHANGE] = self._exchange.save(self._folder / f"{EXCHANGE}.safetensors")
+        for name, path in made.items():
+            self._say(f"made {name}, {path.stat().st_size} bytes")
+        ids = [self._deliver(name, path) for name, path in made.items()]
+        return ids, 0.0 if self._working_since is None else ended - self._working_since
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the task found out, as JSON has it.
+
+        Raises ValueError for what the farm could never store, TypeError for no JSON.
+        """
+        text = json.dumps(self._facts, allow_nan=False)
+        if len(text) > MAX_FACTS:
+            raise ValueError(f"facts: {len(text)} bytes were told, at most {MAX_FACTS} are kept")
+        return json.loads(text)
+
+    def pause(self, seconds: float) -> None:
+        """Wait for the farm, and let others compute meanwhile. Raises Stopped."""
+        with self._turn.let_go():
+            self._hold.pause(seconds, delivering=self._delivering)
+
+    @contextlib.contextmanager
+    def loading(self, model: str) -> Iterator[None]:
+        """Tell that a model is being loaded. Parts of a model may be loaded within the loading of another."""
+        before = self._loads
+        self._loads = model
+        self._hold.loading(model)
+        try:
+            yield
+        finally:
+            self._loads = before
+            self._hold.loading(before)
+
+    def _context(self) -> TaskContext:
+        """The attempt as its plugin sees it."""
+        task = self._handed.task
+        return TaskContext(
+            key=task.key,
+            kind=task.kind,
+            shared=self._handed.shared,
+            payload=task.payload,
+            folder=self._folder,
+            fetch=self._fetch,
+            step=self._step,
+            model=task.model,
+            weights=task.weights,
+            tell=self._report,
+            exchange=self._trade if self._exchange else None,
+            saved=self._saved,
+            notes=self._handed.notes,
+        )
+
+    def _fetch(self, key: str, name: str) -> Path:
+        try:
+            artifact = self._handed.inputs[key][name]
+        except KeyError:
+            raise KeyError(
+                f"task {self._handed.task.key} was given no artifact {name!r} of {key!r}"
+            ) from None
+        path = self._cache.get(artifact, self._wire)
+        self._say(f"has {name} of {key or 'the job'}, {artifact.size} bytes")
+        return path
+
+    def _step(self, done: int, total: int, save: Save | None = None) -> None:
+        self._hold.progress(done, total)
+        self._say(f"step {done} of {total} done")
+        try:
+            while not self._hold.runs():
+                self._say("waits for its lease")
+                with self._turn.let_go():
+                    self._hold.checkpoint()
+        except Stopped as stopped:
+            if stopped.keeping and done >= total:
+                return  # what there is to keep is the result
+            if stopped.keeping and save:
+                _save(save, self._state)
+            raise
+        # One that goes on from an earlier attempt's state does a part of its work, so it measures nothing.
+        if self._working_since is None and not self._exchange and done == 0:
+            self._working_since = time.monotonic()
+
+    def _saved(self) -> Path | None:
+        if self._handed.state is None:
+            return None
+        try:
+            return self._cache.get(self._handed.state, self._wire)
+        except (InputDamaged, StorageFailed, TransferFailed, OSError) as error:
+            why = f"the state that an earlier attempt left could not be fetched: {error}"
+            self._report(f"began anew, because {why}", {"began_anew": why})
+            return None
+
+    def _report(self, summary: str, found: dict[str, Any]) -> None:
+        self._facts.update(found, summary=summary)
+        self._say(summary)
+
+    def _trade(self, number: int, mine: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        assert self._exchange is not None  # else nothing is traded
+        with self._turn.let_go():
+            return self._exchange(number, mine)
+
+    def _deliver_state(self) -> str:
+        """Its artifact's id; empty when the farm doesn't take it: then the next attempt begins anew."""
+        try:
+            return self._deliver(STATE, self._state)
+        except (Stopped, StorageFailed, TransferFailed, OSError):
+            traceback.print_exc()
+            return ""
+
+    def _deliver(self, name: str, path: Path) -> str:
+        """Bring a file to the farm as artifact `name`, and keep it for the next task here; returns the artifact's id."""
+        sha256 = checksum(path)
+        self._delivering = True
+        try:
+            artifact_id = self._wire.upload(name, path, sha256, self._reference)
+        finally:
+            self._delivering = False
+        self._cache.keep(path, sha256)
+        return artifact_id
+
+
+def _save(save: Save, path: Path) -> None:
+    """What can't be saved costs time and nothing else: the next attempt begins anew."""
+    try:
+        save(path)
+    except Exception:  # noqa: BLE001 - a plugin may raise anything
+        traceback.print_exc()
+        path.unlink(missing_ok=True)
