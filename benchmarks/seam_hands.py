@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from farm.plan import Member
+from farm.handed import Member
 from farm.planning import PlannedTask
 from farm.rendering import Step, Stopped, TaskContext
 from renderer.exchange import Answer, Exchange, Overlaps, Question

@@ -1,4 +1,4 @@
-"""The task contract: what the tasks of a job are told and what a renderer is handed, as values with types.
+"""The task contract: what the tasks of a job are told, as values with types. What a renderer is handed: farm.handed.
 
 A plan is stored as JSON and may be older than the code that reads it. Only this room reads that JSON: everywhere else it
 is opaque (`Payload`, `JobJson`), so that a type checker finds every reader of a field. Names of artifacts that one part
@@ -7,8 +7,6 @@ writes and another reads are constants here. Pure.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -332,7 +330,8 @@ class JobPart:
     `render_width` x `render_height` pixels; `lead` rendered frames come before the first delivered one. `prompts` are the
     different ones in the order in which they first show. `windows` are global latents [start, stop). `source` is the
     condition that the job is made over. `model`, `weights`, `precision`, `strategy`, `output`, `storyboard_model` and
-    `layout` are names, `output_suffix` is the ending of the delivered file, such as ".mp4". Plans from before there were versions lack what has a default here.
+    `layout` are names, `output_suffix` is the ending of the delivered file, such as ".mp4". Plans from before there were
+    versions lack what has a default here.
     """
 
     model: str
@@ -381,70 +380,6 @@ class JobPart:
     def frame_rate(self) -> Fraction:
         """Frames a second."""
         return Fraction(self.fps)
-
-
-@dataclass(frozen=True)
-class HandedArtifact:
-    """An artifact that a task needs."""
-
-    id: str
-    sha256: str
-    size: int
-
-
-@dataclass(frozen=True)
-class Member:
-    """What a task in lockstep must know of its group: its own `key` and `renderer`, and its neighbours' renderers."""
-
-    group: str
-    key: str
-    renderer: str
-    places: dict[str, str]
-
-
-@dataclass(frozen=True)
-class HandedTask:
-    """The task itself, of what a renderer is handed. `model` and `weights`: what it is done with."""
-
-    key: str
-    kind: str
-    payload: Payload
-    model: str
-    weights: str
-
-
-@dataclass(frozen=True)
-class Handed:
-    """What a renderer is handed with an attempt.
-
-    `inputs` are the artifacts that the task needs, by the key of the task that made them ("" for the job's media) and by
-    their names. `state` is what an earlier attempt left to go on from. `notes` is what people are told of the job so far.
-    """
-
-    task: HandedTask
-    shared: JobJson
-    inputs: dict[str, dict[str, HandedArtifact]]
-    member: Member | None = None
-    state: HandedArtifact | None = None
-    notes: tuple[str, ...] = ()
-
-    @classmethod
-    def read(cls, sent: bytes) -> Self:
-        """What was sent. Raises Unreadable."""
-        try:
-            return read_value(cls, json.loads(sent))
-        except ValueError as error:
-            raise Unreadable(f"what the renderer was handed can't be read: {error}") from None
-
-    def sent(self) -> bytes:
-        """As it is sent to a renderer."""
-        return json.dumps(as_json(self)).encode()
-
-
-def fingerprint(key: str, kind: str, model: str, weights: str, shared: JobJson, payload: Payload) -> str:
-    """SHA-256 of what there is to do and with what weights: two tasks that have it in common make the same."""
-    work = [key, kind, model, weights, shared, payload]
-    return hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
 
 
 def lockstep_group(payload: Payload) -> str:

@@ -13,7 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from farm.plan import JobJson, JobPart, Payload, fingerprint
+from farm.handed import fingerprint
+from farm.plan import JobJson, JobPart, Payload
 
 if TYPE_CHECKING:
     import numpy as np

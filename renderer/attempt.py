@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from farm.plan import EXCHANGE, Handed
+from farm.handed import Handed
+from farm.plan import EXCHANGE
 from farm.rendering import MAX_FACTS, InputDamaged, Save, Stopped, StorageFailed, TaskContext
 from farm.v1 import nodes_pb2
 from renderer.attachment import Hold

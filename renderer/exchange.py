@@ -18,7 +18,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from farm.plan import Member
+from farm.handed import Member
 from farm.rendering import Stopped
 
 KEPT_GROUPS = 2

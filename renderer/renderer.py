@@ -22,7 +22,8 @@ from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from farm.plan import EXCHANGE, Handed, HandedTask
+from farm.handed import Handed, HandedTask
+from farm.plan import EXCHANGE
 from farm.plugins import planning_plugins, rendering_plugins
 from farm.rendering import DeviceInfo, OutOfMemory, Stopped
 from farm.v1 import nodes_pb2, renderers_pb2
@@ -70,7 +71,7 @@ class Renderer:
     def run(self, attempt_id: str, epoch: int, payload: bytes) -> None:
         """Do an attempt's task once its lease has come; returns when its end is in the agent's journal.
 
-        `payload` is a farm.plan.Handed as it is sent. A member of a lockstep group is left to a thread of its own and this
+        `payload` is a farm.handed.Handed as it is sent. A member of a lockstep group is left to a thread of its own and this
         returns at once, so that others of its group can come; anything else waits until they are done. A call that Ray
         repeats does nothing.
         """

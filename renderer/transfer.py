@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import grpc
 
 from farm.backoff import Backoff
-from farm.plan import HandedArtifact
+from farm.handed import HandedArtifact
 from farm.rendering import InputDamaged, Stopped, StorageFailed
 from farm.v1 import artifacts_pb2, artifacts_pb2_grpc, nodes_pb2, renderers_pb2
 from farm.wire.channels import channel

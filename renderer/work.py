@@ -12,7 +12,8 @@ from typing import Any
 
 import pluggy
 
-from farm.plan import SEGMENT, SIDECAR, VIDEO, Handed, MuxTask, sidecar
+from farm.handed import Handed
+from farm.plan import SEGMENT, SIDECAR, VIDEO, MuxTask, sidecar
 from farm.plugins import catalogue
 from farm.rendering import DeviceInfo, OutOfMemory, RenderingModel, RenderingOutput, TaskContext
 

@@ -16,7 +16,8 @@ import structlog
 from farm.artifacts import ArtifactStore
 from farm.clock import boottime
 from farm.config import Leases
-from farm.plan import Handed, HandedArtifact, HandedTask, Member, WindowTask, media_name
+from farm.handed import Handed, HandedArtifact, HandedTask, Member
+from farm.plan import WindowTask, media_name
 from farm.planning import ModelFacts
 from farm.policy.failures import Cause
 from farm.records import (

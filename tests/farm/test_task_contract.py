@@ -7,20 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from farm.handed import Handed, HandedArtifact, HandedTask, Member, fingerprint
 from farm.json_values import Unreadable
 from farm.plan import (
     VERSION,
     DecodeTask,
     EncodeTask,
-    Handed,
-    HandedArtifact,
-    HandedTask,
     JobPart,
     JoinTask,
-    Member,
     MuxTask,
     WindowTask,
-    fingerprint,
     lockstep_group,
 )
 from tests.told import JOB, WINDOW, job_part

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from farm.plan import Member
+from farm.handed import Member
 from farm.rendering import Stopped
 from renderer import exchange as room
 from renderer.exchange import Exchange, Overlaps, Question

@@ -7,7 +7,7 @@ import hashlib
 import pytest
 from node_processes import until
 
-from farm.plan import HandedArtifact
+from farm.handed import HandedArtifact
 from farm.rendering import Stopped
 from farm.v1 import artifacts_pb2, nodes_pb2, renderers_pb2
 from renderer.transfer import Cache, Wire

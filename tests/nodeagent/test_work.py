@@ -14,8 +14,9 @@ import pytest
 from throwaway_planning import farm_models
 
 from farm import hookspecs
+from farm.handed import Handed, HandedTask
 from farm.hookspecs import hookimpl
-from farm.plan import Handed, HandedTask, MuxTask
+from farm.plan import MuxTask
 from farm.plugins import planning_plugins, rendering_plugins
 from farm.rendering import DeviceInfo, OutOfMemory, TaskContext
 from plugins.outputs.mp4 import encode_segment
