@@ -65,8 +65,8 @@ _SHAPING = (
     "training/ltx_tiny/measure.py",
     "training/ltx_tiny/scenes.py",
     "benchmarks/asked_cases.py",
-    "benchmarks/seam_hands.py",
     "benchmarks/seam_jobs.py",
+    "renderer/local.py",
 )
 
 

@@ -87,13 +87,13 @@ _SHAPING = (
     "plugins/**/*.py",
     "training/**/*.py",
     "scheduler/planning/*.py",
+    "renderer/local.py",
     "renderer/work.py",
     "farm/plan.py",
     "farm/planning.py",
     "farm/spec.py",
     "farm/timeline.py",
     "benchmarks/card.py",
-    "benchmarks/seam_hands.py",
     "benchmarks/seam_jobs.py",
 )
 

@@ -53,9 +53,10 @@ import torch
 from seam_measures import measure
 from seam_statistics import Seam, compare
 
-from farm.planning import Plan, from_sigma
+from farm.plan import LATENTS, Piece
+from farm.planning import Plan, TaskKind, from_sigma
 from farm.plugins import catalogue, planning_plugins
-from farm.rendering import DeviceInfo, TaskContext
+from farm.rendering import DeviceInfo
 from farm.spec import parse_spec
 from farm.timeline import frame_span, frames_of
 from plugins.ltx.blend import ramp
@@ -67,12 +68,13 @@ from plugins.ltx.planning import TINY, TINY_FOLDER
 from plugins.ltx.rendering import LtxModel
 from plugins.ltx.text import encode_prompt
 from plugins.ltx.vae import decode, encode_clip
+from renderer.local import LocalJob, by_model
 from scheduler.planning.plan import make_plan
 from training.ltx_tiny.scenes import HELD_OUT, Scene, scene
 
 SIZE = (192, 128)
 FPS = 24
-LATENTS = 41
+LENGTH = 41
 SPLIT = 22
 OVERLAP = 3
 REFINE_SIGMA = 0.85
@@ -82,7 +84,7 @@ OFFERS = catalogue(planning_plugins())
 
 @dataclass(frozen=True)
 class World:
-    """One scene, encoded ([C, LATENTS, h, w]), the same some frames later, and another one."""
+    """One scene, encoded ([C, LENGTH, h, w]), the same some frames later, and another one."""
 
     scene: Scene
     other: Scene
@@ -135,7 +137,7 @@ class Bench:
     def world(self, number: int) -> World:
         """The held-out scene of a number."""
         one, other = (scene(HELD_OUT + n, size=SIZE, fps=FPS) for n in (number, number + 1000))
-        frames = frames_of(LATENTS)
+        frames = frames_of(LENGTH)
         shots = one.render(0, frames), one.render(12, frames), other.render(0, frames)
         return World(one, other, *(encode_clip(self.ltx, shot) for shot in shots))
 
@@ -163,36 +165,23 @@ class Bench:
 
     def right(self, base: torch.Tensor, of: Scene, **fields: Any) -> torch.Tensor:
         """The second window, of a scene's caption."""
-        return self.window(base, SPLIT - OVERLAP, LATENTS, of.caption, **fields)
+        return self.window(base, SPLIT - OVERLAP, LENGTH, of.caption, **fields)
 
-    def perform(self, plan: Plan, kind: str, made: dict[tuple[str, str], Path]) -> dict[str, dict]:
-        """Does a plan's tasks of a kind, adding to ``made``; returns what each told."""
-        told: dict[str, dict] = {}
-        for task in plan.tasks:
-            if task.kind != kind:
-                continue
-            place = Path(tempfile.mkdtemp(dir=self.folder))
-            hand = TaskContext(
-                key=task.key,
-                kind=task.kind,
-                shared=plan.shared,
-                payload=task.payload,
-                folder=place,
-                fetch=lambda key, name: made[key, name],
-                step=lambda *_: None,
-                model=plan.model,
-                weights=plan.weights,
-                tell=lambda summary, facts, key=task.key: told.update({key: facts}),
-            )
-            work = {"encode": self.model.encode, "join": self.model.join}.get(task.kind, self.model.window)
-            made.update({(task.key, name): path for name, path in work(hand).items()})
-        return told
+    def job(self, plan: Plan) -> LocalJob:
+        """A job of the plan, none of whose tasks is done."""
+        place = Path(tempfile.mkdtemp(dir=self.folder))
+        return LocalJob(plan.shared, place, by_model(self.model))
+
+
+def perform(job: LocalJob, plan: Plan, *kinds: TaskKind) -> None:
+    """Do a plan's tasks of some kinds."""
+    job.perform(task for task in plan.tasks if task.kind in kinds)
 
 
 def plan_of(prompt: str, strategy: str) -> Plan:
-    """Two windows, [0, SPLIT) and [SPLIT - OVERLAP, LATENTS)."""
+    """Two windows, [0, SPLIT) and [SPLIT - OVERLAP, LENGTH)."""
     width, height = SIZE
-    spec = {"frames": frames_of(LATENTS), "width": width, "height": height, "fps": FPS, "prompt": prompt}
+    spec = {"frames": frames_of(LENGTH), "width": width, "height": height, "fps": FPS, "prompt": prompt}
     return make_plan(
         parse_spec(spec | {"window_latents": SPLIT, "overlap_latents": OVERLAP, "seed": 1}),
         model=OFFERS.models[TINY],
@@ -213,24 +202,23 @@ def seams_of(bench: Bench, number: int) -> list[dict]:
     """All spoils of one scene."""
     world = bench.world(number)
     plan = plan_of(world.scene.caption, "hierarchical")
-    made: dict[tuple[str, str], Path] = {}
-    bench.perform(plan, "encode", made)
+    job = bench.job(plan)
+    perform(job, plan, TaskKind.ENCODE)
     left = bench.window(world.latents, 0, SPLIT, world.scene.caption)
     begin, first = SPLIT - OVERLAP, SPLIT - OVERLAP + 1
-    made["window/0", "latents"] = save_latents(bench.folder / "left.safetensors", left, 0, torch.float32)
+    job.files["window/0", LATENTS] = save_latents(bench.folder / "left.safetensors", left, 0, torch.float32)
     found = []
     for spoiled, spoil in SPOILS.items():
         right = spoil(bench, world, bench.right(world.latents, world.scene))
-        made["window/1", "latents"] = save_latents(
+        job.files["window/1", LATENTS] = save_latents(
             bench.folder / "right.safetensors", right, begin, torch.float32
         )
-        (told,) = bench.perform(plan, "join", made).values()
+        perform(job, plan, TaskKind.JOIN)
+        told = job.facts["join/0"]
         shared = ramp(left[:, first:], right[:, 1:OVERLAP])
         before = torch.cat([left[:, :first], shared, right[:, OVERLAP:]], dim=1)
-        after = assemble(
-            [{"start": 0, "stop": SPLIT, "left": "window/0"}, {"start": SPLIT, "stop": LATENTS, "left": "window/1"}],
-            lambda key: made[key, "latents"], 0, LATENTS, ["join/0"],
-        )  # fmt: skip
+        pieces = [Piece(0, SPLIT, "window/0"), Piece(SPLIT, LENGTH, "window/1")]
+        after = assemble(pieces, lambda key: job.files[key, LATENTS], 0, LENGTH, ["join/0"])
         row = {
             "scene": number,
             "spoiled": spoiled,
@@ -241,7 +229,7 @@ def seams_of(bench: Bench, number: int) -> list[dict]:
             "after": measured(bench, after, first, SPLIT),
         }
         if told["healed"]:
-            patch = load_latents(made["join/0", "latents"])
+            patch = load_latents(job.files["join/0", LATENTS])
             start = told["healed"][0] - 1
             reach = start, start + patch.shape[1]
             row["patch_before"], row["patch_after"] = (
@@ -267,10 +255,10 @@ def jobs(bench: Bench, number: int) -> dict[str, list]:
     prompt = scene(HELD_OUT + number, size=SIZE, fps=FPS).caption
     found = {}
     for strategy in ("hierarchical", "autoregressive"):
-        plan, made = plan_of(prompt, strategy), {}
-        for kind in ("encode", "storyboard", "window"):
-            bench.perform(plan, kind, made)
-        (told,) = bench.perform(plan, "join", made).values()
+        plan = plan_of(prompt, strategy)
+        job = bench.job(plan)
+        perform(job, plan, TaskKind.ENCODE, TaskKind.STORYBOARD, TaskKind.WINDOW, TaskKind.JOIN)
+        told = job.facts["join/0"]
         found[strategy] = [max(told["disagreement"]), told["spread_kept"], told["how"]]
     return found
 

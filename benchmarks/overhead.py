@@ -37,25 +37,27 @@ import json
 import statistics
 import tempfile
 import time
-from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from farm.cli.local import LocalFarm
 from farm.client import ENDED, FarmClient
 from farm.planning import Plan
-from farm.plugins import catalogue, planning_plugins, rendering_plugins
-from farm.rendering import DeviceInfo, RenderingModel, TaskContext
+from farm.plugins import catalogue, planning_plugins
+from farm.rendering import DeviceInfo
 from farm.spec import parse_spec
 from farm.v1 import jobs_pb2
+from renderer.local import LocalJob, Work, by_plugins
 from renderer.work_folder import model_cache
 from scheduler.planning.plan import make_plan
 
+MODEL = "ltx-tiny"
 DEVICE = DeviceInfo(backend="cpu", index=0, threads=THREADS, vram_bytes=0)
 
 
-def farm_seconds(client: FarmClient, fields: dict) -> float:
+def farm_seconds(client: FarmClient, fields: dict[str, Any]) -> float:
     """One job from submit to its end."""
     begun = time.monotonic()
     job = client.submit(**fields).job
@@ -68,45 +70,12 @@ def farm_seconds(client: FarmClient, fields: dict) -> float:
     return seconds
 
 
-def bare_seconds(model: RenderingModel, output, plan: Plan) -> float:
+def bare_seconds(work: Work, plan: Plan) -> float:
     """The plan's tasks one after another, in this process."""
     with tempfile.TemporaryDirectory(prefix="farm-bare-") as folder:
-        made: dict[tuple[str, str], Path] = {}
         begun = time.monotonic()
-        for number, task in enumerate(plan.tasks):
-            place = Path(folder) / str(number)
-            place.mkdir()
-            hand = TaskContext(
-                key=task.key,
-                kind=task.kind,
-                shared=plan.shared,
-                payload=task.payload,
-                folder=place,
-                fetch=lambda key, name: made[key, name],
-                step=lambda *_: None,
-                model=plan.model,
-                weights=plan.weights,
-            )
-            for name, path in _perform(model, output, hand).items():
-                made[task.key, name] = path
+        LocalJob(plan.shared, Path(folder), work).perform(plan.tasks)
         return time.monotonic() - begun
-
-
-def _perform(model: RenderingModel, output, task: TaskContext) -> dict[str, Path]:
-    shared = task.shared
-    fps = Fraction(shared["fps"])
-    if task.kind in ("encode", "join"):
-        return getattr(model, task.kind)(task)
-    if task.kind in ("storyboard", "window"):
-        return model.window(task)
-    path = task.folder / "video.mp4"
-    if task.kind == "decode":
-        size = {"width": shared["width"], "height": shared["height"]}
-        output.write_segment(model.decode(task), path, **size, fps=fps, threads=THREADS)
-        return {"segment": path}
-    segments = [task.fetch(key, "segment") for key in task.payload["segments"]]
-    output.join_segments(segments, path, frames=shared["frames"], fps=fps, sidecar=dict(shared))
-    return {"video": path}
 
 
 def main() -> None:
@@ -127,17 +96,16 @@ def main() -> None:
     }
 
     torch.set_num_threads(THREADS)
-    planning, rendering = planning_plugins(), rendering_plugins()
+    planning = planning_plugins()
     offers = catalogue(planning)
-    source = planning.hook.farm_default_source(model="ltx-tiny", cache=model_cache())
-    weights = planning.hook.farm_weights_hash(model="ltx-tiny", source=source, cache=model_cache())
-    model = rendering.hook.farm_load_model(model="ltx-tiny", source=source, precision="fp32", device=DEVICE)
-    output = rendering.hook.farm_open_output(output="mp4")
+    source = planning.hook.farm_default_source(model=MODEL, cache=model_cache())
+    weights = planning.hook.farm_weights_hash(model=MODEL, source=source, cache=model_cache())
+    work = by_plugins(DEVICE, {MODEL: source})
 
-    def plan_of(**changes) -> Plan:
+    def plan_of(**changes: object) -> Plan:
         return make_plan(
             parse_spec({**fields, **changes}),
-            model=offers.models["ltx-tiny"],
+            model=offers.models[MODEL],
             weights=weights,
             strategy=offers.strategies["hierarchical"],
             output=offers.outputs["mp4"],
@@ -154,9 +122,9 @@ def main() -> None:
                 client.patience = 10.0
                 warm = {"frames": 17}
                 farm_seconds(client, {**fields, **warm})
-                bare_seconds(model, output, plan_of(**warm))
+                bare_seconds(work, plan_of(**warm))
                 rounds = [
-                    (farm_seconds(client, fields), bare_seconds(model, output, plan_of()))
+                    (farm_seconds(client, fields), bare_seconds(work, plan_of()))
                     for _ in range(arguments.rounds)
                 ]
         finally:

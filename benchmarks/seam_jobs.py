@@ -1,7 +1,7 @@
 """What `seams.py run` renders: takes of known scenes, planned and done by the farm's own code in this process.
 
 The real planner lays a take out with the real strategy plugins, and the renderer's own workbench does its tasks with
-the real rendering plugins (benchmarks/seam_hands.py); what a farm adds (daemon, Ray, agents, transport) moves the same
+the real rendering plugins (renderer.local); what a farm adds (daemon, Ray, agents, transport) moves the same
 files without a change and isn't here. Frames are kept as the decoder made them: the output format is a plugin that writes
 them as they are.
 """
@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,17 +24,17 @@ import _root  # noqa: F401 - before training
 import av
 import numpy as np
 from PIL import Image
-from seam_hands import Hands
 from seam_statistics import Seam
 from seam_takes import CROSSFADE, FPS, Take
 
 from farm.hookspecs import hookimpl
-from farm.plan import ShownFrames
+from farm.plan import SEGMENT, VIDEO, JobPart, ShownFrames, media_name
 from farm.planning import ModelFacts, OutputFacts, Plan, TaskKind
 from farm.plugins import catalogue, planning_plugins, rendering_plugins
 from farm.rendering import DeviceInfo
 from farm.spec import parse_spec
 from farm.timeline import TEMPORAL, Cut, frame_span
+from renderer.local import LocalJob
 from renderer.work import Workbench
 from renderer.work_folder import model_cache
 from scheduler.planning.conditions import PreparedMedia
@@ -50,7 +51,7 @@ def seams_of(plan: Plan) -> list[Seam]:
     A join may hand over anywhere among the latents that two neighbours share, so a seam is every step that can
     make: from the one into the first frame of those latents to the one out of their last.
     """
-    lead = plan.shared["lead"]
+    lead = JobPart.of(plan.shared).lead
     found = []
     for kind in (TaskKind.WINDOW, TaskKind.STORYBOARD):
         cuts = sorted(
@@ -176,28 +177,29 @@ class Studio:
         return Job(whole, media, pixels, self._plan(whole, media, self.model))
 
     @contextlib.contextmanager
-    def hands(self, job: Job) -> Iterator[Hands]:
-        """Hands for the job's tasks, in a folder that is gone afterwards."""
+    def at_work(self, job: Job) -> Iterator[LocalJob]:
+        """The job, for its tasks to be done, in a folder that is gone afterwards."""
         with tempfile.TemporaryDirectory(prefix="seams-") as folder:
             place = Path(folder)
             media = {
-                ("", f"condition/{index}"): _write(place / f"condition-{index}", pixels)
+                media_name(index): _write(place / f"condition-{index}", pixels)
                 for index, pixels in enumerate(job.pixels)
             }
-            yield Hands(self._workbench, place, job.plan.shared, media, {MODEL: self.source})
+            work = partial(self._workbench.perform, sources={MODEL: self.source})
+            yield LocalJob(job.plan.shared, place, work, media)
 
     def render(self, job: Job, *, undivided: bool = False) -> Rendered:
         """The job's video; ``undivided``: decoded in one span too, to be compared."""
-        with self.hands(job) as hands:
-            hands.perform(job.plan.tasks)
-            made = rendered(job.plan, hands)
+        with self.at_work(job) as local:
+            local.perform(job.plan.tasks)
+            made = rendered(job.plan, local)
             if not undivided:
                 return made
             # The same latents in one span: all else in the plan is as before.
             whole = self._plan(job.fields, job.media, replace(self.model, decode_span=job.plan.latents))
             (decode,) = (task for task in whole.tasks if task.kind is TaskKind.DECODE)
-            hands.perform([decode])
-            one = np.load(hands.files[decode.key, "segment"])
+            local.perform([decode])
+            one = np.load(local.files[decode.key, SEGMENT])
         return made._replace(halo_db=min(99.0, *(psnr(*pair) for pair in zip(made.frames, one, strict=True))))
 
     def _plan(self, fields: Mapping[str, Any], media: Sequence[PreparedMedia], model: ModelFacts) -> Plan:
@@ -212,15 +214,15 @@ class Studio:
         )
 
 
-def rendered(plan: Plan, hands: Hands) -> Rendered:
+def rendered(plan: Plan, local: LocalJob) -> Rendered:
     """What came of a plan, all of whose tasks are done."""
-    told = [hands.told[task.key] for task in plan.tasks if task.kind is TaskKind.JOIN]
-    lead = plan.shared["lead"]
+    told = [local.facts[task.key] for task in plan.tasks if task.kind is TaskKind.JOIN]
+    lead = JobPart.of(plan.shared).lead
     joins = [
         Join(facts["how"], positions_of(Cut(*facts["healed"]), lead) if facts["healed"] else None)
         for facts in told
     ]
-    return Rendered(np.load(hands.files["mux", "video"]), joins=tuple(joins))
+    return Rendered(np.load(local.files["mux", VIDEO]), joins=tuple(joins))
 
 
 class _Frames:

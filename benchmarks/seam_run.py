@@ -34,11 +34,12 @@ from scheduler.planning.windows import seams as seams_between
 from training.ltx_tiny.measure import track
 
 ROOT = Path(__file__).resolve().parents[1]
-_ROOMS = ("hands", "jobs", "measures", "peer", "spoiled", "takes")
+_ROOMS = ("jobs", "measures", "peer", "spoiled", "takes")
 _SCENES = ("measure", "scenes")
 SHAPING = (
     "plugins/ltx/*.py",
-    *(f"plugins/ltx/reference/{room}.py" for room in _SCENES),
+    "renderer/local.py",
+    *(f"training/ltx_tiny/{room}.py" for room in _SCENES),
     *(f"benchmarks/seam_{room}.py" for room in _ROOMS),
 )
 """Code that a plan doesn't hold and that shapes what is measured."""
@@ -212,7 +213,7 @@ def videos(studio: Studio, settings: Settings) -> Iterator[Video]:
         # Where there would be seams if it were cut, there is nothing to be found.
         shorter = min(settings.window, (job.plan.latents + settings.overlap + 1) // 2)
         sham = seams_between(cut_windows(job.plan.latents, shorter, settings.overlap))
-        lead = job.plan.shared["lead"]
+        lead = JobPart.of(job.plan.shared).lead
         yield Video(
             ONE_WINDOW,
             one,

@@ -11,19 +11,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import _root  # noqa: F401 - before training
 import seam_takes
-from seam_hands import Hands
 from seam_jobs import Job, Rendered, Studio, rendered
 from seam_takes import FPS, SCENES, Take
 
+from farm.plan import LATENTS, JoinTask
 from farm.planning import TaskKind
 from farm.timeline import frames_of
 from plugins.ltx.latents import extent, load_latents, save_latents
 from plugins.ltx.loading import Ltx
 from plugins.ltx.vae import encode_clip
+from renderer.local import LocalJob
 from training.ltx_tiny.scenes import scene
 
 STRATEGY = "hierarchical"
@@ -60,27 +60,31 @@ class Spoiler:
         tasks = job.plan.tasks
         denoised = (TaskKind.ENCODE, TaskKind.STORYBOARD, TaskKind.WINDOW)
         joins = [task for task in tasks if task.kind is TaskKind.JOIN]
-        with self._studio.hands(job) as hands:
-            hands.perform(task for task in tasks if task.kind in denoised)
+        with self._studio.at_work(job) as local:
+            local.perform(task for task in tasks if task.kind in denoised)
             for join in joins:
-                for side in ELSEWHERE:
-                    self._tear(take, job, hands, join.payload, side)
+                seam = JoinTask.of(join.payload)
+                for side, key in (("left", seam.left), ("right", seam.right)):
+                    self._tear(take, job, local, seam, side, key)
             if not heal:
-                joins = [replace(task, payload=task.payload | {"heal": None}) for task in joins]
-            hands.perform(joins)
-            hands.perform(task for task in tasks if task.kind in (TaskKind.DECODE, TaskKind.MUX))
-            return rendered(job.plan, hands)
+                joins = [
+                    replace(task, payload=replace(JoinTask.of(task.payload), heal=None).payload())
+                    for task in joins
+                ]
+            local.perform(joins)
+            local.perform(task for task in tasks if task.kind in (TaskKind.DECODE, TaskKind.MUX))
+            return rendered(job.plan, local)
 
-    def _tear(self, take: Take, job: Job, hands: Hands, seam: dict[str, Any], side: str) -> None:
-        """Put another scene into what the window at a ``side`` of the seam shares with the other."""
+    def _tear(self, take: Take, job: Job, local: LocalJob, seam: JoinTask, side: str, key: str) -> None:
+        """Put another scene into what the window ``key`` at a ``side`` of the seam shares with the other."""
         if self._ltx is None:
             self._ltx = Ltx(self._studio.source, max_tokens=self._studio.model.text_tokens)
-        path = hands.files[seam[side], "latents"]
+        path = local.files[key, LATENTS]
         latents, (begin, _) = load_latents(path), extent(path)
-        first, stop = seam["start"] - begin, seam["stop"] - begin
+        first, stop = seam.start - begin, seam.stop - begin
         size = job.plan.render_width, job.plan.render_height
         other = scene(SCENES + ELSEWHERE[side] + take.prompt, size=size, fps=FPS)
         # A clip's first latent stands for one frame only.
         latents[:, first:stop] = encode_clip(self._ltx, other.render(0, frames_of(stop - first + 1)))[:, 1:]
         torn = path.with_name(f"torn-{side}.safetensors")
-        hands.files[seam[side], "latents"] = save_latents(torn, latents, begin, self._ltx.dtype)
+        local.files[key, LATENTS] = save_latents(torn, latents, begin, self._ltx.dtype)

@@ -101,15 +101,15 @@ def counted(studio: Studio, asked: Asked) -> tuple[int, Picture]:
     """FLOPs of the job's denoising tasks, and its video, made without a farm by the farm's own code."""
     job = studio.planned(asked.case.fields, [(0, asked.given)])
     flops = 0
-    with studio.hands(job) as hands:
+    with studio.at_work(job) as local:
         for task in job.plan.tasks:
             if task.kind in DENOISING:
                 with counter() as counts:
-                    hands.perform([task])
+                    local.perform([task])
                 flops += counts.get_total_flops()
             else:
-                hands.perform([task])
-        made = rendered(job.plan, hands)
+                local.perform([task])
+        made = rendered(job.plan, local)
     fades = tuple(
         Seam(span["first"], span["last"] + 1)
         for span in job.plan.shared["prompt_frames"]

@@ -8,11 +8,9 @@ from __future__ import annotations
 import gc
 import sys
 from pathlib import Path
-from typing import Any
 
 import pluggy
 
-from farm.handed import Handed
 from farm.plan import SEGMENT, SIDECAR, VIDEO, MuxTask, sidecar
 from farm.plugins import catalogue
 from farm.rendering import DeviceInfo, OutOfMemory, RenderingModel, RenderingOutput, TaskContext
@@ -170,30 +168,3 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     # torch on a CPU raises a plain RuntimeError.
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-
-
-def task_in_hand(
-    handed: Handed,
-    folder: Path,
-    fetch: Any,
-    step: Any,
-    tell: Any,
-    exchange: Any = None,
-    saved: Any = None,
-) -> TaskContext:
-    """The task that a renderer was handed, as a plugin sees it."""
-    return TaskContext(
-        key=handed.task.key,
-        kind=handed.task.kind,
-        shared=handed.shared,
-        payload=handed.task.payload,
-        folder=folder,
-        fetch=fetch,
-        step=step,
-        model=handed.task.model,
-        weights=handed.task.weights,
-        tell=tell,
-        exchange=exchange,
-        notes=handed.notes,
-        **({"saved": saved} if saved else {}),
-    )

@@ -88,12 +88,13 @@ class RendererProcess:
         epoch: int = 1,
         weights=WEIGHTS,
         state=None,
+        notes=(),
         **payload,
     ):
         shared = job_part(weights=weights)
         model = {"model": "counter", "weights": weights}
         task = {"key": f"{kind}/0", "kind": kind, "payload": payload, **model}
-        document = {"task": task, "shared": shared, "inputs": inputs or {}, "state": state}
+        document = {"task": task, "shared": shared, "inputs": inputs or {}, "state": state, "notes": notes}
         call = {"attempt_id": attempt_id, "epoch": epoch, "payload": document}
         self.process.stdin.write(json.dumps(call) + "\n")
         self.process.stdin.flush()

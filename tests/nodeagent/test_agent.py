@@ -64,10 +64,10 @@ def test_a_task_goes_through_every_kind_and_its_model_stays_warm(farm, node, tmp
         made = content(farm, ended(farm, f"d{index}"))[0]
         assert made == b"".join(bytes([number]) * 24 for number in range(frames))
         segments[f"decode/{index}"] = {"segment": farm.store(made, "segment")}
-    renderer.run("m", "mux", segments=list(segments), inputs=segments)
+    renderer.run("m", "mux", segments=list(segments), inputs=segments, notes=["said"])
     video, sidecar = content(farm, ended(farm, "m"))
     assert len(video) == 5 * 24
-    assert json.loads(sidecar) == {"frames": 5, "fps": "30000/1001", "seed": 7}
+    assert json.loads(sidecar) == {"frames": 5, "fps": "30000/1001", "seed": 7, "notes": ["said"]}
     assert all(c.outcome == SUCCEEDED and c.seconds > 0 for c in farm.completions)
     assert [c.journal_number for c in farm.completions] == sorted(
         {c.journal_number for c in farm.completions}

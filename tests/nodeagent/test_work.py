@@ -6,6 +6,7 @@ import json
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,13 @@ from throwaway_planning import farm_models
 from farm import hookspecs
 from farm.handed import Handed, HandedTask
 from farm.hookspecs import hookimpl
-from farm.plan import MuxTask
+from farm.plan import SEGMENT, SIDECAR, MuxTask
+from farm.planning import PlannedTask, TaskKind
 from farm.plugins import planning_plugins, rendering_plugins
 from farm.rendering import DeviceInfo, OutOfMemory, TaskContext
 from plugins.outputs.mp4 import encode_segment
-from renderer.work import Workbench, task_in_hand
+from renderer.local import LocalJob
+from renderer.work import Workbench
 from tests.told import job_part
 
 GIB = 2**30
@@ -98,12 +101,15 @@ def bench_of(models, tmp_path):
     return make
 
 
-def task(model: str, folder: Path, weights: str = "", **payload) -> TaskContext:
+def window(bench: Workbench, model: str, folder: Path, weights: str = "", **payload) -> None:
+    """Does a window with a model."""
     shared = job_part(model="large", weights="hash of large")
-    return TaskContext(
-        "window/0", "window", shared, payload, folder, lambda key, name: folder, lambda done, total: None,
-        model=model, weights=weights or f"hash of {model}",
-    )  # fmt: skip
+    job = LocalJob(shared, folder, partial(bench.perform, sources={}))
+    job.do(
+        PlannedTask(
+            "window/0", TaskKind.WINDOW, (), payload, model=model, weights=weights or f"hash of {model}"
+        )
+    )
 
 
 def test_two_models_of_a_job_stay_warm_where_both_fit_and_take_turns_where_not(models, bench_of, tmp_path):
@@ -111,7 +117,7 @@ def test_two_models_of_a_job_stay_warm_where_both_fit_and_take_turns_where_not(m
         models.loaded.clear()
         bench = bench_of(vram_bytes)
         for name in ("large", "small", "large"):
-            bench.perform(task(name, tmp_path), {})
+            window(bench, name, tmp_path)
         assert models.loaded == loads
 
 
@@ -127,39 +133,38 @@ def test_a_model_that_is_loaded_is_named_for_as_long_as_that_takes(models, bench
     bench = bench_of(100)
     bench._device = replace(bench._device, loading=loading)
     for name in ("large", "large", "small"):
-        bench.perform(task(name, tmp_path), {})
+        window(bench, name, tmp_path)
     assert told == ["large", "['large'] are loaded", "small", "['large', 'small'] are loaded"]
 
 
 def test_a_task_renders_with_the_weights_that_it_names_and_no_others(models, bench_of, tmp_path):
     with pytest.raises(Exception, match="planned with small weights other, those in small are hash of small"):
-        bench_of(100).perform(task("small", tmp_path, weights="other"), {})
+        window(bench_of(100), "small", tmp_path, weights="other")
 
 
 def test_a_second_model_goes_before_a_device_is_called_too_small(models, bench_of, tmp_path):
     bench = bench_of(100)
-    bench.perform(task("large", tmp_path), {})
-    bench.perform(task("small", tmp_path, greedy=1), {})
+    window(bench, "large", tmp_path)
+    window(bench, "small", tmp_path, greedy=1)
     assert models.loaded == ["large", "small", "small"]
     with pytest.raises(OutOfMemory):
-        bench.perform(task("small", tmp_path, greedy=0.5), {})
+        window(bench, "small", tmp_path, greedy=0.5)
 
 
 def test_a_sidecar_has_what_people_are_told_of_the_job(tmp_path):
     bench = Workbench(planning_plugins(), rendering_plugins(), DeviceInfo("cpu", 0, 1, GIB), tmp_path)
     encode_segment(np.zeros((3, 64, 64, 3), np.uint8), tmp_path / "segment.mp4", 64, 64, Fraction(24))
     said = "the image at frame 1 differs from what was rendered there by 21 dB (PSNR; below 22 it stands out)"
-    handed = Handed(
-        HandedTask("mux", "mux", MuxTask(("decode/0",)).payload(), "", ""),
-        job_part(output="mp4", frames=3, fps="24/1"),
-        {},
-        notes=(said,),
-    )
-    mux = task_in_hand(
-        handed, tmp_path, lambda key, name: tmp_path / f"{name}.mp4", lambda *_: None, lambda *_: None
-    )
-    told = json.loads(bench.perform(mux, {})["sidecar"].read_text())
-    assert told == handed.shared | {"notes": [said]}
+    shared = job_part(output="mp4", frames=3, fps="24/1")
+    job = LocalJob(shared, tmp_path, partial(bench.perform, sources={}))
+    job.files["decode/0", SEGMENT] = tmp_path / "segment.mp4"
+    mux = PlannedTask("mux", TaskKind.MUX, ("decode/0",), MuxTask(("decode/0",)).payload())
+    made = bench.perform(replace(job.context(mux), notes=(said,)), {})
+    assert json.loads(made[SIDECAR].read_text()) == shared | {"notes": [said]}
+
+
+def test_a_task_from_a_daemon_of_an_earlier_version_has_no_notes():
+    handed = Handed(HandedTask("mux", "mux", MuxTask(()).payload(), "", ""), job_part(), {}, notes=("said",))
     sent = json.loads(handed.sent())
     del sent["notes"]
-    assert Handed.read(json.dumps(sent).encode()).notes == (), "a daemon of an earlier version tells none"
+    assert Handed.read(json.dumps(sent).encode()).notes == ()

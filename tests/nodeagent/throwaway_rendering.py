@@ -113,5 +113,7 @@ class Raw:
     def join_segments(self, segments, path, *, frames, fps, sidecar):
         path.write_bytes(b"".join(segment.read_bytes() for segment in segments))
         path.with_suffix(".json").write_text(
-            json.dumps({"frames": frames, "fps": str(fps), "seed": sidecar["seed"]})
+            json.dumps(
+                {"frames": frames, "fps": str(fps), "seed": sidecar["seed"], "notes": sidecar["notes"]}
+            )
         )

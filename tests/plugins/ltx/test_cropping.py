@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_given import OFFERS, _perform
+from local_plans import OFFERS, decoded, latents_made
 
+from farm.plan import condition_name
 from farm.planning import Plan
 from farm.rendering import DeviceInfo
 from farm.spec import parse_spec
@@ -59,14 +60,16 @@ def earlier(plan: Plan) -> Plan:
 def test_a_clip_is_rendered_and_delivered_where_the_plan_says(
     model, ltx, clip, tmp_path, around, stored, frame
 ):
-    video = _perform(model, stored(plan_with(clip, tmp_path, frame)), tmp_path)
+    plan = stored(plan_with(clip, tmp_path, frame))
+    job = latents_made(model, plan, tmp_path)
+    video = decoded(model, plan, job)
     assert video.shape == (60, HEIGHT, WIDTH, 3)
     placed, elsewhere = (
         encode_clip(ltx, np.pad(clip, ((0, 0), *where, (0, 0)), mode="edge"))
         for where in (around, MIDDLE if around is CORNER else CORNER)
     )
     if frame == 0:
-        own = load_latents(next(tmp_path.glob("task*/condition-0-128x96.safetensors")))
+        own = load_latents(job.files["encode", condition_name(0, 128, 96)])
         # What a video file does to its colours is little beside another place.
         assert (own - placed).abs().mean() < 0.1 * (own - elsewhere).abs().mean()
     (top, _), (left, _) = around

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_given import OFFERS, SIZE, moving
+from local_plans import OFFERS, local_job
+from test_given import SIZE, moving
 
+from farm.plan import LATENTS
 from farm.planning import Plan, TaskKind
-from farm.rendering import MAX_FACTS, DeviceInfo, TaskContext
+from farm.rendering import MAX_FACTS, DeviceInfo
 from farm.spec import parse_spec
 from plugins.ltx.given import MOST_NOTES, NOT_FOLLOWED, Difference, report
 from plugins.ltx.loading import Ltx
@@ -32,28 +34,17 @@ def model(ltx: Ltx) -> LtxModel:
 
 def told_by_decodes(model: LtxModel, plan: Plan, folder: Path, windows: np.ndarray) -> dict[str, dict]:
     """What each decode of a plan tells where its windows made the frames ``windows``, which follow nothing or all."""
-    made: dict[tuple[str, str], Path] = {}
-
-    def fetch(key: str, name: str) -> Path:
-        return made[key, name] if key else folder / f"{name.removeprefix('condition/')}.mp4"
-
     latents = encode_clip(model._ltx, windows)
-    told = {}
-    for number, task in enumerate(plan.tasks):
-        place = folder / f"task{number}"
-        place.mkdir(parents=True)
-        hand = TaskContext(
-            key=task.key, kind=task.kind, shared=plan.shared, payload=task.payload, folder=place,
-            fetch=fetch, step=lambda *_: None, model=plan.model, weights=plan.weights,
-            tell=lambda summary, facts, key=task.key: told.setdefault(key, facts | {"summary": summary}),
-        )  # fmt: skip
+    job = local_job(model, plan, folder)
+    for task in plan.tasks:
         if task.kind is TaskKind.ENCODE:
-            made.update({(task.key, name): path for name, path in model.encode(hand).items()})
+            job.do(task)
         elif task.kind in (TaskKind.WINDOW, TaskKind.JOIN):
-            made[task.key, "latents"] = model._saved(hand, latents[:, task.start : task.stop], task.start)
+            span = latents[:, task.start : task.stop]
+            job.files[task.key, LATENTS] = model._saved(job.context(task), span, task.start)
         elif task.kind is TaskKind.DECODE:
-            list(model.decode(hand))
-    return told
+            list(model.decode(job.context(task)))
+    return job.facts
 
 
 def plan_with(folder: Path, given: list[tuple[np.ndarray, int]], frames: int, strength: float = 1.0) -> Plan:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from local_plans import OFFERS, latents_made, rendered
 
+from farm.plan import LATENTS
 from farm.planning import Plan
-from farm.plugins import catalogue, planning_plugins
-from farm.rendering import DeviceInfo, TaskContext
+from farm.rendering import DeviceInfo
 from farm.spec import parse_spec
 from plugins.ltx.given import RestoredSpan
 from plugins.ltx.latents import load_latents
@@ -25,7 +26,6 @@ from training.ltx_tiny.measure import psnr
 from training.ltx_tiny.scenes import Scene, scene
 
 SIZE = (96, 64)
-OFFERS = catalogue(planning_plugins())
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +47,13 @@ def render(
     **fields,
 ) -> np.ndarray:
     """uint8 [frames, height, width, 3] of a job with clips (or single frames) at their frames."""
+    return rendered(model, plan_with(folder, frames, given, strength, **fields), folder)
+
+
+def plan_with(
+    folder: Path, frames: int, given: list[tuple[np.ndarray, int]], strength: float = 1.0, **fields
+) -> Plan:
+    """The plan of a job with clips (or single frames) at their frames."""
     media = []
     for index, (pictures, frame) in enumerate(given):
         # Lossless, so that what is compared is the farm's doing.
@@ -55,33 +62,10 @@ def render(
             PreparedMedia(f"a-{index}", frame, len(pictures), strength if len(pictures) > 1 else 1.0)
         )
     spec = {"frames": frames, "width": SIZE[0], "height": SIZE[1], "fps": 24, "steps": 2, **fields}
-    plan = make_plan(
+    return make_plan(
         parse_spec(spec), model=OFFERS.models["ltx-tiny"], weights="w",
         strategy=OFFERS.strategies[fields.get("strategy", "hierarchical")], output=OFFERS.outputs["mp4"], media=media,
     )  # fmt: skip
-    return _perform(model, plan, folder)
-
-
-def _perform(model: LtxModel, plan: Plan, folder: Path) -> np.ndarray:
-    made: dict[tuple[str, str], Path] = {}
-
-    def fetch(key: str, name: str) -> Path:
-        return made[key, name] if key else folder / f"{name.removeprefix('condition/')}.mp4"
-
-    frames = []
-    for number, task in enumerate(plan.tasks):
-        place = folder / f"task{number}"
-        place.mkdir()
-        hand = TaskContext(
-            key=task.key, kind=task.kind, shared=plan.shared, payload=task.payload, folder=place,
-            fetch=fetch, step=lambda *_: None, model=plan.model, weights=plan.weights,
-        )  # fmt: skip
-        if task.kind == "decode":
-            frames += list(model.decode(hand))
-        elif task.kind != "mux":
-            work = {"encode": model.encode, "join": model.join}.get(task.kind, model.window)
-            made |= {(task.key, name): path for name, path in work(hand).items()}
-    return np.array(frames)
 
 
 def own_reconstruction(model: LtxModel, pictures: np.ndarray) -> float:
@@ -122,8 +106,8 @@ def test_keys_listed_in_another_order_give_the_same_latents(model, tmp_path, str
     for number, listed in enumerate((given, given[::-1], [given[1], given[2], given[0]])):
         folder = tmp_path / f"{number}"
         folder.mkdir()
-        render(model, folder, 150, listed, strategy=strategy)
-        latents.append([load_latents(path) for path in sorted(folder.glob("task*/latents.safetensors"))])
+        job = latents_made(model, plan_with(folder, 150, listed, strategy=strategy), folder)
+        latents.append([load_latents(path) for (_, name), path in job.files.items() if name == LATENTS])
     for other in latents[1:]:
         assert len(other) == len(latents[0]) > 2
         assert all((mine - theirs).abs().max() <= 1e-5 for mine, theirs in zip(latents[0], other))

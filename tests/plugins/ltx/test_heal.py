@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import save_file
 
 from benchmarks.seam_measures import measure
-from farm.plan import Piece
+from farm.plan import EMBEDDINGS, LATENTS, Piece
 from farm.planning import PlannedTask
 from farm.plugins import catalogue, planning_plugins
-from farm.rendering import DeviceInfo, TaskContext
+from farm.rendering import DeviceInfo
 from farm.spec import parse_spec
 from farm.timeline import frame_span, frames_of
 from plugins.ltx.blend import ramp
@@ -22,10 +22,11 @@ from plugins.ltx.planning import TINY_FOLDER
 from plugins.ltx.rendering import LtxModel
 from plugins.ltx.text import encode_prompt
 from plugins.ltx.vae import decode, encode_clip
+from renderer.local import LocalJob, by_model
 from scheduler.planning.plan import make_plan
 from training.ltx_tiny.scenes import HELD_OUT, scene
 
-SIZE, LATENTS, SPLIT = (128, 96), 29, 16
+SIZE, LENGTH, SPLIT = (128, 96), 29, 16
 OFFERS = catalogue(planning_plugins())
 
 
@@ -36,9 +37,9 @@ def ltx() -> Ltx:
 
 @pytest.fixture(scope="module")
 def shots(ltx) -> list[torch.Tensor]:
-    """Latents [32, LATENTS, 3, 4] of two scenes that have nothing in common."""
+    """Latents [32, LENGTH, 3, 4] of two scenes that have nothing in common."""
     return [
-        encode_clip(ltx, scene(HELD_OUT + seed, size=SIZE, fps=24).render(0, frames_of(LATENTS)))
+        encode_clip(ltx, scene(HELD_OUT + seed, size=SIZE, fps=24).render(0, frames_of(LENGTH)))
         for seed in (1, 1001)
     ]
 
@@ -51,7 +52,7 @@ class Seamstress:
         self.folder = folder
         prompt = scene(HELD_OUT + 1, size=SIZE, fps=24).caption
         spec = {
-            "frames": frames_of(LATENTS),
+            "frames": frames_of(LENGTH),
             "width": SIZE[0],
             "height": SIZE[1],
             "fps": 24,
@@ -64,22 +65,24 @@ class Seamstress:
         (self.task,) = (task for task in self.plan.tasks if task.kind == "join")
         embeds, mask = encode_prompt(ltx, [prompt, ""])
         save_file({"embeds": embeds, "mask": mask}, folder / "embeddings")
+        self.job = LocalJob(self.plan.shared, folder, by_model(self.model))
+        self.job.files |= {
+            ("encode", EMBEDDINGS): folder / "embeddings",
+            ("window/0", LATENTS): folder / "window-0",
+            ("window/1", LATENTS): folder / "window-1",
+        }
 
     def join(self, left: torch.Tensor, right: torch.Tensor, task: PlannedTask | None = None) -> Path:
-        """The file with what the join stored; `told` is what it told."""
+        """The file with what the join stored; `told` says what it found out."""
         task = task or self.task
         save_latents(self.folder / "window-0", left, 0, torch.float32)
-        save_latents(self.folder / "window-1", right, LATENTS - right.shape[1], torch.float32)
-        self.told: dict = {}
-        hand = TaskContext(
-            key=task.key, kind="join", shared=self.plan.shared, payload=task.payload, folder=self.folder,
-            fetch=self.fetch, step=lambda *_: None, model="ltx-tiny", weights="w",
-            tell=lambda summary, facts: self.told.update(facts, summary=summary),
-        )  # fmt: skip
-        return self.model.join(hand)["latents"]
+        save_latents(self.folder / "window-1", right, LENGTH - right.shape[1], torch.float32)
+        return self.job.do(task)[LATENTS]
 
-    def fetch(self, key: str, name: str) -> Path:
-        return self.folder / (name if key == "encode" else key.replace("/", "-"))
+    @property
+    def told(self) -> dict:
+        """What the join told."""
+        return self.job.facts["join/0"]
 
 
 @pytest.fixture
@@ -109,7 +112,8 @@ def test_a_seam_that_would_be_seen_is_made_anew_and_meets_its_windows_exactly(se
 
 def test_what_is_given_within_a_seam_stays_when_it_is_made_anew(seamstress, shots):
     given = shots[0][:, 15:17]
-    save_latents(seamstress.folder / "given", given, 15, torch.float32)
+    path = save_latents(seamstress.folder / "given", given, 15, torch.float32)
+    seamstress.job.files["encode", "given"] = path
     heal = seamstress.task.payload["heal"]
     kept = [{"name": "given", "start": 15, "stop": 17, "strength": 1.0}]
     task = PlannedTask("join/0", "join", (), seamstress.task.payload | {"heal": heal | {"conditions": kept}})
@@ -128,8 +132,8 @@ def test_healing_hides_a_spoiled_seam(seamstress, shots, ltx):
     left, right = shots[0][:, :SPLIT], shots[1][:, 13:]
     parts = {"window/0": seamstress.folder / "window-0", "window/1": seamstress.folder / "window-1"}
     parts["join/0"] = seamstress.join(left, right)
-    pieces = [Piece(0, SPLIT, "window/0"), Piece(SPLIT, LATENTS, "window/1")]
-    healed = assemble(pieces, parts.__getitem__, 0, LATENTS, ["join/0"])
+    pieces = [Piece(0, SPLIT, "window/0"), Piece(SPLIT, LENGTH, "window/1")]
+    healed = assemble(pieces, parts.__getitem__, 0, LENGTH, ["join/0"])
     ramped = torch.cat([left[:, :14], ramp(left[:, 14:], right[:, 1:3]), right[:, 3:]], dim=1)
 
     def worst(latents: torch.Tensor) -> tuple[float, float]:

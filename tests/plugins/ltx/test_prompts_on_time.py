@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_given import OFFERS, _perform
+from local_plans import OFFERS, latents_made, local_job, rendered
 
+from farm.plan import LATENTS
 from farm.planning import Plan, TaskKind
-from farm.rendering import DeviceInfo, TaskContext
+from farm.rendering import DeviceInfo
 from farm.spec import parse_spec
 from plugins.ltx.latents import load_latents
 from plugins.ltx.loading import Ltx
@@ -57,7 +58,7 @@ def test_a_prompt_that_takes_over_is_followed_from_its_crossfade_on(
     for seed in (1, 2):
         folder = tmp_path / str(seed)
         folder.mkdir()
-        video = _perform(model, plan_of(frames, (60, GREEN), seed=seed, strategy=strategy, **size), folder)
+        video = rendered(model, plan_of(frames, (60, GREEN), seed=seed, strategy=strategy, **size), folder)
         before.append(share_of(video[:57], "red"))
         after.append(share_of(video[89:], "green"))
     assert np.mean(before) >= least and np.mean(after) >= least, (before, after)
@@ -66,13 +67,8 @@ def test_a_prompt_that_takes_over_is_followed_from_its_crossfade_on(
 def latents_of(model: LtxModel, plan: Plan, folder: Path) -> dict[str, torch.Tensor]:
     """Latents of all windows and joins."""
     folder.mkdir()
-    plan = replace(plan, tasks=tuple(task for task in plan.tasks if task.kind != TaskKind.DECODE))
-    _perform(model, plan, folder)
-    return {
-        task.key: load_latents(folder / f"task{number}" / "latents.safetensors")
-        for number, task in enumerate(plan.tasks)
-        if (folder / f"task{number}" / "latents.safetensors").exists()
-    }
+    made = latents_made(model, plan, folder).files
+    return {key: load_latents(path) for (key, name), path in made.items() if name == LATENTS}
 
 
 def as_before(plan: Plan) -> Plan:
@@ -128,15 +124,11 @@ def test_a_mixture_of_a_stored_plan_is_still_a_mixture(model, tmp_path):
 def test_a_job_tells_which_of_its_prompts_are_longer_than_the_model_reads(model, tmp_path):
     plan = plan_of(9, (5, "a green box " * 40))
     (encode,) = (task for task in plan.tasks if task.kind is TaskKind.ENCODE)
-    told: dict = {}
-    hand = TaskContext(
-        key="encode", kind="encode", shared=plan.shared, payload=encode.payload, folder=tmp_path,
-        fetch=lambda *_: tmp_path, step=lambda *_: None, model="ltx-tiny", weights="w",
-        tell=lambda summary, facts: told.update(facts, summary=summary),
-    )  # fmt: skip
-    model.encode(hand)
+    job = local_job(model, plan, tmp_path)
+    job.do(encode)
+    told = job.facts["encode"]
     ((index, tokens),) = told["prompts_cut"]
     assert index == 1 and tokens > MAX_TOKENS and f"2 ({tokens} tokens)" in told["summary"]
-    told.clear()
-    model.encode(replace(hand, shared=plan.shared | {"prompts": [RED]}))
-    assert not told
+    alone = local_job(model, replace(plan, shared=plan.shared | {"prompts": [RED]}), tmp_path)
+    alone.do(encode)
+    assert not alone.facts

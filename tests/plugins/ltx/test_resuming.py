@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from plugins.ltx.loading import Ltx
 from plugins.ltx.planning import TINY_FOLDER
 from plugins.ltx.rendering import LtxModel
 from plugins.ltx.vae import encode_clip
+from renderer.local import LocalJob, by_model
 from scheduler.planning.plan import make_plan
 from training.ltx_tiny.scenes import HELD_OUT, scene
 
@@ -40,8 +42,8 @@ class Farm:
             parse_spec(spec), model=replace(OFFERS.models["ltx-tiny"], max_window=33), weights="w",
             strategy=OFFERS.strategies["hierarchical"], output=OFFERS.outputs["mp4"],
         )  # fmt: skip
-        self.files: dict[tuple[str, str], Path] = {}
         self.model = self.another_device()
+        self.job = LocalJob(self.plan.shared, folder, by_model(self.model))
         self.do(self.task("encode"))
 
     def another_device(self) -> LtxModel:
@@ -52,31 +54,15 @@ class Farm:
     def task(self, kind: str, number: int = 0) -> PlannedTask:
         return [task for task in self.plan.tasks if task.kind == kind][number]
 
-    def hand(self, task: PlannedTask, **fields: Any) -> TaskContext:
-        place = self.folder / f"{len(list(self.folder.iterdir()))}"
-        place.mkdir()
-        return TaskContext(
-            **{
-                "key": task.key, "kind": task.kind, "shared": self.plan.shared, "payload": task.payload,
-                "folder": place, "fetch": lambda key, name: self.files[key, name], "step": lambda *_: None,
-                "model": self.plan.model, "weights": self.plan.weights,
-            }
-            | fields
-        )  # fmt: skip
-
-    def work(self, hand: TaskContext, model: LtxModel | None = None) -> dict[str, Path]:
-        model = model or self.model
-        kinds = {"encode": model.encode, "join": model.join}
-        return kinds.get(hand.kind, model.window)(hand)
-
     def do(self, task: PlannedTask) -> torch.Tensor | None:
         """Undisturbed; others find what it made."""
-        made = self.work(self.hand(task))
-        self.files |= {(task.key, name): path for name, path in made.items()}
+        made = self.job.do(task)
         return load_latents(made["latents"]) if "latents" in made else None
 
-    def stopped(self, task: PlannedTask, at: int) -> Path | None:
-        """What was saved when it was stopped before step `at`; None when nothing could be."""
+    def stopped(
+        self, task: PlannedTask, at: int, state: Path | None = None, model: LtxModel | None = None
+    ) -> Path | None:
+        """What was saved when it was stopped before step `at`; None when nothing could be. It begins with `state`."""
         path = self.folder / f"{task.key.replace('/', '-')}-{at}-{len(list(self.folder.iterdir()))}"
 
         def step(done: int, total: int, save=None) -> None:
@@ -86,17 +72,25 @@ class Farm:
                 raise Stopped("its owner is back", keeping=True)
 
         with pytest.raises(Stopped):
-            self.work(self.hand(task, step=step))
+            by_model(model or self.model)(self.job.context(task, step=step, state=state))
         return path if path.exists() else None
 
-    def gone_on_with(self, task: PlannedTask, state: Path | None, model: LtxModel | None = None):
-        """Latents, the steps that were made, and what was told."""
+    def gone_on_with(
+        self,
+        task: PlannedTask,
+        state: Path | None,
+        model: LtxModel | None = None,
+        other: Callable[[TaskContext], dict[str, Any]] = lambda task: {},
+    ):
+        """Latents, the steps that were made, and what was told. `other`: what is changed of the task."""
         steps, told = [], {}
-        hand = self.hand(
-            task, step=lambda done, total, *_: steps.append((done, total)), saved=lambda: state,
+        hand = self.job.context(task, step=lambda done, total, *_: steps.append((done, total)), state=state)
+        hand = replace(
+            hand,
             tell=lambda summary, facts: told.update(facts, summary=f"{told.get('summary', '')} {summary}"),
-        )  # fmt: skip
-        return load_latents(self.work(hand, model)["latents"]), steps, told
+        )
+        made = by_model(model or self.model)(replace(hand, **other(hand)))
+        return load_latents(made["latents"]), steps, told
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +109,7 @@ def undisturbed(farm) -> dict[str, torch.Tensor]:
     join = farm.task("join").payload
     for side, shot, start, stop in (("left", shots[0], 0, 16), ("right", shots[1], 13, LATENTS)):
         path = farm.folder / f"{side}.safetensors"
-        farm.files[join[side], "latents"] = save_latents(path, shot[:, start:stop], start, torch.float32)
+        farm.job.files[join[side], "latents"] = save_latents(path, shot[:, start:stop], start, torch.float32)
     return made | {"join": farm.do(farm.task("join"))}
 
 
@@ -142,16 +136,7 @@ def test_stopped_at_every_step_it_ends_with_the_same_latents_on_another_device(f
 def test_stopped_again_and_again_it_ends_with_the_same_latents(farm, undisturbed):
     task, state = farm.task("storyboard"), None
     for at in (2, 3, 7):
-        path = farm.folder / f"again-{at}"
-
-        def step(done: int, total: int, save=None, at=at, path=path) -> None:
-            if done == at:
-                save(path)
-                raise Stopped("its owner is back", keeping=True)
-
-        with pytest.raises(Stopped):
-            farm.work(farm.hand(task, step=step, saved=lambda state=state: state), farm.another_device())
-        state = path
+        state = farm.stopped(task, at, state, farm.another_device())
     assert torch.equal(farm.gone_on_with(task, state)[0], undisturbed["storyboard"])
 
 
@@ -224,13 +209,8 @@ def test_a_state_that_is_not_whole_is_refused_and_the_work_begins_anew(
     ids=["weights", "precision", "seed", "payload", "task"],
 )
 def test_a_state_of_another_task_is_refused(farm, halfway, other):
-    told, steps = [], []
-    hand = farm.hand(
-        farm.task("storyboard"), saved=lambda: halfway, tell=lambda summary, facts: told.append(summary),
-        step=lambda done, total, *_: steps.append(done),
-    )  # fmt: skip
-    farm.work(replace(hand, **other(hand)))
-    assert steps[0] == 0 and "another task, model or plan" in told[0]
+    _, steps, told = farm.gone_on_with(farm.task("storyboard"), halfway, other=other)
+    assert steps[0] == (0, 9) and "another task, model or plan" in told["summary"]
 
 
 def test_where_a_cache_holds_more_than_the_latents_nothing_is_saved(farm):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from test_given import OFFERS, SIZE, _perform, moving
+from local_plans import OFFERS, decoded, latents_made
+from test_given import SIZE, moving
 
+from farm.plan import LATENTS, condition_name
 from farm.planning import TaskKind
 from farm.rendering import DeviceInfo
 from farm.spec import parse_spec
@@ -96,10 +97,6 @@ def plan_of(strategy: str, frames: int, media: list[PreparedMedia]):
     )  # fmt: skip
 
 
-def place_of(plan, folder: Path, key: str) -> Path:
-    return folder / f"task{[task.key for task in plan.tasks].index(key)}"
-
-
 def shown_before(seen: list, plan) -> dict[str, torch.Tensor]:
     """By window the tokens that its forward passes saw at negative time."""
     found, calls = {}, iter(seen)
@@ -115,15 +112,16 @@ def shown_before(seen: list, plan) -> dict[str, torch.Tensor]:
 
 def test_a_chain_is_shown_the_first_latent_of_the_window_it_began_with(model, seen, tmp_path):
     plan = plan_of("autoregressive", 250, [])
-    frames = _perform(model, plan, tmp_path)
+    job = latents_made(model, plan, tmp_path)
+    frames = decoded(model, plan, job)
     assert frames.shape == (250, SIZE[1], SIZE[0], 3)
-    first = load_latents(place_of(plan, tmp_path, "window/0") / "latents.safetensors", 0, 1).flatten(1).T
+    first = load_latents(job.files["window/0", LATENTS], 0, 1).flatten(1).T
     windows = [task for task in plan.tasks if task.kind is TaskKind.WINDOW]
     shown = shown_before(seen[: 2 * len(windows)], plan)
     assert len(windows) == 3 and not len(shown["window/0"])
     for task in windows[1:]:
         assert torch.equal(shown[task.key], first)
-        latents = load_latents(place_of(plan, tmp_path, task.key) / "latents.safetensors")
+        latents = load_latents(job.files[task.key, LATENTS])
         assert latents.shape[1] == task.stop - task.start
 
 
@@ -131,10 +129,9 @@ def test_windows_refined_at_once_are_shown_the_first_frame_of_the_clip(model, lt
     pictures = np.asarray(moving().render(0, 20))
     encode_segment(pictures, tmp_path / "0.mp4", *SIZE, 24, crf=0)
     plan = plan_of("hierarchical", 400, [PreparedMedia("a", 350, 20, 1.0)])
-    _perform(model, plan, tmp_path)
+    job = latents_made(model, plan, tmp_path)
     assert plan.shared["conditions"][0]["start"] > 0
-    (own,) = place_of(plan, tmp_path, "encode").glob(f"condition-0-{SIZE[0]}x{SIZE[1]}.safetensors")
-    first = load_latents(own)[:, :1].flatten(1).T
+    first = load_latents(job.files["encode", condition_name(0, *SIZE)])[:, :1].flatten(1).T
     shown = shown_before(seen, plan)
     windows = [task for task in plan.tasks if task.kind is TaskKind.WINDOW]
     reminded = [task for task in windows if len(shown[task.key])]

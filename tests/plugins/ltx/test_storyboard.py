@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from local_plans import OFFERS, decoded, latents_made, rendered
 from safetensors.torch import load_file, save_file
-from test_given import OFFERS, SIZE, _perform
+from test_given import SIZE
 
+from farm.plan import LATENTS
 from farm.planning import TaskKind
 from farm.rendering import DeviceInfo
 from farm.spec import parse_spec
@@ -38,11 +40,12 @@ def plan():
 
 
 def test_windows_refine_what_the_other_model_drew_in_its_own_steps(model, plan, tmp_path):
-    frames = _perform(model, plan, tmp_path)
+    job = latents_made(model, plan, tmp_path)
+    frames = decoded(model, plan, job)
     assert frames.shape == (145, SIZE[1], SIZE[0], 3) and frames.std() > 5
     story = [task for task in plan.tasks if task.kind is TaskKind.STORYBOARD]
     assert all(len(task.payload["sigmas"]) == 4 and task.model == "drawer" for task in story)
-    files = list(tmp_path.glob("task*/latents.safetensors"))
+    files = [path for (_, name), path in job.files.items() if name == LATENTS]
     marked = [file for file in files if "mean" in load_file(file)]
     assert len(marked) == len(story) == 2, "only storyboards are read by another model"
     assert all(load_latents(file).dtype == torch.float32 for file in marked)
@@ -61,6 +64,6 @@ def test_a_storyboard_of_another_vae_is_refused_by_the_first_window(model, plan,
     model.window = drawn_elsewhere
     try:
         with pytest.raises(OtherSpace, match="storyboard_model: its latents are of another VAE"):
-            _perform(model, plan, tmp_path)
+            rendered(model, plan, tmp_path)
     finally:
         del model.window

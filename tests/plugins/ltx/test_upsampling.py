@@ -5,18 +5,18 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKLLTXVideo, LTXLatentUpsamplePipeline
 from diffusers.pipelines.ltx import LTXLatentUpsamplerModel
-from test_given import OFFERS, _perform
+from local_plans import OFFERS, decoded, latents_made
 
-from farm.plan import Piece
-from farm.planning import TaskKind
+from farm.plan import LATENTS, Piece, WindowTask
+from farm.planning import PlannedTask, TaskKind
 from farm.plugins import planning_plugins
 from farm.rendering import DeviceInfo, TaskContext
 from farm.spec import parse_spec
@@ -27,8 +27,9 @@ from plugins.ltx.loading import Ltx
 from plugins.ltx.rendering import LtxModel, farm_load_model
 from plugins.ltx.upsampling import double, worth_doubling
 from plugins.ltx.weights import weights_hash
+from renderer.local import LocalJob, by_model
 from scheduler.planning.plan import make_plan
-from tests.told import WINDOW
+from tests.told import WINDOW, job_part
 
 CPU = DeviceInfo("cpu", 0, 2, 0)
 
@@ -167,17 +168,16 @@ def plan_of(frames: int, width: int, height: int, **fields: object):
     )  # fmt: skip
 
 
-def rendered(model: LtxModel, plan, folder: Path) -> tuple[np.ndarray, dict[int, torch.Tensor]]:
-    """Frames, and what each window is refined from by the latent at which it starts."""
+def bases_seen(model: LtxModel) -> dict[int, torch.Tensor]:
+    """What each window will be refined from, by the latent at which it starts."""
     bases, real = {}, model._base
 
-    def base(task: TaskContext, height: int, width: int) -> torch.Tensor:
-        bases[task.payload["start"]] = made = real(task, height, width)
+    def base(task: TaskContext, told: WindowTask, pieces: Sequence[Piece]) -> torch.Tensor:
+        bases[told.start] = made = real(task, told, pieces)
         return made
 
     model._base = base
-    folder.mkdir()
-    return _perform(model, plan, folder), bases
+    return bases
 
 
 def test_windows_are_refined_from_what_the_upsampler_made_and_neighbours_from_the_same(
@@ -188,17 +188,27 @@ def test_windows_are_refined_from_what_the_upsampler_made_and_neighbours_from_th
     stories = [task for task in plan.tasks if task.kind is TaskKind.STORYBOARD]
     windows = [task for task in plan.tasks if task.kind is TaskKind.WINDOW]
     assert len(stories) > 1 and len(windows) > 1
-    frames, bases = rendered(load(with_upsampler), plan, tmp_path / "with")
+    for name in ("with", "without"):
+        (tmp_path / name).mkdir()
+    model, without = load(with_upsampler), load(tiny_folder)
+    bases, interpolated = bases_seen(model), bases_seen(without)
+    frames = decoded(model, plan, latents_made(model, plan, tmp_path / "with"))
     assert frames.shape == (161, 288, 480, 3) and frames.std() > 5
     for left, right in itertools.pairwise(windows):
         shared = left.stop - right.start
         assert shared > 0
         assert torch.equal(bases[left.start][:, -shared:], bases[right.start][:, :shared])
-    undecoded = replace(plan, tasks=[task for task in plan.tasks if task.kind is not TaskKind.DECODE])
-    _, interpolated = rendered(load(tiny_folder), undecoded, tmp_path / "without")
+    latents_made(without, plan, tmp_path / "without")
     for start, base in bases.items():
         assert base.shape == interpolated[start].shape
         assert (base - interpolated[start]).abs().mean() > 0.1
+
+
+def refining(model: LtxModel, folder: Path, *storyboards: str) -> TaskContext:
+    """A window of the model's that may fetch these storyboards, which lie in `folder` under their keys."""
+    job = LocalJob(job_part(), folder, by_model(model))
+    job.files |= {(key, LATENTS): folder / key for key in storyboards}
+    return job.context(PlannedTask("window/0", TaskKind.WINDOW, storyboards, WINDOW.payload()))
 
 
 @pytest.mark.parametrize("has_one", [False, True])
@@ -215,11 +225,8 @@ def test_interpolation_alone_is_as_it_was(tiny_folder, with_upsampler, tmp_path,
         Piece(7, 9, "storyboard/0", "storyboard/1"),
         Piece(9, 12, "storyboard/1"),
     ]
-    task = TaskContext(
-        key="window/0", kind="window", shared={}, payload={},
-        folder=tmp_path, fetch=lambda key, name: tmp_path / key, step=lambda done, total: None, model="", weights="",
-    )  # fmt: skip
     model = load(with_upsampler if has_one else tiny_folder)
+    task = refining(model, tmp_path, *parts)
     expected = upsample(assemble(pieces, lambda key: tmp_path / key, 2, 12), height, width)
     told = replace(WINDOW, start=2, stop=12, width=32 * width, height=32 * height)
     assert torch.equal(model._base(task, told, pieces), expected)
@@ -230,10 +237,7 @@ def test_a_storyboard_of_the_common_size_is_doubled_then_interpolated(with_upsam
     """1024x576: 11x6 latents become 22x12, and those 32x18."""
     model, small = load(with_upsampler), latents(32, 3, 6, 11)
     save_latents(tmp_path / "story", small, 4, torch.float32)
-    task = TaskContext(
-        key="window/0", kind="window", shared={}, payload={}, folder=tmp_path,
-        fetch=lambda key, name: tmp_path / key, step=lambda done, total: None, model="", weights="",
-    )  # fmt: skip
+    task = refining(model, tmp_path, "story")
     drawn = model._drawn(task, "story", 18, 32)
     doubled = double(model._ltx, small)
     assert doubled.shape == (32, 3, 12, 22)

@@ -1,0 +1,276 @@
+"""A job's tasks done in this process, without a farm: to try a plugin, to test one, to measure one.
+
+Plugins are given the same TaskContext as in a farm, and windows in lockstep trade their latents in the farm's own way
+(renderer.exchange). Artifacts are plain files, leases never run out, and nothing is tried again.
+
+A whole video, by the plugins that are installed:
+
+    >>> from farm.plugins import catalogue, planning_plugins
+    >>> from farm.rendering import DeviceInfo
+    >>> from farm.spec import parse_spec
+    >>> from renderer.local import LocalJob, by_plugins
+    >>> from renderer.work_folder import model_cache
+    >>> from scheduler.planning.plan import make_plan
+    >>> plugins, cache = planning_plugins(), model_cache()
+    >>> source = plugins.hook.farm_default_source(model="ltx-tiny", cache=cache)
+    >>> offers = catalogue(plugins)
+    >>> plan = make_plan(
+    ...     parse_spec({"frames": 9, "width": 64, "height": 64, "steps": 2, "prompt": "a red ball"}),
+    ...     model=offers.models["ltx-tiny"],
+    ...     weights=plugins.hook.farm_weights_hash(model="ltx-tiny", source=source, cache=cache),
+    ...     strategy=offers.strategies["autoregressive"],
+    ...     output=offers.outputs["mp4"],
+    ... )
+    >>> device = DeviceInfo(backend="cpu", index=0, threads=2, vram_bytes=0)
+    >>> job = LocalJob(plan.shared, folder, by_plugins(device, {"ltx-tiny": source}))
+    >>> job.perform(plan.tasks)
+    >>> job.files["mux", "video"].name
+    'video.mp4'
+
+With `by_model` in the place of `by_plugins`, tasks are done by a model that the caller has loaded. `do` takes a task that is
+to be stopped at some step, or goes on from what a stopped one saved.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from farm.handed import Member
+from farm.plan import JobJson, JobPart
+from farm.planning import PlannedTask
+from farm.plugins import planning_plugins, rendering_plugins
+from farm.rendering import DeviceInfo, RenderingModel, Save, Step, Stopped, TaskContext
+from renderer.exchange import Answer, Exchange, Overlaps, Question
+from renderer.turn import Turn
+from renderer.work import MODEL_KINDS, Workbench
+from renderer.work_folder import model_cache
+
+Work = Callable[[TaskContext], dict[str, Path]]
+"""Does a task; returns the files it made, by artifact name."""
+
+Trade = Callable[[int, dict[str, np.ndarray]], Mapping[str, np.ndarray]]
+"""See TaskContext.exchange."""
+
+_HERE = "here"
+"""Address of the one renderer."""
+
+
+def by_plugins(device: DeviceInfo, sources: Mapping[str, str] | None = None) -> Work:
+    """Return what does tasks of every kind with the installed plugins, as a renderer does them.
+
+    Args:
+        device: what the plugins are to work on. Models stay warm beside each other while they fit its `vram_bytes`.
+        sources: folder or hub id of each model; a model that is not named has its plugin's default.
+
+    Raises:
+        farm.plugins.PluginTrouble: a plugin can't be imported.
+    """
+    workbench = Workbench(planning_plugins(), rendering_plugins(), device, model_cache())
+    return partial(workbench.perform, sources=dict(sources or {}))
+
+
+def by_model(model: RenderingModel) -> Work:
+    """Return what does a model's own kinds of tasks with a loaded model: encode, storyboard, window and join.
+
+    A decode makes no file by itself: call `model.decode(job.context(task))` for its frames.
+    """
+
+    def work(task: TaskContext) -> dict[str, Path]:
+        return getattr(model, MODEL_KINDS[task.kind])(task)
+
+    return work
+
+
+class LocalJob:
+    """Does tasks of one job, each given what the earlier ones made.
+
+    Attributes:
+        files: every artifact, by the key of the task that made it ("" for the job's media) and by its name. A file that
+            is put in the place of another is what later tasks fetch.
+        facts: what the last attempt of each task found out, by the task's key, with its last summary as "summary"; nothing
+            of one that reported nothing.
+    """
+
+    def __init__(
+        self, shared: JobJson, folder: Path, work: Work, media: Mapping[str, Path] | None = None
+    ) -> None:
+        """Take a job in hand.
+
+        Args:
+            shared: what all its tasks are told, such as `Plan.shared`.
+            folder: each attempt gets a folder of its own in it.
+            work: `by_plugins` or `by_model`, or a function of yours.
+            media: the job's media by name (farm.plan.media_name).
+
+        Raises:
+            farm.json_values.Unreadable: `shared` is not what a job's tasks are told.
+        """
+        self._shared, self._folder, self._work = shared, folder, work
+        self._job = JobPart.of(shared)
+        self.files: dict[tuple[str, str], Path] = {("", name): path for name, path in (media or {}).items()}
+        self.facts: dict[str, dict[str, Any]] = {}
+
+    def perform(self, tasks: Iterable[PlannedTask]) -> None:
+        """Do tasks in their order; the windows of a lockstep group at once, when the first of them is met.
+
+        Raises:
+            Exception: what a task raised. The others of its lockstep group have ended then.
+        """
+        together: dict[str, list[PlannedTask]] = {}
+        for task in tasks:
+            together.setdefault(task.group or task.key, []).append(task)
+        for some in together.values():
+            if some[0].group:
+                self._in_lockstep(some)
+            else:
+                self.do(some[0])
+
+    def do(
+        self,
+        task: PlannedTask,
+        *,
+        step: Step | None = None,
+        state: Path | None = None,
+        exchange: Trade | None = None,
+    ) -> dict[str, Path]:
+        """Do one task, and keep what it made for later ones.
+
+        Args:
+            task: one of the job's plan, or a changed one.
+            step: called before each step, see TaskContext; it may raise Stopped. None: the task is never stopped.
+            state: what a task saved that was stopped, to go on from. None: it begins at its first step.
+            exchange: with the neighbours of a window in lockstep, see TaskContext. `perform` makes one by itself.
+
+        Returns:
+            The files it made, by artifact name.
+
+        Raises:
+            Exception: what the task raised, Stopped for one. It has made nothing then.
+        """
+        made = self._work(self.context(task, step=step, state=state, exchange=exchange))
+        self.files |= {(task.key, name): path for name, path in made.items()}
+        return made
+
+    def context(
+        self,
+        task: PlannedTask,
+        *,
+        step: Step | None = None,
+        state: Path | None = None,
+        exchange: Trade | None = None,
+    ) -> TaskContext:
+        """Return the task as its plugin sees it, with a new folder, to call a plugin by yourself. Arguments as of `do`."""
+        found: dict[str, Any] = {}
+        self.facts.pop(task.key, None)
+
+        def report(summary: str, facts: dict[str, Any]) -> None:
+            found.update(facts, summary=summary)
+            self.facts[task.key] = found
+
+        place = tempfile.mkdtemp(prefix=f"{task.key.replace('/', '-')}-", dir=self._folder)
+        return TaskContext(
+            key=task.key,
+            kind=task.kind,
+            shared=self._shared,
+            payload=task.payload,
+            folder=Path(place),
+            fetch=lambda key, name: self.files[key, name],
+            step=step or _never_stopped,
+            model=task.model or self._job.model,
+            weights=task.weights or self._job.weights,
+            tell=report,
+            exchange=exchange,
+            saved=lambda: state,
+        )
+
+    def _in_lockstep(self, tasks: list[PlannedTask]) -> None:
+        group, overlaps, hold, turn = tasks[0].group, Overlaps(), _Hold(), Turn()
+        # All are in hand before the first begins, or it would look in vain for its neighbours.
+        exchanges = {
+            task.key: Exchange(
+                overlaps,
+                _Nobody(),
+                hold,
+                Member(group, task.key, _HERE, {}),
+                lambda neighbour: None,
+            )
+            for task in tasks
+        }
+        # torch keeps its number of threads per thread.
+        torch = sys.modules.get("torch")
+        threads = torch.get_num_threads() if torch else 0
+        failed: list[BaseException] = []
+
+        def one(task: PlannedTask) -> None:
+            def exchange(number: int, mine: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+                with turn.let_go():
+                    return exchanges[task.key](number, mine)
+
+            if torch:
+                torch.set_num_threads(threads)
+            try:
+                with turn:
+                    self.do(task, step=lambda *_: hold.checkpoint(), exchange=exchange)
+            except BaseException as error:
+                failed.append(error)
+                hold.end()
+                raise
+            finally:
+                exchanges[task.key].close()
+
+        with ThreadPoolExecutor(len(tasks), "lockstep") as pool:
+            try:
+                wait([pool.submit(one, task) for task in tasks], return_when=FIRST_EXCEPTION)
+            except BaseException:
+                # Ctrl-C comes to this thread alone.
+                hold.end()
+                raise
+        if failed:
+            raise failed[0]
+
+
+def _never_stopped(done: int, total: int, save: Save | None = None) -> None:
+    """The step of a task whose lease never runs out."""
+
+
+class _Hold:
+    """The lease of all members of a group: it lasts until one of them fails."""
+
+    def __init__(self) -> None:
+        self._ended = threading.Event()
+
+    def end(self) -> None:
+        """Stop all members at their next step or wait."""
+        self._ended.set()
+
+    def checkpoint(self) -> None:
+        """Raises Stopped once the lease has ended."""
+        if self._ended.is_set():
+            raise Stopped("another window of its group has ended before its time")
+
+    def runs(self) -> bool:
+        """As renderer.exchange wants it."""
+        self.checkpoint()
+        return True
+
+    def pause(self, seconds: float) -> None:
+        """As renderer.exchange wants it."""
+        self._ended.wait(seconds)
+        self.checkpoint()
+
+
+class _Nobody:
+    """Other renderers, of which there are none."""
+
+    def ask(self, renderer: str, question: Question) -> Answer:
+        """Reach no renderer."""
+        return False, None
