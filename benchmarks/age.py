@@ -60,7 +60,8 @@ def databases(kind: str, folder: Path) -> Iterator[tuple[str, str]]:
             "postgresql: initdb is neither in PATH nor in /usr/lib/postgresql; try --database sqlite"
         )
     with running(found) as server:
-        server.create("new"), server.create("old")
+        server.create("new")
+        server.create("old")
         yield server.url.format(name="new"), server.url.format(name="old")
 
 
@@ -68,14 +69,14 @@ def measure(kind: str, count: int, rounds: int, folder: Path) -> dict[str, dict[
     """Median milliseconds of each path, in a farm without a past and in one of `count` ended jobs."""
     with databases(kind, folder) as urls, contextlib.ExitStack() as stack:
         farms = {}
-        for jobs, url in zip((0, count), urls, strict=True):
+        for ended, url in zip((0, count), urls, strict=True):
             store = stack.enter_context(Store.lead(url, "age"))
-            tell(f"{kind}: {jobs} ended jobs and {LIVE} live ones")
+            tell(f"{kind}: {ended} ended jobs and {LIVE} live ones")
             join_nodes(store)
-            past(store, jobs)
+            past(store, ended)
             live = live_jobs(store)
             analyze(store)
-            farms[str(jobs)] = timed(Farm(store, folder / "artifacts"), live)
+            farms[str(ended)] = timed(Farm(store, folder / "artifacts"), live)
         figures = {}
         for path in farms["0"]:
             took: dict[str, list[float]] = {jobs: [] for jobs in farms}

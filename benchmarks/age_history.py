@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Connection, Float, String, Table, text
 
+from farm.plan import JobJson, Payload
 from farm.planning import Plan, PlannedTask, TaskKind
 from farm.policy.retention import Keeping
 from farm.records import AttemptRecord, DeviceRecord, JobRecord
@@ -62,12 +63,12 @@ def join_nodes(store: Store, count: int = NODES) -> None:
 
 
 def submit(
-    store: Store, name: str = "", graph: dict[str, Sequence[str]] = GRAPH, clip: bool = True
+    store: Store, name: str = "", graph: Mapping[str, Sequence[str]] = GRAPH, clip: bool = True
 ) -> JobRecord:
     """Submit a job of `graph`, with a clip of its own."""
     spec = JobSpec(frames=97, width=256, height=160, prompt="a river at dawn", name=name)
     planned = tuple(
-        PlannedTask(key, TaskKind(key.split("/")[0]), tuple(needs), {"key": key}, 1, 9, 1e9, GIB)
+        PlannedTask(key, TaskKind(key.split("/")[0]), tuple(needs), Payload({"key": key}), 1, 9, 1e9, GIB)
         for key, needs in graph.items()
     )
     plan = Plan(
@@ -79,7 +80,7 @@ def submit(
         render_height=160,
         render_frames=97,
         latents=13,
-        shared={"sigmas": [1.0, 0.5, 0.0], "precision": "fp32", "lead": 0},
+        shared=JobJson({"sigmas": [1.0, 0.5, 0.0], "precision": "fp32", "lead": 0}),
         tasks=planned,
         estimated_bytes=1000,
     )
@@ -143,7 +144,9 @@ def analyze(store: Store) -> None:
     if store._database._engine.dialect.name == "sqlite":
         # A farm that lived through it all would have no log of 200 MB, in which every read looks first.
         store._database.disconnect()
-        with contextlib.closing(sqlite3.connect(store._database._engine.url.database)) as database:
+        file = store._database._engine.url.database
+        assert file is not None  # of a farm's database
+        with contextlib.closing(sqlite3.connect(file)) as database:
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
@@ -233,8 +236,8 @@ def _run(store: Store, job: JobRecord, *keys: str, node: str) -> None:
 
 def _stage(store: Store, name: str, attempt: AttemptRecord | None = None) -> str:
     artifact_id = store.artifacts.new_id()
-    of = {"attempt_id": attempt.id, "epoch": attempt.epoch} if attempt else {}
+    attempt_id, epoch = attempt.ref if attempt else ("", 0)
     return store.artifacts.stage(
         name=name, filename=f"{name}.bin", size=4096, sha256="0" * 64, artifact_id=artifact_id,
-        location=f"{artifact_id[-2:]}/{artifact_id}/data", **of,
+        location=f"{artifact_id[-2:]}/{artifact_id}/data", attempt_id=attempt_id, epoch=epoch,
     ).id  # fmt: skip

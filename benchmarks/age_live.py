@@ -17,6 +17,7 @@ from age_history import NODES, join_nodes, past, submit
 from age_paths import Farm, NoRenderers
 
 from farm.planning import TaskKind
+from farm.states import JobState
 from farm.store.store import Store
 from scheduler.dispatch.backend import RendererRef
 
@@ -42,6 +43,7 @@ class Nodes(NoRenderers):
 
     async def _finish(self, attempt_id: str, epoch: int) -> None:
         await asyncio.to_thread(self._succeed, attempt_id, epoch)
+        assert self.farm is not None  # set before the first dispatch
         self.farm.dispatcher.wake()
 
     def _succeed(self, attempt_id: str, epoch: int) -> None:
@@ -60,12 +62,12 @@ async def dispatched_per_second(count: int, folder: Path, tell: Callable[[str], 
     stores: dict[str, Store] = {}
     rates: dict[str, list[float]] = {}
     try:
-        for jobs in (0, count):
-            stores[str(jobs)] = store = Store.lead(f"sqlite:///{folder}/live-{jobs}.db", "age")
-            tell(f"a farm of {NODES} nodes with {jobs} ended jobs")
+        for ended in (0, count):
+            stores[str(ended)] = store = Store.lead(f"sqlite:///{folder}/live-{ended}.db", "age")
+            tell(f"a farm of {NODES} nodes with {ended} ended jobs")
             join_nodes(store)
-            past(store, jobs)
-            rates[str(jobs)] = []
+            past(store, ended)
+            rates[str(ended)] = []
         for round in range(ROUNDS + 1):
             for jobs, store in stores.items():
                 rate = await _rate(store, folder / f"artifacts-{jobs}")
@@ -97,7 +99,7 @@ async def _rate(store: Store, folder: Path) -> float:
     begun = time.monotonic()
     running = asyncio.create_task(farm.dispatcher.run())
     try:
-        while await asyncio.to_thread(lambda: store.jobs.list(["queued", "running"], 1)):
+        while await asyncio.to_thread(lambda: store.jobs.list([JobState.QUEUED, JobState.RUNNING], 1)):
             await asyncio.sleep(0.05)
         return tasks / (time.monotonic() - begun)
     finally:

@@ -34,6 +34,9 @@ from scheduler.dispatch.sessions import Session, Sessions
 KEEPING = Keeping(seconds=1e9, max_bytes=2**60)
 """Ended jobs keep everything: collectors look and find nothing to do."""
 
+ABSENT: Any = None
+"""What the timed calls do not look at: who calls, the intake and the farm's keys."""
+
 FULL_PAGE = "list a full page"
 """A path on which an old farm shows more jobs than a new one has."""
 
@@ -68,9 +71,9 @@ class Farm:
             lambda: "127.0.0.1:1", lambda: "t", heartbeat=2.0, lease=3600.0, servers=lambda: ((), ())
         )
         fits = Fits(store, lambda node_id, device: True, lambda node_id, device: "")
-        self.jobs = JobService(store, None, changes, _nothing, self.sessions.stop, fits)
+        self.jobs = JobService(store, ABSENT, changes, _nothing, self.sessions.stop, fits)
         self.tasks = TaskService(store, self.files, self.sessions, changes, _nothing)
-        self.nodes = NodeService(store, self.files, None, self.sessions, changes, terms, _nothing)
+        self.nodes = NodeService(store, self.files, ABSENT, self.sessions, changes, terms, _nothing)
         for number in range(NODES):
             session = Session(
                 node_name(number), boottime(), ray_node_id=f"ray-{number:02}", renderers={"cuda:0"}
@@ -83,6 +86,7 @@ class Farm:
     async def heartbeat(self, number: int) -> None:
         """Take the heartbeat of a node that holds all it was given."""
         session = self.sessions.get(node_name(number))
+        assert session is not None  # opened with the farm
         session.heard_at = boottime()
         held = await asyncio.to_thread(self.store.attempts.live, session.node_id)
         said = [nodes_pb2.AttemptRef(attempt_id=one.id, epoch=one.epoch) for one in held]
@@ -94,10 +98,10 @@ def timed(farm: Farm, live: list[JobRecord]) -> dict[str, Callable[[], Any]]:
     job_id = live[0].id
     return {
         "ready": farm.store.tasks.ready,
-        "list_jobs": lambda: asyncio.run(farm.jobs.ListJobs(jobs_pb2.ListJobsRequest(limit=100), None)),
-        "get_job": lambda: asyncio.run(farm.jobs.GetJob(jobs_pb2.GetJobRequest(job_id=job_id), None)),
+        "list_jobs": lambda: asyncio.run(farm.jobs.ListJobs(jobs_pb2.ListJobsRequest(limit=100), ABSENT)),
+        "get_job": lambda: asyncio.run(farm.jobs.GetJob(jobs_pb2.GetJobRequest(job_id=job_id), ABSENT)),
         "heartbeat": lambda: asyncio.run(farm.heartbeat(0)),
-        "why": lambda: asyncio.run(farm.jobs.ExplainJob(jobs_pb2.ExplainJobRequest(job_id=job_id), None)),
+        "why": lambda: asyncio.run(farm.jobs.ExplainJob(jobs_pb2.ExplainJobRequest(job_id=job_id), ABSENT)),
     }
 
 
@@ -125,16 +129,16 @@ def daily(farm: Farm, live: list[JobRecord]) -> dict[str, Callable[[], Any]]:
     return (
         timed(farm, live)
         | {
-            f"list: {what}": lambda r=r: asyncio.run(farm.jobs.ListJobs(r, None))
+            f"list: {what}": lambda r=r: asyncio.run(farm.jobs.ListJobs(r, ABSENT))
             for what, r in listed.items()
         }
-        | {what: lambda r=r: asyncio.run(farm.tasks.ListTasks(r, None)) for what, r in tasks.items()}
+        | {what: lambda r=r: asyncio.run(farm.tasks.ListTasks(r, ABSENT)) for what, r in tasks.items()}
         | {
             "get_task": lambda: asyncio.run(
-                farm.tasks.GetTask(tasks_pb2.GetTaskRequest(task=f"{job_id}/window/0"), None)
+                farm.tasks.GetTask(tasks_pb2.GetTaskRequest(task=f"{job_id}/window/0"), ABSENT)
             ),
             "outputs": lambda: asyncio.run(
-                farm.jobs.ListOutputs(jobs_pb2.ListOutputsRequest(job_id=job_id), None)
+                farm.jobs.ListOutputs(jobs_pb2.ListOutputsRequest(job_id=job_id), ABSENT)
             ),
             "by the beginning of an id": lambda: store.lookup.job(job_id[:-1]),
             "by name": lambda: store.lookup.job(live[1].spec.name),
@@ -144,11 +148,7 @@ def daily(farm: Farm, live: list[JobRecord]) -> dict[str, Callable[[], Any]]:
             "diary": lambda: store.events.after(1 << 40),
             "nodes": store.nodes.list,
             "lead": store.keep_leading,
-            "start": lambda: (
-                store.attempts.extend_all(boottime() + 3600),
-                store.nodes.clock_began_anew(),
-                store.artifacts.any_count(),
-            ),
+            "start": lambda: _start(store),
             "tick": lambda: asyncio.run(farm.dispatcher.tick(quiet=True)),
             "silence": lambda: store.attempts.expire(0.0),
             "collect": lambda: collect(store, farm.files, KEEPING),
@@ -167,6 +167,13 @@ def steering(farm: Farm, live: list[JobRecord]) -> dict[str, Callable[[], Any]]:
         FULL_PAGE: lambda: store.jobs.list(limit=1000),
         "list ended jobs": lambda: store.jobs.list([JobState.SUCCEEDED, JobState.FAILED], 50),
     }
+
+
+def _start(store: Store) -> None:
+    """What a daemon asks of its record when it starts."""
+    store.attempts.extend_all(boottime() + 3600)
+    store.nodes.clock_began_anew()
+    store.artifacts.any_count()
 
 
 def _nothing() -> None:

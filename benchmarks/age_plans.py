@@ -65,7 +65,8 @@ def statements(store: Store) -> Iterator[list[Sent]]:
         if sql.lstrip().split()[0] in ("SELECT", "WITH", "UPDATE", "DELETE"):
             sent.setdefault(sql, Sent(sql, parameters[0] if many else parameters))
 
-    engine, found = store._database._engine, []
+    engine = store._database._engine
+    found: list[Sent] = []
     event.listen(engine, "before_cursor_execute", take)
     try:
         yield found
@@ -148,7 +149,7 @@ def _walk_of_postgresql(node: dict[str, Any]) -> str:
 
 
 def _explained(connection: Connection, sql: str, parameters: Any) -> dict[str, Any]:
-    answer = connection.exec_driver_sql(sql, parameters).scalar()
+    answer: Any = connection.exec_driver_sql(sql, parameters).scalar()
     return (json.loads(answer) if isinstance(answer, str) else answer)[0]["Plan"]
 
 

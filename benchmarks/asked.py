@@ -172,7 +172,7 @@ def summary(found: dict[str, list[Figures]], one: Figures) -> dict[str, Any]:
             place: round(_mean(found[f"bare_{place}_{frames}"], "bg"), 1) for place in PLACES
         }
     if held_at:
-        shares = []
+        shares: list[float] = []
         for frames in lengths:
             seen = {place: _mean(found[f"bare_{place}_{frames}"], "colour") for place in PLACES}
             result[f"colour_{frames}"] = {place: round(share, 2) for place, share in seen.items()}

@@ -36,10 +36,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import _root  # noqa: F401 - before training
 import click
+import numpy as np
 import torch
 from asked import Rows
 from seam_jobs import Studio
@@ -101,7 +104,7 @@ _SHAPING = (
 def through_farm(studio: Studio, steps: int | None = None) -> Maker:
     """Videos as users get them: all that a job leaves open is the farm's default; ``steps`` None: the model's too."""
 
-    def make(prompt: str, frames: int, seed: int, given: Given, size: Size):
+    def make(prompt: str, frames: int, seed: int, given: Given, size: Size) -> np.ndarray:
         fields = {"prompt": prompt, "frames": frames, "seed": seed, "width": size[0], "height": size[1]}
         job = studio.planned(fields | ({"steps": steps} if steps else {}), given)
         return studio.render(job).frames
@@ -127,11 +130,7 @@ def measures(
     for column, make in makers.items():
         longer = {"frames": frames} if column == "long" else {}
         for part, (judge, number) in judges.items():
-            wanted[column, part] = (
-                lambda judge=judge, number=number, make=make, column=column, longer=longer: judge(
-                    make, number, size, control=column == "window", **longer
-                )
-            )
+            wanted[column, part] = partial(judge, make, number, size, control=column == "window", **longer)
     return wanted
 
 
@@ -224,10 +223,15 @@ def main(
         click.echo(f"{column}  {said}", err=True)
         found[column] |= figures
     click.echo(table(found, prompts, frames))
-    said = {"weights": studio.weights, "prompts": prompts, "size": list(size), "frames": frames}
+    terms: dict[str, Any] = {
+        "weights": studio.weights,
+        "prompts": prompts,
+        "size": list(size),
+        "frames": frames,
+    }
     click.echo(
         json.dumps(
-            said
+            terms
             | {
                 column: {name: round(value, 4) for name, value in figures.items()}
                 for column, figures in found.items()

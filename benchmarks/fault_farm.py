@@ -12,9 +12,9 @@ import shutil
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Literal, TypeVar
 
 import _root  # noqa: F401 - before tests
 import numpy as np
@@ -25,7 +25,7 @@ from safetensors.numpy import load_file
 from sqlalchemy import create_engine, select, text
 
 from farm.artifacts import ArtifactStore
-from farm.cli.local import LocalFarm
+from farm.cli.local import LocalFarm, _Program
 from farm.client.errors import FarmError
 from farm.processes.children import python_command
 from farm.store.store import Store
@@ -37,7 +37,7 @@ from tests.postgres_server import PostgresServer, binaries
 from tests.pythons import python_with
 
 HERE = Path(__file__).parent
-JOB = {
+JOB: dict[str, Any] = {
     "frames": 137,
     "width": 192,
     "height": 128,
@@ -53,7 +53,7 @@ ENDED = (jobs_pb2.JOB_STATE_SUCCEEDED, jobs_pb2.JOB_STATE_FAILED, jobs_pb2.JOB_S
 Answer = TypeVar("Answer")
 
 
-def until(what: str, look: Callable[[], Answer], seconds: float) -> Answer:
+def until(what: str, look: Callable[[], Answer | Literal[False]], seconds: float) -> Answer:
     """The first true answer of `look`, asked again and again, also while nobody answers. Raises TimeoutError."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -81,7 +81,10 @@ class FaultFarm(LocalFarm):
         self.postgres: PostgresServer | None = None
         url = ""
         if database == "postgresql":
-            self.postgres = PostgresServer(binaries())
+            programs = binaries()
+            if programs is None:
+                raise RuntimeError("postgresql: initdb is neither in PATH nor in /usr/lib/postgresql")
+            self.postgres = PostgresServer(programs)
             self.postgres.start()
             url = self.postgres.url.format(name="farm")
             engine = create_engine(self.postgres.url.format(name="postgres"), isolation_level="AUTOCOMMIT")
@@ -101,18 +104,18 @@ class FaultFarm(LocalFarm):
 
     # Starting and finding processes
 
-    def _daemon(self):
+    def _daemon(self) -> _Program:
         return self._through_bench(super()._daemon(), "farmd", ())
 
-    def _agent(self, number: int, server: str = "", token: str = "", threads: int = 1):
+    def _agent(self, number: int, server: str = "", token: str = "", threads: int = 1) -> _Program:
         prefix = self.cables[number].prefix if number in self.cables else ()
         return self._through_bench(super()._agent(number, server, token, threads), f"node-{number}", prefix)
 
-    def _through_bench(self, program, role: str, prefix: tuple[str, ...]):
+    def _through_bench(self, program: _Program, role: str, prefix: Sequence[str]) -> _Program:
         """`program`, run by fault_process.py, after `prefix`."""
         command = program.command()
         words = command[command.index("-m") + 1 :]
-        program.command = lambda: [*prefix, self._python, str(HERE / "fault_process.py"), role, *words]
+        program.command = lambda: [*prefix, self._python, str(HERE / "fault_process.py"), role, *words]  # type: ignore[method-assign]
         return program
 
     def start_daemon(self) -> None:
@@ -182,7 +185,7 @@ class FaultFarm(LocalFarm):
 
     # Jobs
 
-    def submit(self, **fields) -> str:
+    def submit(self, **fields: Any) -> str:
         """The id of a job like JOB; tries until the farm takes it."""
 
         def submitted() -> str:

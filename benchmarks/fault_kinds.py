@@ -104,6 +104,7 @@ def _daemon(farm: FaultFarm, this: Strike, drawn: random.Random, job_id: str) ->
 
 def _database(farm: FaultFarm, this: Strike, drawn: random.Random, job_id: str) -> Hit:
     away, at = 5.0 * this.pause, boottime()
+    assert farm.postgres is not None  # else nobody strikes it
     farm.postgres.stop(signal.SIGKILL)
     time.sleep(away)
     farm.postgres.start()

@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 _LOOK_SECONDS = 0.1
 
@@ -27,7 +28,8 @@ class Control:
     """What the bench wants of this process now."""
 
     def __init__(self, file: Path):
-        self._file, self.wanted = file, {}
+        self._file = file
+        self.wanted: dict[str, Any] = {}
         threading.Thread(target=self._follow, daemon=True).start()
 
     def _follow(self) -> None:
@@ -47,11 +49,12 @@ def set_clock(control: Control) -> None:
 
 def stutter(control: Control) -> None:
     """Has what an agent tells of its attempts sent twice, or late and out of order."""
+    from farm.v1 import nodes_pb2
     from nodeagent.stream import FarmStream
 
     send, drawn = FarmStream.send, random.Random()
 
-    def sent(self, request):
+    def sent(self: FarmStream, request: nodes_pb2.ConnectRequest) -> None:
         # A stream keeps its order: what comes and goes of renderers is never heard the wrong way round.
         wanted = control.wanted if request.WhichOneof("message") in ("progress", "completion") else {}
         if late := wanted.get("late"):
@@ -61,7 +64,7 @@ def stutter(control: Control) -> None:
         if wanted.get("twice"):
             asyncio.get_running_loop().call_later(drawn.uniform(0.0, 3.0), send, self, request)
 
-    FarmStream.send = sent
+    FarmStream.send = sent  # type: ignore[method-assign]
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ mean there, is for benchmarks/seam_statistics.py.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -74,7 +75,8 @@ def measure(frames: np.ndarray) -> Positions:
     if len(frames) < 3:
         raise ValueError(f"frames: need 3 or more, got {len(frames)}")
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
-    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    # Its types do not say that it may make the flow itself.
+    dis: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     seen, occluded, a = (np.full(len(frames), np.nan) for _ in range(3))
     back_before = None
     for f in range(1, len(frames)):

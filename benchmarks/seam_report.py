@@ -113,7 +113,8 @@ def _measures(
     rows: Sequence[Row], seams: Sequence[Sequence[Seam]]
 ) -> tuple[list[tuple[Positions, Sequence[Seam]]], list[Sequence[Seam]]]:
     """What ``compare`` takes: the videos, and what is left out of each."""
-    videos, beyond = [], []
+    videos: list[tuple[Positions, Sequence[Seam]]] = []
+    beyond: list[Sequence[Seam]] = []
     for row, at in zip(rows, seams, strict=True):
         clear, met = apart(at, row.fades)
         left_out = [*row.fades, *met]
@@ -126,7 +127,8 @@ def _paths(
     rows: Sequence[Row], seams: Sequence[Sequence[Seam]]
 ) -> tuple[list[tuple[np.ndarray, np.ndarray, Sequence[Seam]]], list[Sequence[Seam]]]:
     """What ``compare_paths`` takes, of those whose scene says where its shape is."""
-    videos, beyond = [], []
+    videos: list[tuple[np.ndarray, np.ndarray, Sequence[Seam]]] = []
+    beyond: list[Sequence[Seam]] = []
     for row, at in zip(rows, seams, strict=True):
         if not np.isfinite(row.walls).all():
             continue

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -205,7 +206,7 @@ def videos(studio: Studio, settings: Settings) -> Iterator[Video]:
                 take.frames,
                 _hash(job.key, code, number == 0),
                 tuple(seam_jobs.seams_of(job.plan)),
-                lambda job=job, undivided=number == 0: studio.render(job, undivided=undivided),
+                partial(studio.render, job, undivided=number == 0),
                 tuple(seam_jobs.fades_of(JobPart.of(job.plan.shared).prompt_frames)),
             )
         one = _alone(take, longest)
@@ -220,7 +221,7 @@ def videos(studio: Studio, settings: Settings) -> Iterator[Video]:
             one.frames,
             _hash(job.key, code, shorter),
             tuple(seam_jobs.positions_of(cut, lead) for cut in sham),
-            lambda job=job: studio.render(job),
+            partial(studio.render, job),
         )
         if settings.peer:
             windows = seam_peer.windows_of(take, settings.window, settings.overlap)
@@ -232,7 +233,7 @@ def videos(studio: Studio, settings: Settings) -> Iterator[Video]:
                 take.frames,
                 _hash(repr((shown, windows, settings.overlap, sigmas)), studio.weights, code),
                 tuple(seam_peer.seams_of(windows)),
-                lambda shown=shown, windows=windows, sigmas=sigmas: by_peer(shown, windows, sigmas),
+                partial(by_peer, shown, windows, sigmas),
                 tuple(seam_peer.fades_of(shown, windows)),
             )
     yield from _spoiled(studio, settings, code)
@@ -270,7 +271,7 @@ def _spoiled(studio: Studio, settings: Settings, code: str) -> Iterator[Video]:
                 take.frames,
                 _hash(job.key, code, by),
                 tuple(seam_jobs.seams_of(job.plan)),
-                lambda take=take, job=job, heal=by == HEALED: spoiler.render(take, job, heal=heal),
+                partial(spoiler.render, take, job, heal=by == HEALED),
             )
 
 

@@ -37,9 +37,11 @@ from dataclasses import asdict, replace
 from functools import cached_property
 
 import two_nodes
-from virtual_farm import Device, Network, Run, simulate
+from virtual_farm import simulate
+from virtual_run import Device, Network, Run
 from virtual_work import Work, work_of
 
+from farm.plan import WindowTask
 from farm.planning import ModelFacts, Plan, TaskKind
 from farm.plugins import catalogue, planning_plugins
 from farm.spec import parse_spec
@@ -94,7 +96,7 @@ class Studio:
         for steps in range(REFINING_STEPS, 10 * REFINING_STEPS):
             plan = self._plan((), "fixed", "", steps)
             windows = [task for task in plan.tasks if task.kind is TaskKind.WINDOW]
-            if all(len(window.payload["sigmas"]) == REFINING_STEPS + 1 for window in windows):
+            if all(WindowTask.of(window.payload).steps == REFINING_STEPS for window in windows):
                 return steps
         raise RuntimeError(f"no schedule of {self.model} refines in {REFINING_STEPS} steps")
 
@@ -116,8 +118,15 @@ class Studio:
 
 def virtual(options: argparse.Namespace) -> dict:
     """The measures under the virtual clock."""
-    keys = ("equal", "equal_apart", "equal_own_storyboard", "mixed_of_ideal", "seconds")
-    keys += ("codenoise", "codenoise_bytes")
+    keys = (
+        "equal",
+        "equal_apart",
+        "equal_own_storyboard",
+        "mixed_of_ideal",
+        "seconds",
+        "codenoise",
+        "codenoise_bytes",
+    )
     result: dict[str, dict] = {key: {name: {} for name in MODELS} for key in keys}
     result |= {"bytes_per_job": {}, "bytes_per_job_fp32": {}}
     for name, model in MODELS.items():

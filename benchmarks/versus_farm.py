@@ -16,6 +16,7 @@ from versus_jobs import Asked, Picture
 
 from farm.cli.local import LocalFarm
 from farm.client import FarmClient
+from farm.plan import JobPart
 from farm.planning import TaskKind
 from farm.v1 import jobs_pb2
 
@@ -111,8 +112,8 @@ def counted(studio: Studio, asked: Asked) -> tuple[int, Picture]:
                 local.perform([task])
         made = rendered(job.plan, local)
     fades = tuple(
-        Seam(span["first"], span["last"] + 1)
-        for span in job.plan.shared["prompt_frames"]
-        if len(span["prompts"]) > 1
+        Seam(span.first, span.last + 1)
+        for span in JobPart.of(job.plan.shared).prompt_frames
+        if len(span.prompts) > 1
     )
     return flops, Picture(made.frames, tuple(seams_of(job.plan)), fades, made.joins)

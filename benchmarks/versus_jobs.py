@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 from asked_cases import Case, backgrounds, following
-from seam_jobs import FPS, MODEL, Join
+from seam_jobs import MODEL, Join
 from seam_measures import Positions, drift, measure
 from seam_run import Row
 from seam_statistics import Seam, Stratum, in_parts, strata_of
+from seam_takes import FPS
 
 from farm.media.clips import read_frames
 from plugins.outputs.mp4 import encode_segment
@@ -107,7 +108,9 @@ def judged(picture: Picture) -> dict[str, Any]:
     positions = measure(picture.frames)
     nowhere = np.full((len(picture.frames), 2), np.nan)
     shown = Row(positions, picture.seams, nowhere, nowhere[:2], math.nan, picture.joins).shown
-    ground = cv2.cvtColor(np.float32(backgrounds(picture.frames)[None]) / 255.0, cv2.COLOR_RGB2LAB)[0]
+    ground = cv2.cvtColor(
+        np.asarray(backgrounds(picture.frames)[None], np.float32) / 255.0, cv2.COLOR_RGB2LAB
+    )[0]
     return {
         "drift": drift(replace(positions, lab=ground)).lab,
         "w": [

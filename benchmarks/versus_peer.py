@@ -15,8 +15,8 @@ from diffusers import LTXI2VLongMultiPromptPipeline
 from diffusers.pipelines.ltx.pipeline_ltx_i2v_long_multi_prompt import split_into_temporal_windows
 from diffusers.utils import logging
 from PIL import Image
-from seam_jobs import FPS
 from seam_peer import seams_of
+from seam_takes import FPS
 from versus_farm import Timed, counter
 from versus_jobs import RATE, Asked, Picture
 
@@ -132,7 +132,7 @@ def prompts_of(asked: Asked, windows: Sequence[Cut]) -> list[str]:
     """
     overlap = OVERLAP_FRAMES // TEMPORAL
     edges = [0, *(window.start + 1 + (overlap - 1) // 2 for window in windows[1:]), windows[-1].stop]
-    texts = []
+    texts: list[str] = []
     for start, stop in pairwise(edges):
         first, last = frame_span(start, stop)
         wanted = Counter(filter(None, map(asked.prompt_at, range(first, min(last, asked.frames)))))

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from virtual_run import Attempt, Device, Network, Run
 from virtual_work import Name, Work
 
+from farm.plan import JobJson, WindowTask
 from farm.planning import PlannedTask
 from farm.records import (
     AttemptRecord,
@@ -193,7 +194,10 @@ class _Farm:
         steps = {device: step for device, (_, step) in self._running.items()}
         flowing = [d for d, step in steps.items() if step.size > 0 and step.until <= self._now]
         sharing = Counter(steps[device].direction for device in flowing)
-        rates = {d: self._network.bytes_per_second / sharing[steps[d].direction] for d in flowing}
+        rates: dict[Device, float] = {}
+        if flowing:
+            assert self._network is not None  # else nothing has a size
+            rates = {d: self._network.bytes_per_second / sharing[steps[d].direction] for d in flowing}
         ends = {device: step.until for device, step in steps.items()}
         ends |= {device: self._now + steps[device].size / rate for device, rate in rates.items()}
         then = min(ends.values())
@@ -227,9 +231,10 @@ class _Farm:
         downloaded: dict[Name, int] = {}
         yield from self._begin(items, device, downloaded)
         began = self._now
-        rounds = len(items[0].task.payload["sigmas"])
-        parts = [part for item in items for part in item.task.payload["lockstep"]["shared"]]
-        away = [part for part in parts if places[part["key"]] != device]
+        windows = [WindowTask.of(item.task.payload) for item in items]
+        rounds = len(windows[0].sigmas)
+        parts = [part for window in windows if window.lockstep for part in window.lockstep.shared]
+        away = [part for part in parts if places[part.key] != device]
         for number in range(rounds):
             if number:  # before the first step they settle what their bases have in common
                 flops = sum(item.task.flops for item in items) / (rounds - 1)
@@ -237,9 +242,8 @@ class _Farm:
             yield meeting.meet(self._now)
             if self._network and away:
                 for part in away:
-                    name = part["key"], f"exchange/{number}/{part['start']}"
-                    downloaded[name] = part["bytes"]
-                size = sum(part["bytes"] for part in away)
+                    downloaded[part.key, f"exchange/{number}/{part.start}"] = part.bytes
+                size = sum(part.bytes for part in away)
                 yield _Step(self._now + self._network.latency + size / self._network.bytes_per_second)
         for item in items:
             yield from self._end(item, device, start, began, downloaded if item is items[0] else {})
@@ -315,7 +319,7 @@ class _Farm:
             task=self._records[key],
             priority=50,
             job_created_at=0.0,
-            shared={},
+            shared=JobJson({}),  # which placement does not read
             input_bytes=self._input_bytes(key),
         )
 

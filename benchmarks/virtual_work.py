@@ -7,15 +7,31 @@ allows; the farm stores no more tokens than there are.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from farm.plan import (
+    EMBEDDINGS,
+    EXCHANGE,
+    LATENTS,
+    SEGMENT,
+    SIDECAR,
+    VIDEO,
+    DecodeTask,
+    EncodeTask,
+    JobPart,
+    JoinTask,
+    MuxTask,
+    Piece,
+    SharedLatents,
+    WindowTask,
+)
 from farm.planning import ModelFacts, OutputFacts, Plan, PlannedTask, TaskKind, value_bytes
 
 Name = tuple[str, str]
 """An artifact: the key of the task that makes it, and what it is to that task."""
 
-OUTPUTS = frozenset({"segment", "video", "sidecar"})
+OUTPUTS = frozenset({SEGMENT, VIDEO, SIDECAR})
 """Artifacts that are what was asked for, or parts of it."""
 
 TEXT_WIDTH = 4096
@@ -41,14 +57,15 @@ def work_of(plan: Plan, models: Mapping[str, ModelFacts], output: OutputFacts) -
     Latents are files of a whole task, whatever part of them is read. Raises ValueError for a job with
     media, whose size a plan doesn't know.
     """
-    if plan.shared["conditions"]:
+    job = JobPart.of(plan.shared)
+    if job.conditions:
         raise ValueError("conditions: only a job without media can be simulated")
     return tuple(
         Work(
             # The plan names its own model where a task's is left out; here that one is warm.
             replace(task, model="" if task.model == plan.model else task.model),
             tuple(dict.fromkeys(_reads(task))),
-            _makes(task, plan, models[plan.model], output),
+            _makes(task, plan, job, models[plan.model], output),
             models[task.model or plan.model].load_bytes(task.kind, plan.precision),
         )
         for task in plan.tasks
@@ -56,58 +73,60 @@ def work_of(plan: Plan, models: Mapping[str, ModelFacts], output: OutputFacts) -
 
 
 def _reads(task: PlannedTask) -> list[Name]:
-    payload = task.payload
     match task.kind:
         case TaskKind.STORYBOARD | TaskKind.WINDOW:
-            keys = _sides(payload["base"]["pieces"]) if payload["base"] else []
-            keys += [payload["tail"]["key"]] if payload["tail"] else []
-            keys += [payload["colour"]["key"]] if payload["colour"] else []
-            keys += [payload["sink"]["key"]] if payload["sink"] else []
-            return [("encode", "embeddings"), *((key, "latents") for key in keys)]
+            window = WindowTask.of(task.payload)
+            keys = _sides(window.base.pieces) if window.base else []
+            keys += [other.key for other in (window.tail, window.colour, window.sink) if other]
+            return [("encode", EMBEDDINGS), *((key, LATENTS) for key in keys)]
         case TaskKind.JOIN:
-            return [(payload[side], "latents") for side in ("left", "right")]
+            join = JoinTask.of(task.payload)
+            return [(join.left, LATENTS), (join.right, LATENTS)]
         case TaskKind.DECODE:
-            return [(key, "latents") for key in [*_sides(payload["pieces"]), *payload["patches"]]]
+            decode = DecodeTask.of(task.payload)
+            return [(key, LATENTS) for key in [*_sides(decode.pieces), *decode.patches]]
         case TaskKind.MUX:
-            return [(key, "segment") for key in payload["segments"]]
+            return [(key, SEGMENT) for key in MuxTask.of(task.payload).segments]
     return []
 
 
-def _sides(pieces: Sequence[Mapping]) -> list[str]:
-    return [piece[side] for piece in pieces for side in ("left", "right") if piece[side]]
+def _sides(pieces: Sequence[Piece]) -> list[str]:
+    return [side for piece in pieces for side in (piece.left, piece.right) if side]
 
 
-def _makes(task: PlannedTask, plan: Plan, model: ModelFacts, output: OutputFacts) -> dict[str, int]:
-    payload, shared = task.payload, plan.shared
-
-    def latents(width: int, height: int) -> dict[str, int]:
-        latents = payload["stop"] - payload["start"]
-        return {"latents": model.latent_bytes(latents, width, height, plan.precision)}
+def _makes(
+    task: PlannedTask, plan: Plan, job: JobPart, model: ModelFacts, output: OutputFacts
+) -> dict[str, int]:
+    def latents(told: WindowTask | JoinTask, width: int, height: int) -> dict[str, int]:
+        return {LATENTS: model.latent_bytes(told.stop - told.start, width, height, plan.precision)}
 
     def pixels(frames: int) -> int:
-        return int(frames * shared["width"] * shared["height"] * output.bytes_per_pixel)
+        return int(frames * job.width * job.height * output.bytes_per_pixel)
 
     match task.kind:
         case TaskKind.ENCODE:
             value = value_bytes(plan.precision)
-            prompts = len(shared["prompts"]) + payload["negative"]
-            return {"embeddings": prompts * model.text_tokens * (TEXT_WIDTH * value + 1)}
+            prompts = len(job.prompts) + EncodeTask.of(task.payload).negative
+            return {EMBEDDINGS: prompts * model.text_tokens * (TEXT_WIDTH * value + 1)}
         case TaskKind.STORYBOARD | TaskKind.WINDOW:
-            made = latents(payload["width"], payload["height"])
-            if payload["lockstep"]:
-                given = sum(
-                    part["bytes"]
-                    for other in plan.tasks
-                    if other.group
-                    for part in other.payload["lockstep"]["shared"]
-                    if part["key"] == task.key
-                )
-                made["exchange"] = given * len(payload["sigmas"])
+            window = WindowTask.of(task.payload)
+            made = latents(window, window.width, window.height)
+            if window.lockstep:
+                given = sum(part.bytes for part in _shared(plan.tasks) if part.key == task.key)
+                made[EXCHANGE] = given * len(window.sigmas)
             return made
         case TaskKind.JOIN:
-            return latents(plan.render_width, plan.render_height)
+            return latents(JoinTask.of(task.payload), plan.render_width, plan.render_height)
         case TaskKind.DECODE:
-            return {"segment": pixels(payload["to"] - payload["from"])}
+            decode = DecodeTask.of(task.payload)
+            return {SEGMENT: pixels(decode.last - decode.first)}
         case TaskKind.MUX:
-            return {"video": pixels(shared["frames"]), "sidecar": len(json.dumps(dict(shared)))}
+            return {VIDEO: pixels(job.frames), SIDECAR: len(json.dumps(plan.shared))}
     raise ValueError(f"kind: what a {task.kind} makes is not known here")
+
+
+def _shared(tasks: Sequence[PlannedTask]) -> Iterator[SharedLatents]:
+    """All that the windows of lockstep groups share with their neighbours."""
+    for task in tasks:
+        if task.group and (lockstep := WindowTask.of(task.payload).lockstep):
+            yield from lockstep.shared

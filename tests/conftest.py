@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from hypothesis import HealthCheck, settings
 
 from tests.distributions import Installed, Wheels, build, install_client
 from tests.postgres_server import PostgresServer, binaries, running
+
+# Benchmarks are scripts: they import each other from their own folder.
+sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
 # Several groups of tests share the cores: threads that wait for each other take the time of those that work.
 os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}

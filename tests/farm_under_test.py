@@ -11,7 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import numpy as np
 import psutil
@@ -33,7 +33,9 @@ SHOT = {"frames": 250, "width": 96, "height": 64, "seed": 11, "steps": 24}
 FINAL = (jobs_pb2.JOB_STATE_SUCCEEDED, jobs_pb2.JOB_STATE_FAILED, jobs_pb2.JOB_STATE_CANCELLED)
 
 
-def eventually(what: str, look: Callable[[], Answer], seconds: float = 60.0, every: float = 0.2) -> Answer:
+def eventually(
+    what: str, look: Callable[[], Answer | Literal[False] | None], seconds: float = 60.0, every: float = 0.2
+) -> Answer:
     """The first true answer of `look`; fails the test after so many seconds.
 
     It is asked `every` so many: what a farm answers takes time of the cores that it renders on.
@@ -111,8 +113,8 @@ class FarmUnderTest:
 
     def kill_daemon(self) -> None:
         """kill -9."""
-        self._daemon.send_signal(signal.SIGKILL)
-        self._daemon.wait()
+        self._started.send_signal(signal.SIGKILL)
+        self._started.wait()
 
     @property
     def nodes(self) -> list[str]:
@@ -120,13 +122,19 @@ class FarmUnderTest:
         return list(self._nodes)
 
     @property
+    def _started(self) -> subprocess.Popen:
+        """The process of farmd, dead or alive."""
+        assert self._daemon is not None, "farmd was never started"
+        return self._daemon
+
+    @property
     def daemon_pid(self) -> int:
         """Process of farmd, dead or alive."""
-        return self._daemon.pid
+        return self._started.pid
 
     def daemon_ended(self) -> int | None:
         """Its exit status; None while it lives."""
-        return self._daemon.poll()
+        return self._started.poll()
 
     def start_node(self, name: str, *, threads: int = 1, toml: str | None = None) -> None:
         """Starts an agent; its renderer comes up by itself. `toml`: its settings, the ones it had unless given."""
@@ -175,7 +183,7 @@ class FarmUnderTest:
         """A client with this farm's token."""
         return FarmClient.from_profile(self.home / "client.json")
 
-    def submit(self, **fields) -> str:
+    def submit(self, **fields: Any) -> str:
         """Submits and returns the job's id; small and quick unless `fields` say otherwise."""
         fields = {"frames": 49, "width": 128, "height": 96, "fps": 30.0, "prompt": "a red ball", **fields}
         with self.client as client:
@@ -205,7 +213,7 @@ class FarmUnderTest:
         Fails at once when the job has ended: its tasks were too quick to be caught, and must be made longer.
         """
 
-        def look(client: FarmClient):
+        def look(client: FarmClient) -> tuple[jobs_pb2.Task, jobs_pb2.Attempt] | None:
             answer = client.job(job_id)
             assert answer.job.state not in FINAL, f"{job_id} ended before a {kind} was seen in the middle"
             for task in answer.tasks:
@@ -216,6 +224,7 @@ class FarmUnderTest:
                         and steps <= attempt.step < attempt.steps - 1
                     ):
                         return task, attempt
+            return None
 
         with self.client as client:
             return eventually(f"a {kind} of {job_id} is in the middle", lambda: look(client), seconds)
@@ -303,7 +312,7 @@ class FarmUnderTest:
         assert not sprung(self._called_in()), "imported from the folder where it was called"
 
     def _answers(self) -> bool:
-        assert self._daemon.poll() is None, (self.home / "farmd.log").read_text()[-2000:]
+        assert self._started.poll() is None, (self.home / "farmd.log").read_text()[-2000:]
         try:
             with self.client as client:
                 client.jobs(limit=1)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 def binaries() -> Path | None:
@@ -29,12 +30,14 @@ class PostgresServer:
     def __init__(self, folder: Path, place: Path = Path("/tmp")):
         self._folder = folder
         # PostgreSQL refuses root. Sockets' paths must be short.
-        account = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.getuid() == 0 else {}
+        account: dict[str, Any] = (
+            {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.getuid() == 0 else {}
+        )
         self._home = tempfile.mkdtemp(prefix="farm-pg-", dir=place)
         if account:
             shutil.chown(self._home, "nobody", "nogroup")
         environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": self._home}
-        self._common = {"cwd": self._home, "env": environment, **account}
+        self._common: dict[str, Any] = {"cwd": self._home, "env": environment, **account}
         self._server: subprocess.Popen | None = None
         try:
             self._run("initdb", "-D", f"{self._home}/data", "-U", "farm", "-A", "trust", "-E", "UTF8",

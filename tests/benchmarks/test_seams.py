@@ -11,10 +11,10 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
+from seam_measures import Positions, drift, ends_of, measure
+from seam_paths import PathError, compare_paths
+from seam_statistics import Result, Seam, compare
 
-from benchmarks.seam_measures import Positions, drift, ends_of, measure
-from benchmarks.seam_paths import PathError, compare_paths
-from benchmarks.seam_statistics import Result, Seam, compare
 from training.ltx_tiny.measure import track
 from training.ltx_tiny.scenes import HELD_OUT, Scene, scene
 

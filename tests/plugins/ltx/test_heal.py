@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from seam_measures import measure
 
-from benchmarks.seam_measures import measure
 from farm.plan import EMBEDDINGS, LATENTS, Piece
 from farm.planning import PlannedTask
 from farm.plugins import catalogue, planning_plugins
