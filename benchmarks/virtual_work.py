@@ -7,7 +7,8 @@ allows; the farm stores no more tokens than there are.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from farm.plan import (
@@ -23,7 +24,6 @@ from farm.plan import (
     JoinTask,
     MuxTask,
     Piece,
-    SharedLatents,
     WindowTask,
 )
 from farm.planning import ModelFacts, OutputFacts, Plan, PlannedTask, TaskKind, value_bytes
@@ -60,12 +60,13 @@ def work_of(plan: Plan, models: Mapping[str, ModelFacts], output: OutputFacts) -
     job = JobPart.of(plan.shared)
     if job.conditions:
         raise ValueError("conditions: only a job without media can be simulated")
+    given = _given(plan.tasks)
     return tuple(
         Work(
             # The plan names its own model where a task's is left out; here that one is warm.
             replace(task, model="" if task.model == plan.model else task.model),
             tuple(dict.fromkeys(_reads(task))),
-            _makes(task, plan, job, models[plan.model], output),
+            _makes(task, plan, job, given[task.key], models[plan.model], output),
             models[task.model or plan.model].load_bytes(task.kind, plan.precision),
         )
         for task in plan.tasks
@@ -95,8 +96,10 @@ def _sides(pieces: Sequence[Piece]) -> list[str]:
 
 
 def _makes(
-    task: PlannedTask, plan: Plan, job: JobPart, model: ModelFacts, output: OutputFacts
+    task: PlannedTask, plan: Plan, job: JobPart, given: int, model: ModelFacts, output: OutputFacts
 ) -> dict[str, int]:
+    """`given`: bytes that a window in lockstep gives its neighbours each round."""
+
     def latents(told: WindowTask | JoinTask, width: int, height: int) -> dict[str, int]:
         return {LATENTS: model.latent_bytes(told.stop - told.start, width, height, plan.precision)}
 
@@ -112,7 +115,6 @@ def _makes(
             window = WindowTask.of(task.payload)
             made = latents(window, window.width, window.height)
             if window.lockstep:
-                given = sum(part.bytes for part in _shared(plan.tasks) if part.key == task.key)
                 made[EXCHANGE] = given * len(window.sigmas)
             return made
         case TaskKind.JOIN:
@@ -125,8 +127,11 @@ def _makes(
     raise ValueError(f"kind: what a {task.kind} makes is not known here")
 
 
-def _shared(tasks: Sequence[PlannedTask]) -> Iterator[SharedLatents]:
-    """All that the windows of lockstep groups share with their neighbours."""
+def _given(tasks: Sequence[PlannedTask]) -> Counter[str]:
+    """Bytes that each window in lockstep gives all its neighbours each round, by its key."""
+    given: Counter[str] = Counter()
     for task in tasks:
         if task.group and (lockstep := WindowTask.of(task.payload).lockstep):
-            yield from lockstep.shared
+            for part in lockstep.shared:
+                given[part.key] += part.bytes
+    return given
