@@ -11,7 +11,10 @@ Spoil = Callable[[Path], None]
 
 
 def _written(content: bytes) -> Spoil:
-    return lambda path: path.write_bytes(content) and None
+    def write(path: Path) -> None:
+        path.write_bytes(content)
+
+    return write
 
 
 def cut(path: Path) -> None:
@@ -56,7 +59,7 @@ def flip(path: Path, at: int | None = None) -> None:
 
 OF_TEXT: dict[str, Spoil] = {
     "cut": cut,
-    "empty": lambda path: path.write_text("") and None,
+    "empty": _written(b""),
     "blank": _written(b" \n"),
     "zeros": _written(bytes(512)),
     "noise": _written(bytes(range(128, 256)) * 4),

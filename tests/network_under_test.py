@@ -58,6 +58,7 @@ class Host:
             ["unshare", *_NAMESPACES, "--fork", "--mount-proc", "--kill-child", "bash", "-c", _INIT, name, *programs],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
+        assert self._unshare.stdout is not None  # it is a pipe
         if self._unshare.stdout.readline().strip() != "up":
             raise OSError(f"host {name}: {self._unshare.communicate()[1].strip()}")
         (init,) = psutil.Process(self._unshare.pid).children()
@@ -91,7 +92,7 @@ class Host:
                 child.kill()
             out, err = process.communicate()
             raise AssertionError(f"{self.name}: {command} took over {timeout:g} s\n{out}\n{err}") from None
-        return subprocess.CompletedProcess(command, process.returncode, out, err)
+        return subprocess.CompletedProcess([*map(str, command)], process.returncode, out, err)
 
     def processes(self) -> list[psutil.Process]:
         """What runs in this host beside its process 1."""
@@ -121,10 +122,12 @@ class Host:
 
     def close(self) -> None:
         """Switches the host off: the kernel ends its processes with its process 1."""
-        self._unshare.stdin.close()
-        self._unshare.wait(timeout=20)
-        for pipe in (self._unshare.stdout, self._unshare.stderr):
-            pipe.close()
+        program = self._unshare
+        assert program.stdin and program.stdout and program.stderr  # they are pipes
+        program.stdin.close()
+        program.wait(timeout=20)
+        program.stdout.close()
+        program.stderr.close()
 
 
 class Switch:

@@ -19,7 +19,7 @@ UNITS = ROOT / "packaging" / "systemd"
 
 def service(name: str) -> configparser.SectionProxy:
     unit = configparser.ConfigParser(strict=False, interpolation=None)
-    unit.optionxform = str
+    unit.optionxform = str  # type: ignore[method-assign, assignment]
     unit.read_string((UNITS / name).read_text())
     return unit["Service"]
 

@@ -86,6 +86,7 @@ def parse(command: click.Command, arguments: list[str]) -> None:
             if not left:
                 raise click.UsageError("Missing command.", context)
             _, below, rest = command.resolve_command(context, left)
+            assert below is not None
             parse(below, rest)
 
 
