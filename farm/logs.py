@@ -1,17 +1,24 @@
-"""Logs: what farmd and farm-node write to standard error, and how much is kept of an attempt's."""
+"""Logs: the lines that every process of the farm writes of itself, and how much is kept of an attempt's.
+
+One format in farmd, bridge, farm-node, renderer and Ray's launchers, text or JSON, and one name for a thing in all of them:
+`process` (who speaks), `job`, `task`, `attempt`, `epoch`, `node`, `device`, and `request` (a call of a client).
+"""
 
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
+import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any
 
 import structlog
-from structlog.typing import EventDict
+from structlog.stdlib import ProcessorFormatter
+from structlog.typing import EventDict, Processor
 
+from farm.damaged_files import DamagedFile
 from farm.outside_text import hidden, shown_lines
 
 LOG = "log"
@@ -24,6 +31,11 @@ SEEN_BYTES = 1 << 12
 """So many of the last bytes that somebody has seen of a log tell where it goes on in what is kept."""
 
 _LAST_BYTES = 1 << 16
+
+_LEVEL, _FORMAT = "LTX_FARM_LOG_LEVEL", "LTX_FARM_LOG_FORMAT"
+
+FILE_VARIABLE = "LTX_FARM_LOG_FILE"
+"""Environment of a process whose standard error is a file: where it lies, so that the process can begin a new one."""
 
 
 def rest(kept: bytes, seen: int, last: bytes) -> bytes:
@@ -58,44 +70,106 @@ def _without_secrets(value: Any) -> Any:
     return value
 
 
-def configure_logs(level: str, format: str) -> None:
-    """Sets up structlog: `level` debug, info, warning or error; `format` text or json."""
-    renderer = (
-        structlog.processors.JSONRenderer()
-        if format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+def variables(level: str, format: str) -> dict[str, str]:
+    """Return the environment by which a child's `configure_as_told` writes as this process does."""
+    return {_LEVEL: level, _FORMAT: format}
+
+
+def variables_of(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what `variables` has put into an environment."""
+    return {name: environ[name] for name in (_LEVEL, _FORMAT) if name in environ}
+
+
+def configure_as_told(process: str, **more: Any) -> None:
+    """Set up the log of a process that another one of the farm has started, as that one's settings say.
+
+    The rest is as for `configure_logs`.
+    """
+    configure_logs(os.environ.get(_LEVEL, "info"), os.environ.get(_FORMAT, "text"), process, **more)
+
+
+def configure_logs(
+    level: str, format: str, process: str, *, file: Path | None = None, libraries: bool = True, **bound: str
+) -> None:
+    """Set up the log of this process.
+
+    Args:
+        level: Least level of the farm's own lines: debug, info, warning or error.
+        format: text or json.
+        process: Who speaks: farmd, bridge, agent, renderer, …
+        file: Where the lines go, see farm.log_file. None: to standard error, which begins a new file too where FILE_VARIABLE
+            names it.
+        libraries: Whether warnings and errors of libraries become lines too.
+        bound: What else stands in every line.
+    """
+    words = {"process": process, **bound}
+    first: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        lambda logger, name, line: words | line,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso"),
+        structlog.processors.format_exc_info,
+    ]
+    handler = _handler(file)
+    handler.setFormatter(
+        ProcessorFormatter(
+            foreign_pre_chain=[_library, *first],
+            processors=[
+                ProcessorFormatter.remove_processors_meta,
+                # In a log stands what others said, and how processes were started.
+                _discreet,
+                # JSON escapes what can't be printed; a terminal would obey it.
+                *([] if format == "json" else [_printable]),
+                structlog.processors.JSONRenderer()
+                if format == "json"
+                else structlog.dev.ConsoleRenderer(colors=file is None and sys.stderr.isatty()),
+            ],
+        )
     )
+    ours = logging.getLogger("farm")
+    ours.setLevel(logging.DEBUG)
+    ours.propagate = False
+    ours.handlers = [handler]
+    if libraries:
+        logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            # In a log stands what others said, and how processes were started.
-            _discreet,
-            # JSON escapes what can't be printed; a terminal would obey it.
-            *([] if format == "json" else [_printable]),
-            renderer,
-        ],
+        processors=[*first, ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=lambda *_: structlog.PrintLogger(cast(TextIO, _STANDARD_ERROR)),
+        logger_factory=lambda *_: ours,
     )
 
 
-class _StandardError(io.TextIOBase):
+def adopt(library: str) -> None:
+    """Let the lines of a library that has a handler of its own, such as Ray, be written like all others."""
+    logger = logging.getLogger(library)
+    logger.handlers, logger.propagate = [], True
+
+
+def _library(logger: object, name: str, line: EventDict) -> EventDict:
+    return line | {"logger": line["_record"].name}
+
+
+def _handler(file: Path | None) -> logging.Handler:
+    from farm.log_file import LogFile, is_at
+
+    # What can't be opened is no reason to fail.
+    with contextlib.suppress(OSError, DamagedFile):
+        if file:
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return LogFile(file)
+        if is_at(2, inherited := os.environ.get(FILE_VARIABLE, "")):
+            return LogFile(Path(inherited))
+    return _StandardError()
+
+
+class _StandardError(logging.Handler):
     """Standard error as it is at each line: a program that calls farmctl's commands may have replaced it meanwhile.
 
     What can't be written there, because its disk is full or nobody reads it any more, is no reason to fail.
     """
 
-    def write(self, text: str) -> int:
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
         with contextlib.suppress(OSError):
-            sys.stderr.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with contextlib.suppress(OSError):
+            sys.stderr.write(f"{self.format(record)}\n")
             sys.stderr.flush()
-
-
-_STANDARD_ERROR = _StandardError()

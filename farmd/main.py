@@ -249,7 +249,7 @@ def main(path: Path | None, home: Path | None, listen: str | None, stop: bool) -
         config = load_config(path, os.environ, {"home": home, "server.listen": listen})
     except InvalidConfig as error:
         raise click.UsageError(str(error)) from None
-    configure_logs(config.log.level, config.log.format)
+    configure_logs(config.log.level, config.log.format, "farmd")
     os.environ["FARM_HOME"] = str(config.home)
     try:
         in_use = f"another farmd runs on {config.home}; `farmctl down` ends it"

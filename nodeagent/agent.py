@@ -279,11 +279,11 @@ async def _serve(config: NodeConfig) -> None:
         log.warning("raylet.node_ip is no address of this machine, so Ray can't use it", node_ip=stated)
     lent = await asyncio.to_thread(devices.lent, config)
     for device in lent:
-        log.info("device", name=device.advertised.name, model=device.advertised.model)
+        log.info("device", device=device.advertised.name, model=device.advertised.model)
         if not device.advertised.vram_bytes:
             log.warning(
                 "the driver tells no memory of this device, so it fits no task; state it in node.toml ([[device]])",
-                name=device.advertised.name,
+                device=device.advertised.name,
             )
     await Agent(config, joining.result(), lent).run(ending)
 
@@ -358,7 +358,7 @@ def main(
         flags = {"server": server, "join_token": join_token, "home": home, "name": name, "threads": threads,
                  "drain_deadline": drain_deadline}  # fmt: skip
         config = load_node_config(path, os.environ, flags)
-        configure_logs(config.log.level, config.log.format)
+        configure_logs(config.log.level, config.log.format, "agent", node=_name(config))
         in_use = f"home: another farm-node runs on {config.home}; give --home another folder"
         with sole_process(config.home, "agent.lock", in_use):
             # The folder it was called in may be unmounted or deleted while it runs.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -99,8 +100,10 @@ def _group(item: pytest.Item) -> str:
 @pytest.fixture(autouse=True)
 def logs_as_they_were() -> Iterator[None]:
     """A command that sets up logs for its process sets them up for this test alone."""
+    before = logging.getLogger().handlers[:]
     yield
     structlog.reset_defaults()
+    logging.getLogger().handlers = [one for one in logging.getLogger().handlers if one in before]
 
 
 @pytest.fixture(scope="session")

@@ -55,7 +55,7 @@ def upgrade(config: FarmConfig) -> None:
     from farm.store.store import Store
     from farm.store.tables import REVISION
 
-    configure_logs("info", config.log.format)  # each step says what it does
+    configure_logs("info", config.log.format, "farmctl")  # each step says what it does
     with _told(config):
         Store.lead(config.store_url, this_process("farmctl db upgrade")).close()
     click.echo(f"the farm's database has schema {REVISION}")

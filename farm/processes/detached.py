@@ -21,6 +21,8 @@ import psutil
 
 from farm import damaged_files, durable
 from farm.damaged_files import MADE_ANEW, DamagedFile
+from farm.log_file import LogFile, opened
+from farm.logs import FILE_VARIABLE
 from farm.processes.children import child_environment
 
 # Writes the pid of what it becomes: were the starter to write it, a starter killed in between would leave a
@@ -150,12 +152,13 @@ class DetachedProcess(abc.ABC):
                 return running
             remove(self.pid_file)
             self.prepare()
-            appending = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-            with self._life_lock() as lock, open(_made(self.log_file, appending, 0o666), "ab") as log:
+            with contextlib.closing(LogFile(self.log_file)) as log, self._life_lock() as lock:
+                # What dies again and again before it sets up its log begins a new file here.
+                log.rotate_if_full()
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 child = subprocess.Popen(
                     ["/bin/sh", "-c", _WRITE_PID_AND_BECOME, str(self.pid_file), *self.command()],
-                    env=self.environment(),
+                    env=self.environment() | {FILE_VARIABLE: str(self.log_file)},
                     cwd=self.home,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -226,7 +229,7 @@ class DetachedProcess(abc.ABC):
     def _exclusively(self) -> Iterator[None]:
         """Lets one caller at a time start, stop or look: a look takes the life lock for a moment."""
         self.home.mkdir(parents=True, exist_ok=True)
-        with open(_made(self.home / f"{self.name}.mutex", os.O_RDWR | os.O_CREAT)) as mutex:
+        with open(opened(self.home / f"{self.name}.mutex", os.O_RDWR | os.O_CREAT)) as mutex:
             fcntl.flock(mutex, fcntl.LOCK_EX)
             yield
 
@@ -283,15 +286,6 @@ class DetachedProcess(abc.ABC):
             return not os.path.isdir("/proc/self/fd")
         except OSError:
             return False
-
-
-def _made(path: Path, flags: int, mode: int = 0o600) -> int:
-    """Open a file that tells nothing about what runs; what is in its place and no file is set aside. Raises OSError."""
-    try:
-        return damaged_files.open_plain(path, flags, MADE_ANEW, mode)
-    except DamagedFile:
-        durable.set_aside(path)
-        return damaged_files.open_plain(path, flags, MADE_ANEW, mode)
 
 
 def remove(path: Path) -> None:

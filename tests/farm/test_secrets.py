@@ -188,7 +188,7 @@ def test_a_traceback_tells_no_token(authority):
 
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_a_log_tells_no_token(authority, form, capsys):
-    configure_logs("info", form)
+    configure_logs("info", form, "farmd")
     log = structlog.get_logger()
     for secret in _secrets(authority).values():
         log.info(

@@ -70,7 +70,7 @@ def test_the_log_of_a_daemon_is_escaped(monkeypatch):
     monkeypatch.setattr("sys.stderr", screen)
     before = structlog.get_config()
     try:
-        configure_logs("info", "text")
+        configure_logs("info", "text", "farmd")
         structlog.get_logger().warning("refused\x1b[2J", why="x\x1b[31m\x07")
     finally:
         structlog.configure(**before)
