@@ -50,6 +50,7 @@ class Handed:
 
     `inputs` are the artifacts that the task needs, by the key of the task that made them ("" for the job's media) and by
     their names. `state` is what an earlier attempt left to go on from. `notes` is what people are told of the job so far.
+    `job` (an id) and `node` (a name) are for logs alone.
     """
 
     task: HandedTask
@@ -58,6 +59,8 @@ class Handed:
     member: Member | None = None
     state: HandedArtifact | None = None
     notes: tuple[str, ...] = ()
+    job: str = ""
+    node: str = ""
 
     @classmethod
     def read(cls, sent: bytes) -> Self:
@@ -70,6 +73,16 @@ class Handed:
     def sent(self) -> bytes:
         """As it is sent to a renderer."""
         return json.dumps(as_json(self)).encode()
+
+
+def names_of(sent: bytes) -> dict[str, str]:
+    """Return what logs call the work that a renderer is handed: `job`, `task` and `node`; nothing where it says no such thing."""
+    try:
+        told = json.loads(sent)
+        return {"job": told["job"], "task": told["task"]["key"], "node": told["node"]}
+    except (ValueError, KeyError, TypeError):
+        # Whoever is handed it says what is wrong with it.
+        return {}
 
 
 def fingerprint(key: str, kind: str, model: str, weights: str, shared: JobJson, payload: Payload) -> str:

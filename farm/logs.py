@@ -105,7 +105,7 @@ def configure_logs(
     words = {"process": process, **bound}
     first: list[Processor] = [
         structlog.contextvars.merge_contextvars,
-        lambda logger, name, line: words | line,
+        lambda logger, name, line: {**words, **line},
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso"),
         structlog.processors.format_exc_info,
@@ -140,13 +140,14 @@ def configure_logs(
 
 
 def adopt(library: str) -> None:
-    """Let the lines of a library that has a handler of its own, such as Ray, be written like all others."""
+    """Have the lines of a library that writes them by itself, such as Ray once it is imported, be written like all others."""
     logger = logging.getLogger(library)
     logger.handlers, logger.propagate = [], True
+    logger.setLevel(logging.NOTSET)
 
 
 def _library(logger: object, name: str, line: EventDict) -> EventDict:
-    return line | {"logger": line["_record"].name}
+    return {**line, "logger": line["_record"].name}
 
 
 def _handler(file: Path | None) -> logging.Handler:

@@ -201,6 +201,12 @@ class AttemptRecord:
         """The name under which agents and renderers speak of it."""
         return AttemptRef(self.id, self.epoch)
 
+    @property
+    def named(self) -> dict[str, str | int]:
+        """What it is about, under the names that all logs have."""
+        return {"job": self.job_id, "task": self.task_key, "attempt": self.id, "epoch": self.epoch,
+                "node": self.node, "device": self.device}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Settlement:

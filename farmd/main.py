@@ -22,7 +22,7 @@ from farm import __version__
 from farm.artifacts import ArtifactStore, UnusableUrl, holds_artifacts
 from farm.config import FarmConfig, InvalidConfig, load_config
 from farm.damaged_files import DamagedFile, is_of_files, of_system
-from farm.logs import configure_logs
+from farm.logs import configure_logs, variables
 from farm.media.reader import MediaReader
 from farm.outside_text import hidden, shown
 from farm.plugins import PluginTrouble, catalogue, planning_plugins
@@ -250,7 +250,8 @@ def main(path: Path | None, home: Path | None, listen: str | None, stop: bool) -
     except InvalidConfig as error:
         raise click.UsageError(str(error)) from None
     configure_logs(config.log.level, config.log.format, "farmd")
-    os.environ["FARM_HOME"] = str(config.home)
+    # For the processes that this one starts.
+    os.environ |= {"FARM_HOME": str(config.home), **variables(config.log.level, config.log.format)}
     try:
         in_use = f"another farmd runs on {config.home}; `farmctl down` ends it"
         with sole_process(config.home, "farmd.lock", in_use):

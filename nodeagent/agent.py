@@ -27,7 +27,7 @@ from farm.backoff import Backoff
 from farm.clock import boottime
 from farm.config import InvalidConfig, NodeConfig, load_node_config
 from farm.damaged_files import DamagedFile, of_system, read_text
-from farm.logs import configure_logs
+from farm.logs import configure_logs, variables
 from farm.outside_text import hidden
 from farm.processes.sole import HomeInUse, sole_process
 from farm.v1 import nodes_pb2, renderers_pb2
@@ -359,6 +359,8 @@ def main(
                  "drain_deadline": drain_deadline}  # fmt: skip
         config = load_node_config(path, os.environ, flags)
         configure_logs(config.log.level, config.log.format, "agent", node=_name(config))
+        # For the processes that this one starts: raylet and renderers.
+        os.environ |= variables(config.log.level, config.log.format)
         in_use = f"home: another farm-node runs on {config.home}; give --home another folder"
         with sole_process(config.home, "agent.lock", in_use):
             # The folder it was called in may be unmounted or deleted while it runs.

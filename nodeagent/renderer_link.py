@@ -21,8 +21,10 @@ from typing import Protocol
 import grpc
 import psutil
 import structlog
+from structlog.typing import FilteringBoundLogger
 
 from farm.v1 import nodes_pb2, renderers_pb2, renderers_pb2_grpc
+from farm.wire.messages import outcome_name
 from nodeagent.journal import Held, Journal
 from nodeagent.liveness import born, lives, of_another_boot
 from nodeagent.renderer_socket import RendererSocket
@@ -96,6 +98,9 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         self._endings: list[str] = []
         self._full = False
         self._insisting: dict[tuple[str, int], float] = {}
+        self._named: dict[tuple[str, int], dict[str, str]] = {}
+        self._leased: set[tuple[str, int]] = set()
+        self._unacknowledged: dict[int, FilteringBoundLogger] = {}
 
     async def serve(self, path: Path) -> None:
         """Listen on `path`, for this user alone. Renderers known from the journal are waited for or found dead.
@@ -183,6 +188,10 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
 
     def lease(self, attempt: nodes_pb2.AttemptRef, until: float) -> None:
         """Pass a lease to whoever holds the attempt. `until`: CLOCK_BOOTTIME in seconds."""
+        key = (attempt.attempt_id, attempt.epoch)
+        if key in self._named and key not in self._leased:
+            self._leased.add(key)
+            self._log(attempt).info("first lease passed on")
         self._tell(
             attempt, renderers_pb2.AttachResponse(lease=renderers_pb2.Lease(attempt=attempt, until=until))
         )
@@ -302,7 +311,13 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
             self._journal.hold(
                 Held(attempt.attempt_id, attempt.epoch, renderer.device, renderer.pid, renderer.born)
             )
-            renderer.attempts[attempt.attempt_id, attempt.epoch] = ""
+            key = (attempt.attempt_id, attempt.epoch)
+            renderer.attempts[key] = ""
+            self._named[key] = {
+                "job": request.begin.job,
+                "task": request.begin.task,
+                "device": renderer.device,
+            }
             self._events.began()
         elif kind == "progress":
             self._events.progressed(request.progress)
@@ -317,10 +332,8 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
                 why = f"its renderer (process {renderer.pid}) let go of it without a word; this is a bug, please report it"
                 reference = nodes_pb2.AttemptRef(attempt_id=attempt_id, epoch=epoch)
                 failed = nodes_pb2.OUTCOME_FAILED
+                self._log(reference).error("no renderer was working on this attempt")
                 self._complete(renderer, nodes_pb2.Completion(attempt=reference, outcome=failed, error=why))
-                log.error(
-                    "no renderer was working on this attempt", attempt=attempt_id, device=renderer.device
-                )
         elif kind == "completion":
             self._complete(renderer, request.completion)
             if renderer.outbox:
@@ -330,8 +343,25 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
     def _complete(self, renderer: _Renderer, completion: nodes_pb2.Completion) -> None:
         numbered = self._journal.complete(completion)
         self._full = False
-        renderer.attempts.pop((completion.attempt.attempt_id, completion.attempt.epoch), None)
+        key = (completion.attempt.attempt_id, completion.attempt.epoch)
+        if key in renderer.attempts:
+            about = self._unacknowledged[numbered.journal_number] = self._log(completion.attempt)
+            about.info("end kept", outcome=outcome_name(numbered.outcome))
+        renderer.attempts.pop(key, None)
+        self._named.pop(key, None)
+        self._leased.discard(key)
         self._events.ended(numbered)
+
+    def acknowledged(self, number: int, committed: bool) -> None:
+        """The farm has taken the end of an attempt that has this number in the journal."""
+        if about := self._unacknowledged.pop(number, None):
+            about.info("end acknowledged", committed=committed)
+
+    def _log(self, attempt: nodes_pb2.AttemptRef) -> FilteringBoundLogger:
+        """Return a logger whose lines name the attempt as all other logs do, as far as it is known here."""
+        known = self._named.get((attempt.attempt_id, attempt.epoch), {})
+        bound: FilteringBoundLogger = log.bind(attempt=attempt.attempt_id, epoch=attempt.epoch, **known)
+        return bound
 
     def _watch(self, renderer: _Renderer) -> None:
         self._keep(asyncio.create_task(self._until_back_or_dead(renderer)))

@@ -233,7 +233,9 @@ class FarmStream:
                         for attempt in response.grant.attempts:
                             self._link.lease(attempt, until)
                 case "acknowledge":
-                    self._journal.acknowledge(response.acknowledge.journal_number)
+                    number = response.acknowledge.journal_number
+                    self._journal.acknowledge(number)
+                    self._link.acknowledged(number, response.acknowledge.committed)
                 case "cancel":
                     self._link.cancel(response.cancel)
                 case "read_log":

@@ -49,10 +49,10 @@ class Attachment:
             self._changed.wait_for(lambda: self._setup is not None)
             return self._setup  # type: ignore[return-value]
 
-    def begin(self, attempt_id: str, epoch: int) -> Hold:
-        """Take an attempt in hand and ask for its lease."""
+    def begin(self, attempt_id: str, epoch: int, job: str = "", task: str = "") -> Hold:
+        """Take an attempt in hand and ask for its lease. `job` (an id) and `task` (a key) are for the agent's log."""
         with self._changed:
-            hold = self._holds[attempt_id, epoch] = Hold(self, HeldAttempt(attempt_id, epoch))
+            hold = self._holds[attempt_id, epoch] = Hold(self, HeldAttempt(attempt_id, epoch), job, task)
             self._send(hold._begin())
             return hold
 
@@ -112,9 +112,9 @@ class Attachment:
 class Hold:
     """An attempt in hand, for the thread that does its work. Made by `Attachment.begin`."""
 
-    def __init__(self, attachment: Attachment, held: HeldAttempt):
+    def __init__(self, attachment: Attachment, held: HeldAttempt, job: str, task: str):
         self._attachment, self._changed = attachment, attachment._changed
-        self._held = held
+        self._held, self._job, self._task = held, job, task
         self._end: nodes_pb2.Completion | None = None
         self._last_progress = -1.0
         self._from_step: int | None = None
@@ -194,7 +194,8 @@ class Hold:
         return renderers_pb2.AttachRequest(loading=loading)
 
     def _begin(self) -> renderers_pb2.AttachRequest:
-        return renderers_pb2.AttachRequest(begin=renderers_pb2.Begin(attempt=self._reference()))
+        begin = renderers_pb2.Begin(attempt=self._reference(), job=self._job, task=self._task)
+        return renderers_pb2.AttachRequest(begin=begin)
 
     def _told(self, kind: str, message: Any) -> None:
         if kind == "lease":

@@ -27,12 +27,14 @@ from farm.plan import EXCHANGE
 from farm.plugins import planning_plugins, rendering_plugins
 from farm.rendering import DeviceInfo, OutOfMemory, Stopped
 from farm.v1 import nodes_pb2, renderers_pb2
+from farm.wire.messages import outcome_name
 from renderer import HOME_VARIABLE, SOCKET_VARIABLE
 from renderer.attachment import Attachment, Hold
 from renderer.attempt import Attempt
 from renderer.attempt_log import AttemptLog, log_folder
 from renderer.disk import damaged_input, disk_trouble
 from renderer.exchange import Answer, Exchange, Overlaps, Peers, Question
+from renderer.process_log import attempt_line, open_process_log
 from renderer.transfer import Cache, Wire
 from renderer.turn import Turn
 from renderer.work import Workbench
@@ -44,6 +46,7 @@ class Renderer:
 
     def __init__(self, device: str, peers: Peers):
         home = Path(os.environ[HOME_VARIABLE])
+        open_process_log(home, device)
         self._work = device_folder(home, device)
         # What an earlier renderer of this device left.
         shutil.rmtree(self._work, ignore_errors=True)
@@ -85,7 +88,7 @@ class Renderer:
                 thread.join()
             self._members, self._group = [], member.group if member else ""
             self._cache.trim()
-        hold = self._attachment.begin(attempt_id, epoch)
+        hold = self._attachment.begin(attempt_id, epoch, handed.job, handed.task.key)
         if not member:
             self._serve(hold, nodes_pb2.AttemptRef(attempt_id=attempt_id, epoch=epoch), handed, None)
             return
@@ -119,12 +122,14 @@ class Renderer:
         say: Callable[[str], None] = _nobody_reads
         folder = attempt_folder(self._work, reference)
         completion = nodes_pb2.Completion()
+        log = attempt_line(reference.attempt_id, reference.epoch, handed)
         with contextlib.ExitStack() as logging:
             try:
                 hold.checkpoint()
                 # Not before its lease has come: by then the agent knows whose log this is.
                 say = logging.enter_context(AttemptLog(self._logs, reference)).say
                 say(_introduction(handed.task, reference))
+                log.info("work begun")
                 with self._turn:
                     began = time.monotonic()
                     workbench = self._ready.result()
@@ -148,8 +153,9 @@ class Renderer:
             except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything, and the farm wants to know
                 _record_failure(completion, error, self._work)
             completion.seconds = time.monotonic() - began
-            outcome = nodes_pb2.Outcome.Name(completion.outcome).removeprefix("OUTCOME_").lower()
+            outcome = outcome_name(completion.outcome)
             say(f"{outcome} after {completion.seconds:.1f} s\n{completion.error}".rstrip())
+            log.info("work ended", outcome=outcome, seconds=round(completion.seconds, 3))
         # Only here is the traceback gone that kept the tensors alive. Other members go on with the model.
         if completion.outcome == nodes_pb2.OUTCOME_OUT_OF_MEMORY and not exchange:
             workbench.free()

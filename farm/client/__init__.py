@@ -33,7 +33,7 @@ from farm.v1.artifacts_pb2_grpc import ArtifactServiceStub
 from farm.v1.jobs_pb2_grpc import JobServiceStub
 from farm.v1.nodes_pb2_grpc import NodeServiceStub
 from farm.v1.tasks_pb2_grpc import TaskServiceStub
-from farm.wire.channels import channel
+from farm.wire.channels import channel, request_metadata
 from farm.wire.profile import Profile
 
 __all__ = ["FarmClient", "FarmError", "InvalidSpec", "LocalCondition", "NotFound", "Unreachable"]
@@ -150,9 +150,10 @@ class FarmClient:
         Goes on from the last event when the daemon restarts; raises Unreachable when it is away for longer than
         `patience`. `away` is told why each time that it could not be reached again. Raises NotFound.
         """
-        patience, heard = Patience(self.patience), True
+        patience, heard, metadata = Patience(self.patience), True, request_metadata()
         while True:
-            stream = self._jobs.WatchJob(jobs_pb2.WatchJobRequest(job_id=job_id, after_event=after_event))
+            request = jobs_pb2.WatchJobRequest(job_id=job_id, after_event=after_event)
+            stream = self._jobs.WatchJob(request, metadata=metadata)
             try:
                 for response in stream:
                     patience.reset()
@@ -232,11 +233,11 @@ class FarmClient:
         With `follow` until the attempt has ended; goes on after a restart of the daemon. Raises NotFound, and
         Unreachable when the farm is away for longer than `patience`.
         """
-        patience = Patience(self.patience)
+        patience, metadata = Patience(self.patience), request_metadata()
         request = tasks_pb2.ReadLogRequest(task=task, epoch=epoch, follow=follow)
         seen, told = 0, False
         while True:
-            stream, read = self._tasks.ReadLog(request), 0
+            stream, read = self._tasks.ReadLog(request, metadata=metadata), 0
             try:
                 for response in stream:
                     patience.reset()
@@ -264,8 +265,8 @@ class FarmClient:
         """Copies a file to the farm, whole and checked."""
         header = transfer.describe(Path(path))
         return self._call(
-            lambda request, timeout: self._artifacts.Upload(
-                transfer.parts(Path(path), header, progress), timeout=timeout
+            lambda request, **call: self._artifacts.Upload(
+                transfer.parts(Path(path), header, progress), **call
             ),
             None,
             None,
@@ -431,10 +432,10 @@ class FarmClient:
         timeout: float | None = _READ_SECONDS,
     ) -> Answer:
         """One call, tried again while the farm is unavailable; safe because every call here is idempotent."""
-        patience = Patience(self.patience)
+        patience, metadata = Patience(self.patience), request_metadata()
         while True:
             try:
-                return method(request, timeout=timeout)
+                return method(request, timeout=timeout, metadata=metadata)
             except grpc.RpcError as error:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE or not patience.another_try():
                     raise translate(error, self.server, self.patience) from None

@@ -17,6 +17,7 @@ from farm.policy.gist import failure
 from farm.spec import frame_rate
 from farm.v1 import artifacts_pb2, jobs_pb2
 from farm.v1.artifacts_pb2_grpc import ArtifactServiceStub
+from farm.wire.channels import request_metadata
 
 if TYPE_CHECKING:
     from farm.rendering import Joining
@@ -41,12 +42,11 @@ class Downloads:
     ) -> Path:
         """Copies an artifact of `size` bytes to `path`, which appears whole and checked or not at all."""
         with Partial(path, artifact_id, size) as partial:
-            patience = Patience(self._patience)
+            patience, metadata = Patience(self._patience), request_metadata()
             while True:
                 before = partial.size
-                stream = self._artifacts.Download(
-                    artifacts_pb2.DownloadRequest(artifact_id=artifact_id, offset=before)
-                )
+                request = artifacts_pb2.DownloadRequest(artifact_id=artifact_id, offset=before)
+                stream = self._artifacts.Download(request, metadata=metadata)
                 try:
                     partial.receive(stream, progress)
                     partial.promote(overwrite)

@@ -161,7 +161,7 @@ class DetachedProcess(abc.ABC):
                     env=self.environment() | {FILE_VARIABLE: str(self.log_file)},
                     cwd=self.home,
                     stdin=subprocess.DEVNULL,
-                    stdout=log,
+                    stdout=log.fileno(),
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
                     pass_fds=(lock,),

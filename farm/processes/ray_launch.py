@@ -17,10 +17,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 if TYPE_CHECKING:
     from ray.job_config import JobConfig
 
 from farm.durable import write_whole
+from farm.logs import adopt, configure_as_told
+
+log = structlog.get_logger()
 
 
 def wait_for_head(address: str, timeout: float) -> None:
@@ -110,9 +115,12 @@ def main() -> None:
     parser.add_argument("--object-store", type=int, required=True, help="bytes")
     arguments = parser.parse_args()
 
+    configure_as_told("ray-head" if arguments.kind == "head" else "raylet")
+
     from ray._private.node import Node
     from ray._private.parameter import RayParams
 
+    adopt("ray")
     _spare_what_the_farm_does_not_use()
     head = arguments.kind == "head"
     if not head:
@@ -145,7 +153,7 @@ def main() -> None:
     write_whole(arguments.state, json.dumps({"pid": os.getpid(), "node_id": node.node_id}))
     while not (dead := node.dead_processes()):
         time.sleep(0.2)
-    print(f"Ray's {', '.join(kind for kind, _ in dead)} ended; so does this node", flush=True)
+    log.error("parts of Ray have ended, and so does this node", parts=[kind for kind, _ in dead])
     node.kill_all_processes(check_alive=False, allow_graceful=False)
     sys.exit(1)
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from farm.v1 import nodes_pb2 as farm_dot_v1_dot_nodes__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x66\x61rm/v1/renderers.proto\x12\x07\x66\x61rm.v1\x1a\x13\x66\x61rm/v1/nodes.proto\"\x85\x02\n\rAttachRequest\x12-\n\x0cintroduction\x18\x01 \x01(\x0b\x32\x15.farm.v1.IntroductionH\x00\x12\x1f\n\x05\x62\x65gin\x18\x02 \x01(\x0b\x32\x0e.farm.v1.BeginH\x00\x12%\n\x08progress\x18\x03 \x01(\x0b\x32\x11.farm.v1.ProgressH\x00\x12)\n\ncompletion\x18\x04 \x01(\x0b\x32\x13.farm.v1.CompletionH\x00\x12\"\n\x07in_hand\x18\x05 \x01(\x0b\x32\x0f.farm.v1.InHandH\x00\x12#\n\x07loading\x18\x06 \x01(\x0b\x32\x10.farm.v1.LoadingH\x00\x42\t\n\x07message\"+\n\x0cIntroduction\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\x05\"-\n\x05\x42\x65gin\x12$\n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x13.farm.v1.AttemptRef\"/\n\x06InHand\x12%\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x13.farm.v1.AttemptRef\"\xa9\x01\n\x0e\x41ttachResponse\x12\x1f\n\x05setup\x18\x01 \x01(\x0b\x32\x0e.farm.v1.SetupH\x00\x12\x1f\n\x05lease\x18\x02 \x01(\x0b\x32\x0e.farm.v1.LeaseH\x00\x12!\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x0f.farm.v1.CancelH\x00\x12\'\n\tjournaled\x18\x04 \x01(\x0b\x32\x12.farm.v1.JournaledH\x00\x42\t\n\x07message\"\xdc\x01\n\x05Setup\x12\x0f\n\x07threads\x18\x01 \x01(\x05\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\r\n\x05index\x18\x03 \x01(\x05\x12\x12\n\nvram_bytes\x18\x04 \x01(\x04\x12*\n\x06models\x18\x05 \x03(\x0b\x32\x1a.farm.v1.Setup.ModelsEntry\x12\x0e\n\x06server\x18\x06 \x01(\t\x12\x0f\n\x07\x63\x61_file\x18\x07 \x01(\t\x12\x12\n\ntoken_file\x18\x08 \x01(\t\x1a-\n\x0bModelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"<\n\x05Lease\x12$\n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x13.farm.v1.AttemptRef\x12\r\n\x05until\x18\x02 \x01(\x01\"1\n\tJournaled\x12$\n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x13.farm.v1.AttemptRef2P\n\x0fRendererService\x12=\n\x06\x41ttach\x12\x16.farm.v1.AttachRequest\x1a\x17.farm.v1.AttachResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x66\x61rm/v1/renderers.proto\x12\x07\x66\x61rm.v1\x1a\x13\x66\x61rm/v1/nodes.proto\"\x85\x02\n\rAttachRequest\x12-\n\x0cintroduction\x18\x01 \x01(\x0b\x32\x15.farm.v1.IntroductionH\x00\x12\x1f\n\x05\x62\x65gin\x18\x02 \x01(\x0b\x32\x0e.farm.v1.BeginH\x00\x12%\n\x08progress\x18\x03 \x01(\x0b\x32\x11.farm.v1.ProgressH\x00\x12)\n\ncompletion\x18\x04 \x01(\x0b\x32\x13.farm.v1.CompletionH\x00\x12\"\n\x07in_hand\x18\x05 \x01(\x0b\x32\x0f.farm.v1.InHandH\x00\x12#\n\x07loading\x18\x06 \x01(\x0b\x32\x10.farm.v1.LoadingH\x00\x42\t\n\x07message\"+\n\x0cIntroduction\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\x05\"H\n\x05\x42\x65gin\x12$\n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x13.farm.v1.AttemptRef\x12\x0b\n\x03job\x18\x02 \x01(\t\x12\x0c\n\x04task\x18\x03 \x01(\t\"/\n\x06InHand\x12%\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x13.farm.v1.AttemptRef\"\xa9\x01\n\x0e\x41ttachResponse\x12\x1f\n\x05setup\x18\x01 \x01(\x0b\x32\x0e.farm.v1.SetupH\x00\x12\x1f\n\x05lease\x18\x02 \x01(\x0b\x32\x0e.farm.v1.LeaseH\x00\x12!\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x0f.farm.v1.CancelH\x00\x12\'\n\tjournaled\x18\x04 \x01(\x0b\x32\x12.farm.v1.JournaledH\x00\x42\t\n\x07message\"\xdc\x01\n\x05Setup\x12\x0f\n\x07threads\x18\x01 \x01(\x05\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\r\n\x05index\x18\x03 \x01(\x05\x12\x12\n\nvram_bytes\x18\x04 \x01(\x04\x12*\n\x06models\x18\x05 \x03(\x0b\x32\x1a.farm.v1.Setup.ModelsEntry\x12\x0e\n\x06server\x18\x06 \x01(\t\x12\x0f\n\x07\x63\x61_file\x18\x07 \x01(\t\x12\x12\n\ntoken_file\x18\x08 \x01(\t\x1a-\n\x0bModelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"<\n\x05Lease\x12$\n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x13.farm.v1.AttemptRef\x12\r\n\x05until\x18\x02 \x01(\x01\"1\n\tJournaled\x12$\n\x07\x61ttempt\x18\x01 \x01(\x0b\x32\x13.farm.v1.AttemptRef2P\n\x0fRendererService\x12=\n\x06\x41ttach\x12\x16.farm.v1.AttachRequest\x1a\x17.farm.v1.AttachResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,19 +39,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INTRODUCTION']._serialized_start=321
   _globals['_INTRODUCTION']._serialized_end=364
   _globals['_BEGIN']._serialized_start=366
-  _globals['_BEGIN']._serialized_end=411
-  _globals['_INHAND']._serialized_start=413
-  _globals['_INHAND']._serialized_end=460
-  _globals['_ATTACHRESPONSE']._serialized_start=463
-  _globals['_ATTACHRESPONSE']._serialized_end=632
-  _globals['_SETUP']._serialized_start=635
-  _globals['_SETUP']._serialized_end=855
-  _globals['_SETUP_MODELSENTRY']._serialized_start=810
-  _globals['_SETUP_MODELSENTRY']._serialized_end=855
-  _globals['_LEASE']._serialized_start=857
-  _globals['_LEASE']._serialized_end=917
-  _globals['_JOURNALED']._serialized_start=919
-  _globals['_JOURNALED']._serialized_end=968
-  _globals['_RENDERERSERVICE']._serialized_start=970
-  _globals['_RENDERERSERVICE']._serialized_end=1050
+  _globals['_BEGIN']._serialized_end=438
+  _globals['_INHAND']._serialized_start=440
+  _globals['_INHAND']._serialized_end=487
+  _globals['_ATTACHRESPONSE']._serialized_start=490
+  _globals['_ATTACHRESPONSE']._serialized_end=659
+  _globals['_SETUP']._serialized_start=662
+  _globals['_SETUP']._serialized_end=882
+  _globals['_SETUP_MODELSENTRY']._serialized_start=837
+  _globals['_SETUP_MODELSENTRY']._serialized_end=882
+  _globals['_LEASE']._serialized_start=884
+  _globals['_LEASE']._serialized_end=944
+  _globals['_JOURNALED']._serialized_start=946
+  _globals['_JOURNALED']._serialized_end=995
+  _globals['_RENDERERSERVICE']._serialized_start=997
+  _globals['_RENDERERSERVICE']._serialized_end=1077
 # @@protoc_insertion_point(module_scope)

@@ -32,10 +32,14 @@ class Introduction(_message.Message):
     def __init__(self, device: _Optional[str] = ..., pid: _Optional[int] = ...) -> None: ...
 
 class Begin(_message.Message):
-    __slots__ = ("attempt",)
+    __slots__ = ("attempt", "job", "task")
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
     attempt: _nodes_pb2.AttemptRef
-    def __init__(self, attempt: _Optional[_Union[_nodes_pb2.AttemptRef, _Mapping]] = ...) -> None: ...
+    job: str
+    task: str
+    def __init__(self, attempt: _Optional[_Union[_nodes_pb2.AttemptRef, _Mapping]] = ..., job: _Optional[str] = ..., task: _Optional[str] = ...) -> None: ...
 
 class InHand(_message.Message):
     __slots__ = ("attempts",)

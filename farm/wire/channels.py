@@ -7,6 +7,8 @@ GIL on one of gRPC's threads, which closing the last channel waits for with the 
 
 from __future__ import annotations
 
+import re
+import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import Any
@@ -16,6 +18,7 @@ import grpc
 from farm.wire.security import SERVER_NAME
 
 _MESSAGE_BYTES = 64 * 2**20
+_REQUEST = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.ssl_target_name_override", SERVER_NAME),
@@ -62,6 +65,28 @@ def aio_channel(server: str, ca_pem: bytes) -> grpc.aio.Channel:
     return grpc.aio.secure_channel(
         server, grpc.ssl_channel_credentials(ca_pem), options=list(CHANNEL_OPTIONS)
     )
+
+
+REQUEST_KEY = "x-request-id"
+"""Metadata by which a client names a call; its tries have one name."""
+
+
+def request_name(metadata: Iterable[tuple[str, str | bytes]] | None) -> str:
+    """Return the name that a call's metadata gives it, or a new one where there is none that a log could hold."""
+    for key, value in metadata or ():
+        if key == REQUEST_KEY and isinstance(value, str) and _REQUEST.fullmatch(value):
+            return value
+    return new_request()
+
+
+def new_request() -> str:
+    """Return a name for a call."""
+    return secrets.token_hex(8)
+
+
+def request_metadata() -> tuple[tuple[str, str], ...]:
+    """Return metadata that names a call anew."""
+    return ((REQUEST_KEY, new_request()),)
 
 
 def bearer(token: str) -> tuple[tuple[str, str], ...]:

@@ -270,3 +270,8 @@ def artifact_message(artifact: records.ArtifactRecord) -> artifacts_pb2.Artifact
         sha256=artifact.sha256,
         filename=artifact.filename,
     )
+
+
+def outcome_name(outcome: nodes_pb2.Outcome) -> str:
+    """How an attempt ended, in a word for people and logs."""
+    return nodes_pb2.Outcome.Name(outcome).removeprefix("OUTCOME_").lower()

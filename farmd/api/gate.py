@@ -1,12 +1,16 @@
-"""The gate every call passes: who is calling, and which status code an error becomes.
+"""The gate every call passes: who is calling, under which name, and which status code an error becomes.
 
-Tokens are checked here and nowhere else; typed errors end here and nowhere else.
+Tokens are checked here and nowhere else; typed errors end here and nowhere else; a call's line in the log is written here.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import contextvars
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
@@ -20,7 +24,7 @@ from farm.outside_text import shown_lines
 from farm.planning import PlanFailed
 from farm.spec import InvalidSpec
 from farm.store import errors as store_errors
-from farm.wire.channels import bearer_token
+from farm.wire.channels import bearer_token, request_name
 from farm.wire.security import Authority, Denied, Identity
 
 log = structlog.get_logger()
@@ -32,6 +36,8 @@ _MOST_OF_A_MESSAGE = 2000
 
 _OPEN = ("/farm.v1.NodeService/Register", "/grpc.health.v1.Health/")
 _FOR_NODES = ("/farm.v1.NodeService/Connect", "/farm.v1.ArtifactService/")
+_READS = ("Get", "List", "Watch", "Read", "Explain", "Download", "Check")
+"""Calls whose names begin so change nothing."""
 _NOT_FOR_CLIENTS = ("/farm.v1.NodeService/Connect",)
 
 
@@ -121,15 +127,15 @@ class Gate(aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None:
             return handler
-        method = handler_call_details.method
-        identity = self._identity(bearer_token(handler_call_details.invocation_metadata))
-        problem = _may_call(identity, method)
+        method, metadata = handler_call_details.method, handler_call_details.invocation_metadata
+        identity = self._identity(bearer_token(metadata))
+        call = _Call(method, identity, _may_call(identity, method), request_name(metadata))
         if handler.response_streaming:
             kind = "stream_stream" if handler.request_streaming else "unary_stream"
-            wrapped: Any = _streaming(getattr(handler, kind), identity, problem, method)
+            wrapped: Any = _streaming(getattr(handler, kind), call)
         else:
             kind = "stream_unary" if handler.request_streaming else "unary_unary"
-            wrapped = _answering(getattr(handler, kind), identity, problem, method)
+            wrapped = _answering(getattr(handler, kind), call)
         make = getattr(grpc, f"{kind}_rpc_method_handler")
         return make(wrapped, handler.request_deserializer, handler.response_serializer)
 
@@ -140,45 +146,70 @@ class Gate(aio.ServerInterceptor):
             return None
 
 
-def _answering(serve: Callable, identity: Identity | None, problem: str | None, method: str) -> Callable:
-    async def call(request: Any, context: aio.ServicerContext) -> Any:
-        if problem:
-            await context.abort(grpc.StatusCode.UNAUTHENTICATED, problem)
-        caller.set(identity)
-        try:
-            # A request that comes as a stream is a node's word, which is stored with replacements.
-            if isinstance(request, Message):
-                refuse_nul(request)
+@dataclass(frozen=True)
+class _Call:
+    """A call that is at the gate. `problem`: why it may not pass; `request`: what its client calls it."""
+
+    method: str
+    identity: Identity | None
+    problem: str | None
+    request: str
+
+    @property
+    def by_client(self) -> bool:
+        return self.identity is not None and self.identity.kind == "client"
+
+    def tell(self, context: aio.ServicerContext, status: str, seconds: float) -> None:
+        """Write the line of a call: of one that could change something, or that is refused, for everybody to see."""
+        name = self.method.rpartition("/")[2]
+        tell = log.info if self.problem or (self.by_client and not name.startswith(_READS)) else log.debug
+        by = self.identity.kind if self.identity else "nobody"
+        tell("call", method=name, by=by, peer=context.peer(), status=status, seconds=round(seconds, 3))
+
+
+@contextlib.asynccontextmanager
+async def _passing(call: _Call, request: Any, context: aio.ServicerContext) -> AsyncIterator[None]:
+    """The gate, around the serving of one call."""
+    began, status = time.monotonic(), grpc.StatusCode.OK
+    if call.by_client:
+        structlog.contextvars.bind_contextvars(request=call.request)
+    caller.set(call.identity)
+    try:
+        if call.problem:
+            status = grpc.StatusCode.UNAUTHENTICATED
+            await context.abort(status, call.problem)
+        # A request that comes as a stream is a node's word, which is stored with replacements.
+        if isinstance(request, Message):
+            refuse_nul(request)
+        yield
+    except aio.AbortError:
+        raise
+    except asyncio.CancelledError:
+        status = grpc.StatusCode.CANCELLED
+        raise
+    except Exception as error:
+        status, message = status_of(error)
+        if status is grpc.StatusCode.INTERNAL:
+            log.exception("call failed", method=call.method, exc_info=error)
+            message += f" (request {call.request})"
+        # It goes out as a header: 8 KB at most, and no half characters.
+        await context.abort(status, shown_lines(message, _MOST_OF_A_MESSAGE))
+    finally:
+        call.tell(context, status.name, time.monotonic() - began)
+
+
+def _answering(serve: Callable, call: _Call) -> Callable:
+    async def answer(request: Any, context: aio.ServicerContext) -> Any:
+        async with _passing(call, request, context):
             return await serve(request, context)
-        except aio.AbortError:
-            raise
-        except Exception as error:  # noqa: BLE001 - every error ends here, as a status code
-            await _abort(error, context, method)
 
-    return call
+    return answer
 
 
-def _streaming(serve: Callable, identity: Identity | None, problem: str | None, method: str) -> Callable:
-    async def call(request: Any, context: aio.ServicerContext) -> AsyncIterator[Any]:
-        if problem:
-            await context.abort(grpc.StatusCode.UNAUTHENTICATED, problem)
-        caller.set(identity)
-        try:
-            if isinstance(request, Message):
-                refuse_nul(request)
+def _streaming(serve: Callable, call: _Call) -> Callable:
+    async def stream(request: Any, context: aio.ServicerContext) -> AsyncIterator[Any]:
+        async with _passing(call, request, context):
             async for response in serve(request, context):
                 yield response
-        except aio.AbortError:
-            raise
-        except Exception as error:  # noqa: BLE001 - every error ends here, as a status code
-            await _abort(error, context, method)
 
-    return call
-
-
-async def _abort(error: Exception, context: aio.ServicerContext, method: str) -> None:
-    code, message = status_of(error)
-    if code is grpc.StatusCode.INTERNAL:
-        log.error("call failed", method=method, exc_info=error)
-    # It goes out as a header: 8 KB at most, and no half characters.
-    await context.abort(code, shown_lines(message, _MOST_OF_A_MESSAGE))
+    return stream

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from grpc import aio
+from structlog.contextvars import bind_contextvars
 
 from farm.clock import boottime
 from farm.policy.explain import reason_of, summary
@@ -87,6 +88,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
                 request.idempotency_key,
                 planned.media,
             )
+            bind_contextvars(job=job.id)
             response.job.CopyFrom(job_message(job))
             response.existing = existing
             self._wake()
@@ -232,7 +234,9 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
 
     async def _named(self, reference: str) -> str:
         """Id of the job of an id, the beginning of one, or a name. Raises NotFound and Ambiguous."""
-        return await asyncio.to_thread(self._store.lookup.job, reference)
+        job_id = await asyncio.to_thread(self._store.lookup.job, reference)
+        bind_contextvars(job=job_id)
+        return job_id
 
     async def _change(self, reference: str, change: Callable[[str], JobRecord | None]) -> jobs_pb2.Job:
         """The job after a change that may let tasks start, or no more."""

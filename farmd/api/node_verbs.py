@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import grpc
 from grpc import aio
+from structlog.contextvars import bind_contextvars
 
 from farm.clock import boottime
 from farm.records import NodeRecord
@@ -37,7 +38,7 @@ class NodeVerbs(nodes_pb2_grpc.NodeServiceServicer):
                 grpc.StatusCode.INVALID_ARGUMENT,
                 f"deadline_seconds: must be between 0 and {MAX_DEADLINE_SECONDS:.0f}, got {grace:g}",
             )
-        node = await asyncio.to_thread(self._named, request.node)
+        node = await self._node(request.node)
         await asyncio.to_thread(self._store.nodes.drain, node.id, grace, request.reason, request.asked_by)
         return nodes_pb2.DrainNodeResponse(node=await self._changed(node))
 
@@ -45,7 +46,7 @@ class NodeVerbs(nodes_pb2_grpc.NodeServiceServicer):
         self, request: nodes_pb2.ResumeNodeRequest, context: aio.ServicerContext
     ) -> nodes_pb2.ResumeNodeResponse:
         """Ends drain and quarantine."""
-        node = await asyncio.to_thread(self._named, request.node)
+        node = await self._node(request.node)
         drained, devices = await asyncio.to_thread(self._store.nodes.resume, node.id, request.device)
         return nodes_pb2.ResumeNodeResponse(node=await self._changed(node), devices=devices, drained=drained)
 
@@ -54,7 +55,7 @@ class NodeVerbs(nodes_pb2_grpc.NodeServiceServicer):
     ) -> nodes_pb2.LockNodeResponse:
         """No new work for a node or a device."""
         _check_texts(request)
-        node = await asyncio.to_thread(self._named, request.node)
+        node = await self._node(request.node)
         await asyncio.to_thread(
             self._store.nodes.lock, node.id, request.device, request.reason, request.asked_by
         )
@@ -64,7 +65,7 @@ class NodeVerbs(nodes_pb2_grpc.NodeServiceServicer):
         self, request: nodes_pb2.UnlockNodeRequest, context: aio.ServicerContext
     ) -> nodes_pb2.UnlockNodeResponse:
         """Work again."""
-        node = await asyncio.to_thread(self._named, request.node)
+        node = await self._node(request.node)
         unlocked = await asyncio.to_thread(self._store.nodes.unlock, node.id, request.device)
         return nodes_pb2.UnlockNodeResponse(node=await self._changed(node), unlocked=unlocked)
 
@@ -72,13 +73,19 @@ class NodeVerbs(nodes_pb2_grpc.NodeServiceServicer):
         self, request: nodes_pb2.ForgetNodeRequest, context: aio.ServicerContext
     ) -> nodes_pb2.ForgetNodeResponse:
         """Out of the record; the agent of a drained node is ended, or it would join anew at once."""
-        node = await asyncio.to_thread(self._named, request.node)
+        node = await self._node(request.node)
         await asyncio.to_thread(self._store.nodes.forget, node.id)
         self._sessions.refuse(
             node.id, "the farm has forgotten this node; start farm-node again to join it anew"
         )
         self._wake()
         return nodes_pb2.ForgetNodeResponse()
+
+    async def _node(self, reference: str) -> NodeRecord:
+        """The node that a call is about, which its lines in the log name. Raises as `_named`."""
+        node = await asyncio.to_thread(self._named, reference)
+        bind_contextvars(node=node.name)
+        return node
 
     def _named(self, reference: str) -> NodeRecord:
         """The node of an id, the beginning of one, or a name. Raises NotFound and Ambiguous."""

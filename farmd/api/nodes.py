@@ -21,7 +21,7 @@ from farm.records import ArtifactState, AttemptRecord, Settlement
 from farm.store.errors import DatabaseAway, Deposed, MissingArtifact, NotFound
 from farm.store.store import Store
 from farm.v1 import nodes_pb2
-from farm.wire.messages import device_record
+from farm.wire.messages import device_record, outcome_name
 from farm.wire.security import Authority, join_token
 from farmd.api.gate import Refused, caller
 from farmd.api.node_verbs import NodeVerbs
@@ -113,7 +113,9 @@ class NodeService(NodeVerbs):
         self._sessions.upgrades[hello.node_id] = upgrade
         check_version(hello.version, hello.protocol)
         check_runtime(hello)
-        session = Session(hello.node_id, boottime(), ray_address=self._terms.ray_address())
+        session = Session(hello.node_id, boottime(), hello.name, ray_address=self._terms.ray_address())
+        # In every line that is about this node from here on.
+        structlog.contextvars.bind_contextvars(node=hello.name)
         await self._greet(hello, session, _host(context.peer()))
         yield nodes_pb2.ConnectResponse(
             welcome=nodes_pb2.Welcome(
@@ -136,7 +138,7 @@ class NodeService(NodeVerbs):
             reading.cancel()
             self._sessions.close(session)
             self._wake()
-            log.info("node disconnected", node=hello.name)
+            log.info("node disconnected")
 
     async def _greet(self, hello: nodes_pb2.Hello, session: Session, peer: str) -> None:
         def greet() -> tuple[list[AttemptRecord], bool]:
@@ -161,7 +163,7 @@ class NodeService(NodeVerbs):
         await self._changes.notify(*{attempt.job_id for attempt in lost})
         self._sessions.open(session)
         self._wake()
-        log.info("node connected", node=hello.name, devices=[device.name for device in hello.devices])
+        log.info("node connected", devices=[device.name for device in hello.devices])
 
     async def _read(self, messages: AsyncIterator[nodes_pb2.ConnectRequest], session: Session) -> None:
         try:
@@ -171,10 +173,10 @@ class NodeService(NodeVerbs):
         except (aio.AioRpcError, asyncio.CancelledError):
             raise
         except (DatabaseAway, Deposed) as error:
-            log.warning("a node's message could not be taken", node_id=session.node_id, why=str(error))
+            log.warning("a node's message could not be taken", why=str(error))
         except Exception:
             # The agent reconnects and sends its journal again; nothing is lost by ending the stream.
-            log.exception("a node's message could not be taken", node_id=session.node_id)
+            log.exception("a node's message could not be taken")
         finally:
             session.outbox.put_nowait(None)
 
@@ -198,14 +200,13 @@ class NodeService(NodeVerbs):
             session.renderers.add(report.device)
         else:
             session.renderers.discard(report.device)
-            log.warning("renderer gone", node_id=session.node_id, device=report.device, why=report.reason)
+            log.warning("renderer gone", device=report.device, why=report.reason)
             # What was on its way to it then will never begin; Ray may take a minute to say so, or be dead itself.
             lost = await asyncio.to_thread(
                 self._store.attempts.lose_device, session.node_id, report.device, report.reason
             )
             for attempt in lost:
-                log.warning("attempt lost", job=attempt.job_id, task=attempt.task_key, node=attempt.node,
-                            why=report.reason)  # fmt: skip
+                log.warning("attempt lost", **attempt.named, why=report.reason)
             await self._changes.notify(*{attempt.job_id for attempt in lost})
         self._wake()
 
@@ -283,7 +284,7 @@ class NodeService(NodeVerbs):
             settlement, attempt = await asyncio.to_thread(self._settle, completion, session.node_id)
         except NotFound:
             # Another node's, another farm's, or from after a backup that was restored: nobody wants it from here.
-            log.warning("a result of nobody's attempt", node_id=session.node_id, attempt=attempt_id)
+            log.warning("a result of nobody's attempt", attempt=attempt_id)
             settlement, attempt = Settlement(committed=False), None
         session.outbox.put_nowait(
             nodes_pb2.ConnectResponse(
@@ -298,10 +299,8 @@ class NodeService(NodeVerbs):
         if attempt:
             log.info(
                 "attempt ended",
-                task=attempt.task_key,
-                job=attempt.job_id,
-                outcome=nodes_pb2.Outcome.Name(completion.outcome).removeprefix("OUTCOME_").lower(),
-                epoch=completion.attempt.epoch,
+                **attempt.named | {"epoch": completion.attempt.epoch},
+                outcome=outcome_name(completion.outcome),
                 committed=settlement.committed,
             )
             await self._changes.notify(attempt.job_id)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 
 import grpc
 from grpc import aio
+from structlog.contextvars import bind_contextvars
 
 from farm.artifacts import CHUNK, ArtifactStore
 from farm.clock import boottime
@@ -72,6 +73,7 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
             return task, self._store.jobs.retry(task.job_id, task_ids=[task.id])
 
         task, again = await asyncio.to_thread(retry)
+        bind_contextvars(job=task.job_id, task=task.key)
         await self._changes.notify(task.job_id)
         self._wake()
         return tasks_pb2.RetryTaskResponse(task=await asyncio.to_thread(self._task, task.id), tasks=again)

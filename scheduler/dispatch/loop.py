@@ -183,8 +183,7 @@ class Dispatcher:
 
     async def _end_overdue(self) -> None:
         for attempt, settlement in await asyncio.to_thread(self._store.attempts.time_out, boottime()):
-            log.warning("attempt timed out", job=attempt.job_id, task=attempt.task_key, node=attempt.node,
-                        device=attempt.device, why=attempt.error)  # fmt: skip
+            log.warning("attempt timed out", **attempt.named, why=attempt.error)
             await self._sessions.stop([attempt], attempt.error, GRACE_SECONDS)
             await self._sessions.stop(settlement.stop, "the job has failed")
             await self._changes.notify(attempt.job_id)
@@ -232,7 +231,7 @@ class Dispatcher:
         )
         for attempt in over:
             log.error("no renderer was working on this attempt; this is a bug, please report it",
-                      job=attempt.job_id, task=attempt.task_key, node=attempt.node, lease_until=attempt.lease_until, now=now)  # fmt: skip
+                      **attempt.named, lease_until=attempt.lease_until, now=now)  # fmt: skip
             await self._lose(attempt, "no renderer was working on it")
 
     async def _note_silent(self, nodes: list[NodeRecord]) -> None:
@@ -338,9 +337,8 @@ class Dispatcher:
 
         inputs, attempts = await asyncio.to_thread(take)
         for (id, record), given, attempt in zip(records.items(), inputs, attempts):
-            log.info("dispatched", job=attempt.job_id, task=attempt.task_key, node=attempt.node,
-                     device=attempt.device, epoch=attempt.epoch)  # fmt: skip
-            payload = _handed(record, given, _member(record, renderers[id], places)).sent()
+            log.info("dispatched", **attempt.named)
+            payload = _handed(record, given, _member(record, renderers[id], places), attempt.node).sent()
             try:
                 await self._backend.dispatch(renderers[id], attempt.id, attempt.epoch, payload)
             except BackendDown as error:
@@ -370,9 +368,9 @@ class Dispatcher:
         """Keeps why a renderer did not come up, or went. What is said of an earlier raylet is no fault of the one of now."""
         node_id, device = event.renderer.node_id, event.renderer.device
         session = self._sessions.get(node_id)
-        of_now = session is not None and session.ray_node_id == event.renderer.ray_node_id
-        if of_now and self._starting.heard((node_id, device), event.detail):
-            log.warning("no renderer", node_id=node_id, device=device, why=in_short(event.detail))
+        of_now = session and session.ray_node_id == event.renderer.ray_node_id
+        if session and of_now and self._starting.heard((node_id, device), event.detail):
+            log.warning("no renderer", node=session.name, device=device, why=in_short(event.detail))
 
     async def _take(self, event: BackendEvent) -> None:
         while True:
@@ -399,9 +397,7 @@ class Dispatcher:
 
     async def _say_lost(self, attempts: list[AttemptRecord], reason: str) -> None:
         for attempt in attempts:
-            log.warning(
-                "attempt lost", job=attempt.job_id, task=attempt.task_key, node=attempt.node, why=reason
-            )
+            log.warning("attempt lost", **attempt.named, why=reason)
         # Their renderers are not told to stop: without a lease they park, and asking for one they learn whether they
         # may go on or have to end.
         await self._changes.notify(*{attempt.job_id for attempt in attempts})
@@ -429,7 +425,7 @@ def _member(
     )
 
 
-def _handed(record: ReadyRecord, inputs: TaskInputs, member: Member | None) -> Handed:
+def _handed(record: ReadyRecord, inputs: TaskInputs, member: Member | None, node: str) -> Handed:
     """What the renderer is handed that is to do the task."""
     task = record.task
     artifacts = {key: {one.name: _artifact(one) for one in found} for key, found in inputs.needs.items()}
@@ -441,6 +437,8 @@ def _handed(record: ReadyRecord, inputs: TaskInputs, member: Member | None) -> H
         member=member,
         state=_artifact(inputs.state) if inputs.state else None,
         notes=inputs.notes,
+        job=task.job_id,
+        node=node,
     )
 
 

@@ -25,7 +25,7 @@ class Session:
     """One agent's stream. Times in CLOCK_BOOTTIME seconds; `outbox` takes None to end the stream, with `refusal` if set.
 
     `leave`: whether the node was told to have no renderers and no raylet; `leaving`: whether its agent is about to end.
-    `questions`: what the node was asked of its logs, by number, until it answers. `job_of`: the job of each attempt
+    `name`: of the node, for logs. `questions`: what the node was asked of its logs, by number, until it answers. `job_of`: the job of each attempt
     that the node holds; `progress_at`: when its progress was last written. `ray_address`: where it was told that Ray is.
     `held`: attempts (id and epoch) that the node's last heartbeat named; `loading`: models that are loaded for them, by id. `trouble`: why devices have no renderer, and
     `ray_trouble` why the node has no raylet, in words; `model_troubles`: why it doesn't offer models, by name, "" for all.
@@ -33,6 +33,7 @@ class Session:
 
     node_id: str
     heard_at: float
+    name: str = ""
     outbox: asyncio.Queue[nodes_pb2.ConnectResponse | None] = field(default_factory=asyncio.Queue)
     refusal: str = ""
     leave: bool = False

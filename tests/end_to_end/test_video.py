@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from fractions import Fraction
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from farm.media.clips import probe, read_frames
 from farm.v1 import jobs_pb2
-from tests.farm_under_test import assert_same
+from tests.farm_under_test import assert_same, eventually
 
 LONG = {"frames": 250, "width": 128, "height": 96, "seed": 7}
 
@@ -63,6 +64,33 @@ def test_a_job_laid_out_for_the_farm_is_whole_and_keeps_its_layout(farm, tmp_pat
 def test_no_task_of_an_undisturbed_job_is_tried_twice(finished):
     assert [len(task.attempts) for task in finished.tasks] == [1] * len(finished.tasks)
     assert all(task.state == jobs_pb2.TASK_STATE_SUCCEEDED for task in finished.tasks)
+
+
+def test_one_grep_finds_request_daemon_bridge_agent_and_renderer_of_an_attempt(farm, finished):
+    def grep(word: str) -> list[str]:
+        logs = [path for path in farm.home.rglob("*.log*") if path.is_file()]
+        return [line for path in logs for line in path.read_text().splitlines() if word in line]
+
+    def spoken(lines: list[str]) -> list[str]:
+        return [
+            f"{re.search('process=([a-z]+)', line)[1]}: {re.search(r'] (.+?) {2,}', line)[1]}"
+            for line in lines
+        ]
+
+    task = next(task for task in finished.tasks if task.key == "window/1")
+    stations = eventually("its last line", lambda: len(found := grep(task.attempts[0].id)) >= 8 and found)
+    assert sorted(spoken(stations)) == [
+        "agent: end acknowledged", "agent: end kept", "agent: first lease passed on", "bridge: handed over",
+        "farmd: attempt ended", "farmd: dispatched", "renderer: work begun", "renderer: work ended",
+    ]  # fmt: skip
+    for line in stations:
+        for word in ("task=window/1", "epoch=1", f"node={task.attempts[0].node}", "device=cpu"):
+            assert word in line, (word, line)
+    of_the_job = grep(f"job={finished.job.id}")
+    assert set(stations) <= set(of_the_job) and len(of_the_job) == 8 * len(finished.tasks) + 1
+    (submit,) = [line for line in of_the_job if "method=SubmitJob" in line]
+    request = re.search("request=([0-9a-f]{16})", submit)[1]
+    assert spoken(grep(request)) == ["farmd: call"] and "status=OK" in submit
 
 
 def test_the_clips_latents_stand_in_the_first_window_as_given(farm, finished):

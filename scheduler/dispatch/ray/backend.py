@@ -201,7 +201,7 @@ class RayBackend:
         # First of all: what fails in the middle of its start may have left a process.
         if process not in self._begun:
             self._begun.append(process)
-        log.info("started", process=process.name, pid=process.start())
+        log.info("started", what=process.name, pid=process.start())
 
     @property
     def _stub(self) -> bridge_pb2_grpc.BridgeServiceStub:

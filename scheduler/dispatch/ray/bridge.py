@@ -9,15 +9,17 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import logging
 import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
+import structlog
 
+from farm.handed import names_of
+from farm.logs import adopt, configure_as_told
 from farm.processes.ray_launch import driver_job_config, wait_for_head
 from farm.v1 import bridge_pb2, bridge_pb2_grpc
 from scheduler.dispatch.backend import RendererRef
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 # sun_path has 108 bytes with its final zero; the socket has a longer name until it is in place.
 _LONGEST_SOCKET_PATH = 107
 
-_log = logging.getLogger("farm.bridge")
+log = structlog.get_logger()
 
 
 class BridgeServicer(bridge_pb2_grpc.BridgeServiceServicer):
@@ -61,7 +63,9 @@ class BridgeServicer(bridge_pb2_grpc.BridgeServiceServicer):
         renderer = await _renderer(request, context)
         if not request.attempt_id:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "attempt_id: must not be empty")
-        await self._renderers.dispatch(renderer, Call(request.attempt_id, request.epoch, request.payload))
+        call = Call(request.attempt_id, request.epoch, request.payload)
+        log.info("handed over", **_named(renderer, call))
+        await self._renderers.dispatch(renderer, call)
         return bridge_pb2.DispatchResponse()
 
     async def StopRenderer(
@@ -97,10 +101,20 @@ class BridgeServicer(bridge_pb2_grpc.BridgeServiceServicer):
             event=event,
             detail=detail,
         )
-        name = bridge_pb2.BridgeEvent.Name(event)
-        _log.info("%s %s %s %s", renderer.name, message.attempt_id or "-", name, detail)
+        # Of each attempt its renderer and agent tell the same; what only Ray can tell is worth a line.
+        tell = log.debug if event == bridge_pb2.BRIDGE_EVENT_RETURNED and not detail else log.info
+        happened = bridge_pb2.BridgeEvent.Name(event).removeprefix("BRIDGE_EVENT_").lower()
+        tell(happened.replace("_", " "), **_named(renderer, call), detail=detail)
         for queue in self._watchers:
             queue.put_nowait(message)
+
+
+def _named(renderer: RendererRef, call: Call | None) -> dict[str, Any]:
+    """Return what a line is about, under the names that all logs have."""
+    if call is None:
+        return {"node_id": renderer.node_id, "device": renderer.device}
+    about = names_of(call.payload) | {"attempt": call.attempt_id, "epoch": call.epoch}
+    return about | {"device": renderer.device}
 
 
 async def _renderer(
@@ -129,7 +143,7 @@ async def _serve(path: Path, ray_address: str, renderer_paths: tuple[str, ...]) 
         os.umask(previous)
     ours = unready.stat().st_ino
     unready.replace(path)
-    _log.info("serving on %s", path)
+    log.info("serving", socket=str(path))
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
@@ -152,7 +166,6 @@ def main() -> None:
         action="append",
         help="class of the renderers, as MODULE:CLASS; of several each node's first",
     )
-    parser.add_argument("--log", type=Path, help="file to log to; stderr by default")
     arguments = parser.parse_args()
     if len(os.fsencode(arguments.socket.absolute())) + 1 > _LONGEST_SOCKET_PATH:
         parser.error(
@@ -165,21 +178,20 @@ def main() -> None:
         module, _, name = path.partition(":")
         if not module or not name:
             parser.error(f"--renderer: must be MODULE:CLASS, not {path!r}")
-    logging.basicConfig(
-        filename=arguments.log, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    configure_as_told("bridge")
 
     import ray
 
+    adopt("ray")
     wait_for_head(arguments.ray_address, timeout=60.0)
     ray.init(
         address=arguments.ray_address,
         namespace="farm",
         log_to_driver=False,
-        logging_level=logging.WARNING,
+        configure_logging=False,
         job_config=driver_job_config(),
     )
-    _log.info("driving the Ray cluster at %s", arguments.ray_address)
+    log.info("driving the Ray cluster", ray_address=arguments.ray_address)
     asyncio.run(_serve(arguments.socket, arguments.ray_address, tuple(arguments.renderer)))
 
 

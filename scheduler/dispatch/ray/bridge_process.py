@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+from farm.logs import variables_of
 from farm.processes.children import python_command
 from farm.processes.detached import DetachedProcess
 from farm.processes.ray_process import ray_variables, without_ray
@@ -35,7 +37,8 @@ class BridgeProcess(DetachedProcess):
         )
 
     def variables(self) -> dict[str, str]:
-        return ray_variables(self.node_ip, self._token_file)
+        # A bridge is made anew in a moment, so it follows the settings of logs too.
+        return ray_variables(self.node_ip, self._token_file) | variables_of(os.environ)
 
     def environment(self) -> dict[str, str]:
         return without_ray(super().environment()) | self.variables()

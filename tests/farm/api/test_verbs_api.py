@@ -251,11 +251,12 @@ class Breaking:
 
     def __init__(self, method, part: str):
         self._method, self._part, self._broke = method, part, False
-        self.asked = []
+        self.asked, self.names = [], set()
 
-    def __call__(self, request):
+    def __call__(self, request, metadata):
         self.asked.append(str(request))
-        self._stream = self._method(request)
+        self.names.add(dict(metadata)["x-request-id"])
+        self._stream = self._method(request, metadata=metadata)
         return self
 
     def __iter__(self):
@@ -286,7 +287,7 @@ def test_a_job_is_followed_by_its_id_once_its_stream_broke_and_another_has_its_n
                 submit(daemon.store, name="sh010")
             elif len(seen) == 2:
                 client.cancel(named.id)
-    assert set(seen) == {named.id} and len(stream.asked) == 2
+    assert set(seen) == {named.id} and len(stream.asked) == 2 and len(stream.names) == 1
 
 
 def test_a_log_is_read_on_by_the_tasks_id_once_its_stream_broke(daemon, client, node):
@@ -296,7 +297,7 @@ def test_a_log_is_read_on_by_the_tasks_id_once_its_stream_broke(daemon, client, 
     client._tasks.ReadLog = stream = Breaking(client._tasks.ReadLog, "attempt")
     found, *parts = [one for one in client.log("sh010/encode") if submit(daemon.store, name="sh010")]
     assert (found.id, b"".join(parts)) == (attempt.id, node.logs[attempt.id])
-    assert len(stream.asked) == 2 and attempt.task_id in stream.asked[1]
+    assert len(stream.asked) == 2 and attempt.task_id in stream.asked[1] and len(stream.names) == 1
 
 
 def node_calls(client) -> dict:
