@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 from pathlib import Path
 
 from farm import durable
@@ -72,6 +73,20 @@ class LogFile(logging.Handler):
         file, self._file = self._file, -1
         with contextlib.suppress(OSError):
             os.close(file)
+
+
+def cut(path: Path, max_bytes: int = MAX_BYTES) -> None:
+    """Empty a file that another program appends to once it has this size; keep what it held as NAME.1.
+
+    What is written meanwhile is lost. So is all of it on a disk without room for the copy.
+    """
+    if path.suffix == ".1":
+        return
+    with contextlib.suppress(OSError):
+        if path.stat().st_size >= max_bytes:
+            with contextlib.suppress(OSError):
+                shutil.copyfile(path, f"{path}.1")
+            os.truncate(path, 0)
 
 
 def opened(path: Path, flags: int, mode: int = 0o600) -> int:

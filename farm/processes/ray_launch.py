@@ -22,10 +22,14 @@ import structlog
 if TYPE_CHECKING:
     from ray.job_config import JobConfig
 
+from farm import log_file
 from farm.durable import write_whole
 from farm.logs import adopt, configure_as_told
 
 log = structlog.get_logger()
+
+LOGS_SECONDS = 60.0
+"""Between two looks at how long Ray's own logs have become."""
 
 
 def wait_for_head(address: str, timeout: float) -> None:
@@ -103,6 +107,15 @@ def _spare_what_the_farm_does_not_use() -> None:
     Node.start_api_server = lambda self, **options: None
 
 
+def cut_logs(folder: Path) -> None:
+    """Empty what Ray's processes have written of themselves where it has grown long.
+
+    Ray's own rotation puts a pipe and six threads between a process and its file (docs/ray.md, 22).
+    """
+    for path in folder.glob("*.*"):
+        log_file.cut(path)
+
+
 def main() -> None:
     """Starts the node, writes its state file once the control store knows it, and stays until it dies."""
     parser = argparse.ArgumentParser(prog="python -m farm.processes.ray_launch", description=main.__doc__)
@@ -151,8 +164,12 @@ def main() -> None:
         spawn_reaper=True,
     )
     write_whole(arguments.state, json.dumps({"pid": os.getpid(), "node_id": node.node_id}))
+    looked = time.monotonic()
     while not (dead := node.dead_processes()):
         time.sleep(0.2)
+        if time.monotonic() - looked >= LOGS_SECONDS:
+            looked = time.monotonic()
+            cut_logs(Path(node.get_logs_dir_path()))
     log.error("parts of Ray have ended, and so does this node", parts=[kind for kind, _ in dead])
     node.kill_all_processes(check_alive=False, allow_graceful=False)
     sys.exit(1)

@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 import structlog
 
-from farm import __version__, damaged_files, log_file
+from farm import __version__, damaged_files
 from farm.durable import start_over, write_whole
 from farm.processes.children import child_environment, python_command
 from farm.processes.detached import DetachedProcess, remove
@@ -57,9 +57,6 @@ _SETTINGS = {
     "RAY_enable_pipe_based_agent_to_parent_health_check": "1",
     "RAY_enable_metrics_collection": "0",
     "RAY_memory_monitor_refresh_ms": "0",
-    # Ray's own logs, in its folder in /tmp: 512 MiB each by default, or without a limit.
-    "RAY_ROTATION_MAX_BYTES": str(log_file.MAX_BYTES),
-    "RAY_ROTATION_BACKUP_COUNT": str(log_file.OLDER),
     # The farm drains by itself; Ray would wait 30 s for actors that never end.
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
 }

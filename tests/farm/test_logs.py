@@ -14,7 +14,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farm.log_file import MAX_BYTES, LogFile
+from farm.log_file import MAX_BYTES, LogFile, cut
 from farm.logs import SEEN_BYTES, configure_as_told, configure_logs, rest, variables
 from farm.processes.detached import DetachedProcess
 
@@ -167,3 +167,27 @@ def test_of_two_that_write_one_log_each_follows_the_other(tmp_path):
     names = ["a.log.3", "a.log.2", "a.log.1", "a.log"]
     told = [line for name in names for line in (tmp_path / name).read_text().splitlines()]
     assert told == [f"line {number}" for number in range(20 - len(told), 20)] and len(told) >= 4
+
+
+def test_what_another_program_appends_to_is_emptied_at_a_size_and_written_on(tmp_path):
+    path = tmp_path / "raylet.out"
+    with path.open("ab", buffering=0) as program:
+        program.write(b"0123456789")
+        cut(path, max_bytes=11)
+        assert path.read_bytes() == b"0123456789", "it is not long yet"
+        program.write(b"abc")
+        for _ in range(2):
+            cut(path, max_bytes=11)
+            cut(tmp_path / "raylet.out.1", max_bytes=11)
+        program.write(b"on it goes")
+    assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == {
+        "raylet.out": b"on it goes",
+        "raylet.out.1": b"0123456789abc",
+    }
+
+
+def test_a_log_is_emptied_on_a_full_disk_too(tmp_path):
+    (tmp_path / "raylet.out").write_bytes(b"x" * 20)
+    (tmp_path / "raylet.out.1").mkdir()  # stands in for a disk without room for a copy
+    cut(tmp_path / "raylet.out", max_bytes=11)
+    assert (tmp_path / "raylet.out").read_bytes() == b""
