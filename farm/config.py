@@ -190,7 +190,7 @@ class ModelPin(Settings):
 
 
 class Log(Settings):
-    """What is written to standard error."""
+    """What this process, and those that it starts, write of themselves: see "Follow an attempt" in docs/server.md."""
 
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level written.")
     format: Literal["text", "json"] = Field("text", description="Lines for people or one JSON object each.")

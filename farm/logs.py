@@ -122,7 +122,9 @@ def configure_logs(
                 *([] if format == "json" else [_printable]),
                 structlog.processors.JSONRenderer()
                 if format == "json"
-                else structlog.dev.ConsoleRenderer(colors=file is None and sys.stderr.isatty()),
+                else structlog.dev.ConsoleRenderer(
+                    colors=file is None and sys.stderr.isatty(), sort_keys=False
+                ),
             ],
         )
     )

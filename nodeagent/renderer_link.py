@@ -360,7 +360,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
     def _log(self, attempt: nodes_pb2.AttemptRef) -> FilteringBoundLogger:
         """Return a logger whose lines name the attempt as all other logs do, as far as it is known here."""
         known = self._named.get((attempt.attempt_id, attempt.epoch), {})
-        bound: FilteringBoundLogger = log.bind(attempt=attempt.attempt_id, epoch=attempt.epoch, **known)
+        bound: FilteringBoundLogger = log.bind(**known, attempt=attempt.attempt_id, epoch=attempt.epoch)
         return bound
 
     def _watch(self, renderer: _Renderer) -> None:

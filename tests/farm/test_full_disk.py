@@ -67,6 +67,22 @@ for path in (Path("{tmp_path}/disk/a"), Path("{tmp_path}/disk/new/b")):
     assert done.stdout == f"{errno.ENOSPC} True\n" * 2, done.stderr
 
 
+def test_a_process_whose_log_lies_on_a_full_disk_goes_on(tmp_path):
+    (tmp_path / "look.py").write_text(f"""
+from pathlib import Path
+import structlog
+from farm import log_file, logs
+log_file.LogFile.__init__.__defaults__ = (100,)
+logs.configure_logs("info", "text", "renderer", file=Path("{tmp_path}/disk/a.log"))
+for number in range(100):
+    structlog.get_logger().info(f"line {{number}}", why="x" * 1000)
+print("went on")
+""")
+    done = run_on_a_full_disk(tmp_path / "disk", f"{sys.executable} {tmp_path}/look.py",
+                              environment=dict(os.environ) | {"PYTHONPATH": os.getcwd()})  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "went on\n", "")
+
+
 @pytest.mark.parametrize(
     ("number", "told"),
     [
