@@ -16,7 +16,9 @@ import psutil
 import pytest
 
 from farm.damaged_files import DamagedFile
+from farm.log_file import MAX_BYTES
 from farm.processes.detached import DetachedProcess, running_in
+from farm.processes.ray_launch import LOGS_SECONDS
 from farm.processes.ray_process import RayHead, Raylet, ray_environment
 from farm.wire.security import ray_token_file
 from tests.damage import OF_JSON
@@ -352,3 +354,16 @@ def test_what_another_version_has_started_is_told_and_what_this_one_has_is_not(c
     for node in cluster:
         (difference,) = node.outdated()
         assert difference.startswith("LTX_FARM_VERSION was ") and ", and is 9.9 with Ray " in difference
+
+
+@pytest.mark.long
+def test_what_rays_processes_write_of_themselves_is_cut_while_they_go_on(cluster):
+    head = cluster[0]
+    out = next(head.temp.glob("session_2*/logs/gcs_server.out"))
+    with out.open("ab") as file:
+        file.write(b"x" * MAX_BYTES)
+    until(lambda: out.stat().st_size < MAX_BYTES, LOGS_SECONDS + 10)
+    assert out.with_name("gcs_server.out.1").stat().st_size > MAX_BYTES
+    # It says something every minute.
+    until(lambda: b"gcs_server" in out.read_bytes(), 70)
+    assert out.read_bytes().count(b"\0") == 0

@@ -18,6 +18,7 @@ import grpc
 import psutil
 import pytest
 
+from farm.logs import variables
 from farm.processes.ray_process import RayHead, Raylet, ray_environment
 from farm.v1 import bridge_pb2, bridge_pb2_grpc
 from farm.wire.security import ray_token_file
@@ -386,3 +387,13 @@ def test_what_people_are_told_of_lost_renderers_is_not_rays_own_words():
         "Ray has no such node any more, and starts no renderer there",
         "out of file descriptors",
     ]
+
+
+def test_a_bridge_follows_the_settings_of_its_daemons_log(cluster, monkeypatch):
+    assert "LTX_FARM_LOG_LEVEL" not in cluster.bridge.variables()
+    for name, value in variables("debug", "json").items():
+        monkeypatch.setenv(name, value)
+    assert cluster.bridge.outdated() == [
+        "LTX_FARM_LOG_FORMAT was not set, and is json", "LTX_FARM_LOG_LEVEL was not set, and is debug",
+    ]  # fmt: skip
+    assert "LTX_FARM_LOG_LEVEL" not in cluster.head.variables(), "no reason to end every renderer"
