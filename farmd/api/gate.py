@@ -190,7 +190,7 @@ async def _passing(call: _Call, request: Any, context: aio.ServicerContext) -> A
     except Exception as error:
         status, message = status_of(error)
         if status is grpc.StatusCode.INTERNAL:
-            log.exception("call failed", method=call.method, exc_info=error)
+            log.exception("call failed", method=call.method)
             message += f" (request {call.request})"
         # It goes out as a header: 8 KB at most, and no half characters.
         await context.abort(status, shown_lines(message, _MOST_OF_A_MESSAGE))
