@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--database", choices=DATABASES, action="append", help="only this one")
     parser.add_argument("--live", action="store_true", help="measure how fast a live farm dispatches")
     arguments = parser.parse_args()
-    configure_logs("warning", "text")
+    configure_logs("warning", "text", "age")
     with tempfile.TemporaryDirectory(prefix="farm-age-", dir=os.environ.get("TMPDIR", in_memory())) as name:
         if arguments.live:
             count = arguments.jobs or 10_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import time
 from fractions import Fraction
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 from farm.media.clips import probe, read_frames
 from farm.v1 import jobs_pb2
+from scheduler.placement.warmth import STARTING_SECONDS
 from tests.farm_under_test import assert_same, eventually
 
 LONG = {"frames": 250, "width": 128, "height": 96, "seed": 7}
@@ -20,6 +22,9 @@ LONG = {"frames": 250, "width": 128, "height": 96, "seed": 7}
 @pytest.fixture(scope="module")
 def finished(farm, clip):
     """A long job extended from the clip, rendered by both nodes."""
+    # Its windows take .13 s each: placement would give them all to a renderer that has begun, rather than wait for one
+    # that still imports.
+    time.sleep(STARTING_SECONDS)
     job_id = farm.submit(conditions=[clip], **LONG)
     return farm.succeed(job_id)
 
