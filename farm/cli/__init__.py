@@ -1,4 +1,4 @@
-"""farmctl: the command line, on the Python client. One module a noun; each is imported when it is called.
+"""farmctl: the command line, on top of the Python client. Each noun has a module, imported when the noun is called.
 
 Exit codes: 0 done; 1 the farm can't be reached or the work failed; 2 bad input; 130 interrupted.
 """
@@ -14,10 +14,10 @@ from farm import __version__
 
 _COMMANDS = {
     "up": ("farm.cli.up:up", "Start a whole farm on this machine."),
-    "down": ("farm.cli.up:down", "Stop the farm of this machine."),
+    "down": ("farm.cli.up:down", "Stop the farm on this machine."),
     "submit": ("farm.cli.submit:submit", "Ask the farm for a video."),
     "job": ("farm.cli.job:job", "Look at jobs, follow, pause, cancel, retry and download them."),
-    "task": ("farm.cli.task:task", "Look at the tasks of a job, read their logs, do them again."),
+    "task": ("farm.cli.task:task", "Look at the tasks of a job, read their logs, run them again."),
     "node": (
         "farm.cli.node:node",
         "Look at workstations, let new ones in, take them out of service and back.",
@@ -25,12 +25,12 @@ _COMMANDS = {
     "client": ("farm.cli.client:client", "Let other machines talk to this farm."),
     "demo": ("farm.cli.demo:demo", "See it work: start a farm, extend a clip, stop the farm."),
     "db": ("farm.cli.db:db", "Upgrade, back up and restore the farm's database."),
-    "config": ("farm.cli.config:config", "What can be set, and where."),
+    "config": ("farm.cli.config:config", "Print the settings that farm.toml and node.toml may hold."),
 }
 
 
 class _Commands(click.Group):
-    """Imports a command when it is asked for, and turns typed errors into messages and exit codes."""
+    """A click group that imports a command when it is called, and turns typed errors into messages and exit codes."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -44,12 +44,15 @@ class _Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does; an unknown verb is told the nearest, which click can't know where none is imported yet."""
+        """Resolve a command as click does, and name the nearest command for an unknown one.
+
+        click can't name it by itself, because no command is imported yet.
+        """
         name = args[0]
         if name in _COMMANDS or name.startswith("-"):
             return super().resolve_command(ctx, args)
         unknown = click.exceptions.NoSuchCommand(name, possibilities=_COMMANDS, ctx=ctx)
-        # A verb that stands below a noun is meant more likely than a noun that looks like it.
+        # A verb of this name below a noun is likelier meant than a noun of similar spelling.
         below = self._below(ctx, name)
         raise (
             click.UsageError(f"{unknown.message} Did you mean {' or '.join(below)}?", ctx)
@@ -58,7 +61,7 @@ class _Commands(click.Group):
         )
 
     def _below(self, ctx: click.Context, name: str) -> list[str]:
-        """Verbs of this name that stand below others, such as 'job list' for `list`."""
+        """Return the commands of this name that belong to a noun, such as 'job list' for `list`."""
         groups = ((noun, self.get_command(ctx, noun)) for noun in _COMMANDS)
         return [
             repr(f"{noun} {name}")
@@ -89,7 +92,7 @@ class _Commands(click.Group):
 
             # What the farm refuses is bad input (2), like a mistyped option; the rest is a failure (1).
             if isinstance(error, UnicodeEncodeError):
-                # What a terminal passes on that isn't UTF-8 can't be sent.
+                # A terminal may pass on bytes that aren't UTF-8; the API can't carry them.
                 click.echo(f"farmctl: {shown(error.object)} is not UTF-8; give text in UTF-8", err=True)
                 ctx.exit(2)
             bad_input = (InvalidSpec, InvalidConfig, NoCurrentFolder, NoHome)
@@ -108,7 +111,7 @@ class _Commands(click.Group):
 @click.option(
     "--profile",
     metavar="FILE",
-    help="client.json of the farm to talk to. Without it: FARM_PROFILE, or FARM_SERVER with FARM_CA and "
+    help="The client.json of the farm to talk to. Default: FARM_PROFILE, or FARM_SERVER with FARM_CA and "
     "FARM_TOKEN (or FARM_TOKEN_FILE), or the farm in FARM_HOME (~/.farm).",
 )
 @click.version_option(__version__)

@@ -1,4 +1,4 @@
-"""The bars of a job's stages on a terminal, and below them what people should know at this moment."""
+"""Progress bars for the stages of a job on a terminal, with lines of news below them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _WAITS = "bright_black"
 
 
 class StageBars:
-    """A bar a stage: grey and at rest while nothing of it runs and it isn't done."""
+    """One progress bar for each stage of a job. The bar of a stage that waits is grey and doesn't move."""
 
     def __init__(self, console: Console):
         self._progress = _WithLines(
@@ -46,7 +46,7 @@ class StageBars:
         self._progress.stop()
 
     def show(self, job: jobs_pb2.Job, lines: Sequence[str]) -> None:
-        """Show how far a job's stages are, and `lines` below them."""
+        """Show the progress of a job's stages, and `lines` below the bars."""
         for stage in job.stages:
             if stage.kind not in self._bars:
                 self._bars[stage.kind] = self._progress.add_task(
@@ -68,7 +68,7 @@ class StageBars:
         self.say(lines)
 
     def tell(self, text: str) -> None:
-        """Print a line above the bars, which stays. Printed past them it would be painted over."""
+        """Print a permanent line above the bars. The bars would overwrite a line that is printed in any other way."""
         self._progress.console.print(Text(shown_lines(hidden(text))), soft_wrap=True)
 
     def say(self, lines: Sequence[str]) -> None:
@@ -86,12 +86,12 @@ class _WithLines(Progress):
     def get_renderables(self) -> Iterable[RenderableType]:
         yield from super().get_renderables()
         for line in self.lines:
-            # Folded here: what is printed live would be cut at the terminal's edge.
+            # Wrapped here, because rich's live display cuts a long line at the terminal's edge.
             yield from Text(shown(line, 1000)).wrap(self.console, self.console.width, no_wrap=False)
 
 
 class _Name(TextColumn):
-    """What the stage is called."""
+    """The name of the stage."""
 
     def render(self, task: Task) -> Text:
         name = super().render(task)
@@ -101,7 +101,7 @@ class _Name(TextColumn):
 
 
 class _Bar(BarColumn):
-    """How far it is. rich would let a bar pulse in red that hasn't begun, which looks like trouble or like work."""
+    """The progress of the stage. rich's own bar pulses in red before a stage begins, which looks like trouble or work."""
 
     def render(self, task: Task) -> ProgressBar:
         bar = super().render(task)

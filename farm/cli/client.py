@@ -1,4 +1,4 @@
-"""farmctl client: how other machines talk to this farm."""
+"""farmctl client: hand other machines what they need to talk to this farm."""
 
 from __future__ import annotations
 
@@ -28,15 +28,17 @@ def client() -> None:
 @client.command()
 @click.argument("file", metavar="FILE")
 @click.option(
-    "--server", metavar="HOST:PORT", help="Where that machine reaches the farm, if not where others do."
+    "--server",
+    metavar="HOST:PORT",
+    help="Address at which that machine reaches the farm. Default: the farm's own.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace FILE if there is one.")
 @click.pass_context
 def export(ctx: click.Context, file: str, server: str | None, overwrite: bool) -> None:
-    """Write FILE, all that a client on another machine needs: address, certificate and token of the farm.
+    """Write FILE for a client on another machine: it holds the farm's address, certificate and token.
 
-    Whoever has it may do everything with the farm that farmctl does: hand it on as you would a password. The other
-    machine names it with --profile or FARM_PROFILE. FILE - is standard output.
+    Anyone who has FILE can do everything that farmctl does: hand it on as you would a password. The other machine
+    names it with --profile or FARM_PROFILE. If FILE is -, it is written to standard output.
 
     \b
     Examples:
@@ -55,9 +57,9 @@ def export(ctx: click.Context, file: str, server: str | None, overwrite: bool) -
         try:
             write_whole(Path(file), content, replace=overwrite)
         except FileExistsError:
-            raise InvalidSpec("output", f"{file} exists; give another, or --overwrite") from None
+            raise InvalidSpec("output", f"{file} exists; give another name, or --overwrite") from None
         note(
-            f"{file}: a client of the farm at {server or answer.servers[0]}; whoever has it may use the farm"
+            f"{file} is a client's profile for the farm at {server or answer.servers[0]}; anyone who has it can use the farm"
         )
     if not server:
         tell_reach(list(answer.servers), list(answer.others), "clients")

@@ -1,6 +1,6 @@
-"""How wide the columns of a table become where the terminal is too narrow for all of it.
+"""The widths of a table's columns on a terminal that is too narrow for the whole table.
 
-Pure. Widths are in cells of a terminal; some characters take two.
+Pure. Widths are in cells of a terminal; some characters take two cells.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ from collections.abc import Sequence
 from rich.cells import cell_len
 
 FREE_WIDTH = 12
-"""A column of free text, such as names and reasons, is not made narrower: a word a line reads badly."""
+"""Cells that a column of free text, such as names and reasons, keeps: one word on each line is hard to read."""
 
 
 def natural_width(column: Sequence[str]) -> int:
-    """What a column takes, its heading included, if nothing in it is folded."""
+    """Return the cells that a column takes, its heading included, if no text in it is folded."""
     return max(map(cell_len, column))
 
 
 def narrowest_width(column: Sequence[str], *, free: bool) -> int:
-    """What a column takes at least. A word is kept whole, for it may be an id; not so in `free` text."""
+    """Return the fewest cells that a column can take. Only in `free` text may a word be broken: elsewhere it may be an id."""
     longest = max((cell_len(word) for cell in column for word in cell.split()), default=1)
     return min(longest, FREE_WIDTH) if free else longest
 
 
 def fitted_widths(natural: Sequence[int], narrowest: Sequence[int], room: int) -> list[int] | None:
-    """Widths that take no more than `room` together, the widest column giving way first; None if there are none."""
+    """Return column widths whose sum is at most `room`, narrowing the widest column first; None if there are none."""
     if sum(narrowest) > room:
         return None
     widths = [max(low, min(width, room)) for low, width in zip(narrowest, natural, strict=True)]

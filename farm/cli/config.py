@@ -1,4 +1,4 @@
-"""farmctl config: what can be set."""
+"""farmctl config: print the settings of farmd and farm-node."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import click
 
 @click.group()
 def config() -> None:
-    """What can be set, and where.
+    """Print the settings that farm.toml and node.toml may hold.
 
     \b
     Example:
@@ -16,7 +16,7 @@ def config() -> None:
 
 
 @config.command()
-@click.option("--node", is_flag=True, help="The settings of farm-node instead of farmd's.")
+@click.option("--node", is_flag=True, help="Print farm-node's settings instead of farmd's.")
 def example(node: bool) -> None:
     """Print a commented farm.toml: every setting with its default.
 

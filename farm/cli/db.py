@@ -1,4 +1,4 @@
-"""farmctl db: the farm's record, on the machine that has its database. Needs no daemon."""
+"""farmctl db: upgrade, back up and restore the farm's database, on the machine that has it. Needs no daemon."""
 
 from __future__ import annotations
 
@@ -20,18 +20,21 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.group()
-@click.option("--config", "path", type=_FILE, help="farm.toml to read. Default: as farmd's.")
+@click.option(
+    "--config", "path", type=_FILE, help="The farm.toml to read. Default: the one that farmd would read."
+)
 @click.option(
     "--home",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of the farm's state. Default: FARM_HOME, or ~/.farm.",
+    help="The folder of the farm's state. Default: FARM_HOME, or ~/.farm.",
 )
 @click.pass_context
 def db(ctx: click.Context, path: Path | None, home: Path | None) -> None:
     """Upgrade, back up and restore the farm's database.
 
-    Works on the database in farm.toml (store.url), whether a daemon runs or not, as the user that farmd runs as.
-    Artifacts are not in it: keep a copy of their folder (artifacts.url) that is as new as the backup, or newer.
+    The commands work on the database that farm.toml names (store.url), with or without a running daemon. Run them as the
+    user that farmd runs as. Artifacts are not in the database: keep a copy of their folder (artifacts.url) that is as
+    new as the backup, or newer.
 
     \b
     Examples:
@@ -45,7 +48,7 @@ def db(ctx: click.Context, path: Path | None, home: Path | None) -> None:
 @click.pass_obj
 @needs_server_parts
 def upgrade(config: FarmConfig) -> None:
-    """Bring the database to this version's schema; farmd does so by itself when it starts.
+    """Upgrade the database to the schema of this version. farmd also does so whenever it starts.
 
     \b
     Example:
@@ -67,9 +70,9 @@ def upgrade(config: FarmConfig) -> None:
 @click.pass_obj
 @needs_server_parts
 def backup(config: FarmConfig, file: Path, overwrite: bool) -> None:
-    """Write the whole record to FILE: jobs, results, nodes, events as they are at one moment.
+    """Write a backup of the database to FILE: jobs, results, nodes and events as they are at one moment.
 
-    The farm may go on rendering. FILE appears when it is whole. With PostgreSQL this needs pg_dump.
+    The farm may go on rendering. FILE appears only once it is complete. With PostgreSQL this needs pg_dump.
 
     \b
     Example:
@@ -81,19 +84,19 @@ def backup(config: FarmConfig, file: Path, overwrite: bool) -> None:
     with _told(config):
         back_up(config.store_url, file)
     click.echo(f"{file}: {size(file.stat().st_size)}")
-    note(f"artifacts are not part of it; they lie in {config.artifact_url}")
+    note(f"artifacts are not part of the backup; they are in {config.artifact_url}")
 
 
 @db.command()
 @click.argument("file", type=_FILE)
-@click.option("--force", is_flag=True, help="Replace everything that is in the database.")
+@click.option("--force", is_flag=True, help="Replace all content of the database.")
 @click.pass_obj
 @needs_server_parts
 def restore(config: FarmConfig, file: Path, force: bool) -> None:
-    """Make the database what it was when FILE was written. No daemon may run on it.
+    """Restore the database to its state when FILE was written. No daemon may use it meanwhile.
 
-    farmd goes on from there at its next start: what renderers still hold is taken, what nobody holds any more is
-    given to others after the requeue delay. With PostgreSQL this needs pg_restore.
+    farmd continues from that state at its next start. It accepts results that renderers still hold. Tasks that no
+    renderer holds are given to other renderers after the requeue delay. With PostgreSQL this needs pg_restore.
 
     \b
     Example:
@@ -103,15 +106,15 @@ def restore(config: FarmConfig, file: Path, force: bool) -> None:
 
     with _told(config):
         aside = put_back(config.store_url, file, this_process("farmctl db restore"), force=force)
-    click.echo(f"the farm's database is what it was in {file}")
+    click.echo(f"the farm's database is restored from {file}")
     if aside:
-        note(f"what was there was damaged or not a farm's; it is kept as {aside}")
+        note(f"the file that was there was damaged or not a farm's database; it is kept as {aside}")
     note(f"artifacts are not part of a backup; the farm looks for them in {config.artifact_url}")
 
 
 @contextlib.contextmanager
 def _told(config: FarmConfig) -> Iterator[None]:
-    """The store's refusals as the command line's."""
+    """Turn the store's refusals into errors of the command line."""
     from farm.store.errors import StoreError
 
     config.home.mkdir(mode=0o700, parents=True, exist_ok=True)

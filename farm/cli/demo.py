@@ -1,4 +1,4 @@
-"""farmctl demo: a whole farm for one video, to see that everything works."""
+"""farmctl demo: start a whole farm for one video, to see that everything works."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from farm.media.clips import MediaError, read_frames
 from farm.spec import JobSpec, frame_rate
 
 GIVEN_FRAMES = 9
-"""Frames of the clip that the demo extends: two latents, the least that shows motion."""
+"""Frames of the clip that the demo extends. They make two latents, the fewest that show motion."""
 
 _READY_SECONDS = 180.0
 _FARM = "farm"
@@ -46,10 +46,10 @@ _FARM = "farm"
 @click.option(
     "--clip",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help=f"A clip of your own; its first {GIVEN_FRAMES} frames are used. Without it one is drawn.",
+    help=f"Extend the first {GIVEN_FRAMES} frames of this clip. Default: a clip that the demo draws.",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), default="demo.mp4", show_default=True)
-@click.option("--overwrite", is_flag=True, help="Replace the output where it exists.")
+@click.option("--overwrite", is_flag=True, help="Replace the output if it exists.")
 @needs_server_parts
 def demo(
     pixels: tuple[int, int],
@@ -62,7 +62,7 @@ def demo(
     output: Path,
     overwrite: bool,
 ) -> None:
-    """Start a farm, extend nine frames to a whole shot, show who rendered what, stop the farm.
+    """Start a farm, extend nine frames to a whole shot, show which device rendered which window, stop the farm.
 
     \b
     Examples:
@@ -97,7 +97,7 @@ def demo(
 
 
 def _end_farm(folder: Path) -> None:
-    """Take down what a demo that was killed left running in its folder."""
+    """Stop the farm that a killed demo left running in its folder."""
     farm = LocalFarm(folder / _FARM)
     if farm.home.is_dir():
         note("ending the farm of a demo that was killed")
@@ -134,7 +134,7 @@ def _render(
 def _drawn_frames(pixels: tuple[int, int], fps: float) -> np.ndarray:
     """uint8 [9, height, width, 3]: a red ball, lit from above left, that moves right on a navy background.
 
-    ModelBinding as the scenes are that ltx-tiny was trained on (plugins/ltx/reference).
+    Drawn like the scenes that ltx-tiny was trained on (plugins/ltx/reference).
     """
     width, height = pixels
     radius, speed = 0.19 * min(pixels), 0.5 * min(pixels) / fps
@@ -157,7 +157,7 @@ def _first_frames(clip: Path, pixels: tuple[int, int], fps: float) -> np.ndarray
 
 
 def _write_clip(path: Path, frames: np.ndarray, fps: float) -> None:
-    """H.264 good enough that the farm sees what was drawn."""
+    """Write the frames as H.264 of a quality at which they look as they were drawn."""
     import av
 
     rate: Fraction = frame_rate(fps)

@@ -1,4 +1,4 @@
-"""Following a job to its end on a terminal: bars, or plain lines where there is no terminal."""
+"""Following a job to its end: with bars on a terminal, with plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _Away = Callable[[FarmError], None]
 
 
 def follow(client: FarmClient, job_id: str, output: Path | None, json: bool = False) -> jobs_pb2.Job:
-    """Shows a job until it has ended and returns it, and what its tasks find out on the way that people should know.
+    """Show a job's progress until it has ended, with the notes that its tasks make, and return the job.
 
-    Ctrl-C leaves the job running, says how to come back, and exits with 130.
+    Ctrl-C leaves the job running, prints the command that follows it again, and exits with 130.
     """
     client.patience = AWAY_SECONDS
     latest = None
@@ -40,7 +40,7 @@ def follow(client: FarmClient, job_id: str, output: Path | None, json: bool = Fa
                 if json:
                     print_json(_as_response(update), indent=None)
                 if isinstance(update, jobs_pb2.Job):
-                    # Those that it begins with were told at submit.
+                    # `submit` has already printed the notes that the job begins with.
                     found = [text for text in update.notes if latest and text not in latest.notes]
                     for text in found if not json else ():
                         tell(f"note: {text}")
@@ -52,7 +52,7 @@ def follow(client: FarmClient, job_id: str, output: Path | None, json: bool = Fa
         if latest is None or latest.state not in ENDED:
             job = latest.id if latest else shlex.quote(job_id)
             again = f"farmctl job watch {job}" + (f" -o {output}" if output else "")
-            note(f"job {job} goes on; come back to it with `{again}`, end it with `farmctl job cancel {job}`")
+            note(f"job {job} goes on; follow it again with `{again}`, end it with `farmctl job cancel {job}`")
         click.get_current_context().exit(130)
     assert latest is not None  # watch ends only after the job has
     return latest
@@ -61,7 +61,7 @@ def follow(client: FarmClient, job_id: str, output: Path | None, json: bool = Fa
 def finish(
     client: FarmClient, job: jobs_pb2.Job, output: Path | None, overwrite: bool, quiet: bool = False
 ) -> None:
-    """Says how a job ended and downloads its video to `output`. Exits with 1 when it has none."""
+    """Print how a job ended and download its video to `output`. Exits with 1 if the job has no video."""
     if job.state != jobs_pb2.JOB_STATE_SUCCEEDED:
         note(f"job {job.id} {job_state(job)}" + (f": {how_it_ended(job)}" if job.error else ""))
         if decoded := where_decoded(job):
@@ -77,12 +77,12 @@ def finish(
 
 
 def fetch(client: FarmClient, job_id: str, output: Path, overwrite: bool, quiet: bool = False) -> None:
-    """Downloads a job's video to `output`."""
+    """Download a job's video to `output`."""
     try:
         with transfer_bar("download") as moved:
             client.download(job_id, output, overwrite, moved)
     except KeyboardInterrupt:
-        note(f"go on with `farmctl job download {shlex.quote(job_id)} -o {output}`")
+        note(f"continue with `farmctl job download {shlex.quote(job_id)} -o {output}`")
         raise
     if not quiet:
         say(f"{output} ({size(output.stat().st_size)})")
@@ -90,7 +90,7 @@ def fetch(client: FarmClient, job_id: str, output: Path, overwrite: bool, quiet:
 
 @contextlib.contextmanager
 def transfer_bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar for bytes on their way, to be called with bytes moved and bytes in all."""
+    """Show a bar for a transfer of bytes. The function it yields takes the bytes moved and the bytes in all."""
     if not sys.stderr.isatty():
         yield lambda moved, whole: None
         return
@@ -102,7 +102,7 @@ def transfer_bar(what: str) -> Iterator[Callable[[int, int], None]]:
 
 @contextlib.contextmanager
 def _shown(json: bool) -> Iterator[tuple[_Show, _Tell, _Away]]:
-    """What shows the job, what says a line that stays, and what says that the farm is away."""
+    """Yield three functions: show the job, print a permanent line, and say that the farm can't be reached."""
     if json or not sys.stdout.isatty():
         yield (lambda job: None) if json else _lines(), note, _noted()
         return
@@ -146,7 +146,7 @@ def _lines() -> _Show:
             click.echo(f"job {job.id} goes on")
         if job.waiting or any(stage.running for stage in job.stages):
             waiting = job.waiting
-        # Part by part, and each device once a model: a log needs no line for each part.
+        # A device loads a model part by part; a log needs one line for the model, not one for each part.
         for line in loading(job):
             if line not in loaded:
                 loaded.add(line)
@@ -156,12 +156,12 @@ def _lines() -> _Show:
 
 
 def told(job: jobs_pb2.Job) -> list[str]:
-    """What is to be said of a job beside its bars: what it waits for, and which models are being loaded."""
+    """Return lines to show beside a job's bars: what the job waits for, and which models devices are loading."""
     return ([f"waiting: {job.waiting}"] if job.waiting else []) + loading(job)
 
 
 def loading(job: jobs_pb2.Job) -> list[str]:
-    """Which models devices load for the job at this moment, a line each."""
+    """Return a line for each model that a device is loading for the job at this moment."""
     found = {(one.model, one.device) for stage in job.stages for one in stage.loading}
     return [f"loading {model} on {device}" for model, device in sorted(found)]
 

@@ -1,4 +1,4 @@
-"""Media that a person gives to `farmctl submit`: what it is, and what follows from it for the job."""
+"""The clips and images that a person gives to `farmctl submit`, and the fields of the job that follow from them."""
 
 from __future__ import annotations
 
@@ -14,28 +14,39 @@ from farm.spec import Condition, Media, frame_rate
 def condition_of(
     media: str, facts: MediaFacts | None, no_upload: bool, frame: int = 0, strength: float = 1.0
 ) -> Condition | LocalCondition:
-    """The condition that a medium is, uploaded or a path on the daemon's host. Raises InvalidSpec for a path not in UTF-8."""
+    """Return the condition for a medium: a file to upload, or with `no_upload` a path on the daemon's host.
+
+    Raises InvalidSpec for a path on the daemon's host that isn't UTF-8.
+    """
     if no_upload:
         if storable(media) != media:
             raise InvalidSpec(
                 "media",
-                f"{shown(media)} has a name that isn't UTF-8, which the farm can't be told; upload it",
+                f"the name {shown(media)} isn't UTF-8, and --no-upload can't pass it on; upload the file instead",
             )
         return Condition(media=Media(path=str(Path(media).absolute())), frame=frame, strength=strength)
     return LocalCondition(media, frame, strength, facts)
 
 
 def frame_of(at: int | Literal["end"], facts: MediaFacts | None, frames: int, fps: float) -> int:
-    """The frame at which media begins that is to stand `at`. Raises InvalidSpec for an end that can't be told here."""
+    """Return the frame of the result at which media placed `at` begins.
+
+    Raises InvalidSpec for "end" if the media can't be read here, because its length is then unknown.
+    """
     if at != "end":
         return at
     if facts is None:
-        raise InvalidSpec("at", "give a number for media that can't be read here, not 'end'")
+        raise InvalidSpec(
+            "at", "'end' needs media that can be read on this machine; give a frame number instead"
+        )
     return max(0, frames - resampled_count(facts, frame_rate(fps)))
 
 
 def facts_of(field: str, media: str, no_upload: bool) -> MediaFacts | None:
-    """What the media is; None where it can't be read here. Raises InvalidSpec (`field`) before an upload of an hour."""
+    """Return what the media holds, or None for a path that exists only on the daemon's host.
+
+    Raises InvalidSpec (`field`) for media that can't be decoded: before an upload, which may take an hour.
+    """
     if no_upload and not Path(media).exists():
         return None
     try:
@@ -45,22 +56,22 @@ def facts_of(field: str, media: str, no_upload: bool) -> MediaFacts | None:
 
 
 def size_of(facts: MediaFacts | None) -> tuple[int, int]:
-    """Width and height, in pixels, of a result as large as its media. Raises InvalidSpec for media that isn't read here."""
+    """Return the media's width and height in pixels, rounded down to even. Raises InvalidSpec for media not read here."""
     if facts is None:
-        raise InvalidSpec("size", "must be given for media that can't be read here, such as 1024x576")
+        raise InvalidSpec("size", "must be given, such as 1024x576: the media can't be read on this machine")
     # Video files need even sides.
     return facts.width - facts.width % 2, facts.height - facts.height % 2
 
 
 def rate_of(facts: MediaFacts | None) -> float:
-    """Frames a second of a result as fast as its clip; 30 for an image. Raises InvalidSpec for media that isn't read here."""
+    """Return the clip's frames a second; 30 for an image. Raises InvalidSpec for media not read here."""
     if facts is None:
-        raise InvalidSpec("fps", "must be given for media that can't be read here, such as 30")
+        raise InvalidSpec("fps", "must be given, such as 30: the media can't be read on this machine")
     return float(facts.fps) if facts.kind == "video" else 30.0
 
 
 def check_length(clip: str, facts: MediaFacts | None, frames: int, fps: float) -> None:
-    """Raises InvalidSpec for a clip of more than `frames` frames: here too, because the upload may take an hour."""
+    """Raise InvalidSpec for a clip of more than `frames` frames, before an upload that may take an hour."""
     if facts is None or frames < 1 or not 1 <= fps <= 120:
         return
     count = resampled_count(facts, frame_rate(fps))

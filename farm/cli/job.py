@@ -1,4 +1,4 @@
-"""farmctl job: looking at jobs, following, steering and downloading them."""
+"""farmctl job: look at jobs, follow, steer and download them."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ from farm.wire.state_names import state_of
 
 _STATES = [name.partition("_STATE_")[2].lower() for name in jobs_pb2.JobState.keys()[1:]]
 
-overwrite_option = click.option("--overwrite", is_flag=True, help="Replace FILE where it exists.")
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
 
 
 @click.group()
 def job() -> None:
     """Look at jobs, follow, pause, cancel, retry and download them.
 
-    ID is a job's id, the first 6 or more characters of it, or the name of a job that no other job has.
+    ID is a job's id, the first 6 or more characters of the id, or the job's name if no other job has that name.
 
     \b
     Examples:
@@ -57,11 +57,17 @@ def job() -> None:
 
 
 @job.command("list")
-@click.option("--state", "states", type=Choice(_STATES), multiple=True, help="Only these; may be repeated.")
 @click.option(
-    "--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="At most this many."
+    "--state", "states", type=Choice(_STATES), multiple=True, help="Show only jobs in this state. Repeatable."
 )
-@click.option("--before", metavar="ID", default="", help="Only jobs that are older than this one.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 1000),
+    default=100,
+    show_default=True,
+    help="Show at most this many jobs.",
+)
+@click.option("--before", metavar="ID", default="", help="Show only jobs older than this one.")
 @format_option
 @click.pass_context
 def list_jobs(ctx: click.Context, states: tuple[str, ...], limit: int, before: str, form: str) -> None:
@@ -107,7 +113,7 @@ def list_jobs(ctx: click.Context, states: tuple[str, ...], limit: int, before: s
 @format_option
 @click.pass_context
 def show(ctx: click.Context, job_id: str, form: str) -> None:
-    """Show one job: its stages, which device rendered which window, and what a ready task waits for.
+    """Show one job: its stages, which device rendered which window, and why a ready task waits.
 
     \b
     Example:
@@ -163,7 +169,7 @@ def show(ctx: click.Context, job_id: str, form: str) -> None:
 def print_tasks(
     tasks: Iterable[jobs_pb2.Task], mark: Callable[[str], str], nothing: str = "no tasks"
 ) -> None:
-    """A table of a job's tasks: where each ran and for how long, or what it waits for."""
+    """Print a table of a job's tasks: where each task ran and for how long, or what it waits for."""
     rows = []
     for task in tasks:
         attempt = task.attempts[-1] if task.attempts else None
@@ -184,7 +190,7 @@ def print_tasks(
 
 
 def attempt_seconds(attempt: jobs_pb2.Attempt) -> str:
-    """How long an attempt took, or has taken so far."""
+    """Return the seconds that an attempt took, or has taken so far, as text."""
     begun = attempt.started_at or attempt.dispatched_at
     return f"{max(0.0, _until(attempt.finished_at) - begun):.1f}" if begun else "-"
 
@@ -200,7 +206,7 @@ def _until(finished_at: float) -> float:
     "--output",
     default="table",
     metavar="FILE|table|json",
-    help="FILE, such as long.mp4: download the video there at the end. json: one JSON object a line for each update.",
+    help="FILE, such as long.mp4: download the video there at the end. json: print each update as a line of JSON.",
 )
 @overwrite_option
 @click.pass_context
@@ -229,9 +235,9 @@ def watch(ctx: click.Context, job_id: str, output: str, overwrite: bool) -> None
 @format_option
 @click.pass_context
 def cancel(ctx: click.Context, job_id: str, form: str) -> None:
-    """Cancel a job; running windows stop at their next denoising step.
+    """Cancel a job. Running windows stop at their next denoising step.
 
-    `farmctl job retry` goes on from what has succeeded.
+    `farmctl job retry` continues the job from its finished tasks.
 
     \b
     Example:
@@ -248,7 +254,7 @@ def cancel(ctx: click.Context, job_id: str, form: str) -> None:
 @format_option
 @click.pass_context
 def pause(ctx: click.Context, job_id: str, form: str) -> None:
-    """Start nothing more of a job; windows that run finish. It stays paused when the farm is restarted.
+    """Pause a job: start no more of its tasks. Running windows finish. The job stays paused if the farm restarts.
 
     \b
     Examples:
@@ -270,7 +276,7 @@ def pause(ctx: click.Context, job_id: str, form: str) -> None:
 @format_option
 @click.pass_context
 def resume(ctx: click.Context, job_id: str, form: str) -> None:
-    """Go on with a paused job.
+    """Resume a paused job.
 
     \b
     Example:
@@ -285,16 +291,16 @@ def resume(ctx: click.Context, job_id: str, form: str) -> None:
 @job.command()
 @click.argument("job_id", metavar="ID")
 @click.option(
-    "--failed", is_flag=True, help="Only tasks that failed, not those that were cancelled with them."
+    "--failed", is_flag=True, help="Retry only tasks that failed, not those that were cancelled with them."
 )
 @format_option
 @click.pass_context
 def retry(ctx: click.Context, job_id: str, failed: bool, form: str) -> None:
-    """Go on with a failed or cancelled job from what has succeeded.
+    """Continue a failed or cancelled job from its finished tasks.
 
-    Tasks that failed or never ran are done again, with all their tries. With --failed only those that failed: see
-    whether they go through now before the farm spends a night on the rest. What they need and the farm has kept no
-    longer (keep.days in farm.toml) is made again first.
+    Tasks that failed or never ran are run again, each with its full number of tries. With --failed, only tasks that
+    failed are run: see whether they succeed before the farm spends a night on the rest. If the farm no longer keeps the
+    artifacts that these tasks need (keep.days in farm.toml), it makes those artifacts again first.
 
     \b
     Examples:
@@ -308,11 +314,11 @@ def retry(ctx: click.Context, job_id: str, failed: bool, form: str) -> None:
 
 
 def put_back(keys: Sequence[str]) -> str:
-    """What a retry did, in words."""
+    """Return what a retry did, in words."""
     if not keys:
         return "there was nothing to retry"
     some = ", ".join(keys[:4]) + (f" and {len(keys) - 4} more" if len(keys) > 4 else "")
-    return f"{len(keys)} task{'' if len(keys) == 1 else 's'} to be done again: {some}"
+    return f"{len(keys)} task{'' if len(keys) == 1 else 's'} to run again: {some}"
 
 
 @job.command()
@@ -321,7 +327,7 @@ def put_back(keys: Sequence[str]) -> str:
 @format_option
 @click.pass_context
 def priority(ctx: click.Context, job_id: str, number: int, form: str) -> None:
-    """Give a job priority N, 0 to 100; higher goes first, 50 is usual. Windows that run are left alone.
+    """Give a job priority N, from 0 to 100. Higher goes first; 50 is the default. Running windows are left alone.
 
     \b
     Example:
@@ -338,7 +344,7 @@ def priority(ctx: click.Context, job_id: str, number: int, form: str) -> None:
 @format_option
 @click.pass_context
 def why(ctx: click.Context, job_id: str, form: str) -> None:
-    """Say why a job doesn't go on: in a sentence, task by task, and what each device could do for it.
+    """Say why a job makes no progress: in one sentence, task by task, and what each device could do for it.
 
     \b
     Examples:
@@ -385,19 +391,21 @@ def why(ctx: click.Context, job_id: str, form: str) -> None:
     type=click.Path(path_type=Path),
     required=True,
     metavar="FILE",
-    help="Where to, such as long.mp4.",
+    help="Where to write the video, such as long.mp4.",
 )
 @click.option(
-    "--sidecar", is_flag=True, help="Beside FILE, as .json: how it was made, and which frames show what."
+    "--sidecar",
+    is_flag=True,
+    help="Also write a .json file beside FILE: how the video was made, and which frames show which prompt.",
 )
 @overwrite_option
 @click.pass_context
 def download(ctx: click.Context, job_id: str, output: Path, sidecar: bool, overwrite: bool) -> None:
-    """Download a finished job's video. One that broke off because the farm went away is continued.
+    """Download a finished job's video. A download that broke off because the farm went away is continued.
 
-    Ctrl-C removes what has come so far.
+    Ctrl-C ends the download and removes the part that has arrived.
 
-    What is decoded of a job that has no video yet: `farmctl job outputs ID --partial FOLDER`.
+    For a job that has no video yet, `farmctl job outputs ID --partial FOLDER` downloads the frames that are decoded.
 
     \b
     Example:
@@ -406,7 +414,7 @@ def download(ctx: click.Context, job_id: str, output: Path, sidecar: bool, overw
     beside = output.with_suffix(".json")
     if sidecar and beside == output:
         raise InvalidSpec(
-            "output", f"must not end in .json with --sidecar, which writes {shown(beside)} itself"
+            "output", f"must not end in .json with --sidecar, because --sidecar writes {shown(beside)} itself"
         )
     check_output(output, overwrite)
     if sidecar:

@@ -1,4 +1,4 @@
-"""farmctl job outputs: what a job has delivered, and what is decoded of one that hasn't succeeded."""
+"""farmctl job outputs: list or download a job's video, or the decoded frames of a job that hasn't succeeded."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from farm.v1 import jobs_pb2
     "folder",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="FOLDER",
-    help="Download what is decoded of a job that hasn't succeeded, each unbroken run of frames as a video.",
+    help="Download the decoded frames of a job that hasn't succeeded: one video for each unbroken run of frames.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace files in FOLDER that exist.")
 @format_option
 @click.pass_context
 def outputs(ctx: click.Context, job_id: str, folder: Path | None, overwrite: bool, form: str) -> None:
-    """Show what a job has delivered: its video, or the segments of it that are decoded so far.
+    """Show what a job has delivered: its video, or the segments that are decoded so far.
 
-    A job that failed, was cancelled, is paused or runs has no video yet, but what is decoded of it can be had with
-    --partial. The name of each file says which frames it holds and that it is partial; so does the JSON beside it,
-    with the job's error. The job's video, once it has one: `farmctl job download`.
+    A job that failed, was cancelled, is paused or runs has no video yet, but --partial downloads its decoded frames.
+    The name of each file says which frames it holds and that it is partial. The JSON beside it says the same, and why
+    the job failed. `farmctl job download` downloads the video of a finished job.
 
     \b
     Examples:
@@ -64,7 +64,7 @@ def outputs(ctx: click.Context, job_id: str, folder: Path | None, overwrite: boo
             )
             for one in answer.outputs
         ),
-        "it has delivered nothing yet",
+        "the job has delivered nothing yet",
         keep=("OUTPUT", "TASK"),
     )
     if answer.outputs and job.state != jobs_pb2.JOB_STATE_SUCCEEDED:

@@ -1,4 +1,4 @@
-"""What `farmctl submit keyframes` takes from its media where no option says it. Pure."""
+"""The defaults that `farmctl submit keyframes` takes from its media: their order, and the frame rate. Pure."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from farm.outside_text import shown
 from farm.spec import InvalidSpec, frame_rate
 
 IMAGES_FPS = 30.0
-"""Frames a second of a video between images, which have no rate of their own."""
+"""Frames a second of a video whose media are all images: images have no rate of their own."""
 
 
 @dataclass(frozen=True)
 class KeyMedia:
-    """Media as it was asked for. `facts` is None where it can't be read here."""
+    """A clip or image, and the frame of the video at which the person put it. `facts` is None if it can't be read here."""
 
     name: str
     at: int | Literal["end"]
@@ -24,22 +24,22 @@ class KeyMedia:
 
 
 def in_frame_order(media: Sequence[KeyMedia]) -> list[KeyMedia]:
-    """The media as the video shows it, what stands at the end last."""
+    """Return the media in the order in which the video shows them. Media at "end" come last."""
     return sorted(media, key=lambda one: (one.at == "end", 0 if one.at == "end" else one.at))
 
 
 def default_rate(media: Sequence[KeyMedia]) -> tuple[float, str]:
-    """Frames a second, and a note where people should know how it was chosen; empty where they needn't.
+    """Return the frames a second, and a note for people if the clips' rates differ (empty otherwise).
 
-    It is the rate of the clips. Where they differ it is that of the clip which the video shows first.
-    Raises InvalidSpec where some media can't be read here: it could be a clip.
+    The rate is that of the clips. If their rates differ, it is the rate of the clip that the video shows first.
+    Raises InvalidSpec if some media can't be read here, because they could be clips.
     """
     clips: list[tuple[str, float]] = []
     for one in in_frame_order(media):
         if one.facts is None:
             raise InvalidSpec(
                 "fps",
-                f"must be given for media that can't be read here ({shown(one.name)}), such as --fps 30",
+                f"must be given, such as --fps 30: {shown(one.name)} can't be read on this machine",
             )
         if one.facts.kind == "video":
             clips.append((one.name, float(one.facts.fps)))
@@ -51,6 +51,6 @@ def default_rate(media: Sequence[KeyMedia]) -> tuple[float, str]:
         return rate, ""
     rates = ", ".join(f"{shown(clip)} {fps:g}" for clip, fps in clips)
     return rate, (
-        f"fps: the clips have different frame rates ({rates}); the video takes {rate:g}, the rate of {shown(name)}, "
-        "which it shows first; --fps sets another"
+        f"fps: the clips have different frame rates ({rates}); the video gets {rate:g}, the rate of {shown(name)}, "
+        "the clip that it shows first; --fps sets another rate"
     )

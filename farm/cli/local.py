@@ -1,7 +1,7 @@
-"""A whole farm on one machine: its processes, started together, found again, and ended without a trace.
+"""A whole farm on one machine: start its processes together, find them again, and end them without a trace.
 
-All of them carry FARM_HOME and FARM_UP, the farm's home, in their environment, and so do their children: that is
-how `down` proves that nothing is left. FARM_UP is its own mark because a person's editor may well have FARM_HOME.
+Every process of the farm, and each of its children, has the farm's home in FARM_HOME and FARM_UP in its environment.
+By FARM_UP `down` proves that no process is left. FARM_HOME wouldn't do, because a person's editor may have it too.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ _MODELS_SECONDS = 30.0
 
 
 class StartFailed(FarmError):
-    """A process of the farm ended, or was not ready in time."""
+    """A process of the farm ended, or the farm was not ready in time."""
 
 
 class StillUp(FarmError):
-    """The farm is not down: the message says what failed, what still runs, and what to do."""
+    """The farm could not be stopped. The message says what failed, which processes still run, and what to do."""
 
 
 class _Program(DetachedProcess):
-    """One of the farm's processes; its pid and log files lie in the home's run folder."""
+    """One of the farm's processes. Its pid file and log file are in the home's run folder."""
 
     def __init__(self, name: str, home: Path, command: list[str], variables: dict[str, str]) -> None:
         (home / "run").mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -63,13 +63,13 @@ class _Program(DetachedProcess):
         return super().environment() | environment_for_children(os.environ) | self._variables
 
     def log_size(self) -> int:
-        """Bytes of its log, those of earlier starts included."""
+        """Return the bytes in the program's log, earlier starts included."""
         with contextlib.suppress(OSError):
             return self.log_file.stat().st_size
         return 0
 
     def tail(self, begun: int, lines: int = 15) -> str:
-        """The last lines of its log behind the first `begun` bytes."""
+        """Return the last lines of the program's log after the first `begun` bytes."""
         with contextlib.suppress(OSError), self.log_file.open("rb") as file:
             file.seek(begun if begun <= self.log_size() else 0)
             return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
@@ -77,10 +77,10 @@ class _Program(DetachedProcess):
 
 
 class LocalFarm:
-    """The farm that lives in `home`, all of it on this machine."""
+    """The farm whose home is the folder `home`, with daemon and agents on this machine."""
 
     def __init__(self, home: Path, listen: str | None = None) -> None:
-        """`listen`: where its daemon is to listen; None: as its settings say."""
+        """`listen`: the address at which the daemon listens; None: the one in its settings."""
         self.home = absolute(home)
         self._listen = listen
         self._profile = self.home / "client.json"
@@ -89,28 +89,31 @@ class LocalFarm:
 
     @property
     def log_folder(self) -> Path:
-        """Where its processes write."""
+        """The folder of the processes' logs and pid files."""
         return self.home / "run"
 
     def running(self) -> bool:
-        """Whether a daemon runs on the home, whoever started it. Agents alone are no farm; `start` adopts them."""
+        """Return whether a daemon runs on the home, no matter who started it.
+
+        Agents alone are no running farm; `start` adopts them.
+        """
         return self._held() or self.daemon_lives()
 
     def client(self) -> FarmClient:
-        """A client of this farm. Raises NoProfile until the daemon has written its profile."""
+        """Return a client of this farm. Raises NoProfile until the daemon has written its profile."""
         return FarmClient.from_profile(self._profile, patience=0.0)
 
     def config(self) -> FarmConfig:
-        """The settings that its daemon will find. Raises InvalidConfig."""
+        """Return the settings that the farm's daemon will read. Raises InvalidConfig."""
         return load_config(None, os.environ, {"home": self.home, "server.listen": self._listen})
 
     def start(self, nodes: int, threads: int | None = None) -> None:
-        """Starts the daemon and `nodes` agents without waiting until they are ready. Raises StartFailed.
+        """Start the daemon and `nodes` agents without waiting until they are ready. Raises StartFailed.
 
-        `threads`: of each agent's devices; None: this machine's, shared out.
+        `threads`: CPU threads for each agent's devices; None: this machine's cores, divided among the agents.
         """
         self._begun = time.time()
-        # First: damaged keys are told before anything changes, and the profile tells that there were keys.
+        # First: damaged keys are reported before anything changes, and the profile shows that there were keys.
         token = join_token(Authority.open(self.home))
         # An old profile would name a daemon that isn't there.
         remove(self._profile)
@@ -121,7 +124,7 @@ class LocalFarm:
         threads = threads or max(1, len(os.sched_getaffinity(0)) // max(1, nodes))
         for number in range(1, nodes + 1):
             agent = self._agent(number, server, token, threads)
-            # One that outlived its daemon calls where that was; a daemon without a port of its own is elsewhere now.
+            # An agent that outlived its daemon calls the old address; a daemon without a fixed port has a new one now.
             if any(server not in process.cmdline() for process in agent.family()[:1]):
                 agent.stop(_AGENT_SECONDS, signal.SIGINT)
             self._start(agent)
@@ -129,9 +132,10 @@ class LocalFarm:
     def wait_until_ready(
         self, nodes: int, timeout: float, tell: Callable[[str], None]
     ) -> list[nodes_pb2.Node]:
-        """The nodes, once the daemon answers and `nodes` of them are online and have said which models they have.
+        """Wait until the daemon answers and `nodes` nodes are online and have said which models they have; return them.
 
-        A node that names no model is waited for only so long: it may have none. Raises StartFailed.
+        A node that names no model is waited for at most 30 s, because it may have none. `timeout` is in seconds. `tell`
+        is called with what the farm is waiting for. Raises StartFailed.
         """
         wanted = {_node_name(number) for number in range(1, nodes + 1)}
         begun = time.monotonic()
@@ -144,11 +148,11 @@ class LocalFarm:
                     for node in client.nodes()
                     if node.name in wanted
                     and node.state == nodes_pb2.NODE_STATE_ONLINE
-                    # A daemon that has just started knows no better than the last one about who is there.
+                    # A daemon that has just started shows the nodes as the last daemon left them in the database.
                     and node.last_seen_at >= self._begun
                 ]
             if online is not None:
-                # Not before: agents that met another farm at the daemon's port would end too, and theirs is no first cause.
+                # Not before: agents end too if another farm answers at the daemon's port, but that isn't the first cause.
                 self._check_alive(nodes)
             waited = time.monotonic() - begun
             if online is None:
@@ -156,7 +160,7 @@ class LocalFarm:
             elif len(online) < nodes:
                 missing = f"{len(online)} of {nodes} nodes are online"
             elif not all(node.models for node in online) and waited < _MODELS_SECONDS:
-                missing = "nodes look for their models"
+                missing = "the nodes are looking for their models"
             else:
                 return online
             tell(missing)
@@ -167,23 +171,23 @@ class LocalFarm:
             time.sleep(0.1)
 
     def _start(self, program: _Program) -> None:
-        # What it says from here on is of this start.
+        # Lines that the program logs from here on belong to this start.
         self._logged[program.name] = program.log_size()
         program.start()
 
     def daemon_lives(self) -> bool:
-        """Whether the daemon that `start` started is there."""
+        """Return whether the daemon that `start` started is running."""
         return self._daemon().alive()
 
     def end_of_daemon(self) -> str:
-        """How the daemon that `start` started has ended, in words."""
+        """Return in words how the daemon that `start` started has ended."""
         daemon = self._daemon()
         return _ended(daemon, daemon.tail(self._logged.get(daemon.name, 0)))
 
     def stop(self, tell: Callable[[str], None]) -> None:
-        """Ends agents, daemon, bridge and Ray head, in that order, then whatever is left of them.
+        """End agents, daemon, Ray bridge and Ray head, in that order, then any process that they left behind.
 
-        Raises StillUp unless each of them ended and nothing of them runs.
+        `tell` is called with each step. Raises StillUp if one of them fails to end, or a process of the farm still runs.
         """
         if not self.home.is_dir():
             return
@@ -200,7 +204,7 @@ class LocalFarm:
         if self._held():
             raise StillUp(
                 f"a farmd that `farmctl up` did not start runs on {self.home}; end it where it was started "
-                "(its service, or its terminal), then run `farmctl down` again for its Ray"
+                "(its service, or its terminal), then run `farmctl down` again to stop its Ray"
             )
         failure = ""
         if (self.home / "ray").is_dir():
@@ -213,12 +217,12 @@ class LocalFarm:
         if failure or left:
             runs = f"still running: {', '.join(left)}" if left else "none of its processes is left"
             raise StillUp(
-                f"the farm at {self.home} is not cleanly down: {failure or 'something did not end'}; {runs}. "
-                "Mend what is named here and run `farmctl down` again"
+                f"the farm at {self.home} is not cleanly down: {failure or 'some processes did not end'}; {runs}. "
+                "Correct that and run `farmctl down` again"
             )
 
     def _stop_ray(self) -> str:
-        """Ends Ray head and bridge. Returns what failed, in words; empty when it worked."""
+        """End Ray head and bridge. Return what failed, in words; empty if nothing failed."""
         try:
             done = subprocess.run(
                 python_command("farmd.main", "--home", str(self.home), "--stop"),
@@ -241,7 +245,7 @@ class LocalFarm:
         return f"`farmd --stop` failed (exit code {done.returncode}): {said[0]}"
 
     def _left(self) -> list[str]:
-        """What of this farm still runs: a name or command line with its pid each."""
+        """Return each process of this farm that still runs, as its name or command line with its pid."""
         named = running_in(self.log_folder) | running_in(self.home / "ray")
         found = [f"{name} (pid {pid})" if pid else name for name, pid in named.items()]
         marked = (process for process in self._marked() if process.pid not in named.values())
@@ -263,7 +267,7 @@ class LocalFarm:
         return _Program(f"node-{number}", self.home, command, variables)
 
     def _known(self) -> list[_Program]:
-        """Programs that were started in this home, running or not."""
+        """Return the programs that were started in this home, running or not."""
         found = []
         for file in sorted(self.log_folder.glob("*.pid")):
             if file.stem == "farmd":
@@ -273,7 +277,7 @@ class LocalFarm:
         return found
 
     def _server(self) -> str:
-        """The daemon's address for agents of this machine; waits for it where its port is not known before."""
+        """Return the daemon's address for agents on this machine. Waits for the daemon if it chooses its own port."""
         host, _, port = self.config().server.listen.rpartition(":")
         if port != "0":
             return f"{'127.0.0.1' if host in ('0.0.0.0', '::', '[::]') else host}:{port}"
@@ -289,19 +293,19 @@ class LocalFarm:
                 raise StartFailed(_ended(program, program.tail(self._logged.get(program.name, 0))))
 
     def _held(self) -> bool:
-        """Whether a daemon holds this home's lock."""
+        """Return whether a daemon holds this home's lock."""
         return "farmd" in running_in(self.home)
 
     @staticmethod
     def _end_alone(program: DetachedProcess) -> None:
-        """SIGTERM to it and not to its children: Ray is ended properly afterwards."""
+        """End the program but not its children: Ray is ended properly afterwards."""
         for number, seconds in ((signal.SIGTERM, _DAEMON_SECONDS), (signal.SIGKILL, _LEFTOVER_SECONDS)):
             if (pid := program.pid) is None:
                 return
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
             deadline = time.monotonic() + seconds
-            # Its lock tells, not its pid: that stays until whoever started it has asked how it ended.
+            # The lock shows whether it runs. The pid doesn't: it stays until the parent has collected the exit status.
             while program.alive() and time.monotonic() < deadline:
                 time.sleep(0.05)
 
@@ -310,7 +314,7 @@ class LocalFarm:
         said = [f"{process.pid} {_command_line(process)}" for process in left]
         for end in (psutil.Process.terminate, psutil.Process.kill):
             for process in left:
-                # What belongs to another user is told as still running.
+                # A process of another user can't be ended; `stop` reports it as still running.
                 with contextlib.suppress(psutil.Error):
                     end(process)
             _, left = psutil.wait_procs(left, _LEFTOVER_SECONDS)
@@ -326,13 +330,13 @@ class LocalFarm:
 
 
 def _ended(program: _Program, tail: str) -> str:
-    """Why a program ended: the line with which it refused to start, or else the end of its log."""
+    """Return why a program ended: the line with which it refused to start, or else the end of its log."""
     last = tail.rstrip().rpartition("\n")[2]
     for name in ("farmd: ", "farm-node: "):
         if last.startswith(name):
             where = f" (see {program.log_file})" if "lines above" in last else ""
             return f"{program.name} ended: {last.removeprefix(name)}{where}"
-    return f"{program.name} ended; its last words ({program.log_file}):\n{tail}"
+    return f"{program.name} ended; the end of its log ({program.log_file}):\n{tail}"
 
 
 def _node_name(number: int) -> str:

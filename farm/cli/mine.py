@@ -1,4 +1,4 @@
-"""farmctl node mine: a workstation's owner takes it from the farm, or gives it back. Needs nothing of the farm's."""
+"""farmctl node mine: the owner of a workstation takes it from the farm, or gives it back. Works without the daemon."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LONGEST = 366 * 86_400
 
 
 class Span(click.ParamType):
-    """A stretch of time such as 90m or 1h30m, in seconds."""
+    """A duration such as 90m or 1h30m; its value is in seconds."""
 
     name = "TIME"
 
@@ -27,13 +27,20 @@ class Span(click.ParamType):
             sum(int(n) * _UNITS[unit] for n, unit in re.findall(r"(\d+)([dhms])", value)) if parts else 0
         )
         if not 0 < seconds <= _LONGEST:
-            self.fail(f"{value!r} is no time; give one up to 366d, such as 2h, 90m or 1d12h", param, ctx)
+            self.fail(
+                f"{value!r} is not a duration; give one up to 366d, such as 2h, 90m or 1d12h", param, ctx
+            )
         return float(seconds)
 
 
 @click.command()
-@click.option("--for", "span", type=Span(), help="Until then, such as 2h or 90m. Default: until --off.")
-@click.option("--off", is_flag=True, help="The farm may have it again.")
+@click.option(
+    "--for",
+    "span",
+    type=Span(),
+    help="Keep the workstation for this long, such as 2h or 90m. Default: until --off.",
+)
+@click.option("--off", is_flag=True, help="Give the workstation back to the farm.")
 @click.option(
     "--home",
     type=click.Path(path_type=Path, file_okay=False),
@@ -42,10 +49,10 @@ class Span(click.ParamType):
     help="The agent's folder. Default: ~/.farm/node.",
 )
 def mine(span: float | None, off: bool, home: Path) -> None:
-    """Take this workstation from the farm, whatever its agent sees of you.
+    """Take this workstation from the farm for yourself, even if its agent sees nobody there.
 
-    Run it on the workstation itself, as the user its agent runs as. Within seconds the agent takes no more work, and
-    does with what runs what owner.when_back of its node.toml says.
+    Run this on the workstation itself, as the user that its agent runs as. Within seconds the agent takes no more
+    work. The setting owner.when_back in its node.toml says what becomes of running work.
 
     \b
     Examples:
@@ -53,10 +60,12 @@ def mine(span: float | None, off: bool, home: Path) -> None:
       farmctl node mine --off
     """
     if off and span:
-        raise click.UsageError("--for and --off: give one of them")
+        raise click.UsageError("--for and --off exclude each other; give one of them")
     home = filled_in(home)
     if not (home / "node.json").exists():
-        raise click.UsageError(f"--home: no farm-node has joined a farm from {home}; give its folder")
+        raise click.UsageError(
+            f"--home: no farm-node has joined a farm from {home}; give the folder of farm-node"
+        )
     try:
         if off:
             presence.give_back(home)
@@ -64,7 +73,7 @@ def mine(span: float | None, off: bool, home: Path) -> None:
             presence.take(home, time.time() + span if span else None)
     except OSError as error:
         raise click.ClickException(
-            f"{home}: {error.strerror}; run it as the user farm-node runs as"
+            f"{home}: {error.strerror}; run this command as the user that farm-node runs as"
         ) from None
     how = presence.taken(home, time.time())
     click.echo(f"this machine {how}" if how else "the farm may have this machine, unless its agent sees you")

@@ -44,7 +44,7 @@ for verb in (drain, resume, lock, unlock, forget):
 
 
 def _standing(found: nodes_pb2.Node) -> str:
-    """Whether it is heard of, and whether it gets work: "online", "offline, drained"."""
+    """Return a node's state, drain and lock in words, such as "online" or "offline, drained"."""
     words = [state(nodes_pb2.NodeState, found.state)]
     if found.HasField("drain"):
         words.append(state(nodes_pb2.DrainState, found.drain.state))
@@ -54,13 +54,13 @@ def _standing(found: nodes_pb2.Node) -> str:
 
 
 def _whose(wish: nodes_pb2.Drain | nodes_pb2.Lock) -> str:
-    """Who asked for a drain or a lock, when and why."""
+    """Return who asked for a drain or a lock, when and why."""
     by = f" by {wish.asked_by}" if wish.asked_by else ""
     return f"since {when(wish.since_at)}{by}" + (f": {wish.reason}" if wish.reason else "")
 
 
 def _reasons(found: nodes_pb2.Node) -> str:
-    """Why a node or some of its devices get no work, and what is to be done about it, in a line."""
+    """Return in one line why a node or some of its devices get no work, and what to do about it."""
     reasons = [found.reason] if found.reason else []
     reasons += [f"{what} {_whose(wish)}" for what, wish in _wishes(found)]
     reasons += [f"{one.device.name} is in quarantine" for one in found.devices if one.quarantine]
@@ -70,7 +70,7 @@ def _reasons(found: nodes_pb2.Node) -> str:
 
 
 def _wishes(found: nodes_pb2.Node) -> list[tuple[str, nodes_pb2.Drain | nodes_pb2.Lock]]:
-    """Its drain and its locks, each with what it is called."""
+    """Return a node's drain and locks, each with its name for people."""
     wishes: list[tuple[str, nodes_pb2.Drain | nodes_pb2.Lock]] = []
     if found.HasField("drain"):
         wishes.append((state(nodes_pb2.DrainState, found.drain.state), found.drain))
@@ -90,7 +90,7 @@ def _device(device: nodes_pb2.Device) -> str:
 
 
 def _speed(status: nodes_pb2.DeviceStatus) -> str:
-    """What was measured, by model; else what the device says of itself."""
+    """Return the device's measured speed for each model, or else the speed that its agent states."""
     seen = [f"{speed.model} {flops(speed.flops_per_second)}" for speed in status.speeds]
     said = status.device.flops_per_second
     return ", ".join(seen) or (f"{flops(said)} (not measured yet)" if said else "-")
@@ -133,7 +133,7 @@ def list_nodes(ctx: click.Context, form: str) -> None:
 @format_option
 @click.pass_context
 def show(ctx: click.Context, name: str, form: str) -> None:
-    """Show one workstation, by name or id.
+    """Show one workstation and its devices.
 
     \b
     Example:
@@ -187,7 +187,7 @@ def show(ctx: click.Context, name: str, form: str) -> None:
             )
             for status in found.devices
         ),
-        "it offers no device",
+        "the workstation offers no device",
         keep=("DEVICE",),
         free=("MODEL", "SPEED"),
     )
@@ -199,7 +199,7 @@ def show(ctx: click.Context, name: str, form: str) -> None:
         if status.quarantine:
             click.echo(
                 f"\n{status.device.name} is in quarantine: it {status.quarantine}\n"
-                f"Once it is well again: farmctl node resume {found.name} --device {status.device.name}"
+                f"Once it works again: farmctl node resume {found.name} --device {status.device.name}"
             )
 
 
@@ -212,7 +212,7 @@ def _idle(status: nodes_pb2.DeviceStatus) -> str:
 
 
 def _without(found: nodes_pb2.Node) -> list[str]:
-    """Of the node's devices that have had no renderer for too long, why."""
+    """Return a line for each device that has had no renderer for too long, with the reason."""
     return [
         f"{status.device.name} has no renderer: {gist(status.trouble)}"
         for status in found.devices
@@ -221,7 +221,7 @@ def _without(found: nodes_pb2.Node) -> list[str]:
 
 
 def _not_offered(found: nodes_pb2.Node) -> list[str]:
-    """Of the models that the node should offer and doesn't, why."""
+    """Return a line for each model that the node should offer but doesn't, with the reason."""
     return [
         f"it offers no {model or 'model'}: {gist(why)}" for model, why in sorted(found.model_troubles.items())
     ]
@@ -232,8 +232,8 @@ def _not_offered(found: nodes_pb2.Node) -> list[str]:
 def enroll(ctx: click.Context) -> None:
     """Print the command that a workstation runs to join this farm.
 
-    The token in it lets any machine join: hand it on as you would a password. It carries the farm's own
-    certificate, so the workstation trusts this farm and nothing else.
+    The command holds a token that lets any machine join: hand it on as you would a password. The token carries the
+    farm's own certificate, so that the workstation trusts only this farm.
 
     \b
     Example:

@@ -18,8 +18,10 @@ from farm.v1 import nodes_pb2
 _LOOK_SECONDS = 0.25
 
 _node_argument = click.argument("name", metavar="NODE")
-_device_option = click.option("--device", default="", metavar="DEVICE", help="Only this one of its devices.")
-_reason_option = click.option("--reason", default="", help="Why; shown with the node.")
+_device_option = click.option(
+    "--device", default="", metavar="DEVICE", help="Apply to this device of the workstation only."
+)
+_reason_option = click.option("--reason", default="", help="The reason, shown with the workstation.")
 
 
 @click.command()
@@ -27,21 +29,23 @@ _reason_option = click.option("--reason", default="", help="Why; shown with the 
 @click.option(
     "--deadline",
     type=Duration(),
-    help="What still runs after this time, such as 10m, is stopped and rendered elsewhere. "
-    "Default: it is finished here, however long that takes.",
+    help="Stop tasks that still run after this time, such as 10m, and render them elsewhere. "
+    "Default: let running tasks finish, however long they take.",
 )
-@click.option("--now", is_flag=True, help="Stop what runs at its next step; it is rendered elsewhere.")
+@click.option("--now", is_flag=True, help="Stop running tasks at their next step and render them elsewhere.")
 @_reason_option
-@click.option("--wait/--no-wait", default=True, show_default=True, help="Return when the node is drained.")
+@click.option(
+    "--wait/--no-wait", default=True, show_default=True, help="Wait until the workstation is drained."
+)
 @format_option
 @click.pass_context
 def drain(
     ctx: click.Context, name: str, deadline: float | None, now: bool, reason: str, wait: bool, form: str
 ) -> None:
-    """Give a workstation no more work, and take it out of the farm when what it runs is done.
+    """Give a workstation no more work, and take it out of the farm when its running tasks are done.
 
-    When it is drained nothing of the farm but farm-node runs there, and its GPU memory is free. It stays so, also
-    through a reboot, until `farmctl node resume`. Ctrl-C ends the waiting, not the drain. A window that is stopped
+    On a drained workstation only farm-node runs, and the GPU memory is free. The workstation stays drained, also
+    through a reboot, until `farmctl node resume`. Ctrl-C ends the waiting, not the drain. A window that the drain stops
     costs its job no retry.
 
     \b
@@ -51,7 +55,7 @@ def drain(
       farmctl node drain workstation-3 --now --no-wait
     """
     if now and deadline is not None:
-        raise click.UsageError("--now and --deadline say two different things; give one of them")
+        raise click.UsageError("--now and --deadline exclude each other; give one of them")
     farm = connect(ctx)
     found = farm.drain_node(name, 0.0 if now else deadline, reason, _myself())
     if wait:
@@ -60,7 +64,7 @@ def drain(
                 found = _until_drained(farm, found, tell)
         except KeyboardInterrupt:
             note(
-                f"{found.name} goes on draining; `farmctl node show {found.name}` says how far it is, "
+                f"{found.name} goes on draining; `farmctl node show {found.name}` shows its progress, "
                 f"`farmctl node resume {found.name}` ends it"
             )
             ctx.exit(130)
@@ -87,16 +91,16 @@ def _is_drained(found: nodes_pb2.Node) -> bool:
 
 
 def _progress(found: nodes_pb2.Node) -> str:
-    """What a node that is being drained is waited for; changes seldom, for a log that gets a line each time."""
+    """Return what a draining node still waits for. The text changes seldom, because a log gets a line for each change."""
     if found.state == nodes_pb2.NODE_STATE_OFFLINE:
-        return f"{found.name} is being drained; it is offline and leaves when it is heard of again"
+        return f"{found.name} is being drained; it is offline and will leave the farm when it is back online"
     work = ", ".join(f"{status.device.name} does {status.task}" for status in found.devices if status.task)
     if not work:
-        return f"{found.name} is being drained; its renderers and its raylet end"
+        return f"{found.name} is being drained; its renderers and its raylet are ending"
     if not found.drain.HasField("left_seconds"):
         return f"{found.name} is being drained; {work}"
     left = found.drain.left_seconds
-    # Seconds are told when they are few: a line a second would say nothing new.
+    # Rounded to minutes, or to 10 s near the end: a line every second would say nothing new.
     about = duration(60 * -(-left // 60) if left > 60 else 10 * -(-left // 10))
     return f"{found.name} is being drained; {work}" + (
         f", for {about} at most" if left else ", and is stopped"
@@ -109,9 +113,9 @@ def _progress(found: nodes_pb2.Node) -> str:
 @format_option
 @click.pass_context
 def resume(ctx: click.Context, name: str, device: str, form: str) -> None:
-    """Bring a drained workstation back, and give devices in quarantine work again.
+    """Bring a drained workstation back, and give its devices in quarantine work again.
 
-    A device comes into quarantine when it fails tasks of several jobs.
+    The farm puts a device in quarantine when the device fails tasks of several jobs.
 
     \b
     Examples:
@@ -126,7 +130,7 @@ def resume(ctx: click.Context, name: str, device: str, form: str) -> None:
         what = (
             f"is no longer drained, but it is locked; `farmctl node unlock {answer.node.name}` gives it work again"
             if locked
-            else "serves again; its renderers come up within seconds"
+            else "serves again; its renderers start within seconds"
         )
         say(f"{answer.node.name} {what}")
     for back in answer.devices:
@@ -143,7 +147,7 @@ def resume(ctx: click.Context, name: str, device: str, form: str) -> None:
 @format_option
 @click.pass_context
 def lock(ctx: click.Context, name: str, device: str, reason: str, form: str) -> None:
-    """Give a workstation, or one of its devices, no new work; what runs goes on and models stay in memory.
+    """Give a workstation, or one of its devices, no new work. Running tasks go on, and models stay in memory.
 
     \b
     Examples:
@@ -163,7 +167,7 @@ def lock(ctx: click.Context, name: str, device: str, reason: str, form: str) -> 
 @format_option
 @click.pass_context
 def unlock(ctx: click.Context, name: str, device: str, form: str) -> None:
-    """Give a locked workstation work again, with all its devices, or one locked device.
+    """Give a locked workstation and all its devices work again, or only one of its devices.
 
     \b
     Examples:
@@ -184,9 +188,9 @@ def unlock(ctx: click.Context, name: str, device: str, form: str) -> None:
 @format_option
 @click.pass_context
 def forget(ctx: click.Context, name: str, form: str) -> None:
-    """Leave a workstation that is offline or drained out of the farm's lists; what it rendered stays on record.
+    """Remove a workstation that is offline or drained from the farm's lists. Its results stay on record.
 
-    Should farm-node ever be started there again, it joins anew.
+    If farm-node is started there again, the workstation joins the farm as a new one.
 
     \b
     Example:
@@ -205,7 +209,7 @@ def _place(found: nodes_pb2.Node, device: str) -> str:
 
 
 def _myself() -> str:
-    """Who runs this, as far as this machine knows."""
+    """Return user and host of the person who runs this command, as far as this machine knows them."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):

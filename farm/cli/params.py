@@ -1,4 +1,4 @@
-"""What options and arguments may look like where a plain number or word won't do."""
+"""Types for options and arguments that are more than a plain number or word: sizes, durations, keyframes."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from farm.outside_text import shown
 
 
 class Choice(click.Choice):
-    """One of some words; a mistyped one is told the nearest. `click.Choice` tells the words alone."""
+    """One of several words. For a mistyped word the message suggests the nearest; `click.Choice` only lists the words."""
 
     def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
-        """What is wrong with `value`."""
+        """Return the message for a `value` that isn't one of the words."""
         told = super().get_invalid_choice_message(value, ctx).rstrip(".")
         return told + did_you_mean(str(value), map(str, self.choices))
 
 
 class Size(click.ParamType):
-    """WIDTHxHEIGHT in pixels."""
+    """A picture size, written as WIDTHxHEIGHT in pixels."""
 
     name = "WxH"
 
@@ -42,7 +42,7 @@ _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class Duration(click.ParamType):
-    """A time span, in seconds."""
+    """A duration such as 90s, 10m or 1h; its value is in seconds."""
 
     name = "DURATION"
 
@@ -58,7 +58,7 @@ class Duration(click.ParamType):
 
 
 class Place(click.ParamType):
-    """Where given media begins: a frame of the result, or its start or end."""
+    """The frame of the result at which a clip or image begins: a number, "start" or "end"."""
 
     name = "FRAME|start|end"
 
@@ -71,7 +71,7 @@ class Place(click.ParamType):
             return 0
         if not re.fullmatch(r"\d{1,9}", str(value)):
             self.fail(
-                f"'{shown(value, 200)}' is not a place; give a frame from 0 on, 'start' or 'end'"
+                f"'{shown(value, 200)}' is not a frame; give a number from 0 up, 'start' or 'end'"
                 f"{did_you_mean(str(value), ('start', 'end'))}",
                 param,
                 ctx,
@@ -80,7 +80,7 @@ class Place(click.ParamType):
 
 
 class Keyframe(click.ParamType):
-    """MEDIA@FRAME, or MEDIA@FRAME:STRENGTH."""
+    """A clip or image with its frame, written as MEDIA@FRAME or MEDIA@FRAME:STRENGTH."""
 
     name = "MEDIA@FRAME[:STRENGTH]"
 
@@ -103,9 +103,11 @@ class Keyframe(click.ParamType):
 def text_is_no_option(
     ctx: click.Context, param: click.Parameter, value: tuple[tuple[str, str], ...]
 ) -> tuple[tuple[str, str], ...]:
-    """Refuse a pair whose text was forgotten, so that the next option was taken for it. Raises BadParameter."""
+    """Raise BadParameter if a pair has no text of its own and has swallowed the next option instead."""
     names = {name for one in ctx.command.get_params(ctx) for name in (*one.opts, *one.secondary_opts)}
     for first, second in value:
         if second.partition("=")[0] in names and second.startswith("-"):
-            raise click.BadParameter(f"'{shown(first, 200)}' has no text behind it, but {second}", ctx, param)
+            raise click.BadParameter(
+                f"'{shown(first, 200)}' needs a text after it, but {second} follows", ctx, param
+            )
     return value

@@ -1,4 +1,4 @@
-"""How farmctl prints: tables for people, the API's own JSON for programs, sizes and times in words."""
+"""Printing for farmctl: tables for people, the API's own JSON for programs, sizes and times in words."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ format_option = click.option(
     type=Choice(FORMATS),
     default="table",
     show_default=True,
-    help="A table for people, or the API's JSON with its own field names.",
+    help="Print a table for people, or the API's JSON with its own field names.",
 )
 
-# A pipe has no width: cutting a line to 80 characters would hide what was asked for.
+# A pipe has no width: cutting a line to 80 characters would hide part of the answer.
 _WIDE = 400
 _CELL = 2000
 _GAP = 2
-"""Between two columns, where there is room."""
+"""Cells between two columns, if there is room."""
 
 
 def connect(ctx: click.Context, patience: float = 3.0) -> FarmClient:
-    """The client for the farm that --profile, the environment or the home names."""
+    """Return a client for the farm that --profile, the environment or the home names; `patience` is in seconds."""
     return ctx.with_resource(FarmClient.from_profile(ctx.find_root().obj, patience=patience))
 
 
 def console(stderr: bool = False) -> Console:
-    """A console that prints text as it is: names and prompts may hold what rich takes for markup."""
+    """Return a console that prints text unchanged: rich could take parts of names and prompts for markup."""
     tty = (sys.stderr if stderr else sys.stdout).isatty()
     return Console(
         stderr=stderr,
@@ -61,30 +61,30 @@ def console(stderr: bool = False) -> Console:
 
 
 def note(text: str) -> None:
-    """A line for the person at the terminal, out of the way of what a program reads."""
+    """Print a line for people on standard error, apart from the output that a program reads."""
     click.echo(shown_lines(hidden(text)), err=True)
 
 
 def say(text: str) -> None:
-    """A line of what was asked for, which may hold names and errors from outside."""
+    """Print a line of the answer on standard output. The line may hold names and errors from outside."""
     click.echo(shown_lines(text))
 
 
 @contextlib.contextmanager
 def done_all_the_same(what: str) -> Iterator[None]:
-    """While `what` was done is printed: where that can't be, it is named on standard error, and the program goes on."""
+    """Print inside this context that `what` was done; if standard output fails, say so on standard error and go on."""
     try:
         yield
     except OSError as error:
-        note(f"{what}, though standard output can't be written ({error.strerror})")
+        note(f"{what}, but writing to standard output failed ({error.strerror})")
 
 
 @contextlib.contextmanager
 def spinner() -> Iterator[Callable[[str], None]]:
-    """Says what is being waited for: a spinner on a terminal, else a line whenever it changes."""
+    """Show what the command waits for: a spinner on a terminal, elsewhere a line for each change."""
     if sys.stderr.isatty():
         with console(stderr=True).status("…") as status:
-            # A text would be read as markup.
+            # rich would read a plain string as markup.
             yield lambda text: status.update(Text(shown(hidden(text))))
         return
     told = ""
@@ -99,7 +99,7 @@ def spinner() -> Iterator[Callable[[str], None]]:
 
 
 def print_json(message: Message, indent: int | None = 2) -> None:
-    """A message as JSON with the proto's own field names."""
+    """Print a message as JSON with the proto's own field names."""
     click.echo(
         MessageToJson(
             message,
@@ -117,10 +117,11 @@ def print_table(
     keep: Sequence[str] = (),
     free: Sequence[str] = (),
 ) -> None:
-    """Rows below headings; `nothing` is said where there are none.
+    """Print rows below headings, or the text `nothing` if there are no rows.
 
-    Where a terminal is too narrow, cells are folded between words, or in the columns `free` anywhere; never in the columns
-    `keep`, by which people name things. Where that isn't enough, each row goes on in lines of its own below it.
+    On a narrow terminal, cells are folded between words. In the columns `free` a word may be broken too. The columns
+    `keep`, which hold the names of things, are never folded. If the table is still too wide, each row continues on
+    lines of its own.
     """
     cells = [[shown(cell, _CELL) for cell in row] for row in rows]
     if not cells:
@@ -162,7 +163,7 @@ def _table(headings: Sequence[str], widths: Sequence[int], gap: int, *, show_hea
 
 
 def _beside(widths: Mapping[str, int], room: int) -> dict[str, int]:
-    """Those of these columns, from the first on, that fit beside each other; the first in any case."""
+    """Return the first columns that fit side by side in `room` cells, and at least one."""
     fit: dict[str, int] = {}
     for heading, width in widths.items():
         if fit and sum(fit.values()) + len(fit) + width > room:
@@ -172,23 +173,23 @@ def _beside(widths: Mapping[str, int], room: int) -> dict[str, int]:
 
 
 def state(enum: Any, value: int) -> str:
-    """A state in one word: JOB_STATE_RUNNING is "running"."""
+    """Return a state in one word: "running" for JOB_STATE_RUNNING."""
     return enum.Name(value).partition("_STATE_")[2].lower()
 
 
 def job_state(job: jobs_pb2.Job) -> str:
-    """A job's state in one word."""
+    """Return a job's state in one word."""
     return state(jobs_pb2.JobState, job.state)
 
 
 def how_it_ended(job: jobs_pb2.Job) -> str:
-    """Why a job ended without its video, and what to do, in one line. The whole error is in the log that it names."""
-    again = f"; `farmctl job retry {job.id}` goes on from what is done"
+    """Return in one line why a job ended without its video, what to do, and which log holds the whole error."""
+    again = f"; `farmctl job retry {job.id}` continues from the finished tasks"
     return failure(job.error, job.id) + (again if job.state == jobs_pb2.JOB_STATE_FAILED else "")
 
 
 def when(seconds: float) -> str:
-    """Unix time as local date and time."""
+    """Return a Unix time as local date and time; "-" for 0."""
     return (
         datetime.datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
         if seconds
@@ -197,7 +198,7 @@ def when(seconds: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words: "42.0 s", "3 min 20 s", "2 h 5 min"."""
+    """Return seconds in words: "42.0 s", "3 min 20 s", "2 h 5 min"."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -205,7 +206,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes in words: "24.0 GiB"."""
+    """Return a number of bytes in words: "24.0 GiB"."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024:
             return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
@@ -214,12 +215,12 @@ def size(count: float) -> str:
 
 
 def flops(rate: float) -> str:
-    """FLOPs a second in words: "41.2 TFLOP/s"."""
+    """Return FLOPs a second in words: "41.2 TFLOP/s"."""
     return f"{rate / 1e12:.1f} TFLOP/s" if rate >= 1e12 else f"{rate / 1e9:.1f} GFLOP/s"
 
 
 def declared_devices(nodes: Iterable[nodes_pb2.Node]) -> set[str]:
-    """Devices that were stated for trials and not found, as "node/device"."""
+    """Return the devices that a node's settings declare for trials, as "node/device". farm-node did not detect them."""
     return {
         f"{node.name}/{status.device.name}"
         for node in nodes
@@ -229,10 +230,10 @@ def declared_devices(nodes: Iterable[nodes_pb2.Node]) -> set[str]:
 
 
 def marker(declared: set[str]) -> Callable[[str], str]:
-    """Marks a "node/device" that was only declared."""
+    """Return a function that adds "(declared)" to each "node/device" in `declared`."""
     return lambda place: f"{place} (declared)" if place in declared else place
 
 
 def weights(hash: str) -> str:
-    """The hash of a model's weights, short enough for a person."""
+    """Return the hash of a model's weights, shortened for people to 12 characters."""
     return hash.removeprefix("sha256:")[:12]

@@ -1,4 +1,4 @@
-"""Prompts as farmctl is told them, and how it shows which frames of a video show which."""
+"""The prompts of `farmctl submit`: reading its options, and showing which frames show which prompt."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from farm.timecode import frame_at
 from farm.v1 import jobs_pb2
 
 _OLD_FORM = re.compile(r"\s*(\d{1,9})\s*:(?!\d)\s*(.*)", re.ASCII | re.DOTALL)
-"""How a --prompt said from which frame on it is shown, before --prompt-at."""
+"""The form in which a --prompt named its first frame ("240: it stops") before --prompt-at existed."""
 
 _TIME_BEFORE = re.compile(r"\s*(\S{1,20}?)\s*:\s+(.*)", re.DOTALL)
-"""A prompt that may have been meant to begin at a time of another kind, such as "8s: it stops"."""
+"""A prompt that may be meant to begin at a time that is no frame, such as "8s: it stops"."""
 
 _TEXT = 160
-"""Characters that are shown of a prompt in a line about frames."""
+"""Most characters of a prompt that a line about frames shows."""
 
 _QUOTED = 60
-"""Characters that are shown of a prompt in an error or a note."""
+"""Most characters of a prompt that an error or a note shows."""
 
 
 @dataclass(frozen=True)
 class AskedPrompts:
-    """The spec's fields `prompt` and `later_prompts`, and what the person who asked should know."""
+    """The spec's fields `prompt` and `later_prompts`, and notes for the person who submits the job."""
 
     fields: dict[str, Any]
     notes: tuple[str, ...] = ()
@@ -40,7 +40,7 @@ class AskedPrompts:
 
 @dataclass(frozen=True)
 class _Timed:
-    """A prompt that takes over at a frame; `time` is how that was said, in the option `field`."""
+    """A prompt that takes over at `frame`. `time` is the text that the person gave for the frame, in the option `field`."""
 
     field: str
     time: str
@@ -56,17 +56,18 @@ def asked_prompts(
     fps: float,
     frames: int,
 ) -> AskedPrompts:
-    """What --prompt, --prompt-at and --prompts ask for.
+    """Return the prompts that --prompt, --prompt-at and --prompts ask for.
 
     Args:
-        prompts: Texts of --prompt. The first is always a text. A later one may begin with its frame ("240: it stops").
+        prompts: Texts of --prompt. The first is never read as a frame. A later one may begin with its frame
+            ("240: it stops").
         prompts_at: Time and text of each --prompt-at, in any order.
         file: The prompt file of --prompts.
         fps: Frames a second of the video.
         frames: Frames of the video.
 
     Raises:
-        InvalidSpec: Names the option and what is accepted, also for options that exclude each other.
+        InvalidSpec: An option has a value that isn't accepted, or two options exclude each other.
     """
     if file is not None:
         if prompts or prompts_at:
@@ -83,7 +84,8 @@ def asked_prompts(
         notes += _about_first(prompts)
         later = [_in_old_form(prompt) for prompt in prompts[1:]]
         notes += [
-            f"prompt: '{shown(prompt, _QUOTED)}' is taken for the time {one.time}; write {_option(one.time, one.text)}"
+            f"prompt: '{shown(prompt, _QUOTED)}' is read as a prompt from frame {one.time} on; write "
+            f"{_option(one.time, one.text)} instead"
             for prompt, one in zip(prompts[1:], later, strict=True)
         ]
         timed += later
@@ -95,9 +97,7 @@ def asked_prompts(
     _check(timed, bool(prompts), frames)
     first = prompts[0] if prompts else timed.pop(0).text if timed and timed[0].frame == 0 else ""
     if timed and not prompts and not first:
-        notes.append(
-            f"prompt: frames 0 to {timed[0].frame - 1} have no prompt; --prompt TEXT says what they show"
-        )
+        notes.append(f"prompt: frames 0 to {timed[0].frame - 1} have no prompt; give one with --prompt TEXT")
     later_prompts = [{"frame": one.frame, "text": one.text} for one in timed]
     return AskedPrompts({"prompt": first, "later_prompts": later_prompts}, tuple(notes))
 
@@ -107,23 +107,23 @@ def _option(time: str, text: str) -> str:
 
 
 def _about_first(prompts: Sequence[str]) -> list[str]:
-    """A note where the first --prompt may be in the old form, which is a text there."""
+    """Return a note if the first --prompt looks like the old form "FRAME: TEXT", because it is used as plain text."""
     old = _OLD_FORM.fullmatch(prompts[0]) if prompts else None
     if not old or (int(old[1]) > 0 and len(prompts) == 1):
         return []
     said = shown(prompts[0], _QUOTED)
     meant = f"if {old[1]} is a frame, write {_option(old[1], old[2])}"
-    return [f"prompt: the first --prompt is always a text, also '{said}'; {meant}"]
+    return [f"prompt: the first --prompt is used as it is, '{said}'; {meant}"]
 
 
 def _in_old_form(prompt: str) -> _Timed:
-    """A later --prompt such as "240: it stops". Raises InvalidSpec for one without a frame: it isn't guessed."""
+    """Read a later --prompt such as "240: it stops". Raises InvalidSpec for a prompt without a frame."""
     old = _OLD_FORM.fullmatch(prompt)
     if not old:
         time, text = _suggested(prompt)
         raise InvalidSpec(
             "prompt",
-            f"each --prompt but the first is given with --prompt-at, got '{shown(prompt, _QUOTED)}'; write "
+            f"only the first prompt is given with --prompt; for '{shown(prompt, _QUOTED)}' write "
             f"{_option(time, text)}" + ("" if time != "FRAME" else ", with the frame at which it takes over"),
         )
     try:
@@ -134,7 +134,7 @@ def _in_old_form(prompt: str) -> _Timed:
 
 
 def _suggested(prompt: str) -> tuple[str, str]:
-    """Time and text that a --prompt without a frame may mean."""
+    """Return the time and the text that a --prompt without a frame may mean."""
     found = _TIME_BEFORE.fullmatch(prompt)
     try:
         # Any rate will do: the time is only recognised here.
@@ -159,17 +159,17 @@ def _at(time: str, text: str, rate: Fraction) -> _Timed:
 
 
 def _about_rounding(one: _Timed, rate: Fraction) -> list[str]:
-    """A note where a time in seconds lies between two frames."""
+    """Return a note if a time in seconds lies between two frames."""
     seconds = one.time.rstrip("s ")
     if one.time.endswith("s") and Fraction(seconds) * rate != one.frame:
         return [
-            f"prompt_at: {one.time} lies between two frames at {float(rate):g} fps; frame {one.frame} is nearest"
+            f"prompt_at: {one.time} lies between two frames at {float(rate):g} fps; frame {one.frame}, the nearest, is used"
         ]
     return []
 
 
 def _check(timed: Sequence[_Timed], has_first: bool, frames: int) -> None:
-    """Refuse prompts that begin at one frame or past the end. `timed` is in the order of frames."""
+    """Raise InvalidSpec for two prompts at the same frame and for one past the end. `timed` is in the order of frames."""
     for number, one in enumerate(timed):
         try:
             check_within(one.frame, frames)
@@ -186,9 +186,9 @@ def _check(timed: Sequence[_Timed], has_first: bool, frames: int) -> None:
 
 
 def frame_lines(spans: Iterable[jobs_pb2.ShownPrompts]) -> list[str]:
-    """A line for each run of frames: "frames 0-56: a ball rolls", "frames 57-88: fade to the next prompt".
+    """Return a line for each run of frames: "frames 0-56: a ball rolls", "frames 57-88: fade to: it stops".
 
-    Empty where one prompt shows throughout.
+    The list is empty if one prompt is shown throughout.
     """
     spans = list(spans)
     if len(spans) < 2:

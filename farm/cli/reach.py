@@ -1,4 +1,4 @@
-"""What a person is told about where other machines reach the farm, when they are given an address."""
+"""Notes about the addresses at which other machines reach the farm, for commands that hand out an address."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from farm.wire.addresses import is_loopback, split
 
 
 def tell_reach(servers: Sequence[str], others: Sequence[str], whose: str) -> None:
-    """Says on standard error where else the farm is reached, or that no other machine reaches it.
+    """Print on standard error at which other addresses the farm is reached, or that no other machine reaches it.
 
-    `servers`: where it is reached, the first being what was given out. `others`: this machine's other addresses. `whose`:
-    who is to reach it, in the plural.
+    `servers`: the farm's addresses, of which the command has handed out the first. `others`: this machine's addresses
+    at which the farm is not known to be reached. `whose`: the machines that need an address, in the plural
+    ("workstations").
     """
     if servers[1:]:
         note(f"the farm is also reached at {', '.join(servers[1:])}")
     if others:
         note(
-            f"this machine has other addresses too: {', '.join(others)}. If {whose} reach it at one of those, set "
+            f"this machine has other addresses too: {', '.join(others)}. If {whose} reach this machine at one of them, set "
             f'server.advertise = ["{others[0]}"] in farm.toml and start farmd again'
         )
     if all(is_loopback(split(server)[0]) for server in servers):
         everywhere = f"0.0.0.0:{split(servers[0])[1]}" if servers else "0.0.0.0:7433"
         note(
-            "other machines can't reach this farm: it listens on this machine only (start it with "
-            f'`farmctl up --listen {everywhere}`, or set server.listen = "{everywhere}" in farm.toml), or this machine has '
-            "no network yet"
+            "other machines can't reach this farm: either the farm listens on this machine only (start it with "
+            f'`farmctl up --listen {everywhere}`, or set server.listen = "{everywhere}" in farm.toml), or this machine '
+            "has no network yet"
         )

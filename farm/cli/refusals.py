@@ -1,4 +1,4 @@
-"""Refusals of a job, with the names that people typed. Plain text work, no I/O."""
+"""The farm's refusals of a job, worded with the file names that people typed. Pure text work, no I/O."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _NUMBERED = re.compile(r"\bconditions\.(\d+)")
 
 
 def with_media_names(error: InvalidSpec, conditions: Sequence[Condition | LocalCondition]) -> InvalidSpec:
-    """Return the error with the file and frame of each medium that it numbers. Users know files, not numbers.
+    """Return the error with the file and frame of each condition that the error knows only by number.
 
     Args:
-        error: What the farm refuses.
-        conditions: The media that were asked for, in their order.
+        error: The farm's refusal.
+        conditions: The job's conditions, in their order.
     """
     numbers = sorted({int(found[1]) for found in _NUMBERED.finditer(str(error))})
     names = [f"conditions.{at} is {_name(conditions[at])}" for at in numbers if at < len(conditions)]

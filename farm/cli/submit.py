@@ -1,4 +1,4 @@
-"""farmctl submit: asking the farm for a video."""
+"""farmctl submit: ask the farm for a video."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _OPTIONS = (
         "prompts",
         multiple=True,
         metavar="TEXT",
-        help="What the video shows.",
+        help="A text that says what the video shows.",
     ),
     click.option(
         "--prompt-at",
@@ -65,41 +65,47 @@ _OPTIONS = (
         multiple=True,
         metavar="TIME TEXT",
         callback=text_is_no_option,
-        help="What it shows from TIME on: a frame (240), seconds (8s) or timecode (00:00:08:00). Repeatable.",
+        help="TEXT is what the video shows from TIME on: a frame (240), seconds (8s) or a timecode (00:00:08:00). "
+        "Repeatable.",
     ),
     click.option(
         "--prompts",
         "prompt_file",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="All prompts from a YAML or CSV file: rows of text and one of frame, seconds and timecode (HH:MM:SS:FF).",
+        help="Read all prompts from a YAML or CSV file. Each row has a text and a frame, seconds or a timecode "
+        "(HH:MM:SS:FF).",
     ),
     click.option(
         "--prompt-always",
         metavar="TEXT",
-        help="What holds throughout, such as who is seen; it stands before every prompt, with a space between.",
+        help="A text put before every prompt, such as a description of the person in the shot.",
     ),
     click.option(
         "--crossfade",
         "crossfade_frames",
         type=int,
-        help="Frames within which a later prompt takes over. Default: 24.",
+        help="Frames over which one prompt fades to the next. Default: 24.",
     ),
     click.option(
-        "--negative-prompt", default="", help="What it must not show; needs a guidance scale above 1."
+        "--negative-prompt", default="", help="What the video must not show. Needs a guidance scale above 1."
     ),
-    click.option("--seed", type=int, default=0, show_default=True, help="The same seed, the same video."),
+    click.option(
+        "--seed", type=int, default=0, show_default=True, help="The same seed gives the same video."
+    ),
     click.option("--steps", type=int, help="Denoising steps. Default: the model's."),
     click.option(
-        "--guidance-scale", type=float, help="Classifier-free guidance; 1 is off. Default: the model's."
+        "--guidance-scale",
+        type=float,
+        help="Scale of classifier-free guidance; 1 turns it off. Default: the model's.",
     ),
     click.option(
         "--strategy",
-        help="How the video is cut into windows: hierarchical (a storyboard, then all windows at once), codenoise "
-        "(the same in lockstep, windows agreeing at every step), autoregressive (one after the other), or a "
-        "plugin's. Default: chosen from the job alone.",
+        help="How windows are made: hierarchical (a storyboard, then all windows at once), codenoise (a storyboard, then "
+        "all windows in lockstep, agreeing at every step), autoregressive (one window after the other), or a plugin's "
+        "strategy. Default: the farm chooses from the job alone.",
     ),
-    click.option("--model", help="Default: ltx-tiny."),
+    click.option("--model", help="The model that renders the video. Default: ltx-tiny."),
     click.option("--storyboard-model", help="A smaller model that draws the storyboard. Default: --model."),
     click.option("--window", "window_latents", type=int, help="Length of a window in latents. Default: 16."),
     click.option(
@@ -108,32 +114,35 @@ _OPTIONS = (
     click.option(
         "--layout",
         type=Choice(["fixed", "farm"]),
-        help="fixed: windows as --window says, on any farm. farm: sized for the devices online. Default: fixed.",
+        help="fixed: windows of --window latents on every farm. farm: windows sized for the devices that are online. "
+        "Default: fixed.",
     ),
-    click.option("--priority", type=int, help="0 to 100, higher goes first. Default: 50."),
-    click.option("--name", default="", help="A name for people."),
-    click.option("--dry-run", is_flag=True, help="Show the plan and what it would cost; make no job."),
-    click.option("--wait", is_flag=True, help="Stay until the job has ended; Ctrl-C leaves it running."),
+    click.option("--priority", type=int, help="Priority from 0 to 100; higher goes first. Default: 50."),
+    click.option("--name", default="", help="A name for the job, for people."),
+    click.option("--dry-run", is_flag=True, help="Show the plan and its cost without making a job."),
+    click.option("--wait", is_flag=True, help="Wait until the job has ended. Ctrl-C leaves the job running."),
     click.option(
         "-o",
         "--output",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="Where the video goes, such as long.mp4. json with --dry-run: the plan as the API's JSON.",
+        help="Where to write the video, such as long.mp4. With --dry-run, json prints the plan as the API's JSON.",
     ),
-    click.option("--overwrite", is_flag=True, help="Replace FILE where it exists."),
+    click.option("--overwrite", is_flag=True, help="Replace FILE if it exists."),
 )
 
 
 def _video(command: Callable[..., None]) -> Callable[..., None]:
-    """Adds what every mode is asked for."""
+    """Add the options that every mode takes."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
 _NO_UPLOAD = click.option(
-    "--no-upload", is_flag=True, help="The media is a path on farmd's host, under its media.roots."
+    "--no-upload",
+    is_flag=True,
+    help="Upload nothing: the media is a path on farmd's host, below its media.roots.",
 )
 
 
@@ -144,7 +153,7 @@ _NO_UPLOAD = click.option(
 @_video
 @click.pass_context
 def text(ctx: click.Context, frames: int, pixels: tuple[int, int], fps: float, **asked: Any) -> None:
-    """Make a video of a prompt alone.
+    """Make a video from a prompt alone.
 
     \b
     Examples:
@@ -173,7 +182,7 @@ def image(
     no_upload: bool,
     **asked: Any,
 ) -> None:
-    """Make a still move: IMAGE is the first frame.
+    """Make a video that begins with an image: IMAGE is the first frame.
 
     \b
     Example:
@@ -208,7 +217,7 @@ def extend(
     no_upload: bool,
     **asked: Any,
 ) -> None:
-    """Make a clip longer: the model goes on from its end, back from its beginning, or both.
+    """Make a clip longer: the model adds frames after its end, before its beginning, or both.
 
     \b
     Examples:
@@ -248,10 +257,10 @@ def keyframes(
     no_upload: bool,
     **asked: Any,
 ) -> None:
-    """Make what lies between: images, and clips, each at its own frame of the result.
+    """Make the frames between images and clips that each have a place in the result.
 
-    MEDIA@FRAME puts an image or clip at a frame ('start', 'end' or a number); MEDIA@FRAME:STRENGTH holds it less
-    firmly (1 keeps it as given). The order in which they are listed changes nothing.
+    MEDIA@FRAME puts an image or clip at a frame: 'start', 'end' or a number. MEDIA@FRAME:STRENGTH lets the model change
+    it: at strength 1 it stays as given. The order of the arguments doesn't matter.
 
     \b
     Examples:
@@ -279,7 +288,7 @@ def keyframes(
     type=click.FloatRange(0, 1, max_open=True),
     default=0.4,
     show_default=True,
-    help="How firmly CLIP is kept: 0 leaves nothing of it, near 1 changes nothing.",
+    help="How firmly the video keeps to CLIP: at 0 nothing of CLIP is left, near 1 it hardly changes.",
 )
 @click.option("--frames", type=int, help="Frames of the result. Default: the clip's.")
 @click.option("--size", "pixels", type=Size(), help="Size of the result. Default: the clip's.")
@@ -297,7 +306,7 @@ def video(
     no_upload: bool,
     **asked: Any,
 ) -> None:
-    """Make a video over another: CLIP gives layout and motion, the prompt what it becomes.
+    """Restyle a video: CLIP gives layout and motion, the prompt says what the video becomes.
 
     \b
     Example:
@@ -307,10 +316,10 @@ def video(
     width, height = pixels or size_of(facts)
     rate = fps if fps is not None else rate_of(facts)
     if facts is None and frames is None:
-        raise InvalidSpec("frames", "must be given for a clip that can't be read here")
+        raise InvalidSpec("frames", "must be given: the clip can't be read on this machine")
     count = resampled_count(facts, frame_rate(rate)) if facts and 1 <= rate <= 120 else frames
     if frames is not None and count != frames:
-        raise InvalidSpec("frames", f"must be the {count} that {clip} has at {rate:g} fps, got {frames}")
+        raise InvalidSpec("frames", f"must be {count}, the frames of {clip} at {rate:g} fps, got {frames}")
     fields = {"frames": count, "width": width, "height": height, "fps": rate}
     _submit(ctx, [condition_of(clip, facts, no_upload, 0, strength)], fields, **asked)
 
@@ -329,7 +338,7 @@ def _submit(
     prompt_file: Path | None,
     **given: Any,
 ) -> None:
-    """Submits, or plans, and says what became of it; `given` are the spec's fields as options had them."""
+    """Submit or plan a job and print the answer. `given` are the spec's fields that have options of the same name."""
     as_json = output == Path("json")
     if as_json and not dry_run:
         raise InvalidSpec("output", "json is for --dry-run; give the name of the video, such as long.mp4")
@@ -356,7 +365,11 @@ def _submit(
         return _print_plan(client, answer.plan)
     job = answer.job
     with done_all_the_same(f"job {job.id} was submitted"):
-        click.echo(f"job {job.id} submitted" + (" before; nothing new was made" if answer.existing else ""))
+        click.echo(
+            f"job {job.id} already exists (same idempotency key); nothing was submitted"
+            if answer.existing
+            else f"job {job.id} submitted"
+        )
     if wait:
         finish(client, follow(client, job.id, output), output, overwrite)
     else:
@@ -375,10 +388,10 @@ def _print_plan(client: FarmClient, plan: jobs_pb2.PlanSummary) -> None:
         + (f", weights {weights(plan.weights)}" if plan.weights else ""),
         "renders": f"{plan.render_frames} frames ({plan.latents} latents) at {plan.render_width}x{plan.render_height}",
         "tasks": ", ".join(f"{count} {kind}" for kind, count in counts.items()),
-        "devices": devices or "none of this farm's fits; the job would wait",
+        "devices": devices or "no device of this farm fits; the job would wait",
         "time": f"about {duration(plan.estimated_seconds)}"
         if plan.HasField("estimated_seconds")
-        else "unknown: no device that fits is online",
+        else "unknown: no fitting device is online",
         "disk": f"about {size(plan.estimated_bytes)}",
     }
     if prompts := frame_lines(plan.shown_prompts):

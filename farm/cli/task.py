@@ -1,4 +1,4 @@
-"""farmctl task: the tasks of a job, one by one: what became of each attempt, its log, another try."""
+"""farmctl task: look at the tasks of a job and their attempts, read their logs, run them again."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _STATES = [name.partition("_STATE_")[2].lower() for name in jobs_pb2.TaskState.k
 
 @click.group()
 def task() -> None:
-    """Look at the tasks of a job, read their logs, do them again.
+    """Look at the tasks of a job, read their logs, run them again.
 
-    A task is named by its job (its id, the first 6 or more characters of it, or its name if no other job has it) and its key,
-    as `farmctl job show` prints it.
+    JOB is a job's id, the first 6 or more characters of the id, or the job's name if no other job has that name. TASK is
+    the task's key, as `farmctl job show` prints it.
 
     \b
     Example:
@@ -46,7 +46,13 @@ def task() -> None:
 
 @task.command("list")
 @click.argument("job_id", metavar="JOB")
-@click.option("--state", "states", type=Choice(_STATES), multiple=True, help="Only these; may be repeated.")
+@click.option(
+    "--state",
+    "states",
+    type=Choice(_STATES),
+    multiple=True,
+    help="Show only tasks in this state. Repeatable.",
+)
 @format_option
 @click.pass_context
 def list_tasks(ctx: click.Context, job_id: str, states: tuple[str, ...], form: str) -> None:
@@ -71,7 +77,7 @@ def list_tasks(ctx: click.Context, job_id: str, states: tuple[str, ...], form: s
 @format_option
 @click.pass_context
 def show(ctx: click.Context, name: str, form: str) -> None:
-    """Show one task and every attempt at it: where, how far, and how it ended.
+    """Show one task and its attempts: where each attempt ran, its progress, and how it ended.
 
     \b
     Example:
@@ -112,7 +118,7 @@ def show(ctx: click.Context, name: str, form: str) -> None:
             )
             for attempt in found.attempts
         ),
-        "it has not been given to a device yet",
+        "the task has not been given to a device yet",
         keep=("EPOCH", "STATE", "NODE/DEVICE"),
         free=("ERROR",),
     )
@@ -120,17 +126,18 @@ def show(ctx: click.Context, name: str, form: str) -> None:
 
 @task.command()
 @click.argument("name", metavar="JOB/TASK")
-@click.option("-f", "--follow", is_flag=True, help="Go on with what is written, until the attempt has ended.")
+@click.option("-f", "--follow", is_flag=True, help="Keep printing new lines until the attempt has ended.")
 @click.option(
     "--epoch",
     type=click.IntRange(1, 2**31 - 1),
-    help="Of this attempt, by its epoch in `task show`; else the newest.",
+    help="The attempt whose log to print, by its epoch in `task show`. Default: the newest.",
 )
 @click.pass_context
 def logs(ctx: click.Context, name: str, follow: bool, epoch: int | None) -> None:
-    """Print the log of an attempt at a task: what its renderer did, and all that was printed meanwhile.
+    """Print the log of an attempt at a task: the renderer's log lines, and all that was printed while it ran.
 
-    The log of every attempt is kept, also of one whose renderer was killed; of a very long one the head and the tail.
+    The farm keeps the log of every attempt, also if its renderer was killed. It keeps the head and the tail of a very
+    long log.
 
     \b
     Examples:
@@ -149,7 +156,7 @@ def logs(ctx: click.Context, name: str, follow: bool, epoch: int | None) -> None
             out(part)
             written = True
     if not written:
-        note("nothing was logged yet, or its node was never heard of again")
+        note("the log is empty: the attempt has logged nothing yet, or its node never came back online")
 
 
 def _as_it_is(part: bytes) -> None:
@@ -158,7 +165,7 @@ def _as_it_is(part: bytes) -> None:
 
 
 def _for_a_terminal() -> Callable[[bytes], None]:
-    """Prints a log with its escapes shown: whatever a renderer read may have written them."""
+    """Return a function that prints a log with its escape codes shown as text: they may come from outside."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def out(part: bytes) -> None:
@@ -173,9 +180,9 @@ def _for_a_terminal() -> Callable[[bytes], None]:
 @format_option
 @click.pass_context
 def retry(ctx: click.Context, name: str, form: str) -> None:
-    """Do one failed or cancelled task again, with what it needs that isn't done; its job goes on with it.
+    """Run one failed or cancelled task again, after any unfinished tasks that it needs. Its job goes on with it.
 
-    The job's other tasks are left as they are: `farmctl job retry` does them all.
+    The job's other tasks are left as they are; `farmctl job retry` runs them all again.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""farmctl up and down: a whole farm on this machine."""
+"""farmctl up and down: start and stop a whole farm on this machine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _READY_SECONDS = 120.0
 home_option = click.option(
     "--home",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of the farm: keys, jobs, artifacts, logs. Default: FARM_HOME, or ~/.farm.",
+    help="The farm's folder: keys, jobs, artifacts, logs. Default: FARM_HOME, or ~/.farm.",
 )
 
 
@@ -31,7 +31,7 @@ class _Interrupted(Exception):
 
 
 @click.command()
-@click.option("--detach", is_flag=True, help="Return when the farm is up; `farmctl down` ends it.")
+@click.option("--detach", is_flag=True, help="Return when the farm is up; `farmctl down` stops it.")
 @click.option(
     "--nodes",
     type=click.IntRange(0, 64),
@@ -42,15 +42,16 @@ class _Interrupted(Exception):
 @click.option(
     "--listen",
     metavar="HOST:PORT",
-    help="Address and port of the daemon, as server.listen; 0.0.0.0:7433 for workstations on the network.",
+    help="Address and port at which the daemon listens, in place of server.listen in farm.toml. Give 0.0.0.0:7433 to "
+    "let workstations on the network join.",
 )
 @home_option
 @needs_server_parts
 def up(detach: bool, nodes: int, listen: str | None, home: Path | None) -> None:
     """Start a whole farm on this machine: daemon, Ray, and agents that share its cores.
 
-    Stays until Ctrl-C and then takes everything down, or returns at once with --detach. Settings are read from
-    farm.toml and node.toml in the home, where there are any.
+    The command runs until Ctrl-C and then stops the farm. With --detach it returns once the farm is up. Daemon and agents
+    read farm.toml and node.toml in the home, if these files exist.
 
     \b
     Examples:
@@ -61,7 +62,7 @@ def up(detach: bool, nodes: int, listen: str | None, home: Path | None) -> None:
     farm = LocalFarm(home or default_home(), listen)
     if farm.running():
         raise FarmError(
-            f"the farm at {farm.home} runs already; look at it with `{_command(farm)} node list`, end it with "
+            f"the farm at {farm.home} is already running; look at it with `{_command(farm)} node list`, stop it with "
             f"`farmctl down{_home_flag(farm)}`"
         )
     farm.config()  # a mistake in farm.toml is told before anything is started
@@ -95,9 +96,9 @@ def up(detach: bool, nodes: int, listen: str | None, home: Path | None) -> None:
 @home_option
 @needs_server_parts
 def down(home: Path | None) -> None:
-    """Stop the farm of this machine: agents, renderers, daemon and Ray; nothing is left running.
+    """Stop the farm on this machine: agents, renderers, daemon and Ray. No process is left running.
 
-    Jobs stay in the home and go on at the next `farmctl up`.
+    Jobs stay in the home and continue at the next `farmctl up`.
 
     \b
     Example:
@@ -111,6 +112,7 @@ def down(home: Path | None) -> None:
 
 
 def take_down(farm: LocalFarm) -> None:
+    """Stop the farm and say so. Ctrl-C is ignored meanwhile. Raises StillUp if the farm could not be stopped."""
     # A second Ctrl-C must not leave half a farm behind.
     with spinner() as tell, _uninterruptible():
         farm.stop(tell)
@@ -122,7 +124,7 @@ def _home_flag(farm: LocalFarm) -> str:
 
 
 def _command(farm: LocalFarm) -> str:
-    """How to call farmctl so that it finds this farm."""
+    """Return the farmctl command line that talks to this farm."""
     return (
         "farmctl"
         if farm.home == default_home().absolute()
@@ -150,7 +152,7 @@ def _welcome(farm: LocalFarm, online: list[nodes_pb2.Node], detach: bool) -> Non
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """SIGINT and SIGTERM raise _Interrupted inside."""
+    """Let SIGINT and SIGTERM raise _Interrupted inside this context."""
 
     def interrupt(number: int, frame: object) -> None:
         raise _Interrupted

@@ -38,7 +38,7 @@ def test_what_a_backup_made_while_rendering_restores_goes_on_to_the_end(url, els
             dispatch(store, job, "window/1", device="d1", until=20.0),
         )
         made = farmctl(url, "backup", backup)
-        assert made.exit_code == 0 and "artifacts are not part of it" in made.stderr
+        assert made.exit_code == 0 and "artifacts are not part of the backup" in made.stderr
         later = submit(store)
         finish(store, silent)
     assert farmctl(elsewhere, "restore", backup).exit_code == 0

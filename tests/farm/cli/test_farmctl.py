@@ -55,7 +55,7 @@ def test_every_command_teaches_with_an_example(command):
 def test_up_refuses_where_a_farm_runs_and_says_how_to_look_at_it(farmctl, home):
     again = farmctl("up")
     assert again.exit_code == 1
-    assert "runs already" in again.stderr and "farmctl node list" in again.stderr
+    assert "is already running" in again.stderr and "farmctl node list" in again.stderr
 
 
 def test_the_node_is_shown_with_its_device_marked_as_declared(farmctl):

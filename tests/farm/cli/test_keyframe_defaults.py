@@ -39,8 +39,8 @@ def test_of_clips_that_differ_the_one_that_is_shown_first_gives_the_rate_and_a_n
     rate, why = default_rate(media)
     assert rate == pytest.approx(24000 / 1001)
     assert why == (
-        "fps: the clips have different frame rates (c.mp4 23.976, b.mp4 25, d.mp4 60); the video takes 23.976, the rate "
-        "of c.mp4, which it shows first; --fps sets another"
+        "fps: the clips have different frame rates (c.mp4 23.976, b.mp4 25, d.mp4 60); the video gets 23.976, the rate "
+        "of c.mp4, the clip that it shows first; --fps sets another rate"
     )
     assert [one.name for one in in_frame_order(media)] == ["a.png", "c.mp4", "b.mp4", "d.mp4"]
 
@@ -51,6 +51,6 @@ def test_one_rate_stored_in_two_ways_is_one_rate():
 
 def test_media_that_cannot_be_read_here_needs_a_rate():
     with pytest.raises(
-        InvalidSpec, match=r"fps: must be given for media that can't be read here \(/far/a.mp4\)"
+        InvalidSpec, match=r"fps: must be given, such as --fps 30: /far/a.mp4 can't be read on this machine"
     ):
         default_rate([image("b.png", 0), KeyMedia("/far/a.mp4", 9, None)])

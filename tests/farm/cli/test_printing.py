@@ -81,5 +81,5 @@ def test_the_log_of_a_daemon_is_escaped(monkeypatch):
 def test_what_was_done_is_named_where_standard_output_cannot_be_written(capsys):
     with done_all_the_same("job j-1 was submitted"):
         raise OSError(errno.ENOSPC, "No space left on device")
-    said = "job j-1 was submitted, though standard output can't be written (No space left on device)\n"
+    said = "job j-1 was submitted, but writing to standard output failed (No space left on device)\n"
     assert capsys.readouterr().err == said

@@ -54,7 +54,9 @@ def test_a_time_is_a_frame_seconds_or_timecode(time, fps, frame):
 def test_seconds_between_two_frames_are_the_nearest_and_a_note_says_so():
     found = asked("a", at=(("8s", "b"),), fps=29.97)
     assert found.fields["later_prompts"][0]["frame"] == 240
-    assert found.notes == ("prompt_at: 8s lies between two frames at 29.97 fps; frame 240 is nearest",)
+    assert found.notes == (
+        "prompt_at: 8s lies between two frames at 29.97 fps; frame 240, the nearest, is used",
+    )
 
 
 def test_timed_prompts_are_put_in_order_and_one_at_the_start_is_the_first():
@@ -69,7 +71,7 @@ def test_timed_prompts_are_put_in_order_and_one_at_the_start_is_the_first():
 def test_frames_before_the_first_timed_prompt_have_none_and_a_note_says_so():
     found = asked(at=(("9", "a"),))
     assert found.fields == {"prompt": "", "later_prompts": [{"frame": 9, "text": "a"}]}
-    assert found.notes == ("prompt: frames 0 to 8 have no prompt; --prompt TEXT says what they show",)
+    assert found.notes == ("prompt: frames 0 to 8 have no prompt; give one with --prompt TEXT",)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +109,9 @@ def test_a_rate_that_no_video_has_is_refused_before_a_time_is_read():
 def test_a_later_prompt_in_the_old_form_is_read_and_a_note_names_the_new_one(given):
     found = asked("a ball rolls", given)
     assert found.fields["later_prompts"] == [{"frame": 240, "text": "it stops"}]
-    assert found.notes[0].endswith("is taken for the time 240; write --prompt-at 240 'it stops'")
+    assert found.notes[0].endswith(
+        "is read as a prompt from frame 240 on; write --prompt-at 240 'it stops' instead"
+    )
 
 
 @pytest.mark.parametrize(
@@ -124,7 +128,7 @@ def test_a_later_prompt_in_the_old_form_is_read_and_a_note_names_the_new_one(giv
 )
 def test_a_later_prompt_without_a_frame_is_told_the_option_to_write(later, option):
     with pytest.raises(
-        InvalidSpec, match="^prompt: each --prompt but the first is given with --prompt-at, got '"
+        InvalidSpec, match="^prompt: only the first prompt is given with --prompt; for '"
     ) as refused:
         asked("a ball rolls", later)
     assert f"write {option}" in str(refused.value)
@@ -147,8 +151,8 @@ def test_a_later_prompt_in_the_old_form_is_checked_as_a_timed_one_is(later, mess
     ("arguments", "message"),
     [
         (["--prompt-at", "240"], "requires 2 arguments"),
-        (["--prompt-at", "240", "--dry-run"], "'240' has no text behind it, but --dry-run"),
-        (["--prompt-at", "240", "--seed=3"], "'240' has no text behind it, but --seed=3"),
+        (["--prompt-at", "240", "--dry-run"], "'240' needs a text after it, but --dry-run follows"),
+        (["--prompt-at", "240", "--seed=3"], "'240' needs a text after it, but --seed=3 follows"),
     ],
 )
 def test_a_time_whose_text_was_forgotten_is_refused(arguments, message):

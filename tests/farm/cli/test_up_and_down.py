@@ -166,7 +166,7 @@ def test_up_listens_where_it_is_told_to(own_home):
     assert up.returncode == 0, up.stderr
     assert Profile.load(own_home / "client.json").server == listen
     refused = run(own_home, "up", "--listen", "7433")
-    assert refused.returncode == 1 and "runs already" in refused.stderr
+    assert refused.returncode == 1 and "is already running" in refused.stderr
     assert run(own_home, "down").returncode == 0
     refused = run(own_home, "up", "--listen", "7433")
     assert refused.returncode == 2 and "--listen: server.listen: must be HOST:PORT" in refused.stderr

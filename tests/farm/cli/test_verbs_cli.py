@@ -61,7 +61,7 @@ def test_a_failed_job_is_retried_from_what_is_done(daemon, farmctl, job):
     only = json.loads(farmctl("job", "retry", job.id, "--failed", "-o", "json").stdout)
     assert only["tasks"] == ["window/0"] and only["job"]["state"] == "JOB_STATE_RUNNING"
     answer = farmctl("job", "retry", job.id)
-    assert answer.stdout == f"job {job.id} is running; 3 tasks to be done again: window/1, decode/0, mux\n"
+    assert answer.stdout == f"job {job.id} is running; 3 tasks to run again: window/1, decode/0, mux\n"
     again = farmctl("job", "retry", job.id)
     assert (again.exit_code, again.stdout) == (0, f"job {job.id} is running; there was nothing to retry\n")
 
@@ -88,7 +88,7 @@ def failed(daemon, job):
 def one_line(job_id: str) -> str:
     return (
         "window/0 failed once, on host-nn/d0: OutOfLuckError: CUDA error: device-side assert triggered; "
-        f"its log: `farmctl task logs {job_id}/window/0`; `farmctl job retry {job_id}` goes on from what is done"
+        f"its log: `farmctl task logs {job_id}/window/0`; `farmctl job retry {job_id}` continues from the finished tasks"
     )
 
 
@@ -173,7 +173,7 @@ def test_one_task_is_retried(daemon, farmctl, job):
     attempt = dispatch(daemon.store, job, "window/0", node_id=NODE)
     daemon.store.attempts.fail(attempt.id, attempt.epoch, "bad")
     answer = farmctl("task", "retry", f"{job.id}/window/0")
-    assert answer.stdout == "window/0 is ready; 1 task to be done again: window/0\n"
+    assert answer.stdout == "window/0 is ready; 1 task to run again: window/0\n"
 
 
 @pytest.mark.parametrize(
