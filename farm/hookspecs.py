@@ -1,8 +1,8 @@
-"""Every plugin hook of the farm. Built-in plugins use these and nothing else.
+"""All plugin hooks of the farm. The built-in plugins use these hooks and nothing else.
 
-A package offers hooks through the entry-point groups `farm.planning` (facts and geometry; loaded by the daemon,
-must not import torch), `farm.rendering` (tensor and codec code; loaded by renderers) and `farm.node` (what an agent asks
-of its workstation; must not import torch).
+A package offers hooks through three entry-point groups. The daemon loads `farm.planning` (facts and geometry), which must
+not import torch. Renderers load `farm.rendering` (tensor and codec code). Agents load `farm.node` (questions about
+the workstation), which must not import torch.
 """
 
 # pluggy calls no specification, so none has a body.
@@ -27,50 +27,91 @@ hookimpl = pluggy.HookimplMarker("farm")
 
 
 class PlanningHooks:
-    """Facts and geometry."""
+    """Hooks of the group `farm.planning`: facts and geometry."""
 
     @hookspec
     def farm_models(self) -> list[ModelFacts]:
-        """Models that jobs may name."""
+        """Return the models that jobs may name."""
 
     @hookspec
     def farm_strategies(self) -> list[Strategy]:
-        """Strategies that jobs may name."""
+        """Return the strategies that jobs may name."""
 
     @hookspec
     def farm_outputs(self) -> list[OutputFacts]:
-        """Output formats that jobs may name."""
+        """Return the output formats that jobs may name."""
 
     @hookspec(firstresult=True)
     def farm_open_joining(self, output: str) -> Joining | None:
-        """What joins segments of the output format of that name, where no renderer is; must not import torch."""
+        """Open the joining part of an output format, for a machine without a renderer. Must not import torch.
+
+        Args:
+            output: The name of the format.
+
+        Returns:
+            An object that joins segments of the format, or None if this plugin doesn't have the format.
+        """
 
     @hookspec(firstresult=True)
     def farm_default_source(self, model: str, cache: Path) -> str | None:
-        """Folder (or hub id) of a model that the node's config doesn't mention; may build it under `cache`."""
+        """Return the source of a model that the node's settings don't mention. May build the model under `cache`.
+
+        Args:
+            model: The name of the model.
+            cache: The node's folder for files that plugins may make again.
+
+        Returns:
+            A folder or a hub id, or None if this plugin has no source for the model.
+        """
 
     @hookspec(firstresult=True)
     def farm_weights_hash(self, model: str, source: str, cache: Path) -> str | None:
-        """Hash of the weights in `source`, or None where there are none; `cache` is for remembering hashes."""
+        """Return the hash of a model's weights.
+
+        Args:
+            model: The name of the model.
+            source: The folder or hub id that holds the weights.
+            cache: A folder in which the plugin may store hashes, because hashing takes minutes.
+
+        Returns:
+            The hash, or None if `source` holds no weights of the model.
+        """
 
 
 class RenderingHooks:
-    """Work on devices."""
+    """Hooks of the group `farm.rendering`: work on devices."""
 
     @hookspec(firstresult=True)
     def farm_load_model(
         self, model: str, source: str, precision: str, device: DeviceInfo
     ) -> RenderingModel | None:
-        """The model, ready to work on the device, from a folder or hub id."""
+        """Load a model onto a device.
+
+        Args:
+            model: The name of the model.
+            source: The folder or hub id of its weights.
+            precision: One of the precisions in the model's facts, such as "bf16".
+            device: The device that the renderer serves.
+
+        Returns:
+            The model, ready for tasks, or None if this plugin doesn't have the model.
+        """
 
     @hookspec(firstresult=True)
     def farm_open_output(self, output: str) -> RenderingOutput | None:
-        """The output format of that name."""
+        """Open an output format.
+
+        Args:
+            output: The name of the format.
+
+        Returns:
+            The format, or None if this plugin doesn't have it.
+        """
 
 
 class NodeHooks:
-    """What an agent asks of its workstation."""
+    """Hooks of the group `farm.node`: questions that an agent asks about its workstation."""
 
     @hookspec
     def farm_presences(self) -> list[Presence]:
-        """Ways to tell whether somebody is at this machine, which owner.presence of node.toml may name."""
+        """Return ways to tell whether somebody is at this machine. owner.presence in node.toml names one of them."""

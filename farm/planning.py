@@ -1,7 +1,7 @@
-"""What planning plugins and the scheduler say to each other: models' facts, strategies' windows, planned tasks.
+"""The contract between planning plugins and the scheduler: facts of models, windows of strategies, planned tasks.
 
-Plain values, no behaviour beyond arithmetic, no torch. A plan is stored as JSON with the job and fixes all that
-shapes the result.
+These are plain values with no behaviour beyond arithmetic, and without torch. A plan is stored as JSON with its job. It
+fixes everything that shapes the result.
 """
 
 from __future__ import annotations
@@ -18,38 +18,39 @@ from farm.timeline import Cut, frames_of, tokens_of
 
 
 class PlanFailed(Exception):
-    """A job could not be planned, and not for its spec's sake: a strategy, or the planner, raised `cause`."""
+    """A strategy or the planner failed with an exception, for a spec that is not at fault."""
 
     def __init__(self, strategy: str, cause: Exception):
+        """Make the error from the exception `cause` of the strategy named `strategy`."""
         said = gist("".join(traceback.format_exception(cause)))
         super().__init__(
             f"strategy: {strategy!r} could not plan this job: {said}; nothing was stored. farmd's log has the whole error; "
-            "another --strategy may do"
+            "try another --strategy"
         )
 
 
 class TaskKind(StrEnum):
-    """What a task does; also the first part of its key."""
+    """The kind of work that a task does. It is also the first part of the task's key."""
 
-    ENCODE = "encode"  #: prompt and media to embeddings and latents, once a job
-    STORYBOARD = "storyboard"  #: a low-resolution window of the whole timeline
-    WINDOW = "window"  #: one window at the size asked for
-    JOIN = "join"  #: the latents that two windows share
-    DECODE = "decode"  #: a span of the timeline to frames and to a segment
-    MUX = "mux"  #: segments to the file that is delivered
+    ENCODE = "encode"  #: encodes prompts and media to embeddings and latents, once for each job
+    STORYBOARD = "storyboard"  #: denoises a low-resolution window of the whole timeline
+    WINDOW = "window"  #: denoises one window at the job's size
+    JOIN = "join"  #: joins two windows at the latents that both share
+    DECODE = "decode"  #: decodes a span of the timeline and encodes a segment
+    MUX = "mux"  #: joins segments to the file that is delivered
 
 
 STAGES = tuple(TaskKind)
-"""Kinds in the order in which a job goes through them."""
+"""All kinds, in the order in which a job goes through them."""
 
 
 def weight_bytes(precision: str) -> int:
-    """Return the bytes of a transformer's weight: fp8 is how weights are stored, not what is computed in."""
+    """Return the bytes of one transformer weight. In fp8 weights are only stored; the model computes in bf16."""
     return {"fp32": 4, "bf16": 2, "fp8": 1}[precision]
 
 
 def value_bytes(precision: str) -> int:
-    """Return the bytes of a value that a model computes in, as which its latents travel; with fp8 weights that is bf16."""
+    """Return the bytes of one value that a model computes with, and of one latent value. With fp8 weights it is bf16."""
     return max(weight_bytes(precision), 2)
 
 
@@ -58,9 +59,9 @@ class LearntSizes:
     """The sizes that a model draws well: those it was trained on, or those its authors advise.
 
     Attributes:
-        least: the shortest side, in pixels; `SPATIAL` where no lower limit is known.
-        largest: width and height, in pixels, of the size with the most pixels. Its longer side is the longest side.
-        elsewhere: what to expect of other sizes, to be read after "its pictures".
+        least: The shortest side in pixels; `SPATIAL` if no lower limit is known.
+        largest: Width and height in pixels of the size with the most pixels. No side may be longer than its longer side.
+        elsewhere: What to expect of other sizes, worded to follow "its pictures".
     """
 
     least: int
@@ -68,7 +69,7 @@ class LearntSizes:
     elsewhere: str
 
     def hold(self, width: int, height: int) -> bool:
-        """True if `width` x `height` pixels is such a size. Which of the two is the longer doesn't matter."""
+        """Return whether the model draws `width` x `height` pixels well. Portrait and landscape are alike."""
         return (
             self.least <= min(width, height)
             and max(width, height) <= max(self.largest)
@@ -78,88 +79,122 @@ class LearntSizes:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What planning must know of a model. FLOPs count a multiply-add as two; sizes in bytes and parameters."""
+    """The facts of a model that planning needs. FLOPs count a multiply-add as two.
+
+    Attributes:
+        name: The name by which jobs ask for the model.
+        description: What the model is, for people.
+        latent_channels: Channels of a latent.
+        depth: Transformer blocks.
+        width: Width D of the transformer.
+        text_tokens: Text tokens that the cross-attention sees.
+        transformer_parameters: Parameters of the transformer.
+        vae_parameters: Parameters of the VAE.
+        text_parameters: Parameters of the text encoder.
+        decode_flops_per_pixel: FLOPs to decode one pixel. A pixel is one of width x height x frames.
+        encode_flops_per_pixel: FLOPs to encode one pixel.
+        decode_bytes_per_pixel: Peak memory, in bytes a pixel, of decoding one span with its halo.
+        encode_bytes_per_pixel: Peak memory, in bytes a pixel, of encoding, for the pixels encoded at a time.
+        precisions: The precisions that the model can run in, of "fp32", "bf16" and "fp8"; the default first.
+        steps: Denoising steps by default.
+        guidance_scale: Guidance scale by default; 1 is off.
+        sigmas: Returns, for a number of steps, a falling schedule of steps+1 sigmas that ends in 0.
+        decode_span: Latents decoded at a time.
+        decode_halo: Extra latents decoded on each side of a span and thrown away.
+        encode_pixels: Pixels of a clip encoded at a time.
+        learnt: The sizes that the model draws well; None: unknown, and the farm warns of no size.
+        max_window: Latents that the model draws well at a time (33 latents are 257 frames).
+        clock_seconds: The range of the model's position encoding in time, in seconds; longer windows degrade.
+        latent_space: A name for the model's latent space. Models of the same name read each other's latents; empty: the
+            model reads only its own.
+        storyboard_model: A smaller model of the same latent space that draws good enough storyboards; empty: none is known.
+        sink_frames: How many frames before a window's start the clip's first latent is placed (see Sink); 0: no window
+            gets one.
+        tail_strength: How firmly a window at full size keeps to the end of the window that it goes on from, from 0 to 1.
+        colour_factor: How far such a window is drawn to the colours of the first window of its chain, from 0 to 1.
+        refine_sigma: The sigma to which an enlarged storyboard is re-noised.
+    """
 
     name: str
     description: str
     latent_channels: int
-    depth: int  #: transformer blocks
-    width: int  #: transformer width D
-    text_tokens: int  #: text tokens that the cross-attention sees
+    depth: int
+    width: int
+    text_tokens: int
     transformer_parameters: int
     vae_parameters: int
     text_parameters: int
-    decode_flops_per_pixel: float  #: a pixel is one of width x height x frames
+    decode_flops_per_pixel: float
     encode_flops_per_pixel: float
-    decode_bytes_per_pixel: float  #: peak memory of decoding one span, halo included
-    encode_bytes_per_pixel: float  #: peak memory of encoding, for each pixel encoded at a time
-    precisions: tuple[str, ...]  #: of "fp32", "bf16", "fp8"; the default first
-    steps: int  #: default denoising steps
-    guidance_scale: float  #: default; 1 is off
-    sigmas: Callable[[int], tuple[float, ...]]  #: steps to a falling schedule of steps+1 sigmas ending in 0
-    decode_span: int  #: latents decoded at a time
-    decode_halo: int  #: latents decoded on each side of a span and thrown away
-    encode_pixels: int = 24_000_000  #: of a clip, encoded at a time
-    learnt: LearntSizes | None = None  #: None: nothing is known, and nobody is told anything
-    max_window: int = 33  #: latents that it draws well at a time (33 is 257 frames)
-    clock_seconds: float = 20.0  #: range of the model's clock; longer windows degrade
-    latent_space: str = ""  #: models that name the same one read each other's latents; empty: only their own
-    storyboard_model: str = (
-        ""  #: a smaller model of that latent space whose storyboards do; empty: none is known
-    )
-    sink_frames: int = (
-        0  #: so long before its start a window is shown that of the clip (see Sink); 0: it isn't
-    )
-    tail_strength: float = (
-        0.5  #: how firmly a window at full size keeps to the end of the one that it goes on from
-    )
-    colour_factor: float = (
-        0.25  #: how far such a window is drawn to the colours of the one that it all began with
-    )
-    refine_sigma: float = 0.85  #: to which an enlarged storyboard is re-noised
+    decode_bytes_per_pixel: float
+    encode_bytes_per_pixel: float
+    precisions: tuple[str, ...]
+    steps: int
+    guidance_scale: float
+    sigmas: Callable[[int], tuple[float, ...]]
+    decode_span: int
+    decode_halo: int
+    encode_pixels: int = 24_000_000
+    learnt: LearntSizes | None = None
+    max_window: int = 33
+    clock_seconds: float = 20.0
+    latent_space: str = ""
+    storyboard_model: str = ""
+    sink_frames: int = 0
+    tail_strength: float = 0.5
+    colour_factor: float = 0.25
+    refine_sigma: float = 0.85
 
     def forward_flops(self, tokens: int) -> float:
-        """FLOPs of one forward pass over `tokens` latent tokens (docs/ltx.md, Cost)."""
+        """Return the FLOPs of one forward pass over `tokens` latent tokens (docs/ltx.md, Cost)."""
         n, d, text = tokens, self.width, self.text_tokens
         return self.depth * (28 * n * d**2 + 4 * n**2 * d + 4 * text * d**2 + 4 * text * n * d)
 
     def load_bytes(self, kind: TaskKind, precision: str) -> int:
-        """What a task of this kind reads into a device's memory where the model isn't warm."""
+        """Return the bytes that a task of `kind` must load into a device's memory if the model isn't loaded yet."""
         if kind in (TaskKind.STORYBOARD, TaskKind.WINDOW):
             return self.transformer_parameters * weight_bytes(precision)
         in_use = kind in (TaskKind.ENCODE, TaskKind.DECODE)
         return self.vae_parameters * value_bytes(precision) if in_use else 0
 
     def resident_bytes(self, precision: str) -> int:
-        """Device memory that the loaded transformer and VAE hold."""
+        """Return the device memory, in bytes, that the loaded transformer and VAE hold."""
         return self.load_bytes(TaskKind.WINDOW, precision) + self.load_bytes(TaskKind.DECODE, precision)
 
     def denoise_bytes(self, tokens: int, precision: str, batch: int) -> int:
-        """Return the peak device memory of denoising: transformer weights and activations (28·D·N·batch values)."""
+        """Return the peak device memory, in bytes, of denoising: transformer weights and activations.
+
+        Activations are 28·D·N·batch values for N = `tokens`.
+        """
         weights = self.transformer_parameters * weight_bytes(precision)
         return weights + 28 * value_bytes(precision) * self.width * tokens * batch
 
     def latent_bytes(self, latents: int, width: int, height: int, precision: str) -> int:
-        """Return the bytes of that many latents of `width` x `height` pixels, as they are stored and travel."""
+        """Return the bytes of `latents` latents of `width` x `height` pixels, as they are stored and sent."""
         return self.latent_channels * tokens_of(latents, width, height) * value_bytes(precision)
 
     def decode_flops(self, latents: int, width: int, height: int) -> float:
-        """FLOPs of decoding that many latents at once, halo included, to `width` x `height` pixels."""
+        """Return the FLOPs of decoding `latents` latents at once, halo included, to `width` x `height` pixels."""
         return frames_of(latents) * width * height * self.decode_flops_per_pixel
 
     def decode_bytes(self, latents: int, width: int, height: int, precision: str) -> int:
-        """Peak device memory of the same: VAE weights and activations."""
+        """Return the peak device memory, in bytes, of decoding `latents` latents at once: VAE weights and activations."""
         pixels = frames_of(latents) * width * height
         return int(self.vae_parameters * value_bytes(precision) + pixels * self.decode_bytes_per_pixel)
 
     def held_bytes(self, tokens: int, batch: int) -> int:
-        """Device memory of a window that waits between two steps: a few float32 copies of it, and its text."""
+        """Return the device memory, in bytes, of a window that waits between two steps: float32 copies, and its text."""
         return 6 * 4 * self.latent_channels * tokens + 4 * batch * self.text_tokens * self.width
 
 
 @dataclass(frozen=True)
 class Head:
-    """What a later window shares with this one, kept to at `strength` at its end: for going back in time."""
+    """The beginning of a later window, which this window keeps to at its own end: for extending a clip backwards.
+
+    Attributes:
+        key: The later window.
+        strength: How firmly this window keeps to the shared latents, from 0 to 1.
+    """
 
     key: str
     strength: float
@@ -167,9 +202,10 @@ class Head:
 
 @dataclass(frozen=True)
 class Base:
-    """Latents to refine instead of pure noise, re-noised to `sigmas[0]`.
+    """Latents that a window refines instead of pure noise. They are re-noised to the window's `sigmas[0]`.
 
-    `keys` are storyboard windows, to be upsampled; none: the video that the job is made over.
+    Attributes:
+        keys: The storyboard windows to enlarge; empty: the given video that the job restyles.
     """
 
     keys: tuple[str, ...] = ()
@@ -177,10 +213,16 @@ class Base:
 
 @dataclass(frozen=True)
 class Sink:
-    """The clip's first latent, a single frame's, shown to a window as if `frames` before its start.
+    """The clip's first latent, which stands for a single frame, shown to a window as if before the window's start.
 
-    What a window is to look like then doesn't hang on its neighbour alone, and can't drift from one to the next. It is
-    global latent `latent` of the earlier window `key`, or, where that is None, of the job's condition `condition`.
+    With it a window's look doesn't depend on its neighbour alone, and can't drift from window to window.
+
+    Attributes:
+        key: The earlier window that holds the latent; None: the latent is of a condition.
+        condition: The number of the job's condition that holds the latent, if `key` is None.
+        latent: The global latent.
+        frames: Pixel frames before the window's start at which the latent is placed.
+        strength: How firmly the latent is given, from 0 to 1.
     """
 
     key: str | None
@@ -192,10 +234,24 @@ class Sink:
 
 @dataclass(frozen=True)
 class Window:
-    """One window to denoise: global latents [start, stop) at `width` x `height` pixels.
+    """One window to denoise.
 
-    `stage` separates the noise of different passes over the same latents. `sigmas` falls to 0; where there is
-    a base it begins at the sigma to which the base is re-noised. `model` denoises it; empty: the job's.
+    Attributes:
+        key: The key of its task.
+        kind: TaskKind.STORYBOARD or TaskKind.WINDOW.
+        stage: A number that separates the noise of different passes over the same latents.
+        start: The first global latent.
+        stop: The global latent after the last one.
+        width: Width in pixels, a multiple of 32.
+        height: Height in pixels, a multiple of 32.
+        sigmas: The schedule, falling to 0. With a base it begins at the sigma to which the base is re-noised.
+        tail: The end of an earlier window that this window goes on from.
+        head: The beginning of a later window that this window leads up to.
+        base: The latents that this window refines; None: it begins with noise.
+        colour: The window whose colours this window is drawn to.
+        sink: The latent shown to this window as if before its start.
+        model: The model that denoises it; empty: the job's.
+        group: Windows of the same group are denoised in lockstep; empty: the window is denoised by itself.
     """
 
     key: str
@@ -212,16 +268,16 @@ class Window:
     colour: ColourReference | None = None
     sink: Sink | None = None
     model: str = ""
-    group: str = ""  #: windows of one group are denoised in lockstep; empty: by itself
+    group: str = ""
 
     @property
     def tokens(self) -> int:
-        """Latent tokens of its grid."""
+        """The number of latent tokens in the window."""
         return tokens_of(self.stop - self.start, self.width, self.height)
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Keys of the windows that must be done first."""
+        """The keys of the windows that must be done before this one."""
         keys = list(self.base.keys) if self.base else []
         keys += [self.tail.key] if self.tail else []
         keys += [self.head.key] if self.head else []
@@ -232,11 +288,14 @@ class Window:
 
 @dataclass(frozen=True)
 class Anchor:
-    """Media given at strength 1: the job's condition `condition`.
+    """A clip or image given at strength 1, and where it lies in the global latents.
 
-    It lies in the global latents from `start` on, and `stop` is the first latent such that a window from there on holds
-    nothing of it. Of a single frame that may be `start` itself: a window's first latent shows its last frame alone.
-    `first` is the first of the latents that it is encoded to, which shows its first frame alone.
+    Attributes:
+        condition: The number of the job's condition.
+        start: The first latent that holds a part of it.
+        stop: The first latent such that a window that begins there holds no part of it. For a single frame this can be
+            `start` itself, because the first latent of a window stands for a single frame, the last of the eight.
+        first: The first of the latents that it is encoded to. That latent stands for its first frame alone.
     """
 
     condition: int
@@ -245,19 +304,31 @@ class Anchor:
     first: int
 
     def lies_in(self, cut: Cut) -> bool:
-        """Whether a window over `cut` holds any of it."""
+        """Return whether a window over `cut` holds any part of it."""
         return cut.start < self.stop and self.start < cut.stop
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """What a strategy lays out: `latents` latents at `width` x `height` pixels (multiples of 32).
+    """The timeline that a strategy lays out in windows.
 
-    `window` and `overlap` in latents, `cuts` the windows at full size, `fps` in frames a second, `sigmas` the whole schedule; `prompts` counts
-    the different ones that follow each other on it. `source_sigma` is where denoising begins of a job that is made over a given
-    video, which then takes the place of a storyboard. `storyboard` is the model that draws one, in the steps of
-    `storyboard_sigmas`; None: the job's own, in its own. `given` is all that is given at strength 1, the longest first:
-    from that a chain of windows should grow, and all should look like it.
+    Attributes:
+        latents: Latents of the timeline.
+        width: Width in pixels, a multiple of 32.
+        height: Height in pixels, a multiple of 32.
+        fps: Frames a second.
+        window: Length of a window in latents.
+        overlap: Latents that neighbouring windows share.
+        cuts: The windows at full size, as spans of latents.
+        sigmas: The whole denoising schedule.
+        model: The job's model.
+        prompts: The number of different prompts that follow each other.
+        source_sigma: For a job that restyles a given video, the sigma at which denoising begins. The given video then
+            takes the place of a storyboard. None for other jobs.
+        given: The clips and images given at strength 1, the longest first. Chains of windows should grow from the first
+            of them, and all windows should look like it.
+        storyboard: The model that draws the storyboard; None: the job's model.
+        storyboard_sigmas: The schedule of the storyboard's model; empty: `sigmas`.
     """
 
     latents: int
@@ -277,9 +348,14 @@ class Timeline:
 
 
 def from_sigma(sigmas: Sequence[float], start: float) -> tuple[float, ...]:
-    """The part of a falling schedule below `start`, beginning exactly there: what refining a base runs.
+    """Return the schedule for refining a base: the part of a falling schedule below `start`, with `start` put first.
 
-    Raises ValueError unless 0 < start ≤ sigmas[0].
+    Args:
+        sigmas: The falling schedule.
+        start: The sigma to begin at.
+
+    Raises:
+        ValueError: `start` is not above 0 and at most `sigmas[0]`.
     """
     if not 0 < start <= sigmas[0]:
         raise ValueError(f"start sigma must be above 0 and at most {sigmas[0]}, got {start}")
@@ -288,35 +364,62 @@ def from_sigma(sigmas: Sequence[float], start: float) -> tuple[float, ...]:
 
 
 class Strategy(Protocol):
-    """A way to split a timeline into windows. A planning plugin."""
+    """A way to lay out a timeline in windows. Planning plugins offer strategies.
+
+    Attributes:
+        name: The name by which jobs ask for the strategy.
+        summary: What the strategy does, for people.
+    """
 
     name: str
     summary: str
 
     def lay_out(self, timeline: Timeline) -> tuple[Window, ...]:
-        """Windows in an order in which each comes after those it needs.
+        """Lay out a timeline.
 
-        Those of kind WINDOW, put in the order of time, are the timeline's `cuts`.
+        Args:
+            timeline: The timeline of one job.
+
+        Returns:
+            The windows. Each comes after all windows that it needs. The windows of kind WINDOW, sorted by start, are the
+            timeline's `cuts`.
         """
         ...
 
 
 @dataclass(frozen=True)
 class OutputFacts:
-    """What planning must know of an output format."""
+    """The facts of an output format that planning needs.
+
+    Attributes:
+        name: The name by which jobs ask for the format.
+        summary: What the format is, for people.
+        suffix: The ending of the delivered file, such as ".mp4".
+        bytes_per_pixel: A guess of the file's size in bytes a pixel, for the estimate of disk space.
+    """
 
     name: str
     summary: str
-    suffix: str  #: of the delivered file, such as ".mp4"
-    bytes_per_pixel: float  #: of the file, as a guess for the estimate of disk
+    suffix: str
+    bytes_per_pixel: float
 
 
 @dataclass(frozen=True)
 class PlannedTask:
-    """One task of a job's graph. `payload` is all that a renderer is told besides its inputs (farm.plan).
+    """One task of a job's graph.
 
-    `start`, `stop`: global latents it is about, both 0 where that says nothing. `model`, `weights`: what it renders
-    with; empty: the plan's.
+    Attributes:
+        key: The task's name within its job, such as "window/3".
+        kind: The kind of work.
+        needs: The keys of the tasks that must be done first.
+        payload: The part of the plan for this task, as JSON (see farm.plan). A renderer gets it with the task's inputs.
+        start: The first global latent that the task makes; 0 with `stop` 0 for a task without a span.
+        stop: The global latent after the last one.
+        flops: FLOPs of the work.
+        vram_bytes: Device memory that the work needs, in bytes.
+        fp8: Whether the device must have matrix products in fp8.
+        model: The model that does the task; empty: the plan's.
+        weights: The hash of its weights; empty: the plan's.
     """
 
     key: str
@@ -333,13 +436,28 @@ class PlannedTask:
 
     @property
     def group(self) -> str:
-        """The lockstep group of its job that it belongs to; empty: it is done by itself."""
+        """The task's lockstep group within its job; empty if the task is done by itself."""
         return lockstep_group(self.payload)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All that shapes a job's result. `shared` is what every task of the job is told (farm.plan.JobPart)."""
+    """The plan of a job: everything that shapes its result.
+
+    Attributes:
+        strategy: The strategy that laid out the windows.
+        model: The job's model.
+        weights: The hash of its weights.
+        precision: The precision it runs in, such as "bf16".
+        render_width: Width in pixels at which it renders, a multiple of 32.
+        render_height: Height in pixels at which it renders, a multiple of 32.
+        render_frames: Pixel frames that it renders, 8n+1.
+        latents: Latents of the timeline.
+        shared: The part of the plan that all tasks share, as JSON (see farm.plan.JobPart).
+        tasks: The tasks, each after all tasks that it needs.
+        notes: Sentences for the person who submits the job.
+        estimated_bytes: Disk space that the job's artifacts take, in bytes.
+    """
 
     strategy: str
     model: str

@@ -1,4 +1,4 @@
-"""What a renderer and rendering plugins say to each other: a task in hand, models and outputs that work on it.
+"""The contract between a renderer and its plugins: the context of a task, and the protocols of models and outputs.
 
 Nothing here imports torch; plugins do.
 """
@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 
 
 class Stopped(Exception):
-    """The task in hand must end now: the farm cancelled it, gave it away or wants it elsewhere. Plugins let it pass.
+    """The task must end now: the farm has cancelled it or gives it to another device. Plugins let this exception pass.
 
-    `keeping`: it goes on elsewhere, from the step it is at where that can be. `state`: id of the artifact for that.
+    Attributes:
+        keeping: True if the task goes on elsewhere, if possible from its current step.
+        state: The id of the artifact that holds the saved state; empty if nothing was saved.
     """
 
     def __init__(self, why: str, *, keeping: bool = False, state: str = ""):
@@ -32,17 +34,21 @@ class Stopped(Exception):
 
 
 class OutOfMemory(Exception):
-    """The device's memory did not suffice. Counts against no retry; the task goes to a bigger device."""
+    """The device's memory did not suffice. The failure costs the task no retry; the task goes to a bigger device."""
 
 
 class StorageFailed(Exception):
-    """A disk or the artifact store is full, read-only or gone. Counts against no retry; the task waits and is tried
-    again."""
+    """A disk or the artifact store is full, read-only or gone. The failure costs the task no retry; it is tried again later."""
 
 
 class InputDamaged(Exception):
-    """What the task was given is gone from the farm, or is not what was stored. Counts against no retry; whatever made
-    the artifact is done again, and the task waits for it."""
+    """An input of the task is gone from the farm, or its content has changed.
+
+    The failure costs the task no retry. The farm runs the task that made the input again, and this task waits for it.
+
+    Attributes:
+        artifact_id: The damaged input.
+    """
 
     def __init__(self, artifact_id: str, problem: str):
         super().__init__(problem)
@@ -50,49 +56,64 @@ class InputDamaged(Exception):
 
 
 MAX_FACTS = 1 << 16
-"""Most bytes of JSON that a task may tell; larger things are artifacts."""
+"""Most bytes of JSON that a task may report with `tell`; larger things are artifacts."""
 
 
 Save = Callable[[Path], None]
-"""Writes a file with all that it takes to go on from between two steps, on any device. Called once at most."""
+"""Writes a file from which any device can continue the task after the current step. Called at most once."""
 
 
 class Step(Protocol):
-    """What a task calls before each step."""
+    """The function that a task calls before each step."""
 
     def __call__(self, done: int, total: int, save: Save | None = None) -> None:
-        """Blocks while the lease is out. Raises Stopped, after `save` if the work is to go on elsewhere."""
+        """Report progress, and block while the attempt's lease has run out.
+
+        Args:
+            done: Steps done so far.
+            total: Steps in all.
+            save: Writes the state of the task, if the task can continue from here.
+
+        Raises:
+            Stopped: The task must end now. `save` was called before if the task goes on elsewhere.
+        """
         ...
 
 
 def _nobody_listens(summary: str, facts: dict[str, Any]) -> None:
-    """For a task that is done outside a farm."""
+    """Ignore a report: the task runs outside a farm."""
 
 
 def _nothing_saved() -> Path | None:
-    """For a task that is done outside a farm."""
+    """Return None: a task outside a farm has no saved state."""
     return None
 
 
 @dataclass(frozen=True)
 class TaskContext:
-    """One attempt, as a plugin sees it.
+    """One attempt at a task, as a plugin sees it.
 
-    `shared`: what all tasks of the job are told, as stored; `job` reads it. `payload`: what this one is told, as stored;
-    the class of its kind in farm.plan reads it, such as `WindowTask.of(task.payload)`.
-    `fetch(key, name)`: local path of the artifact `name` that task `key` committed ("" for uploaded media).
-    `step(done, total)`: to be called before each step; blocks while the lease is out, raises Stopped. With a third
-    argument `save(path)`, where the work could go on from later: see Save.
-    `saved()`: what an earlier attempt of this task saved, as a file that is whole; None where none did. Whether it fits
-    is for the plugin to see; one that doesn't is left alone, and the work begins anew.
-    `exchange(round, mine)`: of a task that is done in lockstep, gives each neighbour, by key, its array, and returns
-    theirs of the same round, read-only; blocks until they have come, raises Stopped. Rounds are 0, 1, 2, …
-    `folder`: for files of this attempt, removed at its end.
-    `tell(summary, facts)`: what the task found out on the way, in a sentence for people and as JSON (see MAX_FACTS);
-    kept with the task if this attempt is the one that counts. What is told last under a name stands. A list of
-    sentences under "notes" is shown with the job, too, and written into the video's sidecar.
-    `model`, `weights`: what it is done with.
-    `notes`: what people are told of the job so far, sentences.
+    Attributes:
+        key: The task's key, such as "window/3".
+        kind: The task's kind, such as "window".
+        shared: The part of the plan that all tasks of the job share, as stored JSON; `job` reads it.
+        payload: The part of the plan for this task, as stored JSON. The class of its kind in farm.plan reads it, such as
+            `WindowTask.of(task.payload)`.
+        folder: A folder for files of this attempt, removed at its end.
+        fetch: `fetch(key, name)` returns the local path of the artifact `name` that task `key` committed. The key of
+            uploaded media is "".
+        step: The function to call before each step; see Step.
+        model: The name of the model that does the task.
+        weights: The hash of its weights.
+        tell: `tell(summary, facts)` reports findings, as a sentence for people and as JSON of at most MAX_FACTS bytes. The
+            farm keeps them if this attempt is committed. A later report replaces an earlier one under the same name.
+            A list of sentences under "notes" is also shown with the job and written into the video's sidecar.
+        exchange: For a task in a lockstep group: `exchange(round, mine)` sends each neighbour its array, by the
+            neighbour's key, and returns the neighbours' arrays of the same round, read-only. It blocks until all have
+            come, and raises Stopped. Rounds are 0, 1, 2, … None for a task without a group.
+        saved: `saved()` returns the complete file that an earlier attempt at this task saved, or None. The plugin
+            decides whether the file fits. If it doesn't, the plugin ignores it and begins anew.
+        notes: Sentences that the farm has shown to people about the job so far.
     """
 
     key: str
@@ -111,25 +132,35 @@ class TaskContext:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of what there is to do and with what weights: two tasks that have it in common make the same."""
+        """SHA-256 of the task's plan, model and weights. Two tasks with the same fingerprint make the same result."""
         return fingerprint(self.key, self.kind, self.model, self.weights, self.shared, self.payload)
 
     @cached_property
     def job(self) -> JobPart:
-        """What all tasks of the job are told. Raises Unreadable."""
+        """The part of the plan that all tasks of the job share.
+
+        Raises:
+            Unreadable: `shared` is not the JSON of a JobPart.
+        """
         return JobPart.of(self.shared)
 
 
 def _told_nobody(model: str) -> AbstractContextManager[None]:
-    """For a device outside a farm."""
+    """Report nothing: the device is outside a farm."""
     return nullcontext()
 
 
 @dataclass(frozen=True)
 class DeviceInfo:
-    """The device a renderer serves. `backend`: cuda, rocm, mps or cpu; `index` among those of its kind.
+    """The device that a renderer serves.
 
-    `loading(model)`: a context, entered by whoever loads a model or a part of one there, so that people who wait are told.
+    Attributes:
+        backend: "cuda", "rocm", "mps" or "cpu".
+        index: The device's number among the machine's devices of this backend.
+        threads: CPU threads that the renderer may use.
+        vram_bytes: Memory of the device in bytes.
+        loading: `loading(model)` returns a context. A plugin enters it while it loads a model or a part of one, so that
+            the farm can show people what they wait for.
     """
 
     backend: str
@@ -140,40 +171,65 @@ class DeviceInfo:
 
 
 class RenderingModel(Protocol):
-    """A loaded model on one device, kept warm between tasks. Each method returns files to commit, by name."""
+    """A loaded model on one device, kept in memory between tasks.
+
+    Every method may raise Stopped, OutOfMemory, StorageFailed and InputDamaged.
+    """
 
     def encode(self, task: TaskContext) -> dict[str, Path]:
-        """Prompt embeddings and the latents of conditioning media."""
+        """Encode a job's prompts and its clips and images.
+
+        Returns:
+            Files to commit, by artifact name: prompt embeddings and latents.
+        """
         ...
 
     def window(self, task: TaskContext) -> dict[str, Path]:
-        """Denoises one window (kinds storyboard and window): {"latents": safetensors}."""
+        """Denoise one window. Handles tasks of the kinds storyboard and window.
+
+        Returns:
+            Files to commit, by artifact name: {"latents": a safetensors file}.
+        """
         ...
 
     def join(self, task: TaskContext) -> dict[str, Path]:
-        """The latents of one seam, and of those beside it that were made anew: {"latents": safetensors}."""
+        """Join two windows at their seam, the latents that both share.
+
+        Returns:
+            Files to commit, by artifact name: {"latents": a safetensors file} with the seam, and any latents beside it
+            that were made again.
+        """
         ...
 
     def decode(self, task: TaskContext) -> Iterable[np.ndarray]:
-        """Frames of one span, uint8 [height, width, 3], trimmed to what is delivered."""
+        """Decode one span of latents.
+
+        Returns:
+            The frames to deliver, each uint8 [height, width, 3].
+        """
         ...
 
 
 class Joining(Protocol):
-    """What makes one file of an output format's segments."""
+    """The part of an output format that joins segments to one file."""
 
     def join_segments(
         self, segments: list[Path], path: Path, *, frames: int, fps: Fraction, sidecar: dict[str, Any]
     ) -> None:
-        """Joins segments without re-encoding into `path`, exactly `frames` frames, or raises.
+        """Join segments to one file without re-encoding, and write the sidecar beside it.
 
-        `sidecar` becomes JSON beside it, under the same name with the suffix .json.
+        Args:
+            segments: The segments, in the order of their frames.
+            path: The file to write. The sidecar has the same name with the suffix .json.
+            frames: Frames that the file must hold. Any other number is an error.
+            fps: Frames a second.
+            sidecar: The content of the sidecar.
         """
         ...
 
 
 class RenderingOutput(Joining, Protocol):
-    """An output format."""
+    """An output format: it encodes segments, and joins them."""
 
     def write_segment(
         self,
@@ -185,9 +241,18 @@ class RenderingOutput(Joining, Protocol):
         fps: Fraction,
         threads: int,
     ) -> None:
-        """Encodes uint8 frames [height, width, 3] as one closed segment at `path`."""
+        """Encode frames as one segment that can be decoded without the segments beside it.
+
+        Args:
+            frames: The frames, each uint8 [height, width, 3].
+            path: The file to write.
+            width: Width in pixels.
+            height: Height in pixels.
+            fps: Frames a second.
+            threads: CPU threads that the encoder may use.
+        """
         ...
 
 
 TaskInHand, DeviceInHand = TaskContext, DeviceInfo
-"""The names before: plugins that use them work for one more release."""
+"""Earlier names. Plugins that use them work for one more release."""

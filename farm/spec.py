@@ -1,7 +1,7 @@
-"""What a user can ask for: JobSpec and its parts, checked field by field.
+"""The spec of a job: JobSpec and its parts, checked field by field.
 
-Pure: no SQL, no gRPC, no files. What needs the farm (does the model exist, can the clip be read) is checked
-by the API with the same error type, so that a user sees one kind of message.
+Pure: no SQL, no gRPC, no files. The API makes the checks that need the farm (does the model exist, can the clip be
+read) with the same error type, so that a user sees one kind of message.
 """
 
 from __future__ import annotations
@@ -24,7 +24,12 @@ MAX_PRIORITY = 100
 
 
 class InvalidSpec(ValueError):
-    """A spec that can't be accepted. `field` names the part at fault, the message what would be accepted."""
+    """A spec that is refused.
+
+    Attributes:
+        field: The part at fault, such as "later_prompts.0.frame".
+        problem: What is wrong, and what is accepted.
+    """
 
     def __init__(self, field: str, problem: str):
         super().__init__(f"{field}: {problem}")
@@ -37,7 +42,12 @@ class _Part(BaseModel):
 
 
 class Media(_Part):
-    """A clip or image: an uploaded artifact, or a path on the daemon's host."""
+    """A clip or image: an uploaded artifact, or a path on the daemon's host.
+
+    Attributes:
+        artifact_id: The id of the uploaded artifact; empty: `path` names the file.
+        path: The path on the daemon's host; empty: `artifact_id` names the file.
+    """
 
     artifact_id: str = ""
     path: str = ""
@@ -45,12 +55,18 @@ class Media(_Part):
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if bool(self.artifact_id) == bool(self.path):
-            raise ValueError("give either an uploaded artifact or a path on the daemon's host")
+            raise ValueError("give either artifact_id (an upload) or path (a file on the daemon's host)")
         return self
 
 
 class Condition(_Part):
-    """Media that the video keeps to from pixel frame `frame` on; `strength` 1 keeps it as given."""
+    """A clip or image that the video keeps to.
+
+    Attributes:
+        media: The clip or image.
+        frame: The pixel frame of the video at which it begins.
+        strength: How firmly the video keeps to it, from 0 to 1; at 1 it stays as given.
+    """
 
     media: Media
     frame: Annotated[int, Field(ge=0, le=MAX_FRAMES)] = 0
@@ -58,20 +74,44 @@ class Condition(_Part):
 
 
 class TimedPrompt(_Part):
-    """A prompt that takes over at pixel frame `frame`."""
+    """A prompt that takes over at a later frame.
+
+    Attributes:
+        frame: The pixel frame at which the prompt takes over.
+        text: The prompt.
+    """
 
     frame: Annotated[int, Field(ge=1, le=MAX_FRAMES)]
     text: Annotated[str, Field(max_length=MAX_PROMPT)]
 
 
 class JobSpec(_Part):
-    """One video to make. Sizes in pixels, `fps` in frames a second, window and overlap in latents.
+    """One video to make.
 
-    `layout` "fixed": windows are cut by the job alone, so that any farm makes the same video; "farm": by what the
-    farm's devices can do when the job is submitted, and `window_latents` says nothing.
-    `storyboard_model` draws the storyboard, in its own steps; empty: `model` itself.
-    `prompt` is shown from the first frame on; each of `later_prompts` takes over at its frame, within
-    `crossfade_frames`. `prompt_always` holds throughout: it stands before each of them (`prompt_of`).
+    Attributes:
+        name: A name for people.
+        model: The model that renders the video.
+        frames: Pixel frames of the video.
+        width: Width in pixels; even.
+        height: Height in pixels; even.
+        fps: Frames a second.
+        prompt: The prompt from the first frame on.
+        later_prompts: Prompts that take over at later frames, in the order of their frames.
+        prompt_always: A text that stands before each of these prompts (see `prompt_of`).
+        crossfade_frames: Pixel frames over which one prompt fades to the next.
+        negative_prompt: What the video must not show; needs a guidance scale above 1.
+        seed: The seed of the noise. The same spec, seed and weights make the same video.
+        steps: Denoising steps; None: the model's default.
+        guidance_scale: Scale of classifier-free guidance; 1 turns it off; None: the model's default.
+        strategy: The strategy that lays out the windows; empty: the farm chooses from the spec.
+        window_latents: Length of a window in latents.
+        overlap_latents: Latents that neighbouring windows share.
+        conditions: Clips and images that the video keeps to.
+        priority: From 0 to 100; higher goes first.
+        output: The output format.
+        layout: "fixed": the windows depend on the spec alone, so that any farm makes the same video. "farm": the windows
+            are sized for the devices that are online when the job is submitted, and `window_latents` is ignored.
+        storyboard_model: The model that draws the storyboard, with its own default steps; empty: `model`.
     """
 
     name: Annotated[str, Field(max_length=200)] = ""
@@ -119,17 +159,24 @@ class JobSpec(_Part):
         return self
 
     def prompt_of(self, text: str) -> str:
-        """What the model is told where `text` is shown: `prompt_always`, a space, and `text`; or the one that isn't empty."""
+        """Return the prompt that the model gets for `text`: `prompt_always`, a space, and `text`. Empty parts are left out."""
         return " ".join(part for part in (self.prompt_always, text) if part)
 
     @property
     def frame_rate(self) -> Fraction:
-        """Frames a second as the exact ratio a file stores: 29.97 is 30000/1001."""
+        """Frames a second as the exact ratio that a file stores: 30000/1001 for 29.97."""
         return frame_rate(self.fps)
 
 
 def frame_rate(fps: float) -> Fraction:
-    """The exact ratio meant by `fps`: a whole number, an NTSC rate (n·1000/1001), or the nearest thousandth."""
+    """Return the exact ratio that `fps` stands for.
+
+    Args:
+        fps: Frames a second.
+
+    Returns:
+        A whole number, an NTSC rate (n·1000/1001), or else the nearest fraction with a denominator up to 1000.
+    """
     whole = round(fps)
     if abs(fps - whole) < 1e-6:
         return Fraction(whole)
@@ -140,7 +187,11 @@ def frame_rate(fps: float) -> Fraction:
 
 
 def checked_frame_rate(fps: float) -> Fraction:
-    """`frame_rate` of a rate that a video can have. Raises InvalidSpec for another one."""
+    """Return `frame_rate(fps)`.
+
+    Raises:
+        InvalidSpec: `fps` is not from 1 to 120 (field "fps").
+    """
     if not 1 <= fps <= 120:
         raise InvalidSpec("fps", f"must be from 1 to 120, got {fps:g}")
     return frame_rate(fps)
@@ -160,15 +211,19 @@ _ACCEPTED = {
 
 
 def check_priority(priority: int) -> None:
-    """Raises InvalidSpec for what JobSpec wouldn't take either."""
+    """Check a priority as JobSpec does.
+
+    Raises:
+        InvalidSpec: The priority is not from 0 to MAX_PRIORITY (field "priority").
+    """
     if not 0 <= priority <= MAX_PRIORITY:
         raise InvalidSpec("priority", f"must be from 0 to {MAX_PRIORITY}, got {priority}")
 
 
 def _refuse_what_cannot_be_sent(value: Any, field: str = "") -> None:
-    """Raises InvalidSpec that names the first text with a NUL or a byte that isn't UTF-8.
+    """Raise InvalidSpec for the first text that holds a NUL or a byte that isn't UTF-8.
 
-    Not the model's own check: a job that was stored before must stay readable.
+    This is no validator of JobSpec, because jobs that were stored before the check existed must stay readable.
     """
     if isinstance(value, BaseModel):
         value = value.model_dump()
@@ -186,13 +241,20 @@ _PARTS: dict[str, type[_Part]] = {"conditions": Condition, "media": Media, "late
 
 
 def _unknown(location: Sequence[int | str]) -> str:
-    """What is wrong with a field that isn't one, at its place in a spec."""
+    """Return the problem of an unknown field, with the nearest known field at that place of the spec."""
     within = next((_PARTS[part] for part in reversed(location[:-1]) if part in _PARTS), JobSpec)
     return f"there is no such field{did_you_mean(str(location[-1]), within.model_fields)}"
 
 
 def parse_spec(fields: dict) -> JobSpec:
-    """A checked JobSpec from plain fields. Raises InvalidSpec naming the first field at fault."""
+    """Return a checked JobSpec.
+
+    Args:
+        fields: The fields of the spec as plain values.
+
+    Raises:
+        InvalidSpec: A field is refused. Only the first one at fault is named.
+    """
     _refuse_what_cannot_be_sent(fields)
     try:
         return JobSpec.model_validate(fields)

@@ -1,4 +1,4 @@
-"""The farm's refusals of a job, worded with the file names that people typed. Pure text work, no I/O."""
+"""The farm's refusals of a job, worded with the file names that people typed. Plain text work, no I/O."""
 
 from __future__ import annotations
 

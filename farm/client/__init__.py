@@ -1,4 +1,4 @@
-"""The farm from a pipeline's Python: submit, watch, download.
+"""The Python client of a farm: submit jobs, watch them, download videos.
 
     from farm.client import FarmClient
 
@@ -8,8 +8,8 @@
             print(update)
         farm.download(job.id, "shot-long.mp4")
 
-Results are the API's own messages (proto/farm/v1). Blocking; one client may be used by several threads.
-What moves bytes is farm.client.transfer's business.
+Methods return the API's own messages (proto/farm/v1). Calls block. Several threads may share one client.
+farm.client.transfer and farm.client.delivery move the bytes of files.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = ["FarmClient", "FarmError", "InvalidSpec", "LocalCondition", "NotFound
 
 Answer = TypeVar("Answer")
 Progress = Callable[[int, int], None]
-"""Called with the bytes moved so far and the bytes in all."""
+"""A function called with the bytes moved so far and the bytes in all."""
 
 ENDED = (jobs_pb2.JOB_STATE_SUCCEEDED, jobs_pb2.JOB_STATE_FAILED, jobs_pb2.JOB_STATE_CANCELLED)
 
@@ -52,15 +52,25 @@ _SUBMIT_SECONDS = 900.0
 class FarmClient:
     """A connection to one farm.
 
-    `server` is host:port, `ca_pem` the farm's CA certificate, `token` the client token. Calls that find no farm
-    are tried again for `patience` seconds; then Unreachable is raised. Every method may raise FarmError.
+    A job may be named by its id, by the first 6 or more characters of its id, or by its name if no other job has that
+    name. The same holds for `before`, for JOB in a task's "JOB/KEY", and for nodes.
 
-    A `job_id` may be the beginning of an id (6 characters or more), or the name of a job that no other has; likewise
-    `before`, JOB in the "JOB/KEY" of a task, and the id or name of a node. Raises InvalidSpec for one that could be any of several,
-    with their ids, and does nothing then.
+    Every method may raise FarmError and these subclasses of it:
+
+    - Unreachable: no farm answers for `patience` seconds.
+    - InvalidSpec: an argument is not accepted, or could name any of several jobs or nodes. The message lists their ids.
+      The farm has changed nothing.
     """
 
     def __init__(self, server: str, ca_pem: bytes, token: str, patience: float = 10.0) -> None:
+        """Make a client. The first call opens the connection.
+
+        Args:
+            server: The farm's address, as host:port.
+            ca_pem: The farm's CA certificate, in PEM.
+            token: The client token.
+            patience: Seconds for which a call is tried again while no farm answers.
+        """
         self.server = server
         self.patience = patience
         self._channel = channel(server, ca_pem, token)
@@ -76,12 +86,21 @@ class FarmClient:
         environ: Mapping[str, str] = os.environ,
         patience: float = 10.0,
     ) -> Self:
-        """The farm that `path`, the environment or the home names (Profile.find). Raises NoProfile."""
+        """Return a client for the farm that a profile names.
+
+        Args:
+            path: A client.json; None: the profile that the environment or the home names (see Profile.find).
+            environ: The environment variables to read.
+            patience: Seconds for which a call is tried again while no farm answers.
+
+        Raises:
+            NoProfile: There is no usable profile.
+        """
         profile = Profile.find(path, environ)
         return cls(profile.server, profile.ca_pem, profile.token, patience)
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Close the connection."""
         self._channel.close()
 
     def __enter__(self) -> Self:
@@ -100,12 +119,24 @@ class FarmClient:
         destination: str | Path | None = None,
         **fields: Any,
     ) -> jobs_pb2.SubmitJobResponse:
-        """Makes a job of a JobSpec or of its fields; `conditions` come on top of the spec's own.
+        """Submit a job. Files on this machine are uploaded after the farm has checked the rest of the spec.
 
-        Files on this machine are uploaded, after the rest of the spec was checked; `progress` hears of it. A
-        call repeated with the same `idempotency_key` returns the job of the first; one is made when none is
-        given, so that trying again never makes two jobs. `destination`: where the video is to be downloaded to
-        later; its ending is checked before anything is uploaded. Raises InvalidSpec with the `field` at fault.
+        Args:
+            spec: The job; None: `fields` are the whole job.
+            conditions: Clips and images that the video keeps to, in addition to those of `spec`. A path means a file on
+                this machine, at the first frame.
+            idempotency_key: Two calls with the same key make one job: the second returns the job of the first. If it is
+                empty, the client makes a new key, so that its own repeated tries never make two jobs.
+            progress: Called during uploads.
+            destination: The file for a later download. Its ending is checked before anything is uploaded.
+            **fields: Fields of JobSpec. They replace those of `spec`.
+
+        Returns:
+            The job in `.job`, its plan in `.plan`, notes for people in `.notes`. `.existing` is true if the key was used
+            before.
+
+        Raises:
+            InvalidSpec: The farm refuses the job. `field` names the part at fault.
         """
         request = jobs_pb2.SubmitJobRequest(
             spec=self._placed(spec, fields, conditions, progress, destination),
@@ -122,22 +153,39 @@ class FarmClient:
         destination: str | Path | None = None,
         **fields: Any,
     ) -> jobs_pb2.SubmitJobResponse:
-        """What `submit` would make, in `.plan` and `.notes`; no job is stored. Arguments as for submit."""
+        """Plan a job without storing it. Takes the arguments of `submit`, and uploads local files as `submit` does.
+
+        Returns:
+            The plan in `.plan`, and notes for people in `.notes`.
+
+        Raises:
+            InvalidSpec: The farm refuses the job. `field` names the part at fault.
+        """
         request = jobs_pb2.SubmitJobRequest(
             spec=self._placed(spec, fields, conditions, progress, destination), validate_only=True
         )
         return self._call(self._jobs.SubmitJob, request, _SUBMIT_SECONDS)
 
     def job(self, job_id: str) -> jobs_pb2.GetJobResponse:
-        """A job with its tasks and their attempts. Raises NotFound."""
+        """Return a job with its tasks and their attempts.
+
+        Raises:
+            NotFound: There is no such job.
+        """
         return self._call(self._jobs.GetJob, jobs_pb2.GetJobRequest(job_id=job_id))
 
     def jobs(
         self, states: Sequence[jobs_pb2.JobState] = (), limit: int | None = None, before: str = ""
     ) -> list[jobs_pb2.Job]:
-        """Jobs, newest first: those in `states` (none: all), at most `limit` (1 to 1000; None: 100).
+        """Return a page of jobs, newest first.
 
-        `before`: the id of the last job of the page before, to go on with the jobs after it. Raises NotFound.
+        Args:
+            states: Only jobs in one of these states; empty: jobs in every state.
+            limit: The most jobs to return, from 1 to 1000; None: 100.
+            before: Only jobs older than this one: for the next page, the last job of this page.
+
+        Raises:
+            NotFound: There is no job `before`.
         """
         request = jobs_pb2.ListJobsRequest(states=states, limit=limit, before=before)
         return list(self._call(self._jobs.ListJobs, request).jobs)
@@ -145,10 +193,19 @@ class FarmClient:
     def watch(
         self, job_id: str, after_event: int = 0, away: Callable[[FarmError], None] | None = None
     ) -> Iterator[jobs_pb2.JobEvent | jobs_pb2.Job]:
-        """Follows a job to its end: each event once, and the job whenever it has changed, last of all ended.
+        """Follow a job to its end. If the daemon restarts, the client continues from the last event.
 
-        Goes on from the last event when the daemon restarts; raises Unreachable when it is away for longer than
-        `patience`. `away` is told why each time that it could not be reached again. Raises NotFound.
+        Args:
+            job_id: The job.
+            after_event: Yield only events with a higher number.
+            away: Called with the error each time that the daemon can't be reached again.
+
+        Yields:
+            Each event once, and the job whenever it has changed. The last value is the job in its final state.
+
+        Raises:
+            NotFound: There is no such job.
+            Unreachable: The daemon was away for longer than `patience`.
         """
         patience, heard, metadata = Patience(self.patience), True, request_metadata()
         while True:
@@ -162,17 +219,17 @@ class FarmClient:
                         after_event = response.event.number
                         yield response.event
                     elif response.HasField("job"):
-                        # What it was asked by, a name say, may be another job's too when the stream has to begin anew.
+                        # `job_id` may be a name. By the time the stream begins anew, another job may have that name too.
                         job_id = response.job.id
                         yield response.job
                         if response.job.state in ENDED and response.job.last_event <= after_event:
                             return
-                # Politely ended with the job still running: the daemon is shutting down.
+                # The stream ended without an error while the job still runs: the daemon is shutting down.
                 again = patience.another_try()
                 error = None
             except grpc.RpcError as broken:
                 error = broken
-                # A daemon that is started again is back before anybody need know.
+                # A restarting daemon is usually back at the next try, so the first failure isn't reported.
                 if away and not heard and broken.code() in BROKEN:
                     away(translate(broken, self.server))
                 heard = False
@@ -187,51 +244,121 @@ class FarmClient:
                 )
 
     def cancel(self, job_id: str) -> jobs_pb2.Job:
-        """Cancels a job; running windows stop at their next step. Raises NotFound."""
+        """Cancel a job and return it. Its running windows stop at their next step.
+
+        Raises:
+            NotFound: There is no such job.
+        """
         return self._call(self._jobs.CancelJob, jobs_pb2.CancelJobRequest(job_id=job_id)).job
 
     def pause(self, job_id: str) -> jobs_pb2.Job:
-        """Starts nothing more of a job; running windows finish. Raises NotFound."""
+        """Pause a job and return it. Its running windows finish, and no further task of it starts.
+
+        Raises:
+            NotFound: There is no such job.
+        """
         return self._call(self._jobs.PauseJob, jobs_pb2.PauseJobRequest(job_id=job_id)).job
 
     def resume(self, job_id: str) -> jobs_pb2.Job:
-        """Goes on with a paused job. Raises NotFound."""
+        """Resume a paused job and return it.
+
+        Raises:
+            NotFound: There is no such job.
+        """
         return self._call(self._jobs.ResumeJob, jobs_pb2.ResumeJobRequest(job_id=job_id)).job
 
     def retry(self, job_id: str, only_failed: bool = False) -> jobs_pb2.RetryJobResponse:
-        """Does again what failed or was cancelled of a job, or with `only_failed` what failed. Raises NotFound."""
+        """Run the failed and cancelled tasks of a job again.
+
+        Args:
+            job_id: The job.
+            only_failed: Run only the failed tasks, not those that were cancelled with them.
+
+        Returns:
+            The job in `.job`, and the keys of the tasks to run again in `.tasks`.
+
+        Raises:
+            NotFound: There is no such job.
+        """
         request = jobs_pb2.RetryJobRequest(job_id=job_id, only_failed=only_failed)
         return self._call(self._jobs.RetryJob, request)
 
     def prioritise(self, job_id: str, priority: int) -> jobs_pb2.Job:
-        """Gives a job another priority, 0 to 100. Raises NotFound and InvalidSpec."""
+        """Change a job's priority and return the job.
+
+        Args:
+            job_id: The job.
+            priority: From 0 to 100; higher goes first.
+
+        Raises:
+            NotFound: There is no such job.
+            InvalidSpec: The priority is out of range.
+        """
         request = jobs_pb2.PrioritiseJobRequest(job_id=job_id, priority=priority)
         return self._call(self._jobs.PrioritiseJob, request).job
 
     def why(self, job_id: str) -> jobs_pb2.ExplainJobResponse:
-        """Why what doesn't run of a job doesn't, and what each device could take of it. Raises NotFound."""
+        """Return why each task of a job that doesn't run waits, and which tasks each device could take.
+
+        Raises:
+            NotFound: There is no such job.
+        """
         return self._call(self._jobs.ExplainJob, jobs_pb2.ExplainJobRequest(job_id=job_id))
 
     def tasks(self, job_id: str, states: Sequence[jobs_pb2.TaskState] = ()) -> list[jobs_pb2.Task]:
-        """Tasks of a job in the order of its graph: those in `states` (none: all). Raises NotFound."""
+        """Return the tasks of a job in the order of its graph.
+
+        Args:
+            job_id: The job.
+            states: Only tasks in one of these states; empty: tasks in every state.
+
+        Raises:
+            NotFound: There is no such job.
+        """
         request = tasks_pb2.ListTasksRequest(job_id=job_id, states=states)
         return list(self._call(self._tasks.ListTasks, request).tasks)
 
     def task(self, task: str) -> jobs_pb2.Task:
-        """One task, by its id, the beginning of it or as "JOB/KEY". Raises NotFound."""
+        """Return one task with its attempts.
+
+        Args:
+            task: The task's id, the beginning of its id, or "JOB/KEY".
+
+        Raises:
+            NotFound: There is no such task.
+        """
         return self._call(self._tasks.GetTask, tasks_pb2.GetTaskRequest(task=task)).task
 
     def retry_task(self, task: str) -> tasks_pb2.RetryTaskResponse:
-        """Does one failed or cancelled task again, with what it needs that isn't done. Raises NotFound."""
+        """Run one failed or cancelled task again, after any unfinished tasks that it needs.
+
+        Args:
+            task: The task's id, the beginning of its id, or "JOB/KEY".
+
+        Returns:
+            The task in `.task`, and the keys of all tasks to run again in `.tasks`.
+
+        Raises:
+            NotFound: There is no such task.
+        """
         return self._call(self._tasks.RetryTask, tasks_pb2.RetryTaskRequest(task=task))
 
     def log(
         self, task: str, epoch: int | None = None, follow: bool = False
     ) -> Iterator[jobs_pb2.Attempt | bytes]:
-        """The log of an attempt (None: the newest) of a task: first the attempt, then bytes as they come.
+        """Read the log of an attempt at a task. If the daemon restarts, the client continues where it stopped.
 
-        With `follow` until the attempt has ended; goes on after a restart of the daemon. Raises NotFound, and
-        Unreachable when the farm is away for longer than `patience`.
+        Args:
+            task: The task's id, the beginning of its id, or "JOB/KEY".
+            epoch: The epoch of the attempt; None: the newest attempt.
+            follow: Continue until the attempt has ended.
+
+        Yields:
+            First the attempt, then the bytes of its log.
+
+        Raises:
+            NotFound: There is no such task or attempt.
+            Unreachable: The farm was away for longer than `patience`.
         """
         patience, metadata = Patience(self.patience), request_metadata()
         request = tasks_pb2.ReadLogRequest(task=task, epoch=epoch, follow=follow)
@@ -242,7 +369,7 @@ class FarmClient:
                 for response in stream:
                     patience.reset()
                     if response.HasField("attempt"):
-                        # Whatever is newest later, this is the one being read.
+                        # A newer attempt may begin meanwhile; keep reading this one.
                         request.epoch = response.attempt.epoch
                         request.task = response.task_id or task
                         if not told:
@@ -262,7 +389,18 @@ class FarmClient:
                 stream.cancel()
 
     def upload(self, path: str | Path, progress: Progress | None = None) -> artifacts_pb2.Artifact:
-        """Copies a file to the farm, whole and checked."""
+        """Upload a file to the farm, with its checksum.
+
+        Args:
+            path: The file on this machine.
+            progress: Called during the upload.
+
+        Returns:
+            The stored artifact.
+
+        Raises:
+            InvalidSpec: The file is empty or can't be read (field "media").
+        """
         header = transfer.describe(Path(path))
         return self._call(
             lambda request, **call: self._artifacts.Upload(
@@ -275,11 +413,23 @@ class FarmClient:
     def download(
         self, job_id: str, path: str | Path, overwrite: bool = False, progress: Progress | None = None
     ) -> Path:
-        """Copies a finished job's video to `path`, which appears whole and checked or not at all.
+        """Download a finished job's video. The file appears only once it is complete and its checksum is right.
 
-        An earlier download that was broken off is continued. Raises InvalidSpec (field "output") when `path`
-        exists and `overwrite` is false, can't be written or doesn't end as the video's format does, FarmError when the
-        job has no video.
+        An earlier download that broke off is continued.
+
+        Args:
+            job_id: The job.
+            path: The file to write. It must end as the video's format does, such as in ".mp4".
+            overwrite: Replace the file if it exists.
+            progress: Called during the download.
+
+        Returns:
+            `path`.
+
+        Raises:
+            InvalidSpec: `path` exists, can't be written or has another ending (field "output").
+            FarmError: The job has no video.
+            NotFound: There is no such job.
         """
         path = Path(path)
         transfer.check_output(path, overwrite)
@@ -293,17 +443,28 @@ class FarmClient:
         return self._downloads().fetch(job.output_artifact_id, job.output_bytes, path, overwrite, progress)
 
     def ending(self, job: jobs_pb2.Job) -> str:
-        """How the name of a job's video ends, such as ".mp4"; empty where the farm can't tell yet."""
+        """Return the ending of a job's video file, such as ".mp4"; empty if the farm doesn't know it yet."""
         if job.output_suffix or not job.output_artifact_id:
             return job.output_suffix
-        # Of a job that was submitted before endings were stored.
+        # The job was submitted before the farm stored endings: its video has the ending in its name.
         found = (one.artifact for one in self.outputs(job.id).outputs)
         return next((Path(one.filename).suffix for one in found if one.id == job.output_artifact_id), "")
 
     def download_sidecar(self, job_id: str, path: str | Path, overwrite: bool = False) -> Path:
-        """Copies the JSON that says how a finished job's video was made to `path`; otherwise as `download`.
+        """Download a finished job's sidecar: the JSON that says how the video was made. Works as `download` does.
 
-        Raises FarmError when the job has no sidecar: it hasn't succeeded, or its output format writes none.
+        Args:
+            job_id: The job.
+            path: The file to write.
+            overwrite: Replace the file if it exists.
+
+        Returns:
+            `path`.
+
+        Raises:
+            InvalidSpec: `path` exists or can't be written (field "output").
+            FarmError: The job has no sidecar: it hasn't succeeded, or its output format writes none.
+            NotFound: There is no such job.
         """
         path = Path(path)
         transfer.check_output(path, overwrite)
@@ -317,34 +478,67 @@ class FarmClient:
         return self._downloads().fetch(found[0].id, found[0].size, path, overwrite)
 
     def outputs(self, job_id: str) -> jobs_pb2.ListOutputsResponse:
-        """A job's finished files; of one that hasn't succeeded the segments that are decoded. Raises NotFound."""
+        """Return a job's finished files, or its decoded segments if it hasn't succeeded.
+
+        Raises:
+            NotFound: There is no such job.
+        """
         return self._call(self._jobs.ListOutputs, jobs_pb2.ListOutputsRequest(job_id=job_id))
 
     def download_partial(
         self, job_id: str, folder: str | Path, overwrite: bool = False, progress: Progress | None = None
     ) -> list[Path]:
-        """Copies what is decoded of a job that hasn't succeeded to `folder`; returns the videos by rising frames.
+        """Download the decoded frames of a job that hasn't succeeded: one video for each unbroken run of frames.
 
-        Each is an unbroken run of frames, with JSON beside it that says which, and appears whole or not at all. Raises
-        InvalidSpec (field "output") when a file exists and `overwrite` is false or none can be written, FarmError when
-        nothing is decoded yet or the job has succeeded, and Damaged, with all else in place, for what the farm lost.
+        Each video appears only once it is complete. The JSON beside it says which frames it holds.
+
+        Args:
+            job_id: The job.
+            folder: The folder to write to.
+            overwrite: Replace files that exist.
+            progress: Called during the download.
+
+        Returns:
+            The videos, in the order of their frames.
+
+        Raises:
+            InvalidSpec: A file exists or can't be written (field "output").
+            FarmError: Nothing is decoded yet, or the job has succeeded.
+            Damaged: The farm has lost some segments. All other frames are downloaded.
+            NotFound: There is no such job.
         """
         return self._downloads().partial(self.outputs(job_id), Path(folder), overwrite, progress)
 
     def nodes(self) -> list[nodes_pb2.Node]:
-        """All nodes that the farm knows."""
+        """Return all nodes that the farm knows."""
         return list(self._call(self._nodes.ListNodes, nodes_pb2.ListNodesRequest()).nodes)
 
     def node(self, node: str) -> nodes_pb2.Node:
-        """One node by id or name. Raises NotFound."""
+        """Return one node, by id or name.
+
+        Raises:
+            NotFound: There is no such node.
+        """
         return self._call(self._nodes.GetNode, nodes_pb2.GetNodeRequest(node=node)).node
 
     def drain_node(
         self, node: str, deadline: float | None = None, reason: str = "", asked_by: str = ""
     ) -> nodes_pb2.Node:
-        """Give a node no more work and have it leave when what it runs is done, or after `deadline` seconds.
+        """Start draining a node: it gets no more work, and leaves the farm when its running tasks are done.
 
-        Returns at once; `node(...).drain` says how far it is. Raises NotFound.
+        The call returns at once; `node(...).drain` shows the progress.
+
+        Args:
+            node: The node's id or name.
+            deadline: Seconds after which tasks that still run are stopped and given to other nodes; None: they finish.
+            reason: Why, for people.
+            asked_by: Who asks for it, for people.
+
+        Returns:
+            The node.
+
+        Raises:
+            NotFound: There is no such node.
         """
         request = nodes_pb2.DrainNodeRequest(
             node=node, deadline_seconds=deadline, reason=reason, asked_by=asked_by
@@ -352,24 +546,57 @@ class FarmClient:
         return self._call(self._nodes.DrainNode, request).node
 
     def resume_node(self, node: str, device: str = "") -> nodes_pb2.ResumeNodeResponse:
-        """End a node's drain and the quarantine of all its devices, or that of one device. Raises NotFound."""
+        """End a node's drain and the quarantine of all its devices, or only the quarantine of one device.
+
+        Args:
+            node: The node's id or name.
+            device: The name of the device; empty: the whole node.
+
+        Raises:
+            NotFound: There is no such node or device.
+        """
         return self._call(self._nodes.ResumeNode, nodes_pb2.ResumeNodeRequest(node=node, device=device))
 
     def lock_node(self, node: str, device: str = "", reason: str = "", asked_by: str = "") -> nodes_pb2.Node:
-        """Give a node, or one device of it, no new work; what runs goes on. Raises NotFound."""
+        """Lock a node, or one of its devices: it gets no new work. Running tasks go on.
+
+        Args:
+            node: The node's id or name.
+            device: The name of the device; empty: the whole node.
+            reason: Why, for people.
+            asked_by: Who asks for it, for people.
+
+        Returns:
+            The node.
+
+        Raises:
+            NotFound: There is no such node or device.
+        """
         request = nodes_pb2.LockNodeRequest(node=node, device=device, reason=reason, asked_by=asked_by)
         return self._call(self._nodes.LockNode, request).node
 
     def unlock_node(self, node: str, device: str = "") -> nodes_pb2.UnlockNodeResponse:
-        """End the lock of a device, or all locks of a node. Raises NotFound."""
+        """End the lock of one device, or all locks of a node.
+
+        Args:
+            node: The node's id or name.
+            device: The name of the device; empty: the whole node.
+
+        Raises:
+            NotFound: There is no such node or device.
+        """
         return self._call(self._nodes.UnlockNode, nodes_pb2.UnlockNodeRequest(node=node, device=device))
 
     def forget_node(self, node: str) -> None:
-        """Leave a node that is offline or drained out of the record. Raises NotFound."""
+        """Remove a node that is offline or drained from the farm's lists.
+
+        Raises:
+            NotFound: There is no such node.
+        """
         self._call(self._nodes.ForgetNode, nodes_pb2.ForgetNodeRequest(node=node))
 
     def join_token(self) -> nodes_pb2.GetJoinTokenResponse:
-        """The join token, and the addresses at which workstations reach the farm."""
+        """Return the join token, and the addresses at which workstations reach the farm."""
         return self._call(self._nodes.GetJoinToken, nodes_pb2.GetJoinTokenRequest())
 
     def _downloads(self) -> Downloads:
@@ -383,9 +610,9 @@ class FarmClient:
         progress: Progress | None,
         destination: str | Path | None,
     ) -> jobs_pb2.JobSpec:
-        """The checked spec as a message, its local files uploaded."""
+        """Check a spec, upload its local files, and return the spec as a message."""
         if spec is not None:
-            # A spec and fields: the fields win.
+            # If both a spec and fields are given, the fields win.
             fields = {**spec.model_dump(exclude_unset=True), **fields}
         wanted = [
             c if isinstance(c, (specs.Condition, LocalCondition)) else LocalCondition(c) for c in conditions
@@ -415,7 +642,7 @@ class FarmClient:
         return message
 
     def _check_without_media(self, message: jobs_pb2.JobSpec) -> jobs_pb2.PlanSummary:
-        """Lets the farm refuse what only it knows (models, strategies, its limits) before anything is stored."""
+        """Let the farm check what only the farm knows (models, strategies, limits) before anything is uploaded."""
         bare = jobs_pb2.JobSpec()
         bare.CopyFrom(message)
         del bare.conditions[:]
@@ -431,7 +658,7 @@ class FarmClient:
         request: Any,
         timeout: float | None = _READ_SECONDS,
     ) -> Answer:
-        """One call, tried again while the farm is unavailable; safe because every call here is idempotent."""
+        """Call the farm, and try again while it is unavailable; safe because every call here is idempotent."""
         patience, metadata = Patience(self.patience), request_metadata()
         while True:
             try:
@@ -442,7 +669,7 @@ class FarmClient:
 
 
 def _message(spec: specs.JobSpec) -> jobs_pb2.JobSpec:
-    """A JobSpec as the API's message."""
+    """Return a JobSpec as the API's message."""
     fields = spec.model_dump(exclude_none=True)
     for condition in fields["conditions"]:
         condition["media"] = {key: value for key, value in condition["media"].items() if value}

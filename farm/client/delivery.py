@@ -1,4 +1,4 @@
-"""What a job has made, on its way to files here: its video, or what is decoded of one that hasn't succeeded."""
+"""Downloads of a job's results into files: its video, or the decoded segments of a job that hasn't succeeded."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from farm.rendering import Joining
 
 SEGMENT = "segment"
-"""Name of the artifacts that hold what is decoded."""
+"""The name of the artifacts that hold decoded frames."""
 
 
 class Downloads:
-    """Files from the farm at `server`; one that breaks off is continued for `patience` seconds."""
+    """Downloads from the farm at `server`. A download that breaks off is continued for up to `patience` seconds."""
 
     def __init__(self, artifacts: ArtifactServiceStub, server: str, patience: float) -> None:
         self._artifacts, self._server, self._patience = artifacts, server, patience
@@ -40,7 +40,21 @@ class Downloads:
         overwrite: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> Path:
-        """Copies an artifact of `size` bytes to `path`, which appears whole and checked or not at all."""
+        """Download an artifact of `size` bytes to `path`, which appears only once it is complete and checked.
+
+        Args:
+            artifact_id: The artifact.
+            size: Its bytes.
+            path: The file to write.
+            overwrite: Replace the file if it exists.
+            progress: Called with the bytes so far and the bytes in all.
+
+        Returns:
+            `path`.
+
+        Raises:
+            FarmError: The farm or the disk fails; InvalidSpec, Damaged, NotFound and Unreachable among them.
+        """
         with Partial(path, artifact_id, size) as partial:
             patience, metadata = Patience(self._patience), request_metadata()
             while True:
@@ -66,36 +80,51 @@ class Downloads:
         overwrite: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Path]:
-        """Copies each run of segments to a file in `folder`, and JSON about it; see FarmClient.download_partial."""
+        """Download each unbroken run of segments to a video in `folder`, with JSON beside it.
+
+        Args:
+            answer: The job and its segments.
+            folder: The folder to write to.
+            overwrite: Replace files that exist.
+            progress: Called with the bytes so far and the bytes in all.
+
+        Returns:
+            The videos, in the order of their frames.
+
+        Raises:
+            InvalidSpec: A file exists or can't be written (field "output").
+            FarmError: Nothing is decoded yet, or the job has succeeded.
+            Damaged: The farm has lost some segments. All other frames are downloaded.
+        """
         job = answer.job
         segments = [one for one in answer.outputs if one.artifact.name == SEGMENT]
         if job.state == jobs_pb2.JOB_STATE_SUCCEEDED:
             raise FarmError(
-                f"job {job.id} has succeeded, its video is whole: `farmctl job download {job.id} -o FILE`"
+                f"job {job.id} has succeeded; download its video with `farmctl job download {job.id} -o FILE`"
             )
         if not segments:
             raise FarmError(f"nothing of job {job.id} is decoded yet: it {how_it_stands(job)}")
         if not is_id(job.id):
-            raise FarmError(f"the farm names a job {job.id!r}, which is no id; is it a farm of this kind?")
+            raise FarmError(f"the farm names a job {job.id!r}, which is not a valid id; is this an LTX-farm?")
         joining, suffix = _joining(job.spec.output)
         for run in runs(segments):
             for path in _names(folder, job, run, suffix):
                 check_output(path, overwrite)
         made = []
-        # In the folder, so that what is whole can be moved to its name at once; gone however this ends.
+        # In the same folder, so that a complete file can be renamed at once. It is removed however this ends.
         with scratch(folder, job.id) as work:
             parts, damaged = self._segments(segments, work, suffix, progress)
             for run in runs([one for one in segments if one.start in parts]):
                 video, about = _names(folder, job, run, suffix)
                 joined = work / video.name
                 _join(joining, [parts[one.start] for one in run], joined, job, run)
-                # What it is first: no video may lie there without that.
+                # The JSON first: no partial video may lie there without it.
                 put_in_place(joined.with_suffix(".json"), about, overwrite)
                 put_in_place(joined, video, overwrite)
                 made.append(video)
         if damaged:
             rest = f"the rest is in {', '.join(map(str, made))}" if made else "nothing else is decoded"
-            raise Damaged(f"left out of job {job.id} is what is damaged, {'; '.join(damaged)}; {rest}")
+            raise Damaged(f"job {job.id}: damaged segments were left out, {'; '.join(damaged)}; {rest}")
         return made
 
     def _segments(
@@ -105,7 +134,7 @@ class Downloads:
         suffix: str,
         progress: Callable[[int, int], None] | None,
     ) -> tuple[dict[int, Path], list[str]]:
-        """Files of segments by their first frame, and which are damaged, in words."""
+        """Download segments to `folder`. Return the files by first frame, and a text for each damaged segment."""
         whole, before = sum(one.artifact.size for one in segments), 0
 
         def tell(done: int, _: int) -> None:
@@ -124,7 +153,7 @@ class Downloads:
 
 
 def runs(segments: Sequence[jobs_pb2.Output]) -> list[list[jobs_pb2.Output]]:
-    """Segments, by rising frames, as runs in which each begins where the one before it ends."""
+    """Return segments, which are in the order of their frames, as unbroken runs."""
     found: list[list[jobs_pb2.Output]] = []
     for segment in segments:
         if found and found[-1][-1].stop == segment.start:
@@ -135,15 +164,15 @@ def runs(segments: Sequence[jobs_pb2.Output]) -> list[list[jobs_pb2.Output]]:
 
 
 def how_it_stands(job: jobs_pb2.Job) -> str:
-    """A job that hasn't succeeded, as the end of a sentence about it."""
+    """Return the state of a job that hasn't succeeded, and its error, as the end of a sentence that begins with "it"."""
     return f"is {_state(job)}" + (f": {failure(job.error, job.id)}" if job.error else "")
 
 
 def where_decoded(job: jobs_pb2.Job) -> str:
-    """How to have what is decoded of a job that hasn't succeeded; empty where nothing is."""
+    """Return the command that downloads the decoded frames of an unfinished job; empty if nothing is decoded."""
     if not any(stage.succeeded for stage in job.stages if stage.kind == "decode"):
         return ""
-    return f"what is decoded of it can be had: `farmctl job outputs {job.id} --partial FOLDER`"
+    return f"download the frames that are decoded with `farmctl job outputs {job.id} --partial FOLDER`"
 
 
 def _state(job: jobs_pb2.Job) -> str:
@@ -151,7 +180,7 @@ def _state(job: jobs_pb2.Job) -> str:
 
 
 def _names(folder: Path, job: jobs_pb2.Job, run: Sequence[jobs_pb2.Output], suffix: str) -> tuple[Path, Path]:
-    """Of the video that a run becomes, and of what says so."""
+    """Return the paths of a run's video and of the JSON about it."""
     digits = len(str(job.spec.frames - 1))
     first, last = f"{run[0].start:0{digits}}", f"{run[-1].stop - 1:0{digits}}"
     name = f"{job.id}-frames-{first}-{last}-partial"
@@ -159,21 +188,26 @@ def _names(folder: Path, job: jobs_pb2.Job, run: Sequence[jobs_pb2.Output], suff
 
 
 def ending_here(output: str) -> str:
-    """The ending of a format's files as the plugin on this machine has it, for where no farm is up to be asked."""
+    """Return the ending of an output format's files, from the plugin on this machine: no farm needs to be up."""
     from farm.plugins import catalogue, planning_plugins
 
     return catalogue(planning_plugins()).outputs[output].suffix
 
 
 def _joining(output: str) -> tuple[Joining, str]:
-    """What joins segments of a format, and the ending of their files as the plugin here has it: no farm chooses it."""
-    # Most that talk to a farm join nothing, and start sooner without plugins.
+    """Return the plugin that joins segments of a format, and the ending that this plugin gives its files.
+
+    The ending is never taken from the farm, because it becomes part of a file's name here.
+    """
+    # Most callers join nothing, and start sooner without plugins.
     from farm.plugins import catalogue, planning_plugins
 
     plugins = planning_plugins()
     joining, facts = plugins.hook.farm_open_joining(output=output), catalogue(plugins).outputs.get(output)
     if joining is None or facts is None:
-        raise FarmError(f"no plugin on this machine joins segments of {output!r}; install ltx-farm here")
+        raise FarmError(
+            f"no plugin on this machine joins segments of the format {output!r}; install ltx-farm here"
+        )
     return joining, facts.suffix
 
 

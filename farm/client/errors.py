@@ -1,4 +1,4 @@
-"""What can go wrong between a client and its farm, and how gRPC's status codes become it."""
+"""The errors of a farm's client, and how gRPC's status codes are turned into them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from farm import spec
 from farm.outside_text import hidden
 
 BROKEN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN)
-"""How a stream ends when its daemon goes away; reading again from where it was does no harm."""
+"""Status codes with which a stream ends when its daemon goes away. The client may continue from the same place."""
 
 
 class FarmError(Exception):
-    """The farm said no, or couldn't be asked. `field` names the part at fault where the farm named one."""
+    """The farm refused a call, or could not be reached.
+
+    Attributes:
+        field: The part of the request at fault; empty if the farm named none.
+    """
 
     def __init__(self, message: str, field: str = "") -> None:
         # Not super(): InvalidSpec below has another base with a signature of its own.
@@ -23,11 +27,11 @@ class FarmError(Exception):
 
 
 class NotFound(FarmError):
-    """No such job, node or artifact."""
+    """The farm has no such job, task, node or artifact."""
 
 
 class Damaged(FarmError):
-    """What the farm had kept is gone, or is not what was stored."""
+    """An artifact is gone from the farm, or its content has changed."""
 
 
 class Unreachable(FarmError):
@@ -35,7 +39,12 @@ class Unreachable(FarmError):
 
 
 class InvalidSpec(FarmError, spec.InvalidSpec):
-    """Input that the farm refuses; `problem` says what would be accepted."""
+    """Input that the farm refuses.
+
+    Attributes:
+        field: The part at fault, such as "conditions.0.media"; may be empty.
+        problem: What is wrong, and what is accepted.
+    """
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}" if field else problem, field)
@@ -43,16 +52,22 @@ class InvalidSpec(FarmError, spec.InvalidSpec):
 
 
 _SILENT = ("Endpoint closing", "ping timeout", "keepalive", "deadline")
-"""What gRPC says where a connection was taken, or stood, and nothing came through it in time."""
+"""Words in gRPC's details if something accepted the connection, but sent nothing in time."""
 
 _NO_TLS = ("WRONG_VERSION_NUMBER", "TSI_PROTOCOL_FAILURE", "PROTOCOL_ERROR")
-"""What it says where something else than TLS came through it."""
+"""Words in gRPC's details if something answered that doesn't speak TLS."""
 
 _NAMED = re.compile(r"([a-z_][\w.\[\]-]*): (.+)", re.DOTALL)
 
 
 def translate(error: grpc.RpcError, server: str, seconds: float = 0.0) -> FarmError:
-    """The typed error for a failed call to `server` (host:port), which was tried for `seconds`."""
+    """Return the typed error for a failed call.
+
+    Args:
+        error: The error that gRPC raised.
+        server: The farm's address, as host:port.
+        seconds: How long the call was tried; 0: not known.
+    """
     code, details = error.code(), error.details() or ""
     named = _NAMED.fullmatch(details)
     match code:
@@ -64,18 +79,19 @@ def translate(error: grpc.RpcError, server: str, seconds: float = 0.0) -> FarmEr
             return Damaged(details)
         case grpc.StatusCode.UNAVAILABLE if "CERTIFICATE_VERIFY_FAILED" in details:
             return Unreachable(
-                f"what answers at {server} is not this farm: its certificate is not signed by the CA in the "
-                "profile. Is the profile from another farm, or from before its home was made anew?"
+                f"the server at {server} is not this farm: its certificate is not signed by the CA in the "
+                "profile. Is the profile from another farm, or older than the farm's home?"
             )
         case grpc.StatusCode.UNAVAILABLE if any(words in details for words in _SILENT):
             waited = f" in {seconds:.0f} s" if seconds >= 1 else ""
             return Unreachable(
                 f"the farm at {server} did not answer{waited}. Something listens there: farmd may hang, be stopped or be "
-                f"short of memory, or it is another program ({details})"
+                f"short of memory, or another program has the port ({details})"
             )
         case grpc.StatusCode.UNAVAILABLE if any(words in details for words in _NO_TLS):
             return Unreachable(
-                f"what answers at {server} is not a farm: it does not speak TLS as farmd does. Is the port another program's?"
+                f"the server at {server} is not a farm: it does not speak TLS as farmd does. Does another program have "
+                "the port?"
             )
         case grpc.StatusCode.UNAVAILABLE if named and named[1] == "database":
             return Unreachable(f"the farm at {server} answers, but its database {named[2]}", named[1])

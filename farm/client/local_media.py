@@ -1,4 +1,4 @@
-"""Clips and images of this machine that a job is to be given: how a caller names them, and a look at them before they are sent."""
+"""Clips and images on this machine that a caller gives to a job, and their check before the upload."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LocalCondition:
-    """A clip or image on this machine, to be uploaded: the video keeps to it from pixel frame `frame` on.
+    """A clip or image on this machine that `submit` uploads and the video keeps to.
 
-    `facts`: what it is, where the caller has looked already; otherwise the client looks before it uploads.
+    Attributes:
+        path: The file.
+        frame: The pixel frame of the video at which the clip or image begins.
+        strength: How firmly the video keeps to it, from 0 to 1; at 1 it stays as given.
+        facts: What the file holds, if the caller has probed it already; None: the client probes it before the upload.
     """
 
     path: str | Path
@@ -29,10 +33,17 @@ class LocalCondition:
 
 
 def check_media(local: Sequence[tuple[int, LocalCondition]]) -> None:
-    """Raises InvalidSpec for a file that the farm would refuse: an upload may take an hour. By the place of its condition."""
+    """Probe files before an upload, which may take an hour.
+
+    Args:
+        local: The conditions to check, each with its number among the job's conditions.
+
+    Raises:
+        InvalidSpec: The farm would refuse a file. The field has the number of its condition.
+    """
     if all(condition.facts for _, condition in local):
         return
-    # Most that talk to a farm look at no media, and start sooner without what decodes them.
+    # Most callers check no media, and start sooner without the decoder.
     from farm.media.clips import MediaError, probe
 
     for place, condition in local:
@@ -44,7 +55,7 @@ def check_media(local: Sequence[tuple[int, LocalCondition]]) -> None:
 
 
 def unsent(condition: specs.Condition | LocalCondition) -> dict[str, Any]:
-    """A condition as fields; of a local file, with its own path where the artifact will stand."""
+    """Return a condition as fields of a spec. A local file keeps its path until the upload gives it an artifact."""
     if isinstance(condition, specs.Condition):
         return condition.model_dump()
     return {

@@ -1,6 +1,6 @@
-"""Files to and from the farm in chunks: what is sent, and how what arrives becomes a whole file.
+"""Files to and from the farm in chunks: the messages of an upload, and a download's way to a complete file.
 
-No calls are made here; farm.client makes them.
+This module makes no calls; farm.client makes them.
 """
 
 from __future__ import annotations
@@ -24,11 +24,15 @@ CHUNK = 2**20
 """Bytes in one message."""
 
 _NUMBERED = re.compile(r"%0?\d*[di]|#{2,}|\$F\d*")
-"""How programs write that a file's name has the number of a frame in it."""
+"""The ways in which programs mark a frame number in a file's name, such as %04d, ### and $F4."""
 
 
 def describe(path: Path) -> artifacts_pb2.UploadHeader:
-    """The header for uploading `path`. Raises InvalidSpec (field "media") when it can't be read or is empty."""
+    """Return the header for an upload of `path`, with size and checksum.
+
+    Raises:
+        InvalidSpec: The file is empty or can't be read (field "media").
+    """
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -43,7 +47,13 @@ def describe(path: Path) -> artifacts_pb2.UploadHeader:
 def parts(
     path: Path, header: artifacts_pb2.UploadHeader, progress: Callable[[int, int], None] | None = None
 ) -> Iterator[artifacts_pb2.UploadRequest]:
-    """The messages of one upload: the header, then chunks."""
+    """Yield the messages of one upload: the header, then chunks.
+
+    Args:
+        path: The file.
+        header: Its header, from `describe`.
+        progress: Called with the bytes sent so far and the bytes in all.
+    """
     yield artifacts_pb2.UploadRequest(header=header)
     sent = 0
     with path.open("rb") as file:
@@ -55,9 +65,14 @@ def parts(
 
 
 def check_ending(path: Path, suffix: str) -> None:
-    """Raises InvalidSpec (field "output") where `path` doesn't end in `suffix`, as which a video is written (".mp4").
+    """Check that the name of a video file ends as its format does. Upper and lower case are alike.
 
-    Upper and lower case are alike. An empty `suffix` says that nothing is known of the video, and all is let through.
+    Args:
+        path: The file to write.
+        suffix: The ending of the video's format, such as ".mp4"; empty: it is unknown, and every name passes.
+
+    Raises:
+        InvalidSpec: The name has another ending (field "output").
     """
     if len(path.name) > len(suffix) and path.name.lower().endswith(suffix.lower()):
         return
@@ -66,15 +81,22 @@ def check_ending(path: Path, suffix: str) -> None:
     hint = "; numbered images can't be written" if numbered else ""
     raise InvalidSpec(
         "output",
-        f"must end in {suffix}, as which this video is written, got {shown(path.name)!r}; such as "
+        f"must end in {suffix}, the format of this video, got {shown(path.name)!r}; give a name such as "
         f"{shown(stem) or 'video'}{suffix}{hint}",
     )
 
 
 def check_output(path: Path, overwrite: bool) -> None:
-    """Raises InvalidSpec (field "output") when no file can or may be put at `path`.
+    """Check that a file can be written at `path`. Only a file, or a link to a file, is ever replaced.
 
-    Only a file is ever replaced, or a link to one: then the link is, and the file that it leads to stays.
+    Replacing a link leaves the file behind the link as it is.
+
+    Args:
+        path: The file to write.
+        overwrite: Whether a file at `path` may be replaced.
+
+    Raises:
+        InvalidSpec: No file can or may be written there (field "output").
     """
     try:
         path.lstat()
@@ -102,29 +124,31 @@ def check_output(path: Path, overwrite: bool) -> None:
 
 
 def put_in_place(finished: Path, path: Path, overwrite: bool) -> None:
-    """Give a whole file its name. Raises InvalidSpec (field "output") as check_output does."""
+    """Rename a complete file to `path`. Raises InvalidSpec (field "output") as check_output does."""
     check_output(path, overwrite)
     durable.give_name(finished, path)
 
 
 def _short(name: str) -> str:
-    """`name`, or its hash where it leaves no room for an id beside it."""
+    """Return `name`, or its hash if `name` leaves no room for an id beside it."""
     longest = MAX_BYTES - 80
     return name if len(os.fsencode(name)) <= longest else hashlib.sha256(os.fsencode(name)).hexdigest()
 
 
 class Partial:
-    """A file of `whole` bytes on its way to `path`, beside it under its artifact's id.
+    """A download of `whole` bytes to `path`, in a hidden file beside `path` that has the artifact's id in its name.
 
-    It is kept to be continued when the farm goes away or this process is killed. It goes when a person gives up
-    (Ctrl-C), and with the next download to `path` when that is of another artifact. Raises FarmError for an id that
-    can't be part of a file's name.
+    The hidden file stays if the farm goes away or this process is killed, so that a later download continues it. It is
+    removed if the person gives up (Ctrl-C), and by the next download of another artifact to `path`.
+
+    Raises:
+        FarmError: The artifact's id can't be part of a file's name.
     """
 
     def __init__(self, path: Path, artifact_id: str, whole: int) -> None:
         if not is_id(artifact_id):
             raise FarmError(
-                f"the farm names an artifact {artifact_id!r}, which is no id; is it a farm of this kind?"
+                f"the farm names an artifact {artifact_id!r}, which is not a valid id; is this an LTX-farm?"
             )
         self._path = path
         self._whole = whole
@@ -137,10 +161,10 @@ class Partial:
         try:
             self._file = open(durable.take(self._part, wait=False, mode=0o666), "r+b")
         except BlockingIOError:
-            raise FarmError(f"{self._path} is being downloaded already") from None
+            raise FarmError(f"{self._path} is already being downloaded by another process") from None
         except OSError as error:
             raise FarmError(f"cannot write {self._part}: {error.strerror}") from None
-        # Of an artifact that the job had before.
+        # Earlier downloads to this path, of other artifacts.
         for other in self._path.parent.glob(f".{glob.escape(self._stem)}.*.part"):
             if is_id(other.name.removeprefix(f".{self._stem}.").removesuffix(".part")):
                 durable.clear(other.parent, glob.escape(other.name))
@@ -152,8 +176,8 @@ class Partial:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        # What holds nothing is no help to a later try, nor is what a person gave up. While it is still locked: then it
-        # is nobody else's.
+        # An empty file is no help to a later try, and a person who gave up wants none. It is removed while it is still
+        # locked: no other process has it then.
         if kind and (not self.size or not issubclass(kind, Exception)):
             self._part.unlink(missing_ok=True)
         self._file.close()
@@ -163,7 +187,16 @@ class Partial:
         stream: Iterable[artifacts_pb2.DownloadResponse],
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """Appends what comes; what came before the stream broke stays. Raises Damaged when the whole is not what the farm said it is."""
+        """Append the chunks of a stream. Chunks that came before a stream broke stay.
+
+        Args:
+            stream: The farm's answers to a download that begins at `size`.
+            progress: Called with the bytes so far and the bytes in all.
+
+        Raises:
+            Damaged: The complete file doesn't have the size or checksum that the farm names.
+            FarmError: The disk fails.
+        """
         artifact = None
         try:
             for response in stream:
@@ -181,12 +214,10 @@ class Partial:
             raise FarmError(f"cannot write {self._part}: {error.strerror}") from None
         if not artifact or self.size != artifact.size or self._hash.hexdigest() != artifact.sha256:
             self._forget()
-            raise Damaged(
-                f"{self._path}: what arrived is not what the farm has (checksum); download it again"
-            )
+            raise Damaged(f"{self._path}: the download does not match the farm's checksum; download it again")
 
     def promote(self, overwrite: bool) -> None:
-        """Gives the whole file its name."""
+        """Rename the complete file to its final name."""
         put_in_place(self._part, self._path, overwrite)
 
     def _forget(self) -> None:

@@ -176,7 +176,7 @@ def test_a_place_that_does_not_end_as_the_video_does_is_refused_before_anything_
 @pytest.mark.parametrize("job", ["j", "old"])
 @pytest.mark.parametrize("name", WRONG_ENDINGS)
 def test_a_video_is_not_downloaded_under_another_ending(client, farm, tmp_path, job, name):
-    with pytest.raises(InvalidSpec, match="must end in .mp4, as which this video is written") as refused:
+    with pytest.raises(InvalidSpec, match="must end in .mp4, the format of this video") as refused:
         client.download(job, tmp_path / name)
     assert refused.value.field == "output" and not list(tmp_path.iterdir()) and not farm.offsets
 
@@ -189,7 +189,7 @@ def test_upper_and_lower_case_of_an_ending_are_alike(client, tmp_path, name):
 
 @pytest.mark.parametrize(
     ("name", "told"),
-    [("x.mov", "got 'x.mov'; such as x.mp4"), ("x", "such as x.mp4"), (".mp4", "such as "), ("x.%04d.png", "such as x.mp4; numbered images can't"),
+    [("x.mov", "got 'x.mov'; give a name such as x.mp4"), ("x", "such as x.mp4"), (".mp4", "such as "), ("x.%04d.png", "such as x.mp4; numbered images can't"),
      ("shot.####.exr", "such as shot.mp4; numbered images"), ("$F4.jpg", "such as video.mp4; numbered images")],
 )  # fmt: skip
 def test_the_refusal_of_an_ending_says_what_is_written(name, told):
@@ -374,7 +374,7 @@ def test_a_name_that_no_file_can_have_is_refused(client, tmp_path, name):
 
 @pytest.mark.parametrize("artifact_id", ["../../x", "/x", ".", "a/b", "a\0b", "x" * 300, "a\nb"])
 def test_an_id_from_a_hostile_farm_is_never_part_of_a_path(tmp_path, artifact_id):
-    with pytest.raises(FarmError, match="which is no id"):
+    with pytest.raises(FarmError, match="which is not a valid id"):
         Partial(tmp_path / "v.mp4", artifact_id, 1)
 
 
@@ -413,7 +413,7 @@ def test_two_downloads_to_one_name_do_not_mix(client, farm, tmp_path):
     def again(done: int, whole: int) -> None:
         if not moved:
             moved.append(done)
-            with pytest.raises(FarmError, match="being downloaded already"):
+            with pytest.raises(FarmError, match="already being downloaded"):
                 client.download("j", tmp_path / "v.mp4")
 
     client.download("j", tmp_path / "v.mp4", progress=again)

@@ -254,7 +254,7 @@ def test_no_name_of_a_hostile_farm_becomes_part_of_a_path(filename, job_id):
         f"folder/j-1-frames-00-09-partial.{end}" for end in ("mp4", "json")
     ]
     answer.job.id = job_id
-    with pytest.raises(FarmError, match="which is no id"):
+    with pytest.raises(FarmError, match="which is not a valid id"):
         delivery.Downloads(None, "", 0.0).partial(answer, Path("folder"))
 
 
@@ -270,7 +270,7 @@ def test_what_a_killed_download_left_goes_with_the_next(client, shot, tmp_path):
 def test_a_format_that_nobody_here_joins_is_named(daemon, client, node, segments, tmp_path):
     shot = Shot(daemon, node, segments, output="flipbook")
     shot.decode(0)
-    with pytest.raises(FarmError, match="no plugin on this machine joins segments of 'flipbook'"):
+    with pytest.raises(FarmError, match="no plugin on this machine joins segments of the format 'flipbook'"):
         client.download_partial(shot.id, tmp_path)
 
 
@@ -284,7 +284,7 @@ def test_farmctl_puts_no_video_under_another_ending(daemon, node, segments, farm
     assert daemon.client().job(shot.id).job.output_suffix == (".mp4" if told else "")
     for verb in ("watch", "download"):
         refused = farmctl("job", verb, shot.id, "-o", tmp_path / name)
-        assert refused.exit_code == 2 and "output: must end in .mp4, as which" in refused.output
+        assert refused.exit_code == 2 and "output: must end in .mp4, the format" in refused.output
         assert not (tmp_path / name).exists()
     assert farmctl("job", "download", shot.id, "-o", tmp_path / "x.MP4").exit_code == 0
     assert (tmp_path / "x.MP4").read_bytes() == segments["decode/0"]

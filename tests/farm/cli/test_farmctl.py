@@ -317,7 +317,7 @@ def test_an_output_that_the_video_is_not_written_as_is_refused_before_a_job_is_m
     for asked in (text, [*text, "--wait"], [*text, "--dry-run"], ["submit", "extend", clip, *ASK]):
         refused = farmctl(*asked, "-o", tmp_path / name)
         assert refused.exit_code == 2 and refused.stdout == ""
-        assert f"output: must end in .mp4, as which this video is written, got '{name}'" in refused.stderr
+        assert f"output: must end in .mp4, the format of this video, got '{name}'" in refused.stderr
     assert len(_jobs(farmctl)) == before
 
 
