@@ -1,9 +1,9 @@
-"""Where artifacts' bytes lie: fsspec paths, written whole or not at all.
+"""The store of artifacts' bytes: files under an fsspec URL, each written completely or not at all.
 
-Knows nothing of SQL: the record of an artifact is the store's. A location is a path below the store's root, so
-that a root can be moved. It is made of the artifact's id alone: what people and plugins call a file is data and never
-part of a path. A note stands in `.begun` from the first byte of an artifact until its record is written, so that the
-next daemon finds what a killed one left.
+This module knows nothing of SQL: farm.store keeps the record of an artifact. A location is a path below the root of the
+artifact store, so that the root can be moved. It is made from the artifact's id alone: the names that people and plugins
+give to files are data and never part of a path. From the first byte of an artifact until its record is written, a note
+lies in `.begun`, so that the next daemon finds the files that a killed daemon left.
 """
 
 from __future__ import annotations
@@ -28,52 +28,52 @@ from fsspec.implementations.local import LocalFileSystem
 from farm.durable import give_name, scratch
 
 CHUNK = 1 << 20
-"""Bytes a message or a read carries."""
+"""Bytes in one message or one read."""
 
 
 class Corrupt(Exception):
-    """Bytes are not what their checksum says."""
+    """Received bytes don't match their checksum."""
 
 
 class Unwritable(Exception):
-    """Nothing can be stored now: the disk is full, read-only or gone. Later it may be different."""
+    """Nothing can be stored at the moment: the disk is full, read-only or gone. A later try may succeed."""
 
 
 class UnusableUrl(Exception):
-    """`artifacts.url` names no store that can be used here."""
+    """The setting `artifacts.url` names no artifact store that can be used on this machine."""
 
 
 _MARK = ".artifacts"
-"""Stands in the root of a store of files, so that a folder whose disk isn't mounted is not taken for it."""
+"""A mark in the root of a store on disk, so that the empty mount point of an unmounted disk is not taken for the store."""
 
 FILE = "data"
-"""Name of every artifact's file. Earlier versions used the name that came with it; the record says where a file lies."""
+"""The name of every artifact's file. Earlier versions used the uploaded name; the record has the location in any case."""
 
 _NOTES = ".begun"
-"""Folder of the notes of what is being stored, in a folder a farm, because two farms may share a store."""
+"""The folder of notes about unfinished artifacts. It has a subfolder for each farm, because farms may share a store."""
 
 _AT_ONCE = 10_000
-"""Of unfinished artifacts that are looked at together: a query takes no more ids."""
+"""Most unfinished artifacts that are looked at together: a query takes no more ids."""
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{1,63}")
 
 _ROOM = 1 << 28
-"""Bytes that must be free, at most, before a store counts as fit again: a longer video must not keep windows waiting."""
+"""Most free bytes that a full store needs before it counts as usable again: one long video must not block small windows."""
 
 
 def _opened(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The file system of a URL and the folder in it. Raises UnusableUrl."""
+    """Return the file system of a URL and the folder in it. Raises UnusableUrl."""
     try:
         return url_to_fs(url)
-    # Each file system refuses in its own way, and for one whose package isn't there the import fails.
+    # Each file system raises its own errors. The import fails if the package of a file system is not installed.
     except (ImportError, ValueError, TypeError) as error:
         raise UnusableUrl(
-            f"artifacts.url: must be a folder or an fsspec URL that can be used here: {error}"
+            f"artifacts.url: must be a folder or an fsspec URL that this machine can use: {error}"
         ) from None
 
 
 def holds_artifacts(url: str) -> bool:
-    """Whether a farm has stored something under an fsspec URL; makes nothing there."""
+    """Return whether a farm has stored anything under an fsspec URL. Writes nothing there."""
     filesystem, root = _opened(url)
     with contextlib.suppress(OSError):
         names = [PurePosixPath(path).name for path in filesystem.ls(root, detail=False)]
@@ -82,15 +82,22 @@ def holds_artifacts(url: str) -> bool:
 
 
 class ArtifactStore:
-    """A tree of files under an fsspec URL.
+    """A tree of artifact files under an fsspec URL.
 
-    `trouble` says why something could not be stored, until something could be; empty as long as nothing is wrong.
+    Attributes:
+        trouble: Why the last write failed; empty again once a write succeeds.
     """
 
     def __init__(self, url: str, filled: bool = False, farm: str = "farm"):
-        """`filled`: there are artifacts in it, so that an empty folder is not the one it was.
+        """Open the store, and make its folder if it is missing.
 
-        `farm`: name of the farm's record, letters and digits. Farms that share a folder need different names.
+        Args:
+            url: An fsspec URL or a folder.
+            filled: Whether the record lists artifacts. If it does, an empty folder is not the right one.
+            farm: The name of the farm's record, of letters and digits. Farms that share a folder need different names.
+
+        Raises:
+            UnusableUrl: The URL can't be used on this machine.
         """
         self.filesystem: fsspec.AbstractFileSystem
         self.filesystem, self.root = _opened(url)
@@ -101,39 +108,41 @@ class ArtifactStore:
         self._being_written: set[str] = set()
         self.filesystem.makedirs(self.root, exist_ok=True)
         self._filled, self._marked = filled, False
-        # On a disk that is full, read-only or not there now, the first artifact marks it.
+        # If the disk is full, read-only or gone now, the first artifact marks the store.
         with contextlib.suppress(Unwritable), self.storing(0):
             pass
 
     def location_for(self, artifact_id: str) -> str:
-        """Location of a new artifact: a folder of its own, so that no two writers ever share a path.
+        """Return the location of a new artifact, in a folder of its own, so that no two writers share a path.
 
-        Raises ValueError for what is not an artifact's id.
+        Raises ValueError if `artifact_id` is not an artifact's id.
         """
         if not _ID.fullmatch(artifact_id):
             raise ValueError(f"{artifact_id!r} is not an artifact's id")
         return f"{artifact_id[-2:]}/{artifact_id}/{FILE}"
 
     def path(self, location: str) -> str:
-        """Path of a location within the file system."""
+        """Return the path of a location within the file system. Raises ValueError for a path outside the store."""
         parts = PurePosixPath(location).parts
         if ".." in parts or location.startswith("/"):
             raise ValueError(f"{location!r} is not a location of this store")
         return str(PurePosixPath(self.root) / location)
 
     def begin(self, location: str, size: int = 0) -> Writing:
-        """Start to write at `location`; nothing is there until `Writing.commit`. Raises Unwritable.
+        """Start to write an artifact at `location`, where nothing appears until `Writing.commit`. Raises Unwritable.
 
-        `size`: bytes that are expected; as much room, up to _ROOM, ends the trouble that storing it may meet.
+        `size`: the expected bytes. If the disk is full, the store counts as usable again once so many bytes are free, up
+        to _ROOM.
         """
         writing = Writing(self, location, size)
         writing.open()
         return writing
 
     def unfinished(self) -> list[str]:
-        """Ids of artifacts that this farm began to store and nobody is storing any more; at most _AT_ONCE. Raises OSError.
+        """Return the ids of artifacts whose writing was begun and is not going on any more; at most _AT_ONCE of them.
 
-        Only their record tells which of them are whole: ask it after this, and then `clear` those that have none.
+        Some of them may be complete: only the record knows. Ask the record after this call, then `clear` the artifacts
+        that have no record. Raises OSError.
         """
         folder = self.path(self._notes)
         self.filesystem.invalidate_cache(folder)
@@ -145,14 +154,14 @@ class ArtifactStore:
         return left[:_AT_ONCE]
 
     def clear(self, artifact_id: str) -> None:
-        """Remove what there is of an artifact that has no record; what can't be removed now stays unfinished."""
+        """Remove the files of an artifact that has no record. If that fails now, the artifact stays unfinished."""
         Writing(self, self.location_for(artifact_id)).abort()
 
     def older_parts(self, before: float) -> dict[str, str]:
-        """Locations of what was begun without a note, last written before Unix time `before`; each with its artifact's id.
+        """Return unfinished files without a note, last written before Unix time `before`: artifact ids by location.
 
-        Earlier versions made no notes. Only of a store on a disk, because others show no file before it is whole. Walks
-        through all of it, and blocks.
+        Earlier versions made no notes. Only a store on disk has such files: other stores show no incomplete file. The call
+        walks through the whole store, and blocks.
         """
         if not self._local:
             return {}
@@ -160,7 +169,7 @@ class ArtifactStore:
         for bucket in os.scandir(self.root):
             if len(bucket.name) != 2 or not bucket.is_dir(follow_symlinks=False):
                 continue
-            # An artifact whose name named nothing lay in the bucket itself.
+            # Earlier versions put an artifact without a usable name into the bucket itself.
             inside = list(os.scandir(bucket.path))
             files = [
                 *inside,
@@ -187,8 +196,8 @@ class ArtifactStore:
         return found
 
     def recorded(self, artifact_id: str) -> None:
-        """An artifact has its record: nothing about it is unfinished any more."""
-        # A note that stays costs a look at the record later, and nothing else.
+        """Take note that an artifact has its record and is finished."""
+        # A note that can't be removed only costs a look at the record later.
         with contextlib.suppress(OSError):
             self.filesystem.rm_file(self._note(artifact_id))
         self._being_written.discard(artifact_id)
@@ -197,7 +206,7 @@ class ArtifactStore:
         return self.path(f"{self._notes}/{artifact_id}")
 
     def check(self) -> str:
-        """Looks whether what could not be stored could be now; returns `trouble`."""
+        """Try whether the store can be written again, and return `trouble`."""
         with contextlib.suppress(Unwritable):
             with self.storing(self._short_of):
                 if self._local and shutil.disk_usage(self.root).free < self._short_of:
@@ -212,13 +221,13 @@ class ArtifactStore:
         return self.trouble
 
     def require(self) -> None:
-        """Makes sure that this is the folder it was, so that what isn't there is gone. Raises Unwritable."""
+        """Check that this is the store's own folder, so that a missing file is really gone. Raises Unwritable."""
         with self.storing(0):
             pass
 
     @contextmanager
     def storing(self, size: int) -> Iterator[None]:
-        """Something of `size` bytes is being stored in this block. Raises Unwritable for what the disk can't do."""
+        """Turn errors of the disk in this block, which stores `size` bytes, into Unwritable, and remember the trouble."""
         try:
             self._mark()
             yield
@@ -229,7 +238,7 @@ class ArtifactStore:
             raise Unwritable(self.trouble) from error
 
     def _mark(self) -> None:
-        """Sees to it that this is the folder it was. Raises OSError."""
+        """Check that the store has its mark, and make the mark in a new store. Raises OSError."""
         mark = Path(self.path(_MARK))
         if not self._local or mark.exists():
             self._marked = True
@@ -237,25 +246,25 @@ class ArtifactStore:
         if self._marked:
             raise FileNotFoundError(errno.ENOENT, "the folder is gone, or its disk is not mounted")
         if self._filled and not any(Path(self.root).iterdir()):
-            problem = f"it is empty and was not; is its disk mounted? (If all is lost for good, make {mark})"
+            problem = f"the folder is empty, but held artifacts before; is its disk mounted? (If they are lost for good, make {mark})"
             raise FileNotFoundError(errno.ENOENT, problem)
         mark.touch()
         self._marked = True
 
     def stored(self, size: int) -> None:
-        """So many bytes have been stored; if there was no room for more than that, nothing is wrong any more."""
+        """Take note that `size` bytes have been stored. Clear `trouble` if at least so many failed before."""
         if size >= self._short_of:
             self.trouble, self._short_of = "", 0
 
     def read(self, location: str, offset: int = 0) -> Iterator[bytes]:
-        """Chunks of an artifact from byte `offset` on. Raises FileNotFoundError."""
+        """Yield the chunks of an artifact from byte `offset` on. Raises FileNotFoundError."""
         with self.filesystem.open(self.path(location), "rb") as file:
             file.seek(offset)
             while chunk := file.read(CHUNK):
                 yield chunk
 
     def holds(self, location: str, sha256: str) -> bool:
-        """Whether the artifact is here as it was stored. Raises Unwritable when that can't be told: the disk is gone."""
+        """Return whether the artifact's file is here and matches its checksum. Raises Unwritable if the disk is gone."""
         digest = hashlib.sha256()
         with self.storing(0):
             try:
@@ -267,7 +276,7 @@ class ArtifactStore:
 
     @contextmanager
     def local(self, location: str) -> Iterator[Path]:
-        """A path at which the artifact can be opened for the time of the block; a copy where it lies elsewhere."""
+        """Yield a local path of the artifact for the time of the block. If the store isn't on disk, it is a copy."""
         if self._local:
             yield Path(self.path(location))
             return
@@ -277,11 +286,11 @@ class ArtifactStore:
             yield copy
 
     def remove(self, location: str) -> None:
-        """Remove an artifact's file and the folder that was its own; what is gone already is no error.
+        """Remove an artifact's file and its folder. A file that is gone already is no error.
 
-        Whatever a location says, one file goes and nothing beside it: a folder goes only when it is empty and named by
-        the artifact's id. Earlier versions stored some artifacts in a folder that they share with others.
-        Raises OSError when it can't be removed, ValueError for no location of this store.
+        For any location only this one file is removed. The folder is removed only if it is empty and named after the
+        artifact's id, because earlier versions stored some artifacts in shared folders.
+        Raises OSError if the file can't be removed, ValueError if `location` is no location of this store.
         """
         path = self.path(location)
         for file in (f"{path}.part", path):
@@ -294,23 +303,23 @@ class ArtifactStore:
 
 
 def _own_folder(location: str) -> str:
-    """The folder in which nothing but the artifact at `location` lies; empty where it has none."""
+    """Return the folder that holds only the artifact at `location`; empty if the artifact has no such folder."""
     parts = PurePosixPath(location).parts
     own = len(parts) == 3 and _ID.fullmatch(parts[1]) and parts[0] == parts[1][-2:]
     return f"{parts[0]}/{parts[1]}" if own else ""
 
 
 class Writing:
-    """An artifact being written at `location`: `open` it, `write`, `commit`, and say when it is `recorded`.
+    """An artifact that is being written at `location`: call `open`, `write`, `commit`, and then `recorded`.
 
-    Until then `abort` undoes all of it, and so does any Unwritable. Making one does no I/O, so that whoever is
-    interrupted while it opens can abort it. Raises ValueError for a location that is no artifact's own.
+    Before `recorded`, `abort` removes everything, and so does any Unwritable. The constructor does no I/O, so that a caller
+    who is interrupted in `open` can still abort. Raises ValueError for a location that is no artifact's own.
     """
 
     def __init__(self, store: ArtifactStore, location: str, expected: int = 0):
         folder = _own_folder(location)
         if not folder:
-            raise ValueError(f"{location!r} is not where an artifact is stored")
+            raise ValueError(f"{location!r} is not the location of an artifact")
         self.location, self._id = location, PurePosixPath(folder).name
         self._store, self._expected = store, expected
         self._path = store.path(location)
@@ -321,9 +330,9 @@ class Writing:
         self._stays = False
 
     def open(self) -> None:
-        """Begin. Raises Unwritable."""
+        """Create the file. Raises Unwritable."""
         files = self._store.filesystem
-        # Before there is a note: what is noted and not being written is taken for left over.
+        # Before the note exists: an artifact with a note that isn't being written counts as left over.
         self._store._being_written.add(self._id)
         with self._storing():
             note = self._store._note(self._id)
@@ -333,7 +342,7 @@ class Writing:
             self._file = files.open(self._temporary, "wb")
 
     def write(self, chunk: bytes) -> None:
-        """Adds bytes. Raises Unwritable."""
+        """Append bytes. Raises Unwritable."""
         with self._storing():
             self._file.write(chunk)
         self._digest.update(chunk)
@@ -341,11 +350,14 @@ class Writing:
 
     @property
     def sha256(self) -> str:
-        """Checksum of what was written so far, in hexadecimal."""
+        """The checksum of the bytes written so far, in hexadecimal."""
         return self._digest.hexdigest()
 
     def commit(self, sha256: str) -> None:
-        """Syncs, compares the checksum and moves the file into place. Raises Corrupt and Unwritable, leaves nothing."""
+        """Compare the checksum, sync, and move the file into place.
+
+        Raises Corrupt and Unwritable; nothing is left behind then.
+        """
         if self.sha256 != sha256:
             self.abort()
             raise Corrupt(f"received {self.size} bytes with checksum {self.sha256}, expected {sha256}")
@@ -358,18 +370,18 @@ class Writing:
         self._store.stored(self.size)
 
     def recorded(self) -> None:
-        """The artifact has its record and stays: `abort` does nothing any more."""
+        """Take note that the artifact has its record. From now on `abort` does nothing."""
         self._stays = True
         self._store.recorded(self._id)
 
     def abort(self) -> None:
-        """Leave nothing behind, also after `commit`: what can't be recorded. What is done already is no error."""
+        """Remove the file and its note, also after `commit`. Calling this twice is no error."""
         if self._stays:
             return
         with contextlib.suppress(OSError, ValueError):
             if self._file is not None:
                 self._file.close()
-        # On a disk that is full or gone this need not work. Then the note stays, and it is cleared later.
+        # On a full or missing disk this may fail. Then the note stays, and the next daemon clears it.
         with contextlib.suppress(OSError):
             self._store.remove(self.location)
             self._store.filesystem.rm_file(self._store._note(self._id))

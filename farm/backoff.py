@@ -1,4 +1,4 @@
-"""Waiting between tries: waits that double, and how long a call to the farm is tried again while nothing answers."""
+"""Waits between tries: waits that double, and the patience of calls while the farm doesn't answer."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import time
 
 
 class Backoff:
-    """Waits in seconds that double from `first` to `longest`."""
+    """Waits that double from `first` to `longest` seconds."""
 
     def __init__(self, first: float, longest: float) -> None:
         self._first, self._longest = first, longest
         self.reset()
 
     def reset(self) -> None:
-        """Begin again with the first wait: a try went well."""
+        """Begin again with the first wait, after a successful try."""
         self._wait = self._first
 
     def next(self) -> float:
-        """Return how long to wait now, in seconds; the next wait is twice as long."""
+        """Return the seconds to wait now. The next wait is twice as long, up to the longest."""
         wait = self._wait
         self._wait = min(2 * wait, self._longest)
         return wait
 
 
 class Patience:
-    """Pauses between tries that double, for `seconds` in all from the first failure on."""
+    """Pauses between tries that double from 0.1 s to 2 s, for `seconds` in all after the first failure."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -32,12 +32,12 @@ class Patience:
         self.reset()
 
     def reset(self) -> None:
-        """Note that a try went well: the next failure is a first one."""
+        """Start again after a successful try: the next failure counts as the first."""
         self._until: float | None = None
         self._pauses.reset()
 
     def another_try(self) -> bool:
-        """Pause after a failure and return True, or return False once patience is at its end."""
+        """Pause after a failure and return True; return False at once if the time is over."""
         now = time.monotonic()
         if self._until is None:
             self._until = now + self._seconds

@@ -1,7 +1,7 @@
-"""Files that a later start reads back: how they are judged when they are read.
+"""Checks of the small files that a later start reads back: keys, tokens, certificates, states.
 
-Light: daemon, agent, renderer and farmctl all use it. What a file means, and whether the farm can do without it, is its
-owner's business. docs/faults.md lists these files; farm.durable writes them and sets them aside.
+Light: daemon, agent, renderer and farmctl all import it. The caller knows what a file means, and whether the farm can do
+without it. docs/faults.md lists these files; farm.durable writes them and sets them aside.
 """
 
 from __future__ import annotations
@@ -17,18 +17,24 @@ from typing import Any
 from farm.outside_text import hidden
 
 LONGEST_BYTES = 1 << 20
-"""No file that is read back whole is nearly as long; a longer one is not what it should be."""
+"""Most bytes of a file that is read as a whole. The farm's own files are far shorter, so a longer file is damaged."""
 
 
 MADE_ANEW = "Move it away; a new one is made at the next start"
-"""The remedy for a file that holds nothing which can't be made again, such as a lock."""
+"""The remedy for a file whose content can be made again, such as a lock."""
 
 _NO_FILE = {errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.ENODEV}
-"""How systems refuse to open what is no ordinary file: a folder, a link to itself, a pipe, a socket."""
+"""Errors with which systems refuse to open a path that is no ordinary file: a folder, a link to itself, a pipe, a socket."""
 
 
 class DamagedFile(Exception):
-    """A file that the farm needs can't be used. `path`: which; `problem`: what is wrong; `remedy`: what to do next."""
+    """A file that the farm needs is damaged or unusable.
+
+    Attributes:
+        path: The file.
+        problem: What is wrong, worded to follow the path.
+        remedy: What to do next, as a sentence.
+    """
 
     def __init__(self, path: Path, problem: str, remedy: str):
         super().__init__(hidden(f"{path} {problem}. {remedy}"))
@@ -41,17 +47,17 @@ _OF_DISKS = {
     errno.EIO: "look at its disk",
     errno.EROFS: "mount its disk for writing",
 }
-"""What to do about errors of a disk. The system may not say which file it was writing."""
+"""What to do about each error of a disk. The system may not say which file was being written."""
 
 
 def is_of_files(error: OSError) -> bool:
-    """Whether a file or a disk can't be used. Anything else (a socket, a process) needs its traceback."""
-    # A class of its own tells by itself what it is about, such as standard output.
+    """Return whether an error is about a file or a disk. Other errors (of a socket, a process) need their traceback."""
+    # A subclass of OSError, such as the one for standard output, says by itself what it is about.
     return error.filename is not None or (type(error) is OSError and error.errno in _OF_DISKS)
 
 
 def of_system(error: OSError) -> str:
-    """What the system refused, with the file or folder it is about and what to do next, in one line."""
+    """Return an error of a file or a disk as one line: the file or folder, what the system says, and what to do next."""
     about = "" if error.filename is None else f"{error.filename}: "
     if remedy := _OF_DISKS.get(error.errno or 0):
         return f"{about}{error.strerror}; {remedy}, and try again"
@@ -59,14 +65,14 @@ def of_system(error: OSError) -> str:
         return str(error)
     if isinstance(error, (FileExistsError, NotADirectoryError)):
         return f"{about}a file lies where a folder should be; move it away"
-    return f"{about}{error.strerror}; see to it that this user can read and write it, and try again"
+    return f"{about}{error.strerror}; make sure that this user can read and write it, and try again"
 
 
 def open_plain(path: Path, flags: int, remedy: str, mode: int = 0o600) -> int:
-    """Open an ordinary file and return its descriptor; `flags` and `mode` as for `os.open`.
+    """Open an ordinary file and return its descriptor; `flags` and `mode` are those of `os.open`.
 
-    A pipe in its place would keep whoever opens it waiting for ever. Raises DamagedFile with `remedy` for anything but a
-    file, and OSError.
+    The call never blocks, even if a pipe is in the place of the file. Raises DamagedFile with `remedy` for anything but
+    an ordinary file, and OSError.
     """
     try:
         handle = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, mode)
@@ -82,7 +88,10 @@ def open_plain(path: Path, flags: int, remedy: str, mode: int = 0o600) -> int:
 
 
 def read_text(path: Path, remedy: str) -> str:
-    """The text of a file. Raises FileNotFoundError, and DamagedFile with `remedy` for what is no short text."""
+    """Return the text of a file.
+
+    Raises FileNotFoundError. Raises DamagedFile with `remedy` for a file that is empty, too long or not text in UTF-8.
+    """
     try:
         with open(open_plain(path, os.O_RDONLY, remedy), "rb") as file:
             content = file.read(LONGEST_BYTES + 1)
@@ -104,7 +113,7 @@ def read_text(path: Path, remedy: str) -> str:
 
 
 def read_certificate(path: Path, remedy: str) -> str:
-    """The certificate in a file, as PEM. Raises as `read_text`."""
+    """Return the certificate in a file, as PEM. Raises as `read_text` does."""
     pem = read_text(path, remedy)
     if not is_certificate(pem):
         raise DamagedFile(path, "is damaged (it is not a certificate in PEM)", remedy)
@@ -112,19 +121,19 @@ def read_certificate(path: Path, remedy: str) -> str:
 
 
 def is_certificate(pem: str) -> bool:
-    """Whether a text is a certificate in PEM."""
+    """Return whether a text is a certificate in PEM."""
     try:
         ssl.create_default_context(cadata=pem)
-    # What isn't ASCII is refused as another kind of value.
+    # A text that isn't ASCII raises TypeError.
     except (ssl.SSLError, TypeError, ValueError):
         return False
     return True
 
 
 def read_word(path: Path, remedy: str, *, shortest: int = 1) -> str:
-    """The one word of printable ASCII in a file, such as a token. Raises as `read_text`.
+    """Return the single word of printable ASCII in a file, such as a token. Raises as `read_text` does.
 
-    `shortest`: characters that it has at least.
+    `shortest`: the fewest characters that the word may have.
     """
     word = read_text(path, remedy).strip()
     if not all("!" <= letter <= "~" for letter in word):
@@ -135,7 +144,7 @@ def read_word(path: Path, remedy: str, *, shortest: int = 1) -> str:
 
 
 def read_object(path: Path, remedy: str) -> dict[str, Any]:
-    """The JSON object in a file. Raises as `read_text`."""
+    """Return the JSON object in a file. Raises as `read_text` does."""
     text = read_text(path, remedy)
     try:
         found = json.loads(text.removeprefix("\ufeff"))

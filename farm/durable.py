@@ -1,7 +1,8 @@
-"""Files that appear whole or not at all, and folders for work in progress.
+"""Files that appear complete or not at all, and folders for work in progress.
 
-What is unfinished is locked by whoever makes it, and the kernel frees the lock however that ends. So a lock that is
-free means a dead maker, and the next one removes what it left: no clock and no list of processes is asked.
+A process holds a lock on every file and folder that it hasn't finished. The kernel frees the lock when the process ends,
+for whatever reason. So a free lock means a dead process, and the next process removes the leftovers. This needs no
+clock and no list of processes.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from pathlib import Path
 
 
 def take(path: Path, *, wait: bool = True, mode: int = 0o600) -> int:
-    """Open the file at `path`, made with `mode` where it isn't there, and lock it; returns the descriptor.
+    """Open the file at `path`, lock it, and return its descriptor. A missing file is created with `mode`.
 
-    Closing the descriptor frees the lock. Raises BlockingIOError where another holds it and `wait` is false, OSError.
+    Closing the descriptor frees the lock. Raises OSError, and BlockingIOError if another process holds the lock and `wait`
+    is false.
     """
     while True:
         # A link under that name may be anybody's, and point anywhere.
@@ -31,20 +33,20 @@ def take(path: Path, *, wait: bool = True, mode: int = 0o600) -> int:
         except BaseException:
             os.close(handle)
             raise
-        # Whoever held it has given it its name, or removed it.
+        # The process that held the lock has renamed or removed the file meanwhile.
         os.close(handle)
 
 
 def write_whole(path: Path, content: str | bytes, *, replace: bool = True) -> None:
-    """Put `content` at `path`, for its owner alone (0600), synced; without `replace` a file that is there stays.
+    """Write `content` to `path`, synced and readable only by its owner (0600). Without `replace` an existing file stays.
 
-    It is written under one fixed name beside `path`, so that what a killed writer left goes with the next. A folder in
-    its place is set aside. Raises OSError, which always names a file.
+    The content is written under one fixed name beside `path`, so that the next writer replaces what a killed writer left.
+    A folder at `path` is set aside. Raises OSError, which always names a file.
     """
     try:
         _write_whole(path, content, replace)
     except OSError as error:
-        # The system names none where a file that is open can't be written.
+        # The system names no file if writing to an open file fails.
         error.filename = error.filename or str(path)
         raise
 
@@ -71,7 +73,7 @@ def _write_whole(path: Path, content: str | bytes, replace: bool) -> None:
 
 
 def private_folder(folder: Path) -> Path:
-    """Make a folder for its owner alone (0700), also one that was open to others, and return it. Raises OSError."""
+    """Make a folder, or close an existing one, so that only its owner can open it (0700). Return it. Raises OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder.stat().st_mode & 0o077:
         folder.chmod(0o700)
@@ -79,14 +81,14 @@ def private_folder(folder: Path) -> Path:
 
 
 def give_name(finished: Path, path: Path) -> None:
-    """Rename a finished file of the same disk to `path`, so that content and name survive a power cut. Raises OSError."""
+    """Sync a finished file and rename it to `path` on the same disk. Content and name survive a power cut. Raises OSError."""
     _sync(finished)
     os.replace(finished, path)
     sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the names in `folder` survive a power cut."""
+    """Sync a folder, so that the names in it survive a power cut."""
     _sync(folder)
 
 
@@ -100,15 +102,15 @@ def _sync(path: Path) -> None:
 
 @contextlib.contextmanager
 def scratch(folder: Path, name: str, end: Callable[[Path], None] = lambda left: None) -> Iterator[Path]:
-    """A new folder (0700) in `folder` for the time of the block; gone however that ends.
+    """Make a new folder (0700) in `folder` for the time of the block, and remove it however the block ends.
 
-    Those that killed processes left there under the same `name` go first; `end` is called with each before, to end what
-    still works in it. Raises OSError.
+    Folders that killed processes left there under the same `name` are removed first. `end` is called with each of them
+    before, to stop any process that still works in it. Raises OSError.
     """
     clear(folder, f".{name}-*", end)
     while True:
         made = Path(tempfile.mkdtemp(dir=folder, prefix=f".{name}-"))
-        # Another may take it for left over before it is locked.
+        # Until the folder is locked, another process may take it for left over and remove it.
         try:
             handle = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -125,9 +127,9 @@ def scratch(folder: Path, name: str, end: Callable[[Path], None] = lambda left: 
 
 
 def clear(folder: Path, pattern: str, end: Callable[[Path], None] = lambda left: None) -> None:
-    """Remove the files and folders of this user's in `folder` that match `pattern` and that nobody holds locked.
+    """Remove this user's files and folders in `folder` that match `pattern` and that no process holds locked.
 
-    `end` is called with each before it goes.
+    `end` is called with each of them before it is removed.
     """
     for path in sorted(folder.glob(pattern)):
         with contextlib.suppress(OSError):
@@ -148,7 +150,10 @@ def clear(folder: Path, pattern: str, end: Callable[[Path], None] = lambda left:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename what lies at `path` to NAME.damaged-DATE, which is returned; nothing is overwritten. Raises OSError."""
+    """Rename the file or folder at `path` to NAME.damaged-DATE and return the new path. Nothing is overwritten.
+
+    Raises OSError.
+    """
     aside = aside_name(path)
     os.rename(path, aside)
     sync_folder(path.parent)
@@ -156,7 +161,7 @@ def set_aside(path: Path) -> Path:
 
 
 def aside_name(path: Path) -> Path:
-    """NAME.damaged-DATE for `path`, which nothing has yet. DATE is UTC."""
+    """Return an unused path NAME.damaged-DATE beside `path`. DATE is in UTC."""
     now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
     name, number = f"{path.name}.damaged-{now}", 1
     while os.path.lexists(path.with_name(name)):
@@ -166,7 +171,7 @@ def aside_name(path: Path) -> Path:
 
 
 def start_over(path: Path) -> Path | None:
-    """Make room for a file that is simply made again: what is in its way is set aside; None if nothing was.
+    """Set aside the file at `path`, which the farm will make again, and return its new path; None if there is no file.
 
     Raises OSError.
     """
@@ -176,7 +181,7 @@ def start_over(path: Path) -> Path | None:
 
 
 def _is_at(handle: int, path: Path) -> bool:
-    """True if the open file is the one at `path`."""
+    """Return whether the open file `handle` is the file at `path`."""
     try:
         found = os.stat(path, follow_symlinks=False)
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""Names of files that come from outside, as data: what is kept of them, and what may become part of a name here.
+"""Rules for names of files: which ids may become part of a name here, and which characters names from outside may hold.
 
-Pure. A name that somebody else gave is shown to people and never opened. Paths are made of ids and of the endings
-that this installation knows.
+Pure. A name that comes from outside is data: it is shown to people, and never opened as a path. Paths are made of ids and
+of the endings that this installation knows.
 """
 
 from __future__ import annotations
@@ -10,16 +10,19 @@ import re
 import unicodedata
 
 MAX_BYTES = 255
-"""Bytes of a file's name, in UTF-8: no usual file system takes more."""
+"""Most bytes of a file's name, in UTF-8: common file systems take no more."""
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 
 
 def has_controls(text: str) -> bool:
-    """True if `text` holds control characters: NUL, line breaks, escapes. Databases and terminals mistake them."""
+    """Return whether `text` holds control characters such as NUL, line breaks and escapes.
+
+    Databases refuse some of them, and terminals obey others.
+    """
     return any(unicodedata.category(character) == "Cc" for character in text)
 
 
 def is_id(text: str) -> bool:
-    """True if `text` may be part of a file's name here, as ids of jobs and artifacts are."""
+    """Return whether `text` has the form of an id of a job or an artifact, so that it may be part of a file's name."""
     return _ID.fullmatch(text) is not None

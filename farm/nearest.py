@@ -1,4 +1,4 @@
-"""The accepted word nearest to a mistyped one. Pure: it only suggests, nobody acts on what was not asked for."""
+"""Suggestions for mistyped words. Pure: they are only shown, and the farm never acts on a word that nobody typed."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 _LIKENESS = 0.7
-"""Below it a suggestion is as likely to mislead: "status" is as like "task" as .67."""
+"""The least likeness, from 0 to 1, for a suggestion. Below it suggestions mislead: "status" and "task" reach 0.67."""
 
 
 def nearest(word: str, accepted: Iterable[str]) -> str:
-    """The accepted word that `word` begins or resembles, letter case aside; "" where none does."""
+    """Return the accepted word that begins with `word` or resembles it, letter case aside; "" if there is none."""
     by_lower: dict[str, str] = {}
     for one in accepted:
         by_lower.setdefault(one.lower(), one)
@@ -25,11 +25,11 @@ def nearest(word: str, accepted: Iterable[str]) -> str:
 
 
 def did_you_mean(word: str, accepted: Iterable[str]) -> str:
-    """The end of a refusal of `word`: "; did you mean 'submit'?", or "" where nothing accepted is like it."""
+    """Return the end of an error message about `word`: "; did you mean 'submit'?", or "" if no accepted word is near."""
     found = nearest(word, accepted)
     return f"; did you mean {found!r}?" if found else ""
 
 
 def literals(error: Mapping[str, Any]) -> list[str]:
-    """The words that pydantic's `error` of type literal_error says are accepted."""
+    """Return the accepted words that a pydantic `error` of type literal_error lists."""
     return re.findall(r"'([^']*)'", error.get("ctx", {}).get("expected", ""))

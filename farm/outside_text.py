@@ -1,8 +1,8 @@
-"""Text from outside: file names, tags of media, words of other programs, what a person or a plugin sends.
+"""Text from outside: file names, tags of media, output of other programs, input of people and plugins.
 
-Pure. Such text may hold anything: terminal escapes, line breaks, directions that turn a name round, halves of
-characters, a megabyte. Four questions are answered here: how it is shown, how it is stored, how it names a file, and what
-of it is a secret that nobody may read in a message.
+Pure. Text from outside may hold anything: terminal escapes, line breaks, marks that reverse a name's direction, halves of
+characters, or a megabyte of letters. The functions here make it safe to show, to store and to use as a file's name, and
+hide secrets in it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 MOST = 300
-"""Characters that are shown of one text, unless its reader says otherwise."""
+"""Most characters that are shown of one text, unless the caller gives another number."""
 
 MOST_OF_SEVERAL_LINES = 20_000
-"""Characters that are shown of a text of several lines, such as a traceback."""
+"""Most characters that are shown of a text of several lines, such as a traceback."""
 
 MAX_NAME_BYTES = 120
-"""Bytes of a file's name in the store: file systems take 255, and writers put more before and behind it."""
+"""Most bytes of a file's name in the store: file systems take 255, and writers add a prefix and a suffix."""
 
 _CUT = "…"
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -30,20 +30,21 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 def shown(text: object, most: int = MOST) -> str:
-    """Returns `text` as one line for people: what can't be seen is escaped, and only `most` characters are kept.
+    """Return `text` as one line for people, with invisible characters escaped, in at most `most` characters.
 
-    Beginning and end are kept, because a file's name tells its kind at the end. Showing it again changes nothing.
+    A long text keeps its beginning and its end, because the end of a file's name tells its kind. Applying the function
+    twice changes nothing more.
     """
     return _shown(str(text), most, "")
 
 
 def shown_lines(text: object, most: int = MOST_OF_SEVERAL_LINES) -> str:
-    """Returns `text` as `shown` does, with its line breaks and tabs."""
+    """Return `text` as `shown` does, but keep its line breaks and tabs."""
     return _shown(str(text), most, "\n\t")
 
 
 def _shown(text: str, most: int, kept: str) -> str:
-    # Cut first: a megabyte is not worth escaping. And once more, for an escape is longer than what it stands for.
+    # Cut first, to escape no megabyte. Cut again, because an escape is longer than its character.
     escaped = "".join(
         one if one in kept or unicodedata.category(one) not in _HIDDEN else _escape(one)
         for one in _cut(text, most)
@@ -66,16 +67,16 @@ def _escape(one: str) -> str:
 
 
 NOT_SHOWN = "(a token, not shown)"
-"""What stands in messages and logs in the place of a secret."""
+"""The text that replaces a secret in messages and logs."""
 
 _TOKEN_LENGTH = 43
 """Characters of a client token and of a join secret."""
 _LEAST_OF_A_TOKEN = 20
-"""Characters of a cut token by which it is told from a name, among other words."""
+"""Fewest characters of a word, among other words, that may be recognised as a cut token."""
 _LEAST_ALONE = 12
-"""The same where the text is that one word alone."""
+"""Fewest characters of such a word if the text is that word alone."""
 
-# A join token and a node token say what they are, as far as they go.
+# A join token and a node token begin with their kind, even if they are cut short.
 _NAMED_TOKEN = re.compile(
     r"(?<![\w.-])(?:farm1\.[\w-]{4,}|node\.[\w-]{2,}=*\.[0-9a-f]{8,})(?:\.[\w-]*)*=*", re.ASCII
 )
@@ -87,10 +88,10 @@ _WORD = re.compile(r"[A-Za-z0-9_-]{12,}")
 
 
 def hidden(text: object) -> str:
-    """Returns `text` with NOT_SHOWN for each secret in it: tokens of every kind, also cut short, and passwords in URLs.
+    """Return `text` with its secrets replaced: tokens of every kind, also cut short, and passwords in URLs.
 
-    A secret is known by its looks: nobody says beforehand what a person has pasted into the wrong place. What looks like
-    one by chance is hidden too. Hiding again changes nothing.
+    A secret is recognised by its form, because people paste tokens into wrong places. A word that has that form by chance
+    is hidden too. Applying the function twice changes nothing more.
     """
     told = _NAMED_TOKEN.sub(NOT_SHOWN, str(text))
     told = _IN_A_URL.sub(r"\1:***@", told)
@@ -100,16 +101,16 @@ def hidden(text: object) -> str:
 
 
 def hidden_word(text: str) -> str:
-    """Returns what `hidden` does, and NOT_SHOWN for a single word that may be a token by any sign.
+    """Return `text` as `hidden` does, but replace a single word that only might be a token too.
 
-    For what stands where people paste tokens by mistake: a file's name, an address.
+    For values that people mistake for a token's place, such as a file's name or an address.
     """
     word = text.strip().rpartition("/")[2]
     return NOT_SHOWN if _WORD.fullmatch(word) and _is_random(word, _LEAST_ALONE) else hidden(text)
 
 
 def _is_random(word: str, least: int) -> bool:
-    """Whether a word is one that nobody thought of: capitals, small letters and digits by turns, everywhere in it."""
+    """Return whether a word looks random: capitals, small letters and digits alternate throughout."""
     if len(word) < least:
         return False
     kinds = [
@@ -127,15 +128,15 @@ def _is_random(word: str, least: int) -> bool:
 
 
 def storable(text: str) -> str:
-    """Returns `text` with a replacement character for each that no database and no message takes.
+    """Return `text` with a replacement character for each character that databases or messages refuse.
 
-    Those are NUL, which PostgreSQL refuses, and surrogates: a file's name that isn't UTF-8 has some.
+    These are NUL, which PostgreSQL refuses, and surrogates, which Python puts into file names that aren't UTF-8.
     """
     return _UNSTORABLE.sub(_REPLACEMENT, text)
 
 
 def storable_json(value: Any) -> Any:
-    """Returns a value of JSON with every text in it, keys included, made storable."""
+    """Return a JSON value with every text in it, keys included, made `storable`."""
     if isinstance(value, str):
         return storable(value)
     if isinstance(value, Mapping):
@@ -148,12 +149,13 @@ def storable_json(value: Any) -> Any:
 
 
 def file_name(text: str, otherwise: str = "data") -> str:
-    """Returns a name that any file system takes, as like `text`'s last part as can be, with its ending.
+    """Return a file name that any file system takes, as near as possible to the last part of the path `text`.
 
-    It has at most MAX_NAME_BYTES bytes. `otherwise` is returned where nothing of `text` can be used.
+    The name keeps the ending and has at most MAX_NAME_BYTES bytes. If no part of `text` can be used, the name is
+    `otherwise`.
     """
     last = text.replace("\\", "/").rstrip("/").rpartition("/")[2]
-    # What is hidden goes, a half of a character too; the ends of a name are no place for spaces.
+    # Drop invisible characters, halves of characters among them, and spaces at the ends of the name.
     name = "".join(one for one in last if unicodedata.category(one) not in _HIDDEN).strip()
     if not name.strip("."):
         return otherwise

@@ -1,6 +1,6 @@
-"""Finds plugins by entry point and gathers what they offer.
+"""Discovery of plugins by entry point, and a catalogue of the models, strategies and formats that they offer.
 
-FARM_PLUGIN_TRACE=1 prints every hook call.
+With FARM_PLUGIN_TRACE=1 in the environment, every hook call is printed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from farm.presence import Presence
 
 
 class PluginTrouble(Exception):
-    """A plugin can't be used; the message names it."""
+    """A plugin can't be used. The message names the plugin."""
 
 
 class PluginConflict(PluginTrouble):
@@ -29,7 +29,7 @@ class PluginConflict(PluginTrouble):
 
 
 class BrokenPlugin(PluginTrouble):
-    """A plugin that is installed can't be imported, or names hooks that there aren't."""
+    """An installed plugin can't be imported, or implements a hook that doesn't exist."""
 
 
 def _load(group: str, specification: type) -> pluggy.PluginManager:
@@ -41,31 +41,31 @@ def _load(group: str, specification: type) -> pluggy.PluginManager:
     for point in importlib.metadata.entry_points(group=group):
         if plugins.has_plugin(point.name):
             continue
-        # Not by pluggy's own loader, which does not say which of them broke.
+        # pluggy's own loader does not say which plugin failed.
         try:
             plugins.register(point.load(), name=point.name)
             plugins.check_pending()
         except Exception as error:
             whose = f"{point.dist.name} {point.dist.version}" if point.dist else point.value
             raise BrokenPlugin(
-                f"the plugin {point.name!r} ({group}) of {whose} can't be used: {type(error).__name__}: {error}; mend or "
+                f"the plugin {point.name!r} ({group}) of {whose} can't be used: {type(error).__name__}: {error}; repair or "
                 "uninstall it"
             ) from error
     return plugins
 
 
 def planning_plugins() -> pluggy.PluginManager:
-    """All installed planning plugins."""
+    """Return all installed planning plugins. Raises BrokenPlugin."""
     return _load(hookspecs.GROUP_PLANNING, hookspecs.PlanningHooks)
 
 
 def rendering_plugins() -> pluggy.PluginManager:
-    """All installed rendering plugins; importing them may import torch."""
+    """Return all installed rendering plugins. This may import torch. Raises BrokenPlugin."""
     return _load(hookspecs.GROUP_RENDERING, hookspecs.RenderingHooks)
 
 
 def node_plugins(*built_in: ModuleType) -> pluggy.PluginManager:
-    """All installed plugins of agents, and those that come with the agent."""
+    """Return all installed node plugins, and the modules `built_in` that come with the agent. Raises BrokenPlugin."""
     plugins = _load(hookspecs.GROUP_NODE, hookspecs.NodeHooks)
     for module in built_in:
         plugins.register(module)
@@ -74,7 +74,7 @@ def node_plugins(*built_in: ModuleType) -> pluggy.PluginManager:
 
 
 def presences(plugins: pluggy.PluginManager) -> dict[str, Presence]:
-    """What node plugins offer to tell whether an owner is there, by name. Raises PluginConflict."""
+    """Return, by name, the ways that node plugins offer to tell whether an owner is present. Raises PluginConflict."""
     return _by_name("presence", plugins.hook.farm_presences())
 
 
@@ -97,7 +97,7 @@ def _by_name(noun: str, offers: Iterable[list[Offer]]) -> dict[str, Offer]:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Everything jobs may name, by name."""
+    """All models, strategies and output formats that jobs may name, each by its name."""
 
     models: dict[str, ModelFacts]
     strategies: dict[str, Strategy]
@@ -105,7 +105,7 @@ class Catalogue:
 
 
 def catalogue(plugins: pluggy.PluginManager) -> Catalogue:
-    """What the planning plugins offer. Raises PluginConflict when two offer the same name."""
+    """Return the catalogue of the planning plugins. Raises PluginConflict if two of them offer the same name."""
     hook = plugins.hook
     return Catalogue(
         models=_by_name("model", hook.farm_models()),

@@ -1,6 +1,6 @@
-"""What a presence plugin says of a workstation's owner, and the owner's own word.
+"""Whether the owner of a workstation is present: the contract of presence plugins, and the owner's own claim in a file.
 
-Light: runs in the agent and in farmctl. What follows from it is the agent's to judge (nodeagent.owner.owner).
+Light: agent and farmctl import it. The agent decides what follows (nodeagent.owner.owner).
 """
 
 from __future__ import annotations
@@ -16,22 +16,26 @@ from farm import damaged_files
 from farm.durable import write_whole
 
 AWAY = math.inf
-"""Nobody is at the machine, for however long."""
+"""Seconds of idleness that mean: nobody is at the machine, for an unknown time."""
 
 _FILE = "mine.json"
 
 
 class CannotTell(Exception):
-    """A plugin can't say whether the owner is there; the message says why."""
+    """A plugin can't tell whether the owner is present. The message says why."""
 
 
 @dataclass(frozen=True)
 class Presence:
     """A way to tell whether somebody is at a workstation.
 
-    `seconds_idle(command)` returns the seconds since the owner last touched the machine: 0.0 for one who is there, AWAY
-    for nobody at all. It is called every few seconds in a thread, should answer within a few, and raises CannotTell;
-    `command` is owner.command of node.toml. An agent that can't tell takes no work.
+    Attributes:
+        name: The name by which owner.presence in node.toml selects it.
+        description: What it looks at, for people.
+        seconds_idle: `seconds_idle(command)` returns the seconds since the owner last touched the machine: 0.0 if the owner
+            is present, AWAY if nobody is logged in. `command` is owner.command in node.toml. The agent calls it every few
+            seconds in a thread. It should answer within a few seconds, and raises CannotTell. An agent that can't tell
+            takes no work.
     """
 
     name: str
@@ -40,20 +44,20 @@ class Presence:
 
 
 def take(home: Path, until: float | None) -> None:
-    """The owner takes the machine from the farm, until that Unix time or for good. `home` is the agent's.
+    """Take the machine from the farm for its owner, until the Unix time `until` or, if None, until `give_back`.
 
-    Nothing but the file system protects this: whoever may write in the agent's folder may. Raises OSError.
+    `home` is the agent's folder. Anybody who may write there may do this. Raises OSError.
     """
     write_whole(home / _FILE, json.dumps({"until": until}).encode())
 
 
 def give_back(home: Path) -> None:
-    """The farm may have the machine again. Raises OSError."""
+    """Give the machine back to the farm. Raises OSError."""
     (home / _FILE).unlink(missing_ok=True)
 
 
 def taken(home: Path, now: float) -> str:
-    """Why the machine is its owner's at `now` (Unix seconds), as in "it was taken"; empty: nobody has taken it."""
+    """Return why the farm may not use the machine at `now` (Unix seconds), worded to follow "it"; "" if it may."""
     file = home / _FILE
     try:
         said = damaged_files.read_object(file, "Say it again with `farmctl node mine`")
@@ -66,7 +70,7 @@ def taken(home: Path, now: float) -> str:
     except FileNotFoundError:
         return ""
     except (damaged_files.DamagedFile, KeyError, TypeError, ValueError, OverflowError, OSError) as error:
-        # Somebody meant something by it.
+        # The file is damaged, but somebody has claimed the machine.
         return f"was taken by its owner, though {file} can't be read: {error}"
 
 
