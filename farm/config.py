@@ -1,7 +1,7 @@
-"""What can be set: farm.toml for the daemon, node.toml for an agent, environment and flags on top.
+"""The settings of the daemon (farm.toml) and of an agent (node.toml), which the environment and flags override.
 
-Every setting, its default and its words live in the models below; the commented examples are made of them.
-How they are read, layered and refused is farm.settings' business.
+The models below hold every setting with its default and its description. The commented example files are generated from
+them. farm.settings reads, layers and checks them.
 """
 
 from __future__ import annotations
@@ -61,26 +61,26 @@ class Server(Settings):
     )
     advertise: Addresses = Field(
         (),
-        description="Addresses or names (host:port) at which workstations reach this daemon: in what "
-        "`farmctl node enroll` prints, in client profiles and in the certificate. Ray is at the first of them "
+        description="Addresses or names (host:port) at which workstations reach this daemon. They are used in what "
+        "`farmctl node enroll` prints, in client profiles and in the certificate. Ray uses the first of them "
         "that is an IPv4 address of this machine. Empty: this machine's address towards the network.",
     )
 
 
 class Store(Settings):
-    """Where jobs are kept. One daemon at a time leads the farm in a database; a second one is refused."""
+    """The database that holds the jobs. Only one daemon at a time may use it; a second one is refused."""
 
     url: DatabaseUrl = Field(
         "",
         repr=False,
         description="SQLAlchemy URL. Empty: SQLite, farm.db in the home. For production: "
-        "postgresql+psycopg://user:password@host/farm, a database of the farm's own, reached directly and not "
+        "postgresql+psycopg://user:password@host/farm, a database that only the farm uses, connected directly and not "
         "through a pooler that shares sessions.",
     )
 
 
 class Artifacts(Settings):
-    """Where latents, segments, media and videos are kept."""
+    """The store of latents, segments, media and videos."""
 
     url: StoreUrl = Field(
         "",
@@ -90,41 +90,42 @@ class Artifacts(Settings):
 
 
 class Keep(Settings):
-    """What is kept of jobs that have ended. Their videos, sidecars and logs always are, and the clips of those that
-    failed or were cancelled: a retry makes again whatever else is gone."""
+    """How long the artifacts of ended jobs are kept. Videos, sidecars and logs are always kept, and so are the clips of
+    jobs that failed or were cancelled. A retry makes all other artifacts again."""
 
     days: float = Field(
         14.0,
         ge=0,
         le=36_500,
-        description="Days after the end of a job for which its latents, segments and the like are kept, and clips "
-        "after the last of their jobs has succeeded. Uploads for which no job comes are kept as long, and a day at "
-        "least.",
+        description="Days for which the farm keeps latents, segments and the like after the end of their job, and clips "
+        "after the last of their jobs has succeeded. Uploads that no job uses are kept equally long, but at least one "
+        "day.",
     )
     max_bytes: Bytes = Field(
         100 * 2**30,
-        description='How much all jobs that have ended may leave, in bytes or as "100GiB"; where it is more, what the '
-        "oldest left goes sooner.",
+        description='Most space for the artifacts of all ended jobs, in bytes or as "100GiB". If they take more, those of '
+        "the oldest jobs are removed sooner.",
     )
 
 
 class MediaRoots(Settings):
-    """Which files on the daemon's host jobs may name by path."""
+    """The files on the daemon's host that jobs may name by path."""
 
     roots: Folders = Field(
-        (), description="Folders under which clips may be read. Empty: none, clips are uploaded."
+        (), description="Folders below which clips may be read. Empty: none; clips must be uploaded."
     )
 
 
 class Leases(Settings):
-    """How long silence is trusted, in seconds. Twice the heartbeat <= lease < requeue."""
+    """How long the farm bears the silence of a node, in seconds. Twice the heartbeat <= lease < requeue."""
 
     heartbeat: Seconds = Field(2.0, description="Seconds between heartbeats of an agent.")
     lease: Seconds = Field(
-        10.0, description="Seconds after a heartbeat until a renderer that hears nothing stops by itself."
+        10.0,
+        description="Seconds after a heartbeat until a renderer that hears nothing more stops by itself.",
     )
     requeue: Seconds = Field(
-        15.0, description="Seconds of silence after which a task is given to another device."
+        15.0, description="Seconds of a node's silence after which its tasks are given to other devices."
     )
 
     @model_validator(mode="after")
@@ -139,60 +140,64 @@ class Leases(Settings):
 
 
 class RayHead(Settings):
-    """The Ray cluster that carries calls and tensors. It always runs in token mode."""
+    """The Ray cluster that carries calls and tensors between processes. It always runs in token mode."""
 
     address: OptionalAddress = Field(
         "",
-        description="host:port of an existing Ray cluster to join, whose token goes to ray/token in the home. "
+        description="host:port of an existing Ray cluster to join. Put its token into ray/token in the home. "
         "Empty: the daemon starts its own head.",
     )
     node_ip: Ipv4 = Field(
         "",
-        description="IPv4 address of this machine at which workstations reach the head. Empty: as server.advertise "
-        "and server.listen have it.",
+        description="IPv4 address of this machine at which workstations reach the head. Empty: the address that "
+        "server.advertise or server.listen gives.",
     )
-    port: Port = Field(0, description="Port of the head's control store. 0: a free one.")
+    port: Port = Field(0, description="Port of the head's control store. 0: any free port.")
 
 
 class Limits(Settings):
-    """What one job may ask for."""
+    """Limits of one job."""
 
-    max_side: int = Field(4096, ge=32, le=4096, description="Width and height in pixels.")
-    max_frames: int = Field(100_000, ge=1, le=100_000, description="Frames.")
-    max_upload_bytes: Bytes = Field(20 * 2**30, description='Size of one upload, in bytes or as "20GiB".')
+    max_side: int = Field(4096, ge=32, le=4096, description="Greatest width and height in pixels.")
+    max_frames: int = Field(100_000, ge=1, le=100_000, description="Most frames.")
+    max_upload_bytes: Bytes = Field(
+        20 * 2**30, description='Greatest size of one upload, in bytes or as "20GiB".'
+    )
     max_failures: int = Field(
-        3, ge=1, le=100, description="Failures of the work itself after which a task fails its job."
+        3, ge=1, le=100, description="Failures of a task's own work after which its job fails."
     )
     max_job_failures: int = Field(
-        30, ge=1, le=100_000, description="Failures of all tasks of a job together after which it fails."
+        30, ge=1, le=100_000, description="Failures of all tasks of a job together after which the job fails."
     )
 
 
 class Timeouts(Settings):
     """How long a task may take before it counts as failed and is tried elsewhere, in seconds."""
 
-    total: Span = Field(86_400.0, description="From when it is given to a device to its result.")
+    total: Span = Field(
+        86_400.0, description="Most seconds from the moment that a device gets the task to its result."
+    )
     no_progress: Span = Field(
         1800.0,
-        description="Without a step, loading the model included. What steps slowly is given ten times the "
-        "longest that a step of its own has taken, where that is more.",
+        description="Most seconds without a step, loading the model included. A task with slow steps gets ten times "
+        "the longest of its steps, if that is more.",
     )
 
 
 class ModelPin(Settings):
-    """A model whose weights are fixed by hand."""
+    """A model whose weights are pinned by hand."""
 
     weights: str = Field(
         "",
-        description="Hash of the only weights that jobs may use. Empty: those that the farm's nodes "
-        "offer when a job is submitted.",
+        description="Hash of the only weights that jobs may use. Empty: the weights that the farm's nodes "
+        "offer when the job is submitted.",
     )
 
 
 class Log(Settings):
-    """What this process, and those that it starts, write of themselves: see "Follow an attempt" in docs/server.md."""
+    """The log of this process and of those that it starts: see "Follow an attempt" in docs/server.md."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level written.")
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level written.")
     format: Literal["text", "json"] = Field("text", description="Lines for people or one JSON object each.")
 
 
@@ -214,7 +219,7 @@ class FarmConfig(Settings):
     timeouts: Timeouts = Field(default_factory=Timeouts)
     models: dict[str, ModelPin] = Field(
         default_factory=dict,
-        description="Models whose weights are pinned, a section each.",
+        description="Models whose weights are pinned, one section for each model.",
         examples=[{"ltx-tiny": ModelPin()}],
     )
     log: Log = Field(default_factory=Log)
@@ -224,18 +229,18 @@ class FarmConfig(Settings):
         _, port = addresses.split(self.server.listen)
         if port and port == self.ray.port and not self.ray.address:
             raise ValueError(
-                f"ray.port: must be another port than that of server.listen, {port}; 0 is a free one"
+                f"ray.port: must differ from the port of server.listen, {port}; 0 takes any free port"
             )
         return self
 
     @property
     def store_url(self) -> str:
-        """SQLAlchemy URL of the job store, the default filled in."""
+        """The SQLAlchemy URL of the job store, with the default filled in."""
         return self.store.url or f"sqlite:///{self.home / 'farm.db'}"
 
     @property
     def terms(self) -> Terms:
-        """How much failure the farm bears with."""
+        """How many failures, and how much time, the farm allows a task before it gives up."""
         return Terms(
             max_failures=self.limits.max_failures,
             max_job_failures=self.limits.max_job_failures,
@@ -245,55 +250,57 @@ class FarmConfig(Settings):
 
     @property
     def keeping(self) -> Keeping:
-        """How much is kept of ended jobs."""
+        """How long, and how much, the farm keeps of ended jobs."""
         return Keeping(seconds=self.keep.days * 86_400, max_bytes=self.keep.max_bytes)
 
     @property
     def artifact_url(self) -> str:
-        """fsspec URL or folder of the artifact store, the default filled in."""
+        """The fsspec URL or folder of the artifact store, with the default filled in."""
         return self.artifacts.url or str(self.home / "artifacts")
 
 
 class Raylet(Settings):
-    """This machine's part of the farm's Ray cluster."""
+    """The raylet: this machine's part of the farm's Ray cluster."""
 
     node_ip: Ipv4 = Field(
         "",
-        description="IPv4 address of this machine at which the farm's others reach it. Empty: the one it reaches "
-        "the daemon from.",
+        description="IPv4 address at which the farm's other machines reach this one. Empty: the address from which it "
+        "reaches the daemon.",
     )
 
 
 class OwnerSettings(Settings):
-    """What the person whose workstation this is gets before the farm does. See docs/owners.md."""
+    """The rights of this workstation's owner, who comes before the farm. See docs/owners.md."""
 
     presence: str = Field(
         "none",
-        description="How it is told whether they are there: none (nobody is looked for), idle (idle times of sessions "
-        "from logind, and of X11 by xprintidle), command, or what a plugin offers. Where it can't be told, the node "
-        "takes no work.",
+        description="How the agent tells whether the owner is present: none (it doesn't look), idle (by the idle times of "
+        "sessions from logind, and of X11 from xprintidle), command, or a way that a plugin offers. If the agent can't "
+        "tell, the node takes no work.",
     )
     command: str = Field(
         "",
-        description="For presence = command: run by /bin/sh in the node's home; ends with 0 when nobody is there, with 1 when somebody "
-        "is. Anything else, or no end within 5 s: it can't be told.",
+        description="For presence = command: /bin/sh runs it in the node's home. It exits with 0 if nobody is present, and "
+        "with 1 if somebody is. With any other status, or after more than 5 s, the agent can't tell.",
     )
     when_back: Literal["finish", "stop", "free"] = Field(
         "stop",
-        description="When they are back: finish (what runs is finished, nothing more taken), stop (it stops at its "
-        "next step and goes on elsewhere from there), free (likewise, and the renderer ends, so that its memory is "
-        "free).",
+        description="What happens when the owner is back: finish (running tasks finish, and no more are taken), stop "
+        "(running tasks stop at their next step and go on elsewhere from there), free (as stop, and renderers end, so that "
+        "their memory is free).",
     )
-    idle: Patience = Field(600.0, description="Seconds without a touch before the farm may work.")
+    idle: Patience = Field(
+        600.0, description="Seconds without input from the owner before the farm may work."
+    )
     grace: Patience = Field(
         30.0,
-        description="Seconds from when they are seen until when_back is done; nothing new is taken meanwhile. A nudge "
-        "of the mouse that nothing follows is forgiven.",
+        description="Seconds from the moment that the owner is seen until when_back is done; no new work is taken "
+        "meanwhile. A single nudge of the mouse is forgiven.",
     )
-    every: Seconds = Field(5.0, description="Seconds between two looks.")
+    every: Seconds = Field(5.0, description="Seconds between two checks for the owner.")
     quiet_hours: Words = Field(
         (),
-        description="Local times at which the farm never works here, whoever is there, such as "
+        description="Local times at which the farm never works here, even if nobody is present, such as "
         '"mon-fri 09:00-18:30" or "22:00-06:00".',
     )
 
@@ -305,25 +312,27 @@ class OwnerSettings(Settings):
     @model_validator(mode="after")
     def _a_command_for_the_command(self) -> Self:
         if (self.presence == "command") != bool(self.command):
-            raise ValueError('command and presence = "command" go together; give both or neither')
+            raise ValueError('command and presence = "command" belong together; give both or neither')
         return self
 
 
 class DeclaredDevice(Settings):
-    """A device stated for trials, offered instead of those that would be found; shown as declared."""
+    """A device declared for trials. The node offers it instead of the devices that it would detect, and marks it so."""
 
     name: str = Field(
         "cpu",
         # It names folders that are removed: neither "." nor ".." may be one.
         pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,59}$",
-        description="Unique on this machine; letters, digits, _.-; no dot first",
+        description="Name, unique on this machine; letters, digits and _.-, not beginning with a dot.",
     )
-    backend: Literal["cuda", "rocm", "mps", "cpu"] = Field("cpu", description="cuda, rocm, mps or cpu.")
+    backend: Literal["cuda", "rocm", "mps", "cpu"] = Field(
+        "cpu", description="Backend: cuda, rocm, mps or cpu."
+    )
     vram_bytes: Bytes = Field(24 * 2**30, alias="vram", description='Memory in bytes or as "24GiB".')
     compute_capability: str = Field(
-        "", pattern=r"^(\d+\.\d+)?$", description='Of a CUDA device, such as "8.9".'
+        "", pattern=r"^(\d+\.\d+)?$", description='Compute capability of a CUDA device, such as "8.9".'
     )
-    fp8: bool = Field(False, description="Whether matrix products in fp8 are available.")
+    fp8: bool = Field(False, description="Whether the device has matrix products in fp8.")
     threads: int = Field(0, ge=0, le=1024, description="CPU threads of its renderer. 0: an equal share.")
 
 
@@ -334,10 +343,12 @@ class NodeConfig(Settings):
         Path("~/.farm/node"), description="Folder of this node's identity, journal, cache and logs."
     )
     server: OptionalAddress = Field(
-        "", description="The daemon as host:port. Needed at the first start, then remembered."
+        "", description="The daemon's address, as host:port. Needed at the first start, then remembered."
     )
     join_token: str = Field(
-        "", repr=False, description="What `farmctl node enroll` prints. Needed at the first start only."
+        "",
+        repr=False,
+        description="The token that `farmctl node enroll` prints. Needed only at the first start.",
     )
     name: str = Field(
         "", max_length=100, description="Name of this node, for people. Empty: the host's name."
@@ -349,20 +360,20 @@ class NodeConfig(Settings):
         30.0,
         ge=0,
         le=86_400,
-        description="Seconds that running windows have to end when farm-node is told to end with SIGTERM; then they "
-        "are stopped at their next step and handed back. What ends it needs ten seconds more.",
+        description="Seconds that running windows have to finish after SIGTERM to farm-node. Then they are stopped at "
+        "their next step and handed back. A service manager must allow ten seconds more.",
     )
     models: ModelSources = Field(
         default_factory=dict,
-        description="Where this machine finds models: a folder or a hub id by the model's name. OWNER/NAME is a hub "
-        "id unless such a folder lies beside this file; a name that begins with ./ is always a folder.",
+        description="Where this machine finds models: a folder or a hub id for each model's name. OWNER/NAME is a hub "
+        "id unless a folder of that name lies beside this file; a name that begins with ./ is always a folder.",
         examples=[{"ltx-tiny": "/srv/models/ltx-tiny"}],
     )
     raylet: Raylet = Field(default_factory=Raylet)
     owner: OwnerSettings = Field(default_factory=OwnerSettings)
     device: tuple[DeclaredDevice, ...] = Field(
         (),
-        description="Devices stated for trials, a [[device]] each, offered instead of those that are found.",
+        description="Devices declared for trials, one [[device]] for each, offered instead of the detected devices.",
         examples=[(DeclaredDevice(),)],
     )
     log: Log = Field(default_factory=Log)
@@ -373,24 +384,28 @@ class NodeConfig(Settings):
         names = [device.name for device in devices]
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"two devices are named {name!r}; names must differ")
+                raise ValueError(f"two devices are named {name!r}; give each its own name")
         return devices
 
 
 def load_config(
     path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None
 ) -> FarmConfig:
-    """The daemon's settings. Raises InvalidConfig.
+    """Return the daemon's settings.
 
-    `path`: farm.toml; None: FARM_CONFIG, else farm.toml in the home where there is one. The environment is
-    FARM_<SECTION>_<KEY>, FARM_HOME and FARM_NAME. `overrides`: flags by dotted key, such as
-    {"server.listen": "0.0.0.0:7433"}; None means not given.
+    Args:
+        path: The farm.toml; None: the file that FARM_CONFIG names, or else farm.toml in the home, if it exists.
+        environ: The environment variables, such as FARM_<SECTION>_<KEY>, FARM_HOME and FARM_NAME.
+        overrides: Flags by dotted key, such as {"server.listen": "0.0.0.0:7433"}; a value of None means not given.
+
+    Raises:
+        InvalidConfig: A setting is refused, or the file can't be read.
     """
     return load(FarmConfig, "farm.toml", path, "FARM_", environ, overrides or {})
 
 
 def environment_for_children(environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables of `environ` that set paths of farmd or farm-node, absolute. Raises InvalidConfig."""
+    """Return the variables of `environ` that set paths of farmd or farm-node, made absolute. Raises InvalidConfig."""
     return {
         **anchored_environment(FarmConfig, "FARM_", environ),
         **anchored_environment(NodeConfig, "FARM_NODE_", environ),
@@ -400,15 +415,15 @@ def environment_for_children(environ: Mapping[str, str]) -> dict[str, str]:
 def load_node_config(
     path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None
 ) -> NodeConfig:
-    """An agent's settings, from node.toml, FARM_NODE_<KEY> or FARM_NODE_<SECTION>_<KEY>, and flags.
+    """Return an agent's settings, from node.toml, FARM_NODE_<KEY> or FARM_NODE_<SECTION>_<KEY>, and flags.
 
-    As load_config. Raises InvalidConfig.
+    Arguments and errors are those of load_config.
     """
     return load(NodeConfig, "node.toml", path, "FARM_NODE_", environ, overrides or {})
 
 
 def example_toml(model: type[FarmConfig | NodeConfig] = FarmConfig) -> str:
-    """A farm.toml (or, of NodeConfig, a node.toml) with every setting, its meaning and its default."""
+    """Return the text of a farm.toml (for NodeConfig, of a node.toml) with every setting, its meaning and its default."""
     if model is FarmConfig:
         return example(model, "farm.toml", "farmd", "FARM_")
     return example(model, "node.toml", "farm-node", "FARM_NODE_")

@@ -1,7 +1,7 @@
-"""Prompt files: a table of prompts and when each takes over, YAML or CSV, to the prompts of a spec.
+"""Prompt files: tables of prompts and their times, in YAML or CSV, which become the prompts of a spec.
 
-A YAML file is a list of rows, a CSV file has a header. A row has `text`, and one of `frame`, `seconds` and `timecode`;
-the first may leave the time out and then shows from the first frame on.
+A YAML file is a list of rows; a CSV file has a header. A row has `text`, and one of `frame`, `seconds` and `timecode`.
+The first row may leave the time out; its prompt then begins at the first frame.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _DELIMITERS = (",", ";", "\t")
 
 
 _CUT = re.compile(r"[ \t]+#[^\s#]")
-"""What follows a text in YAML that meant to go on, such as "take #3"; a comment has a space after its '#'."""
+"""The sign that YAML has cut a text such as "take #3" at its '#'. A real comment has a space after the '#'."""
 
 
 class _Wrong(ValueError):
-    """What is wrong with a file or a row, without its name."""
+    """A problem of a file or a row. The message doesn't name the file; the caller adds the name."""
 
 
 def read_prompts(path: Path | str, *, fps: float, frames: int) -> dict[str, Any]:
-    """The fields `prompt` and `later_prompts` of a spec, from a prompt file.
+    """Return the fields `prompt` and `later_prompts` of a spec, from a prompt file.
 
     Args:
         path: A .yaml, .yml or .csv file in UTF-8.
@@ -43,8 +43,8 @@ def read_prompts(path: Path | str, *, fps: float, frames: int) -> dict[str, Any]
         frames: Frames of the video; every row must begin within them.
 
     Raises:
-        InvalidSpec: Names the file and what is accepted; and the row of a YAML file, counted from 1, or the line of a
-            CSV file, as a spreadsheet or an editor numbers it.
+        InvalidSpec: The file is refused. The message names the file, and the row of a YAML file, counted from 1, or the
+            line of a CSV file, numbered as in an editor.
     """
     rate = checked_frame_rate(fps)
     path = Path(path)
@@ -62,7 +62,7 @@ def read_prompts(path: Path | str, *, fps: float, frames: int) -> dict[str, Any]
                 raise _Wrong(f"{place}: {error}") from None
             timed.append((frame, text))
         if not timed:
-            raise _Wrong("has no rows; each needs text, and one of frame, seconds and timecode")
+            raise _Wrong("has no rows; give rows with text, and one of frame, seconds and timecode")
     except ValueError as error:
         raise InvalidSpec("prompts", f"{name}: {error}") from None
     first = timed.pop(0)[1] if timed[0][0] == 0 else ""
@@ -81,18 +81,18 @@ def _text_of(path: Path) -> str:
         # Spreadsheets put a byte order mark before UTF-8.
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise _Wrong(f"must be UTF-8, byte {error.start + 1} isn't; save it as UTF-8") from None
+        raise _Wrong(f"must be UTF-8, but byte {error.start + 1} isn't; save it as UTF-8") from None
 
 
 class _Loader(yaml.BaseLoader):
-    """YAML with every value as the text that it is written as.
+    """A YAML loader that keeps every value as the text in the file.
 
-    YAML 1.1 would make 969 of the text 16:9 and False of the prompt "no". What YAML would drop in silence is refused: the
-    first of two values for one key, and the end of a text such as "take #3".
+    YAML 1.1 would turn the text 16:9 into 969, and the prompt "no" into False. YAML would also drop, without a word, the
+    first of two values for the same key and the end of a text such as "take #3". This loader refuses both.
     """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """The mapping. Raises ConstructorError for a key that is there before, and for a text that '#' cuts."""
+        """Return the mapping. Raises ConstructorError for a key that comes twice, and for a text that a '#' cuts."""
         before: set[str] = set()
         for key, value in node.value:
             mark = value.end_mark
@@ -104,28 +104,26 @@ class _Loader(yaml.BaseLoader):
                 raise yaml.constructor.ConstructorError(
                     None,
                     None,
-                    f"'#' would end {shown(value.value, 60)!r}; put a text that holds '#' in quotes, and a space after "
-                    "the '#' of a comment",
+                    f"'#' would end the text {shown(value.value, 60)!r}; put a text that holds '#' in quotes, and a space "
+                    "after the '#' of a comment",
                     mark,
                 )
             if isinstance(key, yaml.ScalarNode) and key.value in before:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"{shown(key.value, 60)!r} stands twice in one row", key.start_mark
+                    None, None, f"{shown(key.value, 60)!r} comes twice in one row", key.start_mark
                 )
             before |= {key.value} if isinstance(key, yaml.ScalarNode) else set()
         return super().construct_mapping(node, deep)
 
 
 def _yaml_rows(text: str) -> Iterator[tuple[str, Any]]:
-    """Each row, and where it stands."""
+    """Yield each row of a YAML file with its place."""
     try:
         rows = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
         place = f"line {mark.line + 1}: " if mark else ""
-        raise _Wrong(
-            f"{place}isn't YAML that can be read: {shown(problem or error)}{_advice(problem)}"
-        ) from None
+        raise _Wrong(f"{place}is not valid YAML: {shown(problem or error)}{_advice(problem)}") from None
     except RecursionError:
         raise _Wrong("is nested too deeply; it must be a list of rows") from None
     if not rows:
@@ -137,15 +135,15 @@ def _yaml_rows(text: str) -> Iterator[tuple[str, Any]]:
 
 
 def _advice(problem: str | None) -> str:
-    """What to do about a problem that YAML's own words don't explain: a text such as 2001: A space odyssey."""
+    """Return what to do about a problem that YAML's own words don't explain: a text such as 2001: A space odyssey."""
     if problem == "mapping values are not allowed here":
         return '; put a text that holds a colon and a space in quotes, such as text: "2001: a space station"'
     return ""
 
 
 def _csv_rows(text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Each row, and where it stands. Empty rows are left out."""
-    # A spreadsheet may leave rows empty above the header, with separators in them or not.
+    """Yield each row of a CSV file with its place. Empty rows are left out."""
+    # A spreadsheet may leave empty rows above the header, with or without separators.
     header = next((line for line in text.splitlines() if line.strip(' ,;\t"')), "")
     delimiter = next((one for one in _DELIMITERS if one in header), ",")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -160,7 +158,7 @@ def _csv_rows(text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
                 continue
             if filled[0].startswith("#") and (len(filled) == 1 or not columns):
                 raise _Wrong(
-                    f"{place}: looks like a comment ('#'), which CSV doesn't have; remove it, or use YAML"
+                    f"{place}: looks like a comment ('#'), but CSV has no comments; remove it, or use YAML"
                 )
             if not columns:
                 columns = [cell.strip().lower() for cell in cells]
@@ -170,7 +168,7 @@ def _csv_rows(text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
             else:
                 yield place, {column: cell for column, cell in zip(columns, cells) if cell.strip()}
     except csv.Error as error:
-        raise _Wrong(f"line {reader.line_num}: isn't CSV that can be read: {error}") from None
+        raise _Wrong(f"line {reader.line_num}: is not valid CSV: {error}") from None
 
 
 _TOO_MANY = "more cells than columns"
@@ -186,18 +184,18 @@ def _check_header(columns: list[str]) -> None:
 
 
 def _prompt(row: Any, *, first: bool, rate: Fraction) -> tuple[int, str]:
-    """Frame and text of a row. Raises ValueError."""
+    """Return the frame and the text of a row. Raises ValueError."""
     if not isinstance(row, Mapping):
         raise _Wrong(
             "must have text and one of frame, seconds and timecode, such as 'frame: 240' and 'text: it stops'"
         )
     if _TOO_MANY in row:
-        raise _Wrong("has more cells than the first line; put a text that holds the separator in quotes")
+        raise _Wrong("has more cells than the header; put a text that holds the separator in quotes")
     unknown = [key for key in row if key not in _COLUMNS]
     if unknown:
-        # In braces a comma ends a text.
+        # Between braces a comma ends a text.
         advice = "" if row[unknown[0]] else "; put a text that holds a comma in quotes"
-        raise _Wrong(f"may have {', '.join(_COLUMNS)}; got {shown(unknown[0], 60)!r}{advice}")
+        raise _Wrong(f"may have only {', '.join(_COLUMNS)}; got {shown(unknown[0], 60)!r}{advice}")
     for key, value in row.items():
         if not isinstance(value, str):
             raise _Wrong(f"{key}: must be one value")
@@ -227,9 +225,9 @@ def _frame(key: str, value: str, rate: Fraction) -> int:
 
 
 def check_text(text: str) -> None:
-    """Raises ValueError for a text that no timed prompt can have."""
+    """Raise ValueError for a text that a timed prompt can't have: an empty one, a long one, one that isn't UTF-8."""
     if not text.strip():
-        raise ValueError("must say what is seen, it is empty")
+        raise ValueError("must not be empty; write what the video shows")
     if len(text) > MAX_PROMPT:
         raise ValueError(f"must be at most {MAX_PROMPT} characters, got {len(text)}")
     if storable(text) != text:
@@ -237,14 +235,14 @@ def check_text(text: str) -> None:
 
 
 def check_within(frame: int, frames: int) -> None:
-    """Raises ValueError for a prompt that would begin past the end of a video of `frames`."""
+    """Raise ValueError for a prompt that begins past the end of a video of `frames` frames."""
     if frame >= frames:
         raise ValueError(f"begins at frame {frame}, which must be within the {frames} frames asked for")
 
 
 def _check(frame: int, before: list[tuple[int, str]], frames: int) -> None:
     if len(before) > MAX_PROMPTS:
-        raise _Wrong(f"is one too many; a video has at most {MAX_PROMPTS + 1} prompts")
+        raise _Wrong(f"is one prompt too many; a video has at most {MAX_PROMPTS + 1}")
     check_within(frame, frames)
     if before and frame <= before[-1][0]:
         raise _Wrong(

@@ -1,7 +1,8 @@
-"""Settings that are paths, and what a relative one counts from.
+"""Settings that are paths, and the folder from which a relative path counts.
 
-In a file: the folder that the file lies in. In the environment or a flag: the folder in which the command was called.
-They are made absolute where a person gives them, because the process that uses one often runs in another folder.
+A path in a file counts from the file's folder. A path in the environment or a flag counts from the current folder of the
+command. Paths are made absolute where a person gives them, because the process that uses a path often runs in another
+folder.
 """
 
 from __future__ import annotations
@@ -14,45 +15,45 @@ from pathlib import Path
 from typing import Any
 
 Base = Callable[[], Path]
-"""Asks for the folder that relative paths count from; asked only where there is one."""
+"""A function that returns the folder from which relative paths count. It is called only for a relative path."""
 
 _SQLITE_FILE = re.compile(r"(sqlite(?:\+\w+)?:///)(?!/|:memory:|file:)([^?]+)(.*)", re.DOTALL)
 _LOCAL_URL = re.compile(r"((?:file|local)://)(?!/)(.+)", re.DOTALL)
 
 
 class NoCurrentFolder(ValueError):
-    """A relative path was given in a folder that exists no longer."""
+    """A relative path was given, but the current folder no longer exists."""
 
 
 class NoHome(ValueError):
-    """A path begins with ~, or is missing, and this user has no home folder."""
+    """A path needs the user's home folder (it begins with ~, or is the default), and this user has none."""
 
 
 @dataclass(frozen=True)
 class PathSetting:
-    """Marks a setting as a path; `absolute` makes a text of it absolute."""
+    """A mark for a setting that is a path. `absolute` makes its text absolute."""
 
     absolute: Callable[[str, Base], str]
 
 
 def path_setting(field_metadata: Iterable[Any]) -> PathSetting | None:
-    """Returns the mark among a field's metadata; None where the field is no path."""
+    """Return the PathSetting among a field's metadata; None if the field is no path."""
     return next((part for part in field_metadata if isinstance(part, PathSetting)), None)
 
 
 def filled_in(path: Path | str) -> Path:
-    """Returns the path with the home folder in the place of ~. Raises NoHome."""
+    """Return the path with ~ replaced by the home folder. Raises NoHome."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
         raise NoHome(
-            f"{str(path)!r} is in a home folder, and this user has none (no HOME, no entry in the system's list of users); "
+            f"{str(path)!r} is in a home folder, but this user has none (no HOME, no entry in the system's list of users); "
             "set HOME, or give an absolute path"
         ) from None
 
 
 def absolute(path: Path | str, base: Base = Path.cwd) -> Path:
-    """Returns the path with ~ filled in, and joined to `base` where it is relative. Raises NoCurrentFolder, NoHome."""
+    """Return the path with ~ filled in; a relative path is joined to `base`. Raises NoCurrentFolder and NoHome."""
     path = filled_in(path)
     if not path.is_absolute():
         try:
@@ -62,32 +63,32 @@ def absolute(path: Path | str, base: Base = Path.cwd) -> Path:
                 f"{str(path)!r} is a relative path, but the current folder no longer exists; give an absolute path, "
                 "or change to a folder that exists"
             ) from None
-    # One folder needs one name: processes of a farm are found by the name of its home.
+    # One folder needs one name, because processes of a farm are found by the name of its home.
     return path.resolve() if ".." in path.parts else path
 
 
 def folder(text: str, base: Base) -> str:
-    """Returns a path as an absolute one."""
+    """Return a path made absolute."""
     return str(absolute(text, base))
 
 
 def database_url(text: str, base: Base) -> str:
-    """Returns a SQLAlchemy URL; a relative file of SQLite becomes absolute."""
+    """Return a SQLAlchemy URL in which a relative file of SQLite is made absolute."""
     found = _SQLITE_FILE.fullmatch(text)
     return f"{found[1]}{absolute(found[2], base)}{found[3]}" if found else text
 
 
 def store_url(text: str, base: Base) -> str:
-    """Returns an fsspec URL; a relative folder becomes absolute."""
+    """Return an fsspec URL in which a relative folder is made absolute."""
     if local := _LOCAL_URL.fullmatch(text):
         return f"{local[1]}{absolute(local[2], base)}"
     return text if not text or "://" in text or "::" in text else str(absolute(text, base))
 
 
 def model_source(text: str, base: Base) -> str:
-    """Returns where a model lies: a folder becomes absolute, a hub id stays.
+    """Return the source of a model: a folder is made absolute, a hub id stays.
 
-    OWNER/NAME is a hub id unless such a folder lies at the base; what begins with . or ~ is always a folder.
+    OWNER/NAME is a hub id unless a folder of that name lies in the base. A text that begins with . or ~ is always a folder.
     """
     if not text or os.path.isabs(text):
         return text
@@ -101,9 +102,9 @@ def model_source(text: str, base: Base) -> str:
 
 
 def every(value: Any, setting: PathSetting, base: Base) -> Any:
-    """Returns `value` with each text in it made absolute; what is neither text nor a list or table of texts stays.
+    """Return `value` with each path in it made absolute, in lists and tables too. Other values stay.
 
-    An empty text stays: it stands for the default.
+    An empty text stays, because it means the default.
     """
     if isinstance(value, Path):
         return Path(setting.absolute(str(value), base))

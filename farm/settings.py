@@ -1,6 +1,6 @@
-"""How settings are read, layered, refused and shown: the machinery below farm.config, which has the settings.
+"""The machinery below farm.config: it reads settings, layers, checks and prints them. farm.config has the settings.
 
-Flags win over the environment, the environment over the file. An unknown key is an error, never ignored.
+Flags win over the environment, and the environment wins over the file. An unknown key is an error, never ignored.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from farm.wire import addresses
 
 
 class InvalidConfig(ValueError):
-    """A setting that can't be accepted; the message names where it stands, the key and what is accepted."""
+    """A setting that is refused. The message names the file, variable or flag, the key, and what is accepted."""
 
     def __init__(self, message: str) -> None:
         super().__init__(hidden(message))
 
 
 _SECRET = {"join_token", "store.url", "artifacts.url"}
-"""Settings whose value, or a part of it, nobody may read in a message."""
+"""Settings whose values may hold a secret. No message may show them."""
 
 _UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40,
           "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}  # fmt: skip
 
 
 def parse_bytes(value: int | str) -> int:
-    """A size in bytes from a whole number or text such as "24GiB" or "500MB". Raises ValueError."""
+    """Return a size in bytes from a whole number, or from text such as "24GiB" or "500MB". Raises ValueError."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", value) if isinstance(value, str) else None
@@ -57,19 +57,19 @@ _NAME = re.compile(
 
 
 def _address(value: str) -> str:
-    """HOST:PORT, the host written in one way: addresses are compared as text later. Raises ValueError."""
+    """Return HOST:PORT with the host in its one usual form, because addresses are compared as text. Raises ValueError."""
     found = re.fullmatch(r"(?:\[([^\[\]]+)\]|([^\[\]:]+)):([0-9]{1,5})", value)
     host = (_ipv6(found[1]) if found[1] else _host(found[2])) if found else None
     if not found or not host or int(found[3]) > 65535:
         raise ValueError(
-            "must be HOST:PORT, such as 127.0.0.1:7433, [::1]:7433 or farm.studio:7433; a name that is not ASCII is "
-            "written as DNS has it, xn--…"
+            "must be HOST:PORT, such as 127.0.0.1:7433, [::1]:7433 or farm.studio:7433; write a name that is not ASCII in "
+            "its DNS form, xn--…"
         )
     return addresses.joined(host, int(found[3]))
 
 
 def _ipv6(text: str) -> str:
-    """An IPv6 address in its usual form, or the IPv4 address in it; "" for anything else."""
+    """Return an IPv6 address in its usual form, or the IPv4 address in it; "" for anything else."""
     try:
         address = ipaddress.IPv6Address(text)
     except ValueError:
@@ -78,12 +78,12 @@ def _ipv6(text: str) -> str:
 
 
 def _host(text: str) -> str:
-    """An IPv4 address or a name, in small letters; "" for anything else."""
+    """Return an IPv4 address or a name, in small letters; "" for anything else."""
     try:
         return str(ipaddress.IPv4Address(text))
     except ValueError:
         name = text.lower()
-        # What ends in a number is an address, or a mistyped one.
+        # A name that ends in a number is an address, perhaps a mistyped one.
         number = name.rstrip(".").rpartition(".")[2].isdecimal()
         return name if _NAME.fullmatch(name) and not number else ""
 
@@ -93,8 +93,8 @@ def _reachable(value: str) -> str:
     host, port = addresses.split(value)
     if addresses.is_any(host) or not port:
         raise ValueError(
-            "must be HOST:PORT at which others reach it, such as 10.0.0.5:7433; 0.0.0.0, [::] and port 0 are for "
-            "listening alone"
+            "must be HOST:PORT at which other machines reach it, such as 10.0.0.5:7433; 0.0.0.0, [::] and port 0 are only "
+            "for listening"
         )
     return value
 
@@ -116,14 +116,14 @@ def _each_once(values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _words(value: Any) -> Any:
-    """Lists come from the environment as one comma-separated text."""
+    """Split a comma-separated text, the form in which the environment gives lists."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
 Address = Annotated[str, AfterValidator(_address)]
 OptionalAddress = Annotated[str, AfterValidator(_optional_address)]
 Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(ge=1)]
-# The validator is for defaults: what a person gives is absolute before.
+# The validator is for defaults: paths that people give are made absolute before.
 Folder = Annotated[Path, AfterValidator(lambda given: absolute(given)), PathSetting(setting_paths.folder)]
 Ipv4 = Annotated[str, AfterValidator(_optional_ipv4)]
 Addresses = Annotated[
@@ -139,7 +139,7 @@ ModelSources = Annotated[dict[str, str], PathSetting(setting_paths.model_source)
 
 
 class Settings(BaseModel):
-    """A table of settings: every field has a description, its docstring says what the table is about."""
+    """The base of all tables of settings. Every field has a description; the docstring says what the table is about."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True, populate_by_name=True
@@ -157,11 +157,12 @@ def load(
     environ: Mapping[str, str],
     overrides: Mapping[str, Any],
 ) -> SomeSettings:
-    """`model` from the file at `path`, the environment (`prefix`...) and flags. Raises InvalidConfig.
+    """Return the settings of `model`, from a file, the environment and flags. Raises InvalidConfig.
 
-    Without `path`: the file that `prefix`CONFIG names, else `file_name` in the home where there is one.
-    A relative path counts from the folder of the file that gives it; from the current folder in the environment
-    and in flags.
+    The file is `path`, or the file that the variable `prefix`CONFIG names, or `file_name` in the home, if it exists. The
+    environment's variables begin with `prefix`. `overrides` are the flags, by dotted key.
+    A relative path in a file counts from the file's folder; in the environment and in flags it counts from the current
+    folder.
     """
     flags = {
         key: _from_here(model, key, value, _flag(key))
@@ -177,7 +178,7 @@ def load(
     if path is None:
         home = flags.get("home") or variables.get("home", ("", ""))[0] or model.model_fields["home"].default
         path = _file_from_here(home, "home") / file_name
-        # A link that leads nowhere is a file that is away, and no wish for the defaults.
+        # A dangling link means that the file is missing, not that the defaults are wanted.
         values = _read(path) if os.path.lexists(path) else {}
     else:
         path = _file_from_here(path, "--config")
@@ -198,18 +199,18 @@ def load(
     except ValidationError as error:
         raise InvalidConfig(_explain(model, error, origins, str(path))) from None
     for key, text in _texts(settings.model_dump()):
-        # The user's home folder may be what isn't.
+        # The home folder itself may not be UTF-8.
         text = os.path.expanduser(text)
         if not text.isascii() and storable(text) != text:
             raise InvalidConfig(
-                f"{key}: must be UTF-8, which databases and Ray can be told"
+                f"{key}: must be UTF-8, because databases and Ray take no other text"
                 + ("" if key in _SECRET else f"; got {shown(text)}")
             )
     return settings
 
 
 def anchored_environment(model: type[BaseModel], prefix: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """Returns the variables of `environ` that set paths, made absolute, for a child that runs in another folder.
+    """Return the variables of `environ` that set paths, made absolute for a child process in another folder.
 
     Raises InvalidConfig.
     """
@@ -227,7 +228,7 @@ def anchored_environment(model: type[BaseModel], prefix: str, environ: Mapping[s
 
 
 def _texts(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """All texts and paths in nested settings, each with its dotted key."""
+    """Yield all texts and paths in nested settings, each with its dotted key."""
     if isinstance(value, Mapping):
         for name, part in value.items():
             yield from _texts(part, f"{key}.{name}" if key else str(name))
@@ -243,14 +244,14 @@ def _flag(key: str) -> str:
 
 
 def _field(model: type[BaseModel], key: str) -> FieldInfo | None:
-    """The field of a dotted key; None where there is none."""
+    """Return the field of a dotted key; None if there is none."""
     section, _, leaf = key.rpartition(".")
     table = _section(model.model_fields[section]) if section in model.model_fields else model
     return table.model_fields.get(leaf) if table else None
 
 
 def _from_here(model: type[BaseModel], key: str, value: Any, origin: str) -> Any:
-    """The value of a variable or flag; a path counts from the current folder. Raises InvalidConfig."""
+    """Return the value of a variable or flag. A path counts from the current folder. Raises InvalidConfig."""
     field = _field(model, key)
     mark = path_setting(field.metadata) if field else None
     if not field or not mark:
@@ -270,7 +271,7 @@ def _file_from_here(path: Path | str, origin: str) -> Path:
 
 
 def _from_file(model: type[BaseModel], values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The content of a file, its paths counted from the folder it lies in."""
+    """Return the content of a file. Its paths count from its folder."""
     found = {}
     for key, value in values.items():
         field = model.model_fields.get(key)
@@ -284,7 +285,7 @@ def _from_file(model: type[BaseModel], values: Mapping[str, Any], folder: Path) 
 
 
 def _read(path: Path) -> dict[str, Any]:
-    # A shell's own pipes have somebody who writes; with any other one might wait for ever.
+    # A shell's own pipe has a writer; any other pipe could block for ever.
     if path.is_fifo() and path.parent != Path("/dev/fd"):
         raise InvalidConfig(f"cannot read {path}: it is a pipe; give a file")
     try:
@@ -301,7 +302,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _from_environment(
     model: type[BaseModel], prefix: str, environ: Mapping[str, str]
 ) -> dict[str, tuple[str, str]]:
-    """Settings by dotted key, each with the variable that set it. Variables of other programs are let be."""
+    """Return settings by dotted key, each with the variable that set it. Variables of other programs are ignored."""
     found: dict[str, tuple[str, str]] = {}
     for name, field in model.model_fields.items():
         section = _section(field)
@@ -337,7 +338,7 @@ def _explain(model: type[BaseModel], error: ValidationError, origins: Mapping[st
         problem += f", got {hidden_word(got)!r}" if isinstance(got, str) else f", got {got!r}"
     if first["type"] == "literal_error":
         problem += did_you_mean(str(got), literals(first))
-    # What concerns two sections names its settings itself.
+    # A problem that concerns two sections names its settings itself.
     return f"{origin}: {key}: {problem}" if key else f"{origin}: {problem}"
 
 
@@ -346,7 +347,7 @@ def _closest(word: str, accepted: list[str]) -> str:
 
 
 def _keys_at(model: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
-    """Keys accepted at a place in the file; table names and list numbers on the way are skipped."""
+    """Return the keys accepted at a place in the file. Names of tables and list numbers on the way are skipped."""
     for part in location:
         field = model.model_fields.get(part) if isinstance(part, str) else None
         inner = field and (_section(field) or _element(field))
@@ -361,7 +362,7 @@ def _section(field: FieldInfo) -> type[BaseModel] | None:
 
 
 def _element(field: FieldInfo) -> type[BaseModel] | None:
-    """The model in a dict[str, Model] or tuple[Model, ...]."""
+    """Return the model in a dict[str, Model] or tuple[Model, ...]; None for other fields."""
     inner = [part for part in get_args(field.annotation) if isinstance(part, type)]
     return next((part for part in inner if issubclass(part, BaseModel)), None)
 
@@ -371,14 +372,14 @@ def _is_table(field: FieldInfo) -> bool:
 
 
 def example(model: type[Settings], file: str, program: str, prefix: str) -> str:
-    """`file` of `program` with every setting of `model`, its meaning and its default.
+    """Return the text of `file` for `program`, with every setting of `model`, its meaning and its default.
 
-    Prose begins with "# ", settings with "#": taking that one sign away sets them.
+    Prose begins with "# ", and settings with "#": removing that one character sets them.
     """
     lines = [
         f"# {file}: settings of {program}, each with its default. To set one, remove the # before it.",
-        f"# Flags win over the environment ({prefix}<SECTION>_<KEY>), the environment over this file.",
-        "# A relative path counts from the folder that this file lies in.",
+        f"# Flags win over the environment ({prefix}<SECTION>_<KEY>), and the environment wins over this file.",
+        "# A relative path counts from the folder of this file.",
         "",
     ]
     plain = {n: f for n, f in model.model_fields.items() if _section(f) is None and not _is_table(f)}

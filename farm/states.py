@@ -1,4 +1,4 @@
-"""States of jobs, tasks, attempts, nodes and their drains, and the only legal ways between them.
+"""The states of jobs, tasks, attempts, nodes and drains, and the legal changes between them.
 
 Pure: no clock, no I/O. Every change of state in the store goes through `advance`.
 """
@@ -11,18 +11,18 @@ from typing import TypeVar
 
 
 class JobState(StrEnum):
-    """Where a job is in its life."""
+    """The state of a job."""
 
     QUEUED = "queued"  #: stored; none of its tasks has started
     RUNNING = "running"  #: at least one task has been dispatched
-    PAUSED = "paused"  #: nothing more of it is dispatched; what runs ends as it would
+    PAUSED = "paused"  #: no more of its tasks are dispatched; running tasks finish
     SUCCEEDED = "succeeded"  #: its output exists and is whole
     FAILED = "failed"  #: a task failed for good
     CANCELLED = "cancelled"  #: somebody stopped it
 
 
 class TaskState(StrEnum):
-    """Where a task is in its life."""
+    """The state of a task."""
 
     WAITING = "waiting"  #: needs tasks that are not done
     READY = "ready"  #: could start on any device that fits
@@ -33,27 +33,27 @@ class TaskState(StrEnum):
 
 
 class AttemptState(StrEnum):
-    """Where an attempt is in its life."""
+    """The state of an attempt."""
 
-    DISPATCHED = "dispatched"  #: given to a device, not heard of from it yet
+    DISPATCHED = "dispatched"  #: given to a device, which has not confirmed it yet
     RUNNING = "running"  #: its node has asked for its lease
     SUCCEEDED = "succeeded"  #: its result was committed
     FAILED = "failed"  #: the work itself failed
-    LOST = "lost"  #: the farm lost it: renderer, node or lease; heard of in time, it goes on or is done after all
+    LOST = "lost"  #: its renderer, node or lease was lost; if its node reports in time, it goes on or is committed
     CANCELLED = "cancelled"  #: the farm told it to stop
 
 
 class NodeState(StrEnum):
-    """Whether a node can be given work."""
+    """The state of a node: whether the daemon hears from it."""
 
     ONLINE = "online"  #: its stream is up, or was within the last lease
     OFFLINE = "offline"  #: silent for longer than a lease
 
 
 class DrainState(StrEnum):
-    """How far a node has left the farm because somebody wishes so; a resume ends the drain in either state."""
+    """The state of a node's drain: somebody has asked that the node leave the farm. A resume ends the drain at any time."""
 
-    DRAINING = "draining"  #: it gets no work; what it runs is finished, or handed back at the deadline
+    DRAINING = "draining"  #: it gets no work; running tasks finish, or are handed back at the deadline
     DRAINED = "drained"  #: it runs nothing, and its renderers and its raylet are gone
 
 
@@ -78,7 +78,7 @@ _LEGAL: dict[type[StrEnum], dict[StrEnum, frozenset[StrEnum]]] = {
     },
     TaskState: {
         TaskState.WAITING: frozenset({TaskState.READY, TaskState.CANCELLED}),
-        # Done while nobody has it: by an attempt that was thought lost.
+        # A ready task can succeed: an attempt that was thought lost may still deliver its result.
         TaskState.READY: frozenset({TaskState.RUNNING, TaskState.SUCCEEDED, TaskState.CANCELLED}),
         TaskState.RUNNING: frozenset(
             {TaskState.SUCCEEDED, TaskState.READY, TaskState.FAILED, TaskState.CANCELLED}
@@ -98,7 +98,7 @@ _LEGAL: dict[type[StrEnum], dict[StrEnum, frozenset[StrEnum]]] = {
         AttemptState.RUNNING: frozenset(
             {AttemptState.SUCCEEDED, AttemptState.FAILED, AttemptState.LOST, AttemptState.CANCELLED}
         ),
-        # An unknown outcome is not a failure: while its epoch is current, it may be heard of again.
+        # An unknown outcome is not a failure: while its epoch is current, its node may report again.
         AttemptState.LOST: frozenset({AttemptState.RUNNING, AttemptState.SUCCEEDED}),
     },
     NodeState: {
@@ -107,7 +107,7 @@ _LEGAL: dict[type[StrEnum], dict[StrEnum, frozenset[StrEnum]]] = {
     },
     DrainState: {DrainState.DRAINING: frozenset({DrainState.DRAINED})},
 }
-"""Where each state may lead; one that is not named is final."""
+"""The states to which each state may change. A state that is not a key is final."""
 
 _AGAIN: dict[type[StrEnum], dict[StrEnum, frozenset[StrEnum]]] = {
     JobState: {
@@ -119,7 +119,7 @@ _AGAIN: dict[type[StrEnum], dict[StrEnum, frozenset[StrEnum]]] = {
         TaskState.CANCELLED: frozenset({TaskState.READY, TaskState.WAITING}),
     },
 }
-"""Where a retry may lead, and nothing else: no message of a node's undoes an end."""
+"""The changes that only a retry may make: no message from a node undoes an end."""
 
 _DAMAGED: dict[type[StrEnum], dict[StrEnum, frozenset[StrEnum]]] = {
     TaskState: {
@@ -128,19 +128,18 @@ _DAMAGED: dict[type[StrEnum], dict[StrEnum, frozenset[StrEnum]]] = {
         TaskState.RUNNING: frozenset({TaskState.WAITING}),
     },
 }
-"""Where the loss of a result may lead that had been kept: it is made again, and what needs it waits."""
+"""The changes that only the loss of a stored result may make: it is made again, and tasks that need it wait."""
 
 
 class IllegalTransition(Exception):
-    """Somebody asked for a change of state that must never happen."""
+    """A change of state was asked for that is not legal."""
 
 
 def advance(current: State, target: State, *, retry: bool = False, damaged: bool = False) -> State:
-    """The state after a change from `current` to `target`, which is `target`.
+    """Return `target` if the change from `current` to `target` is legal.
 
-    `retry`: somebody asked for what has failed or was cancelled to be done after all. `damaged`: a result is gone that
-    had been kept.
-    Raises IllegalTransition when the change is not legal; staying in a state is not a change.
+    `retry`: somebody has asked to retry a failed or cancelled job or task. `damaged`: a stored result is lost.
+    Raises IllegalTransition if the change is not legal. Staying in a state is not a legal change.
     """
     ways = _AGAIN if retry else _DAMAGED if damaged else _LEGAL
     if type(current) is not type(target) or target not in ways.get(type(current), {}).get(current, ()):
@@ -152,12 +151,12 @@ def advance(current: State, target: State, *, retry: bool = False, damaged: bool
 
 
 def is_final(state: State) -> bool:
-    """Whether nothing follows `state` unless somebody asks for a retry, or what was kept of it is damaged."""
+    """Return whether `state` is final: only a retry, or damage to a stored result, can change it."""
     return not _LEGAL[type(state)].get(state)
 
 
 def going_on(job: JobState, started: bool, *, retry: bool = False) -> JobState:
-    """The state of a paused job that goes on, or of one that is retried. `started`: a task of it was dispatched once.
+    """Return the new state of a job that is resumed or retried. `started`: a task of the job has been dispatched before.
 
     Raises IllegalTransition.
     """
@@ -165,15 +164,15 @@ def going_on(job: JobState, started: bool, *, retry: bool = False) -> JobState:
 
 
 def tried_again(task: TaskState, unmet: bool, *, gone: bool = False) -> TaskState:
-    """The state of a task that is retried. Raises IllegalTransition.
+    """Return the new state of a task that is retried. Raises IllegalTransition.
 
-    `unmet`: it needs tasks that are not done. `gone`: it was done, and what it made is kept no longer.
+    `unmet`: it needs tasks that are not done. `gone`: it was done, but its result is no longer kept.
     """
     return advance(task, TaskState.WAITING if unmet else TaskState.READY, retry=not gone, damaged=gone)
 
 
 def end_of(tasks: Collection[TaskState]) -> JobState | None:
-    """How a job ends when its tasks stand like this; None while any of them may still run."""
+    """Return the final state of a job from the states of its tasks; None while any of them may still run."""
     if any(not is_final(state) for state in tasks):
         return None
     for state, end in (
@@ -186,10 +185,10 @@ def end_of(tasks: Collection[TaskState]) -> JobState | None:
 
 
 LIVE_JOBS = (JobState.QUEUED, JobState.RUNNING)
-"""States in which tasks of a job are dispatched."""
+"""The states of a job in which its tasks are dispatched."""
 
 UNFINISHED_TASKS = (TaskState.WAITING, TaskState.READY, TaskState.RUNNING)
-"""States of tasks of which something is still to be done."""
+"""The states of a task that still has work to do."""
 
 LIVE_ATTEMPTS = (AttemptState.DISPATCHED, AttemptState.RUNNING)
-"""States in which an attempt occupies its device."""
+"""The states in which an attempt occupies its device."""

@@ -1,4 +1,4 @@
-"""The time of a frame as people write it: a frame number, seconds, or an editor's timecode. Pure arithmetic."""
+"""Conversion of times to frames: a frame number, seconds, or an editor's timecode. Pure arithmetic."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ FORM = "HH:MM:SS:FF, or HH:MM:SS;FF for drop-frame at 29.97 and 59.94 fps"
 
 
 def frame_of(timecode: str, rate: Fraction) -> int:
-    """The frame, counted from 00:00:00:00, that `timecode` names at `rate` frames a second.
+    """Return the frame, counted from 00:00:00:00, that `timecode` names at `rate` frames a second.
 
-    At NTSC rates frames are counted by the whole rate above (24 for 23.976), as editing software does. Drop-frame
-    leaves out the first two labels (four at 59.94) of every minute but each tenth.
-    Raises ValueError that says what is accepted.
+    At NTSC rates frames are counted with the next whole rate (24 for 23.976), as editing software does. Drop-frame
+    timecode leaves out the first two labels (four at 59.94) of every minute except each tenth.
+    Raises ValueError with what is accepted.
     """
     found = _TIMECODE.fullmatch(timecode)
     if found is None:
@@ -28,30 +28,30 @@ def frame_of(timecode: str, rate: Fraction) -> int:
     hours, minutes, seconds, number = (int(found[group]) for group in (1, 2, 3, 5))
     count = -(-rate.numerator // rate.denominator)
     if rate not in (count, Fraction(count * 1000, 1001)):
-        raise ValueError(f"needs a rate of whole frames or an NTSC one, not {float(rate):g} fps; use seconds")
+        raise ValueError(f"needs a whole frame rate or an NTSC rate, not {float(rate):g} fps; use seconds")
     if number >= count:
         raise ValueError(f"counts frames from 00 to {count - 1:02} at {float(rate):g} fps, got '{timecode}'")
     frame = ((hours * 60 + minutes) * 60 + seconds) * count + number
     if found[4] == ":":
         return frame
     if rate not in (Fraction(30_000, 1001), Fraction(60_000, 1001)):
-        raise ValueError(f"is drop-frame (';'), which {float(rate):g} fps doesn't have; use HH:MM:SS:FF")
+        raise ValueError(f"is drop-frame (';'), but {float(rate):g} fps has no drop-frame; use HH:MM:SS:FF")
     dropped = count // 15
     if seconds == 0 and number < dropped and minutes % 10:
-        raise ValueError(f"'{timecode}' is one of the labels that drop-frame leaves out")
+        raise ValueError(f"'{timecode}' is one of the labels that drop-frame timecode leaves out")
     whole = hours * 60 + minutes
     return frame - dropped * (whole - whole // 10)
 
 
 def frame_of_number(value: str) -> int:
-    """The frame that a whole number names. Raises ValueError that says what is accepted."""
+    """Return the frame that a whole number names. Raises ValueError with what is accepted."""
     if not (value.isascii() and value.isdigit()):
         raise ValueError(f"must be a whole number such as 240, got '{value}'")
     return int(value)
 
 
 def frame_of_seconds(value: str, rate: Fraction) -> int:
-    """The frame nearest to `value` seconds at `rate` frames a second. Raises ValueError that says what is accepted."""
+    """Return the frame nearest to `value` seconds at `rate` frames a second. Raises ValueError with what is accepted."""
     whole, dot, part = value.partition(".")
     if not ((whole + part).isascii() and whole.isdigit() and (part.isdigit() if dot else True)):
         raise ValueError(f"must be a number such as 10 or 12.5, got '{value}'")
@@ -59,7 +59,7 @@ def frame_of_seconds(value: str, rate: Fraction) -> int:
 
 
 def frame_at(time: str, rate: Fraction) -> int:
-    """The frame that `time` names, in any of the TIMES. Raises ValueError that says what is accepted."""
+    """Return the frame that `time` names, in any of the forms in TIMES. Raises ValueError with what is accepted."""
     time = time.strip()
     if found := _FRAME.fullmatch(time):
         return frame_of_number(found[1])

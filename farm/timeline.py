@@ -1,7 +1,7 @@
-"""The timeline of a video in frames and latents, and how it is cut into windows.
+"""The timeline of a video in frames and latents, and its cut into windows.
 
-LTX: 8n+1 pixel frames are n+1 latents; latent 0 is frame 0 alone, latent i ≥ 1 is frames 8i-7 … 8i. Sizes are
-multiples of 32 pixels. Pure arithmetic that the scheduler and planning plugins share; nothing model-specific.
+In LTX, 8n+1 pixel frames are n+1 latents: latent 0 stands for frame 0 alone, and latent i ≥ 1 for frames 8i-7 … 8i. Sizes
+are multiples of 32 pixels. Pure arithmetic that the scheduler and planning plugins share; nothing here depends on a model.
 """
 
 from __future__ import annotations
@@ -9,28 +9,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 TEMPORAL = 8
-"""Pixel frames a latent stands for (all but latent 0)."""
+"""Pixel frames for which a latent stands (except latent 0, which stands for one)."""
 
 SPATIAL = 32
-"""Pixels a side that one latent position stands for."""
+"""Pixels on each side of the square for which one latent position stands."""
 
 
 def latents_for(frames: int) -> int:
-    """Latents that hold `frames` ≥ 1 pixel frames, rounded up."""
+    """Return the latents that hold `frames` ≥ 1 pixel frames, rounded up."""
     if frames < 1:
         raise ValueError(f"frames must be at least 1, got {frames}")
     return -(-(frames - 1) // TEMPORAL) + 1
 
 
 def frames_of(latents: int) -> int:
-    """Pixel frames that `latents` ≥ 1 latents decode to: 8n+1."""
+    """Return the pixel frames to which `latents` ≥ 1 latents decode: 8(latents-1)+1."""
     if latents < 1:
         raise ValueError(f"latents must be at least 1, got {latents}")
     return TEMPORAL * (latents - 1) + 1
 
 
 def frame_span(start: int, stop: int) -> tuple[int, int]:
-    """Pixel frames [first, last) that the latents [start, stop) stand for on the global timeline."""
+    """Return the pixel frames [first, last) for which the latents [start, stop) stand on the global timeline."""
     if not 0 <= start < stop:
         raise ValueError(f"latents [{start}, {stop}) are not a span")
     return (0 if start == 0 else TEMPORAL * start - 7), TEMPORAL * (stop - 1) + 1
@@ -42,13 +42,13 @@ def tokens_of(latents: int, width: int, height: int) -> int:
 
 
 def padded(pixels: int) -> int:
-    """The least multiple of 32 that holds `pixels`."""
+    """Return the least multiple of 32 that is at least `pixels`."""
     return -(-pixels // SPATIAL) * SPATIAL
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Global latents [start, stop) of one window."""
+    """The global latents [start, stop) of one window."""
 
     start: int
     stop: int
@@ -58,10 +58,11 @@ class Cut:
 
 
 def cut_windows(latents: int, length: int, overlap: int) -> tuple[Cut, ...]:
-    """Windows of at most `length` latents that cover `latents`, neighbours sharing exactly `overlap`.
+    """Cut `latents` latents into windows of at most `length`. Neighbours share exactly `overlap` latents.
 
-    As few windows as will do, their lengths differing by one at most, longer ones first, so that the last
-    isn't a stub. A window that starts after 0 spends its first latent on run-up.
+    The cut has as few windows as possible. Their lengths differ by at most one, longer windows first, so that the last
+    window is no stub. A window that starts after latent 0 spends its first latent on run-up: that
+    latent stands for a single frame only, and is dropped.
 
     Raises ValueError unless latents ≥ 1 and 1 ≤ overlap < length.
     """

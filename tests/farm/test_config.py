@@ -132,10 +132,10 @@ def test_no_address_that_nobody_can_use_is_accepted(write, key, value):
 def test_what_only_a_listener_can_use_is_nothing_to_call(write, value):
     for key in ("server.advertise", "ray.address"):
         with pytest.raises(
-            InvalidConfig, match=rf"{key}.*at which others reach it, such as 10\.0\.0\.5:7433"
+            InvalidConfig, match=rf"{key}.*at which other machines reach it, such as 10\.0\.0\.5:7433"
         ):
             load_config(write(""), {}, {key: value})
-    with pytest.raises(InvalidConfig, match="server: must be HOST:PORT at which others reach it"):
+    with pytest.raises(InvalidConfig, match="server: must be HOST:PORT at which other machines reach it"):
         load_node_config(write(""), {}, {"server": value})
 
 
@@ -162,7 +162,7 @@ def test_an_address_in_rays_cluster_is_ipv4(write, value):
 def test_rays_head_and_the_daemon_have_a_port_each(write):
     with pytest.raises(
         InvalidConfig,
-        match=r"settings\.toml: ray\.port: must be another port than that of server\.listen, 7433",
+        match=r"settings\.toml: ray\.port: must differ from the port of server\.listen, 7433",
     ):
         load_config(write("[ray]\nport = 7433"), {})
     # An existing cluster's head isn't begun, and 0 is another free port each time.

@@ -90,7 +90,7 @@ def test_a_text_that_yaml_would_take_for_something_else_is_that_text(tmp_path, t
 )
 def test_a_text_that_yaml_would_cut_at_a_hash_is_refused(tmp_path, row):
     with pytest.raises(
-        InvalidSpec, match=r"^prompts: shots.yaml: line 1: .*'#' would end '.+'; put .* in quotes"
+        InvalidSpec, match=r"^prompts: shots.yaml: line 1: .*'#' would end the text '.+'; put .* in quotes"
     ):
         read(tmp_path, row)
     assert read(tmp_path, "- text: 'take #3'\n- {frame: 9, text: F#5}  # the key")["prompt"] == "take #3"
@@ -118,17 +118,20 @@ def test_a_text_that_yaml_would_cut_at_a_hash_is_refused(tmp_path, row):
             "- {frame: 1, text: a ball, red}",
             "row 1: may have .*; got 'red'; put a text that holds a comma in quotes",
         ),
-        ("- {frame: 1}", "row 1: text: must say what is seen, it is empty"),
-        ("- {frame: 1, text: ' '}", "row 1: text: must say what is seen"),
+        ("- {frame: 1}", "row 1: text: must not be empty; write what the video shows"),
+        ("- {frame: 1, text: ' '}", "row 1: text: must not be empty"),
         ("- {frame: 1, text: [a]}", "row 1: text: must be one value"),
-        ("- {frame: 1, text: a, frames: 3}", "row 1: may have frame, seconds, timecode, text; got 'frames'"),
-        ("- {frame: 1, text: a, text: b}", "line 1: isn't YAML that can be read: 'text' stands twice"),
+        (
+            "- {frame: 1, text: a, frames: 3}",
+            "row 1: may have only frame, seconds, timecode, text; got 'frames'",
+        ),
+        ("- {frame: 1, text: a, text: b}", "line 1: is not valid YAML: 'text' comes twice"),
         ("- a ball", "row 1: must have text and one of"),
         ("text: a", "must be a list of rows"),
-        ("- [", "line 1: isn't YAML that can be read"),
-        ("- {frame: 1, text: a, [b]: c}", "line 1: isn't YAML that can be read: found unhashable key"),
+        ("- [", "line 1: is not valid YAML"),
+        ("- {frame: 1, text: a, [b]: c}", "line 1: is not valid YAML: found unhashable key"),
         ("", "has no rows"),
-        (b"- text: caf\xe9", "must be UTF-8, byte 12 isn't"),
+        (b"- text: caf\xe9", "must be UTF-8, but byte 12 isn't"),
         (
             "- {frame: 1, text: '" + "x" * 4001 + "'}",
             "row 1: text: must be at most 4000 characters, got 4001",
@@ -136,7 +139,7 @@ def test_a_text_that_yaml_would_cut_at_a_hash_is_refused(tmp_path, row):
         ('- {frame: 1, text: "a\\0b"}', "row 1: text: must not contain NUL"),
         (
             "".join(f"- {{frame: {n}, text: a}}\n" for n in range(102)),
-            "row 102: is one too many; .* at most 101",
+            "row 102: is one prompt too many; .* at most 101",
         ),
     ],
 )
@@ -154,12 +157,12 @@ def test_a_file_that_is_nested_without_end_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("frame,text\n1,a red, round ball\n", "line 2: has more cells than the first line; .* in quotes"),
+        ("frame,text\n1,a red, round ball\n", "line 2: has more cells than the header; .* in quotes"),
         ("frame,words\n1,a\n", "its first line must name each column once: .*; got frame, words"),
         ("frame,text,text\n1,a,b\n", "its first line must name each column once"),
         ("1,a red ball\n", "its first line must name each column once"),
-        ('frame,text\n1,"a\n', "line 2: isn't CSV that can be read"),
-        ("frame,text\n1\n", "line 2: text: must say what is seen"),
+        ('frame,text\n1,"a\n', "line 2: is not valid CSV"),
+        ("frame,text\n1\n", "line 2: text: must not be empty"),
         ("frame,text\n", "has no rows"),
         ("text,frame\n# my shots\na,9\n", "line 2: looks like a comment"),
         ("# my, shots\ntext,frame\na,9\n", "line 1: looks like a comment .* use YAML"),
@@ -207,10 +210,10 @@ def test_drop_frame_counts_as_its_labels_do(rate, ntsc, frame):
 
 def test_labels_that_drop_frame_leaves_out_are_refused():
     for label in ("00:01:00;00", "00:01:00;01"):
-        with pytest.raises(ValueError, match="one of the labels that drop-frame leaves out"):
+        with pytest.raises(ValueError, match="one of the labels that drop-frame timecode leaves out"):
             frame_of(label, Fraction(30_000, 1001))
     assert frame_of("00:10:00;00", Fraction(30_000, 1001)) == 17_982
-    with pytest.raises(ValueError, match="needs a rate of whole frames"):
+    with pytest.raises(ValueError, match="needs a whole frame rate"):
         frame_of("00:00:01:00", Fraction(25, 2))
 
 

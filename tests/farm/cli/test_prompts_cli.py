@@ -87,7 +87,7 @@ def test_frames_before_the_first_timed_prompt_have_none_and_a_note_says_so():
         ([("00:00:08;00", "b")], "is drop-frame"),
         *(([(time, "b")], r"must be a frame \(240 or 240f\), seconds .* or timecode .*, got '")
           for time in ("-5", "-1s", "2.5", "1,000", "16:9", "1m", "it stops", "", "9" * 50, "\u0662\u0664", "nans")),
-        ([("9", " ")], "the text at 9 must say what is seen, it is empty"),
+        ([("9", " ")], "the text at 9 must not be empty; write what the video shows"),
         ([("9", "x" * 4001)], "the text at 9 must be at most 4000 characters"),
         ([("9", "a\0b")], "the text at 9 must not contain NUL"),
     ],
@@ -139,7 +139,7 @@ def test_a_later_prompt_without_a_frame_is_told_the_option_to_write(later, optio
     [
         ("0: b", "0 is frame 0, where the first"),
         ("900: b", "the prompt at 900 begins"),
-        ("9:", "the text at 9 must say"),
+        ("9:", "the text at 9 must not be empty"),
     ],
 )
 def test_a_later_prompt_in_the_old_form_is_checked_as_a_timed_one_is(later, message):
