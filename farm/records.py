@@ -1,7 +1,7 @@
-"""What the store answers with: frozen values, one a noun. No SQL, no behaviour.
+"""The records that the store returns: frozen values, one class for each noun. No SQL, no behaviour.
 
-Times named `..._at` are Unix seconds and for people only; `lease_until` is in seconds of the daemon's
-CLOCK_BOOTTIME; sizes in bytes.
+Times named `..._at` are in Unix seconds and only for people. `lease_until` is in seconds of the daemon's CLOCK_BOOTTIME.
+Sizes are in bytes.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from farm.states import AttemptState, DrainState, JobState, NodeState, TaskState
 
 
 class ArtifactState(StrEnum):
-    """Whether an artifact counts."""
+    """The state of an artifact: whether it is part of the record, and whether its file can be removed."""
 
-    STAGED = "staged"  #: whole and stored; its attempt has not been committed
-    SAVED = "saved"  #: the state of an attempt that was stopped, for whoever goes on with its task
+    STAGED = "staged"  #: completely stored, but its attempt has not been committed
+    SAVED = "saved"  #: the saved state of a stopped attempt, for the next attempt at the task
     COMMITTED = "committed"  #: part of the record: media, or the result of a task
-    DISCARDED = "discarded"  #: a loser's; its file can be collected
-    EXPIRED = "expired"  #: counted, and is kept no longer; its file can be collected
-    COLLECTED = "collected"  #: likewise, and its file is gone
-    KEPT = "kept"  #: the log of an attempt, however that ended: read by people, by no task
+    DISCARDED = "discarded"  #: of an attempt that wasn't committed; its file can be removed
+    EXPIRED = "expired"  #: once committed, but no longer kept; its file can be removed
+    COLLECTED = "collected"  #: once committed, and its file has been removed
+    KEPT = "kept"  #: the log of an attempt, however it ended; read by people, never by a task
 
 
 COLLECTABLE = (ArtifactState.DISCARDED, ArtifactState.EXPIRED)
-"""States of artifacts whose files are to be removed, now or soon."""
+"""The states of artifacts whose files are to be removed."""
 
 KEPT_NO_LONGER = (ArtifactState.EXPIRED, ArtifactState.COLLECTED)
-"""States of what once was part of the record, until some time after its job had ended."""
+"""The states of artifacts that were committed once, but whose files the farm no longer keeps."""
 
 
 class AttemptRef(NamedTuple):
-    """Names one attempt for good."""
+    """The permanent name of one attempt."""
 
     attempt_id: str
     epoch: int
@@ -52,7 +52,7 @@ class ModelOffer(NamedTuple):
 
 @dataclass(frozen=True)
 class JobRecord:
-    """A job, what its plan fixed, and how far it is."""
+    """A job with the fixed values of its plan and its progress."""
 
     id: str
     state: JobState
@@ -66,9 +66,11 @@ class JobRecord:
     render_height: int
     render_frames: int
     latents: int
-    shared: JobJson  #: what every task of the job is told
+    shared: JobJson  #: the part of the plan that all tasks of the job share
     estimated_bytes: int
-    notes: tuple[str, ...]  #: what was made right at submit, and what its tasks found out since
+    notes: tuple[
+        str, ...
+    ]  #: for people: what the farm corrected at submit, and what the job's tasks reported since
     created_at: float
     started_at: float | None
     finished_at: float | None
@@ -82,14 +84,14 @@ class JobRecord:
 
 @dataclass(frozen=True)
 class TaskRecord:
-    """A task. `start`, `stop` are global latents; `position` is its place in the job's graph."""
+    """A task. `start` and `stop` are global latents; `position` is the task's place in the order of the job's graph."""
 
     id: str
     job_id: str
     key: str
     kind: TaskKind
     state: TaskState
-    epoch: int  #: raised by one at every dispatch, and when it is put back to be done again
+    epoch: int  #: raised by one at every dispatch, and whenever the task is put back
     position: int
     start: int
     stop: int
@@ -99,36 +101,36 @@ class TaskRecord:
     vram_bytes: int
     fp8: bool
     flops: float
-    failures: int  #: attempts that failed by the work's own fault, since its last retry
-    failed_devices: frozenset[tuple[str, str]]  #: (node id, device) to which it goes only where no other fits
-    reason: str  #: of a ready task what it waits for, of a failed one the last error
-    facts: Mapping[str, Any] = field(default_factory=dict)  #: JSON that its committed attempt told
-    retry_at: float = (
-        0.0  #: of the daemon's CLOCK_BOOTTIME, before which a task that failed isn't tried again
-    )
-    retried_epoch: int = 0  #: the epoch it got when somebody last asked for it to be tried again
+    failures: int  #: attempts since the last retry that failed by the work's own fault
+    failed_devices: frozenset[
+        tuple[str, str]
+    ]  #: (node id, device) that get the task only if no other device fits
+    reason: str  #: for a ready task why it waits, for a failed task the last error
+    facts: Mapping[str, Any] = field(default_factory=dict)  #: JSON that the committed attempt reported
+    retry_at: float = 0.0  #: the earliest next try, in seconds of the daemon's CLOCK_BOOTTIME
+    retried_epoch: int = 0  #: the task's epoch when somebody last asked for a retry
 
     @property
     def group(self) -> str:
-        """Name of the lockstep group it belongs to, one among all jobs; empty: it is done by itself."""
+        """The name of the task's lockstep group, unique among all jobs; empty if the task is done by itself."""
         return group_of(self.job_id, self.payload)
 
 
 def group_of(job_id: str, payload: Payload) -> str:
-    """Name of the lockstep group of a job's task; empty: it is done by itself."""
+    """Return the name of the lockstep group of a job's task; empty if the task is done by itself."""
     group = lockstep_group(payload)
     return f"{job_id}/{group}" if group else ""
 
 
 @dataclass(frozen=True)
 class GroupMember:
-    """One unfinished task of a lockstep group. `node_id`, `device`: where its live attempt is, else empty."""
+    """One unfinished task of a lockstep group. `node_id` and `device` are those of its live attempt; empty if it has none."""
 
     task_id: str
     key: str
     state: TaskState
     vram_bytes: int
-    held_bytes: int  #: of `vram_bytes` what it needs while another member makes its step
+    held_bytes: int  #: the part of `vram_bytes` that it needs while another member makes its step
     flops: float
     node_id: str = ""
     device: str = ""
@@ -136,7 +138,7 @@ class GroupMember:
 
 @dataclass(frozen=True)
 class Handover:
-    """A ready task, as last seen at `epoch`, and the device it is to be given to."""
+    """A ready task, last seen at `epoch`, and the device that is to get it."""
 
     task_id: str
     epoch: int
@@ -146,18 +148,18 @@ class Handover:
 
 @dataclass(frozen=True)
 class ReadyRecord:
-    """A task that could start, with what placement must know of its job."""
+    """A task that could start, with the facts of its job that placement needs."""
 
     task: TaskRecord
     priority: int
     job_created_at: float
     shared: JobJson
-    input_bytes: Mapping[str, int]  #: id of a node to the bytes of needed artifacts that it made
+    input_bytes: Mapping[str, int]  #: bytes of the task's inputs that each node made, by node id
 
 
 @dataclass(frozen=True)
 class StageRecord:
-    """How far one kind of task is; `done` runs from 0 to `total`, running tasks counted by step/steps."""
+    """The progress of one kind of task. `done` runs from 0 to `total`; a running task counts as step/steps."""
 
     kind: TaskKind
     total: int
@@ -168,14 +170,14 @@ class StageRecord:
 
 @dataclass(frozen=True)
 class AttemptRecord:
-    """One try of a task at one device."""
+    """One attempt at a task on one device."""
 
     id: str
     task_id: str
     job_id: str
     task_key: str
-    model: str  #: it renders with
-    flops: float  #: of the task
+    model: str  #: the model that does the task
+    flops: float  #: FLOPs of the task
     epoch: int
     state: AttemptState
     node_id: str
@@ -187,18 +189,20 @@ class AttemptRecord:
     finished_at: float | None
     step: int
     steps: int
-    seconds: float  #: wall time of the work, 0 until known
+    seconds: float  #: wall time of the work in seconds, 0 until known
     error: str
-    lockstep: bool = False  #: of a lockstep group; others of it may be on the same device
+    lockstep: bool = (
+        False  #: whether its task is in a lockstep group; other members may be on the same device
+    )
     cause: str = ""  #: why it brought no result, a farm.policy.failures.Cause; empty otherwise
-    begun: float = 0.0  #: reading of the daemon's CLOCK_BOOTTIME when it was given away
-    progressed: float = 0.0  #: likewise, when its last step was heard of
+    begun: float = 0.0  #: when it was dispatched, in seconds of the daemon's CLOCK_BOOTTIME
+    progressed: float = 0.0  #: when its last step was reported, on the same clock
     longest_step: float = 0.0  #: seconds that its slowest step took so far
-    from_step: int = 0  #: at which it began; more than 0 where it went on from an earlier one's state
+    from_step: int = 0  #: the step at which it began; above 0 if it continued from a saved state
 
     @property
     def ref(self) -> AttemptRef:
-        """The name under which agents and renderers speak of it."""
+        """The name by which agents and renderers refer to this attempt."""
         return AttemptRef(self.id, self.epoch)
 
     @property
@@ -210,20 +214,20 @@ class AttemptRecord:
 
 @dataclass(frozen=True)
 class Settlement:
-    """What the end of an attempt did to the record.
+    """The changes that the end of an attempt made to the record.
 
-    `committed` is False when its epoch was over: nothing changed. A repeated delivery answers True again, with
-    nothing else in it.
+    `committed` is False if the attempt's epoch was over and nothing changed. For a repeated report of the same end it is
+    True again, and all other fields are empty.
     """
 
     committed: bool
-    job: JobRecord | None = None  #: the job, when this finished it
-    ready: tuple[str, ...] = ()  #: ids of tasks that can start since
-    stop: tuple[AttemptRecord, ...] = ()  #: attempts cancelled by it, whose nodes must be told
+    job: JobRecord | None = None  #: the job, if this end finished it
+    ready: tuple[str, ...] = ()  #: ids of tasks that have become ready
+    stop: tuple[AttemptRecord, ...] = ()  #: attempts that were cancelled, whose nodes must be told
 
 
 class Speed(NamedTuple):
-    """FLOPs a second that a device was seen to denoise at with a model, averaged over its last `windows`."""
+    """The measured speed of a device with a model, in FLOPs a second of denoising, averaged over the last `windows`."""
 
     model: str
     flops_per_second: float
@@ -232,7 +236,7 @@ class Speed(NamedTuple):
 
 @dataclass(frozen=True)
 class LockRecord:
-    """A node, or one device of it, takes no new work because somebody wishes so; what runs goes on."""
+    """A lock: on somebody's request a node, or one of its devices, gets no new work. Running tasks go on."""
 
     reason: str
     asked_by: str
@@ -241,9 +245,10 @@ class LockRecord:
 
 @dataclass(frozen=True)
 class DrainRecord:
-    """A node takes no work and leaves the farm because somebody wishes so.
+    """A drain: on somebody's request a node gets no more work and leaves the farm.
 
-    What it runs has `grace` seconds, until `deadline` of the daemon's CLOCK_BOOTTIME; None: as long as it takes.
+    Its running tasks have `grace` seconds, until `deadline` in seconds of the daemon's CLOCK_BOOTTIME. If both are None,
+    the tasks may take as long as they need.
     """
 
     state: DrainState
@@ -254,16 +259,16 @@ class DrainRecord:
     deadline: float | None = None
 
     def is_due(self, now: float) -> bool:
-        """Whether nothing may run any more at `now` of the daemon's CLOCK_BOOTTIME."""
+        """Return whether the deadline has passed at `now`, in seconds of the daemon's CLOCK_BOOTTIME."""
         return self.deadline is not None and now >= self.deadline
 
 
 @dataclass(frozen=True)
 class DeviceRecord:
-    """One device as its agent advertises it; `task` is what it does now, as "job/task", or empty.
+    """One device as its agent advertises it, and what the farm knows of it.
 
-    Of a lockstep group it may do several, "job/task, task". `speeds`: what the farm has measured. `quarantine`: why
-    it was set aside, empty where it wasn't.
+    `task` is its current task as "job/task", or empty; a device may do several tasks of a lockstep group, "job/task, task".
+    `speeds` are those that the farm has measured. `quarantine` says why the device is in quarantine; empty if it isn't.
     """
 
     name: str
@@ -284,7 +289,7 @@ class DeviceRecord:
 
 @dataclass(frozen=True)
 class NodeRecord:
-    """A workstation. `reason` says why it gets no work, where that is not because it is drained or locked."""
+    """A workstation. `reason` says why it gets no work, unless the reason is a drain or a lock."""
 
     id: str
     name: str
@@ -298,15 +303,15 @@ class NodeRecord:
     devices: tuple[DeviceRecord, ...]
     models: tuple[ModelOffer, ...]
     drain: DrainRecord | None = None
-    lock: LockRecord | None = None  #: of the node as a whole
+    lock: LockRecord | None = None  #: the lock of the node as a whole
 
 
 @dataclass(frozen=True)
 class ArtifactRecord:
-    """Bytes that a task made or a person uploaded. `attempt_id` is empty for media."""
+    """A file that a task made or a person uploaded. `attempt_id` is empty for uploaded media."""
 
     id: str
-    name: str  #: what it is to its task: "latents", "embeddings", "segment", "video", "media", "state"
+    name: str  #: its role: "latents", "embeddings", "segment", "video", "media", "state"
     filename: str
     size: int
     sha256: str
@@ -318,10 +323,10 @@ class ArtifactRecord:
 
 @dataclass(frozen=True)
 class TaskInputs:
-    """What a task is given: committed artifacts of the tasks it needs, by key, and its job's media in order.
+    """The inputs of a task: the committed artifacts of the tasks that it needs, by key, and its job's media in order.
 
-    `state`: what the last of its attempts that was stopped left, to go on from. `notes`: what people are told of the job
-    so far.
+    `state` is what its last stopped attempt saved; None if nothing was saved. `notes` are the sentences that the farm has
+    shown to people about the job so far.
     """
 
     needs: Mapping[str, tuple[ArtifactRecord, ...]] = field(default_factory=dict)
@@ -332,12 +337,12 @@ class TaskInputs:
 
 @dataclass(frozen=True)
 class EventRecord:
-    """Something that happened. Numbers grow in the order in which watchers see events."""
+    """An event of a job or a node. Numbers grow in the order in which watchers see events."""
 
     number: int
     at: float
-    job_id: str  #: empty: about no job
-    task: str  #: key of the task; empty: the job, or a node
-    node_id: str  #: empty: about no node
+    job_id: str  #: empty if the event is about no job
+    task: str  #: key of the task; empty if the event is about a whole job or a node
+    node_id: str  #: empty if the event is about no node
     kind: str
     message: str

@@ -1,1 +1,1 @@
-"""Clips and pictures, read as a player shows them."""
+"""Reading of clips and images as a player shows them."""

@@ -1,6 +1,6 @@
-"""What a clip's container and frames say besides the picture, gathered while the frames are counted.
+"""The traits of a clip besides its picture, such as HDR, timecode and subtitles, gathered while its frames are counted.
 
-How it is told to people is farm.media.ignored's.
+farm.media.ignored words them for people.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from farm.media.ignored import ClipTraits
 from farm.outside_text import shown
 
 _SMALL = 64
-"""Pixels of each side of a copy of a frame in which a transparent part can still be seen."""
+"""Pixels on each side of a reduced copy of a frame, in which transparent parts still show."""
 
 _UNREAD_MATRICES = {8: "YCgCo", 11: "YDzDx", 14: "ICtCp", 15: "IPT-C2"}
-"""Of ITU-T H.273, table 4: ways to code colours that the reader would take for others."""
+"""Colour codings (ITU-T H.273, table 4) that the reader would misread as other codings."""
 
 _TIMECODE = re.compile(r"\d{1,2}(?::\d{2}){2}[:;.]\d{2,3}\Z")
 _NUMBERS = {
     "float numbers": re.compile(r"f(?:16|32)(?:le|be)?\Z"),
     "a sensor's mosaic": re.compile(r"bayer_"),
 }
-"""By their pixel formats: numbers that the reader would take for others."""
+"""Pixel formats whose numbers the reader would misread."""
 
 _NO_TIMECODE = re.compile(r"[0:;.]*\Z")
-"""Of a clip that begins at zero, as the video does: cameras write that one too."""
+"""A timecode of zero, which isn't reported: the video begins at zero too."""
 
 
 class TraitsSeen:
-    """Traits of the clip in `path`; `look` is given its frames one by one."""
+    """The collected traits of the clip in `path`. Call `look` with each frame, and then `of`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -47,7 +47,7 @@ class TraitsSeen:
         self._transparent = self._interlaced = False
 
     def look(self, frame: av.VideoFrame) -> None:
-        """Note what this frame says. Raises MediaError for one whose numbers the reader doesn't understand."""
+        """Collect the traits of one frame. Raises MediaError for a frame whose numbers the reader would misread."""
         if self._first is None:
             self._first = _of_first(frame, self._path)
         self._sizes[frame.width, frame.height] = None
@@ -55,7 +55,7 @@ class TraitsSeen:
         self._transparent = self._transparent or _is_transparent(frame)
 
     def of(self, container: av.container.InputContainer, stream: av.VideoStream) -> ClipTraits:
-        """All that was seen, and what the container says."""
+        """Return the traits of the frames seen so far, and those of the container."""
         videos = [one for one in container.streams.video if not _is_cover(one)]
         return replace(
             self._first or ClipTraits(),
@@ -76,10 +76,11 @@ def _of_first(frame: av.VideoFrame, path: Path) -> ClipTraits:
         what = what or _UNREAD_MATRICES.get(int(frame.colorspace))
     if what:
         raise MediaError(
-            f"{shown(path)}: its colours are coded as {what}, which can't be read; accepted: a clip "
-            "in YCbCr or RGB, of whole numbers"
+            f"{shown(path)}: its colours are coded as {what}, which the farm can't read; accepted: a clip "
+            "in YCbCr or RGB with whole numbers"
         )
-    # Of one frame only: with its side data a frame refers to itself, and its memory stays until the garbage is collected.
+    # Only for the first frame: reading side data makes a frame refer to itself, and its memory stays until the garbage
+    # collection.
     found = _side_data(frame)
     return ClipTraits(
         transfer=int(frame.color_trc),
@@ -110,7 +111,7 @@ def _is_transparent(frame: av.VideoFrame) -> bool:
     if alpha is None and frame.format.name != "pal8":
         return False
     if alpha is not None and sum(part.plane == alpha.plane for part in parts) == 1:
-        # By itself in a plane, as in ProRes: many times quicker than scaling the frame.
+        # Alpha has its own plane, as in ProRes: reading the plane is many times quicker than scaling the frame.
         order = ">" if frame.format.name.endswith("be") else "<"
         kind, plane = np.dtype(f"{order}u{1 if alpha.bits <= 8 else 2}"), frame.planes[alpha.plane]
         rows = np.frombuffer(cast(Any, plane), kind).reshape(plane.height, plane.line_size // kind.itemsize)
@@ -120,7 +121,7 @@ def _is_transparent(frame: av.VideoFrame) -> bool:
 
 
 def _timecode(container: av.container.InputContainer, stream: av.VideoStream) -> str:
-    """The start timecode of the clip, where it has one; it may lie in a track of its own, in MXF or Matroska's tags too."""
+    """Return the start timecode of the clip, "" if it has none. It may be in a stream, the container or a data track."""
     holders: list[av.container.InputContainer | av.stream.Stream] = [
         stream,
         container,
@@ -133,5 +134,5 @@ def _timecode(container: av.container.InputContainer, stream: av.VideoStream) ->
 
 
 def _tag(holder: av.container.InputContainer | av.stream.Stream, name: str) -> str:
-    """What a tag says, however its name is written; empty where there is none."""
+    """Return the value of a tag, letter case of its name aside; empty if there is none."""
     return next((value for key, value in holder.metadata.items() if key.lower() == name), "")

@@ -1,9 +1,8 @@
 """Reading clips and images as a player would show them.
 
-Here live the questions "what is this file?" (`probe`) and "what does it look like at this size and
-frame rate?" (`iter_frames`). Writing media, storing it and deciding which paths may be read live
-elsewhere; how a frame is turned, scaled and coloured is farm.media.picture's, opening images farm.media.stills'. Clips are
-read with PyAV.
+`probe` says what a file is; `iter_frames` returns its frames at a given size and frame rate. Clips are read with PyAV.
+farm.media.picture turns, scales and colours a frame, and farm.media.stills opens images. Other modules write and store
+media, and decide which paths may be read.
 """
 
 from __future__ import annotations
@@ -42,36 +41,36 @@ __all__ = [
 ]
 
 MAX_FRAMES = 100_000
-"""Frames read from or made of one file unless the caller sets a limit of its own."""
+"""Most frames that are read from one file or made from it, unless the caller gives another limit."""
 
-# Playlists and scripts (HLS, concat, ...) would let an uploaded file name other files to read; the
-# sound-only formats are here so that they can be refused for what they are.
+# Without playlists and scripts (HLS, concat, ...): with them an uploaded file could name other files to read. The
+# sound-only formats are here so that the refusal can name them.
 CONTAINERS = "mov,matroska,avi,mpegts,mpeg,mxf,ogg,flv,asf,gif,apng,yuv4mpegpipe,wav,mp3,flac,aac"
 
-# A frame that is due this part of an output frame late still counts as there: Matroska and FLV round
-# times to milliseconds, and without it half of their frames would be shown one frame late.
+# A frame may be late by this part of an output frame and still count as on time: Matroska and FLV round times to
+# milliseconds, and without this half of their frames would be shown one frame late.
 SLACK = Fraction(1, 16)
 
 
 @contextmanager
 def _refusing(path: Path) -> Iterator[None]:
-    """Turns whatever a decoder stumbles over into a MediaError: a file is broken in more ways than can be listed."""
+    """Turn every error of a decoder into a MediaError, because files are broken in more ways than can be listed."""
     try:
         yield
     except MediaError:
         raise
     except MemoryError as error:
-        raise MediaError(f"{shown(path)}: asks for more memory than there is; {ACCEPTED}") from error
+        raise MediaError(f"{shown(path)}: needs more memory than this machine has; {ACCEPTED}") from error
     except Exception as error:
         what = f"{type(error).__name__}: {shown(error)}"
         raise MediaError(f"{shown(path)}: is broken and can't be read ({what}); {ACCEPTED}") from error
 
 
 def probe(path: str | os.PathLike[str], max_frames: int = MAX_FRAMES) -> MediaFacts:
-    """Decode the whole file once and say what it is.
+    """Decode the whole file once and return its facts.
 
-    Raises MediaError for a file that is missing, unreadable, empty, truncated, without frames, sound
-    only, not media at all, or longer than `max_frames` source frames.
+    Raises MediaError for a file that is missing, unreadable, empty, truncated, without frames, without a picture, not
+    media at all, or longer than `max_frames` frames of its own.
     """
     path = Path(path)
     with _refusing(path):
@@ -89,7 +88,7 @@ def read_frames(
     fps: Fraction | float,
     max_frames: int = MAX_FRAMES,
 ) -> np.ndarray:
-    """All that `iter_frames` gives, at once: uint8 RGB [F, height, width, 3]."""
+    """Return all frames of `iter_frames` at once: uint8 RGB [F, height, width, 3]."""
     return np.stack(list(iter_frames(path, width, height, fps, max_frames)))
 
 
@@ -100,14 +99,14 @@ def iter_frames(
     fps: Fraction | float,
     max_frames: int = MAX_FRAMES,
 ) -> Iterator[np.ndarray]:
-    """Frames of a clip or image at a constant frame rate and a given size, one by one: uint8 RGB [height, width, 3].
+    """Yield the frames of a clip or image at a constant frame rate and a given size: uint8 RGB [height, width, 3].
 
-    Frame k is the one a player shows k/fps seconds after the first. Each is scaled (Lanczos) until it
-    covers width x height pixels, then cropped about its centre. There are `resampled_count(probe(path), fps)`.
-    Transparent parts are shown over black. High dynamic range is not tone-mapped.
+    Frame k is the frame that a player shows k/fps seconds after the first. Each frame is scaled (Lanczos) until it
+    covers width x height pixels, and then cropped about its centre. The number of frames is
+    `resampled_count(probe(path), fps)`. Transparent parts are shown over black. High dynamic range is not tone-mapped.
 
-    Raises MediaError as `probe` does, and when there would be more than `max_frames`; ValueError for a size or
-    rate that isn't positive.
+    Raises MediaError as `probe` does, and for more than `max_frames` frames. Raises ValueError for a size or rate that
+    isn't positive.
     """
     if width < 1 or height < 1:
         raise ValueError(f"width and height: {width}x{height}; accepted: 1 or more pixels each")
@@ -153,11 +152,11 @@ def _frames(
 def resample_times(
     pts_seconds: Sequence[Fraction | float], duration: Fraction | float, fps: Fraction | float
 ) -> list[int]:
-    """Which source frame is on screen at 0, 1/fps, 2/fps, … seconds after the first one appears.
+    """Return the source frame that is on screen at 0, 1/fps, 2/fps, … seconds after the first frame appears.
 
-    `pts_seconds` are presentation times in order, `duration` the seconds from the first of them to the
-    end of the last frame. The nearest earlier frame wins; a sixteenth of an output frame of lateness is
-    forgiven. Raises ValueError when times are missing or go backwards, or fps isn't positive.
+    `pts_seconds` are the presentation times in order. `duration` is the seconds from the first of them to the end of the
+    last frame. The nearest earlier frame is on screen; a frame may be late by a sixteenth of an output frame.
+    Raises ValueError if times are missing or go backwards, or if fps isn't positive.
     """
     if not pts_seconds:
         raise ValueError("pts_seconds: is empty; accepted: at least one frame")
@@ -174,7 +173,7 @@ def resample_times(
 
 
 def resampled_count(facts: MediaFacts, fps: Fraction | float) -> int:
-    """How many frames `read_frames` gives for this file at `fps` frames per second."""
+    """Return the number of frames that `read_frames` returns for this file at `fps` frames a second."""
     return 1 if facts.kind == "image" else _count(facts.duration, _rate(fps))
 
 
@@ -210,7 +209,7 @@ def _open_clip(path: Path) -> av.container.InputContainer:
 
 def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
     stream = cast(av.VideoStream | None, container.streams.best("video"))
-    # A song's cover art is a video stream too.
+    # The cover art of a song is a video stream too.
     if stream is None or stream.disposition & av.stream.Disposition.attached_pic:
         found = "has sound only" if container.streams.audio else "has no video"
         raise MediaError(f"{shown(path)}: {found}; {ACCEPTED}")
@@ -223,7 +222,7 @@ def _video_stream(container: av.container.InputContainer, path: Path) -> av.Vide
 def _decoded(
     container: av.container.InputContainer, stream: av.VideoStream, path: Path
 ) -> Iterator[av.VideoFrame]:
-    """Every shown frame in presentation order; MediaError where the data is cut or doesn't decode."""
+    """Yield every shown frame in presentation order. Raises MediaError if the data is cut or doesn't decode."""
     packets = seen = 0
     try:
         for packet in container.demux(stream):
@@ -244,7 +243,7 @@ def _decoded(
             f"{shown(path)}: is truncated or broken: frame {seen} does not decode ({shown(error.strerror)}); "
             "accepted: a whole clip"
         ) from error
-    # A file cut between two frames ends without an error; what it says of its own size tells.
+    # A file cut between two frames ends without an error; only its own size fields show the cut.
     kind = container.format.name
     if ("mov" in kind and packets < len(stream.index_entries)) or (
         "matroska" in kind and _matroska_cut(path)
@@ -255,7 +254,7 @@ def _decoded(
 
 
 def _matroska_cut(path: Path) -> bool:
-    """Whether the file is shorter than its Segment element says (RFC 8794, section 6; RFC 9559)."""
+    """Return whether the file is shorter than its Segment element says (RFC 8794, section 6; RFC 9559)."""
     with path.open("rb") as file:
         head = file.read(4096)
     size_at = head.find(b"\x18\x53\x80\x67") + 4
@@ -268,7 +267,7 @@ def _matroska_cut(path: Path) -> bool:
 
 
 def _survey(path: Path, max_frames: int) -> tuple[MediaFacts, list[Fraction]]:
-    """Facts of a clip and each frame's presentation time in seconds after the first."""
+    """Return the facts of a clip, and each frame's presentation time in seconds after the first."""
     with _open_clip(path) as container:
         stream = _video_stream(container, path)
         tick = stream.time_base or Fraction(0)
@@ -308,9 +307,9 @@ def _survey(path: Path, max_frames: int) -> tuple[MediaFacts, list[Fraction]]:
 def _timeline(
     ticks: Sequence[int | None], last_ticks: int, tick: Fraction, rates: Sequence[Fraction], path: Path
 ) -> tuple[list[Fraction], Fraction, Fraction | None]:
-    """Times and duration in seconds, and the frame rate when it is constant to within a tick.
+    """Return times and duration in seconds, and the frame rate, or None if the rate isn't constant to within a tick.
 
-    At a constant rate the times are put on the exact grid, which takes a container's rounding away.
+    At a constant rate the times are put on the exact grid, which removes the container's rounding.
     """
     count = len(ticks)
     known = [tick for tick in ticks if tick is not None]

@@ -1,4 +1,4 @@
-"""What is said of a clip or an image, and the error for one that can't be used. Plain values."""
+"""The facts of a clip or image, and the error for a file that can't be used. Plain values."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ ACCEPTED = (
 
 
 class MediaError(ValueError):
-    """A clip or image that can't be used; the message says what is wrong and what is accepted."""
+    """A clip or image that can't be used. The message says what is wrong and what is accepted."""
 
 
 @dataclass(frozen=True)
 class MediaFacts:
-    """What a clip or image is, as a player shows it.
+    """The facts of a clip or image as a player shows it.
 
-    `frames` is exact, counted by decoding. `width` and `height` are pixels after rotation and sample
-    aspect ratio. `fps` is the average frame rate in frames per second and `duration` the time in
-    seconds from the first frame's appearance to the last one's end; both are 0 for an image.
-    `ignored` says, a sentence each, what the file carries besides and the reader drops or doesn't follow.
+    `frames` is exact, counted by decoding. `width` and `height` are in pixels, after rotation and sample aspect ratio.
+    `fps` is the average frame rate in frames a second. `duration` is the time in seconds from the appearance of the first
+    frame to the end of the last. Both are 0 for an image. `ignored` has a sentence for each part of the file that the
+    reader drops or doesn't follow, such as its sound.
     """
 
     frames: int

@@ -1,7 +1,7 @@
-"""What a file is by its bytes, whatever its name: the kinds that the reader of clips and images would misread or not know.
+"""Recognition, by their bytes, of kinds of files that the reader of clips and images would misread or doesn't know.
 
-Pure. A kind is here so that a person is told its name, and none of these may be opened as something else: a phone's
-HEIC has the layout of a MOV, and a camera's raw picture that of a TIFF.
+Pure. With it the refusal can name the kind, and no such file is opened as another kind: a phone's HEIC has the layout of
+a MOV, and a camera's raw image has the layout of a TIFF.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 HEAD = 4096
-"""Bytes of a file's beginning that `kind_of` looks at."""
+"""Bytes at the beginning of a file that `kind_of` looks at."""
 
 TAIL = 26
-"""Bytes of its end."""
+"""Bytes at the end of a file that `kind_of` looks at."""
 
 _ANIMATED = "an animated"
 
@@ -37,10 +37,10 @@ _BRANDS = {
     "msf1": "an animated HEIF image",
     "crx ": "a camera's raw image (CR3)",
 }
-"""Brands of files in the ISO base media format that hold images and no clip (ISO/IEC 23008-12, annex B; mp4ra.org)."""
+"""Brands of files in the ISO base media format that hold an image, not a clip (ISO/IEC 23008-12, annex B; mp4ra.org)."""
 
 _GENERAL = ("mif1", "mif2", "msf1")
-"""Brands that leave open how the image is coded; another brand of the file says it."""
+"""Brands that don't say how the image is coded; another brand of the file does."""
 
 _HEADS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\xff\x0a", "a JPEG XL image"),
@@ -71,7 +71,7 @@ _HEADS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"DDS ", "a DDS texture"),
     (0, b"qoif", "a QOI image"),
 )
-"""Offset, the bytes there, and what has them. Each is of the format's own specification, or of its maker's."""
+"""Offset, the bytes there, and the kind of file that has them, from the specification of the format or its maker."""
 
 _ANYMAP = re.compile(rb"P(?:[1-7]|[Ff])\s+(?:#[^\n]*\n|[0-9W])")
 _SVG = re.compile(rb"\s*(?:<\?xml|<!--|<!DOCTYPE)?[^\0]{0,2000}?<svg[\s>]", re.IGNORECASE)
@@ -83,7 +83,7 @@ TIFF_TAGS = (
     *(BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _PLANAR, _SAMPLE_FORMAT),
     *(SUBFILE, _SUB_IFDS, _DNG_VERSION),
 )
-"""Tags of a TIFF's picture that say what it is."""
+"""Tags of a TIFF's picture that describe its layout."""
 
 REDUCED, MASK = 1, 4
 """Bits of the tag `SUBFILE`: a smaller copy of another picture, and a mask for one."""
@@ -97,11 +97,14 @@ _LOG_LUV = (32844, 32845)
 
 
 def kind_of(head: bytes, tail: bytes = b"") -> str | None:
-    """Name what a file is that the reader can't read, by its first `HEAD` and its last `TAIL` bytes; None: it may know it."""
+    """Return the name of a kind that the reader can't read, from a file's first `HEAD` and last `TAIL` bytes.
+
+    Return None if the reader may know the kind.
+    """
     if head[4:8] == b"ftyp":
         return _boxes(head)
     for at, mark, name in _HEADS:
-        # Motion JPEG 2000 is a clip, and begins as its still does.
+        # Motion JPEG 2000 is a clip, but begins like a JPEG 2000 image.
         if head.startswith(mark, at) and head[16:24] != b"ftypmjp2":
             return name
     if head.startswith(_TIFF_HEADS) and head[8:10] == b"CR":
@@ -119,18 +122,18 @@ def kind_of(head: bytes, tail: bytes = b"") -> str | None:
 
 
 def way_out(kind: str) -> str:
-    """Say what to do with a file of a `kind` that can't be read."""
+    """Return what to do with a file of a `kind` that can't be read."""
     if kind.startswith(_ANIMATED):
         return "export it as a clip"
-    return "export it as a PNG, a JPEG, or a TIFF of whole numbers of 8 or 16 bits"
+    return "export it as a PNG, a JPEG, or a TIFF with whole numbers of 8 or 16 bits"
 
 
 def _boxes(head: bytes) -> str | None:
-    """What a file in the ISO base media format is where that is an image and no clip."""
+    """Return the kind of a file in the ISO base media format if it is an image; None if it is a clip."""
     size = int.from_bytes(head[:4])
     brands = [head[at : at + 4].decode("latin-1") for at in (8, *range(16, min(size, len(head)) - 3, 4))]
     if brands[0] not in _BRANDS:
-        # A clip that may be read as an image too says so behind its own brand. Without an index (moov) it is none.
+        # The first brand is a clip's; an image brand may follow. Without an index (moov) the file is no clip.
         following = head[size + 4 : size + 8]
         if following != b"meta" or not set(brands) & _BRANDS.keys():
             return None
@@ -139,15 +142,15 @@ def _boxes(head: bytes) -> str | None:
 
 
 def is_tiff(head: bytes) -> bool:
-    """Whether a file begins as a TIFF does, BigTIFF included."""
+    """Return whether a file begins as a TIFF does, BigTIFF included."""
     return head.startswith(_TIFF_HEADS)
 
 
 def unread_tiff(tags: Mapping[int, Any]) -> str | None:
-    """Name what a TIFF is whose numbers or layout the reader doesn't understand; None: it does.
+    """Return the name of a TIFF's kind if the reader would misread its numbers or layout; None if it reads them well.
 
-    `tags` are those of its first picture (TIFF 6.0): numbers, or sequences of them. What is refused here was read
-    with Pillow 13 as something else than it shows (a black, white or scrambled picture, or a negative), or not at all.
+    `tags` are the tags of its first picture (TIFF 6.0): numbers, or sequences of numbers. Pillow 13 read each refused
+    kind wrongly (as a black, white, scrambled or negative picture), or not at all.
     """
     photometric = _first(tags, _PHOTOMETRIC, _WHITE_IS_ZERO)
     samples = int(_first(tags, _SAMPLES, 1))
@@ -184,7 +187,7 @@ def unread_tiff(tags: Mapping[int, Any]) -> str | None:
 
 
 def as_many(value: Any) -> tuple[Any, ...]:
-    """The values of a tag, which of a single one is no sequence."""
+    """Return the values of a tag as a tuple; the tag itself may hold a single number."""
     return tuple(value) if isinstance(value, Sequence) else (value,)
 
 

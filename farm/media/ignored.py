@@ -1,7 +1,7 @@
-"""What a clip or an image carries that the reader drops or doesn't follow, in sentences for people.
+"""Notes for people about parts of a clip or image that the reader drops or doesn't follow.
 
-Pure. A sentence is read after the name of the file ("clip 2: its sound is dropped"). Only what may surprise has one: a
-usual clip of a phone or camera must not drown in them.
+Pure. A note follows the name of the file ("clip 2: its sound is dropped"). Only a part whose loss may surprise has a
+note, so that an ordinary clip of a phone or camera has few.
 """
 
 from __future__ import annotations
@@ -18,16 +18,29 @@ _CURVES = {
 _GAMUTS = {9: "BT.2020", 10: "CIE XYZ", 11: "DCI-P3", 12: "Display P3"}
 
 DIGITS = 8
-"""Bits a channel that a frame has from here on."""
+"""Bits a channel of a frame that the reader returns."""
 
 
 @dataclass(frozen=True)
 class ClipTraits:
-    """What a clip's container and frames say. Codes are those of ITU-T H.273; those that say nothing are 2.
+    """The traits of a clip that its container and frames state.
 
-    `transfer`, `primaries`: of the curve and the gamut. `bits`: of a channel. `timecode`: at which it begins; empty:
-    none. `videos`, `subtitles`, `chapters`: how many there are. `sizes`: of its frames, width and height in pixels, as
-    they first come. `unread_alpha`: it has transparent parts that its decoder doesn't give (VP8 and VP9 in WebM).
+    Attributes:
+        transfer: The code of its transfer curve (ITU-T H.273); 2: unspecified.
+        primaries: The code of its gamut (ITU-T H.273); 2: unspecified.
+        bits: Bits a channel.
+        timecode: The start timecode; empty: none.
+        videos: The number of video tracks.
+        subtitles: The number of subtitle tracks.
+        captions: Whether the frames carry closed captions.
+        chapters: The number of chapters.
+        transparent: Whether any part of a frame is transparent.
+        unread_alpha: Whether it has transparent parts that its decoder doesn't return (VP8 and VP9 in WebM).
+        interlaced: Whether it is interlaced.
+        stereo: Whether it is stereoscopic (3D).
+        spherical: Whether it is a 360° picture.
+        dolby_vision: Whether it carries Dolby Vision.
+        sizes: The different sizes of its frames, as width and height in pixels, in the order of their first frame.
     """
 
     transfer: int = 2
@@ -49,10 +62,16 @@ class ClipTraits:
 
 @dataclass(frozen=True)
 class ImageTraits:
-    """What an image's file says.
+    """The traits of an image that its file states.
 
-    `profile`: the colour space of its numbers, where they mean other colours than sRGB's; empty: they don't.
-    `coded`: primaries and transfer as of a clip, where it says them. `pictures`: in the file.
+    Attributes:
+        profile: The name of its colour profile, if its numbers mean other colours than in sRGB; empty if not.
+        coded: Primaries and transfer, as codes of ITU-T H.273; None if the file doesn't state them.
+        gamma: Its gamma, if it is far from sRGB's; 0 if not.
+        inks: Whether it is in CMYK.
+        bits: Bits a channel.
+        pictures: The number of pictures in the file.
+        transparent: Whether any part is transparent.
     """
 
     profile: str = ""
@@ -65,7 +84,7 @@ class ImageTraits:
 
 
 def ignored_in_clip(clip: ClipTraits) -> tuple[str, ...]:
-    """Say what of a clip is dropped or not followed."""
+    """Return a note for each part of a clip that is dropped or not followed."""
     said = _colours(clip.primaries, clip.transfer)
     if clip.dolby_vision and clip.transfer == 2:
         said.append("its Dolby Vision is not followed: its colours may be wrong")
@@ -73,20 +92,20 @@ def ignored_in_clip(clip: ClipTraits) -> tuple[str, ...]:
     if clip.transparent:
         said.append(_OVER_BLACK)
     if clip.unread_alpha:
-        said.append("its transparency is dropped: transparent parts show whatever colour they have")
+        said.append("its transparency is dropped: transparent parts show the colour that is stored below")
     if clip.interlaced:
         said.append(
-            "it is interlaced, and its two fields are read as one frame: what moves may have combed edges"
+            "it is interlaced, and its two fields are read as one frame: moving edges may look combed"
         )
     if clip.stereo:
-        said.append("it is stereoscopic (3D), and read as one flat picture")
+        said.append("it is stereoscopic (3D), but is read as one flat picture")
     if clip.spherical:
-        said.append("it is a 360° picture, and read as a flat one")
+        said.append("it is a 360° picture, but is read as a flat picture")
     if len(clip.sizes) > 1:
         sizes = ", ".join(f"{width}x{height}" for width, height in clip.sizes[:4])
         said.append(f"its frames change their size ({sizes}), and each is scaled by itself")
     if clip.videos > 1:
-        said.append(f"one of its {clip.videos} video tracks is read, the others are dropped")
+        said.append(f"one of its {clip.videos} video tracks is read; the others are dropped")
     if clip.timecode:
         said.append(f"its start timecode {clip.timecode} is dropped")
     if clip.subtitles or clip.captions:
@@ -97,31 +116,31 @@ def ignored_in_clip(clip: ClipTraits) -> tuple[str, ...]:
 
 
 def ignored_in_image(image: ImageTraits) -> tuple[str, ...]:
-    """Say what of an image is dropped or not followed."""
+    """Return a note for each part of an image that is dropped or not followed."""
     primaries, transfer = image.coded or (2, 2)
     said = _colours(primaries, transfer)
     if image.inks:
-        said.append("it is CMYK, and turned into RGB without a profile: its colours may differ")
+        said.append("it is CMYK, and is converted to RGB without a profile: its colours may differ")
     elif image.profile:
-        said.append(f"its colours are those of {image.profile}, and are read as sRGB's: they may differ")
+        said.append(f"its colours are in {image.profile}, but are read as sRGB: they may differ")
     elif image.gamma:
         said.append(f"its gamma of {image.gamma:.2f} is not followed: its brightness may be wrong")
     said += _depth(image.bits, transfer)
     if image.transparent:
         said.append(_OVER_BLACK)
     if image.pictures > 1:
-        said.append(f"the first of its {image.pictures} pictures is read, the others are dropped")
+        said.append(f"the first of its {image.pictures} pictures is read; the others are dropped")
     return tuple(said)
 
 
 def _colours(primaries: int, transfer: int) -> list[str]:
-    """Of a file with high dynamic range one sentence is enough."""
+    """Return at most one note about colours and brightness; high dynamic range comes first."""
     if transfer in _HDR:
         return [f"its high dynamic range ({_HDR[transfer]}) is not tone-mapped: it looks paler than it is"]
     if transfer in _CURVES:
-        return [f"its brightness is coded by {_CURVES[transfer]}, and read as if it were ordinary video"]
+        return [f"its brightness is coded by {_CURVES[transfer]}, but is read as ordinary video"]
     if primaries in _GAMUTS:
-        return [f"its colours are those of {_GAMUTS[primaries]}, and are read as BT.709's: they look paler"]
+        return [f"its colours are in {_GAMUTS[primaries]}, but are read as BT.709: they look paler"]
     return []
 
 

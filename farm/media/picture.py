@@ -1,7 +1,4 @@
-"""How one decoded frame is shown: its turn, the shape and colours of its pixels, and its crop to a size.
-
-And how far two that are shown are apart.
-"""
+"""Conversion of a decoded frame to an upright RGB picture of a given size, and the distance between two pictures."""
 
 from __future__ import annotations
 
@@ -15,26 +12,26 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 
 
 def _stretched(frame: av.VideoFrame, aspect: Fraction) -> tuple[Fraction, Fraction]:
-    """Width and height with square pixels, before rotation; neither side loses any."""
+    """Return width and height with square pixels, before rotation; neither side loses pixels."""
     return frame.width * max(aspect, Fraction(1)), frame.height / min(aspect, Fraction(1))
 
 
 def shown_size(frame: av.VideoFrame, aspect: Fraction) -> tuple[int, int]:
-    """Width and height in pixels of the frame upright, its samples `aspect` times as wide as high."""
+    """Return width and height in pixels of the upright frame, whose samples are `aspect` times as wide as high."""
     width, height = (round(side) for side in _stretched(frame, aspect))
     return (height, width) if _turn(frame)[0] else (width, height)
 
 
 def _turn(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
-    """How to show the frame upright: transpose, then mirror left-right, then top-bottom.
+    """Return the operations that turn the frame upright: transpose, then mirror left-right, then mirror top-bottom.
 
-    Source: the display matrix of ISO/IEC 14496-12 8.3.2.3 (x' = ax + cy, y' = bx + dy), to the nearest
-    quarter turn, as players do.
+    They follow the display matrix of ISO/IEC 14496-12 8.3.2.3 (x' = ax + cy, y' = bx + dy), rounded to the nearest quarter
+    turn, as in players.
     """
     try:
         matrix = frame.side_data.get("DISPLAYMATRIX")
     except ValueError:
-        # PyAV can't list side data of a kind it doesn't know; the angle is still to be had.
+        # PyAV can't list side data of a kind that it doesn't know, but it still knows the angle.
         angle = round(frame.rotation / 90) % 4
         return angle % 2 == 1, angle in (2, 3), angle in (1, 2)
     if matrix is None:
@@ -46,7 +43,7 @@ def _turn(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
 
 
 def covering(frame: av.VideoFrame, aspect: Fraction, width: int, height: int) -> tuple[int, int]:
-    """Width and height in pixels, before it is turned, to which a frame is scaled to cover width x height."""
+    """Return the size in pixels to which a frame, before its turn, is scaled so that it covers width x height."""
     crop_w, crop_h = (height, width) if _turn(frame)[0] else (width, height)
     full_w, full_h = _stretched(frame, aspect)
     scale = max(crop_w / full_w, crop_h / full_h)
@@ -56,7 +53,7 @@ def covering(frame: av.VideoFrame, aspect: Fraction, width: int, height: int) ->
 def fit(
     frame: av.VideoFrame, aspect: Fraction, width: int, height: int, scaler: VideoReformatter
 ) -> np.ndarray:
-    """One frame upright, covering and cropped to uint8 RGB [height, width, 3]."""
+    """Return a frame upright, scaled to cover and cropped to width x height: uint8 RGB [height, width, 3]."""
     transpose, mirror, flip = _turn(frame)
     crop_w, crop_h = (height, width) if transpose else (width, height)
     scaled_w, scaled_h = covering(frame, aspect, width, height)
@@ -90,7 +87,7 @@ def fit(
 
 
 def _matrix(frame: av.VideoFrame) -> Colorspace:
-    """The YUV matrix: the frame's own, else by size as in mpv (BT.709 from 1280 columns or 577 lines)."""
+    """Return the YUV matrix: the frame's own, or else one by size as in mpv (BT.709 from 1280 columns or 577 lines)."""
     tagged = {
         1: Colorspace.ITU709,
         4: Colorspace.FCC,
@@ -110,6 +107,6 @@ def _range(frame: av.VideoFrame) -> ColorRange:
 
 
 def psnr(one: np.ndarray, other: np.ndarray) -> float:
-    """PSNR in dB between two uint8 pictures of one size; infinite where they are equal."""
+    """Return the PSNR in dB between two uint8 pictures of the same size; infinite if they are equal."""
     error = float(np.mean((one.astype(np.float32) - other.astype(np.float32)) ** 2))
     return math.inf if error == 0.0 else 10.0 * math.log10(255.0**2 / error)

@@ -1,7 +1,7 @@
-"""Looking at media in processes of their own, for the daemon.
+"""Probing of media in child processes, for the daemon.
 
-Decoders are large programs in C that read whatever anybody sends: one that crashes, takes all memory or never comes to
-an end must cost a job its media and not the farm its daemon. What is looked for is farm.media.clips's business.
+Decoders are large programs in C that read files from anybody. A decoder that crashes, takes all memory or never ends must
+not take the daemon with it; only its file is refused. farm.media.clips does the probing itself.
 """
 
 from __future__ import annotations
@@ -25,23 +25,24 @@ from farm.outside_text import shown
 from farm.processes.children import child_environment, python_command
 
 MEMORY_BYTES = 8 << 30
-"""Address space of one process. The largest frame that is accepted takes about a fifth of it."""
+"""Most address space of one process. The largest accepted frame takes about a fifth of it."""
 
 SECONDS = 1800.0
-"""For one file. 100,000 frames of 1920x1080 take some minutes."""
+"""Most seconds for one file. 100,000 frames of 1920x1080 take some minutes."""
 
 _KEPT = 2
-"""Processes that are kept for the next file: starting one takes a fifth of a second."""
+"""Most idle processes that are kept for the next file: starting a process takes a fifth of a second."""
 
 
 class _Ended(Exception):
-    """The process ended, or was ended, without an answer; the message says why."""
+    """The child process ended, or was killed, without an answer. The message says why."""
 
 
 class MediaReader:
-    """`farm.media.clips.probe` in child processes. Any number of threads may call at once: each has a process of its own.
+    """`farm.media.clips.probe` in child processes. Any number of threads may call it at once; each gets its own process.
 
-    `folder`: where the processes work; they make nothing there. `memory_bytes` and `seconds` bound each of them.
+    `folder` is the current folder of the processes, which write nothing there. `memory_bytes` and `seconds` are limits of
+    each process and each file.
     """
 
     def __init__(self, folder: Path, memory_bytes: int = MEMORY_BYTES, seconds: float = SECONDS):
@@ -52,12 +53,12 @@ class MediaReader:
         self._closed = False
 
     def probe(self, path: str | os.PathLike[str], max_frames: int = MAX_FRAMES) -> MediaFacts:
-        """As farm.media.clips.probe. Raises MediaError also for a file on which the process crashes, or that takes too long."""
+        """Probe a file as farm.media.clips.probe does. Raises MediaError also if the process crashes or takes too long."""
         process = self._take()
         try:
             answer = self._ask(process, {"path": os.fspath(path), "max_frames": max_frames})
         except BaseException as error:
-            # It might answer yet, and nobody must take that for the answer about another file.
+            # A late answer must not be taken for the answer about the next file.
             process.kill()
             process.wait()
             if isinstance(error, _Ended):
@@ -70,7 +71,7 @@ class MediaReader:
         return MediaFacts(**(answer | {"fps": Fraction(answer["fps"]), "ignored": tuple(answer["ignored"])}))
 
     def close(self) -> None:
-        """End all processes; whoever waits for one is told that it ended."""
+        """End all processes. Calls that wait for one of them raise MediaError."""
         with self._guard:
             self._closed = True
             for process in (*self._idle, *self._busy):
@@ -113,7 +114,7 @@ class MediaReader:
         if not select.select([out], [], [], self._seconds)[0]:
             process.kill()
             process.wait()
-            raise _Ended(f"that takes longer than {self._seconds:g} s")
+            raise _Ended(f"reading it takes longer than {self._seconds:g} s")
         line = out.readline()
         if line.endswith(b"\n"):
             return json.loads(line)
@@ -124,7 +125,7 @@ class MediaReader:
 
 
 def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
-    """A reader's standard input and output."""
+    """Return the standard input and output of a child process."""
     assert process.stdin and process.stdout  # it was started with both as pipes
     return process.stdin, process.stdout
 
@@ -139,7 +140,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def main() -> None:
-    """Answer the questions on standard input, a line of JSON each, until it ends with whoever asks."""
+    """Answer questions on standard input, one line of JSON each, until the parent closes it."""
     # Ctrl-C in a terminal is for the daemon, which ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
@@ -148,7 +149,7 @@ def main() -> None:
         resource.RLIMIT_AS, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard)
     )
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    # What a library prints must not be taken for an answer.
+    # A library's own prints must not be taken for answers.
     answers = open(os.dup(1), "w")  # noqa: SIM115
     os.dup2(2, 1)
     for line in sys.stdin:

@@ -1,6 +1,6 @@
-"""Opening an image file: upright, RGB and over black, as a viewer shows it, and what the file carries besides.
+"""Opening an image as a viewer shows it (upright, in RGB, over black), with the other traits of its file.
 
-Which files are none that can be read is farm.media.file_kinds' to say; clips are farm.media.clips's. Images are read with Pillow.
+Images are read with Pillow. farm.media.file_kinds recognises files that can't be read, and farm.media.clips reads clips.
 """
 
 from __future__ import annotations
@@ -36,36 +36,37 @@ from farm.media.ignored import ImageTraits
 from farm.outside_text import shown
 
 MAX_PIXELS = 16384 * 8192
-"""Largest frame that is decoded: twice 16K in area is a broken or hostile file, not footage."""
+"""Most pixels of a frame that is decoded: a larger frame, of twice 16K in area, means a broken or hostile file."""
 
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
 
 VISIBLE = 2
-"""Levels of 255 by which a profile's colours must differ from sRGB's to be told."""
+"""Levels of 255 by which a profile's colours must differ from sRGB's before a note mentions them."""
 
 USUAL_GAMMA = (0.42, 0.49)
-"""Of sRGB, which PNG writes as 1/2.2, and a little to both sides."""
+"""The range of gammas that need no note: that of sRGB, which PNG writes as 1/2.2, and a little to both sides."""
 
 
 @dataclass(frozen=True)
 class Still:
-    """An image, RGB and upright, and what its file carries besides."""
+    """An upright image in RGB, and the other traits of its file."""
 
     image: Image.Image
     traits: ImageTraits
 
 
 def check_size(path: Path, width: int, height: int) -> None:
-    """Raise MediaError for more pixels than are decoded."""
+    """Raise MediaError for a frame of more than MAX_PIXELS pixels."""
     if width * height > MAX_PIXELS:
-        raise MediaError(f"{shown(path)}: frames of {width}x{height}; accepted: at most {MAX_PIXELS} pixels")
+        raise MediaError(
+            f"{shown(path)}: has frames of {width}x{height}; accepted: at most {MAX_PIXELS} pixels"
+        )
 
 
 def open_still(path: Path) -> Still | None:
-    """The image in `path`; None when the file holds none.
+    """Open the image in `path`; return None if the file holds no image.
 
-    Raises MediaError for a file that can't be read at all, is empty, is a broken image, or is of a kind that would be
-    misread.
+    Raises MediaError for a file that can't be read, is empty, is a broken image, or is of a kind that Pillow would misread.
     """
     try:
         if not path.is_file():
@@ -83,7 +84,7 @@ def open_still(path: Path) -> Still | None:
         image = Image.open(path, formats=IMAGE_FORMATS)
     except UnidentifiedImageError:
         if is_tiff(head):
-            raise _unread(path, "a TIFF of a kind that isn't known") from None
+            raise _unread(path, "a TIFF of an unknown kind") from None
         return None
     except Image.DecompressionBombError as error:
         raise MediaError(f"{shown(path)}: is too large an image: {shown(error)}") from error
@@ -115,7 +116,7 @@ def open_still(path: Path) -> Still | None:
 
 
 def _no_file(path: Path) -> str:
-    """What there is in place of a file. A folder of numbered images, or a pattern for them, is often meant as a clip."""
+    """Return what `path` is instead of a file. People often mean a folder or a pattern of numbered images as a clip."""
     numbered = "; numbered images aren't read as a clip, so make a clip of them first"
     if path.is_dir():
         return f"is a folder{numbered}"
@@ -129,7 +130,7 @@ def _unread(path: Path, kind: str) -> MediaError:
 
 
 def _in_8_bits(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grey, which Pillow would clip at 255; whatever else it is stays."""
+    """Scale 16-bit grey to 8 bits, because Pillow would clip it at 255; return other images as they are."""
     if not image.mode.startswith("I"):
         return image.convert("LA") if image.mode == "La" else image
     values = np.asarray(image).clip(0, 65535)
@@ -141,7 +142,7 @@ def _in_8_bits(image: Image.Image) -> Image.Image:
 
 
 def _over_black(image: Image.Image) -> tuple[Image.Image, bool]:
-    """The image in RGB, and whether any of it is transparent."""
+    """Return the image in RGB over black, and whether any part of it is transparent."""
     if not image.has_transparency_data:
         return image.convert("RGB"), False
     rgba = image.convert("RGBA")
@@ -150,7 +151,7 @@ def _over_black(image: Image.Image) -> tuple[Image.Image, bool]:
 
 
 def _tiff_tags(path: Path) -> Mapping[int, Any]:
-    """Tags of a TIFF's first picture; none where they can't be read, and Pillow will say why."""
+    """Return the tags of a TIFF's first picture; none if they can't be read, for Pillow then says why."""
     # A file is broken in more ways than can be listed.
     with contextlib.suppress(Exception), path.open("rb") as file:
         header = file.read(8)
@@ -164,14 +165,14 @@ def _tiff_tags(path: Path) -> Mapping[int, Any]:
 
 
 def _pictures(image: Image.Image) -> int:
-    """How many pictures a TIFF holds, smaller copies and masks left out; 1 of any other image.
+    """Return the number of pictures in a TIFF, without reduced copies and masks; 1 for any other image.
 
-    The second picture of a phone's JPEG is for its own gallery (a depth or gain map), and isn't missed.
+    The second picture of a phone's JPEG is only for the phone's gallery (a depth or gain map) and doesn't count.
     """
     if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return 1
     found = 1
-    # What is broken behind the first picture doesn't matter.
+    # Damage after the first picture doesn't matter.
     with contextlib.suppress(Exception):
         for number in range(1, image.n_frames):
             image.seek(number)
@@ -180,7 +181,7 @@ def _pictures(image: Image.Image) -> int:
 
 
 def _cicp(path: Path) -> tuple[int, int] | None:
-    """Primaries and transfer of a PNG's cICP chunk (PNG 3rd edition, 11.3.2.6), which Pillow doesn't read."""
+    """Return primaries and transfer of a PNG's cICP chunk (PNG 3rd edition, 11.3.2.6), which Pillow doesn't read."""
     with path.open("rb") as file:
         file.seek(8)
         while len(head := file.read(8)) == 8 and head[4:] not in (b"IDAT", b"IEND"):
@@ -192,9 +193,9 @@ def _cicp(path: Path) -> tuple[int, int] | None:
 
 
 def _other_colours(profile: bytes, image: Image.Image) -> str:
-    """The name of a colour profile in which numbers mean other colours than in sRGB; empty: they don't, to the eye.
+    """Return the name of a colour profile if its colours differ visibly from sRGB's; empty if they don't.
 
-    What is compared are colours and no names: there are a dozen profiles of sRGB.
+    Colours are compared, not names: there are a dozen profiles of sRGB.
     """
     # Few images have a profile.
     from PIL import ImageCms
@@ -211,13 +212,13 @@ def _other_colours(profile: bytes, image: Image.Image) -> str:
         meant = np.asarray(ImageCms.applyTransform(given, turn), np.int16)
         name = ImageCms.getProfileDescription(own).strip()
     except (ImageCms.PyCMSError, OSError):
-        # One that is broken, or of inks, isn't followed by anybody.
+        # No viewer follows a broken profile, or a profile of inks.
         return ""
     apart = np.abs(meant - np.asarray(given.convert("RGB"), np.int16)).max()
     return (shown(name, 60) or "a profile without a name") if apart > VISIBLE else ""
 
 
 def _unusual_gamma(info: Mapping[str, Any]) -> float:
-    """The gamma of a PNG that says no more of its colours, where it is far from sRGB's; 0: it isn't."""
+    """Return the gamma of a PNG without other colour facts, if it is far from sRGB's; else 0."""
     gamma = info.get("gamma", 0.0)
     return gamma if gamma and "srgb" not in info and not USUAL_GAMMA[0] <= gamma <= USUAL_GAMMA[1] else 0.0

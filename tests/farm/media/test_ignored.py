@@ -46,8 +46,8 @@ def test_a_usual_clip_has_nothing_that_is_ignored(tmp_path, name, options):
     ("options", "said"),
     [((*H264, *tagged(9, 16, 9)), "its high dynamic range (PQ) is not tone-mapped"),
      ((*H264, *tagged(9, 18, 9)), "its high dynamic range (HLG) is not tone-mapped"),
-     ((*H264, *tagged(9, 1, 9)), "its colours are those of BT.2020, and are read as BT.709's"),
-     ((*H264, *tagged(12, 1, 1)), "its colours are those of Display P3"),
+     ((*H264, *tagged(9, 1, 9)), "its colours are in BT.2020, but are read as BT.709"),
+     ((*H264, *tagged(12, 1, 1)), "its colours are in Display P3"),
      ((*H264, *tagged(1, 8, 1)), "its brightness is coded by a linear curve"),
      ((*H264, "-timecode", "01:00:05:06"), "its start timecode 01:00:05:06 is dropped"),
      ((*H264, "-r", "30000/1001", "-timecode", "01:00:00;02"), "its start timecode 01:00:00;02 is dropped"),
@@ -98,7 +98,7 @@ def test_further_tracks_subtitles_and_chapters_are_said(tmp_path):
     more = ("-i", tmp_path / "words.srt", "-i", tmp_path / "parts.txt", "-map_metadata", 2)
     said = clip(tmp_path / "clip.mkv", *more, "-map", 0, "-map", 0, "-map", 1, *H264)
     assert said == (
-        "one of its 2 video tracks is read, the others are dropped",
+        "one of its 2 video tracks is read; the others are dropped",
         "its subtitles are dropped",
         "its 2 chapters are dropped",
     )
@@ -197,7 +197,7 @@ def test_colours_of_another_profile_than_srgb_are_said_by_its_name(tmp_path, nam
     with Image.open(ADOBE) as still:
         still.save(tmp_path / name, icc_profile=still.info["icc_profile"])
     (note,) = probe(tmp_path / name).ignored
-    assert note == "its colours are those of Adobe-like RGB, and are read as sRGB's: they may differ"
+    assert note == "its colours are in Adobe-like RGB, but are read as sRGB: they may differ"
 
 
 # Named, because a profile holds the time at which it was made: each test worker would collect another test.
@@ -245,7 +245,7 @@ def test_an_image_says_what_else_it_has(tmp_path):
     page = Image.fromarray(quadrants())
     page.save(tmp_path / "pages.tif", save_all=True, append_images=[page, page])
     assert probe(tmp_path / "pages.tif").ignored == (
-        "the first of its 3 pictures is read, the others are dropped",
+        "the first of its 3 pictures is read; the others are dropped",
     )
 
 

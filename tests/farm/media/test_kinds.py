@@ -154,7 +154,7 @@ def test_a_tiff_of_other_numbers_than_8_or_16_bits_is_refused_by_them(
      (COLOURS, "u1", {"t50706": [1, 4]}, "a camera's raw image (DNG)"),
      (RAMP, "u1", {"t339": 4}, "a TIFF of numbers without a known meaning"),
      (RAMP[:, :48], "u2", {"t258": 12}, "a TIFF of 12-bit numbers"),
-     (RAMP, "u1", {"t259": 34712}, "a TIFF of a kind that isn't known")],
+     (RAMP, "u1", {"t259": 34712}, "a TIFF of an unknown kind")],
 )  # fmt: skip
 def test_a_tiff_whose_layout_was_misread_is_refused_by_it(tmp_path, pixels, numbers, tags, kind):
     assert f"is {kind};" in refusal(write_tiff(tmp_path / "ramp.tif", scaled(pixels, numbers), **tags))
