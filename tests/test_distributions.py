@@ -136,7 +136,7 @@ def test_a_verb_that_needs_the_full_distribution_says_what_to_install(client_alo
 def test_the_client_alone_says_what_joins_segments(client_alone):
     code = "from farm.client import delivery; delivery._joining('mp4')"
     done = client_alone.run("python", "-I", "-c", code)
-    told = "no plugin on this machine joins segments of 'mp4'; install ltx-farm here\n"
+    told = "no plugin on this machine joins segments of the format 'mp4'; install ltx-farm here\n"
     assert done.returncode == 1 and done.stderr.endswith(f"FarmError: {told}")
 
 

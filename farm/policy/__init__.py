@@ -1,1 +1,1 @@
-"""Pure judgements: what follows from failures, how long things are kept, and why a job waits. No clock, no I/O."""
+"""Pure decisions: what follows from a failure, how long artifacts are kept, why a job waits. No clock, no I/O."""

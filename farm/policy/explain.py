@@ -1,7 +1,7 @@
-"""Why a job's tasks don't run, in sentences for people.
+"""Sentences for people about why a job's tasks don't run.
 
-Pure: no clock, no I/O. Why a task that could start has no device yet is said in scheduler.placement.reasons; its words
-come in with the task's record.
+Pure: no clock, no I/O. scheduler.placement.reasons says why a ready task has no device yet; its words are in the task's
+record.
 """
 
 from __future__ import annotations
@@ -18,10 +18,15 @@ _NAMED = 3
 
 @dataclass(frozen=True)
 class DeviceFit:
-    """What a device could do of `of` unfinished tasks of a job, and what it does now.
+    """How many of a job's unfinished tasks a device could take, and what it does now.
 
-    `fits` of them it could take, were it usable and free; `task` is what it does, `reason` why it isn't usable or what
-    keeps it from the others.
+    Attributes:
+        device: The device, as "node/device".
+        fits: The number of tasks that the device could take if it were usable and free.
+        of: The number of unfinished tasks.
+        usable: Whether the device takes work at all now.
+        task: Its current task; empty: none.
+        reason: Why the device isn't usable, or can't take the other tasks; empty: no reason.
     """
 
     device: str
@@ -34,7 +39,7 @@ class DeviceFit:
 
 @dataclass(frozen=True)
 class Fit:
-    """Every device, and of each task (by key) that none of them could ever take, why not."""
+    """All devices with their fit, and `homeless`: the tasks, by key, that no device could ever take, with the reason."""
 
     devices: tuple[DeviceFit, ...]
     homeless: Mapping[str, str]
@@ -42,7 +47,7 @@ class Fit:
 
 @dataclass(frozen=True)
 class Standing:
-    """A task that has not succeeded: `reason` as the record keeps it, `unmet` the keys of what it needs and lacks."""
+    """A task that has not succeeded. `reason` is the record's; `unmet` are the keys of needed tasks that aren't done."""
 
     key: str
     state: TaskState
@@ -51,17 +56,17 @@ class Standing:
 
 
 def reason_of(job_id: str, job: JobState, task: Standing) -> str:
-    """Why the task doesn't run; of one that does or has succeeded the record's own words, none as a rule."""
+    """Return why the task doesn't run. For a task that runs, return the record's own reason, which is usually empty."""
     if task.state == TaskState.WAITING and not task.unmet:
-        return "what it needed has been done just now"
+        return "the tasks that it needs have just finished"
     if task.state == TaskState.WAITING:
         return f"needs {_some(task.unmet)}" + (", and the job is paused" if job == JobState.PAUSED else "")
     if task.state == TaskState.READY and job == JobState.PAUSED:
-        return f"the job is paused; `farmctl job resume {job_id}` goes on with it"
+        return f"the job is paused; `farmctl job resume {job_id}` resumes it"
     if task.state == TaskState.READY:
-        return task.reason or "became ready just now; no device has been chosen yet"
+        return task.reason or "has just become ready; no device has been chosen yet"
     if task.state == TaskState.CANCELLED and not is_final(job):
-        return f"was cancelled and not retried; `farmctl task retry {job_id}/{task.key}` does it again"
+        return f"was cancelled and not retried; `farmctl task retry {job_id}/{task.key}` runs it again"
     return task.reason
 
 
@@ -78,21 +83,24 @@ def done_again(key: str, error: str) -> str:
 def summary(
     job_id: str, job: JobState, error: str, tasks: Sequence[Standing], total: int, fit: Fit | None = None
 ) -> str:
-    """The job in a sentence. `tasks`: those of its `total` that have not succeeded; `error`: why it ended."""
+    """Return a sentence about the job: what it does, or why it waits and what would help.
+
+    `tasks` are the tasks, of `total`, that have not succeeded. `error` says why the job ended.
+    """
     again = (
-        f"`farmctl job retry {job_id}` goes on from the {total - len(tasks)} of {total} tasks that are done"
+        f"`farmctl job retry {job_id}` continues from the {total - len(tasks)} of {total} tasks that are done"
     )
     if job == JobState.SUCCEEDED:
         return "succeeded: it waits for nothing"
     if is_final(job):
-        # A retry can't bring back what was uploaded and is lost.
+        # A retry can't bring back a lost upload.
         then = "" if "submit the job again" in error else f"; {again}"
         return f"{job}{': ' + failure(error, job_id) if error else ''}{then}"
     count = Counter(task.state for task in tasks)
     running = count[TaskState.RUNNING]
     if job == JobState.PAUSED:
         end = f"; {_tasks(running)} still run{'s' * (running == 1)} and will finish" if running else ""
-        return f"paused: nothing more of it starts until `farmctl job resume {job_id}`{end}"
+        return f"paused: no more of its tasks start until `farmctl job resume {job_id}`{end}"
     parts = []
     if running:
         parts.append(f"{_tasks(running)} run{'s' * (running == 1)}")
@@ -106,7 +114,7 @@ def summary(
         waiting, before = count[TaskState.WAITING], running + len(ready)
         parts.append(f"{_tasks(waiting)} wait{'s' * (waiting == 1)} for {'it' if before == 1 else 'them'}")
     if left := count[TaskState.CANCELLED] + count[TaskState.FAILED]:
-        parts.append(f"{_tasks(left)} {'is' if left == 1 else 'are'} left out, not having been retried")
+        parts.append(f"{_tasks(left)} {'is' if left == 1 else 'are'} left out until a retry")
     if fit and fit.homeless:
         key, problem = next(iter(fit.homeless.items()))
         more = f" (and {len(fit.homeless) - 1} more)" if len(fit.homeless) > 1 else ""
@@ -117,9 +125,9 @@ def summary(
 def waits_for(
     job_id: str, job: JobState, tasks: Sequence[Standing], total: int, fit: Fit | None = None
 ) -> str:
-    """What a job waits for of which nothing runs, as `summary` says it without the state; "" where it is about to go on.
+    """Return what a job waits for while none of its tasks runs, as in `summary`; "" if it is about to go on.
 
-    Arguments as for `summary`. A task that became ready just now is about to go on: placement looks every second.
+    Arguments are those of `summary`. A job whose task has just become ready is about to go on: placement looks every second.
     """
     known = job == JobState.PAUSED or (fit and fit.homeless) or any(
         task.state == TaskState.READY and task.reason for task in tasks

@@ -1,6 +1,6 @@
-"""What follows when an attempt brings no result: its task is tried again, at once or later, or its job fails.
+"""The consequences of an attempt without a result: its task is tried again, at once or later, or its job fails.
 
-Pure: no clock, no I/O. The store tells what became of a task's attempts so far, and does what is judged here.
+Pure: no clock, no I/O. The store passes in the ends of a task's attempts so far, and carries out the verdict.
 """
 
 from __future__ import annotations
@@ -17,51 +17,51 @@ class Cause(StrEnum):
 
     WORK = "work"  #: the work itself failed
     TIMEOUT = "timeout"  #: it took too long, or made no step for too long
-    RENDERER_DIED = "renderer_died"  #: its process ended under it, as its own node saw
+    RENDERER_DIED = "renderer_died"  #: the renderer's process ended, as its own node saw
     OUT_OF_MEMORY = "out_of_memory"  #: the device's memory did not suffice
     STORAGE = "storage"  #: a disk or the artifact store is full, read-only or gone
-    DAMAGED_INPUT = "damaged_input"  #: the farm has not kept what it needed as it was stored
-    SILENT = "silent"  #: nothing was heard of it in time; its outcome is unknown
+    DAMAGED_INPUT = "damaged_input"  #: an input is gone from the farm, or its content has changed
+    SILENT = "silent"  #: its node did not report in time; its outcome is unknown
     GIVEN_BACK = "given_back"  #: its node ended it for a drain or its owner, or lost it with its raylet
 
 
 TASK_ERRORS = frozenset({Cause.WORK, Cause.TIMEOUT})
-"""What costs a retry. Everything else is the farm's own fault, as long as it doesn't follow the task about."""
+"""Causes that cost the task a retry. All other causes are the farm's own fault, unless they recur with the same task."""
 
 MAX_DEATHS = 3
-"""Renderers that may die under one task before it is the task that killed them."""
+"""Renderers that may die under one task. After so many the task counts as the cause of their deaths."""
 
 MAX_DAMAGED = 3
-"""How often what a task made may be damaged before a job is given up: the disk spoils whatever is written to it."""
+"""How often a task's result may be damaged before the job fails. After so many the disk is likely bad."""
 
 MAX_STRIKES = 3
-"""Different jobs of which a device may fail tasks, without a success between, before it is put in quarantine."""
+"""The number of different jobs whose tasks a device may fail in a row, without a success, before it is quarantined."""
 
 LONGEST_WAIT = 60.0
-"""Seconds that a task waits at most before it is tried again."""
+"""Most seconds that a task waits before it is tried again."""
 
 _FIRST_WAIT = {Cause.STORAGE: 5.0, Cause.OUT_OF_MEMORY: 30.0}
-"""Seconds before the first retry that waits; 1 where nothing else is said. Each further one waits twice as long."""
+"""Seconds before the first retry that waits; 1 for other causes. Each further retry waits twice as long."""
 
 _AT_ONCE = {Cause.RENDERER_DIED: 1, Cause.SILENT: 2, Cause.GIVEN_BACK: 2, Cause.DAMAGED_INPUT: MAX_DAMAGED}
 """How often in a row a task is tried again without waiting: one dead machine must not cost seconds."""
 
 STEPS_OF_PATIENCE = 10
-"""An attempt that makes no step for so many times the longest it ever took for one is stuck, however slow it is."""
+"""Multiple of an attempt's longest step. An attempt that makes no step for so long is stuck, even on a slow device."""
 
 
 STOP_SECONDS = 60.0
-"""A renderer that hasn't stopped so long after it was told to hangs, unless its steps are slower than that."""
+"""Seconds in which a renderer must stop after it is told to. A slower renderer hangs, unless its steps are slow too."""
 
 
 @dataclass(frozen=True)
 class Terms:
-    """How much is borne with. Times in seconds."""
+    """How many failures, and how much time, the farm allows before it gives up. Times are in seconds."""
 
-    max_failures: int = 3  #: errors of one task until its job fails
-    max_job_failures: int = 30  #: errors of all its tasks together until a job fails
-    total: float = 86_400.0  #: that an attempt may take
-    no_progress: float = 1800.0  #: that an attempt may take for a step, at the least
+    max_failures: int = 3  #: errors of one task after which its job fails
+    max_job_failures: int = 30  #: errors of all tasks of a job together after which the job fails
+    total: float = 86_400.0  #: the longest time that an attempt may take
+    no_progress: float = 1800.0  #: the time that every attempt may take for one step; slow attempts get more
 
 
 USUAL_TERMS = Terms()
@@ -69,7 +69,7 @@ USUAL_TERMS = Terms()
 
 @dataclass(frozen=True)
 class End:
-    """An attempt that brought no result. `device`: (node id, device name); `place` is the same for people."""
+    """The end of an attempt without a result. `device` is (node id, device name); `place` names the device for people."""
 
     cause: Cause
     device: tuple[str, str]
@@ -78,9 +78,12 @@ class End:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What follows. `fails`: why the job fails; empty: the task is tried again after `wait` seconds.
+    """The decision about an attempt without a result.
 
-    `state` is how the attempt ended: FAILED where it counts as the task's own error.
+    Attributes:
+        state: The attempt's final state: FAILED if it counts as the task's own error, else LOST.
+        wait: Seconds after which the task is tried again.
+        fails: Why the job fails; empty: the task is tried again.
     """
 
     state: AttemptState
@@ -91,10 +94,13 @@ class Verdict:
 def judge(
     ends: Sequence[End], job_errors: int = 0, terms: Terms = USUAL_TERMS, *, bigger_device: bool = True
 ) -> Verdict:
-    """What follows from the last of a task's `ends`, which are in the order in which they came.
+    """Decide what follows from the last end of a task's attempts.
 
-    `job_errors`: errors of all the job's tasks before this one. `bigger_device`: of a task that ran out of memory,
-    whether the farm knows a device with more.
+    Args:
+        ends: The ends of the task's attempts without a result, in their order.
+        job_errors: The errors of all the job's tasks before this one.
+        terms: The limits of the farm.
+        bigger_device: For a task that ran out of memory, whether the farm knows a device with more.
     """
     last = ends[-1]
     alike = [end for end in ends if end.cause is last.cause]
@@ -103,15 +109,15 @@ def judge(
         if len(errors) >= terms.max_failures:
             return _fails(f"failed {_times(len(errors))}, on {_places(errors)}")
         if job_errors + 1 >= terms.max_job_failures:
-            return _fails(f"was the job's error number {job_errors + 1}, and no job may have more")
+            return _fails(f"was error number {job_errors + 1} of the job, the most that a job may have")
         return Verdict(AttemptState.FAILED, _wait(ends))
     if last.cause is Cause.RENDERER_DIED and len(alike) >= MAX_DEATHS:
-        return _fails(f"ended {_times(len(alike))} with the death of its renderer, on {_places(alike)}")
+        return _fails(f"crashed its renderer {_times(len(alike))}, on {_places(alike)}")
     if last.cause is Cause.OUT_OF_MEMORY and bigger_device:
         return Verdict(AttemptState.LOST)
     if last.cause is Cause.OUT_OF_MEMORY and len(alike) >= terms.max_failures:
         return _fails(
-            f"ran {_times(len(alike))} out of memory, on {_places(alike)}, and no device of this farm has more"
+            f"ran out of memory {_times(len(alike))}, on {_places(alike)}, and no device in this farm has more"
         )
     return Verdict(AttemptState.LOST, _wait(ends))
 
@@ -121,14 +127,14 @@ def _fails(why: str) -> Verdict:
 
 
 def _wait(ends: Sequence[End]) -> float:
-    """Seconds until the next try: doubled for every one of the same cause in a row, up to LONGEST_WAIT."""
+    """Return the seconds until the next try: doubled for each end of the same cause in a row, up to LONGEST_WAIT."""
     cause, run = ends[-1].cause, 0
     for end in reversed(ends):
         if end.cause is not cause:
             break
         run += 1
     late = run - _AT_ONCE.get(cause, 0)
-    # A power of two beyond any use would not fit a float.
+    # Capped: a larger power of two would not fit a float.
     return min(_FIRST_WAIT.get(cause, 1.0) * 2 ** min(late - 1, 30), LONGEST_WAIT) if late > 0 else 0.0
 
 
@@ -142,9 +148,9 @@ def _places(ends: Sequence[End]) -> str:
 
 
 def unlucky(ends: Sequence[End]) -> frozenset[tuple[str, str]]:
-    """Devices that a task should not go to again while there are others.
+    """Return the devices that should not get the task again while others can.
 
-    A single death says nothing of a device, and whatever else runs may be worth a long wait less than that device.
+    One crashed renderer is no evidence against a device, and avoiding the device could cost more than retrying there.
     """
     deaths = [end for end in ends if end.cause is Cause.RENDERER_DIED]
     found = [end for end in ends if end.cause in TASK_ERRORS or end.cause is Cause.STORAGE]
@@ -152,19 +158,22 @@ def unlucky(ends: Sequence[End]) -> frozenset[tuple[str, str]]:
 
 
 def strikes(cause: Cause) -> bool:
-    """Whether an end of this cause speaks against the device. A full disk does not: it is waited out."""
+    """Return whether an end of this cause counts against the device. A full disk does not: the task waits instead."""
     return cause in TASK_ERRORS or cause is Cause.RENDERER_DIED
 
 
 def time_to_stop(longest_step: float) -> float:
-    """Seconds that an attempt may take to stop, which it can between steps; `longest_step` as for `overdue`."""
+    """Return the seconds that an attempt may take to stop. It can stop only between steps.
+
+    `longest_step`: the seconds of its slowest step so far.
+    """
     return max(STOP_SECONDS, 3 * longest_step)
 
 
 def overdue(begun: float, progressed: float, longest_step: float, now: float, terms: Terms) -> str:
-    """Why a live attempt has to end for the time it takes, or "". All in seconds of one clock.
+    """Return why a live attempt takes too long and must end, or "". All times are in seconds of the same clock.
 
-    `begun`: when it was given away, `progressed`: when its last step was heard of, `longest_step`: seconds of its
+    `begun`: when it was dispatched. `progressed`: when its last step was reported. `longest_step`: the seconds of its
     slowest step so far.
     """
     if now - begun > terms.total:

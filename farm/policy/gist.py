@@ -1,4 +1,4 @@
-"""What an error says in one line, for people; its whole text is in the log of the attempt. Pure."""
+"""Errors shortened to one line for people. The whole error is in the log of the attempt. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from farm.outside_text import shown
 _HEADER = re.compile(r"Traceback( \(most recent call last\):)?")
 _FRAME = re.compile(r'\s+File "(?:.*[\\/])?(?P<file>[^"]*)", line (?P<line>\d+)(?:, in (?P<name>.+))?')
 _MARGIN = re.compile(r" *(?:[|+] ?)+(?=Exception Group Traceback|Traceback|\S+(?::|$)| +File )")
-"""What Python draws before the lines of a group of exceptions."""
+"""The margin that Python draws before the lines of an exception group."""
 _PACKAGE = re.compile(r"(?:\w+\.)+(?=[A-Za-z_]\w*(?::|$))")
 _CHAINED = ("The above exception was", "During handling of the above exception")
 _OF_A_JOB = re.compile(
@@ -18,18 +18,19 @@ _OF_A_JOB = re.compile(
     r"(?:; the last was attempt [^\s:]+)?:\n(?P<why>.+)",
     re.DOTALL,
 )
-"""A job's error, as farm.store writes it."""
+"""The form of a job's error, as farm.store writes it."""
 
 
 _LINE = 2000
-"""Characters that are shown of a text of one line: it was written to be read."""
+"""Most characters that are shown of a text of a single line, which was written for people."""
 
 
 def gist(text: str, otherwise: str = "no reason given") -> str:
-    """The line of an error's text that says what went wrong: of a traceback its last exception, without its package.
+    """Return the line of an error's text that says what went wrong.
 
-    What stands before a traceback says it in the farm's own words, and comes first. Of another text it is the first
-    line; where that ends in a colon, the next one too. An exception without a text is told with its place. `otherwise` is returned for a text that says nothing.
+    For a traceback it is the text before the traceback, which is the farm's own, or else the last exception without its
+    package; an exception without a message is given its place in the source. For another text it is the first line, and
+    the next one too if the first ends in a colon. For an empty text it is `otherwise`.
     """
     if "\n" not in text.strip():
         return shown(text.strip(), _LINE) or otherwise
@@ -39,7 +40,7 @@ def gist(text: str, otherwise: str = "no reason given") -> str:
     if not headers and not frames:
         return shown(_sentence(lines)) or otherwise
     before = lines[: headers[0]] if headers else []
-    # An exception that was never raised is told without a traceback of its own.
+    # An exception that was never raised has no traceback of its own.
     told = "" if any(line.startswith(_CHAINED) for line in before) else _sentence(before)
     if told and not told.endswith(":"):
         return shown(told)
@@ -55,9 +56,9 @@ def gist(text: str, otherwise: str = "no reason given") -> str:
 
 
 def failure(error: str, job_id: str = "") -> str:
-    """Why a job failed, in one line: the task, how often and where it failed, and the gist of its last error.
+    """Return in one line why a job failed: the task, how often and where it failed, and the gist of its last error.
 
-    `error` is the job's, as the record has it. With `job_id` the line names the command that prints the task's log.
+    `error` is the job's error as the record has it. With `job_id` the line names the command that prints the task's log.
     """
     found = _OF_A_JOB.fullmatch(error)
     if not found:
@@ -67,6 +68,6 @@ def failure(error: str, job_id: str = "") -> str:
 
 
 def _sentence(lines: Sequence[str]) -> str:
-    """The first line that isn't empty; with the next one where it ends in a colon."""
+    """Return the first line that isn't empty, and the next one too if the first ends in a colon."""
     full = [line.strip() for line in lines if line.strip()]
     return " ".join(full[: 2 if full[0].endswith(":") else 1]) if full else ""

@@ -1,4 +1,4 @@
-"""Times of day on days of the week, as in "mon-fri 09:00-18:30". Pure: local times are handed in."""
+"""Times of day on days of the week, as in "mon-fri 09:00-18:30". Pure: the caller passes in the local time."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _SHAPE = re.compile(r"(?:(?:(?P<a>[a-z]{3})(?:-(?P<b>[a-z]{3}))?)\s+)?(\d\d):(\d
 
 @dataclass(frozen=True)
 class Hours:
-    """From minute `first` of the day to `last`, excluded, on `days` (0 is Monday).
+    """A stretch of time from minute `first` of the day until before minute `last`, on `days` (0 is Monday).
 
-    One that ends at or before its beginning ends on the next day; it belongs to the day on which it begins.
+    If `last` is not after `first`, the stretch ends on the next day. It belongs to the day on which it begins.
     """
 
     text: str
@@ -24,7 +24,7 @@ class Hours:
     last: int
 
     def cover(self, day: int, minute: int) -> bool:
-        """Whether `minute` (0 … 1439) of the day of the week `day` is within."""
+        """Return whether `minute` (0 … 1439) on the day of the week `day` lies within these hours."""
         if self.first < self.last:
             return day in self.days and self.first <= minute < self.last
         return (day in self.days and minute >= self.first) or (
@@ -36,9 +36,9 @@ class Hours:
 
 
 def parse(text: str) -> Hours:
-    """Hours from "HH:MM-HH:MM", with a day or days before it ("sat", "fri-mon"); no day: every day.
+    """Return the hours in a text such as "mon-fri 09:00-18:30" or "sat 00:00-24:00". Without a day they hold every day.
 
-    Raises ValueError saying what is accepted.
+    Raises ValueError with what is accepted.
     """
     found = _SHAPE.fullmatch(text.strip().lower())
     if not found:
@@ -48,7 +48,7 @@ def parse(text: str) -> Hours:
     a, b = found["a"], found["b"]
     for day in (a, b):
         if day and day not in DAYS:
-            raise ValueError(f"{day!r} is no day of the week; accepted: {', '.join(DAYS)}")
+            raise ValueError(f"{day!r} is not a day of the week; accepted: {', '.join(DAYS)}")
     days: Iterable[int] = range(7)
     if a:
         start, end = DAYS.index(a), DAYS.index(b or a)
@@ -56,7 +56,9 @@ def parse(text: str) -> Hours:
     (h1, m1), (h2, m2) = (map(int, found.group(3, 4)), map(int, found.group(5, 6)))
     first, last = 60 * h1 + m1, 60 * h2 + m2
     if max(m1, m2) > 59 or first >= _DAY or last > _DAY:
-        raise ValueError(f"times run from 00:00 to 24:00, got {text!r}")
+        raise ValueError(f"times must be from 00:00 to 24:00, got {text!r}")
     if first == last:
-        raise ValueError(f'begins when it ends; for the whole day write "00:00-24:00", got {text!r}')
+        raise ValueError(
+            f'must not begin and end at the same time; write "00:00-24:00" for a whole day, got {text!r}'
+        )
     return Hours(" ".join(text.lower().split()), frozenset(days), first, last)

@@ -1,6 +1,6 @@
-"""How long the farm keeps what ended jobs have made on the way to their videos, and what only they were given.
+"""The retention of artifacts of ended jobs: intermediate results, and uploads that no other job needs.
 
-Pure: no clock, no I/O. The store tells what there is, and does what is judged here.
+Pure: no clock, no I/O. The store passes in the leftovers, and removes those that are returned.
 """
 
 from __future__ import annotations
@@ -9,35 +9,35 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 LEAST_UPLOAD_SECONDS = 86_400.0
-"""An upload waits at least so long for its job: the next clip of the same job may take hours to come."""
+"""Seconds that every upload waits for its job: the next clip of the same job may take hours to upload."""
 
 
 @dataclass(frozen=True)
 class Keeping:
-    """How much is kept: for `seconds` after the end of a job, and not more than `max_bytes` of all of them."""
+    """The limits of retention: `seconds` after the end of a job, and `max_bytes` for all ended jobs together."""
 
     seconds: float
     max_bytes: int
 
     @property
     def upload_seconds(self) -> float:
-        """For how long an upload is kept for which no job comes."""
+        """Seconds that an upload is kept if no job uses it."""
         return max(self.seconds, LEAST_UPLOAD_SECONDS)
 
 
 @dataclass(frozen=True)
 class Leftover:
-    """`size` bytes that only jobs need that have ended, the last at `ended_at` (Unix seconds)."""
+    """`size` bytes of artifacts that only ended jobs need. The last of these jobs ended at `ended_at` (Unix seconds)."""
 
-    id: str  #: of the job that made them, or of the artifact that was uploaded
+    id: str  #: the id of the job that made them, or of the uploaded artifact
     ended_at: float
     size: int
 
 
 def surplus(oldest: Iterable[Leftover], kept: int, keeping: Keeping, now: float) -> list[Leftover]:
-    """Those that are kept no longer at `now` (Unix seconds): the ones past their time, and the oldest of what is too much.
+    """Return the leftovers to remove at `now` (Unix seconds): those past their time, and the oldest if all are too large.
 
-    `oldest`: the first leftovers, oldest first. `kept`: bytes of all leftovers there are, these and later ones.
+    `oldest`: leftovers, the oldest first; later ones may be missing. `kept`: the bytes of all leftovers together.
     """
     gone = []
     for one in oldest:

@@ -1,6 +1,7 @@
-"""Which tasks are done again when somebody asks for a retry.
+"""The choice of the tasks that run again when somebody asks for a retry.
 
-Pure: no clock, no I/O. What has succeeded stays while it is kept; nothing is chosen that could never start.
+Pure: no clock, no I/O. Finished tasks whose results are still kept stay as they are. No task is chosen that could never
+start.
 """
 
 from __future__ import annotations
@@ -11,14 +12,18 @@ from dataclasses import dataclass
 from farm.states import TaskState
 
 LEFT_UNDONE = (TaskState.FAILED, TaskState.CANCELLED)
-"""States from which a task can be retried."""
+"""The states from which a task can be retried."""
 
 
 @dataclass(frozen=True)
 class Undone:
-    """What decides about a task: its state, the ids of the tasks it needs, its lockstep group (empty: none).
+    """The facts of a task that the choice needs.
 
-    `gone`: it has succeeded, but what it made is kept no longer.
+    Attributes:
+        state: The task's state.
+        needs: The ids of the tasks that it needs.
+        group: Its lockstep group; empty: none.
+        gone: Whether it has succeeded, but its result is no longer kept.
     """
 
     state: TaskState
@@ -28,10 +33,10 @@ class Undone:
 
 
 def to_retry(wanted: Collection[str], tasks: Mapping[str, Undone]) -> frozenset[str]:
-    """Ids of the tasks (of one job, by id) to retry so that each of `wanted` can be done again.
+    """Return the ids of the tasks to retry, so that each task in `wanted` can run again. `tasks` are all tasks of the job.
 
-    Besides those of `wanted` that failed or were cancelled: what they need that did or is gone, and likewise the rest
-    of their lockstep groups, which start whole or not at all.
+    The choice holds the failed and cancelled tasks of `wanted`, the tasks that they need and that failed, were cancelled or
+    are gone, and likewise the other members of their lockstep groups, because a group starts as a whole.
     """
     groups: dict[str, list[str]] = {}
     for id, task in tasks.items():

@@ -1,1 +1,1 @@
-"""Processes that outlive whoever started them, and Ray's own."""
+"""Processes that outlive their starter, and Ray's own processes."""

@@ -1,8 +1,8 @@
-"""How the farm starts Python in a process of its own: the one place that makes such a command and its environment.
+"""Command lines and environments of child processes in Python. No other module makes them.
 
-A child imports what is installed beside this Python and nothing else. Python would put the current folder first on the path
-of `python -m`, then the folders of PYTHONPATH, and the user's own before what is installed: a `json.py` beside a person's
-clips, or a package `plugins` of the studio's pipeline, would then run instead of the real one.
+A child imports only packages that are installed beside this Python. By itself, `python -m` would look first in the current
+folder, then in the folders of PYTHONPATH and in the user's own packages. A `json.py` beside a person's clips, or a package
+`plugins` of the studio's pipeline, would then run instead of the real one.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from pathlib import Path
 
 
 def python_command(module: str, *arguments: str) -> list[str]:
-    """Returns the command line that runs `module` with this Python, without the current folder on its path."""
+    """Return the command line that runs `module` with this Python, without the current folder on its path."""
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def child_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Returns the environment for a child, in which no PYTHON* variable of the caller is left.
+    """Return the environment for a child, without any PYTHON* variable of the caller.
 
-    `environ`: what to start from; None: this process's environment.
+    `environ`: the environment to start from; None: that of this process.
     """
     kept = {name: value for name, value in (os.environ if environ is None else environ).items()
             if not name.startswith("PYTHON")}  # fmt: skip
-    # Also for whatever Python a child starts in turn: Ray makes the command lines of its workers itself.
+    # Variables also reach the Python processes that a child starts in turn: Ray makes the command lines of its workers.
     return kept | {"PYTHONSAFEPATH": "1"} | ({} if _in_user_site() else {"PYTHONNOUSERSITE": "1"})
 
 
 def _in_user_site() -> bool:
-    """Whether `pip install --user` has put the farm into the user's site folder, which no process can do without then."""
+    """Return whether the farm is installed in the user's site folder (`pip install --user`), which children then need."""
     return Path(__file__).is_relative_to(site.getusersitepackages())

@@ -1,6 +1,6 @@
-"""Processes that outlive the one that started them, and are found again by the next.
+"""Detached processes: they outlive the process that started them, and the next process finds them again.
 
-Here live starting, recognising and ending such a process; what it runs is a subclass's business.
+This module starts, recognises and ends them. A subclass says what the process runs.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from farm.log_file import LogFile, opened
 from farm.logs import FILE_VARIABLE
 from farm.processes.children import child_environment
 
-# Writes the pid of what it becomes: were the starter to write it, a starter killed in between would leave a
-# process that nobody knows of.
+# The child writes its own pid, which it keeps when it becomes the program. If the starter wrote it and were killed before,
+# a process would run that nobody knows of.
 _WRITE_PID_AND_BECOME = 'echo $$ > "$0" && exec "$@"'
 
 
 def running_in(folder: Path) -> dict[str, int | None]:
-    """Returns the detached processes of `folder` that run now: pid by name, None where no pid is written.
+    """Return the detached processes of `folder` that run now: pid by name, None if the pid isn't known.
 
-    Judged by their locks alone, so that it needs none of the settings they were started with.
+    The function looks only at their locks, so that it needs none of their settings.
     """
     found: dict[str, int | None] = {}
     for lock in sorted(folder.glob("*.lock")):
@@ -50,13 +50,13 @@ def _written_pid(file: Path) -> int | None:
 
 
 def _held(lock: Path) -> bool:
-    # What is no file is nobody's lock.
+    # Only an ordinary file can be a lock.
     with (
         contextlib.suppress(FileNotFoundError, DamagedFile),
         open(damaged_files.open_plain(lock, os.O_RDONLY, MADE_ANEW)) as file,
     ):
         try:
-            # Shared, so that two who look don't take each other for the process.
+            # Shared, so that two processes that look don't take each other for the detached process.
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
@@ -69,9 +69,9 @@ def differences(
     wanted_command: Sequence[str],
     wanted_variables: Mapping[str, str],
 ) -> list[str]:
-    """How what a process was started with differs from what it would be started with now, in words. Pure.
+    """Return, in words, how a process's command and environment differ from those of a start now. Pure.
 
-    `wanted_variables` are those by which the farm tells it something; others don't count.
+    Only the environment variables in `wanted_variables`, which the farm sets itself, are compared.
     """
     pairs = itertools.zip_longest(command, wanted_command, fillvalue="nothing")
     found = [f"{old} is now {new}" for old, new in pairs if old != new]
@@ -83,16 +83,16 @@ def differences(
 
 
 def this_process(program: str) -> str:
-    """Names this process to people on other machines: "farmd, pid 4711 on render-head"."""
+    """Return a name of this process for people on other machines: "farmd, pid 4711 on render-head"."""
     return f"{program}, pid {os.getpid()} on {socket.gethostname()}"
 
 
 class DetachedProcess(abc.ABC):
-    """One process per (home, name), in a session of its own.
+    """One process for each (home, name), in a session of its own.
 
-    The process holds a lock on `<name>.lock` for as long as it lives, which the kernel frees at its death.
-    So "alive" means "the lock is held": a pid that another program was given since is never mistaken for ours,
-    whatever happened to the clock or the machine in between.
+    The process holds a lock on `<name>.lock` as long as it lives, and the kernel frees the lock at its death. So "alive"
+    means "the lock is held". If another program has got the same pid meanwhile, it is never mistaken for this process,
+    even after a reboot or a change of the clock.
     """
 
     def __init__(self, name: str, home: Path) -> None:
@@ -104,38 +104,38 @@ class DetachedProcess(abc.ABC):
 
     @abc.abstractmethod
     def command(self) -> list[str]:
-        """The program and its arguments."""
+        """Return the program and its arguments."""
 
     def variables(self) -> dict[str, str]:
-        """Those by which the farm tells it something."""
+        """Return the environment variables that the farm sets for the process."""
         return {}
 
     def environment(self) -> dict[str, str]:
-        """The whole environment it runs in."""
+        """Return the whole environment of the process."""
         return child_environment() | self.variables()
 
     def prepare(self) -> None:
-        """Runs before each start, while nobody else can start it."""
+        """Prepare a start. Called before each start, while no other caller can start the process."""
 
     def clean_up(self) -> None:
-        """Runs after the process and all its descendants are gone."""
+        """Clean up after the process and all its descendants are gone."""
 
     @property
     def pid(self) -> int | None:
-        """Its pid while it runs, otherwise None."""
+        """The pid of the process while it runs, otherwise None."""
         with self._exclusively():
             return self._running_pid()
 
     def alive(self) -> bool:
-        """Whether it runs, whoever started it."""
+        """Return whether the process runs, no matter who started it."""
         with self._exclusively():
             self._collect()
             return self._locked()
 
     def outdated(self) -> list[str]:
-        """How what runs differs from what a start would make now, in words; empty where nothing does, or nothing runs.
+        """Return, in words, how the running process differs from one that was started now; empty if it doesn't, or none runs.
 
-        Settings change, and machines move to other networks, while a process that outlives its starter goes on.
+        Settings change, and machines move to other networks, while a detached process goes on.
         """
         for process in self.family()[:1]:
             with contextlib.suppress(psutil.Error):
@@ -145,7 +145,7 @@ class DetachedProcess(abc.ABC):
         return []
 
     def start(self) -> int:
-        """Starts it, or adopts the one that runs already; returns its pid without waiting until it is ready."""
+        """Start the process, or adopt one that already runs. Return its pid without waiting until it is ready."""
         with self._exclusively():
             running = self._running_pid()
             if running is not None:
@@ -170,9 +170,10 @@ class DetachedProcess(abc.ABC):
             return child.pid
 
     def stop(self, timeout: float = 10.0, number: int = signal.SIGTERM) -> None:
-        """Ends it with all its descendants.
+        """End the process with all its descendants.
 
-        It has timeout seconds after the signal `number` to end them itself; whatever is left then gets SIGKILL.
+        After the signal `number` the process has `timeout` seconds to end them itself. Processes that are left then get
+        SIGKILL.
         """
         with self._exclusively():
             pid = self._running_pid()
@@ -183,8 +184,8 @@ class DetachedProcess(abc.ABC):
                         family[0].send_signal(number)
                     _wait_for_end(family[:1], timeout)
                 _wait_for_end(family, 0.5)
-                # Again and again: whoever is killed later may have started another in between. And the kernel shows a
-                # process as over a little before it has freed what it held.
+                # Repeatedly: a process may start another before it is killed itself. Also, the kernel shows a process as
+                # ended a little before it has freed the process's locks.
                 deadline = time.monotonic() + 5.0
                 while time.monotonic() < deadline:
                     left = [process for process in {*family, *self._session(pid)} if _runs(process)]
@@ -199,12 +200,12 @@ class DetachedProcess(abc.ABC):
             self.clean_up()
 
     def family(self) -> list[psutil.Process]:
-        """It and all its descendants; empty when it doesn't run."""
+        """Return the process and all its descendants; empty if it doesn't run."""
         pid = self.pid
         return [] if pid is None else self._family(pid)
 
     def _collect(self) -> None:
-        # Where we are its parent, nobody else clears its zombie away.
+        # Only the parent can clear a zombie away, and this process may be the parent.
         if self._child is not None:
             self._child.poll()
 
@@ -227,7 +228,7 @@ class DetachedProcess(abc.ABC):
 
     @contextlib.contextmanager
     def _exclusively(self) -> Iterator[None]:
-        """Lets one caller at a time start, stop or look: a look takes the life lock for a moment."""
+        """Let only one caller at a time start, stop or look, because a look takes the life lock for a moment."""
         self.home.mkdir(parents=True, exist_ok=True)
         with open(opened(self.home / f"{self.name}.mutex", os.O_RDWR | os.O_CREAT)) as mutex:
             fcntl.flock(mutex, fcntl.LOCK_EX)
@@ -253,25 +254,25 @@ class DetachedProcess(abc.ABC):
 
     def _running_pid(self) -> int | None:
         self._collect()
-        # Between a child's first moment and its first line there is no pid to read yet.
+        # A child that has just begun has not written its pid yet.
         deadline = time.monotonic() + 5.0
         while self._locked():
             pid = _written_pid(self.pid_file)
             if pid is not None and self._holds_lock(pid):
                 return pid
             if time.monotonic() > deadline:
-                # The file is gone or damaged: a process must not be signalled because a broken number names it.
+                # The file is gone or damaged. No process may be signalled because of a wrong number in it.
                 if holder := next(filter(self._holds_lock, psutil.pids()), None):
                     return holder
                 raise RuntimeError(
-                    f"{self.home / self.name}.lock is held, but {self.pid_file} names no process that holds it; find "
-                    f"that process (`fuser {self.home / self.name}.lock`) and end it"
+                    f"{self.home / self.name}.lock is held, but {self.pid_file} does not name the process that holds it; "
+                    f"find that process (`fuser {self.home / self.name}.lock`) and end it"
                 )
             time.sleep(0.01)
         return None
 
     def _holds_lock(self, pid: int) -> bool:
-        """Whether a process leads a session of its own, as each of these does, and has the life lock open."""
+        """Return whether a process leads its own session, as detached processes do, and has the life lock open."""
         try:
             if os.getsid(pid) != pid:
                 return False
@@ -282,14 +283,14 @@ class DetachedProcess(abc.ABC):
                         return True
             return False
         except FileNotFoundError:
-            # A system without /proc: its session is all there is to see.
+            # On a system without /proc only the session can be checked.
             return not os.path.isdir("/proc/self/fd")
         except OSError:
             return False
 
 
 def remove(path: Path) -> None:
-    """Take away a file that is made anew at each start; a folder that has come into its place is set aside."""
+    """Remove a file that is made anew at each start. A folder in its place is set aside."""
     if path.is_dir() and not path.is_symlink():
         durable.set_aside(path)
     path.unlink(missing_ok=True)
@@ -302,7 +303,7 @@ def _wait_for_end(processes: list[psutil.Process], timeout: float) -> None:
 
 
 def _runs(process: psutil.Process) -> bool:
-    # A zombie is over; whether its parent ever collects it is not ours to wait for.
+    # A zombie has ended; its parent may never collect it.
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

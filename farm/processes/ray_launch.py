@@ -1,9 +1,9 @@
 """The program that runs one Ray node: the head (control store and a raylet) or a worker node (a raylet).
 
-Ray's own `ray start` can't do what the farm needs: it turns 127.0.0.1 into an outside address, starts a client
-server and a dashboard nobody asked for, and two Python agents beside each raylet (metrics, runtime environments)
-that the farm has no use for; without them a farm of three raylets is up in 2 s instead of 8, on 560 MB less. So this
-builds Ray's `Node` itself, as `ray start` and Ray's own test cluster do. Only this module touches Ray's privates.
+Ray's own `ray start` doesn't fit the farm. It turns 127.0.0.1 into an outside address. It starts a client server, a
+dashboard, and two Python agents beside each raylet (metrics, runtime environments) that the farm doesn't need. Without
+them a farm of three raylets is up in 2 s instead of 8, with 560 MB less memory. So this program builds Ray's `Node`
+itself, as `ray start` and Ray's own test cluster do. Only this module uses private parts of Ray.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ LOGS_SECONDS = 60.0
 
 
 def wait_for_head(address: str, timeout: float) -> None:
-    """Returns once the head at address (host:port) has registered its own raylet; raises TimeoutError.
+    """Wait until the head at `address` (host:port) has registered its own raylet. Raises TimeoutError.
 
-    Ray's own waiting for this goes by steps of one and two seconds.
+    Ray's own function for this waits in steps of one and two seconds.
     """
     from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled, and not in its stubs
 
@@ -56,24 +56,24 @@ def wait_for_head(address: str, timeout: float) -> None:
 
 
 def driver_job_config() -> JobConfig:
-    """Returns the job config of a driver that puts no folder on its workers' path.
+    """Return a job config for a driver that puts no folder on its workers' import path.
 
-    Ray would have every worker, on every machine, import from the driver's current folder before anything else.
+    By itself Ray makes every worker, on every machine, import from the driver's current folder first.
     """
     from ray.job_config import JobConfig
 
     class PathOfTheirOwn(JobConfig):
-        # `ray.init` appends the driver's folders to this list just before it is sent.
+        # `ray.init` appends the driver's folders to this list just before it sends the config.
         _py_driver_sys_path = property(lambda self: [], lambda self, folders: None)
 
     return PathOfTheirOwn()
 
 
 def _without_agents(command: list[str]) -> list[str]:
-    """A raylet's command line with both its agents replaced.
+    """Return a raylet's command line with both its agents replaced.
 
-    A raylet insists on having them, waits for their ports and dies with them. `cat` does that part: it ends when the
-    raylet's end of its pipe closes. Port 1 is where nobody listens; 0 would make the raylet wait.
+    A raylet insists on its agents, waits for their ports and dies with them. `cat` takes their place: it ends when the
+    raylet's end of its pipe closes. Nobody listens on port 1; port 0 would make the raylet wait.
     """
     # The shell swallows the arguments that a raylet adds.
     stand_in = '/bin/sh -c "exec cat"'
@@ -117,7 +117,7 @@ def cut_logs(folder: Path) -> None:
 
 
 def main() -> None:
-    """Starts the node, writes its state file once the control store knows it, and stays until it dies."""
+    """Start the node, write its state file once the control store knows the node, and run until the node dies."""
     parser = argparse.ArgumentParser(prog="python -m farm.processes.ray_launch", description=main.__doc__)
     parser.add_argument("kind", choices=["head", "node"])
     parser.add_argument("--address", required=True, help="control store, as host:port")
@@ -153,7 +153,7 @@ def main() -> None:
             include_log_monitor=False,
             include_dashboard=False,
             no_monitor=True,
-            # Ray keeps ports for parts that aren't started here, and a head that was given one of those would not start.
+            # Ray reserves ports for parts that aren't started here, and a head on one of those ports would not start.
             dashboard_port=0,
             dashboard_agent_listen_port=0,
             min_worker_port=0,
@@ -170,7 +170,7 @@ def main() -> None:
         if time.monotonic() - looked >= LOGS_SECONDS:
             looked = time.monotonic()
             cut_logs(Path(node.get_logs_dir_path()))
-    log.error("parts of Ray have ended, and so does this node", parts=[kind for kind, _ in dead])
+    log.error("parts of Ray have ended; this node ends too", parts=[kind for kind, _ in dead])
     node.kill_all_processes(check_alive=False, allow_graceful=False)
     sys.exit(1)
 

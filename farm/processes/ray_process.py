@@ -1,6 +1,7 @@
 """Ray's own processes as the farm runs them: the head beside the daemon, a raylet beside each agent.
 
-Nothing here imports Ray: losing its control store ends the process that did, and neither daemon nor agent may end so.
+Nothing here imports Ray: a process that imports Ray ends if it loses the control store, and neither the daemon nor an agent
+may end for that reason.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ _OBJECT_STORE_BYTES = 80_000_000
 _KEPT_PORT = "ray-head.port"
 _PORT_SECONDS = 2.0
 
-# A cut link is noticed in about 20 s instead of 64: later than a task is given away after silence, so that a renderer
-# that parks through a shorter cut is still there afterwards. Head and nodes must agree.
+# With these Ray notices a cut link in about 20 s instead of 64. That is later than the farm gives a silent node's tasks to
+# others, so that a renderer that parks through a shorter cut is still there afterwards. Head and nodes must agree.
 _HEALTH = {
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "2000",
@@ -63,42 +64,42 @@ _SETTINGS = {
 
 
 def ray_version() -> str:
-    """Version of the Ray installed here; every process of a cluster must have the same."""
+    """Return the version of Ray that is installed here. All processes of a cluster must have the same version."""
     return importlib.metadata.version("ray")
 
 
 def ray_variables(node_ip: str, token_file: Path) -> dict[str, str]:
-    """What the farm tells every process that talks Ray.
+    """Return the environment variables that the farm sets for every process that talks to Ray.
 
-    node_ip is the address of this machine in the cluster; 127.0.0.1 keeps every port of Ray's on loopback.
+    `node_ip` is the address of this machine in the cluster; 127.0.0.1 keeps all ports of Ray on loopback.
     """
     read = {}
-    # Where it can't be read, what runs goes on with the one that it has.
+    # If the token can't be read, a running process goes on with the token that it has.
     with contextlib.suppress(OSError):
         read["LTX_FARM_RAY_TOKEN"] = hashlib.sha256(token_file.read_bytes().strip()).hexdigest()[:12]
     ours = {
-        # What an earlier version has started, or runs another Ray, is made anew like all that differs.
+        # A process that an earlier version started, or that runs another Ray, is restarted, as for any difference.
         _VERSION: f"{__version__} with Ray {ray_version()}",
         "RAY_AUTH_TOKEN_PATH": str(token_file.absolute()),
         # Off, Ray leaves 127.0.0.1 alone; on, it replaces it by an outside address.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0" if node_ip == "127.0.0.1" else "1",
     }
-    # Ray reads the token once: with another one, what runs is made anew.
+    # Ray reads the token once: with another token a running process must be restarted.
     return _HEALTH | _SETTINGS | ours | read
 
 
 def ray_environment(node_ip: str, token_file: Path) -> dict[str, str]:
-    """Environment of every process that talks Ray: our own, minus whatever else was said of Ray, plus the farm's."""
+    """Return the environment for a process that talks to Ray: this process's, with all Ray variables replaced by the farm's."""
     return without_ray(child_environment()) | ray_variables(node_ip, token_file)
 
 
 def without_ray(environment: Mapping[str, str]) -> dict[str, str]:
-    """`environment` without what was said of Ray."""
+    """Return `environment` without variables of Ray."""
     return {name: value for name, value in environment.items() if not name.startswith("RAY_")}
 
 
 class _RayNode(DetachedProcess):
-    """A Ray node under farm.processes.ray_launch. `node_ip` may change: a machine moves to another network."""
+    """A Ray node, run by farm.processes.ray_launch. `node_ip` may be changed when the machine moves to another network."""
 
     def __init__(self, kind: str, name: str, home: Path, node_ip: str, token_file: Path) -> None:
         super().__init__(name, home)
@@ -106,17 +107,17 @@ class _RayNode(DetachedProcess):
         self.node_ip = node_ip
         self.token_file = token_file
         self._state_file = home / f"{name}.json"
-        # Sockets live in it, and their paths may have 107 characters: home would be too long.
+        # Ray's sockets lie in it, and their paths may have at most 107 characters: below the home they could be too long.
         digest = hashlib.sha256(f"{home.absolute()}/{name}".encode()).hexdigest()[:12]
         self.temp = Path("/tmp") / f"farm-ray-{os.getuid()}-{digest}"
 
     @property
     @abc.abstractmethod
     def address(self) -> str:
-        """The cluster's control store, as host:port."""
+        """The address of the cluster's control store, as host:port."""
 
     def _next_address(self) -> str:
-        """The address that a start uses; asked while nobody else can start it."""
+        """Return the address for the next start. Called while no other caller can start the process."""
         return self.address
 
     def command(self) -> list[str]:
@@ -149,22 +150,22 @@ class _RayNode(DetachedProcess):
 
     def outdated(self) -> list[str]:
         found = super().outdated()
-        # What else differs follows from the version, and says less.
+        # A difference in version explains all other differences, so only that one is named.
         found = [one for one in found if one.startswith(_VERSION)] or found
-        # Its state is written when it is up. What starts later finds it by a socket in its folder, and by nothing else.
+        # The state file is written when the node is up. Later processes find the node only by a socket in its folder.
         if self._state_file.exists() and not any(self.temp.glob("session_*/sockets/raylet")) and self.alive():
-            found.append(f"its folder {self.temp} was emptied, without which it starts nothing")
+            found.append(f"its folder {self.temp} was emptied, and it can start no processes without it")
         return found
 
     def node_id(self, timeout: float = 0.0) -> str:
-        """Ray's id of the node, known once the control store has registered it.
+        """Return Ray's id of the node, once the control store has registered the node.
 
-        Raises TimeoutError when it isn't registered within timeout seconds, RuntimeError when it ended instead, and
-        DamagedFile when the file that says it is damaged: only a new start helps then.
+        Raises TimeoutError if the node isn't registered within `timeout` seconds, RuntimeError if it has ended, and
+        DamagedFile if its state file is damaged: then only a new start helps.
         """
         deadline = time.monotonic() + timeout
         remedy = (
-            f"Without it nobody can speak of the {self.name} that runs; end that one, and another is started"
+            f"Without it the running {self.name} can't be used; end that process, and a new one is started"
         )
         while True:
             try:
@@ -181,7 +182,7 @@ class _RayNode(DetachedProcess):
             time.sleep(0.05)
 
     def running_with(self, option: str) -> str:
-        """What follows `option` in the command line of the one that runs; "" where none does."""
+        """Return the text after `option` in the running process's command line; "" if none runs."""
         for process in self.family()[:1]:
             with contextlib.suppress(psutil.Error):
                 for argument in process.cmdline():
@@ -190,7 +191,7 @@ class _RayNode(DetachedProcess):
         return ""
 
     def running_ip(self) -> str:
-        """The address of this machine at which it runs; "" where it doesn't."""
+        """Return the address of this machine at which the node runs; "" if it doesn't run."""
         return self.running_with("--node-ip=")
 
     def _remove_temp(self) -> None:
@@ -198,16 +199,18 @@ class _RayNode(DetachedProcess):
             found = self.temp.lstat()
         except FileNotFoundError:
             return
-        # /tmp is everyone's: another user may have put something there under our name.
+        # Everybody can write to /tmp: another user may have put something there under this name.
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-            raise PermissionError(f"{self.temp} is in the way and isn't ours")
+            raise PermissionError(
+                f"{self.temp} is needed for Ray, but belongs to another user or is no folder; remove it"
+            )
         shutil.rmtree(self.temp, ignore_errors=True)
 
 
 class RayHead(_RayNode):
-    """The cluster's head: control store and a raylet that runs nothing, for the driver on this machine.
+    """The head of the cluster: the control store, and a raylet that runs no work, for the driver on this machine.
 
-    port 0 takes a free one at the first start and keeps it in home, so that nodes find a head that came back.
+    With port 0 the first start takes a free port and stores it in the home, so that nodes find a restarted head.
     """
 
     def __init__(self, home: Path, node_ip: str, port: int, token_file: Path) -> None:
@@ -216,7 +219,7 @@ class RayHead(_RayNode):
 
     @property
     def address(self) -> str:
-        # A head that runs is where it is, whatever the kept port or the settings say by now.
+        # A running head keeps its address, even if the stored port or the settings have changed.
         return self.running_with("--address=") or self._next_address()
 
     def _next_address(self) -> str:
@@ -227,25 +230,25 @@ class RayHead(_RayNode):
         super().prepare()
 
     def _have_port(self) -> None:
-        """Sees to it that the port to start at is free; Ray itself would wait for ever beside whoever has it.
+        """Make sure that the head's port is free; Ray itself would wait for ever for a taken port.
 
-        One that it has chosen itself is given up for another, which nodes are told when they are next welcomed. Raises
-        PortTaken for one that the settings name.
+        A port that the head has chosen itself is replaced by another. Nodes learn the new port with their next Welcome.
+        Raises PortTaken for a port that the settings name.
         """
         until = time.monotonic() + _PORT_SECONDS
-        # What is left of a head that was killed ends by itself.
+        # The rest of a killed head ends by itself.
         while (
             taken := ports.taken(self.node_ip, self._port or self._kept_port())
         ) and time.monotonic() < until:
             time.sleep(0.05)
         if taken and self._port:
-            raise PortTaken(f"ray.port: {taken}; give another, or 0 for a free one")
+            raise PortTaken(f"ray.port: {taken}; give another port, or 0 for any free port")
         if taken:
             log.warning("the port of Ray's head was taken meanwhile; it gets another", why=taken)
             remove(self.home / _KEPT_PORT)
 
     def ready(self, timeout: float) -> None:
-        """Returns once a driver can connect; raises as node_id does."""
+        """Wait until a driver can connect. Raises as `node_id` does."""
         self.node_id(timeout)
 
     def _kept_port(self) -> int:
@@ -260,7 +263,7 @@ class RayHead(_RayNode):
         except damaged_files.DamagedFile as error:
             damage = error.problem
         if damage:
-            # Nobody is at that port: no head runs. Nodes are told the new one when they are next welcomed.
+            # No head runs, so the port is unused. Nodes learn the new port with their next Welcome.
             aside = start_over(kept)
             log.warning(
                 "the port of Ray's head is forgotten; another one is taken", why=damage, kept_as=str(aside)
@@ -273,10 +276,10 @@ class RayHead(_RayNode):
 
 
 class Raylet(_RayNode):
-    """A machine's raylet. May be started before the head is up: it waits for it for a minute.
+    """The raylet of a machine. It may be started before the head is up, and waits one minute for the head.
 
-    threads is what a renderer's tensor work may use; renderers is how many worker processes are kept ready for them;
-    env is added to what renderers inherit.
+    `threads`: CPU threads for a renderer's tensor work. `renderers`: worker processes to keep ready. `env`: further
+    environment variables that renderers inherit.
     """
 
     def __init__(
@@ -303,6 +306,6 @@ class Raylet(_RayNode):
         return [*super().command(), f"--prestart={self._renderers}"]
 
     def variables(self) -> dict[str, str]:
-        # Spinning threads of several renderers on the same cores cost a factor of 18.
+        # With spinning threads, several renderers on the same cores were slower by a factor of 18.
         threads = {"OMP_NUM_THREADS": str(self._threads), "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
         return super().variables() | threads | self._env

@@ -92,9 +92,9 @@ def test_why_a_job_fails_names_where():
     three = [end(Cause.WORK, 0), end(Cause.TIMEOUT, 1), end(Cause.WORK, 0)]
     assert judge(three).fails == "failed 3 times, on host/d0 and host/d1"
     died = [end(Cause.RENDERER_DIED, n) for n in range(3)]
-    assert judge(died).fails.endswith("the death of its renderer, on host/d0, host/d1 and host/d2")
+    assert judge(died).fails == "crashed its renderer 3 times, on host/d0, host/d1 and host/d2"
     assert (
-        "out of memory, on host/d0, and no device"
+        "out of memory 3 times, on host/d0, and no device"
         in judge([end(Cause.OUT_OF_MEMORY)] * 3, bigger_device=False).fails
     )
 

@@ -49,7 +49,7 @@ def test_a_whole_day_is_one():
     [
         ("9-17", "must be like"),
         ("mon,tue 09:00-17:00", "must be like"),
-        ("moo 09:00-17:00", "no day of the week"),
+        ("moo 09:00-17:00", "not a day of the week"),
         ("mon 09:60-17:00", "from 00:00 to 24:00"),
         ("24:00-06:00", "from 00:00 to 24:00"),
         ("mon 09:00-25:00", "from 00:00 to 24:00"),

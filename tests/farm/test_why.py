@@ -38,7 +38,7 @@ def test_a_running_job_is_summed_up_in_one_sentence():
     told = summary("j1", JobState.RUNNING, "", tasks, 9, Fit((), {"mux": "a/d0 has no model m"}))
     assert told == (
         "running: 1 task runs; 3 tasks are ready: waiting for a free device: a/d0 (1 for other reasons); "
-        "1 task waits for them; 1 task is left out, not having been retried; "
+        "1 task waits for them; 1 task is left out until a retry; "
         "no device of this farm could ever take mux: a/d0 has no model m"
     )
 
@@ -46,7 +46,7 @@ def test_a_running_job_is_summed_up_in_one_sentence():
 def test_an_ended_job_says_how_and_what_would_go_on_with_it():
     told = summary("j1", JobState.FAILED, "Traceback\nValueError: bad", [Standing("mux", C)], 5)
     assert told == (
-        "failed: ValueError: bad; `farmctl job retry j1` goes on from the 4 of 5 tasks that are done"
+        "failed: ValueError: bad; `farmctl job retry j1` continues from the 4 of 5 tasks that are done"
     )
 
 
@@ -66,7 +66,7 @@ def test_a_job_waits_for_what_is_known_while_nothing_of_it_runs():
     assert waits_for("j1", JobState.RUNNING, [*held_up, Standing("window/1", S)], 3) == ""
     assert waits_for("j1", JobState.RUNNING, fresh, 3) == "", "placement gives it away at once"
     assert "could ever take mux" in waits_for("j1", JobState.RUNNING, fresh, 3, Fit((), {"mux": "too small"}))
-    assert waits_for("j1", JobState.PAUSED, fresh, 3).startswith("nothing more of it starts until")
+    assert waits_for("j1", JobState.PAUSED, fresh, 3).startswith("no more of its tasks start until")
     assert waits_for("j1", JobState.FAILED, held_up, 3) == ""
 
 

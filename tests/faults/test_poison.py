@@ -25,7 +25,7 @@ def test_a_task_under_which_three_renderers_die_fails_its_job_and_nothing_else(f
         killed.append(attempt.id)
     answer = farm.wait(job_id)
     assert answer.job.state == jobs_pb2.JOB_STATE_FAILED
-    assert "ended 3 times with the death of its renderer, on " in answer.job.error
+    assert "crashed its renderer 3 times, on " in answer.job.error
     assert killed[-1] in answer.job.error and "(process " in answer.job.error
     (window,) = [task for task in answer.tasks if task.kind == "window"]
     assert [attempt.id for attempt in window.attempts] == killed, "no fourth renderer"

@@ -92,7 +92,7 @@ def test_a_renderer_that_dies_three_times_under_a_task_fails_the_job(store, job)
     answer = lose(store, third, Cause.RENDERER_DIED, "renderer of d0 (process 7) died")
     assert answer.job.state == JobState.FAILED
     assert answer.job.error == (
-        "encode ended 3 times with the death of its renderer, on host-n1/d0, host-n1/d1 and host-n2/d0; "
+        "encode crashed its renderer 3 times, on host-n1/d0, host-n1/d1 and host-n2/d0; "
         f"the last was attempt {third.id}:\nrenderer of d0 (process 7) died"
     )
     assert store.attempts.get(third.id).state == AttemptState.FAILED
@@ -106,7 +106,7 @@ def test_out_of_memory_fails_the_job_with_that_word_where_no_device_ever_had_mor
         answer = store.attempts.out_of_memory(attempt.id, epoch, "tried to allocate 9 GiB")
         assert task(store, job, "encode").vram_bytes == GIB, "nobody has more than it had"
     assert answer.job.error.startswith(
-        "encode ran 3 times out of memory, on host-n1/d0, and no device of this farm has more; the last"
+        "encode ran out of memory 3 times, on host-n1/d0, and no device in this farm has more; the last"
     )
 
 
@@ -139,7 +139,7 @@ def test_errors_of_all_tasks_of_a_job_have_a_limit(open_store):
         attempt = dispatch(store, job, f"encode/{number}")
         assert store.attempts.fail(attempt.id, 1, "bad").job is None
     attempt = dispatch(store, job, "encode/3")
-    assert "the job's error number 4" in store.attempts.fail(attempt.id, 1, "bad").job.error
+    assert "error number 4 of the job" in store.attempts.fail(attempt.id, 1, "bad").job.error
 
 
 def test_a_device_that_fails_tasks_of_three_jobs_is_set_aside_until_somebody_resumes_it(store):

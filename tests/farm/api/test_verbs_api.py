@@ -36,7 +36,7 @@ def test_a_paused_job_says_why_its_tasks_wait_and_goes_on_when_told(daemon, clie
     told = reasons(client, job)
     assert f"farmctl job resume {job.id}" in told["window/0"] and "job is paused" in told["decode/0"]
     assert client.why(job.id).summary == (
-        f"paused: nothing more of it starts until `farmctl job resume {job.id}`"
+        f"paused: no more of its tasks start until `farmctl job resume {job.id}`"
     )
     assert [one.id for one in client.jobs([jobs_pb2.JOB_STATE_PAUSED])] == [job.id]
     assert client.jobs(before=job.id) == []
@@ -80,7 +80,7 @@ def test_one_task_is_retried_and_the_job_says_what_was_left_out(daemon, client, 
     daemon.store.attempts.fail(attempt.id, attempt.epoch, "ValueError: bad")
     assert client.why(job.id).summary.startswith(
         f"failed: window/0 failed once, on host-nn/d0: ValueError: bad; its log: `farmctl task logs {job.id}/window/0`; "
-        f"`farmctl job retry {job.id}` goes on"
+        f"`farmctl job retry {job.id}` continues"
     )
     answer = client.retry_task(f"{job.id}/window/0")
     assert (answer.task.key, answer.task.state, list(answer.tasks)) == (

@@ -69,7 +69,7 @@ def test_a_paused_job_says_that_it_is_wherever_it_is_shown(client, job, show):
         "pause": lambda: client.pause(job.id),
         "watch": lambda: next(one for one in client.watch(job.id) if isinstance(one, jobs_pb2.Job)),
     }[show]()
-    assert found.waiting == f"nothing more of it starts until `farmctl job resume {job.id}`"
+    assert found.waiting == f"no more of its tasks start until `farmctl job resume {job.id}`"
     client.cancel(job.id)
     assert client.job(job.id).job.waiting == ""
 
