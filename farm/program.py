@@ -1,6 +1,7 @@
-"""What `farmctl`, `farmd` and `farm-node` do before and after their work: descriptors, and what they print.
+"""The frame of `farmctl`, `farmd` and `farm-node`: it prepares descriptors and output before their work, and flushes after.
 
-Their scripts are packaging/programs/farmctl. Those start Python without the caller's variables and folders.
+The scripts of the three programs are made from packaging/programs/farmctl. They start Python without the caller's
+variables and folders.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from farm.outside_text import hidden
 
 
 def run_program(name: str, module: str) -> None:
-    """Run a program, and end with a sentence where what it prints can't be written.
+    """Run a program. If its output can't be written, end with a sentence that says so.
 
     Args:
-        name: How the program is called.
-        module: Where its `main` is, a click command. The module is imported once standard output is ready for it.
+        name: The name of the program.
+        module: The module whose `main` is the program's click command. It is imported once standard output is ready.
     """
     _open_descriptors()
-    # Set before gRPC is imported: what goes wrong there reaches people in the farm's own words.
+    # Set before gRPC is imported: the farm reports gRPC's errors in its own words.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     _take_over_streams()
     try:
@@ -34,13 +35,13 @@ def run_program(name: str, module: str) -> None:
         finally:
             sys.stdout.flush()
     except _Unprintable as error:
-        # Else Python would try it once more, and tell of it in its own words.
+        # Otherwise Python would try to write once more, and report the error in its own words.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(f"{name}: standard output can't be written: {error.strerror}")
 
 
 def _open_descriptors() -> None:
-    """Open standard input, output and error where they are closed: what opens in their place would be printed into."""
+    """Open a closed standard input, output or error to /dev/null, so that no other file takes its place and its text."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -51,10 +52,10 @@ def _open_descriptors() -> None:
 def _take_over_streams() -> None:
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - it stays open until the end
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
-    # In an encoding that lacks a letter of somebody's name, that letter is shown as its number.
+    # A letter that the terminal's encoding lacks is shown as its number.
     sys.stderr = _instead(sys.stderr, _Errors, _Discreet)
     sys.stdout = _instead(sys.stdout, _Output)
-    # What Python falls back to when the two above are put back.
+    # Python falls back to these two when sys.stdout and sys.stderr are restored.
     vars(sys).update(__stderr__=sys.stderr, __stdout__=sys.stdout)
 
 
@@ -63,14 +64,14 @@ def _instead(
     kind: type[io.TextIOWrapper],
     over: Callable[[Any], Any] = lambda raw: raw,
 ) -> io.TextIOWrapper:
-    """A stream of `kind` over the bytes of `stream`, passed through `over`; `stream` is closed to all others."""
+    """Return a stream of `kind` over the bytes of `stream`, passed through `over`. `stream` itself can't be used any more."""
     before = cast(io.TextIOWrapper, stream)
     encoding, by_line = before.encoding, before.line_buffering
     return kind(over(before.detach()), encoding, "backslashreplace", None, by_line)
 
 
 class _Errors(io.TextIOWrapper):
-    """Standard error that may be full or closed: what was to be said is lost then, and what was to be done is done."""
+    """Standard error that may be full or closed: the message is then lost, and the program goes on."""
 
     def write(self, text: str) -> int:
         with contextlib.suppress(OSError):
@@ -83,9 +84,10 @@ class _Errors(io.TextIOWrapper):
 
 
 class _Discreet(io.BufferedIOBase):
-    """The bytes of standard error, whatever is said there, by Python and click too, without any token.
+    """The bytes of standard error, with every token hidden, also in messages of Python and click.
 
-    People paste tokens in wrong places, and CI keeps what it reads. Bytes: click goes past the text where a locale is ASCII.
+    People paste tokens into wrong places, and CI keeps its logs. The filter works on bytes, because click writes bytes
+    directly if the locale is ASCII.
     """
 
     def __init__(self, below: Any) -> None:
@@ -110,11 +112,11 @@ class _Discreet(io.BufferedIOBase):
 
 
 class _Unprintable(OSError):
-    """Standard output took nothing more."""
+    """Standard output can't be written any more."""
 
 
 class _Output(io.TextIOWrapper):
-    """Standard output that says by itself when it can't be written: no other file's error is taken for its own."""
+    """Standard output with an error class of its own, so that no other file's error is taken for it."""
 
     def write(self, text: str) -> int:
         return _told(super().write, text)

@@ -1,1 +1,1 @@
-"""What crosses the wire: addresses, channels, certificates and tokens, and how records become messages."""
+"""Everything that crosses the wire: addresses, channels, certificates, tokens, and the translation of records to messages."""

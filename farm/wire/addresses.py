@@ -1,6 +1,7 @@
-"""Addresses of this machine, as others are to use them.
+"""The addresses at which other machines reach this one.
 
-They come late, change and go, so they are looked up whenever they are needed (`look`); what follows from them is pure.
+Addresses appear late, change and vanish, so the farm looks them up whenever it needs them (`look`). The choice among the
+found addresses is pure.
 """
 
 from __future__ import annotations
@@ -18,22 +19,22 @@ LOOPBACK = "127.0.0.1"
 
 
 class NoAddress(ValueError):
-    """The settings leave the farm without an address that it needs; the message names the setting and what is accepted."""
+    """The settings give no usable address. The message names the setting and what is accepted."""
 
 
 def split(address: str) -> tuple[str, int]:
-    """Host, without the brackets of an IPv6 address, and port of "host:port"."""
+    """Return host and port of "host:port". An IPv6 host is returned without its brackets."""
     host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port)
 
 
 def joined(host: str, port: int) -> str:
-    """The inverse of `split`."""
+    """Return "host:port" for host and port: the inverse of `split`."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether nobody but this machine reaches `host`, an address or a name."""
+    """Return whether only this machine reaches `host`, an address or a name."""
     if host == "localhost":
         return True
     with contextlib.suppress(ValueError):
@@ -42,14 +43,14 @@ def is_loopback(host: str) -> bool:
 
 
 def is_any(host: str) -> bool:
-    """Whether `host` stands for every address of the machine that listens on it."""
+    """Return whether `host` stands for every address of the listening machine, as 0.0.0.0 does."""
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_unspecified
     return False
 
 
 def is_here(address: str) -> bool:
-    """Whether `address` (IPv4) is one of this machine's now, as the system has it."""
+    """Return whether this machine has the IPv4 `address` now."""
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.bind((address, 0))
@@ -60,10 +61,13 @@ def is_here(address: str) -> bool:
 
 @dataclass(frozen=True)
 class Found:
-    """This machine's addresses at a moment: that of the route out (or ""), and all that others may reach, IPv4 first.
+    """This machine's addresses at one moment.
 
-    `inner` are those at a bridge or a tunnel. They lead to containers, virtual machines or a VPN, unless the route out
-    is there.
+    Attributes:
+        route: The address of the route out of the network; empty: none.
+        others: All addresses that other machines may reach, IPv4 first.
+        inner: The addresses of bridges and tunnels. They lead to containers, virtual machines or a VPN, unless the route
+            out is one of them.
     """
 
     route: str = ""
@@ -72,25 +76,25 @@ class Found:
 
     @property
     def best(self) -> str:
-        """The IPv4 address that others most likely reach; loopback where there is none."""
+        """The IPv4 address that other machines most likely reach; loopback if there is none."""
         if self.route:
             return self.route
         ranked = sorted((one for one in self.others if ":" not in one), key=lambda one: one in self.inner)
         return ranked[0] if ranked else LOOPBACK
 
     def leads_out(self, address: str) -> bool:
-        """Whether other machines of the network are likely to reach an address of this one."""
+        """Return whether other machines of the network are likely to reach `address`, one of this machine's."""
         return address == self.route or (address in self.others and address not in self.inner)
 
 
 def look() -> Found:
-    """This machine's addresses now."""
+    """Return this machine's addresses now."""
     route = ""
     # No packet is sent: connecting a datagram socket only asks the routing table.
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(("192.0.2.1", 9))
         route = probe.getsockname()[0]
-    # Its host name would not do: it is often bound to loopback, or to nothing.
+    # The host name would not do: it often stands for loopback, or for no address.
     up = {name for name, interface in psutil.net_if_stats().items() if interface.isup}
     found, inner = [], set()
     for name, addresses in psutil.net_if_addrs().items():
@@ -106,7 +110,7 @@ def look() -> Found:
 
 
 def _bridge_or_tunnel(interface: str) -> bool:
-    """As Linux has it; elsewhere nothing is known of it."""
+    """Return whether a Linux interface is a bridge or a tunnel; False on other systems, which don't tell."""
     folder = Path("/sys/class/net") / interface
     with contextlib.suppress(OSError):
         kind = (folder / "uevent").read_text()
@@ -115,7 +119,7 @@ def _bridge_or_tunnel(interface: str) -> bool:
 
 
 def resolve(host: str) -> tuple[str, ...]:
-    """The IPv4 addresses of a name or an address, in a fixed order; none while nobody can be asked for it."""
+    """Return the IPv4 addresses of a name or an address, in a fixed order; none while no name server answers."""
     with contextlib.suppress(OSError):
         told = socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)
         return tuple(sorted({str(one[4][0]) for one in told}, key=ipaddress.ip_address))
@@ -130,11 +134,11 @@ def servers(
     runs: str = "",
     resolve: Callable[[str], tuple[str, ...]] = resolve,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Where workstations reach a daemon that listens on `listen` and got `port`; and this machine's other addresses.
+    """Return the addresses at which workstations reach the daemon, and this machine's other addresses.
 
-    `advertise` is what a person says of it. Without it, it is the address at which the farm's Ray `runs`, or would run. A
-    name that is this machine's own loopback here (Debian's 127.0.1.1) may be another address elsewhere, at which the
-    daemon doesn't listen: the loopback address is told.
+    The daemon listens on `listen` and has got `port`. `advertise` are the addresses in the settings. Without them it is
+    the address at which the farm's Ray `runs`, or would run. A name for this machine's loopback (Debian's 127.0.1.1) may
+    stand for another address elsewhere, at which the daemon doesn't listen; so the loopback address itself is returned.
     """
     if advertise:
         return advertise, ()
@@ -144,7 +148,7 @@ def servers(
         return (joined(told[0] if told and all(map(is_loopback, told)) else host, port),), ()
     best = kept(runs, found)
     if best == LOOPBACK and host == "::" and found.others:
-        # It has IPv6 alone.
+        # This machine has only IPv6.
         best = found.others[0]
     others = (one for one in found.others if one != best and (host == "::" or ":" not in one))
     return (joined(best, port),), tuple(joined(one, port) for one in others)
@@ -156,7 +160,7 @@ def names(
     found: Found,
     resolve: Callable[[str], tuple[str, ...]] = resolve,
 ) -> tuple[str, ...]:
-    """Names and addresses by which clients may call the daemon, those of this machine itself among them."""
+    """Return the names and addresses by which clients may call the daemon, also from this machine itself."""
     best, others = servers(listen, advertise, 0, found, resolve=resolve)
     host, _ = split(listen)
     own = [*([] if is_any(host) else [host]), "localhost", LOOPBACK, "::1"]
@@ -164,7 +168,7 @@ def names(
 
 
 def on_this_machine(listen: str, port: int) -> str:
-    """Where programs of this machine reach a daemon that listens on `listen` and got `port`."""
+    """Return the address at which programs on this machine reach a daemon that listens on `listen` and has got `port`."""
     host, _ = split(listen)
     return joined({"0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host), port)
 
@@ -177,11 +181,11 @@ def in_cluster(
     runs: str = "",
     resolve: Callable[[str], tuple[str, ...]] = resolve,
 ) -> str:
-    """The IPv4 address of this machine in the farm's Ray cluster. Raises NoAddress.
+    """Return the IPv4 address of this machine in the farm's Ray cluster. Raises NoAddress.
 
-    `node_ip` is what a person says of it. Without it, it is the first of what is advertised that is an address of this
-    machine, or else what the daemon listens on. Ray stays where it `runs` while that is one of them: a name may have
-    several. What is advertised may also belong to a router, or to nobody who can be asked at the moment.
+    `node_ip` is the address in the settings, if there is one. Without it, it is the first advertised address that this
+    machine has, or else the address at which the daemon listens. If a name has several addresses and Ray `runs` at one of
+    them, Ray stays there. An advertised address may also belong to a router, or to a name that can't be resolved now.
     """
     if node_ip:
         return node_ip
@@ -197,24 +201,24 @@ def in_cluster(
     if is_loopback(host):
         return LOOPBACK
     if told := resolve(host):
-        # Of a name that is loopback too, others reach only the rest.
+        # Other machines don't reach a name's loopback addresses.
         outer = [one for one in told if not is_loopback(one)]
         return (runs if runs in outer else outer[0]) if outer else LOOPBACK
-    # Nobody can be asked for the name at the moment. An IPv6 address will never have another, and where Ray was left by
-    # other settings, on loopback, no workstation would reach it.
+    # The name can't be resolved now, so Ray stays where it runs. An IPv6 address never gets an IPv4 one; and if earlier
+    # settings left Ray on loopback, no workstation would reach it there.
     if ":" not in host and runs and not is_loopback(runs):
         return runs
     raise NoAddress(
-        f"server.listen: {host} has no IPv4 address, which Ray needs; give one of this machine as ray.node_ip, at which "
-        "workstations reach it"
+        f"server.listen: {host} has no IPv4 address, which Ray needs; set ray.node_ip to an IPv4 address at which "
+        "workstations reach this machine"
     )
 
 
 def kept(runs: str, found: Found) -> str:
-    """The address to use: where something `runs` ("" where nothing does) as long as that will do, else the best `found`.
+    """Return the address to use: the one at which a process already `runs` ("" if none does), or else the best found.
 
-    A cable that is pulled and put in again ends nothing, and neither does a second network that comes. But what began at
-    a bridge or a tunnel, because nothing else was up yet, moves to the network once that is.
+    So a cable that is pulled and put in again changes nothing, and neither does a second network. But a process that began
+    at a bridge or a tunnel, because nothing else was up, moves to the network once the network is up.
     """
     if runs in ("", LOOPBACK):
         return found.best

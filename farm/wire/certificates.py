@@ -1,6 +1,6 @@
-"""A farm's certificates: how its CA and its server's certificate are made, and whether they still fit each other.
+"""A farm's certificates: making its CA and its server's certificate, and checking that they still fit each other.
 
-cryptography is imported where it is used: clients never need it.
+The package cryptography is imported only where it is used, because clients never need it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _VALID_DAYS = 3650
 
 
 def make(names: Sequence[str]) -> dict[str, bytes]:
-    """A new CA (EC P-256) and a certificate of its server, as PEM files by name.
+    """Make a new CA (EC P-256) and a server certificate that it issues. Return PEM files by name.
 
-    `names`: names and IP addresses at which the server is reached; the first is its own.
+    `names`: the names and IP addresses at which the server is reached; the first is the server's own name.
     """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
@@ -51,9 +51,9 @@ def make(names: Sequence[str]) -> dict[str, bytes]:
 
 
 def renewed(folder: Path, names: Sequence[str]) -> bytes | None:
-    """The server's certificate in `folder` made out to `names`, by the same CA and for the same key; None where it is already.
+    """Return a new server certificate for `names`, from the same CA and for the same key; None if the old one has them.
 
-    Raises ValueError, TypeError and OSError where the CA's key is missing or damaged: all else goes on without it.
+    Raises ValueError, TypeError and OSError if the CA's key is missing or damaged. The farm runs on without that key.
     """
     from cryptography import x509
     from cryptography.hazmat.primitives import serialization
@@ -70,7 +70,7 @@ def renewed(folder: Path, names: Sequence[str]) -> bytes | None:
 
 
 def _begun(issuer: Any, subject: Any, key: Any, ca_key: Any) -> Any:
-    """A certificate's builder with what all of them have; keys are public ones."""
+    """Return a certificate builder with the parts that all certificates share. Keys are public keys."""
     import datetime
 
     from cryptography import x509
@@ -123,7 +123,7 @@ def _usage(**allowed: bool) -> Any:
 
 
 def server(folder: Path, remedy: str) -> tuple[bytes, bytes]:
-    """The server's certificate and private key in `folder`, which belong to each other and to the CA.
+    """Read the server's certificate and private key in `folder`, and check that they fit each other and the CA.
 
     Raises FileNotFoundError, and DamagedFile with `remedy`.
     """
@@ -134,7 +134,7 @@ def server(folder: Path, remedy: str) -> tuple[bytes, bytes]:
     def parsed(name: str, parse: Callable[[bytes], Any]) -> tuple[bytes, Any]:
         content = damaged_files.read_text(folder / name, remedy).encode()
         try:
-            # What parses behind a byte order mark here is refused by others who read it.
+            # This parser accepts a byte order mark, but other readers refuse it.
             return content.decode("ascii").encode(), parse(content)
         except (ValueError, TypeError):
             what = "private key" if name.endswith(".key") else "certificate"

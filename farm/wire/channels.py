@@ -1,8 +1,8 @@
-"""Connections between the farm's parts: how the daemon is dialled and listens, and the token on every call.
+"""Connections between the farm's parts: options of channels and of the daemon's server, and the token on every call.
 
-The token travels as plain metadata, not as gRPC call credentials: those live in a plugin whose end takes the
-GIL on one of gRPC's threads, which closing the last channel waits for with the GIL held. Both then wait for ever
-(grpc/grpc pull request 42247).
+The token travels as plain metadata, not as gRPC call credentials. Call credentials live in a plugin. At its end the plugin
+takes the GIL on one of gRPC's threads, while the thread that closes the last channel holds the GIL and waits for it. Both
+then wait for ever (grpc/grpc pull request 42247).
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
-    # gRPC's own backoff grows to two minutes; a farm whose daemon came back must be heard within a lease.
+    # gRPC's own backoff grows to two minutes; after a daemon's return its farm must reconnect within a lease.
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     # A thousand jobs with long prompts are more than the usual 4 MiB.
     ("grpc.max_receive_message_length", _MESSAGE_BYTES),
-    # A farm is on the studio's own network; a web proxy from the environment would only break it.
+    # A farm is on the studio's own network; a web proxy from the environment would only break the connection.
     ("grpc.enable_http_proxy", 0),
 )
-"""Options of every channel to the farm."""
+"""gRPC options of every channel to the farm."""
 
 SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_time_ms", 10_000),
@@ -48,20 +48,20 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     # Two daemons on one port would each get half of the calls.
     ("grpc.so_reuseport", 0),
 )
-"""Options of the daemon's server, the counterpart of CHANNEL_OPTIONS."""
+"""gRPC options of the daemon's server, the counterpart of CHANNEL_OPTIONS."""
 
 
 def channel(server: str, ca_pem: bytes, token: str = "") -> grpc.Channel:
-    """A channel to the daemon at `server` (host:port) that trusts `ca_pem` and nobody else.
+    """Return a channel to the daemon at `server` (host:port) that trusts only the CA certificate `ca_pem`.
 
-    Every call carries `token`; an empty one sends none.
+    Every call carries `token`; if it is empty, calls carry no token.
     """
     made = grpc.secure_channel(server, grpc.ssl_channel_credentials(ca_pem), options=list(CHANNEL_OPTIONS))
     return grpc.intercept_channel(made, _Bearer(token)) if token else made
 
 
 def aio_channel(server: str, ca_pem: bytes) -> grpc.aio.Channel:
-    """The same for asyncio; who calls passes `bearer` as the call's metadata."""
+    """Return the same channel for asyncio. Callers pass `bearer(token)` as the metadata of each call."""
     return grpc.aio.secure_channel(
         server, grpc.ssl_channel_credentials(ca_pem), options=list(CHANNEL_OPTIONS)
     )
@@ -90,12 +90,12 @@ def request_metadata() -> tuple[tuple[str, str], ...]:
 
 
 def bearer(token: str) -> tuple[tuple[str, str], ...]:
-    """Metadata that shows `token` to the daemon."""
+    """Return call metadata that carries `token`."""
     return (("authorization", f"Bearer {token}"),)
 
 
 def bearer_token(metadata: Iterable[tuple[str, str | bytes]] | None) -> str:
-    """The token in a call's metadata; empty where there is none."""
+    """Return the token in a call's metadata; empty if there is none."""
     for key, value in metadata or ():
         if key == "authorization" and isinstance(value, str) and value.startswith("Bearer "):
             return value.removeprefix("Bearer ")
@@ -118,7 +118,7 @@ class _Bearer(
     grpc.StreamUnaryClientInterceptor,
     grpc.StreamStreamClientInterceptor,
 ):
-    """Adds the token to every call, of whatever kind."""
+    """An interceptor that adds the token to every call of any kind."""
 
     def __init__(self, token: str) -> None:
         self._metadata = bearer(token)

@@ -1,4 +1,4 @@
-"""Between the store's records and the API's messages. Translation only."""
+"""Translation between the store's records and the API's messages, and nothing else."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DEFAULT_IF_EMPTY = ("model", "output", "layout")
 
 
 def spec_from_message(message: jobs_pb2.JobSpec) -> JobSpec:
-    """A checked spec. Raises InvalidSpec."""
+    """Return the checked spec of a message. Raises InvalidSpec."""
     fields = {
         field.name: getattr(message, field.name)
         for field in jobs_pb2.JobSpec.DESCRIPTOR.fields
@@ -38,7 +38,7 @@ def spec_from_message(message: jobs_pb2.JobSpec) -> JobSpec:
 
 
 def spec_message(spec: JobSpec) -> jobs_pb2.JobSpec:
-    """The spec as the API says it."""
+    """Return a spec as a message."""
     message = jobs_pb2.JobSpec()
     for name, value in spec.model_dump(exclude={"conditions", "later_prompts"}, exclude_none=True).items():
         setattr(message, name, value)
@@ -54,17 +54,17 @@ def spec_message(spec: JobSpec) -> jobs_pb2.JobSpec:
 
 
 def job_state(state: JobState) -> jobs_pb2.JobState:
-    """A job's state as the API says it."""
+    """Return a job's state as the API's enum."""
     return state_of(jobs_pb2.JobState, state.name)
 
 
 def job_states(values: Iterable[int]) -> tuple[JobState, ...]:
-    """Job states from the API's."""
+    """Return job states for values of the API's enum."""
     return tuple(JobState[jobs_pb2.JobState.Name(value).removeprefix("JOB_STATE_")] for value in values)
 
 
 def job_message(job: records.JobRecord, stages: Sequence[records.StageRecord] = ()) -> jobs_pb2.Job:
-    """A job, with its counters where they are at hand."""
+    """Return a job as a message, with the progress of its stages if `stages` are given."""
     message = jobs_pb2.Job(
         id=job.id,
         state=job_state(job.state),
@@ -97,12 +97,12 @@ def job_message(job: records.JobRecord, stages: Sequence[records.StageRecord] = 
 
 
 def task_state(state: TaskState) -> jobs_pb2.TaskState:
-    """A task's state as the API says it."""
+    """Return a task's state as the API's enum."""
     return state_of(jobs_pb2.TaskState, TaskState(state).name)
 
 
 def task_states(values: Iterable[int]) -> tuple[TaskState, ...]:
-    """Task states from the API's."""
+    """Return task states for values of the API's enum."""
     return tuple(TaskState[jobs_pb2.TaskState.Name(value).removeprefix("TASK_STATE_")] for value in values)
 
 
@@ -112,7 +112,7 @@ def task_message(
     reason: str,
     logs: Mapping[str, records.ArtifactRecord],
 ) -> jobs_pb2.Task:
-    """A task with its attempts. `reason`: why it doesn't run; `logs`: kept ones by the attempt's id."""
+    """Return a task with its attempts as a message. `reason`: why it doesn't run. `logs`: kept logs by attempt id."""
     return jobs_pb2.Task(
         id=task.id,
         key=task.key,
@@ -131,7 +131,7 @@ def task_message(
 def attempt_message(
     attempt: records.AttemptRecord, log: records.ArtifactRecord | None = None
 ) -> jobs_pb2.Attempt:
-    """One attempt, with its log where one is kept."""
+    """Return one attempt as a message, with its kept log if there is one."""
     return jobs_pb2.Attempt(
         id=attempt.id,
         epoch=attempt.epoch,
@@ -151,14 +151,14 @@ def attempt_message(
 
 
 def event_message(event: records.EventRecord) -> jobs_pb2.JobEvent:
-    """One stored event."""
+    """Return one stored event as a message."""
     return jobs_pb2.JobEvent(
         number=event.number, at=event.at, task=event.task, kind=event.kind, message=event.message
     )
 
 
 def shown_prompts(shared: JobJson) -> list[jobs_pb2.ShownPrompts]:
-    """Which frames show which prompts; none of a plan that doesn't say it."""
+    """Return which frames show which prompts; empty for an older plan that doesn't say it."""
     return [
         jobs_pb2.ShownPrompts(first_frame=first, last_frame=last, prompts=texts)
         for first, last, texts in prompts_of(shared)
@@ -166,7 +166,7 @@ def shown_prompts(shared: JobJson) -> list[jobs_pb2.ShownPrompts]:
 
 
 def plan_message(plan: Plan, fitting: Sequence[str], seconds: float | None) -> jobs_pb2.PlanSummary:
-    """A plan for people. `fitting`: devices the largest task fits; `seconds`: estimate of the wall time."""
+    """Return a summary of a plan for people. `fitting`: devices that fit the largest task. `seconds`: estimated wall time."""
     return jobs_pb2.PlanSummary(
         strategy=plan.strategy,
         model=plan.model,
@@ -200,7 +200,7 @@ _DEVICE_FIELDS = tuple(field.name for field in nodes_pb2.Device.DESCRIPTOR.field
 
 
 def device_record(device: nodes_pb2.Device) -> records.DeviceRecord:
-    """A device as its agent advertised it."""
+    """Return the record of a device as its agent advertised it."""
     return records.DeviceRecord(**{name: getattr(device, name) for name in _DEVICE_FIELDS})
 
 
@@ -212,8 +212,12 @@ def node_message(
     upgrade: str,
     now: float,
 ) -> nodes_pb2.Node:
-    """A node at `now` (CLOCK_BOOTTIME seconds). `renderers`: its devices whose renderer is up; `trouble(node id, device)`:
-    why another one's is not; `model_troubles`: why it doesn't offer models; `upgrade`: what is to be done about its version."""
+    """Return a node as a message.
+
+    `renderers`: the names of its devices whose renderer is up. `trouble(node id, device)`: why a device has no renderer.
+    `model_troubles`: for each model that the node doesn't offer, why. `upgrade`: what to do about the node's version; empty:
+    nothing. `now`: seconds of CLOCK_BOOTTIME.
+    """
     return nodes_pb2.Node(
         id=node.id,
         name=node.name,
@@ -262,7 +266,7 @@ def _lock(lock: records.LockRecord | None) -> nodes_pb2.Lock | None:
 
 
 def artifact_message(artifact: records.ArtifactRecord) -> artifacts_pb2.Artifact:
-    """An artifact's description."""
+    """Return an artifact's description as a message."""
     return artifacts_pb2.Artifact(
         id=artifact.id,
         name=artifact.name,

@@ -1,6 +1,6 @@
-"""Why a port of this machine can't be had, and who has it: what a person is told who starts a farm there.
+"""Diagnosis of a port that the farm can't listen on, for the person who starts the farm: why, and which program has it.
 
-Looks at this machine's processes and sockets; nothing is sent to anybody.
+The functions look at this machine's processes and sockets; they send nothing.
 """
 
 from __future__ import annotations
@@ -17,49 +17,50 @@ import psutil
 from farm.wire import addresses
 
 _FARTHEST = 100
-"""So many ports above a taken one are tried for one that is free."""
+"""The number of ports above a taken port that are tried to find a free one."""
 
 
 class PortTaken(Exception):
-    """A port that the farm was told to use can't be had; the message names the setting."""
+    """The farm can't listen on the port that it was told to use. The message names the setting."""
 
 
 def problem(address: str, option: str) -> str:
-    """Why nothing can listen on `address` (host:port) now, in words, with what to give instead; "" where something can.
+    """Return why no program can listen on `address` (host:port) now, and what to do; "" if a program can.
 
-    `option`: what another address is given with, such as "--listen". Blocks while a name is looked up.
+    `option`: the option that sets the address, such as "--listen". Blocks while a name is looked up.
     """
     host, port = addresses.split(address)
     try:
         places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
-        return (
-            f"nobody knows the address of {host} ({error.strerror}); give one of this machine with {option}"
-        )
+        return f"the name {host} can't be resolved ({error.strerror}); give an address of this machine with {option}"
     tried = [_refused(family, place) for family, _, _, _, place in places]
     failures = [refusal for refusal in tried if refusal]
-    # A name may have several addresses, of which one is enough for gRPC.
+    # A name may have several addresses; one of them is enough for gRPC.
     if len(failures) < len(places):
         return ""
     match failures[0].errno:
         case errno.EADDRINUSE:
             another = free_above(host, port)
             place = f", such as {option} {addresses.joined(host, another)}" if another else ""
-            return f"port {port} is taken by {holder(host, port)}; give another{place}"
+            return f"port {port} is taken by {holder(host, port)}; give another port{place}"
         case errno.EACCES:
             return (
                 f"this user may not listen on port {port}: the system keeps ports below {_first_free_for_all()} for root; "
-                f"give another, such as {option} {addresses.joined(host, 7433)}"
+                f"give another port, such as {option} {addresses.joined(host, 7433)}"
             )
         case errno.EADDRNOTAVAIL | errno.EAFNOSUPPORT:
             here = addresses.look().others
             those = f" (it has {', '.join(here)}, and {addresses.LOOPBACK} for itself)" if here else ""
-            return f"{host} is no address of this machine{those}; give one that is with {option}, or 0.0.0.0 for all"
-    return f"{address} can't be had ({failures[0].strerror}); give another address with {option}"
+            return (
+                f"{host} is not an address of this machine{those}; give one of its addresses with {option}, or 0.0.0.0 "
+                "for all"
+            )
+    return f"nothing can listen on {address} ({failures[0].strerror}); give another address with {option}"
 
 
 def taken(host: str, port: int) -> str:
-    """By whom `port` is taken at `host`, an address, in words; "" where it is free."""
+    """Return, in words, which program has `port` at the address `host`; "" if the port is free."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     error = _refused(family, (host, port))
     return (
@@ -68,7 +69,7 @@ def taken(host: str, port: int) -> str:
 
 
 def holder(host: str, port: int) -> str:
-    """Who listens on `port`, in words: the program with its pid, and of another farm's farmd the farm's home."""
+    """Return, in words, which program listens on `port`: its name and pid, and for a farmd the home of its farm."""
     try:
         listening = [
             one
@@ -77,7 +78,7 @@ def holder(host: str, port: int) -> str:
         ]
     except (psutil.Error, OSError):
         listening = []
-    # Another program may have the same port at another address of this machine.
+    # Different programs may have the same port at different addresses of this machine.
     wanted = {place[4][0] for place in _places(host)}
     at = {one: one.laddr.ip if one.laddr else "" for one in listening}
     listening.sort(key=lambda one: at[one] not in wanted and not addresses.is_any(at[one]))
@@ -90,7 +91,7 @@ def holder(host: str, port: int) -> str:
 
 
 def free_above(host: str, port: int) -> int:
-    """The next port above `port` that can be had at `host`; 0 where none near can."""
+    """Return the next free port above `port` at `host`; 0 if none of the next hundred is free."""
     for another in range(port + 1, min(port + _FARTHEST, 65536)):
         with contextlib.suppress(OSError):
             places = socket.getaddrinfo(host, another, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -108,7 +109,7 @@ def _places(host: str) -> list[tuple]:
 def _refused(family: int, place: Sequence) -> OSError | None:
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
-            # As gRPC does: what an ended connection has left at the port is in nobody's way.
+            # As gRPC does: the remains of an ended connection don't block the port.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(tuple(place))
             probe.listen(1)

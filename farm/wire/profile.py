@@ -1,6 +1,6 @@
-"""How a client finds its farm: the profile, the environment, and what a person may have given there instead.
+"""The profile by which a client finds its farm, from a file or the environment, and help for wrong values there.
 
-No message tells a token, wherever one was pasted.
+No message shows a token, even if a person has pasted it into the wrong place.
 """
 
 from __future__ import annotations
@@ -23,34 +23,37 @@ from farm.setting_paths import filled_in
 DEFAULT_HOME = "~/.farm"
 
 FILE = "client.json"
-"""Name of the profile in a farm's home."""
+"""The name of the profile in a farm's home."""
 
 JOIN_PREFIX = "farm1"
-"""How a join token begins."""
+"""The beginning of every join token."""
 
 TOKEN_LENGTH = 43
-"""Characters of a client token: those of `secrets.token_urlsafe(32)`."""
+"""Characters of a client token, which `secrets.token_urlsafe(32)` makes."""
 
 _WORD = re.compile(r"[!-~]+")
 _COPY_AGAIN = (
-    "farmd writes it anew in the farm's home when it starts; a client on another machine gets a file of its own with "
-    "`farmctl client export FILE` there"
+    "farmd writes this file in the farm's home whenever it starts. For a client on another machine, run "
+    "`farmctl client export FILE` on the farm's machine"
 )
 
 
 class NoProfile(Exception):
-    """There is no way to know which farm to talk to; the message says what to do."""
+    """Nothing says which farm to talk to, or the profile can't be used. The message says what to do."""
 
     def __init__(self, message: str) -> None:
-        # A token is what people paste where a file or an address should be.
+        # People paste tokens in the place of a file or an address.
         super().__init__(hidden(message))
 
 
 @dataclass(frozen=True)
 class Profile:
-    """How a client reaches a farm.
+    """The facts with which a client reaches a farm.
 
-    `server`: host:port. `ca` and `secret`: the farm's CA certificate (PEM) and the client token, or files that hold them.
+    Attributes:
+        server: The farm's address, as host:port.
+        ca: The farm's CA certificate (PEM), or the file that holds it.
+        secret: The client token, or the file that holds it.
     """
 
     server: str
@@ -59,14 +62,14 @@ class Profile:
 
     @property
     def ca_pem(self) -> bytes:
-        """The farm's CA certificate. Raises NoProfile when it can't be read or is damaged."""
+        """The farm's CA certificate. Raises NoProfile if it can't be read or is damaged."""
         if isinstance(self.ca, str):
             return self.ca.encode()
         return self._read(self.ca, "CA certificate", damaged_files.read_certificate).encode()
 
     @property
     def token(self) -> str:
-        """The client token. Raises NoProfile when it can't be read or is damaged."""
+        """The client token. Raises NoProfile if it can't be read or is damaged."""
         if isinstance(self.secret, str):
             return self.secret
         return self._read(self.secret, "client token", damaged_files.read_word)
@@ -84,7 +87,7 @@ class Profile:
 
     @classmethod
     def load(cls, path: Path) -> Profile:
-        """The profile in a client.json. Raises NoProfile when there is none or it is damaged."""
+        """Return the profile in a client.json. Raises NoProfile if the file is missing or damaged."""
         path = filled_in(path)
         try:
             fields = damaged_files.read_object(path, _COPY_AGAIN)
@@ -94,7 +97,7 @@ class Profile:
             raise NoProfile(f"{path} is not a profile: {error}") from None
         wanted = {"server": str(fields.get("server", ""))}
         here = fields.get("here")
-        # A copy of the file is somewhere else: there this address would be another machine, or nobody.
+        # Only the original file uses this address. On a copy's machine it would be another machine, or none.
         if isinstance(here, dict) and here.get("place") == place(path):
             wanted["server"] = str(here.get("server", ""))
         for key in ("ca", "token"):
@@ -122,10 +125,11 @@ class Profile:
 
     @classmethod
     def find(cls, path: Path | str | None = None, environ: Mapping[str, str] = os.environ) -> Profile:
-        """The farm to talk to: `path`, FARM_PROFILE, FARM_SERVER + FARM_CA + FARM_TOKEN, or the home's.
+        """Return the profile of the farm to talk to. Raises NoProfile.
 
-        FARM_TOKEN is the client token (or, as in earlier versions, a file with it) and FARM_TOKEN_FILE a file with it;
-        FARM_CA is a file or the certificate itself. The home is FARM_HOME or ~/.farm. Raises NoProfile.
+        It is the file `path`, or the file in FARM_PROFILE, or FARM_SERVER with FARM_CA and FARM_TOKEN, or the profile in
+        the home (FARM_HOME or ~/.farm); the first that is given. FARM_TOKEN is the client token (or, as in earlier
+        versions, a file with it), and FARM_TOKEN_FILE a file with it. FARM_CA is a file or the certificate itself.
         """
         if path or environ.get("FARM_PROFILE"):
             return cls.load(Path(path or environ["FARM_PROFILE"]))
@@ -134,9 +138,9 @@ class Profile:
         home = default_home(environ)
         if not (home / FILE).exists():
             raise NoProfile(
-                f"no farm found at {home / FILE}. Start one here with `farmctl up`; or, for a farm on "
-                "another machine, have `farmctl client export FILE` write a file there and give that with --profile or "
-                "FARM_PROFILE; or set FARM_SERVER, FARM_CA and FARM_TOKEN"
+                f"no farm found at {home / FILE}. Start a farm here with `farmctl up`. For a farm on another machine, run "
+                "`farmctl client export FILE` there, copy FILE to this machine and name it with --profile or FARM_PROFILE; "
+                "or set FARM_SERVER, FARM_CA and FARM_TOKEN"
             )
         return cls.load(home / FILE)
 
@@ -149,8 +153,8 @@ class Profile:
         if missing := [name for name in wanted if name not in given]:
             raise NoProfile(
                 f"{_both([name for name in wanted if name in given])} set, but {' and '.join(missing)} not: FARM_SERVER is "
-                "the daemon's HOST:PORT, FARM_CA the file with the farm's CA certificate (tls/ca.pem) or its text, FARM_TOKEN "
-                "the client token (what is in tls/client.token), or FARM_TOKEN_FILE a file with it"
+                "the daemon's HOST:PORT, FARM_CA the farm's CA certificate (tls/ca.pem) or the file that holds it, "
+                "FARM_TOKEN the client token (the text of tls/client.token), and FARM_TOKEN_FILE a file that holds it"
             )
         token: Path | str = filled_in(given["FARM_TOKEN_FILE"]) if "FARM_TOKEN_FILE" in given else ""
         return cls(
@@ -164,14 +168,14 @@ _TOKENS = ("FARM_TOKEN", "FARM_TOKEN_FILE")
 
 
 def exported(server: str, ca_pem: bytes, token: str) -> str:
-    """The text of a profile that needs no other file, for a client on any machine."""
+    """Return the text of a profile for a client on any machine. The profile needs no other file."""
     return json.dumps({"server": server, "ca": ca_pem.decode(), "token": token}, indent=2) + "\n"
 
 
 def place(path: Path) -> str:
-    """Tells the profile of a farm's home from its copies: on no other machine, and in no other folder, is it the same."""
+    """Return a hash of a profile's machine and path, by which the profile in a farm's home differs from its copies."""
     machine = socket.gethostname()
-    # Machines made from one image may have one name, others one id.
+    # Machines made from the same image may share a name, or an id.
     with contextlib.suppress(OSError):
         machine += Path("/etc/machine-id").read_text()
     return hashlib.sha256(
@@ -194,7 +198,7 @@ def _unreadable(path: Path, error: OSError) -> str:
 
 
 def host_and_port(text: str, what: str) -> str:
-    """An address as a client dials it. Raises NoProfile, so that gRPC never tells what else was given."""
+    """Return a checked HOST:PORT; `what` names its source. Raises NoProfile, so that gRPC never shows a pasted token."""
     found = re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]+):([0-9]{1,5})", text.strip())
     if not found or not 0 < int(found[1]) <= 65535:
         raise NoProfile(
@@ -204,25 +208,25 @@ def host_and_port(text: str, what: str) -> str:
 
 
 def _given_certificate(text: str) -> Path | str:
-    """FARM_CA: a file, or the certificate itself, whose line breaks may have become \\n on its way. Raises NoProfile."""
+    """Read FARM_CA: a file, or the certificate itself, whose line breaks may have become \\n. Raises NoProfile."""
     if "-----BEGIN" not in text:
         return filled_in(text)
     pem = text.replace("\\n", "\n").strip() + "\n"
     if not damaged_files.is_certificate(pem):
         raise NoProfile(
-            "FARM_CA: must be the farm's CA certificate in PEM (tls/ca.pem), whole, or a file with it"
+            "FARM_CA: must be the whole CA certificate of the farm in PEM (tls/ca.pem), or a file that holds it"
         )
     return pem
 
 
 def _given_token(text: str) -> Path | str:
-    """FARM_TOKEN: the client token, or a file with it. Raises NoProfile, which doesn't show what it is."""
+    """Read FARM_TOKEN: the client token, or a file that holds it. Raises NoProfile, which doesn't show the value."""
     word = text.strip()
     if re.fullmatch(rf"[\w-]{{{TOKEN_LENGTH}}}", word, re.ASCII):
         return word
     if word.startswith((f"{JOIN_PREFIX}.", "node.")):
         raise NoProfile(
-            "FARM_TOKEN: must be the client token, which tls/client.token in the farm's home holds, and is the token of a node"
+            "FARM_TOKEN: must be the client token, from tls/client.token in the farm's home, but is the token of a node"
         )
     with contextlib.suppress(OSError, ValueError):
         file = filled_in(word)
@@ -235,5 +239,5 @@ def _given_token(text: str) -> Path | str:
 
 
 def default_home(environ: Mapping[str, str] = os.environ) -> Path:
-    """The farm's folder: FARM_HOME, or ~/.farm."""
+    """Return the farm's folder: FARM_HOME, or ~/.farm."""
     return filled_in(environ.get("FARM_HOME") or DEFAULT_HOME)

@@ -1,9 +1,9 @@
-"""Who may talk to the farm: its own CA, the tokens, and the join token.
+"""The farm's access control: its own CA, the tokens of clients and nodes, and the join token.
 
-Every farm is its own certificate authority, made at its first start. The server certificate is always for the
-name "farmd", whatever the host is called, so that it stays right when addresses change; it is made out to those too, for
-clients that look at nothing else (farmd.whereabouts). What makes it trusted is the CA, which travels inside the join token and
-the client profile and is never fetched unverified.
+Every farm is its own certificate authority, made at its first start. The server certificate always names "farmd", so that it
+stays valid when addresses change. It also names the farm's addresses, for clients that check only those
+(farmd.whereabouts). Clients and nodes trust it because of the CA, which travels inside the join token and the client
+profile, and is never fetched unverified.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from farm.setting_paths import filled_in
 from farm.wire import certificates, profile
 
 SERVER_NAME = "farmd"
-"""The one name in every farm's server certificate; dialled as grpc.ssl_target_name_override."""
+"""The name that every farm's server certificate has; channels expect it by grpc.ssl_target_name_override."""
 
 JOIN_PREFIX = profile.JOIN_PREFIX
 
@@ -40,16 +40,16 @@ _TLS = "tls"
 
 
 class Denied(Exception):
-    """A token that this farm did not give out."""
+    """A call carries a token that this farm did not give out."""
 
 
 class InvalidJoinToken(ValueError):
-    """Text that is not a join token."""
+    """A text is not a valid join token. The message says what is wrong."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Who is calling: a client, or the node `node_id`."""
+    """The caller: a client, or the node `node_id`."""
 
     kind: Literal["client", "node"]
     node_id: str = ""
@@ -57,9 +57,13 @@ class Identity:
 
 @dataclass(frozen=True)
 class Authority:
-    """A farm's certificate authority and secrets, kept under `home`/tls.
+    """A farm's certificate authority and secrets, kept in `home`/tls.
 
-    `ca_pem`: the CA certificate. `join_secret`: buys a node token. `client_token`: what clients send.
+    Attributes:
+        home: The farm's folder.
+        ca_pem: The CA certificate.
+        join_secret: The secret with which a new node gets its node token.
+        client_token: The token that clients send.
     """
 
     home: Path
@@ -72,18 +76,18 @@ class Authority:
 
     @classmethod
     def open(cls, home: Path) -> Authority:
-        """Loads the authority under `home`, or makes it at a farm's first start.
+        """Load the authority in `home`, or make it at a farm's first start.
 
-        All files appear at once (0600 in a folder 0700), so two daemons that start together agree.
-        Raises DamagedFile when a file in the folder is missing or damaged, or the folder of a farm that has run:
-        new keys would lock out every node and client.
+        All files appear at once (0600 in a folder 0700), so that two daemons that start together agree.
+        Raises DamagedFile if a file in the folder is missing or damaged, or if the folder of a farm that has run before is
+        missing: new keys would lock out every node and client.
         """
         home = filled_in(home)
         folder = home / _TLS
         remedy = _remedy(home)
         if not os.path.lexists(folder):
             if os.path.lexists(home / profile.FILE):
-                # Only a daemon that was up has written it, or whoever set up a client here.
+                # Only a daemon that was up, or a person who set up a client here, has written that file.
                 raise DamagedFile(folder, "is missing, though this farm has run before", remedy)
             _make(folder)
         if not folder.is_dir():
@@ -104,10 +108,10 @@ class Authority:
             raise DamagedFile(Path(error.filename), "is missing", remedy) from None
 
     def made_out_to(self, names: Sequence[str]) -> Authority:
-        """The same authority, whose server's certificate also names the `names` and addresses at which it is reached.
+        """Return the same authority with a server certificate that also has `names`, the names and addresses of the farm.
 
-        Raises OSError, ValueError and TypeError where the CA's key is gone or damaged, without which it stays as it is; the
-        farm's own clients and nodes don't mind.
+        Raises OSError, ValueError and TypeError if the CA's key is missing or damaged. The certificate then stays as it is,
+        which the farm's own clients and nodes accept.
         """
         renewed = certificates.renewed(self.home / _TLS, [SERVER_NAME, *names])
         if renewed is None:
@@ -116,24 +120,24 @@ class Authority:
         return replace(self, _server_pem=renewed)
 
     def server_certificate(self) -> grpc.ServerCertificateConfiguration:
-        """The certificate of the daemon's port, and its key."""
+        """Return the certificate and the key for the daemon's port."""
         return grpc.ssl_server_certificate_configuration([(self._server_key, self._server_pem)])
 
     def server_credentials(self) -> grpc.ServerCredentials:
-        """TLS for the daemon's port."""
+        """Return the TLS credentials for the daemon's port."""
         return grpc.ssl_server_credentials([(self._server_key, self._server_pem)])
 
     def node_token(self, node_id: str) -> str:
-        """The token of the node `node_id`: always the same, so a node that lost it may register again."""
+        """Return the token of the node `node_id`. It is always the same, so a node that has lost it may register again."""
         proof = hmac.new(self._node_key, node_id.encode(), hashlib.sha256).hexdigest()
         return f"node.{base64.urlsafe_b64encode(node_id.encode()).decode()}.{proof}"
 
     def admits(self, join_secret: str) -> bool:
-        """Whether `join_secret`, from NodeService.Register, is this farm's."""
+        """Return whether `join_secret`, which a node sends with NodeService.Register, is this farm's."""
         return _same(join_secret, self.join_secret)
 
     def verify(self, token: str) -> Identity:
-        """Whose token this is. Raises Denied for one that this farm did not give out."""
+        """Return the caller to whom a token belongs. Raises Denied for a token that this farm did not give out."""
         if _same(token, self.client_token):
             return Identity("client")
         kind, _, rest = token.partition(".")
@@ -145,9 +149,9 @@ class Authority:
         raise Denied("this farm did not give out that token")
 
     def write_profile(self, server: str, here: str = "") -> Path:
-        """Writes `home`/client.json, through which clients find the daemon at `server`.
+        """Write `home`/client.json, the profile with which clients find the daemon at `server`, and return its path.
 
-        `here`: where clients on this machine find it, if that is another address. Files in it are relative to it.
+        `here`: the daemon's address for clients on this machine, if it differs. Paths in the profile are relative to it.
         """
         path = self.home / profile.FILE
         fields: dict[str, Any] = {
@@ -170,12 +174,12 @@ def _remedy(home: Path) -> str:
 
 
 def _stored(file: Path, remedy: str) -> dict[str, Any]:
-    """The fields of an Authority that secrets.json keeps. Raises DamagedFile, FileNotFoundError."""
+    """Return the fields of an Authority that are stored in secrets.json. Raises DamagedFile and FileNotFoundError."""
     stored = damaged_files.read_object(file, remedy)
     secret, key = stored.get("join_secret"), stored.get("node_key")
     if not isinstance(secret, str) or not re.fullmatch(r"[\w-]{43,}", secret, re.ASCII):
         raise DamagedFile(file, "is damaged (join_secret is missing or cut short)", remedy)
-    # A shorter key would be one all the same, and every node's token would be wrong.
+    # A shorter key would work too, but every node's token would be wrong.
     if not isinstance(key, str) or not re.fullmatch(r"[0-9a-f]{64}", key):
         raise DamagedFile(file, "is damaged (node_key is not 64 hexadecimal digits)", remedy)
     # Farms that were made by earlier versions have no checksum.
@@ -185,7 +189,7 @@ def _stored(file: Path, remedy: str) -> dict[str, Any]:
 
 
 def _check(join_secret: str, node_key: str) -> str:
-    """Tells secrets from those of which a letter has changed: by their looks both are as good."""
+    """Return a checksum of the secrets, because a changed letter doesn't show in them."""
     return hashlib.sha256(f"{join_secret}\n{node_key}".encode()).hexdigest()
 
 
@@ -194,15 +198,15 @@ def _same(given: str, expected: str) -> bool:
 
 
 def ray_token_path(home: Path) -> Path:
-    """Where the token of the farm's Ray cluster lies, whether it is there or not: for RAY_AUTH_TOKEN_PATH."""
+    """Return the path for the token of the farm's Ray cluster, for RAY_AUTH_TOKEN_PATH. The file may not exist yet."""
     return filled_in(home) / "ray" / "token"
 
 
 def ray_token_file(home: Path) -> Path:
-    """The file with the token of the farm's Ray cluster, made when missing (0600): for RAY_AUTH_TOKEN_PATH.
+    """Return the file with the token of the farm's Ray cluster, for RAY_AUTH_TOKEN_PATH. A new farm's is made (0600).
 
-    Used with RAY_AUTH_MODE=token on the head, the bridge, and every raylet of the farm. Raises DamagedFile when the
-    token of a farm that has run is missing or damaged: its nodes know no other.
+    The head, the bridge and every raylet of the farm use it with RAY_AUTH_MODE=token. Raises DamagedFile if the token of
+    a farm that has run before is missing or damaged, because its nodes know no other token.
     """
     path = ray_token_path(home)
     remedy = (
@@ -213,20 +217,20 @@ def ray_token_file(home: Path) -> Path:
         if any(path.parent.glob("ray-head.*")):
             raise DamagedFile(path, "is missing, though this farm has run before", remedy)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Never instead of the token that another process made meanwhile.
+        # Never replaces a token that another process has made meanwhile.
         write_whole(path, secrets.token_hex(32), replace=False)
     damaged_files.read_word(path, remedy)
     return path
 
 
 def join_token(authority: Authority) -> str:
-    """What `farm-node --join-token` takes: the farm's CA certificate and the join secret in one word."""
+    """Return the join token for `farm-node --join-token`: the farm's CA certificate and the join secret in one word."""
     der = ssl.PEM_cert_to_DER_cert(authority.ca_pem.decode())
     return f"{JOIN_PREFIX}.{base64.urlsafe_b64encode(der).decode().rstrip('=')}.{authority.join_secret}"
 
 
 def parse_join_token(text: str) -> tuple[bytes, str]:
-    """The CA certificate (PEM) and the join secret in a join token. Raises InvalidJoinToken."""
+    """Return the CA certificate (PEM) and the join secret in a join token. Raises InvalidJoinToken."""
     parts = "".join(text.split()).split(".")
     hint = "copy the whole line that `farmctl node enroll` prints"
     if parts[0] != JOIN_PREFIX:
@@ -244,7 +248,7 @@ def parse_join_token(text: str) -> tuple[bytes, str]:
 
 
 def _make(folder: Path) -> None:
-    """Makes a whole authority beside `folder` and moves it into place; an existing one stays."""
+    """Make a complete authority beside `folder` and move it into place. An existing authority stays."""
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with scratch(folder.parent, folder.name) as temporary:
         join_secret, node_key = secrets.token_urlsafe(32), secrets.token_hex(32)
@@ -259,7 +263,7 @@ def _make(folder: Path) -> None:
         try:
             os.rename(temporary, folder)
         except OSError:
-            # Another process was first, and its files are as good.
+            # Another process was first, and its files are just as good.
             if not folder.is_dir():
                 raise
         sync_folder(folder.parent)

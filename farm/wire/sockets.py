@@ -1,4 +1,4 @@
-"""Unix sockets: where they can lie, given that their paths may have about a hundred bytes."""
+"""Paths of Unix sockets. Systems allow only about a hundred bytes for them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import tempfile
 from pathlib import Path
 
 LONGEST = 100
-"""Bytes of a path that every system takes (Linux 107, macOS 103), with room for a temporary name."""
+"""Most bytes of a path that every system takes (Linux 107, macOS 103), less a few for a temporary name."""
 
 
 def socket_path(home: Path, name: str) -> Path:
-    """Where the socket `name` of `home` lies: home/run, or a short folder of its own where that is too long.
+    """Return the path for the socket `name` of `home`: in home/run, or in a short folder if that path is too long.
 
-    The folder is made, for its owner alone.
+    The folder is made, and only its owner can open it. Raises PermissionError if it belongs to another user.
     """
     path = home.absolute() / "run" / name
     if len(os.fsencode(path)) > LONGEST:
@@ -24,13 +24,14 @@ def socket_path(home: Path, name: str) -> Path:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     owner = path.parent.stat().st_uid
     if owner != os.getuid():
-        raise PermissionError(f"{path.parent} belongs to another user (uid {owner})")
+        raise PermissionError(
+            f"{path.parent} belongs to another user (uid {owner}); remove it, or run as that user"
+        )
     return path
 
 
 def remove_socket(path: Path) -> None:
-    """Takes away a socket that nobody serves any more, and the folder that socket_path made for it when nothing else
-    lies there."""
+    """Remove a socket that no process serves any more, and the folder that `socket_path` made for it, if it is empty."""
     path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         path.parent.rmdir()

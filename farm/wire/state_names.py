@@ -1,4 +1,4 @@
-"""States as the API's enums name them: JOB_STATE_RUNNING is the word "running"."""
+"""The names of states in the API's enums: JOB_STATE_RUNNING stands for the word "running"."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ _State = TypeVar("_State")
 
 
 def state_of(enum: type[_State], word: str) -> _State:
-    """The value of a protobuf `enum` of states for a word such as "running". Raises ValueError for another word."""
-    # Generated stubs have the enum as a class, which at run time is a wrapper round its numbers.
+    """Return the value of a protobuf `enum` of states for a word such as "running". Raises ValueError for other words."""
+    # In generated stubs the enum is a class; at run time it is a wrapper round its numbers.
     wrapper: Any = enum
     prefix = wrapper.keys()[0].partition("_STATE_")[0]
     return cast(_State, wrapper.Value(f"{prefix}_STATE_{word.upper()}"))

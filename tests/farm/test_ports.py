@@ -45,9 +45,9 @@ def test_a_program_at_another_address_of_the_machine_is_not_blamed(taken):
 @pytest.mark.parametrize(
     ("address", "words"),
     [
-        ("192.0.2.77:7433", "192.0.2.77 is no address of this machine"),
-        ("[2001:db8::77]:7433", "2001:db8::77 is no address of this machine"),
-        ("nosuch.invalid:7433", "nobody knows the address of nosuch.invalid"),
+        ("192.0.2.77:7433", "192.0.2.77 is not an address of this machine"),
+        ("[2001:db8::77]:7433", "2001:db8::77 is not an address of this machine"),
+        ("nosuch.invalid:7433", "the name nosuch.invalid can't be resolved"),
     ],
 )
 def test_an_address_that_is_not_this_machines_is_told_from_a_taken_port(address, words):

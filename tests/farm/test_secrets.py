@@ -275,7 +275,7 @@ def test_the_values_of_variables_make_a_client(authority, tmp_path):
         ({"FARM_TOKEN": "abc"}, "FARM_TOKEN: must be the farm's client token, 43 letters, digits, - and _, got 3 characters"),
         ({"FARM_TOKEN": "/nowhere/token"}, "client token at /nowhere/token: No such file"),
         ({"FARM_SERVER": "farm.studio"}, "FARM_SERVER: must be HOST:PORT, such as farm.studio:7433, got farm.studio"),
-        ({"FARM_CA": "-----BEGIN CERTIFICATE-----"}, "FARM_CA: must be the farm's CA certificate in PEM"),
+        ({"FARM_CA": "-----BEGIN CERTIFICATE-----"}, "FARM_CA: must be the whole CA certificate of the farm in PEM"),
     ],
 )  # fmt: skip
 def test_what_is_missing_or_wrong_among_the_variables_is_named(certificate, environ, words):
