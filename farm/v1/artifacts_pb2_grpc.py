@@ -52,15 +52,15 @@ class ArtifactServiceServicer:
     """
 
     def Upload(self, request_iterator, context):
-        """The first message is the header, all others are chunks. Nothing counts until the whole has been
-        received, synced and its checksum compared.
+        """Uploads an artifact. The first message is the header, all others are chunks. The artifact exists once all its bytes
+        are received and synced and their checksum is right.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Download(self, request, context):
-        """The first message is the artifact, all others are chunks.
+        """Downloads an artifact. The first message describes it, all others are chunks.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -62,14 +62,14 @@ class BridgeServiceServicer:
     """
 
     def StartRenderer(self, request, context):
-        """Makes sure a device's renderer exists; returns at once, the agent reports when it is up.
+        """Makes sure that a device's renderer exists. Returns at once; the agent reports when the renderer is up.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Dispatch(self, request, context):
-        """Hands an attempt to a device's renderer; starts the renderer where there is none.
+        """Hands an attempt to a device's renderer. Starts the renderer if there is none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -83,7 +83,7 @@ class BridgeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchEvents(self, request, context):
-        """What Ray says of calls and renderers, as it happens. Advice only: leases and agents decide.
+        """Streams Ray's reports about calls and renderers. They are only hints: leases and agents decide.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

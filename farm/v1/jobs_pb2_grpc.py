@@ -27,8 +27,8 @@ if _version_not_supported:
 
 class JobServiceStub:
     """Submits, shows, follows and steers jobs. Called by clients with a client token.
-    A request names a job by its id, by the first 6 or more characters of its id, or by its name. One that could be any of
-    several jobs is INVALID_ARGUMENT with a list of them, and changes nothing. Answers name the whole id.
+    A request names a job by its id, by the first 6 or more characters of its id, or by its name. If several jobs fit, the
+    answer is INVALID_ARGUMENT with a list of them, and nothing changes. Answers always have the whole id.
     """
 
     def __init__(self, channel):
@@ -96,34 +96,34 @@ class JobServiceStub:
 
 class JobServiceServicer:
     """Submits, shows, follows and steers jobs. Called by clients with a client token.
-    A request names a job by its id, by the first 6 or more characters of its id, or by its name. One that could be any of
-    several jobs is INVALID_ARGUMENT with a list of them, and changes nothing. Answers name the whole id.
+    A request names a job by its id, by the first 6 or more characters of its id, or by its name. If several jobs fit, the
+    answer is INVALID_ARGUMENT with a list of them, and nothing changes. Answers always have the whole id.
     """
 
     def SubmitJob(self, request, context):
         """Checks a spec, plans it and stores the job with its whole task graph in one transaction.
-        With validate_only nothing is stored and the answer describes what would be.
+        With validate_only nothing is stored, and the answer describes the plan.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetJob(self, request, context):
-        """One job with its tasks and their attempts.
+        """Returns one job with its tasks and their attempts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListJobs(self, request, context):
-        """Jobs, newest first.
+        """Lists jobs, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchJob(self, request, context):
-        """Follows a job: stored events from a number on, and progress in between; ends when the job has ended.
+        """Follows a job: streams its stored events from a number on, and its progress in between. Ends when the job has ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -137,43 +137,43 @@ class JobServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PauseJob(self, request, context):
-        """Dispatches nothing more of a job; running tasks end as they would. A paused job stays as it is.
+        """Pauses a job: no more of its tasks are dispatched, and running tasks finish. A paused job stays paused.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResumeJob(self, request, context):
-        """Goes on with a paused job; one that isn't paused stays as it is.
+        """Resumes a paused job. A job that isn't paused stays as it is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RetryJob(self, request, context):
-        """Does again what failed or was cancelled; what has succeeded stays while the farm keeps what it made. An ended job
-        goes on.
+        """Runs the failed and cancelled tasks of a job again. Finished tasks stay as long as the farm keeps their artifacts. An
+        ended job goes on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PrioritiseJob(self, request, context):
-        """Gives a job another priority, from the next placement on.
+        """Changes the priority of a job, from the next placement on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExplainJob(self, request, context):
-        """Why what doesn't run doesn't: every unfinished task's reason, and what each device could take.
+        """Explains why a job doesn't go on: the reason of every unfinished task, and the tasks that each device could take.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListOutputs(self, request, context):
-        """What a job has delivered: its finished files, or what is decoded of one that hasn't succeeded.
+        """Lists what a job has delivered: its finished files, or the decoded segments of a job that hasn't succeeded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -247,8 +247,8 @@ def add_JobServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class JobService:
     """Submits, shows, follows and steers jobs. Called by clients with a client token.
-    A request names a job by its id, by the first 6 or more characters of its id, or by its name. One that could be any of
-    several jobs is INVALID_ARGUMENT with a list of them, and changes nothing. Answers name the whole id.
+    A request names a job by its id, by the first 6 or more characters of its id, or by its name. If several jobs fit, the
+    answer is INVALID_ARGUMENT with a list of them, and nothing changes. Answers always have the whole id.
     """
 
     @staticmethod

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class NodeServiceStub:
-    """Workstations join, talk and are looked at. Register takes a join token, Connect a node token,
-    the others a client token.
+    """Lets workstations join and work, and shows and steers them. Register takes a join token, Connect a node token, the other
+    calls a client token.
     """
 
     def __init__(self, channel):
@@ -89,40 +89,40 @@ class NodeServiceStub:
 
 
 class NodeServiceServicer:
-    """Workstations join, talk and are looked at. Register takes a join token, Connect a node token,
-    the others a client token.
+    """Lets workstations join and work, and shows and steers them. Register takes a join token, Connect a node token, the other
+    calls a client token.
     """
 
     def Register(self, request, context):
-        """A workstation's first call: a join token buys a node token and the way to Ray.
+        """A workstation's first call: it sends a join token and gets a node token and the token of the Ray cluster.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Connect(self, request_iterator, context):
-        """The one stream of a node agent: heartbeat, leases, progress, completions and cancel.
+        """The stream of a node's agent: heartbeats, leases, progress, completions and cancels.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListNodes(self, request, context):
-        """All nodes the farm knows.
+        """Lists all nodes that the farm knows.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetNode(self, request, context):
-        """One node, by id or name.
+        """Returns one node, by id or name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DrainNode(self, request, context):
-        """A node takes no more work; when nothing runs there any more its renderers and its raylet end.
+        """Starts draining a node: it gets no more work, and its renderers and its raylet end when no task runs there any more.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -136,28 +136,28 @@ class NodeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def LockNode(self, request, context):
-        """A node, or one device of it, takes no new work; what runs goes on and models stay warm.
+        """Locks a node or one of its devices: it gets no new work. Running tasks go on, and models stay in memory.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnlockNode(self, request, context):
-        """Ends locks.
+        """Ends the lock of one device, or all locks of a node.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ForgetNode(self, request, context):
-        """Leaves a node that is offline or drained out of the record. What it did stays.
+        """Removes a node that is offline or drained from the farm's lists. Its results stay on record.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetJoinToken(self, request, context):
-        """The join token, to print the command that a workstation runs.
+        """Returns the join token, which is part of the command that a workstation runs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -225,8 +225,8 @@ def add_NodeServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class NodeService:
-    """Workstations join, talk and are looked at. Register takes a join token, Connect a node token,
-    the others a client token.
+    """Lets workstations join and work, and shows and steers them. Register takes a join token, Connect a node token, the other
+    calls a client token.
     """
 
     @staticmethod

@@ -47,7 +47,7 @@ class RendererServiceServicer:
     """
 
     def Attach(self, request_iterator, context):
-        """Held by each renderer for as long as it lives: its end is how the agent knows of a renderer's death.
+        """Each renderer holds this stream open as long as it lives. From the end of the stream the agent learns of its death.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class TaskServiceStub:
-    """Shows tasks and their logs, and tries them again. Called by clients with a client token.
+    """Shows tasks and their logs, and retries tasks. Called by clients with a client token.
     """
 
     def __init__(self, channel):
@@ -58,32 +58,32 @@ class TaskServiceStub:
 
 
 class TaskServiceServicer:
-    """Shows tasks and their logs, and tries them again. Called by clients with a client token.
+    """Shows tasks and their logs, and retries tasks. Called by clients with a client token.
     """
 
     def ListTasks(self, request, context):
-        """Tasks of one job in the order of its graph.
+        """Lists the tasks of one job in the order of its graph.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetTask(self, request, context):
-        """One task with all its attempts.
+        """Returns one task with all its attempts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RetryTask(self, request, context):
-        """Does one failed or cancelled task again, with what it needs that isn't done; its job goes on.
+        """Runs one failed or cancelled task again, after any unfinished tasks that it needs. Its job goes on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReadLog(self, request, context):
-        """The log of one attempt. The first message is the attempt, all others are chunks.
+        """Reads the log of one attempt. The first message is the attempt, all others are chunks.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -121,7 +121,7 @@ def add_TaskServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TaskService:
-    """Shows tasks and their logs, and tries them again. Called by clients with a client token.
+    """Shows tasks and their logs, and retries tasks. Called by clients with a client token.
     """
 
     @staticmethod
