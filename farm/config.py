@@ -90,8 +90,8 @@ class Artifacts(Settings):
 
 
 class Keep(Settings):
-    """How long the artifacts of ended jobs are kept. Videos, sidecars and logs are always kept, and so are the clips of
-    jobs that failed or were cancelled. A retry makes all other artifacts again."""
+    """Retention of the artifacts of ended jobs. Videos, sidecars and logs are always kept, and so are the clips of jobs
+    that failed or were cancelled. A retry makes all other artifacts again."""
 
     days: float = Field(
         14.0,
@@ -117,7 +117,7 @@ class MediaRoots(Settings):
 
 
 class Leases(Settings):
-    """How long the farm bears the silence of a node, in seconds. Twice the heartbeat <= lease < requeue."""
+    """Limits on a node's silence, in seconds. Twice the heartbeat <= lease < requeue."""
 
     heartbeat: Seconds = Field(2.0, description="Seconds between heartbeats of an agent.")
     lease: Seconds = Field(
@@ -172,7 +172,7 @@ class Limits(Settings):
 
 
 class Timeouts(Settings):
-    """How long a task may take before it counts as failed and is tried elsewhere, in seconds."""
+    """Time limits of a task, in seconds. A task that exceeds one of them counts as failed and is tried elsewhere."""
 
     total: Span = Field(
         86_400.0, description="Most seconds from the moment that a device gets the task to its result."
@@ -240,7 +240,7 @@ class FarmConfig(Settings):
 
     @property
     def terms(self) -> Terms:
-        """How many failures, and how much time, the farm allows a task before it gives up."""
+        """The numbers of failures and the times that the farm allows a task before it gives up."""
         return Terms(
             max_failures=self.limits.max_failures,
             max_job_failures=self.limits.max_job_failures,
@@ -250,7 +250,7 @@ class FarmConfig(Settings):
 
     @property
     def keeping(self) -> Keeping:
-        """How long, and how much, the farm keeps of ended jobs."""
+        """The limits of retention for the artifacts of ended jobs."""
         return Keeping(seconds=self.keep.days * 86_400, max_bytes=self.keep.max_bytes)
 
     @property
@@ -317,7 +317,7 @@ class OwnerSettings(Settings):
 
 
 class DeclaredDevice(Settings):
-    """A device declared for trials. The node offers it instead of the devices that it would detect, and marks it so."""
+    """A device declared for trials. The node offers it, marked as declared, instead of the devices that it would detect."""
 
     name: str = Field(
         "cpu",

@@ -101,7 +101,7 @@ def hidden(text: object) -> str:
 
 
 def hidden_word(text: str) -> str:
-    """Return `text` as `hidden` does, but replace a single word that only might be a token too.
+    """Return `text` as `hidden` does, but also hide a single word that only resembles a token.
 
     For values that people mistake for a token's place, such as a file's name or an address.
     """

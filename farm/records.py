@@ -44,7 +44,7 @@ class AttemptRef(NamedTuple):
 
 
 class ModelOffer(NamedTuple):
-    """A model that a node can render with, and the hash of the weights found there."""
+    """A model that a node can render with, and the hash of the weights that the node has."""
 
     model: str
     weights: str

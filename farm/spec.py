@@ -151,7 +151,9 @@ class JobSpec(_Part):
     def _prompts_in_order(self) -> Self:
         frames = [prompt.frame for prompt in self.later_prompts]
         if any(later <= earlier for earlier, later in pairwise(frames)):
-            raise ValueError(f"later_prompts must rise in their frames, got {', '.join(map(str, frames))}")
+            raise ValueError(
+                f"later_prompts must be in the order of their frames, got {', '.join(map(str, frames))}"
+            )
         if frames and frames[-1] >= self.frames:
             raise ValueError(
                 f"later_prompts must begin within the {self.frames} frames asked for, got {frames[-1]}"

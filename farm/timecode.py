@@ -30,7 +30,9 @@ def frame_of(timecode: str, rate: Fraction) -> int:
     if rate not in (count, Fraction(count * 1000, 1001)):
         raise ValueError(f"needs a whole frame rate or an NTSC rate, not {float(rate):g} fps; use seconds")
     if number >= count:
-        raise ValueError(f"counts frames from 00 to {count - 1:02} at {float(rate):g} fps, got '{timecode}'")
+        raise ValueError(
+            f"must have a frame from 00 to {count - 1:02} at {float(rate):g} fps, got '{timecode}'"
+        )
     frame = ((hours * 60 + minutes) * 60 + seconds) * count + number
     if found[4] == ":":
         return frame

@@ -20,7 +20,7 @@ _COMMANDS = {
     "task": ("farm.cli.task:task", "Look at the tasks of a job, read their logs, run them again."),
     "node": (
         "farm.cli.node:node",
-        "Look at workstations, let new ones in, take them out of service and back.",
+        "Look at workstations, admit new ones, take them out of service and bring them back.",
     ),
     "client": ("farm.cli.client:client", "Let other machines talk to this farm."),
     "demo": ("farm.cli.demo:demo", "See it work: start a farm, extend a clip, stop the farm."),

@@ -1,4 +1,4 @@
-"""python -m farm.cli: farmctl."""
+"""Runs farmctl as `python -m farm.cli`."""
 
 from farm.program import run_program
 

@@ -100,7 +100,7 @@ def _end_farm(folder: Path) -> None:
     """Stop the farm that a killed demo left running in its folder."""
     farm = LocalFarm(folder / _FARM)
     if farm.home.is_dir():
-        note("ending the farm of a demo that was killed")
+        note("stopping the farm that a killed demo left running")
         take_down(farm)
 
 

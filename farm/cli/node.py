@@ -1,4 +1,4 @@
-"""farmctl node: workstations and their devices."""
+"""farmctl node: look at workstations and their devices, and admit new ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from farm.v1 import nodes_pb2
 
 @click.group()
 def node() -> None:
-    """Look at workstations, let new ones in, take them out of service and back.
+    """Look at workstations, admit new ones, take them out of service and bring them back.
 
     NODE is a workstation's name, its id, or the first 6 or more characters of its id.
 

@@ -1,4 +1,4 @@
-"""farmctl node drain, resume, lock, unlock, forget: take workstations out of service and back."""
+"""farmctl node drain, resume, lock, unlock and forget: take workstations out of service and bring them back."""
 
 from __future__ import annotations
 

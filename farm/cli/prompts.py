@@ -150,7 +150,7 @@ def _at(time: str, text: str, rate: Fraction) -> _Timed:
     try:
         frame = frame_at(time, rate)
     except ValueError as error:
-        raise InvalidSpec("prompt_at", f'{error}; such as --prompt-at 240 "it stops"') from None
+        raise InvalidSpec("prompt_at", f'{error}; write, for example, --prompt-at 240 "it stops"') from None
     try:
         check_text(text)
     except ValueError as error:
@@ -182,7 +182,9 @@ def _check(timed: Sequence[_Timed], has_first: bool, frames: int) -> None:
         before = timed[number - 1] if number else None
         if before and before.frame == one.frame:
             same = one.time if one.time == before.time else f"{before.time} and {one.time}"
-            raise InvalidSpec(one.field, f"two prompts begin at frame {one.frame} ({same}); give one")
+            raise InvalidSpec(
+                one.field, f"two prompts begin at frame {one.frame} ({same}); give only one of them"
+            )
 
 
 def frame_lines(spans: Iterable[jobs_pb2.ShownPrompts]) -> list[str]:

@@ -240,11 +240,12 @@ def extend(
 @click.argument("media", nargs=-1, required=True, type=Keyframe())
 @click.option("--frames", type=int, required=True, help="Frames of the result.")
 @click.option(
-    "--size", "pixels", type=Size(), help="Size of the result. Default: that of the media shown first."
+    "--size",
+    "pixels",
+    type=Size(),
+    help="Size of the result. Default: the size of the media that the video shows first.",
 )
-@click.option(
-    "--fps", type=float, help="Frames a second. Default: the clips'; 30 where all media are images."
-)
+@click.option("--fps", type=float, help="Frames a second. Default: the clips'; 30 if all media are images.")
 @_video
 @_NO_UPLOAD
 @click.pass_context

@@ -128,7 +128,7 @@ def _frames(
     count = resampled_count(facts, fps)
     if count > max_frames:
         raise MediaError(
-            f"{shown(path)}: is {count} frames at {float(fps):g} fps; accepted: at most {max_frames}"
+            f"{shown(path)}: has {count} frames at {float(fps):g} fps; accepted: at most {max_frames}"
         )
     picks = resample_times(times, facts.duration, fps)
     given = 0
@@ -249,7 +249,7 @@ def _decoded(
         "matroska" in kind and _matroska_cut(path)
     ):
         raise MediaError(
-            f"{shown(path)}: is truncated: frame {seen} and what follows are missing; accepted: a whole clip"
+            f"{shown(path)}: is truncated: frame {seen} and all later frames are missing; accepted: a whole clip"
         )
 
 

@@ -13,7 +13,7 @@ from farm.states import AttemptState
 
 
 class Cause(StrEnum):
-    """Why an attempt brought no result."""
+    """The reason why an attempt brought no result."""
 
     WORK = "work"  #: the work itself failed
     TIMEOUT = "timeout"  #: it took too long, or made no step for too long

@@ -65,7 +65,7 @@ def renewed(folder: Path, names: Sequence[str]) -> bytes | None:
         return None
     ca_key = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), None)
     if ca_key.public_key() != ca.public_key():
-        raise ValueError("it does not belong to ca.pem")
+        raise ValueError("ca.key does not belong to ca.pem")
     return _of_server(names, old.public_key(), ca.subject, ca_key)
 
 

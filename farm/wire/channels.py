@@ -61,7 +61,7 @@ def channel(server: str, ca_pem: bytes, token: str = "") -> grpc.Channel:
 
 
 def aio_channel(server: str, ca_pem: bytes) -> grpc.aio.Channel:
-    """Return the same channel for asyncio. Callers pass `bearer(token)` as the metadata of each call."""
+    """Return a channel as `channel` does, but for asyncio. Callers pass `bearer(token)` as the metadata of each call."""
     return grpc.aio.secure_channel(
         server, grpc.ssl_channel_credentials(ca_pem), options=list(CHANNEL_OPTIONS)
     )

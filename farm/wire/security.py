@@ -203,7 +203,7 @@ def ray_token_path(home: Path) -> Path:
 
 
 def ray_token_file(home: Path) -> Path:
-    """Return the file with the token of the farm's Ray cluster, for RAY_AUTH_TOKEN_PATH. A new farm's is made (0600).
+    """Return the file with the token of the farm's Ray cluster, for RAY_AUTH_TOKEN_PATH. In a new farm it is made (0600).
 
     The head, the bridge and every raylet of the farm use it with RAY_AUTH_MODE=token. Raises DamagedFile if the token of
     a farm that has run before is missing or damaged, because its nodes know no other token.

@@ -112,7 +112,10 @@ def test_a_text_that_yaml_would_cut_at_a_hash_is_refused(tmp_path, row):
         ("- {text: a, seconds: 1e9}", "row 1: seconds: must be a number"),
         ("- {text: a, seconds: .nan}", "row 1: seconds: must be a number"),
         ("- {text: a, timecode: '12:00'}", "row 1: timecode: must be HH:MM:SS:FF"),
-        ("- {text: a, timecode: '00:00:01:24'}", "row 1: timecode: counts frames from 00 to 23 at 24 fps"),
+        (
+            "- {text: a, timecode: '00:00:01:24'}",
+            "row 1: timecode: must have a frame from 00 to 23 at 24 fps",
+        ),
         ("- {text: a, timecode: 00:00:01;02}", "row 1: timecode: is drop-frame"),
         (
             "- {frame: 1, text: a ball, red}",

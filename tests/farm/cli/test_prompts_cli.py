@@ -83,7 +83,7 @@ def test_frames_before_the_first_timed_prompt_have_none_and_a_note_says_so():
         ([("9", "b"), ("9", "c")], r"two prompts begin at frame 9 \(9\)"),
         ([("0", "b")], "0 is frame 0, where the first --prompt begins"),
         ([("0.01s", "b")], "0.01s is frame 0, where the first --prompt begins"),
-        ([("00:00:08:30", "b")], "counts frames from 00 to 29 at 30 fps, got '00:00:08:30'"),
+        ([("00:00:08:30", "b")], "must have a frame from 00 to 29 at 30 fps, got '00:00:08:30'"),
         ([("00:00:08;00", "b")], "is drop-frame"),
         *(([(time, "b")], r"must be a frame \(240 or 240f\), seconds .* or timecode .*, got '")
           for time in ("-5", "-1s", "2.5", "1,000", "16:9", "1m", "it stops", "", "9" * 50, "\u0662\u0664", "nans")),
