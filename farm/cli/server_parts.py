@@ -1,4 +1,4 @@
-"""Verbs that run a farm, or work on its database, need the distribution ltx-farm; ltx-farm-client has only their help."""
+"""Verbs that run a farm or work on its database. They need the distribution ltx-farm; ltx-farm-client has only their help."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 
 def needs_server_parts(verb: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Return the function of a verb so that it says what to install where the client alone is installed."""
+    """Wrap the function of a verb: if only ltx-farm-client is installed, the verb says what to install."""
 
     @functools.wraps(verb)
     def checked(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
