@@ -1,6 +1,6 @@
-"""What a renderer is handed with an attempt: the task, and all that it needs to do it. Pure.
+"""The message that a renderer gets with an attempt: the task and its inputs. Pure.
 
-What a task is told within it is read by farm.plan; here it is opaque.
+The JSON of the plan inside it is opaque here; farm.plan reads it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class HandedArtifact:
 
 @dataclass(frozen=True)
 class Member:
-    """What a task in lockstep must know of its group: its own `key` and `renderer`, and its neighbours' renderers."""
+    """The place of a task in its lockstep group: its own `key` and `renderer`, and the renderers of its neighbours."""
 
     group: str
     key: str
@@ -35,7 +35,7 @@ class Member:
 
 @dataclass(frozen=True)
 class HandedTask:
-    """The task itself, of what a renderer is handed. `model` and `weights`: what it is done with."""
+    """The task itself. `model` is the name of the model that does it, `weights` the hash of the model's weights."""
 
     key: str
     kind: str
@@ -46,11 +46,12 @@ class HandedTask:
 
 @dataclass(frozen=True)
 class Handed:
-    """What a renderer is handed with an attempt.
+    """All that a renderer gets with an attempt.
 
     `inputs` are the artifacts that the task needs, by the key of the task that made them ("" for the job's media) and by
-    their names. `state` is what an earlier attempt left to go on from. `notes` is what people are told of the job so far.
-    `job` (an id) and `node` (a name) are for logs alone.
+    their names. `state` is what an earlier attempt saved, for this attempt to continue from. `notes` are the sentences that
+    the farm has shown to people about the job so far.
+    `job` (an id) and `node` (a name) are only for logs.
     """
 
     task: HandedTask
@@ -64,28 +65,28 @@ class Handed:
 
     @classmethod
     def read(cls, sent: bytes) -> Self:
-        """What was sent. Raises Unreadable."""
+        """Read the bytes that `sent` returned. Raises Unreadable."""
         try:
             return read_value(cls, json.loads(sent))
         except ValueError as error:
-            raise Unreadable(f"what the renderer was handed can't be read: {error}") from None
+            raise Unreadable(f"the task that the renderer got can't be read: {error}") from None
 
     def sent(self) -> bytes:
-        """As it is sent to a renderer."""
+        """Return the bytes to send to a renderer."""
         return json.dumps(as_json(self)).encode()
 
 
 def names_of(sent: bytes) -> dict[str, str]:
-    """Return what logs call the work that a renderer is handed: `job`, `task` and `node`; nothing where it says no such thing."""
+    """Return the names by which logs refer to a renderer's work: `job`, `task` and `node`. Empty if `sent` can't be read."""
     try:
         told = json.loads(sent)
         return {"job": told["job"], "task": told["task"]["key"], "node": told["node"]}
     except (ValueError, KeyError, TypeError):
-        # Whoever is handed it says what is wrong with it.
+        # The renderer that gets it says what is wrong with it.
         return {}
 
 
 def fingerprint(key: str, kind: str, model: str, weights: str, shared: JobJson, payload: Payload) -> str:
-    """SHA-256 of what there is to do and with what weights: two tasks that have it in common make the same."""
+    """Return a SHA-256 of a task's plan, model and weights. Two tasks with the same fingerprint make the same result."""
     work = [key, kind, model, weights, shared, payload]
     return hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()

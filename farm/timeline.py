@@ -37,7 +37,7 @@ def frame_span(start: int, stop: int) -> tuple[int, int]:
 
 
 def tokens_of(latents: int, width: int, height: int) -> int:
-    """Return the positions in `latents` latents of `width` x `height` pixels, which are multiples of 32."""
+    """Return the number of latent tokens in `latents` latents of `width` x `height` pixels, which are multiples of 32."""
     return latents * (width // SPATIAL) * (height // SPATIAL)
 
 

@@ -76,8 +76,8 @@ def tried_again(seconds: float, error: str) -> str:
 
 
 def done_again(key: str, error: str) -> str:
-    """Return why the finished task `key` is done again; `error`: how its result is damaged."""
-    return f"{key} is done again, what it had made is damaged: {gist(error)}"
+    """Return why the finished task `key` runs again. `error` says how its result is damaged."""
+    return f"{key} runs again, because its result is damaged: {gist(error)}"
 
 
 def summary(

@@ -1,4 +1,4 @@
-"""One process at a time on a home: the daemon on the farm's, an agent on its node's."""
+"""The lock that lets only one process at a time use a home: one daemon on a farm's, one agent on a node's."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class HomeInUse(Exception):
 
 @contextlib.contextmanager
 def sole_process(home: Path, lock: str, in_use: str) -> Iterator[None]:
-    """Hold the file `lock` of a home, made where it isn't there; the kernel frees it however the process ends.
+    """Hold a lock on the file `lock` of a home, which is made if it is missing. The kernel frees it when the process ends.
 
-    Raises HomeInUse, which says `in_use`, and DamagedFile.
+    Raises HomeInUse with the message `in_use` if another process holds the lock, and DamagedFile.
     """
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle = open_plain(home / lock, os.O_RDWR | os.O_CREAT, MADE_ANEW)

@@ -69,5 +69,5 @@ def test_a_result_that_is_spoiled_is_made_again_and_the_video_is_the_same(farm, 
     assert all(task.state == SUCCEEDED for task in answer.tasks)
     with farm.client as client:
         told = [event.message for event in client.watch(job_id) if getattr(event, "kind", "") == "damaged"]
-    assert len(told) == 1 and told[0].startswith(f"{key} is done again, what it had made is damaged: ")
+    assert len(told) == 1 and told[0].startswith(f"{key} runs again, because its result is damaged: ")
     same(job_id)

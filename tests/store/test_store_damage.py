@@ -45,7 +45,7 @@ def test_what_was_made_is_made_again_and_what_needs_it_waits(store, job):
     }  # fmt: skip
     maker = task(store, job, "encode")
     assert maker.epoch == 2 and maker.reason == (
-        "encode is done again, what it had made is damaged: its file is gone"
+        "encode runs again, because its result is damaged: its file is gone"
     )
     assert maker.failures == task(store, job, "window/0").failures == 0
     assert store.attempts.get(attempt.id).cause == Cause.DAMAGED_INPUT
