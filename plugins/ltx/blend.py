@@ -1,4 +1,4 @@
-"""Windows into one timeline: cross-fades, statistics and sizes of latents. Tensors only, no models."""
+"""Put windows into one timeline: cross-fades, statistics and sizes of latents. Tensors only, no models."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import torch.nn.functional as F
 
 
 def ramp(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Cross-fade the latents two windows share, both [C, k, h, w], from all left to all right.
+    """Cross-fade the latents that two windows share, both [C, k, h, w], from all left to all right.
 
-    The left's weights are ``linspace(1, 0, k + 2)[1:-1]``: neither end is one window alone, as those are the
-    latents outside. Source: diffusers, pipeline_ltx_i2v_long_multi_prompt.py, linear_overlap_fuse.
+    The left window's weights are ``linspace(1, 0, k + 2)[1:-1]``. At neither end does one window count alone: the
+    latents next to the seam already come from one window alone.
+    Source: diffusers, pipeline_ltx_i2v_long_multi_prompt.py, linear_overlap_fuse.
     Raises ValueError when the shapes differ.
     """
     if left.shape != right.shape:
@@ -20,9 +21,9 @@ def ramp(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
 
 
 def adain(latents: torch.Tensor, reference: torch.Tensor, factor: float) -> torch.Tensor:
-    """Move each channel's mean and standard deviation by ``factor`` (0 .. 1) towards the reference's.
+    """Move each channel's mean and standard deviation by ``factor`` (0 .. 1) towards those of ``reference``.
 
-    ``latents`` [C, n, h, w], ``reference`` [C, m, y, x] of any length and size; returns [C, n, h, w].
+    ``latents`` is [C, n, h, w]; ``reference`` is [C, m, y, x] of any length and size. Returns [C, n, h, w].
     Source: diffusers, pipeline_ltx_i2v_long_multi_prompt.py, adain_normalize_latents.
     Raises ValueError for a factor outside 0 .. 1 or different channel counts.
     """
@@ -40,13 +41,13 @@ def adain(latents: torch.Tensor, reference: torch.Tensor, factor: float) -> torc
 
 
 def upsample(latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Latents [C, n, h, w] at another size [C, n, height, width], in latents.
+    """Interpolate latents [C, n, h, w] to [C, n, height, width]; both sizes are in latents.
 
-    Bilinear within each latent frame; time isn't touched, so frame i stays frame i and the causal first
-    latent isn't mixed with the others. Interpolation is linear and normalising is affine per channel, so the
-    result is the same on normalised and raw latents. Interpolating averages neighbours and so loses variance
-    (about half of it where they are independent), which decodes as flatness: each channel's mean and standard
-    deviation are put back.
+    Interpolation is bilinear within each latent frame and leaves time alone: frame i stays frame i, and the causal
+    first latent isn't mixed with the others. Interpolation is linear and normalising is affine per channel, so the
+    result is the same on normalised and raw latents. Interpolating averages neighbours and so loses variance (about
+    half of it where they are independent), which decodes as flatness; therefore each channel gets its mean and
+    standard deviation back.
     Raises ValueError for a size below 1.
     """
     if height < 1 or width < 1:

@@ -1,8 +1,9 @@
-"""Windows in lockstep: at every step neighbours settle on one estimate of the latents they share.
+"""Denoise windows in lockstep: at every step neighbours settle on one estimate of the latents that they share.
 
-Tensors only; how estimates reach a neighbour, in this process or another, is the caller's. Both sides work out the
-same average from the same numbers with the same elementwise float32 arithmetic on the CPU, so it makes no difference
-which windows share a process. Source: MultiDiffusion (arXiv 2302.08113), on the x0 estimate in place of the latents.
+Tensors only; the caller brings estimates to a neighbour, in this process or another. Both neighbours compute the same
+average from the same numbers, with the same elementwise float32 arithmetic on the CPU, so it makes no difference
+which windows share a process.
+Source: MultiDiffusion (arXiv 2302.08113), on the x0 estimate in place of the latents.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ Round 0 are the windows as they begin, round i the estimates of step i.
 class Shared:
     """Latents [start, stop), local to the window, that it shares with the window `key`.
 
-    `left`: whether that is the left one of the two. `weights` are the left one's, one a latent; the right one's are
-    1 minus that, so 0 on its run-up.
+    `left` is True if `key` is the left one of the two windows. `weights` are the left window's, one a latent; the
+    right window's are 1 minus these, and so 0 on its run-up.
     """
 
     key: str
@@ -43,16 +44,16 @@ class Shared:
 
 
 def given(estimate: np.ndarray, weights: Sequence[float]) -> np.ndarray:
-    """What a window gives a neighbour of its float32 [C, k, h, w]: those of the k latents that it has a weight for.
+    """Return what a window gives a neighbour of its float32 [C, k, h, w]: the latents that have a weight above 0.
 
-    In half precision, ten bits of mantissa to bf16's seven, which halves what goes over the network; both sides average
-    what was given, so they agree all the same.
+    The result is in half precision, which halves what goes over the network and has ten bits of mantissa to bf16's
+    seven. Both sides average the given numbers, so they agree all the same.
     """
     return estimate[:, [weight > 0 for weight in weights]].astype(np.float16)
 
 
 def average(left: np.ndarray, right: np.ndarray, weights: Sequence[float]) -> np.ndarray:
-    """float32 [C, k, h, w] of what both gave, with the left one's weights, one a latent.
+    """Average what both windows gave: float32 [C, k, h, w], by the left window's weights, one a latent.
 
     Raises ValueError when shapes or the number of weights don't fit.
     """
@@ -74,7 +75,10 @@ def run(
     *,
     on_step: Callable[[int, int], None] | None = None,
 ) -> torch.Tensor:
-    """All steps of one window among others: float32 [C, n, h, w] on the CPU. `on_step` as in `Denoiser.run`."""
+    """Denoise one window in lockstep with its neighbours: float32 [C, n, h, w] on the CPU.
+
+    `on_step` is called as in `Denoiser.run`.
+    """
 
     def settle(number: int, latents: torch.Tensor) -> torch.Tensor:
         mine = latents.to("cpu", torch.float32, copy=True)

@@ -1,7 +1,7 @@
 """What a window is conditioned on, as data: which latents, where in the window, and how firmly.
 
-Strength 1 holds a latent as it is; strength s starts it at token time (1 - s) and denoises it from there.
-Frames and latents are local to the window: latent 0 is frame 0 alone, latent i is frames 8i - 7 … 8i.
+Strength 1 holds a latent as it is; strength s starts it at token time (1 - s) and denoises it from there. Frames and
+latents are local to the window: latent 0 is frame 0 alone, latent i is frames 8i - 7 … 8i.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class Replace:
 class Extra:
     """Latents [C, k, h, w] that stand beside the grid as extra tokens, from pixel frame ``frame`` on.
 
-    A single latent may stand before the window too, at a ``frame`` below 0. ``strength`` 0 … 1; below 1 they are mixed
-    with ``noise`` of the same shape. They are dropped at the end.
-    ``shares`` float32 [K, k] says how much of each latent shows each of the window's K prompts; None: what the latents
-    of the grid show at the same time.
+    A single latent may also stand before the window, at a ``frame`` below 0. Below a ``strength`` (0 … 1) of 1, the
+    latents are mixed with ``noise`` of the same shape. The result of the window leaves them out.
+    ``shares`` float32 [K, k] says how much of each latent shows each of the window's K prompts; None means: what the
+    grid's latents show at the same time.
     """
 
     latents: torch.Tensor
@@ -40,7 +40,7 @@ class Extra:
     shares: torch.Tensor | None = None
 
     def beside(self) -> list[int]:
-        """The grid's latents whose time its own latents stand at; the first for one before the window."""
+        """Return the grid's latents at the times of these latents; the first one for a latent before the window."""
         return [
             max(0, -(-(self.frame + FRAMES_PER_LATENT * index) // FRAMES_PER_LATENT))
             for index in range(self.latents.shape[1])
@@ -53,10 +53,10 @@ Condition = Replace | Extra
 def window_tail(
     latents: torch.Tensor, overlap: int, strength: float = 0.5, noise: torch.Tensor | None = None
 ) -> Extra:
-    """The previous window's last ``overlap`` latents as extra tokens at the head of this one.
+    """Return the previous window's last ``overlap`` latents as extra tokens at the head of this window.
 
-    ``latents`` [C, n, h, w] is that window (or at least its tail), ``noise`` [C, overlap, h, w] is needed below
-    strength 1. Source: diffusers, pipeline_ltx_i2v_long_multi_prompt.py, inject_prev_tail_latents.
+    ``latents`` [C, n, h, w] is the previous window, or at least its tail. Below strength 1, ``noise`` [C, overlap, h,
+    w] is needed. Source: diffusers, pipeline_ltx_i2v_long_multi_prompt.py, inject_prev_tail_latents.
     Raises ValueError when there are fewer latents than ``overlap``.
     """
     if not 1 <= overlap <= latents.shape[1]:
@@ -67,8 +67,9 @@ def window_tail(
 def check(conditions: Sequence[Condition], shape: tuple[int, int, int, int]) -> None:
     """Raise ValueError unless every condition fits a window of latents of ``shape`` (C, n, h, w).
 
-    A condition must have the window's channels and size, lie inside it (or be a single extra latent before it), have a
-    strength of 0 … 1 and, for extra latents below strength 1, noise; no two may claim one grid latent.
+    A condition must have the window's channels and size, lie inside the window (or be a single extra latent before
+    it), and have a strength of 0 … 1. Extra latents below strength 1 also need noise. No two conditions may claim the
+    same grid latent.
     """
     channels, count, height, width = shape
     taken: set[int] = set()

@@ -1,7 +1,7 @@
-"""The denoising loop: one window of latents from noise, over diffusers' transformer and Euler step.
+"""The denoising loop: makes one window of latents from noise, with diffusers' transformer and Euler step.
 
-The stock pipelines can't take shared noise or a latent tail, so the loop is ours; it does what
-LTXConditionPipeline does (tests/parity holds it to that), but for one thing, said at ``Denoiser.step``.
+The stock pipelines can't take shared noise or a latent tail, so the loop is ours. It does what LTXConditionPipeline
+does (tests/parity holds it to that), except for the one difference that ``Denoiser.step`` describes.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _PIXELS_PER_LATENT = 32
 
 @dataclass(frozen=True)
 class State:
-    """A window between two steps: all there is to save and resume.
+    """A window between two steps: all that is needed to save and resume it.
 
-    The Euler step keeps no history, and whatever noise is added is a function of the step.
+    The Euler step keeps no history, and any added noise is a function of the step.
 
-    ``latents`` float32 [C, e + n, h, w] on the model's device, the e extra latents before the n of the window;
+    ``latents`` float32 [C, e + n, h, w] are on the model's device: the e extra latents, then the n of the window.
     ``step`` is the number of steps done.
     """
 
@@ -37,10 +37,10 @@ class State:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model said of a state. N tokens: those of extra latents first, then the window's.
+    """The model's answer to a state, for N tokens: those of extra latents first, then the window's.
 
-    ``tokens`` float32 [1, N, C] are what it saw, ``times`` [1, 1 or N] each one's time (0 … 1000), ``velocity``
-    [1, N, C] what it answered.
+    ``tokens`` float32 [1, N, C] are what the model saw, ``times`` [1, 1 or N] the time of each token (0 … 1000), and
+    ``velocity`` [1, N, C] is the answer.
     """
 
     tokens: torch.Tensor
@@ -49,16 +49,16 @@ class Prediction:
 
 
 class Denoiser:
-    """One window's denoising, step by step. Everything but the ``State`` is fixed at the start.
+    """The denoising of one window, step by step. Everything but the ``State`` is fixed at the start.
 
-    ``prompt`` is one for the whole window, or prompts with their shares [K, n] of its latents.
-    ``noise`` float32 [C, n, h, w] gives the window its size in latents. ``sigmas`` fall to a final 0.0; when they
-    begin below 1, ``base`` [C, n, h, w] is needed and the window begins at (1 - s0)·base + s0·noise.
-    ``fps`` is the frame rate the model's clock runs at; the clock of every window begins at 0.
+    ``prompt`` is one prompt for the whole window, or several with their shares [K, n] of its latents.
+    ``noise`` float32 [C, n, h, w] gives the window its size in latents. ``sigmas`` fall to a final 0.0. If they begin
+    below 1, ``base`` [C, n, h, w] is needed and the window begins at (1 - s0)·base + s0·noise.
+    ``fps`` is the frame rate of the model's clock; the clock of every window begins at 0.
     ``guidance`` above 1 is classifier-free guidance and needs a ``negative`` prompt (one forward of batch 2).
-    ``cond_noise_scale`` above 0 shakes latents held at strength 1 with fresh noise at every step, scaled by
-    sigma², for livelier motion; ``cond_noise(step)`` returns it, [C, e + n, h, w], extra latents first.
-    Raises ValueError naming the argument that doesn't fit.
+    ``cond_noise_scale`` above 0 adds fresh noise to latents held at strength 1 at every step, scaled by sigma², for
+    livelier motion; ``cond_noise(step)`` returns that noise, [C, e + n, h, w], extra latents first.
+    Raises ValueError that names the argument that doesn't fit.
     """
 
     def __init__(
@@ -128,15 +128,18 @@ class Denoiser:
 
     @property
     def steps(self) -> int:
-        """How many steps the whole window takes."""
+        """The number of steps of the whole window."""
         return len(self._scheduler.timesteps)
 
     def begin(self) -> State:
-        """The window before its first step: noise, or base and noise, with its conditions mixed in."""
+        """Return the window before its first step: noise, or base and noise, with its conditions mixed in."""
         return State(self._initial(), 0)
 
     def resume(self, latents: torch.Tensor, step: int) -> State:
-        """A state that was saved, of this window, by a denoiser on any device. Raises ValueError naming what can't be."""
+        """Return a saved state of this window, which a denoiser on any device may have made.
+
+        Raises ValueError that names what doesn't fit.
+        """
         expected = self._initial()
         if latents.dtype != torch.float32 or latents.shape != expected.shape:
             raise ValueError(
@@ -149,16 +152,16 @@ class Denoiser:
         return State(latents.to(expected.device), step)
 
     def step(self, state: State) -> State:
-        """One Euler step.
+        """Do one Euler step.
 
-        At strength s a token waits until the schedule comes down to its time 1 - s. Where the last sigma is
-        still above that, LTXConditionPipeline leaves the token noisy; here the last step denoises it too.
+        A token of strength s waits until the schedule comes down to its time 1 - s. If the last sigma is still above
+        that time, LTXConditionPipeline leaves the token noisy; here the last step denoises it too.
         """
         return self.advance(state, self.predict(state))
 
     @torch.no_grad()
     def predict(self, state: State) -> Prediction:
-        """What the model makes of the window as it stands: the first half of a step."""
+        """Return the model's prediction for a state: the first half of a step."""
         t = self._scheduler.timesteps[state.step]
         sigma = t / self._scheduler.config.num_train_timesteps
         latents = state.latents
@@ -176,16 +179,17 @@ class Denoiser:
         return Prediction(tokens, times, self._velocity(tokens, times))
 
     def estimate(self, prediction: Prediction) -> torch.Tensor:
-        """The clean window (x0) that a prediction points to, float32 [C, n, h, w], without the extra latents."""
+        """Return the clean window (x0) that a prediction points to: float32 [C, n, h, w], without the extra latents."""
         tokens = prediction.tokens - self._sigmas_of(prediction) * prediction.velocity.float()
         grid = tokens[:, self._extra_tokens :]
         return grid[0].T.reshape(self._noise.shape)
 
     @torch.no_grad()
     def advance(self, state: State, prediction: Prediction, x0: torch.Tensor | None = None) -> State:
-        """The second half of a step: the Euler move.
+        """Make the Euler move: the second half of a step.
 
-        It goes towards the prediction's own estimate, or towards ``x0`` [C, n, h, w], on any device, in its place.
+        The move goes towards ``x0`` [C, n, h, w], on any device, or towards the prediction's own estimate if ``x0``
+        is None.
         """
         t, tokens, velocity = self._scheduler.timesteps[state.step], prediction.tokens, prediction.velocity
         if x0 is not None:
@@ -205,16 +209,16 @@ class Denoiser:
         return State(moved[0].T.reshape(state.latents.shape), state.step + 1)
 
     def grid(self, state: State) -> torch.Tensor:
-        """The window's own latents as they stand, [C, n, h, w], without the extra ones."""
+        """Return the window's own latents as they stand: [C, n, h, w], without the extra ones."""
         return state.latents[:, state.latents.shape[1] - self._noise.shape[1] :]
 
     def with_grid(self, state: State, grid: torch.Tensor) -> State:
-        """The same state with other latents [C, n, h, w] in the window's place."""
+        """Return the same state with the latents ``grid`` [C, n, h, w] in place of the window's own."""
         extra = state.latents[:, : state.latents.shape[1] - self._noise.shape[1]]
         return State(torch.cat([extra, grid.to(extra)], dim=1), state.step)
 
     def result(self, state: State) -> torch.Tensor:
-        """The window's latents, float32 [C, n, h, w], without the extra ones.
+        """Return the window's finished latents: float32 [C, n, h, w], without the extra ones.
 
         Raises ValueError before the last step.
         """
@@ -225,9 +229,9 @@ class Denoiser:
     def run(
         self, on_step: Callable[[int, int], None] | None = None, state: State | None = None
     ) -> torch.Tensor:
-        """All steps (those left, from a saved ``state``): float32 [C, n, h, w].
+        """Do all steps, or those left from a saved ``state``: float32 [C, n, h, w].
 
-        ``on_step(step, steps)`` is called before every step; it may block to park, or raise to cancel.
+        ``on_step(step, steps)`` is called before every step; it may block to park the window, or raise to cancel it.
         """
         state = state or self.begin()
         while state.step < self.steps:
@@ -257,7 +261,7 @@ class Denoiser:
         """The prompts of all latents, those of extra ones first. Raises ValueError for shares that don't fit."""
         if not isinstance(prompt, TimedText):
             if any(known.shares is not None for known in self._extra):
-                raise ValueError("shares: extra latents have them only where the prompt has")
+                raise ValueError("shares: extra latents may have them only where the prompt has them")
             return prompt
         if prompt.shares.shape[1] != self._noise.shape[1]:
             raise ValueError(

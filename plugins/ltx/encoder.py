@@ -1,7 +1,7 @@
-"""Clips of any length to latents, a stretch at a time: what the VAE's encoder would make of the whole, exactly.
+"""Encode clips of any length, one stretch at a time, to exactly the latents that the VAE makes of the whole clip.
 
-The encoder only looks back, so each of its convolutions needs no more of what came before than its kernel's reach;
-that is kept from one stretch to the next.
+The encoder only looks back, so each of its convolutions needs no more of the past than its kernel reaches. That part
+is kept from one stretch to the next.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from plugins.ltx.vae import check_frames, normalised
 
 
 class ClipEncoder:
-    """One clip on its way through a model's encoder.
+    """The encoding of one clip, stretch by stretch.
 
     Raises ValueError for a VAE whose encoder looks ahead (no LTX-Video's does).
     """
@@ -32,10 +32,10 @@ class ClipEncoder:
 
     @torch.no_grad()
     def add(self, frames: np.ndarray) -> torch.Tensor:
-        """The next latents, normalised, float32 [C, k, H/32, W/32], of the next uint8 RGB frames [F, H, W, 3].
+        """Encode the next uint8 RGB frames [F, H, W, 3] to normalised latents, float32 [C, k, H/32, W/32].
 
-        F is 8n + 1 at first, for n + 1 latents, and 8n from then on, for n. Raises ValueError for another number,
-        a size that isn't a multiple of 32, or another dtype.
+        The first stretch has F = 8n + 1 frames, for n + 1 latents; later ones have F = 8n, for n latents. Raises
+        ValueError for another number of frames, a size that isn't a multiple of 32, or another dtype.
         """
         check_frames(self._ltx.vae, frames, alone=0 if self._begun else 1)
         self._begun = True
@@ -45,8 +45,12 @@ class ClipEncoder:
 
 
 def stretches(frames: int, pixels: int, at_a_time: int) -> list[int]:
-    """Lengths in which to give a `ClipEncoder` a clip of 8n + 1 ``frames`` of so many ``pixels`` each, so that it
-    holds about ``at_a_time`` pixels, and at least a latent's. Raises ValueError for another number of frames."""
+    """Return the lengths, in frames, in which to give a `ClipEncoder` a clip of 8n + 1 ``frames``.
+
+    Each frame has ``pixels`` pixels. A stretch holds about ``at_a_time`` pixels, and at least the frames of one
+    latent.
+    Raises ValueError for another number of frames.
+    """
     if frames < 1 or frames % FRAMES_PER_LATENT != 1:
         raise ValueError(f"frames: need {FRAMES_PER_LATENT}n + 1 of them, got {frames}")
     most = max(1, at_a_time // (pixels * FRAMES_PER_LATENT)) * FRAMES_PER_LATENT

@@ -1,4 +1,4 @@
-"""The encode task: prompts to embeddings and media to latents, once a job, each clip read only once."""
+"""The encode task: prompts to embeddings and media to latents, once a job. It reads each clip only once."""
 
 from __future__ import annotations
 
@@ -22,8 +22,11 @@ from plugins.ltx.vae import encode_clip
 
 
 def encode(ltx: Ltx, task: TaskContext) -> dict[str, Path]:
-    """Files by artifact name: embeddings of all prompts, the negative one last where it is used, and each condition's
-    latents at each size of the job."""
+    """Return the encoded files by artifact name.
+
+    These are the embeddings of all prompts (the negative one last where it is used), and the latents of each
+    condition at each size of the job.
+    """
     lengths = [media.before + media.frames + media.after for media in task.job.conditions]
     total, done = 1 + sum(lengths), 1
     task.step(0, total)

@@ -1,6 +1,6 @@
-"""Given frames among made ones: a latent stands for eight frames, and media need not end where a latent does.
+"""Put given frames among made ones: a latent stands for eight frames, and media need not end where a latent does.
 
-Here they are put in, and here is said how far they are from what the windows made in their place.
+This room also measures how far given frames are from what the windows made in their place.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from farm.media.picture import psnr
 
 NOT_FOLLOWED = 22.0
-"""dB of PSNR to what was made in its place, below which a given frame wasn't followed: it stands out where it is put in.
+"""PSNR in dB to what was made in its place, below which the windows didn't follow a given frame: it stands out.
 
 Measured on ltx-tiny at 160x96, 8 steps, an image at frame 120 of 145 behind one at frame 0, 17 seeds, hierarchical and
 autoregressive. Where the windows showed the image's background, and its shape in its colour within 8 pixels of its place,
@@ -23,16 +23,17 @@ it was 23.0 to 31.5 dB (21 of 21). Where the image was of another scene and the 
 Nothing was measured with the released models."""
 
 MOST_NOTES = 10
-"""Notes of one decode: whoever gives hundreds of frames wants the worst, and how many there are."""
+"""Notes of one decode: a person who gives hundreds of frames wants the worst, and how many there are."""
 
 
 @dataclass(frozen=True)
 class RestoredSpan:
-    """Given frames from rendered frame ``first`` on, to be shown in place of what was made there.
+    """Given frames from rendered frame ``first`` on, which replace what was made there.
 
-    ``shown`` is uint8 RGB [n, height, width, 3]; ``made`` holds what was made in place of its first and of its last,
-    uint8 RGB [height, width, 3]. What the first (the last) changes of that fades out over ``fade[0]`` frames before
-    (``fade[1]`` behind); where that is 0, its ``made`` isn't needed.
+    ``shown`` is uint8 RGB [n, height, width, 3]. ``made`` holds the frames made in place of the first and of the last
+    given frame, uint8 RGB [height, width, 3]. The change that the first given frame makes fades out over the
+    ``fade[0]`` frames before it, that of the last over the ``fade[1]`` frames after it. Where a fade is 0, its
+    ``made`` isn't needed.
     """
 
     first: int
@@ -41,7 +42,7 @@ class RestoredSpan:
     fade: tuple[int, int]
 
     def over(self, frame: np.ndarray, number: int) -> np.ndarray:
-        """Rendered frame ``number``, uint8 RGB [height, width, 3], with what is given laid over it."""
+        """Return rendered frame ``number``, uint8 RGB [height, width, 3], with the given frames laid over it."""
         last = self.first + len(self.shown) - 1
         if self.first <= number <= last:
             return self.shown[number - self.first]
@@ -55,9 +56,9 @@ class RestoredSpan:
         return np.clip(np.rint(faded), 0, 255).astype(np.uint8)
 
     def likeness(self, frame: np.ndarray, number: int, seen: tuple[slice, slice]) -> float | None:
-        """PSNR in dB of rendered frame ``number`` to what is given there, within the lines and columns ``seen``.
+        """Return the PSNR in dB of rendered frame ``number`` to the given one, within the lines and columns ``seen``.
 
-        None where nothing is.
+        None where no frame is given.
         """
         if not self.first <= number < self.first + len(self.shown):
             return None
@@ -66,10 +67,10 @@ class RestoredSpan:
 
 @dataclass(frozen=True)
 class Difference:
-    """The given frame of one edge of a condition's media that is farthest from what was made in its place.
+    """The given frame, at one edge of a condition's media, that differs most from what was made in its place.
 
-    ``condition`` is its place in the person's list; ``begins`` and ``frames`` say where its media lies and how long it is;
-    ``frame`` is a delivered one, ``db`` its PSNR.
+    ``condition`` is the condition's place in the person's list. ``begins`` and ``frames`` say where its media lies
+    and how long it is. ``frame`` is a delivered frame, ``db`` its PSNR.
     """
 
     condition: int
@@ -80,23 +81,23 @@ class Difference:
 
     @property
     def note(self) -> str:
-        """What people should know of it."""
+        """The note for people."""
         if self.frames == 1:
-            where, at = f"image at frame {self.frame}", ""
+            what, at = f"image at frame {self.frame} differs from the frame", ""
         else:
-            where, at = (
-                f"clip at frames {self.begins} to {self.begins + self.frames - 1}",
-                f" at frame {self.frame}",
-            )
+            span = f"{self.begins} to {self.begins + self.frames - 1}"
+            what, at = f"clip at frames {span} differs from the frames", f" at frame {self.frame}"
         return (
-            f"the {where} differs from what was rendered there by {self.db:.0f} dB{at} (PSNR; below "
-            f"{NOT_FOLLOWED:.0f} it stands out); try another seed, or a strength below 1, at which it is not put in"
+            f"the {what} rendered there (PSNR {self.db:.0f} dB{at}; below {NOT_FOLLOWED:.0f} dB it stands out); "
+            "try another seed, or a strength below 1, at which the farm doesn't put it in"
         )
 
 
 def report(differences: Iterable[Difference]) -> tuple[str, dict[str, Any]]:
-    """What to tell of given frames (at least one), in a sentence and as JSON: all measures, and notes of those that
-    weren't followed."""
+    """Return what to report of given frames (at least one), as a sentence and as JSON.
+
+    The JSON holds all measures, and notes on the frames that the windows didn't follow.
+    """
     found = sorted(differences, key=lambda one: (one.db, one.frame))
     missed = [one for one in found if one.db < NOT_FOLLOWED]
     notes = [one.note for one in sorted(missed[:MOST_NOTES], key=lambda one: one.frame)]

@@ -20,16 +20,16 @@ _SAME = 0.02
 
 
 class OtherSpace(ValueError):
-    """Latents of another VAE's: to this one they mean nothing."""
+    """Latents are of another VAE, to whose space this model gives no meaning."""
 
 
 def save_latents(
     path: Path, latents: torch.Tensor, start: int, dtype: torch.dtype, space: Statistics | None = None
 ) -> Path:
-    """Writes latents [C, n, h, w] of the global latents [start, start+n) as ``dtype`` and returns the path.
+    """Write latents [C, n, h, w] of the global latents [start, start+n) as ``dtype`` and return the path.
 
     ``dtype`` is what the model computes in: VAE and transformer round latents to it anyway, and bfloat16 halves what
-    travels. ``space``: kept with latents that another model is going to read, for ``check_space``.
+    travels. ``space`` is kept with latents that another model is going to read, for ``check_space``.
     """
     tensors = {"latents": latents.to(dtype).contiguous().cpu()}
     if space is not None:
@@ -39,14 +39,14 @@ def save_latents(
 
 
 def extent(path: Path) -> tuple[int, int]:
-    """Global latents [start, stop) that a file holds."""
+    """Return the global latents [start, stop) that a file holds."""
     with safe_open(path, "pt") as file:
         start = int(file.metadata()["start"])
         return start, start + file.get_slice("latents").get_shape()[1]
 
 
 def check_space(path: Path, space: Statistics) -> None:
-    """Raises OtherSpace unless the file's latents are of the VAE with these statistics, as far as the file says."""
+    """Raise OtherSpace if the file says that its latents are of a VAE with other statistics than these."""
     with safe_open(path, "pt") as file:
         if "mean" not in file.keys():  # noqa: SIM118 - no mapping
             return
@@ -54,13 +54,13 @@ def check_space(path: Path, space: Statistics) -> None:
     for name, one, other in zip(("mean", "deviation"), theirs, space, strict=True):
         if one.shape != other.shape or not torch.allclose(one, other.float().cpu(), rtol=_SAME, atol=_SAME):
             raise OtherSpace(
-                f"storyboard_model: its latents are of another VAE than this model's, their {name} by channel differs; "
+                f"storyboard_model: its latents are of another VAE than this model's: their {name} by channel differs; "
                 "give both models the same VAE, or let the model draw its own storyboard"
             )
 
 
 def load_latents(path: Path, start: int | None = None, stop: int | None = None) -> torch.Tensor:
-    """float32 latents [C, n, h, w] of a file, or of its global latents [start, stop).
+    """Return the float32 latents [C, n, h, w] of a file, or those of its global latents [start, stop).
 
     Raises ValueError when the file doesn't cover them.
     """
@@ -71,7 +71,7 @@ def load_latents(path: Path, start: int | None = None, stop: int | None = None) 
     stop = first + latents.shape[1] if stop is None else stop
     if not first <= start < stop <= first + latents.shape[1]:
         raise ValueError(
-            f"{path.name} holds latents [{first}, {first + latents.shape[1]}), [{start}, {stop}) was asked for"
+            f"{path.name} holds latents [{first}, {first + latents.shape[1]}), not [{start}, {stop})"
         )
     return latents[:, start - first : stop - first]
 
@@ -83,10 +83,11 @@ def assemble(
     stop: int,
     patches: Sequence[str] = (),
 ) -> torch.Tensor:
-    """float32 latents [C, stop-start, h, w] put together from a plan's pieces.
+    """Put float32 latents [C, stop-start, h, w] together from a plan's pieces.
 
-    `fetch(key)` is the file with the latents of task `key`. A piece with a right side is cross-faded over its
-    whole length and then cut to [start, stop). What the tasks `patches` stored, however much, is laid over it.
+    `fetch(key)` returns the file with the latents of task `key`. A piece with a right side is cross-faded over its
+    whole length and then cut to [start, stop). What the tasks `patches` stored, of any length, is laid over the
+    result.
     Raises ValueError when the pieces leave a gap.
     """
     parts, at = [], start

@@ -1,4 +1,4 @@
-"""One model's parts in one process: loaded when first asked for, kept warm, let go by name."""
+"""One model's parts in one process: loaded when first asked for, kept warm, released by name."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ Precision = Literal["fp32", "bf16", "fp8"]
 
 @dataclass
 class Ltx:
-    """An LTX-Video model on one device, its parts loaded by ``from_pretrained`` on first use.
+    """An LTX-Video model on one device. ``from_pretrained`` loads each part on first use.
 
-    ``source`` is a diffusers folder or a hub id, ``device`` a torch device string. ``precision``: "fp32";
-    "bf16"; or "fp8", where the transformer stores float8_e4m3fn and computes in bfloat16 and the other parts
-    are bfloat16. ``max_tokens`` is the length of a prompt in tokens (256 for LTX's condition pipeline).
-    Hub ids are looked up in the local cache only, unless ``local_files_only`` is False.
-    ``loading`` is entered while a part is loaded.
+    ``source`` is a diffusers folder or a hub id, ``device`` a torch device string. ``precision`` is "fp32"; "bf16";
+    or "fp8", where the transformer stores float8_e4m3fn and computes in bfloat16 and the other parts are bfloat16.
+    ``max_tokens`` is the length of a prompt in tokens (256 for LTX's condition pipeline). Hub ids are looked up in
+    the local cache only, unless ``local_files_only`` is False. The context manager that ``loading()`` returns is
+    entered while a part is loaded.
     Raises ValueError for an unknown precision; FileNotFoundError, on first use, for weights that aren't there.
     """
 
@@ -47,12 +47,12 @@ class Ltx:
 
     @cached_property
     def folder(self) -> Path:
-        """The local diffusers folder the parts come from."""
+        """The local diffusers folder from which the parts come."""
         return locate(self.source, local_files_only=self.local_files_only)
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the parts compute in."""
+        """The dtype in which the parts compute."""
         return torch.float32 if self.precision == "fp32" else torch.bfloat16
 
     @property
@@ -67,7 +67,10 @@ class Ltx:
 
     @property
     def latent_upsampler(self) -> LTXLatentUpsamplerModel:
-        """Doubles the height and width of raw latents (``plugins.ltx.upsampling``); see ``weights.has_upsampler``."""
+        """The upsampler that doubles height and width of raw latents (``plugins.ltx.upsampling``).
+
+        Only a model for which ``weights.has_upsampler`` is True has one.
+        """
         return self._part(UPSAMPLER)
 
     @property
@@ -87,7 +90,7 @@ class Ltx:
 
     @cached_property
     def space(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and standard deviation [C] by which the VAE normalises latents, without loading it."""
+        """Mean and standard deviation [C] by which the VAE normalises latents, read without loading the VAE."""
         for file in sorted((self.folder / "vae").glob("*.safetensors")):
             with safe_open(file, "pt") as tensors:
                 if "latents_mean" in tensors.keys():  # noqa: SIM118 - no mapping
@@ -95,7 +98,7 @@ class Ltx:
         raise FileNotFoundError(f"weights: the VAE in {self.folder} has no latents_mean")
 
     def release(self, *names: str) -> None:
-        """Let go of the named parts (all of them when none is named) and return their memory to the device."""
+        """Release the named parts (all parts if none is named) and return their memory to the device."""
         for name in names or tuple(self._parts):
             if name not in _LOADERS:
                 raise ValueError(f"names: {name!r} is not one of {', '.join(_LOADERS)}")
@@ -151,7 +154,9 @@ class _OneDnnConv3d(torch.nn.Conv3d):
 def _latent_upsampler(ltx: Ltx) -> LTXLatentUpsamplerModel:
     model = _model(ltx, LTXLatentUpsamplerModel, UPSAMPLER)
     if not model.config.spatial_upsample or model.config.temporal_upsample:
-        raise ValueError(f"{UPSAMPLER}: only one that doubles height and width and leaves time alone will do")
+        raise ValueError(
+            f"{UPSAMPLER}: accepted: an upsampler that doubles height and width and leaves time alone"
+        )
     channels = ltx.space[0].numel()
     if model.config.in_channels != channels:
         raise ValueError(

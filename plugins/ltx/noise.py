@@ -1,8 +1,8 @@
 """Noise that is the same on every machine: a pure function of a key and a counter.
 
-Only numpy lives here, and of numpy only what is exact everywhere: the raw Philox words (numpy promises that
-stream; it doesn't promise its normal distribution), IEEE ``+ - * / sqrt``, and frexp. Library log and cos
-differ between instruction sets, so the logarithm is our own.
+Only numpy lives here, and of numpy only what is exact everywhere: the raw Philox words (numpy promises that stream,
+but not its normal distribution), IEEE ``+ - * / sqrt``, and frexp. Library log and cos differ between instruction
+sets, so the logarithm is our own.
 """
 
 from __future__ import annotations
@@ -84,11 +84,11 @@ _TAIL = (
 def latent_noise(
     seed: int, stage: int, step: int, start: int, stop: int, channels: int, height: int, width: int
 ) -> np.ndarray:
-    """Standard normal noise for the latents ``start`` to ``stop`` of the global timeline.
+    """Return standard normal noise for the latents ``start`` to ``stop`` (excluded) of the global timeline.
 
-    Returns float32 [channels, stop - start, height, width], height and width in latents. Every latent frame is
-    drawn by itself with key = seed and counter = (0, latent, step, stage), so windows that overlap see the same
-    noise and a retry repeats exactly. ``stage`` and ``step`` number the uses within a job.
+    The noise is float32 [channels, stop - start, height, width], height and width in latents. Every latent frame is
+    drawn by itself with key = seed and counter = (0, latent, step, stage), so windows that overlap see the same noise
+    and a retry repeats exactly. ``stage`` and ``step`` number the uses within a job.
     Raises ValueError for a negative seed, stage, step or latent index, or an empty span or size.
     """
     if not 0 <= start < stop:
@@ -103,7 +103,7 @@ def latent_noise(
 
 
 def normals(key: int, counter: tuple[int, int, int, int], count: int) -> np.ndarray:
-    """``count`` standard normals, float64, from the Philox stream of ``key`` (< 2**128) at ``counter``.
+    """Return ``count`` standard normals, float64, from the Philox stream of ``key`` (< 2**128) at ``counter``.
 
     Raises ValueError when the key or a counter word is out of range.
     """
@@ -117,7 +117,7 @@ def normals(key: int, counter: tuple[int, int, int, int], count: int) -> np.ndar
 
 
 def quantile(probability: np.ndarray) -> np.ndarray:
-    """The standard normal quantile of float64 probabilities in (0, 1), to about 1e-16.
+    """Return the standard normal quantile of float64 probabilities in (0, 1), to about 1e-16.
 
     Algorithm AS241 (PPND16), M. J. Wichura, Applied Statistics 37 (1988) 477-484.
     """

@@ -1,12 +1,13 @@
 """LTX-Video for the planner: what each model needs and costs, and where its weights are. No torch.
 
-Sizes and FLOPs of the released models are those of docs/ltx.md; ltx-tiny's were counted on the model itself.
+Sizes and FLOPs of the released models are those of docs/ltx.md; those of ltx-tiny were counted on the model itself.
 
-The latent upsampler isn't counted: a plan doesn't know which nodes' folders have one. It takes 0.60 GFLOP for a latent
-token of the storyboard (FlopCounterMode), and each window enlarges all of a storyboard that it touches: at 1024x576 and
-753 frames in eight steps 0.2-0.6 % of a window's FLOPs with a 13B model, 1.4-3.1 % with a 2B one (0.7-1.2 % of its job's),
-which a device's measured speed takes in. Its 0.25 GB (bfloat16) are given back before denoising begins, which needs more
-than that beside a 2B transformer from 2,200 tokens on, beside a 13B one from 1,100; a window has 9,216 of them there.
+The latent upsampler isn't counted, because a plan doesn't know which nodes have one. It costs 0.60 GFLOP for a latent
+token of the storyboard (FlopCounterMode), and each window enlarges every part of a storyboard that it touches. At
+1024x576 and 753 frames in eight steps that is 0.2-0.6 % of a window's FLOPs with a 13B model and 1.4-3.1 % with a 2B
+one (0.7-1.2 % of its job's), which the measured speed of a device includes. The upsampler's 0.25 GB (bfloat16) are
+freed before denoising begins. Denoising needs more memory than that from 2,200 tokens on beside a 2B transformer, and
+from 1,100 beside a 13B one; a window has 9,216 tokens there.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from plugins.ltx.weights import locate, weights_hash
 TINY = "ltx-tiny"
 
 TINY_FOLDER = Path(__file__).parent / "reference" / TINY
-"""Its weights; the card beside them says what it knows."""
+"""The folder of its weights; the card beside them says what the model can draw."""
 
 HUB = {
     "ltx-2b-0.9.5": "Lightricks/LTX-Video-0.9.5",
@@ -30,8 +31,8 @@ HUB = {
     "ltx-13b-0.9.7-distilled": "Lightricks/LTX-Video-0.9.7-distilled",
     "ltx-13b-0.9.8-distilled": "Lightricks/LTX-Video-0.9.8-13B-distilled",
 }
-"""Hub repository of each released model that has one in the layout that is loaded here; ltx-2b-0.9.8-distilled is a
-single file there, to be converted into a folder that a node's config names."""
+"""Hub repository of each released model that has one in diffusers' layout. The hub has ltx-2b-0.9.8-distilled as a single
+file: a person converts it into a folder, and a node's config names the folder."""
 
 
 def _schedule(steps: int) -> tuple[float, ...]:
@@ -39,8 +40,8 @@ def _schedule(steps: int) -> tuple[float, ...]:
 
 
 LATENT_SPACE = "ltx-0.9.5"
-"""Of the VAE that came with 0.9.5: the upsamplers of 0.9.7 and 0.9.8 serve both sizes. What a window is given by another
-model is checked against the statistics of its own VAE all the same (plugins.ltx.latents.check_space)."""
+"""The space of the VAE that came with 0.9.5: the upsamplers of 0.9.7 and 0.9.8 serve both sizes of model. Latents from another
+model are checked all the same against the statistics of the window's own VAE (plugins.ltx.latents.check_space)."""
 
 STORYBOARD = "ltx-2b-0.9.8-distilled"
 
@@ -108,7 +109,7 @@ def _released(name: str, description: str, *, large: bool, steps: int, guidance:
 
 @hookimpl
 def farm_models() -> list[ModelFacts]:
-    """ltx-tiny and the released models whose VAE is of the 0.9.5 topology."""
+    """Return the facts of ltx-tiny and of the released models whose VAE has the topology of 0.9.5."""
     tiny = ModelFacts(
         name=TINY,
         description="a small checkpoint of the same architecture that draws moving shapes, for machines without a GPU",
@@ -152,7 +153,7 @@ def farm_models() -> list[ModelFacts]:
 
 @hookimpl
 def farm_default_source(model: str, cache: Path) -> str | None:
-    """ltx-tiny comes with the farm; a released model is taken from the hub's cache on this machine."""
+    """Return where a model's weights are: the farm's own folder for ltx-tiny, else the hub's cache on this machine."""
     if model == TINY:
         return str(TINY_FOLDER)
     if model in HUB:
@@ -165,7 +166,7 @@ def farm_default_source(model: str, cache: Path) -> str | None:
 
 @hookimpl
 def farm_weights_hash(model: str, source: str, cache: Path) -> str | None:
-    """Hash of the diffusers folder `source` (or of the cached hub repository of that name)."""
+    """Return the hash of the diffusers folder `source`, or of the cached hub repository of that name."""
     if model not in (TINY, STORYBOARD, *HUB):
         return None
     try:

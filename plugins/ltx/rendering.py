@@ -1,6 +1,6 @@
-"""LTX-Video on a device: does a plan's tasks with the tensor code of this folder.
+"""LTX-Video on a device: does the tasks of a plan with the tensor code of this folder.
 
-Only translation from payloads (scheduler.planning.graph) to tensors lives here.
+Only the translation from payloads (scheduler.planning.graph) to tensors lives here.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ STAGE_DECODE = 1 << 16
 
 @hookimpl
 def farm_load_model(model: str, source: str, precision: str, device: DeviceInfo) -> RenderingModel | None:
-    """Any model of this plugin's catalogue."""
+    """Load a model of this plugin's catalogue; None for a model of another plugin."""
     facts = {known.name: known for known in planning.farm_models()}.get(model)
     if facts is None:
         return None
@@ -78,11 +78,11 @@ class LtxModel:
         self._upsamples = has_upsampler(ltx.folder)
 
     def encode(self, task: TaskContext) -> dict[str, Path]:
-        """Embeddings of all prompts and the latents of conditioning media."""
+        """Encode all prompts to embeddings and the conditioning media to latents."""
         return encode(self._ltx, task)
 
     def window(self, task: TaskContext) -> dict[str, Path]:
-        """Denoises one window from noise, or from its re-noised base."""
+        """Denoise one window, from noise or from its noised base."""
         told, seed = WindowTask.of(task.payload), task.job.seed
         start, size = told.start, self._size(told)
         base = self._base(task, told, told.base.pieces) if told.base else None
@@ -193,7 +193,7 @@ class LtxModel:
         ]
 
     def join(self, task: TaskContext) -> dict[str, Path]:
-        """The latents that two windows share, joined; and where that would be seen, those round them made anew."""
+        """Join the latents that two windows share; heal the latents around a seam that would be seen."""
         told = JoinTask.of(task.payload)
         start, stop, heal = told.start, told.stop, told.heal
         left, right = (task.fetch(key, LATENTS) for key in (told.left, told.right))
@@ -217,7 +217,7 @@ class LtxModel:
         return latents[:, 1:]
 
     def decode(self, task: TaskContext) -> Iterator[np.ndarray]:
-        """Frames of one span, halo and padding cut off."""
+        """Decode the frames of one span, with halo and padding cut off."""
         job, told = task.job, DecodeTask.of(task.payload)
         start, stop = told.start, told.stop
         latents = assemble(told.pieces, lambda key: task.fetch(key, LATENTS), start, stop, told.patches)

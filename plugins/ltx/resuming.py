@@ -1,8 +1,8 @@
-"""A window's denoising that can be stopped between two steps and goes on from there on another device.
+"""A window's denoising that can stop between two steps and go on from there on another device.
 
 The file is safetensors: "latents" float32 as in denoise.State, and as metadata the format, the step, and the
-fingerprint of the task (farm.rendering.TaskContext). Windows in lockstep are not of this room: they begin anew, and catch
-up with neighbours that have kept all their rounds.
+fingerprint of the task (farm.rendering.TaskContext). Windows in lockstep don't use it: they begin again from the
+start, and catch up with neighbours that have kept all their rounds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FORMAT = "ltx-state-1"
 
 
 class Unfit(Exception):
-    """A saved state that is not of this task; the message says what differs."""
+    """A saved state doesn't belong to this task; the message says what differs."""
 
 
 def save(state: State, fingerprint: str, path: Path) -> None:
@@ -32,21 +32,24 @@ def save(state: State, fingerprint: str, path: Path) -> None:
 
 
 def load(path: Path, fingerprint: str, denoiser: Denoiser) -> State:
-    """The state that was saved at `path`, to go on with. Raises Unfit."""
+    """Return the state that was saved at `path`, to go on from it.
+
+    Raises Unfit when the state is of another format, task, model or plan, or can't be read.
+    """
     try:
         with safe_open(path, "pt") as file:
             metadata, latents = file.metadata() or {}, file.get_tensor("latents")
         if metadata.get("format") != _FORMAT:
-            raise Unfit(f"it is of the format {metadata.get('format')!r}, not {_FORMAT!r}")
+            raise Unfit(f"it has the format {metadata.get('format')!r}, not {_FORMAT!r}")
         if metadata.get("fingerprint") != fingerprint:
-            raise Unfit("it is of another task, model or plan")
+            raise Unfit("it belongs to another task, model or plan")
         return denoiser.resume(latents, int(metadata.get("step", "")))
     except (SafetensorError, OSError, ValueError) as error:
         raise Unfit(f"it can't be read: {error}") from error
 
 
 def run(ltx: Ltx, denoiser: Denoiser, task: TaskContext) -> torch.Tensor:
-    """All steps that are left of a task: float32 [C, n, h, w] on the CPU, the same wherever it goes on from."""
+    """Do all steps that a task has left: float32 [C, n, h, w] on the CPU, the same from whichever step it goes on."""
     fingerprint = task.fingerprint
     state = _begin(denoiser, task, fingerprint)
     # A cache in the transformer carries over from step to step what no State holds; with one there is nothing to save.

@@ -1,4 +1,4 @@
-"""Two windows into one timeline: how far they disagree where they meet, and how they are joined. Tensors only."""
+"""Join two windows: measure how far they disagree where they meet, and choose how to join them. Tensors only."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _TINY = 1e-6
 
 @dataclass(frozen=True)
 class Joined:
-    """The latents two windows share, made one.
+    """The latents that two windows share, joined into one run.
 
-    ``latents`` [C, k, h, w]. ``cut`` is the first of them that is the right window's, 0 … k; None: a ramp over all.
-    ``disagreement`` has each shared latent's, ``kept`` the least share of spread that a ramp keeps.
+    ``latents`` is [C, k, h, w]. ``cut`` is the first latent that the right window gave, 0 … k; None means a ramp over
+    all. ``disagreement`` holds the value of each shared latent, ``kept`` the least share of spread that a ramp keeps.
     """
 
     latents: torch.Tensor
@@ -37,22 +37,24 @@ class Joined:
 
     @property
     def across(self) -> float:
-        """Disagreement where the windows were joined: of a ramp the worst, of a hand-over that across its cut."""
+        """The disagreement where the windows were joined: the worst one of a ramp, or the one across a hand-over's
+        cut.
+        """
         return max(self.disagreement) if self.cut is None else _across(self.disagreement)[self.cut]
 
     @property
     def fails(self) -> bool:
-        """Whether the seam will be seen unless it is healed."""
+        """True if the seam will be seen unless it is healed."""
         return self.across > DISAGREEMENT
 
 
 def join(left: torch.Tensor, right: torch.Tensor) -> Joined:
-    """Join the latents two windows share, both [C, k, h, w]: a ramp where that keeps their spread, else a hand-over
-    where they disagree least.
+    """Join the latents that two windows share, both [C, k, h, w], by a ramp or by a hand-over.
 
-    Disagreement of a latent frame is the rms of left - right over their pooled spread: 0 for equals, 1.4 for two
-    that have nothing to do with each other. Spread is about one mean of all channels, since in a flat picture that
-    is all the spread there is.
+    A ramp is taken where it keeps the latents' spread, else a hand-over where the windows disagree least. The
+    disagreement of a latent frame is the rms of left - right over their pooled spread: 0 for equal frames, 1.4 for
+    two that have nothing to do with each other. Spread is taken about one mean of all channels, since in a flat
+    picture there is no other spread.
     Raises ValueError when the shapes differ.
     """
     ramped = ramp(left, right)
@@ -67,21 +69,23 @@ def join(left: torch.Tensor, right: torch.Tensor) -> Joined:
 
 
 def bridged(before: torch.Tensor, behind: torch.Tensor, between: int) -> torch.Tensor:
-    """What a heal begins with: two windows' own latents [C, n, h, w] and [C, m, h, w] at a seam, and ``between`` of
-    them a straight way from the last of one to the first of the other.
+    """Return the base of a heal: the own latents of two windows at a seam, and a straight way between them.
 
-    What both hold there contradicts itself, and would be seen through whatever noise it is given. Of seams torn on
-    purpose (benchmarks/seams.py) the AUC is 0.48 that way and 0.55 from what was there.
+    ``before`` [C, n, h, w] and ``behind`` [C, m, h, w] are the windows' own latents. The ``between`` latents of the
+    way lead from the last of ``before`` to the first of ``behind``. They replace the latents that both windows have,
+    which contradict each other and would be seen through any noise. Over seams torn on purpose (benchmarks/seams.py)
+    the AUC is 0.48 with this way and 0.55 with the latents that were there.
     """
     way = torch.linspace(0, 1, between + 2)[1:-1].to(before)[:, None, None]
     return torch.cat([before, torch.lerp(before[:, -1:], behind[:, :1], way), behind], dim=1)
 
 
 def levelled(latents: torch.Tensor) -> torch.Tensor:
-    """A patch [C, n, h, w] whose channels' means go evenly from its second latent (the first is run-up) to its last.
+    """Level a patch [C, n, h, w]: the channels' means go evenly from its second latent to its last.
 
-    Windows that fail often differ in colour. What is healed begins with that step in its middle, and a model that
-    knows no such change makes the patch one colour: two steps where there was one.
+    The first latent is run-up. Windows whose seam fails often differ in colour, so the patch would begin with a step
+    of colour in its middle. A model that knows no such change makes the patch one colour, which gives two steps
+    instead of one.
     """
     means = latents.mean((2, 3), keepdim=True)
     way = (torch.arange(latents.shape[1]) - 1).clamp(min=0) / (latents.shape[1] - 2)
@@ -89,8 +93,11 @@ def levelled(latents: torch.Tensor) -> torch.Tensor:
 
 
 def report(joined: Joined, start: int, healed: tuple[int, int] | None) -> tuple[str, dict[str, Any]]:
-    """What to tell of a seam, in a sentence and as JSON. ``start`` is the global latent at which the shared ones
-    begin; ``healed`` the global latents [first, last) that were made anew, if any were."""
+    """Return what to report of a seam, as a sentence and as JSON.
+
+    ``start`` is the global latent at which the shared ones begin; ``healed`` is the range [first, last) of global
+    latents that were made anew, or None.
+    """
     stop = start + len(joined.disagreement)
     at = None if joined.cut is None else start + joined.cut
     if healed:
@@ -114,7 +121,7 @@ def report(joined: Joined, start: int, healed: tuple[int, int] | None) -> tuple[
 
 
 def spread_kept(weight: float, correlation: float) -> float:
-    """Spread of ``weight``·a + (1 - ``weight``)·b as a share of that of a and of b, which have the same."""
+    """Return the spread of ``weight``·a + (1 - ``weight``)·b, as a share of the spread that a and b both have."""
     rest = 1.0 - weight
     return max(0.0, weight**2 + rest**2 + 2.0 * correlation * weight * rest) ** 0.5
 

@@ -7,10 +7,10 @@ from itertools import pairwise
 
 
 def linear_quadratic(steps: int, threshold: float = 0.025, linear_steps: int | None = None) -> list[float]:
-    """The schedule of LTXConditionPipeline: ``steps`` sigmas from 1.0 down, and the final 0.0.
+    """Return the schedule of LTXConditionPipeline: ``steps`` sigmas from 1.0 down, and the final 0.0.
 
-    Linear from 1 to 1 - ``threshold`` over the first ``linear_steps`` (half of them by default), then
-    quadratic. Source: LTX-Video, ltx_video/schedulers/rf.py.
+    The sigmas fall linearly from 1 to 1 - ``threshold`` over the first ``linear_steps`` (half of the steps by
+    default), then quadratically. Source: LTX-Video, ltx_video/schedulers/rf.py.
     Raises ValueError for fewer than 1 step, or linear_steps outside 1 .. steps - 1.
     """
     if steps < 1:

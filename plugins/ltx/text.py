@@ -1,4 +1,4 @@
-"""Prompts to embeddings, as LTXConditionPipeline makes them, and which latents of a window they are shown by."""
+"""Encode prompts as LTXConditionPipeline does, and say which latents of a window show which prompt."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Text = tuple[torch.Tensor, torch.Tensor]
 
 @dataclass(frozen=True)
 class TimedText:
-    """Prompts that share a window's latents: each latent shows its own of them.
+    """Prompts that share a window's latents: each latent shows the prompts of its own frames.
 
-    ``texts`` are the K prompts. ``shares`` float32 [K, n] says how much of each of the n latents shows each prompt:
-    0 … 1, and 1 for all prompts of a latent together. Raises ValueError for shares that aren't so.
+    ``texts`` are the K prompts. ``shares`` float32 [K, n] says how much of each of the n latents shows each prompt: 0
+    … 1, adding up to 1 for each latent. Raises ValueError for other shares.
     """
 
     texts: tuple[Text, ...]
@@ -32,10 +32,10 @@ class TimedText:
                 f"shares: need [{len(self.texts)}, n], one row for each prompt, got {list(self.shares.shape)}"
             )
         if (self.shares < 0).any() or ((self.shares.sum(0) - 1).abs() > 1e-4).any():
-            raise ValueError("shares: need 0 … 1 of each prompt, and 1 of all prompts for each latent")
+            raise ValueError("shares: need 0 … 1 for each prompt, and a sum of 1 for each latent")
 
     def shown(self) -> TimedText | Text:
-        """The same without the prompts that no latent shows; the prompt itself where it is the only one."""
+        """Return the same without the prompts that no latent shows; if one prompt is left, that prompt alone."""
         seen = (self.shares > 0).any(1).nonzero()[:, 0]
         if len(seen) == 1:
             return self.texts[int(seen)]
@@ -43,7 +43,7 @@ class TimedText:
 
 
 def shares_by_latent(runs: Sequence[Run], prompts: int) -> torch.Tensor:
-    """Shares float32 [prompts, n] of what n latents show.
+    """Return the shares float32 [prompts, n] of the prompts that n latents show.
 
     Raises IndexError for a prompt that isn't there.
     """
@@ -55,9 +55,9 @@ def shares_by_latent(runs: Sequence[Run], prompts: int) -> torch.Tensor:
 
 
 def mix(parts: Sequence[tuple[Text, float]]) -> Text:
-    """One prompt between several: their embeddings by share, tokens of any of them seen.
+    """Mix several prompts into one: average their embeddings by share, and show the tokens of each of them.
 
-    Only plans stored before prompts were shown by latent ask for it. Raises ValueError for no parts.
+    Only plans stored before prompts were shown by latent need this. Raises ValueError for no parts.
     """
     if not parts:
         raise ValueError("parts: need at least one prompt")
@@ -69,9 +69,10 @@ def mix(parts: Sequence[tuple[Text, float]]) -> Text:
 
 @torch.no_grad()
 def encode_prompt(ltx: Ltx, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    """T5 embeddings [B, L, D] in the model's dtype and mask [B, L] (bool, true on tokens), L = ltx.max_tokens.
+    """Return T5 embeddings [B, L, D] in the model's dtype and a mask [B, L] (bool, true on tokens).
 
-    A longer prompt is cut at L tokens. Source: diffusers, pipeline_ltx_condition.py, _get_t5_prompt_embeds.
+    L is ltx.max_tokens; a longer prompt is cut at L tokens. Source: diffusers, pipeline_ltx_condition.py,
+    _get_t5_prompt_embeds.
     Raises ValueError for no prompts.
     """
     if isinstance(prompts, str) or not prompts:
@@ -90,6 +91,6 @@ def encode_prompt(ltx: Ltx, prompts: Sequence[str]) -> tuple[torch.Tensor, torch
 
 
 def cut_off(ltx: Ltx, prompts: Sequence[str]) -> dict[int, int]:
-    """The prompts that ``encode_prompt`` cuts, by index, each with the number of tokens that it really has."""
+    """Return the prompts that ``encode_prompt`` cuts: their indices, each with the prompt's full number of tokens."""
     lengths = [len(tokens) for tokens in ltx.tokenizer(list(prompts), verbose=False).input_ids]
     return {index: length for index, length in enumerate(lengths) if length > ltx.max_tokens}

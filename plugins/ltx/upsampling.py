@@ -1,6 +1,6 @@
-"""Latents at twice the size by the model that was trained for it, where a model's folder has one.
+"""Double the size of latents with the model that was trained for it, where a model's folder has one.
 
-What remains to the size that is wanted is interpolation (plugins.ltx.blend).
+Interpolation does the rest up to the wanted size (plugins.ltx.blend).
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ LEAST = 1.5
 
 
 def worth_doubling(latents: torch.Tensor, height: int, width: int) -> bool:
-    """Whether latents [C, n, h, w] that are wanted at ``height`` x ``width`` should be doubled on the way."""
+    """Return whether latents [C, n, h, w] should be doubled on their way to ``height`` x ``width`` (in latents)."""
     return height >= LEAST * latents.shape[2] and width >= LEAST * latents.shape[3]
 
 
 @torch.no_grad()
 def double(ltx: Ltx, latents: torch.Tensor) -> torch.Tensor:
-    """Normalised latents [C, n, h, w] at twice the size, float32 [C, n, 2h, 2w] on the CPU, as many in time.
+    """Double normalised latents [C, n, h, w] in height and width: float32 [C, n, 2h, 2w] on the CPU.
 
-    The model's latent upsampler works on raw latents, so they are denormalised first. What it makes of them has a
-    mean and spread by channel of its own, which would be seen as other colours and contrast than the storyboard's and,
-    noised again, would not be what the sampler expects at that sigma: the small latents' are put back (AdaIN at 1).
+    The model's latent upsampler works on raw latents, so they are denormalised first. Its output has another mean and
+    spread in each channel. That would be seen as other colours and contrast than the storyboard's and, noised again,
+    would not be what the sampler expects at that sigma. So the output gets the mean and spread of the small latents
+    back (AdaIN at 1).
     Source: diffusers, pipeline_ltx_latent_upsample.py, with ``adain_factor=1``.
     Raises OSError when the model has no upsampler, ValueError when it has one of another kind.
     """

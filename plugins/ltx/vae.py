@@ -1,4 +1,4 @@
-"""Pixels to latents and back, within a bounded memory."""
+"""Encode pixels to latents and decode latents to pixels, within a bounded memory."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _TAIL_PIXELS = 6_000_000
 def encode_clip(ltx: Ltx, frames: np.ndarray, noise: torch.Tensor | None = None) -> torch.Tensor:
     """Encode uint8 RGB frames [F, H, W, 3], F = 8n + 1, to normalised latents float32 [C, n + 1, H/32, W/32].
 
-    The mean of the posterior is taken, so that encoding repeats exactly, unless ``noise`` of the latents' shape
-    is given to sample it as LTXConditionPipeline does.
+    The result is the mean of the posterior, so that encoding repeats exactly. With ``noise`` of the latents' shape it
+    is a sample instead, as in LTXConditionPipeline.
     Raises ValueError for another number of frames, a size that isn't a multiple of 32, or another dtype.
     """
     vae = ltx.vae
@@ -54,7 +54,7 @@ def check_frames(vae: AutoencoderKLLTXVideo, frames: np.ndarray, alone: int) -> 
 
 
 def normalised(vae: AutoencoderKLLTXVideo, latents: torch.Tensor) -> torch.Tensor:
-    """Latents as the transformer knows them, [C, n, h, w], of the encoder's [1, C, n, h, w]."""
+    """Return the encoder's latents [1, C, n, h, w] as the transformer knows them, [C, n, h, w]."""
     mean, std = _statistics(vae, latents)
     return ((latents - mean) * vae.config.scaling_factor / std)[0]
 
@@ -62,7 +62,7 @@ def normalised(vae: AutoencoderKLLTXVideo, latents: torch.Tensor) -> torch.Tenso
 def decode(ltx: Ltx, latents: torch.Tensor, noise: torch.Tensor | None = None) -> np.ndarray:
     """Decode normalised latents [C, n, h, w] to uint8 RGB frames [8(n - 1) + 1, 32h, 32w, 3].
 
-    See ``decode_chunks``, which holds less at once.
+    ``decode_chunks`` does the same with less memory.
     """
     return np.concatenate(list(decode_chunks(ltx, latents, noise)))
 
@@ -75,13 +75,13 @@ def decode_chunks(
     first: int = 0,
     last: int | None = None,
 ) -> Iterator[np.ndarray]:
-    """Decode normalised latents [C, n, h, w], giving frames ``first`` to ``last`` (excluded; all by default).
+    """Decode normalised latents [C, n, h, w] to the frames ``first`` to ``last`` (excluded; all by default).
 
-    Yields uint8 RGB [f, 32h, 32w, 3], in order, as much at a time as memory is meant to hold. Frames that are
-    only halo aren't computed at full size. ``noise`` [C, n, h, w] is needed by VAEs that decode at a timestep
-    (0.9.1 and later): z becomes (1 - 0.025)·z + 0.025·noise at timestep 0.05; it should follow the global
-    latents. The result is that of ``vae.decode`` on the whole, not an approximation: the last two blocks, where
-    the memory goes, run on spans of time with their exact reach to both sides.
+    Yields uint8 RGB [f, 32h, 32w, 3] in order, as many frames at a time as the memory bound allows. Frames that are
+    only halo aren't computed at full size. VAEs that decode at a timestep (0.9.1 and later) need ``noise`` [C, n, h,
+    w]: z becomes (1 - 0.025)·z + 0.025·noise at timestep 0.05. The noise should follow the global latents. The result
+    is exactly that of ``vae.decode`` on the whole: the last two blocks, which need the memory, run on spans of time
+    with their full reach to both sides.
     Raises ValueError for wrong shapes, an empty range of frames, missing noise, or a VAE that draws its own.
     """
     vae = ltx.vae

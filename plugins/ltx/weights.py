@@ -1,4 +1,4 @@
-"""Which weights a model folder holds: finding the folder and naming its content by a hash. No torch here."""
+"""Find a model's folder and name the weights in it by a hash. No torch here."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ _COUNTED = {".json", ".model", ".txt", ".safetensors"}
 
 
 def locate(source: str | Path, *, local_files_only: bool = True) -> Path:
-    """The local diffusers folder of ``source``: a folder, or a hub id found in (or fetched to) the hub cache.
+    """Return the local diffusers folder of ``source``, which is a folder or a hub id.
 
-    Raises FileNotFoundError when it is neither, or holds no model_index.json.
+    A hub id is looked up in the hub's cache, or fetched to it if ``local_files_only`` is False.
+    Raises FileNotFoundError when ``source`` is neither, or its folder holds no model_index.json.
     """
     folder = Path(source).expanduser()
     if not folder.is_dir():
@@ -41,17 +42,17 @@ def locate(source: str | Path, *, local_files_only: bool = True) -> Path:
 
 
 def has_upsampler(folder: str | Path) -> bool:
-    """Whether the model in a diffusers folder enlarges latents with a model of their own."""
+    """Return whether a diffusers folder holds a latent upsampler."""
     return (Path(folder) / UPSAMPLER).is_dir()
 
 
 def weights_hash(folder: str | Path, cache: str | Path | None = None) -> str:
-    """``"sha256:…"`` over the names and contents of the files a diffusers folder is loaded from.
+    """Return ``"sha256:…"`` over the names and contents of the files from which a diffusers folder is loaded.
 
-    Counted are model_index.json and, in the component folders it names and in that of the latent upsampler where
-    there is one, configs, tokenizer files and safetensors; where the folder lies doesn't matter, nor what else
-    lies in it. ``cache`` is a folder that remembers each file's hash by path, size and mtime, so that 28 GB
-    aren't read at every start.
+    The hash covers model_index.json and, in the component folders that it names and in that of the latent upsampler
+    if there is one, configs, tokenizer files and safetensors. The place of the folder doesn't matter, nor do its
+    other files. ``cache`` is a folder that remembers each file's hash by path, size and mtime, so that 28 GB aren't
+    read at every start.
     Raises FileNotFoundError when the folder has no model_index.json or a component without files.
     """
     folder = Path(folder)
@@ -81,7 +82,7 @@ def _files(folder: Path) -> list[str]:
             if path.suffix in _COUNTED and path.is_file()
         ]
         if not files:
-            raise FileNotFoundError(f"weights: {folder} has no files of its component {component!r}")
+            raise FileNotFoundError(f"weights: {folder} has no files for its component {component!r}")
         found += files
     return sorted(found)
 

@@ -1,12 +1,12 @@
 """H.264 in MP4: segments that join without re-encoding, and the joining.
 
-Everything about the bytes of a delivered video is here: how a segment is encoded so that joining is
-exact, how segments are compared and joined, and how a file comes to be whole before it gets its name.
-Where frames come from, and which task calls this, is not.
+This room knows everything about the bytes of a delivered video: how a segment is encoded so that joining is exact,
+how segments are compared and joined, and how a file is made whole before it gets its name. It doesn't know where
+frames come from or which task calls it.
 
-Segments hold no B-frames. With them every segment carries an edit list, and the concat demuxer then
-joins at decode times that overlap (ffmpeg 9: "Non-monotonic DTS", a gap at the end); without them the
-join is exact, for 3 % more bytes.
+Segments hold no B-frames. With B-frames every segment carries an edit list, and the concat demuxer joins at decode
+times that overlap (ffmpeg 9: "Non-monotonic DTS", a gap at the end). Without them the join is exact, for 3 % more
+bytes.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ StrPath = str | os.PathLike[str]
 
 
 class OutputError(RuntimeError):
-    """A video could not be written, or what was written or handed in isn't whole."""
+    """A video could not be written, or a written or given file isn't whole."""
 
 
 class _StoppedReading(Exception):
@@ -63,12 +63,12 @@ def encode_segment(
     preset: str = "veryfast",
     threads: int = 1,
 ) -> int:
-    """Encode frames as one closed-GOP H.264 segment and give their number.
+    """Encode frames as one closed-GOP H.264 segment and return their number.
 
-    `frames`: uint8 RGB [height, width, 3] each, taken one at a time. `width` and `height` in pixels must
-    be even, because 4:2:0 colour has no odd sizes. `fps` in frames per second. `crf` 0 (lossless) to 51,
-    `preset` of x264. The file is YUV 4:2:0, BT.709, limited range, and appears under `path` (.mp4 or
-    .mov), replacing what was there, only once it is synced and its frames are counted.
+    `frames` are uint8 RGB [height, width, 3] each, taken one at a time. `width` and `height` in pixels must be even,
+    because 4:2:0 colour has no odd sizes. `fps` is in frames per second. `crf` is 0 (lossless) to 51, `preset` is one
+    of x264's. The file is YUV 4:2:0, BT.709, limited range. It appears under `path` (.mp4 or .mov), replacing an
+    older file, only once it is synced and its frames are counted.
 
     Raises ValueError for a size, rate, option or frame that doesn't fit, OutputError when ffmpeg fails.
     """
@@ -125,14 +125,13 @@ def join_segments(
 ) -> None:
     """Join segments of `encode_segment` into one video without re-encoding.
 
-    `expected_frames` is what all segments hold together, `fps` frames per second; `metadata` becomes
-    tags of the file (title, comment, …). The index comes first, so that the file plays while it loads.
-    The file appears under `output` only once it is synced, its frames are counted, its timestamps are
-    found to be gapless from 0 and its first and last frame decode.
+    `expected_frames` is the number of frames of all segments together, `fps` is in frames per second; `metadata`
+    becomes tags of the file (title, comment, …). The index comes first, so that the file plays while it loads. The
+    file appears under `output` only once it is synced, its frames are counted, its timestamps are found to be gapless
+    from 0 and its first and last frame decode.
 
-    Raises OutputError that names the segment which is broken or differs from the first and in what, or
-    says that the total isn't `expected_frames`; FileExistsError when `output` is there and `overwrite`
-    is false.
+    Raises OutputError if a segment is broken or differs from the first (the error names the segment and the
+    difference), or if the total isn't `expected_frames`; FileExistsError if `output` exists and `overwrite` is false.
     """
     output, fps = Path(output), Fraction(fps)
     segments = [Path(path).absolute() for path in paths]
@@ -169,7 +168,10 @@ def join_segments(
 
 
 def write_sidecar(path: StrPath, facts: dict[str, Any]) -> None:
-    """Write `facts` as JSON to `path`, whole or not at all. Raises TypeError or ValueError for non-JSON."""
+    """Write `facts` as JSON to `path`, whole or not at all.
+
+    Raises TypeError or ValueError for facts that JSON can't hold.
+    """
     text = (
         json.dumps(storable_json(facts), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
     )

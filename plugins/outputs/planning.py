@@ -1,4 +1,4 @@
-"""Output formats for the planner, and for who joins segments on a machine without renderers."""
+"""Output formats for the planner, and for machines that join segments without a renderer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from farm.rendering import Joining
 
 @hookimpl
 def farm_outputs() -> list[OutputFacts]:
-    """H.264 in mp4."""
+    """Return the facts of H.264 in MP4."""
     return [
         OutputFacts(
             name="mp4", summary="H.264 in mp4, visually lossless", suffix=".mp4", bytes_per_pixel=0.12

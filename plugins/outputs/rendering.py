@@ -1,4 +1,4 @@
-"""Output formats at work: segments and their joining, for renderers."""
+"""Output formats for renderers: write segments and join them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from plugins.outputs import mp4
 
 @hookimpl
 def farm_open_output(output: str) -> RenderingOutput | None:
-    """H.264 in mp4."""
+    """Return the writer of H.264 in MP4; None for another format."""
     return Mp4() if output == "mp4" else None
 
 
 class Mp4:
-    """H.264 in mp4: closed segments, joined without re-encoding."""
+    """H.264 in MP4: closed segments that join without re-encoding."""
 
     def write_segment(
         self,
@@ -33,12 +33,12 @@ class Mp4:
         fps: Fraction,
         threads: int,
     ) -> None:
-        """Encodes uint8 frames [height, width, 3]."""
+        """Encode uint8 frames [height, width, 3] as one segment."""
         mp4.encode_segment(frames, path, width, height, fps, threads=threads)
 
     def join_segments(
         self, segments: list[Path], path: Path, *, frames: int, fps: Fraction, sidecar: dict[str, Any]
     ) -> None:
-        """Joins to exactly `frames` frames and writes the sidecar beside the video."""
+        """Join the segments to exactly `frames` frames and write the sidecar beside the video."""
         mp4.join_segments(segments, path, expected_frames=frames, fps=fps)
         mp4.write_sidecar(path.with_suffix(".json"), sidecar)

@@ -1,4 +1,4 @@
-"""Built-in strategies: ways to split a timeline into windows. Pure geometry; no torch."""
+"""The built-in strategies: ways to split a timeline into windows. Pure geometry; no torch."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ from plugins.strategies.hierarchical import Hierarchical
 
 @hookimpl
 def farm_strategies() -> list[Strategy]:
-    """`autoregressive`, `hierarchical` and `codenoise`."""
+    """Return `autoregressive`, `hierarchical` and `codenoise`."""
     return [Autoregressive(), Hierarchical(), Codenoise()]

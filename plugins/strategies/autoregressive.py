@@ -1,4 +1,4 @@
-"""The autoregressive strategy: each window goes on from its neighbour."""
+"""The autoregressive strategy: each window continues its neighbour."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from plugins.strategies.sink import sink_of
 
 
 class Autoregressive:
-    """A window that holds what is given, and from it chains both ways: each window goes on from its neighbour."""
+    """One window holds the given media; from it, chains of windows grow both ways, each continuing its neighbour."""
 
     name = "autoregressive"
     summary = "each window continues the one before; one device at a time, or two where it grows both ways"
 
     def lay_out(self, timeline: Timeline) -> tuple[Window, ...]:
-        """Windows at full size, outwards from the one in which the longest of what is given begins."""
+        """Return windows at full size, outwards from the window in which the longest given media begins."""
         cuts = timeline.cuts
         sigmas, base = timeline.sigmas, None
         if timeline.source_sigma is not None:

@@ -1,4 +1,4 @@
-"""The codenoise strategy: a storyboard, then all windows in lockstep, agreeing at every step where they overlap."""
+"""The codenoise strategy: a storyboard, then all windows in lockstep, which agree at every step where they overlap."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ GROUP = "window"
 
 
 class Codenoise:
-    """Windows anchored as `hierarchical` anchors them.
+    """Lockstep windows over a storyboard, as `hierarchical` has it.
 
-    Averaging alone makes only neighbours agree (docs/ltx.md, Windows).
+    The storyboard is needed because averaging alone makes only neighbours agree (docs/ltx.md, Windows).
     """
 
     name = "codenoise"
@@ -22,7 +22,7 @@ class Codenoise:
     )
 
     def lay_out(self, timeline: Timeline) -> tuple[Window, ...]:
-        """The windows of `hierarchical`; those at full size are one group."""
+        """Return the windows of `hierarchical`; those at full size form one lockstep group."""
         return tuple(
             replace(window, group=GROUP) if window.kind is TaskKind.WINDOW else window
             for window in Hierarchical().lay_out(timeline)

@@ -25,13 +25,13 @@ more, each longer storyboard has a window more to wait for, and a 2B job on eigh
 
 
 class Hierarchical:
-    """A storyboard at about a third of the size fixes layout and motion; windows are refined side by side."""
+    """A storyboard at about a third of the size fixes layout and motion; windows refine it side by side."""
 
     name = "hierarchical"
     summary = "a low-resolution storyboard of the whole shot, then all windows in parallel"
 
     def lay_out(self, timeline: Timeline) -> tuple[Window, ...]:
-        """Storyboard windows in a chain (one, up to the range of the model's clock), then windows over it."""
+        """Return a chain of storyboard windows (one, if the model's clock reaches so far), then the windows over it."""
         over = timeline.source_sigma
         story = self._storyboard(timeline) if over is None else ()
         begin = timeline.model.refine_sigma if over is None else over

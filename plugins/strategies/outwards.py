@@ -1,4 +1,4 @@
-"""Where a chain of windows begins that grows both ways from what is given, the same for every strategy."""
+"""Where a chain of windows that grows both ways begins, the same for every strategy."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from farm.timeline import Cut
 
 
 def origin_of(timeline: Timeline, cuts: Sequence[Cut]) -> int:
-    """Which of `cuts`, rising, is drawn first: the last of those in which the longest of what is given begins.
+    """Return the index of the one of `cuts` (in rising order) that is drawn first.
 
-    That one has the most room for what follows it. Where nothing is given it is the first.
+    It is the last cut in which the longest given media begins, which leaves the most room for what follows the media.
+    If nothing is given, it is the first cut.
     """
     if not timeline.given:
         return 0

@@ -1,4 +1,4 @@
-"""The sink: what windows are shown of what is given, the same for every strategy."""
+"""The sink: the given frame that a window without given frames is shown, the same for every strategy."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ LTXI2VLongMultiPromptPipeline."""
 
 
 def sink_of(timeline: Timeline, model: ModelFacts, cut: Cut, chain: str | None = None) -> Sink | None:
-    """What a window over `cut` that `model` denoises is shown of the clip's start; None where that is of no use to it.
+    """Return the sink of a window over `cut` that `model` denoises; None where a sink is of no use.
 
-    It is the first frame of what is given nearest to it, by itself, which is known before any window is; a window that
-    holds any of what is given looks like that. Where nothing is given it is latent 0 of `chain`, the window that begins
-    a chain and the timeline: any other latent stands for eight frames, and a clip doesn't begin with such a one.
+    The sink is the first frame, by itself, of the given media nearest to the window; it is known before any window
+    is. A window that holds given frames needs no sink: it already looks like them. If nothing is given, the sink is
+    latent 0 of `chain`, the window that begins a chain and the timeline: any other latent stands for eight frames,
+    and a clip doesn't begin with such a latent.
     """
     if not model.sink_frames:
         return None

@@ -9,7 +9,7 @@ from farm.v1 import jobs_pb2
 from tests.farm.small_daemon import NODE
 from tests.store.store_world import dispatch, plan, spec, stage
 
-NOTE = "the image at frame 8 differs from what was rendered there by 21 dB (PSNR; below 22 it stands out)"
+NOTE = "the image at frame 8 differs from the frame rendered there (PSNR 21 dB; below 22 dB it stands out)"
 
 
 class Followed:

@@ -210,7 +210,7 @@ def test_shares_of_other_latents_are_refused(ltx, prompts, changed, message):
 
 
 def test_shares_of_an_extra_latent_are_refused_where_the_window_has_none(ltx, prompts):
-    with pytest.raises(ValueError, match="^shares: extra latents have them only where the prompt has"):
+    with pytest.raises(ValueError, match="^shares: extra latents may have them only where the prompt has"):
         window_of(ltx, prompts[0], conditions=[Extra(drawn(2, 1), 8, shares=split(1))])
 
 

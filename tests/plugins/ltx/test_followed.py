@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from local_plans import OFFERS, local_job
 from test_given import SIZE, moving
@@ -77,9 +77,9 @@ def test_a_given_frame_that_the_windows_did_not_follow_is_told_with_its_frame_an
     notes = [note for facts in told.values() for note in facts.get("notes", [])]
     assert len(notes) == 2
     assert notes[0].startswith(
-        f"the image at frame 120 differs from what was rendered there by {measures[1]['db']:.0f} dB (PSNR; below 22 "
+        f"the image at frame 120 differs from the frame rendered there (PSNR {measures[1]['db']:.0f} dB; below 22 dB "
     )
-    assert notes[1].startswith("the clip at frames 230 to 243 differs from what was rendered there by ")
+    assert notes[1].startswith("the clip at frames 230 to 243 differs from the frames rendered there (PSNR ")
     assert f"at frame {measures[0]['frame']}" in notes[1]
 
 
@@ -100,6 +100,7 @@ decibels = st.floats(0.0, 60.0) | st.just(math.inf)
 
 
 @given(st.lists(st.tuples(decibels, st.integers(1, 3)), min_size=1, max_size=1_000))
+@example([(0.0, 1)] * (MOST_NOTES + 2))
 def test_a_report_has_every_measure_notes_the_worst_and_stays_small(measured):
     differences = [Difference(at, 10 * at, length, 10 * at, db) for at, (db, length) in enumerate(measured)]
     summary, facts = report(differences)
@@ -109,7 +110,7 @@ def test_a_report_has_every_measure_notes_the_worst_and_stays_small(measured):
     notes = facts.get("notes", [])
     assert len(notes) == min(len(missed), MOST_NOTES + 1)
     if len(missed) > MOST_NOTES:
-        assert notes.pop().startswith(f"{len(missed) - MOST_NOTES} more of what is given")
+        assert notes.pop().startswith(f"{len(missed) - MOST_NOTES} more given images and clips differ too")
     assert {one.note for one in sorted(missed, key=lambda one: (one.db, one.frame))[:MOST_NOTES]} == set(
         notes
     )
@@ -118,9 +119,9 @@ def test_a_report_has_every_measure_notes_the_worst_and_stays_small(measured):
 def test_the_words_say_image_or_clip_frame_and_decibels():
     image = Difference(0, 120, 1, 120, 21.4)
     assert image.note.startswith(
-        "the image at frame 120 differs from what was rendered there by 21 dB (PSNR; below 22 "
+        "the image at frame 120 differs from the frame rendered there (PSNR 21 dB; below 22 dB it stands out); "
     )
     clip = replace(image, frames=14, frame=133)
     assert clip.note.startswith(
-        "the clip at frames 120 to 133 differs from what was rendered there by 21 dB at frame 133 (PSNR; below 22 "
+        "the clip at frames 120 to 133 differs from the frames rendered there (PSNR 21 dB at frame 133; below 22 dB "
     )

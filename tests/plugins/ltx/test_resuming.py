@@ -182,7 +182,7 @@ def other_latents(path: Path, latents: torch.Tensor) -> Path:
         (cut, "can't be read"),
         (lambda path: changed(path, step="10"), "need 0 to 9, got 10"),
         (lambda path: changed(path, step="half"), "can't be read"),
-        (lambda path: changed(path, format="ltx-state-0"), "of the format 'ltx-state-0'"),
+        (lambda path: changed(path, format="ltx-state-0"), "has the format 'ltx-state-0'"),
         (lambda path: other_latents(path, load_file(path)["latents"][:, 1:].contiguous()), "need float32"),
         (lambda path: other_latents(path, load_file(path)["latents"].half()), "torch.float16"),
         (lambda path: other_latents(path, load_file(path)["latents"] * torch.nan), "not finite"),
