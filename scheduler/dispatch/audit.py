@@ -1,6 +1,7 @@
-"""Whether somebody works on each running attempt: the farm's promise to itself, looked at again and again. Pure.
+"""Check again and again that some renderer works on each running attempt. Pure.
 
-Leases and the word of agents see to it at once. What is found here was missed by them, and is a defect of the farm's.
+Leases and the reports of agents end most dead attempts at once. An attempt that this audit finds was missed by both,
+which is a defect of the farm.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ def missed(
     now: float,
     patience: float,
 ) -> tuple[dict[str, float], list[AttemptRecord]]:
-    """Since when nobody has worked on each running attempt of `live`, and those for which that has lasted `patience`.
+    """Return since when no renderer has worked on each running attempt of `live`, and the attempts past `patience`.
 
-    `held`: what the last heartbeat of each connected node named, by node id. What a node that isn't connected has in hand
-    nobody knows: its attempts are taken to be there until they are given away, at their `lease_until`. `since`: what the
-    last look returned. `now` and `patience` in seconds of the daemon's CLOCK_BOOTTIME.
+    `held` maps each connected node's id to the attempts that its last heartbeat named. For a node that isn't
+    connected nobody knows what it has in hand: its attempts count as in hand until their `lease_until`, when they are
+    given to other devices. `since` is what the last call returned. `now` and `patience` are in seconds of the
+    daemon's CLOCK_BOOTTIME.
     """
 
     def in_hand(one: AttemptRecord) -> bool:

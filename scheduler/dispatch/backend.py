@@ -1,4 +1,4 @@
-"""What the dispatch loop needs of whatever starts renderers: Ray, or something else where Ray can't run."""
+"""What the dispatch loop needs of a backend that starts renderers: Ray, or something else where Ray can't run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class RendererRef:
-    """Where a renderer lives. `ray_node_id` is its machine's raylet."""
+    """The device and machine of a renderer. `ray_node_id` is the id of the raylet there."""
 
     node_id: str
     ray_node_id: str
@@ -18,15 +18,15 @@ class RendererRef:
 
     @property
     def name(self) -> str:
-        """Its actor's name, by which renderers reach each other too.
+        """The name of the renderer's actor, by which renderers reach each other too.
 
-        A raylet that came back has a new id, so nothing of the old one is in the way.
+        A raylet that is started again has a new id, so the actor of the old raylet isn't in the way.
         """
         return f"renderer:{self.node_id}:{self.device}:{self.ray_node_id}"
 
 
 class BackendSays(Enum):
-    """What a backend can say of an attempt. Advice: leases and agents decide."""
+    """What a backend can say of an attempt. It is advice: leases and agents decide."""
 
     DIED = "died"  #: the renderer is dead
     UNKNOWN = "unknown"  #: the call may run or not
@@ -35,7 +35,7 @@ class BackendSays(Enum):
 
 @dataclass(frozen=True)
 class BackendEvent:
-    """Something a backend noticed; `attempt_id` is empty when it is about the renderer alone."""
+    """Something that a backend noticed; `attempt_id` is empty when it concerns the renderer alone."""
 
     says: BackendSays
     renderer: RendererRef
@@ -45,29 +45,29 @@ class BackendEvent:
 
 
 class BackendDown(Exception):
-    """The backend can't be reached; whether the call was made is unknown."""
+    """The backend can't be reached; the call may have been made or not."""
 
 
 class Backend(Protocol):
-    """Starts renderers and hands them attempts."""
+    """Starts renderers and hands attempts to them."""
 
     address: str
-    """Where nodes find it (host:port)."""
+    """Where nodes find the backend (host:port)."""
     outdated: str
-    """Why it must be made anew, in words: it was begun with other settings or addresses. Empty where it need not."""
+    """Why the backend must start again, in words: its settings or addresses have changed. Empty if it need not."""
 
     async def renew(self) -> None:
-        """Make it anew, as the settings and this machine now say. Every renderer ends."""
+        """Start the backend again with the present settings and addresses of this machine. Every renderer ends."""
         ...
 
     async def start_renderer(self, renderer: RendererRef) -> None:
-        """Makes sure the renderer exists or is being made. Raises BackendDown."""
+        """Make sure that the renderer exists or is being started. Raises BackendDown."""
         ...
 
     async def dispatch(self, renderer: RendererRef, attempt_id: str, epoch: int, payload: bytes) -> None:
-        """Hands over an attempt. Raises BackendDown."""
+        """Hand an attempt to the renderer. Raises BackendDown."""
         ...
 
     def events(self) -> AsyncIterator[BackendEvent]:
-        """What the backend notices, for as long as the daemon lives."""
+        """Yield what the backend notices, for as long as the daemon lives."""
         ...

@@ -1,6 +1,6 @@
-"""The dispatch loop: takes a snapshot, asks placement, hands attempts to the backend; expires leases.
+"""The dispatch loop: takes a snapshot, asks placement, hands attempts to the backend, and expires leases.
 
-The only place where the farm gives work away. It decides nothing by itself: placement does.
+This is the only place from which the farm gives work to devices. It doesn't choose devices itself: placement does.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ GRACE_SECONDS = 10.0
 
 
 class Dispatcher:
-    """Gives ready tasks to devices until it is cancelled."""
+    """Gives ready tasks to devices until the dispatcher is cancelled."""
 
     def __init__(
         self,
@@ -81,13 +81,14 @@ class Dispatcher:
         self._warmth = Warmth()
 
     def wake(self) -> None:
-        """Something changed that may let a task start."""
+        """Look at the farm soon: something has changed that may let a task start."""
         self._woken.set()
 
     async def run(self) -> None:
-        """Dispatches until Deposed is raised. A restarted daemon hears every agent before it expires anything.
+        """Dispatch until Deposed is raised.
 
-        So does one whose database was away: nobody could renew a lease meanwhile.
+        A restarted daemon hears every agent before it expires any lease. So does a daemon whose database was away,
+        because no lease could be renewed meanwhile.
         """
         hearing_since: float | None = None
         listening = asyncio.create_task(self._listen())
@@ -113,7 +114,7 @@ class Dispatcher:
             listening.cancel()
 
     async def tick(self, *, quiet: bool = False) -> None:
-        """One look at the farm. `quiet`: the daemon is new and nobody is called silent yet."""
+        """Look at the farm once. With `quiet`, the daemon is new and doesn't call any node silent yet."""
         await self._end_overdue()
         await self._end_doubted()
         lost, nodes, ready, live, groups = await asyncio.to_thread(self._look)

@@ -1,4 +1,4 @@
-"""The store's records as placement sees them. Pure translation."""
+"""Translate the store's records to the values that placement reads. Pure translation."""
 
 from __future__ import annotations
 
@@ -26,12 +26,15 @@ def slots_of(
     starting_for: Callable[[tuple[str, str]], float] = lambda device: 0.0,
     lacks: Callable[[str], Mapping[str, str]] = lambda node_id: {},
 ) -> list[Slot]:
-    """Every device of every node. `renderer_up(node id, device)`: whether its renderer can take work; `trouble` of
-    the same: why not, where anything is known of it.
+    """Return a slot for every device of every node.
 
-    `live`: the attempts that occupy devices at `now` (Unix seconds), for when those will be free. `warm`: as
-    scheduler.placement.warmth.Warmth.of. `starting_for`: seconds, as Slot's, by node id and device. `lacks`: why a node doesn't offer
-    models, by node id.
+    - `renderer_up(node id, device)` returns whether the device's renderer can take work; `trouble` of the same
+      returns why not, if anything is known of it.
+    - `live` are the attempts that occupy devices at `now` (Unix seconds); from them follows when those devices will
+      be free.
+    - `warm` is as scheduler.placement.warmth.Warmth.of.
+    - `starting_for` returns seconds, as in Slot, by node id and device.
+    - `lacks` returns why a node doesn't offer models, by node id.
     """
     nodes = list(nodes)
     expected = rates(nodes)
@@ -83,9 +86,10 @@ def _is_loopback(address: str) -> bool:
 def ready_task(
     record: ReadyRecord, passed_over: float = 0.0, models: Mapping[str, ModelFacts] | None = None
 ) -> ReadyTask:
-    """A ready task with what placement must know of it.
+    """Return a ready task as placement sees it.
 
-    `passed_over`: seconds, as placement's own. `models`: facts by name, for what loading a task's model costs.
+    `passed_over` is in seconds, as in placement's ReadyTask. `models` holds facts by name, for the cost of loading a
+    task's model.
     """
     task = record.task
     facts = (models or {}).get(task.model)
@@ -110,7 +114,7 @@ def ready_task(
 
 
 def members_of(group: Iterable[GroupMember]) -> list[Member]:
-    """Unfinished tasks of a lockstep group with what placement must know of them."""
+    """Return the unfinished tasks of a lockstep group as placement sees them."""
     return [
         Member(
             task_id=one.task_id,

@@ -1,1 +1,1 @@
-"""Which ready task goes to which device, and why others wait. Pure, every second."""
+"""Choose a device for each ready task, and say why the other tasks wait. Pure, every second."""

@@ -1,4 +1,4 @@
-"""How long a plan will take on given devices: pure arithmetic over FLOPs and rates."""
+"""Estimate how long a plan takes on given devices: pure arithmetic over FLOPs and rates."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ LOAD_BYTES_PER_SECOND = 2e9
 
 
 def seconds_left(flops: float, rate: float, elapsed: float, step: int, steps: int) -> float:
-    """In how many seconds a task that has run for `elapsed` will be done.
+    """Return in how many seconds a task that has run for `elapsed` seconds will be done.
 
-    By its steps where it has made any, else by its FLOPs and the device's `rate`. One that takes longer than it was
-    expected to is taken to need as long again as it is late, so that nothing waits for a stuck one for long.
+    The estimate follows from the steps that the task has made; before its first step, from its FLOPs and the device's
+    `rate`. A late task is expected to need as long again as it is late already, so that no task waits long for one
+    that is stuck.
     """
     elapsed = max(elapsed, 0.0)
     if 0 < step <= steps:
@@ -37,10 +38,11 @@ def seconds_left(flops: float, rate: float, elapsed: float, step: int, steps: in
 
 
 def wall_seconds(tasks: Sequence[PlannedTask], model: str, slots: Sequence[Slot]) -> float | None:
-    """Estimate of the wall time of a job that renders with `model`, or None without devices whose rate is known.
+    """Estimate the wall time, in seconds, of a job that renders with `model`; None without a device of known rate.
 
     List scheduling: each task in graph order goes to the device that finishes it first. Windows in lockstep start
-    together where and when that has all of them done the earliest, and exchange what they share after each step.
+    together, on the devices and at the time that finish all of them the earliest, and exchange their shared latents
+    after each step.
     """
     slots = [slot for slot in slots if slot.rate(model) > 0]
     if not slots:
@@ -79,18 +81,18 @@ def wall_seconds(tasks: Sequence[PlannedTask], model: str, slots: Sequence[Slot]
 
 
 def lockstep(task: PlannedTask, tasks: Sequence[PlannedTask]) -> list[PlannedTask]:
-    """All windows that step together with this one, in the order of time; none where it is by itself."""
+    """Return all windows that step together with `task`, in the order of time; none if it has no group."""
     found = [one for one in tasks if one.group == task.group] if task.group else []
     return sorted(found, key=lambda one: one.start)
 
 
 def member_of(task: PlannedTask) -> Member:
-    """A planned window in lockstep as placement sees it; its key is its id."""
+    """Return a planned lockstep window as placement sees it; its key serves as its id."""
     return Member(task.key, task.key, task.vram_bytes, held_bytes(task.payload), task.flops)
 
 
 def exchange_seconds(group: Sequence[PlannedTask], placed: Mapping[str, Slot]) -> float:
-    """What windows in lockstep wait for the latents of neighbours on other devices, over all their rounds."""
+    """Return how long lockstep windows wait for latents of neighbours on other devices, over all their rounds."""
     fetched: dict[tuple[str, str], int] = {}
     rounds = 0
     for task in group:

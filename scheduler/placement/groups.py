@@ -1,7 +1,7 @@
-"""Where the windows of a lockstep group go: all of them at once, or none.
+"""Choose devices for the windows of a lockstep group: for all of them at once, or for none.
 
-Pure. A group that began whole can always end, so two groups never wait for each other half begun. Windows that were
-lost go to free devices or join devices that hold others of their group, again all of them or none.
+Pure. A group that began whole can always end, so two half-begun groups never wait for each other. Lost windows go to
+free devices, or join devices that hold others of their group; again all of them do, or none.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ Device = tuple[str, str]
 
 @dataclass(frozen=True)
 class Member:
-    """An unfinished task of a group. `on`: the device where it runs; None while it doesn't.
+    """An unfinished task of a group. `on` is the device where it runs, or None.
 
-    `vram_bytes` is what it needs alone; `held_bytes` of that what it keeps while another makes its step.
+    `vram_bytes` is what the task needs alone; `held_bytes` is the part of it that the task keeps while another makes
+    its step.
     """
 
     task_id: str
@@ -39,10 +40,10 @@ def place_group(
     slots: Sequence[Slot],
     misfit: Callable[[ReadyTask, Slot], str | None],
 ) -> tuple[dict[str, Slot], str]:
-    """Devices by task id for all `ready` tasks of one group, or none and why.
+    """Return devices by task id for all `ready` tasks of one group, or no devices and the reason.
 
-    `members` are all that are unfinished, in the order of time; `free` the devices that do nothing. The reason is
-    empty when no device fits at all, which is the caller's to explain.
+    `members` are all unfinished tasks of the group, in the order of time; `free` are the idle devices. The reason is
+    empty if no device fits at all; the caller explains that case.
     """
     wanted = {task.task_id: task for task in ready}
     waiting = [member for member in members if member.task_id in wanted]
@@ -73,7 +74,7 @@ def place_group(
 
 
 def room_for(members: Sequence[Member], slot: Slot) -> bool:
-    """Whether the device holds all of them: the activations of one at a time, the latents of all."""
+    """Return whether the device can hold all members: the activations of one at a time, the latents of all."""
     held = sum(member.held_bytes for member in members)
     step = max((member.vram_bytes - member.held_bytes for member in members), default=0)
     return step + held <= slot.vram_bytes
@@ -82,10 +83,11 @@ def room_for(members: Sequence[Member], slot: Slot) -> bool:
 def spread(
     members: Sequence[Member], among: Sequence[Slot], rate: Callable[[Slot], float]
 ) -> dict[str, Slot] | None:
-    """A device for each of `members` (in the order of time), so that the slowest device has its run done the earliest.
+    """Choose a device for each of `members` (in the order of time) so that the slowest device finishes the earliest.
 
-    Each device gets one run of neighbours, or nothing: so few latents are exchanged, and none between neighbours on one
-    machine where that can be. None without room for all. `rate`: FLOPs a second; 0 where it is unknown.
+    Each device gets one run of neighbours, or nothing: so few latents are exchanged, and where possible none between
+    neighbours on one machine. Returns None without room for all. `rate` returns FLOPs a second; 0 where it is
+    unknown.
     """
     order = sorted(among, key=lambda slot: slot.key)
     speeds = _speeds(order, rate)
@@ -109,7 +111,7 @@ def spread(
 
 
 def seconds_of(placed: Mapping[str, Slot], members: Sequence[Member], rate: Callable[[Slot], float]) -> float:
-    """Seconds until all of them are done: what the slowest device takes for its own, one after the other each step."""
+    """Return the seconds until all members are done: the time of the slowest device, which does its members in turn."""
     work: dict[Device, float] = {}
     for member in members:
         key = placed[member.task_id].key
@@ -119,7 +121,7 @@ def seconds_of(placed: Mapping[str, Slot], members: Sequence[Member], rate: Call
 
 
 class Start(NamedTuple):
-    """A group that begins in `at` seconds on the devices of `placed` (by task id), and is done in `ends`."""
+    """A group that starts in `at` seconds on the devices of `placed` (by task id), and is done in `ends` seconds."""
 
     at: float
     ends: float
@@ -129,9 +131,10 @@ class Start(NamedTuple):
 def soonest(
     members: Sequence[Member], free_in: Sequence[tuple[float, Slot]], rate: Callable[[Slot], float]
 ) -> Start | None:
-    """The start that has a whole group done the earliest, on devices of which each is free in so many seconds.
+    """Return the start that finishes a whole group the earliest.
 
-    All begin together, so what waits for one more device waits with all of them. None without room for all.
+    `free_in` gives each device with the seconds until it is free. All windows start together: if one waits for
+    another device, all of them wait. None without room for all.
     """
     best = None
     for at in sorted({seconds for seconds, _ in free_in}):

@@ -1,7 +1,7 @@
-"""How fast each device is expected to be with each model: measured where it was, else what it says of itself.
+"""Estimate how fast each device is with each model: as measured, or else from what the device advertises.
 
-Pure. What a probe says is what the silicon could do, what is measured is what it does, often less than half of it; so
-a device that wasn't measured is not taken at its word but scaled by what became of the words of those that were.
+Pure. A probe tells what the silicon could do; a measurement tells what it does, which is often less than half of
+that. So the claim of a device that wasn't measured is scaled by how the claims of measured devices turned out.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from farm.records import DeviceRecord, NodeRecord
 
 
 def rates(nodes: Iterable[NodeRecord]) -> dict[tuple[str, str], dict[str, float]]:
-    """FLOPs a second by (node id, device) and model, for each model that the device's node offers.
+    """Return FLOPs a second by (node id, device) and model, for each model that the device's node offers.
 
-    Not measured: what it advertises, times how others of its backend did with that model over what they advertise,
-    else how it did itself with other models, else how others did with any. Nothing where that is unknown.
+    Without a measurement, the rate is what the device advertises times a factor: measured over advertised rate of
+    other devices of its backend with that model; else of the device itself with other models; else of others with any
+    model; else 1. A model is left out if the device advertises nothing.
     """
     nodes = list(nodes)
     shares: dict[tuple, list[float]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""Renderers that were asked for and are not up yet: when to ask again, what to say of it, and when their raylet is to blame.
+"""Renderers that were requested and aren't up yet: when to request again, what to say, when to blame their raylet.
 
 Pure but for its own memory, which begins empty with the daemon.
 """
@@ -43,23 +43,23 @@ class _Wait:
 
 
 class Starting:
-    """What is waited for, by device."""
+    """The renderers that the daemon waits for, by device."""
 
     def __init__(self) -> None:
         self._waits: dict[Device, _Wait] = {}
         self._patience: dict[Device, float] = {}
 
     def up(self, device: Device) -> None:
-        """Its renderer is there."""
+        """Record that the device's renderer is up."""
         self._waits.pop(device, None)
         self._patience.pop(device, None)
 
     def unwanted(self, device: Device) -> None:
-        """None is wanted now; how long its raylet had is remembered."""
+        """Record that no renderer is wanted now; the time that the raylet had so far is kept."""
         self._waits.pop(device, None)
 
     def asks(self, device: Device, now: float) -> bool:
-        """Whether its renderer, which is wanted and not up at `now`, is to be asked for (again)."""
+        """Return whether to request (again) the device's renderer, which is wanted and not up at `now`."""
         wait = self._waits.get(device)
         if wait is None:
             self._waits[device] = _Wait(now)
@@ -70,17 +70,20 @@ class Starting:
         return True
 
     def taken(self, device: Device, now: float) -> None:
-        """The request was taken at `now`. Only from then on is its raylet expected to do something."""
+        """Record that the backend took the request at `now`. Only from then on is the raylet expected to act."""
         wait = self._waits[device]
         if wait.since is None:
             wait.since = wait.blamed_at = now
 
     def not_taken(self, device: Device) -> None:
-        """Nobody took the request: the raylet may not know of it."""
+        """Record that the backend didn't take the request: the raylet may not know of it."""
         self._waits[device].since = None
 
     def heard(self, device: Device, words: str) -> bool:
-        """Ray refused the renderer, or it died, in these words. Whether that is news; other numbers in them are none."""
+        """Record what Ray said when it refused the renderer, or when the renderer died.
+
+        Returns whether that is news; words that differ only in numbers are none.
+        """
         wait = self._waits.get(device)
         short = in_short(words)
         if wait is None or _without_numbers(wait.heard) == _without_numbers(short):
@@ -89,7 +92,9 @@ class Starting:
         return True
 
     def trouble(self, device: Device, now: float) -> str:
-        """Why it is not up at `now`, in words that go on after "has no renderer up: "; "" while that is as it should be."""
+        """Return why the renderer isn't up at `now`, in words that follow "has no renderer up: "; "" if nothing is
+        wrong.
+        """
         wait = self._waits.get(device)
         if wait is None or wait.since is None:
             return ""
@@ -102,7 +107,7 @@ class Starting:
         return f"Ray was asked for one more than {told} ago, and has started none" if told else ""
 
     def blames(self, device: Device, now: float) -> bool:
-        """Whether the raylet is to be made anew at `now`, which is taken to happen then."""
+        """Return whether the raylet must be started again at `now`; a caller that gets True does so at once."""
         wait = self._waits.get(device)
         if wait is None or wait.since is None:
             return False
@@ -115,7 +120,7 @@ class Starting:
 
 
 def in_short(words: str) -> str:
-    """What Ray says, in a line and without the ids that mean nothing to a person."""
+    """Return Ray's words in one line, without the ids that mean nothing to a person."""
     lines = [line.strip() for line in words.splitlines() if line.strip() and not line[0].isspace()]
     text = re.sub(r"(?:[A-Z]\w* I[dD]: )?\b[0-9a-f]{16,}\b\.?", "", " ".join(lines) or words.strip())
     return textwrap.shorten(text, 300, placeholder=" …")

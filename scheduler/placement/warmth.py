@@ -1,7 +1,7 @@
-"""How ready each device's renderer is: whether it can begin yet, and which models it holds in memory.
+"""How warm each device's renderer is: whether it can begin yet, and which models it holds in memory.
 
-A guess that placement goes by, no record: it begins empty with the daemon. Loading 13B parameters takes as long as half a
-window. Pure but for its own memory.
+Placement uses this guess; it is no record and begins empty with the daemon. Loading 13B parameters takes as long as
+half a window. Pure but for its own memory.
 """
 
 from __future__ import annotations
@@ -16,27 +16,33 @@ Device = tuple[str, str]
 
 
 class Warmth:
-    """By device (node id, name): since when its renderer is up, the models used there since they last fitted, their bytes."""
+    """What is known of each device (node id, name): since when its renderer is up, and which models it holds.
+
+    The models are those used there since they last fitted together into its memory, with their bytes.
+    """
 
     def __init__(self) -> None:
         self._held: dict[Device, dict[str, int]] = {}
         self._up_since: dict[Device, float] = {}
 
     def up(self, device: Device, now: float) -> None:
-        """The device's renderer is up; it has come up at `now` (seconds of one clock) unless it was said to be before."""
+        """Record that the device's renderer is up; it came up at `now` (in seconds) if it was not up before."""
         self._up_since.setdefault(device, now)
 
     def starting_for(self, device: Device, now: float) -> float:
-        """Seconds for which the device's renderer will still be busy with starting; 0 where nothing is known of it."""
+        """Return for how many more seconds the device's renderer is busy starting; 0 if nothing is known of it."""
         return max(0.0, self._up_since.get(device, -STARTING_SECONDS) + STARTING_SECONDS - now)
 
     def of(self, device: Device) -> frozenset[str] | None:
-        """Models that the device holds; None where nothing is known of it."""
+        """Return the models that the device holds; None if nothing is known of it."""
         held = self._held.get(device)
         return None if held is None else frozenset(held)
 
     def use(self, device: Device, model: str, size: int, vram_bytes: int) -> bool:
-        """The device, of `vram_bytes`, does a task with `model` of `size` bytes (0: with none); is it to be loaded?"""
+        """Record that the device does a task with `model`, and return whether it has to load the model first.
+
+        `size` is the model's size in bytes (0 for a task without a model), `vram_bytes` the device's memory.
+        """
         if not size:
             return False
         held = self._held.setdefault(device, {})
@@ -47,6 +53,6 @@ class Warmth:
         return cold
 
     def lost(self, device: Device) -> None:
-        """The device's renderer is gone, and what it held; the next one begins with nothing."""
+        """Record that the device's renderer is gone with all that it held; the next renderer begins with nothing."""
         self._held[device] = {}
         self._up_since.pop(device, None)

@@ -1,4 +1,4 @@
-"""Ray as the farm's backend: keeps head and bridge alive and speaks to the bridge over its unix socket.
+"""Ray as the farm's backend: keeps Ray's head and the bridge alive and calls the bridge over its unix socket.
 
 Imports no Ray: a Ray driver dies with its control store, and the daemon must not.
 """
@@ -49,10 +49,11 @@ _SAYS = {
 
 
 class RayBackend:
-    """Starts or adopts head and bridge, restarts them when they die, and forwards calls.
+    """Starts or adopts Ray's head and the bridge, restarts them when they die, and forwards calls.
 
-    `joined` (host:port) is an existing Ray cluster that the farm joins; empty where `head` is the farm's own. `node_ip()` is
-    the address of this machine in the cluster; it may change. `address` is the cluster's control store, as host:port.
+    `joined` (host:port) is an existing Ray cluster that the farm joins; it is empty if `head` is the farm's own.
+    `node_ip()` returns the address of this machine in the cluster, which may change. `address` is the cluster's
+    control store, as host:port.
     """
 
     def __init__(
@@ -79,11 +80,11 @@ class RayBackend:
 
     @property
     def node_ip(self) -> str:
-        """The address of this machine in the cluster, as it is to be; "" before the start."""
+        """The intended address of this machine in the cluster; "" before the start."""
         return self._head.node_ip
 
     async def start(self) -> None:
-        """Starts or adopts both, without waiting until they are ready, and keeps them alive from now on."""
+        """Start or adopt head and bridge without waiting until they are ready, and keep them alive from then on."""
         await self._keep()
         self._channel = aio.insecure_channel(
             f"unix:{self._socket}",
@@ -93,20 +94,20 @@ class RayBackend:
         self._watching = asyncio.create_task(self._watch())
 
     async def close(self) -> None:
-        """Lets go of both; they outlive the daemon."""
+        """Stop watching head and bridge; both outlive the daemon."""
         if self._watching:
             self._watching.cancel()
         if self._channel:
             await self._channel.close()
 
     async def end_begun(self) -> None:
-        """Ends what this backend has started itself, for a daemon that doesn't come up; what it adopted goes on."""
+        """End what this backend has started itself, for a daemon that doesn't come up. What it adopted goes on."""
         await self.close()
         for process in reversed(self._begun):
             await asyncio.to_thread(process.stop)
 
     def stop(self) -> None:
-        """Ends both. Blocks; for a farm that is taken down."""
+        """End head and bridge, for a farm that is taken down. Blocks."""
         self._bridge.stop()
         self._head.stop()
         remove_socket(self._socket)
@@ -121,7 +122,7 @@ class RayBackend:
                 await asyncio.sleep(2.0)
 
     async def renew(self) -> None:
-        """Makes head and bridge anew, as the settings and this machine now say. Every renderer ends with them."""
+        """Start head and bridge again with the present settings and addresses of this machine. Every renderer ends."""
         log.warning("Ray is made anew", why=self.outdated)
         await asyncio.to_thread(self._head.stop)
         self.outdated, self._compared = "", float("-inf")
@@ -208,13 +209,13 @@ class RayBackend:
         return bridge_pb2_grpc.BridgeServiceStub(self._channel)
 
     async def start_renderer(self, renderer: RendererRef) -> None:
-        """Makes sure the renderer exists or is being made. Raises BackendDown."""
+        """Make sure that the renderer exists or is being started. Raises BackendDown."""
         await self._call(
             self._stub.StartRenderer, bridge_pb2.StartRendererRequest(renderer=_message(renderer))
         )
 
     async def dispatch(self, renderer: RendererRef, attempt_id: str, epoch: int, payload: bytes) -> None:
-        """Hands over an attempt. Raises BackendDown."""
+        """Hand an attempt to the renderer. Raises BackendDown."""
         request = bridge_pb2.DispatchRequest(
             renderer=_message(renderer), attempt_id=attempt_id, epoch=epoch, payload=payload
         )
@@ -229,7 +230,7 @@ class RayBackend:
             raise BackendDown(f"the Ray bridge did not answer ({error.code().name.lower()})") from None
 
     async def events(self) -> AsyncIterator[BackendEvent]:
-        """What the bridge says, across its restarts."""
+        """Yield the bridge's events, across restarts of the bridge."""
         while True:
             try:
                 async for event in self._stub.WatchEvents(

@@ -1,7 +1,7 @@
 """The bridge: the farm's only Ray driver, a process beside the daemon that serves it over a unix socket.
 
-Ray ends its driver without warning when it loses its control store; the daemon then starts another bridge, which finds
-the renderers again by their names. It decides nothing and keeps nothing.
+Ray ends its driver without warning when the driver loses Ray's control store. The daemon then starts another bridge,
+which finds the renderers again by their names. The bridge decides nothing and keeps nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ log = structlog.get_logger()
 
 
 class BridgeServicer(bridge_pb2_grpc.BridgeServiceServicer):
-    """Translates requests to calls on renderers, and what becomes of them to events."""
+    """Translates requests to calls on renderers, and the outcomes of the calls to events."""
 
     def __init__(self, renderer_paths: tuple[str, ...]) -> None:
         from scheduler.dispatch.ray._bridge_renderers import Renderers
@@ -43,21 +43,21 @@ class BridgeServicer(bridge_pb2_grpc.BridgeServiceServicer):
         self._watchers: set[asyncio.Queue[bridge_pb2.WatchEventsResponse | None]] = set()
 
     def close(self) -> None:
-        """Ends the streams of events."""
+        """End the streams of events."""
         for queue in self._watchers:
             queue.put_nowait(None)
 
     async def StartRenderer(
         self, request: bridge_pb2.StartRendererRequest, context: grpc.aio.ServicerContext
     ) -> bridge_pb2.StartRendererResponse:
-        """Makes sure that a renderer exists or is being made."""
+        """Make sure that a renderer exists or is being started."""
         await self._renderers.start(await _renderer(request, context))
         return bridge_pb2.StartRendererResponse()
 
     async def Dispatch(
         self, request: bridge_pb2.DispatchRequest, context: grpc.aio.ServicerContext
     ) -> bridge_pb2.DispatchResponse:
-        """Hands an attempt to a renderer."""
+        """Hand an attempt to a renderer."""
         from scheduler.dispatch.ray._bridge_renderers import Call
 
         renderer = await _renderer(request, context)
@@ -71,14 +71,14 @@ class BridgeServicer(bridge_pb2_grpc.BridgeServiceServicer):
     async def StopRenderer(
         self, request: bridge_pb2.StopRendererRequest, context: grpc.aio.ServicerContext
     ) -> bridge_pb2.StopRendererResponse:
-        """Ends a renderer."""
+        """End a renderer."""
         await self._renderers.stop(await _renderer(request, context))
         return bridge_pb2.StopRendererResponse()
 
     async def WatchEvents(
         self, request: bridge_pb2.WatchEventsRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[bridge_pb2.WatchEventsResponse]:
-        """What becomes of renderers and of what they were handed, from now on."""
+        """Yield what happens, from now on, to renderers and to the attempts that they were given."""
         queue: asyncio.Queue[bridge_pb2.WatchEventsResponse | None] = asyncio.Queue()
         self._watchers.add(queue)
         try:
@@ -156,7 +156,7 @@ async def _serve(path: Path, ray_address: str, renderer_paths: tuple[str, ...]) 
 
 
 def main() -> None:
-    """Connects to Ray, then serves until told to stop or until Ray ends the process."""
+    """Connect to Ray, then serve until told to stop or until Ray ends the process."""
     parser = argparse.ArgumentParser(prog="python -m scheduler.dispatch.ray.bridge", description=main.__doc__)
     parser.add_argument("--socket", required=True, type=Path)
     parser.add_argument("--ray-address", required=True, help="Ray head, as host:port")
