@@ -1,7 +1,7 @@
-"""Where given media lies on the timeline: the latents it fills, and the frames of it that fill none.
+"""Place given media on the timeline: find the latents that they fill, and the frames that fill no latent.
 
-Pure arithmetic. Frames and latents are those of the rendered timeline, which begins `lead` frames before the first
-delivered one: media then fill whole latents, and what is rendered too much is cut off.
+Pure arithmetic. Frames and latents are those of the rendered timeline. It begins `lead` frames before the first
+delivered frame, so that media fill whole latents; the surplus frames are cut off.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from farm.spec import InvalidSpec
 from farm.timeline import TEMPORAL, Cut, frame_span, latents_for
 
 EDGE_FRAMES = 24
-"""So near to frames made anew, given ones are decoded by themselves: the decoder looks to both sides."""
+"""Given frames this near to made ones are decoded by themselves, because the decoder looks to both sides."""
 
 
 @dataclass(frozen=True)
 class PreparedMedia:
-    """A condition whose media has been looked at: the delivered frames [frame, frame + frames) are to be its."""
+    """A condition whose media has been looked at: it shows in the delivered frames [frame, frame + frames)."""
 
     artifact_id: str
     frame: int
@@ -28,7 +28,7 @@ class PreparedMedia:
 
     @property
     def stop(self) -> int:
-        """The delivered frame after its last."""
+        """The delivered frame after the last one of the media."""
         return self.frame + self.frames
 
 
@@ -36,10 +36,11 @@ class PreparedMedia:
 class Placed:
     """Media on the rendered timeline.
 
-    With its first frame repeated `before` times and its last `after` times it is 8n + 1 frames long and encodes
-    to the latents of `encoded`; where those don't begin the video the first of them is one frame and no more than
-    run-up. `whole` of them show nothing else (None: none does); `loose` are spans [first, last) of its frames in the others; `points` are frames of it at the
-    edge of what is made anew, to be shown to the model by themselves.
+    With the first frame repeated `before` times and the last one `after` times, the media is 8n + 1 frames long and
+    encodes to the latents of `encoded`. Unless these begin the video, the first of them holds a single frame and is
+    only run-up. The latents of `whole` show nothing but the media (None: no latent does). `loose` are spans [first,
+    last) of the media's frames in the other latents. `points` are frames of the media at the edge of made frames; the
+    model is shown each by itself.
     """
 
     before: int
@@ -51,10 +52,10 @@ class Placed:
 
 
 def in_order(media: Sequence[PreparedMedia]) -> tuple[int, ...]:
-    """Places in `media` by rising frame, so that a plan doesn't depend on the order in which a person lists conditions.
+    """Return the places in `media` by rising frame, so that a plan doesn't depend on the order of the spec's list.
 
-    Of those that begin at one frame the longest comes first, then the firmest. Media that `check_apart` accepts differ
-    in one of the three.
+    Of media that begin at one frame the longest comes first, then the firmest. Media that `check_apart` accepts
+    differ in one of the three.
     """
     return tuple(
         sorted(
@@ -64,12 +65,13 @@ def in_order(media: Sequence[PreparedMedia]) -> tuple[int, ...]:
 
 
 def choose_lead(media: Sequence[PreparedMedia], frames: int) -> int:
-    """Frames (0 to 7) to render before the first delivered one, so that the fewest given frames are loose or repeated.
+    """Return how many frames (0 to 7) to render before the first delivered one.
 
-    Where a clip ends the video its last frame fills up the last latent, and so stands still: what leads up to it is drawn
-    as if the shape stood there. ltx-tiny went back from a clip of 9 frames three times as far astray where 7 frames were
-    repeated as where none was and one frame was loose. Frames repeated before the first delivered one did no harm, and an
-    image stands still anyway. Not measured on released weights.
+    The lead leaves the fewest given frames loose or repeated. Where a clip ends the video, its last frame fills up
+    the last latent, and so stands still: the frames that lead up to it are drawn as if the shape stood there. From a
+    clip of 9 frames ltx-tiny went three times as far astray backwards with 7 repeated frames as with none and one
+    loose frame. Frames repeated before the first delivered one did no harm, and an image stands still anyway. Not
+    measured on released weights.
     """
     firm = [piece for piece in media if piece.strength == 1.0]
 
@@ -87,9 +89,9 @@ def _leads_up_to(piece: PreparedMedia, frames: int) -> bool:
 
 
 def place_media(piece: PreparedMedia, frames: int, lead: int) -> Placed:
-    """`piece` on a timeline of `frames` delivered frames that is rendered from `lead` frames earlier on.
+    """Place `piece` on a timeline of `frames` delivered frames that is rendered from `lead` frames earlier on.
 
-    Raises ValueError when it doesn't lie within the delivered frames.
+    Raises ValueError when the piece doesn't lie within the delivered frames.
     """
     if not (0 <= piece.frame and piece.frames >= 1 and piece.stop <= frames):
         raise ValueError(f"media at [{piece.frame}, {piece.stop}) is not in the {frames} frames")
@@ -128,7 +130,10 @@ def place_media(piece: PreparedMedia, frames: int, lead: int) -> Placed:
 
 
 def source_of(media: Sequence[PreparedMedia], frames: int) -> int | None:
-    """Which of `media` is the video to be made over: of those that cover all frames and aren't firm the firmest."""
+    """Return which of `media` is the video that the job is made over, or None.
+
+    It is the firmest of the media that cover all frames at a strength below 1.
+    """
     over = [
         index
         for index, piece in enumerate(media)
@@ -138,7 +143,7 @@ def source_of(media: Sequence[PreparedMedia], frames: int) -> int | None:
 
 
 def anchors(media: Sequence[tuple[PreparedMedia, Placed]]) -> tuple[Anchor, ...]:
-    """The firm media, the longest first, of equals the one that is seen first."""
+    """Return the media at strength 1, the longest first; of equally long ones the one that is seen first."""
     firm = [index for index, (piece, _) in enumerate(media) if piece.strength == 1.0]
     firm.sort(key=lambda at: (-media[at][0].frames, media[at][0].frame))
     return tuple(_anchor(index, media[index][1]) for index in firm)
@@ -153,10 +158,10 @@ def _anchor(index: int, at: Placed) -> Anchor:
 
 
 def check_apart(media: Sequence[PreparedMedia], frames: int) -> None:
-    """Raises InvalidSpec where media ends past the last frame, or two claim the same frame.
+    """Raise InvalidSpec if media end past the last frame, or if two of them claim the same frame.
 
-    What the video is made over (`source_of`) may be claimed by others too, but two that could be it must differ in
-    strength: otherwise the order in which they are listed would decide.
+    Other media may claim frames of the video that the job is made over (`source_of`). Two media that could both be
+    that video must differ in strength, because otherwise the order of the list would decide.
     """
     source = source_of(media, frames)
     for index, piece in enumerate(media):
@@ -165,10 +170,10 @@ def check_apart(media: Sequence[PreparedMedia], frames: int) -> None:
             most = frames - piece.frames
             raise InvalidSpec(
                 field,
-                f"must be at most {most}, so that {_its(piece.frames)} within the {frames} asked for, "
+                f"must be at most {most}, so that {_its(piece.frames)} within the {frames} frames of the job, "
                 f"got {piece.frame}"
                 if most >= 0
-                else f"its {piece.frames} frames are more than the {frames} asked for",
+                else f"its {piece.frames} frames are more than the {frames} frames of the job",
             )
         for other, earlier in enumerate(media[:index]):
             if source in (index, other):
@@ -176,15 +181,15 @@ def check_apart(media: Sequence[PreparedMedia], frames: int) -> None:
                 if (span, piece.strength) == (same, earlier.strength):
                     raise InvalidSpec(
                         f"conditions.{index}.strength",
-                        f"must differ from the {earlier.strength:g} of conditions.{other}, got the same; both cover "
-                        f"all {frames} frames, and the job is made over the firmer one",
+                        f"must differ from the strength {earlier.strength:g} of conditions.{other}, got the same; both "
+                        f"cover all {frames} frames, and the firmer one is the video that the job is made over",
                     )
                 continue
             if piece.frame < earlier.stop and earlier.frame < piece.stop:
                 meets = "meets" if piece.frames == 1 else "meet"
                 raise InvalidSpec(
                     field,
-                    f"{_span(piece)} {meets} conditions.{other}, which has {_span(earlier)}; every frame can be given once",
+                    f"{_span(piece)} {meets} conditions.{other}, which has {_span(earlier)}; each frame can be given only once",
                 )
 
 
@@ -197,7 +202,9 @@ def _span(piece: PreparedMedia) -> str:
 
 
 def edges(piece: PreparedMedia, begins: int, ends: int, frames: int) -> list[tuple[int, int]]:
-    """The frames of the media's span [begins, ends) that are near enough to made ones to be touched by them."""
+    """Return those frames of the media's span [begins, ends) that lie near enough to made frames to be changed by
+    them.
+    """
     first = (begins, min(begins + EDGE_FRAMES, ends)) if piece.frame else (begins, begins)
     last = (max(ends - EDGE_FRAMES, begins), ends) if piece.stop < frames else (ends, ends)
     if first[1] >= last[0]:

@@ -1,6 +1,6 @@
-"""Given frames at the end of their way: which of them a decode puts in among made ones, and from which latents.
+"""Choose the given frames that a decode task puts among made ones, and the latents they are decoded from.
 
-Pure. plugins.ltx.given does what is said here.
+Pure. plugins.ltx.given carries this out.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from scheduler.planning import windows as geometry
 from scheduler.planning.conditions import Placed, PreparedMedia, edges
 
 FADE_FRAMES = 4
-"""Over so many frames beside a given one that was put in, what it changed fades out."""
+"""The number of frames beside a given one over which the change that it made fades out."""
 
 
 @dataclass(frozen=True)
 class SourceFrames:
     """The media of a job of `frames` delivered frames at `size` pixels (width, height).
 
-    `source` is which of `media` the job is made over, if it is; `lead` the frames rendered before the first delivered
-    one, `halo` the latents that decoding needs on either side.
+    `source` is the index of the media that the job is made over, or None. `lead` is the number of frames rendered
+    before the first delivered one, `halo` the number of latents that decoding needs on either side.
     """
 
     media: Sequence[tuple[PreparedMedia, Placed]]
@@ -33,7 +33,7 @@ class SourceFrames:
     halo: int
 
     def within(self, first: int, last: int) -> list[GivenSpan]:
-        """Of the given frames that are put in, those seen or fading in the rendered frames [first, last)."""
+        """Return the given spans that are put in and show, or fade, in the rendered frames [first, last)."""
         taken = [
             (piece.frame + self.lead, piece.stop + self.lead) if index != self.source else (0, 0)
             for index, (piece, _) in enumerate(self.media)

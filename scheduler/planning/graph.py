@@ -1,6 +1,6 @@
-"""The task graph of one job: what each task is told, what it needs, and what it costs.
+"""The task graph of one job: the payload of each task, the tasks that it needs, and its cost.
 
-Pure. What each kind of task is told is in farm.plan.
+Pure. farm.plan holds the payload of each kind of task.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ HEAL_SIGMA = 0.85
 
 @dataclass(frozen=True)
 class ModelBinding:
-    """A model that windows are denoised with, its weights, and the guidance it is run with; 1 is none."""
+    """A model that denoises windows, the hash of its weights, and its guidance scale; 1 means no guidance."""
 
     facts: ModelFacts
     weights: str
@@ -50,16 +50,16 @@ class ModelBinding:
 
     @property
     def batch(self) -> int:
-        """How many prompts a forward pass takes."""
+        """The number of prompts in a forward pass."""
         return 2 if self.guidance > 1 else 1
 
 
 class Graph:
     """Builds the tasks of one job, stage by stage.
 
-    `model` is the job's, `storyboard` the one that draws its storyboard where that is another. `lead` is the frames
-    rendered before the first delivered one, `source` which of `media` the job is made over, `spans` what is decoded at a
-    time.
+    `model` is the job's model; `storyboard` is another model that draws the storyboard, or None. `lead` is the number
+    of frames rendered before the first delivered one, `source` the index of the media that the job is made over,
+    `spans` the latents that are decoded at a time.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Graph:
         self.spans, self.prompts = spans, prompts
 
     def tasks(self, laid_out: Sequence[Window]) -> tuple[PlannedTask, ...]:
-        """All tasks, each after those it needs, for the windows as a strategy laid them out."""
+        """Return all tasks, each after those that it needs, for the windows as a strategy laid them out."""
         laid_out = self._with_colours_of_their_own([self._in_own_colours(window) for window in laid_out])
         final = sorted((w for w in laid_out if w.kind is TaskKind.WINDOW), key=lambda window: window.start)
         joins = self._joins(final)

@@ -1,7 +1,7 @@
-"""`--layout farm`: how long windows are, by what the farm's devices can hold and how fast they are.
+"""`--layout farm`: choose how long windows are by what the farm's devices can hold and how fast they are.
 
-Pure: the same timeline and the same devices give the same cuts, and the plan keeps them. `--layout fixed` needs nothing
-of this; its cuts are farm.timeline.cut_windows, a function of the job alone.
+Pure: the same timeline and the same devices give the same cuts, and the plan keeps them. `--layout fixed` doesn't
+need this room; its cuts are farm.timeline.cut_windows, a function of the job alone.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ TRIED, MAX_WINDOWS = 6, 40
 
 @dataclass(frozen=True)
 class CandidateDevice:
-    """A device that windows are sized for: FLOPs a second with the job's model, and bytes of memory.
+    """A device for which windows are sized: FLOPs a second with the job's model, and bytes of memory.
 
-    `local`: it is on the daemon's host.
+    `local` is True if the device is on the daemon's host.
     """
 
     name: str
@@ -63,17 +63,18 @@ def share_out(
     flops: Callable[[int], float],
     memory: Callable[[int], int],
 ) -> tuple[Cut, ...]:
-    """Windows of `shortest` to `longest` latents that cover `latents`, sized so that all candidates end together.
+    """Cover `latents` with windows of `shortest` to `longest` latents, sized so that all candidates end together.
 
     Neighbours share `overlap` latents. Windows of one length, where that is the best, may come out shorter than
-    `shortest` for being cut evenly, but where there are several not shorter than `least`. `flops(length)` and
-    `memory(length)` are what a window of that many latents costs and needs, both rising. Placement gives each window
-    in turn to the device where it ends first, so the longest come first; of the best of some layouts (each device's
-    part computed; windows of one length, for each length) latents are moved between windows as long as that makes the
-    last of them end earlier.
+    `shortest` because they are cut evenly; several such windows are never shorter than `least`. `flops(length)` and
+    `memory(length)` are what a window of that many latents costs and needs, both rising.
 
-    Raises ValueError when `longest` is below `shortest`, when no candidate can hold a window of that many (of the whole
-    timeline, where that is less), and when none can hold one of so many that all come out long enough.
+    Placement gives each window in turn to the device where it ends first, so the longest come first. Several layouts
+    are tried: one with each device's computed part, and one with windows of one length for each length. In the best
+    of these, latents move between windows as long as that makes the last window end earlier.
+
+    Raises ValueError when `longest` is below `shortest`, when no candidate can hold a window of `shortest` latents
+    (or of the whole timeline, if that is less), and when none can hold windows so long that all are long enough.
     """
     shortest = min(shortest, latents)
     if longest < shortest:
@@ -100,8 +101,8 @@ def share_out(
     )
     if not layouts:
         raise ValueError(
-            f"of {latents} latents in windows of at most {held}, all that any device has memory for, some would have "
-            f"less than {least}; they share {overlap}"
+            f"no device has memory for windows of more than {held} latents; {latents} latents in such windows, of which "
+            f"neighbours share {overlap}, leave some shorter than the {least} needed"
         )
     best = min(
         (_evened(lengths, shares, shortest) for lengths in layouts[:TRIED]),
@@ -111,7 +112,7 @@ def share_out(
 
 
 def chained(lengths: Sequence[int], overlap: int) -> tuple[Cut, ...]:
-    """Windows of so many latents from the first on, neighbours sharing `overlap`."""
+    """Return consecutive windows of the given lengths in latents, where neighbours share `overlap` latents."""
     starts = itertools.accumulate((length - overlap for length in lengths[:-1]), initial=0)
     return tuple(Cut(start, start + length) for start, length in zip(starts, lengths, strict=True))
 

@@ -1,4 +1,4 @@
-"""Turns a checked spec into a plan: the task graph and all that shapes the job's result.
+"""Turn a checked spec into a plan: the task graph and everything else that shapes the job's result.
 
 Pure: no clock, no I/O, no globals. The same spec, facts and weights give the same plan on any farm.
 """
@@ -41,8 +41,11 @@ DISK_OVERHEAD = 1.3
 
 
 def strategy_of(spec: JobSpec) -> str:
-    """The name of the spec's strategy; of one that names none it follows from the spec alone, so that the same job is the
-    same video on any farm."""
+    """Return the name of the spec's strategy.
+
+    If the spec names none, the strategy follows from the spec alone, so that the same job gives the same video on any
+    farm.
+    """
     return spec.strategy or (
         "hierarchical" if latents_for(spec.frames) > spec.window_latents else "autoregressive"
     )
@@ -59,15 +62,15 @@ def make_plan(
     candidates: Sequence[CandidateDevice] = (),
     storyboard: tuple[ModelFacts, str] | None = None,
 ) -> Plan:
-    """The plan of a job.
+    """Make the plan of a job.
 
-    `candidates`: the devices that windows are sized for where the spec's layout is "farm". `storyboard`: the model, and
-    the hash of its weights, that draws the storyboard where that is another than `model`.
+    `candidates` are the devices for which windows are sized if the spec's layout is "farm". `storyboard` is the model
+    that draws the storyboard, with the hash of its weights, if that is another model than `model`.
 
-    `media` is in the order of the spec's conditions. The plan numbers it by rising frame, so that the order in which a
-    person lists it changes nothing of the result.
+    `media` is in the order of the spec's conditions. The plan numbers media by rising frame, so that the order of the
+    list doesn't change the result.
 
-    Raises InvalidSpec when the spec asks for something this model or strategy can't do.
+    Raises InvalidSpec when the spec asks for something that this model or strategy can't do.
     """
     if spec.window_latents > model.max_window:
         raise InvalidSpec(
@@ -112,7 +115,7 @@ def make_plan(
     if drawing and not any(window.model == drawing.facts.name for window in laid_out):
         raise InvalidSpec(
             "storyboard_model",
-            f"must be left out, this job draws no storyboard (strategy {strategy.name}), "
+            f"must be left out: this job draws no storyboard (strategy {strategy.name}), "
             f"got {drawing.facts.name!r}",
         )
     spans: Sequence[Cut] = windows.spans(latents, model.decode_span, model.decode_halo)
@@ -191,16 +194,14 @@ def make_plan(
             "about the middle"
         )
     if frames_of(latents) != spec.frames:
-        early = (
-            f", {lead} of them before the first, so that what is given fills whole latents" if lead else ""
-        )
+        early = f", {lead} of them before the first, so that given media fill whole latents" if lead else ""
         notes.append(f"frames: rendered as {frames_of(latents)} (8n+1){early}, and cut to {spec.frames}")
     for place, piece, at in sorted(zip(listed, media, placed), key=lambda one: one[0]):
         count = sum(last - first for first, last in at.loose)
         if piece.strength == 1.0 and piece.frames > 1 and count:
             notes.append(
-                f"clip{f' {place + 1}' if len(media) > 1 else ''}: {count} of its {piece.frames} frames share latents (8 frames each) with frames made anew, "
-                "and are put in afterwards"
+                f"clip{f' {place + 1}' if len(media) > 1 else ''}: {count} of its {piece.frames} frames share latents (8 frames each) with new frames, "
+                "and are put in after rendering"
             )
     pixels = spec.width * spec.height * spec.frames
     latent_bytes = sum(
@@ -228,12 +229,12 @@ def _drawing(model: ModelFacts, precision: str, drawer: ModelFacts, weights: str
     if not model.latent_space or drawer.latent_space != model.latent_space:
         raise InvalidSpec(
             "storyboard_model",
-            f"must be of {model.name}'s latent space ({model.latent_space or 'its own'}), {drawer.name} is of "
+            f"must use {model.name}'s latent space ({model.latent_space or 'its own'}), but {drawer.name} uses "
             f"{drawer.latent_space or 'its own'}",
         )
     if precision not in drawer.precisions:
         raise InvalidSpec(
             "storyboard_model",
-            f"must render in {precision} as {model.name} does, {drawer.name} has {', '.join(drawer.precisions)}",
+            f"must render in {precision} as {model.name} does, but {drawer.name} has {', '.join(drawer.precisions)}",
         )
     return ModelBinding(drawer, weights, drawer.guidance_scale)

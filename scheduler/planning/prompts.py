@@ -1,4 +1,4 @@
-"""Which latents and frames show which prompt: a timeline of prompts, each fading into the next.
+"""Say which latents and frames show which prompt: a timeline of prompts, each fading into the next.
 
 Pure arithmetic.
 """
@@ -17,9 +17,10 @@ from farm.timeline import TEMPORAL, frame_span
 class PromptTimeline:
     """The prompts of one job over its rendered frames.
 
-    `texts` are the different ones, in the order in which they first show; the k-th in turn is `texts[order[k]]`, and
-    takes over at the rendered frame `changes[k - 1]`. `crossfade` in frames. Frames and latents are the whole job's,
-    not a window's, so that two windows that share a latent give it the same prompts.
+    `texts` are the different prompts, in the order in which they first show. The k-th prompt in time is
+    `texts[order[k]]`, and takes over at the rendered frame `changes[k - 1]`. `crossfade` is in frames. Frames and
+    latents are those of the whole job, not of a window, so that two windows that share a latent show it the same
+    prompts.
     """
 
     texts: tuple[str, ...]
@@ -30,18 +31,18 @@ class PromptTimeline:
 
     @classmethod
     def of(cls, prompts: Sequence[str], changes: Sequence[int], crossfade: int) -> PromptTimeline:
-        """The timeline of `prompts` that take over at `changes`, one fewer. A prompt that is there twice is one."""
+        """Return the timeline of `prompts` that take over at `changes`, one fewer. Equal prompts become one."""
         if len(changes) != len(prompts) - 1:
             raise ValueError(f"need one change fewer than prompts, got {len(changes)} and {len(prompts)}")
         texts = tuple(dict.fromkeys(prompts))
         return cls(texts, tuple(texts.index(text) for text in prompts), tuple(changes), crossfade)
 
     def frames(self, first: int, last: int) -> Shown:
-        """What the frames [first, last) show on average."""
+        """Return which prompts the frames [first, last) show on average."""
         return self._shown(first, last)
 
     def runs(self, start: int, stop: int) -> tuple[Run, ...]:
-        """What the latents [start, stop) show, those alike in one."""
+        """Return which prompts the latents [start, stop) show, with neighbours that are alike in one run."""
         found: list[Run] = []
         for latent in range(start, stop):
             shown = self._latents.get(latent)
@@ -54,10 +55,10 @@ class PromptTimeline:
         return tuple(found)
 
     def spans(self, lead: int, frames: int) -> tuple[ShownFrames, ...]:
-        """Which of the delivered frames show which prompts.
+        """Return which of the delivered frames show which prompts.
 
-        The first of `frames` delivered frames is the rendered frame `lead`. More than one prompt:
-        the frames fade from the first of them to the last. Fades begin and end with latents, so one may begin up to
+        The first of `frames` delivered frames is the rendered frame `lead`. Where a span has more than one prompt,
+        its frames fade from the first prompt to the last. Fades begin and end with latents, so one may begin up to
         seven frames before its prompt's own frame and end as many after its cross-fade.
         """
         found: list[ShownFrames] = []
@@ -83,10 +84,10 @@ class PromptTimeline:
 
 
 def shares(changes: Sequence[int], crossfade: int, first: int, last: int) -> tuple[float, ...]:
-    """How much of each prompt the frames [first, last) show on average, the first prompt included; they sum to 1.
+    """Return how much of each prompt the frames [first, last) show on average; the shares sum to 1.
 
-    Prompt k + 1 takes over at frame `changes[k]` (rising) and is alone `crossfade` frames later, or when the next
-    one is. Raises ValueError for no frames or a negative crossfade.
+    Prompt k + 1 takes over at frame `changes[k]` (rising) and is alone `crossfade` frames later, or as soon as the
+    next one takes over. Raises ValueError for no frames or a negative crossfade.
     """
     if first >= last or crossfade < 0:
         raise ValueError(f"need first < last and crossfade >= 0, got {first}, {last}, {crossfade}")

@@ -1,7 +1,7 @@
-"""How long a plan takes on devices that have nothing else to do, and the layout that takes the least.
+"""Rehearse a plan: compute how long it takes on idle devices, and find the layout that takes the least time.
 
-Pure. What tells layouts for a farm apart: each window's length alone doesn't say when a device gets its first one, nor
-what decoding waits for.
+Pure. The length of windows alone doesn't say which layout for a farm is best, because it doesn't tell when a device
+gets its first window or what decoding waits for. A rehearsal runs the farm's own placement under a virtual clock.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ MOVE_SIZES = (1, 2, 3)
 """Latents that one window or span gives another at a time."""
 
 TASKS = 20_000
-"""What one search may rehearse, so that a submit takes a second or two and not minutes."""
+"""The most tasks that one search may rehearse, so that a submit takes a second or two and not minutes."""
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """Latents of something that a timeline is cut into, in its order, each of them from `shortest` to `longest`."""
+    """The lengths, in latents, of the parts of a timeline, in its order, each from `shortest` to `longest`."""
 
     lengths: tuple[int, ...]
     shortest: int
     longest: int
 
     def neighbours(self) -> Iterator[Lengths]:
-        """The same total with a few latents given by one of them to another."""
+        """Yield lengths with the same total, where one part gives a few latents to another."""
         for latents in MOVE_SIZES:
             for giver, taker in itertools.permutations(range(len(self.lengths)), 2):
                 if (
@@ -55,29 +55,30 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Layout:
-    """What is denoised and what is decoded at a time. A span's latents are those it is decoded from, halos and all."""
+    """The lengths of windows, and of the spans that are decoded at a time, halos included."""
 
     windows: Lengths
     spans: Lengths
 
     def neighbours(self) -> Iterator[Layout]:
-        """Layouts that differ in two windows or two spans."""
+        """Yield layouts that differ in two windows or two spans."""
         yield from (Layout(windows, self.spans) for windows in self.windows.neighbours())
         yield from (Layout(self.windows, spans) for spans in self.spans.neighbours())
 
 
 class Rehearsal:
-    """A job on candidates that have nothing else to do, under a clock that only counts.
+    """One job on candidates that have nothing else to do, under a virtual clock.
 
-    Placement is the farm's own. A task takes `besides` seconds, its FLOPs at its device's rate, and what its latents take
-    over the network, `latent_bytes` each; all models are loaded. A task that no candidate has the memory for is left out.
+    Placement is the farm's own. A task takes `besides` seconds, its FLOPs at its device's rate, and the time for its
+    latents over the network (`latent_bytes` of each task); all models are loaded. A task for which no candidate has
+    the memory is left out.
     """
 
     def __init__(self, candidates: Sequence[CandidateDevice], latent_bytes: Callable[[PlannedTask], int]):
         self._candidates, self._latent_bytes = candidates, latent_bytes
 
     def seconds(self, tasks: Sequence[PlannedTask], besides: float) -> float:
-        """When the last task ends."""
+        """Return when the last task ends, in seconds from the start."""
         made = {task.key: self._latent_bytes(task) for task in tasks}
         models = dict.fromkeys((task.model for task in tasks), "")
         slots = [_slot(candidate, models) for candidate in self._candidates]
@@ -167,9 +168,10 @@ def _inputs(task: PlannedTask, where: dict[str, str], made: dict[str, int]) -> d
 
 
 def soonest(layout: Layout, tasks: Callable[[Layout], Sequence[PlannedTask]], rehearsal: Rehearsal) -> Layout:
-    """The layout with latents moved between its windows, and between its spans, as long as that ends the job sooner.
+    """Move latents between windows, and between spans, as long as that ends the job sooner; return the layout.
 
-    Sooner in the worst of the rehearsals, one for each of OVERHEADS. `tasks` makes the plan's tasks of a layout.
+    A layout counts by the worst of its rehearsals, one for each of OVERHEADS. `tasks` makes the plan's tasks of a
+    layout.
     """
     left = TASKS
 

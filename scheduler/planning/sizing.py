@@ -1,7 +1,7 @@
-"""`--layout farm`: a job's windows and decode spans, sized for the devices that are online at submit.
+"""`--layout farm`: size a job's windows and decode spans for the devices that are online at submit.
 
-Pure. What a window and a span of a length cost is the model's to say; scheduler.planning.layout shares them out as though all
-devices began at once, and scheduler.planning.rehearsal moves what that leaves uneven.
+Pure. The model says what a window and a span of a length cost. scheduler.planning.layout shares them out as if all
+devices began at once, and scheduler.planning.rehearsal evens out the rest.
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ Sized = tuple[Timeline, Sequence[Window], Sequence[Cut]]
 
 @dataclass(frozen=True)
 class Sizing:
-    """Sizes one job for `candidates`. `batch`: prompts of a forward pass; `tasks`: the plan's, as it is laid out."""
+    """The sizing of one job for `candidates`.
+
+    `batch` is the number of prompts in a forward pass; `tasks` makes the plan's tasks of a timeline, windows and
+    spans.
+    """
 
     timeline: Timeline
     strategy: Strategy
@@ -36,9 +40,10 @@ class Sizing:
     tasks: Callable[[Timeline, Sequence[Window], Sequence[Cut]], Sequence[PlannedTask]]
 
     def sized(self, laid_out: Sequence[Window], spans: Sequence[Cut]) -> Sized:
-        """The job in windows and spans for the candidates. `laid_out`, `spans`: as the fixed layout has them.
+        """Return the job in windows and spans that suit the candidates.
 
-        Raises InvalidSpec when no candidate can render the model's windows, or the strategy's windows follow each other.
+        `laid_out` and `spans` are those of the fixed layout. Raises InvalidSpec when no candidate can render the
+        model's windows, or when the strategy's windows follow each other.
         """
         timeline, found = self._windows(laid_out)
         reaches = self._reaches()
@@ -92,7 +97,7 @@ class Sizing:
         return self.timeline.model.decode_bytes(length, *self._size, self.precision)
 
     def _latent_bytes(self, task: PlannedTask) -> int:
-        """Of the latents that a task stores."""
+        """Return the bytes of the latents that a task stores."""
         if task.kind not in (TaskKind.STORYBOARD, TaskKind.WINDOW, TaskKind.JOIN):
             return 0
         size = size_of(task.payload) or self._size
@@ -131,11 +136,11 @@ class Sizing:
             return timeline, laid_out
         raise InvalidSpec(
             "layout",
-            f"must be 'fixed' with strategy {self.strategy.name}, whose windows go on from each other one by one, got 'farm'",
+            f"must be 'fixed' with strategy {self.strategy.name}, whose windows wait for each other one by one, got 'farm'",
         )
 
     def _reaches(self) -> tuple[Cut, ...]:
-        """What each span is decoded from, none where no candidate can hold the least of them."""
+        """Return the latents from which each span is decoded; none if no candidate can hold the shortest span."""
         model, halos = self.timeline.model, self._halos
         shortest = min(halos + 2, self.timeline.latents)
         if all(candidate.vram_bytes < self._span_bytes(shortest) for candidate in self.candidates):

@@ -1,7 +1,7 @@
 """Geometry of overlapping windows: which latents come from where, where seams lie, what a decode span needs.
 
-Pure functions over global latent indices. A window that starts after 0 spends its first latent on run-up, which
-is always dropped; what it shares with its left neighbour beyond that is their seam.
+Pure functions over global latent indices. A window that starts after latent 0 spends its first latent on run-up,
+which is always dropped. The other latents that it shares with its left neighbour are their seam.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ with the usual seam of 2 it has 10."""
 
 
 def seams(windows: Sequence[Cut]) -> tuple[Cut, ...]:
-    """Latents that each window shares with the next, run-up excluded: one a pair of neighbours.
+    """Return the latents that each window shares with the next, without run-up: one seam a pair of neighbours.
 
-    Raises ValueError when neighbours share less than two latents, or a window has none left of its own.
+    Raises ValueError when neighbours share less than two latents, or when a window has no latents of its own left.
     """
     found: list[Cut] = []
     for left, right in itertools.pairwise(windows):
@@ -34,10 +34,10 @@ def seams(windows: Sequence[Cut]) -> tuple[Cut, ...]:
 
 
 def patches(windows: Sequence[Cut]) -> tuple[Cut, ...]:
-    """What each pair's join may make anew: their seam and up to MARGIN latents of either window's own.
+    """Return the latents that each pair's join may make anew: their seam and up to MARGIN latents of either window.
 
-    Patches never meet: between two, and before the first and behind the last, a window keeps a latent of its own.
-    With a latent of run-up none is longer than its windows, so that what can render those can heal.
+    Patches never meet: between two of them, before the first and after the last, a window keeps a latent of its own.
+    With a latent of run-up no patch is longer than its windows, so a device that can render the windows can heal.
     """
     gaps = seams(windows)
     edges = [windows[0].start, *(edge for gap in gaps for edge in (gap.start, gap.stop)), windows[-1].stop]
@@ -53,10 +53,10 @@ def patches(windows: Sequence[Cut]) -> tuple[Cut, ...]:
 
 
 def averaging(windows: Sequence[Cut]) -> tuple[tuple[Cut, tuple[float, ...]], ...]:
-    """What each window shares with the next, run-up included, and the left one's weight at each of those latents.
+    """Return what each window shares with the next, run-up included, and the left window's weight at each latent.
 
-    The right one's weights are 1 minus that: 0 on its run-up, then rising to the window's own, neither end of the
-    seam being one window alone (as in plugins.ltx.blend.ramp). Raises ValueError as `seams`.
+    The right window's weights are 1 minus these: 0 on its run-up, then rising. At neither end of the seam does one
+    window count alone (as in plugins.ltx.blend.ramp). Raises ValueError as `seams` does.
     """
     found = []
     for seam in seams(windows):
@@ -68,9 +68,9 @@ def averaging(windows: Sequence[Cut]) -> tuple[tuple[Cut, tuple[float, ...]], ..
 def pieces(
     keys: Sequence[str], windows: Sequence[Cut], joins: Sequence[str] | None = None
 ) -> tuple[Piece, ...]:
-    """The whole timeline put together from `windows`, whose tasks are `keys`, in order and without a gap.
+    """Put the whole timeline together from `windows`, whose tasks are `keys`, in order and without a gap.
 
-    Seams are taken from the tasks `joins` (one a pair of neighbours), or cross-faded where `joins` is None.
+    Seams come from the tasks `joins` (one a pair of neighbours), or are cross-faded if `joins` is None.
     """
     gaps = seams(windows)
     found: list[Piece] = []
@@ -90,7 +90,7 @@ def pieces(
 
 
 def clip(timeline: Sequence[Piece], start: int, stop: int) -> tuple[Piece, ...]:
-    """The pieces that lie in [start, stop), cut to it; a cross-faded piece is kept whole.
+    """Return the pieces that lie in [start, stop), cut to it; a cross-faded piece is kept whole.
 
     A ramp's weights depend on its full length, so a reader fades the whole piece and then cuts.
     """
@@ -104,10 +104,10 @@ def clip(timeline: Sequence[Piece], start: int, stop: int) -> tuple[Piece, ...]:
 
 
 def spans(latents: int, length: int, halo: int) -> tuple[Cut, ...]:
-    """`latents` cut into as few consecutive spans as would do were each of at most `length`.
+    """Cut `latents` into consecutive spans, as few as spans of at most `length` need.
 
-    What decoding a span costs is the span with its `halo`, which the first and the last have on one side only: those
-    are longer, so that none takes longer to decode than another. None with its halo exceeds `length + 2 * halo`.
+    A span is decoded together with its `halo`, which the first and the last span have on one side only. These two are
+    longer, so that no span takes longer to decode than another. None with its halo exceeds `length + 2 * halo`.
     """
     count = -(-latents // length)
     short, longer = divmod(latents + (count - 1) * 2 * halo, count)
@@ -118,7 +118,7 @@ def spans(latents: int, length: int, halo: int) -> tuple[Cut, ...]:
 
 
 def between(reaches: Sequence[int], halo: int) -> tuple[Cut, ...]:
-    """The consecutive spans of which these are the lengths with a `halo` on each side but the timeline's ends."""
+    """Return consecutive spans from their lengths `reaches`, which include a `halo` on each inner side."""
     last = len(reaches) - 1
     lengths = [reach - halo * (bool(index) + (index < last)) for index, reach in enumerate(reaches)]
     stops = list(itertools.accumulate(lengths))
@@ -126,5 +126,5 @@ def between(reaches: Sequence[int], halo: int) -> tuple[Cut, ...]:
 
 
 def with_halo(span: Cut, halo: int, latents: int) -> Cut:
-    """`span` and `halo` latents on each side of it, as far as the timeline reaches."""
+    """Return `span` with `halo` latents on each side of it, as far as the timeline reaches."""
     return Cut(max(0, span.start - halo), min(latents, span.stop + halo))

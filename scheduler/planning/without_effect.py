@@ -1,7 +1,7 @@
-"""What a person asks for that has no effect on the video, or another than it says, in sentences for people. Pure.
+"""Notes, in sentences for people, about wishes that don't change the video or don't do what they say. Pure.
 
-What a clip or an image carries and the farm drops is farm.media.ignored's. An option that is left at its default is no wish,
-and nothing is said of it.
+farm.media.ignored has the notes about what a clip or an image carries and the farm drops. An option that is left at
+its default is no wish, and gets no note.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from scheduler.planning.conditions import PreparedMedia, source_of
 
 @dataclass(frozen=True)
 class Settled:
-    """What a plan makes of a spec.
+    """The settings that a plan makes of a spec.
 
-    `guidance`: the scale that windows are denoised with. `drawer`: the model that draws the storyboard where that isn't
-    `model`. `windows`: as they are laid out. `media`: in the order in which the person lists them.
+    `guidance` is the scale with which windows are denoised. `drawer` is the model that draws the storyboard, if that
+    isn't `model`. `windows` are as laid out. `media` is in the order of the person's list.
     """
 
     spec: JobSpec
@@ -31,9 +31,9 @@ class Settled:
 
 
 def without_effect(settled: Settled) -> list[str]:
-    """Return a sentence for each thing that is asked for and does nothing, or not what it says."""
+    """Return a sentence for each wish that has no effect, or another effect than it says."""
     if _all_given(settled.spec, settled.media):
-        said = f"frames: all {settled.spec.frames} are given at strength 1, and nothing is made anew"
+        said = f"frames: all {settled.spec.frames} are given at strength 1, and none is rendered"
         return [f"{said}; prompts, seed, steps and guidance have no effect"]
     return [*_prompts(settled), *_guidance(settled), *_layout(settled), *_strengths(settled), *_rate(settled)]
 
@@ -47,8 +47,8 @@ def _prompts(settled: Settled) -> list[str]:
     stops = [*starts[1:], spec.frames]
     said = []
     if not any(texts):
-        rest = "what is given alone says" if settled.media else "the model alone decides"
-        said.append(f"prompt: there is none, and {rest} what the video shows")
+        rest = "the given media alone decide" if settled.media else "the model alone decides"
+        said.append(f"prompt: there is none; {rest} what the video shows")
     else:
         said += [
             f"prompt: there is none for frames {start} to {stop - 1}"
@@ -60,12 +60,12 @@ def _prompts(settled: Settled) -> list[str]:
             said.append(f"prompt: the one at frame {later.frame} says the same as the one before it")
     if spec.later_prompts:
         said += [
-            f"prompt: the one at frame {start} shows nowhere, all of its frames ({start} to {stop - 1}) are given"
+            f"prompt: the one at frame {start} shows nowhere, because all of its frames ({start} to {stop - 1}) are given"
             for text, start, stop in zip(texts, starts, stops, strict=True)
             if text and _given(settled.media, start, stop)
         ]
     elif spec.crossfade_frames != _default("crossfade_frames"):
-        said.append("crossfade_frames: has no effect, there is one prompt")
+        said.append("crossfade_frames: has no effect, because there is one prompt")
     return said
 
 
@@ -81,18 +81,18 @@ def _guidance(settled: Settled) -> list[str]:
             )
         elif drawer and drawer.guidance_scale <= 1:
             said.append(
-                f"negative_prompt: has no effect on the storyboard, which {drawer.name} draws without"
+                f"negative_prompt: has no effect on the storyboard, which {drawer.name} draws without guidance"
             )
     own = [name for name in ("steps", "guidance_scale") if getattr(spec, name) is not None]
     if drawer and own:
         said.append(
-            f"{' and '.join(own)}: not those of the storyboard, which {drawer.name} draws in {drawer.steps} steps with "
+            f"{' and '.join(own)}: has no effect on the storyboard, which {drawer.name} draws in {drawer.steps} steps with "
             f"a guidance_scale of {drawer.guidance_scale:g}"
         )
     if spec.steps is not None and source_of(settled.media, spec.frames) is not None:
         run = max(len(window.sigmas) - 1 for window in settled.windows)
         if run < spec.steps:
-            said.append(f"steps: {run} of the {spec.steps} are run, because the clip is kept in part")
+            said.append(f"steps: {run} of the {spec.steps} are run, because the clip is partly kept")
     return said
 
 
@@ -102,16 +102,16 @@ def _layout(settled: Settled) -> list[str]:
     if spec.layout == "farm" and spec.window_latents != _default("window_latents"):
         said.append("window_latents: has no effect with layout farm, which sizes windows for its devices")
     if spec.overlap_latents != _default("overlap_latents") and all(kinds.count(kind) <= 1 for kind in kinds):
-        said.append("overlap_latents: has no effect, the video is one window")
+        said.append("overlap_latents: has no effect, because the video is one window")
     if spec.storyboard_model == settled.model.name and TaskKind.STORYBOARD not in kinds:
-        said.append("storyboard_model: has no effect, this job draws no storyboard")
+        said.append("storyboard_model: has no effect, because this job draws no storyboard")
     return said
 
 
 def _strengths(settled: Settled) -> list[str]:
     several = len(settled.media) > 1
     return [
-        f"{'clip' if piece.frames > 1 else 'image'}{f' {place}' if several else ''}: a strength of 0 leaves nothing of it"
+        f"{'clip' if piece.frames > 1 else 'image'}{f' {place}' if several else ''}: has no effect at a strength of 0"
         for place, piece in enumerate(settled.media, 1)
         if piece.strength == 0
     ]
@@ -122,7 +122,7 @@ def _rate(settled: Settled) -> list[str]:
     if f"{asked:.2f}" == f"{float(rate):.2f}":
         return []
     return [
-        f"fps: {asked:g} is taken for {rate.numerator}/{rate.denominator} ({float(rate):.3f}), as video has it"
+        f"fps: {asked:g} is taken as {rate.numerator}/{rate.denominator} ({float(rate):.3f}), the standard rate of video"
     ]
 
 

@@ -47,27 +47,27 @@ def test_nothing_is_told_of_a_usual_job(strategy, frames, media):
 
 @pytest.mark.parametrize(
     ("fields", "said"),
-    [({"prompt": ""}, "prompt: there is none, and the model alone decides what the video shows"),
-     ({"prompt": " \n"}, "prompt: there is none, and the model alone decides"),
-     ({"prompt": "", "media": (CLIP,)}, "prompt: there is none, and what is given alone says what the video shows"),
+    [({"prompt": ""}, "prompt: there is none; the model alone decides what the video shows"),
+     ({"prompt": " \n"}, "prompt: there is none; the model alone decides"),
+     ({"prompt": "", "media": (CLIP,)}, "prompt: there is none; the given media alone decide what the video shows"),
      ({"prompt": "", "later_prompts": [{"frame": 40, "text": "a box"}]}, "prompt: there is none for frames 0 to 39"),
      ({"later_prompts": [{"frame": 40, "text": ""}, {"frame": 60, "text": "a box"}]}, "prompt: there is none for frames 40 to 59"),
      ({"later_prompts": [{"frame": 40, "text": "a red ball"}]}, "prompt: the one at frame 40 says the same as the one before it"),
      ({"media": (PreparedMedia("c", 37, 60, 1.0),), "later_prompts": [{"frame": 80, "text": "a box"}]},
-      "prompt: the one at frame 80 shows nowhere, all of its frames (80 to 96) are given"),
+      "prompt: the one at frame 80 shows nowhere, because all of its frames (80 to 96) are given"),
      ({"media": (CLIP,), "later_prompts": [{"frame": 9, "text": "a box"}]},
-      "prompt: the one at frame 0 shows nowhere, all of its frames (0 to 8) are given"),
-     ({"crossfade_frames": 0}, "crossfade_frames: has no effect, there is one prompt"),
+      "prompt: the one at frame 0 shows nowhere, because all of its frames (0 to 8) are given"),
+     ({"crossfade_frames": 0}, "crossfade_frames: has no effect, because there is one prompt"),
      ({"negative_prompt": "blur"}, "negative_prompt: has no effect with a guidance_scale of 1 (the default of ltx-tiny)"),
      ({"negative_prompt": "blur", "guidance_scale": 1}, "negative_prompt: has no effect with a guidance_scale of 1 (asked for)"),
-     ({"overlap_latents": 4, "strategy": "autoregressive"}, "overlap_latents: has no effect, the video is one window"),
-     ({"storyboard_model": "ltx-tiny", "strategy": "autoregressive"}, "storyboard_model: has no effect, this job draws no storyboard"),
-     ({"media": (OVER,), "steps": 20}, " of the 20 are run, because the clip is kept in part"),
-     ({"media": (PreparedMedia("i", 40, 1, 0.0),)}, "image: a strength of 0 leaves nothing of it"),
-     ({"media": (CLIP, PreparedMedia("c", 40, 9, 0.0))}, "clip 2: a strength of 0 leaves nothing of it"),
-     ({"media": (PreparedMedia("c", 0, 97, 0.0),)}, "clip: a strength of 0 leaves nothing of it"),
-     ({"fps": 29.975}, "fps: 29.975 is taken for 30000/1001 (29.970)"),
-     ({"media": (WHOLE,)}, "frames: all 97 are given at strength 1, and nothing is made anew"),
+     ({"overlap_latents": 4, "strategy": "autoregressive"}, "overlap_latents: has no effect, because the video is one window"),
+     ({"storyboard_model": "ltx-tiny", "strategy": "autoregressive"}, "storyboard_model: has no effect, because this job draws no storyboard"),
+     ({"media": (OVER,), "steps": 20}, " of the 20 are run, because the clip is partly kept"),
+     ({"media": (PreparedMedia("i", 40, 1, 0.0),)}, "image: has no effect at a strength of 0"),
+     ({"media": (CLIP, PreparedMedia("c", 40, 9, 0.0))}, "clip 2: has no effect at a strength of 0"),
+     ({"media": (PreparedMedia("c", 0, 97, 0.0),)}, "clip: has no effect at a strength of 0"),
+     ({"fps": 29.975}, "fps: 29.975 is taken as 30000/1001 (29.970)"),
+     ({"media": (WHOLE,)}, "frames: all 97 are given at strength 1, and none is rendered"),
      ({"media": (PreparedMedia("b", 40, 57, 1.0), PreparedMedia("a", 0, 40, 1.0))}, "frames: all 97 are given at strength 1")],
 )  # fmt: skip
 def test_what_does_nothing_is_told_by_the_name_of_its_field(fields, said):
@@ -96,8 +96,8 @@ def test_a_storyboard_by_another_model_is_not_drawn_by_the_jobs_options():
     asked = {**LARGE, "storyboard_model": SMALL[0].name}
     assert told(**asked) == []
     assert told(**asked, steps=20, guidance_scale=4, negative_prompt="blur") == [
-        "negative_prompt: has no effect on the storyboard, which ltx-2b-0.9.8-distilled draws without",
-        "steps and guidance_scale: not those of the storyboard, which ltx-2b-0.9.8-distilled draws in 8 steps with a guidance_scale of 1",
+        "negative_prompt: has no effect on the storyboard, which ltx-2b-0.9.8-distilled draws without guidance",
+        "steps and guidance_scale: has no effect on the storyboard, which ltx-2b-0.9.8-distilled draws in 8 steps with a guidance_scale of 1",
     ]
 
 
@@ -109,4 +109,4 @@ def test_windows_that_are_sized_for_the_farm_leave_no_wish_for_their_length():
 
 def test_media_are_told_of_by_the_numbers_of_the_persons_list():
     media = (PreparedMedia("i", 60, 1, 0.0), PreparedMedia("i", 20, 1, 1.0))
-    assert told(media) == ["image 1: a strength of 0 leaves nothing of it"]
+    assert told(media) == ["image 1: has no effect at a strength of 0"]
