@@ -1,8 +1,8 @@
-"""Training batches of the transformer: windows of clips, and what of them is given, as the farm gives it.
+"""Training batches of the transformer: windows of clips, with given parts conditioned as the farm does it.
 
-The farm's ways are those of ``plugins.ltx.conditioning``: known latents in the grid (a clip's start or end, an
-image at its place), or beside it as extra tokens (keyframes; the tail of the window before). Strength below 1
-is a cap on a token's sigma. A window over a storyboard begins with that, enlarged and noised.
+The farm conditions as in ``plugins.ltx.conditioning``: known latents lie in the grid (a clip's start or end, an image
+at its place), or beside it as extra tokens (keyframes; the tail of the previous window). A strength below 1 caps a
+token's sigma. A window over a storyboard begins with the storyboard, enlarged and noised.
 """
 
 from __future__ import annotations
@@ -40,11 +40,17 @@ REFINED = 0.85
 
 @dataclass
 class Batch:
-    """B windows of N tokens. ``clean`` float32 [B, N, C]; ``base`` [B, N, C] is what a window over a storyboard is
-    made from, and ``clean`` in every other; ``cap`` [B, N] is the highest sigma of each token (0 is given, 1 is
-    free); ``graded`` [B, N] is the weight of each prediction in the loss; ``coords`` [B, 3, N] in seconds and pixels;
-    ``refined`` [B] marks windows over a storyboard; ``captions`` B, and ``whole`` [B] marks those that say all there is;
-    ``area`` is the tokens of a latent frame."""
+    """B windows of N tokens.
+
+    - ``clean`` float32 [B, N, C] is the target.
+    - ``base`` [B, N, C] is what a window over a storyboard is made from; for every other window it is ``clean``.
+    - ``cap`` [B, N] is the highest sigma of each token (0 is given, 1 is free).
+    - ``graded`` [B, N] is the weight of each prediction in the loss.
+    - ``coords`` [B, 3, N] are in seconds and pixels.
+    - ``refined`` [B] marks windows over a storyboard.
+    - ``captions`` holds B captions, and ``whole`` [B] marks those that say all there is.
+    - ``area`` is the number of tokens of a latent frame.
+    """
 
     clean: torch.Tensor
     base: torch.Tensor
@@ -78,9 +84,10 @@ def draw(
     caption_dropout: float = 0.1,
     small: float = 0.0,
 ) -> Batch:
-    """A batch of about ``tokens`` tokens, all windows of one size and length.
+    """Draw a batch of about ``tokens`` tokens, in which all windows have one size and length.
 
-    Sizes come as often as the groups' shares say, times the ``small``-th power of 1 / the frame's tokens.
+    Sizes come as often as the groups' shares say, times the ``small``-th power of 1 / the number of the frame's
+    tokens.
     """
     areas = np.array([max(9, group.latents[0, 0, 0].numel()) for group in groups], float)
     shares = np.array([group.share for group in groups]) / areas**small
@@ -145,9 +152,11 @@ def draw(
 
 
 def said(caption: str, given: bool, rng: np.random.Generator) -> str:
-    """``caption`` as people say it. Where a clip or an image is ``given``, six in ten say less: what is shown needn't be said.
+    """Return ``caption`` as people would say it.
 
-    ``caption`` is that of a scene of ``scenes``, from which the words for colours, background and way are known.
+    If a clip or an image is ``given``, six captions in ten say less, since people needn't say what the media shows.
+    ``caption`` is that of a scene of ``scenes``, from which the words for colours, background and direction are
+    known.
     """
     way = rng.random() if given else 0.0
     if way < 0.40:

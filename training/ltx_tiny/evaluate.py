@@ -1,10 +1,10 @@
 """Judge a checkpoint on held-out scenes; the last line printed is a JSON object.
 
-The measures take a `Maker` that makes their videos, so that all ways of making one are judged alike. Here that is the
-model alone: a single window through the farm's own loops, with everything that is given in its grid of latents. What
-users get, planned and rendered as the farm does it, is measured beside that by benchmarks/card.py.
+The measures take a `Maker` that makes their videos, so that every way of making a video is judged alike. Here the
+maker is the model alone: a single window through the farm's own loops, with all given latents in its grid.
+benchmarks/card.py measures beside it the videos that users get, planned and rendered by the farm.
 
-Every number has a control: the same with nothing given.
+Every number has a control: the same measure with nothing given.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def render(
     steps: int = 8,
     size: Size = SIZE,
 ) -> np.ndarray:
-    """uint8 RGB [frames, height, width, 3] as the farm renders one window: no guidance, its noise and sigmas."""
+    """Return uint8 RGB [frames, height, width, 3] as the farm renders one window: its noise and sigmas, no guidance."""
     embeds, mask = encode_prompt(ltx, [prompt])
     latents = (frames - 1) // 8 + 1
     channels = ltx.transformer.config.in_channels
@@ -90,10 +90,10 @@ def render(
 
 
 def alone(ltx: Ltx, steps: int) -> Maker:
-    """The model by itself: one window, in whose grid lies what is given.
+    """Return a maker that uses the model by itself: one window, with the given latents in its grid.
 
-    A clip that doesn't begin the video has to begin with a latent's last frame, which shows its first latent alone and is
-    run-up, as where the farm gives one.
+    A clip that doesn't begin the video has to begin with a latent's last frame. As on the farm, its first latent then
+    shows that frame alone and is run-up.
     """
 
     def make(prompt: str, frames: int, seed: int, given: Given, size: Size) -> np.ndarray:
@@ -109,7 +109,7 @@ def alone(ltx: Ltx, steps: int) -> Maker:
 
 
 def reconstruction(ltx: Ltx, number: int, size: Size = SIZE) -> dict[str, float]:
-    """Mean PSNR in dB of clips through the VAE; the control decodes the mean latent."""
+    """Return the mean PSNR in dB of clips through the VAE; the control decodes the mean latent."""
     scores: list[tuple[float, float]] = []
     for index in range(number):
         truth = scene(HELD_OUT + index, size=size, fps=FPS).render(0, FRAMES)
@@ -122,8 +122,11 @@ def reconstruction(ltx: Ltx, number: int, size: Size = SIZE) -> dict[str, float]
 def text(
     make: Maker, number: int, size: Size = SIZE, frames: int = FRAMES, control: bool = True
 ) -> dict[str, float]:
-    """Shares of prompts whose shape has the colour, goes the way that was asked for in the first 17 frames, and is about as
-    large as shapes are; and the share of all frames that have the colour. Control: no prompt."""
+    """Judge videos from prompts; the control has no prompt.
+
+    Returns the shares of prompts whose shape has the right colour, goes in the right direction in the first 17
+    frames, and is about as large as shapes are; and the share of all frames that have the right colour.
+    """
     names = ("colour_accuracy", "direction_accuracy", "area_accuracy", "colour_throughout")
     scores: dict[str, list[list[float]]] = {name: [] for name in names}
     least = _LEAST * min(size)
@@ -151,7 +154,7 @@ def text(
 def image(
     make: Maker, number: int, size: Size = SIZE, frames: int = FRAMES, control: bool = True
 ) -> dict[str, float]:
-    """Mean PSNR in dB of the first frame to the image the video was to begin with."""
+    """Return the mean PSNR in dB of the first frame to the image with which the video was to begin."""
     scores = []
     for index in range(number):
         asked = scene(HELD_OUT + 20_000 + index, size=size, fps=FPS)
@@ -165,7 +168,7 @@ def image(
 def extension(
     make: Maker, number: int, size: Size = SIZE, frames: int = EXTENDED, control: bool = True
 ) -> dict[str, float]:
-    """Median distance, in frame widths, of the shape from its true place one second after what was given."""
+    """Return how far the shape is from its true place one second after the given clip: median, in frame widths."""
     errors = []
     for index in range(number):
         asked = scene(HELD_OUT + 30_000 + index, size=size, fps=FPS, shapes=1)
@@ -178,8 +181,11 @@ def extension(
 def backward(
     make: Maker, number: int, size: Size = SIZE, frames: int = LED_UP, control: bool = True
 ) -> dict[str, float]:
-    """What leads up to a short clip at the end: median distance, in frame widths, of the shape from its true place one
-    second before the clip, and the share of videos in which it jumps in the eight frames before."""
+    """Judge the frames that lead up to a short clip at the end.
+
+    Returns how far the shape is from its true place one second before the clip (median, in frame widths), and the
+    share of videos in which it jumps in the eight frames before the clip.
+    """
     errors, jumped = [], []
     first = frames - CLIP
     for index, asked in enumerate(islice(_steady(size, first - FPS, FPS + CLIP), number)):
@@ -194,9 +200,11 @@ def backward(
 def keyframes(
     make: Maker, number: int, size: Size = SIZE, frames: int = FRAMES, control: bool = True
 ) -> dict[str, float]:
-    """Two keyframes a second apart in the middle of the video, or at its ends where it is no longer: median distance, in
-    frame widths, of the shape in the frame between them from half-way, and the share of videos in which it jumps from
-    the first keyframe to the last."""
+    """Judge the frames between two keyframes, which lie a second apart in the middle of the video, or at its ends.
+
+    Returns how far the shape is from half-way in the frame between them (median, in frame widths), and the share of
+    videos in which it jumps from the first keyframe to the last.
+    """
     errors, jumped = [], []
     first = (frames - FRAMES) // 2
     last = first + FRAMES - 1
@@ -220,8 +228,10 @@ def evaluate(
     size: Size = SIZE,
     only: Sequence[str] = (),
 ) -> dict[str, float]:
-    """Every number and its control, or those of the PARTS in ``only``: ``prompts`` prompts, and a quarter as many scenes
-    for everything else."""
+    """Return every number with its control, or only those of the PARTS in ``only``.
+
+    Judges ``prompts`` prompts, and a quarter as many scenes for everything else.
+    """
     few, make = max(1, prompts // 4), alone(ltx, steps)
     parts: dict[str, Callable[[], dict[str, float]]] = {
         "vae": lambda: reconstruction(ltx, few, size),
@@ -240,7 +250,7 @@ def evaluate(
 
 
 def sheet_of_extensions(ltx: Ltx, number: int, steps: int, size: Size = SIZE) -> Image.Image:
-    """Scenes and, under each, what was made of its first 17 frames: every fifth of 41 frames."""
+    """Draw scenes and, under each, the video made from its first 17 frames: every fifth of 41 frames."""
     make, rows = alone(ltx, steps), []
     for index in range(number):
         asked = scene(HELD_OUT + 30_000 + index, size=size, fps=FPS, shapes=1)
@@ -313,15 +323,21 @@ def _named(name: str, values: np.ndarray) -> dict[str, float]:
 
 @click.command(context_settings={"show_default": True})
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False), default=TINY_FOLDER)
-@click.option("--prompts", default=200, help="Prompts; everything else is done for a quarter as many scenes.")
-@click.option("--steps", default=8, help="Denoising steps.")
+@click.option(
+    "--prompts", default=200, help="Number of prompts; everything else uses a quarter as many scenes."
+)
+@click.option("--steps", default=8, help="Number of denoising steps.")
 @click.option(
     "--size", type=params.Size(), default="256x160", help="Width and height in pixels, multiples of 32."
 )
-@click.option("--only", type=click.Choice(PARTS), multiple=True, help="Judge this alone; may be repeated.")
-@click.option("--device", default="cpu", help="A torch device.")
+@click.option(
+    "--only", type=click.Choice(PARTS), multiple=True, help="Judge only this part; may be repeated."
+)
+@click.option("--device", default="cpu", help="Torch device.")
 @click.option("--threads", default=2, help="CPU threads.")
-@click.option("--sheet", "picture", type=click.Path(path_type=Path), help="PNG to write continued clips to.")
+@click.option(
+    "--sheet", "picture", type=click.Path(path_type=Path), help="PNG file to which continued clips are drawn."
+)
 def main(
     folder: Path,
     prompts: int,

@@ -1,6 +1,7 @@
-"""Training the transformer and its text encoder: rectified flow, then fewer steps by progressive distillation.
+"""Train the transformer and its text encoder by rectified flow, then for fewer steps by progressive distillation.
 
-What has been distilled is trained onward by rectified flow too, with its guidance kept."""
+A distilled model is trained further by rectified flow too, and keeps its guidance.
+"""
 
 from __future__ import annotations
 
@@ -44,18 +45,18 @@ _AREA = 40.0  # tokens of a latent frame up to which _SHIFT is right
 
 
 class Network:
-    """The transformer with its text encoder: velocities of a batch at a sigma."""
+    """The transformer with its text encoder: predicts the velocities of a batch at a sigma."""
 
     def __init__(self, model: LTXVideoTransformer3DModel, text: T5EncoderModel, device: str) -> None:
         self.model, self.text, self.device = model.to(device), text.to(device), device
         self._tokenizer = parts.tokenizer()
 
     def parameters(self) -> list[torch.nn.Parameter]:
-        """Of both."""
+        """Return the parameters of both parts."""
         return [*self.model.parameters(), *self.text.parameters()]
 
     def velocity(self, batch: Batch, tokens: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-        """float32 [B, N, C] at ``tokens`` [B, N, C], each at its own ``sigma`` [B, N]."""
+        """Predict velocities float32 [B, N, C] at ``tokens`` [B, N, C], each token at its own ``sigma`` [B, N]."""
         asked = self._tokenizer(batch.captions, padding=True, return_tensors="pt").to(self.device)
         with torch.autocast(torch.device(self.device).type, torch.bfloat16):
             embeds = self.text(asked.input_ids, attention_mask=asked.attention_mask)[0]
@@ -69,11 +70,11 @@ class Network:
             )[0].float()
 
     def state_dict(self) -> dict:
-        """Both parts' weights."""
+        """Return the weights of both parts."""
         return {"transformer": self.model.state_dict(), "text": self.text.state_dict()}
 
     def load_state_dict(self, state: dict) -> None:
-        """Puts back what ``state_dict`` gave."""
+        """Load weights that ``state_dict`` returned."""
         self.model.load_state_dict(state["transformer"])
         self.text.load_state_dict(state["text"])
 
@@ -91,10 +92,11 @@ def train(
     guidance: float = 1.0,
     tokens: int = TOKENS,
 ) -> None:
-    """Train until ``minutes`` of steps are spent, resuming what ``folder`` holds.
+    """Train until ``minutes`` of steps are spent, and resume from what ``folder`` holds.
 
-    ``start`` is the folder of an earlier training to begin from. ``guidance`` above 1 is what those weights have
-    learnt to do without, and keep. With ``distil`` they are distilled to STEPS steps instead, at that guidance.
+    ``start`` is the folder of an earlier training from which to begin. ``guidance`` above 1 is the guidance that
+    those weights have learnt to do without; they keep it. With ``distil`` they are distilled to STEPS steps instead,
+    at that guidance.
     Raises FileNotFoundError where ``start`` holds no training.
     """
     torch.manual_seed(0)
@@ -105,7 +107,7 @@ def train(
     if start is not None:
         found = Record(start).load()
         if found is None:
-            raise FileNotFoundError(f"start: {start} holds no training")
+            raise FileNotFoundError(f"start: {start} holds no saved training")
         network.load_state_dict(found["average"])
         if distil:
             teacher = copy.deepcopy(network)

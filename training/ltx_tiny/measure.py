@@ -1,4 +1,4 @@
-"""Finding shapes again in pictures: where they are and which colour they have. Only numpy lives here."""
+"""Find shapes in pictures again: where they are and which colour they have. Only numpy lives here."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ _PALETTE = np.array([COLOURS[name] for name in _NAMES], np.float32)
 
 
 def brightness(frames: np.ndarray) -> np.ndarray:
-    """float32 [F, H, W] 0 … 1: how surely each pixel of uint8 frames [F, H, W, 3] belongs to a shape.
+    """Return how surely each pixel belongs to a shape: float32 [F, H, W] 0 … 1 of uint8 frames [F, H, W, 3].
 
-    No background has a channel above 100 and no shape is lit so little that its brightest is below 120.
+    No background has a channel above 100, and the brightest channel of every shape is at least 120.
     """
     return np.clip((frames.max(-1).astype(np.float32) - _DARK) / (_BRIGHT - _DARK), 0.0, 1.0)
 
 
 def area(frames: np.ndarray) -> np.ndarray:
-    """float32 [F]: the share of each uint8 frame [F, H, W, 3] that is bright."""
+    """Return the share of each uint8 frame [F, H, W, 3] that is bright: float32 [F]."""
     return brightness(frames).mean((1, 2))
 
 
 def track(frames: np.ndarray) -> np.ndarray:
-    """float64 [F, 2]: the centre (x, y) in pixels of what is bright in uint8 frames [F, H, W, 3].
+    """Return the centre (x, y) in pixels of the bright part of uint8 frames [F, H, W, 3]: float64 [F, 2].
 
-    NaN in a frame with less of it than 16 pixels.
+    A frame with fewer than 16 bright pixels gives NaN.
     """
     sure = brightness(frames)
     weight = sure.sum((1, 2))
@@ -39,7 +39,9 @@ def track(frames: np.ndarray) -> np.ndarray:
 
 
 def colour(frames: np.ndarray) -> str | None:
-    """The name in COLOURS nearest in hue to what is bright in uint8 frames [F, H, W, 3]; None where nothing is."""
+    """Return the name in COLOURS nearest in hue to the bright part of uint8 frames [F, H, W, 3], or None if all is
+    dark.
+    """
     sure = brightness(frames)
     if sure.sum() < 16.0 * len(frames):
         return None
@@ -49,7 +51,10 @@ def colour(frames: np.ndarray) -> str | None:
 
 
 def heading(path: np.ndarray) -> tuple[float, float] | None:
-    """Velocity (x, y) in pixels a frame of the straight line nearest to a path [F, 2]; None without 3 points."""
+    """Return the velocity (x, y), in pixels a frame, of the straight line nearest to a path [F, 2].
+
+    None with fewer than 3 points.
+    """
     seen = np.flatnonzero(np.isfinite(path[:, 0]))
     if len(seen) < 3:
         return None
@@ -58,7 +63,7 @@ def heading(path: np.ndarray) -> tuple[float, float] | None:
 
 
 def same_way(velocity: tuple[float, float], asked: tuple[float, float], least: float) -> bool:
-    """Whether a velocity is within 45° of the one asked for and at least ``least`` pixels a frame."""
+    """Return whether ``velocity`` is within 45° of ``asked`` and at least ``least`` pixels a frame."""
     got, want = np.array(velocity), np.array(asked)
     length = float(np.hypot(*got))
     if length < least:
@@ -67,6 +72,6 @@ def same_way(velocity: tuple[float, float], asked: tuple[float, float], least: f
 
 
 def psnr(shown: np.ndarray, truth: np.ndarray) -> float:
-    """PSNR in dB of one uint8 picture or clip to another."""
+    """Return the PSNR in dB of one uint8 picture or clip to another."""
     error = float(np.mean((shown.astype(np.float32) - truth.astype(np.float32)) ** 2))
     return float("inf") if error == 0.0 else 10.0 * float(np.log10(255.0**2 / error))

@@ -1,4 +1,4 @@
-"""The checkpoint's parts: made fresh to be trained, written as a diffusers folder when they are."""
+"""The checkpoint's parts: made untrained, and written as a diffusers folder once they are trained."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ _WORDS = [
 
 
 def tokenizer() -> T5TokenizerFast:
-    """T5's tokenizer with the words of the captions as pieces, and every printable ASCII character."""
+    """Return T5's tokenizer with the words of the captions as pieces, and every printable ASCII character."""
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -20.0), ("▁", -4.0)]
     pieces += [(f"▁{word}", -8.0) for word in dict.fromkeys(_WORDS)]
     pieces += [(chr(code), -12.0) for code in range(33, 127)]
@@ -107,7 +107,7 @@ def tokenizer() -> T5TokenizerFast:
 
 
 def text_encoder() -> T5EncoderModel:
-    """A small T5 encoder, untrained."""
+    """Return a small T5 encoder, untrained."""
     width = TRANSFORMER["caption_channels"]
     return T5EncoderModel(
         T5Config(
@@ -125,7 +125,7 @@ def text_encoder() -> T5EncoderModel:
 
 
 def transformer() -> LTXVideoTransformer3DModel:
-    """ltx-tiny's transformer, untrained: it begins as if its blocks were hardly there."""
+    """Return ltx-tiny's transformer, untrained: at first its blocks change almost nothing."""
     model = LTXVideoTransformer3DModel(**TRANSFORMER)
     torch.nn.init.zeros_(model.proj_out.weight)
     torch.nn.init.normal_(model.time_embed.linear.weight, std=0.02)
@@ -148,8 +148,8 @@ def export(
 ) -> None:
     """Write the checkpoint to ``folder`` in diffusers' layout and half precision, whole or not at all.
 
-    ``statistics`` are the latents' mean and standard deviation by channel, float32 [C]. A checkpoint that is
-    there is replaced.
+    ``statistics`` are the latents' mean and standard deviation by channel, float32 [C]. An older checkpoint in
+    ``folder`` is replaced.
     """
     vae.latents_mean.copy_(statistics[0])
     vae.latents_std.copy_(statistics[1])

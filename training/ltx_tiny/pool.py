@@ -1,4 +1,4 @@
-"""Scenes as latents, encoded once with a settled encoder: what the transformer is trained on."""
+"""The transformer's training data: scenes as latents, encoded once with a settled encoder."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from training.ltx_tiny.scenes import Scene, scene
 
 @dataclass(frozen=True)
 class Kind:
-    """Clips of one size in pixels and one length in latents. ``share`` says how often they are trained on.
+    """Clips of one size in pixels and one length in latents. ``share`` says how often training draws them.
 
-    ``board``: windows of this size are made from a storyboard of that size too.
+    ``board`` is the size of storyboard from which windows of this size are made too.
     """
 
     width: int
@@ -62,9 +62,13 @@ the more often."""
 
 @dataclass
 class Group:
-    """Clips of one kind. ``latents`` and ``images`` fp16 [N, C, n, h, w], raw; ``images`` holds frame 8i of a
-    clip encoded by itself; ``captions`` and ``fps`` are the clips'; ``boards`` fp16 [N, C, n, y, x] are the same
-    clips at the size of their storyboards. ``share`` is how often the group is trained on."""
+    """Clips of one kind.
+
+    - ``latents`` and ``images`` are fp16 [N, C, n, h, w], raw; ``images`` holds frame 8i of a clip encoded by itself.
+    - ``captions`` and ``fps`` are those of the clips.
+    - ``boards`` fp16 [N, C, n, y, x] are the same clips at the size of their storyboards.
+    - ``share`` says how often training draws the group.
+    """
 
     latents: torch.Tensor
     images: torch.Tensor
@@ -75,17 +79,17 @@ class Group:
 
 
 def drawn(kind: int, clip: int) -> Scene:
-    """The scene of a clip of KINDS[kind]."""
+    """Return the scene of a clip of KINDS[kind]."""
     return scene((1 << 36) + (kind << 24) + clip, size=(KINDS[kind].width, KINDS[kind].height))
 
 
 def read(folder: Path) -> list[Group]:
-    """The groups ``fill`` wrote, in the order of KINDS. Raises FileNotFoundError where one is missing."""
+    """Return the groups that ``fill`` wrote, in the order of KINDS. Raises FileNotFoundError where one is missing."""
     return [_read(folder / f"{index}.pt", kind) for index, kind in enumerate(KINDS)]
 
 
 def fill(folder: Path, vae: AutoencoderKLLTXVideo, count: int, device: str) -> None:
-    """Encode about ``count`` scenes into ``folder``; those that it holds already are kept, and added to."""
+    """Encode about ``count`` scenes into ``folder``, including those that it holds already."""
     folder.mkdir(parents=True, exist_ok=True)
     for index, kind in enumerate(KINDS):
         path = folder / f"{index}.pt"
@@ -100,13 +104,13 @@ def fill(folder: Path, vae: AutoencoderKLLTXVideo, count: int, device: str) -> N
 
 
 def statistics(groups: list[Group]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation by channel, float32 [C], over all latents."""
+    """Return mean and standard deviation by channel, float32 [C], over all latents."""
     flat = torch.cat([group.latents.float().transpose(0, 1).flatten(1) for group in groups], dim=1)
     return flat.mean(1), flat.std(1)
 
 
 def number(rng: np.random.Generator, low: int, high: int) -> int:
-    """A whole number from ``low`` to ``high``, both counted in."""
+    """Draw a whole number from ``low`` to ``high``, both included."""
     return int(rng.integers(low, high + 1))
 
 

@@ -20,8 +20,8 @@ from PIL import Image, ImageDraw
 class Clock:
     """Seconds of training spent: the sum of the steps' own times, so that a stopped process spends none.
 
-    ``now`` is the clock, by default the one on the wall. ``of_the_cpu`` is one that counts nothing while others have
-    the cores.
+    ``now`` is the clock that is read, by default the wall clock. ``of_the_cpu`` makes one that doesn't count while
+    other processes have the cores.
     """
 
     def __init__(self, spent: float = 0.0, now: Callable[[], float] | None = None) -> None:
@@ -31,7 +31,9 @@ class Clock:
         self._recent: deque[float] = deque(maxlen=50)
 
     def tick(self) -> float:
-        """Counts the time since the last tick, or what is usual where it is far more; returns what it counted."""
+        """Count the time since the last tick and return it; if it is far more than usual, count the usual time
+        instead.
+        """
         now = self._now()
         step, self._last = now - self._last, now
         if len(self._recent) > 10:
@@ -41,12 +43,12 @@ class Clock:
         return step
 
     def skip(self) -> None:
-        """Leaves the time since the last tick out: what was done was no step."""
+        """Leave out the time since the last tick, because it was spent on something other than a step."""
         self._last = self._now()
 
 
 def of_the_cpu(threads: int) -> Callable[[], float]:
-    """A clock in seconds of all ``threads`` of this process at work."""
+    """Return a clock that counts seconds in which all ``threads`` of this process work."""
     return lambda: time.process_time() / threads
 
 
@@ -58,18 +60,18 @@ class Record:
         folder.mkdir(parents=True, exist_ok=True)
 
     def load(self) -> dict[str, Any] | None:
-        """The saved state, or None before the first save."""
+        """Return the saved state, or None before the first save."""
         path = self.folder / "state.pt"
         return torch.load(path, map_location="cpu", weights_only=True) if path.is_file() else None
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replaces the saved state whole: a process ended while it writes leaves the last one."""
+        """Replace the saved state as a whole: a process that is killed while writing leaves the last one."""
         draft = self.folder / "state.pt.part"
         torch.save(state, draft)
         os.replace(draft, self.folder / "state.pt")
 
     def log(self, **row: float) -> None:
-        """Adds a row to the CSV (every call of a stage gives the same columns) and prints it."""
+        """Add a row to the CSV and print it. Every call of a stage gives the same columns."""
         path = self.folder / "log.csv"
         new = not path.is_file()
         with path.open("a", newline="", encoding="utf-8") as file:
@@ -80,7 +82,7 @@ class Record:
         print("  ".join(f"{name} {value:.4g}" for name, value in row.items()), flush=True)
 
     def draw_curves(self) -> None:
-        """Every column of the CSV against the step, one panel each, as ``curves.png``."""
+        """Draw every column of the CSV against the step, one panel each, as ``curves.png``."""
         with (self.folder / "log.csv").open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         names = [name for name in rows[0] if name not in ("step", "seconds")]
@@ -94,12 +96,12 @@ class Record:
         picture.save(self.folder / "curves.png")
 
     def draw_samples(self, rows: list[np.ndarray]) -> None:
-        """Rows of uint8 frames [F, H, W, 3], one row under another, as ``samples.png``."""
+        """Draw rows of uint8 frames [F, H, W, 3], one row under another, as ``samples.png``."""
         sheet(rows).save(self.folder / "samples.png")
 
 
 def sheet(rows: list[np.ndarray]) -> Image.Image:
-    """A contact sheet of rows of uint8 frames [F, H, W, 3], all of one size."""
+    """Draw a contact sheet of rows of uint8 frames [F, H, W, 3], all of one size."""
     return Image.fromarray(np.concatenate([np.concatenate(list(row), axis=1) for row in rows]))
 
 
@@ -120,7 +122,10 @@ def _panel(draw: ImageDraw.ImageDraw, top: int, name: str, points: list[tuple[fl
 
 
 def cosine(done: float, *, peak: float, floor: float, warm: float = 0.02) -> float:
-    """Learning rate when ``done`` (0 … 1) of the time is spent: up linearly to ``peak``, then a half cosine down."""
+    """Return the learning rate when ``done`` (0 … 1) of the time is spent.
+
+    The rate rises linearly to ``peak``, then falls by a half cosine to ``floor``.
+    """
     done = min(max(done, 0.0), 1.0)
     if done < warm:
         return peak * (0.05 + 0.95 * done / warm)

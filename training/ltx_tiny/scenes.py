@@ -56,10 +56,10 @@ class Shape:
 
 @dataclass(frozen=True)
 class Scene:
-    """One scene of any length. ``width`` and ``height`` in pixels, ``fps`` frames a second.
+    """One scene of any length. ``width`` and ``height`` are in pixels, ``fps`` in frames a second.
 
-    ``background`` names one colour, or two for a gradient along ``axis`` (0 across, 1 down). ``pan`` is the
-    velocity of the camera in pixels a second; while it pans, the shapes stand still in the world.
+    ``background`` names one colour, or two for a gradient along ``axis`` (0 across, 1 down). ``pan`` is the velocity
+    of the camera in pixels a second; while it pans, the shapes stand still in the world.
     """
 
     width: int
@@ -72,7 +72,7 @@ class Scene:
 
     @cached_property
     def caption(self) -> str:
-        """What is to be seen, in English: "a red ball moving right on a navy background"."""
+        """The scene in English: "a red ball moving right on a navy background"."""
         panning = any(self.pan)
         phrases = []
         for shape in self.shapes:
@@ -83,7 +83,7 @@ class Scene:
         return f"{' and '.join(phrases)} on a {' to '.join(self.background)} background{camera}"
 
     def positions(self, start: int, count: int) -> np.ndarray:
-        """float64 [shapes, count, 2]: centres (x, y) in pixels at the frames from ``start`` on."""
+        """Return the shapes' centres (x, y) in pixels at the frames from ``start`` on: float64 [shapes, count, 2]."""
         seconds = (start + np.arange(count)) / self.fps
         offset = self._offset(seconds)
         side = (self.width, self.height)
@@ -96,7 +96,7 @@ class Scene:
         return found
 
     def render(self, start: int, count: int) -> np.ndarray:
-        """uint8 RGB [count, height, width, 3]: the frames from ``start`` on."""
+        """Render the frames from ``start`` on: uint8 RGB [count, height, width, 3]."""
         frames = np.empty((count, self.height, self.width, 3), np.uint8)
         frames[:] = self._backdrop(self._offset((start + np.arange(count)) / self.fps)[:, self.axis])
         for shape, path in zip(self.shapes, self.positions(start, count), strict=True):
@@ -131,9 +131,10 @@ def scene(
     motion: str | None = None,
     shapes: int | None = None,
 ) -> Scene:
-    """The scene of a seed. What is given is taken, the rest is drawn: the frame's ``size`` (width, height) in
-    pixels, ``fps``, ``motion`` (one of MOTIONS), and the number of ``shapes``, 1 or 2.
+    """Return the scene of a seed. Arguments that aren't given are drawn.
 
+    ``size`` is (width, height) in pixels, ``fps`` the frame rate, ``motion`` one of MOTIONS, and ``shapes`` the
+    number of shapes, 1 or 2.
     Raises ValueError for a negative seed, another motion or number of shapes, or a side under 64 pixels.
     """
     if seed < 0:
@@ -173,7 +174,7 @@ def scene(
 
 
 def direction(velocity: tuple[float, float]) -> str:
-    """ "up and left", "right" …: a velocity (x, y) in words, y downwards."""
+    """Return a velocity (x, y) in words, y downwards: "up and left", "right" …"""
     x, y = velocity
     words = [("up" if y < 0 else "down")] if y else []
     words += [("left" if x < 0 else "right")] if x else []

@@ -1,19 +1,19 @@
 """Train the reference checkpoint, stage by stage. Every stage resumes where its folder says it was.
 
-python -m training.ltx_tiny.train --run RUN vae        encoder and decoder
-python -m training.ltx_tiny.train --run RUN latents    scenes encoded, for the stages below
-python -m training.ltx_tiny.train --run RUN decoder    the decoder alone, its encoder settled
-python -m training.ltx_tiny.train --run RUN flow       transformer and text encoder
-python -m training.ltx_tiny.train --run RUN few-step   the same, distilled to 8 steps
-python -m training.ltx_tiny.train --run RUN export FOLDER
+    python -m training.ltx_tiny.train --run RUN vae        encoder and decoder
+    python -m training.ltx_tiny.train --run RUN latents    scenes encoded, for the stages below
+    python -m training.ltx_tiny.train --run RUN decoder    the decoder alone, its encoder settled
+    python -m training.ltx_tiny.train --run RUN flow       transformer and text encoder
+    python -m training.ltx_tiny.train --run RUN few-step   the same, distilled to 8 steps
+    python -m training.ltx_tiny.train --run RUN export FOLDER
 
-An exported checkpoint is trained further from its folder alone:
+An exported checkpoint can be trained further from its folder alone:
 
-python -m training.ltx_tiny.train --run RUN import FOLDER
-python -m training.ltx_tiny.train --run RUN latents
-python -m training.ltx_tiny.train --run RUN onward     transformer and text encoder, guidance kept
-python -m training.ltx_tiny.train --run RUN few-step
-python -m training.ltx_tiny.train --run RUN export FOLDER
+    python -m training.ltx_tiny.train --run RUN import FOLDER
+    python -m training.ltx_tiny.train --run RUN latents
+    python -m training.ltx_tiny.train --run RUN onward     transformer and text encoder, guidance kept
+    python -m training.ltx_tiny.train --run RUN few-step
+    python -m training.ltx_tiny.train --run RUN export FOLDER
 """
 
 from __future__ import annotations
@@ -34,17 +34,19 @@ _STAGES = ["few-step", "onward", "flow"]
 
 def _minutes(default: float) -> Any:
     return click.option(
-        "--minutes", default=default, help="Time to train, what RUN has spent on this stage counted in."
+        "--minutes",
+        default=default,
+        help="Minutes to train, including those that RUN has already spent on this stage.",
     )
 
 
 def _rate(default: float) -> Any:
-    return click.option("--rate", default=default, help="Learning rate at its highest.")
+    return click.option("--rate", default=default, help="Highest learning rate.")
 
 
 @click.group(context_settings={"show_default": True})
 @click.option(
-    "--run", "folder", type=click.Path(path_type=Path), required=True, help="Folder of this training."
+    "--run", "folder", type=click.Path(path_type=Path), required=True, help="Folder of this training run."
 )
 @click.option("--device", default="cpu", help="A torch device.")
 @click.option("--threads", default=2, help="CPU threads.")
@@ -52,9 +54,9 @@ def _rate(default: float) -> Any:
 def main(context: click.Context, folder: Path, device: str, threads: int) -> None:
     """Train the reference checkpoint: vae, latents, decoder, flow, few-step, export, in this order.
 
-    An exported one is trained further by import, latents, onward, few-step, export.
+    To train an exported checkpoint further, run import, latents, onward, few-step, export.
 
-    Every stage keeps its state, log.csv and curves.png under RUN, and goes on from there when called again.
+    Every stage keeps its state, log.csv and curves.png under RUN, and resumes when called again.
     """
     torch.set_num_threads(threads)
     context.obj = {"folder": folder, "device": device}
@@ -66,7 +68,7 @@ def main(context: click.Context, folder: Path, device: str, threads: int) -> Non
 @click.option("--start", type=click.Path(path_type=Path, exists=True), help="A VAE folder to begin with.")
 @click.pass_obj
 def vae(run: dict[str, Any], minutes: float, rate: float, start: Path | None) -> None:
-    """The VAE, encoder and decoder together."""
+    """Train the VAE, encoder and decoder together."""
     autoencoder.train(run["folder"] / "vae", minutes=minutes, start=start, device=run["device"], rate=rate)
 
 
@@ -74,7 +76,7 @@ def vae(run: dict[str, Any], minutes: float, rate: float, start: Path | None) ->
 @click.argument("source", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.pass_obj
 def import_(run: dict[str, Any], source: Path) -> None:
-    """Begin RUN from an exported checkpoint SOURCE, whose latents stay as they are."""
+    """Begin RUN from an exported checkpoint SOURCE. Its latents stay valid."""
     ltx = Ltx(source, max_tokens=parts.MAX_TOKENS)
     network = flow.Network(ltx.transformer, ltx.text_encoder, "cpu")
     Record(run["folder"] / "vae").save({"vae": ltx.vae.state_dict()})
@@ -85,10 +87,10 @@ def import_(run: dict[str, Any], source: Path) -> None:
 
 
 @main.command()
-@click.option("--clips", default=1500, help="Scenes to have encoded; those that are there already are kept.")
+@click.option("--clips", default=1500, help="Number of scenes to have encoded, existing ones included.")
 @click.pass_obj
 def latents(run: dict[str, Any], clips: int) -> None:
-    """The scenes the transformer is trained on, encoded. Train the VAE no further after this."""
+    """Encode the scenes on which the transformer is trained. Train the VAE no further after this."""
     pool.fill(run["folder"] / "pool", _vae(run).to(run["device"]), clips, run["device"])
 
 
@@ -97,7 +99,7 @@ def latents(run: dict[str, Any], clips: int) -> None:
 @_rate(6e-4)
 @click.pass_obj
 def decoder(run: dict[str, Any], minutes: float, rate: float) -> None:
-    """The VAE's decoder alone: a step costs half, and latents made before stay right."""
+    """Train the VAE's decoder alone: a step costs half, and existing latents stay valid."""
     autoencoder.train_decoder(
         run["folder"] / "decoder",
         pool.read(run["folder"] / "pool"),
@@ -111,30 +113,30 @@ def decoder(run: dict[str, Any], minutes: float, rate: float) -> None:
 @main.command(name="flow")
 @_minutes(35.0)
 @_rate(2e-3)
-@click.option("--tokens", default=flow.TOKENS, help="Tokens of a batch, about.")
+@click.option("--tokens", default=flow.TOKENS, help="Approximate number of tokens in a batch.")
 @click.pass_obj
 def flow_stage(run: dict[str, Any], minutes: float, rate: float, tokens: int) -> None:
-    """The transformer and its text encoder, by rectified flow."""
+    """Train the transformer and its text encoder by rectified flow."""
     _train(run, "flow", minutes, rate, tokens)
 
 
 @main.command()
 @_minutes(480.0)
 @_rate(7e-4)
-@click.option("--tokens", default=flow.TOKENS, help="Tokens of a batch, about.")
+@click.option("--tokens", default=flow.TOKENS, help="Approximate number of tokens in a batch.")
 @click.pass_obj
 def onward(run: dict[str, Any], minutes: float, rate: float, tokens: int) -> None:
-    """The imported transformer and text encoder, by rectified flow; what they do without guidance they go on doing so."""
+    """Train the imported transformer and text encoder further by rectified flow; they still need no guidance."""
     _train(run, "onward", minutes, rate, tokens, start="imported", guidance=flow.GUIDANCE)
 
 
 @main.command(name="few-step")
 @_minutes(8.0)
 @_rate(5e-4)
-@click.option("--tokens", default=flow.TOKENS, help="Tokens of a batch, about.")
+@click.option("--tokens", default=flow.TOKENS, help="Approximate number of tokens in a batch.")
 @click.pass_obj
 def few_step(run: dict[str, Any], minutes: float, rate: float, tokens: int) -> None:
-    """The transformer taught to take as few steps as the farm gives it."""
+    """Teach the transformer to take as few steps as the farm gives it."""
     if (run["folder"] / "onward" / "state.pt").is_file():
         _train(run, "few-step", minutes, rate, tokens, start="onward", distil=True)
     else:
@@ -143,14 +145,16 @@ def few_step(run: dict[str, Any], minutes: float, rate: float, tokens: int) -> N
 
 @main.command()
 @click.argument("target", type=click.Path(path_type=Path))
-@click.option("--stage", type=click.Choice(_STAGES), help="Default: the furthest there is.")
+@click.option(
+    "--stage", type=click.Choice(_STAGES), help="Stage to export; by default the furthest that RUN has."
+)
 @click.pass_obj
 def export(run: dict[str, Any], target: Path, stage: str | None) -> None:
-    """Write what RUN has come to as a diffusers folder TARGET."""
+    """Write RUN's furthest training as a diffusers folder TARGET."""
     stages = [stage] if stage else _STAGES
     found = next((state for name in stages if (state := Record(run["folder"] / name).load())), None)
     if found is None:
-        raise click.ClickException(f"run: {run['folder']} has no {' or '.join(stages)} training")
+        raise click.ClickException(f"run: {run['folder']} has no saved training of {' or '.join(stages)}")
     network = flow.Network(parts.transformer(), parts.text_encoder(), "cpu")
     network.load_state_dict(found["average"])
     parts.export(target, _vae(run), _statistics(run), network.model, network.text)
@@ -184,7 +188,7 @@ def _vae(run: dict[str, Any]) -> AutoencoderKLLTXVideo:
     """The VAE as trained so far, its decoder from the decoder stage where there is one."""
     whole = Record(run["folder"] / "vae").load()
     if whole is None:
-        raise click.ClickException(f"run: {run['folder']} has no vae training")
+        raise click.ClickException(f"run: {run['folder']} has no saved training of vae")
     model = AutoencoderKLLTXVideo(**parts.VAE).to(memory_format=torch.channels_last_3d)
     model.load_state_dict(whole["vae"])
     if alone := Record(run["folder"] / "decoder").load():
