@@ -9,8 +9,8 @@ import torch.nn.functional as F
 def ramp(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """Cross-fade the latents that two windows share, both [C, k, h, w], from all left to all right.
 
-    The left window's weights are ``linspace(1, 0, k + 2)[1:-1]``. At neither end does one window count alone: the
-    latents next to the seam already come from one window alone.
+    The left window's weights are ``linspace(1, 0, k + 2)[1:-1]``. Both windows count at both ends of the ramp,
+    because the latents outside it come from one window alone.
     Source: diffusers, pipeline_ltx_i2v_long_multi_prompt.py, linear_overlap_fuse.
     Raises ValueError when the shapes differ.
     """

@@ -17,15 +17,15 @@ import torch
 from plugins.ltx.denoise import Denoiser
 
 Exchange = Callable[[int, dict[str, np.ndarray]], Mapping[str, np.ndarray]]
-"""`exchange(round, mine)`: gives each neighbour, by key, float16 [C, k, h, w] and returns theirs of the same round.
+"""`exchange(round, mine)` sends float16 [C, k, h, w] to each neighbour, by key, and returns what they sent in the same
+round.
 
-Round 0 are the windows as they begin, round i the estimates of step i.
-"""
+In round 0 windows exchange their first latents, in round i the estimates of step i."""
 
 
 @dataclass(frozen=True)
 class Shared:
-    """Latents [start, stop), local to the window, that it shares with the window `key`.
+    """The latents [start, stop) that a window shares with its neighbour `key`, counted from the window's start.
 
     `left` is True if `key` is the left one of the two windows. `weights` are the left window's, one a latent; the
     right window's are 1 minus these, and so 0 on its run-up.
@@ -44,18 +44,19 @@ class Shared:
 
 
 def given(estimate: np.ndarray, weights: Sequence[float]) -> np.ndarray:
-    """Return what a window gives a neighbour of its float32 [C, k, h, w]: the latents that have a weight above 0.
+    """Return the part of a window's estimate that its neighbour needs: the latents with a weight above 0.
 
-    The result is in half precision, which halves what goes over the network and has ten bits of mantissa to bf16's
-    seven. Both sides average the given numbers, so they agree all the same.
+    `estimate` is float32 [C, k, h, w]. The result is in half precision, which halves what goes over the network and
+    has ten bits of mantissa to bf16's seven. Both sides average the same numbers, so they agree all the same.
     """
     return estimate[:, [weight > 0 for weight in weights]].astype(np.float16)
 
 
 def average(left: np.ndarray, right: np.ndarray, weights: Sequence[float]) -> np.ndarray:
-    """Average what both windows gave: float32 [C, k, h, w], by the left window's weights, one a latent.
+    """Average the estimates of two windows: float32 [C, k, h, w], by the left window's weights, one a latent.
 
-    Raises ValueError when shapes or the number of weights don't fit.
+    `left` and `right` are what `given` returned for each window. Raises ValueError when shapes or the number of
+    weights don't fit.
     """
     share = np.asarray(weights, np.float32)
     of_left, of_right = (np.array([own > 0 for own in side]) for side in (weights, [1 - w for w in weights]))

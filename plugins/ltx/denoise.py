@@ -83,7 +83,7 @@ class Denoiser:
         channels, latents, height, width = noise.shape
         check(conditions, (channels, latents, height, width))
         if base is None and sigmas[0] < 1.0:
-            raise ValueError(f"base: needed when the sigmas begin below 1, at {sigmas[0]}")
+            raise ValueError(f"base: needed because the sigmas begin below 1, at {sigmas[0]}")
         if base is not None and base.shape != noise.shape:
             raise ValueError(f"base: need {list(noise.shape)} like the noise, got {list(base.shape)}")
         if guidance > 1.0 and negative is None:
@@ -223,7 +223,7 @@ class Denoiser:
         Raises ValueError before the last step.
         """
         if state.step != self.steps:
-            raise ValueError(f"state: {state.step} of {self.steps} steps are done")
+            raise ValueError(f"state: need all {self.steps} steps done, got {state.step}")
         return self.grid(state).contiguous()
 
     def run(
@@ -258,7 +258,7 @@ class Denoiser:
         return torch.cat([*extra, grid], dim=1)
 
     def _shown(self, prompt: Text | TimedText) -> Text | TimedText:
-        """The prompts of all latents, those of extra ones first. Raises ValueError for shares that don't fit."""
+        """Return the prompts of all latents, extra ones first. Raises ValueError for shares that don't fit."""
         if not isinstance(prompt, TimedText):
             if any(known.shares is not None for known in self._extra):
                 raise ValueError("shares: extra latents may have them only where the prompt has them")
@@ -274,7 +274,7 @@ class Denoiser:
         for known, part in zip(self._extra, parts, strict=True):
             if part.shape != (len(prompt.texts), known.latents.shape[1]):
                 raise ValueError(
-                    f"shares: need [{len(prompt.texts)}, {known.latents.shape[1]}] of extra latents, got {list(part.shape)}"
+                    f"shares: need [{len(prompt.texts)}, {known.latents.shape[1]}] for extra latents, got {list(part.shape)}"
                 )
         return TimedText(prompt.texts, torch.cat([*parts, prompt.shares], dim=1)).shown()
 

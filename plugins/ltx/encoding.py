@@ -95,7 +95,7 @@ def _save(ltx: Ltx, task: TaskContext, name: str, latents: torch.Tensor, start: 
 
 
 def _padded(task: TaskContext, index: int) -> Iterator[np.ndarray]:
-    """uint8 [render height, render width, 3]: the media's frames, its first and last repeated as planned.
+    """Return the media's frames, uint8 [render height, render width, 3], with the first and last repeated as planned.
 
     It is shown at the delivered size, where the delivered picture is cropped from; what is rendered around that repeats
     its edges.

@@ -56,7 +56,8 @@ class RestoredSpan:
         return np.clip(np.rint(faded), 0, 255).astype(np.uint8)
 
     def likeness(self, frame: np.ndarray, number: int, seen: tuple[slice, slice]) -> float | None:
-        """Return the PSNR in dB of rendered frame ``number`` to the given one, within the lines and columns ``seen``.
+        """Return the PSNR in dB of rendered frame ``number`` to the given frame, within the lines and columns
+        ``seen``.
 
         None where no frame is given.
         """
@@ -94,7 +95,7 @@ class Difference:
 
 
 def report(differences: Iterable[Difference]) -> tuple[str, dict[str, Any]]:
-    """Return what to report of given frames (at least one), as a sentence and as JSON.
+    """Return the report on given frames (at least one), as a sentence and as JSON.
 
     The JSON holds all measures, and notes on the frames that the windows didn't follow.
     """

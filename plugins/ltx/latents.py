@@ -20,7 +20,7 @@ _SAME = 0.02
 
 
 class OtherSpace(ValueError):
-    """Latents are of another VAE, to whose space this model gives no meaning."""
+    """The latents come from another VAE and mean nothing to this one."""
 
 
 def save_latents(
@@ -86,7 +86,7 @@ def assemble(
     """Put float32 latents [C, stop-start, h, w] together from a plan's pieces.
 
     `fetch(key)` returns the file with the latents of task `key`. A piece with a right side is cross-faded over its
-    whole length and then cut to [start, stop). What the tasks `patches` stored, of any length, is laid over the
+    whole length and then cut to [start, stop). The latents of the tasks `patches`, of any length, are laid over the
     result.
     Raises ValueError when the pieces leave a gap.
     """

@@ -136,7 +136,7 @@ def _vae(ltx: Ltx) -> AutoencoderKLLTXVideo:
 
 
 class _OneDnnConv3d(torch.nn.Conv3d):
-    """A convolution of float32 [B, C, F, H, W] that goes through oneDNN whatever the size of its input.
+    """A convolution of float32 [B, C, F, H, W] that uses oneDNN for inputs of any size.
 
     Of one that is alone (B = 1) with C x F x H of 20,480 or less torch 2.13 keeps it away (`use_mkldnn` in its
     Convolution.cpp, a bound made for pictures) and takes a loop of its own that is up to eight times as slow: 25 frames

@@ -31,8 +31,8 @@ HUB = {
     "ltx-13b-0.9.7-distilled": "Lightricks/LTX-Video-0.9.7-distilled",
     "ltx-13b-0.9.8-distilled": "Lightricks/LTX-Video-0.9.8-13B-distilled",
 }
-"""Hub repository of each released model that has one in diffusers' layout. The hub has ltx-2b-0.9.8-distilled as a single
-file: a person converts it into a folder, and a node's config names the folder."""
+"""Hub repository of each released model that has one in diffusers' layout. The hub has ltx-2b-0.9.8-distilled as a
+single file: a person converts it into a folder, and a node's config names the folder."""
 
 
 def _schedule(steps: int) -> tuple[float, ...]:
@@ -40,40 +40,41 @@ def _schedule(steps: int) -> tuple[float, ...]:
 
 
 LATENT_SPACE = "ltx-0.9.5"
-"""The space of the VAE that came with 0.9.5: the upsamplers of 0.9.7 and 0.9.8 serve both sizes of model. Latents from another
-model are checked all the same against the statistics of the window's own VAE (plugins.ltx.latents.check_space)."""
+"""The space of the VAE that came with 0.9.5: the upsamplers of 0.9.7 and 0.9.8 serve both sizes of model. Latents from
+another model are checked all the same against the statistics of the window's own VAE
+(plugins.ltx.latents.check_space)."""
 
 STORYBOARD = "ltx-2b-0.9.8-distilled"
 
 SINK_FRAMES = 8
-"""One latent: where ComfyUI's looping sampler and diffusers' LTXI2VLongMultiPromptPipeline show the released models their
-"negative index latents". ltx-tiny was trained with it. Not measured on released weights."""
+"""One latent: where ComfyUI's looping sampler and diffusers' LTXI2VLongMultiPromptPipeline show the released models
+their "negative index latents". ltx-tiny was trained with it. Not measured on released weights."""
 
 TAIL_STRENGTH, COLOUR_FACTOR = 0.5, 0.25
 """As in ComfyUI's looping sampler (docs/ltx.md, Windows).
 
-What a window goes on from has drifted a little, and so is not kept to exactly: in chains of windows ltx-tiny keeps a clip's
-colour in .67 of the frames farthest from it, and at a strength of 1 in .63 (249 frames, 24 clips at three places; 750 frames,
-16 clips: .56 and .54). Not measured on released weights."""
+A window's neighbour has drifted a little, so the window doesn't keep to it exactly: in chains of windows ltx-tiny keeps
+a clip's colour in .67 of the frames farthest from it, and at a strength of 1 in .63 (249 frames, 24 clips at three
+places; 750 frames, 16 clips: .56 and .54). Not measured on released weights."""
 
 REFINE_SIGMA = 0.85
-"""It keeps a storyboard's layout, motion and colours; detail is made anew. Windows aren't drawn to the storyboard's channel
-statistics besides: with a sink that kept ltx-tiny's backgrounds no better (2.6 off in RGB, and 2.8), and given colours
-worse (in .39 of frames, and .26; earlier weights). Not measured on released weights."""
+"""This sigma keeps a storyboard's layout, motion and colours; detail is made anew. Windows don't also move towards the
+storyboard's channel statistics: with a sink in place this kept ltx-tiny's backgrounds no better (2.6 off in RGB, and
+2.8), and given colours worse (in .39 of frames, and .26; earlier weights). Not measured on released weights."""
 
 
 TINY_WINDOW = 16
-"""Latents. Measured on earlier weights: in storyboards of 32 to 60 latents shapes went the way that was asked for in 36 of 60
-videos, in windows of 16 in 45. At 640x384 and 1024x576, where it was trained on 5 to 9 latents, windows of 16 had the right
-colour in .89 and .83 of frames, and the right way in 5 and 3 of 6 videos."""
+"""Latents. Measured on earlier weights: in storyboards of 32 to 60 latents shapes went the way that was asked for in 36
+of 60 videos, in windows of 16 in 45. At 640x384 and 1024x576, where it was trained on 5 to 9 latents, windows of 16 had
+the right colour in .89 and .83 of frames, and the right way in 5 and 3 of 6 videos."""
 
 TINY_SIZES = LearntSizes(96, (1024, 576), "may be wrong or empty")
 """As its card says. 96x64, on which it was trained for long storyboards alone, is left out: of 24 captions an earlier
 training drew the right colour in 14 there, and in 21 at 256x160."""
 
 RELEASED_SIZES = LearntSizes(SPATIAL, (1280, 736), "may be worse")
-"""Lightricks' parameter guide (README of LTX-Video): the models work best "on resolutions under 720 x 1280". 736 lines are
-what 720 are rendered as. It says nothing of small sizes."""
+"""Lightricks' parameter guide (README of LTX-Video): the models work best "on resolutions under 720 x 1280". 736 lines
+are what 720 are rendered as. It says nothing of small sizes."""
 
 
 def _released(name: str, description: str, *, large: bool, steps: int, guidance: float) -> ModelFacts:

@@ -1,4 +1,4 @@
-"""LTX-Video on a device: does the tasks of a plan with the tensor code of this folder.
+"""LTX-Video on a device: carries out a plan's tasks with the tensor code of this folder.
 
 Only the translation from payloads (scheduler.planning.graph) to tensors lives here.
 """
@@ -43,10 +43,10 @@ from plugins.ltx.vae import decode_chunks
 from plugins.ltx.weights import has_upsampler
 
 STEP_START, STEP_TAIL, STEP_POINT, STEP_SINK = 0, 1, 2, 3
-"""Draws of a stage's noise: what windows start from, and what tails, single frames and sinks are mixed with."""
+"""Steps of a stage's noise: for the start of windows, and for mixing with tails, single frames and sinks."""
 
 STAGE_DECODE = 1 << 16
-"""Stage of the noise that timestep-conditioned VAEs decode with; beyond any strategy's stages."""
+"""Stage of the noise with which timestep-conditioned VAEs decode; beyond any strategy's stages."""
 
 
 @hookimpl
@@ -118,7 +118,7 @@ class LtxModel:
         return {LATENTS: self._saved(task, latents, start, space)}
 
     def _base(self, task: TaskContext, told: WindowTask, pieces: Sequence[Piece]) -> torch.Tensor:
-        """What the window is refined from, [C, n, h, w]: the storyboard at its size, or the given video."""
+        """Return the base of a window, [C, n, h, w]: the storyboard at the window's size, or the given video."""
         _, height, width = self._size(told)
         keys = {key for piece in pieces for key in (piece.left, piece.right) if key}
         drawn = {key: self._drawn(task, key, height, width) for key in sorted(keys)}
@@ -147,7 +147,7 @@ class LtxModel:
     def _denoiser(
         self, task: TaskContext, told: WindowTask, base: torch.Tensor | None, conditions: list[Condition]
     ) -> Denoiser:
-        """Of a window, from ``base`` re-noised where there is one."""
+        """Return the denoiser of a window, which begins from ``base``, noised, if there is one."""
         text = load_file(task.fetch("encode", EMBEDDINGS))
         prompts = list(zip(text["embeds"], text["mask"], strict=True))
         noise = self._noise(task.job.seed, told.stage, STEP_START, told.start, told.stop, self._size(told))
@@ -168,7 +168,7 @@ class LtxModel:
         return self._ltx.transformer.config.in_channels, told.height // 32, told.width // 32
 
     def _kept(self, task: TaskContext, told: WindowTask) -> list[Replace]:
-        """The job's media where this window meets them, at the window's own latents."""
+        """Return the latents of the job's media that lie in this window, in its own numbering."""
         return [
             Replace(
                 load_latents(task.fetch("encode", condition.name), condition.start, condition.stop),
@@ -179,7 +179,7 @@ class LtxModel:
         ]
 
     def _points(self, task: TaskContext, told: WindowTask) -> list[Extra]:
-        """Single given frames, beside the grid at the very time they are seen."""
+        """Return single given frames as extra tokens, each at its own time."""
         seed, size = task.job.seed, self._size(told)
         return [
             Extra(
@@ -208,7 +208,9 @@ class LtxModel:
         return {LATENTS: self._saved(task, latents, start)}
 
     def _healed(self, task: TaskContext, told: WindowTask, base: torch.Tensor) -> torch.Tensor:
-        """``base`` [C, n, h, w] of a heal's window, without its run-up: made anew between its outermost latents."""
+        """Render ``base`` [C, n, h, w] of a heal's window again between its outermost latents; return it without
+        run-up.
+        """
         ends = [Replace(base[:, at : at + 1], at, 1.0) for at in (1, base.shape[1] - 1)]
         held = [*ends, *self._kept(task, told)]
         denoiser = self._denoiser(task, told, seam.levelled(base), [*held, *self._points(task, told)])
@@ -265,7 +267,7 @@ class LtxModel:
         return RestoredSpan(first, shown, (made[0], made[1]), given.fade)
 
     def _decoding_noise(self, task: TaskContext, latents: torch.Tensor, start: int) -> torch.Tensor | None:
-        """For VAEs that decode at a timestep: noise of the global latents from ``start`` on."""
+        """Return noise of the global latents from ``start`` on, for VAEs that decode at a timestep."""
         if not self._ltx.vae.config.timestep_conditioning:
             return None
         size = (latents.shape[0], *latents.shape[2:])
@@ -280,7 +282,7 @@ class LtxModel:
 
 
 def _prompt(job: JobPart, told: WindowTask, prompts: list[Text]) -> Text | TimedText:
-    """What a window shows of the job's ``prompts``, the negative one perhaps behind them."""
+    """Return what a window shows of the job's ``prompts``, of which the last may be the negative one."""
     if told.shows is None:
         # Planned before prompts were shown by latent: one mixture for the whole window.
         return mix([(prompts[index], share) for index, share in told.prompts or ()])
@@ -289,26 +291,26 @@ def _prompt(job: JobPart, told: WindowTask, prompts: list[Text]) -> Text | Timed
 
 
 def _shares(job: JobPart, told: WindowTask, shows: Shown | None) -> torch.Tensor | None:
-    """Which prompts a window's point or sink shows; None in a plan that says of windows only what they show."""
+    """Return which prompts a window's point or sink shows; None in an older plan that tells it of whole windows only."""
     if told.shows is None or shows is None:
         return None
     return shares_by_latent([(0, 1, shows)], len(job.prompts))
 
 
 def _shared(part: SharedLatents, start: int) -> codenoise.Shared:
-    """What a window that begins at global latent `start` shares with a neighbour."""
+    """Return the latents that a window, which begins at global latent `start`, shares with a neighbour."""
     return codenoise.Shared(part.key, part.left, part.start - start, part.stop - start, part.weights)
 
 
 def _put_back(given: list[Replace], latents: torch.Tensor) -> None:
-    """What was given at strength 1 stays as given, whatever was done to the colours around it."""
+    """Put media given at strength 1 back as given, after the colours around them have changed."""
     for one in given:
         if one.strength == 1.0:
             latents[:, one.start : one.start + one.latents.shape[1]] = one.latents
 
 
 def _difference(job: JobPart, given: GivenSpan, db: float, number: int) -> Difference | None:
-    """Of the given frames that a decode put in, the rendered frame ``number`` that is farthest from what was made."""
+    """Return the difference at rendered frame ``number``, where a given span is farthest from the frames made."""
     if given.condition is None:
         return None
     media = job.conditions[given.condition]

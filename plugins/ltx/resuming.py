@@ -49,7 +49,10 @@ def load(path: Path, fingerprint: str, denoiser: Denoiser) -> State:
 
 
 def run(ltx: Ltx, denoiser: Denoiser, task: TaskContext) -> torch.Tensor:
-    """Do all steps that a task has left: float32 [C, n, h, w] on the CPU, the same from whichever step it goes on."""
+    """Do all steps that a task has left: float32 [C, n, h, w] on the CPU.
+
+    The result is the same, from whichever step the task goes on.
+    """
     fingerprint = task.fingerprint
     state = _begin(denoiser, task, fingerprint)
     # A cache in the transformer carries over from step to step what no State holds; with one there is nothing to save.

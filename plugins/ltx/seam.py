@@ -37,9 +37,7 @@ class Joined:
 
     @property
     def across(self) -> float:
-        """The disagreement where the windows were joined: the worst one of a ramp, or the one across a hand-over's
-        cut.
-        """
+        """The disagreement at the join: the worst one of a ramp, or the one across a hand-over's cut."""
         return max(self.disagreement) if self.cut is None else _across(self.disagreement)[self.cut]
 
     @property
@@ -93,7 +91,7 @@ def levelled(latents: torch.Tensor) -> torch.Tensor:
 
 
 def report(joined: Joined, start: int, healed: tuple[int, int] | None) -> tuple[str, dict[str, Any]]:
-    """Return what to report of a seam, as a sentence and as JSON.
+    """Return the report on a seam, as a sentence and as JSON.
 
     ``start`` is the global latent at which the shared ones begin; ``healed`` is the range [first, last) of global
     latents that were made anew, or None.

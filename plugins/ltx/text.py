@@ -19,8 +19,8 @@ Text = tuple[torch.Tensor, torch.Tensor]
 class TimedText:
     """Prompts that share a window's latents: each latent shows the prompts of its own frames.
 
-    ``texts`` are the K prompts. ``shares`` float32 [K, n] says how much of each of the n latents shows each prompt: 0
-    … 1, adding up to 1 for each latent. Raises ValueError for other shares.
+    ``texts`` are the K prompts. ``shares`` float32 [K, n] (from 0 to 1) says how much of each of the n latents shows
+    each prompt; the shares of a latent add up to 1. Raises ValueError for other shares.
     """
 
     texts: tuple[Text, ...]

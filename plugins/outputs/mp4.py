@@ -36,7 +36,7 @@ __all__ = ["OutputError", "encode_segment", "join_segments", "write_sidecar"]
 CONTAINERS = {".mp4": "mp4", ".mov": "mov"}
 
 KEYFRAME_SECONDS = 2
-"""A player can start at least this often."""
+"""Seconds between keyframes: a player can start at least this often."""
 
 # Set on the frames: the encoder takes its tags from them and overrules options of the same name.
 BT709 = {"color_primaries": "bt709", "color_trc": "bt709", "colorspace": "bt709", "range": "limited"}
@@ -217,7 +217,7 @@ def _finished(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _ffmpeg(command: Any) -> Iterator[Callable[[Any], None]]:
-    """ffmpeg run on `command`: gives what writes to its stdin; OutputError with the end of its stderr."""
+    """Run ffmpeg on `command` and yield a function that writes to its stdin; OutputError has the end of its stderr."""
     try:
         executable = imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError as error:

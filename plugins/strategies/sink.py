@@ -1,4 +1,4 @@
-"""The sink: the given frame that a window without given frames is shown, the same for every strategy."""
+"""The sink: the frame that a window without given frames is shown, the same for every strategy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from farm.planning import Anchor, ModelFacts, Sink, Timeline
 from farm.timeline import Cut
 
 SINK_STRENGTH = 1.0
-"""As it is, like the "negative index latents" of ComfyUI's looping sampler and of diffusers'
+"""The sink is held as it is, like the "negative index latents" of ComfyUI's looping sampler and of diffusers'
 LTXI2VLongMultiPromptPipeline."""
 
 

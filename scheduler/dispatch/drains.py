@@ -9,13 +9,13 @@ from farm.records import AttemptRecord, DrainRecord
 from farm.states import AttemptState
 
 REASON = "cancelled for drain"
-"""Why an attempt ended that a drained node did not finish in time."""
+"""The reason in the record of an attempt that a drained node did not finish in time."""
 
 GRACE_SECONDS = 10.0
-"""A renderer that has not stopped by then is ended, unless its steps are long: it would be a moment later anyway."""
+"""Seconds after which a renderer that has not stopped is ended; a renderer with long steps has longer."""
 
 STOP_TIMEOUT_SECONDS = 5.0
-"""A node that has said nothing of an attempt's end so long after its grace is not waited for."""
+"""Seconds after its grace for which the daemon waits until a node reports an attempt's end."""
 
 
 @dataclass(frozen=True)

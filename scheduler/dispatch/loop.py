@@ -81,7 +81,7 @@ class Dispatcher:
         self._warmth = Warmth()
 
     def wake(self) -> None:
-        """Look at the farm soon: something has changed that may let a task start."""
+        """Make the loop look at the farm soon, because a change may let a task start."""
         self._woken.set()
 
     async def run(self) -> None:

@@ -101,7 +101,7 @@ class Graph:
         return (self._encode(laid_out), *denoised, *joins, *decodes, mux)
 
     def _with_colours_of_their_own(self, laid_out: Sequence[Window]) -> list[Window]:
-        """The windows, but none is drawn to the colours of one that doesn't show all of its prompts.
+        """Return the windows, none of them drawn to the colours of a window that doesn't show all of its prompts.
 
         Another prompt has other colours. In 24 autoregressive jobs of 249 frames (ltx-tiny) three timed prompts were
         followed in .80 of the frames with all windows drawn to the first, in .82 this way; one prompt is in .84.
@@ -168,11 +168,11 @@ class Graph:
         )
 
     def _in_own_colours(self, window: Window) -> Window:
-        """The window, not drawn to another's colours where it holds something given at strength 1.
+        """Return the window, not drawn to another's colours if it holds media given at strength 1.
 
-        Five frames before a key on another background than the reference's, ltx-tiny's background is 7.2 off in RGB where
-        the window is drawn there, and 5.2 where it isn't (8 seeds, prompts that name the key's background; where they
-        don't, 39 of either).
+        Five frames before a key on another background than the reference's, ltx-tiny's background is 7.2 off in RGB
+        where the window is drawn there, and 5.2 where it isn't (8 seeds, prompts that name the key's background; where
+        they don't, 39 of either).
         """
         held: list[KeptLatents | Point] = [*self._conditions(window), *self._points(window)]
         return replace(window, colour=None) if any(one.strength == 1.0 for one in held) else window
@@ -240,7 +240,9 @@ class Graph:
         return tuple(found)
 
     def _points(self, window: Window) -> tuple[Point, ...]:
-        """Single given frames that this window sees: those its latents end on or come after."""
+        """Return the single given frames that this window sees: those on which its latents end, or after which they
+        come.
+        """
         origin = TEMPORAL * window.start
         return tuple(
             Point(
@@ -331,7 +333,7 @@ class Graph:
 
 
 def _shared(final: Sequence[Window], channels: int) -> dict[str, list[SharedLatents]]:
-    """By window what it shares with each of its neighbours in the same group."""
+    """Return, by window, the latents that it shares with each of its neighbours in the same group."""
     found: dict[str, list[SharedLatents]] = {}
     for left, right, (cut, weights) in zip(final, final[1:], geometry.averaging(_cuts(final))):
         if left.group and left.group == right.group:

@@ -15,7 +15,7 @@ from farm.timeline import Cut, cut_windows
 from scheduler.placement.estimate import SECONDS_PER_TASK
 
 TRIED, MAX_WINDOWS = 6, 40
-"""So many layouts are evened out, of so many windows at most."""
+"""How many layouts are evened out, and of how many windows at most."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,12 @@ def share_out(
     `memory(length)` are what a window of that many latents costs and needs, both rising.
 
     Placement gives each window in turn to the device where it ends first, so the longest come first. Several layouts
-    are tried: one with each device's computed part, and one with windows of one length for each length. In the best
+    are tried: one with each device's computed part, and one with windows of equal length for each length. In the best
     of these, latents move between windows as long as that makes the last window end earlier.
 
     Raises ValueError when `longest` is below `shortest`, when no candidate can hold a window of `shortest` latents
-    (or of the whole timeline, if that is less), and when none can hold windows so long that all are long enough.
+    (or of the whole timeline, if that is less), and when no candidate can hold windows so long that none is shorter
+    than `least`.
     """
     shortest = min(shortest, latents)
     if longest < shortest:
@@ -118,7 +119,7 @@ def chained(lengths: Sequence[int], overlap: int) -> tuple[Cut, ...]:
 
 
 def _evened(lengths: list[int], shares: Sequence[_Share], shortest: int) -> list[int]:
-    """The windows with latents moved from those that end last to others, as long as that helps."""
+    """Move latents from the windows that end last to others, as long as that helps."""
     held = max(share.longest for share in shares)
     best = _ends(lengths, shares)
     # Of many windows none is long beside the whole.
@@ -140,7 +141,7 @@ def _evened(lengths: list[int], shares: Sequence[_Share], shortest: int) -> list
 
 
 def _moved(lengths: Sequence[int], giver: int, taker: int) -> list[int]:
-    """The windows, longest first, one of `giver` latents having given one to one of `taker` latents."""
+    """Return the windows, longest first, after one of `giver` latents has given a latent to one of `taker` latents."""
     others = list(lengths)
     others.remove(giver)
     others.remove(taker)
@@ -176,7 +177,7 @@ def _share(
 
 
 def _counts(shares: Sequence[_Share], needed: int, shortest: int, overlap: int) -> list[int]:
-    """How many windows each does, for the earliest time by which all together have done what is needed."""
+    """Return how many windows each device does, for the earliest time by which all together cover the timeline."""
 
     def possible(deadline: float) -> bool:
         return sum(share.within(deadline, shortest, overlap)[0] for share in shares) >= needed

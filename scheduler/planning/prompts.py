@@ -31,7 +31,10 @@ class PromptTimeline:
 
     @classmethod
     def of(cls, prompts: Sequence[str], changes: Sequence[int], crossfade: int) -> PromptTimeline:
-        """Return the timeline of `prompts` that take over at `changes`, one fewer. Equal prompts become one."""
+        """Return the timeline of `prompts` that take over at the frames `changes`, one for each but the first.
+
+        Equal prompts become one.
+        """
         if len(changes) != len(prompts) - 1:
             raise ValueError(f"need one change fewer than prompts, got {len(changes)} and {len(prompts)}")
         texts = tuple(dict.fromkeys(prompts))

@@ -33,7 +33,7 @@ TASKS = 20_000
 
 @dataclass(frozen=True)
 class Lengths:
-    """The lengths, in latents, of the parts of a timeline, in its order, each from `shortest` to `longest`."""
+    """The lengths, in latents, of the parts of a timeline in order of time, each from `shortest` to `longest`."""
 
     lengths: tuple[int, ...]
     shortest: int

@@ -18,7 +18,7 @@ from scheduler.planning.layout import CandidateDevice, chained, share_out
 from scheduler.planning.rehearsal import Layout, Lengths, Rehearsal, soonest
 
 LONGEST_SPAN = 3
-"""A span sized for a farm is at most so many times as long as others: it is lost, or can be watched, as a whole."""
+"""A span sized for a farm is at most this many times as long as usual, because it is lost, or watched, as a whole."""
 
 Sized = tuple[Timeline, Sequence[Window], Sequence[Cut]]
 """A timeline with its cuts, the windows laid out on it, and the spans it is decoded in."""

@@ -55,8 +55,8 @@ def patches(windows: Sequence[Cut]) -> tuple[Cut, ...]:
 def averaging(windows: Sequence[Cut]) -> tuple[tuple[Cut, tuple[float, ...]], ...]:
     """Return what each window shares with the next, run-up included, and the left window's weight at each latent.
 
-    The right window's weights are 1 minus these: 0 on its run-up, then rising. At neither end of the seam does one
-    window count alone (as in plugins.ltx.blend.ramp). Raises ValueError as `seams` does.
+    The right window's weights are 1 minus these: 0 on its run-up, then rising. Both windows count at both ends of the
+    seam (as in plugins.ltx.blend.ramp). Raises ValueError as `seams` does.
     """
     found = []
     for seam in seams(windows):

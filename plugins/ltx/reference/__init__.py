@@ -1,1 +1,1 @@
-"""The reference checkpoint: how ltx-tiny's weights are trained, judged, and what they were trained on."""
+"""The reference checkpoint: ltx-tiny's weights, and a card that says how they were trained and judged."""
