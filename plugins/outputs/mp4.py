@@ -343,7 +343,7 @@ def _frame_times(path: Path, container: av.container.InputContainer) -> list[int
         if packet.size:
             times.append(packet.pts if packet.pts is not None else -1)
     if len(times) != stream.frames:
-        raise OutputError(f"{path} is truncated: {len(times)} frames of {stream.frames} are there")
+        raise OutputError(f"{path} is truncated: it has {len(times)} of {stream.frames} frames")
     return times
 
 

@@ -94,7 +94,9 @@ def place_media(piece: PreparedMedia, frames: int, lead: int) -> Placed:
     Raises ValueError when the piece doesn't lie within the delivered frames.
     """
     if not (0 <= piece.frame and piece.frames >= 1 and piece.stop <= frames):
-        raise ValueError(f"media at [{piece.frame}, {piece.stop}) is not in the {frames} frames")
+        raise ValueError(
+            f"media at frames [{piece.frame}, {piece.stop}) lie outside the {frames} delivered frames"
+        )
     first, last = piece.frame + lead, piece.stop + lead - 1
     # What comes before the first delivered frame, or after the last, is nobody's: the media may fill it.
     begins, ends = piece.frame == 0, piece.stop == frames

@@ -2,7 +2,7 @@
 
 The measures take a `Maker` that makes their videos, so that every way of making a video is judged alike. Here the
 maker is the model alone: a single window through the farm's own loops, with all given latents in its grid.
-benchmarks/card.py measures beside it the videos that users get, planned and rendered by the farm.
+benchmarks/card.py also measures the videos that users get, planned and rendered by the farm.
 
 Every number has a control: the same measure with nothing given.
 """

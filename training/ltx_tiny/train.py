@@ -76,7 +76,7 @@ def vae(run: dict[str, Any], minutes: float, rate: float, start: Path | None) ->
 @click.argument("source", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.pass_obj
 def import_(run: dict[str, Any], source: Path) -> None:
-    """Begin RUN from an exported checkpoint SOURCE. Its latents stay valid."""
+    """Begin RUN from an exported checkpoint SOURCE, whose VAE and latents stay as they are."""
     ltx = Ltx(source, max_tokens=parts.MAX_TOKENS)
     network = flow.Network(ltx.transformer, ltx.text_encoder, "cpu")
     Record(run["folder"] / "vae").save({"vae": ltx.vae.state_dict()})
