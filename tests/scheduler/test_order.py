@@ -64,7 +64,9 @@ def test_two_videos_to_be_made_over_are_told_apart_by_their_strength_or_refused(
     for media in ([light, firm], [firm, light]):
         plan = plan_of(media, frames=97)
         assert plan.shared["conditions"][plan.shared["source"]]["artifact_id"] == "firm"
-    with pytest.raises(InvalidSpec, match=r"conditions.1.strength: must differ from the strength 0.3 of conditions.0"):
+    with pytest.raises(
+        InvalidSpec, match=r"conditions.1.strength: must differ from the strength 0.3 of conditions.0"
+    ):
         plan_of([light, PreparedMedia("twin", 0, 97, 0.3)], frames=97)
 
 
