@@ -11,17 +11,17 @@ from plugins.strategies.outwards import origin_of
 from plugins.strategies.sink import sink_of
 
 DRAWN_TOKENS = 15
-"""A storyboard has at least so many tokens a latent frame. In the 6 of 96x64, a third of 256x160, there is too little to tell
-windows where things are: 34 of 224 of their seams failed, and 11 with 160x96."""
+"""The fewest tokens a latent frame of a storyboard. The 6 tokens of 96x64, a third of 256x160, say too little about where things
+are: 34 of 224 seams of the windows failed, and 11 with 160x96."""
 
 WHOLE_TOKENS = 40
-"""A video of up to so many tokens a latent frame (256x160) is drawn at its own size: a smaller one saves little, and keeps
-less of what only a picture says. From a clip and a bare prompt ltx-tiny at 256x160 has the clip's colour 1.09 times as often
+"""A video of up to this many tokens a latent frame (256x160) has a storyboard of its own size: a smaller one saves little, and
+keeps less of what only a picture says. From a clip and a bare prompt ltx-tiny at 256x160 has the clip's colour 1.09 times as often
 as one window with storyboards of that size, and .81 times with 160x96 (.81 with 192x128 too)."""
 
 MORE_OVERLAP = 2
-"""So many latents more storyboard windows share than windows do: how things move a chain knows from there alone. With three
-more, each longer storyboard has a window more to wait for, and a 2B job on eight devices ends 3 % later (simulated)."""
+"""How many more latents storyboard windows share than other windows: only from these does a chain know how things move. With
+three more, each longer storyboard has one more window to wait for, and a 2B job on eight devices ends 3 % later (simulated)."""
 
 
 class Hierarchical:
@@ -93,7 +93,7 @@ class Hierarchical:
 
 
 def _drawn_at(width: int, height: int) -> tuple[int, int]:
-    """Pixels of the storyboard of a video of `width` x `height`: a third of it, more where that is too small, or all of it."""
+    """Return the storyboard's size in pixels: a third of `width` x `height`, more where that is too small, or all."""
     sizes = ((padded(-(-width * part // 12)), padded(-(-height * part // 12))) for part in range(4, 13))
     whole = tokens_of(1, width, height)
     least = whole if whole <= WHOLE_TOKENS else DRAWN_TOKENS
@@ -105,10 +105,11 @@ def _roomy(latents: int, length: int, overlap: int) -> bool:
 
 
 def _between(windows: Sequence[Cut], cuts: tuple[Cut, ...], longest: int) -> tuple[Cut, ...]:
-    """Storyboard windows like `cuts`, but each of them beginning where a window of the full size ends.
+    """Return storyboard windows like `cuts`, where each later one begins at the end of a window of the full size.
 
-    That window then needs the earlier one alone and is refined while the later one is drawn; the one behind it, in
-    which they meet, would have had to wait in any case. As they were, where one would be too long or too short.
+    That full-size window then needs only the earlier storyboard window, and is refined while the later one is drawn. The
+    next full-size window, in which both meet, would have had to wait in any case. Returns `cuts` unchanged if a window
+    would come out too long or too short.
     """
     if len(cuts) < 2:
         return cuts

@@ -1,4 +1,4 @@
-"""What comes next for a node that is being drained, or that must be empty for another reason. Pure: no clock, no I/O."""
+"""The next step for a node that is being drained, or that must be empty for another reason. Pure: no clock, no I/O."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class DrainStep:
 
 
 def grace(attempt: AttemptRecord) -> float:
-    """Seconds that an attempt may take to come to its next step and to bring what it has to the farm."""
+    """Return the seconds that an attempt may take to reach its next step and to bring its results to the farm."""
     return max(GRACE_SECONDS, 3 * attempt.longest_step)
 
 
@@ -42,11 +42,11 @@ def next_step(
     connected: bool,
     now: float,
 ) -> DrainStep:
-    """What to do about a node with these `live` attempts at `now` (CLOCK_BOOTTIME seconds).
+    """Decide the next step for a node with the `live` attempts at `now` (CLOCK_BOOTTIME seconds).
 
-    `told`: when the node was told to stop an attempt, by its id. What its renderer has begun is ended by the node's
-    own word, so that nobody else renders it before it has stopped; the word of a node that isn't `connected` is not
-    waited for here, its leases run out.
+    `told` maps the id of each attempt to the time at which the node was told to stop it. Only the node's own report
+    ends an attempt that its renderer has begun, so that no other device renders the task before that renderer has
+    stopped. If the node isn't `connected`, nobody waits for a report here: its leases run out.
     """
     if drain is None:
         return DrainStep()
@@ -58,7 +58,7 @@ def next_step(
 def emptying(
     live: Sequence[AttemptRecord], told: Mapping[str, float], connected: bool, now: float
 ) -> DrainStep:
-    """What to do about a node on which nothing may run any more; arguments as of ``next_step``."""
+    """Decide the next step for a node on which nothing may run any more; arguments as in ``next_step``."""
     stop, give_back = [], []
     for attempt in live:
         in_vain = attempt.id in told and now - told[attempt.id] >= grace(attempt) + STOP_TIMEOUT_SECONDS

@@ -1,4 +1,4 @@
-"""Node agents that are connected at this moment, and how to speak to them.
+"""The node agents that are connected at this moment, and how the daemon talks to them.
 
 A cache of what streams say; everything that must last is in the store.
 """
@@ -15,20 +15,27 @@ from farm.records import AttemptRecord
 from farm.v1 import nodes_pb2
 
 ANSWER_SECONDS = 5.0
-"""A node that has said nothing of a log by then is taken for one that can't."""
+"""Seconds for which the daemon waits until a node answers about a log."""
 
 _numbers = itertools.count(1)
 
 
 @dataclass
 class Session:
-    """One agent's stream. Times in CLOCK_BOOTTIME seconds; `outbox` takes None to end the stream, with `refusal` if set.
+    """One agent's stream. Times are in CLOCK_BOOTTIME seconds.
 
-    `leave`: whether the node was told to have no renderers and no raylet; `leaving`: whether its agent is about to end.
-    `name`: of the node, for logs. `questions`: what the node was asked of its logs, by number, until it answers. `job_of`: the job of each attempt
-    that the node holds; `progress_at`: when its progress was last written. `ray_address`: where it was told that Ray is.
-    `held`: attempts (id and epoch) that the node's last heartbeat named; `loading`: models that are loaded for them, by id. `trouble`: why devices have no renderer, and
-    `ray_trouble` why the node has no raylet, in words; `model_troubles`: why it doesn't offer models, by name, "" for all.
+    - `name` is the node's, for logs.
+    - `outbox` takes None to end the stream, with `refusal` if that is set.
+    - `leave` is True once the node was told to have no renderers and no raylet, `leaving` once its agent is about to
+      end.
+    - `questions` holds requests for the node's logs, by number, until the node answers.
+    - `job_of` maps each attempt that the node holds to its job; `progress_at` says when its progress was last
+      written.
+    - `ray_address` is the address of Ray that the node was told.
+    - `held` holds the attempts (id and epoch) that the node's last heartbeat named, `loading` the models that are
+      being loaded for them, by attempt id.
+    - `trouble` says in words why devices have no renderer, `ray_trouble` why the node has no raylet; `model_troubles`
+      says why the node doesn't offer models, by name, "" for all.
     """
 
     node_id: str
@@ -51,16 +58,16 @@ class Session:
     loading: dict[str, str] = field(default_factory=dict)
 
     def forget_except(self, attempt_ids: set[str]) -> None:
-        """Drops what is remembered of attempts that the node no longer holds."""
+        """Forget all attempts that the node no longer holds: keep only `attempt_ids`."""
         for remembered in (self.job_of, self.progress_at):
             for attempt_id in remembered.keys() - attempt_ids:
                 del remembered[attempt_id]
 
 
 class Sessions:
-    """All connected agents by node id; lives in the daemon's event loop.
+    """All connected agents by node id. Lives in the daemon's event loop.
 
-    `upgrades`: what is to be done about the version of each node that has called since the daemon started, "" nothing.
+    `upgrades` says what to do about the version of each node that has called since the daemon started; "" is nothing.
     """
 
     def __init__(self) -> None:
@@ -70,7 +77,7 @@ class Sessions:
         self._left: set[str] = set()
 
     def open(self, session: Session) -> None:
-        """A stream began; an older one of the same node is ended."""
+        """Add a new stream and end an older one of the same node."""
         older = self._by_node.get(session.node_id)
         if older:
             older.outbox.put_nowait(None)
@@ -78,7 +85,7 @@ class Sessions:
         self._left.discard(session.node_id)
 
     def close(self, session: Session) -> None:
-        """A stream ended."""
+        """Remove a stream that has ended."""
         self._heard_at[session.node_id] = session.heard_at
         if self._by_node.get(session.node_id) is session:
             del self._by_node[session.node_id]
@@ -86,47 +93,47 @@ class Sessions:
                 self._left.add(session.node_id)
 
     def has_left(self, node_id: str) -> bool:
-        """Whether the node's agent said that it would end and did, or is taken to have: its stream ended after that."""
+        """Return whether the node's stream ended while its agent was about to end (`Session.leaving`)."""
         return node_id in self._left
 
     def refuse(self, node_id: str, why: str) -> None:
-        """End the node's stream with words after which its agent won't come back by itself."""
+        """End the node's stream with a refusal, after which its agent doesn't come back by itself."""
         if session := self._by_node.get(node_id):
             session.refusal = why
             session.outbox.put_nowait(None)
 
     def close_all(self) -> None:
-        """The daemon is going, or has something else to tell: agents will look for it again."""
+        """End all streams, because the daemon ends or has a new greeting for agents: they will connect again."""
         for session in self._by_node.values():
             session.outbox.put_nowait(None)
 
     def greet_again(self, ray_address: str) -> None:
-        """End the streams of nodes that were told another address of Ray's: they come back and are told this one."""
+        """End the streams of nodes that were told another address of Ray; they come back and are told `ray_address`."""
         for session in self._by_node.values():
             if session.ray_address != ray_address:
                 session.ray_address = ray_address
                 session.outbox.put_nowait(None)
 
     def get(self, node_id: str) -> Session | None:
-        """The node's stream, if it is connected."""
+        """Return the node's stream, or None if the node isn't connected."""
         return self._by_node.get(node_id)
 
     def heard_at(self, node_id: str) -> float:
-        """When the node was last heard of (CLOCK_BOOTTIME seconds); 0 when never since the daemon started."""
+        """Return when the node was last heard of (CLOCK_BOOTTIME seconds); 0 if never since the daemon started."""
         session = self._by_node.get(node_id)
         return session.heard_at if session else self._heard_at.get(node_id, 0.0)
 
     def renderers(self, node_id: str) -> frozenset[str]:
-        """Devices of the node whose renderer is up."""
+        """Return the devices of the node whose renderer is up."""
         session = self._by_node.get(node_id)
         return frozenset(session.renderers) if session else frozenset()
 
     def has_renderer(self, node_id: str, device: str) -> bool:
-        """Whether the device's renderer is up."""
+        """Return whether the device's renderer is up."""
         return device in self.renderers(node_id)
 
     def trouble_of(self, node_id: str, device: str) -> str:
-        """Why the device has no renderer, as far as anything is known of it; "" where nothing is, or it has one."""
+        """Return why the device has no renderer; "" if it has one or the reason isn't known."""
         session = self._by_node.get(node_id)
         if session is None or device in session.renderers:
             return ""
@@ -134,22 +141,22 @@ class Sessions:
         return session.trouble.get(device, "") or session.ray_trouble
 
     def model_troubles(self, node_id: str) -> Mapping[str, str]:
-        """Why the node doesn't offer models that it should, by name, "" for all; none where it isn't connected."""
+        """Return why the node doesn't offer models that it should, by name, "" for all; empty if it isn't connected."""
         session = self._by_node.get(node_id)
         return session.model_troubles if session else {}
 
     def held(self) -> dict[str, frozenset[tuple[str, int]]]:
-        """What the last heartbeat of each connected node named of attempts, by node id."""
+        """Return the attempts that the last heartbeat of each connected node named, by node id."""
         return {node_id: session.held for node_id, session in self._by_node.items()}
 
     def loading(self) -> dict[str, str]:
-        """Models that are being loaded at this moment, by the id of the attempt that waits for it."""
+        """Return the models that are being loaded at this moment, by the id of the attempt that waits for each."""
         return {id: model for session in self._by_node.values() for id, model in session.loading.items()}
 
     async def read_log(self, attempt: AttemptRecord, offset: int) -> bytes | None:
-        """What the attempt's node has logged of it from byte `offset` on, some hundred kilobytes at most.
+        """Return the node's log of the attempt from byte `offset` on, some hundred kilobytes at most.
 
-        None when the node isn't connected, doesn't answer or has no such log.
+        None when the node isn't connected, doesn't answer or has no log of the attempt.
         """
         session = self._by_node.get(attempt.node_id)
         if session is None:
@@ -174,10 +181,11 @@ class Sessions:
         *,
         keeping: bool = False,
     ) -> None:
-        """Tells nodes to stop attempts. A node that isn't connected learns it when it asks for the lease.
+        """Tell nodes to stop attempts. A node that isn't connected learns of it when it asks for the lease.
 
-        `grace`: seconds after which a renderer that hasn't stopped is killed; None: farm.policy.failures.time_to_stop.
-        `keeping`: the task goes on elsewhere, from the step it is at where that can be.
+        `grace` is the number of seconds after which a renderer that hasn't stopped is killed; None means
+        farm.policy.failures.time_to_stop. With `keeping`, the task goes on elsewhere, from the step that it has
+        reached if possible.
         """
         for attempt in attempts:
             session = self._by_node.get(attempt.node_id)

@@ -1,9 +1,9 @@
-"""Which ready task goes to which free device, and why the others wait.
+"""Choose a free device for each ready task, and say why the others wait.
 
-Pure: a snapshot in, a decision out; the simulator and the daemon call the same code. Three steps a task, as in
-Nomad's scheduler: which devices are feasible, on which of those will it end first, take it, or wait for it. The last
-is list scheduling by earliest finish (Ibarra and Kim 1977, algorithm A): the last windows of a job don't go to a slow
-device when waiting for a fast one ends sooner.
+Pure: a snapshot in, a decision out; the simulator and the daemon call the same code. Each task takes three steps, as
+in Nomad's scheduler: find the feasible devices, find the one on which the task ends first, then take that device or
+wait for it. The last step is list scheduling by earliest finish (Ibarra and Kim 1977, algorithm A): a job's last
+windows don't go to a slow device when waiting for a fast one ends sooner.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from scheduler.placement.values import Assignment, Placement, ReadyTask, Slot
 
 
 def misfit(task: ReadyTask, slot: Slot) -> str | None:
-    """Why the device could never take this task, or None when it could."""
+    """Return why the device could never take this task, or None if it could."""
     offered = slot.models.get(task.model)
     if offered is None:
         return reasons.no_model(task.model, slot.lacks.get(task.model) or slot.lacks.get("", ""))
@@ -40,12 +40,13 @@ def misfit(task: ReadyTask, slot: Slot) -> str | None:
 def place(
     tasks: Sequence[ReadyTask], slots: Sequence[Slot], groups: Mapping[str, Sequence[Member]] | None = None
 ) -> Placement:
-    """Assigns tasks by priority, then age of the job, then order in its graph; no device is given two.
+    """Assign tasks by priority, then by age of the job, then by order in its graph; no device gets two.
 
-    Each goes to the device on which it will end first, what that is still busy with and what went before it
-    included; where that isn't free yet the task waits, but no longer than a free device could have taken for it.
-    A device on which the task failed is used only when no other fits. Only tasks of one of `groups`, whose unfinished
-    members these are, may share a device; all get theirs when the first has its turn (scheduler.placement.groups).
+    Each task goes to the device on which it will end first, after that device's present work and the tasks placed
+    before. If that device isn't free yet, the task waits, but no longer than a free device could have taken for it. A
+    device on which the task failed is used only if no other fits. Only tasks of one of `groups` (lockstep groups with
+    their unfinished members) may share a device; all of a group get their devices when the first has its turn
+    (scheduler.placement.groups).
     """
     usable = [slot for slot in slots if slot.usable]
     clock = _Clock(usable)

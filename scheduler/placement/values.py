@@ -1,4 +1,4 @@
-"""What placement is given and what it answers: ready tasks, devices, assignments. Plain values, pure."""
+"""What placement gets and what it answers: ready tasks, devices, assignments. Plain values, pure."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 class ReadyTask:
     """A task that could start now. `vram_bytes` is what it needs, `order` its place in its job's graph.
 
-    `inputs`: bytes of what it reads, by the id of the node that made them. `passed_over`: seconds for which it has
-    been let wait for a better device although one was free. `load_bytes`: of its model, read where that isn't warm.
-    `group`: the lockstep group it starts with, empty for none.
+    `inputs` are the bytes that it reads, by the id of the node that made them. `passed_over` is the number of seconds
+    for which it has waited for a better device although one was free. `load_bytes` is the size of its model, which is
+    read where the model isn't warm (in the device's memory). `group` is the lockstep group with which it starts,
+    empty for none.
     """
 
     task_id: str
@@ -35,13 +36,15 @@ class ReadyTask:
 
 @dataclass(frozen=True)
 class Slot:
-    """A device that tasks can be placed on. `models` maps a model to the hash of the node's weights.
+    """A device on which tasks can be placed. `models` maps each model to the hash of the node's weights.
 
-    `busy`: it has a live attempt, for about `busy_for` seconds more. `usable`: its node is online and its Ray process
-    up; else `reason` says why not. `rates`: FLOPs a second by model, where more is known than `flops_per_second`.
-    `warm`: models that it holds in memory, as far as is known. `starting_for`: seconds for which its renderer will still
-    be importing. `local`: it is on the daemon's host, so that artifacts cross no network. `lacks`: why its node doesn't
-    offer models that it should, by name, "" for all.
+    - `busy`: it has a live attempt, for about `busy_for` more seconds.
+    - `usable`: its node is online and its Ray process up; if not, `reason` says why.
+    - `rates`: FLOPs a second by model, where more is known than `flops_per_second`.
+    - `warm`: models that it holds in memory, as far as is known.
+    - `starting_for`: seconds for which its renderer will still be importing.
+    - `local`: it is on the daemon's host, so that artifacts cross no network.
+    - `lacks`: why its node doesn't offer models that it should, by name, "" for all.
     """
 
     node_id: str
@@ -63,22 +66,22 @@ class Slot:
 
     @property
     def name(self) -> str:
-        """Node and device, for people."""
+        """The device's name for people: node/device."""
         return f"{self.node}/{self.device}"
 
     @property
     def key(self) -> tuple[str, str]:
-        """Node id and device name, for the farm."""
+        """The device's name in the farm: node id and device."""
         return self.node_id, self.device
 
     def rate(self, model: str) -> float:
-        """Return the FLOPs a second that are expected of it with `model`; 0 where nothing is known."""
+        """Return the FLOPs a second expected of the device with `model`; 0 where nothing is known."""
         return self.rates.get(model) or self.flops_per_second
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """Give the task to the device."""
+    """The task is given to the device."""
 
     task: ReadyTask
     slot: Slot
@@ -86,9 +89,9 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Placement:
-    """Assignments, and for each task that waits a sentence that says for what.
+    """Assignments, and a sentence for each waiting task that says for what it waits.
 
-    `passed_over`: those of them that wait for a better device although one was free.
+    `passed_over` holds the waiting tasks that wait for a better device although one was free.
     """
 
     assignments: tuple[Assignment, ...]

@@ -32,12 +32,12 @@ RENDERERS = ("renderer.renderer:Renderer", "nodeagent.renderer:Renderer")
 CALL_SECONDS = 5.0
 LOOK_SECONDS = 0.5
 COMPARE_SECONDS = 5.0
-"""Between two looks at what runs and what the settings and this machine's addresses now say."""
+"""Seconds between two comparisons of Ray's processes with the settings and this machine's addresses."""
 UNANSWERED = 3
-"""So many calls in a row that the bridge doesn't answer, and it hangs, or its socket was removed: another is begun."""
+"""Calls in a row without an answer after which the bridge hangs, or has lost its socket: another is begun."""
 
 BRIDGE_SECONDS = 60.0
-"""For so long a bridge may take to come up, and answers nothing yet."""
+"""Seconds that a bridge may take to come up, in which it need not answer."""
 
 LONGEST_PAUSE = 30.0
 

@@ -12,10 +12,11 @@ from farm.processes.ray_process import ray_variables, without_ray
 
 
 class BridgeProcess(DetachedProcess):
-    """The bridge of the farm whose state is in home. renderers are classes as MODULE:CLASS; each node has one of them.
+    """The bridge process of the farm whose state is in `home`.
 
-    socket's path may have 106 bytes. The bridge answers on it once it is connected to Ray; it may be started before
-    the head is up, which it awaits for a minute. `ray_address` and `node_ip` may change between two starts.
+    `renderers` are classes as MODULE:CLASS; each node has one of them. The path of `socket` may have at most 106 bytes.
+    The bridge answers there once it is connected to Ray. It may be started before Ray's head is up, for which it waits
+    up to a minute. `ray_address` and `node_ip` may change between two starts.
     """
 
     def __init__(
