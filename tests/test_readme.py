@@ -23,7 +23,7 @@ PAGES = (
     *(f"docs/{name}.md" for name in ("use", "server", "nodes", "owners", "models", "long-video")),
 )
 PROGRAMS = {"farmctl": farmctl, "farmd": farmd, "farm-node": farm_node}
-OTHERS = {".venv/bin/python", "export", "grep", "mkdir", "test", "printf", "hf", "sudo"}
+OTHERS = {".venv/bin/python", "export", "grep", "mkdir", "test", "printf", "hf", "sort", "sudo"}
 _BLOCK = re.compile(r"(?:^ {4}\S.*\n(?:(?: {4}.*)?\n)*)+", re.MULTILINE)
 _OF_OURS = re.compile(r"`((?:farmctl|farmd|farm-node|make) [^`]+)`")
 

@@ -28,6 +28,7 @@ def test_a_node_of_the_version_before_needs_none_of_todays_modules_to_begin_a_re
 ) -> None:
     package = tmp_path / "nodeagent"
     package.mkdir()
+    (package / "__init__.py").touch()
     (package / "renderer.py").write_text(
         "class Renderer:\n"
         "    def __init__(self, device, peers): self.device = device\n"
