@@ -39,10 +39,12 @@ help:
 	@echo "make soak [JOBS=200] [DATABASE=sqlite]      jobs on a farm to which everything happens (benchmarks/faults.py)"
 	@echo "make proto                                  regenerate farm/v1 from proto/"
 
+# Tests compare with Lightricks' own pipeline, which asks for libraries of 2025 and runs with ours.
 $(STAMP): $(PROJECTS) constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(call FREE_FILES,$(BIN)/python)
 	$(BIN)/python $(PIP_INSTALL) -e packaging/client -e '.[dev]'
+	$(BIN)/python $(PIP_INSTALL) --no-deps ltx-video==0.1.2
 	touch $(STAMP) $(FARM_STAMP)
 
 $(FARM_STAMP): $(PROJECTS) constraints.txt

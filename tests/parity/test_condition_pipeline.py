@@ -34,11 +34,6 @@ CLOSE = 1e-4
 
 
 @pytest.fixture(scope="module")
-def ltx(tiny_folder: Path) -> Ltx:
-    return Ltx(tiny_folder, max_tokens=MAX_TOKENS)
-
-
-@pytest.fixture(scope="module")
 def pipeline(tiny_folder: Path) -> LTXConditionPipeline:
     pipe = LTXConditionPipeline.from_pretrained(tiny_folder, dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)

@@ -1,0 +1,204 @@
+"""Lightricks' own code and ours give the same from the same weights and draws, in float32 on the CPU."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("ltx_video", reason="NOT VERIFIED: Lightricks' package isn't installed")
+
+from diffusers import AutoencoderKLLTXVideo
+from ltx_video.models.autoencoders.causal_video_autoencoder import CausalVideoAutoencoder
+from ltx_video.models.autoencoders.vae_encode import vae_decode
+from ltx_video.pipelines.pipeline_ltx_video import ConditioningItem
+from ltx_video.schedulers import rf
+
+from plugins.ltx.conditioning import Condition
+from plugins.ltx.denoise import Denoiser
+from plugins.ltx.loading import Ltx
+from plugins.ltx.sigmas import linear_quadratic
+from plugins.ltx.vae import normalised
+from tests.parity import single_file
+from tests.parity.lightricks import Lightricks, Words, grid
+from tests.parity.placing import at_frame
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # their code is of 2025
+
+FPS, HEIGHT, WIDTH = 24, 3, 4
+CLOSE = 2e-5
+
+
+@pytest.fixture(scope="module")
+def words() -> Words:
+    return Words.drawn()
+
+
+def far(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    return float((ours - theirs).abs().max())
+
+
+def test_the_transformers_agree_token_by_token(ltx: Ltx, lightricks: Lightricks):
+    generator = torch.Generator().manual_seed(1)
+    tokens = 3 * HEIGHT * WIDTH
+    hidden = torch.randn(2, tokens, 32, generator=generator)
+    text, mask = torch.randn(2, 64, 64, generator=generator), torch.ones(2, 64)
+    mask[0, 20:] = 0
+    places = torch.rand(2, 3, tokens, generator=generator) * torch.tensor([2.0, 96, 128])[None, :, None]
+    times = torch.rand(2, tokens, generator=generator)
+    with torch.no_grad():
+        theirs = lightricks.transformer(
+            hidden,
+            indices_grid=places,
+            encoder_hidden_states=text,
+            encoder_attention_mask=mask,
+            timestep=times,
+            return_dict=False,
+        )[0]
+        ours = ltx.transformer(
+            hidden_states=hidden,
+            encoder_hidden_states=text,
+            timestep=times * 1000,
+            encoder_attention_mask=mask,
+            video_coords=places,
+            return_dict=False,
+        )[0]
+    assert far(ours, theirs) == 0.0 and theirs.std() > 0.1
+
+
+def test_the_vaes_encode_and_decode_the_same(ltx: Ltx, lightricks: Lightricks):
+    generator = torch.Generator().manual_seed(2)
+    pixels = torch.rand(1, 3, 17, 96, 128, generator=generator) * 2 - 1
+    latents = torch.randn(1, 32, 3, HEIGHT, WIDTH, generator=generator)
+    with torch.no_grad():
+        theirs, ours = (vae.encode(pixels).latent_dist.mean for vae in (lightricks.vae, ltx.vae))
+        assert far(ours, theirs) < CLOSE and theirs.std() > 0.1
+        theirs = lightricks.vae.decode(latents, target_shape=tuple(pixels.shape), return_dict=False)[0]
+        ours = ltx.vae.decode(latents, return_dict=False)[0]
+    assert far(ours, theirs) < CLOSE and theirs.std() > 0.1
+
+
+@pytest.mark.parametrize("time", [0.05, 0.025, 0.0])
+def test_a_vae_that_is_told_a_timestep_decodes_the_same(tiny_folder: Path, time: float):
+    config = json.loads((tiny_folder / "vae" / "config.json").read_text())
+    config = {name: value for name, value in config.items() if not name.startswith("_")}
+    config["timestep_conditioning"] = True
+    torch.manual_seed(0)
+    ours = AutoencoderKLLTXVideo(**config).eval()
+    for name, parameter in ours.named_parameters():
+        if "scale_shift_table" in name:
+            parameter.data.normal_(0, 0.3)  # it begins at zero, and a time would do nothing
+    ours.latents_mean.copy_(torch.randn(32) * 0.1)
+    ours.latents_std.copy_(torch.rand(32) + 0.5)
+    theirs = CausalVideoAutoencoder.from_config(single_file.vae_config(config)).eval()
+    weights = single_file.vae_weights(ours.state_dict())
+    assert set(theirs.state_dict()) <= set(weights)
+    theirs.load_state_dict(weights, strict=False)
+    theirs.mean_of_means, theirs.std_of_means = ours.latents_mean, ours.latents_std
+    latents = torch.randn(1, 32, 3, HEIGHT, WIDTH)
+    at = torch.tensor([time])
+    with torch.no_grad():
+        expected = vae_decode(latents, theirs, True, vae_per_channel_normalize=True, timestep=at)
+        raw = latents * ours.latents_std.view(1, -1, 1, 1, 1) + ours.latents_mean.view(1, -1, 1, 1, 1)
+        assert far(ours.decode(raw, at, return_dict=False)[0], expected) < CLOSE
+        assert far(ours.decode(raw, at + 0.5, return_dict=False)[0], expected) > 100 * CLOSE
+
+
+Media = tuple[int, int, float]
+"""Frames of it, the frame at which it begins, and its strength."""
+
+
+def pixels_of(frames: int, seed: int) -> torch.Tensor:
+    return torch.rand(1, 3, frames, 96, 128, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def by_both(
+    ltx: Ltx,
+    lightricks: Lightricks,
+    words: Words,
+    media: list[Media],
+    *,
+    steps: int = 6,
+    shaken: float = 0.0,
+    frames: int = 49,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The latents that we make, and those that Lightricks' pipeline makes."""
+    clips = [(pixels_of(count, 7 + place), at, strength) for place, (count, at, strength) in enumerate(media)]
+    theirs, draws = lightricks.latents(
+        words,
+        num_frames=frames,
+        num_inference_steps=steps,
+        conditioning_items=[ConditioningItem(*clip) for clip in clips] or None,
+        image_cond_noise_scale=shaken,
+    )
+    conditions: list[Condition] = []
+    drawn = 1
+    for clip, at, strength in clips:
+        with torch.no_grad():
+            latents = normalised(ltx.vae, ltx.vae.encode(clip).latent_dist.mean.float())
+        conditions += at_frame(latents, at, strength, draws.made[drawn][0] if at else None)
+        drawn += bool(at)
+    ours = Denoiser(
+        ltx,
+        prompt=(words.embeds[0], words.mask[0].bool()),
+        noise=grid(draws.made[0], HEIGHT, WIDTH),
+        sigmas=linear_quadratic(steps),
+        fps=FPS,
+        conditions=conditions,
+        cond_noise_scale=shaken,
+        cond_noise=(lambda step: grid(draws.made[drawn + step], HEIGHT, WIDTH)) if shaken else None,
+    ).run()
+    return ours, theirs[0]
+
+
+@pytest.mark.parametrize(
+    "media",
+    [
+        [],
+        [(1, 0, 1.0)],
+        [(1, 16, 1.0)],
+        [(9, 16, 1.0)],
+        [(17, 24, 1.0)],
+        [(1, 0, 1.0), (17, 24, 1.0), (1, 40, 1.0)],
+    ],
+    ids=["text", "image@0", "image@16", "clip9@16", "clip17@24", "three"],
+)
+def test_media_at_a_frame_are_kept_as_lightricks_pipeline_keeps_them(ltx, lightricks, words, media):
+    ours, theirs = by_both(ltx, lightricks, words, media)
+    assert far(ours, theirs) < CLOSE and theirs.std() > 0.1
+
+
+@pytest.mark.parametrize(
+    "media", [[(9, 0, 0.5)], [(17, 24, 0.8)], [(1, 16, 0.3)]], ids=["clip@0", "clip@24", "image@16"]
+)
+def test_weaker_media_agree_where_lightricks_schedule_reaches_them(ltx, lightricks, words, media):
+    """In few steps theirs leaves such latents noisy, and ours doesn't: of 40 the last is at .094."""
+    ours, theirs = by_both(ltx, lightricks, words, media, steps=40, frames=49 if media[0][1] else 17)
+    assert far(ours, theirs) < CLOSE
+
+
+def test_held_latents_are_shaken_by_the_same_noise(ltx, lightricks, words):
+    ours, theirs = by_both(ltx, lightricks, words, [(1, 0, 1.0)], shaken=0.15)
+    assert far(ours, theirs) < CLOSE
+    still, _ = by_both(ltx, lightricks, words, [(1, 0, 1.0)])
+    assert far(still, theirs) > 100 * CLOSE
+
+
+def test_a_job_over_a_video_is_lightricks_media_items_with_skipped_steps(ltx, lightricks, words):
+    clip = pixels_of(49, 7)
+    theirs, draws = lightricks.latents(
+        words, num_frames=49, media_items=clip, num_inference_steps=10, skip_initial_inference_steps=6
+    )
+    with torch.no_grad():
+        base = normalised(ltx.vae, ltx.vae.encode(clip).latent_dist.mean.float())
+    ours = Denoiser(
+        ltx,
+        prompt=(words.embeds[0], words.mask[0].bool()),
+        noise=grid(draws.made[0], HEIGHT, WIDTH),
+        sigmas=[*rf.linear_quadratic_schedule(10)[6:].tolist(), 0.0],
+        fps=FPS,
+        base=base,
+    ).run()
+    assert far(ours, theirs[0]) < CLOSE
