@@ -22,8 +22,8 @@ from farm.v1 import artifacts_pb2, artifacts_pb2_grpc
 from farm.wire.channels import channel
 from farmd.collecting import collect
 from farmd.intake import Intake
+from tests.farm.store.store_world import spec
 from tests.farm.stored import found
-from tests.store.store_world import spec
 
 NOTHING = Keeping(seconds=0.0, max_bytes=1 << 40)
 ID = "a-06b2yw43ghdaype7h"

@@ -7,7 +7,7 @@ import pytest
 from farm.cli.follow import follow
 from farm.v1 import jobs_pb2
 from tests.farm.small_daemon import NODE
-from tests.store.store_world import dispatch, plan, spec, stage
+from tests.farm.store.store_world import dispatch, plan, spec, stage
 
 NOTE = "the image at frame 8 differs from the frame rendered there (PSNR 21 dB; below 22 dB it stands out)"
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from farm.cli import main
 from farm.cli.columns import fitted_widths
-from tests.store.store_world import dispatch, finish, submit
+from tests.farm.store.store_world import dispatch, finish, submit
 
 NODE = "0badc0ffee" + "0" * 22
 NAME = "shots/sequence_010/sh010_v003_the_long_walk_over_the_bridge"

@@ -12,8 +12,8 @@ from farm.cli import main
 from farm.states import JobState
 from tests.farm.cli.runs import variables
 from tests.farm.small_daemon import NODE
+from tests.farm.store.store_world import dispatch, finish, submit
 from tests.farm_under_test import eventually
-from tests.store.store_world import dispatch, finish, submit
 
 
 @pytest.fixture

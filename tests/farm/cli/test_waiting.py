@@ -12,7 +12,7 @@ from farm.cli import main
 from farm.cli.bars import StageBars
 from farm.cli.follow import _lines, told
 from farm.v1 import jobs_pb2
-from tests.store.store_world import submit, task
+from tests.farm.store.store_world import submit, task
 
 DRAINED = "1 task is ready: no device is usable: ws1/cuda:0 is drained (`farmctl node resume ws1`); 3 tasks wait for it"
 
