@@ -1,1 +1,1 @@
-"""The daemon: it puts the store, the scheduler and the API together, and serves the farm."""
+"""The daemon: it connects the store, the scheduler and the API, and serves the farm."""

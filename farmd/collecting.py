@@ -1,5 +1,5 @@
-"""Removes files that nobody needs any more: of attempts whose result was not used, of jobs long ended, and of uploads
-that were broken off with their daemon.
+"""Removes files that nobody needs any more: results that weren't used, leftovers of jobs that ended long ago, and
+unfinished uploads of a daemon that was killed.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ EVERY_SECONDS = 60.0
 
 
 def collect(store: Store, files: ArtifactStore, keeping: Keeping) -> int:
-    """Removes what nobody committed and what is kept no longer; returns how many artifacts.
+    """Remove artifacts that weren't committed or are no longer kept; return how many.
 
-    First it is given up for good, then its files go, then the record says so: a crash in between is made good by the
-    next call. Raises Unwritable when the files are out of reach, which must not be taken for gone.
+    The record first gives an artifact up, then its file is removed, then the record notes that it is gone. The next call
+    finishes what a crash interrupts. Raises Unwritable if the files are out of reach, because they may still exist.
     """
     store.artifacts.expire(keeping)
     gone = []
@@ -36,21 +36,23 @@ def collect(store: Store, files: ArtifactStore, keeping: Keeping) -> int:
         except (ValueError, IsADirectoryError) as error:
             # Nothing there is this artifact's, today or tomorrow. Kept in the record, a thousand such would keep all
             # others from being collected.
-            log.warning("its record names no file of its own; nothing is removed", artifact=artifact.id,
+            log.warning("no file removed: the artifact's record names no file of its own", artifact=artifact.id,
                         at=artifact.location, why=str(error))  # fmt: skip
             gone.append(artifact.id)
         except OSError as error:
-            log.warning("can't be removed", artifact=artifact.id, at=artifact.location, why=str(error))
+            log.warning(
+                "an artifact can't be removed", artifact=artifact.id, at=artifact.location, why=str(error)
+            )
     return store.artifacts.collected(gone) if gone else 0
 
 
 def clear_unfinished(store: Store, files: ArtifactStore) -> int:
-    """Remove what was begun to be stored and has no record; returns how many artifacts.
+    """Remove files of artifacts that were never finished or recorded; return the number of artifacts.
 
-    A daemon that was killed leaves it, and a disk that was away when an upload broke off. Nothing that counts can go:
-    what is listed is being stored by nobody in this process and was begun by a daemon of this very record. Only then the
-    record is asked, as its leader, so that none of it was begun by a later leader, and an earlier leader can record
-    nothing any more. Raises Deposed and Unwritable.
+    A daemon leaves such files when it is killed, or when the disk is away while an upload breaks off. No file that counts
+    is removed: this process isn't writing the listed files, and a daemon of this very record began them. The record is
+    asked after they are listed, by its leader: so no later leader began them, and no earlier leader can record them any
+    more. Raises Deposed and Unwritable.
     """
     begun = files.unfinished()
     if not begun:
@@ -66,10 +68,10 @@ def clear_unfinished(store: Store, files: ArtifactStore) -> int:
 
 
 def clear_older_parts(store: Store, files: ArtifactStore, before: float) -> int:
-    """Remove parts that earlier versions left, last written before Unix time `before`; returns how many.
+    """Remove unfinished files of earlier versions, last written before Unix time `before`; return how many.
 
-    For a store that is this farm's alone, before which no daemon of an earlier version runs any more. A finished
-    artifact may be called so too: then the record says that it lies there.
+    The artifact store must be this farm's alone, and no daemon of an earlier version may run on it any more. A finished
+    artifact may have a name like these files: it stays, because the record names its location.
     """
     found = files.older_parts(before)
     if not found:
@@ -81,32 +83,32 @@ def clear_older_parts(store: Store, files: ArtifactStore, before: float) -> int:
         try:
             files.remove(location)
         except OSError as error:
-            log.warning("can't be removed", at=location, why=str(error))
+            log.warning("an unfinished file can't be removed", at=location, why=str(error))
     return len(left)
 
 
 async def collect_forever(
     store: Store, files: ArtifactStore, keeping: Keeping, since: float | None = None
 ) -> None:
-    """Collects now and then until it is cancelled.
+    """Collect at intervals until cancelled.
 
-    `since`: Unix time of this daemon's start where the store is this farm's alone, None where others may share it. What
-    earlier versions left there is removed once, beside all that is served: a walk through the store takes its time.
+    `since`: Unix time of this daemon's start; None if other farms may share the artifact store. With `since`, files that
+    earlier versions left are removed once, while the daemon already serves calls: a walk through the store takes time.
     """
     while True:
         try:
             if count := await asyncio.to_thread(clear_unfinished, store, files):
-                log.info("removed what was begun and not finished", artifacts=count)
+                log.info("removed unfinished artifacts", artifacts=count)
             if count := await asyncio.to_thread(collect, store, files, keeping):
-                log.info("collected what nobody needs", artifacts=count)
+                log.info("removed artifacts that nobody needs", artifacts=count)
             if since is not None:
                 if count := await asyncio.to_thread(clear_older_parts, store, files, since):
-                    log.info("removed what earlier versions had begun and not finished", files=count)
+                    log.info("removed unfinished files of earlier versions", files=count)
                 since = None
         except Deposed:
             raise
         except (DatabaseAway, Unwritable, OSError) as error:
-            log.warning("collecting failed and is tried again", why=str(error))
+            log.warning("collecting failed; retrying", why=str(error))
         except Exception:
-            log.exception("collecting failed and is tried again")
+            log.exception("collecting failed; retrying")
         await asyncio.sleep(EVERY_SECONDS)

@@ -1,4 +1,4 @@
-"""Given media that a video can't follow both: they lie side by side and show different pictures.
+"""Finds given media that contradict each other: they lie side by side and show different pictures.
 
 Pure. farmd.intake reads the frames.
 """
@@ -19,10 +19,10 @@ UNLIKE = 16.0
 
 @dataclass(frozen=True)
 class Meeting:
-    """Two conditions, by their places in the person's list, where they are nearest to each other.
+    """Two conditions at the frames where they are nearest to each other.
 
-    `frames` are the delivered frames compared, of the one and of the other. `over`: the first is what the job is made
-    over, and the second lies within it.
+    `one` and `other` are places in the person's list of conditions, `frames` the delivered frame of each to compare.
+    `over`: `one` is the video that the job is made over, and `other` lies within it.
     """
 
     one: int
@@ -31,13 +31,13 @@ class Meeting:
     over: bool = False
 
     def places(self, media: Sequence[PreparedMedia]) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Each condition, and which of its media's own frames is compared."""
+        """Return the place of each condition, and the frame to compare, counted from its media's start."""
         pair = zip((self.one, self.other), self.frames, strict=True)
         first, second = ((index, frame - media[index].frame) for index, frame in pair)
         return first, second
 
     def note(self, kinds: Sequence[str], db: float) -> str | None:
-        """What people should know of two frames that are `db` of PSNR apart; None where they agree.
+        """Return what people should know of two frames with a PSNR of `db` between them; None if they agree.
 
         `kinds`: "image" or "clip", by condition.
         """
@@ -58,11 +58,11 @@ class Meeting:
 
 
 def meetings(media: Sequence[PreparedMedia], frames: int) -> tuple[Meeting, ...]:
-    """Where media of a video of `frames` frames, in the person's order, could contradict each other.
+    """Return where `media` of a video of `frames` frames could contradict each other.
 
-    These are neighbours less than a latent apart, and what lies within the video that the job is made over. Only media
-    at strength 1 count: what is given less firmly the video need not show. Every frame but those of what the job is made
-    over is given once at most (scheduler.planning.conditions.check_apart).
+    `media` is in the person's order. Neighbours less than a latent apart could, and media within the video that the job
+    is made over. Only media at strength 1 count, because the video need not show the others exactly. No frame is given
+    twice, except by the video that the job is made over (scheduler.planning.conditions.check_apart).
     """
     source = source_of(media, frames)
     firm = [index for index in in_order(media) if media[index].strength == 1.0]

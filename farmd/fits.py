@@ -1,4 +1,4 @@
-"""Which devices could take the tasks of a job, and what keeps the others from it."""
+"""Finds the devices that could take the tasks of a job, and why the others can't."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scheduler.placement.values import ReadyTask, Slot
 
 
 def fit(tasks: Sequence[ReadyTask], slots: Sequence[Slot], busy_with: Callable[[Slot], str]) -> Fit:
-    """What each device could take of `tasks`. `busy_with`: what a device does now. Pure."""
+    """Return how many of `tasks` each device could take. `busy_with` returns a device's current task, or "". Pure."""
     # A job's windows are much alike, and there may be thousands of them.
     kinds: dict[tuple, list[ReadyTask]] = {}
     for task in tasks:
@@ -49,7 +49,7 @@ _NOTHING = JobJson({})
 
 
 class Fits:
-    """The same for the farm as it is now. `renderer_up`, `trouble` and `lacks`: as in scheduler.dispatch.snapshot."""
+    """Calls `fit` with the farm's present nodes. `renderer_up`, `trouble` and `lacks`: as in scheduler.dispatch.snapshot."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Fits:
         self._store, self._renderer_up, self._trouble, self._lacks = store, renderer_up, trouble, lacks
 
     def fit(self, tasks: Sequence[TaskRecord]) -> Fit:
-        """What each device could take of these tasks. Blocks."""
+        """Return how many of these tasks each device could take. Blocks."""
         nodes = self._store.nodes.list()
         doing = {(node.id, device.name): device.task for node in nodes for device in node.devices}
         wanted = [ready_task(ReadyRecord(task, 0, 0.0, _NOTHING, {})) for task in tasks]

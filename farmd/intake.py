@@ -1,6 +1,6 @@
-"""From a spec to a plan: looks at the media, settles model, strategy and weights, and asks the planner.
+"""Turns a spec into a plan: inspects the media, chooses model, strategy and weights, and calls the planner.
 
-The edge around scheduler.planning.plan; all that is refused is refused here or there, before anything is stored.
+This is the edge around the pure scheduler.planning.plan. Both refuse bad specs before anything is stored.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ THUMBNAIL = 256
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """A spec made into a plan, and what people should know about it."""
+    """The plan of a spec, and notes that people should read."""
 
     plan: Plan
     notes: tuple[str, ...]
@@ -54,10 +54,10 @@ class PlannedJob:
 
 
 class Intake:
-    """Plans specs against this farm's catalogue, nodes and media roots.
+    """Plans specs with this farm's models, strategies and outputs, its nodes and its media roots.
 
-    `look`: says what a file of media is; as farm.media.clips.probe, or in processes of their own. `lacks`: as in
-    scheduler.dispatch.snapshot.
+    `look` returns what a media file is: it is farm.media.clips.probe, or does the same in a process of its own. `lacks`:
+    as in scheduler.dispatch.snapshot.
     """
 
     def __init__(
@@ -73,10 +73,10 @@ class Intake:
         self._look, self._lacks = look, lacks
 
     def plan(self, spec: JobSpec, *, keep_media: bool) -> PlannedJob:
-        """The plan of `spec`; with `keep_media`, media given by path are copied into the artifact store.
+        """Return the plan of `spec`. With `keep_media`, copy media given by path into the artifact store.
 
-        Raises InvalidSpec naming the field and what is accepted, and PlanFailed where a strategy, say of a plugin, raises
-        something else.
+        Raises InvalidSpec, which names the field and what is accepted, and PlanFailed if a strategy, such as one of a
+        plugin, raises another error.
         """
         self._check_limits(spec)
         model = _choose("model", spec.model, self._catalogue.models)
@@ -130,14 +130,14 @@ class Intake:
         return _choose("strategy", strategy_of(spec), self._catalogue.strategies)
 
     def _storyboard(self, spec: JobSpec, model: ModelFacts) -> tuple[ModelFacts, str] | None:
-        """The model that draws the storyboard, and its weights; None: the job's own."""
+        """Return the model that draws the storyboard, and its weights; None if it is the job's own model."""
         if spec.storyboard_model in ("", model.name):
             return None
         drawer = _choose("storyboard_model", spec.storyboard_model, self._catalogue.models)
         return drawer, self._weights(drawer, "storyboard_model")
 
     def _advice(self, spec: JobSpec, model: ModelFacts, plan: Plan) -> list[str]:
-        """What would make the job faster but changes its result, and so is not done unasked."""
+        """Return advice on what would make the job faster. It would change the result, so only the person may choose it."""
         drawing = sum(task.flops for task in plan.tasks if task.kind is TaskKind.STORYBOARD)
         smaller = model.storyboard_model
         if spec.storyboard_model or not drawing or not smaller or not self._store.nodes.weights_of(smaller):
@@ -182,7 +182,7 @@ class Intake:
     def _contradictions(
         self, spec: JobSpec, prepared: Sequence[tuple[PreparedMedia, Path | None]], kinds: Sequence[str]
     ) -> list[str]:
-        """Notes of media that the video can't follow both. Reads again what could contradict something, once each."""
+        """Return notes on media that contradict each other. Reads each file that could contradict another one once more."""
         media = [piece for piece, _ in prepared]
         check_apart(media, spec.frames)
         found = meetings(media, spec.frames)
@@ -205,7 +205,7 @@ class Intake:
 
     @contextmanager
     def _reading(self, field: str, artifact_id: str, path: Path | None) -> Iterator[Path]:
-        """A file with the media, wherever it lies. What is wrong with it refuses the spec's `field`."""
+        """Yield a local file with the media. Raises InvalidSpec for the spec's `field` if the file can't be had."""
         with self._readable(artifact_id, path) as readable:
             try:
                 yield readable
@@ -223,7 +223,7 @@ class Intake:
         return self._files.local(self._store.artifacts.get(artifact_id).location)
 
     def _find(self, condition: Condition, field: str) -> tuple[str, Path | None]:
-        """Id of the media's artifact, and the path it is to be copied from where it isn't one yet."""
+        """Return the id of the media's artifact, and the path to copy it from if it isn't stored yet."""
         media = condition.media
         if media.artifact_id:
             try:
@@ -235,7 +235,7 @@ class Intake:
             if artifact.state in KEPT_NO_LONGER:
                 raise InvalidSpec(
                     f"{field}.artifact_id",
-                    f"{artifact.filename} is kept no longer (keep.days in farm.toml says how long); upload it again",
+                    f"{artifact.filename} is no longer kept (keep.days in farm.toml says how long); upload it again",
                 )
             return artifact.id, None
         if not Path(media.path).is_absolute():
@@ -276,7 +276,7 @@ class Intake:
 
 
 def unknown_pins(pinned: Iterable[str], known: Collection[str]) -> list[str]:
-    """Say which models of farm.toml no plugin knows: a mistyped name pins nothing."""
+    """Return which models of farm.toml no plugin knows: a mistyped name pins no weights."""
     return [
         f"farm.toml: models.{name} pins the weights of a model that no plugin knows{did_you_mean(name, known)}"
         for name in pinned
@@ -285,7 +285,7 @@ def unknown_pins(pinned: Iterable[str], known: Collection[str]) -> list[str]:
 
 
 def candidates_of(slots: Sequence[Slot], model: ModelFacts, weights: str) -> list[CandidateDevice]:
-    """The devices that could render with the model now, for windows to be sized by."""
+    """Return the devices that could render with the model now: windows are sized for them."""
     fp8 = model.precisions[0] == "fp8"
     probe = _probe(model.name, weights, 0, fp8)
     found = [slot for slot in slots if slot.usable and misfit(probe, slot) is None]
@@ -308,13 +308,13 @@ def _choose(field: str, name: str, offers: Mapping[str, _Offer]) -> _Offer:
 
 
 def _thumbnail(spec: JobSpec) -> tuple[int, int]:
-    """Width and height in pixels of the picture asked for, as small as suffices to compare pictures by."""
+    """Return a width and height in pixels, of the job's proportions, that is just large enough to compare pictures."""
     shrunk = max(1.0, max(spec.width, spec.height) / THUMBNAIL)
     return max(1, round(spec.width / shrunk)), max(1, round(spec.height / shrunk))
 
 
 def _frames_of(facts: MediaFacts, spec: JobSpec, field: str, which: str) -> tuple[int, list[str]]:
-    """Frames of the media at the job's rate, and what people should know about it."""
+    """Return the number of frames of the media at the job's rate, and notes for people."""
     notes = []
     rate = spec.frame_rate
     count = resampled_count(facts, rate)
@@ -346,7 +346,7 @@ def _fitting(plan: Plan, slots: Sequence[Slot]) -> list[Slot]:
 
 
 def _probe(model: str, weights: str, vram_bytes: int, fp8: bool) -> ReadyTask:
-    """A task to ask placement with whether a device fits."""
+    """Return a made-up task, with which placement can be asked whether a device fits."""
     return ReadyTask(
         task_id="", job_id="", key="", priority=0, created_at=0, order=0, model=model, weights=weights,
         vram_bytes=vram_bytes, fp8=fp8,

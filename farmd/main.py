@@ -1,4 +1,4 @@
-"""farmd: puts the parts together. The only room of `farm` that knows the scheduler."""
+"""The program farmd: it puts the daemon's parts together, serves until it is told to stop, and ends them in order."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _LEADING_SECONDS = 1.0
 
 
 class CannotListen(Exception):
-    """The daemon's port can't be had."""
+    """The daemon can't listen on its port."""
 
 
 _REFUSALS = (
@@ -65,7 +65,7 @@ _REFUSALS = (
 
 
 def ray_backend(config: FarmConfig) -> RayBackend:
-    """The farm's Ray, as the config wants it: a head of its own, or an existing cluster's."""
+    """Return the backend for the Ray of the config: a head of the farm's own, or an existing cluster."""
     from scheduler.dispatch.ray.backend import RayBackend
 
     folder, token = config.home / "ray", ray_token_path(config.home)
@@ -81,7 +81,7 @@ def ray_backend(config: FarmConfig) -> RayBackend:
 
 
 async def keep_leading(store: Store) -> None:
-    """Sees to it that no other daemon writes this farm's record. Raises Deposed once another does."""
+    """Make sure that no other daemon writes this farm's record. Raises Deposed once another daemon leads."""
     away = False
     while True:
         try:
@@ -97,11 +97,11 @@ async def keep_leading(store: Store) -> None:
 
 
 async def serve(config: FarmConfig) -> None:
-    """Runs the farm until SIGTERM or SIGINT. Ray and its renderers go on without it.
+    """Run the farm until SIGTERM or SIGINT. Ray and its renderers go on without the daemon.
 
-    Every file of an earlier start is read, and the port taken, before anything is started; what this start has started
-    before it fails is ended again. Raises NoAddress, DamagedFile, StoreError (LedByAnother, DatabaseAway, DatabaseDamaged, …) and
-    CannotListen before the farm is up, and Deposed when another daemon has taken over.
+    The daemon reads every file of an earlier start and takes its port before it starts any process. If the start fails,
+    it ends the processes that it has started. Raises NoAddress, DamagedFile, StoreError (LedByAnother, DatabaseAway,
+    DatabaseDamaged, …) and CannotListen before the farm is up, and Deposed when another daemon has taken over.
     """
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -134,7 +134,7 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
     filled = await asyncio.to_thread(store.artifacts.any_count)
     files = ArtifactStore(config.artifact_url, filled, _farm_name(authority, config.store_url))
     if files.trouble:
-        log.warning("nothing is started", why=files.trouble)
+        log.warning("no task is started", why=files.trouble)
     ray_token = ray_token_file(config.home).read_text().strip()
     backend = ray_backend(config)
 
@@ -145,7 +145,7 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
     except RuntimeError:
         why = await asyncio.to_thread(ports.problem, listen, "--listen")
         raise CannotListen(
-            f"server.listen: {why or f'{listen} can be had only now; start farmd again'}"
+            f"server.listen: {why or f'{listen} was in use and is free now; start farmd again'}"
         ) from None
     unless_up.push_async_callback(backend.end_begun)
     await backend.start()
@@ -228,7 +228,7 @@ async def _serve(config: FarmConfig, stopping: asyncio.Event, unless_up: context
 
 
 def _farm_name(authority: Authority, store_url: str) -> str:
-    """Names the record of this farm, where farms share a folder of artifacts: no other home and database has that name."""
+    """Return a name of this farm's record, for farms that share a folder of artifacts. No other home and database has it."""
     known_as = parse(store_url).render_as_string(hide_password=True)
     return hashlib.sha256(authority.ca_pem + known_as.encode()).hexdigest()[:16]
 
@@ -242,8 +242,8 @@ def _farm_name(authority: Authority, store_url: str) -> str:
 def main(path: Path | None, home: Path | None, listen: str | None, stop: bool) -> None:
     """The farm's daemon: API, job store and scheduler.
 
-    Every setting with its default: `farmctl config example`. Ends on SIGTERM or Ctrl-C and leaves Ray and the
-    renderers running, so that it can be restarted in the middle of a job; `farmctl down` ends those too.
+    `farmctl config example` prints every setting with its default. farmd ends on SIGTERM or Ctrl-C and leaves Ray and
+    the renderers running, so that it can be restarted in the middle of a job; `farmctl down` ends those too.
     """
     try:
         config = load_config(path, os.environ, {"home": home, "server.listen": listen})

@@ -1,4 +1,4 @@
-"""The services of the API, added to a server: the daemon's, and that of tests."""
+"""Adds the services of the API to a server, for the daemon and for tests."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ NAMES = tuple(
 
 @dataclass(frozen=True)
 class Parts:
-    """What the services speak to. `wake` has the dispatch loop look again; uploads have at most `max_upload_bytes`."""
+    """The parts that the services use. `wake` makes the dispatch loop look again; uploads have at most `max_upload_bytes`."""
 
     store: Store
     files: ArtifactStore

@@ -1,6 +1,6 @@
-"""What the daemon tells of where it is reached: its certificate and client.json, kept true while addresses change.
+"""Keeps the daemon's certificate and client.json true to the daemon's addresses while these change.
 
-Which addresses those are is farm.wire.addresses' business.
+farm.wire.addresses finds the addresses.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9-]{
 
 
 class Whereabouts:
-    """Where a daemon that is to `listen` and `advertise` is reached, as its certificate and client.json have it."""
+    """The addresses of a daemon with the settings `listen` and `advertise`, as its certificate and client.json have them."""
 
     def __init__(self, authority: Authority, listen: str, advertise: tuple[str, ...]):
         self._authority, self._given = authority, authority
@@ -35,7 +35,7 @@ class Whereabouts:
         self._renew()
 
     def credentials(self) -> grpc.ServerCredentials:
-        """TLS for the daemon's port. A connection made from now on is shown the certificate as it then is."""
+        """Return TLS credentials for the daemon's port. Each new connection gets the certificate of that moment."""
         self._given = self._authority
         return grpc.dynamic_ssl_server_credentials(
             self._authority.server_certificate(),
@@ -44,11 +44,11 @@ class Whereabouts:
         )
 
     def servers(self, port: int, runs: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Where others reach it at the moment, as `addresses.servers` has it."""
+        """Return where others reach the daemon at the moment, as `addresses.servers` does."""
         return addresses.servers(self._listen, self._advertise, port, addresses.look(), runs)
 
     def write(self, port: int, runs: str) -> None:
-        """Writes client.json, unless it says so already. `runs`: where the farm's Ray is. Raises OSError."""
+        """Write client.json if the addresses have changed. `runs`: the address of the farm's Ray. Raises OSError."""
         (best, *_), _ = self.servers(port, runs)
         told = best, addresses.on_this_machine(self._listen, port)
         if told != self._told:
@@ -58,7 +58,7 @@ class Whereabouts:
             self._told = told
 
     async def keep(self, port: int, runs: Callable[[], str]) -> None:
-        """Keeps both true for as long as the daemon runs."""
+        """Keep certificate and client.json up to date for as long as the daemon runs."""
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             await asyncio.to_thread(self._renew)
@@ -87,7 +87,7 @@ class Whereabouts:
         self._authority, self._unnamed = renewed, ""
 
     def _own_name(self) -> tuple[str, ...]:
-        """This machine's own name, by which others may know it, where they reach the daemon at all."""
+        """Return this machine's host name, by which others may know it; none if the daemon listens on loopback only."""
         host, _ = addresses.split(self._listen)
         name = socket.gethostname()
         return () if addresses.is_loopback(host) or not _NAME.fullmatch(name) else (name.lower(),)

@@ -1,4 +1,4 @@
-"""ArtifactService: bytes in and out, in chunks, whole or not at all."""
+"""ArtifactService: uploads and downloads of artifacts in chunks. An upload is stored whole or not at all."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _is_log(header: artifacts_pb2.UploadHeader) -> bool:
 
 
 class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
-    """Moves artifacts between the farm's store and callers."""
+    """Receives and sends the bytes of artifacts."""
 
     def __init__(self, store: Store, files: ArtifactStore, max_upload_bytes: int):
         self._store, self._files, self._max = store, files, max_upload_bytes
@@ -39,7 +39,7 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
     async def Upload(
         self, request_iterator: AsyncIterator[artifacts_pb2.UploadRequest], context: aio.ServicerContext
     ) -> artifacts_pb2.UploadResponse:
-        """Takes one artifact; what can't be recorded is removed again."""
+        """Store one artifact. Its file is removed again if the artifact can't be recorded."""
         first = await anext(request_iterator, None)
         if first is None or first.WhichOneof("part") != "header":
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "header: must be the first message of an upload")
@@ -85,7 +85,7 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
             if writing.size != header.size:
                 raise Refused(
                     grpc.StatusCode.INVALID_ARGUMENT,
-                    f"size: {header.size} bytes were announced, and {writing.size} came",
+                    f"size: {header.size} bytes were announced, but {writing.size} came",
                 )
             found = await _to_its_end(record)
         finally:
@@ -124,11 +124,11 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
     async def Download(
         self, request: artifacts_pb2.DownloadRequest, context: aio.ServicerContext
     ) -> AsyncIterator[artifacts_pb2.DownloadResponse]:
-        """Sends one artifact from an offset on."""
+        """Send one artifact, from a byte offset to its end."""
         record = await asyncio.to_thread(self._store.artifacts.get, request.artifact_id)
         if record.state in KEPT_NO_LONGER:
             raise Refused(
-                grpc.StatusCode.NOT_FOUND, f"artifact {record.id} ({record.filename}) is kept no longer"
+                grpc.StatusCode.NOT_FOUND, f"artifact {record.id} ({record.filename}) is no longer kept"
             )
         if request.offset > record.size:
             raise Refused(
@@ -151,9 +151,9 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
 
 
 async def _to_its_end(work: Callable[..., Result], *arguments: Any) -> Result:
-    """Do blocking `work` in a thread. One who is cancelled meanwhile waits for its end first.
+    """Do blocking `work` in a thread, and wait for its end even if the caller is cancelled meanwhile.
 
-    A thread can't be cancelled: left alone, it would make a file after its caller has cleared up.
+    A thread can't be cancelled: left alone, it would make a file after its caller has cleaned up.
     """
     # A future and no task: those are cancelled together when the daemon ends.
     thread = asyncio.get_running_loop().run_in_executor(None, functools.partial(work, *arguments))

@@ -1,6 +1,6 @@
-"""The gate every call passes: who is calling, under which name, and which status code an error becomes.
+"""The gate that every call passes. Only here are tokens checked and errors turned into status codes.
 
-Tokens are checked here and nowhere else; typed errors end here and nowhere else; a call's line in the log is written here.
+The gate also writes a call's line in the log, under the request id that the client has chosen.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _NOT_FOR_CLIENTS = ("/farm.v1.NodeService/Connect",)
 
 
 class Refused(Exception):
-    """A call that can't be served; `code` and the message go to the caller."""
+    """A call is refused; the caller gets `code` and the message."""
 
     def __init__(self, code: grpc.StatusCode, message: str):
         super().__init__(message)
@@ -50,7 +50,7 @@ class Refused(Exception):
 
 
 def status_of(error: BaseException) -> tuple[grpc.StatusCode, str]:
-    """Status code and message that a caller is given for `error`."""
+    """Return the status code and the message that the caller gets for `error`."""
     codes: list[tuple[type[BaseException] | tuple[type[BaseException], ...], grpc.StatusCode]] = [
         (InvalidSpec, grpc.StatusCode.INVALID_ARGUMENT),
         (MediaError, grpc.StatusCode.INVALID_ARGUMENT),
@@ -74,7 +74,7 @@ def status_of(error: BaseException) -> tuple[grpc.StatusCode, str]:
 
 
 def refuse_nul(message: Message, within: str = "") -> None:
-    """Raises InvalidSpec that names the first field with a NUL character: PostgreSQL stores none."""
+    """Raise InvalidSpec if a field has a NUL character, which PostgreSQL can't store; the error names the field."""
     for field, value in message.ListFields():
         place = f"{within}{field.name}"
         if isinstance(value, Message):
@@ -101,7 +101,7 @@ def _refuse_nul_in(value: object, place: str) -> None:
 
 
 def _may_call(identity: Identity | None, method: str) -> str | None:
-    """Why `identity` may not call `method`, or None when it may."""
+    """Return why `identity` may not call `method`; None if it may."""
     if method.startswith(_OPEN):
         return None
     if identity is None:
@@ -148,7 +148,7 @@ class Gate(aio.ServerInterceptor):
 
 @dataclass(frozen=True)
 class _Call:
-    """A call that is at the gate. `problem`: why it may not pass; `request`: what its client calls it."""
+    """A call at the gate. `problem`: why it may not pass, or None; `request`: the id that its client gave it."""
 
     method: str
     identity: Identity | None
@@ -160,7 +160,7 @@ class _Call:
         return self.identity is not None and self.identity.kind == "client"
 
     def tell(self, context: aio.ServicerContext, status: str, seconds: float) -> None:
-        """Write the line of a call: of one that could change something, or that is refused, for everybody to see."""
+        """Log the call: at level info if it may change something or is refused, else at level debug."""
         name = self.method.rpartition("/")[2]
         tell = log.info if self.problem or (self.by_client and not name.startswith(_READS)) else log.debug
         by = self.identity.kind if self.identity else "nobody"
@@ -169,7 +169,7 @@ class _Call:
 
 @contextlib.asynccontextmanager
 async def _passing(call: _Call, request: Any, context: aio.ServicerContext) -> AsyncIterator[None]:
-    """The gate, around the serving of one call."""
+    """Check a call, let its body serve it, and turn an error of the body into a status code."""
     began, status = time.monotonic(), grpc.StatusCode.OK
     if call.by_client:
         structlog.contextvars.bind_contextvars(request=call.request)

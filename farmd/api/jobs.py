@@ -1,4 +1,4 @@
-"""JobService: takes jobs in, shows them, follows them, steers them."""
+"""JobService: submits, shows, watches and controls jobs."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ QUIET_SECONDS = 15.0
 
 
 class JobService(jobs_pb2_grpc.JobServiceServicer):
-    """Translates between callers, the intake and the store."""
+    """Serves calls about jobs from the intake and the store."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
         fits: Fits,
         loading: Callable[[], Mapping[str, str]] = dict,
     ):
-        """`loading`: models that devices load at this moment, by the id of the attempt that waits for it."""
+        """`loading` returns the models that devices load at this moment, by the id of the waiting attempt."""
         self._store, self._intake, self._changes, self._fits = store, intake, changes, fits
         self._loading = loading
         self._wake, self._stop = wake, stop
@@ -67,7 +67,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
     async def SubmitJob(
         self, request: jobs_pb2.SubmitJobRequest, context: aio.ServicerContext
     ) -> jobs_pb2.SubmitJobResponse:
-        """Checks, plans and stores; stores nothing when anything is wrong."""
+        """Check, plan and store a job; nothing is stored if anything is wrong."""
         if len(request.idempotency_key) > MAX_KEY:
             raise InvalidSpec(
                 "idempotency_key",
@@ -97,7 +97,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
     async def GetJob(
         self, request: jobs_pb2.GetJobRequest, context: aio.ServicerContext
     ) -> jobs_pb2.GetJobResponse:
-        """One job with everything below it."""
+        """Return one job with its stages, tasks and attempts."""
 
         def read() -> jobs_pb2.GetJobResponse:
             # The job first: below one that has ended nothing is under way any more.
@@ -114,7 +114,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
     async def ListJobs(
         self, request: jobs_pb2.ListJobsRequest, context: aio.ServicerContext
     ) -> jobs_pb2.ListJobsResponse:
-        """Jobs, newest first."""
+        """List jobs, newest first."""
         limit = request.limit if request.HasField("limit") else 100
         if not 1 <= limit <= 1000:
             raise InvalidSpec("limit", f"must be from 1 to 1000, got {limit}")
@@ -130,7 +130,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
     async def WatchJob(
         self, request: jobs_pb2.WatchJobRequest, context: aio.ServicerContext
     ) -> AsyncIterator[jobs_pb2.WatchJobResponse]:
-        """Stored events and the job's state, until the job has ended."""
+        """Stream the job's events and its state until the job has ended."""
 
         def look(after: int) -> tuple[jobs_pb2.Job, list[EventRecord]]:
             # The job is read before its events, so that its last event is out before its end is told.
@@ -157,7 +157,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
     async def CancelJob(
         self, request: jobs_pb2.CancelJobRequest, context: aio.ServicerContext
     ) -> jobs_pb2.CancelJobResponse:
-        """Cancels, and tells the nodes at once."""
+        """Cancel a job, and have its nodes stop the job's attempts at once."""
         job_id = await self._named(request.job_id)
         stopped = await asyncio.to_thread(self._store.jobs.cancel, job_id)
         await self._stop(stopped, "the job was cancelled")
@@ -168,19 +168,19 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
     async def PauseJob(
         self, request: jobs_pb2.PauseJobRequest, context: aio.ServicerContext
     ) -> jobs_pb2.PauseJobResponse:
-        """Pauses."""
+        """Pause a job: none of its tasks start until it is resumed."""
         return jobs_pb2.PauseJobResponse(job=await self._change(request.job_id, self._store.jobs.pause))
 
     async def ResumeJob(
         self, request: jobs_pb2.ResumeJobRequest, context: aio.ServicerContext
     ) -> jobs_pb2.ResumeJobResponse:
-        """Goes on."""
+        """Resume a paused job."""
         return jobs_pb2.ResumeJobResponse(job=await self._change(request.job_id, self._store.jobs.resume))
 
     async def RetryJob(
         self, request: jobs_pb2.RetryJobRequest, context: aio.ServicerContext
     ) -> jobs_pb2.RetryJobResponse:
-        """Puts back what failed or was cancelled."""
+        """Put back the tasks that failed or were cancelled."""
         again: tuple[str, ...] = ()
 
         def retry(job_id: str) -> None:
@@ -193,7 +193,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
     async def PrioritiseJob(
         self, request: jobs_pb2.PrioritiseJobRequest, context: aio.ServicerContext
     ) -> jobs_pb2.PrioritiseJobResponse:
-        """Gives another priority, within the same bounds as at submit."""
+        """Give a job another priority, within the same bounds as at submit."""
         if not request.HasField("priority"):
             raise InvalidSpec("priority", "must be given, from 0 to 100")
         check_priority(request.priority)
@@ -205,13 +205,13 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
     async def ExplainJob(
         self, request: jobs_pb2.ExplainJobRequest, context: aio.ServicerContext
     ) -> jobs_pb2.ExplainJobResponse:
-        """Reasons, and devices."""
+        """Explain why a job's tasks don't run, and which devices could take them."""
         return await asyncio.to_thread(self._explain, await self._named(request.job_id))
 
     async def ListOutputs(
         self, request: jobs_pb2.ListOutputsRequest, context: aio.ServicerContext
     ) -> jobs_pb2.ListOutputsResponse:
-        """Finished files, or what is decoded."""
+        """List the finished files of a job, or, before it succeeds, its decoded segments."""
         return await asyncio.to_thread(outputs, self._store, await self._named(request.job_id))
 
     def _explain(self, job_id: str) -> jobs_pb2.ExplainJobResponse:
@@ -233,13 +233,13 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
         return answer
 
     async def _named(self, reference: str) -> str:
-        """Id of the job of an id, the beginning of one, or a name. Raises NotFound and Ambiguous."""
+        """Return the id of the job that an id, the beginning of an id, or a name means. Raises NotFound and Ambiguous."""
         job_id = await asyncio.to_thread(self._store.lookup.job, reference)
         bind_contextvars(job=job_id)
         return job_id
 
     async def _change(self, reference: str, change: Callable[[str], JobRecord | None]) -> jobs_pb2.Job:
-        """The job after a change that may let tasks start, or no more."""
+        """Make a change that may let tasks start or keep them from starting; return the job after it."""
         job_id = await self._named(reference)
         await asyncio.to_thread(change, job_id)
         await self._changes.notify(job_id)

@@ -1,4 +1,4 @@
-"""What people do to nodes: drain, resume, lock, unlock, forget. The agent's side of NodeService is farmd.api.nodes."""
+"""The part of NodeService that people call: drain, resume, lock, unlock, forget. Agents call farmd.api.nodes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LENGTHS = {"reason": 500, "asked_by": 200}
 
 
 class NodeVerbs(nodes_pb2_grpc.NodeServiceServicer):
-    """Translates between people's wishes and the store; `wake` has the dispatcher act on them."""
+    """Records what people want of nodes; `wake` makes the dispatcher act on it."""
 
     def __init__(self, store: Store, sessions: Sessions, wake: Callable[[], None]):
         self._store, self._sessions, self._wake = store, sessions, wake
@@ -30,7 +30,7 @@ class NodeVerbs(nodes_pb2_grpc.NodeServiceServicer):
     async def DrainNode(
         self, request: nodes_pb2.DrainNodeRequest, context: aio.ServicerContext
     ) -> nodes_pb2.DrainNodeResponse:
-        """No more work; the dispatcher empties the node and has it leave."""
+        """Drain a node: it gets no more work, and the dispatcher empties it and has it leave Ray."""
         _check_texts(request)
         grace = request.deadline_seconds if request.HasField("deadline_seconds") else None
         if grace is not None and not 0 <= grace <= MAX_DEADLINE_SECONDS:
@@ -45,7 +45,7 @@ class NodeVerbs(nodes_pb2_grpc.NodeServiceServicer):
     async def ResumeNode(
         self, request: nodes_pb2.ResumeNodeRequest, context: aio.ServicerContext
     ) -> nodes_pb2.ResumeNodeResponse:
-        """Ends drain and quarantine."""
+        """End a node's drain and the quarantine of its devices."""
         node = await self._node(request.node)
         drained, devices = await asyncio.to_thread(self._store.nodes.resume, node.id, request.device)
         return nodes_pb2.ResumeNodeResponse(node=await self._changed(node), devices=devices, drained=drained)
@@ -53,7 +53,7 @@ class NodeVerbs(nodes_pb2_grpc.NodeServiceServicer):
     async def LockNode(
         self, request: nodes_pb2.LockNodeRequest, context: aio.ServicerContext
     ) -> nodes_pb2.LockNodeResponse:
-        """No new work for a node or a device."""
+        """Lock a node or a device: it gets no new work."""
         _check_texts(request)
         node = await self._node(request.node)
         await asyncio.to_thread(
@@ -64,7 +64,7 @@ class NodeVerbs(nodes_pb2_grpc.NodeServiceServicer):
     async def UnlockNode(
         self, request: nodes_pb2.UnlockNodeRequest, context: aio.ServicerContext
     ) -> nodes_pb2.UnlockNodeResponse:
-        """Work again."""
+        """Unlock a node or a device: it gets work again."""
         node = await self._node(request.node)
         unlocked = await asyncio.to_thread(self._store.nodes.unlock, node.id, request.device)
         return nodes_pb2.UnlockNodeResponse(node=await self._changed(node), unlocked=unlocked)
@@ -72,7 +72,7 @@ class NodeVerbs(nodes_pb2_grpc.NodeServiceServicer):
     async def ForgetNode(
         self, request: nodes_pb2.ForgetNodeRequest, context: aio.ServicerContext
     ) -> nodes_pb2.ForgetNodeResponse:
-        """Out of the record; the agent of a drained node is ended, or it would join anew at once."""
+        """Remove a node from the record. The agent of a drained node is ended, or the node would join again at once."""
         node = await self._node(request.node)
         await asyncio.to_thread(self._store.nodes.forget, node.id)
         self._sessions.refuse(
@@ -82,13 +82,13 @@ class NodeVerbs(nodes_pb2_grpc.NodeServiceServicer):
         return nodes_pb2.ForgetNodeResponse()
 
     async def _node(self, reference: str) -> NodeRecord:
-        """The node that a call is about, which its lines in the log name. Raises as `_named`."""
+        """Return the node that a call is about, and name it in the call's log lines. Raises as `_named`."""
         node = await asyncio.to_thread(self._named, reference)
         bind_contextvars(node=node.name)
         return node
 
     def _named(self, reference: str) -> NodeRecord:
-        """The node of an id, the beginning of one, or a name. Raises NotFound and Ambiguous."""
+        """Return the node that an id, the beginning of an id, or a name means. Raises NotFound and Ambiguous."""
         return self._store.nodes.get(self._store.lookup.node(reference))
 
     async def _changed(self, node: NodeRecord) -> nodes_pb2.Node:

@@ -1,4 +1,4 @@
-"""NodeService: nodes join, hold their stream, and are shown."""
+"""The part of NodeService that agents call, to join the farm and hold their stream; also how nodes are shown."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ _CAUSES = {
 
 @dataclass(frozen=True)
 class NodeTerms:
-    """What every node is told: where Ray and the daemon are at the moment, Ray's token, and the lease's terms in seconds.
+    """The addresses of Ray and the daemon, Ray's token, and the lease's times in seconds, as every node is told them.
 
-    `servers`: as farm.wire.addresses.servers.
+    `servers` returns what farm.wire.addresses.servers does.
     """
 
     ray_address: Callable[[], str]
@@ -63,7 +63,7 @@ class NodeTerms:
 
 
 class NodeService(NodeVerbs):
-    """Translates between agents' streams and the store."""
+    """Serves the streams of agents, and records what they say."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class NodeService(NodeVerbs):
     async def Register(
         self, request: nodes_pb2.RegisterRequest, context: aio.ServicerContext
     ) -> nodes_pb2.RegisterResponse:
-        """A join secret for a node token."""
+        """Register a node: it shows the farm's join secret and gets a node token."""
         if not self._authority.admits(request.join_secret):
             raise Refused(
                 grpc.StatusCode.UNAUTHENTICATED,
@@ -99,14 +99,16 @@ class NodeService(NodeVerbs):
     async def Connect(
         self, request_iterator: AsyncIterator[nodes_pb2.ConnectRequest], context: aio.ServicerContext
     ) -> AsyncIterator[nodes_pb2.ConnectResponse]:
-        """The agent's stream: its messages are taken in order, answers go out as they come."""
+        """Serve an agent's stream: take its messages in order, and send it commands and answers as they arise."""
         first = await anext(request_iterator, None)
         if first is None or first.WhichOneof("message") != "hello":
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "hello: must be the first message of a stream")
         hello = first.hello
         identity = caller.get()
         if identity is None or identity.node_id != hello.node_id:
-            raise Refused(grpc.StatusCode.UNAUTHENTICATED, "node_id: is not the one this token was given to")
+            raise Refused(
+                grpc.StatusCode.UNAUTHENTICATED, "node_id: is not the node that this token was issued to"
+            )
         upgrade = upgrade_advice(hello.version, hello.protocol)
         if upgrade and upgrade != self._sessions.upgrades.get(hello.node_id):
             log.warning("node of another version", node=hello.name, why=upgrade)
@@ -173,10 +175,10 @@ class NodeService(NodeVerbs):
         except (aio.AioRpcError, asyncio.CancelledError):
             raise
         except (DatabaseAway, Deposed) as error:
-            log.warning("a node's message could not be taken", why=str(error))
+            log.warning("a node's message could not be processed", why=str(error))
         except Exception:
             # The agent reconnects and sends its journal again; nothing is lost by ending the stream.
-            log.exception("a node's message could not be taken")
+            log.exception("a node's message could not be processed")
         finally:
             session.outbox.put_nowait(None)
 
@@ -284,7 +286,7 @@ class NodeService(NodeVerbs):
             settlement, attempt = await asyncio.to_thread(self._settle, completion, session.node_id)
         except NotFound:
             # Another node's, another farm's, or from after a backup that was restored: nobody wants it from here.
-            log.warning("a result of nobody's attempt", attempt=attempt_id)
+            log.warning("ignored a result: the attempt is not this node's", attempt=attempt_id)
             settlement, attempt = Settlement(committed=False), None
         session.outbox.put_nowait(
             nodes_pb2.ConnectResponse(
@@ -336,7 +338,7 @@ class NodeService(NodeVerbs):
                 return attempts.lose(id, epoch, completion.error or "the node gave it up", cause)
 
     def _damaged(self, artifact_ids: Iterable[str]) -> list[str]:
-        """Those of them that the farm has not kept; of one that is whole here the node's own disk or wire spoils it."""
+        """Return the artifacts that the farm no longer has whole. The node's own disk or network damaged the others."""
         return [artifact_id for artifact_id in artifact_ids if not self._has(artifact_id)]
 
     def _has(self, artifact_id: str) -> bool:
@@ -357,7 +359,7 @@ class NodeService(NodeVerbs):
             await self._changes.notify(*jobs)
 
     async def _job_of(self, attempt_id: str, session: Session) -> str | None:
-        """The job of an attempt of this session's node; None when it is another's."""
+        """Return the job of the attempt; None if the attempt is not of this session's node."""
         if attempt_id not in session.job_of:
             with contextlib.suppress(NotFound):
                 attempt = await asyncio.to_thread(self._store.attempts.get, attempt_id)
@@ -368,21 +370,21 @@ class NodeService(NodeVerbs):
     async def ListNodes(
         self, request: nodes_pb2.ListNodesRequest, context: aio.ServicerContext
     ) -> nodes_pb2.ListNodesResponse:
-        """All nodes by name."""
+        """List all nodes by name."""
         nodes = await asyncio.to_thread(self._store.nodes.list)
         return nodes_pb2.ListNodesResponse(nodes=[self._shown(node) for node in nodes])
 
     async def GetNode(
         self, request: nodes_pb2.GetNodeRequest, context: aio.ServicerContext
     ) -> nodes_pb2.GetNodeResponse:
-        """One node by id or name."""
+        """Return one node by id or name."""
         node = await asyncio.to_thread(self._named, request.node)
         return nodes_pb2.GetNodeResponse(node=self._shown(node))
 
     async def GetJoinToken(
         self, request: nodes_pb2.GetJoinTokenRequest, context: aio.ServicerContext
     ) -> nodes_pb2.GetJoinTokenResponse:
-        """What a workstation needs to join."""
+        """Return what a workstation needs to join the farm."""
         servers, others = await asyncio.to_thread(self._terms.servers)
         return nodes_pb2.GetJoinTokenResponse(
             join_token=join_token(self._authority), servers=servers, others=others
@@ -390,7 +392,7 @@ class NodeService(NodeVerbs):
 
 
 class _NotStorable(Exception):
-    """An agent told what no column of JSON takes."""
+    """An agent sent facts that can't be stored as JSON."""
 
 
 def _facts(completion: nodes_pb2.Completion) -> dict[str, Any]:
@@ -402,5 +404,5 @@ def _facts(completion: nodes_pb2.Completion) -> dict[str, Any]:
 
 
 def _host(peer: str) -> str:
-    """The address in gRPC's words for a peer: 10.0.0.7 of ipv4:10.0.0.7:51234."""
+    """Return the address in gRPC's name of a peer: 10.0.0.7 of ipv4:10.0.0.7:51234."""
     return peer.split(":", 1)[-1].rsplit(":", 1)[0].strip("[]")

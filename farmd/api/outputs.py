@@ -1,4 +1,4 @@
-"""What JobService shows of what a job has delivered. Reads; blocks."""
+"""The files of a job that JobService lists. Only reads the store, and blocks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from farm.wire.messages import artifact_message, job_message
 
 
 def outputs(store: Store, job_id: str) -> jobs_pb2.ListOutputsResponse:
-    """A job's finished files; of one that hasn't succeeded what is decoded. Raises NotFound."""
+    """Return a job's finished files, or its decoded segments if it hasn't succeeded. Raises NotFound."""
     job = store.jobs.get(job_id)
     wanted = TaskKind.MUX if job.state == JobState.SUCCEEDED else TaskKind.DECODE
     # In the order of the graph, which is that of the frames.
@@ -27,7 +27,7 @@ def outputs(store: Store, job_id: str) -> jobs_pb2.ListOutputsResponse:
 
 
 def _frames(job: JobRecord, task: TaskRecord, name: str) -> tuple[int, int]:
-    """Delivered frames [start, stop) in an artifact of the task's; both 0 where it holds none."""
+    """Return the delivered frames [start, stop) in the task's artifact `name`; both are 0 if it holds no frames."""
     if task.kind == TaskKind.DECODE:
         return delivered_frames(job.shared, task.payload)
     return (0, job.spec.frames) if name == VIDEO else (0, 0)

@@ -1,4 +1,4 @@
-"""What more than one call shows: jobs with what they wait for, tasks with reasons, attempts and logs. Reads; blocks."""
+"""Jobs and tasks as several calls show them, with the reasons why they wait. Only reads the store, and blocks."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Tasks = list[tuple[TaskRecord, tuple[AttemptRecord, ...]]]
 
 
 def standings(store: Store, tasks: Tasks) -> dict[str, Standing]:
-    """How each task, by id, stands."""
+    """Return the standing of each task, by id."""
     unmet = store.jobs.unmet(tasks[0][0].job_id) if tasks else {}
     return {task.id: Standing(task.key, task.state, task.reason, unmet.get(task.id, ())) for task, _ in tasks}
 
 
 def task_messages(store: Store, job: JobRecord, tasks: Tasks) -> list[jobs_pb2.Task]:
-    """Tasks of a job as the API shows them."""
+    """Return the tasks of a job as the API shows them."""
     standing, logs = standings(store, tasks), store.artifacts.logs(job.id)
     return [
         task_message(task, attempts, reason_of(job.id, job.state, standing[task.id]), logs)
@@ -35,7 +35,7 @@ def job_as_it_stands(
     fit: Callable[[Sequence[TaskRecord]], Fit],
     loading: Mapping[str, str],
 ) -> jobs_pb2.Job:
-    """A job with its stages, and what it waits for. `loading`: models that devices load, by the attempt that waits for it."""
+    """Return a job with its stages, and what it waits for. `loading`: models being loaded, by the waiting attempt's id."""
     stages = store.jobs.stages(job.id)
     message = job_message(job, stages)
     if loading:

@@ -1,4 +1,4 @@
-"""TaskService: shows tasks and their logs, and does them again."""
+"""TaskService: shows tasks and their logs, and retries tasks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DELIVERY_SECONDS = 10.0
 
 
 class TaskService(tasks_pb2_grpc.TaskServiceServicer):
-    """Translates between callers, the store and the nodes that have logs in hand."""
+    """Serves calls about tasks from the store; a node's agent sends the logs that are still on that node."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
     async def ListTasks(
         self, request: tasks_pb2.ListTasksRequest, context: aio.ServicerContext
     ) -> tasks_pb2.ListTasksResponse:
-        """A job's tasks."""
+        """List a job's tasks."""
         states = task_states(request.states)
 
         def read() -> list[jobs_pb2.Task]:
@@ -60,13 +60,13 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
     async def GetTask(
         self, request: tasks_pb2.GetTaskRequest, context: aio.ServicerContext
     ) -> tasks_pb2.GetTaskResponse:
-        """One task."""
+        """Return one task."""
         return tasks_pb2.GetTaskResponse(task=await asyncio.to_thread(self._task, request.task))
 
     async def RetryTask(
         self, request: tasks_pb2.RetryTaskRequest, context: aio.ServicerContext
     ) -> tasks_pb2.RetryTaskResponse:
-        """Puts one task back, with what it needs."""
+        """Put one task back, with the tasks that it needs."""
 
         def retry() -> tuple[TaskRecord, tuple[str, ...]]:
             task = self._store.lookup.task(request.task)
@@ -81,7 +81,7 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
     async def ReadLog(
         self, request: tasks_pb2.ReadLogRequest, context: aio.ServicerContext
     ) -> AsyncIterator[tasks_pb2.ReadLogResponse]:
-        """What is kept; of an attempt that runs, or has just ended, what its node says."""
+        """Stream an attempt's log: from the store, or from the node while the attempt runs or has just ended."""
         epoch = request.epoch if request.HasField("epoch") else None
         attempt, kept = await asyncio.to_thread(self._attempt, request.task, epoch)
         yield tasks_pb2.ReadLogResponse(attempt=attempt_message(attempt, kept), task_id=attempt.task_id)
@@ -128,6 +128,6 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
             known = ", ".join(map(str, sorted(tries)))
             raise Refused(
                 grpc.StatusCode.INVALID_ARGUMENT,
-                f"epoch: must be one that {task.key} was given away at ({known}), got {wanted}",
+                f"epoch: must be that of an attempt at {task.key} ({known}), got {wanted}",
             )
         return tries[wanted], self._store.artifacts.log_of(tries[wanted].id)

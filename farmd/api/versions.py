@@ -1,4 +1,4 @@
-"""Which agents can work with this farm: their software's protocol, their Ray, their Python."""
+"""Checks whether an agent can work with this farm: its protocol, its Ray and its Python."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OLDEST_PROTOCOL = PROTOCOL - 1
 
 
 def check_version(version: str, protocol: int) -> None:
-    """Raises Refused for an agent whose protocol is newer than this farm's, or older than the one before it."""
+    """Raise Refused if an agent's protocol is newer than this farm's, or older than the farm's previous protocol."""
     if OLDEST_PROTOCOL <= protocol <= PROTOCOL:
         return
     if protocol > PROTOCOL:
@@ -31,7 +31,7 @@ def check_version(version: str, protocol: int) -> None:
 
 
 def upgrade_advice(version: str, protocol: int) -> str:
-    """Return what is to be done about the version of an agent, for people; "" where nothing is."""
+    """Return a sentence about which upgrade an agent's version needs; "" if none."""
     if protocol == PROTOCOL:
         return ""
     runs = f"runs ltx-farm {version or 'unknown'}"
@@ -43,7 +43,7 @@ def upgrade_advice(version: str, protocol: int) -> str:
 
 
 def check_runtime(hello: nodes_pb2.Hello) -> None:
-    """Raises Refused for a node whose Ray or Python can't work with this farm's."""
+    """Raise Refused if the node's Ray or Python can't work with this farm's."""
     ray = installed_version("ray")
     if hello.ray_version and hello.ray_version != ray:
         raise Refused(
