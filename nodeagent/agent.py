@@ -1,7 +1,8 @@
-"""farm-node: one workstation's agent. Puts its parts together, starts them, and ends them in order.
+"""farm-node, the agent of one workstation: puts its parts together, starts them, and ends them in order.
 
-SIGTERM is a drain with a deadline: attempts end or are handed back, then renderers and raylet go, and the farm knows.
-SIGINT and a second SIGTERM do the same at once. kill -9 leaves both running for the next agent on the same home.
+SIGTERM drains the node with a deadline: attempts end or are handed back, then renderers and raylet end, and the daemon
+is told. SIGINT and a second SIGTERM do the same at once. After kill -9, renderers and raylet go on for the next agent
+on the same home.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ _GOES = "its node's agent was told to end"
 
 
 class Agent:
-    """One workstation's agent. Used from one event loop."""
+    """The agent of one workstation. Used from one event loop."""
 
     def __init__(self, config: NodeConfig, who: identity.NodeIdentity, lent: list[ProbedDevice]):
         self._config = config
@@ -139,28 +140,28 @@ class Agent:
             raise results[0]
 
     def began(self) -> None:
-        """RendererEvents: an attempt asks for its lease."""
+        """Ask the daemon for the lease of a new attempt, with a heartbeat (RendererEvents)."""
         self._stream.beat()
 
     def loads(self) -> None:
-        """RendererEvents: a model is being loaded, or has been."""
+        """Tell the daemon which models are being loaded (RendererEvents)."""
         self._stream.beat()
 
     def progressed(self, progress: nodes_pb2.Progress) -> None:
-        """RendererEvents: a step was made."""
+        """Send a renderer's progress to the daemon (RendererEvents)."""
         self._stream.send(nodes_pb2.ConnectRequest(progress=progress))
 
     def ended(self, completion: nodes_pb2.Completion) -> None:
-        """RendererEvents: an attempt's end is in the journal."""
+        """Send the daemon the end of an attempt, which is in the journal (RendererEvents)."""
         self._stream.send(nodes_pb2.ConnectRequest(completion=completion))
         self._logs.wake()
 
     def reported(self, report: nodes_pb2.RendererReport) -> None:
-        """RendererEvents: a renderer came or went."""
+        """Tell the daemon that a renderer came or went (RendererEvents)."""
         self._stream.send(nodes_pb2.ConnectRequest(renderer=report))
 
     def hello(self) -> nodes_pb2.Hello:
-        """FarmEvents: what this node is and offers."""
+        """Return a message that says what this node is and offers (FarmEvents)."""
         return nodes_pb2.Hello(
             node_id=self._who.node_id,
             name=_name(self._config),
@@ -179,7 +180,7 @@ class Agent:
         )
 
     def heartbeat(self) -> nodes_pb2.Heartbeat:
-        """FarmEvents: how this node is."""
+        """Return a heartbeat with the present state of this node (FarmEvents)."""
         return nodes_pb2.Heartbeat(
             ray_node_id=self._raylet.node_id,
             leaving=self._leaving,
@@ -191,16 +192,16 @@ class Agent:
         )
 
     def welcomed(self, welcome: nodes_pb2.Welcome) -> None:
-        """FarmEvents: the daemon has taken the hello."""
+        """Join the Ray cluster that the daemon named in its answer to the hello (FarmEvents)."""
         self._who.take_ray_token(welcome.ray_token)
         self._membership.joins(welcome.ray_address, welcome.leave)
 
     def wanted(self, leave: bool) -> None:
-        """FarmEvents: the farm wants this node to leave Ray, or to come back."""
+        """Leave Ray, or come back, as the farm wants it (FarmEvents)."""
         self._membership.wanted(leave)
 
     def renew(self, ray_node_id: str, why: str) -> None:
-        """FarmEvents: the farm wants the raylet replaced."""
+        """Start the raylet again, because the farm wants it replaced (FarmEvents)."""
         self._raylet.renew(ray_node_id, why)
 
     def _setup_for(self, device: ProbedDevice) -> Callable[[], renderers_pb2.Setup]:
@@ -220,7 +221,7 @@ class Agent:
         return setup
 
     async def _hand_back(self, at_once: asyncio.Event) -> None:
-        """Take no more; what runs has until the deadline to end, then it is stopped."""
+        """Take no more attempts. Those that run may end by themselves until the deadline; then they are stopped."""
         self._leaving = True
         self._stream.beat()
         seconds = self._config.drain_deadline
@@ -231,7 +232,7 @@ class Agent:
 
     @contextlib.asynccontextmanager
     async def _vacated(self, why: str) -> AsyncIterator[None]:
-        """While renderers end for a reason of this machine: what they have in hand is handed back first."""
+        """Hand back what renderers have in hand. The body then ends the renderers, for a reason of this machine."""
         until = boottime() + 2 * _VACATE_SECONDS
         while self._link.held() and boottime() < until:
             # Again and again: what was on its way here comes only now.
@@ -289,7 +290,7 @@ async def _serve(config: NodeConfig) -> None:
 
 
 async def _join(config: NodeConfig) -> identity.NodeIdentity:
-    """This node's identity, bought with the join token where there is none; waits for a daemon that isn't there."""
+    """Return this node's identity. Without one, register with the join token, and wait until the daemon can be reached."""
     known = identity.load(config.home, config.server, config.join_token)
     if known:
         return known
@@ -303,17 +304,17 @@ async def _join(config: NodeConfig) -> identity.NodeIdentity:
             if "CERTIFICATE_VERIFY_FAILED" in (error.details() or ""):
                 # Waiting would never help: whoever answers there isn't the farm that made the token.
                 raise AgentRefused(
-                    f"join_token: is not for the farm at {config.server}, whose certificate it doesn't vouch for; "
+                    f"join_token: doesn't fit the certificate of the farm at {config.server}; "
                     "`farmctl node enroll` on that farm prints the right command. If it did, set this machine's clock"
                 ) from None
             if not told:
-                log.warning("can't register yet, trying on", server=config.server, problem=error.details())
+                log.warning("can't register yet; retrying", server=config.server, problem=error.details())
                 told = True
         await asyncio.sleep(waits.next() * random.uniform(0.5, 1.0))
 
 
 def _keep_others_out(home: Path) -> None:
-    """Let nobody else write where inputs are read from, whatever the caller's umask, and that of an earlier agent."""
+    """Let only this user write the folders that inputs are read from, whatever the umask of this or an earlier agent."""
     os.umask(0o077)
     for folder in (home / "cache", home / "work"):
         try:
@@ -323,12 +324,12 @@ def _keep_others_out(home: Path) -> None:
 
 
 @click.command(name="farm-node")
-@click.option("--server", metavar="HOST:PORT", help="The daemon. Remembered after the first start.")
+@click.option("--server", metavar="HOST:PORT", help="The daemon's address. Remembered after the first start.")
 @click.option(
     "--join-token",
     envvar="FARM_JOIN_TOKEN",
     metavar="TOKEN",
-    help="What `farmctl node enroll` prints, or @FILE. Needed at the first start only.",
+    help="The token that `farmctl node enroll` prints, or @FILE. Needed at the first start only.",
 )
 @click.option("--home", type=click.Path(path_type=Path), help="Folder of this node's identity and files.")
 @click.option("--name", help="Name of this node, for people.")

@@ -1,4 +1,4 @@
-"""What this node lends: the devices found or declared, and what the renderer of each is told."""
+"""The devices that this node lends, found or declared, and the settings that the renderer of each gets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nodeagent.probe import ProbedDevice
 
 
 def lent(config: NodeConfig) -> list[ProbedDevice]:
-    """Devices of this node: those that the config declares, otherwise those that are found."""
+    """Return the devices of this node: those that the config declares, or else those that are found."""
     threads = config.threads or len(os.sched_getaffinity(0))
     if not config.device:
         return probe.probe(threads)
@@ -24,9 +24,9 @@ def lent(config: NodeConfig) -> list[ProbedDevice]:
 def declared(
     devices: Sequence[DeclaredDevice], found: Sequence[ProbedDevice], threads: int, thread_flops: float
 ) -> list[ProbedDevice]:
-    """Declared devices, with what is known of the real ones behind them.
+    """Return the declared devices, each with what is known of the real device behind it.
 
-    `threads` are shared equally where a device doesn't say; `thread_flops` is the rate of one of them.
+    Devices that declare no threads share `threads` equally. `thread_flops` is the rate of one thread, in FLOPs a second.
     """
     real = {(device.advertised.backend, device.index): device.advertised for device in found}
     counts: dict[str, int] = {}

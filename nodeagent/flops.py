@@ -1,5 +1,5 @@
-"""How fast one thread of this machine multiplies matrices; a program of its own, because BLAS reads its number of
-threads when it is loaded.
+"""Measures how fast one thread of this machine multiplies matrices. A program of its own, because BLAS reads its number
+of threads when it is loaded.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _SIDE = 384
 
 
 def measure_thread_flops() -> float:
-    """fp32 FLOPs a second of one thread, measured for 50 ms in a process of its own."""
+    """Return the fp32 FLOPs a second of one thread, measured for 50 ms in a process of its own."""
     alone = {f"{library}_NUM_THREADS": "1" for library in ("OPENBLAS", "MKL", "OMP")}
     done = subprocess.run(
         python_command("nodeagent.flops"),

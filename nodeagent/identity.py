@@ -1,8 +1,8 @@
-"""Who this node is to its farm, kept in the agent's home: id, tokens, the farm's CA, the daemon's address.
+"""This node's identity, kept in the agent's home: its id, its tokens, the farm's CA and the daemon's address.
 
-node.json keeps the checksums of the files beside it: a token of which one letter has changed looks like any other, and
-only the farm could tell. With a join token at hand each damaged file is set aside and bought anew. Without one, node.json
-is put together again from the node token and the server's address; what can't be replaced stops the start.
+node.json keeps the checksums of the files beside it, because a token with one changed letter looks like any other.
+With a join token, the agent sets damaged files aside and registers again. Without one, it restores node.json from the
+node token and the server's address; if it can't replace a damaged file, it doesn't start.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _REMEDY = (
 
 
 class NotJoined(Exception):
-    """This node can't reach a farm with what it was given; the message says what is missing."""
+    """This node can't register; the message says which option is missing."""
 
 
 @dataclass(frozen=True)
 class NodeIdentity:
-    """A registered node. Files lie under `home`, secrets readable by their owner alone."""
+    """A registered node. Its files are under `home`; only their owner can read the secrets."""
 
     home: Path
     node_id: str
@@ -53,35 +53,35 @@ class NodeIdentity:
 
     @property
     def token_file(self) -> Path:
-        """What this node shows with every call."""
+        """File of the token that this node shows with every call."""
         return self.home / "node.token"
 
     @property
     def ray_token_file(self) -> Path:
-        """Token of the farm's Ray cluster."""
+        """File of the token of the farm's Ray cluster."""
         return self.home / "ray.token"
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All that lies beside node.json."""
+        """The files beside node.json."""
         return self.ca_file, self.token_file, self.ray_token_file
 
     def take_ray_token(self, token: str) -> None:
-        """Keeps the token that the daemon has told, where it is another one than before."""
+        """Keep the Ray token that the daemon sent, if it differs from the one in the file."""
         if token and token != self.ray_token_file.read_text().strip():
-            log.warning("Ray has another token than before, and is made anew")
+            log.warning("the farm's Ray token has changed; Ray starts again")
             durable.write_whole(self.ray_token_file, token)
             stored = _read(self.home) or {}
             sums = {**stored.get("sha256", {}), self.ray_token_file.name: _sum(self.ray_token_file)}
             _write(self.home, stored | {"sha256": sums})
 
     def channel(self) -> grpc.aio.Channel:
-        """A channel to the daemon; every call on it needs `metadata`."""
+        """Return a channel to the daemon. Every call on it needs `metadata`."""
         return aio_channel(self.server, self.ca_file.read_bytes())
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What makes a call this node's."""
+        """The metadata by which the daemon knows that a call is from this node."""
         return bearer(self.token_file.read_text().strip())
 
 
@@ -90,9 +90,9 @@ Stored = dict[str, Any]
 
 
 def load(home: Path, server: str, join_token: str) -> NodeIdentity | None:
-    """The identity in `home`; None when it must register (again, when `join_token` is another one than before).
+    """Return the identity in `home`; None if the node must register, or register again because `join_token` is a new one.
 
-    `server`: where the daemon is now; empty: where it was last. Raises DamagedFile where a join token is needed to go on.
+    `server` is the daemon's address; empty: the address that it had last. Raises DamagedFile if only a join token helps.
     """
     try:
         stored = _read(home) or {}
@@ -112,7 +112,7 @@ def load(home: Path, server: str, join_token: str) -> NodeIdentity | None:
 
 
 def _put_together(home: Path, server: str, join_token: str, damage: DamagedFile) -> Stored:
-    """What a damaged node.json said, as far as the files beside it know. Raises DamagedFile where that isn't enough."""
+    """Return a damaged node.json's contents, restored from the files beside it. Raises DamagedFile if they don't suffice."""
     node_id = _of_token(home / "node.token")
     if join_token:
         stored = {"node_id": node_id} if node_id else {}
@@ -128,7 +128,7 @@ def _put_together(home: Path, server: str, join_token: str, damage: DamagedFile)
 
 
 def _of_token(file: Path) -> str:
-    """The node's id as its token says it; "" where the token is damaged too."""
+    """Return the node's id from its token; "" if the token is damaged too."""
     with contextlib.suppress(DamagedFile, FileNotFoundError, ValueError):
         kind, node_id, proof = damaged_files.read_word(file, "").split(".")
         found = base64.b64decode(node_id, altchars=b"-_", validate=True).decode()
@@ -138,7 +138,7 @@ def _of_token(file: Path) -> str:
 
 
 def _damage(identity: NodeIdentity, sums: dict[str, str]) -> DamagedFile | None:
-    """What is wrong with the files beside node.json, of which it knows these checksums."""
+    """Return what is wrong with the files beside node.json, whose checksums are `sums`; None if they are whole."""
     try:
         for file in (identity.token_file, identity.ray_token_file):
             damaged_files.read_word(file, _REMEDY)
@@ -147,7 +147,7 @@ def _damage(identity: NodeIdentity, sums: dict[str, str]) -> DamagedFile | None:
         damaged_files.read_certificate(identity.ca_file, _REMEDY)
         for file in identity.files:
             if sums.get(file.name, _sum(file)) != _sum(file):
-                return DamagedFile(file, "is damaged (it is not what this node had written)", _REMEDY)
+                return DamagedFile(file, "is damaged (it is not what this node wrote)", _REMEDY)
     except DamagedFile as error:
         return error
     except FileNotFoundError as error:
@@ -161,9 +161,9 @@ def _tell(damage: DamagedFile, aside: Path | None, then: str) -> None:
 
 
 async def register(home: Path, name: str, server: str, join_token: str) -> NodeIdentity:
-    """Buy a node token with the join token and keep it. A home keeps its node id whatever farm it joins.
+    """Register with the join token, and keep the node token that the farm gives. A home keeps its node id in every farm.
 
-    Raises NotJoined, security.InvalidJoinToken, and grpc.aio.AioRpcError as the daemon answers.
+    Raises NotJoined, security.InvalidJoinToken, and the grpc.aio.AioRpcError of the daemon's answer.
     """
     stored = _read(home) or {}
     server = server or stored.get("server", "")
@@ -171,7 +171,7 @@ async def register(home: Path, name: str, server: str, join_token: str) -> NodeI
         raise NotJoined("server: give --server HOST:PORT, the daemon's address")
     if not join_token:
         raise NotJoined(
-            "join_token: give --join-token, what `farmctl node enroll` prints, at the first start"
+            "join_token: at the first start give --join-token with the token that `farmctl node enroll` prints"
         )
     ca_pem, secret = security.parse_join_token(join_token)
     node_id = stored.get("node_id") or uuid.uuid4().hex
@@ -203,7 +203,7 @@ def _fingerprint(join_token: str) -> str:
 
 
 def _read(home: Path) -> Stored | None:
-    """What node.json says; None when there is none. Raises DamagedFile."""
+    """Return the contents of node.json; None if there is no such file. Raises DamagedFile."""
     file = home / "node.json"
     try:
         stored = damaged_files.read_object(file, _REMEDY)

@@ -1,7 +1,7 @@
-"""The agent's memory of what its renderers hold and how their attempts ended, kept through kill -9 and power loss.
+"""The agent's record of which attempts its renderers hold and how attempts ended. It survives kill -9 and power loss.
 
-A completion stays until the daemon acknowledges it. What is written on a held attempt lets a restarted agent
-speak for renderers that it has not heard of yet. Knows nothing of streams or processes.
+A completion stays until the daemon acknowledges it. The entry of a held attempt lets a restarted agent speak for a
+renderer that has not attached yet. The journal knows nothing of streams or processes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ HELD_COLUMNS = ("attempt_id", "epoch", "device", "pid", "born")
 
 @dataclass(frozen=True)
 class Held:
-    """An attempt in a renderer's hand. `born` tells the process from a later one with the same pid."""
+    """An attempt that a renderer holds. `born` tells the renderer's process from a later one with the same pid."""
 
     attempt_id: str
     epoch: int
@@ -54,11 +54,11 @@ _PAGE = 4096
 
 
 class Journal:
-    """A file of completions not yet acknowledged and of attempts in hand. Used from one thread.
+    """A file of unacknowledged completions and held attempts. Used from one thread.
 
-    It keeps room for some hundred entries from its start on, so that what ends while the disk is full can be kept and told.
-    Where that doesn't help (a file system that writes nothing in place), its methods raise sqlite3.Error, and may be called
-    again. A file that may be damaged is opened by nodeagent.journal_rescue.
+    From its start, the file reserves room for some hundred entries, so that attempts that end while the disk is full are
+    recorded too. On file systems that never write in place this doesn't help: then methods raise sqlite3.Error, and may
+    be called again. nodeagent.journal_rescue opens a file that may be damaged.
     """
 
     def __init__(self, path: Path):
@@ -72,7 +72,7 @@ class Journal:
             self._reserve()
 
     def _reserve(self) -> None:
-        """Writes pages and gives them up again: file and log stay as large as that makes them, and are written over."""
+        """Write pages and free them again: the file and its log keep their size, and later entries go into that room."""
         with self._database:
             self._database.execute("BEGIN IMMEDIATE")
             self._database.execute("CREATE TABLE reserve (page BLOB)")
@@ -81,13 +81,13 @@ class Journal:
             self._database.execute("DROP TABLE reserve")
 
     def close(self) -> None:
-        """Close the file; nothing is lost without."""
+        """Close the file. Nothing is lost if this is never called."""
         self._database.close()
 
     def restore(
         self, last_number: int, completions: Iterable[tuple[int, nodes_pb2.Completion]], held: Iterable[Held]
     ) -> None:
-        """Fill a new journal with entries of another one, whose numbers went up to `last_number`."""
+        """Fill a new journal with the entries of another journal, whose last number was `last_number`."""
         with self._database:
             self._database.execute("BEGIN IMMEDIATE")
             for number, completion in completions:
@@ -102,21 +102,21 @@ class Journal:
             self._database.execute("INSERT INTO sqlite_sequence VALUES ('completions', ?)", (last_number,))
 
     def hold(self, held: Held) -> None:
-        """Keep that a renderer took an attempt."""
+        """Record that a renderer took an attempt."""
         self._database.execute(
             "INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?)",
             (held.attempt_id, held.epoch, held.device, held.pid, held.born),
         )
 
     def held(self) -> list[Held]:
-        """Attempts taken and not completed."""
+        """Return the attempts that renderers have taken and not completed."""
         rows = self._database.execute("SELECT attempt_id, epoch, device, pid, born FROM held ORDER BY rowid")
         return [Held(*row) for row in rows]
 
     def complete(self, completion: nodes_pb2.Completion) -> nodes_pb2.Completion:
-        """Keep the end of an attempt, which is then in nobody's hand; returns it with its number.
+        """Record the end of an attempt, which no renderer holds from then on; return the completion with its number.
 
-        An attempt ends once: while one end waits for its acknowledgement, that one is returned.
+        An attempt ends once: if an earlier completion of it isn't acknowledged yet, return that completion.
         """
         reference = (completion.attempt.attempt_id, completion.attempt.epoch)
         with self._database:
@@ -135,12 +135,12 @@ class Journal:
         return _completion(*known)
 
     def pending(self) -> list[nodes_pb2.Completion]:
-        """Completions not acknowledged, oldest first."""
+        """Return the completions that aren't acknowledged, oldest first."""
         rows = self._database.execute("SELECT number, message FROM completions ORDER BY number")
         return [_completion(*row) for row in rows]
 
     def acknowledge(self, number: int) -> None:
-        """Forget a completion; one that is not there is forgotten already."""
+        """Delete a completion. Do nothing if it is already deleted."""
         self._database.execute("DELETE FROM completions WHERE number = ?", (number,))
 
 

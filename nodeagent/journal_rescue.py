@@ -1,7 +1,7 @@
-"""What becomes of a damaged journal: whatever can still be read of it goes into a new one, the old one is set aside.
+"""Opens the journal. The readable entries of a damaged one go into a new journal, and the damaged file is set aside.
 
-Losing entries costs no more than windows that are rendered again: the farm gives away what nobody speaks for, and a
-renderer that lives repeats what it has in hand and what it has finished.
+A lost entry costs at most a window that is rendered again: the farm gives away tasks that no agent speaks for, and a
+living renderer tells again what it holds and what it has finished.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _OF_SYSTEM = {
 
 
 class JournalAway(Exception):
-    """The journal can't be used at the moment, whole or not; nothing was changed. The message says why."""
+    """The journal can't be used at the moment, whether or not it is damaged. Nothing was changed; the message says why."""
 
 
 class JournalTooNew(Exception):
@@ -50,7 +50,9 @@ class JournalTooNew(Exception):
 
 @dataclass(frozen=True)
 class _Found:
-    """What can be read of a journal. `damage`: what is wrong with it, "" for nothing; `lost`: entries known to be unreadable."""
+    """The readable entries of a journal. `damage`: what is wrong with the file, "" for nothing; `lost`: how many entries are
+    known to be unreadable.
+    """
 
     damage: str
     completions: list[tuple[int, nodes_pb2.Completion]]
@@ -60,9 +62,9 @@ class _Found:
 
 
 def open_journal(path: Path) -> Journal:
-    """The journal at `path`; of one that is damaged what can be read, and the file is set aside.
+    """Open the journal at `path`. If it is damaged, set the file aside and keep its readable entries in a new journal.
 
-    Raises JournalTooNew, JournalAway, and OSError where nothing could be set aside.
+    Raises JournalTooNew, JournalAway, and OSError if the file can't be set aside.
     """
     try:
         return _open(path)
@@ -96,7 +98,7 @@ def _open(path: Path) -> Journal:
 
 
 def _new(path: Path) -> Journal:
-    """A journal where none is. What could not be begun is removed, for the next start would take it for a damaged one."""
+    """Make a journal where there is none. If that fails, remove the file: the next start would take it for a damaged one."""
     try:
         return Journal(path)
     except sqlite3.Error:
@@ -111,9 +113,9 @@ def _of_system(error: sqlite3.Error) -> bool:
 
 
 def read(path: Path) -> _Found:
-    """All that can be read of the journal at `path`, which is not changed.
+    """Return all that can be read of the journal at `path`, without changing it.
 
-    Raises JournalTooNew, and sqlite3.Error for what says nothing of the file.
+    Raises JournalTooNew, and sqlite3.Error for an error that doesn't mean damage.
     """
     completions: dict[int, nodes_pb2.Completion] = {}
     held: list[Held] = []
@@ -150,7 +152,7 @@ def read(path: Path) -> _Found:
 
 
 def _damage(path: Path, database: sqlite3.Connection) -> str:
-    """What is wrong with the journal as a whole; "" for nothing. Raises JournalTooNew, sqlite3.Error."""
+    """Return what is wrong with the journal as a whole; "" for nothing. Raises JournalTooNew, sqlite3.Error."""
     names = {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     (state,) = database.execute("PRAGMA quick_check(1)").fetchone()
     if state != "ok":
@@ -159,8 +161,8 @@ def _damage(path: Path, database: sqlite3.Connection) -> str:
     if version > SCHEMA and names & {"completions", "held"}:
         raise JournalTooNew(
             f"{path} has schema {version}, which this version of farm-node (schema {SCHEMA}) does not know; run the newer "
-            "farm-node until all that it has finished is with the farm, or move the file away: what is only in it is "
-            "rendered again"
+            "farm-node until it has told the farm everything that ended here, or move the file away: then windows whose end "
+            "only this file knows are rendered again"
         )
     for name, columns in {"completions": COMPLETION_COLUMNS, "held": HELD_COLUMNS}.items():
         if name not in names:
@@ -171,7 +173,7 @@ def _damage(path: Path, database: sqlite3.Connection) -> str:
 
 
 def _rows(database: sqlite3.Connection, table: str, columns: tuple[str, ...]) -> Iterator[tuple]:
-    """Rows before the first damaged page, then those behind the last; each once."""
+    """Yield the rows before the first damaged page, then those after the last damaged page; each row once."""
     seen: set[int] = set()
     # What isn't text is told from it later, a row at a time.
     database.text_factory = bytes
@@ -212,7 +214,7 @@ def _held(row: tuple) -> Held | None:
 
 
 def _rescue(found: _Found, rescued: Path) -> None:
-    """A new journal with what was found, whole under its name or not there."""
+    """Write a new journal with the entries of `found`. It appears at `rescued` only once it is whole."""
     part = rescued.with_name(f".{rescued.name}.part")
     for suffix in ("", *_WITH):
         Path(f"{part}{suffix}").unlink(missing_ok=True)

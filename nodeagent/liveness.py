@@ -1,4 +1,4 @@
-"""Whether a process of this machine lives, told apart from a later one with the same pid."""
+"""Tells whether a process of this machine is alive, and not another process with the same pid."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import psutil
 
 
 def born(pid: int) -> str | None:
-    """What tells this process from another that had or will have its pid; None when it doesn't live.
+    """Return a text that tells this process from all others with its pid, before and after; None if it isn't alive.
 
-    On Linux its start in ticks since boot, which no change of the wall clock moves, and the boot's id.
+    On Linux this is its start in ticks since boot, which a change of the wall clock doesn't move, and the boot's id.
     """
     if sys.platform == "linux":
         try:
@@ -31,11 +31,11 @@ def born(pid: int) -> str | None:
 
 
 def of_another_boot(birth: str) -> bool:
-    """Whether a process that was `born` so lived before this machine's last reboot; False where nobody can tell."""
+    """Return whether the process with this birth (see `born`) ran before the machine's last reboot; False if unknown."""
     mine = born(os.getpid())
     return sys.platform == "linux" and mine is not None and birth.split("/")[0] != mine.split("/")[0]
 
 
 def lives(pid: int, birth: str) -> bool:
-    """Whether the process that was `born` so still lives; a zombie doesn't."""
+    """Return whether the process with this pid and birth (see `born`) is still alive. A zombie isn't."""
     return born(pid) == birth

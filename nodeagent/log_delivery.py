@@ -1,7 +1,7 @@
-"""The agent's side of attempts' logs: keeps them from growing without end, shows them while they are written, brings
-them to the farm when the attempt is over, however it ended.
+"""The agent's part with the logs of attempts: limits their size, shows them while renderers write them, and brings each
+to the farm when its attempt is over, however the attempt ended.
 
-The folder is the journal: a file stays until the farm has it, or wants it no more.
+The folder serves as the journal: a file stays until the farm has it or no longer wants it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _UNWANTED = {
 
 
 def bounded(path: Path, most: int = MAX_LOG_BYTES) -> bytes:
-    """A log's bytes; of one longer than `most` its head and its tail, with a line between them that says so."""
+    """Return a log's bytes; of a log longer than `most`, only head and tail, with a line between them that says so."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size <= most:
@@ -53,7 +53,7 @@ def bounded(path: Path, most: int = MAX_LOG_BYTES) -> bytes:
 
 
 class LogDelivery:
-    """Logs of one node. Used from one event loop."""
+    """The logs of one node. Used from one event loop."""
 
     def __init__(
         self,
@@ -61,16 +61,16 @@ class LogDelivery:
         identity: NodeIdentity,
         held: Callable[[], Iterable[nodes_pb2.AttemptRef]],
     ):
-        """`held` gives the attempts that renderers have in hand."""
+        """`held` returns the attempts that renderers hold."""
         self._folder, self._identity, self._held = folder, identity, held
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
-        """An attempt has ended."""
+        """Deliver soon, because an attempt has ended."""
         self._woken.set()
 
     def read(self, attempt: nodes_pb2.AttemptRef, offset: int) -> bytes | None:
-        """What is there from byte `offset` on, PART_BYTES at most; None without such a log."""
+        """Return the attempt's log from byte `offset` on, PART_BYTES at most; None if there is no such log."""
         try:
             with log_path(self._folder, attempt).open("rb") as file:
                 file.seek(offset)
@@ -87,10 +87,10 @@ class LogDelivery:
             try:
                 await self.deliver()
             except Exception:
-                log.exception("bringing logs to the farm failed and is tried again")
+                log.exception("bringing logs to the farm failed; retrying")
 
     async def deliver(self) -> None:
-        """Bring over what has ended and shorten what has not. What can't be brought now stays."""
+        """Bring logs of ended attempts to the farm, and shorten the others. A log that can't be brought now stays."""
         held = {log_path(self._folder, attempt) for attempt in self._held()}
         waiting = []
         for path in sorted(self._folder.glob(f"*{SUFFIX}")):
@@ -109,10 +109,10 @@ class LogDelivery:
                 except grpc.aio.AioRpcError as error:
                     if error.code() not in _UNWANTED:
                         return  # the farm is away; there is time
-                    log.warning("a log the farm doesn't want", file=path.name, why=error.details())
+                    log.warning("the farm refused a log", file=path.name, why=error.details())
                 except (OSError, ValueError) as error:
                     # Also a file that is no log of ours: it must not keep the others here.
-                    log.warning("a log that can't be read", file=path.name, why=str(error))
+                    log.warning("a log can't be read", file=path.name, why=str(error))
                     continue
                 path.unlink(missing_ok=True)
 
@@ -136,7 +136,7 @@ class LogDelivery:
 
 
 def _cut(path: Path) -> None:
-    """Leave of a log that is being written its head and tail; a line written meanwhile may be lost."""
+    """Cut a log that is being written to its head and tail. A line written meanwhile may be lost."""
     kept = bounded(path)
     with path.open("r+b") as file:
         # Whoever appends goes on behind it.

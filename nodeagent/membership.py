@@ -1,4 +1,4 @@
-"""Whether this node is part of the farm: its raylet and its renderers up, or gone; and how its agent is told to end."""
+"""Takes this node into the farm's Ray cluster or out of it, and ends the agent when a signal asks for that."""
 
 from __future__ import annotations
 
@@ -22,23 +22,24 @@ _LOOK_SECONDS = 0.05
 
 
 class Ending:
-    """What signals say of an agent's end: SIGTERM asks for it, a second one and SIGINT want it at once."""
+    """How signals end an agent: SIGTERM after a deadline, SIGINT and a second SIGTERM at once."""
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
         self.at_once = asyncio.Event()
 
     def signalled(self, number: int) -> None:
-        """SIGTERM or SIGINT has come."""
+        """Take note of a SIGTERM or SIGINT."""
         if number == signal.SIGINT or self.asked.is_set():
             self.at_once.set()
         self.asked.set()
 
 
 class Membership:
-    """This node's raylet and renderers, up or gone as the farm wants it. Used from one event loop.
+    """Keeps this node's raylet and renderers up, or ends them, as the farm wants it. Used from one event loop.
 
-    `left` is True from when all are gone until they are wanted back; `changed()` is called when it changes.
+    `left` is True from when all of them have ended until the farm wants them back. `changed()` is called when `left`
+    changes.
     """
 
     def __init__(self, raylet: RayletKeeper, link: RendererLink, changed: Callable[[], None]):
@@ -49,18 +50,18 @@ class Membership:
         self._over = False
 
     def joins(self, address: str, leave: bool) -> None:
-        """The farm's Ray head is at `address` (host:port); this node is to be part of it, or to `leave`."""
+        """Join the Ray cluster whose head is at `address` (host:port), or with `leave` stay out of it."""
         self._address = address
         self.wanted(leave)
 
     def wanted(self, leave: bool) -> None:
-        """What the farm wants now; holds until it says otherwise."""
+        """Leave the cluster, or come back, until the farm says otherwise."""
         self._leave = leave
         if not self._over and (self._following is None or self._following.done()):
             self._following = asyncio.create_task(self._follow())
 
     async def end(self, why: str) -> None:
-        """End raylet and renderers for good; what they held is given back with these words."""
+        """End raylet and renderers for good. What they hold is handed back, with `why` as the reason."""
         self._over = True
         if self._following:
             await asyncio.gather(self._following, return_exceptions=True)
@@ -85,7 +86,7 @@ class Membership:
                     self.left = True
                     log.info("left the farm's cluster: drained")
             except Exception:
-                log.exception("this node could not leave or join; tried again")
+                log.exception("this node could not leave or join the cluster; retrying")
                 await asyncio.sleep(_AGAIN_SECONDS)
                 continue
             done = wish

@@ -1,6 +1,7 @@
-"""Which models this machine offers, looked for at the agent's start and again while one is missing.
+"""Looks for the models that this machine offers: at the agent's start, and again while one is missing.
 
-Each look is a process of its own (nodeagent.offers), for plugins may import anything. What the farm is told stands here.
+Each look is a process of its own (nodeagent.offers), because plugins may import anything. The results that the farm is
+told are kept here.
 """
 
 from __future__ import annotations
@@ -26,18 +27,21 @@ _LONGEST_TROUBLE = 500
 
 
 class ModelSearch:
-    """Looks for models until all are found. `models`: source and weights of those that are here, by name; `troubles`: why
-    others aren't offered, by name, "" for all; `looked` is set after the first look."""
+    """Looks for models until all are found.
+
+    `models`: source and weights of each model that is here, by name. `troubles`: why other models aren't offered, by name;
+    "" for a reason that concerns all of them. `looked` is set after the first look.
+    """
 
     def __init__(self, config: NodeConfig, found: Callable[[], None], changed: Callable[[], None]):
-        """`found()` is called for each model that comes, `changed()` where there are other troubles than before."""
+        """`found()` is called for each model that is found, `changed()` when the troubles have changed."""
         self.models: dict[str, tuple[str, str]] = {}
         self.troubles: dict[str, str] = {}
         self.looked = asyncio.Event()
         self._config, self._found, self._changed = config, found, changed
 
     async def run(self) -> None:
-        """Offer what is here, and look for what isn't until it is: its disk may be mounted later, or full."""
+        """Offer the models that are here, and look for the others until all are found: a disk may be full, or mounted later."""
         candidates: dict[str, tuple[str, str]] = {}
         pauses = Backoff(_LOOK_AGAIN_SECONDS, _RARELY_SECONDS)
         while True:
@@ -56,10 +60,10 @@ class ModelSearch:
                 pauses.reset()
 
     async def _look(self, candidates: dict[str, tuple[str, str]]) -> tuple[dict[str, str], bool]:
-        """Look once. Returns why models aren't offered, by name ("" for all), and whether any is missing.
+        """Look once. Return why models aren't offered, by name ("" for all), and whether any is missing.
 
-        What is found at the first look is offered at once. Later it may be a copy that is under way, which is known by its
-        changing: it stays among the `candidates` (source and weights by name) until two looks have found the same.
+        A model found at the first look is offered at once. Later, somebody may still be copying it. So it stays among the
+        `candidates` (source and weights by name) until two looks have found the same.
         """
         troubles: dict[str, str] = {}
         missing = False

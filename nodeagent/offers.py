@@ -1,7 +1,7 @@
-"""Which models this machine can render with: where they are and the hash of their weights.
+"""Finds the models that this machine can render with: their sources and the hashes of their weights.
 
-Runs as a program of its own, because finding out may build, read and hash gigabytes; the agent reads a JSON object
-a line from it, as each model becomes known.
+It is a program of its own, because it may build, read and hash gigabytes. It prints one JSON object a line for the
+agent, as each model becomes known.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ def offers(
     cache: Path,
     offered: Collection[str] = (),
 ) -> Iterator[dict[str, str]]:
-    """{"model", "source", "weights"} of each model that is here, {"model", "problem"}, or {"model"} of one that isn't here.
+    """Yield an object for each model: {"model", "source", "weights"} if it is here, {"model"} if it isn't, or {"model",
+    "problem"}.
 
-    `configured`: sources by name that the node's config gives; `cache`: folder for models and remembered hashes;
-    `offered`: models that need not be looked for.
+    `configured`: sources by name from the node's config; `cache`: folder for models and remembered hashes; `offered`:
+    models that are already offered, and are not looked for.
     """
     known = catalogue(plugins).models
     for name in sorted(set(configured) - set(known)):
@@ -58,7 +59,7 @@ def offers(
 
 
 def main() -> None:
-    """Usage: python -m nodeagent.offers < {"home": …, "configured": {model: source}, "offered": [model]}."""
+    """Run as python -m nodeagent.offers < {"home": …, "configured": {model: source}, "offered": [model]}."""
     asked = json.load(sys.stdin)
     try:
         cache = model_cache(Path(asked["home"]))

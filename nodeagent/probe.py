@@ -1,7 +1,7 @@
-"""What devices this machine has: NVIDIA through NVML, AMD through sysfs, Apple by platform, else the CPU.
+"""Finds this machine's devices: NVIDIA through NVML, AMD through sysfs, Apple by platform, else the CPU.
 
-Readings and their interpretation are apart: the functions that interpret take plain values. A reading that a
-driver refuses or answers with "[N/A]" leaves its field empty and ends nothing.
+Functions that interpret readings take plain values; others read them. A reading that a driver refuses or answers with
+"[N/A]" leaves its field empty; the probe goes on.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class ProbedDevice:
 
 
 def number(value: Any) -> float:
-    """A driver's reading as a number, 0 where it has none ("[N/A]", None, nonsense, negative, all bits set)."""
+    """Return a driver's reading as a number; 0 if it is none ("[N/A]", None, nonsense, negative, all bits set)."""
     try:
         found = float(value)
     except (TypeError, ValueError):
@@ -60,7 +60,7 @@ def number(value: Any) -> float:
 
 
 def text(value: Any) -> str:
-    """A driver's reading as text, empty where it has none: its excuses stand in brackets, or are one of a few words."""
+    """Return a driver's reading as text; empty if it is in brackets or one of a few words, which mean that there is none."""
     if isinstance(value, bytes):
         value = value.decode(errors="replace")
     found = str(value).strip() if value is not None else ""
@@ -69,9 +69,11 @@ def text(value: Any) -> str:
 
 
 def cuda_device(index: int, readings: Mapping[str, Any], threads: int) -> nodes_pb2.Device:
-    """A CUDA device from NVML's readings: name, memory (bytes), capability (major, minor), driver, cores, clock (MHz).
+    """Return a CUDA device from NVML's readings.
 
-    The rate is cores x clock x 2 (fp32 multiply-adds), times what the tensor cores of its generation make of bf16.
+    `readings` are name, memory (bytes), capability (major, minor), driver, cores and clock (MHz).
+
+    The rate is cores x clock x 2 (fp32 multiply-adds), times the bf16 speed-up of its generation's tensor cores.
     """
     capability = readings.get("capability")
     try:
@@ -95,7 +97,7 @@ def cuda_device(index: int, readings: Mapping[str, Any], threads: int) -> nodes_
 
 
 def kfd_properties(content: str) -> dict[str, int]:
-    """`properties` of a node of /sys/class/kfd/kfd/topology, lines that aren't "name number" left out."""
+    """Read the `properties` file of a node of /sys/class/kfd/kfd/topology; lines that aren't "name number" are left out."""
     found = {}
     for line in content.splitlines():
         parts = line.split()
@@ -107,7 +109,7 @@ def kfd_properties(content: str) -> dict[str, int]:
 def rocm_device(
     index: int, properties: Mapping[str, int], vram_bytes: int, model: str, driver: str, threads: int
 ) -> nodes_pb2.Device | None:
-    """A ROCm device from its KFD properties; None for a node that is no GPU.
+    """Return a ROCm device from its KFD properties; None for a node that isn't a GPU.
 
     The rate is compute units x 64 lanes x 2 x clock (fp32). fp8 came with gfx940 (CDNA3) and gfx12 (RDNA4).
     """
@@ -128,13 +130,13 @@ def rocm_device(
 
 
 def cpu_name(cpuinfo: str) -> str:
-    """The processor's name from /proc/cpuinfo."""
+    """Return the processor's name from the text of /proc/cpuinfo."""
     found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
     return found.group(1).strip() if found else ""
 
 
 def visible(setting: str | None, count: int) -> list[int]:
-    """Indices of CUDA devices that CUDA_VISIBLE_DEVICES leaves of `count`; names that aren't numbers are no limit."""
+    """Return the indices of the CUDA devices, of `count`, that CUDA_VISIBLE_DEVICES allows; all if it isn't all numbers."""
     if setting is None:
         return list(range(count))
     parts = [part.strip() for part in setting.split(",") if part.strip()]
@@ -144,17 +146,17 @@ def visible(setting: str | None, count: int) -> list[int]:
 
 
 def probe(threads: int, lend_bytes: int = 0) -> list[ProbedDevice]:
-    """Devices of this machine: its GPUs, or its CPU where it has none.
+    """Return the devices of this machine: its GPUs, or its CPU if it has none.
 
-    `threads`: CPU threads to share among renderers. `lend_bytes`: main memory that a CPU device may use; 0 is
-    half of it.
+    `threads`: CPU threads to share among renderers. `lend_bytes`: main memory that a CPU device may use; 0 means half
+    of it.
     """
     found = _cuda(threads) or _rocm(threads) or _mps(threads)
     return found or [ProbedDevice(cpu_device(threads, lend_bytes), 0)]
 
 
 def cpu_device(threads: int, lend_bytes: int = 0) -> nodes_pb2.Device:
-    """This machine's CPU as a device."""
+    """Return this machine's CPU as a device."""
     return nodes_pb2.Device(
         name="cpu",
         backend="cpu",
@@ -166,7 +168,7 @@ def cpu_device(threads: int, lend_bytes: int = 0) -> nodes_pb2.Device:
 
 
 def boot_id() -> str:
-    """Changes when the machine reboots."""
+    """Return an id that changes when the machine reboots."""
     return _read(Path("/proc/sys/kernel/random/boot_id")).strip() or f"boot-{int(psutil.boot_time())}"
 
 
@@ -204,7 +206,7 @@ def _cuda(threads: int) -> list[ProbedDevice]:
 
 
 def _ask(question: Callable[..., Any], *arguments: Any) -> Any:
-    """A driver's answer, None where it has none: no driver's whim ends the agent."""
+    """Return a driver's answer, or None if the question fails: a driver's error must not end the agent."""
     try:
         return question(*arguments)
     except Exception:  # noqa: BLE001 - NVML's own errors, and what its binding makes of answers it can't read

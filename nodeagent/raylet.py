@@ -1,6 +1,6 @@
-"""Keeps this machine's raylet up: starts or adopts it, notices its end, starts it again, also when it should be another.
+"""Keeps this machine's raylet up: starts or adopts it, and starts it again when it ends or its settings change.
 
-The raylet outlives an agent that was killed, and with it the renderers. Ray itself is not imported here.
+The raylet and its renderers outlive an agent that was killed. Ray itself is not imported here.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ Vacated = Callable[[str], AbstractAsyncContextManager[None]]
 
 
 class RayletKeeper:
-    """One machine's raylet. `changed()` is called when its id in the cluster, `node_id`, came or went.
+    """Keeps one machine's raylet up. `changed()` is called when `node_id`, the raylet's id in the cluster, comes or goes.
 
-    `trouble`: why there is none, in words; "" while nothing is known against it.
+    `trouble` says in words why there is no raylet; "" while no reason is known.
     """
 
     def __init__(
@@ -53,9 +53,10 @@ class RayletKeeper:
         changed: Callable[[], None],
         vacated: Vacated,
     ):
-        """`threads` of each renderer, `renderers` to have ready; `env` is added to what they inherit.
+        """`threads`: CPU threads of each renderer. `renderers`: worker processes to keep ready. `env`: further environment
+        variables that renderers inherit.
 
-        In `vacated` a raylet is ended that must become another.
+        A raylet that must be replaced is ended within `vacated`, which hands back what its renderers hold.
         """
         self.node_id = self.trouble = ""
         self._blamed = ""
@@ -72,7 +73,7 @@ class RayletKeeper:
         self._starting: asyncio.Future | None = None
 
     async def join(self, address: str) -> None:
-        """Be part of the cluster whose head is at `address` (host:port), and of no other."""
+        """Join the cluster whose head is at `address` (host:port), and leave any other."""
         if address == self._address:
             return
         await self._forsake()
@@ -81,14 +82,14 @@ class RayletKeeper:
             self._keeper = asyncio.create_task(self._keep(address))
 
     def renew(self, node_id: str, why: str) -> None:
-        """Make the raylet `node_id` anew, which the farm blames for something. Another one is left alone."""
+        """Replace the raylet `node_id`, which the farm blames for `why`. A raylet with another id is left alone."""
         if node_id == self.node_id:
             self._blamed = why
 
     async def stop(self, timeout: float, address: str = "") -> None:
         """End the raylet and all renderers; those that don't end within `timeout` seconds are killed.
 
-        Also a raylet that an earlier agent left here, if it was of the cluster at `address`. `join` brings one back.
+        So does a raylet that an earlier agent left here, if it belongs to the cluster at `address`. `join` starts one again.
         """
         await self._forsake()
         address, self._address = self._address or address, ""
@@ -130,30 +131,30 @@ class RayletKeeper:
                     continue
                 lived = time.monotonic() - up
                 log.warning(
-                    "raylet ended, starts again", after_seconds=round(lived), log=str(raylet.log_file)
+                    "raylet ended; starting it again", after_seconds=round(lived), log=str(raylet.log_file)
                 )
                 if lived >= _STEADY_SECONDS:
                     waits.reset()
                 self.trouble = self._why_ended(lived)
             except (TimeoutError, damaged_files.DamagedFile) as error:
-                log.warning("raylet can't be used, starts again", error=str(error))
+                log.warning("raylet can't be used; starting it again", error=str(error))
                 self.trouble = await asyncio.to_thread(_words, error, address)
                 await asyncio.to_thread(raylet.stop, 5.0)
             except (OSError, RuntimeError) as error:
-                log.warning("raylet did not start, tries again", error=str(error))
+                log.warning("raylet did not start; retrying", error=str(error))
                 self.trouble = await asyncio.to_thread(_words, error, address)
             self._became("")
             await asyncio.sleep(waits.next())
 
     async def _vacate(self, raylet: Raylet, why: str) -> None:
-        """End a raylet after what runs on it was handed back. From the beginning the farm is told that there is none."""
-        log.warning("the raylet is made anew", why=why)
+        """End a raylet after its renderers have handed back their work. The farm is told first that there is no raylet."""
+        log.warning("the raylet is replaced", why=why)
         self._became("")
         async with self._vacated(f"Ray is started again on this machine: {why}"):
             await asyncio.to_thread(raylet.stop, 5.0)
 
     async def _until_over(self, raylet: Raylet) -> str:
-        """Returns "" once the raylet has ended, or why it must be another: it is not as it would be started now, or is blamed."""
+        """Return "" once the raylet has ended, or why it must be replaced: its settings changed, or the farm blames it."""
         began = compared = time.monotonic()
         while await asyncio.to_thread(raylet.alive):
             if time.monotonic() - began >= _STEADY_SECONDS:
@@ -178,9 +179,9 @@ class RayletKeeper:
         return "; ".join(raylet.outdated())
 
     def _place(self, raylet: Raylet) -> None:
-        """Looks up the address at which the raylet is to be reached. Raises OSError where there is none.
+        """Choose the address at which others reach the raylet. Raises OSError if there is none.
 
-        One that runs stays where it is while there is no way to the head: nobody knows where this machine will be next.
+        A running raylet keeps its address while the head can't be reached: nobody knows this machine's next address.
         """
         runs = raylet.running_ip()
         try:
@@ -204,7 +205,7 @@ class RayletKeeper:
 
 
 def _words(error: Exception, address: str) -> str:
-    """Why there is no raylet, for people: first of all whether the head can't be reached."""
+    """Return for people why there is no raylet; an unreachable head is the first reason to name."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_SECONDS).close()
@@ -214,7 +215,7 @@ def _words(error: Exception, address: str) -> str:
 
 
 def _word(file: Path) -> str:
-    """What a file says; "" for one that is missing or damaged."""
+    """Return the text of a file; "" if it is missing or damaged."""
     try:
         return damaged_files.read_word(file, "")
     except (FileNotFoundError, damaged_files.DamagedFile):
@@ -222,7 +223,7 @@ def _word(file: Path) -> str:
 
 
 def own_address(address: str) -> str:
-    """The address of this machine from which it reaches `address` (host:port); nothing is sent."""
+    """Return this machine's own address on the way to `address` (host:port). Nothing is sent."""
     host, _, port = address.rpartition(":")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect((host.strip("[]"), int(port)))

@@ -1,8 +1,8 @@
-"""The agent's side of its renderers: who is attached, what each holds, and whether it lives.
+"""The agent's link to its renderers: which are attached, what each holds, and whether each is alive.
 
-Answers RendererService. It passes leases and cancels down, journals completions
-before it answers for them, and is the one place that may say a renderer is dead. It knows nothing of the daemon's
-stream: what happens is told through RendererEvents.
+RendererLink serves RendererService. It passes leases and cancels on to renderers, puts completions into the journal
+before it acknowledges them, and is the only part that declares a renderer dead. It knows nothing of the daemon's
+stream: it reports through RendererEvents.
 """
 
 from __future__ import annotations
@@ -41,30 +41,31 @@ load or step keeps Python's lock that long."""
 
 
 class RendererEvents(Protocol):
-    """What the agent does about its renderers."""
+    """What a RendererLink tells the agent."""
 
     def began(self) -> None:
-        """An attempt was taken: its lease should be asked for now."""
+        """Ask for the lease of an attempt that a renderer has just taken."""
 
     def loads(self) -> None:
-        """A model is being loaded, or has been: the farm should be told now."""
+        """Tell the farm that a renderer loads a model, or has loaded it."""
 
     def progressed(self, progress: nodes_pb2.Progress) -> None:
-        """A step was made."""
+        """Take note of a denoising step."""
 
     def ended(self, completion: nodes_pb2.Completion) -> None:
-        """An attempt ended and is in the journal."""
+        """Take the end of an attempt, which is in the journal already."""
 
     def reported(self, report: nodes_pb2.RendererReport) -> None:
-        """A renderer came or went."""
+        """Take note that a renderer came or went."""
 
 
 @dataclass
 class _Renderer:
     """A renderer process; `outbox` is None while it isn't attached.
 
-    `attempts`: what it has in hand, each with the model that is being loaded for it, or "". `killed_for`: why its agent ended it, where it did. `raylet`: pid and birth of the process that started it, which it
-    doesn't outlive. `silent`: for how many seconds, of those in which this agent ran, it has said nothing.
+    `attempts`: the attempts that it holds, each with the model that is being loaded for it, or "". `killed_for`: why the
+    agent ended it, "" if it didn't. `raylet`: pid and birth of the process that started it, with which it ends. `silent`:
+    for how many seconds it has said nothing, counted only while this agent ran.
     """
 
     device: str
@@ -78,7 +79,7 @@ class _Renderer:
 
 
 class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
-    """Renderers of one machine. Used from one event loop."""
+    """The renderers of one machine. Used from one event loop."""
 
     def __init__(
         self,
@@ -87,7 +88,9 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         events: RendererEvents,
         silent_seconds: float = SILENT_SECONDS,
     ):
-        """`setups`: by device, what a renderer that attaches is told. `silent_seconds`: after which one is killed."""
+        """`setups` returns by device the settings for a renderer that attaches. A renderer is killed after `silent_seconds`
+        without a word.
+        """
         self._journal = journal
         self._setups = setups
         self._events = events
@@ -103,9 +106,9 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         self._unacknowledged: dict[int, FilteringBoundLogger] = {}
 
     async def serve(self, path: Path) -> None:
-        """Listen on `path`, for this user alone. Renderers known from the journal are waited for or found dead.
+        """Listen on `path`, for this user alone. Wait for the renderers that the journal names, or find them dead.
 
-        Those of a device that this agent has no setup for, since the card was taken out or is no longer lent, are ended.
+        Renderers of a device without a setup are ended: its card was taken out, or is no longer lent.
         """
         self._server = RendererSocket(self, path)
         await self._server.listen()
@@ -125,7 +128,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
                     self._watch(renderer)
 
     async def _care(self, server: RendererSocket) -> None:
-        """Kill renderers that hang, and listen anew where somebody has removed the socket."""
+        """Kill renderers that hang, and listen again if somebody has removed the socket."""
         looked = time.monotonic()
         while True:
             await asyncio.sleep(_CARE_SECONDS)
@@ -138,12 +141,12 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
             await server.restore()
 
     def _give_up(self, renderer: _Renderer) -> None:
-        """Kills a renderer that hangs. What it held is lost at once: where it waits for a disk, its end may take long."""
+        """Kill a renderer that hangs, and lose its attempts at once: a process that waits for a disk may take long to end."""
         why = f"renderer of {renderer.device} (process {renderer.pid}) said nothing for {renderer.silent:.0f} s, and was killed"
         renderer.silent = 0.0
         if not lives(renderer.pid, renderer.born):
             return
-        log.warning("a renderer hangs and is killed", device=renderer.device, pid=renderer.pid)
+        log.warning("killing a renderer that hangs", device=renderer.device, pid=renderer.pid)
         with contextlib.suppress(ProcessLookupError):
             os.kill(renderer.pid, signal.SIGKILL)
         for attempt_id, epoch in list(renderer.attempts):
@@ -155,14 +158,14 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
                 self._cannot_keep(error)
 
     async def close(self) -> None:
-        """Hear no renderer any more."""
+        """Stop listening to renderers."""
         for watch in self._watches:
             watch.cancel()
         if self._server:
             await self._server.close()
 
     def held(self) -> list[nodes_pb2.AttemptRef]:
-        """Attempts in a renderer's hand, parked ones included."""
+        """Return the attempts that renderers hold, including those that wait for a lease."""
         return [
             nodes_pb2.AttemptRef(attempt_id=attempt_id, epoch=epoch)
             for renderer in self._renderers.values()
@@ -170,7 +173,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         ]
 
     def loading(self) -> list[nodes_pb2.Loading]:
-        """Models that renderers load at this moment, each with the attempt that waits for it."""
+        """Return the models that renderers load at this moment, each with the attempt that waits for it."""
         return [
             nodes_pb2.Loading(attempt=nodes_pb2.AttemptRef(attempt_id=attempt_id, epoch=epoch), model=model)
             for renderer in self._renderers.values()
@@ -179,15 +182,15 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         ]
 
     def attached(self) -> list[str]:
-        """Devices whose renderer is attached."""
+        """Return the devices whose renderer is attached."""
         return [renderer.device for renderer in self._renderers.values() if renderer.outbox]
 
     def pids(self) -> list[tuple[int, str]]:
-        """Renderer processes not known to be dead, each with its birth (nodeagent.liveness)."""
+        """Return the renderer processes that aren't known to be dead: pid and birth (nodeagent.liveness)."""
         return list(self._renderers)
 
     def lease(self, attempt: nodes_pb2.AttemptRef, until: float) -> None:
-        """Pass a lease to whoever holds the attempt. `until`: CLOCK_BOOTTIME in seconds."""
+        """Pass a lease on to the renderer that holds the attempt. `until`: CLOCK_BOOTTIME in seconds."""
         key = (attempt.attempt_id, attempt.epoch)
         if key in self._named and key not in self._leased:
             self._leased.add(key)
@@ -197,7 +200,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         )
 
     def cancel(self, cancel: nodes_pb2.Cancel) -> None:
-        """Pass a cancel to whoever holds the attempt; a renderer that doesn't heed it in time is killed."""
+        """Pass a cancel on to the renderer that holds the attempt; a renderer that doesn't obey in time is killed."""
         self._tell(cancel.attempt, renderers_pb2.AttachResponse(cancel=cancel))
         key = (cancel.attempt.attempt_id, cancel.attempt.epoch)
         until = time.monotonic() + cancel.grace_seconds
@@ -207,9 +210,9 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
             self._keep(asyncio.create_task(self._insist(cancel)))
 
     def stop(self, reason: str, grace: float = 0.0) -> None:
-        """Ask whatever is in hand to stop at its next step and keep its state, so that it goes on elsewhere.
+        """Ask every held attempt to stop at its next step and keep its state, so that another device can continue it.
 
-        `grace`: seconds after which a renderer that hasn't stopped is killed; 0: never. Asking again changes nothing.
+        `grace`: seconds after which a renderer that hasn't stopped is killed; 0: never. A second request changes nothing.
         """
         for attempt in self.held():
             self.cancel(
@@ -217,7 +220,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
             )
 
     def free(self, reason: str) -> None:
-        """End renderers that have nothing in hand: their memory is free then."""
+        """End renderers that hold no attempt, to free their memory."""
         for renderer in list(self._renderers.values()):
             if not renderer.attempts:
                 self._end(renderer, reason)
@@ -229,13 +232,15 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         self.buried(renderer.pid, renderer.born, reason)
 
     async def _insist(self, cancel: nodes_pb2.Cancel) -> None:
-        """What hangs in a step never comes to where it would stop, and would take its device with it."""
+        """Kill the renderer if it doesn't stop in time: one that hangs within a step would block its device for ever."""
         await asyncio.sleep(cancel.grace_seconds)
         key = (cancel.attempt.attempt_id, cancel.attempt.epoch)
         self._insisting.pop(key, None)
         for renderer in list(self._renderers.values()):
             if key in renderer.attempts and lives(renderer.pid, renderer.born):
-                log.warning("renderer killed, it did not stop", device=renderer.device, why=cancel.reason)
+                log.warning(
+                    "renderer killed because it did not stop", device=renderer.device, why=cancel.reason
+                )
                 renderer.killed_for = cancel.reason
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(renderer.pid, signal.SIGKILL)
@@ -250,7 +255,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         request_iterator: AsyncIterator[renderers_pb2.AttachRequest],
         context: grpc.aio.ServicerContext[renderers_pb2.AttachRequest, renderers_pb2.AttachResponse],
     ) -> None:
-        """RendererService.Attach."""
+        """Serve a renderer's stream, as RendererService.Attach says."""
         first = await anext(aiter(request_iterator), None)
         if first is None or first.WhichOneof("message") != "introduction":
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message must be an introduction")
@@ -295,7 +300,10 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
     async def _keeping(
         self, renderer: _Renderer, request: renderers_pb2.AttachRequest, outbox: asyncio.Queue
     ) -> None:
-        """Hears it once it can be kept; the renderer waits. After a newer stream has begun, which says all again, not at all."""
+        """Take a renderer's message, again and again until the journal can be written; the renderer waits.
+
+        Give up if a newer stream of the renderer begins meanwhile, which says everything again.
+        """
         while renderer.outbox is outbox:
             renderer.silent = 0.0
             try:
@@ -329,7 +337,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         elif kind == "in_hand":
             named = {(one.attempt_id, one.epoch) for one in request.in_hand.attempts}
             for attempt_id, epoch in [one for one in renderer.attempts if one not in named]:
-                why = f"its renderer (process {renderer.pid}) let go of it without a word; this is a bug, please report it"
+                why = f"its renderer (process {renderer.pid}) stopped working on it without saying so; this is a bug, please report it"
                 reference = nodes_pb2.AttemptRef(attempt_id=attempt_id, epoch=epoch)
                 failed = nodes_pb2.OUTCOME_FAILED
                 self._log(reference).error("no renderer was working on this attempt")
@@ -346,19 +354,19 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         key = (completion.attempt.attempt_id, completion.attempt.epoch)
         if key in renderer.attempts:
             about = self._unacknowledged[numbered.journal_number] = self._log(completion.attempt)
-            about.info("end kept", outcome=outcome_name(numbered.outcome))
+            about.info("end journaled", outcome=outcome_name(numbered.outcome))
         renderer.attempts.pop(key, None)
         self._named.pop(key, None)
         self._leased.discard(key)
         self._events.ended(numbered)
 
     def acknowledged(self, number: int, committed: bool) -> None:
-        """The farm has taken the end of an attempt that has this number in the journal."""
+        """Log that the farm has acknowledged the completion with this number in the journal."""
         if about := self._unacknowledged.pop(number, None):
             about.info("end acknowledged", committed=committed)
 
     def _log(self, attempt: nodes_pb2.AttemptRef) -> FilteringBoundLogger:
-        """Return a logger whose lines name the attempt as all other logs do, as far as it is known here."""
+        """Return a logger whose lines name the attempt as all other logs do, with what is known of it here."""
         known = self._named.get((attempt.attempt_id, attempt.epoch), {})
         bound: FilteringBoundLogger = log.bind(**known, attempt=attempt.attempt_id, epoch=attempt.epoch)
         return bound
@@ -371,7 +379,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         watch.add_done_callback(self._watches.discard)
 
     async def _until_back_or_dead(self, renderer: _Renderer) -> None:
-        """Only the end of its process makes a renderer dead; one that lost its stream comes back by itself."""
+        """Wait until the renderer attaches again or its process has ended: one that lost its stream comes back by itself."""
         while renderer.outbox is None:
             if not lives(renderer.pid, renderer.born):
                 try:
@@ -383,14 +391,12 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
 
     def _cannot_keep(self, error: sqlite3.Error) -> None:
         if not self._full:
-            log.error(
-                "this node's journal can't be written, which is tried again until it can", why=str(error)
-            )
+            log.error("this node's journal can't be written; retrying", why=str(error))
         self._full = True
 
     @contextlib.contextmanager
     def ending(self, why: str) -> Iterator[None]:
-        """Renderers that end meanwhile end because this agent ends them: that speaks against no task and no device."""
+        """Count renderers that end within this context as ended by this agent, which is no fault of a task or a device."""
         self._endings.append(why)
         try:
             yield
@@ -398,7 +404,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
             self._endings.remove(why)
 
     def buried(self, pid: int, birth: str, why: str = "") -> None:
-        """A renderer's process is gone: what it held is lost, for certain. `why` where it was ended for a reason."""
+        """Record that a renderer's process has ended, so that its attempts are lost. `why`: the reason, if it was killed."""
         renderer = self._renderers.get((pid, birth))
         if renderer is None:
             return
@@ -423,7 +429,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
 
 
 def _parent(pid: int) -> tuple[int, str] | None:
-    """Pid and birth of the process that started this one; None when either is gone."""
+    """Return pid and birth of the process that started process `pid`; None if either has ended."""
     with contextlib.suppress(psutil.Error):
         parent = psutil.Process(pid).ppid()
         return (parent, birth) if (birth := born(parent)) else None

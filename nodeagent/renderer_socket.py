@@ -1,4 +1,4 @@
-"""The unix socket on which renderers reach their agent, for this user alone."""
+"""The unix socket on which renderers reach their agent. Only this user can connect."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class RendererSocket:
         self._server: grpc.aio.Server | None = None
 
     async def listen(self) -> None:
-        """Begin to serve. Raises PermissionError where the socket's folder is somebody else's, OSError, RuntimeError."""
+        """Begin to serve. Raises PermissionError if the socket's folder belongs to somebody else, OSError, RuntimeError."""
         folder = self._path.parent
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.lstat()
@@ -36,18 +36,18 @@ class RendererSocket:
         self._path.chmod(0o600)
 
     async def restore(self) -> None:
-        """Serve anew where somebody has removed the socket; whoever is attached comes back."""
+        """Serve again if somebody has removed the socket. Attached renderers come back."""
         if self._path.exists():
             return
-        log.warning("the socket of renderers was removed, and is made anew", path=str(self._path))
+        log.warning("the renderers' socket was removed; making it again", path=str(self._path))
         try:
             # The old one removes the file when it ends, so it ends first.
             await self.close()
             await self.listen()
         except (OSError, RuntimeError) as error:  # gRPC raises the latter where it can't bind
-            log.error("no socket for renderers, which is tried again", why=str(error))
+            log.error("can't make the renderers' socket; retrying", why=str(error))
 
     async def close(self) -> None:
-        """Serve nobody any more."""
+        """Stop serving."""
         if self._server:
             await self._server.stop(0)

@@ -1,10 +1,11 @@
-"""The agent's one stream to the daemon: hello, heartbeats, what renderers did; leases, cancels and acknowledgements.
+"""The agent's one stream to the daemon. The agent sends a hello, heartbeats, progress and completions; the daemon sends
+leases, cancels and acknowledgements.
 
-It comes back by itself for ever. What the daemon answers, and what the agent does about it:
+The stream connects again by itself for ever. What the agent does about each status code of the daemon:
 
 UNAUTHENTICATED, PERMISSION_DENIED   this node is not of this farm: the agent ends with the message
 FAILED_PRECONDITION                  version or protocol don't fit: the agent ends with the message
-anything else, or silence            try again, with longer waits and jitter, said once
+any other code, or silence           the agent tries again after longer and longer waits, and logs that once
 """
 
 from __future__ import annotations
@@ -42,26 +43,26 @@ _WELCOME_SECONDS = 15.0
 
 
 class AgentRefused(Exception):
-    """The daemon will have nothing to do with this agent; trying again would not help."""
+    """The daemon refuses this agent for good: trying again would not help."""
 
 
 class FarmEvents(Protocol):
-    """What this node says of itself to the daemon, and what it does when the daemon speaks."""
+    """What a FarmStream asks of the agent: messages for the daemon, and actions when the daemon speaks."""
 
     def hello(self) -> nodes_pb2.Hello:
-        """Return the first message, without attempts."""
+        """Return the first message; the stream adds the attempts."""
 
     def heartbeat(self) -> nodes_pb2.Heartbeat:
-        """Return a heartbeat, without attempts and number."""
+        """Return a heartbeat; the stream adds attempts and number."""
 
     def welcomed(self, welcome: nodes_pb2.Welcome) -> None:
-        """Take the answer to the hello."""
+        """Act on the daemon's answer to the hello."""
 
     def wanted(self, leave: bool) -> None:
-        """Take whether the farm wants this node to leave Ray."""
+        """Act on whether the farm wants this node to leave Ray."""
 
     def renew(self, ray_node_id: str, why: str) -> None:
-        """Replace the raylet of that id, because the farm says why."""
+        """Replace the raylet with this id, for the reason `why` that the farm gives."""
 
 
 class FarmStream:
@@ -90,18 +91,18 @@ class FarmStream:
         self._put(None)
 
     async def settled(self) -> None:
-        """Return when the daemon has taken what this node says of itself now, or is not connected."""
+        """Return once the daemon has this node's present state, or the stream is down."""
         number = self._sequence + 1
         self.beat()
         while self._outbox is not None and self._answered < number:
             await asyncio.sleep(0.02)
 
     def send(self, request: nodes_pb2.ConnectRequest) -> None:
-        """Send this if the stream is up; what must not be lost is in the journal."""
+        """Send a message if the stream is up, else drop it. The journal keeps everything that must not be lost."""
         self._put(request)
 
     def introduce_again(self) -> None:
-        """Say hello once more: what this node offers has changed."""
+        """Send the hello once more, because this node's offers have changed."""
         if self._call:
             self._again = True
         # One that the daemon hasn't answered yet is left to itself until it has: a write waits for ever in a call
@@ -114,7 +115,7 @@ class FarmStream:
             self._outbox.put_nowait(request)
 
     async def run(self) -> None:
-        """Stay connected. Returns never; raises AgentRefused."""
+        """Stay connected for ever. Raises AgentRefused."""
         waits, told = Backoff(0.25, 3.0), False
         while True:
             problem, began = "", boottime()
@@ -149,7 +150,7 @@ class FarmStream:
                 waits.reset()
             if not told:
                 log.warning(
-                    "no connection to the daemon, trying on", server=self._identity.server, problem=problem
+                    "no connection to the daemon; retrying", server=self._identity.server, problem=problem
                 )
                 told = True
             await asyncio.sleep(waits.next() * random.uniform(0.5, 1.0))
@@ -214,7 +215,7 @@ class FarmStream:
         return nodes_pb2.ConnectRequest(heartbeat=heartbeat)
 
     def _answered_for(self) -> list[nodes_pb2.AttemptRef]:
-        """Attempts that this node has in hand or whose end the daemon hasn't taken yet: none of them is lost."""
+        """Return the attempts that this node holds or whose end the daemon hasn't acknowledged: none of them is lost."""
         return [*self._link.held(), *(completion.attempt for completion in self._journal.pending())]
 
     async def _read(self, call: Call, welcome: nodes_pb2.Welcome, beats: SentHeartbeats) -> None:

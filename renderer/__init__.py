@@ -1,4 +1,4 @@
-"""The process on a device: it keeps models warm and does one task, or one lockstep group, at a time."""
+"""The renderer, a process on a device: it keeps models loaded and does one task, or one lockstep group, at a time."""
 
 SOCKET_VARIABLE = "FARM_AGENT_SOCKET"
 """Environment of renderers: where the agent of this machine listens."""

@@ -1,7 +1,7 @@
-"""A renderer's side of its agent: one stream that comes back by itself, and the attempts in hand.
+"""A renderer's link to its agent: one stream that connects again by itself, and the attempts that the renderer holds.
 
-A thread here talks to the agent; threads that render call the methods. Nothing is decided here: the agent says
-until when the attempt may run, farm.policy.lease what that means.
+A thread of this module talks to the agent; threads that render call the methods. This module decides nothing: the
+agent says until when an attempt may run, and farm.policy.lease says what that means.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ KEEP_SECONDS = 30.0
 
 
 class Attachment:
-    """A renderer's line to the agent that listens on `socket`."""
+    """A renderer's link to the agent that listens on `socket`."""
 
     def __init__(self, socket: Path, device: str):
         self._socket = socket
@@ -44,13 +44,13 @@ class Attachment:
         threading.Thread(target=self._keep_telling, name="in hand", daemon=True).start()
 
     def setup(self) -> renderers_pb2.Setup:
-        """What the agent said last of this machine; waits until it has."""
+        """Return the agent's latest settings for this renderer; wait for the first ones."""
         with self._changed:
             self._changed.wait_for(lambda: self._setup is not None)
             return self._setup  # type: ignore[return-value]
 
     def begin(self, attempt_id: str, epoch: int, job: str = "", task: str = "") -> Hold:
-        """Take an attempt in hand and ask for its lease. `job` (an id) and `task` (a key) are for the agent's log."""
+        """Take an attempt and ask for its lease. `job` (an id) and `task` (a key) are for the agent's log."""
         with self._changed:
             hold = self._holds[attempt_id, epoch] = Hold(self, HeldAttempt(attempt_id, epoch), job, task)
             self._send(hold._begin())
@@ -110,7 +110,7 @@ class Attachment:
 
 
 class Hold:
-    """An attempt in hand, for the thread that does its work. Made by `Attachment.begin`."""
+    """An attempt that this renderer holds, for the thread that does its work. `Attachment.begin` makes it."""
 
     def __init__(self, attachment: Attachment, held: HeldAttempt, job: str, task: str):
         self._attachment, self._changed = attachment, attachment._changed
@@ -122,7 +122,7 @@ class Hold:
         self._stopped_at = 0.0
 
     def runs(self) -> bool:
-        """Whether its lease lasts at this moment. Raises Stopped."""
+        """Return whether the attempt's lease lasts at this moment. Raises Stopped."""
         with self._changed:
             standing = self._held.standing(boottime())
             if standing is Standing.STOPPED:
@@ -130,15 +130,15 @@ class Hold:
             return standing is Standing.RUNNING
 
     def checkpoint(self) -> None:
-        """Return while the attempt's lease lasts, block while it is out. Raises Stopped."""
+        """Return if the attempt's lease lasts; otherwise block until it is renewed. Raises Stopped."""
         with self._changed:
             while not self.runs():
                 self._changed.wait()
 
     def pause(self, seconds: float, *, delivering: bool = False) -> None:
-        """Wait, whether or not the lease lasts; what is rendered counts however late. Raises Stopped.
+        """Wait, whether or not the lease lasts: a result counts however late it comes. Raises Stopped.
 
-        `delivering`: there is something to bring to the farm, which one that goes on elsewhere waits for a while.
+        `delivering`: the attempt brings something to the farm. If it is to go on elsewhere, it gets some time for that.
         """
 
         def over() -> bool:
@@ -153,7 +153,7 @@ class Hold:
         return Stopped(self._held.stopped or "", keeping=self._held.keeping)
 
     def progress(self, step: int, steps: int) -> None:
-        """Tell of a step, at most four times a second. The first that is told is where the attempt began."""
+        """Report a step to the agent, at most four times a second. The first report says at which step the attempt began."""
         if self._from_step is None:
             self._from_step = step
         now = time.monotonic()
@@ -167,13 +167,13 @@ class Hold:
             self._attachment._send(renderers_pb2.AttachRequest(progress=message))
 
     def loading(self, model: str) -> None:
-        """Tell that a model is being loaded for the attempt, or with "" that none is any more."""
+        """Report that a model is being loaded for the attempt; "" means that loading has ended."""
         with self._changed:
             self._loads = model
             self._attachment._send(self._loading())
 
     def complete(self, completion: nodes_pb2.Completion) -> None:
-        """Tell of the attempt's end; returns when the agent has it in its journal."""
+        """Report the attempt's end, and return once the agent has it in its journal."""
         with self._changed:
             completion.attempt.CopyFrom(self._reference())
             self._end = completion
@@ -182,7 +182,7 @@ class Hold:
             self.let_go()
 
     def let_go(self) -> None:
-        """Nobody works on it here any more. Without its end told before, the agent takes it for lost."""
+        """Give the attempt up. If its end was not reported before, the agent takes it for lost."""
         with self._changed:
             self._attachment._holds.pop((self._held.attempt_id, self._held.epoch), None)
 

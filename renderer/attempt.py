@@ -1,6 +1,6 @@
-"""One attempt from its first step to its end: what its plugin may ask for, and the way of its files to the farm.
+"""One attempt from its first step to its end: it serves its plugin, and brings the plugin's files to the farm.
 
-The renderer decides when it begins (renderer.renderer), the workbench how its task is done (renderer.work).
+renderer.renderer decides when an attempt begins, and renderer.work how its task is done.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ STATE = "state"
 
 
 class Attempt:
-    """One attempt whose lease has come. Used from the thread that does its work, while that thread has the turn."""
+    """One attempt that has got its lease. Used from the thread that does its work, while that thread has the turn."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Attempt:
         turn: Turn,
         exchange: Exchange | None,
     ):
-        """`folder`: where its files are made. `say` writes a line to its log. `exchange`: None without lockstep."""
+        """`folder`: where its files are made. `say` writes a line to its log. `exchange`: None if it isn't in lockstep."""
         self._hold, self._reference, self._handed, self._folder = hold, reference, handed, folder
         self._say, self._wire, self._cache, self._turn = say, wire, cache, turn
         self._exchange = exchange
@@ -55,21 +55,21 @@ class Attempt:
         self._loads = ""
 
     def perform(self, workbench: Workbench, sources: dict[str, str]) -> tuple[list[str], float]:
-        """Do the task, and bring what it made to the farm.
-
-        Of a member of a lockstep group the seconds are 0: most of them it waited for others, so they measure nothing.
+        """Do the task, and bring the files that it made to the farm.
 
         Args:
             workbench: the device's plugins and warm models.
             sources: folder or hub id of each model.
 
         Returns:
-            Ids of the artifacts it made, and the seconds from its first step to its end.
+            Ids of the artifacts that it made, and the seconds from its first step to its end. The seconds are 0 for a
+            member of a lockstep group: it spends most of the time waiting for others, so they would measure nothing.
 
         Raises:
-            Stopped: with the id of the state that was saved, if one was.
-            StorageFailed, TransferFailed: the farm can't take, or won't take, what was made.
-            And what Workbench.perform raises.
+            Stopped: the attempt was stopped; the error holds the id of the state, if one was saved.
+            StorageFailed: the farm can't store a file.
+            TransferFailed: the farm refuses a file.
+            Exception: any error that Workbench.perform raises.
         """
         try:
             made = workbench.perform(self._context(), sources)
@@ -86,23 +86,23 @@ class Attempt:
         return ids, 0.0 if self._working_since is None else ended - self._working_since
 
     def facts(self) -> dict[str, Any]:
-        """Return what the task found out, as JSON has it.
+        """Return the facts that the task reported, as JSON.
 
-        Raises ValueError for what the farm could never store, TypeError for no JSON.
+        Raises ValueError if they are too long for the farm, TypeError if they aren't JSON.
         """
         text = json.dumps(self._facts, allow_nan=False)
         if len(text) > MAX_FACTS:
-            raise ValueError(f"facts: {len(text)} bytes were told, at most {MAX_FACTS} are kept")
+            raise ValueError(f"facts: must be at most {MAX_FACTS} bytes of JSON, got {len(text)}")
         return json.loads(text)
 
     def pause(self, seconds: float) -> None:
-        """Wait for the farm, and let others compute meanwhile. Raises Stopped."""
+        """Wait for the farm, and let other threads compute meanwhile. Raises Stopped."""
         with self._turn.let_go():
             self._hold.pause(seconds, delivering=self._delivering)
 
     @contextlib.contextmanager
     def loading(self, model: str) -> Iterator[None]:
-        """Tell that a model is being loaded. Parts of a model may be loaded within the loading of another."""
+        """Report that a model is being loaded while the body runs. Loadings may be nested."""
         before = self._loads
         self._loads = model
         self._hold.loading(model)
@@ -113,7 +113,7 @@ class Attempt:
             self._hold.loading(before)
 
     def _context(self) -> TaskContext:
-        """The attempt as its plugin sees it."""
+        """Return the attempt as its plugin sees it."""
         task = self._handed.task
         return TaskContext(
             key=task.key,
@@ -180,7 +180,10 @@ class Attempt:
             return self._exchange(number, mine)
 
     def _deliver_state(self) -> str:
-        """Its artifact's id; empty when the farm doesn't take it: then the next attempt begins anew."""
+        """Bring the saved state to the farm, and return its artifact's id; "" if the farm doesn't take it.
+
+        Without a state the next attempt begins at the first step.
+        """
         try:
             return self._deliver(STATE, self._state)
         except (Stopped, StorageFailed, TransferFailed, OSError):
@@ -188,7 +191,7 @@ class Attempt:
             return ""
 
     def _deliver(self, name: str, path: Path) -> str:
-        """Bring a file to the farm as artifact `name`, and keep it for the next task here; returns the artifact's id."""
+        """Bring a file to the farm as artifact `name`, keep it for the next task here, and return the artifact's id."""
         sha256 = checksum(path)
         self._delivering = True
         try:
@@ -200,7 +203,7 @@ class Attempt:
 
 
 def _save(save: Save, path: Path) -> None:
-    """What can't be saved costs time and nothing else: the next attempt begins anew."""
+    """Save the state, or go on without one if that fails: it costs only time, as the next attempt then begins anew."""
     try:
         save(path)
     except Exception:  # noqa: BLE001 - a plugin may raise anything

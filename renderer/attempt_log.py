@@ -1,7 +1,7 @@
-"""The log of an attempt, as the renderer writes it: what it does, and all that is printed meanwhile.
+"""The log of an attempt, which the renderer writes: what the attempt does, and everything that is printed meanwhile.
 
-A file a attempt in the node's folder, written straight to the kernel, so that it is whole up to the last line when the
-renderer is killed. The agent brings it to the farm (nodeagent.log_delivery).
+Each attempt has a file in the node's folder. Lines are written without a buffer, so that the file is whole up to the
+last line when the renderer is killed. The agent brings the file to the farm (nodeagent.log_delivery).
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ SUFFIX = ".log"
 
 
 def log_folder(home: Path) -> Path:
-    """Where a node's logs lie that the farm has not taken yet."""
+    """Return the folder of the node's logs that the farm does not have yet."""
     return home / "logs"
 
 
 def log_path(folder: Path, attempt: nodes_pb2.AttemptRef) -> Path:
-    """The file of one attempt."""
+    """Return the path of an attempt's log."""
     return folder / f"{attempt.attempt_id}-{attempt.epoch}{SUFFIX}"
 
 
 class AttemptLog:
-    """An open log; a context in which standard output and error of the whole process go into it too.
+    """An open log. As a context, it also takes the standard output and error of the whole process.
 
-    Of several at once (a lockstep group has a thread each) the one that began last has them.
+    If several are open at once (each member of a lockstep group has a thread), the one that began last takes them.
     """
 
     _switch = threading.Lock()
@@ -52,7 +52,7 @@ class AttemptLog:
             self._file = os.open(os.devnull, how)
 
     def say(self, text: str) -> None:
-        """Write a line with the time before it."""
+        """Write a line that begins with the time."""
         now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
         with contextlib.suppress(OSError):
             os.write(self._file, f"{now}Z {text}\n".encode(errors="replace"))

@@ -1,4 +1,4 @@
-"""Whether what went wrong is a disk's fault, this machine's or the farm's, and not the work's."""
+"""Tells whether a disk of this machine or of the farm caused an error, and not the work itself."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TRIED_BYTES = 1 << 16
 
 
 def damaged_input(error: BaseException) -> InputDamaged | None:
-    """What the farm had not kept as it was stored, if that made the work end with `error`."""
+    """Return the InputDamaged error that made the work end with `error`; None if another cause did."""
     return next((at for at in _chain(error) if isinstance(at, InputDamaged)), None)
 
 
@@ -35,9 +35,9 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def disk_trouble(error: BaseException, folder: Path) -> str:
-    """What of the disk or the artifact store made the work in `folder` end with `error`; "" where neither did.
+    """Return how the disk or the artifact store made the work in `folder` end with `error`; "" if neither did.
 
-    Libraries that write files by themselves raise errors of their own: then a little is written to see.
+    Libraries that write files themselves raise errors of their own. Then a test write shows whether the disk is at fault.
     """
     for at in _chain(error):
         if isinstance(at, StorageFailed) or (isinstance(at, OSError) and at.errno in _OF_DISKS):

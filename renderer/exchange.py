@@ -1,8 +1,8 @@
-"""What windows in lockstep give their neighbours: kept by the renderer that made it, fetched by those that need it.
+"""The arrays that windows in lockstep give their neighbours. The renderer that made an array keeps it; others fetch it.
 
-Every round is kept from the first one on, so a window that was lost can begin again from its noise and catch up with
-neighbours that only wait; and what a finished window gave is an artifact, for when its renderer is gone. Knows no Ray:
-how another renderer is asked is handed in. Rounds are those of farm.rendering.TaskContext.exchange.
+All rounds are kept, so a lost window can begin again from its noise and catch up with its neighbours, which only wait
+for it. The arrays of a finished window are also an artifact, in case its renderer ends. This module knows no Ray: its
+callers pass in how another renderer is asked. Rounds are those of farm.rendering.TaskContext.exchange.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NEIGHBOUR_TIMEOUT_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Question:
-    """`asker`, at the renderer `at`, wants what the member `key` of `group` gave it in `round`."""
+    """The member `asker`, at the renderer `at`, asks for the array that the member `key` of `group` gave it in `round`."""
 
     group: str
     key: str
@@ -47,23 +47,23 @@ Answer = tuple[bool, np.ndarray | None]
 
 
 class Peers(Protocol):
-    """How other renderers are asked."""
+    """Asks other renderers."""
 
     def ask(self, renderer: str, question: Question) -> Answer:
-        """What the renderer of that address answers; (False, None) when it can't be reached."""
+        """Return the answer of the renderer with this name; (False, None) if it can't be reached."""
         ...
 
 
 @dataclass
 class _InHand:
-    """`in_hand`: more rounds may come; `given`: arrays by neighbour and round."""
+    """What a member gave. `in_hand`: more rounds may come; `given`: arrays by neighbour and round."""
 
     in_hand: bool = True
     given: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
 
 
 class Overlaps:
-    """All that this renderer's members gave, and where members of their groups were last heard of. Thread-safe."""
+    """The arrays that members on this renderer gave, and the last known renderers of their groups' members. Thread-safe."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -71,9 +71,9 @@ class Overlaps:
         self._places: dict[tuple[str, str], str] = {}
 
     def open(self, group: str, key: str, here: str, places: dict[str, str]) -> None:
-        """A member is taken in hand by this renderer, `here`.
+        """Record that this renderer, `here`, has taken a member.
 
-        `places`: renderer of each of its neighbours that the farm knows one of.
+        `places`: the renderer of each neighbour, as far as the farm knows it.
         """
         with self._changed:
             members = self._groups.pop(group, {})
@@ -87,20 +87,20 @@ class Overlaps:
             self._changed.notify_all()
 
     def close(self, group: str, key: str) -> None:
-        """The member's attempt has ended; what it gave stays."""
+        """Record that the member's attempt has ended. Its arrays are kept."""
         with self._changed:
             if member := self._groups.get(group, {}).get(key):
                 member.in_hand = False
             self._changed.notify_all()
 
     def give(self, group: str, key: str, to: str, number: int, array: np.ndarray) -> None:
-        """The member `key` gives its neighbour `to` the array of that round."""
+        """Keep the array that the member `key` gives its neighbour `to` in round `number`."""
         with self._changed:
             self._groups[group][key].given[to, number] = array
             self._changed.notify_all()
 
     def answer(self, question: Question, seconds: float = POLL_SECONDS) -> Answer:
-        """What is known here; waits up to `seconds` for a round that is still to come."""
+        """Answer from what is known here; wait up to `seconds` for a round that is still to come."""
         wanted = question.asker, question.round
         with self._changed:
             self._places[question.group, question.asker] = question.at
@@ -114,12 +114,12 @@ class Overlaps:
             return array is not None or member().in_hand, array
 
     def place(self, group: str, key: str) -> str:
-        """Renderer that had the member when it was last heard of; "" for nowhere."""
+        """Return the member's last known renderer; "" if none is known."""
         with self._changed:
             return self._places.get((group, key), "")
 
     def save(self, group: str, key: str, path: Path) -> Path:
-        """Write all that the member gave."""
+        """Write all arrays that the member gave to `path`."""
         with self._changed:
             given = dict(self._groups[group][key].given)
         save_file(
@@ -129,19 +129,19 @@ class Overlaps:
 
 
 class WaitingHold(Protocol):
-    """Of renderer.attachment.Hold what waiting needs."""
+    """The part of renderer.attachment.Hold that waiting needs."""
 
     def runs(self) -> bool:
-        """Whether its lease lasts. Raises Stopped."""
+        """Return whether the attempt's lease lasts. Raises Stopped."""
         ...
 
     def pause(self, seconds: float) -> None:
-        """Waits. Raises Stopped."""
+        """Wait. Raises Stopped."""
         ...
 
 
 class Exchange:
-    """One member's exchange with its neighbours, from when it is taken in hand; for the thread that renders it."""
+    """One member's exchange with its neighbours while a renderer holds it; for the thread that renders the member."""
 
     def __init__(
         self,
@@ -151,24 +151,24 @@ class Exchange:
         member: Member,
         finished: Callable[[str], Path | None],
     ):
-        """`finished(neighbour)`: its artifact, where it was done before this attempt began."""
+        """`finished(neighbour)` returns the neighbour's artifact if the neighbour was done before this attempt began."""
         self._overlaps, self._peers, self._hold, self._finished = overlaps, peers, hold, finished
         self._group, self._key, self._here = member.group, member.key, member.renderer
         overlaps.open(self._group, self._key, self._here, member.places)
         self._files: dict[str, Path | None] = {}
 
     def __call__(self, number: int, mine: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """As TaskContext.exchange. Raises Stopped, also when a neighbour is nowhere to be found."""
+        """Exchange arrays as TaskContext.exchange says. Raises Stopped, also if a neighbour can't be found."""
         for key, array in mine.items():
             self._overlaps.give(self._group, self._key, key, number, array)
         return {key: self._theirs(key, number) for key in mine}
 
     def close(self) -> None:
-        """The attempt has ended; what was given stays."""
+        """Record that the attempt has ended. Its arrays are kept."""
         self._overlaps.close(self._group, self._key)
 
     def save(self, path: Path) -> Path:
-        """Write all that was given; the artifact."""
+        """Write all arrays that the member gave, as its artifact, to `path`."""
         return self._overlaps.save(self._group, self._key, path)
 
     def _theirs(self, key: str, number: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A job's tasks done in this process, without a farm: to try a plugin, to test one, to measure one.
+"""Does a job's tasks in this process, without a farm: to try, test or measure a plugin.
 
 Plugins are given the same TaskContext as in a farm, and windows in lockstep trade their latents in the farm's own way
 (renderer.exchange). Artifacts are plain files, leases never run out, and nothing is tried again.
@@ -65,10 +65,10 @@ _HERE = "here"
 
 
 def by_plugins(device: DeviceInfo, sources: Mapping[str, str] | None = None) -> Work:
-    """Return what does tasks of every kind with the installed plugins, as a renderer does them.
+    """Return a function that does tasks of every kind with the installed plugins, as a renderer does.
 
     Args:
-        device: what the plugins are to work on. Models stay warm beside each other while they fit its `vram_bytes`.
+        device: the device that the plugins work on. Models stay loaded beside each other while they fit its `vram_bytes`.
         sources: folder or hub id of each model; a model that is not named has its plugin's default.
 
     Raises:
@@ -79,7 +79,7 @@ def by_plugins(device: DeviceInfo, sources: Mapping[str, str] | None = None) -> 
 
 
 def by_model(model: RenderingModel) -> Work:
-    """Return what does a model's own kinds of tasks with a loaded model: encode, storyboard, window and join.
+    """Return a function that does tasks with a loaded model: encode, storyboard, window and join.
 
     A decode makes no file by itself: call `model.decode(job.context(task))` for its frames.
     """
@@ -91,28 +91,28 @@ def by_model(model: RenderingModel) -> Work:
 
 
 class LocalJob:
-    """Does tasks of one job, each given what the earlier ones made.
+    """Does tasks of one job, and gives each the artifacts of the earlier ones.
 
     Attributes:
-        files: every artifact, by the key of the task that made it ("" for the job's media) and by its name. A file that
-            is put in the place of another is what later tasks fetch.
-        facts: what the last attempt of each task found out, by the task's key, with its last summary as "summary"; nothing
-            of one that reported nothing.
+        files: every artifact, by the key of the task that made it ("" for the job's media) and by its name. Put another
+            file in the place of one, and later tasks fetch that file.
+        facts: the facts that the last attempt of each task reported, by the task's key, with its last summary as
+            "summary". A task that reported nothing is absent.
     """
 
     def __init__(
         self, shared: JobJson, folder: Path, work: Work, media: Mapping[str, Path] | None = None
     ) -> None:
-        """Take a job in hand.
+        """Make a job whose tasks can be done.
 
         Args:
-            shared: what all its tasks are told, such as `Plan.shared`.
+            shared: the part of the plan for all tasks, such as `Plan.shared`.
             folder: each attempt gets a folder of its own in it.
-            work: `by_plugins` or `by_model`, or a function of yours.
+            work: what `by_plugins` or `by_model` returns, or your own function.
             media: the job's media by name (farm.plan.media_name).
 
         Raises:
-            farm.json_values.Unreadable: `shared` is not what a job's tasks are told.
+            farm.json_values.Unreadable: `shared` is not such a part of a plan.
         """
         self._shared, self._folder, self._work = shared, folder, work
         self._job = JobPart.of(shared)
@@ -120,10 +120,10 @@ class LocalJob:
         self.facts: dict[str, dict[str, Any]] = {}
 
     def perform(self, tasks: Iterable[PlannedTask]) -> None:
-        """Do tasks in their order; the windows of a lockstep group at once, when the first of them is met.
+        """Do tasks in their order, and all windows of a lockstep group at once when the first of them comes.
 
         Raises:
-            Exception: what a task raised. The others of its lockstep group have ended then.
+            Exception: an error that a task raised. All other tasks of its lockstep group have ended by then.
         """
         together: dict[str, list[PlannedTask]] = {}
         for task in tasks:
@@ -142,19 +142,19 @@ class LocalJob:
         state: Path | None = None,
         exchange: Trade | None = None,
     ) -> dict[str, Path]:
-        """Do one task, and keep what it made for later ones.
+        """Do one task, and keep its artifacts for later tasks.
 
         Args:
-            task: one of the job's plan, or a changed one.
+            task: a task of the job's plan, or a changed copy of one.
             step: called before each step, see TaskContext; it may raise Stopped. None: the task is never stopped.
-            state: what a task saved that was stopped, to go on from. None: it begins at its first step.
-            exchange: with the neighbours of a window in lockstep, see TaskContext. `perform` makes one by itself.
+            state: the state that a stopped task saved, to continue from. None: the task begins at its first step.
+            exchange: the exchange of a window in lockstep with its neighbours, see TaskContext. `perform` makes its own.
 
         Returns:
             The files it made, by artifact name.
 
         Raises:
-            Exception: what the task raised, Stopped for one. It has made nothing then.
+            Exception: an error that the task raised, such as Stopped. Then it has made no artifacts.
         """
         made = self._work(self.context(task, step=step, state=state, exchange=exchange))
         self.files |= {(task.key, name): path for name, path in made.items()}
@@ -168,7 +168,7 @@ class LocalJob:
         state: Path | None = None,
         exchange: Trade | None = None,
     ) -> TaskContext:
-        """Return the task as its plugin sees it, with a new folder, to call a plugin by yourself. Arguments as of `do`."""
+        """Return the task as its plugin sees it, with a new folder, so that you can call a plugin. Arguments are as in `do`."""
         found: dict[str, Any] = {}
         self.facts.pop(task.key, None)
 
@@ -239,7 +239,7 @@ class LocalJob:
 
 
 def _never_stopped(done: int, total: int, save: Save | None = None) -> None:
-    """The step of a task whose lease never runs out."""
+    """Do nothing at a step, for a task whose lease never runs out."""
 
 
 class _Hold:
@@ -253,23 +253,23 @@ class _Hold:
         self._ended.set()
 
     def checkpoint(self) -> None:
-        """Raises Stopped once the lease has ended."""
+        """Raise Stopped once the lease has ended."""
         if self._ended.is_set():
-            raise Stopped("another window of its group has ended before its time")
+            raise Stopped("another window of its group has failed")
 
     def runs(self) -> bool:
-        """As renderer.exchange wants it."""
+        """Return True, or raise Stopped once the lease has ended."""
         self.checkpoint()
         return True
 
     def pause(self, seconds: float) -> None:
-        """As renderer.exchange wants it."""
+        """Wait, or raise Stopped once the lease has ended."""
         self._ended.wait(seconds)
         self.checkpoint()
 
 
 class _Nobody:
-    """Other renderers, of which there are none."""
+    """Stands for the other renderers, of which there are none."""
 
     def ask(self, renderer: str, question: Question) -> Answer:
         """Reach no renderer."""

@@ -1,7 +1,6 @@
-"""The renderer's own log: a line at the begin and at the end of each attempt, beside the raylet's log in the node's folder.
+"""The renderer's own log: a line at the start and the end of each attempt, in a file beside the raylet's log.
 
-What an attempt does, and all that is printed meanwhile, stands in the attempt's log (renderer.attempt_log); so does what
-libraries say.
+The attempt's own log (renderer.attempt_log) has everything that the attempt does, prints, or libraries log meanwhile.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ from farm.logs import configure_as_told
 
 
 def open_process_log(home: Path, device: str) -> None:
-    """Let this process write its lines into the file of its device."""
+    """Make this process write its log lines into the file of its device."""
     configure_as_told("renderer", file=process_log_path(home, device), libraries=False, device=device)
 
 
 def process_log_path(home: Path, device: str) -> Path:
-    """The file in which the renderers of one device write, one after another."""
+    """Return the path of the file that all renderers of a device append to, one after another."""
     return home / "ray" / f"renderer-{device}.log"
 
 

@@ -1,7 +1,7 @@
 """The renderer: one process for one device, a Ray actor in the farm and a plain class here.
 
-It takes one attempt at a time from Ray, or several of one lockstep group, and says everything that matters to the agent
-of its own machine. Importing this module imports no torch: what torch reads of its environment at import comes with
+It takes one attempt at a time from Ray, or several of one lockstep group, and reports to the agent of its own machine.
+Importing this module doesn't import torch, because torch reads environment variables at its import, which come with
 the agent's Setup.
 """
 
@@ -64,19 +64,19 @@ class Renderer:
         threading.Thread(target=self._prepare, name="prepare", daemon=True).start()
 
     def ping(self) -> int:
-        """Process id; answers while a task runs."""
+        """Return the process id, also while a task runs."""
         return os.getpid()
 
     def answer(self, question: Question) -> Answer:
-        """What another renderer's member wants of one here; answers while tasks run."""
+        """Answer another renderer's question about a member here, also while tasks run."""
         return self._overlaps.answer(question)
 
     def run(self, attempt_id: str, epoch: int, payload: bytes) -> None:
-        """Do an attempt's task once its lease has come; returns when its end is in the agent's journal.
+        """Do an attempt's task once its lease has come; return when its end is in the agent's journal.
 
-        `payload` is a farm.handed.Handed as it is sent. A member of a lockstep group is left to a thread of its own and this
-        returns at once, so that others of its group can come; anything else waits until they are done. A call that Ray
-        repeats does nothing.
+        `payload` is a farm.handed.Handed as it is sent. A member of a lockstep group gets a thread of its own, and this
+        method returns at once, so that other members can come. Any other attempt waits until the members are done. A call
+        that Ray repeats does nothing.
         """
         if (attempt_id, epoch) in self._seen:
             return
@@ -172,11 +172,11 @@ class Renderer:
         return self._wire
 
     def _pause(self, seconds: float) -> None:
-        """A wait for the farm, of the thread that has the turn."""
+        """Wait for the farm, in the thread that has the turn."""
         self._mine.attempt.pause(seconds)
 
     def _loading(self, model: str) -> AbstractContextManager[None]:
-        """Of the thread that loads."""
+        """Report a loading for the attempt of the thread that loads."""
         return self._mine.attempt.loading(model)
 
     def _prepare(self) -> None:
@@ -194,9 +194,9 @@ class Renderer:
 
 @contextlib.contextmanager
 def _uncollected() -> Iterator[None]:
-    """For imports: what they make stays, and the garbage collector need not walk through it, neither now nor later.
+    """Keep the garbage collector away from the objects that imports in the body make, now and later: they stay anyway.
 
-    It takes a sixth of the time that torch and diffusers take to import.
+    Walking through them takes a sixth of the time that torch and diffusers take to import.
     """
     gc.disable()
     try:
@@ -207,7 +207,7 @@ def _uncollected() -> Iterator[None]:
 
 
 def _nobody_reads(line: str) -> None:
-    """Before an attempt may run it has no log."""
+    """Drop a line: an attempt has no log before it may run."""
 
 
 def _introduction(task: HandedTask, attempt: nodes_pb2.AttemptRef) -> str:
@@ -218,7 +218,7 @@ def _introduction(task: HandedTask, attempt: nodes_pb2.AttemptRef) -> str:
 
 
 def _record_failure(completion: nodes_pb2.Completion, error: BaseException, folder: Path) -> None:
-    """Write into `completion` how the attempt ended that raised `error`. `folder`: where its device works."""
+    """Write into `completion` how an attempt that raised `error` ended. `folder`: the folder of its device."""
     completion.error = "".join(traceback.format_exception(error))
     if isinstance(error, OutOfMemory):
         completion.outcome = nodes_pb2.OUTCOME_OUT_OF_MEMORY
@@ -234,7 +234,7 @@ def _record_failure(completion: nodes_pb2.Completion, error: BaseException, fold
 
 
 def _set_environment(setup: renderers_pb2.Setup) -> None:
-    """What torch and its libraries read when they are imported."""
+    """Set the variables that torch and its libraries read when they are imported."""
     threads = str(setup.threads)
     os.environ |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
     # torch makes it as soon as it is imported, by default among the machine's temporary files, where nobody clears it away.
@@ -250,7 +250,7 @@ def _set_environment(setup: renderers_pb2.Setup) -> None:
 
 
 def _limit_threads(threads: int) -> None:
-    """torch keeps its number of threads per thread: it has to be said in the one that renders."""
+    """Set torch's number of threads in the thread that renders: torch keeps the number for each thread."""
     torch = sys.modules.get("torch")
     if torch and torch.get_num_threads() != threads:
         torch.set_num_threads(threads)

@@ -1,6 +1,7 @@
-"""Artifacts between a renderer and the farm: uploads that outlast a restart of the daemon, and a bounded cache.
+"""Moves artifacts between a renderer and the farm, and keeps a cache of limited size.
 
-Runs on the render thread. What a restart interrupts is tried again until it works or the attempt is stopped.
+Runs on the render thread. Transfers that a restart of the daemon interrupts are tried again until they succeed or the
+attempt is stopped.
 """
 
 from __future__ import annotations
@@ -40,25 +41,25 @@ Result = TypeVar("Result")
 
 
 class TransferFailed(Exception):
-    """The farm will not take an artifact, and trying again would not help."""
+    """The farm refuses an artifact for good: trying again would not help."""
 
 
 class Corrupt(Exception):
-    """What arrived is not what was asked for."""
+    """The bytes that arrived do not have the artifact's size or checksum."""
 
 
 class _Gone(StorageFailed):
-    """The farm has not kept the bytes."""
+    """The farm no longer has the artifact's bytes."""
 
 
 def checksum(path: Path) -> str:
-    """SHA-256 of a file in hexadecimal."""
+    """Return the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Wire:
-    """How artifacts travel, over one connection kept between attempts.
+    """Uploads and downloads artifacts over one connection, which is kept between attempts.
 
     `pause(seconds)` waits between tries and raises Stopped when the attempt has to end.
     """
@@ -69,15 +70,15 @@ class Wire:
         self._channel: grpc.Channel | None = None
 
     def close(self) -> None:
-        """Hang up; the next transfer dials again."""
+        """Close the connection. The next transfer opens another one."""
         if self._channel:
             self._channel.close()
             self._channel = None
 
     def upload(self, name: str, path: Path, sha256: str, attempt: nodes_pb2.AttemptRef) -> str:
-        """Bring a file of checksum `sha256` to the farm as artifact `name` of an attempt; returns its id.
+        """Bring a file with the checksum `sha256` to the farm as artifact `name` of an attempt; return the artifact's id.
 
-        Raises StorageFailed when the farm can't store it, TransferFailed when it won't, and Stopped when the
+        Raises StorageFailed if the farm can't store it, TransferFailed if the farm refuses it, and Stopped if the
         attempt's epoch is over.
         """
         header = artifacts_pb2.UploadHeader(
@@ -100,8 +101,8 @@ class Wire:
     def download(self, artifact_id: str, size: int, sha256: str, path: Path) -> None:
         """Bring an artifact to `path`, which appears only once its size and checksum are right.
 
-        Goes on after a break where it stopped. Raises InputDamaged when the farm doesn't have it any more as it was,
-        StorageFailed when it can't read it, TransferFailed, and Stopped.
+        After a break, the download continues where it stopped. Raises InputDamaged if the farm no longer has the artifact
+        as it was stored, StorageFailed if the farm can't read it, TransferFailed, and Stopped.
         """
         temporary = path.with_name(f".{path.name}{PART}")
         temporary.unlink(missing_ok=True)
@@ -131,7 +132,7 @@ class Wire:
                 raise InputDamaged(artifact_id, str(gone)) from None
             return
         raise InputDamaged(
-            artifact_id, f"artifact {artifact_id} does not match its checksum {sha256}, three times over"
+            artifact_id, f"artifact {artifact_id} did not match its checksum {sha256} in three downloads"
         )
 
     def _persist(self, what: str, work: Callable[[Any], Result]) -> Result:
@@ -165,7 +166,7 @@ class Wire:
 
 
 class Cache:
-    """Artifacts by checksum in a folder, the least recently used thrown away past `limit` bytes."""
+    """Artifacts in a folder, by checksum. Past `limit` bytes, the least recently used ones are removed."""
 
     def __init__(self, folder: Path, limit: int = CACHE_BYTES):
         folder.mkdir(parents=True, exist_ok=True)
@@ -175,7 +176,7 @@ class Cache:
         self._limit = limit
 
     def get(self, artifact: HandedArtifact, wire: Wire) -> Path:
-        """Path of an artifact, downloaded unless it is here whole."""
+        """Return the path of an artifact; download it unless the cache has it whole."""
         path = self._folder / artifact.sha256
         if not (path.is_file() and checksum(path) == artifact.sha256):
             wire.download(artifact.id, artifact.size, artifact.sha256, path)
@@ -183,11 +184,11 @@ class Cache:
         return path
 
     def keep(self, path: Path, sha256: str) -> None:
-        """Take over a file that was uploaded: the next task of this job may need it on this device."""
+        """Move an uploaded file into the cache: the next task of this job may need it on this device."""
         os.replace(path, self._folder / sha256)
 
     def trim(self) -> None:
-        """Throw away what is over the limit. Not during an attempt: it may be using any of it."""
+        """Remove files past the limit. Don't call this during an attempt, which may use any of them."""
         entries = sorted(
             ((entry.stat(), entry) for entry in self._folder.iterdir()), key=lambda e: e[0].st_mtime
         )

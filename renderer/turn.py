@@ -1,4 +1,4 @@
-"""One thread of this process computes at a time."""
+"""Lets one thread of this process compute at a time."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 
 class Turn:
-    """A lock that a thread holds while it computes; a thread that waits for something lets the next one go on.
+    """A lock that a thread holds while it computes. A thread that waits for something lets the next thread go on.
 
-    Members of a lockstep group have a thread each and one device together: memory for the activations of one.
+    Each member of a lockstep group has a thread, but they share a device, which has memory for the activations of one.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class Turn:
 
     @contextlib.contextmanager
     def let_go(self) -> Iterator[None]:
-        """Let others compute while the thread that has the turn waits."""
+        """Let other threads compute while the thread that has the turn waits."""
         self._lock.release()
         try:
             yield

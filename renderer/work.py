@@ -1,6 +1,6 @@
-"""What a renderer does with a task: finds the plugin, keeps its model warm, gathers the files it made.
+"""Does a task for a renderer: finds the plugin, keeps its model loaded, and gathers the files that the task made.
 
-Knows nothing of leases, streams or Ray.
+This module knows nothing of leases, streams or Ray.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class TaskRefused(Exception):
 
 
 class Workbench:
-    """One device's plugins and its warm model. Used from one thread."""
+    """One device's plugins and its loaded models. Used from one thread."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Workbench:
         device: DeviceInfo,
         cache: Path,
     ):
-        """`cache`: folder in which plugins remember hashes."""
+        """`cache`: the folder in which plugins store hashes."""
         self._hook = rendering.hook
         self._planning = planning.hook
         offers = catalogue(planning)
@@ -53,9 +53,9 @@ class Workbench:
         self._warm: dict[tuple[str, str, str, str], RenderingModel] = {}
 
     def perform(self, task: TaskContext, sources: dict[str, str]) -> dict[str, Path]:
-        """Files the task made, by artifact name. `sources`: folder or hub id of each model.
+        """Do the task, and return the files that it made, by artifact name. `sources`: folder or hub id of each model.
 
-        Raises TaskRefused, Stopped, OutOfMemory, and whatever a plugin raises.
+        Raises TaskRefused, Stopped, OutOfMemory, and any error of a plugin.
         """
         try:
             try:
@@ -79,7 +79,7 @@ class Workbench:
         if task.kind == "mux":
             return self._mux(task)
         raise TaskRefused(
-            f"kind: {task.kind!r} is no task a renderer knows; it knows {', '.join(MODEL_KINDS)}, decode, mux"
+            f"kind: {task.kind!r} is not a kind of task that a renderer knows; it knows {', '.join(MODEL_KINDS)}, decode, mux"
         )
 
     def free(self) -> None:
@@ -103,7 +103,7 @@ class Workbench:
         found = self._planning.farm_weights_hash(model=name, source=source, cache=self._cache)
         if found != weights:
             raise TaskRefused(
-                f"weights: the job was planned with {name} weights {weights}, those in {source} are {found or 'missing'}"
+                f"weights: the job was planned with {name} weights {weights}, but those in {source} are {found or 'missing'}"
             )
         # A job may use a small model beside its own, by turns.
         if not self._fit([(name, precision), *((warm[0], warm[3]) for warm in self._warm)]):
@@ -119,7 +119,7 @@ class Workbench:
         return model
 
     def _fit(self, models: list[tuple[str, str]]) -> bool:
-        """Whether models, each with its precision, leave each other room on the device for what they compute."""
+        """Return whether all these models, each with its precision, fit the device together, with room to compute."""
         held = sum(self._facts[name].resident_bytes(precision) for name, precision in models)
         return held <= SHARE * self._device.vram_bytes
 
@@ -160,7 +160,7 @@ class Workbench:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a plugin failed because the device's or the machine's memory did not suffice."""
+    """Return whether `error` means that the device's or the machine's memory was too small for a plugin."""
     if isinstance(error, (OutOfMemory, MemoryError)):
         return True
     torch = sys.modules.get("torch")

@@ -1,6 +1,6 @@
-"""Where renderers work: a folder a device, in it one a attempt; and what killed ones left there.
+"""The folders in which renderers work: one for each device, and in it one for each attempt; and their clearing.
 
-Knows nothing of processes: the agent says what is still in a renderer's hand.
+This module knows nothing of processes: the agent says which attempts renderers still hold.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ PART = ".part"
 
 
 def device_folder(home: Path, device: str) -> Path:
-    """Where the renderer of a device works."""
+    """Return the folder in which the renderer of a device works."""
     return home / "work" / device
 
 
 def attempt_folder(folder: Path, attempt: nodes_pb2.AttemptRef) -> Path:
-    """Where files of one attempt are made, in its device's folder."""
+    """Return the folder for an attempt's files, within its device's folder."""
     return folder / f"{attempt.attempt_id}-{attempt.epoch}"
 
 
 def cache_folder(home: Path, device: str) -> Path:
-    """Where a device's inputs are kept."""
+    """Return the folder of a device's cached inputs."""
     return home / "cache" / device
 
 
 def clear(home: Path, held: Collection[tuple[nodes_pb2.AttemptRef, str]]) -> int:
-    """Remove what no attempt in `held`, each with its device, works on; returns how many files and folders.
+    """Remove the folders of attempts that aren't in `held`, each with its device; return the number of files and folders.
 
-    For the agent's start, before it hears renderers: whatever is not held then has not begun, because it waits for its
-    lease, or is over. A device whose name has changed, or which is gone, has no renderer that would do it.
+    For the agent's start, before renderers attach. An attempt that isn't held then has ended, or has not begun because it
+    waits for its lease. The agent does this, because a device that is gone, or has a new name, has no renderer to do it.
     """
     kept = {attempt_folder(device_folder(home, device), attempt) for attempt, device in held}
     busy = {device for _, device in held}
@@ -53,10 +53,10 @@ def clear(home: Path, held: Collection[tuple[nodes_pb2.AttemptRef, str]]) -> int
 
 
 def model_cache(home: Path | None = None) -> Path:
-    """Folder of models that plugins make, and of hashes, for its owner alone: one a user and machine, whatever farms it serves.
+    """Return the folder of hashes and of models that plugins make: one for each user of a machine, whatever farms it serves.
 
-    Where the user has none, such as one of a service, whose home isn't there: in the node's `home`. Raises OSError where
-    that can't be made either, and RuntimeError without `home` for a user who has none.
+    Only that user can read it. For a user without a home folder, such as one of a service, the folder is in the node's
+    `home`. Raises OSError if the folder can't be made, and RuntimeError if the user has no home and `home` is None.
     """
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ltx-farm"

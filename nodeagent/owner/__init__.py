@@ -1,1 +1,1 @@
-"""Whose a workstation is while its owner is there, and what becomes of its windows."""
+"""Gives a workstation back while its owner is there, and hands back the windows that run on it."""

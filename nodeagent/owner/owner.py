@@ -1,6 +1,6 @@
-"""Whether a workstation is the farm's or its owner's, judged from what is seen of the owner.
+"""Judges whether the farm or the owner has a workstation, by when the owner last touched it.
 
-Pure: no clock, no I/O; readings of CLOCK_BOOTTIME in seconds are handed in.
+Pure: no clock, no I/O. Callers pass readings of CLOCK_BOOTTIME in seconds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ NUDGE_SECONDS = 3.0
 
 
 class Stage(StrEnum):
-    """Whose the machine is."""
+    """Who has the machine: the farm or its owner."""
 
     LENT = "lent"  #: the farm's
     SEEN = "seen"  #: the farm's for what it does already; its owner was seen a moment ago
@@ -23,7 +23,11 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True)
 class OwnerTerms:
-    """Seconds. `idle`: without a touch until the farm may begin. `grace`: from when an owner is seen to BACK."""
+    """Times in seconds.
+
+    `idle`: how long nobody must touch the machine before the farm begins. `grace`: from the first sign of the owner (SEEN)
+    until the machine is the owner's again (BACK).
+    """
 
     idle: float
     grace: float
@@ -31,7 +35,10 @@ class OwnerTerms:
 
 @dataclass(frozen=True)
 class Sample:
-    """One look. `idle`: seconds since the machine was last touched, infinite for never; None: nobody can tell, `why`."""
+    """One look at the machine.
+
+    `idle`: seconds since its last touch, infinite for never; None if that is unknown, for the reason `why`.
+    """
 
     idle: float | None
     why: str = ""
@@ -39,10 +46,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class Owner:
-    """What is made of all looks so far; before the first the machine is its owner's.
+    """The judgement of all looks so far. Before the first look the machine is its owner's.
 
-    `reason`: what it does instead of work, empty while it takes work. `since`: when SEEN began. `last`: when it was last touched,
-    `forgiven` when last by a nudge; both -infinity for never.
+    `reason` says why the node takes no work; it follows the node's name, and is empty while the node takes work. `since`:
+    when SEEN began. `last`: when the machine was last touched. `forgiven`: when it was last touched only briefly, as by a
+    nudge of the desk, which doesn't count. Both are -infinity for never.
     """
 
     stage: Stage = Stage.BACK
@@ -52,7 +60,10 @@ class Owner:
     forgiven: float = -math.inf
 
     def observe(self, now: float, sample: Sample, terms: OwnerTerms, claimed: str = "") -> Owner:
-        """After a look at `now`. `claimed`: why the machine is its owner's whatever is seen, in words."""
+        """Return the judgement after a look at `now`.
+
+        `claimed`: why the machine is its owner's whatever the look shows; "" if there is no such reason.
+        """
         last = self.last if sample.idle is None else max(self.last, now - sample.idle)
         if claimed:
             return Owner(Stage.BACK, claimed, last=last)

@@ -1,6 +1,6 @@
-"""The built-in ways to tell whether somebody is at a workstation, as plugins like any other: none, idle, command.
+"""The built-in plugins that tell whether somebody is at a workstation: none, idle and command.
 
-Thin edges: a program is run, its words are read. What follows is nodeagent.owner.owner's to judge.
+Thin edges: each runs a program and reads its output. nodeagent.owner.owner judges what follows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PROPERTIES = ("Id", "Class", "State", "Type", "Display", "IdleHint", "IdleSince
 
 @hookimpl
 def farm_presences() -> list[Presence]:
-    """Of Linux, and of whatever a command can find out."""
+    """Return the presences for Linux, and for a command of the owner's."""
     return [
         Presence("none", "nobody is looked for", lambda command: AWAY),
         Presence("idle", "sessions' idle times, from logind and X11", lambda command: idle()),
@@ -31,7 +31,7 @@ def farm_presences() -> list[Presence]:
 
 
 def answer(command: str) -> float:
-    """What a shell command says by its exit code: 0 away, 1 there. Raises CannotTell for any other."""
+    """Run a shell command and read its exit code: 0 means away, 1 means there. Raises CannotTell for any other code."""
     code, said = _run(["/bin/sh", "-c", command])
     if code not in (0, 1):
         last = said.strip().splitlines()[-1:] or ["it said nothing"]
@@ -40,7 +40,7 @@ def answer(command: str) -> float:
 
 
 def idle() -> float:
-    """Seconds since anybody who is logged in touched the machine, AWAY when nobody is. Raises CannotTell."""
+    """Return the seconds since a logged-in person touched the machine; AWAY if nobody is logged in. Raises CannotTell."""
     try:
         listed = _read(["loginctl", "list-sessions", "--no-legend"])
         ids = [line.split()[0] for line in listed.splitlines() if line.split()]
@@ -55,7 +55,7 @@ def idle() -> float:
 
 
 def read_sessions(text: str) -> list[dict[str, str]]:
-    """What `loginctl show-session` says, a dict a session: blocks of KEY=VALUE with an empty line between."""
+    """Read the output of `loginctl show-session`, blocks of KEY=VALUE with an empty line between, into a dict a session."""
     return [
         dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
         for block in text.strip().split("\n\n")
@@ -64,10 +64,10 @@ def read_sessions(text: str) -> list[dict[str, str]]:
 
 
 def least_idle(sessions: Sequence[Mapping[str, str]], now: float) -> float:
-    """Seconds since the last touch in any session of a person at `now` (CLOCK_MONOTONIC); AWAY without one.
+    """Return the seconds from the last touch in any person's session to `now` (CLOCK_MONOTONIC); AWAY without a session.
 
-    Login screens, services and sessions that are being closed are nobody. A desktop tells logind after some minutes
-    without a touch; X11 knows to the millisecond, where xprintidle is installed.
+    Login screens, services and closing sessions are not persons. A desktop tells logind that it is idle only after some
+    minutes without a touch; X11 knows to the millisecond, if xprintidle is installed.
     """
     found = AWAY
     for session in sessions:
@@ -88,13 +88,13 @@ def _idle_of(session: Mapping[str, str], now: float) -> float:
             return 0.0
         case "yes":
             return max(0.0, now - int(session.get("IdleSinceHintMonotonic") or 0) / 1e6)
-    raise CannotTell(f"logind says nothing of whether session {session.get('Id')!r} is idle")
+    raise CannotTell(f"logind doesn't say whether session {session.get('Id')!r} is idle")
 
 
 def _touched(display: str) -> float:
     said = _read(["xprintidle"], {**os.environ, "DISPLAY": display}).strip()
     if not said.isdecimal():
-        raise CannotTell(f"xprintidle said {said!r}, no milliseconds")
+        raise CannotTell(f"xprintidle said {said!r}, which is not a number of milliseconds")
     return int(said) / 1000
 
 
@@ -106,7 +106,7 @@ def _read(command: Sequence[str], environment: Mapping[str, str] | None = None) 
 
 
 def _run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> tuple[int, str]:
-    """Exit code and what was printed. Raises CannotTell when it can't be run or takes too long; nothing is left."""
+    """Return a command's exit code and output. Raises CannotTell if it can't be run, or takes too long and is killed."""
     with tempfile.TemporaryFile() as said:
         try:
             process = subprocess.Popen(

@@ -1,6 +1,6 @@
-"""Looks at regular times whether the workstation's owner is there, and sees to it that renderers heed it.
+"""Looks at intervals whether the workstation's owner is there, and stops renderers when the owner is back.
 
-What is judged of it is nodeagent.owner.owner's; how it is seen a presence plugin's.
+A presence plugin sees the owner; nodeagent.owner.owner judges.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ FREE_SECONDS = 60.0
 
 
 class Renderers(Protocol):
-    """Of nodeagent.renderer_link.RendererLink what yielding needs."""
+    """The part of nodeagent.renderer_link.RendererLink that giving the machine back needs."""
 
     def stop(self, reason: str, grace: float = 0.0) -> None:
-        """Whatever is in hand stops at its next step, its state kept."""
+        """Stop every held attempt at its next step and keep its state. `grace` is as in RendererLink.stop."""
 
     def free(self, reason: str) -> None:
-        """Renderers with nothing in hand end."""
+        """End renderers that hold no attempt."""
 
 
 def sensor(settings: OwnerSettings) -> Callable[[], float]:
-    """How the owner is looked for. Raises InvalidConfig for a presence that no plugin on this machine offers."""
+    """Return the function that looks for the owner. Raises InvalidConfig if no plugin on this machine has the presence."""
     known = presences(node_plugins(built_in))
     if settings.presence not in known:
         accepted = ", ".join(sorted(known))
@@ -58,7 +58,7 @@ def sensor(settings: OwnerSettings) -> Callable[[], float]:
 
 
 class OwnerWatch:
-    """One workstation's owner. Used from one event loop."""
+    """Watches for one workstation's owner. Used from one event loop."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class OwnerWatch:
         renderers: Renderers,
         changed: Callable[[], None],
     ):
-        """`changed()`: whether the node takes work, or why not, is another."""
+        """`changed()` is called when the node begins or stops to take work, or the reason changes."""
         self._settings, self._look, self._home = settings, look, home
         self._renderers, self._changed = renderers, changed
         self._terms = OwnerTerms(settings.idle, settings.grace)
@@ -78,7 +78,7 @@ class OwnerWatch:
 
     @property
     def reason(self) -> str:
-        """Why this node takes no work; empty: it does."""
+        """The reason why this node takes no work; empty if it does."""
         return self._seen.reason
 
     async def run(self) -> None:
@@ -88,7 +88,7 @@ class OwnerWatch:
             await asyncio.sleep(self._settings.every)
 
     async def look(self) -> None:
-        """One look, and what follows."""
+        """Look once, and do what follows from it."""
         sample = await self._sample()
         # A look may take a while: what counts is when it was over.
         before, self._seen = self._seen, self._seen.observe(boottime(), sample, self._terms, self._claimed())
@@ -125,20 +125,20 @@ class OwnerWatch:
         try:
             idle = looked.result()
             if math.isnan(idle) or idle < 0:
-                raise presence.CannotTell(f"it was told {idle!r} for seconds")
+                raise presence.CannotTell(f"the presence returned {idle!r} instead of seconds")
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and then nobody can tell
             return Sample(None, str(error) or type(error).__name__)
         return Sample(idle)
 
 
 def quiet(hours: tuple[Hours, ...], day: int, minute: int) -> str:
-    """Why the machine is its owner's at that local time, in words; empty: it isn't."""
+    """Return in words why the machine is its owner's at that local time; empty if it isn't."""
     now = next((one for one in hours if one.cover(day, minute)), None)
     return f"has quiet hours now ({now})" if now else ""
 
 
 def _in_a_thread(look: Callable[[], float]) -> asyncio.Future[float]:
-    """Of its own, and no reason to live: a plugin that hangs must not keep the agent from ending."""
+    """Look in a daemon thread of its own: a plugin that hangs must not keep the agent from ending."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[float] = loop.create_future()
 

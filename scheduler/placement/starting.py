@@ -34,7 +34,7 @@ Device = tuple[str, str]
 
 @dataclass
 class _Wait:
-    """`since`: when a request was taken that no renderer has come of; None while nobody takes one."""
+    """`since`: when the backend took a request that has led to no renderer yet; None if it took none."""
 
     asked: float
     since: float | None = None
@@ -82,7 +82,7 @@ class Starting:
     def heard(self, device: Device, words: str) -> bool:
         """Record what Ray said when it refused the renderer, or when the renderer died.
 
-        Returns whether that is news; words that differ only in numbers are none.
+        Returns whether that is news. Words that differ from the last ones only in numbers are no news.
         """
         wait = self._waits.get(device)
         short = in_short(words)
@@ -101,7 +101,7 @@ class Starting:
         waited = now - wait.since
         told = next((words for seconds, words in _TOLD if waited >= seconds), "")
         if _given_up(wait.heard):
-            return "Ray's head has given this machine up, for it did not answer"
+            return "Ray's head gave up on this machine, because it did not answer"
         if wait.heard:
             return f"Ray said: {wait.heard}"
         return f"Ray was asked for one more than {told} ago, and has started none" if told else ""
@@ -120,7 +120,7 @@ class Starting:
 
 
 def in_short(words: str) -> str:
-    """Return Ray's words in one line, without the ids that mean nothing to a person."""
+    """Return Ray's words in one line, without the ids, which mean nothing to a person."""
     lines = [line.strip() for line in words.splitlines() if line.strip() and not line[0].isspace()]
     text = re.sub(r"(?:[A-Z]\w* I[dD]: )?\b[0-9a-f]{16,}\b\.?", "", " ".join(lines) or words.strip())
     return textwrap.shorten(text, 300, placeholder=" …")

@@ -413,10 +413,10 @@ def test_a_raylet_that_hangs_is_made_anew_once_rays_head_has_given_it_up(farm):
             process.send_signal(signal.SIGSTOP)
     for renderer in farm.of(farm.desk, "RendererActor"):
         renderer.kill()
-    words = "Ray's head has given this machine up, for it did not answer"
+    words = "Ray's head gave up on this machine, because it did not answer"
     eventually("the farm says so", lambda: words in farm.log(farm.server), 60)
     eventually("it is made anew", lambda: not launcher.is_running() and farm.renders(farm.desk), 60)
-    assert f'the raylet is made anew        why="{words}"' in farm.log(farm.desk)
+    assert f'the raylet is replaced         why="{words}"' in farm.log(farm.desk)
     farm.succeed()
 
 

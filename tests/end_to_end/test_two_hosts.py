@@ -206,7 +206,10 @@ def test_a_join_with_a_wrong_secret_is_refused(studio):
 def test_a_join_with_another_farms_token_is_refused(studio, tmp_path):
     refused = _join(studio, join_token(Authority.open(tmp_path)))
     assert refused.returncode == 2
-    assert f"join_token: is not for the farm at {studio.daemon.address}:{PORT}" in refused.stderr
+    assert (
+        f"join_token: doesn't fit the certificate of the farm at {studio.daemon.address}:{PORT}"
+        in refused.stderr
+    )
 
 
 def test_a_client_with_a_wrong_token_is_refused(studio):

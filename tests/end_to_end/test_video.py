@@ -85,7 +85,7 @@ def test_one_grep_finds_request_daemon_bridge_agent_and_renderer_of_an_attempt(f
     task = next(task for task in finished.tasks if task.key == "window/1")
     stations = eventually("its last line", lambda: len(found := grep(task.attempts[0].id)) >= 8 and found)
     assert sorted(spoken(stations)) == [
-        "agent: end acknowledged", "agent: end kept", "agent: first lease passed on", "bridge: handed over",
+        "agent: end acknowledged", "agent: end journaled", "agent: first lease passed on", "bridge: handed over",
         "farmd: attempt ended", "farmd: dispatched", "renderer: work begun", "renderer: work ended",
     ]  # fmt: skip
     for line in stations:

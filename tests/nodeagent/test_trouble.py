@@ -76,7 +76,7 @@ def test_an_input_that_the_farm_has_not_kept_is_named(farm, node):
     end = ended(farm, "a")
     assert (end.outcome, list(end.damaged_artifact_ids)) == (DAMAGED, [given["id"]])
     assert (
-        end.error == f"artifact {given['id']} does not match its checksum {given['sha256']}, three times over"
+        end.error == f"artifact {given['id']} did not match its checksum {given['sha256']} in three downloads"
     )
     farm.artifacts[given["id"]] = artifact, None
     renderer.run("b", steps=1, base=["window/0"], inputs={"window/0": {"latents": given}})
@@ -94,7 +94,7 @@ def test_work_that_ends_in_any_way_ends_its_attempt_and_so_does_work_that_just_s
     assert ended(farm, "x").outcome == nodes_pb2.OUTCOME_FAILED and "SystemExit" in ended(farm, "x").error
     renderer.run("n", steps=1, fail="silence")
     assert ended(farm, "n").outcome == nodes_pb2.OUTCOME_FAILED
-    assert "let go of it without a word" in ended(farm, "n").error
+    assert "stopped working on it without saying so" in ended(farm, "n").error
     until(lambda: not farm.heartbeats[-1].attempts, what="a heartbeat without it")
     renderer.run("s", steps=1)
     assert ended(farm, "s").outcome == SUCCEEDED

@@ -73,7 +73,7 @@ def test_what_ray_says_is_told_without_ids():
 def test_a_raylet_that_rays_head_has_given_up_is_blamed_soon():
     starting = asked()
     assert starting.heard(CARD, DIED)
-    assert starting.trouble(CARD, 1.0) == "Ray's head has given this machine up, for it did not answer"
+    assert starting.trouble(CARD, 1.0) == "Ray's head gave up on this machine, because it did not answer"
     assert not starting.blames(CARD, GIVEN_UP_SECONDS - 1) and starting.blames(CARD, GIVEN_UP_SECONDS)
     assert not starting.blames(CARD, 2.5 * GIVEN_UP_SECONDS) and starting.blames(CARD, 3 * GIVEN_UP_SECONDS)
 
