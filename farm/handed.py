@@ -25,7 +25,7 @@ class HandedArtifact:
 
 @dataclass(frozen=True)
 class Member:
-    """The place of a task in its lockstep group: its own `key` and `renderer`, and the renderers of its neighbours."""
+    """A task's place in its lockstep group: its own `key` and `renderer`, and `places`, the renderers of its neighbours."""
 
     group: str
     key: str

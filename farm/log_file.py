@@ -1,7 +1,8 @@
-"""A log file that does not grow for ever: at a size it is renamed, and a new one begins in its place.
+"""A log file that does not grow for ever: at a certain size it is renamed, and a new file takes its place.
 
-No line is lost then, and nobody has to open anything again: the process that writes the log moves its own standard output
-and error to the new file. The library's RotatingFileHandler leaves those behind, and has no file at all between two.
+No line is lost, and no other program has to open the file again: the process that writes the log moves its own
+standard output and error to the new file. Python's RotatingFileHandler leaves them in the old file, and for a moment
+has no file at all.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ OLDER = 3
 class LogFile(logging.Handler):
     """Appends lines to the file at `path`. Several processes may have it open.
 
-    A full disk, or a folder that can't be written, loses lines or lets the file grow. It stops nobody.
+    If the disk is full or the folder can't be written, lines are lost or the file grows, but no process stops.
     """
 
     def __init__(self, path: Path, max_bytes: int = MAX_BYTES) -> None:
-        """Raises OSError and DamagedFile where no file can be opened."""
+        """Raises OSError and DamagedFile if no file can be opened."""
         super().__init__()
         self._path, self._max_bytes = path, max_bytes
         self._file = self._open()
@@ -48,7 +49,7 @@ class LogFile(logging.Handler):
             os.write(self._file, f"{self.format(record)}\n".encode(errors="backslashreplace"))
 
     def rotate_if_full(self) -> None:
-        """Begin a new file where this one has its size; where that fails, the old one goes on."""
+        """Begin a new file if this one has reached its size; if that fails, go on with the old file."""
         with contextlib.suppress(OSError, DamagedFile):
             if os.fstat(self._file).st_size >= self._max_bytes:
                 self._rotate()
@@ -76,9 +77,9 @@ class LogFile(logging.Handler):
 
 
 def cut(path: Path, max_bytes: int = MAX_BYTES) -> None:
-    """Empty a file that another program appends to once it has this size; keep what it held as NAME.1.
+    """Empty a file that another program appends to once it has `max_bytes`; keep its contents as NAME.1.
 
-    What is written meanwhile is lost. So is all of it on a disk without room for the copy.
+    Lines that are written meanwhile are lost. If the disk has no room for the copy, all contents are lost.
     """
     if path.suffix == ".1":
         return
@@ -90,7 +91,7 @@ def cut(path: Path, max_bytes: int = MAX_BYTES) -> None:
 
 
 def opened(path: Path, flags: int, mode: int = 0o600) -> int:
-    """Open a file that tells nothing about what runs; set aside what is in its place and no file. Raises OSError."""
+    """Open a file that isn't needed to know what runs. If something else is at `path`, set it aside. Raises OSError."""
     try:
         return open_plain(path, flags, MADE_ANEW, mode)
     except DamagedFile:

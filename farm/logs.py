@@ -1,4 +1,4 @@
-"""Logs: the lines that every process of the farm writes of itself, and how much is kept of an attempt's.
+"""Logs: the lines that every process of the farm writes about itself, and how much of an attempt's log is kept.
 
 One format in farmd, bridge, farm-node, renderer and Ray's launchers, text or JSON, and one name for a thing in all of them:
 `process` (who speaks), `job`, `task`, `attempt`, `epoch`, `node`, `device`, and `request` (a call of a client).
@@ -39,9 +39,9 @@ FILE_VARIABLE = "LTX_FARM_LOG_FILE"
 
 
 def rest(kept: bytes, seen: int, last: bytes) -> bytes:
-    """What is left to show of a log to somebody who has seen `seen` bytes of it, the last of which are `last`.
+    """Return the rest of a log for a reader who has seen its first `seen` bytes, of which `last` are the last ones.
 
-    Where its middle was cut out meanwhile, and with it what was seen last: its end, after a line that says so.
+    If the middle of the log was cut out meanwhile, and `last` with it, return the log's end after a line that says so.
     """
     if kept[:seen].endswith(last):
         return kept[seen:]
@@ -71,19 +71,19 @@ def _without_secrets(value: Any) -> Any:
 
 
 def variables(level: str, format: str) -> dict[str, str]:
-    """Return the environment by which a child's `configure_as_told` writes as this process does."""
+    """Return environment variables that make `configure_as_told` in a child process log as this process does."""
     return {_LEVEL: level, _FORMAT: format}
 
 
 def variables_of(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return what `variables` has put into an environment."""
+    """Return the variables of `variables` that are in an environment."""
     return {name: environ[name] for name in (_LEVEL, _FORMAT) if name in environ}
 
 
 def configure_as_told(process: str, **more: Any) -> None:
-    """Set up the log of a process that another one of the farm has started, as that one's settings say.
+    """Set up the log of a process that another process of the farm has started, with the settings of that process.
 
-    The rest is as for `configure_logs`.
+    The other arguments are those of `configure_logs`.
     """
     configure_logs(os.environ.get(_LEVEL, "info"), os.environ.get(_FORMAT, "text"), process, **more)
 
@@ -94,13 +94,13 @@ def configure_logs(
     """Set up the log of this process.
 
     Args:
-        level: Least level of the farm's own lines: debug, info, warning or error.
+        level: The lowest level of the farm's own lines that is written: debug, info, warning or error.
         format: text or json.
-        process: Who speaks: farmd, bridge, agent, renderer, …
-        file: Where the lines go, see farm.log_file. None: to standard error, which begins a new file too where FILE_VARIABLE
-            names it.
-        libraries: Whether warnings and errors of libraries become lines too.
-        bound: What else stands in every line.
+        process: The name of this process: farmd, bridge, agent, renderer, …
+        file: The file for the lines, see farm.log_file. None: standard error, which is rotated too if FILE_VARIABLE names
+            its file.
+        libraries: True if warnings and errors of libraries become lines too.
+        bound: Further fields of every line.
     """
     words = {"process": process, **bound}
     first: list[Processor] = [
@@ -142,7 +142,7 @@ def configure_logs(
 
 
 def adopt(library: str) -> None:
-    """Have the lines of a library that writes them by itself, such as Ray once it is imported, be written like all others."""
+    """Write the lines of a library like all others, if it has a handler of its own, as Ray has once it is imported."""
     logger = logging.getLogger(library)
     logger.handlers, logger.propagate = [], True
     logger.setLevel(logging.NOTSET)
@@ -166,9 +166,9 @@ def _handler(file: Path | None) -> logging.Handler:
 
 
 class _StandardError(logging.Handler):
-    """Standard error as it is at each line: a program that calls farmctl's commands may have replaced it meanwhile.
+    """Writes to the standard error of the moment: a program that calls farmctl's commands may replace it at any time.
 
-    What can't be written there, because its disk is full or nobody reads it any more, is no reason to fail.
+    A line that can't be written, because the disk is full or nobody reads it any more, is dropped.
     """
 
     def emit(self, record: logging.LogRecord) -> None:

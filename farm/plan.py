@@ -48,12 +48,12 @@ Run = tuple[int, int, Shown]
 
 
 def media_name(index: int) -> str:
-    """The name under which a renderer is handed the media of the job's condition `index`."""
+    """Return the name of the artifact with the media of the job's condition `index`."""
     return f"condition/{index}"
 
 
 def condition_name(index: int, width: int, height: int, point: int | None = None) -> str:
-    """Name of the artifact with a condition's latents, or those of its single rendered frame `point`, at a size."""
+    """Return the name of the artifact with a condition's latents at a size, or those of its single frame `point`."""
     return f"{media_name(index)}/{'' if point is None else f'{point}/'}{width}x{height}"
 
 
@@ -62,11 +62,11 @@ class _Told:
 
     @classmethod
     def of(cls, payload: Payload) -> Self:
-        """The value that was stored. Raises Unreadable."""
+        """Return the value that was stored as `payload`. Raises Unreadable."""
         return read_value(cls, payload)
 
     def payload(self) -> Payload:
-        """The value as it is stored: JSON of its fields."""
+        """Return the value as it is stored: JSON of its fields."""
         return Payload(as_json(self))
 
 
@@ -85,7 +85,9 @@ class Piece:
 
 @dataclass(frozen=True)
 class KeptLatents:
-    """Latents of the job's media, the artifact `name` of the encode task, kept at `strength` in [start, stop)."""
+    """Latents of the job's media in the artifact `name` of the encode task, kept at `strength` at the global latents
+    [start, stop).
+    """
 
     name: str
     start: int
@@ -136,7 +138,7 @@ class KeptHead:
 
 @dataclass(frozen=True)
 class ColourReference:
-    """An earlier window, `key`, to whose channel mean and spread this one is drawn by `factor` (AdaIN)."""
+    """The earlier window `key`, towards whose channel means and deviations this window is moved by `factor` (AdaIN)."""
 
     key: str
     factor: float
@@ -144,9 +146,10 @@ class ColourReference:
 
 @dataclass(frozen=True)
 class ShownSink:
-    """The start of what is given, global latent `latent` of the artifact `name` of task `key`.
+    """A sink: one latent of the given start, which a window sees so that the look holds.
 
-    A window sees it as if `-frame` frames before its own start: `frame` is below 0. `shows` as of a Point.
+    It is the global latent `latent` in the artifact `name` of task `key`. The window sees it `-frame` frames before its own
+    start, so `frame` is below 0. `shows` is as in Point.
     """
 
     key: str
@@ -161,8 +164,8 @@ class ShownSink:
 class SharedLatents:
     """Global latents [start, stop) that a window in lockstep shares with its neighbour `key`.
 
-    `left`: the neighbour is the left one of the two. `weights` are the left one's, one a latent. `bytes` is what the
-    neighbour gives the window each round.
+    `left`: the neighbour is the left window of the two. `weights` are those of the left window, one for each latent.
+    `bytes` is the size of the array that the neighbour gives the window each round.
     """
 
     key: str
@@ -184,9 +187,10 @@ class Lockstep:
 
 @dataclass(frozen=True)
 class EncodeTask(_Told):
-    """What an encode task is told: the sizes (width, height) in pixels at which media is wanted.
+    """The payload of an encode task: the sizes (width, height) in pixels at which media is encoded.
 
-    `pixels` of a clip are encoded at a time. `negative`: a window is guided away from the negative prompt.
+    At most `pixels` pixels of a clip are encoded at a time. `negative`: some window is guided away from the negative
+    prompt, so it must be encoded too.
     """
 
     sizes: tuple[tuple[int, int], ...]
@@ -196,7 +200,7 @@ class EncodeTask(_Told):
 
 @dataclass(frozen=True)
 class WindowTask(_Told):
-    """What a storyboard or a window task is told, and a join of the window that heals its seam.
+    """The payload of a storyboard or window task, and the part of a join's that heals its seam.
 
     It denoises the global latents [start, stop) at `width` x `height` pixels with `sigmas`, from noise of `stage`, or
     from `base` re-noised to `sigmas[0]`. `shows` covers its latents in their order. In plans from before prompts were
@@ -223,16 +227,16 @@ class WindowTask(_Told):
 
     @property
     def steps(self) -> int:
-        """How many steps it denoises in."""
+        """The number of denoising steps."""
         return len(self.sigmas) - 1
 
 
 @dataclass(frozen=True)
 class JoinTask(_Told):
-    """What a join is told: the global latents [start, stop) that the windows `left` and `right` share.
+    """The payload of a join task: the global latents [start, stop) that the windows `left` and `right` share.
 
-    `heal` is the window that makes them and those round them anew where they can't be joined; None where they are too
-    few. Its first latent is run-up.
+    If they can't be joined, the window `heal` renders them and the latents around them again; None if they are too few
+    for that. Its first latent is run-up, which is dropped.
     """
 
     start: int
@@ -244,11 +248,11 @@ class JoinTask(_Told):
 
 @dataclass(frozen=True)
 class GivenSpan:
-    """Given frames that a decode puts in: rendered frames [first, last), from latents [start, stop) of `name`.
+    """Given frames that a decode puts in: rendered frames [first, last), from latents [start, stop) of artifact `name`.
 
-    `origin` is the rendered frame that the first of these latents shows by itself. What the frames change fades out over
-    `fade[0]` frames before and `fade[1]` behind. `condition` is the job's condition that they are of; None in plans from
-    before it was noted.
+    `origin` is the rendered frame that the first of these latents shows by itself. Their change fades out over `fade[0]`
+    frames before them and `fade[1]` frames behind. `condition` is the job's condition that gives the frames; None in
+    older plans, which don't name it.
     """
 
     name: str
@@ -263,9 +267,9 @@ class GivenSpan:
 
 @dataclass(frozen=True)
 class DecodeTask(_Told):
-    """What a decode is told: the global latents [start, stop), halo included, and the rendered frames [first, last).
+    """The payload of a decode task: global latents [start, stop), halo included, and rendered frames [first, last).
 
-    `patches` are joins whose latents, as many as they stored, are laid over the `pieces`.
+    `patches` are keys of joins. The latents that a join has stored, if any, replace those of the `pieces`.
     """
 
     start: int
@@ -279,7 +283,7 @@ class DecodeTask(_Told):
 
 @dataclass(frozen=True)
 class MuxTask(_Told):
-    """What the mux task is told: the keys of the decodes whose segments it joins, in the order of time."""
+    """The payload of the mux task: the keys of the decodes whose segments it joins, in the order of time."""
 
     segments: tuple[str, ...]
 
@@ -324,7 +328,7 @@ class ShownFrames:
 
 @dataclass(frozen=True)
 class JobPart:
-    """What all tasks of a job are told.
+    """The part of a plan that all tasks of a job are told.
 
     The video has `frames` frames of `width` x `height` pixels at `fps` ("30000/1001"). `latents` latents are rendered at
     `render_width` x `render_height` pixels; `lead` rendered frames come before the first delivered one. `prompts` are the
@@ -364,7 +368,7 @@ class JobPart:
 
     @classmethod
     def of(cls, stored: JobJson) -> Self:
-        """The value that was stored. Raises Unreadable, also for a plan of a later version."""
+        """Return the value that was stored. Raises Unreadable, also for a plan of a later version."""
         version = _fields(stored).get("version", 0)
         if isinstance(version, int) and version > VERSION:
             raise Unreadable(
@@ -373,45 +377,45 @@ class JobPart:
         return read_value(cls, stored)
 
     def json(self) -> JobJson:
-        """The value as it is stored: JSON of its fields."""
+        """Return the value as it is stored: JSON of its fields."""
         return JobJson(as_json(self))
 
     @property
     def frame_rate(self) -> Fraction:
-        """Frames a second."""
+        """The frame rate, in frames a second."""
         return Fraction(self.fps)
 
 
 def lockstep_group(payload: Payload) -> str:
-    """The lockstep group that a task of any kind belongs to within its job; empty: it is done by itself."""
+    """Return the lockstep group of a task of any kind, within its job; "" if the task has none."""
     lockstep = _fields(payload).get("lockstep")
     return lockstep["group"] if lockstep else ""
 
 
 def held_bytes(payload: Payload) -> int:
-    """Device memory that a task of any kind keeps while others of its lockstep group make their step; else 0."""
+    """Return the bytes of device memory that a task keeps while others of its lockstep group step; 0 without a group."""
     lockstep = _fields(payload).get("lockstep")
     return lockstep["held_bytes"] if lockstep else 0
 
 
 def precision_of(shared: JobJson) -> str:
-    """The precision that a job is rendered in, without reading the rest."""
+    """Return the precision in which a job is rendered, without reading the other fields."""
     return _fields(shared)["precision"]
 
 
 def delivered_frames(shared: JobJson, payload: Payload) -> tuple[int, int]:
-    """The delivered frames [first, last) that a decode task makes."""
+    """Return the delivered frames [first, last) that a decode task makes."""
     told, lead = _fields(payload), _fields(shared)["lead"]
     return told["from"] - lead, told["to"] - lead
 
 
 def output_suffix_of(shared: JobJson) -> str:
-    """The ending of the file that the job delivers; "" of a plan that doesn't say it."""
+    """Return the file name's ending of the delivered file; "" if the plan doesn't say."""
     return _fields(shared).get("output_suffix", "")
 
 
 def prompts_of(shared: JobJson) -> list[tuple[int, int, list[str]]]:
-    """Which delivered frames, first and last included, show which prompts; none of a plan that doesn't say it."""
+    """Return (first, last, prompts) for each span of delivered frames, both ends included; [] if the plan doesn't say."""
     told = _fields(shared)
     return [
         (span["first"], span["last"], [told["prompts"][index] for index in span["prompts"]])
@@ -420,13 +424,13 @@ def prompts_of(shared: JobJson) -> list[tuple[int, int, list[str]]]:
 
 
 def size_of(payload: Payload) -> tuple[int, int] | None:
-    """Width and height in pixels at which a task of any kind denoises; None for one that doesn't."""
+    """Return width and height in pixels at which a task denoises; None for a kind that doesn't denoise."""
     told = _fields(payload)
     return (told["width"], told["height"]) if "width" in told else None
 
 
 def sidecar(shared: JobJson, notes: Sequence[str]) -> dict[str, Any]:
-    """What a video's sidecar says: all that shaped the result, and what people were told."""
+    """Return a video's sidecar: everything that shaped the result, and the notes that people got."""
     return {**_fields(shared), "notes": list(notes)}
 
 

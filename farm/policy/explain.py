@@ -1,6 +1,6 @@
 """Sentences for people about why a job's tasks don't run.
 
-Pure: no clock, no I/O. scheduler.placement.reasons says why a ready task has no device yet; its words are in the task's
+Pure: no clock, no I/O. scheduler.placement.reasons says why a ready task has no device yet; that sentence is in the task's
 record.
 """
 
@@ -24,7 +24,7 @@ class DeviceFit:
         device: The device, as "node/device".
         fits: The number of tasks that the device could take if it were usable and free.
         of: The number of unfinished tasks.
-        usable: Whether the device takes work at all now.
+        usable: True if the device takes any work now.
         task: Its current task; empty: none.
         reason: Why the device isn't usable, or can't take the other tasks; empty: no reason.
     """
@@ -39,7 +39,7 @@ class DeviceFit:
 
 @dataclass(frozen=True)
 class Fit:
-    """All devices with their fit, and `homeless`: the tasks, by key, that no device could ever take, with the reason."""
+    """All devices with their fit. `homeless` maps the key of each task that no device could ever take to the reason."""
 
     devices: tuple[DeviceFit, ...]
     homeless: Mapping[str, str]
@@ -47,7 +47,9 @@ class Fit:
 
 @dataclass(frozen=True)
 class Standing:
-    """A task that has not succeeded. `reason` is the record's; `unmet` are the keys of needed tasks that aren't done."""
+    """A task that has not succeeded. `reason` is the one in its record; `unmet` are keys of tasks that it needs and that
+    aren't done.
+    """
 
     key: str
     state: TaskState

@@ -26,7 +26,7 @@ class RendererRef:
 
 
 class BackendSays(Enum):
-    """What a backend can say of an attempt. It is advice: leases and agents decide."""
+    """What a backend can say of an attempt. It is only advice: leases and agents decide."""
 
     DIED = "died"  #: the renderer is dead
     UNKNOWN = "unknown"  #: the call may run or not

@@ -1,4 +1,4 @@
-"""The next step for a node that is being drained, or that must be empty for another reason. Pure: no clock, no I/O."""
+"""Decides the next step for a node that is being drained, or must be empty for another reason. Pure: no clock, no I/O."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ STOP_TIMEOUT_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class DrainStep:
-    """`stop`: attempts that the node must be told to stop; `give_back`: those to end in the record, for others to take.
-
-    `leave`: nothing keeps the node any more.
+    """`stop`: attempts that the node must be told to stop. `give_back`: attempts to end in the record, so that other
+    devices take their tasks. `leave`: True if nothing keeps the node any more.
     """
 
     stop: tuple[AttemptRecord, ...] = ()

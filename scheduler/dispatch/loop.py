@@ -107,7 +107,7 @@ class Dispatcher:
                 except DatabaseAway:
                     hearing_since = None
                 except Exception:
-                    log.exception("the dispatch loop stumbled and goes on")
+                    log.exception("dispatch tick failed; retrying")
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._woken.wait(), TICK_SECONDS)
         finally:
@@ -190,9 +190,10 @@ class Dispatcher:
             await self._changes.notify(attempt.job_id)
 
     async def _end_doubted(self) -> None:
-        """Gives away what may never have arrived, once its node has had time to say that it did, and said other things.
+        """Lose attempts that may never have reached their node, once the node has sent heartbeats and not named them.
 
-        Safe if it did arrive after all: it asks for a lease then, and gets one only while nobody else has the task.
+        This is safe if an attempt did arrive: its renderer asks for a lease, and gets one only while nobody else has the
+        task.
         """
         for id, (since, detail) in list(self._doubted.items()):
             attempt = await asyncio.to_thread(self._store.attempts.get, id)
@@ -211,7 +212,7 @@ class Dispatcher:
         list[AttemptRecord],
         dict[str, list[GroupMember]],
     ]:
-        """Attempts whose lease has run out, by now lost; the nodes; tasks that could start; what runs; and groups."""
+        """Lose attempts whose lease has run out. Return them, all nodes, the ready tasks, the live attempts and the groups."""
         grace = self._leases.requeue - self._leases.lease
         lost = self._store.attempts.expire(boottime() - grace)
         nodes, ready = self._store.nodes.list(), self._store.tasks.ready()
@@ -220,7 +221,7 @@ class Dispatcher:
         return lost, nodes, ready, self._store.attempts.live() if ready else [], groups
 
     async def _audit(self) -> None:
-        """Looks every lease for running attempts that nobody has in hand, which leases should have ended, and ends them."""
+        """Once a lease time, end running attempts that no renderer holds. Leases should have ended them: it is a defect."""
         now = boottime()
         if now - self._audited < self._leases.lease:
             return
@@ -247,7 +248,7 @@ class Dispatcher:
                 log.warning("node offline", node=node.name, ended=gone)
 
     async def _drain(self, nodes: list[NodeRecord], live: list[AttemptRecord]) -> None:
-        """Empties nodes that are being drained of what is `live`, and tells each whether it is to leave."""
+        """Empty draining nodes of their `live` attempts, and tell each node whether it must leave Ray."""
         for node in nodes:
             now, session = boottime(), self._sessions.get(node.id)
             mine = [attempt for attempt in live if attempt.node_id == node.id]
@@ -270,7 +271,7 @@ class Dispatcher:
     async def _renew_backend(
         self, nodes: list[NodeRecord], ready: list[ReadyRecord], live: list[AttemptRecord]
     ) -> None:
-        """Makes anew what renderers live in, once what is `live` there is given back."""
+        """Start the backend again once its `live` attempts have been handed back."""
         if not live:
             await self._backend.renew()
             self._left_behind |= {node.ray_node_id for node in nodes}
@@ -315,7 +316,7 @@ class Dispatcher:
         # A raylet that has started another renderer can start them: what is wrong is this one, or its card.
         others = session.renderers & {one.name for one in node.devices}
         if trouble and not others and self._starting.blames(key, now):
-            log.warning("a raylet starts no renderers and is made anew", node=node.name, device=device, why=trouble)  # fmt: skip
+            log.warning("replacing a raylet that starts no renderers", node=node.name, device=device, why=trouble)  # fmt: skip
             wish = nodes_pb2.RenewRaylet(ray_node_id=node.ray_node_id, reason=trouble)
             session.outbox.put_nowait(nodes_pb2.ConnectResponse(renew_raylet=wish))
 
@@ -325,7 +326,7 @@ class Dispatcher:
         renderers: dict[str, RendererRef],
         places: dict[str, RendererRef | None],
     ) -> None:
-        """Hands these tasks, by id, to their renderers, all or none. `places`: of their group where each member is."""
+        """Hand the tasks, by id, to their renderers, all or none. `places`: the renderer of each member of their group."""
 
         def take() -> tuple[list[TaskInputs], list[AttemptRecord]]:
             begin_by = boottime() + START_SECONDS
@@ -349,7 +350,7 @@ class Dispatcher:
         await self._changes.notify(*{attempt.job_id for attempt in attempts})
 
     def _inputs(self, record: ReadyRecord) -> TaskInputs:
-        """What the task is given, of a lockstep group also what neighbours left that are done."""
+        """Return the task's inputs; for a member of a lockstep group, also the artifacts of neighbours that are done."""
         given = self._store.artifacts.inputs(record.task.id)
         if not record.task.group:
             return given
@@ -366,7 +367,7 @@ class Dispatcher:
             self.wake()
 
     def _hear(self, event: BackendEvent) -> None:
-        """Keeps why a renderer did not come up, or went. What is said of an earlier raylet is no fault of the one of now."""
+        """Keep the reason why a renderer did not start, or ended. Events of an earlier raylet don't count against this one."""
         node_id, device = event.renderer.node_id, event.renderer.device
         session = self._sessions.get(node_id)
         of_now = session and session.ray_node_id == event.renderer.ray_node_id
@@ -406,7 +407,7 @@ class Dispatcher:
 
 
 def _neighbours(record: ReadyRecord) -> list[str]:
-    """Keys of those that a task of a lockstep group shares latents with."""
+    """Return the keys of the neighbours with which a task of a lockstep group shares latents."""
     lockstep = WindowTask.of(record.task.payload).lockstep
     return [part.key for part in lockstep.shared] if lockstep else []
 
@@ -414,7 +415,7 @@ def _neighbours(record: ReadyRecord) -> list[str]:
 def _member(
     record: ReadyRecord, renderer: RendererRef, places: dict[str, RendererRef | None]
 ) -> Member | None:
-    """What a renderer must know of the lockstep group of its task; None for a task by itself."""
+    """Return what a renderer must know of the lockstep group of its task; None for a task without a group."""
     if not record.task.group:
         return None
     near = {key: places.get(key) for key in _neighbours(record)}
@@ -427,7 +428,7 @@ def _member(
 
 
 def _handed(record: ReadyRecord, inputs: TaskInputs, member: Member | None, node: str) -> Handed:
-    """What the renderer is handed that is to do the task."""
+    """Return the message that hands the task to its renderer."""
     task = record.task
     artifacts = {key: {one.name: _artifact(one) for one in found} for key, found in inputs.needs.items()}
     artifacts[""] = {media_name(index): _artifact(one) for index, one in enumerate(inputs.media)}

@@ -1,4 +1,4 @@
-"""Translate the store's records to the values that placement reads. Pure translation."""
+"""Translates the store's records to the values that placement reads. Pure."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def slots_of(
 
 
 def _is_loopback(address: str) -> bool:
-    """Whether a node that connects from there shares a machine with the daemon."""
+    """Return whether a node that connects from `address` is on the daemon's machine."""
     try:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:

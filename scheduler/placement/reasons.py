@@ -1,6 +1,7 @@
 """Why a task that could start has no device, and why a device takes none: the sentences that people read. Pure.
 
-Those of a task stand alone. Those of a device go on after its name, such as "ws1/cuda0 is offline".
+A task's sentence stands alone. A device's sentence begins with the device's name, which the caller adds: "ws1/cuda0 is
+offline".
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from farm.records import DeviceRecord, DrainRecord, NodeRecord
 from farm.states import DrainState, NodeState
 from scheduler.placement.values import Slot
 
-NO_FP8 = "has no fp8"
+NO_FP8 = "doesn't support fp8"
 OFFLINE = "is offline"
-AGENT_ENDED = "is away, its agent was ended"
+AGENT_ENDED = "is offline, because its agent was stopped"
 
 _NAMED = 3
-"""Devices that a sentence names at most."""
+"""The largest number of devices that a sentence names."""
 
 
 def waits_for_device(slots: Sequence[Slot], misfit: Callable[[Slot], str | None]) -> str:
@@ -41,7 +42,7 @@ def waits_for_better(better: Slot, free_in: float, sooner: float, free: Slot) ->
     `free_in`: seconds until `better` is free; `sooner`: by how many seconds the task ends earlier there.
     """
     return (
-        f"waits for {better.name}, which will be free in {_duration(free_in)} and finish it {_duration(sooner)} "
+        f"waits for {better.name}, which will be free in {_duration(free_in)} and finish the task {_duration(sooner)} "
         f"sooner than {free.name}, which is free now"
     )
 
@@ -51,44 +52,44 @@ def group_waits(later: Collection[Slot], now: Collection[Slot]) -> str:
     names = {slot.name for slot in later}
     more = sorted(names - {slot.name for slot in now}) or sorted(names)
     return (
-        f"starts together with the other windows; waits for {_some(more)}, busy now, with which all of them are done "
-        "sooner than on the devices that are free"
+        f"starts together with the other windows; waits for {_some(more)}, busy now: with them all windows "
+        "are done sooner than on the devices that are free"
     )
 
 
 def group_incomplete(key: str) -> str:
-    """Return why a lockstep group waits of which the window `key` isn't ready."""
+    """Return why a lockstep group waits whose window `key` isn't ready."""
     return f"starts together with the other windows; {key} isn't ready yet"
 
 
 def group_needs_memory(count: int, free: Sequence[Slot]) -> str:
-    """Return why `count` windows of a lockstep group don't begin on the devices that are free."""
+    """Return why the `count` windows of a lockstep group don't start on the `free` devices."""
     names = ", ".join(slot.name for slot in free[:_NAMED]) + (", …" if len(free) > _NAMED else "")
-    return f"{count} windows start together, and need more memory than there is on the devices that are free: {names}"
+    return f"{count} windows start together, and need more memory than the free devices have: {names}"
 
 
 def no_model(model: str, why: str) -> str:
-    """Return that a device does not offer a model, with why, where that is known."""
+    """Return that a device does not offer a model, and the reason `why` if it is known."""
     return f"has no model {model}" + _because(why)
 
 
 def other_weights(model: str, offered: str, needed: str) -> str:
-    """Return that a device offers other weights of a model; both as hashes."""
+    """Return that a device offers other weights of a model. `offered` and `needed` are hashes."""
     return f"has other weights of {model} ({_short(offered)}, the job needs {_short(needed)})"
 
 
 def too_little_memory(has_bytes: int, needs_bytes: int) -> str:
     """Return that a device has too little memory."""
     has, needs = _size(has_bytes), _size(needs_bytes)
-    # Of what did not suffice nobody knows by how much.
+    # After a task ran out of memory, nobody knows how much more it needs.
     return f"has {has} of memory, the task needs {needs if needs != has else 'more'}"
 
 
 def unusable(node: NodeRecord, device: DeviceRecord, renderer_up: bool, trouble: str) -> str:
-    """Return why a device takes no work now; "" where it does. `trouble`: why its renderer isn't up, as far as is known."""
+    """Return why a device takes no work now; "" if it takes work. `trouble`: why its renderer isn't up, "" if unknown."""
     if node.state is NodeState.OFFLINE:
         return node.reason or OFFLINE
-    # Why a node takes no work says more than what it therefore lacks.
+    # The reason why a node takes no work says more than what the node lacks as a result.
     if why := node.reason or _cordon(node, device):
         return why
     if not node.ray_node_id:
@@ -106,12 +107,12 @@ def storage_trouble(trouble: str) -> str:
 
 
 def ray_restarts(outdated: str) -> str:
-    """Return that Ray is started again. `outdated`: how it differs from what it should be."""
+    """Return that Ray is started again. `outdated`: how the running Ray differs from the settings."""
     return f"Ray is started again: {outdated}"
 
 
 def _cordon(node: NodeRecord, device: DeviceRecord) -> str:
-    """Return why a device takes no new work by somebody's wish, or ""."""
+    """Return why a device takes no new work because somebody drained or locked it; "" if nobody did."""
     why = node.drain or node.lock or device.lock
     if why is None:
         return ""
@@ -134,7 +135,7 @@ def _others(count: int) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Return round figures: a sentence that changes every second would be stored anew every second."""
+    """Return a duration in round figures: a sentence that changes every second would be stored again every second."""
     if seconds < 95:
         return f"{10 * round(seconds / 10)} s" if seconds >= 5 else "a few seconds"
     return f"{seconds / 60:.0f} min"

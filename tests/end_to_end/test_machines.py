@@ -225,7 +225,7 @@ def test_a_farm_of_one_machine_gets_a_network_and_then_workstations(premises):
     address = premises.first.plug(premises.server, 1)
     assert premises.enroll().stdout.startswith(f"farm-node --server {address}:{PORT} --join-token ")
     eventually("Ray's head is where workstations reach it", lambda: premises.head_address() == address, 30)
-    assert "Ray is made anew" in premises.log(premises.server)
+    assert "Ray is started again" in premises.log(premises.server)
     premises.start_agent(premises.desk)
     eventually("the workstation can render", lambda: premises.renders(premises.desk), 60)
     answer = premises.succeed()
@@ -280,7 +280,7 @@ def test_ray_whose_folder_was_emptied_is_made_anew_and_its_work_goes_on(farm, na
     eventually(
         "Ray is there again",
         lambda: (
-            "Ray is made anew" in farm.log(host)
+            "Ray is started again" in farm.log(host)
             or "raylet is up" in farm.log(host).rpartition("was emptied")[2]
         ),
         30,
@@ -354,7 +354,7 @@ def test_a_bridge_that_hangs_or_has_lost_its_socket_is_made_anew(farm):
     job_id = farm.submit()
     eventually("it is made anew", lambda: not bridge.is_running(), 90, every=1.0)
     assert farm.job(job_id, wait=True).job.state == jobs_pb2.JOB_STATE_SUCCEEDED
-    assert "the bridge to Ray does not answer and is made anew" in farm.log(farm.server)
+    assert "the bridge to Ray does not answer; starting it again" in farm.log(farm.server)
     (bridge,) = farm.of(farm.server, "scheduler.dispatch.ray.bridge")
     farm.end_daemon()
     farm.server.run("rm", ".farm/run/bridge.sock")

@@ -141,7 +141,10 @@ def test_a_terminated_agent_hands_its_window_back_and_the_farm_knows_at_once(far
     ended = time.monotonic()
     eventually("it is offline", lambda: node(farm, "west").state == nodes_pb2.NODE_STATE_OFFLINE, 2)
     print(f"known to be away {time.monotonic() - ended:.2f} s after its agent's end")
-    assert node(farm, "west").reason == "is away, its agent was ended" and left_of(farm, "west") == []
+    assert (
+        node(farm, "west").reason == "is offline, because its agent was stopped"
+        and left_of(farm, "west") == []
+    )
     answer = farm.succeed(job_id, 300)
     first, second = attempts_of(answer, task.key)
     assert (first.cause, second.state) == ("given_back", SUCCEEDED)

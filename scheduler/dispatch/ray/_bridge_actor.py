@@ -20,13 +20,13 @@ _ASK_SECONDS = 5.0
 
 
 class RayPeers:
-    """How this renderer asks others: calls on their actors, known by name, from renderer to renderer."""
+    """Asks other renderers by direct calls on their actors, which are known by name."""
 
     def __init__(self) -> None:
         self._actors: dict[str, ray.actor.ActorHandle] = {}
 
     def ask(self, renderer: str, question: object) -> tuple:
-        """The renderer's answer; (False, None) when it can't be reached."""
+        """Return the renderer's answer; (False, None) if it can't be reached."""
         try:
             actor = self._actors.get(renderer) or ray.get_actor(renderer)
             self._actors[renderer] = actor
@@ -51,18 +51,18 @@ class RendererActor:
 
     @ray.method(concurrency_group="render")
     def run(self, attempt_id: str, epoch: int, payload: bytes) -> None:
-        """Runs an attempt to its end; whatever comes of it goes to the agent, not through here."""
+        """Run an attempt to its end. Its results go to the agent, not through this call."""
         self._renderer.run(attempt_id, epoch, payload)
 
     @ray.method(concurrency_group="control")
     def ping(self) -> int:
-        """The worker's pid, once the renderer is there."""
+        """Return the worker's pid, once the renderer is built."""
         self._renderer.ping()
         return os.getpid()
 
     @ray.method(concurrency_group="exchange")
     def answer(self, question: object) -> tuple:
-        """What another renderer wants of this one; see renderer.exchange."""
+        """Answer another renderer's question; see renderer.exchange."""
         return self._renderer.answer(question)
 
 
@@ -76,4 +76,4 @@ def _first(paths: tuple[str, ...]) -> type:
             # What a module that is here lacks is its own trouble.
             if path == paths[-1] or not f"{module}.".startswith(f"{error.name}."):
                 raise
-    raise AssertionError("no renderer is named")
+    raise AssertionError("no renderer class is named")

@@ -32,7 +32,7 @@ _Answer = TypeVar("_Answer")
 
 @dataclass(frozen=True)
 class Call:
-    """An attempt handed to a renderer."""
+    """An attempt to hand to a renderer."""
 
     attempt_id: str
     epoch: int
@@ -42,7 +42,7 @@ class Call:
 class Renderers:
     """The detached actors of one Ray cluster. All methods are for one event loop; Ray's calls run in threads.
 
-    publish(renderer, call or None, event, detail) hears what becomes of calls and renderers.
+    publish(renderer, call or None, event, detail) is called when something happens to a renderer or a call.
     """
 
     def __init__(self, paths: tuple[str, ...], publish: Publish) -> None:
@@ -56,15 +56,15 @@ class Renderers:
         self._calls: set[asyncio.Task] = set()
 
     async def start(self, renderer: RendererRef) -> None:
-        """Makes sure the renderer's actor exists or will; returns at once."""
+        """Make sure that the renderer's actor exists or is being started; return at once."""
         self._spawn(self._start(renderer))
 
     async def dispatch(self, renderer: RendererRef, call: Call) -> None:
-        """Hands the call over, behind those that the renderer has already; returns at once."""
+        """Hand the call over, behind those that the renderer already has; return at once."""
         self._spawn(self._dispatch(renderer, call))
 
     async def stop(self, renderer: RendererRef) -> None:
-        """Ends the renderer's actor, whatever it is doing; a missing one is fine."""
+        """End the renderer's actor, whatever it is doing. Do nothing if there is none."""
         await _in_thread(self._kill, renderer)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -118,7 +118,7 @@ class Renderers:
                 # can't be loaded here Ray believes that its methods take nothing.
                 ray.kill(actor, no_restart=True)
                 raise RuntimeError(
-                    "another version of the farm began its renderer, which is ended; another one comes"
+                    "its renderer was started by another version of the farm and is ended; a new one starts"
                 ) from None
 
     def _kill(self, renderer: RendererRef) -> None:
@@ -150,7 +150,7 @@ class Renderers:
 
 
 async def _in_thread(function: Callable[..., _Answer], *arguments: object) -> _Answer:
-    """Runs function in a thread of its own: one that hangs on a dead node keeps no other device waiting."""
+    """Run a function in a thread of its own, so that one that hangs on a dead node doesn't delay other devices."""
     pool = ThreadPoolExecutor(1, thread_name_prefix="ray")
     try:
         return await asyncio.get_running_loop().run_in_executor(pool, function, *arguments)
@@ -169,9 +169,9 @@ def _event(error: Exception) -> bridge_pb2.BridgeEvent:
 
 
 def _words(error: Exception) -> str:
-    """What went wrong, for people; Ray's own words only where the farm has none."""
+    """Return what went wrong, for people; in Ray's own words if the farm has none."""
     if isinstance(error, ActorUnschedulableError):
-        return "Ray has no such node any more, and starts no renderer there"
+        return "Ray no longer has this node, so it starts no renderer there"
     if isinstance(error, ValueError) and "look up actor" in str(error):
-        return "its renderer was gone before the task reached it"
+        return "its renderer ended before the task reached it"
     return click.unstyle(str(error)) or type(error).__name__

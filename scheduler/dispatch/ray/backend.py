@@ -118,12 +118,12 @@ class RayBackend:
             try:
                 await self._keep()
             except Exception:
-                log.exception("Ray could not be started and is tried again")
+                log.exception("Ray could not be started; retrying")
                 await asyncio.sleep(2.0)
 
     async def renew(self) -> None:
         """Start head and bridge again with the present settings and addresses of this machine. Every renderer ends."""
-        log.warning("Ray is made anew", why=self.outdated)
+        log.warning("Ray is started again", why=self.outdated)
         await asyncio.to_thread(self._head.stop)
         self.outdated, self._compared = "", float("-inf")
         await self._keep()
@@ -138,7 +138,7 @@ class RayBackend:
             address = self._bridge.ray_address = self._joined or self._head.address
             up = self._answered or time.monotonic() - self._bridge_begun > BRIDGE_SECONDS
             if up and self._unanswered >= UNANSWERED:
-                log.warning("the bridge to Ray does not answer and is made anew")
+                log.warning("the bridge to Ray does not answer; starting it again")
                 self._end_bridge()
             if not self._bridge.alive():
                 self._begin_bridge()
@@ -148,9 +148,10 @@ class RayBackend:
         self.address = await asyncio.to_thread(keep)
 
     def _compare(self) -> None:
-        """Finds, now and then, what was begun with other settings or addresses than those of now.
+        """At intervals, find processes that were started with other settings or addresses than the present ones.
 
-        The bridge holds nothing, and is ended at once, for another to be begun. Raises NoAddress where nothing was begun.
+        An outdated bridge is ended at once, because it keeps nothing, and another one is started. Raises NoAddress if no
+        process was started before.
         """
         if time.monotonic() - self._compared < COMPARE_SECONDS:
             return
@@ -160,7 +161,7 @@ class RayBackend:
             if not self.address:
                 raise
             if str(error) != self._without:
-                log.warning("Ray stays where it is", why=str(error))
+                log.warning("this machine has no address for Ray now; Ray keeps its old one", why=str(error))
             self._without = str(error)
             return
         self._without = ""
@@ -174,14 +175,16 @@ class RayBackend:
         else:
             found = "; ".join(self._head.outdated())
         if found and found != self.outdated:
-            log.warning("Ray's head is not what it should be", differs=found)
+            log.warning("Ray's head differs from the settings", differs=found)
         self.outdated = found
         if not found and (changes := self._bridge.outdated()):
-            log.info("the bridge is made anew", differs="; ".join(changes))
+            log.info(
+                "the bridge to Ray differs from the settings; starting it again", differs="; ".join(changes)
+            )
             self._end_bridge()
 
     def _begin_bridge(self) -> None:
-        """Begins a bridge, unless one has ended just now by itself: that is tried again ever more seldom."""
+        """Start a bridge. If the last one ended by itself a moment ago, wait first, longer each time."""
         lived = time.monotonic() - self._bridge_begun
         if lived >= BRIDGE_SECONDS:
             self._pause = 0.0

@@ -31,7 +31,7 @@ def test_a_running_job_is_summed_up_in_one_sentence():
         Standing("window/0", S),
         Standing("window/1", R, "waiting for a free device: a/d0"),
         Standing("window/2", R, "waiting for a free device: a/d0"),
-        Standing("window/3", R, "no device online fits: a/d0 has no fp8"),
+        Standing("window/3", R, "no device online fits: a/d0 doesn't support fp8"),
         Standing("mux", W, "", ["window/0"]),
         Standing("decode/0", C),
     ]

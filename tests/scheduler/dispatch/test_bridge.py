@@ -210,7 +210,7 @@ def test_a_renderer_that_another_version_began_makes_way_for_one_of_this_version
     bridge.dispatch("w1", "earlier", finished=tmp_path / "1")
     event = bridge.event("w1", "earlier")
     assert event.event == bridge_pb2.BRIDGE_EVENT_REFUSED
-    assert "another version of the farm began its renderer" in event.detail
+    assert "its renderer was started by another version of the farm" in event.detail
     bridge.dispatch("w2", "earlier", finished=tmp_path / "2")
     assert bridge.event("w2", "earlier").event == bridge_pb2.BRIDGE_EVENT_RETURNED
     assert (tmp_path / "2").exists() and not (tmp_path / "1").exists()
@@ -383,8 +383,8 @@ def test_what_people_are_told_of_lost_renderers_is_not_rays_own_words():
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert told.splitlines() == [
-        "its renderer was gone before the task reached it",
-        "Ray has no such node any more, and starts no renderer there",
+        "its renderer ended before the task reached it",
+        "Ray no longer has this node, so it starts no renderer there",
         "out of file descriptors",
     ]
 

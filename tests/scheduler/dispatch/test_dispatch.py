@@ -263,7 +263,7 @@ def test_an_agent_that_said_it_would_end_is_known_to_be_away_with_its_stream(far
     farm.sessions.close(farm.session)
     asyncio.run(farm._dispatcher.tick())
     node = farm.store.nodes.get("n1")
-    assert (node.state, node.reason) == (NodeState.OFFLINE, "is away, its agent was ended")
+    assert (node.state, node.reason) == (NodeState.OFFLINE, "is offline, because its agent was stopped")
 
 
 def test_a_node_that_falls_silent_while_the_record_cannot_be_written_is_named_once(farm):

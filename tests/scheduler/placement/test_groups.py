@@ -145,9 +145,7 @@ def test_groups_that_fit_the_farm_all_end_whatever_is_lost_on_the_way(sizes, ran
 def test_why_a_group_waits_is_told():
     tasks, groups = group("a", 12)
     told = place(tasks, [SLOT], groups).waiting[tasks[0].task_id]
-    assert told == (
-        "12 windows start together, and need more memory than there is on the devices that are free: node/cuda0"
-    )
+    assert told == ("12 windows start together, and need more memory than the free devices have: node/cuda0")
     assert (
         "waiting for a free device"
         in place(tasks, [replace(SLOT, busy=True)], groups).waiting[tasks[3].task_id]

@@ -147,7 +147,7 @@ def test_the_last_window_waits_for_the_fast_device_rather_than_end_late_on_the_s
     fast = replace(FAST, busy=True, busy_for=12.0)
     placed = settle([WORK], SLOT, fast)
     assert placed.passed_over == {"t"} and placed.waiting["t"] == (
-        "waits for pc7/cuda0, which will be free in 10 s and finish it 80 s sooner than node/cuda0, "
+        "waits for pc7/cuda0, which will be free in 10 s and finish the task 80 s sooner than node/cuda0, "
         "which is free now"
     )
     assert settle([WORK], SLOT, replace(fast, busy_for=95.0)).assignments[0].slot is SLOT
