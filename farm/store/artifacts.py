@@ -1,4 +1,4 @@
-"""Transactions about artifacts: which bytes count. The bytes themselves are in farm.artifacts."""
+"""Transactions about artifacts: they record which stored bytes count. The bytes themselves are in farm.artifacts."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _loses = (artifacts.c.state == ArtifactState.DISCARDED) & ~_MAY_COUNT.exists()
 
 
 class Artifacts:
-    """Records what was stored, for whom, and whether it counts."""
+    """Records which artifacts are stored, which attempt made each, and whether it counts."""
 
     def __init__(self, database: Database):
         self._database = database
 
     def new_id(self) -> str:
-        """Return an id for an artifact that is about to be written, so that its path can be its own."""
+        """Return an id for an artifact that is about to be written, so that it can have a path of its own."""
         return new_id("a", self._database.wall())
 
     def stage(
@@ -53,7 +53,7 @@ class Artifacts:
         epoch: int = 0,
         artifact_id: str = "",
     ) -> ArtifactRecord:
-        """Record bytes that are whole and in place. Media (no attempt) counts at once, a result once it is committed.
+        """Record an artifact whose bytes are stored. Media (no attempt) counts at once, a result once it is committed.
 
         Raises StaleAttempt when the attempt's epoch is over, NotFound when there is no such attempt.
         """
@@ -87,7 +87,7 @@ class Artifacts:
         location: str,
         artifact_id: str,
     ) -> ArtifactRecord:
-        """Record the log of an attempt, however the attempt ended. An attempt has one log: later ones return the first.
+        """Record the log of an attempt, however the attempt ended. An attempt has one log: later calls return the first.
 
         Raises NotFound when there is no such attempt of that epoch.
         """
@@ -187,23 +187,23 @@ class Artifacts:
             return connection.scalar(one) is not None
 
     def recorded(self, artifact_ids: Collection[str]) -> set[str]:
-        """Return those of the ids that this record has, whatever the state of their artifacts. Raises Deposed.
+        """Return those of the ids that are recorded, whatever the state of their artifacts. Raises Deposed.
 
-        The query runs in a write transaction, behind everything that is being written: an id that is not recorded
-        then is not on its way.
+        The query runs in a write transaction, so all writes before it are done: no call under way will still record an
+        id that it doesn't find.
         """
         with self._database.write() as transaction:
             known = select(artifacts.c.id).where(artifacts.c.id.in_(artifact_ids))
             return set(transaction.connection.scalars(known))
 
     def locations(self, artifact_ids: Collection[str]) -> set[str]:
-        """Return where those of the artifacts lie that this record has. Raises Deposed, as `recorded` does."""
+        """Return the locations of those of the artifacts that are recorded. Raises Deposed, as `recorded` does."""
         with self._database.write() as transaction:
             known = select(artifacts.c.location).where(artifacts.c.id.in_(artifact_ids))
             return set(transaction.connection.scalars(known))
 
     def made_by(self, attempt_id: str) -> list[ArtifactRecord]:
-        """Return what an attempt stored, by name."""
+        """Return the artifacts that an attempt stored, sorted by name."""
         query = select(artifacts).where(artifacts.c.attempt_id == attempt_id).order_by(artifacts.c.name)
         with self._database.read() as connection:
             return [rows.artifact_record(row) for row in connection.execute(query)]
@@ -223,10 +223,10 @@ class Artifacts:
             return retention.give_up(transaction, *due)
 
     def collectable(self, limit: int = 1000) -> list[ArtifactRecord]:
-        """Return artifacts that lost or expired, oldest first: remove their files, then call `collected`.
+        """Return artifacts that were never committed or have expired, oldest first.
 
-        Artifacts of attempts that may still return are left out. An artifact that is collectable stays so: its files
-        may go at any time after.
+        The caller removes their files, then calls `collected`. Artifacts of attempts that may still return are left out.
+        A collectable artifact stays collectable, so its files may be removed at any later time.
         """
         query = (
             select(artifacts)
@@ -238,10 +238,10 @@ class Artifacts:
             return [rows.artifact_record(row) for row in connection.execute(query)]
 
     def collected(self, artifact_ids: Sequence[str]) -> int:
-        """Note that the files of collectable artifacts are gone; returns for how many. Artifacts that count are left alone.
+        """Note that the files of collectable artifacts are gone; returns their number. Artifacts that count are left alone.
 
-        Artifacts that lost are deleted from the record. Those that counted once stay in it as collected: the tasks
-        that made them remain done.
+        Artifacts that were never committed are deleted from the record. Artifacts that once counted stay in it as
+        collected: the tasks that made them remain done.
         """
         these = artifacts.c.id.in_(artifact_ids)
         with self._database.write() as transaction:

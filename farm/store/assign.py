@@ -1,4 +1,4 @@
-"""Giving a ready task to a free device; within the transactions of others."""
+"""Gives a ready task to a free device, within the caller's transaction."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from farm.store.transaction import Transaction
 
 
 class NotFree(Exception):
-    """The task or the device has changed since it was seen; undoes the transaction."""
+    """The task or the device has changed since the caller saw it. Raising this undoes the transaction."""
 
 
 def give(transaction: Transaction, handover: Handover, lease_until: float) -> AttemptRecord:
     """Give a ready task to a device. Raises NotFree.
 
-    `lease_until` in seconds of the daemon's CLOCK_BOOTTIME.
+    `lease_until` is in seconds of the daemon's CLOCK_BOOTTIME.
     """
     connection = transaction.connection
     task = connection.execute(
@@ -73,7 +73,7 @@ def _is_free(
 ) -> bool:
     """Return whether the device takes work and is idle, or runs nothing but tasks of the same lockstep group.
 
-    `conditions`: what its node must meet besides.
+    `conditions`: further conditions on the device's node.
     """
     on_offer = (
         select(devices.c.name)
@@ -97,9 +97,9 @@ def _is_free(
 
 
 def could_return(connection: Connection, lost: AttemptRecord) -> bool:
-    """Return whether an attempt that was thought lost could go on where it was: its device does nothing else since.
+    """Return whether an attempt that was thought lost could go on: its device has begun nothing else since.
 
-    Locks, drains and the owner are not asked: they let attempts that were never lost go on too.
+    Locks, drains and the workstation's owner don't matter here, because they let running attempts go on too.
     """
     payload = connection.execute(select(tasks.c.payload).where(tasks.c.id == lost.task_id)).scalar_one()
     return _is_free(connection, lost.node_id, lost.device, group_of(lost.job_id, payload))

@@ -46,9 +46,9 @@ class Attempts:
         return given[0] if given else None
 
     def dispatch_all(self, handovers: Sequence[Handover], lease_until: float) -> list[AttemptRecord]:
-        """Give away all of these as `dispatch` does, or none: a lockstep group starts whole, and may share devices.
+        """Dispatch all these tasks as `dispatch` does, or none: a lockstep group starts whole, and may share devices.
 
-        Returns the attempts in that order; empty when none was given away.
+        Returns the attempts in the order of `handovers`; empty when none was dispatched.
         """
         try:
             with self._database.write() as transaction:
@@ -59,7 +59,7 @@ class Attempts:
     def renew(self, node_id: str, refs: Iterable[tuple[str, int]], lease_until: float) -> list[AttemptRef]:
         """Extend the leases of the node's live attempts among `refs` and return those; the others are over.
 
-        A dispatched attempt becomes running. So does an attempt that was thought lost, while its task and device are
+        A dispatched attempt becomes running. So does an attempt that was thought lost, if its task and device are still
         free.
         """
         asked = {AttemptRef(*ref) for ref in refs}
@@ -95,7 +95,7 @@ class Attempts:
             return [attempt.ref for attempt in granted]
 
     def progress(self, attempt_id: str, epoch: int, step: int, steps: int, from_step: int = 0) -> bool:
-        """Record that `step` of `steps` are done; returns False when the attempt is over or is further already.
+        """Record that `step` of `steps` are done; returns False when the attempt is over or already further on.
 
         `from_step`: the step at which the attempt began, where it went on from an earlier attempt's state.
         """
@@ -202,7 +202,7 @@ class Attempts:
             return damage.make_again(transaction, attempt, damaged, error)
 
     def lose(self, attempt_id: str, epoch: int, reason: str, cause: Cause = Cause.SILENT) -> Settlement:
-        """End an attempt for a fault of the farm. It costs no retry, as long as the fault does not follow the task about."""
+        """End an attempt for a fault of the farm. It costs no retry, unless the fault keeps hitting the same task."""
         with self._database.write() as transaction:
             connection = transaction.connection
             attempt = _current(connection, attempt_id, epoch)
@@ -245,7 +245,7 @@ class Attempts:
     def lose_device(self, node_id: str, device: str, reason: str) -> list[AttemptRecord]:
         """Lose what was given to a device whose renderer died before the work began; returns what was lost.
 
-        The node itself tells how attempts ended that had begun.
+        The node itself reports the ends of attempts that had begun.
         """
         never_began = attempts.c.state == AttemptState.DISPATCHED
         return self._lose_all(reason, attempts.c.node_id == node_id, attempts.c.device == device, never_began)
@@ -253,14 +253,14 @@ class Attempts:
     def expire(self, now: float) -> list[AttemptRecord]:
         """Lose live attempts whose lease ended before `now` (CLOCK_BOOTTIME seconds).
 
-        A caller that waits longer before it gives a task away passes an earlier `now`.
+        A caller that waits some time before it gives tasks of expired attempts away passes an earlier `now`.
         """
         return self._lose_all("its lease ran out", attempts.c.lease_until < now)
 
     def extend_all(self, until: float) -> int:
         """Set the leases of all live attempts, for a restarted daemon whose clock may have begun anew.
 
-        Nothing else that was read from the old clock counts against them, and no task waits for a time of it.
+        Other times of the old clock don't count any more either: neither against attempts, nor for tasks that wait.
         """
         with self._database.write() as transaction:
             connection, now = transaction.connection, transaction.now
@@ -335,7 +335,7 @@ def _current(connection: Connection, attempt_id: str, epoch: int) -> AttemptReco
 def _over(
     connection: Connection, attempt_id: str, epoch: int, told: AttemptState, cause: str = ""
 ) -> Settlement:
-    """Answer the end of an attempt that has ended: True if the same end is told again."""
+    """Return the answer to a node that reports how a finished attempt ended: committed if it reports the same end again."""
     found = connection.execute(
         select(attempts.c.state, attempts.c.cause).where(
             attempts.c.id == attempt_id, attempts.c.epoch == epoch

@@ -1,7 +1,7 @@
-"""The whole record in one file, and how it comes back.
+"""Writes the whole record into one file, and restores it.
 
-Of SQLite the file is a database, of PostgreSQL an archive of pg_dump's custom format, made and read by its own tools.
-Artifacts' bytes are not in it, only where they are.
+With SQLite the file is a database. With PostgreSQL it is an archive of pg_dump's custom format, which PostgreSQL's own
+programs write and read. The file says where artifacts are; it doesn't hold their bytes.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class BackupFailed(StoreError):
 
 
 class NotEmpty(StoreError):
-    """There is something in the database that a restored backup would replace."""
+    """The database holds rows that a restored backup would replace."""
 
 
 def back_up(url: str, file: Path) -> None:
@@ -73,7 +73,7 @@ def restore(url: str, file: Path, who: str, *, force: bool = False) -> Path | No
     parsed = parse(url)
     kind, ours = _kind(file), "SQLite" if parsed.drivername == "sqlite" else "PostgreSQL"
     if kind != ours:
-        raise BackupFailed(f"{file} is a backup of {kind}, the farm's database (store.url) is {ours}")
+        raise BackupFailed(f"{file} is a backup of {kind}, but the farm's database (store.url) is {ours}")
     with contextlib.closing(Database(url, time.time)) as database:
         database.hold(who)
         database.require_known(_revision(file))
@@ -243,7 +243,7 @@ def _replace_postgresql(database: Database, file: Path, tables: list[str]) -> No
 
 
 def _said(error: Exception) -> str:
-    """Return what the database said, without the statement that it said it about."""
+    """Return the database's message, without the statement that it quotes."""
     return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
 
 
@@ -303,7 +303,7 @@ def _tool(name: str) -> str:
 
 
 def _libpq(url: URL) -> tuple[str, dict[str, str]]:
-    """Return how PostgreSQL's own programs reach the database. The password travels in the environment, unseen by `ps`."""
+    """Return URL and environment for PostgreSQL's programs. The password is in the environment, hidden from `ps`."""
     from psycopg.conninfo import make_conninfo
 
     _, arguments = url.get_dialect()().create_connect_args(url)

@@ -1,6 +1,6 @@
-"""Every change of state of a job, task, attempt, node or drain, through farm.states.advance.
+"""Changes the states of jobs, tasks, attempts, nodes and drains. Every change goes through farm.states.advance.
 
-Each is a compare-and-set within the caller's transaction, and writes its event there.
+A change is a compare-and-set within the caller's transaction, and writes its event there.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def discard(transaction: Transaction, attempt_id: str) -> None:
 
 
 def put_back(transaction: Transaction, task_id: str, **values: Any) -> bool:
-    """Put a running task back to be given away again; returns whether it can be at once.
+    """Put a running task back, to be dispatched again; returns whether it is ready at once.
 
     If a result that it needs has gone meanwhile, it waits with a new epoch: no earlier attempt of it may come back.
     """
@@ -175,7 +175,7 @@ def put_back(transaction: Transaction, task_id: str, **values: Any) -> bool:
 
 
 def lacks(connection: Connection, task_id: str) -> bool:
-    """Return whether the task needs one that is not done."""
+    """Return whether the task needs another task that is not done."""
     unmet = (
         select(tasks.c.id)
         .join(edges, edges.c.needs_id == tasks.c.id)
@@ -233,12 +233,12 @@ def end_job(
 
 
 def job_state(connection: Connection, job_id: str) -> JobState:
-    """Return the job's state, whatever it was when the caller last looked."""
+    """Return the job's present state, which may have changed since the caller read the job."""
     return connection.execute(select(jobs.c.state).where(jobs.c.id == job_id)).scalar_one()
 
 
 def finish_job(transaction: Transaction, job_id: str) -> JobRecord | None:
-    """End the job if nothing of it is left to do, and return it; else return None."""
+    """End the job if no task of it is left to do, and return it; else return None."""
     connection = transaction.connection
     of_job = tasks.c.job_id == job_id
     end = end_of(connection.scalars(select(tasks.c.state).where(of_job).distinct()).all())

@@ -1,8 +1,8 @@
 """Locks and drains: nodes and devices that take no new work because somebody asked for that.
 
-Works within the transactions of others.
-A lock keeps what runs, and the models warm. A drain also empties the node: when nothing runs on it any more, its
-renderers and its raylet end.
+Its functions work within the caller's transaction.
+A lock lets running attempts go on, and models stay loaded. A drain also empties the node: when nothing runs on it any
+more, its renderers and its raylet end.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from farm.store.transaction import Transaction
 
 
 def takes_no_more(connection: Connection, node_id: str, device: str) -> bool:
-    """Return whether a device must not be given anything new."""
+    """Return whether a device must not be given new work."""
     drained = select(exists().where(drains.c.node_id == node_id))
     locked = select(exists().where(locks.c.node_id == node_id, locks.c.device.in_(("", device))))
     return bool(connection.scalar(drained) or connection.scalar(locked))
@@ -74,7 +74,7 @@ def empty(transaction: Transaction, node_id: str, name: str) -> bool:
 
 
 def clock_began_anew(transaction: Transaction) -> None:
-    """Move no deadline further off than it ever was, whatever the daemon's CLOCK_BOOTTIME says since a reboot."""
+    """Shorten each drain to at most its whole grace from now, because CLOCK_BOOTTIME begins again at a reboot."""
     connection = transaction.connection
     for node_id, drain in rows.drain_records(connection, drains.c.deadline > transaction.now).items():
         assert drain.deadline is not None and drain.grace is not None  # those without were not asked for
@@ -88,7 +88,7 @@ def of(connection: Connection, node_id: str) -> DrainRecord | None:
 
 
 def lock(transaction: Transaction, node_id: str, name: str, device: str, reason: str, asked_by: str) -> None:
-    """Lock a device, or with "" the whole node: it gets nothing new. A second lock replaces reason and requester."""
+    """Lock a device, or with "" the whole node: it gets no new work. A second lock replaces reason and requester."""
     connection = transaction.connection
     connection.execute(delete(locks).where(locks.c.node_id == node_id, locks.c.device == device))
     row = {

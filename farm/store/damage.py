@@ -1,6 +1,6 @@
-"""What follows when stored bytes are gone or damaged: the task that made them is done again.
+"""Has a task done again when the bytes that it stored are gone or damaged.
 
-Works within the transactions of others.
+Its functions work within the caller's transaction.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def make_again(
     for maker in makers:
         for other in _in_lockstep_after(connection, maker.id):
             if other.id != attempt.id:
-                why = f"what it was given of {maker.key} is damaged, and others of its group can't go on"
+                why = f"the result of {maker.key} is damaged, and its group can't go on without it"
                 ended = endings.end(transaction, other, Cause.DAMAGED_INPUT, why)
                 stop.append(ended[0])
     done = endings.end(transaction, attempt, Cause.DAMAGED_INPUT, error)[1]
@@ -83,7 +83,7 @@ def _undo(transaction: Transaction, maker: Row, error: str) -> bool:
 
 
 def _in_lockstep_after(connection: Connection, task_id: str) -> list[AttemptRecord]:
-    """Return the live attempts of lockstep groups that need the task: a group can go on only as a whole."""
+    """Return the live attempts of the lockstep groups that need the task: a group goes on only as a whole."""
     successors = select(edges.c.task_id).where(edges.c.needs_id == task_id)
     return rows.attempt_records(
         connection, rows.is_live, attempts.c.lockstep, attempts.c.task_id.in_(successors)

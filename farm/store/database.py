@@ -1,4 +1,4 @@
-"""The connection to SQLite or PostgreSQL: how transactions begin, and which schema they find."""
+"""The connection to SQLite or PostgreSQL: it begins transactions and checks the schema."""
 
 from __future__ import annotations
 
@@ -83,9 +83,9 @@ class Database:
     """Hands out read and write transactions, one connection each.
 
     `wall` gives Unix seconds for people, `boot` CLOCK_BOOTTIME in seconds for everything that is waited for; `terms` say
-    how much failure the farm bears with.
-    A transaction happens whole or not at all. When the database goes away in the middle DatabaseAway is raised:
-    callers ask again, for every verb of the store may be repeated.
+    how many failures the farm tolerates.
+    A transaction happens whole or not at all. If the database goes away in the middle, DatabaseAway is raised; callers
+    repeat the call, because every method of the store may be repeated.
     """
 
     def __init__(
@@ -120,10 +120,10 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
-        """Begin a transaction of the leader's that may change things. One writer at a time: see `_begin`.
+        """Begin a transaction of the leader that may change the record. One transaction writes at a time: see `_begin`.
 
-        Its times are read once it has the writer's place, so that events have times in the order of their numbers.
-        Raises Deposed when another process leads by now.
+        Its times are read once its turn to write has come, so that events have times in the order of their numbers.
+        Raises Deposed if another process leads by now.
         """
         if self._epoch is None:
             raise RuntimeError("this database was opened to be read; only its leader writes")
@@ -142,8 +142,8 @@ class Database:
     def lead(self, who: str, after: int = 0, lived: Callable[[], str] = str) -> None:
         """Take the lock, bring the schema to REVISION and raise the epoch past `after`; from now on `write` works.
 
-        `who` names this process to others. `lived` is asked when the database is empty: it returns where a farm has left
-        artifacts, so that its record must be somewhere, or "".
+        `who` names this process to others. `lived` is called if the database is empty. It returns where a farm has
+        stored artifacts, whose record is then missing, or "".
         Raises LedByAnother, SchemaTooNew, DatabaseDamaged, NoFarmInDatabase, RecordLost.
         """
         lock = self.hold(who)
@@ -154,7 +154,7 @@ class Database:
                 before = connection.scalar(select(tables.leader.c.epoch)) or 0
                 if before < lock.led:
                     log.warning(
-                        "the record is older than it was: it was put back from a copy, or has lost its -wal file",
+                        "the record is older than before: somebody put a copy in its place, or its -wal file is lost",
                         led_before=lock.led,
                         led_in_record=before,
                     )
@@ -191,7 +191,7 @@ class Database:
             raise RecordLost(where, " and ".join(evidence), " and ".join(filter(None, [mark, artifacts])))
 
     def keep_leading(self) -> None:
-        """Make sure that this process leads, taking its lock again where the database lost it. Raises Deposed."""
+        """Make sure that this process leads; take its lock again if the database lost it. Raises Deposed."""
         if self._lock is None or self._epoch is None:
             raise RuntimeError("this database was opened to be read; nobody leads through it")
         # Held by another: it begins to lead, which the epoch tells, or it is our own lost connection.
@@ -275,7 +275,7 @@ class Database:
     def replace(self, fill: Callable[[Connection], None]) -> None:
         """Let `fill` put a farm of any known schema into the database, and bring it to REVISION, all of it or nothing.
 
-        Raises NoFarmInDatabase for what would lack something, and whatever `fill` raises.
+        Raises NoFarmInDatabase if the result would be incomplete, and any error of `fill`.
         """
         from farm.store.migrations import upgrade
 
@@ -292,7 +292,7 @@ class Database:
 
 @contextmanager
 def _answering() -> Iterator[None]:
-    """Tell a database that is away from a mistake of ours. Raises DatabaseAway."""
+    """Raise DatabaseAway for errors of a database that is away. Other errors, which are our own mistakes, pass."""
     try:
         yield
     except DBAPIError as error:
@@ -314,7 +314,8 @@ def parse(url: str) -> URL:
     except (ArgumentError, ValueError):
         # What it says may be a password.
         raise UnusableUrl(
-            f"store.url: {accepted}, with a number as its port, and % codes for : / @ in a password; what is given is no URL"
+            f"store.url: {accepted}, with a number as its port, and % codes for : / @ in a password; "
+            "the given value is not a URL"
         ) from None
     in_a_file = parsed.drivername == "sqlite" and parsed.database not in (None, "", ":memory:")
     if in_a_file or parsed.drivername == "postgresql+psycopg":
@@ -338,9 +339,9 @@ def _engine(url: URL) -> Engine:
 def _storable(
     connection: Connection, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
 ) -> tuple[str, Any]:
-    """Replace what PostgreSQL refuses in each text that is stored or looked for: errors quote whatever they met.
+    """Replace characters that PostgreSQL refuses, in each text that is stored or looked for: errors may quote any text.
 
-    SQLite would take it, and the record is to be the same in both.
+    SQLite would take them, but the record must be the same in both databases.
     """
 
     def one(given: Any) -> Any:
@@ -368,7 +369,7 @@ def _lock(url: URL, who: str) -> leader.Lock:
 
 
 def _postgresql_args(url: URL) -> dict[str, str]:
-    """Return what libpq is told beyond the URL, which wins."""
+    """Return settings for libpq besides those in the URL, which take precedence."""
     session = " ".join(f"-c {name}={value}" for name, value in _POSTGRESQL_SESSION.items())
     given = url.query.get("options", "")
     args = {name: value for name, value in _POSTGRESQL.items() if name not in url.query}
@@ -403,8 +404,8 @@ def _write_ahead(connection: Any) -> None:
 def _begin(connection: Connection) -> None:
     """Begin on SQLite, and let only one transaction write at a time on both databases.
 
-    A write that first reads and then changes what it read is then right as it stands, cannot deadlock, and
-    cannot fail for another's sake. And events commit in the order of their numbers: PostgreSQL draws a number
+    So a transaction that changes what it has read is right without further care, cannot deadlock, and cannot fail
+    because of another one. And events commit in the order of their numbers: PostgreSQL draws a number
     when a row is inserted, so of two writers the later number could be visible first, and a watcher that asks
     for what came after it would never see the other. One daemon writes a few times a second; waiting costs
     nothing.

@@ -1,6 +1,6 @@
-"""How an attempt without a result ends, and how an attempt that was thought lost goes on.
+"""Ends attempts without a result, and lets attempts that were thought lost go on.
 
-Works within the transactions of others. farm.policy.failures judges what follows from an end.
+Its functions work within the caller's transaction. farm.policy.failures judges what follows from an end.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def end(
 ) -> tuple[AttemptRecord, Settlement]:
     """End a live attempt without a result: its task is tried again, or its job fails. Returns the attempt as it is now.
 
-    `fails`: why trying again is no use, as farm.policy.failures words it; empty: that is judged here.
+    `fails`: why another try is no use, in the words of farm.policy.failures; empty: this function asks it.
     """
     connection = transaction.connection
     before = rows.ends(connection, attempts.c.task_id == attempt.task_id).get(attempt.task_id, [])
@@ -91,14 +91,14 @@ def end_all(
 
 
 def thought_lost(connection: Connection, *conditions: ColumnElement[bool]) -> list[AttemptRecord]:
-    """Return the attempts that may return and meet all conditions, oldest first."""
+    """Return the attempts that were thought lost, may still return and meet all conditions, oldest first."""
     return rows.attempt_records(connection, may_return, *conditions)
 
 
 def returns(transaction: Transaction, lost: AttemptRecord) -> None:
     """Let an attempt that was thought lost go on: it runs again, and what it stored is its own again.
 
-    When it made its last step is not known; the time for the next one begins now.
+    The time of its last step is unknown, so the time for the next step begins now.
     """
     move_task(transaction, lost.task_id, TaskState.READY, TaskState.RUNNING, reason="", retry_at=0.0)
     move_attempt(transaction, lost.id, lost.state, AttemptState.RUNNING,
@@ -127,8 +127,8 @@ def _errors_of(connection: Connection, job_id: str) -> int:
 def _ask_for_more(transaction: Transaction, attempt: AttemptRecord) -> bool:
     """Raise the memory that a task needs above what its device had; returns whether any device has that much.
 
-    Devices of offline nodes count. Tasks of the same kind and job that were thought to need as much are raised too:
-    each would find out for itself, and unload a model for it.
+    Devices of offline nodes count. Tasks of the same kind and job with the same estimate are raised too: otherwise
+    each of them would run out of memory once, after a device has unloaded a model for it.
     """
     connection = transaction.connection
     had = connection.scalar(

@@ -1,4 +1,4 @@
-"""What the store refuses, each a type that the API maps to one status code."""
+"""The errors of the store. The API maps each type to one status code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from farm.states import JobState
 
 
 class StoreError(Exception):
-    """Base of all refusals of the store."""
+    """The base class of all errors of the store."""
 
 
 class UnusableUrl(StoreError, ValueError):
@@ -18,9 +18,9 @@ class UnusableUrl(StoreError, ValueError):
 
 
 class NotFound(StoreError):
-    """There is no such thing.
+    """The named object doesn't exist.
 
-    `noun` and `id` say what was looked for, `help` how to find one, and `known` names what there is instead.
+    `noun` and `id` say what was looked for, `help` says how to find one, and `known` names those that exist.
     """
 
     def __init__(self, noun: str, id: str, help: str = "", known: Iterable[str] = ()):
@@ -56,7 +56,7 @@ class JobFinished(StoreError):
 
 
 class StaleAttempt(StoreError):
-    """The attempt's epoch is over: nothing it makes is wanted."""
+    """The attempt's epoch is over: the farm takes nothing that it makes."""
 
     def __init__(self, attempt_id: str, epoch: int):
         super().__init__(f"attempt {attempt_id} of epoch {epoch} is over")
@@ -65,7 +65,7 @@ class StaleAttempt(StoreError):
 
 
 class MissingArtifact(StoreError):
-    """A completion names artifacts that its attempt has not stored, or lacks the one that counts."""
+    """A completion names artifacts that its attempt has not stored, or a mux task's completion lacks the video."""
 
     def __init__(self, attempt_id: str, what: str):
         super().__init__(f"the result of attempt {attempt_id} lacks {what}")
@@ -74,9 +74,9 @@ class MissingArtifact(StoreError):
 
 
 class Ambiguous(StoreError):
-    """What somebody named could be one of several things. Nothing was done to any of them.
+    """A reference could mean several objects. Nothing was done to any of them.
 
-    `field`: where the reference stood; `candidates`: the first of them, a line each, of `count` in all.
+    `field`: the field with the reference; `candidates`: a line for each of the first objects, of `count` in all.
     """
 
     def __init__(self, field: str, reference: str, noun: str, candidates: Sequence[str], count: int):
@@ -89,7 +89,7 @@ class Ambiguous(StoreError):
 
 
 class NodeInUse(StoreError):
-    """The node isn't in a state in which that can be done to it; `problem` says what to do first."""
+    """The node's state doesn't allow the change; `problem` says what to do first."""
 
     def __init__(self, name: str, problem: str):
         super().__init__(f"{name} {problem}")
@@ -110,11 +110,11 @@ class SchemaTooNew(StoreError):
 
 
 class SchemaTooOld(StoreError):
-    """The database was written by older software, and whoever asks may only look."""
+    """The database was written by older software, and the caller may only read it."""
 
     def __init__(self, found: str | None, known: str):
         super().__init__(
-            f"the database has {f'schema {found!r}' if found else 'no farm in it'}, this version works with schema "
+            f"the database has {f'schema {found!r}' if found else 'no farm in it'}, but this version works with schema "
             f"{known!r}; start farmd on it or run `farmctl db upgrade`"
         )
 
@@ -132,7 +132,7 @@ class DatabaseDamaged(StoreError):
 
 
 class NoFarmInDatabase(StoreError):
-    """The database is not a farm's, or not a whole one. Nothing was changed."""
+    """The database holds no farm, or an incomplete one. Nothing was changed."""
 
     def __init__(self, where: str, problem: str):
         super().__init__(
@@ -153,9 +153,8 @@ class RecordLost(StoreError):
 
 
 class DatabaseAway(StoreError):
-    """The database can't be used at this moment. What was asked was not done, or at a commit may have been: ask again.
-
-    `why`: what it said, in a line.
+    """The database can't be used at this moment. The transaction was not done, or broke off at its commit and may be done:
+    repeat the call, which is safe. `why`: the database's message, in a line.
     """
 
     def __init__(self, why: str):
@@ -176,7 +175,7 @@ class LedByAnother(StoreError):
 
 
 class Deposed(StoreError):
-    """Another process has begun to lead: this one can write nothing more, and ends."""
+    """Another process has begun to lead: this process can write nothing more, and ends."""
 
     def __init__(self, who: str, epoch: int, ours: int):
         super().__init__(

@@ -1,4 +1,4 @@
-"""Transactions about events: the farm's diary, which watchers follow by number."""
+"""Transactions about events. They are the farm's diary, which watchers follow by the events' numbers."""
 
 from __future__ import annotations
 

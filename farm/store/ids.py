@@ -1,4 +1,4 @@
-"""Ids: short, random, and sorting by the time they were made."""
+"""Makes ids: short, random, and sorted by the time when they were made."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ class Jobs:
             return [(task, tuple(tries[task.id])) for task in rows.task_records(connection, query)]
 
     def unmet(self, job_id: str) -> dict[str, tuple[str, ...]]:
-        """Return, by the id of each waiting task, the keys of what it needs and lacks, in the order of the graph."""
+        """Return, by each waiting task's id, the keys of the unfinished tasks that it needs, in the order of the graph."""
         needed = tasks.alias()
         lacking = (
             select(tasks.c.id, needed.c.key)
@@ -207,7 +207,7 @@ class Jobs:
             return rows.job(connection, job_id)
 
     def resume(self, job_id: str) -> JobRecord:
-        """Go on with a paused job; a job that is not paused stays as it is. Raises NotFound and JobFinished."""
+        """Resume a paused job; a job that is not paused stays as it is. Raises NotFound and JobFinished."""
         with self._database.write() as transaction:
             connection = transaction.connection
             job = _unfinished(connection, job_id)
@@ -279,7 +279,7 @@ class Jobs:
             what = told[0] if len(told) == 1 else f"{len(told)} tasks"
             message = f"{what} put back to be done again"
             if gone := sum(graph[id].gone for id in again):
-                message += f", {gone} of them because what they had made is kept no longer"
+                message += f", {gone} of them because their results are no longer kept"
             write_event(transaction, "retried", message, job_id=job_id)
             return told
 

@@ -1,9 +1,9 @@
 """Who may write: one process leads the farm in a database, and every write proves that it still does.
 
-A lock keeps a second process from starting while the first lives; the kernel or PostgreSQL frees it however its
-holder ends. The epoch, raised by whoever begins to lead and compared in every write's own transaction, is what makes
-it right when a lock leaves its holder: a process that was stopped, a connection that was cut, a database that was
-away. Nothing else of the store knows of either.
+A lock keeps a second process from leading while the first one lives; the kernel or PostgreSQL frees the lock however
+its holder ends. A holder may lose its lock and not notice: the process was stopped, its connection was cut, or the
+database was away. So each process that begins to lead raises the epoch, and every write compares the epoch within its
+own transaction. The rest of the store knows of neither.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _LOCK_TIMEOUT_SECONDS = 2.0
 
 
 class Lock(Protocol):
-    """Held by one process at a time; freed however it ends."""
+    """A lock that one process holds at a time. It is freed however that process ends."""
 
     def take(self) -> None:
-        """Take the lock. Raises LedByAnother when another holds it, DatabaseAway; for a file OSError and DamagedFile."""
+        """Take the lock. Raises LedByAnother if another process holds it, DatabaseAway; for a file OSError and DamagedFile."""
         ...
 
     def keep(self) -> None:
-        """Take the lock again where it was lost. Raises as `take`."""
+        """Take the lock again if it was lost. Raises as `take`."""
         ...
 
     def release(self) -> None:
@@ -47,18 +47,18 @@ class Lock(Protocol):
 
     @property
     def led(self) -> int:
-        """The epoch that `mark` was told last, by whichever process; 0: none is known."""
+        """The last epoch that any process passed to `mark`; 0 if none is known."""
         ...
 
     def mark(self, epoch: int) -> None:
-        """Remember, apart from the database, that a farm is led in it in this epoch."""
+        """Remember, outside the database, that a process has led a farm in it at this epoch."""
         ...
 
 
 class FileLock:
-    """A lock on a file beside an SQLite database. It stays there and says who holds it, and the last epoch.
+    """A lock on a file beside an SQLite database. The file stays there and names the lock's holder and the last epoch.
 
-    So a database that is gone, or older than it was, is not taken for a new one.
+    So a database that is missing, or older than before, is not taken for a new one.
     """
 
     def __init__(self, path: Path, who: str):
@@ -88,7 +88,7 @@ class FileLock:
         os.ftruncate(self._file, len(content))
 
     def keep(self) -> None:
-        """Do nothing: only its holder's end takes the lock away."""
+        """Do nothing: a file's lock is lost only when its holder ends."""
 
     def release(self) -> None:
         if self._file is not None:
@@ -164,7 +164,7 @@ def _holder(connection: Connection) -> str:
 
 
 def begin(connection: Connection, who: str, at: float, after: int = 0) -> int:
-    """Raise the epoch, past `after` too, within a write transaction of the lock's holder; returns it."""
+    """Raise the epoch, also past `after`, within a write transaction of the lock's holder; returns the new epoch."""
     before = connection.scalar(select(leader.c.epoch).with_for_update())
     epoch = max(before or 0, after) + 1
     values = {"epoch": epoch, "who": who, "since": at}

@@ -1,8 +1,8 @@
-"""How much ended jobs have left, counted once when they end, so that nobody counts it again every minute.
+"""Counts the bytes that ended jobs leave, once when they end, so that nobody counts them again every minute.
 
-A job that has ended keeps what it made on the way to its video (`jobs.leftover_bytes`). An upload that no job needs is
-kept as well, since a moment that is noted (`artifacts.unneeded_since`). The sum of both is the one row of `leftovers`;
-an upload that no job was ever given counts nowhere. Within the transactions of others.
+A job that has ended keeps its intermediate results (`jobs.leftover_bytes`). An upload that no job needs any more is
+kept too; `artifacts.unneeded_since` says since when. The sum of both is the one row of `leftovers`. An upload that no
+job was ever given isn't counted. The functions work within the caller's transaction.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ is_upload = artifacts.c.attempt_id.is_(None)
 
 
 def total(connection: Connection) -> int:
-    """Return the bytes of all that ended jobs have left."""
+    """Return the bytes that all ended jobs together have left."""
     return connection.scalar(select(leftovers.c.bytes)) or 0
 
 
@@ -51,7 +51,7 @@ def job_ended(transaction: Transaction, job_id: str, state: JobState) -> None:
 
 
 def job_goes_on(transaction: Transaction, job_id: str) -> None:
-    """Count nothing of a job that is retried: it needs again what it had made."""
+    """Count nothing for a job that is retried: it needs its intermediate results again."""
     forget_jobs(transaction, [job_id])
 
 

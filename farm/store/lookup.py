@@ -1,9 +1,9 @@
-"""Finding what people name: a job, task or node by its id, by the first characters of its id, or by its name.
+"""Finds the job, task or node that people name by its id, by the first characters of its id, or by its name.
 
 Only what people type comes through here. The farm itself, and its nodes, use whole ids.
 
-A whole id wins. Otherwise names and beginnings of ids count alike, and there must be one match: what two things could be
-meant by, nobody has to guess. An id may be typed in capitals, and with blanks about it. A name counts as a whole only:
+A whole id wins. Otherwise names and beginnings of ids count alike, and there must be one match: the farm never guesses
+between two. An id may be typed in capitals, and with blanks around it. A name counts as a whole only:
 "ws1" must never come to mean ws10 because ws1 has left the farm.
 """
 
@@ -43,7 +43,7 @@ _NAMED = {
 
 
 class Lookup:
-    """Finds what people name. Reads; changes nothing."""
+    """Finds the objects that people name. Changes nothing."""
 
     def __init__(self, database: Database):
         self._database = database
@@ -110,7 +110,7 @@ def _some(connection: Connection, query: Select) -> list[str]:
 
 
 def _begins(id: ColumnElement[str], wanted: str) -> list[ColumnElement[bool]]:
-    """Return conditions for ids that begin so, which use the index of ids; none if that is too short or too long."""
+    """Return conditions, for the index of ids, that an id begins with `wanted`; none if it is too short or too long."""
     if not SHORTEST <= len(wanted) < _LONGEST_ID:
         return []
     beginning = wanted.lower()
@@ -129,7 +129,7 @@ def _tasks(connection: Connection, reference: str) -> Sequence[Row]:
 
 
 def _of_job(connection: Connection, reference: str, field: str) -> Sequence[Row]:
-    """Return the task of a key in the one job that the rest names. Raises Ambiguous, and NotFound that knows the job."""
+    """Return the task of "JOB/KEY", where JOB names one job. Raises Ambiguous, and NotFound, which names the job."""
     meant: set[str] = set()
     lacking: set[str] = set()
     found: list[Row] = []

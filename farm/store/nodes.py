@@ -42,9 +42,9 @@ class Nodes:
     ) -> list[AttemptRecord]:
         """Record what a node says of itself and put it online. `models`: (model, weights hash) pairs.
 
-        Returns the attempts that are lost with that: those from before a reboot, and those on devices that the node
-        no longer offers. Attempts in `held`, (attempt id, epoch) pairs, are not lost: the node kept their ends and is
-        about to tell them. `reason`: why the node gets no work, if it gets none; `owner_reason`: why its owner keeps
+        Returns the attempts that are lost now: those from before a reboot, and those on devices that the node no longer
+        offers. Attempts in `held`, (attempt id, epoch) pairs, are not lost: the node has recorded their ends and is about
+        to report them. `reason`: why the node gets no work, if it gets none; `owner_reason`: why its owner keeps
         it from taking work.
         """
         said: dict[str, Any] = {
@@ -128,8 +128,8 @@ class Nodes:
     def left(self, node_id: str, held: Collection[tuple[str, int]] = ()) -> list[AttemptRecord]:
         """Record that the node has neither renderers nor raylet: it runs nothing, and if it was draining, it is drained.
 
-        Attempts that were thought to run there are given back, but for (attempt id, epoch) pairs in `held`, whose
-        ends the node is about to tell. Returns what was given back. Raises NotFound.
+        Attempts that the record has as running there are given back, except (attempt id, epoch) pairs in `held`, whose
+        ends the node is about to report. Returns what was given back. Raises NotFound.
         """
         here = rows.is_live, attempts.c.node_id == node_id
         with self._database.read() as connection:
@@ -163,7 +163,7 @@ class Nodes:
             return cordons.begin_drain(transaction, node_id, name, grace, reason, asked_by)
 
     def clock_began_anew(self) -> None:
-        """Move no drain's deadline further off than it ever was, for a restarted daemon whose clock may have begun anew."""
+        """Shorten each drain to at most its whole grace from now: a restarted daemon's clock may have begun again."""
         with self._database.write() as transaction:
             cordons.clock_began_anew(transaction)
 
@@ -201,7 +201,7 @@ class Nodes:
             return cordons.unlock(transaction, node_id, name, device)
 
     def forget(self, node_id: str) -> None:
-        """Remove the node from the record; attempts and events go on naming it. Its next hello joins it anew.
+        """Remove the node from the record; attempts and events still name it. Its next hello makes it join again.
 
         Raises NotFound, and NodeInUse while it is online and not drained, or has live attempts.
         """
@@ -216,7 +216,7 @@ class Nodes:
                 what = ", ".join(attempt.task_key for attempt in live)
                 raise NodeInUse(
                     known.name,
-                    f"may still render {what}; that is given to others soon after it falls silent, so try again then",
+                    f"may still render {what}; other devices get that soon after the node falls silent, so try again then",
                 )
             if known.state == NodeState.ONLINE:
                 move_node(transaction, node_id, known.state, NodeState.OFFLINE, offline_reason="is forgotten")
@@ -284,7 +284,7 @@ def _back_online(transaction: Transaction, node: Row, kind: str = "online") -> N
 
 
 def _of_its_owner(transaction: Transaction, node: Row, reason: str) -> None:
-    """Write the event that the owner of a node lets it take work, or no longer does, where that is new."""
+    """Write the event that a node's owner lets it take work, or no longer does, if that is new."""
     if reason != node.owner_reason:
         message = f"{node.name} takes no work: it {reason}" if reason else f"{node.name} takes work again"
         write_event(transaction, "owner", message, node_id=node.id)

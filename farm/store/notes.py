@@ -20,7 +20,7 @@ def notes_of(facts: Mapping[str, Any] | None) -> list[str]:
 def tell_job(transaction: Transaction, task_id: str, facts: Mapping[str, Any]) -> None:
     """Add a task's notes to its job's, before `facts` become the task's.
 
-    A task may be done again when its result is lost: its earlier notes are replaced.
+    A task is done again when its result is lost; then its new notes replace the earlier ones.
     """
     connection = transaction.connection
     before = notes_of(connection.scalar(select(tasks.c.facts).where(tasks.c.id == task_id)))

@@ -1,7 +1,7 @@
-"""Which devices are set aside because they fail whatever they are given; within the transactions of others.
+"""Puts devices that fail every task into quarantine, within the caller's transaction.
 
 A strike is one job of which a device failed a task. A success deletes all strikes of its device. A job that fails on
-several devices deletes the strikes that its tasks caused: then it was the job.
+several devices deletes the strikes that its tasks caused: then the job is at fault.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from farm.store.transaction import Transaction
 
 
 def strike(transaction: Transaction, attempt: AttemptRecord, error: str) -> None:
-    """Note that a device failed a task; after MAX_STRIKES jobs it is set aside."""
+    """Note that a device failed a task; after MAX_STRIKES jobs the device is in quarantine."""
     connection = transaction.connection
     this = {"node_id": attempt.node_id, "device": attempt.device}
     one = {**this, "job_id": attempt.job_id}
@@ -45,7 +45,7 @@ def forgive(transaction: Transaction, node_id: str, device: str) -> None:
 
 
 def forgive_all_of(transaction: Transaction, job_id: str) -> None:
-    """Delete the strikes that a job's tasks caused: they failed elsewhere too."""
+    """Delete the strikes that a job's tasks caused, because its tasks failed on other devices too."""
     transaction.connection.execute(delete(strikes).where(strikes.c.job_id == job_id))
 
 
@@ -56,7 +56,7 @@ def is_set_aside(connection: Connection, node_id: str, device: str) -> bool:
 
 
 def lift(transaction: Transaction, node_id: str, device: str = "") -> list[str]:
-    """End the quarantine of a device, or of all of the node's, and forget why; returns the devices that were in it."""
+    """End the quarantine of a device, or of all the node's, and forget the reason; returns the devices that were in it."""
     connection = transaction.connection
     this = {"node_id": node_id} | ({"device": device} if device else {})
     found = connection.scalars(select(quarantines.c.device).where(*_are(quarantines, this))).all()

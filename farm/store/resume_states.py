@@ -1,6 +1,7 @@
-"""States of stopped attempts: what an attempt stored of its work between two steps, for the next one to go on from.
+"""States of stopped attempts: latents between two steps, from which the task's next attempt goes on.
 
-Works within the transactions of others. A state is kept until its task is done or given up, and collected only then.
+The functions work within the caller's transaction. A state is kept until its task is done or given up, and collected
+only then.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from farm.store.transaction import Transaction
 
 
 def keep(transaction: Transaction, attempt_id: str, artifact_ids: Sequence[str]) -> int:
-    """Keep what a live attempt stored of its state beyond its end; returns the number of artifacts."""
+    """Keep the state that a live attempt stored, also after its end; returns the number of artifacts."""
     change = (
         update(artifacts)
         .where(

@@ -1,7 +1,8 @@
-"""What ended jobs leave (intermediate results, the clips they were given), and uploads without a job.
+"""Gives up artifacts that ended jobs leave (intermediate results, the clips they were given), and uploads without a job.
 
-Works within the transactions of others. Artifacts are given up here, row by row, and their files go after. A job is given
-up whole, so that what is kept of a job has everything that it was made from. farm.policy.retention judges how much is kept.
+The functions work within the caller's transaction. They mark the rows of artifacts; the files are removed afterwards.
+A job is given up whole, so that a kept result has everything that it was made from. farm.policy.retention judges how
+much is kept.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ AT_ONCE = 100
 
 
 def due(connection: Connection, keeping: Keeping, now: float) -> tuple[list[Leftover], list[Leftover]]:
-    """Return some of what is to be given up at `now` (Unix seconds), of jobs and of uploads; oldest first."""
+    """Return leftovers to give up at `now` (Unix seconds), of jobs and of uploads: a limited number, oldest first."""
     made, given = _made(connection), _given(connection)
     # The oldest of both are among the oldest of each.
     oldest = sorted([*made, *given], key=lambda one: (one.ended_at, one.id))[:AT_ONCE]
@@ -34,10 +35,10 @@ def due(connection: Connection, keeping: Keeping, now: float) -> tuple[list[Left
 
 
 def give_up(transaction: Transaction, of_jobs: Collection[Leftover], uploads: Collection[Leftover]) -> int:
-    """Mark the artifacts of these for collection; returns how many."""
+    """Mark the artifacts of these leftovers for collection; returns their number."""
     for job in of_jobs:
         size = f"{job.size / 2**20:.1f} MiB"
-        message = f"what it had made on the way ({size}) is kept no longer; a retry would make it again"
+        message = f"its intermediate results ({size}) are no longer kept; a retry would make them again"
         write_event(transaction, "collected", message, job_id=job.id)
     job_ids, upload_ids = [job.id for job in of_jobs], [upload.id for upload in uploads]
     leftover_bytes.forget_jobs(transaction, job_ids)
@@ -75,7 +76,7 @@ def _intermediates(*of_tasks: ColumnElement[bool]) -> Select:
 
 
 def _made(connection: Connection) -> list[Leftover]:
-    """Return what ended jobs made on the way, by job; without jobs that made what another job was given and may need."""
+    """Return the intermediate results of ended jobs, by job, but of no job whose artifact another job may still need."""
     user = jobs.alias()
     lent = (
         select(tasks.c.id)

@@ -1,4 +1,4 @@
-"""Reading: the queries that more than one transaction asks, and how rows become records."""
+"""Reads rows: the queries that several transactions share, and the functions that make rows into records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether what lies where the farm's record should be is that record, and whole: judged before anything is changed."""
+"""Checks that a database is a farm's whole record, before anything in it is changed."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _AWAY = {
 
 
 def misses(tables: Collection[str], revisions: Sequence[str]) -> str:
-    """Return why a database with these tables and rows of alembic_version is no farm's; "" if it is one.
+    """Return why a database with these tables and rows of alembic_version holds no farm; "" if it holds one.
 
-    A database without tables is nobody's yet, and may become a farm's. Pure.
+    A database without tables is new, and may become a farm's. Pure.
     """
     if tables and "jobs" not in tables:
         return f"is not a farm's: its tables are {', '.join(sorted(tables)[:5])}"
@@ -58,10 +58,10 @@ def ends_early(header: bytes, size: int) -> str:
 
 
 def check_sqlite(path: Path, longest: int | None = CHECKED_BYTES) -> None:
-    """Make sure that a file is a farm's SQLite database, or nothing yet. Changes nothing, its log included.
+    """Make sure that a file is a farm's SQLite database, or a new one. Changes neither the file nor its log.
 
-    `longest`: bytes up to which every page is looked at; None: always. Raises DatabaseDamaged, NoFarmInDatabase, and
-    DamagedFile for what lies in the place of its log.
+    `longest`: size in bytes up to which every page is checked; None: always. Raises DatabaseDamaged, NoFarmInDatabase,
+    and DamagedFile if something else is in the place of its log.
     """
     log = Path(f"{path}-wal")
     logged = log.is_file() and log.stat().st_size > 0

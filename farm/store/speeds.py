@@ -1,4 +1,4 @@
-"""How fast devices were seen to denoise, by model; written within the transaction that commits a window."""
+"""Records how fast devices have denoised, by model, within the transaction that commits a window."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ REMEMBERED = 8
 
 
 def note(transaction: Transaction, attempt: AttemptRecord, working_seconds: float) -> None:
-    """Record how fast a committed window went.
+    """Record how fast a device denoised a committed window.
 
     `working_seconds`: from its first step to its end, so without loading the model and fetching inputs. Storyboards
-    are left out: they are small, and by their FLOPs slow everywhere, so they would make a device look slow.
+    are left out: they are small, and slow for their FLOPs on every device, so they would make a device look slow.
     """
     connection = transaction.connection
     kind = connection.scalar(select(tasks.c.kind).where(tasks.c.id == attempt.task_id))

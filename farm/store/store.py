@@ -21,8 +21,8 @@ from farm.store.tasks import Tasks
 class Store:
     """Every transaction of the farm, by noun. Methods block; any thread may call them.
 
-    Each method is one transaction: it happens whole or not at all, and may be repeated when DatabaseAway leaves open
-    which. Only the one process that leads changes anything.
+    Each method is one transaction: it happens whole or not at all. After DatabaseAway, which leaves open whether it
+    happened, it may be repeated. Only the one process that leads changes anything.
     """
 
     def __init__(self, database: Database):
@@ -48,9 +48,9 @@ class Store:
         """Open the database at an SQLAlchemy `url` as its only writer, and bring its schema up to date.
 
         The URL is "sqlite:////var/lib/farm/farm.db" or "postgresql+psycopg://user@host/farm". `who` names this
-        process to others, `wall` gives Unix seconds for people, `boot` CLOCK_BOOTTIME; `terms` say how much failure
-        the farm bears with. `lived` is asked when the database is empty: it returns where a farm has left artifacts,
-        or "". Every change may raise Deposed, once another process leads. Raises LedByAnother, SchemaTooNew,
+        process to others, `wall` gives Unix seconds for people, `boot` CLOCK_BOOTTIME; `terms` say how many
+        failures the farm tolerates. `lived` is called if the database is empty: it returns where a farm has stored
+        artifacts, or "". Every change may raise Deposed, once another process leads. Raises LedByAnother, SchemaTooNew,
         DatabaseAway, DatabaseDamaged, NoFarmInDatabase, RecordLost.
         """
         database = Database(url, wall, boot, terms)

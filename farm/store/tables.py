@@ -1,10 +1,10 @@
 """The tables, as SQLAlchemy Core sees them. Their history is in `migrations`; a test proves that both agree.
 
-What can be counted is counted, not stored, unless counting it took longer the more jobs the farm has ever done. A
-file's bytes are never here, only where they are.
+A number that can be counted is not stored, unless counting takes longer with every job that the farm has ever done.
+The tables say where an artifact's file is; its bytes are never here.
 
-A farm does jobs for years, and what is over stays in the record. So no statement of the farm's daily work may walk
-what is over. Two rules keep it so, and a test explains every such statement on both databases:
+A farm does jobs for years, and the rows of ended jobs stay. So no statement of the farm's daily work may walk the
+rows of ended jobs. Two rules keep it so, and a test explains every such statement on both databases:
 - An index on a state holds only the states that rows leave again. SQLite, which knows nothing of a table's contents
   before ANALYZE, would take an index on all states to find all artifacts that were ever committed.
 - Statements name states as literals (see `_word`): only then do databases see that such a partial index will do.
@@ -67,12 +67,12 @@ _id = String(40)
 
 
 class _Word(Enum):
-    """A word of a closed list, which statements compare with a literal instead of a parameter."""
+    """A word of a closed list. Statements compare it with a literal instead of a parameter."""
 
     cache_ok = True
 
     class Comparator(Enum.Comparator):
-        """Makes the right side of every comparison a literal."""
+        """Makes the right side of each comparison a literal."""
 
         def operate(self, op: Any, *other: Any, **options: Any) -> ColumnElement[Any]:
             compared = super().operate(op, *other, **options)

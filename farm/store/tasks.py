@@ -17,7 +17,7 @@ from farm.store.tables import artifacts, attempts, edges, jobs, tasks
 
 
 class Tasks:
-    """Shows tasks and which could start, and records why one has not."""
+    """Shows tasks and which of them could start, and records why a ready task waits."""
 
     def __init__(self, database: Database):
         self._database = database
@@ -25,7 +25,7 @@ class Tasks:
     def ready(self) -> list[ReadyRecord]:
         """Return the ready tasks of live jobs: higher priority first, then older jobs, then the order of the graph.
 
-        Of a paused job only members that a running lockstep group has lost are returned.
+        Of a paused job, only members that a running lockstep group has lost are returned.
         """
         begun = (jobs.c.state == JobState.PAUSED) & tasks.c.job_id.in_(_jobs_in_lockstep())
         could_start = rows.is_ready & (jobs.c.state.in_(LIVE_JOBS) | begun)

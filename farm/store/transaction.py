@@ -1,4 +1,4 @@
-"""What is handed about within one transaction that changes things."""
+"""The value that functions share within one transaction that changes the record."""
 
 from __future__ import annotations
 

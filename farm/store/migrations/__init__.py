@@ -22,14 +22,14 @@ log = structlog.get_logger()
 
 
 def config() -> Config:
-    """Alembic's configuration; there is no alembic.ini."""
+    """Return Alembic's configuration; there is no alembic.ini."""
     settings = Config()
     settings.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     return settings
 
 
 def is_known(revision: str) -> bool:
-    """Whether this software knows the way on from `revision`."""
+    """Return whether this software can upgrade from `revision`."""
     try:
         ScriptDirectory.from_config(config()).get_revision(revision)
     except CommandError:
@@ -40,7 +40,7 @@ def is_known(revision: str) -> bool:
 def upgrade(connection: Connection, revision: str = "head") -> None:
     """Run the missing revisions within the connection's transaction, and log what each does. Raises SchemaTooNew.
 
-    Nobody is told of a new database: there is nothing in it that could be changed.
+    For a new database nothing is logged, because it holds nothing that could change.
     """
     found = _found(connection)
     if found is not None and not is_known(found):

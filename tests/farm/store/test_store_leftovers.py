@@ -151,9 +151,7 @@ def test_a_job_retried_after_it_was_collected_makes_all_again_that_it_needs(
     assert states(store, job) == {"encode": "ready"} | dict.fromkeys(ALL[1:], "waiting")
     assert all(task(store, job, key).epoch > old[key] for key in WINDOWS)
     told = [event.message for event in store.events.after(0, job.id) if event.kind == "retried"]
-    assert told == [
-        "5 tasks put back to be done again, 3 of them because what they had made is kept no longer"
-    ]
+    assert told == ["5 tasks put back to be done again, 3 of them because their results are no longer kept"]
     make(job, "encode")
     inputs = store.artifacts.inputs(task(store, job, "window/0").id)
     assert [one.id for one in inputs.media] == [clip.id]

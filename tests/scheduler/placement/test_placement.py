@@ -131,7 +131,7 @@ def test_reasons_name_what_is_missing():
         without = replace(SLOT, models={}, lacks={model: "no room", "another": "no weights"})
         assert place([TASK], [without]).waiting["t"].endswith("node/cuda0 has no model ltx-tiny: no room")
     assert place([TASK], [replace(SLOT, models={}, lacks={"another": "x"})]).waiting["t"].endswith("ltx-tiny")
-    assert "no fp8" in place([replace(TASK, fp8=True)], [replace(SLOT, fp8=False)]).waiting["t"]
+    assert "doesn't support fp8" in place([replace(TASK, fp8=True)], [replace(SLOT, fp8=False)]).waiting["t"]
     assert "no node has joined" in place([TASK], []).waiting["t"]
 
 

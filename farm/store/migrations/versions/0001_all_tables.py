@@ -1,4 +1,4 @@
-"""All tables."""
+"""Make all tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tasks found out."""
+"""Store the facts that tasks report."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Add the column; tasks from before told nothing."""
+    """Add the column. Older tasks have no facts."""
     op.add_column("tasks", sa.Column("facts", sa.JSON(), nullable=False, server_default=sa.text("'{}'")))

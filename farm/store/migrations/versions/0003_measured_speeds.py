@@ -1,4 +1,4 @@
-"""How fast devices were seen to denoise."""
+"""Store how fast devices have denoised."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks name the model they render with: a storyboard may be drawn by a smaller one."""
+"""Store the model of each task: a smaller model may draw the storyboard."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ down_revision = "0003_measured_speeds"
 
 
 def upgrade() -> None:
-    """Add the columns; tasks that are there render with their job's model."""
+    """Add the columns. Existing tasks render with their job's model."""
     for name in ("model", "weights"):
         op.add_column("tasks", sa.Column(name, sa.Text(), nullable=False, server_default=""))
         op.execute(f"UPDATE tasks SET {name} = (SELECT {name} FROM jobs WHERE jobs.id = tasks.job_id)")

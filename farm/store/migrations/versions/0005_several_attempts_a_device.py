@@ -1,4 +1,4 @@
-"""A device may have several live attempts when they are of a lockstep group, and only then."""
+"""Let a device have several live attempts if they belong to a lockstep group, and only then."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _live_alone = sa.text("state IN ('dispatched', 'running') AND NOT lockstep")
 
 
 def upgrade() -> None:
-    """Mark attempts of groups and leave them out of what is unique."""
+    """Mark the attempts of groups, and leave them out of the unique index."""
     op.add_column("attempts", sa.Column("lockstep", sa.Boolean(), server_default=sa.false(), nullable=False))
     op.drop_index("uq_attempts_live_device", table_name="attempts")
     op.create_index(

@@ -1,4 +1,4 @@
-"""Why attempts brought no result, when tasks are tried again, and devices in quarantine."""
+"""Store why attempts brought no result, when tasks are tried again, and which devices are in quarantine."""
 
 from __future__ import annotations
 

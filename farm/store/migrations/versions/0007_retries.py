@@ -1,4 +1,4 @@
-"""Tasks can be retried with a clean slate: failures before the last retry count no more."""
+"""Let a person's retry of a task cancel its earlier failures."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ down_revision = "0006_failures"
 
 
 def upgrade() -> None:
-    """Say since which epoch failures count."""
+    """Add the column with the epoch from which failures count."""
     op.add_column("tasks", sa.Column("retried_epoch", sa.Integer(), server_default="0", nullable=False))

@@ -1,4 +1,4 @@
-"""Who leads the farm in this database, and the epoch that fences every write."""
+"""Store which process leads the farm in this database, and the epoch that fences every write."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ down_revision = "0007_retries"
 
 
 def upgrade() -> None:
-    """Make the table; whoever runs this begins to lead and writes the row."""
+    """Make the table. The process that runs this begins to lead, and writes the row."""
     op.create_table(
         "leader",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),

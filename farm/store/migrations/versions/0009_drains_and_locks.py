@@ -1,4 +1,4 @@
-"""Nodes that are drained, locked or forgotten."""
+"""Store which nodes are drained, locked or forgotten."""
 
 from __future__ import annotations
 

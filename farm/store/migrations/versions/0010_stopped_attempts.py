@@ -1,4 +1,4 @@
-"""Where attempts began that went on from the state of a stopped one, and why owners of nodes let them take no work."""
+"""Store the step at which attempts began, and why owners let their nodes take no work."""
 
 from __future__ import annotations
 

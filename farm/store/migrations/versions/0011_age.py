@@ -1,4 +1,4 @@
-"""Index what is under way instead of all states, and count once what ended jobs leave: a farm stays as fast as it was."""
+"""Index what is under way instead of all states, and count the leftovers of ended jobs once, to keep old farms fast."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _TOTAL = """
 
 
 def upgrade() -> None:
-    """Replace the indexes on states, which grew with every job, and count what ended jobs leave."""
+    """Replace the indexes on states, which grew with every job, and count the leftovers of ended jobs."""
     op.add_column("jobs", sa.Column("leftover_bytes", sa.BigInteger(), server_default="0", nullable=False))
     op.add_column("artifacts", sa.Column("given", sa.Boolean(), server_default=sa.false(), nullable=False))
     op.add_column("artifacts", sa.Column("unneeded_since", sa.Float(), nullable=True))
