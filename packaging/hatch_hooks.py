@@ -1,4 +1,4 @@
-"""What hatchling does for ltx-farm and ltx-farm-client besides what their pyproject.toml say."""
+"""Hatchling hooks that complete the pyproject.toml of ltx-farm and of ltx-farm-client."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 
 class SameVersion(MetadataHookInterface):
-    """Makes ltx-farm need the client of exactly its version, so that the version is written in one place."""
+    """Makes ltx-farm require the client of exactly its own version, so that the version is written in one place."""
 
     def update(self, metadata: dict[str, Any]) -> None:
         """Set the dependencies of the project: the client, and those in pyproject.toml."""
@@ -18,12 +18,12 @@ class SameVersion(MetadataHookInterface):
 
 
 class FarmFromAbove(BuildHookInterface):
-    """Takes the package `farm`, which lies above the client's project, into its wheel.
+    """Puts the package `farm`, whose folder lies above the client's project, into the client's wheel.
 
-    Not into one that is installed for development: that names the checkout, and a copy of `farm` would come before it.
+    A wheel that is installed for development names the checkout instead: a copy of `farm` would hide the checkout's.
     """
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Add the package to a wheel of this version, which is "standard" or "editable"."""
+        """Add the package to the wheel if `version` is "standard", not if it is "editable"."""
         if version == "standard":
             build_data["force_include"]["../../farm"] = "farm"

@@ -1,12 +1,12 @@
-# Links the programs that are its arguments from $PREFIX into $BINDIR, and says how to call them. `make install` runs it.
+# Link the programs named as arguments from $PREFIX into $BINDIR, and say how to call them. `make install` runs this script.
 set -eu
 
 prefix=$(cd "$PREFIX" && pwd)
 mkdir -p "$BINDIR"
 for program in "$@"; do
-    # A link may be to an older place of the farm. A file is somebody's own.
+    # A link may point to an older installation of the farm. A file belongs to somebody else.
     if [ -e "$BINDIR/$program" ] && [ ! -L "$BINDIR/$program" ]; then
-        echo "$BINDIR/$program exists and is no link; move it away, or name another folder: make install BINDIR=FOLDER" >&2
+        echo "$BINDIR/$program exists and is not a link; move it away, or name another folder: make install BINDIR=FOLDER" >&2
         exit 1
     fi
 done
@@ -17,7 +17,7 @@ echo "linked in $BINDIR: $*"
 case ":$PATH:" in
 *":$BINDIR:"*) ;;
 *)
-    echo "which is not in PATH yet. This line adds it; put it into ~/.profile too:"
+    echo "$BINDIR is not in PATH yet. This line adds it; put the line into ~/.profile too:"
     echo "    export PATH=\"$BINDIR:\$PATH\""
     ;;
 esac

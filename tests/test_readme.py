@@ -171,7 +171,7 @@ def test_links_are_renewed_and_a_file_of_that_name_is_left_alone(tmp_path):
     (folder / "farmd").unlink()
     (folder / "farmd").write_text("somebody's own")
     refused = link(old, folder)
-    assert refused.returncode == 1 and f"{folder}/farmd exists and is no link" in refused.stderr
+    assert refused.returncode == 1 and f"{folder}/farmd exists and is not a link" in refused.stderr
     assert (folder / "farmd").read_text() == "somebody's own"
     assert os.readlink(folder / "farmctl") == str(new / "bin" / "farmctl"), "nothing was linked"
 
