@@ -1,4 +1,4 @@
-"""python -m farmd: the daemon."""
+"""Runs the daemon, farmd, for `python -m farmd`."""
 
 from farm.program import run_program
 

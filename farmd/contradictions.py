@@ -48,7 +48,7 @@ class Meeting:
         # A high PSNR is a likeness: "differ by 3 dB" would read as nearly alike.
         likeness = f"{db:.0f} dB of PSNR; below {UNLIKE:.0f} they are different pictures"
         if self.over:
-            return f"{other} at frame {second} contradicts {one}, which the video is made over ({likeness})"
+            return f"{other} at frame {second} contradicts {one}, which the video is made from ({likeness})"
         room = second - first
         return (
             f"{one} at frame {first} and {other} at frame {second} contradict each other ({likeness}), and "

@@ -1,4 +1,4 @@
-"""python -m nodeagent: farm-node."""
+"""Runs the agent, farm-node, for `python -m nodeagent`."""
 
 from farm.program import run_program
 

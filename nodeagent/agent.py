@@ -305,7 +305,7 @@ async def _join(config: NodeConfig) -> identity.NodeIdentity:
                 # Waiting would never help: whoever answers there isn't the farm that made the token.
                 raise AgentRefused(
                     f"join_token: doesn't fit the certificate of the farm at {config.server}; "
-                    "`farmctl node enroll` on that farm prints the right command. If it did, set this machine's clock"
+                    "`farmctl node enroll` on that farm prints the right command. If you used that command, check this machine's clock"
                 ) from None
             if not told:
                 log.warning("can't register yet; retrying", server=config.server, problem=error.details())

@@ -134,7 +134,7 @@ class FarmStream:
                 if (me := asyncio.current_task()) and me.cancelling():
                     raise
             except TimeoutError:
-                problem = "no word from it"
+                problem = "it does not answer"
             except sqlite3.Error as error:
                 # What could not be forgotten is told again, and acknowledged again.
                 problem = f"this node's journal can't be written: {error}"

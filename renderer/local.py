@@ -27,8 +27,8 @@ A whole video, by the plugins that are installed:
     >>> job.files["mux", "video"].name
     'video.mp4'
 
-With `by_model` in the place of `by_plugins`, tasks are done by a model that the caller has loaded. `do` takes a task that is
-to be stopped at some step, or goes on from what a stopped one saved.
+With `by_model` in the place of `by_plugins`, tasks are done by a model that the caller has loaded. Call `do`
+to stop a task at some step, or to continue a stopped task from its saved state.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ def _kind(file: Path) -> str:
     for magic, kind in _MAGIC.items():
         if begin.startswith(magic):
             return kind
-    raise BackupFailed(f"{file} is not a backup: neither an SQLite database nor an archive of pg_dump's")
+    raise BackupFailed(f"{file} is not a backup: neither an SQLite database nor a pg_dump archive")
 
 
 def _revision(file: Path) -> str:

@@ -63,7 +63,7 @@ class Store:
 
     @classmethod
     def open(cls, url: str, wall: Callable[[], float] = time.time) -> Self:
-        """Open the database to look at it, beside whichever process leads; every change raises RuntimeError.
+        """Open the database to read it, also while another process leads. Every change raises RuntimeError.
 
         Raises SchemaTooOld, SchemaTooNew, DatabaseAway.
         """

@@ -85,7 +85,7 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
             if writing.size != header.size:
                 raise Refused(
                     grpc.StatusCode.INVALID_ARGUMENT,
-                    f"size: {header.size} bytes were announced, but {writing.size} came",
+                    f"size: {header.size} bytes were announced, but {writing.size} arrived",
                 )
             found = await _to_its_end(record)
         finally:
@@ -118,7 +118,7 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
         if identity is None or attempt.node_id != identity.node_id:
             raise Refused(
                 grpc.StatusCode.PERMISSION_DENIED,
-                f"attempt_id: {attempt_id} is not an attempt of this node's",
+                f"attempt_id: {attempt_id} is not an attempt of this node",
             )
 
     async def Download(

@@ -1,6 +1,6 @@
 """The history of the schema, in Alembic revisions; the first makes all tables.
 
-Nothing here is imported unless a database is behind.
+Nothing here is imported unless a database needs an upgrade.
 """
 
 from __future__ import annotations

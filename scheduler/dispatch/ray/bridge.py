@@ -164,7 +164,7 @@ def main() -> None:
         "--renderer",
         required=True,
         action="append",
-        help="class of the renderers, as MODULE:CLASS; of several each node's first",
+        help="class of the renderers, as MODULE:CLASS; may be repeated: a node uses the first that it has",
     )
     arguments = parser.parse_args()
     if len(os.fsencode(arguments.socket.absolute())) + 1 > _LONGEST_SOCKET_PATH:

@@ -147,7 +147,7 @@ def test_a_key_within_the_video_that_is_made_over_is_compared_at_its_frame(intak
     over = (fading, 0, 0.5)
     assert not notes(intake, over, (navy, 1), (maroon, 19), frames=21)
     (note,) = notes(intake, over, (navy, 19), frames=21)
-    assert note.startswith("image 2 at frame 19 contradicts clip 1, which the video is made over (")
+    assert note.startswith("image 2 at frame 19 contradicts clip 1, which the video is made from (")
 
 
 def test_a_key_within_a_clip_that_is_kept_is_refused(intake, still, fading):

@@ -72,7 +72,7 @@ def test_the_words_name_both_with_their_frames_and_decibels():
         "different pictures), and the video has 4 frames to get from one to the other; move them at least 8 frames apart, or give one a strength below 1"
     )
     assert within.note(kinds, 9.2) == (
-        "image 2 at frame 20 contradicts clip 1, which the video is made over (9 dB of PSNR; below 16 they are "
+        "image 2 at frame 20 contradicts clip 1, which the video is made from (9 dB of PSNR; below 16 they are "
         "different pictures)"
     )
     assert beside.note(kinds, UNLIKE) is within.note(kinds, UNLIKE) is None
