@@ -16,6 +16,9 @@ from pathlib import Path
 from farm import durable
 from farm.damaged_files import MADE_ANEW, DamagedFile, open_plain
 
+FILE_VARIABLE = "LTX_FARM_LOG_FILE"
+"""Environment of a process whose standard error is a file: where it lies, so that the process can begin a new one."""
+
 MAX_BYTES = 16 * 2**20
 """A file of this size or more is renamed before the next line."""
 

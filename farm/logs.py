@@ -19,6 +19,7 @@ from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, Processor
 
 from farm.damaged_files import DamagedFile
+from farm.log_file import FILE_VARIABLE
 from farm.outside_text import hidden, shown_lines
 
 LOG = "log"
@@ -33,9 +34,6 @@ SEEN_BYTES = 1 << 12
 _LAST_BYTES = 1 << 16
 
 _LEVEL, _FORMAT = "LTX_FARM_LOG_LEVEL", "LTX_FARM_LOG_FORMAT"
-
-FILE_VARIABLE = "LTX_FARM_LOG_FILE"
-"""Environment of a process whose standard error is a file: where it lies, so that the process can begin a new one."""
 
 
 def rest(kept: bytes, seen: int, last: bytes) -> bytes:

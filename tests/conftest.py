@@ -101,8 +101,8 @@ def _group(item: pytest.Item) -> str:
 def logs_as_they_were() -> Iterator[None]:
     """A command that sets up logs for its process sets them up for this test alone."""
     before = logging.getLogger().handlers[:]
-    # A daemon in the tests' own process prints its lines where a command prints its answer: no line for each call.
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
+    # A daemon in the tests' own process writes its lines where no command of a test prints its answer.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
     yield
     structlog.reset_defaults()
     logging.getLogger().handlers = [one for one in logging.getLogger().handlers if one in before]

@@ -21,8 +21,7 @@ import psutil
 
 from farm import damaged_files, durable
 from farm.damaged_files import MADE_ANEW, DamagedFile
-from farm.log_file import LogFile, opened
-from farm.logs import FILE_VARIABLE
+from farm.log_file import FILE_VARIABLE, LogFile, opened
 from farm.processes.children import child_environment
 
 # The child writes its own pid, which it keeps when it becomes the program. If the starter wrote it and were killed before,

@@ -142,7 +142,7 @@ def test_a_farm_of_an_earlier_version_gets_by_migration_what_a_new_one_has(url, 
             before = _counted(connection)
         with store._database.write() as transaction:
             make_as_before(transaction.connection)
-    configure_logs("info", "text")
+    configure_logs("info", "text", "age")
     with Store.lead(url, "test") as store, store._database.read() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
         assert _counted(connection) == before

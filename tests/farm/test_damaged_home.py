@@ -230,7 +230,7 @@ def test_a_farmd_whose_plugins_break_ends_the_ray_it_has_begun(home, tmp_path):
         [python, "-P", "-m", "farmd.main", "--home", str(home), "--listen", "127.0.0.1:0"],
         check=False, capture_output=True, text=True, timeout=90,
     )  # fmt: skip
-    assert ended.returncode == 1 and "process=ray-head" in ended.stderr and "Traceback" not in ended.stderr
+    assert ended.returncode == 1 and "what=ray-head" in ended.stderr and "Traceback" not in ended.stderr
     assert ended.stderr.splitlines()[-1] == (
         "farmd: the plugin 'broken' (farm.planning) of broken 1.0 can't be used: OSError: no such thing; repair or uninstall it"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import re
 import sqlite3
 import time
@@ -27,7 +26,6 @@ def log():
     capture = LogCapture()
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, capture],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
     )
     return capture.entries
 
