@@ -1,0 +1,1 @@
+"""Guidance: how what a model answers to several questions becomes one velocity."""

@@ -1,0 +1,1 @@
+"""Samplers: how a window's latents move from one noise level to the next."""

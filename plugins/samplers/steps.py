@@ -1,0 +1,146 @@
+"""One step of each sampler on a rectified flow, x = (1 - σ)·x0 + σ·noise, whose velocity is noise - x0.
+
+Every token has a noise level of its own, because latents that a window is given stand at a lower one. Whatever a step draws
+or remembers is therefore by token. All arithmetic is float32, and the same on every device up to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+History = dict[str, Tensor]
+"""What a step leaves to the next, by name: float32 tensors of the shape of the tokens or of their noise levels."""
+
+
+@dataclass(frozen=True)
+class Move:
+    """What a sampler is given for one step.
+
+    Attributes:
+        tokens: float32 [1, N, C], the latents as they stand.
+        sigma: float32 [1, 1 or N, 1], each token's noise level, 0 … 1. At 0 there is nothing to take away.
+        target: like `sigma`, the level that each token is to have; at most `sigma`.
+        velocity: float32 [1, N, C], the model's answer for `tokens`, guidance included.
+        evaluate: asks the model again, for other tokens and levels of the same shapes. It costs what `velocity` did.
+        noise: draws standard normal noise [1, N, C]. It depends on the step and on each token's global latent alone, so
+            that windows agree where they overlap. Called once at most.
+        history: what the step before left; empty at the first one, and after a stop that couldn't keep it.
+    """
+
+    tokens: Tensor
+    sigma: Tensor
+    target: Tensor
+    velocity: Tensor
+    evaluate: Callable[[Tensor, Tensor], Tensor]
+    noise: Callable[[], Tensor]
+    history: History = field(default_factory=dict)
+
+    @property
+    def clean(self) -> Tensor:
+        """The clean latents (x0) that the velocity points to, float32 [1, N, C]."""
+        return self.tokens - self.sigma * self.velocity
+
+
+def euler(move: Move) -> tuple[Tensor, History]:
+    """Follow the velocity to the target. Source: diffusers, FlowMatchEulerDiscreteScheduler."""
+    return move.tokens + (move.sigma - move.target) * -move.velocity, {}
+
+
+def heun(move: Move) -> tuple[Tensor, History]:
+    """Follow the mean of the velocities at both ends, which takes a second forward pass but for the last step.
+
+    Tokens that reach 0 there follow the first velocity alone: at 0 the flow has no velocity.
+    Source: Karras et al., arXiv 2206.00364, algorithm 1.
+    """
+    first, _ = euler(move)
+    if not bool((move.target > 0).any()):
+        return first, {}
+    second = move.evaluate(first, move.target)
+    mean = move.tokens - (move.sigma - move.target) * (move.velocity + second) / 2
+    return torch.where(move.target > 0, mean, first), {}
+
+
+def stochastic(move: Move) -> tuple[Tensor, History]:
+    """Go to the clean estimate, and mix fresh noise into it up to the target.
+
+    It is for distilled models, whose estimates are samples. An estimate that is a mean, as a base model's is at high noise,
+    loses variance at every step: of a normal distribution .35 of a spread of .5 is left in 120 steps.
+
+    Source: LTX-Video, ltx_video/schedulers/rf.py, `stochastic_sampling`.
+    """
+    if not bool((move.target > 0).any()):
+        return euler(move)
+    moved = (1.0 - move.target) * move.clean + move.target * move.noise()
+    return torch.where(move.sigma > 0, moved, move.tokens), {}
+
+
+def euler_ancestral(move: Move, eta: float, s_noise: float) -> tuple[Tensor, History]:
+    """Go below the target by `eta`, and mix fresh noise, times `s_noise`, in up to it. `eta` 0 is Euler.
+
+    Source: ComfyUI, k_diffusion/sampling.py, sample_euler_ancestral_RF.
+    """
+    if eta == 0 or not bool((move.target > 0).any()):
+        return euler(move)
+    sigma = move.sigma.clamp(min=_TINY)
+    down = move.target * (1.0 + (move.target / sigma - 1.0) * eta)
+    share = down / sigma
+    lower = share * move.tokens + (1.0 - share) * move.clean
+    scale = (1.0 - move.target) / (1.0 - down).clamp(min=_TINY)
+    fresh = (move.target**2 - (down * scale) ** 2).clamp(min=0).sqrt()
+    moved = scale * lower + s_noise * fresh * move.noise()
+    return torch.where(move.sigma > 0, moved, move.tokens), {}
+
+
+def ddim(move: Move, eta: float) -> tuple[Tensor, History]:
+    """Keep the direction of the noise, and replace the part of it that `eta` says. `eta` 0 is Euler but for rounding.
+
+    With `eta` 1 all that can be fresh is fresh: the variance of the noise at the target given that at `sigma`.
+    Source: Song et al., arXiv 2010.02502, equation 16, with 1 - σ and σ as the weights of signal and noise.
+    """
+    clean = move.clean
+    noise = move.tokens + (1.0 - move.sigma) * move.velocity
+    if eta == 0 or not bool((move.target > 0).any()):
+        moved = (1.0 - move.target) * clean + move.target * noise
+    else:
+        sigma = move.sigma.clamp(min=_TINY)
+        kept = (1.0 - sigma) * move.target / (sigma * (1.0 - move.target).clamp(min=_TINY))
+        fresh = eta * move.target * (1.0 - kept.clamp(max=1.0) ** 2).sqrt()
+        old = (move.target**2 - fresh**2).clamp(min=0).sqrt()
+        moved = (1.0 - move.target) * clean + old * noise + fresh * move.noise()
+    return torch.where(move.sigma > 0, moved, move.tokens), {}
+
+
+def dpmpp_2m(move: Move) -> tuple[Tensor, History]:
+    """Use the clean estimate of the step before, too: second order with one forward pass a step.
+
+    A token's first step, the step from pure noise (its log-SNR is infinite) and the step to 0 are of first order.
+    Source: Lu et al., arXiv 2211.01095, DPM-Solver++(2M), with λ = log((1 - σ)/σ).
+    """
+    clean = move.clean
+    sigma, target = move.sigma.clamp(min=_TINY), move.target
+    # The last step of first order goes to the clean estimate itself.
+    inner = (target > 0) & (move.sigma > 0)
+    span = _log_snr(target) - _log_snr(sigma)
+    estimate = clean
+    if move.history:
+        before, last = move.history["clean"], move.history["span"]
+        knows = inner & (last > 0) & last.isfinite() & span.isfinite()
+        ratio = torch.where(knows, span / (2.0 * torch.where(knows, last, 1.0)), 0.0)
+        estimate = torch.where(knows, (1.0 + ratio) * clean - ratio * before, clean)
+    moved = target / sigma * move.tokens + (1.0 - target) * -torch.expm1(-span) * estimate
+    moved = torch.where(inner, moved, torch.where(move.sigma > 0, clean, move.tokens))
+    # A token that hasn't moved yet leaves nothing: its span is 0.
+    stays = (move.sigma - target).abs() < _TINY
+    return moved, {"clean": clean, "span": torch.where(stays, torch.zeros_like(span), span)}
+
+
+_TINY = 1e-6
+
+
+def _log_snr(sigma: Tensor) -> Tensor:
+    """log((1 - σ)/σ): -inf for pure noise, inf at 0."""
+    return torch.log1p(-sigma) - torch.log(sigma)

@@ -1,0 +1,90 @@
+"""What the two dialects of guidance have in common, and where they part."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plugins.guidance.by_step import Dialect, Scales, StepGuidance, by_step, entry
+from plugins.guidance.combine import combine, skipped
+from plugins.ltx.sigmas import linear_quadratic
+
+COMFYUI_2B = Scales(
+    cfg=(4, 4, 4, 4, 1, 1),
+    stg=(2, 2, 2, 2, 1, 0),
+    rescale=(1,),
+    blocks=((14,),),
+    levels=(1.0, 0.9933, 0.985, 0.9767, 0.9008, 0.618),
+    star=True,
+    skip_above=0.998,
+    dialect=Dialect.COMFYUI,
+)
+"""ComfyUI-LTXVideo's preset for 2B models."""
+
+
+def answers() -> dict[str, torch.Tensor]:
+    drawn = torch.randn(4, 1, 6, 3, generator=torch.Generator().manual_seed(4))
+    sigma = torch.tensor([0.9, 0.9, 0.5, 0.9, 0.0, 0.9])[None, :, None]
+    return {
+        "tokens": drawn[0],
+        "sigma": sigma,
+        "prompt": drawn[1],
+        "negative": drawn[2],
+        "perturbed": drawn[3],
+    }
+
+
+@given(st.floats(0.0, 1.0), st.lists(st.floats(0.0, 1.0), min_size=1, unique=True))
+def test_an_entry_is_the_first_at_or_below_a_level_or_the_smallest_at_or_above_it(level, levels):
+    levels = sorted(levels, reverse=True)
+    below, above = (entry(levels, level, dialect) for dialect in (Dialect.LIGHTRICKS, Dialect.COMFYUI))
+    assert levels[below] <= level or all(one > level for one in levels)
+    assert all(one > level for one in levels[:below])
+    assert levels[above] >= level or all(one < level for one in levels)
+    assert all(one < level for one in levels[above + 1 :])
+
+
+def test_the_same_lists_mean_something_else_in_each_dialect():
+    sigmas = linear_quadratic(8)
+    theirs = by_step(COMFYUI_2B, sigmas)
+    other = by_step(replace(COMFYUI_2B, dialect=Dialect.LIGHTRICKS), sigmas)
+    assert theirs[0].skips and theirs[0].passes == 0 and not other[0].skips
+    assert {step.rescale for step in theirs} == {1.0} and {step.rescale for step in other} == {0.0}
+    assert [step.cfg for step in theirs] != [step.cfg for step in other]
+
+
+@pytest.mark.parametrize("cfg", [1.0, 3.0])
+def test_without_statistics_guiding_estimates_is_guiding_velocities(cfg):
+    step = StepGuidance(cfg, 1.5, 0.0, (1,))
+    velocities, estimates = (combine(step, **answers(), star=False, dialect=one) for one in Dialect)
+    # Neither moves a token without noise: for it only the velocity differs.
+    noisy = answers()["sigma"][0, :, 0] > 0
+    assert torch.allclose(velocities[:, noisy], estimates[:, noisy], atol=1e-5)
+    assert not estimates[:, ~noisy].any()
+
+
+@pytest.mark.parametrize("dialect", Dialect)
+def test_full_rescaling_brings_the_spread_to_the_prompts_own(dialect):
+    given = answers()
+    guided = combine(StepGuidance(4.0, 2.0, 1.0, (1,)), **given, star=True, dialect=dialect)
+    own = given["prompt"]
+    if dialect is Dialect.COMFYUI:
+        own, guided = (given["tokens"] - given["sigma"] * one for one in (own, guided))
+        noisy = given["sigma"][0, :, 0] > 0
+        # The estimate of a token without noise is the token, whatever guidance makes of it.
+        assert torch.equal(guided[:, ~noisy], given["tokens"][:, ~noisy])
+        return
+    assert float(guided.std()) == pytest.approx(float(own.std()), rel=1e-5)
+
+
+def test_a_step_at_which_the_model_is_not_asked_points_to_nothing():
+    given = answers()
+    velocity = skipped(given["tokens"], given["sigma"])
+    estimate = given["tokens"] - given["sigma"] * velocity
+    noisy = given["sigma"][0, :, 0] > 0
+    assert float(estimate[:, noisy].abs().max()) < 1e-5
+    assert torch.equal(estimate[:, ~noisy], given["tokens"][:, ~noisy])

@@ -1,0 +1,197 @@
+"""Samplers on a flow whose answer is known, and beside diffusers' schedulers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
+
+import pytest
+import torch
+from diffusers import (
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FlowMatchHeunDiscreteScheduler,
+)
+from torch import Tensor
+
+from plugins.ltx.sigmas import linear_quadratic
+from plugins.samplers import steps
+from plugins.samplers.steps import History, Move
+
+Sampler = Callable[[Move], tuple[Tensor, History]]
+
+MEAN, SPREAD = 0.7, 0.5
+"""Clean values are drawn from this normal distribution, so the velocity is known in closed form."""
+
+START = torch.linspace(-2.0, 2.0, 12, dtype=torch.float64).reshape(1, 4, 3)
+
+
+def velocity(tokens: Tensor, sigma: Tensor) -> Tensor:
+    variance = (1 - sigma) ** 2 * SPREAD**2 + sigma**2
+    off = tokens - (1 - sigma) * MEAN
+    return sigma / variance * off - (MEAN + (1 - sigma) * SPREAD**2 / variance * off)
+
+
+def exact(sigma: float) -> Tensor:
+    """Where the flow takes START, which is noise at level 1."""
+    return (1 - sigma) * MEAN + math.sqrt((1 - sigma) ** 2 * SPREAD**2 + sigma**2) * START
+
+
+def run(
+    sampler: Sampler, sigmas: Sequence[float], tokens: Tensor, noise: Callable[[int], Tensor] | None = None
+):
+    history: History = {}
+    for number, (sigma, target) in enumerate(pairwise(sigmas)):
+        levels = [torch.full((1, 1, 1), level, dtype=tokens.dtype) for level in (sigma, target)]
+        draw = (lambda at=number: noise(at)) if noise else (lambda: pytest.fail("drew noise"))
+        move = Move(tokens, *levels, velocity(tokens, levels[0]), velocity, draw, history)
+        tokens, history = sampler(move)
+    return tokens
+
+
+def uniform(count: int, first: float = 1.0, last: float = 0.0) -> list[float]:
+    return torch.linspace(first, last, count + 1, dtype=torch.float64).tolist()
+
+
+@pytest.mark.parametrize(
+    ("sampler", "order"),
+    [(steps.euler, 1), (partial(steps.ddim, eta=0.0), 1), (steps.heun, 2), (steps.dpmpp_2m, 2)],
+)
+def test_errors_fall_with_the_order_of_the_sampler(sampler, order):
+    """Between .98 and .05: at 1 the log-SNR is infinite, and the last step to 0 is of first order everywhere."""
+    errors = [
+        float((run(sampler, uniform(count, 0.98, 0.05), exact(0.98)) - exact(0.05)).abs().max())
+        for count in (80, 160, 320)
+    ]
+    found = [math.log2(before / after) for before, after in pairwise(errors)]
+    assert found == pytest.approx([order, order], abs=0.15)
+
+
+@pytest.mark.parametrize("schedule", [uniform, linear_quadratic])
+def test_the_whole_way_from_noise_ends_near_the_answer(schedule):
+    far = {
+        name: float((run(sampler, schedule(40), START) - exact(0.0)).abs().max())
+        for name, sampler in (("euler", steps.euler), ("heun", steps.heun), ("dpmpp-2m", steps.dpmpp_2m))
+    }
+    assert far["dpmpp-2m"] < far["euler"] / 4 and far["heun"] <= far["euler"]
+    assert far["euler"] < 0.2
+
+
+def test_euler_is_the_step_of_diffusers_to_the_bit():
+    tokens, answer = torch.randn(1, 5, 3), torch.randn(1, 5, 3)
+    sigmas = linear_quadratic(8)
+    scheduler = FlowMatchEulerDiscreteScheduler()
+    scheduler.set_timesteps(sigmas=sigmas[:-1])
+    times = torch.minimum(scheduler.timesteps[2], torch.tensor([[1000.0, 900.0, 985.0, 300.0, 0.0]]))
+    theirs = scheduler.step(
+        -answer, scheduler.timesteps[2], tokens, per_token_timesteps=times, return_dict=False
+    )[0]
+    sigma = (times / 1000)[..., None]
+    below = scheduler.sigmas[:, None, None] * (scheduler.sigmas[:, None, None] < times[None] / 1000 - 1e-6)
+    target = below.max(dim=0).values[..., None]
+    ours, _ = steps.euler(Move(tokens, sigma, target, answer, velocity, lambda: pytest.fail("drew noise")))
+    assert torch.equal(ours, theirs)
+
+
+def test_heun_is_the_scheduler_of_diffusers():
+    scheduler = FlowMatchHeunDiscreteScheduler()
+    scheduler.set_timesteps(12)
+    theirs = START.float()
+    for time in scheduler.timesteps:
+        theirs = scheduler.step(velocity(theirs, time / 1000), time, theirs, return_dict=False)[0]
+    sigmas = [*scheduler.sigmas[:1].tolist(), *scheduler.sigmas[1:-1:2].tolist(), 0.0]
+    # Theirs ends at the model's lowest level, and goes from there to 0 in a step of first order, as ours does.
+    assert float((run(steps.heun, sigmas, START.float()) - theirs).abs().max()) < 1e-5
+
+
+def test_dpmpp_2m_is_the_scheduler_of_diffusers():
+    sigmas = [0.98, 0.9, 0.75, 0.6, 0.4, 0.25, 0.1, 0.0]
+    scheduler = DPMSolverMultistepScheduler(
+        prediction_type="flow_prediction",
+        use_flow_sigmas=True,
+        algorithm_type="dpmsolver++",
+        solver_order=2,
+        final_sigmas_type="zero",
+        lower_order_final=False,
+    )
+    scheduler.set_timesteps(len(sigmas) - 1)
+    scheduler.sigmas = torch.tensor(sigmas, dtype=torch.float64)
+    scheduler.timesteps = scheduler.sigmas[:-1] * 1000
+    theirs = exact(0.98)
+    for sigma, time in zip(sigmas, scheduler.timesteps):
+        answer = velocity(theirs, torch.tensor(sigma, dtype=torch.float64))
+        theirs = scheduler.step(answer, time, theirs, return_dict=False)[0]
+    assert float((run(steps.dpmpp_2m, sigmas, exact(0.98)) - theirs).abs().max()) < 1e-6
+
+
+def drawn(step: int) -> Tensor:
+    return torch.randn(START.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(step))
+
+
+@pytest.mark.parametrize(
+    "sampler", [partial(steps.euler_ancestral, eta=0.0, s_noise=1.0), partial(steps.ddim, eta=0.0)]
+)
+def test_without_fresh_noise_they_are_euler(sampler):
+    assert torch.allclose(run(sampler, uniform(20), START), run(steps.euler, uniform(20), START))
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        partial(steps.euler_ancestral, eta=1.0, s_noise=1.0),
+        partial(steps.euler_ancestral, eta=0.5, s_noise=1.0),
+        partial(steps.ddim, eta=1.0),
+        partial(steps.ddim, eta=0.5),
+    ],
+)
+def test_samplers_that_draw_noise_keep_the_distribution(sampler):
+    """From noise they come to clean values with the mean and the spread of those that the flow was made of."""
+    tokens = torch.randn(1, 20_000, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+    def noise(step: int) -> Tensor:
+        return torch.randn(
+            tokens.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(9 + step)
+        )
+
+    found = run(sampler, uniform(120), tokens, noise)
+    assert float(found.mean()) == pytest.approx(MEAN, abs=0.03)
+    assert float(found.std()) == pytest.approx(SPREAD, rel=0.06)
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        steps.euler,
+        steps.heun,
+        steps.stochastic,
+        steps.dpmpp_2m,
+        partial(steps.euler_ancestral, eta=1.0, s_noise=1.0),
+        partial(steps.ddim, eta=0.7),
+    ],
+)
+def test_a_token_is_moved_by_its_own_levels_alone(sampler):
+    """Held tokens stay to the bit, waiting ones begin when the schedule comes down to them, and nobody is disturbed."""
+    sigmas, own = [0.9, 0.7, 0.4, 0.2, 0.0], torch.tensor([1.0, 0.0, 0.5, 1.0], dtype=torch.float64)
+
+    def all_at_once(tokens: Tensor, held: Tensor) -> Tensor:
+        history: History = {}
+        for number, (sigma, _) in enumerate(pairwise(sigmas)):
+            at = torch.minimum(torch.tensor(sigma, dtype=torch.float64), held)[None, :, None]
+            lower = [torch.where(torch.tensor(level) < at - 1e-6, level, 0.0) for level in sigmas]
+            below = torch.stack(lower).max(dim=0).values.double()
+            due = sigma - 1e-6 < held[None, :, None]
+            target = torch.where(due, below, at)
+            move = Move(
+                tokens, at, target, velocity(tokens, at), velocity, lambda at=number: drawn(at), history
+            )
+            tokens, history = sampler(move)
+        return tokens
+
+    mixed = all_at_once(START, own)
+    assert torch.equal(mixed[:, 1], START[:, 1])
+    alone = all_at_once(START, torch.ones(4, dtype=torch.float64))
+    assert torch.allclose(mixed[:, [0, 3]], alone[:, [0, 3]], atol=1e-12)
+    # The third token stands at .5: it waits at .9 and .7, and goes .5 -> .2 -> 0 from its own level.
+    assert not torch.equal(mixed[:, 2], START[:, 2])
