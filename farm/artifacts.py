@@ -2,8 +2,8 @@
 
 This module knows nothing of SQL: farm.store keeps the record of an artifact. A location is a path below the root of the
 artifact store, so that the root can be moved. It is made from the artifact's id alone: the names that people and plugins
-give to files are data and never part of a path. From the first byte of an artifact until its record is written, a note
-lies in `.begun`, so that the next daemon finds the files that a killed daemon left.
+give to files are data and never part of a path. `.begun` holds a note for each artifact from its first byte until its
+record is written, so that the next daemon finds the files that a killed daemon left.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class ArtifactStore:
     """A tree of artifact files under an fsspec URL.
 
     Attributes:
-        trouble: Why the last write failed; empty again once a write succeeds.
+        trouble: Why artifacts can't be stored at the moment; empty again once a large enough write succeeds.
     """
 
     def __init__(self, url: str, filled: bool = False, farm: str = "farm"):
@@ -122,7 +122,7 @@ class ArtifactStore:
         return f"{artifact_id[-2:]}/{artifact_id}/{FILE}"
 
     def path(self, location: str) -> str:
-        """Return the path of a location within the file system. Raises ValueError for a path outside the store."""
+        """Return the file system's path for a location. Raises ValueError for a location outside the store."""
         parts = PurePosixPath(location).parts
         if ".." in parts or location.startswith("/"):
             raise ValueError(f"{location!r} is not a location of this store")
@@ -131,18 +131,18 @@ class ArtifactStore:
     def begin(self, location: str, size: int = 0) -> Writing:
         """Start to write an artifact at `location`, where nothing appears until `Writing.commit`. Raises Unwritable.
 
-        `size`: the expected bytes. If the disk is full, the store counts as usable again once so many bytes are free, up
-        to _ROOM.
+        `size`: the expected number of bytes. If the disk is full, the store becomes usable again once that many
+        bytes are free, or _ROOM if that is less.
         """
         writing = Writing(self, location, size)
         writing.open()
         return writing
 
     def unfinished(self) -> list[str]:
-        """Return the ids of artifacts whose writing was begun and is not going on any more; at most _AT_ONCE of them.
+        """Return at most _AT_ONCE ids of artifacts that have a note in `.begun` and are no longer being written.
 
-        Some of them may be complete: only the record knows. Ask the record after this call, then `clear` the artifacts
-        that have no record. Raises OSError.
+        Some of these artifacts may be complete: only their records tell. Look for the records after this call, and
+        then `clear` the artifacts that have none. Raises OSError.
         """
         folder = self.path(self._notes)
         self.filesystem.invalidate_cache(folder)
@@ -154,14 +154,15 @@ class ArtifactStore:
         return left[:_AT_ONCE]
 
     def clear(self, artifact_id: str) -> None:
-        """Remove the files of an artifact that has no record. If that fails now, the artifact stays unfinished."""
+        """Remove the files of an artifact that has no record. If this fails, `unfinished` returns the id again."""
         Writing(self, self.location_for(artifact_id)).abort()
 
     def older_parts(self, before: float) -> dict[str, str]:
-        """Return unfinished files without a note, last written before Unix time `before`: artifact ids by location.
+        """Return the unfinished files that have no note and were last written before Unix time `before`.
 
-        Earlier versions made no notes. Only a store on disk has such files: other stores show no incomplete file. The call
-        walks through the whole store, and blocks.
+        The keys are locations, the values artifact ids. Earlier versions of the farm wrote files without notes. Only a
+        store on disk can have unfinished files: other stores show no incomplete file. The call walks through the whole
+        store and blocks meanwhile.
         """
         if not self._local:
             return {}
@@ -196,7 +197,7 @@ class ArtifactStore:
         return found
 
     def recorded(self, artifact_id: str) -> None:
-        """Take note that an artifact has its record and is finished."""
+        """Remove the note of an artifact that is finished, because its record is written."""
         # A note that can't be removed only costs a look at the record later.
         with contextlib.suppress(OSError):
             self.filesystem.rm_file(self._note(artifact_id))
@@ -206,7 +207,7 @@ class ArtifactStore:
         return self.path(f"{self._notes}/{artifact_id}")
 
     def check(self) -> str:
-        """Try whether the store can be written again, and return `trouble`."""
+        """Test whether artifacts can be stored again, and return `trouble`: why they can't, or "" if they can."""
         with contextlib.suppress(Unwritable):
             with self.storing(self._short_of):
                 if self._local and shutil.disk_usage(self.root).free < self._short_of:
@@ -221,13 +222,13 @@ class ArtifactStore:
         return self.trouble
 
     def require(self) -> None:
-        """Check that this is the store's own folder, so that a missing file is really gone. Raises Unwritable."""
+        """Check that the store's folder is the right one, so that a missing file is really gone. Raises Unwritable."""
         with self.storing(0):
             pass
 
     @contextmanager
     def storing(self, size: int) -> Iterator[None]:
-        """Turn errors of the disk in this block, which stores `size` bytes, into Unwritable, and remember the trouble."""
+        """Inside this context, which stores `size` bytes, turn an OSError into Unwritable and set `trouble`."""
         try:
             self._mark()
             yield
@@ -246,25 +247,28 @@ class ArtifactStore:
         if self._marked:
             raise FileNotFoundError(errno.ENOENT, "the folder is gone, or its disk is not mounted")
         if self._filled and not any(Path(self.root).iterdir()):
-            problem = f"the folder is empty, but held artifacts before; is its disk mounted? (If they are lost for good, make {mark})"
+            problem = (
+                "the folder is empty, but held artifacts before; is its disk mounted? "
+                f"(If the artifacts are lost for good, create the file {mark})"
+            )
             raise FileNotFoundError(errno.ENOENT, problem)
         mark.touch()
         self._marked = True
 
     def stored(self, size: int) -> None:
-        """Take note that `size` bytes have been stored. Clear `trouble` if at least so many failed before."""
+        """Record that `size` bytes have been stored: clear `trouble`, unless a larger write has failed."""
         if size >= self._short_of:
             self.trouble, self._short_of = "", 0
 
     def read(self, location: str, offset: int = 0) -> Iterator[bytes]:
-        """Yield the chunks of an artifact from byte `offset` on. Raises FileNotFoundError."""
+        """Yield an artifact's bytes in chunks, from byte `offset` on. Raises FileNotFoundError."""
         with self.filesystem.open(self.path(location), "rb") as file:
             file.seek(offset)
             while chunk := file.read(CHUNK):
                 yield chunk
 
     def holds(self, location: str, sha256: str) -> bool:
-        """Return whether the artifact's file is here and matches its checksum. Raises Unwritable if the disk is gone."""
+        """Return whether the file at `location` exists and has this checksum. Raises Unwritable if the disk is gone."""
         digest = hashlib.sha256()
         with self.storing(0):
             try:
@@ -276,7 +280,7 @@ class ArtifactStore:
 
     @contextmanager
     def local(self, location: str) -> Iterator[Path]:
-        """Yield a local path of the artifact for the time of the block. If the store isn't on disk, it is a copy."""
+        """Yield a local path of the artifact, valid inside this context; of a copy if the store isn't on disk."""
         if self._local:
             yield Path(self.path(location))
             return
@@ -288,7 +292,7 @@ class ArtifactStore:
     def remove(self, location: str) -> None:
         """Remove an artifact's file and its folder. A file that is gone already is no error.
 
-        For any location only this one file is removed. The folder is removed only if it is empty and named after the
+        No other file is removed, whatever the location. The folder is removed only if it is empty and named after the
         artifact's id, because earlier versions stored some artifacts in shared folders.
         Raises OSError if the file can't be removed, ValueError if `location` is no location of this store.
         """
@@ -312,8 +316,9 @@ def _own_folder(location: str) -> str:
 class Writing:
     """An artifact that is being written at `location`: call `open`, `write`, `commit`, and then `recorded`.
 
-    Before `recorded`, `abort` removes everything, and so does any Unwritable. The constructor does no I/O, so that a caller
-    who is interrupted in `open` can still abort. Raises ValueError for a location that is no artifact's own.
+    Until `recorded` is called, `abort` removes all that was written. A method that raises Unwritable has done so too.
+    The constructor does no I/O, so that a caller who is interrupted in `open` can still call `abort`. Raises ValueError
+    if `location` is not of the form that `ArtifactStore.location_for` returns.
     """
 
     def __init__(self, store: ArtifactStore, location: str, expected: int = 0):
@@ -354,9 +359,9 @@ class Writing:
         return self._digest.hexdigest()
 
     def commit(self, sha256: str) -> None:
-        """Compare the checksum, sync, and move the file into place.
+        """Compare the checksum with `sha256`, sync the file and move it into place.
 
-        Raises Corrupt and Unwritable; nothing is left behind then.
+        Raises Corrupt or Unwritable; in both cases nothing is left behind.
         """
         if self.sha256 != sha256:
             self.abort()
@@ -370,7 +375,7 @@ class Writing:
         self._store.stored(self.size)
 
     def recorded(self) -> None:
-        """Take note that the artifact has its record. From now on `abort` does nothing."""
+        """Remove the artifact's note, because its record is written. From now on `abort` does nothing."""
         self._stays = True
         self._store.recorded(self._id)
 

@@ -1,4 +1,4 @@
-"""Waits between tries: waits that double, and the patience of calls while the farm doesn't answer."""
+"""Waits between tries: waits that double, and pauses between the tries of a call that the farm doesn't answer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Backoff:
 
 
 class Patience:
-    """Pauses between tries that double from 0.1 s to 2 s, for `seconds` in all after the first failure."""
+    """Pauses between tries. They double from 0.1 s to 2 s, and end `seconds` after the first failure."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -37,7 +37,10 @@ class Patience:
         self._pauses.reset()
 
     def another_try(self) -> bool:
-        """Pause after a failure and return True; return False at once if the time is over."""
+        """Pause after a failure and return True.
+
+        If `seconds` have passed since the first failure, return False at once.
+        """
         now = time.monotonic()
         if self._until is None:
             self._until = now + self._seconds

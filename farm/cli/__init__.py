@@ -1,4 +1,6 @@
-"""farmctl: the command line, on top of the Python client. Each noun has a module, imported when the noun is called.
+"""farmctl: the command line, on top of the Python client.
+
+Each noun, such as `job` or `node`, has a module, which is imported only when a command begins with that noun.
 
 Exit codes: 0 done; 1 the farm can't be reached or the work failed; 2 bad input; 130 interrupted.
 """

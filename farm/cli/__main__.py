@@ -1,4 +1,4 @@
-"""Runs farmctl as `python -m farm.cli`."""
+"""The entry point of `python -m farm.cli`, which runs farmctl."""
 
 from farm.program import run_program
 

@@ -25,7 +25,7 @@ _WAITS = "bright_black"
 
 
 class StageBars:
-    """One progress bar for each stage of a job. The bar of a stage that waits is grey and doesn't move."""
+    """One progress bar for each stage of a job. A waiting stage's bar is grey and doesn't move."""
 
     def __init__(self, console: Console):
         self._progress = _WithLines(
@@ -68,7 +68,7 @@ class StageBars:
         self.say(lines)
 
     def tell(self, text: str) -> None:
-        """Print a permanent line above the bars. The bars would overwrite a line that is printed in any other way."""
+        """Print a permanent line above the bars. Without this method, the bars would overwrite the line."""
         self._progress.console.print(Text(shown_lines(hidden(text))), soft_wrap=True)
 
     def say(self, lines: Sequence[str]) -> None:

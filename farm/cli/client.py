@@ -30,15 +30,15 @@ def client() -> None:
 @click.option(
     "--server",
     metavar="HOST:PORT",
-    help="Address at which that machine reaches the farm. Default: the farm's own.",
+    help="Address at which the client's machine reaches the farm. Default: the farm's own address.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace FILE if there is one.")
 @click.pass_context
 def export(ctx: click.Context, file: str, server: str | None, overwrite: bool) -> None:
-    """Write FILE for a client on another machine: it holds the farm's address, certificate and token.
+    """Write FILE for a client on another machine: FILE holds the farm's address, certificate and token.
 
     Anyone who has FILE can do everything that farmctl does: hand it on as you would a password. The other machine
-    names it with --profile or FARM_PROFILE. If FILE is -, it is written to standard output.
+    names the file with --profile or FARM_PROFILE. If FILE is -, the command writes to standard output.
 
     \b
     Examples:

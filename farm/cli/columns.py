@@ -1,6 +1,6 @@
 """The widths of a table's columns on a terminal that is too narrow for the whole table.
 
-Pure. Widths are in cells of a terminal; some characters take two cells.
+No I/O. Widths are in cells of a terminal; some characters take two cells.
 """
 
 from __future__ import annotations
@@ -19,13 +19,16 @@ def natural_width(column: Sequence[str]) -> int:
 
 
 def narrowest_width(column: Sequence[str], *, free: bool) -> int:
-    """Return the fewest cells that a column can take. Only in `free` text may a word be broken: elsewhere it may be an id."""
+    """Return the fewest cells that a column can take. Only words of `free` text are broken: others may be ids."""
     longest = max((cell_len(word) for cell in column for word in cell.split()), default=1)
     return min(longest, FREE_WIDTH) if free else longest
 
 
 def fitted_widths(natural: Sequence[int], narrowest: Sequence[int], room: int) -> list[int] | None:
-    """Return column widths whose sum is at most `room`, narrowing the widest column first; None if there are none."""
+    """Return column widths that add up to at most `room`; None if even the narrowest widths are too wide together.
+
+    The widest column is narrowed first.
+    """
     if sum(narrowest) > room:
         return None
     widths = [max(low, min(width, room)) for low, width in zip(narrowest, natural, strict=True)]

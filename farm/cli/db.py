@@ -93,7 +93,7 @@ def backup(config: FarmConfig, file: Path, overwrite: bool) -> None:
 @click.pass_obj
 @needs_server_parts
 def restore(config: FarmConfig, file: Path, force: bool) -> None:
-    """Restore the database to its state when FILE was written. No daemon may use it meanwhile.
+    """Restore the database to its state when FILE was written. No daemon may use the database meanwhile.
 
     farmd continues from that state at its next start. It accepts results that renderers still hold. Tasks that no
     renderer holds are given to other renderers after the requeue delay. With PostgreSQL this needs pg_restore.
@@ -108,7 +108,7 @@ def restore(config: FarmConfig, file: Path, force: bool) -> None:
         aside = put_back(config.store_url, file, this_process("farmctl db restore"), force=force)
     click.echo(f"the farm's database is restored from {file}")
     if aside:
-        note(f"the file that was there was damaged or not a farm's database; it is kept as {aside}")
+        note(f"the file in the database's place was damaged or not a farm's database; it is kept as {aside}")
     note(f"artifacts are not part of a backup; the farm looks for them in {config.artifact_url}")
 
 

@@ -28,7 +28,7 @@ _Away = Callable[[FarmError], None]
 
 
 def follow(client: FarmClient, job_id: str, output: Path | None, json: bool = False) -> jobs_pb2.Job:
-    """Show a job's progress until it has ended, with the notes that its tasks make, and return the job.
+    """Show a job's progress, and the notes that its tasks make, until the job has ended. Return the job.
 
     Ctrl-C leaves the job running, prints the command that follows it again, and exits with 130.
     """
@@ -90,7 +90,7 @@ def fetch(client: FarmClient, job_id: str, output: Path, overwrite: bool, quiet:
 
 @contextlib.contextmanager
 def transfer_bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar for a transfer of bytes. The function it yields takes the bytes moved and the bytes in all."""
+    """Show a bar for a transfer. The yielded function takes two numbers of bytes: those moved so far, and all."""
     if not sys.stderr.isatty():
         yield lambda moved, whole: None
         return
@@ -156,7 +156,7 @@ def _lines() -> _Show:
 
 
 def told(job: jobs_pb2.Job) -> list[str]:
-    """Return lines to show beside a job's bars: what the job waits for, and which models devices are loading."""
+    """Return the lines to show below a job's bars: what the job waits for, and which models devices are loading."""
     return ([f"waiting: {job.waiting}"] if job.waiting else []) + loading(job)
 
 

@@ -14,7 +14,7 @@ from farm.spec import Condition, Media, frame_rate
 def condition_of(
     media: str, facts: MediaFacts | None, no_upload: bool, frame: int = 0, strength: float = 1.0
 ) -> Condition | LocalCondition:
-    """Return the condition for a medium: a file to upload, or with `no_upload` a path on the daemon's host.
+    """Return the condition for a clip or image: a file to upload, or with `no_upload` a path on the daemon's host.
 
     Raises InvalidSpec for a path on the daemon's host that isn't UTF-8.
     """
@@ -29,9 +29,9 @@ def condition_of(
 
 
 def frame_of(at: int | Literal["end"], facts: MediaFacts | None, frames: int, fps: float) -> int:
-    """Return the frame of the result at which media placed `at` begins.
+    """Return the number of the result's frame at which a clip or image placed `at` begins.
 
-    Raises InvalidSpec for "end" if the media can't be read here, because its length is then unknown.
+    Raises InvalidSpec for "end" if `facts` is None, because the length of the media is then unknown.
     """
     if at != "end":
         return at
@@ -43,9 +43,10 @@ def frame_of(at: int | Literal["end"], facts: MediaFacts | None, frames: int, fp
 
 
 def facts_of(field: str, media: str, no_upload: bool) -> MediaFacts | None:
-    """Return what the media holds, or None for a path that exists only on the daemon's host.
+    """Return the facts about a clip or image, or None for a path that exists only on the daemon's host.
 
-    Raises InvalidSpec (`field`) for media that can't be decoded: before an upload, which may take an hour.
+    Raises InvalidSpec, which names `field`, for media that can't be decoded. The person learns this before an upload
+    that may take an hour.
     """
     if no_upload and not Path(media).exists():
         return None
@@ -56,7 +57,7 @@ def facts_of(field: str, media: str, no_upload: bool) -> MediaFacts | None:
 
 
 def size_of(facts: MediaFacts | None) -> tuple[int, int]:
-    """Return the media's width and height in pixels, rounded down to even. Raises InvalidSpec for media not read here."""
+    """Return the media's width and height in pixels, rounded down to even. Raises InvalidSpec if `facts` is None."""
     if facts is None:
         raise InvalidSpec("size", "must be given, such as 1024x576: the media can't be read on this machine")
     # Video files need even sides.
@@ -64,14 +65,17 @@ def size_of(facts: MediaFacts | None) -> tuple[int, int]:
 
 
 def rate_of(facts: MediaFacts | None) -> float:
-    """Return the clip's frames a second; 30 for an image. Raises InvalidSpec for media not read here."""
+    """Return the clip's frames per second; 30 for an image. Raises InvalidSpec if `facts` is None."""
     if facts is None:
         raise InvalidSpec("fps", "must be given, such as 30: the media can't be read on this machine")
     return float(facts.fps) if facts.kind == "video" else 30.0
 
 
 def check_length(clip: str, facts: MediaFacts | None, frames: int, fps: float) -> None:
-    """Raise InvalidSpec for a clip of more than `frames` frames, before an upload that may take an hour."""
+    """Raise InvalidSpec if a clip has more than `frames` frames at `fps` frames per second.
+
+    The person learns this before an upload that may take an hour.
+    """
     if facts is None or frames < 1 or not 1 <= fps <= 120:
         return
     count = resampled_count(facts, frame_rate(fps))

@@ -299,8 +299,8 @@ def retry(ctx: click.Context, job_id: str, failed: bool, form: str) -> None:
     """Continue a failed or cancelled job from its finished tasks.
 
     Tasks that failed or never ran are run again, each with its full number of tries. With --failed, only tasks that
-    failed are run: see whether they succeed before the farm spends a night on the rest. If the farm no longer keeps the
-    artifacts that these tasks need (keep.days in farm.toml), it makes those artifacts again first.
+    failed are run, so that you see whether they succeed before the farm spends a night on the rest. If the farm no
+    longer keeps the artifacts that these tasks need (keep.days in farm.toml), it makes those artifacts again first.
 
     \b
     Examples:
@@ -314,7 +314,7 @@ def retry(ctx: click.Context, job_id: str, failed: bool, form: str) -> None:
 
 
 def put_back(keys: Sequence[str]) -> str:
-    """Return what a retry did, in words."""
+    """Return a sentence that says which tasks a retry runs again."""
     if not keys:
         return "there was nothing to retry"
     some = ", ".join(keys[:4]) + (f" and {len(keys) - 4} more" if len(keys) > 4 else "")
@@ -344,7 +344,7 @@ def priority(ctx: click.Context, job_id: str, number: int, form: str) -> None:
 @format_option
 @click.pass_context
 def why(ctx: click.Context, job_id: str, form: str) -> None:
-    """Say why a job makes no progress: in one sentence, task by task, and what each device could do for it.
+    """Say why a job makes no progress: in one sentence, for each task, and with what each device could do for the job.
 
     \b
     Examples:
@@ -401,7 +401,7 @@ def why(ctx: click.Context, job_id: str, form: str) -> None:
 @overwrite_option
 @click.pass_context
 def download(ctx: click.Context, job_id: str, output: Path, sidecar: bool, overwrite: bool) -> None:
-    """Download a finished job's video. A download that broke off because the farm went away is continued.
+    """Download a finished job's video. It continues a download that broke off because the farm went away.
 
     Ctrl-C ends the download and removes the part that has arrived.
 

@@ -28,7 +28,7 @@ from farm.v1 import jobs_pb2
 def outputs(ctx: click.Context, job_id: str, folder: Path | None, overwrite: bool, form: str) -> None:
     """Show what a job has delivered: its video, or the segments that are decoded so far.
 
-    A job that failed, was cancelled, is paused or runs has no video yet, but --partial downloads its decoded frames.
+    A running, paused, failed or cancelled job has no video yet, but --partial downloads its decoded frames.
     The name of each file says which frames it holds and that it is partial. The JSON beside it says the same, and why
     the job failed. `farmctl job download` downloads the video of a finished job.
 

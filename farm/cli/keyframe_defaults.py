@@ -1,4 +1,4 @@
-"""The defaults that `farmctl submit keyframes` takes from its media: their order, and the frame rate. Pure."""
+"""The defaults that `farmctl submit keyframes` takes from its media: their order, and the frame rate. No I/O."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ IMAGES_FPS = 30.0
 
 @dataclass(frozen=True)
 class KeyMedia:
-    """A clip or image, and the frame of the video at which the person put it. `facts` is None if it can't be read here."""
+    """A clip or image, and the frame of the video at which the person put it.
+
+    `facts` is None if the file can't be read on this machine.
+    """
 
     name: str
     at: int | Literal["end"]
@@ -29,10 +32,10 @@ def in_frame_order(media: Sequence[KeyMedia]) -> list[KeyMedia]:
 
 
 def default_rate(media: Sequence[KeyMedia]) -> tuple[float, str]:
-    """Return the frames a second, and a note for people if the clips' rates differ (empty otherwise).
+    """Return the video's frames per second, and a note for people if the clips' rates differ (empty otherwise).
 
-    The rate is that of the clips. If their rates differ, it is the rate of the clip that the video shows first.
-    Raises InvalidSpec if some media can't be read here, because they could be clips.
+    The video gets the rate of its clips. If the clips' rates differ, it gets the rate of the clip that it shows first.
+    Raises InvalidSpec if some media can't be read on this machine, because they could be clips.
     """
     clips: list[tuple[str, float]] = []
     for one in in_frame_order(media):

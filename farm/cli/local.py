@@ -1,7 +1,8 @@
 """A whole farm on one machine: start its processes together, find them again, and end them without a trace.
 
 Every process of the farm, and each of its children, has the farm's home in FARM_HOME and FARM_UP in its environment.
-By FARM_UP `down` proves that no process is left. FARM_HOME wouldn't do, because a person's editor may have it too.
+`farmctl down` looks for FARM_UP to prove that no process is left. It can't look for FARM_HOME, because a person's
+editor may have that variable too.
 """
 
 from __future__ import annotations
@@ -93,9 +94,9 @@ class LocalFarm:
         return self.home / "run"
 
     def running(self) -> bool:
-        """Return whether a daemon runs on the home, no matter who started it.
+        """Return whether a daemon of this farm runs, no matter who started it.
 
-        Agents alone are no running farm; `start` adopts them.
+        Agents without a daemon are not a running farm; `start` adopts them.
         """
         return self._held() or self.daemon_lives()
 
@@ -132,10 +133,10 @@ class LocalFarm:
     def wait_until_ready(
         self, nodes: int, timeout: float, tell: Callable[[str], None]
     ) -> list[nodes_pb2.Node]:
-        """Wait until the daemon answers and `nodes` nodes are online and have said which models they have; return them.
+        """Wait until the daemon answers, and `nodes` nodes are online and have named their models. Return these nodes.
 
-        A node that names no model is waited for at most 30 s, because it may have none. `timeout` is in seconds. `tell`
-        is called with what the farm is waiting for. Raises StartFailed.
+        The wait for the names of models ends after 30 s, because a node may have no model. `timeout` is in seconds.
+        `tell` is called with a text that says what is still missing. Raises StartFailed.
         """
         wanted = {_node_name(number) for number in range(1, nodes + 1)}
         begun = time.monotonic()
@@ -187,7 +188,7 @@ class LocalFarm:
     def stop(self, tell: Callable[[str], None]) -> None:
         """End agents, daemon, Ray bridge and Ray head, in that order, then any process that they left behind.
 
-        `tell` is called with each step. Raises StillUp if one of them fails to end, or a process of the farm still runs.
+        `tell` is called with a text for each step. Raises StillUp if Ray can't be ended or a process still runs.
         """
         if not self.home.is_dir():
             return

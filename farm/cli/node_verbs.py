@@ -19,7 +19,7 @@ _LOOK_SECONDS = 0.25
 
 _node_argument = click.argument("name", metavar="NODE")
 _device_option = click.option(
-    "--device", default="", metavar="DEVICE", help="Apply to this device of the workstation only."
+    "--device", default="", metavar="DEVICE", help="Apply the command only to this device of the workstation."
 )
 _reason_option = click.option("--reason", default="", help="The reason, shown with the workstation.")
 
@@ -113,7 +113,7 @@ def _progress(found: nodes_pb2.Node) -> str:
 @format_option
 @click.pass_context
 def resume(ctx: click.Context, name: str, device: str, form: str) -> None:
-    """Bring a drained workstation back, and give its devices in quarantine work again.
+    """Bring a drained workstation back, and end the quarantine of its devices.
 
     The farm puts a device in quarantine when the device fails tasks of several jobs.
 
@@ -147,7 +147,7 @@ def resume(ctx: click.Context, name: str, device: str, form: str) -> None:
 @format_option
 @click.pass_context
 def lock(ctx: click.Context, name: str, device: str, reason: str, form: str) -> None:
-    """Give a workstation, or one of its devices, no new work. Running tasks go on, and models stay in memory.
+    """Keep new work from a workstation or from one of its devices. Running tasks go on, and models stay in memory.
 
     \b
     Examples:
@@ -167,7 +167,7 @@ def lock(ctx: click.Context, name: str, device: str, reason: str, form: str) -> 
 @format_option
 @click.pass_context
 def unlock(ctx: click.Context, name: str, device: str, form: str) -> None:
-    """Give a locked workstation and all its devices work again, or only one of its devices.
+    """Unlock a workstation so that all its devices take work again, or unlock only one of its devices.
 
     \b
     Examples:
@@ -188,9 +188,9 @@ def unlock(ctx: click.Context, name: str, device: str, form: str) -> None:
 @format_option
 @click.pass_context
 def forget(ctx: click.Context, name: str, form: str) -> None:
-    """Remove a workstation that is offline or drained from the farm's lists. Its results stay on record.
+    """Remove an offline or drained workstation from the farm's lists. Its results stay on record.
 
-    If farm-node is started there again, the workstation joins the farm as a new one.
+    If farm-node is started again on that workstation, it joins the farm as a new workstation.
 
     \b
     Example:

@@ -92,7 +92,8 @@ class Keyframe(click.ParamType):
         if not media or not found:
             place = rest.partition(":")[0] if media else ""
             self.fail(
-                f"'{shown(value, 200)}' is not a keyframe; give MEDIA@FRAME, such as still.png@120 or last.png@end:0.8"
+                f"'{shown(value, 200)}' is not a keyframe; give MEDIA@FRAME or MEDIA@FRAME:STRENGTH, "
+                "such as still.png@120 or last.png@end:0.8"
                 f"{did_you_mean(place, ('start', 'end'))}",
                 param,
                 ctx,
@@ -103,7 +104,7 @@ class Keyframe(click.ParamType):
 def text_is_no_option(
     ctx: click.Context, param: click.Parameter, value: tuple[tuple[str, str], ...]
 ) -> tuple[tuple[str, str], ...]:
-    """Raise BadParameter if a pair has no text of its own and has swallowed the next option instead."""
+    """Return `value`. Raises BadParameter if a pair's text is missing, and the next option was taken for the text."""
     names = {name for one in ctx.command.get_params(ctx) for name in (*one.opts, *one.secondary_opts)}
     for first, second in value:
         if second.partition("=")[0] in names and second.startswith("-"):

@@ -43,12 +43,15 @@ _GAP = 2
 
 
 def connect(ctx: click.Context, patience: float = 3.0) -> FarmClient:
-    """Return a client for the farm that --profile, the environment or the home names; `patience` is in seconds."""
+    """Return a client for the farm that --profile, the environment or the farm's home names.
+
+    `patience`: seconds for which a call is tried again while no farm answers.
+    """
     return ctx.with_resource(FarmClient.from_profile(ctx.find_root().obj, patience=patience))
 
 
 def console(stderr: bool = False) -> Console:
-    """Return a console that prints text unchanged: rich could take parts of names and prompts for markup."""
+    """Return a console that prints text unchanged: rich could mistake parts of names and prompts for markup."""
     tty = (sys.stderr if stderr else sys.stdout).isatty()
     return Console(
         stderr=stderr,
@@ -66,13 +69,13 @@ def note(text: str) -> None:
 
 
 def say(text: str) -> None:
-    """Print a line of the answer on standard output. The line may hold names and errors from outside."""
+    """Print a line of a command's answer on standard output, with control characters escaped."""
     click.echo(shown_lines(text))
 
 
 @contextlib.contextmanager
 def done_all_the_same(what: str) -> Iterator[None]:
-    """Print inside this context that `what` was done; if standard output fails, say so on standard error and go on."""
+    """Print the answer inside this context. If standard output fails, print `what` on standard error, and go on."""
     try:
         yield
     except OSError as error:
@@ -81,7 +84,10 @@ def done_all_the_same(what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def spinner() -> Iterator[Callable[[str], None]]:
-    """Show what the command waits for: a spinner on a terminal, elsewhere a line for each change."""
+    """Show what a command waits for: a spinner on a terminal, elsewhere a line for each change.
+
+    The yielded function takes the text to show.
+    """
     if sys.stderr.isatty():
         with console(stderr=True).status("…") as status:
             # rich would read a plain string as markup.
@@ -119,9 +125,9 @@ def print_table(
 ) -> None:
     """Print rows below headings, or the text `nothing` if there are no rows.
 
-    On a narrow terminal, cells are folded between words. In the columns `free` a word may be broken too. The columns
-    `keep`, which hold the names of things, are never folded. If the table is still too wide, each row continues on
-    lines of its own.
+    On a narrow terminal, cells are folded between words. In the columns that `free` names, words may be broken too. The
+    columns that `keep` names are never folded, because they hold the names of things. If the table is still too wide,
+    each row continues on lines of its own.
     """
     cells = [[shown(cell, _CELL) for cell in row] for row in rows]
     if not cells:
@@ -220,7 +226,7 @@ def flops(rate: float) -> str:
 
 
 def declared_devices(nodes: Iterable[nodes_pb2.Node]) -> set[str]:
-    """Return the devices that a node's settings declare for trials, as "node/device". farm-node did not detect them."""
+    """Return, as "node/device", the devices that a node's settings declare for trials and farm-node did not detect."""
     return {
         f"{node.name}/{status.device.name}"
         for node in nodes

@@ -1,4 +1,4 @@
-"""The prompts of `farmctl submit`: reading its options, and showing which frames show which prompt."""
+"""The prompts of `farmctl submit`: how its options are read, and which frames show which prompt."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ def asked_prompts(
         notes += _about_first(prompts)
         later = [_in_old_form(prompt) for prompt in prompts[1:]]
         notes += [
-            f"prompt: '{shown(prompt, _QUOTED)}' is read as a prompt from frame {one.time} on; write "
-            f"{_option(one.time, one.text)} instead"
+            f"prompt: '{shown(prompt, _QUOTED)}' is taken as a prompt that starts at frame {one.time}; "
+            f"the clear way to write that is {_option(one.time, one.text)}"
             for prompt, one in zip(prompts[1:], later, strict=True)
         ]
         timed += later
@@ -124,7 +124,8 @@ def _in_old_form(prompt: str) -> _Timed:
         raise InvalidSpec(
             "prompt",
             f"only the first prompt is given with --prompt; for '{shown(prompt, _QUOTED)}' write "
-            f"{_option(time, text)}" + ("" if time != "FRAME" else ", with the frame at which it takes over"),
+            f"{_option(time, text)}"
+            + ("" if time != "FRAME" else ", where FRAME is the frame at which that prompt takes over"),
         )
     try:
         check_text(old[2])

@@ -9,11 +9,10 @@ from farm.wire.addresses import is_loopback, split
 
 
 def tell_reach(servers: Sequence[str], others: Sequence[str], whose: str) -> None:
-    """Print on standard error at which other addresses the farm is reached, or that no other machine reaches it.
+    """Print on standard error the other addresses of the farm, or that no other machine can reach the farm.
 
-    `servers`: the farm's addresses, of which the command has handed out the first. `others`: this machine's addresses
-    at which the farm is not known to be reached. `whose`: the machines that need an address, in the plural
-    ("workstations").
+    `servers`: the farm's addresses. The command has handed out the first. `others`: addresses of this machine at
+    which nobody is known to reach the farm. `whose`: the machines that need an address, in the plural ("workstations").
     """
     if servers[1:]:
         note(f"the farm is also reached at {', '.join(servers[1:])}")

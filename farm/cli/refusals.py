@@ -14,7 +14,7 @@ _NUMBERED = re.compile(r"\bconditions\.(\d+)")
 
 
 def with_media_names(error: InvalidSpec, conditions: Sequence[Condition | LocalCondition]) -> InvalidSpec:
-    """Return the error with the file and frame of each condition that the error knows only by number.
+    """Return the error with the file and frame of each condition that the error names only by number.
 
     Args:
         error: The farm's refusal.

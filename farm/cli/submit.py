@@ -142,7 +142,7 @@ def _video(command: Callable[..., None]) -> Callable[..., None]:
 _NO_UPLOAD = click.option(
     "--no-upload",
     is_flag=True,
-    help="Upload nothing: the media is a path on farmd's host, below its media.roots.",
+    help="Upload nothing: the media is a path on farmd's host, below a folder of farmd's setting media.roots.",
 )
 
 
@@ -261,7 +261,7 @@ def keyframes(
     """Make the frames between images and clips that each have a place in the result.
 
     MEDIA@FRAME puts an image or clip at a frame: 'start', 'end' or a number. MEDIA@FRAME:STRENGTH lets the model change
-    it: at strength 1 it stays as given. The order of the arguments doesn't matter.
+    that image or clip; at strength 1 the model keeps it as it is. The order of the arguments doesn't matter.
 
     \b
     Examples:

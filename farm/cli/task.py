@@ -130,14 +130,14 @@ def show(ctx: click.Context, name: str, form: str) -> None:
 @click.option(
     "--epoch",
     type=click.IntRange(1, 2**31 - 1),
-    help="The attempt whose log to print, by its epoch in `task show`. Default: the newest.",
+    help="Epoch of the attempt whose log to print, as `task show` lists it. Default: the newest attempt's.",
 )
 @click.pass_context
 def logs(ctx: click.Context, name: str, follow: bool, epoch: int | None) -> None:
     """Print the log of an attempt at a task: the renderer's log lines, and all that was printed while it ran.
 
-    The farm keeps the log of every attempt, also if its renderer was killed. It keeps the head and the tail of a very
-    long log.
+    The farm keeps the log of every attempt, even if the attempt's renderer was killed. It keeps only the head and
+    the tail of a very long log.
 
     \b
     Examples:
@@ -180,9 +180,9 @@ def _for_a_terminal() -> Callable[[bytes], None]:
 @format_option
 @click.pass_context
 def retry(ctx: click.Context, name: str, form: str) -> None:
-    """Run one failed or cancelled task again, after any unfinished tasks that it needs. Its job goes on with it.
+    """Run one failed or cancelled task again, after any unfinished tasks that it needs. Its job continues.
 
-    The job's other tasks are left as they are; `farmctl job retry` runs them all again.
+    The job's other tasks are left as they are; `farmctl job retry` runs all failed and cancelled ones again.
 
     \b
     Example:

@@ -142,7 +142,9 @@ def _welcome(farm: LocalFarm, online: list[nodes_pb2.Node], detach: bool) -> Non
     click.echo(f"the farm is up at {farm.home}: {len(online)} node{'s' * (len(online) != 1)} ({devices})")
     for node in online:
         if not node.models:
-            note(f"{node.name} offers no model yet; `{command} node show {node.name}` and its log say more")
+            note(
+                f"{node.name} offers no model yet; `{command} node show {node.name}` and the node's log say more"
+            )
     click.echo(f"  submit  {command} submit extend CLIP --frames 750 --prompt '…' --wait -o out.mp4")
     click.echo(f"  look    {command} node list; {command} job list")
     click.echo(f"  enroll  {command} node enroll")

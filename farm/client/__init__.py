@@ -182,7 +182,7 @@ class FarmClient:
         Args:
             states: Only jobs in one of these states; empty: jobs in every state.
             limit: The most jobs to return, from 1 to 1000; None: 100.
-            before: Only jobs older than this one: for the next page, the last job of this page.
+            before: Only jobs older than this job. For the next page, give the last job of this page.
 
         Raises:
             NotFound: There is no job `before`.
@@ -198,7 +198,7 @@ class FarmClient:
         Args:
             job_id: The job.
             after_event: Yield only events with a higher number.
-            away: Called with the error each time that the daemon can't be reached again.
+            away: Called with the error of each try to reach the daemon that fails, except the first.
 
         Yields:
             Each event once, and the job whenever it has changed. The last value is the job in its final state.
@@ -298,7 +298,7 @@ class FarmClient:
         return self._call(self._jobs.PrioritiseJob, request).job
 
     def why(self, job_id: str) -> jobs_pb2.ExplainJobResponse:
-        """Return why each task of a job that doesn't run waits, and which tasks each device could take.
+        """Return the reason why each waiting task of a job waits, and the tasks that each device could take.
 
         Raises:
             NotFound: There is no such job.
@@ -306,7 +306,7 @@ class FarmClient:
         return self._call(self._jobs.ExplainJob, jobs_pb2.ExplainJobRequest(job_id=job_id))
 
     def tasks(self, job_id: str, states: Sequence[jobs_pb2.TaskState] = ()) -> list[jobs_pb2.Task]:
-        """Return the tasks of a job in the order of its graph.
+        """Return the tasks of a job in the order in which they depend on each other.
 
         Args:
             job_id: The job.
@@ -415,7 +415,7 @@ class FarmClient:
     ) -> Path:
         """Download a finished job's video. The file appears only once it is complete and its checksum is right.
 
-        An earlier download that broke off is continued.
+        If an earlier download broke off, this one continues it.
 
         Args:
             job_id: The job.
@@ -524,15 +524,15 @@ class FarmClient:
     def drain_node(
         self, node: str, deadline: float | None = None, reason: str = "", asked_by: str = ""
     ) -> nodes_pb2.Node:
-        """Start draining a node: it gets no more work, and leaves the farm when its running tasks are done.
+        """Start draining a node: the node gets no more work, and leaves the farm when its running tasks are done.
 
         The call returns at once; `node(...).drain` shows the progress.
 
         Args:
             node: The node's id or name.
-            deadline: Seconds after which tasks that still run are stopped and given to other nodes; None: they finish.
-            reason: Why, for people.
-            asked_by: Who asks for it, for people.
+            deadline: Seconds after which running tasks are stopped and given to other nodes; None: they finish.
+            reason: Why the node is drained; shown to people.
+            asked_by: Who drains the node; shown to people.
 
         Returns:
             The node.
@@ -558,13 +558,13 @@ class FarmClient:
         return self._call(self._nodes.ResumeNode, nodes_pb2.ResumeNodeRequest(node=node, device=device))
 
     def lock_node(self, node: str, device: str = "", reason: str = "", asked_by: str = "") -> nodes_pb2.Node:
-        """Lock a node, or one of its devices: it gets no new work. Running tasks go on.
+        """Lock a node or one of its devices, so that it gets no new work. Running tasks go on.
 
         Args:
             node: The node's id or name.
             device: The name of the device; empty: the whole node.
-            reason: Why, for people.
-            asked_by: Who asks for it, for people.
+            reason: Why the node or device is locked; shown to people.
+            asked_by: Who locks it; shown to people.
 
         Returns:
             The node.
@@ -588,7 +588,7 @@ class FarmClient:
         return self._call(self._nodes.UnlockNode, nodes_pb2.UnlockNodeRequest(node=node, device=device))
 
     def forget_node(self, node: str) -> None:
-        """Remove a node that is offline or drained from the farm's lists.
+        """Remove an offline or drained node from the farm's lists.
 
         Raises:
             NotFound: There is no such node.

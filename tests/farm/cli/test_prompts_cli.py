@@ -110,7 +110,7 @@ def test_a_later_prompt_in_the_old_form_is_read_and_a_note_names_the_new_one(giv
     found = asked("a ball rolls", given)
     assert found.fields["later_prompts"] == [{"frame": 240, "text": "it stops"}]
     assert found.notes[0].endswith(
-        "is read as a prompt from frame 240 on; write --prompt-at 240 'it stops' instead"
+        "is taken as a prompt that starts at frame 240; the clear way to write that is --prompt-at 240 'it stops'"
     )
 
 
