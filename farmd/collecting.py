@@ -1,4 +1,4 @@
-"""Removes files that nobody needs any more: results that weren't used, leftovers of jobs that ended long ago, and
+"""Removes files that nobody needs any more: results that were never used, files of jobs that ended long ago, and
 unfinished uploads of a daemon that was killed.
 """
 
@@ -19,10 +19,11 @@ EVERY_SECONDS = 60.0
 
 
 def collect(store: Store, files: ArtifactStore, keeping: Keeping) -> int:
-    """Remove artifacts that weren't committed or are no longer kept; return how many.
+    """Remove artifacts that were never committed or have been kept long enough; return how many were removed.
 
-    The record first gives an artifact up, then its file is removed, then the record notes that it is gone. The next call
-    finishes what a crash interrupts. Raises Unwritable if the files are out of reach, because they may still exist.
+    First mark an artifact in the database as no longer kept, then remove its file, then mark it as gone. After a crash
+    the next call does the remaining steps. Raises Unwritable if the artifact store can't be reached: its files may
+    still exist.
     """
     store.artifacts.expire(keeping)
     gone = []
@@ -49,10 +50,11 @@ def collect(store: Store, files: ArtifactStore, keeping: Keeping) -> int:
 def clear_unfinished(store: Store, files: ArtifactStore) -> int:
     """Remove files of artifacts that were never finished or recorded; return the number of artifacts.
 
-    A daemon leaves such files when it is killed, or when the disk is away while an upload breaks off. No file that counts
-    is removed: this process isn't writing the listed files, and a daemon of this very record began them. The record is
-    asked after they are listed, by its leader: so no later leader began them, and no earlier leader can record them any
-    more. Raises Deposed and Unwritable.
+    A daemon leaves such files when it is killed, or when the disk is away while an upload breaks off. This function
+    removes no file that is still needed: the files that it lists are not being written by this process, and were begun
+    by a daemon that uses the same database. Only after listing the files it asks the database, and only the leader may
+    ask: so no later leader began the files, and no earlier leader can record them any more. Raises Deposed and
+    Unwritable.
     """
     begun = files.unfinished()
     if not begun:
@@ -68,10 +70,10 @@ def clear_unfinished(store: Store, files: ArtifactStore) -> int:
 
 
 def clear_older_parts(store: Store, files: ArtifactStore, before: float) -> int:
-    """Remove unfinished files of earlier versions, last written before Unix time `before`; return how many.
+    """Remove unfinished files that earlier versions wrote last before Unix time `before`; return how many.
 
-    The artifact store must be this farm's alone, and no daemon of an earlier version may run on it any more. A finished
-    artifact may have a name like these files: it stays, because the record names its location.
+    No other farm may share the artifact store, and no daemon of an earlier version may still use it. A finished
+    artifact with a name like those of unfinished files stays, because the database names its location.
     """
     found = files.older_parts(before)
     if not found:
@@ -90,10 +92,11 @@ def clear_older_parts(store: Store, files: ArtifactStore, before: float) -> int:
 async def collect_forever(
     store: Store, files: ArtifactStore, keeping: Keeping, since: float | None = None
 ) -> None:
-    """Collect at intervals until cancelled.
+    """Remove artifacts that nobody needs any more, at intervals, until cancelled.
 
-    `since`: Unix time of this daemon's start; None if other farms may share the artifact store. With `since`, files that
-    earlier versions left are removed once, while the daemon already serves calls: a walk through the store takes time.
+    `since`: Unix time of this daemon's start; None if other farms may share the artifact store. With `since`, also
+    remove once the unfinished files of earlier versions. That walks through the whole store, which takes time;
+    meanwhile the daemon already serves calls.
     """
     while True:
         try:

@@ -1,6 +1,6 @@
-"""Finds given media that contradict each other: they lie side by side and show different pictures.
+"""Finds media of a job that contradict each other: they lie side by side in the video and show different pictures.
 
-Pure. farmd.intake reads the frames.
+This module is pure: farmd.intake reads the frames.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ UNLIKE = 16.0
 class Meeting:
     """Two conditions at the frames where they are nearest to each other.
 
-    `one` and `other` are places in the person's list of conditions, `frames` the delivered frame of each to compare.
-    `over`: `one` is the video that the job is made over, and `other` lies within it.
+    `one` and `other` are indices in the list of conditions as the person gave it. `frames` are the two delivered
+    frames to compare: that of `one`, then that of `other`. `over` is True if `one` is the video that the job reworks;
+    `other` then lies within that video.
     """
 
     one: int
@@ -31,15 +32,15 @@ class Meeting:
     over: bool = False
 
     def places(self, media: Sequence[PreparedMedia]) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Return the place of each condition, and the frame to compare, counted from its media's start."""
+        """Return, for `one` and `other`, the index and the frame to compare, counted from the start of that media."""
         pair = zip((self.one, self.other), self.frames, strict=True)
         first, second = ((index, frame - media[index].frame) for index, frame in pair)
         return first, second
 
     def note(self, kinds: Sequence[str], db: float) -> str | None:
-        """Return what people should know of two frames with a PSNR of `db` between them; None if they agree.
+        """Return a note for people if the two frames contradict each other; None if they agree.
 
-        `kinds`: "image" or "clip", by condition.
+        `kinds`: "image" or "clip", for each condition. `db`: the PSNR in dB between the two frames.
         """
         if db >= UNLIKE:
             return None
@@ -58,11 +59,13 @@ class Meeting:
 
 
 def meetings(media: Sequence[PreparedMedia], frames: int) -> tuple[Meeting, ...]:
-    """Return where `media` of a video of `frames` frames could contradict each other.
+    """Return the places where two of `media` could contradict each other in a video of `frames` frames.
 
-    `media` is in the person's order. Neighbours less than a latent apart could, and media within the video that the job
-    is made over. Only media at strength 1 count, because the video need not show the others exactly. No frame is given
-    twice, except by the video that the job is made over (scheduler.planning.conditions.check_apart).
+    `media` is in the order that the person gave. Two neighbours could contradict each other if they are less than a
+    latent apart. The video that the job reworks and other media could contradict each other where these lie within
+    that video. Only media at strength 1 are compared, because the video need not show the others exactly. No two media
+    show the same frame, unless one of them is the video that the job reworks
+    (scheduler.planning.conditions.check_apart).
     """
     source = source_of(media, frames)
     firm = [index for index in in_order(media) if media[index].strength == 1.0]

@@ -15,7 +15,10 @@ from scheduler.placement.values import ReadyTask, Slot
 
 
 def fit(tasks: Sequence[ReadyTask], slots: Sequence[Slot], busy_with: Callable[[Slot], str]) -> Fit:
-    """Return how many of `tasks` each device could take. `busy_with` returns a device's current task, or "". Pure."""
+    """Return how many of `tasks` each device could take, and which tasks no device could take.
+
+    `busy_with` returns a device's current task, or "". This function is pure.
+    """
     # A job's windows are much alike, and there may be thousands of them.
     kinds: dict[tuple, list[ReadyTask]] = {}
     for task in tasks:
@@ -49,7 +52,10 @@ _NOTHING = JobJson({})
 
 
 class Fits:
-    """Calls `fit` with the farm's present nodes. `renderer_up`, `trouble` and `lacks`: as in scheduler.dispatch.snapshot."""
+    """Calls `fit` with the nodes that the farm has now.
+
+    `renderer_up`, `trouble` and `lacks` are the arguments of scheduler.dispatch.snapshot.slots_of.
+    """
 
     def __init__(
         self,
@@ -61,7 +67,7 @@ class Fits:
         self._store, self._renderer_up, self._trouble, self._lacks = store, renderer_up, trouble, lacks
 
     def fit(self, tasks: Sequence[TaskRecord]) -> Fit:
-        """Return how many of these tasks each device could take. Blocks."""
+        """Return how many of these tasks each device could take, and which tasks no device could take. Blocks."""
         nodes = self._store.nodes.list()
         doing = {(node.id, device.name): device.task for node in nodes for device in node.devices}
         wanted = [ready_task(ReadyRecord(task, 0, 0.0, _NOTHING, {})) for task in tasks]

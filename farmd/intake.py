@@ -1,6 +1,7 @@
 """Turns a spec into a plan: inspects the media, chooses model, strategy and weights, and calls the planner.
 
-This is the edge around the pure scheduler.planning.plan. Both refuse bad specs before anything is stored.
+The planner, scheduler.planning.plan, is pure; this module does the reading for it. Both refuse bad specs before
+anything is stored.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ THUMBNAIL = 256
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """The plan of a spec, and notes that people should read."""
+    """The plan of a job, with notes for people, the devices that fit, and the estimated time."""
 
     plan: Plan
     notes: tuple[str, ...]
@@ -56,8 +57,9 @@ class PlannedJob:
 class Intake:
     """Plans specs with this farm's models, strategies and outputs, its nodes and its media roots.
 
-    `look` returns what a media file is: it is farm.media.clips.probe, or does the same in a process of its own. `lacks`:
-    as in scheduler.dispatch.snapshot.
+    `look` returns the facts of a media file, given its path and the largest number of frames allowed:
+    farm.media.clips.probe, or a function that does the same in a separate process. `lacks` returns, for a node id, why
+    the node doesn't offer models, by model name.
     """
 
     def __init__(
@@ -75,8 +77,8 @@ class Intake:
     def plan(self, spec: JobSpec, *, keep_media: bool) -> PlannedJob:
         """Return the plan of `spec`. With `keep_media`, copy media given by path into the artifact store.
 
-        Raises InvalidSpec, which names the field and what is accepted, and PlanFailed if a strategy, such as one of a
-        plugin, raises another error.
+        Raises InvalidSpec, which names the field and what is accepted, and PlanFailed if a strategy (a plugin may
+        provide it) raises any other error.
         """
         self._check_limits(spec)
         model = _choose("model", spec.model, self._catalogue.models)
@@ -144,7 +146,9 @@ class Intake:
             return []
         share = drawing / sum(task.flops for task in plan.tasks)
         faster = f"storyboard_model {smaller} would draw it much faster"
-        return [f"storyboard: {share:.0%} of the work, and nothing runs beside it; {faster}"]
+        return [
+            f"storyboard: {share:.0%} of the work, and no other task of the job can run meanwhile; {faster}"
+        ]
 
     def _weights(self, model: ModelFacts, field: str = "model") -> str:
         pinned = self._config.models.get(model.name)
@@ -276,7 +280,7 @@ class Intake:
 
 
 def unknown_pins(pinned: Iterable[str], known: Collection[str]) -> list[str]:
-    """Return which models of farm.toml no plugin knows: a mistyped name pins no weights."""
+    """Return a message for each model in farm.toml that no plugin knows: a mistyped name pins no weights."""
     return [
         f"farm.toml: models.{name} pins the weights of a model that no plugin knows{did_you_mean(name, known)}"
         for name in pinned
@@ -285,7 +289,7 @@ def unknown_pins(pinned: Iterable[str], known: Collection[str]) -> list[str]:
 
 
 def candidates_of(slots: Sequence[Slot], model: ModelFacts, weights: str) -> list[CandidateDevice]:
-    """Return the devices that could render with the model now: windows are sized for them."""
+    """Return the devices that could render with the model now; the planner fits the sizes of windows to them."""
     fp8 = model.precisions[0] == "fp8"
     probe = _probe(model.name, weights, 0, fp8)
     found = [slot for slot in slots if slot.usable and misfit(probe, slot) is None]

@@ -1,4 +1,4 @@
-"""The program farmd: it puts the daemon's parts together, serves until it is told to stop, and ends them in order."""
+"""The program farmd: puts the daemon's parts together, serves until a signal ends it, and ends the parts in order."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ _REFUSALS = (
 
 
 def ray_backend(config: FarmConfig) -> RayBackend:
-    """Return the backend for the Ray of the config: a head of the farm's own, or an existing cluster."""
+    """Return the backend for the config's Ray cluster: one with a head of the farm's own, or an existing cluster."""
     from scheduler.dispatch.ray.backend import RayBackend
 
     folder, token = config.home / "ray", ray_token_path(config.home)
@@ -81,7 +81,7 @@ def ray_backend(config: FarmConfig) -> RayBackend:
 
 
 async def keep_leading(store: Store) -> None:
-    """Make sure that no other daemon writes this farm's record. Raises Deposed once another daemon leads."""
+    """Keep this daemon the leader, the only writer of the farm's database. Raises Deposed once another daemon leads."""
     away = False
     while True:
         try:
@@ -99,9 +99,10 @@ async def keep_leading(store: Store) -> None:
 async def serve(config: FarmConfig) -> None:
     """Run the farm until SIGTERM or SIGINT. Ray and its renderers go on without the daemon.
 
-    The daemon reads every file of an earlier start and takes its port before it starts any process. If the start fails,
-    it ends the processes that it has started. Raises NoAddress, DamagedFile, StoreError (LedByAnother, DatabaseAway,
-    DatabaseDamaged, …) and CannotListen before the farm is up, and Deposed when another daemon has taken over.
+    The daemon reads the files that earlier starts wrote and opens its port before it starts any process. If the start
+    fails, it ends the processes that it has started. Raises NoAddress, DamagedFile, StoreError (LedByAnother,
+    DatabaseAway, DatabaseDamaged, …) and CannotListen before the farm is up, and Deposed when another daemon has taken
+    over.
     """
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,4 +1,4 @@
-"""Adds the services of the API to a server, for the daemon and for tests."""
+"""Adds the services of the API to a gRPC server. The daemon and tests use this."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ NAMES = tuple(
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts that the services use. `wake` makes the dispatch loop look again; uploads have at most `max_upload_bytes`."""
+    """The parts of the daemon that the services use.
+
+    `wake` makes the dispatch loop look for work again. `max_upload_bytes` is the largest size of one upload.
+    """
 
     store: Store
     files: ArtifactStore

@@ -1,4 +1,4 @@
-"""Keeps the daemon's certificate and client.json true to the daemon's addresses while these change.
+"""Updates the daemon's certificate and client.json when the daemon's addresses change.
 
 farm.wire.addresses finds the addresses.
 """
@@ -25,7 +25,7 @@ _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9-]{
 
 
 class Whereabouts:
-    """The addresses of a daemon with the settings `listen` and `advertise`, as its certificate and client.json have them."""
+    """The addresses of a daemon, from its settings `listen` and `advertise`, for its certificate and client.json."""
 
     def __init__(self, authority: Authority, listen: str, advertise: tuple[str, ...]):
         self._authority, self._given = authority, authority
@@ -35,7 +35,7 @@ class Whereabouts:
         self._renew()
 
     def credentials(self) -> grpc.ServerCredentials:
-        """Return TLS credentials for the daemon's port. Each new connection gets the certificate of that moment."""
+        """Return TLS credentials for the daemon's port. Each new connection gets the newest certificate."""
         self._given = self._authority
         return grpc.dynamic_ssl_server_credentials(
             self._authority.server_certificate(),
@@ -44,7 +44,10 @@ class Whereabouts:
         )
 
     def servers(self, port: int, runs: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Return where others reach the daemon at the moment, as `addresses.servers` does."""
+        """Return the addresses at which others reach the daemon now, and this machine's other addresses.
+
+        `runs`: the address of the farm's Ray. farm.wire.addresses.servers does the work.
+        """
         return addresses.servers(self._listen, self._advertise, port, addresses.look(), runs)
 
     def write(self, port: int, runs: str) -> None:
@@ -58,7 +61,7 @@ class Whereabouts:
             self._told = told
 
     async def keep(self, port: int, runs: Callable[[], str]) -> None:
-        """Keep certificate and client.json up to date for as long as the daemon runs."""
+        """Update certificate and client.json at intervals, until cancelled. `runs` returns the address of Ray."""
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             await asyncio.to_thread(self._renew)

@@ -1,4 +1,4 @@
-"""Paths of Unix sockets. Systems allow only about a hundred bytes for them."""
+"""Paths of Unix sockets. Operating systems allow such a path only about a hundred bytes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ LONGEST = 100
 
 
 def socket_path(home: Path, name: str) -> Path:
-    """Return the path for the socket `name` of `home`: in home/run, or in a short folder if that path is too long.
+    """Return the path for the socket `name` of `home`: in home/run or, if that path is too long, in a temporary folder.
 
-    The folder is made, and only its owner can open it. Raises PermissionError if it belongs to another user.
+    Make the folder of the socket, so that only its owner can open it. Raises PermissionError if the folder belongs to
+    another user.
     """
     path = home.absolute() / "run" / name
     if len(os.fsencode(path)) > LONGEST:
@@ -31,7 +32,7 @@ def socket_path(home: Path, name: str) -> Path:
 
 
 def remove_socket(path: Path) -> None:
-    """Remove a socket that no process serves any more, and the folder that `socket_path` made for it, if it is empty."""
+    """Remove a socket that no process serves any more. Also remove the folder made by `socket_path`, if it is empty."""
     path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         path.parent.rmdir()

@@ -1,4 +1,4 @@
-"""The names of states in the API's enums: JOB_STATE_RUNNING stands for the word "running"."""
+"""The names of states in the API's enums: for example, JOB_STATE_RUNNING for the state "running"."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ _State = TypeVar("_State")
 
 
 def state_of(enum: type[_State], word: str) -> _State:
-    """Return the value of a protobuf `enum` of states for a word such as "running". Raises ValueError for other words."""
+    """Return the value of `enum`, a protobuf enum of states, for a state's name such as "running".
+
+    Raises ValueError if `enum` has no such state.
+    """
     # In generated stubs the enum is a class; at run time it is a wrapper round its numbers.
     wrapper: Any = enum
     prefix = wrapper.keys()[0].partition("_STATE_")[0]

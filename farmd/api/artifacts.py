@@ -39,7 +39,7 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
     async def Upload(
         self, request_iterator: AsyncIterator[artifacts_pb2.UploadRequest], context: aio.ServicerContext
     ) -> artifacts_pb2.UploadResponse:
-        """Store one artifact. Its file is removed again if the artifact can't be recorded."""
+        """Store one artifact. If the database can't record the artifact, remove its file again."""
         first = await anext(request_iterator, None)
         if first is None or first.WhichOneof("part") != "header":
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "header: must be the first message of an upload")
@@ -78,7 +78,8 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
                     )
                 if writing.size + len(message.chunk) > header.size:
                     raise Refused(
-                        grpc.StatusCode.INVALID_ARGUMENT, f"size: more than the {header.size} bytes announced"
+                        grpc.StatusCode.INVALID_ARGUMENT,
+                        f"size: {header.size} bytes were announced, but more arrived",
                     )
                 await _to_its_end(writing.write, message.chunk)
             await _to_its_end(writing.commit, header.sha256)
@@ -99,7 +100,7 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
         if not 0 < len(header.name) <= MAX_NAME:
             problem = f"name: must have 1 to {MAX_NAME} characters, got {len(header.name)}"
         elif has_controls(header.name):
-            problem = f"name: must not hold control characters, got {header.name!r}"
+            problem = f"name: must not contain control characters, got {header.name!r}"
         elif _is_log(header) and header.size > MAX_LOG_BYTES:
             problem = f"size: a log must be at most {MAX_LOG_BYTES} bytes, got {header.size}"
         elif header.size > self._max:

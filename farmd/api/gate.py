@@ -1,6 +1,6 @@
-"""The gate that every call passes. Only here are tokens checked and errors turned into status codes.
+"""The gate that every call passes. It alone checks tokens and turns errors into status codes.
 
-The gate also writes a call's line in the log, under the request id that the client has chosen.
+The gate also writes a line in the log for each call, with the request id that the client has chosen.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _NOT_FOR_CLIENTS = ("/farm.v1.NodeService/Connect",)
 
 
 class Refused(Exception):
-    """A call is refused; the caller gets `code` and the message."""
+    """The daemon refuses a call. The caller gets the status `code` and this exception's message."""
 
     def __init__(self, code: grpc.StatusCode, message: str):
         super().__init__(message)
@@ -74,7 +74,7 @@ def status_of(error: BaseException) -> tuple[grpc.StatusCode, str]:
 
 
 def refuse_nul(message: Message, within: str = "") -> None:
-    """Raise InvalidSpec if a field has a NUL character, which PostgreSQL can't store; the error names the field."""
+    """Raise InvalidSpec, which names the field, if a field has a NUL character: PostgreSQL can't store it."""
     for field, value in message.ListFields():
         place = f"{within}{field.name}"
         if isinstance(value, Message):
@@ -114,7 +114,7 @@ def _may_call(identity: Identity | None, method: str) -> str | None:
 
 
 class Gate(aio.ServerInterceptor):
-    """Lets the right callers through and turns errors into status codes."""
+    """Lets only permitted calls through, and turns errors into status codes."""
 
     def __init__(self, authority: Authority):
         self._authority = authority

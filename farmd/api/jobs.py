@@ -47,7 +47,7 @@ QUIET_SECONDS = 15.0
 
 
 class JobService(jobs_pb2_grpc.JobServiceServicer):
-    """Serves calls about jobs from the intake and the store."""
+    """Serves calls about jobs: the intake plans new jobs, and the store keeps all jobs."""
 
     def __init__(
         self,
@@ -157,7 +157,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
     async def CancelJob(
         self, request: jobs_pb2.CancelJobRequest, context: aio.ServicerContext
     ) -> jobs_pb2.CancelJobResponse:
-        """Cancel a job, and have its nodes stop the job's attempts at once."""
+        """Cancel a job, and tell the nodes that run its attempts to stop at once."""
         job_id = await self._named(request.job_id)
         stopped = await asyncio.to_thread(self._store.jobs.cancel, job_id)
         await self._stop(stopped, "the job was cancelled")
@@ -180,7 +180,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
     async def RetryJob(
         self, request: jobs_pb2.RetryJobRequest, context: aio.ServicerContext
     ) -> jobs_pb2.RetryJobResponse:
-        """Put back the tasks that failed or were cancelled."""
+        """Queue a job's failed and cancelled tasks again."""
         again: tuple[str, ...] = ()
 
         def retry(job_id: str) -> None:
@@ -193,7 +193,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
     async def PrioritiseJob(
         self, request: jobs_pb2.PrioritiseJobRequest, context: aio.ServicerContext
     ) -> jobs_pb2.PrioritiseJobResponse:
-        """Give a job another priority, within the same bounds as at submit."""
+        """Change a job's priority, within the same bounds as when a job is submitted."""
         if not request.HasField("priority"):
             raise InvalidSpec("priority", "must be given, from 0 to 100")
         check_priority(request.priority)
@@ -205,7 +205,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
     async def ExplainJob(
         self, request: jobs_pb2.ExplainJobRequest, context: aio.ServicerContext
     ) -> jobs_pb2.ExplainJobResponse:
-        """Explain why a job's tasks don't run, and which devices could take them."""
+        """Return why a job's tasks don't run, and which devices could take them."""
         return await asyncio.to_thread(self._explain, await self._named(request.job_id))
 
     async def ListOutputs(

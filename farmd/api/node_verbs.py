@@ -1,4 +1,4 @@
-"""The part of NodeService that people call: drain, resume, lock, unlock, forget. Agents call farmd.api.nodes."""
+"""The calls of NodeService for people: drain, resume, lock, unlock, forget. Those for agents are in farmd.api.nodes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LENGTHS = {"reason": 500, "asked_by": 200}
 
 
 class NodeVerbs(nodes_pb2_grpc.NodeServiceServicer):
-    """Records what people want of nodes; `wake` makes the dispatcher act on it."""
+    """Stores what people ask of nodes, then calls `wake`, so that the dispatcher acts on it."""
 
     def __init__(self, store: Store, sessions: Sessions, wake: Callable[[], None]):
         self._store, self._sessions, self._wake = store, sessions, wake
@@ -30,7 +30,7 @@ class NodeVerbs(nodes_pb2_grpc.NodeServiceServicer):
     async def DrainNode(
         self, request: nodes_pb2.DrainNodeRequest, context: aio.ServicerContext
     ) -> nodes_pb2.DrainNodeResponse:
-        """Drain a node: it gets no more work, and the dispatcher empties it and has it leave Ray."""
+        """Drain a node: give it no more work. Once the dispatcher has emptied the node, it makes the node leave Ray."""
         _check_texts(request)
         grace = request.deadline_seconds if request.HasField("deadline_seconds") else None
         if grace is not None and not 0 <= grace <= MAX_DEADLINE_SECONDS:
@@ -45,7 +45,7 @@ class NodeVerbs(nodes_pb2_grpc.NodeServiceServicer):
     async def ResumeNode(
         self, request: nodes_pb2.ResumeNodeRequest, context: aio.ServicerContext
     ) -> nodes_pb2.ResumeNodeResponse:
-        """End a node's drain and the quarantine of its devices."""
+        """End the drain of a node and the quarantine of its devices, or only the quarantine of one of its devices."""
         node = await self._node(request.node)
         drained, devices = await asyncio.to_thread(self._store.nodes.resume, node.id, request.device)
         return nodes_pb2.ResumeNodeResponse(node=await self._changed(node), devices=devices, drained=drained)
@@ -53,7 +53,7 @@ class NodeVerbs(nodes_pb2_grpc.NodeServiceServicer):
     async def LockNode(
         self, request: nodes_pb2.LockNodeRequest, context: aio.ServicerContext
     ) -> nodes_pb2.LockNodeResponse:
-        """Lock a node or a device: it gets no new work."""
+        """Lock a node or one of its devices, so that it gets no new work."""
         _check_texts(request)
         node = await self._node(request.node)
         await asyncio.to_thread(
@@ -64,7 +64,7 @@ class NodeVerbs(nodes_pb2_grpc.NodeServiceServicer):
     async def UnlockNode(
         self, request: nodes_pb2.UnlockNodeRequest, context: aio.ServicerContext
     ) -> nodes_pb2.UnlockNodeResponse:
-        """Unlock a node or a device: it gets work again."""
+        """Unlock a node or one of its devices, so that it gets work again."""
         node = await self._node(request.node)
         unlocked = await asyncio.to_thread(self._store.nodes.unlock, node.id, request.device)
         return nodes_pb2.UnlockNodeResponse(node=await self._changed(node), unlocked=unlocked)
@@ -72,7 +72,10 @@ class NodeVerbs(nodes_pb2_grpc.NodeServiceServicer):
     async def ForgetNode(
         self, request: nodes_pb2.ForgetNodeRequest, context: aio.ServicerContext
     ) -> nodes_pb2.ForgetNodeResponse:
-        """Remove a node from the record. The agent of a drained node is ended, or the node would join again at once."""
+        """Remove a node from the record.
+
+        If the node's agent is still connected, end the agent, so that the node doesn't join again at once.
+        """
         node = await self._node(request.node)
         await asyncio.to_thread(self._store.nodes.forget, node.id)
         self._sessions.refuse(

@@ -1,4 +1,4 @@
-"""The part of NodeService that agents call, to join the farm and hold their stream; also how nodes are shown."""
+"""The calls of NodeService with which agents join the farm and keep a stream to it; also the calls that show nodes."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ _CAUSES = {
 
 @dataclass(frozen=True)
 class NodeTerms:
-    """The addresses of Ray and the daemon, Ray's token, and the lease's times in seconds, as every node is told them.
+    """What the daemon tells every node: the addresses of Ray and of the daemon, Ray's token, and the times of leases.
 
-    `servers` returns what farm.wire.addresses.servers does.
+    `heartbeat` and `lease` are in seconds. `servers` returns the same as farm.wire.addresses.servers.
     """
 
     ray_address: Callable[[], str]
@@ -63,7 +63,7 @@ class NodeTerms:
 
 
 class NodeService(NodeVerbs):
-    """Serves the streams of agents, and records what they say."""
+    """Serves the streams of agents, and stores what agents report."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class NodeService(NodeVerbs):
     async def Register(
         self, request: nodes_pb2.RegisterRequest, context: aio.ServicerContext
     ) -> nodes_pb2.RegisterResponse:
-        """Register a node: it shows the farm's join secret and gets a node token."""
+        """Check a node's join secret, register the node, and return its node token."""
         if not self._authority.admits(request.join_secret):
             raise Refused(
                 grpc.StatusCode.UNAUTHENTICATED,
@@ -99,7 +99,7 @@ class NodeService(NodeVerbs):
     async def Connect(
         self, request_iterator: AsyncIterator[nodes_pb2.ConnectRequest], context: aio.ServicerContext
     ) -> AsyncIterator[nodes_pb2.ConnectResponse]:
-        """Serve an agent's stream: take its messages in order, and send it commands and answers as they arise."""
+        """Serve an agent's stream: handle its messages in order, and send commands and answers as they arise."""
         first = await anext(request_iterator, None)
         if first is None or first.WhichOneof("message") != "hello":
             raise Refused(grpc.StatusCode.INVALID_ARGUMENT, "hello: must be the first message of a stream")

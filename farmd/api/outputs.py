@@ -1,4 +1,4 @@
-"""The files of a job that JobService lists. Only reads the store, and blocks."""
+"""The files of a job, as JobService lists them. Functions here only read the store, and block."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Jobs and tasks as several calls show them, with the reasons why they wait. Only reads the store, and blocks."""
+"""Jobs and tasks as several API calls show them, with the reasons why they wait.
+
+Functions here only read the store, and block.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ Tasks = list[tuple[TaskRecord, tuple[AttemptRecord, ...]]]
 
 
 def standings(store: Store, tasks: Tasks) -> dict[str, Standing]:
-    """Return the standing of each task, by id."""
+    """Return, by task id, the state of each task and what it still needs."""
     unmet = store.jobs.unmet(tasks[0][0].job_id) if tasks else {}
     return {task.id: Standing(task.key, task.state, task.reason, unmet.get(task.id, ())) for task, _ in tasks}
 
@@ -35,7 +38,11 @@ def job_as_it_stands(
     fit: Callable[[Sequence[TaskRecord]], Fit],
     loading: Mapping[str, str],
 ) -> jobs_pb2.Job:
-    """Return a job with its stages, and what it waits for. `loading`: models being loaded, by the waiting attempt's id."""
+    """Return a job with its stages and, while none of its tasks runs, what it waits for.
+
+    `fit` returns how many tasks each device could take. `loading`: the model being loaded for each attempt, by attempt
+    id.
+    """
     stages = store.jobs.stages(job.id)
     message = job_message(job, stages)
     if loading:

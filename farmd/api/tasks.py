@@ -30,7 +30,7 @@ DELIVERY_SECONDS = 10.0
 
 
 class TaskService(tasks_pb2_grpc.TaskServiceServicer):
-    """Serves calls about tasks from the store; a node's agent sends the logs that are still on that node."""
+    """Serves calls about tasks. They read the store, and ask a node's agent for logs that are still on that node."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
     async def RetryTask(
         self, request: tasks_pb2.RetryTaskRequest, context: aio.ServicerContext
     ) -> tasks_pb2.RetryTaskResponse:
-        """Put one task back, with the tasks that it needs."""
+        """Queue one task again, with the tasks that it needs."""
 
         def retry() -> tuple[TaskRecord, tuple[str, ...]]:
             task = self._store.lookup.task(request.task)
@@ -81,7 +81,7 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
     async def ReadLog(
         self, request: tasks_pb2.ReadLogRequest, context: aio.ServicerContext
     ) -> AsyncIterator[tasks_pb2.ReadLogResponse]:
-        """Stream an attempt's log: from the store, or from the node while the attempt runs or has just ended."""
+        """Stream an attempt's log from the artifact store, or from the node if the log has not been uploaded yet."""
         epoch = request.epoch if request.HasField("epoch") else None
         attempt, kept = await asyncio.to_thread(self._attempt, request.task, epoch)
         yield tasks_pb2.ReadLogResponse(attempt=attempt_message(attempt, kept), task_id=attempt.task_id)

@@ -31,7 +31,7 @@ def check_version(version: str, protocol: int) -> None:
 
 
 def upgrade_advice(version: str, protocol: int) -> str:
-    """Return a sentence about which upgrade an agent's version needs; "" if none."""
+    """Return in words what must be upgraded because an agent has this version and protocol; "" if nothing must be."""
     if protocol == PROTOCOL:
         return ""
     runs = f"runs ltx-farm {version or 'unknown'}"
