@@ -1,1 +1,1 @@
-"""The workstation's side of the farm: the agent, which speaks to the daemon for its renderers."""
+"""The workstation's side of the farm: the agent, which connects the workstation's renderers with the daemon."""

@@ -1,8 +1,8 @@
-"""farm-node, the agent of one workstation: puts its parts together, starts them, and ends them in order.
+"""The program farm-node, the agent of one workstation: puts the agent's parts together, starts them and ends them.
 
-SIGTERM drains the node with a deadline: attempts end or are handed back, then renderers and raylet end, and the daemon
-is told. SIGINT and a second SIGTERM do the same at once. After kill -9, renderers and raylet go on for the next agent
-on the same home.
+SIGTERM drains the node with a deadline: its attempts end or go back to the farm, then the agent ends renderers and
+raylet, and tells the daemon. SIGINT and a second SIGTERM do the same without waiting for attempts. After kill -9,
+renderers and raylet go on, and the next agent with the same home takes them over.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Agent:
         self._leaving = False
 
     async def run(self, ending: Ending) -> None:
-        """Serve until `ending` is asked for, then leave nothing running. Raises AgentRefused."""
+        """Serve until a signal sets `ending`, then end the renderers and the raylet. Raises AgentRefused."""
         # Before any renderer is heard, which may begin then.
         held = [(nodes_pb2.AttemptRef(attempt_id=one.attempt_id, epoch=one.epoch), one.device)
                 for one in self._journal.held()]  # fmt: skip
@@ -140,7 +140,7 @@ class Agent:
             raise results[0]
 
     def began(self) -> None:
-        """Ask the daemon for the lease of a new attempt, with a heartbeat (RendererEvents)."""
+        """Send a heartbeat, with which the daemon grants the lease of a new attempt (RendererEvents)."""
         self._stream.beat()
 
     def loads(self) -> None:
@@ -152,16 +152,16 @@ class Agent:
         self._stream.send(nodes_pb2.ConnectRequest(progress=progress))
 
     def ended(self, completion: nodes_pb2.Completion) -> None:
-        """Send the daemon the end of an attempt, which is in the journal (RendererEvents)."""
+        """Tell the daemon how an attempt ended; the journal has recorded it already (RendererEvents)."""
         self._stream.send(nodes_pb2.ConnectRequest(completion=completion))
         self._logs.wake()
 
     def reported(self, report: nodes_pb2.RendererReport) -> None:
-        """Tell the daemon that a renderer came or went (RendererEvents)."""
+        """Tell the daemon that a renderer has attached or has ended (RendererEvents)."""
         self._stream.send(nodes_pb2.ConnectRequest(renderer=report))
 
     def hello(self) -> nodes_pb2.Hello:
-        """Return a message that says what this node is and offers (FarmEvents)."""
+        """Return a message that describes this node: its devices, its models and its versions (FarmEvents)."""
         return nodes_pb2.Hello(
             node_id=self._who.node_id,
             name=_name(self._config),
@@ -197,11 +197,11 @@ class Agent:
         self._membership.joins(welcome.ray_address, welcome.leave)
 
     def wanted(self, leave: bool) -> None:
-        """Leave Ray, or come back, as the farm wants it (FarmEvents)."""
+        """Leave the Ray cluster if `leave`, else come back to it (FarmEvents)."""
         self._membership.wanted(leave)
 
     def renew(self, ray_node_id: str, why: str) -> None:
-        """Start the raylet again, because the farm wants it replaced (FarmEvents)."""
+        """Replace the raylet `ray_node_id`, because the farm asks for it, for the reason `why` (FarmEvents)."""
         self._raylet.renew(ray_node_id, why)
 
     def _setup_for(self, device: ProbedDevice) -> Callable[[], renderers_pb2.Setup]:
@@ -333,13 +333,13 @@ def _keep_others_out(home: Path) -> None:
 )
 @click.option("--home", type=click.Path(path_type=Path), help="Folder of this node's identity and files.")
 @click.option("--name", help="Name of this node, for people.")
-@click.option("--config", "path", type=click.Path(path_type=Path), help="node.toml")
+@click.option("--config", "path", type=click.Path(path_type=Path), help="node.toml to read.")
 @click.option("--threads", type=int, help="CPU threads for all renderers of this node together.")
 @click.option(
     "--drain-deadline",
     type=float,
     metavar="SECONDS",
-    help="After SIGTERM: how long running windows may go on before they are handed back.",
+    help="How long running windows may go on after SIGTERM before they are handed back to the farm.",
 )
 @click.version_option(__version__)
 def main(

@@ -1,4 +1,4 @@
-"""The devices that this node lends, found or declared, and the settings that the renderer of each gets."""
+"""The devices that this node lends to the farm: those that the config declares, or those that the probe finds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nodeagent.probe import ProbedDevice
 
 
 def lent(config: NodeConfig) -> list[ProbedDevice]:
-    """Return the devices of this node: those that the config declares, or else those that are found."""
+    """Return the devices that this node lends: those that the config declares or, if it declares none, those found."""
     threads = config.threads or len(os.sched_getaffinity(0))
     if not config.device:
         return probe.probe(threads)
@@ -24,9 +24,10 @@ def lent(config: NodeConfig) -> list[ProbedDevice]:
 def declared(
     devices: Sequence[DeclaredDevice], found: Sequence[ProbedDevice], threads: int, thread_flops: float
 ) -> list[ProbedDevice]:
-    """Return the declared devices, each with what is known of the real device behind it.
+    """Return the declared devices, with the model name, driver and speed of the real device behind each, if any.
 
-    Devices that declare no threads share `threads` equally. `thread_flops` is the rate of one thread, in FLOPs a second.
+    `found`: the real devices. `threads`: CPU threads, which devices that declare no threads share equally.
+    `thread_flops`: the speed of one CPU thread, in FLOPs a second.
     """
     real = {(device.advertised.backend, device.index): device.advertised for device in found}
     counts: dict[str, int] = {}

@@ -1,5 +1,5 @@
-"""Measures how fast one thread of this machine multiplies matrices. A program of its own, because BLAS reads its number
-of threads when it is loaded.
+"""Measures how fast one thread of this machine multiplies matrices. It is a separate program, because BLAS reads how
+many threads to use only when it is loaded.
 """
 
 from __future__ import annotations

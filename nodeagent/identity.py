@@ -1,6 +1,6 @@
 """This node's identity, kept in the agent's home: its id, its tokens, the farm's CA and the daemon's address.
 
-node.json keeps the checksums of the files beside it, because a token with one changed letter looks like any other.
+node.json has the checksums of the files beside it, because a token with one changed letter still looks like a token.
 With a join token, the agent sets damaged files aside and registers again. Without one, it restores node.json from the
 node token and the server's address; if it can't replace a damaged file, it doesn't start.
 """
@@ -35,7 +35,7 @@ _REMEDY = (
 
 
 class NotJoined(Exception):
-    """This node can't register; the message says which option is missing."""
+    """This node can't register. The message says which option is missing."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,11 @@ class NodeIdentity:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files beside node.json."""
+        """The files beside node.json: the farm's CA certificate, the node token and the Ray token."""
         return self.ca_file, self.token_file, self.ray_token_file
 
     def take_ray_token(self, token: str) -> None:
-        """Keep the Ray token that the daemon sent, if it differs from the one in the file."""
+        """Write the Ray token that the daemon sent to the file, if it differs from the one there."""
         if token and token != self.ray_token_file.read_text().strip():
             log.warning("the farm's Ray token has changed; Ray starts again")
             durable.write_whole(self.ray_token_file, token)
@@ -81,7 +81,7 @@ class NodeIdentity:
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """The metadata by which the daemon knows that a call is from this node."""
+        """The gRPC metadata that shows the daemon that a call comes from this node."""
         return bearer(self.token_file.read_text().strip())
 
 
@@ -90,9 +90,10 @@ Stored = dict[str, Any]
 
 
 def load(home: Path, server: str, join_token: str) -> NodeIdentity | None:
-    """Return the identity in `home`; None if the node must register, or register again because `join_token` is a new one.
+    """Return the identity in `home`; None if the node must register, for the first time or with a new `join_token`.
 
-    `server` is the daemon's address; empty: the address that it had last. Raises DamagedFile if only a join token helps.
+    `server` is the daemon's address; "" means the address from the last start. Raises DamagedFile if a file is damaged
+    and only a new start with a join token can replace it.
     """
     try:
         stored = _read(home) or {}
@@ -161,9 +162,11 @@ def _tell(damage: DamagedFile, aside: Path | None, then: str) -> None:
 
 
 async def register(home: Path, name: str, server: str, join_token: str) -> NodeIdentity:
-    """Register with the join token, and keep the node token that the farm gives. A home keeps its node id in every farm.
+    """Register with the join token, and store the node token that the farm returns.
 
-    Raises NotJoined, security.InvalidJoinToken, and the grpc.aio.AioRpcError of the daemon's answer.
+    A home has the same node id in every farm.
+
+    Raises NotJoined, security.InvalidJoinToken, and grpc.aio.AioRpcError if the call to the daemon fails.
     """
     stored = _read(home) or {}
     server = server or stored.get("server", "")
@@ -217,7 +220,7 @@ def _read(home: Path) -> Stored | None:
             raise DamagedFile(file, f"is damaged (its {key} is missing or not a text)", _REMEDY)
     sums = stored.get("sha256", {})
     if not isinstance(sums, dict) or not all(isinstance(one, str) for one in sums.values()):
-        raise DamagedFile(file, "is damaged (its sha256 are not texts)", _REMEDY)
+        raise DamagedFile(file, "is damaged (its sha256 values are not texts)", _REMEDY)
     return {key: stored[key] for key in (*known, "sha256") if key in stored}
 
 

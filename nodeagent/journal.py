@@ -1,7 +1,8 @@
-"""The agent's record of which attempts its renderers hold and how attempts ended. It survives kill -9 and power loss.
+"""The agent's record of held attempts and of how attempts ended. It survives kill -9 and power loss.
 
-A completion stays until the daemon acknowledges it. The entry of a held attempt lets a restarted agent speak for a
-renderer that has not attached yet. The journal knows nothing of streams or processes.
+A completion stays until the daemon acknowledges it. From the entry of a held attempt, a restarted agent can tell the
+daemon that a renderer still works on the attempt, even before the renderer has attached. The journal knows nothing of
+streams or processes.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ HELD_COLUMNS = ("attempt_id", "epoch", "device", "pid", "born")
 
 @dataclass(frozen=True)
 class Held:
-    """An attempt that a renderer holds. `born` tells the renderer's process from a later one with the same pid."""
+    """An attempt that a renderer holds. `born` distinguishes its process from later processes with the same pid."""
 
     attempt_id: str
     epoch: int
@@ -56,9 +57,9 @@ _PAGE = 4096
 class Journal:
     """A file of unacknowledged completions and held attempts. Used from one thread.
 
-    From its start, the file reserves room for some hundred entries, so that attempts that end while the disk is full are
-    recorded too. On file systems that never write in place this doesn't help: then methods raise sqlite3.Error, and may
-    be called again. nodeagent.journal_rescue opens a file that may be damaged.
+    When the journal is opened, it reserves room for some hundred entries in the file, to record also attempts that end
+    while the disk is full. This doesn't help on file systems that never write in place: there, while the disk is full,
+    methods raise sqlite3.Error, and may be called again. nodeagent.journal_rescue opens a file that may be damaged.
     """
 
     def __init__(self, path: Path):
@@ -87,7 +88,7 @@ class Journal:
     def restore(
         self, last_number: int, completions: Iterable[tuple[int, nodes_pb2.Completion]], held: Iterable[Held]
     ) -> None:
-        """Fill a new journal with the entries of another journal, whose last number was `last_number`."""
+        """Fill a new journal with the entries of another. `last_number`: the last number that the other has given."""
         with self._database:
             self._database.execute("BEGIN IMMEDIATE")
             for number, completion in completions:
@@ -102,7 +103,7 @@ class Journal:
             self._database.execute("INSERT INTO sqlite_sequence VALUES ('completions', ?)", (last_number,))
 
     def hold(self, held: Held) -> None:
-        """Record that a renderer took an attempt."""
+        """Record that a renderer has taken an attempt."""
         self._database.execute(
             "INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?, ?)",
             (held.attempt_id, held.epoch, held.device, held.pid, held.born),
@@ -114,9 +115,10 @@ class Journal:
         return [Held(*row) for row in rows]
 
     def complete(self, completion: nodes_pb2.Completion) -> nodes_pb2.Completion:
-        """Record the end of an attempt, which no renderer holds from then on; return the completion with its number.
+        """Record that an attempt has ended, so that no renderer holds it; return the completion with its number.
 
-        An attempt ends once: if an earlier completion of it isn't acknowledged yet, return that completion.
+        An attempt ends only once: if the journal still has an earlier completion of the attempt, return that
+        completion.
         """
         reference = (completion.attempt.attempt_id, completion.attempt.epoch)
         with self._database:
@@ -135,12 +137,12 @@ class Journal:
         return _completion(*known)
 
     def pending(self) -> list[nodes_pb2.Completion]:
-        """Return the completions that aren't acknowledged, oldest first."""
+        """Return the completions that the daemon has not acknowledged yet, oldest first."""
         rows = self._database.execute("SELECT number, message FROM completions ORDER BY number")
         return [_completion(*row) for row in rows]
 
     def acknowledge(self, number: int) -> None:
-        """Delete a completion. Do nothing if it is already deleted."""
+        """Delete a completion that the daemon has acknowledged. Do nothing if it is already deleted."""
         self._database.execute("DELETE FROM completions WHERE number = ?", (number,))
 
 

@@ -1,7 +1,7 @@
-"""Opens the journal. The readable entries of a damaged one go into a new journal, and the damaged file is set aside.
+"""Opens the journal. If the journal is damaged, sets the file aside and copies its readable entries into a new journal.
 
-A lost entry costs at most a window that is rendered again: the farm gives away tasks that no agent speaks for, and a
-living renderer tells again what it holds and what it has finished.
+A lost entry costs at most one window, which is rendered again: the farm gives a task to another device if no agent
+reports it, and a living renderer reports again which attempts it holds and which it has finished.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ _OF_SYSTEM = {
 
 
 class JournalAway(Exception):
-    """The journal can't be used at the moment, whether or not it is damaged. Nothing was changed; the message says why."""
+    """The journal can't be used now; it may or may not be damaged. Nothing was changed. The message says why."""
 
 
 class JournalTooNew(Exception):
-    """The journal was written by a newer version; the message says what to do."""
+    """A newer version of farm-node wrote the journal. The message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,9 @@ def _of_system(error: sqlite3.Error) -> bool:
 
 
 def read(path: Path) -> _Found:
-    """Return all that can be read of the journal at `path`, without changing it.
+    """Return the readable entries of the journal at `path`, and what is damaged. The file isn't changed.
 
-    Raises JournalTooNew, and sqlite3.Error for an error that doesn't mean damage.
+    Raises JournalTooNew, and sqlite3.Error if the fault is not the file's, such as a full disk.
     """
     completions: dict[int, nodes_pb2.Completion] = {}
     held: list[Held] = []
@@ -160,9 +160,9 @@ def _damage(path: Path, database: sqlite3.Connection) -> str:
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if version > SCHEMA and names & {"completions", "held"}:
         raise JournalTooNew(
-            f"{path} has schema {version}, which this version of farm-node (schema {SCHEMA}) does not know; run the newer "
-            "farm-node until it has told the farm everything that ended here, or move the file away: then windows whose end "
-            "only this file knows are rendered again"
+            f"{path} has schema {version}, but this version of farm-node only knows schema {SCHEMA}; run the newer "
+            "farm-node until it has reported everything in the file to the farm, or move the file away: then the "
+            "farm renders again the windows whose completion is recorded only in this file"
         )
     for name, columns in {"completions": COMPLETION_COLUMNS, "held": HELD_COLUMNS}.items():
         if name not in names:

@@ -1,4 +1,4 @@
-"""Tells whether a process of this machine is alive, and not another process with the same pid."""
+"""Tells whether a process of this machine is still alive, or its pid now belongs to another process."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import psutil
 
 
 def born(pid: int) -> str | None:
-    """Return a text that tells this process from all others with its pid, before and after; None if it isn't alive.
+    """Return a text that no earlier or later process with this pid has; None if no process with this pid is alive.
 
-    On Linux this is its start in ticks since boot, which a change of the wall clock doesn't move, and the boot's id.
+    On Linux the text is the id of the boot and the process's start in ticks since the boot: a change of the wall clock
+    doesn't alter these.
     """
     if sys.platform == "linux":
         try:
@@ -37,5 +38,5 @@ def of_another_boot(birth: str) -> bool:
 
 
 def lives(pid: int, birth: str) -> bool:
-    """Return whether the process with this pid and birth (see `born`) is still alive. A zombie isn't."""
+    """Return whether the process with this pid and birth (see `born`) is still alive. A zombie is not alive."""
     return born(pid) == birth

@@ -1,7 +1,7 @@
-"""The agent's part with the logs of attempts: limits their size, shows them while renderers write them, and brings each
-to the farm when its attempt is over, however the attempt ended.
+"""What the agent does with the logs of attempts: it limits their size, shows them while renderers write them, and
+uploads each log to the farm when its attempt is over, however the attempt ended.
 
-The folder serves as the journal: a file stays until the farm has it or no longer wants it.
+There is no journal of uploads: a log file stays in its folder until the farm has stored or refused it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _UNWANTED = {
 
 
 def bounded(path: Path, most: int = MAX_LOG_BYTES) -> bytes:
-    """Return a log's bytes; of a log longer than `most`, only head and tail, with a line between them that says so."""
+    """Return a log's bytes. If a log is longer than `most` bytes, replace its middle by a line that says so."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size <= most:
@@ -66,7 +66,7 @@ class LogDelivery:
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
-        """Deliver soon, because an attempt has ended."""
+        """Upload logs soon, because an attempt has ended."""
         self._woken.set()
 
     def read(self, attempt: nodes_pb2.AttemptRef, offset: int) -> bytes | None:
@@ -79,7 +79,7 @@ class LogDelivery:
             return None
 
     async def run(self) -> None:
-        """Deliver for ever."""
+        """Upload the logs of ended attempts, at intervals and after each `wake`, until cancelled."""
         while True:
             self._woken.clear()
             with contextlib.suppress(TimeoutError):
@@ -90,7 +90,7 @@ class LogDelivery:
                 log.exception("bringing logs to the farm failed; retrying")
 
     async def deliver(self) -> None:
-        """Bring logs of ended attempts to the farm, and shorten the others. A log that can't be brought now stays."""
+        """Upload the logs of ended attempts, and shorten long logs of running ones. A log stays if its upload fails."""
         held = {log_path(self._folder, attempt) for attempt in self._held()}
         waiting = []
         for path in sorted(self._folder.glob(f"*{SUFFIX}")):

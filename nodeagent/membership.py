@@ -1,4 +1,4 @@
-"""Takes this node into the farm's Ray cluster or out of it, and ends the agent when a signal asks for that."""
+"""Lets this node join or leave the farm's Ray cluster, and ends the agent on SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ _LOOK_SECONDS = 0.05
 
 
 class Ending:
-    """How signals end an agent: SIGTERM after a deadline, SIGINT and a second SIGTERM at once."""
+    """Whether signals ask the agent to end: SIGTERM after a deadline, SIGINT and a second SIGTERM at once."""
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
         self.at_once = asyncio.Event()
 
     def signalled(self, number: int) -> None:
-        """Take note of a SIGTERM or SIGINT."""
+        """Note that a SIGTERM or SIGINT has arrived. `number`: the signal's number."""
         if number == signal.SIGINT or self.asked.is_set():
             self.at_once.set()
         self.asked.set()
 
 
 class Membership:
-    """Keeps this node's raylet and renderers up, or ends them, as the farm wants it. Used from one event loop.
+    """Keeps this node's raylet and renderers up, or ends them, as the farm asks. Used from one event loop.
 
-    `left` is True from when all of them have ended until the farm wants them back. `changed()` is called when `left`
-    changes.
+    `left` becomes True when the raylet and all renderers have ended, and False when the farm asks for them again.
+    `changed()` is called when `left` changes.
     """
 
     def __init__(self, raylet: RayletKeeper, link: RendererLink, changed: Callable[[], None]):
@@ -50,18 +50,18 @@ class Membership:
         self._over = False
 
     def joins(self, address: str, leave: bool) -> None:
-        """Join the Ray cluster whose head is at `address` (host:port), or with `leave` stay out of it."""
+        """Join the Ray cluster whose head is at `address` (host:port); with `leave`, stay out of the cluster."""
         self._address = address
         self.wanted(leave)
 
     def wanted(self, leave: bool) -> None:
-        """Leave the cluster, or come back, until the farm says otherwise."""
+        """Leave the cluster if `leave`, else join it again. The last call holds."""
         self._leave = leave
         if not self._over and (self._following is None or self._following.done()):
             self._following = asyncio.create_task(self._follow())
 
     async def end(self, why: str) -> None:
-        """End raylet and renderers for good. What they hold is handed back, with `why` as the reason."""
+        """End the raylet and the renderers for good, and hand their attempts back to the farm for the reason `why`."""
         self._over = True
         if self._following:
             await asyncio.gather(self._following, return_exceptions=True)

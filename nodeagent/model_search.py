@@ -1,7 +1,7 @@
 """Looks for the models that this machine offers: at the agent's start, and again while one is missing.
 
-Each look is a process of its own (nodeagent.offers), because plugins may import anything. The results that the farm is
-told are kept here.
+Each look runs in a separate process (nodeagent.offers), because plugins may import anything. This module keeps the
+results, which the agent reports to the farm.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ _LONGEST_TROUBLE = 500
 class ModelSearch:
     """Looks for models until all are found.
 
-    `models`: source and weights of each model that is here, by name. `troubles`: why other models aren't offered, by name;
-    "" for a reason that concerns all of them. `looked` is set after the first look.
+    `models`: by model name, the source and the weights' hash of each model found on this machine. `troubles`: by model
+    name, why other models aren't offered; the name "" has a reason that concerns all models. `looked` is set after the
+    first look.
     """
 
     def __init__(self, config: NodeConfig, found: Callable[[], None], changed: Callable[[], None]):
@@ -41,7 +42,7 @@ class ModelSearch:
         self._config, self._found, self._changed = config, found, changed
 
     async def run(self) -> None:
-        """Offer the models that are here, and look for the others until all are found: a disk may be full, or mounted later."""
+        """Offer the models found; look for the others until all are found. A disk may be full, or mounted later."""
         candidates: dict[str, tuple[str, str]] = {}
         pauses = Backoff(_LOOK_AGAIN_SECONDS, _RARELY_SECONDS)
         while True:

@@ -1,7 +1,7 @@
 """Finds the models that this machine can render with: their sources and the hashes of their weights.
 
-It is a program of its own, because it may build, read and hash gigabytes. It prints one JSON object a line for the
-agent, as each model becomes known.
+It is a separate program, because it may build, read and hash gigabytes. For each model it prints a line with a JSON
+object as soon as the result is known; the agent reads these lines.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ def offers(
     cache: Path,
     offered: Collection[str] = (),
 ) -> Iterator[dict[str, str]]:
-    """Yield an object for each model: {"model", "source", "weights"} if it is here, {"model"} if it isn't, or {"model",
-    "problem"}.
+    """Yield an object for each model.
 
-    `configured`: sources by name from the node's config; `cache`: folder for models and remembered hashes; `offered`:
-    models that are already offered, and are not looked for.
+    The object is {"model", "source", "weights"} if this machine has the model, {"model"} if it does not, and {"model",
+    "problem"} if the model can't be offered; "traceback" is added if a plugin raised an error.
+
+    `configured`: by model name, the sources in the node's config. `cache`: folder for models that plugins make and for
+    hashes of files. `offered`: models that the node already offers; this function doesn't look for them again.
     """
     known = catalogue(plugins).models
     for name in sorted(set(configured) - set(known)):
@@ -59,7 +61,7 @@ def offers(
 
 
 def main() -> None:
-    """Run as python -m nodeagent.offers < {"home": …, "configured": {model: source}, "offered": [model]}."""
+    """Read {"home": …, "configured": {model: source}, "offered": [model]} from stdin, and print the offers."""
     asked = json.load(sys.stdin)
     try:
         cache = model_cache(Path(asked["home"]))

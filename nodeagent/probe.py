@@ -1,7 +1,7 @@
 """Finds this machine's devices: NVIDIA through NVML, AMD through sysfs, Apple by platform, else the CPU.
 
-Functions that interpret readings take plain values; others read them. A reading that a driver refuses or answers with
-"[N/A]" leaves its field empty; the probe goes on.
+Some functions only interpret readings and take them as plain values; others read them from drivers and files. If a
+driver refuses a reading or answers "[N/A]", the device's field stays empty, and the probe goes on.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ _EXCUSES = {"N/A", "ERR!", "NOT SUPPORTED", "UNKNOWN ERROR", "NO DATA"}
 
 @dataclass(frozen=True)
 class ProbedDevice:
-    """A device and its number among those of its backend."""
+    """A device, as the node advertises it, and its number among the devices of its backend."""
 
     advertised: nodes_pb2.Device
     index: int
 
 
 def number(value: Any) -> float:
-    """Return a driver's reading as a number; 0 if it is none ("[N/A]", None, nonsense, negative, all bits set)."""
+    """Return a driver's reading as a number; 0 if it isn't one ("[N/A]", None, nonsense, negative, all bits set)."""
     try:
         found = float(value)
     except (TypeError, ValueError):
@@ -60,7 +60,7 @@ def number(value: Any) -> float:
 
 
 def text(value: Any) -> str:
-    """Return a driver's reading as text; empty if it is in brackets or one of a few words, which mean that there is none."""
+    """Return a driver's reading as text; "" for text in brackets, and for words such as N/A: both mean no reading."""
     if isinstance(value, bytes):
         value = value.decode(errors="replace")
     found = str(value).strip() if value is not None else ""
@@ -73,7 +73,8 @@ def cuda_device(index: int, readings: Mapping[str, Any], threads: int) -> nodes_
 
     `readings` are name, memory (bytes), capability (major, minor), driver, cores and clock (MHz).
 
-    The rate is cores x clock x 2 (fp32 multiply-adds), times the bf16 speed-up of its generation's tensor cores.
+    The device's speed is cores x clock x 2 (fp32 multiply-adds), times the bf16 speed-up of its generation's tensor
+    cores.
     """
     capability = readings.get("capability")
     try:
@@ -97,7 +98,10 @@ def cuda_device(index: int, readings: Mapping[str, Any], threads: int) -> nodes_
 
 
 def kfd_properties(content: str) -> dict[str, int]:
-    """Read the `properties` file of a node of /sys/class/kfd/kfd/topology; lines that aren't "name number" are left out."""
+    """Return the properties of a node of /sys/class/kfd/kfd/topology from its file `properties`.
+
+    `content`: the text of that file. Lines other than "name number" are left out.
+    """
     found = {}
     for line in content.splitlines():
         parts = line.split()
@@ -111,7 +115,7 @@ def rocm_device(
 ) -> nodes_pb2.Device | None:
     """Return a ROCm device from its KFD properties; None for a node that isn't a GPU.
 
-    The rate is compute units x 64 lanes x 2 x clock (fp32). fp8 came with gfx940 (CDNA3) and gfx12 (RDNA4).
+    The device's speed is compute units x 64 lanes x 2 x clock (fp32). fp8 came with gfx940 (CDNA3) and gfx12 (RDNA4).
     """
     units = properties.get("simd_count", 0) // max(1, properties.get("simd_per_cu", 0))
     if not units:
@@ -136,7 +140,10 @@ def cpu_name(cpuinfo: str) -> str:
 
 
 def visible(setting: str | None, count: int) -> list[int]:
-    """Return the indices of the CUDA devices, of `count`, that CUDA_VISIBLE_DEVICES allows; all if it isn't all numbers."""
+    """Return which of `count` CUDA devices the `setting` of CUDA_VISIBLE_DEVICES allows, by index.
+
+    Return all if the variable isn't set, or lists anything but numbers.
+    """
     if setting is None:
         return list(range(count))
     parts = [part.strip() for part in setting.split(",") if part.strip()]

@@ -1,6 +1,6 @@
-"""Keeps this machine's raylet up: starts or adopts it, and starts it again when it ends or its settings change.
+"""Keeps this machine's raylet up: starts or takes over a raylet, and restarts it when it ends or its settings change.
 
-The raylet and its renderers outlive an agent that was killed. Ray itself is not imported here.
+The raylet and its renderers outlive an agent that was killed. This module doesn't import Ray.
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ Vacated = Callable[[str], AbstractAsyncContextManager[None]]
 
 
 class RayletKeeper:
-    """Keeps one machine's raylet up. `changed()` is called when `node_id`, the raylet's id in the cluster, comes or goes.
+    """Keeps one machine's raylet up.
 
-    `trouble` says in words why there is no raylet; "" while no reason is known.
+    `node_id`: the raylet's id in the cluster; "" while there is no raylet. `changed()` is called when `node_id`
+    changes. `trouble`: in words, why there is no raylet; "" while no reason is known.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class RayletKeeper:
         self._starting: asyncio.Future | None = None
 
     async def join(self, address: str) -> None:
-        """Join the cluster whose head is at `address` (host:port), and leave any other."""
+        """Join the cluster whose head is at `address` (host:port), and leave any other cluster."""
         if address == self._address:
             return
         await self._forsake()
@@ -82,14 +83,15 @@ class RayletKeeper:
             self._keeper = asyncio.create_task(self._keep(address))
 
     def renew(self, node_id: str, why: str) -> None:
-        """Replace the raylet `node_id`, which the farm blames for `why`. A raylet with another id is left alone."""
+        """Replace the raylet `node_id`, for the farm's reason `why`. A raylet with another id is left alone."""
         if node_id == self.node_id:
             self._blamed = why
 
     async def stop(self, timeout: float, address: str = "") -> None:
-        """End the raylet and all renderers; those that don't end within `timeout` seconds are killed.
+        """End the raylet and all renderers, and kill those that have not ended after `timeout` seconds.
 
-        So does a raylet that an earlier agent left here, if it belongs to the cluster at `address`. `join` starts one again.
+        If an earlier agent left a raylet on this machine, end that too, if it belongs to the cluster at `address`.
+        `join` starts a raylet again.
         """
         await self._forsake()
         address, self._address = self._address or address, ""
@@ -223,7 +225,7 @@ def _word(file: Path) -> str:
 
 
 def own_address(address: str) -> str:
-    """Return this machine's own address on the way to `address` (host:port). Nothing is sent."""
+    """Return the address from which this machine connects to `address` (host:port). Nothing is sent."""
     host, _, port = address.rpartition(":")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect((host.strip("[]"), int(port)))

@@ -1,8 +1,8 @@
-"""The agent's link to its renderers: which are attached, what each holds, and whether each is alive.
+"""The agent's link to its renderers. It knows which are attached, which attempts each holds, and whether each is alive.
 
-RendererLink serves RendererService. It passes leases and cancels on to renderers, puts completions into the journal
-before it acknowledges them, and is the only part that declares a renderer dead. It knows nothing of the daemon's
-stream: it reports through RendererEvents.
+RendererLink serves RendererService. It passes leases and cancels on to renderers, records completions in the journal
+before it acknowledges them, and alone declares a renderer dead. It knows nothing of the daemon's stream: it reports to
+the agent through RendererEvents.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ load or step keeps Python's lock that long."""
 
 
 class RendererEvents(Protocol):
-    """What a RendererLink tells the agent."""
+    """The calls by which a RendererLink reports events to the agent."""
 
     def began(self) -> None:
         """Ask for the lease of an attempt that a renderer has just taken."""
@@ -53,10 +53,10 @@ class RendererEvents(Protocol):
         """Take note of a denoising step."""
 
     def ended(self, completion: nodes_pb2.Completion) -> None:
-        """Take the end of an attempt, which is in the journal already."""
+        """Take the completion of an attempt; the journal has recorded it already."""
 
     def reported(self, report: nodes_pb2.RendererReport) -> None:
-        """Take note that a renderer came or went."""
+        """Take note that a renderer has attached or has ended."""
 
 
 @dataclass
@@ -79,7 +79,7 @@ class _Renderer:
 
 
 class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
-    """The renderers of one machine. Used from one event loop."""
+    """Serves the renderers of one machine. Used from one event loop."""
 
     def __init__(
         self,
@@ -106,9 +106,10 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         self._unacknowledged: dict[int, FilteringBoundLogger] = {}
 
     async def serve(self, path: Path) -> None:
-        """Listen on `path`, for this user alone. Wait for the renderers that the journal names, or find them dead.
+        """Listen on the socket `path`, which only this user can open. Watch the renderers that the journal names.
 
-        Renderers of a device without a setup are ended: its card was taken out, or is no longer lent.
+        Each of these renderers attaches again or is found dead. End renderers whose device this node no longer has or
+        lends.
         """
         self._server = RendererSocket(self, path)
         await self._server.listen()
@@ -173,7 +174,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         ]
 
     def loading(self) -> list[nodes_pb2.Loading]:
-        """Return the models that renderers load at this moment, each with the attempt that waits for it."""
+        """Return the models that renderers are loading now, each with the attempt that waits for it."""
         return [
             nodes_pb2.Loading(attempt=nodes_pb2.AttemptRef(attempt_id=attempt_id, epoch=epoch), model=model)
             for renderer in self._renderers.values()
@@ -182,15 +183,15 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         ]
 
     def attached(self) -> list[str]:
-        """Return the devices whose renderer is attached."""
+        """Return the names of the devices whose renderer is attached."""
         return [renderer.device for renderer in self._renderers.values() if renderer.outbox]
 
     def pids(self) -> list[tuple[int, str]]:
-        """Return the renderer processes that aren't known to be dead: pid and birth (nodeagent.liveness)."""
+        """Return pid and birth (see nodeagent.liveness) of each renderer process that isn't known to be dead."""
         return list(self._renderers)
 
     def lease(self, attempt: nodes_pb2.AttemptRef, until: float) -> None:
-        """Pass a lease on to the renderer that holds the attempt. `until`: CLOCK_BOOTTIME in seconds."""
+        """Pass a lease on to the renderer that holds the attempt. `until`: its end, as CLOCK_BOOTTIME in seconds."""
         key = (attempt.attempt_id, attempt.epoch)
         if key in self._named and key not in self._leased:
             self._leased.add(key)
@@ -200,7 +201,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         )
 
     def cancel(self, cancel: nodes_pb2.Cancel) -> None:
-        """Pass a cancel on to the renderer that holds the attempt; a renderer that doesn't obey in time is killed."""
+        """Pass a cancel on to the renderer that holds the attempt; kill the renderer if it doesn't stop in time."""
         self._tell(cancel.attempt, renderers_pb2.AttachResponse(cancel=cancel))
         key = (cancel.attempt.attempt_id, cancel.attempt.epoch)
         until = time.monotonic() + cancel.grace_seconds
@@ -212,7 +213,8 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
     def stop(self, reason: str, grace: float = 0.0) -> None:
         """Ask every held attempt to stop at its next step and keep its state, so that another device can continue it.
 
-        `grace`: seconds after which a renderer that hasn't stopped is killed; 0: never. A second request changes nothing.
+        `grace`: seconds after which a renderer that hasn't stopped is killed; 0: never. Calls may be repeated; the
+        earliest time to kill a renderer holds.
         """
         for attempt in self.held():
             self.cancel(
@@ -255,7 +257,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         request_iterator: AsyncIterator[renderers_pb2.AttachRequest],
         context: grpc.aio.ServicerContext[renderers_pb2.AttachRequest, renderers_pb2.AttachResponse],
     ) -> None:
-        """Serve a renderer's stream, as RendererService.Attach says."""
+        """Serve a renderer's stream, as described at RendererService.Attach."""
         first = await anext(aiter(request_iterator), None)
         if first is None or first.WhichOneof("message") != "introduction":
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the first message must be an introduction")
@@ -361,7 +363,10 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         self._events.ended(numbered)
 
     def acknowledged(self, number: int, committed: bool) -> None:
-        """Log that the farm has acknowledged the completion with this number in the journal."""
+        """Log that the farm has acknowledged a completion, by its number in the journal.
+
+        `committed`: False if the attempt's epoch was over, so that the farm doesn't use its result.
+        """
         if about := self._unacknowledged.pop(number, None):
             about.info("end acknowledged", committed=committed)
 
@@ -396,7 +401,10 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
 
     @contextlib.contextmanager
     def ending(self, why: str) -> Iterator[None]:
-        """Count renderers that end within this context as ended by this agent, which is no fault of a task or a device."""
+        """Record as cancelled, for the reason `why`, the attempts of renderers that end within this context.
+
+        This agent ends these renderers, so neither a task nor a device is to blame.
+        """
         self._endings.append(why)
         try:
             yield
@@ -404,7 +412,11 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
             self._endings.remove(why)
 
     def buried(self, pid: int, birth: str, why: str = "") -> None:
-        """Record that a renderer's process has ended, so that its attempts are lost. `why`: the reason, if it was killed."""
+        """Record that a renderer's process has ended, and that its attempts have ended with it.
+
+        `why`: the reason if the agent killed the process, else "". The attempts are lost or, if the process did not
+        end by itself, cancelled.
+        """
         renderer = self._renderers.get((pid, birth))
         if renderer is None:
             return

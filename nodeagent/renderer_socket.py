@@ -1,4 +1,4 @@
-"""The unix socket on which renderers reach their agent. Only this user can connect."""
+"""The Unix socket through which renderers connect to their agent. Only the agent's user can connect."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class RendererSocket:
         self._server: grpc.aio.Server | None = None
 
     async def listen(self) -> None:
-        """Begin to serve. Raises PermissionError if the socket's folder belongs to somebody else, OSError, RuntimeError."""
+        """Start serving. Raises OSError, RuntimeError, and PermissionError if the folder belongs to another user."""
         folder = self._path.parent
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.lstat()
@@ -36,7 +36,7 @@ class RendererSocket:
         self._path.chmod(0o600)
 
     async def restore(self) -> None:
-        """Serve again if somebody has removed the socket. Attached renderers come back."""
+        """If somebody has removed the socket, serve on a new one. Attached renderers then attach again."""
         if self._path.exists():
             return
         log.warning("the renderers' socket was removed; making it again", path=str(self._path))

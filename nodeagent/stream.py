@@ -1,11 +1,11 @@
 """The agent's one stream to the daemon. The agent sends a hello, heartbeats, progress and completions; the daemon sends
 leases, cancels and acknowledgements.
 
-The stream connects again by itself for ever. What the agent does about each status code of the daemon:
+When the stream breaks, the agent connects again. What it does depends on the status code from the daemon:
 
-UNAUTHENTICATED, PERMISSION_DENIED   this node is not of this farm: the agent ends with the message
-FAILED_PRECONDITION                  version or protocol don't fit: the agent ends with the message
-any other code, or silence           the agent tries again after longer and longer waits, and logs that once
+UNAUTHENTICATED, PERMISSION_DENIED   this node doesn't belong to this farm: the agent ends with the daemon's message
+FAILED_PRECONDITION                  version or protocol don't fit: the agent ends with the daemon's message
+any other code, or no answer         the agent tries again after longer and longer waits, and logs this once
 """
 
 from __future__ import annotations
@@ -43,30 +43,30 @@ _WELCOME_SECONDS = 15.0
 
 
 class AgentRefused(Exception):
-    """The daemon refuses this agent for good: trying again would not help."""
+    """The daemon refuses this agent, and trying again would not help."""
 
 
 class FarmEvents(Protocol):
-    """What a FarmStream asks of the agent: messages for the daemon, and actions when the daemon speaks."""
+    """The calls by which a FarmStream gets the agent's messages for the daemon, and passes on the daemon's messages."""
 
     def hello(self) -> nodes_pb2.Hello:
-        """Return the first message; the stream adds the attempts."""
+        """Return the first message to the daemon; the stream adds this node's attempts."""
 
     def heartbeat(self) -> nodes_pb2.Heartbeat:
-        """Return a heartbeat; the stream adds attempts and number."""
+        """Return a heartbeat; the stream adds this node's attempts and the heartbeat's number."""
 
     def welcomed(self, welcome: nodes_pb2.Welcome) -> None:
         """Act on the daemon's answer to the hello."""
 
     def wanted(self, leave: bool) -> None:
-        """Act on whether the farm wants this node to leave Ray."""
+        """Leave the Ray cluster if `leave`, else come back to it, as the farm asks."""
 
     def renew(self, ray_node_id: str, why: str) -> None:
         """Replace the raylet with this id, for the reason `why` that the farm gives."""
 
 
 class FarmStream:
-    """Talks to the daemon for ever. Used from one event loop."""
+    """Keeps the agent's stream to the daemon open. Used from one event loop."""
 
     def __init__(
         self,
@@ -91,14 +91,14 @@ class FarmStream:
         self._put(None)
 
     async def settled(self) -> None:
-        """Return once the daemon has this node's present state, or the stream is down."""
+        """Wait until the daemon has answered a heartbeat sent now, or the stream is down."""
         number = self._sequence + 1
         self.beat()
         while self._outbox is not None and self._answered < number:
             await asyncio.sleep(0.02)
 
     def send(self, request: nodes_pb2.ConnectRequest) -> None:
-        """Send a message if the stream is up, else drop it. The journal keeps everything that must not be lost."""
+        """Send `request` if the stream is up, else drop it. The journal keeps everything that must not be lost."""
         self._put(request)
 
     def introduce_again(self) -> None:
@@ -115,7 +115,7 @@ class FarmStream:
             self._outbox.put_nowait(request)
 
     async def run(self) -> None:
-        """Stay connected for ever. Raises AgentRefused."""
+        """Connect to the daemon, and again after every break, until cancelled. Raises AgentRefused."""
         waits, told = Backoff(0.25, 3.0), False
         while True:
             problem, began = "", boottime()
@@ -134,7 +134,7 @@ class FarmStream:
                 if (me := asyncio.current_task()) and me.cancelling():
                     raise
             except TimeoutError:
-                problem = "it does not answer"
+                problem = "the daemon does not answer"
             except sqlite3.Error as error:
                 # What could not be forgotten is told again, and acknowledged again.
                 problem = f"this node's journal can't be written: {error}"

@@ -1,6 +1,6 @@
-"""Judges whether the farm or the owner has a workstation, by when the owner last touched it.
+"""Decides whether a workstation is the farm's or its owner's, by when the owner last touched it.
 
-Pure: no clock, no I/O. Callers pass readings of CLOCK_BOOTTIME in seconds.
+This module is pure: no clock, no I/O. Callers pass readings of CLOCK_BOOTTIME in seconds.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True)
 class OwnerTerms:
-    """Times in seconds.
+    """The owner's settings for lending the machine, in seconds.
 
-    `idle`: how long nobody must touch the machine before the farm begins. `grace`: from the first sign of the owner (SEEN)
-    until the machine is the owner's again (BACK).
+    `idle`: how long nobody may have touched the machine before the farm uses it. `grace`: the time from the first sign
+    of the owner (SEEN) until the machine is the owner's again (BACK).
     """
 
     idle: float
@@ -37,7 +37,8 @@ class OwnerTerms:
 class Sample:
     """One look at the machine.
 
-    `idle`: seconds since its last touch, infinite for never; None if that is unknown, for the reason `why`.
+    `idle`: seconds since somebody last touched the machine; infinite if nobody has; None if unknown, for the reason
+    `why`.
     """
 
     idle: float | None
@@ -46,11 +47,12 @@ class Sample:
 
 @dataclass(frozen=True)
 class Owner:
-    """The judgement of all looks so far. Before the first look the machine is its owner's.
+    """Who has the machine after all looks so far. Before the first look the machine is its owner's.
 
-    `reason` says why the node takes no work; it follows the node's name, and is empty while the node takes work. `since`:
-    when SEEN began. `last`: when the machine was last touched. `forgiven`: when it was last touched only briefly, as by a
-    nudge of the desk, which doesn't count. Both are -infinity for never.
+    `reason` says why the node takes no work; "" while it takes work. Messages put the text after the node's name.
+    `since`: when SEEN began. `last`: when the machine was last touched. `forgiven`: touches until then were brief,
+    such as a nudge of the desk, and don't give the machine back to its owner. `last` and `forgiven` are -infinity for
+    never.
     """
 
     stage: Stage = Stage.BACK
@@ -60,9 +62,10 @@ class Owner:
     forgiven: float = -math.inf
 
     def observe(self, now: float, sample: Sample, terms: OwnerTerms, claimed: str = "") -> Owner:
-        """Return the judgement after a look at `now`.
+        """Return who has the machine after a look that ended at `now`.
 
-        `claimed`: why the machine is its owner's whatever the look shows; "" if there is no such reason.
+        `sample`: what the look showed. `claimed`: why the machine is its owner's, whatever the look showed; "" if
+        there is no such reason.
         """
         last = self.last if sample.idle is None else max(self.last, now - sample.idle)
         if claimed:

@@ -1,6 +1,6 @@
 """The built-in plugins that tell whether somebody is at a workstation: none, idle and command.
 
-Thin edges: each runs a program and reads its output. nodeagent.owner.owner judges what follows.
+Each of them only runs a program and reads its output. nodeagent.owner.owner decides what follows from that.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PROPERTIES = ("Id", "Class", "State", "Type", "Display", "IdleHint", "IdleSince
 
 @hookimpl
 def farm_presences() -> list[Presence]:
-    """Return the presences for Linux, and for a command of the owner's."""
+    """Return this module's presences: none, idle (from Linux sessions) and command (runs the owner's command)."""
     return [
         Presence("none", "nobody is looked for", lambda command: AWAY),
         Presence("idle", "sessions' idle times, from logind and X11", lambda command: idle()),
@@ -31,7 +31,11 @@ def farm_presences() -> list[Presence]:
 
 
 def answer(command: str) -> float:
-    """Run a shell command and read its exit code: 0 means away, 1 means there. Raises CannotTell for any other code."""
+    """Run a shell command whose exit code says where the owner is, and return seconds as `idle` does.
+
+    Exit code 0 means that the owner is away (AWAY), 1 that the owner is there (0 seconds). Raises CannotTell for
+    others.
+    """
     code, said = _run(["/bin/sh", "-c", command])
     if code not in (0, 1):
         last = said.strip().splitlines()[-1:] or ["it said nothing"]
@@ -40,7 +44,7 @@ def answer(command: str) -> float:
 
 
 def idle() -> float:
-    """Return the seconds since a logged-in person touched the machine; AWAY if nobody is logged in. Raises CannotTell."""
+    """Return the seconds since a logged-in person touched the machine; AWAY if nobody is. Raises CannotTell."""
     try:
         listed = _read(["loginctl", "list-sessions", "--no-legend"])
         ids = [line.split()[0] for line in listed.splitlines() if line.split()]
@@ -55,7 +59,10 @@ def idle() -> float:
 
 
 def read_sessions(text: str) -> list[dict[str, str]]:
-    """Read the output of `loginctl show-session`, blocks of KEY=VALUE with an empty line between, into a dict a session."""
+    """Return a dict for each session in the output of `loginctl show-session`.
+
+    The output has a block of KEY=VALUE lines for each session, with an empty line between two blocks.
+    """
     return [
         dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
         for block in text.strip().split("\n\n")
@@ -66,8 +73,9 @@ def read_sessions(text: str) -> list[dict[str, str]]:
 def least_idle(sessions: Sequence[Mapping[str, str]], now: float) -> float:
     """Return the seconds from the last touch in any person's session to `now` (CLOCK_MONOTONIC); AWAY without a session.
 
-    Login screens, services and closing sessions are not persons. A desktop tells logind that it is idle only after some
-    minutes without a touch; X11 knows to the millisecond, if xprintidle is installed.
+    Sessions of login screens and services, and closing sessions, are not persons'. A desktop tells logind that it is
+    idle only after some minutes without a touch. Under X11, xprintidle returns the time in milliseconds, if it is
+    installed.
     """
     found = AWAY
     for session in sessions:

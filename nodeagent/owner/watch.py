@@ -1,6 +1,6 @@
-"""Looks at intervals whether the workstation's owner is there, and stops renderers when the owner is back.
+"""Checks at intervals whether the workstation's owner is there, and stops renderers when the owner is back.
 
-A presence plugin sees the owner; nodeagent.owner.owner judges.
+A presence plugin looks for the owner; nodeagent.owner.owner decides what follows.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FREE_SECONDS = 60.0
 
 
 class Renderers(Protocol):
-    """The part of nodeagent.renderer_link.RendererLink that giving the machine back needs."""
+    """The methods of nodeagent.renderer_link.RendererLink with which OwnerWatch gives the machine back."""
 
     def stop(self, reason: str, grace: float = 0.0) -> None:
         """Stop every held attempt at its next step and keep its state. `grace` is as in RendererLink.stop."""
@@ -45,12 +45,15 @@ class Renderers(Protocol):
 
 
 def sensor(settings: OwnerSettings) -> Callable[[], float]:
-    """Return the function that looks for the owner. Raises InvalidConfig if no plugin on this machine has the presence."""
+    """Return a function that returns the seconds since the owner was last there.
+
+    Raises InvalidConfig if no plugin on this machine has the presence in `settings`.
+    """
     known = presences(node_plugins(built_in))
     if settings.presence not in known:
         accepted = ", ".join(sorted(known))
         raise InvalidConfig(
-            f"owner.presence: no plugin knows {settings.presence!r}; this machine has {accepted}"
+            f"owner.presence: no plugin knows {settings.presence!r}; plugins on this machine know {accepted}"
             f"{did_you_mean(settings.presence, known)}"
         )
     look = known[settings.presence].seconds_idle
@@ -82,13 +85,13 @@ class OwnerWatch:
         return self._seen.reason
 
     async def run(self) -> None:
-        """Look for ever."""
+        """Look for the owner at intervals, until cancelled."""
         while True:
             await self.look()
             await asyncio.sleep(self._settings.every)
 
     async def look(self) -> None:
-        """Look once, and do what follows from it."""
+        """Look for the owner once, and stop renderers if the owner is back and the settings ask for it."""
         sample = await self._sample()
         # A look may take a while: what counts is when it was over.
         before, self._seen = self._seen, self._seen.observe(boottime(), sample, self._terms, self._claimed())
@@ -132,7 +135,10 @@ class OwnerWatch:
 
 
 def quiet(hours: tuple[Hours, ...], day: int, minute: int) -> str:
-    """Return in words why the machine is its owner's at that local time; empty if it isn't."""
+    """Return in words why the machine is its owner's at this local time; "" if no quiet hours apply.
+
+    `day`: weekday, 0 for Monday. `minute`: minutes since midnight.
+    """
     now = next((one for one in hours if one.cover(day, minute)), None)
     return f"has quiet hours now ({now})" if now else ""
 
