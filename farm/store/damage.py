@@ -1,4 +1,4 @@
-"""Has a task done again when the bytes that it stored are gone or damaged.
+"""Puts a finished task back to be done again when the bytes that it stored are gone or damaged.
 
 Its functions work within the caller's transaction.
 """
@@ -25,10 +25,10 @@ def make_again(
     damaged: Sequence[str],
     error: str,
 ) -> Settlement:
-    """End a live attempt that lacked the artifacts `damaged`: its task waits until they have been made again.
+    """End a live attempt that can't read its inputs `damaged` (ids): its task waits until they have been made again.
 
-    Its job fails if they are media, which nobody can make again, or are damaged too often. Artifacts that are
-    superseded or belong to another job are ignored.
+    The job fails if one of them is media, which nobody can make again, or the result of a task whose results were
+    damaged too often. Artifacts that are superseded or belong to another job are ignored.
     """
     connection = transaction.connection
     makers = connection.execute(

@@ -82,10 +82,10 @@ _SQLITE_AWAY = {
 class Database:
     """Hands out read and write transactions, one connection each.
 
-    `wall` gives Unix seconds for people, `boot` CLOCK_BOOTTIME in seconds for everything that is waited for; `terms` say
-    how many failures the farm tolerates.
-    A transaction happens whole or not at all. If the database goes away in the middle, DatabaseAway is raised; callers
-    repeat the call, because every method of the store may be repeated.
+    `wall` gives Unix seconds, for the times that people read. `boot` gives seconds of CLOCK_BOOTTIME, for the times
+    that the farm waits for. `terms` say how many failures the farm tolerates. A transaction happens whole or not at
+    all. If the database goes away in the middle, DatabaseAway is raised. Callers then repeat the call, which is safe
+    for every method of the store.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Begin a transaction whose queries all see the same moment."""
+        """Begin a read transaction: all its queries see the database at the same moment."""
         with (
             _answering(),
             self._engine.connect().execution_options(**self._reads) as connection,
@@ -122,17 +122,17 @@ class Database:
     def write(self) -> Iterator[Transaction]:
         """Begin a transaction of the leader that may change the record. One transaction writes at a time: see `_begin`.
 
-        Its times are read once its turn to write has come, so that events have times in the order of their numbers.
-        Raises Deposed if another process leads by now.
+        The transaction's times are read when its turn to write has come, so that the times of events have the order of
+        their numbers. Raises Deposed if another process leads by now.
         """
         if self._epoch is None:
-            raise RuntimeError("this database was opened to be read; only its leader writes")
+            raise RuntimeError("this database was opened read-only; only its leader writes")
         with self._change() as connection:
             leader.check(connection, self._epoch, keep=True)
             yield Transaction(connection, self.wall(), self.boot(), self.terms)
 
     def hold(self, who: str) -> leader.Lock:
-        """Take the lock, so that nobody begins to lead, and return it. Raises LedByAnother."""
+        """Take and return the leader's lock, so that no other process can begin to lead. Raises LedByAnother."""
         if self._lock is None:
             lock = _lock(self._url, who)
             lock.take()
@@ -142,8 +142,8 @@ class Database:
     def lead(self, who: str, after: int = 0, lived: Callable[[], str] = str) -> None:
         """Take the lock, bring the schema to REVISION and raise the epoch past `after`; from now on `write` works.
 
-        `who` names this process to others. `lived` is called if the database is empty. It returns where a farm has
-        stored artifacts, whose record is then missing, or "".
+        `who` names this process to others. `lived` is called if the database is empty. It returns the place where a
+        farm has stored artifacts (then that farm's record is missing), or "" if there is none.
         Raises LedByAnother, SchemaTooNew, DatabaseDamaged, NoFarmInDatabase, RecordLost.
         """
         lock = self.hold(who)
@@ -191,9 +191,11 @@ class Database:
             raise RecordLost(where, " and ".join(evidence), " and ".join(filter(None, [mark, artifacts])))
 
     def keep_leading(self) -> None:
-        """Make sure that this process leads; take its lock again if the database lost it. Raises Deposed."""
+        """Make sure that this process still leads; retake its lock if the database lost it. Raises Deposed."""
         if self._lock is None or self._epoch is None:
-            raise RuntimeError("this database was opened to be read; nobody leads through it")
+            raise RuntimeError(
+                "this database was opened read-only, so this process does not lead the farm in it"
+            )
         # Held by another: it begins to lead, which the epoch tells, or it is our own lost connection.
         with contextlib.suppress(LedByAnother):
             self._lock.keep()
@@ -201,7 +203,7 @@ class Database:
             leader.check(connection, self._epoch, keep=False)
 
     def revision(self) -> str | None:
-        """Return the schema's revision; None: there is no farm in the database."""
+        """Return the schema's revision; None if there is no farm in the database."""
         with self.read() as connection:
             return _revision(connection)
 
@@ -214,7 +216,7 @@ class Database:
             raise SchemaTooOld(found, REVISION)
 
     def require_known(self, revision: str) -> None:
-        """Make sure that this software knows the way from `revision` to its own. Raises SchemaTooNew."""
+        """Make sure that this software can upgrade from `revision` to its own. Raises SchemaTooNew."""
         if revision == REVISION:
             return
         from farm.store.migrations import is_known
@@ -223,7 +225,7 @@ class Database:
             raise SchemaTooNew(revision, REVISION)
 
     def contents(self) -> tuple[list[str], list[str], int]:
-        """Return all tables, those of them that have rows, and the epoch of the last leader (0: nobody led)."""
+        """Return the names of all tables, the names of those with rows, and the last leader's epoch (0: no leader)."""
         try:
             with self.read() as connection:
                 names = inspect(connection).get_table_names()
@@ -241,11 +243,11 @@ class Database:
             return [], [f"a damaged database: {error.orig}"], 0
 
     def disconnect(self) -> None:
-        """Close all connections; new ones are made when they are needed. The lock is kept."""
+        """Close all connections but keep the lock. New connections are made when they are needed."""
         self._engine.dispose()
 
     def close(self) -> None:
-        """Close all connections, and lead no more."""
+        """Close all connections and free the leader's lock."""
         self.disconnect()
         if self._lock:
             self._lock.release()
@@ -273,9 +275,9 @@ class Database:
             upgrade(connection)
 
     def replace(self, fill: Callable[[Connection], None]) -> None:
-        """Let `fill` put a farm of any known schema into the database, and bring it to REVISION, all of it or nothing.
+        """Let `fill` write a farm of any known schema, then bring the schema to REVISION: both or neither.
 
-        Raises NoFarmInDatabase if the result would be incomplete, and any error of `fill`.
+        Raises NoFarmInDatabase if the farm would be incomplete, and any error that `fill` raises.
         """
         from farm.store.migrations import upgrade
 

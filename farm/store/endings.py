@@ -1,6 +1,6 @@
 """Ends attempts without a result, and lets attempts that were thought lost go on.
 
-Its functions work within the caller's transaction. farm.policy.failures judges what follows from an end.
+Its functions work within the caller's transaction. farm.policy.failures judges what follows when an attempt ends.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def end(
 ) -> tuple[AttemptRecord, Settlement]:
     """End a live attempt without a result: its task is tried again, or its job fails. Returns the attempt as it is now.
 
-    `fails`: why another try is no use, in the words of farm.policy.failures; empty: this function asks it.
+    `fails`: why another try is no use, in the words of farm.policy.failures; if empty, farm.policy.failures is asked.
     """
     connection = transaction.connection
     before = rows.ends(connection, attempts.c.task_id == attempt.task_id).get(attempt.task_id, [])
@@ -86,19 +86,19 @@ def end_all(
     reason: str,
     cause: Cause = Cause.SILENT,
 ) -> list[AttemptRecord]:
-    """End live attempts that fell silent, or for another `cause` that fails no job; returns them as they are now."""
+    """End live attempts that fell silent, or for another `cause` that fails no job. Returns them as they are now."""
     return [end(transaction, attempt, cause, reason)[0] for attempt in found]
 
 
 def thought_lost(connection: Connection, *conditions: ColumnElement[bool]) -> list[AttemptRecord]:
-    """Return the attempts that were thought lost, may still return and meet all conditions, oldest first."""
+    """Return, oldest first, the attempts that were thought lost, may still go on, and meet all conditions."""
     return rows.attempt_records(connection, may_return, *conditions)
 
 
 def returns(transaction: Transaction, lost: AttemptRecord) -> None:
-    """Let an attempt that was thought lost go on: it runs again, and what it stored is its own again.
+    """Let an attempt that was thought lost go on: it is running again, and keeps the artifacts that it stored.
 
-    The time of its last step is unknown, so the time for the next step begins now.
+    The time of its last step is unknown, so the wait for its next step begins now.
     """
     move_task(transaction, lost.task_id, TaskState.READY, TaskState.RUNNING, reason="", retry_at=0.0)
     move_attempt(transaction, lost.id, lost.state, AttemptState.RUNNING,
@@ -111,7 +111,7 @@ def returns(transaction: Transaction, lost: AttemptRecord) -> None:
 
 
 def reclaim(transaction: Transaction, lost: AttemptRecord) -> None:
-    """Keep what an attempt that was thought lost had stored, until its end."""
+    """Keep the artifacts of an attempt that was thought lost, until the attempt ends."""
     transaction.connection.execute(
         update(artifacts)
         .where(artifacts.c.attempt_id == lost.id, artifacts.c.state == ArtifactState.DISCARDED)

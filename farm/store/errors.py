@@ -20,7 +20,7 @@ class UnusableUrl(StoreError, ValueError):
 class NotFound(StoreError):
     """The named object doesn't exist.
 
-    `noun` and `id` say what was looked for, `help` says how to find one, and `known` names those that exist.
+    `noun` and `id` say what was looked for. `help` says how to find such an object. `known`: names that exist.
     """
 
     def __init__(self, noun: str, id: str, help: str = "", known: Iterable[str] = ()):
@@ -32,7 +32,7 @@ class NotFound(StoreError):
 
 
 class KeyReused(StoreError):
-    """An idempotency key came back with another spec."""
+    """An idempotency key was used again, with another spec."""
 
     def __init__(self, key: str, job_id: str):
         super().__init__(
@@ -56,7 +56,7 @@ class JobFinished(StoreError):
 
 
 class StaleAttempt(StoreError):
-    """The attempt's epoch is over: the farm takes nothing that it makes."""
+    """The attempt's epoch is over: the farm accepts nothing more from the attempt."""
 
     def __init__(self, attempt_id: str, epoch: int):
         super().__init__(f"attempt {attempt_id} of epoch {epoch} is over")
@@ -74,9 +74,10 @@ class MissingArtifact(StoreError):
 
 
 class Ambiguous(StoreError):
-    """A reference could mean several objects. Nothing was done to any of them.
+    """A reference matches several objects. Nothing was done to any of them.
 
-    `field`: the field with the reference; `candidates`: a line for each of the first objects, of `count` in all.
+    `field`: the field that held the reference. `count`: how many objects match. `candidates`: one line of text for each
+    of the first few.
     """
 
     def __init__(self, field: str, reference: str, noun: str, candidates: Sequence[str], count: int):
@@ -153,8 +154,8 @@ class RecordLost(StoreError):
 
 
 class DatabaseAway(StoreError):
-    """The database can't be used at this moment. The transaction was not done, or broke off at its commit and may be done:
-    repeat the call, which is safe. `why`: the database's message, in a line.
+    """The database can't be used at this moment. Repeat the call, which is safe: the transaction was not done, or broke
+    off at its commit and may have been done. `why`: the database's message, in one line.
     """
 
     def __init__(self, why: str):
@@ -175,7 +176,7 @@ class LedByAnother(StoreError):
 
 
 class Deposed(StoreError):
-    """Another process has begun to lead: this process can write nothing more, and ends."""
+    """Another process has begun to lead, so this process can write nothing more and must end."""
 
     def __init__(self, who: str, epoch: int, ours: int):
         super().__init__(

@@ -1,4 +1,4 @@
-"""Transactions about events. They are the farm's diary, which watchers follow by the events' numbers."""
+"""Transactions about events. Events are the farm's diary; each has a number, by which watchers follow them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from farm.store.tables import events, jobs, nodes
 
 
 class Events:
-    """Reads the diary, and adds events that belong to no other transaction."""
+    """Reads the events, and adds those that belong to no other transaction."""
 
     def __init__(self, database: Database):
         self._database = database
 
     def after(self, number: int, job_id: str | None = None, limit: int = 1000) -> list[EventRecord]:
-        """Return events past `number`, of one job or of all, in order. A job that does not exist has none."""
+        """Return the next events after event `number`, of one job or of all, in order. An unknown job has none."""
         query = select(events).where(events.c.number > number).order_by(events.c.number).limit(limit)
         if job_id is not None:
             query = query.where(events.c.job_id == job_id)

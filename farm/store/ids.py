@@ -9,7 +9,7 @@ _EPOCH = 1_577_836_800  # 2020-01-01, so that nine digits of milliseconds last a
 
 
 def new_id(prefix: str, at: float) -> str:
-    """Return `prefix`, a dash, nine digits of the Unix time `at` (seconds) and eight random ones."""
+    """Return `prefix`, a dash, and 17 base-32 digits: nine for the time `at` (Unix seconds) and eight random digits."""
     milliseconds = max(0, int((at - _EPOCH) * 1000))
     return f"{prefix}-{_base32(milliseconds, 9)}{_base32(secrets.randbits(40), 8)}"
 

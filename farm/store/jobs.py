@@ -53,12 +53,11 @@ class Jobs:
         idempotency_key: str = "",
         media: Sequence[str] | None = None,
     ) -> tuple[JobRecord, bool]:
-        """Store a job with its whole graph; returns it, and whether `idempotency_key` named one that was there already.
+        """Store a job with its whole graph. Returns the job, and whether an earlier call with this key had stored it.
 
-        `media`: ids of the job's media artifacts in the order of its conditions; by default those that the spec
-        names.
-        Raises KeyReused for a key that came with another spec, NotFound for unknown media, ValueError for a plan that
-        could not end: one without tasks, or with a task before one that it needs.
+        `media`: ids of the job's media artifacts in the order of its conditions; by default the ids in the spec.
+        Raises KeyReused if the key was used with another spec, NotFound for unknown media, and ValueError for a plan
+        that could not end: it has no tasks, or a task comes before a task that it needs.
         """
         wanted = spec.model_dump(mode="json")
         if media is None:
@@ -102,7 +101,7 @@ class Jobs:
     def list(self, states: Sequence[JobState] = (), limit: int = 100, before: str = "") -> list[JobRecord]:
         """Return at most `limit` jobs in any of `states` (empty: all), newest first.
 
-        `before`: the id of the last job of the previous page, to go on after it. Raises NotFound.
+        `before`: the id of the previous page's last job; the next page begins after that job. Raises NotFound.
         """
         newest = (jobs.c.created_at.desc(), jobs.c.id.desc())
         page = select(jobs.c.id, jobs.c.created_at).order_by(*newest).limit(limit)
@@ -135,7 +134,7 @@ class Jobs:
             return [(task, tuple(tries[task.id])) for task in rows.task_records(connection, query)]
 
     def unmet(self, job_id: str) -> dict[str, tuple[str, ...]]:
-        """Return, by each waiting task's id, the keys of the unfinished tasks that it needs, in the order of the graph."""
+        """Return the waiting tasks (ids), each with the keys of the unfinished tasks that it needs, in graph order."""
         needed = tasks.alias()
         lacking = (
             select(tasks.c.id, needed.c.key)
@@ -155,7 +154,7 @@ class Jobs:
         return {task_id: tuple(keys) for task_id, keys in found.items()}
 
     def stages(self, job_id: str) -> tuple[StageRecord, ...]:
-        """Return how far each kind of task is, in the order of the graph. Raises NotFound."""
+        """Return the progress of each kind of task, in the order of the graph. Raises NotFound."""
         with self._database.read() as connection:
             _require(connection, job_id)
             counted = connection.execute(
@@ -182,7 +181,7 @@ class Jobs:
         return tuple(stages)
 
     def cancel(self, job_id: str) -> tuple[AttemptRecord, ...]:
-        """Cancel the job, its unfinished tasks and its live attempts; returns the attempts, whose nodes must be told.
+        """Cancel the job, its unfinished tasks and its live attempts. Returns the attempts, to tell their nodes.
 
         Raises NotFound, and JobFinished for a job that has ended.
         """
@@ -193,7 +192,7 @@ class Jobs:
             return end_job(transaction, job_id, job.state, JobState.CANCELLED)
 
     def pause(self, job_id: str) -> JobRecord:
-        """Dispatch nothing more of the job; attempts that run end as they would. A paused job stays as it is.
+        """Dispatch no more tasks of the job; attempts that run go on to their end. A paused job stays as it is.
 
         Raises NotFound, and JobFinished for a job that has ended.
         """
@@ -234,11 +233,11 @@ class Jobs:
     ) -> tuple[str, ...]:
         """Put back the tasks that failed or were cancelled; an ended job goes on. Finished tasks stay done.
 
-        A finished task whose result is no longer kept is put back too, if one of these needs it. `only_failed`: put
-        back the failed tasks, not those that were cancelled with them. `task_ids`: put back these tasks of the job
-        and what they need (farm.policy.retry). Their failures are counted from zero again. Returns the keys of the
-        tasks that were put back, in the order of the graph; empty where there was nothing to put back.
-        Raises NotFound, and JobFinished for a job that has succeeded.
+        But a finished task whose result is no longer kept is put back too, if a task that is put back needs that
+        result. `only_failed`: put back the failed tasks, not those that were cancelled with them. `task_ids`: put back
+        only these tasks of the job and the tasks that they need (farm.policy.retry). The failures of tasks that are put
+        back count from zero again. Returns the keys of these tasks in the order of the graph; empty if nothing was put
+        back. Raises NotFound, and JobFinished for a job that has succeeded.
         """
         with self._database.write() as transaction:
             connection = transaction.connection

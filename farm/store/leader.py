@@ -1,9 +1,9 @@
-"""Who may write: one process leads the farm in a database, and every write proves that it still does.
+"""Who may write: one process leads the farm in a database, and with every write it proves that it still leads.
 
 A lock keeps a second process from leading while the first one lives; the kernel or PostgreSQL frees the lock however
 its holder ends. A holder may lose its lock and not notice: the process was stopped, its connection was cut, or the
 database was away. So each process that begins to lead raises the epoch, and every write compares the epoch within its
-own transaction. The rest of the store knows of neither.
+own transaction. The rest of the store knows neither the lock nor the epoch.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Lock(Protocol):
         ...
 
     def release(self) -> None:
-        """Let go."""
+        """Free the lock."""
         ...
 
     @property
@@ -56,9 +56,9 @@ class Lock(Protocol):
 
 
 class FileLock:
-    """A lock on a file beside an SQLite database. The file stays there and names the lock's holder and the last epoch.
+    """A lock on a file beside an SQLite database. The file stays there; it names the lock's last holder and last epoch.
 
-    So a database that is missing, or older than before, is not taken for a new one.
+    By the epoch the farm notices that a database is missing, or was replaced by an older copy.
     """
 
     def __init__(self, path: Path, who: str):
@@ -97,12 +97,12 @@ class FileLock:
 
 
 class AdvisoryLock:
-    """A lock of PostgreSQL's, held by a connection of its own that is named after its holder. It remembers nothing."""
+    """An advisory lock in PostgreSQL, held on a separate connection named after the holder. It remembers no epoch."""
 
     led = 0
 
     def mark(self, epoch: int) -> None:
-        """Remember nothing: a server's database doesn't vanish as a file does."""
+        """Do nothing: a database on a server doesn't vanish as a file does."""
 
     def __init__(self, url: URL, who: str, connect_args: dict[str, str]):
         self._engine: Engine = create_engine(
@@ -164,7 +164,10 @@ def _holder(connection: Connection) -> str:
 
 
 def begin(connection: Connection, who: str, at: float, after: int = 0) -> int:
-    """Raise the epoch, also past `after`, within a write transaction of the lock's holder; returns the new epoch."""
+    """Raise the epoch above its last value and above `after`; return the new epoch.
+
+    `connection` must be in a write transaction of the lock's holder.
+    """
     before = connection.scalar(select(leader.c.epoch).with_for_update())
     epoch = max(before or 0, after) + 1
     values = {"epoch": epoch, "who": who, "since": at}
@@ -175,7 +178,7 @@ def begin(connection: Connection, who: str, at: float, after: int = 0) -> int:
 
 
 def check(connection: Connection, epoch: int, *, keep: bool) -> None:
-    """Make sure that `epoch` is the leader's; with `keep`, until the transaction ends. Raises Deposed."""
+    """Make sure that `epoch` is the leader's; with `keep`, it stays so until the transaction ends. Raises Deposed."""
     query = select(leader)
     if keep:
         # Shared, so that nobody begins to lead before this transaction has ended. SQLite has one writer anyway.

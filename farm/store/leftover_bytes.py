@@ -1,8 +1,9 @@
-"""Counts the bytes that ended jobs leave, once when they end, so that nobody counts them again every minute.
+"""Counts, when a job ends, the bytes that it leaves, so that nobody has to count them again every minute.
 
-A job that has ended keeps its intermediate results (`jobs.leftover_bytes`). An upload that no job needs any more is
-kept too; `artifacts.unneeded_since` says since when. The sum of both is the one row of `leftovers`. An upload that no
-job was ever given isn't counted. The functions work within the caller's transaction.
+A job that has ended keeps its intermediate results; `jobs.leftover_bytes` is their size. An upload that no job needs
+any more is kept too; `artifacts.unneeded_since` says since when. The table `leftovers` has one row: the sum of the
+bytes of both. An upload that was never given to a job isn't counted. The functions work within the caller's
+transaction.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def total(connection: Connection) -> int:
 
 
 def job_ended(transaction: Transaction, job_id: str, state: JobState) -> None:
-    """Note what an ended job leaves, and which uploads nobody needs any more."""
+    """Record how many bytes an ended job leaves, and which of its uploads no job needs any more."""
     connection = transaction.connection
     made = connection.scalar(
         select(func.sum(artifacts.c.size))
@@ -51,12 +52,12 @@ def job_ended(transaction: Transaction, job_id: str, state: JobState) -> None:
 
 
 def job_goes_on(transaction: Transaction, job_id: str) -> None:
-    """Count nothing for a job that is retried: it needs its intermediate results again."""
+    """Subtract the leftover bytes of a job that is retried: it needs its intermediate results again."""
     forget_jobs(transaction, [job_id])
 
 
 def forget_jobs(transaction: Transaction, job_ids: Collection[str]) -> None:
-    """Note that nothing is left of these jobs."""
+    """Subtract the leftover bytes of these jobs: their intermediate results are gone or needed again."""
     connection = transaction.connection
     these = jobs.c.id.in_(job_ids)
     size = connection.scalar(select(func.sum(jobs.c.leftover_bytes)).where(these))
@@ -65,13 +66,13 @@ def forget_jobs(transaction: Transaction, job_ids: Collection[str]) -> None:
 
 
 def upload_is_given(transaction: Transaction, artifact_id: str) -> None:
-    """Note that a job is given the artifact and needs it from now on."""
+    """Record that a job was given this artifact, so the artifact is needed from now on."""
     forget_uploads(transaction, [artifact_id])
     transaction.connection.execute(update(artifacts).where(artifacts.c.id == artifact_id).values(given=True))
 
 
 def forget_uploads(transaction: Transaction, artifact_ids: Collection[str]) -> None:
-    """Note that these artifacts are needed again, or gone."""
+    """Subtract the bytes of these uploads: they are needed again, or gone."""
     connection = transaction.connection
     unneeded = artifacts.c.id.in_(artifact_ids), artifacts.c.unneeded_since.is_not(None)
     size = connection.scalar(select(func.sum(artifacts.c.size)).where(*unneeded, artifacts.c.given))

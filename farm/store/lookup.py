@@ -2,9 +2,9 @@
 
 Only what people type comes through here. The farm itself, and its nodes, use whole ids.
 
-A whole id wins. Otherwise names and beginnings of ids count alike, and there must be one match: the farm never guesses
-between two. An id may be typed in capitals, and with blanks around it. A name counts as a whole only:
-"ws1" must never come to mean ws10 because ws1 has left the farm.
+A whole id wins. Otherwise a name and the beginning of an id are equally good matches, and exactly one object must
+match: the farm never guesses between two. An id may be typed in capitals, and with blanks around it. A name must be
+typed whole: "ws1" must never come to mean ws10 because ws1 has left the farm.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Lookup:
         self._database = database
 
     def job(self, reference: str, field: str = "job_id") -> str:
-        """Return the whole id of the job. `field`: where the reference stood. Raises NotFound and Ambiguous."""
+        """Return the whole id of the job. `field`: the field that held the reference. Raises NotFound and Ambiguous."""
         with self._database.read() as connection:
             found = _jobs(connection, reference)
             if not found:
@@ -59,7 +59,7 @@ class Lookup:
             return found[0]
 
     def task(self, reference: str, field: str = "task") -> TaskRecord:
-        """Return the task of an id, or of "JOB/KEY". Raises NotFound and Ambiguous."""
+        """Return the task that `reference`, an id or "JOB/KEY", names. Raises NotFound and Ambiguous."""
         with self._database.read() as connection:
             found = _tasks(connection, reference)
             if not found and "/" in reference:

@@ -21,7 +21,7 @@ from farm.store.transaction import Transaction
 
 
 class Nodes:
-    """Records which workstations there are, what they offer, and when they were last heard of."""
+    """Records which workstations there are, what they offer, and when they were last heard from."""
 
     def __init__(self, database: Database):
         self._database = database
@@ -40,12 +40,12 @@ class Nodes:
         held: Collection[tuple[str, int]] = (),
         owner_reason: str = "",
     ) -> list[AttemptRecord]:
-        """Record what a node says of itself and put it online. `models`: (model, weights hash) pairs.
+        """Record what a node says about itself, and put the node online. `models`: (model, weights hash) pairs.
 
         Returns the attempts that are lost now: those from before a reboot, and those on devices that the node no longer
-        offers. Attempts in `held`, (attempt id, epoch) pairs, are not lost: the node has recorded their ends and is about
-        to report them. `reason`: why the node gets no work, if it gets none; `owner_reason`: why its owner keeps
-        it from taking work.
+        offers. Attempts in `held`, (attempt id, epoch) pairs, are not lost: they have ended, and the node is about to
+        report how. `reason`: why the node gets no work; "" if it gets some. `owner_reason`: why its owner keeps it from
+        taking work; "" if the owner does not.
         """
         said: dict[str, Any] = {
             "name": name,
@@ -91,11 +91,10 @@ class Nodes:
             return lost
 
     def seen(self, node_id: str, ray_node_id: str = "", owner_reason: str = "") -> None:
-        """Record that the node was heard of, and which raylet it has ("": none); an offline node is online again.
+        """Record that the node was heard from, and its raylet ("" for none). An offline node becomes online again.
 
-        `owner_reason`: why its owner keeps it from taking work, if so. A forgotten node stays forgotten until it says
-        hello.
-        Raises NotFound.
+        `owner_reason`: why its owner keeps it from taking work; "" if the owner does not. A forgotten node stays
+        forgotten until it says hello. Raises NotFound.
         """
         heard = {"ray_node_id": ray_node_id, "owner_reason": owner_reason}
         with self._database.write() as transaction:
@@ -111,7 +110,7 @@ class Nodes:
             )
 
     def offline(self, node_id: str, reason: str) -> None:
-        """Take a silent node offline: it gets no work. The attempts it runs are left to their leases. Raises NotFound."""
+        """Take a silent node offline: it gets no work. Its attempts end when their leases run out. Raises NotFound."""
         with self._database.write() as transaction:
             known = _node(transaction.connection, node_id)
             if known.state == NodeState.ONLINE:
@@ -119,17 +118,17 @@ class Nodes:
                 write_event(transaction, "offline", f"{known.name} is offline: {reason}", node_id=node_id)
 
     def leaves(self, node_id: str, reason: str) -> None:
-        """Give the node no work, because its agent is about to end; its next hello undoes that. Raises NotFound."""
+        """Give the node no more work, because its agent is about to end, until its next hello. Raises NotFound."""
         with self._database.write() as transaction:
             connection = transaction.connection
             _node(connection, node_id)
             connection.execute(update(nodes).where(nodes.c.id == node_id).values(reason=reason))
 
     def left(self, node_id: str, held: Collection[tuple[str, int]] = ()) -> list[AttemptRecord]:
-        """Record that the node has neither renderers nor raylet: it runs nothing, and if it was draining, it is drained.
+        """Record that the node runs no renderers, raylet or attempts; if it was draining, it is now drained.
 
-        Attempts that the record has as running there are given back, except (attempt id, epoch) pairs in `held`, whose
-        ends the node is about to report. Returns what was given back. Raises NotFound.
+        Attempts that still run there by the record end as given back, and are returned. Attempts in `held`, (attempt
+        id, epoch) pairs, are left alone: they have ended, and the node is about to report how. Raises NotFound.
         """
         here = rows.is_live, attempts.c.node_id == node_id
         with self._database.read() as connection:
@@ -154,9 +153,8 @@ class Nodes:
     ) -> DrainRecord:
         """Start draining the node: it gets no more work. If it is already draining, replace deadline, reason and requester.
 
-        `grace`: seconds that its attempts have from now; None: as long as they take. A node that is drained stays as
-        it is.
-        Raises NotFound.
+        `grace`: the seconds from now in which the node's attempts must end; None: as long as they take. A node that is
+        already drained stays as it is. Raises NotFound.
         """
         with self._database.write() as transaction:
             name = _node(transaction.connection, node_id).name
@@ -168,10 +166,10 @@ class Nodes:
             cordons.clock_began_anew(transaction)
 
     def resume(self, node_id: str, device: str = "") -> tuple[bool, list[str]]:
-        """End the node's drain, and the quarantine of one device, by name, or of all.
+        """End the node's drain and the quarantine of all its devices, or only the quarantine of `device` (a name).
 
-        With a `device` only its quarantine ends: a node is drained as a whole. Returns whether it was drained, and
-        the devices that were in quarantine. Raises NotFound.
+        With a `device` the drain goes on, because a node is drained as a whole. Returns whether a drain was ended, and
+        the names of the devices whose quarantine was ended. Raises NotFound.
         """
         with self._database.write() as transaction:
             known = _node(transaction.connection, node_id, device)
@@ -183,15 +181,15 @@ class Nodes:
             return drained, back
 
     def lock(self, node_id: str, device: str = "", reason: str = "", asked_by: str = "") -> None:
-        """Lock the node, or one device: it gets nothing new, what runs goes on, models stay warm. Raises NotFound."""
+        """Lock the node, or one device: no new work, running work goes on, models stay warm. Raises NotFound."""
         with self._database.write() as transaction:
             name = _node(transaction.connection, node_id, device).name
             cordons.lock(transaction, node_id, name, device, reason, asked_by)
 
     def unlock(self, node_id: str, device: str = "") -> list[str]:
-        """Unlock a device, or everything of the node; returns what was locked ("": the node as a whole).
+        """Unlock one device, or the node and all its devices. Returns what was locked ("": the whole node).
 
-        Raises NotFound, and NodeInUse for one device of a node that is locked as a whole.
+        Raises NotFound, and NodeInUse if only a device is to be unlocked but its node is locked as a whole.
         """
         with self._database.write() as transaction:
             connection = transaction.connection
@@ -201,9 +199,9 @@ class Nodes:
             return cordons.unlock(transaction, node_id, name, device)
 
     def forget(self, node_id: str) -> None:
-        """Remove the node from the record; attempts and events still name it. Its next hello makes it join again.
+        """Remove the node; attempts and events in the record still name it. With its next hello the node joins again.
 
-        Raises NotFound, and NodeInUse while it is online and not drained, or has live attempts.
+        Raises NotFound, and NodeInUse while the node is online and not drained, or has live attempts.
         """
         with self._database.write() as transaction:
             connection = transaction.connection
@@ -216,7 +214,7 @@ class Nodes:
                 what = ", ".join(attempt.task_key for attempt in live)
                 raise NodeInUse(
                     known.name,
-                    f"may still render {what}; other devices get that soon after the node falls silent, so try again then",
+                    f"may still render {what}. Other devices get that work soon after the node falls silent; try again then",
                 )
             if known.state == NodeState.ONLINE:
                 move_node(transaction, node_id, known.state, NodeState.OFFLINE, offline_reason="is forgotten")
@@ -247,9 +245,9 @@ class Nodes:
         return found[0]
 
     def weights_of(self, model: str) -> dict[str, int]:
-        """Return the hashes of the weights on offer for `model`, each with how many nodes offer it.
+        """Return the hashes of the weights that nodes offer for `model`, each with the number of nodes that offer it.
 
-        Online nodes count; where none of them offers the model, offline ones do.
+        Only online nodes count. If none of them offers the model, offline nodes count instead.
         """
         with self._database.read() as connection:
             known = connection.execute(select(nodes.c.state, nodes.c.models)).all()

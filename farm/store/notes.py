@@ -12,15 +12,15 @@ from farm.store.transaction import Transaction
 
 
 def notes_of(facts: Mapping[str, Any] | None) -> list[str]:
-    """Return the sentences for people in a task's facts: the strings of their list "notes"."""
+    """Return the sentences for people in a task's facts: the strings in the list "notes" of `facts`."""
     notes = (facts or {}).get("notes")
     return [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
 
 
 def tell_job(transaction: Transaction, task_id: str, facts: Mapping[str, Any]) -> None:
-    """Add a task's notes to its job's, before `facts` become the task's.
+    """Add the notes in a task's new `facts` to its job's notes. Call this before `facts` are stored.
 
-    A task is done again when its result is lost; then its new notes replace the earlier ones.
+    A task that is done again, because its result was lost, may already have notes: the new notes replace them.
     """
     connection = transaction.connection
     before = notes_of(connection.scalar(select(tasks.c.facts).where(tasks.c.id == task_id)))

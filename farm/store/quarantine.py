@@ -1,7 +1,7 @@
 """Puts devices that fail every task into quarantine, within the caller's transaction.
 
-A strike is one job of which a device failed a task. A success deletes all strikes of its device. A job that fails on
-several devices deletes the strikes that its tasks caused: then the job is at fault.
+A device gets a strike when it fails a task, but only one strike for each job. A success deletes all strikes of the
+device. If a job fails on several devices, the strikes that its tasks caused are deleted, because the job is at fault.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from farm.store.transaction import Transaction
 
 
 def strike(transaction: Transaction, attempt: AttemptRecord, error: str) -> None:
-    """Note that a device failed a task; after MAX_STRIKES jobs the device is in quarantine."""
+    """Give a device a strike because it failed a task. At MAX_STRIKES strikes the device goes into quarantine."""
     connection = transaction.connection
     this = {"node_id": attempt.node_id, "device": attempt.device}
     one = {**this, "job_id": attempt.job_id}
@@ -29,7 +29,7 @@ def strike(transaction: Transaction, attempt: AttemptRecord, error: str) -> None
     if count < MAX_STRIKES or is_set_aside(connection, attempt.node_id, attempt.device):
         return
     reason = (
-        f"failed tasks of {count} jobs with no success in between, last {attempt.task_key} of {attempt.job_id}: "
+        f"failed tasks of {count} jobs with no success in between; the last was {attempt.task_key} of {attempt.job_id}: "
         f"{gist(error)}"
     )
     connection.execute(insert(quarantines).values(**this, reason=reason, since_at=transaction.at))
@@ -38,7 +38,7 @@ def strike(transaction: Transaction, attempt: AttemptRecord, error: str) -> None
 
 
 def forgive(transaction: Transaction, node_id: str, device: str) -> None:
-    """Delete the device's strikes: it has done something right."""
+    """Delete the device's strikes, because it has done a task."""
     transaction.connection.execute(
         delete(strikes).where(*_are(strikes, {"node_id": node_id, "device": device}))
     )
@@ -56,7 +56,10 @@ def is_set_aside(connection: Connection, node_id: str, device: str) -> bool:
 
 
 def lift(transaction: Transaction, node_id: str, device: str = "") -> list[str]:
-    """End the quarantine of a device, or of all the node's, and forget the reason; returns the devices that were in it."""
+    """End the quarantine of one device, or of all the node's devices, and delete their strikes.
+
+    Returns the names of the devices that were in quarantine.
+    """
     connection = transaction.connection
     this = {"node_id": node_id} | ({"device": device} if device else {})
     found = connection.scalars(select(quarantines.c.device).where(*_are(quarantines, this))).all()

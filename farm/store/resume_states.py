@@ -17,7 +17,7 @@ from farm.store.transaction import Transaction
 
 
 def keep(transaction: Transaction, attempt_id: str, artifact_ids: Sequence[str]) -> int:
-    """Keep the state that a live attempt stored, also after its end; returns the number of artifacts."""
+    """Keep the state that a live attempt stored, also after the attempt's end. Returns the number of artifacts."""
     change = (
         update(artifacts)
         .where(
@@ -31,7 +31,7 @@ def keep(transaction: Transaction, attempt_id: str, artifact_ids: Sequence[str])
 
 
 def newest(connection: Connection, task_id: str) -> ArtifactRecord | None:
-    """Return the state from which the next attempt of the task goes on: of the last attempt that left one."""
+    """Return the state from which the task's next attempt goes on: that of the last attempt that left a state."""
     row = connection.execute(
         select(artifacts)
         .join(attempts, artifacts.c.attempt_id == attempts.c.id)
@@ -43,7 +43,7 @@ def newest(connection: Connection, task_id: str) -> ArtifactRecord | None:
 
 
 def release(transaction: Transaction, *of_tasks: ColumnElement[bool]) -> None:
-    """Mark for collection the states of these tasks: nobody will go on with them."""
+    """Mark the states of these tasks for collection, because no attempt will go on from them."""
     theirs = select(attempts.c.id).join(tasks, attempts.c.task_id == tasks.c.id).where(*of_tasks)
     transaction.connection.execute(
         update(artifacts)

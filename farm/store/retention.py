@@ -1,8 +1,8 @@
-"""Gives up artifacts that ended jobs leave (intermediate results, the clips they were given), and uploads without a job.
+"""Gives up artifacts: the intermediate results of ended jobs, the clips given to those jobs, and uploads without a job.
 
 The functions work within the caller's transaction. They mark the rows of artifacts; the files are removed afterwards.
-A job is given up whole, so that a kept result has everything that it was made from. farm.policy.retention judges how
-much is kept.
+The intermediate results of a job are given up all together: while one is kept, everything that it was made from is kept
+too. farm.policy.retention judges how much is kept.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ AT_ONCE = 100
 
 
 def due(connection: Connection, keeping: Keeping, now: float) -> tuple[list[Leftover], list[Leftover]]:
-    """Return leftovers to give up at `now` (Unix seconds), of jobs and of uploads: a limited number, oldest first."""
+    """Return what to give up at `now` (Unix seconds), of jobs and of uploads: the oldest, at most AT_ONCE of each."""
     made, given = _made(connection), _given(connection)
     # The oldest of both are among the oldest of each.
     oldest = sorted([*made, *given], key=lambda one: (one.ended_at, one.id))[:AT_ONCE]
@@ -35,7 +35,7 @@ def due(connection: Connection, keeping: Keeping, now: float) -> tuple[list[Left
 
 
 def give_up(transaction: Transaction, of_jobs: Collection[Leftover], uploads: Collection[Leftover]) -> int:
-    """Mark the artifacts of these leftovers for collection; returns their number."""
+    """Mark these jobs' intermediate results, and these uploads, for collection. Returns the number of artifacts."""
     for job in of_jobs:
         size = f"{job.size / 2**20:.1f} MiB"
         message = f"its intermediate results ({size}) are no longer kept; a retry would make them again"

@@ -104,9 +104,9 @@ def task_records(connection: Connection, query: Select) -> list[TaskRecord]:
 
 
 def ends(connection: Connection, *conditions: ColumnElement[bool]) -> dict[str, list[End]]:
-    """Return how attempts without a result that meet all conditions ended, by task, in the order of their dispatch.
+    """Return, by task, how attempts ended, in dispatch order: those without a result that meet all conditions.
 
-    Attempts before the last retry by a person are left out: nobody holds them against the task any more.
+    Attempts before a person last retried the task are left out, because they no longer count against the task.
     """
     found: dict[str, list[End]] = defaultdict(list)
     for row in connection.execute(
@@ -160,8 +160,8 @@ def attempt_records(connection: Connection, *conditions: ColumnElement[bool]) ->
 def groups_under_way(connection: Connection, job_ids: Iterable[str]) -> frozenset[str]:
     """Return the lockstep groups of these jobs that have a live attempt.
 
-    A lost member of such a group has to come back even while its job is paused: the others wait for it, device in
-    hand.
+    If such a group loses a member, that task must run again even while its job is paused: the other members keep their
+    devices occupied and wait.
     """
     among = list(job_ids)
     if not among:
@@ -175,7 +175,7 @@ def groups_under_way(connection: Connection, job_ids: Iterable[str]) -> frozense
 
 
 def node_records(connection: Connection, *conditions: ColumnElement[bool]) -> list[NodeRecord]:
-    """Return the nodes that meet all conditions and are not forgotten, by name, with their devices and what each does."""
+    """Return the nodes that meet all conditions and are not forgotten, by name, with their devices and tasks."""
     busy: dict[tuple[str, str], str] = {}
     for node_id, device, job_id, key in connection.execute(
         select(attempts.c.node_id, attempts.c.device, tasks.c.job_id, tasks.c.key)

@@ -39,7 +39,7 @@ def misses(tables: Collection[str], revisions: Sequence[str]) -> str:
 
 
 def misses_columns(columns: Mapping[str, Collection[str]]) -> str:
-    """Return which columns a database of today's schema lacks, given those of each table; "" for none. Pure."""
+    """Return which columns a database of today's schema lacks, given the columns of each table; "" for none. Pure."""
     for name, table in metadata.tables.items():
         if lacking := sorted(set(table.columns.keys()) - set(columns[name])):
             return f"lacks {', '.join(lacking)} in its table {name}"
@@ -47,7 +47,7 @@ def misses_columns(columns: Mapping[str, Collection[str]]) -> str:
 
 
 def ends_early(header: bytes, size: int) -> str:
-    """Return how an SQLite file's first 100 bytes contradict its `size` in bytes; "" if they do not. Pure."""
+    """Return how the first 100 bytes of an SQLite file contradict its `size` in bytes; "" if they agree. Pure."""
     page = int.from_bytes(header[16:18], "big")
     page = 1 << 16 if page == 1 else page
     # The count of pages holds only where these two numbers agree.
@@ -60,15 +60,17 @@ def ends_early(header: bytes, size: int) -> str:
 def check_sqlite(path: Path, longest: int | None = CHECKED_BYTES) -> None:
     """Make sure that a file is a farm's SQLite database, or a new one. Changes neither the file nor its log.
 
-    `longest`: size in bytes up to which every page is checked; None: always. Raises DatabaseDamaged, NoFarmInDatabase,
-    and DamagedFile if something else is in the place of its log.
+    `longest`: every page is checked if the file has at most so many bytes; None: always. Raises DatabaseDamaged,
+    NoFarmInDatabase, and DamagedFile if a name that SQLite needs beside the file is taken, by a folder for example.
     """
     log = Path(f"{path}-wal")
     logged = log.is_file() and log.stat().st_size > 0
     for file in (log, Path(f"{path}-shm")):
         if os.path.lexists(file) and not file.is_file():
             raise DamagedFile(
-                file, "is not a file", f"Move it away; SQLite keeps a file there beside {path.name}"
+                file,
+                "is not a file",
+                f"Move it away: SQLite needs that name for a file of its own beside {path.name}",
             )
     if path.exists() and not path.is_file():
         raise DatabaseDamaged(path, f"it is {'a folder' if path.is_dir() else 'not a file'}")
@@ -90,8 +92,8 @@ def check_sqlite(path: Path, longest: int | None = CHECKED_BYTES) -> None:
         problem = str(error)
         if logged and _sound_alone(path):
             problem += (
-                f"; without its log {log.name} it is whole: that may be the log of another database, and moving it away "
-                "loses what was written last"
+                f"; the database is whole without its log {log.name}, which may be the log of another database; if it is the log "
+                "of this one, moving it away loses the last writes"
             )
         raise DatabaseDamaged(path, problem) from None
 

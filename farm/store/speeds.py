@@ -19,8 +19,9 @@ REMEMBERED = 8
 def note(transaction: Transaction, attempt: AttemptRecord, working_seconds: float) -> None:
     """Record how fast a device denoised a committed window.
 
-    `working_seconds`: from its first step to its end, so without loading the model and fetching inputs. Storyboards
-    are left out: they are small, and slow for their FLOPs on every device, so they would make a device look slow.
+    `working_seconds`: the time from the window's first step to its end, without loading the model and fetching inputs.
+    Storyboards are left out: they are small, and slow for their FLOPs on every device, so they would make a device look
+    slow.
     """
     connection = transaction.connection
     kind = connection.scalar(select(tasks.c.kind).where(tasks.c.id == attempt.task_id))
@@ -56,7 +57,7 @@ def forget_replaced(transaction: Transaction, node_id: str, offered: Sequence[De
 
 
 def measured(connection: Connection) -> dict[tuple[str, str], tuple[Speed, ...]]:
-    """Return all measured speeds, by (node id, device)."""
+    """Return all measured speeds of each device, by (node id, device)."""
     found: dict[tuple[str, str], list[Speed]] = defaultdict(list)
     for row in connection.execute(select(speeds).order_by(speeds.c.model)):
         found[row.node_id, row.device].append(Speed(row.model, row.flops_per_second, row.windows))

@@ -19,10 +19,10 @@ from farm.store.tasks import Tasks
 
 
 class Store:
-    """Every transaction of the farm, by noun. Methods block; any thread may call them.
+    """All transactions of the farm, grouped by what they are about. Methods block; any thread may call them.
 
-    Each method is one transaction: it happens whole or not at all. After DatabaseAway, which leaves open whether it
-    happened, it may be repeated. Only the one process that leads changes anything.
+    Each method is one transaction: it happens whole or not at all. DatabaseAway leaves open whether it happened; the
+    call may then be repeated. Only the process that leads can change anything.
     """
 
     def __init__(self, database: Database):
@@ -47,11 +47,11 @@ class Store:
     ) -> Self:
         """Open the database at an SQLAlchemy `url` as its only writer, and bring its schema up to date.
 
-        The URL is "sqlite:////var/lib/farm/farm.db" or "postgresql+psycopg://user@host/farm". `who` names this
-        process to others, `wall` gives Unix seconds for people, `boot` CLOCK_BOOTTIME; `terms` say how many
-        failures the farm tolerates. `lived` is called if the database is empty: it returns where a farm has stored
-        artifacts, or "". Every change may raise Deposed, once another process leads. Raises LedByAnother, SchemaTooNew,
-        DatabaseAway, DatabaseDamaged, NoFarmInDatabase, RecordLost.
+        The URL is "sqlite:////var/lib/farm/farm.db" or "postgresql+psycopg://user@host/farm". `who` names this process
+        to others. `wall` gives Unix seconds, for the times that people read; `boot` gives seconds of CLOCK_BOOTTIME.
+        `terms` say how many failures the farm tolerates. `lived` is called if the database is empty: it returns the
+        place where a farm has stored artifacts, or "" if there is none. Once another process leads, every change raises
+        Deposed. Raises LedByAnother, SchemaTooNew, DatabaseAway, DatabaseDamaged, NoFarmInDatabase, RecordLost.
         """
         database = Database(url, wall, boot, terms)
         try:
@@ -63,7 +63,7 @@ class Store:
 
     @classmethod
     def open(cls, url: str, wall: Callable[[], float] = time.time) -> Self:
-        """Open the database to read it, also while another process leads. Every change raises RuntimeError.
+        """Open the database read-only, also while another process leads. Every change raises RuntimeError.
 
         Raises SchemaTooOld, SchemaTooNew, DatabaseAway.
         """

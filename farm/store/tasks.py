@@ -17,7 +17,7 @@ from farm.store.tables import artifacts, attempts, edges, jobs, tasks
 
 
 class Tasks:
-    """Shows tasks and which of them could start, and records why a ready task waits."""
+    """Shows the tasks that could start, and records why a ready task waits."""
 
     def __init__(self, database: Database):
         self._database = database
@@ -25,7 +25,7 @@ class Tasks:
     def ready(self) -> list[ReadyRecord]:
         """Return the ready tasks of live jobs: higher priority first, then older jobs, then the order of the graph.
 
-        Of a paused job, only members that a running lockstep group has lost are returned.
+        Of a paused job, only the tasks that a running lockstep group waits for are returned.
         """
         begun = (jobs.c.state == JobState.PAUSED) & tasks.c.job_id.in_(_jobs_in_lockstep())
         could_start = rows.is_ready & (jobs.c.state.in_(LIVE_JOBS) | begun)
@@ -61,7 +61,7 @@ class Tasks:
         ]
 
     def groups(self, job_ids: Iterable[str]) -> dict[str, list[GroupMember]]:
-        """Return the unfinished members of these jobs' lockstep groups, by the name of the group, in the graph's order."""
+        """Return the unfinished tasks in these jobs' lockstep groups, by the group's name, in graph order."""
         query = (
             select(tasks, attempts.c.node_id, attempts.c.device)
             .join_from(tasks, attempts, (attempts.c.task_id == tasks.c.id) & rows.is_live, isouter=True)
@@ -91,7 +91,7 @@ class Tasks:
         return dict(found)
 
     def set_reasons(self, reasons: Mapping[str, str]) -> int:
-        """Record what each ready task (by id) is waiting for; returns how many reasons changed."""
+        """Record why each ready task waits: `reasons` by task id. Returns how many reasons changed."""
         if not reasons:
             return 0
         with self._database.write() as transaction:

@@ -1,4 +1,4 @@
-"""The value that functions share within one transaction that changes the record."""
+"""The value that functions pass to each other within a transaction that changes the record."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from farm.policy.failures import Terms
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """A write transaction of the leader's, as `Database.write` yields it.
+    """A write transaction of the leader, as `Database.write` yields it.
 
-    A function that changes the record takes a Transaction. One that only reads takes a Connection, which read and write
-    transactions both have; so the type checker refuses a change within a transaction that was begun to read.
+    A function that changes the record takes a Transaction. A function that only reads takes a Connection, which both
+    read and write transactions have. So the type checker refuses a change within a read transaction.
     """
 
     connection: Connection

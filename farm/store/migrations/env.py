@@ -1,4 +1,4 @@
-"""Run by Alembic: migrates on the connection and in the transaction that `upgrade` was given."""
+"""The script that Alembic runs: it migrates on the connection, and in the transaction, of the caller of `upgrade`."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ def test_a_device_that_fails_tasks_of_three_jobs_is_set_aside_until_somebody_res
     assert quarantine_of(store, "d0") == ""
     fail_on(store, "d0")
     reason = quarantine_of(store, "d0")
-    assert reason.startswith("failed tasks of 3 jobs with no success in between, last encode of j-")
+    assert reason.startswith("failed tasks of 3 jobs with no success in between; the last was encode of j-")
     assert reason.endswith("ValueError: bad")
     assert quarantine_of(store, "d1") == ""
     waiting = submit(store)

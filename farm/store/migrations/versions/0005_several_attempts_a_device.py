@@ -12,7 +12,7 @@ _live_alone = sa.text("state IN ('dispatched', 'running') AND NOT lockstep")
 
 
 def upgrade() -> None:
-    """Mark the attempts of groups, and leave them out of the unique index."""
+    """Mark the attempts of lockstep groups, and leave these attempts out of the unique index."""
     op.add_column("attempts", sa.Column("lockstep", sa.Boolean(), server_default=sa.false(), nullable=False))
     op.drop_index("uq_attempts_live_device", table_name="attempts")
     op.create_index(

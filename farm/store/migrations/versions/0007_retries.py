@@ -1,4 +1,4 @@
-"""Let a person's retry of a task cancel its earlier failures."""
+"""When a person retries a task, no longer count its earlier failures."""
 
 from __future__ import annotations
 

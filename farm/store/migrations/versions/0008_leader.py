@@ -10,7 +10,7 @@ down_revision = "0007_retries"
 
 
 def upgrade() -> None:
-    """Make the table. The process that runs this begins to lead, and writes the row."""
+    """Make the table. Its row is written by the process that runs this upgrade, when it begins to lead."""
     op.create_table(
         "leader",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),

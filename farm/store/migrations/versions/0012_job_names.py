@@ -10,7 +10,7 @@ down_revision = "0011_age"
 
 
 def upgrade() -> None:
-    """Add the column, and take the name of each job that is there from its spec."""
+    """Add the column, and fill it with the names in the specs of the existing jobs."""
     op.add_column("jobs", sa.Column("name", sa.Text(), server_default="", nullable=False))
     on_sqlite = op.get_bind().dialect.name == "sqlite"
     name = "json_extract(spec, '$.name')" if on_sqlite else "spec ->> 'name'"
