@@ -18,9 +18,9 @@ FORM = "HH:MM:SS:FF, or HH:MM:SS;FF for drop-frame at 29.97 and 59.94 fps"
 def frame_of(timecode: str, rate: Fraction) -> int:
     """Return the frame, counted from 00:00:00:00, that `timecode` names at `rate` frames a second.
 
-    At NTSC rates frames are counted with the next whole rate (24 for 23.976), as editing software does. Drop-frame
+    At an NTSC rate, frames are counted as at the next whole rate (24 for 23.976), as editing software does. Drop-frame
     timecode leaves out the first two labels (four at 59.94) of every minute except each tenth.
-    Raises ValueError with what is accepted.
+    Raises ValueError, which says what is accepted.
     """
     found = _TIMECODE.fullmatch(timecode)
     if found is None:
@@ -46,14 +46,17 @@ def frame_of(timecode: str, rate: Fraction) -> int:
 
 
 def frame_of_number(value: str) -> int:
-    """Return the frame that a whole number names. Raises ValueError with what is accepted."""
+    """Return the frame that a whole number names. Raises ValueError, which says what is accepted."""
     if not (value.isascii() and value.isdigit()):
         raise ValueError(f"must be a whole number such as 240, got '{value}'")
     return int(value)
 
 
 def frame_of_seconds(value: str, rate: Fraction) -> int:
-    """Return the frame nearest to `value` seconds at `rate` frames a second. Raises ValueError with what is accepted."""
+    """Return the frame nearest to `value` seconds at `rate` frames a second.
+
+    Raises ValueError, which says what is accepted.
+    """
     whole, dot, part = value.partition(".")
     if not ((whole + part).isascii() and whole.isdigit() and (part.isdigit() if dot else True)):
         raise ValueError(f"must be a number such as 10 or 12.5, got '{value}'")
@@ -61,7 +64,7 @@ def frame_of_seconds(value: str, rate: Fraction) -> int:
 
 
 def frame_at(time: str, rate: Fraction) -> int:
-    """Return the frame that `time` names, in any of the forms in TIMES. Raises ValueError with what is accepted."""
+    """Return the frame that `time` names, in any form in TIMES. Raises ValueError, which says what is accepted."""
     time = time.strip()
     if found := _FRAME.fullmatch(time):
         return frame_of_number(found[1])

@@ -1,4 +1,4 @@
-"""The timeline of a video in frames and latents, and its cut into windows.
+"""The timeline of a video in frames and latents, and how it is cut into windows.
 
 In LTX, 8n+1 pixel frames are n+1 latents: latent 0 stands for frame 0 alone, and latent i ≥ 1 for frames 8i-7 … 8i. Sizes
 are multiples of 32 pixels. Pure arithmetic that the scheduler and planning plugins share; nothing here depends on a model.
@@ -16,21 +16,21 @@ SPATIAL = 32
 
 
 def latents_for(frames: int) -> int:
-    """Return the latents that hold `frames` ≥ 1 pixel frames, rounded up."""
+    """Return the number of latents that hold `frames` ≥ 1 pixel frames, rounded up."""
     if frames < 1:
         raise ValueError(f"frames must be at least 1, got {frames}")
     return -(-(frames - 1) // TEMPORAL) + 1
 
 
 def frames_of(latents: int) -> int:
-    """Return the pixel frames to which `latents` ≥ 1 latents decode: 8(latents-1)+1."""
+    """Return the number of pixel frames in `latents` ≥ 1 decoded latents: 8(latents-1)+1."""
     if latents < 1:
         raise ValueError(f"latents must be at least 1, got {latents}")
     return TEMPORAL * (latents - 1) + 1
 
 
 def frame_span(start: int, stop: int) -> tuple[int, int]:
-    """Return the pixel frames [first, last) for which the latents [start, stop) stand on the global timeline."""
+    """Return the pixel frames [first, last), on the global timeline, that the latents [start, stop) stand for."""
     if not 0 <= start < stop:
         raise ValueError(f"latents [{start}, {stop}) are not a span")
     return (0 if start == 0 else TEMPORAL * start - 7), TEMPORAL * (stop - 1) + 1
@@ -42,7 +42,7 @@ def tokens_of(latents: int, width: int, height: int) -> int:
 
 
 def padded(pixels: int) -> int:
-    """Return the least multiple of 32 that is at least `pixels`."""
+    """Return `pixels` rounded up to a multiple of 32."""
     return -(-pixels // SPATIAL) * SPATIAL
 
 
@@ -60,9 +60,9 @@ class Cut:
 def cut_windows(latents: int, length: int, overlap: int) -> tuple[Cut, ...]:
     """Cut `latents` latents into windows of at most `length`. Neighbours share exactly `overlap` latents.
 
-    The cut has as few windows as possible. Their lengths differ by at most one, longer windows first, so that the last
-    window is no stub. A window that starts after latent 0 spends its first latent on run-up: that
-    latent stands for a single frame only, and is dropped.
+    There are as few windows as possible. Their lengths differ by at most one, and the longer windows come first, so
+    that the last window is no stub. If a window starts after latent 0, its first latent is rendered and then dropped,
+    because it stands for a single frame only.
 
     Raises ValueError unless latents ≥ 1 and 1 ≤ overlap < length.
     """

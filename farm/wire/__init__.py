@@ -1,1 +1,1 @@
-"""Everything that crosses the wire: addresses, channels, certificates, tokens, and the translation of records to messages."""
+"""What the farm's parts use to talk to each other: addresses, channels, certificates, tokens, messages."""

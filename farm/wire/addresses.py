@@ -1,7 +1,7 @@
 """The addresses at which other machines reach this one.
 
-Addresses appear late, change and vanish, so the farm looks them up whenever it needs them (`look`). The choice among the
-found addresses is pure.
+Addresses appear late, change and vanish, so the farm looks them up whenever it needs them (`look`). The functions that
+choose among the addresses found are pure.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ class NoAddress(ValueError):
 
 
 def split(address: str) -> tuple[str, int]:
-    """Return host and port of "host:port". An IPv6 host is returned without its brackets."""
+    """Return the host and the port in "host:port", an IPv6 host without its brackets."""
     host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port)
 
 
 def joined(host: str, port: int) -> str:
-    """Return "host:port" for host and port: the inverse of `split`."""
+    """Return `host` and `port` as "host:port": the inverse of `split`."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether only this machine reaches `host`, an address or a name."""
+    """Return whether `host`, an address or a name, can be reached from this machine only."""
     if host == "localhost":
         return True
     with contextlib.suppress(ValueError):
@@ -64,10 +64,10 @@ class Found:
     """This machine's addresses at one moment.
 
     Attributes:
-        route: The address of the route out of the network; empty: none.
-        others: All addresses that other machines may reach, IPv4 first.
-        inner: The addresses of bridges and tunnels. They lead to containers, virtual machines or a VPN, unless the route
-            out is one of them.
+        route: This machine's address on the route out of the network; empty if there is no such route.
+        others: All addresses at which other machines may reach this one, IPv4 first.
+        inner: The addresses of this machine on bridges and tunnels, which lead to containers, virtual machines or a
+            VPN, unless the route out is one of them.
     """
 
     route: str = ""
@@ -76,7 +76,7 @@ class Found:
 
     @property
     def best(self) -> str:
-        """The IPv4 address that other machines most likely reach; loopback if there is none."""
+        """The IPv4 address at which other machines most likely reach this one; loopback if there is none."""
         if self.route:
             return self.route
         ranked = sorted((one for one in self.others if ":" not in one), key=lambda one: one in self.inner)
@@ -119,7 +119,7 @@ def _bridge_or_tunnel(interface: str) -> bool:
 
 
 def resolve(host: str) -> tuple[str, ...]:
-    """Return the IPv4 addresses of a name or an address, in a fixed order; none while no name server answers."""
+    """Return the IPv4 addresses of a name or an address, in a fixed order; empty while no name server answers."""
     with contextlib.suppress(OSError):
         told = socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)
         return tuple(sorted({str(one[4][0]) for one in told}, key=ipaddress.ip_address))
@@ -136,9 +136,11 @@ def servers(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the addresses at which workstations reach the daemon, and this machine's other addresses.
 
-    The daemon listens on `listen` and has got `port`. `advertise` are the addresses in the settings. Without them it is
-    the address at which the farm's Ray `runs`, or would run. A name for this machine's loopback (Debian's 127.0.1.1) may
-    stand for another address elsewhere, at which the daemon doesn't listen; so the loopback address itself is returned.
+    The daemon listens on `listen` and has got `port`. If the settings have addresses, `advertise`, they are returned.
+    If not, workstations use the address in `listen`; if that stands for all addresses, they use the address at which
+    the farm's Ray `runs`, or would run. If `listen` has a name for this machine's loopback (Debian's 127.0.1.1), the
+    loopback address itself is returned: on other machines the name may stand for an address at which the daemon doesn't
+    listen.
     """
     if advertise:
         return advertise, ()
@@ -160,7 +162,7 @@ def names(
     found: Found,
     resolve: Callable[[str], tuple[str, ...]] = resolve,
 ) -> tuple[str, ...]:
-    """Return the names and addresses by which clients may call the daemon, also from this machine itself."""
+    """Return the names and addresses by which clients, on this machine and on others, may call the daemon."""
     best, others = servers(listen, advertise, 0, found, resolve=resolve)
     host, _ = split(listen)
     own = [*([] if is_any(host) else [host]), "localhost", LOOPBACK, "::1"]
@@ -183,9 +185,10 @@ def in_cluster(
 ) -> str:
     """Return the IPv4 address of this machine in the farm's Ray cluster. Raises NoAddress.
 
-    `node_ip` is the address in the settings, if there is one. Without it, it is the first advertised address that this
-    machine has, or else the address at which the daemon listens. If a name has several addresses and Ray `runs` at one of
-    them, Ray stays there. An advertised address may also belong to a router, or to a name that can't be resolved now.
+    `node_ip`, the address in the settings, is returned if there is one. If not, the first address in `advertise` that
+    this machine has is returned, or else the address at which the daemon listens. If a name has several addresses and
+    Ray `runs` at one of them, Ray stays there. Addresses in `advertise` may belong to a router, and names there may not
+    resolve now: these are passed over.
     """
     if node_ip:
         return node_ip
@@ -217,8 +220,9 @@ def in_cluster(
 def kept(runs: str, found: Found) -> str:
     """Return the address to use: the one at which a process already `runs` ("" if none does), or else the best found.
 
-    So a cable that is pulled and put in again changes nothing, and neither does a second network. But a process that began
-    at a bridge or a tunnel, because nothing else was up, moves to the network once the network is up.
+    So a network cable that is unplugged and plugged in again changes nothing, and neither does a second network. But a
+    process that began at the address of a bridge or a tunnel, because nothing else was up, moves to the network once
+    the network is up.
     """
     if runs in ("", LOOPBACK):
         return found.best

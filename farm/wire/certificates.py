@@ -1,4 +1,4 @@
-"""A farm's certificates: making its CA and its server's certificate, and checking that they still fit each other.
+"""Makes a farm's CA and the certificate of its server, and checks that the two still fit each other.
 
 The package cryptography is imported only where it is used, because clients never need it.
 """
@@ -19,7 +19,7 @@ _VALID_DAYS = 3650
 
 
 def make(names: Sequence[str]) -> dict[str, bytes]:
-    """Make a new CA (EC P-256) and a server certificate that it issues. Return PEM files by name.
+    """Make a new CA (EC P-256) and a server certificate issued by this CA. Return the PEM files, by file name.
 
     `names`: the names and IP addresses at which the server is reached; the first is the server's own name.
     """
@@ -51,9 +51,10 @@ def make(names: Sequence[str]) -> dict[str, bytes]:
 
 
 def renewed(folder: Path, names: Sequence[str]) -> bytes | None:
-    """Return a new server certificate for `names`, from the same CA and for the same key; None if the old one has them.
+    """Return a new server certificate for `names`, with the same CA and key; None if the old one has these names.
 
-    Raises ValueError, TypeError and OSError if the CA's key is missing or damaged. The farm runs on without that key.
+    Raises ValueError, TypeError and OSError if the CA's key is missing or damaged. The farm itself runs
+    without that key.
     """
     from cryptography import x509
     from cryptography.hazmat.primitives import serialization

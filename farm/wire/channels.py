@@ -1,8 +1,8 @@
 """Connections between the farm's parts: options of channels and of the daemon's server, and the token on every call.
 
-The token travels as plain metadata, not as gRPC call credentials. Call credentials live in a plugin. At its end the plugin
-takes the GIL on one of gRPC's threads, while the thread that closes the last channel holds the GIL and waits for it. Both
-then wait for ever (grpc/grpc pull request 42247).
+The token travels as plain metadata, not as gRPC call credentials. gRPC keeps call credentials in a plugin. When the
+plugin ends, it takes the GIL on one of gRPC's threads, while the thread that closes the last channel has the GIL and
+waits for the plugin. Both then wait for ever (grpc/grpc pull request 42247).
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ REQUEST_KEY = "x-request-id"
 
 
 def request_name(metadata: Iterable[tuple[str, str | bytes]] | None) -> str:
-    """Return the name that a call's metadata gives it, or a new one where there is none that a log could hold."""
+    """Return the name of a call, from its metadata; a new name if the metadata has none that is fit for a log."""
     for key, value in metadata or ():
         if key == REQUEST_KEY and isinstance(value, str) and _REQUEST.fullmatch(value):
             return value
@@ -80,12 +80,12 @@ def request_name(metadata: Iterable[tuple[str, str | bytes]] | None) -> str:
 
 
 def new_request() -> str:
-    """Return a name for a call."""
+    """Return a new, random name for a call."""
     return secrets.token_hex(8)
 
 
 def request_metadata() -> tuple[tuple[str, str], ...]:
-    """Return metadata that names a call anew."""
+    """Return call metadata with a new name for the call."""
     return ((REQUEST_KEY, new_request()),)
 
 

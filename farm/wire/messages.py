@@ -112,7 +112,7 @@ def task_message(
     reason: str,
     logs: Mapping[str, records.ArtifactRecord],
 ) -> jobs_pb2.Task:
-    """Return a task with its attempts as a message. `reason`: why it doesn't run. `logs`: kept logs by attempt id."""
+    """Return a task with its attempts as a message. `reason`: why it doesn't run. `logs`: stored logs by attempt id."""
     return jobs_pb2.Task(
         id=task.id,
         key=task.key,
@@ -131,7 +131,7 @@ def task_message(
 def attempt_message(
     attempt: records.AttemptRecord, log: records.ArtifactRecord | None = None
 ) -> jobs_pb2.Attempt:
-    """Return one attempt as a message, with its kept log if there is one."""
+    """Return one attempt as a message, with its stored log if there is one."""
     return jobs_pb2.Attempt(
         id=attempt.id,
         epoch=attempt.epoch,
@@ -158,7 +158,7 @@ def event_message(event: records.EventRecord) -> jobs_pb2.JobEvent:
 
 
 def shown_prompts(shared: JobJson) -> list[jobs_pb2.ShownPrompts]:
-    """Return which frames show which prompts; empty for an older plan that doesn't say it."""
+    """Return which prompts apply to which frames; empty for an older plan, which does not say so."""
     return [
         jobs_pb2.ShownPrompts(first_frame=first, last_frame=last, prompts=texts)
         for first, last, texts in prompts_of(shared)
@@ -214,9 +214,9 @@ def node_message(
 ) -> nodes_pb2.Node:
     """Return a node as a message.
 
-    `renderers`: the names of its devices whose renderer is up. `trouble(node id, device)`: why a device has no renderer.
-    `model_troubles`: for each model that the node doesn't offer, why. `upgrade`: what to do about the node's version; empty:
-    nothing. `now`: seconds of CLOCK_BOOTTIME.
+    `renderers`: the names of its devices whose renderer is up. `trouble(node id, device)` returns why a device has no
+    renderer. `model_troubles`: by model, why the node doesn't offer it. `upgrade`: what to do about the node's version;
+    "" for nothing. `now`: seconds of CLOCK_BOOTTIME.
     """
     return nodes_pb2.Node(
         id=node.id,
@@ -277,5 +277,5 @@ def artifact_message(artifact: records.ArtifactRecord) -> artifacts_pb2.Artifact
 
 
 def outcome_name(outcome: nodes_pb2.Outcome) -> str:
-    """How an attempt ended, in a word for people and logs."""
+    """Return how an attempt ended, in one word for people and logs."""
     return nodes_pb2.Outcome.Name(outcome).removeprefix("OUTCOME_").lower()

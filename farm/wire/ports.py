@@ -1,4 +1,4 @@
-"""Diagnosis of a port that the farm can't listen on, for the person who starts the farm: why, and which program has it.
+"""Finds out why the farm can't listen on a port, and which program has the port, for the person who starts the farm.
 
 The functions look at this machine's processes and sockets; they send nothing.
 """
@@ -69,7 +69,7 @@ def taken(host: str, port: int) -> str:
 
 
 def holder(host: str, port: int) -> str:
-    """Return, in words, which program listens on `port`: its name and pid, and for a farmd the home of its farm."""
+    """Return, in words, which program listens on `port`: its name and pid, and for farmd also the home of its farm."""
     try:
         listening = [
             one

@@ -1,4 +1,4 @@
-"""The profile by which a client finds its farm, from a file or the environment, and help for wrong values there.
+"""The profile by which a client finds its farm: read from a file or the environment, with help where a value is wrong.
 
 No message shows a token, even if a person has pasted it into the wrong place.
 """
@@ -48,7 +48,7 @@ class NoProfile(Exception):
 
 @dataclass(frozen=True)
 class Profile:
-    """The facts with which a client reaches a farm.
+    """What a client needs to reach a farm.
 
     Attributes:
         server: The farm's address, as host:port.
@@ -127,9 +127,10 @@ class Profile:
     def find(cls, path: Path | str | None = None, environ: Mapping[str, str] = os.environ) -> Profile:
         """Return the profile of the farm to talk to. Raises NoProfile.
 
-        It is the file `path`, or the file in FARM_PROFILE, or FARM_SERVER with FARM_CA and FARM_TOKEN, or the profile in
-        the home (FARM_HOME or ~/.farm); the first that is given. FARM_TOKEN is the client token (or, as in earlier
-        versions, a file with it), and FARM_TOKEN_FILE a file with it. FARM_CA is a file or the certificate itself.
+        The first of these that is given is used: the file `path`; the file that FARM_PROFILE names; FARM_SERVER with
+        FARM_CA and FARM_TOKEN; the profile in the home (FARM_HOME or ~/.farm). FARM_TOKEN is the client token (or, as
+        in earlier versions, a file that holds the token); FARM_TOKEN_FILE is such a file. FARM_CA is a file or the
+        certificate itself.
         """
         if path or environ.get("FARM_PROFILE"):
             return cls.load(Path(path or environ["FARM_PROFILE"]))
@@ -173,7 +174,7 @@ def exported(server: str, ca_pem: bytes, token: str) -> str:
 
 
 def place(path: Path) -> str:
-    """Return a hash of a profile's machine and path, by which the profile in a farm's home differs from its copies."""
+    """Return a hash of this machine and a profile's path, to tell the profile in a farm's home from its copies."""
     machine = socket.gethostname()
     # Machines made from the same image may share a name, or an id.
     with contextlib.suppress(OSError):
@@ -198,7 +199,10 @@ def _unreadable(path: Path, error: OSError) -> str:
 
 
 def host_and_port(text: str, what: str) -> str:
-    """Return a checked HOST:PORT; `what` names its source. Raises NoProfile, so that gRPC never shows a pasted token."""
+    """Return `text` if it is HOST:PORT. `what` names its source.
+
+    Raises NoProfile if not: gRPC could show a token that was pasted there.
+    """
     found = re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]+):([0-9]{1,5})", text.strip())
     if not found or not 0 < int(found[1]) <= 65535:
         raise NoProfile(

@@ -1,9 +1,9 @@
 """The farm's access control: its own CA, the tokens of clients and nodes, and the join token.
 
-Every farm is its own certificate authority, made at its first start. The server certificate always names "farmd", so that it
-stays valid when addresses change. It also names the farm's addresses, for clients that check only those
-(farmd.whereabouts). Clients and nodes trust it because of the CA, which travels inside the join token and the client
-profile, and is never fetched unverified.
+Every farm is its own certificate authority, made at its first start. The server certificate always names "farmd", so
+that it stays valid when addresses change. It also names the farm's addresses, for clients that check only those
+(farmd.whereabouts). Clients and nodes trust the certificate because of the CA. The CA travels inside the join token and
+the client profile, and is never fetched unverified.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Authority:
 
     @classmethod
     def open(cls, home: Path) -> Authority:
-        """Load the authority in `home`, or make it at a farm's first start.
+        """Load the authority in `home`; at a farm's first start, make it.
 
         All files appear at once (0600 in a folder 0700), so that two daemons that start together agree.
         Raises DamagedFile if a file in the folder is missing or damaged, or if the folder of a farm that has run before is
@@ -110,8 +110,8 @@ class Authority:
     def made_out_to(self, names: Sequence[str]) -> Authority:
         """Return the same authority with a server certificate that also has `names`, the names and addresses of the farm.
 
-        Raises OSError, ValueError and TypeError if the CA's key is missing or damaged. The certificate then stays as it is,
-        which the farm's own clients and nodes accept.
+        If the CA's key is missing or damaged, raises OSError, ValueError or TypeError and leaves the old certificate in
+        place, which the farm's own clients and nodes still accept.
         """
         renewed = certificates.renewed(self.home / _TLS, [SERVER_NAME, *names])
         if renewed is None:
@@ -151,7 +151,8 @@ class Authority:
     def write_profile(self, server: str, here: str = "") -> Path:
         """Write `home`/client.json, the profile with which clients find the daemon at `server`, and return its path.
 
-        `here`: the daemon's address for clients on this machine, if it differs. Paths in the profile are relative to it.
+        `here`: the daemon's address for clients on this machine, if it differs from `server`. Paths in the profile are
+        relative to the profile's folder.
         """
         path = self.home / profile.FILE
         fields: dict[str, Any] = {
@@ -203,10 +204,10 @@ def ray_token_path(home: Path) -> Path:
 
 
 def ray_token_file(home: Path) -> Path:
-    """Return the file with the token of the farm's Ray cluster, for RAY_AUTH_TOKEN_PATH. In a new farm it is made (0600).
+    """Return the path of the Ray cluster's token, for RAY_AUTH_TOKEN_PATH. In a new farm, make the file (0600).
 
-    The head, the bridge and every raylet of the farm use it with RAY_AUTH_MODE=token. Raises DamagedFile if the token of
-    a farm that has run before is missing or damaged, because its nodes know no other token.
+    The head, the bridge and every raylet of the farm use this token, with RAY_AUTH_MODE=token. Raises DamagedFile if
+    the token of a farm that has run before is missing or damaged, because its nodes know no other token.
     """
     path = ray_token_path(home)
     remedy = (
