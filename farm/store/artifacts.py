@@ -1,4 +1,4 @@
-"""Transactions about artifacts: they record which stored bytes count. The bytes themselves are in farm.artifacts."""
+"""Transactions about artifacts: which artifacts exist, and in which state. farm.artifacts stores their bytes."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _loses = (artifacts.c.state == ArtifactState.DISCARDED) & ~_MAY_COUNT.exists()
 
 
 class Artifacts:
-    """Records which artifacts are stored, which attempt made each, and whether it counts."""
+    """Records which artifacts are stored, which attempt made each artifact, and whether the artifact is committed."""
 
     def __init__(self, database: Database):
         self._database = database
 
     def new_id(self) -> str:
-        """Return an id for an artifact that is about to be written, so that it can have a path of its own."""
+        """Return a new id for an artifact that is about to be written. The artifact's path contains the id."""
         return new_id("a", self._database.wall())
 
     def stage(
@@ -53,9 +53,10 @@ class Artifacts:
         epoch: int = 0,
         artifact_id: str = "",
     ) -> ArtifactRecord:
-        """Record an artifact whose bytes are stored. Media (no attempt) counts at once, a result once it is committed.
+        """Record an artifact whose bytes are stored, and return it.
 
-        Raises StaleAttempt when the attempt's epoch is over, NotFound when there is no such attempt.
+        Uploaded media (without an attempt) is committed at once. A result is committed when its attempt succeeds.
+        Raises StaleAttempt if the attempt's epoch is over, NotFound if there is no such attempt.
         """
         values: dict[str, Any] = {
             "id": artifact_id or self.new_id(),
@@ -87,9 +88,10 @@ class Artifacts:
         location: str,
         artifact_id: str,
     ) -> ArtifactRecord:
-        """Record the log of an attempt, however the attempt ended. An attempt has one log: later calls return the first.
+        """Record the log of an attempt, no matter how the attempt ended, and return the log's artifact.
 
-        Raises NotFound when there is no such attempt of that epoch.
+        An attempt has one log: later calls record nothing and return the first log. Raises NotFound if there is no such
+        attempt of that epoch.
         """
         values = {
             "id": artifact_id,
@@ -118,7 +120,7 @@ class Artifacts:
             return _logs(connection, artifacts.c.attempt_id.in_(of_job))
 
     def log_of(self, attempt_id: str) -> ArtifactRecord | None:
-        """Return the log of an attempt; None while there is none."""
+        """Return the log of an attempt; None if the attempt has no log yet."""
         with self._database.read() as connection:
             return _logs(connection, artifacts.c.attempt_id == attempt_id).get(attempt_id)
 
@@ -128,7 +130,7 @@ class Artifacts:
             return _artifact(connection, artifact_id)
 
     def inputs(self, task_id: str) -> TaskInputs:
-        """Return what a task is given: results it needs, its job's media and notes, a saved state. Raises NotFound."""
+        """Return a task's inputs: results of other tasks, the job's media and notes, a saved state. Raises NotFound."""
         needed = (
             select(tasks.c.key.label("needed"), artifacts)
             .join_from(edges, tasks, edges.c.needs_id == tasks.c.id)
@@ -162,7 +164,7 @@ class Artifacts:
             )
 
     def results(self, job_id: str, keys: Sequence[str]) -> dict[str, tuple[ArtifactRecord, ...]]:
-        """Return the committed artifacts of those of the job's tasks `keys` that have any, by key."""
+        """Return the committed artifacts of the job's tasks `keys`, by task key. Tasks without any are left out."""
         query = (
             select(tasks.c.key.label("made_by"), artifacts)
             .join_from(tasks, attempts, attempts.c.task_id == tasks.c.id)
@@ -179,7 +181,7 @@ class Artifacts:
         return {key: tuple(found) for key, found in made.items()}
 
     def any_count(self) -> bool:
-        """Return whether there is any artifact that counts."""
+        """Return whether any artifact is committed."""
         # Of an old farm's first artifacts none may count any more; its newest video does.
         newest = select(artifacts.c.id).order_by(artifacts.c.id.desc())
         one = newest.where(artifacts.c.state == ArtifactState.COMMITTED).limit(1)
@@ -187,17 +189,17 @@ class Artifacts:
             return connection.scalar(one) is not None
 
     def recorded(self, artifact_ids: Collection[str]) -> set[str]:
-        """Return those of the ids that are recorded, whatever the state of their artifacts. Raises Deposed.
+        """Return the ids among `artifact_ids` that are recorded, whatever the state of their artifacts. Raises Deposed.
 
-        The query runs in a write transaction, so all writes before it are done: no call under way will still record an
-        id that it doesn't find.
+        The query runs in a write transaction, after all writes that began earlier. So no call that is still under way
+        can later record an id that the query did not find.
         """
         with self._database.write() as transaction:
             known = select(artifacts.c.id).where(artifacts.c.id.in_(artifact_ids))
             return set(transaction.connection.scalars(known))
 
     def locations(self, artifact_ids: Collection[str]) -> set[str]:
-        """Return the locations of those of the artifacts that are recorded. Raises Deposed, as `recorded` does."""
+        """Return the locations of the recorded artifacts among `artifact_ids`. Raises Deposed, as `recorded` does."""
         with self._database.write() as transaction:
             known = select(artifacts.c.location).where(artifacts.c.id.in_(artifact_ids))
             return set(transaction.connection.scalars(known))
@@ -209,10 +211,10 @@ class Artifacts:
             return [rows.artifact_record(row) for row in connection.execute(query)]
 
     def expire(self, keeping: Keeping) -> int:
-        """Mark for collection what ended jobs have kept too long, and uploads for which no job came.
+        """Mark for collection artifacts of ended jobs that are past their retention, and uploads that no job used.
 
-        One call marks a limited number, oldest first. It never marks what a job may still need, nor videos, sidecars
-        and logs. Returns the number of artifacts.
+        One call marks a limited number of artifacts, oldest first. It never marks artifacts that a job may still need,
+        nor videos, sidecars and logs. Returns the number of marked artifacts.
         """
         with self._database.read() as connection:
             if not any(retention.due(connection, keeping, self._database.wall())):
@@ -223,9 +225,9 @@ class Artifacts:
             return retention.give_up(transaction, *due)
 
     def collectable(self, limit: int = 1000) -> list[ArtifactRecord]:
-        """Return artifacts that were never committed or have expired, oldest first.
+        """Return up to `limit` artifacts that were never committed or have expired, oldest first.
 
-        The caller removes their files, then calls `collected`. Artifacts of attempts that may still return are left out.
+        The caller removes their files, then calls `collected`. Artifacts of attempts that may still go on are left out.
         A collectable artifact stays collectable, so its files may be removed at any later time.
         """
         query = (
@@ -238,10 +240,10 @@ class Artifacts:
             return [rows.artifact_record(row) for row in connection.execute(query)]
 
     def collected(self, artifact_ids: Sequence[str]) -> int:
-        """Note that the files of collectable artifacts are gone; returns their number. Artifacts that count are left alone.
+        """Record that the files of collectable artifacts are removed, and return the number of these artifacts.
 
-        Artifacts that were never committed are deleted from the record. Artifacts that once counted stay in it as
-        collected: the tasks that made them remain done.
+        Artifacts that are not collectable are ignored. Artifacts that were never committed are deleted from the record.
+        Artifacts that were committed stay in the record as collected, because the tasks that made them remain done.
         """
         these = artifacts.c.id.in_(artifact_ids)
         with self._database.write() as transaction:

@@ -18,7 +18,7 @@ class NotFree(Exception):
 
 
 def give(transaction: Transaction, handover: Handover, lease_until: float) -> AttemptRecord:
-    """Give a ready task to a device. Raises NotFree.
+    """Give a ready task to a device, and return the new attempt. Raises NotFree.
 
     `lease_until` is in seconds of the daemon's CLOCK_BOOTTIME.
     """
@@ -97,9 +97,9 @@ def _is_free(
 
 
 def could_return(connection: Connection, lost: AttemptRecord) -> bool:
-    """Return whether an attempt that was thought lost could go on: its device has begun nothing else since.
+    """Return whether an attempt that was thought lost could go on, because its device has begun no other work since.
 
-    Locks, drains and the workstation's owner don't matter here, because they let running attempts go on too.
+    Locks, drains and the workstation's owner don't matter here, because they don't stop running attempts either.
     """
     payload = connection.execute(select(tasks.c.payload).where(tasks.c.id == lost.task_id)).scalar_one()
     return _is_free(connection, lost.node_id, lost.device, group_of(lost.job_id, payload))

@@ -1,4 +1,4 @@
-"""Transactions about attempts: dispatch, lease, progress and end. The fencing lives here."""
+"""Transactions about attempts: dispatch, lease, progress and end. They fence off attempts whose epoch is over."""
 
 from __future__ import annotations
 
@@ -37,18 +37,19 @@ class Attempts:
     def dispatch(
         self, task_id: str, epoch: int, node_id: str, device: str, lease_until: float
     ) -> AttemptRecord | None:
-        """Give a ready task, last seen at `epoch`, to a device; the attempt has epoch + 1.
+        """Give a ready task to a device, and return the attempt, whose epoch is `epoch` + 1.
 
-        Returns None when the task is no longer ready at that epoch, the device is busy or gone, or its node is
-        offline.
+        `epoch` is the task's epoch when the caller last saw it. Returns None if the task is no longer ready at that
+        epoch, the device is busy or gone, or its node is offline.
         """
         given = self.dispatch_all([Handover(task_id, epoch, node_id, device)], lease_until)
         return given[0] if given else None
 
     def dispatch_all(self, handovers: Sequence[Handover], lease_until: float) -> list[AttemptRecord]:
-        """Dispatch all these tasks as `dispatch` does, or none: a lockstep group starts whole, and may share devices.
+        """Dispatch all tasks of `handovers`, as `dispatch` does, or none of them.
 
-        Returns the attempts in the order of `handovers`; empty when none was dispatched.
+        A lockstep group needs this, because it starts as a whole; its members may share devices. Returns the attempts
+        in the order of `handovers`; empty if none was dispatched.
         """
         try:
             with self._database.write() as transaction:
@@ -57,10 +58,10 @@ class Attempts:
             return []
 
     def renew(self, node_id: str, refs: Iterable[tuple[str, int]], lease_until: float) -> list[AttemptRef]:
-        """Extend the leases of the node's live attempts among `refs` and return those; the others are over.
+        """Extend the leases of the attempts among `refs` that are live on the node, and return them. The rest are over.
 
-        A dispatched attempt becomes running. So does an attempt that was thought lost, if its task and device are still
-        free.
+        A dispatched attempt becomes running. An attempt that was thought lost becomes running again if its task and
+        device are still free.
         """
         asked = {AttemptRef(*ref) for ref in refs}
         if not asked:
@@ -95,9 +96,9 @@ class Attempts:
             return [attempt.ref for attempt in granted]
 
     def progress(self, attempt_id: str, epoch: int, step: int, steps: int, from_step: int = 0) -> bool:
-        """Record that `step` of `steps` are done; returns False when the attempt is over or already further on.
+        """Record that `step` of `steps` are done. Return False if the attempt is over or has reported more steps.
 
-        `from_step`: the step at which the attempt began, where it went on from an earlier attempt's state.
+        `from_step`: the step at which the attempt began; above 0 if it continued from an earlier attempt's state.
         """
         # When it was heard of, not when the writer's turn came.
         now = self._database.boot()
@@ -126,13 +127,14 @@ class Attempts:
         working_seconds: float = 0.0,
         facts: Mapping[str, Any] | None = None,
     ) -> Settlement:
-        """Commit a result if its epoch is still current, however late it comes, also of an attempt that was thought lost.
+        """Commit the result of an attempt if the attempt's epoch is still current.
 
-        Its artifacts are committed, and its task is done and keeps its `facts` (JSON); the notes among them go to the
-        job. Successors become ready, and after the last task the job ends. `working_seconds`, from the first step to
-        the end, tell the farm how fast the device is.
-        Raises MissingArtifact, changing nothing, when `artifact_ids` are not all stored by this attempt or a mux
-        brings no "video".
+        A late result is committed too, even if the attempt was thought lost. The attempt's artifacts are committed. The
+        task is done and keeps `facts` (JSON); the notes among the facts go to the job. Tasks that waited only for this
+        task become ready, and the job ends after its last task. From `working_seconds`, the time from the first step to
+        the end, the farm learns how fast the device is.
+        Raises MissingArtifact and changes nothing if this attempt has not stored all of `artifact_ids`, or if the
+        result of a mux task has no "video".
         """
         with self._database.write() as transaction:
             connection = transaction.connection
@@ -167,7 +169,7 @@ class Attempts:
             return Settlement(True, job=finish_job(transaction, attempt.job_id), ready=ready)
 
     def fail(self, attempt_id: str, epoch: int, error: str) -> Settlement:
-        """Count a failure of the work; farm.policy.failures judges what follows."""
+        """End an attempt whose work failed. farm.policy.failures decides what follows."""
         with self._database.write() as transaction:
             connection = transaction.connection
             attempt = _current(connection, attempt_id, epoch)
@@ -176,9 +178,9 @@ class Attempts:
             return endings.end(transaction, attempt, Cause.WORK, error)[1]
 
     def stop(self, attempt_id: str, epoch: int, artifact_ids: Sequence[str], reason: str) -> Settlement:
-        """End an attempt that its node stopped between two steps: the next one goes on from the state it left.
+        """End an attempt that its node stopped between two steps. The task's next attempt continues from its state.
 
-        `artifact_ids`: that state, stored by this attempt. Nothing is kept of an attempt whose epoch is over.
+        `artifact_ids`: the artifacts of the saved state, stored by this attempt. Nothing is kept if its epoch is over.
         """
         with self._database.write() as transaction:
             connection = transaction.connection
@@ -189,11 +191,11 @@ class Attempts:
             return endings.end(transaction, attempt, Cause.GIVEN_BACK, reason)[1]
 
     def out_of_memory(self, attempt_id: str, epoch: int, error: str) -> Settlement:
-        """End an attempt that did not fit into the memory of its device: from now on the task needs more than that."""
+        """End an attempt that ran out of device memory. From now on its task needs a device with more memory."""
         return self.lose(attempt_id, epoch, f"out of memory: {error}", Cause.OUT_OF_MEMORY)
 
     def lacks_input(self, attempt_id: str, epoch: int, damaged: Sequence[str], error: str) -> Settlement:
-        """End an attempt whose inputs `damaged` (artifact ids) are unusable; the tasks that made them are done again."""
+        """End an attempt whose inputs `damaged` (artifact ids) are unusable. The tasks that made them run again."""
         with self._database.write() as transaction:
             connection = transaction.connection
             attempt = _current(connection, attempt_id, epoch)
@@ -202,7 +204,7 @@ class Attempts:
             return damage.make_again(transaction, attempt, damaged, error)
 
     def lose(self, attempt_id: str, epoch: int, reason: str, cause: Cause = Cause.SILENT) -> Settlement:
-        """End an attempt for a fault of the farm. It costs no retry, unless the fault keeps hitting the same task."""
+        """End an attempt because of a fault of the farm. It costs no retry, unless the fault recurs with the task."""
         with self._database.write() as transaction:
             connection = transaction.connection
             attempt = _current(connection, attempt_id, epoch)
@@ -213,7 +215,7 @@ class Attempts:
     def time_out(self, now: float) -> list[tuple[AttemptRecord, Settlement]]:
         """Fail live attempts that take too long, or make no step for too long, at `now` (CLOCK_BOOTTIME seconds).
 
-        Returns each as it is now, with what its end led to; their nodes must be told.
+        Returns each ended attempt with the changes that its end made. The caller must tell their nodes.
         """
 
         def late(connection: Connection) -> list[tuple[AttemptRecord, str]]:
@@ -239,28 +241,31 @@ class Attempts:
         return ended
 
     def lose_node(self, node_id: str, reason: str) -> list[AttemptRecord]:
-        """Lose everything that the node runs, because it is known to run nothing; returns what was lost."""
+        """End as lost all live attempts of a node, because the node is known to run nothing. Return these attempts."""
         return self._lose_all(reason, attempts.c.node_id == node_id)
 
     def lose_device(self, node_id: str, device: str, reason: str) -> list[AttemptRecord]:
-        """Lose what was given to a device whose renderer died before the work began; returns what was lost.
+        """End as lost the attempts of a device whose renderer died before it began them. Return these attempts.
 
-        The node itself reports the ends of attempts that had begun.
+        Attempts that had begun are left alone, because the node itself reports their ends.
         """
         never_began = attempts.c.state == AttemptState.DISPATCHED
         return self._lose_all(reason, attempts.c.node_id == node_id, attempts.c.device == device, never_began)
 
     def expire(self, now: float) -> list[AttemptRecord]:
-        """Lose live attempts whose lease ended before `now` (CLOCK_BOOTTIME seconds).
+        """End as lost the live attempts whose lease ended before `now` (CLOCK_BOOTTIME seconds). Return these attempts.
 
-        A caller that waits some time before it gives tasks of expired attempts away passes an earlier `now`.
+        Their tasks can then go to other devices. A caller that wants to wait some time before that passes an earlier
+        `now`.
         """
         return self._lose_all("its lease ran out", attempts.c.lease_until < now)
 
     def extend_all(self, until: float) -> int:
-        """Set the leases of all live attempts, for a restarted daemon whose clock may have begun anew.
+        """Let the leases of all live attempts end at `until`, and return the number of these attempts.
 
-        Other times of the old clock don't count any more either: neither against attempts, nor for tasks that wait.
+        A restarted daemon calls this, because its clock may have begun anew.
+        Other times that were read from the old clock are reset too: the times of attempts are set to now, and tasks
+        that wait for their next try no longer wait.
         """
         with self._database.write() as transaction:
             connection, now = transaction.connection, transaction.now
@@ -287,7 +292,7 @@ class Attempts:
             return rows.attempt_records(connection, attempts.c.task_id == task_id)
 
     def live(self, node_id: str | None = None) -> list[AttemptRecord]:
-        """Return the attempts that occupy a device, of one node or of all."""
+        """Return the live attempts, which occupy a device: those of one node, or of all nodes if `node_id` is None."""
         where = [rows.is_live] if node_id is None else [rows.is_live, attempts.c.node_id == node_id]
         with self._database.read() as connection:
             return rows.attempt_records(connection, *where)

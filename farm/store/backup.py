@@ -1,7 +1,7 @@
-"""Writes the whole record into one file, and restores it.
+"""Writes the farm's whole record into one file, and restores the record from such a file.
 
 With SQLite the file is a database. With PostgreSQL it is an archive of pg_dump's custom format, which PostgreSQL's own
-programs write and read. The file says where artifacts are; it doesn't hold their bytes.
+programs write and read. The file says where the artifacts are, but doesn't contain their bytes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _BUSY_SECONDS = 30
 
 
 class BackupFailed(StoreError):
-    """No backup was made, or it was not restored; nothing has changed."""
+    """A backup could not be made or restored. Nothing has changed."""
 
 
 class NotEmpty(StoreError):
@@ -43,7 +43,7 @@ class NotEmpty(StoreError):
 
 
 def back_up(url: str, file: Path) -> None:
-    """Write the record at `url` to `file`, whole or not at all. A daemon may go on writing it meanwhile.
+    """Write the record in the database `url` to `file`, whole or not at all. A daemon may change the record meanwhile.
 
     Raises BackupFailed, DatabaseAway.
     """
@@ -63,11 +63,11 @@ def back_up(url: str, file: Path) -> None:
 
 
 def restore(url: str, file: Path, who: str, *, force: bool = False) -> Path | None:
-    """Make the record at `url` what it was when `file` was written, and bring it to today's schema.
+    """Restore the record in the database `url` from the backup `file`, and bring it to today's schema.
 
-    `force`: replace everything that is in the database. `who` names this process to others. The backup is proven first;
-    what was there stays until all of it is in place, and an SQLite file that is damaged or no farm's is set aside: returns its
-    new name, or None.
+    `force`: replace everything that is in the database. `who` names this process to others. The backup is tested first,
+    and the old content stays until the whole backup is in place. If the old database is an SQLite file that is damaged
+    or not of a farm, that file is renamed instead of replaced. Returns its new name; None if no file was renamed.
     Raises NotEmpty, BackupFailed, SchemaTooNew, LedByAnother, DatabaseAway.
     """
     parsed = parse(url)
@@ -81,7 +81,7 @@ def restore(url: str, file: Path, who: str, *, force: bool = False) -> Path | No
         if filled and not force:
             raise NotEmpty(
                 f"the farm's database is not empty (there are rows in {', '.join(filled)}); "
-                "restore into an empty one, or replace what is there with --force"
+                "restore into an empty database, or give --force to replace these rows"
             )
         database.disconnect()
         if kind == "SQLite":
@@ -153,7 +153,7 @@ def _whole(file: Path) -> Iterator[Path]:
         yield part
         give_name(part, file)
     except BlockingIOError:
-        raise BackupFailed(f"{file} is being written already, by another process") from None
+        raise BackupFailed(f"another process is already writing {file}") from None
     except OSError as error:
         raise BackupFailed(f"cannot write {error.filename or file}: {error.strerror}") from None
     finally:
@@ -213,7 +213,7 @@ def _prove(part: Path) -> None:
         with _sqlite(part) as upgraded:
             if lost := upgraded.execute("PRAGMA foreign_key_check").fetchone():
                 raise BackupFailed(
-                    f"the backup is damaged: rows of {lost[0]} belong to rows of {lost[2]} that are not in it"
+                    f"the backup is damaged: rows of {lost[0]} belong to rows of {lost[2]} that are missing"
                 )
     except (DatabaseDamaged, NoFarmInDatabase) as error:
         raise BackupFailed(f"the backup is damaged: it {error.problem}") from None

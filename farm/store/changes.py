@@ -1,6 +1,6 @@
 """Changes the states of jobs, tasks, attempts, nodes and drains. Every change goes through farm.states.advance.
 
-A change is a compare-and-set within the caller's transaction, and writes its event there.
+A change is a compare-and-set. The change and its event are written in the caller's transaction.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def _move(
 def end_attempt(
     transaction: Transaction, attempt: AttemptRecord, target: AttemptState, why: str, cause: str = ""
 ) -> AttemptRecord:
-    """End a live attempt that brought no result, and discard what it stored. Returns it as it is now.
+    """End a live attempt that brought no result, discard the artifacts that it stored, and return the ended attempt.
 
     `cause`: a farm.policy.failures.Cause; empty for a cancelled attempt.
     """
@@ -141,7 +141,7 @@ def end_attempt(
 
 
 def tell(transaction: Transaction, attempt: AttemptRecord, kind: str, where: str) -> None:
-    """Write the event that something happened to an attempt on its device."""
+    """Write an event about an attempt: `kind` says what happened, `where` is "on" or "to" its device."""
     write_event(
         transaction,
         kind,
@@ -153,7 +153,7 @@ def tell(transaction: Transaction, attempt: AttemptRecord, kind: str, where: str
 
 
 def discard(transaction: Transaction, attempt_id: str) -> None:
-    """Mark for collection what the attempt stored and nobody committed."""
+    """Mark for collection the artifacts that the attempt stored and that were not committed."""
     transaction.connection.execute(
         update(artifacts)
         .where(artifacts.c.attempt_id == attempt_id, artifacts.c.state == ArtifactState.STAGED)
@@ -162,9 +162,10 @@ def discard(transaction: Transaction, attempt_id: str) -> None:
 
 
 def put_back(transaction: Transaction, task_id: str, **values: Any) -> bool:
-    """Put a running task back, to be dispatched again; returns whether it is ready at once.
+    """Put a running task back, so that it is dispatched again. Return whether the task is ready at once.
 
-    If a result that it needs has gone meanwhile, it waits with a new epoch: no earlier attempt of it may come back.
+    If a result that the task needs was lost meanwhile, the task waits for that result. It also gets a new epoch, so
+    that no earlier attempt at the task can still deliver a result.
     """
     if not lacks(transaction.connection, task_id):
         move_task(transaction, task_id, TaskState.RUNNING, TaskState.READY, **values)
@@ -185,7 +186,7 @@ def lacks(connection: Connection, task_id: str) -> bool:
 
 
 def ready_successors(transaction: Transaction, task_id: str) -> tuple[str, ...]:
-    """Make ready the tasks that waited for nothing but this one; returns their ids in the order of the graph."""
+    """Make ready the tasks that waited only for this task. Return their ids in the order of the graph."""
     needed, other = tasks.alias(), edges.alias()
     unfinished = (
         select(needed.c.id)
@@ -211,7 +212,7 @@ def ready_successors(transaction: Transaction, task_id: str) -> tuple[str, ...]:
 def end_job(
     transaction: Transaction, job_id: str, current: JobState, target: JobState, error: str = ""
 ) -> tuple[AttemptRecord, ...]:
-    """End a job and cancel what is left of it; returns its live attempts as they are now."""
+    """End a job, and cancel its unfinished tasks and live attempts. Return these attempts as cancelled."""
     connection = transaction.connection
     move_job(transaction, job_id, current, target, finished_at=transaction.at, error=error)
     live = rows.attempt_records(connection, rows.is_live, tasks.c.job_id == job_id)
@@ -238,7 +239,7 @@ def job_state(connection: Connection, job_id: str) -> JobState:
 
 
 def finish_job(transaction: Transaction, job_id: str) -> JobRecord | None:
-    """End the job if no task of it is left to do, and return it; else return None."""
+    """If no task of the job is left to do, end the job and return it; otherwise return None."""
     connection = transaction.connection
     of_job = tasks.c.job_id == job_id
     end = end_of(connection.scalars(select(tasks.c.state).where(of_job).distinct()).all())

@@ -1,7 +1,7 @@
-"""Locks and drains: nodes and devices that take no new work because somebody asked for that.
+"""Locks and drains: on somebody's request, nodes and devices take no new work.
 
-Its functions work within the caller's transaction.
-A lock lets running attempts go on, and models stay loaded. A drain also empties the node: when nothing runs on it any
+The functions of this module work within the caller's transaction.
+Under a lock, running attempts go on and models stay loaded. A drain also empties the node: when nothing runs on it any
 more, its renderers and its raylet end.
 """
 
@@ -18,7 +18,7 @@ from farm.store.transaction import Transaction
 
 
 def takes_no_more(connection: Connection, node_id: str, device: str) -> bool:
-    """Return whether a device must not be given new work."""
+    """Return whether a device must get no new work, because of a lock or a drain."""
     drained = select(exists().where(drains.c.node_id == node_id))
     locked = select(exists().where(locks.c.node_id == node_id, locks.c.device.in_(("", device))))
     return bool(connection.scalar(drained) or connection.scalar(locked))
@@ -32,10 +32,12 @@ def begin_drain(
     reason: str,
     asked_by: str,
 ) -> DrainRecord:
-    """Start draining a node. If it is already draining, replace deadline, reason and requester.
+    """Start draining a node, and return the drain.
 
-    `grace`: seconds that its attempts have from now; None: as long as they take. A node that is drained stays as it
-    is.
+    If the node is already draining, replace deadline, reason and requester.
+
+    `grace`: seconds, from now, in which the node's attempts may finish; None: as long as they take. If the node is
+    already drained, nothing changes.
     """
     connection = transaction.connection
     known = of(connection, node_id)
@@ -56,7 +58,7 @@ def begin_drain(
 
 
 def end_drain(transaction: Transaction, node_id: str, name: str) -> bool:
-    """Let the node serve again; returns False when it was not drained."""
+    """End the node's drain, so that the node serves again. Return False if the node had no drain."""
     if not transaction.connection.execute(delete(drains).where(drains.c.node_id == node_id)).rowcount:
         return False
     write_event(transaction, "resumed", f"{name} is to serve again", node_id=node_id)
@@ -64,7 +66,7 @@ def end_drain(transaction: Transaction, node_id: str, name: str) -> bool:
 
 
 def empty(transaction: Transaction, node_id: str, name: str) -> bool:
-    """Note that the node runs nothing and has neither renderers nor raylet; returns True when that makes it drained."""
+    """Record that the node runs nothing and has no renderers or raylet. Return True if this completes its drain."""
     drain = of(transaction.connection, node_id)
     if drain is None or drain.state == DrainState.DRAINED:
         return False
@@ -74,7 +76,7 @@ def empty(transaction: Transaction, node_id: str, name: str) -> bool:
 
 
 def clock_began_anew(transaction: Transaction) -> None:
-    """Shorten each drain to at most its whole grace from now, because CLOCK_BOOTTIME begins again at a reboot."""
+    """Shorten the time left of each drain to at most its grace, because CLOCK_BOOTTIME begins anew at a reboot."""
     connection = transaction.connection
     for node_id, drain in rows.drain_records(connection, drains.c.deadline > transaction.now).items():
         assert drain.deadline is not None and drain.grace is not None  # those without were not asked for
@@ -83,12 +85,15 @@ def clock_began_anew(transaction: Transaction) -> None:
 
 
 def of(connection: Connection, node_id: str) -> DrainRecord | None:
-    """Return the node's drain; None where it has none."""
+    """Return the node's drain; None if the node has no drain."""
     return rows.drain_records(connection, drains.c.node_id == node_id).get(node_id)
 
 
 def lock(transaction: Transaction, node_id: str, name: str, device: str, reason: str, asked_by: str) -> None:
-    """Lock a device, or with "" the whole node: it gets no new work. A second lock replaces reason and requester."""
+    """Lock a device, or the whole node if `device` is "", so that it gets no new work.
+
+    A second lock replaces reason and requester.
+    """
     connection = transaction.connection
     connection.execute(delete(locks).where(locks.c.node_id == node_id, locks.c.device == device))
     row = {
@@ -104,7 +109,10 @@ def lock(transaction: Transaction, node_id: str, name: str, device: str, reason:
 
 
 def unlock(transaction: Transaction, node_id: str, name: str, device: str) -> list[str]:
-    """Unlock a device, or with "" everything of the node; returns what was locked ("": the node)."""
+    """Unlock a device, or the node and all its devices if `device` is "".
+
+    Returns the names of the devices that were locked; "" among them stands for the node as a whole.
+    """
     connection = transaction.connection
     which = [locks.c.node_id == node_id, *([locks.c.device == device] if device else [])]
     found = sorted(connection.scalars(select(locks.c.device).where(*which)).all())
