@@ -1,6 +1,6 @@
-"""Whether the owner of a workstation is present: the contract of presence plugins, and the owner's own claim in a file.
+"""A workstation owner's presence: the contract of presence plugins, and the file by which owners claim a machine.
 
-Light: agent and farmctl import it. The agent decides what follows (nodeagent.owner.owner).
+The agent and farmctl import this module, so it imports little. nodeagent.owner.owner decides what the agent does.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ class CannotTell(Exception):
 
 @dataclass(frozen=True)
 class Presence:
-    """A way to tell whether somebody is at a workstation.
+    """A plugin that tells whether somebody is at a workstation.
 
     Attributes:
         name: The name by which owner.presence in node.toml selects it.
-        description: What it looks at, for people.
+        description: What the plugin looks at, for people.
         seconds_idle: `seconds_idle(command)` returns the seconds since the owner last touched the machine: 0.0 if the owner
             is present, AWAY if nobody is logged in. `command` is owner.command in node.toml. The agent calls it every few
-            seconds in a thread. It should answer within a few seconds, and raises CannotTell. An agent that can't tell
+            seconds in a thread. It should answer within a few seconds, or raise CannotTell. An agent that can't tell
             takes no work.
     """
 
@@ -46,7 +46,7 @@ class Presence:
 def take(home: Path, until: float | None) -> None:
     """Take the machine from the farm for its owner, until the Unix time `until` or, if None, until `give_back`.
 
-    `home` is the agent's folder. Anybody who may write there may do this. Raises OSError.
+    `home` is the agent's folder. Anybody who may write to it may take the machine. Raises OSError.
     """
     write_whole(home / _FILE, json.dumps({"until": until}).encode())
 
@@ -57,7 +57,10 @@ def give_back(home: Path) -> None:
 
 
 def taken(home: Path, now: float) -> str:
-    """Return why the farm may not use the machine at `now` (Unix seconds), worded to follow "it"; "" if it may."""
+    """Return why the farm may not use the machine at `now` (Unix seconds); "" if the farm may.
+
+    The reason continues a sentence whose subject is the machine: "was taken by its owner until …".
+    """
     file = home / _FILE
     try:
         said = damaged_files.read_object(file, "Say it again with `farmctl node mine`")
@@ -65,7 +68,7 @@ def taken(home: Path, now: float) -> str:
         if until is None:
             return "was taken by its owner until they say otherwise"
         if isinstance(until, bool) or not isinstance(until, (int, float)):
-            raise TypeError("until is not a time")
+            raise TypeError("its 'until' is not a time")
         return "" if now >= until else f"was taken by its owner until {_at(until)}"
     except FileNotFoundError:
         return ""

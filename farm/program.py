@@ -1,7 +1,7 @@
-"""The frame of `farmctl`, `farmd` and `farm-node`: it prepares descriptors and output before their work, and flushes after.
+"""The frame of `farmctl`, `farmd` and `farm-node`: prepares descriptors and output before their work, flushes after it.
 
-The scripts of the three programs are made from packaging/programs/farmctl. They start Python without the caller's
-variables and folders.
+The scripts of the three programs are made from packaging/programs/farmctl. They start Python so that it ignores the
+caller's PYTHON* variables and import folders.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from farm.outside_text import hidden
 
 
 def run_program(name: str, module: str) -> None:
-    """Run a program. If its output can't be written, end with a sentence that says so.
+    """Run a program. If the program's output can't be written, print a sentence that says so, and exit.
 
     Args:
         name: The name of the program.

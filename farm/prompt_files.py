@@ -1,7 +1,7 @@
 """Prompt files: tables of prompts and their times, in YAML or CSV, which become the prompts of a spec.
 
-A YAML file is a list of rows; a CSV file has a header. A row has `text`, and one of `frame`, `seconds` and `timecode`.
-The first row may leave the time out; its prompt then begins at the first frame.
+A YAML file is a list of rows; a CSV file has a header. A row has a `text` and one time: `frame`, `seconds` or
+`timecode`. The first row may have no time; its prompt then begins at the first frame.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def read_prompts(path: Path | str, *, fps: float, frames: int) -> dict[str, Any]
         frames: Frames of the video; every row must begin within them.
 
     Raises:
-        InvalidSpec: The file is refused. The message names the file, and the row of a YAML file, counted from 1, or the
-            line of a CSV file, numbered as in an editor.
+        InvalidSpec: The file is refused. The message names the file and the place: in a YAML file the row, counted from
+            1; in a CSV file the line, numbered as in an editor.
     """
     rate = checked_frame_rate(fps)
     path = Path(path)
@@ -104,8 +104,8 @@ class _Loader(yaml.BaseLoader):
                 raise yaml.constructor.ConstructorError(
                     None,
                     None,
-                    f"'#' would end the text {shown(value.value, 60)!r}; put a text that holds '#' in quotes, and a space "
-                    "after the '#' of a comment",
+                    f"'#' would end the text {shown(value.value, 60)!r}; put a text that holds '#' in quotes; "
+                    "a comment needs a space after its '#'",
                     mark,
                 )
             if isinstance(key, yaml.ScalarNode) and key.value in before:
@@ -225,7 +225,7 @@ def _frame(key: str, value: str, rate: Fraction) -> int:
 
 
 def check_text(text: str) -> None:
-    """Raise ValueError for a text that a timed prompt can't have: an empty one, a long one, one that isn't UTF-8."""
+    """Raise ValueError if a timed prompt can't have this text: it is empty, too long, not UTF-8, or contains NUL."""
     if not text.strip():
         raise ValueError("must not be empty; write what the video shows")
     if len(text) > MAX_PROMPT:
@@ -235,7 +235,7 @@ def check_text(text: str) -> None:
 
 
 def check_within(frame: int, frames: int) -> None:
-    """Raise ValueError for a prompt that begins past the end of a video of `frames` frames."""
+    """Raise ValueError if a prompt at `frame` would begin after the end of a video of `frames` frames."""
     if frame >= frames:
         raise ValueError(f"begins at frame {frame}, which must be within the {frames} frames asked for")
 
@@ -246,5 +246,5 @@ def _check(frame: int, before: list[tuple[int, str]], frames: int) -> None:
     check_within(frame, frames)
     if before and frame <= before[-1][0]:
         raise _Wrong(
-            f"begins at frame {frame}, which must be after the frame of the row before, {before[-1][0]}"
+            f"begins at frame {frame}, but must begin after frame {before[-1][0]}, where the row before begins"
         )

@@ -1,7 +1,7 @@
-"""The records that the store returns: frozen values, one class for each noun. No SQL, no behaviour.
+"""The records that the store returns: frozen values, one class for each noun of the farm. No SQL, no behaviour.
 
-Times named `..._at` are in Unix seconds and only for people. `lease_until` is in seconds of the daemon's CLOCK_BOOTTIME.
-Sizes are in bytes.
+Times named `..._at` are in Unix seconds, and only people read them. `lease_until` is in seconds of the daemon's
+CLOCK_BOOTTIME. Sizes are in bytes.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class ModelOffer(NamedTuple):
 
 @dataclass(frozen=True)
 class JobRecord:
-    """A job with the fixed values of its plan and its progress."""
+    """A job: the fixed values of its plan, and its progress."""
 
     id: str
     state: JobState
@@ -138,7 +138,7 @@ class GroupMember:
 
 @dataclass(frozen=True)
 class Handover:
-    """A ready task, last seen at `epoch`, and the device that is to get it."""
+    """A ready task and the device that is to get the task. `epoch` is the task's epoch when the caller last saw it."""
 
     task_id: str
     epoch: int
@@ -159,7 +159,10 @@ class ReadyRecord:
 
 @dataclass(frozen=True)
 class StageRecord:
-    """The progress of one kind of task. `done` runs from 0 to `total`; a running task counts as step/steps."""
+    """The progress of one kind of task.
+
+    `done` goes from 0 to `total`: each finished task adds 1 to it, and each running task adds step/steps.
+    """
 
     kind: TaskKind
     total: int
@@ -207,7 +210,7 @@ class AttemptRecord:
 
     @property
     def named(self) -> dict[str, str | int]:
-        """What it is about, under the names that all logs have."""
+        """The attempt's job, task, device and so on, under the names that all logs use for them."""
         return {"job": self.job_id, "task": self.task_key, "attempt": self.id, "epoch": self.epoch,
                 "node": self.node, "device": self.device}  # fmt: skip
 
@@ -216,8 +219,8 @@ class AttemptRecord:
 class Settlement:
     """The changes that the end of an attempt made to the record.
 
-    `committed` is False if the attempt's epoch was over and nothing changed. For a repeated report of the same end it is
-    True again, and all other fields are empty.
+    `committed` is False if the attempt's epoch was over and nothing changed. If the same end is reported again,
+    `committed` is True again, and all other fields are empty.
     """
 
     committed: bool
@@ -227,7 +230,7 @@ class Settlement:
 
 
 class Speed(NamedTuple):
-    """The measured speed of a device with a model, in FLOPs a second of denoising, averaged over the last `windows`."""
+    """The measured speed of a device with a model: FLOPs per second of denoising, averaged over `windows` windows."""
 
     model: str
     flops_per_second: float
@@ -236,7 +239,7 @@ class Speed(NamedTuple):
 
 @dataclass(frozen=True)
 class LockRecord:
-    """A lock: on somebody's request a node, or one of its devices, gets no new work. Running tasks go on."""
+    """A lock: somebody has asked that a node, or one of its devices, get no new work. Running tasks go on."""
 
     reason: str
     asked_by: str
@@ -245,10 +248,10 @@ class LockRecord:
 
 @dataclass(frozen=True)
 class DrainRecord:
-    """A drain: on somebody's request a node gets no more work and leaves the farm.
+    """A drain: somebody has asked that a node get no more work and leave the farm.
 
-    Its running tasks have `grace` seconds, until `deadline` in seconds of the daemon's CLOCK_BOOTTIME. If both are None,
-    the tasks may take as long as they need.
+    The node's running tasks have `grace` seconds from the request. They must end by `deadline`, in seconds of the
+    daemon's CLOCK_BOOTTIME. If both are None, the tasks may take as long as they need.
     """
 
     state: DrainState
@@ -265,10 +268,11 @@ class DrainRecord:
 
 @dataclass(frozen=True)
 class DeviceRecord:
-    """One device as its agent advertises it, and what the farm knows of it.
+    """A device: what its agent reports about it, and what the farm knows about it.
 
-    `task` is its current task as "job/task", or empty; a device may do several tasks of a lockstep group, "job/task, task".
-    `speeds` are those that the farm has measured. `quarantine` says why the device is in quarantine; empty if it isn't.
+    `task` is the current task as "job/task", or "job/task, task" while the device does several tasks of a lockstep
+    group; empty if the device is idle. `speeds` are the speeds that the farm has measured. `quarantine` says why the
+    device is in quarantine; empty if it isn't.
     """
 
     name: str
@@ -289,7 +293,7 @@ class DeviceRecord:
 
 @dataclass(frozen=True)
 class NodeRecord:
-    """A workstation. `reason` says why it gets no work, unless the reason is a drain or a lock."""
+    """A workstation. `reason` says why it gets no work; drains and locks are in `drain` and `lock` instead."""
 
     id: str
     name: str
@@ -323,10 +327,11 @@ class ArtifactRecord:
 
 @dataclass(frozen=True)
 class TaskInputs:
-    """The inputs of a task: the committed artifacts of the tasks that it needs, by key, and its job's media in order.
+    """The inputs of a task.
 
-    `state` is what its last stopped attempt saved; None if nothing was saved. `notes` are the sentences that the farm has
-    shown to people about the job so far.
+    `needs` has the committed artifacts of the tasks that this task needs, by the key of the task that made them.
+    `media` is the job's media in their order. `state` is the newest state that a stopped attempt at this task saved;
+    None if nothing was saved. `notes` are the sentences that the farm has shown to people about the job so far.
     """
 
     needs: Mapping[str, tuple[ArtifactRecord, ...]] = field(default_factory=dict)
@@ -337,7 +342,7 @@ class TaskInputs:
 
 @dataclass(frozen=True)
 class EventRecord:
-    """An event of a job or a node. Numbers grow in the order in which watchers see events."""
+    """An event of a job or a node. Events are numbered in the order in which watchers see them."""
 
     number: int
     at: float

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 
 class Stopped(Exception):
-    """The task must end now: the farm has cancelled it or gives it to another device. Plugins let this exception pass.
+    """The task must end now, because the farm has cancelled it or gives it to another device.
+
+    Plugins must let this exception through.
 
     Attributes:
         keeping: True if the task goes on elsewhere, if possible from its current step.
@@ -34,7 +36,7 @@ class Stopped(Exception):
 
 
 class OutOfMemory(Exception):
-    """The device's memory did not suffice. The failure costs the task no retry; the task goes to a bigger device."""
+    """The device has too little memory. This costs the task no retry; the task goes to a device with more memory."""
 
 
 class StorageFailed(Exception):
@@ -47,7 +49,7 @@ class InputDamaged(Exception):
     The failure costs the task no retry. The farm runs the task that made the input again, and this task waits for it.
 
     Attributes:
-        artifact_id: The damaged input.
+        artifact_id: The id of the damaged input.
     """
 
     def __init__(self, artifact_id: str, problem: str):
@@ -100,19 +102,21 @@ class TaskContext:
         payload: The part of the plan for this task, as stored JSON. The class of its kind in farm.plan reads it, such as
             `WindowTask.of(task.payload)`.
         folder: A folder for files of this attempt, removed at its end.
-        fetch: `fetch(key, name)` returns the local path of the artifact `name` that task `key` committed. The key of
-            uploaded media is "".
+        fetch: `fetch(key, name)` returns the local path of the artifact `name` that task `key` committed. For uploaded
+            media, `key` is "".
         step: The function to call before each step; see Step.
         model: The name of the model that does the task.
         weights: The hash of its weights.
-        tell: `tell(summary, facts)` reports findings, as a sentence for people and as JSON of at most MAX_FACTS bytes. The
-            farm keeps them if this attempt is committed. A later report replaces an earlier one under the same name.
-            A list of sentences under "notes" is also shown with the job and written into the video's sidecar.
-        exchange: For a task in a lockstep group: `exchange(round, mine)` sends each neighbour its array, by the
-            neighbour's key, and returns the neighbours' arrays of the same round, read-only. It blocks until all have
-            come, and raises Stopped. Rounds are 0, 1, 2, … None for a task without a group.
-        saved: `saved()` returns the complete file that an earlier attempt at this task saved, or None. The plugin
-            decides whether the file fits. If it doesn't, the plugin ignores it and begins anew.
+        tell: `tell(summary, facts)` reports findings: `summary` is a sentence for people, `facts` is JSON of at most
+            MAX_FACTS bytes. The farm keeps the facts if this attempt is committed. A later fact replaces an earlier
+            fact of the same name. A list of sentences under the name "notes" is also shown with the job and written
+            into the video's sidecar.
+        exchange: For a task in a lockstep group: `exchange(round, mine)` sends each neighbouring task its array from
+            `mine`, and returns the neighbours' arrays of the same round, read-only. `mine` and the result are by the
+            neighbour's key. It blocks until all neighbours' arrays have come, and raises Stopped. Rounds are 0, 1, 2, …
+            `exchange` is None for a task without a group.
+        saved: `saved()` returns the file that an earlier attempt at this task saved, always complete, or None. The
+            plugin decides whether it can use the file. If it can't, the plugin ignores the file and begins anew.
         notes: Sentences that the farm has shown to people about the job so far.
     """
 
@@ -132,7 +136,7 @@ class TaskContext:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the task's plan, model and weights. Two tasks with the same fingerprint make the same result."""
+        """The SHA-256 of the task's plan, model and weights. Tasks with the same fingerprint make the same result."""
         return fingerprint(self.key, self.kind, self.model, self.weights, self.shared, self.payload)
 
     @cached_property
@@ -159,8 +163,8 @@ class DeviceInfo:
         index: The device's number among the machine's devices of this backend.
         threads: CPU threads that the renderer may use.
         vram_bytes: Memory of the device in bytes.
-        loading: `loading(model)` returns a context. A plugin enters it while it loads a model or a part of one, so that
-            the farm can show people what they wait for.
+        loading: `loading(model)` returns a context manager. A plugin enters it while it loads the model or a part of
+            it, so that the farm can show people what they wait for.
     """
 
     backend: str
@@ -185,7 +189,7 @@ class RenderingModel(Protocol):
         ...
 
     def window(self, task: TaskContext) -> dict[str, Path]:
-        """Denoise one window. Handles tasks of the kinds storyboard and window.
+        """Denoise one window, for a task of the kind storyboard or window.
 
         Returns:
             Files to commit, by artifact name: {"latents": a safetensors file}.
@@ -196,8 +200,8 @@ class RenderingModel(Protocol):
         """Join two windows at their seam, the latents that both share.
 
         Returns:
-            Files to commit, by artifact name: {"latents": a safetensors file} with the seam, and any latents beside it
-            that were made again.
+            Files to commit, by artifact name: {"latents": a safetensors file}. The file holds the seam, and also those
+            latents beside the seam that were made again.
         """
         ...
 
@@ -211,17 +215,17 @@ class RenderingModel(Protocol):
 
 
 class Joining(Protocol):
-    """The part of an output format that joins segments to one file."""
+    """The part of an output format that joins segments into one file."""
 
     def join_segments(
         self, segments: list[Path], path: Path, *, frames: int, fps: Fraction, sidecar: dict[str, Any]
     ) -> None:
-        """Join segments to one file without re-encoding, and write the sidecar beside it.
+        """Join segments into one file without re-encoding, and write the sidecar beside the file.
 
         Args:
             segments: The segments, in the order of their frames.
             path: The file to write. The sidecar has the same name with the suffix .json.
-            frames: Frames that the file must hold. Any other number is an error.
+            frames: Number of frames that the file must have. Any other number is an error.
             fps: Frames a second.
             sidecar: The content of the sidecar.
         """
@@ -241,7 +245,7 @@ class RenderingOutput(Joining, Protocol):
         fps: Fraction,
         threads: int,
     ) -> None:
-        """Encode frames as one segment that can be decoded without the segments beside it.
+        """Encode frames as one segment that can be decoded without the other segments.
 
         Args:
             frames: The frames, each uint8 [height, width, 3].

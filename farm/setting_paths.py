@@ -1,8 +1,8 @@
-"""Settings that are paths, and the folder from which a relative path counts.
+"""Settings that are paths, and the folders at which relative paths start.
 
-A path in a file counts from the file's folder. A path in the environment or a flag counts from the current folder of the
-command. Paths are made absolute where a person gives them, because the process that uses a path often runs in another
-folder.
+A relative path in a settings file starts at the file's folder. A relative path in the environment or a flag starts at
+the current folder of the command. Paths are made absolute where a person gives them, because the process that uses a
+path often runs in another folder.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ class NoHome(ValueError):
 
 @dataclass(frozen=True)
 class PathSetting:
-    """A mark for a setting that is a path. `absolute` makes its text absolute."""
+    """Marks a setting as a path. The function `absolute` makes the setting's text absolute."""
 
     absolute: Callable[[str, Base], str]
 
 
 def path_setting(field_metadata: Iterable[Any]) -> PathSetting | None:
-    """Return the PathSetting among a field's metadata; None if the field is no path."""
+    """Return the PathSetting in a field's metadata; None if the field is not a path."""
     return next((part for part in field_metadata if isinstance(part, PathSetting)), None)
 
 
 def filled_in(path: Path | str) -> Path:
-    """Return the path with ~ replaced by the home folder. Raises NoHome."""
+    """Return the path with ~ replaced by the user's home folder. Raises NoHome."""
     try:
         return Path(path).expanduser()
     except RuntimeError:
@@ -53,7 +53,7 @@ def filled_in(path: Path | str) -> Path:
 
 
 def absolute(path: Path | str, base: Base = Path.cwd) -> Path:
-    """Return the path with ~ filled in; a relative path is joined to `base`. Raises NoCurrentFolder and NoHome."""
+    """Return the path, with ~ replaced and a relative path joined to `base`. Raises NoCurrentFolder and NoHome."""
     path = filled_in(path)
     if not path.is_absolute():
         try:
@@ -68,27 +68,28 @@ def absolute(path: Path | str, base: Base = Path.cwd) -> Path:
 
 
 def folder(text: str, base: Base) -> str:
-    """Return a path made absolute."""
+    """Return the path `text` as an absolute path."""
     return str(absolute(text, base))
 
 
 def database_url(text: str, base: Base) -> str:
-    """Return a SQLAlchemy URL in which a relative file of SQLite is made absolute."""
+    """Return a SQLAlchemy URL; if it names an SQLite file by a relative path, make the path absolute."""
     found = _SQLITE_FILE.fullmatch(text)
     return f"{found[1]}{absolute(found[2], base)}{found[3]}" if found else text
 
 
 def store_url(text: str, base: Base) -> str:
-    """Return an fsspec URL in which a relative folder is made absolute."""
+    """Return an fsspec URL; if it names a folder by a relative path, make the path absolute."""
     if local := _LOCAL_URL.fullmatch(text):
         return f"{local[1]}{absolute(local[2], base)}"
     return text if not text or "://" in text or "::" in text else str(absolute(text, base))
 
 
 def model_source(text: str, base: Base) -> str:
-    """Return the source of a model: a folder is made absolute, a hub id stays.
+    """Return the source of a model: a folder as an absolute path, a Hugging Face id unchanged.
 
-    OWNER/NAME is a hub id unless a folder of that name lies in the base. A text that begins with . or ~ is always a folder.
+    OWNER/NAME is a Hugging Face id unless `base` has a folder of that name. A text that begins with . or ~ is always a
+    folder.
     """
     if not text or os.path.isabs(text):
         return text
@@ -102,9 +103,9 @@ def model_source(text: str, base: Base) -> str:
 
 
 def every(value: Any, setting: PathSetting, base: Base) -> Any:
-    """Return `value` with each path in it made absolute, in lists and tables too. Other values stay.
+    """Return `value` with absolute paths, also inside lists and tables. Other values stay as they are.
 
-    An empty text stays, because it means the default.
+    An empty text stays empty, because it means the default.
     """
     if isinstance(value, Path):
         return Path(setting.absolute(str(value), base))

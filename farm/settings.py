@@ -1,4 +1,4 @@
-"""The machinery below farm.config: it reads settings, layers, checks and prints them. farm.config has the settings.
+"""Reads settings from file, environment and flags, and checks and prints them. farm.config defines the settings.
 
 Flags win over the environment, and the environment wins over the file. An unknown key is an error, never ignored.
 """
@@ -28,7 +28,7 @@ from farm.wire import addresses
 
 
 class InvalidConfig(ValueError):
-    """A setting that is refused. The message names the file, variable or flag, the key, and what is accepted."""
+    """A setting is refused. The message names the key and its file, variable or flag, and says what is accepted."""
 
     def __init__(self, message: str) -> None:
         super().__init__(hidden(message))
@@ -139,7 +139,7 @@ ModelSources = Annotated[dict[str, str], PathSetting(setting_paths.model_source)
 
 
 class Settings(BaseModel):
-    """The base of all tables of settings. Every field has a description; the docstring says what the table is about."""
+    """The base of all tables of settings. Each field has a description; the docstring says what the table is about."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True, populate_by_name=True
@@ -159,10 +159,10 @@ def load(
 ) -> SomeSettings:
     """Return the settings of `model`, from a file, the environment and flags. Raises InvalidConfig.
 
-    The file is `path`, or the file that the variable `prefix`CONFIG names, or `file_name` in the home, if it exists. The
-    environment's variables begin with `prefix`. `overrides` are the flags, by dotted key.
-    A relative path in a file counts from the file's folder; in the environment and in flags it counts from the current
-    folder.
+    The file is `path`; if that is None, the file that the variable `prefix`CONFIG names; otherwise `file_name` in the
+    home, if it exists. The variables in `environ` begin with `prefix`. `overrides` are the flags, by dotted key.
+    A relative path in a file starts at the file's folder. A relative path in the environment or in a flag starts at the
+    current folder.
     """
     flags = {
         key: _from_here(model, key, value, _flag(key))
@@ -210,7 +210,7 @@ def load(
 
 
 def anchored_environment(model: type[BaseModel], prefix: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables of `environ` that set paths, made absolute for a child process in another folder.
+    """Return the variables of `environ` that set paths, as absolute paths for a child process in another folder.
 
     Raises InvalidConfig.
     """
@@ -372,9 +372,10 @@ def _is_table(field: FieldInfo) -> bool:
 
 
 def example(model: type[Settings], file: str, program: str, prefix: str) -> str:
-    """Return the text of `file` for `program`, with every setting of `model`, its meaning and its default.
+    """Return an example of `file` for `program`, with the meaning and the default of every setting of `model`.
 
-    Prose begins with "# ", and settings with "#": removing that one character sets them.
+    A line of prose begins with "# ". A setting begins with "#" and no space: without that character the setting takes
+    effect.
     """
     lines = [
         f"# {file}: settings of {program}, each with its default. To set one, remove the # before it.",

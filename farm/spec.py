@@ -24,10 +24,10 @@ MAX_PRIORITY = 100
 
 
 class InvalidSpec(ValueError):
-    """A spec that is refused.
+    """A spec is refused.
 
     Attributes:
-        field: The part at fault, such as "later_prompts.0.frame".
+        field: The wrong field, such as "later_prompts.0.frame".
         problem: What is wrong, and what is accepted.
     """
 
@@ -60,12 +60,12 @@ class Media(_Part):
 
 
 class Condition(_Part):
-    """A clip or image that the video keeps to.
+    """A clip or image that a part of the video must match.
 
     Attributes:
         media: The clip or image.
-        frame: The pixel frame of the video at which it begins.
-        strength: How firmly the video keeps to it, from 0 to 1; at 1 it stays as given.
+        frame: The pixel frame of the video at which the clip or image begins.
+        strength: How closely the video matches the clip or image, from 0 to 1; at 1 the video shows it unchanged.
     """
 
     media: Media
@@ -97,7 +97,7 @@ class JobSpec(_Part):
         fps: Frames a second.
         prompt: The prompt from the first frame on.
         later_prompts: Prompts that take over at later frames, in the order of their frames.
-        prompt_always: A text that stands before each of these prompts (see `prompt_of`).
+        prompt_always: A text that is put before `prompt` and each of `later_prompts` (see `prompt_of`).
         crossfade_frames: Pixel frames over which one prompt fades to the next.
         negative_prompt: What the video must not show; needs a guidance scale above 1.
         seed: The seed of the noise. The same spec, seed and weights make the same video.
@@ -106,12 +106,12 @@ class JobSpec(_Part):
         strategy: The strategy that lays out the windows; empty: the farm chooses from the spec.
         window_latents: Length of a window in latents.
         overlap_latents: Latents that neighbouring windows share.
-        conditions: Clips and images that the video keeps to.
-        priority: From 0 to 100; higher goes first.
+        conditions: Clips and images that parts of the video must match.
+        priority: From 0 to 100; jobs with a higher priority go first.
         output: The output format.
         layout: "fixed": the windows depend on the spec alone, so that any farm makes the same video. "farm": the windows
             are sized for the devices that are online when the job is submitted, and `window_latents` is ignored.
-        storyboard_model: The model that draws the storyboard, with its own default steps; empty: `model`.
+        storyboard_model: The model that draws the storyboard, in that model's default number of steps; empty: `model`.
     """
 
     name: Annotated[str, Field(max_length=200)] = ""
@@ -166,12 +166,12 @@ class JobSpec(_Part):
 
     @property
     def frame_rate(self) -> Fraction:
-        """Frames a second as the exact ratio that a file stores: 30000/1001 for 29.97."""
+        """The frames a second as the exact ratio that a video file stores, such as 30000/1001 for 29.97."""
         return frame_rate(self.fps)
 
 
 def frame_rate(fps: float) -> Fraction:
-    """Return the exact ratio that `fps` stands for.
+    """Return the exact frame rate for `fps`, which may be rounded.
 
     Args:
         fps: Frames a second.
@@ -255,7 +255,7 @@ def parse_spec(fields: dict) -> JobSpec:
         fields: The fields of the spec as plain values.
 
     Raises:
-        InvalidSpec: A field is refused. Only the first one at fault is named.
+        InvalidSpec: A field is refused. The error names only the first wrong field.
     """
     _refuse_what_cannot_be_sent(fields)
     try:

@@ -51,7 +51,7 @@ class NodeState(StrEnum):
 
 
 class DrainState(StrEnum):
-    """The state of a node's drain: somebody has asked that the node leave the farm. A resume ends the drain at any time."""
+    """The state of a node's drain, by which the node leaves the farm. A resume can end the drain at any time."""
 
     DRAINING = "draining"  #: it gets no work; running tasks finish, or are handed back at the deadline
     DRAINED = "drained"  #: it runs nothing, and its renderers and its raylet are gone
@@ -132,13 +132,13 @@ _DAMAGED: dict[type[StrEnum], dict[StrEnum, frozenset[StrEnum]]] = {
 
 
 class IllegalTransition(Exception):
-    """A change of state was asked for that is not legal."""
+    """A caller asked for a change of state that is not legal."""
 
 
 def advance(current: State, target: State, *, retry: bool = False, damaged: bool = False) -> State:
     """Return `target` if the change from `current` to `target` is legal.
 
-    `retry`: somebody has asked to retry a failed or cancelled job or task. `damaged`: a stored result is lost.
+    `retry`: somebody has asked for a retry of a failed or cancelled job or task. `damaged`: a stored result is lost.
     Raises IllegalTransition if the change is not legal. Staying in a state is not a legal change.
     """
     ways = _AGAIN if retry else _DAMAGED if damaged else _LEGAL
@@ -166,13 +166,13 @@ def going_on(job: JobState, started: bool, *, retry: bool = False) -> JobState:
 def tried_again(task: TaskState, unmet: bool, *, gone: bool = False) -> TaskState:
     """Return the new state of a task that is retried. Raises IllegalTransition.
 
-    `unmet`: it needs tasks that are not done. `gone`: it was done, but its result is no longer kept.
+    `unmet`: the task needs tasks that are not done. `gone`: the task was done, but its result is no longer kept.
     """
     return advance(task, TaskState.WAITING if unmet else TaskState.READY, retry=not gone, damaged=gone)
 
 
 def end_of(tasks: Collection[TaskState]) -> JobState | None:
-    """Return the final state of a job from the states of its tasks; None while any of them may still run."""
+    """Return the final state of a job whose tasks have these states; None while any of the tasks may still run."""
     if any(not is_final(state) for state in tasks):
         return None
     for state, end in (

@@ -1,1 +1,1 @@
-"""Pure decisions: what follows from a failure, how long artifacts are kept, why a job waits. No clock, no I/O."""
+"""Pure decisions, without clock or I/O: what follows from a failure, how long artifacts are kept, why a job waits."""

@@ -1,7 +1,7 @@
 """Sentences for people about why a job's tasks don't run.
 
-Pure: no clock, no I/O. scheduler.placement.reasons says why a ready task has no device yet; that sentence is in the task's
-record.
+Pure: no clock, no I/O. For a ready task that has no device yet, the sentence comes from scheduler.placement.reasons
+and is stored in the task's record.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _NAMED = 3
 
 @dataclass(frozen=True)
 class DeviceFit:
-    """How many of a job's unfinished tasks a device could take, and what it does now.
+    """How many of a job's unfinished tasks a device could take, and what the device does now.
 
     Attributes:
         device: The device, as "node/device".
@@ -39,7 +39,7 @@ class DeviceFit:
 
 @dataclass(frozen=True)
 class Fit:
-    """All devices with their fit. `homeless` maps the key of each task that no device could ever take to the reason."""
+    """All devices with their fit. `homeless` has the reason for each task that no device can ever take, by task key."""
 
     devices: tuple[DeviceFit, ...]
     homeless: Mapping[str, str]
@@ -47,8 +47,9 @@ class Fit:
 
 @dataclass(frozen=True)
 class Standing:
-    """A task that has not succeeded. `reason` is the one in its record; `unmet` are keys of tasks that it needs and that
-    aren't done.
+    """A task that has not succeeded. `reason` is the reason in its record.
+
+    `unmet` has the keys of the unfinished tasks that it needs.
     """
 
     key: str
@@ -58,7 +59,7 @@ class Standing:
 
 
 def reason_of(job_id: str, job: JobState, task: Standing) -> str:
-    """Return why the task doesn't run. For a task that runs, return the record's own reason, which is usually empty."""
+    """Return why the task doesn't run. For a running task, return the reason in its record, which is usually empty."""
     if task.state == TaskState.WAITING and not task.unmet:
         return "the tasks that it needs have just finished"
     if task.state == TaskState.WAITING:
@@ -73,7 +74,7 @@ def reason_of(job_id: str, job: JobState, task: Standing) -> str:
 
 
 def tried_again(seconds: float, error: str) -> str:
-    """Return why a task whose attempt ended with `error` waits before it is tried again."""
+    """Return why a task waits `seconds` before its next try. Its last attempt ended with `error`."""
     return f"is tried again after {seconds:g} s, because of: {gist(error)}"
 
 
@@ -87,7 +88,8 @@ def summary(
 ) -> str:
     """Return a sentence about the job: what it does, or why it waits and what would help.
 
-    `tasks` are the tasks, of `total`, that have not succeeded. `error` says why the job ended.
+    `tasks` are the tasks that have not succeeded. `total` is the number of all tasks of the job. `error` says why the
+    job ended.
     """
     again = (
         f"`farmctl job retry {job_id}` continues from the {total - len(tasks)} of {total} tasks that are done"
@@ -127,9 +129,10 @@ def summary(
 def waits_for(
     job_id: str, job: JobState, tasks: Sequence[Standing], total: int, fit: Fit | None = None
 ) -> str:
-    """Return what a job waits for while none of its tasks runs, as in `summary`; "" if it is about to go on.
+    """Return what a job waits for while none of its tasks runs, as in `summary`; "" if the job is about to go on.
 
-    Arguments are those of `summary`. A job whose task has just become ready is about to go on: placement looks every second.
+    The arguments are those of `summary`. A job is about to go on if one of its tasks has just become ready, because
+    placement looks for ready tasks every second.
     """
     known = job == JobState.PAUSED or (fit and fit.homeless) or any(
         task.state == TaskState.READY and task.reason for task in tasks

@@ -69,7 +69,7 @@ USUAL_TERMS = Terms()
 
 @dataclass(frozen=True)
 class End:
-    """The end of an attempt without a result. `device` is (node id, device name); `place` names the device for people."""
+    """How an attempt without a result ended. `device` is (node id, device name); `place` is its name for people."""
 
     cause: Cause
     device: tuple[str, str]
@@ -94,13 +94,13 @@ class Verdict:
 def judge(
     ends: Sequence[End], job_errors: int = 0, terms: Terms = USUAL_TERMS, *, bigger_device: bool = True
 ) -> Verdict:
-    """Decide what follows from the last end of a task's attempts.
+    """Decide what follows from the end of a task's last attempt.
 
     Args:
-        ends: The ends of the task's attempts without a result, in their order.
-        job_errors: The errors of all the job's tasks before this one.
+        ends: How each of the task's attempts without a result ended, in the order of the attempts.
+        job_errors: The number of errors of all the job's tasks before this end.
         terms: The limits of the farm.
-        bigger_device: For a task that ran out of memory, whether the farm knows a device with more.
+        bigger_device: For a task that ran out of memory: whether the farm knows a device with more memory.
     """
     last = ends[-1]
     alike = [end for end in ends if end.cause is last.cause]
@@ -148,9 +148,10 @@ def _places(ends: Sequence[End]) -> str:
 
 
 def unlucky(ends: Sequence[End]) -> frozenset[tuple[str, str]]:
-    """Return the devices that should not get the task again while others can.
+    """Return the devices that should not get the task again while other devices can take it.
 
-    One crashed renderer is no evidence against a device, and avoiding the device could cost more than retrying there.
+    A single crash of a renderer is no evidence against its device, and avoiding the device could cost more than a retry
+    there.
     """
     deaths = [end for end in ends if end.cause is Cause.RENDERER_DIED]
     found = [end for end in ends if end.cause in TASK_ERRORS or end.cause is Cause.STORAGE]
@@ -158,7 +159,7 @@ def unlucky(ends: Sequence[End]) -> frozenset[tuple[str, str]]:
 
 
 def strikes(cause: Cause) -> bool:
-    """Return whether an end of this cause counts against the device. A full disk does not: the task waits instead."""
+    """Return whether an end with this cause counts against the device. A full disk doesn't: the task waits."""
     return cause in TASK_ERRORS or cause is Cause.RENDERER_DIED
 
 
@@ -173,8 +174,8 @@ def time_to_stop(longest_step: float) -> float:
 def overdue(begun: float, progressed: float, longest_step: float, now: float, terms: Terms) -> str:
     """Return why a live attempt takes too long and must end, or "". All times are in seconds of the same clock.
 
-    `begun`: when it was dispatched. `progressed`: when its last step was reported. `longest_step`: the seconds of its
-    slowest step so far.
+    `begun`: when the attempt was dispatched. `progressed`: when its last step was reported. `longest_step`: the seconds
+    of its slowest step so far.
     """
     if now - begun > terms.total:
         return f"not done after {now - begun:.0f} s; at most {terms.total:g} s are allowed (timeouts.total)"

@@ -28,9 +28,10 @@ _LINE = 2000
 def gist(text: str, otherwise: str = "no reason given") -> str:
     """Return the line of an error's text that says what went wrong.
 
-    For a traceback it is the text before the traceback, which is the farm's own, or else the last exception without its
-    package; an exception without a message is given its place in the source. For another text it is the first line, and
-    the next one too if the first ends in a colon. For an empty text it is `otherwise`.
+    If the text has a traceback, that line is the farm's own text before the traceback. Without such a text it is the
+    last exception, without the name of its package; if the exception has no message, its place in the source is added.
+    If the text has no traceback, that line is the first line, followed by the second if the first ends in a colon. If
+    the text is empty, return `otherwise`.
     """
     if "\n" not in text.strip():
         return shown(text.strip(), _LINE) or otherwise
@@ -56,9 +57,10 @@ def gist(text: str, otherwise: str = "no reason given") -> str:
 
 
 def failure(error: str, job_id: str = "") -> str:
-    """Return in one line why a job failed: the task, how often and where it failed, and the gist of its last error.
+    """Return why a job failed, in one line: the task, how often and where it failed, and the gist of its last error.
 
-    `error` is the job's error as the record has it. With `job_id` the line names the command that prints the task's log.
+    `error` is the error in the job's record. If `job_id` is given, the line also names the command that prints
+    the task's log.
     """
     found = _OF_A_JOB.fullmatch(error)
     if not found:

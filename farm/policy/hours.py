@@ -13,9 +13,9 @@ _SHAPE = re.compile(r"(?:(?:(?P<a>[a-z]{3})(?:-(?P<b>[a-z]{3}))?)\s+)?(\d\d):(\d
 
 @dataclass(frozen=True)
 class Hours:
-    """A stretch of time from minute `first` of the day until before minute `last`, on `days` (0 is Monday).
+    """A stretch of time on each of `days` (0 is Monday), from minute `first` of the day to just before minute `last`.
 
-    If `last` is not after `first`, the stretch ends on the next day. It belongs to the day on which it begins.
+    If `last` is not after `first`, the stretch ends on the next day, but belongs to the day on which it begins.
     """
 
     text: str
@@ -36,9 +36,9 @@ class Hours:
 
 
 def parse(text: str) -> Hours:
-    """Return the hours in a text such as "mon-fri 09:00-18:30" or "sat 00:00-24:00". Without a day they hold every day.
+    """Return the hours in a text such as "mon-fri 09:00-18:30" or "sat 00:00-24:00".
 
-    Raises ValueError with what is accepted.
+    Hours without a day are for every day. Raises ValueError; its message says what is accepted.
     """
     found = _SHAPE.fullmatch(text.strip().lower())
     if not found:

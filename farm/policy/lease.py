@@ -20,7 +20,7 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True)
 class HeldAttempt:
-    """An attempt that a renderer holds."""
+    """An attempt as its renderer knows it: with its lease, and whether it must end."""
 
     attempt_id: str
     epoch: int
@@ -36,15 +36,16 @@ class HeldAttempt:
         return (self.attempt_id, self.epoch) == (attempt_id, epoch)
 
     def granted(self, attempt_id: str, epoch: int, until: float) -> HeldAttempt:
-        """Return the attempt after a lease. A lease for another attempt or epoch is ignored; a lease never gets shorter."""
+        """Return the attempt with a new lease. Ignore a lease for another attempt or epoch, or a shorter lease."""
         if not self._is(attempt_id, epoch):
             return self
         return replace(self, until=until if self.until is None else max(self.until, until))
 
     def cancelled(self, attempt_id: str, epoch: int, reason: str, keeping: bool = False) -> HeldAttempt:
-        """Return the attempt after a cancel. A cancel for another attempt or epoch is ignored; no lease undoes a cancel.
+        """Return the attempt as cancelled. Ignore a cancel for another attempt or epoch. No lease undoes a cancel.
 
-        `keeping`: whether the task goes on elsewhere. Of two cancels, one without `keeping` wins, in either order.
+        `keeping`: whether the task goes on elsewhere. If two cancels differ in `keeping`, the cancel without it wins,
+        whichever comes first.
         """
         if not self._is(attempt_id, epoch) or (self.stopped is not None and (keeping or not self.keeping)):
             return self
@@ -60,19 +61,23 @@ class HeldAttempt:
 
 
 class SentHeartbeats:
-    """The times at which the heartbeats of one stream were sent. A lease counts from there, not from the answer's arrival."""
+    """The times at which the heartbeats of one stream were sent.
+
+    A lease counts from then, not from the arrival of the answer.
+    """
 
     def __init__(self) -> None:
         self._sent: dict[int, float] = {}
 
     def sent(self, sequence: int, at: float) -> None:
-        """Take note that heartbeat `sequence` is sent at `at`, in seconds of CLOCK_BOOTTIME."""
+        """Note that heartbeat `sequence` is sent at the time `at`, in seconds of CLOCK_BOOTTIME."""
         self._sent[sequence] = at
 
     def until(self, sequence: int, lease_seconds: float) -> float | None:
-        """Return the end of a lease of `lease_seconds` that answers heartbeat `sequence`; None if it was answered already.
+        """Return the end of the lease in the answer to heartbeat `sequence`. None: the heartbeat was answered before.
 
-        Heartbeats up to `sequence` are forgotten, because a stream keeps its order.
+        `lease_seconds`: the length of the lease, which begins when the heartbeat was sent. All heartbeats up to
+        `sequence` are forgotten, because answers come in the order of the heartbeats.
         """
         at = self._sent.get(sequence)
         if at is None:

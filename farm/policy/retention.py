@@ -1,6 +1,7 @@
 """The retention of artifacts of ended jobs: intermediate results, and uploads that no other job needs.
 
-Pure: no clock, no I/O. The store passes in the leftovers, and removes those that are returned.
+Pure: no clock, no I/O. The store passes in the artifacts that only ended jobs need, and removes those that are
+returned.
 """
 
 from __future__ import annotations
@@ -14,20 +15,20 @@ LEAST_UPLOAD_SECONDS = 86_400.0
 
 @dataclass(frozen=True)
 class Keeping:
-    """The limits of retention: `seconds` after the end of a job, and `max_bytes` for all ended jobs together."""
+    """The limits of retention: artifacts of ended jobs are kept for `seconds`, and at most `max_bytes` in all."""
 
     seconds: float
     max_bytes: int
 
     @property
     def upload_seconds(self) -> float:
-        """Seconds that an upload is kept if no job uses it."""
+        """The seconds for which an upload is kept if no job uses it."""
         return max(self.seconds, LEAST_UPLOAD_SECONDS)
 
 
 @dataclass(frozen=True)
 class Leftover:
-    """`size` bytes of artifacts that only ended jobs need. The last of these jobs ended at `ended_at` (Unix seconds)."""
+    """Artifacts of `size` bytes that only ended jobs need. The last such job ended at `ended_at` (Unix seconds)."""
 
     id: str  #: the id of the job that made them, or of the uploaded artifact
     ended_at: float
@@ -35,9 +36,10 @@ class Leftover:
 
 
 def surplus(oldest: Iterable[Leftover], kept: int, keeping: Keeping, now: float) -> list[Leftover]:
-    """Return the leftovers to remove at `now` (Unix seconds): those past their time, and the oldest if all are too large.
+    """Return the leftovers to remove at `now` (Unix seconds).
 
-    `oldest`: leftovers, the oldest first; later ones may be missing. `kept`: the bytes of all leftovers together.
+    These are the leftovers whose time is over and, if all leftovers together are too large, the oldest.
+    `oldest`: leftovers, oldest first; the newest may be missing. `kept`: the size of all leftovers together, in bytes.
     """
     gone = []
     for one in oldest:

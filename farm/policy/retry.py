@@ -1,7 +1,7 @@
 """The choice of the tasks that run again when somebody asks for a retry.
 
-Pure: no clock, no I/O. Finished tasks whose results are still kept stay as they are. No task is chosen that could never
-start.
+Pure: no clock, no I/O. Finished tasks whose results are still kept don't run again. Each chosen task can start sooner
+or later, because the tasks that it lacks are chosen too.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ LEFT_UNDONE = (TaskState.FAILED, TaskState.CANCELLED)
 
 @dataclass(frozen=True)
 class Undone:
-    """The facts of a task that the choice needs.
+    """The facts about a task that the choice depends on.
 
     Attributes:
         state: The task's state.
         needs: The ids of the tasks that it needs.
         group: Its lockstep group; empty: none.
-        gone: Whether it has succeeded, but its result is no longer kept.
+        gone: True if the task has succeeded, but its result is no longer kept.
     """
 
     state: TaskState
@@ -35,8 +35,9 @@ class Undone:
 def to_retry(wanted: Collection[str], tasks: Mapping[str, Undone]) -> frozenset[str]:
     """Return the ids of the tasks to retry, so that each task in `wanted` can run again. `tasks` are all tasks of the job.
 
-    The choice holds the failed and cancelled tasks of `wanted`, the tasks that they need and that failed, were cancelled or
-    are gone, and likewise the other members of their lockstep groups, because a group starts as a whole.
+    The failed and cancelled tasks of `wanted` are chosen. For each chosen task, the tasks that it needs and the other
+    members of its lockstep group are chosen too, if they failed, were cancelled, or are `gone`. The other members are
+    chosen because a group starts as a whole.
     """
     groups: dict[str, list[str]] = {}
     for id, task in tasks.items():

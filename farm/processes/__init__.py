@@ -1,1 +1,1 @@
-"""Processes that outlive their starter, and Ray's own processes."""
+"""Starts processes that outlive the process that started them, and Ray's own processes."""

@@ -1,8 +1,8 @@
-"""Command lines and environments of child processes in Python. No other module makes them.
+"""The command lines and environments of Python child processes. Only this module makes them.
 
-A child imports only packages that are installed beside this Python. By itself, `python -m` would look first in the current
-folder, then in the folders of PYTHONPATH and in the user's own packages. A `json.py` beside a person's clips, or a package
-`plugins` of the studio's pipeline, would then run instead of the real one.
+A child imports only packages that are installed beside this Python. A plain `python -m` would look first in the current
+folder, then in the folders of PYTHONPATH and in the user's own packages. Then a `json.py` beside a person's clips would
+run instead of Python's own, or a package `plugins` of the studio's pipeline instead of the farm's.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def python_command(module: str, *arguments: str) -> list[str]:
 def child_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment for a child, without any PYTHON* variable of the caller.
 
-    `environ`: the environment to start from; None: that of this process.
+    `environ`: the environment to start from; None: the environment of this process.
     """
     kept = {name: value for name, value in (os.environ if environ is None else environ).items()
             if not name.startswith("PYTHON")}  # fmt: skip

@@ -1,6 +1,6 @@
 """Detached processes: they outlive the process that started them, and the next process finds them again.
 
-This module starts, recognises and ends them. A subclass says what the process runs.
+This module starts, recognises and ends them. A subclass of DetachedProcess says which program the process runs.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _WRITE_PID_AND_BECOME = 'echo $$ > "$0" && exec "$@"'
 
 
 def running_in(folder: Path) -> dict[str, int | None]:
-    """Return the detached processes of `folder` that run now: pid by name, None if the pid isn't known.
+    """Return the detached processes of `folder` that run now: the pid of each by its name, or None for an unknown pid.
 
-    The function looks only at their locks, so that it needs none of their settings.
+    The function looks only at the processes' lock files, so it needs none of the processes' settings.
     """
     found: dict[str, int | None] = {}
     for lock in sorted(folder.glob("*.lock")):
@@ -68,9 +68,10 @@ def differences(
     wanted_command: Sequence[str],
     wanted_variables: Mapping[str, str],
 ) -> list[str]:
-    """Return, in words, how a process's command and environment differ from those of a start now. Pure.
+    """Return, in words, how a running process differs in command and environment from a process started now. Pure.
 
-    Only the environment variables in `wanted_variables`, which the farm sets itself, are compared.
+    `wanted_command` and `wanted_variables` are those of a process started now. Only the environment variables in
+    `wanted_variables`, which the farm sets itself, are compared.
     """
     pairs = itertools.zip_longest(command, wanted_command, fillvalue="nothing")
     found = [f"{old} is now {new}" for old, new in pairs if old != new]
@@ -82,16 +83,16 @@ def differences(
 
 
 def this_process(program: str) -> str:
-    """Return a name of this process for people on other machines: "farmd, pid 4711 on render-head"."""
+    """Return a name for this process that people on other machines understand: "farmd, pid 4711 on render-head"."""
     return f"{program}, pid {os.getpid()} on {socket.gethostname()}"
 
 
 class DetachedProcess(abc.ABC):
     """One process for each (home, name), in a session of its own.
 
-    The process holds a lock on `<name>.lock` as long as it lives, and the kernel frees the lock at its death. So "alive"
-    means "the lock is held". If another program has got the same pid meanwhile, it is never mistaken for this process,
-    even after a reboot or a change of the clock.
+    The process locks the file `<name>.lock` in its home as long as it lives, and the kernel frees the lock at its
+    death. So "alive" means "the file is locked". Another program that later gets the same pid is never mistaken for
+    this process, even after a reboot or a change of the clock.
     """
 
     def __init__(self, name: str, home: Path) -> None:
@@ -114,14 +115,14 @@ class DetachedProcess(abc.ABC):
         return child_environment() | self.variables()
 
     def prepare(self) -> None:
-        """Prepare a start. Called before each start, while no other caller can start the process."""
+        """Prepare a start of the process. Runs before each start, while no other caller can start the process."""
 
     def clean_up(self) -> None:
-        """Clean up after the process and all its descendants are gone."""
+        """Remove what the process left behind. Runs after the process and all its descendants have ended."""
 
     @property
     def pid(self) -> int | None:
-        """The pid of the process while it runs, otherwise None."""
+        """The pid of the process; None if it doesn't run."""
         with self._exclusively():
             return self._running_pid()
 
@@ -132,9 +133,9 @@ class DetachedProcess(abc.ABC):
             return self._locked()
 
     def outdated(self) -> list[str]:
-        """Return, in words, how the running process differs from one that was started now; empty if it doesn't, or none runs.
+        """Return, in words, how the running process differs from one started now; empty if it doesn't, or none runs.
 
-        Settings change, and machines move to other networks, while a detached process goes on.
+        Differences arise because a detached process goes on while settings change and machines move to other networks.
         """
         for process in self.family()[:1]:
             with contextlib.suppress(psutil.Error):
@@ -171,8 +172,8 @@ class DetachedProcess(abc.ABC):
     def stop(self, timeout: float = 10.0, number: int = signal.SIGTERM) -> None:
         """End the process with all its descendants.
 
-        After the signal `number` the process has `timeout` seconds to end them itself. Processes that are left then get
-        SIGKILL.
+        The process gets the signal `number` and then has `timeout` seconds to end its descendants and itself. Those
+        that still run get SIGKILL.
         """
         with self._exclusively():
             pid = self._running_pid()
@@ -289,7 +290,7 @@ class DetachedProcess(abc.ABC):
 
 
 def remove(path: Path) -> None:
-    """Remove a file that is made anew at each start. A folder in its place is set aside."""
+    """Remove a file that every start writes anew. If a folder has the file's name, move the folder aside."""
     if path.is_dir() and not path.is_symlink():
         durable.set_aside(path)
     path.unlink(missing_ok=True)

@@ -1,9 +1,10 @@
 """The program that runs one Ray node: the head (control store and a raylet) or a worker node (a raylet).
 
-Ray's own `ray start` doesn't fit the farm. It turns 127.0.0.1 into an outside address. It starts a client server, a
-dashboard, and two Python agents beside each raylet (metrics, runtime environments) that the farm doesn't need. Without
-them a farm of three raylets is up in 2 s instead of 8, with 560 MB less memory. So this program builds Ray's `Node`
-itself, as `ray start` and Ray's own test cluster do. Only this module uses private parts of Ray.
+Ray's own `ray start` doesn't fit the farm. It replaces 127.0.0.1 by an address that other machines can reach. It also
+starts processes that the farm doesn't need: a client server, a dashboard, and two Python agents beside each raylet
+(metrics, runtime environments). Without these processes a farm of three raylets is up in 2 s instead of 8 s, with 560
+MB less memory. So this program builds Ray's `Node` itself, as `ray start` and Ray's own test cluster do. Only this
+module uses private parts of Ray.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ LOGS_SECONDS = 60.0
 def wait_for_head(address: str, timeout: float) -> None:
     """Wait until the head at `address` (host:port) has registered its own raylet. Raises TimeoutError.
 
-    Ray's own function for this waits in steps of one and two seconds.
+    Ray has a function for this, but it looks only every one or two seconds.
     """
     from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled, and not in its stubs
 
@@ -56,9 +57,9 @@ def wait_for_head(address: str, timeout: float) -> None:
 
 
 def driver_job_config() -> JobConfig:
-    """Return a job config for a driver that puts no folder on its workers' import path.
+    """Return the job config for a driver. It adds no folder to the import path of the driver's workers.
 
-    By itself Ray makes every worker, on every machine, import from the driver's current folder first.
+    Without this config Ray makes every worker, on every machine, import from the driver's current folder first.
     """
     from ray.job_config import JobConfig
 
@@ -108,9 +109,9 @@ def _spare_what_the_farm_does_not_use() -> None:
 
 
 def cut_logs(folder: Path) -> None:
-    """Empty what Ray's processes have written of themselves where it has grown long.
+    """Empty the log files of Ray's own processes in `folder` that have grown too long.
 
-    Ray's own rotation puts a pipe and six threads between a process and its file (docs/ray.md, 22).
+    Ray's own log rotation is not used: it puts a pipe and six threads between a process and its file (docs/ray.md, 22).
     """
     for path in folder.glob("*.*"):
         log_file.cut(path)
@@ -124,7 +125,7 @@ def main() -> None:
     parser.add_argument("--node-ip", required=True)
     parser.add_argument("--temp", required=True, type=Path, help="folder for Ray's sockets and logs")
     parser.add_argument("--state", required=True, type=Path, help="file to write once the node is up")
-    parser.add_argument("--prestart", type=int, default=0, help="worker processes to have ready")
+    parser.add_argument("--prestart", type=int, default=0, help="worker processes to keep ready")
     parser.add_argument("--object-store", type=int, required=True, help="bytes")
     arguments = parser.parse_args()
 

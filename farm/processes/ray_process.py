@@ -1,7 +1,7 @@
 """Ray's own processes as the farm runs them: the head beside the daemon, a raylet beside each agent.
 
-Nothing here imports Ray: a process that imports Ray ends if it loses the control store, and neither the daemon nor an agent
-may end for that reason.
+This module doesn't import Ray, because a process that imports Ray ends when it loses Ray's control store. Neither the
+daemon nor an agent may end for that reason.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _SETTINGS = {
 
 
 def ray_version() -> str:
-    """Return the version of Ray that is installed here. All processes of a cluster must have the same version."""
+    """Return the version of Ray in this installation. All processes of a Ray cluster must have the same version."""
     return importlib.metadata.version("ray")
 
 
@@ -89,12 +89,15 @@ def ray_variables(node_ip: str, token_file: Path) -> dict[str, str]:
 
 
 def ray_environment(node_ip: str, token_file: Path) -> dict[str, str]:
-    """Return the environment for a process that talks to Ray: this process's, with all Ray variables replaced by the farm's."""
+    """Return the environment for a process that talks to Ray.
+
+    It is the environment of this process, with all variables of Ray replaced by the farm's.
+    """
     return without_ray(child_environment()) | ray_variables(node_ip, token_file)
 
 
 def without_ray(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return `environment` without variables of Ray."""
+    """Return `environment` without the variables that Ray reads."""
     return {name: value for name, value in environment.items() if not name.startswith("RAY_")}
 
 
@@ -202,7 +205,7 @@ class _RayNode(DetachedProcess):
         # Everybody can write to /tmp: another user may have put something there under this name.
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
             raise PermissionError(
-                f"{self.temp} is needed for Ray, but belongs to another user or is no folder; remove it"
+                f"{self.temp} belongs to another user or is not a folder; remove it, as Ray needs a folder of this name"
             )
         shutil.rmtree(self.temp, ignore_errors=True)
 
@@ -210,7 +213,8 @@ class _RayNode(DetachedProcess):
 class RayHead(_RayNode):
     """The head of the cluster: the control store, and a raylet that runs no work, for the driver on this machine.
 
-    With port 0 the first start takes a free port and stores it in the home, so that nodes find a restarted head.
+    If the port is 0, the first start takes a free port and stores it in the home. Later starts take the same port, so
+    that nodes find a restarted head.
     """
 
     def __init__(self, home: Path, node_ip: str, port: int, token_file: Path) -> None:
@@ -248,7 +252,7 @@ class RayHead(_RayNode):
             remove(self.home / _KEPT_PORT)
 
     def ready(self, timeout: float) -> None:
-        """Wait until a driver can connect. Raises as `node_id` does."""
+        """Wait at most `timeout` seconds until a driver can connect. Raises the same exceptions as `node_id`."""
         self.node_id(timeout)
 
     def _kept_port(self) -> int:
@@ -276,10 +280,10 @@ class RayHead(_RayNode):
 
 
 class Raylet(_RayNode):
-    """The raylet of a machine. It may be started before the head is up, and waits one minute for the head.
+    """The raylet of a machine. A raylet that is started before the head waits one minute for the head.
 
-    `threads`: CPU threads for a renderer's tensor work. `renderers`: worker processes to keep ready. `env`: further
-    environment variables that renderers inherit.
+    `threads`: CPU threads for a renderer's tensor work. `renderers`: number of worker processes to keep ready. `env`:
+    further environment variables that renderers inherit.
     """
 
     def __init__(

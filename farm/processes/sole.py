@@ -1,4 +1,4 @@
-"""The lock that lets only one process at a time use a home: one daemon on a farm's, one agent on a node's."""
+"""The lock that gives a home to one process at a time: a farm's home to one daemon, a node's home to one agent."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from farm.damaged_files import MADE_ANEW, open_plain
 
 
 class HomeInUse(Exception):
-    """Another process runs on the same home."""
+    """Another process already uses the same home folder."""
 
 
 @contextlib.contextmanager
 def sole_process(home: Path, lock: str, in_use: str) -> Iterator[None]:
-    """Hold a lock on the file `lock` of a home, which is made if it is missing. The kernel frees it when the process ends.
+    """Lock the file `lock` in the folder `home` during the block. A missing folder or file is created.
 
-    Raises HomeInUse with the message `in_use` if another process holds the lock, and DamagedFile.
+    The kernel frees the lock if the process ends earlier. Raises HomeInUse with the message `in_use` if another process
+    has the lock, and DamagedFile if `lock` is not an ordinary file.
     """
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle = open_plain(home / lock, os.O_RDWR | os.O_CREAT, MADE_ANEW)
