@@ -1,6 +1,6 @@
 """The message that a renderer gets with an attempt: the task and its inputs. Pure.
 
-The JSON of the plan inside it is opaque here; farm.plan reads it.
+The plan inside the message is JSON, which this module doesn't look into; farm.plan reads it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class HandedArtifact:
 
 @dataclass(frozen=True)
 class Member:
-    """A task's place in its lockstep group: its own `key` and `renderer`, and `places`, the renderers of its neighbours."""
+    """A task's part in its lockstep group: its `key`, its `renderer`, and in `places` each neighbour's renderer."""
 
     group: str
     key: str
@@ -35,7 +35,7 @@ class Member:
 
 @dataclass(frozen=True)
 class HandedTask:
-    """The task itself. `model` is the name of the model that does it, `weights` the hash of the model's weights."""
+    """The task of an attempt. `model` names the model that does it, `weights` is the hash of the model's weights."""
 
     key: str
     kind: str
@@ -46,12 +46,12 @@ class HandedTask:
 
 @dataclass(frozen=True)
 class Handed:
-    """All that a renderer gets with an attempt.
+    """Everything that a renderer gets with an attempt.
 
-    `inputs` are the artifacts that the task needs, by the key of the task that made them ("" for the job's media) and by
-    their names. `state` is what an earlier attempt saved, for this attempt to continue from. `notes` are the sentences that
-    the farm has shown to people about the job so far.
-    `job` (an id) and `node` (a name) are only for logs.
+    `inputs[key][name]` is an artifact that the task needs: `key` is the task that made it ("" for the job's media),
+    `name` is the artifact's name. `state` is what an earlier attempt saved; this attempt continues from there. `notes`
+    are the sentences about the job that the farm has shown to people so far. `job` (an id) and `node` (a name) are only
+    for logs.
     """
 
     task: HandedTask
@@ -65,19 +65,19 @@ class Handed:
 
     @classmethod
     def read(cls, sent: bytes) -> Self:
-        """Read the bytes that `sent` returned. Raises Unreadable."""
+        """Return the value that `Handed.sent` turned into the bytes `sent`. Raises Unreadable."""
         try:
             return read_value(cls, json.loads(sent))
         except ValueError as error:
             raise Unreadable(f"the task that the renderer got can't be read: {error}") from None
 
     def sent(self) -> bytes:
-        """Return the bytes to send to a renderer."""
+        """Return the value as bytes that can be sent to a renderer."""
         return json.dumps(as_json(self)).encode()
 
 
 def names_of(sent: bytes) -> dict[str, str]:
-    """Return the names by which logs refer to a renderer's work: `job`, `task` and `node`. Empty if `sent` can't be read."""
+    """Return the fields by which logs name a renderer's work: `job`, `task`, `node`. Empty if `sent` is unreadable."""
     try:
         told = json.loads(sent)
         return {"job": told["job"], "task": told["task"]["key"], "node": told["node"]}

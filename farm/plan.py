@@ -1,8 +1,9 @@
-"""The task contract: what the tasks of a job are told, as values with types. What a renderer is handed: farm.handed.
+"""The task contract: the parts of a plan that the tasks of a job get, as values with types.
 
-A plan is stored as JSON and may be older than the code that reads it. Only this room reads that JSON: everywhere else it
-is opaque (`Payload`, `JobJson`), so that a type checker finds every reader of a field. Names of artifacts that one part
-writes and another reads are constants here. Pure.
+A plan is stored as JSON and may be older than the code that reads it. Only this module reads that JSON. All other code
+passes it on unread (as `Payload` or `JobJson`), so that a type checker finds every reader of a field. The names of
+artifacts that one part of the farm writes and another reads are constants here. farm.handed has the message that a
+renderer gets. Pure.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ EMBEDDINGS = "embeddings"
 """Artifact of an encode task: the embeddings of all prompts."""
 
 LATENTS = "latents"
-"""Artifact of windows and joins: their latents; of an encode task, those of the video that the job is made over."""
+"""Artifact of windows and joins: their latents; of an encode task, those of the video that the job reworks."""
 
 EXCHANGE = "exchange"
 """Artifact of a window in lockstep: all that it gave its neighbours, "{neighbour}/{round}", float16 [C, k, h, w]."""
@@ -48,12 +49,12 @@ Run = tuple[int, int, Shown]
 
 
 def media_name(index: int) -> str:
-    """Return the name of the artifact with the media of the job's condition `index`."""
+    """Return the name of the artifact that is the media of the job's condition `index`."""
     return f"condition/{index}"
 
 
 def condition_name(index: int, width: int, height: int, point: int | None = None) -> str:
-    """Return the name of the artifact with a condition's latents at a size, or those of its single frame `point`."""
+    """Return the name of the artifact with a condition's latents at a size, or those of its frame `point` alone."""
     return f"{media_name(index)}/{'' if point is None else f'{point}/'}{width}x{height}"
 
 
@@ -72,7 +73,7 @@ class _Told:
 
 @dataclass(frozen=True)
 class Piece:
-    """Global latents [start, stop) taken from `left`, or cross-faded from `left` to `right` where there is one.
+    """Global latents [start, stop) taken from `left`, or cross-faded from `left` to `right` if `right` isn't None.
 
     `left` and `right` are keys of tasks whose latents cover the piece.
     """
@@ -85,8 +86,9 @@ class Piece:
 
 @dataclass(frozen=True)
 class KeptLatents:
-    """Latents of the job's media in the artifact `name` of the encode task, kept at `strength` at the global latents
-    [start, stop).
+    """Latents of the job's media that a window keeps at `strength`, at its global latents [start, stop).
+
+    They are in the artifact `name` of the encode task.
     """
 
     name: str
@@ -99,8 +101,8 @@ class KeptLatents:
 class Point:
     """A single frame of the job's media, which a window sees.
 
-    `frame` is counted from the window's first, `latent` is the global latent whose noise it is mixed with. `shows` is
-    None in plans from before prompts were shown by latent.
+    `frame` is its place, counted from the window's first frame. `latent` is the global latent whose noise is mixed into
+    it. `shows` is None in older plans, which don't give each latent its prompts.
     """
 
     name: str
@@ -112,14 +114,14 @@ class Point:
 
 @dataclass(frozen=True)
 class Base:
-    """What a window is refined from: latents of storyboard windows, or of the video that the job is made over."""
+    """The latents that a window refines: those of storyboard windows, or of the video that the job reworks."""
 
     pieces: tuple[Piece, ...]
 
 
 @dataclass(frozen=True)
 class Tail:
-    """The last `latents` latents of an earlier window, shown to a later one at its head."""
+    """The last `latents` latents of the earlier window `key`, which a later window sees at its own beginning."""
 
     key: str
     latents: int
@@ -128,7 +130,7 @@ class Tail:
 
 @dataclass(frozen=True)
 class KeptHead:
-    """Global latents [start, stop) of the later window `key`, kept at `strength` at the end of this one."""
+    """Global latents [start, stop) of the later window `key`, which this window keeps at `strength` at its own end."""
 
     key: str
     start: int
@@ -138,7 +140,10 @@ class KeptHead:
 
 @dataclass(frozen=True)
 class ColourReference:
-    """The earlier window `key`, towards whose channel means and deviations this window is moved by `factor` (AdaIN)."""
+    """The earlier window `key`, whose colours a later window approaches.
+
+    The later window's channel means and deviations are moved by `factor` towards those of `key` (AdaIN).
+    """
 
     key: str
     factor: float
@@ -146,10 +151,10 @@ class ColourReference:
 
 @dataclass(frozen=True)
 class ShownSink:
-    """A sink: one latent of the given start, which a window sees so that the look holds.
+    """A sink: one latent that a window sees before its own start, so that the video's look doesn't drift.
 
-    It is the global latent `latent` in the artifact `name` of task `key`. The window sees it `-frame` frames before its own
-    start, so `frame` is below 0. `shows` is as in Point.
+    It is the global latent `latent` in the artifact `name` of the task `key`. The window sees it `-frame` frames before
+    its own start, so `frame` is below 0. `shows` is as in Point.
     """
 
     key: str
@@ -164,8 +169,8 @@ class ShownSink:
 class SharedLatents:
     """Global latents [start, stop) that a window in lockstep shares with its neighbour `key`.
 
-    `left`: the neighbour is the left window of the two. `weights` are those of the left window, one for each latent.
-    `bytes` is the size of the array that the neighbour gives the window each round.
+    `left`: whether the neighbour is the left window of the two. `weights` are the left window's weights in the average
+    of both, one for each latent. `bytes` is the size of the array that the neighbour sends to the window in each round.
     """
 
     key: str
@@ -178,7 +183,7 @@ class SharedLatents:
 
 @dataclass(frozen=True)
 class Lockstep:
-    """A window's part in its lockstep group. `held_bytes`: device memory in use while others make their step."""
+    """A window's part in its lockstep group. `held_bytes`: device memory that it takes while others make their step."""
 
     group: str
     held_bytes: int
@@ -189,8 +194,8 @@ class Lockstep:
 class EncodeTask(_Told):
     """The payload of an encode task: the sizes (width, height) in pixels at which media is encoded.
 
-    At most `pixels` pixels of a clip are encoded at a time. `negative`: some window is guided away from the negative
-    prompt, so it must be encoded too.
+    At most `pixels` pixels of a clip are encoded at a time. `negative`: whether the negative prompt is encoded too,
+    because some window is guided away from it.
     """
 
     sizes: tuple[tuple[int, int], ...]
@@ -200,11 +205,11 @@ class EncodeTask(_Told):
 
 @dataclass(frozen=True)
 class WindowTask(_Told):
-    """The payload of a storyboard or window task, and the part of a join's that heals its seam.
+    """The payload of a storyboard task or a window task; also the part of a join task's payload that heals its seam.
 
-    It denoises the global latents [start, stop) at `width` x `height` pixels with `sigmas`, from noise of `stage`, or
-    from `base` re-noised to `sigmas[0]`. `shows` covers its latents in their order. In plans from before prompts were
-    shown by latent it is None, and `prompts` is one mixture for the whole window.
+    The task denoises the global latents [start, stop) at `width` x `height` pixels with the schedule `sigmas`. It
+    begins with noise of `stage`, or with `base` re-noised to `sigmas[0]`. `shows` names the prompts of all its latents,
+    in order. In older plans `shows` is None, and `prompts` is one mixture of prompts for the whole window.
     """
 
     stage: int
@@ -235,8 +240,8 @@ class WindowTask(_Told):
 class JoinTask(_Told):
     """The payload of a join task: the global latents [start, stop) that the windows `left` and `right` share.
 
-    If they can't be joined, the window `heal` renders them and the latents around them again; None if they are too few
-    for that. Its first latent is run-up, which is dropped.
+    If these latents can't be joined, the window `heal` renders them and the latents around them again. The first latent
+    of `heal` only precedes the others, and is dropped. `heal` is None if there are too few latents for it.
     """
 
     start: int
@@ -248,11 +253,12 @@ class JoinTask(_Told):
 
 @dataclass(frozen=True)
 class GivenSpan:
-    """Given frames that a decode puts in: rendered frames [first, last), from latents [start, stop) of artifact `name`.
+    """Given frames with which a decode task replaces the rendered frames [first, last).
 
-    `origin` is the rendered frame that the first of these latents shows by itself. Their change fades out over `fade[0]`
-    frames before them and `fade[1]` frames behind. `condition` is the job's condition that gives the frames; None in
-    older plans, which don't name it.
+    They are decoded from the latents [start, stop) of the artifact `name`; `origin` is the rendered frame that the
+    first of these latents shows by itself. The change that they make fades out over the `fade[0]` frames before them
+    and the `fade[1]` frames after them. `condition` is the job's condition that gives the frames; None in older plans,
+    which don't name it.
     """
 
     name: str
@@ -269,7 +275,7 @@ class GivenSpan:
 class DecodeTask(_Told):
     """The payload of a decode task: global latents [start, stop), halo included, and rendered frames [first, last).
 
-    `patches` are keys of joins. The latents that a join has stored, if any, replace those of the `pieces`.
+    `patches` are keys of join tasks. The latents that a join has stored, if any, replace those of the `pieces`.
     """
 
     start: int
@@ -283,7 +289,7 @@ class DecodeTask(_Told):
 
 @dataclass(frozen=True)
 class MuxTask(_Told):
-    """The payload of the mux task: the keys of the decodes whose segments it joins, in the order of time."""
+    """The payload of the mux task: the keys of the decode tasks whose segments it joins, in the order of time."""
 
     segments: tuple[str, ...]
 
@@ -292,10 +298,10 @@ class MuxTask(_Told):
 class Media:
     """One of the job's conditions as it was planned.
 
-    Its `frames` frames at the job's rate begin at the delivered frame `frame` and are kept at `strength`. It is encoded
-    with its first frame repeated `before` times and its last `after` times, to latents from the global latent `start`
-    on; the rendered frames `points` are encoded alone, too. `listed` is its place in the person's list, None in plans
-    that number conditions as they were listed.
+    Its `frames` frames at the job's rate begin at the delivered frame `frame` and are kept at `strength`. Before it
+    is encoded, its first frame is repeated `before` times and its last `after` times; the resulting latents begin at
+    the global latent `start`. Its frames at the rendered frames `points` are also encoded, each alone. `listed` is its
+    place in the list that the person gave; None in plans whose conditions are in the order of that list.
     """
 
     artifact_id: str
@@ -311,7 +317,7 @@ class Media:
 
 @dataclass(frozen=True)
 class Crop:
-    """Columns left of and lines above the delivered picture in the rendered one."""
+    """The place of the delivered picture in the rendered one: columns to its left, and lines above it."""
 
     left: int = 0
     top: int = 0
@@ -328,14 +334,14 @@ class ShownFrames:
 
 @dataclass(frozen=True)
 class JobPart:
-    """The part of a plan that all tasks of a job are told.
+    """The part of a plan that all tasks of a job get.
 
     The video has `frames` frames of `width` x `height` pixels at `fps` ("30000/1001"). `latents` latents are rendered at
-    `render_width` x `render_height` pixels; `lead` rendered frames come before the first delivered one. `prompts` are the
-    different ones in the order in which they first show. `windows` are global latents [start, stop). `source` is the
-    condition that the job is made over. `model`, `weights`, `precision`, `strategy`, `output`, `storyboard_model` and
-    `layout` are names, `output_suffix` is the ending of the delivered file, such as ".mp4". Plans from before there were
-    versions lack what has a default here.
+    `render_width` x `render_height` pixels; `lead` rendered frames come before the first delivered one. `prompts` has
+    each different prompt once, in the order in which they first show. `windows` are spans [start, stop) of global
+    latents. `source` is the condition whose video the job reworks. `model`, `weights`, `precision`, `strategy`,
+    `output`, `storyboard_model` and `layout` are names. `output_suffix` is the ending of the delivered file, such as
+    ".mp4". Plans that are older than `version` lack the fields that have a default here.
     """
 
     model: str
@@ -368,11 +374,11 @@ class JobPart:
 
     @classmethod
     def of(cls, stored: JobJson) -> Self:
-        """Return the value that was stored. Raises Unreadable, also for a plan of a later version."""
+        """Return the value that was stored as `stored`. Raises Unreadable, also for a plan of a later version."""
         version = _fields(stored).get("version", 0)
         if isinstance(version, int) and version > VERSION:
             raise Unreadable(
-                f"the plan is of version {version}, and this software reads up to version {VERSION}; upgrade it"
+                f"the plan has version {version}, but this software reads only up to version {VERSION}; upgrade it"
             )
         return read_value(cls, stored)
 
@@ -387,13 +393,13 @@ class JobPart:
 
 
 def lockstep_group(payload: Payload) -> str:
-    """Return the lockstep group of a task of any kind, within its job; "" if the task has none."""
+    """Return the name of a task's lockstep group within its job; "" if it has none. Tasks of any kind are accepted."""
     lockstep = _fields(payload).get("lockstep")
     return lockstep["group"] if lockstep else ""
 
 
 def held_bytes(payload: Payload) -> int:
-    """Return the bytes of device memory that a task keeps while others of its lockstep group step; 0 without a group."""
+    """Return the device memory, in bytes, that a task takes while others of its lockstep group step; 0 without one."""
     lockstep = _fields(payload).get("lockstep")
     return lockstep["held_bytes"] if lockstep else 0
 
@@ -410,12 +416,12 @@ def delivered_frames(shared: JobJson, payload: Payload) -> tuple[int, int]:
 
 
 def output_suffix_of(shared: JobJson) -> str:
-    """Return the file name's ending of the delivered file; "" if the plan doesn't say."""
+    """Return the ending of the delivered file's name; "" if the plan doesn't have it."""
     return _fields(shared).get("output_suffix", "")
 
 
 def prompts_of(shared: JobJson) -> list[tuple[int, int, list[str]]]:
-    """Return (first, last, prompts) for each span of delivered frames, both ends included; [] if the plan doesn't say."""
+    """Return (first, last, prompts) for each span of delivered frames, both ends included; [] if the plan has none."""
     told = _fields(shared)
     return [
         (span["first"], span["last"], [told["prompts"][index] for index in span["prompts"]])
@@ -424,13 +430,13 @@ def prompts_of(shared: JobJson) -> list[tuple[int, int, list[str]]]:
 
 
 def size_of(payload: Payload) -> tuple[int, int] | None:
-    """Return width and height in pixels at which a task denoises; None for a kind that doesn't denoise."""
+    """Return the width and height in pixels at which a task denoises; None for a task that doesn't denoise."""
     told = _fields(payload)
     return (told["width"], told["height"]) if "width" in told else None
 
 
 def sidecar(shared: JobJson, notes: Sequence[str]) -> dict[str, Any]:
-    """Return a video's sidecar: everything that shaped the result, and the notes that people got."""
+    """Return a video's sidecar: everything that shaped the result, and the notes for people."""
     return {**_fields(shared), "notes": list(notes)}
 
 

@@ -18,7 +18,7 @@ from farm.timeline import Cut, frames_of, tokens_of
 
 
 class PlanFailed(Exception):
-    """A strategy or the planner failed with an exception, for a spec that is not at fault."""
+    """A strategy or the planner failed with an exception, although the spec is not at fault."""
 
     def __init__(self, strategy: str, cause: Exception):
         """Make the error from the exception `cause` of the strategy named `strategy`."""
@@ -45,12 +45,12 @@ STAGES = tuple(TaskKind)
 
 
 def weight_bytes(precision: str) -> int:
-    """Return the bytes of one transformer weight. In fp8 weights are only stored; the model computes in bf16."""
+    """Return the size of a transformer weight in bytes. In fp8, weights are only stored; the model computes in bf16."""
     return {"fp32": 4, "bf16": 2, "fp8": 1}[precision]
 
 
 def value_bytes(precision: str) -> int:
-    """Return the bytes of one value that a model computes with, and of one latent value. With fp8 weights it is bf16."""
+    """Return the size in bytes of a value in a model's computations or in a latent. With fp8 weights, both are bf16."""
     return max(weight_bytes(precision), 2)
 
 
@@ -93,25 +93,24 @@ class ModelFacts:
         text_parameters: Parameters of the text encoder.
         decode_flops_per_pixel: FLOPs to decode one pixel. A pixel is one of width x height x frames.
         encode_flops_per_pixel: FLOPs to encode one pixel.
-        decode_bytes_per_pixel: Peak memory, in bytes a pixel, of decoding one span with its halo.
-        encode_bytes_per_pixel: Peak memory, in bytes a pixel, of encoding, for the pixels encoded at a time.
-        precisions: The precisions that the model can run in, of "fp32", "bf16" and "fp8"; the default first.
+        decode_bytes_per_pixel: Peak memory of decoding one span with its halo, in bytes for each pixel.
+        encode_bytes_per_pixel: Peak memory of encoding, in bytes for each of the pixels that are encoded at a time.
+        precisions: The precisions in which the model can run ("fp32", "bf16", "fp8"); the default first.
         steps: Denoising steps by default.
         guidance_scale: Guidance scale by default; 1 is off.
-        sigmas: Returns, for a number of steps, a falling schedule of steps+1 sigmas that ends in 0.
+        sigmas: A function that returns, for a number of steps, a falling schedule of steps+1 sigmas that ends in 0.
         decode_span: Latents decoded at a time.
         decode_halo: Extra latents decoded on each side of a span and thrown away.
         encode_pixels: Pixels of a clip encoded at a time.
         learnt: The sizes that the model draws well; None: unknown, and the farm warns of no size.
         max_window: Latents that the model draws well at a time (33 latents are 257 frames).
         clock_seconds: The range of the model's position encoding in time, in seconds; longer windows degrade.
-        latent_space: A name for the model's latent space. Models of the same name read each other's latents; empty: the
-            model reads only its own.
+        latent_space: A name for the model's latent space. Models that give the same name can read each other's latents;
+            empty: the model reads only its own.
         storyboard_model: A smaller model of the same latent space that draws good enough storyboards; empty: none is known.
-        sink_frames: How many frames before a window's start the clip's first latent is placed (see Sink); 0: no window
-            gets one.
-        tail_strength: How firmly a window at full size keeps to the end of the window that it goes on from, from 0 to 1.
-        colour_factor: How far such a window is drawn to the colours of the first window of its chain, from 0 to 1.
+        sink_frames: Pixel frames before a window's start at which the window sees its sink (see Sink); 0: no sinks.
+        tail_strength: How firmly a window at full size keeps to the end of the window that it continues, from 0 to 1.
+        colour_factor: How far such a window's colours are moved to those of the first window in its chain, from 0 to 1.
         refine_sigma: The sigma to which an enlarged storyboard is re-noised.
     """
 
@@ -158,7 +157,7 @@ class ModelFacts:
         return self.vae_parameters * value_bytes(precision) if in_use else 0
 
     def resident_bytes(self, precision: str) -> int:
-        """Return the device memory, in bytes, that the loaded transformer and VAE hold."""
+        """Return the device memory, in bytes, that the loaded transformer and VAE take."""
         return self.load_bytes(TaskKind.WINDOW, precision) + self.load_bytes(TaskKind.DECODE, precision)
 
     def denoise_bytes(self, tokens: int, precision: str, batch: int) -> int:
@@ -170,7 +169,7 @@ class ModelFacts:
         return weights + 28 * value_bytes(precision) * self.width * tokens * batch
 
     def latent_bytes(self, latents: int, width: int, height: int, precision: str) -> int:
-        """Return the bytes of `latents` latents of `width` x `height` pixels, as they are stored and sent."""
+        """Return the size in bytes of `latents` latents of `width` x `height` pixels, as they are stored and sent."""
         return self.latent_channels * tokens_of(latents, width, height) * value_bytes(precision)
 
     def decode_flops(self, latents: int, width: int, height: int) -> float:
@@ -183,17 +182,17 @@ class ModelFacts:
         return int(self.vae_parameters * value_bytes(precision) + pixels * self.decode_bytes_per_pixel)
 
     def held_bytes(self, tokens: int, batch: int) -> int:
-        """Return the device memory, in bytes, of a window that waits between two steps: float32 copies, and its text."""
+        """Return the device memory, in bytes, of a window between two steps: float32 copies of latents, and its text."""
         return 6 * 4 * self.latent_channels * tokens + 4 * batch * self.text_tokens * self.width
 
 
 @dataclass(frozen=True)
 class Head:
-    """The beginning of a later window, which this window keeps to at its own end: for extending a clip backwards.
+    """The beginning of a later window, to which an earlier window keeps at its own end: a clip is extended backwards.
 
     Attributes:
         key: The later window.
-        strength: How firmly this window keeps to the shared latents, from 0 to 1.
+        strength: How firmly the earlier window keeps to the shared latents, from 0 to 1.
     """
 
     key: str
@@ -202,7 +201,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Base:
-    """Latents that a window refines instead of pure noise. They are re-noised to the window's `sigmas[0]`.
+    """Latents with which a window begins instead of pure noise. They are re-noised to the window's `sigmas[0]`.
 
     Attributes:
         keys: The storyboard windows to enlarge; empty: the given video that the job restyles.
@@ -213,16 +212,17 @@ class Base:
 
 @dataclass(frozen=True)
 class Sink:
-    """The clip's first latent, which stands for a single frame, shown to a window as if before the window's start.
+    """A latent for a single frame, which a window sees as if it lay before the window's start.
 
-    With it a window's look doesn't depend on its neighbour alone, and can't drift from window to window.
+    It is the first latent of the video, or of a given clip or image. With it a window's look doesn't depend on its
+    neighbour alone, and can't drift from window to window.
 
     Attributes:
-        key: The earlier window that holds the latent; None: the latent is of a condition.
-        condition: The number of the job's condition that holds the latent, if `key` is None.
+        key: The earlier window that made the latent; None: the latent comes from a condition.
+        condition: The number of the job's condition from which the latent comes, if `key` is None.
         latent: The global latent.
         frames: Pixel frames before the window's start at which the latent is placed.
-        strength: How firmly the latent is given, from 0 to 1.
+        strength: How firmly the window keeps to the latent, from 0 to 1.
     """
 
     key: str | None
@@ -245,13 +245,13 @@ class Window:
         width: Width in pixels, a multiple of 32.
         height: Height in pixels, a multiple of 32.
         sigmas: The schedule, falling to 0. With a base it begins at the sigma to which the base is re-noised.
-        tail: The end of an earlier window that this window goes on from.
-        head: The beginning of a later window that this window leads up to.
+        tail: The end of an earlier window, which this window continues.
+        head: The beginning of a later window, to which this window leads up.
         base: The latents that this window refines; None: it begins with noise.
-        colour: The window whose colours this window is drawn to.
-        sink: The latent shown to this window as if before its start.
-        model: The model that denoises it; empty: the job's.
-        group: Windows of the same group are denoised in lockstep; empty: the window is denoised by itself.
+        colour: The window to whose colours this window's colours are moved.
+        sink: The latent that this window sees as if it lay before the window's start.
+        model: The model that denoises the window; empty: the job's model.
+        group: The window's lockstep group, whose windows are denoised together, step by step; empty: it has none.
     """
 
     key: str
@@ -292,10 +292,10 @@ class Anchor:
 
     Attributes:
         condition: The number of the job's condition.
-        start: The first latent that holds a part of it.
-        stop: The first latent such that a window that begins there holds no part of it. For a single frame this can be
-            `start` itself, because the first latent of a window stands for a single frame, the last of the eight.
-        first: The first of the latents that it is encoded to. That latent stands for its first frame alone.
+        start: The first latent that holds a part of the clip or image.
+        stop: The first latent at which a window can begin without a part of the clip or image. For a single frame this
+            can be `start` itself, because a window's first latent stands for a single frame, the last of the eight.
+        first: The first latent of the encoded clip or image. It stands for the first frame alone.
     """
 
     condition: int
@@ -304,7 +304,7 @@ class Anchor:
     first: int
 
     def lies_in(self, cut: Cut) -> bool:
-        """Return whether a window over `cut` holds any part of it."""
+        """Return whether a window over `cut` holds any part of the clip or image."""
         return cut.start < self.stop and self.start < cut.stop
 
 
@@ -413,13 +413,13 @@ class PlannedTask:
         kind: The kind of work.
         needs: The keys of the tasks that must be done first.
         payload: The part of the plan for this task, as JSON (see farm.plan). A renderer gets it with the task's inputs.
-        start: The first global latent that the task makes; 0 with `stop` 0 for a task without a span.
+        start: The first global latent that the task makes. For a task without a span, `start` and `stop` are 0.
         stop: The global latent after the last one.
         flops: FLOPs of the work.
         vram_bytes: Device memory that the work needs, in bytes.
         fp8: Whether the device must have matrix products in fp8.
         model: The model that does the task; empty: the plan's.
-        weights: The hash of its weights; empty: the plan's.
+        weights: The hash of that model's weights; empty: the plan's.
     """
 
     key: str
@@ -447,11 +447,11 @@ class Plan:
     Attributes:
         strategy: The strategy that laid out the windows.
         model: The job's model.
-        weights: The hash of its weights.
-        precision: The precision it runs in, such as "bf16".
-        render_width: Width in pixels at which it renders, a multiple of 32.
-        render_height: Height in pixels at which it renders, a multiple of 32.
-        render_frames: Pixel frames that it renders, 8n+1.
+        weights: The hash of that model's weights.
+        precision: The precision in which the model runs, such as "bf16".
+        render_width: Width in pixels at which the job is rendered, a multiple of 32.
+        render_height: Height in pixels at which the job is rendered, a multiple of 32.
+        render_frames: Pixel frames that are rendered, 8n+1.
         latents: Latents of the timeline.
         shared: The part of the plan that all tasks share, as JSON (see farm.plan.JobPart).
         tasks: The tasks, each after all tasks that it needs.
