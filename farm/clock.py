@@ -1,4 +1,4 @@
-"""The clock of leases. It counts while the machine sleeps, and never jumps when somebody sets the time."""
+"""The clock of leases. It goes on while the machine sleeps, and doesn't jump when somebody sets the time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import time
 
 
 def boottime() -> float:
-    """Return the seconds since boot, suspend included (CLOCK_BOOTTIME, or the monotonic clock on systems without it)."""
+    """Return the seconds since boot, including time asleep (CLOCK_BOOTTIME, or else the monotonic clock)."""
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if clock is None else time.clock_gettime(clock)

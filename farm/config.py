@@ -240,7 +240,7 @@ class FarmConfig(Settings):
 
     @property
     def terms(self) -> Terms:
-        """The numbers of failures and the times that the farm allows a task before it gives up."""
+        """The limits at which the farm gives up a task or a job: numbers of failures, and times."""
         return Terms(
             max_failures=self.limits.max_failures,
             max_job_failures=self.limits.max_job_failures,
@@ -396,7 +396,7 @@ def load_config(
     Args:
         path: The farm.toml; None: the file that FARM_CONFIG names, or else farm.toml in the home, if it exists.
         environ: The environment variables, such as FARM_<SECTION>_<KEY>, FARM_HOME and FARM_NAME.
-        overrides: Flags by dotted key, such as {"server.listen": "0.0.0.0:7433"}; a value of None means not given.
+        overrides: Flags by dotted key, such as {"server.listen": "0.0.0.0:7433"}; None: the flag was not given.
 
     Raises:
         InvalidConfig: A setting is refused, or the file can't be read.
@@ -405,7 +405,7 @@ def load_config(
 
 
 def environment_for_children(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables of `environ` that set paths of farmd or farm-node, made absolute. Raises InvalidConfig."""
+    """Return the variables that set paths for farmd or farm-node, with absolute paths. Raises InvalidConfig."""
     return {
         **anchored_environment(FarmConfig, "FARM_", environ),
         **anchored_environment(NodeConfig, "FARM_NODE_", environ),

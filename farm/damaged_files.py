@@ -1,7 +1,8 @@
-"""Checks of the small files that a later start reads back: keys, tokens, certificates, states.
+"""Checks of the small files that a process reads back when it starts again: keys, tokens, certificates, states.
 
-Light: daemon, agent, renderer and farmctl all import it. The caller knows what a file means, and whether the farm can do
-without it. docs/faults.md lists these files; farm.durable writes them and sets them aside.
+This module imports little, because daemon, agent, renderer and farmctl all import it. The caller knows what a file
+means, and whether the farm can do without it. docs/faults.md lists these files; farm.durable writes them, and sets
+damaged ones aside.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ _OF_DISKS = {
 
 
 def is_of_files(error: OSError) -> bool:
-    """Return whether an error is about a file or a disk. Other errors (of a socket, a process) need their traceback."""
+    """Return whether an error is about a file or a disk. Others (of a socket, a process) need a traceback."""
     # A subclass of OSError, such as the one for standard output, says by itself what it is about.
     return error.filename is not None or (type(error) is OSError and error.errno in _OF_DISKS)
 
@@ -71,8 +72,8 @@ def of_system(error: OSError) -> str:
 def open_plain(path: Path, flags: int, remedy: str, mode: int = 0o600) -> int:
     """Open an ordinary file and return its descriptor; `flags` and `mode` are those of `os.open`.
 
-    The call never blocks, even if a pipe is in the place of the file. Raises DamagedFile with `remedy` for anything but
-    an ordinary file, and OSError.
+    The call never blocks, even if a pipe is in the place of the file. Raises DamagedFile with `remedy` if
+    anything but an ordinary file is at `path`. Raises OSError.
     """
     try:
         handle = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, mode)
@@ -108,7 +109,7 @@ def read_text(path: Path, remedy: str) -> str:
     except UnicodeDecodeError:
         raise DamagedFile(path, "is damaged (it is not text in UTF-8)", remedy) from None
     if "\0" in text:
-        raise DamagedFile(path, "is damaged (there are zero bytes in it)", remedy)
+        raise DamagedFile(path, "is damaged (it contains NUL bytes)", remedy)
     return text
 
 
@@ -139,7 +140,9 @@ def read_word(path: Path, remedy: str, *, shortest: int = 1) -> str:
     if not all("!" <= letter <= "~" for letter in word):
         raise DamagedFile(path, "is damaged (it is not one word of printable characters)", remedy)
     if len(word) < shortest:
-        raise DamagedFile(path, f"is damaged (it has {len(word)} characters instead of {shortest})", remedy)
+        raise DamagedFile(
+            path, f"is damaged (it has {len(word)} characters instead of at least {shortest})", remedy
+        )
     return word
 
 

@@ -1,8 +1,8 @@
 """Files that appear complete or not at all, and folders for work in progress.
 
-A process holds a lock on every file and folder that it hasn't finished. The kernel frees the lock when the process ends,
-for whatever reason. So a free lock means a dead process, and the next process removes the leftovers. This needs no
-clock and no list of processes.
+A process locks every file and folder that it hasn't finished. The kernel frees the lock when the process ends, for
+whatever reason. So an unfinished file or folder that nobody has locked is that of a dead process, and the next process
+removes it. This needs no clock and no list of processes.
 """
 
 from __future__ import annotations
@@ -40,8 +40,10 @@ def take(path: Path, *, wait: bool = True, mode: int = 0o600) -> int:
 def write_whole(path: Path, content: str | bytes, *, replace: bool = True) -> None:
     """Write `content` to `path`, synced and readable only by its owner (0600). Without `replace` an existing file stays.
 
-    The content is written under one fixed name beside `path`, so that the next writer replaces what a killed writer left.
-    A folder at `path` is set aside. Raises OSError, which always names a file.
+    The content is first written to a file with a fixed name beside `path`, so that a writer replaces the unfinished
+    file of an earlier writer that was killed. A folder at `path` is set aside.
+
+    Raises OSError, which always names a file.
     """
     try:
         _write_whole(path, content, replace)
@@ -73,7 +75,10 @@ def _write_whole(path: Path, content: str | bytes, replace: bool) -> None:
 
 
 def private_folder(folder: Path) -> Path:
-    """Make a folder, or close an existing one, so that only its owner can open it (0700). Return it. Raises OSError."""
+    """Make a folder that only its owner can open (0700), or give that mode to an existing one. Return it.
+
+    Raises OSError.
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder.stat().st_mode & 0o077:
         folder.chmod(0o700)
@@ -102,10 +107,10 @@ def _sync(path: Path) -> None:
 
 @contextlib.contextmanager
 def scratch(folder: Path, name: str, end: Callable[[Path], None] = lambda left: None) -> Iterator[Path]:
-    """Make a new folder (0700) in `folder` for the time of the block, and remove it however the block ends.
+    """Make a new folder (0700) in `folder` for the `with` block, and remove it when the block ends or fails.
 
-    Folders that killed processes left there under the same `name` are removed first. `end` is called with each of them
-    before, to stop any process that still works in it. Raises OSError.
+    Folders of the same `name` that killed processes have left in `folder` are removed first. Before each of them is
+    removed, `end` is called with it, to stop any process that still works in it. Raises OSError.
     """
     clear(folder, f".{name}-*", end)
     while True:
@@ -127,9 +132,9 @@ def scratch(folder: Path, name: str, end: Callable[[Path], None] = lambda left: 
 
 
 def clear(folder: Path, pattern: str, end: Callable[[Path], None] = lambda left: None) -> None:
-    """Remove this user's files and folders in `folder` that match `pattern` and that no process holds locked.
+    """Remove files and folders in `folder` that match `pattern`, belong to this user and aren't locked by a process.
 
-    `end` is called with each of them before it is removed.
+    Before each of them is removed, `end` is called with it.
     """
     for path in sorted(folder.glob(pattern)):
         with contextlib.suppress(OSError):
@@ -171,9 +176,9 @@ def aside_name(path: Path) -> Path:
 
 
 def start_over(path: Path) -> Path | None:
-    """Set aside the file at `path`, which the farm will make again, and return its new path; None if there is no file.
+    """Set aside the file at `path`, so that the farm makes a new one. Return the path of the file that was set aside.
 
-    Raises OSError.
+    Return None if there was no file. Raises OSError.
     """
     with contextlib.suppress(FileNotFoundError):
         return set_aside(path)

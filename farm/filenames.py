@@ -1,7 +1,7 @@
-"""Rules for names of files: which ids may become part of a name here, and which characters names from outside may hold.
+"""Rules for names of files: which ids may become part of a name, and which characters a name from outside may contain.
 
 Pure. A name that comes from outside is data: it is shown to people, and never opened as a path. Paths are made of ids and
-of the endings that this installation knows.
+of the file endings that this installation knows.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 
 
 def has_controls(text: str) -> bool:
-    """Return whether `text` holds control characters such as NUL, line breaks and escapes.
+    """Return whether `text` contains control characters such as NUL, line breaks and escapes.
 
     Databases refuse some of them, and terminals obey others.
     """

@@ -43,7 +43,7 @@ class PlanningHooks:
 
     @hookspec(firstresult=True)
     def farm_open_joining(self, output: str) -> Joining | None:
-        """Open the joining part of an output format, for a machine without a renderer. Must not import torch.
+        """Return what joins segments of an output format on a machine without a renderer. Must not import torch.
 
         Args:
             output: The name of the format.
@@ -54,11 +54,11 @@ class PlanningHooks:
 
     @hookspec(firstresult=True)
     def farm_default_source(self, model: str, cache: Path) -> str | None:
-        """Return the source of a model that the node's settings don't mention. May build the model under `cache`.
+        """Return a source for a model that the node's settings don't mention. The plugin may build it in `cache`.
 
         Args:
             model: The name of the model.
-            cache: The node's folder for files that plugins may make again.
+            cache: The node's folder for files that plugins can make again if they are lost.
 
         Returns:
             A folder or a hub id, or None if this plugin has no source for the model.
@@ -114,4 +114,4 @@ class NodeHooks:
 
     @hookspec
     def farm_presences(self) -> list[Presence]:
-        """Return ways to tell whether somebody is at this machine. owner.presence in node.toml names one of them."""
+        """Return ways to tell whether somebody is at this machine. owner.presence in node.toml names the one to use."""

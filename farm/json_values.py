@@ -1,6 +1,6 @@
 """Conversion of frozen dataclasses to JSON and back. Pure.
 
-A field may be stored under another name, given as the alias of a pydantic Field in its annotation.
+A field may be stored under a name other than its own: the alias of a pydantic Field in its annotation.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ OLD = {"old": True}
 
 
 class Unreadable(ValueError):
-    """JSON that doesn't fit the dataclass it is read as. The message names the field and what is wrong with it."""
+    """JSON that can't be read as the expected dataclass. The message names the field and what is wrong with it."""
 
 
 @cache
@@ -38,7 +38,7 @@ def read_value(kind: type[_T], stored: object) -> _T:
 
 
 def as_json(value: Any) -> Any:
-    """Return a value as JSON. (dataclasses.asdict copies each value, which took a tenth of the time of planning.)"""
+    """Return a value as JSON. (dataclasses.asdict copies each value: that took a tenth of planning's time.)"""
     if is_dataclass(value):
         found = {}
         kind: Any = type(value)

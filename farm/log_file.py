@@ -1,7 +1,7 @@
 """A log file that does not grow for ever: at a certain size it is renamed, and a new file takes its place.
 
 No line is lost, and no other program has to open the file again: the process that writes the log moves its own
-standard output and error to the new file. Python's RotatingFileHandler leaves them in the old file, and for a moment
+standard output and error to the new file. Python's RotatingFileHandler leaves both in the old file, and for a moment
 has no file at all.
 """
 
@@ -27,7 +27,7 @@ OLDER = 3
 
 
 class LogFile(logging.Handler):
-    """Appends lines to the file at `path`. Several processes may have it open.
+    """A handler that appends lines to the file at `path`. Several processes may have the file open.
 
     If the disk is full or the folder can't be written, lines are lost or the file grows, but no process stops.
     """
@@ -39,7 +39,7 @@ class LogFile(logging.Handler):
         self._file = self._open()
 
     def fileno(self) -> int:
-        """Return the descriptor of the file."""
+        """Return the descriptor of the open file."""
         return self._file
 
     def _open(self) -> int:
@@ -52,7 +52,7 @@ class LogFile(logging.Handler):
             os.write(self._file, f"{self.format(record)}\n".encode(errors="backslashreplace"))
 
     def rotate_if_full(self) -> None:
-        """Begin a new file if this one has reached its size; if that fails, go on with the old file."""
+        """Begin a new file if this one has reached its greatest size. If that fails, go on with the old file."""
         with contextlib.suppress(OSError, DamagedFile):
             if os.fstat(self._file).st_size >= self._max_bytes:
                 self._rotate()
@@ -80,7 +80,7 @@ class LogFile(logging.Handler):
 
 
 def cut(path: Path, max_bytes: int = MAX_BYTES) -> None:
-    """Empty a file that another program appends to once it has `max_bytes`; keep its contents as NAME.1.
+    """Empty a file that has `max_bytes` or more, and keep its contents as NAME.1. Another program may be writing to it.
 
     Lines that are written meanwhile are lost. If the disk has no room for the copy, all contents are lost.
     """
@@ -94,7 +94,7 @@ def cut(path: Path, max_bytes: int = MAX_BYTES) -> None:
 
 
 def opened(path: Path, flags: int, mode: int = 0o600) -> int:
-    """Open a file that isn't needed to know what runs. If something else is at `path`, set it aside. Raises OSError."""
+    """Open a file that the farm can do without. If it isn't an ordinary file, set it aside first. Raises OSError."""
     try:
         return open_plain(path, flags, MADE_ANEW, mode)
     except DamagedFile:
@@ -103,7 +103,7 @@ def opened(path: Path, flags: int, mode: int = 0o600) -> int:
 
 
 def is_at(descriptor: int, path: Path | str) -> bool:
-    """True if an open file is the one at `path`."""
+    """Return whether an open file is the file at `path`."""
     with contextlib.suppress(OSError):
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
     return False

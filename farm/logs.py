@@ -1,7 +1,8 @@
 """Logs: the lines that every process of the farm writes about itself, and how much of an attempt's log is kept.
 
-One format in farmd, bridge, farm-node, renderer and Ray's launchers, text or JSON, and one name for a thing in all of them:
-`process` (who speaks), `job`, `task`, `attempt`, `epoch`, `node`, `device`, and `request` (a call of a client).
+farmd, bridge, farm-node, renderer and Ray's launchers write lines in the same format, text or JSON, and use the same
+names: `process` (the one that writes the line), `job`, `task`, `attempt`, `epoch`, `node`, `device`, and `request` (a
+client's call).
 """
 
 from __future__ import annotations
@@ -37,9 +38,10 @@ _LEVEL, _FORMAT = "LTX_FARM_LOG_LEVEL", "LTX_FARM_LOG_FORMAT"
 
 
 def rest(kept: bytes, seen: int, last: bytes) -> bytes:
-    """Return the rest of a log for a reader who has seen its first `seen` bytes, of which `last` are the last ones.
+    """Return the rest of a log for a reader who has seen its first `seen` bytes.
 
-    If the middle of the log was cut out meanwhile, and `last` with it, return the log's end after a line that says so.
+    `kept` is the log as it is stored; `last` holds the last of the bytes that the reader has seen. If the log's middle,
+    including `last`, was cut out meanwhile, return a line that says so, followed by the log's end.
     """
     if kept[:seen].endswith(last):
         return kept[seen:]
@@ -69,17 +71,17 @@ def _without_secrets(value: Any) -> Any:
 
 
 def variables(level: str, format: str) -> dict[str, str]:
-    """Return environment variables that make `configure_as_told` in a child process log as this process does."""
+    """Return environment variables that give `level` and `format` to `configure_as_told` in a child process."""
     return {_LEVEL: level, _FORMAT: format}
 
 
 def variables_of(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables of `variables` that are in an environment."""
+    """Return those variables of an environment that `variables` would set."""
     return {name: environ[name] for name in (_LEVEL, _FORMAT) if name in environ}
 
 
 def configure_as_told(process: str, **more: Any) -> None:
-    """Set up the log of a process that another process of the farm has started, with the settings of that process.
+    """Set up the log of a process with the settings of the farm's process that has started it.
 
     The other arguments are those of `configure_logs`.
     """
@@ -92,13 +94,13 @@ def configure_logs(
     """Set up the log of this process.
 
     Args:
-        level: The lowest level of the farm's own lines that is written: debug, info, warning or error.
+        level: The lowest level at which the farm's own lines are written: debug, info, warning or error.
         format: text or json.
         process: The name of this process: farmd, bridge, agent, renderer, …
-        file: The file for the lines, see farm.log_file. None: standard error, which is rotated too if FILE_VARIABLE names
-            its file.
-        libraries: True if warnings and errors of libraries become lines too.
-        bound: Further fields of every line.
+        file: The file to write to, see farm.log_file. None: standard error. If FILE_VARIABLE names the file behind
+            standard error, that file is rotated too.
+        libraries: Whether warnings and errors of libraries become lines too.
+        bound: Further fields, which every line gets.
     """
     words = {"process": process, **bound}
     first: list[Processor] = [
@@ -140,7 +142,7 @@ def configure_logs(
 
 
 def adopt(library: str) -> None:
-    """Write the lines of a library like all others, if it has a handler of its own, as Ray has once it is imported."""
+    """Write a library's lines in the farm's format. Needed if it brings its own handler, as Ray does when imported."""
     logger = logging.getLogger(library)
     logger.handlers, logger.propagate = [], True
     logger.setLevel(logging.NOTSET)

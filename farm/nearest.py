@@ -1,4 +1,4 @@
-"""Suggestions for mistyped words. Pure: they are only shown, and the farm never acts on a word that nobody typed."""
+"""Suggestions for mistyped words. Pure. A suggestion is only shown: the farm never acts on a word that nobody typed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LIKENESS = 0.7
 
 
 def nearest(word: str, accepted: Iterable[str]) -> str:
-    """Return the accepted word that begins with `word` or resembles it, letter case aside; "" if there is none."""
+    """Return the accepted word that begins with `word` or resembles it, in any letter case; "" if there is none."""
     by_lower: dict[str, str] = {}
     for one in accepted:
         by_lower.setdefault(one.lower(), one)

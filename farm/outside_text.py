@@ -88,7 +88,7 @@ _WORD = re.compile(r"[A-Za-z0-9_-]{12,}")
 
 
 def hidden(text: object) -> str:
-    """Return `text` with its secrets replaced: tokens of every kind, also cut short, and passwords in URLs.
+    """Return `text` with its secrets replaced: tokens of every kind, even if cut short, and passwords in URLs.
 
     A secret is recognised by its form, because people paste tokens into wrong places. A word that has that form by chance
     is hidden too. Applying the function twice changes nothing more.
@@ -103,7 +103,7 @@ def hidden(text: object) -> str:
 def hidden_word(text: str) -> str:
     """Return `text` as `hidden` does, but also hide a single word that only resembles a token.
 
-    For values that people mistake for a token's place, such as a file's name or an address.
+    Used for values such as a file's name or an address, in whose place people sometimes paste a token.
     """
     word = text.strip().rpartition("/")[2]
     return NOT_SHOWN if _WORD.fullmatch(word) and _is_random(word, _LEAST_ALONE) else hidden(text)
@@ -149,7 +149,7 @@ def storable_json(value: Any) -> Any:
 
 
 def file_name(text: str, otherwise: str = "data") -> str:
-    """Return a file name that any file system takes, as near as possible to the last part of the path `text`.
+    """Return the last part of the path `text`, changed as little as possible into a name that any file system accepts.
 
     The name keeps the ending and has at most MAX_NAME_BYTES bytes. If no part of `text` can be used, the name is
     `otherwise`.

@@ -182,7 +182,7 @@ class ModelFacts:
         return int(self.vae_parameters * value_bytes(precision) + pixels * self.decode_bytes_per_pixel)
 
     def held_bytes(self, tokens: int, batch: int) -> int:
-        """Return the device memory, in bytes, of a window between two steps: float32 copies of latents, and its text."""
+        """Return the device memory, in bytes, of a window between steps: float32 copies of latents, and its text."""
         return 6 * 4 * self.latent_channels * tokens + 4 * batch * self.text_tokens * self.width
 
 

@@ -74,7 +74,7 @@ def node_plugins(*built_in: ModuleType) -> pluggy.PluginManager:
 
 
 def presences(plugins: pluggy.PluginManager) -> dict[str, Presence]:
-    """Return, by name, the ways that node plugins offer to tell whether an owner is present. Raises PluginConflict."""
+    """Return, by name, node plugins' ways to tell whether an owner is present. Raises PluginConflict."""
     return _by_name("presence", plugins.hook.farm_presences())
 
 

@@ -1,4 +1,4 @@
-"""Downloads of a job's results into files: its video, or the decoded segments of a job that hasn't succeeded."""
+"""Downloading of a job's results to files: its video or, if the job hasn't succeeded, its decoded segments."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SEGMENT = "segment"
 
 
 class Downloads:
-    """Downloads from the farm at `server`. A download that breaks off is continued for up to `patience` seconds."""
+    """Downloads from the farm at `server`. A broken download is resumed; this is tried for up to `patience` seconds."""
 
     def __init__(self, artifacts: ArtifactServiceStub, server: str, patience: float) -> None:
         self._artifacts, self._server, self._patience = artifacts, server, patience
@@ -43,8 +43,8 @@ class Downloads:
         """Download an artifact of `size` bytes to `path`, which appears only once it is complete and checked.
 
         Args:
-            artifact_id: The artifact.
-            size: Its bytes.
+            artifact_id: The artifact's id.
+            size: The artifact's size in bytes.
             path: The file to write.
             overwrite: Replace the file if it exists.
             progress: Called with the bytes so far and the bytes in all.
@@ -53,7 +53,7 @@ class Downloads:
             `path`.
 
         Raises:
-            FarmError: The farm or the disk fails; InvalidSpec, Damaged, NotFound and Unreachable among them.
+            FarmError: The farm or the disk fails. Subclasses: InvalidSpec, Damaged, NotFound and Unreachable.
         """
         with Partial(path, artifact_id, size) as partial:
             patience, metadata = Patience(self._patience), request_metadata()
@@ -80,7 +80,7 @@ class Downloads:
         overwrite: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Path]:
-        """Download each unbroken run of segments to a video in `folder`, with JSON beside it.
+        """Download the segments and join each unbroken run of them to a video in `folder`, with a JSON file beside it.
 
         Args:
             answer: The job and its segments.
@@ -93,7 +93,7 @@ class Downloads:
 
         Raises:
             InvalidSpec: A file exists or can't be written (field "output").
-            FarmError: Nothing is decoded yet, or the job has succeeded.
+            FarmError: No segment is decoded yet, or the job has succeeded.
             Damaged: The farm has lost some segments. All other frames are downloaded.
         """
         job = answer.job
@@ -103,9 +103,11 @@ class Downloads:
                 f"job {job.id} has succeeded; download its video with `farmctl job download {job.id} -o FILE`"
             )
         if not segments:
-            raise FarmError(f"nothing of job {job.id} is decoded yet: it {how_it_stands(job)}")
+            raise FarmError(f"no frame of job {job.id} is decoded yet: the job {how_it_stands(job)}")
         if not is_id(job.id):
-            raise FarmError(f"the farm names a job {job.id!r}, which is not a valid id; is this an LTX-farm?")
+            raise FarmError(
+                f"the server sent the job id {job.id!r}, which is not a valid id; is it an LTX-farm?"
+            )
         joining, suffix = _joining(job.spec.output)
         for run in runs(segments):
             for path in _names(folder, job, run, suffix):
@@ -153,7 +155,7 @@ class Downloads:
 
 
 def runs(segments: Sequence[jobs_pb2.Output]) -> list[list[jobs_pb2.Output]]:
-    """Return segments, which are in the order of their frames, as unbroken runs."""
+    """Return the unbroken runs of `segments`, which must be in the order of their frames."""
     found: list[list[jobs_pb2.Output]] = []
     for segment in segments:
         if found and found[-1][-1].stop == segment.start:
@@ -164,7 +166,7 @@ def runs(segments: Sequence[jobs_pb2.Output]) -> list[list[jobs_pb2.Output]]:
 
 
 def how_it_stands(job: jobs_pb2.Job) -> str:
-    """Return the state of a job that hasn't succeeded, and its error, as the end of a sentence that begins with "it"."""
+    """Return the state and error of a job that hasn't succeeded, as a sentence without its subject: "is running"."""
     return f"is {_state(job)}" + (f": {failure(job.error, job.id)}" if job.error else "")
 
 
@@ -188,7 +190,7 @@ def _names(folder: Path, job: jobs_pb2.Job, run: Sequence[jobs_pb2.Output], suff
 
 
 def ending_here(output: str) -> str:
-    """Return the ending of an output format's files, from the plugin on this machine: no farm needs to be up."""
+    """Return the ending of an output format's files. The plugin on this machine knows it, so no farm needs to run."""
     from farm.plugins import catalogue, planning_plugins
 
     return catalogue(planning_plugins()).outputs[output].suffix

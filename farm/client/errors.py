@@ -1,4 +1,4 @@
-"""The errors of a farm's client, and how gRPC's status codes are turned into them."""
+"""The errors of a farm's client, and the translation of gRPC's status codes into them."""
 
 from __future__ import annotations
 
@@ -105,7 +105,9 @@ def translate(error: grpc.RpcError, server: str, seconds: float = 0.0) -> FarmEr
         case grpc.StatusCode.UNAUTHENTICATED | grpc.StatusCode.PERMISSION_DENIED:
             return FarmError(f"the farm at {server} does not accept this token: {details}")
         case grpc.StatusCode.UNIMPLEMENTED:
-            return FarmError(f"the farm at {server} runs another version of the software: {details}")
+            return FarmError(
+                f"the farm at {server} runs another version of the software than this client: {details}"
+            )
         case _:
             return FarmError(
                 details or f"the farm at {server} failed ({code.name})", named[1] if named else ""

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LocalCondition:
-    """A clip or image on this machine that `submit` uploads and the video keeps to.
+    """A clip or image on this machine. `submit` uploads it, and the video keeps to it.
 
     Attributes:
         path: The file.
         frame: The pixel frame of the video at which the clip or image begins.
         strength: How firmly the video keeps to it, from 0 to 1; at 1 it stays as given.
-        facts: What the file holds, if the caller has probed it already; None: the client probes it before the upload.
+        facts: The facts of the file, if the caller has probed it already; None: the client probes it before the upload.
     """
 
     path: str | Path
@@ -33,13 +33,13 @@ class LocalCondition:
 
 
 def check_media(local: Sequence[tuple[int, LocalCondition]]) -> None:
-    """Probe files before an upload, which may take an hour.
+    """Probe files before they are uploaded, because an upload may take an hour.
 
     Args:
         local: The conditions to check, each with its number among the job's conditions.
 
     Raises:
-        InvalidSpec: The farm would refuse a file. The field has the number of its condition.
+        InvalidSpec: The farm would refuse a file. The error's field contains the number of the file's condition.
     """
     if all(condition.facts for _, condition in local):
         return
@@ -55,7 +55,7 @@ def check_media(local: Sequence[tuple[int, LocalCondition]]) -> None:
 
 
 def unsent(condition: specs.Condition | LocalCondition) -> dict[str, Any]:
-    """Return a condition as fields of a spec. A local file keeps its path until the upload gives it an artifact."""
+    """Return a condition as the fields of a spec. The media of a local file is its path: there is no artifact yet."""
     if isinstance(condition, specs.Condition):
         return condition.model_dump()
     return {

@@ -1,4 +1,4 @@
-"""Files to and from the farm in chunks: the messages of an upload, and a download's way to a complete file.
+"""Transfer of files to and from the farm in chunks: the messages of an upload, and the file that a download fills.
 
 This module makes no calls; farm.client makes them.
 """
@@ -51,7 +51,7 @@ def parts(
 
     Args:
         path: The file.
-        header: Its header, from `describe`.
+        header: The file's header, as `describe` returns it.
         progress: Called with the bytes sent so far and the bytes in all.
     """
     yield artifacts_pb2.UploadRequest(header=header)
@@ -65,11 +65,11 @@ def parts(
 
 
 def check_ending(path: Path, suffix: str) -> None:
-    """Check that the name of a video file ends as its format does. Upper and lower case are alike.
+    """Check that the name of a video file has the ending of the video's format. Letter case makes no difference.
 
     Args:
         path: The file to write.
-        suffix: The ending of the video's format, such as ".mp4"; empty: it is unknown, and every name passes.
+        suffix: The ending of the video's format, such as ".mp4"; empty: the ending is unknown, and every name passes.
 
     Raises:
         InvalidSpec: The name has another ending (field "output").
@@ -89,7 +89,7 @@ def check_ending(path: Path, suffix: str) -> None:
 def check_output(path: Path, overwrite: bool) -> None:
     """Check that a file can be written at `path`. Only a file, or a link to a file, is ever replaced.
 
-    Replacing a link leaves the file behind the link as it is.
+    If a link is replaced, the file that it points to stays as it is.
 
     Args:
         path: The file to write.
@@ -136,10 +136,11 @@ def _short(name: str) -> str:
 
 
 class Partial:
-    """A download of `whole` bytes to `path`, in a hidden file beside `path` that has the artifact's id in its name.
+    """A download of `whole` bytes to `path`. Until it is complete, its bytes are in a hidden file beside `path`.
 
-    The hidden file stays if the farm goes away or this process is killed, so that a later download continues it. It is
-    removed if the person gives up (Ctrl-C), and by the next download of another artifact to `path`.
+    The hidden file has the artifact's id in its name. It stays if the farm goes away or this process is killed,
+    so that a later download continues it. It is removed if the person gives up (Ctrl-C), and by the next download of
+    another artifact to `path`.
 
     Raises:
         FarmError: The artifact's id can't be part of a file's name.
@@ -148,7 +149,7 @@ class Partial:
     def __init__(self, path: Path, artifact_id: str, whole: int) -> None:
         if not is_id(artifact_id):
             raise FarmError(
-                f"the farm names an artifact {artifact_id!r}, which is not a valid id; is this an LTX-farm?"
+                f"the server sent the artifact id {artifact_id!r}, which is not a valid id; is it an LTX-farm?"
             )
         self._path = path
         self._whole = whole
@@ -187,10 +188,10 @@ class Partial:
         stream: Iterable[artifacts_pb2.DownloadResponse],
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """Append the chunks of a stream. Chunks that came before a stream broke stay.
+        """Append a stream's chunks to the hidden file. If the stream breaks, the chunks received before stay there.
 
         Args:
-            stream: The farm's answers to a download that begins at `size`.
+            stream: The farm's answers to a download that begins at byte `self.size`.
             progress: Called with the bytes so far and the bytes in all.
 
         Raises:

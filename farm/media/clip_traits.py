@@ -1,6 +1,6 @@
 """The traits of a clip besides its picture, such as HDR, timecode and subtitles, gathered while its frames are counted.
 
-farm.media.ignored words them for people.
+farm.media.ignored turns traits into notes for people.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _NO_TIMECODE = re.compile(r"[0:;.]*\Z")
 
 
 class TraitsSeen:
-    """The collected traits of the clip in `path`. Call `look` with each frame, and then `of`."""
+    """The collected traits of the clip in `path`. Call `look` with each frame, and at the end `of`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -55,7 +55,7 @@ class TraitsSeen:
         self._transparent = self._transparent or _is_transparent(frame)
 
     def of(self, container: av.container.InputContainer, stream: av.VideoStream) -> ClipTraits:
-        """Return the traits of the frames seen so far, and those of the container."""
+        """Return the traits of all frames seen so far and of the container."""
         videos = [one for one in container.streams.video if not _is_cover(one)]
         return replace(
             self._first or ClipTraits(),

@@ -69,8 +69,8 @@ def _refusing(path: Path) -> Iterator[None]:
 def probe(path: str | os.PathLike[str], max_frames: int = MAX_FRAMES) -> MediaFacts:
     """Decode the whole file once and return its facts.
 
-    Raises MediaError for a file that is missing, unreadable, empty, truncated, without frames, without a picture, not
-    media at all, or longer than `max_frames` frames of its own.
+    Raises MediaError for a file that is missing, unreadable, empty, truncated or not media at all, has no frames or no
+    picture, or has more than `max_frames` frames, counted at the file's own frame rate.
     """
     path = Path(path)
     with _refusing(path):
@@ -88,7 +88,7 @@ def read_frames(
     fps: Fraction | float,
     max_frames: int = MAX_FRAMES,
 ) -> np.ndarray:
-    """Return all frames of `iter_frames` at once: uint8 RGB [F, height, width, 3]."""
+    """Return all frames that `iter_frames` yields, in one array: uint8 RGB [F, height, width, 3]."""
     return np.stack(list(iter_frames(path, width, height, fps, max_frames)))
 
 
@@ -105,8 +105,8 @@ def iter_frames(
     covers width x height pixels, and then cropped about its centre. The number of frames is
     `resampled_count(probe(path), fps)`. Transparent parts are shown over black. High dynamic range is not tone-mapped.
 
-    Raises MediaError as `probe` does, and for more than `max_frames` frames. Raises ValueError for a size or rate that
-    isn't positive.
+    Raises MediaError as `probe` does, and if there would be more than `max_frames` frames. Raises ValueError for
+    a size or rate that isn't positive.
     """
     if width < 1 or height < 1:
         raise ValueError(f"width and height: {width}x{height}; accepted: 1 or more pixels each")
@@ -152,10 +152,12 @@ def _frames(
 def resample_times(
     pts_seconds: Sequence[Fraction | float], duration: Fraction | float, fps: Fraction | float
 ) -> list[int]:
-    """Return the source frame that is on screen at 0, 1/fps, 2/fps, … seconds after the first frame appears.
+    """Return the indices of the source frames that are on screen 0, 1/fps, 2/fps, … seconds after the first appears.
 
-    `pts_seconds` are the presentation times in order. `duration` is the seconds from the first of them to the end of the
-    last frame. The nearest earlier frame is on screen; a frame may be late by a sixteenth of an output frame.
+    `pts_seconds` are the source frames' presentation times, in order. `duration` is the time in seconds from the first
+    of them to the end of the last frame. A source frame is on screen until the next one appears. A source frame that
+    appears too late by up to a sixteenth of an output frame is taken as on time.
+
     Raises ValueError if times are missing or go backwards, or if fps isn't positive.
     """
     if not pts_seconds:
@@ -163,7 +165,7 @@ def resample_times(
     rate = _rate(fps)
     due = [(Fraction(t) - Fraction(pts_seconds[0])) * rate - SLACK for t in pts_seconds]
     if any(later < earlier for earlier, later in pairwise(due)):
-        raise ValueError("pts_seconds: go backwards; accepted: presentation order")
+        raise ValueError("pts_seconds: go backwards; accepted: times in presentation order")
     picks, index = [], 0
     for k in range(_count(duration, rate)):
         while index + 1 < len(due) and due[index + 1] <= k:

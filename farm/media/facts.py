@@ -20,9 +20,9 @@ class MediaFacts:
     """The facts of a clip or image as a player shows it.
 
     `frames` is exact, counted by decoding. `width` and `height` are in pixels, after rotation and sample aspect ratio.
-    `fps` is the average frame rate in frames a second. `duration` is the time in seconds from the appearance of the first
-    frame to the end of the last. Both are 0 for an image. `ignored` has a sentence for each part of the file that the
-    reader drops or doesn't follow, such as its sound.
+    `fps` is the average frame rate in frames a second. `duration` is the time in seconds from the appearance of the
+    first frame to the end of the last. `fps` and `duration` are 0 for an image. `ignored` has a sentence for each part
+    of the file that the reader drops or doesn't follow, such as its sound.
     """
 
     frames: int

@@ -1,7 +1,7 @@
-"""Recognition, by their bytes, of kinds of files that the reader of clips and images would misread or doesn't know.
+"""Recognition of the kinds of files that the reader of clips and images would misread or doesn't know, by their bytes.
 
-Pure. With it the refusal can name the kind, and no such file is opened as another kind: a phone's HEIC has the layout of
-a MOV, and a camera's raw image has the layout of a TIFF.
+Pure. With this module a refusal can name the file's kind, and no such file is opened as another kind: a phone's HEIC
+has the layout of a MOV, and a camera's raw image has the layout of a TIFF.
 """
 
 from __future__ import annotations
@@ -97,9 +97,9 @@ _LOG_LUV = (32844, 32845)
 
 
 def kind_of(head: bytes, tail: bytes = b"") -> str | None:
-    """Return the name of a kind that the reader can't read, from a file's first `HEAD` and last `TAIL` bytes.
+    """Return the name of a file's kind if the reader can't read that kind; None if it perhaps can.
 
-    Return None if the reader may know the kind.
+    `head` and `tail` are the file's first `HEAD` and last `TAIL` bytes.
     """
     if head[4:8] == b"ftyp":
         return _boxes(head)
@@ -122,7 +122,7 @@ def kind_of(head: bytes, tail: bytes = b"") -> str | None:
 
 
 def way_out(kind: str) -> str:
-    """Return what to do with a file of a `kind` that can't be read."""
+    """Return advice on what to do with a file of a `kind` that can't be read."""
     if kind.startswith(_ANIMATED):
         return "export it as a clip"
     return "export it as a PNG, a JPEG, or a TIFF with whole numbers of 8 or 16 bits"
@@ -149,8 +149,8 @@ def is_tiff(head: bytes) -> bool:
 def unread_tiff(tags: Mapping[int, Any]) -> str | None:
     """Return the name of a TIFF's kind if the reader would misread its numbers or layout; None if it reads them well.
 
-    `tags` are the tags of its first picture (TIFF 6.0): numbers, or sequences of numbers. Pillow 13 read each refused
-    kind wrongly (as a black, white, scrambled or negative picture), or not at all.
+    `tags` are the tags of the file's first picture (TIFF 6.0): numbers, or sequences of numbers. Pillow 13 read each
+    refused kind wrongly (as a black, white, scrambled or negative picture), or not at all.
     """
     photometric = _first(tags, _PHOTOMETRIC, _WHITE_IS_ZERO)
     samples = int(_first(tags, _SAMPLES, 1))

@@ -1,7 +1,7 @@
 """Notes for people about parts of a clip or image that the reader drops or doesn't follow.
 
-Pure. A note follows the name of the file ("clip 2: its sound is dropped"). Only a part whose loss may surprise has a
-note, so that an ordinary clip of a phone or camera has few.
+Pure. A note follows the name of the file ("clip 2: its sound is dropped"). Only parts whose loss may surprise
+people have a note, so an ordinary clip from a phone or camera has few notes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class ClipTraits:
         stereo: Whether it is stereoscopic (3D).
         spherical: Whether it is a 360° picture.
         dolby_vision: Whether it carries Dolby Vision.
-        sizes: The different sizes of its frames, as width and height in pixels, in the order of their first frame.
+        sizes: The different sizes of its frames, as width and height in pixels, in the order in which they first occur.
     """
 
     transfer: int = 2
@@ -65,7 +65,7 @@ class ImageTraits:
     """The traits of an image that its file states.
 
     Attributes:
-        profile: The name of its colour profile, if its numbers mean other colours than in sRGB; empty if not.
+        profile: The name of its colour profile, if its numbers stand for other colours than in sRGB; empty if not.
         coded: Primaries and transfer, as codes of ITU-T H.273; None if the file doesn't state them.
         gamma: Its gamma, if it is far from sRGB's; 0 if not.
         inks: Whether it is in CMYK.

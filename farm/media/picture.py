@@ -17,7 +17,7 @@ def _stretched(frame: av.VideoFrame, aspect: Fraction) -> tuple[Fraction, Fracti
 
 
 def shown_size(frame: av.VideoFrame, aspect: Fraction) -> tuple[int, int]:
-    """Return width and height in pixels of the upright frame, whose samples are `aspect` times as wide as high."""
+    """Return width and height in pixels of a frame turned upright. `aspect`: width of its samples by their height."""
     width, height = (round(side) for side in _stretched(frame, aspect))
     return (height, width) if _turn(frame)[0] else (width, height)
 
@@ -43,7 +43,7 @@ def _turn(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
 
 
 def covering(frame: av.VideoFrame, aspect: Fraction, width: int, height: int) -> tuple[int, int]:
-    """Return the size in pixels to which a frame, before its turn, is scaled so that it covers width x height."""
+    """Return the size in pixels to which a frame is scaled, before it is turned upright, to cover width x height."""
     crop_w, crop_h = (height, width) if _turn(frame)[0] else (width, height)
     full_w, full_h = _stretched(frame, aspect)
     scale = max(crop_w / full_w, crop_h / full_h)
@@ -53,7 +53,7 @@ def covering(frame: av.VideoFrame, aspect: Fraction, width: int, height: int) ->
 def fit(
     frame: av.VideoFrame, aspect: Fraction, width: int, height: int, scaler: VideoReformatter
 ) -> np.ndarray:
-    """Return a frame upright, scaled to cover and cropped to width x height: uint8 RGB [height, width, 3]."""
+    """Return a frame upright, scaled to cover width x height and cropped to that: uint8 RGB [height, width, 3]."""
     transpose, mirror, flip = _turn(frame)
     crop_w, crop_h = (height, width) if transpose else (width, height)
     scaled_w, scaled_h = covering(frame, aspect, width, height)

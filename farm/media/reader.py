@@ -1,7 +1,7 @@
 """Probing of media in child processes, for the daemon.
 
 Decoders are large programs in C that read files from anybody. A decoder that crashes, takes all memory or never ends must
-not take the daemon with it; only its file is refused. farm.media.clips does the probing itself.
+not stop the daemon: only its file is refused. farm.media.clips does the probing itself.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class _Ended(Exception):
 
 
 class MediaReader:
-    """`farm.media.clips.probe` in child processes. Any number of threads may call it at once; each gets its own process.
+    """A runner of `farm.media.clips.probe` in child processes. Threads may share it: each gets its own process.
 
-    `folder` is the current folder of the processes, which write nothing there. `memory_bytes` and `seconds` are limits of
-    each process and each file.
+    `folder` is the working directory of the processes, which write nothing there. `memory_bytes` is the most memory
+    that a process may take, `seconds` the longest time for one file.
     """
 
     def __init__(self, folder: Path, memory_bytes: int = MEMORY_BYTES, seconds: float = SECONDS):
@@ -140,7 +140,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def main() -> None:
-    """Answer questions on standard input, one line of JSON each, until the parent closes it."""
+    """Read questions from standard input, one line of JSON each, and answer them until the parent closes the input."""
     # Ctrl-C in a terminal is for the daemon, which ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]

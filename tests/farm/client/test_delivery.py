@@ -320,7 +320,7 @@ def test_farmctl_downloads_what_is_decoded_and_refuses_with_what_to_do(daemon, f
     ask = ("job", "outputs", shot.id, "--partial", folder)
     early = farmctl(*ask)
     assert early.exit_code == 1
-    assert early.stderr == f"farmctl: nothing of job {shot.id} is decoded yet: it is running\n"
+    assert early.stderr == f"farmctl: no frame of job {shot.id} is decoded yet: the job is running\n"
     shot.decode(0, 2)
     shot.fail("decode/1")
     assert farmctl(*ask).exit_code == 2, "the folder is not there"
