@@ -9,7 +9,10 @@ from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 
 class SameVersion(MetadataHookInterface):
-    """Makes ltx-farm require the client of exactly its own version, so that the version is written in one place."""
+    """The metadata hook that makes ltx-farm require exactly its own version of the client.
+
+    So the version is written in one place only.
+    """
 
     def update(self, metadata: dict[str, Any]) -> None:
         """Set the dependencies of the project: the client, and those in pyproject.toml."""
@@ -18,9 +21,10 @@ class SameVersion(MetadataHookInterface):
 
 
 class FarmFromAbove(BuildHookInterface):
-    """Puts the package `farm`, whose folder lies above the client's project, into the client's wheel.
+    """The build hook that puts the package `farm` into the client's wheel; its folder lies above the client's project.
 
-    A wheel that is installed for development names the checkout instead: a copy of `farm` would hide the checkout's.
+    A wheel that is installed for development points to the checkout instead, because a copy of `farm` would hide the
+    one in the checkout.
     """
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
-"""Generates farm/v1/*_pb2*.py from proto/farm/v1/*.proto; the result is committed and a test proves it fresh.
+"""Generate farm/v1/*_pb2*.py from proto/farm/v1/*.proto.
 
-Run with `make proto`, or `python proto/generate.py [FOLDER]` to write the package below another folder.
+The generated files are committed, and a test checks that they are up to date. Run with `make proto`, or `python
+proto/generate.py [FOLDER]` to write the package below another folder.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ ROOT = Path(__file__).resolve().parent
 
 
 def generate(target: Path) -> None:
-    """Writes the generated modules to `target`/farm/v1. Raises RuntimeError when protoc refuses a file."""
+    """Write the generated modules to `target`/farm/v1. Raises RuntimeError if protoc refuses a file."""
     from grpc_tools import protoc
 
     sources = sorted((ROOT / "farm" / "v1").glob("*.proto"))
@@ -21,7 +22,7 @@ def generate(target: Path) -> None:
     arguments = ["protoc", f"-I{ROOT}", f"-I{common}", f"--python_out={target}", f"--pyi_out={target}"]
     arguments += [f"--grpc_python_out={target}", *map(str, sources)]
     if protoc.main(arguments) != 0:
-        raise RuntimeError("protoc refused the proto files; its words are above")
+        raise RuntimeError("protoc refused the proto files; its messages are above")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A renderer's link to its agent: one stream that connects again by itself, and the attempts that the renderer holds.
 
 A thread of this module talks to the agent; threads that render call the methods. This module decides nothing: the
-agent says until when an attempt may run, and farm.policy.lease says what that means.
+agent says until when an attempt may run, and farm.policy.lease says what the attempt may do before and after that.
 """
 
 from __future__ import annotations
@@ -44,13 +44,16 @@ class Attachment:
         threading.Thread(target=self._keep_telling, name="in hand", daemon=True).start()
 
     def setup(self) -> renderers_pb2.Setup:
-        """Return the agent's latest settings for this renderer; wait for the first ones."""
+        """Return the agent's latest settings for this renderer. If none have arrived yet, wait for them."""
         with self._changed:
             self._changed.wait_for(lambda: self._setup is not None)
             return self._setup  # type: ignore[return-value]
 
     def begin(self, attempt_id: str, epoch: int, job: str = "", task: str = "") -> Hold:
-        """Take an attempt and ask for its lease. `job` (an id) and `task` (a key) are for the agent's log."""
+        """Take on an attempt and ask the agent for its lease; return the hold on the attempt.
+
+        `job` (an id) and `task` (a key) are for the agent's log.
+        """
         with self._changed:
             hold = self._holds[attempt_id, epoch] = Hold(self, HeldAttempt(attempt_id, epoch), job, task)
             self._send(hold._begin())
@@ -110,7 +113,7 @@ class Attachment:
 
 
 class Hold:
-    """An attempt that this renderer holds, for the thread that does its work. `Attachment.begin` makes it."""
+    """An attempt that this renderer works on, for the thread that does the work. `Attachment.begin` makes a hold."""
 
     def __init__(self, attachment: Attachment, held: HeldAttempt, job: str, task: str):
         self._attachment, self._changed = attachment, attachment._changed
@@ -122,7 +125,7 @@ class Hold:
         self._stopped_at = 0.0
 
     def runs(self) -> bool:
-        """Return whether the attempt's lease lasts at this moment. Raises Stopped."""
+        """Return whether the attempt's lease is valid now. Raises Stopped if the attempt was stopped."""
         with self._changed:
             standing = self._held.standing(boottime())
             if standing is Standing.STOPPED:
@@ -130,15 +133,20 @@ class Hold:
             return standing is Standing.RUNNING
 
     def checkpoint(self) -> None:
-        """Return if the attempt's lease lasts; otherwise block until it is renewed. Raises Stopped."""
+        """Return at once if the attempt's lease is valid; otherwise wait until the lease is renewed.
+
+        Raises Stopped if the attempt was stopped.
+        """
         with self._changed:
             while not self.runs():
                 self._changed.wait()
 
     def pause(self, seconds: float, *, delivering: bool = False) -> None:
-        """Wait, whether or not the lease lasts: a result counts however late it comes. Raises Stopped.
+        """Wait for `seconds`, even if the lease has ended, because a result is accepted however late it comes.
 
-        `delivering`: the attempt brings something to the farm. If it is to go on elsewhere, it gets some time for that.
+        Raises Stopped if the attempt was stopped. `delivering`: the attempt is sending a file to the farm. If the
+        attempt was stopped so that it continues elsewhere, it still has KEEP_SECONDS to send the file before Stopped
+        is raised.
         """
 
         def over() -> bool:
@@ -182,7 +190,7 @@ class Hold:
             self.let_go()
 
     def let_go(self) -> None:
-        """Give the attempt up. If its end was not reported before, the agent takes it for lost."""
+        """Give the attempt up. If its end was not reported before, the agent regards the attempt as lost."""
         with self._changed:
             self._attachment._holds.pop((self._held.attempt_id, self._held.epoch), None)
 

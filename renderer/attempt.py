@@ -1,4 +1,4 @@
-"""One attempt from its first step to its end: it serves its plugin, and brings the plugin's files to the farm.
+"""One attempt from its first step to its end: it serves its plugin, and sends the plugin's files to the farm.
 
 renderer.renderer decides when an attempt begins, and renderer.work how its task is done.
 """
@@ -30,7 +30,10 @@ STATE = "state"
 
 
 class Attempt:
-    """One attempt that has got its lease. Used from the thread that does its work, while that thread has the turn."""
+    """One attempt that has its lease. Use it only from the thread that does its work.
+
+    That thread must have the turn (see renderer.turn), because the members of a lockstep group share a device.
+    """
 
     def __init__(
         self,
@@ -55,18 +58,19 @@ class Attempt:
         self._loads = ""
 
     def perform(self, workbench: Workbench, sources: dict[str, str]) -> tuple[list[str], float]:
-        """Do the task, and bring the files that it made to the farm.
+        """Do the task, and send the files that it made to the farm.
 
         Args:
-            workbench: the device's plugins and warm models.
+            workbench: the device's plugins and loaded models.
             sources: folder or hub id of each model.
 
         Returns:
-            Ids of the artifacts that it made, and the seconds from its first step to its end. The seconds are 0 for a
-            member of a lockstep group: it spends most of the time waiting for others, so they would measure nothing.
+            The ids of the artifacts that the task made, and the seconds from the task's first step to its end. The
+            seconds are 0 for a member of a lockstep group, which spends most of the time waiting for others, and for
+            a task that continued from a saved state. In both cases they would measure nothing.
 
         Raises:
-            Stopped: the attempt was stopped; the error holds the id of the state, if one was saved.
+            Stopped: the attempt was stopped. If its state was saved, the error's `state` is the artifact's id.
             StorageFailed: the farm can't store a file.
             TransferFailed: the farm refuses a file.
             Exception: any error that Workbench.perform raises.
@@ -96,13 +100,13 @@ class Attempt:
         return json.loads(text)
 
     def pause(self, seconds: float) -> None:
-        """Wait for the farm, and let other threads compute meanwhile. Raises Stopped."""
+        """Wait `seconds` for the farm, and let other threads compute meanwhile. Raises Stopped."""
         with self._turn.let_go():
             self._hold.pause(seconds, delivering=self._delivering)
 
     @contextlib.contextmanager
     def loading(self, model: str) -> Iterator[None]:
-        """Report that a model is being loaded while the body runs. Loadings may be nested."""
+        """Report that a model is being loaded as long as the ``with`` block runs. Such blocks may be nested."""
         before = self._loads
         self._loads = model
         self._hold.loading(model)

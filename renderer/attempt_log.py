@@ -22,7 +22,7 @@ SUFFIX = ".log"
 
 
 def log_folder(home: Path) -> Path:
-    """Return the folder of the node's logs that the farm does not have yet."""
+    """Return the folder of the attempt logs that this node has not yet sent to the farm."""
     return home / "logs"
 
 
@@ -32,9 +32,10 @@ def log_path(folder: Path, attempt: nodes_pb2.AttemptRef) -> Path:
 
 
 class AttemptLog:
-    """An open log. As a context, it also takes the standard output and error of the whole process.
+    """An attempt's open log. In a ``with`` block, it also takes the standard output and error of the whole process.
 
-    If several are open at once (each member of a lockstep group has a thread), the one that began last takes them.
+    If several logs are open at once (each member of a lockstep group has a thread), the log that was opened last
+    takes them.
     """
 
     _switch = threading.Lock()

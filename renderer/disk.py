@@ -1,4 +1,4 @@
-"""Tells whether a disk of this machine or of the farm caused an error, and not the work itself."""
+"""Tell whether an error comes from a disk of this machine or of the farm, and not from the work itself."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TRIED_BYTES = 1 << 16
 
 
 def damaged_input(error: BaseException) -> InputDamaged | None:
-    """Return the InputDamaged error that made the work end with `error`; None if another cause did."""
+    """Return the InputDamaged error that caused `error`, with which the work ended; None if the cause was another."""
     return next((at for at in _chain(error) if isinstance(at, InputDamaged)), None)
 
 
@@ -35,9 +35,10 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def disk_trouble(error: BaseException, folder: Path) -> str:
-    """Return how the disk or the artifact store made the work in `folder` end with `error`; "" if neither did.
+    """Return what is wrong with the disk or the artifact store, if that caused `error`; "" if neither did.
 
-    Libraries that write files themselves raise errors of their own. Then a test write shows whether the disk is at fault.
+    `error` is the error with which the work in `folder` ended. Libraries that write files themselves raise errors of
+    their own, which don't name the disk. For those, a test write in `folder` shows whether the disk is at fault.
     """
     for at in _chain(error):
         if isinstance(at, StorageFailed) or (isinstance(at, OSError) and at.errno in _OF_DISKS):

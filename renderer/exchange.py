@@ -1,8 +1,9 @@
-"""The arrays that windows in lockstep give their neighbours. The renderer that made an array keeps it; others fetch it.
+"""The arrays that windows in lockstep exchange with their neighbours.
 
-All rounds are kept, so a lost window can begin again from its noise and catch up with its neighbours, which only wait
-for it. The arrays of a finished window are also an artifact, in case its renderer ends. This module knows no Ray: its
-callers pass in how another renderer is asked. Rounds are those of farm.rendering.TaskContext.exchange.
+The renderer that made an array keeps it, and other renderers fetch it. The arrays of all rounds are kept. So a lost
+window can begin again from its noise and catch up with its neighbours, which only have to wait for it. The arrays of
+a finished window are also stored as an artifact, in case its renderer ends. This module doesn't use Ray: its callers
+pass in a function that asks another renderer. Rounds are those of farm.rendering.TaskContext.exchange.
 """
 
 from __future__ import annotations
@@ -33,7 +34,11 @@ NEIGHBOUR_TIMEOUT_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Question:
-    """The member `asker`, at the renderer `at`, asks for the array that the member `key` of `group` gave it in `round`."""
+    """The question of a member of a lockstep group to its neighbour: which array did you give me in round `round`?
+
+    `asker` is the key of the member that asks, `at` its renderer, and `key` the key of the neighbour. Both are
+    members of `group`.
+    """
 
     group: str
     key: str
@@ -47,7 +52,7 @@ Answer = tuple[bool, np.ndarray | None]
 
 
 class Peers(Protocol):
-    """Asks other renderers."""
+    """The other renderers, which can be asked for arrays."""
 
     def ask(self, renderer: str, question: Question) -> Answer:
         """Return the answer of the renderer with this name; (False, None) if it can't be reached."""
@@ -63,7 +68,10 @@ class _InHand:
 
 
 class Overlaps:
-    """The arrays that members on this renderer gave, and the last known renderers of their groups' members. Thread-safe."""
+    """The arrays that members of lockstep groups on this renderer gave to their neighbours. Thread-safe.
+
+    It also knows the renderer on which each member of these groups was last seen.
+    """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -71,7 +79,7 @@ class Overlaps:
         self._places: dict[tuple[str, str], str] = {}
 
     def open(self, group: str, key: str, here: str, places: dict[str, str]) -> None:
-        """Record that this renderer, `here`, has taken a member.
+        """Record that this renderer, `here`, works on the member `key` of the lockstep group `group`.
 
         `places`: the renderer of each neighbour, as far as the farm knows it.
         """
@@ -87,7 +95,7 @@ class Overlaps:
             self._changed.notify_all()
 
     def close(self, group: str, key: str) -> None:
-        """Record that the member's attempt has ended. Its arrays are kept."""
+        """Record that the attempt at the member `key` has ended. The member's arrays are kept."""
         with self._changed:
             if member := self._groups.get(group, {}).get(key):
                 member.in_hand = False
@@ -100,7 +108,7 @@ class Overlaps:
             self._changed.notify_all()
 
     def answer(self, question: Question, seconds: float = POLL_SECONDS) -> Answer:
-        """Answer from what is known here; wait up to `seconds` for a round that is still to come."""
+        """Answer a question from the arrays kept here; wait up to `seconds` for an array that is still to come."""
         wanted = question.asker, question.round
         with self._changed:
             self._places[question.group, question.asker] = question.at
@@ -119,7 +127,7 @@ class Overlaps:
             return self._places.get((group, key), "")
 
     def save(self, group: str, key: str, path: Path) -> Path:
-        """Write all arrays that the member gave to `path`."""
+        """Write to `path` all arrays that the member `key` gave to its neighbours."""
         with self._changed:
             given = dict(self._groups[group][key].given)
         save_file(
@@ -129,19 +137,22 @@ class Overlaps:
 
 
 class WaitingHold(Protocol):
-    """The part of renderer.attachment.Hold that waiting needs."""
+    """The part of renderer.attachment.Hold that is needed to wait for a neighbour."""
 
     def runs(self) -> bool:
-        """Return whether the attempt's lease lasts. Raises Stopped."""
+        """Return whether the attempt's lease is valid now. Raises Stopped if the attempt was stopped."""
         ...
 
     def pause(self, seconds: float) -> None:
-        """Wait. Raises Stopped."""
+        """Wait for `seconds`. Raises Stopped if the attempt was stopped."""
         ...
 
 
 class Exchange:
-    """One member's exchange with its neighbours while a renderer holds it; for the thread that renders the member."""
+    """The exchange of one window in a lockstep group with its neighbours, during one attempt at the window.
+
+    Used by the thread that renders the window.
+    """
 
     def __init__(
         self,
@@ -164,11 +175,11 @@ class Exchange:
         return {key: self._theirs(key, number) for key in mine}
 
     def close(self) -> None:
-        """Record that the attempt has ended. Its arrays are kept."""
+        """Record that the attempt has ended. The window's arrays are kept."""
         self._overlaps.close(self._group, self._key)
 
     def save(self, path: Path) -> Path:
-        """Write all arrays that the member gave, as its artifact, to `path`."""
+        """Write to `path` all arrays that the window gave to its neighbours, as an artifact of the window."""
         return self._overlaps.save(self._group, self._key, path)
 
     def _theirs(self, key: str, number: int) -> np.ndarray:
@@ -187,7 +198,10 @@ class Exchange:
             if known or not self._hold.runs():
                 heard = time.monotonic()
             elif time.monotonic() - heard > NEIGHBOUR_TIMEOUT_SECONDS:
-                raise Stopped(f"its neighbour {key} has not been found for {NEIGHBOUR_TIMEOUT_SECONDS:.0f} s")
+                raise Stopped(
+                    f"the renderer of the neighbouring window {key} could not be found within "
+                    f"{NEIGHBOUR_TIMEOUT_SECONDS:.0f} s"
+                )
             self._hold.pause(0.0 if known else 0.1)
 
     def _ask(self, question: Question) -> Answer:

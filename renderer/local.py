@@ -1,9 +1,9 @@
-"""Does a job's tasks in this process, without a farm: to try, test or measure a plugin.
+"""Do a job's tasks in this process, without a farm, to try, test or measure a plugin.
 
-Plugins are given the same TaskContext as in a farm, and windows in lockstep trade their latents in the farm's own way
-(renderer.exchange). Artifacts are plain files, leases never run out, and nothing is tried again.
+Plugins are given the same TaskContext as in a farm, and windows in lockstep exchange their latents in the same way as
+there (renderer.exchange). Artifacts are plain files, leases never run out, and a task that fails isn't tried again.
 
-A whole video, by the plugins that are installed:
+To render a whole video with the installed plugins:
 
     >>> from farm.plugins import catalogue, planning_plugins
     >>> from farm.rendering import DeviceInfo
@@ -27,7 +27,7 @@ A whole video, by the plugins that are installed:
     >>> job.files["mux", "video"].name
     'video.mp4'
 
-With `by_model` in the place of `by_plugins`, tasks are done by a model that the caller has loaded. Call `do`
+If you use `by_model` instead of `by_plugins`, a model that you have loaded does the tasks. Call `do`
 to stop a task at some step, or to continue a stopped task from its saved state.
 """
 
@@ -68,8 +68,9 @@ def by_plugins(device: DeviceInfo, sources: Mapping[str, str] | None = None) -> 
     """Return a function that does tasks of every kind with the installed plugins, as a renderer does.
 
     Args:
-        device: the device that the plugins work on. Models stay loaded beside each other while they fit its `vram_bytes`.
-        sources: folder or hub id of each model; a model that is not named has its plugin's default.
+        device: the device that the plugins work on. Several models stay loaded while they fit its `vram_bytes`
+            together.
+        sources: folder or hub id of each model. For a model that isn't named here, its plugin's default is used.
 
     Raises:
         farm.plugins.PluginTrouble: a plugin can't be imported.
@@ -81,7 +82,7 @@ def by_plugins(device: DeviceInfo, sources: Mapping[str, str] | None = None) -> 
 def by_model(model: RenderingModel) -> Work:
     """Return a function that does tasks with a loaded model: encode, storyboard, window and join.
 
-    A decode makes no file by itself: call `model.decode(job.context(task))` for its frames.
+    A decode task makes no file by itself: call `model.decode(job.context(task))` for its frames.
     """
 
     def work(task: TaskContext) -> dict[str, Path]:
@@ -91,13 +92,13 @@ def by_model(model: RenderingModel) -> Work:
 
 
 class LocalJob:
-    """Does tasks of one job, and gives each the artifacts of the earlier ones.
+    """Does the tasks of one job, and gives each task the artifacts of the earlier tasks.
 
     Attributes:
-        files: every artifact, by the key of the task that made it ("" for the job's media) and by its name. Put another
-            file in the place of one, and later tasks fetch that file.
-        facts: the facts that the last attempt of each task reported, by the task's key, with its last summary as
-            "summary". A task that reported nothing is absent.
+        files: every artifact, by the key of the task that made it ("" for the job's media) and by its name. If you
+            put another file in place of an artifact, later tasks fetch that file.
+        facts: the facts that the last attempt of each task reported, by the task's key; the entry "summary" is the
+            last summary. A task that reported nothing is absent.
     """
 
     def __init__(
@@ -120,7 +121,7 @@ class LocalJob:
         self.facts: dict[str, dict[str, Any]] = {}
 
     def perform(self, tasks: Iterable[PlannedTask]) -> None:
-        """Do tasks in their order, and all windows of a lockstep group at once when the first of them comes.
+        """Do tasks in their order. At the first window of a lockstep group, do all windows of the group at once.
 
         Raises:
             Exception: an error that a task raised. All other tasks of its lockstep group have ended by then.
@@ -148,13 +149,14 @@ class LocalJob:
             task: a task of the job's plan, or a changed copy of one.
             step: called before each step, see TaskContext; it may raise Stopped. None: the task is never stopped.
             state: the state that a stopped task saved, to continue from. None: the task begins at its first step.
-            exchange: the exchange of a window in lockstep with its neighbours, see TaskContext. `perform` makes its own.
+            exchange: for a window in lockstep: the function with which it exchanges arrays, see TaskContext.
+                `perform` makes its own.
 
         Returns:
-            The files it made, by artifact name.
+            The files that the task made, by artifact name.
 
         Raises:
-            Exception: an error that the task raised, such as Stopped. Then it has made no artifacts.
+            Exception: an error that the task raised, such as Stopped. The task then has no new artifacts.
         """
         made = self._work(self.context(task, step=step, state=state, exchange=exchange))
         self.files |= {(task.key, name): path for name, path in made.items()}
@@ -168,7 +170,10 @@ class LocalJob:
         state: Path | None = None,
         exchange: Trade | None = None,
     ) -> TaskContext:
-        """Return the task as its plugin sees it, with a new folder, so that you can call a plugin. Arguments are as in `do`."""
+        """Return the task as its plugin sees it, with a new folder, so that you can call a plugin yourself.
+
+        The arguments are those of `do`.
+        """
         found: dict[str, Any] = {}
         self.facts.pop(task.key, None)
 
@@ -255,7 +260,7 @@ class _Hold:
     def checkpoint(self) -> None:
         """Raise Stopped once the lease has ended."""
         if self._ended.is_set():
-            raise Stopped("another window of its group has failed")
+            raise Stopped("another window of the same lockstep group has failed")
 
     def runs(self) -> bool:
         """Return True, or raise Stopped once the lease has ended."""

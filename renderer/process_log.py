@@ -1,6 +1,7 @@
 """The renderer's own log: a line at the start and the end of each attempt, in a file beside the raylet's log.
 
-The attempt's own log (renderer.attempt_log) has everything that the attempt does, prints, or libraries log meanwhile.
+The attempt's own log (renderer.attempt_log) has the rest: what the attempt does and prints, and what libraries log
+meanwhile.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ from farm.logs import configure_as_told
 
 
 def open_process_log(home: Path, device: str) -> None:
-    """Make this process write its log lines into the file of its device."""
+    """Make this process write its log lines to the log file of its device."""
     configure_as_told("renderer", file=process_log_path(home, device), libraries=False, device=device)
 
 
 def process_log_path(home: Path, device: str) -> Path:
-    """Return the path of the file that all renderers of a device append to, one after another."""
+    """Return the path of a device's log file. All renderers of the device append to it, one after another."""
     return home / "ray" / f"renderer-{device}.log"
 
 
 def attempt_line(attempt_id: str, epoch: int, handed: Handed) -> FilteringBoundLogger:
-    """Return a logger whose lines name the attempt as all other logs do."""
+    """Return a logger whose lines name the attempt with the same fields as in all other logs."""
     log: FilteringBoundLogger = structlog.get_logger()
     return log.bind(job=handed.job, task=handed.task.key, attempt=attempt_id, epoch=epoch, node=handed.node)

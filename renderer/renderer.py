@@ -1,8 +1,8 @@
 """The renderer: one process for one device, a Ray actor in the farm and a plain class here.
 
-It takes one attempt at a time from Ray, or several of one lockstep group, and reports to the agent of its own machine.
-Importing this module doesn't import torch, because torch reads environment variables at its import, which come with
-the agent's Setup.
+It takes one attempt at a time from Ray, or several of one lockstep group, and reports to the agent of its own
+machine. Importing this module doesn't import torch. Torch reads environment variables when it is imported, and those
+come only later, with the agent's Setup.
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ from renderer.work_folder import attempt_folder, cache_folder, device_folder, mo
 
 
 class Renderer:
-    """Serves `device`. `run` is called by one thread, `ping` and `answer` by others; `peers` reaches other renderers."""
+    """The renderer of `device`. One thread calls `run`, others call `ping` and `answer`.
+
+    Through `peers` it reaches other renderers.
+    """
 
     def __init__(self, device: str, peers: Peers):
         home = Path(os.environ[HOME_VARIABLE])
@@ -64,19 +67,20 @@ class Renderer:
         threading.Thread(target=self._prepare, name="prepare", daemon=True).start()
 
     def ping(self) -> int:
-        """Return the process id, also while a task runs."""
+        """Return the process id. This works while a task runs, too."""
         return os.getpid()
 
     def answer(self, question: Question) -> Answer:
-        """Answer another renderer's question about a member here, also while tasks run."""
+        """Answer another renderer's question about a member of a lockstep group here, also while tasks run."""
         return self._overlaps.answer(question)
 
     def run(self, attempt_id: str, epoch: int, payload: bytes) -> None:
-        """Do an attempt's task once its lease has come; return when its end is in the agent's journal.
+        """Wait for an attempt's lease, do its task, and return when its outcome is in the agent's journal.
 
-        `payload` is a farm.handed.Handed as it is sent. A member of a lockstep group gets a thread of its own, and this
-        method returns at once, so that other members can come. Any other attempt waits until the members are done. A call
-        that Ray repeats does nothing.
+        `payload` is a serialized farm.handed.Handed. The task of a member of a lockstep group is done in a thread of
+        its own, and this method returns at once, so that the group's other members can be started too. An attempt
+        that isn't a member of the running group waits until all running members have ended. If Ray repeats a call,
+        the repeated call does nothing.
         """
         if (attempt_id, epoch) in self._seen:
             return

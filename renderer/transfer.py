@@ -1,7 +1,7 @@
-"""Moves artifacts between a renderer and the farm, and keeps a cache of limited size.
+"""Move artifacts between a renderer and the farm, and keep a cache of limited size.
 
-Runs on the render thread. Transfers that a restart of the daemon interrupts are tried again until they succeed or the
-attempt is stopped.
+This runs on the thread that renders. Transfers that a restart of the daemon interrupts are tried again until they
+succeed or the attempt is stopped.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Result = TypeVar("Result")
 
 
 class TransferFailed(Exception):
-    """The farm refuses an artifact for good: trying again would not help."""
+    """The farm refuses an artifact; trying again would not help."""
 
 
 class Corrupt(Exception):
@@ -76,10 +76,10 @@ class Wire:
             self._channel = None
 
     def upload(self, name: str, path: Path, sha256: str, attempt: nodes_pb2.AttemptRef) -> str:
-        """Bring a file with the checksum `sha256` to the farm as artifact `name` of an attempt; return the artifact's id.
+        """Upload a file with the checksum `sha256` as artifact `name` of an attempt; return the artifact's id.
 
-        Raises StorageFailed if the farm can't store it, TransferFailed if the farm refuses it, and Stopped if the
-        attempt's epoch is over.
+        Raises StorageFailed if the farm can't store the file, TransferFailed if the farm refuses it, and Stopped if
+        the attempt's epoch is over.
         """
         header = artifacts_pb2.UploadHeader(
             name=name,
@@ -99,10 +99,11 @@ class Wire:
         return self._persist(f"upload of {name!r}", lambda stub: stub.Upload(parts()).artifact.id)
 
     def download(self, artifact_id: str, size: int, sha256: str, path: Path) -> None:
-        """Bring an artifact to `path`, which appears only once its size and checksum are right.
+        """Download an artifact to `path`. The file appears there only once its size and checksum are right.
 
-        After a break, the download continues where it stopped. Raises InputDamaged if the farm no longer has the artifact
-        as it was stored, StorageFailed if the farm can't read it, TransferFailed, and Stopped.
+        After an interruption, the download continues where it stopped. Raises InputDamaged if the farm no longer has
+        the artifact as it was stored, StorageFailed if the farm can't read it, TransferFailed if the farm refuses it,
+        and Stopped if the attempt has to end.
         """
         temporary = path.with_name(f".{path.name}{PART}")
         temporary.unlink(missing_ok=True)
@@ -166,7 +167,7 @@ class Wire:
 
 
 class Cache:
-    """Artifacts in a folder, by checksum. Past `limit` bytes, the least recently used ones are removed."""
+    """A folder of artifacts by checksum. `trim` removes the least recently used ones when they exceed `limit` bytes."""
 
     def __init__(self, folder: Path, limit: int = CACHE_BYTES):
         folder.mkdir(parents=True, exist_ok=True)
@@ -176,7 +177,7 @@ class Cache:
         self._limit = limit
 
     def get(self, artifact: HandedArtifact, wire: Wire) -> Path:
-        """Return the path of an artifact; download it unless the cache has it whole."""
+        """Return the path of an artifact; download the artifact first if the cache has no undamaged copy."""
         path = self._folder / artifact.sha256
         if not (path.is_file() and checksum(path) == artifact.sha256):
             wire.download(artifact.id, artifact.size, artifact.sha256, path)
@@ -188,7 +189,10 @@ class Cache:
         os.replace(path, self._folder / sha256)
 
     def trim(self) -> None:
-        """Remove files past the limit. Don't call this during an attempt, which may use any of them."""
+        """Remove the least recently used files until the rest fit the limit.
+
+        Don't call this during an attempt, because the attempt may use any of the files.
+        """
         entries = sorted(
             ((entry.stat(), entry) for entry in self._folder.iterdir()), key=lambda e: e[0].st_mtime
         )

@@ -1,4 +1,4 @@
-"""Lets one thread of this process compute at a time."""
+"""Turns of the threads of this process: only one thread computes at a time."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 
 class Turn:
-    """A lock that a thread holds while it computes. A thread that waits for something lets the next thread go on.
+    """A lock that a thread holds while it computes. While a thread waits for something, another may compute.
 
-    Each member of a lockstep group has a thread, but they share a device, which has memory for the activations of one.
+    Each member of a lockstep group has a thread of its own, but all share one device, whose memory is enough for the
+    activations of one member only.
     """
 
     def __init__(self) -> None:

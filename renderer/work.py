@@ -1,4 +1,4 @@
-"""Does a task for a renderer: finds the plugin, keeps its model loaded, and gathers the files that the task made.
+"""Do a task for a renderer: find the plugin, keep its model loaded, and gather the files that the task made.
 
 This module knows nothing of leases, streams or Ray.
 """
@@ -33,7 +33,7 @@ class TaskRefused(Exception):
 
 
 class Workbench:
-    """One device's plugins and its loaded models. Used from one thread."""
+    """The plugins and loaded models of one device. Used from one thread."""
 
     def __init__(
         self,

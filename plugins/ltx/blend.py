@@ -9,10 +9,10 @@ import torch.nn.functional as F
 def ramp(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     """Cross-fade the latents that two windows share, both [C, k, h, w], from all left to all right.
 
-    The left window's weights are ``linspace(1, 0, k + 2)[1:-1]``. Both windows count at both ends of the ramp,
-    because the latents outside it come from one window alone.
+    The left window's weights are ``linspace(1, 0, k + 2)[1:-1]``. At both ends of the ramp both windows have a weight
+    above 0, because the latents outside the ramp come from one window alone.
     Source: diffusers, pipeline_ltx_i2v_long_multi_prompt.py, linear_overlap_fuse.
-    Raises ValueError when the shapes differ.
+    Raises ValueError if the shapes differ.
     """
     if left.shape != right.shape:
         raise ValueError(f"left, right: shapes differ, {tuple(left.shape)} and {tuple(right.shape)}")
@@ -25,7 +25,7 @@ def adain(latents: torch.Tensor, reference: torch.Tensor, factor: float) -> torc
 
     ``latents`` is [C, n, h, w]; ``reference`` is [C, m, y, x] of any length and size. Returns [C, n, h, w].
     Source: diffusers, pipeline_ltx_i2v_long_multi_prompt.py, adain_normalize_latents.
-    Raises ValueError for a factor outside 0 .. 1 or different channel counts.
+    Raises ValueError if ``factor`` is outside 0 .. 1, or if the channel counts differ.
     """
     if not 0.0 <= factor <= 1.0:
         raise ValueError(f"factor: need 0 .. 1, got {factor}")
@@ -43,11 +43,11 @@ def adain(latents: torch.Tensor, reference: torch.Tensor, factor: float) -> torc
 def upsample(latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Interpolate latents [C, n, h, w] to [C, n, height, width]; both sizes are in latents.
 
-    Interpolation is bilinear within each latent frame and leaves time alone: frame i stays frame i, and the causal
+    Interpolation is bilinear within each latent frame and doesn't touch time: frame i stays frame i, and the causal
     first latent isn't mixed with the others. Interpolation is linear and normalising is affine per channel, so the
-    result is the same on normalised and raw latents. Interpolating averages neighbours and so loses variance (about
-    half of it where they are independent), which decodes as flatness; therefore each channel gets its mean and
-    standard deviation back.
+    result is the same on normalised and raw latents. Interpolation averages neighbours and so loses variance (about
+    half of it where they are independent). Such latents look flat when decoded; therefore each channel gets its mean
+    and standard deviation back.
     Raises ValueError for a size below 1.
     """
     if height < 1 or width < 1:

@@ -1,9 +1,9 @@
 """Denoise windows in lockstep: at every step neighbours settle on one estimate of the latents that they share.
 
-Tensors only; the caller brings estimates to a neighbour, in this process or another. Both neighbours compute the same
-average from the same numbers, with the same elementwise float32 arithmetic on the CPU, so it makes no difference
-which windows share a process.
-Source: MultiDiffusion (arXiv 2302.08113), on the x0 estimate in place of the latents.
+This module handles only tensors; its caller passes each estimate on to the neighbour, in this process or another.
+Both neighbours compute the same average from the same numbers, with the same elementwise float32 arithmetic on the
+CPU, so it makes no difference which windows share a process.
+Source: MultiDiffusion (arXiv 2302.08113), but it averages the x0 estimates instead of the latents.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ In round 0 windows exchange their first latents, in round i the estimates of ste
 class Shared:
     """The latents [start, stop) that a window shares with its neighbour `key`, counted from the window's start.
 
-    `left` is True if `key` is the left one of the two windows. `weights` are the left window's, one a latent; the
-    right window's are 1 minus these, and so 0 on its run-up.
+    `left` is True if the neighbour is the left one of the two windows. `weights` are the left window's, one per
+    latent. The right window's weights are 1 minus these; so they are 0 on its run-up (its first latent, which is
+    dropped).
     """
 
     key: str
@@ -39,24 +40,25 @@ class Shared:
 
     @property
     def own(self) -> tuple[float, ...]:
-        """The window's own weights."""
+        """The weights of the window itself, one per shared latent."""
         return tuple(1 - weight for weight in self.weights) if self.left else self.weights
 
 
 def given(estimate: np.ndarray, weights: Sequence[float]) -> np.ndarray:
     """Return the part of a window's estimate that its neighbour needs: the latents with a weight above 0.
 
-    `estimate` is float32 [C, k, h, w]. The result is in half precision, which halves what goes over the network and
-    has ten bits of mantissa to bf16's seven. Both sides average the same numbers, so they agree all the same.
+    `estimate` is float32 [C, k, h, w]. The result is float16: it halves the network traffic, and has 10 bits of
+    mantissa where bf16 has 7. The rounding doesn't make the two windows differ, because both average the same rounded
+    numbers.
     """
     return estimate[:, [weight > 0 for weight in weights]].astype(np.float16)
 
 
 def average(left: np.ndarray, right: np.ndarray, weights: Sequence[float]) -> np.ndarray:
-    """Average the estimates of two windows: float32 [C, k, h, w], by the left window's weights, one a latent.
+    """Return the average of two windows' estimates, weighted by the left window's weights, one per latent.
 
-    `left` and `right` are what `given` returned for each window. Raises ValueError when shapes or the number of
-    weights don't fit.
+    `left` and `right` are what `given` returned for each window. The result is float32 [C, k, h, w]. Raises
+    ValueError if the shapes or the number of weights don't fit.
     """
     share = np.asarray(weights, np.float32)
     of_left, of_right = (np.array([own > 0 for own in side]) for side in (weights, [1 - w for w in weights]))
@@ -76,7 +78,7 @@ def run(
     *,
     on_step: Callable[[int, int], None] | None = None,
 ) -> torch.Tensor:
-    """Denoise one window in lockstep with its neighbours: float32 [C, n, h, w] on the CPU.
+    """Denoise one window in lockstep with its neighbours; return its latents, float32 [C, n, h, w] on the CPU.
 
     `on_step` is called as in `Denoiser.run`.
     """

@@ -1,7 +1,7 @@
-"""What a window is conditioned on, as data: which latents, where in the window, and how firmly.
+"""What a window is conditioned on, as data: which latents, where in the window, and how strongly.
 
-Strength 1 holds a latent as it is; strength s starts it at token time (1 - s) and denoises it from there. Frames and
-latents are local to the window: latent 0 is frame 0 alone, latent i is frames 8i - 7 … 8i.
+At strength 1 a latent stays as it is; at strength s it starts at token time (1 - s) and is denoised from there.
+Frames and latents are local to the window: latent 0 is frame 0 alone, latent i is frames 8i - 7 … 8i.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class Replace:
 class Extra:
     """Latents [C, k, h, w] that stand beside the grid as extra tokens, from pixel frame ``frame`` on.
 
-    A single latent may also stand before the window, at a ``frame`` below 0. Below a ``strength`` (0 … 1) of 1, the
-    latents are mixed with ``noise`` of the same shape. The result of the window leaves them out.
-    ``shares`` float32 [K, k] says how much of each latent shows each of the window's K prompts; None means: what the
-    grid's latents show at the same time.
+    A single latent may also stand before the window, at a ``frame`` below 0. If ``strength`` (0 … 1) is below 1, the
+    latents are mixed with ``noise`` of the same shape. The window's result doesn't contain these latents.
+    ``shares`` float32 [K, k] says how much of each of these latents shows each of the window's K prompts. If it is
+    None, they show what the grid's latents show at the same times.
     """
 
     latents: torch.Tensor
@@ -40,7 +40,7 @@ class Extra:
     shares: torch.Tensor | None = None
 
     def beside(self) -> list[int]:
-        """Return the grid's latents at the times of these latents; the first one for a latent before the window."""
+        """Return the indices of the grid's latents at the times of these latents; 0 for a latent before the window."""
         return [
             max(0, -(-(self.frame + FRAMES_PER_LATENT * index) // FRAMES_PER_LATENT))
             for index in range(self.latents.shape[1])
@@ -57,7 +57,7 @@ def window_tail(
 
     ``latents`` [C, n, h, w] is the previous window, or at least its tail. Below strength 1, ``noise`` [C, overlap, h,
     w] is needed. Source: diffusers, pipeline_ltx_i2v_long_multi_prompt.py, inject_prev_tail_latents.
-    Raises ValueError when there are fewer latents than ``overlap``.
+    Raises ValueError if ``latents`` has fewer latents than ``overlap``.
     """
     if not 1 <= overlap <= latents.shape[1]:
         raise ValueError(f"overlap: need 1 .. {latents.shape[1]} latents, got {overlap}")
@@ -76,7 +76,9 @@ def check(conditions: Sequence[Condition], shape: tuple[int, int, int, int]) -> 
     for condition in conditions:
         have = tuple(condition.latents.shape)
         if len(have) != 4 or have[1] < 1 or (have[0], *have[2:]) != (channels, height, width):
-            raise ValueError(f"latents: need ({channels}, k, {height}, {width}) like the window, got {have}")
+            raise ValueError(
+                f"latents: need ({channels}, k, {height}, {width}) to fit the window, got {have}"
+            )
         if not 0.0 <= condition.strength <= 1.0:
             raise ValueError(f"strength: need 0 .. 1, got {condition.strength}")
         if isinstance(condition, Replace):
@@ -101,4 +103,6 @@ def check(conditions: Sequence[Condition], shape: tuple[int, int, int, int]) -> 
             if condition.strength < 1.0 and condition.noise is None:
                 raise ValueError(f"noise: needed for extra latents at strength {condition.strength}")
             if condition.noise is not None and condition.noise.shape != condition.latents.shape:
-                raise ValueError(f"noise: need {have} like the latents, got {tuple(condition.noise.shape)}")
+                raise ValueError(
+                    f"noise: its shape must be {have}, the same as the latents', got {tuple(condition.noise.shape)}"
+                )

@@ -1,8 +1,8 @@
-"""What a forward pass is told in words, and cross-attention in which each latent sees the prompts of its own frames.
+"""The text input of a forward pass, and cross-attention in which each latent sees the prompts of its own frames.
 
-A latent that shows two prompts (a cross-fade) attends to each by itself, and the outputs are averaged by share. With one
-softmax over the tokens of both, biased by share, a storyboard of 50 latents kept to its first prompt in .80 of the frames
-instead of all.
+A latent that shows two prompts (a cross-fade) attends to each prompt separately, and the outputs are averaged by
+share. The alternative, one softmax over the tokens of both prompts, biased by share, did worse: a storyboard of 50
+latents kept to its first prompt in .80 of the frames instead of in all.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ Processor = Callable[..., torch.Tensor]
 
 @dataclass(frozen=True)
 class Seen:
-    """One prompt, as one row of a batch sees it.
+    """One prompt as one row of a batch sees it.
 
-    ``tokens`` are the prompt's among those of all prompts. ``queries`` int64 [q] are the video's tokens that see it and
-    ``shares`` float32 [q] by how much; both None: all of them, and nothing else.
+    ``tokens`` is the prompt's slice of the tokens of all prompts. ``queries`` int64 [q] are the indices of the video
+    tokens that see the prompt, and ``shares`` float32 [q] is how much of each shows it. If both are None, all video
+    tokens see this prompt and nothing else.
     """
 
     tokens: slice
@@ -34,10 +35,10 @@ class Seen:
 
 
 class ByLatent:
-    """Cross-attention of one block: ``stock`` does it, once for each prompt, for the tokens that see that prompt.
+    """The cross-attention of one block: it calls ``stock`` once per prompt, for the video tokens that see the prompt.
 
-    ``rows`` has the prompts of each row of the batch. Prompts come without padding, so no mask is needed and every fast
-    attention kernel applies. It costs what one prompt costs, and the latents in cross-fades once more.
+    ``rows`` holds the prompts of each row of the batch. Prompts come without padding, so no mask is needed and every
+    fast attention kernel applies. The cost is that of one prompt, plus the latents in cross-fades a second time.
     """
 
     def __init__(self, stock: Processor, rows: Sequence[Sequence[Seen]]) -> None:
@@ -72,11 +73,11 @@ class ByLatent:
 
 
 class Words:
-    """The text of a forward pass: one row of the batch for each of ``rows``.
+    """The text of a forward pass, with one row of the batch for each of ``rows``.
 
-    ``embeds`` [B, T, D] and ``mask`` [B, T] are what the transformer is given. Where every row is one prompt they are as
-    ``encode_prompt`` made them, and the transformer's own processors see them; else each row's prompts stand one after
-    the other without their padding, and ``shown_to`` has each latent see its own.
+    ``embeds`` [B, T, D] and ``mask`` [B, T] are the transformer's inputs. If every row is one prompt, they are as
+    ``encode_prompt`` returned them, and the transformer uses its own attention processors. Otherwise each row holds
+    its prompts one after the other, without padding, and ``shown_to`` makes each latent see its own prompts.
     """
 
     def __init__(
@@ -106,10 +107,10 @@ class Words:
 
     @contextmanager
     def shown_to(self, transformer: Any) -> Iterator[None]:
-        """For the forward passes within, each latent sees its own prompts.
+        """Make each latent see its own prompts in the forward passes inside the ``with`` block.
 
-        Forward passes of one transformer take turns (renderer.turn.Turn), so its processors may be changed for
-        one of them.
+        The block changes the transformer's attention processors. That is safe, because the forward passes of one
+        transformer take turns (renderer.turn.Turn).
         """
         if self._rows is None:
             yield

@@ -1,7 +1,7 @@
 """The denoising loop: makes one window of latents from noise, with diffusers' transformer and Euler step.
 
-The stock pipelines can't take shared noise or a latent tail, so the loop is ours. It does what LTXConditionPipeline
-does (tests/parity holds it to that), except for the one difference that ``Denoiser.step`` describes.
+The stock pipelines can't take shared noise or a latent tail, so the farm has a loop of its own. The loop does what
+LTXConditionPipeline does (checked by tests/parity), except for the one difference that ``Denoiser.step`` describes.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _PIXELS_PER_LATENT = 32
 
 @dataclass(frozen=True)
 class State:
-    """A window between two steps: all that is needed to save and resume it.
+    """A window between two steps: all that is needed to save and resume its denoising.
 
-    The Euler step keeps no history, and any added noise is a function of the step.
+    Nothing else is needed, because the Euler step keeps no history and any added noise is a function of the step.
 
     ``latents`` float32 [C, e + n, h, w] are on the model's device: the e extra latents, then the n of the window.
     ``step`` is the number of steps done.
@@ -37,10 +37,10 @@ class State:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The model's answer to a state, for N tokens: those of extra latents first, then the window's.
+    """The model's answer to a state, for N tokens: first the tokens of extra latents, then the window's.
 
-    ``tokens`` float32 [1, N, C] are what the model saw, ``times`` [1, 1 or N] the time of each token (0 … 1000), and
-    ``velocity`` [1, N, C] is the answer.
+    ``tokens`` float32 [1, N, C] are the model's input, ``times`` [1, 1 or N] is the time of each token (0 … 1000),
+    and ``velocity`` [1, N, C] is the model's output.
     """
 
     tokens: torch.Tensor
@@ -51,14 +51,16 @@ class Prediction:
 class Denoiser:
     """The denoising of one window, step by step. Everything but the ``State`` is fixed at the start.
 
-    ``prompt`` is one prompt for the whole window, or several with their shares [K, n] of its latents.
+    ``prompt`` is one prompt for the whole window, or several prompts with their shares [K, n] of the window's
+    latents.
     ``noise`` float32 [C, n, h, w] gives the window its size in latents. ``sigmas`` fall to a final 0.0. If they begin
     below 1, ``base`` [C, n, h, w] is needed and the window begins at (1 - s0)·base + s0·noise.
     ``fps`` is the frame rate of the model's clock; the clock of every window begins at 0.
-    ``guidance`` above 1 is classifier-free guidance and needs a ``negative`` prompt (one forward of batch 2).
-    ``cond_noise_scale`` above 0 adds fresh noise to latents held at strength 1 at every step, scaled by sigma², for
-    livelier motion; ``cond_noise(step)`` returns that noise, [C, e + n, h, w], extra latents first.
-    Raises ValueError that names the argument that doesn't fit.
+    ``guidance`` above 1 is classifier-free guidance and needs a ``negative`` prompt (one forward pass with a batch of
+    2).
+    ``cond_noise_scale`` above 0 makes motion livelier: at every step, fresh noise scaled by sigma² is added to the
+    latents held at strength 1. ``cond_noise(step)`` returns that noise, [C, e + n, h, w], extra latents first.
+    Raises ValueError if an argument doesn't fit; the error names the argument.
     """
 
     def __init__(
@@ -85,7 +87,9 @@ class Denoiser:
         if base is None and sigmas[0] < 1.0:
             raise ValueError(f"base: needed because the sigmas begin below 1, at {sigmas[0]}")
         if base is not None and base.shape != noise.shape:
-            raise ValueError(f"base: need {list(noise.shape)} like the noise, got {list(base.shape)}")
+            raise ValueError(
+                f"base: its shape must be {list(noise.shape)}, the same as the noise's, got {list(base.shape)}"
+            )
         if guidance > 1.0 and negative is None:
             raise ValueError(f"negative: needed for a guidance of {guidance}")
         if cond_noise_scale > 0.0 and cond_noise is None:
@@ -132,13 +136,14 @@ class Denoiser:
         return len(self._scheduler.timesteps)
 
     def begin(self) -> State:
-        """Return the window before its first step: noise, or base and noise, with its conditions mixed in."""
+        """Return the window before its first step: noise, or base and noise, with the conditions mixed in."""
         return State(self._initial(), 0)
 
     def resume(self, latents: torch.Tensor, step: int) -> State:
-        """Return a saved state of this window, which a denoiser on any device may have made.
+        """Return the state of this window with saved ``latents`` after ``step`` steps.
 
-        Raises ValueError that names what doesn't fit.
+        A denoiser on any device may have made them. Raises ValueError if an argument doesn't fit; the error names the
+        argument.
         """
         expected = self._initial()
         if latents.dtype != torch.float32 or latents.shape != expected.shape:
@@ -154,8 +159,8 @@ class Denoiser:
     def step(self, state: State) -> State:
         """Do one Euler step.
 
-        A token of strength s waits until the schedule comes down to its time 1 - s. If the last sigma is still above
-        that time, LTXConditionPipeline leaves the token noisy; here the last step denoises it too.
+        A token of strength s waits until the schedule has come down to the token's time, 1 - s. If the last sigma is
+        still above that time, LTXConditionPipeline leaves the token noisy; here the last step denoises the token too.
         """
         return self.advance(state, self.predict(state))
 
@@ -209,7 +214,7 @@ class Denoiser:
         return State(moved[0].T.reshape(state.latents.shape), state.step + 1)
 
     def grid(self, state: State) -> torch.Tensor:
-        """Return the window's own latents as they stand: [C, n, h, w], without the extra ones."""
+        """Return the window's own latents in this state: [C, n, h, w], without the extra ones."""
         return state.latents[:, state.latents.shape[1] - self._noise.shape[1] :]
 
     def with_grid(self, state: State, grid: torch.Tensor) -> State:
@@ -220,7 +225,7 @@ class Denoiser:
     def result(self, state: State) -> torch.Tensor:
         """Return the window's finished latents: float32 [C, n, h, w], without the extra ones.
 
-        Raises ValueError before the last step.
+        Raises ValueError if steps are left.
         """
         if state.step != self.steps:
             raise ValueError(f"state: need all {self.steps} steps done, got {state.step}")
@@ -229,9 +234,10 @@ class Denoiser:
     def run(
         self, on_step: Callable[[int, int], None] | None = None, state: State | None = None
     ) -> torch.Tensor:
-        """Do all steps, or those left from a saved ``state``: float32 [C, n, h, w].
+        """Do all steps, or those left after a saved ``state``; return the window's latents, float32 [C, n, h, w].
 
-        ``on_step(step, steps)`` is called before every step; it may block to park the window, or raise to cancel it.
+        ``on_step(step, steps)`` is called before every step; it may block to park the window, or raise to cancel the
+        denoising.
         """
         state = state or self.begin()
         while state.step < self.steps:
@@ -261,11 +267,11 @@ class Denoiser:
         """Return the prompts of all latents, extra ones first. Raises ValueError for shares that don't fit."""
         if not isinstance(prompt, TimedText):
             if any(known.shares is not None for known in self._extra):
-                raise ValueError("shares: extra latents may have them only where the prompt has them")
+                raise ValueError("shares: extra latents may have shares only if the prompt has shares")
             return prompt
         if prompt.shares.shape[1] != self._noise.shape[1]:
             raise ValueError(
-                f"prompt: need shares of {self._noise.shape[1]} latents, got {prompt.shares.shape[1]}"
+                f"prompt: need shares for {self._noise.shape[1]} latents, got shares for {prompt.shares.shape[1]}"
             )
         parts = [
             prompt.shares[:, known.beside()] if known.shares is None else known.shares

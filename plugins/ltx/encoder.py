@@ -1,7 +1,7 @@
 """Encode clips of any length, one stretch at a time, to exactly the latents that the VAE makes of the whole clip.
 
-The encoder only looks back, so each of its convolutions needs no more of the past than its kernel reaches. That part
-is kept from one stretch to the next.
+This works because the encoder only looks back: each of its convolutions needs no more of the past than its kernel
+reaches. The part of the past that it needs is kept from one stretch to the next.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from plugins.ltx.vae import check_frames, normalised
 class ClipEncoder:
     """The encoding of one clip, stretch by stretch.
 
-    Raises ValueError for a VAE whose encoder looks ahead (no LTX-Video's does).
+    Raises ValueError for a VAE whose encoder looks ahead (no encoder of LTX-Video does).
     """
 
     def __init__(self, ltx: Ltx) -> None:
@@ -45,10 +45,10 @@ class ClipEncoder:
 
 
 def stretches(frames: int, pixels: int, at_a_time: int) -> list[int]:
-    """Return the lengths, in frames, in which to give a `ClipEncoder` a clip of 8n + 1 ``frames``.
+    """Return the lengths, in frames, of the stretches in which to encode a clip of 8n + 1 ``frames``.
 
-    Each frame has ``pixels`` pixels. A stretch holds about ``at_a_time`` pixels, and at least the frames of one
-    latent.
+    ``ClipEncoder.add`` takes such stretches one after the other. Each frame has ``pixels`` pixels. A stretch holds
+    about ``at_a_time`` pixels, and at least the frames of one latent.
     Raises ValueError for another number of frames.
     """
     if frames < 1 or frames % FRAMES_PER_LATENT != 1:

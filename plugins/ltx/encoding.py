@@ -1,4 +1,7 @@
-"""The encode task: prompts to embeddings and media to latents, once a job. It reads each clip only once."""
+"""The encode task, done once a job: it turns prompts into embeddings and media into latents.
+
+Each clip is read only once.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,8 @@ from plugins.ltx.vae import encode_clip
 def encode(ltx: Ltx, task: TaskContext) -> dict[str, Path]:
     """Return the encoded files by artifact name.
 
-    These are the embeddings of all prompts (the negative one last where it is used), and the latents of each
-    condition at each size of the job.
+    The files hold the embeddings of all prompts (the negative prompt comes last, if it is used), and the latents of
+    each condition at each size of the job.
     """
     lengths = [media.before + media.frames + media.after for media in task.job.conditions]
     total, done = 1 + sum(lengths), 1

@@ -1,6 +1,7 @@
-"""Put given frames among made ones: a latent stands for eight frames, and media need not end where a latent does.
+"""Put given frames among rendered ones.
 
-This room also measures how far given frames are from what the windows made in their place.
+Latents alone can't do this: a latent stands for eight frames, and media need not end where a latent does. This module
+also measures how far given frames are from the frames that the windows rendered in their place.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ MOST_NOTES = 10
 
 @dataclass(frozen=True)
 class RestoredSpan:
-    """Given frames from rendered frame ``first`` on, which replace what was made there.
+    """Given frames that replace the rendered frames from number ``first`` on.
 
-    ``shown`` is uint8 RGB [n, height, width, 3]. ``made`` holds the frames made in place of the first and of the last
-    given frame, uint8 RGB [height, width, 3]. The change that the first given frame makes fades out over the
-    ``fade[0]`` frames before it, that of the last over the ``fade[1]`` frames after it. Where a fade is 0, its
-    ``made`` isn't needed.
+    ``shown`` holds the given frames, uint8 RGB [n, height, width, 3]. ``made`` holds the two frames that were
+    rendered in place of the first and of the last given frame, uint8 RGB [height, width, 3]. The change that the
+    first given frame makes fades out over the ``fade[0]`` frames before it; the change that the last one makes fades
+    out over the ``fade[1]`` frames after it. Where a fade is 0, its frame in ``made`` isn't needed.
     """
 
     first: int
@@ -42,7 +43,10 @@ class RestoredSpan:
     fade: tuple[int, int]
 
     def over(self, frame: np.ndarray, number: int) -> np.ndarray:
-        """Return rendered frame ``number``, uint8 RGB [height, width, 3], with the given frames laid over it."""
+        """Return rendered frame ``number`` after the given frames have replaced or changed it.
+
+        ``frame`` is the frame as it was rendered. Both are uint8 RGB [height, width, 3].
+        """
         last = self.first + len(self.shown) - 1
         if self.first <= number <= last:
             return self.shown[number - self.first]
@@ -56,10 +60,10 @@ class RestoredSpan:
         return np.clip(np.rint(faded), 0, 255).astype(np.uint8)
 
     def likeness(self, frame: np.ndarray, number: int, seen: tuple[slice, slice]) -> float | None:
-        """Return the PSNR in dB of rendered frame ``number`` to the given frame, within the lines and columns
-        ``seen``.
+        """Return the PSNR in dB between a rendered frame and the frame given in its place.
 
-        None where no frame is given.
+        ``frame`` is rendered frame ``number``. Only the lines and columns ``seen`` are compared. Returns None if no
+        frame is given there.
         """
         if not self.first <= number < self.first + len(self.shown):
             return None
@@ -68,10 +72,11 @@ class RestoredSpan:
 
 @dataclass(frozen=True)
 class Difference:
-    """The given frame, at one edge of a condition's media, that differs most from what was made in its place.
+    """The given frame, at one edge of a condition's media, that differs most from the frame rendered in its place.
 
-    ``condition`` is the condition's place in the person's list. ``begins`` and ``frames`` say where its media lies
-    and how long it is. ``frame`` is a delivered frame, ``db`` its PSNR.
+    ``condition`` is the condition's index in the person's list. ``begins`` and ``frames`` say at which frame its
+    media begins and how many frames long it is. ``frame`` is the number of the frame in the delivered video, and
+    ``db`` is its PSNR to the rendered frame.
     """
 
     condition: int
@@ -82,7 +87,7 @@ class Difference:
 
     @property
     def note(self) -> str:
-        """The note for people."""
+        """The sentence about this difference that people are shown."""
         if self.frames == 1:
             what, at = f"image at frame {self.frame} differs from the frame", ""
         else:
@@ -90,7 +95,7 @@ class Difference:
             what, at = f"clip at frames {span} differs from the frames", f" at frame {self.frame}"
         return (
             f"the {what} rendered there (PSNR {self.db:.0f} dB{at}; below {NOT_FOLLOWED:.0f} dB it stands out); "
-            "try another seed, or a strength below 1, at which the farm doesn't put it in"
+            "try another seed, or a strength below 1, at which the video keeps what was rendered"
         )
 
 

@@ -1,4 +1,7 @@
-"""Latents between tasks: safetensors files that know where on the global timeline they begin, and pieces of them."""
+"""Files of latents that tasks pass on: safetensors that say where on the global timeline they begin.
+
+This module also loads parts of such files and assembles them.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +23,17 @@ _SAME = 0.02
 
 
 class OtherSpace(ValueError):
-    """The latents come from another VAE and mean nothing to this one."""
+    """The latents come from a VAE other than this model's, and mean nothing to this model."""
 
 
 def save_latents(
     path: Path, latents: torch.Tensor, start: int, dtype: torch.dtype, space: Statistics | None = None
 ) -> Path:
-    """Write latents [C, n, h, w] of the global latents [start, start+n) as ``dtype`` and return the path.
+    """Write latents [C, n, h, w], the global latents [start, start+n), to ``path`` as ``dtype``; return the path.
 
-    ``dtype`` is what the model computes in: VAE and transformer round latents to it anyway, and bfloat16 halves what
-    travels. ``space`` is kept with latents that another model is going to read, for ``check_space``.
+    ``dtype`` is what the model computes in: VAE and transformer round latents to it anyway, and bfloat16 halves the
+    network traffic. ``space`` is the VAE's statistics. Pass it if another model is going to read the latents: the
+    file then keeps it for ``check_space``.
     """
     tensors = {"latents": latents.to(dtype).contiguous().cpu()}
     if space is not None:
@@ -46,7 +50,7 @@ def extent(path: Path) -> tuple[int, int]:
 
 
 def check_space(path: Path, space: Statistics) -> None:
-    """Raise OtherSpace if the file says that its latents are of a VAE with other statistics than these."""
+    """Raise OtherSpace if the file says that its latents come from a VAE with statistics other than ``space``."""
     with safe_open(path, "pt") as file:
         if "mean" not in file.keys():  # noqa: SIM118 - no mapping
             return
@@ -54,15 +58,15 @@ def check_space(path: Path, space: Statistics) -> None:
     for name, one, other in zip(("mean", "deviation"), theirs, space, strict=True):
         if one.shape != other.shape or not torch.allclose(one, other.float().cpu(), rtol=_SAME, atol=_SAME):
             raise OtherSpace(
-                f"storyboard_model: its latents are of another VAE than this model's: their {name} by channel differs; "
-                "give both models the same VAE, or let the model draw its own storyboard"
+                f"storyboard_model: its latents come from another VAE than this model's: the VAEs' {name} by channel "
+                "differs; give both models the same VAE, or let the model draw its own storyboard"
             )
 
 
 def load_latents(path: Path, start: int | None = None, stop: int | None = None) -> torch.Tensor:
-    """Return the float32 latents [C, n, h, w] of a file, or those of its global latents [start, stop).
+    """Return the float32 latents [C, n, h, w] of a file: all, or the global latents [start, stop).
 
-    Raises ValueError when the file doesn't cover them.
+    Raises ValueError if the file doesn't cover them.
     """
     with safe_open(path, "pt") as file:
         latents = file.get_tensor("latents").float()
@@ -83,12 +87,12 @@ def assemble(
     stop: int,
     patches: Sequence[str] = (),
 ) -> torch.Tensor:
-    """Put float32 latents [C, stop-start, h, w] together from a plan's pieces.
+    """Assemble float32 latents [C, stop-start, h, w] from a plan's pieces.
 
     `fetch(key)` returns the file with the latents of task `key`. A piece with a right side is cross-faded over its
-    whole length and then cut to [start, stop). The latents of the tasks `patches`, of any length, are laid over the
-    result.
-    Raises ValueError when the pieces leave a gap.
+    whole length and then cut to [start, stop). At the end, the latents of the tasks `patches`, of any length, replace
+    what they cover.
+    Raises ValueError if the pieces leave a gap.
     """
     parts, at = [], start
     for piece in pieces:

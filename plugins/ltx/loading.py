@@ -1,4 +1,4 @@
-"""One model's parts in one process: loaded when first asked for, kept warm, released by name."""
+"""The parts of one model in one process: each is loaded on first use, stays loaded, and is released by name."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ Precision = Literal["fp32", "bf16", "fp8"]
 
 @dataclass
 class Ltx:
-    """An LTX-Video model on one device. ``from_pretrained`` loads each part on first use.
+    """An LTX-Video model on one device. Each part is loaded with ``from_pretrained`` on first use.
 
     ``source`` is a diffusers folder or a hub id, ``device`` a torch device string. ``precision`` is "fp32"; "bf16";
     or "fp8", where the transformer stores float8_e4m3fn and computes in bfloat16 and the other parts are bfloat16.
     ``max_tokens`` is the length of a prompt in tokens (256 for LTX's condition pipeline). Hub ids are looked up in
-    the local cache only, unless ``local_files_only`` is False. The context manager that ``loading()`` returns is
-    entered while a part is loaded.
+    the local cache only, unless ``local_files_only`` is False. While a part is loaded, the context manager that
+    ``loading()`` returns is entered.
     Raises ValueError for an unknown precision; FileNotFoundError, on first use, for weights that aren't there.
     """
 
@@ -85,7 +85,7 @@ class Ltx:
 
     @property
     def scheduler(self) -> FlowMatchEulerDiscreteScheduler:
-        """The sampler, as configured; ``plugins.ltx.denoise`` gives it explicit sigmas."""
+        """The sampler with its saved configuration; ``plugins.ltx.denoise`` passes it explicit sigmas."""
         return self._part("scheduler")
 
     @cached_property
@@ -155,12 +155,12 @@ def _latent_upsampler(ltx: Ltx) -> LTXLatentUpsamplerModel:
     model = _model(ltx, LTXLatentUpsamplerModel, UPSAMPLER)
     if not model.config.spatial_upsample or model.config.temporal_upsample:
         raise ValueError(
-            f"{UPSAMPLER}: accepted: an upsampler that doubles height and width and leaves time alone"
+            f"{UPSAMPLER}: need an upsampler that doubles height and width and leaves time alone"
         )
     channels = ltx.space[0].numel()
     if model.config.in_channels != channels:
         raise ValueError(
-            f"{UPSAMPLER}: it takes latents of {model.config.in_channels} channels, the VAE's have {channels}"
+            f"{UPSAMPLER}: takes latents of {model.config.in_channels} channels, but the VAE's have {channels}"
         )
     return model
 

@@ -1,8 +1,8 @@
 """Noise that is the same on every machine: a pure function of a key and a counter.
 
-Only numpy lives here, and of numpy only what is exact everywhere: the raw Philox words (numpy promises that stream,
-but not its normal distribution), IEEE ``+ - * / sqrt``, and frexp. Library log and cos differ between instruction
-sets, so the logarithm is our own.
+This module uses only numpy, and only those parts of numpy that are exact everywhere: the raw Philox words (numpy
+promises that stream, but not its normal distribution), IEEE ``+ - * / sqrt``, and frexp. Library functions such as
+log and cos differ between instruction sets, so this module has a logarithm of its own.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ def latent_noise(
     """Return standard normal noise for the latents ``start`` to ``stop`` (excluded) of the global timeline.
 
     The noise is float32 [channels, stop - start, height, width], height and width in latents. Every latent frame is
-    drawn by itself with key = seed and counter = (0, latent, step, stage), so windows that overlap see the same noise
-    and a retry repeats exactly. ``stage`` and ``step`` number the uses within a job.
+    drawn separately, with key = seed and counter = (0, latent, step, stage). So windows that overlap see the same
+    noise, and a retry repeats exactly. ``stage`` and ``step`` tell the different uses of noise within a job apart.
     Raises ValueError for a negative seed, stage, step or latent index, or an empty span or size.
     """
     if not 0 <= start < stop:

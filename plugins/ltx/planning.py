@@ -1,13 +1,14 @@
-"""LTX-Video for the planner: what each model needs and costs, and where its weights are. No torch.
+"""LTX-Video for the planner: what each model needs and costs, and where its weights are. This module imports no torch.
 
 Sizes and FLOPs of the released models are those of docs/ltx.md; those of ltx-tiny were counted on the model itself.
 
-The latent upsampler isn't counted, because a plan doesn't know which nodes have one. It costs 0.60 GFLOP for a latent
-token of the storyboard (FlopCounterMode), and each window enlarges every part of a storyboard that it touches. At
-1024x576 and 753 frames in eight steps that is 0.2-0.6 % of a window's FLOPs with a 13B model and 1.4-3.1 % with a 2B
-one (0.7-1.2 % of its job's), which the measured speed of a device includes. The upsampler's 0.25 GB (bfloat16) are
-freed before denoising begins. Denoising needs more memory than that from 2,200 tokens on beside a 2B transformer, and
-from 1,100 beside a 13B one; a window has 9,216 tokens there.
+The latent upsampler isn't counted, because a plan doesn't know which nodes have one. It costs 0.60 GFLOP for each
+latent token of the storyboard (FlopCounterMode), and each window enlarges every part of a storyboard that the window
+touches. At 1024x576 and 753 frames in eight steps that is 0.2-0.6 % of a window's FLOPs with a 13B model and 1.4-3.1
+% with a 2B one (0.7-1.2 % of the FLOPs of the whole job with a 2B one). The measured speed of a device includes this
+cost. The upsampler's 0.25 GB (bfloat16) are freed before denoising begins. Denoising needs more than 0.25 GB from
+2,200 tokens on beside a 2B transformer, and from 1,100 tokens on beside a 13B one; at this size a window has 9,216
+tokens.
 """
 
 from __future__ import annotations

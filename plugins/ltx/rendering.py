@@ -1,6 +1,6 @@
 """LTX-Video on a device: carries out a plan's tasks with the tensor code of this folder.
 
-Only the translation from payloads (scheduler.planning.graph) to tensors lives here.
+This module only translates payloads (scheduler.planning.graph) to tensors.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def farm_load_model(model: str, source: str, precision: str, device: DeviceInfo)
 
 
 class LtxModel:
-    """One LTX model, warm on one device."""
+    """One LTX model, kept loaded on one device."""
 
     def __init__(self, ltx: Ltx, device: DeviceInfo):
         self._ltx, self._device = ltx, device
@@ -82,7 +82,7 @@ class LtxModel:
         return encode(self._ltx, task)
 
     def window(self, task: TaskContext) -> dict[str, Path]:
-        """Denoise one window, from noise or from its noised base."""
+        """Denoise one window, which starts from noise or from a noised base."""
         told, seed = WindowTask.of(task.payload), task.job.seed
         start, size = told.start, self._size(told)
         base = self._base(task, told, told.base.pieces) if told.base else None
@@ -193,7 +193,7 @@ class LtxModel:
         ]
 
     def join(self, task: TaskContext) -> dict[str, Path]:
-        """Join the latents that two windows share; heal the latents around a seam that would be seen."""
+        """Join the latents that two windows share; if the seam would be seen, heal the latents around it."""
         told = JoinTask.of(task.payload)
         start, stop, heal = told.start, told.stop, told.heal
         left, right = (task.fetch(key, LATENTS) for key in (told.left, told.right))
@@ -219,7 +219,7 @@ class LtxModel:
         return latents[:, 1:]
 
     def decode(self, task: TaskContext) -> Iterator[np.ndarray]:
-        """Decode the frames of one span, with halo and padding cut off."""
+        """Yield the decoded frames of one span, without halo and padding."""
         job, told = task.job, DecodeTask.of(task.payload)
         start, stop = told.start, told.stop
         latents = assemble(told.pieces, lambda key: task.fetch(key, LATENTS), start, stop, told.patches)

@@ -1,8 +1,8 @@
-"""A window's denoising that can stop between two steps and go on from there on another device.
+"""Denoise a window so that it can stop between two steps and continue from there on another device.
 
-The file is safetensors: "latents" float32 as in denoise.State, and as metadata the format, the step, and the
-fingerprint of the task (farm.rendering.TaskContext). Windows in lockstep don't use it: they begin again from the
-start, and catch up with neighbours that have kept all their rounds.
+The saved state is a safetensors file. It holds "latents", float32 as in denoise.State; its metadata are the format,
+the step, and the fingerprint of the task (farm.rendering.TaskContext). Windows in lockstep don't use such files: they
+begin again from the start, and catch up with neighbours, which have kept the arrays of all their rounds.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def save(state: State, fingerprint: str, path: Path) -> None:
 
 
 def load(path: Path, fingerprint: str, denoiser: Denoiser) -> State:
-    """Return the state that was saved at `path`, to go on from it.
+    """Return the state that was saved at `path`, so that the denoising continues from it.
 
-    Raises Unfit when the state is of another format, task, model or plan, or can't be read.
+    Raises Unfit if the state is of another format, task, model or plan, or can't be read.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -49,9 +49,9 @@ def load(path: Path, fingerprint: str, denoiser: Denoiser) -> State:
 
 
 def run(ltx: Ltx, denoiser: Denoiser, task: TaskContext) -> torch.Tensor:
-    """Do all steps that a task has left: float32 [C, n, h, w] on the CPU.
+    """Do all steps that a task has left; return the window's latents, float32 [C, n, h, w] on the CPU.
 
-    The result is the same, from whichever step the task goes on.
+    The result is the same, whichever step the task continues from.
     """
     fingerprint = task.fingerprint
     state = _begin(denoiser, task, fingerprint)

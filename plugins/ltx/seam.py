@@ -26,8 +26,9 @@ _TINY = 1e-6
 class Joined:
     """The latents that two windows share, joined into one run.
 
-    ``latents`` is [C, k, h, w]. ``cut`` is the first latent that the right window gave, 0 … k; None means a ramp over
-    all. ``disagreement`` holds the value of each shared latent, ``kept`` the least share of spread that a ramp keeps.
+    ``latents`` is [C, k, h, w]. ``cut`` is the index of the first latent taken from the right window, 0 … k; None
+    means a ramp over all k latents. ``disagreement`` holds one value for each shared latent (see ``join``). ``kept``
+    is the smallest share of the latents' spread that a ramp keeps.
     """
 
     latents: torch.Tensor
@@ -37,7 +38,7 @@ class Joined:
 
     @property
     def across(self) -> float:
-        """The disagreement at the join: the worst one of a ramp, or the one across a hand-over's cut."""
+        """The disagreement at the join: the worst value within a ramp, or the value across the cut of a hand-over."""
         return max(self.disagreement) if self.cut is None else _across(self.disagreement)[self.cut]
 
     @property
@@ -49,11 +50,12 @@ class Joined:
 def join(left: torch.Tensor, right: torch.Tensor) -> Joined:
     """Join the latents that two windows share, both [C, k, h, w], by a ramp or by a hand-over.
 
-    A ramp is taken where it keeps the latents' spread, else a hand-over where the windows disagree least. The
+    A hand-over is a cut: the latents before it come from the left window, those after it from the right one. The
+    result is a ramp if a ramp keeps the latents' spread; otherwise a hand-over where the windows disagree least. The
     disagreement of a latent frame is the rms of left - right over their pooled spread: 0 for equal frames, 1.4 for
-    two that have nothing to do with each other. Spread is taken about one mean of all channels, since in a flat
-    picture there is no other spread.
-    Raises ValueError when the shapes differ.
+    two that have nothing to do with each other. Spread is measured around one mean over all channels, not one per
+    channel: in a flat picture each channel is constant, and would have no spread around its own mean.
+    Raises ValueError if the shapes differ.
     """
     ramped = ramp(left, right)
     disagreement, correlation = _compare(left, right)
@@ -67,23 +69,23 @@ def join(left: torch.Tensor, right: torch.Tensor) -> Joined:
 
 
 def bridged(before: torch.Tensor, behind: torch.Tensor, between: int) -> torch.Tensor:
-    """Return the base of a heal: the own latents of two windows at a seam, and a straight way between them.
+    """Return the base of a heal: two windows' own latents at a seam, and a linear transition between them.
 
     ``before`` [C, n, h, w] and ``behind`` [C, m, h, w] are the windows' own latents. The ``between`` latents of the
-    way lead from the last of ``before`` to the first of ``behind``. They replace the latents that both windows have,
-    which contradict each other and would be seen through any noise. Over seams torn on purpose (benchmarks/seams.py)
-    the AUC is 0.48 with this way and 0.55 with the latents that were there.
+    transition lead from the last of ``before`` to the first of ``behind``. They replace the latents that both windows
+    have, which contradict each other and would be seen through any noise. Over seams torn on purpose
+    (benchmarks/seams.py) the AUC is 0.48 with this transition and 0.55 with the latents of the windows.
     """
     way = torch.linspace(0, 1, between + 2)[1:-1].to(before)[:, None, None]
     return torch.cat([before, torch.lerp(before[:, -1:], behind[:, :1], way), behind], dim=1)
 
 
 def levelled(latents: torch.Tensor) -> torch.Tensor:
-    """Level a patch [C, n, h, w]: the channels' means go evenly from its second latent to its last.
+    """Level a patch [C, n, h, w]: make the channels' means change evenly from its second latent to its last.
 
-    The first latent is run-up. Windows whose seam fails often differ in colour, so the patch would begin with a step
-    of colour in its middle. A model that knows no such change makes the patch one colour, which gives two steps
-    instead of one.
+    The first latent is run-up, which is dropped. Windows whose seam fails often differ in colour, so the patch would
+    begin with a step of colour in its middle. A model that knows no such change makes the patch one colour, which
+    gives two steps instead of one.
     """
     means = latents.mean((2, 3), keepdim=True)
     way = (torch.arange(latents.shape[1]) - 1).clamp(min=0) / (latents.shape[1] - 2)
@@ -93,8 +95,8 @@ def levelled(latents: torch.Tensor) -> torch.Tensor:
 def report(joined: Joined, start: int, healed: tuple[int, int] | None) -> tuple[str, dict[str, Any]]:
     """Return the report on a seam, as a sentence and as JSON.
 
-    ``start`` is the global latent at which the shared ones begin; ``healed`` is the range [first, last) of global
-    latents that were made anew, or None.
+    ``start`` is the global latent at which the shared latents begin; ``healed`` is the range [first, last) of global
+    latents that were rendered again, or None.
     """
     stop = start + len(joined.disagreement)
     at = None if joined.cut is None else start + joined.cut
@@ -119,7 +121,10 @@ def report(joined: Joined, start: int, healed: tuple[int, int] | None) -> tuple[
 
 
 def spread_kept(weight: float, correlation: float) -> float:
-    """Return the spread of ``weight``·a + (1 - ``weight``)·b, as a share of the spread that a and b both have."""
+    """Return the spread of ``weight``·a + (1 - ``weight``)·b, as a share of the spread that a and b both have.
+
+    ``correlation`` is the correlation of a and b.
+    """
     rest = 1.0 - weight
     return max(0.0, weight**2 + rest**2 + 2.0 * correlation * weight * rest) ** 0.5
 

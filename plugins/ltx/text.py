@@ -35,7 +35,7 @@ class TimedText:
             raise ValueError("shares: need 0 … 1 for each prompt, and a sum of 1 for each latent")
 
     def shown(self) -> TimedText | Text:
-        """Return the same without the prompts that no latent shows; if one prompt is left, that prompt alone."""
+        """Return the prompts without those that no latent shows; if one prompt is left, return that ``Text`` alone."""
         seen = (self.shares > 0).any(1).nonzero()[:, 0]
         if len(seen) == 1:
             return self.texts[int(seen)]
@@ -43,9 +43,10 @@ class TimedText:
 
 
 def shares_by_latent(runs: Sequence[Run], prompts: int) -> torch.Tensor:
-    """Return the shares float32 [prompts, n] of the prompts that n latents show.
+    """Return how much of each of n latents shows each prompt: float32 [prompts, n].
 
-    Raises IndexError for a prompt that isn't there.
+    ``runs`` are spans of latents, in order, with the prompts that each span shows. Raises IndexError if a run has a
+    prompt that isn't there.
     """
     shares = torch.zeros(prompts, runs[-1][1] - runs[0][0])
     for start, stop, parts in runs:
@@ -57,7 +58,8 @@ def shares_by_latent(runs: Sequence[Run], prompts: int) -> torch.Tensor:
 def mix(parts: Sequence[tuple[Text, float]]) -> Text:
     """Mix several prompts into one: average their embeddings by share, and show the tokens of each of them.
 
-    Only plans stored before prompts were shown by latent need this. Raises ValueError for no parts.
+    Only plans of earlier versions need this: they have one mixture for a whole window. Raises ValueError if there are
+    no parts.
     """
     if not parts:
         raise ValueError("parts: need at least one prompt")
@@ -73,7 +75,7 @@ def encode_prompt(ltx: Ltx, prompts: Sequence[str]) -> tuple[torch.Tensor, torch
 
     L is ltx.max_tokens; a longer prompt is cut at L tokens. Source: diffusers, pipeline_ltx_condition.py,
     _get_t5_prompt_embeds.
-    Raises ValueError for no prompts.
+    Raises ValueError if there are no prompts.
     """
     if isinstance(prompts, str) or not prompts:
         raise ValueError("prompts: need a list of at least one prompt")
@@ -91,6 +93,6 @@ def encode_prompt(ltx: Ltx, prompts: Sequence[str]) -> tuple[torch.Tensor, torch
 
 
 def cut_off(ltx: Ltx, prompts: Sequence[str]) -> dict[int, int]:
-    """Return the prompts that ``encode_prompt`` cuts: their indices, each with the prompt's full number of tokens."""
+    """Return, for each prompt that ``encode_prompt`` cuts, its index and its full number of tokens."""
     lengths = [len(tokens) for tokens in ltx.tokenizer(list(prompts), verbose=False).input_ids]
     return {index: length for index, length in enumerate(lengths) if length > ltx.max_tokens}

@@ -1,6 +1,6 @@
-"""Double the size of latents with the model that was trained for it, where a model's folder has one.
+"""Double the size of latents with the latent upsampler, if the folder of the video model has one.
 
-Interpolation does the rest up to the wanted size (plugins.ltx.blend).
+If the wanted size isn't twice as large, interpolation does the rest (plugins.ltx.blend).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ LEAST = 1.5
 
 
 def worth_doubling(latents: torch.Tensor, height: int, width: int) -> bool:
-    """Return whether latents [C, n, h, w] should be doubled on their way to ``height`` x ``width`` (in latents)."""
+    """Return whether to double latents [C, n, h, w] before they are brought to ``height`` x ``width`` (in latents)."""
     return height >= LEAST * latents.shape[2] and width >= LEAST * latents.shape[3]
 
 
@@ -24,12 +24,12 @@ def worth_doubling(latents: torch.Tensor, height: int, width: int) -> bool:
 def double(ltx: Ltx, latents: torch.Tensor) -> torch.Tensor:
     """Double normalised latents [C, n, h, w] in height and width: float32 [C, n, 2h, 2w] on the CPU.
 
-    The model's latent upsampler works on raw latents, so they are denormalised first. Its output has another mean and
-    spread in each channel. That would be seen as other colours and contrast than the storyboard's and, noised again,
-    would not be what the sampler expects at that sigma. So the output gets the mean and spread of the small latents
-    back (AdaIN at 1).
+    The latent upsampler works on raw latents, so they are denormalised first. In its output, each channel has another
+    mean and spread. The difference would be seen as colours and contrast other than the storyboard's; and, with noise
+    added again, the output would not be what the sampler expects at that sigma. So each channel gets the mean and
+    spread of the small latents back (AdaIN at 1).
     Source: diffusers, pipeline_ltx_latent_upsample.py, with ``adain_factor=1``.
-    Raises OSError when the model has no upsampler, ValueError when it has one of another kind.
+    Raises OSError if the video model has no upsampler, ValueError if it has one of another kind.
     """
     mean, std = (statistic.float()[:, None, None, None] for statistic in ltx.space)
     scale = AutoencoderKLLTXVideo.load_config(ltx.folder, subfolder="vae").get("scaling_factor", 1.0)

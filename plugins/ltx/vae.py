@@ -1,4 +1,4 @@
-"""Encode pixels to latents and decode latents to pixels, within a bounded memory."""
+"""Encode pixels to latents and decode latents to pixels, with bounded memory."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _TAIL_PIXELS = 6_000_000
 def encode_clip(ltx: Ltx, frames: np.ndarray, noise: torch.Tensor | None = None) -> torch.Tensor:
     """Encode uint8 RGB frames [F, H, W, 3], F = 8n + 1, to normalised latents float32 [C, n + 1, H/32, W/32].
 
-    The result is the mean of the posterior, so that encoding repeats exactly. With ``noise`` of the latents' shape it
-    is a sample instead, as in LTXConditionPipeline.
+    The result is the mean of the posterior, so that encoding repeats exactly. If ``noise`` of the latents' shape is
+    given, the result is a sample of the posterior instead, as in LTXConditionPipeline.
     Raises ValueError for another number of frames, a size that isn't a multiple of 32, or another dtype.
     """
     vae = ltx.vae
@@ -42,7 +42,11 @@ def encode_clip(ltx: Ltx, frames: np.ndarray, noise: torch.Tensor | None = None)
 
 
 def check_frames(vae: AutoencoderKLLTXVideo, frames: np.ndarray, alone: int) -> None:
-    """Raise ValueError unless ``frames`` are uint8 RGB [F, H, W, 3] that fill latents: F = 8n + ``alone``."""
+    """Raise ValueError unless ``frames`` are uint8 RGB [F, H, W, 3] that fill latents: F = 8n + ``alone``.
+
+    ``alone`` is 1 if the first frame fills a latent by itself, as at the start of a clip; otherwise 0. The size must
+    be a multiple of 32.
+    """
     ratio = vae.spatial_compression_ratio
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
         raise ValueError(f"frames: need uint8 [F, H, W, 3], got {frames.dtype} {list(frames.shape)}")
@@ -54,7 +58,7 @@ def check_frames(vae: AutoencoderKLLTXVideo, frames: np.ndarray, alone: int) -> 
 
 
 def normalised(vae: AutoencoderKLLTXVideo, latents: torch.Tensor) -> torch.Tensor:
-    """Return the encoder's latents [1, C, n, h, w] as the transformer knows them, [C, n, h, w]."""
+    """Return the encoder's latents [1, C, n, h, w], normalised as the transformer expects them: [C, n, h, w]."""
     mean, std = _statistics(vae, latents)
     return ((latents - mean) * vae.config.scaling_factor / std)[0]
 
@@ -79,10 +83,11 @@ def decode_chunks(
 
     Yields uint8 RGB [f, 32h, 32w, 3] in order, as many frames at a time as the memory bound allows. Frames that are
     only halo aren't computed at full size. VAEs that decode at a timestep (0.9.1 and later) need ``noise`` [C, n, h,
-    w]: z becomes (1 - 0.025)·z + 0.025·noise at timestep 0.05. The noise should follow the global latents. The result
-    is exactly that of ``vae.decode`` on the whole: the last two blocks, which need the memory, run on spans of time
-    with their full reach to both sides.
-    Raises ValueError for wrong shapes, an empty range of frames, missing noise, or a VAE that draws its own.
+    w]: z becomes (1 - 0.025)·z + 0.025·noise at timestep 0.05. The noise of a latent should depend on its global
+    position only. The result is exactly what ``vae.decode`` gives for all latents in one call. The last two blocks,
+    which need the memory, run on spans of time, but see the frames to both sides as far as they reach.
+    Raises ValueError for wrong shapes, an empty range of frames, missing noise, or a VAE whose decoder draws noise of
+    its own.
     """
     vae = ltx.vae
     config = vae.config

@@ -1,4 +1,4 @@
-"""Find a model's folder and name the weights in it by a hash. No torch here."""
+"""Find a model's folder, and identify the weights in it by a hash. This module doesn't import torch."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ _COUNTED = {".json", ".model", ".txt", ".safetensors"}
 def locate(source: str | Path, *, local_files_only: bool = True) -> Path:
     """Return the local diffusers folder of ``source``, which is a folder or a hub id.
 
-    A hub id is looked up in the hub's cache, or fetched to it if ``local_files_only`` is False.
-    Raises FileNotFoundError when ``source`` is neither, or its folder holds no model_index.json.
+    A hub id is looked up in the hub's cache on this machine. If ``local_files_only`` is False, missing files are
+    downloaded to the cache.
+    Raises FileNotFoundError if ``source`` is neither, or if its folder holds no model_index.json.
     """
     folder = Path(source).expanduser()
     if not folder.is_dir():
@@ -47,13 +48,13 @@ def has_upsampler(folder: str | Path) -> bool:
 
 
 def weights_hash(folder: str | Path, cache: str | Path | None = None) -> str:
-    """Return ``"sha256:…"`` over the names and contents of the files from which a diffusers folder is loaded.
+    """Return a hash, ``"sha256:…"``, of the names and contents of the files from which a diffusers folder is loaded.
 
-    The hash covers model_index.json and, in the component folders that it names and in that of the latent upsampler
-    if there is one, configs, tokenizer files and safetensors. The place of the folder doesn't matter, nor do its
-    other files. ``cache`` is a folder that remembers each file's hash by path, size and mtime, so that 28 GB aren't
-    read at every start.
-    Raises FileNotFoundError when the folder has no model_index.json or a component without files.
+    The files are model_index.json; and configs, tokenizer files and safetensors in the component folders that it
+    names and in the folder of the latent upsampler, if there is one. Neither the place of the folder nor its other
+    files change the hash. ``cache`` is a folder in which each file's hash is kept by path, size and mtime, so that 28
+    GB aren't read at every start.
+    Raises FileNotFoundError if the folder has no model_index.json, or has a component without files.
     """
     folder = Path(folder)
     memory = _Memory(Path(cache) / "weights.json" if cache is not None else None)

@@ -1,11 +1,11 @@
 """H.264 in MP4: segments that join without re-encoding, and the joining.
 
-This room knows everything about the bytes of a delivered video: how a segment is encoded so that joining is exact,
-how segments are compared and joined, and how a file is made whole before it gets its name. It doesn't know where
+This module knows everything about the bytes of a delivered video: how a segment is encoded so that joining is exact,
+how segments are compared and joined, and how a file is completed before it gets its final name. It doesn't know where
 frames come from or which task calls it.
 
 Segments hold no B-frames. With B-frames every segment carries an edit list, and the concat demuxer joins at decode
-times that overlap (ffmpeg 9: "Non-monotonic DTS", a gap at the end). Without them the join is exact, for 3 % more
+times that overlap (ffmpeg 9: "Non-monotonic DTS", a gap at the end). Without B-frames the join is exact, for 3 % more
 bytes.
 """
 
@@ -45,7 +45,7 @@ StrPath = str | os.PathLike[str]
 
 
 class OutputError(RuntimeError):
-    """A video could not be written, or a written or given file isn't whole."""
+    """A video could not be written, or a file that was written or given is incomplete."""
 
 
 class _StoppedReading(Exception):
@@ -67,10 +67,10 @@ def encode_segment(
 
     `frames` are uint8 RGB [height, width, 3] each, taken one at a time. `width` and `height` in pixels must be even,
     because 4:2:0 colour has no odd sizes. `fps` is in frames per second. `crf` is 0 (lossless) to 51, `preset` is one
-    of x264's. The file is YUV 4:2:0, BT.709, limited range. It appears under `path` (.mp4 or .mov), replacing an
+    of x264's. The file is YUV 4:2:0, BT.709, limited range. It appears at `path` (.mp4 or .mov), and replaces an
     older file, only once it is synced and its frames are counted.
 
-    Raises ValueError for a size, rate, option or frame that doesn't fit, OutputError when ffmpeg fails.
+    Raises ValueError for a size, rate, option or frame that doesn't fit, OutputError if ffmpeg fails.
     """
     for name, value in (("width", width), ("height", height)):
         if value < 2 or value % 2:
@@ -123,12 +123,12 @@ def join_segments(
     metadata: dict[str, str] | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Join segments of `encode_segment` into one video without re-encoding.
+    """Join segments that `encode_segment` made into one video, without re-encoding.
 
     `expected_frames` is the number of frames of all segments together, `fps` is in frames per second; `metadata`
-    becomes tags of the file (title, comment, …). The index comes first, so that the file plays while it loads. The
-    file appears under `output` only once it is synced, its frames are counted, its timestamps are found to be gapless
-    from 0 and its first and last frame decode.
+    becomes tags of the file (title, comment, …). The file's index comes first, so that the video can play while it
+    loads. The file appears at `output` only once it is synced, its frames are counted, its timestamps are found to be
+    gapless from 0, and its first and last frame decode.
 
     Raises OutputError if a segment is broken or differs from the first (the error names the segment and the
     difference), or if the total isn't `expected_frames`; FileExistsError if `output` exists and `overwrite` is false.
@@ -168,7 +168,7 @@ def join_segments(
 
 
 def write_sidecar(path: StrPath, facts: dict[str, Any]) -> None:
-    """Write `facts` as JSON to `path`, whole or not at all.
+    """Write `facts` as JSON to `path`, completely or not at all.
 
     Raises TypeError or ValueError for facts that JSON can't hold.
     """
@@ -233,7 +233,7 @@ def _ffmpeg(command: Any) -> Iterator[Callable[[Any], None]]:
             )
         except OSError as error:
             raise OutputError(
-                f"ffmpeg can't be started: {error.strerror}: {executable} (IMAGEIO_FFMPEG_EXE names another)"
+                f"ffmpeg can't be started: {executable}: {error.strerror}; set IMAGEIO_FFMPEG_EXE to use another ffmpeg"
             ) from error
 
         pipe = process.stdin

@@ -19,7 +19,7 @@ def farm_outputs() -> list[OutputFacts]:
 
 @hookimpl
 def farm_open_joining(output: str) -> Joining | None:
-    """Return the joining of H.264 in MP4; None for another format."""
+    """Return the object that joins segments of H.264 in MP4; None for another format."""
     if output != "mp4":
         return None
     # The daemon loads this module and joins nothing: it is spared the codecs.

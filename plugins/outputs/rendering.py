@@ -1,4 +1,4 @@
-"""Output formats for renderers: write segments and join them."""
+"""Output formats for renderers: how segments are written and joined."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from plugins.outputs import mp4
 
 @hookimpl
 def farm_open_output(output: str) -> RenderingOutput | None:
-    """Return the writer of H.264 in MP4; None for another format."""
+    """Return the object that writes H.264 in MP4; None for another format."""
     return Mp4() if output == "mp4" else None
 
 
 class Mp4:
-    """H.264 in MP4: closed segments that join without re-encoding."""
+    """The output format H.264 in MP4: closed-GOP segments that can be joined without re-encoding."""
 
     def write_segment(
         self,

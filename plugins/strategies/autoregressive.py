@@ -9,13 +9,13 @@ from plugins.strategies.sink import sink_of
 
 
 class Autoregressive:
-    """One window holds the given media; from it, chains of windows grow both ways, each continuing its neighbour."""
+    """Chains of windows that grow both ways from the window with the given media; each continues its neighbour."""
 
     name = "autoregressive"
     summary = "each window continues the one before; one device at a time, or two where it grows both ways"
 
     def lay_out(self, timeline: Timeline) -> tuple[Window, ...]:
-        """Return windows at full size, outwards from the window in which the longest given media begins."""
+        """Return windows at full size, ordered outwards from the window in which the longest given media begins."""
         cuts = timeline.cuts
         sigmas, base = timeline.sigmas, None
         if timeline.source_sigma is not None:

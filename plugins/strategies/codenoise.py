@@ -1,4 +1,7 @@
-"""The codenoise strategy: a storyboard, then all windows in lockstep, which agree at every step where they overlap."""
+"""The codenoise strategy: a storyboard, then all windows in lockstep.
+
+Where windows overlap, they agree on the latents at every step.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ GROUP = "window"
 
 
 class Codenoise:
-    """Lockstep windows over a storyboard, as `hierarchical` has it.
+    """A storyboard like that of `hierarchical`; windows in lockstep refine it.
 
     The storyboard is needed because averaging alone makes only neighbours agree (docs/ltx.md, Windows).
     """

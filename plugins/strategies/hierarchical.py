@@ -25,13 +25,16 @@ three more, each longer storyboard has one more window to wait for, and a 2B job
 
 
 class Hierarchical:
-    """A storyboard at about a third of the size fixes layout and motion; windows refine it side by side."""
+    """A storyboard at about a third of the size fixes layout and motion; windows refine it in parallel."""
 
     name = "hierarchical"
     summary = "a low-resolution storyboard of the whole shot, then all windows in parallel"
 
     def lay_out(self, timeline: Timeline) -> tuple[Window, ...]:
-        """Return a chain of storyboard windows (one, if the model's clock reaches so far), then the windows over it."""
+        """Return a chain of storyboard windows, then the full-size windows that refine the storyboard.
+
+        The chain is a single window if the model's clock covers the whole timeline.
+        """
         over = timeline.source_sigma
         story = self._storyboard(timeline) if over is None else ()
         begin = timeline.model.refine_sigma if over is None else over

@@ -1,4 +1,4 @@
-"""Where a chain of windows that grows both ways begins, the same for every strategy."""
+"""The window at which a chain that grows both ways begins. The rule is the same for every strategy."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from farm.timeline import Cut
 
 
 def origin_of(timeline: Timeline, cuts: Sequence[Cut]) -> int:
-    """Return the index of the one of `cuts` (in rising order) that is drawn first.
+    """Return the index in `cuts` of the window that is drawn first. `cuts` are in rising order.
 
-    It is the last cut in which the longest given media begins, which leaves the most room for what follows the media.
-    If nothing is given, it is the first cut.
+    It is the last window in which the longest given media begins, because that leaves the most room for what follows
+    the media. If nothing is given, it is the first window.
     """
     if not timeline.given:
         return 0

@@ -1,4 +1,4 @@
-"""The sink: the frame that a window without given frames is shown, the same for every strategy."""
+"""The sink: a frame that windows without given frames are shown. The rule is the same for every strategy."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ LTXI2VLongMultiPromptPipeline."""
 
 
 def sink_of(timeline: Timeline, model: ModelFacts, cut: Cut, chain: str | None = None) -> Sink | None:
-    """Return the sink of a window over `cut` that `model` denoises; None where a sink is of no use.
+    """Return the sink of the window that `model` denoises at `cut`; None where a sink is of no use.
 
-    The sink is the first frame, by itself, of the given media nearest to the window; it is known before any window
-    is. A window that holds given frames needs no sink: it already looks like them. If nothing is given, the sink is
-    latent 0 of `chain`, the window that begins a chain and the timeline: any other latent stands for eight frames,
-    and a clip doesn't begin with such a latent.
+    The sink is the first frame, by itself, of the given media nearest to the window; this frame is known before any
+    window is rendered. A window that holds given frames needs no sink: it already looks like them. If nothing is
+    given, the sink is latent 0 of the window `chain`, with which a chain and the timeline begin. Any other latent
+    stands for eight frames, and a clip doesn't begin with such a latent.
     """
     if not model.sink_frames:
         return None

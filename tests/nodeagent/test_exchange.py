@@ -126,7 +126,7 @@ def test_a_neighbour_that_is_nowhere_is_given_up_after_a_while_but_not_without_a
     assert thread.is_alive(), "a daemon that is away can't give the neighbour to anybody"
     hold.lease = True
     thread.join(5)
-    assert "window/1 has not been found" in str(said[0])
+    assert "window/1 could not be found" in str(said[0])
 
 
 def test_one_that_is_told_to_stop_does_so_while_it_waits(renderers):

@@ -131,7 +131,7 @@ def test_a_folder_without_an_upsampler_in_it_is_said_so(copied):
     [
         ({"temporal_upsample": True}, "leaves time alone"),
         ({"spatial_upsample": False, "temporal_upsample": True}, "leaves time alone"),
-        ({"in_channels": 64}, "64 channels, the VAE's have 32"),
+        ({"in_channels": 64}, "64 channels, but the VAE's have 32"),
     ],
 )
 def test_an_upsampler_of_another_kind_is_refused(copied, changed, message):
