@@ -1,6 +1,7 @@
-"""The folders in which renderers work: one for each device, and in it one for each attempt; and their clearing.
+"""The folders in which renderers work: one for each device, which contains one for each attempt.
 
-This module knows nothing of processes: the agent says which attempts renderers still hold.
+This module also clears these folders. It knows nothing of processes: the agent says on which attempts renderers still
+work.
 """
 
 from __future__ import annotations
@@ -24,20 +25,21 @@ def device_folder(home: Path, device: str) -> Path:
 
 
 def attempt_folder(folder: Path, attempt: nodes_pb2.AttemptRef) -> Path:
-    """Return the folder for an attempt's files, within its device's folder."""
+    """Return the folder for an attempt's files, which lies in the device's folder `folder`."""
     return folder / f"{attempt.attempt_id}-{attempt.epoch}"
 
 
 def cache_folder(home: Path, device: str) -> Path:
-    """Return the folder of a device's cached inputs."""
+    """Return the folder that caches the inputs of a device's tasks."""
     return home / "cache" / device
 
 
 def clear(home: Path, held: Collection[tuple[nodes_pb2.AttemptRef, str]]) -> int:
-    """Remove the folders of attempts that aren't in `held`, each with its device; return the number of files and folders.
+    """Remove folders of ended attempts and half-written inputs; return the number of files and folders removed.
 
-    For the agent's start, before renderers attach. An attempt that isn't held then has ended, or has not begun because it
-    waits for its lease. The agent does this, because a device that is gone, or has a new name, has no renderer to do it.
+    `held` lists the attempts on which renderers still work, each with its device; their folders stay. The agent calls
+    this when it starts, before renderers attach. An attempt that isn't in `held` then has ended, or has not begun
+    because it waits for its lease. Renderers can't do this, because a device that is gone or renamed has no renderer.
     """
     kept = {attempt_folder(device_folder(home, device), attempt) for attempt, device in held}
     busy = {device for _, device in held}
@@ -53,10 +55,11 @@ def clear(home: Path, held: Collection[tuple[nodes_pb2.AttemptRef, str]]) -> int
 
 
 def model_cache(home: Path | None = None) -> Path:
-    """Return the folder of hashes and of models that plugins make: one for each user of a machine, whatever farms it serves.
+    """Return the cache folder for the hashes of files and for the models that plugins make.
 
-    Only that user can read it. For a user without a home folder, such as one of a service, the folder is in the node's
-    `home`. Raises OSError if the folder can't be made, and RuntimeError if the user has no home and `home` is None.
+    Each user of a machine has one such folder, however many farms the machine serves; only that user can read it. If
+    the user has no home folder, as a service account may not, the folder is in the node's `home`. Raises OSError if the
+    folder can't be made, and RuntimeError if the user has no home folder and `home` is None.
     """
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ltx-farm"

@@ -1,6 +1,6 @@
-"""Check again and again that some renderer works on each running attempt. Pure.
+"""A repeated audit that finds running attempts on which no renderer works. Pure.
 
-Leases and the reports of agents end most dead attempts at once. An attempt that this audit finds was missed by both,
+Leases and the reports of agents end most dead attempts at once. If the audit finds an attempt, both have missed it,
 which is a defect of the farm.
 """
 
@@ -22,11 +22,12 @@ def missed(
     now: float,
     patience: float,
 ) -> tuple[dict[str, float], list[AttemptRecord]]:
-    """Return since when no renderer has worked on each running attempt of `live`, and the attempts past `patience`.
+    """Return the running attempts of `live` on which no renderer works, and those of them past `patience`.
 
-    `held` maps each connected node's id to the attempts that its last heartbeat named. For a node that isn't
-    connected nobody knows what it has in hand: its attempts count as in hand until their `lease_until`, when they are
-    given to other devices. `since` is what the last call returned. `now` and `patience` are in seconds of the
+    The first value maps the id of each such attempt to the time since when no renderer works on it; pass it as `since`
+    to the next call. `held` maps the id of each connected node to the attempts that the node's last heartbeat named. If
+    a node isn't connected, nobody knows what its renderers do: they are taken to work on its attempts until the
+    attempts' `lease_until`, after which other devices get the tasks. Times and `patience` are in seconds of the
     daemon's CLOCK_BOOTTIME.
     """
 

@@ -1,4 +1,4 @@
-"""What the dispatch loop needs of a backend that starts renderers: Ray, or something else where Ray can't run."""
+"""The interface between the dispatch loop and a backend that starts renderers: Ray, or another where Ray can't run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class RendererRef:
-    """The device and machine of a renderer. `ray_node_id` is the id of the raylet there."""
+    """The device and node of a renderer. `ray_node_id` is the id of the raylet on that node."""
 
     node_id: str
     ray_node_id: str
@@ -18,15 +18,16 @@ class RendererRef:
 
     @property
     def name(self) -> str:
-        """The name of the renderer's actor, by which renderers reach each other too.
+        """The name of the renderer's actor. Renderers find each other by this name too.
 
-        A raylet that is started again has a new id, so the actor of the old raylet isn't in the way.
+        The name contains the raylet's id, which is new after each start: so an old raylet's actor never has the name
+        that a new actor needs.
         """
         return f"renderer:{self.node_id}:{self.device}:{self.ray_node_id}"
 
 
 class BackendSays(Enum):
-    """What a backend can say of an attempt. It is only advice: leases and agents decide."""
+    """What a backend can report about an attempt. The report is only a hint: leases and agents decide."""
 
     DIED = "died"  #: the renderer is dead
     UNKNOWN = "unknown"  #: the call may run or not
@@ -45,7 +46,7 @@ class BackendEvent:
 
 
 class BackendDown(Exception):
-    """The backend can't be reached; the call may have been made or not."""
+    """The backend can't be reached, so nobody knows whether it has done what the call asked."""
 
 
 class Backend(Protocol):
@@ -57,7 +58,7 @@ class Backend(Protocol):
     """Why the backend must start again, in words: its settings or addresses have changed. Empty if it need not."""
 
     async def renew(self) -> None:
-        """Start the backend again with the present settings and addresses of this machine. Every renderer ends."""
+        """Restart the backend with this machine's present settings and addresses. Every renderer ends."""
         ...
 
     async def start_renderer(self, renderer: RendererRef) -> None:
@@ -69,5 +70,5 @@ class Backend(Protocol):
         ...
 
     def events(self) -> AsyncIterator[BackendEvent]:
-        """Yield what the backend notices, for as long as the daemon lives."""
+        """Yield each event that the backend notices, for as long as the daemon runs."""
         ...

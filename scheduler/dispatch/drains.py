@@ -1,4 +1,7 @@
-"""Decides the next step for a node that is being drained, or must be empty for another reason. Pure: no clock, no I/O."""
+"""Decide the next step for a node that is being drained, or must stop all work for another reason.
+
+Pure: no clock, no I/O.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,11 @@ STOP_TIMEOUT_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class DrainStep:
-    """`stop`: attempts that the node must be told to stop. `give_back`: attempts to end in the record, so that other
-    devices take their tasks. `leave`: True if nothing keeps the node any more.
+    """The next step for a node.
+
+    - `stop`: attempts that the daemon must tell the node to stop.
+    - `give_back`: attempts that the daemon must end in the store, so that other devices take their tasks.
+    - `leave`: True if the node has no attempts left and may leave.
     """
 
     stop: tuple[AttemptRecord, ...] = ()
@@ -30,7 +36,7 @@ class DrainStep:
 
 
 def grace(attempt: AttemptRecord) -> float:
-    """Return the seconds that an attempt may take to reach its next step and to bring its results to the farm."""
+    """Return how many seconds an attempt has to finish its present step and upload its results."""
     return max(GRACE_SECONDS, 3 * attempt.longest_step)
 
 
@@ -43,9 +49,10 @@ def next_step(
 ) -> DrainStep:
     """Decide the next step for a node with the `live` attempts at `now` (CLOCK_BOOTTIME seconds).
 
-    `told` maps the id of each attempt to the time at which the node was told to stop it. Only the node's own report
-    ends an attempt that its renderer has begun, so that no other device renders the task before that renderer has
-    stopped. If the node isn't `connected`, nobody waits for a report here: its leases run out.
+    `told` maps the ids of attempts to the times at which the daemon told the node to stop them. An attempt that a
+    renderer has begun ends when the node reports it, or when its grace and STOP_TIMEOUT_SECONDS have passed, so that no
+    other device renders the task while that renderer still works. If the node isn't `connected`, it is told nothing:
+    the leases of its attempts run out.
     """
     if drain is None:
         return DrainStep()
@@ -57,7 +64,7 @@ def next_step(
 def emptying(
     live: Sequence[AttemptRecord], told: Mapping[str, float], connected: bool, now: float
 ) -> DrainStep:
-    """Decide the next step for a node on which nothing may run any more; arguments as in ``next_step``."""
+    """Decide the next step for a node on which nothing may run any more; the arguments are those of ``next_step``."""
     stop, give_back = [], []
     for attempt in live:
         in_vain = attempt.id in told and now - told[attempt.id] >= grace(attempt) + STOP_TIMEOUT_SECONDS

@@ -8,25 +8,25 @@ from collections import defaultdict
 
 
 class JobWatchers:
-    """One counter for each watched job, which grows with every change. Lives in the daemon's event loop."""
+    """A counter for each watched job, which grows with every change of the job. For use in the daemon's event loop."""
 
     def __init__(self) -> None:
         self._count: dict[str, int] = defaultdict(int)
         self._changed = asyncio.Condition()
 
     def seen(self, job_id: str) -> int:
-        """Return the job's counter. Read it before reading the job."""
+        """Return the job's counter. Call this before you read the job, so that no change is missed in between."""
         return self._count[job_id]
 
     async def notify(self, *job_ids: str) -> None:
-        """Tell the watchers of these jobs that the jobs have changed."""
+        """Wake the watchers of these jobs, because the jobs have changed."""
         async with self._changed:
             for job_id in job_ids:
                 self._count[job_id] += 1
             self._changed.notify_all()
 
     async def wait(self, job_id: str, seen: int, timeout: float) -> None:
-        """Return when the counter has passed `seen`, or after `timeout` seconds."""
+        """Wait until the job's counter is greater than `seen`, for at most `timeout` seconds."""
         async with self._changed:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait_for(lambda: self._count[job_id] > seen), timeout)

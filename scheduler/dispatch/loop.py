@@ -1,6 +1,6 @@
-"""The dispatch loop: takes a snapshot, asks placement, hands attempts to the backend, and expires leases.
+"""The dispatch loop: takes a snapshot, asks placement for devices, hands attempts to the backend, and expires leases.
 
-This is the only place from which the farm gives work to devices. It doesn't choose devices itself: placement does.
+Only this module gives work to devices. It doesn't choose the devices: placement does.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ GRACE_SECONDS = 10.0
 
 
 class Dispatcher:
-    """Gives ready tasks to devices until the dispatcher is cancelled."""
+    """Gives ready tasks to devices, until it is cancelled."""
 
     def __init__(
         self,
@@ -81,14 +81,14 @@ class Dispatcher:
         self._warmth = Warmth()
 
     def wake(self) -> None:
-        """Make the loop look at the farm soon, because a change may let a task start."""
+        """Make the next tick run at once. Call this after a change that may let a task start."""
         self._woken.set()
 
     async def run(self) -> None:
         """Dispatch until Deposed is raised.
 
-        A restarted daemon hears every agent before it expires any lease. So does a daemon whose database was away,
-        because no lease could be renewed meanwhile.
+        A restarted daemon gives every agent time to connect before it expires any lease. A daemon that has lost its
+        database for a time does the same, because no lease could be renewed meanwhile.
         """
         hearing_since: float | None = None
         listening = asyncio.create_task(self._listen())
@@ -114,7 +114,7 @@ class Dispatcher:
             listening.cancel()
 
     async def tick(self, *, quiet: bool = False) -> None:
-        """Look at the farm once. With `quiet`, the daemon is new and doesn't call any node silent yet."""
+        """Do one round of the loop. With `quiet`, call no node silent, because agents may not have connected yet."""
         await self._end_overdue()
         await self._end_doubted()
         lost, nodes, ready, live, groups = await asyncio.to_thread(self._look)

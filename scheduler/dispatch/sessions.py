@@ -1,6 +1,6 @@
 """The node agents that are connected at this moment, and how the daemon talks to them.
 
-A cache of what streams say; everything that must last is in the store.
+This module only caches what agents have sent; everything that must survive a restart is in the store.
 """
 
 from __future__ import annotations
@@ -22,20 +22,21 @@ _numbers = itertools.count(1)
 
 @dataclass
 class Session:
-    """One agent's stream. Times are in CLOCK_BOOTTIME seconds.
+    """One agent's connection (its stream). Times are in CLOCK_BOOTTIME seconds.
 
-    - `name` is the node's, for logs.
-    - `outbox` takes None to end the stream, with `refusal` if that is set.
-    - `leave` is True once the node was told to have no renderers and no raylet, `leaving` once its agent is about to
-      end.
-    - `questions` holds requests for the node's logs, by number, until the node answers.
-    - `job_of` maps each attempt that the node holds to its job; `progress_at` says when its progress was last
-      written.
-    - `ray_address` is the address of Ray that the node was told.
-    - `held` holds the attempts (id and epoch) that the node's last heartbeat named, `loading` the models that are
-      being loaded for them, by attempt id.
-    - `trouble` says in words why devices have no renderer, `ray_trouble` why the node has no raylet; `model_troubles`
-      says why the node doesn't offer models, by name, "" for all.
+    - `name`: the node's name, for logs.
+    - `outbox`: messages to the agent. None ends the stream, with the refusal in `refusal` if that isn't empty.
+    - `leave`: True once the daemon has told the node to end its renderers and its raylet.
+    - `leaving`: True once the agent has said that it is about to end.
+    - `questions`: requests for the node's logs that the node hasn't answered yet, by number.
+    - `job_of`: the job of each attempt on the node, by attempt id.
+    - `progress_at`: when an attempt's progress was last written to the store, by attempt id.
+    - `ray_address`: the address of Ray that the daemon has sent to the node.
+    - `held`: the attempts (id and epoch) that the node's last heartbeat named.
+    - `loading`: the model that the node is loading for an attempt, by attempt id.
+    - `trouble`: why a device has no renderer, by device.
+    - `ray_trouble`: why the node has no raylet.
+    - `model_troubles`: why the node doesn't offer a model, by model; the key "" stands for all models.
     """
 
     node_id: str
@@ -58,16 +59,17 @@ class Session:
     loading: dict[str, str] = field(default_factory=dict)
 
     def forget_except(self, attempt_ids: set[str]) -> None:
-        """Forget all attempts that the node no longer holds: keep only `attempt_ids`."""
+        """Forget every attempt but `attempt_ids`, because the node no longer works on the others."""
         for remembered in (self.job_of, self.progress_at):
             for attempt_id in remembered.keys() - attempt_ids:
                 del remembered[attempt_id]
 
 
 class Sessions:
-    """All connected agents by node id. Lives in the daemon's event loop.
+    """All connected agents, by node id. For use in the daemon's event loop.
 
-    `upgrades` says what to do about the version of each node that has called since the daemon started; "" is nothing.
+    `upgrades` maps the id of each node that has connected since the daemon started to the advice about the node's
+    version; "" if its version needs no upgrade.
     """
 
     def __init__(self) -> None:
@@ -77,7 +79,7 @@ class Sessions:
         self._left: set[str] = set()
 
     def open(self, session: Session) -> None:
-        """Add a new stream and end an older one of the same node."""
+        """Add a new stream, and end an older stream of the same node."""
         older = self._by_node.get(session.node_id)
         if older:
             older.outbox.put_nowait(None)
@@ -97,18 +99,18 @@ class Sessions:
         return node_id in self._left
 
     def refuse(self, node_id: str, why: str) -> None:
-        """End the node's stream with a refusal, after which its agent doesn't come back by itself."""
+        """End the node's stream with the refusal `why`, after which its agent doesn't connect again by itself."""
         if session := self._by_node.get(node_id):
             session.refusal = why
             session.outbox.put_nowait(None)
 
     def close_all(self) -> None:
-        """End all streams, because the daemon ends or has a new greeting for agents: they will connect again."""
+        """End all streams, because the daemon ends or has new settings to send: the agents will connect again."""
         for session in self._by_node.values():
             session.outbox.put_nowait(None)
 
     def greet_again(self, ray_address: str) -> None:
-        """End the streams of nodes that were told another address of Ray; they come back and are told `ray_address`."""
+        """End the streams of nodes that have another Ray address, so that they connect again and get `ray_address`."""
         for session in self._by_node.values():
             if session.ray_address != ray_address:
                 session.ray_address = ray_address
@@ -119,12 +121,12 @@ class Sessions:
         return self._by_node.get(node_id)
 
     def heard_at(self, node_id: str) -> float:
-        """Return when the node was last heard of (CLOCK_BOOTTIME seconds); 0 if never since the daemon started."""
+        """Return when the node last sent something (CLOCK_BOOTTIME seconds); 0 if never since the daemon started."""
         session = self._by_node.get(node_id)
         return session.heard_at if session else self._heard_at.get(node_id, 0.0)
 
     def renderers(self, node_id: str) -> frozenset[str]:
-        """Return the devices of the node whose renderer is up."""
+        """Return those devices of the node that have a renderer up."""
         session = self._by_node.get(node_id)
         return frozenset(session.renderers) if session else frozenset()
 
@@ -133,7 +135,7 @@ class Sessions:
         return device in self.renderers(node_id)
 
     def trouble_of(self, node_id: str, device: str) -> str:
-        """Return why the device has no renderer; "" if it has one or the reason isn't known."""
+        """Return why the device has no renderer; "" if it has a renderer or the reason isn't known."""
         session = self._by_node.get(node_id)
         if session is None or device in session.renderers:
             return ""
@@ -141,22 +143,22 @@ class Sessions:
         return session.trouble.get(device, "") or session.ray_trouble
 
     def model_troubles(self, node_id: str) -> Mapping[str, str]:
-        """Return why the node doesn't offer models that it should, by name, "" for all; empty if it isn't connected."""
+        """Return why the node lacks models that it should offer, by model ("" for all); empty if it isn't connected."""
         session = self._by_node.get(node_id)
         return session.model_troubles if session else {}
 
     def held(self) -> dict[str, frozenset[tuple[str, int]]]:
-        """Return the attempts that the last heartbeat of each connected node named, by node id."""
+        """Return, for each connected node's id, the attempts that the node's last heartbeat named."""
         return {node_id: session.held for node_id, session in self._by_node.items()}
 
     def loading(self) -> dict[str, str]:
-        """Return the models that are being loaded at this moment, by the id of the attempt that waits for each."""
+        """Return the models that nodes are loading now, each by the id of the attempt that waits for it."""
         return {id: model for session in self._by_node.values() for id, model in session.loading.items()}
 
     async def read_log(self, attempt: AttemptRecord, offset: int) -> bytes | None:
-        """Return the node's log of the attempt from byte `offset` on, some hundred kilobytes at most.
+        """Fetch the attempt's log from its node, from byte `offset` on; return some hundred kilobytes at most.
 
-        None when the node isn't connected, doesn't answer or has no log of the attempt.
+        Returns None if the node isn't connected, doesn't answer or has no log of the attempt.
         """
         session = self._by_node.get(attempt.node_id)
         if session is None:
@@ -181,11 +183,11 @@ class Sessions:
         *,
         keeping: bool = False,
     ) -> None:
-        """Tell nodes to stop attempts. A node that isn't connected learns of it when it asks for the lease.
+        """Tell nodes to stop attempts. A node that isn't connected learns this when it asks for the attempt's lease.
 
-        `grace` is the number of seconds after which a renderer that hasn't stopped is killed; None means
-        farm.policy.failures.time_to_stop. With `keeping`, the task goes on elsewhere, from the step that it has
-        reached if possible.
+        If a renderer hasn't stopped after `grace` seconds, its node kills it; None means
+        farm.policy.failures.time_to_stop. With `keeping`, the attempt's state is kept, so that the task can go on
+        elsewhere from the step that it has reached.
         """
         for attempt in attempts:
             session = self._by_node.get(attempt.node_id)

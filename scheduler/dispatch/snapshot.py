@@ -1,4 +1,4 @@
-"""Translates the store's records to the values that placement reads. Pure."""
+"""Turn the store's records into the values that placement reads. Pure."""
 
 from __future__ import annotations
 
@@ -28,13 +28,12 @@ def slots_of(
 ) -> list[Slot]:
     """Return a slot for every device of every node.
 
-    - `renderer_up(node id, device)` returns whether the device's renderer can take work; `trouble` of the same
-      returns why not, if anything is known of it.
-    - `live` are the attempts that occupy devices at `now` (Unix seconds); from them follows when those devices will
-      be free.
-    - `warm` is as scheduler.placement.warmth.Warmth.of.
-    - `starting_for` returns seconds, as in Slot, by node id and device.
-    - `lacks` returns why a node doesn't offer models, by node id.
+    - `renderer_up(node id, device)` returns whether the device's renderer can take work.
+    - `trouble(node id, device)` returns why the renderer can't take work; "" if the reason isn't known.
+    - `live` are the attempts that occupy devices at `now` (Unix seconds). They tell when those devices will be free.
+    - `warm((node id, device))` returns the models in the device's memory, as scheduler.placement.warmth.Warmth.of does.
+    - `starting_for((node id, device))` returns for how many more seconds the renderer will be starting.
+    - `lacks(node id)` returns why the node lacks models that it should offer, as in Slot.
     """
     nodes = list(nodes)
     expected = rates(nodes)
@@ -88,8 +87,8 @@ def ready_task(
 ) -> ReadyTask:
     """Return a ready task as placement sees it.
 
-    `passed_over` is in seconds, as in placement's ReadyTask. `models` holds facts by name, for the cost of loading a
-    task's model.
+    `passed_over` is in seconds, as in ReadyTask. `models` maps names to the facts from which the bytes to load for a
+    task's model are computed.
     """
     task = record.task
     facts = (models or {}).get(task.model)

@@ -1,4 +1,4 @@
-"""Estimate how long a plan takes on given devices: pure arithmetic over FLOPs and rates."""
+"""Estimate how long a plan takes on given devices. Pure arithmetic with FLOPs and FLOPs a second."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ LOAD_BYTES_PER_SECOND = 2e9
 
 
 def seconds_left(flops: float, rate: float, elapsed: float, step: int, steps: int) -> float:
-    """Return in how many seconds a task that has run for `elapsed` seconds will be done.
+    """Return how many more seconds a task needs, after it has run for `elapsed` seconds.
 
-    The estimate follows from the steps that the task has made; before its first step, from its FLOPs and the device's
-    `rate`. A late task is expected to need as long again as it is late already, so that no task waits long for one
-    that is stuck.
+    The estimate is based on how many of its `steps` the task has done; before the first step, on its `flops` and the
+    device's `rate` in FLOPs a second. If a task is late before its first step, the estimate grows with its delay: after
+    10 s of delay it is 10 s more. So no other task waits long for a task that is stuck.
     """
     elapsed = max(elapsed, 0.0)
     if 0 < step <= steps:
@@ -40,8 +40,8 @@ def seconds_left(flops: float, rate: float, elapsed: float, step: int, steps: in
 def wall_seconds(tasks: Sequence[PlannedTask], model: str, slots: Sequence[Slot]) -> float | None:
     """Estimate the wall time, in seconds, of a job that renders with `model`; None without a device of known rate.
 
-    List scheduling: each task in graph order goes to the device that finishes it first. Windows in lockstep start
-    together, on the devices and at the time that finish all of them the earliest, and exchange their shared latents
+    Uses list scheduling: each task in graph order goes to the device that finishes it first. Windows in lockstep start
+    together, at the time and on the devices with which the whole group ends first. They exchange their shared latents
     after each step.
     """
     slots = [slot for slot in slots if slot.rate(model) > 0]
@@ -81,18 +81,18 @@ def wall_seconds(tasks: Sequence[PlannedTask], model: str, slots: Sequence[Slot]
 
 
 def lockstep(task: PlannedTask, tasks: Sequence[PlannedTask]) -> list[PlannedTask]:
-    """Return all windows that step together with `task`, in the order of time; none if it has no group."""
+    """Return all windows of the lockstep group of `task`, in order of time; an empty list if it has no group."""
     found = [one for one in tasks if one.group == task.group] if task.group else []
     return sorted(found, key=lambda one: one.start)
 
 
 def member_of(task: PlannedTask) -> Member:
-    """Return a planned lockstep window as placement sees it; its key serves as its id."""
+    """Return a planned lockstep window as placement sees it; the task's key serves as its id."""
     return Member(task.key, task.key, task.vram_bytes, held_bytes(task.payload), task.flops)
 
 
 def exchange_seconds(group: Sequence[PlannedTask], placed: Mapping[str, Slot]) -> float:
-    """Return how long lockstep windows wait for latents of neighbours on other devices, over all their rounds."""
+    """Return for how many seconds in all lockstep windows wait for latents of neighbours on other devices."""
     fetched: dict[tuple[str, str], int] = {}
     rounds = 0
     for task in group:

@@ -1,7 +1,8 @@
 """Choose devices for the windows of a lockstep group: for all of them at once, or for none.
 
-Pure. A group that began whole can always end, so two half-begun groups never wait for each other. Lost windows go to
-free devices, or join devices that hold others of their group; again all of them do, or none.
+Pure. If all windows of a group begin at once, the group can always end; so two half-begun groups never wait for each
+other. If windows of a group lose their devices, they go to free devices or join devices that run other windows of the
+group; again all of them do, or none.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ Device = tuple[str, str]
 
 @dataclass(frozen=True)
 class Member:
-    """An unfinished task of a group. `on` is the device where it runs, or None.
+    """An unfinished task of a lockstep group. `on` is the device on which it runs, or None.
 
-    `vram_bytes` is what the task needs alone; `held_bytes` is the part of it that the task keeps while another makes
-    its step.
+    `vram_bytes` is the memory that the task needs alone on a device; `held_bytes` is the part of this memory that the
+    task keeps while another task on the device makes its step.
     """
 
     task_id: str
@@ -40,10 +41,11 @@ def place_group(
     slots: Sequence[Slot],
     misfit: Callable[[ReadyTask, Slot], str | None],
 ) -> tuple[dict[str, Slot], str]:
-    """Return devices by task id for all `ready` tasks of one group, or no devices and the reason.
+    """Return the devices for all `ready` tasks of one group, by task id; or no devices and the reason.
 
-    `members` are all unfinished tasks of the group, in the order of time; `free` are the idle devices. The reason is
-    empty if no device fits at all; the caller explains that case.
+    `members` are all unfinished tasks of the group, in order of time. `free` are the idle devices, `slots` all devices.
+    `misfit` returns why a device could never take a task, None if it could. The reason is "" if no device fits at all;
+    the caller explains that case.
     """
     wanted = {task.task_id: task for task in ready}
     waiting = [member for member in members if member.task_id in wanted]
@@ -74,7 +76,7 @@ def place_group(
 
 
 def room_for(members: Sequence[Member], slot: Slot) -> bool:
-    """Return whether the device can hold all members: the activations of one at a time, the latents of all."""
+    """Return whether the device's memory is enough for all members: the latents of all, the activations of one."""
     held = sum(member.held_bytes for member in members)
     step = max((member.vram_bytes - member.held_bytes for member in members), default=0)
     return step + held <= slot.vram_bytes
@@ -85,9 +87,9 @@ def spread(
 ) -> dict[str, Slot] | None:
     """Choose a device for each of `members` (in the order of time) so that the slowest device finishes the earliest.
 
-    Each device gets one run of neighbours, or nothing: so few latents are exchanged, and where possible none between
-    neighbours on one machine. Returns None without room for all. `rate` returns FLOPs a second; 0 where it is
-    unknown.
+    Each device gets one run of consecutive members, or none, and devices of one machine get neighbouring runs: so few
+    latents are exchanged, and even fewer cross the network. Returns None if the devices lack the memory for all
+    members. `rate` returns a device's FLOPs a second; 0 if they are unknown.
     """
     order = sorted(among, key=lambda slot: slot.key)
     speeds = _speeds(order, rate)
@@ -111,7 +113,7 @@ def spread(
 
 
 def seconds_of(placed: Mapping[str, Slot], members: Sequence[Member], rate: Callable[[Slot], float]) -> float:
-    """Return the seconds until all members are done: the time of the slowest device, which does its members in turn."""
+    """Return the seconds until all members are done. Each device does its members in turn; the slowest decides."""
     work: dict[Device, float] = {}
     for member in members:
         key = placed[member.task_id].key
@@ -121,7 +123,7 @@ def seconds_of(placed: Mapping[str, Slot], members: Sequence[Member], rate: Call
 
 
 class Start(NamedTuple):
-    """A group that starts in `at` seconds on the devices of `placed` (by task id), and is done in `ends` seconds."""
+    """When a group can start: in `at` seconds, on the devices of `placed` (by task id). It ends in `ends` seconds."""
 
     at: float
     ends: float
@@ -131,10 +133,10 @@ class Start(NamedTuple):
 def soonest(
     members: Sequence[Member], free_in: Sequence[tuple[float, Slot]], rate: Callable[[Slot], float]
 ) -> Start | None:
-    """Return the start that finishes a whole group the earliest.
+    """Return the start with which the whole group ends first; None if the devices lack the memory for all members.
 
-    `free_in` gives each device with the seconds until it is free. All windows start together: if one waits for
-    another device, all of them wait. None without room for all.
+    `free_in` lists the devices, each with the seconds until it is free. All windows start together: if one window waits
+    for a device, all of them wait. `rate` returns a device's FLOPs a second; 0 if they are unknown.
     """
     best = None
     for at in sorted({seconds for seconds, _ in free_in}):

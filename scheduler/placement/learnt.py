@@ -1,4 +1,4 @@
-"""Notes for people about a job of sizes at which its models don't draw well. Pure."""
+"""Notes for people whose job renders at sizes at which its models don't draw well. Pure."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from farm.timeline import SPATIAL
 
 
 def size_notes(windows: Sequence[Window], model: ModelFacts, drawer: ModelFacts) -> list[str]:
-    """Return a sentence for each model that renders some of `windows` at a size that it hasn't learnt.
+    """Return a sentence for each model that renders some of `windows` at a size that the model hasn't learnt.
 
-    `model` is the job's, `drawer` the one that draws its storyboard; they may be the same. What counts is the size
-    that is rendered, not the one that is delivered.
+    `model` is the job's model, and `drawer` is the model that draws its storyboard; the two may be the same. The notes
+    are about the sizes that are rendered, not about the size that is delivered.
     """
     notes = []
     for facts in {one.name: one for one in (model, drawer)}.values():

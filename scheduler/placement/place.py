@@ -1,9 +1,9 @@
 """Choose a free device for each ready task, and say why the others wait.
 
-Pure: a snapshot in, a decision out; the simulator and the daemon call the same code. Each task takes three steps, as
-in Nomad's scheduler: find the feasible devices, find the one on which the task ends first, then take that device or
-wait for it. The last step is list scheduling by earliest finish (Ibarra and Kim 1977, algorithm A): a job's last
-windows don't go to a slow device when waiting for a fast one ends sooner.
+Pure: takes a snapshot and returns a decision; the simulator and the daemon call the same code. Each task takes three
+steps, as in Nomad's scheduler: find the feasible devices, find the device on which the task ends first, then take that
+device or wait for it. The last step is list scheduling by earliest finish (Ibarra and Kim 1977, algorithm A): a job's
+last windows don't go to a slow device if they end sooner by waiting for a fast device.
 """
 
 from __future__ import annotations
@@ -40,13 +40,14 @@ def misfit(task: ReadyTask, slot: Slot) -> str | None:
 def place(
     tasks: Sequence[ReadyTask], slots: Sequence[Slot], groups: Mapping[str, Sequence[Member]] | None = None
 ) -> Placement:
-    """Assign tasks by priority, then by age of the job, then by order in its graph; no device gets two.
+    """Assign tasks to devices: by priority, then by age of the job, then by order in the job's graph.
 
     Each task goes to the device on which it will end first, after that device's present work and the tasks placed
-    before. If that device isn't free yet, the task waits, but no longer than a free device could have taken for it. A
-    device on which the task failed is used only if no other fits. Only tasks of one of `groups` (lockstep groups with
-    their unfinished members) may share a device; all of a group get their devices when the first has its turn
-    (scheduler.placement.groups).
+    before it. If that device isn't free yet, the task waits, but no longer than the slowest free device would take to
+    do it. A device on which the task has failed is used only if no other device fits.
+
+    `groups` maps each lockstep group to its unfinished members. Only tasks of the same group may share a device. When
+    the first task of a group has its turn, all its tasks get their devices (scheduler.placement.groups).
     """
     usable = [slot for slot in slots if slot.usable]
     clock = _Clock(usable)

@@ -1,7 +1,7 @@
-"""Why a task that could start has no device, and why a device takes none: the sentences that people read. Pure.
+"""The sentences that tell people why a ready task has no device, and why a device takes no task. Pure.
 
-A task's sentence stands alone. A device's sentence begins with the device's name, which the caller adds: "ws1/cuda0 is
-offline".
+A sentence about a task is complete. A sentence about a device lacks its subject, the device's name, which the caller
+puts in front: "ws1/cuda0 is offline".
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _NAMED = 3
 
 
 def waits_for_device(slots: Sequence[Slot], misfit: Callable[[Slot], str | None]) -> str:
-    """Return why a task has no device at all. `misfit`: why a device could never take it, None where it could."""
+    """Return why a task has no device. `misfit` returns why a device could never take the task, None if it could."""
     if not slots:
         return "no node has joined the farm; `farmctl node enroll` prints the command to run on a workstation"
     usable = [slot for slot in slots if slot.usable]
@@ -39,7 +39,7 @@ def waits_for_device(slots: Sequence[Slot], misfit: Callable[[Slot], str | None]
 def waits_for_better(better: Slot, free_in: float, sooner: float, free: Slot) -> str:
     """Return why a task waits for `better`, though `free` is free.
 
-    `free_in`: seconds until `better` is free; `sooner`: by how many seconds the task ends earlier there.
+    `free_in`: seconds until `better` is free. `sooner`: how many seconds earlier the task ends on `better`.
     """
     return (
         f"waits for {better.name}, which will be free in {_duration(free_in)} and finish the task {_duration(sooner)} "
@@ -48,7 +48,7 @@ def waits_for_better(better: Slot, free_in: float, sooner: float, free: Slot) ->
 
 
 def group_waits(later: Collection[Slot], now: Collection[Slot]) -> str:
-    """Return why a lockstep group waits for the devices `later`, though it could begin on `now`."""
+    """Return why a lockstep group waits for the devices `later`, though it could begin on the devices `now`."""
     names = {slot.name for slot in later}
     more = sorted(names - {slot.name for slot in now}) or sorted(names)
     return (
@@ -58,23 +58,23 @@ def group_waits(later: Collection[Slot], now: Collection[Slot]) -> str:
 
 
 def group_incomplete(key: str) -> str:
-    """Return why a lockstep group waits whose window `key` isn't ready."""
+    """Return why a lockstep group waits: its window `key` isn't ready."""
     return f"starts together with the other windows; {key} isn't ready yet"
 
 
 def group_needs_memory(count: int, free: Sequence[Slot]) -> str:
-    """Return why the `count` windows of a lockstep group don't start on the `free` devices."""
+    """Return why the `count` windows of a lockstep group don't start: the `free` devices have too little memory."""
     names = ", ".join(slot.name for slot in free[:_NAMED]) + (", …" if len(free) > _NAMED else "")
     return f"{count} windows start together, and need more memory than the free devices have: {names}"
 
 
 def no_model(model: str, why: str) -> str:
-    """Return that a device does not offer a model, and the reason `why` if it is known."""
+    """Return that a device doesn't offer a model, with the reason `why` if it isn't empty."""
     return f"has no model {model}" + _because(why)
 
 
 def other_weights(model: str, offered: str, needed: str) -> str:
-    """Return that a device offers other weights of a model. `offered` and `needed` are hashes."""
+    """Return that a device offers other weights of a model. `offered` and `needed` are hashes of weights."""
     return f"has other weights of {model} ({_short(offered)}, the job needs {_short(needed)})"
 
 
@@ -86,7 +86,10 @@ def too_little_memory(has_bytes: int, needs_bytes: int) -> str:
 
 
 def unusable(node: NodeRecord, device: DeviceRecord, renderer_up: bool, trouble: str) -> str:
-    """Return why a device takes no work now; "" if it takes work. `trouble`: why its renderer isn't up, "" if unknown."""
+    """Return why a device takes no work now; "" if it takes work.
+
+    `trouble` is why the device's renderer isn't up; "" if the reason isn't known.
+    """
     if node.state is NodeState.OFFLINE:
         return node.reason or OFFLINE
     # The reason why a node takes no work says more than what the node lacks as a result.
@@ -107,7 +110,7 @@ def storage_trouble(trouble: str) -> str:
 
 
 def ray_restarts(outdated: str) -> str:
-    """Return that Ray is started again. `outdated`: how the running Ray differs from the settings."""
+    """Return that Ray is being restarted. `outdated` says how the running Ray differs from the settings."""
     return f"Ray is started again: {outdated}"
 
 

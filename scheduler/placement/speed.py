@@ -1,7 +1,8 @@
-"""Estimate how fast each device is with each model: as measured, or else from what the device advertises.
+"""Estimate how fast each device is with each model: as measured, or else from the rate that the device advertises.
 
-Pure. A probe tells what the silicon could do; a measurement tells what it does, which is often less than half of
-that. So the claim of a device that wasn't measured is scaled by how the claims of measured devices turned out.
+Pure. A device advertises the rate that a probe of its hardware finds; the rate measured in real tasks is often less
+than half of that. So, for a device without a measurement, the advertised rate is scaled by the ratio of measured to
+advertised rate of other devices.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from farm.records import DeviceRecord, NodeRecord
 def rates(nodes: Iterable[NodeRecord]) -> dict[tuple[str, str], dict[str, float]]:
     """Return FLOPs a second by (node id, device) and model, for each model that the device's node offers.
 
-    Without a measurement, the rate is what the device advertises times a factor: measured over advertised rate of
-    other devices of its backend with that model; else of the device itself with other models; else of others with any
-    model; else 1. A model is left out if the device advertises nothing.
+    Without a measurement, the rate is the device's advertised rate times a factor. The factor is the median ratio of
+    measured to advertised rate: of devices with the same backend and this model; if there are none, of the device
+    itself with other models; else of devices with the same backend and any model; else 1. If the device advertises no
+    rate, models without a measurement are left out.
     """
     nodes = list(nodes)
     shares: dict[tuple, list[float]] = defaultdict(list)

@@ -1,6 +1,6 @@
-"""Renderers that were requested and aren't up yet: when to request again, what to say, when to blame their raylet.
+"""Renderers that were requested and aren't up yet: when to request again, what to tell people, when to restart raylets.
 
-Pure but for its own memory, which begins empty with the daemon.
+Pure, except for a memory of its own, which is empty when the daemon starts.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ class Starting:
         self._patience.pop(device, None)
 
     def unwanted(self, device: Device) -> None:
-        """Record that no renderer is wanted now; the time that the raylet had so far is kept."""
+        """Record that no renderer is wanted on the device now. The patience with its raylet stays as it is."""
         self._waits.pop(device, None)
 
     def asks(self, device: Device, now: float) -> bool:
-        """Return whether to request (again) the device's renderer, which is wanted and not up at `now`."""
+        """Return whether to request the device's renderer at `now`, for the first time or again, since it isn't up."""
         wait = self._waits.get(device)
         if wait is None:
             self._waits[device] = _Wait(now)
@@ -70,19 +70,19 @@ class Starting:
         return True
 
     def taken(self, device: Device, now: float) -> None:
-        """Record that the backend took the request at `now`. Only from then on is the raylet expected to act."""
+        """Record that the backend accepted the request at `now`. From then on the raylet is expected to act."""
         wait = self._waits[device]
         if wait.since is None:
             wait.since = wait.blamed_at = now
 
     def not_taken(self, device: Device) -> None:
-        """Record that the backend didn't take the request: the raylet may not know of it."""
+        """Record that the backend didn't accept the request, so that the raylet may not know of it."""
         self._waits[device].since = None
 
     def heard(self, device: Device, words: str) -> bool:
-        """Record what Ray said when it refused the renderer, or when the renderer died.
+        """Record what Ray said when it refused the renderer, or when the renderer died; return whether that is news.
 
-        Returns whether that is news. Words that differ from the last ones only in numbers are no news.
+        Ray's words are no news if they differ from its last words only in numbers.
         """
         wait = self._waits.get(device)
         short = in_short(words)
@@ -92,8 +92,9 @@ class Starting:
         return True
 
     def trouble(self, device: Device, now: float) -> str:
-        """Return why the renderer isn't up at `now`, in words that follow "has no renderer up: "; "" if nothing is
-        wrong.
+        """Return why the renderer isn't up at `now`; "" if nothing is wrong.
+
+        The words are made to follow "has no renderer up: ".
         """
         wait = self._waits.get(device)
         if wait is None or wait.since is None:
@@ -107,7 +108,7 @@ class Starting:
         return f"Ray was asked for one more than {told} ago, and has started none" if told else ""
 
     def blames(self, device: Device, now: float) -> bool:
-        """Return whether the raylet must be started again at `now`; a caller that gets True does so at once."""
+        """Return whether to restart the device's raylet at `now`. If this returns True, restart it at once."""
         wait = self._waits.get(device)
         if wait is None or wait.since is None:
             return False
@@ -120,7 +121,7 @@ class Starting:
 
 
 def in_short(words: str) -> str:
-    """Return Ray's words in one line, without the ids, which mean nothing to a person."""
+    """Return Ray's message in one line, without its ids, which mean nothing to people."""
     lines = [line.strip() for line in words.splitlines() if line.strip() and not line[0].isspace()]
     text = re.sub(r"(?:[A-Z]\w* I[dD]: )?\b[0-9a-f]{16,}\b\.?", "", " ".join(lines) or words.strip())
     return textwrap.shorten(text, 300, placeholder=" …")

@@ -1,4 +1,4 @@
-"""What placement gets and what it answers: ready tasks, devices, assignments. Plain values, pure."""
+"""The values that placement takes and returns: ready tasks, devices, assignments. Pure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class ReadyTask:
-    """A task that could start now. `vram_bytes` is what it needs, `order` its place in its job's graph.
+    """A task that could start now.
 
-    `inputs` are the bytes that it reads, by the id of the node that made them. `passed_over` is the number of seconds
-    for which it has waited for a better device although one was free. `load_bytes` is the size of its model, which is
-    read where the model isn't warm (in the device's memory). `group` is the lockstep group with which it starts,
-    empty for none.
+    - `order`: its place in the job's graph.
+    - `vram_bytes`: the device memory that it needs.
+    - `inputs`: how many bytes it reads, by the id of the node that made them.
+    - `passed_over`: for how many seconds it has waited for a better device although another was free.
+    - `load_bytes`: the bytes of its model, which a device has to load if the model isn't in its memory (warm) yet.
+    - `group`: the lockstep group with which it starts; "" for none.
     """
 
     task_id: str
@@ -36,15 +38,16 @@ class ReadyTask:
 
 @dataclass(frozen=True)
 class Slot:
-    """A device on which tasks can be placed. `models` maps each model to the hash of the node's weights.
+    """A device on which tasks can be placed.
 
-    - `busy`: it has a live attempt, for about `busy_for` more seconds.
-    - `usable`: its node is online and its Ray process up; if not, `reason` says why.
-    - `rates`: FLOPs a second by model, where more is known than `flops_per_second`.
-    - `warm`: models that it holds in memory, as far as is known.
-    - `starting_for`: seconds for which its renderer will still be importing.
-    - `local`: it is on the daemon's host, so that artifacts cross no network.
-    - `lacks`: why its node doesn't offer models that it should, by name, "" for all.
+    - `models`: the hash of the node's weights, by model.
+    - `busy`: True if the device has a live attempt, which takes about `busy_for` more seconds.
+    - `usable`: True if the device takes work; if not, `reason` says why.
+    - `rates`: FLOPs a second by model; for a model that isn't in it, `flops_per_second` holds.
+    - `warm`: the models in the device's memory; None if they aren't known.
+    - `starting_for`: for how many more seconds the device's renderer will be starting.
+    - `local`: True if the device is on the daemon's host, so that artifacts cross no network.
+    - `lacks`: why the node doesn't offer a model that it should, by model; the key "" stands for all models.
     """
 
     node_id: str
@@ -75,13 +78,13 @@ class Slot:
         return self.node_id, self.device
 
     def rate(self, model: str) -> float:
-        """Return the FLOPs a second expected of the device with `model`; 0 where nothing is known."""
+        """Return the FLOPs a second that the device is expected to reach with `model`; 0 if nothing is known."""
         return self.rates.get(model) or self.flops_per_second
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """The task is given to the device."""
+    """A task and the device that is to do it."""
 
     task: ReadyTask
     slot: Slot
@@ -89,9 +92,10 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Placement:
-    """Assignments, and a sentence for each waiting task that says for what it waits.
+    """The tasks that get a device, and why the others wait.
 
-    `passed_over` holds the waiting tasks that wait for a better device although one was free.
+    `waiting` maps the id of each waiting task to a sentence that says why it waits. `passed_over` holds the ids of
+    those that wait for a better device although another is free.
     """
 
     assignments: tuple[Assignment, ...]

@@ -1,7 +1,7 @@
-"""How warm each device's renderer is: whether it can begin yet, and which models it holds in memory.
+"""How warm each device's renderer is: whether it has finished starting, and which models are in its memory.
 
-Placement uses this guess; it is no record and begins empty with the daemon. Loading 13B parameters takes as long as
-half a window. Pure but for its own memory.
+This is a guess for placement, because loading 13B parameters takes as long as half a window. It isn't stored, and is
+empty when the daemon starts. Pure, except for this memory of its own.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ Device = tuple[str, str]
 
 
 class Warmth:
-    """What is known of each device (node id, name): since when its renderer is up, and which models it holds.
+    """What is known of each device (node id, name): since when its renderer is up, and which models it has loaded.
 
-    The models are those used there since they last fitted together into its memory, with their bytes.
+    A renderer keeps its models loaded until together they exceed SHARE of the device's memory; then it keeps only the
+    model that it loaded last.
     """
 
     def __init__(self) -> None:
@@ -30,16 +31,16 @@ class Warmth:
         self._up_since.setdefault(device, now)
 
     def starting_for(self, device: Device, now: float) -> float:
-        """Return for how many more seconds the device's renderer is busy starting; 0 if nothing is known of it."""
+        """Return for how many more seconds the device's renderer will be starting; 0 if nothing is known of it."""
         return max(0.0, self._up_since.get(device, -STARTING_SECONDS) + STARTING_SECONDS - now)
 
     def of(self, device: Device) -> frozenset[str] | None:
-        """Return the models that the device holds; None if nothing is known of it."""
+        """Return the models that are in the device's memory; None if nothing is known of the device."""
         held = self._held.get(device)
         return None if held is None else frozenset(held)
 
     def use(self, device: Device, model: str, size: int, vram_bytes: int) -> bool:
-        """Record that the device does a task with `model`, and return whether it has to load the model first.
+        """Record that the device does a task with `model`; return whether it has to load the model first.
 
         `size` is the model's size in bytes (0 for a task without a model), `vram_bytes` the device's memory.
         """
@@ -53,6 +54,6 @@ class Warmth:
         return cold
 
     def lost(self, device: Device) -> None:
-        """Record that the device's renderer is gone with all that it held; the next renderer begins with nothing."""
+        """Record that the device's renderer has ended. The next renderer starts without any loaded model."""
         self._held[device] = {}
         self._up_since.pop(device, None)

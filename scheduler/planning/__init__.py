@@ -1,1 +1,1 @@
-"""From a spec to a plan: windows, conditions and the task graph. Pure, once a job."""
+"""Turn a spec into a plan: windows, conditions and the task graph. Pure; called once for each job."""

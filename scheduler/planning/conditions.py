@@ -1,7 +1,7 @@
-"""Place given media on the timeline: find the latents that they fill, and the frames that fill no latent.
+"""Place given media on the timeline: find the latents that they fill, and their frames that fill no whole latent.
 
-Pure arithmetic. Frames and latents are those of the rendered timeline. It begins `lead` frames before the first
-delivered frame, so that media fill whole latents; the surplus frames are cut off.
+Pure arithmetic. Frames and latents are those of the rendered timeline. This timeline begins `lead` frames before the
+first delivered frame, so that media fill whole latents; the surplus frames are cut off in the end.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ EDGE_FRAMES = 24
 
 @dataclass(frozen=True)
 class PreparedMedia:
-    """A condition whose media has been looked at: it shows in the delivered frames [frame, frame + frames)."""
+    """A condition whose media file has been read: it fills the delivered frames [frame, frame + frames)."""
 
     artifact_id: str
     frame: int
@@ -28,7 +28,7 @@ class PreparedMedia:
 
     @property
     def stop(self) -> int:
-        """The delivered frame after the last one of the media."""
+        """The delivered frame after the media's last frame."""
         return self.frame + self.frames
 
 
@@ -36,11 +36,12 @@ class PreparedMedia:
 class Placed:
     """Media on the rendered timeline.
 
-    With the first frame repeated `before` times and the last one `after` times, the media is 8n + 1 frames long and
-    encodes to the latents of `encoded`. Unless these begin the video, the first of them holds a single frame and is
-    only run-up. The latents of `whole` show nothing but the media (None: no latent does). `loose` are spans [first,
-    last) of the media's frames in the other latents. `points` are frames of the media at the edge of made frames; the
-    model is shown each by itself.
+    - `before`, `after`: how often the media's first and last frame are repeated, so that it is 8n + 1 frames long.
+    - `encoded`: the latents to which the media is encoded then. Unless they begin the video, the first of them shows a
+      single frame, only leads up to the others, and is dropped.
+    - `whole`: the latents that show nothing but the media; None if there are none.
+    - `loose`: spans [first, last) of the media's frames in all other latents.
+    - `points`: frames of the media that border on new frames; the model is shown each of them by itself.
     """
 
     before: int
@@ -52,10 +53,10 @@ class Placed:
 
 
 def in_order(media: Sequence[PreparedMedia]) -> tuple[int, ...]:
-    """Return the places in `media` by rising frame, so that a plan doesn't depend on the order of the spec's list.
+    """Return the indices of `media`, sorted by frame, so that a plan doesn't depend on the order of the spec's list.
 
-    Of media that begin at one frame the longest comes first, then the firmest. Media that `check_apart` accepts
-    differ in one of the three.
+    If media begin at the same frame, the longest comes first; of equally long ones, the one with the highest strength.
+    Two media that `check_apart` accepts always differ in frame, length or strength.
     """
     return tuple(
         sorted(
@@ -67,11 +68,11 @@ def in_order(media: Sequence[PreparedMedia]) -> tuple[int, ...]:
 def choose_lead(media: Sequence[PreparedMedia], frames: int) -> int:
     """Return how many frames (0 to 7) to render before the first delivered one.
 
-    The lead leaves the fewest given frames loose or repeated. Where a clip ends the video, its last frame fills up
-    the last latent, and so stands still: the frames that lead up to it are drawn as if the shape stood there. From a
-    clip of 9 frames ltx-tiny went three times as far astray backwards with 7 repeated frames as with none and one
-    loose frame. Frames repeated before the first delivered one did no harm, and an image stands still anyway. Not
-    measured on released weights.
+    Of the possible leads, choose the one that leaves the fewest given frames loose or repeated. If a clip ends the
+    video, its last frame is repeated to fill the last latent; the clip then seems to stop, and the model draws the
+    frames before it as if the shape stood still there. Measured with ltx-tiny and a clip of 9 frames: with 7 repeated
+    frames the error before the clip was three times as large as with no repeated and one loose frame. Frames repeated
+    before the first delivered frame did no harm, and an image stands still anyway. Not measured on released weights.
     """
     firm = [piece for piece in media if piece.strength == 1.0]
 
@@ -89,9 +90,9 @@ def _leads_up_to(piece: PreparedMedia, frames: int) -> bool:
 
 
 def place_media(piece: PreparedMedia, frames: int, lead: int) -> Placed:
-    """Place `piece` on a timeline of `frames` delivered frames that is rendered from `lead` frames earlier on.
+    """Place `piece` on a timeline that is rendered from `lead` frames before the first of `frames` delivered frames.
 
-    Raises ValueError when the piece doesn't lie within the delivered frames.
+    Raises ValueError if the piece doesn't lie within the delivered frames.
     """
     if not (0 <= piece.frame and piece.frames >= 1 and piece.stop <= frames):
         raise ValueError(
@@ -132,9 +133,9 @@ def place_media(piece: PreparedMedia, frames: int, lead: int) -> Placed:
 
 
 def source_of(media: Sequence[PreparedMedia], frames: int) -> int | None:
-    """Return which of `media` is the video that the job is made over, or None.
+    """Return the index in `media` of the video that the job reworks; None if the job reworks none.
 
-    It is the firmest of the media that cover all frames at a strength below 1.
+    The job reworks a video if media cover all frames at a strength below 1; of several, the one of highest strength.
     """
     over = [
         index
@@ -145,7 +146,7 @@ def source_of(media: Sequence[PreparedMedia], frames: int) -> int | None:
 
 
 def anchors(media: Sequence[tuple[PreparedMedia, Placed]]) -> tuple[Anchor, ...]:
-    """Return the media at strength 1, the longest first; of equally long ones the one that is seen first."""
+    """Return the media at strength 1, the longest first; of equally long media, the earliest first."""
     firm = [index for index, (piece, _) in enumerate(media) if piece.strength == 1.0]
     firm.sort(key=lambda at: (-media[at][0].frames, media[at][0].frame))
     return tuple(_anchor(index, media[index][1]) for index in firm)
@@ -160,10 +161,10 @@ def _anchor(index: int, at: Placed) -> Anchor:
 
 
 def check_apart(media: Sequence[PreparedMedia], frames: int) -> None:
-    """Raise InvalidSpec if media end past the last frame, or if two of them claim the same frame.
+    """Raise InvalidSpec if media end after the last frame, or if two of them fill the same frame.
 
-    Other media may claim frames of the video that the job is made over (`source_of`). Two media that could both be
-    that video must differ in strength, because otherwise the order of the list would decide.
+    Only the video that the job reworks (`source_of`) may share frames with other media. If two media could be that
+    video, their strengths must differ, because otherwise the order of the list would decide.
     """
     source = source_of(media, frames)
     for index, piece in enumerate(media):
@@ -184,7 +185,7 @@ def check_apart(media: Sequence[PreparedMedia], frames: int) -> None:
                     raise InvalidSpec(
                         f"conditions.{index}.strength",
                         f"must differ from the strength {earlier.strength:g} of conditions.{other}, got the same; both "
-                        f"cover all {frames} frames, and the firmer one is the video that the job is made over",
+                        f"cover all {frames} frames, and the job reworks the one with the higher strength",
                     )
                 continue
             if piece.frame < earlier.stop and earlier.frame < piece.stop:
@@ -204,8 +205,9 @@ def _span(piece: PreparedMedia) -> str:
 
 
 def edges(piece: PreparedMedia, begins: int, ends: int, frames: int) -> list[tuple[int, int]]:
-    """Return those frames of the media's span [begins, ends) that lie near enough to made frames to be changed by
-    them.
+    """Return the frames of the media's span [begins, ends) that lie so near to new frames that these change them.
+
+    The frames are returned as spans [first, last), one for each end of the media that borders on new frames.
     """
     first = (begins, min(begins + EDGE_FRAMES, ends)) if piece.frame else (begins, begins)
     last = (max(ends - EDGE_FRAMES, begins), ends) if piece.stop < frames else (ends, ends)

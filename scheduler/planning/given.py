@@ -1,6 +1,6 @@
-"""Choose the given frames that a decode task puts among made ones, and the latents they are decoded from.
+"""Choose which given frames a decode task puts in place of rendered ones, and from which latents it decodes them.
 
-Pure. plugins.ltx.given carries this out.
+Pure. plugins.ltx.given carries out these choices.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ FADE_FRAMES = 4
 class SourceFrames:
     """The media of a job of `frames` delivered frames at `size` pixels (width, height).
 
-    `source` is the index of the media that the job is made over, or None. `lead` is the number of frames rendered
-    before the first delivered one, `halo` the number of latents that decoding needs on either side.
+    `source` is the index in `media` of the video that the job reworks, or None. `lead` is the number of frames rendered
+    before the first delivered frame. `halo` is the number of extra latents that decoding needs on either side.
     """
 
     media: Sequence[tuple[PreparedMedia, Placed]]
@@ -33,7 +33,7 @@ class SourceFrames:
     halo: int
 
     def within(self, first: int, last: int) -> list[GivenSpan]:
-        """Return the given spans that are put in and show, or fade, in the rendered frames [first, last)."""
+        """Return the spans of given frames that, with their fades, reach into the rendered frames [first, last)."""
         taken = [
             (piece.frame + self.lead, piece.stop + self.lead) if index != self.source else (0, 0)
             for index, (piece, _) in enumerate(self.media)

@@ -42,7 +42,7 @@ HEAL_SIGMA = 0.85
 
 @dataclass(frozen=True)
 class ModelBinding:
-    """A model that denoises windows, the hash of its weights, and its guidance scale; 1 means no guidance."""
+    """A model that denoises windows, with the hash of its weights and its guidance scale (1 means no guidance)."""
 
     facts: ModelFacts
     weights: str
@@ -58,8 +58,8 @@ class Graph:
     """Builds the tasks of one job, stage by stage.
 
     `model` is the job's model; `storyboard` is another model that draws the storyboard, or None. `lead` is the number
-    of frames rendered before the first delivered one, `source` the index of the media that the job is made over,
-    `spans` the latents that are decoded at a time.
+    of frames rendered before the first delivered frame. `source` is the index in `media` of the video that the job
+    reworks, or None. `spans` are the ranges of latents that are decoded at a time.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Graph:
         self.spans, self.prompts = spans, prompts
 
     def tasks(self, laid_out: Sequence[Window]) -> tuple[PlannedTask, ...]:
-        """Return all tasks, each after those that it needs, for the windows as a strategy laid them out."""
+        """Return all tasks for the windows that a strategy laid out. Each task comes after the tasks that it needs."""
         laid_out = self._with_colours_of_their_own([self._in_own_colours(window) for window in laid_out])
         final = sorted((w for w in laid_out if w.kind is TaskKind.WINDOW), key=lambda window: window.start)
         joins = self._joins(final)

@@ -1,7 +1,7 @@
-"""`--layout farm`: choose how long windows are by what the farm's devices can hold and how fast they are.
+"""`--layout farm`: choose the lengths of windows by the memory and the speed of the farm's devices.
 
-Pure: the same timeline and the same devices give the same cuts, and the plan keeps them. `--layout fixed` doesn't
-need this room; its cuts are farm.timeline.cut_windows, a function of the job alone.
+Pure: the same timeline and the same devices give the same cuts, and the plan keeps them. `--layout fixed` doesn't use
+this module: farm.timeline.cut_windows makes its cuts, which depend on the job alone.
 """
 
 from __future__ import annotations
@@ -65,17 +65,17 @@ def share_out(
 ) -> tuple[Cut, ...]:
     """Cover `latents` with windows of `shortest` to `longest` latents, sized so that all candidates end together.
 
-    Neighbours share `overlap` latents. Windows of one length, where that is the best, may come out shorter than
-    `shortest` because they are cut evenly; several such windows are never shorter than `least`. `flops(length)` and
-    `memory(length)` are what a window of that many latents costs and needs, both rising.
+    Neighbours share `overlap` latents. If windows of equal length are best, an even cut may make them shorter than
+    `shortest`; but if there are several windows, none is shorter than `least`. `flops(length)` returns the FLOPs, and
+    `memory(length)` the bytes of memory, that a window of `length` latents needs; both must rise with the length.
 
-    Placement gives each window in turn to the device where it ends first, so the longest come first. Several layouts
-    are tried: one with each device's computed part, and one with windows of equal length for each length. In the best
-    of these, latents move between windows as long as that makes the last window end earlier.
+    Placement gives each window in turn to the device on which it ends first, so the longest windows come first. Several
+    layouts are tried: one in which each device gets a part that suits its speed, and, for each length, one with windows
+    of that length. In the best of them, latents move between windows as long as the last window then ends earlier.
 
-    Raises ValueError when `longest` is below `shortest`, when no candidate can hold a window of `shortest` latents
-    (or of the whole timeline, if that is less), and when no candidate can hold windows so long that none is shorter
-    than `least`.
+    Raises ValueError if `longest` is below `shortest`; if no candidate has the memory for a window of `shortest`
+    latents (or of the whole timeline, if that is shorter); or if every layout for which candidates have the memory has
+    a window shorter than `least`.
     """
     shortest = min(shortest, latents)
     if longest < shortest:
@@ -102,8 +102,8 @@ def share_out(
     )
     if not layouts:
         raise ValueError(
-            f"no device has memory for windows of more than {held} latents; {latents} latents in such windows, of which "
-            f"neighbours share {overlap}, leave some shorter than the {least} needed"
+            f"no device has memory for windows of more than {held} latents. If {latents} latents are cut into such "
+            f"windows, and neighbours share {overlap}, some windows are shorter than the {least} latents they need"
         )
     best = min(
         (_evened(lengths, shares, shortest) for lengths in layouts[:TRIED]),
@@ -113,7 +113,7 @@ def share_out(
 
 
 def chained(lengths: Sequence[int], overlap: int) -> tuple[Cut, ...]:
-    """Return consecutive windows of the given lengths in latents, where neighbours share `overlap` latents."""
+    """Return consecutive windows of the given `lengths` in latents, of which neighbours share `overlap` latents."""
     starts = itertools.accumulate((length - overlap for length in lengths[:-1]), initial=0)
     return tuple(Cut(start, start + length) for start, length in zip(starts, lengths, strict=True))
 

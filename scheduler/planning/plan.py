@@ -1,4 +1,4 @@
-"""Turn a checked spec into a plan: the task graph and everything else that shapes the job's result.
+"""Turn a checked spec into a plan: the task graph and everything else on which the job's result depends.
 
 Pure: no clock, no I/O, no globals. The same spec, facts and weights give the same plan on any farm.
 """
@@ -43,8 +43,8 @@ DISK_OVERHEAD = 1.3
 def strategy_of(spec: JobSpec) -> str:
     """Return the name of the spec's strategy.
 
-    If the spec names none, the strategy follows from the spec alone, so that the same job gives the same video on any
-    farm.
+    If the spec doesn't name a strategy, the choice depends on the spec alone, so that the same job gives the same video
+    on any farm.
     """
     return spec.strategy or (
         "hierarchical" if latents_for(spec.frames) > spec.window_latents else "autoregressive"
@@ -64,13 +64,13 @@ def make_plan(
 ) -> Plan:
     """Make the plan of a job.
 
-    `candidates` are the devices for which windows are sized if the spec's layout is "farm". `storyboard` is the model
-    that draws the storyboard, with the hash of its weights, if that is another model than `model`.
+    `weights` is the hash of the model's weights. If another model draws the storyboard, `storyboard` is that model with
+    the hash of its weights. `candidates` are the devices for which windows are sized if the spec's layout is "farm".
 
-    `media` is in the order of the spec's conditions. The plan numbers media by rising frame, so that the order of the
-    list doesn't change the result.
+    `media` is in the order of the spec's conditions. The plan numbers media by their first frame, so that the order of
+    the list doesn't change the result.
 
-    Raises InvalidSpec when the spec asks for something that this model or strategy can't do.
+    Raises InvalidSpec if the spec asks for something that this model or strategy can't do.
     """
     if spec.window_latents > model.max_window:
         raise InvalidSpec(

@@ -1,4 +1,4 @@
-"""Say which latents and frames show which prompt: a timeline of prompts, each fading into the next.
+"""The timeline of a job's prompts: which latents and frames show which prompt, and how one fades into the next.
 
 Pure arithmetic.
 """
@@ -17,10 +17,10 @@ from farm.timeline import TEMPORAL, frame_span
 class PromptTimeline:
     """The prompts of one job over its rendered frames.
 
-    `texts` are the different prompts, in the order in which they first show. The k-th prompt in time is
-    `texts[order[k]]`, and takes over at the rendered frame `changes[k - 1]`. `crossfade` is in frames. Frames and
-    latents are those of the whole job, not of a window, so that two windows that share a latent show it the same
-    prompts.
+    `texts` are the different prompts, in the order in which they first show. The k-th prompt in time, counted from 0,
+    is `texts[order[k]]`; from the second on, each takes over at the rendered frame `changes[k - 1]`. `crossfade` is in
+    frames. Frames and latents are numbered over the whole job, not within a window, so that two windows that share a
+    latent use the same prompts for it.
     """
 
     texts: tuple[str, ...]
@@ -31,9 +31,9 @@ class PromptTimeline:
 
     @classmethod
     def of(cls, prompts: Sequence[str], changes: Sequence[int], crossfade: int) -> PromptTimeline:
-        """Return the timeline of `prompts` that take over at the frames `changes`, one for each but the first.
+        """Return the timeline of `prompts`. Each prompt but the first takes over at its frame of `changes`.
 
-        Equal prompts become one.
+        Equal prompts share one text.
         """
         if len(changes) != len(prompts) - 1:
             raise ValueError(f"need one change fewer than prompts, got {len(changes)} and {len(prompts)}")
@@ -41,11 +41,11 @@ class PromptTimeline:
         return cls(texts, tuple(texts.index(text) for text in prompts), tuple(changes), crossfade)
 
     def frames(self, first: int, last: int) -> Shown:
-        """Return which prompts the frames [first, last) show on average."""
+        """Return the prompts that the frames [first, last) show, and how much of each on average."""
         return self._shown(first, last)
 
     def runs(self, start: int, stop: int) -> tuple[Run, ...]:
-        """Return which prompts the latents [start, stop) show, with neighbours that are alike in one run."""
+        """Return which prompts the latents [start, stop) show; neighbours that show the same make one run."""
         found: list[Run] = []
         for latent in range(start, stop):
             shown = self._latents.get(latent)
@@ -58,11 +58,11 @@ class PromptTimeline:
         return tuple(found)
 
     def spans(self, lead: int, frames: int) -> tuple[ShownFrames, ...]:
-        """Return which of the delivered frames show which prompts.
+        """Return spans of the delivered frames, with the prompts that each span shows.
 
-        The first of `frames` delivered frames is the rendered frame `lead`. Where a span has more than one prompt,
-        its frames fade from the first prompt to the last. Fades begin and end with latents, so one may begin up to
-        seven frames before its prompt's own frame and end as many after its cross-fade.
+        The first of `frames` delivered frames is the rendered frame `lead`. If a span has several prompts, its frames
+        fade from the first prompt to the last. A fade begins and ends with whole latents: so it may begin up to seven
+        frames before the frame at which its prompt takes over, and end up to seven frames after the cross-fade.
         """
         found: list[ShownFrames] = []
         for start, stop, shown in self.runs(0, -(-(lead + frames - 1) // TEMPORAL) + 1):
@@ -89,8 +89,8 @@ class PromptTimeline:
 def shares(changes: Sequence[int], crossfade: int, first: int, last: int) -> tuple[float, ...]:
     """Return how much of each prompt the frames [first, last) show on average; the shares sum to 1.
 
-    Prompt k + 1 takes over at frame `changes[k]` (rising) and is alone `crossfade` frames later, or as soon as the
-    next one takes over. Raises ValueError for no frames or a negative crossfade.
+    Prompt k + 1 begins to fade in at frame `changes[k]` (rising), over `crossfade` frames. Fades may overlap. Raises
+    ValueError for no frames or a negative crossfade.
     """
     if first >= last or crossfade < 0:
         raise ValueError(f"need first < last and crossfade >= 0, got {first}, {last}, {crossfade}")

@@ -1,7 +1,8 @@
 """Rehearse a plan: compute how long it takes on idle devices, and find the layout that takes the least time.
 
-Pure. The length of windows alone doesn't say which layout for a farm is best, because it doesn't tell when a device
-gets its first window or what decoding waits for. A rehearsal runs the farm's own placement under a virtual clock.
+Pure. Which layout is best for a farm doesn't follow from the lengths of windows alone: it also depends on when each
+device gets its first window and on what decoding waits for. So a rehearsal runs the farm's own placement under a
+virtual clock.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ TASKS = 20_000
 
 @dataclass(frozen=True)
 class Lengths:
-    """The lengths, in latents, of the parts of a timeline in order of time, each from `shortest` to `longest`."""
+    """The lengths of a timeline's parts, in order of time. Each part has `shortest` to `longest` latents."""
 
     lengths: tuple[int, ...]
     shortest: int
     longest: int
 
     def neighbours(self) -> Iterator[Lengths]:
-        """Yield lengths with the same total, where one part gives a few latents to another."""
+        """Yield variants with the same total, in each of which one part gives a few latents to another part."""
         for latents in MOVE_SIZES:
             for giver, taker in itertools.permutations(range(len(self.lengths)), 2):
                 if (
@@ -55,13 +56,13 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Layout:
-    """The lengths of windows, and of the spans that are decoded at a time, halos included."""
+    """The lengths of a job's windows, and of the spans (with their halos) that are decoded at a time."""
 
     windows: Lengths
     spans: Lengths
 
     def neighbours(self) -> Iterator[Layout]:
-        """Yield layouts that differ in two windows or two spans."""
+        """Yield layouts that differ from this one in two windows or in two spans."""
         yield from (Layout(windows, self.spans) for windows in self.windows.neighbours())
         yield from (Layout(self.windows, spans) for spans in self.spans.neighbours())
 
@@ -69,16 +70,16 @@ class Layout:
 class Rehearsal:
     """One job on candidates that have nothing else to do, under a virtual clock.
 
-    Placement is the farm's own. A task takes `besides` seconds, its FLOPs at its device's rate, and the time for its
-    latents over the network (`latent_bytes` of each task); all models are loaded. A task for which no candidate has
-    the memory is left out.
+    The farm's own placement chooses the devices. The time of a task is the sum of `besides` seconds, its FLOPs divided
+    by its device's rate, and the transfer of its latents over the network (`latent_bytes(task)` for each task). All
+    models are taken to be loaded. A task for which no candidate has the memory is left out.
     """
 
     def __init__(self, candidates: Sequence[CandidateDevice], latent_bytes: Callable[[PlannedTask], int]):
         self._candidates, self._latent_bytes = candidates, latent_bytes
 
     def seconds(self, tasks: Sequence[PlannedTask], besides: float) -> float:
-        """Return when the last task ends, in seconds from the start."""
+        """Return the seconds from the start to the end of the last task. `besides`: seconds added to each task."""
         made = {task.key: self._latent_bytes(task) for task in tasks}
         models = dict.fromkeys((task.model for task in tasks), "")
         slots = [_slot(candidate, models) for candidate in self._candidates]
@@ -168,10 +169,10 @@ def _inputs(task: PlannedTask, where: dict[str, str], made: dict[str, int]) -> d
 
 
 def soonest(layout: Layout, tasks: Callable[[Layout], Sequence[PlannedTask]], rehearsal: Rehearsal) -> Layout:
-    """Move latents between windows, and between spans, as long as that ends the job sooner; return the layout.
+    """Return the layout after moving latents between windows, and between spans, as long as the job ends sooner.
 
-    A layout counts by the worst of its rehearsals, one for each of OVERHEADS. `tasks` makes the plan's tasks of a
-    layout.
+    A layout is rehearsed once with each of OVERHEADS, and judged by the longest of these rehearsals. `tasks(layout)`
+    returns the plan's tasks for a layout.
     """
     left = TASKS
 

@@ -1,7 +1,7 @@
 """`--layout farm`: size a job's windows and decode spans for the devices that are online at submit.
 
-Pure. The model says what a window and a span of a length cost. scheduler.planning.layout shares them out as if all
-devices began at once, and scheduler.planning.rehearsal evens out the rest.
+Pure. The model says what a window or a span of a given length costs. scheduler.planning.layout divides the timeline
+among the devices as if all of them began at once; scheduler.planning.rehearsal then improves the result.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ Sized = tuple[Timeline, Sequence[Window], Sequence[Cut]]
 class Sizing:
     """The sizing of one job for `candidates`.
 
-    `batch` is the number of prompts in a forward pass; `tasks` makes the plan's tasks of a timeline, windows and
-    spans.
+    `batch` is the number of prompts in a forward pass. `tasks(timeline, windows, spans)` returns the plan's tasks.
     """
 
     timeline: Timeline
@@ -40,10 +39,10 @@ class Sizing:
     tasks: Callable[[Timeline, Sequence[Window], Sequence[Cut]], Sequence[PlannedTask]]
 
     def sized(self, laid_out: Sequence[Window], spans: Sequence[Cut]) -> Sized:
-        """Return the job in windows and spans that suit the candidates.
+        """Return the timeline, the windows and the spans, sized for the candidates.
 
-        `laid_out` and `spans` are those of the fixed layout. Raises InvalidSpec when no candidate can render the
-        model's windows, or when the strategy's windows follow each other.
+        `laid_out` and `spans` are the windows and spans of the fixed layout. Raises InvalidSpec if no candidate can
+        render the model's windows, or if the strategy's windows wait for each other.
         """
         timeline, found = self._windows(laid_out)
         reaches = self._reaches()
@@ -136,7 +135,7 @@ class Sizing:
             return timeline, laid_out
         raise InvalidSpec(
             "layout",
-            f"must be 'fixed' with strategy {self.strategy.name}, whose windows wait for each other one by one, got 'farm'",
+            f"must be 'fixed' with strategy {self.strategy.name}, because its windows wait for each other, got 'farm'",
         )
 
     def _reaches(self) -> tuple[Cut, ...]:

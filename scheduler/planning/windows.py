@@ -1,7 +1,8 @@
-"""Geometry of overlapping windows: which latents come from where, where seams lie, what a decode span needs.
+"""Geometry of overlapping windows: which window each latent comes from, where seams lie, what a decode span needs.
 
-Pure functions over global latent indices. A window that starts after latent 0 spends its first latent on run-up,
-which is always dropped. The other latents that it shares with its left neighbour are their seam.
+Pure functions over global latent indices. If a window starts after latent 0, its first latent only leads up to the
+others; it is called the run-up, and is always dropped. The other latents that the window shares with its left neighbour
+are the seam of the two.
 """
 
 from __future__ import annotations
@@ -18,15 +19,17 @@ with the usual seam of 2 it has 10."""
 
 
 def seams(windows: Sequence[Cut]) -> tuple[Cut, ...]:
-    """Return the latents that each window shares with the next, without run-up: one seam a pair of neighbours.
+    """Return the seams: for each pair of neighbours, the latents that both windows have, without the run-up.
 
-    Raises ValueError when neighbours share less than two latents, or when a window has no latents of its own left.
+    Raises ValueError if neighbours share fewer than two latents, or if a window has no latent outside its seams.
     """
     found: list[Cut] = []
     for left, right in itertools.pairwise(windows):
         seam = Cut(right.start + 1, left.stop)
         if len(seam) < 1:
-            raise ValueError(f"windows {left} and {right} share no latent that isn't run-up")
+            raise ValueError(
+                f"windows {left} and {right} must share two latents or more, because the first is dropped"
+            )
         if found and found[-1].stop >= seam.start:
             raise ValueError(f"window {left} has no latent of its own between its seams")
         found.append(seam)
@@ -34,10 +37,11 @@ def seams(windows: Sequence[Cut]) -> tuple[Cut, ...]:
 
 
 def patches(windows: Sequence[Cut]) -> tuple[Cut, ...]:
-    """Return the latents that each pair's join may make anew: their seam and up to MARGIN latents of either window.
+    """Return the patches: for each pair of neighbours, the latents that its join task may render again.
 
-    Patches never meet: between two of them, before the first and after the last, a window keeps a latent of its own.
-    With a latent of run-up no patch is longer than its windows, so a device that can render the windows can heal.
+    A patch is the seam and up to MARGIN latents of either window. Patches never touch: each window keeps at least one
+    latent outside them. A patch with its run-up is never longer than its windows, so each device that can render the
+    windows can render the patch too.
     """
     gaps = seams(windows)
     edges = [windows[0].start, *(edge for gap in gaps for edge in (gap.start, gap.stop)), windows[-1].stop]
@@ -53,10 +57,10 @@ def patches(windows: Sequence[Cut]) -> tuple[Cut, ...]:
 
 
 def averaging(windows: Sequence[Cut]) -> tuple[tuple[Cut, tuple[float, ...]], ...]:
-    """Return what each window shares with the next, run-up included, and the left window's weight at each latent.
+    """Return the latents that each window shares with the next, run-up included, and the left window's weight at each.
 
-    The right window's weights are 1 minus these: 0 on its run-up, then rising. Both windows count at both ends of the
-    seam (as in plugins.ltx.blend.ramp). Raises ValueError as `seams` does.
+    The right window's weights are 1 minus these: 0 on its run-up, then rising. At both ends of the seam, both windows
+    have a weight above 0 (as in plugins.ltx.blend.ramp). Raises ValueError as `seams` does.
     """
     found = []
     for seam in seams(windows):
@@ -68,9 +72,10 @@ def averaging(windows: Sequence[Cut]) -> tuple[tuple[Cut, tuple[float, ...]], ..
 def pieces(
     keys: Sequence[str], windows: Sequence[Cut], joins: Sequence[str] | None = None
 ) -> tuple[Piece, ...]:
-    """Put the whole timeline together from `windows`, whose tasks are `keys`, in order and without a gap.
+    """Return the pieces of which the whole timeline consists, in order and without a gap.
 
-    Seams come from the tasks `joins` (one a pair of neighbours), or are cross-faded if `joins` is None.
+    `keys` are the keys of the windows' tasks. Seams come from the tasks `joins`, one for each pair of neighbours; if
+    `joins` is None, the two windows are cross-faded there.
     """
     gaps = seams(windows)
     found: list[Piece] = []
@@ -90,9 +95,9 @@ def pieces(
 
 
 def clip(timeline: Sequence[Piece], start: int, stop: int) -> tuple[Piece, ...]:
-    """Return the pieces that lie in [start, stop), cut to it; a cross-faded piece is kept whole.
+    """Return the pieces within the latents [start, stop). Pieces that reach out are cut, cross-faded pieces are not.
 
-    A ramp's weights depend on its full length, so a reader fades the whole piece and then cuts.
+    The weights of a cross-fade depend on its full length, so a reader has to fade the whole piece and then cut it.
     """
     found = []
     for piece in timeline:
@@ -104,10 +109,11 @@ def clip(timeline: Sequence[Piece], start: int, stop: int) -> tuple[Piece, ...]:
 
 
 def spans(latents: int, length: int, halo: int) -> tuple[Cut, ...]:
-    """Cut `latents` into consecutive spans, as few as spans of at most `length` need.
+    """Cut `latents` into consecutive spans, latents / length of them, rounded up.
 
-    A span is decoded together with its `halo`, which the first and the last span have on one side only. These two are
-    longer, so that no span takes longer to decode than another. None with its halo exceeds `length + 2 * halo`.
+    A span is decoded together with `halo` more latents on each inner side. The first and the last span have only one
+    inner side; they are longer, so that all spans take equally long to decode. No span with its halo has more than
+    `length + 2 * halo` latents.
     """
     count = -(-latents // length)
     short, longer = divmod(latents + (count - 1) * 2 * halo, count)
@@ -118,7 +124,7 @@ def spans(latents: int, length: int, halo: int) -> tuple[Cut, ...]:
 
 
 def between(reaches: Sequence[int], halo: int) -> tuple[Cut, ...]:
-    """Return consecutive spans from their lengths `reaches`, which include a `halo` on each inner side."""
+    """Return consecutive spans. `reaches` are their lengths, which include a `halo` on each inner side."""
     last = len(reaches) - 1
     lengths = [reach - halo * (bool(index) + (index < last)) for index, reach in enumerate(reaches)]
     stops = list(itertools.accumulate(lengths))
@@ -126,5 +132,5 @@ def between(reaches: Sequence[int], halo: int) -> tuple[Cut, ...]:
 
 
 def with_halo(span: Cut, halo: int, latents: int) -> Cut:
-    """Return `span` with `halo` latents on each side of it, as far as the timeline reaches."""
+    """Return `span` widened by `halo` latents on each side, but not beyond the timeline of `latents` latents."""
     return Cut(max(0, span.start - halo), min(latents, span.stop + halo))

@@ -1,7 +1,7 @@
-"""Notes, in sentences for people, about wishes that don't change the video or don't do what they say. Pure.
+"""Notes for people about options that don't change the video, or don't do what their names say. Pure.
 
-farm.media.ignored has the notes about what a clip or an image carries and the farm drops. An option that is left at
-its default is no wish, and gets no note.
+An option that is left at its default gets no note. farm.media.ignored writes the notes about those properties of a clip
+or an image that the farm ignores.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from scheduler.planning.conditions import PreparedMedia, source_of
 class Settled:
     """The settings that a plan makes of a spec.
 
-    `guidance` is the scale with which windows are denoised. `drawer` is the model that draws the storyboard, if that
-    isn't `model`. `windows` are as laid out. `media` is in the order of the person's list.
+    `guidance` is the guidance scale with which windows are denoised. `drawer` is another model that draws the
+    storyboard, or None. `windows` are those that the strategy laid out. `media` is in the order of the spec.
     """
 
     spec: JobSpec
@@ -31,7 +31,7 @@ class Settled:
 
 
 def without_effect(settled: Settled) -> list[str]:
-    """Return a sentence for each wish that has no effect, or another effect than it says."""
+    """Return a sentence for each option that has no effect, or not the effect that its name says."""
     if _all_given(settled.spec, settled.media):
         said = f"frames: all {settled.spec.frames} are given at strength 1, and none is rendered"
         return [f"{said}; prompts, seed, steps and guidance have no effect"]

@@ -1,6 +1,6 @@
 """Ray as the farm's backend: keeps Ray's head and the bridge alive and calls the bridge over its unix socket.
 
-Imports no Ray: a Ray driver dies with its control store, and the daemon must not.
+This module doesn't import Ray: a Ray driver dies with Ray's control store, and the daemon must not.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ _SAYS = {
 
 
 class RayBackend:
-    """Starts or adopts Ray's head and the bridge, restarts them when they die, and forwards calls.
+    """Starts or adopts Ray's head and the bridge, restarts them when they die, and forwards calls to the bridge.
 
-    `joined` (host:port) is an existing Ray cluster that the farm joins; it is empty if `head` is the farm's own.
-    `node_ip()` returns the address of this machine in the cluster, which may change. `address` is the cluster's
-    control store, as host:port.
+    `joined` is the address (host:port) of an existing Ray cluster that the farm joins; "" if the farm has its own
+    cluster, with `head`. `node_ip()` returns this machine's address in the cluster, which may change. `address` is the
+    address (host:port) of the cluster's control store.
     """
 
     def __init__(
@@ -80,11 +80,11 @@ class RayBackend:
 
     @property
     def node_ip(self) -> str:
-        """The intended address of this machine in the cluster; "" before the start."""
+        """The address that this machine should have in the cluster; "" before the start."""
         return self._head.node_ip
 
     async def start(self) -> None:
-        """Start or adopt head and bridge without waiting until they are ready, and keep them alive from then on."""
+        """Start or adopt head and bridge and keep them alive from then on. Doesn't wait until they are ready."""
         await self._keep()
         self._channel = aio.insecure_channel(
             f"unix:{self._socket}",
@@ -94,20 +94,20 @@ class RayBackend:
         self._watching = asyncio.create_task(self._watch())
 
     async def close(self) -> None:
-        """Stop watching head and bridge; both outlive the daemon."""
+        """Stop watching head and bridge, which go on running without the daemon."""
         if self._watching:
             self._watching.cancel()
         if self._channel:
             await self._channel.close()
 
     async def end_begun(self) -> None:
-        """End what this backend has started itself, for a daemon that doesn't come up. What it adopted goes on."""
+        """End the processes that this backend has started, because the daemon can't start. Adopted processes go on."""
         await self.close()
         for process in reversed(self._begun):
             await asyncio.to_thread(process.stop)
 
     def stop(self) -> None:
-        """End head and bridge, for a farm that is taken down. Blocks."""
+        """End head and bridge, because the farm is taken down. Blocks until both have ended."""
         self._bridge.stop()
         self._head.stop()
         remove_socket(self._socket)
@@ -122,7 +122,7 @@ class RayBackend:
                 await asyncio.sleep(2.0)
 
     async def renew(self) -> None:
-        """Start head and bridge again with the present settings and addresses of this machine. Every renderer ends."""
+        """Restart head and bridge with this machine's present settings and addresses. Every renderer ends."""
         log.warning("Ray is started again", why=self.outdated)
         await asyncio.to_thread(self._head.stop)
         self.outdated, self._compared = "", float("-inf")
@@ -233,7 +233,7 @@ class RayBackend:
             raise BackendDown(f"the Ray bridge did not answer ({error.code().name.lower()})") from None
 
     async def events(self) -> AsyncIterator[BackendEvent]:
-        """Yield the bridge's events, across restarts of the bridge."""
+        """Yield the bridge's events. Go on when the bridge is restarted."""
         while True:
             try:
                 async for event in self._stub.WatchEvents(

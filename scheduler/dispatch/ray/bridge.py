@@ -1,7 +1,7 @@
-"""The bridge: the farm's only Ray driver, a process beside the daemon that serves it over a unix socket.
+"""The bridge: the farm's only Ray driver, in a process of its own that the daemon calls over a unix socket.
 
-Ray ends its driver without warning when the driver loses Ray's control store. The daemon then starts another bridge,
-which finds the renderers again by their names. The bridge decides nothing and keeps nothing.
+When a Ray driver loses Ray's control store, Ray ends the driver without warning. The daemon then starts another bridge,
+which finds the renderers again by their names. The bridge decides nothing and stores nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ log = structlog.get_logger()
 
 
 class BridgeServicer(bridge_pb2_grpc.BridgeServiceServicer):
-    """Translates requests to calls on renderers, and the outcomes of the calls to events."""
+    """Turns the daemon's requests into calls of renderers, and the outcomes of these calls into events."""
 
     def __init__(self, renderer_paths: tuple[str, ...]) -> None:
         from scheduler.dispatch.ray._bridge_renderers import Renderers
@@ -43,7 +43,7 @@ class BridgeServicer(bridge_pb2_grpc.BridgeServiceServicer):
         self._watchers: set[asyncio.Queue[bridge_pb2.WatchEventsResponse | None]] = set()
 
     def close(self) -> None:
-        """End the streams of events."""
+        """End all streams of events."""
         for queue in self._watchers:
             queue.put_nowait(None)
 
@@ -78,7 +78,7 @@ class BridgeServicer(bridge_pb2_grpc.BridgeServiceServicer):
     async def WatchEvents(
         self, request: bridge_pb2.WatchEventsRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[bridge_pb2.WatchEventsResponse]:
-        """Yield what happens, from now on, to renderers and to the attempts that they were given."""
+        """Yield an event for everything that happens from now on to renderers and their attempts."""
         queue: asyncio.Queue[bridge_pb2.WatchEventsResponse | None] = asyncio.Queue()
         self._watchers.add(queue)
         try:
@@ -156,7 +156,7 @@ async def _serve(path: Path, ray_address: str, renderer_paths: tuple[str, ...]) 
 
 
 def main() -> None:
-    """Connect to Ray, then serve until told to stop or until Ray ends the process."""
+    """Connect to Ray, then serve until a signal stops the process or Ray ends it."""
     parser = argparse.ArgumentParser(prog="python -m scheduler.dispatch.ray.bridge", description=main.__doc__)
     parser.add_argument("--socket", required=True, type=Path)
     parser.add_argument("--ray-address", required=True, help="Ray head, as host:port")
@@ -164,7 +164,7 @@ def main() -> None:
         "--renderer",
         required=True,
         action="append",
-        help="class of the renderers, as MODULE:CLASS; may be repeated: a node uses the first that it has",
+        help="class of the renderers, as MODULE:CLASS; may be repeated, and a node uses the first class that it has",
     )
     arguments = parser.parse_args()
     if len(os.fsencode(arguments.socket.absolute())) + 1 > _LONGEST_SOCKET_PATH:

@@ -1,4 +1,4 @@
-"""The bridge as the daemon sees it: a process to start, find again and stop. Imports no Ray."""
+"""The bridge's process, as the daemon starts it, finds it again and stops it. Doesn't import Ray."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from farm.processes.ray_process import ray_variables, without_ray
 class BridgeProcess(DetachedProcess):
     """The bridge process of the farm whose state is in `home`.
 
-    `renderers` are classes as MODULE:CLASS; each node has one of them. The path of `socket` may have at most 106 bytes.
-    The bridge answers there once it is connected to Ray. It may be started before Ray's head is up, for which it waits
-    up to a minute. `ray_address` and `node_ip` may change between two starts.
+    `renderers` are the names of renderer classes, as MODULE:CLASS; every node has at least one of these classes. The
+    path of `socket` may have at most 106 bytes. The bridge answers on the socket once it is connected to Ray. It waits
+    up to a minute for Ray's head, so it may be started first. `ray_address` and `node_ip` may change between two
+    starts.
     """
 
     def __init__(

@@ -88,7 +88,7 @@ def test_spans_cover_the_timeline_and_what_is_decoded_for_each_is_even(latents, 
 
 
 def test_windows_that_share_only_the_run_up_are_refused():
-    with pytest.raises(ValueError, match="share no latent"):
+    with pytest.raises(ValueError, match="must share two latents or more"):
         geometry.seams([Cut(0, 10), Cut(9, 20)])
 
 
