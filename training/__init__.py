@@ -1,1 +1,1 @@
-"""How small checkpoints are made. Not part of the installed farm."""
+"""Code that trains small checkpoints. Not part of the installed farm."""

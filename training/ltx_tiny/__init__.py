@@ -1,1 +1,1 @@
-"""How ltx-tiny is made: scenes, autoencoder, flow, and its card."""
+"""Code that trains and judges ltx-tiny: scenes, autoencoder, flow, evaluation."""

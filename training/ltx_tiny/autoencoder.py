@@ -1,4 +1,4 @@
-"""Train the VAE on scenes of mixed sizes and lengths, and its decoder alone once the latents are settled."""
+"""Train the VAE on scenes of mixed sizes and lengths; later train only its decoder, so that latents stay valid."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _SAVE_SECONDS = 60.0
 
 
 def fresh(start: Path | None) -> AutoencoderKLLTXVideo:
-    """Return ltx-tiny's VAE in float32, from the folder ``start``, or a new one if ``start`` is None.
+    """Return ltx-tiny's VAE in float32: from the folder ``start``, or an untrained VAE if ``start`` is None.
 
-    A new VAE begins with nothing but its shortcuts, which average space and time on the way down and repeat them on
-    the way up. So plain colours pass at once, and the convolutions learn the rest.
+    In an untrained VAE only the shortcuts work: they average pixels and frames in the encoder, and repeat them in the
+    decoder. So plain colours pass from the start, and the convolutions learn the rest.
     """
     if start is not None:
         return AutoencoderKLLTXVideo.from_pretrained(start, dtype=torch.float32)
@@ -51,7 +51,10 @@ def fresh(start: Path | None) -> AutoencoderKLLTXVideo:
 
 
 def clips(first: int, shape: tuple[int, int, int, int]) -> torch.Tensor:
-    """Return the clips of the seeds from ``first`` on: float32 [-1, 1] [clips, 3, frames, height, width]."""
+    """Return clips, the first from the seed ``first``: float32 in [-1, 1], [clips, 3, frames, height, width].
+
+    ``shape`` is (clips, frames, width, height).
+    """
     count, frames, width, height = shape
     made = []
     for seed in range(first, first + count):
@@ -67,13 +70,13 @@ def clips(first: int, shape: tuple[int, int, int, int]) -> torch.Tensor:
 
 
 def psnr(decoded: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Return the PSNR in dB of each clip [B, 3, F, H, W] in [-1, 1], clipped and rounded to 8 bits before."""
+    """Return the PSNR in dB of each clip [B, 3, F, H, W] in [-1, 1], after clipping and rounding it to 8 bits."""
     shown = ((decoded.float().clamp(-1, 1) + 1.0) * 127.5).round() / 127.5 - 1.0
     return -10.0 * torch.log10((shown - truth).square().mean((1, 2, 3, 4)) / 4.0)
 
 
 def train(folder: Path, *, minutes: float, start: Path | None, device: str, rate: float) -> None:
-    """Train encoder and decoder until ``minutes`` of steps are spent, and resume from what ``folder`` holds."""
+    """Train encoder and decoder for ``minutes`` in all; resume from the state in ``folder``, if there is one."""
     torch.manual_seed(0)
     vae = fresh(start).to(device, memory_format=torch.channels_last_3d)
 
@@ -94,11 +97,11 @@ def train(folder: Path, *, minutes: float, start: Path | None, device: str, rate
 def train_decoder(
     folder: Path, groups: list[Group], *, minutes: float, start: Path, device: str, rate: float
 ) -> None:
-    """Train the decoder alone on existing latents; ``start`` is the folder of ``train``."""
+    """Train only the decoder, on existing latents; ``start`` is the folder in which ``train`` has saved its state."""
     torch.manual_seed(0)
     found = Record(start).load()
     if found is None:
-        raise FileNotFoundError(f"start: {start} holds no saved training")
+        raise FileNotFoundError(f"start: {start} has no saved state of an earlier training")
     vae = fresh(None)
     vae.load_state_dict(found["vae"])
     vae.to(device, memory_format=torch.channels_last_3d).encoder.requires_grad_(False)

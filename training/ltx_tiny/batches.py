@@ -1,8 +1,8 @@
-"""Training batches of the transformer: windows of clips, with given parts conditioned as the farm does it.
+"""Training batches of the transformer: windows of clips, with the same conditions as in the farm.
 
-The farm conditions as in ``plugins.ltx.conditioning``: known latents lie in the grid (a clip's start or end, an image
-at its place), or beside it as extra tokens (keyframes; the tail of the previous window). A strength below 1 caps a
-token's sigma. A window over a storyboard begins with the storyboard, enlarged and noised.
+As in ``plugins.ltx.conditioning``, known latents lie in the grid (a clip's start or end, an image at its place), or
+beside the grid as extra tokens (keyframes; the tail of the previous window). A strength below 1 caps a token's sigma.
+Some windows refine a storyboard: they begin with the storyboard's latents, enlarged and noised.
 """
 
 from __future__ import annotations
@@ -42,14 +42,15 @@ REFINED = 0.85
 class Batch:
     """B windows of N tokens.
 
-    - ``clean`` float32 [B, N, C] is the target.
-    - ``base`` [B, N, C] is what a window over a storyboard is made from; for every other window it is ``clean``.
-    - ``cap`` [B, N] is the highest sigma of each token (0 is given, 1 is free).
-    - ``graded`` [B, N] is the weight of each prediction in the loss.
-    - ``coords`` [B, 3, N] are in seconds and pixels.
-    - ``refined`` [B] marks windows over a storyboard.
-    - ``captions`` holds B captions, and ``whole`` [B] marks those that say all there is.
-    - ``area`` is the number of tokens of a latent frame.
+    - ``clean``, float32 [B, N, C]: the latents that the model has to learn.
+    - ``base`` [B, N, C]: the latents from which a window that refines a storyboard starts; for others, ``clean``.
+    - ``cap`` [B, N]: the highest sigma of each token: 0 if the token is given, 1 if the model is free to draw it.
+    - ``graded`` [B, N]: the weight of each prediction in the loss.
+    - ``coords`` [B, 3, N]: the place of each token: time in seconds, row and column in pixels.
+    - ``refined`` [B]: whether a window refines a storyboard.
+    - ``captions``: B captions.
+    - ``whole`` [B]: whether a caption is the scene's full caption.
+    - ``area``: the number of tokens of a latent frame.
     """
 
     clean: torch.Tensor
@@ -86,8 +87,9 @@ def draw(
 ) -> Batch:
     """Draw a batch of about ``tokens`` tokens, in which all windows have one size and length.
 
-    Sizes come as often as the groups' shares say, times the ``small``-th power of 1 / the number of the frame's
-    tokens.
+    How often a size is drawn is proportional to its group's share, divided by the number of tokens of its frames to
+    the power of ``small``. ``caption_dropout`` is the share of windows without a caption. ``mean`` and ``std`` [C]
+    normalise the latents.
     """
     areas = np.array([max(9, group.latents[0, 0, 0].numel()) for group in groups], float)
     shares = np.array([group.share for group in groups]) / areas**small
@@ -152,11 +154,11 @@ def draw(
 
 
 def said(caption: str, given: bool, rng: np.random.Generator) -> str:
-    """Return ``caption`` as people would say it.
+    """Return ``caption`` as people would write it.
 
-    If a clip or an image is ``given``, six captions in ten say less, since people needn't say what the media shows.
-    ``caption`` is that of a scene of ``scenes``, from which the words for colours, background and direction are
-    known.
+    If a clip or an image is ``given``, six captions in ten leave something out, since people needn't write what the
+    media shows. ``caption`` must come from ``scenes``, because this function knows its words for colours, background
+    and direction.
     """
     way = rng.random() if given else 0.0
     if way < 0.40:
@@ -244,7 +246,8 @@ def _drifted(latents: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 
 def _show(other: _Window, window: _Window) -> None:
     """Replace the given latents of ``window`` by those of ``other``, a window of the same layout. The latents that are to be
-    drawn stay."""
+    drawn stay.
+    """
     given = window.graded == 0.0
     window.clean = torch.where(given[:, None, None], other.clean, window.clean)
     window.base = torch.where(given[:, None, None], other.base, window.base)

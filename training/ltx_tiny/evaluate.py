@@ -1,10 +1,10 @@
 """Judge a checkpoint on held-out scenes; the last line printed is a JSON object.
 
-The measures take a `Maker` that makes their videos, so that every way of making a video is judged alike. Here the
-maker is the model alone: a single window through the farm's own loops, with all given latents in its grid.
-benchmarks/card.py also measures the videos that users get, planned and rendered by the farm.
+Each measure takes a `Maker`, a function that makes the videos, so that every way of making a video is judged alike.
+Here the maker is the model alone: it renders a single window with the farm's own code, with all given latents in the
+window's grid. benchmarks/card.py also measures the videos that users get, planned and rendered by the farm.
 
-Every number has a control: the same measure with nothing given.
+Every number has a control for comparison: the same measure of videos for which the model was given nothing.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ Given = Sequence[tuple[int, np.ndarray]]
 
 
 class Maker(Protocol):
-    """A way to make a video."""
+    """A function that makes a video."""
 
     def __call__(self, prompt: str, frames: int, seed: int, given: Given, size: Size) -> np.ndarray:
-        """uint8 RGB [frames, height, width, 3]."""
+        """Return the video, uint8 RGB [frames, height, width, 3]."""
         ...
 
 
@@ -73,7 +73,10 @@ def render(
     steps: int = 8,
     size: Size = SIZE,
 ) -> np.ndarray:
-    """Return uint8 RGB [frames, height, width, 3] as the farm renders one window: its noise and sigmas, no guidance."""
+    """Render one window as the farm does, with the farm's noise and sigmas, but without guidance.
+
+    Returns uint8 RGB [frames, height, width, 3].
+    """
     embeds, mask = encode_prompt(ltx, [prompt])
     latents = (frames - 1) // 8 + 1
     channels = ltx.transformer.config.in_channels
@@ -92,8 +95,8 @@ def render(
 def alone(ltx: Ltx, steps: int) -> Maker:
     """Return a maker that uses the model by itself: one window, with the given latents in its grid.
 
-    A clip that doesn't begin the video has to begin with a latent's last frame. As on the farm, its first latent then
-    shows that frame alone and is run-up.
+    A clip that doesn't begin the video has to begin on a frame that is the last of its latent. As on the farm, the
+    clip's first latent then shows this frame alone, and is dropped.
     """
 
     def make(prompt: str, frames: int, seed: int, given: Given, size: Size) -> np.ndarray:
@@ -109,7 +112,7 @@ def alone(ltx: Ltx, steps: int) -> Maker:
 
 
 def reconstruction(ltx: Ltx, number: int, size: Size = SIZE) -> dict[str, float]:
-    """Return the mean PSNR in dB of clips through the VAE; the control decodes the mean latent."""
+    """Return the mean PSNR in dB of clips that the VAE has encoded and decoded; the control decodes the mean latent."""
     scores: list[tuple[float, float]] = []
     for index in range(number):
         truth = scene(HELD_OUT + index, size=size, fps=FPS).render(0, FRAMES)
@@ -122,10 +125,10 @@ def reconstruction(ltx: Ltx, number: int, size: Size = SIZE) -> dict[str, float]
 def text(
     make: Maker, number: int, size: Size = SIZE, frames: int = FRAMES, control: bool = True
 ) -> dict[str, float]:
-    """Judge videos from prompts; the control has no prompt.
+    """Judge videos made from prompts; the control has no prompt.
 
-    Returns the shares of prompts whose shape has the right colour, goes in the right direction in the first 17
-    frames, and is about as large as shapes are; and the share of all frames that have the right colour.
+    Returns four shares: of videos in which the shape has the right colour; in which it moves in the right direction in
+    the first 17 frames; in which it is about as large as shapes are; and of all frames that show the right colour.
     """
     names = ("colour_accuracy", "direction_accuracy", "area_accuracy", "colour_throughout")
     scores: dict[str, list[list[float]]] = {name: [] for name in names}
@@ -154,7 +157,7 @@ def text(
 def image(
     make: Maker, number: int, size: Size = SIZE, frames: int = FRAMES, control: bool = True
 ) -> dict[str, float]:
-    """Return the mean PSNR in dB of the first frame to the image with which the video was to begin."""
+    """Return the mean PSNR in dB between a video's first frame and the image that the model was given for it."""
     scores = []
     for index in range(number):
         asked = scene(HELD_OUT + 20_000 + index, size=size, fps=FPS)
@@ -168,7 +171,10 @@ def image(
 def extension(
     make: Maker, number: int, size: Size = SIZE, frames: int = EXTENDED, control: bool = True
 ) -> dict[str, float]:
-    """Return how far the shape is from its true place one second after the given clip: median, in frame widths."""
+    """Judge videos that continue a clip: return the median error of the shape's place one second after the clip.
+
+    The error is the distance from the shape's true place, in frame widths.
+    """
     errors = []
     for index in range(number):
         asked = scene(HELD_OUT + 30_000 + index, size=size, fps=FPS, shapes=1)
@@ -181,10 +187,10 @@ def extension(
 def backward(
     make: Maker, number: int, size: Size = SIZE, frames: int = LED_UP, control: bool = True
 ) -> dict[str, float]:
-    """Judge the frames that lead up to a short clip at the end.
+    """Judge the frames that lead up to a short clip at the end of the video.
 
-    Returns how far the shape is from its true place one second before the clip (median, in frame widths), and the
-    share of videos in which it jumps in the eight frames before the clip.
+    Returns the median distance of the shape from its true place one second before the clip, in frame widths, and the
+    share of videos in which the shape jumps in the eight frames before the clip.
     """
     errors, jumped = [], []
     first = frames - CLIP
@@ -200,10 +206,11 @@ def backward(
 def keyframes(
     make: Maker, number: int, size: Size = SIZE, frames: int = FRAMES, control: bool = True
 ) -> dict[str, float]:
-    """Judge the frames between two keyframes, which lie a second apart in the middle of the video, or at its ends.
+    """Judge the frames between two keyframes, which lie a second apart in the middle of the video.
 
-    Returns how far the shape is from half-way in the frame between them (median, in frame widths), and the share of
-    videos in which it jumps from the first keyframe to the last.
+    If the video is only a second long, the keyframes are at its ends. Returns the median distance, in frame widths, of
+    the shape from the half-way point in the middle frame, and the share of videos in which the shape jumps between the
+    keyframes.
     """
     errors, jumped = [], []
     first = (frames - FRAMES) // 2
@@ -228,9 +235,9 @@ def evaluate(
     size: Size = SIZE,
     only: Sequence[str] = (),
 ) -> dict[str, float]:
-    """Return every number with its control, or only those of the PARTS in ``only``.
+    """Judge a checkpoint; return every number and its control, or only those of the PARTS in ``only``.
 
-    Judges ``prompts`` prompts, and a quarter as many scenes for everything else.
+    The part "text" uses ``prompts`` prompts; every other part uses a quarter as many scenes.
     """
     few, make = max(1, prompts // 4), alone(ltx, steps)
     parts: dict[str, Callable[[], dict[str, float]]] = {
@@ -250,7 +257,7 @@ def evaluate(
 
 
 def sheet_of_extensions(ltx: Ltx, number: int, steps: int, size: Size = SIZE) -> Image.Image:
-    """Draw scenes and, under each, the video made from its first 17 frames: every fifth of 41 frames."""
+    """Draw scenes and, under each, the video that continues its first 17 frames. Shows every fifth of 41 frames."""
     make, rows = alone(ltx, steps), []
     for index in range(number):
         asked = scene(HELD_OUT + 30_000 + index, size=size, fps=FPS, shapes=1)
@@ -282,7 +289,8 @@ def _videos(
 
 def _jumps(path: np.ndarray, first: int, stop: int) -> Callable[[np.ndarray], float]:
     """1 where the shape is gone in the frames [first, stop), or moves in one of them a fifteenth of the frame's width
-    otherwise than it should."""
+    otherwise than it should.
+    """
     span = slice(first, stop)
 
     def score(frames: np.ndarray) -> float:
@@ -324,7 +332,7 @@ def _named(name: str, values: np.ndarray) -> dict[str, float]:
 @click.command(context_settings={"show_default": True})
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False), default=TINY_FOLDER)
 @click.option(
-    "--prompts", default=200, help="Number of prompts; everything else uses a quarter as many scenes."
+    "--prompts", default=200, help="Number of prompts; every other part uses a quarter as many scenes."
 )
 @click.option("--steps", default=8, help="Number of denoising steps.")
 @click.option(
@@ -336,7 +344,10 @@ def _named(name: str, values: np.ndarray) -> dict[str, float]:
 @click.option("--device", default="cpu", help="Torch device.")
 @click.option("--threads", default=2, help="CPU threads.")
 @click.option(
-    "--sheet", "picture", type=click.Path(path_type=Path), help="PNG file to which continued clips are drawn."
+    "--sheet",
+    "picture",
+    type=click.Path(path_type=Path),
+    help="PNG file in which to draw the continued clips.",
 )
 def main(
     folder: Path,
@@ -348,7 +359,7 @@ def main(
     threads: int,
     picture: Path | None,
 ) -> None:
-    """Judge the checkpoint in FOLDER on scenes that training never drew."""
+    """Judge the checkpoint in FOLDER on scenes that were never used in training."""
     torch.set_num_threads(threads)
     ltx = Ltx(folder, device=device, max_tokens=parts.MAX_TOKENS)
     if picture:

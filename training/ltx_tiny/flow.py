@@ -1,6 +1,7 @@
-"""Train the transformer and its text encoder by rectified flow, then for fewer steps by progressive distillation.
+"""Train the transformer and its text encoder by rectified flow, then distil them progressively to fewer sampling steps.
 
-A distilled model is trained further by rectified flow too, and keeps its guidance.
+A distilled model can be trained further by rectified flow. It keeps the guidance that it has learnt, so that it still
+needs none when it renders.
 """
 
 from __future__ import annotations
@@ -45,14 +46,14 @@ _AREA = 40.0  # tokens of a latent frame up to which _SHIFT is right
 
 
 class Network:
-    """The transformer with its text encoder: predicts the velocities of a batch at a sigma."""
+    """The transformer with its text encoder, which together predict the velocities of a batch at given sigmas."""
 
     def __init__(self, model: LTXVideoTransformer3DModel, text: T5EncoderModel, device: str) -> None:
         self.model, self.text, self.device = model.to(device), text.to(device), device
         self._tokenizer = parts.tokenizer()
 
     def parameters(self) -> list[torch.nn.Parameter]:
-        """Return the parameters of both parts."""
+        """Return the parameters of the transformer and the text encoder."""
         return [*self.model.parameters(), *self.text.parameters()]
 
     def velocity(self, batch: Batch, tokens: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
@@ -70,7 +71,7 @@ class Network:
             )[0].float()
 
     def state_dict(self) -> dict:
-        """Return the weights of both parts."""
+        """Return the weights of the transformer and the text encoder."""
         return {"transformer": self.model.state_dict(), "text": self.text.state_dict()}
 
     def load_state_dict(self, state: dict) -> None:
@@ -92,12 +93,12 @@ def train(
     guidance: float = 1.0,
     tokens: int = TOKENS,
 ) -> None:
-    """Train until ``minutes`` of steps are spent, and resume from what ``folder`` holds.
+    """Train for ``minutes`` in all; resume from the state in ``folder``, if there is one.
 
-    ``start`` is the folder of an earlier training from which to begin. ``guidance`` above 1 is the guidance that
-    those weights have learnt to do without; they keep it. With ``distil`` they are distilled to STEPS steps instead,
-    at that guidance.
-    Raises FileNotFoundError where ``start`` holds no training.
+    ``start`` is the folder of an earlier stage, with whose weights training begins. With ``guidance`` above 1, the
+    weights learn, or keep, to give without guidance what guidance of this scale would give. With ``distil``, they are
+    distilled to STEPS sampling steps, at this guidance, instead of trained further by rectified flow.
+    Raises FileNotFoundError if ``start`` has no saved state.
     """
     torch.manual_seed(0)
     now = of_the_cpu(torch.get_num_threads()) if torch.device(device).type == "cpu" else None
@@ -107,7 +108,7 @@ def train(
     if start is not None:
         found = Record(start).load()
         if found is None:
-            raise FileNotFoundError(f"start: {start} holds no saved training")
+            raise FileNotFoundError(f"start: {start} has no saved state of an earlier training")
         network.load_state_dict(found["average"])
         if distil:
             teacher = copy.deepcopy(network)

@@ -1,4 +1,4 @@
-"""Find shapes in pictures again: where they are and which colour they have. Only numpy lives here."""
+"""Find the shapes of scenes in pictures: where they are and which colour they have. Needs only numpy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PALETTE = np.array([COLOURS[name] for name in _NAMES], np.float32)
 
 
 def brightness(frames: np.ndarray) -> np.ndarray:
-    """Return how surely each pixel belongs to a shape: float32 [F, H, W] 0 … 1 of uint8 frames [F, H, W, 3].
+    """Return how surely each pixel of uint8 frames [F, H, W, 3] belongs to a shape: float32 [F, H, W], 0 … 1.
 
     No background has a channel above 100, and the brightest channel of every shape is at least 120.
     """
@@ -21,7 +21,7 @@ def brightness(frames: np.ndarray) -> np.ndarray:
 
 
 def area(frames: np.ndarray) -> np.ndarray:
-    """Return the share of each uint8 frame [F, H, W, 3] that is bright: float32 [F]."""
+    """Return which share of each uint8 frame [F, H, W, 3] is bright: float32 [F]."""
     return brightness(frames).mean((1, 2))
 
 
@@ -39,8 +39,9 @@ def track(frames: np.ndarray) -> np.ndarray:
 
 
 def colour(frames: np.ndarray) -> str | None:
-    """Return the name in COLOURS nearest in hue to the bright part of uint8 frames [F, H, W, 3], or None if all is
-    dark.
+    """Return the name of the colour nearest in hue to the bright part of uint8 frames [F, H, W, 3].
+
+    The name is one of COLOURS; None if all frames are dark.
     """
     sure = brightness(frames)
     if sure.sum() < 16.0 * len(frames):
@@ -51,9 +52,9 @@ def colour(frames: np.ndarray) -> str | None:
 
 
 def heading(path: np.ndarray) -> tuple[float, float] | None:
-    """Return the velocity (x, y), in pixels a frame, of the straight line nearest to a path [F, 2].
+    """Return the velocity (x, y), in pixels a frame, along the straight line that fits a path [F, 2] best.
 
-    None with fewer than 3 points.
+    Returns None if the path has fewer than 3 points.
     """
     seen = np.flatnonzero(np.isfinite(path[:, 0]))
     if len(seen) < 3:
@@ -72,6 +73,6 @@ def same_way(velocity: tuple[float, float], asked: tuple[float, float], least: f
 
 
 def psnr(shown: np.ndarray, truth: np.ndarray) -> float:
-    """Return the PSNR in dB of one uint8 picture or clip to another."""
+    """Return the PSNR in dB between two uint8 pictures or clips."""
     error = float(np.mean((shown.astype(np.float32) - truth.astype(np.float32)) ** 2))
     return float("inf") if error == 0.0 else 10.0 * float(np.log10(255.0**2 / error))

@@ -1,4 +1,4 @@
-"""The checkpoint's parts: made untrained, and written as a diffusers folder once they are trained."""
+"""The parts of a checkpoint: make them untrained, and write them to a diffusers folder when they are trained."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ _WORDS = [
 
 
 def tokenizer() -> T5TokenizerFast:
-    """Return T5's tokenizer with the words of the captions as pieces, and every printable ASCII character."""
+    """Return a T5 tokenizer whose pieces are the words of the captions and all printable ASCII characters."""
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -20.0), ("▁", -4.0)]
     pieces += [(f"▁{word}", -8.0) for word in dict.fromkeys(_WORDS)]
     pieces += [(chr(code), -12.0) for code in range(33, 127)]
@@ -125,7 +125,7 @@ def text_encoder() -> T5EncoderModel:
 
 
 def transformer() -> LTXVideoTransformer3DModel:
-    """Return ltx-tiny's transformer, untrained: at first its blocks change almost nothing."""
+    """Return ltx-tiny's transformer, untrained: its blocks change their input very little at first."""
     model = LTXVideoTransformer3DModel(**TRANSFORMER)
     torch.nn.init.zeros_(model.proj_out.weight)
     torch.nn.init.normal_(model.time_embed.linear.weight, std=0.02)
@@ -146,10 +146,10 @@ def export(
     model: LTXVideoTransformer3DModel,
     text: T5EncoderModel,
 ) -> None:
-    """Write the checkpoint to ``folder`` in diffusers' layout and half precision, whole or not at all.
+    """Write the checkpoint to ``folder`` in diffusers' layout and in half precision.
 
-    ``statistics`` are the latents' mean and standard deviation by channel, float32 [C]. An older checkpoint in
-    ``folder`` is replaced.
+    The folder gets the whole checkpoint or nothing; an older checkpoint in it is replaced. ``statistics`` are the mean
+    and the standard deviation of the latents by channel, float32 [C].
     """
     vae.latents_mean.copy_(statistics[0])
     vae.latents_std.copy_(statistics[1])

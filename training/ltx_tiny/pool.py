@@ -1,4 +1,4 @@
-"""The transformer's training data: scenes as latents, encoded once with a settled encoder."""
+"""The transformer's training data: the latents of scenes, encoded once, when the VAE's encoder is trained."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from training.ltx_tiny.scenes import Scene, scene
 class Kind:
     """Clips of one size in pixels and one length in latents. ``share`` says how often training draws them.
 
-    ``board`` is the size of storyboard from which windows of this size are made too.
+    ``board`` is the size (width, height) of the storyboard from which some windows of this size start; None if none
+    do.
     """
 
     width: int
@@ -64,10 +65,11 @@ the more often."""
 class Group:
     """Clips of one kind.
 
-    - ``latents`` and ``images`` are fp16 [N, C, n, h, w], raw; ``images`` holds frame 8i of a clip encoded by itself.
-    - ``captions`` and ``fps`` are those of the clips.
-    - ``boards`` fp16 [N, C, n, y, x] are the same clips at the size of their storyboards.
-    - ``share`` says how often training draws the group.
+    - ``latents``, fp16 [N, C, n, h, w]: the clips' latents, not normalised.
+    - ``images``, fp16 [N, C, n, h, w]: the latents of the frames 8i of each clip, each frame encoded by itself.
+    - ``captions`` and ``fps``: the caption and the frames a second of each clip.
+    - ``boards``, fp16 [N, C, n, y, x]: the latents of the same clips at the size of their storyboards, or None.
+    - ``share``: how often training draws the group.
     """
 
     latents: torch.Tensor
@@ -79,17 +81,17 @@ class Group:
 
 
 def drawn(kind: int, clip: int) -> Scene:
-    """Return the scene of a clip of KINDS[kind]."""
+    """Return the scene that clip number ``clip`` of KINDS[kind] shows."""
     return scene((1 << 36) + (kind << 24) + clip, size=(KINDS[kind].width, KINDS[kind].height))
 
 
 def read(folder: Path) -> list[Group]:
-    """Return the groups that ``fill`` wrote, in the order of KINDS. Raises FileNotFoundError where one is missing."""
+    """Return the groups that ``fill`` wrote, in the order of KINDS. Raises FileNotFoundError if a group is missing."""
     return [_read(folder / f"{index}.pt", kind) for index, kind in enumerate(KINDS)]
 
 
 def fill(folder: Path, vae: AutoencoderKLLTXVideo, count: int, device: str) -> None:
-    """Encode about ``count`` scenes into ``folder``, including those that it holds already."""
+    """Encode scenes until ``folder`` has about ``count``, counting those that it has already."""
     folder.mkdir(parents=True, exist_ok=True)
     for index, kind in enumerate(KINDS):
         path = folder / f"{index}.pt"
@@ -104,7 +106,7 @@ def fill(folder: Path, vae: AutoencoderKLLTXVideo, count: int, device: str) -> N
 
 
 def statistics(groups: list[Group]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return mean and standard deviation by channel, float32 [C], over all latents."""
+    """Return the mean and the standard deviation of all latents by channel, both float32 [C]."""
     flat = torch.cat([group.latents.float().transpose(0, 1).flatten(1) for group in groups], dim=1)
     return flat.mean(1), flat.std(1)
 

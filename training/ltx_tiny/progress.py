@@ -1,4 +1,4 @@
-"""What every training stage shares: its clock, its state on disk, its CSV and its pictures."""
+"""Code that all training stages share: the clock, the state on disk, the CSV and the pictures."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from PIL import Image, ImageDraw
 
 
 class Clock:
-    """Seconds of training spent: the sum of the steps' own times, so that a stopped process spends none.
+    """A clock of the seconds spent on training: the sum of all steps' times, without the time of a stopped process.
 
-    ``now`` is the clock that is read, by default the wall clock. ``of_the_cpu`` makes one that doesn't count while
-    other processes have the cores.
+    ``now`` is the clock from which it reads, by default the wall clock. ``of_the_cpu`` makes a clock that stands still
+    while other processes have the cores.
     """
 
     def __init__(self, spent: float = 0.0, now: Callable[[], float] | None = None) -> None:
@@ -31,8 +31,9 @@ class Clock:
         self._recent: deque[float] = deque(maxlen=50)
 
     def tick(self) -> float:
-        """Count the time since the last tick and return it; if it is far more than usual, count the usual time
-        instead.
+        """Add the time since the last tick and return it.
+
+        A time far longer than usual is cut, because the process probably stood still.
         """
         now = self._now()
         step, self._last = now - self._last, now
@@ -43,17 +44,17 @@ class Clock:
         return step
 
     def skip(self) -> None:
-        """Leave out the time since the last tick, because it was spent on something other than a step."""
+        """Leave out the time since the last tick, because the process spent it on something other than a step."""
         self._last = self._now()
 
 
 def of_the_cpu(threads: int) -> Callable[[], float]:
-    """Return a clock that counts seconds in which all ``threads`` of this process work."""
+    """Return a clock that counts this process's CPU seconds, divided by the number of ``threads``."""
     return lambda: time.process_time() / threads
 
 
 class Record:
-    """One stage's folder: ``state.pt`` to resume from, ``log.csv``, ``curves.png``, ``samples.png``."""
+    """The folder of one stage: ``state.pt``, from which it resumes, ``log.csv``, ``curves.png`` and ``samples.png``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -65,13 +66,13 @@ class Record:
         return torch.load(path, map_location="cpu", weights_only=True) if path.is_file() else None
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replace the saved state as a whole: a process that is killed while writing leaves the last one."""
+        """Replace the saved state. If the process is killed while it writes, the earlier state stays whole."""
         draft = self.folder / "state.pt.part"
         torch.save(state, draft)
         os.replace(draft, self.folder / "state.pt")
 
     def log(self, **row: float) -> None:
-        """Add a row to the CSV and print it. Every call of a stage gives the same columns."""
+        """Add a row to the CSV and print it. All calls in a stage must have the same columns."""
         path = self.folder / "log.csv"
         new = not path.is_file()
         with path.open("a", newline="", encoding="utf-8") as file:
@@ -82,7 +83,7 @@ class Record:
         print("  ".join(f"{name} {value:.4g}" for name, value in row.items()), flush=True)
 
     def draw_curves(self) -> None:
-        """Draw every column of the CSV against the step, one panel each, as ``curves.png``."""
+        """Plot every column of the CSV over the steps, each in its own panel, and write ``curves.png``."""
         with (self.folder / "log.csv").open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         names = [name for name in rows[0] if name not in ("step", "seconds")]
@@ -96,12 +97,12 @@ class Record:
         picture.save(self.folder / "curves.png")
 
     def draw_samples(self, rows: list[np.ndarray]) -> None:
-        """Draw rows of uint8 frames [F, H, W, 3], one row under another, as ``samples.png``."""
+        """Draw rows of uint8 frames [F, H, W, 3] one under another, and write ``samples.png``."""
         sheet(rows).save(self.folder / "samples.png")
 
 
 def sheet(rows: list[np.ndarray]) -> Image.Image:
-    """Draw a contact sheet of rows of uint8 frames [F, H, W, 3], all of one size."""
+    """Return a contact sheet of rows of uint8 frames [F, H, W, 3], which all have the same size."""
     return Image.fromarray(np.concatenate([np.concatenate(list(row), axis=1) for row in rows]))
 
 
@@ -122,9 +123,9 @@ def _panel(draw: ImageDraw.ImageDraw, top: int, name: str, points: list[tuple[fl
 
 
 def cosine(done: float, *, peak: float, floor: float, warm: float = 0.02) -> float:
-    """Return the learning rate when ``done`` (0 … 1) of the time is spent.
+    """Return the learning rate after the share ``done`` (0 … 1) of the training time.
 
-    The rate rises linearly to ``peak``, then falls by a half cosine to ``floor``.
+    The rate rises linearly to ``peak`` during the share ``warm``, then falls by a half cosine to ``floor``.
     """
     done = min(max(done, 0.0), 1.0)
     if done < warm:

@@ -1,7 +1,7 @@
-"""Synthetic scenes with captions: a pure function of a seed, which knows where every shape is in every frame.
+"""Synthetic scenes with captions. A scene depends only on its seed, and knows each shape's place in every frame.
 
-Shapes are bright and backgrounds dark, so that a shape can be found again in a blurred picture
-(``training.ltx_tiny.measure``). Only numpy lives here.
+Shapes are bright and backgrounds dark, so that ``training.ltx_tiny.measure`` finds a shape even in a blurred picture.
+Needs only numpy.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ HELD_OUT = 1 << 40
 
 @dataclass(frozen=True)
 class Shape:
-    """One shape: its kind, colour name and radius; centre at time 0 and velocity, in pixels and pixels a second."""
+    """One shape: its kind, colour name, radius and centre at time 0 (in pixels), and velocity (in pixels a second)."""
 
     kind: str
     colour: str
@@ -58,8 +58,8 @@ class Shape:
 class Scene:
     """One scene of any length. ``width`` and ``height`` are in pixels, ``fps`` in frames a second.
 
-    ``background`` names one colour, or two for a gradient along ``axis`` (0 across, 1 down). ``pan`` is the velocity
-    of the camera in pixels a second; while it pans, the shapes stand still in the world.
+    ``background`` names one colour, or two colours for a gradient along ``axis`` (0 across, 1 down). ``pan`` is the
+    camera's velocity in pixels a second; while the camera pans, the shapes themselves don't move.
     """
 
     width: int
@@ -83,7 +83,7 @@ class Scene:
         return f"{' and '.join(phrases)} on a {' to '.join(self.background)} background{camera}"
 
     def positions(self, start: int, count: int) -> np.ndarray:
-        """Return the shapes' centres (x, y) in pixels at the frames from ``start`` on: float64 [shapes, count, 2]."""
+        """Return the shapes' centres (x, y), in pixels, in the frames from ``start`` on: float64 [shapes, count, 2]."""
         seconds = (start + np.arange(count)) / self.fps
         offset = self._offset(seconds)
         side = (self.width, self.height)
@@ -96,7 +96,7 @@ class Scene:
         return found
 
     def render(self, start: int, count: int) -> np.ndarray:
-        """Render the frames from ``start`` on: uint8 RGB [count, height, width, 3]."""
+        """Render ``count`` frames from ``start`` on: uint8 RGB [count, height, width, 3]."""
         frames = np.empty((count, self.height, self.width, 3), np.uint8)
         frames[:] = self._backdrop(self._offset((start + np.arange(count)) / self.fps)[:, self.axis])
         for shape, path in zip(self.shapes, self.positions(start, count), strict=True):
@@ -131,7 +131,7 @@ def scene(
     motion: str | None = None,
     shapes: int | None = None,
 ) -> Scene:
-    """Return the scene of a seed. Arguments that aren't given are drawn.
+    """Return the scene of a seed. Arguments that are None are drawn at random from the seed.
 
     ``size`` is (width, height) in pixels, ``fps`` the frame rate, ``motion`` one of MOTIONS, and ``shapes`` the
     number of shapes, 1 or 2.

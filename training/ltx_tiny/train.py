@@ -1,17 +1,17 @@
-"""Train the reference checkpoint, stage by stage. Every stage resumes where its folder says it was.
+"""Train the reference checkpoint, stage by stage. Every stage resumes from the state in its folder.
 
-    python -m training.ltx_tiny.train --run RUN vae        encoder and decoder
-    python -m training.ltx_tiny.train --run RUN latents    scenes encoded, for the stages below
-    python -m training.ltx_tiny.train --run RUN decoder    the decoder alone, its encoder settled
-    python -m training.ltx_tiny.train --run RUN flow       transformer and text encoder
-    python -m training.ltx_tiny.train --run RUN few-step   the same, distilled to 8 steps
+    python -m training.ltx_tiny.train --run RUN vae        train encoder and decoder
+    python -m training.ltx_tiny.train --run RUN latents    encode scenes for the stages below
+    python -m training.ltx_tiny.train --run RUN decoder    train only the decoder; the encoder stays
+    python -m training.ltx_tiny.train --run RUN flow       train transformer and text encoder
+    python -m training.ltx_tiny.train --run RUN few-step   distil both to 8 sampling steps
     python -m training.ltx_tiny.train --run RUN export FOLDER
 
 An exported checkpoint can be trained further from its folder alone:
 
     python -m training.ltx_tiny.train --run RUN import FOLDER
     python -m training.ltx_tiny.train --run RUN latents
-    python -m training.ltx_tiny.train --run RUN onward     transformer and text encoder, guidance kept
+    python -m training.ltx_tiny.train --run RUN onward     train transformer and text encoder; they keep their guidance
     python -m training.ltx_tiny.train --run RUN few-step
     python -m training.ltx_tiny.train --run RUN export FOLDER
 """
@@ -65,7 +65,9 @@ def main(context: click.Context, folder: Path, device: str, threads: int) -> Non
 @main.command()
 @_minutes(20.0)
 @_rate(1e-3)
-@click.option("--start", type=click.Path(path_type=Path, exists=True), help="A VAE folder to begin with.")
+@click.option(
+    "--start", type=click.Path(path_type=Path, exists=True), help="Folder of the VAE to start from."
+)
 @click.pass_obj
 def vae(run: dict[str, Any], minutes: float, rate: float, start: Path | None) -> None:
     """Train the VAE, encoder and decoder together."""
@@ -76,7 +78,7 @@ def vae(run: dict[str, Any], minutes: float, rate: float, start: Path | None) ->
 @click.argument("source", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.pass_obj
 def import_(run: dict[str, Any], source: Path) -> None:
-    """Begin RUN from an exported checkpoint SOURCE, whose VAE and latents stay as they are."""
+    """Begin RUN with the exported checkpoint SOURCE. Its VAE and the scale of its latents stay as they are."""
     ltx = Ltx(source, max_tokens=parts.MAX_TOKENS)
     network = flow.Network(ltx.transformer, ltx.text_encoder, "cpu")
     Record(run["folder"] / "vae").save({"vae": ltx.vae.state_dict()})
@@ -87,10 +89,10 @@ def import_(run: dict[str, Any], source: Path) -> None:
 
 
 @main.command()
-@click.option("--clips", default=1500, help="Number of scenes to have encoded, existing ones included.")
+@click.option("--clips", default=1500, help="Number of scenes to encode, including those already encoded.")
 @click.pass_obj
 def latents(run: dict[str, Any], clips: int) -> None:
-    """Encode the scenes on which the transformer is trained. Train the VAE no further after this."""
+    """Encode the scenes for the transformer's training. Don't run vae after this: the latents would be invalid."""
     pool.fill(run["folder"] / "pool", _vae(run).to(run["device"]), clips, run["device"])
 
 
@@ -99,7 +101,7 @@ def latents(run: dict[str, Any], clips: int) -> None:
 @_rate(6e-4)
 @click.pass_obj
 def decoder(run: dict[str, Any], minutes: float, rate: float) -> None:
-    """Train the VAE's decoder alone: a step costs half, and existing latents stay valid."""
+    """Train only the VAE's decoder: a step costs half as much as in vae, and existing latents stay valid."""
     autoencoder.train_decoder(
         run["folder"] / "decoder",
         pool.read(run["folder"] / "pool"),
@@ -136,7 +138,7 @@ def onward(run: dict[str, Any], minutes: float, rate: float, tokens: int) -> Non
 @click.option("--tokens", default=flow.TOKENS, help="Approximate number of tokens in a batch.")
 @click.pass_obj
 def few_step(run: dict[str, Any], minutes: float, rate: float, tokens: int) -> None:
-    """Teach the transformer to take as few steps as the farm gives it."""
+    """Distil the transformer so that it needs only the 8 sampling steps that the farm takes."""
     if (run["folder"] / "onward" / "state.pt").is_file():
         _train(run, "few-step", minutes, rate, tokens, start="onward", distil=True)
     else:
@@ -146,15 +148,17 @@ def few_step(run: dict[str, Any], minutes: float, rate: float, tokens: int) -> N
 @main.command()
 @click.argument("target", type=click.Path(path_type=Path))
 @click.option(
-    "--stage", type=click.Choice(_STAGES), help="Stage to export; by default the furthest that RUN has."
+    "--stage",
+    type=click.Choice(_STAGES),
+    help="Stage to export; by default the furthest that RUN has reached.",
 )
 @click.pass_obj
 def export(run: dict[str, Any], target: Path, stage: str | None) -> None:
-    """Write RUN's furthest training as a diffusers folder TARGET."""
+    """Write the result of RUN's furthest stage to TARGET, as a diffusers folder."""
     stages = [stage] if stage else _STAGES
     found = next((state for name in stages if (state := Record(run["folder"] / name).load())), None)
     if found is None:
-        raise click.ClickException(f"run: {run['folder']} has no saved training of {' or '.join(stages)}")
+        raise click.ClickException(f"run: {run['folder']} has no saved state of stage {' or '.join(stages)}")
     network = flow.Network(parts.transformer(), parts.text_encoder(), "cpu")
     network.load_state_dict(found["average"])
     parts.export(target, _vae(run), _statistics(run), network.model, network.text)
@@ -188,7 +192,7 @@ def _vae(run: dict[str, Any]) -> AutoencoderKLLTXVideo:
     """The VAE as trained so far, its decoder from the decoder stage where there is one."""
     whole = Record(run["folder"] / "vae").load()
     if whole is None:
-        raise click.ClickException(f"run: {run['folder']} has no saved training of vae")
+        raise click.ClickException(f"run: {run['folder']} has no saved state of stage vae")
     model = AutoencoderKLLTXVideo(**parts.VAE).to(memory_format=torch.channels_last_3d)
     model.load_state_dict(whole["vae"])
     if alone := Record(run["folder"] / "decoder").load():
