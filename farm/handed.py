@@ -65,7 +65,7 @@ class Handed:
 
     @classmethod
     def read(cls, sent: bytes) -> Self:
-        """Return the value that `Handed.sent` turned into the bytes `sent`. Raises Unreadable."""
+        """Return the Handed whose bytes are `sent`. Raises Unreadable."""
         try:
             return read_value(cls, json.loads(sent))
         except ValueError as error:

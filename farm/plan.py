@@ -49,7 +49,7 @@ Run = tuple[int, int, Shown]
 
 
 def media_name(index: int) -> str:
-    """Return the name of the artifact that is the media of the job's condition `index`."""
+    """Return the name of the artifact that holds the image or clip of the job's condition `index`."""
     return f"condition/{index}"
 
 
@@ -374,7 +374,7 @@ class JobPart:
 
     @classmethod
     def of(cls, stored: JobJson) -> Self:
-        """Return the value that was stored as `stored`. Raises Unreadable, also for a plan of a later version."""
+        """Return the JobPart that the JSON `stored` holds. Raises Unreadable, also if a later version wrote the plan."""
         version = _fields(stored).get("version", 0)
         if isinstance(version, int) and version > VERSION:
             raise Unreadable(

@@ -67,7 +67,7 @@ class NodeIdentity:
         return self.ca_file, self.token_file, self.ray_token_file
 
     def take_ray_token(self, token: str) -> None:
-        """Write the Ray token that the daemon sent to the file, if it differs from the one there."""
+        """The daemon sent `token`: write it into the node's Ray token file, unless the file already holds it."""
         if token and token != self.ray_token_file.read_text().strip():
             log.warning("the farm's Ray token has changed; Ray starts again")
             durable.write_whole(self.ray_token_file, token)

@@ -59,8 +59,8 @@ def asked_prompts(
     """Return the prompts that --prompt, --prompt-at and --prompts ask for.
 
     Args:
-        prompts: Texts of --prompt. The first is never read as a frame. A later one may begin with its frame
-            ("240: it stops").
+        prompts: Texts of --prompt. Each text after the first may begin with its frame ("240: it stops"); in the first
+            text such a beginning is part of the prompt.
         prompts_at: Time and text of each --prompt-at, in any order.
         file: The prompt file of --prompts.
         fps: Frames a second of the video.

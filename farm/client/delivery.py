@@ -190,7 +190,7 @@ def _names(folder: Path, job: jobs_pb2.Job, run: Sequence[jobs_pb2.Output], suff
 
 
 def ending_here(output: str) -> str:
-    """Return the ending of an output format's files. The plugin on this machine knows it, so no farm needs to run."""
+    """Return the filename extension of an output format. A plugin on this machine knows it, so this works without a farm."""
     from farm.plugins import catalogue, planning_plugins
 
     return catalogue(planning_plugins()).outputs[output].suffix

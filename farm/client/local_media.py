@@ -36,10 +36,10 @@ def check_media(local: Sequence[tuple[int, LocalCondition]]) -> None:
     """Probe files before they are uploaded, because an upload may take an hour.
 
     Args:
-        local: The conditions to check, each with its number among the job's conditions.
+        local: The conditions (given images and clips) to check, each with its index among the job's conditions.
 
     Raises:
-        InvalidSpec: The farm would refuse a file. The error's field contains the number of the file's condition.
+        InvalidSpec: The farm would refuse a file. The error's field contains the condition's index.
     """
     if all(condition.facts for _, condition in local):
         return

@@ -12,7 +12,7 @@ from farm.store.transaction import Transaction
 
 
 def notes_of(facts: Mapping[str, Any] | None) -> list[str]:
-    """Return the sentences for people in a task's facts: the strings in the list "notes" of `facts`."""
+    """Return the notes, sentences for people, that a task reported: the strings in the list "notes" of its `facts`."""
     notes = (facts or {}).get("notes")
     return [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
 

@@ -20,8 +20,8 @@ def note(transaction: Transaction, attempt: AttemptRecord, working_seconds: floa
     """Record how fast a device denoised a committed window.
 
     `working_seconds`: the time from the window's first step to its end, without loading the model and fetching inputs.
-    Storyboards are left out: they are small, and slow for their FLOPs on every device, so they would make a device look
-    slow.
+    Storyboard windows (the small draft of the whole video) aren't recorded: they take long for their FLOPs on every
+    device, so they would make a device look slow.
     """
     connection = transaction.connection
     kind = connection.scalar(select(tasks.c.kind).where(tasks.c.id == attempt.task_id))

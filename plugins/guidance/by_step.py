@@ -69,7 +69,10 @@ class Scales:
 
 @dataclass(frozen=True)
 class StepGuidance:
-    """What holds at one step. `rescale`: 0 is off and 1 is full, whatever the dialect. `skips`: nobody is asked."""
+    """The guidance of one step.
+
+    `rescale` is 0 for none and 1 for full rescaling, in both dialects. With `skips` the step asks the model nothing.
+    """
 
     cfg: float
     stg: float
@@ -94,7 +97,7 @@ class StepGuidance:
 
 
 def entry(levels: Sequence[float], level: float, dialect: Dialect) -> int:
-    """Return which entry of lists by falling `levels` holds at a noise level.
+    """Return the index of the list entry that applies at the noise level `level`. `levels` fall.
 
     Levels are compared as they are: a step that is rounded to the nearest entry falls into another bucket.
     """
@@ -105,7 +108,7 @@ def entry(levels: Sequence[float], level: float, dialect: Dialect) -> int:
 
 
 def by_step(scales: Scales, sigmas: Sequence[float]) -> tuple[StepGuidance, ...]:
-    """Return what holds at each step of a schedule, `sigmas` with its final 0."""
+    """Return the guidance of each step of the schedule `sigmas`, whose last value is 0."""
     return tuple(_at(scales, sigma) for sigma in sigmas[:-1])
 
 

@@ -51,7 +51,7 @@ def fresh(start: Path | None) -> AutoencoderKLLTXVideo:
 
 
 def clips(first: int, shape: tuple[int, int, int, int]) -> torch.Tensor:
-    """Return clips, the first from the seed ``first``: float32 in [-1, 1], [clips, 3, frames, height, width].
+    """Return random clips, float32 in [-1, 1], [clips, 3, frames, height, width]. ``first`` is the seed of the first clip.
 
     ``shape`` is (clips, frames, width, height).
     """

@@ -235,7 +235,7 @@ def evaluate(
     size: Size = SIZE,
     only: Sequence[str] = (),
 ) -> dict[str, float]:
-    """Judge a checkpoint; return every number and its control, or only those of the PARTS in ``only``.
+    """Judge a checkpoint; return each measure and the same measure of its control. ``only`` names the PARTS to judge.
 
     The part "text" uses ``prompts`` prompts; every other part uses a quarter as many scenes.
     """
