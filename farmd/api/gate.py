@@ -159,18 +159,20 @@ class _Call:
     def by_client(self) -> bool:
         return self.identity is not None and self.identity.kind == "client"
 
-    def tell(self, context: aio.ServicerContext, status: str, seconds: float) -> None:
+    def tell(self, peer: str, status: str, seconds: float) -> None:
         """Log the call: at level info if it may change something or is refused, else at level debug."""
         name = self.method.rpartition("/")[2]
         tell = log.info if self.problem or (self.by_client and not name.startswith(_READS)) else log.debug
         by = self.identity.kind if self.identity else "nobody"
-        tell("call", method=name, by=by, peer=context.peer(), status=status, seconds=round(seconds, 3))
+        tell("call", method=name, by=by, peer=peer, status=status, seconds=round(seconds, 3))
 
 
 @contextlib.asynccontextmanager
 async def _passing(call: _Call, request: Any, context: aio.ServicerContext) -> AsyncIterator[None]:
     """Check a call, let its body serve it, and turn an error of the body into a status code."""
     began, status = time.monotonic(), grpc.StatusCode.OK
+    # Asked now: once a client has gone, gRPC has freed the call, and asking for its peer ends the whole process.
+    peer = context.peer()
     if call.by_client:
         structlog.contextvars.bind_contextvars(request=call.request)
     caller.set(call.identity)
@@ -195,7 +197,7 @@ async def _passing(call: _Call, request: Any, context: aio.ServicerContext) -> A
         # It goes out as a header: 8 KB at most, and no half characters.
         await context.abort(status, shown_lines(message, _MOST_OF_A_MESSAGE))
     finally:
-        call.tell(context, status.name, time.monotonic() - began)
+        call.tell(peer, status.name, time.monotonic() - began)
 
 
 def _answering(serve: Callable, call: _Call) -> Callable:
