@@ -20,7 +20,7 @@ from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, Processor
 
 from farm.damaged_files import DamagedFile
-from farm.log_file import FILE_VARIABLE
+from farm.log_file import FILE_VARIABLE, LogFile, is_at
 from farm.outside_text import hidden, shown_lines
 
 LOG = "log"
@@ -153,8 +153,6 @@ def _library(logger: object, name: str, line: EventDict) -> EventDict:
 
 
 def _handler(file: Path | None) -> logging.Handler:
-    from farm.log_file import LogFile, is_at
-
     # What can't be opened is no reason to fail.
     with contextlib.suppress(OSError, DamagedFile):
         if file:

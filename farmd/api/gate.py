@@ -171,7 +171,7 @@ class _Call:
 async def _passing(call: _Call, request: Any, context: aio.ServicerContext) -> AsyncIterator[None]:
     """Check a call, let its body serve it, and turn an error of the body into a status code."""
     began, status = time.monotonic(), grpc.StatusCode.OK
-    # Asked now: once a client has gone, gRPC has freed the call, and asking for its peer ends the whole process.
+    # Asked now. When a dropped stream ends, gRPC has freed the call; asking for the peer then crashes the process.
     peer = context.peer()
     if call.by_client:
         structlog.contextvars.bind_contextvars(request=call.request)
@@ -186,7 +186,8 @@ async def _passing(call: _Call, request: Any, context: aio.ServicerContext) -> A
         yield
     except aio.AbortError:
         raise
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, GeneratorExit):
+        # Either way the client has gone; a stream that is dropped is ended when Python collects it.
         status = grpc.StatusCode.CANCELLED
         raise
     except Exception as error:

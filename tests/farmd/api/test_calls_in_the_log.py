@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import re
 import sqlite3
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import grpc
 import pytest
@@ -18,6 +21,8 @@ from farm.v1.jobs_pb2_grpc import JobServiceStub
 from farm.wire.channels import channel, request_name
 from tests.farm.small_daemon import NODE
 from tests.farm.store.store_world import submit
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -85,6 +90,17 @@ def test_a_call_that_fails_names_itself_to_its_caller_and_in_the_log(daemon, cli
     assert str(caught.value) == f"the daemon failed; its log says why (request {line['request']})"
     (failure,) = [one for one in log if one["event"] == "call failed"]
     assert (failure["request"], failure["job"], line["status"]) == (line["request"], job.id, "INTERNAL")
+
+
+def test_clients_that_go_away_while_they_watch_leave_the_daemon_alive(tmp_path):
+    """A watch that was dropped is logged as cancelled, after gRPC has freed its call."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.farmd.api.dropped_streams", tmp_path, "30"],
+        capture_output=True, text=True, check=False, timeout=120, cwd=ROOT,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stdout.splitlines()[-1:]) == (0, ["answers 1"]), ended.stderr[-2000:]
+    watched = re.findall(r"method=WatchJob.*status=(\w+)", ended.stdout)
+    assert len(watched) == 90 and set(watched) == {"CANCELLED"}
 
 
 def test_a_name_that_would_spoil_a_log_is_given_up_for_another():
