@@ -1,4 +1,4 @@
-"""The clock of leases. It goes on while the machine sleeps, and doesn't jump when somebody sets the time."""
+"""The clock by which leases run out. It also runs while the machine sleeps, and setting the time doesn't change it."""
 
 from __future__ import annotations
 
