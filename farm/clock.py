@@ -1,4 +1,4 @@
-"""The clock by which leases run out. It also runs while the machine sleeps, and setting the time doesn't change it."""
+"""The clock by which leases run out. It runs on while the machine sleeps, and ignores changes of the system's time."""
 
 from __future__ import annotations
 

@@ -405,9 +405,9 @@ def load_config(
 
 
 def environment_for_children(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment variables that set paths in the settings of farmd and farm-node, with the paths absolute.
+    """Return the environment variables that set paths for farmd and farm-node, with these paths made absolute.
 
-    So a child process that runs in another folder finds the same files.
+    A child process that runs in another folder then finds the same files.
 
     Args:
         environ: The environment variables of this process.

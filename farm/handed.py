@@ -105,7 +105,7 @@ class Handed:
 
 
 def names_of(sent: bytes) -> dict[str, str]:
-    """Return the fields that logs show of a message to a renderer.
+    """Return the log fields that describe a message to a renderer.
 
     Args:
         sent: The message's bytes.

@@ -27,11 +27,11 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def read_value(kind: type[_T], stored: object) -> _T:
-    """Return a dataclass made from JSON. Unknown keys are ignored.
+    """Return an instance of a dataclass, made from JSON. Unknown keys are ignored.
 
     Args:
         kind: The dataclass.
-        stored: The JSON, as Python values.
+        stored: The JSON, in Python's lists and dicts.
 
     Raises:
         Unreadable: The JSON doesn't fit the dataclass.
@@ -46,7 +46,7 @@ def read_value(kind: type[_T], stored: object) -> _T:
 
 
 def as_json(value: Any) -> Any:
-    """Return a dataclass, or a list or dict of dataclasses, as JSON made of Python values."""
+    """Return a value (a dataclass, list, dict, text or number) as JSON, in Python's lists and dicts."""
     # Not dataclasses.asdict, which copies each value: that took a tenth of planning's time.
     if is_dataclass(value):
         found = {}

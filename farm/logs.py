@@ -40,8 +40,8 @@ _LEVEL, _FORMAT = "LTX_FARM_LOG_LEVEL", "LTX_FARM_LOG_FORMAT"
 def rest(kept: bytes, seen: int, last: bytes) -> bytes:
     """Return the part of a log that its reader hasn't seen yet.
 
-    The middle of a long log is cut out. If that has removed the place that the reader had reached, the answer is a line
-    that says so, followed by the end of the log.
+    The farm cuts out the middle of a log that grows too long. If the reader had stopped in that part, the answer is a
+    line that says so, followed by the end of the log.
 
     Args:
         kept: The log as it is stored now.
@@ -76,7 +76,7 @@ def _without_secrets(value: Any) -> Any:
 
 
 def variables(level: str, format: str) -> dict[str, str]:
-    """Return environment variables for a child process, which sets up its log from them by `configure_as_told`.
+    """Return environment variables from which a child process sets up its log (see `configure_as_told`).
 
     Args:
         level: The lowest level that is written, such as "info".
@@ -86,12 +86,12 @@ def variables(level: str, format: str) -> dict[str, str]:
 
 
 def variables_of(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables in `environ` that set the level and the format of logs, as `variables` returns them."""
+    """Return only those variables of `environ` that set the level and the format of logs (see `variables`)."""
     return {name: environ[name] for name in (_LEVEL, _FORMAT) if name in environ}
 
 
 def configure_as_told(process: str, **more: Any) -> None:
-    """Set up the log of this process, with the level and format in the environment variables set by its parent process.
+    """Set up the log of this process, with the level and format that its parent process put into the environment.
 
     Args:
         process: The name of this process, such as "renderer".

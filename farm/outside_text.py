@@ -1,7 +1,7 @@
 """Text from outside the farm: file names, tags of media, output of other programs, input of people and plugins.
 
-Pure. Such text may contain anything: terminal escapes, line breaks, marks that reverse a name's direction, halves of
-characters, or a megabyte of letters. These functions make a text safe to show, to store or to use as a file's name, and
+Pure. Such text may contain anything: terminal escapes, line breaks, marks that reverse a name's direction, unpaired
+surrogates, or a megabyte of letters. These functions make a text safe to show, to store or to use as a file's name, and
 hide secrets in a text.
 """
 
@@ -91,7 +91,7 @@ _WORD = re.compile(r"[A-Za-z0-9_-]{12,}")
 
 
 def hidden(text: object) -> str:
-    """Return `text` with every token (also a part of one) and every password in a URL replaced.
+    """Return `text` with its secrets replaced: tokens, parts of tokens, and passwords in URLs.
 
     A secret is recognised by its form alone, because people paste tokens into wrong places. A word that looks like a
     token by chance is replaced too. Calling the function on its own result changes nothing.
@@ -133,7 +133,7 @@ def _is_random(word: str, least: int) -> bool:
 def storable(text: str) -> str:
     """Return `text` with the replacement character (U+FFFD) for each character that databases or gRPC messages refuse.
 
-    PostgreSQL refuses NUL. Surrogates, which can't be encoded, come from Python, for file names that aren't UTF-8.
+    These are NUL, which PostgreSQL refuses, and surrogates, which Python puts into file names that aren't UTF-8.
     """
     return _UNSTORABLE.sub(_REPLACEMENT, text)
 

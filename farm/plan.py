@@ -114,7 +114,7 @@ class KeptLatents:
 
 @dataclass(frozen=True)
 class Point:
-    """A single frame of an image or clip given with the job. A window sees it while it denoises.
+    """A single frame of an image or clip given with the job. It is shown to a window during denoising.
 
     Attributes:
         name: The artifact of the encode task that holds the frame's latent.
@@ -250,7 +250,7 @@ class EncodeTask(_Told):
     Attributes:
         sizes: The sizes at which images and clips are encoded, as width and height in pixels.
         pixels: The most pixels of a clip that are encoded at a time.
-        negative: Whether to encode the negative prompt too. True if the guidance of some window uses it.
+        negative: Whether to encode the negative prompt too, because the guidance of a window needs it.
     """
 
     sizes: tuple[tuple[int, int], ...]
@@ -271,13 +271,13 @@ class WindowTask(_Told):
         width: The width in pixels of the window's frames.
         height: The height in pixels of the window's frames.
         sigmas: The noise levels of the denoising steps; the last one ends the last step.
-        conditions: Given latents that the window keeps.
-        points: Single given frames that the window sees.
+        conditions: Latents of images and clips given with the job, which the window keeps.
+        points: Single frames of such images and clips, which the window sees.
         base: The latents that are noised to `sigmas[0]` and refined; None: the window begins with pure noise.
-        tail: The end of an earlier window, seen at this window's beginning; None: there is none.
-        head: The beginning of a later window, kept at this window's end; None: there is none.
-        colour: The earlier window towards whose colours this window is moved; None: there is none.
-        sink: A fixed latent that the window sees before its own start; None: there is none.
+        tail: The end of an earlier window, which this window sees at its own beginning; may be None.
+        head: The beginning of a later window, which this window keeps at its own end; may be None.
+        colour: The earlier window towards whose colours this window is moved; may be None.
+        sink: A latent that the window sees before its own start; may be None.
         guidance_scale: The scale of classifier-free guidance; 1 turns it off.
         shows: The prompts of all latents of the window, in order; None in older plans, which have `prompts` instead.
         lockstep: The window's part in a lockstep group; None: it is in no group.
@@ -396,8 +396,8 @@ class Media:
         frame: The delivered frame at which the condition begins.
         frames: The condition's length in frames, at the job's frame rate.
         strength: How firmly the video keeps to the condition, from 0 to 1.
-        before: How many more times the condition's first frame is repeated before it is encoded.
-        after: How many more times the condition's last frame is repeated before it is encoded.
+        before: The number of copies of the first frame that are put before the condition when it is encoded.
+        after: The number of copies of the last frame that are put after the condition when it is encoded.
         start: The global latent at which the encoded condition begins.
         points: Rendered frames at which the condition's frame is also encoded alone.
         listed: The condition's index in the user's own list; None in plans that keep the order of that list.

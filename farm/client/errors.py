@@ -61,7 +61,7 @@ _NAMED = re.compile(r"([a-z_][\w.\[\]-]*): (.+)", re.DOTALL)
 
 
 def translate(error: grpc.RpcError, server: str, seconds: float = 0.0) -> FarmError:
-    """Return the FarmError, or the subclass of it, that describes a failed call.
+    """Return the FarmError (or one of its subclasses) that describes a failed call.
 
     Args:
         error: The error that gRPC raised.

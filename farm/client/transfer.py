@@ -65,14 +65,14 @@ def parts(
 
 
 def check_ending(path: Path, suffix: str) -> None:
-    """Check that a video file's name ends as the video's format requires, in capital or small letters.
+    """Check that a video file's name has the extension of the video's format. Letter case is ignored.
 
     Args:
         path: The file to write.
-        suffix: The ending of the video's format, such as ".mp4"; empty: the ending is unknown, and every name passes.
+        suffix: The extension of the video's format, such as ".mp4"; empty: it is unknown, and every name passes.
 
     Raises:
-        InvalidSpec: The name has another ending (field "output").
+        InvalidSpec: The name has another extension (field "output").
     """
     if len(path.name) > len(suffix) and path.name.lower().endswith(suffix.lower()):
         return

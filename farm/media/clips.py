@@ -159,13 +159,13 @@ def _frames(
                 given += 1
             if given == count:
                 return
-    raise MediaError(f"{shown(path)}: changed while it was read (frame {picks[given]} is gone)")
+    raise MediaError(f"{shown(path)}: changed while it was read (frame {picks[given]} is missing now)")
 
 
 def resample_times(
     pts_seconds: Sequence[Fraction | float], duration: Fraction | float, fps: Fraction | float
 ) -> list[int]:
-    """Return, for each frame of a clip at a new frame rate, the index of the source frame that it shows.
+    """Return which source frame each frame of a clip shows at a new frame rate, as a list of indices.
 
     Output frame k shows the source frame that is on screen k/fps seconds after the first. A source frame is on screen
     until the next one appears. A source frame that is late by at most a sixteenth of an output frame counts as on time.

@@ -1,7 +1,7 @@
-"""Recognition, by their bytes, of kinds of files that the farm's media reader doesn't know or would misread.
+"""Recognition of files that the farm's media reader can't read or would misread. It goes by the files' bytes.
 
-Pure. With it, an error can name the kind of a refused file. And no file is opened as a kind that it only resembles: a
-phone's HEIC has the layout of a MOV, and a camera's raw image has the layout of a TIFF.
+Pure. So an error can name the kind of a refused file. And no file is opened as a kind that it only resembles: a phone's
+HEIC has the layout of a MOV, and a camera's raw image has the layout of a TIFF.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def _turn(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
 def covering(frame: av.VideoFrame, aspect: Fraction, width: int, height: int) -> tuple[int, int]:
     """Return the width and height in pixels to which a frame must be scaled to cover an upright picture.
 
-    The frame is scaled before it is turned upright, so this size is not upright.
+    The frame is scaled before it is turned upright, so the result is the size before that turn.
 
     Args:
         frame: The decoded frame.
