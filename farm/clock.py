@@ -1,4 +1,4 @@
-"""The clock of leases. It goes on while the machine sleeps, and doesn't jump when somebody sets the time."""
+"""The clock by which leases run out. It runs on while the machine sleeps, and ignores changes of the system's time."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The settings of the daemon (farm.toml) and of an agent (node.toml), which the environment and flags override.
 
-The models below hold every setting with its default and its description. The commented example files are generated from
-them. farm.settings reads, layers and checks them.
+The classes below define every setting, with its default and its description. The commented example files are generated
+from these classes. farm.settings reads the files, lets environment and flags override them, and checks the result.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ class Artifacts(Settings):
 
 
 class Keep(Settings):
-    """Retention of the artifacts of ended jobs. Videos, sidecars and logs are always kept, and so are the clips of jobs
-    that failed or were cancelled. A retry makes all other artifacts again."""
+    """How long the farm keeps the artifacts of ended jobs. Videos, sidecars and logs are always kept. The clips of jobs
+    that failed or were cancelled are always kept too. If such a job is retried, removed artifacts are made again."""
 
     days: float = Field(
         14.0,
@@ -117,7 +117,7 @@ class MediaRoots(Settings):
 
 
 class Leases(Settings):
-    """Limits on a node's silence, in seconds. Twice the heartbeat <= lease < requeue."""
+    """How long a node may be silent, in seconds. lease must be at least twice heartbeat, and less than requeue."""
 
     heartbeat: Seconds = Field(2.0, description="Seconds between heartbeats of an agent.")
     lease: Seconds = Field(
@@ -240,7 +240,7 @@ class FarmConfig(Settings):
 
     @property
     def terms(self) -> Terms:
-        """The limits at which the farm gives up a task or a job: numbers of failures, and times."""
+        """The numbers of failures and the times after which the farm gives up a task or a job."""
         return Terms(
             max_failures=self.limits.max_failures,
             max_job_failures=self.limits.max_job_failures,
@@ -250,7 +250,7 @@ class FarmConfig(Settings):
 
     @property
     def keeping(self) -> Keeping:
-        """The limits of retention for the artifacts of ended jobs."""
+        """How long, and up to what total size, the farm keeps the artifacts of ended jobs."""
         return Keeping(seconds=self.keep.days * 86_400, max_bytes=self.keep.max_bytes)
 
     @property
@@ -270,7 +270,7 @@ class Raylet(Settings):
 
 
 class OwnerSettings(Settings):
-    """The rights of this workstation's owner, who comes before the farm. See docs/owners.md."""
+    """Settings for the owner of this workstation, who has priority over the farm. See docs/owners.md."""
 
     presence: str = Field(
         "none",
@@ -317,7 +317,7 @@ class OwnerSettings(Settings):
 
 
 class DeclaredDevice(Settings):
-    """A device declared for trials. The node offers it, marked as declared, instead of the devices that it would detect."""
+    """A device declared in node.toml for trials. The node offers such devices instead of those that it detects."""
 
     name: str = Field(
         "cpu",
@@ -405,7 +405,16 @@ def load_config(
 
 
 def environment_for_children(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that set paths for farmd or farm-node, with absolute paths. Raises InvalidConfig."""
+    """Return the environment variables that set paths for farmd and farm-node, with these paths made absolute.
+
+    A child process that runs in another folder then finds the same files.
+
+    Args:
+        environ: The environment variables of this process.
+
+    Raises:
+        InvalidConfig: A variable's value is refused.
+    """
     return {
         **anchored_environment(FarmConfig, "FARM_", environ),
         **anchored_environment(NodeConfig, "FARM_NODE_", environ),
@@ -415,9 +424,15 @@ def environment_for_children(environ: Mapping[str, str]) -> dict[str, str]:
 def load_node_config(
     path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None
 ) -> NodeConfig:
-    """Return an agent's settings, from node.toml, FARM_NODE_<KEY> or FARM_NODE_<SECTION>_<KEY>, and flags.
+    """Return the settings of an agent.
 
-    Arguments and errors are those of load_config.
+    Args:
+        path: The node.toml; None: the file that FARM_NODE_CONFIG names, or else node.toml in the home, if it exists.
+        environ: The environment variables, such as FARM_NODE_<KEY> and FARM_NODE_<SECTION>_<KEY>.
+        overrides: Flags by dotted key, such as {"owner.idle": 300}; None: the flag was not given.
+
+    Raises:
+        InvalidConfig: A setting is refused, or the file can't be read.
     """
     return load(NodeConfig, "node.toml", path, "FARM_NODE_", environ, overrides or {})
 

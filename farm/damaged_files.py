@@ -1,8 +1,7 @@
 """Checks of the small files that a process reads back when it starts again: keys, tokens, certificates, states.
 
-This module imports little, because daemon, agent, renderer and farmctl all import it. The caller knows what a file
-means, and whether the farm can do without it. docs/faults.md lists these files; farm.durable writes them, and sets
-damaged ones aside.
+This module imports little, because daemon, agent, renderer and farmctl all import it. docs/faults.md lists these files.
+farm.durable writes them, and renames damaged ones. Whether a damaged file is an error is for the caller to decide.
 """
 
 from __future__ import annotations
@@ -52,7 +51,10 @@ _OF_DISKS = {
 
 
 def is_of_files(error: OSError) -> bool:
-    """Return whether an error is about a file or a disk. Others (of a socket, a process) need a traceback."""
+    """Return whether an error is about a file or a disk, rather than, for example, a socket or a process.
+
+    Such an error is shown to people as one line. Every other OSError is shown with its traceback.
+    """
     # A subclass of OSError, such as the one for standard output, says by itself what it is about.
     return error.filename is not None or (type(error) is OSError and error.errno in _OF_DISKS)
 
@@ -70,10 +72,17 @@ def of_system(error: OSError) -> str:
 
 
 def open_plain(path: Path, flags: int, remedy: str, mode: int = 0o600) -> int:
-    """Open an ordinary file and return its descriptor; `flags` and `mode` are those of `os.open`.
+    """Open an ordinary file and return its descriptor. The call never blocks, even if there is a pipe at `path`.
 
-    The call never blocks, even if a pipe is in the place of the file. Raises DamagedFile with `remedy` if
-    anything but an ordinary file is at `path`. Raises OSError.
+    Args:
+        path: The file.
+        flags: The flags of `os.open`.
+        remedy: What a person should do if the file is unusable, as a sentence for the error.
+        mode: The permissions of a file that is created.
+
+    Raises:
+        DamagedFile: There is something else than an ordinary file at `path`.
+        OSError: The file can't be opened.
     """
     try:
         handle = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, mode)
@@ -91,7 +100,13 @@ def open_plain(path: Path, flags: int, remedy: str, mode: int = 0o600) -> int:
 def read_text(path: Path, remedy: str) -> str:
     """Return the text of a file.
 
-    Raises FileNotFoundError. Raises DamagedFile with `remedy` for a file that is empty, too long or not text in UTF-8.
+    Args:
+        path: The file.
+        remedy: What a person should do if the file is unusable, as a sentence for the error.
+
+    Raises:
+        FileNotFoundError: There is no file.
+        DamagedFile: The file can't be read, is empty or too long, or isn't text in UTF-8.
     """
     try:
         with open(open_plain(path, os.O_RDONLY, remedy), "rb") as file:
@@ -114,7 +129,7 @@ def read_text(path: Path, remedy: str) -> str:
 
 
 def read_certificate(path: Path, remedy: str) -> str:
-    """Return the certificate in a file, as PEM. Raises as `read_text` does."""
+    """Return the certificate in a file, as PEM. Arguments and errors are those of `read_text`."""
     pem = read_text(path, remedy)
     if not is_certificate(pem):
         raise DamagedFile(path, "is damaged (it is not a certificate in PEM)", remedy)
@@ -132,9 +147,16 @@ def is_certificate(pem: str) -> bool:
 
 
 def read_word(path: Path, remedy: str, *, shortest: int = 1) -> str:
-    """Return the single word of printable ASCII in a file, such as a token. Raises as `read_text` does.
+    """Return the content of a file that holds a single word of printable ASCII, such as a token.
 
-    `shortest`: the fewest characters that the word may have.
+    Args:
+        path: The file.
+        remedy: What a person should do if the file is unusable, as a sentence for the error.
+        shortest: The fewest characters that the word may have.
+
+    Raises:
+        FileNotFoundError: There is no file.
+        DamagedFile: The file can't be read, or doesn't hold such a word.
     """
     word = read_text(path, remedy).strip()
     if not all("!" <= letter <= "~" for letter in word):
@@ -147,7 +169,7 @@ def read_word(path: Path, remedy: str, *, shortest: int = 1) -> str:
 
 
 def read_object(path: Path, remedy: str) -> dict[str, Any]:
-    """Return the JSON object in a file. Raises as `read_text` does."""
+    """Return the JSON object in a file. Arguments and errors are those of `read_text`."""
     text = read_text(path, remedy)
     try:
         found = json.loads(text.removeprefix("\ufeff"))

@@ -1,8 +1,8 @@
 """Files that appear complete or not at all, and folders for work in progress.
 
 A process locks every file and folder that it hasn't finished. The kernel frees the lock when the process ends, for
-whatever reason. So an unfinished file or folder that nobody has locked is that of a dead process, and the next process
-removes it. This needs no clock and no list of processes.
+whatever reason. So an unfinished file or folder without a lock belongs to a dead process, and the next process
+removes it. No clock and no list of processes is needed.
 """
 
 from __future__ import annotations
@@ -18,10 +18,16 @@ from pathlib import Path
 
 
 def take(path: Path, *, wait: bool = True, mode: int = 0o600) -> int:
-    """Open the file at `path`, lock it, and return its descriptor. A missing file is created with `mode`.
+    """Open the file at `path`, lock it, and return its descriptor. Closing the descriptor frees the lock.
 
-    Closing the descriptor frees the lock. Raises OSError, and BlockingIOError if another process holds the lock and `wait`
-    is false.
+    Args:
+        path: The file. It is created if it is missing.
+        wait: Whether to wait while another process has the lock.
+        mode: The permissions of a file that is created.
+
+    Raises:
+        BlockingIOError: Another process has the lock, and `wait` is false.
+        OSError: The file can't be opened.
     """
     while True:
         # A link under that name may be anybody's, and point anywhere.
@@ -38,12 +44,17 @@ def take(path: Path, *, wait: bool = True, mode: int = 0o600) -> int:
 
 
 def write_whole(path: Path, content: str | bytes, *, replace: bool = True) -> None:
-    """Write `content` to `path`, synced and readable only by its owner (0600). Without `replace` an existing file stays.
+    """Write a file that appears complete or not at all, and that only its owner can read (0600).
 
-    The content is first written to a file with a fixed name beside `path`, so that a writer replaces the unfinished
-    file of an earlier writer that was killed. A folder at `path` is set aside.
+    A folder at `path` is renamed first, as `set_aside` does.
 
-    Raises OSError, which always names a file.
+    Args:
+        path: The file.
+        content: Its content.
+        replace: Whether to replace an existing file; if not, an existing file stays as it is.
+
+    Raises:
+        OSError: The file can't be written. The error always names a file.
     """
     try:
         _write_whole(path, content, replace)
@@ -55,6 +66,7 @@ def write_whole(path: Path, content: str | bytes, *, replace: bool = True) -> No
 
 def _write_whole(path: Path, content: str | bytes, replace: bool) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # A fixed name, so that a writer replaces the unfinished file of an earlier writer that was killed.
     part = path.with_name(f".{path.name}.part")
     handle = take(part)
     try:
@@ -75,7 +87,7 @@ def _write_whole(path: Path, content: str | bytes, replace: bool) -> None:
 
 
 def private_folder(folder: Path) -> Path:
-    """Make a folder that only its owner can open (0700), or give that mode to an existing one. Return it.
+    """Make a folder that only its owner can open (0700) and return its path. An existing folder is given that mode.
 
     Raises OSError.
     """
@@ -86,7 +98,15 @@ def private_folder(folder: Path) -> Path:
 
 
 def give_name(finished: Path, path: Path) -> None:
-    """Sync a finished file and rename it to `path` on the same disk. Content and name survive a power cut. Raises OSError."""
+    """Sync a finished file and rename it to `path`, so that its content and its name survive a power cut.
+
+    Args:
+        finished: The file. It must be on the same disk as `path`.
+        path: The file's new path. A file there is replaced.
+
+    Raises:
+        OSError: The disk fails.
+    """
     _sync(finished)
     os.replace(finished, path)
     sync_folder(path.parent)
@@ -107,10 +127,17 @@ def _sync(path: Path) -> None:
 
 @contextlib.contextmanager
 def scratch(folder: Path, name: str, end: Callable[[Path], None] = lambda left: None) -> Iterator[Path]:
-    """Make a new folder (0700) in `folder` for the `with` block, and remove it when the block ends or fails.
+    """Make a new work folder (0700) for a `with` block, and remove it when the block ends or fails.
 
-    Folders of the same `name` that killed processes have left in `folder` are removed first. Before each of them is
-    removed, `end` is called with it, to stop any process that still works in it. Raises OSError.
+    First, work folders of the same name are removed if the processes that made them are dead.
+
+    Args:
+        folder: The folder in which the work folder is made.
+        name: A name for the purpose. It becomes part of the work folder's name.
+        end: Called with each old work folder before it is removed, to stop any process that still works there.
+
+    Raises:
+        OSError: The work folder can't be made.
     """
     clear(folder, f".{name}-*", end)
     while True:
@@ -132,9 +159,12 @@ def scratch(folder: Path, name: str, end: Callable[[Path], None] = lambda left: 
 
 
 def clear(folder: Path, pattern: str, end: Callable[[Path], None] = lambda left: None) -> None:
-    """Remove files and folders in `folder` that match `pattern`, belong to this user and aren't locked by a process.
+    """Remove files and folders that dead processes have left unfinished: those of this user that aren't locked.
 
-    Before each of them is removed, `end` is called with it.
+    Args:
+        folder: The folder that contains them.
+        pattern: A glob pattern. Only files and folders whose names match it are removed.
+        end: Called with each of them before it is removed.
     """
     for path in sorted(folder.glob(pattern)):
         with contextlib.suppress(OSError):
@@ -176,9 +206,13 @@ def aside_name(path: Path) -> Path:
 
 
 def start_over(path: Path) -> Path | None:
-    """Set aside the file at `path`, so that the farm makes a new one. Return the path of the file that was set aside.
+    """Rename the file at `path` as `set_aside` does, so that the farm makes a new file there.
 
-    Return None if there was no file. Raises OSError.
+    Returns:
+        The renamed file's path, or None if there was no file.
+
+    Raises:
+        OSError: The file can't be renamed.
     """
     with contextlib.suppress(FileNotFoundError):
         return set_aside(path)

@@ -1,7 +1,7 @@
 """Rules for names of files: which ids may become part of a name, and which characters a name from outside may contain.
 
-Pure. A name that comes from outside is data: it is shown to people, and never opened as a path. Paths are made of ids and
-of the file endings that this installation knows.
+Pure. A name that comes from outside is only shown to people; the farm never opens it as a path. The farm's own paths
+are made of ids and of file endings that this installation knows.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 def has_controls(text: str) -> bool:
     """Return whether `text` contains control characters such as NUL, line breaks and escapes.
 
-    Databases refuse some of them, and terminals obey others.
+    Databases refuse some of these characters. Others would control the terminal that shows them.
     """
     return any(unicodedata.category(character) == "Cc" for character in text)
 

@@ -1,6 +1,6 @@
-"""The message that a renderer gets with an attempt: the task and its inputs. Pure.
+"""The message that a renderer gets when it is to attempt a task: the task and its inputs. Pure.
 
-The plan inside the message is JSON, which this module doesn't look into; farm.plan reads it.
+The message contains parts of the job's plan, as JSON. This module passes that JSON on unread; farm.plan reads it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ from farm.plan import JobJson, Payload
 
 @dataclass(frozen=True)
 class HandedArtifact:
-    """An artifact that a task needs."""
+    """An artifact that a task needs.
+
+    Attributes:
+        id: The artifact's id.
+        sha256: The checksum of its content.
+        size: Its size in bytes.
+    """
 
     id: str
     sha256: str
@@ -25,7 +31,14 @@ class HandedArtifact:
 
 @dataclass(frozen=True)
 class Member:
-    """A task's part in its lockstep group: its `key`, its `renderer`, and in `places` each neighbour's renderer."""
+    """What a task's renderer knows of the task's lockstep group.
+
+    Attributes:
+        group: The group's name.
+        key: The task's key.
+        renderer: The name of the renderer that does the task.
+        places: The names of the renderers that do the neighbouring tasks, by the key of the task.
+    """
 
     group: str
     key: str
@@ -35,7 +48,15 @@ class Member:
 
 @dataclass(frozen=True)
 class HandedTask:
-    """The task of an attempt. `model` names the model that does it, `weights` is the hash of the model's weights."""
+    """The task that a renderer is to do.
+
+    Attributes:
+        key: The task's key, such as "window/3".
+        kind: The kind of task, such as "window".
+        payload: The task's own part of the plan, as JSON.
+        model: The name of the model to use.
+        weights: The hash of the model's weights.
+    """
 
     key: str
     kind: str
@@ -46,12 +67,19 @@ class HandedTask:
 
 @dataclass(frozen=True)
 class Handed:
-    """Everything that a renderer gets with an attempt.
+    """Everything that a renderer gets in order to attempt a task.
 
-    `inputs[key][name]` is an artifact that the task needs: `key` is the task that made it ("" for the job's media),
-    `name` is the artifact's name. `state` is what an earlier attempt saved; this attempt continues from there. `notes`
-    are the sentences about the job that the farm has shown to people so far. `job` (an id) and `node` (a name) are only
-    for logs.
+    Attributes:
+        task: The task.
+        shared: The part of the plan that all tasks of the job get, as JSON.
+        inputs: The artifacts that the task needs, by the key of the task that made them, and then by their name. The
+            images and clips given with the job have the key "".
+        member: The task's lockstep group; None: the task is in no group.
+        state: What an earlier attempt saved, so that this attempt continues from there; None: it starts from the
+            beginning.
+        notes: The notes about the job that people can read so far.
+        job: The job's id, for logs.
+        node: The node's name, for logs.
     """
 
     task: HandedTask
@@ -65,19 +93,26 @@ class Handed:
 
     @classmethod
     def read(cls, sent: bytes) -> Self:
-        """Return the Handed whose bytes are `sent`. Raises Unreadable."""
+        """Read a message from `sent`, the bytes that a renderer got. Raises Unreadable."""
         try:
             return read_value(cls, json.loads(sent))
         except ValueError as error:
             raise Unreadable(f"the task that the renderer got can't be read: {error}") from None
 
     def sent(self) -> bytes:
-        """Return the value as bytes that can be sent to a renderer."""
+        """Return the message as bytes, to be sent to a renderer."""
         return json.dumps(as_json(self)).encode()
 
 
 def names_of(sent: bytes) -> dict[str, str]:
-    """Return the fields by which logs name a renderer's work: `job`, `task`, `node`. Empty if `sent` is unreadable."""
+    """Return the log fields that describe a message to a renderer.
+
+    Args:
+        sent: The message's bytes.
+
+    Returns:
+        The values of the fields `job`, `task` and `node`. Empty if the message can't be read.
+    """
     try:
         told = json.loads(sent)
         return {"job": told["job"], "task": told["task"]["key"], "node": told["node"]}
@@ -87,6 +122,15 @@ def names_of(sent: bytes) -> dict[str, str]:
 
 
 def fingerprint(key: str, kind: str, model: str, weights: str, shared: JobJson, payload: Payload) -> str:
-    """Return a SHA-256 of a task's plan, model and weights. Two tasks with the same fingerprint make the same result."""
+    """Return a SHA-256 of all that decides a task's result. Two tasks with the same fingerprint make the same result.
+
+    Args:
+        key: The task's key, such as "window/3".
+        kind: The kind of task, such as "window".
+        model: The model's name.
+        weights: The hash of the model's weights.
+        shared: The part of the plan that all tasks of the job get, as JSON.
+        payload: The task's own part of the plan, as JSON.
+    """
     work = [key, kind, model, weights, shared, payload]
     return hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()

@@ -1,8 +1,10 @@
 """All plugin hooks of the farm. The built-in plugins use these hooks and nothing else.
 
-A package offers hooks through three entry-point groups. The daemon loads `farm.planning` (facts and geometry), which must
-not import torch. Renderers load `farm.rendering` (tensor and codec code). Agents load `farm.node` (questions about
-the workstation), which must not import torch.
+A package registers its plugins in up to three entry-point groups:
+
+- `farm.planning`, which the daemon loads: facts of models and output formats, and strategies. Must not import torch.
+- `farm.rendering`, which renderers load: the code that works on tensors and writes video.
+- `farm.node`, which agents load: ways to tell whether somebody is at the workstation. Must not import torch.
 """
 
 # pluggy calls no specification, so none has a body.
@@ -27,7 +29,7 @@ hookimpl = pluggy.HookimplMarker("farm")
 
 
 class PlanningHooks:
-    """Hooks of the group `farm.planning`: facts and geometry."""
+    """Hooks of the group `farm.planning`: the facts of models and output formats, and strategies."""
 
     @hookspec
     def farm_models(self) -> list[ModelFacts]:
@@ -43,22 +45,22 @@ class PlanningHooks:
 
     @hookspec(firstresult=True)
     def farm_open_joining(self, output: str) -> Joining | None:
-        """Return what joins segments of an output format on a machine without a renderer. Must not import torch.
+        """Return an object that joins segments on a machine without a renderer. Must not import torch.
 
         Args:
-            output: The name of the format.
+            output: The name of the segments' output format.
 
         Returns:
-            An object that joins segments of the format, or None if this plugin doesn't have the format.
+            The object, or None if this plugin doesn't have the format.
         """
 
     @hookspec(firstresult=True)
     def farm_default_source(self, model: str, cache: Path) -> str | None:
-        """Return a source for a model that the node's settings don't mention. The plugin may build it in `cache`.
+        """Return where to load a model from if the node's settings name no source for it.
 
         Args:
             model: The name of the model.
-            cache: The node's folder for files that plugins can make again if they are lost.
+            cache: The node's folder for files that plugins can make again. The plugin may build the model there.
 
         Returns:
             A folder or a hub id, or None if this plugin has no source for the model.
@@ -114,4 +116,4 @@ class NodeHooks:
 
     @hookspec
     def farm_presences(self) -> list[Presence]:
-        """Return ways to tell whether somebody is at this machine. owner.presence in node.toml names the one to use."""
+        """Return ways to tell whether somebody is at this machine. owner.presence in node.toml names the way to use."""

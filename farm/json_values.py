@@ -1,6 +1,6 @@
 """Conversion of frozen dataclasses to JSON and back. Pure.
 
-A field may be stored under a name other than its own: the alias of a pydantic Field in its annotation.
+In the JSON a field has its own name, or else the alias that a pydantic Field in its annotation gives.
 """
 
 from __future__ import annotations
@@ -27,7 +27,15 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def read_value(kind: type[_T], stored: object) -> _T:
-    """Return the stored JSON as a value of the dataclass `kind`. Unknown keys are ignored. Raises Unreadable."""
+    """Return an instance of a dataclass, made from JSON. Unknown keys are ignored.
+
+    Args:
+        kind: The dataclass.
+        stored: The JSON, in Python's lists and dicts.
+
+    Raises:
+        Unreadable: The JSON doesn't fit the dataclass.
+    """
     made: Any = kind
     try:
         return cast(_T, _adapter(made).validate_python(stored))
@@ -38,7 +46,8 @@ def read_value(kind: type[_T], stored: object) -> _T:
 
 
 def as_json(value: Any) -> Any:
-    """Return a value as JSON. (dataclasses.asdict copies each value: that took a tenth of planning's time.)"""
+    """Return a value (a dataclass, list, dict, text or number) as JSON, in Python's lists and dicts."""
+    # Not dataclasses.asdict, which copies each value: that took a tenth of planning's time.
     if is_dataclass(value):
         found = {}
         kind: Any = type(value)

@@ -1,8 +1,7 @@
-"""A log file that does not grow for ever: at a certain size it is renamed, and a new file takes its place.
+"""A log file of limited size: when it is full it is renamed, and a new file takes its place.
 
-No line is lost, and no other program has to open the file again: the process that writes the log moves its own
-standard output and error to the new file. Python's RotatingFileHandler leaves both in the old file, and for a moment
-has no file at all.
+No line is lost. If the standard output or error of the process that writes the log goes to the old file, the process
+redirects it to the new file. Python's RotatingFileHandler doesn't do that.
 """
 
 from __future__ import annotations
@@ -27,9 +26,10 @@ OLDER = 3
 
 
 class LogFile(logging.Handler):
-    """A handler that appends lines to the file at `path`. Several processes may have the file open.
+    """A handler that appends lines to a log file of limited size. Several processes may have the file open.
 
-    If the disk is full or the folder can't be written, lines are lost or the file grows, but no process stops.
+    No process stops because of its log: if the disk is full, lines are lost; if the folder can't be written, the file
+    grows beyond its limit.
     """
 
     def __init__(self, path: Path, max_bytes: int = MAX_BYTES) -> None:
@@ -80,9 +80,14 @@ class LogFile(logging.Handler):
 
 
 def cut(path: Path, max_bytes: int = MAX_BYTES) -> None:
-    """Empty a file that has `max_bytes` or more, and keep its contents as NAME.1. Another program may be writing to it.
+    """Copy a log file that is full to NAME.1, and empty it.
 
-    Lines that are written meanwhile are lost. If the disk has no room for the copy, all contents are lost.
+    This is for a file that another program has open for writing. Lines that it writes during the copy are lost. If the
+    disk has no room for the copy, the whole content is lost.
+
+    Args:
+        path: The log file.
+        max_bytes: The size in bytes from which the file is full.
     """
     if path.suffix == ".1":
         return
@@ -94,7 +99,18 @@ def cut(path: Path, max_bytes: int = MAX_BYTES) -> None:
 
 
 def opened(path: Path, flags: int, mode: int = 0o600) -> int:
-    """Open a file that the farm can do without. If it isn't an ordinary file, set it aside first. Raises OSError."""
+    """Open a file that the farm can make again, and return its descriptor.
+
+    Anything at `path` that isn't an ordinary file is first renamed to NAME.damaged-DATE.
+
+    Args:
+        path: The file.
+        flags: The flags of `os.open`.
+        mode: The permissions of a file that is created.
+
+    Raises:
+        OSError: The file can't be opened.
+    """
     try:
         return open_plain(path, flags, MADE_ANEW, mode)
     except DamagedFile:

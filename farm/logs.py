@@ -1,8 +1,8 @@
 """Logs: the lines that every process of the farm writes about itself, and how much of an attempt's log is kept.
 
-farmd, bridge, farm-node, renderer and Ray's launchers write lines in the same format, text or JSON, and use the same
-names: `process` (the one that writes the line), `job`, `task`, `attempt`, `epoch`, `node`, `device`, and `request` (a
-client's call).
+farmd, bridge, farm-node, renderer and Ray's launchers write lines in the same format, text or JSON, and with the same
+fields: `process` (the process that writes the line), `job`, `task`, `attempt`, `epoch`, `node`, `device`, and `request`
+(the id of a client's call).
 """
 
 from __future__ import annotations
@@ -38,10 +38,15 @@ _LEVEL, _FORMAT = "LTX_FARM_LOG_LEVEL", "LTX_FARM_LOG_FORMAT"
 
 
 def rest(kept: bytes, seen: int, last: bytes) -> bytes:
-    """Return the rest of a log for a reader who has seen its first `seen` bytes.
+    """Return the part of a log that its reader hasn't seen yet.
 
-    `kept` is the log as it is stored; `last` holds the last of the bytes that the reader has seen. If the log's middle,
-    including `last`, was cut out meanwhile, return a line that says so, followed by the log's end.
+    The farm cuts out the middle of a log that grows too long. If the reader had stopped in that part, the answer is a
+    line that says so, followed by the end of the log.
+
+    Args:
+        kept: The log as it is stored now.
+        seen: The number of bytes that the reader has seen.
+        last: The last few of those bytes.
     """
     if kept[:seen].endswith(last):
         return kept[seen:]
@@ -71,19 +76,26 @@ def _without_secrets(value: Any) -> Any:
 
 
 def variables(level: str, format: str) -> dict[str, str]:
-    """Return environment variables that give `level` and `format` to `configure_as_told` in a child process."""
+    """Return environment variables from which a child process sets up its log (see `configure_as_told`).
+
+    Args:
+        level: The lowest level that is written, such as "info".
+        format: text or json.
+    """
     return {_LEVEL: level, _FORMAT: format}
 
 
 def variables_of(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return those variables of an environment that `variables` would set."""
+    """Return only those variables of `environ` that set the level and the format of logs (see `variables`)."""
     return {name: environ[name] for name in (_LEVEL, _FORMAT) if name in environ}
 
 
 def configure_as_told(process: str, **more: Any) -> None:
-    """Set up the log of a process with the settings of the farm's process that has started it.
+    """Set up the log of this process, with the level and format that its parent process put into the environment.
 
-    The other arguments are those of `configure_logs`.
+    Args:
+        process: The name of this process, such as "renderer".
+        more: Further arguments of `configure_logs`.
     """
     configure_logs(os.environ.get(_LEVEL, "info"), os.environ.get(_FORMAT, "text"), process, **more)
 
@@ -97,10 +109,10 @@ def configure_logs(
         level: The lowest level at which the farm's own lines are written: debug, info, warning or error.
         format: text or json.
         process: The name of this process: farmd, bridge, agent, renderer, …
-        file: The file to write to, see farm.log_file. None: standard error. If FILE_VARIABLE names the file behind
-            standard error, that file is rotated too.
-        libraries: Whether warnings and errors of libraries become lines too.
-        bound: Further fields, which every line gets.
+        file: The file to write to; None: standard error. A file that grows too long is rotated, and so is a file behind
+            standard error if the environment variable FILE_VARIABLE names it.
+        libraries: Whether warnings and errors of libraries are written to the log too.
+        bound: Further fields that are added to every line.
     """
     words = {"process": process, **bound}
     first: list[Processor] = [
@@ -142,7 +154,11 @@ def configure_logs(
 
 
 def adopt(library: str) -> None:
-    """Write a library's lines in the farm's format. Needed if it brings its own handler, as Ray does when imported."""
+    """Let a library's log lines be written in the farm's format, by removing the library's own log handlers.
+
+    Args:
+        library: The name of the library's logger. Ray, for one, adds its own handler when it is imported.
+    """
     logger = logging.getLogger(library)
     logger.handlers, logger.propagate = [], True
     logger.setLevel(logging.NOTSET)

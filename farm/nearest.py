@@ -1,4 +1,4 @@
-"""Suggestions for mistyped words. Pure. A suggestion is only shown: the farm never acts on a word that nobody typed."""
+"""Suggestions for mistyped words. Pure. A suggestion is only shown; the farm never acts on it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ _LIKENESS = 0.7
 
 
 def nearest(word: str, accepted: Iterable[str]) -> str:
-    """Return the accepted word that begins with `word` or resembles it, in any letter case; "" if there is none."""
+    """Return the accepted word that a mistyped word probably stands for; "" if there is none.
+
+    That is the only accepted word that begins with `word`, or else the most similar one. Letter case is ignored.
+    """
     by_lower: dict[str, str] = {}
     for one in accepted:
         by_lower.setdefault(one.lower(), one)
@@ -31,5 +34,5 @@ def did_you_mean(word: str, accepted: Iterable[str]) -> str:
 
 
 def literals(error: Mapping[str, Any]) -> list[str]:
-    """Return the accepted words that a pydantic `error` of type literal_error lists."""
+    """Return the words that would have been accepted, from a pydantic error of the type literal_error."""
     return re.findall(r"'([^']*)'", error.get("ctx", {}).get("expected", ""))

@@ -1,8 +1,8 @@
-"""Text from outside: file names, tags of media, output of other programs, input of people and plugins.
+"""Text from outside the farm: file names, tags of media, output of other programs, input of people and plugins.
 
-Pure. Text from outside may hold anything: terminal escapes, line breaks, marks that reverse a name's direction, halves of
-characters, or a megabyte of letters. The functions here make it safe to show, to store and to use as a file's name, and
-hide secrets in it.
+Pure. Such text may contain anything: terminal escapes, line breaks, marks that reverse a name's direction, unpaired
+surrogates, or a megabyte of letters. These functions make a text safe to show, to store or to use as a file's name, and
+hide secrets in a text.
 """
 
 from __future__ import annotations
@@ -30,10 +30,13 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 def shown(text: object, most: int = MOST) -> str:
-    """Return `text` as one line for people, with invisible characters escaped, in at most `most` characters.
+    """Return a text as one line for people, with invisible characters escaped.
 
-    A long text keeps its beginning and its end, because the end of a file's name tells its kind. Applying the function
-    twice changes nothing more.
+    If the text is too long, its middle is left out. Calling the function on its own result changes nothing.
+
+    Args:
+        text: The text, or an object that is shown as `str` shows it.
+        most: The most characters of the result.
     """
     return _shown(str(text), most, "")
 
@@ -88,10 +91,10 @@ _WORD = re.compile(r"[A-Za-z0-9_-]{12,}")
 
 
 def hidden(text: object) -> str:
-    """Return `text` with its secrets replaced: tokens of every kind, even if cut short, and passwords in URLs.
+    """Return `text` with its secrets replaced: tokens, parts of tokens, and passwords in URLs.
 
-    A secret is recognised by its form, because people paste tokens into wrong places. A word that has that form by chance
-    is hidden too. Applying the function twice changes nothing more.
+    A secret is recognised by its form alone, because people paste tokens into wrong places. A word that looks like a
+    token by chance is replaced too. Calling the function on its own result changes nothing.
     """
     told = _NAMED_TOKEN.sub(NOT_SHOWN, str(text))
     told = _IN_A_URL.sub(r"\1:***@", told)
@@ -103,7 +106,7 @@ def hidden(text: object) -> str:
 def hidden_word(text: str) -> str:
     """Return `text` as `hidden` does, but also hide a single word that only resembles a token.
 
-    Used for values such as a file's name or an address, in whose place people sometimes paste a token.
+    This is for values such as a file's name or an address, because people sometimes paste a token there.
     """
     word = text.strip().rpartition("/")[2]
     return NOT_SHOWN if _WORD.fullmatch(word) and _is_random(word, _LEAST_ALONE) else hidden(text)
@@ -128,7 +131,7 @@ def _is_random(word: str, least: int) -> bool:
 
 
 def storable(text: str) -> str:
-    """Return `text` with a replacement character for each character that databases or messages refuse.
+    """Return `text` with the replacement character (U+FFFD) for each character that databases or gRPC messages refuse.
 
     These are NUL, which PostgreSQL refuses, and surrogates, which Python puts into file names that aren't UTF-8.
     """
@@ -136,7 +139,7 @@ def storable(text: str) -> str:
 
 
 def storable_json(value: Any) -> Any:
-    """Return a JSON value with every text in it, keys included, made `storable`."""
+    """Return a JSON value in which `storable` has been applied to every text, keys included."""
     if isinstance(value, str):
         return storable(value)
     if isinstance(value, Mapping):
@@ -149,10 +152,13 @@ def storable_json(value: Any) -> Any:
 
 
 def file_name(text: str, otherwise: str = "data") -> str:
-    """Return the last part of the path `text`, changed as little as possible into a name that any file system accepts.
+    """Return the last part of a path as a file name that any file system accepts, changed as little as possible.
 
-    The name keeps the ending and has at most MAX_NAME_BYTES bytes. If no part of `text` can be used, the name is
-    `otherwise`.
+    The name has at most MAX_NAME_BYTES bytes and keeps its ending, such as ".mp4".
+
+    Args:
+        text: The path, from outside the farm.
+        otherwise: The name to return if nothing of the path can be used.
     """
     last = text.replace("\\", "/").rstrip("/").rpartition("/")[2]
     # Drop invisible characters, halves of characters among them, and spaces at the ends of the name.

@@ -54,7 +54,14 @@ def media_name(index: int) -> str:
 
 
 def condition_name(index: int, width: int, height: int, point: int | None = None) -> str:
-    """Return the name of the artifact with a condition's latents at a size, or those of its frame `point` alone."""
+    """Return the name of the artifact that holds the latents of a condition (an image or clip given with the job).
+
+    Args:
+        index: The condition's index in the job.
+        width: The width in pixels at which it is encoded.
+        height: The height in pixels at which it is encoded.
+        point: The rendered frame whose latent is wanted, encoded alone; None: the latents of the whole condition.
+    """
     return f"{media_name(index)}/{'' if point is None else f'{point}/'}{width}x{height}"
 
 
@@ -73,9 +80,13 @@ class _Told:
 
 @dataclass(frozen=True)
 class Piece:
-    """Global latents [start, stop) taken from `left`, or cross-faded from `left` to `right` if `right` isn't None.
+    """A run of the video's latents, and the tasks whose latents fill it.
 
-    `left` and `right` are keys of tasks whose latents cover the piece.
+    Attributes:
+        start: The first global latent of the piece.
+        stop: The global latent after its last one.
+        left: The key of the task whose latents are used.
+        right: The key of a second task, to whose latents the piece cross-fades; None: only `left` is used.
     """
 
     start: int
@@ -86,9 +97,13 @@ class Piece:
 
 @dataclass(frozen=True)
 class KeptLatents:
-    """Latents of the job's media that a window keeps at `strength`, at its global latents [start, stop).
+    """Latents of an image or clip given with the job, which a window keeps instead of making its own.
 
-    They are in the artifact `name` of the encode task.
+    Attributes:
+        name: The artifact of the encode task that holds these latents.
+        start: The first global latent that the window keeps.
+        stop: The global latent after the last that it keeps.
+        strength: How firmly the window keeps them, from 0 to 1.
     """
 
     name: str
@@ -99,10 +114,14 @@ class KeptLatents:
 
 @dataclass(frozen=True)
 class Point:
-    """A single frame of the job's media, which a window sees.
+    """A single frame of an image or clip given with the job. It is shown to a window during denoising.
 
-    `frame` is its place, counted from the window's first frame. `latent` is the global latent whose noise is mixed into
-    it. `shows` is None in older plans, which don't give each latent its prompts.
+    Attributes:
+        name: The artifact of the encode task that holds the frame's latent.
+        frame: The frame's place, counted from the window's first frame.
+        latent: The global latent whose noise is mixed into the frame's latent.
+        strength: How firmly the window keeps to the frame, from 0 to 1.
+        shows: The prompts at the frame. None in older plans, which don't give each latent its prompts.
     """
 
     name: str
@@ -114,14 +133,23 @@ class Point:
 
 @dataclass(frozen=True)
 class Base:
-    """The latents that a window refines: those of storyboard windows, or of the video that the job reworks."""
+    """The latents that a window begins with and refines, as a sequence of pieces.
+
+    They come from the storyboard (a small draft of the whole video), or from a given video that the job reworks.
+    """
 
     pieces: tuple[Piece, ...]
 
 
 @dataclass(frozen=True)
 class Tail:
-    """The last `latents` latents of the earlier window `key`, which a later window sees at its own beginning."""
+    """The last latents of an earlier window. A later window sees them at its own beginning.
+
+    Attributes:
+        key: The earlier window's task.
+        latents: The number of latents.
+        strength: How firmly the later window keeps them, from 0 to 1.
+    """
 
     key: str
     latents: int
@@ -130,7 +158,14 @@ class Tail:
 
 @dataclass(frozen=True)
 class KeptHead:
-    """Global latents [start, stop) of the later window `key`, which this window keeps at `strength` at its own end."""
+    """The first latents of a later window. The earlier window keeps them at its own end.
+
+    Attributes:
+        key: The later window's task.
+        start: The first global latent that is kept.
+        stop: The global latent after the last that is kept.
+        strength: How firmly the earlier window keeps them, from 0 to 1.
+    """
 
     key: str
     start: int
@@ -140,9 +175,11 @@ class KeptHead:
 
 @dataclass(frozen=True)
 class ColourReference:
-    """The earlier window `key`, whose colours a later window approaches.
+    """An earlier window towards whose colours a later window is moved (AdaIN).
 
-    The later window's channel means and deviations are moved by `factor` towards those of `key` (AdaIN).
+    Attributes:
+        key: The earlier window's task.
+        factor: How far the later window's channel means and deviations move towards the earlier window's, from 0 to 1.
     """
 
     key: str
@@ -151,10 +188,15 @@ class ColourReference:
 
 @dataclass(frozen=True)
 class ShownSink:
-    """A sink: one latent that a window sees before its own start, so that the video's look doesn't drift.
+    """An attention sink: one latent that a window sees before its own start, so that the video's look doesn't drift.
 
-    It is the global latent `latent` in the artifact `name` of the task `key`. The window sees it `-frame` frames before
-    its own start, so `frame` is below 0. `shows` is as in Point.
+    Attributes:
+        key: The task that made the latent.
+        name: The artifact of that task that holds the latent.
+        latent: The latent's index in the artifact.
+        frame: The sink's place, counted in frames from the window's first frame; below 0.
+        strength: How firmly the window keeps to the sink, from 0 to 1.
+        shows: The prompts at the sink. None in older plans, which don't give each latent its prompts.
     """
 
     key: str
@@ -167,10 +209,15 @@ class ShownSink:
 
 @dataclass(frozen=True)
 class SharedLatents:
-    """Global latents [start, stop) that a window in lockstep shares with its neighbour `key`.
+    """The latents that a window in lockstep has in common with one neighbour. The two windows average them.
 
-    `left`: whether the neighbour is the left window of the two. `weights` are the left window's weights in the average
-    of both, one for each latent. `bytes` is the size of the array that the neighbour sends to the window in each round.
+    Attributes:
+        key: The neighbour's task.
+        left: Whether the neighbour is the left window of the two.
+        start: The first global latent that both windows have.
+        stop: The global latent after the last that both have.
+        weights: The left window's weight in the average, one number for each of these latents.
+        bytes: The size of the array that the neighbour sends to the window in each round.
     """
 
     key: str
@@ -183,7 +230,13 @@ class SharedLatents:
 
 @dataclass(frozen=True)
 class Lockstep:
-    """A window's part in its lockstep group. `held_bytes`: device memory that it takes while others make their step."""
+    """What a window needs in order to step together with the other windows of its lockstep group.
+
+    Attributes:
+        group: The group's name.
+        held_bytes: The device memory that the window still takes while another window on the device makes a step.
+        shared: The latents that the window has in common with each neighbour.
+    """
 
     group: str
     held_bytes: int
@@ -192,10 +245,12 @@ class Lockstep:
 
 @dataclass(frozen=True)
 class EncodeTask(_Told):
-    """The payload of an encode task: the sizes (width, height) in pixels at which media is encoded.
+    """The payload of an encode task, which encodes the prompts, and the images and clips given with the job.
 
-    At most `pixels` pixels of a clip are encoded at a time. `negative`: whether the negative prompt is encoded too,
-    because some window is guided away from it.
+    Attributes:
+        sizes: The sizes at which images and clips are encoded, as width and height in pixels.
+        pixels: The most pixels of a clip that are encoded at a time.
+        negative: Whether to encode the negative prompt too, because the guidance of a window needs it.
     """
 
     sizes: tuple[tuple[int, int], ...]
@@ -205,11 +260,28 @@ class EncodeTask(_Told):
 
 @dataclass(frozen=True)
 class WindowTask(_Told):
-    """The payload of a storyboard task or a window task; also the part of a join task's payload that heals its seam.
+    """The payload of a task that denoises a window of the video, or of the storyboard (a small draft of the video).
 
-    The task denoises the global latents [start, stop) at `width` x `height` pixels with the schedule `sigmas`. It
-    begins with noise of `stage`, or with `base` re-noised to `sigmas[0]`. `shows` names the prompts of all its latents,
-    in order. In older plans `shows` is None, and `prompts` is one mixture of prompts for the whole window.
+    A join task's payload also contains one, which says how to render the latents around a visible seam again.
+
+    Attributes:
+        stage: A number that separates the noise of different passes over the same latents.
+        start: The first global latent of the window.
+        stop: The global latent after the window's last one.
+        width: The width in pixels of the window's frames.
+        height: The height in pixels of the window's frames.
+        sigmas: The noise levels of the denoising steps; the last one ends the last step.
+        conditions: Latents of images and clips given with the job, which the window keeps.
+        points: Single frames of such images and clips, which the window sees.
+        base: The latents that are noised to `sigmas[0]` and refined; None: the window begins with pure noise.
+        tail: The end of an earlier window, which this window sees at its own beginning; may be None.
+        head: The beginning of a later window, which this window keeps at its own end; may be None.
+        colour: The earlier window towards whose colours this window is moved; may be None.
+        sink: A latent that the window sees before its own start; may be None.
+        guidance_scale: The scale of classifier-free guidance; 1 turns it off.
+        shows: The prompts of all latents of the window, in order; None in older plans, which have `prompts` instead.
+        lockstep: The window's part in a lockstep group; None: it is in no group.
+        prompts: Only in older plans: one mixture of prompts for the whole window.
     """
 
     stage: int
@@ -238,10 +310,15 @@ class WindowTask(_Told):
 
 @dataclass(frozen=True)
 class JoinTask(_Told):
-    """The payload of a join task: the global latents [start, stop) that the windows `left` and `right` share.
+    """The payload of a join task, which joins two neighbouring windows at the latents that both have.
 
-    If these latents can't be joined, the window `heal` renders them and the latents around them again. The first latent
-    of `heal` only precedes the others, and is dropped. `heal` is None if there are too few latents for it.
+    Attributes:
+        start: The first global latent that both windows have.
+        stop: The global latent after the last that both have.
+        left: The left window's task.
+        right: The right window's task.
+        heal: The window that renders these latents and those around them again, used if the seam would be visible. Its
+            first latent is dropped afterwards. None: there are too few latents for such a window.
     """
 
     start: int
@@ -253,12 +330,17 @@ class JoinTask(_Told):
 
 @dataclass(frozen=True)
 class GivenSpan:
-    """Given frames with which a decode task replaces the rendered frames [first, last).
+    """Frames of a condition (an image or clip given with the job), which replace rendered frames in a decode task.
 
-    They are decoded from the latents [start, stop) of the artifact `name`; `origin` is the rendered frame that the
-    first of these latents shows by itself. The change that they make fades out over the `fade[0]` frames before them
-    and the `fade[1]` frames after them. `condition` is the job's condition that gives the frames; None in older plans,
-    which don't name it.
+    Attributes:
+        name: The artifact of the encode task from whose latents these frames are decoded.
+        start: The first global latent that is decoded.
+        stop: The global latent after the last that is decoded.
+        origin: The rendered frame to which latent `start` decodes. The first latent decodes to a single frame.
+        first: The first rendered frame that is replaced.
+        last: The rendered frame after the last that is replaced.
+        fade: Over how many rendered frames the replacement fades out: before `first`, and from `last` on.
+        condition: The index of the condition in the job; None in older plans, which don't name it.
     """
 
     name: str
@@ -273,9 +355,16 @@ class GivenSpan:
 
 @dataclass(frozen=True)
 class DecodeTask(_Told):
-    """The payload of a decode task: global latents [start, stop), halo included, and rendered frames [first, last).
+    """The payload of a decode task, which decodes a run of the video's latents to frames.
 
-    `patches` are keys of join tasks. The latents that a join has stored, if any, replace those of the `pieces`.
+    Attributes:
+        start: The first global latent to decode, halo included.
+        stop: The global latent after the last to decode, halo included.
+        pieces: The windows from which these latents come.
+        patches: Keys of join tasks. The latents that a join task has stored replace those of `pieces`.
+        first: The first rendered frame to return.
+        last: The rendered frame after the last to return.
+        given: Frames of images and clips given with the job, which replace rendered frames.
     """
 
     start: int
@@ -289,19 +378,29 @@ class DecodeTask(_Told):
 
 @dataclass(frozen=True)
 class MuxTask(_Told):
-    """The payload of the mux task: the keys of the decode tasks whose segments it joins, in the order of time."""
+    """The payload of the mux task, which joins the segments to one video.
+
+    Attributes:
+        segments: The keys of the decode tasks that made the segments, in the order in which the video shows them.
+    """
 
     segments: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Media:
-    """One of the job's conditions as it was planned.
+    """A condition (an image or clip given with the job) and its place in the plan.
 
-    Its `frames` frames at the job's rate begin at the delivered frame `frame` and are kept at `strength`. Before it
-    is encoded, its first frame is repeated `before` times and its last `after` times; the resulting latents begin at
-    the global latent `start`. Its frames at the rendered frames `points` are also encoded, each alone. `listed` is its
-    place in the list that the person gave; None in plans whose conditions are in the order of that list.
+    Attributes:
+        artifact_id: The artifact that holds the image or clip.
+        frame: The delivered frame at which the condition begins.
+        frames: The condition's length in frames, at the job's frame rate.
+        strength: How firmly the video keeps to the condition, from 0 to 1.
+        before: The number of copies of the first frame that are put before the condition when it is encoded.
+        after: The number of copies of the last frame that are put after the condition when it is encoded.
+        start: The global latent at which the encoded condition begins.
+        points: Rendered frames at which the condition's frame is also encoded alone.
+        listed: The condition's index in the user's own list; None in plans that keep the order of that list.
     """
 
     artifact_id: str
@@ -317,7 +416,12 @@ class Media:
 
 @dataclass(frozen=True)
 class Crop:
-    """The place of the delivered picture in the rendered one: columns to its left, and lines above it."""
+    """The place of the delivered picture in the rendered picture, which may be larger.
+
+    Attributes:
+        left: The rendered columns to the left of the delivered picture.
+        top: The rendered lines above the delivered picture.
+    """
 
     left: int = 0
     top: int = 0
@@ -325,7 +429,13 @@ class Crop:
 
 @dataclass(frozen=True)
 class ShownFrames:
-    """Delivered frames `first` to `last`, both included, show `prompts`: one, or a fade from the first to the last."""
+    """A span of delivered frames, and the prompts that it shows.
+
+    Attributes:
+        first: The span's first delivered frame.
+        last: The span's last delivered frame (not the one after it).
+        prompts: Indices of prompts in the job. With several, the span fades from the first of them to the last.
+    """
 
     first: int
     last: int
@@ -334,14 +444,36 @@ class ShownFrames:
 
 @dataclass(frozen=True)
 class JobPart:
-    """The part of a plan that all tasks of a job get.
+    """The part of a plan that all tasks of a job get. Older plans lack the fields that have a default here.
 
-    The video has `frames` frames of `width` x `height` pixels at `fps` ("30000/1001"). `latents` latents are rendered at
-    `render_width` x `render_height` pixels; `lead` rendered frames come before the first delivered one. `prompts` has
-    each different prompt once, in the order in which they first show. `windows` are spans [start, stop) of global
-    latents. `source` is the condition whose video the job reworks. `model`, `weights`, `precision`, `strategy`,
-    `output`, `storyboard_model` and `layout` are names. `output_suffix` is the ending of the delivered file, such as
-    ".mp4". Plans that are older than `version` lack the fields that have a default here.
+    Attributes:
+        model: The model's name.
+        weights: The hash of the model's weights.
+        precision: The precision of the model's computations, such as "bf16".
+        strategy: The name of the strategy.
+        seed: The job's seed.
+        fps: The frame rate, as a text such as "30000/1001".
+        frames: The number of delivered frames.
+        lead: The number of frames that are rendered before the first delivered frame.
+        width: The width of the delivered video in pixels.
+        height: The height of the delivered video in pixels.
+        render_width: The width in pixels at which the video is rendered.
+        render_height: The height in pixels at which the video is rendered.
+        latents: The number of latents that are rendered.
+        prompts: Each different prompt once, in the order in which the video first shows them.
+        negative_prompt: The negative prompt.
+        guidance_scale: The scale of classifier-free guidance; 1 turns it off.
+        output: The name of the output format.
+        source: The index of the condition whose video the job reworks; None: the job makes a new video.
+        conditions: The images and clips given with the job.
+        crop: The place of the delivered picture in the rendered picture.
+        prompt_always: A text that was put before each prompt; `prompts` contain it already.
+        prompt_frames: The prompts that the delivered frames show.
+        output_suffix: The ending of the delivered file's name, such as ".mp4".
+        storyboard_model: The name of the model that draws the storyboard (a small draft of the whole video).
+        layout: How the lengths of windows were chosen: "fixed" (by the spec alone) or "farm" (for the farm's devices).
+        windows: The windows of the video, as spans [start, stop) of global latents.
+        version: The version of the plan's format; 0 for plans from before there were versions.
     """
 
     model: str
@@ -374,7 +506,14 @@ class JobPart:
 
     @classmethod
     def of(cls, stored: JobJson) -> Self:
-        """Return the JobPart that the JSON `stored` holds. Raises Unreadable, also if a later version wrote the plan."""
+        """Return the JobPart that was stored as JSON.
+
+        Args:
+            stored: The JSON.
+
+        Raises:
+            Unreadable: The JSON can't be read, or it was written by a later version of the software.
+        """
         version = _fields(stored).get("version", 0)
         if isinstance(version, int) and version > VERSION:
             raise Unreadable(
@@ -383,7 +522,7 @@ class JobPart:
         return read_value(cls, stored)
 
     def json(self) -> JobJson:
-        """Return the value as it is stored: JSON of its fields."""
+        """Return the JobPart as JSON, as the farm stores it."""
         return JobJson(as_json(self))
 
     @property
@@ -393,24 +532,35 @@ class JobPart:
 
 
 def lockstep_group(payload: Payload) -> str:
-    """Return the name of a task's lockstep group within its job; "" if it has none. Tasks of any kind are accepted."""
+    """Return the name of a task's lockstep group within its job; "" if the task, of whatever kind, is in no group."""
     lockstep = _fields(payload).get("lockstep")
     return lockstep["group"] if lockstep else ""
 
 
 def held_bytes(payload: Payload) -> int:
-    """Return the device memory, in bytes, that a task takes while others of its lockstep group step; 0 without one."""
+    """Return the device memory that a task in lockstep still takes while another task on the device makes a step.
+
+    It is in bytes; 0 for a task that isn't in a lockstep group.
+    """
     lockstep = _fields(payload).get("lockstep")
     return lockstep["held_bytes"] if lockstep else 0
 
 
 def precision_of(shared: JobJson) -> str:
-    """Return the precision in which a job is rendered, without reading the other fields."""
+    """Return the precision in which a job is rendered, such as "bf16"."""
     return _fields(shared)["precision"]
 
 
 def delivered_frames(shared: JobJson, payload: Payload) -> tuple[int, int]:
-    """Return the delivered frames [first, last) that a decode task makes."""
+    """Return the delivered frames that a decode task makes.
+
+    Args:
+        shared: The part of the plan that all tasks of the job get.
+        payload: The decode task's own part of the plan.
+
+    Returns:
+        The first delivered frame, and the delivered frame after the last.
+    """
     told, lead = _fields(payload), _fields(shared)["lead"]
     return told["from"] - lead, told["to"] - lead
 
@@ -421,7 +571,12 @@ def output_suffix_of(shared: JobJson) -> str:
 
 
 def prompts_of(shared: JobJson) -> list[tuple[int, int, list[str]]]:
-    """Return (first, last, prompts) for each span of delivered frames, both ends included; [] if the plan has none."""
+    """Return which prompts the delivered frames show.
+
+    Returns:
+        For each span: its first delivered frame, its last (not the one after it), and the texts of its prompts. Empty
+        for older plans, which don't have these spans.
+    """
     told = _fields(shared)
     return [
         (span["first"], span["last"], [told["prompts"][index] for index in span["prompts"]])
@@ -436,7 +591,7 @@ def size_of(payload: Payload) -> tuple[int, int] | None:
 
 
 def sidecar(shared: JobJson, notes: Sequence[str]) -> dict[str, Any]:
-    """Return a video's sidecar: everything that shaped the result, and the notes for people."""
+    """Return the content of a video's sidecar file: all fields of the plan's shared part, and the notes for people."""
     return {**_fields(shared), "notes": list(notes)}
 
 

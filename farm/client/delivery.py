@@ -27,7 +27,13 @@ SEGMENT = "segment"
 
 
 class Downloads:
-    """Downloads from the farm at `server`. A broken download is resumed; this is tried for up to `patience` seconds."""
+    """Downloads of artifacts and decoded segments from a farm. A download that breaks off is resumed.
+
+    Args:
+        artifacts: The farm's artifact service.
+        server: The farm's address, as host:port, for errors.
+        patience: For how many seconds to try again if no more bytes arrive.
+    """
 
     def __init__(self, artifacts: ArtifactServiceStub, server: str, patience: float) -> None:
         self._artifacts, self._server, self._patience = artifacts, server, patience
@@ -47,7 +53,7 @@ class Downloads:
             size: The artifact's size in bytes.
             path: The file to write.
             overwrite: Replace the file if it exists.
-            progress: Called with the bytes so far and the bytes in all.
+            progress: Called with the number of bytes downloaded so far and the total number.
 
         Returns:
             `path`.
@@ -80,13 +86,15 @@ class Downloads:
         overwrite: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Path]:
-        """Download the segments and join each unbroken run of them to a video in `folder`, with a JSON file beside it.
+        """Download the decoded segments of an unfinished job, and join each unbroken run of segments to a video.
+
+        A JSON file beside each video says which frames it contains.
 
         Args:
             answer: The job and its segments.
             folder: The folder to write to.
             overwrite: Replace files that exist.
-            progress: Called with the bytes so far and the bytes in all.
+            progress: Called with the number of bytes downloaded so far and the total number.
 
         Returns:
             The videos, in the order of their frames.
@@ -155,7 +163,11 @@ class Downloads:
 
 
 def runs(segments: Sequence[jobs_pb2.Output]) -> list[list[jobs_pb2.Output]]:
-    """Return the unbroken runs of `segments`, which must be in the order of their frames."""
+    """Group segments into unbroken runs: in a run, each segment begins at the frame where the one before it ends.
+
+    Args:
+        segments: The segments, in the order of their frames.
+    """
     found: list[list[jobs_pb2.Output]] = []
     for segment in segments:
         if found and found[-1][-1].stop == segment.start:
@@ -166,12 +178,12 @@ def runs(segments: Sequence[jobs_pb2.Output]) -> list[list[jobs_pb2.Output]]:
 
 
 def how_it_stands(job: jobs_pb2.Job) -> str:
-    """Return the state and error of a job that hasn't succeeded, as a sentence without its subject: "is running"."""
+    """Return the state of a job, and its error if it has one, as words to follow "the job", such as "is running"."""
     return f"is {_state(job)}" + (f": {failure(job.error, job.id)}" if job.error else "")
 
 
 def where_decoded(job: jobs_pb2.Job) -> str:
-    """Return the command that downloads the decoded frames of an unfinished job; empty if nothing is decoded."""
+    """Return advice with the command that downloads the decoded frames of an unfinished job; "" if there are none."""
     if not any(stage.succeeded for stage in job.stages if stage.kind == "decode"):
         return ""
     return f"download the frames that are decoded with `farmctl job outputs {job.id} --partial FOLDER`"
@@ -190,7 +202,10 @@ def _names(folder: Path, job: jobs_pb2.Job, run: Sequence[jobs_pb2.Output], suff
 
 
 def ending_here(output: str) -> str:
-    """Return the filename extension of an output format. A plugin on this machine knows it, so this works without a farm."""
+    """Return the filename extension of the output format named `output`, such as ".mp4".
+
+    A plugin on this machine knows the extension, so no farm is asked.
+    """
     from farm.plugins import catalogue, planning_plugins
 
     return catalogue(planning_plugins()).outputs[output].suffix

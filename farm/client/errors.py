@@ -61,12 +61,12 @@ _NAMED = re.compile(r"([a-z_][\w.\[\]-]*): (.+)", re.DOTALL)
 
 
 def translate(error: grpc.RpcError, server: str, seconds: float = 0.0) -> FarmError:
-    """Return the typed error for a failed call.
+    """Return the FarmError (or one of its subclasses) that describes a failed call.
 
     Args:
         error: The error that gRPC raised.
         server: The farm's address, as host:port.
-        seconds: How long the call was tried; 0: not known.
+        seconds: For how many seconds the call was tried; 0: not known.
     """
     code, details = error.code(), error.details() or ""
     named = _NAMED.fullmatch(details)
@@ -80,7 +80,7 @@ def translate(error: grpc.RpcError, server: str, seconds: float = 0.0) -> FarmEr
         case grpc.StatusCode.UNAVAILABLE if "CERTIFICATE_VERIFY_FAILED" in details:
             return Unreachable(
                 f"the server at {server} is not this farm: its certificate is not signed by the CA in the "
-                "profile. Is the profile from another farm, or older than the farm's home?"
+                "profile. Is the profile from another farm, or older than this farm's home folder?"
             )
         case grpc.StatusCode.UNAVAILABLE if any(words in details for words in _SILENT):
             waited = f" in {seconds:.0f} s" if seconds >= 1 else ""

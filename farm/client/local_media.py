@@ -1,4 +1,4 @@
-"""Clips and images on this machine that a caller gives to a job, and their check before the upload."""
+"""Conditions (images and clips given with a job) that are files on this machine, and their check before the upload."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LocalCondition:
-    """A clip or image on this machine. `submit` uploads it, and the video keeps to it.
+    """An image or clip on this machine that the video is to contain or follow. `submit` uploads the file.
 
     Attributes:
         path: The file.
         frame: The pixel frame of the video at which the clip or image begins.
-        strength: How firmly the video keeps to it, from 0 to 1; at 1 it stays as given.
-        facts: The facts of the file, if the caller has probed it already; None: the client probes it before the upload.
+        strength: How firmly the video keeps to the image or clip, from 0 to 1. At 1 it stays as it is.
+        facts: The facts of the file if the caller has probed it already; None: the client probes it before the upload.
     """
 
     path: str | Path
@@ -55,7 +55,10 @@ def check_media(local: Sequence[tuple[int, LocalCondition]]) -> None:
 
 
 def unsent(condition: specs.Condition | LocalCondition) -> dict[str, Any]:
-    """Return a condition as the fields of a spec. The media of a local file is its path: there is no artifact yet."""
+    """Return a condition (an image or clip given with the job) as the fields of a spec, before anything is uploaded.
+
+    A file on this machine has no artifact yet, so its field "media" holds its path.
+    """
     if isinstance(condition, specs.Condition):
         return condition.model_dump()
     return {

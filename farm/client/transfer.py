@@ -52,7 +52,7 @@ def parts(
     Args:
         path: The file.
         header: The file's header, as `describe` returns it.
-        progress: Called with the bytes sent so far and the bytes in all.
+        progress: Called with the number of bytes sent so far and the total number.
     """
     yield artifacts_pb2.UploadRequest(header=header)
     sent = 0
@@ -65,14 +65,14 @@ def parts(
 
 
 def check_ending(path: Path, suffix: str) -> None:
-    """Check that the name of a video file has the ending of the video's format. Letter case makes no difference.
+    """Check that a video file's name has the extension of the video's format. Letter case is ignored.
 
     Args:
         path: The file to write.
-        suffix: The ending of the video's format, such as ".mp4"; empty: the ending is unknown, and every name passes.
+        suffix: The extension of the video's format, such as ".mp4"; empty: it is unknown, and every name passes.
 
     Raises:
-        InvalidSpec: The name has another ending (field "output").
+        InvalidSpec: The name has another extension (field "output").
     """
     if len(path.name) > len(suffix) and path.name.lower().endswith(suffix.lower()):
         return
@@ -87,9 +87,9 @@ def check_ending(path: Path, suffix: str) -> None:
 
 
 def check_output(path: Path, overwrite: bool) -> None:
-    """Check that a file can be written at `path`. Only a file, or a link to a file, is ever replaced.
+    """Check that a file can be written at `path`.
 
-    If a link is replaced, the file that it points to stays as it is.
+    Only a file or a symbolic link to a file may be replaced. When a link is replaced, its target stays as it is.
 
     Args:
         path: The file to write.
@@ -124,7 +124,16 @@ def check_output(path: Path, overwrite: bool) -> None:
 
 
 def put_in_place(finished: Path, path: Path, overwrite: bool) -> None:
-    """Rename a complete file to `path`. Raises InvalidSpec (field "output") as check_output does."""
+    """Rename a complete file to `path`, which is on the same disk.
+
+    Args:
+        finished: The complete file.
+        path: The file's final path.
+        overwrite: Whether a file at `path` may be replaced.
+
+    Raises:
+        InvalidSpec: No file can or may be written at `path` (field "output").
+    """
     check_output(path, overwrite)
     durable.give_name(finished, path)
 
@@ -136,11 +145,15 @@ def _short(name: str) -> str:
 
 
 class Partial:
-    """A download of `whole` bytes to `path`. Until it is complete, its bytes are in a hidden file beside `path`.
+    """A download of an artifact to a file. The bytes are in a hidden file beside `path` until the download is complete.
 
-    The hidden file has the artifact's id in its name. It stays if the farm goes away or this process is killed,
-    so that a later download continues it. It is removed if the person gives up (Ctrl-C), and by the next download of
-    another artifact to `path`.
+    If the farm stops answering or this process is killed, the hidden file stays, and a later download continues it.
+    If the user presses Ctrl-C, the hidden file is removed. A download of another artifact to `path` also removes it.
+
+    Args:
+        path: The file to write.
+        artifact_id: The artifact's id. It is part of the hidden file's name.
+        whole: The artifact's size in bytes.
 
     Raises:
         FarmError: The artifact's id can't be part of a file's name.
@@ -188,11 +201,11 @@ class Partial:
         stream: Iterable[artifacts_pb2.DownloadResponse],
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """Append a stream's chunks to the hidden file. If the stream breaks, the chunks received before stay there.
+        """Append the chunks of a download to the hidden file. If the download breaks off, the chunks so far are kept.
 
         Args:
             stream: The farm's answers to a download that begins at byte `self.size`.
-            progress: Called with the bytes so far and the bytes in all.
+            progress: Called with the number of bytes downloaded so far and the total number.
 
         Raises:
             Damaged: The complete file doesn't have the size or checksum that the farm names.
@@ -218,7 +231,7 @@ class Partial:
             raise Damaged(f"{self._path}: the download does not match the farm's checksum; download it again")
 
     def promote(self, overwrite: bool) -> None:
-        """Rename the complete file to its final name."""
+        """Rename the complete hidden file to its final name. Raises InvalidSpec if a file there may not be replaced."""
         put_in_place(self._part, self._path, overwrite)
 
     def _forget(self) -> None:

@@ -38,7 +38,7 @@ _NO_TIMECODE = re.compile(r"[0:;.]*\Z")
 
 
 class TraitsSeen:
-    """The collected traits of the clip in `path`. Call `look` with each frame, and at the end `of`."""
+    """A collector of the traits of the clip in `path`. Call `look` with each frame, and then call `of` once."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -47,7 +47,7 @@ class TraitsSeen:
         self._transparent = self._interlaced = False
 
     def look(self, frame: av.VideoFrame) -> None:
-        """Collect the traits of one frame. Raises MediaError for a frame whose numbers the reader would misread."""
+        """Collect the traits of one frame. Raises MediaError if its colours are coded in a way that can't be read."""
         if self._first is None:
             self._first = _of_first(frame, self._path)
         self._sizes[frame.width, frame.height] = None
@@ -55,7 +55,12 @@ class TraitsSeen:
         self._transparent = self._transparent or _is_transparent(frame)
 
     def of(self, container: av.container.InputContainer, stream: av.VideoStream) -> ClipTraits:
-        """Return the traits of all frames seen so far and of the container."""
+        """Return the traits of the clip: those of all frames seen so far, and those that its container states.
+
+        Args:
+            container: The opened clip.
+            stream: The video stream to which the frames belong.
+        """
         videos = [one for one in container.streams.video if not _is_cover(one)]
         return replace(
             self._first or ClipTraits(),

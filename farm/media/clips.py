@@ -1,8 +1,8 @@
 """Reading clips and images as a player would show them.
 
-`probe` says what a file is; `iter_frames` returns its frames at a given size and frame rate. Clips are read with PyAV.
-farm.media.picture turns, scales and colours a frame, and farm.media.stills opens images. Other modules write and store
-media, and decide which paths may be read.
+`probe` returns the facts of a file, such as its size; `iter_frames` yields its frames at a given size and frame rate.
+Clips are read with PyAV. farm.media.picture turns, scales and colours a frame, and farm.media.stills opens images.
+Other modules write and store media, and decide which paths may be read.
 """
 
 from __future__ import annotations
@@ -67,10 +67,15 @@ def _refusing(path: Path) -> Iterator[None]:
 
 
 def probe(path: str | os.PathLike[str], max_frames: int = MAX_FRAMES) -> MediaFacts:
-    """Decode the whole file once and return its facts.
+    """Decode a whole clip or image once and return its facts.
 
-    Raises MediaError for a file that is missing, unreadable, empty, truncated or not media at all, has no frames or no
-    picture, or has more than `max_frames` frames, counted at the file's own frame rate.
+    Args:
+        path: The file.
+        max_frames: The most frames that the file may have, at its own frame rate.
+
+    Raises:
+        MediaError: The file is missing, unreadable, empty or truncated; or it is neither a clip nor an image; or it has
+            no frames, or more than `max_frames`.
     """
     path = Path(path)
     with _refusing(path):
@@ -102,11 +107,19 @@ def iter_frames(
     """Yield the frames of a clip or image at a constant frame rate and a given size: uint8 RGB [height, width, 3].
 
     Frame k is the frame that a player shows k/fps seconds after the first. Each frame is scaled (Lanczos) until it
-    covers width x height pixels, and then cropped about its centre. The number of frames is
-    `resampled_count(probe(path), fps)`. Transparent parts are shown over black. High dynamic range is not tone-mapped.
+    covers width x height pixels, and then cropped about its centre. Transparent parts are shown over black. High
+    dynamic range is not tone-mapped. The number of frames is `resampled_count(probe(path), fps)`.
 
-    Raises MediaError as `probe` does, and if there would be more than `max_frames` frames. Raises ValueError for
-    a size or rate that isn't positive.
+    Args:
+        path: The file.
+        width: The width of the frames in pixels.
+        height: The height of the frames in pixels.
+        fps: The frame rate of the result, in frames a second.
+        max_frames: The most frames that the result may have.
+
+    Raises:
+        MediaError: The file can't be used (see `probe`), or the result would have more than `max_frames` frames.
+        ValueError: A size or the frame rate isn't positive.
     """
     if width < 1 or height < 1:
         raise ValueError(f"width and height: {width}x{height}; accepted: 1 or more pixels each")
@@ -146,19 +159,24 @@ def _frames(
                 given += 1
             if given == count:
                 return
-    raise MediaError(f"{shown(path)}: changed while it was read (frame {picks[given]} is gone)")
+    raise MediaError(f"{shown(path)}: changed while it was read (frame {picks[given]} is missing now)")
 
 
 def resample_times(
     pts_seconds: Sequence[Fraction | float], duration: Fraction | float, fps: Fraction | float
 ) -> list[int]:
-    """Return the indices of the source frames that are on screen 0, 1/fps, 2/fps, … seconds after the first appears.
+    """Return which source frame each frame of a clip shows at a new frame rate, as a list of indices.
 
-    `pts_seconds` are the source frames' presentation times, in order. `duration` is the time in seconds from the first
-    of them to the end of the last frame. A source frame is on screen until the next one appears. A source frame that
-    appears too late by up to a sixteenth of an output frame is taken as on time.
+    Output frame k shows the source frame that is on screen k/fps seconds after the first. A source frame is on screen
+    until the next one appears. A source frame that is late by at most a sixteenth of an output frame counts as on time.
 
-    Raises ValueError if times are missing or go backwards, or if fps isn't positive.
+    Args:
+        pts_seconds: The presentation time of each source frame in seconds, in order.
+        duration: The time in seconds from the first presentation time to the end of the last frame.
+        fps: The new frame rate, in frames a second.
+
+    Raises:
+        ValueError: There are no times, the times go backwards, or `fps` isn't positive.
     """
     if not pts_seconds:
         raise ValueError("pts_seconds: is empty; accepted: at least one frame")
@@ -175,7 +193,7 @@ def resample_times(
 
 
 def resampled_count(facts: MediaFacts, fps: Fraction | float) -> int:
-    """Return the number of frames that `read_frames` returns for this file at `fps` frames a second."""
+    """Return the number of frames that `read_frames` returns for the file with these facts at `fps` frames a second."""
     return 1 if facts.kind == "image" else _count(facts.duration, _rate(fps))
 
 

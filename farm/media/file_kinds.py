@@ -1,7 +1,7 @@
-"""Recognition of the kinds of files that the reader of clips and images would misread or doesn't know, by their bytes.
+"""Recognition of files that the farm's media reader can't read or would misread. It goes by the files' bytes.
 
-Pure. With this module a refusal can name the file's kind, and no such file is opened as another kind: a phone's HEIC
-has the layout of a MOV, and a camera's raw image has the layout of a TIFF.
+Pure. So an error can name the kind of a refused file. And no file is opened as a kind that it only resembles: a phone's
+HEIC has the layout of a MOV, and a camera's raw image has the layout of a TIFF.
 """
 
 from __future__ import annotations
@@ -97,9 +97,14 @@ _LOG_LUV = (32844, 32845)
 
 
 def kind_of(head: bytes, tail: bytes = b"") -> str | None:
-    """Return the name of a file's kind if the reader can't read that kind; None if it perhaps can.
+    """Recognise a file of a kind that the farm's media reader can't read.
 
-    `head` and `tail` are the file's first `HEAD` and last `TAIL` bytes.
+    Args:
+        head: The file's first `HEAD` bytes.
+        tail: The file's last `TAIL` bytes.
+
+    Returns:
+        The name of the kind, such as "a HEIC image". None if no such kind is recognised: the file may be readable.
     """
     if head[4:8] == b"ftyp":
         return _boxes(head)
@@ -122,7 +127,7 @@ def kind_of(head: bytes, tail: bytes = b"") -> str | None:
 
 
 def way_out(kind: str) -> str:
-    """Return advice on what to do with a file of a `kind` that can't be read."""
+    """Return advice, such as "export it as a clip", for a file of a kind that `kind_of` or `unread_tiff` names."""
     if kind.startswith(_ANIMATED):
         return "export it as a clip"
     return "export it as a PNG, a JPEG, or a TIFF with whole numbers of 8 or 16 bits"
@@ -147,10 +152,15 @@ def is_tiff(head: bytes) -> bool:
 
 
 def unread_tiff(tags: Mapping[int, Any]) -> str | None:
-    """Return the name of a TIFF's kind if the reader would misread its numbers or layout; None if it reads them well.
+    """Recognise a TIFF that the farm's media reader would misread.
 
-    `tags` are the tags of the file's first picture (TIFF 6.0): numbers, or sequences of numbers. Pillow 13 read each
-    refused kind wrongly (as a black, white, scrambled or negative picture), or not at all.
+    Pillow 13 read each kind named here wrongly (as a black, white, scrambled or negative picture), or not at all.
+
+    Args:
+        tags: The tags of the file's first picture (TIFF 6.0). Their values are numbers, or sequences of numbers.
+
+    Returns:
+        The name of the kind, such as "a TIFF in CIE Lab"; None if the file is read well.
     """
     photometric = _first(tags, _PHOTOMETRIC, _WHITE_IS_ZERO)
     samples = int(_first(tags, _SAMPLES, 1))
@@ -187,7 +197,7 @@ def unread_tiff(tags: Mapping[int, Any]) -> str | None:
 
 
 def as_many(value: Any) -> tuple[Any, ...]:
-    """Return the values of a tag as a tuple; the tag itself may hold a single number."""
+    """Return the value of a tag as a tuple, also if the value is a single number."""
     return tuple(value) if isinstance(value, Sequence) else (value,)
 
 

@@ -1,7 +1,7 @@
-"""Notes for people about parts of a clip or image that the reader drops or doesn't follow.
+"""Notes for people about parts of a clip or image that the farm's media reader ignores.
 
-Pure. A note follows the name of the file ("clip 2: its sound is dropped"). Only parts whose loss may surprise
-people have a note, so an ordinary clip from a phone or camera has few notes.
+Pure. A note is worded to follow the name of the file ("clip 2: its sound is dropped"). Only a loss that may surprise
+people gets a note, so an ordinary clip from a phone or camera has few notes.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class ClipTraits:
     """The traits of a clip that its container and frames state.
 
     Attributes:
-        transfer: The code of its transfer curve (ITU-T H.273); 2: unspecified.
-        primaries: The code of its gamut (ITU-T H.273); 2: unspecified.
+        transfer: The code of the clip's transfer curve (ITU-T H.273); 2: unspecified.
+        primaries: The code of the clip's gamut (ITU-T H.273); 2: unspecified.
         bits: Bits a channel.
         timecode: The start timecode; empty: none.
         videos: The number of video tracks.
@@ -35,12 +35,12 @@ class ClipTraits:
         captions: Whether the frames carry closed captions.
         chapters: The number of chapters.
         transparent: Whether any part of a frame is transparent.
-        unread_alpha: Whether it has transparent parts that its decoder doesn't return (VP8 and VP9 in WebM).
-        interlaced: Whether it is interlaced.
-        stereo: Whether it is stereoscopic (3D).
-        spherical: Whether it is a 360° picture.
-        dolby_vision: Whether it carries Dolby Vision.
-        sizes: The different sizes of its frames, as width and height in pixels, in the order in which they first occur.
+        unread_alpha: Whether the clip has transparent parts that the decoder doesn't return (VP8 and VP9 in WebM).
+        interlaced: Whether the clip is interlaced.
+        stereo: Whether the clip is stereoscopic (3D).
+        spherical: Whether the clip is a 360° picture.
+        dolby_vision: Whether the clip carries Dolby Vision.
+        sizes: The different sizes of the frames, as width and height in pixels, in the order in which they first occur.
     """
 
     transfer: int = 2
@@ -65,10 +65,10 @@ class ImageTraits:
     """The traits of an image that its file states.
 
     Attributes:
-        profile: The name of its colour profile, if its numbers stand for other colours than in sRGB; empty if not.
-        coded: Primaries and transfer, as codes of ITU-T H.273; None if the file doesn't state them.
-        gamma: Its gamma, if it is far from sRGB's; 0 if not.
-        inks: Whether it is in CMYK.
+        profile: The name of the image's colour profile if its colours differ from sRGB's; empty if they don't.
+        coded: The codes of the gamut and of the transfer curve (ITU-T H.273); None if the file doesn't state them.
+        gamma: The image's gamma if it is far from sRGB's; 0 if not.
+        inks: Whether the image is in CMYK.
         bits: Bits a channel.
         pictures: The number of pictures in the file.
         transparent: Whether any part is transparent.
@@ -84,7 +84,7 @@ class ImageTraits:
 
 
 def ignored_in_clip(clip: ClipTraits) -> tuple[str, ...]:
-    """Return a note for each part of a clip that is dropped or not followed."""
+    """Return a note, such as "its subtitles are dropped", for each part of a clip that the reader ignores."""
     said = _colours(clip.primaries, clip.transfer)
     if clip.dolby_vision and clip.transfer == 2:
         said.append("its Dolby Vision is not followed: its colours may be wrong")
@@ -116,7 +116,7 @@ def ignored_in_clip(clip: ClipTraits) -> tuple[str, ...]:
 
 
 def ignored_in_image(image: ImageTraits) -> tuple[str, ...]:
-    """Return a note for each part of an image that is dropped or not followed."""
+    """Return a note, such as "its gamma of 1.00 is not followed", for each part of an image that the reader ignores."""
     primaries, transfer = image.coded or (2, 2)
     said = _colours(primaries, transfer)
     if image.inks:

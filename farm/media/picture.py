@@ -17,7 +17,12 @@ def _stretched(frame: av.VideoFrame, aspect: Fraction) -> tuple[Fraction, Fracti
 
 
 def shown_size(frame: av.VideoFrame, aspect: Fraction) -> tuple[int, int]:
-    """Return width and height in pixels of a frame turned upright. `aspect`: width of its samples by their height."""
+    """Return the width and height in pixels at which a player shows a frame, upright and with square pixels.
+
+    Args:
+        frame: The decoded frame.
+        aspect: The width of one of the frame's pixels divided by its height.
+    """
     width, height = (round(side) for side in _stretched(frame, aspect))
     return (height, width) if _turn(frame)[0] else (width, height)
 
@@ -43,7 +48,16 @@ def _turn(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
 
 
 def covering(frame: av.VideoFrame, aspect: Fraction, width: int, height: int) -> tuple[int, int]:
-    """Return the size in pixels to which a frame is scaled, before it is turned upright, to cover width x height."""
+    """Return the width and height in pixels to which a frame must be scaled to cover an upright picture.
+
+    The frame is scaled before it is turned upright, so the result is the size before that turn.
+
+    Args:
+        frame: The decoded frame.
+        aspect: The width of one of the frame's pixels divided by its height.
+        width: The width of the upright picture in pixels.
+        height: The height of the upright picture in pixels.
+    """
     crop_w, crop_h = (height, width) if _turn(frame)[0] else (width, height)
     full_w, full_h = _stretched(frame, aspect)
     scale = max(crop_w / full_w, crop_h / full_h)
@@ -53,7 +67,18 @@ def covering(frame: av.VideoFrame, aspect: Fraction, width: int, height: int) ->
 def fit(
     frame: av.VideoFrame, aspect: Fraction, width: int, height: int, scaler: VideoReformatter
 ) -> np.ndarray:
-    """Return a frame upright, scaled to cover width x height and cropped to that: uint8 RGB [height, width, 3]."""
+    """Return a frame as an upright picture. The frame is scaled to cover the picture, and cropped about its centre.
+
+    Args:
+        frame: The decoded frame.
+        aspect: The width of one of the frame's pixels divided by its height.
+        width: The width of the picture in pixels.
+        height: The height of the picture in pixels.
+        scaler: The scaler to use. It may be used again for the next frame.
+
+    Returns:
+        The picture, uint8 RGB [height, width, 3].
+    """
     transpose, mirror, flip = _turn(frame)
     crop_w, crop_h = (height, width) if transpose else (width, height)
     scaled_w, scaled_h = covering(frame, aspect, width, height)

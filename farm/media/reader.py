@@ -1,7 +1,7 @@
-"""Probing of media in child processes, for the daemon.
+"""Probing of clips and images in child processes, for the daemon.
 
-Decoders are large programs in C that read files from anybody. A decoder that crashes, takes all memory or never ends must
-not stop the daemon: only its file is refused. farm.media.clips does the probing itself.
+Decoders are large C libraries, and the files may come from anybody. A decoder may crash, take all memory or never end.
+In a child process it can't stop the daemon: only the file is refused. The child process calls farm.media.clips.probe.
 """
 
 from __future__ import annotations
@@ -41,8 +41,10 @@ class _Ended(Exception):
 class MediaReader:
     """A runner of `farm.media.clips.probe` in child processes. Threads may share it: each gets its own process.
 
-    `folder` is the working directory of the processes, which write nothing there. `memory_bytes` is the most memory
-    that a process may take, `seconds` the longest time for one file.
+    Args:
+        folder: The working directory of the processes. They write nothing there.
+        memory_bytes: The most memory that a process may take, in bytes.
+        seconds: The longest time for one file, in seconds.
     """
 
     def __init__(self, folder: Path, memory_bytes: int = MEMORY_BYTES, seconds: float = SECONDS):
@@ -53,7 +55,15 @@ class MediaReader:
         self._closed = False
 
     def probe(self, path: str | os.PathLike[str], max_frames: int = MAX_FRAMES) -> MediaFacts:
-        """Probe a file as farm.media.clips.probe does. Raises MediaError also if the process crashes or takes too long."""
+        """Return the facts of a clip or image, as farm.media.clips.probe does.
+
+        Args:
+            path: The file.
+            max_frames: The most frames that the file may have.
+
+        Raises:
+            MediaError: The file can't be used, or the process that reads it crashes or takes too long.
+        """
         process = self._take()
         try:
             answer = self._ask(process, {"path": os.fspath(path), "max_frames": max_frames})
@@ -71,7 +81,7 @@ class MediaReader:
         return MediaFacts(**(answer | {"fps": Fraction(answer["fps"]), "ignored": tuple(answer["ignored"])}))
 
     def close(self) -> None:
-        """End all processes. Calls that wait for one of them raise MediaError."""
+        """End all child processes. Calls of `probe` that are still waiting raise MediaError."""
         with self._guard:
             self._closed = True
             for process in (*self._idle, *self._busy):
@@ -140,7 +150,10 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def main() -> None:
-    """Read questions from standard input, one line of JSON each, and answer them until the parent closes the input."""
+    """Run a child process: probe the files that standard input names, one JSON object a line, until the input ends.
+
+    The answers go to standard output, one JSON object a line.
+    """
     # Ctrl-C in a terminal is for the daemon, which ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]

@@ -1,4 +1,4 @@
-"""Opening an image as a viewer shows it (upright, in RGB, over black), with the other traits of its file.
+"""Opening of images as a viewer shows them: upright, in RGB, with transparent parts over black.
 
 Images are read with Pillow. farm.media.file_kinds recognises files that can't be read, and farm.media.clips reads clips.
 """
@@ -49,7 +49,7 @@ USUAL_GAMMA = (0.42, 0.49)
 
 @dataclass(frozen=True)
 class Still:
-    """An upright image in RGB, and the other traits of its file."""
+    """An upright image in RGB, and what its file states besides the picture, such as a colour profile."""
 
     image: Image.Image
     traits: ImageTraits
@@ -66,7 +66,8 @@ def check_size(path: Path, width: int, height: int) -> None:
 def open_still(path: Path) -> Still | None:
     """Open the image in `path`; return None if the file holds no image.
 
-    Raises MediaError for a file that can't be read, is empty, is a broken image, or is of a kind that Pillow would misread.
+    Raises:
+        MediaError: The file can't be read, is empty, is a broken image, or is of a kind that Pillow would misread.
     """
     try:
         if not path.is_file():
