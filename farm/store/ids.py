@@ -1,4 +1,4 @@
-"""Makes ids: short, random, and sorted by the time when they were made."""
+"""Makes short random ids. In alphabetical order they are in the order of their times."""
 
 from __future__ import annotations
 
