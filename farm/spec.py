@@ -1,7 +1,7 @@
 """The spec of a job: JobSpec and its parts, checked field by field.
 
-Pure: no SQL, no gRPC, no files. Checks that need the farm are made by the API (does the model exist, can the clip be
-read). They raise the same error type, so users see one kind of message.
+Pure: no SQL, no gRPC, no files. Some checks need the farm: does the model exist, and can the clip be read? The API
+makes these checks. It raises the same error type, so users see one kind of message.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class JobSpec(_Part):
 
     @property
     def frame_rate(self) -> Fraction:
-        """The frames a second as an exact fraction, as a video file stores them: 30000/1001 for 29.97."""
+        """The frame rate as the exact fraction that video files store, such as 30000/1001 for 29.97."""
         return frame_rate(self.fps)
 
 

@@ -205,8 +205,8 @@ class Artifacts:
     def recorded(self, artifact_ids: Collection[str]) -> set[str]:
         """Return the ids among `artifact_ids` that are recorded, in whatever state. Raises Deposed.
 
-        The query waits for all writes that began before it. An id that it doesn't find won't be recorded by one of them
-        afterwards.
+        The query waits for all writes that began before it. So none of them can still record an id that the query
+        didn't find.
         """
         with self._database.write() as transaction:
             known = select(artifacts.c.id).where(artifacts.c.id.in_(artifact_ids))
@@ -231,7 +231,7 @@ class Artifacts:
         still need are never marked, nor are videos, sidecars and logs. One call marks a limited number, oldest first.
 
         Args:
-            keeping: For how long, and how many bytes, such artifacts are kept.
+            keeping: The limits of retention: for how long, and how many bytes.
         """
         with self._database.read() as connection:
             if not any(retention.due(connection, keeping, self._database.wall())):

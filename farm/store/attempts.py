@@ -163,8 +163,8 @@ class Attempts:
             epoch: The attempt's epoch.
             artifact_ids: The artifacts of the result.
             seconds: How long the attempt took.
-            working_seconds: The time from its first step to its end, from which the farm learns the device's speed.
-            facts: What the task reports, as JSON. It is stored with the task; its notes are added to the job's notes.
+            working_seconds: The time from the first step to the end. The farm learns the device's speed from it.
+            facts: What the task reports (JSON), stored with the task. The notes in it are added to the job's notes.
 
         Raises:
             MissingArtifact: The attempt has not stored all of `artifact_ids`, or the result of a mux task has no
@@ -260,7 +260,7 @@ class Attempts:
             attempt_id: The attempt.
             epoch: The attempt's epoch.
             reason: What happened, for people.
-            cause: What happened, for farm.policy.failures, which decides what follows.
+            cause: The kind of loss. farm.policy.failures uses it to decide what follows.
         """
         with self._database.write() as transaction:
             connection = transaction.connection
@@ -306,7 +306,7 @@ class Attempts:
         return self._lose_all(reason, attempts.c.node_id == node_id)
 
     def lose_device(self, node_id: str, device: str, reason: str) -> list[AttemptRecord]:
-        """Mark as lost the attempts that were dispatched to a device but not begun before its renderer died.
+        """Mark as lost the attempts that a device's renderer had not yet begun when it died.
 
         Attempts that had begun are left alone: the node itself reports their ends. Returns the lost attempts.
         """
@@ -325,8 +325,8 @@ class Attempts:
         """Set the end of every live attempt's lease to `until`, and return the number of these attempts.
 
         A daemon calls this when it starts. The machine may have been rebooted, so times of the old clock may mean
-        nothing now. For that reason live attempts count as having just made a step, and tasks that wait before their
-        next try stop waiting. `until` is in CLOCK_BOOTTIME seconds.
+        nothing now. So every live attempt counts as having made a step just now, and no task waits any longer before
+        its next try. `until` is in CLOCK_BOOTTIME seconds.
         """
         with self._database.write() as transaction:
             connection, now = transaction.connection, transaction.now

@@ -198,7 +198,7 @@ def lacks(connection: Connection, task_id: str) -> bool:
 
 
 def ready_successors(transaction: Transaction, task_id: str) -> tuple[str, ...]:
-    """Make tasks ready that waited only for this task. Return their ids in the order of the graph."""
+    """Set tasks to ready if they waited only for this task. Return their ids in the order of the graph."""
     needed, other = tasks.alias(), edges.alias()
     unfinished = (
         select(needed.c.id)

@@ -81,7 +81,7 @@ def empty(transaction: Transaction, node_id: str, name: str) -> bool:
 
 
 def clock_began_anew(transaction: Transaction) -> None:
-    """Correct the deadlines of all drains after a start of the daemon: none may lie further ahead than its grace.
+    """Shorten drains after the daemon restarts: no deadline may be further away than the drain's grace.
 
     Deadlines are in CLOCK_BOOTTIME seconds, and that clock starts at 0 when the machine boots.
     """
@@ -98,7 +98,7 @@ def of(connection: Connection, node_id: str) -> DrainRecord | None:
 
 
 def lock(transaction: Transaction, node_id: str, name: str, device: str, reason: str, asked_by: str) -> None:
-    """Lock a device, so that it gets no new work; or the whole node if `device` is "".
+    """Lock a device, or the whole node if `device` is "". It gets no new work until it is unlocked.
 
     If it is locked already, the new reason and requester replace the old.
     """
@@ -117,7 +117,7 @@ def lock(transaction: Transaction, node_id: str, name: str, device: str, reason:
 
 
 def unlock(transaction: Transaction, node_id: str, name: str, device: str) -> list[str]:
-    """Unlock a device; or the node and all its devices if `device` is "".
+    """Unlock a device, or the node and all its devices if `device` is "".
 
     Returns the names of the devices that were locked. "" in this list stands for the node as a whole.
     """

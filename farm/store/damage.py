@@ -25,7 +25,7 @@ def make_again(
     damaged: Sequence[str],
     error: str,
 ) -> Settlement:
-    """End a live attempt that can't read some of its inputs, and run the tasks again that made these inputs.
+    """End a live attempt that can't read some of its inputs. The tasks that made these inputs run again.
 
     The attempt's own task waits for the new results. The job fails if an input is uploaded media, which no task can
     make again, or if the results of one task were damaged too often.
@@ -33,7 +33,8 @@ def make_again(
     Args:
         transaction: The caller's transaction.
         attempt: The attempt.
-        damaged: The artifact ids of the unreadable inputs. Ids that are out of date or of another job are ignored.
+        damaged: The artifact ids of the unreadable inputs. Ids of superseded artifacts, and of other jobs' artifacts,
+            are ignored.
         error: What went wrong.
     """
     connection = transaction.connection

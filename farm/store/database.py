@@ -346,7 +346,7 @@ def parse(url: str) -> URL:
         # What it says may be a password.
         raise UnusableUrl(
             f"store.url: {accepted}. The given value is not a URL: a port must be a number, "
-            "and in a password : / @ must be written as % codes"
+            "and : / @ in a password must be written as % codes"
         ) from None
     in_a_file = parsed.drivername == "sqlite" and parsed.database not in (None, "", ":memory:")
     if in_a_file or parsed.drivername == "postgresql+psycopg":

@@ -1,4 +1,4 @@
-"""Ends attempts that have no result, and lets attempts go on that were thought lost.
+"""Ends attempts that have no result, and revives attempts that were thought lost.
 
 The functions work within the caller's transaction. farm.policy.failures decides what follows when an attempt ends.
 """
@@ -51,8 +51,8 @@ def end(
     Args:
         transaction: The caller's transaction.
         attempt: The attempt.
-        cause: What happened.
-        error: What happened, for people.
+        cause: The kind of failure.
+        error: The error message.
         fails: Why the job must fail; empty: farm.policy.failures decides whether it does.
 
     Returns:
@@ -124,7 +124,7 @@ def returns(transaction: Transaction, lost: AttemptRecord) -> None:
 
 
 def reclaim(transaction: Transaction, lost: AttemptRecord) -> None:
-    """Keep the artifacts of an attempt that was thought lost: they were marked for collection, and no longer are."""
+    """Save the artifacts of an attempt that was thought lost from collection: remove their marks."""
     transaction.connection.execute(
         update(artifacts)
         .where(artifacts.c.attempt_id == lost.id, artifacts.c.state == ArtifactState.DISCARDED)

@@ -152,7 +152,7 @@ class NoFarmInDatabase(StoreError):
 
 
 class RecordLost(StoreError):
-    """The database is empty, but a farm has used it before. A new farm in it would have lost every job."""
+    """The database is empty, but a farm has used it before. Starting a new farm in it would lose every job."""
 
     def __init__(self, where: str, evidence: str, anew: str):
         super().__init__(
@@ -164,8 +164,8 @@ class RecordLost(StoreError):
 class DatabaseAway(StoreError):
     """The database can't be used at this moment. The caller may repeat the call, which is safe.
 
-    The transaction was not done, or its commit was cut off, so that nobody knows whether it was done. `why` is the
-    database's message; its first line is shown.
+    Either the transaction was not done, or the connection broke during the commit, and nobody knows whether it was
+    done. `why` is the database's message, of which the first line is shown.
     """
 
     def __init__(self, why: str):

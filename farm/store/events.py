@@ -13,7 +13,7 @@ from farm.store.tables import events, jobs, nodes
 
 
 class Events:
-    """Reads events, and writes those events that no other transaction of the store writes."""
+    """Reads events, and writes single ones. Most events are written together with the change that they report."""
 
     def __init__(self, database: Database):
         self._database = database

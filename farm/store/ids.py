@@ -1,4 +1,4 @@
-"""Makes short random ids. In alphabetical order they are in the order of their times."""
+"""Makes short random ids that sort by the time when they were made."""
 
 from __future__ import annotations
 

@@ -271,7 +271,7 @@ class Jobs:
             job_id: The job.
             only_failed: True: retry the failed tasks and what they need, but not all cancelled tasks.
             task_ids: Retry only these tasks of the job, and the tasks that they need (see farm.policy.retry); None:
-                all.
+                all tasks of the job.
 
         Returns:
             The keys of the retried tasks in the order of the graph; empty if there was nothing to retry.

@@ -1,8 +1,8 @@
 """Keeps the total size of what ended jobs have left, so that nobody has to add it up every minute.
 
 The total is the only row of the table `leftovers`. It is the sum of two sizes. First, the intermediate results of ended
-jobs: `jobs.leftover_bytes`. Second, uploads that were given to jobs and that no job needs any more: they have
-`artifacts.unneeded_since`. The functions work within the caller's transaction.
+jobs: `jobs.leftover_bytes`. Second, uploads that were given to jobs and that no job needs any more; such an upload
+has a time in `artifacts.unneeded_since`. The functions work within the caller's transaction.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ is_upload = artifacts.c.attempt_id.is_(None)
 
 
 def total(connection: Connection) -> int:
-    """Return the total in bytes."""
+    """Return the total size in bytes of what ended jobs have left."""
     return connection.scalar(select(leftovers.c.bytes)) or 0
 
 
 def job_ended(transaction: Transaction, job_id: str, state: JobState) -> None:
-    """Add what an ended job leaves: its intermediate results, and its uploads that no other job needs."""
+    """Add to the total what an ended job leaves: its intermediate results, and uploads that no other job needs."""
     connection = transaction.connection
     made = connection.scalar(
         select(func.sum(artifacts.c.size))
@@ -51,12 +51,12 @@ def job_ended(transaction: Transaction, job_id: str, state: JobState) -> None:
 
 
 def job_goes_on(transaction: Transaction, job_id: str) -> None:
-    """Subtract a retried job's intermediate results from the total, because the job needs them again."""
+    """Subtract a retried job's leftover bytes from the total: the job needs its intermediate results again."""
     forget_jobs(transaction, [job_id])
 
 
 def forget_jobs(transaction: Transaction, job_ids: Collection[str]) -> None:
-    """Subtract these jobs' intermediate results from the total, because they are removed or needed again."""
+    """Subtract these jobs' leftover bytes from the total: their intermediate results are removed or needed again."""
     connection = transaction.connection
     these = jobs.c.id.in_(job_ids)
     size = connection.scalar(select(func.sum(jobs.c.leftover_bytes)).where(these))
@@ -65,13 +65,13 @@ def forget_jobs(transaction: Transaction, job_ids: Collection[str]) -> None:
 
 
 def upload_is_given(transaction: Transaction, artifact_id: str) -> None:
-    """Record that an upload was given to a job, and so is needed. Subtract its size from the total if it was in it."""
+    """Record that an upload was given to a job. The job needs it, so the total no longer includes its size."""
     forget_uploads(transaction, [artifact_id])
     transaction.connection.execute(update(artifacts).where(artifacts.c.id == artifact_id).values(given=True))
 
 
 def forget_uploads(transaction: Transaction, artifact_ids: Collection[str]) -> None:
-    """Subtract these uploads from the total, because they are removed or needed again."""
+    """Subtract the bytes of these uploads from the total: the uploads are removed or needed again."""
     connection = transaction.connection
     unneeded = artifacts.c.id.in_(artifact_ids), artifacts.c.unneeded_since.is_not(None)
     size = connection.scalar(select(func.sum(artifacts.c.size)).where(*unneeded, artifacts.c.given))

@@ -202,7 +202,7 @@ class Nodes:
             return cordons.begin_drain(transaction, node_id, name, grace, reason, asked_by)
 
     def clock_began_anew(self) -> None:
-        """Correct the deadlines of all drains after a start of the daemon: none may lie further ahead than its grace.
+        """Shorten drains after the daemon restarts: no deadline may be further away than the drain's grace.
 
         Deadlines are in CLOCK_BOOTTIME seconds, and that clock starts at 0 when the machine boots.
         """
@@ -233,16 +233,16 @@ class Nodes:
             return drained, back
 
     def lock(self, node_id: str, device: str = "", reason: str = "", asked_by: str = "") -> None:
-        """Lock a device, or the whole node if `device` is "": it gets no new work. Raises NotFound.
+        """Lock a device, or the whole node if `device` is "". Raises NotFound.
 
-        Running attempts go on, and models stay loaded.
+        It gets no new work until it is unlocked. Running attempts go on, and models stay loaded.
         """
         with self._database.write() as transaction:
             name = _node(transaction.connection, node_id, device).name
             cordons.lock(transaction, node_id, name, device, reason, asked_by)
 
     def unlock(self, node_id: str, device: str = "") -> list[str]:
-        """Unlock a device; or the node and all its devices if `device` is "".
+        """Unlock a device, or the node and all its devices if `device` is "".
 
         Returns:
             The names of the devices that were locked. "" in this list stands for the node as a whole.

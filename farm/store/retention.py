@@ -1,7 +1,7 @@
-"""Ends the retention of artifacts that only ended jobs need: intermediate results and uploads.
+"""Marks artifacts for collection that only ended jobs needed: intermediate results and uploads.
 
-Uploads that no job ever used are treated alike. The functions mark rows of artifacts for collection, within the
-caller's transaction; the files are removed later. All intermediate results of a job are marked together, so that none
+Uploads that no job ever used are marked too. The functions work within the caller's transaction; the files are removed
+later. All intermediate results of a job are marked together, so that none
 is kept without the results that it was made from. farm.policy.retention decides how much is kept.
 """
 
@@ -29,7 +29,7 @@ def due(connection: Connection, keeping: Keeping, now: float) -> tuple[list[Left
 
     Args:
         connection: The connection of the caller's transaction.
-        keeping: For how long, and how many bytes, artifacts of ended jobs are kept.
+        keeping: The limits of retention: for how long, and how many bytes.
         now: The present time in Unix seconds.
 
     Returns:

@@ -151,7 +151,7 @@ def _useless_devices(connection: Connection, job_ids: set[str]) -> dict[str, fro
 
 
 def attempt_records(connection: Connection, *conditions: ColumnElement[bool]) -> list[AttemptRecord]:
-    """Return the attempts that meet all SQL conditions, oldest first."""
+    """Return the attempts that meet all `conditions` (in SQL), oldest first."""
     query = (
         select(
             attempts,
@@ -246,7 +246,7 @@ def node_records(connection: Connection, *conditions: ColumnElement[bool]) -> li
 
 
 def drain_records(connection: Connection, *conditions: ColumnElement[bool]) -> dict[str, DrainRecord]:
-    """Return the drains that meet all SQL conditions, by node id."""
+    """Return the drains that meet all `conditions` (in SQL). The keys are node ids."""
     found = {}
     for row in connection.execute(select(drains).where(*conditions)):
         said = row._asdict()

@@ -1,4 +1,4 @@
-"""Store the model of each task, because the storyboard (a draft of the video) may have a smaller model."""
+"""Store the model of each task, because a smaller model may draw the storyboard (a draft of the video)."""
 
 from __future__ import annotations
 
