@@ -1,7 +1,7 @@
 """The spec of a job: JobSpec and its parts, checked field by field.
 
-Pure: no SQL, no gRPC, no files. The API makes the checks that need the farm (does the model exist, can the clip be
-read) with the same error type, so that a user sees one kind of message.
+Pure: no SQL, no gRPC, no files. Some checks need the farm: does the model exist, and can the clip be read? The API
+makes these checks. It raises the same error type, so users see one kind of message.
 """
 
 from __future__ import annotations
@@ -89,9 +89,9 @@ class JobSpec(_Part):
     """One video to make.
 
     Attributes:
-        name: A name for people.
+        name: A name by which people recognise the job.
         model: The model that renders the video.
-        frames: Pixel frames of the video.
+        frames: Number of pixel frames of the video.
         width: Width in pixels; even.
         height: Height in pixels; even.
         fps: Frames a second.
@@ -103,15 +103,16 @@ class JobSpec(_Part):
         seed: The seed of the noise. The same spec, seed and weights make the same video.
         steps: Denoising steps; None: the model's default.
         guidance_scale: Scale of classifier-free guidance; 1 turns it off; None: the model's default.
-        strategy: The strategy that lays out the windows; empty: the farm chooses from the spec.
+        strategy: The strategy that lays out the windows; empty: the farm chooses one.
         window_latents: Length of a window in latents.
         overlap_latents: Latents that neighbouring windows share.
         conditions: Clips and images that parts of the video must match.
         priority: From 0 to 100; jobs with a higher priority go first.
         output: The output format.
-        layout: "fixed": the windows depend on the spec alone, so that any farm makes the same video. "farm": the windows
-            are sized for the devices that are online when the job is submitted, and `window_latents` is ignored.
-        storyboard_model: The model that draws the storyboard, in that model's default number of steps; empty: `model`.
+        layout: "fixed": the windows depend on the spec alone, so that any farm makes the same video. "farm": the farm
+            chooses window lengths for the devices that are online at submission, and ignores `window_latents`.
+        storyboard_model: The model that draws the storyboard (a small draft of the whole video); empty: `model`. It
+            takes its own default number of steps.
     """
 
     name: Annotated[str, Field(max_length=200)] = ""
@@ -156,7 +157,7 @@ class JobSpec(_Part):
             )
         if frames and frames[-1] >= self.frames:
             raise ValueError(
-                f"later_prompts must begin within the {self.frames} frames asked for, got {frames[-1]}"
+                f"later_prompts must begin within the video's {self.frames} frames, got {frames[-1]}"
             )
         return self
 
@@ -166,7 +167,7 @@ class JobSpec(_Part):
 
     @property
     def frame_rate(self) -> Fraction:
-        """The frames a second as the exact ratio that a video file stores, such as 30000/1001 for 29.97."""
+        """The frame rate as the exact fraction that video files store, such as 30000/1001 for 29.97."""
         return frame_rate(self.fps)
 
 
@@ -189,7 +190,7 @@ def frame_rate(fps: float) -> Fraction:
 
 
 def checked_frame_rate(fps: float) -> Fraction:
-    """Return `frame_rate(fps)`.
+    """Return the exact frame rate for `fps`, as `frame_rate` does.
 
     Raises:
         InvalidSpec: `fps` is not from 1 to 120 (field "fps").
@@ -213,7 +214,7 @@ _ACCEPTED = {
 
 
 def check_priority(priority: int) -> None:
-    """Check a priority as JobSpec does.
+    """Refuse a priority that JobSpec would refuse.
 
     Raises:
         InvalidSpec: The priority is not from 0 to MAX_PRIORITY (field "priority").

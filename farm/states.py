@@ -51,7 +51,7 @@ class NodeState(StrEnum):
 
 
 class DrainState(StrEnum):
-    """The state of a node's drain, by which the node leaves the farm. A resume can end the drain at any time."""
+    """The state of a node's drain. A resume can end the drain at any time."""
 
     DRAINING = "draining"  #: it gets no work; running tasks finish, or are handed back at the deadline
     DRAINED = "drained"  #: it runs nothing, and its renderers and its raylet are gone
@@ -138,8 +138,14 @@ class IllegalTransition(Exception):
 def advance(current: State, target: State, *, retry: bool = False, damaged: bool = False) -> State:
     """Return `target` if the change from `current` to `target` is legal.
 
-    `retry`: somebody has asked for a retry of a failed or cancelled job or task. `damaged`: a stored result is lost.
-    Raises IllegalTransition if the change is not legal. Staying in a state is not a legal change.
+    Args:
+        current: The present state.
+        target: The new state. It must differ from `current`.
+        retry: True: somebody asked for a retry of the job or task.
+        damaged: True: a stored result is lost, so tasks must run again.
+
+    Raises:
+        IllegalTransition: The change is not legal.
     """
     ways = _AGAIN if retry else _DAMAGED if damaged else _LEGAL
     if type(current) is not type(target) or target not in ways.get(type(current), {}).get(current, ()):
@@ -151,22 +157,34 @@ def advance(current: State, target: State, *, retry: bool = False, damaged: bool
 
 
 def is_final(state: State) -> bool:
-    """Return whether `state` is final: only a retry, or damage to a stored result, can change it."""
+    """Return whether `state` is final. A final state changes only by a retry or when a stored result is lost."""
     return not _LEGAL[type(state)].get(state)
 
 
 def going_on(job: JobState, started: bool, *, retry: bool = False) -> JobState:
-    """Return the new state of a job that is resumed or retried. `started`: a task of the job has been dispatched before.
+    """Return the new state of a job that is resumed or retried.
 
-    Raises IllegalTransition.
+    Args:
+        job: The job's present state.
+        started: Whether a task of the job was ever dispatched.
+        retry: True for a retry, False for a resume.
+
+    Raises:
+        IllegalTransition: A job in this state can't be resumed or retried.
     """
     return advance(job, JobState.RUNNING if started else JobState.QUEUED, retry=retry)
 
 
 def tried_again(task: TaskState, unmet: bool, *, gone: bool = False) -> TaskState:
-    """Return the new state of a task that is retried. Raises IllegalTransition.
+    """Return the new state of a task that is retried.
 
-    `unmet`: the task needs tasks that are not done. `gone`: the task was done, but its result is no longer kept.
+    Args:
+        task: The task's present state.
+        unmet: Whether the task needs other tasks that are not done.
+        gone: Whether the task is done but its result is no longer stored.
+
+    Raises:
+        IllegalTransition: A task in this state can't be retried.
     """
     return advance(task, TaskState.WAITING if unmet else TaskState.READY, retry=not gone, damaged=gone)
 

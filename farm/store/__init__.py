@@ -1,4 +1,4 @@
-"""The farm's record in SQL: jobs, tasks and the edges between tasks, attempts, nodes, devices, artifacts, events."""
+"""The farm's record in SQL: jobs, tasks and their edges, attempts, nodes, devices, artifacts and events."""
 
 from farm.store.store import Store
 

@@ -32,13 +32,13 @@ _loses = (artifacts.c.state == ArtifactState.DISCARDED) & ~_MAY_COUNT.exists()
 
 
 class Artifacts:
-    """Records which artifacts are stored, which attempt made each artifact, and whether the artifact is committed."""
+    """Records which artifacts are stored, which attempts made them, and which of them are committed."""
 
     def __init__(self, database: Database):
         self._database = database
 
     def new_id(self) -> str:
-        """Return a new id for an artifact that is about to be written. The artifact's path contains the id."""
+        """Return a new artifact id. Take it before the artifact is written, because its path contains the id."""
         return new_id("a", self._database.wall())
 
     def stage(
@@ -53,10 +53,14 @@ class Artifacts:
         epoch: int = 0,
         artifact_id: str = "",
     ) -> ArtifactRecord:
-        """Record an artifact whose bytes are stored, and return it.
+        """Record an artifact whose bytes are stored, and return its record.
 
-        Uploaded media (without an attempt) is committed at once. A result is committed when its attempt succeeds.
-        Raises StaleAttempt if the attempt's epoch is over, NotFound if there is no such attempt.
+        The result of an attempt is committed later, when the attempt succeeds. Uploaded media has no attempt and is
+        committed at once.
+
+        Raises:
+            StaleAttempt: The attempt's epoch is over.
+            NotFound: There is no such attempt.
         """
         values: dict[str, Any] = {
             "id": artifact_id or self.new_id(),
@@ -90,8 +94,10 @@ class Artifacts:
     ) -> ArtifactRecord:
         """Record the log of an attempt, no matter how the attempt ended, and return the log's artifact.
 
-        An attempt has one log: later calls record nothing and return the first log. Raises NotFound if there is no such
-        attempt of that epoch.
+        An attempt has one log: later calls record nothing and return the first log.
+
+        Raises:
+            NotFound: There is no such attempt of that epoch.
         """
         values = {
             "id": artifact_id,
@@ -114,7 +120,7 @@ class Artifacts:
             return _artifact(connection, artifact_id)
 
     def logs(self, job_id: str) -> dict[str, ArtifactRecord]:
-        """Return the logs of the job's attempts, by attempt id."""
+        """Return the logs of the job's attempts. The keys are attempt ids."""
         of_job = select(attempts.c.id).join(tasks).where(tasks.c.job_id == job_id)
         with self._database.read() as connection:
             return _logs(connection, artifacts.c.attempt_id.in_(of_job))
@@ -130,7 +136,7 @@ class Artifacts:
             return _artifact(connection, artifact_id)
 
     def inputs(self, task_id: str) -> TaskInputs:
-        """Return a task's inputs: results of other tasks, the job's media and notes, a saved state. Raises NotFound."""
+        """Return everything that a task reads when it runs: see TaskInputs. Raises NotFound."""
         needed = (
             select(tasks.c.key.label("needed"), artifacts)
             .join_from(edges, tasks, edges.c.needs_id == tasks.c.id)
@@ -164,7 +170,15 @@ class Artifacts:
             )
 
     def results(self, job_id: str, keys: Sequence[str]) -> dict[str, tuple[ArtifactRecord, ...]]:
-        """Return the committed artifacts of the job's tasks `keys`, by task key. Tasks without any are left out."""
+        """Return the committed artifacts of some tasks of a job.
+
+        Args:
+            job_id: The job.
+            keys: The keys of the tasks.
+
+        Returns:
+            The artifacts by task key. A task without committed artifacts is left out.
+        """
         query = (
             select(tasks.c.key.label("made_by"), artifacts)
             .join_from(tasks, attempts, attempts.c.task_id == tasks.c.id)
@@ -181,7 +195,7 @@ class Artifacts:
         return {key: tuple(found) for key, found in made.items()}
 
     def any_count(self) -> bool:
-        """Return whether any artifact is committed."""
+        """Return whether the farm has any committed artifact."""
         # Of an old farm's first artifacts none may count any more; its newest video does.
         newest = select(artifacts.c.id).order_by(artifacts.c.id.desc())
         one = newest.where(artifacts.c.state == ArtifactState.COMMITTED).limit(1)
@@ -189,10 +203,10 @@ class Artifacts:
             return connection.scalar(one) is not None
 
     def recorded(self, artifact_ids: Collection[str]) -> set[str]:
-        """Return the ids among `artifact_ids` that are recorded, whatever the state of their artifacts. Raises Deposed.
+        """Return the ids among `artifact_ids` that are recorded, in whatever state. Raises Deposed.
 
-        The query runs in a write transaction, after all writes that began earlier. So no call that is still under way
-        can later record an id that the query did not find.
+        The query waits for all writes that began before it. So none of them can still record an id that the query
+        didn't find.
         """
         with self._database.write() as transaction:
             known = select(artifacts.c.id).where(artifacts.c.id.in_(artifact_ids))
@@ -211,10 +225,13 @@ class Artifacts:
             return [rows.artifact_record(row) for row in connection.execute(query)]
 
     def expire(self, keeping: Keeping) -> int:
-        """Mark for collection artifacts of ended jobs that are past their retention, and uploads that no job used.
+        """Mark artifacts for collection when their retention is over, and return how many were marked.
 
-        One call marks a limited number of artifacts, oldest first. It never marks artifacts that a job may still need,
-        nor videos, sidecars and logs. Returns the number of marked artifacts.
+        These are intermediate results and uploads of ended jobs, and uploads that no job used. Artifacts that a job may
+        still need are never marked, nor are videos, sidecars and logs. One call marks a limited number, oldest first.
+
+        Args:
+            keeping: The limits of retention: for how long, and how many bytes.
         """
         with self._database.read() as connection:
             if not any(retention.due(connection, keeping, self._database.wall())):
@@ -225,10 +242,10 @@ class Artifacts:
             return retention.give_up(transaction, *due)
 
     def collectable(self, limit: int = 1000) -> list[ArtifactRecord]:
-        """Return up to `limit` artifacts that were never committed or have expired, oldest first.
+        """Return up to `limit` artifacts whose files can be removed, oldest first.
 
-        The caller removes their files, then calls `collected`. Artifacts of attempts that may still go on are left out.
-        A collectable artifact stays collectable, so its files may be removed at any later time.
+        They were never committed, or have expired. Artifacts of attempts that may still go on are left out. The caller
+        removes the files, at any later time, and then calls `collected`.
         """
         query = (
             select(artifacts)
@@ -240,10 +257,10 @@ class Artifacts:
             return [rows.artifact_record(row) for row in connection.execute(query)]
 
     def collected(self, artifact_ids: Sequence[str]) -> int:
-        """Record that the files of collectable artifacts are removed, and return the number of these artifacts.
+        """Record that the files of these artifacts are removed, and return how many were recorded.
 
         Artifacts that are not collectable are ignored. Artifacts that were never committed are deleted from the record.
-        Artifacts that were committed stay in the record as collected, because the tasks that made them remain done.
+        Committed ones stay in the record in the state "collected", because the tasks that made them remain done.
         """
         these = artifacts.c.id.in_(artifact_ids)
         with self._database.write() as transaction:

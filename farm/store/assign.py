@@ -14,13 +14,19 @@ from farm.store.transaction import Transaction
 
 
 class NotFree(Exception):
-    """The task or the device has changed since the caller saw it. Raising this undoes the transaction."""
+    """The task or the device is no longer free. When this is raised, the whole transaction is undone."""
 
 
 def give(transaction: Transaction, handover: Handover, lease_until: float) -> AttemptRecord:
-    """Give a ready task to a device, and return the new attempt. Raises NotFree.
+    """Give a ready task to a device, and return the new attempt.
 
-    `lease_until` is in seconds of the daemon's CLOCK_BOOTTIME.
+    Args:
+        transaction: The caller's transaction.
+        handover: The task, its epoch, and the device.
+        lease_until: The time at which the attempt's lease ends, in seconds of the daemon's CLOCK_BOOTTIME.
+
+    Raises:
+        NotFree: The task or the device is not free.
     """
     connection = transaction.connection
     task = connection.execute(
@@ -97,9 +103,9 @@ def _is_free(
 
 
 def could_return(connection: Connection, lost: AttemptRecord) -> bool:
-    """Return whether an attempt that was thought lost could go on, because its device has begun no other work since.
+    """Return whether an attempt that was thought lost could go on: its device has begun no other work since.
 
-    Locks, drains and the workstation's owner don't matter here, because they don't stop running attempts either.
+    Locks, drains and the workstation's owner don't matter here, because they don't stop running attempts.
     """
     payload = connection.execute(select(tasks.c.payload).where(tasks.c.id == lost.task_id)).scalar_one()
     return _is_free(connection, lost.node_id, lost.device, group_of(lost.job_id, payload))

@@ -1,4 +1,7 @@
-"""Transactions about attempts: dispatch, lease, progress and end. They fence off attempts whose epoch is over."""
+"""Transactions about attempts: dispatch, lease, progress and end.
+
+Reports about an attempt whose epoch is over change nothing.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ _OUTPUT = "video"
 
 
 class Attempts:
-    """Gives tasks to devices and takes results, each by compare-and-set on (task, epoch)."""
+    """Gives tasks to devices and records their results. Each change is a compare-and-set on (task, epoch)."""
 
     def __init__(self, database: Database):
         self._database = database
@@ -39,8 +42,15 @@ class Attempts:
     ) -> AttemptRecord | None:
         """Give a ready task to a device, and return the attempt, whose epoch is `epoch` + 1.
 
-        `epoch` is the task's epoch when the caller last saw it. Returns None if the task is no longer ready at that
-        epoch, the device is busy or gone, or its node is offline.
+        Args:
+            task_id: The task.
+            epoch: The task's epoch when the caller last read the task.
+            node_id: The node of the device.
+            device: The name of the device.
+            lease_until: The time at which the attempt's lease ends, in CLOCK_BOOTTIME seconds.
+
+        Returns:
+            The attempt; None if the task is no longer ready at that epoch, or if the device is busy, gone or offline.
         """
         given = self.dispatch_all([Handover(task_id, epoch, node_id, device)], lease_until)
         return given[0] if given else None
@@ -48,8 +58,8 @@ class Attempts:
     def dispatch_all(self, handovers: Sequence[Handover], lease_until: float) -> list[AttemptRecord]:
         """Dispatch all tasks of `handovers`, as `dispatch` does, or none of them.
 
-        A lockstep group needs this, because it starts as a whole; its members may share devices. Returns the attempts
-        in the order of `handovers`; empty if none was dispatched.
+        A lockstep group is dispatched this way, because it must start as a whole. Members of one group may share a
+        device. Returns the attempts in the order of `handovers`; empty if none was dispatched.
         """
         try:
             with self._database.write() as transaction:
@@ -58,10 +68,18 @@ class Attempts:
             return []
 
     def renew(self, node_id: str, refs: Iterable[tuple[str, int]], lease_until: float) -> list[AttemptRef]:
-        """Extend the leases of the attempts among `refs` that are live on the node, and return them. The rest are over.
+        """Extend the leases of attempts that a node says it runs, and return those attempts that are live.
 
         A dispatched attempt becomes running. An attempt that was thought lost becomes running again if its task and
         device are still free.
+
+        Args:
+            node_id: The node.
+            refs: (attempt id, epoch) of each attempt that the node runs.
+            lease_until: The new end of the leases, in CLOCK_BOOTTIME seconds.
+
+        Returns:
+            The live attempts among `refs`. The others are over.
         """
         asked = {AttemptRef(*ref) for ref in refs}
         if not asked:
@@ -96,9 +114,17 @@ class Attempts:
             return [attempt.ref for attempt in granted]
 
     def progress(self, attempt_id: str, epoch: int, step: int, steps: int, from_step: int = 0) -> bool:
-        """Record that `step` of `steps` are done. Return False if the attempt is over or has reported more steps.
+        """Record that an attempt has done `step` of `steps` steps.
 
-        `from_step`: the step at which the attempt began; above 0 if it continued from an earlier attempt's state.
+        Args:
+            attempt_id: The attempt.
+            epoch: The attempt's epoch.
+            step: Number of steps done.
+            steps: Number of all steps.
+            from_step: The step at which the attempt began; above 0 if it continued from an earlier attempt's state.
+
+        Returns:
+            False if nothing was recorded: the attempt is over, or has already reported more steps.
         """
         # When it was heard of, not when the writer's turn came.
         now = self._database.boot()
@@ -127,14 +153,22 @@ class Attempts:
         working_seconds: float = 0.0,
         facts: Mapping[str, Any] | None = None,
     ) -> Settlement:
-        """Commit the result of an attempt if the attempt's epoch is still current.
+        """Commit the result of an attempt, and mark its task as done.
 
-        A late result is committed too, even if the attempt was thought lost. The attempt's artifacts are committed. The
-        task is done and keeps `facts` (JSON); the notes among the facts go to the job. Tasks that waited only for this
-        task become ready, and the job ends after its last task. From `working_seconds`, the time from the first step to
-        the end, the farm learns how fast the device is.
-        Raises MissingArtifact and changes nothing if this attempt has not stored all of `artifact_ids`, or if the
-        result of a mux task has no "video".
+        Tasks that waited only for this task become ready, and the job ends after its last task. A late result is
+        committed too, even if the attempt was thought lost. If the attempt's epoch is over, nothing is committed.
+
+        Args:
+            attempt_id: The attempt.
+            epoch: The attempt's epoch.
+            artifact_ids: The artifacts of the result.
+            seconds: How long the attempt took.
+            working_seconds: The time from the first step to the end. The farm learns the device's speed from it.
+            facts: What the task reports (JSON), stored with the task. The notes in it are added to the job's notes.
+
+        Raises:
+            MissingArtifact: The attempt has not stored all of `artifact_ids`, or the result of a mux task has no
+                "video". Nothing is changed.
         """
         with self._database.write() as transaction:
             connection = transaction.connection
@@ -178,9 +212,16 @@ class Attempts:
             return endings.end(transaction, attempt, Cause.WORK, error)[1]
 
     def stop(self, attempt_id: str, epoch: int, artifact_ids: Sequence[str], reason: str) -> Settlement:
-        """End an attempt that its node stopped between two steps. The task's next attempt continues from its state.
+        """End an attempt that its node stopped between two steps.
 
-        `artifact_ids`: the artifacts of the saved state, stored by this attempt. Nothing is kept if its epoch is over.
+        The task's next attempt continues from the state that this attempt saved. If this attempt's epoch is over, the
+        state is not kept.
+
+        Args:
+            attempt_id: The attempt.
+            epoch: The attempt's epoch.
+            artifact_ids: The artifacts of the saved state, which this attempt has stored.
+            reason: Why the node stopped the attempt.
         """
         with self._database.write() as transaction:
             connection = transaction.connection
@@ -191,11 +232,18 @@ class Attempts:
             return endings.end(transaction, attempt, Cause.GIVEN_BACK, reason)[1]
 
     def out_of_memory(self, attempt_id: str, epoch: int, error: str) -> Settlement:
-        """End an attempt that ran out of device memory. From now on its task needs a device with more memory."""
+        """End an attempt that ran out of device memory. The next attempt needs a device with more memory."""
         return self.lose(attempt_id, epoch, f"out of memory: {error}", Cause.OUT_OF_MEMORY)
 
     def lacks_input(self, attempt_id: str, epoch: int, damaged: Sequence[str], error: str) -> Settlement:
-        """End an attempt whose inputs `damaged` (artifact ids) are unusable. The tasks that made them run again."""
+        """End an attempt that can't read some of its inputs. The tasks that made these inputs run again.
+
+        Args:
+            attempt_id: The attempt.
+            epoch: The attempt's epoch.
+            damaged: The artifact ids of the unreadable inputs.
+            error: What went wrong.
+        """
         with self._database.write() as transaction:
             connection = transaction.connection
             attempt = _current(connection, attempt_id, epoch)
@@ -204,7 +252,16 @@ class Attempts:
             return damage.make_again(transaction, attempt, damaged, error)
 
     def lose(self, attempt_id: str, epoch: int, reason: str, cause: Cause = Cause.SILENT) -> Settlement:
-        """End an attempt because of a fault of the farm. It costs no retry, unless the fault recurs with the task."""
+        """End an attempt that was lost through no fault of its task, for example because its renderer died.
+
+        The task is tried again. The job fails only if the same thing happens to the task too often.
+
+        Args:
+            attempt_id: The attempt.
+            epoch: The attempt's epoch.
+            reason: What happened, for people.
+            cause: The kind of loss. farm.policy.failures uses it to decide what follows.
+        """
         with self._database.write() as transaction:
             connection = transaction.connection
             attempt = _current(connection, attempt_id, epoch)
@@ -213,9 +270,13 @@ class Attempts:
             return endings.end(transaction, attempt, cause, reason)[1]
 
     def time_out(self, now: float) -> list[tuple[AttemptRecord, Settlement]]:
-        """Fail live attempts that take too long, or make no step for too long, at `now` (CLOCK_BOOTTIME seconds).
+        """Fail the live attempts that run for too long, or have made no step for too long.
 
-        Returns each ended attempt with the changes that its end made. The caller must tell their nodes.
+        Args:
+            now: The present time in CLOCK_BOOTTIME seconds.
+
+        Returns:
+            The ended attempts, each with the changes that its end made. The caller must tell the nodes to stop them.
         """
 
         def late(connection: Connection) -> list[tuple[AttemptRecord, str]]:
@@ -241,31 +302,31 @@ class Attempts:
         return ended
 
     def lose_node(self, node_id: str, reason: str) -> list[AttemptRecord]:
-        """End as lost all live attempts of a node, because the node is known to run nothing. Return these attempts."""
+        """Mark as lost all live attempts of a node that is known to run nothing. Return these attempts."""
         return self._lose_all(reason, attempts.c.node_id == node_id)
 
     def lose_device(self, node_id: str, device: str, reason: str) -> list[AttemptRecord]:
-        """End as lost the attempts of a device whose renderer died before it began them. Return these attempts.
+        """Mark as lost the attempts that a device's renderer had not yet begun when it died.
 
-        Attempts that had begun are left alone, because the node itself reports their ends.
+        Attempts that had begun are left alone: the node itself reports their ends. Returns the lost attempts.
         """
         never_began = attempts.c.state == AttemptState.DISPATCHED
         return self._lose_all(reason, attempts.c.node_id == node_id, attempts.c.device == device, never_began)
 
     def expire(self, now: float) -> list[AttemptRecord]:
-        """End as lost the live attempts whose lease ended before `now` (CLOCK_BOOTTIME seconds). Return these attempts.
+        """Mark as lost the live attempts whose lease ended before `now`, and return them.
 
-        Their tasks can then go to other devices. A caller that wants to wait some time before that passes an earlier
-        `now`.
+        Their tasks can then go to other devices. `now` is in CLOCK_BOOTTIME seconds; to grant extra time, pass an
+        earlier `now`.
         """
         return self._lose_all("its lease ran out", attempts.c.lease_until < now)
 
     def extend_all(self, until: float) -> int:
-        """Let the leases of all live attempts end at `until`, and return the number of these attempts.
+        """Set the end of every live attempt's lease to `until`, and return the number of these attempts.
 
-        A restarted daemon calls this, because its clock may have begun anew.
-        Other times that were read from the old clock are reset too: the times of attempts are set to now, and tasks
-        that wait for their next try no longer wait.
+        A daemon calls this when it starts. The machine may have been rebooted, so times of the old clock may mean
+        nothing now. So every live attempt counts as having made a step just now, and no task waits any longer before
+        its next try. `until` is in CLOCK_BOOTTIME seconds.
         """
         with self._database.write() as transaction:
             connection, now = transaction.connection, transaction.now
@@ -292,7 +353,7 @@ class Attempts:
             return rows.attempt_records(connection, attempts.c.task_id == task_id)
 
     def live(self, node_id: str | None = None) -> list[AttemptRecord]:
-        """Return the live attempts, which occupy a device: those of one node, or of all nodes if `node_id` is None."""
+        """Return the live attempts (those that occupy a device) of one node, or of all nodes if `node_id` is None."""
         where = [rows.is_live] if node_id is None else [rows.is_live, attempts.c.node_id == node_id]
         with self._database.read() as connection:
             return rows.attempt_records(connection, *where)

@@ -39,13 +39,19 @@ class BackupFailed(StoreError):
 
 
 class NotEmpty(StoreError):
-    """The database holds rows that a restored backup would replace."""
+    """The database already holds rows, which restoring a backup would replace."""
 
 
 def back_up(url: str, file: Path) -> None:
-    """Write the record in the database `url` to `file`, whole or not at all. A daemon may change the record meanwhile.
+    """Write the farm's record to a file: the whole record, or nothing. The daemon may keep running.
 
-    Raises BackupFailed, DatabaseAway.
+    Args:
+        url: The URL of the farm's database.
+        file: The file to write. An existing file is replaced.
+
+    Raises:
+        BackupFailed: The backup could not be made.
+        DatabaseAway: The database can't be used at this moment.
     """
     parsed = parse(url)
     with _whole(file) as part:
@@ -63,12 +69,25 @@ def back_up(url: str, file: Path) -> None:
 
 
 def restore(url: str, file: Path, who: str, *, force: bool = False) -> Path | None:
-    """Restore the record in the database `url` from the backup `file`, and bring it to today's schema.
+    """Replace the farm's record by a backup, and upgrade it to today's schema.
 
-    `force`: replace everything that is in the database. `who` names this process to others. The backup is tested first,
-    and the old content stays until the whole backup is in place. If the old database is an SQLite file that is damaged
-    or not of a farm, that file is renamed instead of replaced. Returns its new name; None if no file was renamed.
-    Raises NotEmpty, BackupFailed, SchemaTooNew, LedByAnother, DatabaseAway.
+    The backup is tested first, and the old record stays until the whole backup is in place.
+
+    Args:
+        url: The URL of the farm's database.
+        file: The backup.
+        who: A name of this process, shown to other processes that want to use the database.
+        force: True: replace everything that is in the database. False: refuse a database that holds rows.
+
+    Returns:
+        The new name of the old SQLite file if it was renamed (it was damaged or not a farm's); otherwise None.
+
+    Raises:
+        NotEmpty: The database holds rows, and `force` is False.
+        BackupFailed: The backup could not be restored.
+        SchemaTooNew: The backup was made by newer software.
+        LedByAnother: Another process, such as farmd, leads the farm in this database.
+        DatabaseAway: The database can't be used at this moment.
     """
     parsed = parse(url)
     kind, ours = _kind(file), "SQLite" if parsed.drivername == "sqlite" else "PostgreSQL"
@@ -213,7 +232,7 @@ def _prove(part: Path) -> None:
         with _sqlite(part) as upgraded:
             if lost := upgraded.execute("PRAGMA foreign_key_check").fetchone():
                 raise BackupFailed(
-                    f"the backup is damaged: rows of {lost[0]} belong to rows of {lost[2]} that are missing"
+                    f"the backup is damaged: rows of {lost[0]} refer to rows of {lost[2]} that are missing"
                 )
     except (DatabaseDamaged, NoFarmInDatabase) as error:
         raise BackupFailed(f"the backup is damaged: it {error.problem}") from None

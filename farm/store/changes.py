@@ -120,9 +120,14 @@ def _move(
 def end_attempt(
     transaction: Transaction, attempt: AttemptRecord, target: AttemptState, why: str, cause: str = ""
 ) -> AttemptRecord:
-    """End a live attempt that brought no result, discard the artifacts that it stored, and return the ended attempt.
+    """End a live attempt without a result, discard the artifacts that it stored, and return the ended attempt.
 
-    `cause`: a farm.policy.failures.Cause; empty for a cancelled attempt.
+    Args:
+        transaction: The caller's transaction.
+        attempt: The attempt.
+        target: The attempt's new state.
+        why: The reason, for people.
+        cause: The farm.policy.failures.Cause; empty for a cancelled attempt.
     """
     move_attempt(
         transaction, attempt.id, attempt.state, target, finished_at=transaction.at, error=why, cause=cause
@@ -141,7 +146,14 @@ def end_attempt(
 
 
 def tell(transaction: Transaction, attempt: AttemptRecord, kind: str, where: str) -> None:
-    """Write an event about an attempt: `kind` says what happened, `where` is "on" or "to" its device."""
+    """Write an event about an attempt, such as "window/3 started on ws1/cuda0".
+
+    Args:
+        transaction: The caller's transaction.
+        attempt: The attempt.
+        kind: What happened, such as "started".
+        where: "on" or "to": the word before the device.
+    """
     write_event(
         transaction,
         kind,
@@ -153,7 +165,7 @@ def tell(transaction: Transaction, attempt: AttemptRecord, kind: str, where: str
 
 
 def discard(transaction: Transaction, attempt_id: str) -> None:
-    """Mark for collection the artifacts that the attempt stored and that were not committed."""
+    """Mark for collection the attempt's artifacts that are still staged (stored, but not committed)."""
     transaction.connection.execute(
         update(artifacts)
         .where(artifacts.c.attempt_id == attempt_id, artifacts.c.state == ArtifactState.STAGED)
@@ -162,10 +174,10 @@ def discard(transaction: Transaction, attempt_id: str) -> None:
 
 
 def put_back(transaction: Transaction, task_id: str, **values: Any) -> bool:
-    """Put a running task back, so that it is dispatched again. Return whether the task is ready at once.
+    """Put a running task back, so that it is dispatched again. Return whether it is ready at once.
 
-    If a result that the task needs was lost meanwhile, the task waits for that result. It also gets a new epoch, so
-    that no earlier attempt at the task can still deliver a result.
+    If a result that the task needs has been lost, the task waits until that result is made again. It then also gets a
+    new epoch, so that no earlier attempt at the task can deliver a result.
     """
     if not lacks(transaction.connection, task_id):
         move_task(transaction, task_id, TaskState.RUNNING, TaskState.READY, **values)
@@ -186,7 +198,7 @@ def lacks(connection: Connection, task_id: str) -> bool:
 
 
 def ready_successors(transaction: Transaction, task_id: str) -> tuple[str, ...]:
-    """Make ready the tasks that waited only for this task. Return their ids in the order of the graph."""
+    """Set tasks to ready if they waited only for this task. Return their ids in the order of the graph."""
     needed, other = tasks.alias(), edges.alias()
     unfinished = (
         select(needed.c.id)
@@ -212,7 +224,7 @@ def ready_successors(transaction: Transaction, task_id: str) -> tuple[str, ...]:
 def end_job(
     transaction: Transaction, job_id: str, current: JobState, target: JobState, error: str = ""
 ) -> tuple[AttemptRecord, ...]:
-    """End a job, and cancel its unfinished tasks and live attempts. Return these attempts as cancelled."""
+    """End a job, cancel its unfinished tasks and live attempts, and return the attempts that were cancelled."""
     connection = transaction.connection
     move_job(transaction, job_id, current, target, finished_at=transaction.at, error=error)
     live = rows.attempt_records(connection, rows.is_live, tasks.c.job_id == job_id)

@@ -1,8 +1,7 @@
-"""Locks and drains: on somebody's request, nodes and devices take no new work.
+"""Locks and drains, by which people keep new work away from nodes and devices.
 
-The functions of this module work within the caller's transaction.
-Under a lock, running attempts go on and models stay loaded. A drain also empties the node: when nothing runs on it any
-more, its renderers and its raylet end.
+Under a lock, running attempts go on and models stay loaded. A drain goes further: when the node runs nothing any more,
+its renderers and its raylet end. The functions work within the caller's transaction.
 """
 
 from __future__ import annotations
@@ -34,10 +33,16 @@ def begin_drain(
 ) -> DrainRecord:
     """Start draining a node, and return the drain.
 
-    If the node is already draining, replace deadline, reason and requester.
+    If the node is draining already, the new deadline, reason and requester replace the old. A node that is already
+    drained stays as it is.
 
-    `grace`: seconds, from now, in which the node's attempts may finish; None: as long as they take. If the node is
-    already drained, nothing changes.
+    Args:
+        transaction: The caller's transaction.
+        node_id: The node.
+        name: The node's name, for the event.
+        grace: Seconds from now for which the node's attempts may run on; None: as long as they take.
+        reason: Why the node is drained, for people.
+        asked_by: Who asked for the drain.
     """
     connection = transaction.connection
     known = of(connection, node_id)
@@ -58,7 +63,7 @@ def begin_drain(
 
 
 def end_drain(transaction: Transaction, node_id: str, name: str) -> bool:
-    """End the node's drain, so that the node serves again. Return False if the node had no drain."""
+    """End the node's drain, so that the node takes work again. Return False if the node had no drain."""
     if not transaction.connection.execute(delete(drains).where(drains.c.node_id == node_id)).rowcount:
         return False
     write_event(transaction, "resumed", f"{name} is to serve again", node_id=node_id)
@@ -66,7 +71,7 @@ def end_drain(transaction: Transaction, node_id: str, name: str) -> bool:
 
 
 def empty(transaction: Transaction, node_id: str, name: str) -> bool:
-    """Record that the node runs nothing and has no renderers or raylet. Return True if this completes its drain."""
+    """Record that the node runs no attempts, renderers or raylet. Return True if this completed its drain."""
     drain = of(transaction.connection, node_id)
     if drain is None or drain.state == DrainState.DRAINED:
         return False
@@ -76,7 +81,10 @@ def empty(transaction: Transaction, node_id: str, name: str) -> bool:
 
 
 def clock_began_anew(transaction: Transaction) -> None:
-    """Shorten the time left of each drain to at most its grace, because CLOCK_BOOTTIME begins anew at a reboot."""
+    """Shorten drains after the daemon restarts: no deadline may be further away than the drain's grace.
+
+    Deadlines are in CLOCK_BOOTTIME seconds, and that clock starts at 0 when the machine boots.
+    """
     connection = transaction.connection
     for node_id, drain in rows.drain_records(connection, drains.c.deadline > transaction.now).items():
         assert drain.deadline is not None and drain.grace is not None  # those without were not asked for
@@ -90,9 +98,9 @@ def of(connection: Connection, node_id: str) -> DrainRecord | None:
 
 
 def lock(transaction: Transaction, node_id: str, name: str, device: str, reason: str, asked_by: str) -> None:
-    """Lock a device, or the whole node if `device` is "", so that it gets no new work.
+    """Lock a device, or the whole node if `device` is "". It gets no new work until it is unlocked.
 
-    A second lock replaces reason and requester.
+    If it is locked already, the new reason and requester replace the old.
     """
     connection = transaction.connection
     connection.execute(delete(locks).where(locks.c.node_id == node_id, locks.c.device == device))
@@ -111,7 +119,7 @@ def lock(transaction: Transaction, node_id: str, name: str, device: str, reason:
 def unlock(transaction: Transaction, node_id: str, name: str, device: str) -> list[str]:
     """Unlock a device, or the node and all its devices if `device` is "".
 
-    Returns the names of the devices that were locked; "" among them stands for the node as a whole.
+    Returns the names of the devices that were locked. "" in this list stands for the node as a whole.
     """
     connection = transaction.connection
     which = [locks.c.node_id == node_id, *([locks.c.device == device] if device else [])]

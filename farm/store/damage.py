@@ -1,6 +1,6 @@
-"""Puts a finished task back to be done again when the bytes that it stored are gone or damaged.
+"""Makes finished tasks run again when their stored results are lost or damaged.
 
-Its functions work within the caller's transaction.
+The functions work within the caller's transaction.
 """
 
 from __future__ import annotations
@@ -25,10 +25,17 @@ def make_again(
     damaged: Sequence[str],
     error: str,
 ) -> Settlement:
-    """End a live attempt that can't read its inputs `damaged` (ids): its task waits until they have been made again.
+    """End a live attempt that can't read some of its inputs. The tasks that made these inputs run again.
 
-    The job fails if one of them is media, which nobody can make again, or the result of a task whose results were
-    damaged too often. Artifacts that are superseded or belong to another job are ignored.
+    The attempt's own task waits for the new results. The job fails if an input is uploaded media, which no task can
+    make again, or if the results of one task were damaged too often.
+
+    Args:
+        transaction: The caller's transaction.
+        attempt: The attempt.
+        damaged: The artifact ids of the unreadable inputs. Ids of superseded artifacts, and of other jobs' artifacts,
+            are ignored.
+        error: What went wrong.
     """
     connection = transaction.connection
     makers = connection.execute(
@@ -49,7 +56,7 @@ def make_again(
     for maker in makers:
         for other in _in_lockstep_after(connection, maker.id):
             if other.id != attempt.id:
-                why = f"the result of {maker.key} is damaged, and its group can't go on without it"
+                why = f"the result of {maker.key} is damaged, and this attempt's lockstep group can't go on without that result"
                 ended = endings.end(transaction, other, Cause.DAMAGED_INPUT, why)
                 stop.append(ended[0])
     done = endings.end(transaction, attempt, Cause.DAMAGED_INPUT, error)[1]

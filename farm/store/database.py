@@ -80,12 +80,16 @@ _SQLITE_AWAY = {
 
 
 class Database:
-    """Hands out read and write transactions, one connection each.
+    """Opens read and write transactions on the database, one connection each.
 
-    `wall` gives Unix seconds, for the times that people read. `boot` gives seconds of CLOCK_BOOTTIME, for the times
-    that the farm waits for. `terms` say how many failures the farm tolerates. A transaction happens whole or not at
-    all. If the database goes away in the middle, DatabaseAway is raised. Callers then repeat the call, which is safe
-    for every method of the store.
+    A transaction happens whole or not at all. If the database goes away in the middle, DatabaseAway is raised. The
+    caller can then repeat the call, which is safe for every method of the store.
+
+    Args:
+        url: The URL of the database.
+        wall: Returns Unix seconds, for the times that people read.
+        boot: Returns seconds of CLOCK_BOOTTIME, for deadlines and durations.
+        terms: How many failures the farm tolerates.
     """
 
     def __init__(
@@ -110,7 +114,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Begin a read transaction: all its queries see the database at the same moment."""
+        """Begin a read transaction. All its queries see the database as it is at one moment."""
         with (
             _answering(),
             self._engine.connect().execution_options(**self._reads) as connection,
@@ -120,10 +124,13 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
-        """Begin a transaction of the leader that may change the record. One transaction writes at a time: see `_begin`.
+        """Begin a write transaction. Only the leader can do this.
 
-        The transaction's times are read when its turn to write has come, so that the times of events have the order of
-        their numbers. Raises Deposed if another process leads by now.
+        One transaction writes at a time; a second one waits for its turn. Each takes its times when its turn comes, so
+        events are numbered in the order of their times.
+
+        Raises:
+            Deposed: Another process leads now.
         """
         if self._epoch is None:
             raise RuntimeError("this database was opened read-only; only its leader writes")
@@ -132,7 +139,14 @@ class Database:
             yield Transaction(connection, self.wall(), self.boot(), self.terms)
 
     def hold(self, who: str) -> leader.Lock:
-        """Take and return the leader's lock, so that no other process can begin to lead. Raises LedByAnother."""
+        """Take the leader's lock and return it, so that no other process can begin to lead.
+
+        Args:
+            who: A name of this process, shown to other processes that want the lock.
+
+        Raises:
+            LedByAnother: Another process has the lock.
+        """
         if self._lock is None:
             lock = _lock(self._url, who)
             lock.take()
@@ -140,11 +154,22 @@ class Database:
         return self._lock
 
     def lead(self, who: str, after: int = 0, lived: Callable[[], str] = str) -> None:
-        """Take the lock, bring the schema to REVISION and raise the epoch past `after`; from now on `write` works.
+        """Begin to lead the farm in this database; from now on `write` works.
 
-        `who` names this process to others. `lived` is called if the database is empty. It returns the place where a
-        farm has stored artifacts (then that farm's record is missing), or "" if there is none.
-        Raises LedByAnother, SchemaTooNew, DatabaseDamaged, NoFarmInDatabase, RecordLost.
+        Takes the lock, brings the schema to REVISION, and raises the epoch.
+
+        Args:
+            who: A name of this process, shown to other processes that want to lead.
+            after: The new epoch is higher than this one.
+            lived: Called if the database is empty. Returns the place where a farm has stored artifacts, which means
+                that the farm's record is missing; "" if there is no such place.
+
+        Raises:
+            LedByAnother: Another process leads.
+            SchemaTooNew: The database was written by newer software.
+            DatabaseDamaged: The file can't be read as a database.
+            NoFarmInDatabase: The database holds something else, or an incomplete farm.
+            RecordLost: The database is empty, but a farm has used it before.
         """
         lock = self.hold(who)
         self._check(lived, lock)
@@ -191,7 +216,7 @@ class Database:
             raise RecordLost(where, " and ".join(evidence), " and ".join(filter(None, [mark, artifacts])))
 
     def keep_leading(self) -> None:
-        """Make sure that this process still leads; retake its lock if the database lost it. Raises Deposed."""
+        """Make sure that this process still leads. If the lock was lost, take it again. Raises Deposed."""
         if self._lock is None or self._epoch is None:
             raise RuntimeError(
                 "this database was opened read-only, so this process does not lead the farm in it"
@@ -225,7 +250,7 @@ class Database:
             raise SchemaTooNew(revision, REVISION)
 
     def contents(self) -> tuple[list[str], list[str], int]:
-        """Return the names of all tables, the names of those with rows, and the last leader's epoch (0: no leader)."""
+        """Return the names of all tables, the names of the tables with rows, and the last leader's epoch (0: none)."""
         try:
             with self.read() as connection:
                 names = inspect(connection).get_table_names()
@@ -243,7 +268,7 @@ class Database:
             return [], [f"a damaged database: {error.orig}"], 0
 
     def disconnect(self) -> None:
-        """Close all connections but keep the lock. New connections are made when they are needed."""
+        """Close all connections but keep the lock. Later calls open new connections."""
         self._engine.dispose()
 
     def close(self) -> None:
@@ -275,9 +300,13 @@ class Database:
             upgrade(connection)
 
     def replace(self, fill: Callable[[Connection], None]) -> None:
-        """Let `fill` write a farm of any known schema, then bring the schema to REVISION: both or neither.
+        """Let `fill` write a farm's record of any known schema, then upgrade it to REVISION, in one transaction.
 
-        Raises NoFarmInDatabase if the farm would be incomplete, and any error that `fill` raises.
+        Args:
+            fill: Writes the record through the connection that it gets. Its errors are raised.
+
+        Raises:
+            NoFarmInDatabase: The record would be incomplete.
         """
         from farm.store.migrations import upgrade
 
@@ -316,8 +345,8 @@ def parse(url: str) -> URL:
     except (ArgumentError, ValueError):
         # What it says may be a password.
         raise UnusableUrl(
-            f"store.url: {accepted}, with a number as its port, and % codes for : / @ in a password; "
-            "the given value is not a URL"
+            f"store.url: {accepted}. The given value is not a URL: a port must be a number, "
+            "and : / @ in a password must be written as % codes"
         ) from None
     in_a_file = parsed.drivername == "sqlite" and parsed.database not in (None, "", ":memory:")
     if in_a_file or parsed.drivername == "postgresql+psycopg":

@@ -1,6 +1,6 @@
-"""Ends attempts without a result, and lets attempts that were thought lost go on.
+"""Ends attempts that have no result, and revives attempts that were thought lost.
 
-Its functions work within the caller's transaction. farm.policy.failures judges what follows when an attempt ends.
+The functions work within the caller's transaction. farm.policy.failures decides what follows when an attempt ends.
 """
 
 from __future__ import annotations
@@ -46,9 +46,17 @@ def end(
     error: str,
     fails: str = "",
 ) -> tuple[AttemptRecord, Settlement]:
-    """End a live attempt without a result: its task is tried again, or its job fails. Returns the attempt as it is now.
+    """End a live attempt that has no result. Its task is tried again, or its job fails.
 
-    `fails`: why another try is no use, in the words of farm.policy.failures; if empty, farm.policy.failures is asked.
+    Args:
+        transaction: The caller's transaction.
+        attempt: The attempt.
+        cause: The kind of failure.
+        error: The error message.
+        fails: Why the job must fail; empty: farm.policy.failures decides whether it does.
+
+    Returns:
+        The ended attempt, and the changes that its end made.
     """
     connection = transaction.connection
     before = rows.ends(connection, attempts.c.task_id == attempt.task_id).get(attempt.task_id, [])
@@ -86,19 +94,24 @@ def end_all(
     reason: str,
     cause: Cause = Cause.SILENT,
 ) -> list[AttemptRecord]:
-    """End live attempts that fell silent, or for another `cause` that fails no job. Returns them as they are now."""
+    """End live attempts for a cause that fails no job, such as silence of their node. Return the ended attempts."""
     return [end(transaction, attempt, cause, reason)[0] for attempt in found]
 
 
 def thought_lost(connection: Connection, *conditions: ColumnElement[bool]) -> list[AttemptRecord]:
-    """Return, oldest first, the attempts that were thought lost, may still go on, and meet all conditions."""
+    """Return the attempts that were thought lost but may still go on, oldest first.
+
+    Args:
+        connection: The connection of the caller's transaction.
+        *conditions: SQL conditions that an attempt must meet.
+    """
     return rows.attempt_records(connection, may_return, *conditions)
 
 
 def returns(transaction: Transaction, lost: AttemptRecord) -> None:
-    """Let an attempt that was thought lost go on: it is running again, and keeps the artifacts that it stored.
+    """Let an attempt that was thought lost go on: it becomes running again, and keeps its artifacts.
 
-    The time of its last step is unknown, so the wait for its next step begins now.
+    Nobody knows when it made its last step, so its time limit for the next step begins now.
     """
     move_task(transaction, lost.task_id, TaskState.READY, TaskState.RUNNING, reason="", retry_at=0.0)
     move_attempt(transaction, lost.id, lost.state, AttemptState.RUNNING,
@@ -111,7 +124,7 @@ def returns(transaction: Transaction, lost: AttemptRecord) -> None:
 
 
 def reclaim(transaction: Transaction, lost: AttemptRecord) -> None:
-    """Keep the artifacts of an attempt that was thought lost, until the attempt ends."""
+    """Save the artifacts of an attempt that was thought lost from collection: remove their marks."""
     transaction.connection.execute(
         update(artifacts)
         .where(artifacts.c.attempt_id == lost.id, artifacts.c.state == ArtifactState.DISCARDED)

@@ -14,13 +14,17 @@ class StoreError(Exception):
 
 
 class UnusableUrl(StoreError, ValueError):
-    """`store.url` names no database that the farm works on."""
+    """The setting `store.url` doesn't name a database that the farm can use."""
 
 
 class NotFound(StoreError):
     """The named object doesn't exist.
 
-    `noun` and `id` say what was looked for. `help` says how to find such an object. `known`: names that exist.
+    Args:
+        noun: What kind of object was looked for, such as "job".
+        id: The id or name that was looked for.
+        help: How to find such an object.
+        known: Names that exist, from which the message suggests similar ones.
     """
 
     def __init__(self, noun: str, id: str, help: str = "", known: Iterable[str] = ()):
@@ -32,7 +36,7 @@ class NotFound(StoreError):
 
 
 class KeyReused(StoreError):
-    """An idempotency key was used again, with another spec."""
+    """An idempotency key was used before, with a different spec."""
 
     def __init__(self, key: str, job_id: str):
         super().__init__(
@@ -65,7 +69,7 @@ class StaleAttempt(StoreError):
 
 
 class MissingArtifact(StoreError):
-    """A completion names artifacts that its attempt has not stored, or a mux task's completion lacks the video."""
+    """A completion names artifacts that its attempt has not stored, or a mux task has no video."""
 
     def __init__(self, attempt_id: str, what: str):
         super().__init__(f"the result of attempt {attempt_id} lacks {what}")
@@ -74,10 +78,14 @@ class MissingArtifact(StoreError):
 
 
 class Ambiguous(StoreError):
-    """A reference matches several objects. Nothing was done to any of them.
+    """A reference that somebody typed matches several objects. Nothing was changed.
 
-    `field`: the field that held the reference. `count`: how many objects match. `candidates`: one line of text for each
-    of the first few.
+    Args:
+        field: The field that held the reference.
+        reference: The reference.
+        noun: What kind of object was looked for, such as "job".
+        candidates: The first few matches, one line of text each.
+        count: The number of all matches.
     """
 
     def __init__(self, field: str, reference: str, noun: str, candidates: Sequence[str], count: int):
@@ -90,7 +98,7 @@ class Ambiguous(StoreError):
 
 
 class NodeInUse(StoreError):
-    """The node's state doesn't allow the change; `problem` says what to do first."""
+    """The node's state doesn't allow the change. `problem` says why, and what to do first."""
 
     def __init__(self, name: str, problem: str):
         super().__init__(f"{name} {problem}")
@@ -144,7 +152,7 @@ class NoFarmInDatabase(StoreError):
 
 
 class RecordLost(StoreError):
-    """The database is empty where a farm's record was. A new farm in its place would forget every job."""
+    """The database is empty, but a farm has used it before. Starting a new farm in it would lose every job."""
 
     def __init__(self, where: str, evidence: str, anew: str):
         super().__init__(
@@ -154,8 +162,10 @@ class RecordLost(StoreError):
 
 
 class DatabaseAway(StoreError):
-    """The database can't be used at this moment. Repeat the call, which is safe: the transaction was not done, or broke
-    off at its commit and may have been done. `why`: the database's message, in one line.
+    """The database can't be used at this moment. The caller may repeat the call, which is safe.
+
+    Either the transaction was not done, or the connection broke during the commit, and nobody knows whether it was
+    done. `why` is the database's message, of which the first line is shown.
     """
 
     def __init__(self, why: str):
@@ -176,7 +186,7 @@ class LedByAnother(StoreError):
 
 
 class Deposed(StoreError):
-    """Another process has begun to lead, so this process can write nothing more and must end."""
+    """Another process leads the farm now. This process can write nothing more and must end."""
 
     def __init__(self, who: str, epoch: int, ours: int):
         super().__init__(

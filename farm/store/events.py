@@ -1,4 +1,4 @@
-"""Transactions about events. Events are the farm's diary; each has a number, by which watchers follow them."""
+"""Transactions about events, which record what happens in the farm. Events are numbered in order."""
 
 from __future__ import annotations
 
@@ -13,13 +13,19 @@ from farm.store.tables import events, jobs, nodes
 
 
 class Events:
-    """Reads the events, and adds those that belong to no other transaction."""
+    """Reads events, and writes single ones. Most events are written together with the change that they report."""
 
     def __init__(self, database: Database):
         self._database = database
 
     def after(self, number: int, job_id: str | None = None, limit: int = 1000) -> list[EventRecord]:
-        """Return the next events after event `number`, of one job or of all, in order. An unknown job has none."""
+        """Return the next events after event `number`, in order.
+
+        Args:
+            number: The number of the last event that the caller has seen.
+            job_id: Return only events of this job; None: of all jobs. An unknown job has no events.
+            limit: The most events to return.
+        """
         query = select(events).where(events.c.number > number).order_by(events.c.number).limit(limit)
         if job_id is not None:
             query = query.where(events.c.job_id == job_id)

@@ -1,4 +1,4 @@
-"""Makes ids: short, random, and sorted by the time when they were made."""
+"""Makes short random ids that sort by the time when they were made."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ _AT_ONCE = 100
 
 
 class Jobs:
-    """Submits and shows jobs, and does what people ask of them: pause, resume, cancel, retry."""
+    """Submits, lists, pauses, resumes, cancels and retries jobs."""
 
     def __init__(self, database: Database):
         self._database = database
@@ -53,11 +53,23 @@ class Jobs:
         idempotency_key: str = "",
         media: Sequence[str] | None = None,
     ) -> tuple[JobRecord, bool]:
-        """Store a job with its whole graph. Returns the job, and whether an earlier call with this key had stored it.
+        """Store a new job with its tasks and their edges.
 
-        `media`: ids of the job's media artifacts in the order of its conditions; by default the ids in the spec.
-        Raises KeyReused if the key was used with another spec, NotFound for unknown media, and ValueError for a plan
-        that could not end: it has no tasks, or a task comes before a task that it needs.
+        Args:
+            spec: The spec of the job.
+            plan: The tasks of the job.
+            notes: What the farm corrected in the spec, for people.
+            idempotency_key: A second call with the same key and spec stores nothing and returns the first job; "": no
+                key.
+            media: The ids of the job's media artifacts in the order of its conditions; None: the ids in the spec.
+
+        Returns:
+            The job, and True if an earlier call with this key had stored it.
+
+        Raises:
+            KeyReused: The key was used with another spec.
+            NotFound: A media artifact is unknown.
+            ValueError: The plan has no tasks, or a task comes before a task that it needs.
         """
         wanted = spec.model_dump(mode="json")
         if media is None:
@@ -99,9 +111,15 @@ class Jobs:
             return rows.job(connection, job_id)
 
     def list(self, states: Sequence[JobState] = (), limit: int = 100, before: str = "") -> list[JobRecord]:
-        """Return at most `limit` jobs in any of `states` (empty: all), newest first.
+        """Return the newest jobs, newest first.
 
-        `before`: the id of the previous page's last job; the next page begins after that job. Raises NotFound.
+        Args:
+            states: Return only jobs in these states; empty: in any state.
+            limit: The most jobs to return.
+            before: The id of a job: return only jobs older than it, as the next page; "": the first page.
+
+        Raises:
+            NotFound: The job `before` is unknown.
         """
         newest = (jobs.c.created_at.desc(), jobs.c.id.desc())
         page = select(jobs.c.id, jobs.c.created_at).order_by(*newest).limit(limit)
@@ -124,7 +142,7 @@ class Jobs:
             return [found[id] for id in ids]
 
     def tasks(self, job_id: str) -> builtins.list[tuple[TaskRecord, tuple[AttemptRecord, ...]]]:
-        """Return the job's tasks in the order of its graph, each with its attempts, oldest first. Raises NotFound."""
+        """Return the job's tasks in the order of its graph, each with its attempts (oldest first). Raises NotFound."""
         query = select(tasks).where(tasks.c.job_id == job_id).order_by(tasks.c.position)
         with self._database.read() as connection:
             _require(connection, job_id)
@@ -134,7 +152,11 @@ class Jobs:
             return [(task, tuple(tries[task.id])) for task in rows.task_records(connection, query)]
 
     def unmet(self, job_id: str) -> dict[str, tuple[str, ...]]:
-        """Return the waiting tasks (ids), each with the keys of the unfinished tasks that it needs, in graph order."""
+        """Return which unfinished tasks the job's waiting tasks wait for.
+
+        Returns:
+            For the id of each waiting task: the keys of the unfinished tasks that it needs, in graph order.
+        """
         needed = tasks.alias()
         lacking = (
             select(tasks.c.id, needed.c.key)
@@ -154,7 +176,7 @@ class Jobs:
         return {task_id: tuple(keys) for task_id, keys in found.items()}
 
     def stages(self, job_id: str) -> tuple[StageRecord, ...]:
-        """Return the progress of each kind of task, in the order of the graph. Raises NotFound."""
+        """Return the job's progress for each kind of task, in the order of the graph. Raises NotFound."""
         with self._database.read() as connection:
             _require(connection, job_id)
             counted = connection.execute(
@@ -181,9 +203,14 @@ class Jobs:
         return tuple(stages)
 
     def cancel(self, job_id: str) -> tuple[AttemptRecord, ...]:
-        """Cancel the job, its unfinished tasks and its live attempts. Returns the attempts, to tell their nodes.
+        """Cancel the job, its unfinished tasks and its live attempts.
 
-        Raises NotFound, and JobFinished for a job that has ended.
+        Returns:
+            The cancelled attempts. The caller must tell their nodes.
+
+        Raises:
+            NotFound: There is no such job.
+            JobFinished: The job has ended.
         """
         with self._database.write() as transaction:
             job = rows.job(transaction.connection, job_id)
@@ -192,9 +219,13 @@ class Jobs:
             return end_job(transaction, job_id, job.state, JobState.CANCELLED)
 
     def pause(self, job_id: str) -> JobRecord:
-        """Dispatch no more tasks of the job; attempts that run go on to their end. A paused job stays as it is.
+        """Pause the job: none of its tasks is dispatched any more, but running attempts go on. Return the job.
 
-        Raises NotFound, and JobFinished for a job that has ended.
+        A job that is already paused stays as it is.
+
+        Raises:
+            NotFound: There is no such job.
+            JobFinished: The job has ended.
         """
         with self._database.write() as transaction:
             connection = transaction.connection
@@ -231,13 +262,23 @@ class Jobs:
     def retry(
         self, job_id: str, *, only_failed: bool = False, task_ids: Sequence[str] | None = None
     ) -> tuple[str, ...]:
-        """Put back the tasks that failed or were cancelled; an ended job goes on. Finished tasks stay done.
+        """Run the job's failed and cancelled tasks again. An ended job goes on.
 
-        But a finished task whose result is no longer kept is put back too, if a task that is put back needs that
-        result. `only_failed`: put back the failed tasks, not those that were cancelled with them. `task_ids`: put back
-        only these tasks of the job and the tasks that they need (farm.policy.retry). The failures of tasks that are put
-        back count from zero again. Returns the keys of these tasks in the order of the graph; empty if nothing was put
-        back. Raises NotFound, and JobFinished for a job that has succeeded.
+        Finished tasks stay done, with one exception: a finished task whose result is no longer stored runs again if a
+        retried task needs that result. Earlier failures of a retried task no longer count.
+
+        Args:
+            job_id: The job.
+            only_failed: True: retry the failed tasks and what they need, but not all cancelled tasks.
+            task_ids: Retry only these tasks of the job, and the tasks that they need (see farm.policy.retry); None:
+                all tasks of the job.
+
+        Returns:
+            The keys of the retried tasks in the order of the graph; empty if there was nothing to retry.
+
+        Raises:
+            NotFound: There is no such job.
+            JobFinished: The job has succeeded.
         """
         with self._database.write() as transaction:
             connection = transaction.connection
@@ -326,7 +367,9 @@ def _insert_graph(transaction: Transaction, job_id: str, plan: Plan) -> None:
     for task in planned:
         unknown = [key for key in task.needs if key not in ids]
         if unknown or task.key in ids:
-            raise ValueError(f"task {task.key!r} comes twice, or before what it needs: {unknown}")
+            raise ValueError(
+                f"task {task.key!r} comes twice in the plan, or before tasks that it needs: {unknown}"
+            )
         ids[task.key] = new_id("t", transaction.at)
     connection.execute(
         insert(tasks),

@@ -1,9 +1,9 @@
-"""Who may write: one process leads the farm in a database, and with every write it proves that it still leads.
+"""Makes sure that only one process, the leader, writes to a farm's database.
 
-A lock keeps a second process from leading while the first one lives; the kernel or PostgreSQL frees the lock however
-its holder ends. A holder may lose its lock and not notice: the process was stopped, its connection was cut, or the
-database was away. So each process that begins to lead raises the epoch, and every write compares the epoch within its
-own transaction. The rest of the store knows neither the lock nor the epoch.
+A lock keeps a second process from leading while the first one lives. When the first one ends, however it ends, the
+kernel or PostgreSQL frees the lock. But a process may lose the lock without noticing: it was stopped for a while, its
+connection was cut, or the database was away. So each new leader raises the epoch (a number in the database), and every
+write checks within its transaction that the epoch is still the writer's own.
 """
 
 from __future__ import annotations
@@ -31,14 +31,21 @@ _LOCK_TIMEOUT_SECONDS = 2.0
 
 
 class Lock(Protocol):
-    """A lock that one process holds at a time. It is freed however that process ends."""
+    """A lock that at most one process holds. It is freed when that process ends, however it ends."""
 
     def take(self) -> None:
-        """Take the lock. Raises LedByAnother if another process holds it, DatabaseAway; for a file OSError and DamagedFile."""
+        """Take the lock.
+
+        Raises:
+            LedByAnother: Another process holds the lock.
+            DatabaseAway: The database can't be used at this moment.
+            OSError: The lock's file can't be opened.
+            DamagedFile: Something else has the name of the lock's file.
+        """
         ...
 
     def keep(self) -> None:
-        """Take the lock again if it was lost. Raises as `take`."""
+        """Take the lock again if it was lost. Raises the same errors as `take`."""
         ...
 
     def release(self) -> None:
@@ -47,18 +54,19 @@ class Lock(Protocol):
 
     @property
     def led(self) -> int:
-        """The last epoch that any process passed to `mark`; 0 if none is known."""
+        """The epoch that was last passed to `mark`, by this or an earlier process; 0 if none is known."""
         ...
 
     def mark(self, epoch: int) -> None:
-        """Remember, outside the database, that a process has led a farm in it at this epoch."""
+        """Store outside the database that a process has led a farm in the database at this epoch."""
         ...
 
 
 class FileLock:
-    """A lock on a file beside an SQLite database. The file stays there; it names the lock's last holder and last epoch.
+    """A lock on a file beside an SQLite database. The file holds the name and the epoch of the last leader.
 
-    By the epoch the farm notices that a database is missing, or was replaced by an older copy.
+    The file is never removed. If the database is missing, or was replaced by an older copy, the farm notices it by the
+    epoch in this file.
     """
 
     def __init__(self, path: Path, who: str):
@@ -97,12 +105,12 @@ class FileLock:
 
 
 class AdvisoryLock:
-    """An advisory lock in PostgreSQL, held on a separate connection named after the holder. It remembers no epoch."""
+    """An advisory lock in PostgreSQL, on a connection of its own. It stores no epoch."""
 
     led = 0
 
     def mark(self, epoch: int) -> None:
-        """Do nothing: a database on a server doesn't vanish as a file does."""
+        """Do nothing: a database on a server can't be lost as easily as a file."""
 
     def __init__(self, url: URL, who: str, connect_args: dict[str, str]):
         self._engine: Engine = create_engine(
@@ -164,9 +172,13 @@ def _holder(connection: Connection) -> str:
 
 
 def begin(connection: Connection, who: str, at: float, after: int = 0) -> int:
-    """Raise the epoch above its last value and above `after`; return the new epoch.
+    """Raise the epoch, so that the caller becomes the leader, and return the new epoch.
 
-    `connection` must be in a write transaction of the lock's holder.
+    Args:
+        connection: A write transaction of the process that holds the lock.
+        who: A name of this process, stored as the leader's.
+        at: The present time in Unix seconds.
+        after: The new epoch is higher than this one, and higher than the last leader's.
     """
     before = connection.scalar(select(leader.c.epoch).with_for_update())
     epoch = max(before or 0, after) + 1
@@ -178,7 +190,16 @@ def begin(connection: Connection, who: str, at: float, after: int = 0) -> int:
 
 
 def check(connection: Connection, epoch: int, *, keep: bool) -> None:
-    """Make sure that `epoch` is the leader's; with `keep`, it stays so until the transaction ends. Raises Deposed."""
+    """Make sure that `epoch` is the epoch of the present leader.
+
+    Args:
+        connection: A transaction.
+        epoch: The caller's epoch.
+        keep: True: nobody else can begin to lead before the transaction ends.
+
+    Raises:
+        Deposed: Another process leads now.
+    """
     query = select(leader)
     if keep:
         # Shared, so that nobody begins to lead before this transaction has ended. SQLite has one writer anyway.

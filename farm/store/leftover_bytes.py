@@ -1,9 +1,8 @@
-"""Counts, when a job ends, the bytes that it leaves, so that nobody has to count them again every minute.
+"""Keeps the total size of what ended jobs have left, so that nobody has to add it up every minute.
 
-A job that has ended keeps its intermediate results; `jobs.leftover_bytes` is their size. An upload that no job needs
-any more is kept too; `artifacts.unneeded_since` says since when. The table `leftovers` has one row: the sum of the
-bytes of both. An upload that was never given to a job isn't counted. The functions work within the caller's
-transaction.
+The total is the only row of the table `leftovers`. It is the sum of two sizes. First, the intermediate results of ended
+jobs: `jobs.leftover_bytes`. Second, uploads that were given to jobs and that no job needs any more; such an upload
+has a time in `artifacts.unneeded_since`. The functions work within the caller's transaction.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ is_upload = artifacts.c.attempt_id.is_(None)
 
 
 def total(connection: Connection) -> int:
-    """Return the bytes that all ended jobs together have left."""
+    """Return the total size in bytes of what ended jobs have left."""
     return connection.scalar(select(leftovers.c.bytes)) or 0
 
 
 def job_ended(transaction: Transaction, job_id: str, state: JobState) -> None:
-    """Record how many bytes an ended job leaves, and which of its uploads no job needs any more."""
+    """Add to the total what an ended job leaves: its intermediate results, and uploads that no other job needs."""
     connection = transaction.connection
     made = connection.scalar(
         select(func.sum(artifacts.c.size))
@@ -52,12 +51,12 @@ def job_ended(transaction: Transaction, job_id: str, state: JobState) -> None:
 
 
 def job_goes_on(transaction: Transaction, job_id: str) -> None:
-    """Subtract the leftover bytes of a job that is retried: it needs its intermediate results again."""
+    """Subtract a retried job's leftover bytes from the total: the job needs its intermediate results again."""
     forget_jobs(transaction, [job_id])
 
 
 def forget_jobs(transaction: Transaction, job_ids: Collection[str]) -> None:
-    """Subtract the leftover bytes of these jobs: their intermediate results are gone or needed again."""
+    """Subtract these jobs' leftover bytes from the total: their intermediate results are removed or needed again."""
     connection = transaction.connection
     these = jobs.c.id.in_(job_ids)
     size = connection.scalar(select(func.sum(jobs.c.leftover_bytes)).where(these))
@@ -66,13 +65,13 @@ def forget_jobs(transaction: Transaction, job_ids: Collection[str]) -> None:
 
 
 def upload_is_given(transaction: Transaction, artifact_id: str) -> None:
-    """Record that a job was given this artifact, so the artifact is needed from now on."""
+    """Record that an upload was given to a job. The job needs it, so the total no longer includes its size."""
     forget_uploads(transaction, [artifact_id])
     transaction.connection.execute(update(artifacts).where(artifacts.c.id == artifact_id).values(given=True))
 
 
 def forget_uploads(transaction: Transaction, artifact_ids: Collection[str]) -> None:
-    """Subtract the bytes of these uploads: they are needed again, or gone."""
+    """Subtract the bytes of these uploads from the total: the uploads are removed or needed again."""
     connection = transaction.connection
     unneeded = artifacts.c.id.in_(artifact_ids), artifacts.c.unneeded_since.is_not(None)
     size = connection.scalar(select(func.sum(artifacts.c.size)).where(*unneeded, artifacts.c.given))

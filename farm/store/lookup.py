@@ -1,10 +1,10 @@
-"""Finds the job, task or node that people name by its id, by the first characters of its id, or by its name.
+"""Finds the job, task or node that somebody means when typing an id, the beginning of an id, or a name.
 
-Only what people type comes through here. The farm itself, and its nodes, use whole ids.
+The farm and its nodes use whole ids among themselves and don't need this module.
 
-A whole id wins. Otherwise a name and the beginning of an id are equally good matches, and exactly one object must
-match: the farm never guesses between two. An id may be typed in capitals, and with blanks around it. A name must be
-typed whole: "ws1" must never come to mean ws10 because ws1 has left the farm.
+A whole id always matches. Otherwise exactly one object must match by its name or by the beginning of its id: the farm
+never chooses between two. Ids may be typed in capitals and with blanks around them. Names must be typed whole: if ws1
+has left the farm, "ws1" must not match ws10.
 """
 
 from __future__ import annotations
@@ -43,13 +43,22 @@ _NAMED = {
 
 
 class Lookup:
-    """Finds the objects that people name. Changes nothing."""
+    """Finds the objects that people name. It only reads."""
 
     def __init__(self, database: Database):
         self._database = database
 
     def job(self, reference: str, field: str = "job_id") -> str:
-        """Return the whole id of the job. `field`: the field that held the reference. Raises NotFound and Ambiguous."""
+        """Return the whole id of the job that somebody named.
+
+        Args:
+            reference: What was typed: an id, the beginning of an id, or a name.
+            field: The field in which it was typed, for the error.
+
+        Raises:
+            NotFound: No job matches.
+            Ambiguous: Several jobs match.
+        """
         with self._database.read() as connection:
             found = _jobs(connection, reference)
             if not found:
@@ -59,7 +68,16 @@ class Lookup:
             return found[0]
 
     def task(self, reference: str, field: str = "task") -> TaskRecord:
-        """Return the task that `reference`, an id or "JOB/KEY", names. Raises NotFound and Ambiguous."""
+        """Return the task that somebody named.
+
+        Args:
+            reference: What was typed: the id of a task, or JOB/KEY.
+            field: The field in which it was typed, for the error.
+
+        Raises:
+            NotFound: No task matches.
+            Ambiguous: Several jobs match JOB.
+        """
         with self._database.read() as connection:
             found = _tasks(connection, reference)
             if not found and "/" in reference:
@@ -73,7 +91,16 @@ class Lookup:
             return task
 
     def node(self, reference: str, field: str = "node") -> str:
-        """Return the whole id of the node. Raises NotFound and Ambiguous."""
+        """Return the whole id of the node that somebody named.
+
+        Args:
+            reference: What was typed: an id, the beginning of an id, or a name.
+            field: The field in which it was typed, for the error.
+
+        Raises:
+            NotFound: No node matches.
+            Ambiguous: Several nodes match.
+        """
         wanted = reference.strip()
         with self._database.read() as connection:
             known = rows.node_records(connection)

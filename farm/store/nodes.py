@@ -21,7 +21,7 @@ from farm.store.transaction import Transaction
 
 
 class Nodes:
-    """Records which workstations there are, what they offer, and when they were last heard from."""
+    """Records the farm's workstations, what each offers, and when the farm last heard from it."""
 
     def __init__(self, database: Database):
         self._database = database
@@ -40,12 +40,24 @@ class Nodes:
         held: Collection[tuple[str, int]] = (),
         owner_reason: str = "",
     ) -> list[AttemptRecord]:
-        """Record what a node says about itself, and put the node online. `models`: (model, weights hash) pairs.
+        """Record what a node reports when it joins, and put it online.
 
-        Returns the attempts that are lost now: those from before a reboot, and those on devices that the node no longer
-        offers. Attempts in `held`, (attempt id, epoch) pairs, are not lost: they have ended, and the node is about to
-        report how. `reason`: why the node gets no work; "" if it gets some. `owner_reason`: why its owner keeps it from
-        taking work; "" if the owner does not.
+        Args:
+            node_id: The node.
+            name: The node's name.
+            address: The node's address.
+            version: The version of its software.
+            boot_id: Changes when the machine boots.
+            devices: The devices that it offers.
+            models: (model, hash of the weights) of each model that it offers.
+            ray_node_id: The id of its raylet; "": none.
+            reason: Why the node must get no work; "": it may get work.
+            held: (attempt id, epoch) of attempts that have ended, and whose ends the node will report next.
+            owner_reason: Why the workstation's owner keeps it from taking work; "": the owner doesn't.
+
+        Returns:
+            The attempts that are lost now: those from before a reboot, and those on devices that the node no longer
+                offers. Attempts in `held` are never among them.
         """
         said: dict[str, Any] = {
             "name": name,
@@ -91,10 +103,17 @@ class Nodes:
             return lost
 
     def seen(self, node_id: str, ray_node_id: str = "", owner_reason: str = "") -> None:
-        """Record that the node was heard from, and its raylet ("" for none). An offline node becomes online again.
+        """Record a sign of life from a node. An offline node comes online again.
 
-        `owner_reason`: why its owner keeps it from taking work; "" if the owner does not. A forgotten node stays
-        forgotten until it says hello. Raises NotFound.
+        A node that was removed with `forget` stays removed until it says hello.
+
+        Args:
+            node_id: The node.
+            ray_node_id: The id of its raylet; "": none.
+            owner_reason: Why the workstation's owner keeps it from taking work; "": the owner doesn't.
+
+        Raises:
+            NotFound: There is no such node.
         """
         heard = {"ray_node_id": ray_node_id, "owner_reason": owner_reason}
         with self._database.write() as transaction:
@@ -110,7 +129,10 @@ class Nodes:
             )
 
     def offline(self, node_id: str, reason: str) -> None:
-        """Take a silent node offline: it gets no work. Its attempts end when their leases run out. Raises NotFound."""
+        """Mark a silent node as offline, so that it gets no work. Raises NotFound.
+
+        Its attempts end later, when their leases run out.
+        """
         with self._database.write() as transaction:
             known = _node(transaction.connection, node_id)
             if known.state == NodeState.ONLINE:
@@ -118,17 +140,27 @@ class Nodes:
                 write_event(transaction, "offline", f"{known.name} is offline: {reason}", node_id=node_id)
 
     def leaves(self, node_id: str, reason: str) -> None:
-        """Give the node no more work, because its agent is about to end, until its next hello. Raises NotFound."""
+        """Record that the node's agent is about to end. The node gets no work until its next hello. Raises NotFound."""
         with self._database.write() as transaction:
             connection = transaction.connection
             _node(connection, node_id)
             connection.execute(update(nodes).where(nodes.c.id == node_id).values(reason=reason))
 
     def left(self, node_id: str, held: Collection[tuple[str, int]] = ()) -> list[AttemptRecord]:
-        """Record that the node runs no renderers, raylet or attempts; if it was draining, it is now drained.
+        """Record that the node runs no renderers, raylet or attempts. If it was draining, it is drained now.
 
-        Attempts that still run there by the record end as given back, and are returned. Attempts in `held`, (attempt
-        id, epoch) pairs, are left alone: they have ended, and the node is about to report how. Raises NotFound.
+        Attempts that the record still shows as running there are ended, and their tasks are tried again.
+
+        Args:
+            node_id: The node.
+            held: (attempt id, epoch) of attempts that have ended, and whose ends the node will report next. These are
+                left alone, and while there are any, the drain isn't completed.
+
+        Returns:
+            The attempts that were ended.
+
+        Raises:
+            NotFound: There is no such node.
         """
         here = rows.is_live, attempts.c.node_id == node_id
         with self._database.read() as connection:
@@ -151,25 +183,45 @@ class Nodes:
     def drain(
         self, node_id: str, grace: float | None = None, reason: str = "", asked_by: str = ""
     ) -> DrainRecord:
-        """Start draining the node: it gets no more work. If it is already draining, replace deadline, reason and requester.
+        """Start draining the node: it gets no more work. Return the drain.
 
-        `grace`: the seconds from now in which the node's attempts must end; None: as long as they take. A node that is
-        already drained stays as it is. Raises NotFound.
+        If the node is draining already, the new deadline, reason and requester replace the old. A node that is already
+        drained stays as it is.
+
+        Args:
+            node_id: The node.
+            grace: Seconds from now for which the node's attempts may run on; None: as long as they take.
+            reason: Why the node is drained, for people.
+            asked_by: Who asked for the drain.
+
+        Raises:
+            NotFound: There is no such node.
         """
         with self._database.write() as transaction:
             name = _node(transaction.connection, node_id).name
             return cordons.begin_drain(transaction, node_id, name, grace, reason, asked_by)
 
     def clock_began_anew(self) -> None:
-        """Shorten each drain to at most its whole grace from now: a restarted daemon's clock may have begun again."""
+        """Shorten drains after the daemon restarts: no deadline may be further away than the drain's grace.
+
+        Deadlines are in CLOCK_BOOTTIME seconds, and that clock starts at 0 when the machine boots.
+        """
         with self._database.write() as transaction:
             cordons.clock_began_anew(transaction)
 
     def resume(self, node_id: str, device: str = "") -> tuple[bool, list[str]]:
-        """End the node's drain and the quarantine of all its devices, or only the quarantine of `device` (a name).
+        """Let a node or one of its devices take work again: end the drain and the quarantines.
 
-        With a `device` the drain goes on, because a node is drained as a whole. Returns whether a drain was ended, and
-        the names of the devices whose quarantine was ended. Raises NotFound.
+        Args:
+            node_id: The node.
+            device: End only the quarantine of this device, and not the drain, which is always of the whole node. "":
+                end the drain and the quarantine of every device.
+
+        Returns:
+            Whether a drain was ended, and the names of the devices whose quarantine was ended.
+
+        Raises:
+            NotFound: There is no such node or device.
         """
         with self._database.write() as transaction:
             known = _node(transaction.connection, node_id, device)
@@ -181,15 +233,23 @@ class Nodes:
             return drained, back
 
     def lock(self, node_id: str, device: str = "", reason: str = "", asked_by: str = "") -> None:
-        """Lock the node, or one device: no new work, running work goes on, models stay warm. Raises NotFound."""
+        """Lock a device, or the whole node if `device` is "". Raises NotFound.
+
+        It gets no new work until it is unlocked. Running attempts go on, and models stay loaded.
+        """
         with self._database.write() as transaction:
             name = _node(transaction.connection, node_id, device).name
             cordons.lock(transaction, node_id, name, device, reason, asked_by)
 
     def unlock(self, node_id: str, device: str = "") -> list[str]:
-        """Unlock one device, or the node and all its devices. Returns what was locked ("": the whole node).
+        """Unlock a device, or the node and all its devices if `device` is "".
 
-        Raises NotFound, and NodeInUse if only a device is to be unlocked but its node is locked as a whole.
+        Returns:
+            The names of the devices that were locked. "" in this list stands for the node as a whole.
+
+        Raises:
+            NotFound: There is no such node or device.
+            NodeInUse: The node is locked as a whole, so that a single device can't be unlocked.
         """
         with self._database.write() as transaction:
             connection = transaction.connection
@@ -199,9 +259,13 @@ class Nodes:
             return cordons.unlock(transaction, node_id, name, device)
 
     def forget(self, node_id: str) -> None:
-        """Remove the node; attempts and events in the record still name it. With its next hello the node joins again.
+        """Remove the node from the farm. It joins again if it says hello.
 
-        Raises NotFound, and NodeInUse while the node is online and not drained, or has live attempts.
+        Past attempts and events still show its name.
+
+        Raises:
+            NotFound: There is no such node.
+            NodeInUse: The node is online and not drained, or it has live attempts.
         """
         with self._database.write() as transaction:
             connection = transaction.connection
@@ -214,7 +278,7 @@ class Nodes:
                 what = ", ".join(attempt.task_key for attempt in live)
                 raise NodeInUse(
                     known.name,
-                    f"may still render {what}. Other devices get that work soon after the node falls silent; try again then",
+                    f"may still render {what}. Soon after the node falls silent, other devices get that work; then try again",
                 )
             if known.state == NodeState.ONLINE:
                 move_node(transaction, node_id, known.state, NodeState.OFFLINE, offline_reason="is forgotten")
@@ -232,7 +296,7 @@ class Nodes:
             write_event(transaction, "forgotten", f"{known.name} is forgotten", node_id=node_id)
 
     def list(self) -> list[NodeRecord]:
-        """Return all nodes by name."""
+        """Return all nodes, sorted by name."""
         with self._database.read() as connection:
             return rows.node_records(connection)
 
@@ -245,9 +309,12 @@ class Nodes:
         return found[0]
 
     def weights_of(self, model: str) -> dict[str, int]:
-        """Return the hashes of the weights that nodes offer for `model`, each with the number of nodes that offer it.
+        """Return which weights the nodes offer for `model`.
 
-        Only online nodes count. If none of them offers the model, offline nodes count instead.
+        Only online nodes count. If no online node offers the model, offline nodes count instead.
+
+        Returns:
+            The hash of each set of weights, with the number of nodes that offer it.
         """
         with self._database.read() as connection:
             known = connection.execute(select(nodes.c.state, nodes.c.models)).all()

@@ -1,4 +1,4 @@
-"""A job's notes: what the farm corrected at submit, and what its tasks found out that people should know."""
+"""The notes of a job: sentences for people, such as what the farm corrected in the spec or what a task found."""
 
 from __future__ import annotations
 
@@ -12,15 +12,21 @@ from farm.store.transaction import Transaction
 
 
 def notes_of(facts: Mapping[str, Any] | None) -> list[str]:
-    """Return the notes, sentences for people, that a task reported: the strings in the list "notes" of its `facts`."""
+    """Return the notes that a task reported: the strings in the list "notes" of its `facts`."""
     notes = (facts or {}).get("notes")
     return [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
 
 
 def tell_job(transaction: Transaction, task_id: str, facts: Mapping[str, Any]) -> None:
-    """Add the notes in a task's new `facts` to its job's notes. Call this before `facts` are stored.
+    """Add a task's notes to the notes of its job.
 
-    A task that is done again, because its result was lost, may already have notes: the new notes replace them.
+    If the task was done before and now runs again, its new notes replace its old ones. So call this before the new
+    facts are stored.
+
+    Args:
+        transaction: The caller's transaction.
+        task_id: The task.
+        facts: What the task reports now.
     """
     connection = transaction.connection
     before = notes_of(connection.scalar(select(tasks.c.facts).where(tasks.c.id == task_id)))

@@ -1,7 +1,7 @@
-"""Puts devices that fail every task into quarantine, within the caller's transaction.
+"""Puts devices that fail the tasks of several jobs into quarantine. Works within the caller's transaction.
 
-A device gets a strike when it fails a task, but only one strike for each job. A success deletes all strikes of the
-device. If a job fails on several devices, the strikes that its tasks caused are deleted, because the job is at fault.
+A device gets a strike when it fails a task, but only one strike for each job. When a device finishes a task, its
+strikes are deleted. When a job fails on several devices, the job is at fault: the strikes for it are deleted.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ def strike(transaction: Transaction, attempt: AttemptRecord, error: str) -> None
 
 
 def forgive(transaction: Transaction, node_id: str, device: str) -> None:
-    """Delete the device's strikes, because it has done a task."""
+    """Delete all strikes of a device, because it has finished a task."""
     transaction.connection.execute(
         delete(strikes).where(*_are(strikes, {"node_id": node_id, "device": device}))
     )
 
 
 def forgive_all_of(transaction: Transaction, job_id: str) -> None:
-    """Delete the strikes that a job's tasks caused, because its tasks failed on other devices too."""
+    """Delete the strikes that devices got for a job, because the job failed on several devices."""
     transaction.connection.execute(delete(strikes).where(strikes.c.job_id == job_id))
 
 

@@ -1,7 +1,6 @@
-"""States of stopped attempts: latents between two steps, from which the task's next attempt goes on.
+"""Saved states of stopped attempts: the latents between two steps, from which the task's next attempt continues.
 
-The functions work within the caller's transaction. A state is kept until its task is done or given up, and collected
-only then.
+A state is kept until its task is done or given up. The functions work within the caller's transaction.
 """
 
 from __future__ import annotations
@@ -17,7 +16,13 @@ from farm.store.transaction import Transaction
 
 
 def keep(transaction: Transaction, attempt_id: str, artifact_ids: Sequence[str]) -> int:
-    """Keep the state that a live attempt stored, also after the attempt's end. Returns the number of artifacts."""
+    """Keep the saved state of a live attempt after the attempt ends. Return the number of artifacts kept.
+
+    Args:
+        transaction: The caller's transaction.
+        attempt_id: The attempt.
+        artifact_ids: The artifacts of the state, which the attempt has stored.
+    """
     change = (
         update(artifacts)
         .where(
@@ -31,7 +36,7 @@ def keep(transaction: Transaction, attempt_id: str, artifact_ids: Sequence[str])
 
 
 def newest(connection: Connection, task_id: str) -> ArtifactRecord | None:
-    """Return the state from which the task's next attempt goes on: that of the last attempt that left a state."""
+    """Return the newest saved state of a task, from which its next attempt continues; None if there is none."""
     row = connection.execute(
         select(artifacts)
         .join(attempts, artifacts.c.attempt_id == attempts.c.id)
@@ -43,7 +48,12 @@ def newest(connection: Connection, task_id: str) -> ArtifactRecord | None:
 
 
 def release(transaction: Transaction, *of_tasks: ColumnElement[bool]) -> None:
-    """Mark the states of these tasks for collection, because no attempt will go on from them."""
+    """Mark the saved states of some tasks for collection, because no attempt will continue from them.
+
+    Args:
+        transaction: The caller's transaction.
+        *of_tasks: SQL conditions that select the tasks.
+    """
     theirs = select(attempts.c.id).join(tasks, attempts.c.task_id == tasks.c.id).where(*of_tasks)
     transaction.connection.execute(
         update(artifacts)

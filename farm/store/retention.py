@@ -1,8 +1,8 @@
-"""Gives up artifacts: the intermediate results of ended jobs, the clips given to those jobs, and uploads without a job.
+"""Marks artifacts for collection that only ended jobs needed: intermediate results and uploads.
 
-The functions work within the caller's transaction. They mark the rows of artifacts; the files are removed afterwards.
-The intermediate results of a job are given up all together: while one is kept, everything that it was made from is kept
-too. farm.policy.retention judges how much is kept.
+Uploads that no job ever used are marked too. The functions work within the caller's transaction; the files are removed
+later. All intermediate results of a job are marked together, so that none
+is kept without the results that it was made from. farm.policy.retention decides how much is kept.
 """
 
 from __future__ import annotations
@@ -25,7 +25,16 @@ AT_ONCE = 100
 
 
 def due(connection: Connection, keeping: Keeping, now: float) -> tuple[list[Leftover], list[Leftover]]:
-    """Return what to give up at `now` (Unix seconds), of jobs and of uploads: the oldest, at most AT_ONCE of each."""
+    """Return what is to be marked for collection now.
+
+    Args:
+        connection: The connection of the caller's transaction.
+        keeping: The limits of retention: for how long, and how many bytes.
+        now: The present time in Unix seconds.
+
+    Returns:
+        The jobs whose intermediate results are due, and the uploads that are due: the oldest, at most AT_ONCE of each.
+    """
     made, given = _made(connection), _given(connection)
     # The oldest of both are among the oldest of each.
     oldest = sorted([*made, *given], key=lambda one: (one.ended_at, one.id))[:AT_ONCE]
@@ -35,7 +44,13 @@ def due(connection: Connection, keeping: Keeping, now: float) -> tuple[list[Left
 
 
 def give_up(transaction: Transaction, of_jobs: Collection[Leftover], uploads: Collection[Leftover]) -> int:
-    """Mark these jobs' intermediate results, and these uploads, for collection. Returns the number of artifacts."""
+    """Mark intermediate results and uploads for collection, and return the number of marked artifacts.
+
+    Args:
+        transaction: The caller's transaction.
+        of_jobs: The jobs whose intermediate results are marked.
+        uploads: The uploads that are marked.
+    """
     for job in of_jobs:
         size = f"{job.size / 2**20:.1f} MiB"
         message = f"its intermediate results ({size}) are no longer kept; a retry would make them again"
@@ -55,7 +70,7 @@ def give_up(transaction: Transaction, of_jobs: Collection[Leftover], uploads: Co
 
 
 def gone(connection: Connection, job_id: str) -> frozenset[str]:
-    """Return the ids of the job's tasks that have succeeded and whose results the farm no longer keeps."""
+    """Return the ids of the job's tasks that are done but whose results the farm no longer stores."""
     return frozenset(
         connection.scalars(
             select(tasks.c.id)

@@ -1,4 +1,4 @@
-"""Reads rows: the queries that several transactions share, and the functions that make rows into records."""
+"""Queries that several transactions share, and functions that turn rows into records."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ is_ready = is_unfinished & (tasks.c.state == TaskState.READY)
 
 
 def select_jobs() -> Select:
-    """Return a query for jobs with the counts of their tasks."""
+    """Return a query for jobs, each with its task counts, the number of its newest event, and its video."""
     total = select(func.count()).where(tasks.c.job_id == jobs.c.id)
     succeeded = total.where(tasks.c.state == TaskState.SUCCEEDED)
     newest = select(func.max(events.c.number)).where(events.c.job_id == jobs.c.id)
@@ -90,7 +90,12 @@ def job(connection: Connection, job_id: str) -> JobRecord:
 
 
 def task_records(connection: Connection, query: Select) -> list[TaskRecord]:
-    """Return the tasks that `query` (of the tasks table) selects, in its order, with the devices where they failed."""
+    """Return the tasks that a query selects, in the query's order, each with the devices on which it failed.
+
+    Args:
+        connection: The connection of the caller's transaction.
+        query: A query of the tasks table.
+    """
     ended = ends(connection, attempts.c.task_id.in_(query.with_only_columns(tasks.c.id).order_by(None)))
     found = connection.execute(query).all()
     useless = _useless_devices(connection, {row.job_id for row in found if row.id in ended})
@@ -104,9 +109,16 @@ def task_records(connection: Connection, query: Select) -> list[TaskRecord]:
 
 
 def ends(connection: Connection, *conditions: ColumnElement[bool]) -> dict[str, list[End]]:
-    """Return, by task, how attempts ended, in dispatch order: those without a result that meet all conditions.
+    """Return how earlier attempts without a result ended, for each task.
 
-    Attempts before a person last retried the task are left out, because they no longer count against the task.
+    Attempts from before the task's last retry by a person are left out, because they no longer count.
+
+    Args:
+        connection: The connection of the caller's transaction.
+        *conditions: SQL conditions that an attempt must meet.
+
+    Returns:
+        By task id: the ends in the order in which the attempts were dispatched.
     """
     found: dict[str, list[End]] = defaultdict(list)
     for row in connection.execute(
@@ -139,7 +151,7 @@ def _useless_devices(connection: Connection, job_ids: set[str]) -> dict[str, fro
 
 
 def attempt_records(connection: Connection, *conditions: ColumnElement[bool]) -> list[AttemptRecord]:
-    """Return the attempts that meet all conditions, oldest first."""
+    """Return the attempts that meet all `conditions` (in SQL), oldest first."""
     query = (
         select(
             attempts,
@@ -160,8 +172,8 @@ def attempt_records(connection: Connection, *conditions: ColumnElement[bool]) ->
 def groups_under_way(connection: Connection, job_ids: Iterable[str]) -> frozenset[str]:
     """Return the lockstep groups of these jobs that have a live attempt.
 
-    If such a group loses a member, that task must run again even while its job is paused: the other members keep their
-    devices occupied and wait.
+    If such a group loses a member, the member's task must be dispatched again, even if the job is paused. Otherwise the
+    other members would wait for it for ever, and occupy their devices.
     """
     among = list(job_ids)
     if not among:
@@ -175,7 +187,12 @@ def groups_under_way(connection: Connection, job_ids: Iterable[str]) -> frozense
 
 
 def node_records(connection: Connection, *conditions: ColumnElement[bool]) -> list[NodeRecord]:
-    """Return the nodes that meet all conditions and are not forgotten, by name, with their devices and tasks."""
+    """Return nodes, sorted by name, with their devices and tasks. Nodes that were removed are left out.
+
+    Args:
+        connection: The connection of the caller's transaction.
+        *conditions: SQL conditions that a node must meet.
+    """
     busy: dict[tuple[str, str], str] = {}
     for node_id, device, job_id, key in connection.execute(
         select(attempts.c.node_id, attempts.c.device, tasks.c.job_id, tasks.c.key)
@@ -229,7 +246,7 @@ def node_records(connection: Connection, *conditions: ColumnElement[bool]) -> li
 
 
 def drain_records(connection: Connection, *conditions: ColumnElement[bool]) -> dict[str, DrainRecord]:
-    """Return the drains that meet all conditions, by the id of their node."""
+    """Return the drains that meet all `conditions` (in SQL). The keys are node ids."""
     found = {}
     for row in connection.execute(select(drains).where(*conditions)):
         said = row._asdict()

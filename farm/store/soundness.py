@@ -1,4 +1,4 @@
-"""Checks that a database is a farm's whole record, before anything in it is changed."""
+"""Checks whether a database holds a farm's whole record. The check comes before any change to the database."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ _AWAY = {
 
 
 def misses(tables: Collection[str], revisions: Sequence[str]) -> str:
-    """Return why a database with these tables and rows of alembic_version holds no farm; "" if it holds one.
+    """Return why a database holds no farm; "" if it holds one, or has no tables and so is new. Pure.
 
-    A database without tables is new, and may become a farm's. Pure.
+    Args:
+        tables: The names of its tables.
+        revisions: The schema revisions in its table alembic_version; a farm's database has one.
     """
     if tables and "jobs" not in tables:
         return f"is not a farm's: its tables are {', '.join(sorted(tables)[:5])}"
@@ -39,7 +41,11 @@ def misses(tables: Collection[str], revisions: Sequence[str]) -> str:
 
 
 def misses_columns(columns: Mapping[str, Collection[str]]) -> str:
-    """Return which columns a database of today's schema lacks, given the columns of each table; "" for none. Pure."""
+    """Return which columns are missing in a database of today's schema; "" if none is. Pure.
+
+    Args:
+        columns: The names of the columns that each table has, by the name of the table.
+    """
     for name, table in metadata.tables.items():
         if lacking := sorted(set(table.columns.keys()) - set(columns[name])):
             return f"lacks {', '.join(lacking)} in its table {name}"
@@ -47,7 +53,12 @@ def misses_columns(columns: Mapping[str, Collection[str]]) -> str:
 
 
 def ends_early(header: bytes, size: int) -> str:
-    """Return how the first 100 bytes of an SQLite file contradict its `size` in bytes; "" if they agree. Pure."""
+    """Return how an SQLite file's size contradicts its header, as when the file was cut off; "" if it doesn't. Pure.
+
+    Args:
+        header: The first 100 bytes of the file.
+        size: The size of the file in bytes.
+    """
     page = int.from_bytes(header[16:18], "big")
     page = 1 << 16 if page == 1 else page
     # The count of pages holds only where these two numbers agree.
@@ -60,8 +71,15 @@ def ends_early(header: bytes, size: int) -> str:
 def check_sqlite(path: Path, longest: int | None = CHECKED_BYTES) -> None:
     """Make sure that a file is a farm's SQLite database, or a new one. Changes neither the file nor its log.
 
-    `longest`: every page is checked if the file has at most so many bytes; None: always. Raises DatabaseDamaged,
-    NoFarmInDatabase, and DamagedFile if a name that SQLite needs beside the file is taken, by a folder for example.
+    Args:
+        path: The file.
+        longest: Check every page only if the file has at most this many bytes; None: always check every page.
+
+    Raises:
+        DatabaseDamaged: The file can't be read as a database.
+        NoFarmInDatabase: The database holds something else, or an incomplete farm.
+        DamagedFile: A file that SQLite needs beside the database can't be made, for example because a folder has its
+            name.
     """
     log = Path(f"{path}-wal")
     logged = log.is_file() and log.stat().st_size > 0
@@ -70,7 +88,7 @@ def check_sqlite(path: Path, longest: int | None = CHECKED_BYTES) -> None:
             raise DamagedFile(
                 file,
                 "is not a file",
-                f"Move it away: SQLite needs that name for a file of its own beside {path.name}",
+                f"Move it away: SQLite must make a file of that name beside {path.name}",
             )
     if path.exists() and not path.is_file():
         raise DatabaseDamaged(path, f"it is {'a folder' if path.is_dir() else 'not a file'}")
@@ -92,8 +110,8 @@ def check_sqlite(path: Path, longest: int | None = CHECKED_BYTES) -> None:
         problem = str(error)
         if logged and _sound_alone(path):
             problem += (
-                f"; the database is whole without its log {log.name}, which may be the log of another database; if it is the log "
-                "of this one, moving it away loses the last writes"
+                f"; the database is whole without its log {log.name}: if that is the log of another database, move it away; if it is "
+                "the log of this one, moving it away loses the last writes"
             )
         raise DatabaseDamaged(path, problem) from None
 

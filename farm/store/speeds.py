@@ -1,4 +1,4 @@
-"""Records how fast devices have denoised, by model, within the transaction that commits a window."""
+"""Records how fast each device denoises with each model. Works within the transaction that commits a window."""
 
 from __future__ import annotations
 
@@ -19,9 +19,13 @@ REMEMBERED = 8
 def note(transaction: Transaction, attempt: AttemptRecord, working_seconds: float) -> None:
     """Record how fast a device denoised a committed window.
 
-    `working_seconds`: the time from the window's first step to its end, without loading the model and fetching inputs.
-    Storyboard windows (the small draft of the whole video) aren't recorded: they take long for their FLOPs on every
-    device, so they would make a device look slow.
+    Windows of the storyboard (a small draft of the whole video) aren't recorded: such small windows run at fewer FLOPs
+    a second on every device, so a device would seem slow.
+
+    Args:
+        transaction: The transaction that commits the window.
+        attempt: The attempt that made the window.
+        working_seconds: The time from the first step to the end, without loading the model and fetching inputs.
     """
     connection = transaction.connection
     kind = connection.scalar(select(tasks.c.kind).where(tasks.c.id == attempt.task_id))
@@ -44,7 +48,13 @@ def note(transaction: Transaction, attempt: AttemptRecord, working_seconds: floa
 
 
 def forget_replaced(transaction: Transaction, node_id: str, offered: Sequence[DeviceRecord]) -> None:
-    """Delete the measurements of devices that have changed: another card, another number of threads."""
+    """Delete the measured speeds of devices that were replaced or changed, such as by another card.
+
+    Args:
+        transaction: The caller's transaction.
+        node_id: The node.
+        offered: The devices that the node offers now.
+    """
     connection = transaction.connection
     same = {(device.name, device.backend, device.model, device.threads) for device in offered}
     for row in connection.execute(
@@ -57,7 +67,7 @@ def forget_replaced(transaction: Transaction, node_id: str, offered: Sequence[De
 
 
 def measured(connection: Connection) -> dict[tuple[str, str], tuple[Speed, ...]]:
-    """Return all measured speeds of each device, by (node id, device)."""
+    """Return the measured speeds of every device, one for each model. The keys are (node id, device name)."""
     found: dict[tuple[str, str], list[Speed]] = defaultdict(list)
     for row in connection.execute(select(speeds).order_by(speeds.c.model)):
         found[row.node_id, row.device].append(Speed(row.model, row.flops_per_second, row.windows))

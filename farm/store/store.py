@@ -1,4 +1,4 @@
-"""The store: the farm's only truth, opened once by the daemon."""
+"""The store: the one record of everything in the farm. The daemon opens it once."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from farm.store.tasks import Tasks
 
 
 class Store:
-    """All transactions of the farm, grouped by what they are about. Methods block; any thread may call them.
+    """All transactions of the farm, grouped by subject. Methods block; any thread may call them.
 
-    Each method is one transaction: it happens whole or not at all. DatabaseAway leaves open whether it happened; the
-    call may then be repeated. Only the process that leads can change anything.
+    Each method is one transaction: it happens whole or not at all. If a method raises DatabaseAway, nobody knows
+    whether the transaction happened; the caller may repeat the call. Only the process that leads can change anything.
     """
 
     def __init__(self, database: Database):
@@ -45,13 +45,26 @@ class Store:
         boot: Callable[[], float] = boottime,
         lived: Callable[[], str] = str,
     ) -> Self:
-        """Open the database at an SQLAlchemy `url` as its only writer, and bring its schema up to date.
+        """Open the database as the farm's leader, the only process that may write, and upgrade its schema.
 
-        The URL is "sqlite:////var/lib/farm/farm.db" or "postgresql+psycopg://user@host/farm". `who` names this process
-        to others. `wall` gives Unix seconds, for the times that people read; `boot` gives seconds of CLOCK_BOOTTIME.
-        `terms` say how many failures the farm tolerates. `lived` is called if the database is empty: it returns the
-        place where a farm has stored artifacts, or "" if there is none. Once another process leads, every change raises
-        Deposed. Raises LedByAnother, SchemaTooNew, DatabaseAway, DatabaseDamaged, NoFarmInDatabase, RecordLost.
+        If another process begins to lead later, every change raises Deposed.
+
+        Args:
+            url: The SQLAlchemy URL: "sqlite:////var/lib/farm/farm.db" or "postgresql+psycopg://user@host/farm".
+            who: A name of this process, shown to other processes that want to lead.
+            wall: Returns Unix seconds, for the times that people read.
+            terms: How many failures the farm tolerates.
+            boot: Returns seconds of CLOCK_BOOTTIME, for deadlines and durations.
+            lived: Called if the database is empty. Returns the place where a farm has stored artifacts, which means
+                that the farm's record is missing; "" if there is no such place.
+
+        Raises:
+            LedByAnother: Another process leads.
+            SchemaTooNew: The database was written by newer software.
+            DatabaseAway: The database can't be used at this moment.
+            DatabaseDamaged: The file can't be read as a database.
+            NoFarmInDatabase: The database holds something else, or an incomplete farm.
+            RecordLost: The database is empty, but a farm has used it before.
         """
         database = Database(url, wall, boot, terms)
         try:
@@ -63,9 +76,16 @@ class Store:
 
     @classmethod
     def open(cls, url: str, wall: Callable[[], float] = time.time) -> Self:
-        """Open the database read-only, also while another process leads. Every change raises RuntimeError.
+        """Open the database read-only, even while another process leads. Every change raises RuntimeError.
 
-        Raises SchemaTooOld, SchemaTooNew, DatabaseAway.
+        Args:
+            url: The SQLAlchemy URL of the database.
+            wall: Returns Unix seconds, for the times that people read.
+
+        Raises:
+            SchemaTooOld: The database was written by older software.
+            SchemaTooNew: The database was written by newer software.
+            DatabaseAway: The database can't be used at this moment.
         """
         database = Database(url, wall)
         try:
@@ -76,11 +96,11 @@ class Store:
         return cls(database)
 
     def keep_leading(self) -> None:
-        """Make sure that this process still leads; call it every second or so. Raises Deposed, DatabaseAway."""
+        """Make sure that this process still leads. Call this about once a second. Raises Deposed, DatabaseAway."""
         self._database.keep_leading()
 
     def close(self) -> None:
-        """Close all connections, and lead no more."""
+        """Close all connections and stop leading."""
         self._database.close()
 
     def __enter__(self) -> Self:

@@ -1,6 +1,6 @@
-"""The history of the schema, in Alembic revisions; the first makes all tables.
+"""The history of the database schema, as Alembic revisions. The first revision makes all tables.
 
-Nothing here is imported unless a database needs an upgrade.
+The farm imports this package only when a database needs an upgrade.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ log = structlog.get_logger()
 
 
 def config() -> Config:
-    """Return Alembic's configuration; there is no alembic.ini."""
+    """Return Alembic's configuration, which is made here because there is no alembic.ini."""
     settings = Config()
     settings.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     return settings
@@ -38,9 +38,9 @@ def is_known(revision: str) -> bool:
 
 
 def upgrade(connection: Connection, revision: str = "head") -> None:
-    """Run the missing revisions within the connection's transaction, and log what each does. Raises SchemaTooNew.
+    """Run the missing revisions within the connection's transaction, and log what each one does.
 
-    For a new database nothing is logged, because it holds nothing that could change.
+    For a new database nothing is logged. Raises SchemaTooNew.
     """
     found = _found(connection)
     if found is not None and not is_known(found):

@@ -1,4 +1,4 @@
-"""The script that Alembic runs: it migrates on the connection, and in the transaction, of the caller of `upgrade`."""
+"""The script that Alembic runs for each migration. It uses the connection and transaction of `upgrade`'s caller."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Store the model of each task: a smaller model may draw the storyboard."""
+"""Store the model of each task, because a smaller model may draw the storyboard (a draft of the video)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ down_revision = "0003_measured_speeds"
 
 
 def upgrade() -> None:
-    """Add the columns. Existing tasks render with their job's model."""
+    """Add the columns. Tasks of existing jobs keep their job's model."""
     for name in ("model", "weights"):
         op.add_column("tasks", sa.Column(name, sa.Text(), nullable=False, server_default=""))
         op.execute(f"UPDATE tasks SET {name} = (SELECT {name} FROM jobs WHERE jobs.id = tasks.job_id)")

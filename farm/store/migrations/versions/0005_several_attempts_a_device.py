@@ -1,4 +1,4 @@
-"""Let a device have several live attempts if they belong to a lockstep group, and only then."""
+"""Let a device have several live attempts if all of them belong to one lockstep group."""
 
 from __future__ import annotations
 

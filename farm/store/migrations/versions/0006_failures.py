@@ -1,4 +1,4 @@
-"""Store why attempts brought no result, when tasks are tried again, and which devices are in quarantine."""
+"""Store why attempts ended without a result, when tasks are tried again, and which devices are in quarantine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a person retries a task, no longer count its earlier failures."""
+"""Stop counting the earlier failures of a task that a person retries."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ down_revision = "0006_failures"
 
 
 def upgrade() -> None:
-    """Add the column with the epoch from which failures count."""
+    """Add the column. It holds the epoch of a task's last retry: only later failures count."""
     op.add_column("tasks", sa.Column("retried_epoch", sa.Integer(), server_default="0", nullable=False))

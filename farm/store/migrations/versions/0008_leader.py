@@ -1,4 +1,4 @@
-"""Store which process leads the farm in this database, and the epoch that fences every write."""
+"""Store which process leads the farm in this database, and the epoch that every write is checked against."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ down_revision = "0007_retries"
 
 
 def upgrade() -> None:
-    """Make the table. Its row is written by the process that runs this upgrade, when it begins to lead."""
+    """Make the table. The process that runs this upgrade adds the row when it begins to lead."""
     op.create_table(
         "leader",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),

@@ -1,4 +1,4 @@
-"""Store the step at which attempts began, and why owners let their nodes take no work."""
+"""Store the step at which each attempt began, and why a workstation's owner keeps it from taking work."""
 
 from __future__ import annotations
 

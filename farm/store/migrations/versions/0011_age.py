@@ -1,4 +1,4 @@
-"""Index only rows in states that still change, and count once the bytes that ended jobs keep: old farms stay fast."""
+"""Index only rows in states that still change, and store the size of what ended jobs keep: old farms stay fast."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _TOTAL = """
 
 
 def upgrade() -> None:
-    """Replace the indexes on states, which grew with every job, and count the bytes that ended jobs keep."""
+    """Replace the indexes on states, which grew with every job. Store the size of what ended jobs keep."""
     op.add_column("jobs", sa.Column("leftover_bytes", sa.BigInteger(), server_default="0", nullable=False))
     op.add_column("artifacts", sa.Column("given", sa.Boolean(), server_default=sa.false(), nullable=False))
     op.add_column("artifacts", sa.Column("unneeded_since", sa.Float(), nullable=True))

@@ -1,4 +1,4 @@
-"""Keep the name of each job in a column of its own, indexed: people name jobs by it."""
+"""Store each job's name in an indexed column, because people refer to jobs by name."""
 
 from __future__ import annotations
 
