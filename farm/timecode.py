@@ -46,7 +46,7 @@ def frame_of(timecode: str, rate: Fraction) -> int:
 
 
 def frame_of_number(value: str) -> int:
-    """Return the frame that a whole number names. Raises ValueError, which says what is accepted."""
+    """Return the frame number in the text `value`. Raises ValueError, which says what is accepted."""
     if not (value.isascii() and value.isdigit()):
         raise ValueError(f"must be a whole number such as 240, got '{value}'")
     return int(value)
@@ -64,7 +64,7 @@ def frame_of_seconds(value: str, rate: Fraction) -> int:
 
 
 def frame_at(time: str, rate: Fraction) -> int:
-    """Return the frame that `time` names, in any form in TIMES. Raises ValueError, which says what is accepted."""
+    """Return the frame at `time`: a frame number, seconds or timecode. Raises ValueError with what is accepted."""
     time = time.strip()
     if found := _FRAME.fullmatch(time):
         return frame_of_number(found[1])

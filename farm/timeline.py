@@ -30,14 +30,17 @@ def frames_of(latents: int) -> int:
 
 
 def frame_span(start: int, stop: int) -> tuple[int, int]:
-    """Return the pixel frames [first, last), on the global timeline, that the latents [start, stop) stand for."""
+    """Return the pixel frames that the latents [start, stop) stand for, as (first frame, frame after the last).
+
+    Latents and frames are counted from the start of the video.
+    """
     if not 0 <= start < stop:
-        raise ValueError(f"latents [{start}, {stop}) are not a span")
+        raise ValueError(f"latents must have 0 <= start < stop, got [{start}, {stop})")
     return (0 if start == 0 else TEMPORAL * start - 7), TEMPORAL * (stop - 1) + 1
 
 
 def tokens_of(latents: int, width: int, height: int) -> int:
-    """Return the number of latent tokens in `latents` latents of `width` x `height` pixels, which are multiples of 32."""
+    """Return the number of tokens in `latents` latents. `width` and `height` are in pixels, in multiples of 32."""
     return latents * (width // SPATIAL) * (height // SPATIAL)
 
 
@@ -48,7 +51,7 @@ def padded(pixels: int) -> int:
 
 @dataclass(frozen=True)
 class Cut:
-    """The global latents [start, stop) of one window."""
+    """One window: the latents [start, stop), counted from the start of the video."""
 
     start: int
     stop: int
@@ -60,9 +63,9 @@ class Cut:
 def cut_windows(latents: int, length: int, overlap: int) -> tuple[Cut, ...]:
     """Cut `latents` latents into windows of at most `length`. Neighbours share exactly `overlap` latents.
 
-    There are as few windows as possible. Their lengths differ by at most one, and the longer windows come first, so
-    that the last window is no stub. If a window starts after latent 0, its first latent is rendered and then dropped,
-    because it stands for a single frame only.
+    There are as few windows as possible. Their lengths differ by at most one, and the longer windows come first.
+    Every window except the first renders its first latent and then drops it, because a first latent stands for a
+    single frame only.
 
     Raises ValueError unless latents ≥ 1 and 1 ≤ overlap < length.
     """

@@ -21,9 +21,16 @@ EVERY_SECONDS = 60.0
 def collect(store: Store, files: ArtifactStore, keeping: Keeping) -> int:
     """Remove artifacts that were never committed or have been kept long enough; return how many were removed.
 
-    First mark an artifact in the database as no longer kept, then remove its file, then mark it as gone. After a crash
-    the next call does the remaining steps. Raises Unwritable if the artifact store can't be reached: its files may
-    still exist.
+    An artifact is marked in the database as no longer kept, then its file is removed, then the artifact is marked as
+    removed. After a crash, the next call does the remaining steps.
+
+    Args:
+        store: The farm's store.
+        files: The artifact store.
+        keeping: How long artifacts are kept.
+
+    Raises:
+        Unwritable: The artifact store can't be reached.
     """
     store.artifacts.expire(keeping)
     gone = []
@@ -48,18 +55,22 @@ def collect(store: Store, files: ArtifactStore, keeping: Keeping) -> int:
 
 
 def clear_unfinished(store: Store, files: ArtifactStore) -> int:
-    """Remove files of artifacts that were never finished or recorded; return the number of artifacts.
+    """Remove the files of artifacts that were begun but never recorded; return the number of these artifacts.
 
-    A daemon leaves such files when it is killed, or when the disk is away while an upload breaks off. This function
-    removes no file that is still needed: the files that it lists are not being written by this process, and were begun
-    by a daemon that uses the same database. Only after listing the files it asks the database, and only the leader may
-    ask: so no later leader began the files, and no earlier leader can record them any more. Raises Deposed and
-    Unwritable.
+    A daemon leaves such files if it is killed, or if the disk is away when an upload breaks off. Files that are still
+    needed stay.
+
+    Raises:
+        Deposed: Another daemon leads the farm now.
+        Unwritable: The artifact store can't be reached.
     """
+    # These files are not being written by this process, and were begun by a daemon that uses the same database.
     begun = files.unfinished()
     if not begun:
         return 0
     files.require()
+    # The files were listed before, and only the leader may ask: so no later leader began the files, and no earlier
+    # leader can record them any more.
     recorded = store.artifacts.recorded(begun)
     for artifact_id in begun:
         if artifact_id in recorded:
@@ -70,10 +81,15 @@ def clear_unfinished(store: Store, files: ArtifactStore) -> int:
 
 
 def clear_older_parts(store: Store, files: ArtifactStore, before: float) -> int:
-    """Remove unfinished files that earlier versions wrote last before Unix time `before`; return how many.
+    """Remove the unfinished files that earlier versions of the farm left; return how many.
 
-    No other farm may share the artifact store, and no daemon of an earlier version may still use it. A finished
-    artifact with a name like those of unfinished files stays, because the database names its location.
+    The caller makes sure that no other farm shares the artifact store, and that no daemon of an earlier version still
+    uses it. Finished artifacts stay, even if their names look like those of unfinished files.
+
+    Args:
+        store: The farm's store.
+        files: The artifact store.
+        before: A Unix time. Files that were written at this time or later stay.
     """
     found = files.older_parts(before)
     if not found:
@@ -94,9 +110,12 @@ async def collect_forever(
 ) -> None:
     """Remove artifacts that nobody needs any more, at intervals, until cancelled.
 
-    `since`: Unix time of this daemon's start; None if other farms may share the artifact store. With `since`, also
-    remove once the unfinished files of earlier versions. That walks through the whole store, which takes time;
-    meanwhile the daemon already serves calls.
+    Args:
+        store: The farm's store.
+        files: The artifact store.
+        keeping: How long artifacts are kept.
+        since: The Unix time of this daemon's start. If it is given, the unfinished files of earlier versions are
+            removed too, once. It must be None if other farms may share the artifact store.
     """
     while True:
         try:

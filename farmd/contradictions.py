@@ -1,4 +1,6 @@
-"""Finds media of a job that contradict each other: they lie side by side in the video and show different pictures.
+"""Finds images and clips of a job that contradict each other.
+
+They contradict each other if they show different pictures at frames of the video that are close together.
 
 This module is pure: farmd.intake reads the frames.
 """
@@ -19,11 +21,14 @@ UNLIKE = 16.0
 
 @dataclass(frozen=True)
 class Meeting:
-    """Two conditions at the frames where they are nearest to each other.
+    """Two conditions (images or clips given with the job), and the two frames at which they are nearest to each other.
 
-    `one` and `other` are indices in the list of conditions as the person gave it. `frames` are the two delivered
-    frames to compare: that of `one`, then that of `other`. `over` is True if `one` is the video that the job reworks;
-    `other` then lies within that video.
+    Attributes:
+        one: The index of one condition in the job's list of conditions.
+        other: The index of the other condition.
+        frames: The frame of `one` to compare, then the frame of `other`. Both are counted from the start of the
+            delivered video.
+        over: True if `one` is the video that the job reworks. `other` then lies within that video.
     """
 
     one: int
@@ -32,7 +37,10 @@ class Meeting:
     over: bool = False
 
     def places(self, media: Sequence[PreparedMedia]) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Return, for `one` and `other`, the index and the frame to compare, counted from the start of that media."""
+        """Return (index, frame to compare) for `one`, then for `other`.
+
+        Each frame is counted from the start of its own image or clip. `media`: all conditions of the job.
+        """
         pair = zip((self.one, self.other), self.frames, strict=True)
         first, second = ((index, frame - media[index].frame) for index, frame in pair)
         return first, second
@@ -59,13 +67,19 @@ class Meeting:
 
 
 def meetings(media: Sequence[PreparedMedia], frames: int) -> tuple[Meeting, ...]:
-    """Return the places where two of `media` could contradict each other in a video of `frames` frames.
+    """Return all pairs of `media` that could contradict each other.
 
-    `media` is in the order that the person gave. Two neighbours could contradict each other if they are less than a
-    latent apart. The video that the job reworks and other media could contradict each other where these lie within
-    that video. Only media at strength 1 are compared, because the video need not show the others exactly. No two media
-    show the same frame, unless one of them is the video that the job reworks
-    (scheduler.planning.conditions.check_apart).
+    Two kinds of pairs are returned:
+    - two neighbours that are less than a latent (8 frames) apart
+    - the video that the job reworks, and any other image or clip, which lies within that video
+
+    Media at a strength below 1 are left out (except the video that the job reworks), because the result need not show
+    them exactly. Apart from that video, no two media cover the same frame; scheduler.planning.conditions.check_apart
+    has checked this.
+
+    Args:
+        media: The job's images and clips, in the order of the job's conditions.
+        frames: The number of frames in the video.
     """
     source = source_of(media, frames)
     firm = [index for index in in_order(media) if media[index].strength == 1.0]

@@ -17,7 +17,7 @@ from scheduler.placement.values import ReadyTask, Slot
 def fit(tasks: Sequence[ReadyTask], slots: Sequence[Slot], busy_with: Callable[[Slot], str]) -> Fit:
     """Return how many of `tasks` each device could take, and which tasks no device could take.
 
-    `busy_with` returns a device's current task, or "". This function is pure.
+    `busy_with` returns a device's current task; "" if the device has none. This function is pure.
     """
     # A job's windows are much alike, and there may be thousands of them.
     kinds: dict[tuple, list[ReadyTask]] = {}
@@ -52,9 +52,13 @@ _NOTHING = JobJson({})
 
 
 class Fits:
-    """Calls `fit` with the nodes that the farm has now.
+    """Finds which of the farm's present devices could take tasks.
 
-    `renderer_up`, `trouble` and `lacks` are the arguments of scheduler.dispatch.snapshot.slots_of.
+    Args:
+        store: The farm's store.
+        renderer_up: Given a node id and a device name, returns whether the device's renderer can take work.
+        trouble: Given a node id and a device name, returns why the device's renderer can't take work.
+        lacks: Given a node id, returns the models that the node should offer but doesn't, each with the reason.
     """
 
     def __init__(

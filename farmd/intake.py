@@ -1,7 +1,7 @@
-"""Turns a spec into a plan: inspects the media, chooses model, strategy and weights, and calls the planner.
+"""Turns a job's spec into a plan: inspects the media, chooses model, strategy and weights, and calls the planner.
 
-The planner, scheduler.planning.plan, is pure; this module does the reading for it. Both refuse bad specs before
-anything is stored.
+The planner (scheduler.planning.plan) is pure: it reads no files and no database. This module reads them for it. Both
+refuse bad specs before anything is stored.
 """
 
 from __future__ import annotations
@@ -55,11 +55,16 @@ class PlannedJob:
 
 
 class Intake:
-    """Plans specs with this farm's models, strategies and outputs, its nodes and its media roots.
+    """Plans jobs for this farm.
 
-    `look` returns the facts of a media file, given its path and the largest number of frames allowed:
-    farm.media.clips.probe, or a function that does the same in a separate process. `lacks` returns, for a node id, why
-    the node doesn't offer models, by model name.
+    Args:
+        config: The farm's settings.
+        catalogue: The models, strategies and output formats that plugins provide.
+        store: The farm's store, which knows the nodes.
+        files: The artifact store.
+        look: Given the path of a media file and the largest number of frames allowed, returns the facts of the file.
+            It is farm.media.clips.probe, or a function that does the same in a separate process.
+        lacks: Given a node id, returns the models that the node should offer but doesn't, each with the reason.
     """
 
     def __init__(
@@ -75,10 +80,15 @@ class Intake:
         self._look, self._lacks = look, lacks
 
     def plan(self, spec: JobSpec, *, keep_media: bool) -> PlannedJob:
-        """Return the plan of `spec`. With `keep_media`, copy media given by path into the artifact store.
+        """Return the plan of a job.
 
-        Raises InvalidSpec, which names the field and what is accepted, and PlanFailed if a strategy (a plugin may
-        provide it) raises any other error.
+        Args:
+            spec: The job's spec.
+            keep_media: Copy the images and clips that are given by path into the artifact store.
+
+        Raises:
+            InvalidSpec: The spec can't be planned. The error names the field and what is accepted.
+            PlanFailed: The job's strategy, which may come from a plugin, failed with any other error.
         """
         self._check_limits(spec)
         model = _choose("model", spec.model, self._catalogue.models)
@@ -147,7 +157,7 @@ class Intake:
         share = drawing / sum(task.flops for task in plan.tasks)
         faster = f"storyboard_model {smaller} would draw it much faster"
         return [
-            f"storyboard: {share:.0%} of the work, and no other task of the job can run meanwhile; {faster}"
+            f"storyboard: drawing it is {share:.0%} of the work, and no other task of the job can run meanwhile; {faster}"
         ]
 
     def _weights(self, model: ModelFacts, field: str = "model") -> str:
@@ -280,7 +290,10 @@ class Intake:
 
 
 def unknown_pins(pinned: Iterable[str], known: Collection[str]) -> list[str]:
-    """Return a message for each model in farm.toml that no plugin knows: a mistyped name pins no weights."""
+    """Return a warning for each model in farm.toml that no plugin knows; its name is probably mistyped.
+
+    `pinned`: the names of the models whose weights farm.toml sets. `known`: the names of the models that plugins know.
+    """
     return [
         f"farm.toml: models.{name} pins the weights of a model that no plugin knows{did_you_mean(name, known)}"
         for name in pinned
@@ -289,7 +302,7 @@ def unknown_pins(pinned: Iterable[str], known: Collection[str]) -> list[str]:
 
 
 def candidates_of(slots: Sequence[Slot], model: ModelFacts, weights: str) -> list[CandidateDevice]:
-    """Return the devices that could render with the model now; the planner fits the sizes of windows to them."""
+    """Return the devices that could render now with this model and weights. The planner sizes windows for them."""
     fp8 = model.precisions[0] == "fp8"
     probe = _probe(model.name, weights, 0, fp8)
     found = [slot for slot in slots if slot.usable and misfit(probe, slot) is None]

@@ -65,7 +65,7 @@ _REFUSALS = (
 
 
 def ray_backend(config: FarmConfig) -> RayBackend:
-    """Return the backend for the config's Ray cluster: one with a head of the farm's own, or an existing cluster."""
+    """Return the backend for the farm's Ray cluster: an existing cluster if the config names one, otherwise its own."""
     from scheduler.dispatch.ray.backend import RayBackend
 
     folder, token = config.home / "ray", ray_token_path(config.home)
@@ -99,10 +99,12 @@ async def keep_leading(store: Store) -> None:
 async def serve(config: FarmConfig) -> None:
     """Run the farm until SIGTERM or SIGINT. Ray and its renderers go on without the daemon.
 
-    The daemon reads the files that earlier starts wrote and opens its port before it starts any process. If the start
-    fails, it ends the processes that it has started. Raises NoAddress, DamagedFile, StoreError (LedByAnother,
-    DatabaseAway, DatabaseDamaged, …) and CannotListen before the farm is up, and Deposed when another daemon has taken
-    over.
+    The daemon first reads its stored files and opens its port; only then does it start processes. If the start fails,
+    the daemon ends the processes that it has started.
+
+    Raises:
+        NoAddress, DamagedFile, StoreError, CannotListen: The farm can't start.
+        Deposed: Another daemon has taken over the farm.
     """
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -44,7 +44,7 @@ NAMES = tuple(
 class Parts:
     """The parts of the daemon that the services use.
 
-    `wake` makes the dispatch loop look for work again. `max_upload_bytes` is the largest size of one upload.
+    `wake` makes the dispatch loop look for work at once. `max_upload_bytes` is the largest size of one upload.
     """
 
     store: Store

@@ -25,7 +25,13 @@ _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9-]{
 
 
 class Whereabouts:
-    """The addresses of a daemon, from its settings `listen` and `advertise`, for its certificate and client.json."""
+    """Finds the daemon's addresses, and writes them into its certificate and into client.json.
+
+    Args:
+        authority: The farm's certificate authority.
+        listen: The setting server.listen.
+        advertise: The setting server.advertise.
+    """
 
     def __init__(self, authority: Authority, listen: str, advertise: tuple[str, ...]):
         self._authority, self._given = authority, authority
@@ -44,14 +50,17 @@ class Whereabouts:
         )
 
     def servers(self, port: int, runs: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Return the addresses at which others reach the daemon now, and this machine's other addresses.
+        """Return the addresses at which other machines reach the daemon now, and this machine's remaining addresses.
 
-        `runs`: the address of the farm's Ray. farm.wire.addresses.servers does the work.
+        `port`: the daemon's port. `runs`: the address at which the farm's Ray runs.
         """
         return addresses.servers(self._listen, self._advertise, port, addresses.look(), runs)
 
     def write(self, port: int, runs: str) -> None:
-        """Write client.json if the addresses have changed. `runs`: the address of the farm's Ray. Raises OSError."""
+        """Write client.json if the daemon's addresses have changed. Raises OSError.
+
+        `port`: the daemon's port. `runs`: the address at which the farm's Ray runs.
+        """
         (best, *_), _ = self.servers(port, runs)
         told = best, addresses.on_this_machine(self._listen, port)
         if told != self._told:
@@ -61,7 +70,10 @@ class Whereabouts:
             self._told = told
 
     async def keep(self, port: int, runs: Callable[[], str]) -> None:
-        """Update certificate and client.json at intervals, until cancelled. `runs` returns the address of Ray."""
+        """Update the certificate and client.json at intervals, until cancelled.
+
+        `port`: the daemon's port. `runs`: returns the address at which the farm's Ray runs.
+        """
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             await asyncio.to_thread(self._renew)

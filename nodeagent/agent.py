@@ -63,7 +63,11 @@ _GOES = "its node's agent was told to end"
 
 
 class Agent:
-    """The agent of one workstation. Used from one event loop."""
+    """The agent of one workstation. Used from one event loop.
+
+    It implements two protocols: RendererEvents, for the calls of its link to the renderers, and FarmEvents, for the
+    calls of its stream to the daemon.
+    """
 
     def __init__(self, config: NodeConfig, who: identity.NodeIdentity, lent: list[ProbedDevice]):
         self._config = config
@@ -140,28 +144,28 @@ class Agent:
             raise results[0]
 
     def began(self) -> None:
-        """Send a heartbeat, with which the daemon grants the lease of a new attempt (RendererEvents)."""
+        """Send a heartbeat at once, so that the daemon grants the lease of a new attempt."""
         self._stream.beat()
 
     def loads(self) -> None:
-        """Tell the daemon which models are being loaded (RendererEvents)."""
+        """Tell the daemon which models are being loaded."""
         self._stream.beat()
 
     def progressed(self, progress: nodes_pb2.Progress) -> None:
-        """Send a renderer's progress to the daemon (RendererEvents)."""
+        """Send a renderer's progress to the daemon."""
         self._stream.send(nodes_pb2.ConnectRequest(progress=progress))
 
     def ended(self, completion: nodes_pb2.Completion) -> None:
-        """Tell the daemon how an attempt ended; the journal has recorded it already (RendererEvents)."""
+        """Tell the daemon how an attempt ended. The journal has already recorded the end."""
         self._stream.send(nodes_pb2.ConnectRequest(completion=completion))
         self._logs.wake()
 
     def reported(self, report: nodes_pb2.RendererReport) -> None:
-        """Tell the daemon that a renderer has attached or has ended (RendererEvents)."""
+        """Tell the daemon that a renderer has attached or has ended."""
         self._stream.send(nodes_pb2.ConnectRequest(renderer=report))
 
     def hello(self) -> nodes_pb2.Hello:
-        """Return a message that describes this node: its devices, its models and its versions (FarmEvents)."""
+        """Return a message that describes this node: its devices, its models and its versions."""
         return nodes_pb2.Hello(
             node_id=self._who.node_id,
             name=_name(self._config),
@@ -180,7 +184,7 @@ class Agent:
         )
 
     def heartbeat(self) -> nodes_pb2.Heartbeat:
-        """Return a heartbeat with the present state of this node (FarmEvents)."""
+        """Return a heartbeat with the present state of this node."""
         return nodes_pb2.Heartbeat(
             ray_node_id=self._raylet.node_id,
             leaving=self._leaving,
@@ -192,16 +196,16 @@ class Agent:
         )
 
     def welcomed(self, welcome: nodes_pb2.Welcome) -> None:
-        """Join the Ray cluster that the daemon named in its answer to the hello (FarmEvents)."""
+        """Join the Ray cluster named in `welcome`, the daemon's answer to this node's hello."""
         self._who.take_ray_token(welcome.ray_token)
         self._membership.joins(welcome.ray_address, welcome.leave)
 
     def wanted(self, leave: bool) -> None:
-        """Leave the Ray cluster if `leave`, else come back to it (FarmEvents)."""
+        """Leave the farm's Ray cluster if `leave` is true; otherwise join it again."""
         self._membership.wanted(leave)
 
     def renew(self, ray_node_id: str, why: str) -> None:
-        """Replace the raylet `ray_node_id`, because the farm asks for it, for the reason `why` (FarmEvents)."""
+        """Replace the raylet with the id `ray_node_id`, as the farm asks. `why`: the farm's reason."""
         self._raylet.renew(ray_node_id, why)
 
     def _setup_for(self, device: ProbedDevice) -> Callable[[], renderers_pb2.Setup]:

@@ -13,7 +13,7 @@ from nodeagent.probe import ProbedDevice
 
 
 def lent(config: NodeConfig) -> list[ProbedDevice]:
-    """Return the devices that this node lends: those that the config declares or, if it declares none, those found."""
+    """Return the devices that this node lends: all declared in the config or, if there are none, all found."""
     threads = config.threads or len(os.sched_getaffinity(0))
     if not config.device:
         return probe.probe(threads)
@@ -24,10 +24,13 @@ def lent(config: NodeConfig) -> list[ProbedDevice]:
 def declared(
     devices: Sequence[DeclaredDevice], found: Sequence[ProbedDevice], threads: int, thread_flops: float
 ) -> list[ProbedDevice]:
-    """Return the declared devices, with the model name, driver and speed of the real device behind each, if any.
+    """Return the declared devices. Each gets the model name, driver and speed of its real device, if it has one.
 
-    `found`: the real devices. `threads`: CPU threads, which devices that declare no threads share equally.
-    `thread_flops`: the speed of one CPU thread, in FLOPs a second.
+    Args:
+        devices: The devices that the config declares.
+        found: The real devices of this machine.
+        threads: CPU threads of the node. A device that declares no threads gets an equal part of them.
+        thread_flops: The speed of one CPU thread in FLOPs a second, for devices without a real device.
     """
     real = {(device.advertised.backend, device.index): device.advertised for device in found}
     counts: dict[str, int] = {}

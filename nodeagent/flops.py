@@ -1,5 +1,6 @@
-"""Measures how fast one thread of this machine multiplies matrices. It is a separate program, because BLAS reads how
-many threads to use only when it is loaded.
+"""Measures how fast one thread of this machine multiplies matrices.
+
+The measurement runs in a separate process, because BLAS reads the number of threads only when it is loaded.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ _SIDE = 384
 
 
 def measure_thread_flops() -> float:
-    """Return the fp32 FLOPs a second of one thread, measured for 50 ms in a process of its own."""
+    """Return the speed of one CPU thread in fp32 FLOPs a second, measured for 50 ms in a separate process."""
     alone = {f"{library}_NUM_THREADS": "1" for library in ("OPENBLAS", "MKL", "OMP")}
     done = subprocess.run(
         python_command("nodeagent.flops"),

@@ -48,17 +48,17 @@ class NodeIdentity:
 
     @property
     def ca_file(self) -> Path:
-        """The farm's CA certificate."""
+        """The file of the farm's CA certificate."""
         return self.home / "ca.pem"
 
     @property
     def token_file(self) -> Path:
-        """File of the token that this node shows with every call."""
+        """The file of the token that this node sends with every call."""
         return self.home / "node.token"
 
     @property
     def ray_token_file(self) -> Path:
-        """File of the token of the farm's Ray cluster."""
+        """The file of the token of the farm's Ray cluster."""
         return self.home / "ray.token"
 
     @property
@@ -67,7 +67,7 @@ class NodeIdentity:
         return self.ca_file, self.token_file, self.ray_token_file
 
     def take_ray_token(self, token: str) -> None:
-        """The daemon sent `token`: write it into the node's Ray token file, unless the file already holds it."""
+        """Write the Ray token that the daemon has sent to the node's file, unless the file already holds it."""
         if token and token != self.ray_token_file.read_text().strip():
             log.warning("the farm's Ray token has changed; Ray starts again")
             durable.write_whole(self.ray_token_file, token)
@@ -76,12 +76,12 @@ class NodeIdentity:
             _write(self.home, stored | {"sha256": sums})
 
     def channel(self) -> grpc.aio.Channel:
-        """Return a channel to the daemon. Every call on it needs `metadata`."""
+        """Return a channel to the daemon. Callers must send `metadata` with every call."""
         return aio_channel(self.server, self.ca_file.read_bytes())
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """The gRPC metadata that shows the daemon that a call comes from this node."""
+        """The gRPC metadata with this node's token, which tells the daemon that a call comes from this node."""
         return bearer(self.token_file.read_text().strip())
 
 
@@ -90,10 +90,16 @@ Stored = dict[str, Any]
 
 
 def load(home: Path, server: str, join_token: str) -> NodeIdentity | None:
-    """Return the identity in `home`; None if the node must register, for the first time or with a new `join_token`.
+    """Return the node's identity; None if the node must register first.
 
-    `server` is the daemon's address; "" means the address from the last start. Raises DamagedFile if a file is damaged
-    and only a new start with a join token can replace it.
+    Args:
+        home: The agent's home.
+        server: The daemon's address; "" means the address from the last start.
+        join_token: The token with which the node can register; "" if none was given. A token other than the one the
+            node registered with means that it must register again.
+
+    Raises:
+        DamagedFile: A file is damaged, and the node can replace it only with a join token.
     """
     try:
         stored = _read(home) or {}
@@ -162,11 +168,20 @@ def _tell(damage: DamagedFile, aside: Path | None, then: str) -> None:
 
 
 async def register(home: Path, name: str, server: str, join_token: str) -> NodeIdentity:
-    """Register with the join token, and store the node token that the farm returns.
+    """Register the node with the farm, store its new identity in `home`, and return it.
 
-    A home has the same node id in every farm.
+    A home that has registered before keeps its node id, even in another farm.
 
-    Raises NotJoined, security.InvalidJoinToken, and grpc.aio.AioRpcError if the call to the daemon fails.
+    Args:
+        home: The agent's home.
+        name: The node's name, for people.
+        server: The daemon's address; "" means the address from the last start.
+        join_token: The token that `farmctl node enroll` prints.
+
+    Raises:
+        NotJoined: The address or the join token is missing.
+        security.InvalidJoinToken: The join token is damaged.
+        grpc.aio.AioRpcError: The call to the daemon failed.
     """
     stored = _read(home) or {}
     server = server or stored.get("server", "")

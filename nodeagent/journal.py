@@ -1,8 +1,8 @@
 """The agent's record of held attempts and of how attempts ended. It survives kill -9 and power loss.
 
-A completion stays until the daemon acknowledges it. From the entry of a held attempt, a restarted agent can tell the
-daemon that a renderer still works on the attempt, even before the renderer has attached. The journal knows nothing of
-streams or processes.
+A completion (how an attempt ended) stays until the daemon acknowledges it. A held attempt is one that a renderer works
+on. A restarted agent reads the held attempts from the journal and tells the daemon about them, even before their
+renderers have attached again. The journal knows nothing of streams or processes.
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ HELD_COLUMNS = ("attempt_id", "epoch", "device", "pid", "born")
 
 @dataclass(frozen=True)
 class Held:
-    """An attempt that a renderer holds. `born` distinguishes its process from later processes with the same pid."""
+    """An attempt that a renderer works on.
+
+    `pid` is the renderer's process. `born` distinguishes that process from later processes with the same pid.
+    """
 
     attempt_id: str
     epoch: int
@@ -57,9 +60,9 @@ _PAGE = 4096
 class Journal:
     """A file of unacknowledged completions and held attempts. Used from one thread.
 
-    When the journal is opened, it reserves room for some hundred entries in the file, to record also attempts that end
-    while the disk is full. This doesn't help on file systems that never write in place: there, while the disk is full,
-    methods raise sqlite3.Error, and may be called again. nodeagent.journal_rescue opens a file that may be damaged.
+    A new Journal reserves room for some hundred entries in its file. So it can record the ends of attempts even while
+    the disk is full. File systems that never write in place don't allow this: with them, methods raise sqlite3.Error
+    while the disk is full, and may be called again later. nodeagent.journal_rescue opens a file that may be damaged.
     """
 
     def __init__(self, path: Path):
@@ -88,7 +91,13 @@ class Journal:
     def restore(
         self, last_number: int, completions: Iterable[tuple[int, nodes_pb2.Completion]], held: Iterable[Held]
     ) -> None:
-        """Fill a new journal with the entries of another. `last_number`: the last number that the other has given."""
+        """Fill a new journal with the entries of another journal.
+
+        Args:
+            last_number: The highest number that the other journal has given to a completion.
+            completions: The completions in the other journal, each with its number.
+            held: The held attempts in the other journal.
+        """
         with self._database:
             self._database.execute("BEGIN IMMEDIATE")
             for number, completion in completions:
@@ -110,15 +119,15 @@ class Journal:
         )
 
     def held(self) -> list[Held]:
-        """Return the attempts that renderers have taken and not completed."""
+        """Return the attempts that renderers have taken and not yet completed."""
         rows = self._database.execute("SELECT attempt_id, epoch, device, pid, born FROM held ORDER BY rowid")
         return [Held(*row) for row in rows]
 
     def complete(self, completion: nodes_pb2.Completion) -> nodes_pb2.Completion:
-        """Record that an attempt has ended, so that no renderer holds it; return the completion with its number.
+        """Record that an attempt has ended and is no longer held. Return the completion with its number.
 
-        An attempt ends only once: if the journal still has an earlier completion of the attempt, return that
-        completion.
+        An attempt ends only once. If the journal already has a completion of this attempt, that one stays and is
+        returned.
         """
         reference = (completion.attempt.attempt_id, completion.attempt.epoch)
         with self._database:

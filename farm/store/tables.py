@@ -1,12 +1,12 @@
 """The tables, as SQLAlchemy Core sees them. Their history is in `migrations`; a test proves that both agree.
 
-A number that a query can count is not stored, unless the count takes longer with every job that the farm has ever done.
-The tables say where an artifact's file is; its bytes are never here.
+The tables store no number that a query can count, except where counting would take longer with every job the farm has
+ever done. The tables say where an artifact's file is; they never hold its bytes.
 
 A farm does jobs for years, and the rows of ended jobs stay. So no statement of the farm's daily work may walk the
 rows of ended jobs. Two rules ensure this, and a test runs EXPLAIN on every such statement in both databases:
-- An index on a state holds only the states that rows leave again. If an index held all states, SQLite, which knows
-  nothing about a table's contents before ANALYZE, would use it even to find all artifacts that were ever committed.
+- An index on a state covers only rows whose state will change again. SQLite knows nothing about a table's contents
+  before ANALYZE. If an index covered all states, SQLite would use it even to find all artifacts ever committed.
 - Statements name states as literals (see `_word`): only then do databases see that they can use such a partial index.
 """
 

@@ -25,7 +25,7 @@ class Tasks:
     def ready(self) -> list[ReadyRecord]:
         """Return the ready tasks of live jobs: higher priority first, then older jobs, then the order of the graph.
 
-        Of a paused job, only the tasks that a running lockstep group waits for are returned.
+        The tasks of paused jobs are left out, except those that a running lockstep group waits for.
         """
         begun = (jobs.c.state == JobState.PAUSED) & tasks.c.job_id.in_(_jobs_in_lockstep())
         could_start = rows.is_ready & (jobs.c.state.in_(LIVE_JOBS) | begun)
@@ -61,7 +61,7 @@ class Tasks:
         ]
 
     def groups(self, job_ids: Iterable[str]) -> dict[str, list[GroupMember]]:
-        """Return the unfinished tasks in these jobs' lockstep groups, by the group's name, in graph order."""
+        """Return the lockstep groups of these jobs: for each group's name, its unfinished tasks in graph order."""
         query = (
             select(tasks, attempts.c.node_id, attempts.c.device)
             .join_from(tasks, attempts, (attempts.c.task_id == tasks.c.id) & rows.is_live, isouter=True)
@@ -91,7 +91,7 @@ class Tasks:
         return dict(found)
 
     def set_reasons(self, reasons: Mapping[str, str]) -> int:
-        """Record why each ready task waits: `reasons` by task id. Returns how many reasons changed."""
+        """Record why ready tasks wait, and return how many reasons changed. `reasons`: the reason for each task id."""
         if not reasons:
             return 0
         with self._database.write() as transaction:

@@ -1,4 +1,4 @@
-"""The value that functions pass to each other within a transaction that changes the record."""
+"""The write transaction that functions of the store pass to each other."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from farm.policy.failures import Terms
 class Transaction:
     """A write transaction of the leader, as `Database.write` yields it.
 
-    A function that changes the record takes a Transaction. A function that only reads takes a Connection, which both
+    A function that changes the database takes a Transaction. A function that only reads takes a Connection, which both
     read and write transactions have. So the type checker refuses a change within a read transaction.
     """
 

@@ -23,7 +23,7 @@ class NoAddress(ValueError):
 
 
 def split(address: str) -> tuple[str, int]:
-    """Return the host and the port in "host:port", an IPv6 host without its brackets."""
+    """Return the host and the port in "host:port". The brackets of an IPv6 host are removed."""
     host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port)
 
@@ -43,7 +43,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_any(host: str) -> bool:
-    """Return whether `host` stands for every address of the listening machine, as 0.0.0.0 does."""
+    """Return whether `host` means all addresses of a machine, as 0.0.0.0 does."""
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_unspecified
     return False
@@ -64,10 +64,10 @@ class Found:
     """This machine's addresses at one moment.
 
     Attributes:
-        route: This machine's address on the route out of the network; empty if there is no such route.
+        route: This machine's address on its default route; "" if it has no default route.
         others: All addresses at which other machines may reach this one, IPv4 first.
-        inner: The addresses of this machine on bridges and tunnels, which lead to containers, virtual machines or a
-            VPN, unless the route out is one of them.
+        inner: This machine's addresses on bridges and tunnels. They usually lead only to containers, virtual machines
+            or a VPN.
     """
 
     route: str = ""
@@ -83,7 +83,7 @@ class Found:
         return ranked[0] if ranked else LOOPBACK
 
     def leads_out(self, address: str) -> bool:
-        """Return whether other machines of the network are likely to reach `address`, one of this machine's."""
+        """Return whether other machines of the network can probably reach this machine at `address`."""
         return address == self.route or (address in self.others and address not in self.inner)
 
 
@@ -119,7 +119,7 @@ def _bridge_or_tunnel(interface: str) -> bool:
 
 
 def resolve(host: str) -> tuple[str, ...]:
-    """Return the IPv4 addresses of a name or an address, in a fixed order; empty while no name server answers."""
+    """Return the IPv4 addresses of a name or an address, in a fixed order; empty if it can't be resolved now."""
     with contextlib.suppress(OSError):
         told = socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)
         return tuple(sorted({str(one[4][0]) for one in told}, key=ipaddress.ip_address))
@@ -136,11 +136,20 @@ def servers(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the addresses at which workstations reach the daemon, and this machine's other addresses.
 
-    The daemon listens on `listen` and has got `port`. If the settings have addresses, `advertise`, they are returned.
-    If not, workstations use the address in `listen`; if that stands for all addresses, they use the address at which
-    the farm's Ray `runs`, or would run. If `listen` has a name for this machine's loopback (Debian's 127.0.1.1), the
-    loopback address itself is returned: on other machines the name may stand for an address at which the daemon doesn't
-    listen.
+    Args:
+        listen: The setting server.listen (host:port).
+        advertise: The setting server.advertise. If it isn't empty, it is the first result, and the second is empty.
+        port: The port at which the daemon listens.
+        found: This machine's addresses now.
+        runs: The address at which the farm's Ray runs; "" if Ray doesn't run.
+        resolve: Returns the IPv4 addresses of a name.
+
+    Returns:
+        First, the addresses for workstations (each host:port). Without `advertise`, this is the address in `listen`,
+        with two exceptions. If `listen` stands for all addresses (0.0.0.0 or ::), workstations use the address at which
+        Ray runs or would run. If `listen` has a name that means loopback on this machine (127.0.1.1 on Debian), the
+        loopback address is returned, because on other machines the name may mean another address.
+        Second, this machine's other addresses, if `listen` stands for all addresses; otherwise nothing.
     """
     if advertise:
         return advertise, ()
@@ -162,7 +171,10 @@ def names(
     found: Found,
     resolve: Callable[[str], tuple[str, ...]] = resolve,
 ) -> tuple[str, ...]:
-    """Return the names and addresses by which clients, on this machine and on others, may call the daemon."""
+    """Return the names and addresses by which clients, on this machine and on others, may call the daemon.
+
+    The arguments are those of `servers`.
+    """
     best, others = servers(listen, advertise, 0, found, resolve=resolve)
     host, _ = split(listen)
     own = [*([] if is_any(host) else [host]), "localhost", LOOPBACK, "::1"]
@@ -170,7 +182,10 @@ def names(
 
 
 def on_this_machine(listen: str, port: int) -> str:
-    """Return the address at which programs on this machine reach a daemon that listens on `listen` and has got `port`."""
+    """Return the address at which programs on this machine reach the daemon.
+
+    `listen`: the setting server.listen. `port`: the port at which the daemon listens.
+    """
     host, _ = split(listen)
     return joined({"0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host), port)
 
@@ -183,12 +198,25 @@ def in_cluster(
     runs: str = "",
     resolve: Callable[[str], tuple[str, ...]] = resolve,
 ) -> str:
-    """Return the IPv4 address of this machine in the farm's Ray cluster. Raises NoAddress.
+    """Return this machine's IPv4 address in the farm's Ray cluster.
 
-    `node_ip`, the address in the settings, is returned if there is one. If not, the first address in `advertise` that
-    this machine has is returned, or else the address at which the daemon listens. If a name has several addresses and
-    Ray `runs` at one of them, Ray stays there. Addresses in `advertise` may belong to a router, and names there may not
-    resolve now: these are passed over.
+    The first of these that exists is returned:
+    1. `node_ip`
+    2. the first address in `advertise` that this machine has. Other entries are skipped: they may belong to a router,
+       or be names that can't be resolved now.
+    3. the address of the host in `listen`. If that host stands for all addresses, `kept` chooses one.
+
+    Args:
+        node_ip: The setting ray.node_ip; "" if it isn't set.
+        listen: The setting server.listen (host:port).
+        advertise: The setting server.advertise (each host:port).
+        found: This machine's addresses now.
+        runs: The address at which the farm's Ray runs; "" if Ray doesn't run. If a name has several addresses and this
+            is one of them, Ray stays there.
+        resolve: Returns the IPv4 addresses of a name.
+
+    Raises:
+        NoAddress: The host in `listen` has no IPv4 address.
     """
     if node_ip:
         return node_ip
@@ -218,11 +246,15 @@ def in_cluster(
 
 
 def kept(runs: str, found: Found) -> str:
-    """Return the address to use: the one at which a process already `runs` ("" if none does), or else the best found.
+    """Return the address at which Ray should run: usually the address at which it runs already.
 
-    So a network cable that is unplugged and plugged in again changes nothing, and neither does a second network. But a
-    process that began at the address of a bridge or a tunnel, because nothing else was up, moves to the network once
-    the network is up.
+    A network cable that is unplugged and plugged in again changes nothing, and neither does a second network. But if
+    other machines probably can't reach Ray where it runs (a bridge or a tunnel, say), and can reach `found.best`, Ray
+    moves to `found.best`.
+
+    Args:
+        runs: The address at which Ray runs. If it is loopback, or "" because Ray doesn't run, `found.best` is returned.
+        found: This machine's addresses now.
     """
     if runs in ("", LOOPBACK):
         return found.best

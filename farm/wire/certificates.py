@@ -19,7 +19,7 @@ _VALID_DAYS = 3650
 
 
 def make(names: Sequence[str]) -> dict[str, bytes]:
-    """Make a new CA (EC P-256) and a server certificate issued by this CA. Return the PEM files, by file name.
+    """Make a new CA (EC P-256) and a server certificate issued by this CA. Return the PEM files by file name.
 
     `names`: the names and IP addresses at which the server is reached; the first is the server's own name.
     """
@@ -51,10 +51,17 @@ def make(names: Sequence[str]) -> dict[str, bytes]:
 
 
 def renewed(folder: Path, names: Sequence[str]) -> bytes | None:
-    """Return a new server certificate for `names`, with the same CA and key; None if the old one has these names.
+    """Return a new server certificate for `names`; None if the present certificate already has exactly these names.
 
-    Raises ValueError, TypeError and OSError if the CA's key is missing or damaged. The farm itself runs
-    without that key.
+    The new certificate has the same server key and the same CA.
+
+    Args:
+        folder: The folder of the farm's certificates and keys.
+        names: The names and IP addresses at which the server is reached; the first is the server's own name.
+
+    Raises:
+        OSError, ValueError, TypeError: The CA's key is missing or damaged. Apart from this function, the farm doesn't
+            need that key.
     """
     from cryptography import x509
     from cryptography.hazmat.primitives import serialization
@@ -124,9 +131,15 @@ def _usage(**allowed: bool) -> Any:
 
 
 def server(folder: Path, remedy: str) -> tuple[bytes, bytes]:
-    """Read the server's certificate and private key in `folder`, and check that they fit each other and the CA.
+    """Return the server's certificate and private key (PEM), after a check that they fit each other and the CA.
 
-    Raises FileNotFoundError, and DamagedFile with `remedy`.
+    Args:
+        folder: The folder of the farm's certificates and keys.
+        remedy: What a person should do about a damaged file; the message of DamagedFile ends with it.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        DamagedFile: A file is damaged, or the files don't fit each other.
     """
     from cryptography import x509
     from cryptography.exceptions import InvalidSignature

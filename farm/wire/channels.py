@@ -72,7 +72,7 @@ REQUEST_KEY = "x-request-id"
 
 
 def request_name(metadata: Iterable[tuple[str, str | bytes]] | None) -> str:
-    """Return the name of a call, from its metadata; a new name if the metadata has none that is fit for a log."""
+    """Return the name of a call from its metadata. If there is no usable name, return a new one."""
     for key, value in metadata or ():
         if key == REQUEST_KEY and isinstance(value, str) and _REQUEST.fullmatch(value):
             return value

@@ -17,7 +17,7 @@ _DEFAULT_IF_EMPTY = ("model", "output", "layout")
 
 
 def spec_from_message(message: jobs_pb2.JobSpec) -> JobSpec:
-    """Return the checked spec of a message. Raises InvalidSpec."""
+    """Check the job spec in a message, and return it. Raises InvalidSpec."""
     fields = {
         field.name: getattr(message, field.name)
         for field in jobs_pb2.JobSpec.DESCRIPTOR.fields
@@ -38,7 +38,7 @@ def spec_from_message(message: jobs_pb2.JobSpec) -> JobSpec:
 
 
 def spec_message(spec: JobSpec) -> jobs_pb2.JobSpec:
-    """Return a spec as a message."""
+    """Return a job spec as a message."""
     message = jobs_pb2.JobSpec()
     for name, value in spec.model_dump(exclude={"conditions", "later_prompts"}, exclude_none=True).items():
         setattr(message, name, value)
@@ -112,7 +112,10 @@ def task_message(
     reason: str,
     logs: Mapping[str, records.ArtifactRecord],
 ) -> jobs_pb2.Task:
-    """Return a task with its attempts as a message. `reason`: why it doesn't run. `logs`: stored logs by attempt id."""
+    """Return a task and its attempts as a message.
+
+    `reason`: why the task doesn't run. `logs`: the stored log of each attempt, by attempt id.
+    """
     return jobs_pb2.Task(
         id=task.id,
         key=task.key,
@@ -158,7 +161,10 @@ def event_message(event: records.EventRecord) -> jobs_pb2.JobEvent:
 
 
 def shown_prompts(shared: JobJson) -> list[jobs_pb2.ShownPrompts]:
-    """Return which prompts apply to which frames; empty for an older plan, which does not say so."""
+    """Return which prompts apply to which frames. The list is empty for plans of earlier versions, which don't say it.
+
+    `shared`: the JSON that is stored with a job and that all its tasks get.
+    """
     return [
         jobs_pb2.ShownPrompts(first_frame=first, last_frame=last, prompts=texts)
         for first, last, texts in prompts_of(shared)
@@ -166,7 +172,13 @@ def shown_prompts(shared: JobJson) -> list[jobs_pb2.ShownPrompts]:
 
 
 def plan_message(plan: Plan, fitting: Sequence[str], seconds: float | None) -> jobs_pb2.PlanSummary:
-    """Return a summary of a plan for people. `fitting`: devices that fit the largest task. `seconds`: estimated wall time."""
+    """Return a summary of a plan, for people.
+
+    Args:
+        plan: The plan.
+        fitting: The names of the devices that could run the plan's largest task.
+        seconds: The estimated wall time; None if it can't be estimated.
+    """
     return jobs_pb2.PlanSummary(
         strategy=plan.strategy,
         model=plan.model,
@@ -200,7 +212,7 @@ _DEVICE_FIELDS = tuple(field.name for field in nodes_pb2.Device.DESCRIPTOR.field
 
 
 def device_record(device: nodes_pb2.Device) -> records.DeviceRecord:
-    """Return the record of a device as its agent advertised it."""
+    """Return the device in an agent's message as a record."""
     return records.DeviceRecord(**{name: getattr(device, name) for name in _DEVICE_FIELDS})
 
 
@@ -214,9 +226,13 @@ def node_message(
 ) -> nodes_pb2.Node:
     """Return a node as a message.
 
-    `renderers`: the names of its devices whose renderer is up. `trouble(node id, device)` returns why a device has no
-    renderer. `model_troubles`: by model, why the node doesn't offer it. `upgrade`: what to do about the node's version;
-    "" for nothing. `now`: seconds of CLOCK_BOOTTIME.
+    Args:
+        node: The node's record.
+        renderers: The names of the node's devices that have a running renderer.
+        trouble: Given a node id and a device name, returns why the device has no renderer.
+        model_troubles: For each model that the node should offer but doesn't, the reason.
+        upgrade: What to do about the node's version; "" if nothing.
+        now: The time in seconds of CLOCK_BOOTTIME.
     """
     return nodes_pb2.Node(
         id=node.id,

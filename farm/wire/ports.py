@@ -60,7 +60,7 @@ def problem(address: str, option: str) -> str:
 
 
 def taken(host: str, port: int) -> str:
-    """Return, in words, which program has `port` at the address `host`; "" if the port is free."""
+    """Return a sentence that says which program has `port` at the address `host`; "" if the port is free."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     error = _refused(family, (host, port))
     return (
@@ -69,7 +69,7 @@ def taken(host: str, port: int) -> str:
 
 
 def holder(host: str, port: int) -> str:
-    """Return, in words, which program listens on `port`: its name and pid, and for farmd also the home of its farm."""
+    """Return which program listens on `port`, in words: its name and pid and, if it is farmd, its farm's home."""
     try:
         listening = [
             one
@@ -91,7 +91,7 @@ def holder(host: str, port: int) -> str:
 
 
 def free_above(host: str, port: int) -> int:
-    """Return the next free port above `port` at `host`; 0 if none of the next hundred is free."""
+    """Return the lowest free port above `port` at `host`; 0 if none of the next hundred ports is free."""
     for another in range(port + 1, min(port + _FARTHEST, 65536)):
         with contextlib.suppress(OSError):
             places = socket.getaddrinfo(host, another, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

@@ -1,6 +1,6 @@
-"""The profile by which a client finds its farm: read from a file or the environment, with help where a value is wrong.
+"""The client's profile, which says how to reach the farm. It comes from a file or from environment variables.
 
-No message shows a token, even if a person has pasted it into the wrong place.
+Error messages say what to correct. None shows a token, even if a person has pasted it into the wrong place.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _COPY_AGAIN = (
 
 
 class NoProfile(Exception):
-    """Nothing says which farm to talk to, or the profile can't be used. The message says what to do."""
+    """There is no profile, or the profile can't be used. The message says what to do."""
 
     def __init__(self, message: str) -> None:
         # People paste tokens in the place of a file or an address.
@@ -127,10 +127,14 @@ class Profile:
     def find(cls, path: Path | str | None = None, environ: Mapping[str, str] = os.environ) -> Profile:
         """Return the profile of the farm to talk to. Raises NoProfile.
 
-        The first of these that is given is used: the file `path`; the file that FARM_PROFILE names; FARM_SERVER with
-        FARM_CA and FARM_TOKEN; the profile in the home (FARM_HOME or ~/.farm). FARM_TOKEN is the client token (or, as
-        in earlier versions, a file that holds the token); FARM_TOKEN_FILE is such a file. FARM_CA is a file or the
-        certificate itself.
+        The first of these that is set is used:
+        1. the file `path`
+        2. the file that FARM_PROFILE names
+        3. FARM_SERVER with FARM_CA, and with FARM_TOKEN or FARM_TOKEN_FILE
+        4. client.json in the farm's home (FARM_HOME or ~/.farm)
+
+        FARM_CA is the CA certificate, or a file that holds it. FARM_TOKEN is the client token; a file that holds the
+        token is accepted too, because earlier versions wanted that. FARM_TOKEN_FILE is a file that holds the token.
         """
         if path or environ.get("FARM_PROFILE"):
             return cls.load(Path(path or environ["FARM_PROFILE"]))
@@ -153,7 +157,7 @@ class Profile:
         wanted = ["FARM_SERVER", "FARM_CA", next((name for name in _TOKENS if name in given), "FARM_TOKEN")]
         if missing := [name for name in wanted if name not in given]:
             raise NoProfile(
-                f"{_both([name for name in wanted if name in given])} set, but {' and '.join(missing)} not: FARM_SERVER is "
+                f"{_both([name for name in wanted if name in given])} set, but not {' and '.join(missing)}: FARM_SERVER is "
                 "the daemon's HOST:PORT, FARM_CA the farm's CA certificate (tls/ca.pem) or the file that holds it, "
                 "FARM_TOKEN the client token (the text of tls/client.token), and FARM_TOKEN_FILE a file that holds it"
             )
@@ -169,12 +173,16 @@ _TOKENS = ("FARM_TOKEN", "FARM_TOKEN_FILE")
 
 
 def exported(server: str, ca_pem: bytes, token: str) -> str:
-    """Return the text of a profile for a client on any machine. The profile needs no other file."""
+    """Return the text of a profile for any machine. It holds the CA certificate and the token, not their paths."""
     return json.dumps({"server": server, "ca": ca_pem.decode(), "token": token}, indent=2) + "\n"
 
 
 def place(path: Path) -> str:
-    """Return a hash of this machine and a profile's path, to tell the profile in a farm's home from its copies."""
+    """Return a hash of this machine and the profile's path.
+
+    The profile in a farm's home stores this hash. For a copy, the hash computed from its place differs from the stored
+    hash. This tells copies from the original.
+    """
     machine = socket.gethostname()
     # Machines made from the same image may share a name, or an id.
     with contextlib.suppress(OSError):
@@ -199,9 +207,17 @@ def _unreadable(path: Path, error: OSError) -> str:
 
 
 def host_and_port(text: str, what: str) -> str:
-    """Return `text` if it is HOST:PORT. `what` names its source.
+    """Return `text`, without blanks around it, after a check that it is HOST:PORT.
 
-    Raises NoProfile if not: gRPC could show a token that was pasted there.
+    The check keeps other texts from gRPC. Such a text may be a token that was pasted by mistake, and an error of gRPC
+    could show it.
+
+    Args:
+        text: The address.
+        what: Where the address was given, for the error message, such as "FARM_SERVER".
+
+    Raises:
+        NoProfile: `text` is not HOST:PORT.
     """
     found = re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]+):([0-9]{1,5})", text.strip())
     if not found or not 0 < int(found[1]) <= 65535:

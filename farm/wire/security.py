@@ -1,9 +1,9 @@
 """The farm's access control: its own CA, the tokens of clients and nodes, and the join token.
 
 Every farm is its own certificate authority, made at its first start. The server certificate always names "farmd", so
-that it stays valid when addresses change. It also names the farm's addresses, for clients that check only those
-(farmd.whereabouts). Clients and nodes trust the certificate because of the CA. The CA travels inside the join token and
-the client profile, and is never fetched unverified.
+that it stays valid when addresses change. It also names the farm's addresses, for clients that check the address
+(farmd.whereabouts). Clients and nodes trust the certificate because the farm's CA issued it. They get the CA's own
+certificate inside the join token or the client profile, and never over an unverified connection.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class InvalidJoinToken(ValueError):
 
 @dataclass(frozen=True)
 class Identity:
-    """The caller: a client, or the node `node_id`."""
+    """Who makes a call: a client, or a node. `node_id` is "" for a client."""
 
     kind: Literal["client", "node"]
     node_id: str = ""
@@ -78,9 +78,12 @@ class Authority:
     def open(cls, home: Path) -> Authority:
         """Load the authority in `home`; at a farm's first start, make it.
 
-        All files appear at once (0600 in a folder 0700), so that two daemons that start together agree.
-        Raises DamagedFile if a file in the folder is missing or damaged, or if the folder of a farm that has run before is
-        missing: new keys would lock out every node and client.
+        The new files (mode 0600, in a folder of mode 0700) appear all at once. So two daemons that start at the same
+        time use the same files.
+
+        Raises:
+            DamagedFile: A file in the folder is missing or damaged. Or the whole folder is missing, although the farm
+                has run before. No new keys are made then, because they would lock out every node and client.
         """
         home = filled_in(home)
         folder = home / _TLS
@@ -108,10 +111,14 @@ class Authority:
             raise DamagedFile(Path(error.filename), "is missing", remedy) from None
 
     def made_out_to(self, names: Sequence[str]) -> Authority:
-        """Return the same authority with a server certificate that also has `names`, the names and addresses of the farm.
+        """Return this authority with a server certificate for "farmd" and `names`, and store the certificate.
 
-        If the CA's key is missing or damaged, raises OSError, ValueError or TypeError and leaves the old certificate in
-        place, which the farm's own clients and nodes still accept.
+        Args:
+            names: The host names and addresses at which the farm is reached.
+
+        Raises:
+            OSError, ValueError, TypeError: The CA's key is missing or damaged. The old certificate stays; nodes and
+                farmctl still accept it.
         """
         renewed = certificates.renewed(self.home / _TLS, [SERVER_NAME, *names])
         if renewed is None:
@@ -128,16 +135,16 @@ class Authority:
         return grpc.ssl_server_credentials([(self._server_key, self._server_pem)])
 
     def node_token(self, node_id: str) -> str:
-        """Return the token of the node `node_id`. It is always the same, so a node that has lost it may register again."""
+        """Return the token of a node. It never changes, so a node that has lost it gets it by registering again."""
         proof = hmac.new(self._node_key, node_id.encode(), hashlib.sha256).hexdigest()
         return f"node.{base64.urlsafe_b64encode(node_id.encode()).decode()}.{proof}"
 
     def admits(self, join_secret: str) -> bool:
-        """Return whether `join_secret`, which a node sends with NodeService.Register, is this farm's."""
+        """Return whether `join_secret`, which a node sends when it registers, is this farm's join secret."""
         return _same(join_secret, self.join_secret)
 
     def verify(self, token: str) -> Identity:
-        """Return the caller to whom a token belongs. Raises Denied for a token that this farm did not give out."""
+        """Return whose token `token` is. Raises Denied if this farm did not give it out."""
         if _same(token, self.client_token):
             return Identity("client")
         kind, _, rest = token.partition(".")
@@ -149,10 +156,11 @@ class Authority:
         raise Denied("this farm did not give out that token")
 
     def write_profile(self, server: str, here: str = "") -> Path:
-        """Write `home`/client.json, the profile with which clients find the daemon at `server`, and return its path.
+        """Write the clients' profile, `home`/client.json, and return its path.
 
-        `here`: the daemon's address for clients on this machine, if it differs from `server`. Paths in the profile are
-        relative to the profile's folder.
+        Args:
+            server: The daemon's address, as host:port.
+            here: The daemon's address for clients on this machine, if it differs from `server`.
         """
         path = self.home / profile.FILE
         fields: dict[str, Any] = {
@@ -199,15 +207,18 @@ def _same(given: str, expected: str) -> bool:
 
 
 def ray_token_path(home: Path) -> Path:
-    """Return the path for the token of the farm's Ray cluster, for RAY_AUTH_TOKEN_PATH. The file may not exist yet."""
+    """Return the path of the file with the Ray cluster's token (RAY_AUTH_TOKEN_PATH). The file may not exist yet."""
     return filled_in(home) / "ray" / "token"
 
 
 def ray_token_file(home: Path) -> Path:
-    """Return the path of the Ray cluster's token, for RAY_AUTH_TOKEN_PATH. In a new farm, make the file (0600).
+    """Return the path of the file with the Ray cluster's token (RAY_AUTH_TOKEN_PATH). Make the file in a new farm.
 
-    The head, the bridge and every raylet of the farm use this token, with RAY_AUTH_MODE=token. Raises DamagedFile if
-    the token of a farm that has run before is missing or damaged, because its nodes know no other token.
+    Ray's head, the bridge and every raylet of the farm use this token (RAY_AUTH_MODE=token).
+
+    Raises:
+        DamagedFile: The file is damaged. Or it is missing, although the farm has run before. No new token is made then,
+            because the nodes have the old one.
     """
     path = ray_token_path(home)
     remedy = (

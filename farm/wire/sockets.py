@@ -13,9 +13,9 @@ LONGEST = 100
 
 
 def socket_path(home: Path, name: str) -> Path:
-    """Return the path for the socket `name` of `home`: in home/run or, if that path is too long, in a temporary folder.
+    """Return the path for the socket `name`: in `home`/run or, if that path is too long, in a temporary folder.
 
-    Make the folder of the socket, so that only its owner can open it. Raises PermissionError if the folder belongs to
+    The folder is made if it doesn't exist; only its owner can open it. Raises PermissionError if the folder belongs to
     another user.
     """
     path = home.absolute() / "run" / name

@@ -8,7 +8,7 @@ _State = TypeVar("_State")
 
 
 def state_of(enum: type[_State], word: str) -> _State:
-    """Return the value of `enum`, a protobuf enum of states, for a state's name such as "running".
+    """Return the value of the protobuf enum `enum` for the state named `word`, such as "running".
 
     Raises ValueError if `enum` has no such state.
     """

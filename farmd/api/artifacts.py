@@ -108,7 +108,7 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
         elif len(header.sha256) != 64 or not all(c in "0123456789abcdef" for c in header.sha256):
             problem = "sha256: must be 64 lower-case hexadecimal digits"
         elif identity and identity.kind == "client" and header.attempt_id:
-            problem = "attempt_id: only nodes upload the results of attempts"
+            problem = "attempt_id: only a node may upload the result of an attempt"
         elif identity and identity.kind == "node" and not header.attempt_id:
             problem = "attempt_id: must name the attempt that made the artifact"
         if problem:

@@ -74,7 +74,10 @@ def status_of(error: BaseException) -> tuple[grpc.StatusCode, str]:
 
 
 def refuse_nul(message: Message, within: str = "") -> None:
-    """Raise InvalidSpec, which names the field, if a field has a NUL character: PostgreSQL can't store it."""
+    """Raise InvalidSpec if a text in `message` has a NUL character, because PostgreSQL can't store it.
+
+    `within`: the path of `message` inside the request, such as "spec."; the error's field begins with it.
+    """
     for field, value in message.ListFields():
         place = f"{within}{field.name}"
         if isinstance(value, Message):

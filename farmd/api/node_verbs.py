@@ -22,7 +22,7 @@ _LENGTHS = {"reason": 500, "asked_by": 200}
 
 
 class NodeVerbs(nodes_pb2_grpc.NodeServiceServicer):
-    """Stores what people ask of nodes, then calls `wake`, so that the dispatcher acts on it."""
+    """Stores what people ask of nodes, then wakes the dispatcher by calling `wake`."""
 
     def __init__(self, store: Store, sessions: Sessions, wake: Callable[[], None]):
         self._store, self._sessions, self._wake = store, sessions, wake
@@ -30,7 +30,7 @@ class NodeVerbs(nodes_pb2_grpc.NodeServiceServicer):
     async def DrainNode(
         self, request: nodes_pb2.DrainNodeRequest, context: aio.ServicerContext
     ) -> nodes_pb2.DrainNodeResponse:
-        """Drain a node: give it no more work. Once the dispatcher has emptied the node, it makes the node leave Ray."""
+        """Drain a node: give it no more work. When its work has ended, the dispatcher makes the node leave Ray."""
         _check_texts(request)
         grace = request.deadline_seconds if request.HasField("deadline_seconds") else None
         if grace is not None and not 0 <= grace <= MAX_DEADLINE_SECONDS:
@@ -45,7 +45,10 @@ class NodeVerbs(nodes_pb2_grpc.NodeServiceServicer):
     async def ResumeNode(
         self, request: nodes_pb2.ResumeNodeRequest, context: aio.ServicerContext
     ) -> nodes_pb2.ResumeNodeResponse:
-        """End the drain of a node and the quarantine of its devices, or only the quarantine of one of its devices."""
+        """End a node's drain and the quarantine of its devices.
+
+        If the request names a device, end only the quarantine of that device.
+        """
         node = await self._node(request.node)
         drained, devices = await asyncio.to_thread(self._store.nodes.resume, node.id, request.device)
         return nodes_pb2.ResumeNodeResponse(node=await self._changed(node), devices=devices, drained=drained)

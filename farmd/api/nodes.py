@@ -50,9 +50,14 @@ _CAUSES = {
 
 @dataclass(frozen=True)
 class NodeTerms:
-    """What the daemon tells every node: the addresses of Ray and of the daemon, Ray's token, and the times of leases.
+    """What the daemon tells every node.
 
-    `heartbeat` and `lease` are in seconds. `servers` returns the same as farm.wire.addresses.servers.
+    Attributes:
+        ray_address: Returns the address of the farm's Ray.
+        ray_token: Returns the token of the farm's Ray cluster.
+        heartbeat: The seconds between two heartbeats of a node.
+        lease: The seconds that a lease lasts after each heartbeat.
+        servers: Returns the daemon's addresses, as farm.wire.addresses.servers does.
     """
 
     ray_address: Callable[[], str]

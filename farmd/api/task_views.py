@@ -18,7 +18,7 @@ Tasks = list[tuple[TaskRecord, tuple[AttemptRecord, ...]]]
 
 
 def standings(store: Store, tasks: Tasks) -> dict[str, Standing]:
-    """Return, by task id, the state of each task and what it still needs."""
+    """Return for each task id the task's state and the unfinished tasks that it needs. All `tasks` are of one job."""
     unmet = store.jobs.unmet(tasks[0][0].job_id) if tasks else {}
     return {task.id: Standing(task.key, task.state, task.reason, unmet.get(task.id, ())) for task, _ in tasks}
 
@@ -38,10 +38,13 @@ def job_as_it_stands(
     fit: Callable[[Sequence[TaskRecord]], Fit],
     loading: Mapping[str, str],
 ) -> jobs_pb2.Job:
-    """Return a job with its stages and, while none of its tasks runs, what it waits for.
+    """Return a job as the API shows it, with its stages. If none of its tasks runs, say why the job waits.
 
-    `fit` returns how many tasks each device could take. `loading`: the model being loaded for each attempt, by attempt
-    id.
+    Args:
+        store: The farm's store.
+        job: The job's record.
+        fit: Given tasks, returns how many of them each device could take.
+        loading: The models that are being loaded now: for each attempt id, the name of its model.
     """
     stages = store.jobs.stages(job.id)
     message = job_message(job, stages)

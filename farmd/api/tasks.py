@@ -128,6 +128,6 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
             known = ", ".join(map(str, sorted(tries)))
             raise Refused(
                 grpc.StatusCode.INVALID_ARGUMENT,
-                f"epoch: must be that of an attempt at {task.key} ({known}), got {wanted}",
+                f"epoch: must be the epoch of an attempt at {task.key} ({known}), got {wanted}",
             )
         return tries[wanted], self._store.artifacts.log_of(tries[wanted].id)

@@ -31,7 +31,7 @@ def check_version(version: str, protocol: int) -> None:
 
 
 def upgrade_advice(version: str, protocol: int) -> str:
-    """Return in words what must be upgraded because an agent has this version and protocol; "" if nothing must be."""
+    """Return what to upgrade, in words, if an agent has this version and protocol; "" if nothing needs an upgrade."""
     if protocol == PROTOCOL:
         return ""
     runs = f"runs ltx-farm {version or 'unknown'}"
@@ -54,6 +54,6 @@ def check_runtime(hello: nodes_pb2.Hello) -> None:
     if ours != theirs:
         raise Refused(
             grpc.StatusCode.FAILED_PRECONDITION,
-            f"this node has Python {hello.python_version}, the farm has {python_version()}; Ray needs the same "
+            f"this node has Python {hello.python_version}, the farm has {python_version()}; Ray needs Python "
             f"{'.'.join(ours)} on both",
         )
