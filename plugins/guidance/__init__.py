@@ -1,1 +1,1 @@
-"""Guidance: how what a model answers to several questions becomes one velocity."""
+"""Guidance: combines a model's answers to several prompts into one velocity for a denoising step."""
