@@ -13,7 +13,7 @@ import psutil
 
 
 def born(pid: int) -> str | None:
-    """Return a text that tells this process from all others that had, or will have, the same pid.
+    """Return a text that identifies a process among all processes that have or had the same pid, or will have it.
 
     Returns None if no process with this pid is alive. On Linux the text consists of the boot's id and the process's
     start time in ticks since the boot. A change of the wall clock doesn't alter these.

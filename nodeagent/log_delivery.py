@@ -1,4 +1,4 @@
-"""Limits the size of attempts' logs, and uploads each log to the farm when its attempt has ended in any way.
+"""Limits the size of attempts' logs, and uploads the log of each ended attempt (even of a failed one) to the farm.
 
 A log can be read while a renderer still writes it.
 There is no journal of uploads: a log file stays in its folder until the farm has stored or refused it.
@@ -40,7 +40,7 @@ _UNWANTED = {
 
 
 def bounded(path: Path, most: int = MAX_LOG_BYTES) -> bytes:
-    """Return a log's bytes. If the log is longer than `most` bytes, a line that says so replaces its middle."""
+    """Return a log's bytes, but at most `most` of them. In a longer log, a note replaces the middle."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size <= most:

@@ -46,7 +46,7 @@ class ModelSearch:
     async def run(self) -> None:
         """Offer the models found, and look again until all are found.
 
-        A later look may find more: a full disk gets room, or a disk is mounted.
+        A later look may find more, for example because a disk was mounted or has space again.
         """
         candidates: dict[str, tuple[str, str]] = {}
         pauses = Backoff(_LOOK_AGAIN_SECONDS, _RARELY_SECONDS)

@@ -1,7 +1,7 @@
 """Finds the models that this machine can render with: their sources and the hashes of their weights.
 
-This module runs as a separate program, because it may build, read and hash gigabytes. As soon as the result for a
-model is known, it prints a line with a JSON object. The agent reads these lines.
+This module runs as a separate program, because it may build, read and hash gigabytes. The program prints a line with a
+JSON object for each model, as soon as the result is known. The agent reads these lines.
 """
 
 from __future__ import annotations

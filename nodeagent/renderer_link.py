@@ -404,7 +404,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
     def ending(self, why: str) -> Iterator[None]:
         """If renderers end within this context, record that their attempts were cancelled for the reason `why`.
 
-        The agent itself ends these renderers. Otherwise the farm would blame the task or the device.
+        The agent itself ends these renderers, so the farm must not blame the task or the device.
         """
         self._endings.append(why)
         try:

@@ -47,7 +47,7 @@ class AgentRefused(Exception):
 
 
 class FarmEvents(Protocol):
-    """The methods of the agent that a FarmStream calls: for messages to the daemon, and to act on the daemon's messages."""
+    """The methods that a FarmStream calls to get messages for the daemon, and to pass on messages from the daemon."""
 
     def hello(self) -> nodes_pb2.Hello:
         """Return the first message to the daemon; the stream adds this node's attempts."""
@@ -62,7 +62,7 @@ class FarmEvents(Protocol):
         """Leave the Ray cluster if `leave`, else join it again. The farm has asked for this."""
 
     def renew(self, ray_node_id: str, why: str) -> None:
-        """Replace the raylet that has this id by a new one. `why`: the farm's reason."""
+        """Replace the raylet with the id `ray_node_id` by a new one. `why`: the farm's reason."""
 
 
 class FarmStream:

@@ -38,7 +38,10 @@ class Renderers(Protocol):
     """The methods of nodeagent.renderer_link.RendererLink with which OwnerWatch gives the machine back."""
 
     def stop(self, reason: str, grace: float = 0.0) -> None:
-        """Stop every attempt that a renderer holds at its next step, and keep its state. `grace`: see RendererLink.stop."""
+        """Stop all attempts that renderers hold, each at its next step, and keep their states.
+
+        `grace`: see RendererLink.stop.
+        """
 
     def free(self, reason: str) -> None:
         """End renderers that hold no attempt."""
@@ -135,7 +138,7 @@ class OwnerWatch:
 
 
 def quiet(hours: tuple[Hours, ...], day: int, minute: int) -> str:
-    """Return why the owner has the machine now if this local time is in the quiet `hours`, else "".
+    """Return why the farm can't use the machine at this local time; "" if the time is in none of the quiet `hours`.
 
     `day`: weekday, 0 for Monday. `minute`: minutes since midnight.
     """

@@ -1,1 +1,1 @@
-"""Guidance: combines a model's answers to several prompts into one velocity for a denoising step."""
+"""Guidance: combines several answers of a model into one velocity for a denoising step."""

@@ -1,8 +1,8 @@
 """Computes one velocity from a model's answers to the prompt, to the negative prompt, and with perturbed blocks.
 
 Inner products and standard deviations are taken over all tokens of one window, as in Lightricks' pipeline. This includes
-extra tokens and tokens that stay as given; the result would differ without those (docs/ltx.md). Each window has its own
-values.
+extra tokens, and tokens that stay as given. Leaving these out would change the result (docs/ltx.md). So neighbouring
+windows have different values.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def combine(
 
 
 def skipped(tokens: Tensor, sigma: Tensor) -> Tensor:
-    """Return the velocity of a step that runs without the model (in ComfyUI's dialect): it leads to a clean estimate of 0.
+    """Return the velocity that leads to a clean estimate of 0, for a step without the model (in ComfyUI's dialect).
 
     `tokens`: the noisy latents, float32 [1, N, C]. `sigma`: each token's noise level, [1, 1 or N, 1].
     """

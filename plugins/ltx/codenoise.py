@@ -1,4 +1,4 @@
-"""Denoise windows in lockstep: after every step, neighbours average their estimates of the latents that they share.
+"""Denoise windows in lockstep: at every step, neighbours average their estimates of the latents that they share.
 
 This module handles only tensors. Its caller passes each estimate on to the neighbour, in this process or another.
 Both neighbours compute the same average, with the same elementwise float32 arithmetic on the CPU. So the result doesn't
@@ -56,8 +56,8 @@ def given(estimate: np.ndarray, weights: Sequence[float]) -> np.ndarray:
         weights: The window's weight in each of these latents.
 
     Returns:
-        float16, which halves the network traffic and is more exact than bfloat16. Both windows average the same rounded
-        numbers.
+        float16, which halves the network traffic and is more exact than bfloat16. Rounding doesn't make the two windows
+        differ, because both average the rounded numbers.
     """
     return estimate[:, [weight > 0 for weight in weights]].astype(np.float16)
 

@@ -4,8 +4,8 @@ A latent in a cross-fade shows two prompts. It attends to each of them separatel
 weighted by each prompt's share (how much of the latent shows that prompt).
 """
 
-# One softmax over the tokens of both prompts, biased by share, did worse: a storyboard of 50 latents followed its first
-# prompt in only .80 of the frames in which it should, and in all of them with the average.
+# One softmax over the tokens of both prompts, biased by share, did worse: a storyboard of 50 latents kept to its first
+# prompt in .80 of the frames, and in all of them with the average.
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def save_latents(
 
 
 def extent(path: Path) -> tuple[int, int]:
-    """Return which latents of the video's timeline a file contains, as (start, stop), without stop."""
+    """Return the range of latents on the video's timeline that a file contains: (start, stop), with stop excluded."""
     with safe_open(path, "pt") as file:
         start = int(file.metadata()["start"])
         return start, start + file.get_slice("latents").get_shape()[1]
@@ -71,8 +71,8 @@ def check_space(path: Path, space: Statistics) -> None:
 def load_latents(path: Path, start: int | None = None, stop: int | None = None) -> torch.Tensor:
     """Return latents of a file, float32 [C, n, h, w].
 
-    `start` and `stop` (excluded) select latents by their index on the video's timeline; None means the file's first or
-    last. Raises ValueError if the file doesn't contain all of these latents.
+    `start` and `stop` (excluded) select latents by their index on the video's timeline. Without them, the result has all
+    latents of the file. Raises ValueError if the file doesn't contain all of the selected latents.
     """
     with safe_open(path, "pt") as file:
         latents = file.get_tensor("latents").float()

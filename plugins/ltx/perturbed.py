@@ -1,4 +1,4 @@
-"""Turns off the self-attention of some transformer blocks, for Lightricks' spatio-temporal guidance (STG).
+"""Perturbs some transformer blocks (turns off their self-attention), for Lightricks' spatio-temporal guidance (STG).
 
 STG guides the model's answer away from the answer of the model with these perturbed blocks.
 Source: LTX-Video, transformer3d.py and attention.py, `skip_layer_strategy`.
