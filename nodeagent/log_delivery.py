@@ -70,7 +70,7 @@ class LogDelivery:
         self._woken.set()
 
     def read(self, attempt: nodes_pb2.AttemptRef, offset: int) -> bytes | None:
-        """Return the attempt's log from byte `offset` on, but at most PART_BYTES of it; None if there is no such log."""
+        """Return at most PART_BYTES of the attempt's log, from byte `offset` on; None if there is no such log."""
         try:
             with log_path(self._folder, attempt).open("rb") as file:
                 file.seek(offset)

@@ -51,7 +51,7 @@ class ProbedDevice:
 
 
 def number(value: Any) -> float:
-    """Return a driver's reading as a number; 0 for a reading such as "[N/A]", None, a negative number or all bits set."""
+    """Return a driver's reading as a number; 0 if it isn't valid ("[N/A]", None, a negative number, all bits set)."""
     try:
         found = float(value)
     except (TypeError, ValueError):

@@ -24,8 +24,8 @@ class RendererSocket:
     async def listen(self) -> None:
         """Start serving.
 
-        Raises PermissionError if the socket's folder belongs to another user; OSError or RuntimeError if the socket can't
-        be opened.
+        Raises PermissionError if the socket's folder belongs to another user; OSError or RuntimeError if the socket
+        can't be opened.
         """
         folder = self._path.parent
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

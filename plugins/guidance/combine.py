@@ -1,8 +1,8 @@
 """Computes one velocity from a model's answers to the prompt, to the negative prompt, and with perturbed blocks.
 
-Inner products and standard deviations are taken over all tokens of one window, as in Lightricks' pipeline. This includes
-extra tokens, and tokens that stay as given. Leaving these out would change the result (docs/ltx.md). So neighbouring
-windows have different values.
+Inner products and standard deviations are taken over all tokens of one window, as in Lightricks' pipeline. This
+includes extra tokens, and tokens that stay as given. Leaving these out would change the result (docs/ltx.md). So
+neighbouring windows have different values.
 """
 
 from __future__ import annotations

@@ -47,8 +47,8 @@ def upsample(latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
 
     Interpolation is bilinear within each latent; latents of different times are not mixed. The result is the same for
     normalised and for raw latents, because interpolation is linear and normalising is affine in each channel.
-    Interpolation averages neighbours and so reduces the variance (by half if they are independent), which would make the
-    video look flat. Therefore each channel's mean and standard deviation are restored afterwards.
+    Interpolation averages neighbours and so reduces the variance (by half if they are independent), which would make
+    the video look flat. Therefore each channel's mean and standard deviation are restored afterwards.
     Raises ValueError for a size below 1.
     """
     if height < 1 or width < 1:

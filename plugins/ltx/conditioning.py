@@ -50,7 +50,7 @@ class Extra:
     shares: torch.Tensor | None = None
 
     def beside(self) -> list[int]:
-        """Return, for each extra latent, the index of the window's own latent at the same time; 0 if before the window."""
+        """Return the index of the window's own latent at the time of each extra latent; 0 if before the window."""
         return [
             max(0, -(-(self.frame + FRAMES_PER_LATENT * index) // FRAMES_PER_LATENT))
             for index in range(self.latents.shape[1])

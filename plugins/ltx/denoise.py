@@ -194,7 +194,7 @@ class Denoiser:
         return Prediction(tokens, times, self._velocity(tokens, times))
 
     def estimate(self, prediction: Prediction) -> torch.Tensor:
-        """Return the clean latents (x0) of the window that follow from a prediction: float32 [C, n, h, w], no extra latents."""
+        """Return the clean latents (x0) that a prediction leads to, without extra latents: float32 [C, n, h, w]."""
         tokens = prediction.tokens - self._sigmas_of(prediction) * prediction.velocity.float()
         grid = tokens[:, self._extra_tokens :]
         return grid[0].T.reshape(self._noise.shape)
@@ -230,7 +230,7 @@ class Denoiser:
         return state.latents[:, state.latents.shape[1] - self._noise.shape[1] :]
 
     def with_grid(self, state: State, grid: torch.Tensor) -> State:
-        """Return the same state with ``grid`` [C, n, h, w] in place of the window's own latents. The extra latents stay."""
+        """Return the state with ``grid`` [C, n, h, w] in place of the window's own latents. Extra latents stay."""
         extra = state.latents[:, : state.latents.shape[1] - self._noise.shape[1]]
         return State(torch.cat([extra, grid.to(extra)], dim=1), state.step)
 

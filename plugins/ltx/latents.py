@@ -1,4 +1,4 @@
-"""Files with latents that tasks store for other tasks: safetensors that also say where on the video's timeline they begin.
+"""Files of latents that tasks store for other tasks: safetensors that also say where on the timeline they begin.
 
 This module also loads parts of such files, and assembles parts of several files.
 """
@@ -71,8 +71,8 @@ def check_space(path: Path, space: Statistics) -> None:
 def load_latents(path: Path, start: int | None = None, stop: int | None = None) -> torch.Tensor:
     """Return latents of a file, float32 [C, n, h, w].
 
-    `start` and `stop` (excluded) select latents by their index on the video's timeline. Without them, the result has all
-    latents of the file. Raises ValueError if the file doesn't contain all of the selected latents.
+    `start` and `stop` (excluded) select latents by their index on the video's timeline. Without them, the result has
+    all latents of the file. Raises ValueError if the file doesn't contain all of the selected latents.
     """
     with safe_open(path, "pt") as file:
         latents = file.get_tensor("latents").float()

@@ -1,8 +1,8 @@
 """Noise that is the same on every machine: a pure function of a key and a counter.
 
 This module uses only those parts of numpy that are exact on every machine: the raw Philox words, IEEE ``+ - * / sqrt``,
-and frexp. Numpy doesn't promise that its normal distribution stays the same. Library functions such as log and cos differ
-between instruction sets, so this module has its own logarithm.
+and frexp. Numpy doesn't promise that its normal distribution stays the same. Library functions such as log and cos
+differ between instruction sets, so this module has its own logarithm.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ def latent_noise(
 ) -> np.ndarray:
     """Return standard normal noise for a range of latents of the video's timeline.
 
-    The noise of each latent depends only on the seed, the stage, the step and the latent's index (it is drawn with key =
-    seed and counter = (0, latent, step, stage)). So windows that overlap get the same noise, and so does a retry.
+    The noise of each latent depends only on the seed, the stage, the step and the latent's index (it is drawn with
+    key = seed and counter = (0, latent, step, stage)). So windows that overlap get the same noise, and so does a retry.
 
     Args:
         seed: Seed of the job.
@@ -119,8 +119,8 @@ def latent_noise(
 def normals(key: int, counter: tuple[int, int, int, int], count: int) -> np.ndarray:
     """Return ``count`` standard normal numbers, float64, from a Philox stream.
 
-    ``key`` (below 2**128) selects the stream, and ``counter`` (four words below 2**64) the place where it begins. Raises
-    ValueError if the key or a word of the counter is out of range.
+    ``key`` (below 2**128) selects the stream, and ``counter`` (four words below 2**64) the place where it begins.
+    Raises ValueError if the key or a word of the counter is out of range.
     """
     if not 0 <= key < 2**128:
         raise ValueError(f"seed: need 0 <= seed < 2**128, got {key}")

@@ -5,11 +5,11 @@ The cost of the latent upsampler is left out, because a plan doesn't know which 
 measured speed of a device includes it. This module imports no torch.
 """
 
-# The upsampler costs 0.60 GFLOP for each latent token of the storyboard (FlopCounterMode), and each window enlarges every
-# part of a storyboard that the window touches. At 1024x576 and 753 frames in eight steps that is 0.2-0.6 % of a window's
-# FLOPs with a 13B model and 1.4-3.1 % with a 2B one (0.7-1.2 % of the FLOPs of the whole job with a 2B one). The
-# upsampler's 0.25 GB (bfloat16) are freed before denoising begins. Denoising needs more than 0.25 GB from 2,200 tokens on
-# beside a 2B transformer, and from 1,100 tokens on beside a 13B one; at this size a window has 9,216 tokens.
+# The upsampler costs 0.60 GFLOP for each latent token of the storyboard (FlopCounterMode), and each window enlarges
+# every part of a storyboard that the window touches. At 1024x576 and 753 frames in eight steps that is 0.2-0.6 % of a
+# window's FLOPs with a 13B model and 1.4-3.1 % with a 2B one (0.7-1.2 % of the FLOPs of the whole job with a 2B one).
+# The upsampler's 0.25 GB (bfloat16) are freed before denoising begins. Denoising needs more than 0.25 GB from 2,200
+# tokens on beside a 2B transformer, and from 1,100 tokens on beside a 13B one; at this size a window has 9,216 tokens.
 
 from __future__ import annotations
 

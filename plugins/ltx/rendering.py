@@ -219,7 +219,7 @@ class LtxModel:
         return latents[:, 1:]
 
     def decode(self, task: TaskContext) -> Iterator[np.ndarray]:
-        """Yield the frames of one span (the part of the video that this task decodes), cropped to the delivered size."""
+        """Yield the frames of one span (the part of the video that the task decodes), cropped to the delivered size."""
         job, told = task.job, DecodeTask.of(task.payload)
         start, stop = told.start, told.stop
         latents = assemble(told.pieces, lambda key: task.fetch(key, LATENTS), start, stop, told.patches)
