@@ -1,7 +1,7 @@
 """Opens the journal. If the journal is damaged, sets the file aside and copies its readable entries into a new journal.
 
-A lost entry costs at most one window, which is rendered again: the farm gives a task to another device if no agent
-reports it, and a living renderer reports again which attempts it holds and which it has finished.
+A lost entry costs at most one window, which is rendered again. If no agent reports a task, the farm gives the task to
+another device. A living renderer reports again which attempts it holds and which it has finished.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class _Found:
 def open_journal(path: Path) -> Journal:
     """Open the journal at `path`. If it is damaged, set the file aside and keep its readable entries in a new journal.
 
-    Raises JournalTooNew, JournalAway, and OSError if the file can't be set aside.
+    Raises JournalTooNew; JournalAway; and OSError if a damaged file can't be set aside.
     """
     try:
         return _open(path)
@@ -115,7 +115,7 @@ def _of_system(error: sqlite3.Error) -> bool:
 def read(path: Path) -> _Found:
     """Return the readable entries of the journal at `path`, and what is damaged. The file isn't changed.
 
-    Raises JournalTooNew, and sqlite3.Error if the fault is not the file's, such as a full disk.
+    Raises JournalTooNew; and sqlite3.Error if the file itself is not at fault, such as for a full disk.
     """
     completions: dict[int, nodes_pb2.Completion] = {}
     held: list[Held] = []

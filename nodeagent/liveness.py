@@ -1,4 +1,7 @@
-"""Tells whether a process of this machine is still alive, or its pid now belongs to another process."""
+"""Tells whether a process of this machine is still alive.
+
+A pid alone can't tell this, because the system may give the pid of an ended process to a new one.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,10 @@ import psutil
 
 
 def born(pid: int) -> str | None:
-    """Return a text that no earlier or later process with this pid has; None if no process with this pid is alive.
+    """Return a text that identifies a process among all processes that have or had the same pid, or will have it.
 
-    On Linux the text is the id of the boot and the process's start in ticks since the boot: a change of the wall clock
-    doesn't alter these.
+    Returns None if no process with this pid is alive. On Linux the text consists of the boot's id and the process's
+    start time in ticks since the boot. A change of the wall clock doesn't alter these.
     """
     if sys.platform == "linux":
         try:
@@ -32,11 +35,17 @@ def born(pid: int) -> str | None:
 
 
 def of_another_boot(birth: str) -> bool:
-    """Return whether the process with this birth (see `born`) ran before the machine's last reboot; False if unknown."""
+    """Return whether a process started before the machine's last reboot; False if unknown.
+
+    `birth`: what `born` returned for that process.
+    """
     mine = born(os.getpid())
     return sys.platform == "linux" and mine is not None and birth.split("/")[0] != mine.split("/")[0]
 
 
 def lives(pid: int, birth: str) -> bool:
-    """Return whether the process with this pid and birth (see `born`) is still alive. A zombie is not alive."""
+    """Return whether a process is still alive. A zombie is not alive.
+
+    `birth`: what `born` returned for that process.
+    """
     return born(pid) == birth

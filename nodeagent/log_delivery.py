@@ -1,6 +1,6 @@
-"""What the agent does with the logs of attempts: it limits their size, shows them while renderers write them, and
-uploads each log to the farm when its attempt is over, however the attempt ended.
+"""Limits the size of attempts' logs, and uploads the log of each ended attempt (even of a failed one) to the farm.
 
+A log can be read while a renderer still writes it.
 There is no journal of uploads: a log file stays in its folder until the farm has stored or refused it.
 """
 
@@ -40,7 +40,7 @@ _UNWANTED = {
 
 
 def bounded(path: Path, most: int = MAX_LOG_BYTES) -> bytes:
-    """Return a log's bytes. If a log is longer than `most` bytes, replace its middle by a line that says so."""
+    """Return a log's bytes, but at most `most` of them. In a longer log, a note replaces the middle."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size <= most:
@@ -53,7 +53,7 @@ def bounded(path: Path, most: int = MAX_LOG_BYTES) -> bytes:
 
 
 class LogDelivery:
-    """The logs of one node. Used from one event loop."""
+    """Uploads the logs of one node's attempts to the farm. Used from one event loop."""
 
     def __init__(
         self,
@@ -66,11 +66,11 @@ class LogDelivery:
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
-        """Upload logs soon, because an attempt has ended."""
+        """Make `run` upload logs now, because an attempt has ended."""
         self._woken.set()
 
     def read(self, attempt: nodes_pb2.AttemptRef, offset: int) -> bytes | None:
-        """Return the attempt's log from byte `offset` on, PART_BYTES at most; None if there is no such log."""
+        """Return at most PART_BYTES of the attempt's log, from byte `offset` on; None if there is no such log."""
         try:
             with log_path(self._folder, attempt).open("rb") as file:
                 file.seek(offset)
@@ -90,7 +90,10 @@ class LogDelivery:
                 log.exception("bringing logs to the farm failed; retrying")
 
     async def deliver(self) -> None:
-        """Upload the logs of ended attempts, and shorten long logs of running ones. A log stays if its upload fails."""
+        """Upload the logs of ended attempts, and shorten the long logs of running attempts.
+
+        If an upload fails, the log stays in its folder.
+        """
         held = {log_path(self._folder, attempt) for attempt in self._held()}
         waiting = []
         for path in sorted(self._folder.glob(f"*{SUFFIX}")):

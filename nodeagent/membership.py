@@ -22,7 +22,10 @@ _LOOK_SECONDS = 0.05
 
 
 class Ending:
-    """Whether signals ask the agent to end: SIGTERM after a deadline, SIGINT and a second SIGTERM at once."""
+    """The signals that asked the agent to end.
+
+    A first SIGTERM lets it finish within a deadline. SIGINT, or a second SIGTERM, ends it at once.
+    """
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
@@ -50,12 +53,12 @@ class Membership:
         self._over = False
 
     def joins(self, address: str, leave: bool) -> None:
-        """Join the Ray cluster whose head is at `address` (host:port); with `leave`, stay out of the cluster."""
+        """Join the Ray cluster whose head is at `address` (host:port); if `leave`, stay out of it."""
         self._address = address
         self.wanted(leave)
 
     def wanted(self, leave: bool) -> None:
-        """Leave the cluster if `leave`, else join it again. The last call holds."""
+        """Leave the cluster if `leave`, else join it again. A later call replaces an earlier one."""
         self._leave = leave
         if not self._over and (self._following is None or self._following.done()):
             self._following = asyncio.create_task(self._follow())

@@ -29,9 +29,11 @@ _LONGEST_TROUBLE = 500
 class ModelSearch:
     """Looks for models until all are found.
 
-    `models`: by model name, the source and the weights' hash of each model found on this machine. `troubles`: by model
-    name, why other models aren't offered; the name "" has a reason that concerns all models. `looked` is set after the
-    first look.
+    Attributes:
+        models: The source and the weights' hash of each model found on this machine, by model name.
+        troubles: The reasons why other models aren't offered, by model name. A reason that concerns all models has the
+            name "".
+        looked: An event that is set after the first look.
     """
 
     def __init__(self, config: NodeConfig, found: Callable[[], None], changed: Callable[[], None]):
@@ -42,7 +44,10 @@ class ModelSearch:
         self._config, self._found, self._changed = config, found, changed
 
     async def run(self) -> None:
-        """Offer the models found; look for the others until all are found. A disk may be full, or mounted later."""
+        """Offer the models found, and look again until all are found.
+
+        A later look may find more, for example because a disk was mounted or has space again.
+        """
         candidates: dict[str, tuple[str, str]] = {}
         pauses = Backoff(_LOOK_AGAIN_SECONDS, _RARELY_SECONDS)
         while True:

@@ -1,7 +1,7 @@
 """Finds the models that this machine can render with: their sources and the hashes of their weights.
 
-It is a separate program, because it may build, read and hash gigabytes. For each model it prints a line with a JSON
-object as soon as the result is known; the agent reads these lines.
+This module runs as a separate program, because it may build, read and hash gigabytes. The program prints a line with a
+JSON object for each model, as soon as the result is known. The agent reads these lines.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ def offers(
 ) -> Iterator[dict[str, str]]:
     """Yield an object for each model.
 
-    The object is {"model", "source", "weights"} if this machine has the model, {"model"} if it does not, and {"model",
-    "problem"} if the model can't be offered; "traceback" is added if a plugin raised an error.
+    The object has the keys "model", "source" and "weights" if this machine has the model. It has only "model" if this
+    machine doesn't have the model. It has "model" and "problem" if the model can't be offered, and also "traceback" if
+    a plugin raised an error.
 
     `configured`: by model name, the sources in the node's config. `cache`: folder for models that plugins make and for
     hashes of files. `offered`: models that the node already offers; this function doesn't look for them again.

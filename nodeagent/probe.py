@@ -1,7 +1,7 @@
 """Finds this machine's devices: NVIDIA through NVML, AMD through sysfs, Apple by platform, else the CPU.
 
-Some functions only interpret readings and take them as plain values; others read them from drivers and files. If a
-driver refuses a reading or answers "[N/A]", the device's field stays empty, and the probe goes on.
+Some functions read values from drivers and files; others only interpret such readings. If a driver refuses a reading or
+answers "[N/A]", the device's field stays empty and the probe continues.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class ProbedDevice:
 
 
 def number(value: Any) -> float:
-    """Return a driver's reading as a number; 0 if it isn't one ("[N/A]", None, nonsense, negative, all bits set)."""
+    """Return a driver's reading as a number; 0 if it isn't valid ("[N/A]", None, a negative number, all bits set)."""
     try:
         found = float(value)
     except (TypeError, ValueError):
@@ -60,7 +60,7 @@ def number(value: Any) -> float:
 
 
 def text(value: Any) -> str:
-    """Return a driver's reading as text; "" for text in brackets, and for words such as N/A: both mean no reading."""
+    """Return a driver's reading as text; "" if the driver gave none (it answers "[…]", or a word such as N/A)."""
     if isinstance(value, bytes):
         value = value.decode(errors="replace")
     found = str(value).strip() if value is not None else ""
@@ -98,9 +98,9 @@ def cuda_device(index: int, readings: Mapping[str, Any], threads: int) -> nodes_
 
 
 def kfd_properties(content: str) -> dict[str, int]:
-    """Return the properties of a node of /sys/class/kfd/kfd/topology from its file `properties`.
+    """Return the properties in a file /sys/class/kfd/kfd/topology/nodes/*/properties, by name.
 
-    `content`: the text of that file. Lines other than "name number" are left out.
+    `content`: the text of the file. Lines other than "name number" are left out.
     """
     found = {}
     for line in content.splitlines():
@@ -140,9 +140,10 @@ def cpu_name(cpuinfo: str) -> str:
 
 
 def visible(setting: str | None, count: int) -> list[int]:
-    """Return which of `count` CUDA devices the `setting` of CUDA_VISIBLE_DEVICES allows, by index.
+    """Return the indices of the CUDA devices that the variable CUDA_VISIBLE_DEVICES allows.
 
-    Return all if the variable isn't set, or lists anything but numbers.
+    `setting`: the variable's value; None if it isn't set. `count`: how many devices the machine has. All devices are
+    allowed if the variable isn't set, or if its list contains anything but numbers.
     """
     if setting is None:
         return list(range(count))

@@ -1,4 +1,6 @@
-"""Keeps this machine's raylet up: starts or takes over a raylet, and restarts it when it ends or its settings change.
+"""Keeps this machine's raylet up: starts it, or takes over a running one, and restarts it when it ends.
+
+It is also restarted when its settings change.
 
 The raylet and its renderers outlive an agent that was killed. This module doesn't import Ray.
 """
@@ -40,7 +42,7 @@ class RayletKeeper:
     """Keeps one machine's raylet up.
 
     `node_id`: the raylet's id in the cluster; "" while there is no raylet. `changed()` is called when `node_id`
-    changes. `trouble`: in words, why there is no raylet; "" while no reason is known.
+    changes. `trouble`: a sentence that says why there is no raylet; "" while no reason is known.
     """
 
     def __init__(
@@ -83,15 +85,15 @@ class RayletKeeper:
             self._keeper = asyncio.create_task(self._keep(address))
 
     def renew(self, node_id: str, why: str) -> None:
-        """Replace the raylet `node_id`, for the farm's reason `why`. A raylet with another id is left alone."""
+        """Replace the raylet by a new one if its id is `node_id`. `why`: the farm's reason."""
         if node_id == self.node_id:
             self._blamed = why
 
     async def stop(self, timeout: float, address: str = "") -> None:
         """End the raylet and all renderers, and kill those that have not ended after `timeout` seconds.
 
-        If an earlier agent left a raylet on this machine, end that too, if it belongs to the cluster at `address`.
-        `join` starts a raylet again.
+        If this agent hasn't joined a cluster, end the raylet that an earlier agent may have left running for the
+        cluster at `address` (host:port). `join` starts a raylet again.
         """
         await self._forsake()
         address, self._address = self._address or address, ""

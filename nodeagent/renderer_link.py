@@ -1,8 +1,8 @@
 """The agent's link to its renderers. It knows which are attached, which attempts each holds, and whether each is alive.
 
-RendererLink serves RendererService. It passes leases and cancels on to renderers, records completions in the journal
-before it acknowledges them, and alone declares a renderer dead. It knows nothing of the daemon's stream: it reports to
-the agent through RendererEvents.
+RendererLink serves RendererService. It passes leases and cancels on to renderers. It records completions in the journal
+before it acknowledges them. No other part of the agent declares a renderer dead. RendererLink doesn't know the daemon's
+stream: it reports to the agent through RendererEvents.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ class RendererEvents(Protocol):
         """Tell the farm that a renderer loads a model, or has loaded it."""
 
     def progressed(self, progress: nodes_pb2.Progress) -> None:
-        """Take note of a denoising step."""
+        """Note that a renderer has done a denoising step."""
 
     def ended(self, completion: nodes_pb2.Completion) -> None:
         """Take the completion of an attempt; the journal has recorded it already."""
 
     def reported(self, report: nodes_pb2.RendererReport) -> None:
-        """Take note that a renderer has attached or has ended."""
+        """Note that a renderer has attached or has ended."""
 
 
 @dataclass
@@ -79,7 +79,7 @@ class _Renderer:
 
 
 class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
-    """Serves the renderers of one machine. Used from one event loop."""
+    """Serves RendererService to the renderers of one machine. Used from one event loop."""
 
     def __init__(
         self,
@@ -106,10 +106,10 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         self._unacknowledged: dict[int, FilteringBoundLogger] = {}
 
     async def serve(self, path: Path) -> None:
-        """Listen on the socket `path`, which only this user can open. Watch the renderers that the journal names.
+        """Listen on the socket `path`, which only this user can open, and watch the renderers that the journal names.
 
-        Each of these renderers attaches again or is found dead. End renderers whose device this node no longer has or
-        lends.
+        Each of these renderers attaches again or is found dead. Renderers are ended if this node no longer has their
+        device, or no longer lends it.
         """
         self._server = RendererSocket(self, path)
         await self._server.listen()
@@ -213,8 +213,8 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
     def stop(self, reason: str, grace: float = 0.0) -> None:
         """Ask every held attempt to stop at its next step and keep its state, so that another device can continue it.
 
-        `grace`: seconds after which a renderer that hasn't stopped is killed; 0: never. Calls may be repeated; the
-        earliest time to kill a renderer holds.
+        `grace`: a renderer that hasn't stopped after so many seconds is killed; 0: it is never killed. After several
+        calls, the earliest of their deadlines applies.
         """
         for attempt in self.held():
             self.cancel(
@@ -339,7 +339,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         elif kind == "in_hand":
             named = {(one.attempt_id, one.epoch) for one in request.in_hand.attempts}
             for attempt_id, epoch in [one for one in renderer.attempts if one not in named]:
-                why = f"its renderer (process {renderer.pid}) stopped working on it without saying so; this is a bug, please report it"
+                why = f"the renderer (process {renderer.pid}) stopped working on the attempt without reporting an end; this is a bug, please report it"
                 reference = nodes_pb2.AttemptRef(attempt_id=attempt_id, epoch=epoch)
                 failed = nodes_pb2.OUTCOME_FAILED
                 self._log(reference).error("no renderer was working on this attempt")
@@ -363,9 +363,10 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         self._events.ended(numbered)
 
     def acknowledged(self, number: int, committed: bool) -> None:
-        """Log that the farm has acknowledged a completion, by its number in the journal.
+        """Log that the farm has acknowledged a completion.
 
-        `committed`: False if the attempt's epoch was over, so that the farm doesn't use its result.
+        `number`: the completion's number in the journal. `committed`: whether the farm uses the attempt's result;
+        False if the attempt's epoch was over.
         """
         if about := self._unacknowledged.pop(number, None):
             about.info("end acknowledged", committed=committed)
@@ -401,9 +402,9 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
 
     @contextlib.contextmanager
     def ending(self, why: str) -> Iterator[None]:
-        """Record as cancelled, for the reason `why`, the attempts of renderers that end within this context.
+        """If renderers end within this context, record that their attempts were cancelled for the reason `why`.
 
-        This agent ends these renderers, so neither a task nor a device is to blame.
+        The agent itself ends these renderers, so the farm must not blame the task or the device.
         """
         self._endings.append(why)
         try:
@@ -414,8 +415,8 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
     def buried(self, pid: int, birth: str, why: str = "") -> None:
         """Record that a renderer's process has ended, and that its attempts have ended with it.
 
-        `why`: the reason if the agent killed the process, else "". The attempts are lost or, if the process did not
-        end by itself, cancelled.
+        `why`: the reason if the agent killed the process, else "". If the process ended by itself, its attempts are
+        recorded as lost, else as cancelled.
         """
         renderer = self._renderers.get((pid, birth))
         if renderer is None:

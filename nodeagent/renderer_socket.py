@@ -22,7 +22,11 @@ class RendererSocket:
         self._server: grpc.aio.Server | None = None
 
     async def listen(self) -> None:
-        """Start serving. Raises OSError, RuntimeError, and PermissionError if the folder belongs to another user."""
+        """Start serving.
+
+        Raises PermissionError if the socket's folder belongs to another user; OSError or RuntimeError if the socket
+        can't be opened.
+        """
         folder = self._path.parent
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.lstat()

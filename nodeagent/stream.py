@@ -4,8 +4,8 @@ leases, cancels and acknowledgements.
 When the stream breaks, the agent connects again. What it does depends on the status code from the daemon:
 
 UNAUTHENTICATED, PERMISSION_DENIED   this node doesn't belong to this farm: the agent ends with the daemon's message
-FAILED_PRECONDITION                  version or protocol don't fit: the agent ends with the daemon's message
-any other code, or no answer         the agent tries again after longer and longer waits, and logs this once
+FAILED_PRECONDITION                  version or protocol doesn't fit: the agent ends with the daemon's message
+any other code, or no answer         the agent logs this once, and retries with growing pauses
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class AgentRefused(Exception):
 
 
 class FarmEvents(Protocol):
-    """The calls by which a FarmStream gets the agent's messages for the daemon, and passes on the daemon's messages."""
+    """The methods that a FarmStream calls to get messages for the daemon, and to pass on messages from the daemon."""
 
     def hello(self) -> nodes_pb2.Hello:
         """Return the first message to the daemon; the stream adds this node's attempts."""
@@ -59,10 +59,10 @@ class FarmEvents(Protocol):
         """Act on the daemon's answer to the hello."""
 
     def wanted(self, leave: bool) -> None:
-        """Leave the Ray cluster if `leave`, else come back to it, as the farm asks."""
+        """Leave the Ray cluster if `leave`, else join it again. The farm has asked for this."""
 
     def renew(self, ray_node_id: str, why: str) -> None:
-        """Replace the raylet with this id, for the reason `why` that the farm gives."""
+        """Replace the raylet with the id `ray_node_id` by a new one. `why`: the farm's reason."""
 
 
 class FarmStream:
@@ -91,14 +91,14 @@ class FarmStream:
         self._put(None)
 
     async def settled(self) -> None:
-        """Wait until the daemon has answered a heartbeat sent now, or the stream is down."""
+        """Send a heartbeat, and wait until the daemon has answered it or the stream is down."""
         number = self._sequence + 1
         self.beat()
         while self._outbox is not None and self._answered < number:
             await asyncio.sleep(0.02)
 
     def send(self, request: nodes_pb2.ConnectRequest) -> None:
-        """Send `request` if the stream is up, else drop it. The journal keeps everything that must not be lost."""
+        """Send `request` if the stream is up, else drop it. What must not be lost is also in the journal."""
         self._put(request)
 
     def introduce_again(self) -> None:
@@ -115,7 +115,7 @@ class FarmStream:
             self._outbox.put_nowait(request)
 
     async def run(self) -> None:
-        """Connect to the daemon, and again after every break, until cancelled. Raises AgentRefused."""
+        """Keep a stream to the daemon open until cancelled: connect again whenever it breaks. Raises AgentRefused."""
         waits, told = Backoff(0.25, 3.0), False
         while True:
             problem, began = "", boottime()

@@ -9,13 +9,13 @@ from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 
 class SameVersion(MetadataHookInterface):
-    """The metadata hook that makes ltx-farm require exactly its own version of the client.
+    """The metadata hook that makes ltx-farm require the client of exactly the same version.
 
-    So the version is written in one place only.
+    With this hook, the version is written in one place only.
     """
 
     def update(self, metadata: dict[str, Any]) -> None:
-        """Set the dependencies of the project: the client, and those in pyproject.toml."""
+        """Set the project's dependencies: the client, and the packages that pyproject.toml lists."""
         client = f"ltx-farm-client=={metadata['version']}"
         metadata["dependencies"] = [client, *self.config["dependencies"]]
 

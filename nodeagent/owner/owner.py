@@ -1,4 +1,4 @@
-"""Decides whether a workstation is the farm's or its owner's, by when the owner last touched it.
+"""Decides whether the farm or the owner has a workstation, by the time when the owner last touched it.
 
 This module is pure: no clock, no I/O. Callers pass readings of CLOCK_BOOTTIME in seconds.
 """
@@ -25,8 +25,8 @@ class Stage(StrEnum):
 class OwnerTerms:
     """The owner's settings for lending the machine, in seconds.
 
-    `idle`: how long nobody may have touched the machine before the farm uses it. `grace`: the time from the first sign
-    of the owner (SEEN) until the machine is the owner's again (BACK).
+    `idle`: the farm may use the machine after nobody has touched it for this long. `grace`: the time from the first
+    sign of the owner (SEEN) until the owner has the machine again (BACK).
     """
 
     idle: float
@@ -35,10 +35,10 @@ class OwnerTerms:
 
 @dataclass(frozen=True)
 class Sample:
-    """One look at the machine.
+    """The result of one look at the machine.
 
-    `idle`: seconds since somebody last touched the machine; infinite if nobody has; None if unknown, for the reason
-    `why`.
+    `idle`: seconds since somebody last touched the machine; infinite if nobody ever has; None if unknown. `why`: the
+    reason if `idle` is unknown.
     """
 
     idle: float | None
@@ -47,12 +47,15 @@ class Sample:
 
 @dataclass(frozen=True)
 class Owner:
-    """Who has the machine after all looks so far. Before the first look the machine is its owner's.
+    """Who has the machine after all looks so far. Before the first look the owner has it.
 
-    `reason` says why the node takes no work; "" while it takes work. Messages put the text after the node's name.
-    `since`: when SEEN began. `last`: when the machine was last touched. `forgiven`: touches until then were brief,
-    such as a nudge of the desk, and don't give the machine back to its owner. `last` and `forgiven` are -infinity for
-    never.
+    Attributes:
+        stage: Who has the machine.
+        reason: Why the node takes no work; "" while it takes work. Messages put this text after the node's name.
+        since: The time at which the stage SEEN began.
+        last: The time of the last touch; -infinity if there was none.
+        forgiven: Touches up to this time are ignored, because they were brief (such as a nudge of the desk);
+            -infinity if there were none.
     """
 
     stage: Stage = Stage.BACK
@@ -62,10 +65,13 @@ class Owner:
     forgiven: float = -math.inf
 
     def observe(self, now: float, sample: Sample, terms: OwnerTerms, claimed: str = "") -> Owner:
-        """Return who has the machine after a look that ended at `now`.
+        """Return who has the machine after one more look at it.
 
-        `sample`: what the look showed. `claimed`: why the machine is its owner's, whatever the look showed; "" if
-        there is no such reason.
+        Args:
+            now: The time at which the look ended.
+            sample: The result of the look.
+            terms: The owner's settings.
+            claimed: Why the owner has the machine regardless of `sample`; "" if there is no such reason.
         """
         last = self.last if sample.idle is None else max(self.last, now - sample.idle)
         if claimed:

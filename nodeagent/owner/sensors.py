@@ -31,10 +31,10 @@ def farm_presences() -> list[Presence]:
 
 
 def answer(command: str) -> float:
-    """Run a shell command whose exit code says where the owner is, and return seconds as `idle` does.
+    """Run a shell command whose exit code tells whether the owner is there.
 
-    Exit code 0 means that the owner is away (AWAY), 1 that the owner is there (0 seconds). Raises CannotTell for
-    others.
+    Returns AWAY for exit code 0 (the owner is away), and 0 seconds for exit code 1 (the owner is there). Raises
+    CannotTell for any other exit code.
     """
     code, said = _run(["/bin/sh", "-c", command])
     if code not in (0, 1):
@@ -44,7 +44,10 @@ def answer(command: str) -> float:
 
 
 def idle() -> float:
-    """Return the seconds since a logged-in person touched the machine; AWAY if nobody is. Raises CannotTell."""
+    """Return the seconds since a logged-in person touched the machine; AWAY if nobody is logged in.
+
+    Raises CannotTell if the system doesn't say.
+    """
     try:
         listed = _read(["loginctl", "list-sessions", "--no-legend"])
         ids = [line.split()[0] for line in listed.splitlines() if line.split()]
@@ -71,11 +74,13 @@ def read_sessions(text: str) -> list[dict[str, str]]:
 
 
 def least_idle(sessions: Sequence[Mapping[str, str]], now: float) -> float:
-    """Return the seconds from the last touch in any person's session to `now` (CLOCK_MONOTONIC); AWAY without a session.
+    """Return the seconds since somebody last touched the machine in a session; AWAY if there is no session.
 
-    Sessions of login screens and services, and closing sessions, are not persons'. A desktop tells logind that it is
-    idle only after some minutes without a touch. Under X11, xprintidle returns the time in milliseconds, if it is
-    installed.
+    `sessions`: as `read_sessions` returns them. The sessions of login screens and services don't count, nor do closing
+    sessions. `now`: the time by CLOCK_MONOTONIC.
+
+    A desktop tells logind that it is idle only after some minutes without a touch. If xprintidle is installed, it gives
+    the exact time of X11 sessions instead.
     """
     found = AWAY
     for session in sessions:

@@ -38,7 +38,10 @@ class Renderers(Protocol):
     """The methods of nodeagent.renderer_link.RendererLink with which OwnerWatch gives the machine back."""
 
     def stop(self, reason: str, grace: float = 0.0) -> None:
-        """Stop every held attempt at its next step and keep its state. `grace` is as in RendererLink.stop."""
+        """Stop all attempts that renderers hold, each at its next step, and keep their states.
+
+        `grace`: see RendererLink.stop.
+        """
 
     def free(self, reason: str) -> None:
         """End renderers that hold no attempt."""
@@ -61,7 +64,7 @@ def sensor(settings: OwnerSettings) -> Callable[[], float]:
 
 
 class OwnerWatch:
-    """Watches for one workstation's owner. Used from one event loop."""
+    """Watches whether the owner of one workstation is there. Used from one event loop."""
 
     def __init__(
         self,
@@ -81,7 +84,7 @@ class OwnerWatch:
 
     @property
     def reason(self) -> str:
-        """The reason why this node takes no work; empty if it does."""
+        """The reason why this node takes no work; empty while it takes work."""
         return self._seen.reason
 
     async def run(self) -> None:
@@ -128,14 +131,14 @@ class OwnerWatch:
         try:
             idle = looked.result()
             if math.isnan(idle) or idle < 0:
-                raise presence.CannotTell(f"the presence returned {idle!r} instead of seconds")
+                raise presence.CannotTell(f"the presence plugin returned {idle!r} instead of seconds")
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and then nobody can tell
             return Sample(None, str(error) or type(error).__name__)
         return Sample(idle)
 
 
 def quiet(hours: tuple[Hours, ...], day: int, minute: int) -> str:
-    """Return in words why the machine is its owner's at this local time; "" if no quiet hours apply.
+    """Return why the farm can't use the machine at this local time; "" if the time is in none of the quiet `hours`.
 
     `day`: weekday, 0 for Monday. `minute`: minutes since midnight.
     """

@@ -1,1 +1,1 @@
-"""Guidance: how what a model answers to several questions becomes one velocity."""
+"""Guidance: combines several answers of a model into one velocity for a denoising step."""

@@ -1,14 +1,15 @@
-"""How strongly each step is guided: one value a step, from one number or from lists by noise level. Pure.
+"""Turns a job's guidance settings into the guidance of each denoising step. Pure.
 
-Two programs that people bring settings from write such lists, and mean different things by the same numbers:
+A setting is one number for all steps, or a list with an entry for each noise level. People bring settings from two
+programs, which mean different things by the same numbers:
 
 | | Lightricks' inference.py | ComfyUI-LTXVideo |
 |---|---|---|
-| which entry holds at noise level t | the first whose level is at most t, else the last | that of the smallest level which is at least t, else the last |
-| what is scaled and compared | velocities | clean estimates (x0) |
-| rescaling that is off | 1 (and 0, which changes nothing) | 0 |
-| rescaling acts | where STG does | everywhere |
-| above the threshold for skipping | no such thing | the clean estimate is 0, and the model isn't asked |
+| the entry that applies at noise level t | the first with a level of t or less, else the last | the one with the smallest level of t or more, else the last |
+| the guided quantity | velocities | clean estimates (x0) |
+| the value of `rescale` for "off" | 1 (0 has no effect either) | 0 |
+| the steps that are rescaled | those with STG | all |
+| steps above the noise level `skip_above` | the setting doesn't exist | the clean estimate is 0, and the model doesn't run |
 
 Sources: LTX-Video, pipeline_ltx_video.py, `__call__`; ComfyUI-LTXVideo, stg.py, `STGGuiderAdvanced`.
 """
@@ -24,14 +25,14 @@ _Value = TypeVar("_Value")
 
 
 class Dialect(StrEnum):
-    """Whose rules lists and numbers follow."""
+    """The program whose conventions a job's guidance settings follow."""
 
     LIGHTRICKS = "lightricks"
     COMFYUI = "comfyui"
 
 
 class Perturbation(StrEnum):
-    """What a skipped block does in place of its self-attention (Lightricks' `stg_mode`)."""
+    """What a perturbed transformer block does instead of its self-attention (Lightricks' `stg_mode`)."""
 
     VALUES = "attention_values"  #: hands its values through
     SKIP = "attention_skip"  #: hands its input through
@@ -40,20 +41,22 @@ class Perturbation(StrEnum):
 
 @dataclass(frozen=True)
 class Scales:
-    """The settings of a job.
+    """The guidance settings of a job.
 
-    Each of `cfg`, `stg`, `rescale` and `blocks` has one entry for the whole schedule, or as many as `levels`.
+    Each of `cfg`, `stg`, `rescale` and `blocks` has one entry for all steps, or one entry for each of `levels`.
 
     Attributes:
-        cfg: how far to go from the negative prompt's answer through the prompt's; 1 is off.
-        stg: how far to go away from the answer of a model of which some blocks are perturbed; 0 is off.
-        rescale: how far to bring the spread back to the prompt's own answer's, as the dialect counts it.
-        blocks: numbers of the perturbed transformer blocks.
-        levels: falling noise levels 0 … 1 to which entries belong; empty where there is one entry each.
-        perturbation: what happens in perturbed blocks.
-        star: scale the negative prompt's answer to the part of it that the prompt's shares (CFG-Zero*).
-        skip_above: noise level above which the model isn't asked; ComfyUI's alone, 1 is off.
-        dialect: whose rules hold.
+        cfg: Strength of classifier-free guidance, away from the negative prompt; 1 is off.
+        stg: Strength of spatio-temporal guidance, away from the model with perturbed blocks; 0 is off.
+        rescale: How far to restore the standard deviation that the answer to the prompt had before guidance. Which
+            number means "off" depends on the dialect.
+        blocks: Numbers of the perturbed transformer blocks.
+        levels: The noise levels (0 to 1) of the entries, from high to low; empty if each setting has only one entry.
+        perturbation: What a perturbed block does.
+        star: Whether to project the answer to the prompt onto the answer to the negative prompt, and guide away from
+            that projection (CFG-Zero*).
+        skip_above: Noise level above which the model doesn't run (only in ComfyUI's dialect); 1 is off.
+        dialect: The program whose conventions these settings follow.
     """
 
     cfg: tuple[float, ...]
@@ -71,7 +74,12 @@ class Scales:
 class StepGuidance:
     """The guidance of one step.
 
-    `rescale` is 0 for none and 1 for full rescaling, in both dialects. With `skips` the step asks the model nothing.
+    Attributes:
+        cfg: Strength of classifier-free guidance; 1 is off.
+        stg: Strength of spatio-temporal guidance; 0 is off.
+        rescale: Strength of rescaling, from 0 (off) to 1 (full), whatever the job's dialect is.
+        blocks: Numbers of the perturbed transformer blocks.
+        skips: Whether this step runs without the model.
     """
 
     cfg: float
@@ -82,24 +90,25 @@ class StepGuidance:
 
     @property
     def asks_negative(self) -> bool:
-        """Whether the negative prompt's answer is needed."""
+        """Whether this step needs the model's answer to the negative prompt."""
         return self.cfg != 1.0 and not self.skips
 
     @property
     def asks_perturbed(self) -> bool:
-        """Whether the perturbed model's answer is needed: one without a perturbed block answers as the model does."""
+        """Whether this step needs the answer of the model with perturbed blocks."""
         return self.stg != 0.0 and bool(self.blocks) and not self.skips
 
     @property
     def passes(self) -> int:
-        """How many forward passes the step takes."""
+        """How many forward passes of the model this step takes."""
         return 0 if self.skips else 1 + self.asks_negative + self.asks_perturbed
 
 
 def entry(levels: Sequence[float], level: float, dialect: Dialect) -> int:
-    """Return the index of the list entry that applies at the noise level `level`. `levels` fall.
+    """Return the index of the list entry that applies at a step's noise level.
 
-    Levels are compared as they are: a step that is rounded to the nearest entry falls into another bucket.
+    `levels`: the noise levels of the entries, from high to low. `level`: the step's noise level; it isn't rounded to
+    the nearest entry, because that would select other entries than the two programs do.
     """
     if dialect is Dialect.LIGHTRICKS:
         return next((place for place, low in enumerate(levels) if low <= level), len(levels) - 1)
@@ -108,7 +117,7 @@ def entry(levels: Sequence[float], level: float, dialect: Dialect) -> int:
 
 
 def by_step(scales: Scales, sigmas: Sequence[float]) -> tuple[StepGuidance, ...]:
-    """Return the guidance of each step of the schedule `sigmas`, whose last value is 0."""
+    """Return the guidance for each step of the schedule `sigmas`, which ends with 0."""
     return tuple(_at(scales, sigma) for sigma in sigmas[:-1])
 
 

@@ -1,7 +1,8 @@
-"""One velocity from a model's answers to the prompt, to the negative prompt, and with some blocks perturbed.
+"""Computes one velocity from a model's answers to the prompt, to the negative prompt, and with perturbed blocks.
 
-Inner products and spreads run over all tokens of a window, held and extra ones too, as in Lightricks' pipeline: leaving
-held ones out gives something else (docs/ltx.md). So they belong to a window, and its neighbours have others.
+Inner products and standard deviations are taken over all tokens of one window, as in Lightricks' pipeline. This
+includes extra tokens, and tokens that stay as given. Leaving these out would change the result (docs/ltx.md). So
+neighbouring windows have different values.
 """
 
 from __future__ import annotations
@@ -25,17 +26,18 @@ def combine(
     """Return the guided velocity, float32 [1, N, C].
 
     Args:
-        step: what holds at this step.
-        tokens: float32 [1, N, C], the latents as they stand.
-        sigma: float32 [1, 1 or N, 1], each token's noise level.
-        prompt: the velocity that the model answers to the prompt, [1, N, C].
-        negative: that to the negative prompt; None where the step doesn't ask for it.
-        perturbed: that to the prompt with perturbed blocks; None likewise.
-        star: whether the negative prompt's answer is scaled (CFG-Zero*).
-        dialect: whether velocities are guided, or the clean estimates that they point to.
+        step: The guidance of this step.
+        tokens: The noisy latents before the step, float32 [1, N, C].
+        sigma: Noise level of each token, or one for all tokens, float32 [1, 1 or N, 1].
+        prompt: The model's velocity for the prompt, [1, N, C].
+        negative: The model's velocity for the negative prompt, [1, N, C]; None if the step doesn't need it.
+        perturbed: The velocity for the prompt from the model with perturbed blocks, [1, N, C]; None if the step doesn't
+            need it.
+        star: Whether to guide as in CFG-Zero* (`Scales.star`).
+        dialect: The program whose conventions apply: Lightricks' guides velocities, ComfyUI's clean estimates.
 
-    Sources: LTX-Video, pipeline_ltx_video.py, `__call__`; ComfyUI-LTXVideo, stg.py. Batches of one: upstream's mask of
-    perturbed rows is wrong for larger ones.
+    The batch size is always 1, because upstream's mask of perturbed rows is wrong for larger batches.
+    Sources: LTX-Video, pipeline_ltx_video.py, `__call__`; ComfyUI-LTXVideo, stg.py.
     """
     answers = [None if one is None else one.float() for one in (prompt, negative, perturbed)]
     if dialect is Dialect.COMFYUI:
@@ -58,5 +60,8 @@ def combine(
 
 
 def skipped(tokens: Tensor, sigma: Tensor) -> Tensor:
-    """Return the velocity of a step at which ComfyUI doesn't ask the model: the clean estimate is 0."""
+    """Return the velocity that leads to a clean estimate of 0, for a step without the model (in ComfyUI's dialect).
+
+    `tokens`: the noisy latents, float32 [1, N, C]. `sigma`: each token's noise level, [1, 1 or N, 1].
+    """
     return (tokens / sigma.clamp(min=1e-6)).where(sigma > 0, 0.0)

@@ -1,4 +1,4 @@
-"""Put windows into one timeline: cross-fades, statistics and sizes of latents. Tensors only, no models."""
+"""Tensor operations that fit latents to each other: cross-fade them, match their statistics, and change their size."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import torch.nn.functional as F
 
 
 def ramp(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Cross-fade the latents that two windows share, both [C, k, h, w], from all left to all right.
+    """Return the cross-fade from ``left`` to ``right``: two windows' latents for the same times, both [C, k, h, w].
 
-    The left window's weights are ``linspace(1, 0, k + 2)[1:-1]``. At both ends of the ramp both windows have a weight
-    above 0, because the latents outside the ramp come from one window alone.
+    The left window's weights are ``linspace(1, 0, k + 2)[1:-1]``. They don't reach 1 or 0, because the latents just
+    before and after the cross-fade already come from one window alone.
     Source: diffusers, pipeline_ltx_i2v_long_multi_prompt.py, linear_overlap_fuse.
     Raises ValueError if the shapes differ.
     """
@@ -23,14 +23,16 @@ def ramp(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
 def adain(latents: torch.Tensor, reference: torch.Tensor, factor: float) -> torch.Tensor:
     """Move each channel's mean and standard deviation by ``factor`` (0 .. 1) towards those of ``reference``.
 
-    ``latents`` is [C, n, h, w]; ``reference`` is [C, m, y, x] of any length and size. Returns [C, n, h, w].
+    ``latents`` is [C, n, h, w], and so is the result. ``reference`` is [C, m, y, x], of any length and size.
     Source: diffusers, pipeline_ltx_i2v_long_multi_prompt.py, adain_normalize_latents.
     Raises ValueError if ``factor`` is outside 0 .. 1, or if the channel counts differ.
     """
     if not 0.0 <= factor <= 1.0:
         raise ValueError(f"factor: need 0 .. 1, got {factor}")
     if latents.shape[0] != reference.shape[0]:
-        raise ValueError(f"reference: has {reference.shape[0]} channels, the latents {latents.shape[0]}")
+        raise ValueError(
+            f"reference: has {reference.shape[0]} channels, but the latents have {latents.shape[0]}"
+        )
     if factor == 0.0:
         return latents
     over = (1, 2, 3)
@@ -43,11 +45,10 @@ def adain(latents: torch.Tensor, reference: torch.Tensor, factor: float) -> torc
 def upsample(latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Interpolate latents [C, n, h, w] to [C, n, height, width]; both sizes are in latents.
 
-    Interpolation is bilinear within each latent frame and doesn't touch time: frame i stays frame i, and the causal
-    first latent isn't mixed with the others. Interpolation is linear and normalising is affine per channel, so the
-    result is the same on normalised and raw latents. Interpolation averages neighbours and so loses variance (about
-    half of it where they are independent). Such latents look flat when decoded; therefore each channel gets its mean
-    and standard deviation back.
+    Interpolation is bilinear within each latent; latents of different times are not mixed. The result is the same for
+    normalised and for raw latents, because interpolation is linear and normalising is affine in each channel.
+    Interpolation averages neighbours and so reduces the variance (by half if they are independent), which would make
+    the video look flat. Therefore each channel's mean and standard deviation are restored afterwards.
     Raises ValueError for a size below 1.
     """
     if height < 1 or width < 1:

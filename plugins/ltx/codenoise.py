@@ -1,9 +1,9 @@
-"""Denoise windows in lockstep: at every step neighbours settle on one estimate of the latents that they share.
+"""Denoise windows in lockstep: at every step, neighbours average their estimates of the latents that they share.
 
-This module handles only tensors; its caller passes each estimate on to the neighbour, in this process or another.
-Both neighbours compute the same average from the same numbers, with the same elementwise float32 arithmetic on the
-CPU, so it makes no difference which windows share a process.
-Source: MultiDiffusion (arXiv 2302.08113), but it averages the x0 estimates instead of the latents.
+This module handles only tensors. Its caller passes each estimate on to the neighbour, in this process or another.
+Both neighbours compute the same average, with the same elementwise float32 arithmetic on the CPU. So the result doesn't
+depend on which windows share a process.
+Source: MultiDiffusion (arXiv 2302.08113); but here the x0 estimates are averaged instead of the latents.
 """
 
 from __future__ import annotations
@@ -25,11 +25,15 @@ In round 0 windows exchange their first latents, in round i the estimates of ste
 
 @dataclass(frozen=True)
 class Shared:
-    """The latents [start, stop) that a window shares with its neighbour `key`, counted from the window's start.
+    """The latents that a window shares with one neighbour.
 
-    `left` is True if the neighbour is the left one of the two windows. `weights` are the left window's, one per
-    latent. The right window's weights are 1 minus these; so they are 0 on its run-up (its first latent, which is
-    dropped).
+    Attributes:
+        key: Task key of the neighbour.
+        left: Whether the neighbour is the left one of the two windows.
+        start: First shared latent, counted from the start of this window.
+        stop: The latent after the last shared one, counted likewise.
+        weights: Weight of the left window in each shared latent. The right window's weight is 1 minus this. It is 0 in
+            the right window's run-up (its first latent, which is dropped).
     """
 
     key: str
@@ -40,25 +44,37 @@ class Shared:
 
     @property
     def own(self) -> tuple[float, ...]:
-        """The weights of the window itself, one per shared latent."""
+        """This window's own weight in each shared latent."""
         return tuple(1 - weight for weight in self.weights) if self.left else self.weights
 
 
 def given(estimate: np.ndarray, weights: Sequence[float]) -> np.ndarray:
     """Return the part of a window's estimate that its neighbour needs: the latents with a weight above 0.
 
-    `estimate` is float32 [C, k, h, w]. The result is float16: it halves the network traffic, and has 10 bits of
-    mantissa where bf16 has 7. The rounding doesn't make the two windows differ, because both average the same rounded
-    numbers.
+    Args:
+        estimate: The window's estimate of the k latents that it shares with the neighbour, float32 [C, k, h, w].
+        weights: The window's weight in each of these latents.
+
+    Returns:
+        float16, which halves the network traffic and is more exact than bfloat16. Rounding doesn't make the two windows
+        differ, because both average the rounded numbers.
     """
     return estimate[:, [weight > 0 for weight in weights]].astype(np.float16)
 
 
 def average(left: np.ndarray, right: np.ndarray, weights: Sequence[float]) -> np.ndarray:
-    """Return the average of two windows' estimates, weighted by the left window's weights, one per latent.
+    """Return the weighted average of two windows' estimates of the latents that they share.
 
-    `left` and `right` are what `given` returned for each window. The result is float32 [C, k, h, w]. Raises
-    ValueError if the shapes or the number of weights don't fit.
+    Args:
+        left: The left window's estimate, as `codenoise.given` returned it.
+        right: The right window's estimate, likewise.
+        weights: The left window's weight in each of the k shared latents; the right window's is 1 minus this.
+
+    Returns:
+        float32 [C, k, h, w].
+
+    Raises:
+        ValueError: The shapes or the number of weights don't fit.
     """
     share = np.asarray(weights, np.float32)
     of_left, of_right = (np.array([own > 0 for own in side]) for side in (weights, [1 - w for w in weights]))
@@ -80,7 +96,11 @@ def run(
 ) -> torch.Tensor:
     """Denoise one window in lockstep with its neighbours; return its latents, float32 [C, n, h, w] on the CPU.
 
-    `on_step` is called as in `Denoiser.run`.
+    Args:
+        denoiser: The window's denoiser.
+        shared: The latents that the window shares, one entry for each neighbour.
+        exchange: Sends this window's estimates to its neighbours, and returns theirs (see `Exchange`).
+        on_step: As in `Denoiser.run`.
     """
 
     def settle(number: int, latents: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,8 @@
-"""What a window is conditioned on, as data: which latents, where in the window, and how strongly.
+"""The conditions of a window: known latents that guide its denoising, with their places and strengths.
 
-At strength 1 a latent stays as it is; at strength s it starts at token time (1 - s) and is denoised from there.
-Frames and latents are local to the window: latent 0 is frame 0 alone, latent i is frames 8i - 7 … 8i.
+At strength 1 a latent stays as it is. At strength s below 1 it starts at token time (1 - s) and is denoised from there.
+Frames and latents are counted from the start of the window: latent 0 stands for frame 0 alone, and latent i for frames
+8i - 7 to 8i.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ FRAMES_PER_LATENT = 8
 
 @dataclass(frozen=True)
 class Replace:
-    """Known latents [C, k, h, w] put into the window's grid from local latent ``start``, at ``strength`` 0 … 1."""
+    """Known latents [C, k, h, w] that replace the window's own latents from its latent ``start`` on.
+
+    ``strength`` is from 0 to 1; at 1 the known latents stay as they are.
+    """
 
     latents: torch.Tensor
     start: int = 0
@@ -25,12 +29,18 @@ class Replace:
 
 @dataclass(frozen=True)
 class Extra:
-    """Latents [C, k, h, w] that stand beside the grid as extra tokens, from pixel frame ``frame`` on.
+    """Known latents that the model sees as extra tokens, in addition to the window's own latents (the grid).
 
-    A single latent may also stand before the window, at a ``frame`` below 0. If ``strength`` (0 … 1) is below 1, the
-    latents are mixed with ``noise`` of the same shape. The window's result doesn't contain these latents.
-    ``shares`` float32 [K, k] says how much of each of these latents shows each of the window's K prompts. If it is
-    None, they show what the grid's latents show at the same times.
+    The window's result doesn't contain them.
+
+    Attributes:
+        latents: The extra latents, [C, k, h, w].
+        frame: The window's frame at which they begin. A single latent may also lie before the window, at a frame
+            below 0.
+        strength: From 0 to 1; below 1 the latents are mixed with ``noise``.
+        noise: Noise of the same shape as ``latents``; not needed at strength 1.
+        shares: How much of each extra latent shows each of the window's K prompts, float32 [K, k]. If None, an extra
+            latent has the same shares as the window's own latent at the same time.
     """
 
     latents: torch.Tensor
@@ -40,7 +50,7 @@ class Extra:
     shares: torch.Tensor | None = None
 
     def beside(self) -> list[int]:
-        """Return the indices of the grid's latents at the times of these latents; 0 for a latent before the window."""
+        """Return the index of the window's own latent at the time of each extra latent; 0 if before the window."""
         return [
             max(0, -(-(self.frame + FRAMES_PER_LATENT * index) // FRAMES_PER_LATENT))
             for index in range(self.latents.shape[1])
@@ -53,11 +63,18 @@ Condition = Replace | Extra
 def window_tail(
     latents: torch.Tensor, overlap: int, strength: float = 0.5, noise: torch.Tensor | None = None
 ) -> Extra:
-    """Return the previous window's last ``overlap`` latents as extra tokens at the head of this window.
+    """Return the previous window's last latents as extra latents at the start of this window.
 
-    ``latents`` [C, n, h, w] is the previous window, or at least its tail. Below strength 1, ``noise`` [C, overlap, h,
-    w] is needed. Source: diffusers, pipeline_ltx_i2v_long_multi_prompt.py, inject_prev_tail_latents.
-    Raises ValueError if ``latents`` has fewer latents than ``overlap``.
+    Source: diffusers, pipeline_ltx_i2v_long_multi_prompt.py, inject_prev_tail_latents.
+
+    Args:
+        latents: The previous window's latents, or at least the last ones, [C, n, h, w].
+        overlap: How many of the last latents to use.
+        strength: From 0 to 1 (see `Extra`).
+        noise: Noise [C, overlap, h, w]; needed if ``strength`` is below 1.
+
+    Raises:
+        ValueError: ``latents`` has fewer latents than ``overlap``.
     """
     if not 1 <= overlap <= latents.shape[1]:
         raise ValueError(f"overlap: need 1 .. {latents.shape[1]} latents, got {overlap}")
@@ -67,9 +84,9 @@ def window_tail(
 def check(conditions: Sequence[Condition], shape: tuple[int, int, int, int]) -> None:
     """Raise ValueError unless every condition fits a window of latents of ``shape`` (C, n, h, w).
 
-    A condition must have the window's channels and size, lie inside the window (or be a single extra latent before
-    it), and have a strength of 0 … 1. Extra latents below strength 1 also need noise. No two conditions may claim the
-    same grid latent.
+    A condition must have the window's C, h and w, and a strength from 0 to 1. It must lie inside the window, unless it
+    is a single extra latent before the window. Extra latents need noise if their strength is below 1. Two conditions
+    can't replace the same latent of the window.
     """
     channels, count, height, width = shape
     taken: set[int] = set()
@@ -94,7 +111,9 @@ def check(conditions: Sequence[Condition], shape: tuple[int, int, int, int]) -> 
             taken.update(claimed)
         else:
             if condition.frame < 0 and have[1] > 1:
-                raise ValueError(f"frame: need 0 or more for {have[1]} latents, got {condition.frame}")
+                raise ValueError(
+                    f"frame: a condition of {have[1]} latents must begin at frame 0 or later, got {condition.frame}"
+                )
             last = condition.frame + FRAMES_PER_LATENT * (have[1] - 1)
             if last > FRAMES_PER_LATENT * (count - 1):
                 raise ValueError(

@@ -1,9 +1,11 @@
 """The text input of a forward pass, and cross-attention in which each latent sees the prompts of its own frames.
 
-A latent that shows two prompts (a cross-fade) attends to each prompt separately, and the outputs are averaged by
-share. The alternative, one softmax over the tokens of both prompts, biased by share, did worse: a storyboard of 50
-latents kept to its first prompt in .80 of the frames instead of in all.
+A latent in a cross-fade shows two prompts. It attends to each of them separately. The two outputs are averaged,
+weighted by each prompt's share (how much of the latent shows that prompt).
 """
+
+# One softmax over the tokens of both prompts, biased by share, did worse: a storyboard of 50 latents kept to its first
+# prompt in .80 of the frames, and in all of them with the average.
 
 from __future__ import annotations
 
@@ -22,11 +24,14 @@ Processor = Callable[..., torch.Tensor]
 
 @dataclass(frozen=True)
 class Seen:
-    """One prompt as one row of a batch sees it.
+    """One prompt, and the video tokens that attend to it, in one row of a batch.
 
-    ``tokens`` is the prompt's slice of the tokens of all prompts. ``queries`` int64 [q] are the indices of the video
-    tokens that see the prompt, and ``shares`` float32 [q] is how much of each shows it. If both are None, all video
-    tokens see this prompt and nothing else.
+    If ``queries`` and ``shares`` are None, all video tokens attend to this prompt and to no other.
+
+    Attributes:
+        tokens: The prompt's slice of the row's text tokens.
+        queries: Indices of the video tokens that attend to the prompt, int64 [q].
+        shares: How much of each of these video tokens shows the prompt, float32 [q].
     """
 
     tokens: slice
@@ -35,10 +40,11 @@ class Seen:
 
 
 class ByLatent:
-    """The cross-attention of one block: it calls ``stock`` once per prompt, for the video tokens that see the prompt.
+    """The cross-attention of one transformer block, in which each video token attends only to its own prompts.
 
-    ``rows`` holds the prompts of each row of the batch. Prompts come without padding, so no mask is needed and every
-    fast attention kernel applies. The cost is that of one prompt, plus the latents in cross-fades a second time.
+    It calls ``stock`` (the block's original attention) once per prompt. ``rows``: the prompts of each row of the batch.
+    Prompts have no padding, so no mask is needed and every fast attention kernel applies. Latents in a cross-fade are
+    computed twice; all others cost as much as with one prompt.
     """
 
     def __init__(self, stock: Processor, rows: Sequence[Sequence[Seen]]) -> None:
@@ -73,11 +79,15 @@ class ByLatent:
 
 
 class Words:
-    """The text of a forward pass, with one row of the batch for each of ``rows``.
+    """The text of a forward pass: one row of the batch for each of ``rows``.
 
-    ``embeds`` [B, T, D] and ``mask`` [B, T] are the transformer's inputs. If every row is one prompt, they are as
-    ``encode_prompt`` returned them, and the transformer uses its own attention processors. Otherwise each row holds
-    its prompts one after the other, without padding, and ``shown_to`` makes each latent see its own prompts.
+    A row is one prompt, or several prompts with their shares. If every row is one prompt, ``embeds`` and ``mask`` are
+    as ``encode_prompt`` returned them. Otherwise each row contains its prompts one after the other, without padding,
+    and ``shown_to`` makes each latent see its own prompts.
+
+    Attributes:
+        embeds: The transformer's text input, [B, T, D].
+        mask: The text tokens that aren't padding, [B, T].
     """
 
     def __init__(
@@ -109,8 +119,8 @@ class Words:
     def shown_to(self, transformer: Any) -> Iterator[None]:
         """Make each latent see its own prompts in the forward passes inside the ``with`` block.
 
-        The block changes the transformer's attention processors. That is safe, because the forward passes of one
-        transformer take turns (renderer.turn.Turn).
+        It does so by changing the transformer's attention processors. This is safe, because only one forward pass of a
+        transformer runs at a time (renderer.turn.Turn).
         """
         if self._rows is None:
             yield

@@ -27,8 +27,9 @@ class State:
 
     Nothing else is needed, because the Euler step keeps no history and any added noise is a function of the step.
 
-    ``latents`` float32 [C, e + n, h, w] are on the model's device: the e extra latents, then the n of the window.
-    ``step`` is the number of steps done.
+    Attributes:
+        latents: The e extra latents, then the window's own n latents, float32 [C, e + n, h, w], on the model's device.
+        step: The number of steps done.
     """
 
     latents: torch.Tensor
@@ -37,10 +38,12 @@ class State:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The model's answer to a state, for N tokens: first the tokens of extra latents, then the window's.
+    """The model's input and output in one step, for N tokens: those of the extra latents, then those of the window.
 
-    ``tokens`` float32 [1, N, C] are the model's input, ``times`` [1, 1 or N] is the time of each token (0 … 1000),
-    and ``velocity`` [1, N, C] is the model's output.
+    Attributes:
+        tokens: The model's input, float32 [1, N, C].
+        times: The time (0 … 1000) of each token, or one for all tokens, [1, 1 or N].
+        velocity: The model's output, [1, N, C].
     """
 
     tokens: torch.Tensor
@@ -51,16 +54,23 @@ class Prediction:
 class Denoiser:
     """The denoising of one window, step by step. Everything but the ``State`` is fixed at the start.
 
-    ``prompt`` is one prompt for the whole window, or several prompts with their shares [K, n] of the window's
-    latents.
-    ``noise`` float32 [C, n, h, w] gives the window its size in latents. ``sigmas`` fall to a final 0.0. If they begin
-    below 1, ``base`` [C, n, h, w] is needed and the window begins at (1 - s0)·base + s0·noise.
-    ``fps`` is the frame rate of the model's clock; the clock of every window begins at 0.
-    ``guidance`` above 1 is classifier-free guidance and needs a ``negative`` prompt (one forward pass with a batch of
-    2).
-    ``cond_noise_scale`` above 0 makes motion livelier: at every step, fresh noise scaled by sigma² is added to the
-    latents held at strength 1. ``cond_noise(step)`` returns that noise, [C, e + n, h, w], extra latents first.
-    Raises ValueError if an argument doesn't fit; the error names the argument.
+    Args:
+        ltx: The model.
+        prompt: One prompt for the whole window, or several prompts with their shares in each of the n latents.
+        noise: The window's noise, float32 [C, n, h, w]. Its shape is also the window's size.
+        sigmas: The noise levels of the schedule, from high to low; the last one is 0.
+        fps: Frames per second of the video. Each window's time begins at 0.
+        negative: The negative prompt; needed if ``guidance`` is above 1.
+        guidance: Strength of classifier-free guidance; 1 is off. Above 1, each forward pass has a batch of 2.
+        conditions: Known latents that guide the denoising.
+        base: Latents [C, n, h, w] from which the window begins, mixed with noise: (1 - sigmas[0])·base +
+            sigmas[0]·noise. Needed if ``sigmas`` begin below 1.
+        cond_noise_scale: Above 0, motion becomes livelier: at every step, noise times this scale and sigma² is added
+            to the latents of conditions at strength 1.
+        cond_noise: Returns that noise for a step, [C, e + n, h, w]: first for the e extra latents, then for the window.
+
+    Raises:
+        ValueError: An argument doesn't fit; the error names it.
     """
 
     def __init__(
@@ -136,14 +146,14 @@ class Denoiser:
         return len(self._scheduler.timesteps)
 
     def begin(self) -> State:
-        """Return the window before its first step: noise, or base and noise, with the conditions mixed in."""
+        """Return the state before the first step: noise, or a mix of base and noise, with the conditions in it."""
         return State(self._initial(), 0)
 
     def resume(self, latents: torch.Tensor, step: int) -> State:
-        """Return the state of this window with saved ``latents`` after ``step`` steps.
+        """Return the state of this window from its saved latents.
 
-        A denoiser on any device may have made them. Raises ValueError if an argument doesn't fit; the error names the
-        argument.
+        `latents`: as in `State`; they may come from another device. `step`: the number of steps that are done. Raises
+        ValueError if an argument doesn't fit; the error names it.
         """
         expected = self._initial()
         if latents.dtype != torch.float32 or latents.shape != expected.shape:
@@ -157,16 +167,16 @@ class Denoiser:
         return State(latents.to(expected.device), step)
 
     def step(self, state: State) -> State:
-        """Do one Euler step.
+        """Return the state after one more Euler step.
 
-        A token of strength s waits until the schedule has come down to the token's time, 1 - s. If the last sigma is
-        still above that time, LTXConditionPipeline leaves the token noisy; here the last step denoises the token too.
+        A token of strength s doesn't change until sigma has fallen to 1 - s. If sigma is still higher at the last step,
+        LTXConditionPipeline leaves the token noisy; here the last step denoises it.
         """
         return self.advance(state, self.predict(state))
 
     @torch.no_grad()
     def predict(self, state: State) -> Prediction:
-        """Return the model's prediction for a state: the first half of a step."""
+        """Run the model on a state, and return its prediction. This is the first half of a step."""
         t = self._scheduler.timesteps[state.step]
         sigma = t / self._scheduler.config.num_train_timesteps
         latents = state.latents
@@ -184,17 +194,19 @@ class Denoiser:
         return Prediction(tokens, times, self._velocity(tokens, times))
 
     def estimate(self, prediction: Prediction) -> torch.Tensor:
-        """Return the clean window (x0) that a prediction points to: float32 [C, n, h, w], without the extra latents."""
+        """Return the clean latents (x0) that a prediction leads to, without extra latents: float32 [C, n, h, w]."""
         tokens = prediction.tokens - self._sigmas_of(prediction) * prediction.velocity.float()
         grid = tokens[:, self._extra_tokens :]
         return grid[0].T.reshape(self._noise.shape)
 
     @torch.no_grad()
     def advance(self, state: State, prediction: Prediction, x0: torch.Tensor | None = None) -> State:
-        """Make the Euler move: the second half of a step.
+        """Return the state after the Euler move, the second half of a step.
 
-        The move goes towards ``x0`` [C, n, h, w], on any device, or towards the prediction's own estimate if ``x0``
-        is None.
+        Args:
+            state: The state before the step.
+            prediction: What `predict` returned for it.
+            x0: The clean latents to move towards, [C, n, h, w], on any device; None for the prediction's own estimate.
         """
         t, tokens, velocity = self._scheduler.timesteps[state.step], prediction.tokens, prediction.velocity
         if x0 is not None:
@@ -214,16 +226,16 @@ class Denoiser:
         return State(moved[0].T.reshape(state.latents.shape), state.step + 1)
 
     def grid(self, state: State) -> torch.Tensor:
-        """Return the window's own latents in this state: [C, n, h, w], without the extra ones."""
+        """Return the window's own latents in this state, without the extra latents: [C, n, h, w]."""
         return state.latents[:, state.latents.shape[1] - self._noise.shape[1] :]
 
     def with_grid(self, state: State, grid: torch.Tensor) -> State:
-        """Return the same state with the latents ``grid`` [C, n, h, w] in place of the window's own."""
+        """Return the state with ``grid`` [C, n, h, w] in place of the window's own latents. Extra latents stay."""
         extra = state.latents[:, : state.latents.shape[1] - self._noise.shape[1]]
         return State(torch.cat([extra, grid.to(extra)], dim=1), state.step)
 
     def result(self, state: State) -> torch.Tensor:
-        """Return the window's finished latents: float32 [C, n, h, w], without the extra ones.
+        """Return the window's finished latents, without the extra latents: float32 [C, n, h, w].
 
         Raises ValueError if steps are left.
         """
@@ -234,10 +246,12 @@ class Denoiser:
     def run(
         self, on_step: Callable[[int, int], None] | None = None, state: State | None = None
     ) -> torch.Tensor:
-        """Do all steps, or those left after a saved ``state``; return the window's latents, float32 [C, n, h, w].
+        """Do all remaining steps, and return the window's latents, float32 [C, n, h, w].
 
-        ``on_step(step, steps)`` is called before every step; it may block to park the window, or raise to cancel the
-        denoising.
+        Args:
+            on_step: Called before every step with the number of steps done and the number of all steps. It may block to
+                pause the denoising, or raise an exception to cancel it.
+            state: The state to begin from; None for the window's beginning.
         """
         state = state or self.begin()
         while state.step < self.steps:
@@ -267,11 +281,13 @@ class Denoiser:
         """Return the prompts of all latents, extra ones first. Raises ValueError for shares that don't fit."""
         if not isinstance(prompt, TimedText):
             if any(known.shares is not None for known in self._extra):
-                raise ValueError("shares: extra latents may have shares only if the prompt has shares")
+                raise ValueError(
+                    "shares: extra latents may have shares of prompts only if the window's prompt has shares"
+                )
             return prompt
         if prompt.shares.shape[1] != self._noise.shape[1]:
             raise ValueError(
-                f"prompt: need shares for {self._noise.shape[1]} latents, got shares for {prompt.shares.shape[1]}"
+                f"prompt: need shares (how much of a latent shows each prompt) for {self._noise.shape[1]} latents, got shares for {prompt.shares.shape[1]}"
             )
         parts = [
             prompt.shares[:, known.beside()] if known.shares is None else known.shares
@@ -280,7 +296,7 @@ class Denoiser:
         for known, part in zip(self._extra, parts, strict=True):
             if part.shape != (len(prompt.texts), known.latents.shape[1]):
                 raise ValueError(
-                    f"shares: need [{len(prompt.texts)}, {known.latents.shape[1]}] for extra latents, got {list(part.shape)}"
+                    f"shares: need [{len(prompt.texts)}, {known.latents.shape[1]}] for extra latents, one row for each prompt, got {list(part.shape)}"
                 )
         return TimedText(prompt.texts, torch.cat([*parts, prompt.shares], dim=1)).shown()
 

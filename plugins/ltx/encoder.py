@@ -1,7 +1,7 @@
 """Encode clips of any length, one stretch at a time, to exactly the latents that the VAE makes of the whole clip.
 
-This works because the encoder only looks back: each of its convolutions needs no more of the past than its kernel
-reaches. The part of the past that it needs is kept from one stretch to the next.
+This works because the encoder never looks ahead: each of its convolutions only needs a few earlier frames. Those are
+kept from one stretch to the next.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ class ClipEncoder:
     def add(self, frames: np.ndarray) -> torch.Tensor:
         """Encode the next uint8 RGB frames [F, H, W, 3] to normalised latents, float32 [C, k, H/32, W/32].
 
-        The first stretch has F = 8n + 1 frames, for n + 1 latents; later ones have F = 8n, for n latents. Raises
-        ValueError for another number of frames, a size that isn't a multiple of 32, or another dtype.
+        The first stretch must have F = 8n + 1 frames and gives n + 1 latents. Each later stretch must have F = 8n
+        frames and gives n latents. Raises ValueError for another number of frames, for a size that isn't a multiple of
+        32, and for another dtype.
         """
         check_frames(self._ltx.vae, frames, alone=0 if self._begun else 1)
         self._begun = True
@@ -45,11 +46,15 @@ class ClipEncoder:
 
 
 def stretches(frames: int, pixels: int, at_a_time: int) -> list[int]:
-    """Return the lengths, in frames, of the stretches in which to encode a clip of 8n + 1 ``frames``.
+    """Split a clip into stretches for `ClipEncoder.add`; return the length of each stretch in frames.
 
-    ``ClipEncoder.add`` takes such stretches one after the other. Each frame has ``pixels`` pixels. A stretch holds
-    about ``at_a_time`` pixels, and at least the frames of one latent.
-    Raises ValueError for another number of frames.
+    Args:
+        frames: Length of the clip: 8n + 1 frames.
+        pixels: Pixels of one frame.
+        at_a_time: About how many pixels a stretch has in all its frames. A stretch is never shorter than one latent.
+
+    Raises:
+        ValueError: ``frames`` is not 8n + 1.
     """
     if frames < 1 or frames % FRAMES_PER_LATENT != 1:
         raise ValueError(f"frames: need {FRAMES_PER_LATENT}n + 1 of them, got {frames}")

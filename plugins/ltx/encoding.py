@@ -1,4 +1,4 @@
-"""The encode task, done once a job: it turns prompts into embeddings and media into latents.
+"""The encode task, which runs once for each job: it turns prompts into embeddings, and images and clips into latents.
 
 Each clip is read only once.
 """
@@ -27,8 +27,8 @@ from plugins.ltx.vae import encode_clip
 def encode(ltx: Ltx, task: TaskContext) -> dict[str, Path]:
     """Return the encoded files by artifact name.
 
-    The files hold the embeddings of all prompts (the negative prompt comes last, if it is used), and the latents of
-    each condition at each size of the job.
+    One file holds the embeddings of all prompts; the negative prompt comes last, if it is used. The other files hold
+    the latents of each condition (an image or clip given with the job), at each size that the job needs.
     """
     lengths = [media.before + media.frames + media.after for media in task.job.conditions]
     total, done = 1 + sum(lengths), 1

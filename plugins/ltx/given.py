@@ -1,7 +1,7 @@
-"""Put given frames among rendered ones.
+"""Put given frames (of images and clips that come with the job) into the rendered video in place of rendered frames.
 
-Latents alone can't do this: a latent stands for eight frames, and media need not end where a latent does. This module
-also measures how far given frames are from the frames that the windows rendered in their place.
+This can't be done with latents alone, because a latent stands for eight frames and a clip may end within them. This
+module also measures how much given frames differ from the frames that the windows rendered in their place.
 """
 
 from __future__ import annotations
@@ -31,10 +31,15 @@ MOST_NOTES = 10
 class RestoredSpan:
     """Given frames that replace the rendered frames from number ``first`` on.
 
-    ``shown`` holds the given frames, uint8 RGB [n, height, width, 3]. ``made`` holds the two frames that were
-    rendered in place of the first and of the last given frame, uint8 RGB [height, width, 3]. The change that the
-    first given frame makes fades out over the ``fade[0]`` frames before it; the change that the last one makes fades
-    out over the ``fade[1]`` frames after it. Where a fade is 0, its frame in ``made`` isn't needed.
+    The rendered frames just before and after them change too, so that the picture doesn't jump: the difference between
+    a given frame and the rendered frame in its place is added to them, and fades out.
+
+    Attributes:
+        first: Number of the rendered frame that the first given frame replaces.
+        shown: The given frames, uint8 RGB [n, height, width, 3].
+        made: The frames that were rendered in place of the first and of the last given frame, uint8 RGB
+            [height, width, 3]; None if the fade on that side is 0.
+        fade: Over how many frames the difference fades out, before the first and after the last given frame.
     """
 
     first: int
@@ -43,9 +48,10 @@ class RestoredSpan:
     fade: tuple[int, int]
 
     def over(self, frame: np.ndarray, number: int) -> np.ndarray:
-        """Return rendered frame ``number`` after the given frames have replaced or changed it.
+        """Return the frame to show as frame ``number`` of the video, uint8 RGB [height, width, 3].
 
-        ``frame`` is the frame as it was rendered. Both are uint8 RGB [height, width, 3].
+        It is a given frame, or ``frame`` with a fading difference, or ``frame`` itself. ``frame``: the frame as it was
+        rendered, of the same shape.
         """
         last = self.first + len(self.shown) - 1
         if self.first <= number <= last:
@@ -60,10 +66,12 @@ class RestoredSpan:
         return np.clip(np.rint(faded), 0, 255).astype(np.uint8)
 
     def likeness(self, frame: np.ndarray, number: int, seen: tuple[slice, slice]) -> float | None:
-        """Return the PSNR in dB between a rendered frame and the frame given in its place.
+        """Return the PSNR in dB between a rendered frame and the given frame that replaces it; None if there is none.
 
-        ``frame`` is rendered frame ``number``. Only the lines and columns ``seen`` are compared. Returns None if no
-        frame is given there.
+        Args:
+            frame: The rendered frame, uint8 RGB [height, width, 3].
+            number: Its number.
+            seen: The lines and the columns to compare: those that the delivered video shows.
         """
         if not self.first <= number < self.first + len(self.shown):
             return None
@@ -72,11 +80,14 @@ class RestoredSpan:
 
 @dataclass(frozen=True)
 class Difference:
-    """The given frame, at one edge of a condition's media, that differs most from the frame rendered in its place.
+    """The frame of a condition (an image or clip given with the job) that differs most from the rendered frame there.
 
-    ``condition`` is the condition's index in the person's list. ``begins`` and ``frames`` say at which frame its
-    media begins and how many frames long it is. ``frame`` is the number of the frame in the delivered video, and
-    ``db`` is its PSNR to the rendered frame.
+    Attributes:
+        condition: Index of the condition in the job's list, as it was submitted.
+        begins: The video's frame at which the image or clip begins.
+        frames: Length of the image or clip in frames.
+        frame: Number of the frame that differs most, in the delivered video.
+        db: PSNR in dB between this frame and the frame that was rendered in its place.
     """
 
     condition: int
@@ -87,7 +98,7 @@ class Difference:
 
     @property
     def note(self) -> str:
-        """The sentence about this difference that people are shown."""
+        """A sentence that tells people about this difference."""
         if self.frames == 1:
             what, at = f"image at frame {self.frame} differs from the frame", ""
         else:
@@ -100,16 +111,16 @@ class Difference:
 
 
 def report(differences: Iterable[Difference]) -> tuple[str, dict[str, Any]]:
-    """Return the report on given frames (at least one), as a sentence and as JSON.
+    """Return a report on the differences (one or more): a sentence, and an object for JSON.
 
-    The JSON holds all measures, and notes on the frames that the windows didn't follow.
+    The object contains all measured values, and a note on each of the worst differences (at most MOST_NOTES).
     """
     found = sorted(differences, key=lambda one: (one.db, one.frame))
     missed = [one for one in found if one.db < NOT_FOLLOWED]
     notes = [one.note for one in sorted(missed[:MOST_NOTES], key=lambda one: one.frame)]
     if rest := len(missed) - len(notes):
         notes.append(
-            f"{rest} more given images and clips differ too: each has a PSNR below {NOT_FOLLOWED:.0f} dB"
+            f"{rest} more given images and clips differ from the rendered frames: each has a PSNR below {NOT_FOLLOWED:.0f} dB"
         )
     # What is equal to the last bit has no PSNR, and JSON no infinity.
     given = [

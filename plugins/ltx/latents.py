@@ -1,6 +1,6 @@
-"""Files of latents that tasks pass on: safetensors that say where on the global timeline they begin.
+"""Files of latents that tasks store for other tasks: safetensors that also say where on the timeline they begin.
 
-This module also loads parts of such files and assembles them.
+This module also loads parts of such files, and assembles parts of several files.
 """
 
 from __future__ import annotations
@@ -23,17 +23,22 @@ _SAME = 0.02
 
 
 class OtherSpace(ValueError):
-    """The latents come from a VAE other than this model's, and mean nothing to this model."""
+    """The latents come from a VAE other than this model's, so this model can't use them."""
 
 
 def save_latents(
     path: Path, latents: torch.Tensor, start: int, dtype: torch.dtype, space: Statistics | None = None
 ) -> Path:
-    """Write latents [C, n, h, w], the global latents [start, start+n), to ``path`` as ``dtype``; return the path.
+    """Write latents to a file, and return its path.
 
-    ``dtype`` is what the model computes in: VAE and transformer round latents to it anyway, and bfloat16 halves the
-    network traffic. ``space`` is the VAE's statistics. Pass it if another model is going to read the latents: the
-    file then keeps it for ``check_space``.
+    Args:
+        path: The file.
+        latents: The latents, [C, n, h, w].
+        start: Index of the first one on the video's timeline.
+        dtype: The dtype to store: the one in which the model computes. Nothing is lost, because VAE and transformer
+            round latents to it anyway.
+        space: The VAE's statistics. Give them if another model is going to read the latents: `check_space` then finds
+            them in the file.
     """
     tensors = {"latents": latents.to(dtype).contiguous().cpu()}
     if space is not None:
@@ -43,14 +48,14 @@ def save_latents(
 
 
 def extent(path: Path) -> tuple[int, int]:
-    """Return the global latents [start, stop) that a file holds."""
+    """Return the range of latents on the video's timeline that a file contains: (start, stop), with stop excluded."""
     with safe_open(path, "pt") as file:
         start = int(file.metadata()["start"])
         return start, start + file.get_slice("latents").get_shape()[1]
 
 
 def check_space(path: Path, space: Statistics) -> None:
-    """Raise OtherSpace if the file says that its latents come from a VAE with statistics other than ``space``."""
+    """Raise OtherSpace if the file contains the statistics of a VAE, and they differ from ``space``."""
     with safe_open(path, "pt") as file:
         if "mean" not in file.keys():  # noqa: SIM118 - no mapping
             return
@@ -58,15 +63,16 @@ def check_space(path: Path, space: Statistics) -> None:
     for name, one, other in zip(("mean", "deviation"), theirs, space, strict=True):
         if one.shape != other.shape or not torch.allclose(one, other.float().cpu(), rtol=_SAME, atol=_SAME):
             raise OtherSpace(
-                f"storyboard_model: its latents come from another VAE than this model's: the VAEs' {name} by channel "
-                "differs; give both models the same VAE, or let the model draw its own storyboard"
+                f"storyboard_model: its latents come from another VAE than this model's (the {name} of each channel "
+                "differs); give both models the same VAE, or let the model draw its own storyboard"
             )
 
 
 def load_latents(path: Path, start: int | None = None, stop: int | None = None) -> torch.Tensor:
-    """Return the float32 latents [C, n, h, w] of a file: all, or the global latents [start, stop).
+    """Return latents of a file, float32 [C, n, h, w].
 
-    Raises ValueError if the file doesn't cover them.
+    `start` and `stop` (excluded) select latents by their index on the video's timeline. Without them, the result has
+    all latents of the file. Raises ValueError if the file doesn't contain all of the selected latents.
     """
     with safe_open(path, "pt") as file:
         latents = file.get_tensor("latents").float()
@@ -87,12 +93,21 @@ def assemble(
     stop: int,
     patches: Sequence[str] = (),
 ) -> torch.Tensor:
-    """Assemble float32 latents [C, stop-start, h, w] from a plan's pieces.
+    """Return the latents [start, stop) of the video's timeline, assembled from the results of several tasks.
 
-    `fetch(key)` returns the file with the latents of task `key`. A piece with a right side is cross-faded over its
-    whole length and then cut to [start, stop). At the end, the latents of the tasks `patches`, of any length, replace
-    what they cover.
-    Raises ValueError if the pieces leave a gap.
+    Args:
+        pieces: The pieces, in the order of time. Each names one task, or two whose latents are cross-faded over the
+            whole piece.
+        fetch: Returns the file with the latents of a task, by task key.
+        start: First latent of the result.
+        stop: The latent after the last one of the result.
+        patches: Keys of tasks whose latents finally replace the assembled latents at the same places.
+
+    Returns:
+        float32 [C, stop - start, h, w].
+
+    Raises:
+        ValueError: The pieces leave a gap.
     """
     parts, at = [], start
     for piece in pieces:

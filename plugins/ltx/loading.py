@@ -1,4 +1,4 @@
-"""The parts of one model in one process: each is loaded on first use, stays loaded, and is released by name."""
+"""Loads the parts of one model in one process. A part is loaded on first use, and stays loaded until it is released."""
 
 from __future__ import annotations
 
@@ -25,12 +25,18 @@ Precision = Literal["fp32", "bf16", "fp8"]
 class Ltx:
     """An LTX-Video model on one device. Each part is loaded with ``from_pretrained`` on first use.
 
-    ``source`` is a diffusers folder or a hub id, ``device`` a torch device string. ``precision`` is "fp32"; "bf16";
-    or "fp8", where the transformer stores float8_e4m3fn and computes in bfloat16 and the other parts are bfloat16.
-    ``max_tokens`` is the length of a prompt in tokens (256 for LTX's condition pipeline). Hub ids are looked up in
-    the local cache only, unless ``local_files_only`` is False. While a part is loaded, the context manager that
-    ``loading()`` returns is entered.
-    Raises ValueError for an unknown precision; FileNotFoundError, on first use, for weights that aren't there.
+    Args:
+        source: A diffusers folder or a hub id.
+        device: A torch device string.
+        precision: "fp32", "bf16" or "fp8". With "fp8" the transformer's weights are float8_e4m3fn and it computes in
+            bfloat16; the other parts are bfloat16.
+        max_tokens: Length of a prompt in tokens (256 for LTX's condition pipeline).
+        local_files_only: Whether to look for a hub id only in the local cache.
+        loading: Returns a context manager that is active while a part is being loaded.
+
+    Raises:
+        ValueError: The precision is unknown.
+        FileNotFoundError: The weights are missing. This is raised when a part is first used.
     """
 
     source: str | Path
@@ -47,7 +53,7 @@ class Ltx:
 
     @cached_property
     def folder(self) -> Path:
-        """The local diffusers folder from which the parts come."""
+        """The local diffusers folder from which the parts are loaded."""
         return locate(self.source, local_files_only=self.local_files_only)
 
     @property

@@ -1,8 +1,8 @@
 """Noise that is the same on every machine: a pure function of a key and a counter.
 
-This module uses only numpy, and only those parts of numpy that are exact everywhere: the raw Philox words (numpy
-promises that stream, but not its normal distribution), IEEE ``+ - * / sqrt``, and frexp. Library functions such as
-log and cos differ between instruction sets, so this module has a logarithm of its own.
+This module uses only those parts of numpy that are exact on every machine: the raw Philox words, IEEE ``+ - * / sqrt``,
+and frexp. Numpy doesn't promise that its normal distribution stays the same. Library functions such as log and cos
+differ between instruction sets, so this module has its own logarithm.
 """
 
 from __future__ import annotations
@@ -84,12 +84,26 @@ _TAIL = (
 def latent_noise(
     seed: int, stage: int, step: int, start: int, stop: int, channels: int, height: int, width: int
 ) -> np.ndarray:
-    """Return standard normal noise for the latents ``start`` to ``stop`` (excluded) of the global timeline.
+    """Return standard normal noise for a range of latents of the video's timeline.
 
-    The noise is float32 [channels, stop - start, height, width], height and width in latents. Every latent frame is
-    drawn separately, with key = seed and counter = (0, latent, step, stage). So windows that overlap see the same
-    noise, and a retry repeats exactly. ``stage`` and ``step`` tell the different uses of noise within a job apart.
-    Raises ValueError for a negative seed, stage, step or latent index, or an empty span or size.
+    The noise of each latent depends only on the seed, the stage, the step and the latent's index (it is drawn with
+    key = seed and counter = (0, latent, step, stage)). So windows that overlap get the same noise, and so does a retry.
+
+    Args:
+        seed: Seed of the job.
+        stage: Distinguishes, together with ``step``, the different uses of noise within a job.
+        step: See ``stage``.
+        start: First latent.
+        stop: The latent after the last one.
+        channels: Channels of a latent.
+        height: Height in latents.
+        width: Width in latents.
+
+    Returns:
+        float32 [channels, stop - start, height, width].
+
+    Raises:
+        ValueError: The seed, stage, step or start is negative, or the range or a size is empty.
     """
     if not 0 <= start < stop:
         raise ValueError(f"start, stop: need 0 <= start < stop, got {start}, {stop}")
@@ -103,9 +117,10 @@ def latent_noise(
 
 
 def normals(key: int, counter: tuple[int, int, int, int], count: int) -> np.ndarray:
-    """Return ``count`` standard normals, float64, from the Philox stream of ``key`` (< 2**128) at ``counter``.
+    """Return ``count`` standard normal numbers, float64, from a Philox stream.
 
-    Raises ValueError when the key or a counter word is out of range.
+    ``key`` (below 2**128) selects the stream, and ``counter`` (four words below 2**64) the place where it begins.
+    Raises ValueError if the key or a word of the counter is out of range.
     """
     if not 0 <= key < 2**128:
         raise ValueError(f"seed: need 0 <= seed < 2**128, got {key}")

@@ -1,7 +1,7 @@
-"""A transformer of which some blocks don't look around: what Lightricks' spatio-temporal guidance (STG) asks besides.
+"""Perturbs some transformer blocks (turns off their self-attention), for Lightricks' spatio-temporal guidance (STG).
 
-Only self-attention is perturbed; each block still sees the text. Source: LTX-Video, transformer3d.py and attention.py,
-`skip_layer_strategy`.
+STG guides the model's answer away from the answer of the model with these perturbed blocks.
+Source: LTX-Video, transformer3d.py and attention.py, `skip_layer_strategy`.
 """
 
 from __future__ import annotations
@@ -31,17 +31,18 @@ class _WithoutAttention:
 
 @contextmanager
 def perturbed(transformer: Any, blocks: Sequence[int], how: Perturbation) -> Iterator[None]:
-    """Perturb the self-attention of some blocks during the forward passes of a `with` block.
+    """Perturb some transformer blocks while the `with` block runs.
 
-    Forward passes of one transformer take turns (renderer.turn.Turn), so it may be changed for one of them.
+    This changes the transformer itself, which is safe: only one forward pass of a transformer runs at a time
+    (renderer.turn.Turn).
 
     Args:
         transformer: diffusers' LTXVideoTransformer3DModel.
-        blocks: numbers of the blocks, from 0 on.
-        how: what a perturbed block does.
+        blocks: Numbers of the transformer blocks to perturb; the first is 0.
+        how: What a perturbed block does instead of its self-attention.
 
     Raises:
-        ValueError: the transformer has no such block.
+        ValueError: The transformer has no such block.
     """
     count = len(transformer.transformer_blocks)
     if wrong := [number for number in blocks if not 0 <= number < count]:

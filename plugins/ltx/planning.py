@@ -1,15 +1,15 @@
-"""LTX-Video for the planner: what each model needs and costs, and where its weights are. This module imports no torch.
+"""What the planner knows about the LTX-Video models: their sizes, FLOPs and memory, and where their weights are.
 
-Sizes and FLOPs of the released models are those of docs/ltx.md; those of ltx-tiny were counted on the model itself.
-
-The latent upsampler isn't counted, because a plan doesn't know which nodes have one. It costs 0.60 GFLOP for each
-latent token of the storyboard (FlopCounterMode), and each window enlarges every part of a storyboard that the window
-touches. At 1024x576 and 753 frames in eight steps that is 0.2-0.6 % of a window's FLOPs with a 13B model and 1.4-3.1
-% with a 2B one (0.7-1.2 % of the FLOPs of the whole job with a 2B one). The measured speed of a device includes this
-cost. The upsampler's 0.25 GB (bfloat16) are freed before denoising begins. Denoising needs more than 0.25 GB from
-2,200 tokens on beside a 2B transformer, and from 1,100 tokens on beside a 13B one; at this size a window has 9,216
-tokens.
+The numbers of the released models come from docs/ltx.md. Those of ltx-tiny were counted in the model itself.
+The cost of the latent upsampler is left out, because a plan doesn't know which nodes have one. It is small, and the
+measured speed of a device includes it. This module imports no torch.
 """
+
+# The upsampler costs 0.60 GFLOP for each latent token of the storyboard (FlopCounterMode), and each window enlarges
+# every part of a storyboard that the window touches. At 1024x576 and 753 frames in eight steps that is 0.2-0.6 % of a
+# window's FLOPs with a 13B model and 1.4-3.1 % with a 2B one (0.7-1.2 % of the FLOPs of the whole job with a 2B one).
+# The upsampler's 0.25 GB (bfloat16) are freed before denoising begins. Denoising needs more than 0.25 GB from 2,200
+# tokens on beside a 2B transformer, and from 1,100 tokens on beside a 13B one; at this size a window has 9,216 tokens.
 
 from __future__ import annotations
 
@@ -155,7 +155,10 @@ def farm_models() -> list[ModelFacts]:
 
 @hookimpl
 def farm_default_source(model: str, cache: Path) -> str | None:
-    """Return where a model's weights are: the farm's own folder for ltx-tiny, else the hub's cache on this machine."""
+    """Return where this machine has a model's weights; None if it doesn't have them.
+
+    The weights of ltx-tiny are in the farm's own folder, those of other models in the hub's local cache.
+    """
     if model == TINY:
         return str(TINY_FOLDER)
     if model in HUB:
@@ -168,7 +171,10 @@ def farm_default_source(model: str, cache: Path) -> str | None:
 
 @hookimpl
 def farm_weights_hash(model: str, source: str, cache: Path) -> str | None:
-    """Return the hash of the diffusers folder `source`, or of the cached hub repository of that name."""
+    """Return the hash of a model's weights; None if there are none, or if the model isn't one of this plugin's.
+
+    `source`: a diffusers folder, or the name of a hub repository in the local cache.
+    """
     if model not in (TINY, STORYBOARD, *HUB):
         return None
     try:

@@ -1,6 +1,6 @@
-"""LTX-Video on a device: carries out a plan's tasks with the tensor code of this folder.
+"""Runs the tasks of a plan with an LTX-Video model on one device.
 
-This module only translates payloads (scheduler.planning.graph) to tensors.
+This module only turns the tasks' payloads into tensors; the other modules of this folder do the computing.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ STAGE_DECODE = 1 << 16
 
 @hookimpl
 def farm_load_model(model: str, source: str, precision: str, device: DeviceInfo) -> RenderingModel | None:
-    """Load a model of this plugin's catalogue; None for a model of another plugin."""
+    """Load a model onto a device; return None if this plugin doesn't know the model."""
     facts = {known.name: known for known in planning.farm_models()}.get(model)
     if facts is None:
         return None
@@ -78,11 +78,11 @@ class LtxModel:
         self._upsamples = has_upsampler(ltx.folder)
 
     def encode(self, task: TaskContext) -> dict[str, Path]:
-        """Encode all prompts to embeddings and the conditioning media to latents."""
+        """Encode all prompts to embeddings, and the images and clips given with the job to latents."""
         return encode(self._ltx, task)
 
     def window(self, task: TaskContext) -> dict[str, Path]:
-        """Denoise one window, which starts from noise or from a noised base."""
+        """Denoise one window, from pure noise or from noise mixed with a base (a storyboard or a given video)."""
         told, seed = WindowTask.of(task.payload), task.job.seed
         start, size = told.start, self._size(told)
         base = self._base(task, told, told.base.pieces) if told.base else None
@@ -193,7 +193,7 @@ class LtxModel:
         ]
 
     def join(self, task: TaskContext) -> dict[str, Path]:
-        """Join the latents that two windows share; if the seam would be seen, heal the latents around it."""
+        """Join the latents that two windows share. If the seam would be visible, render the latents around it again."""
         told = JoinTask.of(task.payload)
         start, stop, heal = told.start, told.stop, told.heal
         left, right = (task.fetch(key, LATENTS) for key in (told.left, told.right))
@@ -219,7 +219,7 @@ class LtxModel:
         return latents[:, 1:]
 
     def decode(self, task: TaskContext) -> Iterator[np.ndarray]:
-        """Yield the decoded frames of one span, without halo and padding."""
+        """Yield the frames of one span (the part of the video that the task decodes), cropped to the delivered size."""
         job, told = task.job, DecodeTask.of(task.payload)
         start, stop = told.start, told.stop
         latents = assemble(told.pieces, lambda key: task.fetch(key, LATENTS), start, stop, told.patches)

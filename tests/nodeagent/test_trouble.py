@@ -94,7 +94,7 @@ def test_work_that_ends_in_any_way_ends_its_attempt_and_so_does_work_that_just_s
     assert ended(farm, "x").outcome == nodes_pb2.OUTCOME_FAILED and "SystemExit" in ended(farm, "x").error
     renderer.run("n", steps=1, fail="silence")
     assert ended(farm, "n").outcome == nodes_pb2.OUTCOME_FAILED
-    assert "stopped working on it without saying so" in ended(farm, "n").error
+    assert "stopped working on the attempt without reporting an end" in ended(farm, "n").error
     until(lambda: not farm.heartbeats[-1].attempts, what="a heartbeat without it")
     renderer.run("s", steps=1)
     assert ended(farm, "s").outcome == SUCCEEDED

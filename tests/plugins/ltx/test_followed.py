@@ -110,7 +110,9 @@ def test_a_report_has_every_measure_notes_the_worst_and_stays_small(measured):
     notes = facts.get("notes", [])
     assert len(notes) == min(len(missed), MOST_NOTES + 1)
     if len(missed) > MOST_NOTES:
-        assert notes.pop().startswith(f"{len(missed) - MOST_NOTES} more given images and clips differ too")
+        assert notes.pop().startswith(
+            f"{len(missed) - MOST_NOTES} more given images and clips differ from the rendered frames"
+        )
     assert {one.note for one in sorted(missed, key=lambda one: (one.db, one.frame))[:MOST_NOTES]} == set(
         notes
     )
