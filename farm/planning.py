@@ -1,7 +1,7 @@
 """The contract between planning plugins and the scheduler: facts of models, windows of strategies, planned tasks.
 
-These are plain values with no behaviour beyond arithmetic, and without torch. A plan is stored as JSON with its job. It
-fixes everything that shapes the result.
+The classes are plain values: they only do arithmetic, and don't need torch. A job's plan is stored with the job as
+JSON. The plan fixes everything that shapes the job's result.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def weight_bytes(precision: str) -> int:
 
 
 def value_bytes(precision: str) -> int:
-    """Return the size in bytes of a value in a model's computations or in a latent. With fp8 weights, both are bf16."""
+    """Return the bytes of one number in activations or latents. With fp8 weights these numbers are bf16."""
     return max(weight_bytes(precision), 2)
 
 
@@ -60,8 +60,9 @@ class LearntSizes:
 
     Attributes:
         least: The shortest side in pixels; `SPATIAL` if no lower limit is known.
-        largest: Width and height in pixels of the size with the most pixels. No side may be longer than its longer side.
-        elsewhere: What to expect of other sizes, worded to follow "its pictures".
+        largest: The largest size, as width and height in pixels. A good size has no more pixels in all, and no side
+            that is longer than the longer of these two.
+        elsewhere: What the model's pictures look like at other sizes: the end of a sentence that begins "its pictures".
     """
 
     least: int
@@ -69,7 +70,7 @@ class LearntSizes:
     elsewhere: str
 
     def hold(self, width: int, height: int) -> bool:
-        """Return whether the model draws `width` x `height` pixels well. Portrait and landscape are alike."""
+        """Return whether the model draws `width` x `height` pixels well. Portrait and landscape are judged alike."""
         return (
             self.least <= min(width, height)
             and max(width, height) <= max(self.largest)
@@ -93,24 +94,26 @@ class ModelFacts:
         text_parameters: Parameters of the text encoder.
         decode_flops_per_pixel: FLOPs to decode one pixel. A pixel is one of width x height x frames.
         encode_flops_per_pixel: FLOPs to encode one pixel.
-        decode_bytes_per_pixel: Peak memory of decoding one span with its halo, in bytes for each pixel.
-        encode_bytes_per_pixel: Peak memory of encoding, in bytes for each of the pixels that are encoded at a time.
+        decode_bytes_per_pixel: Peak memory of one decoding, in bytes per decoded pixel (halo included).
+        encode_bytes_per_pixel: Peak memory of one encoding, in bytes per encoded pixel (see `encode_pixels`).
         precisions: The precisions in which the model can run ("fp32", "bf16", "fp8"); the default first.
         steps: Denoising steps by default.
         guidance_scale: Guidance scale by default; 1 is off.
         sigmas: A function that returns, for a number of steps, a falling schedule of steps+1 sigmas that ends in 0.
-        decode_span: Latents decoded at a time.
-        decode_halo: Extra latents decoded on each side of a span and thrown away.
-        encode_pixels: Pixels of a clip encoded at a time.
-        learnt: The sizes that the model draws well; None: unknown, and the farm warns of no size.
-        max_window: Latents that the model draws well at a time (33 latents are 257 frames).
+        decode_span: The number of latents to decode at a time.
+        decode_halo: The number of extra latents to decode on each side of a span. Their frames are thrown away.
+        encode_pixels: The number of pixels of a clip to encode at a time.
+        learnt: The sizes that the model draws well. None if they are unknown; then the farm warns of no size.
+        max_window: The longest window that the model draws well, in latents (33 latents are 257 frames).
         clock_seconds: The range of the model's position encoding in time, in seconds; longer windows degrade.
         latent_space: A name for the model's latent space. Models that give the same name can read each other's latents;
             empty: the model reads only its own.
         storyboard_model: A smaller model of the same latent space that draws good enough storyboards; empty: none is known.
-        sink_frames: Pixel frames before a window's start at which the window sees its sink (see Sink); 0: no sinks.
-        tail_strength: How firmly a window at full size keeps to the end of the window that it continues, from 0 to 1.
-        colour_factor: How far such a window's colours are moved to those of the first window in its chain, from 0 to 1.
+        sink_frames: The distance from a window's start back to its sink (see Sink), in pixel frames; 0: no sinks.
+        tail_strength: For a full-size window that continues another window: how firmly it keeps to the end of the other
+            one, from 0 to 1.
+        colour_factor: For such a window: how far its colours are moved towards those of the first window in the chain,
+            from 0 to 1.
         refine_sigma: The sigma to which an enlarged storyboard is re-noised.
     """
 
@@ -163,7 +166,7 @@ class ModelFacts:
     def denoise_bytes(self, tokens: int, precision: str, batch: int) -> int:
         """Return the peak device memory, in bytes, of denoising: transformer weights and activations.
 
-        Activations are 28·D·N·batch values for N = `tokens`.
+        Activations are 28·D·N·batch values, with N = `tokens` and D = `width`.
         """
         weights = self.transformer_parameters * weight_bytes(precision)
         return weights + 28 * value_bytes(precision) * self.width * tokens * batch
@@ -173,26 +176,34 @@ class ModelFacts:
         return self.latent_channels * tokens_of(latents, width, height) * value_bytes(precision)
 
     def decode_flops(self, latents: int, width: int, height: int) -> float:
-        """Return the FLOPs of decoding `latents` latents at once, halo included, to `width` x `height` pixels."""
+        """Return the FLOPs of decoding latents to `width` x `height` pixels. `latents`: their number, halo included."""
         return frames_of(latents) * width * height * self.decode_flops_per_pixel
 
     def decode_bytes(self, latents: int, width: int, height: int, precision: str) -> int:
-        """Return the peak device memory, in bytes, of decoding `latents` latents at once: VAE weights and activations."""
+        """Return the peak device memory, in bytes, of decoding: VAE weights and activations.
+
+        `latents`: the number of latents decoded at once, halo included.
+        """
         pixels = frames_of(latents) * width * height
         return int(self.vae_parameters * value_bytes(precision) + pixels * self.decode_bytes_per_pixel)
 
     def held_bytes(self, tokens: int, batch: int) -> int:
-        """Return the device memory, in bytes, of a window between steps: float32 copies of latents, and its text."""
+        """Return the device memory, in bytes, that a window takes between two steps.
+
+        The window keeps float32 copies of its latents, and the embeddings of its text.
+        """
         return 6 * 4 * self.latent_channels * tokens + 4 * batch * self.text_tokens * self.width
 
 
 @dataclass(frozen=True)
 class Head:
-    """The beginning of a later window, to which an earlier window keeps at its own end: a clip is extended backwards.
+    """The beginning of a later window that is denoised first; an earlier window then leads up to it.
+
+    This extends a clip backwards in time.
 
     Attributes:
-        key: The later window.
-        strength: How firmly the earlier window keeps to the shared latents, from 0 to 1.
+        key: The key of the later window.
+        strength: How firmly the earlier window keeps to the latents that both windows share, from 0 to 1.
     """
 
     key: str
@@ -204,7 +215,7 @@ class Base:
     """Latents with which a window begins instead of pure noise. They are re-noised to the window's `sigmas[0]`.
 
     Attributes:
-        keys: The storyboard windows to enlarge; empty: the given video that the job restyles.
+        keys: The keys of the storyboard windows to enlarge. If empty, the base is the video that the job restyles.
     """
 
     keys: tuple[str, ...] = ()
@@ -212,16 +223,17 @@ class Base:
 
 @dataclass(frozen=True)
 class Sink:
-    """A latent for a single frame, which a window sees as if it lay before the window's start.
+    """A latent of a single frame, which a window sees as if it lay before the window's start.
 
-    It is the first latent of the video, or of a given clip or image. With it a window's look doesn't depend on its
-    neighbour alone, and can't drift from window to window.
+    The latent is the first one of the video, or of a clip or image given with the job. A window with a sink follows
+    this latent too, not only its neighbour. So the look doesn't drift from window to window.
 
     Attributes:
-        key: The earlier window that made the latent; None: the latent comes from a condition.
-        condition: The number of the job's condition from which the latent comes, if `key` is None.
-        latent: The global latent.
-        frames: Pixel frames before the window's start at which the latent is placed.
+        key: The key of the earlier window that made the latent. None if the latent comes from a condition (a clip or
+            image given with the job).
+        condition: The index of that condition among the job's conditions; None if `key` is given.
+        latent: The index of the latent in the global latents.
+        frames: The distance from the window's start back to the latent, in pixel frames.
         strength: How firmly the window keeps to the latent, from 0 to 1.
     """
 
@@ -237,21 +249,21 @@ class Window:
     """One window to denoise.
 
     Attributes:
-        key: The key of its task.
+        key: The key of the window's task.
         kind: TaskKind.STORYBOARD or TaskKind.WINDOW.
         stage: A number that separates the noise of different passes over the same latents.
-        start: The first global latent.
-        stop: The global latent after the last one.
+        start: The window's first global latent.
+        stop: The global latent after the window's last one.
         width: Width in pixels, a multiple of 32.
         height: Height in pixels, a multiple of 32.
-        sigmas: The schedule, falling to 0. With a base it begins at the sigma to which the base is re-noised.
-        tail: The end of an earlier window, which this window continues.
-        head: The beginning of a later window, to which this window leads up.
+        sigmas: The schedule, falling to 0. With a base the schedule begins at the sigma to which the base is re-noised.
+        tail: The end of an earlier window, which this window continues; None: it continues no window.
+        head: The beginning of a later window, to which this window leads up; None: it leads up to no window.
         base: The latents that this window refines; None: it begins with noise.
-        colour: The window to whose colours this window's colours are moved.
-        sink: The latent that this window sees as if it lay before the window's start.
-        model: The model that denoises the window; empty: the job's model.
-        group: The window's lockstep group, whose windows are denoised together, step by step; empty: it has none.
+        colour: The window towards whose colours this window's colours are moved; None: they aren't moved.
+        sink: The latent that this window sees as if it lay before the window's start; None: no sink.
+        model: The name of the model that denoises the window; empty: the job's model.
+        group: The window's lockstep group; empty: none. The windows of a group are denoised together, step by step.
     """
 
     key: str
@@ -291,11 +303,11 @@ class Anchor:
     """A clip or image given at strength 1, and where it lies in the global latents.
 
     Attributes:
-        condition: The number of the job's condition.
+        condition: The index of the clip or image among the job's conditions.
         start: The first latent that holds a part of the clip or image.
-        stop: The first latent at which a window can begin without a part of the clip or image. For a single frame this
-            can be `start` itself, because a window's first latent stands for a single frame, the last of the eight.
-        first: The first latent of the encoded clip or image. It stands for the first frame alone.
+        stop: The first latent at which a later window can begin and hold no part of the clip or image. For a single
+            frame this can be `start` itself, because a window's first latent stands for one frame, not for eight.
+        first: The first latent of the encoded clip or image. This latent stands only for the first frame.
     """
 
     condition: int
@@ -304,7 +316,7 @@ class Anchor:
     first: int
 
     def lies_in(self, cut: Cut) -> bool:
-        """Return whether a window over `cut` holds any part of the clip or image."""
+        """Return whether a window over the latents of `cut` holds any part of the clip or image."""
         return cut.start < self.stop and self.start < cut.stop
 
 
@@ -313,21 +325,21 @@ class Timeline:
     """The timeline that a strategy lays out in windows.
 
     Attributes:
-        latents: Latents of the timeline.
+        latents: The length of the timeline in latents.
         width: Width in pixels, a multiple of 32.
         height: Height in pixels, a multiple of 32.
         fps: Frames a second.
-        window: Length of a window in latents.
-        overlap: Latents that neighbouring windows share.
-        cuts: The windows at full size, as spans of latents.
+        window: The length of a window in latents.
+        overlap: The number of latents that neighbouring windows share.
+        cuts: The latents of each full-size window, sorted by start.
         sigmas: The whole denoising schedule.
         model: The job's model.
-        prompts: The number of different prompts that follow each other.
+        prompts: The number of different prompts that the video follows, one after another.
         source_sigma: For a job that restyles a given video, the sigma at which denoising begins. The given video then
             takes the place of a storyboard. None for other jobs.
-        given: The clips and images given at strength 1, the longest first. Chains of windows should grow from the first
-            of them, and all windows should look like it.
-        storyboard: The model that draws the storyboard; None: the job's model.
+        given: The clips and images given at strength 1, the longest first. Chains of windows should grow from the
+            longest, and all windows should look like it.
+        storyboard: The model that draws the storyboard (a small draft of the whole timeline); None: the job's model.
         storyboard_sigmas: The schedule of the storyboard's model; empty: `sigmas`.
     """
 
@@ -348,14 +360,14 @@ class Timeline:
 
 
 def from_sigma(sigmas: Sequence[float], start: float) -> tuple[float, ...]:
-    """Return the schedule for refining a base: the part of a falling schedule below `start`, with `start` put first.
+    """Return the schedule for refining a base: `start`, followed by the sigmas of a falling schedule below `start`.
 
     Args:
         sigmas: The falling schedule.
         start: The sigma to begin at.
 
     Raises:
-        ValueError: `start` is not above 0 and at most `sigmas[0]`.
+        ValueError: `start` is 0 or less, or above `sigmas[0]`.
     """
     if not 0 < start <= sigmas[0]:
         raise ValueError(f"start sigma must be above 0 and at most {sigmas[0]}, got {start}")
@@ -381,8 +393,8 @@ class Strategy(Protocol):
             timeline: The timeline of one job.
 
         Returns:
-            The windows. Each comes after all windows that it needs. The windows of kind WINDOW, sorted by start, are the
-            timeline's `cuts`.
+            The windows. Each window comes after all windows that it needs. The windows of kind WINDOW cover exactly the
+            timeline's `cuts`, one window for each cut.
         """
         ...
 
@@ -395,7 +407,7 @@ class OutputFacts:
         name: The name by which jobs ask for the format.
         summary: What the format is, for people.
         suffix: The ending of the delivered file, such as ".mp4".
-        bytes_per_pixel: A guess of the file's size in bytes a pixel, for the estimate of disk space.
+        bytes_per_pixel: The file's expected size in bytes per pixel, used to estimate disk space.
     """
 
     name: str
@@ -414,12 +426,12 @@ class PlannedTask:
         needs: The keys of the tasks that must be done first.
         payload: The part of the plan for this task, as JSON (see farm.plan). A renderer gets it with the task's inputs.
         start: The first global latent that the task makes. For a task without a span, `start` and `stop` are 0.
-        stop: The global latent after the last one.
+        stop: The global latent after the last one that the task makes.
         flops: FLOPs of the work.
         vram_bytes: Device memory that the work needs, in bytes.
-        fp8: Whether the device must have matrix products in fp8.
-        model: The model that does the task; empty: the plan's.
-        weights: The hash of that model's weights; empty: the plan's.
+        fp8: Whether the task needs a device that multiplies matrices in fp8.
+        model: The name of the model that does the task; empty: the plan's `model`.
+        weights: The hash of that model's weights; empty: the plan's `weights`.
     """
 
     key: str
@@ -452,9 +464,9 @@ class Plan:
         render_width: Width in pixels at which the job is rendered, a multiple of 32.
         render_height: Height in pixels at which the job is rendered, a multiple of 32.
         render_frames: Pixel frames that are rendered, 8n+1.
-        latents: Latents of the timeline.
+        latents: The length of the timeline in latents.
         shared: The part of the plan that all tasks share, as JSON (see farm.plan.JobPart).
-        tasks: The tasks, each after all tasks that it needs.
+        tasks: The tasks. Each task comes after all tasks that it needs.
         notes: Sentences for the person who submits the job.
         estimated_bytes: Disk space that the job's artifacts take, in bytes.
     """

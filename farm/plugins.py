@@ -65,7 +65,7 @@ def rendering_plugins() -> pluggy.PluginManager:
 
 
 def node_plugins(*built_in: ModuleType) -> pluggy.PluginManager:
-    """Return all installed node plugins, and the modules `built_in` that come with the agent. Raises BrokenPlugin."""
+    """Return all installed node plugins and the agent's own plugins, the modules `built_in`. Raises BrokenPlugin."""
     plugins = _load(hookspecs.GROUP_NODE, hookspecs.NodeHooks)
     for module in built_in:
         plugins.register(module)
@@ -74,7 +74,10 @@ def node_plugins(*built_in: ModuleType) -> pluggy.PluginManager:
 
 
 def presences(plugins: pluggy.PluginManager) -> dict[str, Presence]:
-    """Return, by name, node plugins' ways to tell whether an owner is present. Raises PluginConflict."""
+    """Return the presences of all node plugins, by name. A presence tells whether somebody uses the machine.
+
+    Raises PluginConflict if two presences have the same name.
+    """
     return _by_name("presence", plugins.hook.farm_presences())
 
 

@@ -1,4 +1,4 @@
-"""A workstation owner's presence: the contract of presence plugins, and the file by which owners claim a machine.
+"""Whether a workstation's owner needs it: the contract of presence plugins, and the file by which owners take it.
 
 The agent and farmctl import this module, so it imports little. nodeagent.owner.owner decides what the agent does.
 """
@@ -32,10 +32,10 @@ class Presence:
     Attributes:
         name: The name by which owner.presence in node.toml selects it.
         description: What the plugin looks at, for people.
-        seconds_idle: `seconds_idle(command)` returns the seconds since the owner last touched the machine: 0.0 if the owner
-            is present, AWAY if nobody is logged in. `command` is owner.command in node.toml. The agent calls it every few
-            seconds in a thread. It should answer within a few seconds, or raise CannotTell. An agent that can't tell
-            takes no work.
+        seconds_idle: `seconds_idle(command)` returns the seconds since somebody last used the machine: 0.0 if the owner
+            is present, AWAY if nobody is logged in. `command` is the setting owner.command in node.toml. The agent
+            calls this function every few seconds in a thread. The function should return within a few seconds, or raise
+            CannotTell. After CannotTell the agent takes no work.
     """
 
     name: str
@@ -44,9 +44,14 @@ class Presence:
 
 
 def take(home: Path, until: float | None) -> None:
-    """Take the machine from the farm for its owner, until the Unix time `until` or, if None, until `give_back`.
+    """Take the machine from the farm for its owner.
 
-    `home` is the agent's folder. Anybody who may write to it may take the machine. Raises OSError.
+    Args:
+        home: The agent's home folder. Anybody who may write to this folder may take the machine.
+        until: The Unix time at which the farm gets the machine back; None: only `give_back` gives it back.
+
+    Raises:
+        OSError: The file in `home` can't be written.
     """
     write_whole(home / _FILE, json.dumps({"until": until}).encode())
 
@@ -57,7 +62,7 @@ def give_back(home: Path) -> None:
 
 
 def taken(home: Path, now: float) -> str:
-    """Return why the farm may not use the machine at `now` (Unix seconds); "" if the farm may.
+    """Return why the farm may not use the machine at `now` (Unix seconds); "" if the farm may use it.
 
     The reason continues a sentence whose subject is the machine: "was taken by its owner until …".
     """

@@ -1,7 +1,7 @@
-"""The frame of `farmctl`, `farmd` and `farm-node`: prepares descriptors and output before their work, flushes after it.
+"""What `farmctl`, `farmd` and `farm-node` do first and last: prepare their standard streams, and flush their output.
 
-The scripts of the three programs are made from packaging/programs/farmctl. They start Python so that it ignores the
-caller's PYTHON* variables and import folders.
+The scripts of the three programs are made from packaging/programs/farmctl. The scripts start Python so that it ignores
+the caller's PYTHON* variables and import folders.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ def run_program(name: str, module: str) -> None:
 
     Args:
         name: The name of the program.
-        module: The module whose `main` is the program's click command. It is imported once standard output is ready.
+        module: The name of the module whose `main` is the program's click command. The module is imported after the
+            standard streams are prepared.
     """
     _open_descriptors()
     # Set before gRPC is imported: the farm reports gRPC's errors in its own words.

@@ -1,4 +1,4 @@
-"""Prompt files: tables of prompts and their times, in YAML or CSV, which become the prompts of a spec.
+"""Reads prompt files: tables of prompts and their times, in YAML or CSV.
 
 A YAML file is a list of rows; a CSV file has a header. A row has a `text` and one time: `frame`, `seconds` or
 `timecode`. The first row may have no time; its prompt then begins at the first frame.
@@ -35,7 +35,7 @@ class _Wrong(ValueError):
 
 
 def read_prompts(path: Path | str, *, fps: float, frames: int) -> dict[str, Any]:
-    """Return the fields `prompt` and `later_prompts` of a spec, from a prompt file.
+    """Read a prompt file. Return the fields `prompt` and `later_prompts` of a job's spec.
 
     Args:
         path: A .yaml, .yml or .csv file in UTF-8.
@@ -104,8 +104,8 @@ class _Loader(yaml.BaseLoader):
                 raise yaml.constructor.ConstructorError(
                     None,
                     None,
-                    f"'#' would end the text {shown(value.value, 60)!r}; put a text that holds '#' in quotes; "
-                    "a comment needs a space after its '#'",
+                    f"'#' would end the text {shown(value.value, 60)!r}; put the text in quotes, or, if the '#' begins "
+                    "a comment, put a space after it",
                     mark,
                 )
             if isinstance(key, yaml.ScalarNode) and key.value in before:
@@ -225,7 +225,7 @@ def _frame(key: str, value: str, rate: Fraction) -> int:
 
 
 def check_text(text: str) -> None:
-    """Raise ValueError if a timed prompt can't have this text: it is empty, too long, not UTF-8, or contains NUL."""
+    """Raise ValueError if `text` can't be a timed prompt: it is empty, too long or not UTF-8, or contains NUL."""
     if not text.strip():
         raise ValueError("must not be empty; write what the video shows")
     if len(text) > MAX_PROMPT:
@@ -246,5 +246,5 @@ def _check(frame: int, before: list[tuple[int, str]], frames: int) -> None:
     check_within(frame, frames)
     if before and frame <= before[-1][0]:
         raise _Wrong(
-            f"begins at frame {frame}, but must begin after frame {before[-1][0]}, where the row before begins"
+            f"begins at frame {frame}, but must begin after the previous row, which begins at frame {before[-1][0]}"
         )

@@ -18,7 +18,7 @@ from farm.states import AttemptState, DrainState, JobState, NodeState, TaskState
 
 
 class ArtifactState(StrEnum):
-    """The state of an artifact: whether it is part of the record, and whether its file can be removed."""
+    """The state of an artifact: who may use the artifact, and whether its file can be removed."""
 
     STAGED = "staged"  #: completely stored, but its attempt has not been committed
     SAVED = "saved"  #: the saved state of a stopped attempt, for the next attempt at the task
@@ -84,7 +84,7 @@ class JobRecord:
 
 @dataclass(frozen=True)
 class TaskRecord:
-    """A task. `start` and `stop` are global latents; `position` is the task's place in the order of the job's graph."""
+    """A task. `start` and `stop` are global latents. `position` is the task's place in the job's list of tasks."""
 
     id: str
     job_id: str
@@ -124,7 +124,7 @@ def group_of(job_id: str, payload: Payload) -> str:
 
 @dataclass(frozen=True)
 class GroupMember:
-    """One unfinished task of a lockstep group. `node_id` and `device` are those of its live attempt; empty if it has none."""
+    """One unfinished task of a lockstep group. `node_id` and `device` say where it runs; empty if it doesn't run."""
 
     task_id: str
     key: str
@@ -138,7 +138,7 @@ class GroupMember:
 
 @dataclass(frozen=True)
 class Handover:
-    """A ready task and the device that is to get the task. `epoch` is the task's epoch when the caller last saw it."""
+    """A ready task and the device that will get it. `epoch` is the task's epoch as the caller last saw it."""
 
     task_id: str
     epoch: int
@@ -148,7 +148,7 @@ class Handover:
 
 @dataclass(frozen=True)
 class ReadyRecord:
-    """A task that could start, with the facts of its job that placement needs."""
+    """A task that is ready to start, with the facts about its job that placement needs."""
 
     task: TaskRecord
     priority: int
@@ -210,17 +210,18 @@ class AttemptRecord:
 
     @property
     def named(self) -> dict[str, str | int]:
-        """The attempt's job, task, device and so on, under the names that all logs use for them."""
+        """The attempt's job, task, node and device, under the field names that all logs use."""
         return {"job": self.job_id, "task": self.task_key, "attempt": self.id, "epoch": self.epoch,
                 "node": self.node, "device": self.device}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Settlement:
-    """The changes that the end of an attempt made to the record.
+    """What the store changed when the end of an attempt was reported.
 
-    `committed` is False if the attempt's epoch was over and nothing changed. If the same end is reported again,
-    `committed` is True again, and all other fields are empty.
+    `committed` is True if the store accepted the report. It is False if the report came too late: the attempt's epoch
+    was over, and nothing changed. For a report that repeats an accepted one, `committed` is True and the other fields
+    are empty.
     """
 
     committed: bool
@@ -230,7 +231,7 @@ class Settlement:
 
 
 class Speed(NamedTuple):
-    """The measured speed of a device with a model: FLOPs per second of denoising, averaged over `windows` windows."""
+    """The speed of a device with one model, measured while denoising. `windows`: the number of windows averaged."""
 
     model: str
     flops_per_second: float
@@ -239,7 +240,7 @@ class Speed(NamedTuple):
 
 @dataclass(frozen=True)
 class LockRecord:
-    """A lock: somebody has asked that a node, or one of its devices, get no new work. Running tasks go on."""
+    """A lock on a node or on one of its devices: the node or device gets no new work. Running tasks go on."""
 
     reason: str
     asked_by: str
@@ -248,10 +249,10 @@ class LockRecord:
 
 @dataclass(frozen=True)
 class DrainRecord:
-    """A drain: somebody has asked that a node get no more work and leave the farm.
+    """A drain of a node: the node gets no new work, finishes or hands back its tasks, and leaves the farm.
 
-    The node's running tasks have `grace` seconds from the request. They must end by `deadline`, in seconds of the
-    daemon's CLOCK_BOOTTIME. If both are None, the tasks may take as long as they need.
+    `grace`: the seconds that running tasks have, counted from the request. `deadline`: the end of that time, in seconds
+    of the daemon's CLOCK_BOOTTIME. If both are None, the tasks may take as long as they need.
     """
 
     state: DrainState
@@ -270,9 +271,9 @@ class DrainRecord:
 class DeviceRecord:
     """A device: what its agent reports about it, and what the farm knows about it.
 
-    `task` is the current task as "job/task", or "job/task, task" while the device does several tasks of a lockstep
-    group; empty if the device is idle. `speeds` are the speeds that the farm has measured. `quarantine` says why the
-    device is in quarantine; empty if it isn't.
+    `task` is the current task as "job/task"; empty if the device is idle. While the device does several tasks of a
+    lockstep group, `task` lists them, as "job/task, task". `speeds` are the speeds that the farm has measured.
+    `quarantine` says why the device is in quarantine; empty if it isn't.
     """
 
     name: str
@@ -293,7 +294,7 @@ class DeviceRecord:
 
 @dataclass(frozen=True)
 class NodeRecord:
-    """A workstation. `reason` says why it gets no work; drains and locks are in `drain` and `lock` instead."""
+    """A workstation. `reason` says why it gets no work, unless it is drained or locked: see `drain` and `lock`."""
 
     id: str
     name: str
@@ -329,9 +330,11 @@ class ArtifactRecord:
 class TaskInputs:
     """The inputs of a task.
 
-    `needs` has the committed artifacts of the tasks that this task needs, by the key of the task that made them.
-    `media` is the job's media in their order. `state` is the newest state that a stopped attempt at this task saved;
-    None if nothing was saved. `notes` are the sentences that the farm has shown to people about the job so far.
+    Attributes:
+        needs: The committed artifacts of the tasks that this task needs, by those tasks' keys.
+        media: The clips and images given with the job, in the order of the job's conditions.
+        state: The newest state that a stopped attempt at this task saved; None if nothing was saved.
+        notes: The sentences that the farm has shown to people about the job so far.
     """
 
     needs: Mapping[str, tuple[ArtifactRecord, ...]] = field(default_factory=dict)
@@ -342,7 +345,7 @@ class TaskInputs:
 
 @dataclass(frozen=True)
 class EventRecord:
-    """An event of a job or a node. Events are numbered in the order in which watchers see them."""
+    """An event of a job or a node. Watchers see events in the order of their numbers."""
 
     number: int
     at: float

@@ -1,6 +1,6 @@
 """The contract between a renderer and its plugins: the context of a task, and the protocols of models and outputs.
 
-Nothing here imports torch; plugins do.
+This module doesn't import torch; plugins do.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Stopped(Exception):
     Plugins must let this exception through.
 
     Attributes:
-        keeping: True if the task goes on elsewhere, if possible from its current step.
+        keeping: True if another device will continue the task, from its current step if possible.
         state: The id of the artifact that holds the saved state; empty if nothing was saved.
     """
 
@@ -36,17 +36,20 @@ class Stopped(Exception):
 
 
 class OutOfMemory(Exception):
-    """The device has too little memory. This costs the task no retry; the task goes to a device with more memory."""
+    """The device has too little memory. The task goes to a device with more memory. This uses up no retry."""
 
 
 class StorageFailed(Exception):
-    """A disk or the artifact store is full, read-only or gone. The failure costs the task no retry; it is tried again later."""
+    """A disk or the artifact store is full, read-only or missing.
+
+    The task is tried again later. This uses up no retry.
+    """
 
 
 class InputDamaged(Exception):
-    """An input of the task is gone from the farm, or its content has changed.
+    """An input of the task is missing from the farm, or its content has changed.
 
-    The failure costs the task no retry. The farm runs the task that made the input again, and this task waits for it.
+    The farm runs the task that made the input again. Meanwhile this task waits. This uses up no retry.
 
     Attributes:
         artifact_id: The id of the damaged input.
@@ -101,22 +104,22 @@ class TaskContext:
         shared: The part of the plan that all tasks of the job share, as stored JSON; `job` reads it.
         payload: The part of the plan for this task, as stored JSON. The class of its kind in farm.plan reads it, such as
             `WindowTask.of(task.payload)`.
-        folder: A folder for files of this attempt, removed at its end.
+        folder: A folder for files of this attempt. The folder is removed when the attempt ends.
         fetch: `fetch(key, name)` returns the local path of the artifact `name` that task `key` committed. For uploaded
             media, `key` is "".
         step: The function to call before each step; see Step.
         model: The name of the model that does the task.
-        weights: The hash of its weights.
+        weights: The hash of that model's weights.
         tell: `tell(summary, facts)` reports findings: `summary` is a sentence for people, `facts` is JSON of at most
             MAX_FACTS bytes. The farm keeps the facts if this attempt is committed. A later fact replaces an earlier
-            fact of the same name. A list of sentences under the name "notes" is also shown with the job and written
-            into the video's sidecar.
-        exchange: For a task in a lockstep group: `exchange(round, mine)` sends each neighbouring task its array from
-            `mine`, and returns the neighbours' arrays of the same round, read-only. `mine` and the result are by the
-            neighbour's key. It blocks until all neighbours' arrays have come, and raises Stopped. Rounds are 0, 1, 2, …
-            `exchange` is None for a task without a group.
-        saved: `saved()` returns the file that an earlier attempt at this task saved, always complete, or None. The
-            plugin decides whether it can use the file. If it can't, the plugin ignores the file and begins anew.
+            fact of the same name. The fact named "notes" is a list of sentences, which are also shown with the job and
+            written into the video's sidecar.
+        exchange: For a task in a lockstep group: `exchange(round, mine)` sends one array to each neighbouring task and
+            returns the arrays that these tasks sent in the same round, read-only. Both `mine` and the result map a
+            neighbour's key to an array. Rounds are 0, 1, 2, … The call blocks until all arrays have come, and raises
+            Stopped if the task must end. For a task without a group, `exchange` is None.
+        saved: `saved()` returns the file that an earlier attempt at this task saved, or None. The file is always
+            complete. If the plugin can't use the file, it ignores the file and starts from the beginning.
         notes: Sentences that the farm has shown to people about the job so far.
     """
 
@@ -163,8 +166,8 @@ class DeviceInfo:
         index: The device's number among the machine's devices of this backend.
         threads: CPU threads that the renderer may use.
         vram_bytes: Memory of the device in bytes.
-        loading: `loading(model)` returns a context manager. A plugin enters it while it loads the model or a part of
-            it, so that the farm can show people what they wait for.
+        loading: `loading(model)` returns a context manager. A plugin loads a model, or a part of a model, inside it, so
+            that the farm can show people what they wait for.
     """
 
     backend: str
@@ -200,8 +203,8 @@ class RenderingModel(Protocol):
         """Join two windows at their seam, the latents that both share.
 
         Returns:
-            Files to commit, by artifact name: {"latents": a safetensors file}. The file holds the seam, and also those
-            latents beside the seam that were made again.
+            Files to commit, by artifact name: {"latents": a safetensors file}. The file has the latents of the seam. It
+            also has those latents beside the seam that the join changed.
         """
         ...
 
@@ -225,7 +228,7 @@ class Joining(Protocol):
         Args:
             segments: The segments, in the order of their frames.
             path: The file to write. The sidecar has the same name with the suffix .json.
-            frames: Number of frames that the file must have. Any other number is an error.
+            frames: The number of frames that the file must have. Any other number is an error.
             fps: Frames a second.
             sidecar: The content of the sidecar.
         """

@@ -1,8 +1,8 @@
-"""Settings that are paths, and the folders at which relative paths start.
+"""Settings that are paths: makes relative paths absolute.
 
 A relative path in a settings file starts at the file's folder. A relative path in the environment or a flag starts at
-the current folder of the command. Paths are made absolute where a person gives them, because the process that uses a
-path often runs in another folder.
+the current folder of the command. The command that a person runs makes paths absolute, because the process that uses
+them later often runs in another folder.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class NoHome(ValueError):
 
 @dataclass(frozen=True)
 class PathSetting:
-    """Marks a setting as a path. The function `absolute` makes the setting's text absolute."""
+    """Marks a setting as a path. `absolute(text, base)` returns the setting's text with its path made absolute."""
 
     absolute: Callable[[str, Base], str]
 
@@ -53,7 +53,10 @@ def filled_in(path: Path | str) -> Path:
 
 
 def absolute(path: Path | str, base: Base = Path.cwd) -> Path:
-    """Return the path, with ~ replaced and a relative path joined to `base`. Raises NoCurrentFolder and NoHome."""
+    """Return `path` as an absolute path, with ~ replaced. A relative path starts at the folder that `base()` returns.
+
+    Raises NoCurrentFolder and NoHome.
+    """
     path = filled_in(path)
     if not path.is_absolute():
         try:
@@ -68,28 +71,28 @@ def absolute(path: Path | str, base: Base = Path.cwd) -> Path:
 
 
 def folder(text: str, base: Base) -> str:
-    """Return the path `text` as an absolute path."""
+    """Return the path `text` as an absolute path. A relative path starts at the folder that `base()` returns."""
     return str(absolute(text, base))
 
 
 def database_url(text: str, base: Base) -> str:
-    """Return a SQLAlchemy URL; if it names an SQLite file by a relative path, make the path absolute."""
+    """Return the SQLAlchemy URL `text`. If it names an SQLite file by a relative path, make that path absolute."""
     found = _SQLITE_FILE.fullmatch(text)
     return f"{found[1]}{absolute(found[2], base)}{found[3]}" if found else text
 
 
 def store_url(text: str, base: Base) -> str:
-    """Return an fsspec URL; if it names a folder by a relative path, make the path absolute."""
+    """Return the fsspec URL or path `text`. If it names a folder by a relative path, make that path absolute."""
     if local := _LOCAL_URL.fullmatch(text):
         return f"{local[1]}{absolute(local[2], base)}"
     return text if not text or "://" in text or "::" in text else str(absolute(text, base))
 
 
 def model_source(text: str, base: Base) -> str:
-    """Return the source of a model: a folder as an absolute path, a Hugging Face id unchanged.
+    """Return where a model comes from: a folder as an absolute path, or a Hugging Face id unchanged.
 
-    OWNER/NAME is a Hugging Face id unless `base` has a folder of that name. A text that begins with . or ~ is always a
-    folder.
+    OWNER/NAME is a Hugging Face id, unless the folder that `base()` returns has a folder of that name. A text that
+    begins with . or ~ is always a folder.
     """
     if not text or os.path.isabs(text):
         return text
@@ -103,9 +106,14 @@ def model_source(text: str, base: Base) -> str:
 
 
 def every(value: Any, setting: PathSetting, base: Base) -> Any:
-    """Return `value` with absolute paths, also inside lists and tables. Other values stay as they are.
+    """Return the value of a path setting with every path in it made absolute, also in lists and tables.
 
-    An empty text stays empty, because it means the default.
+    An empty text stays empty, because it means the default. Values that aren't texts or paths stay as they are.
+
+    Args:
+        value: The value: a path, a text, or a list or table of these.
+        setting: Makes one text absolute.
+        base: Returns the folder at which relative paths start.
     """
     if isinstance(value, Path):
         return Path(setting.absolute(str(value), base))

@@ -1,4 +1,4 @@
-"""Reads settings from file, environment and flags, and checks and prints them. farm.config defines the settings.
+"""Reads, checks and prints settings from a file, the environment and flags. farm.config defines the settings.
 
 Flags win over the environment, and the environment wins over the file. An unknown key is an error, never ignored.
 """
@@ -62,8 +62,8 @@ def _address(value: str) -> str:
     host = (_ipv6(found[1]) if found[1] else _host(found[2])) if found else None
     if not found or not host or int(found[3]) > 65535:
         raise ValueError(
-            "must be HOST:PORT, such as 127.0.0.1:7433, [::1]:7433 or farm.studio:7433; write a name that is not ASCII in "
-            "its DNS form, xn--…"
+            "must be HOST:PORT, such as 127.0.0.1:7433, [::1]:7433 or farm.studio:7433; for a name that is not ASCII, "
+            "write its DNS form, xn--…"
         )
     return addresses.joined(host, int(found[3]))
 
@@ -139,7 +139,10 @@ ModelSources = Annotated[dict[str, str], PathSetting(setting_paths.model_source)
 
 
 class Settings(BaseModel):
-    """The base of all tables of settings. Each field has a description; the docstring says what the table is about."""
+    """The base class of all tables of settings.
+
+    Each field has a description. The docstring of a subclass says what the table is about.
+    """
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True, populate_by_name=True
@@ -157,12 +160,22 @@ def load(
     environ: Mapping[str, str],
     overrides: Mapping[str, Any],
 ) -> SomeSettings:
-    """Return the settings of `model`, from a file, the environment and flags. Raises InvalidConfig.
+    """Return the settings of a program, from a file, the environment and flags.
 
-    The file is `path`; if that is None, the file that the variable `prefix`CONFIG names; otherwise `file_name` in the
-    home, if it exists. The variables in `environ` begin with `prefix`. `overrides` are the flags, by dotted key.
     A relative path in a file starts at the file's folder. A relative path in the environment or in a flag starts at the
     current folder.
+
+    Args:
+        model: The class of the settings.
+        file_name: The name of the settings file in the home folder. This file is read if neither `path` nor the
+            variable `prefix`CONFIG names a file. It may be missing.
+        path: The settings file that a flag names; None: no flag names one. It wins over the variable `prefix`CONFIG.
+        prefix: The beginning of the names of the program's environment variables.
+        environ: The environment.
+        overrides: The flags, by dotted key. A flag with the value None is left out.
+
+    Raises:
+        InvalidConfig: A setting is refused, or the file can't be read.
     """
     flags = {
         key: _from_here(model, key, value, _flag(key))
@@ -210,9 +223,9 @@ def load(
 
 
 def anchored_environment(model: type[BaseModel], prefix: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables of `environ` that set paths, as absolute paths for a child process in another folder.
+    """Return those variables of `environ` that set paths, with the paths made absolute.
 
-    Raises InvalidConfig.
+    A child process that runs in another folder needs them. Raises InvalidConfig.
     """
     found = {
         variable: _from_here(model, key, value, variable)
@@ -372,10 +385,16 @@ def _is_table(field: FieldInfo) -> bool:
 
 
 def example(model: type[Settings], file: str, program: str, prefix: str) -> str:
-    """Return an example of `file` for `program`, with the meaning and the default of every setting of `model`.
+    """Return the text of an example settings file, with the meaning and the default of every setting.
 
-    A line of prose begins with "# ". A setting begins with "#" and no space: without that character the setting takes
-    effect.
+    A line of prose begins with "# ". The line of a setting begins with "#" and no space. Somebody who removes this "#"
+    sets the setting.
+
+    Args:
+        model: The class of the settings.
+        file: The name of the settings file, as the text mentions it.
+        program: The name of the program that reads the file.
+        prefix: The beginning of the names of the program's environment variables.
     """
     lines = [
         f"# {file}: settings of {program}, each with its default. To set one, remove the # before it.",

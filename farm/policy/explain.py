@@ -18,15 +18,15 @@ _NAMED = 3
 
 @dataclass(frozen=True)
 class DeviceFit:
-    """How many of a job's unfinished tasks a device could take, and what the device does now.
+    """One device, seen from one job: how many of the job's unfinished tasks it could take, and what it does now.
 
     Attributes:
         device: The device, as "node/device".
         fits: The number of tasks that the device could take if it were usable and free.
-        of: The number of unfinished tasks.
-        usable: True if the device takes any work now.
-        task: Its current task; empty: none.
-        reason: Why the device isn't usable, or can't take the other tasks; empty: no reason.
+        of: The number of the job's unfinished tasks.
+        usable: True if the device accepts work now.
+        task: The device's current task; empty: none.
+        reason: Why the device isn't usable, or why it can't take some of the tasks; empty: no reason.
     """
 
     device: str
@@ -39,7 +39,10 @@ class DeviceFit:
 
 @dataclass(frozen=True)
 class Fit:
-    """All devices with their fit. `homeless` has the reason for each task that no device can ever take, by task key."""
+    """What each device of the farm could do for one job.
+
+    `homeless`: the tasks that no device can ever take. Each task's key is mapped to the reason.
+    """
 
     devices: tuple[DeviceFit, ...]
     homeless: Mapping[str, str]
@@ -47,9 +50,9 @@ class Fit:
 
 @dataclass(frozen=True)
 class Standing:
-    """A task that has not succeeded. `reason` is the reason in its record.
+    """A task that has not succeeded.
 
-    `unmet` has the keys of the unfinished tasks that it needs.
+    `reason` is the reason in the task's record. `unmet` has the keys of the unfinished tasks that this task needs.
     """
 
     key: str
@@ -74,7 +77,7 @@ def reason_of(job_id: str, job: JobState, task: Standing) -> str:
 
 
 def tried_again(seconds: float, error: str) -> str:
-    """Return why a task waits `seconds` before its next try. Its last attempt ended with `error`."""
+    """Return why a task waits `seconds` before its next attempt. `error` is the error of its last attempt."""
     return f"is tried again after {seconds:g} s, because of: {gist(error)}"
 
 
@@ -129,10 +132,10 @@ def summary(
 def waits_for(
     job_id: str, job: JobState, tasks: Sequence[Standing], total: int, fit: Fit | None = None
 ) -> str:
-    """Return what a job waits for while none of its tasks runs, as in `summary`; "" if the job is about to go on.
+    """Return what a job waits for, in the words of `summary`. Return "" if the job doesn't wait.
 
-    The arguments are those of `summary`. A job is about to go on if one of its tasks has just become ready, because
-    placement looks for ready tasks every second.
+    A job doesn't wait if it has ended, if one of its tasks runs, or if the next task starts soon: placement looks for
+    ready tasks every second. The arguments are those of `summary`.
     """
     known = job == JobState.PAUSED or (fit and fit.homeless) or any(
         task.state == TaskState.READY and task.reason for task in tasks

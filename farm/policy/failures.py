@@ -1,6 +1,6 @@
-"""The consequences of an attempt without a result: its task is tried again, at once or later, or its job fails.
+"""What follows when an attempt ends without a result: the task is tried again, at once or later, or the job fails.
 
-Pure: no clock, no I/O. The store passes in the ends of a task's attempts so far, and carries out the verdict.
+Pure: no clock, no I/O. The store passes in how the task's attempts have ended so far, and carries out the verdict.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ USUAL_TERMS = Terms()
 
 @dataclass(frozen=True)
 class End:
-    """How an attempt without a result ended. `device` is (node id, device name); `place` is its name for people."""
+    """How an attempt without a result ended. `device` is (node id, device name); `place` names it for people."""
 
     cause: Cause
     device: tuple[str, str]
@@ -81,9 +81,9 @@ class Verdict:
     """The decision about an attempt without a result.
 
     Attributes:
-        state: The attempt's final state: FAILED if it counts as the task's own error, else LOST.
-        wait: Seconds after which the task is tried again.
-        fails: Why the job fails; empty: the task is tried again.
+        state: The attempt's final state: FAILED if the error counts as the task's own, else LOST.
+        wait: The number of seconds after which the task is tried again; 0: at once.
+        fails: Why the job fails. Empty if it doesn't fail: the task is tried again.
     """
 
     state: AttemptState
@@ -94,13 +94,13 @@ class Verdict:
 def judge(
     ends: Sequence[End], job_errors: int = 0, terms: Terms = USUAL_TERMS, *, bigger_device: bool = True
 ) -> Verdict:
-    """Decide what follows from the end of a task's last attempt.
+    """Decide what happens to a task whose last attempt ended without a result.
 
     Args:
-        ends: How each of the task's attempts without a result ended, in the order of the attempts.
-        job_errors: The number of errors of all the job's tasks before this end.
+        ends: The ends of all the task's attempts without a result, oldest first. The last one is to be judged.
+        job_errors: The number of earlier errors in all tasks of the job.
         terms: The limits of the farm.
-        bigger_device: For a task that ran out of memory: whether the farm knows a device with more memory.
+        bigger_device: Whether the farm has a device with more memory. It matters only if the task ran out of memory.
     """
     last = ends[-1]
     alike = [end for end in ends if end.cause is last.cause]
@@ -150,8 +150,14 @@ def _places(ends: Sequence[End]) -> str:
 def unlucky(ends: Sequence[End]) -> frozenset[tuple[str, str]]:
     """Return the devices that should not get the task again while other devices can take it.
 
-    A single crash of a renderer is no evidence against its device, and avoiding the device could cost more than a retry
-    there.
+    These are the devices on which the task failed, found no working storage, or crashed its renderer. If only one
+    renderer crashed, that crash isn't held against its device: avoiding the device could cost more than a retry there.
+
+    Args:
+        ends: The ends of all the task's attempts without a result.
+
+    Returns:
+        The devices, each as (node id, device name).
     """
     deaths = [end for end in ends if end.cause is Cause.RENDERER_DIED]
     found = [end for end in ends if end.cause in TASK_ERRORS or end.cause is Cause.STORAGE]
@@ -159,23 +165,27 @@ def unlucky(ends: Sequence[End]) -> frozenset[tuple[str, str]]:
 
 
 def strikes(cause: Cause) -> bool:
-    """Return whether an end with this cause counts against the device. A full disk doesn't: the task waits."""
+    """Return whether an end with this cause counts towards a quarantine of the device. A full disk doesn't."""
     return cause in TASK_ERRORS or cause is Cause.RENDERER_DIED
 
 
 def time_to_stop(longest_step: float) -> float:
-    """Return the seconds that an attempt may take to stop. It can stop only between steps.
+    """Return how many seconds an attempt may take to stop. An attempt can stop only between steps.
 
-    `longest_step`: the seconds of its slowest step so far.
+    `longest_step`: the seconds that the attempt's slowest step has taken so far.
     """
     return max(STOP_SECONDS, 3 * longest_step)
 
 
 def overdue(begun: float, progressed: float, longest_step: float, now: float, terms: Terms) -> str:
-    """Return why a live attempt takes too long and must end, or "". All times are in seconds of the same clock.
+    """Return why a live attempt takes too long and must end; "" if it may go on.
 
-    `begun`: when the attempt was dispatched. `progressed`: when its last step was reported. `longest_step`: the seconds
-    of its slowest step so far.
+    Args:
+        begun: When the attempt was dispatched. This and all other times are in seconds of the same clock.
+        progressed: When the attempt's last step was reported.
+        longest_step: The seconds that the attempt's slowest step has taken so far.
+        now: The present time.
+        terms: The limits of the farm.
     """
     if now - begun > terms.total:
         return f"not done after {now - begun:.0f} s; at most {terms.total:g} s are allowed (timeouts.total)"

@@ -1,4 +1,4 @@
-"""Errors shortened to one line for people. The whole error is in the log of the attempt. Pure."""
+"""Shortens errors to one line for people. The whole error stays in the log of the attempt. Pure: no clock, no I/O."""
 
 from __future__ import annotations
 
@@ -26,12 +26,16 @@ _LINE = 2000
 
 
 def gist(text: str, otherwise: str = "no reason given") -> str:
-    """Return the line of an error's text that says what went wrong.
+    """Return one line that says what went wrong, taken from the text of an error.
 
-    If the text has a traceback, that line is the farm's own text before the traceback. Without such a text it is the
-    last exception, without the name of its package; if the exception has no message, its place in the source is added.
-    If the text has no traceback, that line is the first line, followed by the second if the first ends in a colon. If
-    the text is empty, return `otherwise`.
+    Args:
+        text: The error, perhaps with a traceback.
+        otherwise: What to return if `text` is empty.
+
+    Returns:
+        For a text without a traceback: its first line, and also the second if the first ends in a colon.
+        For a text with a traceback: the sentence that the farm wrote before the traceback. If there is none: the last
+        exception, without its package's name. If that exception has no message: also its place in the source.
     """
     if "\n" not in text.strip():
         return shown(text.strip(), _LINE) or otherwise
@@ -59,8 +63,8 @@ def gist(text: str, otherwise: str = "no reason given") -> str:
 def failure(error: str, job_id: str = "") -> str:
     """Return why a job failed, in one line: the task, how often and where it failed, and the gist of its last error.
 
-    `error` is the error in the job's record. If `job_id` is given, the line also names the command that prints
-    the task's log.
+    `error` is the error in the job's record. If `job_id` is given, the line also names the command that prints the log
+    of the failed task.
     """
     found = _OF_A_JOB.fullmatch(error)
     if not found:

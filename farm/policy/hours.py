@@ -13,9 +13,10 @@ _SHAPE = re.compile(r"(?:(?:(?P<a>[a-z]{3})(?:-(?P<b>[a-z]{3}))?)\s+)?(\d\d):(\d
 
 @dataclass(frozen=True)
 class Hours:
-    """A stretch of time on each of `days` (0 is Monday), from minute `first` of the day to just before minute `last`.
+    """The same hours on each of some days of the week.
 
-    If `last` is not after `first`, the stretch ends on the next day, but belongs to the day on which it begins.
+    `days`: the days on which the hours begin; 0 is Monday. `first`: the minute of the day at which they begin. `last`:
+    the minute of the day at which they end. If `last` isn't after `first`, they end on the next day.
     """
 
     text: str

@@ -20,7 +20,7 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True)
 class HeldAttempt:
-    """An attempt as its renderer knows it: with its lease, and whether it must end."""
+    """What a renderer knows about its attempt: when the lease ends, and whether the attempt must stop."""
 
     attempt_id: str
     epoch: int
@@ -36,16 +36,25 @@ class HeldAttempt:
         return (self.attempt_id, self.epoch) == (attempt_id, epoch)
 
     def granted(self, attempt_id: str, epoch: int, until: float) -> HeldAttempt:
-        """Return the attempt with a new lease. Ignore a lease for another attempt or epoch, or a shorter lease."""
+        """Return the attempt with a new lease, which ends at `until`, in seconds of CLOCK_BOOTTIME.
+
+        A lease for another attempt or epoch is ignored. So is a lease that ends earlier than the present one.
+        """
         if not self._is(attempt_id, epoch):
             return self
         return replace(self, until=until if self.until is None else max(self.until, until))
 
     def cancelled(self, attempt_id: str, epoch: int, reason: str, keeping: bool = False) -> HeldAttempt:
-        """Return the attempt as cancelled. Ignore a cancel for another attempt or epoch. No lease undoes a cancel.
+        """Return the attempt as cancelled; a later lease doesn't undo this.
 
-        `keeping`: whether the task goes on elsewhere. If two cancels differ in `keeping`, the cancel without it wins,
-        whichever comes first.
+        A cancel of another attempt or epoch is ignored.
+
+        Args:
+            attempt_id: The attempt to cancel.
+            epoch: The epoch of that attempt.
+            reason: Why the attempt is cancelled.
+            keeping: Whether the task goes on elsewhere, so that the farm wants the attempt's state. If two cancels
+                differ in this, False wins, no matter which cancel comes first.
         """
         if not self._is(attempt_id, epoch) or (self.stopped is not None and (keeping or not self.keeping)):
             return self
@@ -61,23 +70,27 @@ class HeldAttempt:
 
 
 class SentHeartbeats:
-    """The times at which the heartbeats of one stream were sent.
+    """Remembers when each heartbeat of one stream was sent.
 
-    A lease counts from then, not from the arrival of the answer.
+    A lease begins when its heartbeat was sent, not when the answer arrives.
     """
 
     def __init__(self) -> None:
         self._sent: dict[int, float] = {}
 
     def sent(self, sequence: int, at: float) -> None:
-        """Note that heartbeat `sequence` is sent at the time `at`, in seconds of CLOCK_BOOTTIME."""
+        """Note that the heartbeat number `sequence` is sent at the time `at`, in seconds of CLOCK_BOOTTIME."""
         self._sent[sequence] = at
 
     def until(self, sequence: int, lease_seconds: float) -> float | None:
-        """Return the end of the lease in the answer to heartbeat `sequence`. None: the heartbeat was answered before.
+        """Return when a lease ends that came as the answer to a heartbeat. Forget this heartbeat and all earlier ones.
 
-        `lease_seconds`: the length of the lease, which begins when the heartbeat was sent. All heartbeats up to
-        `sequence` are forgotten, because answers come in the order of the heartbeats.
+        Args:
+            sequence: The number of the heartbeat. Heartbeats are answered in their order.
+            lease_seconds: The length of the lease. The lease begins when the heartbeat was sent.
+
+        Returns:
+            The end of the lease, in seconds of CLOCK_BOOTTIME; None if the heartbeat is unknown or forgotten.
         """
         at = self._sent.get(sequence)
         if at is None:

@@ -1,7 +1,6 @@
-"""The retention of artifacts of ended jobs: intermediate results, and uploads that no other job needs.
+"""How long the farm keeps artifacts that only ended jobs need: intermediate results, and uploads.
 
-Pure: no clock, no I/O. The store passes in the artifacts that only ended jobs need, and removes those that are
-returned.
+Pure: no clock, no I/O. The store passes in these artifacts. This module returns the ones that the store should remove.
 """
 
 from __future__ import annotations
@@ -15,7 +14,10 @@ LEAST_UPLOAD_SECONDS = 86_400.0
 
 @dataclass(frozen=True)
 class Keeping:
-    """The limits of retention: artifacts of ended jobs are kept for `seconds`, and at most `max_bytes` in all."""
+    """The limits of retention.
+
+    The artifacts of an ended job are kept for `seconds`. The artifacts of all ended jobs together may have `max_bytes`.
+    """
 
     seconds: float
     max_bytes: int
@@ -36,10 +38,13 @@ class Leftover:
 
 
 def surplus(oldest: Iterable[Leftover], kept: int, keeping: Keeping, now: float) -> list[Leftover]:
-    """Return the leftovers to remove at `now` (Unix seconds).
+    """Return the leftovers to remove: those kept long enough, and more of the oldest while the total is too large.
 
-    These are the leftovers whose time is over and, if all leftovers together are too large, the oldest.
-    `oldest`: leftovers, oldest first; the newest may be missing. `kept`: the size of all leftovers together, in bytes.
+    Args:
+        oldest: The leftovers, oldest first. The newest may be missing from this list.
+        kept: The total size of all leftovers, in bytes.
+        keeping: The limits of retention.
+        now: The present time in Unix seconds.
     """
     gone = []
     for one in oldest:

@@ -1,7 +1,7 @@
 """The choice of the tasks that run again when somebody asks for a retry.
 
-Pure: no clock, no I/O. Finished tasks whose results are still kept don't run again. Each chosen task can start sooner
-or later, because the tasks that it lacks are chosen too.
+Pure: no clock, no I/O. A finished task whose result the farm still keeps doesn't run again. If a chosen task needs
+other tasks that can't run without a retry, those are chosen too, so that no chosen task waits for ever.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Undone:
         state: The task's state.
         needs: The ids of the tasks that it needs.
         group: Its lockstep group; empty: none.
-        gone: True if the task has succeeded, but its result is no longer kept.
+        gone: True if the task has succeeded, but the farm no longer keeps its result.
     """
 
     state: TaskState
@@ -33,11 +33,14 @@ class Undone:
 
 
 def to_retry(wanted: Collection[str], tasks: Mapping[str, Undone]) -> frozenset[str]:
-    """Return the ids of the tasks to retry, so that each task in `wanted` can run again. `tasks` are all tasks of the job.
+    """Return the ids of the tasks to retry, so that the wanted tasks can run again.
 
-    The failed and cancelled tasks of `wanted` are chosen. For each chosen task, the tasks that it needs and the other
-    members of its lockstep group are chosen too, if they failed, were cancelled, or are `gone`. The other members are
-    chosen because a group starts as a whole.
+    First the failed and cancelled tasks of `wanted` are chosen. Each chosen task then adds the tasks that it needs and
+    the other members of its lockstep group, if these failed, were cancelled, or are `gone`. A group starts as a whole.
+
+    Args:
+        wanted: The ids of the tasks that somebody wants to retry.
+        tasks: All tasks of the job, by id.
     """
     groups: dict[str, list[str]] = {}
     for id, task in tasks.items():

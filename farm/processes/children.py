@@ -1,8 +1,8 @@
 """The command lines and environments of Python child processes. Only this module makes them.
 
-A child imports only packages that are installed beside this Python. A plain `python -m` would look first in the current
-folder, then in the folders of PYTHONPATH and in the user's own packages. Then a `json.py` beside a person's clips would
-run instead of Python's own, or a package `plugins` of the studio's pipeline instead of the farm's.
+A child imports only packages that are installed for this Python. A plain `python -m` would also import from the current
+folder, from PYTHONPATH and from the user's own packages. A file `json.py` beside a person's clips would then replace
+Python's own `json`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def python_command(module: str, *arguments: str) -> list[str]:
 
 
 def child_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment for a child, without any PYTHON* variable of the caller.
+    """Return the environment for a child process, without the PYTHON* variables in `environ`.
 
     `environ`: the environment to start from; None: the environment of this process.
     """

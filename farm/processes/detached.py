@@ -1,6 +1,6 @@
-"""Detached processes: they outlive the process that started them, and the next process finds them again.
+"""Starts, finds and ends detached processes, which outlive the process that started them.
 
-This module starts, recognises and ends them. A subclass of DetachedProcess says which program the process runs.
+A subclass of DetachedProcess says which program the detached process runs.
 """
 
 from __future__ import annotations
@@ -30,9 +30,12 @@ _WRITE_PID_AND_BECOME = 'echo $$ > "$0" && exec "$@"'
 
 
 def running_in(folder: Path) -> dict[str, int | None]:
-    """Return the detached processes of `folder` that run now: the pid of each by its name, or None for an unknown pid.
+    """Return the detached processes whose home is `folder` and that run now.
 
-    The function looks only at the processes' lock files, so it needs none of the processes' settings.
+    The function looks only at lock files and pid files, so it doesn't need the settings of the processes.
+
+    Returns:
+        The pid of each process, by the name of the process; None in place of a pid that is unknown.
     """
     found: dict[str, int | None] = {}
     for lock in sorted(folder.glob("*.lock")):
@@ -68,10 +71,13 @@ def differences(
     wanted_command: Sequence[str],
     wanted_variables: Mapping[str, str],
 ) -> list[str]:
-    """Return, in words, how a running process differs in command and environment from a process started now. Pure.
+    """Return how a running process differs from one that would be started now, one sentence for each difference. Pure.
 
-    `wanted_command` and `wanted_variables` are those of a process started now. Only the environment variables in
-    `wanted_variables`, which the farm sets itself, are compared.
+    Args:
+        command: The command line of the running process.
+        environment: The environment of the running process.
+        wanted_command: The command line that a new process would get.
+        wanted_variables: The environment variables that the farm would set for a new process. No others are compared.
     """
     pairs = itertools.zip_longest(command, wanted_command, fillvalue="nothing")
     found = [f"{old} is now {new}" for old, new in pairs if old != new]
@@ -88,11 +94,11 @@ def this_process(program: str) -> str:
 
 
 class DetachedProcess(abc.ABC):
-    """One process for each (home, name), in a session of its own.
+    """A process in a session of its own. At most one runs for each home folder and name.
 
-    The process locks the file `<name>.lock` in its home as long as it lives, and the kernel frees the lock at its
-    death. So "alive" means "the file is locked". Another program that later gets the same pid is never mistaken for
-    this process, even after a reboot or a change of the clock.
+    The process has the file `<name>.lock` in its home locked while it lives. The kernel frees the lock when the process
+    dies. So "alive" means "the file is locked". Another program that later gets the same pid is never mistaken for this
+    process, even after a reboot or a change of the clock.
     """
 
     def __init__(self, name: str, home: Path) -> None:
@@ -115,10 +121,10 @@ class DetachedProcess(abc.ABC):
         return child_environment() | self.variables()
 
     def prepare(self) -> None:
-        """Prepare a start of the process. Runs before each start, while no other caller can start the process."""
+        """Prepare a start of the process. Called before each start, while no other caller can start the process."""
 
     def clean_up(self) -> None:
-        """Remove what the process left behind. Runs after the process and all its descendants have ended."""
+        """Remove the files that the process left behind. Called when the process and all its descendants have ended."""
 
     @property
     def pid(self) -> int | None:
@@ -133,9 +139,10 @@ class DetachedProcess(abc.ABC):
             return self._locked()
 
     def outdated(self) -> list[str]:
-        """Return, in words, how the running process differs from one started now; empty if it doesn't, or none runs.
+        """Return how the running process differs from one that would be started now, one sentence for each difference.
 
-        Differences arise because a detached process goes on while settings change and machines move to other networks.
+        The list is empty if nothing differs, or if the process doesn't run. Differences arise because a detached
+        process keeps running while settings change and machines move to other networks.
         """
         for process in self.family()[:1]:
             with contextlib.suppress(psutil.Error):
@@ -145,7 +152,7 @@ class DetachedProcess(abc.ABC):
         return []
 
     def start(self) -> int:
-        """Start the process, or adopt one that already runs. Return its pid without waiting until it is ready."""
+        """Start the process, unless it already runs. Return its pid, without waiting until the process is ready."""
         with self._exclusively():
             running = self._running_pid()
             if running is not None:
@@ -172,8 +179,8 @@ class DetachedProcess(abc.ABC):
     def stop(self, timeout: float = 10.0, number: int = signal.SIGTERM) -> None:
         """End the process with all its descendants.
 
-        The process gets the signal `number` and then has `timeout` seconds to end its descendants and itself. Those
-        that still run get SIGKILL.
+        The process gets the signal `number`. It then has `timeout` seconds to end its descendants and itself. Processes
+        that still run after that get SIGKILL.
         """
         with self._exclusively():
             pid = self._running_pid()
@@ -290,7 +297,7 @@ class DetachedProcess(abc.ABC):
 
 
 def remove(path: Path) -> None:
-    """Remove a file that every start writes anew. If a folder has the file's name, move the folder aside."""
+    """Remove a file that each start of a process writes again. If `path` is a folder instead, move the folder aside."""
     if path.is_dir() and not path.is_symlink():
         durable.set_aside(path)
     path.unlink(missing_ok=True)

@@ -57,9 +57,9 @@ def wait_for_head(address: str, timeout: float) -> None:
 
 
 def driver_job_config() -> JobConfig:
-    """Return the job config for a driver. It adds no folder to the import path of the driver's workers.
+    """Return a Ray job config that keeps the driver's folders out of the workers' import path.
 
-    Without this config Ray makes every worker, on every machine, import from the driver's current folder first.
+    With Ray's default config, every worker on every machine would import from the driver's current folder first.
     """
     from ray.job_config import JobConfig
 
@@ -109,7 +109,7 @@ def _spare_what_the_farm_does_not_use() -> None:
 
 
 def cut_logs(folder: Path) -> None:
-    """Empty the log files of Ray's own processes in `folder` that have grown too long.
+    """Empty those log files in `folder` that have grown too long. `folder` has the logs of Ray's own processes.
 
     Ray's own log rotation is not used: it puts a pipe and six threads between a process and its file (docs/ray.md, 22).
     """
@@ -121,11 +121,11 @@ def main() -> None:
     """Start the node, write its state file once the control store knows the node, and run until the node dies."""
     parser = argparse.ArgumentParser(prog="python -m farm.processes.ray_launch", description=main.__doc__)
     parser.add_argument("kind", choices=["head", "node"])
-    parser.add_argument("--address", required=True, help="control store, as host:port")
+    parser.add_argument("--address", required=True, help="address of Ray's control store, as host:port")
     parser.add_argument("--node-ip", required=True)
     parser.add_argument("--temp", required=True, type=Path, help="folder for Ray's sockets and logs")
-    parser.add_argument("--state", required=True, type=Path, help="file to write once the node is up")
-    parser.add_argument("--prestart", type=int, default=0, help="worker processes to keep ready")
+    parser.add_argument("--state", required=True, type=Path, help="file to write when the node is up")
+    parser.add_argument("--prestart", type=int, default=0, help="number of worker processes to keep ready")
     parser.add_argument("--object-store", type=int, required=True, help="bytes")
     arguments = parser.parse_args()
 

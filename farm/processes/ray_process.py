@@ -1,7 +1,7 @@
-"""Ray's own processes as the farm runs them: the head beside the daemon, a raylet beside each agent.
+"""Ray's own processes as the farm runs them: the head beside the daemon, and a raylet beside each agent.
 
-This module doesn't import Ray, because a process that imports Ray ends when it loses Ray's control store. Neither the
-daemon nor an agent may end for that reason.
+This module doesn't import Ray. A process that imports Ray ends when it loses the connection to Ray's control store, and
+the daemon and the agents must not end for that reason.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ def ray_version() -> str:
 def ray_variables(node_ip: str, token_file: Path) -> dict[str, str]:
     """Return the environment variables that the farm sets for every process that talks to Ray.
 
-    `node_ip` is the address of this machine in the cluster; 127.0.0.1 keeps all ports of Ray on loopback.
+    Args:
+        node_ip: The address of this machine in the cluster. With 127.0.0.1, Ray opens all its ports on loopback only.
+        token_file: The file with Ray's token.
     """
     read = {}
     # If the token can't be read, a running process goes on with the token that it has.
@@ -91,7 +93,11 @@ def ray_variables(node_ip: str, token_file: Path) -> dict[str, str]:
 def ray_environment(node_ip: str, token_file: Path) -> dict[str, str]:
     """Return the environment for a process that talks to Ray.
 
-    It is the environment of this process, with all variables of Ray replaced by the farm's.
+    It is the environment of `child_environment`, with all RAY_* variables replaced by those of `ray_variables`.
+
+    Args:
+        node_ip: The address of this machine in the cluster.
+        token_file: The file with Ray's token.
     """
     return without_ray(child_environment()) | ray_variables(node_ip, token_file)
 
@@ -211,10 +217,12 @@ class _RayNode(DetachedProcess):
 
 
 class RayHead(_RayNode):
-    """The head of the cluster: the control store, and a raylet that runs no work, for the driver on this machine.
+    """The head of the Ray cluster: the control store, and a raylet that runs no work.
 
-    If the port is 0, the first start takes a free port and stores it in the home. Later starts take the same port, so
-    that nodes find a restarted head.
+    The driver on this machine connects through that raylet.
+
+    If the port is 0, the first start takes a free port and stores its number in the home folder. Later starts take the
+    same port, so that nodes find a restarted head.
     """
 
     def __init__(self, home: Path, node_ip: str, port: int, token_file: Path) -> None:
@@ -280,10 +288,16 @@ class RayHead(_RayNode):
 
 
 class Raylet(_RayNode):
-    """The raylet of a machine. A raylet that is started before the head waits one minute for the head.
+    """The raylet of a machine. If it starts before the head, it waits up to one minute for the head.
 
-    `threads`: CPU threads for a renderer's tensor work. `renderers`: number of worker processes to keep ready. `env`:
-    further environment variables that renderers inherit.
+    Args:
+        home: The folder for the raylet's files.
+        head_address: The address of the cluster's control store, as host:port.
+        node_ip: The address of this machine in the cluster.
+        token_file: The file with Ray's token.
+        threads: The number of CPU threads for the tensor work of each renderer.
+        renderers: The number of worker processes to keep ready.
+        env: Further environment variables, which renderers inherit.
     """
 
     def __init__(

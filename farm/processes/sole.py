@@ -1,4 +1,4 @@
-"""The lock that gives a home to one process at a time: a farm's home to one daemon, a node's home to one agent."""
+"""The lock that lets only one process at a time use a home folder: one daemon for a farm, one agent for a node."""
 
 from __future__ import annotations
 
@@ -17,10 +17,16 @@ class HomeInUse(Exception):
 
 @contextlib.contextmanager
 def sole_process(home: Path, lock: str, in_use: str) -> Iterator[None]:
-    """Lock the file `lock` in the folder `home` during the block. A missing folder or file is created.
+    """Lock a home folder for this process while the `with` block runs. If the process dies, the kernel frees the lock.
 
-    The kernel frees the lock if the process ends earlier. Raises HomeInUse with the message `in_use` if another process
-    has the lock, and DamagedFile if `lock` is not an ordinary file.
+    Args:
+        home: The home folder. It is created if it is missing.
+        lock: The name of the lock file in `home`. The file is created if it is missing.
+        in_use: The message of HomeInUse.
+
+    Raises:
+        HomeInUse: Another process has the lock.
+        DamagedFile: `lock` is not an ordinary file.
     """
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle = open_plain(home / lock, os.O_RDWR | os.O_CREAT, MADE_ANEW)

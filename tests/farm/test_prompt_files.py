@@ -103,8 +103,14 @@ def test_a_text_that_yaml_would_cut_at_a_hash_is_refused(tmp_path, row):
         ("- text: a\n- text: b", "row 2: must have one of frame, seconds and timecode, got none"),
         ("- {text: a, frame: 1, seconds: 2}", "row 1: must have one of .*, got frame and seconds"),
         ("- {text: a}\n- {text: b, frame: 750}", "row 2: begins at frame 750, which must be within the 750"),
-        ("- {text: a, frame: 9}\n- {text: b, frame: 9}", "row 2: begins at frame 9, .* after frame 9, where"),
-        ("- {text: a, frame: 9}\n- {text: b, frame: 3}", "row 2: begins at frame 3, .* after frame 9, where"),
+        (
+            "- {text: a, frame: 9}\n- {text: b, frame: 9}",
+            "row 2: begins at frame 9, .* previous row, which begins at frame 9",
+        ),
+        (
+            "- {text: a, frame: 9}\n- {text: b, frame: 3}",
+            "row 2: begins at frame 3, .* previous row, which begins at frame 9",
+        ),
         ("- {text: a, frame: -1}", "row 1: frame: must be a whole number such as 240, got '-1'"),
         ("- {text: a, frame: 2.5}", "row 1: frame: must be a whole number"),
         ("- {text: a, frame: \u0663}", "row 1: frame: must be a whole number"),
