@@ -12,6 +12,7 @@ A package registers its plugins in up to three entry-point groups:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pluggy
@@ -19,6 +20,7 @@ import pluggy
 from farm.planning import ModelFacts, OutputFacts, Strategy
 from farm.presence import Presence
 from farm.rendering import DeviceInfo, Joining, RenderingModel, RenderingOutput
+from farm.sampling import Guidance, GuidanceFacts, OpenOptions, Sampler, SamplerFacts
 
 GROUP_PLANNING = "farm.planning"
 GROUP_RENDERING = "farm.rendering"
@@ -42,6 +44,14 @@ class PlanningHooks:
     @hookspec
     def farm_outputs(self) -> list[OutputFacts]:
         """Return the output formats that jobs may name."""
+
+    @hookspec
+    def farm_samplers(self) -> list[SamplerFacts]:
+        """Return the samplers that jobs may name."""
+
+    @hookspec
+    def farm_guidances(self) -> list[GuidanceFacts]:
+        """Return the guidances that jobs may name."""
 
     @hookspec(firstresult=True)
     def farm_open_joining(self, output: str) -> Joining | None:
@@ -108,6 +118,34 @@ class RenderingHooks:
 
         Returns:
             The format, or None if this plugin doesn't have it.
+        """
+
+    @hookspec(firstresult=True)
+    def farm_open_sampler(self, sampler: str, options: OpenOptions) -> Sampler | None:
+        """Open a sampler for one window.
+
+        Args:
+            sampler: The name of the sampler.
+            options: The job's options for the sampler that differ from their defaults, as JSON by name.
+
+        Returns:
+            The sampler, or None if this plugin doesn't have it.
+        """
+
+    @hookspec(firstresult=True)
+    def farm_open_guidance(
+        self, guidance: str, options: OpenOptions, guidance_scale: float, sigmas: Sequence[float]
+    ) -> Guidance | None:
+        """Open a guidance for one window.
+
+        Args:
+            guidance: The name of the guidance.
+            options: The job's options for the guidance that differ from their defaults, as JSON by name.
+            guidance_scale: The scale of classifier-free guidance, where the options name none.
+            sigmas: The window's falling schedule, which ends with 0.
+
+        Returns:
+            The guidance, or None if this plugin doesn't have it.
         """
 
 

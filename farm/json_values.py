@@ -13,8 +13,11 @@ from pydantic import TypeAdapter, ValidationError
 
 _T = TypeVar("_T")
 
-OLD = {"old": True}
+OLD = {"omit_none": True}
 """Metadata of a field that only older JSON has. It is not written if it is None."""
+
+SPARSE = {"omit_none": True}
+"""Metadata of a field that is not written if it is None, because few values have it."""
 
 
 class Unreadable(ValueError):
@@ -70,5 +73,5 @@ def _names(kind: Any) -> tuple[tuple[str, str, bool], ...]:
     found = []
     for one in fields(kind):
         alias = next((a.alias for a in getattr(hints[one.name], "__metadata__", ()) if a.alias), one.name)
-        found.append((one.name, alias, "old" in one.metadata))
+        found.append((one.name, alias, "omit_none" in one.metadata))
     return tuple(found)

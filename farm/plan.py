@@ -15,10 +15,17 @@ from typing import Annotated, Any, NewType, Self, cast
 
 from pydantic import Field
 
-from farm.json_values import OLD, Unreadable, as_json, read_value
+from farm.json_values import OLD, SPARSE, Unreadable, as_json, read_value
 
-VERSION = 1
-"""Of the plans that this code writes. It reads older ones; plans from before there were versions count as 0."""
+VERSION = 2
+"""The newest version of plans that this code reads and writes. Plans from before there were versions count as 0.
+
+A plan gets the lowest version that says all of it, so that an older renderer refuses only what it can't do. Version 2 has
+samplers, guidances and options.
+"""
+
+FIRST_VERSION = 1
+"""The version of a plan with the default sampler and guidance, and without options."""
 
 Payload = NewType("Payload", object)
 """What one task is told, as the JSON that is stored with it. `WindowTask.of` and its like read it."""
@@ -244,6 +251,19 @@ class Lockstep:
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """A plugin that a job chose, and its options.
+
+    Attributes:
+        name: The plugin's name.
+        options: The options that differ from their defaults, as JSON by name.
+    """
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class EncodeTask(_Told):
     """The payload of an encode task, which encodes the prompts, and the images and clips given with the job.
 
@@ -282,6 +302,8 @@ class WindowTask(_Told):
         shows: The prompts of all latents of the window, in order; None in older plans, which have `prompts` instead.
         lockstep: The window's part in a lockstep group; None: it is in no group.
         prompts: Only in older plans: one mixture of prompts for the whole window.
+        sampler: The sampler and its options; None: Euler.
+        guidance: The guidance and its options; None: classifier-free guidance of `guidance_scale` alone.
     """
 
     stage: int
@@ -301,6 +323,8 @@ class WindowTask(_Told):
     shows: tuple[Run, ...] | None = None
     lockstep: Lockstep | None = None
     prompts: Shown | None = field(default=None, metadata=OLD)
+    sampler: Chosen | None = field(default=None, metadata=SPARSE)
+    guidance: Chosen | None = field(default=None, metadata=SPARSE)
 
     @property
     def steps(self) -> int:
@@ -474,6 +498,10 @@ class JobPart:
         layout: How the lengths of windows were chosen: "fixed" (by the spec alone) or "farm" (for the farm's devices).
         windows: The windows of the video, as spans [start, stop) of global latents.
         version: The version of the plan's format; 0 for plans from before there were versions.
+        sampler: The name of the sampler.
+        guidance: The name of the guidance.
+        options: The options that differ from their defaults, as JSON by name, for each kind of plugin, such as "model".
+        preset: The name of the preset from which the job was filled in; empty: none.
     """
 
     model: str
@@ -503,6 +531,10 @@ class JobPart:
     layout: str = "fixed"
     windows: tuple[tuple[int, int], ...] = ()
     version: int = 0
+    sampler: str = "euler"
+    guidance: str = "lightricks"
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    preset: str = ""
 
     @classmethod
     def of(cls, stored: JobJson) -> Self:

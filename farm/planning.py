@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from farm.options import NONE, NoOptions, Options
 from farm.plan import ColourReference, JobJson, Payload, Tail, lockstep_group
 from farm.policy.gist import gist
 from farm.timeline import Cut, frames_of, tokens_of
@@ -115,6 +116,13 @@ class ModelFacts:
         colour_factor: For such a window: how far its colours are moved towards those of the first window in the chain,
             from 0 to 1.
         refine_sigma: The sigma to which an enlarged storyboard is re-noised.
+        grid: The only sigmas at which a distilled model can begin a step, from high to low; empty: the model knows all.
+        options: The class of the model's options.
+        schedule: `schedule(options, steps, tokens)` returns the schedule that a job's options choose; see `scheduled`.
+            None: `sigmas` alone.
+        sampler: The name of the sampler that jobs get if they name none.
+        ignores: Names of its options that have no effect on this model.
+        negative_prompt: The negative prompt that jobs get if they give none and their guidance uses one.
     """
 
     name: str
@@ -146,6 +154,25 @@ class ModelFacts:
     tail_strength: float = 0.5
     colour_factor: float = 0.25
     refine_sigma: float = 0.85
+    grid: tuple[float, ...] = ()
+    options: type[Options] = NoOptions
+    schedule: Callable[[Options, int, int], tuple[float, ...]] | None = None
+    sampler: str = "euler"
+    negative_prompt: str = ""
+    ignores: tuple[str, ...] = ()
+
+    def scheduled(self, options: Options, steps: int, tokens: int) -> tuple[float, ...]:
+        """Return the denoising schedule of a job: falling sigmas that end with 0.
+
+        Args:
+            options: The job's options for the model.
+            steps: Denoising steps of the whole schedule.
+            tokens: Latent tokens of a window.
+
+        Raises:
+            farm.spec.InvalidSpec: The options don't fit each other or the steps.
+        """
+        return self.schedule(options, steps, tokens) if self.schedule else self.sigmas(steps)
 
     def forward_flops(self, tokens: int) -> float:
         """Return the FLOPs of one forward pass over `tokens` latent tokens (docs/ltx.md, Cost)."""
@@ -341,6 +368,7 @@ class Timeline:
             longest, and all windows should look like it.
         storyboard: The model that draws the storyboard (a small draft of the whole timeline); None: the job's model.
         storyboard_sigmas: The schedule of the storyboard's model; empty: `sigmas`.
+        options: The job's options for the strategy.
     """
 
     latents: int
@@ -357,6 +385,16 @@ class Timeline:
     given: tuple[Anchor, ...] = ()
     storyboard: ModelFacts | None = None
     storyboard_sigmas: tuple[float, ...] = ()
+    options: Options = NONE
+
+    def sigmas_from(self, start: float) -> tuple[float, ...]:
+        """Return the schedule for refining a base that is re-noised to `start`, or to `sigmas[0]` if that is lower.
+
+        A distilled model begins at the sigma of its grid that is nearest to `start`.
+        """
+        known = [sigma for sigma in self.model.grid if sigma <= self.sigmas[0] + 1e-6]
+        nearest = min(known, key=lambda sigma: abs(sigma - start), default=start)
+        return from_sigma(self.sigmas, min(nearest, self.sigmas[0]))
 
 
 def from_sigma(sigmas: Sequence[float], start: float) -> tuple[float, ...]:
@@ -432,6 +470,8 @@ class PlannedTask:
         fp8: Whether the task needs a device that multiplies matrices in fp8.
         model: The name of the model that does the task; empty: the plan's `model`.
         weights: The hash of that model's weights; empty: the plan's `weights`.
+        steps: Denoising steps; 0 for a task that doesn't denoise.
+        passes: Forward passes of the model in those steps. Those of a join that heals a seam aren't counted.
     """
 
     key: str
@@ -445,6 +485,8 @@ class PlannedTask:
     fp8: bool = False
     model: str = ""
     weights: str = ""
+    steps: int = 0
+    passes: int = 0
 
     @property
     def group(self) -> str:
@@ -469,6 +511,8 @@ class Plan:
         tasks: The tasks. Each task comes after all tasks that it needs.
         notes: Sentences for the person who submits the job.
         estimated_bytes: Disk space that the job's artifacts take, in bytes.
+        sampler: The name of the sampler.
+        guidance: The name of the guidance.
     """
 
     strategy: str
@@ -483,3 +527,5 @@ class Plan:
     tasks: tuple[PlannedTask, ...]
     notes: tuple[str, ...] = ()
     estimated_bytes: int = 0
+    sampler: str = ""
+    guidance: str = ""

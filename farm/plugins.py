@@ -8,16 +8,18 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from types import ModuleType
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import pluggy
 
 from farm import hookspecs
 from farm.planning import ModelFacts, OutputFacts, Strategy
 from farm.presence import Presence
+from farm.sampling import Guidance, GuidanceFacts, OpenOptions, Sampler, SamplerFacts
 
 
 class PluginTrouble(Exception):
@@ -105,6 +107,17 @@ class Catalogue:
     models: dict[str, ModelFacts]
     strategies: dict[str, Strategy]
     outputs: dict[str, OutputFacts]
+    samplers: dict[str, SamplerFacts]
+    guidances: dict[str, GuidanceFacts]
+
+    def offers(self) -> dict[str, list[Any]]:
+        """Return all offers that have options, by kind: "model", "strategy", "sampler" and "guidance"."""
+        return {
+            "model": list(self.models.values()),
+            "strategy": list(self.strategies.values()),
+            "sampler": list(self.samplers.values()),
+            "guidance": list(self.guidances.values()),
+        }
 
 
 def catalogue(plugins: pluggy.PluginManager) -> Catalogue:
@@ -114,4 +127,49 @@ def catalogue(plugins: pluggy.PluginManager) -> Catalogue:
         models=_by_name("model", hook.farm_models()),
         strategies=_by_name("strategy", hook.farm_strategies()),
         outputs=_by_name("output", hook.farm_outputs()),
+        samplers=_by_name("sampler", hook.farm_samplers()),
+        guidances=_by_name("guidance", hook.farm_guidances()),
     )
+
+
+@cache
+def _opening() -> pluggy.PluginManager:
+    return rendering_plugins()
+
+
+def open_sampler(name: str, options: OpenOptions) -> Sampler:
+    """Open an installed sampler for one window. This may import torch.
+
+    Args:
+        name: The name of the sampler.
+        options: The job's options for it that differ from their defaults, as JSON by name.
+
+    Raises:
+        PluginTrouble: No installed plugin has the sampler, or a plugin is broken.
+    """
+    found = _opening().hook.farm_open_sampler(sampler=name, options=options)
+    if found is None:
+        raise PluginTrouble(f"sampler: no rendering plugin on this machine has {name!r}")
+    return found
+
+
+def open_guidance(
+    name: str, options: OpenOptions, guidance_scale: float, sigmas: Sequence[float]
+) -> Guidance:
+    """Open an installed guidance for one window. This may import torch.
+
+    Args:
+        name: The name of the guidance.
+        options: The job's options for it that differ from their defaults, as JSON by name.
+        guidance_scale: The scale of classifier-free guidance, where the options name none.
+        sigmas: The window's falling schedule, which ends with 0.
+
+    Raises:
+        PluginTrouble: No installed plugin has the guidance, or a plugin is broken.
+    """
+    found = _opening().hook.farm_open_guidance(
+        guidance=name, options=options, guidance_scale=guidance_scale, sigmas=sigmas
+    )
+    if found is None:
+        raise PluginTrouble(f"guidance: no rendering plugin on this machine has {name!r}")
+    return found

@@ -6,12 +6,13 @@ makes these checks. It raises the same error type, so users see one kind of mess
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from farm.nearest import did_you_mean, literals
 from farm.outside_text import shown, storable
@@ -21,6 +22,8 @@ MAX_PROMPT = 4_000
 MAX_PROMPTS = 100
 MAX_SIDE = 4_096
 MAX_PRIORITY = 100
+MAX_OPTIONS = 100
+MAX_OPTIONS_BYTES = 32_768
 
 
 class InvalidSpec(ValueError):
@@ -35,6 +38,10 @@ class InvalidSpec(ValueError):
         super().__init__(f"{field}: {problem}")
         self.field = field
         self.problem = problem
+
+
+OptionName = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_.-]+$")]
+"""The name of a plugin's option, alone or after the plugin's kind and a dot, such as "eta" or "sampler.eta"."""
 
 
 class _Part(BaseModel):
@@ -99,7 +106,7 @@ class JobSpec(_Part):
         later_prompts: Prompts that take over at later frames, in the order of their frames.
         prompt_always: A text that is put before `prompt` and each of `later_prompts` (see `prompt_of`).
         crossfade_frames: Pixel frames over which one prompt fades to the next.
-        negative_prompt: What the video must not show; needs a guidance scale above 1.
+        negative_prompt: What the video must not show; needs a guidance scale above 1. Empty: the model's default.
         seed: The seed of the noise. The same spec, seed and weights make the same video.
         steps: Denoising steps; None: the model's default.
         guidance_scale: Scale of classifier-free guidance; 1 turns it off; None: the model's default.
@@ -113,6 +120,10 @@ class JobSpec(_Part):
             chooses window lengths for the devices that are online at submission, and ignores `window_latents`.
         storyboard_model: The model that draws the storyboard (a small draft of the whole video); empty: `model`. It
             takes its own default number of steps.
+        sampler: The sampler, which moves latents from one noise level to the next; empty: "euler".
+        guidance: The guidance, which makes one velocity of a model's answers; empty: "lightricks".
+        options: Options of the job's model, strategy, sampler and guidance, by name (see farm.options).
+        preset: The name of the preset from which fields were filled in; empty: none. It has no further effect.
     """
 
     name: Annotated[str, Field(max_length=200)] = ""
@@ -137,6 +148,10 @@ class JobSpec(_Part):
     output: Annotated[str, Field(min_length=1, max_length=100)] = "mp4"
     layout: Literal["fixed", "farm"] = "fixed"
     storyboard_model: Annotated[str, Field(max_length=100)] = ""
+    sampler: Annotated[str, Field(max_length=100)] = ""
+    guidance: Annotated[str, Field(max_length=100)] = ""
+    options: Annotated[dict[OptionName, JsonValue], Field(max_length=MAX_OPTIONS)] = {}
+    preset: Annotated[str, Field(max_length=100)] = ""
 
     @model_validator(mode="after")
     def _window_holds_overlap(self) -> Self:
@@ -146,6 +161,12 @@ class JobSpec(_Part):
                 f"overlap_latents must be at most a third of window_latents ({self.window_latents}), "
                 f"got {self.overlap_latents}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _options_are_few(self) -> Self:
+        if (size := len(json.dumps(self.options))) > MAX_OPTIONS_BYTES:
+            raise ValueError(f"options must take at most {MAX_OPTIONS_BYTES} bytes as JSON, got {size}")
         return self
 
     @model_validator(mode="after")
@@ -264,18 +285,26 @@ def parse_spec(fields: dict) -> JobSpec:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "spec"
-        accepted = _ACCEPTED.get(first["type"])
-        if accepted:
-            problem = f"must be {accepted.format(**first.get('ctx', {}))}"
-        else:
-            problem = first["msg"].removeprefix("Value error, ")
-        got = first.get("input")
-        if isinstance(got, (int, float)) or (isinstance(got, str) and len(got) <= 60):
-            problem += f", got {got!r}"
-        elif isinstance(got, str):
-            problem += f", got {len(got)} characters"
-        if first["type"] == "literal_error":
-            problem += did_you_mean(str(got), literals(first))
-        if first["type"] == "extra_forbidden":
-            problem = _unknown(first["loc"])
+        problem = _unknown(first["loc"]) if first["type"] == "extra_forbidden" else worded(first)
         raise InvalidSpec(field, problem) from None
+
+
+def worded(error: Mapping[str, Any]) -> str:
+    """Return in the farm's words what is wrong with a value, and what is accepted.
+
+    Args:
+        error: One of the errors that pydantic's ValidationError lists.
+    """
+    accepted = _ACCEPTED.get(error["type"])
+    if accepted:
+        problem = f"must be {accepted.format(**error.get('ctx', {}))}"
+    else:
+        problem = error["msg"].removeprefix("Value error, ")
+    got = error.get("input")
+    if isinstance(got, (int, float)) or (isinstance(got, str) and len(got) <= 60):
+        problem += f", got {got!r}"
+    elif isinstance(got, str):
+        problem += f", got {len(got)} characters"
+    if error["type"] in ("literal_error", "enum"):
+        problem += did_you_mean(str(got), literals(error))
+    return problem

@@ -34,6 +34,7 @@ from scheduler.placement.estimate import wall_seconds
 from scheduler.placement.place import misfit
 from scheduler.placement.values import ReadyTask, Slot
 from scheduler.planning.conditions import PreparedMedia, check_apart
+from scheduler.planning.denoising import DEFAULT_GUIDANCE
 from scheduler.planning.layout import CandidateDevice
 from scheduler.planning.plan import make_plan, strategy_of
 
@@ -98,6 +99,8 @@ class Intake:
         media, notes = self._media(spec)
         slots = slots_of(self._store.nodes.list())
         storyboard = self._storyboard(spec, model)
+        sampler = _choose("sampler", spec.sampler or model.sampler, self._catalogue.samplers)
+        guidance = _choose("guidance", spec.guidance or DEFAULT_GUIDANCE, self._catalogue.guidances)
         try:
             plan = make_plan(
                 spec,
@@ -108,6 +111,9 @@ class Intake:
                 media=[m for m, _ in media],
                 candidates=candidates_of(slots, model, weights),
                 storyboard=storyboard,
+                sampler=sampler,
+                guidance=guidance,
+                offers=self._catalogue.offers(),
             )
         except InvalidSpec:
             raise

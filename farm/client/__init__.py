@@ -671,6 +671,10 @@ class FarmClient:
 def _message(spec: specs.JobSpec) -> jobs_pb2.JobSpec:
     """Return a JobSpec as the API's message."""
     fields = spec.model_dump(exclude_none=True)
+    options = fields.pop("options")
     for condition in fields["conditions"]:
         condition["media"] = {key: value for key, value in condition["media"].items() if value}
-    return jobs_pb2.JobSpec(**fields)
+    message = jobs_pb2.JobSpec(**fields)
+    if options:
+        message.options.update(options)
+    return message

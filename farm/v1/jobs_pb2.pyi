@@ -87,7 +87,7 @@ class TimedPrompt(_message.Message):
     def __init__(self, frame: _Optional[int] = ..., text: _Optional[str] = ...) -> None: ...
 
 class JobSpec(_message.Message):
-    __slots__ = ("name", "model", "frames", "width", "height", "fps", "prompt", "negative_prompt", "seed", "steps", "guidance_scale", "strategy", "window_latents", "overlap_latents", "conditions", "priority", "output", "later_prompts", "crossfade_frames", "layout", "storyboard_model", "prompt_always")
+    __slots__ = ("name", "model", "frames", "width", "height", "fps", "prompt", "negative_prompt", "seed", "steps", "guidance_scale", "strategy", "window_latents", "overlap_latents", "conditions", "priority", "output", "later_prompts", "crossfade_frames", "layout", "storyboard_model", "prompt_always", "sampler", "guidance", "options", "preset")
     NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     FRAMES_FIELD_NUMBER: _ClassVar[int]
@@ -110,6 +110,10 @@ class JobSpec(_message.Message):
     LAYOUT_FIELD_NUMBER: _ClassVar[int]
     STORYBOARD_MODEL_FIELD_NUMBER: _ClassVar[int]
     PROMPT_ALWAYS_FIELD_NUMBER: _ClassVar[int]
+    SAMPLER_FIELD_NUMBER: _ClassVar[int]
+    GUIDANCE_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    PRESET_FIELD_NUMBER: _ClassVar[int]
     name: str
     model: str
     frames: int
@@ -132,7 +136,11 @@ class JobSpec(_message.Message):
     layout: str
     storyboard_model: str
     prompt_always: str
-    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., frames: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., fps: _Optional[float] = ..., prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., seed: _Optional[int] = ..., steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., strategy: _Optional[str] = ..., window_latents: _Optional[int] = ..., overlap_latents: _Optional[int] = ..., conditions: _Optional[_Iterable[_Union[Condition, _Mapping]]] = ..., priority: _Optional[int] = ..., output: _Optional[str] = ..., later_prompts: _Optional[_Iterable[_Union[TimedPrompt, _Mapping]]] = ..., crossfade_frames: _Optional[int] = ..., layout: _Optional[str] = ..., storyboard_model: _Optional[str] = ..., prompt_always: _Optional[str] = ...) -> None: ...
+    sampler: str
+    guidance: str
+    options: _struct_pb2.Struct
+    preset: str
+    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., frames: _Optional[int] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., fps: _Optional[float] = ..., prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., seed: _Optional[int] = ..., steps: _Optional[int] = ..., guidance_scale: _Optional[float] = ..., strategy: _Optional[str] = ..., window_latents: _Optional[int] = ..., overlap_latents: _Optional[int] = ..., conditions: _Optional[_Iterable[_Union[Condition, _Mapping]]] = ..., priority: _Optional[int] = ..., output: _Optional[str] = ..., later_prompts: _Optional[_Iterable[_Union[TimedPrompt, _Mapping]]] = ..., crossfade_frames: _Optional[int] = ..., layout: _Optional[str] = ..., storyboard_model: _Optional[str] = ..., prompt_always: _Optional[str] = ..., sampler: _Optional[str] = ..., guidance: _Optional[str] = ..., options: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., preset: _Optional[str] = ...) -> None: ...
 
 class SubmitJobRequest(_message.Message):
     __slots__ = ("spec", "idempotency_key", "validate_only")
@@ -157,7 +165,7 @@ class SubmitJobResponse(_message.Message):
     def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ..., plan: _Optional[_Union[PlanSummary, _Mapping]] = ..., notes: _Optional[_Iterable[str]] = ..., existing: _Optional[bool] = ...) -> None: ...
 
 class PlanSummary(_message.Message):
-    __slots__ = ("strategy", "model", "weights", "precision", "render_width", "render_height", "render_frames", "latents", "tasks", "fitting_devices", "estimated_seconds", "estimated_bytes", "shown_prompts", "output_suffix")
+    __slots__ = ("strategy", "model", "weights", "precision", "render_width", "render_height", "render_frames", "latents", "tasks", "fitting_devices", "estimated_seconds", "estimated_bytes", "shown_prompts", "output_suffix", "sampler", "guidance", "passes")
     STRATEGY_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
@@ -172,6 +180,9 @@ class PlanSummary(_message.Message):
     ESTIMATED_BYTES_FIELD_NUMBER: _ClassVar[int]
     SHOWN_PROMPTS_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_SUFFIX_FIELD_NUMBER: _ClassVar[int]
+    SAMPLER_FIELD_NUMBER: _ClassVar[int]
+    GUIDANCE_FIELD_NUMBER: _ClassVar[int]
+    PASSES_FIELD_NUMBER: _ClassVar[int]
     strategy: str
     model: str
     weights: str
@@ -186,7 +197,10 @@ class PlanSummary(_message.Message):
     estimated_bytes: int
     shown_prompts: _containers.RepeatedCompositeFieldContainer[ShownPrompts]
     output_suffix: str
-    def __init__(self, strategy: _Optional[str] = ..., model: _Optional[str] = ..., weights: _Optional[str] = ..., precision: _Optional[str] = ..., render_width: _Optional[int] = ..., render_height: _Optional[int] = ..., render_frames: _Optional[int] = ..., latents: _Optional[int] = ..., tasks: _Optional[_Iterable[_Union[PlannedTask, _Mapping]]] = ..., fitting_devices: _Optional[_Iterable[str]] = ..., estimated_seconds: _Optional[float] = ..., estimated_bytes: _Optional[int] = ..., shown_prompts: _Optional[_Iterable[_Union[ShownPrompts, _Mapping]]] = ..., output_suffix: _Optional[str] = ...) -> None: ...
+    sampler: str
+    guidance: str
+    passes: int
+    def __init__(self, strategy: _Optional[str] = ..., model: _Optional[str] = ..., weights: _Optional[str] = ..., precision: _Optional[str] = ..., render_width: _Optional[int] = ..., render_height: _Optional[int] = ..., render_frames: _Optional[int] = ..., latents: _Optional[int] = ..., tasks: _Optional[_Iterable[_Union[PlannedTask, _Mapping]]] = ..., fitting_devices: _Optional[_Iterable[str]] = ..., estimated_seconds: _Optional[float] = ..., estimated_bytes: _Optional[int] = ..., shown_prompts: _Optional[_Iterable[_Union[ShownPrompts, _Mapping]]] = ..., output_suffix: _Optional[str] = ..., sampler: _Optional[str] = ..., guidance: _Optional[str] = ..., passes: _Optional[int] = ...) -> None: ...
 
 class ShownPrompts(_message.Message):
     __slots__ = ("first_frame", "last_frame", "prompts")
@@ -199,7 +213,7 @@ class ShownPrompts(_message.Message):
     def __init__(self, first_frame: _Optional[int] = ..., last_frame: _Optional[int] = ..., prompts: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class PlannedTask(_message.Message):
-    __slots__ = ("key", "kind", "start", "stop", "needs", "flops", "vram_bytes")
+    __slots__ = ("key", "kind", "start", "stop", "needs", "flops", "vram_bytes", "steps", "passes")
     KEY_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
@@ -207,6 +221,8 @@ class PlannedTask(_message.Message):
     NEEDS_FIELD_NUMBER: _ClassVar[int]
     FLOPS_FIELD_NUMBER: _ClassVar[int]
     VRAM_BYTES_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    PASSES_FIELD_NUMBER: _ClassVar[int]
     key: str
     kind: str
     start: int
@@ -214,7 +230,9 @@ class PlannedTask(_message.Message):
     needs: _containers.RepeatedScalarFieldContainer[str]
     flops: float
     vram_bytes: int
-    def __init__(self, key: _Optional[str] = ..., kind: _Optional[str] = ..., start: _Optional[int] = ..., stop: _Optional[int] = ..., needs: _Optional[_Iterable[str]] = ..., flops: _Optional[float] = ..., vram_bytes: _Optional[int] = ...) -> None: ...
+    steps: int
+    passes: int
+    def __init__(self, key: _Optional[str] = ..., kind: _Optional[str] = ..., start: _Optional[int] = ..., stop: _Optional[int] = ..., needs: _Optional[_Iterable[str]] = ..., flops: _Optional[float] = ..., vram_bytes: _Optional[int] = ..., steps: _Optional[int] = ..., passes: _Optional[int] = ...) -> None: ...
 
 class Job(_message.Message):
     __slots__ = ("id", "state", "spec", "strategy", "weights", "precision", "created_at", "started_at", "finished_at", "error", "notes", "output_artifact_id", "output_bytes", "tasks_total", "tasks_succeeded", "last_event", "stages", "priority", "waiting", "output_suffix")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from google.protobuf import json_format
 
 from farm import records
 from farm.plan import JobJson, output_suffix_of, prompts_of
@@ -21,7 +24,7 @@ def spec_from_message(message: jobs_pb2.JobSpec) -> JobSpec:
     fields = {
         field.name: getattr(message, field.name)
         for field in jobs_pb2.JobSpec.DESCRIPTOR.fields
-        if field.name not in ("conditions", "later_prompts", *_OPTIONAL, *_DEFAULT_IF_EMPTY)
+        if field.name not in ("conditions", "later_prompts", "options", *_OPTIONAL, *_DEFAULT_IF_EMPTY)
     }
     fields |= {name: getattr(message, name) for name in _OPTIONAL if message.HasField(name)}
     fields |= {name: getattr(message, name) for name in _DEFAULT_IF_EMPTY if getattr(message, name)}
@@ -34,14 +37,27 @@ def spec_from_message(message: jobs_pb2.JobSpec) -> JobSpec:
         for item in message.conditions
     ]
     fields["later_prompts"] = [{"frame": item.frame, "text": item.text} for item in message.later_prompts]
+    fields["options"] = _whole(json_format.MessageToDict(message.options))
     return parse_spec(fields)
+
+
+def _whole(value: Any) -> Any:
+    """Return JSON from a Struct with its whole numbers as integers: a Struct has floating-point numbers alone."""
+    if isinstance(value, dict):
+        return {key: _whole(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_whole(one) for one in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def spec_message(spec: JobSpec) -> jobs_pb2.JobSpec:
     """Return a job spec as a message."""
     message = jobs_pb2.JobSpec()
-    for name, value in spec.model_dump(exclude={"conditions", "later_prompts"}, exclude_none=True).items():
+    listed = {"conditions", "later_prompts", "options"}
+    for name, value in spec.model_dump(exclude=listed, exclude_none=True).items():
         setattr(message, name, value)
+    if spec.options:
+        message.options.update(spec.options)
     for prompt in spec.later_prompts:
         message.later_prompts.add(frame=prompt.frame, text=prompt.text)
     for condition in spec.conditions:
@@ -197,6 +213,8 @@ def plan_message(plan: Plan, fitting: Sequence[str], seconds: float | None) -> j
                 needs=task.needs,
                 flops=task.flops,
                 vram_bytes=task.vram_bytes,
+                steps=task.steps,
+                passes=task.passes,
             )
             for task in plan.tasks
         ],
@@ -205,6 +223,9 @@ def plan_message(plan: Plan, fitting: Sequence[str], seconds: float | None) -> j
         estimated_bytes=plan.estimated_bytes,
         shown_prompts=shown_prompts(plan.shared),
         output_suffix=output_suffix_of(plan.shared),
+        sampler=plan.sampler,
+        guidance=plan.guidance,
+        passes=sum(task.passes for task in plan.tasks),
     )
 
 

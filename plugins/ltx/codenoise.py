@@ -8,6 +8,7 @@ Source: MultiDiffusion (arXiv 2302.08113); but here the x0 estimates are average
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,8 @@ Exchange = Callable[[int, dict[str, np.ndarray]], Mapping[str, np.ndarray]]
 """`exchange(round, mine)` sends float16 [C, k, h, w] to each neighbour, by key, and returns what they sent in the same
 round.
 
-In round 0 windows exchange their first latents, in round i the estimates of step i."""
+In round 0 windows exchange their first latents, then their estimates, one for each evaluation of the
+velocity: in round i those of step i if a sampler asks once a step."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +105,12 @@ def run(
         on_step: As in `Denoiser.run`.
     """
 
-    def settle(number: int, latents: torch.Tensor) -> torch.Tensor:
+    rounds = itertools.count()
+
+    def settle(latents: torch.Tensor) -> torch.Tensor:
         mine = latents.to("cpu", torch.float32, copy=True)
         parts = {part.key: given(mine[:, part.start : part.stop].numpy(), part.own) for part in shared}
-        theirs = exchange(number, parts)
+        theirs = exchange(next(rounds), parts)
         for part in shared:
             pair = (theirs[part.key], parts[part.key])
             left, right = pair if part.left else pair[::-1]
@@ -115,11 +119,9 @@ def run(
 
     state = denoiser.begin()
     # Bases are put together window by window, so where they overlap they are only nearly the same.
-    state = denoiser.with_grid(state, settle(0, denoiser.grid(state)))
+    state = denoiser.with_grid(state, settle(denoiser.grid(state)))
     while state.step < denoiser.steps:
         if on_step is not None:
             on_step(state.step, denoiser.steps)
-        prediction = denoiser.predict(state)
-        x0 = settle(state.step + 1, denoiser.estimate(prediction))
-        state = denoiser.advance(state, prediction, x0)
+        state = denoiser.step(state, settle)
     return denoiser.result(state).cpu()

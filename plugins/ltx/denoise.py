@@ -1,4 +1,4 @@
-"""The denoising loop: makes one window of latents from noise, with diffusers' transformer and Euler step.
+"""The denoising loop: makes one window of latents from noise, with diffusers' transformer, a sampler and a guidance.
 
 The stock pipelines can't take shared noise or a latent tail, so the farm has a loop of its own. The loop does what
 LTXConditionPipeline does (checked by tests/parity), except for the one difference that ``Denoiser.step`` describes.
@@ -7,48 +7,45 @@ LTXConditionPipeline does (checked by tests/parity), except for the one differen
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
 
+from farm.sampling import Asking, Guidance, History, Move, Question, Sampler
+from plugins.guidance.by_step import Perturbation, Scales
+from plugins.guidance.rendering import ByStep
 from plugins.ltx import sigmas as schedule
 from plugins.ltx.conditioning import FRAMES_PER_LATENT, Condition, Extra, Replace, check
 from plugins.ltx.cross_attention import Words
 from plugins.ltx.loading import Ltx
+from plugins.ltx.perturbed import perturbed
 from plugins.ltx.text import Text, TimedText
+from plugins.samplers.steps import euler
 
 _PIXELS_PER_LATENT = 32
+_TIMES = 1000.0
+"""The transformer takes noise levels as times from 0 to 1000."""
+
+Settle = Callable[[torch.Tensor], torch.Tensor]
+"""Replaces a window's clean estimate, [C, n, h, w], by the one on which it and its neighbours agree."""
 
 
 @dataclass(frozen=True)
 class State:
     """A window between two steps: all that is needed to save and resume its denoising.
 
-    Nothing else is needed, because the Euler step keeps no history and any added noise is a function of the step.
+    Nothing else is needed, because any added noise is a function of the step.
 
     Attributes:
         latents: The e extra latents, then the window's own n latents, float32 [C, e + n, h, w], on the model's device.
         step: The number of steps done.
+        history: What the sampler remembers of earlier steps, by name; see farm.sampling.History.
     """
 
     latents: torch.Tensor
     step: int
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The model's input and output in one step, for N tokens: those of the extra latents, then those of the window.
-
-    Attributes:
-        tokens: The model's input, float32 [1, N, C].
-        times: The time (0 … 1000) of each token, or one for all tokens, [1, 1 or N].
-        velocity: The model's output, [1, N, C].
-    """
-
-    tokens: torch.Tensor
-    times: torch.Tensor
-    velocity: torch.Tensor
+    history: History = field(default_factory=dict)
 
 
 class Denoiser:
@@ -60,8 +57,12 @@ class Denoiser:
         noise: The window's noise, float32 [C, n, h, w]. Its shape is also the window's size.
         sigmas: The noise levels of the schedule, from high to low; the last one is 0.
         fps: Frames per second of the video. Each window's time begins at 0.
-        negative: The negative prompt; needed if ``guidance`` is above 1.
-        guidance: Strength of classifier-free guidance; 1 is off. Above 1, each forward pass has a batch of 2.
+        negative: The negative prompt; needed if the guidance asks for it.
+        guidance: Strength of classifier-free guidance, or a guidance that was opened for ``sigmas``. A strength of 1 is
+            off; above 1, each forward pass has a batch of 2.
+        sampler: Moves the latents from one noise level to the next.
+        fresh: Returns the fresh noise of a step, [C, e + n, h, w]: first for the e extra latents, then for the window.
+            Needed by samplers that add noise.
         conditions: Known latents that guide the denoising.
         base: Latents [C, n, h, w] from which the window begins, mixed with noise: (1 - sigmas[0])·base +
             sigmas[0]·noise. Needed if ``sigmas`` begin below 1.
@@ -82,7 +83,9 @@ class Denoiser:
         sigmas: Sequence[float],
         fps: float,
         negative: Text | None = None,
-        guidance: float = 1.0,
+        guidance: float | Guidance = 1.0,
+        sampler: Sampler = euler,
+        fresh: Callable[[int], torch.Tensor] | None = None,
         conditions: Sequence[Condition] = (),
         base: torch.Tensor | None = None,
         cond_noise_scale: float = 0.0,
@@ -100,7 +103,7 @@ class Denoiser:
             raise ValueError(
                 f"base: its shape must be {list(noise.shape)}, the same as the noise's, got {list(base.shape)}"
             )
-        if guidance > 1.0 and negative is None:
+        if isinstance(guidance, (int, float)) and guidance > 1.0 and negative is None:
             raise ValueError(f"negative: needed for a guidance of {guidance}")
         if cond_noise_scale > 0.0 and cond_noise is None:
             raise ValueError(f"cond_noise: needed for a cond_noise_scale of {cond_noise_scale}")
@@ -112,30 +115,23 @@ class Denoiser:
         self._base = base
         self._grid = [c for c in conditions if isinstance(c, Replace)]
         self._extra = [c for c in conditions if isinstance(c, Extra)]
-        self._guidance = guidance
+        self._guidance = (
+            ByStep(Scales((float(guidance),)), sigmas) if isinstance(guidance, (int, float)) else guidance
+        )
+        self._sampler = sampler
+        self._fresh = fresh
         self._cond_noise_scale = cond_noise_scale
         self._cond_noise = cond_noise
         self._sigma_start = sigmas[0]
 
-        # The farm's sigmas are final: no shifting, whatever the checkpoint's own config asks for.
-        self._scheduler = FlowMatchEulerDiscreteScheduler.from_config(
-            ltx.scheduler.config,
-            shift=1.0,
-            shift_terminal=None,
-            use_dynamic_shifting=False,
-            use_karras_sigmas=False,
-            use_exponential_sigmas=False,
-            use_beta_sigmas=False,
-            invert_sigmas=False,
-            stochastic_sampling=False,
-        )
-        self._scheduler.set_timesteps(sigmas=list(sigmas[:-1]), device=ltx.device)
+        # Rounded as diffusers' schedulers round them, so that a step is theirs to the bit.
+        levels = torch.from_numpy(np.array([*sigmas[:-1], 0.0], np.float32)).to(ltx.device)
+        self._levels, self._times = levels, levels[:-1] * _TIMES
 
         self._coords = self._coordinates(fps)
         self._tokens_per_latent = noise.shape[2] * noise.shape[3]
-        shown = self._shown(prompt)
-        rows = [shown] if guidance <= 1.0 or negative is None else [negative, shown]
-        self._words = Words(rows, self._tokens_per_latent, ltx.device, ltx.dtype)
+        self._prompt, self._negative = self._shown(prompt), negative
+        self._words: dict[tuple[bool, ...], Words] = {}
         self._extra_tokens = sum(known.latents.shape[1] for known in self._extra) * self._tokens_per_latent
         self._strength = self._strengths()
         self._held = self._initial() if cond_noise_scale > 0.0 and self._strength is not None else None
@@ -143,17 +139,22 @@ class Denoiser:
     @property
     def steps(self) -> int:
         """The number of steps of the whole window."""
-        return len(self._scheduler.timesteps)
+        return len(self._times)
 
     def begin(self) -> State:
         """Return the state before the first step: noise, or a mix of base and noise, with the conditions in it."""
         return State(self._initial(), 0)
 
-    def resume(self, latents: torch.Tensor, step: int) -> State:
-        """Return the state of this window from its saved latents.
+    def resume(self, latents: torch.Tensor, step: int, history: History | None = None) -> State:
+        """Return the state of this window from what was saved of it.
 
-        `latents`: as in `State`; they may come from another device. `step`: the number of steps that are done. Raises
-        ValueError if an argument doesn't fit; the error names it.
+        Args:
+            latents: As in `State`; they may come from another device.
+            step: The number of steps that are done.
+            history: As in `State`; None: the sampler remembers nothing.
+
+        Raises:
+            ValueError: An argument doesn't fit; the error names it.
         """
         expected = self._initial()
         if latents.dtype != torch.float32 or latents.shape != expected.shape:
@@ -164,66 +165,97 @@ class Denoiser:
             raise ValueError("latents: some are not finite")
         if not 0 <= step <= self.steps:
             raise ValueError(f"step: need 0 to {self.steps}, got {step}")
-        return State(latents.to(expected.device), step)
+        kept = {}
+        for name, tensor in (history or {}).items():
+            channels, count = expected.shape[0], expected[0].numel()
+            fits = tensor.shape in ((1, count, channels), (1, count, 1), (1, 1, 1))
+            if tensor.dtype != torch.float32 or not fits:
+                raise ValueError(f"history: {name} doesn't fit, got {tensor.dtype} {list(tensor.shape)}")
+            kept[name] = tensor.to(expected.device)
+        return State(latents.to(expected.device), step, kept)
 
-    def step(self, state: State) -> State:
-        """Return the state after one more Euler step.
+    @torch.no_grad()
+    def step(self, state: State, settle: Settle | None = None) -> State:
+        """Return the state after one more step.
 
         A token of strength s doesn't change until sigma has fallen to 1 - s. If sigma is still higher at the last step,
         LTXConditionPipeline leaves the token noisy; here the last step denoises it.
-        """
-        return self.advance(state, self.predict(state))
-
-    @torch.no_grad()
-    def predict(self, state: State) -> Prediction:
-        """Run the model on a state, and return its prediction. This is the first half of a step."""
-        t = self._scheduler.timesteps[state.step]
-        sigma = t / self._scheduler.config.num_train_timesteps
-        latents = state.latents
-        if self._held is not None and self._cond_noise is not None:
-            fresh = self._cond_noise(state.step).to(latents)
-            assert self._strength is not None  # else nothing is held
-            hard = (self._strength > 1.0 - 1e-6)[None, :, None, None]
-            latents = torch.where(hard, self._held + self._cond_noise_scale * fresh * sigma**2, latents)
-
-        tokens = latents.flatten(1).T[None]
-        times = t.reshape(1, 1)
-        if self._strength is not None:
-            own = (1.0 - self._strength) * self._scheduler.config.num_train_timesteps
-            times = torch.minimum(times, own.repeat_interleave(self._tokens_per_latent)[None])
-        return Prediction(tokens, times, self._velocity(tokens, times))
-
-    def estimate(self, prediction: Prediction) -> torch.Tensor:
-        """Return the clean latents (x0) that a prediction leads to, without extra latents: float32 [C, n, h, w]."""
-        tokens = prediction.tokens - self._sigmas_of(prediction) * prediction.velocity.float()
-        grid = tokens[:, self._extra_tokens :]
-        return grid[0].T.reshape(self._noise.shape)
-
-    @torch.no_grad()
-    def advance(self, state: State, prediction: Prediction, x0: torch.Tensor | None = None) -> State:
-        """Return the state after the Euler move, the second half of a step.
 
         Args:
             state: The state before the step.
-            prediction: What `predict` returned for it.
-            x0: The clean latents to move towards, [C, n, h, w], on any device; None for the prediction's own estimate.
+            settle: For a window in lockstep: replaces each clean estimate of the step by the one on which its neighbours
+                agree too. It is called once for each evaluation of the velocity, which is equally often in all windows.
         """
-        t, tokens, velocity = self._scheduler.timesteps[state.step], prediction.tokens, prediction.velocity
-        if x0 is not None:
-            velocity = velocity.float().clone()
-            sigmas = self._sigmas_of(prediction).expand(-1, tokens.shape[1], -1)[:, self._extra_tokens :]
-            own, wanted = tokens[:, self._extra_tokens :], x0.to(tokens).flatten(1).T[None]
-            # A token held at strength 1 has no noise to take away and doesn't move.
-            towards = torch.where(sigmas > 0, (own - wanted) / sigmas.clamp(min=1e-6), torch.zeros_like(own))
-            velocity[:, self._extra_tokens :] = towards
-        moved = self._scheduler.step(
-            -velocity, t, tokens, per_token_timesteps=prediction.times, return_dict=False
-        )[0]
-        if self._strength is not None and state.step + 1 < self.steps:
-            sigma = t / self._scheduler.config.num_train_timesteps
-            due = sigma - 1e-6 < 1.0 - self._strength
-            moved = torch.where(due.repeat_interleave(self._tokens_per_latent)[None, :, None], moved, tokens)
-        return State(moved[0].T.reshape(state.latents.shape), state.step + 1)
+        number, latents = state.step, self._shaken(state)
+        tokens, times = latents.flatten(1).T[None], self._times[number].reshape(1, 1)
+        if self._strength is not None:
+            own = (1.0 - self._strength) * _TIMES
+            times = torch.minimum(times, own.repeat_interleave(self._tokens_per_latent)[None])
+        sigma = (times / _TIMES)[..., None]
+
+        def evaluate(tokens: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+            return self._velocity(number, tokens, sigma, sigma[..., 0] * _TIMES, settle)
+
+        move = Move(
+            tokens=tokens,
+            sigma=sigma,
+            target=self._target(number, sigma),
+            velocity=self._velocity(number, tokens, sigma, times, settle),
+            evaluate=evaluate,
+            noise=lambda: self._noise_of(number),
+            last=number + 1 == self.steps,
+            history=state.history,
+        )
+        moved, history = self._sampler(move)
+        return State(moved[0].T.reshape(latents.shape), number + 1, history)
+
+    def _shaken(self, state: State) -> torch.Tensor:
+        """The latents of a state, with noise added to those held at strength 1 where ``cond_noise_scale`` asks for it."""
+        latents = state.latents
+        if self._held is None or self._cond_noise is None or self._strength is None:
+            return latents
+        sigma = self._times[state.step] / _TIMES
+        fresh = self._cond_noise(state.step).to(latents)
+        hard = (self._strength > 1.0 - 1e-6)[None, :, None, None]
+        return torch.where(hard, self._held + self._cond_noise_scale * fresh * sigma**2, latents)
+
+    def _target(self, number: int, sigma: torch.Tensor) -> torch.Tensor:
+        """The level that each token shall have after a step, shaped as ``sigma``: the next of the schedule, or its own."""
+        levels = self._levels[:, None, None, None]
+        below = (levels * (levels < sigma - 1e-6)).max(dim=0).values
+        if self._strength is None or number + 1 == self.steps:
+            return below
+        due = self._times[number] / _TIMES - 1e-6 < 1.0 - self._strength
+        return torch.where(due.repeat_interleave(self._tokens_per_latent)[None, :, None], below, sigma)
+
+    def _noise_of(self, number: int) -> torch.Tensor:
+        """The fresh noise of a step, by token."""
+        if self._fresh is None:
+            raise ValueError("fresh: needed by this sampler, which adds noise")
+        fresh = self._fresh(number).to(self._ltx.device, torch.float32)
+        return fresh.flatten(1).T[None]
+
+    def _velocity(
+        self,
+        number: int,
+        tokens: torch.Tensor,
+        sigma: torch.Tensor,
+        times: torch.Tensor,
+        settle: Settle | None,
+    ) -> torch.Tensor:
+        """The guided velocity, float32 [1, N, C], of a step; if windows settle on an estimate, the one towards that."""
+        velocity = self._guidance.velocity(
+            Asking(number, tokens, sigma, lambda questions: self._answers(tokens, times, questions))
+        )
+        if settle is None:
+            return velocity
+        clean = (tokens - sigma * velocity)[:, self._extra_tokens :]
+        agreed = settle(clean[0].T.reshape(self._noise.shape)).to(tokens).flatten(1).T[None]
+        levels = sigma.expand(-1, tokens.shape[1], -1)[:, self._extra_tokens :]
+        own = tokens[:, self._extra_tokens :]
+        # A token held at strength 1 has no noise to take away and doesn't move.
+        towards = torch.where(levels > 0, (own - agreed) / levels.clamp(min=1e-6), torch.zeros_like(own))
+        return torch.cat([velocity[:, : self._extra_tokens], towards], dim=1)
 
     def grid(self, state: State) -> torch.Tensor:
         """Return the window's own latents in this state, without the extra latents: [C, n, h, w]."""
@@ -232,7 +264,7 @@ class Denoiser:
     def with_grid(self, state: State, grid: torch.Tensor) -> State:
         """Return the state with ``grid`` [C, n, h, w] in place of the window's own latents. Extra latents stay."""
         extra = state.latents[:, : state.latents.shape[1] - self._noise.shape[1]]
-        return State(torch.cat([extra, grid.to(extra)], dim=1), state.step)
+        return State(torch.cat([extra, grid.to(extra)], dim=1), state.step, state.history)
 
     def result(self, state: State) -> torch.Tensor:
         """Return the window's finished latents, without the extra latents: float32 [C, n, h, w].
@@ -325,15 +357,29 @@ class Denoiser:
         coords[:, 0] *= 1.0 / fps
         return coords.to(self._ltx.device)
 
-    def _sigmas_of(self, prediction: Prediction) -> torch.Tensor:
-        """Each token's sigma, [1, 1 or N, 1]."""
-        return (prediction.times / self._scheduler.config.num_train_timesteps)[..., None]
+    def _answers(
+        self, tokens: torch.Tensor, times: torch.Tensor, questions: Sequence[Question]
+    ) -> list[torch.Tensor]:
+        """The model's velocities [1, N, C]; those without perturbed blocks come from one forward pass."""
+        answers: dict[Question, torch.Tensor] = {}
+        plain = [Question(negative) for negative in (True, False) if Question(negative) in questions]
+        if plain:
+            output = self._forward(tokens, times, tuple(one.negative for one in plain), "cond_uncond")
+            answers |= dict(zip(plain, output.split(1), strict=True))
+        for question in questions:
+            if question.perturbed:
+                how = Perturbation(question.perturbation)
+                with perturbed(self._ltx.transformer, question.perturbed, how):
+                    answers[question] = self._forward(tokens, times, (question.negative,), "perturbed")
+        return [answers[question] for question in questions]
 
-    def _velocity(self, tokens: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
-        words, transformer = self._words, self._ltx.transformer
-        batch = words.embeds.shape[0]
-        with transformer.cache_context("cond_uncond"), words.shown_to(transformer):
-            output = transformer(
+    def _forward(
+        self, tokens: torch.Tensor, times: torch.Tensor, negatives: tuple[bool, ...], context: str
+    ) -> torch.Tensor:
+        """The model's output, [B, N, C]: for each of ``negatives`` the answer to the prompt or the negative prompt."""
+        words, transformer, batch = self._shown_words(negatives), self._ltx.transformer, len(negatives)
+        with transformer.cache_context(context), words.shown_to(transformer):
+            return transformer(
                 hidden_states=tokens.expand(batch, -1, -1).to(words.embeds.dtype),
                 encoder_hidden_states=words.embeds,
                 timestep=times.expand(batch, -1).float(),
@@ -341,7 +387,11 @@ class Denoiser:
                 video_coords=self._coords.expand(batch, -1, -1),
                 return_dict=False,
             )[0]
-        if batch == 1:
-            return output
-        without, with_text = output.chunk(2)
-        return without + self._guidance * (with_text - without)
+
+    def _shown_words(self, negatives: tuple[bool, ...]) -> Words:
+        if negatives not in self._words:
+            if True in negatives and self._negative is None:
+                raise ValueError("negative: needed by this guidance")
+            rows = [self._negative if one and self._negative else self._prompt for one in negatives]
+            self._words[negatives] = Words(rows, self._tokens_per_latent, self._ltx.device, self._ltx.dtype)
+        return self._words[negatives]

@@ -13,11 +13,13 @@ measured speed of a device includes it. This module imports no torch.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from farm.hookspecs import hookimpl
 from farm.planning import LearntSizes, ModelFacts
 from farm.timeline import SPATIAL
+from plugins.ltx.options import DISTILLED, LtxOptions, schedule
 from plugins.ltx.sigmas import linear_quadratic
 from plugins.ltx.weights import locate, weights_hash
 
@@ -78,7 +80,13 @@ RELEASED_SIZES = LearntSizes(SPATIAL, (1280, 736), "may be worse")
 are what 720 are rendered as. It says nothing of small sizes."""
 
 
-def _released(name: str, description: str, *, large: bool, steps: int, guidance: float) -> ModelFacts:
+NEGATIVE_PROMPT = "worst quality, inconsistent motion, blurry, jittery, distorted"
+"""The default of Lightricks' inference.py."""
+
+
+def _released(
+    name: str, description: str, *, large: bool, steps: int, guidance: float, distilled: bool = False
+) -> ModelFacts:
     return ModelFacts(
         name=name,
         description=description,
@@ -100,6 +108,10 @@ def _released(name: str, description: str, *, large: bool, steps: int, guidance:
         decode_span=12,
         decode_halo=8,
         learnt=RELEASED_SIZES,
+        grid=DISTILLED if distilled else (),
+        options=LtxOptions,
+        schedule=partial(schedule, distilled=name if distilled else ""),
+        negative_prompt=NEGATIVE_PROMPT,
         latent_space=LATENT_SPACE,
         storyboard_model=STORYBOARD if large else "",
         sink_frames=SINK_FRAMES,
@@ -134,6 +146,11 @@ def farm_models() -> list[ModelFacts]:
         decode_halo=6,
         learnt=TINY_SIZES,
         max_window=TINY_WINDOW,
+        options=LtxOptions,
+        schedule=schedule,
+        negative_prompt=NEGATIVE_PROMPT,
+        # Its VAE decodes without a timestep.
+        ignores=("decode_timestep", "decode_noise_scale"),
         sink_frames=SINK_FRAMES,
         tail_strength=TAIL_STRENGTH,
         colour_factor=COLOUR_FACTOR,
@@ -142,13 +159,25 @@ def farm_models() -> list[ModelFacts]:
     return [
         tiny,
         _released("ltx-2b-0.9.5", "LTX-Video 2B 0.9.5", large=False, steps=30, guidance=3.0),
-        _released(STORYBOARD, "LTX-Video 2B 0.9.8 distilled", large=False, steps=8, guidance=1.0),
+        _released(
+            STORYBOARD, "LTX-Video 2B 0.9.8 distilled", large=False, steps=8, guidance=1.0, distilled=True
+        ),
         _released("ltx-13b-0.9.7-dev", "LTX-Video 13B 0.9.7", large=True, steps=30, guidance=5.0),
         _released(
-            "ltx-13b-0.9.7-distilled", "LTX-Video 13B 0.9.7 distilled", large=True, steps=8, guidance=1.0
+            "ltx-13b-0.9.7-distilled",
+            "LTX-Video 13B 0.9.7 distilled",
+            large=True,
+            steps=8,
+            guidance=1.0,
+            distilled=True,
         ),
         _released(
-            "ltx-13b-0.9.8-distilled", "LTX-Video 13B 0.9.8 distilled", large=True, steps=8, guidance=1.0
+            "ltx-13b-0.9.8-distilled",
+            "LTX-Video 13B 0.9.8 distilled",
+            large=True,
+            steps=8,
+            guidance=1.0,
+            distilled=True,
         ),
     ]
 

@@ -5,7 +5,7 @@ This module only turns the tasks' payloads into tensors; the other modules of th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -18,6 +18,7 @@ from farm.hookspecs import hookimpl
 from farm.plan import (
     EMBEDDINGS,
     LATENTS,
+    Chosen,
     DecodeTask,
     GivenSpan,
     JobPart,
@@ -27,6 +28,7 @@ from farm.plan import (
     Shown,
     WindowTask,
 )
+from farm.plugins import open_guidance, open_sampler
 from farm.rendering import DeviceInfo, RenderingModel, TaskContext
 from plugins.ltx import codenoise, planning, resuming, seam
 from plugins.ltx.blend import adain, upsample
@@ -37,6 +39,7 @@ from plugins.ltx.given import Difference, RestoredSpan, report
 from plugins.ltx.latents import Statistics, assemble, check_space, extent, load_latents, save_latents
 from plugins.ltx.loading import Ltx, Precision
 from plugins.ltx.noise import latent_noise
+from plugins.ltx.options import LtxOptions
 from plugins.ltx.text import Text, TimedText, mix, shares_by_latent
 from plugins.ltx.upsampling import double, worth_doubling
 from plugins.ltx.vae import decode_chunks
@@ -44,6 +47,10 @@ from plugins.ltx.weights import has_upsampler
 
 STEP_START, STEP_TAIL, STEP_POINT, STEP_SINK = 0, 1, 2, 3
 """Steps of a stage's noise: for the start of windows, and for mixing with tails, single frames and sinks."""
+
+STEPS_FRESH, STEPS_SHAKING, STEPS_EXTRA = 1 << 10, 1 << 11, 1 << 12
+"""The first of the steps of a stage's noise for what samplers add, for what shakes given media, and what is added to both
+for extra latents. A window has fewer than 1 << 10 steps."""
 
 STAGE_DECODE = 1 << 16
 """Stage of the noise with which timestep-conditioned VAEs decode; beyond any strategy's stages."""
@@ -150,18 +157,49 @@ class LtxModel:
         """Return the denoiser of a window, which begins from ``base``, noised, if there is one."""
         text = load_file(task.fetch("encode", EMBEDDINGS))
         prompts = list(zip(text["embeds"], text["mask"], strict=True))
-        noise = self._noise(task.job.seed, told.stage, STEP_START, told.start, told.stop, self._size(told))
+        options = _options(task)
+        sampler, guidance = told.sampler or Chosen("euler"), told.guidance or Chosen("lightricks")
+
+        def noise_of(step: int) -> torch.Tensor:
+            size = self._size(told)
+            return self._noise(task.job.seed, told.stage, step, told.start, told.stop, size)
+
+        def fresh(first: int) -> Callable[[int], torch.Tensor]:
+            """Return a function that draws the noise of a step of the schedule."""
+            return lambda step: self._with_extra(noise_of(first + step), conditions, task, told, first + step)
+
         return Denoiser(
             self._ltx,
             prompt=_prompt(task.job, told, prompts),
-            negative=prompts[-1] if told.guidance_scale > 1 else None,
-            guidance=told.guidance_scale,
-            noise=noise,
+            negative=prompts[len(task.job.prompts)] if len(prompts) > len(task.job.prompts) else None,
+            guidance=open_guidance(guidance.name, guidance.options, told.guidance_scale, told.sigmas),
+            sampler=open_sampler(sampler.name, sampler.options),
+            fresh=fresh(STEPS_FRESH),
+            cond_noise_scale=options.image_cond_noise_scale,
+            cond_noise=fresh(STEPS_SHAKING),
+            noise=noise_of(STEP_START),
             sigmas=told.sigmas,
             fps=float(task.job.frame_rate),
             conditions=conditions,
             base=base,
         )
+
+    def _with_extra(
+        self,
+        noise: torch.Tensor,
+        conditions: Sequence[Condition],
+        task: TaskContext,
+        told: WindowTask,
+        step: int,
+    ) -> torch.Tensor:
+        """Return the noise [C, e + n, h, w] of a step for the extra latents of a window, then for the window's own."""
+        extra = sum(one.latents.shape[1] for one in conditions if isinstance(one, Extra))
+        if not extra:
+            return noise
+        # No other window has these tokens, so the window's place tells them apart.
+        start, seed = told.start, task.job.seed
+        before = self._noise(seed, told.stage, STEPS_EXTRA + step, start, start + extra, self._size(told))
+        return torch.cat([before, noise], dim=1)
 
     def _size(self, told: WindowTask) -> tuple[int, int, int]:
         """Channels, height and width of a window in latents."""
@@ -232,7 +270,7 @@ class LtxModel:
         nearest: dict[int, tuple[float, int]] = {}
         done, total = 0, last - first
         task.step(done, total)
-        for chunk in decode_chunks(self._ltx, latents, noise, first, last):
+        for chunk in self._frames(task, latents, noise, first, last):
             for offset, frame in enumerate(chunk):
                 number, made = 8 * start + first + done + offset, frame
                 for place, span in enumerate(given):
@@ -255,7 +293,7 @@ class LtxModel:
 
         def frames(of: torch.Tensor, origin: int, first: int, last: int) -> np.ndarray:
             noise = self._decoding_noise(task, of, origin // 8)
-            return np.concatenate(list(decode_chunks(self._ltx, of, noise, first - origin, last - origin)))
+            return np.concatenate(list(self._frames(task, of, noise, first - origin, last - origin)))
 
         first, last = given.first, given.last
         own = load_latents(task.fetch("encode", given.name), given.start, given.stop)
@@ -265,6 +303,21 @@ class LtxModel:
             for edge, fade in zip((first, last - 1), given.fade, strict=True)
         ]
         return RestoredSpan(first, shown, (made[0], made[1]), given.fade)
+
+    def _frames(
+        self, task: TaskContext, latents: torch.Tensor, noise: torch.Tensor | None, first: int, last: int
+    ) -> Iterator[np.ndarray]:
+        """Decode latents to the frames [first, last) as the job's options say; yields some frames at a time."""
+        options = _options(task)
+        return decode_chunks(
+            self._ltx,
+            latents,
+            noise,
+            first,
+            last,
+            decode_timestep=options.decode_timestep,
+            noise_scale=options.decode_noise_scale,
+        )
 
     def _decoding_noise(self, task: TaskContext, latents: torch.Tensor, start: int) -> torch.Tensor | None:
         """Return noise of the global latents from ``start`` on, for VAEs that decode at a timestep."""
@@ -279,6 +332,12 @@ class LtxModel:
     ) -> torch.Tensor:
         channels, height, width = size
         return torch.from_numpy(latent_noise(seed, stage, step, start, stop, channels, height, width))
+
+
+def _options(task: TaskContext) -> LtxOptions:
+    """Return the job's options for its model; the defaults for another model, which draws its storyboard."""
+    given = task.job.options.get("model", {}) if task.model == task.job.model else {}
+    return LtxOptions.model_validate(given)
 
 
 def _prompt(job: JobPart, told: WindowTask, prompts: list[Text]) -> Text | TimedText:

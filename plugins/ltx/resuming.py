@@ -18,7 +18,11 @@ from farm.rendering import TaskContext
 from plugins.ltx.denoise import Denoiser, State
 from plugins.ltx.loading import Ltx
 
-_FORMAT = "ltx-state-1"
+_FORMAT, _PLAIN_FORMAT = "ltx-state-2", "ltx-state-1"
+"""Format 2 also has what the sampler remembers. Format 1 is read for one more release, and written where there is nothing
+to remember, so that an older renderer can continue from it."""
+
+_HISTORY = "history."
 
 
 class Unfit(Exception):
@@ -27,8 +31,10 @@ class Unfit(Exception):
 
 def save(state: State, fingerprint: str, path: Path) -> None:
     """Write a state to `path`."""
-    metadata = {"format": _FORMAT, "fingerprint": fingerprint, "step": str(state.step)}
-    save_file({"latents": state.latents.float().cpu().contiguous()}, path, metadata)
+    form = _FORMAT if state.history else _PLAIN_FORMAT
+    metadata = {"format": form, "fingerprint": fingerprint, "step": str(state.step)}
+    tensors = {"latents": state.latents} | {_HISTORY + name: one for name, one in state.history.items()}
+    save_file({name: one.float().cpu().contiguous() for name, one in tensors.items()}, path, metadata)
 
 
 def load(path: Path, fingerprint: str, denoiser: Denoiser) -> State:
@@ -38,13 +44,17 @@ def load(path: Path, fingerprint: str, denoiser: Denoiser) -> State:
     """
     try:
         with safe_open(path, "pt") as file:
-            metadata, latents = file.metadata() or {}, file.get_tensor("latents")
-        if metadata.get("format") != _FORMAT:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it can't be iterated
+        if metadata.get("format") not in (_FORMAT, _PLAIN_FORMAT):
             raise Unfit(f"it has the format {metadata.get('format')!r}, not {_FORMAT!r}")
         if metadata.get("fingerprint") != fingerprint:
             raise Unfit("it belongs to another task, model or plan")
-        return denoiser.resume(latents, int(metadata.get("step", "")))
-    except (SafetensorError, OSError, ValueError) as error:
+        history = {
+            name.removeprefix(_HISTORY): one for name, one in tensors.items() if name.startswith(_HISTORY)
+        }
+        return denoiser.resume(tensors["latents"], int(metadata.get("step", "")), history)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise Unfit(f"it can't be read: {error}") from error
 
 

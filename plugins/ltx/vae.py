@@ -17,6 +17,7 @@ from plugins.ltx.loading import Ltx
 
 DECODE_TIMESTEP = 0.05
 DECODE_NOISE_SCALE = 0.025
+"""Lightricks' defaults."""
 
 # Output pixels at a time through the last block but one, and through the last: about 200 MB each for ltx-tiny.
 _BODY_PIXELS = 24_000_000
@@ -78,12 +79,15 @@ def decode_chunks(
     noise: torch.Tensor | None = None,
     first: int = 0,
     last: int | None = None,
+    *,
+    decode_timestep: float = DECODE_TIMESTEP,
+    noise_scale: float = DECODE_NOISE_SCALE,
 ) -> Iterator[np.ndarray]:
     """Decode normalised latents [C, n, h, w] to the frames ``first`` to ``last`` (excluded; all by default).
 
     Yields uint8 RGB [f, 32h, 32w, 3] in order, as many frames at a time as the memory bound allows. Frames that are
     only halo aren't computed at full size. VAEs that decode at a timestep (0.9.1 and later) need ``noise`` [C, n, h,
-    w]: z becomes (1 - 0.025)·z + 0.025·noise at timestep 0.05. The noise of a latent should depend on its global
+    w]: z becomes (1 - ``noise_scale``)·z + ``noise_scale``·noise at ``decode_timestep``. The noise of a latent should depend on its global
     position only. The result is exactly what ``vae.decode`` gives for all latents in one call. The last two blocks,
     which need the memory, run on spans of time, but see the frames to both sides as far as they reach.
     Raises ValueError for wrong shapes, an empty range of frames, missing noise, or a VAE whose decoder draws noise of
@@ -109,8 +113,8 @@ def decode_chunks(
     if config.timestep_conditioning:
         if noise is None or noise.shape != latents.shape:
             raise ValueError(f"noise: this VAE decodes at a timestep and needs noise {list(latents.shape)}")
-        z = (1.0 - DECODE_NOISE_SCALE) * z + DECODE_NOISE_SCALE * noise[None].to(z)
-        timestep = torch.tensor([DECODE_TIMESTEP], device=z.device, dtype=ltx.dtype)
+        z = (1.0 - noise_scale) * z + noise_scale * noise[None].to(z)
+        timestep = torch.tensor([decode_timestep], device=z.device, dtype=ltx.dtype)
     z = z.to(ltx.dtype, memory_format=torch.channels_last_3d)
 
     hidden, body, tail = _head(vae, z, timestep), _body(vae), _tail(vae)

@@ -6,43 +6,10 @@ or remembers is therefore by token. All arithmetic is float32, and the same on e
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-
 import torch
 from torch import Tensor
 
-History = dict[str, Tensor]
-"""What a step leaves to the next, by name: float32 tensors of the shape of the tokens or of their noise levels."""
-
-
-@dataclass(frozen=True)
-class Move:
-    """What a sampler is given for one step.
-
-    Attributes:
-        tokens: float32 [1, N, C], the latents as they stand.
-        sigma: float32 [1, 1 or N, 1], each token's noise level, 0 … 1. At 0 there is nothing to take away.
-        target: like `sigma`, the level that each token is to have; at most `sigma`.
-        velocity: float32 [1, N, C], the model's answer for `tokens`, guidance included.
-        evaluate: asks the model again, for other tokens and levels of the same shapes. It costs what `velocity` did.
-        noise: draws standard normal noise [1, N, C]. It depends on the step and on each token's global latent alone, so
-            that windows agree where they overlap. Called once at most.
-        history: what the step before left; empty at the first one, and after a stop that couldn't keep it.
-    """
-
-    tokens: Tensor
-    sigma: Tensor
-    target: Tensor
-    velocity: Tensor
-    evaluate: Callable[[Tensor, Tensor], Tensor]
-    noise: Callable[[], Tensor]
-    history: History = field(default_factory=dict)
-
-    @property
-    def clean(self) -> Tensor:
-        """The clean latents (x0) that the velocity points to, float32 [1, N, C]."""
-        return self.tokens - self.sigma * self.velocity
+from farm.sampling import History, Move
 
 
 def euler(move: Move) -> tuple[Tensor, History]:
@@ -57,7 +24,7 @@ def heun(move: Move) -> tuple[Tensor, History]:
     Source: Karras et al., arXiv 2206.00364, algorithm 1.
     """
     first, _ = euler(move)
-    if not bool((move.target > 0).any()):
+    if move.last:
         return first, {}
     second = move.evaluate(first, move.target)
     mean = move.tokens - (move.sigma - move.target) * (move.velocity + second) / 2
@@ -72,7 +39,7 @@ def stochastic(move: Move) -> tuple[Tensor, History]:
 
     Source: LTX-Video, ltx_video/schedulers/rf.py, `stochastic_sampling`.
     """
-    if not bool((move.target > 0).any()):
+    if move.last:
         return euler(move)
     moved = (1.0 - move.target) * move.clean + move.target * move.noise()
     return torch.where(move.sigma > 0, moved, move.tokens), {}
@@ -83,7 +50,7 @@ def euler_ancestral(move: Move, eta: float, s_noise: float) -> tuple[Tensor, His
 
     Source: ComfyUI, k_diffusion/sampling.py, sample_euler_ancestral_RF.
     """
-    if eta == 0 or not bool((move.target > 0).any()):
+    if eta == 0 or move.last:
         return euler(move)
     sigma = move.sigma.clamp(min=_TINY)
     down = move.target * (1.0 + (move.target / sigma - 1.0) * eta)
@@ -103,7 +70,7 @@ def ddim(move: Move, eta: float) -> tuple[Tensor, History]:
     """
     clean = move.clean
     noise = move.tokens + (1.0 - move.sigma) * move.velocity
-    if eta == 0 or not bool((move.target > 0).any()):
+    if eta == 0 or move.last:
         moved = (1.0 - move.target) * clean + move.target * noise
     else:
         sigma = move.sigma.clamp(min=_TINY)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from farm.plan import ColourReference, Tail
-from farm.planning import Base, Head, TaskKind, Timeline, Window, from_sigma
+from farm.planning import Base, Head, TaskKind, Timeline, Window
 from plugins.strategies.outwards import origin_of
 from plugins.strategies.sink import sink_of
 
@@ -19,7 +19,7 @@ class Autoregressive:
         cuts = timeline.cuts
         sigmas, base = timeline.sigmas, None
         if timeline.source_sigma is not None:
-            sigmas, base = from_sigma(sigmas, min(timeline.source_sigma, sigmas[0])), Base()
+            sigmas, base = timeline.sigmas_from(timeline.source_sigma), Base()
         strength, colours = timeline.model.tail_strength, timeline.model.colour_factor
         origin = origin_of(timeline, cuts)
         onward, back = range(origin + 1, len(cuts)), range(origin - 1, -1, -1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from farm.plan import Tail
-from farm.planning import Base, Head, TaskKind, Timeline, Window, from_sigma
+from farm.planning import Base, Head, TaskKind, Timeline, Window
 from farm.timeline import Cut, cut_windows, latents_for, padded, tokens_of
 from plugins.strategies.outwards import origin_of
 from plugins.strategies.sink import sink_of
@@ -38,7 +38,7 @@ class Hierarchical:
         over = timeline.source_sigma
         story = self._storyboard(timeline) if over is None else ()
         begin = timeline.model.refine_sigma if over is None else over
-        refining = from_sigma(timeline.sigmas, min(begin, timeline.sigmas[0]))
+        refining = timeline.sigmas_from(begin)
         in_time = sorted(story, key=lambda window: window.start)
         windows = []
         for index, cut in enumerate(timeline.cuts):

@@ -25,11 +25,12 @@ from farm.plan import (
     WindowTask,
     condition_name,
 )
-from farm.planning import ModelFacts, PlannedTask, TaskKind, Timeline, Window, from_sigma, value_bytes
+from farm.planning import ModelFacts, PlannedTask, TaskKind, Timeline, Window, value_bytes
 from farm.spec import JobSpec
 from farm.timeline import TEMPORAL, Cut, frame_span, tokens_of
 from scheduler.planning import windows as geometry
 from scheduler.planning.conditions import Placed, PreparedMedia
+from scheduler.planning.denoising import Denoising
 from scheduler.planning.given import SourceFrames
 from scheduler.planning.prompts import PromptTimeline
 
@@ -42,16 +43,11 @@ HEAL_SIGMA = 0.85
 
 @dataclass(frozen=True)
 class ModelBinding:
-    """A model that denoises windows, with the hash of its weights and its guidance scale (1 means no guidance)."""
+    """A model that denoises windows, with the hash of its weights and the way in which it denoises."""
 
     facts: ModelFacts
     weights: str
-    guidance: float
-
-    @property
-    def batch(self) -> int:
-        """The number of prompts in a forward pass."""
-        return 2 if self.guidance > 1 else 1
+    denoising: Denoising
 
 
 class Graph:
@@ -75,7 +71,7 @@ class Graph:
         spans: Sequence[Cut],
         prompts: PromptTimeline,
     ):
-        self.spec, self.model, self.precision, self.batch = spec, model.facts, precision, model.batch
+        self.spec, self.model, self.precision, self.own = spec, model.facts, precision, model
         self.drawn = {drawn.facts.name: drawn for drawn in (model, storyboard) if drawn}
         self.timeline, self.lead, self.media, self.source = timeline, lead, media, source
         self.spans, self.prompts = spans, prompts
@@ -114,6 +110,13 @@ class Graph:
             for window in laid_out
         ]
 
+    def guided(self, laid_out: Sequence[Window]) -> bool:
+        """Return whether any window, or a heal of a seam, needs the negative prompt."""
+        heals = self.timeline.sigmas_from(HEAL_SIGMA)
+        return self.own.denoising.negative(heals) or any(
+            self._drawn_by(window).denoising.negative(window.sigmas) for window in laid_out
+        )
+
     def _shown(self, window: Window) -> set[int]:
         """Indices of the prompts that any of its latents shows."""
         runs = self.prompts.runs(window.start, window.stop)
@@ -129,7 +132,7 @@ class Graph:
             largest * max(lengths, default=0), max(self.model.encode_pixels, largest * (TEMPORAL + 1))
         )
         weight = value_bytes(self.precision)
-        guided = any(drawn.batch > 1 for drawn in self.drawn.values())
+        guided = self.guided(laid_out)
         prompts = len(self.prompts.texts) + guided
         text = 2 * self.model.text_parameters * self.model.text_tokens * prompts
         return PlannedTask(
@@ -149,9 +152,10 @@ class Graph:
         self, window: Window, by_key: dict[str, Window], shared: Sequence[SharedLatents]
     ) -> PlannedTask:
         drawn = self._drawn_by(window)
+        passes, batch = drawn.denoising.passes(window.sigmas), drawn.denoising.batch(window.sigmas)
         held, lockstep = 0, None
         if shared:
-            held = drawn.facts.held_bytes(window.tokens, drawn.batch)
+            held = drawn.facts.held_bytes(window.tokens, batch)
             lockstep = Lockstep(window.group, held, tuple(shared))
         return PlannedTask(
             key=window.key,
@@ -160,11 +164,13 @@ class Graph:
             payload=replace(self._told(window, by_key), lockstep=lockstep).payload(),
             start=window.start,
             stop=window.stop,
-            flops=drawn.facts.forward_flops(window.tokens) * (len(window.sigmas) - 1) * drawn.batch,
-            vram_bytes=drawn.facts.denoise_bytes(window.tokens, self.precision, drawn.batch) + held,
+            flops=drawn.facts.forward_flops(window.tokens) * passes,
+            vram_bytes=drawn.facts.denoise_bytes(window.tokens, self.precision, batch) + held,
             fp8=self.precision == "fp8",
             model=drawn.facts.name,
             weights=drawn.weights,
+            steps=len(window.sigmas) - 1,
+            passes=passes,
         )
 
     def _in_own_colours(self, window: Window) -> Window:
@@ -190,6 +196,7 @@ class Graph:
                 else (Piece(0, self.timeline.latents, "encode"),)
             )
             base = Base(geometry.clip(parts, window.start, window.stop))
+        denoising = self._drawn_by(window).denoising
         return WindowTask(
             stage=window.stage,
             start=window.start,
@@ -204,8 +211,10 @@ class Graph:
             head=self._head(window, by_key),
             colour=window.colour,
             sink=self._sink(window),
-            guidance_scale=self._drawn_by(window).guidance,
+            guidance_scale=denoising.scale,
             shows=self.prompts.runs(window.start, window.stop),
+            sampler=denoising.told_sampler(),
+            guidance=denoising.told_guidance(),
         )
 
     def _sink(self, window: Window) -> ShownSink | None:
@@ -274,12 +283,13 @@ class Graph:
                 stop=patch.stop,
                 width=left.width,
                 height=left.height,
-                sigmas=from_sigma(self.timeline.sigmas, min(HEAL_SIGMA, self.timeline.sigmas[0])),
+                sigmas=self.timeline.sigmas_from(HEAL_SIGMA),
             )
             # Its ends are held to what the windows made there, of what is given too.
             free = replace(window, start=patch.start + 1, stop=patch.stop - 1)
             heal = replace(self._told(window, {}), conditions=self._conditions(free))
-            vram = self.model.denoise_bytes(window.tokens, self.precision, self.batch)
+            batch = self.own.denoising.batch(window.sigmas)
+            vram = self.model.denoise_bytes(window.tokens, self.precision, batch)
         return PlannedTask(
             key=key,
             kind=TaskKind.JOIN,

@@ -5,9 +5,10 @@ Pure: no clock, no I/O, no globals. The same spec, facts and weights give the sa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from farm.plan import VERSION, Crop, JobPart, Media
+from farm.options import Offer, changed, settle
+from farm.plan import FIRST_VERSION, VERSION, Crop, JobPart, Media
 from farm.planning import (
     ModelFacts,
     OutputFacts,
@@ -17,8 +18,9 @@ from farm.planning import (
     Timeline,
     Window,
 )
+from farm.sampling import GuidanceFacts, SamplerFacts
 from farm.spec import InvalidSpec, JobSpec
-from farm.timeline import Cut, cut_windows, frames_of, latents_for, padded
+from farm.timeline import Cut, cut_windows, frames_of, latents_for, padded, tokens_of
 from scheduler.placement.learnt import size_notes
 from scheduler.planning import windows
 from scheduler.planning.conditions import (
@@ -30,6 +32,7 @@ from scheduler.planning.conditions import (
     place_media,
     source_of,
 )
+from scheduler.planning.denoising import CFG, EULER, Denoising
 from scheduler.planning.graph import Graph, ModelBinding
 from scheduler.planning.layout import CandidateDevice
 from scheduler.planning.prompts import PromptTimeline
@@ -61,11 +64,16 @@ def make_plan(
     media: Sequence[PreparedMedia] = (),
     candidates: Sequence[CandidateDevice] = (),
     storyboard: tuple[ModelFacts, str] | None = None,
+    sampler: SamplerFacts = EULER,
+    guidance: GuidanceFacts = CFG,
+    offers: Mapping[str, Iterable[Offer]] = {},
 ) -> Plan:
     """Make the plan of a job.
 
     `weights` is the hash of the model's weights. If another model draws the storyboard, `storyboard` is that model with
     the hash of its weights. `candidates` are the devices for which windows are sized if the spec's layout is "farm".
+    `offers` are all installed plugins by kind, such as {"sampler": …}: they tell an option that has no effect from one that
+    doesn't exist.
 
     `media` is in the order of the spec's conditions. The plan numbers media by their first frame, so that the order of
     the list doesn't change the result.
@@ -83,10 +91,24 @@ def make_plan(
     source = source_of(media, spec.frames)
     lead = choose_lead(media, spec.frames)
     steps = spec.steps or model.steps
-    guidance = model.guidance_scale if spec.guidance_scale is None else spec.guidance_scale
+    scale = model.guidance_scale if spec.guidance_scale is None else spec.guidance_scale
+    chosen: dict[str, Offer] = {
+        "model": model,
+        "strategy": strategy,
+        "sampler": sampler,
+        "guidance": guidance,
+    }
+    options = settle(spec.options, chosen, offers)
+    own = ModelBinding(
+        model,
+        weights,
+        Denoising(scale, sampler, guidance, options.by_kind["sampler"], options.by_kind["guidance"]),
+    )
     precision = model.precisions[0]
     latents = latents_for(lead + spec.frames)
     width, height = padded(spec.width), padded(spec.height)
+    window_tokens = tokens_of(min(spec.window_latents, latents), width, height)
+    sigmas = model.scheduled(options.by_kind["model"], steps, window_tokens)
     placed = [place_media(piece, spec.frames, lead) for piece in media]
     drawing = _drawing(model, precision, *storyboard) if storyboard else None
     prompts = PromptTimeline.of(
@@ -102,15 +124,16 @@ def make_plan(
         window=spec.window_latents,
         overlap=spec.overlap_latents,
         cuts=cut_windows(latents, spec.window_latents, spec.overlap_latents),
-        sigmas=model.sigmas(steps),
+        sigmas=sigmas,
         model=model,
         prompts=len(prompts.texts),
         given=anchors(list(zip(media, placed))),
-        source_sigma=None if source is None else 1.0 - media[source].strength,
+        source_sigma=_source_sigma(None if source is None else media[source].strength, sigmas),
+        options=options.by_kind["strategy"],
         storyboard=drawing.facts if drawing else None,
         storyboard_sigmas=drawing.facts.sigmas(drawing.facts.steps) if drawing else (),
     )
-    batch = 2 if guidance > 1 else 1
+    own.denoising.check_blocks(sigmas, model.depth, model.name)
     laid_out: Sequence[Window] = strategy.lay_out(timeline)
     if drawing and not any(window.model == drawing.facts.name for window in laid_out):
         raise InvalidSpec(
@@ -119,19 +142,23 @@ def make_plan(
             f"got {drawing.facts.name!r}",
         )
     spans: Sequence[Cut] = windows.spans(latents, model.decode_span, model.decode_halo)
-    own, given = ModelBinding(model, weights, guidance), list(zip(media, placed))
+    given = list(zip(media, placed))
+
+    def graph_of(timeline: Timeline, spans: Sequence[Cut]) -> Graph:
+        return Graph(spec, own, drawing, precision, timeline, lead, given, source, spans, prompts)
 
     def tasks_of(
         timeline: Timeline, laid_out: Sequence[Window], spans: Sequence[Cut]
     ) -> tuple[PlannedTask, ...]:
-        graph = Graph(spec, own, drawing, precision, timeline, lead, given, source, spans, prompts)
-        return graph.tasks(laid_out)
+        return graph_of(timeline, spans).tasks(laid_out)
 
     if spec.layout == "farm":
-        sizing = Sizing(timeline, strategy, candidates, precision, batch, tasks_of)
+        sizing = Sizing(timeline, strategy, candidates, precision, own.denoising, tasks_of)
         timeline, laid_out, spans = sizing.sized(laid_out, spans)
-    tasks = tasks_of(timeline, laid_out, spans)
+    graph = graph_of(timeline, spans)
+    tasks, guided = graph.tasks(laid_out), graph.guided(laid_out)
     rate = spec.frame_rate
+    own_choice = own.denoising.told_sampler(), own.denoising.told_guidance(), spec.options
     shared = JobPart(
         model=model.name,
         weights=weights,
@@ -151,8 +178,8 @@ def make_plan(
         prompts=prompts.texts,
         prompt_always=spec.prompt_always,
         prompt_frames=prompts.spans(lead, spec.frames),
-        negative_prompt=spec.negative_prompt,
-        guidance_scale=guidance,
+        negative_prompt=spec.negative_prompt or (model.negative_prompt if guided else ""),
+        guidance_scale=scale,
         output=output.name,
         # A person's file must end so, and the plugin may be another one by the time that the video is fetched.
         output_suffix=output.suffix,
@@ -175,13 +202,18 @@ def make_plan(
             )
             for piece, at, place in zip(media, placed, listed)
         ),
-        version=VERSION,
+        version=VERSION if any(own_choice) else FIRST_VERSION,
+        sampler=sampler.name,
+        guidance=guidance.name,
+        options={kind: said for kind, some in options.by_kind.items() if (said := changed(some))},
+        preset=spec.preset,
     )
     notes = size_notes(laid_out, model, drawing.facts if drawing else model)
     asked = [piece for _, piece in sorted(zip(listed, media), key=lambda one: one[0])]
     notes += without_effect(
-        Settled(spec, model, guidance, drawing.facts if drawing else None, laid_out, asked)
+        Settled(spec, model, own.denoising, guided, drawing.facts if drawing else None, laid_out, asked)
     )
+    notes += options.without_effect
     if spec.layout == "farm":
         sizes = sorted({len(cut) for cut in timeline.cuts})
         notes.append(
@@ -221,6 +253,8 @@ def make_plan(
         tasks=tasks,
         notes=tuple(notes),
         estimated_bytes=int(DISK_OVERHEAD * (latent_bytes + 2 * pixels * output.bytes_per_pixel)),
+        sampler=sampler.name,
+        guidance=guidance.name,
     )
 
 
@@ -237,4 +271,19 @@ def _drawing(model: ModelFacts, precision: str, drawer: ModelFacts, weights: str
             "storyboard_model",
             f"must render in {precision} as {model.name} does, but {drawer.name} has {', '.join(drawer.precisions)}",
         )
-    return ModelBinding(drawer, weights, drawer.guidance_scale)
+    return ModelBinding(drawer, weights, Denoising(drawer.guidance_scale))
+
+
+def _source_sigma(strength: float | None, sigmas: Sequence[float]) -> float | None:
+    """Return the sigma at which reworking a video of `strength` begins; None for a job that reworks none.
+
+    Raises InvalidSpec if the schedule leaves out its beginning although the job reworks no video.
+    """
+    if strength is not None:
+        return min(1.0 - strength, sigmas[0])
+    if sigmas[0] < 1.0 - 1e-6:
+        raise InvalidSpec(
+            "options",
+            f"the schedule must begin at noise level 1, because this job reworks no video, got {sigmas[0]:.4g}",
+        )
+    return None

@@ -14,6 +14,7 @@ from farm.planning import PlannedTask, Strategy, TaskKind, Timeline, Window
 from farm.spec import InvalidSpec
 from farm.timeline import Cut, tokens_of
 from scheduler.planning import windows
+from scheduler.planning.denoising import Denoising
 from scheduler.planning.layout import CandidateDevice, chained, share_out
 from scheduler.planning.rehearsal import Layout, Lengths, Rehearsal, soonest
 
@@ -28,14 +29,14 @@ Sized = tuple[Timeline, Sequence[Window], Sequence[Cut]]
 class Sizing:
     """The sizing of one job for `candidates`.
 
-    `batch` is the number of prompts in a forward pass. `tasks(timeline, windows, spans)` returns the plan's tasks.
+    `denoising` is the way in which the job's model denoises. `tasks(timeline, windows, spans)` returns the plan's tasks.
     """
 
     timeline: Timeline
     strategy: Strategy
     candidates: Sequence[CandidateDevice]
     precision: str
-    batch: int
+    denoising: Denoising
     tasks: Callable[[Timeline, Sequence[Window], Sequence[Cut]], Sequence[PlannedTask]]
 
     def sized(self, laid_out: Sequence[Window], spans: Sequence[Cut]) -> Sized:
@@ -90,7 +91,8 @@ class Sizing:
         return tokens_of(length, self.timeline.width, self.timeline.height)
 
     def _window_bytes(self, length: int) -> int:
-        return self.timeline.model.denoise_bytes(self._tokens(length), self.precision, self.batch)
+        batch = self.denoising.batch(self.timeline.sigmas)
+        return self.timeline.model.denoise_bytes(self._tokens(length), self.precision, batch)
 
     def _span_bytes(self, length: int) -> int:
         return self.timeline.model.decode_bytes(length, *self._size, self.precision)
@@ -110,7 +112,7 @@ class Sizing:
     def _windows(self, laid_out: Sequence[Window]) -> tuple[Timeline, Sequence[Window]]:
         timeline = self.timeline
         final = [window for window in laid_out if window.kind is TaskKind.WINDOW]
-        steps = max(len(window.sigmas) for window in final) - 1
+        passes = max(self.denoising.passes(window.sigmas) for window in final)
         try:
             cuts = share_out(
                 timeline.latents,
@@ -119,7 +121,7 @@ class Sizing:
                 self.candidates,
                 shortest=self._shortest,
                 least=2 * timeline.overlap,
-                flops=lambda length: timeline.model.forward_flops(self._tokens(length)) * steps * self.batch,
+                flops=lambda length: timeline.model.forward_flops(self._tokens(length)) * passes,
                 memory=self._window_bytes,
             )
         except ValueError as error:

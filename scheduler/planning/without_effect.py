@@ -12,19 +12,21 @@ from dataclasses import dataclass
 from farm.planning import ModelFacts, TaskKind, Window
 from farm.spec import JobSpec
 from scheduler.planning.conditions import PreparedMedia, source_of
+from scheduler.planning.denoising import Denoising
 
 
 @dataclass(frozen=True)
 class Settled:
     """The settings that a plan makes of a spec.
 
-    `guidance` is the guidance scale with which windows are denoised. `drawer` is another model that draws the
+    `denoising` is the way in which windows are denoised. `guided` says whether one of them needs the negative prompt. `drawer` is another model that draws the
     storyboard, or None. `windows` are those that the strategy laid out. `media` is in the order of the spec.
     """
 
     spec: JobSpec
     model: ModelFacts
-    guidance: float
+    denoising: Denoising
+    guided: bool
     drawer: ModelFacts | None
     windows: Sequence[Window]
     media: Sequence[PreparedMedia]
@@ -35,7 +37,14 @@ def without_effect(settled: Settled) -> list[str]:
     if _all_given(settled.spec, settled.media):
         said = f"frames: all {settled.spec.frames} are given at strength 1, and none is rendered"
         return [f"{said}; prompts, seed, steps and guidance have no effect"]
-    return [*_prompts(settled), *_guidance(settled), *_layout(settled), *_strengths(settled), *_rate(settled)]
+    return [
+        *_prompts(settled),
+        *_guidance(settled),
+        *_options(settled),
+        *_layout(settled),
+        *_strengths(settled),
+        *_rate(settled),
+    ]
 
 
 def _prompts(settled: Settled) -> list[str]:
@@ -73,10 +82,10 @@ def _guidance(settled: Settled) -> list[str]:
     spec, drawer = settled.spec, settled.drawer
     said = []
     if spec.negative_prompt:
-        if settled.guidance <= 1:
+        if not settled.guided:
             whose = "asked for" if spec.guidance_scale is not None else f"the default of {settled.model.name}"
             said.append(
-                f"negative_prompt: has no effect with a guidance_scale of {settled.guidance:g} ({whose}); ask for one "
+                f"negative_prompt: has no effect with a guidance_scale of {settled.denoising.scale:g} ({whose}); ask for one "
                 "above 1"
             )
         elif drawer and drawer.guidance_scale <= 1:
@@ -93,6 +102,27 @@ def _guidance(settled: Settled) -> list[str]:
         run = max(len(window.sigmas) - 1 for window in settled.windows)
         if run < spec.steps:
             said.append(f"steps: {run} of the {spec.steps} are run, because the clip is partly kept")
+    return said
+
+
+def _options(settled: Settled) -> list[str]:
+    spec, denoising = settled.spec, settled.denoising
+    given = frozenset(key.rpartition(".")[2] for key in spec.options)
+    said = denoising.guidance.notes(denoising.guidance_options, denoising.scale, given)
+    said += [
+        f"{name}: has no effect with {settled.model.name}" for name in settled.model.ignores if name in given
+    ]
+    if spec.guidance_scale is not None and getattr(denoising.guidance_options, "guidance_scale", None):
+        said.append("guidance_scale: the option of that name takes the place of the job's own")
+    if "timesteps" in given and spec.steps is not None:
+        said.append("steps: has no effect, because option timesteps names the noise levels")
+    if not denoising.sampler.base_models and not settled.model.grid:
+        said.append(
+            f"sampler: {denoising.sampler.name} is meant for distilled models; with {settled.model.name} the picture may "
+            "lose contrast and detail"
+        )
+    if "image_cond_noise_scale" in given and all(piece.strength < 1 for piece in settled.media):
+        said.append("image_cond_noise_scale: has no effect, because no media is given at strength 1")
     return said
 
 

@@ -174,7 +174,8 @@ def seen_by_extras(ltx: Ltx, prompts, monkeypatch, *conditions) -> list[list[flo
         real(self, rows, *rest)
 
     monkeypatch.setattr(Words, "__init__", spied)
-    window_of(ltx, TimedText(prompts[:2], split(1, 0.75, 0.5, 0.25, 0)), conditions=conditions)
+    window = window_of(ltx, TimedText(prompts[:2], split(1, 0.75, 0.5, 0.25, 0)), conditions=conditions)
+    window.step(window.begin())
     return found[0].shares[0].tolist()
 
 

@@ -16,9 +16,9 @@ from diffusers import (
 )
 from torch import Tensor
 
+from farm.sampling import History, Move
 from plugins.ltx.sigmas import linear_quadratic
 from plugins.samplers import steps
-from plugins.samplers.steps import History, Move
 
 Sampler = Callable[[Move], tuple[Tensor, History]]
 
@@ -46,7 +46,7 @@ def run(
     for number, (sigma, target) in enumerate(pairwise(sigmas)):
         levels = [torch.full((1, 1, 1), level, dtype=tokens.dtype) for level in (sigma, target)]
         draw = (lambda at=number: noise(at)) if noise else (lambda: pytest.fail("drew noise"))
-        move = Move(tokens, *levels, velocity(tokens, levels[0]), velocity, draw, history)
+        move = Move(tokens, *levels, velocity(tokens, levels[0]), velocity, draw, target == 0, history)
         tokens, history = sampler(move)
     return tokens
 
@@ -177,14 +177,21 @@ def test_a_token_is_moved_by_its_own_levels_alone(sampler):
 
     def all_at_once(tokens: Tensor, held: Tensor) -> Tensor:
         history: History = {}
-        for number, (sigma, _) in enumerate(pairwise(sigmas)):
+        for number, (sigma, following) in enumerate(pairwise(sigmas)):
             at = torch.minimum(torch.tensor(sigma, dtype=torch.float64), held)[None, :, None]
             lower = [torch.where(torch.tensor(level) < at - 1e-6, level, 0.0) for level in sigmas]
             below = torch.stack(lower).max(dim=0).values.double()
             due = sigma - 1e-6 < held[None, :, None]
             target = torch.where(due, below, at)
             move = Move(
-                tokens, at, target, velocity(tokens, at), velocity, lambda at=number: drawn(at), history
+                tokens=tokens,
+                sigma=at,
+                target=target,
+                velocity=velocity(tokens, at),
+                evaluate=velocity,
+                noise=lambda at=number: drawn(at),
+                last=following == 0,
+                history=history,
             )
             tokens, history = sampler(move)
         return tokens

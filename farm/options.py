@@ -1,0 +1,219 @@
+"""Options that plugins declare: typed settings of models, strategies, samplers and guidances. Pure.
+
+A plugin declares its options as a subclass of `Options`, with a default and a description for each field. A job gives
+them by name. A name may stand alone (`eta`), or after the kind of the plugin that takes it (`sampler.eta`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from farm.json_values import as_json
+from farm.nearest import did_you_mean
+from farm.outside_text import shown
+from farm.spec import InvalidSpec, worded
+
+
+class Options(BaseModel):
+    """The options of one plugin. Each field has a default and a description, which `farmctl plugin show` prints."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class NoOptions(Options):
+    """The options of a plugin that has none."""
+
+
+NONE = NoOptions()
+"""No options."""
+
+
+class Offer(Protocol):
+    """A plugin's offer that jobs may name: a model, a strategy, a sampler or a guidance."""
+
+    @property
+    def name(self) -> str:
+        """The name by which jobs ask for the offer."""
+        ...
+
+
+def options_of(offer: object) -> type[Options]:
+    """Return the class of an offer's options. A plugin that declares none has NoOptions."""
+    return getattr(offer, "options", NoOptions)
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option, as people see it.
+
+    Attributes:
+        name: Its name.
+        accepts: What a value may be, in words.
+        default: Its default, as JSON.
+        meaning: What it does.
+    """
+
+    name: str
+    accepts: str
+    default: Any
+    meaning: str
+
+
+def listed(options: type[Options]) -> list[Option]:
+    """Return a plugin's options in the order in which it declares them."""
+    schema = options.model_json_schema()
+    defined = schema.get("$defs", {})
+    return [
+        Option(
+            name,
+            _accepted(schema["properties"][name], defined),
+            as_json(field.get_default(call_default_factory=True)),
+            field.description or "",
+        )
+        for name, field in options.model_fields.items()
+    ]
+
+
+def assigned(text: str) -> tuple[str, Any]:
+    """Return the name and the value of an option that is written `name=value`. The value is JSON, or else plain text.
+
+    Raises:
+        InvalidSpec: There is no name or no `=` (field "options").
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise InvalidSpec("options", f"need name=value, such as eta=0.5, got '{shown(text, 60)}'")
+    try:
+        return name.strip(), json.loads(value)
+    except ValueError:
+        return name.strip(), value.strip()
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The options of a job, each given to the plugin that takes it.
+
+    Attributes:
+        by_kind: The options of each plugin of the job, by its kind, such as "sampler".
+        without_effect: A sentence for each given option that another plugin takes, but none of the job's.
+    """
+
+    by_kind: Mapping[str, Options]
+    without_effect: tuple[str, ...]
+
+
+def settle(
+    given: Mapping[str, Any], chosen: Mapping[str, Offer], offers: Mapping[str, Iterable[Offer]]
+) -> Settled:
+    """Give each option of a job to the plugin that takes it.
+
+    Args:
+        given: The job's options, by name.
+        chosen: The job's plugins, by kind, such as {"sampler": …}.
+        offers: All installed plugins, by kind. They tell an option that has no effect here from one that nobody knows.
+
+    Raises:
+        InvalidSpec: No plugin knows an option, two of the job's plugins know it, or its value isn't accepted. The field is
+            "options." and the option's name.
+    """
+    sorted_out: dict[str, dict[str, Any]] = {kind: {} for kind in chosen}
+    names: dict[tuple[str, str], str] = {}
+    ignored = []
+    for key, value in given.items():
+        takers = _takers(key, chosen)
+        if len(takers) > 1:
+            raise InvalidSpec(
+                f"options.{key}", f"say whose: {' or '.join(f'{kind}.{name}' for kind, name in takers)}"
+            )
+        if not takers:
+            ignored.append(_ignored(key, chosen, offers))
+            continue
+        (kind, name) = takers[0]
+        sorted_out[kind][name] = value
+        names[kind, name] = key
+    return Settled(
+        {kind: _checked(options_of(offer), sorted_out[kind], kind, names) for kind, offer in chosen.items()},
+        tuple(ignored),
+    )
+
+
+def changed(options: Options) -> dict[str, Any]:
+    """Return as JSON the options that differ from their defaults, so that a plan names only what was chosen."""
+    return options.model_dump(mode="json", exclude_defaults=True)
+
+
+def _takers(key: str, chosen: Mapping[str, Offer]) -> list[tuple[str, str]]:
+    """Return the kinds of the job's plugins that know the option `key`, each with the option's bare name."""
+    kind, dot, name = key.partition(".")
+    if dot:
+        return [(kind, name)] if kind in chosen and name in options_of(chosen[kind]).model_fields else []
+    return [(kind, key) for kind, offer in chosen.items() if key in options_of(offer).model_fields]
+
+
+def _ignored(key: str, chosen: Mapping[str, Offer], offers: Mapping[str, Iterable[Offer]]) -> str:
+    """Return a note: another plugin knows the option. Raises InvalidSpec if none does."""
+    kind, dot, bare = key.partition(".")
+    name = bare if dot else key
+    for of, some in offers.items():
+        for offer in some:
+            if (not dot or of == kind) and of in chosen and name in options_of(offer).model_fields:
+                return f"{key}: has no effect with {of} {chosen[of].name}; it is an option of {offer.name}"
+    known = [name for offer in chosen.values() for name in options_of(offer).model_fields]
+    guess = did_you_mean(name, known)
+    accepted = f"; accepted are {', '.join(known)}" if known and not guess else ""
+    raise InvalidSpec(f"options.{key}", f"no plugin of this job has such an option{guess}{accepted}")
+
+
+def _checked(
+    options: type[Options], given: Mapping[str, Any], kind: str, names: Mapping[tuple[str, str], str]
+) -> Options:
+    try:
+        return options.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = [str(part) for part in first["loc"]]
+        # A branch of a union is named in the place, which nobody wrote.
+        field = names.get((kind, place[0]), kind) if place else kind
+        deeper = [part for part in place[1:] if part.isdigit()]
+        raise InvalidSpec(".".join(["options", field, *deeper]), worded(first)) from None
+
+
+def _accepted(schema: Mapping[str, Any], defined: Mapping[str, Any]) -> str:
+    """Return in words what a JSON schema accepts."""
+    if reference := schema.get("$ref"):
+        return _accepted(defined[reference.rpartition("/")[2]], defined)
+    if several := schema.get("anyOf"):
+        words = [_accepted(one, defined) for one in several]
+        return " or ".join(dict.fromkeys(word for word in words if word))
+    if "enum" in schema:
+        return ", ".join(map(str, schema["enum"]))
+    if "const" in schema:
+        return str(schema["const"])
+    kind = schema.get("type")
+    if kind == "array":
+        of = _accepted(schema.get("items", {}), defined)
+        return f"a list: {of}" if of else "a list"
+    if kind == "null":
+        return ""
+    types = {
+        "number": "a number",
+        "integer": "a whole number",
+        "boolean": "true or false",
+        "string": "a text",
+    }
+    return " ".join([types.get(str(kind), ""), *_bounds(schema)]).strip()
+
+
+def _bounds(schema: Mapping[str, Any]) -> Sequence[str]:
+    words = {
+        "minimum": "at least",
+        "exclusiveMinimum": "above",
+        "maximum": "at most",
+        "exclusiveMaximum": "below",
+    }
+    return [f"{word} {schema[key]:g}" for key, word in words.items() if key in schema]

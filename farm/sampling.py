@@ -1,0 +1,178 @@
+"""The contract with samplers and guidances: what a planner asks of them, and what a model asks of them at each step.
+
+A guidance makes one velocity from a model's answers to one or several questions at a step. A sampler moves the latents
+from one noise level to the next by that velocity. Nothing here imports torch; the plugins do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from farm.options import NoOptions, Options
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SamplerFacts:
+    """The facts of a sampler that planning needs.
+
+    Attributes:
+        name: The name by which jobs ask for the sampler.
+        summary: What the sampler does, for people.
+        options: Its options.
+        evaluations: `evaluations(n)` returns, for each of `n` steps, how often the sampler asks for the velocity.
+        base_models: Whether the sampler suits models that aren't distilled. If not, the plan notes it.
+    """
+
+    name: str
+    summary: str
+    options: type[Options] = NoOptions
+    evaluations: Callable[[int], tuple[int, ...]] = lambda steps: (1,) * steps
+    base_models: bool = True
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """What one evaluation of the velocity takes at one step.
+
+    Attributes:
+        passes: Forward passes of the model.
+        negative: Whether one of them is for the negative prompt.
+        blocks: Numbers of the transformer blocks that are perturbed in one of them.
+    """
+
+    passes: int
+    negative: bool
+    blocks: tuple[int, ...] = ()
+
+
+class GuidanceFacts(Protocol):
+    """The facts of a guidance that planning needs.
+
+    Attributes:
+        name: The name by which jobs ask for the guidance.
+        summary: What the guidance does, for people.
+        options: Its options. An option `guidance_scale` takes the place of the job's field of that name.
+    """
+
+    name: str
+    summary: str
+    options: type[Options]
+
+    def costs(self, options: Options, guidance_scale: float, sigmas: Sequence[float]) -> tuple[StepCost, ...]:
+        """Return what each step of a schedule costs.
+
+        Args:
+            options: The job's options for this guidance.
+            guidance_scale: The job's scale of classifier-free guidance, or the model's default.
+            sigmas: The falling schedule, which ends with 0.
+
+        Raises:
+            farm.spec.InvalidSpec: The options don't fit each other.
+        """
+        ...
+
+    def notes(self, options: Options, guidance_scale: float, given: frozenset[str]) -> list[str]:
+        """Return a sentence for each of the `given` options that changes nothing beside the others."""
+        ...
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a guidance asks the model at one step.
+
+    Attributes:
+        negative: Whether the model is shown the negative prompt instead of the prompt.
+        perturbed: Numbers of the transformer blocks that don't look around, from 0 on.
+        perturbation: What a perturbed block does; see plugins.ltx.perturbed.Perturbation. Empty if no block is perturbed.
+    """
+
+    negative: bool = False
+    perturbed: tuple[int, ...] = ()
+    perturbation: str = ""
+
+
+@dataclass(frozen=True)
+class Asking:
+    """One evaluation of the velocity.
+
+    Attributes:
+        step: The number of the step, from 0 on.
+        tokens: float32 [1, N, C], the latents as they stand.
+        sigma: float32 [1, 1 or N, 1], the noise level of each token, from 0 to 1.
+        answers: Asks the model: `answers(questions)` returns a velocity [1, N, C] for each question, in their order.
+            Questions that are asked together may share a forward pass.
+    """
+
+    step: int
+    tokens: Tensor
+    sigma: Tensor
+    answers: Callable[[Sequence[Question]], list[Tensor]]
+
+
+class Guidance(Protocol):
+    """A guidance that was opened for one window."""
+
+    def velocity(self, asking: Asking) -> Tensor:
+        """Return the guided velocity, float32 [1, N, C]."""
+        ...
+
+
+History = Mapping[str, "Tensor"]
+"""What a step leaves to the next step, by name: float32 tensors [1, N, C], or [1, 1 or N, 1] as noise levels are."""
+
+
+def _nothing_drawn() -> Tensor:
+    raise RuntimeError("this sampler draws no noise")
+
+
+@dataclass(frozen=True)
+class Move:
+    """What a sampler gets for one step.
+
+    Attributes:
+        tokens: float32 [1, N, C], the latents as they stand.
+        sigma: float32 [1, 1 or N, 1], the noise level of each token, from 0 to 1. A token at 0 has no noise to take away.
+        target: Like `sigma`: the level that each token shall have after the step. It is at most `sigma`, and equal to it
+            for a token that waits.
+        velocity: float32 [1, N, C], the guided velocity at `tokens`.
+        evaluate: Asks for the velocity again: `evaluate(tokens, sigma)`, with the same shapes. It costs as much as
+            `velocity` did.
+        noise: Draws standard normal noise [1, N, C]. It depends on the step and on each token's place in the whole video
+            alone, so that windows agree where they overlap. It returns the same noise every time.
+        last: Whether this is the last step of the schedule. Every window of a lockstep group has the same `last`.
+        history: What the step before left; empty at the first step.
+    """
+
+    tokens: Tensor
+    sigma: Tensor
+    target: Tensor
+    velocity: Tensor
+    evaluate: Callable[[Tensor, Tensor], Tensor]
+    noise: Callable[[], Tensor] = _nothing_drawn
+    last: bool = False
+    history: History = field(default_factory=dict)
+
+    @property
+    def clean(self) -> Tensor:
+        """The clean latents (x0) to which the velocity points, float32 [1, N, C]."""
+        return self.tokens - self.sigma * self.velocity
+
+
+class Sampler(Protocol):
+    """A sampler that was opened for one window."""
+
+    def __call__(self, move: Move) -> tuple[Tensor, History]:
+        """Return the tokens at their targets, float32 [1, N, C], and what the next step gets as history.
+
+        How often the sampler evaluates may depend on `move.last` alone, because windows in lockstep evaluate together.
+        """
+        ...
+
+
+OpenOptions = Mapping[str, Any]
+"""Options as a plan stores them: JSON by name, without those that have their default."""

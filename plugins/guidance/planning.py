@@ -1,0 +1,254 @@
+"""Guidances for the planner: their options, and the forward passes that each step takes. This module imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, TypeVar
+
+from pydantic import Field
+
+from farm.hookspecs import hookimpl
+from farm.options import Options
+from farm.sampling import GuidanceFacts, StepCost
+from farm.spec import InvalidSpec
+from plugins.guidance.by_step import Dialect, Perturbation, Scales, by_step
+from plugins.guidance.presets import PRESETS
+
+Scale = Annotated[float, Field(ge=-100, le=100)]
+Level = Annotated[float, Field(gt=0, le=1)]
+Block = Annotated[int, Field(ge=0, le=1000)]
+Entries = Annotated[tuple[Scale, ...], Field(min_length=1, max_length=200)]
+Blocks = Annotated[tuple[Block, ...], Field(max_length=1000)]
+
+_Value = TypeVar("_Value")
+
+
+class LightricksOptions(Options):
+    """The options of guidance "lightricks": those of Lightricks' inference.py, by the same names."""
+
+    guidance_scale: Annotated[
+        Scale | Entries | None,
+        Field(
+            description="How far to go from the answer to the negative prompt through the answer to the prompt; 1 is off. A list "
+            "has one entry for each of guidance_timesteps. Without it, the job's guidance_scale."
+        ),
+    ] = None
+    stg_scale: Annotated[
+        Scale | Entries,
+        Field(
+            description="Spatio-temporal guidance: how far to go away from the answer of the model with perturbed blocks; 0 is "
+            "off."
+        ),
+    ] = 0.0
+    rescaling_scale: Annotated[
+        Scale | Entries,
+        Field(
+            description="How far the spread of the guided velocity is brought back to that of the answer to the prompt; 1 is "
+            "off. It acts only where stg_scale does."
+        ),
+    ] = 1.0
+    skip_block_list: Annotated[
+        Blocks | Annotated[tuple[Blocks, ...], Field(max_length=200)],
+        Field(
+            description="Numbers of the perturbed transformer blocks, or a list of such lists, one for each of "
+            "guidance_timesteps."
+        ),
+    ] = ()
+    guidance_timesteps: Annotated[
+        tuple[Level, ...],
+        Field(
+            max_length=200,
+            description="Falling noise levels to which the entries of the lists belong. At a step the first one counts that is "
+            "at most the step's level, or else the last.",
+        ),
+    ] = ()
+    stg_mode: Annotated[
+        Perturbation,
+        Field(
+            description="What a perturbed block does in place of self-attention: it passes its values on, passes its input on, "
+            "or does nothing at all."
+        ),
+    ] = Perturbation.VALUES
+    cfg_star_rescale: Annotated[
+        bool,
+        Field(
+            description="Whether the answer to the negative prompt is first scaled to the part that it shares with the answer "
+            "to the prompt (CFG-Zero*)."
+        ),
+    ] = False
+
+
+class ComfyuiOptions(Options):
+    """The options of guidance "comfyui": those of ComfyUI-LTXVideo's STG Guider Advanced."""
+
+    preset: Annotated[
+        str,
+        Field(
+            max_length=100,
+            description=f"Values published with ComfyUI-LTXVideo, for all options that aren't given: {', '.join(PRESETS)}.",
+        ),
+    ] = ""
+    sigmas: Annotated[
+        tuple[Level, ...],
+        Field(
+            max_length=200,
+            description="Falling noise levels to which the entries of the lists belong. At a step the smallest one counts that "
+            "is at least the step's level, or else the last.",
+        ),
+    ] = ()
+    cfg: Annotated[
+        Entries | None,
+        Field(
+            description="Scales of classifier-free guidance, one for all steps or one a noise level; 1 is off. Without it, the "
+            "job's guidance_scale."
+        ),
+    ] = None
+    stg: Annotated[Entries, Field(description="Scales of spatio-temporal guidance, likewise; 0 is off.")] = (
+        0.0,
+    )
+    rescale: Annotated[
+        Entries,
+        Field(
+            description="How far the spread of the guided clean estimate is brought back, likewise; 0 is off and 1 is full."
+        ),
+    ] = (0.0,)
+    layers: Annotated[
+        tuple[Blocks, ...],
+        Field(
+            min_length=1,
+            max_length=200,
+            description="Numbers of the transformer blocks whose attention is perturbed, likewise.",
+        ),
+    ] = ((),)
+    cfg_star_rescale: Annotated[bool, Field(description="As in guidance lightricks.")] = False
+    skip_steps_sigma_threshold: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=1,
+            description="Noise level above which the model isn't asked, and the clean estimate is taken as 0.",
+        ),
+    ] = 1.0
+
+
+def scales_of(options: Options, guidance_scale: float) -> Scales:
+    """Return the guidance settings that options stand for.
+
+    Args:
+        options: LightricksOptions or ComfyuiOptions.
+        guidance_scale: The scale of classifier-free guidance where the options name none.
+
+    Raises:
+        InvalidSpec: A list has another number of entries than there are noise levels, or no preset has the given name.
+    """
+    if isinstance(options, ComfyuiOptions):
+        return _comfyui(options, guidance_scale)
+    if not isinstance(options, LightricksOptions):
+        raise TypeError(f"need LightricksOptions or ComfyuiOptions, got {type(options).__name__}")
+    blocks = options.skip_block_list
+    cfg = guidance_scale if options.guidance_scale is None else options.guidance_scale
+    found = Scales(
+        cfg=_entries(cfg),
+        stg=_entries(options.stg_scale),
+        rescale=_entries(options.rescaling_scale),
+        blocks=tuple(blocks) if blocks and isinstance(blocks[0], tuple) else (blocks,),  # type: ignore[arg-type]
+        levels=options.guidance_timesteps,
+        perturbation=options.stg_mode,
+        star=options.cfg_star_rescale,
+    )
+    names = ("guidance_scale", "stg_scale", "rescaling_scale", "skip_block_list")
+    _check(found, names, "guidance_timesteps")
+    return found
+
+
+def _comfyui(options: ComfyuiOptions, guidance_scale: float) -> Scales:
+    if options.preset:
+        if options.preset not in PRESETS:
+            raise InvalidSpec(
+                "options.preset", f"must be one of {', '.join(PRESETS)}, got {options.preset!r}"
+            )
+        given = options.model_dump(exclude_unset=True)
+        options = ComfyuiOptions.model_validate({**PRESETS[options.preset], **given, "preset": ""})
+    found = Scales(
+        cfg=(guidance_scale,) if options.cfg is None else options.cfg,
+        stg=options.stg,
+        rescale=options.rescale,
+        blocks=options.layers,
+        levels=options.sigmas,
+        star=options.cfg_star_rescale,
+        skip_above=options.skip_steps_sigma_threshold,
+        dialect=Dialect.COMFYUI,
+    )
+    _check(found, ("cfg", "stg", "rescale", "layers"), "sigmas")
+    return found
+
+
+def _check(scales: Scales, names: Sequence[str], levels: str) -> None:
+    """Raise InvalidSpec for a list that has another length than there are levels, and for levels that don't fall."""
+    if any(later >= earlier for earlier, later in zip(scales.levels, scales.levels[1:])):
+        raise InvalidSpec(f"options.{levels}", f"must fall, got {', '.join(map(str, scales.levels))}")
+    for name, entries in zip(names, (scales.cfg, scales.stg, scales.rescale, scales.blocks), strict=True):
+        if len(entries) > 1 and len(entries) != len(scales.levels):
+            raise InvalidSpec(
+                f"options.{name}",
+                f"must have one entry, or {len(scales.levels)}, as many as {levels}, got {len(entries)}",
+            )
+
+
+def _entries(value: float | tuple[float, ...]) -> tuple[float, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+class _Guidance:
+    """One dialect of CFG and STG."""
+
+    def __init__(self, name: str, summary: str, options: type[Options]) -> None:
+        self.name, self.summary, self.options = name, summary, options
+
+    def costs(self, options: Options, guidance_scale: float, sigmas: Sequence[float]) -> tuple[StepCost, ...]:
+        """Return what each step costs; see farm.sampling.GuidanceFacts."""
+        steps = by_step(scales_of(options, guidance_scale), sigmas)
+        return tuple(
+            StepCost(step.passes, step.asks_negative, step.blocks if step.asks_perturbed else ())
+            for step in steps
+        )
+
+    def notes(self, options: Options, guidance_scale: float, given: frozenset[str]) -> list[str]:
+        """Return a sentence for each given option that changes nothing; see farm.sampling.GuidanceFacts."""
+        scales, said = scales_of(options, guidance_scale), []
+        pushes = any(scale > 0 for scale in scales.stg) and any(scales.blocks)
+        lightricks = scales.dialect is Dialect.LIGHTRICKS
+        if not pushes:
+            rest = {"skip_block_list", "layers", "stg_mode"} | ({"rescaling_scale"} if lightricks else set())
+            off = "stg_scale is 0" if lightricks else "stg is 0"
+            if any(scale > 0 for scale in scales.stg):
+                blocks = "skip_block_list" if lightricks else "layers"
+                said += [
+                    f"{name}: has no effect, because {blocks} is empty"
+                    for name in ("stg_scale", "stg")
+                    if name in given
+                ]
+                off = f"{blocks} is empty"
+            said += [f"{name}: has no effect, because {off}" for name in sorted(rest & given)]
+        elif lightricks and "rescaling_scale" in given and all(one in (0.0, 1.0) for one in scales.rescale):
+            said.append("rescaling_scale: has no effect at 1 or 0: inference.py takes both as off")
+        if "cfg_star_rescale" in given and scales.star and all(scale == 1 for scale in scales.cfg):
+            said.append("cfg_star_rescale: has no effect, because guidance_scale is 1")
+        return said
+
+
+@hookimpl
+def farm_guidances() -> list[GuidanceFacts]:
+    """Return the farm's guidances."""
+    return [
+        _Guidance(
+            "lightricks",
+            "CFG, cfg-star, spatio-temporal guidance (STG) and rescaling, as in Lightricks' inference.py",
+            LightricksOptions,
+        ),
+        _Guidance(
+            "comfyui",
+            "the same as ComfyUI-LTXVideo's STG Guider Advanced does it, on clean estimates, with its own presets",
+            ComfyuiOptions,
+        ),
+    ]

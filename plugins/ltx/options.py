@@ -1,0 +1,179 @@
+"""The options of the LTX models, and the noise schedules that they choose. Plain Python, no tensors.
+
+Names, numbers and order of work are those of Lightricks' pipeline (LTX-Video, pipelines/pipeline_ltx_video.py and
+schedulers/rf.py), so that settings that work there can be given here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from enum import StrEnum
+from itertools import pairwise
+from typing import Annotated
+
+from pydantic import Field
+
+from farm.options import Options
+from farm.spec import InvalidSpec
+from plugins.ltx.sigmas import linear_quadratic
+
+Level = Annotated[float, Field(gt=0, le=1)]
+"""A noise level that a step can begin at."""
+
+DISTILLED = tuple(linear_quadratic(8)[:-1])
+"""The noise levels of the distilled models. Their checkpoints name no others (`allowed_inference_steps`)."""
+
+
+class Schedule(StrEnum):
+    """How the noise levels of the steps are chosen."""
+
+    LINEAR_QUADRATIC = "linear-quadratic"  #: half of the steps between 1 and .975, the rest ever longer
+    UNIFORM = "uniform"  #: steps of one length
+    SD3 = "sd3"  #: uniform, moved towards 1 the more the more tokens a window has; the last step begins at `shift_terminal`
+    CONSTANT = "constant"  #: uniform, moved towards 1 by `shift`
+
+
+class LtxOptions(Options):
+    """The options of an LTX model."""
+
+    schedule: Annotated[
+        Schedule,
+        Field(
+            description="How the noise levels of the steps are chosen. A distilled model keeps to its own levels."
+        ),
+    ] = Schedule.LINEAR_QUADRATIC
+    shift: Annotated[
+        float,
+        Field(ge=-10, le=10, description="How far schedule 'constant' is moved towards noise level 1."),
+    ] = 1.05
+    shift_terminal: Annotated[
+        float,
+        Field(gt=0, lt=1, description="The noise level at which the last step of schedule 'sd3' begins."),
+    ] = 0.1
+    timesteps: Annotated[
+        tuple[Level, ...],
+        Field(
+            max_length=200,
+            description="The noise levels at which the steps begin, falling from at most 1. Empty: `schedule` and `steps` "
+            "choose them. The last step goes to 0.",
+        ),
+    ] = ()
+    skip_initial_inference_steps: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=199,
+            description="Steps that are left out at the beginning. The job must rework a video, which is noised to the level "
+            "of the first step that is left.",
+        ),
+    ] = 0
+    skip_final_inference_steps: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=199,
+            description="Steps that are left out at the end. The last step that is left goes to 0.",
+        ),
+    ] = 0
+    decode_timestep: Annotated[
+        float, Field(ge=0, le=1, description="The timestep at which the VAE decodes latents to frames.")
+    ] = 0.05
+    decode_noise_scale: Annotated[
+        float,
+        Field(ge=0, le=1, description="How much noise is mixed into latents before they are decoded."),
+    ] = 0.025
+    image_cond_noise_scale: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=10,
+            description="How much noise is added, at each step, to given media of strength 1, so that the video moves more. "
+            "It is scaled by the square of the noise level.",
+        ),
+    ] = 0.0
+
+
+def schedule(options: Options, steps: int, tokens: int, distilled: str = "") -> tuple[float, ...]:
+    """Return the noise levels of a job: a falling schedule that ends with 0.
+
+    Args:
+        options: The job's LtxOptions.
+        steps: Denoising steps of the whole schedule, before any are left out.
+        tokens: Latent tokens of a window.
+        distilled: The name of the model if it is distilled, so that it knows only the levels of DISTILLED.
+
+    Raises:
+        InvalidSpec: The options don't fit each other, the steps or the model.
+    """
+    if not isinstance(options, LtxOptions):
+        raise TypeError(f"need LtxOptions, got {type(options).__name__}")
+    if options.timesteps:
+        levels = _given(options.timesteps)
+    elif distilled:
+        _only_its_own(options, steps, distilled)
+        levels = list(DISTILLED)
+    else:
+        levels = _levels(options, steps, tokens)
+    if distilled and (strange := [level for level in levels if not _on_grid(level)]):
+        raise InvalidSpec(
+            "options.timesteps",
+            f"must be among {_listed(DISTILLED)}, because {distilled} is distilled and knows no others, got {strange[0]:g}",
+        )
+    first, last = options.skip_initial_inference_steps, options.skip_final_inference_steps
+    if first + last >= len(levels):
+        name = "skip_initial_inference_steps" if first else "skip_final_inference_steps"
+        raise InvalidSpec(
+            f"options.{name}",
+            f"must leave at least one of the {len(levels)} steps, got {first + last} left out",
+        )
+    return (*levels[first : len(levels) - last], 0.0)
+
+
+def _only_its_own(options: LtxOptions, steps: int, distilled: str) -> None:
+    if steps != len(DISTILLED):
+        raise InvalidSpec(
+            "steps",
+            f"must be {len(DISTILLED)} for {distilled}, which is distilled and knows no noise levels but its own, got {steps}; "
+            "to take fewer, name the levels in options.timesteps",
+        )
+    if options.schedule is not Schedule.LINEAR_QUADRATIC:
+        raise InvalidSpec(
+            "options.schedule",
+            f"must be '{Schedule.LINEAR_QUADRATIC}' for {distilled}, which is distilled and knows no noise levels but its own, "
+            f"got '{options.schedule}'",
+        )
+
+
+def _given(timesteps: Sequence[float]) -> list[float]:
+    if any(later >= earlier for earlier, later in pairwise(timesteps)):
+        raise InvalidSpec("options.timesteps", f"must fall, got {_listed(timesteps)}")
+    return list(timesteps)
+
+
+def _on_grid(level: float) -> bool:
+    return any(round(level, 4) == round(known, 4) for known in DISTILLED)
+
+
+def _levels(options: LtxOptions, steps: int, tokens: int) -> list[float]:
+    if options.schedule is Schedule.LINEAR_QUADRATIC:
+        return linear_quadratic(steps)[:-1]
+    uniform = [1 - number / steps for number in range(steps)]
+    if options.schedule is Schedule.UNIFORM:
+        return uniform
+    if options.schedule is Schedule.CONSTANT:
+        return [_shifted(level, options.shift) for level in uniform]
+    # Source: rf.py, get_normal_shift: .95 at 1024 tokens, 2.05 at 4096, and on in a straight line.
+    shifted = [_shifted(level, 0.95 + (tokens - 1024) * 1.1 / 3072) for level in uniform]
+    if steps == 1:
+        return shifted
+    stretch = (1 - shifted[-1]) / (1 - options.shift_terminal)
+    return [1 - (1 - level) / stretch for level in shifted]
+
+
+def _shifted(level: float, shift: float) -> float:
+    return math.exp(shift) / (math.exp(shift) + 1 / level - 1)
+
+
+def _listed(levels: Sequence[float]) -> str:
+    return ", ".join(f"{level:.4g}" for level in levels)

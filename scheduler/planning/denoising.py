@@ -1,0 +1,99 @@
+"""How a model denoises the windows of one job: sampler, guidance and options, and the forward passes they take. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from farm.options import NONE, NoOptions, Options, changed
+from farm.plan import Chosen
+from farm.sampling import GuidanceFacts, SamplerFacts, StepCost
+from farm.spec import InvalidSpec
+
+DEFAULT_SAMPLER, DEFAULT_GUIDANCE = "euler", "lightricks"
+"""What a job gets if neither it nor its model names another."""
+
+EULER = SamplerFacts(DEFAULT_SAMPLER, "follows the velocity, one forward pass a step")
+
+
+class _Cfg:
+    """Classifier-free guidance alone: what the default guidance does without options."""
+
+    name = DEFAULT_GUIDANCE
+    summary = "classifier-free guidance"
+    options: type[Options] = NoOptions
+
+    def costs(self, options: Options, guidance_scale: float, sigmas: Sequence[float]) -> tuple[StepCost, ...]:
+        """Return two passes for each step, or one if the scale is 1."""
+        guided = guidance_scale > 1
+        return (StepCost(1 + guided, guided),) * (len(sigmas) - 1)
+
+    def notes(self, options: Options, guidance_scale: float, given: frozenset[str]) -> list[str]:
+        """Return no notes."""
+        return []
+
+
+CFG: GuidanceFacts = _Cfg()
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """How one model denoises its windows.
+
+    Attributes:
+        scale: The scale of classifier-free guidance; 1 turns it off.
+        sampler: The sampler.
+        guidance: The guidance.
+        sampler_options: The job's options for the sampler.
+        guidance_options: The job's options for the guidance.
+    """
+
+    scale: float
+    sampler: SamplerFacts = EULER
+    guidance: GuidanceFacts = CFG
+    sampler_options: Options = NONE
+    guidance_options: Options = NONE
+
+    def _costs(self, sigmas: Sequence[float]) -> tuple[StepCost, ...]:
+        return self.guidance.costs(self.guidance_options, self.scale, sigmas)
+
+    def passes(self, sigmas: Sequence[float]) -> int:
+        """Return the forward passes of a window with the schedule `sigmas`."""
+        costs = self._costs(sigmas)
+        return sum(
+            often * cost.passes
+            for often, cost in zip(self.sampler.evaluations(len(costs)), costs, strict=True)
+        )
+
+    def negative(self, sigmas: Sequence[float]) -> bool:
+        """Return whether a window with the schedule `sigmas` needs the negative prompt."""
+        return any(cost.negative for cost in self._costs(sigmas))
+
+    def batch(self, sigmas: Sequence[float]) -> int:
+        """Return how many prompts share a forward pass in a window with the schedule `sigmas`."""
+        return 2 if self.negative(sigmas) else 1
+
+    def check_blocks(self, sigmas: Sequence[float], depth: int, model: str) -> None:
+        """Raise InvalidSpec if a block is perturbed that the model, of `depth` transformer blocks, doesn't have."""
+        for cost in self._costs(sigmas):
+            for block in cost.blocks:
+                if block >= depth:
+                    name = (
+                        "layers"
+                        if "layers" in type(self.guidance_options).model_fields
+                        else "skip_block_list"
+                    )
+                    raise InvalidSpec(
+                        f"options.{name}",
+                        f"must be from 0 to {depth - 1}, because {model} has {depth} blocks, got {block}",
+                    )
+
+    def told_sampler(self) -> Chosen | None:
+        """Return what a window is told of its sampler; None for plain Euler."""
+        chosen = Chosen(self.sampler.name, changed(self.sampler_options))
+        return None if chosen == Chosen(DEFAULT_SAMPLER) else chosen
+
+    def told_guidance(self) -> Chosen | None:
+        """Return what a window is told of its guidance; None for plain classifier-free guidance."""
+        chosen = Chosen(self.guidance.name, changed(self.guidance_options))
+        return None if chosen == Chosen(DEFAULT_GUIDANCE) else chosen
