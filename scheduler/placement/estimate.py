@@ -26,9 +26,10 @@ LOAD_BYTES_PER_SECOND = 2e9
 def seconds_left(flops: float, rate: float, elapsed: float, step: int, steps: int) -> float:
     """Return how many more seconds a task needs, after it has run for `elapsed` seconds.
 
-    Once the task has done a step, the remaining steps are expected to take as long as the steps done. Before that, its
-    time is expected to be `flops` / `rate`. If it is late, the estimate is the number of seconds by which it is late.
-    So the estimate of a stuck task grows, and other tasks soon stop waiting for its device.
+    Once the task has done a step, each remaining step is expected to take as long as a finished step did. Before its
+    first step, the task is expected to take `flops` / `rate` seconds in all. If it takes longer, the estimate is the
+    number of seconds by which it is late. So the estimate of a stuck task grows, and other tasks soon stop waiting for
+    its device.
 
     Args:
         flops: The FLOPs of the task.
@@ -53,7 +54,8 @@ def wall_seconds(tasks: Sequence[PlannedTask], model: str, slots: Sequence[Slot]
 
     Args:
         tasks: All tasks of the job, each after the tasks that it needs.
-        model: The model that the job renders with. Its rate is used for a task whose own model has no known rate.
+        model: The model that the job renders with. If the rate of a task's own model isn't known, the rate of this
+            model is used.
         slots: The devices. A device with no known rate for `model` is left out.
 
     Returns:

@@ -2,7 +2,7 @@
 
 If only some windows of a group began, two groups could hold devices and wait for each other forever. A group whose
 windows all begin at once can always end. If windows lose their devices later, they go to free devices, or to devices
-that run other windows of the group. This too happens for all lost windows at once, or for none.
+that run other windows of the group. This too happens for all of these windows at once, or for none.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def place_group(
 
     Returns:
         The devices by task id, and "". If the tasks can't start now: no devices, and the reason. The reason is "" if no
-            device fits the tasks; the caller explains that case.
+        device fits the tasks; the caller explains that case.
     """
     wanted = {task.task_id: task for task in ready}
     waiting = [member for member in members if member.task_id in wanted]
@@ -95,8 +95,8 @@ def spread(
 ) -> dict[str, Slot] | None:
     """Choose a device for each member of a lockstep group so that all members are done as early as possible.
 
-    A device gets consecutive members, or none. Devices of one machine get neighbouring members. So few latents are
-    exchanged, and even fewer cross the network.
+    A device gets consecutive members, or none. Devices of one machine get neighbouring members. Thus devices exchange
+    few latents, and send even fewer over the network.
 
     Args:
         members: The tasks to place, in the order of the video.
@@ -128,7 +128,7 @@ def spread(
 
 
 def seconds_of(placed: Mapping[str, Slot], members: Sequence[Member], rate: Callable[[Slot], float]) -> float:
-    """Return the seconds until all members are done. A device does its members in turn; the last device decides.
+    """Return the seconds until all members are done. A device does its members in turn; the latest device decides.
 
     Args:
         placed: The device of each member, by task id.

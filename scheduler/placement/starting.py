@@ -57,8 +57,7 @@ class Starting:
     def unwanted(self, device: Device) -> None:
         """Record that no renderer is wanted on the device now.
 
-        How long the raylet may take until it is restarted stays unchanged: a raylet that was restarted before gets more
-        time.
+        The device's raylet keeps its time limit: how long it may fail to start a renderer before it is restarted.
         """
         self._waits.pop(device, None)
 
@@ -119,7 +118,7 @@ class Starting:
         return f"Ray was asked for one more than {told} ago, and has started none" if told else ""
 
     def blames(self, device: Device, now: float) -> bool:
-        """Return whether to restart the device's raylet at `now`. If this returns True, restart it at once."""
+        """Return whether to restart the device's raylet at `now`. If this returns True, restart the raylet at once."""
         wait = self._waits.get(device)
         if wait is None or wait.since is None:
             return False

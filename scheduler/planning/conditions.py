@@ -39,13 +39,13 @@ class PreparedMedia:
 class Placed:
     """An image or clip on the rendered timeline.
 
-    - `before`: how many copies of its first frame are put before it, and `after`: how many copies of its last frame are
-      put after it, so that its length is 8n + 1 frames.
-    - `encoded`: the latents that it has with these copies. The first of them stands for a single frame, and is dropped
-      unless the image or clip begins the video.
+    - `before`: how many copies of its first frame are put before it.
+    - `after`: how many copies of its last frame are put after it, so that its length is then 8n + 1 frames.
+    - `encoded`: the latents to which it is encoded, copies included. The first of them stands for a single frame, and
+      is dropped unless the image or clip begins the video.
     - `whole`: the latents that show nothing but the image or clip; None if there are none.
     - `loose`: its frames that lie in other latents, as spans [first, last).
-    - `points`: its first and last frame, if they are loose. The model is shown each of them by itself.
+    - `points`: its first frame and its last frame, each only if it is loose. The model is shown each of them by itself.
     """
 
     before: int
@@ -225,9 +225,9 @@ def _span(piece: PreparedMedia) -> str:
 
 
 def edges(piece: PreparedMedia, begins: int, ends: int, frames: int) -> list[tuple[int, int]]:
-    """Return the frames of an image or clip that new frames would change in decoding, because they are near.
+    """Return the frames of an image or clip that lie within EDGE_FRAMES of new frames.
 
-    "Near" means within EDGE_FRAMES.
+    If they were decoded together with new frames, they would change.
 
     Args:
         piece: The image or clip.

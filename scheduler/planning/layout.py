@@ -67,8 +67,8 @@ def share_out(
 ) -> tuple[Cut, ...]:
     """Cover a timeline with windows, sized so that all candidates end at about the same time.
 
-    Several layouts are tried: one in which each device gets a part that suits its speed and, for each length, one with
-    windows of that length. In the best of them, latents are moved from window to window until no move makes the last
+    Several layouts are tried. One gives each device a part that suits its speed. Each of the others has windows of one
+    length. In the best few of these layouts, latents are moved from window to window until no move makes the last
     window end earlier. To find when windows end, each window in turn, the longest first, is given to the device on
     which it ends first, as placement does.
 
@@ -77,7 +77,7 @@ def share_out(
         overlap: How many latents neighbouring windows share.
         longest: The most latents of a window.
         candidates: The devices.
-        shortest: The fewest latents of a window. If windows of equal length are best, they may be shorter.
+        shortest: The fewest latents of a window as a rule. Windows that all have the same length may be shorter.
         least: The fewest latents of any window if there are several.
         flops: Returns the FLOPs of a window of a given length in latents. They must rise with the length.
         memory: Returns the bytes of memory of a window of a given length in latents. They must rise with the length.

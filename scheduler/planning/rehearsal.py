@@ -55,7 +55,7 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a timeline is divided: the lengths of the windows, and of the spans that decode tasks decode, with halos."""
+    """How a timeline is divided: the lengths of the windows, and of the decode spans with their halos."""
 
     windows: Lengths
     spans: Lengths
@@ -85,7 +85,7 @@ class Rehearsal:
 
         Args:
             tasks: The tasks of the job.
-            besides: The fixed time of a task in seconds, besides FLOPs and network.
+            besides: The fixed seconds that each task takes in addition to its FLOPs and the network.
         """
         made = {task.key: self._latent_bytes(task) for task in tasks}
         models = dict.fromkeys((task.model for task in tasks), "")

@@ -19,11 +19,10 @@ with the usual seam of 2 it has 10."""
 
 
 def seams(windows: Sequence[Cut]) -> tuple[Cut, ...]:
-    """Return the seams: for each pair of neighbours, the latents that both windows have.
+    """Return the seams: for each pair of neighbours, the latents that both windows have, without the first.
 
-    The first of these latents isn't part of the seam. In the right window it is the run-up: it stands for a single
-    frame, and is dropped. Raises ValueError if neighbours share fewer than two latents, or if a window has no latent
-    outside its seams.
+    That first latent is the run-up of the right window: it stands for a single frame, and is dropped. Raises ValueError
+    if neighbours share fewer than two latents, or if a window has no latent outside its seams.
     """
     found: list[Cut] = []
     for left, right in itertools.pairwise(windows):
@@ -103,8 +102,8 @@ def pieces(
 def clip(timeline: Sequence[Piece], start: int, stop: int) -> tuple[Piece, ...]:
     """Return the pieces of `timeline` that have latents in [start, stop). Pieces that reach beyond are cut there.
 
-    A cross-faded piece isn't cut, because its weights depend on its full length: its reader has to fade first and cut
-    then.
+    A cross-faded piece isn't cut, because its weights depend on its full length: whoever reads it has to fade the whole
+    piece first, and then cut it.
     """
     found = []
     for piece in timeline:

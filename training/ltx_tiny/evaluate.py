@@ -216,8 +216,10 @@ def keyframes(
     """Judge the frames between two keyframes, which lie a second apart in the middle of the video.
 
     If the video is only a second long, the keyframes are at its ends. In the frame half-way between the keyframes, the
-    shape should be half-way between its places in them: returns its median distance from there, in frame widths. Also
-    returns the share of videos in which the shape jumps or vanishes between the keyframes.
+    shape should be half-way between its places in the two keyframes.
+
+    Returns the median distance of the shape from that point, in frame widths. Also returns the share of videos in which
+    the shape jumps or vanishes between the keyframes.
     """
     errors, jumped = [], []
     first = (frames - FRAMES) // 2
@@ -242,9 +244,9 @@ def evaluate(
     size: Size = SIZE,
     only: Sequence[str] = (),
 ) -> dict[str, float]:
-    """Judge a checkpoint. Returns each measure, and the same measure of its control, by name.
+    """Judge a checkpoint. Returns each measure and its control, by name.
 
-    The control is made the same way, but the model is given nothing.
+    A control is the same measure of videos for which the model was given nothing.
 
     Args:
         ltx: The checkpoint.
