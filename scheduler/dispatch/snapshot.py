@@ -26,14 +26,20 @@ def slots_of(
     starting_for: Callable[[tuple[str, str]], float] = lambda device: 0.0,
     lacks: Callable[[str], Mapping[str, str]] = lambda node_id: {},
 ) -> list[Slot]:
-    """Return a slot for every device of every node.
+    """Return a slot (a device as placement sees it) for every device of every node.
 
-    - `renderer_up(node id, device)` returns whether the device's renderer can take work.
-    - `trouble(node id, device)` returns why the renderer can't take work; "" if the reason isn't known.
-    - `live` are the attempts that occupy devices at `now` (Unix seconds). They tell when those devices will be free.
-    - `warm((node id, device))` returns the models in the device's memory, as scheduler.placement.warmth.Warmth.of does.
-    - `starting_for((node id, device))` returns for how many more seconds the renderer will be starting.
-    - `lacks(node id)` returns why the node lacks models that it should offer, as in Slot.
+    Args:
+        nodes: The nodes of the farm.
+        renderer_up: Returns whether a device's renderer can take work. Called with node id and device.
+        trouble: Returns why a device's renderer can't take work; "" if the reason isn't known. Called with node id and
+            device.
+        live: The attempts that occupy devices at `now`. They tell when those devices will be free.
+        now: The present time in Unix seconds.
+        warm: Returns the models in a device's memory; None if they aren't known. Called with (node id, device).
+        starting_for: Returns for how many more seconds a device's renderer will be starting. Called with (node id,
+            device).
+        lacks: Returns the models that a node should offer but doesn't, each with the reason. The key "" stands for all
+            models. Called with the node id.
     """
     nodes = list(nodes)
     expected = rates(nodes)
@@ -87,8 +93,10 @@ def ready_task(
 ) -> ReadyTask:
     """Return a ready task as placement sees it.
 
-    `passed_over` is in seconds, as in ReadyTask. `models` maps names to the facts from which the bytes to load for a
-    task's model are computed.
+    Args:
+        record: The task as the store returns it.
+        passed_over: For how many seconds the task has waited for a better device although another was free.
+        models: The facts of models by name. They tell how many bytes a device has to load for the task.
     """
     task = record.task
     facts = (models or {}).get(task.model)

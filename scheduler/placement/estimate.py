@@ -26,9 +26,17 @@ LOAD_BYTES_PER_SECOND = 2e9
 def seconds_left(flops: float, rate: float, elapsed: float, step: int, steps: int) -> float:
     """Return how many more seconds a task needs, after it has run for `elapsed` seconds.
 
-    The estimate is based on how many of its `steps` the task has done; before the first step, on its `flops` and the
-    device's `rate` in FLOPs a second. If a task is late before its first step, the estimate grows with its delay: after
-    10 s of delay it is 10 s more. So no other task waits long for a task that is stuck.
+    Once the task has done a step, each remaining step is expected to take as long as a finished step did. Before its
+    first step, the task is expected to take `flops` / `rate` seconds in all. If it takes longer, the estimate is the
+    number of seconds by which it is late. So the estimate of a stuck task grows, and other tasks soon stop waiting for
+    its device.
+
+    Args:
+        flops: The FLOPs of the task.
+        rate: The FLOPs a second of its device; 0 if they aren't known.
+        elapsed: The seconds since the task was dispatched.
+        step: How many steps the task has done.
+        steps: How many steps it has to do.
     """
     elapsed = max(elapsed, 0.0)
     if 0 < step <= steps:
@@ -38,11 +46,20 @@ def seconds_left(flops: float, rate: float, elapsed: float, step: int, steps: in
 
 
 def wall_seconds(tasks: Sequence[PlannedTask], model: str, slots: Sequence[Slot]) -> float | None:
-    """Estimate the wall time, in seconds, of a job that renders with `model`; None without a device of known rate.
+    """Estimate the wall time of a job.
 
-    Uses list scheduling: each task in graph order goes to the device that finishes it first. Windows in lockstep start
-    together, at the time and on the devices with which the whole group ends first. They exchange their shared latents
-    after each step.
+    Uses list scheduling: each task, in the order of the graph, goes to the device that finishes it first. Windows in
+    lockstep start together. Their start and their devices are those with which the whole group ends first. After each
+    step these windows exchange the latents that they share.
+
+    Args:
+        tasks: All tasks of the job, each after the tasks that it needs.
+        model: The model that the job renders with. If the rate of a task's own model isn't known, the rate of this
+            model is used.
+        slots: The devices. A device with no known rate for `model` is left out.
+
+    Returns:
+        The seconds. None if no device is left, or if the devices lack the memory for a lockstep group.
     """
     slots = [slot for slot in slots if slot.rate(model) > 0]
     if not slots:
@@ -81,18 +98,23 @@ def wall_seconds(tasks: Sequence[PlannedTask], model: str, slots: Sequence[Slot]
 
 
 def lockstep(task: PlannedTask, tasks: Sequence[PlannedTask]) -> list[PlannedTask]:
-    """Return all windows of the lockstep group of `task`, in order of time; an empty list if it has no group."""
+    """Return all windows of the lockstep group of `task`, in the order of the video; [] if the task has no group."""
     found = [one for one in tasks if one.group == task.group] if task.group else []
     return sorted(found, key=lambda one: one.start)
 
 
 def member_of(task: PlannedTask) -> Member:
-    """Return a planned lockstep window as placement sees it; the task's key serves as its id."""
+    """Return a planned lockstep window as a member of its group. The task's key serves as the task id."""
     return Member(task.key, task.key, task.vram_bytes, held_bytes(task.payload), task.flops)
 
 
 def exchange_seconds(group: Sequence[PlannedTask], placed: Mapping[str, Slot]) -> float:
-    """Return for how many seconds in all lockstep windows wait for latents of neighbours on other devices."""
+    """Return the total seconds that a lockstep group waits for latents that devices fetch from each other.
+
+    Args:
+        group: The windows of the group.
+        placed: The device of each window, by the key of the window's task.
+    """
     fetched: dict[tuple[str, str], int] = {}
     rounds = 0
     for task in group:

@@ -1,8 +1,8 @@
-"""Choose devices for the windows of a lockstep group: for all of them at once, or for none.
+"""Choose devices for the windows of a lockstep group: for all windows at once, or for none. Pure.
 
-Pure. If all windows of a group begin at once, the group can always end; so two half-begun groups never wait for each
-other. If windows of a group lose their devices, they go to free devices or join devices that run other windows of the
-group; again all of them do, or none.
+If only some windows of a group began, two groups could hold devices and wait for each other forever. A group whose
+windows all begin at once can always end. If windows lose their devices later, they go to free devices, or to devices
+that run other windows of the group. This too happens for all of these windows at once, or for none.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ Device = tuple[str, str]
 
 @dataclass(frozen=True)
 class Member:
-    """An unfinished task of a lockstep group. `on` is the device on which it runs, or None.
+    """An unfinished task of a lockstep group.
 
-    `vram_bytes` is the memory that the task needs alone on a device; `held_bytes` is the part of this memory that the
-    task keeps while another task on the device makes its step.
+    - `vram_bytes`: the memory that the task needs on a device of its own.
+    - `held_bytes`: the part of this memory that the task keeps while another task makes a step on the same device.
+    - `on`: the device that runs the task; None if no device does.
     """
 
     task_id: str
@@ -41,11 +42,18 @@ def place_group(
     slots: Sequence[Slot],
     misfit: Callable[[ReadyTask, Slot], str | None],
 ) -> tuple[dict[str, Slot], str]:
-    """Return the devices for all `ready` tasks of one group, by task id; or no devices and the reason.
+    """Choose a device for each ready task of one lockstep group.
 
-    `members` are all unfinished tasks of the group, in order of time. `free` are the idle devices, `slots` all devices.
-    `misfit` returns why a device could never take a task, None if it could. The reason is "" if no device fits at all;
-    the caller explains that case.
+    Args:
+        ready: The tasks of the group that could start now.
+        members: All unfinished tasks of the group, in the order of the video.
+        free: The idle devices.
+        slots: All devices.
+        misfit: Returns why a device could never take a task; None if it could.
+
+    Returns:
+        The devices by task id, and "". If the tasks can't start now: no devices, and the reason. The reason is "" if no
+        device fits the tasks; the caller explains that case.
     """
     wanted = {task.task_id: task for task in ready}
     waiting = [member for member in members if member.task_id in wanted]
@@ -76,7 +84,7 @@ def place_group(
 
 
 def room_for(members: Sequence[Member], slot: Slot) -> bool:
-    """Return whether the device's memory is enough for all members: the latents of all, the activations of one."""
+    """Return whether the device has memory for all members: for the latents of all, and the activations of one."""
     held = sum(member.held_bytes for member in members)
     step = max((member.vram_bytes - member.held_bytes for member in members), default=0)
     return step + held <= slot.vram_bytes
@@ -85,11 +93,18 @@ def room_for(members: Sequence[Member], slot: Slot) -> bool:
 def spread(
     members: Sequence[Member], among: Sequence[Slot], rate: Callable[[Slot], float]
 ) -> dict[str, Slot] | None:
-    """Choose a device for each of `members` (in the order of time) so that the slowest device finishes the earliest.
+    """Choose a device for each member of a lockstep group so that all members are done as early as possible.
 
-    Each device gets one run of consecutive members, or none, and devices of one machine get neighbouring runs: so few
-    latents are exchanged, and even fewer cross the network. Returns None if the devices lack the memory for all
-    members. `rate` returns a device's FLOPs a second; 0 if they are unknown.
+    A device gets consecutive members, or none. Devices of one machine get neighbouring members. Thus devices exchange
+    few latents, and send even fewer over the network.
+
+    Args:
+        members: The tasks to place, in the order of the video.
+        among: The devices to choose from.
+        rate: Returns the FLOPs a second of a device; 0 if they aren't known.
+
+    Returns:
+        The devices by task id. None if the devices lack the memory for all members.
     """
     order = sorted(among, key=lambda slot: slot.key)
     speeds = _speeds(order, rate)
@@ -113,7 +128,13 @@ def spread(
 
 
 def seconds_of(placed: Mapping[str, Slot], members: Sequence[Member], rate: Callable[[Slot], float]) -> float:
-    """Return the seconds until all members are done. Each device does its members in turn; the slowest decides."""
+    """Return the seconds until all members are done. A device does its members in turn; the latest device decides.
+
+    Args:
+        placed: The device of each member, by task id.
+        members: The tasks of the group.
+        rate: Returns the FLOPs a second of a device; 0 if they aren't known.
+    """
     work: dict[Device, float] = {}
     for member in members:
         key = placed[member.task_id].key
@@ -123,7 +144,12 @@ def seconds_of(placed: Mapping[str, Slot], members: Sequence[Member], rate: Call
 
 
 class Start(NamedTuple):
-    """When a group can start: in `at` seconds, on the devices of `placed` (by task id). It ends in `ends` seconds."""
+    """A possible start of a lockstep group.
+
+    - `at`: the seconds until the group starts.
+    - `ends`: the seconds until the group ends.
+    - `placed`: the device of each task, by task id.
+    """
 
     at: float
     ends: float
@@ -133,10 +159,17 @@ class Start(NamedTuple):
 def soonest(
     members: Sequence[Member], free_in: Sequence[tuple[float, Slot]], rate: Callable[[Slot], float]
 ) -> Start | None:
-    """Return the start with which the whole group ends first; None if the devices lack the memory for all members.
+    """Return the start with which the whole group ends first.
 
-    `free_in` lists the devices, each with the seconds until it is free. All windows start together: if one window waits
-    for a device, all of them wait. `rate` returns a device's FLOPs a second; 0 if they are unknown.
+    All members start together, so they all wait for the last of their devices to be free.
+
+    Args:
+        members: The tasks of the group, in the order of the video.
+        free_in: The devices, each with the seconds until it is free.
+        rate: Returns the FLOPs a second of a device; 0 if they aren't known.
+
+    Returns:
+        The start. None if the devices lack the memory for all members.
     """
     best = None
     for at in sorted({seconds for seconds, _ in free_in}):

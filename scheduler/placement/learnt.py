@@ -9,10 +9,15 @@ from farm.timeline import SPATIAL
 
 
 def size_notes(windows: Sequence[Window], model: ModelFacts, drawer: ModelFacts) -> list[str]:
-    """Return a sentence for each model that renders some of `windows` at a size that the model hasn't learnt.
+    """Return a sentence for each model that renders windows at a size that the model hasn't learnt.
 
-    `model` is the job's model, and `drawer` is the model that draws its storyboard; the two may be the same. The notes
-    are about the sizes that are rendered, not about the size that is delivered.
+    The sizes are those that are rendered, which may differ from the size of the delivered video.
+
+    Args:
+        windows: The windows of the job.
+        model: The job's model.
+        drawer: The model that draws the storyboard (the small draft that some jobs begin with). It may be the job's
+            model.
     """
     notes = []
     for facts in {one.name: one for one in (model, drawer)}.values():

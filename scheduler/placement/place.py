@@ -1,9 +1,10 @@
 """Choose a free device for each ready task, and say why the others wait.
 
-Pure: takes a snapshot and returns a decision; the simulator and the daemon call the same code. Each task takes three
-steps, as in Nomad's scheduler: find the feasible devices, find the device on which the task ends first, then take that
-device or wait for it. The last step is list scheduling by earliest finish (Ibarra and Kim 1977, algorithm A): a job's
-last windows don't go to a slow device if they end sooner by waiting for a fast device.
+Pure: takes a snapshot of the farm and returns a decision. The simulator and the daemon call the same code.
+
+As in Nomad's scheduler, a task is placed in three steps: find the devices that fit; find the one on which the task ends
+first; take that device, or wait for it. The last step is list scheduling by earliest finish (Ibarra and Kim 1977,
+algorithm A). So the last windows of a job don't go to a slow device if they end sooner by waiting for a fast one.
 """
 
 from __future__ import annotations
@@ -40,14 +41,23 @@ def misfit(task: ReadyTask, slot: Slot) -> str | None:
 def place(
     tasks: Sequence[ReadyTask], slots: Sequence[Slot], groups: Mapping[str, Sequence[Member]] | None = None
 ) -> Placement:
-    """Assign tasks to devices: by priority, then by age of the job, then by order in the job's graph.
+    """Assign tasks to devices. Tasks are sorted by priority, then by age of the job, then by order in the job's graph.
 
-    Each task goes to the device on which it will end first, after that device's present work and the tasks placed
-    before it. If that device isn't free yet, the task waits, but no longer than the slowest free device would take to
-    do it. A device on which the task has failed is used only if no other device fits.
+    Each task goes to the device on which it ends first, after the device's present work and after the tasks placed
+    there earlier in this call. If that device isn't free yet, the task waits for it. It waits no longer than the
+    slowest free device would take to do the task. A device on which the task has failed is used only if no other device
+    fits.
 
-    `groups` maps each lockstep group to its unfinished members. Only tasks of the same group may share a device. When
-    the first task of a group has its turn, all its tasks get their devices (scheduler.placement.groups).
+    Only tasks of the same lockstep group may share a device. When the first task of a group has its turn, devices are
+    chosen for all tasks of the group (scheduler.placement.groups).
+
+    Args:
+        tasks: The tasks that could start now.
+        slots: All devices.
+        groups: The unfinished tasks of each lockstep group, by group.
+
+    Returns:
+        The assignments, and for each other task the reason why it waits.
     """
     usable = [slot for slot in slots if slot.usable]
     clock = _Clock(usable)

@@ -1,7 +1,7 @@
 """The sentences that tell people why a ready task has no device, and why a device takes no task. Pure.
 
-A sentence about a task is complete. A sentence about a device lacks its subject, the device's name, which the caller
-puts in front: "ws1/cuda0 is offline".
+A sentence about a task is complete. A sentence about a device has no subject: the caller puts the device's name in
+front, as in "ws1/cuda0 is offline".
 """
 
 from __future__ import annotations
@@ -37,9 +37,13 @@ def waits_for_device(slots: Sequence[Slot], misfit: Callable[[Slot], str | None]
 
 
 def waits_for_better(better: Slot, free_in: float, sooner: float, free: Slot) -> str:
-    """Return why a task waits for `better`, though `free` is free.
+    """Return why a task waits for the device `better`, although the device `free` is free.
 
-    `free_in`: seconds until `better` is free. `sooner`: how many seconds earlier the task ends on `better`.
+    Args:
+        better: The device on which the task would end first.
+        free_in: The seconds until `better` is free.
+        sooner: How many seconds earlier the task ends on `better` than on `free`.
+        free: The best of the devices that are free now.
     """
     return (
         f"waits for {better.name}, which will be free in {_duration(free_in)} and finish the task {_duration(sooner)} "
@@ -48,7 +52,7 @@ def waits_for_better(better: Slot, free_in: float, sooner: float, free: Slot) ->
 
 
 def group_waits(later: Collection[Slot], now: Collection[Slot]) -> str:
-    """Return why a lockstep group waits for the devices `later`, though it could begin on the devices `now`."""
+    """Return why a lockstep group waits for the devices `later`, although it could begin on the devices `now`."""
     names = {slot.name for slot in later}
     more = sorted(names - {slot.name for slot in now}) or sorted(names)
     return (
@@ -58,7 +62,7 @@ def group_waits(later: Collection[Slot], now: Collection[Slot]) -> str:
 
 
 def group_incomplete(key: str) -> str:
-    """Return why a lockstep group waits: its window `key` isn't ready."""
+    """Return why a lockstep group waits if its window `key` isn't ready."""
     return f"starts together with the other windows; {key} isn't ready yet"
 
 
@@ -69,17 +73,20 @@ def group_needs_memory(count: int, free: Sequence[Slot]) -> str:
 
 
 def no_model(model: str, why: str) -> str:
-    """Return that a device doesn't offer a model, with the reason `why` if it isn't empty."""
+    """Return the sentence that a device doesn't offer a model. `why` is the reason; "" if it isn't known."""
     return f"has no model {model}" + _because(why)
 
 
 def other_weights(model: str, offered: str, needed: str) -> str:
-    """Return that a device offers other weights of a model. `offered` and `needed` are hashes of weights."""
+    """Return the sentence that a device offers other weights of a model than the job needs.
+
+    `offered` and `needed` are hashes of weights.
+    """
     return f"has other weights of {model} ({_short(offered)}, the job needs {_short(needed)})"
 
 
 def too_little_memory(has_bytes: int, needs_bytes: int) -> str:
-    """Return that a device has too little memory."""
+    """Return the sentence that a device has too little memory for a task."""
     has, needs = _size(has_bytes), _size(needs_bytes)
     # After a task ran out of memory, nobody knows how much more it needs.
     return f"has {has} of memory, the task needs {needs if needs != has else 'more'}"
@@ -110,7 +117,7 @@ def storage_trouble(trouble: str) -> str:
 
 
 def ray_restarts(outdated: str) -> str:
-    """Return that Ray is being restarted. `outdated` says how the running Ray differs from the settings."""
+    """Return the sentence that Ray is being restarted. `outdated`: how the running Ray differs from the settings."""
     return f"Ray is started again: {outdated}"
 
 

@@ -1,8 +1,8 @@
 """Estimate how fast each device is with each model: as measured, or else from the rate that the device advertises.
 
-Pure. A device advertises the rate that a probe of its hardware finds; the rate measured in real tasks is often less
-than half of that. So, for a device without a measurement, the advertised rate is scaled by the ratio of measured to
-advertised rate of other devices.
+Pure. A device advertises the rate that a probe of its hardware finds. Real tasks often reach less than half of the
+advertised rate. So, for a device without a measurement, the advertised rate is multiplied by the ratio of measured to
+advertised rate that other devices reach.
 """
 
 from __future__ import annotations
@@ -15,12 +15,16 @@ from farm.records import DeviceRecord, NodeRecord
 
 
 def rates(nodes: Iterable[NodeRecord]) -> dict[tuple[str, str], dict[str, float]]:
-    """Return FLOPs a second by (node id, device) and model, for each model that the device's node offers.
+    """Return the FLOPs a second of each device, by (node id, device), with each model that its node offers.
 
-    Without a measurement, the rate is the device's advertised rate times a factor. The factor is the median ratio of
-    measured to advertised rate: of devices with the same backend and this model; if there are none, of the device
-    itself with other models; else of devices with the same backend and any model; else 1. If the device advertises no
-    rate, models without a measurement are left out.
+    A measured rate is returned as it is. Without a measurement, the rate is the device's advertised rate times a
+    factor. The factor is a median of measured rate / advertised rate, over the first of these that has any measurement:
+
+    1. this model on all devices with the same backend
+    2. all models on this device
+    3. all models on all devices with the same backend
+
+    If none has, the factor is 1. If a device advertises no rate, its models without a measurement are left out.
     """
     nodes = list(nodes)
     shares: dict[tuple, list[float]] = defaultdict(list)

@@ -1,6 +1,6 @@
 """Renderers that were requested and aren't up yet: when to request again, what to tell people, when to restart raylets.
 
-Pure, except for a memory of its own, which is empty when the daemon starts.
+The state is kept in memory only, so it is empty when the daemon starts. Otherwise pure.
 """
 
 from __future__ import annotations
@@ -55,11 +55,18 @@ class Starting:
         self._patience.pop(device, None)
 
     def unwanted(self, device: Device) -> None:
-        """Record that no renderer is wanted on the device now. The patience with its raylet stays as it is."""
+        """Record that no renderer is wanted on the device now.
+
+        The device's raylet keeps its time limit: how long it may fail to start a renderer before it is restarted.
+        """
         self._waits.pop(device, None)
 
     def asks(self, device: Device, now: float) -> bool:
-        """Return whether to request the device's renderer at `now`, for the first time or again, since it isn't up."""
+        """Return whether to request the device's renderer at `now`, for the first time or again.
+
+        Call this only while the renderer isn't up. If it returns True, request the renderer at once. `now` is in
+        seconds.
+        """
         wait = self._waits.get(device)
         if wait is None:
             self._waits[device] = _Wait(now)
@@ -70,19 +77,22 @@ class Starting:
         return True
 
     def taken(self, device: Device, now: float) -> None:
-        """Record that the backend accepted the request at `now`. From then on the raylet is expected to act."""
+        """Record that Ray accepted, at `now`, the request to start the device's renderer.
+
+        From then on the raylet is expected to start it.
+        """
         wait = self._waits[device]
         if wait.since is None:
             wait.since = wait.blamed_at = now
 
     def not_taken(self, device: Device) -> None:
-        """Record that the backend didn't accept the request, so that the raylet may not know of it."""
+        """Record that Ray didn't accept the request to start the device's renderer. The raylet may not know of it."""
         self._waits[device].since = None
 
     def heard(self, device: Device, words: str) -> bool:
-        """Record what Ray said when it refused the renderer, or when the renderer died; return whether that is news.
+        """Record what Ray said when it refused to start the renderer, or when the renderer died.
 
-        Ray's words are no news if they differ from its last words only in numbers.
+        Returns whether the message is new. A message that differs from the last one only in numbers isn't new.
         """
         wait = self._waits.get(device)
         short = in_short(words)
@@ -94,7 +104,7 @@ class Starting:
     def trouble(self, device: Device, now: float) -> str:
         """Return why the renderer isn't up at `now`; "" if nothing is wrong.
 
-        The words are made to follow "has no renderer up: ".
+        The text is worded to follow "has no renderer up: ".
         """
         wait = self._waits.get(device)
         if wait is None or wait.since is None:
@@ -108,7 +118,7 @@ class Starting:
         return f"Ray was asked for one more than {told} ago, and has started none" if told else ""
 
     def blames(self, device: Device, now: float) -> bool:
-        """Return whether to restart the device's raylet at `now`. If this returns True, restart it at once."""
+        """Return whether to restart the device's raylet at `now`. If this returns True, restart the raylet at once."""
         wait = self._waits.get(device)
         if wait is None or wait.since is None:
             return False

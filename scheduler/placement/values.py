@@ -14,7 +14,7 @@ class ReadyTask:
     - `vram_bytes`: the device memory that it needs.
     - `inputs`: how many bytes it reads, by the id of the node that made them.
     - `passed_over`: for how many seconds it has waited for a better device although another was free.
-    - `load_bytes`: the bytes of its model, which a device has to load if the model isn't in its memory (warm) yet.
+    - `load_bytes`: how many bytes a device has to load if the task's model isn't in the device's memory yet.
     - `group`: the lockstep group with which it starts; "" for none.
     """
 
@@ -40,14 +40,15 @@ class ReadyTask:
 class Slot:
     """A device on which tasks can be placed.
 
-    - `models`: the hash of the node's weights, by model.
+    - `models`: the models that the node offers, each with the hash of its weights.
     - `busy`: True if the device has a live attempt, which takes about `busy_for` more seconds.
     - `usable`: True if the device takes work; if not, `reason` says why.
-    - `rates`: FLOPs a second by model; for a model that isn't in it, `flops_per_second` holds.
+    - `rates`: FLOPs a second by model. A model that is missing here has the rate `flops_per_second`.
     - `warm`: the models in the device's memory; None if they aren't known.
     - `starting_for`: for how many more seconds the device's renderer will be starting.
     - `local`: True if the device is on the daemon's host, so that artifacts cross no network.
-    - `lacks`: why the node doesn't offer a model that it should, by model; the key "" stands for all models.
+    - `lacks`: the models that the node should offer but doesn't, each with the reason. The key "" stands for all
+      models.
     """
 
     node_id: str
@@ -74,7 +75,7 @@ class Slot:
 
     @property
     def key(self) -> tuple[str, str]:
-        """The device's name in the farm: node id and device."""
+        """What identifies the device in the farm: node id and device."""
         return self.node_id, self.device
 
     def rate(self, model: str) -> float:
@@ -94,8 +95,8 @@ class Assignment:
 class Placement:
     """The tasks that get a device, and why the others wait.
 
-    `waiting` maps the id of each waiting task to a sentence that says why it waits. `passed_over` holds the ids of
-    those that wait for a better device although another is free.
+    - `waiting`: for each waiting task, by task id, a sentence that says why it waits.
+    - `passed_over`: the ids of the tasks that wait for a better device although another is free.
     """
 
     assignments: tuple[Assignment, ...]

@@ -1,7 +1,7 @@
 """How warm each device's renderer is: whether it has finished starting, and which models are in its memory.
 
-This is a guess for placement, because loading 13B parameters takes as long as half a window. It isn't stored, and is
-empty when the daemon starts. Pure, except for this memory of its own.
+Placement uses this because loading takes long: a model of 13B parameters loads for as long as half a window renders.
+The state is a guess, kept in memory only, so it is empty when the daemon starts. Otherwise pure.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Warmth:
         self._up_since: dict[Device, float] = {}
 
     def up(self, device: Device, now: float) -> None:
-        """Record that the device's renderer is up; it came up at `now` (in seconds) if it was not up before."""
+        """Record that the device's renderer is up at `now` (in seconds). If it was up already, nothing changes."""
         self._up_since.setdefault(device, now)
 
     def starting_for(self, device: Device, now: float) -> float:
@@ -40,9 +40,13 @@ class Warmth:
         return None if held is None else frozenset(held)
 
     def use(self, device: Device, model: str, size: int, vram_bytes: int) -> bool:
-        """Record that the device does a task with `model`; return whether it has to load the model first.
+        """Record that the device does a task with `model`. Returns whether the device has to load the model first.
 
-        `size` is the model's size in bytes (0 for a task without a model), `vram_bytes` the device's memory.
+        Args:
+            device: Node id and device name.
+            model: The task's model.
+            size: The size of the model in bytes; 0 for a task without a model.
+            vram_bytes: The memory of the device in bytes.
         """
         if not size:
             return False

@@ -1,1 +1,1 @@
-"""Turn a spec into a plan: windows, conditions and the task graph. Pure; called once for each job."""
+"""Turn a spec into a plan: windows, conditions (images and clips), task graph. Pure; called once a job."""

@@ -1,7 +1,7 @@
-"""Place given media on the timeline: find the latents that they fill, and their frames that fill no whole latent.
+"""Place given media on the timeline: find the latents that media fill, and the frames that fill no whole latent.
 
-Pure arithmetic. Frames and latents are those of the rendered timeline. This timeline begins `lead` frames before the
-first delivered frame, so that media fill whole latents; the surplus frames are cut off in the end.
+Pure arithmetic. Frames and latents are numbered on the rendered timeline. It begins `lead` frames before the first
+delivered frame, so that media fill whole latents; the surplus frames are cut off in the end.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ EDGE_FRAMES = 24
 
 @dataclass(frozen=True)
 class PreparedMedia:
-    """A condition whose media file has been read: it fills the delivered frames [frame, frame + frames)."""
+    """A condition (an image or clip given with the job) whose file has been read.
+
+    It fills the delivered frames [frame, frame + frames).
+    """
 
     artifact_id: str
     frame: int
@@ -34,14 +37,15 @@ class PreparedMedia:
 
 @dataclass(frozen=True)
 class Placed:
-    """Media on the rendered timeline.
+    """An image or clip on the rendered timeline.
 
-    - `before`, `after`: how often the media's first and last frame are repeated, so that it is 8n + 1 frames long.
-    - `encoded`: the latents to which the media is encoded then. Unless they begin the video, the first of them shows a
-      single frame, only leads up to the others, and is dropped.
-    - `whole`: the latents that show nothing but the media; None if there are none.
-    - `loose`: spans [first, last) of the media's frames in all other latents.
-    - `points`: frames of the media that border on new frames; the model is shown each of them by itself.
+    - `before`: how many copies of its first frame are put before it.
+    - `after`: how many copies of its last frame are put after it, so that its length is then 8n + 1 frames.
+    - `encoded`: the latents to which it is encoded, copies included. The first of them stands for a single frame, and
+      is dropped unless the image or clip begins the video.
+    - `whole`: the latents that show nothing but the image or clip; None if there are none.
+    - `loose`: its frames that lie in other latents, as spans [first, last).
+    - `points`: its first frame and its last frame, each only if it is loose. The model is shown each of them by itself.
     """
 
     before: int
@@ -55,7 +59,7 @@ class Placed:
 def in_order(media: Sequence[PreparedMedia]) -> tuple[int, ...]:
     """Return the indices of `media`, sorted by frame, so that a plan doesn't depend on the order of the spec's list.
 
-    If media begin at the same frame, the longest comes first; of equally long ones, the one with the highest strength.
+    Media that begin at the same frame are sorted by length, the longest first, and then by strength, the highest first.
     Two media that `check_apart` accepts always differ in frame, length or strength.
     """
     return tuple(
@@ -66,14 +70,19 @@ def in_order(media: Sequence[PreparedMedia]) -> tuple[int, ...]:
 
 
 def choose_lead(media: Sequence[PreparedMedia], frames: int) -> int:
-    """Return how many frames (0 to 7) to render before the first delivered one.
+    """Return how many frames (0 to 7) to render before the first delivered frame.
 
-    Of the possible leads, choose the one that leaves the fewest given frames loose or repeated. If a clip ends the
-    video, its last frame is repeated to fill the last latent; the clip then seems to stop, and the model draws the
-    frames before it as if the shape stood still there. Measured with ltx-tiny and a clip of 9 frames: with 7 repeated
-    frames the error before the clip was three times as large as with no repeated and one loose frame. Frames repeated
-    before the first delivered frame did no harm, and an image stands still anyway. Not measured on released weights.
+    The choice leaves the fewest frames of media at strength 1 in latents that show other frames too. If a clip ends the
+    video, copies of its last frame fill the last latent. These copies count as well, because they make the clip seem to
+    stop: the model then draws the frames before the clip as if the shape stood still.
+
+    Args:
+        media: The images and clips given with the job.
+        frames: The number of delivered frames.
     """
+    # Measured with ltx-tiny and a clip of 9 frames at the end: with 7 copies of its last frame, the error before the
+    # clip was three times as large as with no copy and one loose frame. Copies before the first delivered frame did no
+    # harm. An image stands still anyway. Not measured on released weights.
     firm = [piece for piece in media if piece.strength == 1.0]
 
     def lost(lead: int) -> int:
@@ -90,9 +99,15 @@ def _leads_up_to(piece: PreparedMedia, frames: int) -> bool:
 
 
 def place_media(piece: PreparedMedia, frames: int, lead: int) -> Placed:
-    """Place `piece` on a timeline that is rendered from `lead` frames before the first of `frames` delivered frames.
+    """Place an image or clip on the rendered timeline.
 
-    Raises ValueError if the piece doesn't lie within the delivered frames.
+    Args:
+        piece: The image or clip.
+        frames: The number of delivered frames.
+        lead: How many frames are rendered before the first delivered frame.
+
+    Raises:
+        ValueError: The image or clip doesn't lie within the delivered frames.
     """
     if not (0 <= piece.frame and piece.frames >= 1 and piece.stop <= frames):
         raise ValueError(
@@ -133,9 +148,10 @@ def place_media(piece: PreparedMedia, frames: int, lead: int) -> Placed:
 
 
 def source_of(media: Sequence[PreparedMedia], frames: int) -> int | None:
-    """Return the index in `media` of the video that the job reworks; None if the job reworks none.
+    """Return the index in `media` of the clip that the job reworks; None if the job reworks none.
 
-    The job reworks a video if media cover all frames at a strength below 1; of several, the one of highest strength.
+    A job reworks a clip that covers all of its `frames` frames at a strength below 1. If there are several such clips,
+    it reworks the one with the highest strength.
     """
     over = [
         index
@@ -146,7 +162,7 @@ def source_of(media: Sequence[PreparedMedia], frames: int) -> int | None:
 
 
 def anchors(media: Sequence[tuple[PreparedMedia, Placed]]) -> tuple[Anchor, ...]:
-    """Return the media at strength 1, the longest first; of equally long media, the earliest first."""
+    """Return where the media at strength 1 lie: the longest first; of equally long media, the earliest first."""
     firm = [index for index, (piece, _) in enumerate(media) if piece.strength == 1.0]
     firm.sort(key=lambda at: (-media[at][0].frames, media[at][0].frame))
     return tuple(_anchor(index, media[index][1]) for index in firm)
@@ -163,8 +179,12 @@ def _anchor(index: int, at: Placed) -> Anchor:
 def check_apart(media: Sequence[PreparedMedia], frames: int) -> None:
     """Raise InvalidSpec if media end after the last frame, or if two of them fill the same frame.
 
-    Only the video that the job reworks (`source_of`) may share frames with other media. If two media could be that
-    video, their strengths must differ, because otherwise the order of the list would decide.
+    Only the clip that the job reworks (`source_of`) may share frames with other media. If the job could rework either
+    of two clips, their strengths must differ; otherwise the order of the list would decide.
+
+    Args:
+        media: The images and clips given with the job, in the order of the spec.
+        frames: The number of delivered frames.
     """
     source = source_of(media, frames)
     for index, piece in enumerate(media):
@@ -189,7 +209,7 @@ def check_apart(media: Sequence[PreparedMedia], frames: int) -> None:
                     )
                 continue
             if piece.frame < earlier.stop and earlier.frame < piece.stop:
-                meets = "meets" if piece.frames == 1 else "meet"
+                meets = "overlaps" if piece.frames == 1 else "overlap"
                 raise InvalidSpec(
                     field,
                     f"{_span(piece)} {meets} conditions.{other}, which has {_span(earlier)}; each frame can be given only once",
@@ -205,9 +225,18 @@ def _span(piece: PreparedMedia) -> str:
 
 
 def edges(piece: PreparedMedia, begins: int, ends: int, frames: int) -> list[tuple[int, int]]:
-    """Return the frames of the media's span [begins, ends) that lie so near to new frames that these change them.
+    """Return the frames of an image or clip that lie within EDGE_FRAMES of new frames.
 
-    The frames are returned as spans [first, last), one for each end of the media that borders on new frames.
+    If they were decoded together with new frames, they would change.
+
+    Args:
+        piece: The image or clip.
+        begins: Its first frame on the rendered timeline.
+        ends: The frame after its last frame.
+        frames: The number of delivered frames.
+
+    Returns:
+        Spans [first, last) of frames, one for each end that borders on new frames. If the two meet, they are one span.
     """
     first = (begins, min(begins + EDGE_FRAMES, ends)) if piece.frame else (begins, begins)
     last = (max(ends - EDGE_FRAMES, begins), ends) if piece.stop < frames else (ends, ends)

@@ -1,6 +1,6 @@
-"""Choose which given frames a decode task puts in place of rendered ones, and from which latents it decodes them.
+"""Choose the given frames that a decode task puts in the place of rendered frames.
 
-Pure. plugins.ltx.given carries out these choices.
+Also choose the latents from which the task decodes these given frames. Pure. plugins.ltx.given carries out the choices.
 """
 
 from __future__ import annotations
@@ -19,10 +19,14 @@ FADE_FRAMES = 4
 
 @dataclass(frozen=True)
 class SourceFrames:
-    """The media of a job of `frames` delivered frames at `size` pixels (width, height).
+    """The images and clips of a job, as the source of the frames that replace rendered frames.
 
-    `source` is the index in `media` of the video that the job reworks, or None. `lead` is the number of frames rendered
-    before the first delivered frame. `halo` is the number of extra latents that decoding needs on either side.
+    - `media`: each image or clip, and its place on the rendered timeline.
+    - `source`: the index in `media` of the clip that the job reworks; None if there is none.
+    - `lead`: how many frames are rendered before the first delivered frame.
+    - `frames`: the number of delivered frames.
+    - `size`: width and height in pixels.
+    - `halo`: how many extra latents decoding needs on either side.
     """
 
     media: Sequence[tuple[PreparedMedia, Placed]]
@@ -33,7 +37,10 @@ class SourceFrames:
     halo: int
 
     def within(self, first: int, last: int) -> list[GivenSpan]:
-        """Return the spans of given frames that, with their fades, reach into the rendered frames [first, last)."""
+        """Return the spans of given frames that change any of the rendered frames [first, last).
+
+        A span changes the frames that it replaces, and the frames beside it into which it fades.
+        """
         taken = [
             (piece.frame + self.lead, piece.stop + self.lead) if index != self.source else (0, 0)
             for index, (piece, _) in enumerate(self.media)

@@ -1,6 +1,6 @@
 """The task graph of one job: the payload of each task, the tasks that it needs, and its cost.
 
-Pure. farm.plan holds the payload of each kind of task.
+Pure. farm.plan defines the payload of each kind of task.
 """
 
 from __future__ import annotations
@@ -53,9 +53,12 @@ class ModelBinding:
 class Graph:
     """Builds the tasks of one job, stage by stage.
 
-    `model` is the job's model; `storyboard` is another model that draws the storyboard, or None. `lead` is the number
-    of frames rendered before the first delivered frame. `source` is the index in `media` of the video that the job
-    reworks, or None. `spans` are the ranges of latents that are decoded at a time.
+    - `model`: the job's model.
+    - `storyboard`: the other model that draws the storyboard (a small draft of the whole video); None if there is none.
+    - `lead`: how many frames are rendered before the first delivered frame.
+    - `media`: each image or clip given with the job, and its place on the rendered timeline.
+    - `source`: the index in `media` of the clip that the job reworks; None if there is none.
+    - `spans`: for each decode task, the latents that it decodes, without halo.
     """
 
     def __init__(

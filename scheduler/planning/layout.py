@@ -1,7 +1,7 @@
 """`--layout farm`: choose the lengths of windows by the memory and the speed of the farm's devices.
 
-Pure: the same timeline and the same devices give the same cuts, and the plan keeps them. `--layout fixed` doesn't use
-this module: farm.timeline.cut_windows makes its cuts, which depend on the job alone.
+Pure: the same timeline and the same devices give the same windows, which are then stored in the plan. `--layout fixed`
+doesn't use this module: there farm.timeline.cut_windows makes the windows, which depend on the job alone.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ TRIED, MAX_WINDOWS = 6, 40
 
 @dataclass(frozen=True)
 class CandidateDevice:
-    """A device for which windows are sized: FLOPs a second with the job's model, and bytes of memory.
+    """A device for which windows are sized.
 
-    `local` is True if the device is on the daemon's host.
+    - `flops_per_second`: its speed with the job's model.
+    - `vram_bytes`: its memory.
+    - `local`: True if the device is on the daemon's host.
     """
 
     name: str
@@ -63,19 +65,29 @@ def share_out(
     flops: Callable[[int], float],
     memory: Callable[[int], int],
 ) -> tuple[Cut, ...]:
-    """Cover `latents` with windows of `shortest` to `longest` latents, sized so that all candidates end together.
+    """Cover a timeline with windows, sized so that all candidates end at about the same time.
 
-    Neighbours share `overlap` latents. If windows of equal length are best, an even cut may make them shorter than
-    `shortest`; but if there are several windows, none is shorter than `least`. `flops(length)` returns the FLOPs, and
-    `memory(length)` the bytes of memory, that a window of `length` latents needs; both must rise with the length.
+    Several layouts are tried. One gives each device a part that suits its speed. Each of the others has windows of one
+    length. In the best few of these layouts, latents are moved from window to window until no move makes the last
+    window end earlier. To find when windows end, each window in turn, the longest first, is given to the device on
+    which it ends first, as placement does.
 
-    Placement gives each window in turn to the device on which it ends first, so the longest windows come first. Several
-    layouts are tried: one in which each device gets a part that suits its speed, and, for each length, one with windows
-    of that length. In the best of them, latents move between windows as long as the last window then ends earlier.
+    Args:
+        latents: The length of the timeline in latents.
+        overlap: How many latents neighbouring windows share.
+        longest: The most latents of a window.
+        candidates: The devices.
+        shortest: The fewest latents of a window as a rule. Windows that all have the same length may be shorter.
+        least: The fewest latents of any window if there are several.
+        flops: Returns the FLOPs of a window of a given length in latents. They must rise with the length.
+        memory: Returns the bytes of memory of a window of a given length in latents. They must rise with the length.
 
-    Raises ValueError if `longest` is below `shortest`; if no candidate has the memory for a window of `shortest`
-    latents (or of the whole timeline, if that is shorter); or if every layout for which candidates have the memory has
-    a window shorter than `least`.
+    Returns:
+        The windows. The longest are at the start of the timeline.
+
+    Raises:
+        ValueError: `longest` is below `shortest`; or no candidate has the memory for a window of `shortest` latents (of
+            `latents`, if these are fewer); or every layout that fits the candidates has a window shorter than `least`.
     """
     shortest = min(shortest, latents)
     if longest < shortest:
@@ -103,7 +115,7 @@ def share_out(
     if not layouts:
         raise ValueError(
             f"no device has memory for windows of more than {held} latents. If {latents} latents are cut into such "
-            f"windows, and neighbours share {overlap}, some windows are shorter than the {least} latents they need"
+            f"windows, and neighbours share {overlap}, some windows are shorter than the minimum of {least} latents"
         )
     best = min(
         (_evened(lengths, shares, shortest) for lengths in layouts[:TRIED]),
@@ -113,7 +125,7 @@ def share_out(
 
 
 def chained(lengths: Sequence[int], overlap: int) -> tuple[Cut, ...]:
-    """Return consecutive windows of the given `lengths` in latents, of which neighbours share `overlap` latents."""
+    """Return consecutive windows of these `lengths` (in latents). Neighbouring windows share `overlap` latents."""
     starts = itertools.accumulate((length - overlap for length in lengths[:-1]), initial=0)
     return tuple(Cut(start, start + length) for start, length in zip(starts, lengths, strict=True))
 

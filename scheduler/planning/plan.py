@@ -70,15 +70,24 @@ def make_plan(
 ) -> Plan:
     """Make the plan of a job.
 
-    `weights` is the hash of the model's weights. If another model draws the storyboard, `storyboard` is that model with
-    the hash of its weights. `candidates` are the devices for which windows are sized if the spec's layout is "farm".
-    `offers` are all installed plugins by kind, such as {"sampler": …}: they tell an option that has no effect from one that
-    doesn't exist.
+    Args:
+        spec: The job's spec, already checked.
+        model: The facts of the job's model.
+        weights: The hash of the model's weights.
+        strategy: The strategy that lays out the windows.
+        output: The facts of the output format.
+        media: The images and clips given with the job, in the order of the spec's conditions. The plan numbers them by
+            their first frame, so the order of this list doesn't change the result.
+        candidates: The devices for which windows are sized if the spec's layout is "farm".
+        storyboard: Another model that draws the storyboard (a small draft of the whole video), with the hash of its
+            weights. None if the job's model draws it.
+        sampler: The facts of the sampler.
+        guidance: The facts of the guidance.
+        offers: All installed plugins by kind, such as {"sampler": …}. They tell an option that has no effect here from an
+            option that doesn't exist.
 
-    `media` is in the order of the spec's conditions. The plan numbers media by their first frame, so that the order of
-    the list doesn't change the result.
-
-    Raises InvalidSpec if the spec asks for something that this model or strategy can't do.
+    Raises:
+        InvalidSpec: The spec asks for something that this model or strategy can't do.
     """
     if spec.window_latents > model.max_window:
         raise InvalidSpec(
@@ -226,14 +235,18 @@ def make_plan(
             "about the middle"
         )
     if frames_of(latents) != spec.frames:
-        early = f", {lead} of them before the first, so that given media fill whole latents" if lead else ""
+        early = (
+            f", {lead} of them before the first delivered frame, so that given media fill whole latents"
+            if lead
+            else ""
+        )
         notes.append(f"frames: rendered as {frames_of(latents)} (8n+1){early}, and cut to {spec.frames}")
     for place, piece, at in sorted(zip(listed, media, placed), key=lambda one: one[0]):
         count = sum(last - first for first, last in at.loose)
         if piece.strength == 1.0 and piece.frames > 1 and count:
             notes.append(
-                f"clip{f' {place + 1}' if len(media) > 1 else ''}: {count} of its {piece.frames} frames share latents (8 frames each) with new frames, "
-                "and are put in after rendering"
+                f"clip{f' {place + 1}' if len(media) > 1 else ''}: {count} of its {piece.frames} frames share latents (8 frames each) with new frames; "
+                "they are put into the video after it is rendered"
             )
     pixels = spec.width * spec.height * spec.frames
     latent_bytes = sum(
@@ -263,13 +276,14 @@ def _drawing(model: ModelFacts, precision: str, drawer: ModelFacts, weights: str
     if not model.latent_space or drawer.latent_space != model.latent_space:
         raise InvalidSpec(
             "storyboard_model",
-            f"must use {model.name}'s latent space ({model.latent_space or 'its own'}), but {drawer.name} uses "
-            f"{drawer.latent_space or 'its own'}",
+            f"must use {model.name}'s latent space ({model.latent_space or 'which no other model shares'}), but "
+            f"{drawer.name} uses {drawer.latent_space or 'a space that no other model shares'}",
         )
     if precision not in drawer.precisions:
         raise InvalidSpec(
             "storyboard_model",
-            f"must render in {precision} as {model.name} does, but {drawer.name} has {', '.join(drawer.precisions)}",
+            f"must render in {precision} as {model.name} does, but {drawer.name} renders only in "
+            f"{', '.join(drawer.precisions)}",
         )
     return ModelBinding(drawer, weights, Denoising(drawer.guidance_scale))
 

@@ -1,4 +1,4 @@
-"""The timeline of a job's prompts: which latents and frames show which prompt, and how one fades into the next.
+"""The timeline of a job's prompts: which latents and frames show which prompt, and how one prompt fades into the next.
 
 Pure arithmetic.
 """
@@ -17,10 +17,13 @@ from farm.timeline import TEMPORAL, frame_span
 class PromptTimeline:
     """The prompts of one job over its rendered frames.
 
-    `texts` are the different prompts, in the order in which they first show. The k-th prompt in time, counted from 0,
-    is `texts[order[k]]`; from the second on, each takes over at the rendered frame `changes[k - 1]`. `crossfade` is in
-    frames. Frames and latents are numbered over the whole job, not within a window, so that two windows that share a
-    latent use the same prompts for it.
+    - `texts`: the different prompts, in the order in which they are first shown.
+    - `order`: the prompts as they follow each other in time. Each is given as an index in `texts`.
+    - `changes`: for each prompt in `order` after the first, the rendered frame at which it takes over.
+    - `crossfade`: how many frames a fade from one prompt to the next takes.
+
+    Frames and latents are numbered over the whole job, not within a window. So two windows that share a latent use the
+    same prompts for it.
     """
 
     texts: tuple[str, ...]
@@ -31,21 +34,27 @@ class PromptTimeline:
 
     @classmethod
     def of(cls, prompts: Sequence[str], changes: Sequence[int], crossfade: int) -> PromptTimeline:
-        """Return the timeline of `prompts`. Each prompt but the first takes over at its frame of `changes`.
+        """Return the timeline of `prompts`, which follow each other in time. Equal prompts share one text.
 
-        Equal prompts share one text.
+        `changes` are the rendered frames at which the second prompt and each later one take over. `crossfade` is in
+        frames.
         """
         if len(changes) != len(prompts) - 1:
-            raise ValueError(f"need one change fewer than prompts, got {len(changes)} and {len(prompts)}")
+            raise ValueError(
+                f"need one change fewer than prompts, got {len(changes)} changes and {len(prompts)} prompts"
+            )
         texts = tuple(dict.fromkeys(prompts))
         return cls(texts, tuple(texts.index(text) for text in prompts), tuple(changes), crossfade)
 
     def frames(self, first: int, last: int) -> Shown:
-        """Return the prompts that the frames [first, last) show, and how much of each on average."""
+        """Return the prompts that the frames [first, last) show, each with its average share."""
         return self._shown(first, last)
 
     def runs(self, start: int, stop: int) -> tuple[Run, ...]:
-        """Return which prompts the latents [start, stop) show; neighbours that show the same make one run."""
+        """Return which prompts the latents [start, stop) show.
+
+        Adjacent latents that show the same prompts, with the same shares, are joined into a run.
+        """
         found: list[Run] = []
         for latent in range(start, stop):
             shown = self._latents.get(latent)
@@ -58,11 +67,15 @@ class PromptTimeline:
         return tuple(found)
 
     def spans(self, lead: int, frames: int) -> tuple[ShownFrames, ...]:
-        """Return spans of the delivered frames, with the prompts that each span shows.
+        """Divide the delivered frames into spans, and return the prompts that each span shows.
 
-        The first of `frames` delivered frames is the rendered frame `lead`. If a span has several prompts, its frames
-        fade from the first prompt to the last. A fade begins and ends with whole latents: so it may begin up to seven
-        frames before the frame at which its prompt takes over, and end up to seven frames after the cross-fade.
+        If a span has several prompts, its frames fade from the first prompt to the last. Fades begin and end at the
+        borders of latents. So a fade may begin up to seven frames before its prompt takes over, and may end up to seven
+        frames after the cross-fade.
+
+        Args:
+            lead: How many frames are rendered before the first delivered frame.
+            frames: The number of delivered frames.
         """
         found: list[ShownFrames] = []
         for start, stop, shown in self.runs(0, -(-(lead + frames - 1) // TEMPORAL) + 1):
@@ -89,11 +102,19 @@ class PromptTimeline:
 def shares(changes: Sequence[int], crossfade: int, first: int, last: int) -> tuple[float, ...]:
     """Return how much of each prompt the frames [first, last) show on average; the shares sum to 1.
 
-    Prompt k + 1 begins to fade in at frame `changes[k]` (rising), over `crossfade` frames. Fades may overlap. Raises
-    ValueError for no frames or a negative crossfade.
+    Args:
+        changes: The frames at which the second prompt and each later one begin to fade in, in rising order.
+        crossfade: How many frames a fade takes. Fades may overlap.
+        first: The first frame.
+        last: The frame after the last one.
+
+    Raises:
+        ValueError: [first, last) has no frames, or `crossfade` is negative.
     """
     if first >= last or crossfade < 0:
-        raise ValueError(f"need first < last and crossfade >= 0, got {first}, {last}, {crossfade}")
+        raise ValueError(
+            f"need first < last and crossfade >= 0, got first {first}, last {last}, crossfade {crossfade}"
+        )
     total = [0.0] * (len(changes) + 1)
     span = max(crossfade, 1)
     turn = bisect_right(changes, first)

@@ -1,8 +1,7 @@
-"""Rehearse a plan: compute how long it takes on idle devices, and find the layout that takes the least time.
+"""Rehearse a plan: simulate its run on idle devices, to find the layout of windows that takes the least time.
 
-Pure. Which layout is best for a farm doesn't follow from the lengths of windows alone: it also depends on when each
-device gets its first window and on what decoding waits for. So a rehearsal runs the farm's own placement under a
-virtual clock.
+Pure. The best layout depends not only on the lengths of windows, but also on when each device gets its first window and
+on what decoding waits for. So a rehearsal runs the farm's own placement under a virtual clock.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ class Lengths:
     longest: int
 
     def neighbours(self) -> Iterator[Lengths]:
-        """Yield variants with the same total, in each of which one part gives a few latents to another part."""
+        """Yield variants with the same total length, in each of which one part has given another a few latents."""
         for latents in MOVE_SIZES:
             for giver, taker in itertools.permutations(range(len(self.lengths)), 2):
                 if (
@@ -56,30 +55,38 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Layout:
-    """The lengths of a job's windows, and of the spans (with their halos) that are decoded at a time."""
+    """How a timeline is divided: the lengths of the windows, and of the decode spans with their halos."""
 
     windows: Lengths
     spans: Lengths
 
     def neighbours(self) -> Iterator[Layout]:
-        """Yield layouts that differ from this one in two windows or in two spans."""
+        """Yield layouts in which one window has given latents to another window, or one span to another span."""
         yield from (Layout(windows, self.spans) for windows in self.windows.neighbours())
         yield from (Layout(self.windows, spans) for spans in self.spans.neighbours())
 
 
 class Rehearsal:
-    """One job on candidates that have nothing else to do, under a virtual clock.
+    """A simulated run of one job, under a virtual clock, on devices that have nothing else to do.
 
-    The farm's own placement chooses the devices. The time of a task is the sum of `besides` seconds, its FLOPs divided
-    by its device's rate, and the transfer of its latents over the network (`latent_bytes(task)` for each task). All
-    models are taken to be loaded. A task for which no candidate has the memory is left out.
+    The farm's own placement chooses the devices. A task takes a fixed time, plus its FLOPs divided by the device's
+    rate, plus the time in which its latents cross the network. All models are taken to be loaded already. A task that
+    needs more memory than any device has is left out, as are the tasks that need its result.
+
+    - `candidates`: the devices.
+    - `latent_bytes`: returns the bytes of the latents that a task makes.
     """
 
     def __init__(self, candidates: Sequence[CandidateDevice], latent_bytes: Callable[[PlannedTask], int]):
         self._candidates, self._latent_bytes = candidates, latent_bytes
 
     def seconds(self, tasks: Sequence[PlannedTask], besides: float) -> float:
-        """Return the seconds from the start to the end of the last task. `besides`: seconds added to each task."""
+        """Return the seconds from the start of the job to the end of its last task.
+
+        Args:
+            tasks: The tasks of the job.
+            besides: The fixed seconds that each task takes in addition to its FLOPs and the network.
+        """
         made = {task.key: self._latent_bytes(task) for task in tasks}
         models = dict.fromkeys((task.model for task in tasks), "")
         slots = [_slot(candidate, models) for candidate in self._candidates]
@@ -169,10 +176,15 @@ def _inputs(task: PlannedTask, where: dict[str, str], made: dict[str, int]) -> d
 
 
 def soonest(layout: Layout, tasks: Callable[[Layout], Sequence[PlannedTask]], rehearsal: Rehearsal) -> Layout:
-    """Return the layout after moving latents between windows, and between spans, as long as the job ends sooner.
+    """Move latents between windows, and between spans, until no move makes the job end sooner; return that layout.
 
-    A layout is rehearsed once with each of OVERHEADS, and judged by the longest of these rehearsals. `tasks(layout)`
-    returns the plan's tasks for a layout.
+    Each layout is rehearsed (its run is simulated) once with each of OVERHEADS; the longest of these times counts. The
+    search stops earlier if it has rehearsed TASKS tasks.
+
+    Args:
+        layout: The layout to begin with.
+        tasks: Returns the tasks of the plan for a layout.
+        rehearsal: The simulation of the job on its candidate devices.
     """
     left = TASKS
 

@@ -1,7 +1,7 @@
-"""`--layout farm`: size a job's windows and decode spans for the devices that are online at submit.
+"""`--layout farm`: size a job's windows and decode spans for the devices that are online when the job is submitted.
 
-Pure. The model says what a window or a span of a given length costs. scheduler.planning.layout divides the timeline
-among the devices as if all of them began at once; scheduler.planning.rehearsal then improves the result.
+Pure. The model's facts tell what a window or a span of a given length costs. scheduler.planning.layout divides the
+timeline among the devices as if all of them began at once; scheduler.planning.rehearsal then improves the result.
 """
 
 from __future__ import annotations
@@ -27,9 +27,13 @@ Sized = tuple[Timeline, Sequence[Window], Sequence[Cut]]
 
 @dataclass(frozen=True)
 class Sizing:
-    """The sizing of one job for `candidates`.
+    """Sizes the windows and decode spans of one job for the devices `candidates`.
 
-    `denoising` is the way in which the job's model denoises. `tasks(timeline, windows, spans)` returns the plan's tasks.
+    - `timeline`: the job's timeline, with the windows of the fixed layout.
+    - `strategy`: the strategy that lays out the windows.
+    - `precision`: the precision in which the job renders.
+    - `denoising`: how the job's model denoises windows.
+    - `tasks`: returns the tasks of the plan for a timeline, its windows and its spans.
     """
 
     timeline: Timeline
@@ -40,10 +44,14 @@ class Sizing:
     tasks: Callable[[Timeline, Sequence[Window], Sequence[Cut]], Sequence[PlannedTask]]
 
     def sized(self, laid_out: Sequence[Window], spans: Sequence[Cut]) -> Sized:
-        """Return the timeline, the windows and the spans, sized for the candidates.
+        """Return the timeline, windows and decode spans, with lengths chosen for the candidate devices.
 
-        `laid_out` and `spans` are the windows and spans of the fixed layout. Raises InvalidSpec if no candidate can
-        render the model's windows, or if the strategy's windows wait for each other.
+        Args:
+            laid_out: The windows of the fixed layout.
+            spans: The decode spans of the fixed layout.
+
+        Raises:
+            InvalidSpec: No device can render the model's windows, or the strategy's windows wait for each other.
         """
         timeline, found = self._windows(laid_out)
         reaches = self._reaches()
@@ -137,7 +145,8 @@ class Sizing:
             return timeline, laid_out
         raise InvalidSpec(
             "layout",
-            f"must be 'fixed' with strategy {self.strategy.name}, because its windows wait for each other, got 'farm'",
+            f"must be 'fixed' with strategy {self.strategy.name}, got 'farm': the windows of this strategy wait "
+            "for each other",
         )
 
     def _reaches(self) -> tuple[Cut, ...]:

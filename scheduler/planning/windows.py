@@ -1,8 +1,8 @@
 """Geometry of overlapping windows: which window each latent comes from, where seams lie, what a decode span needs.
 
-Pure functions over global latent indices. If a window starts after latent 0, its first latent only leads up to the
-others; it is called the run-up, and is always dropped. The other latents that the window shares with its left neighbour
-are the seam of the two.
+Pure functions over global latent indices. If a window doesn't start at latent 0, its first latent is the run-up: it
+stands for a single frame, and is always dropped. The other latents that the window shares with its left neighbour are
+the seam of the two.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ with the usual seam of 2 it has 10."""
 
 
 def seams(windows: Sequence[Cut]) -> tuple[Cut, ...]:
-    """Return the seams: for each pair of neighbours, the latents that both windows have, without the run-up.
+    """Return the seams: for each pair of neighbours, the latents that both windows have, without the first.
 
-    Raises ValueError if neighbours share fewer than two latents, or if a window has no latent outside its seams.
+    That first latent is the run-up of the right window: it stands for a single frame, and is dropped. Raises ValueError
+    if neighbours share fewer than two latents, or if a window has no latent outside its seams.
     """
     found: list[Cut] = []
     for left, right in itertools.pairwise(windows):
         seam = Cut(right.start + 1, left.stop)
         if len(seam) < 1:
             raise ValueError(
-                f"windows {left} and {right} must share two latents or more, because the first is dropped"
+                f"windows {left} and {right} must share two latents or more, because the first shared latent is dropped"
             )
         if found and found[-1].stop >= seam.start:
             raise ValueError(f"window {left} has no latent of its own between its seams")
@@ -37,11 +38,11 @@ def seams(windows: Sequence[Cut]) -> tuple[Cut, ...]:
 
 
 def patches(windows: Sequence[Cut]) -> tuple[Cut, ...]:
-    """Return the patches: for each pair of neighbours, the latents that its join task may render again.
+    """Return the patches: for each pair of neighbours, the latents that the pair's join task may render again.
 
-    A patch is the seam and up to MARGIN latents of either window. Patches never touch: each window keeps at least one
-    latent outside them. A patch with its run-up is never longer than its windows, so each device that can render the
-    windows can render the patch too.
+    A patch is the seam with up to MARGIN latents on either side. Patches never touch: each window keeps at least one
+    latent outside its patches. A patch, with one latent of run-up before it, is never longer than either window. So
+    each device that can render the windows can render the patch too.
     """
     gaps = seams(windows)
     edges = [windows[0].start, *(edge for gap in gaps for edge in (gap.start, gap.stop)), windows[-1].stop]
@@ -57,10 +58,11 @@ def patches(windows: Sequence[Cut]) -> tuple[Cut, ...]:
 
 
 def averaging(windows: Sequence[Cut]) -> tuple[tuple[Cut, tuple[float, ...]], ...]:
-    """Return the latents that each window shares with the next, run-up included, and the left window's weight at each.
+    """Return, for each pair of neighbours, the latents that they share and the left window's weight at each of them.
 
-    The right window's weights are 1 minus these: 0 on its run-up, then rising. At both ends of the seam, both windows
-    have a weight above 0 (as in plugins.ltx.blend.ramp). Raises ValueError as `seams` does.
+    The right window's weight is 1 minus the left window's. It is 0 at the first shared latent (the run-up of the right
+    window, which is dropped) and then rises. In the seam, both weights are above 0 (as in plugins.ltx.blend.ramp).
+    Raises ValueError as `seams` does.
     """
     found = []
     for seam in seams(windows):
@@ -74,8 +76,11 @@ def pieces(
 ) -> tuple[Piece, ...]:
     """Return the pieces of which the whole timeline consists, in order and without a gap.
 
-    `keys` are the keys of the windows' tasks. Seams come from the tasks `joins`, one for each pair of neighbours; if
-    `joins` is None, the two windows are cross-faded there.
+    Args:
+        keys: The keys of the windows' tasks.
+        windows: The latents of each window.
+        joins: The keys of the join tasks that make the seams, one for each pair of neighbours. None if the two windows
+            are cross-faded at each seam instead.
     """
     gaps = seams(windows)
     found: list[Piece] = []
@@ -95,9 +100,10 @@ def pieces(
 
 
 def clip(timeline: Sequence[Piece], start: int, stop: int) -> tuple[Piece, ...]:
-    """Return the pieces within the latents [start, stop). Pieces that reach out are cut, cross-faded pieces are not.
+    """Return the pieces of `timeline` that have latents in [start, stop). Pieces that reach beyond are cut there.
 
-    The weights of a cross-fade depend on its full length, so a reader has to fade the whole piece and then cut it.
+    A cross-faded piece isn't cut, because its weights depend on its full length: whoever reads it has to fade the whole
+    piece first, and then cut it.
     """
     found = []
     for piece in timeline:
@@ -109,11 +115,11 @@ def clip(timeline: Sequence[Piece], start: int, stop: int) -> tuple[Piece, ...]:
 
 
 def spans(latents: int, length: int, halo: int) -> tuple[Cut, ...]:
-    """Cut `latents` into consecutive spans, latents / length of them, rounded up.
+    """Divide a timeline into consecutive spans for decoding. Their number is `latents` / `length`, rounded up.
 
-    A span is decoded together with `halo` more latents on each inner side. The first and the last span have only one
-    inner side; they are longer, so that all spans take equally long to decode. No span with its halo has more than
-    `length + 2 * halo` latents.
+    A span is decoded together with `halo` more latents on each side that borders on another span. The first and the
+    last span have only one such side. They are longer, so that all spans take equally long to decode. With its halo, a
+    span has at most `length + 2 * halo` latents.
     """
     count = -(-latents // length)
     short, longer = divmod(latents + (count - 1) * 2 * halo, count)
@@ -124,7 +130,10 @@ def spans(latents: int, length: int, halo: int) -> tuple[Cut, ...]:
 
 
 def between(reaches: Sequence[int], halo: int) -> tuple[Cut, ...]:
-    """Return consecutive spans. `reaches` are their lengths, which include a `halo` on each inner side."""
+    """Return consecutive spans of given lengths.
+
+    `reaches` are the lengths with halos. A span has a halo of `halo` latents on each side that borders on another span.
+    """
     last = len(reaches) - 1
     lengths = [reach - halo * (bool(index) + (index < last)) for index, reach in enumerate(reaches)]
     stops = list(itertools.accumulate(lengths))
@@ -132,5 +141,5 @@ def between(reaches: Sequence[int], halo: int) -> tuple[Cut, ...]:
 
 
 def with_halo(span: Cut, halo: int, latents: int) -> Cut:
-    """Return `span` widened by `halo` latents on each side, but not beyond the timeline of `latents` latents."""
+    """Return `span` widened by `halo` latents on each side, but not beyond a timeline of `latents` latents."""
     return Cut(max(0, span.start - halo), min(latents, span.stop + halo))

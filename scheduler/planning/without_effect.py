@@ -1,7 +1,7 @@
 """Notes for people about options that don't change the video, or don't do what their names say. Pure.
 
-An option that is left at its default gets no note. farm.media.ignored writes the notes about those properties of a clip
-or an image that the farm ignores.
+An option that is left at its default gets no note. The notes about properties of an image or clip that the farm ignores
+come from farm.media.ignored.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ from scheduler.planning.denoising import Denoising
 
 @dataclass(frozen=True)
 class Settled:
-    """The settings that a plan makes of a spec.
+    """A spec, and the settings that planning has chosen for it.
 
-    `denoising` is the way in which windows are denoised. `guided` says whether one of them needs the negative prompt. `drawer` is another model that draws the
-    storyboard, or None. `windows` are those that the strategy laid out. `media` is in the order of the spec.
+    - `denoising`: how the job's model denoises windows.
+    - `guided`: whether any window needs the negative prompt.
+    - `drawer`: the other model that draws the storyboard (a small draft of the whole video); None if there is none.
+    - `windows`: the windows that the strategy has laid out.
+    - `media`: the images and clips given with the job, in the order of the spec.
     """
 
     spec: JobSpec
@@ -33,7 +36,7 @@ class Settled:
 
 
 def without_effect(settled: Settled) -> list[str]:
-    """Return a sentence for each option that has no effect, or not the effect that its name says."""
+    """Return a sentence for each option that has no effect, or an effect other than its name says."""
     if _all_given(settled.spec, settled.media):
         said = f"frames: all {settled.spec.frames} are given at strength 1, and none is rendered"
         return [f"{said}; prompts, seed, steps and guidance have no effect"]

@@ -1,4 +1,7 @@
-"""Train the VAE on scenes of mixed sizes and lengths; later train only its decoder, so that latents stay valid."""
+"""Train the VAE on scenes of mixed sizes and lengths.
+
+In a later stage only its decoder is trained, so that existing latents stay valid.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +37,9 @@ _SAVE_SECONDS = 60.0
 def fresh(start: Path | None) -> AutoencoderKLLTXVideo:
     """Return ltx-tiny's VAE in float32: from the folder ``start``, or an untrained VAE if ``start`` is None.
 
-    In an untrained VAE only the shortcuts work: they average pixels and frames in the encoder, and repeat them in the
-    decoder. So plain colours pass from the start, and the convolutions learn the rest.
+    In an untrained VAE only the shortcut connections have an effect. In the encoder they average pixels and frames, and
+    in the decoder they repeat them. So plain colours come out right from the start, and the convolutions learn the
+    rest.
     """
     if start is not None:
         return AutoencoderKLLTXVideo.from_pretrained(start, dtype=torch.float32)
@@ -51,9 +55,11 @@ def fresh(start: Path | None) -> AutoencoderKLLTXVideo:
 
 
 def clips(first: int, shape: tuple[int, int, int, int]) -> torch.Tensor:
-    """Return random clips, float32 in [-1, 1], [clips, 3, frames, height, width]. ``first`` is the seed of the first clip.
+    """Return random clips, float32 in [-1, 1], shaped [clips, 3, frames, height, width].
 
-    ``shape`` is (clips, frames, width, height).
+    Args:
+        first: The seed of the first clip. Each further clip has the next seed.
+        shape: The number of clips, then the frames, width and height of each.
     """
     count, frames, width, height = shape
     made = []
@@ -70,13 +76,26 @@ def clips(first: int, shape: tuple[int, int, int, int]) -> torch.Tensor:
 
 
 def psnr(decoded: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Return the PSNR in dB of each clip [B, 3, F, H, W] in [-1, 1], after clipping and rounding it to 8 bits."""
+    """Return the PSNR in dB of each clip.
+
+    Args:
+        decoded: Decoded clips [B, 3, F, H, W] in [-1, 1]. They are first clipped and rounded to 8 bits.
+        truth: The true clips, in the same shape and range.
+    """
     shown = ((decoded.float().clamp(-1, 1) + 1.0) * 127.5).round() / 127.5 - 1.0
     return -10.0 * torch.log10((shown - truth).square().mean((1, 2, 3, 4)) / 4.0)
 
 
 def train(folder: Path, *, minutes: float, start: Path | None, device: str, rate: float) -> None:
-    """Train encoder and decoder for ``minutes`` in all; resume from the state in ``folder``, if there is one."""
+    """Train encoder and decoder. If ``folder`` has a saved state, resume from it.
+
+    Args:
+        folder: The folder of this training stage.
+        minutes: How long to train, including the time before a resume.
+        start: The folder of the VAE to start from; None for an untrained VAE.
+        device: A torch device.
+        rate: The highest learning rate.
+    """
     torch.manual_seed(0)
     vae = fresh(start).to(device, memory_format=torch.channels_last_3d)
 
@@ -97,11 +116,23 @@ def train(folder: Path, *, minutes: float, start: Path | None, device: str, rate
 def train_decoder(
     folder: Path, groups: list[Group], *, minutes: float, start: Path, device: str, rate: float
 ) -> None:
-    """Train only the decoder, on existing latents; ``start`` is the folder in which ``train`` has saved its state."""
+    """Train only the decoder, on existing latents. If ``folder`` has a saved state, resume from it.
+
+    Args:
+        folder: The folder of this training stage.
+        groups: The clips and their latents.
+        minutes: How long to train, including the time before a resume.
+        start: The folder in which ``train`` has saved its state.
+        device: A torch device.
+        rate: The highest learning rate.
+
+    Raises:
+        FileNotFoundError: ``start`` has no saved state.
+    """
     torch.manual_seed(0)
     found = Record(start).load()
     if found is None:
-        raise FileNotFoundError(f"start: {start} has no saved state of an earlier training")
+        raise FileNotFoundError(f"start: {start} has no saved training state")
     vae = fresh(None)
     vae.load_state_dict(found["vae"])
     vae.to(device, memory_format=torch.channels_last_3d).encoder.requires_grad_(False)

@@ -1,8 +1,9 @@
-"""Training batches of the transformer: windows of clips, with the same conditions as in the farm.
+"""Training batches of the transformer: windows of clips, some of whose latents are given, as on the farm.
 
-As in ``plugins.ltx.conditioning``, known latents lie in the grid (a clip's start or end, an image at its place), or
-beside the grid as extra tokens (keyframes; the tail of the previous window). A strength below 1 caps a token's sigma.
-Some windows refine a storyboard: they begin with the storyboard's latents, enlarged and noised.
+As in ``plugins.ltx.conditioning``, given latents lie in the window's grid (the start or end of a clip, or an image at
+its place) or beside it as extra tokens (keyframes, or the tail of the previous window). A strength below 1 caps the
+sigma of a given token. Some windows refine a storyboard (a small draft of the whole video): they begin with the latents
+of the storyboard, enlarged and noised.
 """
 
 from __future__ import annotations
@@ -85,11 +86,17 @@ def draw(
     caption_dropout: float = 0.1,
     small: float = 0.0,
 ) -> Batch:
-    """Draw a batch of about ``tokens`` tokens, in which all windows have one size and length.
+    """Draw a random batch, in which all windows have the same size and length.
 
-    How often a size is drawn is proportional to its group's share, divided by the number of tokens of its frames to
-    the power of ``small``. ``caption_dropout`` is the share of windows without a caption. ``mean`` and ``std`` [C]
-    normalise the latents.
+    Args:
+        groups: The clips to draw from, grouped by size and length. A group is drawn in proportion to its ``share``,
+            divided by the number of tokens in one of its latent frames to the power of ``small``.
+        mean: The mean of the latents by channel, [C].
+        std: Their standard deviation by channel, [C]. Both normalise the batch.
+        rng: The source of random numbers.
+        tokens: The approximate number of tokens in the batch.
+        caption_dropout: The share of windows without a caption.
+        small: How strongly small frames are preferred; 0 for no preference.
     """
     areas = np.array([max(9, group.latents[0, 0, 0].numel()) for group in groups], float)
     shares = np.array([group.share for group in groups]) / areas**small
@@ -154,11 +161,15 @@ def draw(
 
 
 def said(caption: str, given: bool, rng: np.random.Generator) -> str:
-    """Return ``caption`` as people would write it.
+    """Return a caption as people would write it.
 
-    If a clip or an image is ``given``, six captions in ten leave something out, since people needn't write what the
-    media shows. ``caption`` must come from ``scenes``, because this function knows its words for colours, background
-    and direction.
+    If the window has a clip or an image, six captions in ten leave something out, since people needn't write what the
+    clip or image shows.
+
+    Args:
+        caption: A caption from ``scenes``. This function knows the words that such captions use.
+        given: Whether the window is given a clip or an image.
+        rng: The source of random numbers.
     """
     way = rng.random() if given else 0.0
     if way < 0.40:

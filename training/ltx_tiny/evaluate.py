@@ -95,8 +95,8 @@ def render(
 def alone(ltx: Ltx, steps: int) -> Maker:
     """Return a maker that uses the model by itself: one window, with the given latents in its grid.
 
-    A clip that doesn't begin the video has to begin on a frame that is the last of its latent. As on the farm, the
-    clip's first latent then shows this frame alone, and is dropped.
+    If a clip doesn't begin the video, its first frame must be the last frame of a latent. As on the farm, the clip's
+    first latent then stands for this frame alone, and is dropped.
     """
 
     def make(prompt: str, frames: int, seed: int, given: Given, size: Size) -> np.ndarray:
@@ -112,7 +112,10 @@ def alone(ltx: Ltx, steps: int) -> Maker:
 
 
 def reconstruction(ltx: Ltx, number: int, size: Size = SIZE) -> dict[str, float]:
-    """Return the mean PSNR in dB of clips that the VAE has encoded and decoded; the control decodes the mean latent."""
+    """Return the mean PSNR in dB of clips that the VAE has encoded and decoded.
+
+    For the control, the VAE decodes the mean latent instead of the clip's latents.
+    """
     scores: list[tuple[float, float]] = []
     for index in range(number):
         truth = scene(HELD_OUT + index, size=size, fps=FPS).render(0, FRAMES)
@@ -125,10 +128,14 @@ def reconstruction(ltx: Ltx, number: int, size: Size = SIZE) -> dict[str, float]
 def text(
     make: Maker, number: int, size: Size = SIZE, frames: int = FRAMES, control: bool = True
 ) -> dict[str, float]:
-    """Judge videos made from prompts; the control has no prompt.
+    """Judge videos made from prompts. For the control, the prompt is empty.
 
-    Returns four shares: of videos in which the shape has the right colour; in which it moves in the right direction in
-    the first 17 frames; in which it is about as large as shapes are; and of all frames that show the right colour.
+    Returns four shares:
+
+    - videos whose shape has the right colour,
+    - videos whose shape moves in the right direction in the first 17 frames,
+    - videos whose shape has about the area that shapes in scenes have,
+    - frames, of all videos, that show the right colour.
     """
     names = ("colour_accuracy", "direction_accuracy", "area_accuracy", "colour_throughout")
     scores: dict[str, list[list[float]]] = {name: [] for name in names}
@@ -171,9 +178,9 @@ def image(
 def extension(
     make: Maker, number: int, size: Size = SIZE, frames: int = EXTENDED, control: bool = True
 ) -> dict[str, float]:
-    """Judge videos that continue a clip: return the median error of the shape's place one second after the clip.
+    """Judge videos that continue a clip.
 
-    The error is the distance from the shape's true place, in frame widths.
+    Returns the median distance, in frame widths, of the shape from its true place one second after the clip.
     """
     errors = []
     for index in range(number):
@@ -189,8 +196,8 @@ def backward(
 ) -> dict[str, float]:
     """Judge the frames that lead up to a short clip at the end of the video.
 
-    Returns the median distance of the shape from its true place one second before the clip, in frame widths, and the
-    share of videos in which the shape jumps in the eight frames before the clip.
+    Returns the median distance, in frame widths, of the shape from its true place one second before the clip. Also
+    returns the share of videos in which the shape jumps or vanishes in the eight frames before the clip.
     """
     errors, jumped = [], []
     first = frames - CLIP
@@ -208,9 +215,11 @@ def keyframes(
 ) -> dict[str, float]:
     """Judge the frames between two keyframes, which lie a second apart in the middle of the video.
 
-    If the video is only a second long, the keyframes are at its ends. Returns the median distance, in frame widths, of
-    the shape from the half-way point in the middle frame, and the share of videos in which the shape jumps between the
-    keyframes.
+    If the video is only a second long, the keyframes are at its ends. In the frame half-way between the keyframes, the
+    shape should be half-way between its places in the two keyframes.
+
+    Returns the median distance of the shape from that point, in frame widths. Also returns the share of videos in which
+    the shape jumps or vanishes between the keyframes.
     """
     errors, jumped = [], []
     first = (frames - FRAMES) // 2
@@ -235,9 +244,17 @@ def evaluate(
     size: Size = SIZE,
     only: Sequence[str] = (),
 ) -> dict[str, float]:
-    """Judge a checkpoint; return each measure and the same measure of its control. ``only`` names the PARTS to judge.
+    """Judge a checkpoint. Returns each measure and its control, by name.
 
-    The part "text" uses ``prompts`` prompts; every other part uses a quarter as many scenes.
+    A control is the same measure of videos for which the model was given nothing.
+
+    Args:
+        ltx: The checkpoint.
+        prompts: The number of prompts in the part "text". Each of the other parts uses a quarter as many scenes.
+        steps: The number of denoising steps.
+        say: Called with a line of text after each part.
+        size: Width and height of the videos in pixels.
+        only: The names of the PARTS to judge; all if it is empty.
     """
     few, make = max(1, prompts // 4), alone(ltx, steps)
     parts: dict[str, Callable[[], dict[str, float]]] = {
@@ -257,7 +274,11 @@ def evaluate(
 
 
 def sheet_of_extensions(ltx: Ltx, number: int, steps: int, size: Size = SIZE) -> Image.Image:
-    """Draw scenes and, under each, the video that continues its first 17 frames. Shows every fifth of 41 frames."""
+    """Draw a contact sheet of ``number`` scenes and of how the model continues them.
+
+    Each scene has two rows: its own frames, and under them the video that the model makes from the scene's first 17
+    frames. Every fifth of 41 frames is shown.
+    """
     make, rows = alone(ltx, steps), []
     for index in range(number):
         asked = scene(HELD_OUT + 30_000 + index, size=size, fps=FPS, shapes=1)
@@ -332,22 +353,24 @@ def _named(name: str, values: np.ndarray) -> dict[str, float]:
 @click.command(context_settings={"show_default": True})
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False), default=TINY_FOLDER)
 @click.option(
-    "--prompts", default=200, help="Number of prompts; every other part uses a quarter as many scenes."
+    "--prompts",
+    default=200,
+    help="Number of prompts in part text. Each of the other parts uses a quarter as many scenes.",
 )
 @click.option("--steps", default=8, help="Number of denoising steps.")
 @click.option(
     "--size", type=params.Size(), default="256x160", help="Width and height in pixels, multiples of 32."
 )
 @click.option(
-    "--only", type=click.Choice(PARTS), multiple=True, help="Judge only this part; may be repeated."
+    "--only", type=click.Choice(PARTS), multiple=True, help="Part to judge, by default all; may be repeated."
 )
-@click.option("--device", default="cpu", help="Torch device.")
-@click.option("--threads", default=2, help="CPU threads.")
+@click.option("--device", default="cpu", help="Torch device, such as cpu or cuda.")
+@click.option("--threads", default=2, help="Number of CPU threads.")
 @click.option(
     "--sheet",
     "picture",
     type=click.Path(path_type=Path),
-    help="PNG file in which to draw the continued clips.",
+    help="PNG file to write: some scenes, and how the model continues them.",
 )
 def main(
     folder: Path,

@@ -1,7 +1,7 @@
 """Train the transformer and its text encoder by rectified flow, then distil them progressively to fewer sampling steps.
 
-A distilled model can be trained further by rectified flow. It keeps the guidance that it has learnt, so that it still
-needs none when it renders.
+Guidance is built into the distilled model, so sampling needs no classifier-free guidance. This stays true if the model
+is later trained further by rectified flow.
 """
 
 from __future__ import annotations
@@ -57,7 +57,13 @@ class Network:
         return [*self.model.parameters(), *self.text.parameters()]
 
     def velocity(self, batch: Batch, tokens: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-        """Predict velocities float32 [B, N, C] at ``tokens`` [B, N, C], each token at its own ``sigma`` [B, N]."""
+        """Predict the velocity of each token, float32 [B, N, C].
+
+        Args:
+            batch: The windows, for their captions and the place of each token.
+            tokens: The noised latents, float32 [B, N, C].
+            sigma: The sigma of each token, [B, N].
+        """
         asked = self._tokenizer(batch.captions, padding=True, return_tensors="pt").to(self.device)
         with torch.autocast(torch.device(self.device).type, torch.bfloat16):
             embeds = self.text(asked.input_ids, attention_mask=asked.attention_mask)[0]
@@ -93,12 +99,23 @@ def train(
     guidance: float = 1.0,
     tokens: int = TOKENS,
 ) -> None:
-    """Train for ``minutes`` in all; resume from the state in ``folder``, if there is one.
+    """Train the network. If ``folder`` has a saved state, resume from it.
 
-    ``start`` is the folder of an earlier stage, with whose weights training begins. With ``guidance`` above 1, the
-    weights learn, or keep, to give without guidance what guidance of this scale would give. With ``distil``, they are
-    distilled to STEPS sampling steps, at this guidance, instead of trained further by rectified flow.
-    Raises FileNotFoundError if ``start`` has no saved state.
+    Args:
+        folder: The folder of this training stage.
+        groups: The clips, with their latents and captions.
+        statistics: The mean and the standard deviation of the latents by channel, float32 [C].
+        minutes: How long to train, including the time before a resume.
+        device: A torch device.
+        rate: The highest learning rate.
+        start: The folder of an earlier stage, whose weights training starts from; None for untrained weights.
+        distil: Distil the weights of ``start`` to STEPS sampling steps, instead of training by rectified flow.
+        guidance: The scale of guidance to build into the weights; 1 adds none. With it, the network gives by itself
+            what guidance of this scale would give.
+        tokens: The approximate number of tokens in a batch.
+
+    Raises:
+        FileNotFoundError: ``start`` has no saved state.
     """
     torch.manual_seed(0)
     now = of_the_cpu(torch.get_num_threads()) if torch.device(device).type == "cpu" else None
@@ -108,7 +125,7 @@ def train(
     if start is not None:
         found = Record(start).load()
         if found is None:
-            raise FileNotFoundError(f"start: {start} has no saved state of an earlier training")
+            raise FileNotFoundError(f"start: {start} has no saved training state")
         network.load_state_dict(found["average"])
         if distil:
             teacher = copy.deepcopy(network)

@@ -21,7 +21,7 @@ def brightness(frames: np.ndarray) -> np.ndarray:
 
 
 def area(frames: np.ndarray) -> np.ndarray:
-    """Return which share of each uint8 frame [F, H, W, 3] is bright: float32 [F]."""
+    """Return the share of each uint8 frame [F, H, W, 3] that is bright: float32 [F]."""
     return brightness(frames).mean((1, 2))
 
 
@@ -52,9 +52,10 @@ def colour(frames: np.ndarray) -> str | None:
 
 
 def heading(path: np.ndarray) -> tuple[float, float] | None:
-    """Return the velocity (x, y), in pixels a frame, along the straight line that fits a path [F, 2] best.
+    """Return the velocity (x, y), in pixels a frame, of the straight motion that fits a path best.
 
-    Returns None if the path has fewer than 3 points.
+    ``path`` [F, 2] is the position (x, y) in each frame, NaN where there is none. Returns None if fewer than 3 frames
+    have a position.
     """
     seen = np.flatnonzero(np.isfinite(path[:, 0]))
     if len(seen) < 3:
@@ -64,7 +65,13 @@ def heading(path: np.ndarray) -> tuple[float, float] | None:
 
 
 def same_way(velocity: tuple[float, float], asked: tuple[float, float], least: float) -> bool:
-    """Return whether ``velocity`` is within 45° of ``asked`` and at least ``least`` pixels a frame."""
+    """Return whether a velocity has the right direction, within 45°, and is fast enough.
+
+    Args:
+        velocity: The velocity (x, y) in pixels a frame.
+        asked: The right velocity; only its direction counts.
+        least: The lowest speed in pixels a frame.
+    """
     got, want = np.array(velocity), np.array(asked)
     length = float(np.hypot(*got))
     if length < least:

@@ -1,4 +1,4 @@
-"""The parts of a checkpoint: make them untrained, and write them to a diffusers folder when they are trained."""
+"""The parts of a checkpoint: create them untrained, and write trained parts to a folder in diffusers' layout."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ _WORDS = [
 
 
 def tokenizer() -> T5TokenizerFast:
-    """Return a T5 tokenizer whose pieces are the words of the captions and all printable ASCII characters."""
+    """Return a T5 tokenizer. Its vocabulary is the words of the captions and all printable ASCII characters."""
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -20.0), ("▁", -4.0)]
     pieces += [(f"▁{word}", -8.0) for word in dict.fromkeys(_WORDS)]
     pieces += [(chr(code), -12.0) for code in range(33, 127)]

@@ -1,4 +1,4 @@
-"""The transformer's training data: the latents of scenes, encoded once, when the VAE's encoder is trained."""
+"""The transformer's training data: the latents of scenes, encoded once, after the VAE's encoder has been trained."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from training.ltx_tiny.scenes import Scene, scene
 
 @dataclass(frozen=True)
 class Kind:
-    """Clips of one size in pixels and one length in latents. ``share`` says how often training draws them.
+    """Clips of one size in pixels and one length in latents.
 
-    ``board`` is the size (width, height) of the storyboard from which some windows of this size start; None if none
-    do.
+    - ``share``: how often training draws these clips, relative to other kinds.
+    - ``board``: the size (width, height) of the storyboard (a small draft) that some windows of these clips refine;
+      None if no window refines one.
     """
 
     width: int
@@ -66,10 +67,11 @@ class Group:
     """Clips of one kind.
 
     - ``latents``, fp16 [N, C, n, h, w]: the clips' latents, not normalised.
-    - ``images``, fp16 [N, C, n, h, w]: the latents of the frames 8i of each clip, each frame encoded by itself.
+    - ``images``, fp16 [N, C, n, h, w]: the latents of every eighth frame (0, 8, 16 …) of each clip, each frame encoded
+      by itself.
     - ``captions`` and ``fps``: the caption and the frames a second of each clip.
-    - ``boards``, fp16 [N, C, n, y, x]: the latents of the same clips at the size of their storyboards, or None.
-    - ``share``: how often training draws the group.
+    - ``boards``, fp16 [N, C, n, y, x]: the latents of the same clips at the smaller size of their storyboards, or None.
+    - ``share``: how often training draws the group, relative to other groups.
     """
 
     latents: torch.Tensor
@@ -81,7 +83,7 @@ class Group:
 
 
 def drawn(kind: int, clip: int) -> Scene:
-    """Return the scene that clip number ``clip`` of KINDS[kind] shows."""
+    """Return the scene of the clip with number ``clip`` in KINDS[kind]."""
     return scene((1 << 36) + (kind << 24) + clip, size=(KINDS[kind].width, KINDS[kind].height))
 
 
@@ -91,7 +93,7 @@ def read(folder: Path) -> list[Group]:
 
 
 def fill(folder: Path, vae: AutoencoderKLLTXVideo, count: int, device: str) -> None:
-    """Encode scenes until ``folder`` has about ``count``, counting those that it has already."""
+    """Encode scenes until ``folder`` has about ``count`` of them, including those that it already has."""
     folder.mkdir(parents=True, exist_ok=True)
     for index, kind in enumerate(KINDS):
         path = folder / f"{index}.pt"

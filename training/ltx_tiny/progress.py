@@ -18,10 +18,11 @@ from PIL import Image, ImageDraw
 
 
 class Clock:
-    """A clock of the seconds spent on training: the sum of all steps' times, without the time of a stopped process.
+    """Counts the seconds spent on training steps, without the time in which the process was stopped.
 
-    ``now`` is the clock from which it reads, by default the wall clock. ``of_the_cpu`` makes a clock that stands still
-    while other processes have the cores.
+    - ``spent``: the seconds counted so far.
+    - ``now``: the function that tells the time, by default the wall clock. With one from ``of_the_cpu``, time stands
+      still while other processes use the cores.
     """
 
     def __init__(self, spent: float = 0.0, now: Callable[[], float] | None = None) -> None:
@@ -31,9 +32,9 @@ class Clock:
         self._recent: deque[float] = deque(maxlen=50)
 
     def tick(self) -> float:
-        """Add the time since the last tick and return it.
+        """Add the time since the last call of ``tick`` or ``skip`` to the seconds spent, and return it.
 
-        A time far longer than usual is cut, because the process probably stood still.
+        If this time is far longer than usual, it is shortened, because the process was probably stopped.
         """
         now = self._now()
         step, self._last = now - self._last, now
@@ -44,17 +45,20 @@ class Clock:
         return step
 
     def skip(self) -> None:
-        """Leave out the time since the last tick, because the process spent it on something other than a step."""
+        """Leave out the time since the last call of ``tick`` or ``skip``: it wasn't spent on a training step."""
         self._last = self._now()
 
 
 def of_the_cpu(threads: int) -> Callable[[], float]:
-    """Return a clock that counts this process's CPU seconds, divided by the number of ``threads``."""
+    """Return a function that tells the CPU seconds of this process, divided by the number of ``threads``."""
     return lambda: time.process_time() / threads
 
 
 class Record:
-    """The folder of one stage: ``state.pt``, from which it resumes, ``log.csv``, ``curves.png`` and ``samples.png``."""
+    """The folder of one training stage.
+
+    It holds ``state.pt`` (the state from which the stage resumes), ``log.csv``, ``curves.png`` and ``samples.png``.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -66,7 +70,7 @@ class Record:
         return torch.load(path, map_location="cpu", weights_only=True) if path.is_file() else None
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replace the saved state. If the process is killed while it writes, the earlier state stays whole."""
+        """Replace the saved state. If the process is killed while it writes, the previous state is kept."""
         draft = self.folder / "state.pt.part"
         torch.save(state, draft)
         os.replace(draft, self.folder / "state.pt")
@@ -97,7 +101,7 @@ class Record:
         picture.save(self.folder / "curves.png")
 
     def draw_samples(self, rows: list[np.ndarray]) -> None:
-        """Draw rows of uint8 frames [F, H, W, 3] one under another, and write ``samples.png``."""
+        """Draw ``rows`` of uint8 frames [F, H, W, 3] below each other, and write them to ``samples.png``."""
         sheet(rows).save(self.folder / "samples.png")
 
 
@@ -123,9 +127,13 @@ def _panel(draw: ImageDraw.ImageDraw, top: int, name: str, points: list[tuple[fl
 
 
 def cosine(done: float, *, peak: float, floor: float, warm: float = 0.02) -> float:
-    """Return the learning rate after the share ``done`` (0 … 1) of the training time.
+    """Return the learning rate. It rises linearly to a peak, then falls by a half cosine.
 
-    The rate rises linearly to ``peak`` during the share ``warm``, then falls by a half cosine to ``floor``.
+    Args:
+        done: The share of the training time that has passed, from 0 to 1.
+        peak: The highest rate.
+        floor: The rate at the end.
+        warm: The share of the training time in which the rate rises.
     """
     done = min(max(done, 0.0), 1.0)
     if done < warm:

@@ -1,4 +1,4 @@
-"""Synthetic scenes with captions. A scene depends only on its seed, and knows each shape's place in every frame.
+"""Synthetic scenes with captions. A scene depends only on its seed, and knows where each shape is in every frame.
 
 Shapes are bright and backgrounds dark, so that ``training.ltx_tiny.measure`` finds a shape even in a blurred picture.
 Needs only numpy.
@@ -131,11 +131,17 @@ def scene(
     motion: str | None = None,
     shapes: int | None = None,
 ) -> Scene:
-    """Return the scene of a seed. Arguments that are None are drawn at random from the seed.
+    """Return the scene that belongs to a seed. Arguments that are None are drawn at random from the seed.
 
-    ``size`` is (width, height) in pixels, ``fps`` the frame rate, ``motion`` one of MOTIONS, and ``shapes`` the
-    number of shapes, 1 or 2.
-    Raises ValueError for a negative seed, another motion or number of shapes, or a side under 64 pixels.
+    Args:
+        seed: 0 or more.
+        size: Width and height in pixels, 64 or more each.
+        fps: The frames a second.
+        motion: One of MOTIONS.
+        shapes: The number of shapes, 1 or 2.
+
+    Raises:
+        ValueError: ``seed``, ``size``, ``motion`` or ``shapes`` isn't such a value.
     """
     if seed < 0:
         raise ValueError(f"seed: need 0 or more, got {seed}")
@@ -174,7 +180,7 @@ def scene(
 
 
 def direction(velocity: tuple[float, float]) -> str:
-    """Return a velocity (x, y) in words, y downwards: "up and left", "right" …"""
+    """Return the direction of a velocity (x, y) in words, with y pointing down: "up and left", "right" …"""
     x, y = velocity
     words = [("up" if y < 0 else "down")] if y else []
     words += [("left" if x < 0 else "right")] if x else []

@@ -11,7 +11,7 @@ An exported checkpoint can be trained further from its folder alone:
 
     python -m training.ltx_tiny.train --run RUN import FOLDER
     python -m training.ltx_tiny.train --run RUN latents
-    python -m training.ltx_tiny.train --run RUN onward     train transformer and text encoder; they keep their guidance
+    python -m training.ltx_tiny.train --run RUN onward     train transformer and text encoder further
     python -m training.ltx_tiny.train --run RUN few-step
     python -m training.ltx_tiny.train --run RUN export FOLDER
 """
@@ -48,8 +48,8 @@ def _rate(default: float) -> Any:
 @click.option(
     "--run", "folder", type=click.Path(path_type=Path), required=True, help="Folder of this training run."
 )
-@click.option("--device", default="cpu", help="A torch device.")
-@click.option("--threads", default=2, help="CPU threads.")
+@click.option("--device", default="cpu", help="Torch device, such as cpu or cuda.")
+@click.option("--threads", default=2, help="Number of CPU threads.")
 @click.pass_context
 def main(context: click.Context, folder: Path, device: str, threads: int) -> None:
     """Train the reference checkpoint: vae, latents, decoder, flow, few-step, export, in this order.
@@ -128,7 +128,7 @@ def flow_stage(run: dict[str, Any], minutes: float, rate: float, tokens: int) ->
 @click.option("--tokens", default=flow.TOKENS, help="Approximate number of tokens in a batch.")
 @click.pass_obj
 def onward(run: dict[str, Any], minutes: float, rate: float, tokens: int) -> None:
-    """Train the imported transformer and text encoder further by rectified flow; they still need no guidance."""
+    """Train the imported transformer and text encoder further by rectified flow. Sampling still needs no guidance."""
     _train(run, "onward", minutes, rate, tokens, start="imported", guidance=flow.GUIDANCE)
 
 

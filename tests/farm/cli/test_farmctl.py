@@ -250,7 +250,7 @@ def test_media_is_put_where_it_is_wanted_and_refused_where_it_cannot_be(farmctl,
     twice = farmctl("submit", "keyframes", f"{clip}@start", f"{still}@3", *ASK)
     firm = farmctl("submit", "keyframes", f"{still}@3:1.5", *ASK)
     assert firm.exit_code == 2 and "strength: must be at most 1" in firm.stderr
-    assert twice.exit_code == 2 and "conditions.1.frame: frame 3 meets conditions.0" in twice.stderr
+    assert twice.exit_code == 2 and "conditions.1.frame: frame 3 overlaps conditions.0" in twice.stderr
     assert f"(conditions.0 is {clip}@0, conditions.1 is {still}@3)" in twice.stderr, "names that were typed"
     far = farmctl("submit", "extend", clip, *ASK, "--at", 999_999_999)
     assert far.exit_code == 2 and "conditions.0.frame: must be at most 100000" in far.stderr

@@ -151,5 +151,5 @@ def test_a_key_within_the_video_that_is_made_over_is_compared_at_its_frame(intak
 
 
 def test_a_key_within_a_clip_that_is_kept_is_refused(intake, still, fading):
-    with pytest.raises(InvalidSpec, match=r"conditions.1.frame: frame 35 meets conditions.0"):
+    with pytest.raises(InvalidSpec, match=r"conditions.1.frame: frame 35 overlaps conditions.0"):
         notes(intake, (fading, 30), (still("navy", NAVY), 35))
