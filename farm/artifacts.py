@@ -2,8 +2,9 @@
 
 This module knows nothing of SQL: farm.store keeps the record of an artifact. A location is a path below the root of the
 artifact store, so that the root can be moved. It is made from the artifact's id alone: the names that people and plugins
-give to files are data and never part of a path. `.begun` holds a note for each artifact from its first byte until its
-record is written, so that the next daemon finds the files that a killed daemon left.
+give to files are data and never part of a path. The folder `.begun` holds a note for each artifact that is being
+written. The note is removed when the artifact's record is written. If a daemon is killed, the next daemon finds the
+unfinished files through these notes.
 """
 
 from __future__ import annotations
@@ -129,20 +130,25 @@ class ArtifactStore:
         return str(PurePosixPath(self.root) / location)
 
     def begin(self, location: str, size: int = 0) -> Writing:
-        """Start to write an artifact at `location`, where nothing appears until `Writing.commit`. Raises Unwritable.
+        """Start to write an artifact. No file appears at `location` until `Writing.commit`.
 
-        `size`: the expected number of bytes. If the disk is full, the store becomes usable again once that many
-        bytes are free, or _ROOM if that is less.
+        Args:
+            location: The artifact's location, from `location_for`.
+            size: The expected number of bytes. If the disk is full, the store becomes usable again once that many
+                bytes are free (256 MiB for larger artifacts).
+
+        Raises:
+            Unwritable: The file can't be created.
         """
         writing = Writing(self, location, size)
         writing.open()
         return writing
 
     def unfinished(self) -> list[str]:
-        """Return at most _AT_ONCE ids of artifacts that have a note in `.begun` and are no longer being written.
+        """Return the ids of artifacts that have a note in `.begun` but aren't being written now; at most 10,000.
 
-        Some of these artifacts may be complete: only their records tell. Look for the records after this call, and
-        then `clear` the artifacts that have none. Raises OSError.
+        Some of these artifacts may be complete. Only their records show this: look up the records after this call,
+        and then call `clear` for each artifact without a record. Raises OSError.
         """
         folder = self.path(self._notes)
         self.filesystem.invalidate_cache(folder)
@@ -158,11 +164,15 @@ class ArtifactStore:
         Writing(self, self.location_for(artifact_id)).abort()
 
     def older_parts(self, before: float) -> dict[str, str]:
-        """Return the unfinished files that have no note and were last written before Unix time `before`.
+        """Find unfinished files that have no note. Earlier versions of the farm wrote files without notes.
 
-        The keys are locations, the values artifact ids. Earlier versions of the farm wrote files without notes. Only a
-        store on disk can have unfinished files: other stores show no incomplete file. The call walks through the whole
-        store and blocks meanwhile.
+        The call walks through the whole store, which may take long. Only a store on disk has unfinished files.
+
+        Args:
+            before: Unix time. Only files last written before this time are returned.
+
+        Returns:
+            A dict from each file's location to the artifact's id, with at most 10,000 entries.
         """
         if not self._local:
             return {}
@@ -222,13 +232,16 @@ class ArtifactStore:
         return self.trouble
 
     def require(self) -> None:
-        """Check that the store's folder is the right one, so that a missing file is really gone. Raises Unwritable."""
+        """Check that the store's disk is mounted: only then is a missing file really lost. Raises Unwritable."""
         with self.storing(0):
             pass
 
     @contextmanager
     def storing(self, size: int) -> Iterator[None]:
-        """Inside this context, which stores `size` bytes, turn an OSError into Unwritable and set `trouble`."""
+        """Turn an OSError that is raised inside this context into Unwritable, and set `trouble`.
+
+        `size`: the number of bytes that are stored inside this context.
+        """
         try:
             self._mark()
             yield
@@ -280,7 +293,10 @@ class ArtifactStore:
 
     @contextmanager
     def local(self, location: str) -> Iterator[Path]:
-        """Yield a local path of the artifact, valid inside this context; of a copy if the store isn't on disk."""
+        """Yield a local path of the artifact's file. The path is valid only inside this context.
+
+        If the store isn't on disk, the path leads to a temporary copy.
+        """
         if self._local:
             yield Path(self.path(location))
             return
@@ -290,11 +306,14 @@ class ArtifactStore:
             yield copy
 
     def remove(self, location: str) -> None:
-        """Remove an artifact's file and its folder. A file that is gone already is no error.
+        """Remove an artifact's file and the artifact's folder. A file that is missing already causes no error.
 
-        No other file is removed, whatever the location. The folder is removed only if it is empty and named after the
-        artifact's id, because earlier versions stored some artifacts in shared folders.
-        Raises OSError if the file can't be removed, ValueError if `location` is no location of this store.
+        The folder is removed only if it is empty and named after the artifact's id, because earlier versions stored
+        some artifacts in shared folders.
+
+        Raises:
+            OSError: The file can't be removed.
+            ValueError: `location` is outside the store.
         """
         path = self.path(location)
         for file in (f"{path}.part", path):
@@ -316,9 +335,9 @@ def _own_folder(location: str) -> str:
 class Writing:
     """An artifact that is being written at `location`: call `open`, `write`, `commit`, and then `recorded`.
 
-    Until `recorded` is called, `abort` removes all that was written. A method that raises Unwritable has done so too.
-    The constructor does no I/O, so that a caller who is interrupted in `open` can still call `abort`. Raises ValueError
-    if `location` is not of the form that `ArtifactStore.location_for` returns.
+    Until `recorded` is called, `abort` removes all that was written. A method that raises Unwritable has called `abort`
+    itself. The constructor does no I/O, so that a caller who is interrupted in `open` can still call `abort`. The
+    constructor raises ValueError if `location` doesn't have the form that `ArtifactStore.location_for` returns.
     """
 
     def __init__(self, store: ArtifactStore, location: str, expected: int = 0):

@@ -1,4 +1,4 @@
-"""Waits between tries: waits that double, and pauses between the tries of a call that the farm doesn't answer."""
+"""Waiting between tries: how long to wait, and for how long to try again while the farm doesn't answer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 
 
 class Backoff:
-    """Waits that double from `first` to `longest` seconds."""
+    """Waits between tries. The first wait is `first` seconds; each further wait doubles, up to `longest` seconds."""
 
     def __init__(self, first: float, longest: float) -> None:
         self._first, self._longest = first, longest
@@ -17,14 +17,17 @@ class Backoff:
         self._wait = self._first
 
     def next(self) -> float:
-        """Return the seconds to wait now. The next wait is twice as long, up to the longest."""
+        """Return the seconds to wait now, and double the wait for the next call, up to the longest wait."""
         wait = self._wait
         self._wait = min(2 * wait, self._longest)
         return wait
 
 
 class Patience:
-    """Pauses between tries. They double from 0.1 s to 2 s, and end `seconds` after the first failure."""
+    """Pauses between the tries of a call that fails.
+
+    The pauses double from 0.1 s to 2 s. No more tries are made once `seconds` have passed since the first failure.
+    """
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds

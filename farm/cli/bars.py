@@ -68,7 +68,7 @@ class StageBars:
         self.say(lines)
 
     def tell(self, text: str) -> None:
-        """Print a permanent line above the bars. Without this method, the bars would overwrite the line."""
+        """Print a permanent line above the bars. The bars would overwrite a line that is printed in any other way."""
         self._progress.console.print(Text(shown_lines(hidden(text))), soft_wrap=True)
 
     def say(self, lines: Sequence[str]) -> None:

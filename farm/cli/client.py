@@ -1,4 +1,4 @@
-"""farmctl client: hand other machines what they need to talk to this farm."""
+"""farmctl client: give other machines what they need to talk to this farm."""
 
 from __future__ import annotations
 

@@ -19,15 +19,25 @@ def natural_width(column: Sequence[str]) -> int:
 
 
 def narrowest_width(column: Sequence[str], *, free: bool) -> int:
-    """Return the fewest cells that a column can take. Only words of `free` text are broken: others may be ids."""
+    """Return the fewest cells that a column can take.
+
+    A column of `free` text, such as reasons, may be broken inside a word. In all other columns the longest word must
+    fit, because it may be an id.
+    """
     longest = max((cell_len(word) for cell in column for word in cell.split()), default=1)
     return min(longest, FREE_WIDTH) if free else longest
 
 
 def fitted_widths(natural: Sequence[int], narrowest: Sequence[int], room: int) -> list[int] | None:
-    """Return column widths that add up to at most `room`; None if even the narrowest widths are too wide together.
+    """Return column widths that add up to at most `room` cells. The widest column is narrowed first.
 
-    The widest column is narrowed first.
+    Args:
+        natural: The width of each column when no text is folded.
+        narrowest: The least width of each column.
+        room: Cells for all columns together.
+
+    Returns:
+        The width of each column; None if the narrowest widths add up to more than `room`.
     """
     if sum(narrowest) > room:
         return None

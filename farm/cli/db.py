@@ -108,7 +108,7 @@ def restore(config: FarmConfig, file: Path, force: bool) -> None:
         aside = put_back(config.store_url, file, this_process("farmctl db restore"), force=force)
     click.echo(f"the farm's database is restored from {file}")
     if aside:
-        note(f"the file in the database's place was damaged or not a farm's database; it is kept as {aside}")
+        note(f"the old database file was damaged or not a farm's database; it is kept as {aside}")
     note(f"artifacts are not part of a backup; the farm looks for them in {config.artifact_url}")
 
 

@@ -28,9 +28,15 @@ _Away = Callable[[FarmError], None]
 
 
 def follow(client: FarmClient, job_id: str, output: Path | None, json: bool = False) -> jobs_pb2.Job:
-    """Show a job's progress, and the notes that its tasks make, until the job has ended. Return the job.
+    """Show a job's progress and the notes of its tasks until the job has ended. Return the job.
 
-    Ctrl-C leaves the job running, prints the command that follows it again, and exits with 130.
+    Ctrl-C leaves the job running, prints the command that follows the job again, and exits with 130.
+
+    Args:
+        client: A client of the farm.
+        job_id: The job.
+        output: The file in which the person wants the video. It is only named in the printed command.
+        json: Print each update as a line of JSON, in place of bars and notes.
     """
     client.patience = AWAY_SECONDS
     latest = None
@@ -61,7 +67,10 @@ def follow(client: FarmClient, job_id: str, output: Path | None, json: bool = Fa
 def finish(
     client: FarmClient, job: jobs_pb2.Job, output: Path | None, overwrite: bool, quiet: bool = False
 ) -> None:
-    """Print how a job ended and download its video to `output`. Exits with 1 if the job has no video."""
+    """Print how a job ended, and download its video to `output`. Exits with 1 if the job hasn't succeeded.
+
+    `quiet`: print nothing about a job that succeeded.
+    """
     if job.state != jobs_pb2.JOB_STATE_SUCCEEDED:
         note(f"job {job.id} {job_state(job)}" + (f": {how_it_ended(job)}" if job.error else ""))
         if decoded := where_decoded(job):
@@ -77,7 +86,7 @@ def finish(
 
 
 def fetch(client: FarmClient, job_id: str, output: Path, overwrite: bool, quiet: bool = False) -> None:
-    """Download a job's video to `output`."""
+    """Download a job's video to `output`. Print the file's name and size, unless `quiet` is true."""
     try:
         with transfer_bar("download") as moved:
             client.download(job_id, output, overwrite, moved)
@@ -90,7 +99,7 @@ def fetch(client: FarmClient, job_id: str, output: Path, overwrite: bool, quiet:
 
 @contextlib.contextmanager
 def transfer_bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar for a transfer. The yielded function takes two numbers of bytes: those moved so far, and all."""
+    """Show a bar for a transfer. The yielded function takes the bytes moved so far and the bytes in all."""
     if not sys.stderr.isatty():
         yield lambda moved, whole: None
         return

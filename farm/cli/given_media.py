@@ -1,4 +1,4 @@
-"""The clips and images that a person gives to `farmctl submit`, and the fields of the job that follow from them."""
+"""The clips and images given to `farmctl submit`, and the job's size, frame rate and length that follow from them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,17 @@ from farm.spec import Condition, Media, frame_rate
 def condition_of(
     media: str, facts: MediaFacts | None, no_upload: bool, frame: int = 0, strength: float = 1.0
 ) -> Condition | LocalCondition:
-    """Return the condition for a clip or image: a file to upload, or with `no_upload` a path on the daemon's host.
+    """Return the condition (an image or clip given with the job) for a file.
 
-    Raises InvalidSpec for a path on the daemon's host that isn't UTF-8.
+    Args:
+        media: The path of the image or clip.
+        facts: What is known about the file; None if it can't be read on this machine.
+        no_upload: `media` is a path on the daemon's host. Otherwise the file is uploaded from this machine.
+        frame: The frame of the video at which the image or clip begins.
+        strength: How firmly the video keeps to the image or clip, from 0 to 1.
+
+    Raises:
+        InvalidSpec: The path is one on the daemon's host, and isn't UTF-8.
     """
     if no_upload:
         if storable(media) != media:
@@ -29,9 +37,16 @@ def condition_of(
 
 
 def frame_of(at: int | Literal["end"], facts: MediaFacts | None, frames: int, fps: float) -> int:
-    """Return the number of the result's frame at which a clip or image placed `at` begins.
+    """Return the frame of the result at which a clip or image begins.
 
-    Raises InvalidSpec for "end" if `facts` is None, because the length of the media is then unknown.
+    Args:
+        at: That frame's number, or "end" for a clip or image that ends with the last frame of the result.
+        facts: What is known about the file; None if it can't be read on this machine.
+        frames: Frames of the result.
+        fps: Frames a second of the result.
+
+    Raises:
+        InvalidSpec: `at` is "end" and `facts` is None: the clip's length is unknown.
     """
     if at != "end":
         return at
@@ -43,10 +58,18 @@ def frame_of(at: int | Literal["end"], facts: MediaFacts | None, frames: int, fp
 
 
 def facts_of(field: str, media: str, no_upload: bool) -> MediaFacts | None:
-    """Return the facts about a clip or image, or None for a path that exists only on the daemon's host.
+    """Probe a clip or image on this machine before it is uploaded, because an upload may take an hour.
 
-    Raises InvalidSpec, which names `field`, for media that can't be decoded. The person learns this before an upload
-    that may take an hour.
+    Args:
+        field: The field that an error names.
+        media: The path of the clip or image.
+        no_upload: `media` is a path on the daemon's host, and need not exist on this machine.
+
+    Returns:
+        The facts about the file; None if it doesn't exist on this machine.
+
+    Raises:
+        InvalidSpec: The file can't be read or decoded.
     """
     if no_upload and not Path(media).exists():
         return None
@@ -72,9 +95,9 @@ def rate_of(facts: MediaFacts | None) -> float:
 
 
 def check_length(clip: str, facts: MediaFacts | None, frames: int, fps: float) -> None:
-    """Raise InvalidSpec if a clip has more than `frames` frames at `fps` frames per second.
+    """Check that a clip has at most `frames` frames at `fps` frames per second. Raises InvalidSpec.
 
-    The person learns this before an upload that may take an hour.
+    The check is made before the clip is uploaded, because an upload may take an hour.
     """
     if facts is None or frames < 1 or not 1 <= fps <= 120:
         return

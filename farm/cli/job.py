@@ -169,7 +169,13 @@ def show(ctx: click.Context, job_id: str, form: str) -> None:
 def print_tasks(
     tasks: Iterable[jobs_pb2.Task], mark: Callable[[str], str], nothing: str = "no tasks"
 ) -> None:
-    """Print a table of a job's tasks: where each task ran and for how long, or what it waits for."""
+    """Print a table of a job's tasks: where each task ran and for how long, or what it waits for.
+
+    Args:
+        tasks: The tasks, in the order of the table's rows.
+        mark: Called with each "node/device"; returns the text to print for it.
+        nothing: The text to print if there are no tasks.
+    """
     rows = []
     for task in tasks:
         attempt = task.attempts[-1] if task.attempts else None
@@ -314,7 +320,7 @@ def retry(ctx: click.Context, job_id: str, failed: bool, form: str) -> None:
 
 
 def put_back(keys: Sequence[str]) -> str:
-    """Return a sentence that says which tasks a retry runs again."""
+    """Return a text that says which tasks a retry runs again. `keys`: the keys of those tasks."""
     if not keys:
         return "there was nothing to retry"
     some = ", ".join(keys[:4]) + (f" and {len(keys) - 4} more" if len(keys) > 4 else "")
@@ -344,7 +350,7 @@ def priority(ctx: click.Context, job_id: str, number: int, form: str) -> None:
 @format_option
 @click.pass_context
 def why(ctx: click.Context, job_id: str, form: str) -> None:
-    """Say why a job makes no progress: in one sentence, for each task, and with what each device could do for the job.
+    """Say why a job makes no progress: a summary, the reason for each task, and what each device could do.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""The defaults that `farmctl submit keyframes` takes from its media: their order, and the frame rate. No I/O."""
+"""Defaults of `farmctl submit keyframes`: the order of the images and clips, and the video's frame rate. No I/O."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ IMAGES_FPS = 30.0
 
 @dataclass(frozen=True)
 class KeyMedia:
-    """A clip or image, and the frame of the video at which the person put it.
+    """A clip or image, and its place in the video.
 
-    `facts` is None if the file can't be read on this machine.
+    Attributes:
+        name: The path of the clip or image.
+        at: The frame of the video at which the clip or image begins; "end" if it ends with the video.
+        facts: What is known about the file; None if it can't be read on this machine.
     """
 
     name: str
@@ -32,10 +35,11 @@ def in_frame_order(media: Sequence[KeyMedia]) -> list[KeyMedia]:
 
 
 def default_rate(media: Sequence[KeyMedia]) -> tuple[float, str]:
-    """Return the video's frames per second, and a note for people if the clips' rates differ (empty otherwise).
+    """Return the default frame rate of a video, in frames per second, and a note for people.
 
-    The video gets the rate of its clips. If the clips' rates differ, it gets the rate of the clip that it shows first.
-    Raises InvalidSpec if some media can't be read on this machine, because they could be clips.
+    The video gets the rate of its clips. If the clips' rates differ, the video gets the rate of the clip that is shown
+    first, and the note says so. Otherwise the note is empty. Raises InvalidSpec if a file can't be read on this
+    machine, because it could be a clip.
     """
     clips: list[tuple[str, float]] = []
     for one in in_frame_order(media):

@@ -1,8 +1,8 @@
 """A whole farm on one machine: start its processes together, find them again, and end them without a trace.
 
-Every process of the farm, and each of its children, has the farm's home in FARM_HOME and FARM_UP in its environment.
-`farmctl down` looks for FARM_UP to prove that no process is left. It can't look for FARM_HOME, because a person's
-editor may have that variable too.
+Every process of the farm has two environment variables, FARM_HOME and FARM_UP. Both hold the path of the farm's home,
+and child processes inherit both. `farmctl down` looks for processes with FARM_UP to prove that none is left. FARM_HOME
+is no proof: people set FARM_HOME themselves, so their other programs may have it too.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class LocalFarm:
     def running(self) -> bool:
         """Return whether a daemon of this farm runs, no matter who started it.
 
-        Agents without a daemon are not a running farm; `start` adopts them.
+        Agents without a daemon don't make a running farm. `start` takes over such agents.
         """
         return self._held() or self.daemon_lives()
 
@@ -133,10 +133,20 @@ class LocalFarm:
     def wait_until_ready(
         self, nodes: int, timeout: float, tell: Callable[[str], None]
     ) -> list[nodes_pb2.Node]:
-        """Wait until the daemon answers, and `nodes` nodes are online and have named their models. Return these nodes.
+        """Wait until the daemon answers, all nodes are online, and each node has reported its models.
 
-        The wait for the names of models ends after 30 s, because a node may have no model. `timeout` is in seconds.
-        `tell` is called with a text that says what is still missing. Raises StartFailed.
+        After 30 s the call no longer waits for models, because a node may have none.
+
+        Args:
+            nodes: The number of nodes to wait for.
+            timeout: Seconds to wait at most.
+            tell: Called again and again with a text that says what is still missing.
+
+        Returns:
+            The nodes.
+
+        Raises:
+            StartFailed: The nodes aren't ready within `timeout`, or a process of the farm has ended.
         """
         wanted = {_node_name(number) for number in range(1, nodes + 1)}
         begun = time.monotonic()
@@ -186,7 +196,7 @@ class LocalFarm:
         return _ended(daemon, daemon.tail(self._logged.get(daemon.name, 0)))
 
     def stop(self, tell: Callable[[str], None]) -> None:
-        """End agents, daemon, Ray bridge and Ray head, in that order, then any process that they left behind.
+        """End agents, daemon, Ray bridge and Ray head, in that order. Then end any other process of the farm.
 
         `tell` is called with a text for each step. Raises StillUp if Ray can't be ended or a process still runs.
         """
@@ -204,7 +214,7 @@ class LocalFarm:
             self._end_alone(daemon)
         if self._held():
             raise StillUp(
-                f"a farmd that `farmctl up` did not start runs on {self.home}; end it where it was started "
+                f"a farmd runs on {self.home}, but `farmctl up` did not start it; stop it where it was started "
                 "(its service, or its terminal), then run `farmctl down` again to stop its Ray"
             )
         failure = ""
@@ -218,7 +228,7 @@ class LocalFarm:
         if failure or left:
             runs = f"still running: {', '.join(left)}" if left else "none of its processes is left"
             raise StillUp(
-                f"the farm at {self.home} is not cleanly down: {failure or 'some processes did not end'}; {runs}. "
+                f"the farm at {self.home} did not stop cleanly: {failure or 'some processes did not end'}; {runs}. "
                 "Correct that and run `farmctl down` again"
             )
 

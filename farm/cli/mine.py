@@ -49,10 +49,10 @@ class Span(click.ParamType):
     help="The agent's folder. Default: ~/.farm/node.",
 )
 def mine(span: float | None, off: bool, home: Path) -> None:
-    """Take this workstation from the farm for yourself, even if its agent detects nobody at it.
+    """Take this workstation from the farm for yourself, even if nobody seems to be using it.
 
-    Run this on the workstation itself, as the user that its agent runs as. Within seconds the agent takes no more
-    work. The setting owner.when_back in its node.toml says what becomes of running work.
+    Run this on the workstation itself, as the user that the agent runs as. Within seconds the agent takes no more
+    work. The setting owner.when_back in node.toml says what happens to running work.
 
     \b
     Examples:

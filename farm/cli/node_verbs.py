@@ -45,8 +45,8 @@ def drain(
     """Give a workstation no more work, and take it out of the farm when its running tasks are done.
 
     On a drained workstation only farm-node runs, and the GPU memory is free. The workstation stays drained, also
-    through a reboot, until `farmctl node resume`. Ctrl-C ends the waiting, not the drain. A window that the drain stops
-    costs its job no retry.
+    through a reboot, until `farmctl node resume`. Ctrl-C ends the waiting, not the drain. If the drain stops a window,
+    this doesn't count as one of the window's tries.
 
     \b
     Examples:
@@ -65,7 +65,7 @@ def drain(
         except KeyboardInterrupt:
             note(
                 f"{found.name} goes on draining; `farmctl node show {found.name}` shows its progress, "
-                f"`farmctl node resume {found.name}` ends it"
+                f"`farmctl node resume {found.name}` ends the drain"
             )
             ctx.exit(130)
     if form == "json":

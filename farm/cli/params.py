@@ -104,7 +104,10 @@ class Keyframe(click.ParamType):
 def text_is_no_option(
     ctx: click.Context, param: click.Parameter, value: tuple[tuple[str, str], ...]
 ) -> tuple[tuple[str, str], ...]:
-    """Return `value`. Raises BadParameter if a pair's text is missing, and the next option was taken for the text."""
+    """Check the pairs of an option that takes two values, such as --prompt-at TIME TEXT. Return `value` unchanged.
+
+    If a person forgets the TEXT, click takes the next option for it. Raises BadParameter in that case.
+    """
     names = {name for one in ctx.command.get_params(ctx) for name in (*one.opts, *one.secondary_opts)}
     for first, second in value:
         if second.partition("=")[0] in names and second.startswith("-"):

@@ -43,7 +43,7 @@ _GAP = 2
 
 
 def connect(ctx: click.Context, patience: float = 3.0) -> FarmClient:
-    """Return a client for the farm that --profile, the environment or the farm's home names.
+    """Return a client for a farm. The farm is named by --profile, by the environment, or by the farm's home.
 
     `patience`: seconds for which a call is tried again while no farm answers.
     """
@@ -75,7 +75,10 @@ def say(text: str) -> None:
 
 @contextlib.contextmanager
 def done_all_the_same(what: str) -> Iterator[None]:
-    """Print the answer inside this context. If standard output fails, print `what` on standard error, and go on."""
+    """Let a command print its answer inside this context, and succeed even if standard output can't be written.
+
+    `what`: what the command has done; printed on standard error if standard output can't be written.
+    """
     try:
         yield
     except OSError as error:
@@ -123,11 +126,16 @@ def print_table(
     keep: Sequence[str] = (),
     free: Sequence[str] = (),
 ) -> None:
-    """Print rows below headings, or the text `nothing` if there are no rows.
+    """Print a table. On a narrow terminal, cells are folded between words.
 
-    On a narrow terminal, cells are folded between words. In the columns that `free` names, words may be broken too. The
-    columns that `keep` names are never folded, because they hold the names of things. If the table is still too wide,
-    each row continues on lines of its own.
+    If the table is still too wide, each row takes several lines.
+
+    Args:
+        headings: The heading of each column.
+        rows: The cells of each row.
+        nothing: The text to print if there are no rows.
+        keep: Headings of the columns that are never folded, because they hold names.
+        free: Headings of the columns with free text, such as reasons. Their words may be broken.
     """
     cells = [[shown(cell, _CELL) for cell in row] for row in rows]
     if not cells:
@@ -179,7 +187,7 @@ def _beside(widths: Mapping[str, int], room: int) -> dict[str, int]:
 
 
 def state(enum: Any, value: int) -> str:
-    """Return a state in one word: "running" for JOB_STATE_RUNNING."""
+    """Return one value of a protobuf `enum` of states as a word: "running" for JOB_STATE_RUNNING."""
     return enum.Name(value).partition("_STATE_")[2].lower()
 
 
@@ -226,7 +234,10 @@ def flops(rate: float) -> str:
 
 
 def declared_devices(nodes: Iterable[nodes_pb2.Node]) -> set[str]:
-    """Return, as "node/device", the devices that a node's settings declare for trials and farm-node did not detect."""
+    """Return the declared devices, each as "node/device".
+
+    A declared device is one that farm-node did not detect: a node's settings declare it, for trials.
+    """
     return {
         f"{node.name}/{status.device.name}"
         for node in nodes
@@ -241,5 +252,5 @@ def marker(declared: set[str]) -> Callable[[str], str]:
 
 
 def weights(hash: str) -> str:
-    """Return the hash of a model's weights, shortened for people to 12 characters."""
+    """Return the first 12 characters of the hash of a model's weights, which are enough for people."""
     return hash.removeprefix("sha256:")[:12]

@@ -32,7 +32,12 @@ _QUOTED = 60
 
 @dataclass(frozen=True)
 class AskedPrompts:
-    """The spec's fields `prompt` and `later_prompts`, and notes for the person who submits the job."""
+    """What a person asked for with the options --prompt, --prompt-at and --prompts.
+
+    Attributes:
+        fields: The fields `prompt` and `later_prompts` of the job's spec.
+        notes: Notes for the person.
+    """
 
     fields: dict[str, Any]
     notes: tuple[str, ...] = ()
@@ -59,8 +64,8 @@ def asked_prompts(
     """Return the prompts that --prompt, --prompt-at and --prompts ask for.
 
     Args:
-        prompts: Texts of --prompt. Each text after the first may begin with its frame ("240: it stops"); in the first
-            text such a beginning is part of the prompt.
+        prompts: Texts of --prompt. Each text after the first may begin with a frame number ("240: it stops"). In the
+            first text, a number at the beginning is part of the prompt.
         prompts_at: Time and text of each --prompt-at, in any order.
         file: The prompt file of --prompts.
         fps: Frames a second of the video.
@@ -178,7 +183,7 @@ def _check(timed: Sequence[_Timed], has_first: bool, frames: int) -> None:
             raise InvalidSpec(one.field, f"the prompt at {one.time} {error}") from None
         if one.frame == 0 and has_first:
             raise InvalidSpec(
-                one.field, f"{one.time} is frame 0, where the first --prompt begins; give one of the two"
+                one.field, f"{one.time} is frame 0, where the first --prompt begins; give only one of the two"
             )
         before = timed[number - 1] if number else None
         if before and before.frame == one.frame:
@@ -189,9 +194,9 @@ def _check(timed: Sequence[_Timed], has_first: bool, frames: int) -> None:
 
 
 def frame_lines(spans: Iterable[jobs_pb2.ShownPrompts]) -> list[str]:
-    """Return a line for each run of frames: "frames 0-56: a ball rolls", "frames 57-88: fade to: it stops".
+    """Return lines such as "frames 0-56: a ball rolls" and "frames 57-88: fade to: it stops".
 
-    The list is empty if one prompt is shown throughout.
+    `spans`: runs of frames in which the same prompts are shown, in order. The list is empty if there is only one span.
     """
     spans = list(spans)
     if len(spans) < 2:

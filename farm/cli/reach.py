@@ -1,4 +1,4 @@
-"""Notes about the addresses at which other machines reach the farm, for commands that hand out an address."""
+"""Notes about the addresses at which other machines reach the farm. Used by commands that print such an address."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from farm.wire.addresses import is_loopback, split
 def tell_reach(servers: Sequence[str], others: Sequence[str], whose: str) -> None:
     """Print on standard error the other addresses of the farm, or that no other machine can reach the farm.
 
-    `servers`: the farm's addresses. The command has handed out the first. `others`: addresses of this machine at
-    which nobody is known to reach the farm. `whose`: the machines that need an address, in the plural ("workstations").
+    Args:
+        servers: The farm's addresses. The command has already given the first address to the person.
+        others: Other addresses of this machine. Other machines may or may not reach the farm at these.
+        whose: The machines that need an address, in the plural ("workstations").
     """
     if servers[1:]:
         note(f"the farm is also reached at {', '.join(servers[1:])}")

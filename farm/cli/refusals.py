@@ -1,4 +1,4 @@
-"""The farm's refusals of a job, worded with the file names that people typed. Plain text work, no I/O."""
+"""File names for errors: when the farm refuses a job, its error gives only the number of an image or clip. No I/O."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ _NUMBERED = re.compile(r"\bconditions\.(\d+)")
 
 
 def with_media_names(error: InvalidSpec, conditions: Sequence[Condition | LocalCondition]) -> InvalidSpec:
-    """Return the error with the file and frame of each condition that the error names only by number.
+    """Add file names to an error that gives only the numbers of conditions (images and clips given with the job).
 
     Args:
-        error: The farm's refusal.
-        conditions: The job's conditions, in their order.
+        error: The error with which the farm refused the job.
+        conditions: All conditions of the job, in the job's order.
+
+    Returns:
+        The error. Its message also gives the file and the frame of each condition.
     """
     numbers = sorted({int(found[1]) for found in _NUMBERED.finditer(str(error))})
     names = [f"conditions.{at} is {_name(conditions[at])}" for at in numbers if at < len(conditions)]

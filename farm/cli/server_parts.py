@@ -1,4 +1,4 @@
-"""Verbs that run a farm or work on its database. They need the distribution ltx-farm; ltx-farm-client has only their help."""
+"""A check for commands that need the distribution ltx-farm. With ltx-farm-client, only their help works."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 
 
 def needs_server_parts(verb: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Wrap the function of a verb: if only ltx-farm-client is installed, the verb says what to install."""
+    """Wrap a command's function: if only ltx-farm-client is installed, the command fails and says what to install."""
 
     @functools.wraps(verb)
     def checked(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:

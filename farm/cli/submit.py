@@ -223,8 +223,8 @@ def extend(
     Examples:
       farmctl submit extend clip.mp4 --frames 750 --size 1024x576 --fps 30 \\
           --prompt "a river at dawn" --wait -o long.mp4
-      farmctl submit extend clip.mp4 --frames 750 --at end       # what came before it
-      farmctl submit extend clip.mp4 --frames 750 --at 300       # 300 frames before, the rest behind
+      farmctl submit extend clip.mp4 --frames 750 --at end       # new frames only before the clip
+      farmctl submit extend clip.mp4 --frames 750 --at 300       # 300 new frames before the clip, the rest after it
       farmctl submit extend clip.mp4 --frames 750 --dry-run
     """
     facts = facts_of("clip", clip, no_upload)
@@ -289,7 +289,7 @@ def keyframes(
     type=click.FloatRange(0, 1, max_open=True),
     default=0.4,
     show_default=True,
-    help="How firmly the video keeps to CLIP: at 0 nothing of CLIP is left, near 1 it hardly changes.",
+    help="How firmly the video keeps to CLIP: at 0 nothing of CLIP is left, near 1 CLIP hardly changes.",
 )
 @click.option("--frames", type=int, help="Frames of the result. Default: the clip's.")
 @click.option("--size", "pixels", type=Size(), help="Size of the result. Default: the clip's.")

@@ -52,14 +52,14 @@ _SUBMIT_SECONDS = 900.0
 class FarmClient:
     """A connection to one farm.
 
-    A job may be named by its id, by the first 6 or more characters of its id, or by its name if no other job has that
-    name. The same holds for `before`, for JOB in a task's "JOB/KEY", and for nodes.
+    Wherever a method takes a job, give the job's id, the first 6 or more characters of the id, or the job's name if no
+    other job has that name. Nodes are given in the same three ways.
 
-    Every method may raise FarmError and these subclasses of it:
+    Every method may raise FarmError. Two of its subclasses can come from any method:
 
     - Unreachable: no farm answers for `patience` seconds.
-    - InvalidSpec: an argument is not accepted, or could name any of several jobs or nodes. The message lists their ids.
-      The farm has changed nothing.
+    - InvalidSpec: an argument is not accepted, or several jobs or nodes match it (the message lists their ids). The
+      farm has changed nothing.
     """
 
     def __init__(self, server: str, ca_pem: bytes, token: str, patience: float = 10.0) -> None:
@@ -123,12 +123,13 @@ class FarmClient:
 
         Args:
             spec: The job; None: `fields` are the whole job.
-            conditions: Clips and images that the video keeps to, in addition to those of `spec`. A path means a file on
-                this machine, at the first frame.
-            idempotency_key: Two calls with the same key make one job: the second returns the job of the first. If it is
-                empty, the client makes a new key, so that its own repeated tries never make two jobs.
+            conditions: Clips and images that the video keeps to, in addition to those of `spec`. A plain path means a
+                file on this machine that begins at frame 0 of the video.
+            idempotency_key: Two calls with the same key make one job: the second call returns the job of the first.
+                Empty: the client makes a new key for this call, so that its repeated tries never make two jobs.
             progress: Called during uploads.
-            destination: The file for a later download. Its ending is checked before anything is uploaded.
+            destination: The file to which the video will be downloaded later. Its extension, such as ".mp4", is
+                checked before anything is uploaded.
             **fields: Fields of JobSpec. They replace those of `spec`.
 
         Returns:
@@ -198,7 +199,7 @@ class FarmClient:
         Args:
             job_id: The job.
             after_event: Yield only events with a higher number.
-            away: Called with the error of each try to reach the daemon that fails, except the first.
+            away: Called with the error of each failed try to reach the daemon, from the second failure in a row on.
 
         Yields:
             Each event once, and the job whenever it has changed. The last value is the job in its final state.
@@ -346,7 +347,7 @@ class FarmClient:
     def log(
         self, task: str, epoch: int | None = None, follow: bool = False
     ) -> Iterator[jobs_pb2.Attempt | bytes]:
-        """Read the log of an attempt at a task. If the daemon restarts, the client continues where it stopped.
+        """Read the log of an attempt at a task. If the daemon restarts, reading continues at the same byte.
 
         Args:
             task: The task's id, the beginning of its id, or "JOB/KEY".
@@ -419,7 +420,7 @@ class FarmClient:
 
         Args:
             job_id: The job.
-            path: The file to write. It must end as the video's format does, such as in ".mp4".
+            path: The file to write. It must have the extension of the video's format, such as ".mp4".
             overwrite: Replace the file if it exists.
             progress: Called during the download.
 
@@ -427,7 +428,7 @@ class FarmClient:
             `path`.
 
         Raises:
-            InvalidSpec: `path` exists, can't be written or has another ending (field "output").
+            InvalidSpec: `path` exists, can't be written or has another extension (field "output").
             FarmError: The job has no video.
             NotFound: There is no such job.
         """
@@ -443,7 +444,7 @@ class FarmClient:
         return self._downloads().fetch(job.output_artifact_id, job.output_bytes, path, overwrite, progress)
 
     def ending(self, job: jobs_pb2.Job) -> str:
-        """Return the ending of a job's video file, such as ".mp4"; empty if the farm doesn't know it yet."""
+        """Return the extension of a job's video file, such as ".mp4"; empty if the farm doesn't know it yet."""
         if job.output_suffix or not job.output_artifact_id:
             return job.output_suffix
         # The job was submitted before the farm stored endings: its video has the ending in its name.
@@ -546,7 +547,7 @@ class FarmClient:
         return self._call(self._nodes.DrainNode, request).node
 
     def resume_node(self, node: str, device: str = "") -> nodes_pb2.ResumeNodeResponse:
-        """End a node's drain and the quarantine of all its devices, or only the quarantine of one device.
+        """End a node's drain and the quarantine of its devices. With `device`, end only that device's quarantine.
 
         Args:
             node: The node's id or name.
@@ -576,7 +577,7 @@ class FarmClient:
         return self._call(self._nodes.LockNode, request).node
 
     def unlock_node(self, node: str, device: str = "") -> nodes_pb2.UnlockNodeResponse:
-        """End the lock of one device, or all locks of a node.
+        """End all locks of a node and its devices. With `device`, end only that device's lock.
 
         Args:
             node: The node's id or name.
