@@ -45,7 +45,14 @@ def test_a_plan_of_before_is_read_and_would_be_stored_as_it_was(plan):
     part = JobPart.of(plan["shared"])
     again = part.json()
     assert {name: again[name] for name in plan["shared"]} == plan["shared"]
-    assert part.version == 0 and set(again) - set(plan["shared"]) == {"output_suffix", "version", "sampler", "guidance", "options", "preset"}
+    assert part.version == 0 and set(again) - set(plan["shared"]) == {
+        "output_suffix",
+        "version",
+        "sampler",
+        "guidance",
+        "options",
+        "preset",
+    }
 
 
 def test_a_plan_from_before_prompts_were_shown_by_latent_is_read():
