@@ -1,4 +1,4 @@
-"""The renderer: one process for one device. In the farm it is a Ray actor; this module has it as a plain class.
+"""The renderer: one process for one device. In the farm it is a Ray actor; this module defines it as a plain class.
 
 It gets its attempts from Ray, one at a time or several of one lockstep group, and reports to the agent of its own
 machine. Importing this module doesn't import torch, because torch reads environment variables on import, and the agent
@@ -71,7 +71,7 @@ class Renderer:
         return os.getpid()
 
     def answer(self, question: Question) -> Answer:
-        """Answer another renderer that asks for an array of a lockstep window here. This works while tasks run."""
+        """Return an array of a lockstep window to another renderer, which asks for it. This works while tasks run."""
         return self._overlaps.answer(question)
 
     def run(self, attempt_id: str, epoch: int, payload: bytes) -> None:

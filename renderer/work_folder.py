@@ -42,8 +42,8 @@ def clear(home: Path, held: Collection[tuple[nodes_pb2.AttemptRef, str]]) -> int
         home: the node's folder.
         held: the attempts on which renderers still work, each with its device. Their folders stay.
     """
-    # An attempt that isn't in `held` has ended, or has not begun because it waits for its lease. Renderers can't do this:
-    # a device that was removed or renamed has no renderer.
+    # An attempt that isn't in `held` has ended, or has not begun because it waits for its lease. Renderers can't do
+    # this: a device that was removed or renamed has no renderer.
     kept = {attempt_folder(device_folder(home, device), attempt) for attempt, device in held}
     busy = {device for _, device in held}
     left = [path for path in (home / "work").glob("*/*") if path not in kept]

@@ -2,8 +2,8 @@
 
 This module also checks segments before it joins them, and checks each file before the file gets its final name.
 
-Segments have no B-frames, so that the join is exact; this costs 3 % more bytes. With B-frames each segment would have an
-edit list, and the decode times of joined segments would overlap (ffmpeg 9: "Non-monotonic DTS", a gap at the end).
+Segments have no B-frames, so that the join is exact; this costs 3 % more bytes. With B-frames each segment would have
+an edit list, and the decode times of joined segments would overlap (ffmpeg 9: "Non-monotonic DTS", a gap at the end).
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def join_segments(
     metadata: dict[str, str] | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Join the segments that `encode_segment` wrote into one video, without re-encoding.
+    """Join segments (files of `encode_segment`) into one video, without re-encoding.
 
     The index of the file comes first, so that the video can play while it loads. The file appears at `output` only
     once it is synced and checked: the number of frames is right, the timestamps have no gap, and the first and the

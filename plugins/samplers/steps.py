@@ -1,7 +1,7 @@
 """One step of each sampler on a rectified flow, x = (1 - σ)·x0 + σ·noise, whose velocity is noise - x0.
 
-Each token has its own noise level, because the latents that a window takes from a neighbour or from the user's media have
-less noise than the rest. All arithmetic is float32, and the same on every device up to rounding.
+Each token has its own noise level, because the latents that a window takes from a neighbour or from the user's media
+have less noise than the rest. All arithmetic is float32, and the same on every device up to rounding.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def heun(move: Move) -> tuple[Tensor, History]:
 def stochastic(move: Move) -> tuple[Tensor, History]:
     """Take the clean estimate, and mix fresh noise into it up to the target level.
 
-    This sampler is for distilled models, whose clean estimates are samples. A base model's estimate at high noise is a mean,
-    so each step loses variance: after 120 steps a normal distribution with spread .5 has a spread of only .35.
+    This sampler is for distilled models, whose clean estimates are samples. A base model's estimate at high noise is a
+    mean, so each step loses variance: after 120 steps a normal distribution with spread .5 has a spread of only .35.
 
     Source: LTX-Video, ltx_video/schedulers/rf.py, `stochastic_sampling`.
     """

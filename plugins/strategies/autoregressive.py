@@ -19,7 +19,7 @@ class Autoregressive:
     summary = "each window continues the one before; one device at a time, or two where it grows both ways"
 
     def lay_out(self, timeline: Timeline) -> tuple[Window, ...]:
-        """Return the windows: first the one from which the chains grow, then the chain forwards, then the one backwards."""
+        """Return the windows: the one from which the chains grow, then the forward chain, then the backward chain."""
         cuts = timeline.cuts
         sigmas, base = timeline.sigmas, None
         if timeline.source_sigma is not None:

@@ -14,8 +14,8 @@ from farm.timeline import Cut
 def origin_of(timeline: Timeline, cuts: Sequence[Cut]) -> int:
     """Return the index in `cuts` of the window that is drawn first.
 
-    If the user gave images or clips (at strength 1), this is the last window that contains the start of the longest of them: there,
-    most of the window is left for the frames after the image or clip. Otherwise it is the first window.
+    If the user gave images or clips (at strength 1), it is the last window in which the longest of them begins. That
+    window has the most room for the frames after the image or clip. Otherwise it is the first window.
 
     Args:
         timeline: the job's timeline.

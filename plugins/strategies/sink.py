@@ -16,9 +16,9 @@ LTXI2VLongMultiPromptPipeline."""
 def sink_of(timeline: Timeline, model: ModelFacts, cut: Cut, chain: str | None = None) -> Sink | None:
     """Return the sink of a window, or None if the window has none.
 
-    If the user gave images or clips (at strength 1), the sink is the first frame of the one nearest to the window. A window that
-    contains one of them has no sink, because it already looks like that image or clip. If the user gave none, the sink
-    is the first latent of the window `chain`.
+    If the user gave images or clips (at strength 1), the sink is the first frame of the one nearest to the window. A
+    window that contains one of them has no sink, because it already looks like that image or clip. If the user gave
+    none, the sink is the first latent of the window `chain`.
 
     Args:
         timeline: the job's timeline.

@@ -31,11 +31,11 @@ def missed(
         held: by id of a connected node, the attempts that the node's last heartbeat named.
         since: the first value that the previous call returned.
         now: the time.
-        patience: seconds without a renderer after which an attempt is in the second result.
+        patience: seconds that an attempt may lack a renderer before it is reported.
 
     Returns:
-        By attempt id, the time at which an audit first found no renderer for the attempt; and the attempts for which
-        that was `patience` or more seconds ago.
+        Two values. The first maps the id of each attempt found to the time at which an audit first found it. The
+        second lists the attempts that were first found `patience` seconds ago or earlier.
     """
 
     def in_hand(one: AttemptRecord) -> bool:

@@ -49,9 +49,9 @@ def next_step(
 ) -> DrainStep:
     """Decide the next step for a node. Times are in CLOCK_BOOTTIME seconds.
 
-    An attempt that no renderer has begun is given back at once. The node is told to stop every other attempt. Such an
-    attempt ends when the node reports its end, or when its grace and STOP_TIMEOUT_SECONDS have passed. So no two
-    devices render the task at once.
+    A node without attempts may leave. Once the drain is due, attempts that no renderer has begun are given back, and
+    the node is told to stop the others. If the node doesn't report the end of one of these, that attempt is given back
+    after its grace and STOP_TIMEOUT_SECONDS. Until then no other device renders the task.
 
     Args:
         drain: the node's drain; None if the node isn't drained.

@@ -26,7 +26,7 @@ class JobWatchers:
             self._changed.notify_all()
 
     async def wait(self, job_id: str, seen: int, timeout: float) -> None:
-        """Wait until the job changes, for at most `timeout` seconds. `seen`: the counter before you read the job."""
+        """Wait until the job's counter exceeds `seen`, an earlier value of it, for at most `timeout` seconds."""
         async with self._changed:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait_for(lambda: self._count[job_id] > seen), timeout)

@@ -81,7 +81,7 @@ class Dispatcher:
         self._warmth = Warmth()
 
     def wake(self) -> None:
-        """Make the next tick run at once. Call this after a change because of which a task may be able to start."""
+        """Make the next tick run at once. Call this when a change may let a task start."""
         self._woken.set()
 
     async def run(self) -> None:
@@ -114,7 +114,10 @@ class Dispatcher:
             listening.cancel()
 
     async def tick(self, *, quiet: bool = False) -> None:
-        """Do one round of the loop. `quiet`: skip silent nodes and the audit, while agents may still have to connect."""
+        """Do one round of the loop.
+
+        `quiet`: don't mark nodes as silent and don't run the audit, because agents may not have connected yet.
+        """
         await self._end_overdue()
         await self._end_doubted()
         lost, nodes, ready, live, groups = await asyncio.to_thread(self._look)

@@ -26,7 +26,7 @@ class Session:
 
     - `name`: the node's name, for logs.
     - `outbox`: messages to the agent. None ends the stream.
-    - `refusal`: why the stream is ended, for an agent that may not connect again by itself; "" for any other end.
+    - `refusal`: why the agent is refused, after which it doesn't connect again by itself; "" if it isn't refused.
     - `leave`: True once the daemon has told the node to end its renderers and its raylet.
     - `leaving`: True once the agent has said that it is about to end.
     - `questions`: requests for logs that the node hasn't answered yet, by the request's number.
@@ -36,7 +36,7 @@ class Session:
     - `held`: the attempts (id and epoch) that the node's last heartbeat named.
     - `loading`: the model that the node is loading for an attempt, by attempt id.
     - `trouble`: why a device has no renderer, by device.
-    - `ray_trouble`: why the node has no raylet; "" if it has a raylet or the reason isn't known.
+    - `ray_trouble`: why the node has no raylet; "" if nothing has gone wrong.
     - `model_troubles`: why the node doesn't offer a model, by model; the key "" stands for all models.
     """
 
@@ -111,7 +111,7 @@ class Sessions:
             session.outbox.put_nowait(None)
 
     def greet_again(self, ray_address: str) -> None:
-        """Make all nodes use `ray_address`: end the streams of the others, so that they connect again and get it."""
+        """End the stream of each node with another address of Ray. The node reconnects and gets `ray_address`."""
         for session in self._by_node.values():
             if session.ray_address != ray_address:
                 session.ray_address = ray_address
@@ -192,8 +192,8 @@ class Sessions:
         Args:
             attempts: the attempts to stop.
             reason: why they are stopped.
-            grace: seconds after which a node kills a renderer that hasn't stopped. None: as long as
-                farm.policy.failures.time_to_stop says.
+            grace: seconds after which a node kills a renderer that hasn't stopped. None: the seconds that
+                farm.policy.failures.time_to_stop returns.
             keeping: save the state of each attempt, so that another device can continue the task from the same step.
         """
         for attempt in attempts:
