@@ -1,7 +1,7 @@
-"""A renderer's link to its agent: one stream that connects again by itself, and the attempts that the renderer holds.
+"""A renderer's link to its agent: a stream that reconnects by itself, and the attempts that the renderer works on.
 
-A thread of this module talks to the agent; threads that render call the methods. This module decides nothing: the
-agent says until when an attempt may run, and farm.policy.lease says what the attempt may do before and after that.
+Threads of this module talk to the agent; the threads that render call the methods. This module decides nothing. The
+agent sets the end of each attempt's lease, and farm.policy.lease says what an attempt may do before and after that end.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Attachment:
             return self._setup  # type: ignore[return-value]
 
     def begin(self, attempt_id: str, epoch: int, job: str = "", task: str = "") -> Hold:
-        """Take on an attempt and ask the agent for its lease; return the hold on the attempt.
+        """Begin an attempt: ask the agent for its lease, and return the Hold for the thread that does the work.
 
         `job` (an id) and `task` (a key) are for the agent's log.
         """
@@ -113,7 +113,7 @@ class Attachment:
 
 
 class Hold:
-    """An attempt that this renderer works on, for the thread that does the work. `Attachment.begin` makes a hold."""
+    """An attempt on which this renderer works, as its working thread uses it. `Attachment.begin` makes a Hold."""
 
     def __init__(self, attachment: Attachment, held: HeldAttempt, job: str, task: str):
         self._attachment, self._changed = attachment, attachment._changed
@@ -142,11 +142,15 @@ class Hold:
                 self._changed.wait()
 
     def pause(self, seconds: float, *, delivering: bool = False) -> None:
-        """Wait for `seconds`, even if the lease has ended, because a result is accepted however late it comes.
+        """Wait for `seconds`, even if the lease has ended: the farm accepts a late result.
 
-        Raises Stopped if the attempt was stopped. `delivering`: the attempt is sending a file to the farm. If the
-        attempt was stopped so that it continues elsewhere, it still has KEEP_SECONDS to send the file before Stopped
-        is raised.
+        Args:
+            seconds: how long to wait.
+            delivering: True while the attempt sends a file to the farm. If the attempt is then stopped so that its
+                task continues elsewhere, it keeps KEEP_SECONDS to send the file before Stopped is raised.
+
+        Raises:
+            Stopped: the attempt was stopped.
         """
 
         def over() -> bool:
@@ -161,7 +165,10 @@ class Hold:
         return Stopped(self._held.stopped or "", keeping=self._held.keeping)
 
     def progress(self, step: int, steps: int) -> None:
-        """Report a step to the agent, at most four times a second. The first report says at which step the attempt began."""
+        """Tell the agent that the attempt is at `step` of `steps`; all but the last step at most four times a second.
+
+        The first `step` reported is recorded as the one at which the attempt began.
+        """
         if self._from_step is None:
             self._from_step = step
         now = time.monotonic()
@@ -181,7 +188,7 @@ class Hold:
             self._attachment._send(self._loading())
 
     def complete(self, completion: nodes_pb2.Completion) -> None:
-        """Report the attempt's end, and return once the agent has it in its journal."""
+        """Report the attempt's end, and wait until the agent has written the report to its journal."""
         with self._changed:
             completion.attempt.CopyFrom(self._reference())
             self._end = completion
@@ -190,7 +197,7 @@ class Hold:
             self.let_go()
 
     def let_go(self) -> None:
-        """Give the attempt up. If its end was not reported before, the agent regards the attempt as lost."""
+        """Stop working on the attempt. If its end was not reported before, the agent regards the attempt as lost."""
         with self._changed:
             self._attachment._holds.pop((self._held.attempt_id, self._held.epoch), None)
 

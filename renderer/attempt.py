@@ -1,6 +1,6 @@
-"""One attempt from its first step to its end: it serves its plugin, and sends the plugin's files to the farm.
+"""Run one attempt: give its plugin what the task needs, and send the plugin's files to the farm.
 
-renderer.renderer decides when an attempt begins, and renderer.work how its task is done.
+renderer.renderer decides when an attempt begins; renderer.work decides how its task is done.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ STATE = "state"
 
 
 class Attempt:
-    """One attempt that has its lease. Use it only from the thread that does its work.
+    """One attempt that has its lease. Use it only in the thread that does its work.
 
-    That thread must have the turn (see renderer.turn), because the members of a lockstep group share a device.
+    That thread must hold renderer.turn.Turn, because the members of a lockstep group share one device.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Attempt:
 
     @contextlib.contextmanager
     def loading(self, model: str) -> Iterator[None]:
-        """Report that a model is being loaded as long as the ``with`` block runs. Such blocks may be nested."""
+        """Report that a model is being loaded while the ``with`` block runs. Such blocks may be nested."""
         before = self._loads
         self._loads = model
         self._hold.loading(model)

@@ -1,7 +1,7 @@
-"""The log of an attempt, which the renderer writes: what the attempt does, and everything that is printed meanwhile.
+"""The log of an attempt: the renderer writes what the attempt does, and what the process prints meanwhile.
 
-Each attempt has a file in the node's folder. Lines are written without a buffer, so that the file is whole up to the
-last line when the renderer is killed. The agent brings the file to the farm (nodeagent.log_delivery).
+Each attempt has a file in the node's folder. Lines are written without a buffer, so that no line is lost when the
+renderer is killed. The agent uploads the file to the farm (nodeagent.log_delivery).
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ def log_path(folder: Path, attempt: nodes_pb2.AttemptRef) -> Path:
 
 
 class AttemptLog:
-    """An attempt's open log. In a ``with`` block, it also takes the standard output and error of the whole process.
+    """An attempt's open log. In a ``with`` block it also records the standard output and error of the whole process.
 
-    If several logs are open at once (each member of a lockstep group has a thread), the log that was opened last
-    takes them.
+    Each member of a lockstep group has a log of its own in the same process. Then the output goes only to the log whose
+    ``with`` block began last.
     """
 
     _switch = threading.Lock()

@@ -1,4 +1,4 @@
-"""Tell whether an error comes from a disk of this machine or of the farm, and not from the work itself."""
+"""Find out whether an error was caused by a disk (of this machine or of the farm's artifact store)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TRIED_BYTES = 1 << 16
 
 
 def damaged_input(error: BaseException) -> InputDamaged | None:
-    """Return the InputDamaged error that caused `error`, with which the work ended; None if the cause was another."""
+    """Return the InputDamaged error that is `error` or one of its causes; None if there is no such error."""
     return next((at for at in _chain(error) if isinstance(at, InputDamaged)), None)
 
 
@@ -35,10 +35,14 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def disk_trouble(error: BaseException, folder: Path) -> str:
-    """Return what is wrong with the disk or the artifact store, if that caused `error`; "" if neither did.
+    """Return what is wrong with the disk or the artifact store; "" if neither caused `error`.
 
-    `error` is the error with which the work in `folder` ended. Libraries that write files themselves raise errors of
-    their own, which don't name the disk. For those, a test write in `folder` shows whether the disk is at fault.
+    Some libraries raise errors of their own that don't mention the disk. For those, a test write to `folder` shows
+    whether the disk is at fault.
+
+    Args:
+        error: the error that ended an attempt's work.
+        folder: the folder in which that work was done.
     """
     for at in _chain(error):
         if isinstance(at, StorageFailed) or (isinstance(at, OSError) and at.errno in _OF_DISKS):

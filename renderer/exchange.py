@@ -1,9 +1,9 @@
-"""The arrays that windows in lockstep exchange with their neighbours.
+"""The arrays that windows in lockstep exchange with their neighbours, in rounds (farm.rendering.TaskContext.exchange).
 
-The renderer that made an array keeps it, and other renderers fetch it. The arrays of all rounds are kept. So a lost
-window can begin again from its noise and catch up with its neighbours, which only have to wait for it. The arrays of
-a finished window are also stored as an artifact, in case its renderer ends. This module doesn't use Ray: its callers
-pass in a function that asks another renderer. Rounds are those of farm.rendering.TaskContext.exchange.
+The renderer that makes an array keeps it, and other renderers fetch it. The arrays of all rounds are kept. So a lost
+window can begin again from its first step and catch up, while its neighbours wait for it. The arrays of a finished
+window are also stored as an artifact, in case its renderer ends. This module doesn't use Ray: its callers pass an
+object (Peers) that asks other renderers.
 """
 
 from __future__ import annotations
@@ -34,10 +34,14 @@ NEIGHBOUR_TIMEOUT_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Question:
-    """The question of a member of a lockstep group to its neighbour: which array did you give me in round `round`?
+    """A request from one member of a lockstep group to a neighbour, for the neighbour's array of one round.
 
-    `asker` is the key of the member that asks, `at` its renderer, and `key` the key of the neighbour. Both are
-    members of `group`.
+    Attributes:
+        group: the lockstep group.
+        key: the neighbour's key.
+        asker: the key of the member that asks.
+        round: the number of the round.
+        at: the renderer of the member that asks.
     """
 
     group: str
@@ -55,7 +59,7 @@ class Peers(Protocol):
     """The other renderers, which can be asked for arrays."""
 
     def ask(self, renderer: str, question: Question) -> Answer:
-        """Return the answer of the renderer with this name; (False, None) if it can't be reached."""
+        """Return the answer of the renderer named `renderer`; (False, None) if it can't be reached."""
         ...
 
 
@@ -68,9 +72,9 @@ class _InHand:
 
 
 class Overlaps:
-    """The arrays that members of lockstep groups on this renderer gave to their neighbours. Thread-safe.
+    """Stores the arrays that the lockstep windows on this renderer give to their neighbours. Thread-safe.
 
-    It also knows the renderer on which each member of these groups was last seen.
+    It also records which renderer last worked on each member of their lockstep groups.
     """
 
     def __init__(self) -> None:
@@ -79,9 +83,13 @@ class Overlaps:
         self._places: dict[tuple[str, str], str] = {}
 
     def open(self, group: str, key: str, here: str, places: dict[str, str]) -> None:
-        """Record that this renderer, `here`, works on the member `key` of the lockstep group `group`.
+        """Record that this renderer works on the member `key` of the lockstep group `group`.
 
-        `places`: the renderer of each neighbour, as far as the farm knows it.
+        Args:
+            group: the lockstep group.
+            key: the member's key.
+            here: this renderer's name.
+            places: by key of a neighbour, the name of the neighbour's renderer, if the farm knows it.
         """
         with self._changed:
             members = self._groups.pop(group, {})
@@ -95,20 +103,20 @@ class Overlaps:
             self._changed.notify_all()
 
     def close(self, group: str, key: str) -> None:
-        """Record that the attempt at the member `key` has ended. The member's arrays are kept."""
+        """Record that the attempt at the member `key` has ended. The member's arrays stay available."""
         with self._changed:
             if member := self._groups.get(group, {}).get(key):
                 member.in_hand = False
             self._changed.notify_all()
 
     def give(self, group: str, key: str, to: str, number: int, array: np.ndarray) -> None:
-        """Keep the array that the member `key` gives its neighbour `to` in round `number`."""
+        """Store the `array` that the member `key` gives to its neighbour `to` in round `number`."""
         with self._changed:
             self._groups[group][key].given[to, number] = array
             self._changed.notify_all()
 
     def answer(self, question: Question, seconds: float = POLL_SECONDS) -> Answer:
-        """Answer a question from the arrays kept here; wait up to `seconds` for an array that is still to come."""
+        """Answer a question from the stored arrays. If the array isn't here yet, wait for it for up to `seconds`."""
         wanted = question.asker, question.round
         with self._changed:
             self._places[question.group, question.asker] = question.at
@@ -149,7 +157,7 @@ class WaitingHold(Protocol):
 
 
 class Exchange:
-    """The exchange of one window in a lockstep group with its neighbours, during one attempt at the window.
+    """Gives one lockstep window's arrays to its neighbours and gets theirs, during one attempt at the window.
 
     Used by the thread that renders the window.
     """
@@ -175,7 +183,7 @@ class Exchange:
         return {key: self._theirs(key, number) for key in mine}
 
     def close(self) -> None:
-        """Record that the attempt has ended. The window's arrays are kept."""
+        """Record that the attempt has ended. The window's arrays stay available."""
         self._overlaps.close(self._group, self._key)
 
     def save(self, path: Path) -> Path:

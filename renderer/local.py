@@ -1,7 +1,7 @@
 """Do a job's tasks in this process, without a farm, to try, test or measure a plugin.
 
-Plugins are given the same TaskContext as in a farm, and windows in lockstep exchange their latents in the same way as
-there (renderer.exchange). Artifacts are plain files, leases never run out, and a task that fails isn't tried again.
+Plugins get the same TaskContext as in a farm, and windows in lockstep exchange their latents in the same way
+(renderer.exchange). Artifacts are plain files, leases never run out, and a task that fails isn't tried again.
 
 To render a whole video with the installed plugins:
 
@@ -80,9 +80,9 @@ def by_plugins(device: DeviceInfo, sources: Mapping[str, str] | None = None) -> 
 
 
 def by_model(model: RenderingModel) -> Work:
-    """Return a function that does tasks with a loaded model: encode, storyboard, window and join.
+    """Return a function that does tasks with the loaded model `model`: encode, storyboard, window and join tasks.
 
-    A decode task makes no file by itself: call `model.decode(job.context(task))` for its frames.
+    It doesn't do decode tasks. To get the frames of one, call `model.decode(job.context(task))`.
     """
 
     def work(task: TaskContext) -> dict[str, Path]:
@@ -149,8 +149,7 @@ class LocalJob:
             task: a task of the job's plan, or a changed copy of one.
             step: called before each step, see TaskContext; it may raise Stopped. None: the task is never stopped.
             state: the state that a stopped task saved, to continue from. None: the task begins at its first step.
-            exchange: for a window in lockstep: the function with which it exchanges arrays, see TaskContext.
-                `perform` makes its own.
+            exchange: for a window in lockstep, the function with which the window exchanges arrays, see TaskContext.
 
         Returns:
             The files that the task made, by artifact name.
@@ -170,7 +169,7 @@ class LocalJob:
         state: Path | None = None,
         exchange: Trade | None = None,
     ) -> TaskContext:
-        """Return the task as its plugin sees it, with a new folder, so that you can call a plugin yourself.
+        """Return the TaskContext with which you can call a plugin yourself. It has a new folder.
 
         The arguments are those of `do`.
         """

@@ -1,7 +1,7 @@
 """The renderer's own log: a line at the start and the end of each attempt, in a file beside the raylet's log.
 
-The attempt's own log (renderer.attempt_log) has the rest: what the attempt does and prints, and what libraries log
-meanwhile.
+Everything else is in the attempt's own log (renderer.attempt_log): what the attempt does and prints, and what libraries
+log meanwhile.
 """
 
 from __future__ import annotations
@@ -26,6 +26,6 @@ def process_log_path(home: Path, device: str) -> Path:
 
 
 def attempt_line(attempt_id: str, epoch: int, handed: Handed) -> FilteringBoundLogger:
-    """Return a logger whose lines name the attempt with the same fields as in all other logs."""
+    """Return a logger that adds the attempt to each line, in the same fields as the farm's other logs."""
     log: FilteringBoundLogger = structlog.get_logger()
     return log.bind(job=handed.job, task=handed.task.key, attempt=attempt_id, epoch=epoch, node=handed.node)

@@ -1,8 +1,8 @@
-"""The renderer: one process for one device, a Ray actor in the farm and a plain class here.
+"""The renderer: one process for one device. In the farm it is a Ray actor; this module defines it as a plain class.
 
-It takes one attempt at a time from Ray, or several of one lockstep group, and reports to the agent of its own
-machine. Importing this module doesn't import torch. Torch reads environment variables when it is imported, and those
-come only later, with the agent's Setup.
+It gets its attempts from Ray, one at a time or several of one lockstep group, and reports to the agent of its own
+machine. Importing this module doesn't import torch, because torch reads environment variables on import, and the agent
+sends their values only later, in its Setup.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ from renderer.work_folder import attempt_folder, cache_folder, device_folder, mo
 
 
 class Renderer:
-    """The renderer of `device`. One thread calls `run`, others call `ping` and `answer`.
+    """The renderer of `device`. It asks other renderers through `peers`.
 
-    Through `peers` it reaches other renderers.
+    Ray calls `run` in one thread, and `ping` and `answer` in others.
     """
 
     def __init__(self, device: str, peers: Peers):
@@ -67,20 +67,24 @@ class Renderer:
         threading.Thread(target=self._prepare, name="prepare", daemon=True).start()
 
     def ping(self) -> int:
-        """Return the process id. This works while a task runs, too."""
+        """Return the process id, at once even if a task runs."""
         return os.getpid()
 
     def answer(self, question: Question) -> Answer:
-        """Answer another renderer's question about a member of a lockstep group here, also while tasks run."""
+        """Return an array of a lockstep window to another renderer, which asks for it. This works while tasks run."""
         return self._overlaps.answer(question)
 
     def run(self, attempt_id: str, epoch: int, payload: bytes) -> None:
         """Wait for an attempt's lease, do its task, and return when its outcome is in the agent's journal.
 
-        `payload` is a serialized farm.handed.Handed. The task of a member of a lockstep group is done in a thread of
-        its own, and this method returns at once, so that the group's other members can be started too. An attempt
-        that isn't a member of the running group waits until all running members have ended. If Ray repeats a call,
+        A member of a lockstep group runs in a thread of its own, and this method returns at once. So Ray can start the
+        group's other members too. Any other attempt waits until all running members have ended. If Ray repeats a call,
         the repeated call does nothing.
+
+        Args:
+            attempt_id: the attempt's id.
+            epoch: the attempt's epoch.
+            payload: a serialized farm.handed.Handed, which describes the task.
         """
         if (attempt_id, epoch) in self._seen:
             return

@@ -59,9 +59,9 @@ def checksum(path: Path) -> str:
 
 
 class Wire:
-    """Uploads and downloads artifacts over one connection, which is kept between attempts.
+    """Uploads and downloads artifacts over one connection, which stays open from one attempt to the next.
 
-    `pause(seconds)` waits between tries and raises Stopped when the attempt has to end.
+    `pause(seconds)` is called to wait between tries; it raises Stopped when the attempt has to end.
     """
 
     def __init__(self, setup: renderers_pb2.Setup, pause: Callable[[float], None]):
@@ -76,10 +76,12 @@ class Wire:
             self._channel = None
 
     def upload(self, name: str, path: Path, sha256: str, attempt: nodes_pb2.AttemptRef) -> str:
-        """Upload a file with the checksum `sha256` as artifact `name` of an attempt; return the artifact's id.
+        """Upload a file as artifact `name` of an attempt; return the artifact's id. `sha256` is the file's checksum.
 
-        Raises StorageFailed if the farm can't store the file, TransferFailed if the farm refuses it, and Stopped if
-        the attempt's epoch is over.
+        Raises:
+            StorageFailed: the farm can't store the file.
+            TransferFailed: the farm refuses the file.
+            Stopped: the attempt's epoch is over.
         """
         header = artifacts_pb2.UploadHeader(
             name=name,
@@ -101,9 +103,13 @@ class Wire:
     def download(self, artifact_id: str, size: int, sha256: str, path: Path) -> None:
         """Download an artifact to `path`. The file appears there only once its size and checksum are right.
 
-        After an interruption, the download continues where it stopped. Raises InputDamaged if the farm no longer has
-        the artifact as it was stored, StorageFailed if the farm can't read it, TransferFailed if the farm refuses it,
-        and Stopped if the attempt has to end.
+        After an interruption, the download continues where it stopped.
+
+        Raises:
+            InputDamaged: the farm's copy of the artifact is damaged or missing.
+            StorageFailed: the farm can't read the artifact.
+            TransferFailed: the farm refuses the download.
+            Stopped: the attempt has to end.
         """
         temporary = path.with_name(f".{path.name}{PART}")
         temporary.unlink(missing_ok=True)
@@ -167,7 +173,7 @@ class Wire:
 
 
 class Cache:
-    """A folder of artifacts by checksum. `trim` removes the least recently used ones when they exceed `limit` bytes."""
+    """A folder of artifacts, named by checksum. `trim` keeps it within `limit` bytes."""
 
     def __init__(self, folder: Path, limit: int = CACHE_BYTES):
         folder.mkdir(parents=True, exist_ok=True)

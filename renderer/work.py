@@ -1,4 +1,4 @@
-"""Do a task for a renderer: find the plugin, keep its model loaded, and gather the files that the task made.
+"""Do a task for a renderer: find the plugin, keep its model loaded, and return the files that the task made.
 
 This module knows nothing of leases, streams or Ray.
 """

@@ -1,7 +1,6 @@
-"""The folders in which renderers work: one for each device, which contains one for each attempt.
+"""The folders in which renderers work: each device has a folder, and in it each attempt has one.
 
-This module also clears these folders. It knows nothing of processes: the agent says on which attempts renderers still
-work.
+This module also clears these folders. It doesn't look at processes: the agent tells it which attempts still run.
 """
 
 from __future__ import annotations
@@ -35,12 +34,16 @@ def cache_folder(home: Path, device: str) -> Path:
 
 
 def clear(home: Path, held: Collection[tuple[nodes_pb2.AttemptRef, str]]) -> int:
-    """Remove folders of ended attempts and half-written inputs; return the number of files and folders removed.
+    """Remove the folders of ended attempts, and half-written inputs. Return the number of files and folders removed.
 
-    `held` lists the attempts on which renderers still work, each with its device; their folders stay. The agent calls
-    this when it starts, before renderers attach. An attempt that isn't in `held` then has ended, or has not begun
-    because it waits for its lease. Renderers can't do this, because a device that is gone or renamed has no renderer.
+    The agent calls this when it starts, before renderers connect to it.
+
+    Args:
+        home: the node's folder.
+        held: the attempts on which renderers still work, each with its device. Their folders stay.
     """
+    # An attempt that isn't in `held` has ended, or has not begun because it waits for its lease. Renderers can't do
+    # this: a device that was removed or renamed has no renderer.
     kept = {attempt_folder(device_folder(home, device), attempt) for attempt, device in held}
     busy = {device for _, device in held}
     left = [path for path in (home / "work").glob("*/*") if path not in kept]
@@ -55,11 +58,16 @@ def clear(home: Path, held: Collection[tuple[nodes_pb2.AttemptRef, str]]) -> int
 
 
 def model_cache(home: Path | None = None) -> Path:
-    """Return the cache folder for the hashes of files and for the models that plugins make.
+    """Return the folder in which file hashes and models made by plugins are cached.
 
-    Each user of a machine has one such folder, however many farms the machine serves; only that user can read it. If
-    the user has no home folder, as a service account may not, the folder is in the node's `home`. Raises OSError if the
-    folder can't be made, and RuntimeError if the user has no home folder and `home` is None.
+    Each user of a machine has one such folder, which only that user can read. All farms of the user share the folder.
+
+    Args:
+        home: the node's folder, used if the user has no home folder that can be written (such as a service account).
+
+    Raises:
+        OSError: the folder can't be made.
+        RuntimeError: the user has no home folder, and `home` is None.
     """
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ltx-farm"

@@ -1,8 +1,10 @@
 """Denoise a window so that it can stop between two steps and continue from there on another device.
 
 The saved state is a safetensors file. It holds "latents", float32 as in denoise.State; its metadata are the format,
-the step, and the fingerprint of the task (farm.rendering.TaskContext). Windows in lockstep don't use such files: they
-begin again from the start, and catch up with neighbours, which have kept the arrays of all their rounds.
+the step, and the fingerprint of the task (farm.rendering.TaskContext).
+
+Windows in lockstep don't use such files. A lost window begins again from its first step. It catches up with its
+neighbours, because they keep the arrays of all their rounds.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ class Unfit(Exception):
 
 
 def save(state: State, fingerprint: str, path: Path) -> None:
-    """Write a state to `path`."""
+    """Write a state to `path`, with the fingerprint of its task."""
     form = _FORMAT if state.history else _PLAIN_FORMAT
     metadata = {"format": form, "fingerprint": fingerprint, "step": str(state.step)}
     tensors = {"latents": state.latents} | {_HISTORY + name: one for name, one in state.history.items()}
@@ -38,9 +40,15 @@ def save(state: State, fingerprint: str, path: Path) -> None:
 
 
 def load(path: Path, fingerprint: str, denoiser: Denoiser) -> State:
-    """Return the state that was saved at `path`, so that the denoising continues from it.
+    """Return the state that was saved at `path`, so that denoising can continue from it.
 
-    Raises Unfit if the state is of another format, task, model or plan, or can't be read.
+    Args:
+        path: the file that `save` wrote.
+        fingerprint: the fingerprint of the task that wants to continue.
+        denoiser: the denoiser of that task.
+
+    Raises:
+        Unfit: the state has another format or fingerprint, or the file can't be read.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -59,9 +67,9 @@ def load(path: Path, fingerprint: str, denoiser: Denoiser) -> State:
 
 
 def run(ltx: Ltx, denoiser: Denoiser, task: TaskContext) -> torch.Tensor:
-    """Do all steps that a task has left; return the window's latents, float32 [C, n, h, w] on the CPU.
+    """Do all remaining steps of a task; return the window's latents, float32 [C, n, h, w] on the CPU.
 
-    The result is the same, whichever step the task continues from.
+    If the task has a saved state, it continues from there, and the result is the same.
     """
     fingerprint = task.fingerprint
     state = _begin(denoiser, task, fingerprint)

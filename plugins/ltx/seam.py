@@ -1,4 +1,4 @@
-"""Join two windows: measure how far they disagree where they meet, and choose how to join them. Tensors only."""
+"""Join two windows: measure how much they disagree in the latents that both have, and choose how to join them."""
 
 from __future__ import annotations
 
@@ -24,11 +24,13 @@ _TINY = 1e-6
 
 @dataclass(frozen=True)
 class Joined:
-    """The latents that two windows share, joined into one run.
+    """The latents that two windows have in common, joined into one sequence.
 
-    ``latents`` is [C, k, h, w]. ``cut`` is the index of the first latent taken from the right window, 0 … k; None
-    means a ramp over all k latents. ``disagreement`` holds one value for each shared latent (see ``join``). ``kept``
-    is the smallest share of the latents' spread that a ramp keeps.
+    Attributes:
+        latents: the joined latents, [C, k, h, w].
+        cut: the index of the first latent that comes from the right window, 0 … k. None: a ramp over all k latents.
+        disagreement: how much the windows disagree, one value for each of the k latents (see ``join``).
+        kept: the part of the latents' spread that a ramp keeps, at the latent where it keeps least; 1 is all.
     """
 
     latents: torch.Tensor
@@ -48,14 +50,21 @@ class Joined:
 
 
 def join(left: torch.Tensor, right: torch.Tensor) -> Joined:
-    """Join the latents that two windows share, both [C, k, h, w], by a ramp or by a hand-over.
+    """Join the latents that two windows have in common, by a ramp or by a hand-over.
 
-    A hand-over is a cut: the latents before it come from the left window, those after it from the right one. The
-    result is a ramp if a ramp keeps the latents' spread; otherwise a hand-over where the windows disagree least. The
-    disagreement of a latent frame is the rms of left - right over their pooled spread: 0 for equal frames, 1.4 for
-    two that have nothing to do with each other. Spread is measured around one mean over all channels, not one per
-    channel: in a flat picture each channel is constant, and would have no spread around its own mean.
-    Raises ValueError if the shapes differ.
+    A ramp blends the windows. A hand-over is a cut: the latents before it come from the left window, the others from
+    the right one. The result is a ramp if a ramp keeps enough of the latents' spread. Otherwise it is a hand-over at
+    the place where the windows disagree least.
+
+    The disagreement of a latent frame is the rms of left - right, divided by the pooled spread of both. It is 0 for
+    equal frames and 1.4 for unrelated ones.
+
+    Args:
+        left: the left window's version of these latents, [C, k, h, w].
+        right: the right window's version of the same latents, [C, k, h, w].
+
+    Raises:
+        ValueError: the shapes differ.
     """
     ramped = ramp(left, right)
     disagreement, correlation = _compare(left, right)
@@ -69,24 +78,33 @@ def join(left: torch.Tensor, right: torch.Tensor) -> Joined:
 
 
 def bridged(before: torch.Tensor, behind: torch.Tensor, between: int) -> torch.Tensor:
-    """Return the base of a heal: two windows' own latents at a seam, and a linear transition between them.
+    """Return the latents from which a heal starts: two windows, with a linear transition between them.
 
-    ``before`` [C, n, h, w] and ``behind`` [C, m, h, w] are the windows' own latents. The ``between`` latents of the
-    transition lead from the last of ``before`` to the first of ``behind``. They replace the latents that both windows
-    have, which contradict each other and would be seen through any noise. Over seams torn on purpose
-    (benchmarks/seams.py) the AUC is 0.48 with this transition and 0.55 with the latents of the windows.
+    The transition replaces the latents that both windows have. There the windows contradict each other, and the
+    contradiction would show even after noise is added.
+
+    Args:
+        before: the last latents that only the left window has, [C, n, h, w].
+        behind: the first latents that only the right window has, [C, m, h, w].
+        between: the number of latents in the transition.
+
+    Returns:
+        The latents [C, n + between + m, h, w].
     """
+    # Over seams torn on purpose (benchmarks/seams.py) the AUC is 0.48 with this transition, and 0.55 with the latents
+    # of the windows.
     way = torch.linspace(0, 1, between + 2)[1:-1].to(before)[:, None, None]
     return torch.cat([before, torch.lerp(before[:, -1:], behind[:, :1], way), behind], dim=1)
 
 
 def levelled(latents: torch.Tensor) -> torch.Tensor:
-    """Level a patch [C, n, h, w]: make the channels' means change evenly from its second latent to its last.
+    """Make each channel's mean change evenly from the second latent of a patch [C, n, h, w] to its last.
 
-    The first latent is run-up, which is dropped. Windows whose seam fails often differ in colour, so the patch would
-    begin with a step of colour in its middle. A model that knows no such change makes the patch one colour, which
-    gives two steps instead of one.
+    The patch is the part around a seam that is rendered again. Its first latent is run-up: it is rendered but not
+    used, so it gets the second latent's mean. Windows whose seam fails often differ in colour, and a sudden change of
+    colour in the middle of the patch would be seen.
     """
+    # A model that knows no such change makes the patch one colour, which gives two sudden changes instead of one.
     means = latents.mean((2, 3), keepdim=True)
     way = (torch.arange(latents.shape[1]) - 1).clamp(min=0) / (latents.shape[1] - 2)
     return latents - means + torch.lerp(means[:, 1:2], means[:, -1:], way.to(latents)[:, None, None])
@@ -95,8 +113,10 @@ def levelled(latents: torch.Tensor) -> torch.Tensor:
 def report(joined: Joined, start: int, healed: tuple[int, int] | None) -> tuple[str, dict[str, Any]]:
     """Return the report on a seam, as a sentence and as JSON.
 
-    ``start`` is the global latent at which the shared latents begin; ``healed`` is the range [first, last) of global
-    latents that were rendered again, or None.
+    Args:
+        joined: the result of ``join`` at this seam.
+        start: the first global latent that both windows have.
+        healed: the range [first, last) of global latents that were rendered again, or None.
     """
     stop = start + len(joined.disagreement)
     at = None if joined.cut is None else start + joined.cut
@@ -121,16 +141,20 @@ def report(joined: Joined, start: int, healed: tuple[int, int] | None) -> tuple[
 
 
 def spread_kept(weight: float, correlation: float) -> float:
-    """Return the spread of ``weight``·a + (1 - ``weight``)·b, as a share of the spread that a and b both have.
+    """Return the spread of the blend ``weight``·a + (1 - ``weight``)·b, divided by the spread of a.
 
-    ``correlation`` is the correlation of a and b.
+    a and b are assumed to have the same spread; ``correlation`` is their correlation.
     """
     rest = 1.0 - weight
     return max(0.0, weight**2 + rest**2 + 2.0 * correlation * weight * rest) ** 0.5
 
 
 def _compare(left: torch.Tensor, right: torch.Tensor) -> tuple[tuple[float, ...], list[float]]:
-    """Disagreement and correlation of each latent frame of [C, k, h, w]."""
+    """Disagreement and correlation of each latent frame of [C, k, h, w].
+
+    Spread is measured around one mean over all channels, not one per channel: in a flat picture each channel is
+    constant, and would have no spread around its own mean.
+    """
     a, b = (side.double().transpose(0, 1).flatten(1) for side in (left, right))
     differ = (a - b).square().mean(1).sqrt()
     a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)

@@ -7,10 +7,10 @@ from itertools import pairwise
 
 
 def linear_quadratic(steps: int, threshold: float = 0.025, linear_steps: int | None = None) -> list[float]:
-    """Return the schedule of LTXConditionPipeline: ``steps`` sigmas from 1.0 down, and the final 0.0.
+    """Return the noise schedule of LTXConditionPipeline: ``steps`` falling sigmas, the first 1.0, then a final 0.0.
 
     The sigmas fall linearly from 1 to 1 - ``threshold`` over the first ``linear_steps`` (half of the steps by
-    default), then quadratically. Source: LTX-Video, ltx_video/schedulers/rf.py.
+    default), then quadratically to 0. Source: LTX-Video, ltx_video/schedulers/rf.py.
     Raises ValueError for fewer than 1 step, or linear_steps outside 1 .. steps - 1.
     """
     if steps < 1:

@@ -1,4 +1,4 @@
-"""Encode prompts as LTXConditionPipeline does, and say which latents of a window show which prompt."""
+"""Encode prompts as LTXConditionPipeline does, and assign the prompts to the latents of a window."""
 
 from __future__ import annotations
 
@@ -17,10 +17,15 @@ Text = tuple[torch.Tensor, torch.Tensor]
 
 @dataclass(frozen=True)
 class TimedText:
-    """Prompts that share a window's latents: each latent shows the prompts of its own frames.
+    """Several prompts for one window of n latents: each latent shows the prompts of its own frames.
 
-    ``texts`` are the K prompts. ``shares`` float32 [K, n] (from 0 to 1) says how much of each of the n latents shows
-    each prompt; the shares of a latent add up to 1. Raises ValueError for other shares.
+    Attributes:
+        texts: the K prompts.
+        shares: float32 [K, n], how much of each latent shows each prompt. Each share is from 0 to 1, and the shares
+            of one latent add up to 1.
+
+    Raises:
+        ValueError: the shares have another shape, lie outside 0 to 1, or don't add up to 1.
     """
 
     texts: tuple[Text, ...]
@@ -29,13 +34,15 @@ class TimedText:
     def __post_init__(self) -> None:
         if self.shares.ndim != 2 or len(self.shares) != len(self.texts) or not self.texts:
             raise ValueError(
-                f"shares: need [{len(self.texts)}, n], one row for each prompt, got {list(self.shares.shape)}"
+                f"shares: need one row for each prompt, [{len(self.texts)}, n], got {list(self.shares.shape)}"
             )
         if (self.shares < 0).any() or ((self.shares.sum(0) - 1).abs() > 1e-4).any():
-            raise ValueError("shares: need 0 … 1 for each prompt, and a sum of 1 for each latent")
+            raise ValueError(
+                "shares: each must be from 0 to 1, and the shares of each latent must add up to 1"
+            )
 
     def shown(self) -> TimedText | Text:
-        """Return the prompts without those that no latent shows; if one prompt is left, return that ``Text`` alone."""
+        """Return only the prompts that some latent shows. If that is a single prompt, return its ``Text``."""
         seen = (self.shares > 0).any(1).nonzero()[:, 0]
         if len(seen) == 1:
             return self.texts[int(seen)]
@@ -43,10 +50,15 @@ class TimedText:
 
 
 def shares_by_latent(runs: Sequence[Run], prompts: int) -> torch.Tensor:
-    """Return how much of each of n latents shows each prompt: float32 [prompts, n].
+    """Return how much of each latent shows each prompt: float32 [prompts, n].
 
-    ``runs`` are spans of latents, in order, with the prompts that each span shows. Raises IndexError if a run has a
-    prompt that isn't there.
+    Args:
+        runs: spans of latents in order of time, without gaps; n latents together. Each is (start, stop, shares); the
+            shares are pairs of a prompt's index and how much of these latents shows that prompt.
+        prompts: the number of prompts.
+
+    Raises:
+        IndexError: a prompt's index is too large.
     """
     shares = torch.zeros(prompts, runs[-1][1] - runs[0][0])
     for start, stop, parts in runs:
@@ -56,10 +68,16 @@ def shares_by_latent(runs: Sequence[Run], prompts: int) -> torch.Tensor:
 
 
 def mix(parts: Sequence[tuple[Text, float]]) -> Text:
-    """Mix several prompts into one: average their embeddings by share, and show the tokens of each of them.
+    """Mix several prompts into one.
 
-    Only plans of earlier versions need this: they have one mixture for a whole window. Raises ValueError if there are
-    no parts.
+    The embedding is the weighted sum of the prompts' embeddings. The mask is true at each token that is true for any
+    of the prompts. Only plans of earlier versions need this: they have one mixed prompt for a whole window.
+
+    Args:
+        parts: each prompt with its weight.
+
+    Raises:
+        ValueError: there are no parts.
     """
     if not parts:
         raise ValueError("parts: need at least one prompt")
@@ -71,10 +89,10 @@ def mix(parts: Sequence[tuple[Text, float]]) -> Text:
 
 @torch.no_grad()
 def encode_prompt(ltx: Ltx, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return T5 embeddings [B, L, D] in the model's dtype and a mask [B, L] (bool, true on tokens).
+    """Return the T5 embeddings [B, L, D] of B prompts, in the model's dtype, and their mask [B, L].
 
-    L is ltx.max_tokens; a longer prompt is cut at L tokens. Source: diffusers, pipeline_ltx_condition.py,
-    _get_t5_prompt_embeds.
+    L is ltx.max_tokens; a longer prompt is cut at L tokens. The mask is bool: true on tokens, false on padding.
+    Source: diffusers, pipeline_ltx_condition.py, _get_t5_prompt_embeds.
     Raises ValueError if there are no prompts.
     """
     if isinstance(prompts, str) or not prompts:
@@ -93,6 +111,6 @@ def encode_prompt(ltx: Ltx, prompts: Sequence[str]) -> tuple[torch.Tensor, torch
 
 
 def cut_off(ltx: Ltx, prompts: Sequence[str]) -> dict[int, int]:
-    """Return, for each prompt that ``encode_prompt`` cuts, its index and its full number of tokens."""
+    """Return the full number of tokens of each prompt that ``encode_prompt`` cuts, by the prompt's index."""
     lengths = [len(tokens) for tokens in ltx.tokenizer(list(prompts), verbose=False).input_ids]
     return {index: length for index, length in enumerate(lengths) if length > ltx.max_tokens}

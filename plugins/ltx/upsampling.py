@@ -1,6 +1,6 @@
-"""Double the size of latents with the latent upsampler, if the folder of the video model has one.
+"""Double the height and width of latents with the latent upsampler, if the video model's folder has one.
 
-If the wanted size isn't twice as large, interpolation does the rest (plugins.ltx.blend).
+If a size other than the double is wanted, the doubled latents are then interpolated to it (plugins.ltx.blend).
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ LEAST = 1.5
 
 
 def worth_doubling(latents: torch.Tensor, height: int, width: int) -> bool:
-    """Return whether to double latents [C, n, h, w] before they are brought to ``height`` x ``width`` (in latents)."""
+    """Return whether latents [C, n, h, w] should be doubled on the way to ``height`` x ``width``.
+
+    The upsampler doubles; interpolation does the rest. Sizes are in latents.
+    """
     return height >= LEAST * latents.shape[2] and width >= LEAST * latents.shape[3]
 
 
@@ -24,13 +27,16 @@ def worth_doubling(latents: torch.Tensor, height: int, width: int) -> bool:
 def double(ltx: Ltx, latents: torch.Tensor) -> torch.Tensor:
     """Double normalised latents [C, n, h, w] in height and width: float32 [C, n, 2h, 2w] on the CPU.
 
-    The latent upsampler works on raw latents, so they are denormalised first. In its output, each channel has another
-    mean and spread. The difference would be seen as colours and contrast other than the storyboard's; and, with noise
-    added again, the output would not be what the sampler expects at that sigma. So each channel gets the mean and
-    spread of the small latents back (AdaIN at 1).
+    The latent upsampler works on raw latents, so the latents are denormalised first. The upsampler changes the mean
+    and spread of each channel, which would change colours and contrast. So each channel gets the mean and spread of
+    the small latents back (AdaIN with factor 1).
     Source: diffusers, pipeline_ltx_latent_upsample.py, with ``adain_factor=1``.
-    Raises OSError if the video model has no upsampler, ValueError if it has one of another kind.
+
+    Raises:
+        OSError: the video model has no upsampler.
+        ValueError: the video model has an upsampler of another kind.
     """
+    # With other means and spreads, and noise added again, the latents would also not be what the sampler expects.
     mean, std = (statistic.float()[:, None, None, None] for statistic in ltx.space)
     scale = AutoencoderKLLTXVideo.load_config(ltx.folder, subfolder="vae").get("scaling_factor", 1.0)
     raw = latents.float() * std / scale + mean

@@ -28,8 +28,8 @@ _TAIL_PIXELS = 6_000_000
 def encode_clip(ltx: Ltx, frames: np.ndarray, noise: torch.Tensor | None = None) -> torch.Tensor:
     """Encode uint8 RGB frames [F, H, W, 3], F = 8n + 1, to normalised latents float32 [C, n + 1, H/32, W/32].
 
-    The result is the mean of the posterior, so that encoding repeats exactly. If ``noise`` of the latents' shape is
-    given, the result is a sample of the posterior instead, as in LTXConditionPipeline.
+    Without ``noise``, the result is the mean of the posterior, so that encoding repeats exactly. With ``noise`` of the
+    latents' shape, the result is a sample of the posterior, as in LTXConditionPipeline.
     Raises ValueError for another number of frames, a size that isn't a multiple of 32, or another dtype.
     """
     vae = ltx.vae
@@ -43,10 +43,10 @@ def encode_clip(ltx: Ltx, frames: np.ndarray, noise: torch.Tensor | None = None)
 
 
 def check_frames(vae: AutoencoderKLLTXVideo, frames: np.ndarray, alone: int) -> None:
-    """Raise ValueError unless ``frames`` are uint8 RGB [F, H, W, 3] that fill latents: F = 8n + ``alone``.
+    """Raise ValueError unless ``frames`` are uint8 RGB [F, H, W, 3] with F = 8n + ``alone``, n a whole number.
 
-    ``alone`` is 1 if the first frame fills a latent by itself, as at the start of a clip; otherwise 0. The size must
-    be a multiple of 32.
+    H and W must be multiples of 32. ``alone`` is 1 if the first frame has a latent of its own, as at the start of a
+    clip; otherwise 0.
     """
     ratio = vae.spatial_compression_ratio
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
@@ -59,7 +59,7 @@ def check_frames(vae: AutoencoderKLLTXVideo, frames: np.ndarray, alone: int) -> 
 
 
 def normalised(vae: AutoencoderKLLTXVideo, latents: torch.Tensor) -> torch.Tensor:
-    """Return the encoder's latents [1, C, n, h, w], normalised as the transformer expects them: [C, n, h, w]."""
+    """Normalise the VAE encoder's latents [1, C, n, h, w] for the transformer; return them as [C, n, h, w]."""
     mean, std = _statistics(vae, latents)
     return ((latents - mean) * vae.config.scaling_factor / std)[0]
 
@@ -83,16 +83,28 @@ def decode_chunks(
     decode_timestep: float = DECODE_TIMESTEP,
     noise_scale: float = DECODE_NOISE_SCALE,
 ) -> Iterator[np.ndarray]:
-    """Decode normalised latents [C, n, h, w] to the frames ``first`` to ``last`` (excluded; all by default).
+    """Decode normalised latents to frames, a few frames at a time, with bounded memory.
 
-    Yields uint8 RGB [f, 32h, 32w, 3] in order, as many frames at a time as the memory bound allows. Frames that are
-    only halo aren't computed at full size. VAEs that decode at a timestep (0.9.1 and later) need ``noise`` [C, n, h,
-    w]: z becomes (1 - ``noise_scale``)·z + ``noise_scale``·noise at ``decode_timestep``. The noise of a latent should depend on its global
-    position only. The result is exactly what ``vae.decode`` gives for all latents in one call. The last two blocks,
-    which need the memory, run on spans of time, but see the frames to both sides as far as they reach.
-    Raises ValueError for wrong shapes, an empty range of frames, missing noise, or a VAE whose decoder draws noise of
-    its own.
+    The frames are exactly those of one call of ``vae.decode`` with all latents.
+
+    Args:
+        latents: normalised latents [C, n, h, w].
+        noise: standard normal noise [C, n, h, w], for VAEs that decode at a timestep (0.9.1 and later). Such a VAE
+            decodes (1 - ``noise_scale``)·z + ``noise_scale``·noise. The noise of a latent should depend only on the
+            latent's global position.
+        first: the first frame wanted.
+        last: the frame after the last one wanted. None: all frames from ``first`` on.
+        decode_timestep: the timestep at which such a VAE decodes, 0 … 1.
+        noise_scale: how much noise is mixed into the latents of such a VAE, 0 … 1.
+
+    Yields:
+        Frames in order, uint8 RGB [f, 32h, 32w, 3]. f varies: it is what the memory bound allows.
+
+    Raises:
+        ValueError: a wrong shape, an empty range of frames, missing noise, or a VAE whose decoder draws noise itself.
     """
+    # The last two blocks, which need the memory, run on spans of time, but see the frames to both sides as far as they
+    # reach. Frames that are only halo aren't computed at full size.
     vae = ltx.vae
     config = vae.config
     if latents.ndim != 4 or latents.shape[0] != config.latent_channels:
@@ -103,7 +115,7 @@ def decode_chunks(
         raise ValueError(f"first, last: need 0 <= first < last <= {frames}, got {first}, {last}")
     if any(config.decoder_inject_noise):
         raise ValueError(
-            "vae: its decoder draws noise of its own (0.9.1 does), so a result couldn't be repeated"
+            "vae: this VAE's decoder draws random noise itself (as in 0.9.1), so no result could be repeated"
         )
 
     z = latents[None].to(ltx.device, torch.float32)

@@ -20,11 +20,14 @@ _COUNTED = {".json", ".model", ".txt", ".safetensors"}
 
 
 def locate(source: str | Path, *, local_files_only: bool = True) -> Path:
-    """Return the local diffusers folder of ``source``, which is a folder or a hub id.
+    """Return the local diffusers folder of a model.
 
-    A hub id is looked up in the hub's cache on this machine. If ``local_files_only`` is False, missing files are
-    downloaded to the cache.
-    Raises FileNotFoundError if ``source`` is neither, or if its folder holds no model_index.json.
+    Args:
+        source: a folder, or an id on the Hugging Face hub, which is looked up in the hub's cache on this machine.
+        local_files_only: False downloads files that the cache lacks.
+
+    Raises:
+        FileNotFoundError: ``source`` is neither a folder nor a known id, or its folder has no model_index.json.
     """
     folder = Path(source).expanduser()
     if not folder.is_dir():
@@ -38,7 +41,7 @@ def locate(source: str | Path, *, local_files_only: bool = True) -> Path:
                 f"weights: {str(source)!r} is neither a folder nor a hub id in the local cache"
             ) from error
     if not (folder / INDEX).is_file():
-        raise FileNotFoundError(f"weights: {folder} is not a diffusers folder, it has no {INDEX}")
+        raise FileNotFoundError(f"weights: {folder} is not a diffusers folder: it has no {INDEX}")
     return folder
 
 
@@ -48,13 +51,18 @@ def has_upsampler(folder: str | Path) -> bool:
 
 
 def weights_hash(folder: str | Path, cache: str | Path | None = None) -> str:
-    """Return a hash, ``"sha256:…"``, of the names and contents of the files from which a diffusers folder is loaded.
+    """Return a hash, ``"sha256:…"``, of the names and contents of a model's files.
 
-    The files are model_index.json; and configs, tokenizer files and safetensors in the component folders that it
-    names and in the folder of the latent upsampler, if there is one. Neither the place of the folder nor its other
-    files change the hash. ``cache`` is a folder in which each file's hash is kept by path, size and mtime, so that 28
-    GB aren't read at every start.
-    Raises FileNotFoundError if the folder has no model_index.json, or has a component without files.
+    The hash covers model_index.json; the configs, tokenizer files and safetensors of the components that
+    model_index.json names; and those of the latent upsampler, if the folder has one. Other files, and the place of the
+    folder, don't change the hash.
+
+    Args:
+        folder: the model's diffusers folder.
+        cache: a folder that stores each file's hash by path, size and mtime, so that 28 GB aren't read at every start.
+
+    Raises:
+        FileNotFoundError: the folder has no model_index.json, or no files for one of its components.
     """
     folder = Path(folder)
     memory = _Memory(Path(cache) / "weights.json" if cache is not None else None)
@@ -68,7 +76,7 @@ def weights_hash(folder: str | Path, cache: str | Path | None = None) -> str:
 def _files(folder: Path) -> list[str]:
     index = folder / INDEX
     if not index.is_file():
-        raise FileNotFoundError(f"weights: {folder} is not a diffusers folder, it has no {INDEX}")
+        raise FileNotFoundError(f"weights: {folder} is not a diffusers folder: it has no {INDEX}")
     found = [INDEX]
     components = {
         component

@@ -1,12 +1,9 @@
-"""H.264 in MP4: segments that join without re-encoding, and the joining.
+"""H.264 in MP4: encode segments, and join them without re-encoding.
 
-This module knows everything about the bytes of a delivered video: how a segment is encoded so that joining is exact,
-how segments are compared and joined, and how a file is completed before it gets its final name. It doesn't know where
-frames come from or which task calls it.
+This module also checks segments before it joins them, and checks each file before the file gets its final name.
 
-Segments hold no B-frames. With B-frames every segment carries an edit list, and the concat demuxer joins at decode
-times that overlap (ffmpeg 9: "Non-monotonic DTS", a gap at the end). Without B-frames the join is exact, for 3 % more
-bytes.
+Segments have no B-frames, so that the join is exact; this costs 3 % more bytes. With B-frames each segment would have
+an edit list, and the decode times of joined segments would overlap (ffmpeg 9: "Non-monotonic DTS", a gap at the end).
 """
 
 from __future__ import annotations
@@ -45,7 +42,7 @@ StrPath = str | os.PathLike[str]
 
 
 class OutputError(RuntimeError):
-    """A video could not be written, or a file that was written or given is incomplete."""
+    """A video could not be written, or a segment or video is incomplete or broken."""
 
 
 class _StoppedReading(Exception):
@@ -63,14 +60,23 @@ def encode_segment(
     preset: str = "veryfast",
     threads: int = 1,
 ) -> int:
-    """Encode frames as one closed-GOP H.264 segment and return their number.
+    """Encode frames as one closed-GOP H.264 segment (YUV 4:2:0, BT.709, limited range); return the number of frames.
 
-    `frames` are uint8 RGB [height, width, 3] each, taken one at a time. `width` and `height` in pixels must be even,
-    because 4:2:0 colour has no odd sizes. `fps` is in frames per second. `crf` is 0 (lossless) to 51, `preset` is one
-    of x264's. The file is YUV 4:2:0, BT.709, limited range. It appears at `path` (.mp4 or .mov), and replaces an
-    older file, only once it is synced and its frames are counted.
+    The file appears at `path` only once it is complete, synced and checked. It then replaces an older file.
 
-    Raises ValueError for a size, rate, option or frame that doesn't fit, OutputError if ffmpeg fails.
+    Args:
+        frames: the frames in order, uint8 RGB [height, width, 3] each. They are read one at a time.
+        path: the segment's file, .mp4 or .mov.
+        width: in pixels; even, because 4:2:0 colour has no odd sizes.
+        height: in pixels; even.
+        fps: frames per second.
+        crf: x264's quality, 0 (lossless) to 51.
+        preset: x264's preset.
+        threads: the number of threads for encoding.
+
+    Raises:
+        ValueError: a size, rate, option or frame doesn't fit.
+        OutputError: ffmpeg fails.
     """
     for name, value in (("width", width), ("height", height)):
         if value < 2 or value % 2:
@@ -123,15 +129,24 @@ def join_segments(
     metadata: dict[str, str] | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Join segments that `encode_segment` made into one video, without re-encoding.
+    """Join segments (files of `encode_segment`) into one video, without re-encoding.
 
-    `expected_frames` is the number of frames of all segments together, `fps` is in frames per second; `metadata`
-    becomes tags of the file (title, comment, …). The file's index comes first, so that the video can play while it
-    loads. The file appears at `output` only once it is synced, its frames are counted, its timestamps are found to be
-    gapless from 0, and its first and last frame decode.
+    The index of the file comes first, so that the video can play while it loads. The file appears at `output` only
+    once it is synced and checked: the number of frames is right, the timestamps have no gap, and the first and the
+    last frame decode.
 
-    Raises OutputError if a segment is broken or differs from the first (the error names the segment and the
-    difference), or if the total isn't `expected_frames`; FileExistsError if `output` exists and `overwrite` is false.
+    Args:
+        paths: the segments in order.
+        output: the video's file, .mp4 or .mov.
+        expected_frames: the number of frames of all segments together.
+        fps: frames per second.
+        metadata: tags for the file (title, comment, …).
+        overwrite: replace the file at `output` if there is one.
+
+    Raises:
+        OutputError: a segment is broken or differs from the first one, or the number of frames isn't
+            `expected_frames`.
+        FileExistsError: `output` exists and `overwrite` is false.
     """
     output, fps = Path(output), Fraction(fps)
     segments = [Path(path).absolute() for path in paths]
@@ -168,9 +183,9 @@ def join_segments(
 
 
 def write_sidecar(path: StrPath, facts: dict[str, Any]) -> None:
-    """Write `facts` as JSON to `path`, completely or not at all.
+    """Write `facts` as JSON to `path`. If that fails, an older file there stays as it was.
 
-    Raises TypeError or ValueError for facts that JSON can't hold.
+    Raises TypeError or ValueError if `facts` can't be written as JSON.
     """
     text = (
         json.dumps(storable_json(facts), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
@@ -201,7 +216,7 @@ def _quoted(path: Path) -> str:
 
 def _refuse_existing(output: Path, overwrite: bool) -> None:
     if output.exists() and not overwrite:
-        raise FileExistsError(f"output: {output} exists; accepted: a new name, or overwrite")
+        raise FileExistsError(f"output: {output} exists; accepted: a new name, or overwrite=True")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Output formats for the planner, and for machines that join segments without a renderer."""
+"""Output formats, for the planner and for joining segments on machines without a renderer."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """One step of each sampler on a rectified flow, x = (1 - σ)·x0 + σ·noise, whose velocity is noise - x0.
 
-Every token has a noise level of its own, because latents that a window is given stand at a lower one. Whatever a step draws
-or remembers is therefore by token. All arithmetic is float32, and the same on every device up to rounding.
+Each token has its own noise level, because the latents that a window takes from a neighbour or from the user's media
+have less noise than the rest. All arithmetic is float32, and the same on every device up to rounding.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from farm.sampling import History, Move
 
 
 def euler(move: Move) -> tuple[Tensor, History]:
-    """Follow the velocity to the target. Source: diffusers, FlowMatchEulerDiscreteScheduler."""
+    """Follow the velocity to the target level. Source: diffusers, FlowMatchEulerDiscreteScheduler."""
     return move.tokens + (move.sigma - move.target) * -move.velocity, {}
 
 
 def heun(move: Move) -> tuple[Tensor, History]:
-    """Follow the mean of the velocities at both ends, which takes a second forward pass but for the last step.
+    """Follow the mean of two velocities: the one at the start of the step, and the one at its end.
 
-    Tokens that reach 0 there follow the first velocity alone: at 0 the flow has no velocity.
+    The second velocity takes a second forward pass, except in the last step. A token whose target is 0 follows the
+    first velocity alone, because the flow has no velocity at 0.
     Source: Karras et al., arXiv 2206.00364, algorithm 1.
     """
     first, _ = euler(move)
@@ -32,10 +33,10 @@ def heun(move: Move) -> tuple[Tensor, History]:
 
 
 def stochastic(move: Move) -> tuple[Tensor, History]:
-    """Go to the clean estimate, and mix fresh noise into it up to the target.
+    """Take the clean estimate, and mix fresh noise into it up to the target level.
 
-    It is for distilled models, whose estimates are samples. An estimate that is a mean, as a base model's is at high noise,
-    loses variance at every step: of a normal distribution .35 of a spread of .5 is left in 120 steps.
+    This sampler is for distilled models, whose clean estimates are samples. A base model's estimate at high noise is a
+    mean, so each step loses variance: after 120 steps a normal distribution with spread .5 has a spread of only .35.
 
     Source: LTX-Video, ltx_video/schedulers/rf.py, `stochastic_sampling`.
     """
@@ -46,7 +47,12 @@ def stochastic(move: Move) -> tuple[Tensor, History]:
 
 
 def euler_ancestral(move: Move, eta: float, s_noise: float) -> tuple[Tensor, History]:
-    """Go below the target by `eta`, and mix fresh noise, times `s_noise`, in up to it. `eta` 0 is Euler.
+    """Go to a noise level below the target, then add fresh noise to come back up to the target.
+
+    Args:
+        move: the step's input.
+        eta: how far below the target to go; 0 is Euler.
+        s_noise: a factor for the fresh noise.
 
     Source: ComfyUI, k_diffusion/sampling.py, sample_euler_ancestral_RF.
     """
@@ -63,9 +69,13 @@ def euler_ancestral(move: Move, eta: float, s_noise: float) -> tuple[Tensor, His
 
 
 def ddim(move: Move, eta: float) -> tuple[Tensor, History]:
-    """Keep the direction of the noise, and replace the part of it that `eta` says. `eta` 0 is Euler but for rounding.
+    """Go to the target level, and replace a part of the remaining noise with fresh noise.
 
-    With `eta` 1 all that can be fresh is fresh: the variance of the noise at the target given that at `sigma`.
+    Args:
+        move: the step's input.
+        eta: how much noise to replace. 0 replaces none, which is Euler up to rounding. 1 replaces as much as the flow
+            allows: the fresh noise has the variance of the noise at the target, given the noise at `sigma`.
+
     Source: Song et al., arXiv 2010.02502, equation 16, with 1 - σ and σ as the weights of signal and noise.
     """
     clean = move.clean
@@ -82,9 +92,10 @@ def ddim(move: Move, eta: float) -> tuple[Tensor, History]:
 
 
 def dpmpp_2m(move: Move) -> tuple[Tensor, History]:
-    """Use the clean estimate of the step before, too: second order with one forward pass a step.
+    """Combine the clean estimates of this step and the previous one: second order with one forward pass a step.
 
-    A token's first step, the step from pure noise (its log-SNR is infinite) and the step to 0 are of first order.
+    Three steps are only of first order: a token's first step, the step from pure noise (whose log-SNR is infinite), and
+    the step to 0.
     Source: Lu et al., arXiv 2211.01095, DPM-Solver++(2M), with λ = log((1 - σ)/σ).
     """
     clean = move.clean

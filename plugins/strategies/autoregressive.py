@@ -1,4 +1,4 @@
-"""The autoregressive strategy: each window continues its neighbour."""
+"""The autoregressive strategy: chains of windows, in which each window continues its neighbour."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from plugins.strategies.sink import sink_of
 
 
 class Autoregressive:
-    """Chains of windows that grow both ways from the window with the given media; each continues its neighbour."""
+    """Windows in two chains, in which each window continues its neighbour.
+
+    The chains grow forwards and backwards in time from one window: the one with the longest of the user's images and
+    clips, or the first window if there are none.
+    """
 
     name = "autoregressive"
     summary = "each window continues the one before; one device at a time, or two where it grows both ways"
 
     def lay_out(self, timeline: Timeline) -> tuple[Window, ...]:
-        """Return windows at full size, ordered outwards from the window in which the longest given media begins."""
+        """Return the windows: the one from which the chains grow, then the forward chain, then the backward chain."""
         cuts = timeline.cuts
         sigmas, base = timeline.sigmas, None
         if timeline.source_sigma is not None:

@@ -1,6 +1,6 @@
-"""The codenoise strategy: a storyboard, then all windows in lockstep.
+"""The codenoise strategy: a storyboard (a low-resolution draft of the whole video), then all windows in lockstep.
 
-Where windows overlap, they agree on the latents at every step.
+At every step, neighbouring windows agree on the latents that both have.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ GROUP = "window"
 
 
 class Codenoise:
-    """A storyboard like that of `hierarchical`; windows in lockstep refine it.
+    """A storyboard like that of `hierarchical`, which windows in lockstep refine.
 
-    The storyboard is needed because averaging alone makes only neighbours agree (docs/ltx.md, Windows).
+    The storyboard is needed because lockstep makes only neighbouring windows agree (docs/ltx.md, Windows).
     """
 
     name = "codenoise"

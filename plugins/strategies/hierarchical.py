@@ -1,4 +1,4 @@
-"""The hierarchical strategy: a small storyboard of the whole timeline, then all windows at once."""
+"""The hierarchical strategy: a storyboard (a low-resolution draft of the whole video), then all windows in parallel."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ three more, each longer storyboard has one more window to wait for, and a 2B job
 
 
 class Hierarchical:
-    """A storyboard at about a third of the size fixes layout and motion; windows refine it in parallel."""
+    """A storyboard at about a third of the video's size fixes layout and motion; windows refine it in parallel."""
 
     name = "hierarchical"
     summary = "a low-resolution storyboard of the whole shot, then all windows in parallel"
@@ -33,7 +33,8 @@ class Hierarchical:
     def lay_out(self, timeline: Timeline) -> tuple[Window, ...]:
         """Return a chain of storyboard windows, then the full-size windows that refine the storyboard.
 
-        The chain is a single window if the model's clock covers the whole timeline.
+        The chain is a single window if the model can draw the whole timeline at once. A job that restyles a video has
+        no storyboard.
         """
         over = timeline.source_sigma
         story = self._storyboard(timeline) if over is None else ()

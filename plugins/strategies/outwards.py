@@ -1,4 +1,7 @@
-"""The window at which a chain that grows both ways begins. The rule is the same for every strategy."""
+"""Choose the window that is drawn first, when windows are drawn from it forwards and backwards in time.
+
+The rule is the same for every strategy.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,14 @@ from farm.timeline import Cut
 
 
 def origin_of(timeline: Timeline, cuts: Sequence[Cut]) -> int:
-    """Return the index in `cuts` of the window that is drawn first. `cuts` are in rising order.
+    """Return the index in `cuts` of the window that is drawn first.
 
-    It is the last window in which the longest given media begins, because that leaves the most room for what follows
-    the media. If nothing is given, it is the first window.
+    If the user gave images or clips (at strength 1), it is the last window in which the longest of them begins. That
+    window has the most room for the frames after the image or clip. Otherwise it is the first window.
+
+    Args:
+        timeline: the job's timeline.
+        cuts: the windows' spans of latents, in order of time.
     """
     if not timeline.given:
         return 0

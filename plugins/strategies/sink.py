@@ -1,4 +1,7 @@
-"""The sink: a frame that windows without given frames are shown. The rule is the same for every strategy."""
+"""Choose the sink: a frame that the model is shown with a window, so that the window looks like the rest of the video.
+
+The rule is the same for every strategy.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,20 @@ LTXI2VLongMultiPromptPipeline."""
 
 
 def sink_of(timeline: Timeline, model: ModelFacts, cut: Cut, chain: str | None = None) -> Sink | None:
-    """Return the sink of the window that `model` denoises at `cut`; None where a sink is of no use.
+    """Return the sink of a window, or None if the window has none.
 
-    The sink is the first frame, by itself, of the given media nearest to the window; this frame is known before any
-    window is rendered. A window that holds given frames needs no sink: it already looks like them. If nothing is
-    given, the sink is latent 0 of the window `chain`, with which a chain and the timeline begin. Any other latent
-    stands for eight frames, and a clip doesn't begin with such a latent.
+    If the user gave images or clips (at strength 1), the sink is the first frame of the one nearest to the window. A
+    window that contains one of them has no sink, because it already looks like that image or clip. If the user gave
+    none, the sink is the first latent of the window `chain`.
+
+    Args:
+        timeline: the job's timeline.
+        model: the model that denoises the window.
+        cut: the window's span of latents.
+        chain: the key of the window with which the timeline and its chain of windows begin. None: no such chain.
     """
+    # The sink is always a latent that stands for a single frame, the first. Any other latent stands for eight frames,
+    # and a clip doesn't begin with such a latent.
     if not model.sink_frames:
         return None
     if timeline.given:

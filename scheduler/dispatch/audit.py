@@ -1,7 +1,7 @@
-"""A repeated audit that finds running attempts on which no renderer works. Pure.
+"""A regular audit that finds attempts that are recorded as running, but on which no renderer works. Pure.
 
-Leases and the reports of agents end most dead attempts at once. If the audit finds an attempt, both have missed it,
-which is a defect of the farm.
+Usually a lease that runs out, or an agent's report, ends such an attempt first. An attempt that the audit finds shows a
+bug in the farm.
 """
 
 from __future__ import annotations
@@ -22,13 +22,20 @@ def missed(
     now: float,
     patience: float,
 ) -> tuple[dict[str, float], list[AttemptRecord]]:
-    """Return the running attempts of `live` on which no renderer works, and those of them past `patience`.
+    """Find running attempts on which no renderer works. Times are in seconds of the daemon's CLOCK_BOOTTIME.
 
-    The first value maps the id of each such attempt to the time since when no renderer works on it; pass it as `since`
-    to the next call. `held` maps the id of each connected node to the attempts that the node's last heartbeat named. If
-    a node isn't connected, nobody knows what its renderers do: they are taken to work on its attempts until the
-    attempts' `lease_until`, after which other devices get the tasks. Times and `patience` are in seconds of the
-    daemon's CLOCK_BOOTTIME.
+    If a node isn't connected, its renderers are assumed to work on its attempts until the leases of these run out.
+
+    Args:
+        live: all attempts that have not ended.
+        held: by id of a connected node, the attempts that the node's last heartbeat named.
+        since: the first value that the previous call returned.
+        now: the time.
+        patience: seconds that an attempt may lack a renderer before it is reported.
+
+    Returns:
+        Two values. The first maps the id of each attempt found to the time at which an audit first found it. The
+        second lists the attempts that were first found `patience` seconds ago or earlier.
     """
 
     def in_hand(one: AttemptRecord) -> bool:

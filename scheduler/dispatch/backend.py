@@ -20,8 +20,8 @@ class RendererRef:
     def name(self) -> str:
         """The name of the renderer's actor. Renderers find each other by this name too.
 
-        The name contains the raylet's id, which is new after each start: so an old raylet's actor never has the name
-        that a new actor needs.
+        The name contains the raylet's id, which changes with each start of the raylet. So an old raylet's actor never
+        has the name that a new actor needs.
         """
         return f"renderer:{self.node_id}:{self.device}:{self.ray_node_id}"
 

@@ -1,4 +1,4 @@
-"""Decide the next step for a node that is being drained, or must stop all work for another reason.
+"""Decide the next step for a node that is drained, or that must stop all work for another reason.
 
 Pure: no clock, no I/O.
 """
@@ -47,12 +47,19 @@ def next_step(
     connected: bool,
     now: float,
 ) -> DrainStep:
-    """Decide the next step for a node with the `live` attempts at `now` (CLOCK_BOOTTIME seconds).
+    """Decide the next step for a node. Times are in CLOCK_BOOTTIME seconds.
 
-    `told` maps the ids of attempts to the times at which the daemon told the node to stop them. An attempt that a
-    renderer has begun ends when the node reports it, or when its grace and STOP_TIMEOUT_SECONDS have passed, so that no
-    other device renders the task while that renderer still works. If the node isn't `connected`, it is told nothing:
-    the leases of its attempts run out.
+    A node without attempts may leave. Once the drain is due, attempts that no renderer has begun are given back, and
+    the node is told to stop the others. If the node doesn't report the end of one of these, that attempt is given back
+    after its grace and STOP_TIMEOUT_SECONDS. Until then no other device renders the task.
+
+    Args:
+        drain: the node's drain; None if the node isn't drained.
+        live: the node's attempts that have not ended.
+        told: by attempt id, the time at which the daemon told the node to stop the attempt.
+        connected: whether the node's agent is connected. If not, it can't be told to stop attempts, and their leases
+            run out.
+        now: the time.
     """
     if drain is None:
         return DrainStep()
@@ -64,7 +71,7 @@ def next_step(
 def emptying(
     live: Sequence[AttemptRecord], told: Mapping[str, float], connected: bool, now: float
 ) -> DrainStep:
-    """Decide the next step for a node on which nothing may run any more; the arguments are those of ``next_step``."""
+    """Decide the next step for a node that must stop all work now. The arguments are those of ``next_step``."""
     stop, give_back = [], []
     for attempt in live:
         in_vain = attempt.id in told and now - told[attempt.id] >= grace(attempt) + STOP_TIMEOUT_SECONDS

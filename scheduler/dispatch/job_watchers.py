@@ -1,4 +1,4 @@
-"""Wake callers that wait for a job to change, so that nobody has to poll the store often."""
+"""Wake callers that wait for a job to change, so that they needn't poll the store."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import defaultdict
 
 
 class JobWatchers:
-    """A counter for each watched job, which grows with every change of the job. For use in the daemon's event loop."""
+    """A counter for each job, which rises by 1 with every change of the job. For use in the daemon's event loop."""
 
     def __init__(self) -> None:
         self._count: dict[str, int] = defaultdict(int)
@@ -26,7 +26,7 @@ class JobWatchers:
             self._changed.notify_all()
 
     async def wait(self, job_id: str, seen: int, timeout: float) -> None:
-        """Wait until the job's counter is greater than `seen`, for at most `timeout` seconds."""
+        """Wait until the job's counter exceeds `seen`, an earlier value of it, for at most `timeout` seconds."""
         async with self._changed:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait_for(lambda: self._count[job_id] > seen), timeout)

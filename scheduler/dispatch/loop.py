@@ -1,4 +1,4 @@
-"""The dispatch loop: takes a snapshot, asks placement for devices, hands attempts to the backend, and expires leases.
+"""The dispatch loop: reads the store, asks placement for devices, gives attempts to the backend, and expires leases.
 
 Only this module gives work to devices. It doesn't choose the devices: placement does.
 """
@@ -81,7 +81,7 @@ class Dispatcher:
         self._warmth = Warmth()
 
     def wake(self) -> None:
-        """Make the next tick run at once. Call this after a change that may let a task start."""
+        """Make the next tick run at once. Call this when a change may let a task start."""
         self._woken.set()
 
     async def run(self) -> None:
@@ -114,7 +114,10 @@ class Dispatcher:
             listening.cancel()
 
     async def tick(self, *, quiet: bool = False) -> None:
-        """Do one round of the loop. With `quiet`, call no node silent, because agents may not have connected yet."""
+        """Do one round of the loop.
+
+        `quiet`: don't mark nodes as silent and don't run the audit, because agents may not have connected yet.
+        """
         await self._end_overdue()
         await self._end_doubted()
         lost, nodes, ready, live, groups = await asyncio.to_thread(self._look)

@@ -25,17 +25,18 @@ class Session:
     """One agent's connection (its stream). Times are in CLOCK_BOOTTIME seconds.
 
     - `name`: the node's name, for logs.
-    - `outbox`: messages to the agent. None ends the stream, with the refusal in `refusal` if that isn't empty.
+    - `outbox`: messages to the agent. None ends the stream.
+    - `refusal`: why the agent is refused, after which it doesn't connect again by itself; "" if it isn't refused.
     - `leave`: True once the daemon has told the node to end its renderers and its raylet.
     - `leaving`: True once the agent has said that it is about to end.
-    - `questions`: requests for the node's logs that the node hasn't answered yet, by number.
+    - `questions`: requests for logs that the node hasn't answered yet, by the request's number.
     - `job_of`: the job of each attempt on the node, by attempt id.
     - `progress_at`: when an attempt's progress was last written to the store, by attempt id.
     - `ray_address`: the address of Ray that the daemon has sent to the node.
     - `held`: the attempts (id and epoch) that the node's last heartbeat named.
     - `loading`: the model that the node is loading for an attempt, by attempt id.
     - `trouble`: why a device has no renderer, by device.
-    - `ray_trouble`: why the node has no raylet.
+    - `ray_trouble`: why the node has no raylet; "" if nothing has gone wrong.
     - `model_troubles`: why the node doesn't offer a model, by model; the key "" stands for all models.
     """
 
@@ -59,7 +60,7 @@ class Session:
     loading: dict[str, str] = field(default_factory=dict)
 
     def forget_except(self, attempt_ids: set[str]) -> None:
-        """Forget every attempt but `attempt_ids`, because the node no longer works on the others."""
+        """Forget all attempts except `attempt_ids`, the only ones on which the node still works."""
         for remembered in (self.job_of, self.progress_at):
             for attempt_id in remembered.keys() - attempt_ids:
                 del remembered[attempt_id]
@@ -68,8 +69,8 @@ class Session:
 class Sessions:
     """All connected agents, by node id. For use in the daemon's event loop.
 
-    `upgrades` maps the id of each node that has connected since the daemon started to the advice about the node's
-    version; "" if its version needs no upgrade.
+    `upgrades`: by node id, how to upgrade the node's software; "" if no upgrade is needed. It lists every node that has
+    connected since the daemon started.
     """
 
     def __init__(self) -> None:
@@ -95,22 +96,22 @@ class Sessions:
                 self._left.add(session.node_id)
 
     def has_left(self, node_id: str) -> bool:
-        """Return whether the node's stream ended while its agent was about to end (`Session.leaving`)."""
+        """Return whether the node left: its stream ended after its agent had said that it was about to end."""
         return node_id in self._left
 
     def refuse(self, node_id: str, why: str) -> None:
-        """End the node's stream with the refusal `why`, after which its agent doesn't connect again by itself."""
+        """End the node's stream, and tell its agent `why`. The agent then doesn't connect again by itself."""
         if session := self._by_node.get(node_id):
             session.refusal = why
             session.outbox.put_nowait(None)
 
     def close_all(self) -> None:
-        """End all streams, because the daemon ends or has new settings to send: the agents will connect again."""
+        """End all streams, because the daemon ends or has new settings for the agents. The agents connect again."""
         for session in self._by_node.values():
             session.outbox.put_nowait(None)
 
     def greet_again(self, ray_address: str) -> None:
-        """End the streams of nodes that have another Ray address, so that they connect again and get `ray_address`."""
+        """End the stream of each node with another address of Ray. The node reconnects and gets `ray_address`."""
         for session in self._by_node.values():
             if session.ray_address != ray_address:
                 session.ray_address = ray_address
@@ -126,12 +127,12 @@ class Sessions:
         return session.heard_at if session else self._heard_at.get(node_id, 0.0)
 
     def renderers(self, node_id: str) -> frozenset[str]:
-        """Return those devices of the node that have a renderer up."""
+        """Return the node's devices that have a running renderer."""
         session = self._by_node.get(node_id)
         return frozenset(session.renderers) if session else frozenset()
 
     def has_renderer(self, node_id: str, device: str) -> bool:
-        """Return whether the device's renderer is up."""
+        """Return whether the device has a running renderer."""
         return device in self.renderers(node_id)
 
     def trouble_of(self, node_id: str, device: str) -> str:
@@ -143,20 +144,23 @@ class Sessions:
         return session.trouble.get(device, "") or session.ray_trouble
 
     def model_troubles(self, node_id: str) -> Mapping[str, str]:
-        """Return why the node lacks models that it should offer, by model ("" for all); empty if it isn't connected."""
+        """Return why the node doesn't offer models that it should, by model; the key "" stands for all models.
+
+        The result is empty if the node isn't connected.
+        """
         session = self._by_node.get(node_id)
         return session.model_troubles if session else {}
 
     def held(self) -> dict[str, frozenset[tuple[str, int]]]:
-        """Return, for each connected node's id, the attempts that the node's last heartbeat named."""
+        """Return the attempts (id and epoch) that each connected node's last heartbeat named, by node id."""
         return {node_id: session.held for node_id, session in self._by_node.items()}
 
     def loading(self) -> dict[str, str]:
-        """Return the models that nodes are loading now, each by the id of the attempt that waits for it."""
+        """Return the models that are being loaded now, by the id of the attempt that waits for the model."""
         return {id: model for session in self._by_node.values() for id, model in session.loading.items()}
 
     async def read_log(self, attempt: AttemptRecord, offset: int) -> bytes | None:
-        """Fetch the attempt's log from its node, from byte `offset` on; return some hundred kilobytes at most.
+        """Fetch a part of the attempt's log from its node: a few hundred kilobytes at most, from byte `offset` on.
 
         Returns None if the node isn't connected, doesn't answer or has no log of the attempt.
         """
@@ -185,9 +189,12 @@ class Sessions:
     ) -> None:
         """Tell nodes to stop attempts. A node that isn't connected learns this when it asks for the attempt's lease.
 
-        If a renderer hasn't stopped after `grace` seconds, its node kills it; None means
-        farm.policy.failures.time_to_stop. With `keeping`, the attempt's state is kept, so that the task can go on
-        elsewhere from the step that it has reached.
+        Args:
+            attempts: the attempts to stop.
+            reason: why they are stopped.
+            grace: seconds after which a node kills a renderer that hasn't stopped. None: the seconds that
+                farm.policy.failures.time_to_stop returns.
+            keeping: save the state of each attempt, so that another device can continue the task from the same step.
         """
         for attempt in attempts:
             session = self._by_node.get(attempt.node_id)

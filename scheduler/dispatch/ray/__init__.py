@@ -1,1 +1,1 @@
-"""Ray as the backend: the bridge, which is the farm's only Ray driver, and its actors."""
+"""Ray as the farm's backend: the bridge (the farm's only Ray driver) and the actors that it starts."""

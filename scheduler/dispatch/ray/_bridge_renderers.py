@@ -118,7 +118,7 @@ class Renderers:
                 # can't be loaded here Ray believes that its methods take nothing.
                 ray.kill(actor, no_restart=True)
                 raise RuntimeError(
-                    "its renderer was started by another version of the farm and was ended; a new one starts"
+                    "the renderer was started by another version of the farm, so it was ended; a new renderer starts"
                 ) from None
 
     def _kill(self, renderer: RendererRef) -> None:

@@ -1,4 +1,4 @@
-"""Ray as the farm's backend: keeps Ray's head and the bridge alive and calls the bridge over its unix socket.
+"""Ray as the farm's backend: keep Ray's head and the bridge running, and call the bridge over its unix socket.
 
 This module doesn't import Ray: a Ray driver dies with Ray's control store, and the daemon must not.
 """
@@ -51,9 +51,17 @@ _SAYS = {
 class RayBackend:
     """Starts or adopts Ray's head and the bridge, restarts them when they die, and forwards calls to the bridge.
 
-    `joined` is the address (host:port) of an existing Ray cluster that the farm joins; "" if the farm has its own
-    cluster, with `head`. `node_ip()` returns this machine's address in the cluster, which may change. `address` is the
-    address (host:port) of the cluster's control store.
+    Args:
+        home: the folder of the farm's state.
+        socket: the bridge's unix socket.
+        node_ip: a function that returns this machine's address in the cluster. The address may change.
+        token_file: the file with the token of the Ray cluster.
+        head: the head of the farm's own Ray cluster.
+        joined: the address (host:port) of another Ray cluster that the farm joins instead; "" for its own cluster.
+
+    Attributes:
+        address: the address (host:port) of the cluster's control store; "" before the start.
+        outdated: how Ray's head differs from the present settings; "" if it doesn't.
     """
 
     def __init__(
@@ -84,7 +92,7 @@ class RayBackend:
         return self._head.node_ip
 
     async def start(self) -> None:
-        """Start or adopt head and bridge and keep them alive from then on. Doesn't wait until they are ready."""
+        """Start or adopt Ray's head and the bridge, then keep them running. Doesn't wait until they are ready."""
         await self._keep()
         self._channel = aio.insecure_channel(
             f"unix:{self._socket}",
@@ -94,20 +102,23 @@ class RayBackend:
         self._watching = asyncio.create_task(self._watch())
 
     async def close(self) -> None:
-        """Stop watching head and bridge, which go on running without the daemon."""
+        """Stop watching Ray's head and the bridge. Both keep running without the daemon."""
         if self._watching:
             self._watching.cancel()
         if self._channel:
             await self._channel.close()
 
     async def end_begun(self) -> None:
-        """End the processes that this backend has started, because the daemon can't start. Adopted processes go on."""
+        """End the processes that this backend has started, because the daemon can't start.
+
+        Processes that it adopted keep running.
+        """
         await self.close()
         for process in reversed(self._begun):
             await asyncio.to_thread(process.stop)
 
     def stop(self) -> None:
-        """End head and bridge, because the farm is taken down. Blocks until both have ended."""
+        """End Ray's head and the bridge, because the farm is shut down. Blocks until both have ended."""
         self._bridge.stop()
         self._head.stop()
         remove_socket(self._socket)
@@ -122,7 +133,7 @@ class RayBackend:
                 await asyncio.sleep(2.0)
 
     async def renew(self) -> None:
-        """Restart head and bridge with this machine's present settings and addresses. Every renderer ends."""
+        """Restart Ray's head and the bridge with this machine's present settings and addresses. Ends all renderers."""
         log.warning("Ray is started again", why=self.outdated)
         await asyncio.to_thread(self._head.stop)
         self.outdated, self._compared = "", float("-inf")
@@ -233,7 +244,7 @@ class RayBackend:
             raise BackendDown(f"the Ray bridge did not answer ({error.code().name.lower()})") from None
 
     async def events(self) -> AsyncIterator[BackendEvent]:
-        """Yield the bridge's events. Go on when the bridge is restarted."""
+        """Yield the bridge's events without end, also after the bridge was restarted."""
         while True:
             try:
                 async for event in self._stub.WatchEvents(

@@ -1,4 +1,4 @@
-"""The bridge: the farm's only Ray driver, in a process of its own that the daemon calls over a unix socket.
+"""The bridge: the farm's only Ray driver. It is a process of its own, which the daemon calls over a unix socket.
 
 When a Ray driver loses Ray's control store, Ray ends the driver without warning. The daemon then starts another bridge,
 which finds the renderers again by their names. The bridge decides nothing and stores nothing.
@@ -78,7 +78,7 @@ class BridgeServicer(bridge_pb2_grpc.BridgeServiceServicer):
     async def WatchEvents(
         self, request: bridge_pb2.WatchEventsRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[bridge_pb2.WatchEventsResponse]:
-        """Yield an event for everything that happens from now on to renderers and their attempts."""
+        """Yield the events of renderers and their attempts, from now on."""
         queue: asyncio.Queue[bridge_pb2.WatchEventsResponse | None] = asyncio.Queue()
         self._watchers.add(queue)
         try:
@@ -164,7 +164,7 @@ def main() -> None:
         "--renderer",
         required=True,
         action="append",
-        help="class of the renderers, as MODULE:CLASS; may be repeated, and a node uses the first class that it has",
+        help="class of the renderers, as MODULE:CLASS; may be repeated: each node uses the first that it has installed",
     )
     arguments = parser.parse_args()
     if len(os.fsencode(arguments.socket.absolute())) + 1 > _LONGEST_SOCKET_PATH:

@@ -1,4 +1,4 @@
-"""The bridge's process, as the daemon starts it, finds it again and stops it. Doesn't import Ray."""
+"""Start the bridge's process, find it after a restart of the daemon, and stop it. Doesn't import Ray."""
 
 from __future__ import annotations
 
@@ -12,12 +12,18 @@ from farm.processes.ray_process import ray_variables, without_ray
 
 
 class BridgeProcess(DetachedProcess):
-    """The bridge process of the farm whose state is in `home`.
+    """The process of a farm's bridge.
 
-    `renderers` are the names of renderer classes, as MODULE:CLASS; every node has at least one of these classes. The
-    path of `socket` may have at most 106 bytes. The bridge answers on the socket once it is connected to Ray. It waits
-    up to a minute for Ray's head, so it may be started first. `ray_address` and `node_ip` may change between two
-    starts.
+    The process waits up to a minute for Ray's head, so it may be started first. Once it is connected to Ray, it answers
+    on the socket.
+
+    Args:
+        home: the folder of the farm's state.
+        socket: the bridge's unix socket; the path may have at most 106 bytes.
+        ray_address: the address (host:port) of Ray's head. It may be changed between two starts.
+        node_ip: this machine's address in the Ray cluster. It may be changed between two starts.
+        token_file: the file with the token of the Ray cluster.
+        renderers: names of renderer classes, as MODULE:CLASS. Every node has at least one of these classes.
     """
 
     def __init__(

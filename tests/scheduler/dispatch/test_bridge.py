@@ -210,7 +210,7 @@ def test_a_renderer_that_another_version_began_makes_way_for_one_of_this_version
     bridge.dispatch("w1", "earlier", finished=tmp_path / "1")
     event = bridge.event("w1", "earlier")
     assert event.event == bridge_pb2.BRIDGE_EVENT_REFUSED
-    assert "its renderer was started by another version of the farm" in event.detail
+    assert "the renderer was started by another version of the farm" in event.detail
     bridge.dispatch("w2", "earlier", finished=tmp_path / "2")
     assert bridge.event("w2", "earlier").event == bridge_pb2.BRIDGE_EVENT_RETURNED
     assert (tmp_path / "2").exists() and not (tmp_path / "1").exists()
