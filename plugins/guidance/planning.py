@@ -188,11 +188,13 @@ def _check(scales: Scales, names: Sequence[str], levels: str) -> None:
     if any(later >= earlier for earlier, later in zip(scales.levels, scales.levels[1:])):
         raise InvalidSpec(f"options.{levels}", f"must fall, got {', '.join(map(str, scales.levels))}")
     for name, entries in zip(names, (scales.cfg, scales.stg, scales.rescale, scales.blocks), strict=True):
-        if len(entries) > 1 and len(entries) != len(scales.levels):
-            raise InvalidSpec(
-                f"options.{name}",
-                f"must have one entry, or {len(scales.levels)}, as many as {levels}, got {len(entries)}",
-            )
+        if len(entries) == 1 or len(entries) == len(scales.levels):
+            continue
+        if not scales.levels:
+            problem = f"must be one value for all steps, because {levels} is empty"
+        else:
+            problem = f"must be one value for all steps, or {len(scales.levels)}, one for each of {levels}"
+        raise InvalidSpec(f"options.{name}", f"{problem}, got {len(entries)}")
 
 
 def _entries(value: float | tuple[float, ...]) -> tuple[float, ...]:

@@ -20,6 +20,8 @@ def plan_of(
     return make_plan(
         parse_spec(fields), model=OFFERS.models[model], weights="sha256:w", strategy=OFFERS.strategies[strategy],
         output=OFFERS.outputs["mp4"], media=media, candidates=candidates, storyboard=storyboard,
+        sampler=OFFERS.samplers[fields.get("sampler") or OFFERS.models[model].sampler],
+        guidance=OFFERS.guidances[fields.get("guidance") or "lightricks"], offers=OFFERS.offers(),
     )  # fmt: skip
 
 

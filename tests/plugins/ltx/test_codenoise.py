@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from farm.plugins import open_sampler
 from farm.timeline import Cut
 from plugins.ltx.codenoise import Shared, average, run
 from plugins.ltx.codenoise import given as gives
@@ -47,7 +48,7 @@ def shares() -> list[list[Shared]]:
     return found
 
 
-def denoiser(ltx: Ltx, index: int) -> Denoiser:
+def denoiser(ltx: Ltx, index: int, sampler: str = "euler") -> Denoiser:
     """Bases differ a little where windows overlap, as upsampled storyboards do; one latent is given."""
     cut = CUTS[index]
     embeds, mask = encode_prompt(ltx, ["a blue box falling"])
@@ -55,6 +56,7 @@ def denoiser(ltx: Ltx, index: int) -> Denoiser:
     return Denoiser(
         ltx, prompt=(embeds[0], mask[0]), noise=drawn(0, cut.start, cut.stop), sigmas=SIGMAS, fps=24.0,
         base=drawn(1, cut.start, cut.stop) * (1 + 0.01 * index), conditions=held,
+        sampler=open_sampler(sampler, {}), fresh=lambda step: drawn(10 + step, cut.start, cut.stop),
     )  # fmt: skip
 
 
@@ -74,7 +76,7 @@ def through(board, me: int):
     return exchange
 
 
-def render(board, indices: list[int], folder: Path) -> None:
+def render(board, indices: list[int], folder: Path, sampler: str = "euler") -> None:
     """These windows in this process, one thread each; their latents as files."""
     torch.set_num_threads(1)
     ltx, turn = Ltx(TINY_FOLDER, max_tokens=MAX_TOKENS), threading.Lock()
@@ -90,7 +92,7 @@ def render(board, indices: list[int], folder: Path) -> None:
                 turn.acquire()
 
         with turn:
-            latents = run(denoiser(ltx, index), shares()[index], waiting)
+            latents = run(denoiser(ltx, index, sampler), shares()[index], waiting)
         np.save(folder / f"{index}.npy", latents.numpy())
 
     threads = [threading.Thread(target=one, args=(index,)) for index in indices]
@@ -115,6 +117,14 @@ def test_neighbours_hold_the_same_latents_where_they_overlap(together):
         )
         assert np.abs(left - right).max() < 1e-5
         assert left.std() > 0.1
+
+
+@pytest.mark.parametrize("sampler", ["euler_ancestral", "stochastic", "heun", "dpmpp_2m"])
+def test_neighbours_agree_with_every_sampler(together, tmp_path, sampler):
+    render({}, [0, 1, 2], tmp_path, sampler)
+    made = [np.load(tmp_path / f"{index}.npy") for index in range(3)]
+    test_neighbours_hold_the_same_latents_where_they_overlap(made)
+    assert np.abs(made[0] - together[0]).max() > 1e-3, "it is another sampler"
 
 
 def test_alone_they_would_not(tmp_path):

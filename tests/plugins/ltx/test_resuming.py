@@ -32,14 +32,15 @@ OFFERS = catalogue(planning_plugins())
 class Farm:
     """Does the tasks of one job, two windows over a storyboard; any of them can be stopped and gone on with."""
 
-    def __init__(self, folder: Path, precision: str = "fp32", steps: int = 9):
+    def __init__(self, folder: Path, precision: str = "fp32", steps: int = 9, **fields: Any):
         self.folder, self.precision = folder, precision
         spec = {
             "frames": frames_of(LATENTS), "width": SIZE[0], "height": SIZE[1], "fps": 24, "prompt": "a red ball",
-            "steps": steps, "guidance_scale": 2.0,
+            "steps": steps, "guidance_scale": 2.0, **fields,
         }  # fmt: skip
         self.plan = make_plan(
-            parse_spec(spec), model=replace(OFFERS.models["ltx-tiny"], max_window=33), weights="w",
+            parse_spec(spec), sampler=OFFERS.samplers[fields.get("sampler", "euler")],
+            guidance=OFFERS.guidances["lightricks"], model=replace(OFFERS.models["ltx-tiny"], max_window=33), weights="w",
             strategy=OFFERS.strategies["hierarchical"], output=OFFERS.outputs["mp4"],
         )  # fmt: skip
         self.model = self.another_device()
@@ -131,6 +132,28 @@ def test_stopped_at_every_step_it_ends_with_the_same_latents_on_another_device(f
         assert steps[0] == (at, total), "it began in the middle"
         assert told["from_step"] == at and f"went on from step {at} of {total}" in told["summary"]
         assert torch.equal(latents, undisturbed[kind])
+
+
+SETTINGS = [
+    {"sampler": "euler_ancestral", "options": {"eta": 0.8}},
+    {"sampler": "stochastic"},
+    {"sampler": "heun"},
+    {"sampler": "dpmpp_2m"},
+    {"sampler": "ddim", "options": {"eta": 0.5}},
+    {"options": {"stg_scale": 1.0, "skip_block_list": [1], "rescaling_scale": 0.7, "cfg_star_rescale": True}},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_whatever_the_sampler_a_stopped_window_ends_with_the_same_latents(tmp_path, settings):
+    farm = Farm(tmp_path, steps=5, **settings)
+    task = farm.task("storyboard")
+    whole, plain = farm.do(task), Farm(tmp_path, steps=5)
+    assert not torch.equal(whole, plain.do(plain.task("storyboard"))), "the setting does something"
+    other = farm.another_device()
+    for at in (1, 3):
+        latents, steps, _ = farm.gone_on_with(task, farm.stopped(task, at), other)
+        assert steps[0] == (at, 5) and torch.equal(latents, whole)
 
 
 def test_stopped_again_and_again_it_ends_with_the_same_latents(farm, undisturbed):

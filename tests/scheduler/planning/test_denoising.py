@@ -1,0 +1,164 @@
+"""Samplers, guidances and options in plans: what they cost, what windows are told, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from farm.plan import FIRST_VERSION, VERSION, JobPart, JoinTask, WindowTask
+from farm.planning import TaskKind
+from farm.spec import InvalidSpec
+from plugins.ltx.options import DISTILLED
+from plugins.ltx.planning import NEGATIVE_PROMPT
+from tests.scheduler.plans import OFFERS, plan_of
+
+DEV_13B: dict[str, Any] = {
+    "guidance_timesteps": [1.0, 0.996, 0.9933, 0.9850, 0.9767, 0.9008, 0.6180],
+    "guidance_scale": [1, 1, 6, 8, 6, 1, 1],
+    "stg_scale": [0, 0, 4, 4, 4, 2, 1],
+    "rescaling_scale": [1, 1, 0.5, 0.5, 1, 1, 1],
+    "skip_block_list": [[], [11, 25, 35, 39], [22, 35, 39], [28], [28], [28], [28]],
+    "cfg_star_rescale": True,
+}
+FIRST_PASS = DEV_13B | {"skip_final_inference_steps": 3}
+"""The first pass of ltxv-13b-0.9.8-dev."""
+
+ONE_WINDOW = {"frames": 97, "strategy": "autoregressive", "media": (), "prompt": "a red ball"}
+LARGE = ONE_WINDOW | {"model": "ltx-13b-0.9.7-dev", "steps": 30}
+
+
+def windows(plan):
+    return [task for task in plan.tasks if task.kind is TaskKind.WINDOW]
+
+
+def told(plan) -> WindowTask:
+    return WindowTask.of(windows(plan)[0].payload)
+
+
+def test_a_pass_of_the_13b_model_takes_the_passes_that_lightricks_counts():
+    (window,) = windows(plan_of(**LARGE, options=FIRST_PASS))
+    assert (window.steps, window.passes) == (27, 62)
+    (plain,) = windows(plan_of(**LARGE, guidance_scale=1))
+    assert window.flops / plain.flops == pytest.approx(62 / 30)
+
+
+@pytest.mark.parametrize(
+    ("fields", "passes"),
+    [
+        ({}, 10),
+        ({"guidance_scale": 3}, 20),
+        ({"sampler": "heun"}, 19),
+        ({"sampler": "heun", "guidance_scale": 3}, 38),
+        ({"sampler": "dpmpp_2m"}, 10),
+        ({"options": {"stg_scale": 1, "skip_block_list": [2]}}, 20),
+        ({"options": {"stg_scale": 1}}, 10),
+        ({"options": {"skip_final_inference_steps": 4}}, 6),
+        ({"options": {"timesteps": [1, 0.5]}}, 2),
+        ({"guidance": "comfyui", "options": {"skip_steps_sigma_threshold": 0.99, "cfg": [3]}}, 16),
+    ],
+    ids=str,
+)
+def test_passes_are_counted_by_step(fields, passes):
+    assert sum(task.passes for task in windows(plan_of(**ONE_WINDOW, steps=10, **fields))) == passes
+
+
+def test_windows_are_told_what_was_chosen_and_older_renderers_refuse_it():
+    plan = plan_of(**ONE_WINDOW, sampler="ddim", options={"eta": 0.5, "stg_scale": 2, "skip_block_list": [1]})
+    task, job = told(plan), JobPart.of(plan.shared)
+    assert task.sampler and (task.sampler.name, task.sampler.options) == ("ddim", {"eta": 0.5})
+    assert task.guidance and task.guidance.options == {"stg_scale": 2, "skip_block_list": [1]}
+    assert job.version == VERSION and job.sampler == "ddim"
+    assert job.options == {"sampler": {"eta": 0.5}, "guidance": task.guidance.options}
+
+
+def test_a_job_without_options_is_planned_as_older_renderers_know_it():
+    plan = plan_of(**ONE_WINDOW)
+    task = told(plan)
+    assert task.sampler is task.guidance is None and JobPart.of(plan.shared).version == FIRST_VERSION
+    assert not {"sampler", "guidance"} & task.payload().keys()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", [name for name, model in OFFERS.models.items() if model.grid])
+@pytest.mark.parametrize("strategy", ["hierarchical", "codenoise", "autoregressive"])
+def test_a_distilled_model_stays_on_its_own_levels(name, strategy):
+    plan = plan_of(model=name, strategy=strategy, media=(), prompt="a red ball")
+    for task in plan.tasks:
+        if task.kind in (TaskKind.STORYBOARD, TaskKind.WINDOW):
+            assert set(WindowTask.of(task.payload).sigmas) <= {*DISTILLED, 0.0}, task.key
+        if task.kind is TaskKind.JOIN and (heal := JoinTask.of(task.payload).heal):
+            assert heal.sigmas == (*DISTILLED[5:], 0.0), "it begins at .9094, as Lightricks' second pass does"
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "words"),
+    [
+        ({"options": {"etta": 1}}, "options.etta", "no plugin of this job has such an option"),
+        ({"sampler": "ddim", "options": {"etta": 1}}, "options.etta", "did you mean 'eta'?"),
+        ({"sampler": "ddim", "options": {"eta": 2}}, "options.eta", "must be at most 1.0, got 2"),
+        ({"sampler": "ddim", "options": {"eta": "much"}}, "options.eta", "a valid number"),
+        ({"options": {"stg_mode": "attention_skp"}}, "options.stg_mode", "'attention_skip'"),
+        ({"options": {"timesteps": [0.5, 0.7]}}, "options.timesteps", "must fall, got 0.5, 0.7"),
+        ({"options": {"timesteps": [0.9, 0.5]}}, "options", "must begin at noise level 1"),
+        ({"options": {"skip_initial_inference_steps": 3}}, "options", "this job reworks no video"),
+        ({"options": {"skip_final_inference_steps": 8}}, "options.skip_final_inference_steps", "at least one of the 8"),
+        ({"options": {"stg_scale": [1, 2]}}, "options.stg_scale", "must be one value for all steps, because guidance_timesteps is empty, got 2"),
+        ({"options": {"stg_scale": 1, "skip_block_list": [6]}}, "options.skip_block_list", "from 0 to 5, because ltx-tiny"),
+        ({"options": {"guidance_timesteps": [0.5, 0.9]}}, "options.guidance_timesteps", "must fall"),
+        ({"guidance": "comfyui", "options": {"preset": "14b"}}, "options.preset", "must be one of 13b-dynamic"),
+        ({"model": "ltx-2b-0.9.8-distilled", "steps": 20}, "steps", "must be 8 for ltx-2b-0.9.8-distilled"),
+        ({"model": "ltx-2b-0.9.8-distilled", "options": {"timesteps": [1.0, 0.5]}}, "options.timesteps", "must be among 1, "),
+        ({"model": "ltx-2b-0.9.8-distilled", "options": {"schedule": "uniform"}}, "options.schedule", "must be 'linear-quadratic'"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_does_not_fit_is_refused_by_its_name(fields, field, words):
+    with pytest.raises(InvalidSpec) as refused:
+        plan_of(**ONE_WINDOW | fields)
+    assert refused.value.field == field and words in refused.value.problem
+
+
+def test_a_block_that_no_model_has_does_no_harm_where_nothing_is_perturbed():
+    """Lightricks' distilled configs name block 42 for a model of 28."""
+    plan_of(
+        **ONE_WINDOW | {"model": "ltx-2b-0.9.8-distilled"}, options={"stg_scale": 0, "skip_block_list": [42]}
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"options": {"eta": 0.5}}, "eta: has no effect with sampler euler; it is an option of "),
+        ({"options": {"sampler.eta": 0.5}}, "sampler.eta: has no effect with sampler euler"),
+        ({"options": {"skip_block_list": [2]}}, "skip_block_list: has no effect, because stg_scale is 0"),
+        ({"options": {"rescaling_scale": 0.7}}, "rescaling_scale: has no effect, because stg_scale is 0"),
+        ({"options": {"stg_scale": 1}}, "stg_scale: has no effect, because skip_block_list is empty"),
+        (
+            {"options": {"cfg_star_rescale": True}},
+            "cfg_star_rescale: has no effect, because guidance_scale is 1",
+        ),
+        ({"options": {"decode_timestep": 0.1}}, "decode_timestep: has no effect with ltx-tiny"),
+        (
+            {"options": {"image_cond_noise_scale": 0.1}},
+            "image_cond_noise_scale: has no effect, because no media",
+        ),
+        ({"options": {"timesteps": [1, 0.5]}, "steps": 4}, "steps: has no effect, because option timesteps"),
+        ({"sampler": "stochastic"}, "sampler: stochastic is meant for distilled models"),
+        ({"negative_prompt": "blur"}, "negative_prompt: has no effect with a guidance_scale of 1"),
+    ],
+    ids=str,
+)
+def test_what_changes_nothing_is_said(fields, said):
+    notes = plan_of(**ONE_WINDOW | fields).notes
+    assert any(note.startswith(said) for note in notes), notes
+    assert not any(note.startswith(said) for note in plan_of(**ONE_WINDOW).notes)
+
+
+def test_the_models_negative_prompt_is_used_where_guidance_asks_for_one():
+    def negative(**fields):
+        return JobPart.of(plan_of(**ONE_WINDOW, **fields).shared).negative_prompt
+
+    assert negative() == ""
+    assert negative(guidance_scale=3) == NEGATIVE_PROMPT
+    assert negative(options={"guidance_scale": 3}) == NEGATIVE_PROMPT
+    assert negative(guidance_scale=3, negative_prompt="blur") == "blur"
