@@ -38,6 +38,7 @@ from renderer.local import LocalJob
 from renderer.work import Workbench
 from renderer.work_folder import model_cache
 from scheduler.planning.conditions import PreparedMedia
+from scheduler.planning.denoising import DEFAULT_GUIDANCE
 from scheduler.planning.plan import make_plan, strategy_of
 from scheduler.planning.windows import seams
 from training.ltx_tiny.measure import psnr
@@ -124,10 +125,12 @@ class Rendered(NamedTuple):
 class Studio:
     """Plans takes and renders them, with one warm model on the CPU.
 
-    ``folder`` holds the model's weights; those that come with the farm by default.
+    ``folder`` holds the model's weights; those that come with the farm by default. ``settings`` are fields that every
+    job gets, such as {"sampler": "heun"}.
     """
 
-    def __init__(self, threads: int, folder: Path | None = None):
+    def __init__(self, threads: int, folder: Path | None = None, settings: Mapping[str, Any] | None = None):
+        self._settings = dict(settings or {})
         planning, rendering = planning_plugins(), rendering_plugins()
         for plugins in (planning, rendering):
             plugins.register(_Frames())
@@ -173,7 +176,14 @@ class Studio:
         media = tuple(_prepared(frame, pixels) for frame, pixels in given)
         pixels = tuple(shown for _, shown in given)
         conditions = [{"media": {"artifact_id": one.artifact_id}, "frame": one.frame} for one in media]
-        whole = {"model": MODEL, "fps": FPS, "output": _Frames.name, "conditions": conditions, **fields}
+        whole = {
+            "model": MODEL,
+            "fps": FPS,
+            "output": _Frames.name,
+            "conditions": conditions,
+            **fields,
+            **self._settings,
+        }
         return Job(whole, media, pixels, self._plan(whole, media, self.model))
 
     @contextlib.contextmanager
@@ -211,6 +221,9 @@ class Studio:
             strategy=self._offers.strategies[strategy_of(spec)],
             output=self._offers.outputs[_Frames.name],
             media=media,
+            sampler=self._offers.samplers[spec.sampler or model.sampler],
+            guidance=self._offers.guidances[spec.guidance or DEFAULT_GUIDANCE],
+            offers=self._offers.offers(),
         )
 
 

@@ -82,6 +82,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -141,6 +142,12 @@ def measure_command(videos: tuple[Path, ...], seams: str) -> None:
 @click.option("--window", default=16, help="Latents of a window.")
 @click.option("--overlap", default=3, help="Latents that neighbours share.")
 @click.option("--steps", type=click.IntRange(1), help="Denoising steps.  [default: the model's]")
+@click.option(
+    "--settings",
+    "fields",
+    default="{}",
+    help="""Fields of every job, as JSON, such as '{"sampler": "heun"}'. Give each its own --out.""",
+)
 @click.option("--seed", default=0, type=click.IntRange(0), help="The first seed.")
 @click.option("--peer/--no-peer", default=True, help="Whether to render with the stock pipeline too.")
 @click.option(
@@ -149,7 +156,7 @@ def measure_command(videos: tuple[Path, ...], seams: str) -> None:
 @click.option("--threads", default=2, type=click.IntRange(1), help="CPU threads; one measures meanwhile.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("seams-run"))
 def run_command(
-    strategies: str | None, size: str, threads: int, out: Path, **chosen: int | bool | None
+    strategies: str | None, size: str, fields: str, threads: int, out: Path, **chosen: int | bool | None
 ) -> None:
     """Render many videos with each strategy, measure their seams and print one JSON object."""
     # Before torch is loaded: threads that spin take the time of those that work.
@@ -171,7 +178,7 @@ def run_command(
     sides = re.fullmatch(r"(\d+)x(\d+)", size)
     if not sides:
         raise click.BadParameter(f"{size!r} is no size; accepted: WIDTHxHEIGHT", param_hint="--size")
-    studio = Studio(rendering)
+    studio = Studio(rendering, settings=_object(fields))
     names = tuple(strategies.split(",")) if strategies else studio.strategies
     if unknown := set(names) - set(studio.strategies):
         raise click.BadParameter(
@@ -218,6 +225,16 @@ def _progress(total: int) -> Iterator[Callable[[str], None]]:
     ) as progress:
         bar = progress.add_task("videos", total=total)
         yield lambda name: progress.update(bar, advance=1, description=name)
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise click.BadParameter(f"{text!r} is no JSON object", param_hint="--settings")
+    return found
 
 
 def _rounded(value: object) -> object:

@@ -7,13 +7,21 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
+from safetensors.numpy import load_file
 
 from farm.plugins import catalogue, planning_plugins
+from farm.rendering import DeviceInfo
+from farm.spec import parse_spec
 from farm.v1 import jobs_pb2
+from plugins.ltx.planning import TINY_FOLDER
+from renderer.local import LocalJob, by_plugins
+from renderer.work_folder import model_cache
+from scheduler.planning.plan import make_plan, strategy_of
 from tests.farm_under_test import SHOT, WALKING, FarmUnderTest, assert_same
 
 STRATEGIES = sorted(catalogue(planning_plugins()).strategies)
@@ -96,6 +104,50 @@ def test_on_three_nodes_of_which_one_is_killed(three, same, strategy):
     tried = next(t for t in answer.tasks if t.key == task.key).attempts
     assert len(tried) == 2 and tried[0].node == attempt.node, "the window was lost, and rendered again"
     same(job_id, strategy)
+
+
+SETTINGS = {
+    "euler_ancestral": {
+        "guidance_scale": 2.0,
+        "options": {"eta": 0.7, "stg_scale": 1, "skip_block_list": [2], "cfg_star_rescale": True},
+    },
+    "dpmpp_2m": {},
+    "heun": {"strategy": "codenoise"},
+}
+"""A sampler that adds noise beside every kind of guidance, one that remembers, and one that asks twice in lockstep."""
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [pytest.param(one, marks=() if one == "euler_ancestral" else pytest.mark.long) for one in SETTINGS],
+)
+def test_with_a_node_killed_a_sampler_makes_what_it_makes_in_one_process(two, sampler, tmp_path):
+    fields = SHOT | {"steps": 18, "prompt": "a red ball", "sampler": sampler} | SETTINGS[sampler]
+    job_id = two.submit(**fields)
+    task, attempt = two.running(job_id, "window", steps=2)
+    two.kill_node(attempt.node)
+    answer = two.succeed(job_id, 240)
+    assert len(next(t for t in answer.tasks if t.key == task.key).attempts) == 2
+    assert_same(two.latents(job_id), in_this_process(fields, tmp_path))
+
+
+def in_this_process(fields: dict, folder: Path) -> dict[str, np.ndarray]:
+    """The latents of a job's storyboard, windows and joins, by task, made without a farm."""
+    planning, spec = planning_plugins(), parse_spec(fields)
+    offers, source = catalogue(planning), str(TINY_FOLDER)
+    plan = make_plan(
+        spec,
+        model=offers.models["ltx-tiny"],
+        weights=planning.hook.farm_weights_hash(model="ltx-tiny", source=source, cache=model_cache()),
+        strategy=offers.strategies[strategy_of(spec)],
+        output=offers.outputs["mp4"],
+        sampler=offers.samplers[spec.sampler],
+        guidance=offers.guidances["lightricks"],
+        offers=offers.offers(),
+    )
+    local = LocalJob(plan.shared, folder, by_plugins(DeviceInfo("cpu", 0, 1, 0), {"ltx-tiny": source}))
+    local.perform([task for task in plan.tasks if task.kind not in ("decode", "mux")])
+    return {key: load_file(path)["latents"] for (key, name), path in local.files.items() if name == "latents"}
 
 
 @pytest.mark.parametrize("strategy", _ONE_OF)
