@@ -51,7 +51,7 @@ from scheduler.planning.plan import make_plan
 
 GIB = 2**30
 VIDEO = {"frames": 753, "width": 1024, "height": 576, "prompt": "a red ball", "guidance_scale": 1.0}
-MODELS = {"13b": "ltx-13b-0.9.8-distilled", "2b": "ltx-2b-0.9.5"}
+MODELS = {"13b": "ltx-13b-0.9.7-dev", "2b": "ltx-2b-0.9.5"}
 STORYBOARD = "ltx-2b-0.9.8-distilled"
 REFINING_STEPS = 8
 COUNTS = (2, 4, 8)
