@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,28 +10,16 @@ import click
 from farm.cli.follow import finish, follow, transfer_bar
 from farm.cli.given_media import check_length, condition_of, facts_of, frame_of, rate_of, size_of
 from farm.cli.keyframe_defaults import KeyMedia, default_rate, in_frame_order
-from farm.cli.params import Choice, Keyframe, Place, Size, text_is_no_option
-from farm.cli.printing import (
-    connect,
-    declared_devices,
-    done_all_the_same,
-    duration,
-    marker,
-    note,
-    print_json,
-    print_table,
-    say,
-    size,
-    weights,
-)
-from farm.cli.prompts import asked_prompts, frame_lines
+from farm.cli.params import Keyframe, Place, Size
+from farm.cli.planned import print_plan
+from farm.cli.printing import connect, done_all_the_same, note, print_json
+from farm.cli.prompts import asked_prompts
 from farm.cli.refusals import with_media_names
-from farm.client import FarmClient, InvalidSpec, LocalCondition
+from farm.cli.submit_options import video_options
+from farm.client import InvalidSpec, LocalCondition
 from farm.client.transfer import check_output
 from farm.media.clips import resampled_count
-from farm.planning import TaskKind
 from farm.spec import Condition, frame_rate
-from farm.v1 import jobs_pb2
 
 
 @click.group()
@@ -50,95 +36,6 @@ def submit() -> None:
     """
 
 
-_OPTIONS = (
-    click.option(
-        "--prompt",
-        "prompts",
-        multiple=True,
-        metavar="TEXT",
-        help="A text that says what the video shows.",
-    ),
-    click.option(
-        "--prompt-at",
-        "prompts_at",
-        type=(str, str),
-        multiple=True,
-        metavar="TIME TEXT",
-        callback=text_is_no_option,
-        help="TEXT is what the video shows from TIME on: a frame (240), seconds (8s) or a timecode (00:00:08:00). "
-        "Repeatable.",
-    ),
-    click.option(
-        "--prompts",
-        "prompt_file",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="Read all prompts from a YAML or CSV file. Each row has a text and a frame, seconds or a timecode "
-        "(HH:MM:SS:FF).",
-    ),
-    click.option(
-        "--prompt-always",
-        metavar="TEXT",
-        help="A text put before every prompt, such as a description of the person in the shot.",
-    ),
-    click.option(
-        "--crossfade",
-        "crossfade_frames",
-        type=int,
-        help="Frames over which one prompt fades to the next. Default: 24.",
-    ),
-    click.option(
-        "--negative-prompt", default="", help="What the video must not show. Needs a guidance scale above 1."
-    ),
-    click.option(
-        "--seed", type=int, default=0, show_default=True, help="The same seed gives the same video."
-    ),
-    click.option("--steps", type=int, help="Denoising steps. Default: the model's."),
-    click.option(
-        "--guidance-scale",
-        type=float,
-        help="Scale of classifier-free guidance; 1 turns it off. Default: the model's.",
-    ),
-    click.option(
-        "--strategy",
-        help="How windows are made: hierarchical (a storyboard, then all windows at once), codenoise (a storyboard, then "
-        "all windows in lockstep, agreeing at every step), autoregressive (one window after the other), or a plugin's "
-        "strategy. Default: the farm chooses from the job alone.",
-    ),
-    click.option("--model", help="The model that renders the video. Default: ltx-tiny."),
-    click.option("--storyboard-model", help="A smaller model that draws the storyboard. Default: --model."),
-    click.option("--window", "window_latents", type=int, help="Length of a window in latents. Default: 16."),
-    click.option(
-        "--overlap", "overlap_latents", type=int, help="Latents that neighbouring windows share. Default: 3."
-    ),
-    click.option(
-        "--layout",
-        type=Choice(["fixed", "farm"]),
-        help="fixed: windows of --window latents on every farm. farm: windows sized for the devices that are online. "
-        "Default: fixed.",
-    ),
-    click.option("--priority", type=int, help="Priority from 0 to 100; higher goes first. Default: 50."),
-    click.option("--name", default="", help="A name for the job, for people."),
-    click.option("--dry-run", is_flag=True, help="Show the plan and its cost without making a job."),
-    click.option("--wait", is_flag=True, help="Wait until the job has ended. Ctrl-C leaves the job running."),
-    click.option(
-        "-o",
-        "--output",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="Where to write the video, such as long.mp4. With --dry-run, json prints the plan as the API's JSON.",
-    ),
-    click.option("--overwrite", is_flag=True, help="Replace FILE if it exists."),
-)
-
-
-def _video(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that every mode takes."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
-
-
 _NO_UPLOAD = click.option(
     "--no-upload",
     is_flag=True,
@@ -150,7 +47,7 @@ _NO_UPLOAD = click.option(
 @click.option("--frames", type=int, required=True, help="Frames of the result.")
 @click.option("--size", "pixels", type=Size(), default="1024x576", show_default=True)
 @click.option("--fps", type=float, default=30.0, show_default=True, help="Frames a second.")
-@_video
+@video_options
 @click.pass_context
 def text(ctx: click.Context, frames: int, pixels: tuple[int, int], fps: float, **asked: Any) -> None:
     """Make a video from a prompt alone.
@@ -170,7 +67,7 @@ def text(ctx: click.Context, frames: int, pixels: tuple[int, int], fps: float, *
 @click.option("--frames", type=int, required=True, help="Frames of the result.")
 @click.option("--size", "pixels", type=Size(), help="Size of the result. Default: the image's.")
 @click.option("--fps", type=float, default=30.0, show_default=True, help="Frames a second.")
-@_video
+@video_options
 @_NO_UPLOAD
 @click.pass_context
 def image(
@@ -204,7 +101,7 @@ def image(
 @click.option(
     "--at", type=Place(), default="start", show_default=True, help="Frame of the result at which CLIP begins."
 )
-@_video
+@video_options
 @_NO_UPLOAD
 @click.pass_context
 def extend(
@@ -246,7 +143,7 @@ def extend(
     help="Size of the result. Default: the size of the media that the video shows first.",
 )
 @click.option("--fps", type=float, help="Frames a second. Default: the clips'; 30 if all media are images.")
-@_video
+@video_options
 @_NO_UPLOAD
 @click.pass_context
 def keyframes(
@@ -294,7 +191,7 @@ def keyframes(
 @click.option("--frames", type=int, help="Frames of the result. Default: the clip's.")
 @click.option("--size", "pixels", type=Size(), help="Size of the result. Default: the clip's.")
 @click.option("--fps", type=float, help="Frames a second. Default: the clip's.")
-@_video
+@video_options
 @_NO_UPLOAD
 @click.pass_context
 def video(
@@ -363,7 +260,7 @@ def _submit(
     for line in answer.notes:
         note(f"note: {line}")
     if dry_run:
-        return _print_plan(client, answer.plan)
+        return print_plan(client, answer.plan)
     job = answer.job
     with done_all_the_same(f"job {job.id} was submitted"):
         click.echo(
@@ -377,42 +274,3 @@ def _submit(
         target = f" -o {output}" if output else ""
         note(f"follow it with `farmctl job watch {job.id}{target}`")
         note(f"download the video with `farmctl job download {job.id} -o {output or 'FILE'}` when it is done")
-
-
-def _print_plan(client: FarmClient, plan: jobs_pb2.PlanSummary) -> None:
-    counts = Counter(task.kind for task in plan.tasks)
-    mark = marker(declared_devices(client.nodes()))
-    devices = ", ".join(mark(place) for place in plan.fitting_devices)
-    lines = {
-        "strategy": plan.strategy,
-        "model": f"{plan.model} {plan.precision}"
-        + (f", weights {weights(plan.weights)}" if plan.weights else ""),
-        "renders": f"{plan.render_frames} frames ({plan.latents} latents) at {plan.render_width}x{plan.render_height}",
-        "tasks": ", ".join(f"{count} {kind}" for kind, count in counts.items()),
-        "devices": devices or "no device of this farm fits; the job would wait",
-        "time": f"about {duration(plan.estimated_seconds)}"
-        if plan.HasField("estimated_seconds")
-        else "unknown: no fitting device is online",
-        "disk": f"about {size(plan.estimated_bytes)}",
-    }
-    if prompts := frame_lines(plan.shown_prompts):
-        lines["prompts"] = "\n           ".join(prompts)
-    for key, value in lines.items():
-        say(f"{key + ':':<11}{value}")
-    click.echo()
-    windows = [task for task in plan.tasks if task.kind in (TaskKind.STORYBOARD, TaskKind.WINDOW)]
-    print_table(
-        ("WINDOW", "LATENTS", "NEEDS", "TFLOP", "MEMORY"),
-        (
-            (
-                task.key,
-                f"{task.start}-{task.stop}",
-                ", ".join(task.needs) or "-",
-                f"{task.flops / 1e12:.2f}",
-                size(task.vram_bytes),
-            )
-            for task in windows
-        ),
-        "no windows",
-        keep=("WINDOW",),
-    )
