@@ -231,10 +231,13 @@ def _accepted(schema: Mapping[str, Any], defined: Mapping[str, Any]) -> str:
 
 
 def _bounds(schema: Mapping[str, Any]) -> Sequence[str]:
+    if "minimum" in schema and "maximum" in schema:
+        return [f"from {schema['minimum']:g} to {schema['maximum']:g}"]
     words = {
         "minimum": "at least",
         "exclusiveMinimum": "above",
         "maximum": "at most",
         "exclusiveMaximum": "below",
     }
-    return [f"{word} {schema[key]:g}" for key, word in words.items() if key in schema]
+    said = [f"{word} {schema[key]:g}" for key, word in words.items() if key in schema]
+    return [" and ".join(said)] if said else []
