@@ -210,7 +210,8 @@ def _accepted(schema: Mapping[str, Any], defined: Mapping[str, Any]) -> str:
         return _accepted(defined[reference.rpartition("/")[2]], defined)
     if several := schema.get("anyOf"):
         words = [_accepted(one, defined) for one in several]
-        return " or ".join(dict.fromkeys(word for word in words if word))
+        # One after a list would else seem to be one of its members.
+        return ", or ".join(dict.fromkeys(word for word in words if word))
     if "enum" in schema:
         return ", ".join(map(str, schema["enum"]))
     if "const" in schema:
@@ -218,7 +219,7 @@ def _accepted(schema: Mapping[str, Any], defined: Mapping[str, Any]) -> str:
     kind = schema.get("type")
     if kind == "array":
         of = _accepted(schema.get("items", {}), defined)
-        return f"a list: {of}" if of else "a list"
+        return f"a list, each {of}" if of else "a list"
     if kind == "null":
         return ""
     types = {
