@@ -15,6 +15,7 @@ from pydantic import Field, field_validator, model_validator
 from farm.policy import hours
 from farm.policy.failures import Terms
 from farm.policy.retention import Keeping
+from farm.presets import Preset, PresetName
 from farm.settings import (
     Address,
     Addresses,
@@ -221,6 +222,27 @@ class FarmConfig(Settings):
         default_factory=dict,
         description="Models whose weights are pinned, one section for each model.",
         examples=[{"ltx-tiny": ModelPin()}],
+    )
+    presets: dict[PresetName, Preset] = Field(
+        default_factory=dict,
+        description="Presets of this farm for `farmctl submit --preset NAME`, beside the built-in quality, balanced and "
+        "speed, one section for each preset. This is an example with every field; all of them may be left out.",
+        examples=[
+            {
+                "dailies": Preset(
+                    description="a quick look for the dailies",
+                    steps=20,
+                    guidance_scale=3.0,
+                    sampler="heun",
+                    guidance="lightricks",
+                    width=768,
+                    height=448,
+                    fps=24.0,
+                    negative_prompt="blurry",
+                    options={"stg_scale": 1, "skip_block_list": [3]},
+                )
+            }
+        ],
     )
     log: Log = Field(default_factory=Log)
 

@@ -89,9 +89,28 @@ def assigned(text: str) -> tuple[str, Any]:
     if not equals or not name.strip():
         raise InvalidSpec("options", f"need name=value, such as eta=0.5, got '{shown(text, 60)}'")
     try:
-        return name.strip(), json.loads(value)
+        return name.strip(), json.loads(value, parse_constant=_no_number)
     except ValueError:
         return name.strip(), value.strip()
+
+
+def assignments(texts: Iterable[str]) -> dict[str, Any]:
+    """Return the options that are written `name=value`, by name (see `assigned`).
+
+    Raises:
+        InvalidSpec: A text has no name or no `=`, or a name comes twice.
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, value = assigned(text)
+        if name in found:
+            raise InvalidSpec(f"options.{shown(name, 60)}", "is given twice; give it once")
+        found[name] = value
+    return found
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is not a number that JSON has")
 
 
 @dataclass(frozen=True)
@@ -118,8 +137,8 @@ def settle(
         offers: All installed plugins, by kind. They tell an option that has no effect here from one that nobody knows.
 
     Raises:
-        InvalidSpec: No plugin knows an option, two of the job's plugins know it, or its value isn't accepted. The field is
-            "options." and the option's name.
+        InvalidSpec: No plugin knows an option, two of the job's plugins know it, it is given under two names, or its value
+            isn't accepted. The field is "options." and the option's name.
     """
     sorted_out: dict[str, dict[str, Any]] = {kind: {} for kind in chosen}
     names: dict[tuple[str, str], str] = {}
@@ -134,6 +153,8 @@ def settle(
             ignored.append(_ignored(key, chosen, offers))
             continue
         (kind, name) = takers[0]
+        if (kind, name) in names:
+            raise InvalidSpec(f"options.{key}", f"is given twice, also as {names[kind, name]}; give it once")
         sorted_out[kind][name] = value
         names[kind, name] = key
     return Settled(
@@ -189,7 +210,8 @@ def _accepted(schema: Mapping[str, Any], defined: Mapping[str, Any]) -> str:
         return _accepted(defined[reference.rpartition("/")[2]], defined)
     if several := schema.get("anyOf"):
         words = [_accepted(one, defined) for one in several]
-        return " or ".join(dict.fromkeys(word for word in words if word))
+        # One after a list would else seem to be one of its members.
+        return ", or ".join(dict.fromkeys(word for word in words if word))
     if "enum" in schema:
         return ", ".join(map(str, schema["enum"]))
     if "const" in schema:
@@ -197,7 +219,7 @@ def _accepted(schema: Mapping[str, Any], defined: Mapping[str, Any]) -> str:
     kind = schema.get("type")
     if kind == "array":
         of = _accepted(schema.get("items", {}), defined)
-        return f"a list: {of}" if of else "a list"
+        return f"a list, each {of}" if of else "a list"
     if kind == "null":
         return ""
     types = {
@@ -210,10 +232,13 @@ def _accepted(schema: Mapping[str, Any], defined: Mapping[str, Any]) -> str:
 
 
 def _bounds(schema: Mapping[str, Any]) -> Sequence[str]:
+    if "minimum" in schema and "maximum" in schema:
+        return [f"from {schema['minimum']:g} to {schema['maximum']:g}"]
     words = {
         "minimum": "at least",
         "exclusiveMinimum": "above",
         "maximum": "at most",
         "exclusiveMaximum": "below",
     }
-    return [f"{word} {schema[key]:g}" for key, word in words.items() if key in schema]
+    said = [f"{word} {schema[key]:g}" for key, word in words.items() if key in schema]
+    return [" and ".join(said)] if said else []

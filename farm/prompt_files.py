@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -18,16 +17,13 @@ import yaml
 
 from farm.outside_text import shown, storable
 from farm.spec import MAX_PROMPT, MAX_PROMPTS, InvalidSpec, checked_frame_rate
+from farm.strict_yaml import Strict
 from farm.timecode import frame_of, frame_of_number, frame_of_seconds
 
 _TIMES = ("frame", "seconds", "timecode")
 _COLUMNS = (*_TIMES, "text")
 _MOST_BYTES = 4 << 20
 _DELIMITERS = (",", ";", "\t")
-
-
-_CUT = re.compile(r"[ \t]+#[^\s#]")
-"""The sign that YAML has cut a text such as "take #3" at its '#'. A real comment has a space after the '#'."""
 
 
 class _Wrong(ValueError):
@@ -84,36 +80,12 @@ def _text_of(path: Path) -> str:
         raise _Wrong(f"must be UTF-8, but byte {error.start + 1} isn't; save it as UTF-8") from None
 
 
-class _Loader(yaml.BaseLoader):
+class _Loader(Strict, yaml.BaseLoader):
     """A YAML loader that keeps every value as the text in the file.
 
     YAML 1.1 would turn the text 16:9 into 969, and the prompt "no" into False. YAML would also drop, without a word, the
     first of two values for the same key and the end of a text such as "take #3". This loader refuses both.
     """
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Return the mapping. Raises ConstructorError for a key that comes twice, and for a text that a '#' cuts."""
-        before: set[str] = set()
-        for key, value in node.value:
-            mark = value.end_mark
-            if (
-                isinstance(value, yaml.ScalarNode)
-                and not value.style
-                and _CUT.match(mark.buffer, mark.pointer)
-            ):
-                raise yaml.constructor.ConstructorError(
-                    None,
-                    None,
-                    f"'#' would end the text {shown(value.value, 60)!r}; put the text in quotes, or, if the '#' begins "
-                    "a comment, put a space after it",
-                    mark,
-                )
-            if isinstance(key, yaml.ScalarNode) and key.value in before:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{shown(key.value, 60)!r} comes twice in one row", key.start_mark
-                )
-            before |= {key.value} if isinstance(key, yaml.ScalarNode) else set()
-        return super().construct_mapping(node, deep)
 
 
 def _yaml_rows(text: str) -> Iterator[tuple[str, Any]]:

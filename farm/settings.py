@@ -416,17 +416,23 @@ def example(model: type[Settings], file: str, program: str, prefix: str) -> str:
 def _example_table(name: str, field: FieldInfo) -> list[str]:
     element, example = _element(field), (field.examples or [None])[0]
     if isinstance(example, dict) and element:
-        return [f"#[{name}.{key}]" for key in example] + _example_lines(element.model_fields)
+        return [
+            line
+            for key, shown_values in example.items()
+            for line in (f"#[{name}.{key}]", *_example_lines(element.model_fields, shown_values))
+        ]
     if isinstance(example, dict):
         return [f"[{name}]", *(f"#{key} = {_toml(value)}" for key, value in example.items())]
     return [f"#[[{name}]]", *(_example_lines(element.model_fields) if element else [])]
 
 
-def _example_lines(fields: Mapping[str, FieldInfo]) -> list[str]:
+def _example_lines(fields: Mapping[str, FieldInfo], values: object = None) -> list[str]:
+    """Return the lines of settings with their defaults, or with the `values` of an example."""
     lines = []
     for name, field in fields.items():
         sizes = parse_bytes in {getattr(part, "func", None) for part in field.metadata}
-        value = _size(field.default) if sizes else field.default
+        value = getattr(values, name, field.default)
+        value = _size(value) if sizes else value
         lines += [*_prose(field.description or ""), f"#{field.alias or name} = {_toml(value)}"]
     return lines
 
@@ -441,6 +447,8 @@ def _prose(text: str) -> list[str]:
 
 
 def _toml(value: Any) -> str:
-    if isinstance(value, tuple):
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{json.dumps(key)} = {_toml(part)}" for key, part in value.items()) + " }"
+    if isinstance(value, (tuple, list)):
         return "[" + ", ".join(_toml(part) for part in value) + "]"
     return json.dumps(str(value) if isinstance(value, Path) else value)

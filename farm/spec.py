@@ -231,6 +231,7 @@ _ACCEPTED = {
     "too_long": "at most {max_length} of them",
     "string_too_short": "at least {min_length} character(s)",
     "literal_error": "{expected}",
+    "missing": "given",
 }
 
 

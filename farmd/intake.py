@@ -29,6 +29,7 @@ from farm.spec import Condition, InvalidSpec, JobSpec
 from farm.store.errors import NotFound
 from farm.store.store import Store
 from farmd.contradictions import meetings
+from farmd.presets import Presets
 from scheduler.dispatch.snapshot import slots_of
 from scheduler.placement.estimate import wall_seconds
 from scheduler.placement.place import misfit
@@ -56,7 +57,7 @@ class PlannedJob:
 
 
 class Intake:
-    """Plans jobs for this farm.
+    """Plans jobs for this farm. It also holds what jobs may name: the catalogue of the plugins, and the presets.
 
     Args:
         config: The farm's settings.
@@ -66,6 +67,9 @@ class Intake:
         look: Given the path of a media file and the largest number of frames allowed, returns the facts of the file.
             It is farm.media.clips.probe, or a function that does the same in a separate process.
         lacks: Given a node id, returns the models that the node should offer but doesn't, each with the reason.
+
+    Raises:
+        InvalidConfig: A preset of farm.toml names something that no plugin has.
     """
 
     def __init__(
@@ -77,7 +81,8 @@ class Intake:
         look: Callable[[Path, int], MediaFacts] = probe,
         lacks: Callable[[str], Mapping[str, str]] = lambda node_id: {},
     ):
-        self._config, self._catalogue, self._store, self._files = config, catalogue, store, files
+        self._config, self._store, self._files = config, store, files
+        self.catalogue, self.presets = catalogue, Presets(config.presets, catalogue)
         self._look, self._lacks = look, lacks
 
     def plan(self, spec: JobSpec, *, keep_media: bool) -> PlannedJob:
@@ -92,15 +97,15 @@ class Intake:
             PlanFailed: The job's strategy, which may come from a plugin, failed with any other error.
         """
         self._check_limits(spec)
-        model = _choose("model", spec.model, self._catalogue.models)
-        output = _choose("output", spec.output, self._catalogue.outputs)
+        model = _choose("model", spec.model, self.catalogue.models)
+        output = _choose("output", spec.output, self.catalogue.outputs)
         strategy = self._strategy(spec)
         weights = self._weights(model)
         media, notes = self._media(spec)
         slots = slots_of(self._store.nodes.list())
         storyboard = self._storyboard(spec, model)
-        sampler = _choose("sampler", spec.sampler or model.sampler, self._catalogue.samplers)
-        guidance = _choose("guidance", spec.guidance or DEFAULT_GUIDANCE, self._catalogue.guidances)
+        sampler = _choose("sampler", spec.sampler or model.sampler, self.catalogue.samplers)
+        guidance = _choose("guidance", spec.guidance or DEFAULT_GUIDANCE, self.catalogue.guidances)
         try:
             plan = make_plan(
                 spec,
@@ -113,7 +118,7 @@ class Intake:
                 storyboard=storyboard,
                 sampler=sampler,
                 guidance=guidance,
-                offers=self._catalogue.offers(),
+                offers=self.catalogue.offers(),
             )
         except InvalidSpec:
             raise
@@ -145,13 +150,13 @@ class Intake:
             )
 
     def _strategy(self, spec: JobSpec) -> Strategy:
-        return _choose("strategy", strategy_of(spec), self._catalogue.strategies)
+        return _choose("strategy", strategy_of(spec), self.catalogue.strategies)
 
     def _storyboard(self, spec: JobSpec, model: ModelFacts) -> tuple[ModelFacts, str] | None:
         """Return the model that draws the storyboard, and its weights; None if it is the job's own model."""
         if spec.storyboard_model in ("", model.name):
             return None
-        drawer = _choose("storyboard_model", spec.storyboard_model, self._catalogue.models)
+        drawer = _choose("storyboard_model", spec.storyboard_model, self.catalogue.models)
         return drawer, self._weights(drawer, "storyboard_model")
 
     def _advice(self, spec: JobSpec, model: ModelFacts, plan: Plan) -> list[str]:

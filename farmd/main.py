@@ -59,7 +59,7 @@ class CannotListen(Exception):
 
 
 _REFUSALS = (
-    CannotListen, DamagedFile, HomeInUse, NoAddress, PluginTrouble, PortTaken, StoreError, UnusableUrl,
+    CannotListen, DamagedFile, HomeInUse, InvalidConfig, NoAddress, PluginTrouble, PortTaken, StoreError, UnusableUrl,
 )  # fmt: skip
 """What ends a start with a line that says everything."""
 

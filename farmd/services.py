@@ -17,6 +17,8 @@ from farm.v1 import (
     jobs_pb2_grpc,
     nodes_pb2,
     nodes_pb2_grpc,
+    plugins_pb2,
+    plugins_pb2_grpc,
     tasks_pb2,
     tasks_pb2_grpc,
 )
@@ -24,6 +26,7 @@ from farm.wire.security import Authority
 from farmd.api.artifacts import ArtifactService
 from farmd.api.jobs import JobService
 from farmd.api.nodes import NodeService, NodeTerms
+from farmd.api.plugins import PluginService
 from farmd.api.tasks import TaskService
 from scheduler.dispatch.job_watchers import JobWatchers
 from scheduler.dispatch.sessions import Sessions
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
 
 NAMES = tuple(
     service.full_name
-    for file in (jobs_pb2, tasks_pb2, nodes_pb2, artifacts_pb2)
+    for file in (jobs_pb2, tasks_pb2, nodes_pb2, artifacts_pb2, plugins_pb2)
     for service in file.DESCRIPTOR.services_by_name.values()
 )
 """Full names of the services, for health and reflection."""
@@ -68,5 +71,6 @@ def add_services(server: aio.Server, parts: Parts) -> None:
     tasks_pb2_grpc.add_TaskServiceServicer_to_server(tasks, server)
     nodes = NodeService(store, files, parts.authority, sessions, watchers, parts.terms, parts.wake)
     nodes_pb2_grpc.add_NodeServiceServicer_to_server(nodes, server)
+    plugins_pb2_grpc.add_PluginServiceServicer_to_server(PluginService(parts.intake), server)
     artifacts = ArtifactService(store, files, parts.max_upload_bytes)
     artifacts_pb2_grpc.add_ArtifactServiceServicer_to_server(artifacts, server)

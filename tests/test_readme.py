@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = (
     "README.md",
     "CONTRIBUTING.md",
-    *(f"docs/{name}.md" for name in ("use", "server", "nodes", "owners", "models", "long-video")),
+    *(f"docs/{name}.md" for name in ("use", "options", "server", "nodes", "owners", "models", "long-video")),
 )
 PROGRAMS = {"farmctl": farmctl, "farmd": farmd, "farm-node": farm_node}
 OTHERS = {".venv/bin/python", "export", "grep", "mkdir", "test", "printf", "hf", "sort", "sudo"}

@@ -24,6 +24,11 @@ _COMMANDS = {
         "farm.cli.node:node",
         "Look at workstations, admit new ones, take them out of service and bring them back.",
     ),
+    "plugin": (
+        "farm.cli.plugin:plugin",
+        "Look at models, strategies, samplers, guidances and their options.",
+    ),
+    "preset": ("farm.cli.preset:preset", "Look at the presets from which jobs are filled in."),
     "client": ("farm.cli.client:client", "Let other machines talk to this farm."),
     "demo": ("farm.cli.demo:demo", "See it work: start a farm, extend a clip, stop the farm."),
     "db": ("farm.cli.db:db", "Upgrade, back up and restore the farm's database."),

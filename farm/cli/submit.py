@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,31 +11,22 @@ import click
 from farm.cli.follow import finish, follow, transfer_bar
 from farm.cli.given_media import check_length, condition_of, facts_of, frame_of, rate_of, size_of
 from farm.cli.keyframe_defaults import KeyMedia, default_rate, in_frame_order
-from farm.cli.params import Choice, Keyframe, Place, Size, text_is_no_option
-from farm.cli.printing import (
-    connect,
-    declared_devices,
-    done_all_the_same,
-    duration,
-    marker,
-    note,
-    print_json,
-    print_table,
-    say,
-    size,
-    weights,
-)
-from farm.cli.prompts import asked_prompts, frame_lines
+from farm.cli.params import Keyframe, Place, Size
+from farm.cli.planned import print_plan
+from farm.cli.preset import asked_preset
+from farm.cli.printing import connect, done_all_the_same, note, print_json
+from farm.cli.prompts import asked_prompts
 from farm.cli.refusals import with_media_names
-from farm.client import FarmClient, InvalidSpec, LocalCondition
+from farm.cli.spec_file import SpecFirst, read_job
+from farm.cli.submit_options import video_options
+from farm.client import InvalidSpec, LocalCondition
 from farm.client.transfer import check_output
 from farm.media.clips import resampled_count
-from farm.planning import TaskKind
+from farm.presets import Preset, merged
 from farm.spec import Condition, frame_rate
-from farm.v1 import jobs_pb2
 
 
-@click.group()
+@click.group(cls=SpecFirst)
 def submit() -> None:
     """Ask the farm for a video.
 
@@ -47,96 +37,8 @@ def submit() -> None:
       farmctl submit extend clip.mp4 --frames 750 --size 1024x576 --fps 30 --prompt "…" --wait -o long.mp4
       farmctl submit keyframes a.png@0 b.png@120 c.png@end --frames 250 --prompt "…"
       farmctl submit video take3.mp4 --strength 0.3 --prompt "…"
+      farmctl submit --spec job.yaml --wait -o shot.mp4
     """
-
-
-_OPTIONS = (
-    click.option(
-        "--prompt",
-        "prompts",
-        multiple=True,
-        metavar="TEXT",
-        help="A text that says what the video shows.",
-    ),
-    click.option(
-        "--prompt-at",
-        "prompts_at",
-        type=(str, str),
-        multiple=True,
-        metavar="TIME TEXT",
-        callback=text_is_no_option,
-        help="TEXT is what the video shows from TIME on: a frame (240), seconds (8s) or a timecode (00:00:08:00). "
-        "Repeatable.",
-    ),
-    click.option(
-        "--prompts",
-        "prompt_file",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="Read all prompts from a YAML or CSV file. Each row has a text and a frame, seconds or a timecode "
-        "(HH:MM:SS:FF).",
-    ),
-    click.option(
-        "--prompt-always",
-        metavar="TEXT",
-        help="A text put before every prompt, such as a description of the person in the shot.",
-    ),
-    click.option(
-        "--crossfade",
-        "crossfade_frames",
-        type=int,
-        help="Frames over which one prompt fades to the next. Default: 24.",
-    ),
-    click.option(
-        "--negative-prompt", default="", help="What the video must not show. Needs a guidance scale above 1."
-    ),
-    click.option(
-        "--seed", type=int, default=0, show_default=True, help="The same seed gives the same video."
-    ),
-    click.option("--steps", type=int, help="Denoising steps. Default: the model's."),
-    click.option(
-        "--guidance-scale",
-        type=float,
-        help="Scale of classifier-free guidance; 1 turns it off. Default: the model's.",
-    ),
-    click.option(
-        "--strategy",
-        help="How windows are made: hierarchical (a storyboard, then all windows at once), codenoise (a storyboard, then "
-        "all windows in lockstep, agreeing at every step), autoregressive (one window after the other), or a plugin's "
-        "strategy. Default: the farm chooses from the job alone.",
-    ),
-    click.option("--model", help="The model that renders the video. Default: ltx-tiny."),
-    click.option("--storyboard-model", help="A smaller model that draws the storyboard. Default: --model."),
-    click.option("--window", "window_latents", type=int, help="Length of a window in latents. Default: 16."),
-    click.option(
-        "--overlap", "overlap_latents", type=int, help="Latents that neighbouring windows share. Default: 3."
-    ),
-    click.option(
-        "--layout",
-        type=Choice(["fixed", "farm"]),
-        help="fixed: windows of --window latents on every farm. farm: windows sized for the devices that are online. "
-        "Default: fixed.",
-    ),
-    click.option("--priority", type=int, help="Priority from 0 to 100; higher goes first. Default: 50."),
-    click.option("--name", default="", help="A name for the job, for people."),
-    click.option("--dry-run", is_flag=True, help="Show the plan and its cost without making a job."),
-    click.option("--wait", is_flag=True, help="Wait until the job has ended. Ctrl-C leaves the job running."),
-    click.option(
-        "-o",
-        "--output",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="Where to write the video, such as long.mp4. With --dry-run, json prints the plan as the API's JSON.",
-    ),
-    click.option("--overwrite", is_flag=True, help="Replace FILE if it exists."),
-)
-
-
-def _video(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that every mode takes."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
 
 
 _NO_UPLOAD = click.option(
@@ -148,11 +50,15 @@ _NO_UPLOAD = click.option(
 
 @submit.command()
 @click.option("--frames", type=int, required=True, help="Frames of the result.")
-@click.option("--size", "pixels", type=Size(), default="1024x576", show_default=True)
-@click.option("--fps", type=float, default=30.0, show_default=True, help="Frames a second.")
-@_video
+@click.option(
+    "--size", "pixels", type=Size(), help="Size of the result. Default: the preset's, or else 1024x576."
+)
+@click.option("--fps", type=float, help="Frames a second. Default: the preset's, or else 30.")
+@video_options
 @click.pass_context
-def text(ctx: click.Context, frames: int, pixels: tuple[int, int], fps: float, **asked: Any) -> None:
+def text(
+    ctx: click.Context, frames: int, pixels: tuple[int, int] | None, fps: float | None, **asked: Any
+) -> None:
     """Make a video from a prompt alone.
 
     \b
@@ -160,17 +66,23 @@ def text(ctx: click.Context, frames: int, pixels: tuple[int, int], fps: float, *
       farmctl submit text --frames 250 --prompt "a river at dawn" --wait -o river.mp4
       farmctl submit text --frames 500 --prompt "a ball rolls" --prompt-at 240 "it stops"
       farmctl submit text --frames 500 --prompts shots.yaml --prompt-always "a man in a red hat"
+      farmctl submit text --frames 250 --preset balanced --option shift_terminal=0.2 --prompt "a river at dawn"
       farmctl submit text --frames 1 --size 256x160 --prompt "a red ball on a navy background"
     """
-    _submit(ctx, [], {"frames": frames, "width": pixels[0], "height": pixels[1], "fps": fps}, **asked)
+    preset = _preset(ctx, asked)
+    width, height = pixels or preset.size or (1024, 576)
+    rate = fps if fps is not None else preset.fps or 30.0
+    _submit(ctx, [], {"frames": frames, "width": width, "height": height, "fps": rate}, **asked)
 
 
 @submit.command()
 @click.argument("image")
 @click.option("--frames", type=int, required=True, help="Frames of the result.")
-@click.option("--size", "pixels", type=Size(), help="Size of the result. Default: the image's.")
-@click.option("--fps", type=float, default=30.0, show_default=True, help="Frames a second.")
-@_video
+@click.option(
+    "--size", "pixels", type=Size(), help="Size of the result. Default: the preset's, or else the image's."
+)
+@click.option("--fps", type=float, help="Frames a second. Default: the preset's, or else 30.")
+@video_options
 @_NO_UPLOAD
 @click.pass_context
 def image(
@@ -178,7 +90,7 @@ def image(
     image: str,
     frames: int,
     pixels: tuple[int, int] | None,
-    fps: float,
+    fps: float | None,
     no_upload: bool,
     **asked: Any,
 ) -> None:
@@ -191,20 +103,24 @@ def image(
     facts = facts_of("image", image, no_upload)
     if facts and facts.kind != "image":
         raise InvalidSpec("image", f"{image} is a clip; give it to `farmctl submit extend`")
-    width, height = pixels or size_of(facts)
-    fields = {"frames": frames, "width": width, "height": height, "fps": fps}
+    preset = _preset(ctx, asked)
+    width, height = pixels or preset.size or size_of(facts)
+    rate = fps if fps is not None else preset.fps or 30.0
+    fields = {"frames": frames, "width": width, "height": height, "fps": rate}
     _submit(ctx, [condition_of(image, facts, no_upload)], fields, **asked)
 
 
 @submit.command()
 @click.argument("clip")
 @click.option("--frames", type=int, required=True, help="Frames of the result, the clip's own included.")
-@click.option("--size", "pixels", type=Size(), help="Size of the result. Default: the clip's.")
-@click.option("--fps", type=float, help="Frames a second. Default: the clip's.")
+@click.option(
+    "--size", "pixels", type=Size(), help="Size of the result. Default: the preset's, or else the clip's."
+)
+@click.option("--fps", type=float, help="Frames a second. Default: the preset's, or else the clip's.")
 @click.option(
     "--at", type=Place(), default="start", show_default=True, help="Frame of the result at which CLIP begins."
 )
-@_video
+@video_options
 @_NO_UPLOAD
 @click.pass_context
 def extend(
@@ -228,8 +144,9 @@ def extend(
       farmctl submit extend clip.mp4 --frames 750 --dry-run
     """
     facts = facts_of("clip", clip, no_upload)
-    width, height = pixels or size_of(facts)
-    rate = fps if fps is not None else rate_of(facts)
+    preset = _preset(ctx, asked)
+    width, height = pixels or preset.size or size_of(facts)
+    rate = fps if fps is not None else preset.fps or rate_of(facts)
     check_length(clip, facts, frames, rate)
     fields = {"frames": frames, "width": width, "height": height, "fps": rate}
     frame = frame_of(at, facts, frames, rate)
@@ -243,10 +160,14 @@ def extend(
     "--size",
     "pixels",
     type=Size(),
-    help="Size of the result. Default: the size of the media that the video shows first.",
+    help="Size of the result. Default: the preset's, or else that of the media that the video shows first.",
 )
-@click.option("--fps", type=float, help="Frames a second. Default: the clips'; 30 if all media are images.")
-@_video
+@click.option(
+    "--fps",
+    type=float,
+    help="Frames a second. Default: the preset's, or else the clips'; 30 if all media are images.",
+)
+@video_options
 @_NO_UPLOAD
 @click.pass_context
 def keyframes(
@@ -270,8 +191,10 @@ def keyframes(
     """
     found = [facts_of("media", name, no_upload) for name, _, _ in media]
     keys = [KeyMedia(name, at, facts) for (name, at, _), facts in zip(media, found, strict=True)]
-    width, height = pixels or size_of(in_frame_order(keys)[0].facts)
-    rate, why = (fps, "") if fps is not None else default_rate(keys)
+    preset = _preset(ctx, asked)
+    width, height = pixels or preset.size or size_of(in_frame_order(keys)[0].facts)
+    asked_rate = fps if fps is not None else preset.fps
+    rate, why = (asked_rate, "") if asked_rate is not None else default_rate(keys)
     if why:
         note(f"note: {why}")
     conditions = [
@@ -292,9 +215,11 @@ def keyframes(
     help="How firmly the video keeps to CLIP: at 0 nothing of CLIP is left, near 1 CLIP hardly changes.",
 )
 @click.option("--frames", type=int, help="Frames of the result. Default: the clip's.")
-@click.option("--size", "pixels", type=Size(), help="Size of the result. Default: the clip's.")
-@click.option("--fps", type=float, help="Frames a second. Default: the clip's.")
-@_video
+@click.option(
+    "--size", "pixels", type=Size(), help="Size of the result. Default: the preset's, or else the clip's."
+)
+@click.option("--fps", type=float, help="Frames a second. Default: the preset's, or else the clip's.")
+@video_options
 @_NO_UPLOAD
 @click.pass_context
 def video(
@@ -314,8 +239,9 @@ def video(
       farmctl submit video take3.mp4 --strength 0.3 --prompt "a river at night" --wait -o night.mp4
     """
     facts = facts_of("clip", clip, no_upload)
-    width, height = pixels or size_of(facts)
-    rate = fps if fps is not None else rate_of(facts)
+    preset = _preset(ctx, asked)
+    width, height = pixels or preset.size or size_of(facts)
+    rate = fps if fps is not None else preset.fps or rate_of(facts)
     if facts is None and frames is None:
         raise InvalidSpec("frames", "must be given: the clip can't be read on this machine")
     count = resampled_count(facts, frame_rate(rate)) if facts and 1 <= rate <= 120 else frames
@@ -323,6 +249,49 @@ def video(
         raise InvalidSpec("frames", f"must be {count}, the frames of {clip} at {rate:g} fps, got {frames}")
     fields = {"frames": count, "width": width, "height": height, "fps": rate}
     _submit(ctx, [condition_of(clip, facts, no_upload, 0, strength)], fields, **asked)
+
+
+@submit.command()
+@click.argument("file")
+@click.option("--frames", type=int, help="Frames of the result.")
+@click.option("--size", "pixels", type=Size(), help="Size of the result.")
+@click.option("--fps", type=float, help="Frames a second. Default: 30.")
+@video_options
+@click.pass_context
+def spec(
+    ctx: click.Context,
+    file: str,
+    frames: int | None,
+    pixels: tuple[int, int] | None,
+    fps: float | None,
+    **asked: Any,
+) -> None:
+    """Make the video that a YAML or JSON file asks for: `farmctl submit --spec FILE`.
+
+    FILE has the fields of the API's JobSpec, such as prompt, frames, width and height. In its conditions, media is the
+    path of a clip or image on this machine, which counts from the folder of FILE, and is uploaded. Options given
+    beside FILE win. If FILE is -, the command reads standard input.
+
+    \b
+    Examples:
+      farmctl submit --spec job.yaml --wait -o shot.mp4
+      farmctl submit spec job.yaml --steps 40 --dry-run
+    """
+    fields, conditions = read_job(file)
+    width, height = pixels or (None, None)
+    beside = {"frames": frames, "width": width, "height": height, "fps": fps}
+    fields |= {name: value for name, value in beside.items() if value is not None}
+    if asked["options"]:
+        # A single option wins over the one of the file; the rest of the file's stay.
+        fields["options"], asked["options"] = merged(fields.get("options"), asked["options"]), None
+    _submit(ctx, conditions, fields, **asked)
+
+
+def _preset(ctx: click.Context, asked: Mapping[str, Any]) -> Preset:
+    """Return the preset that --preset names; an empty one if there is none. Raises InvalidSpec."""
+    if not asked["preset"]:
+        return Preset()
+    return asked_preset(connect(ctx, patience=30.0), asked["preset"], asked["model"])
 
 
 def _submit(
@@ -346,10 +315,8 @@ def _submit(
     if output and not as_json:
         check_output(output, overwrite)
     fields |= {name: value for name, value in given.items() if value is not None}
-    asked = asked_prompts(prompts, prompts_at, prompt_file, fps=fields["fps"], frames=fields["frames"])
-    fields |= asked.fields
-    for line in asked.notes:
-        note(f"note: {line}")
+    if prompts or prompts_at or prompt_file:
+        fields |= _prompts(prompts, prompts_at, prompt_file, fields)
     client = connect(ctx, patience=30.0)
     with transfer_bar("upload") as moved:
         call = client.plan if dry_run else client.submit
@@ -363,7 +330,7 @@ def _submit(
     for line in answer.notes:
         note(f"note: {line}")
     if dry_run:
-        return _print_plan(client, answer.plan)
+        return print_plan(client, answer.plan)
     job = answer.job
     with done_all_the_same(f"job {job.id} was submitted"):
         click.echo(
@@ -379,40 +346,17 @@ def _submit(
         note(f"download the video with `farmctl job download {job.id} -o {output or 'FILE'}` when it is done")
 
 
-def _print_plan(client: FarmClient, plan: jobs_pb2.PlanSummary) -> None:
-    counts = Counter(task.kind for task in plan.tasks)
-    mark = marker(declared_devices(client.nodes()))
-    devices = ", ".join(mark(place) for place in plan.fitting_devices)
-    lines = {
-        "strategy": plan.strategy,
-        "model": f"{plan.model} {plan.precision}"
-        + (f", weights {weights(plan.weights)}" if plan.weights else ""),
-        "renders": f"{plan.render_frames} frames ({plan.latents} latents) at {plan.render_width}x{plan.render_height}",
-        "tasks": ", ".join(f"{count} {kind}" for kind, count in counts.items()),
-        "devices": devices or "no device of this farm fits; the job would wait",
-        "time": f"about {duration(plan.estimated_seconds)}"
-        if plan.HasField("estimated_seconds")
-        else "unknown: no fitting device is online",
-        "disk": f"about {size(plan.estimated_bytes)}",
-    }
-    if prompts := frame_lines(plan.shown_prompts):
-        lines["prompts"] = "\n           ".join(prompts)
-    for key, value in lines.items():
-        say(f"{key + ':':<11}{value}")
-    click.echo()
-    windows = [task for task in plan.tasks if task.kind in (TaskKind.STORYBOARD, TaskKind.WINDOW)]
-    print_table(
-        ("WINDOW", "LATENTS", "NEEDS", "TFLOP", "MEMORY"),
-        (
-            (
-                task.key,
-                f"{task.start}-{task.stop}",
-                ", ".join(task.needs) or "-",
-                f"{task.flops / 1e12:.2f}",
-                size(task.vram_bytes),
-            )
-            for task in windows
-        ),
-        "no windows",
-        keep=("WINDOW",),
-    )
+def _prompts(
+    prompts: tuple[str, ...],
+    prompts_at: tuple[tuple[str, str], ...],
+    prompt_file: Path | None,
+    fields: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the spec's fields that --prompt, --prompt-at and --prompts ask for, and print notes. Raises InvalidSpec."""
+    frames, fps = fields.get("frames"), fields.get("fps", 30.0)
+    if not isinstance(frames, int) or not isinstance(fps, (int, float)):
+        raise InvalidSpec("frames" if isinstance(fps, (int, float)) else "fps", "must be given, as a number")
+    asked = asked_prompts(prompts, prompts_at, prompt_file, fps=fps, frames=frames)
+    for line in asked.notes:
+        note(f"note: {line}")
+    return asked.fields

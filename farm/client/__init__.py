@@ -28,12 +28,15 @@ from farm.client import transfer
 from farm.client.delivery import Downloads, how_it_stands, where_decoded
 from farm.client.errors import BROKEN, FarmError, InvalidSpec, NotFound, Unreachable, translate
 from farm.client.local_media import LocalCondition, check_media, unsent
-from farm.v1 import artifacts_pb2, jobs_pb2, nodes_pb2, tasks_pb2
+from farm.presets import chosen, filled
+from farm.v1 import artifacts_pb2, jobs_pb2, nodes_pb2, plugins_pb2, tasks_pb2
 from farm.v1.artifacts_pb2_grpc import ArtifactServiceStub
 from farm.v1.jobs_pb2_grpc import JobServiceStub
 from farm.v1.nodes_pb2_grpc import NodeServiceStub
+from farm.v1.plugins_pb2_grpc import PluginServiceStub
 from farm.v1.tasks_pb2_grpc import TaskServiceStub
 from farm.wire.channels import channel, request_metadata
+from farm.wire.plugin_messages import preset_from_message
 from farm.wire.profile import Profile
 
 __all__ = ["FarmClient", "FarmError", "InvalidSpec", "LocalCondition", "NotFound", "Unreachable"]
@@ -78,6 +81,7 @@ class FarmClient:
         self._tasks = TaskServiceStub(self._channel)
         self._nodes = NodeServiceStub(self._channel)
         self._artifacts = ArtifactServiceStub(self._channel)
+        self._plugins = PluginServiceStub(self._channel)
 
     @classmethod
     def from_profile(
@@ -130,7 +134,8 @@ class FarmClient:
             progress: Called during uploads.
             destination: The file to which the video will be downloaded later. Its extension, such as ".mp4", is
                 checked before anything is uploaded.
-            **fields: Fields of JobSpec. They replace those of `spec`.
+            **fields: Fields of JobSpec. They replace those of `spec`. With a `preset`, fields that the preset has may be
+                left out, also `width` and `height`.
 
         Returns:
             The job in `.job`, its plan in `.plan`, notes for people in `.notes`. `.existing` is true if the key was used
@@ -600,6 +605,32 @@ class FarmClient:
         """Return the join token, and the addresses at which workstations reach the farm."""
         return self._call(self._nodes.GetJoinToken, nodes_pb2.GetJoinTokenRequest())
 
+    def plugins(self) -> list[plugins_pb2.Plugin]:
+        """Return the models, strategies, samplers, guidances and outputs that jobs may name, with their options."""
+        return list(self._call(self._plugins.ListPlugins, plugins_pb2.ListPluginsRequest()).plugins)
+
+    def presets(self, model: str = "") -> list[plugins_pb2.Preset]:
+        """Return the presets that jobs may name.
+
+        Args:
+            model: The presets are returned as jobs of this model get them: a distilled model keeps its own steps,
+                guidance and schedule. Empty: the presets as they are.
+        """
+        return list(
+            self._call(self._plugins.ListPresets, plugins_pb2.ListPresetsRequest(model=model)).presets
+        )
+
+    def _filled(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """Return the fields of a spec with those of its preset, if it names one, filled in."""
+        if not (name := fields.get("preset")):
+            return fields
+        presets = self.presets(fields.get("model") or specs.JobSpec.model_fields["model"].default)
+        known = {preset.name: preset_from_message(preset) for preset in presets}
+        try:
+            return filled(fields, chosen(str(name), known))
+        except specs.InvalidSpec as error:
+            raise InvalidSpec(error.field, error.problem) from None
+
     def _downloads(self) -> Downloads:
         return Downloads(self._artifacts, self.server, self.patience)
 
@@ -618,6 +649,7 @@ class FarmClient:
         wanted = [
             c if isinstance(c, (specs.Condition, LocalCondition)) else LocalCondition(c) for c in conditions
         ]
+        fields = self._filled(fields)
         before = tuple(fields.pop("conditions", ()))
         try:
             # Checked before the first byte is sent: a clip may take an hour to upload.
@@ -647,11 +679,18 @@ class FarmClient:
         bare = jobs_pb2.JobSpec()
         bare.CopyFrom(message)
         del bare.conditions[:]
-        return self._call(
-            self._jobs.SubmitJob,
-            jobs_pb2.SubmitJobRequest(spec=bare, validate_only=True),
-            _SUBMIT_SECONDS,
-        ).plan
+        try:
+            return self._planned(bare)
+        except InvalidSpec as error:
+            # Only with its media a job may begin below noise level 1. The farm checks that when the media are there.
+            if error.field != "options" or not message.conditions:
+                raise
+        bare.ClearField("options")
+        return self._planned(bare)
+
+    def _planned(self, message: jobs_pb2.JobSpec) -> jobs_pb2.PlanSummary:
+        request = jobs_pb2.SubmitJobRequest(spec=message, validate_only=True)
+        return self._call(self._jobs.SubmitJob, request, _SUBMIT_SECONDS).plan
 
     def _call(
         self,

@@ -19,8 +19,15 @@ _OPTIONAL = ("steps", "guidance_scale", "window_latents", "overlap_latents", "pr
 _DEFAULT_IF_EMPTY = ("model", "output", "layout")
 
 
-def spec_from_message(message: jobs_pb2.JobSpec) -> JobSpec:
-    """Check the job spec in a message, and return it. Raises InvalidSpec."""
+def spec_from_message(
+    message: jobs_pb2.JobSpec, fill: Callable[[dict[str, Any]], dict[str, Any]] = dict
+) -> JobSpec:
+    """Check the job spec in a message, and return it. Raises InvalidSpec.
+
+    Args:
+        message: The message.
+        fill: Given the fields of the message, returns them with those of the job's preset filled in.
+    """
     fields = {
         field.name: getattr(message, field.name)
         for field in jobs_pb2.JobSpec.DESCRIPTOR.fields
@@ -37,16 +44,16 @@ def spec_from_message(message: jobs_pb2.JobSpec) -> JobSpec:
         for item in message.conditions
     ]
     fields["later_prompts"] = [{"frame": item.frame, "text": item.text} for item in message.later_prompts]
-    fields["options"] = _whole(json_format.MessageToDict(message.options))
-    return parse_spec(fields)
+    fields["options"] = whole(json_format.MessageToDict(message.options))
+    return parse_spec(fill(fields))
 
 
-def _whole(value: Any) -> Any:
+def whole(value: Any) -> Any:
     """Return JSON from a Struct with its whole numbers as integers: a Struct has floating-point numbers alone."""
     if isinstance(value, dict):
-        return {key: _whole(one) for key, one in value.items()}
+        return {key: whole(one) for key, one in value.items()}
     if isinstance(value, list):
-        return [_whole(one) for one in value]
+        return [whole(one) for one in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

@@ -73,7 +73,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
                 "idempotency_key",
                 f"must be at most {MAX_KEY} characters, got {len(request.idempotency_key)}",
             )
-        spec = spec_from_message(request.spec)
+        spec = spec_from_message(request.spec, self._intake.presets.filled)
         planned = await asyncio.to_thread(self._intake.plan, spec, keep_media=not request.validate_only)
         response = jobs_pb2.SubmitJobResponse(
             plan=plan_message(planned.plan, planned.fitting_devices, planned.estimated_seconds),

@@ -41,6 +41,7 @@ def without_effect(settled: Settled) -> list[str]:
         said = f"frames: all {settled.spec.frames} are given at strength 1, and none is rendered"
         return [f"{said}; prompts, seed, steps and guidance have no effect"]
     return [
+        *_preset(settled),
         *_prompts(settled),
         *_guidance(settled),
         *_options(settled),
@@ -48,6 +49,14 @@ def without_effect(settled: Settled) -> list[str]:
         *_strengths(settled),
         *_rate(settled),
     ]
+
+
+def _preset(settled: Settled) -> list[str]:
+    spec, model = settled.spec, settled.model
+    if not spec.preset or not model.grid:
+        return []
+    kept = f"its own {len(model.grid)} steps, guidance and schedule"
+    return [f"preset: {model.name} is distilled and keeps {kept}, whatever {spec.preset} says"]
 
 
 def _prompts(settled: Settled) -> list[str]:

@@ -39,11 +39,11 @@ def test_help_imports_nothing_heavy():
 
 @pytest.mark.parametrize(
     "command",
-    ["", "up", "down", "submit", "submit text", "submit image", "submit extend", "submit keyframes", "submit video", "job", "job list", "job show", "job watch", "job cancel",
+    ["", "up", "down", "submit", "submit text", "submit image", "submit extend", "submit keyframes", "submit video", "submit spec", "job", "job list", "job show", "job watch", "job cancel",
      "job download", "job outputs", "job pause", "job resume", "job retry", "job priority", "job why", "task", "task list", "task show",
      "task logs", "task retry", "node", "node list", "node show", "node drain", "node resume", "node lock", "node unlock",
      "node forget", "node mine", "node enroll", "config", "config example", "db", "db upgrade", "db backup", "db restore",
-     "client", "client export"],
+     "client", "client export", "plugin", "plugin list", "plugin show", "preset", "preset list", "preset show"],
 )  # fmt: skip
 def test_every_command_teaches_with_an_example(command):
     told = CliRunner().invoke(main, [*command.split(), "--help"], prog_name="farmctl")

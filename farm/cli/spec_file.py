@@ -1,0 +1,140 @@
+"""A whole job as a file: how `farmctl submit --spec FILE` reads YAML and JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from farm.client import InvalidSpec, LocalCondition
+from farm.nearest import did_you_mean
+from farm.outside_text import shown
+from farm.spec import Condition, JobSpec, parse_spec
+from farm.strict_yaml import Strict
+
+_MOST_BYTES = 4 << 20
+
+
+class SpecFirst(click.Group):
+    """The group `submit`, which takes `--spec FILE` in place of a mode: it stands for the mode `spec FILE`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse arguments as click does, with `--spec FILE` in place of a mode turned into the mode `spec`."""
+        if args and args[0].startswith("-") and args[0] not in ctx.help_option_names:
+            for place, arg in enumerate(args):
+                if arg == "--spec" and place + 1 < len(args):
+                    args = ["spec", *args[:place], *args[place + 2 :], "--", args[place + 1]]
+                    break
+                if arg.startswith("--spec="):
+                    rest = [*args[:place], *args[place + 1 :]]
+                    args = ["spec", *rest, "--", arg.removeprefix("--spec=")]
+                    break
+        return super().parse_args(ctx, args)
+
+
+class _Loader(Strict, yaml.SafeLoader):
+    """A loader of plain values that refuses a key that comes twice, and a text that a '#' cuts."""
+
+    within = "part of the file"
+
+
+def read_job(file: str) -> tuple[dict[str, Any], list[Condition | LocalCondition]]:
+    """Read the file of a job. Return its fields of JobSpec without the conditions, and the conditions.
+
+    Args:
+        file: A file in YAML or JSON; "-": standard input. In its conditions, a text as `media` is the path of a file on
+            this machine. A relative path counts from the folder of `file`.
+
+    Raises:
+        InvalidSpec: The file can't be read, or has an unknown field. Values of fields are checked with the whole job.
+    """
+    text = _text(file)
+    fields = _values(text, file)
+    if not isinstance(fields, Mapping):
+        raise InvalidSpec("spec", f"{_name(file)} must hold fields of a job, such as 'frames: 250'")
+    for name in fields:
+        if name not in JobSpec.model_fields:
+            near = did_you_mean(str(name), JobSpec.model_fields)
+            raise InvalidSpec(shown(name, 60), f"there is no such field in a job{near}")
+    folder = Path() if file == "-" else Path(file).parent
+    rest = {name: value for name, value in fields.items() if name != "conditions" and value is not None}
+    return rest, _conditions(fields.get("conditions") or [], folder)
+
+
+def _conditions(given: Any, folder: Path) -> list[Condition | LocalCondition]:
+    if not isinstance(given, list) or not all(isinstance(one, Mapping) for one in given):
+        raise InvalidSpec(
+            "conditions", "must be a list, such as '- media: still.png' with 'frame: 120' below it"
+        )
+    local = [isinstance(one.get("media"), str) for one in given]
+    named = [
+        {**one, "media": {"path": one["media"]}} if here else dict(one)
+        for one, here in zip(given, local, strict=True)
+    ]
+    # Only the conditions are checked here: the rest of a small job that is right stands for the fields that flags give.
+    checked = parse_spec({"frames": 1, "width": 32, "height": 32, "conditions": named}).conditions
+    return [
+        LocalCondition(folder / Path(one.media.path).expanduser(), one.frame, one.strength) if here else one
+        for one, here in zip(checked, local, strict=True)
+    ]
+
+
+def _name(file: str) -> str:
+    return "standard input" if file == "-" else shown(file)
+
+
+def _text(file: str) -> str:
+    try:
+        if file == "-":
+            data = sys.stdin.buffer.read(_MOST_BYTES + 1)
+        else:
+            with Path(file).open("rb") as opened:
+                data = opened.read(_MOST_BYTES + 1)
+    except OSError as error:
+        raise InvalidSpec("spec", f"{_name(file)} can't be read: {error.strerror}") from None
+    if len(data) > _MOST_BYTES:
+        raise InvalidSpec("spec", f"{_name(file)} must be at most {_MOST_BYTES >> 20} MiB")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidSpec("spec", f"{_name(file)} must be UTF-8, but byte {error.start + 1} isn't") from None
+
+
+def _values(text: str, file: str) -> Any:
+    """Return the values in a text. JSON begins with a brace; YAML would read some of it otherwise, such as 1e3."""
+    try:
+        if text.lstrip().startswith("{"):
+            try:
+                return json.loads(text, object_pairs_hook=_each_once)
+            except json.JSONDecodeError:
+                # YAML may begin with a brace too.
+                if file.lower().endswith(".json"):
+                    raise
+        # A subclass of SafeLoader makes plain values alone.
+        return yaml.load(text, _Loader)
+    except json.JSONDecodeError as error:
+        problem = f"line {error.lineno}: {error.msg}"
+        raise InvalidSpec("spec", f"{_name(file)} is not valid JSON: {problem}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = shown(getattr(error, "problem", None) or error)
+        where = f"line {mark.line + 1}: " if mark else ""
+        raise InvalidSpec("spec", f"{_name(file)} is not valid YAML: {where}{problem}") from None
+    except RecursionError:
+        raise InvalidSpec("spec", f"{_name(file)} is nested too deeply") from None
+    except ValueError as error:
+        raise InvalidSpec("spec", f"{_name(file)}: {error}") from None
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{shown(name, 60)!r} comes twice in one part of the file")
+        found[name] = value
+    return found

@@ -1,0 +1,128 @@
+"""The options that every mode of `farmctl submit` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from farm.cli.params import Choice, text_is_no_option
+from farm.options import assignments
+
+
+def options_of_job(
+    ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
+) -> dict[str, Any] | None:
+    """Return the options of all --option NAME=VALUE by name; None if there are none. Raises InvalidSpec."""
+    return assignments(value) or None
+
+
+_OPTIONS = (
+    click.option(
+        "--prompt",
+        "prompts",
+        multiple=True,
+        metavar="TEXT",
+        help="A text that says what the video shows.",
+    ),
+    click.option(
+        "--prompt-at",
+        "prompts_at",
+        type=(str, str),
+        multiple=True,
+        metavar="TIME TEXT",
+        callback=text_is_no_option,
+        help="TEXT is what the video shows from TIME on: a frame (240), seconds (8s) or a timecode (00:00:08:00). "
+        "Repeatable.",
+    ),
+    click.option(
+        "--prompts",
+        "prompt_file",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Read all prompts from a YAML or CSV file. Each row has a text and a frame, seconds or a timecode "
+        "(HH:MM:SS:FF).",
+    ),
+    click.option(
+        "--prompt-always",
+        metavar="TEXT",
+        help="A text put before every prompt, such as a description of the person in the shot.",
+    ),
+    click.option(
+        "--crossfade",
+        "crossfade_frames",
+        type=int,
+        help="Frames over which one prompt fades to the next. Default: 24.",
+    ),
+    click.option(
+        "--negative-prompt",
+        help="What the video must not show. Needs a guidance scale above 1. Default: the model's.",
+    ),
+    click.option("--seed", type=int, help="The same seed gives the same video. Default: 0."),
+    click.option("--steps", type=int, help="Denoising steps. Default: the model's."),
+    click.option(
+        "--guidance-scale",
+        type=float,
+        help="Scale of classifier-free guidance; 1 turns it off. Default: the model's.",
+    ),
+    click.option(
+        "--preset",
+        metavar="NAME",
+        help="Take steps, guidance scale, sampler, size and the like from a preset, such as quality, balanced or speed. "
+        "What is given beside it wins. `farmctl preset list` shows all.",
+    ),
+    click.option("--sampler", metavar="NAME", help="How the steps are made, such as heun. Default: euler."),
+    click.option(
+        "--guidance",
+        metavar="NAME",
+        help="How the model's answers to prompt and negative prompt become one, such as comfyui. Default: lightricks.",
+    ),
+    click.option(
+        "--option",
+        "options",
+        metavar="NAME=VALUE",
+        multiple=True,
+        callback=options_of_job,
+        help="An option of the job's model, strategy, sampler or guidance, such as eta=0.5 or skip_block_list=[19]. "
+        "Repeatable. `farmctl plugin show NAME` lists them.",
+    ),
+    click.option(
+        "--strategy",
+        help="How windows are made: hierarchical (a storyboard, then all windows at once), codenoise (a storyboard, then "
+        "all windows in lockstep, agreeing at every step), autoregressive (one window after the other), or a plugin's "
+        "strategy. Default: the farm chooses from the job alone.",
+    ),
+    click.option("--model", help="The model that renders the video. Default: ltx-tiny."),
+    click.option("--storyboard-model", help="A smaller model that draws the storyboard. Default: --model."),
+    click.option("--window", "window_latents", type=int, help="Length of a window in latents. Default: 16."),
+    click.option(
+        "--overlap", "overlap_latents", type=int, help="Latents that neighbouring windows share. Default: 3."
+    ),
+    click.option(
+        "--layout",
+        type=Choice(["fixed", "farm"]),
+        help="fixed: windows of --window latents on every farm. farm: windows sized for the devices that are online. "
+        "Default: fixed.",
+    ),
+    click.option("--priority", type=int, help="Priority from 0 to 100; higher goes first. Default: 50."),
+    click.option("--name", help="A name for the job, for people."),
+    click.option("--dry-run", is_flag=True, help="Show the plan and its cost without making a job."),
+    click.option("--wait", is_flag=True, help="Wait until the job has ended. Ctrl-C leaves the job running."),
+    click.option(
+        "-o",
+        "--output",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Where to write the video, such as long.mp4. With --dry-run, json prints the plan as the API's JSON.",
+    ),
+    click.option("--overwrite", is_flag=True, help="Replace FILE if it exists."),
+)
+
+
+def video_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that every mode takes."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command

@@ -1,0 +1,164 @@
+"""Presets: named sets of fields from which a job is filled in. Pure.
+
+What a job gives itself wins over its preset, also for each single option. A farm adds presets of its own in farm.toml,
+as [presets.NAME]. One of the name of a built-in preset takes its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import Field, JsonValue, model_validator
+
+from farm.nearest import did_you_mean
+from farm.options import Offer, options_of
+from farm.planning import ModelFacts
+from farm.settings import Settings
+from farm.spec import MAX_OPTIONS, MAX_PROMPT, MAX_SIDE, InvalidSpec, OptionName
+
+PresetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
+
+
+class Preset(Settings):
+    """A preset. A field that isn't given is left to the job and the defaults."""
+
+    description: str = Field("", max_length=400, description="What the preset is for, for people.")
+    steps: int | None = Field(None, ge=1, le=200, description="Denoising steps. Not given: the model's.")
+    guidance_scale: float | None = Field(
+        None,
+        ge=1,
+        le=30,
+        description="Scale of classifier-free guidance; 1 turns it off. Not given: the model's.",
+    )
+    sampler: str = Field("", max_length=100, description="Name of a sampler. Empty: the model's.")
+    guidance: str = Field("", max_length=100, description="Name of a guidance. Empty: lightricks.")
+    width: int | None = Field(
+        None, ge=32, le=MAX_SIDE, multiple_of=2, description="Width in pixels. Give both sides or neither."
+    )
+    height: int | None = Field(None, ge=32, le=MAX_SIDE, multiple_of=2, description="Height in pixels.")
+    fps: float | None = Field(None, ge=1, le=120, description="Frames a second. Not given: the job's.")
+    negative_prompt: str = Field(
+        "", max_length=MAX_PROMPT, description="What the video must not show. Empty: the model's."
+    )
+    options: dict[OptionName, JsonValue] = Field(
+        default_factory=dict,
+        max_length=MAX_OPTIONS,
+        description="Options of the sampler, the guidance, the strategy and the model, by name.",
+    )
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Width and height in pixels; None if the preset leaves them to the job."""
+        return (self.width, self.height) if self.width and self.height else None
+
+    @model_validator(mode="after")
+    def _both_sides_or_neither(self) -> Self:
+        if (self.width is None) != (self.height is None):
+            raise ValueError("width and height belong together; give both or neither")
+        return self
+
+
+BUILT_IN: Mapping[str, Preset] = {
+    "quality": Preset(
+        description="most detail: many steps at 1216x704. DDIM with eta 0 is Euler; --option eta=0.5 renews part of "
+        "the noise at each step",
+        steps=40,
+        guidance_scale=3.5,
+        sampler="ddim",
+        width=1216,
+        height=704,
+    ),
+    "balanced": Preset(
+        description="good detail in fewer steps, by a sampler of second order, at 896x512",
+        steps=25,
+        guidance_scale=3.2,
+        sampler="dpmpp_2m",
+        width=896,
+        height=512,
+    ),
+    "speed": Preset(
+        description="a quick look: few steps at 640x352",
+        steps=10,
+        guidance_scale=2.8,
+        sampler="euler",
+        width=640,
+        height=352,
+    ),
+}
+
+_REPLACED_BY = {"guidance_scale": {"guidance_scale", "cfg"}, "steps": {"timesteps"}}
+"""Fields of a preset that an option of the job takes the place of."""
+
+_SIZE = ("width", "height")
+_SCHEDULE = {"schedule", "shift", "shift_terminal", "timesteps"}
+
+
+def chosen(name: str, presets: Mapping[str, Preset]) -> Preset:
+    """Return a preset. Raises InvalidSpec (field "preset") if there is none of this name."""
+    if name not in presets:
+        accepted = ", ".join(presets) or "(none)"
+        raise InvalidSpec("preset", f"must be one of {accepted}, got {name!r}{did_you_mean(name, presets)}")
+    return presets[name]
+
+
+def filled(fields: Mapping[str, Any], preset: Preset) -> dict[str, Any]:
+    """Return the fields of a job's spec, with those that aren't given taken from a preset.
+
+    Args:
+        fields: The given fields of JobSpec by name. A field that is None or empty isn't given, nor is a size or frame rate
+            of 0.
+        preset: The preset.
+    """
+    given = {name: value for name, value in fields.items() if _is_given(name, value)}
+    own = given.get("options")
+    # A value that is no mapping is refused with the whole spec.
+    own = own if isinstance(own, Mapping) else {}
+    known = {_bare(name) for name in own}
+    taken = preset.model_dump(exclude={"description", "options"}, exclude_defaults=True)
+    taken = {name: value for name, value in taken.items() if not _REPLACED_BY.get(name, set()) & known}
+    if any(side in given for side in _SIZE):
+        taken = {name: value for name, value in taken.items() if name not in _SIZE}
+    if preset.options and given.get("options", own) == own:
+        given["options"] = merged(preset.options, own)
+    return {**taken, **given}
+
+
+def merged(options: Any, winning: Mapping[str, Any]) -> Any:
+    """Return options together with others that win, also if only one of the two names says the plugin's kind."""
+    if not isinstance(options, Mapping):
+        return dict(winning) if options is None else options
+    return {
+        **{name: value for name, value in options.items() if not any(_same(name, one) for one in winning)},
+        **winning,
+    }
+
+
+def suited(preset: Preset, model: ModelFacts, guidances: Iterable[Offer]) -> Preset:
+    """Return a preset as jobs of a model get it. A distilled model keeps its own steps, guidance and schedule.
+
+    Args:
+        preset: The preset.
+        model: The job's model.
+        guidances: All installed guidances, whose options don't suit a distilled model either.
+    """
+    if not model.grid:
+        return preset
+    unsuited = _SCHEDULE.union(*(options_of(guidance).model_fields for guidance in guidances))
+    options = {name: value for name, value in preset.options.items() if _bare(name) not in unsuited}
+    kept = {"steps": None, "guidance_scale": None, "guidance": "", "negative_prompt": "", "options": options}
+    return preset.model_copy(update=kept)
+
+
+def _is_given(name: str, value: Any) -> bool:
+    return value is not None and value != "" and not (name in (*_SIZE, "fps") and value == 0)
+
+
+def _bare(option: str) -> str:
+    return option.rpartition(".")[2]
+
+
+def _same(one: str, other: str) -> bool:
+    """Return whether two names mean the same option: a name may stand after the plugin's kind and a dot, or alone."""
+    kinds = one.rpartition(".")[0], other.rpartition(".")[0]
+    return _bare(one) == _bare(other) and (kinds[0] == kinds[1] or not all(kinds))

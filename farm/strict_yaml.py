@@ -1,0 +1,44 @@
+"""A part of YAML loaders that refuses what YAML would drop without a word."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+from farm.outside_text import shown
+
+_CUT = re.compile(r"[ \t]+#[^\s#]")
+"""The sign that YAML has cut a text such as "take #3" at its '#'. A real comment has a space after the '#'."""
+
+
+class Strict(yaml.constructor.BaseConstructor):
+    """Put before a loader's class, this refuses a key that comes twice, and a text such as "take #3" that a '#' cuts."""
+
+    within = "row"
+    """What a person calls a mapping of the file."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return the mapping. Raises ConstructorError for a key that comes twice, and for a text that a '#' cuts."""
+        before: set[str] = set()
+        for key, value in node.value:
+            mark = value.end_mark
+            if (
+                isinstance(value, yaml.ScalarNode)
+                and not value.style
+                and _CUT.match(mark.buffer, mark.pointer)
+            ):
+                raise yaml.constructor.ConstructorError(
+                    None,
+                    None,
+                    f"'#' would end the text {shown(value.value, 60)!r}; put the text in quotes, or, if the '#' begins "
+                    "a comment, put a space after it",
+                    mark,
+                )
+            if isinstance(key, yaml.ScalarNode) and key.value in before:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{shown(key.value, 60)!r} comes twice in one {self.within}", key.start_mark
+                )
+            before |= {key.value} if isinstance(key, yaml.ScalarNode) else set()
+        return super().construct_mapping(node, deep)

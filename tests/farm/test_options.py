@@ -1,0 +1,61 @@
+"""Options as people write them, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from farm.options import assigned, assignments, listed, settle
+from farm.plugins import catalogue, planning_plugins
+from farm.spec import InvalidSpec
+
+OFFERS = catalogue(planning_plugins())
+CHOSEN = {
+    "model": OFFERS.models["ltx-tiny"],
+    "strategy": OFFERS.strategies["autoregressive"],
+    "sampler": OFFERS.samplers["ddim"],
+    "guidance": OFFERS.guidances["lightricks"],
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("eta=0.5", ("eta", 0.5)),
+        (" eta = 1 ", ("eta", 1)),
+        ("stg_mode=attention_skip", ("stg_mode", "attention_skip")),
+        ("skip_block_list=[[1, 2], []]", ("skip_block_list", [[1, 2], []])),
+        ("cfg_star_rescale=true", ("cfg_star_rescale", True)),
+        ('preset="2b"', ("preset", "2b")),
+        ("a=b=c", ("a", "b=c")),
+        ("eta=NaN", ("eta", "NaN")),
+        ("eta=", ("eta", "")),
+    ],
+)
+def test_an_option_is_json_or_else_text(text, wanted):
+    assert assigned(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["eta", "=1", " =1", ""])
+def test_an_option_without_a_name_or_sign_is_refused(text):
+    with pytest.raises(InvalidSpec, match="^options: need name=value"):
+        assigned(text)
+
+
+def test_an_option_that_is_given_twice_is_refused_by_its_name():
+    assert assignments(["eta=1", "s_noise=1"]) == {"eta": 1, "s_noise": 1}
+    with pytest.raises(InvalidSpec, match="^options.eta: is given twice"):
+        assignments(["eta=1", "eta=1"])
+    with pytest.raises(InvalidSpec, match="^options.sampler.eta: is given twice, also as eta"):
+        settle({"eta": 1, "sampler.eta": 0.5}, CHOSEN, OFFERS.offers())
+
+
+def test_what_an_option_accepts_is_told_in_words():
+    told = {
+        option.name: option.accepts
+        for kind in ("model", "sampler", "guidance")
+        for option in listed(CHOSEN[kind].options)
+    }
+    assert told["eta"] == "a number from 0 to 1"
+    assert told["shift_terminal"] == "a number above 0 and below 1"
+    assert told["schedule"] == "linear-quadratic, uniform, sd3, constant"
+    assert told["cfg_star_rescale"] == "true or false"

@@ -1,0 +1,101 @@
+"""The presets of farm.toml: checked at the start, filled in by the server, and told in the plan."""
+
+from __future__ import annotations
+
+import pytest
+
+from farm.config import InvalidConfig, load_config
+from farm.plugins import catalogue, planning_plugins
+from farm.spec import InvalidSpec
+from farm.v1 import jobs_pb2
+from farm.wire.messages import spec_from_message
+from farmd.intake import Intake
+from farmd.presets import Presets
+
+DISTILLED = "ltx-13b-0.9.8-distilled"
+
+
+@pytest.fixture
+def intake(daemon, tmp_path):
+    file = tmp_path / "farm.toml"
+    file.write_text(
+        f'[models.ltx-tiny]\nweights = "sha256:1"\n[models."{DISTILLED}"]\nweights = "sha256:2"\n'
+        '[presets.night]\nsteps = 6\nsampler = "ddim"\nwidth = 96\nheight = 64\nfps = 24\noptions = {eta = 0.3}\n'
+        "[presets.speed]\nsteps = 3\n"
+    )
+    config = load_config(file, {}, {"home": tmp_path / "farm"})
+    return Intake(config, catalogue(planning_plugins()), daemon.store, daemon.files)
+
+
+def _spec(intake, **fields):
+    return spec_from_message(jobs_pb2.JobSpec(frames=25, **fields), intake.presets.filled)
+
+
+def test_the_server_fills_in_what_a_message_leaves_unset(intake):
+    spec = _spec(intake, preset="night")
+    assert (spec.steps, spec.sampler, spec.width, spec.height, spec.fps) == (6, "ddim", 96, 64, 24)
+    assert spec.options == {"eta": 0.3} and spec.preset == "night"
+    plan = intake.plan(spec, keep_media=False).plan
+    assert plan.sampler == "ddim" and plan.shared["preset"] == "night"
+    assert _spec(intake, preset="night", width=128, height=128, steps=2).width == 128
+
+
+def test_a_preset_of_farm_toml_takes_the_place_of_a_built_in_one(intake):
+    assert list(intake.presets.of_model("")) == ["quality", "balanced", "speed", "night"]
+    assert _spec(intake, preset="speed", width=64, height=64, fps=30).steps == 3
+
+
+def test_a_message_without_a_size_and_a_preset_without_one_is_refused(intake):
+    with pytest.raises(InvalidSpec) as refused:
+        _spec(intake, preset="speed", fps=30)
+    assert str(refused.value) == "width: must be given"
+
+
+def test_an_unknown_preset_is_refused_with_the_accepted_names(intake):
+    with pytest.raises(
+        InvalidSpec, match="^preset: must be one of quality, balanced, speed, night, got 'nihgt'; did you"
+    ):
+        _spec(intake, preset="nihgt")
+
+
+def test_a_distilled_model_keeps_its_own_and_the_plan_says_so(intake):
+    spec = _spec(intake, preset="quality", model=DISTILLED, fps=30, prompt="a ball")
+    assert (spec.steps, spec.guidance_scale, spec.sampler) == (None, None, "ddim")
+    planned = intake.plan(spec, keep_media=False)
+    assert (
+        f"preset: {DISTILLED} is distilled and keeps its own 8 steps, guidance and schedule, whatever quality says"
+        in (planned.notes)
+    )
+    assert {(task.steps, task.passes) for task in planned.plan.tasks if task.kind == "window"} == {(8, 8)}
+    plain = intake.plan(_spec(intake, preset="night", prompt="a ball"), keep_media=False)
+    assert not any(note.startswith("preset:") for note in plain.notes)
+
+
+@pytest.mark.parametrize(
+    ("toml", "told"),
+    [
+        ("steps = 500", "presets.night.steps: input should be less than or equal to 200, got 500"),
+        ("stesp = 5", "presets.night.stesp: unknown key; did you mean 'steps'?"),
+        ("width = 64", "width and height belong together"),
+        ('sampler = "hen"', "presets.night.sampler: must be one of ddim, "),
+        ('guidance = "comfy"', "did you mean 'comfyui'?"),
+        ('options = {"e a" = 1}', "presets.night.options"),
+        ("options = {eta = 0.3}\nsampler = 'ddim'\nguidance = 'comfyui'", ""),
+        ("options = {layers = [[3]]}", ""),
+        ("options = {eta = 3}\nsampler = 'ddim'", "presets.night.options.eta: must be at most 1"),
+        ("options = {etaa = 1}", "presets.night.options.etaa: no plugin of this job has such an option"),
+    ],
+)
+def test_a_preset_is_checked_at_the_start_with_the_fields_name(tmp_path, toml, told):
+    file = tmp_path / "farm.toml"
+    file.write_text(f"[presets.night]\n{toml}\n")
+
+    def start():
+        return Presets(load_config(file, {}, {}).presets, catalogue(planning_plugins()))
+
+    if not told:
+        assert "night" in start().of_model("")
+        return
+    with pytest.raises(InvalidConfig) as refused:
+        start()
+    assert told in str(refused.value) and "farm.toml: " in str(refused.value)
