@@ -363,7 +363,7 @@ def _submit(
     for line in answer.notes:
         note(f"note: {line}")
     if dry_run:
-        return _print_plan(client, answer.plan)
+        return print_plan(client, answer.plan)
     job = answer.job
     with done_all_the_same(f"job {job.id} was submitted"):
         click.echo(
@@ -379,7 +379,8 @@ def _submit(
         note(f"download the video with `farmctl job download {job.id} -o {output or 'FILE'}` when it is done")
 
 
-def _print_plan(client: FarmClient, plan: jobs_pb2.PlanSummary) -> None:
+def print_plan(client: FarmClient, plan: jobs_pb2.PlanSummary) -> None:
+    """Print a plan: its strategy, model, size, cost and windows."""
     counts = Counter(task.kind for task in plan.tasks)
     mark = marker(declared_devices(client.nodes()))
     devices = ", ".join(mark(place) for place in plan.fitting_devices)

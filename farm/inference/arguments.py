@@ -27,7 +27,8 @@ class InferenceConfig(BaseModel):
 
     prompt: Annotated[str, Field(description="What the video shows.")] = ""
     output_path: Annotated[
-        Path, Field(default_factory=_todays_folder, description="The folder for the video. Default: outputs/DATE.")
+        Path,
+        Field(default_factory=_todays_folder, description="The folder for the video. Default: outputs/DATE."),
     ]
     pipeline_config: Annotated[
         str,
@@ -42,7 +43,8 @@ class InferenceConfig(BaseModel):
     num_frames: Annotated[int, Field(description="Frames of the video.")] = 121
     frame_rate: Annotated[int, Field(description="Frames a second.")] = 30
     offload_to_cpu: Annotated[
-        bool, Field(description="Accepted and without effect: the farm's workstations decide this themselves.")
+        bool,
+        Field(description="Accepted and without effect: the farm's workstations decide this themselves."),
     ] = False
     negative_prompt: Annotated[str, Field(description="What the video must not show.")] = (
         "worst quality, inconsistent motion, blurry, jittery, distorted"
@@ -97,10 +99,14 @@ def conditionings(asked: InferenceConfig) -> tuple[Conditioning, ...]:
             f"must be given with conditioning_media_paths, one for each of the {len(paths)}; 0 is the first frame",
         )
     strengths = asked.conditioning_strengths or [1.0] * len(paths)
-    for name, count in (("conditioning_strengths", len(strengths)), ("conditioning_start_frames", len(frames))):
+    for name, count in (
+        ("conditioning_strengths", len(strengths)),
+        ("conditioning_start_frames", len(frames)),
+    ):
         if count != len(paths):
             raise InvalidSpec(
-                name, f"must have one value for each of the {len(paths)} conditioning_media_paths, got {count}"
+                name,
+                f"must have one value for each of the {len(paths)} conditioning_media_paths, got {count}",
             )
     if wrong := [strength for strength in strengths if not 0 <= strength <= 1]:
         raise InvalidSpec("conditioning_strengths", f"must be from 0 to 1, got {wrong[0]:g}")

@@ -112,7 +112,15 @@ class PipelineConfig(Pass):
         return Pass(**{**own, **(self.first_pass or {})}) if self.two_passes else Pass(**own)
 
 
-ARGUMENTS = ("height", "width", "num_frames", "frame_rate", "prompt", "negative_prompt", "image_cond_noise_scale")
+ARGUMENTS = (
+    "height",
+    "width",
+    "num_frames",
+    "frame_rate",
+    "prompt",
+    "negative_prompt",
+    "image_cond_noise_scale",
+)
 """Settings that are arguments of the command; Lightricks' script refuses them in a config, too."""
 
 

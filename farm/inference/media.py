@@ -19,7 +19,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from farm.media.clips import MediaError, probe
+from farm.media.facts import MediaFacts
 from farm.media.stills import open_still
 from farm.outside_text import shown
 from farm.spec import InvalidSpec
@@ -49,6 +49,7 @@ class Prepared:
 
 def prepare(
     path: str,
+    facts: MediaFacts,
     folder: Path,
     *,
     size: tuple[int, int],
@@ -61,6 +62,7 @@ def prepare(
 
     Args:
         path: The image or clip.
+        facts: Its facts.
         folder: The folder for the new file.
         size: The video's width and height in pixels.
         fps: The video's frames a second. Every frame of the clip is kept, whatever its own rate is.
@@ -69,12 +71,8 @@ def prepare(
         field: The argument that gave the path, for the error.
 
     Raises:
-        InvalidSpec: The file can't be read.
+        InvalidSpec: The pictures are too small.
     """
-    try:
-        facts = probe(path)
-    except MediaError as error:
-        raise InvalidSpec(field, str(error)) from None
     kept = min(facts.frames, frames)
     name = f"{Path(path).stem}.prepared.{'png' if facts.kind == 'image' else 'mkv'}"
     target = _free(folder / name)
@@ -125,7 +123,8 @@ def as_original(
         cropped = cropped.resize(size)
     if min(cropped.size) < 2:
         raise InvalidSpec(
-            field, f"{shown(name)} is too small: {cropped.width}x{cropped.height} pixels of it have the video's shape"
+            field,
+            f"{shown(name)} is too small: {cropped.width}x{cropped.height} pixels of it have the video's shape",
         )
     blurred = blur(np.asarray(cropped).astype(np.float32) / np.float32(255))
     height, width = (side // 2 * 2 for side in blurred.shape[:2])
@@ -154,11 +153,13 @@ def blur(picture: np.ndarray) -> np.ndarray:
     kernel = line[:, None] * line[None, :]
     height, width = picture.shape[:2]
     around = np.pad(picture, ((1, 1), (1, 1), (0, 0)), mode="reflect").astype(np.float64)
-    total = np.zeros(picture.shape, np.float32)
+    total, term = np.zeros(picture.shape, np.float32), np.empty(picture.shape)
     for down in range(3):
         for across in range(3):
             part = around[down : down + height, across : across + width]
-            total = (total + np.float64(kernel[down, across]) * part).astype(np.float32)
+            np.multiply(part, np.float64(kernel[down, across]), out=term)
+            np.add(term, total, out=term)
+            total[...] = term
     return total
 
 
@@ -178,8 +179,8 @@ def compress(picture: np.ndarray, crf: int = CRF) -> np.ndarray:
             container.mux(stream.encode(frame))
             container.mux(stream.encode())
         file.seek(0)
-        with av.open(file) as container:
-            return next(container.decode(video=0)).to_ndarray(format="rgb24")
+        with av.open(file, "r") as made:
+            return next(made.decode(video=0)).to_ndarray(format="rgb24")
 
 
 def _pictures(path: Path) -> Iterator[Image.Image]:
