@@ -34,6 +34,13 @@ class Schedule(StrEnum):
     CONSTANT = "constant"  #: uniform, moved towards 1 by `shift`
 
 
+class Padding(StrEnum):
+    """What lies around given media where a video is rendered larger than it is delivered."""
+
+    EDGE = "edge"  #: the media's edges, repeated
+    GREY = "grey"  #: grey, as in Lightricks' inference.py
+
+
 class LtxOptions(Options):
     """The options of an LTX model."""
 
@@ -92,6 +99,13 @@ class LtxOptions(Options):
             "It is scaled by the square of the noise level.",
         ),
     ] = 0.0
+    padding: Annotated[
+        Padding,
+        Field(
+            description="What lies around given media where the size isn't a multiple of 32. With 'grey', media are also scaled "
+            "as Lightricks' inference.py scales them."
+        ),
+    ] = Padding.EDGE
 
 
 def schedule(options: Options, steps: int, tokens: int, distilled: str = "") -> tuple[float, ...]:
