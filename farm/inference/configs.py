@@ -108,8 +108,12 @@ class PipelineConfig(Pass):
 
     def rendered(self) -> Pass:
         """Return the settings of the pass that the farm renders: the first one, or the only one."""
-        own = {name: getattr(self, name) for name in self.model_fields_set & Pass.model_fields.keys()}
-        return Pass(**{**own, **(self.first_pass or {})}) if self.two_passes else Pass(**own)
+        return self.with_own(self.first_pass) if self.two_passes else self.with_own(None)
+
+    def with_own(self, settings: Mapping[str, Any] | None) -> Pass:
+        """Return the settings of a pass that has `settings` of its own."""
+        shared = {name: getattr(self, name) for name in self.model_fields_set & Pass.model_fields.keys()}
+        return Pass(**{**shared, **(settings or {})})
 
 
 ARGUMENTS = (
@@ -179,10 +183,12 @@ def checked_config(settings: Mapping[str, Any]) -> PipelineConfig:
     config = _checked(PipelineConfig, settings, _FIELD)
     for name in ("first_pass", "second_pass"):
         if (part := getattr(config, name)) is not None:
-            _check_pass(_checked(Pass, part, f"{_FIELD}.{name}"), f"{_FIELD}.{name}")
+            _checked(Pass, part, f"{_FIELD}.{name}")
+            _check_pass(config.with_own(part), f"{_FIELD}.{name}")
     if config.two_passes and config.first_pass is None:
         raise InvalidSpec(f"{_FIELD}.first_pass", "must be given, because pipeline_type is multi-scale")
-    _check_pass(config.rendered(), _FIELD)
+    if not config.two_passes:
+        _check_pass(config.with_own(None), _FIELD)
     return config
 
 
