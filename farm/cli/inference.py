@@ -28,6 +28,9 @@ from farm.v1 import jobs_pb2
 LISTS = ("conditioning_media_paths", "conditioning_strengths", "conditioning_start_frames")
 """Arguments that take several values after one another."""
 
+_SWITCH = "offload_to_cpu"
+"""The argument whose value may be left out."""
+
 _TYPES: dict[str, Any] = {
     "output_path": click.Path(path_type=Path, file_okay=False),
     "seed": int,
@@ -50,7 +53,7 @@ def _switch(value: str | None) -> bool:
         return True
     if value.lower() in ("no", "false", "f", "n", "0"):
         return False
-    raise InvalidSpec("offload_to_cpu", f"must be true or false, got {value!r}")
+    raise InvalidSpec(_SWITCH, f"must be true or false, got {value!r}")
 
 
 class _Command(click.Command):
@@ -60,40 +63,45 @@ class _Command(click.Command):
         return super().parse_args(ctx, list(_spread(args)))
 
 
-def _spread(args: Sequence[str]) -> Iterator[str]:
+def _spread(given: Sequence[str]) -> Iterator[str]:
     """Yield the arguments in click's way: the name of a list before each of its values.
 
     If a list is given twice, the last one counts, as in the original.
     """
-    named = {spelt: name for name in LISTS for spelt in _spellings(name)}
-    last = {named[arg]: place for place, arg in enumerate(args) if arg in named}
+    args = [_in_full(arg) for arg in given]
+    lists = {f"--{name}" for name in LISTS}
+    last = {arg: place for place, arg in enumerate(args) if arg in lists}
     taking = ""
     for place, arg in enumerate(args):
-        if arg in named:
-            taking = named[arg]
-            follows = args[place + 1] if place + 1 < len(args) else ""
-            if not follows or _is_option(follows):
+        alone = place + 1 == len(args) or _is_option(args[place + 1])
+        if arg in lists:
+            taking = arg
+            if alone:
                 yield arg  # click says that it needs a value
-            continue
-        if taking and not _is_option(arg):
-            if last[taking] < place and not any(named.get(one) == taking for one in args[place:]):
-                yield from (f"--{taking}", arg)
-            continue
-        taking = ""
-        yield arg
-        if arg in _spellings("offload_to_cpu"):
-            follows = args[place + 1] if place + 1 < len(args) else ""
-            if not follows or _is_option(follows):
+        elif taking and not _is_option(arg):
+            if all(one != taking for one in args[place:]) and last[taking] < place:
+                yield from (taking, arg)
+        else:
+            taking = ""
+            yield arg
+            if arg == f"--{_SWITCH}" and alone:
                 yield "true"
+
+
+def _in_full(arg: str) -> str:
+    """Return an option as the original spells it: with underscores, and in full where only one begins so."""
+    spelt, equals, value = arg.partition("=")
+    if not spelt.startswith("--"):
+        return arg
+    name = spelt.removeprefix("--").replace("-", "_")
+    begun = [one for one in InferenceConfig.model_fields if one == name or one.startswith(name)]
+    if name in begun or len(begun) == 1:
+        return f"--{name if name in begun else begun[0]}{equals}{value}"
+    return arg
 
 
 def _is_option(arg: str) -> bool:
     return arg.startswith("-") and not arg.removeprefix("-").replace(".", "", 1).isdigit()
-
-
-def _spellings(name: str) -> tuple[str, str]:
-    """Return an option as the original spells it, and with hyphens, which it takes as well."""
-    return f"--{name}", f"--{name.replace('_', '-')}"
 
 
 def _arguments(command: Callable[..., None]) -> Callable[..., None]:
@@ -107,8 +115,7 @@ def _arguments(command: Callable[..., None]) -> Callable[..., None]:
         ):
             told += f" Default: {field.default}."
         command = click.option(
-            *dict.fromkeys(_spellings(name)),
-            name,
+            f"--{name}",
             type=_TYPES.get(name, str),
             multiple=name in LISTS,
             metavar=_metavar(name),
@@ -120,7 +127,7 @@ def _arguments(command: Callable[..., None]) -> Callable[..., None]:
 def _metavar(name: str) -> str | None:
     if name in LISTS:
         return {"paths": "FILE…", "strengths": "NUMBER…", "frames": "FRAME…"}[name.rpartition("_")[2]]
-    return {"prompt": "TEXT", "negative_prompt": "TEXT", "offload_to_cpu": "[BOOLEAN]"}.get(name)
+    return {"prompt": "TEXT", "negative_prompt": "TEXT", _SWITCH: "[BOOLEAN]"}.get(name)
 
 
 @click.command(cls=_Command)
@@ -186,8 +193,8 @@ def inference(ctx: click.Context, model: str, dry_run: bool, **given: Any) -> No
 def _asked(given: dict[str, Any]) -> InferenceConfig:
     """Return the arguments that were given, with the original's defaults for all others."""
     found = {name: value for name, value in given.items() if value is not None and value != ()}
-    if "offload_to_cpu" in found:
-        found["offload_to_cpu"] = _switch(found["offload_to_cpu"])
+    if _SWITCH in found:
+        found[_SWITCH] = _switch(found[_SWITCH])
     return InferenceConfig(**{name: list(value) if name in LISTS else value for name, value in found.items()})
 
 

@@ -113,7 +113,7 @@ def job_of(asked: InferenceConfig, config: PipelineConfig, model: str = "") -> I
         "frames": asked.num_frames,
         "width": asked.width,
         "height": asked.height,
-        "fps": float(asked.frame_rate),
+        "fps": asked.frame_rate,
         "prompt": asked.prompt,
         "seed": asked.seed,
         "guidance": "lightricks",
