@@ -57,7 +57,6 @@ class InferenceJob:
         notes: Sentences for people.
         media: The images and clips that the video keeps to.
         made_over: The path of the video to make over; None if there is none.
-        kept: Keys of the config that the farm can't honour yet, with their values.
     """
 
     headline: str
@@ -65,7 +64,6 @@ class InferenceJob:
     notes: tuple[str, ...]
     media: tuple[Conditioning, ...]
     made_over: str | None
-    kept: Mapping[str, Any]
 
 
 def model_of(checkpoint: str) -> str:
@@ -127,14 +125,13 @@ def job_of(asked: InferenceConfig, config: PipelineConfig, model: str = "") -> I
         fields["negative_prompt"] = asked.negative_prompt
     if 1 <= asked.num_frames <= frames_of(LONGEST):
         fields["window_latents"] = max(9, min(LONGEST, latents_for(asked.num_frames + _LEAD)))
-    kept, unhonoured = _not_honoured(config, one, (asked.width, asked.height))
+    options["not_honoured"], unhonoured = _not_honoured(config, one, (asked.width, asked.height))
     return InferenceJob(
         headline="; ".join(_headline(config, name, bool(model))),
         fields=fields,
         notes=(*notes, *unhonoured, *_prompt_notes(asked, config)),
         media=media,
         made_over=asked.input_media_path,
-        kept=kept,
     )
 
 

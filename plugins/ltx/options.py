@@ -12,7 +12,7 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from farm.options import Options
 from farm.spec import InvalidSpec
@@ -106,6 +106,15 @@ class LtxOptions(Options):
             "as Lightricks' inference.py scales them."
         ),
     ] = Padding.EDGE
+    not_honoured: Annotated[
+        dict[str, JsonValue],
+        Field(
+            default_factory=dict,
+            max_length=100,
+            description="Settings of a config of Lightricks that the farm doesn't honour yet. They stay with the job, and change "
+            "nothing.",
+        ),
+    ]
 
 
 def schedule(options: Options, steps: int, tokens: int, distilled: str = "") -> tuple[float, ...]:
