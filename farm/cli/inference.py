@@ -251,8 +251,12 @@ def _in_its_words(
 def _missing(model: str, config: PipelineConfig, problem: str) -> str:
     if model == STAND_IN:
         return problem
+    # A node would refuse the name of a model that its farm doesn't know.
+    unknown = problem.startswith("must be one of")
+    can = f"this farm doesn't know {model} yet" if unknown else f"this farm can't render with {model}"
+    when = "A version that knows it needs" if unknown else "It needs"
     return (
-        f"this farm can't render with {model} ({problem}). Copy the model, as a diffusers folder of Lightricks' "
-        f"{Path(config.checkpoint_path).name}, to a workstation, and name the folder in its node.toml: [models] "
-        f'{model} = "/FOLDER". To try this command without the model, add --model {STAND_IN}'
+        f"{can} ({problem}). {when} the model, as a diffusers folder of Lightricks' {Path(config.checkpoint_path).name}, "
+        f'copied to a workstation and named in its node.toml, below [models]: "{model}" = "/FOLDER". To try this '
+        f"command without the model, add --model {STAND_IN}"
     )
