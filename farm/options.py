@@ -227,6 +227,7 @@ def _accepted(schema: Mapping[str, Any], defined: Mapping[str, Any]) -> str:
         "integer": "a whole number",
         "boolean": "true or false",
         "string": "a text",
+        "object": "names with values",
     }
     return " ".join([types.get(str(kind), ""), *_bounds(schema)]).strip()
 

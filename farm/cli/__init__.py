@@ -18,6 +18,7 @@ _COMMANDS = {
     "up": ("farm.cli.up:up", "Start a whole farm on this machine."),
     "down": ("farm.cli.up:down", "Stop the farm on this machine."),
     "submit": ("farm.cli.submit:submit", "Ask the farm for a video."),
+    "inference": ("farm.cli.inference:inference", "Take the command line of Lightricks' inference.py."),
     "job": ("farm.cli.job:job", "Look at jobs, follow, pause, cancel, retry and download them."),
     "task": ("farm.cli.task:task", "Look at the tasks of a job, read their logs, run them again."),
     "node": (

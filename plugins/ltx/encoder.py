@@ -14,7 +14,7 @@ from diffusers.models.autoencoders.autoencoder_kl_ltx import LTXVideoCausalConv3
 
 from plugins.ltx.conditioning import FRAMES_PER_LATENT
 from plugins.ltx.loading import Ltx
-from plugins.ltx.vae import check_frames, normalised
+from plugins.ltx.vae import check_frames, normalised, pixels_of
 
 
 class ClipEncoder:
@@ -32,16 +32,15 @@ class ClipEncoder:
 
     @torch.no_grad()
     def add(self, frames: np.ndarray) -> torch.Tensor:
-        """Encode the next uint8 RGB frames [F, H, W, 3] to normalised latents, float32 [C, k, H/32, W/32].
+        """Encode the next RGB frames [F, H, W, 3] to normalised latents, float32 [C, k, H/32, W/32].
 
-        The first stretch must have F = 8n + 1 frames and gives n + 1 latents. Each later stretch must have F = 8n
+        The frames are uint8, or float32 from -1 to 1. The first stretch must have F = 8n + 1 frames and gives n + 1 latents. Each later stretch must have F = 8n
         frames and gives n latents. Raises ValueError for another number of frames, for a size that isn't a multiple of
         32, and for another dtype.
         """
         check_frames(self._ltx.vae, frames, alone=0 if self._begun else 1)
         self._begun = True
-        pixels = torch.from_numpy(frames.astype(np.float32) / 255.0).permute(3, 0, 1, 2)[None] * 2.0 - 1.0
-        moments = self._encoder(pixels.to(self._ltx.device, self._ltx.dtype))
+        moments = self._encoder(pixels_of(frames).to(self._ltx.device, self._ltx.dtype))
         return normalised(self._ltx.vae, moments[:, : self._ltx.vae.config.latent_channels].float())
 
 

@@ -5,7 +5,7 @@ Each clip is read only once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice, repeat
 from pathlib import Path
 
@@ -14,14 +14,19 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from farm.media.clips import iter_frames
-from farm.plan import EMBEDDINGS, LATENTS, EncodeTask, condition_name, media_name
+from farm.media.clips import iter_frames, probe
+from farm.outside_text import shown
+from farm.plan import EMBEDDINGS, LATENTS, EncodeTask, JobPart, condition_name, media_name
 from farm.rendering import TaskContext
 from plugins.ltx.encoder import ClipEncoder, stretches
 from plugins.ltx.latents import save_latents
 from plugins.ltx.loading import Ltx
-from plugins.ltx.text import cut_off, encode_prompt
+from plugins.ltx.options import LtxOptions, Padding
+from plugins.ltx.text import cut_off, encode_prompt, unread
 from plugins.ltx.vae import encode_clip
+
+_MOST_WORDS = 300
+"""Most characters of an unread text that a note repeats."""
 
 
 def encode(ltx: Ltx, task: TaskContext) -> dict[str, Path]:
@@ -53,12 +58,24 @@ def _text(ltx: Ltx, task: TaskContext) -> dict[str, torch.Tensor]:
         some = ", ".join(f"{index + 1} ({length} tokens)" for index, length in cut.items())
         task.tell(
             f"the model reads {ltx.max_tokens} tokens of a prompt; the end of these is not seen: {some}",
-            {"prompts_cut": [[index, length] for index, length in cut.items()]},
+            {
+                "prompts_cut": [[index, length] for index, length in cut.items()],
+                "notes": [_cut_note(ltx, texts, index, len(task.job.prompts)) for index in cut],
+            },
         )
     embeds, mask = encode_prompt(ltx, texts)
     # Every window fetches them, and most of a short prompt is padding that nothing attends to.
     length = int(mask.sum(1).max())
     return {"embeds": embeds[:, :length].cpu().contiguous(), "mask": mask[:, :length].cpu().contiguous()}
+
+
+def _cut_note(ltx: Ltx, texts: Sequence[str], index: int, prompts: int) -> str:
+    """Return a note with the words that the text encoder doesn't read of a text: a prompt, or the negative one at the end."""
+    which = "negative_prompt" if index >= prompts else f"prompt {index + 1}" if prompts > 1 else "prompt"
+    words = shown(unread(ltx, texts[index]), _MOST_WORDS)
+    return (
+        f"{which}: is longer than the {ltx.max_tokens} tokens that the model reads; it doesn't see '{words}'"
+    )
 
 
 def _media(ltx: Ltx, task: TaskContext, index: int, length: int, made: dict[str, Path]) -> Iterator[int]:
@@ -98,27 +115,25 @@ def _save(ltx: Ltx, task: TaskContext, name: str, latents: torch.Tensor, start: 
 
 
 def _padded(task: TaskContext, index: int) -> Iterator[np.ndarray]:
-    """Return the media's frames, uint8 [render height, render width, 3], with the first and last repeated as planned.
+    """Return the media's frames [render height, render width, 3], with the first and last repeated as planned.
 
-    It is shown at the delivered size, where the delivered picture is cropped from; what is rendered around that repeats
-    its edges.
+    With padding "edge" they are uint8: the media at the delivered size, and its edges repeated around that. With padding
+    "grey" they are float32 from -1 to 1, as Lightricks' pipeline makes them: grey around the media at its own size, and all
+    of that scaled to the size of rendering.
     """
     job, media = task.job, task.job.conditions[index]
-    left, top = job.crop.left, job.crop.top
-    around = [
-        (top, job.render_height - job.height - top),
-        (left, job.render_width - job.width - left),
-        (0, 0),
-    ]
     # A plan made by an earlier version numbers its conditions as they were listed.
     clip = task.fetch("", media_name(index if media.listed is None else media.listed))
-    frames: Iterable[np.ndarray] = islice(
-        iter_frames(clip, job.width, job.height, job.frame_rate),
-        media.frames,
-    )
+    options = LtxOptions.model_validate(job.options.get("model", {}))
+    grey = options.padding is Padding.GREY
+    width, height = job.width, job.height
+    if grey:
+        facts = probe(clip)
+        width, height = facts.width, facts.height
+    frames = islice(iter_frames(clip, width, height, job.frame_rate), media.frames)
     first = last = None
     for frame in frames:
-        last = np.pad(frame, around, mode="edge")
+        last = _in_grey(job, frame) if grey else np.pad(frame, (*_around(job), (0, 0)), mode="edge")
         if first is None:
             first = last
             yield from repeat(first, media.before)
@@ -127,17 +142,39 @@ def _padded(task: TaskContext, index: int) -> Iterator[np.ndarray]:
         yield from repeat(last, media.after)
 
 
+def _around(job: JobPart) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return how many lines are rendered above and below the delivered picture, and columns left and right of it."""
+    left, top = job.crop.left, job.crop.top
+    return (top, job.render_height - job.height - top), (left, job.render_width - job.width - left)
+
+
+def _in_grey(job: JobPart, frame: np.ndarray) -> np.ndarray:
+    """Return a uint8 frame of any size, with grey around it, at the size of rendering: float32 [h, w, 3] from -1 to 1.
+
+    Source: LTX-Video, inference.py, load_media_file, and pipeline_ltx_video.py, resize_tensor.
+    """
+    size = job.render_height, job.render_width
+    pixels = torch.from_numpy(np.pad(frame.astype(np.float32) / 127.5 - 1.0, (*_around(job), (0, 0))))
+    if pixels.shape[:2] != size:
+        pixels = F.interpolate(pixels.permute(2, 0, 1)[None], size=size, mode="bilinear")[0].permute(1, 2, 0)
+    return pixels.numpy()
+
+
 def _resize(frames: np.ndarray, width: int, height: int) -> np.ndarray:
-    """uint8 [F, H, W, 3] at another size, averaged where it shrinks."""
+    """Return frames [F, H, W, 3], uint8 or float32, at another size, averaged where they shrink."""
     if frames.shape[1:3] == (height, width):
         return frames
-    resized = [
-        F.interpolate(
-            torch.from_numpy(frame).permute(2, 0, 1)[None].float(),
-            size=(height, width),
-            mode="bilinear",
-            antialias=True,
-        )[0]
-        for frame in frames
-    ]
-    return torch.stack(resized).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+    resized = torch.stack(
+        [
+            F.interpolate(
+                torch.from_numpy(frame).permute(2, 0, 1)[None].float(),
+                size=(height, width),
+                mode="bilinear",
+                antialias=True,
+            )[0]
+            for frame in frames
+        ]
+    )
+    if frames.dtype == np.uint8:
+        resized = resized.round().clamp(0, 255).to(torch.uint8)
+    return resized.permute(0, 2, 3, 1).contiguous().numpy()

@@ -12,7 +12,7 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from farm.options import Options
 from farm.spec import InvalidSpec
@@ -32,6 +32,13 @@ class Schedule(StrEnum):
     UNIFORM = "uniform"  #: steps of one length
     SD3 = "sd3"  #: uniform, moved towards 1 the more the more tokens a window has; the last step begins at `shift_terminal`
     CONSTANT = "constant"  #: uniform, moved towards 1 by `shift`
+
+
+class Padding(StrEnum):
+    """What lies around given media where a video is rendered larger than it is delivered."""
+
+    EDGE = "edge"  #: the media's edges, repeated
+    GREY = "grey"  #: grey, as in Lightricks' inference.py
 
 
 class LtxOptions(Options):
@@ -92,6 +99,22 @@ class LtxOptions(Options):
             "It is scaled by the square of the noise level.",
         ),
     ] = 0.0
+    padding: Annotated[
+        Padding,
+        Field(
+            description="What lies around given media where the size isn't a multiple of 32. With 'grey', media are also scaled "
+            "as Lightricks' inference.py scales them."
+        ),
+    ] = Padding.EDGE
+    not_honoured: Annotated[
+        dict[str, JsonValue],
+        Field(
+            default_factory=dict,
+            max_length=100,
+            description="Settings of a config of Lightricks that the farm doesn't honour yet. They stay with the job, and change "
+            "nothing.",
+        ),
+    ]
 
 
 def schedule(options: Options, steps: int, tokens: int, distilled: str = "") -> tuple[float, ...]:

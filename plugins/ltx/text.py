@@ -114,3 +114,15 @@ def cut_off(ltx: Ltx, prompts: Sequence[str]) -> dict[int, int]:
     """Return the full number of tokens of each prompt that ``encode_prompt`` cuts, by the prompt's index."""
     lengths = [len(tokens) for tokens in ltx.tokenizer(list(prompts), verbose=False).input_ids]
     return {index: length for index, length in enumerate(lengths) if length > ltx.max_tokens}
+
+
+def unread(ltx: Ltx, prompt: str) -> str:
+    """Return the end of a prompt that ``encode_prompt`` cuts off, from the beginning of the first word that it cuts."""
+    places = ltx.tokenizer(prompt, return_offsets_mapping=True, verbose=False).offset_mapping
+    if len(places) <= ltx.max_tokens:
+        return ""
+    # The last token that the model reads is the one that ends the text.
+    start = places[ltx.max_tokens - 1][0]
+    while start and not prompt[start - 1].isspace():
+        start -= 1
+    return prompt[start:].strip()

@@ -26,7 +26,9 @@ _TAIL_PIXELS = 6_000_000
 
 @torch.no_grad()
 def encode_clip(ltx: Ltx, frames: np.ndarray, noise: torch.Tensor | None = None) -> torch.Tensor:
-    """Encode uint8 RGB frames [F, H, W, 3], F = 8n + 1, to normalised latents float32 [C, n + 1, H/32, W/32].
+    """Encode RGB frames [F, H, W, 3], F = 8n + 1, to normalised latents float32 [C, n + 1, H/32, W/32].
+
+    The frames are uint8, or float32 from -1 to 1.
 
     Without ``noise``, the result is the mean of the posterior, so that encoding repeats exactly. With ``noise`` of the
     latents' shape, the result is a sample of the posterior, as in LTXConditionPipeline.
@@ -34,23 +36,30 @@ def encode_clip(ltx: Ltx, frames: np.ndarray, noise: torch.Tensor | None = None)
     """
     vae = ltx.vae
     check_frames(vae, frames, alone=1)
-    pixels = torch.from_numpy(frames.astype(np.float32) / 255.0).permute(3, 0, 1, 2)[None] * 2.0 - 1.0
-    posterior = vae.encode(pixels.to(ltx.device, ltx.dtype)).latent_dist
+    posterior = vae.encode(pixels_of(frames).to(ltx.device, ltx.dtype)).latent_dist
     latents = (
         posterior.mean if noise is None else posterior.mean + posterior.std * noise.to(posterior.mean)[None]
     )
     return normalised(vae, latents.float())
 
 
+def pixels_of(frames: np.ndarray) -> torch.Tensor:
+    """Return RGB frames [F, H, W, 3], uint8 or float32 from -1 to 1, as float32 [1, 3, F, H, W] from -1 to 1."""
+    pixels = torch.from_numpy(frames.astype(np.float32, copy=False)).permute(3, 0, 1, 2)[None]
+    return pixels / 255.0 * 2.0 - 1.0 if frames.dtype == np.uint8 else pixels
+
+
 def check_frames(vae: AutoencoderKLLTXVideo, frames: np.ndarray, alone: int) -> None:
-    """Raise ValueError unless ``frames`` are uint8 RGB [F, H, W, 3] with F = 8n + ``alone``, n a whole number.
+    """Raise ValueError unless ``frames`` are RGB [F, H, W, 3], uint8 or float32, with F = 8n + ``alone``, n a whole number.
 
     H and W must be multiples of 32. ``alone`` is 1 if the first frame has a latent of its own, as at the start of a
     clip; otherwise 0.
     """
     ratio = vae.spatial_compression_ratio
-    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
-        raise ValueError(f"frames: need uint8 [F, H, W, 3], got {frames.dtype} {list(frames.shape)}")
+    if frames.dtype not in (np.uint8, np.float32) or frames.ndim != 4 or frames.shape[3] != 3:
+        raise ValueError(
+            f"frames: need uint8 or float32 [F, H, W, 3], got {frames.dtype} {list(frames.shape)}"
+        )
     count, height, width = frames.shape[:3]
     if count % FRAMES_PER_LATENT != alone or not count:
         raise ValueError(f"frames: need {FRAMES_PER_LATENT}n{' + 1' if alone else ''} of them, got {count}")

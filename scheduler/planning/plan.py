@@ -15,6 +15,7 @@ from farm.planning import (
     Plan,
     PlannedTask,
     Strategy,
+    TaskKind,
     Timeline,
     Window,
 )
@@ -89,11 +90,6 @@ def make_plan(
     Raises:
         InvalidSpec: The spec asks for something that this model or strategy can't do.
     """
-    if spec.window_latents > model.max_window:
-        raise InvalidSpec(
-            "window_latents",
-            f"must be at most {model.max_window} for {model.name}, got {spec.window_latents}",
-        )
     check_apart(media, spec.frames)
     listed = in_order(media)
     media = [media[place] for place in listed]
@@ -115,6 +111,12 @@ def make_plan(
     )
     precision = model.precisions[0]
     latents = latents_for(lead + spec.frames)
+    # A person who asks for one window of the whole video gets it, with a note.
+    if latents > spec.window_latents > model.max_window:
+        raise InvalidSpec(
+            "window_latents",
+            f"must be at most {model.max_window} for {model.name}, got {spec.window_latents}",
+        )
     width, height = padded(spec.width), padded(spec.height)
     window_tokens = tokens_of(min(spec.window_latents, latents), width, height)
     sigmas = model.scheduled(options.by_kind["model"], steps, window_tokens)
@@ -223,6 +225,12 @@ def make_plan(
         Settled(spec, model, own.denoising, guided, drawing.facts if drawing else None, laid_out, asked)
     )
     notes += options.without_effect
+    longest = max(window.stop - window.start for window in laid_out if window.kind is TaskKind.WINDOW)
+    if longest > model.max_window:
+        notes.append(
+            f"window_latents: the video is one window of {longest} latents; {model.name} draws windows of at most "
+            f"{model.max_window} well"
+        )
     if spec.layout == "farm":
         sizes = sorted({len(cut) for cut in timeline.cuts})
         notes.append(

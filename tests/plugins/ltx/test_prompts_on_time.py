@@ -17,6 +17,7 @@ from farm.spec import parse_spec
 from plugins.ltx.latents import load_latents
 from plugins.ltx.loading import Ltx
 from plugins.ltx.rendering import LtxModel
+from plugins.ltx.text import unread
 from scheduler.planning.plan import make_plan
 from training.ltx_tiny.measure import colour
 from training.ltx_tiny.parts import MAX_TOKENS
@@ -129,6 +130,26 @@ def test_a_job_tells_which_of_its_prompts_are_longer_than_the_model_reads(model,
     told = job.facts["encode"]
     ((index, tokens),) = told["prompts_cut"]
     assert index == 1 and tokens > MAX_TOKENS and f"2 ({tokens} tokens)" in told["summary"]
+    (note,) = told["notes"]
+    assert note.startswith(
+        f"prompt 2: is longer than the {MAX_TOKENS} tokens that the model reads; it doesn't see '"
+    )
+    words = note.partition("see '")[2].removesuffix("…'").split()
+    assert set(words[:-1]) <= {"a", "green", "box"} and words
     alone = local_job(model, replace(plan, shared=plan.shared | {"prompts": [RED]}), tmp_path)
     alone.do(encode)
     assert not alone.facts
+
+
+@pytest.mark.parametrize("text", ["a green box " * 40, "x" * 300, "a\tred ball, \n" * 20 + "and the end"])
+def test_the_words_that_the_model_does_not_read_end_the_prompt(model, text):
+    ltx = model._ltx
+    words = unread(ltx, text)
+    assert text.strip().endswith(words) and words
+    read = text.strip().removesuffix(words)
+    assert not read or read[-1].isspace()
+    assert len(ltx.tokenizer(read).input_ids) <= ltx.max_tokens
+
+
+def test_of_a_prompt_that_the_model_reads_no_words_are_named(model):
+    assert unread(model._ltx, "a green box") == ""

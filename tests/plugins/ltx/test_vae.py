@@ -113,7 +113,7 @@ def test_the_encoder_looks_only_back(ltx):
         np.zeros((0, 64, 64, 3), np.uint8),
         np.zeros((9, 60, 64, 3), np.uint8),
         np.zeros((9, 64, 64, 4), np.uint8),
-        np.zeros((9, 64, 64, 3), np.float32),
+        np.zeros((9, 64, 64, 3), np.float64),
     ],
 )
 def test_clips_the_vae_cannot_take_are_refused(ltx, frames):

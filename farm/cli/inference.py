@@ -1,0 +1,262 @@
+"""farmctl inference: Lightricks' `inference.py`, with its arguments and its YAML configs, on the farm."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import av
+import click
+from PIL import Image
+
+from farm.cli.follow import finish, follow, transfer_bar
+from farm.cli.given_media import facts_of
+from farm.cli.planned import print_plan
+from farm.cli.printing import connect, done_all_the_same, note, say, spinner
+from farm.cli.refusals import with_media_names
+from farm.client import InvalidSpec, LocalCondition
+from farm.inference.arguments import InferenceConfig
+from farm.inference.configs import PipelineConfig, find_config
+from farm.inference.mapping import SOURCE_STRENGTH, STAND_IN, InferenceJob, job_of
+from farm.inference.media import fitting_frames, prepare
+from farm.inference.output_names import output_name
+from farm.v1 import jobs_pb2
+
+LISTS = ("conditioning_media_paths", "conditioning_strengths", "conditioning_start_frames")
+"""Arguments that take several values after one another."""
+
+_SWITCH = "offload_to_cpu"
+"""The argument whose value may be left out."""
+
+_TYPES: dict[str, Any] = {
+    "output_path": click.Path(path_type=Path, file_okay=False),
+    "seed": int,
+    "height": int,
+    "width": int,
+    "num_frames": int,
+    "frame_rate": int,
+    "image_cond_noise_scale": float,
+    "conditioning_strengths": float,
+    "conditioning_start_frames": int,
+}
+
+_ARGUMENT_OF = {"frames": "num_frames", "fps": "frame_rate"}
+"""The arguments whose names differ from those of the job's fields."""
+
+
+def _switch(value: str | None) -> bool:
+    """Return the meaning of what may stand behind a switch of the original."""
+    if value is None or value.lower() in ("yes", "true", "t", "y", "1"):
+        return True
+    if value.lower() in ("no", "false", "f", "n", "0"):
+        return False
+    raise InvalidSpec(_SWITCH, f"must be true or false, got {value!r}")
+
+
+class _Command(click.Command):
+    """A click command whose options may take several values, as those of the original do: `--x a b c`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, list(_spread(args)))
+
+
+def _spread(given: Sequence[str]) -> Iterator[str]:
+    """Yield the arguments in click's way: the name of a list before each of its values.
+
+    If a list is given twice, the last one counts, as in the original.
+    """
+    args = [_in_full(arg) for arg in given]
+    lists = {f"--{name}" for name in LISTS}
+    last = {arg: place for place, arg in enumerate(args) if arg in lists}
+    taking = ""
+    for place, arg in enumerate(args):
+        alone = place + 1 == len(args) or _is_option(args[place + 1])
+        if arg in lists:
+            taking = arg
+            if alone:
+                yield arg  # click says that it needs a value
+        elif taking and not _is_option(arg):
+            if all(one != taking for one in args[place:]) and last[taking] < place:
+                yield from (taking, arg)
+        else:
+            taking = ""
+            yield arg
+            if arg == f"--{_SWITCH}" and alone:
+                yield "true"
+
+
+def _in_full(arg: str) -> str:
+    """Return an option as the original spells it: with underscores, and in full where only one begins so."""
+    spelt, equals, value = arg.partition("=")
+    if not spelt.startswith("--"):
+        return arg
+    name = spelt.removeprefix("--").replace("-", "_")
+    begun = [one for one in InferenceConfig.model_fields if one == name or one.startswith(name)]
+    if name in begun or len(begun) == 1:
+        return f"--{name if name in begun else begun[0]}{equals}{value}"
+    return arg
+
+
+def _is_option(arg: str) -> bool:
+    return arg.startswith("-") and not arg.removeprefix("-").replace(".", "", 1).isdigit()
+
+
+def _arguments(command: Callable[..., None]) -> Callable[..., None]:
+    """Add an option for each argument of the original."""
+    for name, field in reversed(InferenceConfig.model_fields.items()):
+        told = field.description or ""
+        if (
+            field.default not in ("", None, False)
+            and field.default_factory is None
+            and not field.is_required()
+        ):
+            told += f" Default: {field.default}."
+        command = click.option(
+            f"--{name}",
+            type=_TYPES.get(name, str),
+            multiple=name in LISTS,
+            metavar=_metavar(name),
+            help=told,
+        )(command)
+    return command
+
+
+def _metavar(name: str) -> str | None:
+    if name in LISTS:
+        return {"paths": "FILE…", "strengths": "NUMBER…", "frames": "FRAME…"}[name.rpartition("_")[2]]
+    return {"prompt": "TEXT", "negative_prompt": "TEXT", _SWITCH: "[BOOLEAN]"}.get(name)
+
+
+@click.command(cls=_Command)
+@_arguments
+@click.option(
+    "--model",
+    default="",
+    metavar="NAME",
+    help=f"The farm's model. Default: that of the config's checkpoint. {STAND_IN}, a small model for trials, stands in only "
+    "if it is named here.",
+)
+@click.option("--dry-run", is_flag=True, help="Show the plan and its cost without making a job.")
+@click.pass_context
+def inference(ctx: click.Context, model: str, dry_run: bool, **given: Any) -> None:
+    """Take the command line of Lightricks' inference.py, word for word.
+
+    The configs that Lightricks publishes are known by name. The command waits for the video, and writes it to the
+    original's folder under the original's name. docs/inference.md says what the farm does differently.
+
+    \b
+    Examples:
+      farmctl inference --prompt "a river at dawn" --height 720 --width 1280 --num_frames 65 \\
+          --pipeline_config configs/ltxv-2b-0.9.6-distilled.yaml
+      farmctl inference --conditioning_media_paths first.png last.png \\
+          --conditioning_start_frames 0 120 --pipeline_config my.yaml --model ltx-tiny --dry-run
+    """
+    asked = _asked(given)
+    config = find_config(asked.pipeline_config)
+    job = job_of(asked, config, model)
+    if job.headline:
+        say(job.headline)
+    for line in job.notes:
+        note(f"note: {line}")
+    with tempfile.TemporaryDirectory(prefix="farmctl-inference-") as folder:
+        conditions, said = _prepared(job, asked, Path(folder))
+        for line in said:
+            note(f"note: {line}")
+        if not dry_run:
+            asked.output_path.mkdir(parents=True, exist_ok=True)
+        client = connect(ctx, patience=30.0)
+        with transfer_bar("upload") as moved, _in_its_words(job, config, conditions):
+            call = client.plan if dry_run else client.submit
+            answer = call(conditions=conditions, progress=moved, **job.fields)
+    for line in answer.notes:
+        note(f"note: {line}")
+    if dry_run:
+        return print_plan(client, answer.plan)
+    with done_all_the_same(f"job {answer.job.id} was submitted"):
+        click.echo(f"job {answer.job.id} submitted")
+    ended = follow(client, answer.job.id, None)
+    size = (asked.width, asked.height)
+    path = output_name(asked.output_path, asked.prompt, asked.seed, size, asked.num_frames)
+    if asked.num_frames > 1 or ended.state != jobs_pb2.JOB_STATE_SUCCEEDED:
+        return finish(client, ended, path, overwrite=False)
+    with tempfile.TemporaryDirectory(prefix="farmctl-inference-") as folder:
+        clip = Path(folder) / "frame.mp4"
+        client.download(ended.id, clip)
+        with av.open(str(clip)) as container:
+            Image.fromarray(next(container.decode(video=0)).to_ndarray(format="rgb24")).save(path)
+    say(str(path))
+
+
+def _asked(given: dict[str, Any]) -> InferenceConfig:
+    """Return the arguments that were given, with the original's defaults for all others."""
+    found = {name: value for name, value in given.items() if value is not None and value != ()}
+    if _SWITCH in found:
+        found[_SWITCH] = _switch(found[_SWITCH])
+    return InferenceConfig(**{name: list(value) if name in LISTS else value for name, value in found.items()})
+
+
+def _prepared(
+    job: InferenceJob, asked: InferenceConfig, folder: Path
+) -> tuple[list[LocalCondition], list[str]]:
+    """Prepare the call's images and clips as the original does. Return them as conditions, and notes."""
+    if not job.media and job.made_over is None:
+        return [], []
+    found: list[LocalCondition] = []
+    notes: list[str] = []
+
+    def take(path: str, field: str, frame: int, strength: float, *, whole: bool) -> None:
+        tell(f"preparing {path}")
+        facts = facts_of(field, path, no_upload=False)
+        assert facts is not None  # it lies on this machine
+        most = asked.num_frames if whole else fitting_frames(facts.frames, frame, asked.num_frames)
+        size = asked.width, asked.height
+        made = prepare(
+            path, facts, folder, size=size, fps=asked.frame_rate, frames=most, resize=whole, field=field
+        )
+        if whole and made.frames < asked.num_frames:
+            raise InvalidSpec(
+                field,
+                f"must have the video's {asked.num_frames} frames, got {made.frames}; ask for as many with --num_frames",
+            )
+        found.append(LocalCondition(made.path, frame, strength))
+        if made.cut:
+            notes.append(f"{path}: the first {made.frames} of its {made.frames + made.cut} frames are used")
+
+    with spinner() as tell:
+        if job.made_over is not None:
+            take(job.made_over, "input_media_path", 0, SOURCE_STRENGTH, whole=True)
+        for one in job.media:
+            take(one.path, "conditioning_media_paths", one.frame, one.strength, whole=False)
+    return found, notes
+
+
+@contextmanager
+def _in_its_words(
+    job: InferenceJob, config: PipelineConfig, conditions: Sequence[LocalCondition]
+) -> Iterator[None]:
+    """Word the farm's refusals with the original's names; say of a missing model what to copy where."""
+    try:
+        yield
+    except InvalidSpec as error:
+        if error.field == "model":
+            raise InvalidSpec("model", _missing(job.fields["model"], config, error.problem)) from None
+        if error.field in _ARGUMENT_OF:
+            raise InvalidSpec(_ARGUMENT_OF[error.field], error.problem) from None
+        raise with_media_names(error, conditions) from None
+
+
+def _missing(model: str, config: PipelineConfig, problem: str) -> str:
+    if model == STAND_IN:
+        return problem
+    # A node would refuse the name of a model that its farm doesn't know.
+    unknown = problem.startswith("must be one of")
+    can = f"this farm doesn't know {model} yet" if unknown else f"this farm can't render with {model}"
+    when = "A version that knows it needs" if unknown else "It needs"
+    return (
+        f"{can} ({problem}). {when} the model, as a diffusers folder of Lightricks' {Path(config.checkpoint_path).name}, "
+        f'copied to a workstation and named in its node.toml, below [models]: "{model}" = "/FOLDER". To try this '
+        f"command without the model, add --model {STAND_IN}"
+    )

@@ -1,0 +1,119 @@
+"""The arguments of Lightricks' `inference.py`, under the same names and with the same defaults."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from farm.spec import InvalidSpec
+
+
+def _todays_folder() -> Path:
+    return Path(f"outputs/{datetime.datetime.now().astimezone():%Y-%m-%d}")
+
+
+class InferenceConfig(BaseModel):
+    """The arguments of one call. Those of an option's help are the descriptions here.
+
+    Only `prompt` differs from the original: it may be left out.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prompt: Annotated[str, Field(description="What the video shows.")] = ""
+    output_path: Annotated[
+        Path,
+        Field(default_factory=_todays_folder, description="The folder for the video. Default: outputs/DATE."),
+    ]
+    pipeline_config: Annotated[
+        str,
+        Field(
+            description="A YAML config: a file, or the name of one that Lightricks publishes, with or without a folder "
+            "and .yaml."
+        ),
+    ] = "configs/ltxv-13b-0.9.7-dev.yaml"
+    seed: Annotated[int, Field(description="The same seed gives the same video.")] = 171198
+    height: Annotated[int, Field(description="Height of the video in pixels.")] = 704
+    width: Annotated[int, Field(description="Width of the video in pixels.")] = 1216
+    num_frames: Annotated[int, Field(description="Frames of the video.")] = 121
+    frame_rate: Annotated[int, Field(description="Frames a second.")] = 30
+    offload_to_cpu: Annotated[
+        bool,
+        Field(description="Accepted and without effect: the farm's workstations decide this themselves."),
+    ] = False
+    negative_prompt: Annotated[str, Field(description="What the video must not show.")] = (
+        "worst quality, inconsistent motion, blurry, jittery, distorted"
+    )
+    input_media_path: Annotated[str | None, Field(description="A video to make over.")] = None
+    image_cond_noise_scale: Annotated[
+        float, Field(description="Noise on the images and clips that the video keeps to, at every step.")
+    ] = 0.15
+    conditioning_media_paths: Annotated[
+        list[str] | None, Field(description="Images and clips that the video keeps to.")
+    ] = None
+    conditioning_strengths: Annotated[
+        list[float] | None,
+        Field(description="How closely it keeps to each of them, from 0 to 1. Default: 1 for each."),
+    ] = None
+    conditioning_start_frames: Annotated[
+        list[int] | None, Field(description="The frame at which each of them begins.")
+    ] = None
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """An image or clip that the video keeps to, with the frame at which it begins and its strength, from 0 to 1."""
+
+    path: str
+    frame: int
+    strength: float
+
+
+def conditionings(asked: InferenceConfig) -> tuple[Conditioning, ...]:
+    """Return the images and clips that the video keeps to.
+
+    Args:
+        asked: The arguments.
+
+    Raises:
+        InvalidSpec: The three lists don't belong together, or a strength or frame is out of range.
+    """
+    paths, frames = asked.conditioning_media_paths, asked.conditioning_start_frames
+    if not paths:
+        given: Sequence[tuple[str, object]] = (
+            ("conditioning_strengths", asked.conditioning_strengths),
+            ("conditioning_start_frames", frames),
+        )
+        for name, value in given:
+            if value:
+                raise InvalidSpec(name, "needs conditioning_media_paths")
+        return ()
+    if not frames:
+        raise InvalidSpec(
+            "conditioning_start_frames",
+            f"must be given with conditioning_media_paths, one for each of the {len(paths)}; 0 is the first frame",
+        )
+    strengths = asked.conditioning_strengths or [1.0] * len(paths)
+    for name, count in (
+        ("conditioning_strengths", len(strengths)),
+        ("conditioning_start_frames", len(frames)),
+    ):
+        if count != len(paths):
+            raise InvalidSpec(
+                name,
+                f"must have one value for each of the {len(paths)} conditioning_media_paths, got {count}",
+            )
+    if wrong := [strength for strength in strengths if not 0 <= strength <= 1]:
+        raise InvalidSpec("conditioning_strengths", f"must be from 0 to 1, got {wrong[0]:g}")
+    if late := [frame for frame in frames if not 0 <= frame < asked.num_frames]:
+        raise InvalidSpec(
+            "conditioning_start_frames", f"must be from 0 to {asked.num_frames - 1}, got {late[0]}"
+        )
+    return tuple(
+        Conditioning(path, frame, strength) for path, frame, strength in zip(paths, frames, strengths)
+    )

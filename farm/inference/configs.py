@@ -1,0 +1,235 @@
+"""The YAML configs of Lightricks' `inference.py`: the published ones by name, and people's own files, read key by key.
+
+Pure, but for the files that it reads.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from farm.nearest import did_you_mean
+from farm.outside_text import shown
+from farm.spec import InvalidSpec
+
+_MOST_BYTES = 1 << 20
+_FIELD = "pipeline_config"
+
+Sigma = Annotated[float, Field(gt=0, le=1)]
+Number = float | list[float]
+Block = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Pass(BaseModel):
+    """The settings of one denoising pass, under Lightricks' names. A default is that of Lightricks' pipeline.
+
+    Attributes:
+        num_inference_steps: The number of steps.
+        timesteps: The noise levels of the steps (above 0, at most 1), from high to low, in place of a schedule.
+        skip_initial_inference_steps: How many of the schedule's first steps are left out.
+        skip_final_inference_steps: How many of its last steps are left out. The last step that is kept goes to 0.
+        guidance_scale: Strength of classifier-free guidance. This and the next three settings are one value for all
+            steps, or a list with a value for each of `guidance_timesteps`.
+        stg_scale: Strength of spatio-temporal guidance.
+        rescaling_scale: How far to restore the standard deviation after spatio-temporal guidance; 1 is off.
+        skip_block_list: Numbers of the perturbed transformer blocks.
+        guidance_timesteps: The noise levels for which the lists have values.
+        cfg_star_rescale: Whether guidance is away from a projection (CFG-Zero*).
+        stochastic_sampling: Whether each step mixes in fresh noise.
+        decode_timestep: The timestep that the VAE's decoder is told.
+        decode_noise_scale: The share of noise that is mixed in before decoding; None: `decode_timestep`.
+        tone_map_compression_ratio: How far large latents are compressed before decoding.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+
+    num_inference_steps: Annotated[int, Field(ge=1)] = 20
+    timesteps: Annotated[list[Sigma], Field(min_length=1)] | None = None
+    skip_initial_inference_steps: Count = 0
+    skip_final_inference_steps: Count = 0
+    guidance_scale: Number = 4.5
+    stg_scale: Number = 1.0
+    rescaling_scale: Number = 0.7
+    skip_block_list: list[Block] | list[list[Block]] | None = None
+    guidance_timesteps: list[Sigma] | None = None
+    cfg_star_rescale: bool = False
+    stochastic_sampling: bool = False
+    decode_timestep: float = 0.0
+    decode_noise_scale: float | None = None
+    tone_map_compression_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
+class PipelineConfig(Pass):
+    """A YAML config. Its settings apply to every pass; a pass of its own adds to them.
+
+    Attributes:
+        pipeline_type: "base": one pass. "multi-scale": a first pass at a smaller size, and a second one over its result.
+        checkpoint_path: The checkpoint's file name.
+        precision: The precision of the transformer.
+        sampler: The schedule: "from_checkpoint", "uniform", or anything else for linear-quadratic.
+        stg_mode: What a perturbed block does.
+        text_encoder_model_name_or_path: The text encoder.
+        text_encoder_max_tokens: The tokens of a prompt that it reads.
+        prompt_enhancement_words_threshold: Prompts of fewer words are rewritten by a language model; 0: none is.
+        prompt_enhancer_image_caption_model_name_or_path: The model that describes images to that language model.
+        prompt_enhancer_llm_model_name_or_path: That language model.
+        downscale_factor: The first pass's size as a share of the video's.
+        spatial_upscaler_model_path: The latent upsampler between the passes.
+        first_pass: Settings of the first pass.
+        second_pass: Settings of the second pass.
+    """
+
+    pipeline_type: Literal["base", "multi-scale"] | None = None
+    checkpoint_path: Annotated[str, Field(min_length=1)]
+    precision: str = "bfloat16"
+    sampler: str | None = None
+    stg_mode: str = "attention_values"
+    text_encoder_model_name_or_path: str = ""
+    text_encoder_max_tokens: Annotated[int, Field(ge=1)] = 256
+    prompt_enhancement_words_threshold: Count = 0
+    prompt_enhancer_image_caption_model_name_or_path: str = ""
+    prompt_enhancer_llm_model_name_or_path: str = ""
+    downscale_factor: Annotated[float, Field(gt=0, le=1)] | None = None
+    spatial_upscaler_model_path: str | None = None
+    first_pass: dict[str, Any] | None = None
+    second_pass: dict[str, Any] | None = None
+
+    @property
+    def two_passes(self) -> bool:
+        """Whether this is a multi-scale config."""
+        return self.pipeline_type == "multi-scale"
+
+    def rendered(self) -> Pass:
+        """Return the settings of the pass that the farm renders: the first one, or the only one."""
+        return self.with_own(self.first_pass) if self.two_passes else self.with_own(None)
+
+    def with_own(self, settings: Mapping[str, Any] | None) -> Pass:
+        """Return the settings of a pass that has `settings` of its own."""
+        shared = {name: getattr(self, name) for name in self.model_fields_set & Pass.model_fields.keys()}
+        return Pass(**{**shared, **(settings or {})})
+
+
+ARGUMENTS = (
+    "height",
+    "width",
+    "num_frames",
+    "frame_rate",
+    "prompt",
+    "negative_prompt",
+    "image_cond_noise_scale",
+)
+"""Settings that are arguments of the command; Lightricks' script refuses them in a config, too."""
+
+
+@functools.cache
+def published() -> Mapping[str, Mapping[str, Any]]:
+    """Return the configs that Lightricks publishes: their keys and values, by the config's name without ".yaml"."""
+    text = resources.files(__package__).joinpath("configs.yaml").read_text()
+    return {name: settings for name, settings in yaml.safe_load(text).items() if not name.startswith("_")}
+
+
+def find_config(name: str) -> PipelineConfig:
+    """Return a config.
+
+    Args:
+        name: A person's file; or the name of a published config, with or without a folder before it and ".yaml"
+            behind it. If there is such a file, it counts.
+
+    Raises:
+        InvalidSpec: There is no such file or config, or a key of it is refused. The field is "pipeline_config", with
+            the key behind it if there is one.
+    """
+    path = Path(name)
+    if path.is_file():
+        return checked_config(_read(path))
+    called = Path(name.replace("\\", "/")).name
+    called = called.removesuffix(".yaml").removesuffix(".yml")
+    if called in published():
+        return checked_config(published()[called])
+    raise InvalidSpec(
+        _FIELD,
+        f"there is no file {shown(name)!r}, and no config of Lightricks has this name"
+        f"{did_you_mean(called, published())}; known are {', '.join(published())}",
+    )
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise InvalidSpec(_FIELD, f"{shown(path)} has more than {_MOST_BYTES >> 20} MiB; is it a config?")
+        found = yaml.safe_load(path.read_bytes())
+    except OSError as error:
+        raise InvalidSpec(_FIELD, f"cannot read {shown(path)}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidSpec(_FIELD, f"{shown(path)} is not YAML: {shown(error)}") from None
+    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+        raise InvalidSpec(_FIELD, f"{shown(path)} must hold keys and values, such as checkpoint_path: FILE")
+    return found
+
+
+def checked_config(settings: Mapping[str, Any]) -> PipelineConfig:
+    """Return a config from its keys and values.
+
+    Raises:
+        InvalidSpec: A key is unknown or has a value that isn't accepted. The field names the key.
+    """
+    config = _checked(PipelineConfig, settings, _FIELD)
+    for name in ("first_pass", "second_pass"):
+        if (part := getattr(config, name)) is not None:
+            _checked(Pass, part, f"{_FIELD}.{name}")
+            _check_pass(config.with_own(part), f"{_FIELD}.{name}")
+    if config.two_passes and config.first_pass is None:
+        raise InvalidSpec(f"{_FIELD}.first_pass", "must be given, because pipeline_type is multi-scale")
+    if not config.two_passes:
+        _check_pass(config.with_own(None), _FIELD)
+    return config
+
+
+def _checked(kind: type[Any], settings: Mapping[str, Any], field: str) -> Any:
+    try:
+        return kind.model_validate(dict(settings))
+    except ValidationError as error:
+        # The first problem alone: of a list of alternatives pydantic names every one.
+        first = error.errors()[0]
+        key = str(first["loc"][0])
+        if first["type"] == "extra_forbidden":
+            why = (
+                f"must be given as --{key}, not in a config"
+                if key in ARGUMENTS
+                else f"there is no such key{did_you_mean(key, kind.model_fields)}"
+            )
+            raise InvalidSpec(f"{field}.{key}", why) from None
+        if first["type"] == "missing":
+            raise InvalidSpec(f"{field}.{key}", "must be given") from None
+        said = first["msg"][:1].lower() + first["msg"][1:]
+        raise InvalidSpec(f"{field}.{key}", f"{said}, got {shown(repr(settings[key]), 60)}") from None
+
+
+def _check_pass(one: Pass, field: str) -> None:
+    """Refuse settings that contradict each other, as Lightricks' pipeline does."""
+    if one.timesteps is not None and any(b >= a for a, b in zip(one.timesteps, one.timesteps[1:])):
+        raise InvalidSpec(f"{field}.timesteps", f"must fall from one to the next, got {one.timesteps}")
+    skipped = one.skip_initial_inference_steps + one.skip_final_inference_steps
+    if one.timesteps is None and skipped and skipped >= one.num_inference_steps:
+        raise InvalidSpec(
+            f"{field}.num_inference_steps",
+            f"must be more than the {skipped} steps that are skipped, got {one.num_inference_steps}",
+        )
+    wanted = len(one.guidance_timesteps or ())
+    for key in ("guidance_scale", "stg_scale", "rescaling_scale", "skip_block_list"):
+        value = getattr(one, key)
+        listed = isinstance(value, list)
+        if key == "skip_block_list":
+            listed = listed and any(isinstance(entry, list) for entry in value)
+        if listed and len(value) != wanted:
+            raise InvalidSpec(
+                f"{field}.{key}",
+                f"must have one entry for each of guidance_timesteps ({wanted}), got {len(value)}",
+            )

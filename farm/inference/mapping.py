@@ -1,0 +1,266 @@
+"""Turns the arguments and the config of Lightricks' `inference.py` into a job of the farm. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from farm.inference.arguments import Conditioning, InferenceConfig, conditionings
+from farm.inference.configs import Pass, PipelineConfig
+from farm.outside_text import shown
+from farm.spec import InvalidSpec
+from farm.timeline import frames_of, latents_for
+
+STAND_IN = "ltx-tiny"
+"""The small model that can stand in for a released one, if a person asks for it."""
+
+LONGEST = 33
+"""Latents of the longest window (257 frames): a video of at most so many is rendered in one."""
+
+SOURCE_STRENGTH = 1e-6
+"""Strength at which a video is made over. The config's own schedule says how much of it stays."""
+
+DECODING = (0.05, 0.025)
+"""The farm's decode_timestep and decode_noise_scale."""
+
+Blocks = Sequence[int | Sequence[int]]
+"""Numbers of transformer blocks, or a list of such lists."""
+
+_LEAD = 7
+"""Most frames that the farm may render before the first one (scheduler.planning.conditions)."""
+
+_BLOCKS = {"2b": 28, "13b": 48, STAND_IN: 6}
+"""Transformer blocks of the models, by the size in their names."""
+
+_MODES = {
+    "stg_av": "attention_values",
+    "stg_as": "attention_skip",
+    "stg_r": "residual",
+    "stg_t": "transformer_block",
+}
+
+_CHECKPOINT = re.compile(
+    r"(?:ltxv|ltx-video)-(?P<size>\d+b)-v?(?P<version>\d+(?:\.\d+)*)(?P<kind>-dev|-distilled)?(?:-04-25)?(?P<fp8>-fp8)?"
+)
+
+
+@dataclass(frozen=True)
+class InferenceJob:
+    """What a call of `inference.py` asks of the farm.
+
+    Attributes:
+        headline: What the first line of the output says; empty if nothing needs to be said.
+        fields: Fields of JobSpec, without its conditions.
+        notes: Sentences for people.
+        media: The images and clips that the video keeps to.
+        made_over: The path of the video to make over; None if there is none.
+    """
+
+    headline: str
+    fields: Mapping[str, Any]
+    notes: tuple[str, ...]
+    media: tuple[Conditioning, ...]
+    made_over: str | None
+
+
+def model_of(checkpoint: str) -> str:
+    """Return the farm's name of the model in a checkpoint of Lightricks.
+
+    Args:
+        checkpoint: The checkpoint's file, such as "ltxv-13b-0.9.7-dev.safetensors". An fp8 file is the same model.
+
+    Raises:
+        InvalidSpec: It is no such file (field "pipeline_config.checkpoint_path").
+    """
+    name = PurePosixPath(checkpoint).name.removesuffix(".safetensors")
+    if found := _CHECKPOINT.fullmatch(name):
+        return f"ltx-{found['size']}-{found['version']}{found['kind'] or ''}"
+    raise InvalidSpec(
+        "pipeline_config.checkpoint_path",
+        f"must be a checkpoint of Lightricks, such as ltxv-13b-0.9.7-dev.safetensors, got {shown(checkpoint)!r}; or "
+        "name the farm's model with --model",
+    )
+
+
+def job_of(asked: InferenceConfig, config: PipelineConfig, model: str = "") -> InferenceJob:
+    """Return the job for a call of `inference.py`.
+
+    Args:
+        asked: The arguments.
+        config: The config.
+        model: The farm's model; empty: the model of the config's checkpoint.
+
+    Raises:
+        InvalidSpec: An argument or a key of the config is refused.
+    """
+    media = conditionings(asked)
+    one = config.rendered()
+    name = model or model_of(config.checkpoint_path)
+    _check_source(asked, one)
+    guided, notes = _guidance(one, config, name)
+    options = {**_steps(one, config), **guided}
+    if media:
+        options["image_cond_noise_scale"] = asked.image_cond_noise_scale
+    if media or asked.input_media_path:
+        options["padding"] = "grey"
+    fields: dict[str, Any] = {
+        "model": name,
+        "frames": asked.num_frames,
+        "width": asked.width,
+        "height": asked.height,
+        "fps": asked.frame_rate,
+        "prompt": asked.prompt,
+        "seed": asked.seed,
+        "guidance": "lightricks",
+        "sampler": "stochastic" if one.stochastic_sampling else "euler",
+        "options": options,
+    }
+    if one.timesteps is None:
+        fields["steps"] = one.num_inference_steps
+    # The original has a default for it, which is no wish of a person's where it has no effect.
+    if _scales(one.guidance_scale) > 1 or "negative_prompt" in asked.model_fields_set:
+        fields["negative_prompt"] = asked.negative_prompt
+    if 1 <= asked.num_frames <= frames_of(LONGEST):
+        fields["window_latents"] = max(9, min(LONGEST, latents_for(asked.num_frames + _LEAD)))
+    options["not_honoured"], unhonoured = _not_honoured(config, one, (asked.width, asked.height))
+    return InferenceJob(
+        headline="; ".join(_headline(config, name, bool(model))),
+        fields=fields,
+        notes=(*notes, *unhonoured, *_prompt_notes(asked, config)),
+        media=media,
+        made_over=asked.input_media_path,
+    )
+
+
+def _headline(config: PipelineConfig, model: str, named: bool) -> list[str]:
+    said = []
+    if named and model == STAND_IN:
+        name = PurePosixPath(config.checkpoint_path).name
+        said.append(f"{STAND_IN} stands in for {name}")
+    if config.two_passes:
+        said.append("first pass only: the farm doesn't render the second pass of a multi-scale config yet")
+    return said
+
+
+def _check_source(asked: InferenceConfig, one: Pass) -> None:
+    """Refuse a video to make over without a schedule that begins inside, and the other way round."""
+    inside = one.timesteps[0] < 1 if one.timesteps else one.skip_initial_inference_steps > 0
+    if asked.input_media_path and not inside:
+        raise InvalidSpec(
+            "input_media_path",
+            "needs a config with skip_initial_inference_steps, or with timesteps that begin below 1; otherwise nothing of "
+            "the video would be left",
+        )
+    if inside and not asked.input_media_path:
+        key = "timesteps" if one.timesteps else "skip_initial_inference_steps"
+        raise InvalidSpec(
+            f"pipeline_config.{key}",
+            "begins inside the schedule, which needs a video to make over: --input_media_path",
+        )
+
+
+def _steps(one: Pass, config: PipelineConfig) -> dict[str, Any]:
+    """Return the model's options for the schedule and for decoding."""
+    options: dict[str, Any] = {}
+    if config.sampler and config.sampler != "from_checkpoint":
+        options["schedule"] = "uniform" if config.sampler.lower() == "uniform" else "linear-quadratic"
+    if one.timesteps is not None:
+        options["timesteps"] = list(one.timesteps)
+    else:
+        for key in ("skip_initial_inference_steps", "skip_final_inference_steps"):
+            if value := getattr(one, key):
+                options[key] = value
+    noise = one.decode_timestep if one.decode_noise_scale is None else one.decode_noise_scale
+    # Not every model's decoder takes them, and the farm's own values are those of the published configs.
+    if (one.decode_timestep, noise) != DECODING:
+        options |= {"decode_timestep": one.decode_timestep, "decode_noise_scale": noise}
+    return options
+
+
+def _guidance(one: Pass, config: PipelineConfig, model: str) -> tuple[dict[str, Any], list[str]]:
+    """Return the guidance's options, without those that have no effect, and notes."""
+    options: dict[str, Any] = {"guidance_scale": one.guidance_scale, "stg_scale": one.stg_scale}
+    notes: list[str] = []
+    if one.cfg_star_rescale and _scales(one.guidance_scale) > 1:
+        options["cfg_star_rescale"] = True
+    if _scales(one.stg_scale) > 0:
+        options["rescaling_scale"] = one.rescaling_scale
+        mode = _MODES.get(config.stg_mode.lower(), config.stg_mode.lower())
+        if mode not in _MODES.values():
+            raise InvalidSpec(
+                "pipeline_config.stg_mode",
+                f"must be one of {', '.join(_MODES.values())}, got {config.stg_mode!r}",
+            )
+        blocks: Blocks = one.skip_block_list or []
+        if mode == "residual":
+            # Lightricks' models have no such connection, so that nothing is perturbed; the rescaling acts all the same.
+            notes.append(
+                "stg_mode: residual perturbs nothing in these models, as in Lightricks' own pipeline"
+            )
+            blocks = []
+        else:
+            options["stg_mode"] = mode
+        if blocks and model == STAND_IN:
+            blocks, said = _stand_in_blocks(blocks, config.checkpoint_path)
+            notes += said
+        options["skip_block_list"] = blocks
+    values = [value for key, value in options.items() if key != "skip_block_list"]
+    if any(isinstance(value, list) for value in (*values, *options.get("skip_block_list", ()))):
+        options["guidance_timesteps"] = list(one.guidance_timesteps or ())
+    return options, notes
+
+
+def _stand_in_blocks(blocks: Blocks, checkpoint: str) -> tuple[Blocks, list[str]]:
+    """Return blocks of the small model, at about the same depth, in place of those of a large one, and a note."""
+    found = _CHECKPOINT.fullmatch(PurePosixPath(checkpoint).name.removesuffix(".safetensors"))
+    if not found or found["size"] not in _BLOCKS:
+        return blocks, []
+    has, own = _BLOCKS[found["size"]], _BLOCKS[STAND_IN]
+
+    def moved(numbers: Iterable[int]) -> list[int]:
+        return list(dict.fromkeys(min(own - 1, number * own // has) for number in numbers))
+
+    lists = [entry for entry in blocks if isinstance(entry, list)]
+    taken: Blocks = [moved(entry) for entry in lists]
+    if not lists:
+        taken = moved(entry for entry in blocks if isinstance(entry, int))
+    return taken, [f"skip_block_list: {blocks} of {has} blocks are taken as {taken} of {STAND_IN}'s {own}"]
+
+
+def _scales(value: float | list[float]) -> float:
+    """Return the largest entry of a setting that is one number or a list."""
+    return max(value, default=0.0) if isinstance(value, list) else value
+
+
+def _not_honoured(
+    config: PipelineConfig, one: Pass, size: tuple[int, int]
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the keys that have no effect on the farm yet, with their values, and notes that say so."""
+    kept: dict[str, Any] = {"precision": config.precision}
+    notes = ["precision: not honoured yet; the farm renders in the precision of its model"]
+    if config.two_passes:
+        names = ("downscale_factor", "spatial_upscaler_model_path", "second_pass")
+        kept |= {name: value for name in names if (value := getattr(config, name)) is not None}
+        notes.append(
+            f"{', '.join(names)}: not honoured yet; the first pass is rendered at {size[0]}x{size[1]}, and is the result"
+        )
+    elif config.first_pass or config.second_pass:
+        notes.append("first_pass and second_pass: have no effect, because pipeline_type isn't multi-scale")
+    if one.tone_map_compression_ratio:
+        kept["tone_map_compression_ratio"] = one.tone_map_compression_ratio
+        notes.append("tone_map_compression_ratio: not honoured yet; latents are decoded as they are")
+    if "text_encoder_max_tokens" in config.model_fields_set:
+        kept["text_encoder_max_tokens"] = config.text_encoder_max_tokens
+        notes.append("text_encoder_max_tokens: not honoured yet; the farm's models have their own limit")
+    return kept, notes
+
+
+def _prompt_notes(asked: InferenceConfig, config: PipelineConfig) -> list[str]:
+    words, enough = len(asked.prompt.split()), config.prompt_enhancement_words_threshold
+    if words >= enough:
+        return []
+    said = f"Lightricks' script lets a language model rewrite prompts of fewer than {enough} words"
+    return [f"prompt not enhanced: {said}; the farm has no such model and renders the prompt as it is"]

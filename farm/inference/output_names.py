@@ -1,0 +1,50 @@
+"""The names that Lightricks' `inference.py` gives its files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from farm.spec import InvalidSpec
+
+_MOST = 1_000
+"""Files of one name that differ by their number alone."""
+
+_LETTERS = 30
+"""Most letters of the prompt."""
+
+
+def words_of(prompt: str, most: int) -> str:
+    """Return the prompt's first words in lower case, joined by hyphens: only letters, and at most `most` of them.
+
+    The first word that doesn't fit ends the name, as in the original.
+    """
+    letters = "".join(letter.lower() for letter in prompt if letter.isalpha() or letter.isspace())
+    kept: list[str] = []
+    for word in letters.split():
+        if sum(map(len, kept)) + len(word) > most:
+            break
+        kept.append(word)
+    return "-".join(kept)
+
+
+def output_name(folder: Path, prompt: str, seed: int, size: tuple[int, int], frames: int) -> Path:
+    """Return the path of a new file for the video; of a PNG for a video of one frame.
+
+    Args:
+        folder: The folder of the file.
+        prompt: The prompt.
+        seed: The seed.
+        size: Width and height in pixels.
+        frames: Frames of the video.
+
+    Raises:
+        InvalidSpec: The folder has a thousand files of this name (field "output_path").
+    """
+    width, height = size
+    kind, ending = ("image", ".png") if frames == 1 else ("video", ".mp4")
+    stem = f"{kind}_output_0_{words_of(prompt, _LETTERS)}_{seed}_{height}x{width}x{frames}"
+    for number in range(_MOST):
+        path = folder / f"{stem}_{number}{ending}"
+        if not path.exists():
+            return path
+    raise InvalidSpec("output_path", f"{folder} has {_MOST} files {stem}_…{ending}; give another folder")

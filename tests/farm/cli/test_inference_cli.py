@@ -1,0 +1,131 @@
+"""farmctl inference takes Lightricks' command line as it stands, on a farm that has ltx-tiny alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from farm.cli import main
+from farm.cli.inference import _spread
+from tests.farm.cli.conftest import Farmctl
+
+BOTTLE = "透明瓶装饮料在冰雾中旋转,瓶身水滴动态特写"
+TINY = ("--model", "ltx-tiny")
+SMALL = ("--height", 90, "--width", 128)
+
+
+def bottle(*more: object) -> tuple[object, ...]:
+    config = "configs/ltxv-2b-0.9.6-distilled.yaml"
+    return ("inference", "--prompt", BOTTLE, "--pipeline_config", config, *more)
+
+
+def weapon(clip: Path, *more: object) -> tuple[object, ...]:
+    config = "configs/ltxv-13b-0.9.7-dev.yaml"
+    held = ("--conditioning_media_paths", clip, "--conditioning_start_frames", 0)
+    return ("inference", *held, "--num_frames", 257, "--pipeline_config", config, *more)
+
+
+def test_the_first_command_is_planned_as_one_window(farmctl: Farmctl):
+    size = ("--height", 720, "--width", 1280, "--num_frames", 65)
+    told = farmctl(*bottle(*size, *TINY, "--dry-run"))
+    assert told.exit_code == 0, told.output
+    assert told.stdout.startswith("ltx-tiny stands in for ltxv-2b-0.9.6-distilled-04-25.safetensors\n")
+    assert "65 frames (9 latents) at 1280x736" in told.stdout and "window/0" in told.stdout
+    assert "window/1" not in told.stdout and "note: prompt not enhanced" in told.stderr
+
+
+def test_the_second_command_is_planned_as_one_window_without_a_prompt(farmctl: Farmctl, clip: Path):
+    told = farmctl(*weapon(clip, *SMALL, *TINY, "--dry-run"))
+    assert told.exit_code == 0, told.output
+    first = told.stdout.splitlines()[0]
+    assert first.startswith("ltx-tiny stands in for ltxv-13b-0.9.7-dev.safetensors; first pass only")
+    assert "257 frames (33 latents) at 128x96" in told.stdout
+    assert "window/1" not in told.stdout and "storyboard" not in told.stdout.splitlines()[5]
+    assert "note: prompt: there is none" in told.stderr
+    assert (
+        "note: window_latents: the video is one window of 33 latents; ltx-tiny draws windows of at most 16"
+        in told.stderr
+    )
+
+
+@pytest.mark.parametrize("command", ["ltxv-2b-0.9.6-distilled", "ltxv-13b-0.9.7-dev"])
+def test_a_missing_model_is_refused_with_what_to_copy_where_and_with_the_model_for_trials(
+    farmctl: Farmctl, command: str
+):
+    told = farmctl("inference", "--prompt", "a ball", "--pipeline_config", command)
+    assert told.exit_code == 2
+    model = command.replace("ltxv", "ltx")
+    known = "-dev" in model
+    lacks = f"can't render with {model}" if known else f"doesn't know {model} yet"
+    assert f"farmctl: model: this farm {lacks}" in told.stderr
+    assert f'named in its node.toml, below [models]: "{model}" = "/FOLDER"' in told.stderr
+    assert told.stderr.rstrip().endswith("add --model ltx-tiny")
+
+
+def test_the_video_gets_the_original_name_in_the_folder(farmctl: Farmctl, tmp_path: Path):
+    folder = tmp_path / "new" / "outputs"
+    for number in range(2):
+        told = farmctl(*bottle(*SMALL, "--num_frames", 9, "--output_path", folder, *TINY))
+        assert told.exit_code == 0, told.output
+        path = folder / f"video_output_0_{BOTTLE.replace(',', '')}_171198_90x128x9_{number}.mp4"
+        assert str(path) in told.stdout
+        with av.open(str(path)) as video:
+            frames = list(video.decode(video=0))
+        assert [(frame.width, frame.height) for frame in frames] == [(128, 90)] * 9
+
+
+def test_one_frame_is_a_png(farmctl: Farmctl, tmp_path: Path):
+    told = farmctl(*bottle(*SMALL, "--num_frames", 1, "--seed", 7, "--output_path", tmp_path, *TINY))
+    assert told.exit_code == 0, told.output
+    (path,) = tmp_path.glob("image_output_0_*_7_90x128x1_0.png")
+    assert Image.open(path).size == (128, 90)
+
+
+@pytest.mark.long
+def test_the_second_command_makes_257_frames(farmctl: Farmctl, clip: Path, tmp_path: Path):
+    told = farmctl(*weapon(clip, *SMALL, "--output_path", tmp_path, *TINY))
+    assert told.exit_code == 0, told.output
+    with av.open(str(tmp_path / "video_output_0__171198_90x128x257_0.mp4")) as video:
+        assert sum(1 for _ in video.decode(video=0)) == 257
+
+
+@pytest.mark.parametrize(
+    ("given", "refusal"),
+    [
+        (("--num_frames", 0), "farmctl: num_frames: must be at least 1, got 0"),
+        (("--frame_rate", 0), "farmctl: frame_rate: must be at least 1.0, got 0"),
+        (("--width", 33), "farmctl: width: must be a multiple of 2, got 33"),
+        (("--input_media_path", "none.mp4"), "farmctl: input_media_path: needs a config"),
+        (("--conditioning_media_paths", "none.mp4", "--conditioning_start_frames", 0), "farmctl: conditioning_media_paths: none.mp4: does not exist"),
+        (("--num_farmes", 9), "Did you mean '--num_frames'?"),
+    ],
+)  # fmt: skip
+def test_what_is_refused_is_named_as_it_was_given(farmctl: Farmctl, given: tuple, refusal: str):
+    told = farmctl(*bottle(*TINY, *given))
+    assert told.exit_code == 2 and refusal in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("--conditioning_media_paths a b --seed 3", "--conditioning_media_paths a --conditioning_media_paths b --seed 3"),
+        ("--conditioning-start-frames 0 -1", "--conditioning_start_frames 0 --conditioning_start_frames -1"),
+        ("--conditioning_strengths 1 --conditioning_strengths .5 1", "--conditioning_strengths .5 --conditioning_strengths 1"),
+        ("--num_fr 9 --input=a", "--num_frames 9 --input_media_path=a"),
+        ("--conditioning_s 1 --co 2 --dry-run", "--conditioning_s 1 --co 2 --dry-run"),
+        ("--offload_to_cpu --seed 3", "--offload_to_cpu true --seed 3"),
+        ("--offload_to_cpu False", "--offload_to_cpu False"),
+        ("--conditioning_media_paths", "--conditioning_media_paths"),
+    ],
+)  # fmt: skip
+def test_values_after_one_another_belong_to_the_option_before_them(given: str, read: str):
+    assert list(_spread(given.split())) == read.split()
+
+
+def test_an_option_without_its_values_is_refused():
+    told = CliRunner().invoke(main, ["inference", "--conditioning_media_paths"])
+    assert told.exit_code == 2 and "requires an argument" in told.stderr

@@ -1,0 +1,209 @@
+"""What a call of `inference.py` asks of the farm: the fields of the job, notes, and what the first line says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from farm.inference.arguments import Conditioning, InferenceConfig
+from farm.inference.configs import checked_config, find_config, published
+from farm.inference.mapping import job_of, model_of
+from farm.spec import InvalidSpec, parse_spec
+
+PROMPT = "a red ball rolls"
+NEGATIVE = "worst quality, inconsistent motion, blurry, jittery, distorted"
+
+
+def job(name: str, model: str = "", **given: Any):
+    return job_of(InferenceConfig(**{"prompt": PROMPT} | given), find_config(name), model)
+
+
+SHARED = {
+    "frames": 121,
+    "width": 1216,
+    "height": 704,
+    "fps": 30.0,
+    "prompt": PROMPT,
+    "seed": 171198,
+    "guidance": "lightricks",
+    "window_latents": 17,
+}
+ENHANCED = (
+    "prompt not enhanced: Lightricks' script lets a language model rewrite prompts of fewer than 120 words; the farm has "
+    "no such model and renders the prompt as it is"
+)
+PRECISION = "precision: not honoured yet; the farm renders in the precision of its model"
+
+
+def test_a_distilled_config_with_stochastic_steps():
+    found = job("ltxv-2b-0.9.6-distilled")
+    options = {"guidance_scale": 1.0, "stg_scale": 0.0, "not_honoured": {"precision": "bfloat16"}}
+    own = {"model": "ltx-2b-0.9.6-distilled", "sampler": "stochastic", "steps": 8, "options": options}
+    assert found.fields == SHARED | own
+    assert found.headline == "" and found.notes == (PRECISION, ENHANCED)
+    assert not found.media and found.made_over is None
+
+
+def test_a_dev_config_with_lists_by_timestep():
+    found = job("ltxv-13b-0.9.7-dev")
+    first = published()["ltxv-13b-0.9.7-dev"]["first_pass"]
+    options = {key: value for key, value in first.items() if key != "num_inference_steps"}
+    options |= {"stg_mode": "attention_values", "not_honoured": found.fields["options"]["not_honoured"]}
+    own = {"model": "ltx-13b-0.9.7-dev", "sampler": "euler", "steps": 30, "negative_prompt": NEGATIVE}
+    assert found.fields == SHARED | own | {"options": options}
+    assert found.headline.startswith("first pass only")
+    assert found.notes[0] == PRECISION and found.notes[1].startswith(
+        "downscale_factor, spatial_upscaler_model_path, second_pass: not honoured yet; the first pass is rendered at 1216x704"
+    )
+    config = published()["ltxv-13b-0.9.7-dev"]
+    kept = ("precision", "downscale_factor", "spatial_upscaler_model_path", "second_pass")
+    assert options["not_honoured"] == {key: config[key] for key in kept}
+
+
+def test_a_distilled_config_with_timesteps_of_its_own():
+    found = job("configs/ltxv-13b-0.9.8-distilled.yaml")
+    levels = [1.0, 0.9937, 0.9875, 0.9812, 0.975, 0.9094, 0.725]
+    options = dict(found.fields["options"])
+    assert set(options.pop("not_honoured")) == {
+        "precision",
+        "downscale_factor",
+        "spatial_upscaler_model_path",
+        "second_pass",
+    }
+    assert options == {"timesteps": levels, "guidance_scale": 1.0, "stg_scale": 0.0}
+    # Block 42 of 28 is in Lightricks' config of the 2B model too: without STG nobody looks for it.
+    assert "steps" not in found.fields and "negative_prompt" not in found.fields
+
+
+def test_a_plain_config():
+    found = job("ltxv-2b-0.9.5")
+    options = {"guidance_scale": 3.0, "stg_scale": 1.0, "rescaling_scale": 0.7, "skip_block_list": [19]}
+    options["not_honoured"] = {"precision": "bfloat16"}
+    own = {"model": "ltx-2b-0.9.5", "sampler": "euler", "steps": 40, "negative_prompt": NEGATIVE}
+    assert found.fields == SHARED | own | {"options": options | {"stg_mode": "attention_values"}}
+
+
+@pytest.mark.parametrize("name", published())
+def test_every_published_config_makes_a_spec(name: str):
+    parse_spec(dict(job(name).fields))
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "model"),
+    [
+        ("ltx-video-2b-v0.9.safetensors", "ltx-2b-0.9"),
+        ("/models/ltx-video-2b-v0.9.5.safetensors", "ltx-2b-0.9.5"),
+        ("ltxv-2b-0.9.6-distilled-04-25.safetensors", "ltx-2b-0.9.6-distilled"),
+        ("ltxv-2b-0.9.8-distilled-fp8.safetensors", "ltx-2b-0.9.8-distilled"),
+        ("ltxv-13b-0.9.7-dev", "ltx-13b-0.9.7-dev"),
+    ],
+)
+def test_a_checkpoint_is_a_model_of_the_farm(checkpoint: str, model: str):
+    assert model_of(checkpoint) == model
+
+
+def test_another_checkpoint_needs_the_name_of_a_model():
+    config = checked_config({"checkpoint_path": "mine.safetensors"})
+    with pytest.raises(InvalidSpec, match="checkpoint_path: must be a checkpoint of Lightricks"):
+        job_of(InferenceConfig(), config)
+    assert job_of(InferenceConfig(), config, "ltx-tiny").fields["model"] == "ltx-tiny"
+
+
+def test_ltx_tiny_stands_in_with_blocks_of_its_own_and_the_first_line_says_so():
+    found = job("ltxv-13b-0.9.7-dev", "ltx-tiny")
+    assert found.headline.startswith("ltx-tiny stands in for ltxv-13b-0.9.7-dev.safetensors; first pass only")
+    assert found.fields["options"]["skip_block_list"] == [[], [1, 3, 4], [2, 4], [3], [3], [3], [3]]
+    assert found.notes[0].startswith("skip_block_list: [[], [11, 25, 35, 39]")
+
+
+@pytest.mark.parametrize(
+    ("frames", "window"), [(1, 9), (65, 10), (121, 17), (249, 33), (257, 33), (258, None), (1000, None)]
+)
+def test_a_video_of_up_to_257_frames_is_one_window(frames: int, window: int | None):
+    assert job("ltxv-2b-0.9.5", num_frames=frames).fields.get("window_latents") == window
+
+
+def test_a_negative_prompt_is_passed_on_where_it_counts_or_was_asked_for():
+    assert "negative_prompt" not in job("ltxv-2b-0.9.6-distilled").fields
+    assert job("ltxv-2b-0.9.6-distilled", negative_prompt="fog").fields["negative_prompt"] == "fog"
+    assert job("ltxv-2b-0.9.5").fields["negative_prompt"] == NEGATIVE
+
+
+def test_media_bring_grey_padding_and_noise():
+    media = {"conditioning_media_paths": ["a.png", "b.mp4"], "conditioning_start_frames": [0, 40]}
+    found = job("ltxv-2b-0.9.5", conditioning_strengths=[1, 0.5], **media)
+    assert found.media == (Conditioning("a.png", 0, 1.0), Conditioning("b.mp4", 40, 0.5))
+    assert (
+        found.fields["options"] | {"padding": "grey", "image_cond_noise_scale": 0.15}
+        == found.fields["options"]
+    )
+
+
+INSIDE = {"checkpoint_path": "ltxv-2b-0.9.6-dev-04-25.safetensors", "skip_initial_inference_steps": 5}
+
+
+def test_a_video_is_made_over_from_where_the_schedule_begins():
+    found = job_of(InferenceConfig(input_media_path="a.mp4"), checked_config(INSIDE))
+    assert found.made_over == "a.mp4" and found.fields["options"]["skip_initial_inference_steps"] == 5
+    with pytest.raises(
+        InvalidSpec, match="input_media_path: needs a config with skip_initial_inference_steps"
+    ):
+        job("ltxv-2b-0.9.5", input_media_path="a.mp4")
+    with pytest.raises(InvalidSpec, match="skip_initial_inference_steps: begins inside the schedule"):
+        job_of(InferenceConfig(), checked_config(INSIDE))
+
+
+@pytest.mark.parametrize(
+    ("sampler", "schedule"),
+    [("from_checkpoint", None), (None, None), ("Uniform", "uniform"), ("linear-quadratic", "linear-quadratic"), ("x", "linear-quadratic")],
+)  # fmt: skip
+def test_the_sampler_of_a_config_is_a_schedule(sampler: str | None, schedule: str | None):
+    config = checked_config({"checkpoint_path": "ltxv-13b-0.9.7-dev", "sampler": sampler})
+    assert job_of(InferenceConfig(), config).fields["options"].get("schedule") == schedule
+
+
+@pytest.mark.parametrize(
+    ("mode", "asked"),
+    [
+        ("stg_av", "attention_values"),
+        ("STG_AS", "attention_skip"),
+        ("stg_t", "transformer_block"),
+        ("residual", None),
+    ],
+)
+def test_the_modes_of_stg_have_their_short_names(mode: str, asked: str | None):
+    config = checked_config(
+        {"checkpoint_path": "ltxv-13b-0.9.7-dev", "stg_mode": mode, "skip_block_list": [3]}
+    )
+    options = job_of(InferenceConfig(), config).fields["options"]
+    assert options.get("stg_mode") == asked and options["skip_block_list"] == ([3] if asked else [])
+
+
+def test_another_mode_of_stg_is_refused():
+    config = checked_config({"checkpoint_path": "ltxv-13b-0.9.7-dev", "stg_mode": "both"})
+    with pytest.raises(InvalidSpec, match="pipeline_config.stg_mode: must be one of"):
+        job_of(InferenceConfig(), config)
+
+
+def test_a_prompt_that_the_original_would_enhance_gets_a_note():
+    assert ENHANCED in job("ltxv-2b-0.9.5").notes
+    assert ENHANCED not in job("ltxv-2b-0.9.5", prompt="word " * 120).notes
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"conditioning_media_paths": ["a"]}, "conditioning_start_frames"),
+        ({"conditioning_start_frames": [0]}, "conditioning_start_frames"),
+        ({"conditioning_media_paths": ["a", "b"], "conditioning_start_frames": [0]}, "conditioning_start_frames"),
+        ({"conditioning_media_paths": ["a"], "conditioning_start_frames": [121]}, "conditioning_start_frames"),
+        ({"conditioning_media_paths": ["a"], "conditioning_start_frames": [-1]}, "conditioning_start_frames"),
+        ({"conditioning_media_paths": ["a"], "conditioning_start_frames": [0], "conditioning_strengths": [2]}, "conditioning_strengths"),
+        ({"conditioning_media_paths": ["a"], "conditioning_start_frames": [0], "conditioning_strengths": [1, 1]}, "conditioning_strengths"),
+    ],
+)  # fmt: skip
+def test_lists_that_do_not_belong_together_are_refused(given: dict, field: str):
+    with pytest.raises(InvalidSpec) as refused:
+        job("ltxv-2b-0.9.5", **given)
+    assert refused.value.field == field
