@@ -9,7 +9,7 @@ and given. The larger sizes take minutes each.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -51,23 +51,33 @@ def main(sheet: Path, sizes: str, threads: int) -> None:
         asked.append((f"the demo at {text}, 750 frames", demonstrated((width, height))))
     with click.progressbar(asked, label="strips", file=sys.stderr, show_pos=True) as bar:
         strips = [_strip(label, case, studio) for label, case in bar]
+    stacked(strips).save(sheet)
+
+
+def stacked(strips: Sequence[Image.Image]) -> Image.Image:
+    """Strips below each other."""
     width = max(strip.width for strip in strips)
     whole = Image.new("RGB", (width, sum(strip.height + 2 for strip in strips)), "white")
     top = 0
     for strip in strips:
         whole.paste(strip, (0, top))
         top += strip.height + 2
-    whole.save(sheet)
+    return whole
 
 
 def _strip(label: str, case: Case, studio: Studio) -> Image.Image:
     video = studio.render(studio.planned(case.fields, case.given)).frames
+    prompts = [case.fields["prompt"], *(later["text"] for later in case.fields.get("later_prompts", ()))]
+    return strip_of(video, [label, case.strategy, *(f'"{prompt}"' for prompt in prompts)])
+
+
+def strip_of(video: np.ndarray, said: Sequence[str]) -> Image.Image:
+    """A label and SHOWN frames of uint8 [F, H, W, 3], the first and the last among them; `said` are the label's lines."""
     places = np.linspace(0, len(video) - 1, SHOWN).round().astype(int)
     width = round(HEIGHT * video.shape[2] / video.shape[1])
     strip = Image.new("RGB", (LABEL + SHOWN * (width + 2), HEIGHT), "white")
-    prompts = [case.fields["prompt"], *(later["text"] for later in case.fields.get("later_prompts", ()))]
-    said = [label, case.strategy, *(part for prompt in prompts for part in _broken(f'"{prompt}"'))]
-    ImageDraw.Draw(strip).multiline_text((2, 2), "\n".join(said), fill="black", spacing=1)
+    lines = [part for line in said for part in _broken(line)]
+    ImageDraw.Draw(strip).multiline_text((2, 2), "\n".join(lines), fill="black", spacing=1)
     for index, place in enumerate(places):
         frame = Image.fromarray(video[place]).resize((width, HEIGHT), Image.Resampling.LANCZOS)
         strip.paste(frame, (LABEL + index * (width + 2), 0))
