@@ -136,8 +136,8 @@ def _metavar(name: str) -> str | None:
     "--model",
     default="",
     metavar="NAME",
-    help=f"The farm's model. Default: that of the config's checkpoint. {STAND_IN}, a small model for trials, stands in only "
-    "if it is named here.",
+    help=f"The farm's model. Default: that of the config's checkpoint. {STAND_IN}, a small model for trials, stands in "
+    "only if it is named here.",
 )
 @click.option("--dry-run", is_flag=True, help="Show the plan and its cost without making a job.")
 @click.pass_context
@@ -219,7 +219,7 @@ def _prepared(
         if whole and made.frames < asked.num_frames:
             raise InvalidSpec(
                 field,
-                f"must have the video's {asked.num_frames} frames, got {made.frames}; ask for as many with --num_frames",
+                f"must have the video's {asked.num_frames} frames, got {made.frames}; ask for fewer with --num_frames",
             )
         found.append(LocalCondition(made.path, frame, strength))
         if made.cut:

@@ -70,7 +70,7 @@ class PipelineConfig(Pass):
     """A YAML config. Its settings apply to every pass; a pass of its own adds to them.
 
     Attributes:
-        pipeline_type: "base": one pass. "multi-scale": a first pass at a smaller size, and a second one over its result.
+        pipeline_type: "base": one pass. "multi-scale": a first pass at a smaller size, and a second one over it.
         checkpoint_path: The checkpoint's file name.
         precision: The precision of the transformer.
         sampler: The schedule: "from_checkpoint", "uniform", or anything else for linear-quadratic.

@@ -151,8 +151,8 @@ def _check_source(asked: InferenceConfig, one: Pass) -> None:
     if asked.input_media_path and not inside:
         raise InvalidSpec(
             "input_media_path",
-            "needs a config with skip_initial_inference_steps, or with timesteps that begin below 1; otherwise nothing of "
-            "the video would be left",
+            "needs a config with skip_initial_inference_steps, or with timesteps that begin below 1; otherwise nothing "
+            "of the video would be left",
         )
     if inside and not asked.input_media_path:
         key = "timesteps" if one.timesteps else "skip_initial_inference_steps"
@@ -245,7 +245,7 @@ def _not_honoured(
         names = ("downscale_factor", "spatial_upscaler_model_path", "second_pass")
         kept |= {name: value for name in names if (value := getattr(config, name)) is not None}
         notes.append(
-            f"{', '.join(names)}: not honoured yet; the first pass is rendered at {size[0]}x{size[1]}, and is the result"
+            f"{', '.join(names)}: not honoured yet; the first pass, at {size[0]}x{size[1]}, is the result"
         )
     elif config.first_pass or config.second_pass:
         notes.append("first_pass and second_pass: have no effect, because pipeline_type isn't multi-scale")

@@ -34,9 +34,9 @@ class ClipEncoder:
     def add(self, frames: np.ndarray) -> torch.Tensor:
         """Encode the next RGB frames [F, H, W, 3] to normalised latents, float32 [C, k, H/32, W/32].
 
-        The frames are uint8, or float32 from -1 to 1. The first stretch must have F = 8n + 1 frames and gives n + 1 latents. Each later stretch must have F = 8n
-        frames and gives n latents. Raises ValueError for another number of frames, for a size that isn't a multiple of
-        32, and for another dtype.
+        The frames are uint8, or float32 from -1 to 1. The first stretch must have F = 8n + 1 frames and gives n
+        + 1 latents. Each later stretch must have F = 8n frames and gives n latents. Raises ValueError for
+        another number of frames, for a size that isn't a multiple of 32, and for another dtype.
         """
         check_frames(self._ltx.vae, frames, alone=0 if self._begun else 1)
         self._begun = True

@@ -70,7 +70,7 @@ def _text(ltx: Ltx, task: TaskContext) -> dict[str, torch.Tensor]:
 
 
 def _cut_note(ltx: Ltx, texts: Sequence[str], index: int, prompts: int) -> str:
-    """Return a note with the words that the text encoder doesn't read of a text: a prompt, or the negative one at the end."""
+    """Return a note with the words that the text encoder doesn't read of a prompt, or of the negative one at the end."""
     which = "negative_prompt" if index >= prompts else f"prompt {index + 1}" if prompts > 1 else "prompt"
     words = shown(unread(ltx, texts[index]), _MOST_WORDS)
     return (
@@ -117,9 +117,9 @@ def _save(ltx: Ltx, task: TaskContext, name: str, latents: torch.Tensor, start: 
 def _padded(task: TaskContext, index: int) -> Iterator[np.ndarray]:
     """Return the media's frames [render height, render width, 3], with the first and last repeated as planned.
 
-    With padding "edge" they are uint8: the media at the delivered size, and its edges repeated around that. With padding
-    "grey" they are float32 from -1 to 1, as Lightricks' pipeline makes them: grey around the media at its own size, and all
-    of that scaled to the size of rendering.
+    With padding "edge" they are uint8: the media at the delivered size, and its edges repeated around that. With
+    padding "grey" they are float32 from -1 to 1, as Lightricks' pipeline makes them: grey around the media at its own
+    size, and all of that scaled to the size of rendering.
     """
     job, media = task.job, task.job.conditions[index]
     # A plan made by an earlier version numbers its conditions as they were listed.

@@ -102,8 +102,8 @@ class LtxOptions(Options):
     padding: Annotated[
         Padding,
         Field(
-            description="What lies around given media where the size isn't a multiple of 32. With 'grey', media are also scaled "
-            "as Lightricks' inference.py scales them."
+            description="What lies around given media where the size isn't a multiple of 32. With 'grey', media are also "
+            "scaled as Lightricks' inference.py scales them."
         ),
     ] = Padding.EDGE
     not_honoured: Annotated[
@@ -111,8 +111,8 @@ class LtxOptions(Options):
         Field(
             default_factory=dict,
             max_length=100,
-            description="Settings of a config of Lightricks that the farm doesn't honour yet. They stay with the job, and change "
-            "nothing.",
+            description="Settings of a config of Lightricks that the farm doesn't honour yet. They stay with the job, and "
+            "change nothing.",
         ),
     ]
 

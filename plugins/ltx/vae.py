@@ -50,7 +50,7 @@ def pixels_of(frames: np.ndarray) -> torch.Tensor:
 
 
 def check_frames(vae: AutoencoderKLLTXVideo, frames: np.ndarray, alone: int) -> None:
-    """Raise ValueError unless ``frames`` are RGB [F, H, W, 3], uint8 or float32, with F = 8n + ``alone``, n a whole number.
+    """Raise ValueError unless ``frames`` are RGB [F, H, W, 3], uint8 or float32, with F = 8n + ``alone``.
 
     H and W must be multiples of 32. ``alone`` is 1 if the first frame has a latent of its own, as at the start of a
     clip; otherwise 0.

@@ -1,7 +1,7 @@
 """Lightricks' own `inference.py` (ltx_video.inference), importable without torchvision and imageio.
 
-It takes two functions of torchvision, and of imageio the reading and writing of clips. PyPI's torchvision doesn't fit the
-CPU's torch. What stands in for both is written here: the blur with torch's convolution, as torchvision does it, and the
+It takes two functions of torchvision, and of imageio the reading and writing of clips. PyPI's torchvision doesn't fit
+the CPU's torch. What stands in for both is written here: the blur with torch's convolution, as torchvision does it, and the
 reading with imageio-ffmpeg, as imageio does it.
 """
 

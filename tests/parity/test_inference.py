@@ -49,7 +49,7 @@ class Done(Exception):
 
 
 class Reference:
-    """Lightricks' `infer()` up to the latents of its only pass, or of its first one, on ltx-tiny and on the farm's draws."""
+    """Lightricks' `infer()` up to the latents of its only or first pass, on ltx-tiny and on the farm's draws."""
 
     def __init__(self, lightricks: Lightricks, ltx: Ltx) -> None:
         self.pipeline, self.vae = lightricks.pipeline, lightricks.vae

@@ -54,7 +54,7 @@ def test_a_dev_config_with_lists_by_timestep():
     assert found.fields == SHARED | own | {"options": options}
     assert found.headline.startswith("first pass only")
     assert found.notes[0] == PRECISION and found.notes[1].startswith(
-        "downscale_factor, spatial_upscaler_model_path, second_pass: not honoured yet; the first pass is rendered at 1216x704"
+        "downscale_factor, spatial_upscaler_model_path, second_pass: not honoured yet; the first pass, at 1216x704"
     )
     config = published()["ltxv-13b-0.9.7-dev"]
     kept = ("precision", "downscale_factor", "spatial_upscaler_model_path", "second_pass")
