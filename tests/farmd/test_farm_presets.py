@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
 from farm.config import InvalidConfig, load_config
 from farm.plugins import catalogue, planning_plugins
+from farm.processes.children import python_command
 from farm.spec import InvalidSpec
 from farm.v1 import jobs_pb2
 from farm.wire.messages import spec_from_message
@@ -99,3 +102,14 @@ def test_a_preset_is_checked_at_the_start_with_the_fields_name(tmp_path, toml, t
     with pytest.raises(InvalidConfig) as refused:
         start()
     assert told in str(refused.value) and "farm.toml: " in str(refused.value)
+
+
+@pytest.mark.long
+def test_farmd_does_not_start_with_a_preset_that_no_job_could_use(tmp_path):
+    (tmp_path / "farm.toml").write_text('[presets.night]\nsampler = "hen"\n')
+    command = python_command("farmd.main", "--home", str(tmp_path), "--listen", "127.0.0.1:0")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith(
+        "farmd: farm.toml: presets.night.sampler: must be one of ddim, "
+    )

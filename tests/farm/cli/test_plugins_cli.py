@@ -97,7 +97,7 @@ def test_a_dry_run_tells_sampler_guidance_and_passes(farmctl):
         ),
         (
             ("--option", "sigmas=[1]", "--guidance", "comfyui", "--option", "cfg=[1, 2]"),
-            "options.cfg: must have one",
+            "options.cfg: must be one value for all steps, or 1",
         ),
     ],
 )
