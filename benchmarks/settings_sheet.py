@@ -58,8 +58,8 @@ def main(sheet: Path, size: str, frames: int, prompt: str, seed: int, threads: i
     strips = []
     with click.progressbar(SETTINGS.items(), label="strips", file=sys.stderr, show_pos=True) as bar:
         for label, chosen in bar:
-            fields = given | {"strategy": "hierarchical"} | chosen
-            if preset := fields.get("preset"):
+            fields: dict[str, Any] = given | {"strategy": "hierarchical"} | chosen
+            if preset := str(fields.get("preset", "")):
                 fields = filled(fields, BUILT_IN[preset])
             job = studio.planned(fields, ())
             windows = [task for task in job.plan.tasks if task.kind is TaskKind.WINDOW]
