@@ -54,7 +54,7 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 class Server(Settings):
-    """The daemon's gRPC port. TLS and tokens are always on, so it may listen beyond loopback."""
+    """The daemon's gRPC port. TLS and tokens are always on, so the port may be open to other machines."""
 
     listen: Address = Field(
         "127.0.0.1:7433",
@@ -69,7 +69,7 @@ class Server(Settings):
 
 
 class Store(Settings):
-    """The database that holds the jobs. Only one daemon at a time may use it; a second one is refused."""
+    """The database that holds the jobs. Only one daemon at a time may use it; a second daemon is refused."""
 
     url: DatabaseUrl = Field(
         "",
@@ -196,7 +196,7 @@ class ModelPin(Settings):
 
 
 class Log(Settings):
-    """The log of this process and of those that it starts: see "Follow an attempt" in docs/server.md."""
+    """The log of this process and of the processes that it starts: see "Follow an attempt" in docs/server.md."""
 
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level written.")
     format: Literal["text", "json"] = Field("text", description="Lines for people or one JSON object each.")

@@ -81,7 +81,7 @@ def open_plain(path: Path, flags: int, remedy: str, mode: int = 0o600) -> int:
         mode: The permissions of a file that is created.
 
     Raises:
-        DamagedFile: There is something else than an ordinary file at `path`.
+        DamagedFile: What is at `path` isn't an ordinary file.
         OSError: The file can't be opened.
     """
     try:

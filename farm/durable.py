@@ -159,12 +159,14 @@ def scratch(folder: Path, name: str, end: Callable[[Path], None] = lambda left: 
 
 
 def clear(folder: Path, pattern: str, end: Callable[[Path], None] = lambda left: None) -> None:
-    """Remove files and folders that dead processes have left unfinished: those of this user that aren't locked.
+    """Remove the unfinished files and folders of dead processes: those that no process has locked.
+
+    Only files and folders that belong to this user are removed.
 
     Args:
-        folder: The folder that contains them.
+        folder: The folder that contains these files and folders.
         pattern: A glob pattern. Only files and folders whose names match it are removed.
-        end: Called with each of them before it is removed.
+        end: Called with each file or folder before it is removed.
     """
     for path in sorted(folder.glob(pattern)):
         with contextlib.suppress(OSError):

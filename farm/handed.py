@@ -75,9 +75,9 @@ class Handed:
         inputs: The artifacts that the task needs, by the key of the task that made them, and then by their name. The
             images and clips given with the job have the key "".
         member: The task's lockstep group; None: the task is in no group.
-        state: What an earlier attempt saved, so that this attempt continues from there; None: it starts from the
-            beginning.
-        notes: The notes about the job that people can read so far.
+        state: What an earlier attempt saved, so that this attempt continues from there; None: this attempt
+            starts from the beginning.
+        notes: The notes for people that the job had when this message was made.
         job: The job's id, for logs.
         node: The node's name, for logs.
     """

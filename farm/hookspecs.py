@@ -2,9 +2,11 @@
 
 A package registers its plugins in up to three entry-point groups:
 
-- `farm.planning`, which the daemon loads: facts of models and output formats, and strategies. Must not import torch.
+- `farm.planning`, which the daemon loads: facts of models and output formats, and strategies. These plugins must not
+  import torch.
 - `farm.rendering`, which renderers load: the code that works on tensors and writes video.
-- `farm.node`, which agents load: ways to tell whether somebody is at the workstation. Must not import torch.
+- `farm.node`, which agents load: ways to tell whether somebody is at the workstation. These plugins must not import
+  torch.
 """
 
 # pluggy calls no specification, so none has a body.
@@ -55,7 +57,7 @@ class PlanningHooks:
 
     @hookspec(firstresult=True)
     def farm_open_joining(self, output: str) -> Joining | None:
-        """Return an object that joins segments on a machine without a renderer. Must not import torch.
+        """Return an object that joins segments on a machine without a renderer. The plugin must not import torch.
 
         Args:
             output: The name of the segments' output format.
@@ -141,7 +143,7 @@ class RenderingHooks:
         Args:
             guidance: The name of the guidance.
             options: The job's options for the guidance that differ from their defaults, as JSON by name.
-            guidance_scale: The scale of classifier-free guidance, where the options name none.
+            guidance_scale: The scale of classifier-free guidance that is used if the options give no scale.
             sigmas: The window's falling schedule, which ends with 0.
 
         Returns:

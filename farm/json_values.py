@@ -1,6 +1,6 @@
 """Conversion of frozen dataclasses to JSON and back. Pure.
 
-In the JSON a field has its own name, or else the alias that a pydantic Field in its annotation gives.
+A field's name in the JSON is the alias that a pydantic Field in its annotation gives, or else the field's own name.
 """
 
 from __future__ import annotations

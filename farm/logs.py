@@ -40,8 +40,8 @@ _LEVEL, _FORMAT = "LTX_FARM_LOG_LEVEL", "LTX_FARM_LOG_FORMAT"
 def rest(kept: bytes, seen: int, last: bytes) -> bytes:
     """Return the part of a log that its reader hasn't seen yet.
 
-    The farm cuts out the middle of a log that grows too long. If the reader had stopped in that part, the answer is a
-    line that says so, followed by the end of the log.
+    The farm cuts out the middle of a log that grows too long. If the reader had stopped in that part, the result
+    is a line that says that a part was cut out, followed by the end of the log.
 
     Args:
         kept: The log as it is stored now.
@@ -109,8 +109,8 @@ def configure_logs(
         level: The lowest level at which the farm's own lines are written: debug, info, warning or error.
         format: text or json.
         process: The name of this process: farmd, bridge, agent, renderer, …
-        file: The file to write to; None: standard error. A file that grows too long is rotated, and so is a file behind
-            standard error if the environment variable FILE_VARIABLE names it.
+        file: The file to write to; None: standard error. A file that grows too long is rotated. If standard error
+            goes to the file that the environment variable LTX_FARM_LOG_FILE names, that file is rotated too.
         libraries: Whether warnings and errors of libraries are written to the log too.
         bound: Further fields that are added to every line.
     """

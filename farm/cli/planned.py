@@ -62,8 +62,8 @@ def print_plan(client: FarmClient, plan: jobs_pb2.PlanSummary) -> None:
 def steps_line(plan: jobs_pb2.PlanSummary) -> str:
     """Return the steps and forward passes of a window and of the storyboard, such as "27 steps, 62 passes a window".
 
-    Windows that continue a reworked video may take fewer steps than others; then all numbers are named. The line is
-    empty if the job renders nothing.
+    If windows differ in their steps, the line gives each number. Windows that continue a reworked video may take fewer
+    steps than others. The line is empty if the job renders nothing.
     """
     windows = _counts(task for task in plan.tasks if task.kind == TaskKind.WINDOW)
     drawing = _counts(task for task in plan.tasks if task.kind == TaskKind.STORYBOARD)

@@ -1,4 +1,4 @@
-"""farmctl plugin: look at what jobs of the farm may name, and at the options of each."""
+"""farmctl plugin: look at the plugins that jobs may name, and at the options of each plugin."""
 
 from __future__ import annotations
 

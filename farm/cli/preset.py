@@ -106,9 +106,9 @@ def _options(preset: plugins_pb2.Preset) -> dict[str, object]:
 
 
 def asked_preset(client: FarmClient, name: str | None, model: str | None) -> Preset:
-    """Return the preset of a name, as jobs of a model get it; an empty one for no name.
+    """Return the preset called `name`, as jobs of a model get it. Without a name, return an empty preset.
 
-    `model`: the name of the model; None: the default.
+    `model`: the name of the model; None: the default model.
 
     Raises:
         InvalidSpec: There is no such preset (field "preset").

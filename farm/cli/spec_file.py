@@ -21,10 +21,10 @@ _MOST_BYTES = 4 << 20
 
 
 class SpecFirst(click.Group):
-    """The group `submit`, which takes `--spec FILE` in place of a mode: it stands for the mode `spec FILE`."""
+    """The command group `farmctl submit`, in which `--spec FILE` is another way to write the mode `spec FILE`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse arguments as click does, with `--spec FILE` in place of a mode turned into the mode `spec`."""
+        """Parse arguments as click does. In place of a mode, `--spec FILE` is read as the mode `spec FILE`."""
         if args and args[0].startswith("-") and args[0] not in ctx.help_option_names:
             for place, arg in enumerate(args):
                 if arg == "--spec" and place + 1 < len(args):
@@ -47,11 +47,11 @@ def read_job(file: str) -> tuple[dict[str, Any], list[Condition | LocalCondition
     """Read the file of a job. Return its fields of JobSpec without the conditions, and the conditions.
 
     Args:
-        file: A file in YAML or JSON; "-": standard input. In its conditions, a text as `media` is the path of a file on
-            this machine. A relative path counts from the folder of `file`.
+        file: A file in YAML or JSON; "-": standard input. If the `media` of a condition is a text, this text is the
+            path of a file on this machine. A relative path counts from the folder of `file`.
 
     Raises:
-        InvalidSpec: The file can't be read, or has an unknown field. Values of fields are checked with the whole job.
+        InvalidSpec: The file can't be read, or has an unknown field. The values of the fields are checked only later.
     """
     text = _text(file)
     fields = _values(text, file)

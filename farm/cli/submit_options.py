@@ -15,7 +15,7 @@ from farm.options import assignments
 def options_of_job(
     ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
 ) -> dict[str, Any] | None:
-    """Return the options of all --option NAME=VALUE by name; None if there are none. Raises InvalidSpec."""
+    """Return the values of all --option NAME=VALUE by their names; None if none is given. Raises InvalidSpec."""
     return assignments(value) or None
 
 

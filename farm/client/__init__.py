@@ -484,7 +484,7 @@ class FarmClient:
         return self._downloads().fetch(found[0].id, found[0].size, path, overwrite)
 
     def outputs(self, job_id: str) -> jobs_pb2.ListOutputsResponse:
-        """Return a job's finished files, or its decoded segments if it hasn't succeeded.
+        """Return a job's finished files, or its decoded segments if the job hasn't succeeded.
 
         Raises:
             NotFound: There is no such job.

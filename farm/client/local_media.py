@@ -22,7 +22,7 @@ class LocalCondition:
     Attributes:
         path: The file.
         frame: The pixel frame of the video at which the clip or image begins.
-        strength: How firmly the video keeps to the image or clip, from 0 to 1. At 1 it stays as it is.
+        strength: How firmly the video keeps to the image or clip, from 0 to 1. At 1 the video shows it unchanged.
         facts: The facts of the file if the caller has probed it already; None: the client probes it before the upload.
     """
 

@@ -1,8 +1,8 @@
 """Lightricks' command line `inference.py` on the farm: its arguments, its YAML configs and its media handling.
 
 - `arguments`: the arguments (`InferenceConfig`).
-- `configs` and configs.yaml: the YAML configs, those that Lightricks publishes and a person's own.
-- `mapping`: turns both into the fields of a job's spec.
+- `configs` and configs.yaml: the YAML configs, both Lightricks' and people's own.
+- `mapping`: turns the arguments and a config into the fields of a job's spec.
 - `media`: prepares images and clips as `inference.py` does, to the same pixels.
 - `output_names`: the names of the files.
 

@@ -18,7 +18,7 @@ def _todays_folder() -> Path:
 
 
 class InferenceConfig(BaseModel):
-    """The arguments of one call. Those of an option's help are the descriptions here.
+    """The arguments of one call. The description of each argument is also the help of its option.
 
     Only `prompt` differs from the original: it may be left out.
     """
@@ -81,7 +81,7 @@ def conditionings(asked: InferenceConfig) -> tuple[Conditioning, ...]:
         asked: The arguments.
 
     Raises:
-        InvalidSpec: The three lists don't belong together, or a strength or frame is out of range.
+        InvalidSpec: The lists of paths, strengths and frames differ in length, or a strength or frame is out of range.
     """
     paths, frames = asked.conditioning_media_paths, asked.conditioning_start_frames
     if not paths:

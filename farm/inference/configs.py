@@ -28,22 +28,24 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class Pass(BaseModel):
-    """The settings of one denoising pass, under Lightricks' names. A default is that of Lightricks' pipeline.
+    """The settings of one denoising pass. Their names and defaults are those of Lightricks' pipeline.
 
     Attributes:
         num_inference_steps: The number of steps.
         timesteps: The noise levels of the steps (above 0, at most 1), from high to low, in place of a schedule.
         skip_initial_inference_steps: How many of the schedule's first steps are left out.
-        skip_final_inference_steps: How many of its last steps are left out. The last step that is kept goes to 0.
+        skip_final_inference_steps: How many of the schedule's last steps are left out. The last remaining step ends at
+            noise level 0.
         guidance_scale: Strength of classifier-free guidance. This and the next three settings are one value for all
             steps, or a list with a value for each of `guidance_timesteps`.
         stg_scale: Strength of spatio-temporal guidance.
         rescaling_scale: How far to restore the standard deviation after spatio-temporal guidance; 1 is off.
         skip_block_list: Numbers of the perturbed transformer blocks.
-        guidance_timesteps: The noise levels for which the lists have values.
-        cfg_star_rescale: Whether guidance is away from a projection (CFG-Zero*).
+        guidance_timesteps: The noise levels to which the values of the lists belong.
+        cfg_star_rescale: Whether the answer to the negative prompt is first scaled to the part that it shares with the
+            answer to the prompt (CFG-Zero*).
         stochastic_sampling: Whether each step mixes in fresh noise.
-        decode_timestep: The timestep that the VAE's decoder is told.
+        decode_timestep: The timestep that is passed to the VAE's decoder.
         decode_noise_scale: The share of noise that is mixed in before decoding; None: `decode_timestep`.
         tone_map_compression_ratio: How far large latents are compressed before decoding.
     """
@@ -67,20 +69,22 @@ class Pass(BaseModel):
 
 
 class PipelineConfig(Pass):
-    """A YAML config. Its settings apply to every pass; a pass of its own adds to them.
+    """A YAML config. Its settings apply to every pass, unless `first_pass` or `second_pass` replaces them.
 
     Attributes:
-        pipeline_type: "base": one pass. "multi-scale": a first pass at a smaller size, and a second one over it.
+        pipeline_type: "base": one pass. "multi-scale": a first pass at a smaller size, and a second pass over its
+            upscaled result.
         checkpoint_path: The checkpoint's file name.
         precision: The precision of the transformer.
         sampler: The schedule: "from_checkpoint", "uniform", or anything else for linear-quadratic.
         stg_mode: What a perturbed block does.
         text_encoder_model_name_or_path: The text encoder.
-        text_encoder_max_tokens: The tokens of a prompt that it reads.
-        prompt_enhancement_words_threshold: Prompts of fewer words are rewritten by a language model; 0: none is.
-        prompt_enhancer_image_caption_model_name_or_path: The model that describes images to that language model.
-        prompt_enhancer_llm_model_name_or_path: That language model.
-        downscale_factor: The first pass's size as a share of the video's.
+        text_encoder_max_tokens: The most tokens of a prompt that the text encoder reads.
+        prompt_enhancement_words_threshold: Prompts of fewer words are rewritten by a language model; 0: no
+            prompt is rewritten.
+        prompt_enhancer_image_caption_model_name_or_path: The model that describes images to the language model.
+        prompt_enhancer_llm_model_name_or_path: The language model that rewrites prompts.
+        downscale_factor: The first pass's width and height as a share of the video's.
         spatial_upscaler_model_path: The latent upsampler between the passes.
         first_pass: Settings of the first pass.
         second_pass: Settings of the second pass.
@@ -107,11 +111,11 @@ class PipelineConfig(Pass):
         return self.pipeline_type == "multi-scale"
 
     def rendered(self) -> Pass:
-        """Return the settings of the pass that the farm renders: the first one, or the only one."""
+        """Return the settings of the pass that the farm renders: the first pass, or the only pass."""
         return self.with_own(self.first_pass) if self.two_passes else self.with_own(None)
 
     def with_own(self, settings: Mapping[str, Any] | None) -> Pass:
-        """Return the settings of a pass that has `settings` of its own."""
+        """Return the settings of a pass: those of the whole config, some of them replaced by `settings`."""
         shared = {name: getattr(self, name) for name in self.model_fields_set & Pass.model_fields.keys()}
         return Pass(**{**shared, **(settings or {})})
 
@@ -139,12 +143,12 @@ def find_config(name: str) -> PipelineConfig:
     """Return a config.
 
     Args:
-        name: A person's file; or the name of a published config, with or without a folder before it and ".yaml"
-            behind it. If there is such a file, it counts.
+        name: The path of a person's file, or the name of a published config. The name may have a folder before it and
+            ".yaml" behind it. If there is a file at the path `name`, that file is read.
 
     Raises:
-        InvalidSpec: There is no such file or config, or a key of it is refused. The field is "pipeline_config", with
-            the key behind it if there is one.
+        InvalidSpec: There is no such file or config, or one of its keys is refused. The field is "pipeline_config",
+            followed by the refused key if there is one.
     """
     path = Path(name)
     if path.is_file():

@@ -73,7 +73,7 @@ def model_of(checkpoint: str) -> str:
         checkpoint: The checkpoint's file, such as "ltxv-13b-0.9.7-dev.safetensors". An fp8 file is the same model.
 
     Raises:
-        InvalidSpec: It is no such file (field "pipeline_config.checkpoint_path").
+        InvalidSpec: This isn't the name of a checkpoint of Lightricks (field "pipeline_config.checkpoint_path").
     """
     name = PurePosixPath(checkpoint).name.removesuffix(".safetensors")
     if found := _CHECKPOINT.fullmatch(name):

@@ -1,8 +1,9 @@
 """Prepares images and clips as Lightricks' `inference.py` does, to the same pixels.
 
 A picture is cropped about its centre to the video's proportions, blurred a little, and compressed and decompressed as
-one frame of H.264, because the model was trained on compressed videos. The result is written without loss. The rest
-needs the video's padded size and is done where the media is encoded (the model option `padding`).
+one frame of H.264, because the model was trained on compressed videos. The result is written without loss.
+`inference.py` also scales and pads the picture. The farm does this later, where it encodes the media (the model option
+`padding`).
 Source: LTX-Video, ltx_video/inference.py and ltx_video/pipelines/crf_compressor.py.
 """
 
@@ -65,9 +66,9 @@ def prepare(
         facts: Its facts.
         folder: The folder for the new file.
         size: The video's width and height in pixels.
-        fps: The video's frames a second. Every frame of the clip is kept, whatever its own rate is.
+        fps: The video's frames a second. Every frame of the clip is kept, whatever the clip's own rate is.
         frames: The most frames to keep.
-        resize: Whether pictures are also scaled to `size`, as those of a video to make over are.
+        resize: Whether pictures are also scaled to `size`, as is done for a video that is to be made over.
         field: The argument that gave the path, for the error.
 
     Raises:
@@ -88,7 +89,9 @@ def prepare(
 
 
 def fitting_frames(has: int, start: int, frames: int) -> int:
-    """Return how many frames of a clip are used: as many as fit after its start, and 8n + 1 of them.
+    """Return how many frames of a clip are used.
+
+    This is the largest number of the form 8n + 1 that the clip contains and that fits before the video's end.
 
     Args:
         has: The clip's frames.
@@ -111,9 +114,9 @@ def as_original(
     Args:
         picture: The picture, in RGB.
         size: The video's width and height in pixels.
-        resize: Whether the picture is scaled to `size`. Otherwise it keeps its own scale and only gets its proportions.
+        resize: Whether the picture is scaled to `size`. Otherwise it is only cropped to the proportions of `size`.
         name: The picture's name, for the error.
-        field: The argument that gave it, for the error.
+        field: The argument that gave the picture, for the error.
 
     Raises:
         InvalidSpec: The picture is too small.
@@ -143,7 +146,7 @@ def _box(has: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int, int, 
 
 
 def blur(picture: np.ndarray) -> np.ndarray:
-    """Return float32 [height, width, 3], blurred by a Gaussian of 3x3 pixels; the borders are mirrored.
+    """Blur a picture by a Gaussian of 3x3 pixels, with mirrored borders. Return it as float32 [height, width, 3].
 
     Sums are rounded as by a fused multiply-add, row by row, as torch's convolution on a CPU does. Otherwise flat areas,
     whose values are cut to whole numbers later, would come out one level darker here and there.
@@ -164,7 +167,7 @@ def blur(picture: np.ndarray) -> np.ndarray:
 
 
 def compress(picture: np.ndarray, crf: int = CRF) -> np.ndarray:
-    """Return uint8 RGB [height, width, 3] after it was compressed and decompressed as one frame of H.264.
+    """Compress a picture as one frame of H.264, decompress it and return it: uint8 RGB [height, width, 3].
 
     Args:
         picture: uint8 RGB with even sides.

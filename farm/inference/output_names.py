@@ -14,9 +14,9 @@ _LETTERS = 30
 
 
 def words_of(prompt: str, most: int) -> str:
-    """Return the prompt's first words in lower case, joined by hyphens: only letters, and at most `most` of them.
+    """Return the prompt's first words in lower case, joined by hyphens.
 
-    The first word that doesn't fit ends the name, as in the original.
+    Only letters are kept, at most `most` of them. The first word that doesn't fit ends the name, as in the original.
     """
     letters = "".join(letter.lower() for letter in prompt if letter.isalpha() or letter.isspace())
     kept: list[str] = []
@@ -28,7 +28,7 @@ def words_of(prompt: str, most: int) -> str:
 
 
 def output_name(folder: Path, prompt: str, seed: int, size: tuple[int, int], frames: int) -> Path:
-    """Return the path of a new file for the video; of a PNG for a video of one frame.
+    """Return the path of a new file for the video: an MP4, or a PNG if the video has only one frame.
 
     Args:
         folder: The folder of the file.

@@ -1,6 +1,6 @@
-"""Recognition of files that the farm's media reader can't read or would misread. It goes by the files' bytes.
+"""Recognises, by their bytes, files that the farm's media reader can't read or would misread. Pure.
 
-Pure. So an error can name the kind of a refused file. And no file is opened as a kind that it only resembles: a phone's
+An error can then name the kind of a refused file, and no file is opened as a kind that it only resembles: a phone's
 HEIC has the layout of a MOV, and a camera's raw image has the layout of a TIFF.
 """
 
@@ -160,7 +160,7 @@ def unread_tiff(tags: Mapping[int, Any]) -> str | None:
         tags: The tags of the file's first picture (TIFF 6.0). Their values are numbers, or sequences of numbers.
 
     Returns:
-        The name of the kind, such as "a TIFF in CIE Lab"; None if the file is read well.
+        The name of the kind, such as "a TIFF in CIE Lab"; None if the reader reads the file correctly.
     """
     photometric = _first(tags, _PHOTOMETRIC, _WHITE_IS_ZERO)
     samples = int(_first(tags, _SAMPLES, 1))

@@ -1,7 +1,8 @@
 """Probing of clips and images in child processes, for the daemon.
 
 Decoders are large C libraries, and the files may come from anybody. A decoder may crash, take all memory or never end.
-In a child process it can't stop the daemon: only the file is refused. The child process calls farm.media.clips.probe.
+A decoder in a child process can't stop the daemon: only the file is refused. The child process calls
+farm.media.clips.probe.
 """
 
 from __future__ import annotations
