@@ -1,4 +1,4 @@
-"""A part of YAML loaders that refuses what YAML would drop without a word."""
+"""A base class for YAML loaders: it refuses files of which YAML would silently drop a part."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ _CUT = re.compile(r"[ \t]+#[^\s#]")
 
 
 class Strict(yaml.constructor.BaseConstructor):
-    """Put before a loader's class, this refuses a key that comes twice, and a text such as "take #3" that a '#' cuts."""
+    """Makes a YAML loader refuse what YAML would silently drop. Put it before the loader's other base classes.
+
+    Refused are a key that comes twice in one mapping, and an unquoted text such as "take #3": YAML takes "#3" for a
+    comment.
+    """
 
     within = "row"
     """What a person calls a mapping of the file."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Return the mapping. Raises ConstructorError for a key that comes twice, and for a text that a '#' cuts."""
+        """Return the mapping in `node`. Raises ConstructorError for what this class refuses."""
         before: set[str] = set()
         for key, value in node.value:
             mark = value.end_mark

@@ -1,4 +1,4 @@
-"""Conversion of times to frames: a frame number, seconds, or an editor's timecode. Pure arithmetic."""
+"""Converts a time (a frame number, seconds, or an editor's timecode) to a frame. Pure arithmetic."""
 
 from __future__ import annotations
 
@@ -64,7 +64,10 @@ def frame_of_seconds(value: str, rate: Fraction) -> int:
 
 
 def frame_at(time: str, rate: Fraction) -> int:
-    """Return the frame at `time`: a frame number, seconds or timecode. Raises ValueError with what is accepted."""
+    """Return the frame at `time`, which is a frame number, seconds or a timecode.
+
+    Raises ValueError, which says what is accepted.
+    """
     time = time.strip()
     if found := _FRAME.fullmatch(time):
         return frame_of_number(found[1])

@@ -1,7 +1,8 @@
 """The timeline of a video in frames and latents, and how it is cut into windows.
 
-In LTX, 8n+1 pixel frames are n+1 latents: latent 0 stands for frame 0 alone, and latent i ≥ 1 for frames 8i-7 … 8i. Sizes
-are multiples of 32 pixels. Pure arithmetic that the scheduler and planning plugins share; nothing here depends on a model.
+In LTX, 8n+1 pixel frames are n+1 latents: latent 0 stands for frame 0 only, and latent i ≥ 1 for frames 8i-7 … 8i.
+Sizes are multiples of 32 pixels. Pure arithmetic that the scheduler and planning plugins share; nothing here depends on
+a model.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class Attempts:
             return []
 
     def renew(self, node_id: str, refs: Iterable[tuple[str, int]], lease_until: float) -> list[AttemptRef]:
-        """Extend the leases of attempts that a node says it runs, and return those attempts that are live.
+        """Extend the leases of the attempts that a node reports as running. Return those that are live.
 
         A dispatched attempt becomes running. An attempt that was thought lost becomes running again if its task and
         device are still free.
@@ -306,7 +306,7 @@ class Attempts:
         return self._lose_all(reason, attempts.c.node_id == node_id)
 
     def lose_device(self, node_id: str, device: str, reason: str) -> list[AttemptRecord]:
-        """Mark as lost the attempts that a device's renderer had not yet begun when it died.
+        """Mark as lost those attempts of a device whose work had not begun when the device's renderer died.
 
         Attempts that had begun are left alone: the node itself reports their ends. Returns the lost attempts.
         """

@@ -80,7 +80,8 @@ def restore(url: str, file: Path, who: str, *, force: bool = False) -> Path | No
         force: True: replace everything that is in the database. False: refuse a database that holds rows.
 
     Returns:
-        The new name of the old SQLite file if it was renamed (it was damaged or not a farm's); otherwise None.
+        The new name of the old SQLite file if it was renamed, because it was damaged or no farm's database;
+        otherwise None.
 
     Raises:
         NotEmpty: The database holds rows, and `force` is False.

@@ -83,7 +83,8 @@ def empty(transaction: Transaction, node_id: str, name: str) -> bool:
 def clock_began_anew(transaction: Transaction) -> None:
     """Shorten drains after the daemon restarts: no deadline may be further away than the drain's grace.
 
-    Deadlines are in CLOCK_BOOTTIME seconds, and that clock starts at 0 when the machine boots.
+    Deadlines are in CLOCK_BOOTTIME seconds. That clock starts at 0 when the machine boots, so after a reboot an old
+    deadline can lie much too late.
     """
     connection = transaction.connection
     for node_id, drain in rows.drain_records(connection, drains.c.deadline > transaction.now).items():

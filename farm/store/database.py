@@ -126,8 +126,8 @@ class Database:
     def write(self) -> Iterator[Transaction]:
         """Begin a write transaction. Only the leader can do this.
 
-        One transaction writes at a time; a second one waits for its turn. Each takes its times when its turn comes, so
-        events are numbered in the order of their times.
+        One transaction writes at a time; a second one waits for its turn. A transaction reads the clocks when its turn
+        comes, so events are numbered in the order of their times.
 
         Raises:
             Deposed: Another process leads now.
@@ -161,8 +161,8 @@ class Database:
         Args:
             who: A name of this process, shown to other processes that want to lead.
             after: The new epoch is higher than this one.
-            lived: Called if the database is empty. Returns the place where a farm has stored artifacts, which means
-                that the farm's record is missing; "" if there is no such place.
+            lived: Called if the database is empty. Returns the place where an earlier farm stored artifacts, or "" if
+                there is no such place. A place means that the earlier farm's record is missing.
 
         Raises:
             LedByAnother: Another process leads.
@@ -300,10 +300,10 @@ class Database:
             upgrade(connection)
 
     def replace(self, fill: Callable[[Connection], None]) -> None:
-        """Let `fill` write a farm's record of any known schema, then upgrade it to REVISION, in one transaction.
+        """Let `fill` write a farm's record, then upgrade the record's schema to REVISION, all in one transaction.
 
         Args:
-            fill: Writes the record through the connection that it gets. Its errors are raised.
+            fill: Writes the record, in any known schema, through the connection that it gets. Its errors are raised.
 
         Raises:
             NoFarmInDatabase: The record would be incomplete.

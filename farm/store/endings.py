@@ -124,7 +124,7 @@ def returns(transaction: Transaction, lost: AttemptRecord) -> None:
 
 
 def reclaim(transaction: Transaction, lost: AttemptRecord) -> None:
-    """Save the artifacts of an attempt that was thought lost from collection: remove their marks."""
+    """Keep the artifacts of an attempt that was thought lost: they are no longer marked for collection."""
     transaction.connection.execute(
         update(artifacts)
         .where(artifacts.c.attempt_id == lost.id, artifacts.c.state == ArtifactState.DISCARDED)

@@ -162,10 +162,10 @@ class RecordLost(StoreError):
 
 
 class DatabaseAway(StoreError):
-    """The database can't be used at this moment. The caller may repeat the call, which is safe.
+    """The database can't be used at this moment. The caller may safely repeat the call.
 
-    Either the transaction was not done, or the connection broke during the commit, and nobody knows whether it was
-    done. `why` is the database's message, of which the first line is shown.
+    Usually the transaction was not done. But if the connection broke during the commit, it is unknown whether the
+    transaction was done. `why` is the database's message; only its first line is shown.
     """
 
     def __init__(self, why: str):

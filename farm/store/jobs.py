@@ -152,10 +152,10 @@ class Jobs:
             return [(task, tuple(tries[task.id])) for task in rows.task_records(connection, query)]
 
     def unmet(self, job_id: str) -> dict[str, tuple[str, ...]]:
-        """Return which unfinished tasks the job's waiting tasks wait for.
+        """Return, for each waiting task of the job, the unfinished tasks that it needs.
 
         Returns:
-            For the id of each waiting task: the keys of the unfinished tasks that it needs, in graph order.
+            By the id of the waiting task: the keys of the unfinished tasks, in the order of the graph.
         """
         needed = tasks.alias()
         lacking = (

@@ -54,19 +54,19 @@ class Lock(Protocol):
 
     @property
     def led(self) -> int:
-        """The epoch that was last passed to `mark`, by this or an earlier process; 0 if none is known."""
+        """The epoch that this or an earlier process last passed to `mark`; 0 if no epoch is known."""
         ...
 
     def mark(self, epoch: int) -> None:
-        """Store outside the database that a process has led a farm in the database at this epoch."""
+        """Record, outside the database, the epoch at which a process leads: this reveals a lost database later."""
         ...
 
 
 class FileLock:
     """A lock on a file beside an SQLite database. The file holds the name and the epoch of the last leader.
 
-    The file is never removed. If the database is missing, or was replaced by an older copy, the farm notices it by the
-    epoch in this file.
+    The file is never removed. If the database is missing, or was replaced by an older copy, the farm notices this
+    by the epoch in this file.
     """
 
     def __init__(self, path: Path, who: str):
@@ -110,7 +110,7 @@ class AdvisoryLock:
     led = 0
 
     def mark(self, epoch: int) -> None:
-        """Do nothing: a database on a server can't be lost as easily as a file."""
+        """Do nothing. The mark would show that the database was lost, and a database on a server isn't easily lost."""
 
     def __init__(self, url: URL, who: str, connect_args: dict[str, str]):
         self._engine: Engine = create_engine(
@@ -176,7 +176,7 @@ def begin(connection: Connection, who: str, at: float, after: int = 0) -> int:
 
     Args:
         connection: A write transaction of the process that holds the lock.
-        who: A name of this process, stored as the leader's.
+        who: A name of this process, stored as the name of the leader.
         at: The present time in Unix seconds.
         after: The new epoch is higher than this one, and higher than the last leader's.
     """

@@ -1,4 +1,4 @@
-"""Keeps the total size of what ended jobs have left, so that nobody has to add it up every minute.
+"""Keeps the total size of what ended jobs leave behind, so that the farm needn't add it up every minute.
 
 The total is the only row of the table `leftovers`. It is the sum of two sizes. First, the intermediate results of ended
 jobs: `jobs.leftover_bytes`. Second, uploads that were given to jobs and that no job needs any more; such an upload
@@ -28,7 +28,7 @@ is_upload = artifacts.c.attempt_id.is_(None)
 
 
 def total(connection: Connection) -> int:
-    """Return the total size in bytes of what ended jobs have left."""
+    """Return the total size, in bytes, of what ended jobs have left behind."""
     return connection.scalar(select(leftovers.c.bytes)) or 0
 
 

@@ -47,13 +47,13 @@ class Nodes:
             name: The node's name.
             address: The node's address.
             version: The version of its software.
-            boot_id: Changes when the machine boots.
+            boot_id: An id of the machine that changes whenever the machine boots.
             devices: The devices that it offers.
             models: (model, hash of the weights) of each model that it offers.
             ray_node_id: The id of its raylet; "": none.
             reason: Why the node must get no work; "": it may get work.
             held: (attempt id, epoch) of attempts that have ended, and whose ends the node will report next.
-            owner_reason: Why the workstation's owner keeps it from taking work; "": the owner doesn't.
+            owner_reason: Why the workstation takes no work because of its owner; "": the owner lets it take work.
 
         Returns:
             The attempts that are lost now: those from before a reboot, and those on devices that the node no longer
@@ -110,7 +110,7 @@ class Nodes:
         Args:
             node_id: The node.
             ray_node_id: The id of its raylet; "": none.
-            owner_reason: Why the workstation's owner keeps it from taking work; "": the owner doesn't.
+            owner_reason: Why the workstation takes no work because of its owner; "": the owner lets it take work.
 
         Raises:
             NotFound: There is no such node.
@@ -149,12 +149,12 @@ class Nodes:
     def left(self, node_id: str, held: Collection[tuple[str, int]] = ()) -> list[AttemptRecord]:
         """Record that the node runs no renderers, raylet or attempts. If it was draining, it is drained now.
 
-        Attempts that the record still shows as running there are ended, and their tasks are tried again.
+        If the record still shows attempts as running on the node, they are ended, and their tasks are tried again.
 
         Args:
             node_id: The node.
-            held: (attempt id, epoch) of attempts that have ended, and whose ends the node will report next. These are
-                left alone, and while there are any, the drain isn't completed.
+            held: (attempt id, epoch) of attempts that have ended, and whose ends the node will report next. They are
+                not ended here. As long as there are any, the drain isn't completed.
 
         Returns:
             The attempts that were ended.
@@ -204,7 +204,8 @@ class Nodes:
     def clock_began_anew(self) -> None:
         """Shorten drains after the daemon restarts: no deadline may be further away than the drain's grace.
 
-        Deadlines are in CLOCK_BOOTTIME seconds, and that clock starts at 0 when the machine boots.
+        Deadlines are in CLOCK_BOOTTIME seconds. That clock starts at 0 when the machine boots, so after a reboot an
+        old deadline can lie much too late.
         """
         with self._database.write() as transaction:
             cordons.clock_began_anew(transaction)
@@ -214,8 +215,8 @@ class Nodes:
 
         Args:
             node_id: The node.
-            device: End only the quarantine of this device, and not the drain, which is always of the whole node. "":
-                end the drain and the quarantine of every device.
+            device: End only the quarantine of this device; the drain stays, because it concerns the whole node.
+                "": end the drain and the quarantines of all devices.
 
         Returns:
             Whether a drain was ended, and the names of the devices whose quarantine was ended.

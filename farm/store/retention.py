@@ -1,8 +1,8 @@
-"""Marks artifacts for collection that only ended jobs needed: intermediate results and uploads.
+"""Marks for collection the intermediate results and uploads that only ended jobs needed.
 
 Uploads that no job ever used are marked too. The functions work within the caller's transaction; the files are removed
-later. All intermediate results of a job are marked together, so that none
-is kept without the results that it was made from. farm.policy.retention decides how much is kept.
+later. All intermediate results of a job are marked together, so that none is kept without the results that it was made
+from. farm.policy.retention decides how much is kept.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def due(connection: Connection, keeping: Keeping, now: float) -> tuple[list[Left
 
     Args:
         connection: The connection of the caller's transaction.
-        keeping: The limits of retention: for how long, and how many bytes.
+        keeping: How long leftovers are kept, and how many bytes of them.
         now: The present time in Unix seconds.
 
     Returns:

@@ -109,7 +109,7 @@ def task_records(connection: Connection, query: Select) -> list[TaskRecord]:
 
 
 def ends(connection: Connection, *conditions: ColumnElement[bool]) -> dict[str, list[End]]:
-    """Return how earlier attempts without a result ended, for each task.
+    """Return, for each task, how its earlier attempts ended. Only attempts without a result count.
 
     Attempts from before the task's last retry by a person are left out, because they no longer count.
 

@@ -25,11 +25,11 @@ _AWAY = {
 
 
 def misses(tables: Collection[str], revisions: Sequence[str]) -> str:
-    """Return why a database holds no farm; "" if it holds one, or has no tables and so is new. Pure.
+    """Return why a database holds no farm; "" if it holds a farm, or is new (has no tables). Pure.
 
     Args:
-        tables: The names of its tables.
-        revisions: The schema revisions in its table alembic_version; a farm's database has one.
+        tables: The names of the database's tables.
+        revisions: The schema revisions in the table alembic_version; a farm's database has exactly one.
     """
     if tables and "jobs" not in tables:
         return f"is not a farm's: its tables are {', '.join(sorted(tables)[:5])}"
@@ -53,7 +53,9 @@ def misses_columns(columns: Mapping[str, Collection[str]]) -> str:
 
 
 def ends_early(header: bytes, size: int) -> str:
-    """Return how an SQLite file's size contradicts its header, as when the file was cut off; "" if it doesn't. Pure.
+    """Return how an SQLite file's size contradicts its header; "" if it doesn't. Pure.
+
+    The two contradict each other if the file was cut off, for example.
 
     Args:
         header: The first 100 bytes of the file.

@@ -48,7 +48,7 @@ def note(transaction: Transaction, attempt: AttemptRecord, working_seconds: floa
 
 
 def forget_replaced(transaction: Transaction, node_id: str, offered: Sequence[DeviceRecord]) -> None:
-    """Delete the measured speeds of devices that were replaced or changed, such as by another card.
+    """Delete the measured speeds of devices that were changed or replaced (by another card, for example).
 
     Args:
         transaction: The caller's transaction.

@@ -21,8 +21,9 @@ from farm.store.tasks import Tasks
 class Store:
     """All transactions of the farm, grouped by subject. Methods block; any thread may call them.
 
-    Each method is one transaction: it happens whole or not at all. If a method raises DatabaseAway, nobody knows
-    whether the transaction happened; the caller may repeat the call. Only the process that leads can change anything.
+    Each method is one transaction: it happens whole or not at all. If a method raises DatabaseAway, it is unknown
+    whether the transaction happened; the caller may safely repeat the call. Only the process that leads can change
+    anything.
     """
 
     def __init__(self, database: Database):
@@ -55,8 +56,8 @@ class Store:
             wall: Returns Unix seconds, for the times that people read.
             terms: How many failures the farm tolerates.
             boot: Returns seconds of CLOCK_BOOTTIME, for deadlines and durations.
-            lived: Called if the database is empty. Returns the place where a farm has stored artifacts, which means
-                that the farm's record is missing; "" if there is no such place.
+            lived: Called if the database is empty. Returns the place where an earlier farm stored artifacts, or "" if
+                there is no such place. A place means that the earlier farm's record is missing.
 
         Raises:
             LedByAnother: Another process leads.

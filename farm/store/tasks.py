@@ -1,4 +1,4 @@
-"""Transactions about tasks as placement sees them."""
+"""Transactions about tasks for placement, which chooses a device for each ready task."""
 
 from __future__ import annotations
 

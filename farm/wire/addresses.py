@@ -211,8 +211,8 @@ def in_cluster(
         listen: The setting server.listen (host:port).
         advertise: The setting server.advertise (each host:port).
         found: This machine's addresses now.
-        runs: The address at which the farm's Ray runs; "" if Ray doesn't run. If a name has several addresses and this
-            is one of them, Ray stays there.
+        runs: The address at which the farm's Ray runs; "" if Ray doesn't run. If a host in the settings has several
+            addresses and this is one of them, this one is returned, so that Ray stays where it is.
         resolve: Returns the IPv4 addresses of a name.
 
     Raises:

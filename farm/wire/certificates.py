@@ -60,8 +60,8 @@ def renewed(folder: Path, names: Sequence[str]) -> bytes | None:
         names: The names and IP addresses at which the server is reached; the first is the server's own name.
 
     Raises:
-        OSError, ValueError, TypeError: The CA's key is missing or damaged. Apart from this function, the farm doesn't
-            need that key.
+        OSError, ValueError, TypeError: The CA's key is missing or damaged. Nothing else in the farm needs that
+            key.
     """
     from cryptography import x509
     from cryptography.hazmat.primitives import serialization

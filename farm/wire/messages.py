@@ -26,7 +26,7 @@ def spec_from_message(
 
     Args:
         message: The message.
-        fill: Given the fields of the message, returns them with those of the job's preset filled in.
+        fill: Given the fields of the message, returns them together with the fields that the job's preset adds.
     """
     fields = {
         field.name: getattr(message, field.name)
@@ -49,7 +49,7 @@ def spec_from_message(
 
 
 def whole(value: Any) -> Any:
-    """Return JSON from a Struct with its whole numbers as integers: a Struct has floating-point numbers alone."""
+    """Return `value`, JSON from a protobuf Struct, with integers for whole numbers. A Struct has only floats."""
     if isinstance(value, dict):
         return {key: whole(one) for key, one in value.items()}
     if isinstance(value, list):
@@ -184,7 +184,7 @@ def event_message(event: records.EventRecord) -> jobs_pb2.JobEvent:
 
 
 def shown_prompts(shared: JobJson) -> list[jobs_pb2.ShownPrompts]:
-    """Return which prompts apply to which frames. The list is empty for plans of earlier versions, which don't say it.
+    """Return which prompts apply to which frames. The list is empty for plans of earlier versions, which lack this.
 
     `shared`: the JSON that is stored with a job and that all its tasks get.
     """

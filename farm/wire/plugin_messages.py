@@ -17,7 +17,7 @@ _OPTIONAL = ("steps", "guidance_scale", "width", "height", "fps")
 
 
 def plugin_messages(offers: Mapping[str, Iterable[Any]]) -> list[plugins_pb2.Plugin]:
-    """Return all that plugins offer as messages.
+    """Return everything that plugins offer, as messages.
 
     `offers`: models, strategies, samplers, guidances and outputs, by kind.
     """

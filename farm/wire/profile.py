@@ -209,8 +209,8 @@ def _unreadable(path: Path, error: OSError) -> str:
 def host_and_port(text: str, what: str) -> str:
     """Return `text`, without blanks around it, after a check that it is HOST:PORT.
 
-    The check keeps other texts from gRPC. Such a text may be a token that was pasted by mistake, and an error of gRPC
-    could show it.
+    Any other text may be a token that was pasted by mistake. Such a text must not reach gRPC, because an error message
+    of gRPC could show it.
 
     Args:
         text: The address.

@@ -135,7 +135,7 @@ class Authority:
         return grpc.ssl_server_credentials([(self._server_key, self._server_pem)])
 
     def node_token(self, node_id: str) -> str:
-        """Return the token of a node. It never changes, so a node that has lost it gets it by registering again."""
+        """Return the token of a node. It never changes, so a node that has lost it can register again to get it."""
         proof = hmac.new(self._node_key, node_id.encode(), hashlib.sha256).hexdigest()
         return f"node.{base64.urlsafe_b64encode(node_id.encode()).decode()}.{proof}"
 

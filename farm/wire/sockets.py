@@ -1,4 +1,4 @@
-"""Paths of Unix sockets. Operating systems allow such a path only about a hundred bytes."""
+"""Paths of Unix sockets. An operating system accepts such a path only up to about a hundred bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The calls of NodeService for people: drain, resume, lock, unlock, forget. Those for agents are in farmd.api.nodes."""
+"""The calls of NodeService for people: drain, resume, lock, unlock, forget.
+
+The calls for agents are in farmd.api.nodes.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ _LENGTHS = {"reason": 500, "asked_by": 200}
 
 
 class NodeVerbs(nodes_pb2_grpc.NodeServiceServicer):
-    """Stores what people ask of nodes, then wakes the dispatcher by calling `wake`."""
+    """Stores what people want done with nodes, then calls `wake`, which wakes the dispatcher."""
 
     def __init__(self, store: Store, sessions: Sessions, wake: Callable[[], None]):
         self._store, self._sessions, self._wake = store, sessions, wake

@@ -30,7 +30,7 @@ class PluginService(plugins_pb2_grpc.PluginServiceServicer):
     async def ListPresets(
         self, request: plugins_pb2.ListPresetsRequest, context: aio.ServicerContext
     ) -> plugins_pb2.ListPresetsResponse:
-        """List the farm's presets, as jobs of a model get them."""
+        """List the farm's presets, adjusted to the model that the request names."""
         presets = self._intake.presets.of_model(request.model)
         return plugins_pb2.ListPresetsResponse(
             presets=[preset_message(name, preset) for name, preset in presets.items()]

@@ -1,4 +1,4 @@
-"""Jobs and tasks as several API calls show them, with the reasons why they wait.
+"""Makes the messages in which several API calls show jobs and tasks, with the reasons why these wait.
 
 Functions here only read the store, and block.
 """

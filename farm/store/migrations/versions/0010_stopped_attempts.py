@@ -1,4 +1,4 @@
-"""Store the step at which each attempt began, and why a workstation's owner keeps it from taking work."""
+"""Store the step at which each attempt began, and why a workstation takes no work because of its owner."""
 
 from __future__ import annotations
 

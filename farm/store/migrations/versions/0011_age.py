@@ -1,4 +1,4 @@
-"""Index only rows in states that still change, and store the size of what ended jobs keep: old farms stay fast."""
+"""Index only rows in states that still change, and store the size of what ended jobs keep, so old farms stay fast."""
 
 from __future__ import annotations
 
