@@ -18,7 +18,7 @@ class Presets:
     """The presets that jobs of this farm may name.
 
     Args:
-        own: The presets of farm.toml. One of the name of a built-in preset takes its place.
+        own: The presets of farm.toml. A preset with the name of a built-in one replaces that one.
         catalogue: The models, samplers and guidances that plugins provide.
 
     Raises:
@@ -32,7 +32,7 @@ class Presets:
         self._all = {**BUILT_IN, **own}
 
     def of_model(self, model: str) -> dict[str, Preset]:
-        """Return all presets by name as jobs of a model get them. A model that nobody knows gets them as they are."""
+        """Return all presets by name, adapted to `model`; unchanged if the farm doesn't know this model."""
         facts = self._catalogue.models.get(model)
         guidances = self._catalogue.guidances.values()
         return {name: suited(one, facts, guidances) if facts else one for name, one in self._all.items()}

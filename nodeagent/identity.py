@@ -67,7 +67,7 @@ class NodeIdentity:
         return self.ca_file, self.token_file, self.ray_token_file
 
     def take_ray_token(self, token: str) -> None:
-        """Write the Ray token that the daemon has sent to the node's file, unless the file already holds it."""
+        """Write `token`, the Ray token from the daemon, to this node's file, unless the file already contains it."""
         if token and token != self.ray_token_file.read_text().strip():
             log.warning("the farm's Ray token has changed; Ray starts again")
             durable.write_whole(self.ray_token_file, token)
@@ -95,8 +95,8 @@ def load(home: Path, server: str, join_token: str) -> NodeIdentity | None:
     Args:
         home: The agent's home.
         server: The daemon's address; "" means the address from the last start.
-        join_token: The token with which the node can register; "" if none was given. A token other than the one the
-            node registered with means that it must register again.
+        join_token: The token with which the node can register; "" if none was given. If one is given, and the
+            node registered with another token, it must register again.
 
     Raises:
         DamagedFile: A file is damaged, and the node can replace it only with a join token.

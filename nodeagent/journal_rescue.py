@@ -115,7 +115,7 @@ def _of_system(error: sqlite3.Error) -> bool:
 def read(path: Path) -> _Found:
     """Return the readable entries of the journal at `path`, and what is damaged. The file isn't changed.
 
-    Raises JournalTooNew; and sqlite3.Error if the file itself is not at fault, such as for a full disk.
+    Raises JournalTooNew; and sqlite3.Error if the cause isn't in the file, for example a full disk.
     """
     completions: dict[int, nodes_pb2.Completion] = {}
     held: list[Held] = []

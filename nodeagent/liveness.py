@@ -13,10 +13,10 @@ import psutil
 
 
 def born(pid: int) -> str | None:
-    """Return a text that identifies a process among all processes that have or had the same pid, or will have it.
+    """Return a text that distinguishes the process with this pid from earlier and later processes with the same pid.
 
     Returns None if no process with this pid is alive. On Linux the text consists of the boot's id and the process's
-    start time in ticks since the boot. A change of the wall clock doesn't alter these.
+    start time in ticks since the boot. A change of the wall clock doesn't change the text.
     """
     if sys.platform == "linux":
         try:

@@ -24,7 +24,7 @@ _LOOK_SECONDS = 0.05
 class Ending:
     """The signals that asked the agent to end.
 
-    A first SIGTERM lets it finish within a deadline. SIGINT, or a second SIGTERM, ends it at once.
+    The first SIGTERM lets the agent finish within a deadline. SIGINT, or a second SIGTERM, ends the agent at once.
     """
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class Membership:
         self._over = False
 
     def joins(self, address: str, leave: bool) -> None:
-        """Join the Ray cluster whose head is at `address` (host:port); if `leave`, stay out of it."""
+        """Join the Ray cluster whose head is at `address` (host:port), or stay out of it if `leave` is true."""
         self._address = address
         self.wanted(leave)
 

@@ -113,7 +113,7 @@ def kfd_properties(content: str) -> dict[str, int]:
 def rocm_device(
     index: int, properties: Mapping[str, int], vram_bytes: int, model: str, driver: str, threads: int
 ) -> nodes_pb2.Device | None:
-    """Return a ROCm device from its KFD properties; None for a node that isn't a GPU.
+    """Return a ROCm device from its KFD properties; None for a KFD node that isn't a GPU.
 
     The device's speed is compute units x 64 lanes x 2 x clock (fp32). fp8 came with gfx940 (CDNA3) and gfx12 (RDNA4).
     """

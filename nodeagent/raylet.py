@@ -1,6 +1,6 @@
 """Keeps this machine's raylet up: starts it, or takes over a running one, and restarts it when it ends.
 
-It is also restarted when its settings change.
+The raylet is also restarted when its settings change.
 
 The raylet and its renderers outlive an agent that was killed. This module doesn't import Ray.
 """

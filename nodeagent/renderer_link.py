@@ -191,7 +191,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         return list(self._renderers)
 
     def lease(self, attempt: nodes_pb2.AttemptRef, until: float) -> None:
-        """Pass a lease on to the renderer that holds the attempt. `until`: its end, as CLOCK_BOOTTIME in seconds."""
+        """Pass a lease on to the renderer that holds the attempt. `until`: the lease's end (CLOCK_BOOTTIME seconds)."""
         key = (attempt.attempt_id, attempt.epoch)
         if key in self._named and key not in self._leased:
             self._leased.add(key)

@@ -1,7 +1,7 @@
 """The agent's one stream to the daemon. The agent sends a hello, heartbeats, progress and completions; the daemon sends
 leases, cancels and acknowledgements.
 
-When the stream breaks, the agent connects again. What it does depends on the status code from the daemon:
+When the stream breaks, the daemon's status code decides what the agent does:
 
 UNAUTHENTICATED, PERMISSION_DENIED   this node doesn't belong to this farm: the agent ends with the daemon's message
 FAILED_PRECONDITION                  version or protocol doesn't fit: the agent ends with the daemon's message

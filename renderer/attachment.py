@@ -50,7 +50,7 @@ class Attachment:
             return self._setup  # type: ignore[return-value]
 
     def begin(self, attempt_id: str, epoch: int, job: str = "", task: str = "") -> Hold:
-        """Begin an attempt: ask the agent for its lease, and return the Hold for the thread that does the work.
+        """Begin an attempt: ask the agent for the attempt's lease, and return a Hold for the thread that does the work.
 
         `job` (an id) and `task` (a key) are for the agent's log.
         """
@@ -147,7 +147,7 @@ class Hold:
         Args:
             seconds: how long to wait.
             delivering: True while the attempt sends a file to the farm. If the attempt is then stopped so that its
-                task continues elsewhere, it keeps KEEP_SECONDS to send the file before Stopped is raised.
+                task continues elsewhere, it has KEEP_SECONDS to send the file before Stopped is raised.
 
         Raises:
             Stopped: the attempt was stopped.
@@ -165,8 +165,9 @@ class Hold:
         return Stopped(self._held.stopped or "", keeping=self._held.keeping)
 
     def progress(self, step: int, steps: int) -> None:
-        """Tell the agent that the attempt is at `step` of `steps`; all but the last step at most four times a second.
+        """Tell the agent that the attempt is at `step` of `steps`.
 
+        The agent is told at most four times a second, but always of the last step.
         The first `step` reported is recorded as the one at which the attempt began.
         """
         if self._from_step is None:

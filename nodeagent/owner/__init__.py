@@ -1,1 +1,1 @@
-"""Gives a workstation back while its owner is there, and hands the windows that run on it back to the farm."""
+"""Gives a workstation back to its owner while the owner is there. Its unfinished windows go back to the farm."""

@@ -55,7 +55,7 @@ class Owner:
         since: The time at which the stage SEEN began.
         last: The time of the last touch; -infinity if there was none.
         forgiven: Touches up to this time are ignored, because they were brief (such as a nudge of the desk);
-            -infinity if there were none.
+            -infinity if there were no such touches.
     """
 
     stage: Stage = Stage.BACK

@@ -35,7 +35,7 @@ FREE_SECONDS = 60.0
 
 
 class Renderers(Protocol):
-    """The methods of nodeagent.renderer_link.RendererLink with which OwnerWatch gives the machine back."""
+    """The methods of nodeagent.renderer_link.RendererLink with which OwnerWatch frees the machine for its owner."""
 
     def stop(self, reason: str, grace: float = 0.0) -> None:
         """Stop all attempts that renderers hold, each at its next step, and keep their states.

@@ -77,7 +77,7 @@ class StepGuidance:
     Attributes:
         cfg: Strength of classifier-free guidance; 1 is off.
         stg: Strength of spatio-temporal guidance; 0 is off.
-        rescale: Strength of rescaling, from 0 (off) to 1 (full), whatever the job's dialect is.
+        rescale: Strength of rescaling; 0 is off, 1 is full, whichever program's conventions the job follows.
         blocks: Numbers of the perturbed transformer blocks.
         skips: Whether this step runs without the model.
     """

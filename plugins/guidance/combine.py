@@ -1,8 +1,8 @@
 """Computes one velocity from a model's answers to the prompt, to the negative prompt, and with perturbed blocks.
 
-Inner products and standard deviations are taken over all tokens of one window, as in Lightricks' pipeline. This
-includes extra tokens, and tokens that stay as given. Leaving these out would change the result (docs/ltx.md). So
-neighbouring windows have different values.
+Inner products and standard deviations are taken over all tokens of one window, as in Lightricks' pipeline. Extra
+tokens count too, and so do tokens that stay as given: without them the result would change (docs/ltx.md).
+Therefore neighbouring windows have different inner products and standard deviations.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ def combine(
         perturbed: The velocity for the prompt from the model with perturbed blocks, [1, N, C]; None if the step doesn't
             need it.
         star: Whether to guide as in CFG-Zero* (`Scales.star`).
-        dialect: The program whose conventions apply: Lightricks' guides velocities, ComfyUI's clean estimates.
+        dialect: The program whose conventions apply. Lightricks' program guides velocities; ComfyUI guides clean
+            estimates.
 
     The batch size is always 1, because upstream's mask of perturbed rows is wrong for larger batches.
     Sources: LTX-Video, pipeline_ltx_video.py, `__call__`; ComfyUI-LTXVideo, stg.py.

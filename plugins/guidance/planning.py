@@ -136,7 +136,7 @@ def scales_of(options: Options, guidance_scale: float) -> Scales:
 
     Args:
         options: LightricksOptions or ComfyuiOptions.
-        guidance_scale: The scale of classifier-free guidance where the options name none.
+        guidance_scale: The scale of classifier-free guidance, used if the options don't set one.
 
     Raises:
         InvalidSpec: A list has another number of entries than there are noise levels, or no preset has the given name.

@@ -1,6 +1,7 @@
 """Values for guidance "comfyui" that were published with ComfyUI-LTXVideo, by name.
 
-Source: ComfyUI-LTXVideo, presets/stg_advanced_presets.json. Its 13B presets for 0.9.7 and 0.9.8.
+Source: ComfyUI-LTXVideo, presets/stg_advanced_presets.json. Only that file's presets for the 13B models
+of LTX-Video 0.9.7 and 0.9.8 are here.
 """
 
 from __future__ import annotations

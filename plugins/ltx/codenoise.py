@@ -34,8 +34,8 @@ class Shared:
         left: Whether the neighbour is the left one of the two windows.
         start: First shared latent, counted from the start of this window.
         stop: The latent after the last shared one, counted likewise.
-        weights: Weight of the left window in each shared latent. The right window's weight is 1 minus this. It is 0 in
-            the right window's run-up (its first latent, which is dropped).
+        weights: Weight of the left window in each shared latent. The right window's weight is 1 minus this. The right
+            window has weight 0 in its run-up (its first latent, which is dropped).
     """
 
     key: str
@@ -76,7 +76,7 @@ def average(left: np.ndarray, right: np.ndarray, weights: Sequence[float]) -> np
         float32 [C, k, h, w].
 
     Raises:
-        ValueError: The shapes or the number of weights don't fit.
+        ValueError: The estimates' shapes don't fit each other, or don't fit the weights.
     """
     share = np.asarray(weights, np.float32)
     of_left, of_right = (np.array([own > 0 for own in side]) for side in (weights, [1 - w for w in weights]))

@@ -1,6 +1,6 @@
 """The conditions of a window: known latents that guide its denoising, with their places and strengths.
 
-At strength 1 a latent stays as it is. At strength s below 1 it starts at token time (1 - s) and is denoised from there.
+At strength 1 a latent stays as it is. At strength s below 1 it starts at noise level 1 - s and is denoised from there.
 Frames and latents are counted from the start of the window: latent 0 stands for frame 0 alone, and latent i for frames
 8i - 7 to 8i.
 """
@@ -50,7 +50,7 @@ class Extra:
     shares: torch.Tensor | None = None
 
     def beside(self) -> list[int]:
-        """Return the index of the window's own latent at the time of each extra latent; 0 if before the window."""
+        """Return, for each extra latent, the index of the window's own latent at the same time; 0 before the window."""
         return [
             max(0, -(-(self.frame + FRAMES_PER_LATENT * index) // FRAMES_PER_LATENT))
             for index in range(self.latents.shape[1])

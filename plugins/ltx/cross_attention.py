@@ -79,11 +79,11 @@ class ByLatent:
 
 
 class Words:
-    """The text of a forward pass: one row of the batch for each of ``rows``.
+    """The text input of a forward pass: the texts in ``rows`` as one batch.
 
-    A row is one prompt, or several prompts with their shares. If every row is one prompt, ``embeds`` and ``mask`` are
-    as ``encode_prompt`` returned them. Otherwise each row contains its prompts one after the other, without padding,
-    and ``shown_to`` makes each latent see its own prompts.
+    A row is one prompt, or several prompts with their shares (how much of each latent shows each prompt). If every row
+    is one prompt, ``embeds`` and ``mask`` are as ``encode_prompt`` returned them. Otherwise each row contains its
+    prompts one after the other, without padding, and ``shown_to`` makes each latent see its own prompts.
 
     Attributes:
         embeds: The transformer's text input, [B, T, D].

@@ -183,8 +183,9 @@ class Denoiser:
 
         Args:
             state: The state before the step.
-            settle: For a window in lockstep: replaces each clean estimate of the step by the one on which its neighbours
-                agree too. It is called once for each evaluation of the velocity, which is equally often in all windows.
+            settle: For a window in lockstep: replaces each clean estimate of the step by one that agrees with the
+                neighbours' estimates. It is called once for each evaluation of the velocity. All windows call it
+                equally often.
         """
         number, latents = state.step, self._shaken(state)
         tokens, times = latents.flatten(1).T[None], self._times[number].reshape(1, 1)

@@ -66,7 +66,7 @@ class RestoredSpan:
         return np.clip(np.rint(faded), 0, 255).astype(np.uint8)
 
     def likeness(self, frame: np.ndarray, number: int, seen: tuple[slice, slice]) -> float | None:
-        """Return the PSNR in dB between a rendered frame and the given frame that replaces it; None if there is none.
+        """Return the PSNR in dB between a rendered frame and the given frame that replaces it; None if none does.
 
         Args:
             frame: The rendered frame, uint8 RGB [height, width, 3].
@@ -80,7 +80,7 @@ class RestoredSpan:
 
 @dataclass(frozen=True)
 class Difference:
-    """The frame of a condition (an image or clip given with the job) that differs most from the rendered frame there.
+    """The frame of a given image or clip (a condition) that differs most from the frame rendered in its place.
 
     Attributes:
         condition: Index of the condition in the job's list, as it was submitted.

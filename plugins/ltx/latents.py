@@ -34,7 +34,7 @@ def save_latents(
     Args:
         path: The file.
         latents: The latents, [C, n, h, w].
-        start: Index of the first one on the video's timeline.
+        start: Index of the first latent on the video's timeline.
         dtype: The dtype to store: the one in which the model computes. Nothing is lost, because VAE and transformer
             round latents to it anyway.
         space: The VAE's statistics. Give them if another model is going to read the latents: `check_space` then finds

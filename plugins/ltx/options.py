@@ -124,7 +124,7 @@ def schedule(options: Options, steps: int, tokens: int, distilled: str = "") -> 
         options: The job's LtxOptions.
         steps: Denoising steps of the whole schedule, before any are left out.
         tokens: Latent tokens of a window.
-        distilled: The name of the model if it is distilled, so that it knows only the levels of DISTILLED.
+        distilled: The model's name if it is a distilled model, which knows only the noise levels in DISTILLED; else "".
 
     Raises:
         InvalidSpec: The options don't fit each other, the steps or the model.

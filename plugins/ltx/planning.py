@@ -123,7 +123,7 @@ def _released(
 
 @hookimpl
 def farm_models() -> list[ModelFacts]:
-    """Return the facts of ltx-tiny and of the released models whose VAE has the topology of 0.9.5."""
+    """Return the ModelFacts of ltx-tiny, and of the released models with the VAE topology of LTX-Video 0.9.5."""
     tiny = ModelFacts(
         name=TINY,
         description="a small checkpoint of the same architecture that draws moving shapes, for machines without a GPU",

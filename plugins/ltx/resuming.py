@@ -3,8 +3,8 @@
 The saved state is a safetensors file. It holds "latents", float32 as in denoise.State; its metadata are the format,
 the step, and the fingerprint of the task (farm.rendering.TaskContext).
 
-Windows in lockstep don't use such files. A lost window begins again from its first step. It catches up with its
-neighbours, because they keep the arrays of all their rounds.
+Windows in lockstep don't use such files. A window that is lost begins again from its first step. It can catch up with
+its neighbours, because they keep all arrays that they have given it.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class Joined:
 
     @property
     def fails(self) -> bool:
-        """True if the seam will be seen unless it is healed."""
+        """True if the seam will be visible unless the latents around it are rendered again."""
         return self.across > DISAGREEMENT
 
 
@@ -78,7 +78,7 @@ def join(left: torch.Tensor, right: torch.Tensor) -> Joined:
 
 
 def bridged(before: torch.Tensor, behind: torch.Tensor, between: int) -> torch.Tensor:
-    """Return the latents from which a heal starts: two windows, with a linear transition between them.
+    """Return the latents from which a seam is rendered again: two windows, with a linear transition between them.
 
     The transition replaces the latents that both windows have. There the windows contradict each other, and the
     contradiction would show even after noise is added.

@@ -53,7 +53,7 @@ def shares_by_latent(runs: Sequence[Run], prompts: int) -> torch.Tensor:
     """Return how much of each latent shows each prompt: float32 [prompts, n].
 
     Args:
-        runs: spans of latents in order of time, without gaps; n latents together. Each is (start, stop, shares); the
+        runs: spans of latents in order of time, without gaps; n latents in total. Each is (start, stop, shares); the
             shares are pairs of a prompt's index and how much of these latents shows that prompt.
         prompts: the number of prompts.
 

@@ -24,7 +24,7 @@ def locate(source: str | Path, *, local_files_only: bool = True) -> Path:
 
     Args:
         source: a folder, or an id on the Hugging Face hub, which is looked up in the hub's cache on this machine.
-        local_files_only: False downloads files that the cache lacks.
+        local_files_only: if False, files that the cache lacks are downloaded.
 
     Raises:
         FileNotFoundError: ``source`` is neither a folder nor a known id, or its folder has no model_index.json.

@@ -1,4 +1,4 @@
-"""Opens samplers for a renderer. plugins.samplers.steps has what each does at a step."""
+"""Opens samplers for a renderer. plugins.samplers.steps contains what each sampler does at a step."""
 
 from __future__ import annotations
 

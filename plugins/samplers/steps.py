@@ -20,8 +20,8 @@ def euler(move: Move) -> tuple[Tensor, History]:
 def heun(move: Move) -> tuple[Tensor, History]:
     """Follow the mean of two velocities: the one at the start of the step, and the one at its end.
 
-    The second velocity takes a second forward pass, except in the last step. A token whose target is 0 follows the
-    first velocity alone, because the flow has no velocity at 0.
+    The second velocity takes a second forward pass, except in the last step. A token whose target is 0 follows only
+    the first velocity, because the flow has no velocity at 0.
     Source: Karras et al., arXiv 2206.00364, algorithm 1.
     """
     first, _ = euler(move)

@@ -14,7 +14,7 @@ GROUP = "window"
 
 
 class Codenoise:
-    """A storyboard like that of `hierarchical`, which windows in lockstep refine.
+    """A storyboard as in `hierarchical`; then windows in lockstep refine the storyboard.
 
     The storyboard is needed because lockstep makes only neighbouring windows agree (docs/ltx.md, Windows).
     """

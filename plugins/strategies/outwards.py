@@ -1,4 +1,4 @@
-"""Choose the window that is drawn first, when windows are drawn from it forwards and backwards in time.
+"""Choose the window that is drawn first; the others follow from it, forwards and backwards in time.
 
 The rule is the same for every strategy.
 """
@@ -14,8 +14,8 @@ from farm.timeline import Cut
 def origin_of(timeline: Timeline, cuts: Sequence[Cut]) -> int:
     """Return the index in `cuts` of the window that is drawn first.
 
-    If the user gave images or clips (at strength 1), it is the last window in which the longest of them begins. That
-    window has the most room for the frames after the image or clip. Otherwise it is the first window.
+    If the user gave images or clips (at strength 1), this is the last window in which the longest of them begins. That
+    window has the most room for the frames after the image or clip. Otherwise, this is the first window.
 
     Args:
         timeline: the job's timeline.

@@ -1,4 +1,4 @@
-"""Choose the sink: a frame that the model is shown with a window, so that the window looks like the rest of the video.
+"""Choose the sink: a frame that the model sees with a window, so that the window looks like the rest of the video.
 
 The rule is the same for every strategy.
 """
