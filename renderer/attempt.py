@@ -66,8 +66,8 @@ class Attempt:
 
         Returns:
             The ids of the artifacts that the task made, and the seconds from the task's first step to its end. The
-            seconds are 0 for a member of a lockstep group, which spends most of the time waiting for others, and for
-            a task that continued from a saved state. In both cases they would measure nothing.
+            seconds are 0 in two cases in which they wouldn't show how fast the device is: for a member of a lockstep
+            group, which spends most of the time waiting for others, and for a task that continued from a saved state.
 
         Raises:
             Stopped: the attempt was stopped. If its state was saved, the error's `state` is the artifact's id.
@@ -100,7 +100,7 @@ class Attempt:
         return json.loads(text)
 
     def pause(self, seconds: float) -> None:
-        """Wait `seconds` for the farm, and let other threads compute meanwhile. Raises Stopped."""
+        """Wait for `seconds` before a transfer is tried again. Other threads may compute meanwhile. Raises Stopped."""
         with self._turn.let_go():
             self._hold.pause(seconds, delivering=self._delivering)
 

@@ -1,9 +1,9 @@
 """The arrays that windows in lockstep exchange with their neighbours, in rounds (farm.rendering.TaskContext.exchange).
 
-The renderer that makes an array keeps it, and other renderers fetch it. The arrays of all rounds are kept. So a lost
-window can begin again from its first step and catch up, while its neighbours wait for it. The arrays of a finished
-window are also stored as an artifact, in case its renderer ends. This module doesn't use Ray: its callers pass an
-object (Peers) that asks other renderers.
+The renderer that makes an array keeps it, and other renderers fetch it. The arrays of all rounds are kept. So a window
+whose renderer is lost can begin again from its first step and catch up, while its neighbours wait for it. The arrays of
+a finished window are also stored as an artifact, in case its renderer ends. This module doesn't use Ray: its callers
+pass an object (Peers) that asks other renderers.
 """
 
 from __future__ import annotations

@@ -68,8 +68,8 @@ def by_plugins(device: DeviceInfo, sources: Mapping[str, str] | None = None) -> 
     """Return a function that does tasks of every kind with the installed plugins, as a renderer does.
 
     Args:
-        device: the device that the plugins work on. Several models stay loaded while they fit its `vram_bytes`
-            together.
+        device: the device that the plugins work on. Models stay loaded as long as all of them together fit the
+            device's `vram_bytes`.
         sources: folder or hub id of each model. For a model that isn't named here, its plugin's default is used.
 
     Raises:
@@ -80,9 +80,9 @@ def by_plugins(device: DeviceInfo, sources: Mapping[str, str] | None = None) -> 
 
 
 def by_model(model: RenderingModel) -> Work:
-    """Return a function that does tasks with the loaded model `model`: encode, storyboard, window and join tasks.
+    """Return a function that does encode, storyboard, window and join tasks with the loaded model `model`.
 
-    It doesn't do decode tasks. To get the frames of one, call `model.decode(job.context(task))`.
+    The function doesn't do decode tasks. To get the frames of a decode task, call `model.decode(job.context(task))`.
     """
 
     def work(task: TaskContext) -> dict[str, Path]:
@@ -169,9 +169,9 @@ class LocalJob:
         state: Path | None = None,
         exchange: Trade | None = None,
     ) -> TaskContext:
-        """Return the TaskContext with which you can call a plugin yourself. It has a new folder.
+        """Return a TaskContext for `task`, for callers that call a plugin directly instead of through `do`.
 
-        The arguments are those of `do`.
+        The context gets a new folder, in which the plugin makes its files. The arguments are the same as those of `do`.
         """
         found: dict[str, Any] = {}
         self.facts.pop(task.key, None)

@@ -2,7 +2,7 @@
 
 It gets its attempts from Ray, one at a time or several of one lockstep group, and reports to the agent of its own
 machine. Importing this module doesn't import torch, because torch reads environment variables on import, and the agent
-sends their values only later, in its Setup.
+sends their values only later, in a Setup message.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from renderer.work_folder import attempt_folder, cache_folder, device_folder, mo
 
 
 class Renderer:
-    """The renderer of `device`. It asks other renderers through `peers`.
+    """The renderer of `device`. It asks other renderers for arrays through `peers`.
 
     Ray calls `run` in one thread, and `ping` and `answer` in others.
     """

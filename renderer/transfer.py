@@ -1,7 +1,7 @@
 """Move artifacts between a renderer and the farm, and keep a cache of limited size.
 
-This runs on the thread that renders. Transfers that a restart of the daemon interrupts are tried again until they
-succeed or the attempt is stopped.
+This runs on the thread that renders. If a restart of the daemon interrupts a transfer, the transfer is tried again
+until it succeeds or the attempt is stopped.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Wire:
         Raises:
             StorageFailed: the farm can't store the file.
             TransferFailed: the farm refuses the file.
-            Stopped: the attempt's epoch is over.
+            Stopped: the attempt was stopped, or the farm no longer accepts its files.
         """
         header = artifacts_pb2.UploadHeader(
             name=name,

@@ -1,4 +1,4 @@
-"""The folders in which renderers work: each device has a folder, and in it each attempt has one.
+"""The folders in which renderers work: each device has a folder, which contains a folder for each attempt.
 
 This module also clears these folders. It doesn't look at processes: the agent tells it which attempts still run.
 """

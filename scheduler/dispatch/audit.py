@@ -24,7 +24,7 @@ def missed(
 ) -> tuple[dict[str, float], list[AttemptRecord]]:
     """Find running attempts on which no renderer works. Times are in seconds of the daemon's CLOCK_BOOTTIME.
 
-    If a node isn't connected, its renderers are assumed to work on its attempts until the leases of these run out.
+    If a node isn't connected, its renderers are assumed to work on its attempts until the attempts' leases run out.
 
     Args:
         live: all attempts that have not ended.
@@ -34,8 +34,8 @@ def missed(
         patience: seconds that an attempt may lack a renderer before it is reported.
 
     Returns:
-        Two values. The first maps the id of each attempt found to the time at which an audit first found it. The
-        second lists the attempts that were first found `patience` seconds ago or earlier.
+        Two values. The first has an entry for each attempt that this call found: the attempt's id, and the time at
+        which an audit first found it. The second lists the attempts first found `patience` seconds ago or earlier.
     """
 
     def in_hand(one: AttemptRecord) -> bool:

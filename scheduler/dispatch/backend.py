@@ -36,7 +36,7 @@ class BackendSays(Enum):
 
 @dataclass(frozen=True)
 class BackendEvent:
-    """Something that a backend noticed; `attempt_id` is empty when it concerns the renderer alone."""
+    """Something that a backend noticed. If the event concerns a renderer but no attempt, `attempt_id` is empty."""
 
     says: BackendSays
     renderer: RendererRef

@@ -111,7 +111,10 @@ class Sessions:
             session.outbox.put_nowait(None)
 
     def greet_again(self, ray_address: str) -> None:
-        """End the stream of each node with another address of Ray. The node reconnects and gets `ray_address`."""
+        """End the stream of each node that was sent another address of Ray than `ray_address`.
+
+        The node then connects again and gets `ray_address`.
+        """
         for session in self._by_node.values():
             if session.ray_address != ray_address:
                 session.ray_address = ray_address
@@ -144,7 +147,7 @@ class Sessions:
         return session.trouble.get(device, "") or session.ray_trouble
 
     def model_troubles(self, node_id: str) -> Mapping[str, str]:
-        """Return why the node doesn't offer models that it should, by model; the key "" stands for all models.
+        """Return why the node doesn't offer models that it should offer, by model; the key "" stands for all models.
 
         The result is empty if the node isn't connected.
         """

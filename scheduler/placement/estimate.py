@@ -49,8 +49,8 @@ def wall_seconds(tasks: Sequence[PlannedTask], model: str, slots: Sequence[Slot]
     """Estimate the wall time of a job.
 
     Uses list scheduling: each task, in the order of the graph, goes to the device that finishes it first. Windows in
-    lockstep start together. Their start and their devices are those with which the whole group ends first. After each
-    step these windows exchange the latents that they share.
+    lockstep start together. Their start time and their devices are chosen so that the whole group ends as early as
+    possible. After each step, windows in lockstep exchange the latents that they share.
 
     Args:
         tasks: All tasks of the job, each after the tasks that it needs.

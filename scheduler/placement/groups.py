@@ -84,7 +84,7 @@ def place_group(
 
 
 def room_for(members: Sequence[Member], slot: Slot) -> bool:
-    """Return whether the device has memory for all members: for the latents of all, and the activations of one."""
+    """Return whether the device's memory is enough for the latents of all members and the activations of one member."""
     held = sum(member.held_bytes for member in members)
     step = max((member.vram_bytes - member.held_bytes for member in members), default=0)
     return step + held <= slot.vram_bytes
@@ -128,7 +128,7 @@ def spread(
 
 
 def seconds_of(placed: Mapping[str, Slot], members: Sequence[Member], rate: Callable[[Slot], float]) -> float:
-    """Return the seconds until all members are done. A device does its members in turn; the latest device decides.
+    """Return the seconds until all members are done. A device does its members one after another.
 
     Args:
         placed: The device of each member, by task id.
@@ -159,7 +159,7 @@ class Start(NamedTuple):
 def soonest(
     members: Sequence[Member], free_in: Sequence[tuple[float, Slot]], rate: Callable[[Slot], float]
 ) -> Start | None:
-    """Return the start with which the whole group ends first.
+    """Return the start with which the whole group ends as early as possible.
 
     All members start together, so they all wait for the last of their devices to be free.
 

@@ -9,7 +9,7 @@ from farm.timeline import SPATIAL
 
 
 def size_notes(windows: Sequence[Window], model: ModelFacts, drawer: ModelFacts) -> list[str]:
-    """Return a sentence for each model that renders windows at a size that the model hasn't learnt.
+    """Return a sentence for each model that renders windows at a size for which the model isn't trained.
 
     The sizes are those that are rendered, which may differ from the size of the delivered video.
 

@@ -73,12 +73,12 @@ def group_needs_memory(count: int, free: Sequence[Slot]) -> str:
 
 
 def no_model(model: str, why: str) -> str:
-    """Return the sentence that a device doesn't offer a model. `why` is the reason; "" if it isn't known."""
+    """Return the sentence for a device that doesn't offer a model. `why` is the reason; "" if it isn't known."""
     return f"has no model {model}" + _because(why)
 
 
 def other_weights(model: str, offered: str, needed: str) -> str:
-    """Return the sentence that a device offers other weights of a model than the job needs.
+    """Return the sentence for a device that offers a model, but not with the weights that the job needs.
 
     `offered` and `needed` are hashes of weights.
     """
@@ -86,7 +86,7 @@ def other_weights(model: str, offered: str, needed: str) -> str:
 
 
 def too_little_memory(has_bytes: int, needs_bytes: int) -> str:
-    """Return the sentence that a device has too little memory for a task."""
+    """Return the sentence for a device that has too little memory for a task."""
     has, needs = _size(has_bytes), _size(needs_bytes)
     # After a task ran out of memory, nobody knows how much more it needs.
     return f"has {has} of memory, the task needs {needs if needs != has else 'more'}"
@@ -117,7 +117,7 @@ def storage_trouble(trouble: str) -> str:
 
 
 def ray_restarts(outdated: str) -> str:
-    """Return the sentence that Ray is being restarted. `outdated`: how the running Ray differs from the settings."""
+    """Return the sentence for a restart of Ray. `outdated`: how the running Ray differs from the settings."""
     return f"Ray is started again: {outdated}"
 
 

@@ -86,7 +86,7 @@ class Starting:
             wait.since = wait.blamed_at = now
 
     def not_taken(self, device: Device) -> None:
-        """Record that Ray didn't accept the request to start the device's renderer. The raylet may not know of it."""
+        """Record that Ray didn't accept the request to start the renderer. The raylet may not know of the request."""
         self._waits[device].since = None
 
     def heard(self, device: Device, words: str) -> bool:

@@ -1,7 +1,7 @@
 """How warm each device's renderer is: whether it has finished starting, and which models are in its memory.
 
-Placement uses this because loading takes long: a model of 13B parameters loads for as long as half a window renders.
-The state is a guess, kept in memory only, so it is empty when the daemon starts. Otherwise pure.
+Placement uses this because loading takes long: loading a model of 13B parameters takes as long as rendering half a
+window. The state is a guess, kept in memory only, so it is empty when the daemon starts. Otherwise pure.
 """
 
 from __future__ import annotations

@@ -72,9 +72,9 @@ def in_order(media: Sequence[PreparedMedia]) -> tuple[int, ...]:
 def choose_lead(media: Sequence[PreparedMedia], frames: int) -> int:
     """Return how many frames (0 to 7) to render before the first delivered frame.
 
-    The choice leaves the fewest frames of media at strength 1 in latents that show other frames too. If a clip ends the
-    video, copies of its last frame fill the last latent. These copies count as well, because they make the clip seem to
-    stop: the model then draws the frames before the clip as if the shape stood still.
+    The lead is chosen so that as few frames as possible of media at strength 1 lie in latents that also show other
+    frames. If a clip ends the video, copies of its last frame fill the last latent. These copies are counted too,
+    because they make the clip seem to stop: the model then draws the frames before the clip as if nothing moved.
 
     Args:
         media: The images and clips given with the job.
@@ -180,7 +180,7 @@ def check_apart(media: Sequence[PreparedMedia], frames: int) -> None:
     """Raise InvalidSpec if media end after the last frame, or if two of them fill the same frame.
 
     Only the clip that the job reworks (`source_of`) may share frames with other media. If the job could rework either
-    of two clips, their strengths must differ; otherwise the order of the list would decide.
+    of two clips, their strengths must differ. Otherwise the order of the list would decide which clip is reworked.
 
     Args:
         media: The images and clips given with the job, in the order of the spec.
@@ -227,7 +227,7 @@ def _span(piece: PreparedMedia) -> str:
 def edges(piece: PreparedMedia, begins: int, ends: int, frames: int) -> list[tuple[int, int]]:
     """Return the frames of an image or clip that lie within EDGE_FRAMES of new frames.
 
-    If they were decoded together with new frames, they would change.
+    These frames would change if they were decoded together with new frames.
 
     Args:
         piece: The image or clip.
@@ -236,7 +236,8 @@ def edges(piece: PreparedMedia, begins: int, ends: int, frames: int) -> list[tup
         frames: The number of delivered frames.
 
     Returns:
-        Spans [first, last) of frames, one for each end that borders on new frames. If the two meet, they are one span.
+        Spans [first, last) of frames, one for each end that borders on new frames. Two spans without a gap between them
+        are returned as one.
     """
     first = (begins, min(begins + EDGE_FRAMES, ends)) if piece.frame else (begins, begins)
     last = (max(ends - EDGE_FRAMES, begins), ends) if piece.stop < frames else (ends, ends)

@@ -58,7 +58,7 @@ class Denoising:
         return self.guidance.costs(self.guidance_options, self.scale, sigmas)
 
     def passes(self, sigmas: Sequence[float]) -> int:
-        """Return the forward passes of a window with the schedule `sigmas`."""
+        """Return how many forward passes a window with the schedule `sigmas` takes."""
         costs = self._costs(sigmas)
         return sum(
             often * cost.passes
@@ -74,7 +74,7 @@ class Denoising:
         return 2 if self.negative(sigmas) else 1
 
     def check_blocks(self, sigmas: Sequence[float], depth: int, model: str) -> None:
-        """Raise InvalidSpec if a block is perturbed that the model, of `depth` transformer blocks, doesn't have."""
+        """Raise InvalidSpec if the guidance perturbs a block that `model`, with its `depth` blocks, doesn't have."""
         for cost in self._costs(sigmas):
             for block in cost.blocks:
                 if block >= depth:
@@ -89,11 +89,14 @@ class Denoising:
                     )
 
     def told_sampler(self) -> Chosen | None:
-        """Return what a window is told of its sampler; None for plain Euler."""
+        """Return the sampler that a window's task names, with the options that were chosen; None for plain Euler."""
         chosen = Chosen(self.sampler.name, changed(self.sampler_options))
         return None if chosen == Chosen(DEFAULT_SAMPLER) else chosen
 
     def told_guidance(self) -> Chosen | None:
-        """Return what a window is told of its guidance; None for plain classifier-free guidance."""
+        """Return the guidance that a window's task names, with the options that were chosen.
+
+        Returns None for plain classifier-free guidance.
+        """
         chosen = Chosen(self.guidance.name, changed(self.guidance_options))
         return None if chosen == Chosen(DEFAULT_GUIDANCE) else chosen

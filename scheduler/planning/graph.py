@@ -114,7 +114,7 @@ class Graph:
         ]
 
     def guided(self, laid_out: Sequence[Window]) -> bool:
-        """Return whether any window, or a heal of a seam, needs the negative prompt."""
+        """Return whether any window, or any join task that renders a seam again, needs the negative prompt."""
         heals = self.timeline.sigmas_from(HEAL_SIGMA)
         return self.own.denoising.negative(heals) or any(
             self._drawn_by(window).denoising.negative(window.sigmas) for window in laid_out

@@ -47,7 +47,7 @@ DISK_OVERHEAD = 1.3
 def strategy_of(spec: JobSpec) -> str:
     """Return the name of the spec's strategy.
 
-    If the spec doesn't name a strategy, the choice depends on the spec alone, so that the same job gives the same video
+    If the spec doesn't name a strategy, the choice depends only on the spec, so that the same job gives the same video
     on any farm.
     """
     return spec.strategy or (
@@ -84,8 +84,8 @@ def make_plan(
             weights. None if the job's model draws it.
         sampler: The facts of the sampler.
         guidance: The facts of the guidance.
-        offers: All installed plugins by kind, such as {"sampler": …}. They tell an option that has no effect here from an
-            option that doesn't exist.
+        offers: All installed plugins by kind, such as {"sampler": …}. They show whether an option that
+            the job's plugins don't know belongs to another plugin, and so has no effect here, or doesn't exist at all.
 
     Raises:
         InvalidSpec: The spec asks for something that this model or strategy can't do.

@@ -36,7 +36,7 @@ class PromptTimeline:
     def of(cls, prompts: Sequence[str], changes: Sequence[int], crossfade: int) -> PromptTimeline:
         """Return the timeline of `prompts`, which follow each other in time. Equal prompts share one text.
 
-        `changes` are the rendered frames at which the second prompt and each later one take over. `crossfade` is in
+        `changes` are the rendered frames at which the second prompt and each later prompt take over. `crossfade` is in
         frames.
         """
         if len(changes) != len(prompts) - 1:
@@ -103,7 +103,7 @@ def shares(changes: Sequence[int], crossfade: int, first: int, last: int) -> tup
     """Return how much of each prompt the frames [first, last) show on average; the shares sum to 1.
 
     Args:
-        changes: The frames at which the second prompt and each later one begin to fade in, in rising order.
+        changes: The frames at which the second prompt and each later prompt begin to fade in, in rising order.
         crossfade: How many frames a fade takes. Fades may overlap.
         first: The first frame.
         last: The frame after the last one.

@@ -40,7 +40,7 @@ class Lengths:
     longest: int
 
     def neighbours(self) -> Iterator[Lengths]:
-        """Yield variants with the same total length, in each of which one part has given another a few latents."""
+        """Yield each variant in which a few latents are moved from one part to another. The total stays the same."""
         for latents in MOVE_SIZES:
             for giver, taker in itertools.permutations(range(len(self.lengths)), 2):
                 if (
@@ -61,7 +61,7 @@ class Layout:
     spans: Lengths
 
     def neighbours(self) -> Iterator[Layout]:
-        """Yield layouts in which one window has given latents to another window, or one span to another span."""
+        """Yield each layout in which a few latents are moved between two windows, or between two spans."""
         yield from (Layout(windows, self.spans) for windows in self.windows.neighbours())
         yield from (Layout(self.windows, spans) for spans in self.spans.neighbours())
 

@@ -100,10 +100,10 @@ def pieces(
 
 
 def clip(timeline: Sequence[Piece], start: int, stop: int) -> tuple[Piece, ...]:
-    """Return the pieces of `timeline` that have latents in [start, stop). Pieces that reach beyond are cut there.
+    """Return the pieces of `timeline` that have latents in [start, stop). Latents outside this range are cut off.
 
-    A cross-faded piece isn't cut, because its weights depend on its full length: whoever reads it has to fade the whole
-    piece first, and then cut it.
+    A cross-faded piece isn't cut, because its weights depend on its full length: the caller has to cross-fade the
+    whole piece first, and then cut it.
     """
     found = []
     for piece in timeline:

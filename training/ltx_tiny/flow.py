@@ -110,8 +110,8 @@ def train(
         rate: The highest learning rate.
         start: The folder of an earlier stage, whose weights training starts from; None for untrained weights.
         distil: Distil the weights of ``start`` to STEPS sampling steps, instead of training by rectified flow.
-        guidance: The scale of guidance to build into the weights; 1 adds none. With it, the network gives by itself
-            what guidance of this scale would give.
+        guidance: The scale of guidance to build into the weights; 1 adds none. The trained network then needs
+            no guidance: its predictions are those that guidance of this scale would lead to.
         tokens: The approximate number of tokens in a batch.
 
     Raises:

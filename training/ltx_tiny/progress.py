@@ -21,8 +21,8 @@ class Clock:
     """Counts the seconds spent on training steps, without the time in which the process was stopped.
 
     - ``spent``: the seconds counted so far.
-    - ``now``: the function that tells the time, by default the wall clock. With one from ``of_the_cpu``, time stands
-      still while other processes use the cores.
+    - ``now``: the function that tells the time, by default the wall clock. With a function from
+      ``of_the_cpu``, time stands still while other processes use the cores.
     """
 
     def __init__(self, spent: float = 0.0, now: Callable[[], float] | None = None) -> None:
@@ -32,7 +32,7 @@ class Clock:
         self._recent: deque[float] = deque(maxlen=50)
 
     def tick(self) -> float:
-        """Add the time since the last call of ``tick`` or ``skip`` to the seconds spent, and return it.
+        """Add the time since the last call of ``tick`` or ``skip`` to the seconds spent, and return this time.
 
         If this time is far longer than usual, it is shortened, because the process was probably stopped.
         """

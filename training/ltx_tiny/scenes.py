@@ -141,7 +141,7 @@ def scene(
         shapes: The number of shapes, 1 or 2.
 
     Raises:
-        ValueError: ``seed``, ``size``, ``motion`` or ``shapes`` isn't such a value.
+        ValueError: ``seed``, ``size``, ``motion`` or ``shapes`` isn't a value allowed above.
     """
     if seed < 0:
         raise ValueError(f"seed: need 0 or more, got {seed}")
