@@ -261,7 +261,7 @@ class ArtifactStore:
             raise FileNotFoundError(errno.ENOENT, "the folder is gone, or its disk is not mounted")
         if self._filled and not any(Path(self.root).iterdir()):
             problem = (
-                "the folder is empty, but held artifacts before; is its disk mounted? "
+                "the folder is empty, but it contained artifacts before; is its disk mounted? "
                 f"(If the artifacts are lost for good, create the file {mark})"
             )
             raise FileNotFoundError(errno.ENOENT, problem)

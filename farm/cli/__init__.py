@@ -18,7 +18,10 @@ _COMMANDS = {
     "up": ("farm.cli.up:up", "Start a whole farm on this machine."),
     "down": ("farm.cli.up:down", "Stop the farm on this machine."),
     "submit": ("farm.cli.submit:submit", "Ask the farm for a video."),
-    "inference": ("farm.cli.inference:inference", "Take the command line of Lightricks' inference.py."),
+    "inference": (
+        "farm.cli.inference:inference",
+        "Make a video from the command line of Lightricks' inference.py.",
+    ),
     "job": ("farm.cli.job:job", "Look at jobs, follow, pause, cancel, retry and download them."),
     "task": ("farm.cli.task:task", "Look at the tasks of a job, read their logs, run them again."),
     "node": (
@@ -33,7 +36,7 @@ _COMMANDS = {
     "client": ("farm.cli.client:client", "Let other machines talk to this farm."),
     "demo": ("farm.cli.demo:demo", "See it work: start a farm, extend a clip, stop the farm."),
     "db": ("farm.cli.db:db", "Upgrade, back up and restore the farm's database."),
-    "config": ("farm.cli.config:config", "Print the settings that farm.toml and node.toml may hold."),
+    "config": ("farm.cli.config:config", "Print the settings that farm.toml and node.toml may contain."),
 }
 
 

@@ -35,7 +35,7 @@ def client() -> None:
 @click.option("--overwrite", is_flag=True, help="Replace FILE if there is one.")
 @click.pass_context
 def export(ctx: click.Context, file: str, server: str | None, overwrite: bool) -> None:
-    """Write FILE for a client on another machine: FILE holds the farm's address, certificate and token.
+    """Write FILE for a client on another machine: FILE contains the farm's address, certificate and token.
 
     Anyone who has FILE can do everything that farmctl does: hand it on as you would a password. The other machine
     names the file with --profile or FARM_PROFILE. If FILE is -, the command writes to standard output.

@@ -7,7 +7,7 @@ import click
 
 @click.group()
 def config() -> None:
-    """Print the settings that farm.toml and node.toml may hold.
+    """Print the settings that farm.toml and node.toml may contain.
 
     \b
     Example:

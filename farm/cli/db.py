@@ -95,8 +95,9 @@ def backup(config: FarmConfig, file: Path, overwrite: bool) -> None:
 def restore(config: FarmConfig, file: Path, force: bool) -> None:
     """Restore the database to its state when FILE was written. No daemon may use the database meanwhile.
 
-    farmd continues from that state at its next start. It accepts results that renderers still hold. Tasks that no
-    renderer holds are given to other renderers after the requeue delay. With PostgreSQL this needs pg_restore.
+    farmd continues from that state at its next start. It accepts the results of tasks that a renderer still has.
+    Tasks that ran when FILE was written, and that no renderer has any more, are given to other renderers after the
+    requeue delay. With PostgreSQL this needs pg_restore.
 
     \b
     Example:

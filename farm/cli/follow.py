@@ -80,7 +80,7 @@ def finish(
         took = f" in {duration(job.finished_at - job.created_at)}" if job.HasField("finished_at") else ""
         click.echo(f"job {job.id} succeeded{took}")
     if output is None:
-        note(f"download it with `farmctl job download {job.id} -o FILE`")
+        note(f"download the video with `farmctl job download {job.id} -o FILE`")
     else:
         fetch(client, job.id, output, overwrite, quiet)
 
@@ -91,7 +91,7 @@ def fetch(client: FarmClient, job_id: str, output: Path, overwrite: bool, quiet:
         with transfer_bar("download") as moved:
             client.download(job_id, output, overwrite, moved)
     except KeyboardInterrupt:
-        note(f"continue with `farmctl job download {shlex.quote(job_id)} -o {output}`")
+        note(f"continue the download with `farmctl job download {shlex.quote(job_id)} -o {output}`")
         raise
     if not quiet:
         say(f"{output} ({size(output.stat().st_size)})")

@@ -82,7 +82,9 @@ def facts_of(field: str, media: str, no_upload: bool) -> MediaFacts | None:
 def size_of(facts: MediaFacts | None) -> tuple[int, int]:
     """Return the media's width and height in pixels, rounded down to even. Raises InvalidSpec if `facts` is None."""
     if facts is None:
-        raise InvalidSpec("size", "must be given, such as 1024x576: the media can't be read on this machine")
+        raise InvalidSpec(
+            "size", "must be given (for example 1024x576), because the media can't be read on this machine"
+        )
     # Video files need even sides.
     return facts.width - facts.width % 2, facts.height - facts.height % 2
 
@@ -90,7 +92,9 @@ def size_of(facts: MediaFacts | None) -> tuple[int, int]:
 def rate_of(facts: MediaFacts | None) -> float:
     """Return the clip's frames per second; 30 for an image. Raises InvalidSpec if `facts` is None."""
     if facts is None:
-        raise InvalidSpec("fps", "must be given, such as 30: the media can't be read on this machine")
+        raise InvalidSpec(
+            "fps", "must be given (for example 30), because the media can't be read on this machine"
+        )
     return float(facts.fps) if facts.kind == "video" else 30.0
 
 

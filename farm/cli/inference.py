@@ -136,16 +136,16 @@ def _metavar(name: str) -> str | None:
     "--model",
     default="",
     metavar="NAME",
-    help=f"The farm's model. Default: that of the config's checkpoint. {STAND_IN}, a small model for trials, stands in "
-    "only if it is named here.",
+    help=f"The farm's model. Default: that of the config's checkpoint. {STAND_IN}, a small model for trials, is used "
+    "only if --model names it.",
 )
 @click.option("--dry-run", is_flag=True, help="Show the plan and its cost without making a job.")
 @click.pass_context
 def inference(ctx: click.Context, model: str, dry_run: bool, **given: Any) -> None:
-    """Take the command line of Lightricks' inference.py, word for word.
+    """Make a video on the farm from the command line of Lightricks' inference.py, unchanged.
 
     The configs that Lightricks publishes are known by name. The command waits for the video, and writes it to the
-    original's folder under the original's name. docs/inference.md says what the farm does differently.
+    folder and under the file name that inference.py uses. docs/inference.md says what the farm does differently.
 
     \b
     Examples:
@@ -219,7 +219,8 @@ def _prepared(
         if whole and made.frames < asked.num_frames:
             raise InvalidSpec(
                 field,
-                f"must have the video's {asked.num_frames} frames, got {made.frames}; ask for fewer with --num_frames",
+                f"must have at least as many frames as the video ({asked.num_frames}), got {made.frames}; "
+                "ask for a shorter video with --num_frames",
             )
         found.append(LocalCondition(made.path, frame, strength))
         if made.cut:

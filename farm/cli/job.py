@@ -333,7 +333,7 @@ def put_back(keys: Sequence[str]) -> str:
 @format_option
 @click.pass_context
 def priority(ctx: click.Context, job_id: str, number: int, form: str) -> None:
-    """Give a job priority N, from 0 to 100. Higher goes first; 50 is the default. Running windows are left alone.
+    """Give a job priority N, from 0 to 100. Higher goes first; 50 is the default. Running windows are not stopped.
 
     \b
     Example:
@@ -407,7 +407,7 @@ def why(ctx: click.Context, job_id: str, form: str) -> None:
 @overwrite_option
 @click.pass_context
 def download(ctx: click.Context, job_id: str, output: Path, sidecar: bool, overwrite: bool) -> None:
-    """Download a finished job's video. It continues a download that broke off because the farm went away.
+    """Download a finished job's video, or continue a download that broke off because the farm went away.
 
     Ctrl-C ends the download and removes the part that has arrived.
 

@@ -29,8 +29,8 @@ def outputs(ctx: click.Context, job_id: str, folder: Path | None, overwrite: boo
     """Show what a job has delivered: its video, or the segments that are decoded so far.
 
     A running, paused, failed or cancelled job has no video yet, but --partial downloads its decoded frames.
-    The name of each file says which frames it holds and that it is partial. The JSON beside it says the same, and why
-    the job failed. `farmctl job download` downloads the video of a finished job.
+    The name of each file says which frames the file contains, and that it is partial. A JSON file beside it says the
+    same, and why the job failed. `farmctl job download` downloads the video of a finished job.
 
     \b
     Examples:

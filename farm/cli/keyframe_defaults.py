@@ -46,7 +46,7 @@ def default_rate(media: Sequence[KeyMedia]) -> tuple[float, str]:
         if one.facts is None:
             raise InvalidSpec(
                 "fps",
-                f"must be given, such as --fps 30: {shown(one.name)} can't be read on this machine",
+                f"must be given (for example --fps 30), because {shown(one.name)} can't be read on this machine",
             )
         if one.facts.kind == "video":
             clips.append((one.name, float(one.facts.fps)))

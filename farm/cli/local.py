@@ -229,7 +229,7 @@ class LocalFarm:
             runs = f"still running: {', '.join(left)}" if left else "none of its processes is left"
             raise StillUp(
                 f"the farm at {self.home} did not stop cleanly: {failure or 'some processes did not end'}; {runs}. "
-                "Correct that and run `farmctl down` again"
+                "Correct the problem, then run `farmctl down` again"
             )
 
     def _stop_ray(self) -> str:

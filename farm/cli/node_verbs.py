@@ -115,7 +115,7 @@ def _progress(found: nodes_pb2.Node) -> str:
 def resume(ctx: click.Context, name: str, device: str, form: str) -> None:
     """Bring a drained workstation back, and end the quarantine of its devices.
 
-    The farm puts a device in quarantine when the device fails tasks of several jobs.
+    The farm puts a device in quarantine when tasks of several jobs fail on that device.
 
     \b
     Examples:
@@ -147,7 +147,7 @@ def resume(ctx: click.Context, name: str, device: str, form: str) -> None:
 @format_option
 @click.pass_context
 def lock(ctx: click.Context, name: str, device: str, reason: str, form: str) -> None:
-    """Keep new work from a workstation or from one of its devices. Running tasks go on, and models stay in memory.
+    """Give no new work to a workstation or to one of its devices. Running tasks go on, and models stay in memory.
 
     \b
     Examples:

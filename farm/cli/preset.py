@@ -17,7 +17,7 @@ from farm.wire.plugin_messages import preset_from_message
 _MODEL = click.option(
     "--model",
     default="",
-    help="Show the presets as jobs of this model get them: a distilled model keeps its own steps and guidance.",
+    help="Show the presets as they apply to jobs of this model: a distilled model keeps its own steps and guidance.",
 )
 
 

@@ -56,7 +56,7 @@ def read_job(file: str) -> tuple[dict[str, Any], list[Condition | LocalCondition
     text = _text(file)
     fields = _values(text, file)
     if not isinstance(fields, Mapping):
-        raise InvalidSpec("spec", f"{_name(file)} must hold fields of a job, such as 'frames: 250'")
+        raise InvalidSpec("spec", f"{_name(file)} must contain fields of a job, such as 'frames: 250'")
     for name in fields:
         if name not in JobSpec.model_fields:
             near = did_you_mean(str(name), JobSpec.model_fields)

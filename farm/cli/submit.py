@@ -44,7 +44,8 @@ def submit() -> None:
 _NO_UPLOAD = click.option(
     "--no-upload",
     is_flag=True,
-    help="Upload nothing: the media is a path on farmd's host, below a folder of farmd's setting media.roots.",
+    help="Upload nothing: the media is a path on farmd's host, inside one of the folders that farmd's setting "
+    "media.roots lists.",
 )
 
 
@@ -59,7 +60,7 @@ _NO_UPLOAD = click.option(
 def text(
     ctx: click.Context, frames: int, pixels: tuple[int, int] | None, fps: float | None, **asked: Any
 ) -> None:
-    """Make a video from a prompt alone.
+    """Make a video from a prompt, without an image or clip.
 
     \b
     Examples:
@@ -112,7 +113,9 @@ def image(
 
 @submit.command()
 @click.argument("clip")
-@click.option("--frames", type=int, required=True, help="Frames of the result, the clip's own included.")
+@click.option(
+    "--frames", type=int, required=True, help="Frames of the result, including the frames of the clip."
+)
 @click.option(
     "--size", "pixels", type=Size(), help="Size of the result. Default: the preset's, or else the clip's."
 )
@@ -160,12 +163,12 @@ def extend(
     "--size",
     "pixels",
     type=Size(),
-    help="Size of the result. Default: the preset's, or else that of the media that the video shows first.",
+    help="Size of the result. Default: the preset's, or else the size of the first image or clip in the video.",
 )
 @click.option(
     "--fps",
     type=float,
-    help="Frames a second. Default: the preset's, or else the clips'; 30 if all media are images.",
+    help="Frames a second. Default: the preset's, or else the frame rate of the clips, or 30 if all media are images.",
 )
 @video_options
 @_NO_UPLOAD
@@ -179,7 +182,7 @@ def keyframes(
     no_upload: bool,
     **asked: Any,
 ) -> None:
-    """Make the frames between images and clips that each have a place in the result.
+    """Make a video from images and clips at given frames: the model makes the frames between them.
 
     MEDIA@FRAME puts an image or clip at a frame: 'start', 'end' or a number. MEDIA@FRAME:STRENGTH lets the model change
     that image or clip; at strength 1 the model keeps it as it is. The order of the arguments doesn't matter.
@@ -243,7 +246,7 @@ def video(
     width, height = pixels or preset.size or size_of(facts)
     rate = fps if fps is not None else preset.fps or rate_of(facts)
     if facts is None and frames is None:
-        raise InvalidSpec("frames", "must be given: the clip can't be read on this machine")
+        raise InvalidSpec("frames", "must be given, because the clip can't be read on this machine")
     count = resampled_count(facts, frame_rate(rate)) if facts and 1 <= rate <= 120 else frames
     if frames is not None and count != frames:
         raise InvalidSpec("frames", f"must be {count}, the frames of {clip} at {rate:g} fps, got {frames}")
@@ -269,8 +272,8 @@ def spec(
     """Make the video that a YAML or JSON file asks for: `farmctl submit --spec FILE`.
 
     FILE has the fields of the API's JobSpec, such as prompt, frames, width and height. In its conditions, media is the
-    path of a clip or image on this machine, which counts from the folder of FILE, and is uploaded. Options given
-    beside FILE win. If FILE is -, the command reads standard input.
+    path of a clip or image on this machine, which the command uploads; a relative path starts at the folder of FILE.
+    Options on the command line override the fields of FILE. If FILE is -, the command reads standard input.
 
     \b
     Examples:
@@ -342,7 +345,7 @@ def _submit(
         finish(client, follow(client, job.id, output), output, overwrite)
     else:
         target = f" -o {output}" if output else ""
-        note(f"follow it with `farmctl job watch {job.id}{target}`")
+        note(f"follow the job with `farmctl job watch {job.id}{target}`")
         note(f"download the video with `farmctl job download {job.id} -o {output or 'FILE'}` when it is done")
 
 

@@ -42,8 +42,8 @@ _OPTIONS = (
         "prompt_file",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="Read all prompts from a YAML or CSV file. Each row has a text and a frame, seconds or a timecode "
-        "(HH:MM:SS:FF).",
+        help="Read all prompts from a YAML or CSV file. Each row has a text and the time at which that prompt "
+        "starts: a frame, seconds or a timecode (HH:MM:SS:FF).",
     ),
     click.option(
         "--prompt-always",
@@ -71,13 +71,18 @@ _OPTIONS = (
         "--preset",
         metavar="NAME",
         help="Take steps, guidance scale, sampler, size and the like from a preset, such as quality, balanced or speed. "
-        "What is given beside it wins. `farmctl preset list` shows all.",
+        "Other options of this command override the preset. `farmctl preset list` shows all presets.",
     ),
-    click.option("--sampler", metavar="NAME", help="How the steps are made, such as heun. Default: euler."),
+    click.option(
+        "--sampler",
+        metavar="NAME",
+        help="Sampler that makes the denoising steps, such as heun. Default: euler.",
+    ),
     click.option(
         "--guidance",
         metavar="NAME",
-        help="How the model's answers to prompt and negative prompt become one, such as comfyui. Default: lightricks.",
+        help="How the model's outputs for the prompt and for the negative prompt are combined, such as comfyui. "
+        "Default: lightricks.",
     ),
     click.option(
         "--option",
@@ -92,7 +97,7 @@ _OPTIONS = (
         "--strategy",
         help="How windows are made: hierarchical (a storyboard, then all windows at once), codenoise (a storyboard, then "
         "all windows in lockstep, agreeing at every step), autoregressive (one window after the other), or a plugin's "
-        "strategy. Default: the farm chooses from the job alone.",
+        "strategy. Default: the farm chooses; the choice depends only on the job.",
     ),
     click.option("--model", help="The model that renders the video. Default: ltx-tiny."),
     click.option("--storyboard-model", help="A smaller model that draws the storyboard. Default: --model."),

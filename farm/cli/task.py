@@ -182,7 +182,7 @@ def _for_a_terminal() -> Callable[[bytes], None]:
 def retry(ctx: click.Context, name: str, form: str) -> None:
     """Run one failed or cancelled task again, after any unfinished tasks that it needs. Its job continues.
 
-    The job's other tasks are left as they are; `farmctl job retry` runs all failed and cancelled ones again.
+    The job's other tasks are left as they are; `farmctl job retry` runs all failed and cancelled tasks again.
 
     \b
     Example:

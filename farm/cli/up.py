@@ -37,7 +37,7 @@ class _Interrupted(Exception):
     type=click.IntRange(0, 64),
     default=1,
     show_default=True,
-    help="Agents to start on this machine.",
+    help="Number of agents to start on this machine.",
 )
 @click.option(
     "--listen",

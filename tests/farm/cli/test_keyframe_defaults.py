@@ -51,6 +51,7 @@ def test_one_rate_stored_in_two_ways_is_one_rate():
 
 def test_media_that_cannot_be_read_here_needs_a_rate():
     with pytest.raises(
-        InvalidSpec, match=r"fps: must be given, such as --fps 30: /far/a.mp4 can't be read on this machine"
+        InvalidSpec,
+        match=r"fps: must be given \(for example --fps 30\), because /far/a.mp4 can't be read on this machine",
     ):
         default_rate([image("b.png", 0), KeyMedia("/far/a.mp4", 9, None)])
