@@ -334,7 +334,9 @@ class OwnerSettings(Settings):
     @model_validator(mode="after")
     def _a_command_for_the_command(self) -> Self:
         if (self.presence == "command") != bool(self.command):
-            raise ValueError('command and presence = "command" belong together; give both or neither')
+            raise ValueError(
+                'presence = "command" needs the setting `command`, and `command` needs presence = "command"; give both or neither'
+            )
         return self
 
 

@@ -110,7 +110,7 @@ def assignments(texts: Iterable[str]) -> dict[str, Any]:
 
 
 def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is not a number that JSON has")
+    raise ValueError(f"JSON has no number {text}")
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,8 @@ def settle(
         takers = _takers(key, chosen)
         if len(takers) > 1:
             raise InvalidSpec(
-                f"options.{key}", f"say whose: {' or '.join(f'{kind}.{name}' for kind, name in takers)}"
+                f"options.{key}",
+                f"several plugins have this option; write {' or '.join(f'{kind}.{name}' for kind, name in takers)}",
             )
         if not takers:
             ignored.append(_ignored(key, chosen, offers))

@@ -549,7 +549,7 @@ class JobPart:
         version = _fields(stored).get("version", 0)
         if isinstance(version, int) and version > VERSION:
             raise Unreadable(
-                f"the plan has version {version}, but this software reads only up to version {VERSION}; upgrade it"
+                f"the plan has version {version}, but this software reads only up to version {VERSION}; upgrade the software"
             )
         return read_value(cls, stored)
 

@@ -73,7 +73,7 @@ def taken(home: Path, now: float) -> str:
         if until is None:
             return "was taken by its owner until they say otherwise"
         if isinstance(until, bool) or not isinstance(until, (int, float)):
-            raise TypeError("its 'until' is not a time")
+            raise TypeError("the value of 'until' is not a time")
         return "" if now >= until else f"was taken by its owner until {_at(until)}"
     except FileNotFoundError:
         return ""

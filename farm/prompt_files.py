@@ -58,7 +58,7 @@ def read_prompts(path: Path | str, *, fps: float, frames: int) -> dict[str, Any]
                 raise _Wrong(f"{place}: {error}") from None
             timed.append((frame, text))
         if not timed:
-            raise _Wrong("has no rows; give rows with text, and one of frame, seconds and timecode")
+            raise _Wrong("has no rows; give rows, each with a text and one of frame, seconds and timecode")
     except ValueError as error:
         raise InvalidSpec("prompts", f"{name}: {error}") from None
     first = timed.pop(0)[1] if timed[0][0] == 0 else ""
@@ -109,7 +109,7 @@ def _yaml_rows(text: str) -> Iterator[tuple[str, Any]]:
 def _advice(problem: str | None) -> str:
     """Return what to do about a problem that YAML's own words don't explain: a text such as 2001: A space odyssey."""
     if problem == "mapping values are not allowed here":
-        return '; put a text that holds a colon and a space in quotes, such as text: "2001: a space station"'
+        return '; put quotes around a text that contains a colon and a space, such as text: "2001: a space station"'
     return ""
 
 
@@ -151,7 +151,7 @@ def _check_header(columns: list[str]) -> None:
     if unknown or "text" not in columns or len(set(columns)) < len(columns):
         found = ", ".join(shown(column, 60) for column in columns)
         raise _Wrong(
-            f"its first line must name each column once: text, and frame, seconds or timecode; got {found}"
+            f"the first line must name the columns, each only once: text, and frame, seconds or timecode; got {found}"
         )
 
 
@@ -162,12 +162,14 @@ def _prompt(row: Any, *, first: bool, rate: Fraction) -> tuple[int, str]:
             "must have text and one of frame, seconds and timecode, such as 'frame: 240' and 'text: it stops'"
         )
     if _TOO_MANY in row:
-        raise _Wrong("has more cells than the header; put a text that holds the separator in quotes")
+        raise _Wrong(
+            "has more cells than the header; if a text contains the separator, put quotes around the text"
+        )
     unknown = [key for key in row if key not in _COLUMNS]
     if unknown:
         # Between braces a comma ends a text.
-        advice = "" if row[unknown[0]] else "; put a text that holds a comma in quotes"
-        raise _Wrong(f"may have only {', '.join(_COLUMNS)}; got {shown(unknown[0], 60)!r}{advice}")
+        advice = "" if row[unknown[0]] else "; put quotes around a text that contains a comma"
+        raise _Wrong(f"may have only the keys {', '.join(_COLUMNS)}; got {shown(unknown[0], 60)!r}{advice}")
     for key, value in row.items():
         if not isinstance(value, str):
             raise _Wrong(f"{key}: must be one value")

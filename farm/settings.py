@@ -93,7 +93,7 @@ def _reachable(value: str) -> str:
     host, port = addresses.split(value)
     if addresses.is_any(host) or not port:
         raise ValueError(
-            "must be HOST:PORT at which other machines reach it, such as 10.0.0.5:7433; 0.0.0.0, [::] and port 0 are only "
+            "must be the HOST:PORT that other machines connect to, such as 10.0.0.5:7433; 0.0.0.0, [::] and port 0 are only "
             "for listening"
         )
     return value

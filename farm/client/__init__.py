@@ -479,7 +479,7 @@ class FarmClient:
         if not found:
             id = answer.job.id
             raise FarmError(
-                f"job {id} has no sidecar; `farmctl job outputs {id}` shows what it has delivered"
+                f"job {id} has no sidecar; `farmctl job outputs {id}` shows what the job has delivered"
             )
         return self._downloads().fetch(found[0].id, found[0].size, path, overwrite)
 

@@ -96,7 +96,7 @@ def conditionings(asked: InferenceConfig) -> tuple[Conditioning, ...]:
     if not frames:
         raise InvalidSpec(
             "conditioning_start_frames",
-            f"must be given with conditioning_media_paths, one for each of the {len(paths)}; 0 is the first frame",
+            f"must be given with conditioning_media_paths: one frame for each of the {len(paths)} media; 0 is the first frame",
         )
     strengths = asked.conditioning_strengths or [1.0] * len(paths)
     for name, count in (

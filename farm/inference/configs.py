@@ -160,7 +160,7 @@ def find_config(name: str) -> PipelineConfig:
     raise InvalidSpec(
         _FIELD,
         f"there is no file {shown(name)!r}, and no config of Lightricks has this name"
-        f"{did_you_mean(called, published())}; known are {', '.join(published())}",
+        f"{did_you_mean(called, published())}; known configs are {', '.join(published())}",
     )
 
 
@@ -219,7 +219,7 @@ def _checked(kind: type[Any], settings: Mapping[str, Any], field: str) -> Any:
 def _check_pass(one: Pass, field: str) -> None:
     """Refuse settings that contradict each other, as Lightricks' pipeline does."""
     if one.timesteps is not None and any(b >= a for a, b in zip(one.timesteps, one.timesteps[1:])):
-        raise InvalidSpec(f"{field}.timesteps", f"must fall from one to the next, got {one.timesteps}")
+        raise InvalidSpec(f"{field}.timesteps", f"must fall from each value to the next, got {one.timesteps}")
     skipped = one.skip_initial_inference_steps + one.skip_final_inference_steps
     if one.timesteps is None and skipped and skipped >= one.num_inference_steps:
         raise InvalidSpec(

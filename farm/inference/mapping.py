@@ -158,7 +158,7 @@ def _check_source(asked: InferenceConfig, one: Pass) -> None:
         key = "timesteps" if one.timesteps else "skip_initial_inference_steps"
         raise InvalidSpec(
             f"pipeline_config.{key}",
-            "begins inside the schedule, which needs a video to make over: --input_media_path",
+            "skips the start of the schedule, so a video to start from is needed; give --input_media_path",
         )
 
 

@@ -125,13 +125,13 @@ class MediaReader:
         if not select.select([out], [], [], self._seconds)[0]:
             process.kill()
             process.wait()
-            raise _Ended(f"reading it takes longer than {self._seconds:g} s")
+            raise _Ended(f"reading the file takes longer than {self._seconds:g} s")
         line = out.readline()
         if line.endswith(b"\n"):
             return json.loads(line)
         code = process.wait()
         raise _Ended(
-            f"its reader crashed ({signal.Signals(-code).name if code < 0 else f'exit code {code}'})"
+            f"the reader process crashed ({signal.Signals(-code).name if code < 0 else f'exit code {code}'})"
         )
 
 

@@ -64,7 +64,7 @@ class Standing:
 def reason_of(job_id: str, job: JobState, task: Standing) -> str:
     """Return why the task doesn't run. For a running task, return the reason in its record, which is usually empty."""
     if task.state == TaskState.WAITING and not task.unmet:
-        return "the tasks that it needs have just finished"
+        return "the tasks that this task needs have just finished"
     if task.state == TaskState.WAITING:
         return f"needs {_some(task.unmet)}" + (", and the job is paused" if job == JobState.PAUSED else "")
     if task.state == TaskState.READY and job == JobState.PAUSED:

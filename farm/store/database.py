@@ -133,7 +133,9 @@ class Database:
             Deposed: Another process leads now.
         """
         if self._epoch is None:
-            raise RuntimeError("this database was opened read-only; only its leader writes")
+            raise RuntimeError(
+                "this process opened the database read-only; only the process that leads the farm may write to it"
+            )
         with self._change() as connection:
             leader.check(connection, self._epoch, keep=True)
             yield Transaction(connection, self.wall(), self.boot(), self.terms)
@@ -218,9 +220,7 @@ class Database:
     def keep_leading(self) -> None:
         """Make sure that this process still leads. If the lock was lost, take it again. Raises Deposed."""
         if self._lock is None or self._epoch is None:
-            raise RuntimeError(
-                "this database was opened read-only, so this process does not lead the farm in it"
-            )
+            raise RuntimeError("this process opened the database read-only, so it does not lead the farm")
         # Held by another: it begins to lead, which the epoch tells, or it is our own lost connection.
         with contextlib.suppress(LedByAnother):
             self._lock.keep()

@@ -368,7 +368,7 @@ def _insert_graph(transaction: Transaction, job_id: str, plan: Plan) -> None:
         unknown = [key for key in task.needs if key not in ids]
         if unknown or task.key in ids:
             raise ValueError(
-                f"task {task.key!r} comes twice in the plan, or before tasks that it needs: {unknown}"
+                f"the plan lists task {task.key!r} twice, or lists it before tasks that it needs: {unknown}"
             )
         ids[task.key] = new_id("t", transaction.at)
     connection.execute(

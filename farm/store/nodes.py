@@ -174,7 +174,7 @@ class Nodes:
             known = _node(connection, node_id)
             live = rows.attempt_records(connection, *here)
             over = [attempt for attempt in live if attempt.ref not in set(held)]
-            why = "its node has left"
+            why = "the node has left the farm"
             given_back = [endings.end(transaction, attempt, Cause.GIVEN_BACK, why)[0] for attempt in over]
             if len(over) == len(live):
                 cordons.empty(transaction, node_id, known.name)
@@ -256,7 +256,9 @@ class Nodes:
             connection = transaction.connection
             name = _node(connection, node_id, device).name
             if device and cordons.is_locked(connection, node_id):
-                raise NodeInUse(name, f"is locked as a whole; `farmctl node unlock {name}` unlocks all of it")
+                raise NodeInUse(
+                    name, f"is locked as a whole; `farmctl node unlock {name}` unlocks the whole node"
+                )
             return cordons.unlock(transaction, node_id, name, device)
 
     def forget(self, node_id: str) -> None:
@@ -279,7 +281,8 @@ class Nodes:
                 what = ", ".join(attempt.task_key for attempt in live)
                 raise NodeInUse(
                     known.name,
-                    f"may still render {what}. Soon after the node falls silent, other devices get that work; then try again",
+                    f"may still render {what}. Wait until other devices take over that work, which happens soon after the "
+                    "node goes offline; then try again",
                 )
             if known.state == NodeState.ONLINE:
                 move_node(transaction, node_id, known.state, NodeState.OFFLINE, offline_reason="is forgotten")

@@ -112,8 +112,8 @@ def check_sqlite(path: Path, longest: int | None = CHECKED_BYTES) -> None:
         problem = str(error)
         if logged and _sound_alone(path):
             problem += (
-                f"; the database is whole without its log {log.name}: if that is the log of another database, move it away; if it is "
-                "the log of this one, moving it away loses the last writes"
+                f"; the database is whole without its log {log.name}; move the log away if it belongs to another database; "
+                "if the log belongs to this database, moving it away loses the last writes"
             )
         raise DatabaseDamaged(path, problem) from None
 

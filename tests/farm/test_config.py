@@ -132,10 +132,10 @@ def test_no_address_that_nobody_can_use_is_accepted(write, key, value):
 def test_what_only_a_listener_can_use_is_nothing_to_call(write, value):
     for key in ("server.advertise", "ray.address"):
         with pytest.raises(
-            InvalidConfig, match=rf"{key}.*at which other machines reach it, such as 10\.0\.0\.5:7433"
+            InvalidConfig, match=rf"{key}.*that other machines connect to, such as 10\.0\.0\.5:7433"
         ):
             load_config(write(""), {}, {key: value})
-    with pytest.raises(InvalidConfig, match="server: must be HOST:PORT at which other machines reach it"):
+    with pytest.raises(InvalidConfig, match="server: must be the HOST:PORT that other machines connect to"):
         load_node_config(write(""), {}, {"server": value})
 
 

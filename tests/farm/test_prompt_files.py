@@ -99,7 +99,10 @@ def test_a_text_that_yaml_would_cut_at_a_hash_is_refused(tmp_path, row):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("- text: 2001: a space station", "line 1: .*; put a text that holds a colon and a space in quotes"),
+        (
+            "- text: 2001: a space station",
+            "line 1: .*; put quotes around a text that contains a colon and a space",
+        ),
         ("- text: a\n- text: b", "row 2: must have one of frame, seconds and timecode, got none"),
         ("- {text: a, frame: 1, seconds: 2}", "row 1: must have one of .*, got frame and seconds"),
         ("- {text: a}\n- {text: b, frame: 750}", "row 2: begins at frame 750, which must be within the 750"),
@@ -125,14 +128,14 @@ def test_a_text_that_yaml_would_cut_at_a_hash_is_refused(tmp_path, row):
         ("- {text: a, timecode: 00:00:01;02}", "row 1: timecode: is drop-frame"),
         (
             "- {frame: 1, text: a ball, red}",
-            "row 1: may have .*; got 'red'; put a text that holds a comma in quotes",
+            "row 1: may have .*; got 'red'; put quotes around a text that contains a comma",
         ),
         ("- {frame: 1}", "row 1: text: must not be empty; write what the video shows"),
         ("- {frame: 1, text: ' '}", "row 1: text: must not be empty"),
         ("- {frame: 1, text: [a]}", "row 1: text: must be one value"),
         (
             "- {frame: 1, text: a, frames: 3}",
-            "row 1: may have only frame, seconds, timecode, text; got 'frames'",
+            "row 1: may have only the keys frame, seconds, timecode, text; got 'frames'",
         ),
         ("- {frame: 1, text: a, text: b}", "line 1: is not valid YAML: 'text' comes twice"),
         ("- a ball", "row 1: must have text and one of"),
@@ -166,10 +169,13 @@ def test_a_file_that_is_nested_without_end_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("frame,text\n1,a red, round ball\n", "line 2: has more cells than the header; .* in quotes"),
-        ("frame,words\n1,a\n", "its first line must name each column once: .*; got frame, words"),
-        ("frame,text,text\n1,a,b\n", "its first line must name each column once"),
-        ("1,a red ball\n", "its first line must name each column once"),
+        (
+            "frame,text\n1,a red, round ball\n",
+            "line 2: has more cells than the header; .* put quotes around the text",
+        ),
+        ("frame,words\n1,a\n", "the first line must name the columns, each only once: .*; got frame, words"),
+        ("frame,text,text\n1,a,b\n", "the first line must name the columns, each only once"),
+        ("1,a red ball\n", "the first line must name the columns, each only once"),
         ('frame,text\n1,"a\n', "line 2: is not valid CSV"),
         ("frame,text\n1\n", "line 2: text: must not be empty"),
         ("frame,text\n", "has no rows"),

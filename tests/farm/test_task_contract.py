@@ -64,7 +64,9 @@ def test_a_plan_from_before_prompts_were_shown_by_latent_is_read():
 
 
 def test_a_plan_of_a_later_version_is_refused_and_says_what_to_do():
-    with pytest.raises(Unreadable, match=f"version {VERSION + 1}, .* up to version {VERSION}; upgrade it"):
+    with pytest.raises(
+        Unreadable, match=f"version {VERSION + 1}, .* up to version {VERSION}; upgrade the software"
+    ):
         JobPart.of(job_part(version=VERSION + 1))
 
 

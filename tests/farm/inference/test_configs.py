@@ -154,7 +154,7 @@ LEAST = {"checkpoint_path": "ltxv-2b-0.9.6-dev-04-25.safetensors"}
         (LEAST | {"guidance_scale": "3"}, "pipeline_config.guidance_scale: input should be a valid number, got '3'"),
         (LEAST | {"guidance_scale": [3, 1]}, "pipeline_config.guidance_scale: must have one entry for each of guidance_timesteps (0), got 2"),
         (LEAST | {"skip_block_list": [[1]], "guidance_timesteps": [1.0, 0.5]}, "pipeline_config.skip_block_list: must have one entry for each of guidance_timesteps (2), got 1"),
-        (LEAST | {"timesteps": [0.5, 0.9]}, "pipeline_config.timesteps: must fall from one to the next, got [0.5, 0.9]"),
+        (LEAST | {"timesteps": [0.5, 0.9]}, "pipeline_config.timesteps: must fall from each value to the next, got [0.5, 0.9]"),
         (LEAST | {"num_inference_steps": 4, "skip_final_inference_steps": 4}, "pipeline_config.num_inference_steps: must be more than the 4 steps that are skipped, got 4"),
         (LEAST | {"pipeline_type": "multi-scale"}, "pipeline_config.first_pass: must be given, because pipeline_type is multi-scale"),
         (LEAST | {"pipeline_type": "multi"}, "pipeline_config.pipeline_type: input should be 'base' or 'multi-scale', got 'multi'"),

@@ -150,7 +150,7 @@ def test_a_video_is_made_over_from_where_the_schedule_begins():
         InvalidSpec, match="input_media_path: needs a config with skip_initial_inference_steps"
     ):
         job("ltxv-2b-0.9.5", input_media_path="a.mp4")
-    with pytest.raises(InvalidSpec, match="skip_initial_inference_steps: begins inside the schedule"):
+    with pytest.raises(InvalidSpec, match="skip_initial_inference_steps: skips the start of the schedule"):
         job_of(InferenceConfig(), checked_config(INSIDE))
 
 

@@ -54,7 +54,7 @@ def test_a_process_that_crashes_on_a_file_refuses_the_file_and_the_next_has_anot
     threading.Timer(0.2, os.kill, (before, signal.SIGSEGV)).start()
     threading.Timer(0.3, os.kill, (before, signal.SIGCONT)).start()
     with pytest.raises(
-        MediaError, match=r"slow.png: can't be read: its reader crashed \(SIGSEGV\); accepted"
+        MediaError, match=r"slow.png: can't be read: the reader process crashed \(SIGSEGV\); accepted"
     ):
         reader.probe(tmp_path / "slow.png")
     assert reader.probe(image).width == 64 and children(reader) != [before]
@@ -70,7 +70,7 @@ def test_a_process_that_was_killed_while_it_waited_is_replaced(reader, image):
 
 def test_a_file_that_takes_too_long_or_too_much_memory_is_refused(tmp_path, image):
     slow = MediaReader(tmp_path, seconds=0.001)
-    with pytest.raises(MediaError, match="reading it takes longer than 0.001 s"):
+    with pytest.raises(MediaError, match="reading the file takes longer than 0.001 s"):
         slow.probe(image)
     assert children(slow) == []
     large = tmp_path / "large.png"
@@ -100,4 +100,4 @@ def test_closing_ends_a_look_that_is_under_way(reader, image):
         time.sleep(0.01)
     reader.close()
     waiting.join(10)
-    assert "its reader crashed (SIGKILL)" in told[0] and children(reader) == []
+    assert "the reader process crashed (SIGKILL)" in told[0] and children(reader) == []
