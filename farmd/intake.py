@@ -168,7 +168,7 @@ class Intake:
         share = drawing / sum(task.flops for task in plan.tasks)
         faster = f"storyboard_model {smaller} would draw it much faster"
         return [
-            f"storyboard: drawing it is {share:.0%} of the work, and no other task of the job can run meanwhile; {faster}"
+            f"storyboard: {share:.0%} of the work is drawing the storyboard, and no other task of the job can run meanwhile; {faster}"
         ]
 
     def _weights(self, model: ModelFacts, field: str = "model") -> str:
@@ -184,7 +184,7 @@ class Intake:
             because = f" ({'; '.join(known)})" if known else ""
             raise InvalidSpec(
                 field,
-                f"no node has offered {model.name} yet{because}; start a node that has it, or pin its weights in farm.toml "
+                f"no node has offered {model.name} yet{because}; start a node that has the model, or pin the model's weights in farm.toml "
                 f"([models.{model.name}] weights)",
             )
         # Where nodes differ, the weights most of them have; the others are told why they get no work.

@@ -246,7 +246,8 @@ def main(path: Path | None, home: Path | None, listen: str | None, stop: bool) -
     """The farm's daemon: API, job store and scheduler.
 
     `farmctl config example` prints every setting with its default. farmd ends on SIGTERM or Ctrl-C and leaves Ray and
-    the renderers running, so that it can be restarted in the middle of a job; `farmctl down` ends those too.
+    the renderers running, so that it can be restarted in the middle of a job; `farmctl down` also ends Ray and
+    the renderers.
     """
     try:
         config = load_config(path, os.environ, {"home": home, "server.listen": listen})

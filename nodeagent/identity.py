@@ -232,7 +232,9 @@ def _read(home: Path) -> Stored | None:
         value = stored.get(key, "")
         # A node that died while it registered has kept no more than its id.
         if not isinstance(value, str) or (not value and (key == "node_id" or stored.get("joined"))):
-            raise DamagedFile(file, f"is damaged (its {key} is missing or not a text)", _REMEDY)
+            raise DamagedFile(
+                file, f"is damaged ({key} is missing from the file, or its value is not a text)", _REMEDY
+            )
     sums = stored.get("sha256", {})
     if not isinstance(sums, dict) or not all(isinstance(one, str) for one in sums.values()):
         raise DamagedFile(file, "is damaged (its sha256 values are not texts)", _REMEDY)

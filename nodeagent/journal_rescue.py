@@ -161,8 +161,8 @@ def _damage(path: Path, database: sqlite3.Connection) -> str:
     if version > SCHEMA and names & {"completions", "held"}:
         raise JournalTooNew(
             f"{path} has schema {version}, but this version of farm-node only knows schema {SCHEMA}; run the newer "
-            "farm-node until it has reported everything in the file to the farm, or move the file away: then the "
-            "farm renders again the windows whose completion is recorded only in this file"
+            "farm-node until it has reported everything in the file to the farm. Or move the file away; then the farm "
+            "renders again all windows whose completion is recorded only in this file"
         )
     for name, columns in {"completions": COMPLETION_COLUMNS, "held": HELD_COLUMNS}.items():
         if name not in names:

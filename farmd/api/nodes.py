@@ -247,7 +247,7 @@ class NodeService(NodeVerbs):
         )
         for (id, epoch), seconds in over.items():
             reference = nodes_pb2.AttemptRef(attempt_id=id, epoch=epoch)
-            why = "the attempt's epoch is over"
+            why = "the farm no longer waits for this attempt"
             grace = LEAVING_SECONDS if session.leave else seconds
             cancel = nodes_pb2.Cancel(attempt=reference, reason=why, grace_seconds=grace)
             session.outbox.put_nowait(nodes_pb2.ConnectResponse(cancel=cancel))
@@ -315,7 +315,7 @@ class NodeService(NodeVerbs):
     def _settle(self, completion: nodes_pb2.Completion, node_id: str) -> tuple[Settlement, AttemptRecord]:
         attempt = self._store.attempts.get(completion.attempt.attempt_id)
         if attempt.node_id != node_id:
-            raise NotFound("attempt of this node", attempt.id)
+            raise NotFound("such attempt of this node:", attempt.id)
         return self._end(completion), attempt
 
     def _end(self, completion: nodes_pb2.Completion) -> Settlement:

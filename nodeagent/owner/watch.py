@@ -131,7 +131,9 @@ class OwnerWatch:
         try:
             idle = looked.result()
             if math.isnan(idle) or idle < 0:
-                raise presence.CannotTell(f"the presence plugin returned {idle!r} instead of seconds")
+                raise presence.CannotTell(
+                    f"the presence plugin returned {idle!r} instead of a number of seconds"
+                )
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything, and then nobody can tell
             return Sample(None, str(error) or type(error).__name__)
         return Sample(idle)

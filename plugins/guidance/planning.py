@@ -186,14 +186,16 @@ def _comfyui(options: ComfyuiOptions, guidance_scale: float) -> Scales:
 def _check(scales: Scales, names: Sequence[str], levels: str) -> None:
     """Raise InvalidSpec for a list that has another length than there are levels, and for levels that don't fall."""
     if any(later >= earlier for earlier, later in zip(scales.levels, scales.levels[1:])):
-        raise InvalidSpec(f"options.{levels}", f"must fall, got {', '.join(map(str, scales.levels))}")
+        raise InvalidSpec(
+            f"options.{levels}", f"must fall from one to the next, got {', '.join(map(str, scales.levels))}"
+        )
     for name, entries in zip(names, (scales.cfg, scales.stg, scales.rescale, scales.blocks), strict=True):
         if len(entries) == 1 or len(entries) == len(scales.levels):
             continue
         if not scales.levels:
             problem = f"must be one value for all steps, because {levels} is empty"
         else:
-            problem = f"must be one value for all steps, or {len(scales.levels)}, one for each of {levels}"
+            problem = f"must be one value for all steps, or {len(scales.levels)} values, one for each entry of {levels}"
         raise InvalidSpec(f"options.{name}", f"{problem}, got {len(entries)}")
 
 

@@ -102,11 +102,12 @@ def check(conditions: Sequence[Condition], shape: tuple[int, int, int, int]) -> 
             claimed = range(condition.start, condition.start + have[1])
             if claimed.start < 0 or claimed.stop > count:
                 raise ValueError(
-                    f"start: latents {claimed.start} .. {claimed.stop - 1} aren't in 0 .. {count - 1}"
+                    f"start: the condition is for latents {claimed.start} .. {claimed.stop - 1}, "
+                    f"but the window has latents 0 .. {count - 1}"
                 )
             if not taken.isdisjoint(claimed):
                 raise ValueError(
-                    f"start: two conditions claim latents of {claimed.start} .. {claimed.stop - 1}"
+                    f"start: two conditions are for the same latent, which is one of {claimed.start} .. {claimed.stop - 1}"
                 )
             taken.update(claimed)
         else:
@@ -117,11 +118,12 @@ def check(conditions: Sequence[Condition], shape: tuple[int, int, int, int]) -> 
             last = condition.frame + FRAMES_PER_LATENT * (have[1] - 1)
             if last > FRAMES_PER_LATENT * (count - 1):
                 raise ValueError(
-                    f"frame: frames {condition.frame} .. {last} aren't in 0 .. {FRAMES_PER_LATENT * (count - 1)}"
+                    f"frame: the condition is for frames {condition.frame} .. {last}, "
+                    f"but the window has frames 0 .. {FRAMES_PER_LATENT * (count - 1)}"
                 )
             if condition.strength < 1.0 and condition.noise is None:
-                raise ValueError(f"noise: needed for extra latents at strength {condition.strength}")
+                raise ValueError(f"noise: must be given for extra latents at strength {condition.strength}")
             if condition.noise is not None and condition.noise.shape != condition.latents.shape:
                 raise ValueError(
-                    f"noise: its shape must be {have}, the same as the latents', got {tuple(condition.noise.shape)}"
+                    f"noise: must have the shape of the latents, {have}, got {tuple(condition.noise.shape)}"
                 )

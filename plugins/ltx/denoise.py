@@ -98,15 +98,15 @@ class Denoiser:
         channels, latents, height, width = noise.shape
         check(conditions, (channels, latents, height, width))
         if base is None and sigmas[0] < 1.0:
-            raise ValueError(f"base: needed because the sigmas begin below 1, at {sigmas[0]}")
+            raise ValueError(f"base: must be given, because the sigmas begin below 1, at {sigmas[0]}")
         if base is not None and base.shape != noise.shape:
             raise ValueError(
-                f"base: its shape must be {list(noise.shape)}, the same as the noise's, got {list(base.shape)}"
+                f"base: must have the shape of the noise, {list(noise.shape)}, got {list(base.shape)}"
             )
         if isinstance(guidance, (int, float)) and guidance > 1.0 and negative is None:
-            raise ValueError(f"negative: needed for a guidance of {guidance}")
+            raise ValueError(f"negative: a negative prompt is needed for a guidance of {guidance}")
         if cond_noise_scale > 0.0 and cond_noise is None:
-            raise ValueError(f"cond_noise: needed for a cond_noise_scale of {cond_noise_scale}")
+            raise ValueError(f"cond_noise: must be given for a cond_noise_scale of {cond_noise_scale}")
         if not fps > 0:
             raise ValueError(f"fps: need more than 0, got {fps}")
 
@@ -162,7 +162,7 @@ class Denoiser:
                 f"latents: need float32 {list(expected.shape)}, got {latents.dtype} {list(latents.shape)}"
             )
         if not latents.isfinite().all():
-            raise ValueError("latents: some are not finite")
+            raise ValueError("latents: some values are not finite")
         if not 0 <= step <= self.steps:
             raise ValueError(f"step: need 0 to {self.steps}, got {step}")
         kept = {}
@@ -170,7 +170,9 @@ class Denoiser:
             channels, count = expected.shape[0], expected[0].numel()
             fits = tensor.shape in ((1, count, channels), (1, count, 1), (1, 1, 1))
             if tensor.dtype != torch.float32 or not fits:
-                raise ValueError(f"history: {name} doesn't fit, got {tensor.dtype} {list(tensor.shape)}")
+                raise ValueError(
+                    f"history: {name} has the wrong type or shape for this window: {tensor.dtype} {list(tensor.shape)}"
+                )
             kept[name] = tensor.to(expected.device)
         return State(latents.to(expected.device), step, kept)
 
@@ -232,7 +234,7 @@ class Denoiser:
     def _noise_of(self, number: int) -> torch.Tensor:
         """The fresh noise of a step, by token."""
         if self._fresh is None:
-            raise ValueError("fresh: needed by this sampler, which adds noise")
+            raise ValueError("fresh: must be given, because this sampler adds fresh noise")
         fresh = self._fresh(number).to(self._ltx.device, torch.float32)
         return fresh.flatten(1).T[None]
 
@@ -392,7 +394,7 @@ class Denoiser:
     def _shown_words(self, negatives: tuple[bool, ...]) -> Words:
         if negatives not in self._words:
             if True in negatives and self._negative is None:
-                raise ValueError("negative: needed by this guidance")
+                raise ValueError("negative: a negative prompt is needed for this guidance")
             rows = [self._negative if one and self._negative else self._prompt for one in negatives]
             self._words[negatives] = Words(rows, self._tokens_per_latent, self._ltx.device, self._ltx.dtype)
         return self._words[negatives]

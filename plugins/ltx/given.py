@@ -106,7 +106,7 @@ class Difference:
             what, at = f"clip at frames {span} differs from the frames", f" at frame {self.frame}"
         return (
             f"the {what} rendered there (PSNR {self.db:.0f} dB{at}; below {NOT_FOLLOWED:.0f} dB it stands out); "
-            "try another seed, or a strength below 1, at which the video keeps what was rendered"
+            "try another seed or a strength below 1; with such a strength the video keeps the rendered frames"
         )
 
 

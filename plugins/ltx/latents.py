@@ -63,7 +63,7 @@ def check_space(path: Path, space: Statistics) -> None:
     for name, one, other in zip(("mean", "deviation"), theirs, space, strict=True):
         if one.shape != other.shape or not torch.allclose(one, other.float().cpu(), rtol=_SAME, atol=_SAME):
             raise OtherSpace(
-                f"storyboard_model: its latents come from another VAE than this model's (the {name} of each channel "
+                f"storyboard_model: the storyboard's latents come from another VAE than this model's (the {name} of each channel "
                 "differs); give both models the same VAE, or let the model draw its own storyboard"
             )
 

@@ -123,7 +123,7 @@ class Ltx:
 def _transformer(ltx: Ltx) -> LTXVideoTransformer3DModel:
     model = _model(ltx, LTXVideoTransformer3DModel, "transformer")
     if model.config.patch_size != 1 or model.config.patch_size_t != 1:
-        raise ValueError("transformer: only patch size 1 is supported, as every released LTX-Video has")
+        raise ValueError("transformer: the patch size must be 1, as in every released LTX-Video model")
     if ltx.precision == "fp8":
         model.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.bfloat16)
     return model
@@ -161,7 +161,7 @@ def _latent_upsampler(ltx: Ltx) -> LTXLatentUpsamplerModel:
     model = _model(ltx, LTXLatentUpsamplerModel, UPSAMPLER)
     if not model.config.spatial_upsample or model.config.temporal_upsample:
         raise ValueError(
-            f"{UPSAMPLER}: need an upsampler that doubles height and width and leaves time alone"
+            f"{UPSAMPLER}: need an upsampler that doubles height and width and keeps the number of frames"
         )
     channels = ltx.space[0].numel()
     if model.config.in_channels != channels:

@@ -141,14 +141,14 @@ def schedule(options: Options, steps: int, tokens: int, distilled: str = "") -> 
     if distilled and (strange := [level for level in levels if not _on_grid(level)]):
         raise InvalidSpec(
             "options.timesteps",
-            f"must be among {_listed(DISTILLED)}, because {distilled} is distilled and knows no others, got {strange[0]:g}",
+            f"must be among {_listed(DISTILLED)}, because {distilled} is distilled and knows only these noise levels, got {strange[0]:g}",
         )
     first, last = options.skip_initial_inference_steps, options.skip_final_inference_steps
     if first + last >= len(levels):
         name = "skip_initial_inference_steps" if first else "skip_final_inference_steps"
         raise InvalidSpec(
             f"options.{name}",
-            f"must leave at least one of the {len(levels)} steps, got {first + last} left out",
+            f"must keep at least one of the {len(levels)} steps, got {first + last} steps to skip",
         )
     return (*levels[first : len(levels) - last], 0.0)
 
@@ -157,20 +157,20 @@ def _only_its_own(options: LtxOptions, steps: int, distilled: str) -> None:
     if steps != len(DISTILLED):
         raise InvalidSpec(
             "steps",
-            f"must be {len(DISTILLED)} for {distilled}, which is distilled and knows no noise levels but its own, got {steps}; "
-            "to take fewer, name the levels in options.timesteps",
+            f"must be {len(DISTILLED)} for {distilled}, which is distilled and knows only its own noise levels, got {steps}; "
+            "to take fewer steps, list their noise levels in options.timesteps",
         )
     if options.schedule is not Schedule.LINEAR_QUADRATIC:
         raise InvalidSpec(
             "options.schedule",
-            f"must be '{Schedule.LINEAR_QUADRATIC}' for {distilled}, which is distilled and knows no noise levels but its own, "
+            f"must be '{Schedule.LINEAR_QUADRATIC}' for {distilled}, which is distilled and knows only its own noise levels, "
             f"got '{options.schedule}'",
         )
 
 
 def _given(timesteps: Sequence[float]) -> list[float]:
     if any(later >= earlier for earlier, later in pairwise(timesteps)):
-        raise InvalidSpec("options.timesteps", f"must fall, got {_listed(timesteps)}")
+        raise InvalidSpec("options.timesteps", f"must fall from one to the next, got {_listed(timesteps)}")
     return list(timesteps)
 
 

@@ -124,7 +124,7 @@ def decode_chunks(
         raise ValueError(f"first, last: need 0 <= first < last <= {frames}, got {first}, {last}")
     if any(config.decoder_inject_noise):
         raise ValueError(
-            "vae: this VAE's decoder draws random noise itself (as in 0.9.1), so no result could be repeated"
+            "vae: this VAE's decoder draws random noise itself (as in LTX-Video 0.9.1), so no result could be repeated"
         )
 
     z = latents[None].to(ltx.device, torch.float32)

@@ -354,7 +354,7 @@ def _frame_times(path: Path, container: av.container.InputContainer) -> list[int
     times: list[int] = []
     for packet in container.demux(stream):
         if packet.is_corrupt:
-            raise OutputError(f"{path} is truncated: the data of frame {len(times)} are cut")
+            raise OutputError(f"{path} is truncated: the data of frame {len(times)} are incomplete")
         if packet.size:
             times.append(packet.pts if packet.pts is not None else -1)
     if len(times) != stream.frames:

@@ -196,7 +196,7 @@ def check_apart(media: Sequence[PreparedMedia], frames: int) -> None:
                 f"must be at most {most}, so that {_its(piece.frames)} within the {frames} frames of the job, "
                 f"got {piece.frame}"
                 if most >= 0
-                else f"its {piece.frames} frames are more than the {frames} frames of the job",
+                else f"the condition has {piece.frames} frames, more than the {frames} frames of the job",
             )
         for other, earlier in enumerate(media[:index]):
             if source in (index, other):
@@ -205,7 +205,7 @@ def check_apart(media: Sequence[PreparedMedia], frames: int) -> None:
                     raise InvalidSpec(
                         f"conditions.{index}.strength",
                         f"must differ from the strength {earlier.strength:g} of conditions.{other}, got the same; both "
-                        f"cover all {frames} frames, and the job reworks the one with the higher strength",
+                        f"conditions cover all {frames} frames, and the job reworks the one with the higher strength",
                     )
                 continue
             if piece.frame < earlier.stop and earlier.frame < piece.stop:

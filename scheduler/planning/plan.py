@@ -228,8 +228,8 @@ def make_plan(
     longest = max(window.stop - window.start for window in laid_out if window.kind is TaskKind.WINDOW)
     if longest > model.max_window:
         notes.append(
-            f"window_latents: the video is one window of {longest} latents; {model.name} draws windows of at most "
-            f"{model.max_window} well"
+            f"window_latents: the video is one window of {longest} latents; {model.name} is made for windows of at most "
+            f"{model.max_window} latents"
         )
     if spec.layout == "farm":
         sizes = sorted({len(cut) for cut in timeline.cuts})

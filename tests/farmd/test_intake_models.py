@@ -16,10 +16,10 @@ from farmd.intake import Intake, unknown_pins
 @pytest.mark.parametrize(
     ("troubles", "told"),
     [
-        ({}, "yet; start a node that has it"),
+        ({}, "yet; start a node that has the model"),
         ({"ltx-tiny": "no room"}, "yet (a: no room); start"),
         ({"": "no folder"}, "yet (a: no folder); start"),
-        ({"ltx-2b-0.9.5": "no room"}, "yet; start a node that has it"),
+        ({"ltx-2b-0.9.5": "no room"}, "yet; start a node that has the model"),
     ],
 )
 def test_a_model_that_a_node_should_offer_is_refused_with_what_keeps_the_node_from_it(

@@ -355,7 +355,7 @@ def _named(name: str, values: np.ndarray) -> dict[str, float]:
 @click.option(
     "--prompts",
     default=200,
-    help="Number of prompts in part text. Each of the other parts uses a quarter as many scenes.",
+    help="Number of prompts in the part `text`. Each of the other parts uses a quarter as many scenes.",
 )
 @click.option("--steps", default=8, help="Number of denoising steps.")
 @click.option(

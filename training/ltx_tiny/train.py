@@ -52,9 +52,9 @@ def _rate(default: float) -> Any:
 @click.option("--threads", default=2, help="Number of CPU threads.")
 @click.pass_context
 def main(context: click.Context, folder: Path, device: str, threads: int) -> None:
-    """Train the reference checkpoint: vae, latents, decoder, flow, few-step, export, in this order.
+    """Train the reference checkpoint: run vae, latents, decoder, flow, few-step and export, in this order.
 
-    To train an exported checkpoint further, run import, latents, onward, few-step, export.
+    To train an exported checkpoint further, run import, latents, onward, few-step and export, in this order.
 
     Every stage keeps its state, log.csv and curves.png under RUN, and resumes when called again.
     """
@@ -128,7 +128,10 @@ def flow_stage(run: dict[str, Any], minutes: float, rate: float, tokens: int) ->
 @click.option("--tokens", default=flow.TOKENS, help="Approximate number of tokens in a batch.")
 @click.pass_obj
 def onward(run: dict[str, Any], minutes: float, rate: float, tokens: int) -> None:
-    """Train the imported transformer and text encoder further by rectified flow. Sampling still needs no guidance."""
+    """Train the imported transformer and text encoder further by rectified flow.
+
+    The result still needs no guidance at sampling.
+    """
     _train(run, "onward", minutes, rate, tokens, start="imported", guidance=flow.GUIDANCE)
 
 

@@ -76,4 +76,4 @@ def _first(paths: tuple[str, ...]) -> type:
             # What a module that is here lacks is its own trouble.
             if path == paths[-1] or not f"{module}.".startswith(f"{error.name}."):
                 raise
-    raise AssertionError("no renderer class is named")
+    raise AssertionError("no renderer class was given")

@@ -164,7 +164,7 @@ def main() -> None:
         "--renderer",
         required=True,
         action="append",
-        help="class of the renderers, as MODULE:CLASS; may be repeated: each node uses the first that it has installed",
+        help="class of the renderers, as MODULE:CLASS; may be repeated: each node uses the first of the classes that it has installed",
     )
     arguments = parser.parse_args()
     if len(os.fsencode(arguments.socket.absolute())) + 1 > _LONGEST_SOCKET_PATH:

@@ -129,8 +129,8 @@ def test_a_folder_without_an_upsampler_in_it_is_said_so(copied):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"temporal_upsample": True}, "leaves time alone"),
-        ({"spatial_upsample": False, "temporal_upsample": True}, "leaves time alone"),
+        ({"temporal_upsample": True}, "keeps the number of frames"),
+        ({"spatial_upsample": False, "temporal_upsample": True}, "keeps the number of frames"),
         ({"in_channels": 64}, "64 channels, but the VAE's have 32"),
     ],
 )

@@ -99,7 +99,10 @@ def test_a_clip_that_is_no_whole_number_of_latents_says_which_frames_are_loose()
     ("media", "words"),
     [
         ([("a", 90, 20)], "conditions.0.frame: must be at most 80, so that its 20 frames end within the 100"),
-        ([("a", 0, 120)], "conditions.0.frame: its 120 frames are more than the 100 frames of the job"),
+        (
+            [("a", 0, 120)],
+            "conditions.0.frame: the condition has 120 frames, more than the 100 frames of the job",
+        ),
         (
             [("a", 0, 9), ("b", 8, 1)],
             "conditions.1.frame: frame 8 overlaps conditions.0, which has frames 0 to 8",

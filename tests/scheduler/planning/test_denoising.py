@@ -98,7 +98,7 @@ def test_a_distilled_model_stays_on_its_own_levels(name, strategy):
         ({"sampler": "ddim", "options": {"eta": 2}}, "options.eta", "must be at most 1.0, got 2"),
         ({"sampler": "ddim", "options": {"eta": "much"}}, "options.eta", "a valid number"),
         ({"options": {"stg_mode": "attention_skp"}}, "options.stg_mode", "'attention_skip'"),
-        ({"options": {"timesteps": [0.5, 0.7]}}, "options.timesteps", "must fall, got 0.5, 0.7"),
+        ({"options": {"timesteps": [0.5, 0.7]}}, "options.timesteps", "must fall from one to the next, got 0.5, 0.7"),
         ({"options": {"timesteps": [0.9, 0.5]}}, "options", "must begin at noise level 1"),
         ({"options": {"skip_initial_inference_steps": 3}}, "options", "this job reworks no video"),
         ({"options": {"skip_final_inference_steps": 8}}, "options.skip_final_inference_steps", "at least one of the 8"),

@@ -266,10 +266,10 @@ def test_a_window_longer_than_the_model_can_hold_is_refused():
 def test_a_window_of_the_whole_video_may_be_longer_than_the_model_draws_well_and_a_note_says_so():
     plan = plan_of(media=(), frames=257, window_latents=33)
     assert sum(task.kind is TaskKind.WINDOW for task in plan.tasks) == 1
-    said = "window_latents: the video is one window of 33 latents; ltx-tiny draws windows of at most 16 well"
+    said = "window_latents: the video is one window of 33 latents; ltx-tiny is made for windows of at most 16 latents"
     assert said in plan.notes
     assert not any(
-        "draws windows of" in note for note in plan_of(media=(), frames=121, window_latents=33).notes
+        "is made for windows of" in note for note in plan_of(media=(), frames=121, window_latents=33).notes
     )
     with pytest.raises(InvalidSpec, match="window_latents: must be at most 16 for ltx-tiny, got 33"):
         plan_of(media=(), frames=258, window_latents=33)
