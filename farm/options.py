@@ -1,7 +1,7 @@
 """Options that plugins declare: typed settings of models, strategies, samplers and guidances. Pure.
 
 A plugin declares its options as a subclass of `Options`, with a default and a description for each field. A job gives
-them by name. A name may stand alone (`eta`), or after the kind of the plugin that takes it (`sampler.eta`).
+them by name, with or without the kind of the plugin that takes the option (`sampler.eta` or `eta`).
 """
 
 from __future__ import annotations
@@ -118,8 +118,8 @@ class Settled:
     """The options of a job, each given to the plugin that takes it.
 
     Attributes:
-        by_kind: The options of each plugin of the job, by its kind, such as "sampler".
-        without_effect: A sentence for each given option that another plugin takes, but none of the job's.
+        by_kind: The options of each plugin of the job, by the plugin's kind, such as "sampler".
+        without_effect: A sentence for each given option that none of the job's plugins takes, but another plugin does.
     """
 
     by_kind: Mapping[str, Options]
@@ -134,7 +134,8 @@ def settle(
     Args:
         given: The job's options, by name.
         chosen: The job's plugins, by kind, such as {"sampler": …}.
-        offers: All installed plugins, by kind. They tell an option that has no effect here from one that nobody knows.
+        offers: All installed plugins, by kind. An option that only a plugin outside `chosen` takes has no effect; an
+            option that no plugin takes is an error.
 
     Raises:
         InvalidSpec: No plugin knows an option, two of the job's plugins know it, it is given under two names, or its value

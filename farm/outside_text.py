@@ -93,8 +93,8 @@ _WORD = re.compile(r"[A-Za-z0-9_-]{12,}")
 def hidden(text: object) -> str:
     """Return `text` with its secrets replaced: tokens, parts of tokens, and passwords in URLs.
 
-    A secret is recognised by its form alone, because people paste tokens into wrong places. A word that looks like a
-    token by chance is replaced too. Calling the function on its own result changes nothing.
+    A secret is recognised only by its form, because people paste tokens into wrong places. So a word that looks like
+    a token by chance is replaced too. Calling the function on its own result changes nothing.
     """
     told = _NAMED_TOKEN.sub(NOT_SHOWN, str(text))
     told = _IN_A_URL.sub(r"\1:***@", told)

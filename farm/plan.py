@@ -1,9 +1,9 @@
 """The task contract: the parts of a plan that the tasks of a job get, as values with types.
 
 A plan is stored as JSON and may be older than the code that reads it. Only this module reads that JSON. All other code
-passes it on unread (as `Payload` or `JobJson`), so that a type checker finds every reader of a field. The names of
-artifacts that one part of the farm writes and another reads are constants here. farm.handed has the message that a
-renderer gets. Pure.
+passes it on unread (as `Payload` or `JobJson`), so that a type checker finds every reader of a field. If one part of
+the farm writes an artifact and another part reads it, the artifact's name is a constant here. farm.handed has the
+message that a renderer gets. Pure.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ def condition_name(index: int, width: int, height: int, point: int | None = None
         index: The condition's index in the job.
         width: The width in pixels at which it is encoded.
         height: The height in pixels at which it is encoded.
-        point: The rendered frame whose latent is wanted, encoded alone; None: the latents of the whole condition.
+        point: The place of a single frame of the condition, as a rendered frame, if the latent of only that frame is
+            wanted; None: the latents of the whole condition.
     """
     return f"{media_name(index)}/{'' if point is None else f'{point}/'}{width}x{height}"
 
@@ -282,7 +283,7 @@ class EncodeTask(_Told):
 class WindowTask(_Told):
     """The payload of a task that denoises a window of the video, or of the storyboard (a small draft of the video).
 
-    A join task's payload also contains one, which says how to render the latents around a visible seam again.
+    A join task's payload also contains a WindowTask, which says how to render the latents around a visible seam again.
 
     Attributes:
         stage: A number that separates the noise of different passes over the same latents.
@@ -303,7 +304,7 @@ class WindowTask(_Told):
         lockstep: The window's part in a lockstep group; None: it is in no group.
         prompts: Only in older plans: one mixture of prompts for the whole window.
         sampler: The sampler and its options; None: Euler.
-        guidance: The guidance and its options; None: classifier-free guidance of `guidance_scale` alone.
+        guidance: The guidance and its options; None: only classifier-free guidance, of `guidance_scale`.
     """
 
     stage: int
@@ -341,8 +342,8 @@ class JoinTask(_Told):
         stop: The global latent after the last that both have.
         left: The left window's task.
         right: The right window's task.
-        heal: The window that renders these latents and those around them again, used if the seam would be visible. Its
-            first latent is dropped afterwards. None: there are too few latents for such a window.
+        heal: The window that renders these latents again, with the latents around them, if the seam would be visible.
+            The first latent of this window is dropped afterwards. None: there are too few latents for such a window.
     """
 
     start: int
@@ -423,7 +424,8 @@ class Media:
         before: The number of copies of the first frame that are put before the condition when it is encoded.
         after: The number of copies of the last frame that are put after the condition when it is encoded.
         start: The global latent at which the encoded condition begins.
-        points: Rendered frames at which the condition's frame is also encoded alone.
+        points: The places of some frames of the condition, as rendered frames. Each of these frames is also encoded
+            by itself.
         listed: The condition's index in the user's own list; None in plans that keep the order of that list.
     """
 
@@ -495,7 +497,7 @@ class JobPart:
         prompt_frames: The prompts that the delivered frames show.
         output_suffix: The ending of the delivered file's name, such as ".mp4".
         storyboard_model: The name of the model that draws the storyboard (a small draft of the whole video).
-        layout: How the lengths of windows were chosen: "fixed" (by the spec alone) or "farm" (for the farm's devices).
+        layout: How the lengths of windows were chosen: "fixed" (only by the spec) or "farm" (for the farm's devices).
         windows: The windows of the video, as spans [start, stop) of global latents.
         version: The version of the plan's format; 0 for plans from before there were versions.
         sampler: The name of the sampler.
@@ -570,9 +572,9 @@ def lockstep_group(payload: Payload) -> str:
 
 
 def held_bytes(payload: Payload) -> int:
-    """Return the device memory that a task in lockstep still takes while another task on the device makes a step.
+    """Return how many bytes of device memory a task in lockstep takes while another task on the device makes a step.
 
-    It is in bytes; 0 for a task that isn't in a lockstep group.
+    For a task that isn't in a lockstep group, return 0.
     """
     lockstep = _fields(payload).get("lockstep")
     return lockstep["held_bytes"] if lockstep else 0

@@ -111,17 +111,18 @@ class ModelFacts:
             empty: the model reads only its own.
         storyboard_model: A smaller model of the same latent space that draws good enough storyboards; empty: none is known.
         sink_frames: The distance from a window's start back to its sink (see Sink), in pixel frames; 0: no sinks.
-        tail_strength: For a full-size window that continues another window: how firmly it keeps to the end of the other
-            one, from 0 to 1.
-        colour_factor: For such a window: how far its colours are moved towards those of the first window in the chain,
-            from 0 to 1.
+        tail_strength: For a full-size window that continues another window: how firmly it keeps to the end of that
+            other window, from 0 to 1.
+        colour_factor: For a full-size window that continues another: how far its colours are moved towards those of
+            the first window in the chain, from 0 to 1.
         refine_sigma: The sigma to which an enlarged storyboard is re-noised.
-        grid: The only sigmas at which a distilled model can begin a step, from high to low; empty: the model knows all.
+        grid: For a distilled model: the only sigmas at which it can begin a step, from high to low. Empty: the model
+            can begin a step at any sigma.
         options: The class of the model's options.
         schedule: `schedule(options, steps, tokens)` returns the schedule that a job's options choose; see `scheduled`.
-            None: `sigmas` alone.
+            None: `sigmas` returns the schedule, whatever the options are.
         sampler: The name of the sampler that jobs get if they name none.
-        ignores: Names of its options that have no effect on this model.
+        ignores: Names of the model's options that have no effect on this model.
         negative_prompt: The negative prompt that jobs get if they give none and their guidance uses one.
     """
 
@@ -224,7 +225,7 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class Head:
-    """The beginning of a later window that is denoised first; an earlier window then leads up to it.
+    """The beginning of a later window. The later window is denoised first; an earlier window then leads up to it.
 
     This extends a clip backwards in time.
 
@@ -332,7 +333,7 @@ class Anchor:
     Attributes:
         condition: The index of the clip or image among the job's conditions.
         start: The first latent that holds a part of the clip or image.
-        stop: The first latent at which a later window can begin and hold no part of the clip or image. For a single
+        stop: The first latent at which a later window can begin without any part of the clip or image. For a single
             frame this can be `start` itself, because a window's first latent stands for one frame, not for eight.
         first: The first latent of the encoded clip or image. This latent stands only for the first frame.
     """
@@ -471,7 +472,7 @@ class PlannedTask:
         model: The name of the model that does the task; empty: the plan's `model`.
         weights: The hash of that model's weights; empty: the plan's `weights`.
         steps: Denoising steps; 0 for a task that doesn't denoise.
-        passes: Forward passes of the model in those steps. Those of a join that heals a seam aren't counted.
+        passes: Forward passes of the model in those steps. The passes of a join that heals a seam aren't counted.
     """
 
     key: str

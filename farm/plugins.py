@@ -142,7 +142,7 @@ def open_sampler(name: str, options: OpenOptions) -> Sampler:
 
     Args:
         name: The name of the sampler.
-        options: The job's options for it that differ from their defaults, as JSON by name.
+        options: Those of the sampler's options that differ from their defaults, as JSON by name.
 
     Raises:
         PluginTrouble: No installed plugin has the sampler, or a plugin is broken.
@@ -160,8 +160,8 @@ def open_guidance(
 
     Args:
         name: The name of the guidance.
-        options: The job's options for it that differ from their defaults, as JSON by name.
-        guidance_scale: The scale of classifier-free guidance, where the options name none.
+        options: Those of the guidance's options that differ from their defaults, as JSON by name.
+        guidance_scale: The scale of classifier-free guidance, used if the options don't set a scale.
         sigmas: The window's falling schedule, which ends with 0.
 
     Raises:

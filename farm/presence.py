@@ -1,4 +1,4 @@
-"""Whether a workstation's owner needs it: the contract of presence plugins, and the file by which owners take it.
+"""The contract of presence plugins (is somebody at the workstation?), and the file by which an owner takes the machine.
 
 The agent and farmctl import this module, so it imports little. nodeagent.owner.owner decides what the agent does.
 """

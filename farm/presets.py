@@ -1,7 +1,7 @@
 """Presets: named sets of fields from which a job is filled in. Pure.
 
-What a job gives itself wins over its preset, also for each single option. A farm adds presets of its own in farm.toml,
-as [presets.NAME]. One of the name of a built-in preset takes its place.
+A field or option that the job itself gives wins over the same field or option of its preset. A farm adds presets of its
+own in farm.toml, as [presets.NAME]. If such a preset has the name of a built-in preset, it replaces the built-in one.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def chosen(name: str, presets: Mapping[str, Preset]) -> Preset:
 
 
 def filled(fields: Mapping[str, Any], preset: Preset) -> dict[str, Any]:
-    """Return the fields of a job's spec, with those that aren't given taken from a preset.
+    """Return the fields of a job's spec. Fields that aren't given are taken from a preset.
 
     Args:
         fields: The given fields of JobSpec by name. A field that is None or empty isn't given, nor is a size or frame rate
@@ -125,7 +125,10 @@ def filled(fields: Mapping[str, Any], preset: Preset) -> dict[str, Any]:
 
 
 def merged(options: Any, winning: Mapping[str, Any]) -> Any:
-    """Return options together with others that win, also if only one of the two names says the plugin's kind."""
+    """Return `options` and `winning` together. If both have an option, only its value in `winning` is kept.
+
+    `sampler.eta` and `eta` are the same option: only one of the two names says the plugin's kind.
+    """
     if not isinstance(options, Mapping):
         return dict(winning) if options is None else options
     return {
@@ -135,7 +138,7 @@ def merged(options: Any, winning: Mapping[str, Any]) -> Any:
 
 
 def suited(preset: Preset, model: ModelFacts, guidances: Iterable[Offer]) -> Preset:
-    """Return a preset as jobs of a model get it. A distilled model keeps its own steps, guidance and schedule.
+    """Return a preset, adapted to a job's model: a distilled model keeps its own steps, guidance and schedule.
 
     Args:
         preset: The preset.

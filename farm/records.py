@@ -1,4 +1,4 @@
-"""The records that the store returns: frozen values, one class for each noun of the farm. No SQL, no behaviour.
+"""The records that the store returns: frozen values, one class for each kind of thing. No SQL, no behaviour.
 
 Times named `..._at` are in Unix seconds, and only people read them. `lease_until` is in seconds of the daemon's
 CLOCK_BOOTTIME. Sizes are in bytes.
@@ -331,7 +331,7 @@ class TaskInputs:
     """The inputs of a task.
 
     Attributes:
-        needs: The committed artifacts of the tasks that this task needs, by those tasks' keys.
+        needs: The committed artifacts of the tasks that this task needs, by the key of the task that made them.
         media: The clips and images given with the job, in the order of the job's conditions.
         state: The newest state that a stopped attempt at this task saved; None if nothing was saved.
         notes: The sentences that the farm has shown to people about the job so far.

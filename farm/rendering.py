@@ -102,8 +102,8 @@ class TaskContext:
         key: The task's key, such as "window/3".
         kind: The task's kind, such as "window".
         shared: The part of the plan that all tasks of the job share, as stored JSON; `job` reads it.
-        payload: The part of the plan for this task, as stored JSON. The class of its kind in farm.plan reads it, such as
-            `WindowTask.of(task.payload)`.
+        payload: The part of the plan for this task, as stored JSON. farm.plan has a class for each kind of task, which
+            reads this JSON, for example `WindowTask.of(task.payload)`.
         folder: A folder for files of this attempt. The folder is removed when the attempt ends.
         fetch: `fetch(key, name)` returns the local path of the artifact `name` that task `key` committed. For uploaded
             media, `key` is "".
@@ -203,8 +203,8 @@ class RenderingModel(Protocol):
         """Join two windows at their seam, the latents that both share.
 
         Returns:
-            Files to commit, by artifact name: {"latents": a safetensors file}. The file has the latents of the seam. It
-            also has those latents beside the seam that the join changed.
+            Files to commit, by artifact name: {"latents": a safetensors file}. The file has the latents of the seam,
+            and also any latents next to the seam that were changed by the join.
         """
         ...
 

@@ -77,7 +77,7 @@ class GuidanceFacts(Protocol):
         ...
 
     def notes(self, options: Options, guidance_scale: float, given: frozenset[str]) -> list[str]:
-        """Return a sentence for each of the `given` options that changes nothing beside the others."""
+        """Return a sentence for each of the `given` options that has no effect with the values of the other options."""
         ...
 
 
@@ -87,7 +87,7 @@ class Question:
 
     Attributes:
         negative: Whether the model is shown the negative prompt instead of the prompt.
-        perturbed: Numbers of the transformer blocks that don't look around, from 0 on.
+        perturbed: Numbers of the transformer blocks that work without self-attention, counted from 0.
         perturbation: What a perturbed block does; see plugins.ltx.perturbed.Perturbation. Empty if no block is perturbed.
     """
 
@@ -101,7 +101,7 @@ class Asking:
     """One evaluation of the velocity.
 
     Attributes:
-        step: The number of the step, from 0 on.
+        step: The number of the step, counted from 0.
         tokens: float32 [1, N, C], the latents as they stand.
         sigma: float32 [1, 1 or N, 1], the noise level of each token, from 0 to 1.
         answers: Asks the model: `answers(questions)` returns a velocity [1, N, C] for each question, in their order.
@@ -137,15 +137,15 @@ class Move:
     Attributes:
         tokens: float32 [1, N, C], the latents as they stand.
         sigma: float32 [1, 1 or N, 1], the noise level of each token, from 0 to 1. A token at 0 has no noise to take away.
-        target: Like `sigma`: the level that each token shall have after the step. It is at most `sigma`, and equal to it
-            for a token that waits.
+        target: Like `sigma`: the level that each token shall have after the step. It is at most `sigma`. For a token
+            that this step leaves unchanged, it is equal to `sigma`.
         velocity: float32 [1, N, C], the guided velocity at `tokens`.
         evaluate: Asks for the velocity again: `evaluate(tokens, sigma)`, with the same shapes. It costs as much as
             `velocity` did.
-        noise: Draws standard normal noise [1, N, C]. It depends on the step and on each token's place in the whole video
-            alone, so that windows agree where they overlap. It returns the same noise every time.
+        noise: Draws standard normal noise [1, N, C]. The noise depends only on the step and on each token's place in
+            the whole video, so that windows agree where they overlap. Each call returns the same noise.
         last: Whether this is the last step of the schedule. Every window of a lockstep group has the same `last`.
-        history: What the step before left; empty at the first step.
+        history: What the sampler remembers of earlier steps; empty at the first step.
     """
 
     tokens: Tensor

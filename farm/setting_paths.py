@@ -71,18 +71,18 @@ def absolute(path: Path | str, base: Base = Path.cwd) -> Path:
 
 
 def folder(text: str, base: Base) -> str:
-    """Return the path `text` as an absolute path. A relative path starts at the folder that `base()` returns."""
+    """Return `text`, a path, as an absolute path. A relative path starts at the folder that `base()` returns."""
     return str(absolute(text, base))
 
 
 def database_url(text: str, base: Base) -> str:
-    """Return the SQLAlchemy URL `text`. If it names an SQLite file by a relative path, make that path absolute."""
+    """Return `text`, a SQLAlchemy URL, with the path of an SQLite file made absolute."""
     found = _SQLITE_FILE.fullmatch(text)
     return f"{found[1]}{absolute(found[2], base)}{found[3]}" if found else text
 
 
 def store_url(text: str, base: Base) -> str:
-    """Return the fsspec URL or path `text`. If it names a folder by a relative path, make that path absolute."""
+    """Return `text`, an fsspec URL or a path, with the path of a local folder made absolute."""
     if local := _LOCAL_URL.fullmatch(text):
         return f"{local[1]}{absolute(local[2], base)}"
     return text if not text or "://" in text or "::" in text else str(absolute(text, base))

@@ -169,7 +169,8 @@ def load(
         model: The class of the settings.
         file_name: The name of the settings file in the home folder. This file is read if neither `path` nor the
             variable `prefix`CONFIG names a file. It may be missing.
-        path: The settings file that a flag names; None: no flag names one. It wins over the variable `prefix`CONFIG.
+        path: The settings file that a flag names; None: no flag names one. The flag wins over the variable
+            `prefix`CONFIG.
         prefix: The beginning of the names of the program's environment variables.
         environ: The environment.
         overrides: The flags, by dotted key. A flag with the value None is left out.

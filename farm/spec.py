@@ -116,12 +116,12 @@ class JobSpec(_Part):
         conditions: Clips and images that parts of the video must match.
         priority: From 0 to 100; jobs with a higher priority go first.
         output: The output format.
-        layout: "fixed": the windows depend on the spec alone, so that any farm makes the same video. "farm": the farm
+        layout: "fixed": the windows depend only on the spec, so that any farm makes the same video. "farm": the farm
             chooses window lengths for the devices that are online at submission, and ignores `window_latents`.
-        storyboard_model: The model that draws the storyboard (a small draft of the whole video); empty: `model`. It
-            takes its own default number of steps.
+        storyboard_model: The model that draws the storyboard (a small draft of the whole video); empty: `model`. A
+            model named here uses its own default number of steps, not `steps`.
         sampler: The sampler, which moves latents from one noise level to the next; empty: "euler".
-        guidance: The guidance, which makes one velocity of a model's answers; empty: "lightricks".
+        guidance: The guidance, which combines a model's answers into one velocity; empty: "lightricks".
         options: Options of the job's model, strategy, sampler and guidance, by name (see farm.options).
         preset: The name of the preset from which fields were filled in; empty: none. It has no further effect.
     """

@@ -69,7 +69,7 @@ USUAL_TERMS = Terms()
 
 @dataclass(frozen=True)
 class End:
-    """How an attempt without a result ended. `device` is (node id, device name); `place` names it for people."""
+    """How an attempt without a result ended. `device` is (node id, device name); `place` is its name for people."""
 
     cause: Cause
     device: tuple[str, str]
@@ -150,8 +150,8 @@ def _places(ends: Sequence[End]) -> str:
 def unlucky(ends: Sequence[End]) -> frozenset[tuple[str, str]]:
     """Return the devices that should not get the task again while other devices can take it.
 
-    These are the devices on which the task failed, found no working storage, or crashed its renderer. If only one
-    renderer crashed, that crash isn't held against its device: avoiding the device could cost more than a retry there.
+    These are the devices on which an attempt failed or took too long, found no working storage, or crashed its
+    renderer. A single crash of a renderer doesn't count: avoiding the device could cost more than a retry on it.
 
     Args:
         ends: The ends of all the task's attempts without a result.

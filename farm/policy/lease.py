@@ -72,7 +72,7 @@ class HeldAttempt:
 class SentHeartbeats:
     """Remembers when each heartbeat of one stream was sent.
 
-    A lease begins when its heartbeat was sent, not when the answer arrives.
+    The answer to a heartbeat brings a lease. The lease begins when the heartbeat was sent, not when the answer arrives.
     """
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ class SentHeartbeats:
         self._sent[sequence] = at
 
     def until(self, sequence: int, lease_seconds: float) -> float | None:
-        """Return when a lease ends that came as the answer to a heartbeat. Forget this heartbeat and all earlier ones.
+        """Return the end of the lease that a heartbeat's answer brings. Forget this heartbeat and all earlier ones.
 
         Args:
             sequence: The number of the heartbeat. Heartbeats are answered in their order.

@@ -21,8 +21,8 @@ class Undone:
 
     Attributes:
         state: The task's state.
-        needs: The ids of the tasks that it needs.
-        group: Its lockstep group; empty: none.
+        needs: The ids of the tasks that this task needs.
+        group: The task's lockstep group; empty: none.
         gone: True if the task has succeeded, but the farm no longer keeps its result.
     """
 

@@ -96,9 +96,9 @@ def this_process(program: str) -> str:
 class DetachedProcess(abc.ABC):
     """A process in a session of its own. At most one runs for each home folder and name.
 
-    The process has the file `<name>.lock` in its home locked while it lives. The kernel frees the lock when the process
-    dies. So "alive" means "the file is locked". Another program that later gets the same pid is never mistaken for this
-    process, even after a reboot or a change of the clock.
+    While the process lives, it keeps the file `<name>.lock` in its home folder locked. The kernel frees the lock when
+    the process dies. So "alive" means "the file is locked". Another program that later gets the same pid is never
+    mistaken for this process, even after a reboot or a change of the clock.
     """
 
     def __init__(self, name: str, home: Path) -> None:

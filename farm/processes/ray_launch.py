@@ -109,7 +109,7 @@ def _spare_what_the_farm_does_not_use() -> None:
 
 
 def cut_logs(folder: Path) -> None:
-    """Empty those log files in `folder` that have grown too long. `folder` has the logs of Ray's own processes.
+    """Empty the log files that have grown too long in `folder`, which has the logs of Ray's own processes.
 
     Ray's own log rotation is not used: it puts a pipe and six threads between a process and its file (docs/ray.md, 22).
     """

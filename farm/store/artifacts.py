@@ -205,8 +205,8 @@ class Artifacts:
     def recorded(self, artifact_ids: Collection[str]) -> set[str]:
         """Return the ids among `artifact_ids` that are recorded, in whatever state. Raises Deposed.
 
-        The query waits for all writes that began before it. So none of them can still record an id that the query
-        didn't find.
+        The query waits for all writes that began before it. So none of these writes can still record an id that
+        the query didn't find.
         """
         with self._database.write() as transaction:
             known = select(artifacts.c.id).where(artifacts.c.id.in_(artifact_ids))
@@ -244,8 +244,8 @@ class Artifacts:
     def collectable(self, limit: int = 1000) -> list[ArtifactRecord]:
         """Return up to `limit` artifacts whose files can be removed, oldest first.
 
-        They were never committed, or have expired. Artifacts of attempts that may still go on are left out. The caller
-        removes the files, at any later time, and then calls `collected`.
+        These artifacts were never committed, or have expired. Artifacts of attempts that may still go on are left out.
+        The caller removes the files, at any later time, and then calls `collected`.
         """
         query = (
             select(artifacts)
