@@ -134,8 +134,8 @@ class ArtifactStore:
 
         Args:
             location: The artifact's location, from `location_for`.
-            size: The expected number of bytes. If the disk is full, the store becomes usable again once that many
-                bytes are free (256 MiB for larger artifacts).
+            size: The expected number of bytes. After the disk was full, the store is usable again once that many bytes
+                are free. For artifacts of more than 256 MiB, 256 MiB are enough.
 
         Raises:
             Unwritable: The file can't be created.

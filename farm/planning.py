@@ -61,8 +61,8 @@ class LearntSizes:
 
     Attributes:
         least: The shortest side in pixels; `SPATIAL` if no lower limit is known.
-        largest: The largest size, as width and height in pixels. A good size has no more pixels in all, and no side
-            that is longer than the longer of these two.
+        largest: The largest size, as width and height in pixels. The model draws a size well if it has at most as many
+            pixels, and no side longer than the longer side of `largest`.
         elsewhere: What the model's pictures look like at other sizes: the end of a sentence that begins "its pictures".
     """
 

@@ -37,12 +37,12 @@ class SamplerFacts:
 
 @dataclass(frozen=True)
 class StepCost:
-    """What one evaluation of the velocity takes at one step.
+    """The cost of asking the model for the velocity once, at one step.
 
     Attributes:
-        passes: Forward passes of the model.
-        negative: Whether one of them is for the negative prompt.
-        blocks: Numbers of the transformer blocks that are perturbed in one of them.
+        passes: The number of forward passes of the model.
+        negative: Whether one of these passes is for the negative prompt.
+        blocks: Numbers of the transformer blocks that are perturbed (changed on purpose) in one of these passes.
     """
 
     passes: int
@@ -98,14 +98,14 @@ class Question:
 
 @dataclass(frozen=True)
 class Asking:
-    """One evaluation of the velocity.
+    """One request for the guided velocity (the direction in which latents move), at one step.
 
     Attributes:
         step: The number of the step, counted from 0.
         tokens: float32 [1, N, C], the latents as they stand.
         sigma: float32 [1, 1 or N, 1], the noise level of each token, from 0 to 1.
-        answers: Asks the model: `answers(questions)` returns a velocity [1, N, C] for each question, in their order.
-            Questions that are asked together may share a forward pass.
+        answers: A function that asks the model. `answers(questions)` returns a velocity [1, N, C] for each Question, in
+            their order. Questions that are asked together may share a forward pass.
     """
 
     step: int

@@ -124,7 +124,7 @@ class Journal:
         return [Held(*row) for row in rows]
 
     def complete(self, completion: nodes_pb2.Completion) -> nodes_pb2.Completion:
-        """Record that an attempt has ended and is no longer held. Return the completion with its number.
+        """Record that an attempt has ended. Return the completion with the number that the journal gives it.
 
         An attempt ends only once. If the journal already has a completion of this attempt, that one stays and is
         returned.

@@ -89,7 +89,7 @@ class Overlaps:
             group: the lockstep group.
             key: the member's key.
             here: this renderer's name.
-            places: by key of a neighbour, the name of the neighbour's renderer, if the farm knows it.
+            places: the name of each neighbour's renderer that the farm knows, by the neighbour's key.
         """
         with self._changed:
             members = self._groups.pop(group, {})

@@ -14,7 +14,7 @@ FREE_WIDTH = 12
 
 
 def natural_width(column: Sequence[str]) -> int:
-    """Return the cells that a column takes, its heading included, if no text in it is folded."""
+    """Return the width in terminal cells of a column, its heading included, if no text in it is folded."""
     return max(map(cell_len, column))
 
 

@@ -89,7 +89,7 @@ def show(ctx: click.Context, name: str, form: str) -> None:
 
 
 def default_of(option: plugins_pb2.PluginOption) -> str:
-    """Return an option's default as it is written after --option NAME=; "-" for an option without a value."""
+    """Return an option's default as people write it after --option NAME=; "-" if the option has no default."""
     value = whole(MessageToDict(option.default))
     if value is None or value == "":
         return "-"

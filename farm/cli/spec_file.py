@@ -44,7 +44,7 @@ class _Loader(Strict, yaml.SafeLoader):
 
 
 def read_job(file: str) -> tuple[dict[str, Any], list[Condition | LocalCondition]]:
-    """Read the file of a job. Return its fields of JobSpec without the conditions, and the conditions.
+    """Read a job from a file. Return two things: the fields of JobSpec without `conditions`, and the list of conditions.
 
     Args:
         file: A file in YAML or JSON; "-": standard input. If the `media` of a condition is a text, this text is the

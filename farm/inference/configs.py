@@ -76,8 +76,8 @@ class PipelineConfig(Pass):
             upscaled result.
         checkpoint_path: The checkpoint's file name.
         precision: The precision of the transformer.
-        sampler: The schedule: "from_checkpoint", "uniform", or anything else for linear-quadratic.
-        stg_mode: What a perturbed block does.
+        sampler: Lightricks' name for the schedule: "from_checkpoint", "uniform", or anything else for linear-quadratic.
+        stg_mode: What a transformer block does where spatio-temporal guidance (STG) perturbs it.
         text_encoder_model_name_or_path: The text encoder.
         text_encoder_max_tokens: The most tokens of a prompt that the text encoder reads.
         prompt_enhancement_words_threshold: Prompts of fewer words are rewritten by a language model; 0: no

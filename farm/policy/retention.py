@@ -16,7 +16,8 @@ LEAST_UPLOAD_SECONDS = 86_400.0
 class Keeping:
     """The limits of retention.
 
-    The artifacts of an ended job are kept for `seconds`. The artifacts of all ended jobs together may have `max_bytes`.
+    The artifacts of an ended job are kept for `seconds`. Those of all ended jobs together take at most
+    `max_bytes`.
     """
 
     seconds: float

@@ -16,7 +16,7 @@ from farm.store.transaction import Transaction
 
 
 def keep(transaction: Transaction, attempt_id: str, artifact_ids: Sequence[str]) -> int:
-    """Keep the saved state of a live attempt after the attempt ends. Return the number of artifacts kept.
+    """Mark the saved state of a live attempt, so that it is kept when the attempt ends. Return the number of artifacts.
 
     Args:
         transaction: The caller's transaction.

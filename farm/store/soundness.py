@@ -1,4 +1,4 @@
-"""Checks whether a database holds a farm's whole record. The check comes before any change to the database."""
+"""Checks whether a database is complete and undamaged. A farm checks its database before it changes anything in it."""
 
 from __future__ import annotations
 

@@ -17,9 +17,12 @@ FRAMES_PER_LATENT = 8
 
 @dataclass(frozen=True)
 class Replace:
-    """Known latents [C, k, h, w] that replace the window's own latents from its latent ``start`` on.
+    """Known latents that replace some of the window's own latents.
 
-    ``strength`` is from 0 to 1; at 1 the known latents stay as they are.
+    Attributes:
+        latents: The known latents, [C, k, h, w].
+        start: The first of the window's latents that they replace, counted from 0.
+        strength: From 0 to 1; at 1 the known latents stay as they are.
     """
 
     latents: torch.Tensor
@@ -39,8 +42,8 @@ class Extra:
             below 0.
         strength: From 0 to 1; below 1 the latents are mixed with ``noise``.
         noise: Noise of the same shape as ``latents``; not needed at strength 1.
-        shares: How much of each extra latent shows each of the window's K prompts, float32 [K, k]. If None, an extra
-            latent has the same shares as the window's own latent at the same time.
+        shares: For each of the window's K prompts and each extra latent, the share of the latent that shows the prompt,
+            float32 [K, k]. None: an extra latent has the same shares as the window's own latent at the same time.
     """
 
     latents: torch.Tensor

@@ -79,11 +79,11 @@ class ByLatent:
 
 
 class Words:
-    """The text input of a forward pass: the texts in ``rows`` as one batch.
+    """The text input of a forward pass: a batch with one or more rows.
 
-    A row is one prompt, or several prompts with their shares (how much of each latent shows each prompt). If every row
-    is one prompt, ``embeds`` and ``mask`` are as ``encode_prompt`` returned them. Otherwise each row contains its
-    prompts one after the other, without padding, and ``shown_to`` makes each latent see its own prompts.
+    A row is one prompt, or several prompts, each of which is shown by some of the latents. If every row is one prompt,
+    ``embeds`` and ``mask`` are as ``encode_prompt`` returned them. Otherwise each row contains its prompts one after the
+    other, without padding, and the method ``shown_to`` makes each latent see its own prompts.
 
     Attributes:
         embeds: The transformer's text input, [B, T, D].

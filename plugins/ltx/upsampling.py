@@ -16,9 +16,14 @@ LEAST = 1.5
 
 
 def worth_doubling(latents: torch.Tensor, height: int, width: int) -> bool:
-    """Return whether latents [C, n, h, w] should be doubled on the way to ``height`` x ``width``.
+    """Return whether to enlarge latents by the upsampler first, which doubles their height and width.
 
-    The upsampler doubles; interpolation does the rest. Sizes are in latents.
+    Interpolation then brings them to the wanted size.
+
+    Args:
+        latents: The latents, [C, n, h, w].
+        height: The wanted height in latents.
+        width: The wanted width in latents.
     """
     return height >= LEAST * latents.shape[2] and width >= LEAST * latents.shape[3]
 

@@ -117,7 +117,7 @@ def storage_trouble(trouble: str) -> str:
 
 
 def ray_restarts(outdated: str) -> str:
-    """Return the sentence for a restart of Ray. `outdated`: how the running Ray differs from the settings."""
+    """Say that a task waits because Ray is started again. `outdated`: how the running Ray differs from the settings."""
     return f"Ray is started again: {outdated}"
 
 

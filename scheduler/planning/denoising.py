@@ -1,4 +1,7 @@
-"""How a model denoises the windows of one job: sampler, guidance and options, and the forward passes they take. Pure."""
+"""How a model denoises the windows of one job: with which sampler, guidance and options, and in how many forward passes.
+
+Pure.
+"""
 
 from __future__ import annotations
 
