@@ -126,7 +126,7 @@ class ArtifactStore:
         """Return the file system's path for a location. Raises ValueError for a location outside the store."""
         parts = PurePosixPath(location).parts
         if ".." in parts or location.startswith("/"):
-            raise ValueError(f"{location!r} is not a location of this store")
+            raise ValueError(f"{location!r} is not a location in this artifact store")
         return str(PurePosixPath(self.root) / location)
 
     def begin(self, location: str, size: int = 0) -> Writing:
@@ -258,10 +258,12 @@ class ArtifactStore:
             self._marked = True
             return
         if self._marked:
-            raise FileNotFoundError(errno.ENOENT, "the folder is gone, or its disk is not mounted")
+            raise FileNotFoundError(
+                errno.ENOENT, "the artifacts' folder no longer exists, or its disk is not mounted"
+            )
         if self._filled and not any(Path(self.root).iterdir()):
             problem = (
-                "the folder is empty, but it contained artifacts before; is its disk mounted? "
+                "the artifacts' folder is empty, but it contained artifacts before; is its disk mounted? "
                 f"(If the artifacts are lost for good, create the file {mark})"
             )
             raise FileNotFoundError(errno.ENOENT, problem)
@@ -384,7 +386,9 @@ class Writing:
         """
         if self.sha256 != sha256:
             self.abort()
-            raise Corrupt(f"received {self.size} bytes with checksum {self.sha256}, expected {sha256}")
+            raise Corrupt(
+                f"received {self.size} bytes with checksum {self.sha256}, expected checksum {sha256}"
+            )
         with self._storing():
             self._file.close()
             if self._store._local:

@@ -129,7 +129,7 @@ def test_a_verb_that_needs_the_full_distribution_says_what_to_install(client_alo
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         f"farmctl: `farmctl {verb}` needs ltx-farm, and only ltx-farm-client is installed here; install ltx-farm "
-        f"{__version__} into an environment of its own\n"
+        f"{__version__} into a Python environment of its own\n"
     )
 
 

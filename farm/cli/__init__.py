@@ -20,7 +20,7 @@ _COMMANDS = {
     "submit": ("farm.cli.submit:submit", "Ask the farm for a video."),
     "inference": (
         "farm.cli.inference:inference",
-        "Make a video from the command line of Lightricks' inference.py.",
+        "Make a video, with the same options as Lightricks' inference.py.",
     ),
     "job": ("farm.cli.job:job", "Look at jobs, follow, pause, cancel, retry and download them."),
     "task": ("farm.cli.task:task", "Look at the tasks of a job, read their logs, run them again."),

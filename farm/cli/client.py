@@ -32,7 +32,7 @@ def client() -> None:
     metavar="HOST:PORT",
     help="Address at which the client's machine reaches the farm. Default: the farm's own address.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace FILE if there is one.")
+@click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
 @click.pass_context
 def export(ctx: click.Context, file: str, server: str | None, overwrite: bool) -> None:
     """Write FILE for a client on another machine: FILE contains the farm's address, certificate and token.

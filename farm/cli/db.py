@@ -66,7 +66,7 @@ def upgrade(config: FarmConfig) -> None:
 
 @db.command()
 @click.argument("file", type=_FILE)
-@click.option("--overwrite", is_flag=True, help="Replace FILE if there is one.")
+@click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
 @click.pass_obj
 @needs_server_parts
 def backup(config: FarmConfig, file: Path, overwrite: bool) -> None:
@@ -89,7 +89,9 @@ def backup(config: FarmConfig, file: Path, overwrite: bool) -> None:
 
 @db.command()
 @click.argument("file", type=_FILE)
-@click.option("--force", is_flag=True, help="Replace all content of the database.")
+@click.option(
+    "--force", is_flag=True, help="Restore even if the database is not empty: FILE replaces all its content."
+)
 @click.pass_obj
 @needs_server_parts
 def restore(config: FarmConfig, file: Path, force: bool) -> None:

@@ -130,7 +130,7 @@ def _noted() -> _Away:
         nonlocal last
         if str(error) != last:
             last = str(error)
-            note(f"waiting for up to {duration(AWAY_SECONDS)}: {error}")
+            note(f"waiting up to {duration(AWAY_SECONDS)} for the farm to answer again: {error}")
 
     return away
 

@@ -30,7 +30,7 @@ def condition_of(
         if storable(media) != media:
             raise InvalidSpec(
                 "media",
-                f"the name {shown(media)} isn't UTF-8, and --no-upload can't pass it on; upload the file instead",
+                f"the file name {shown(media)} isn't UTF-8, so --no-upload can't send that name; upload the file instead",
             )
         return Condition(media=Media(path=str(Path(media).absolute())), frame=frame, strength=strength)
     return LocalCondition(media, frame, strength, facts)
@@ -109,5 +109,5 @@ def check_length(clip: str, facts: MediaFacts | None, frames: int, fps: float) -
     if count > frames:
         raise InvalidSpec(
             "frames",
-            f"must be at least the {count} frames that {clip} has at {fps:g} fps, got {frames}",
+            f"must be at least {count} (the number of frames of {clip} at {fps:g} fps), got {frames}",
         )

@@ -136,13 +136,13 @@ def _metavar(name: str) -> str | None:
     "--model",
     default="",
     metavar="NAME",
-    help=f"The farm's model. Default: that of the config's checkpoint. {STAND_IN}, a small model for trials, is used "
-    "only if --model names it.",
+    help=f"Which of the farm's models to use. Default: the model that fits the checkpoint in the config. {STAND_IN}, "
+    "a small model for trials, is used only if --model names it.",
 )
 @click.option("--dry-run", is_flag=True, help="Show the plan and its cost without making a job.")
 @click.pass_context
 def inference(ctx: click.Context, model: str, dry_run: bool, **given: Any) -> None:
-    """Make a video on the farm from the command line of Lightricks' inference.py, unchanged.
+    """Make a video on the farm, with the same options as Lightricks' inference.py: its command lines work unchanged.
 
     The configs that Lightricks publishes are known by name. The command waits for the video, and writes it to the
     folder and under the file name that inference.py uses. docs/inference.md says what the farm does differently.
@@ -219,7 +219,7 @@ def _prepared(
         if whole and made.frames < asked.num_frames:
             raise InvalidSpec(
                 field,
-                f"must have at least as many frames as the video ({asked.num_frames}), got {made.frames}; "
+                f"the video needs {asked.num_frames} frames, but the given clip has only {made.frames}; "
                 "ask for a shorter video with --num_frames",
             )
         found.append(LocalCondition(made.path, frame, strength))

@@ -67,7 +67,7 @@ def job() -> None:
     show_default=True,
     help="Show at most this many jobs.",
 )
-@click.option("--before", metavar="ID", default="", help="Show only jobs older than this one.")
+@click.option("--before", metavar="ID", default="", help="Show only jobs older than job ID.")
 @format_option
 @click.pass_context
 def list_jobs(ctx: click.Context, states: tuple[str, ...], limit: int, before: str, form: str) -> None:
@@ -212,7 +212,7 @@ def _until(finished_at: float) -> float:
     "--output",
     default="table",
     metavar="FILE|table|json",
-    help="FILE, such as long.mp4: download the video there at the end. json: print each update as a line of JSON.",
+    help="A file name, such as long.mp4: download the finished video to it. json: print each update as a line of JSON.",
 )
 @overwrite_option
 @click.pass_context
@@ -297,14 +297,16 @@ def resume(ctx: click.Context, job_id: str, form: str) -> None:
 @job.command()
 @click.argument("job_id", metavar="ID")
 @click.option(
-    "--failed", is_flag=True, help="Retry only tasks that failed, not those that were cancelled with them."
+    "--failed",
+    is_flag=True,
+    help="Retry only tasks that failed, not the tasks that were cancelled because of a failure.",
 )
 @format_option
 @click.pass_context
 def retry(ctx: click.Context, job_id: str, failed: bool, form: str) -> None:
     """Continue a failed or cancelled job from its finished tasks.
 
-    Tasks that failed or never ran are run again, each with its full number of tries. With --failed, only tasks that
+    Tasks that failed or never ran are run, each with its full number of tries. With --failed, only tasks that
     failed are run, so that you see whether they succeed before the farm spends a night on the rest. If the farm no
     longer keeps the artifacts that these tasks need (keep.days in farm.toml), it makes those artifacts again first.
 
@@ -402,16 +404,17 @@ def why(ctx: click.Context, job_id: str, form: str) -> None:
 @click.option(
     "--sidecar",
     is_flag=True,
-    help="Also write a .json file beside FILE: how the video was made, and which frames show which prompt.",
+    help="Also write a .json file beside FILE that says how the video was made, and which frames show which prompt.",
 )
 @overwrite_option
 @click.pass_context
 def download(ctx: click.Context, job_id: str, output: Path, sidecar: bool, overwrite: bool) -> None:
-    """Download a finished job's video, or continue a download that broke off because the farm went away.
+    """Download a finished job's video, or continue a download that broke off because the farm stopped answering.
 
     Ctrl-C ends the download and removes the part that has arrived.
 
-    For a job that has no video yet, `farmctl job outputs ID --partial FOLDER` downloads the frames that are decoded.
+    For a job that has no video yet, `farmctl job outputs ID --partial FOLDER` downloads the frames that are decoded
+    so far.
 
     \b
     Example:

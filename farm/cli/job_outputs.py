@@ -22,15 +22,15 @@ from farm.v1 import jobs_pb2
     metavar="FOLDER",
     help="Download the decoded frames of a job that hasn't succeeded: one video for each unbroken run of frames.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace files in FOLDER that exist.")
+@click.option("--overwrite", is_flag=True, help="Replace files that already exist in FOLDER.")
 @format_option
 @click.pass_context
 def outputs(ctx: click.Context, job_id: str, folder: Path | None, overwrite: bool, form: str) -> None:
     """Show what a job has delivered: its video, or the segments that are decoded so far.
 
     A running, paused, failed or cancelled job has no video yet, but --partial downloads its decoded frames.
-    The name of each file says which frames the file contains, and that it is partial. A JSON file beside it says the
-    same, and why the job failed. `farmctl job download` downloads the video of a finished job.
+    The name of each downloaded video says which frames the video contains, and that it is partial. A JSON file beside
+    each video says the same, and why the job failed. `farmctl job download` downloads the video of a finished job.
 
     \b
     Examples:

@@ -177,7 +177,7 @@ class LocalFarm:
             tell(missing)
             if waited > timeout:
                 raise StartFailed(
-                    f"the farm is not ready after {timeout:g} s: {missing}; see {self.log_folder}"
+                    f"the farm is not ready after {timeout:g} s: {missing}; see the logs in {self.log_folder}"
                 )
             time.sleep(0.1)
 
@@ -214,8 +214,8 @@ class LocalFarm:
             self._end_alone(daemon)
         if self._held():
             raise StillUp(
-                f"a farmd runs on {self.home}, but `farmctl up` did not start it; stop it where it was started "
-                "(its service, or its terminal), then run `farmctl down` again to stop its Ray"
+                f"a farmd uses the folder {self.home}, but `farmctl up` did not start that farmd; stop it where it was "
+                "started (its service, or its terminal), then run `farmctl down` again to stop the farm's Ray"
             )
         failure = ""
         if (self.home / "ray").is_dir():

@@ -28,7 +28,9 @@ class Span(click.ParamType):
         )
         if not 0 < seconds <= _LONGEST:
             self.fail(
-                f"{value!r} is not a duration; give one up to 366d, such as 2h, 90m or 1d12h", param, ctx
+                f"{value!r} is not a duration; give a duration up to 366d, such as 2h, 90m or 1d12h",
+                param,
+                ctx,
             )
         return float(seconds)
 
@@ -38,7 +40,7 @@ class Span(click.ParamType):
     "--for",
     "span",
     type=Span(),
-    help="Keep the workstation for this long, such as 2h or 90m. Default: until --off.",
+    help="Keep the workstation for this time, such as 2h or 90m. Default: until you give it back with --off.",
 )
 @click.option("--off", is_flag=True, help="Give the workstation back to the farm.")
 @click.option(
@@ -46,12 +48,12 @@ class Span(click.ParamType):
     type=click.Path(path_type=Path, file_okay=False),
     envvar="FARM_NODE_HOME",
     default=Path("~/.farm/node"),
-    help="The agent's folder. Default: ~/.farm/node.",
+    help="The folder of farm-node. Default: ~/.farm/node.",
 )
 def mine(span: float | None, off: bool, home: Path) -> None:
     """Take this workstation from the farm for yourself, even if nobody seems to be using it.
 
-    Run this on the workstation itself, as the user that the agent runs as. Within seconds the agent takes no more
+    Run this on the workstation itself, as the user that farm-node runs as. Within seconds farm-node takes no more
     work. The setting owner.when_back in node.toml says what happens to running work.
 
     \b
@@ -64,7 +66,7 @@ def mine(span: float | None, off: bool, home: Path) -> None:
     home = filled_in(home)
     if not (home / "node.json").exists():
         raise click.UsageError(
-            f"--home: no farm-node has joined a farm from {home}; give the folder of farm-node"
+            f"--home: no farm-node has joined a farm from {home}; give the folder that farm-node uses"
         )
     try:
         if off:

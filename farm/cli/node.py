@@ -63,7 +63,7 @@ def _reasons(found: nodes_pb2.Node) -> str:
     """Return in one line why a node or some of its devices get no work, and what to do about it."""
     reasons = [found.reason] if found.reason else []
     reasons += [f"{what} {_whose(wish)}" for what, wish in _wishes(found)]
-    reasons += [f"{one.device.name} is in quarantine" for one in found.devices if one.quarantine]
+    reasons += [f"device {one.device.name} is in quarantine" for one in found.devices if one.quarantine]
     reasons += _without(found) + _not_offered(found)
     reasons += [found.upgrade] if found.upgrade else []
     return "; ".join(reasons)
@@ -232,7 +232,7 @@ def _not_offered(found: nodes_pb2.Node) -> list[str]:
 def enroll(ctx: click.Context) -> None:
     """Print the command that a workstation runs to join this farm.
 
-    The command holds a token that lets any machine join: hand it on as you would a password. The token carries the
+    The printed command contains a token that lets any machine join: treat it as a password. The token carries the
     farm's own certificate, so that the workstation trusts only this farm.
 
     \b

@@ -21,7 +21,9 @@ _node_argument = click.argument("name", metavar="NODE")
 _device_option = click.option(
     "--device", default="", metavar="DEVICE", help="Apply the command only to this device of the workstation."
 )
-_reason_option = click.option("--reason", default="", help="The reason, shown with the workstation.")
+_reason_option = click.option(
+    "--reason", default="", help="Why you give this command; the farm shows the reason with the workstation."
+)
 
 
 @click.command()
@@ -32,7 +34,11 @@ _reason_option = click.option("--reason", default="", help="The reason, shown wi
     help="Stop tasks that still run after this time, such as 10m, and render them elsewhere. "
     "Default: let running tasks finish, however long they take.",
 )
-@click.option("--now", is_flag=True, help="Stop running tasks at their next step and render them elsewhere.")
+@click.option(
+    "--now",
+    is_flag=True,
+    help="Don't wait for tasks to finish: stop each task at its next step, and render it elsewhere.",
+)
 @_reason_option
 @click.option(
     "--wait/--no-wait", default=True, show_default=True, help="Wait until the workstation is drained."
@@ -44,8 +50,8 @@ def drain(
 ) -> None:
     """Give a workstation no more work, and take it out of the farm when its running tasks are done.
 
-    On a drained workstation only farm-node runs, and the GPU memory is free. The workstation stays drained, also
-    through a reboot, until `farmctl node resume`. Ctrl-C ends the waiting, not the drain. If the drain stops a window,
+    On a drained workstation only farm-node runs, and the GPU memory is free. The workstation stays drained, even
+    after a reboot, until `farmctl node resume`. Ctrl-C ends the waiting, not the drain. If the drain stops a window,
     this doesn't count as one of the window's tries.
 
     \b
@@ -64,7 +70,7 @@ def drain(
                 found = _until_drained(farm, found, tell)
         except KeyboardInterrupt:
             note(
-                f"{found.name} goes on draining; `farmctl node show {found.name}` shows its progress, "
+                f"workstation {found.name} goes on draining; `farmctl node show {found.name}` shows its progress, "
                 f"`farmctl node resume {found.name}` ends the drain"
             )
             ctx.exit(130)
@@ -82,7 +88,7 @@ def _until_drained(farm: FarmClient, found: nodes_pb2.Node, tell: Callable[[str]
         time.sleep(_LOOK_SECONDS)
         found = farm.node(found.id)
         if not found.HasField("drain"):
-            raise FarmError(f"{found.name} was resumed before it was drained")
+            raise FarmError(f"workstation {found.name} was resumed before it was drained")
     return found
 
 

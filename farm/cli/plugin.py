@@ -17,7 +17,7 @@ from farm.wire.messages import whole
 
 @click.group()
 def plugin() -> None:
-    """Look at the models, strategies, samplers, guidances and outputs that jobs may name, and at their options.
+    """Look at the models, strategies, samplers, guidances and outputs that a job can use, and at their options.
 
     \b
     Example:
@@ -29,7 +29,7 @@ def plugin() -> None:
 @format_option
 @click.pass_context
 def list_plugins(ctx: click.Context, form: str) -> None:
-    """Show everything that jobs may name.
+    """List all models, strategies, samplers, guidances and outputs that a job can use.
 
     \b
     Example:
@@ -54,7 +54,7 @@ def list_plugins(ctx: click.Context, form: str) -> None:
 def show(ctx: click.Context, name: str, form: str) -> None:
     """Show one model, strategy, sampler, guidance or output, and its options.
 
-    NAME is a name that `farmctl plugin list` shows, such as ddim. The kind may come before it: sampler.ddim.
+    NAME is a name that `farmctl plugin list` shows, such as ddim. The kind may come before the name: sampler.ddim.
 
     \b
     Examples:

@@ -32,7 +32,7 @@ format_option = click.option(
     type=Choice(FORMATS),
     default="table",
     show_default=True,
-    help="Print a table for people, or the API's JSON with its own field names.",
+    help="Print a table for people, or JSON with the field names of the API.",
 )
 
 # A pipe has no width: cutting a line to 80 characters would hide part of the answer.

@@ -76,7 +76,7 @@ def asked_prompts(
     """
     if file is not None:
         if prompts or prompts_at:
-            raise InvalidSpec("prompts", "give either --prompts FILE or --prompt and --prompt-at, not both")
+            raise InvalidSpec("prompts", "--prompts FILE can't be combined with --prompt or --prompt-at")
         return AskedPrompts(read_prompts(file, fps=fps, frames=frames))
     notes: list[str] = []
     timed: list[_Timed] = []
@@ -183,7 +183,8 @@ def _check(timed: Sequence[_Timed], has_first: bool, frames: int) -> None:
             raise InvalidSpec(one.field, f"the prompt at {one.time} {error}") from None
         if one.frame == 0 and has_first:
             raise InvalidSpec(
-                one.field, f"{one.time} is frame 0, where the first --prompt begins; give only one of the two"
+                one.field,
+                f"{one.time} is frame 0, where the first --prompt begins; give only one of these prompts",
             )
         before = timed[number - 1] if number else None
         if before and before.frame == one.frame:

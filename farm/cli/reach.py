@@ -17,7 +17,7 @@ def tell_reach(servers: Sequence[str], others: Sequence[str], whose: str) -> Non
         whose: The machines that need an address, in the plural ("workstations").
     """
     if servers[1:]:
-        note(f"the farm is also reached at {', '.join(servers[1:])}")
+        note(f"the farm can also be reached at {', '.join(servers[1:])}")
     if others:
         note(
             f"this machine has other addresses too: {', '.join(others)}. If {whose} reach this machine at one of them, set "

@@ -27,7 +27,7 @@ def needs_server_parts(verb: Callable[Arguments, Result]) -> Callable[Arguments,
             command = click.get_current_context().command_path
             raise FarmError(
                 f"`{command}` needs ltx-farm, and only ltx-farm-client is installed here; install ltx-farm {__version__} "
-                "into an environment of its own"
+                "into a Python environment of its own"
             ) from None
         return verb(*arguments, **options)
 

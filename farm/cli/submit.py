@@ -44,8 +44,8 @@ def submit() -> None:
 _NO_UPLOAD = click.option(
     "--no-upload",
     is_flag=True,
-    help="Upload nothing: the media is a path on farmd's host, inside one of the folders that farmd's setting "
-    "media.roots lists.",
+    help="Upload nothing: each clip or image is given as a path on farmd's host, inside one of the folders that "
+    "farmd's setting media.roots lists.",
 )
 
 
@@ -249,7 +249,9 @@ def video(
         raise InvalidSpec("frames", "must be given, because the clip can't be read on this machine")
     count = resampled_count(facts, frame_rate(rate)) if facts and 1 <= rate <= 120 else frames
     if frames is not None and count != frames:
-        raise InvalidSpec("frames", f"must be {count}, the frames of {clip} at {rate:g} fps, got {frames}")
+        raise InvalidSpec(
+            "frames", f"must be {count} (the number of frames of {clip} at {rate:g} fps), got {frames}"
+        )
     fields = {"frames": count, "width": width, "height": height, "fps": rate}
     _submit(ctx, [condition_of(clip, facts, no_upload, 0, strength)], fields, **asked)
 
@@ -314,7 +316,10 @@ def _submit(
     """Submit or plan a job and print the answer. `given` are the spec's fields that have options of the same name."""
     as_json = output == Path("json")
     if as_json and not dry_run:
-        raise InvalidSpec("output", "json is for --dry-run; give the name of the video, such as long.mp4")
+        raise InvalidSpec(
+            "output",
+            "json is only for --dry-run; without --dry-run, give a file name for the video, such as long.mp4",
+        )
     if output and not as_json:
         check_output(output, overwrite)
     fields |= {name: value for name, value in given.items() if value is not None}
@@ -358,7 +363,10 @@ def _prompts(
     """Return the spec's fields that --prompt, --prompt-at and --prompts ask for, and print notes. Raises InvalidSpec."""
     frames, fps = fields.get("frames"), fields.get("fps", 30.0)
     if not isinstance(frames, int) or not isinstance(fps, (int, float)):
-        raise InvalidSpec("frames" if isinstance(fps, (int, float)) else "fps", "must be given, as a number")
+        raise InvalidSpec(
+            "frames" if isinstance(fps, (int, float)) else "fps",
+            "must be given as a number, so that prompts can be placed in the video",
+        )
     asked = asked_prompts(prompts, prompts_at, prompt_file, fps=fps, frames=frames)
     for line in asked.notes:
         note(f"note: {line}")

@@ -44,7 +44,7 @@ def test_a_store_whose_folder_is_gone_takes_nothing_until_it_is_back(tmp_path):
     store = ArtifactStore(str(tmp_path / "store"))
     location = keep(store, "a1")
     os.rename(store.root, tmp_path / "away")
-    with pytest.raises(Unwritable, match="gone, or its disk is not mounted"):
+    with pytest.raises(Unwritable, match="no longer exists, or its disk is not mounted"):
         keep(store, "a2")
     assert not os.path.exists(store.root), "nothing is written where the disk would be"
     # What is there while a disk isn't mounted.

@@ -155,7 +155,7 @@ def test_a_dry_run_shows_windows_devices_time_and_disk_and_makes_no_job(farmctl,
     [
         (["--frames", 0], "frames: must be at least 1"),
         (["--frames", 100001], "frames: must be at most 100000"),
-        (["--frames", 5], "frames: must be at least the 9 frames"),
+        (["--frames", 5], "frames: must be at least 9 (the number of frames"),
         (["--size", "64"], "--size"),
         (["--size", "0x64"], "width: must be at least 32"),
         (["--fps", 0], "fps: must be at least 1"),
@@ -216,7 +216,7 @@ def test_prompts_from_a_file_are_planned_by_their_rows_and_not_beside_others(far
     ask = [*TEXT, "--prompts", tmp_path / "shots.yaml", "--dry-run"]
     assert "frames 265-299: it stops" in farmctl(*ask).stdout
     asked = farmctl(*ask, "--prompt", "a ball rolls")
-    assert asked.exit_code == 2 and "prompts: give either --prompts FILE or --prompt" in asked.stderr
+    assert asked.exit_code == 2 and "prompts: --prompts FILE can't be combined with --prompt" in asked.stderr
     late = farmctl(*ask, "--fps", 60)
     assert late.exit_code == 2 and "shots.yaml: row 2: begins at frame 480" in late.stderr
 
@@ -228,7 +228,9 @@ def test_a_dry_run_prints_its_plan_as_json_and_no_video_is_called_json(farmctl):
     assert found["notes"] and {"key", "start", "stop", "needs"} <= found["plan"]["tasks"][0].keys()
     refused = farmctl(*ask)
     assert (
-        refused.exit_code == 2 and "output: json is for --dry-run" in refused.stderr and _jobs(farmctl) == []
+        refused.exit_code == 2
+        and "output: json is only for --dry-run" in refused.stderr
+        and _jobs(farmctl) == []
     )
 
 

@@ -224,7 +224,7 @@ def test_passwords_of_databases_and_stores_are_hidden(text, wanted):
     [
         "Shot_012_Final_Version_ForClient_v3.mp4", "ForClientVersionTwoFinal2", "C0042_4K_ProRes4444_LogC3_v02.mov",
         "GPU-8f3c1e2a-77aa-1234-b9c0-0123456789ab", "4e7dcb4ca1ab4de3a8bd3e2bb1d1ca53", f"sha256:{'ab12' * 16}",
-        f"received 5 bytes with checksum {'ab12' * 16}, expected {'cd34' * 16}", "idempotency_key: must be text",
+        f"received 5 bytes with checksum {'ab12' * 16}, expected checksum {'cd34' * 16}", "idempotency_key: must be text",
         "postgresql+psycopg://USER@HOST/NAME", "tls/client.token", "farm1.…", "https://farm.studio:7433/jobs",
     ],
 )  # fmt: skip

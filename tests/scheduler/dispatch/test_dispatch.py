@@ -146,7 +146,7 @@ def test_nothing_is_started_while_artifacts_cannot_be_stored(farm, tmp_path):
     assert farm.look() == farm.look(3600) == []
     reason = task(farm.store, job, "encode").reason
     assert reason.startswith("nothing is started, because artifacts can't be stored in ")
-    assert reason.endswith("the folder is gone, or its disk is not mounted")
+    assert reason.endswith("the artifacts' folder no longer exists, or its disk is not mounted")
     shutil.move(tmp_path / "away", farm.files.root)
     assert len(farm.look()) == 1
 
