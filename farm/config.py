@@ -133,10 +133,12 @@ class Leases(Settings):
     def _renderers_stop_before_tasks_move(self) -> Self:
         if self.heartbeat * 2 > self.lease:
             raise ValueError(
-                f"heartbeat must be at most half of lease ({self.lease:g} s), got {self.heartbeat:g}"
+                f"the setting heartbeat must be at most half of the setting lease ({self.lease:g} s), got {self.heartbeat:g} s"
             )
         if self.lease >= self.requeue:
-            raise ValueError(f"lease must be shorter than requeue ({self.requeue:g} s), got {self.lease:g}")
+            raise ValueError(
+                f"the setting lease must be shorter than the setting requeue ({self.requeue:g} s), got {self.lease:g} s"
+            )
         return self
 
 

@@ -89,12 +89,24 @@ def open_plain(path: Path, flags: int, remedy: str, mode: int = 0o600) -> int:
     except OSError as error:
         if error.errno not in _NO_FILE:
             raise
-        raise DamagedFile(path, "is a folder" if path.is_dir() else "is not a file", remedy) from None
+        raise DamagedFile(
+            path,
+            "is a folder, but must be a file"
+            if path.is_dir()
+            else "is not a file, but a pipe, a device or the like",
+            remedy,
+        ) from None
     kind = os.fstat(handle).st_mode
     if stat.S_ISREG(kind):
         return handle
     os.close(handle)
-    raise DamagedFile(path, "is a folder" if stat.S_ISDIR(kind) else "is not a file", remedy)
+    raise DamagedFile(
+        path,
+        "is a folder, but must be a file"
+        if stat.S_ISDIR(kind)
+        else "is not a file, but a pipe, a device or the like",
+        remedy,
+    )
 
 
 def read_text(path: Path, remedy: str) -> str:
@@ -116,15 +128,15 @@ def read_text(path: Path, remedy: str) -> str:
     except OSError as error:
         raise DamagedFile(path, f"can't be read ({error.strerror})", remedy) from None
     if not content.strip():
-        raise DamagedFile(path, "is damaged (it is empty)", remedy)
+        raise DamagedFile(path, "is damaged (the file is empty)", remedy)
     if len(content) > LONGEST_BYTES:
-        raise DamagedFile(path, f"is damaged (it has more than {LONGEST_BYTES} bytes)", remedy)
+        raise DamagedFile(path, f"is damaged (the file has more than {LONGEST_BYTES} bytes)", remedy)
     try:
         text = content.decode()
     except UnicodeDecodeError:
-        raise DamagedFile(path, "is damaged (it is not text in UTF-8)", remedy) from None
+        raise DamagedFile(path, "is damaged (the file is not text in UTF-8)", remedy) from None
     if "\0" in text:
-        raise DamagedFile(path, "is damaged (it contains NUL bytes)", remedy)
+        raise DamagedFile(path, "is damaged (the file contains NUL bytes)", remedy)
     return text
 
 
@@ -132,7 +144,7 @@ def read_certificate(path: Path, remedy: str) -> str:
     """Return the certificate in a file, as PEM. Arguments and errors are those of `read_text`."""
     pem = read_text(path, remedy)
     if not is_certificate(pem):
-        raise DamagedFile(path, "is damaged (it is not a certificate in PEM)", remedy)
+        raise DamagedFile(path, "is damaged (the file is not a certificate in PEM)", remedy)
     return pem
 
 
@@ -160,10 +172,12 @@ def read_word(path: Path, remedy: str, *, shortest: int = 1) -> str:
     """
     word = read_text(path, remedy).strip()
     if not all("!" <= letter <= "~" for letter in word):
-        raise DamagedFile(path, "is damaged (it is not one word of printable characters)", remedy)
+        raise DamagedFile(
+            path, "is damaged (the file's text is not one word of printable characters)", remedy
+        )
     if len(word) < shortest:
         raise DamagedFile(
-            path, f"is damaged (it has {len(word)} characters instead of at least {shortest})", remedy
+            path, f"is damaged (the file has {len(word)} characters, but needs at least {shortest})", remedy
         )
     return word
 
@@ -175,9 +189,11 @@ def read_object(path: Path, remedy: str) -> dict[str, Any]:
         found = json.loads(text.removeprefix("\ufeff"))
     except (ValueError, RecursionError) as error:
         where = f" at line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise DamagedFile(path, f"is damaged (it is not JSON{where})", remedy) from None
+        raise DamagedFile(path, f"is damaged (the file is not JSON{where})", remedy) from None
     if not isinstance(found, dict):
-        raise DamagedFile(path, f"is damaged (its JSON is {_kind(found)} instead of an object)", remedy)
+        raise DamagedFile(
+            path, f"is damaged (the file's JSON is {_kind(found)} instead of an object)", remedy
+        )
     return found
 
 

@@ -61,7 +61,7 @@ _OPTIONS = (
         help="What the video must not show. Needs a guidance scale above 1. Default: the model's.",
     ),
     click.option("--seed", type=int, help="The same seed gives the same video. Default: 0."),
-    click.option("--steps", type=int, help="Denoising steps. Default: the model's."),
+    click.option("--steps", type=int, help="Number of denoising steps. Default: the model's."),
     click.option(
         "--guidance-scale",
         type=float,
@@ -70,19 +70,19 @@ _OPTIONS = (
     click.option(
         "--preset",
         metavar="NAME",
-        help="Take steps, guidance scale, sampler, size and the like from a preset, such as quality, balanced or speed. "
-        "Other options of this command override the preset. `farmctl preset list` shows all presets.",
+        help="Name of a preset, such as quality, balanced or speed, that sets steps, guidance scale, sampler, size and the "
+        "like. Other options of this command override the preset. `farmctl preset list` shows all presets.",
     ),
     click.option(
         "--sampler",
         metavar="NAME",
-        help="Sampler that makes the denoising steps, such as heun. Default: euler.",
+        help="The sampler, such as heun, that makes the denoising steps. Default: euler.",
     ),
     click.option(
         "--guidance",
         metavar="NAME",
-        help="How the model's outputs for the prompt and for the negative prompt are combined, such as comfyui. "
-        "Default: lightricks.",
+        help="The method, such as comfyui, that combines the model's outputs for the prompt and for the negative "
+        "prompt. Default: lightricks.",
     ),
     click.option(
         "--option",
@@ -90,17 +90,20 @@ _OPTIONS = (
         metavar="NAME=VALUE",
         multiple=True,
         callback=options_of_job,
-        help="An option of the job's model, strategy, sampler or guidance, such as eta=0.5 or skip_block_list=[19]. "
-        "Repeatable. `farmctl plugin show NAME` lists them.",
+        help="An option of the job's model, strategy, sampler or guidance, for example eta=0.5 or skip_block_list=[19]. "
+        "Repeatable. `farmctl plugin show NAME` lists the options of a plugin.",
     ),
     click.option(
         "--strategy",
-        help="How windows are made: hierarchical (a storyboard, then all windows at once), codenoise (a storyboard, then "
-        "all windows in lockstep, agreeing at every step), autoregressive (one window after the other), or a plugin's "
-        "strategy. Default: the farm chooses; the choice depends only on the job.",
+        help="How the video's windows (its parts) are rendered: hierarchical (a storyboard, then all windows at once), "
+        "codenoise (a storyboard, then all windows in lockstep, agreeing at every step), autoregressive (one window "
+        "after the other), or a plugin's strategy. Default: the farm chooses; the choice depends only on the job.",
     ),
     click.option("--model", help="The model that renders the video. Default: ltx-tiny."),
-    click.option("--storyboard-model", help="A smaller model that draws the storyboard. Default: --model."),
+    click.option(
+        "--storyboard-model",
+        help="A smaller model that draws the storyboard. Default: the model that renders the video.",
+    ),
     click.option("--window", "window_latents", type=int, help="Length of a window in latents. Default: 16."),
     click.option(
         "--overlap", "overlap_latents", type=int, help="Latents that neighbouring windows share. Default: 3."
@@ -108,11 +111,18 @@ _OPTIONS = (
     click.option(
         "--layout",
         type=Choice(["fixed", "farm"]),
-        help="fixed: windows of --window latents on every farm. farm: windows sized for the devices that are online. "
+        help="fixed: windows have the length --window on every farm. farm: windows are sized for the devices that are online. "
         "Default: fixed.",
     ),
-    click.option("--priority", type=int, help="Priority from 0 to 100; higher goes first. Default: 50."),
-    click.option("--name", help="A name for the job, for people."),
+    click.option(
+        "--priority",
+        type=int,
+        help="Priority from 0 to 100; jobs with a higher priority go first. Default: 50.",
+    ),
+    click.option(
+        "--name",
+        help="A name for the job. Commands accept the name in place of the id if no other job has that name.",
+    ),
     click.option("--dry-run", is_flag=True, help="Show the plan and its cost without making a job."),
     click.option("--wait", is_flag=True, help="Wait until the job has ended. Ctrl-C leaves the job running."),
     click.option(
@@ -120,9 +130,11 @@ _OPTIONS = (
         "--output",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="Where to write the video, such as long.mp4. With --dry-run, json prints the plan as the API's JSON.",
+        help="Where to write the video, such as long.mp4. With --dry-run, `-o json` prints the plan as the API's JSON.",
     ),
-    click.option("--overwrite", is_flag=True, help="Replace FILE if it exists."),
+    click.option(
+        "--overwrite", is_flag=True, help="Replace the file given with --output if that file exists."
+    ),
 )
 
 

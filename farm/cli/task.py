@@ -130,7 +130,7 @@ def show(ctx: click.Context, name: str, form: str) -> None:
 @click.option(
     "--epoch",
     type=click.IntRange(1, 2**31 - 1),
-    help="Epoch of the attempt whose log to print, as `task show` lists it. Default: the newest attempt's.",
+    help="Epoch of the attempt whose log to print: the number that `farmctl task show` lists. Default: the newest attempt's.",
 )
 @click.pass_context
 def logs(ctx: click.Context, name: str, follow: bool, epoch: int | None) -> None:
@@ -151,12 +151,14 @@ def logs(ctx: click.Context, name: str, follow: bool, epoch: int | None) -> None
     for part in client.log(name, epoch, follow):
         if isinstance(part, jobs_pb2.Attempt):
             word = state(jobs_pb2.AttemptState, part.state)
-            note(f"epoch {part.epoch} on {part.node}/{part.device}, {word}")
+            note(f"attempt of epoch {part.epoch} on {part.node}/{part.device}, {word}")
         else:
             out(part)
             written = True
     if not written:
-        note("the log is empty: the attempt has logged nothing yet, or its node never came back online")
+        note(
+            "the log is empty: the attempt has logged nothing yet, or its node went offline and never came back to send the log"
+        )
 
 
 def _as_it_is(part: bytes) -> None:
@@ -180,7 +182,7 @@ def _for_a_terminal() -> Callable[[bytes], None]:
 @format_option
 @click.pass_context
 def retry(ctx: click.Context, name: str, form: str) -> None:
-    """Run one failed or cancelled task again, after any unfinished tasks that it needs. Its job continues.
+    """Run one failed or cancelled task again, after any unfinished tasks that it needs. The job then continues.
 
     The job's other tasks are left as they are; `farmctl job retry` runs all failed and cancelled tasks again.
 

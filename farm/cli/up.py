@@ -22,7 +22,7 @@ _READY_SECONDS = 120.0
 home_option = click.option(
     "--home",
     type=click.Path(path_type=Path, file_okay=False),
-    help="The farm's folder: keys, jobs, artifacts, logs. Default: FARM_HOME, or ~/.farm.",
+    help="The farm's folder, which holds keys, jobs, artifacts and logs. Default: FARM_HOME, or ~/.farm.",
 )
 
 
@@ -31,7 +31,9 @@ class _Interrupted(Exception):
 
 
 @click.command()
-@click.option("--detach", is_flag=True, help="Return when the farm is up; `farmctl down` stops it.")
+@click.option(
+    "--detach", is_flag=True, help="Return as soon as the farm is up. `farmctl down` stops the farm."
+)
 @click.option(
     "--nodes",
     type=click.IntRange(0, 64),
@@ -48,10 +50,10 @@ class _Interrupted(Exception):
 @home_option
 @needs_server_parts
 def up(detach: bool, nodes: int, listen: str | None, home: Path | None) -> None:
-    """Start a whole farm on this machine: daemon, Ray, and agents that share its cores.
+    """Start a whole farm on this machine: daemon, Ray, and agents that share the machine's cores.
 
-    The command runs until Ctrl-C and then stops the farm. With --detach it returns once the farm is up. Daemon and agents
-    read farm.toml and node.toml in the home, if these files exist.
+    The command runs until Ctrl-C and then stops the farm. With --detach it returns once the farm is up. The daemon
+    reads farm.toml and the agents read node.toml in the farm's folder (--home), if these files exist.
 
     \b
     Examples:
@@ -98,7 +100,7 @@ def up(detach: bool, nodes: int, listen: str | None, home: Path | None) -> None:
 def down(home: Path | None) -> None:
     """Stop the farm on this machine: agents, renderers, daemon and Ray. No process is left running.
 
-    Jobs stay in the home and continue at the next `farmctl up`.
+    Jobs stay in the farm's folder and continue at the next `farmctl up`.
 
     \b
     Example:
@@ -143,7 +145,7 @@ def _welcome(farm: LocalFarm, online: list[nodes_pb2.Node], detach: bool) -> Non
     for node in online:
         if not node.models:
             note(
-                f"{node.name} offers no model yet; `{command} node show {node.name}` and the node's log say more"
+                f"node {node.name} offers no model yet; `{command} node show {node.name}` and the node's log say why"
             )
     click.echo(f"  submit  {command} submit extend CLIP --frames 750 --prompt '…' --wait -o out.mp4")
     click.echo(f"  look    {command} node list; {command} job list")

@@ -246,7 +246,9 @@ class FarmClient:
                 raise (
                     translate(error, self.server)
                     if error
-                    else Unreachable(f"the farm at {self.server} ended the stream of job {job_id}")
+                    else Unreachable(
+                        f"the farm at {self.server} stopped sending the events of job {job_id}; try again"
+                    )
                 )
 
     def cancel(self, job_id: str) -> jobs_pb2.Job:
@@ -444,7 +446,8 @@ class FarmClient:
         if not job.output_artifact_id:
             decoded = where_decoded(job)
             raise FarmError(
-                f"job {job.id} has no video: it {how_it_stands(job)}" + (f"\n{decoded}" if decoded else "")
+                f"job {job.id} has no video: the job {how_it_stands(job)}"
+                + (f"\n{decoded}" if decoded else "")
             )
         return self._downloads().fetch(job.output_artifact_id, job.output_bytes, path, overwrite, progress)
 
@@ -479,7 +482,7 @@ class FarmClient:
         if not found:
             id = answer.job.id
             raise FarmError(
-                f"job {id} has no sidecar; `farmctl job outputs {id}` shows what the job has delivered"
+                f"job {id} has no sidecar (the JSON about its video); `farmctl job outputs {id}` shows what the job has delivered"
             )
         return self._downloads().fetch(found[0].id, found[0].size, path, overwrite)
 

@@ -108,7 +108,7 @@ class Downloads:
         segments = [one for one in answer.outputs if one.artifact.name == SEGMENT]
         if job.state == jobs_pb2.JOB_STATE_SUCCEEDED:
             raise FarmError(
-                f"job {job.id} has succeeded; download its video with `farmctl job download {job.id} -o FILE`"
+                f"job {job.id} has succeeded, so download its whole video with `farmctl job download {job.id} -o FILE`"
             )
         if not segments:
             raise FarmError(f"no frame of job {job.id} is decoded yet: the job {how_it_stands(job)}")
@@ -134,7 +134,7 @@ class Downloads:
                 made.append(video)
         if damaged:
             rest = f"the rest is in {', '.join(map(str, made))}" if made else "nothing else is decoded"
-            raise Damaged(f"job {job.id}: damaged segments were left out, {'; '.join(damaged)}; {rest}")
+            raise Damaged(f"job {job.id}: damaged segments were left out: {'; '.join(damaged)}; {rest}")
         return made
 
     def _segments(

@@ -85,8 +85,8 @@ def translate(error: grpc.RpcError, server: str, seconds: float = 0.0) -> FarmEr
         case grpc.StatusCode.UNAVAILABLE if any(words in details for words in _SILENT):
             waited = f" in {seconds:.0f} s" if seconds >= 1 else ""
             return Unreachable(
-                f"the farm at {server} did not answer{waited}. Something listens there: farmd may hang, be stopped or be "
-                f"short of memory, or another program has the port ({details})"
+                f"the farm at {server} did not answer{waited}. Something listens there: farmd may be hung, suspended "
+                f"(SIGSTOP) or short of memory, or another program has the port ({details})"
             )
         case grpc.StatusCode.UNAVAILABLE if any(words in details for words in _NO_TLS):
             return Unreachable(
@@ -110,5 +110,6 @@ def translate(error: grpc.RpcError, server: str, seconds: float = 0.0) -> FarmEr
             )
         case _:
             return FarmError(
-                details or f"the farm at {server} failed ({code.name})", named[1] if named else ""
+                details or f"the request to the farm at {server} failed ({code.name})",
+                named[1] if named else "",
             )

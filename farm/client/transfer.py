@@ -111,7 +111,7 @@ def check_output(path: Path, overwrite: bool) -> None:
         raise InvalidSpec("output", f"{path} is a device, a pipe or a socket; give the name of a file")
     if (path.exists() or path.is_symlink()) and not overwrite:
         raise InvalidSpec(
-            "output", f"{path} exists; choose another name or pass --overwrite (overwrite=True)"
+            "output", f"{path} exists; choose another name or pass --overwrite (in Python: overwrite=True)"
         )
     if not path.parent.is_dir():
         raise InvalidSpec("output", f"the folder {path.parent} does not exist")
@@ -175,7 +175,7 @@ class Partial:
         try:
             self._file = open(durable.take(self._part, wait=False, mode=0o666), "r+b")
         except BlockingIOError:
-            raise FarmError(f"{self._path} is already being downloaded by another process") from None
+            raise FarmError(f"the file {self._path} is already being downloaded by another process") from None
         except OSError as error:
             raise FarmError(f"cannot write {self._part}: {error.strerror}") from None
         # Earlier downloads to this path, of other artifacts.
@@ -228,7 +228,9 @@ class Partial:
             raise FarmError(f"cannot write {self._part}: {error.strerror}") from None
         if not artifact or self.size != artifact.size or self._hash.hexdigest() != artifact.sha256:
             self._forget()
-            raise Damaged(f"{self._path}: the download does not match the farm's checksum; download it again")
+            raise Damaged(
+                f"{self._path}: the download does not match the farm's checksum; download the file again"
+            )
 
     def promote(self, overwrite: bool) -> None:
         """Rename the complete hidden file to its final name. Raises InvalidSpec if a file there may not be replaced."""

@@ -167,7 +167,9 @@ def find_config(name: str) -> PipelineConfig:
 def _read(path: Path) -> Mapping[str, Any]:
     try:
         if path.stat().st_size > _MOST_BYTES:
-            raise InvalidSpec(_FIELD, f"{shown(path)} has more than {_MOST_BYTES >> 20} MiB; is it a config?")
+            raise InvalidSpec(
+                _FIELD, f"the file {shown(path)} has more than {_MOST_BYTES >> 20} MiB; give a config in YAML"
+            )
         found = yaml.safe_load(path.read_bytes())
     except OSError as error:
         raise InvalidSpec(_FIELD, f"cannot read {shown(path)}: {error.strerror}") from None
@@ -190,7 +192,9 @@ def checked_config(settings: Mapping[str, Any]) -> PipelineConfig:
             _checked(Pass, part, f"{_FIELD}.{name}")
             _check_pass(config.with_own(part), f"{_FIELD}.{name}")
     if config.two_passes and config.first_pass is None:
-        raise InvalidSpec(f"{_FIELD}.first_pass", "must be given, because pipeline_type is multi-scale")
+        raise InvalidSpec(
+            f"{_FIELD}.first_pass", "this pass must be given, because pipeline_type is multi-scale"
+        )
     if not config.two_passes:
         _check_pass(config.with_own(None), _FIELD)
     return config
@@ -205,13 +209,13 @@ def _checked(kind: type[Any], settings: Mapping[str, Any], field: str) -> Any:
         key = str(first["loc"][0])
         if first["type"] == "extra_forbidden":
             why = (
-                f"must be given as --{key}, not in a config"
+                f"this key must be given as the option --{key}, not in a config"
                 if key in ARGUMENTS
                 else f"there is no such key{did_you_mean(key, kind.model_fields)}"
             )
             raise InvalidSpec(f"{field}.{key}", why) from None
         if first["type"] == "missing":
-            raise InvalidSpec(f"{field}.{key}", "must be given") from None
+            raise InvalidSpec(f"{field}.{key}", "this key must be given") from None
         said = first["msg"][:1].lower() + first["msg"][1:]
         raise InvalidSpec(f"{field}.{key}", f"{said}, got {shown(repr(settings[key]), 60)}") from None
 
@@ -219,12 +223,14 @@ def _checked(kind: type[Any], settings: Mapping[str, Any], field: str) -> Any:
 def _check_pass(one: Pass, field: str) -> None:
     """Refuse settings that contradict each other, as Lightricks' pipeline does."""
     if one.timesteps is not None and any(b >= a for a, b in zip(one.timesteps, one.timesteps[1:])):
-        raise InvalidSpec(f"{field}.timesteps", f"must fall from each value to the next, got {one.timesteps}")
+        raise InvalidSpec(
+            f"{field}.timesteps", f"each timestep must be lower than the timestep before, got {one.timesteps}"
+        )
     skipped = one.skip_initial_inference_steps + one.skip_final_inference_steps
     if one.timesteps is None and skipped and skipped >= one.num_inference_steps:
         raise InvalidSpec(
             f"{field}.num_inference_steps",
-            f"must be more than the {skipped} steps that are skipped, got {one.num_inference_steps}",
+            f"the number of steps must be more than the {skipped} steps that are skipped, got {one.num_inference_steps}",
         )
     wanted = len(one.guidance_timesteps or ())
     for key in ("guidance_scale", "stg_scale", "rescaling_scale", "skip_block_list"):
@@ -235,5 +241,5 @@ def _check_pass(one: Pass, field: str) -> None:
         if listed and len(value) != wanted:
             raise InvalidSpec(
                 f"{field}.{key}",
-                f"must have one entry for each of guidance_timesteps ({wanted}), got {len(value)}",
+                f"must have as many entries as guidance_timesteps has ({wanted}), got {len(value)}",
             )

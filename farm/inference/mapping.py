@@ -81,7 +81,7 @@ def model_of(checkpoint: str) -> str:
     raise InvalidSpec(
         "pipeline_config.checkpoint_path",
         f"must be a checkpoint of Lightricks, such as ltxv-13b-0.9.7-dev.safetensors, got {shown(checkpoint)!r}; or "
-        "name the farm's model with --model",
+        "name a model of the farm with --model",
     )
 
 
@@ -152,13 +152,13 @@ def _check_source(asked: InferenceConfig, one: Pass) -> None:
         raise InvalidSpec(
             "input_media_path",
             "needs a config with skip_initial_inference_steps, or with timesteps that begin below 1; otherwise nothing "
-            "of the video would be left",
+            "of the given video would be left",
         )
     if inside and not asked.input_media_path:
         key = "timesteps" if one.timesteps else "skip_initial_inference_steps"
         raise InvalidSpec(
             f"pipeline_config.{key}",
-            "skips the start of the schedule, so a video to start from is needed; give --input_media_path",
+            "this key skips the start of the schedule, so the job needs a video to start from; give --input_media_path",
         )
 
 
@@ -197,9 +197,7 @@ def _guidance(one: Pass, config: PipelineConfig, model: str) -> tuple[dict[str, 
         blocks: Blocks = one.skip_block_list or []
         if mode == "residual":
             # Lightricks' models have no such connection, so that nothing is perturbed; the rescaling acts all the same.
-            notes.append(
-                "stg_mode: residual perturbs nothing in these models, as in Lightricks' own pipeline"
-            )
+            notes.append("stg_mode: residual alters no block of these models, as in Lightricks' own pipeline")
             blocks = []
         else:
             options["stg_mode"] = mode
@@ -263,4 +261,6 @@ def _prompt_notes(asked: InferenceConfig, config: PipelineConfig) -> list[str]:
     if words >= enough:
         return []
     said = f"Lightricks' script lets a language model rewrite prompts of fewer than {enough} words"
-    return [f"prompt not enhanced: {said}; the farm has no such model and renders the prompt as it is"]
+    return [
+        f"prompt not enhanced: {said}; the farm has no such language model and renders the prompt as it is"
+    ]

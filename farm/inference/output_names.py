@@ -47,4 +47,7 @@ def output_name(folder: Path, prompt: str, seed: int, size: tuple[int, int], fra
         path = folder / f"{stem}_{number}{ending}"
         if not path.exists():
             return path
-    raise InvalidSpec("output_path", f"{folder} has {_MOST} files {stem}_…{ending}; give another folder")
+    raise InvalidSpec(
+        "output_path",
+        f"the folder {folder} already has {_MOST} files named {stem}_…{ending}; give another folder",
+    )

@@ -82,7 +82,7 @@ def _of_first(frame: av.VideoFrame, path: Path) -> ClipTraits:
     if what:
         raise MediaError(
             f"{shown(path)}: its colours are coded as {what}, which the farm can't read; accepted: a clip "
-            "in YCbCr or RGB with whole numbers"
+            "in YCbCr or RGB with whole numbers as values"
         )
     # Only for the first frame: reading side data makes a frame refer to itself, and its memory stays until the garbage
     # collection.

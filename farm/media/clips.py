@@ -60,7 +60,9 @@ def _refusing(path: Path) -> Iterator[None]:
     except MediaError:
         raise
     except MemoryError as error:
-        raise MediaError(f"{shown(path)}: needs more memory than this machine has; {ACCEPTED}") from error
+        raise MediaError(
+            f"{shown(path)}: reading this file needs more memory than this machine has; {ACCEPTED}"
+        ) from error
     except Exception as error:
         what = f"{type(error).__name__}: {shown(error)}"
         raise MediaError(f"{shown(path)}: is broken and can't be read ({what}); {ACCEPTED}") from error

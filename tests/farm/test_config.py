@@ -68,8 +68,11 @@ def test_lists_come_from_the_environment_with_commas():
         ("server = 3", ["server", "must be a section"]),
         ("[server]\nlisten = '7433'", ["server.listen", "HOST:PORT", "'7433'"]),
         ("[server]\nadvertise = ['a:1', 'b']", ["server.advertise.1", "HOST:PORT"]),
-        ("[leases]\nheartbeat = 6", ["leases", "heartbeat must be at most half of lease", "got 6"]),
-        ("[leases]\nlease = 15", ["leases", "lease must be shorter than requeue", "got 15"]),
+        (
+            "[leases]\nheartbeat = 6",
+            ["leases", "heartbeat must be at most half of the setting lease", "got 6"],
+        ),
+        ("[leases]\nlease = 15", ["leases", "lease must be shorter than the setting requeue", "got 15"]),
         ("[leases]\nheartbeat = -1", ["leases.heartbeat", "greater than 0", "got -1"]),
         ("[limits]\nmax_upload_bytes = '5 GiBs'", ["limits.max_upload_bytes", "24GiB", "got '5 GiBs'"]),
         ("[log]\nlevel = 'loud'", ["log.level", "'debug'", "got 'loud'"]),

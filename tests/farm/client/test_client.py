@@ -403,7 +403,7 @@ def test_a_place_where_no_file_can_be_is_refused(client, tmp_path, where):
 
 
 def test_an_unfinished_job_has_no_video(client, tmp_path):
-    with pytest.raises(FarmError, match="has no video: it is running"):
+    with pytest.raises(FarmError, match="has no video: the job is running"):
         client.download("unfinished", tmp_path / "v.mp4")
 
 

@@ -31,7 +31,7 @@ SHARED = {
 }
 ENHANCED = (
     "prompt not enhanced: Lightricks' script lets a language model rewrite prompts of fewer than 120 words; the farm has "
-    "no such model and renders the prompt as it is"
+    "no such language model and renders the prompt as it is"
 )
 PRECISION = "precision: not honoured yet; the farm renders in the precision of its model"
 
@@ -150,7 +150,9 @@ def test_a_video_is_made_over_from_where_the_schedule_begins():
         InvalidSpec, match="input_media_path: needs a config with skip_initial_inference_steps"
     ):
         job("ltxv-2b-0.9.5", input_media_path="a.mp4")
-    with pytest.raises(InvalidSpec, match="skip_initial_inference_steps: skips the start of the schedule"):
+    with pytest.raises(
+        InvalidSpec, match="skip_initial_inference_steps: this key skips the start of the schedule"
+    ):
         job_of(InferenceConfig(), checked_config(INSIDE))
 
 
