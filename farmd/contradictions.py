@@ -62,7 +62,7 @@ class Meeting:
         return (
             f"{one} at frame {first} and {other} at frame {second} contradict each other ({likeness}), and "
             f"the video has {room} frame{'' if room == 1 else 's'} to get from one to the other; move them at least "
-            f"{TEMPORAL} frames apart, or give one a strength below 1"
+            f"{TEMPORAL} frames apart, or give one of the two a strength below 1"
         )
 
 

@@ -184,7 +184,7 @@ class Intake:
             because = f" ({'; '.join(known)})" if known else ""
             raise InvalidSpec(
                 field,
-                f"no node has offered {model.name} yet{because}; start a node that has the model, or pin the model's weights in farm.toml "
+                f"no node has offered the model {model.name} yet{because}; start a node that has the model, or pin the model's weights in farm.toml "
                 f"([models.{model.name}] weights)",
             )
         # Where nodes differ, the weights most of them have; the others are told why they get no work.
@@ -260,7 +260,7 @@ class Intake:
             if artifact.state in KEPT_NO_LONGER:
                 raise InvalidSpec(
                     f"{field}.artifact_id",
-                    f"{artifact.filename} is no longer kept (keep.days in farm.toml says how long); upload it again",
+                    f"the file {artifact.filename} is no longer kept (keep.days in farm.toml says how long files are kept); upload the file again",
                 )
             return artifact.id, None
         if not Path(media.path).is_absolute():

@@ -328,14 +328,16 @@ def _keep_others_out(home: Path) -> None:
 
 
 @click.command(name="farm-node")
-@click.option("--server", metavar="HOST:PORT", help="The daemon's address. Remembered after the first start.")
+@click.option(
+    "--server", metavar="HOST:PORT", help="Address of the farm's daemon. Needed at the first start only."
+)
 @click.option(
     "--join-token",
     envvar="FARM_JOIN_TOKEN",
     metavar="TOKEN",
     help="The token that `farmctl node enroll` prints, or @FILE. Needed at the first start only.",
 )
-@click.option("--home", type=click.Path(path_type=Path), help="Folder of this node's identity and files.")
+@click.option("--home", type=click.Path(path_type=Path), help="Folder for this node's identity and files.")
 @click.option("--name", help="Name of this node, for people.")
 @click.option("--config", "path", type=click.Path(path_type=Path), help="node.toml to read.")
 @click.option("--threads", type=int, help="CPU threads for all renderers of this node together.")
@@ -343,7 +345,7 @@ def _keep_others_out(home: Path) -> None:
     "--drain-deadline",
     type=float,
     metavar="SECONDS",
-    help="How long running windows may go on after SIGTERM before they are handed back to the farm.",
+    help="How long tasks may go on after SIGTERM before the node stops them and hands them back to the farm.",
 )
 @click.version_option(__version__)
 def main(

@@ -150,11 +150,13 @@ def _damage(identity: NodeIdentity, sums: dict[str, str]) -> DamagedFile | None:
         for file in (identity.token_file, identity.ray_token_file):
             damaged_files.read_word(file, _REMEDY)
         if _of_token(identity.token_file) != identity.node_id:
-            return DamagedFile(identity.token_file, f"is not the token of node {identity.node_id}", _REMEDY)
+            return DamagedFile(
+                identity.token_file, f"does not contain the token of node {identity.node_id}", _REMEDY
+            )
         damaged_files.read_certificate(identity.ca_file, _REMEDY)
         for file in identity.files:
             if sums.get(file.name, _sum(file)) != _sum(file):
-                return DamagedFile(file, "is damaged (it is not what this node wrote)", _REMEDY)
+                return DamagedFile(file, "is damaged (its content is not what this node wrote)", _REMEDY)
     except DamagedFile as error:
         return error
     except FileNotFoundError as error:

@@ -72,7 +72,7 @@ def open_journal(path: Path) -> Journal:
         if not _of_system(error):
             raise
         raise JournalAway(
-            f"{path} can't be used now ({error}); see to it that its disk has room and that this user can write there"
+            f"{path} can't be used now ({error}); see to it that its disk has room and that this user can write to its folder"
         ) from None
 
 
@@ -160,7 +160,7 @@ def _damage(path: Path, database: sqlite3.Connection) -> str:
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if version > SCHEMA and names & {"completions", "held"}:
         raise JournalTooNew(
-            f"{path} has schema {version}, but this version of farm-node only knows schema {SCHEMA}; run the newer "
+            f"the journal {path} has schema {version}, but this version of farm-node only knows schema {SCHEMA}; run the newer "
             "farm-node until it has reported everything in the file to the farm. Or move the file away; then the farm "
             "renders again all windows whose completion is recorded only in this file"
         )

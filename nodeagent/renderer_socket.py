@@ -31,7 +31,9 @@ class RendererSocket:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-            raise PermissionError(f"{folder} belongs to somebody else; remove it or choose another --home")
+            raise PermissionError(
+                f"{folder} belongs to another user; remove that folder, or choose another --home"
+            )
         folder.chmod(0o700)
         self._server = grpc.aio.server()
         renderers_pb2_grpc.add_RendererServiceServicer_to_server(self._service, self._server)

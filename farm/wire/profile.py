@@ -104,7 +104,7 @@ class Profile:
             given = [name for name in (key, f"{key}_file") if fields.get(name)]
             if len(given) != 1 or not isinstance(fields[given[0]], str):
                 raise NoProfile(
-                    f"{path} is not a profile: it must be JSON with server, ca_file or ca, and token_file or token. {_COPY_AGAIN}"
+                    f"{path} is not a profile: it must be JSON with server, either ca or ca_file, and either token or token_file. {_COPY_AGAIN}"
                 )
             wanted[given[0]] = fields[given[0]]
         if not wanted["server"]:
@@ -247,7 +247,7 @@ def _given_token(text: str) -> Path | str:
         return word
     if word.startswith((f"{JOIN_PREFIX}.", "node.")):
         raise NoProfile(
-            "FARM_TOKEN: must be the client token, from tls/client.token in the farm's home, but is the token of a node"
+            "FARM_TOKEN: is the token of a node; give the client token (the text of tls/client.token in the farm's home)"
         )
     with contextlib.suppress(OSError, ValueError):
         file = filled_in(word)

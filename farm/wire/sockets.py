@@ -26,7 +26,7 @@ def socket_path(home: Path, name: str) -> Path:
     owner = path.parent.stat().st_uid
     if owner != os.getuid():
         raise PermissionError(
-            f"{path.parent} belongs to another user (uid {owner}); remove it, or run as that user"
+            f"{path.parent} belongs to another user (uid {owner}); remove that folder, or run this program as that user"
         )
     return path
 

@@ -74,7 +74,8 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
             async for message in request_iterator:
                 if message.WhichOneof("part") != "chunk":
                     raise Refused(
-                        grpc.StatusCode.INVALID_ARGUMENT, "chunk: must be in every message after the first"
+                        grpc.StatusCode.INVALID_ARGUMENT,
+                        "chunk: must be in every message of an upload after the first",
                     )
                 if writing.size + len(message.chunk) > header.size:
                     raise Refused(
@@ -108,7 +109,7 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
         elif len(header.sha256) != 64 or not all(c in "0123456789abcdef" for c in header.sha256):
             problem = "sha256: must be 64 lower-case hexadecimal digits"
         elif identity and identity.kind == "client" and header.attempt_id:
-            problem = "attempt_id: only a node may upload the result of an attempt"
+            problem = "attempt_id: must be empty, because only a node may upload the result of an attempt"
         elif identity and identity.kind == "node" and not header.attempt_id:
             problem = "attempt_id: must name the attempt that made the artifact"
         if problem:
@@ -143,7 +144,8 @@ class ArtifactService(artifacts_pb2_grpc.ArtifactServiceServicer):
                 yield artifacts_pb2.DownloadResponse(chunk=chunk)
         except FileNotFoundError:
             raise Refused(
-                grpc.StatusCode.DATA_LOSS, f"artifact {record.id} is recorded, but its file is gone"
+                grpc.StatusCode.DATA_LOSS,
+                f"artifact {record.id} is in the farm's database, but its file is gone",
             ) from None
         except OSError as error:
             raise Refused(

@@ -99,7 +99,7 @@ def _refuse_nul_in(value: object, place: str) -> None:
     if isinstance(value, str) and "\x00" in value:
         raise InvalidSpec(
             place.removeprefix("spec."),
-            f"must not contain NUL characters, got one at character {value.index(chr(0)) + 1}",
+            f"must not contain NUL characters, but has one at position {value.index(chr(0)) + 1}",
         )
 
 

@@ -112,7 +112,8 @@ class NodeService(NodeVerbs):
         identity = caller.get()
         if identity is None or identity.node_id != hello.node_id:
             raise Refused(
-                grpc.StatusCode.UNAUTHENTICATED, "node_id: is not the node that this token was issued to"
+                grpc.StatusCode.UNAUTHENTICATED,
+                "node_id: must be the node that the call's token was issued to",
             )
         upgrade = upgrade_advice(hello.version, hello.protocol)
         if upgrade and upgrade != self._sessions.upgrades.get(hello.node_id):
@@ -315,7 +316,7 @@ class NodeService(NodeVerbs):
     def _settle(self, completion: nodes_pb2.Completion, node_id: str) -> tuple[Settlement, AttemptRecord]:
         attempt = self._store.attempts.get(completion.attempt.attempt_id)
         if attempt.node_id != node_id:
-            raise NotFound("such attempt of this node:", attempt.id)
+            raise NotFound("attempt that ran on this node and has the id", attempt.id)
         return self._end(completion), attempt
 
     def _end(self, completion: nodes_pb2.Completion) -> Settlement:

@@ -105,7 +105,7 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
             whole = await asyncio.to_thread(lambda: b"".join(self._files.read(kept.location)))
         except OSError as error:
             raise Refused(
-                grpc.StatusCode.DATA_LOSS, f"the log of {attempt.id} can't be read: {error.strerror}"
+                grpc.StatusCode.DATA_LOSS, f"the log of attempt {attempt.id} can't be read: {error.strerror}"
             ) from None
         left = rest(whole, offset, last)
         for start in range(0, len(left), CHUNK):
@@ -121,13 +121,13 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
         tries = {attempt.epoch: attempt for attempt in self._store.attempts.of(task.id)}
         if not tries:
             raise Refused(
-                grpc.StatusCode.FAILED_PRECONDITION, f"{task.key} has not been given to a device yet"
+                grpc.StatusCode.FAILED_PRECONDITION, f"task {task.key} has not been given to a device yet"
             )
         wanted = max(tries) if epoch is None else epoch
         if wanted not in tries:
             known = ", ".join(map(str, sorted(tries)))
             raise Refused(
                 grpc.StatusCode.INVALID_ARGUMENT,
-                f"epoch: must be the epoch of an attempt at {task.key} ({known}), got {wanted}",
+                f"epoch: must be the epoch of an attempt at task {task.key} ({known}), got {wanted}",
             )
         return tries[wanted], self._store.artifacts.log_of(tries[wanted].id)

@@ -25,7 +25,7 @@ def check_version(version: str, protocol: int) -> None:
         remedy = f"install ltx-farm {__version__} on the node"
     raise Refused(
         grpc.StatusCode.FAILED_PRECONDITION,
-        f"this node runs ltx-farm {version or 'unknown'} (protocol {protocol}), the farm runs {__version__} "
+        f"this node runs ltx-farm {version or 'unknown'} (protocol {protocol}), but the farm runs {__version__} "
         f"(protocol {PROTOCOL}); {remedy}",
     )
 
@@ -36,10 +36,10 @@ def upgrade_advice(version: str, protocol: int) -> str:
         return ""
     runs = f"runs ltx-farm {version or 'unknown'}"
     if protocol > PROTOCOL:
-        return f"{runs}, too new for this farm; upgrade the farm's server first"
+        return f"{runs}, which is too new for this farm; upgrade the farm's server first"
     if protocol < OLDEST_PROTOCOL:
-        return f"{runs}, too old for this farm; upgrade it to {__version__}"
-    return f"{runs}; upgrade it to {__version__}"
+        return f"{runs}, which is too old for this farm; upgrade the node to {__version__}"
+    return f"{runs}; upgrade the node to {__version__}"
 
 
 def check_runtime(hello: nodes_pb2.Hello) -> None:
@@ -48,12 +48,12 @@ def check_runtime(hello: nodes_pb2.Hello) -> None:
     if hello.ray_version and hello.ray_version != ray:
         raise Refused(
             grpc.StatusCode.FAILED_PRECONDITION,
-            f"this node has Ray {hello.ray_version}, the farm has {ray}; install ray=={ray} on the node",
+            f"this node has Ray {hello.ray_version}, but the farm has Ray {ray}; install ray=={ray} on the node",
         )
     ours, theirs = (v.split(".")[:2] for v in (python_version(), hello.python_version or python_version()))
     if ours != theirs:
         raise Refused(
             grpc.StatusCode.FAILED_PRECONDITION,
-            f"this node has Python {hello.python_version}, the farm has {python_version()}; Ray needs Python "
+            f"this node has Python {hello.python_version}, but the farm has Python {python_version()}; Ray needs Python "
             f"{'.'.join(ours)} on both",
         )

@@ -80,7 +80,7 @@ class Owner:
         if away:
             return Owner(Stage.LENT, "", last=last)
         reason = (
-            f"can't tell whether its owner is there: {sample.why}"
+            f"can't tell whether the machine's owner is there: {sample.why}"
             if sample.idle is None
             else f"leaves the machine to its owner, who was seen less than {terms.idle:g} s ago"
         )

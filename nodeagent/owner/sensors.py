@@ -39,7 +39,7 @@ def answer(command: str) -> float:
     code, said = _run(["/bin/sh", "-c", command])
     if code not in (0, 1):
         last = said.strip().splitlines()[-1:] or ["it said nothing"]
-        raise CannotTell(f"owner.command ended with {code}: {last[0]}")
+        raise CannotTell(f"owner.command ended with exit code {code}: {last[0]}")
     return 0.0 if code else AWAY
 
 
@@ -114,7 +114,7 @@ def _touched(display: str) -> float:
 def _read(command: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
     code, said = _run(command, environment)
     if code:
-        raise CannotTell(f"{' '.join(command[:2])} ended with {code}: {said.strip()}")
+        raise CannotTell(f"{' '.join(command[:2])} ended with exit code {code}: {said.strip()}")
     return said
 
 

@@ -187,7 +187,8 @@ def _check(scales: Scales, names: Sequence[str], levels: str) -> None:
     """Raise InvalidSpec for a list that has another length than there are levels, and for levels that don't fall."""
     if any(later >= earlier for earlier, later in zip(scales.levels, scales.levels[1:])):
         raise InvalidSpec(
-            f"options.{levels}", f"must fall from one to the next, got {', '.join(map(str, scales.levels))}"
+            f"options.{levels}",
+            f"must fall from one value to the next, got {', '.join(map(str, scales.levels))}",
         )
     for name, entries in zip(names, (scales.cfg, scales.stg, scales.rescale, scales.blocks), strict=True):
         if len(entries) == 1 or len(entries) == len(scales.levels):

@@ -94,7 +94,7 @@ class Denoiser:
         schedule.check(sigmas)
         channels = ltx.transformer.config.in_channels
         if noise.ndim != 4 or noise.shape[0] != channels:
-            raise ValueError(f"noise: need [{channels}, n, h, w], got {list(noise.shape)}")
+            raise ValueError(f"noise: need the shape [{channels}, n, h, w], got {list(noise.shape)}")
         channels, latents, height, width = noise.shape
         check(conditions, (channels, latents, height, width))
         if base is None and sigmas[0] < 1.0:
@@ -159,7 +159,7 @@ class Denoiser:
         expected = self._initial()
         if latents.dtype != torch.float32 or latents.shape != expected.shape:
             raise ValueError(
-                f"latents: need float32 {list(expected.shape)}, got {latents.dtype} {list(latents.shape)}"
+                f"latents: need float32 of shape {list(expected.shape)}, got {latents.dtype} of shape {list(latents.shape)}"
             )
         if not latents.isfinite().all():
             raise ValueError("latents: some values are not finite")
@@ -275,7 +275,7 @@ class Denoiser:
         Raises ValueError if steps are left.
         """
         if state.step != self.steps:
-            raise ValueError(f"state: need all {self.steps} steps done, got {state.step}")
+            raise ValueError(f"state: all {self.steps} steps must be done, but only {state.step} are")
         return self.grid(state).contiguous()
 
     def run(
@@ -317,7 +317,7 @@ class Denoiser:
         if not isinstance(prompt, TimedText):
             if any(known.shares is not None for known in self._extra):
                 raise ValueError(
-                    "shares: extra latents may have shares of prompts only if the window's prompt has shares"
+                    "shares: extra latents may have shares (how much of a latent shows each prompt) only if the window's prompt has shares too"
                 )
             return prompt
         if prompt.shares.shape[1] != self._noise.shape[1]:
@@ -331,7 +331,7 @@ class Denoiser:
         for known, part in zip(self._extra, parts, strict=True):
             if part.shape != (len(prompt.texts), known.latents.shape[1]):
                 raise ValueError(
-                    f"shares: need [{len(prompt.texts)}, {known.latents.shape[1]}] for extra latents, one row for each prompt, got {list(part.shape)}"
+                    f"shares: must have the shape [{len(prompt.texts)}, {known.latents.shape[1]}] for extra latents (one row for each prompt, one column for each latent), got {list(part.shape)}"
                 )
         return TimedText(prompt.texts, torch.cat([*parts, prompt.shares], dim=1)).shown()
 

@@ -41,7 +41,9 @@ def test_a_model_that_a_node_should_offer_is_refused_with_what_keeps_the_node_fr
     )
     with pytest.raises(InvalidSpec) as refused:
         intake.plan(spec, keep_media=False)
-    assert refused.value.field == "model" and f"no node has offered ltx-tiny {told}" in str(refused.value)
+    assert refused.value.field == "model" and f"no node has offered the model ltx-tiny {told}" in str(
+        refused.value
+    )
 
 
 class Careless:

@@ -79,7 +79,7 @@ def test_a_node_whose_id_can_be_read_nowhere_joins_as_another(farm, joined):
 
 def test_a_token_of_another_node_is_not_taken_for_its_own(farm, joined):
     (joined / "node.token").write_text(farm.authority.node_token("another"))
-    with pytest.raises(DamagedFile, match="is not the token of node"):
+    with pytest.raises(DamagedFile, match="does not contain the token of node"):
         identity.load(joined, "", "")
 
 

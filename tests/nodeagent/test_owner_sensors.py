@@ -96,7 +96,9 @@ def test_x11_knows_better_than_a_desktop_that_never_says_idle(logind, script):
 def test_without_logind_a_display_of_our_own_is_asked(script, monkeypatch):
     script("loginctl", "echo 'Failed to connect to bus' >&2; exit 1")
     monkeypatch.delenv("DISPLAY", raising=False)
-    with pytest.raises(CannotTell, match="loginctl list-sessions ended with 1: Failed to connect to bus"):
+    with pytest.raises(
+        CannotTell, match="loginctl list-sessions ended with exit code 1: Failed to connect to bus"
+    ):
         sensors.idle()
     monkeypatch.setenv("DISPLAY", ":1")
     script("xprintidle", "echo 5000")
@@ -127,9 +129,9 @@ def test_a_command_says_there_or_away_by_its_exit_code(command, idle):
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ("echo 'no such badge reader' >&2; exit 2", "ended with 2: no such badge reader"),
-        ("no-such-program-anywhere", "ended with 127"),
-        ("kill -9 $$", "ended with -9: it said nothing"),
+        ("echo 'no such badge reader' >&2; exit 2", "ended with exit code 2: no such badge reader"),
+        ("no-such-program-anywhere", "ended with exit code 127"),
+        ("kill -9 $$", "ended with exit code -9: it said nothing"),
     ],
 )
 def test_any_other_end_of_a_command_can_not_be_told(command, words):

@@ -120,7 +120,10 @@ def test_within_the_grace_nothing_is_stopped_and_nothing_taken(farm, node, desk)
 def test_an_agent_that_can_not_tell_takes_no_work_and_says_why(farm, node, desk):
     desk.nobody_knows()
     node(renderer=False)
-    assert "can't tell whether its owner is there: owner.command ended with 7" in farm.hellos[0].owner_reason
+    assert (
+        "can't tell whether the machine's owner is there: owner.command ended with exit code 7"
+        in farm.hellos[0].owner_reason
+    )
     desk.away()
     until(lambda: farm.heartbeats and reason(farm) == "", what="work")
 

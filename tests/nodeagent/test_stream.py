@@ -36,7 +36,7 @@ def _stream(node: _Node, who: identity.NodeIdentity, journal: Journal) -> FarmSt
 
 
 def test_what_is_to_be_done_about_its_version_is_in_the_agents_log(farm, tmp_path):
-    farm.upgrade = "runs ltx-farm 0.9; upgrade it to 1.0"
+    farm.upgrade = "runs ltx-farm 0.9; upgrade the node to 1.0"
 
     async def connect():
         who = await identity.register(tmp_path / "node", "n", farm.server, farm.join_token)
@@ -55,7 +55,7 @@ def test_what_is_to_be_done_about_its_version_is_in_the_agents_log(farm, tmp_pat
     with capture_logs() as logs:
         asyncio.run(connect())
     warnings = [line["event"] for line in logs if line["log_level"] == "warning"]
-    assert warnings == ["this node runs ltx-farm 0.9; upgrade it to 1.0"]
+    assert warnings == ["this node runs ltx-farm 0.9; upgrade the node to 1.0"]
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 5])

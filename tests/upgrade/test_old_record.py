@@ -127,7 +127,7 @@ def test_an_agent_of_the_version_before_goes_on_with_todays_daemon_and_is_told_t
     assert tasks[key].state is TaskState.SUCCEEDED
     assert {record.task.key for record in daemon.store.tasks.ready()} - waiting, "what needs it can begin"
 
-    upgrade = f"runs ltx-farm {recorded.about['version']}; upgrade it to {__version__}"
+    upgrade = f"runs ltx-farm {recorded.about['version']}; upgrade the node to {__version__}"
     if recorded.about["protocol"] == PROTOCOL:
         upgrade = ""
     assert welcome.welcome.upgrade == upgrade

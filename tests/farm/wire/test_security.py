@@ -184,10 +184,10 @@ def test_a_profile_of_one_file_needs_no_other(authority, tmp_path):
     ("change", "words"),
     [
         ({"ca": "-----BEGIN CERTIFICATE-----"}, "its ca is damaged"),
-        ({"ca": 5}, "with server, ca_file or ca, and token_file or token"),
-        ({"ca_file": "ca.pem"}, "with server, ca_file or ca, and token_file or token"),
+        ({"ca": 5}, "with server, either ca or ca_file, and either token or token_file"),
+        ({"ca_file": "ca.pem"}, "with server, either ca or ca_file, and either token or token_file"),
         ({"token": "two words"}, "its token is damaged"),
-        ({"token": ""}, "with server, ca_file or ca, and token_file or token"),
+        ({"token": ""}, "with server, either ca or ca_file, and either token or token_file"),
         ({"server": "farm.studio"}, "must be HOST:PORT, such as farm.studio:7433, got farm.studio"),
         ({"server": ""}, "it must name the server"),
     ],

@@ -108,5 +108,7 @@ def test_what_is_kept_no_longer_is_refused_with_that_word(daemon, client, job, t
         config = load_config(None, {}, {"home": tmp_path / "farm"})
         intake = Intake(config, catalogue(planning_plugins()), daemon.store, daemon.files)
         wanted = spec(model="ltx-tiny", conditions=[Condition(media=Media(artifact_id=clip.id))])
-        with pytest.raises(InvalidSpec, match=r"conditions.0.media.artifact_id: clip.mp4 is no longer kept"):
+        with pytest.raises(
+            InvalidSpec, match=r"conditions.0.media.artifact_id: the file clip.mp4 is no longer kept"
+        ):
             intake.plan(wanted, keep_media=False)

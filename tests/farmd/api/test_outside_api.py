@@ -49,7 +49,7 @@ def test_every_call_passes_that_gate(calls):
             jobs_pb2.GetJobRequest(job_id=NUL), metadata=metadata
         )
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert "job_id: must not contain NUL characters, got one at character 2" in refused.value.details()
+    assert "job_id: must not contain NUL characters, but has one at position 2" in refused.value.details()
     with pytest.raises(grpc.RpcError) as refused:
         nodes_pb2_grpc.NodeServiceStub(open_channel).GetNode(
             nodes_pb2.GetNodeRequest(node=NUL), metadata=metadata

@@ -192,7 +192,7 @@ def test_a_log_whose_node_is_gone_ends_and_one_never_begun_is_refused(daemon, cl
         list(client.log(f"{job.id}/window/0"))
     attempt = dispatch(daemon.store, job, "window/0", node_id=NODE)
     daemon.store.attempts.lose(attempt.id, attempt.epoch, "the node is gone")
-    with pytest.raises(InvalidSpec, match=r"epoch: must be the epoch of an attempt at window/0 \(1\)"):
+    with pytest.raises(InvalidSpec, match=r"epoch: must be the epoch of an attempt at task window/0 \(1\)"):
         list(client.log(f"{job.id}/window/0", epoch=2))
 
 

@@ -16,8 +16,8 @@ from tests.farm.small_daemon import NODE
     ("protocol", "to_the_node", "to_people"),
     [
         (PROTOCOL, "", ""),
-        (PROTOCOL - 1, "", f"runs ltx-farm 0.9; upgrade it to {__version__}"),
-        (PROTOCOL - 2, f"install ltx-farm {__version__} on the node", f"too old for this farm; upgrade it to {__version__}"),
+        (PROTOCOL - 1, "", f"runs ltx-farm 0.9; upgrade the node to {__version__}"),
+        (PROTOCOL - 2, f"install ltx-farm {__version__} on the node", f"too old for this farm; upgrade the node to {__version__}"),
         (PROTOCOL + 1, "upgrade the farm's server first", "too new for this farm; upgrade the farm's server first"),
     ],
     ids=["same", "one before", "older", "newer"],

@@ -204,7 +204,10 @@ def test_a_sink_of_another_prompt_is_seen_by_a_window_that_shows_one(ltx, prompt
             {"prompt": split(1, 0)},
             r"^prompt: need shares \(how much of a latent shows each prompt\) for 5 latents, got shares for 2",
         ),
-        ({"conditions": [Extra(drawn(2, 1), 8, shares=split(1, 0))]}, r"^shares: need \[2, 1\]"),
+        (
+            {"conditions": [Extra(drawn(2, 1), 8, shares=split(1, 0))]},
+            r"^shares: must have the shape \[2, 1\]",
+        ),
     ],
 )
 def test_shares_of_other_latents_are_refused(ltx, prompts, changed, message):
@@ -216,7 +219,7 @@ def test_shares_of_other_latents_are_refused(ltx, prompts, changed, message):
 def test_shares_of_an_extra_latent_are_refused_where_the_window_has_none(ltx, prompts):
     with pytest.raises(
         ValueError,
-        match="^shares: extra latents may have shares of prompts only if the window's prompt has shares",
+        match=r"^shares: extra latents may have shares \(how much of a latent shows each prompt\) only if the window's prompt has shares too",
     ):
         window_of(ltx, prompts[0], conditions=[Extra(drawn(2, 1), 8, shares=split(1))])
 

@@ -82,7 +82,7 @@ def test_lower_precision_comes_near_full_precision_and_keeps_float32_latents(
 
 def test_an_unfinished_window_has_no_result(ltx, prompt):
     window = denoiser(ltx, prompt)
-    with pytest.raises(ValueError, match="need all 4 steps done, got 0"):
+    with pytest.raises(ValueError, match="all 4 steps must be done, but only 0 are"):
         window.result(window.begin())
 
 
