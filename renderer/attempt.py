@@ -96,7 +96,9 @@ class Attempt:
         """
         text = json.dumps(self._facts, allow_nan=False)
         if len(text) > MAX_FACTS:
-            raise ValueError(f"facts: must be at most {MAX_FACTS} bytes of JSON, got {len(text)}")
+            raise ValueError(
+                f"facts: the facts that a task reports must be at most {MAX_FACTS} bytes of JSON, got {len(text)}"
+            )
         return json.loads(text)
 
     def pause(self, seconds: float) -> None:
@@ -170,7 +172,7 @@ class Attempt:
         try:
             return self._cache.get(self._handed.state, self._wire)
         except (InputDamaged, StorageFailed, TransferFailed, OSError) as error:
-            why = f"the state that an earlier attempt left could not be fetched: {error}"
+            why = f"the saved state of an earlier attempt could not be fetched: {error}"
             self._report(f"began anew, because {why}", {"began_anew": why})
             return None
 

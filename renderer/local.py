@@ -259,7 +259,9 @@ class _Hold:
     def checkpoint(self) -> None:
         """Raise Stopped once the lease has ended."""
         if self._ended.is_set():
-            raise Stopped("another window of the same lockstep group has failed")
+            raise Stopped(
+                "another window of the same lockstep group (windows that are rendered together, step by step) has failed"
+            )
 
     def runs(self) -> bool:
         """Return True, or raise Stopped once the lease has ended."""

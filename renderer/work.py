@@ -95,7 +95,7 @@ class Workbench:
         source = sources.get(name) or self._planning.farm_default_source(model=name, cache=self._cache)
         if source is None:
             raise TaskRefused(
-                f"model: this machine has no {name!r}; it has {', '.join(sorted(sources)) or 'none'}"
+                f"model: this machine has no model {name!r}; it has {', '.join(sorted(sources)) or 'none'}"
             )
         key = (name, source, weights, precision)
         if key in self._warm:
@@ -103,7 +103,7 @@ class Workbench:
         found = self._planning.farm_weights_hash(model=name, source=source, cache=self._cache)
         if found != weights:
             raise TaskRefused(
-                f"weights: the job was planned with {name} weights {weights}, but those in {source} are {found or 'missing'}"
+                f"weights: the job was planned with {name} weights {weights}, but the weights in {source} are {found or 'missing'}"
             )
         # A job may use a small model beside its own, by turns.
         if not self._fit([(name, precision), *((warm[0], warm[3]) for warm in self._warm)]):
@@ -128,7 +128,7 @@ class Workbench:
         output = self._hook.farm_open_output(output=name)
         if output is None or name not in self._suffixes:
             known = ", ".join(sorted(self._suffixes)) or "none"
-            raise TaskRefused(f"output: no plugin on this machine writes {name!r}; it has {known}")
+            raise TaskRefused(f"output: no plugin on this machine writes {name!r}; outputs it has: {known}")
         return output, self._suffixes[name]
 
     def _decode(self, task: TaskContext, sources: dict[str, str]) -> dict[str, Path]:

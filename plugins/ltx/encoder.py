@@ -25,7 +25,9 @@ class ClipEncoder:
 
     def __init__(self, ltx: Ltx) -> None:
         if not ltx.vae.config.encoder_causal:
-            raise ValueError("vae: its encoder looks ahead, so a clip can't be encoded a stretch at a time")
+            raise ValueError(
+                "vae: the VAE's encoder looks at later frames, so a clip can't be encoded piece by piece; use a VAE with a causal encoder"
+            )
         self._ltx = ltx
         self._encoder = _remembering(ltx.vae.encoder)
         self._begun = False
@@ -56,7 +58,7 @@ def stretches(frames: int, pixels: int, at_a_time: int) -> list[int]:
         ValueError: ``frames`` is not 8n + 1.
     """
     if frames < 1 or frames % FRAMES_PER_LATENT != 1:
-        raise ValueError(f"frames: need {FRAMES_PER_LATENT}n + 1 of them, got {frames}")
+        raise ValueError(f"frames: the number of frames must be {FRAMES_PER_LATENT}n + 1, got {frames}")
     most = max(1, at_a_time // (pixels * FRAMES_PER_LATENT)) * FRAMES_PER_LATENT
     found = [min(frames, most + 1)]
     while sum(found) < frames:

@@ -100,12 +100,12 @@ class Difference:
     def note(self) -> str:
         """A sentence that tells people about this difference."""
         if self.frames == 1:
-            what, at = f"image at frame {self.frame} differs from the frame", ""
+            what, at = f"image at frame {self.frame} of the video", ""
         else:
             span = f"{self.begins} to {self.begins + self.frames - 1}"
-            what, at = f"clip at frames {span} differs from the frames", f" at frame {self.frame}"
+            what, at = f"clip at frames {span} of the video", f" at frame {self.frame}"
         return (
-            f"the {what} rendered there (PSNR {self.db:.0f} dB{at}; below {NOT_FOLLOWED:.0f} dB it stands out); "
+            f"the {what} differs from what was rendered in its place (PSNR {self.db:.0f} dB{at}; a PSNR below {NOT_FOLLOWED:.0f} dB stands out); "
             "try another seed or a strength below 1; with such a strength the video keeps the rendered frames"
         )
 
@@ -120,7 +120,7 @@ def report(differences: Iterable[Difference]) -> tuple[str, dict[str, Any]]:
     notes = [one.note for one in sorted(missed[:MOST_NOTES], key=lambda one: one.frame)]
     if rest := len(missed) - len(notes):
         notes.append(
-            f"{rest} more given images and clips differ from the rendered frames: each has a PSNR below {NOT_FOLLOWED:.0f} dB"
+            f"{rest} of the job's other images and clips differ from what was rendered in their place: each has a PSNR below {NOT_FOLLOWED:.0f} dB"
         )
     # What is equal to the last bit has no PSNR, and JSON no infinity.
     given = [

@@ -63,8 +63,8 @@ def check_space(path: Path, space: Statistics) -> None:
     for name, one, other in zip(("mean", "deviation"), theirs, space, strict=True):
         if one.shape != other.shape or not torch.allclose(one, other.float().cpu(), rtol=_SAME, atol=_SAME):
             raise OtherSpace(
-                f"storyboard_model: the storyboard's latents come from another VAE than this model's (the {name} of each channel "
-                "differs); give both models the same VAE, or let the model draw its own storyboard"
+                f"storyboard_model: the storyboard's latents come from a different VAE than that of the model that renders the video (the {name} of each channel "
+                "differs); give both models the same VAE, or let the rendering model draw its own storyboard"
             )
 
 
@@ -81,7 +81,7 @@ def load_latents(path: Path, start: int | None = None, stop: int | None = None) 
     stop = first + latents.shape[1] if stop is None else stop
     if not first <= start < stop <= first + latents.shape[1]:
         raise ValueError(
-            f"{path.name} holds latents [{first}, {first + latents.shape[1]}), not [{start}, {stop})"
+            f"{path.name} contains latents [{first}, {first + latents.shape[1]}), but latents [{start}, {stop}) are needed"
         )
     return latents[:, start - first : stop - first]
 
@@ -116,11 +116,11 @@ def assemble(
             latents = ramp(latents, load_latents(fetch(piece.right), piece.start, piece.stop))
         first, last = max(piece.start, start), min(piece.stop, stop)
         if first != at:
-            raise ValueError(f"pieces leave a gap: [{at}, {first}) is missing")
+            raise ValueError(f"the pieces of the video leave a gap: latents [{at}, {first}) are missing")
         parts.append(latents[:, first - piece.start : last - piece.start])
         at = last
     if at != stop:
-        raise ValueError(f"pieces leave a gap: [{at}, {stop}) is missing")
+        raise ValueError(f"the pieces of the video leave a gap: latents [{at}, {stop}) are missing")
     whole = torch.cat(parts, dim=1)
     for key in patches:
         first, last = extent(fetch(key))

@@ -101,7 +101,7 @@ class Ltx:
             with safe_open(file, "pt") as tensors:
                 if "latents_mean" in tensors.keys():  # noqa: SIM118 - no mapping
                     return tensors.get_tensor("latents_mean"), tensors.get_tensor("latents_std")
-        raise FileNotFoundError(f"weights: the VAE in {self.folder} has no latents_mean")
+        raise FileNotFoundError(f"weights: the VAE in {self.folder} has no tensor latents_mean")
 
     def release(self, *names: str) -> None:
         """Release the named parts (all parts if none is named) and return their memory to the device."""
@@ -166,7 +166,7 @@ def _latent_upsampler(ltx: Ltx) -> LTXLatentUpsamplerModel:
     channels = ltx.space[0].numel()
     if model.config.in_channels != channels:
         raise ValueError(
-            f"{UPSAMPLER}: takes latents of {model.config.in_channels} channels, but the VAE's have {channels}"
+            f"{UPSAMPLER}: takes latents of {model.config.in_channels} channels, but the VAE's latents have {channels}"
         )
     return model
 

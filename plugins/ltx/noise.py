@@ -125,7 +125,7 @@ def normals(key: int, counter: tuple[int, int, int, int], count: int) -> np.ndar
     if not 0 <= key < 2**128:
         raise ValueError(f"seed: need 0 <= seed < 2**128, got {key}")
     if not all(0 <= word < 2**64 for word in counter):
-        raise ValueError(f"counter: need words in 0 .. 2**64 - 1, got {counter}")
+        raise ValueError(f"counter: each number must be from 0 to 2**64 - 1, got {counter}")
     words = np.random.Philox(key=key, counter=np.array(counter, dtype=np.uint64)).random_raw(count)
     # 52 bits and a half: exact in a double, symmetric, and never 0 or 1.
     return quantile(((words >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52)

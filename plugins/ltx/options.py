@@ -130,7 +130,7 @@ def schedule(options: Options, steps: int, tokens: int, distilled: str = "") -> 
         InvalidSpec: The options don't fit each other, the steps or the model.
     """
     if not isinstance(options, LtxOptions):
-        raise TypeError(f"need LtxOptions, got {type(options).__name__}")
+        raise TypeError(f"options: must be LtxOptions, got {type(options).__name__}")
     if options.timesteps:
         levels = _given(options.timesteps)
     elif distilled:
@@ -141,7 +141,7 @@ def schedule(options: Options, steps: int, tokens: int, distilled: str = "") -> 
     if distilled and (strange := [level for level in levels if not _on_grid(level)]):
         raise InvalidSpec(
             "options.timesteps",
-            f"must be among {_listed(DISTILLED)}, because {distilled} is distilled and knows only these noise levels, got {strange[0]:g}",
+            f"must be among {_listed(DISTILLED)} (the only noise levels that {distilled}, a distilled model, knows), got {strange[0]:g}",
         )
     first, last = options.skip_initial_inference_steps, options.skip_final_inference_steps
     if first + last >= len(levels):
@@ -157,20 +157,23 @@ def _only_its_own(options: LtxOptions, steps: int, distilled: str) -> None:
     if steps != len(DISTILLED):
         raise InvalidSpec(
             "steps",
-            f"must be {len(DISTILLED)} for {distilled}, which is distilled and knows only its own noise levels, got {steps}; "
-            "to take fewer steps, list their noise levels in options.timesteps",
+            f"must be {len(DISTILLED)} for {distilled} (a distilled model, which knows only its own noise levels), got {steps}; "
+            "to take fewer steps, list the noise levels of these steps in options.timesteps",
         )
     if options.schedule is not Schedule.LINEAR_QUADRATIC:
         raise InvalidSpec(
             "options.schedule",
-            f"must be '{Schedule.LINEAR_QUADRATIC}' for {distilled}, which is distilled and knows only its own noise levels, "
+            f"must be '{Schedule.LINEAR_QUADRATIC}' for {distilled} (a distilled model, which knows only its own noise levels), "
             f"got '{options.schedule}'",
         )
 
 
 def _given(timesteps: Sequence[float]) -> list[float]:
     if any(later >= earlier for earlier, later in pairwise(timesteps)):
-        raise InvalidSpec("options.timesteps", f"must fall from one to the next, got {_listed(timesteps)}")
+        raise InvalidSpec(
+            "options.timesteps",
+            f"each noise level must be lower than the one before, got {_listed(timesteps)}",
+        )
     return list(timesteps)
 
 

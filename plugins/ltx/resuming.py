@@ -55,15 +55,15 @@ def load(path: Path, fingerprint: str, denoiser: Denoiser) -> State:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it can't be iterated
         if metadata.get("format") not in (_FORMAT, _PLAIN_FORMAT):
-            raise Unfit(f"the state has the format {metadata.get('format')!r}, not {_FORMAT!r}")
+            raise Unfit(f"the saved state has the format {metadata.get('format')!r}, not {_FORMAT!r}")
         if metadata.get("fingerprint") != fingerprint:
-            raise Unfit("the state belongs to another task, model or plan")
+            raise Unfit("the saved state belongs to another task, model or plan")
         history = {
             name.removeprefix(_HISTORY): one for name, one in tensors.items() if name.startswith(_HISTORY)
         }
         return denoiser.resume(tensors["latents"], int(metadata.get("step", "")), history)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise Unfit(f"the file can't be read: {error}") from error
+        raise Unfit(f"the file of the saved state can't be read: {error}") from error
 
 
 def run(ltx: Ltx, denoiser: Denoiser, task: TaskContext) -> torch.Tensor:

@@ -19,7 +19,7 @@ def linear_quadratic(steps: int, threshold: float = 0.025, linear_steps: int | N
         return [1.0, 0.0]
     linear = steps // 2 if linear_steps is None else linear_steps
     if not 1 <= linear < steps:
-        raise ValueError(f"linear_steps: need 1 .. {steps - 1}, got {linear}")
+        raise ValueError(f"linear_steps: need 1 to {steps - 1}, got {linear}")
     rest = steps - linear
     difference = linear - threshold * steps
     square = difference / (linear * rest**2)
@@ -35,5 +35,5 @@ def check(sigmas: Sequence[float]) -> None:
     falling = all(high > low for high, low in pairwise(sigmas))
     if len(sigmas) < 2 or not falling or sigmas[0] > 1.0 or sigmas[-1] != 0.0:
         raise ValueError(
-            f"sigmas: need at least two, falling from at most 1.0 to exactly 0.0, got {list(sigmas)}"
+            f"sigmas: must be at least two numbers that fall from at most 1.0 to exactly 0.0, got {list(sigmas)}"
         )

@@ -34,11 +34,11 @@ class TimedText:
     def __post_init__(self) -> None:
         if self.shares.ndim != 2 or len(self.shares) != len(self.texts) or not self.texts:
             raise ValueError(
-                f"shares: need one row for each prompt, [{len(self.texts)}, n], got {list(self.shares.shape)}"
+                f"shares: must have the shape [{len(self.texts)}, n] (one row for each prompt), got {list(self.shares.shape)}"
             )
         if (self.shares < 0).any() or ((self.shares.sum(0) - 1).abs() > 1e-4).any():
             raise ValueError(
-                "shares: each must be from 0 to 1, and the shares of each latent must add up to 1"
+                "shares: each prompt's share of a latent must be from 0 to 1, and the shares of each latent must add up to 1"
             )
 
     def shown(self) -> TimedText | Text:

@@ -58,13 +58,15 @@ def check_frames(vae: AutoencoderKLLTXVideo, frames: np.ndarray, alone: int) -> 
     ratio = vae.spatial_compression_ratio
     if frames.dtype not in (np.uint8, np.float32) or frames.ndim != 4 or frames.shape[3] != 3:
         raise ValueError(
-            f"frames: need uint8 or float32 [F, H, W, 3], got {frames.dtype} {list(frames.shape)}"
+            f"frames: must be uint8 or float32 with the shape [F, H, W, 3], got {frames.dtype} {list(frames.shape)}"
         )
     count, height, width = frames.shape[:3]
     if count % FRAMES_PER_LATENT != alone or not count:
-        raise ValueError(f"frames: need {FRAMES_PER_LATENT}n{' + 1' if alone else ''} of them, got {count}")
+        raise ValueError(
+            f"frames: the number of frames must be {FRAMES_PER_LATENT}n{' + 1' if alone else ''}, got {count}"
+        )
     if height % ratio or width % ratio or not height or not width:
-        raise ValueError(f"frames: need a size in multiples of {ratio}, got {width}x{height}")
+        raise ValueError(f"frames: width and height must be multiples of {ratio}, got {width}x{height}")
 
 
 def normalised(vae: AutoencoderKLLTXVideo, latents: torch.Tensor) -> torch.Tensor:
@@ -117,14 +119,16 @@ def decode_chunks(
     vae = ltx.vae
     config = vae.config
     if latents.ndim != 4 or latents.shape[0] != config.latent_channels:
-        raise ValueError(f"latents: need [{config.latent_channels}, n, h, w], got {list(latents.shape)}")
+        raise ValueError(
+            f"latents: must have the shape [{config.latent_channels}, n, h, w], got {list(latents.shape)}"
+        )
     frames = FRAMES_PER_LATENT * (latents.shape[1] - 1) + 1
     last = frames if last is None else last
     if not 0 <= first < last <= frames:
         raise ValueError(f"first, last: need 0 <= first < last <= {frames}, got {first}, {last}")
     if any(config.decoder_inject_noise):
         raise ValueError(
-            "vae: this VAE's decoder draws random noise itself (as in LTX-Video 0.9.1), so no result could be repeated"
+            "vae: this VAE's decoder draws random noise itself (as in LTX-Video 0.9.1), so its results can't be repeated; use another VAE"
         )
 
     z = latents[None].to(ltx.device, torch.float32)
@@ -133,7 +137,9 @@ def decode_chunks(
     timestep = None
     if config.timestep_conditioning:
         if noise is None or noise.shape != latents.shape:
-            raise ValueError(f"noise: this VAE decodes at a timestep and needs noise {list(latents.shape)}")
+            raise ValueError(
+                f"noise: this VAE decodes at a timestep and needs noise of the shape {list(latents.shape)}"
+            )
         z = (1.0 - noise_scale) * z + noise_scale * noise[None].to(z)
         timestep = torch.tensor([decode_timestep], device=z.device, dtype=ltx.dtype)
     z = z.to(ltx.dtype, memory_format=torch.channels_last_3d)

@@ -38,7 +38,7 @@ def locate(source: str | Path, *, local_files_only: bool = True) -> Path:
             folder = Path(snapshot_download(str(source), local_files_only=local_files_only))
         except (HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError) as error:
             raise FileNotFoundError(
-                f"weights: {str(source)!r} is neither a folder nor a hub id in the local cache"
+                f"weights: {str(source)!r} is neither a folder nor the id of a Hugging Face model in the local cache"
             ) from error
     if not (folder / INDEX).is_file():
         raise FileNotFoundError(f"weights: {folder} is not a diffusers folder: it has no {INDEX}")

@@ -151,7 +151,7 @@ def join_segments(
     output, fps = Path(output), Fraction(fps)
     segments = [Path(path).absolute() for path in paths]
     if not segments:
-        raise ValueError("paths: is empty; accepted: at least one segment")
+        raise ValueError("paths: the list is empty; accepted: at least one segment")
     _refuse_existing(output, overwrite)
     total = _check_segments(segments, fps)
     if total != expected_frames:
@@ -236,7 +236,7 @@ def _ffmpeg(command: Any) -> Iterator[Callable[[Any], None]]:
     try:
         executable = imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError as error:
-        raise OutputError(f"no ffmpeg: {error}") from error
+        raise OutputError(f"ffmpeg was not found: {error}") from error
     arguments = command.global_args("-hide_banner", "-loglevel", "error", "-nostdin").compile(
         cmd=executable, overwrite_output=True
     )
@@ -248,7 +248,7 @@ def _ffmpeg(command: Any) -> Iterator[Callable[[Any], None]]:
             )
         except OSError as error:
             raise OutputError(
-                f"ffmpeg can't be started: {executable}: {error.strerror}; set IMAGEIO_FFMPEG_EXE to use another ffmpeg"
+                f"ffmpeg ({executable}) can't be started: {error.strerror}; set IMAGEIO_FFMPEG_EXE to use another ffmpeg"
             ) from error
 
         pipe = process.stdin
@@ -280,7 +280,9 @@ def _ffmpeg(command: Any) -> Iterator[Callable[[Any], None]]:
         stderr.seek(0)
         said = stderr.read().decode(errors="replace").strip()[-2000:]
     if status != 0 or gave_up:
-        raise OutputError(f"ffmpeg failed with status {status}: {shown_lines(said) or 'it said nothing'}")
+        raise OutputError(
+            f"ffmpeg failed with status {status}: {shown_lines(said) or 'ffmpeg printed no message'}"
+        )
 
 
 def _run(command: Any, stdin: bytes) -> None:
@@ -294,12 +296,12 @@ def _feed(command: Any, frames: Iterable[np.ndarray], shape: tuple[int, int, int
         for frame in frames:
             if frame.shape != shape or frame.dtype != np.uint8:
                 raise ValueError(
-                    f"frames: number {count} is {frame.dtype} {list(frame.shape)}; accepted: uint8 {list(shape)}"
+                    f"frames: frame {count} is {frame.dtype} {list(frame.shape)}; accepted: uint8 {list(shape)}"
                 )
             write(np.ascontiguousarray(frame).data)
             count += 1
         if count == 0:
-            raise ValueError("frames: there are none; accepted: at least one")
+            raise ValueError("frames: no frame was given; accepted: at least one")
     return count
 
 
@@ -313,7 +315,7 @@ def _check_segments(segments: Sequence[Path], fps: Fraction) -> int:
                 f"file:{segment}", options={"protocol_whitelist": "file"}, metadata_errors="replace"
             ) as container:
                 if not container.streams.video:
-                    raise OutputError(f"{segment} has no video")
+                    raise OutputError(f"{segment} has no video stream")
                 stream = container.streams.video[0]
                 times = _frame_times(segment, container)
                 header = _header(stream)
@@ -330,7 +332,7 @@ def _check_segments(segments: Sequence[Path], fps: Fraction) -> int:
                 _check_even(segment, stream, times, fps)
                 total += len(times)
         except (av.FFmpegError, OSError) as error:
-            raise OutputError(f"{segment} is not a whole segment: {shown(error)}") from error
+            raise OutputError(f"{segment} is not a complete video segment: {shown(error)}") from error
     return total
 
 
@@ -365,7 +367,7 @@ def _frame_times(path: Path, container: av.container.InputContainer) -> list[int
 def _check_even(path: Path, stream: av.VideoStream, times: Sequence[int], fps: Fraction) -> None:
     """OutputError unless the frames follow each other at `fps` from time 0, the last one to its end."""
     if stream.time_base is None:
-        raise OutputError(f"{path} has no time base")
+        raise OutputError(f"{path} has no time base in its video stream")
     step = 1 / (fps * stream.time_base)
     for index, time in enumerate(times):
         if time != index * step:

@@ -111,7 +111,7 @@ def place_media(piece: PreparedMedia, frames: int, lead: int) -> Placed:
     """
     if not (0 <= piece.frame and piece.frames >= 1 and piece.stop <= frames):
         raise ValueError(
-            f"media at frames [{piece.frame}, {piece.stop}) lie outside the {frames} delivered frames"
+            f"the image or clip at frames [{piece.frame}, {piece.stop}) does not lie within the {frames} delivered frames"
         )
     first, last = piece.frame + lead, piece.stop + lead - 1
     # What comes before the first delivered frame, or after the last, is nobody's: the media may fill it.
@@ -193,7 +193,7 @@ def check_apart(media: Sequence[PreparedMedia], frames: int) -> None:
             most = frames - piece.frames
             raise InvalidSpec(
                 field,
-                f"must be at most {most}, so that {_its(piece.frames)} within the {frames} frames of the job, "
+                f"must be at most {most} (so that {_its(piece.frames)} within the {frames} frames of the job), "
                 f"got {piece.frame}"
                 if most >= 0
                 else f"the condition has {piece.frames} frames, more than the {frames} frames of the job",
@@ -204,8 +204,8 @@ def check_apart(media: Sequence[PreparedMedia], frames: int) -> None:
                 if (span, piece.strength) == (same, earlier.strength):
                     raise InvalidSpec(
                         f"conditions.{index}.strength",
-                        f"must differ from the strength {earlier.strength:g} of conditions.{other}, got the same; both "
-                        f"conditions cover all {frames} frames, and the job reworks the one with the higher strength",
+                        f"must differ from the strength {earlier.strength:g} of conditions.{other}, because both "
+                        f"conditions cover all {frames} frames, and the job reworks only the one with the higher strength",
                     )
                 continue
             if piece.frame < earlier.stop and earlier.frame < piece.stop:

@@ -88,7 +88,7 @@ class Denoising:
                     )
                     raise InvalidSpec(
                         f"options.{name}",
-                        f"must be from 0 to {depth - 1}, because {model} has {depth} blocks, got {block}",
+                        f"must be from 0 to {depth - 1} ({model} has {depth} blocks), got {block}",
                     )
 
     def told_sampler(self) -> Chosen | None:

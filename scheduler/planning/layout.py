@@ -91,7 +91,7 @@ def share_out(
     """
     shortest = min(shortest, latents)
     if longest < shortest:
-        raise ValueError(f"longest must be at least {shortest} latents, got {longest}")
+        raise ValueError(f"the longest window must have at least {shortest} latents, got {longest}")
     shares = [
         share for candidate in candidates if (share := _share(candidate, shortest, longest, flops, memory))
     ]
@@ -115,7 +115,7 @@ def share_out(
     if not layouts:
         raise ValueError(
             f"no device has memory for windows of more than {held} latents. If {latents} latents are cut into such "
-            f"windows, and neighbours share {overlap}, some windows are shorter than the minimum of {least} latents"
+            f"windows, and neighbouring windows share {overlap}, some windows are shorter than the minimum of {least} latents"
         )
     best = min(
         (_evened(lengths, shares, shortest) for lengths in layouts[:TRIED]),

@@ -149,7 +149,7 @@ def make_plan(
     if drawing and not any(window.model == drawing.facts.name for window in laid_out):
         raise InvalidSpec(
             "storyboard_model",
-            f"must be left out: this job draws no storyboard (strategy {strategy.name}), "
+            f"must be left out (with strategy {strategy.name}, this job draws no storyboard), "
             f"got {drawing.facts.name!r}",
         )
     spans: Sequence[Cut] = windows.spans(latents, model.decode_span, model.decode_halo)
@@ -235,26 +235,28 @@ def make_plan(
         sizes = sorted({len(cut) for cut in timeline.cuts})
         notes.append(
             f"layout: {len(timeline.cuts)} windows of {' to '.join(map(str, dict.fromkeys((sizes[0], sizes[-1]))))} "
-            f"latents, sized for {', '.join(candidate.name for candidate in candidates)}"
+            f"latents, sized for the devices {', '.join(candidate.name for candidate in candidates)}"
         )
     if (width, height) != (spec.width, spec.height):
         notes.append(
-            f"size: rendered at {width}x{height} (multiples of 32) and cropped to {spec.width}x{spec.height} "
+            f"size: the video is rendered at {width}x{height} (multiples of 32) and cropped to {spec.width}x{spec.height} "
             "about the middle"
         )
     if frames_of(latents) != spec.frames:
         early = (
-            f", {lead} of them before the first delivered frame, so that given media fill whole latents"
+            f", {lead} of them before the first delivered frame, so that the given images and clips fill whole latents"
             if lead
             else ""
         )
-        notes.append(f"frames: rendered as {frames_of(latents)} (8n+1){early}, and cut to {spec.frames}")
+        notes.append(
+            f"frames: the video is rendered with {frames_of(latents)} frames (8n+1){early}, and cut to {spec.frames}"
+        )
     for place, piece, at in sorted(zip(listed, media, placed), key=lambda one: one[0]):
         count = sum(last - first for first, last in at.loose)
         if piece.strength == 1.0 and piece.frames > 1 and count:
             notes.append(
-                f"clip{f' {place + 1}' if len(media) > 1 else ''}: {count} of its {piece.frames} frames share latents (8 frames each) with new frames; "
-                "they are put into the video after it is rendered"
+                f"clip{f' {place + 1}' if len(media) > 1 else ''}: {count} of the clip's {piece.frames} frames share latents (8 frames each) with new frames; "
+                "these frames of the clip are put into the video after it is rendered"
             )
     pixels = spec.width * spec.height * spec.frames
     latent_bytes = sum(
@@ -306,6 +308,6 @@ def _source_sigma(strength: float | None, sigmas: Sequence[float]) -> float | No
     if sigmas[0] < 1.0 - 1e-6:
         raise InvalidSpec(
             "options",
-            f"the schedule must begin at noise level 1, because this job reworks no video, got {sigmas[0]:.4g}",
+            f"the schedule must begin at noise level 1 (this job reworks no video), got {sigmas[0]:.4g}",
         )
     return None

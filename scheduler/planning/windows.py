@@ -32,7 +32,9 @@ def seams(windows: Sequence[Cut]) -> tuple[Cut, ...]:
                 f"windows {left} and {right} must share two latents or more, because the first shared latent is dropped"
             )
         if found and found[-1].stop >= seam.start:
-            raise ValueError(f"window {left} has no latent of its own between its seams")
+            raise ValueError(
+                f"window {left} has no latent of its own between those that it shares with its two neighbours"
+            )
         found.append(seam)
     return tuple(found)
 

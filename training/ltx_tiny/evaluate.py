@@ -355,14 +355,17 @@ def _named(name: str, values: np.ndarray) -> dict[str, float]:
 @click.option(
     "--prompts",
     default=200,
-    help="Number of prompts in the part `text`. Each of the other parts uses a quarter as many scenes.",
+    help="Number of prompts in the part `text` of the evaluation. Each other part uses a quarter as many scenes.",
 )
 @click.option("--steps", default=8, help="Number of denoising steps.")
 @click.option(
     "--size", type=params.Size(), default="256x160", help="Width and height in pixels, multiples of 32."
 )
 @click.option(
-    "--only", type=click.Choice(PARTS), multiple=True, help="Part to judge, by default all; may be repeated."
+    "--only",
+    type=click.Choice(PARTS),
+    multiple=True,
+    help="Part of the evaluation to run. Default: all parts. May be given several times.",
 )
 @click.option("--device", default="cpu", help="Torch device, such as cpu or cuda.")
 @click.option("--threads", default=2, help="Number of CPU threads.")
@@ -370,7 +373,7 @@ def _named(name: str, values: np.ndarray) -> dict[str, float]:
     "--sheet",
     "picture",
     type=click.Path(path_type=Path),
-    help="PNG file to write: some scenes, and how the model continues them.",
+    help="PNG file to write. It shows some scenes, and how the model continues them.",
 )
 def main(
     folder: Path,

@@ -52,9 +52,9 @@ def _rate(default: float) -> Any:
 @click.option("--threads", default=2, help="Number of CPU threads.")
 @click.pass_context
 def main(context: click.Context, folder: Path, device: str, threads: int) -> None:
-    """Train the reference checkpoint: run vae, latents, decoder, flow, few-step and export, in this order.
+    """Train the reference checkpoint: run the commands vae, latents, decoder, flow, few-step and export, in this order.
 
-    To train an exported checkpoint further, run import, latents, onward, few-step and export, in this order.
+    To train an exported checkpoint further, run the commands import, latents, onward, few-step and export, in this order.
 
     Every stage keeps its state, log.csv and curves.png under RUN, and resumes when called again.
     """
@@ -92,7 +92,7 @@ def import_(run: dict[str, Any], source: Path) -> None:
 @click.option("--clips", default=1500, help="Number of scenes to encode, including those already encoded.")
 @click.pass_obj
 def latents(run: dict[str, Any], clips: int) -> None:
-    """Encode the scenes for the transformer's training. Don't run vae after this: the latents would be invalid."""
+    """Encode the scenes for the transformer's training. Don't run the command vae after this: the latents would be invalid."""
     pool.fill(run["folder"] / "pool", _vae(run).to(run["device"]), clips, run["device"])
 
 
@@ -101,7 +101,7 @@ def latents(run: dict[str, Any], clips: int) -> None:
 @_rate(6e-4)
 @click.pass_obj
 def decoder(run: dict[str, Any], minutes: float, rate: float) -> None:
-    """Train only the VAE's decoder: a step costs half as much as in vae, and existing latents stay valid."""
+    """Train only the VAE's decoder: a step costs half as much as in the command vae, and existing latents stay valid."""
     autoencoder.train_decoder(
         run["folder"] / "decoder",
         pool.read(run["folder"] / "pool"),

@@ -159,12 +159,12 @@ def main() -> None:
     """Connect to Ray, then serve until a signal stops the process or Ray ends it."""
     parser = argparse.ArgumentParser(prog="python -m scheduler.dispatch.ray.bridge", description=main.__doc__)
     parser.add_argument("--socket", required=True, type=Path)
-    parser.add_argument("--ray-address", required=True, help="Ray head, as host:port")
+    parser.add_argument("--ray-address", required=True, help="address of the Ray head, as HOST:PORT")
     parser.add_argument(
         "--renderer",
         required=True,
         action="append",
-        help="class of the renderers, as MODULE:CLASS; may be repeated: each node uses the first of the classes that it has installed",
+        help="Python class of the renderers, as MODULE:CLASS; may be given several times: each node uses the first of these classes that is installed on the node",
     )
     arguments = parser.parse_args()
     if len(os.fsencode(arguments.socket.absolute())) + 1 > _LONGEST_SOCKET_PATH:

@@ -129,9 +129,7 @@ def test_a_failed_job_delivers_each_unbroken_run_of_what_was_decoded(daemon, cli
 
 
 def test_what_is_told_of_a_job_lies_beside_what_is_decoded_of_it(daemon, client, shot, tmp_path):
-    note = (
-        "the image at frame 3 differs from the frame rendered there (PSNR 21 dB; below 22 dB it stands out)"
-    )
+    note = "the image at frame 3 of the video differs from what was rendered in its place (PSNR 21 dB; a PSNR below 22 dB stands out)"
     attempt = dispatch(daemon.store, shot.job, "decode/0", node_id=NODE)
     shot.deliver(attempt, {"notes": [note]}, segment=shot.segments["decode/0"])
     assert list(client.job(shot.id).job.notes) == [note]

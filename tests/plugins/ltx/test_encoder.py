@@ -49,11 +49,11 @@ def test_stretches_fill_latents_and_hold_little(latents, pixels, at_a_time):
 
 
 def test_what_fills_no_latents_is_refused(ltx):
-    with pytest.raises(ValueError, match=r"frames: need 8n \+ 1"):
+    with pytest.raises(ValueError, match=r"frames: the number of frames must be 8n \+ 1, got"):
         stretches(8, 1, 1)
     encoder = ClipEncoder(ltx)
-    with pytest.raises(ValueError, match=r"frames: need 8n \+ 1"):
+    with pytest.raises(ValueError, match=r"frames: the number of frames must be 8n \+ 1, got"):
         encoder.add(np.zeros((8, 64, 96, 3), np.uint8))
     encoder.add(np.zeros((9, 64, 96, 3), np.uint8))
-    with pytest.raises(ValueError, match=r"frames: need 8n of"):
+    with pytest.raises(ValueError, match=r"frames: the number of frames must be 8n, got"):
         encoder.add(np.zeros((9, 64, 96, 3), np.uint8))

@@ -63,7 +63,9 @@ def test_a_storyboard_of_another_vae_is_refused_by_the_first_window(model, plan,
 
     model.window = drawn_elsewhere
     try:
-        with pytest.raises(OtherSpace, match="storyboard_model: its latents come from another VAE"):
+        with pytest.raises(
+            OtherSpace, match="storyboard_model: the storyboard's latents come from a different VAE"
+        ):
             rendered(model, plan, tmp_path)
     finally:
         del model.window

@@ -131,7 +131,7 @@ def test_a_folder_without_an_upsampler_in_it_is_said_so(copied):
     [
         ({"temporal_upsample": True}, "keeps the number of frames"),
         ({"spatial_upsample": False, "temporal_upsample": True}, "keeps the number of frames"),
-        ({"in_channels": 64}, "64 channels, but the VAE's have 32"),
+        ({"in_channels": 64}, "64 channels, but the VAE's latents have 32"),
     ],
 )
 def test_an_upsampler_of_another_kind_is_refused(copied, changed, message):
@@ -242,5 +242,5 @@ def test_a_storyboard_of_the_common_size_is_doubled_then_interpolated(with_upsam
     doubled = double(model._ltx, small)
     assert doubled.shape == (32, 3, 12, 22)
     assert torch.equal(load_latents(drawn, 4, 7), upsample(doubled, 18, 32))
-    with pytest.raises(ValueError, match="holds latents"):
+    with pytest.raises(ValueError, match="contains latents"):
         load_latents(drawn, 3, 7)

@@ -103,7 +103,7 @@ def test_a_cache_that_cannot_be_written_only_costs_time(tiny_folder, tmp_path):
 def test_what_is_no_model_is_said_so(copied, tmp_path):
     with pytest.raises(FileNotFoundError, match="model_index.json"):
         weights_hash(tmp_path)
-    with pytest.raises(FileNotFoundError, match="neither a folder nor a hub id"):
+    with pytest.raises(FileNotFoundError, match="neither a folder nor the id of a Hugging Face model"):
         locate(tmp_path / "nowhere")
     shutil.rmtree(copied / "vae")
     with pytest.raises(FileNotFoundError, match="vae"):

@@ -299,7 +299,10 @@ def test_a_smaller_model_of_the_family_draws_the_storyboard_in_its_own_steps_for
 def test_a_storyboard_by_another_model_is_refused_where_it_would_not_be_understood_or_drawn():
     with pytest.raises(InvalidSpec, match="storyboard_model: must use ltx-tiny's latent space"):
         drawn_by_small(model="ltx-tiny")
-    with pytest.raises(InvalidSpec, match="storyboard_model: must be left out: this job draws no storyboard"):
+    with pytest.raises(
+        InvalidSpec,
+        match="storyboard_model: must be left out .with strategy autoregressive, this job draws no storyboard",
+    ):
         drawn_by_small(strategy="autoregressive")
 
 

@@ -87,5 +87,5 @@ def test_a_fade_back_is_told_in_its_own_order():
 
 
 def test_changes_that_do_not_fit_the_prompts_are_refused():
-    with pytest.raises(ValueError, match="one change fewer"):
+    with pytest.raises(ValueError, match="one less than the number of prompts"):
         PromptTimeline.of(["a", "b"], [], 24)
