@@ -104,13 +104,13 @@ def assignments(texts: Iterable[str]) -> dict[str, Any]:
     for text in texts:
         name, value = assigned(text)
         if name in found:
-            raise InvalidSpec(f"options.{shown(name, 60)}", "is given twice; give it once")
+            raise InvalidSpec(f"options.{shown(name, 60)}", "the option is given twice; give it once")
         found[name] = value
     return found
 
 
 def _no_number(text: str) -> float:
-    raise ValueError(f"JSON has no number {text}")
+    raise ValueError(f"{text} is not a number that JSON allows")
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,9 @@ def settle(
             continue
         (kind, name) = takers[0]
         if (kind, name) in names:
-            raise InvalidSpec(f"options.{key}", f"is given twice, also as {names[kind, name]}; give it once")
+            raise InvalidSpec(
+                f"options.{key}", f"the option is given twice, also as {names[kind, name]}; give it once"
+            )
         sorted_out[kind][name] = value
         names[kind, name] = key
     return Settled(
@@ -189,7 +191,7 @@ def _ignored(key: str, chosen: Mapping[str, Offer], offers: Mapping[str, Iterabl
     known = [name for offer in chosen.values() for name in options_of(offer).model_fields]
     guess = did_you_mean(name, known)
     accepted = f"; accepted are {', '.join(known)}" if known and not guess else ""
-    raise InvalidSpec(f"options.{key}", f"no plugin of this job has such an option{guess}{accepted}")
+    raise InvalidSpec(f"options.{key}", f"no plugin of this job has an option of this name{guess}{accepted}")
 
 
 def _checked(

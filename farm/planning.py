@@ -409,7 +409,7 @@ def from_sigma(sigmas: Sequence[float], start: float) -> tuple[float, ...]:
         ValueError: `start` is 0 or less, or above `sigmas[0]`.
     """
     if not 0 < start <= sigmas[0]:
-        raise ValueError(f"start sigma must be above 0 and at most {sigmas[0]}, got {start}")
+        raise ValueError(f"the start sigma must be above 0 and at most {sigmas[0]}, got {start}")
     # A step a hair below the start would be a wasted forward pass.
     return (start, *(sigma for sigma in sigmas if sigma < start - 1e-6))
 

@@ -149,7 +149,7 @@ def open_sampler(name: str, options: OpenOptions) -> Sampler:
     """
     found = _opening().hook.farm_open_sampler(sampler=name, options=options)
     if found is None:
-        raise PluginTrouble(f"sampler: no rendering plugin on this machine has {name!r}")
+        raise PluginTrouble(f"sampler: no rendering plugin on this machine has a sampler named {name!r}")
     return found
 
 
@@ -171,5 +171,5 @@ def open_guidance(
         guidance=name, options=options, guidance_scale=guidance_scale, sigmas=sigmas
     )
     if found is None:
-        raise PluginTrouble(f"guidance: no rendering plugin on this machine has {name!r}")
+        raise PluginTrouble(f"guidance: no rendering plugin on this machine has a guidance named {name!r}")
     return found

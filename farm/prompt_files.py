@@ -58,7 +58,9 @@ def read_prompts(path: Path | str, *, fps: float, frames: int) -> dict[str, Any]
                 raise _Wrong(f"{place}: {error}") from None
             timed.append((frame, text))
         if not timed:
-            raise _Wrong("has no rows; give rows, each with a text and one of frame, seconds and timecode")
+            raise _Wrong(
+                "the file has no rows; give rows, each with a text and one of frame, seconds and timecode"
+            )
     except ValueError as error:
         raise InvalidSpec("prompts", f"{name}: {error}") from None
     first = timed.pop(0)[1] if timed[0][0] == 0 else ""
@@ -70,14 +72,14 @@ def _text_of(path: Path) -> str:
         with path.open("rb") as file:
             data = file.read(_MOST_BYTES + 1)
     except OSError as error:
-        raise _Wrong(f"can't be read: {error.strerror}") from None
+        raise _Wrong(f"the file can't be read: {error.strerror}") from None
     if len(data) > _MOST_BYTES:
-        raise _Wrong(f"must be at most {_MOST_BYTES >> 20} MiB")
+        raise _Wrong(f"the file must be at most {_MOST_BYTES >> 20} MiB")
     try:
         # Spreadsheets put a byte order mark before UTF-8.
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise _Wrong(f"must be UTF-8, but byte {error.start + 1} isn't; save it as UTF-8") from None
+        raise _Wrong(f"the file must be UTF-8, but byte {error.start + 1} isn't; save it as UTF-8") from None
 
 
 class _Loader(Strict, yaml.BaseLoader):
@@ -95,13 +97,15 @@ def _yaml_rows(text: str) -> Iterator[tuple[str, Any]]:
     except yaml.YAMLError as error:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
         place = f"line {mark.line + 1}: " if mark else ""
-        raise _Wrong(f"{place}is not valid YAML: {shown(problem or error)}{_advice(problem)}") from None
+        raise _Wrong(
+            f"{place}the file is not valid YAML: {shown(problem or error)}{_advice(problem)}"
+        ) from None
     except RecursionError:
-        raise _Wrong("is nested too deeply; it must be a list of rows") from None
+        raise _Wrong("the file is nested too deeply; it must be a list of rows") from None
     if not rows:
         return
     if not isinstance(rows, list):
-        raise _Wrong("must be a list of rows, such as '- frame: 240' with 'text: it stops' below it")
+        raise _Wrong("the file must be a list of rows, such as '- frame: 240' with 'text: it stops' below it")
     for number, row in enumerate(rows, 1):
         yield f"row {number}", row
 
@@ -130,7 +134,7 @@ def _csv_rows(text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
                 continue
             if filled[0].startswith("#") and (len(filled) == 1 or not columns):
                 raise _Wrong(
-                    f"{place}: looks like a comment ('#'), but CSV has no comments; remove it, or use YAML"
+                    f"{place}: this line looks like a comment ('#'), but CSV has no comments; remove the line, or use YAML"
                 )
             if not columns:
                 columns = [cell.strip().lower() for cell in cells]
@@ -140,7 +144,7 @@ def _csv_rows(text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
             else:
                 yield place, {column: cell for column, cell in zip(columns, cells) if cell.strip()}
     except csv.Error as error:
-        raise _Wrong(f"line {reader.line_num}: is not valid CSV: {error}") from None
+        raise _Wrong(f"line {reader.line_num}: the file is not valid CSV: {error}") from None
 
 
 _TOO_MANY = "more cells than columns"
@@ -151,7 +155,7 @@ def _check_header(columns: list[str]) -> None:
     if unknown or "text" not in columns or len(set(columns)) < len(columns):
         found = ", ".join(shown(column, 60) for column in columns)
         raise _Wrong(
-            f"the first line must name the columns, each only once: text, and frame, seconds or timecode; got {found}"
+            f"the first line must name the column text, and may name frame, seconds and timecode, each only once; got {found}"
         )
 
 
@@ -159,20 +163,22 @@ def _prompt(row: Any, *, first: bool, rate: Fraction) -> tuple[int, str]:
     """Return the frame and the text of a row. Raises ValueError."""
     if not isinstance(row, Mapping):
         raise _Wrong(
-            "must have text and one of frame, seconds and timecode, such as 'frame: 240' and 'text: it stops'"
+            "the row must have text and one of frame, seconds and timecode, such as 'frame: 240' and 'text: it stops'"
         )
     if _TOO_MANY in row:
         raise _Wrong(
-            "has more cells than the header; if a text contains the separator, put quotes around the text"
+            "the row has more cells than the header; if a text contains the separator, put quotes around the text"
         )
     unknown = [key for key in row if key not in _COLUMNS]
     if unknown:
         # Between braces a comma ends a text.
         advice = "" if row[unknown[0]] else "; put quotes around a text that contains a comma"
-        raise _Wrong(f"may have only the keys {', '.join(_COLUMNS)}; got {shown(unknown[0], 60)!r}{advice}")
+        raise _Wrong(
+            f"the row may have only the keys {', '.join(_COLUMNS)}; got {shown(unknown[0], 60)!r}{advice}"
+        )
     for key, value in row.items():
         if not isinstance(value, str):
-            raise _Wrong(f"{key}: must be one value")
+            raise _Wrong(f"{key}: must be one value, not a list or a mapping")
     text = row.get("text", "").strip()
     try:
         check_text(text)
@@ -183,7 +189,7 @@ def _prompt(row: Any, *, first: bool, rate: Fraction) -> tuple[int, str]:
         return 0, text
     if len(times) != 1:
         got = " and ".join(times) or "none"
-        raise _Wrong(f"must have one of frame, seconds and timecode, got {got}")
+        raise _Wrong(f"the row must have one of frame, seconds and timecode, got {got}")
     ((key, value),) = times.items()
     try:
         return _frame(key, value, rate), text
@@ -216,9 +222,9 @@ def check_within(frame: int, frames: int) -> None:
 
 def _check(frame: int, before: list[tuple[int, str]], frames: int) -> None:
     if len(before) > MAX_PROMPTS:
-        raise _Wrong(f"is one prompt too many; a video has at most {MAX_PROMPTS + 1}")
+        raise _Wrong(f"the row is one prompt too many; a video has at most {MAX_PROMPTS + 1}")
     check_within(frame, frames)
     if before and frame <= before[-1][0]:
         raise _Wrong(
-            f"begins at frame {frame}, but must begin after the previous row, which begins at frame {before[-1][0]}"
+            f"the prompt begins at frame {frame}, but must begin after that of the previous row, which begins at frame {before[-1][0]}"
         )

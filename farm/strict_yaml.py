@@ -42,7 +42,10 @@ class Strict(yaml.constructor.BaseConstructor):
                 )
             if isinstance(key, yaml.ScalarNode) and key.value in before:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"{shown(key.value, 60)!r} comes twice in one {self.within}", key.start_mark
+                    None,
+                    None,
+                    f"the key {shown(key.value, 60)!r} comes twice in one {self.within}",
+                    key.start_mark,
                 )
             before |= {key.value} if isinstance(key, yaml.ScalarNode) else set()
         return super().construct_mapping(node, deep)

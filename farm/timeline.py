@@ -36,7 +36,7 @@ def frame_span(start: int, stop: int) -> tuple[int, int]:
     Latents and frames are counted from the start of the video.
     """
     if not 0 <= start < stop:
-        raise ValueError(f"latents must have 0 <= start < stop, got [{start}, {stop})")
+        raise ValueError(f"a range of latents must have 0 <= start < stop, got [{start}, {stop})")
     return (0 if start == 0 else TEMPORAL * start - 7), TEMPORAL * (stop - 1) + 1
 
 
@@ -73,7 +73,7 @@ def cut_windows(latents: int, length: int, overlap: int) -> tuple[Cut, ...]:
     if latents < 1:
         raise ValueError(f"latents must be at least 1, got {latents}")
     if not 1 <= overlap < length:
-        raise ValueError(f"overlap must be from 1 to {length - 1}, got {overlap}")
+        raise ValueError(f"the overlap must be from 1 to {length - 1}, got {overlap}")
     if latents <= length:
         return (Cut(0, latents),)
     count = -(-(latents - overlap) // (length - overlap))

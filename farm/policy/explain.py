@@ -64,7 +64,7 @@ class Standing:
 def reason_of(job_id: str, job: JobState, task: Standing) -> str:
     """Return why the task doesn't run. For a running task, return the reason in its record, which is usually empty."""
     if task.state == TaskState.WAITING and not task.unmet:
-        return "the tasks that this task needs have just finished"
+        return "the tasks that this task needs have just finished; this task is about to become ready"
     if task.state == TaskState.WAITING:
         return f"needs {_some(task.unmet)}" + (", and the job is paused" if job == JobState.PAUSED else "")
     if task.state == TaskState.READY and job == JobState.PAUSED:
@@ -72,7 +72,9 @@ def reason_of(job_id: str, job: JobState, task: Standing) -> str:
     if task.state == TaskState.READY:
         return task.reason or "has just become ready; no device has been chosen yet"
     if task.state == TaskState.CANCELLED and not is_final(job):
-        return f"was cancelled and not retried; `farmctl task retry {job_id}/{task.key}` runs it again"
+        return (
+            f"the task was cancelled and not retried; `farmctl task retry {job_id}/{task.key}` runs it again"
+        )
     return task.reason
 
 

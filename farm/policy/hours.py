@@ -44,7 +44,7 @@ def parse(text: str) -> Hours:
     found = _SHAPE.fullmatch(text.strip().lower())
     if not found:
         raise ValueError(
-            f'must be like "22:00-06:00", "mon-fri 09:00-18:30" or "sat 00:00-24:00", got {text!r}'
+            f'hours must be like "22:00-06:00", "mon-fri 09:00-18:30" or "sat 00:00-24:00", got {text!r}'
         )
     a, b = found["a"], found["b"]
     for day in (a, b):
@@ -57,9 +57,9 @@ def parse(text: str) -> Hours:
     (h1, m1), (h2, m2) = (map(int, found.group(3, 4)), map(int, found.group(5, 6)))
     first, last = 60 * h1 + m1, 60 * h2 + m2
     if max(m1, m2) > 59 or first >= _DAY or last > _DAY:
-        raise ValueError(f"times must be from 00:00 to 24:00, got {text!r}")
+        raise ValueError(f"hours must begin and end at times from 00:00 to 24:00, got {text!r}")
     if first == last:
         raise ValueError(
-            f'must not begin and end at the same time; write "00:00-24:00" for a whole day, got {text!r}'
+            f'hours must not begin and end at the same time; write "00:00-24:00" for a whole day, got {text!r}'
         )
     return Hours(" ".join(text.lower().split()), frozenset(days), first, last)

@@ -272,7 +272,7 @@ class DetachedProcess(abc.ABC):
                 if holder := next(filter(self._holds_lock, psutil.pids()), None):
                     return holder
                 raise RuntimeError(
-                    f"{self.home / self.name}.lock is held, but {self.pid_file} does not name the process that holds it; "
+                    f"{self.home / self.name}.lock is locked, but {self.pid_file} does not name the process that locked it; "
                     f"find that process (`fuser {self.home / self.name}.lock`) and end it"
                 )
             time.sleep(0.01)

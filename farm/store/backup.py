@@ -63,7 +63,7 @@ def back_up(url: str, file: Path) -> None:
         else:
             with contextlib.closing(Database(url, time.time)) as server:
                 if server.revision() is None:
-                    raise BackupFailed("there is no farm in the database")
+                    raise BackupFailed("the database (store.url) has no tables of a farm")
             _pg("pg_dump", parsed, "--format=custom", "--no-owner", "--no-privileges", f"--file={part}")
         _revision(part)
 
@@ -138,11 +138,11 @@ def _revision(file: Path) -> str:
         except DatabaseDamaged as error:
             raise BackupFailed(f"{file} is damaged: {error.problem}; use another backup") from None
         except NoFarmInDatabase as error:
-            raise BackupFailed(f"{file} is not a whole backup of a farm: it {error.problem}") from None
+            raise BackupFailed(f"{file} is not a complete backup of a farm: it {error.problem}") from None
         with _sqlite(file) as database, contextlib.suppress(sqlite3.OperationalError):
             if found := database.execute("SELECT version_num FROM alembic_version").fetchone():
                 return found[0]
-        raise BackupFailed(f"{file} is not a backup of a farm: there is no farm in it")
+        raise BackupFailed(f"{file} is not a backup of a farm: its table alembic_version is missing or empty")
     try:
         # An archive that was cut off has no list of contents, or not what is in it.
         listed = _run("pg_restore", "--list", str(file))
@@ -155,9 +155,9 @@ def _revision(file: Path) -> str:
     )
     revisions = rows[1].split() if rows else []
     if not revisions:
-        raise BackupFailed(f"{file} is not a backup of a farm: there is no farm in it")
+        raise BackupFailed(f"{file} is not a backup of a farm: its table alembic_version is missing or empty")
     if problem := soundness.misses(tables, revisions):
-        raise BackupFailed(f"{file} is not a whole backup of a farm: it {problem}")
+        raise BackupFailed(f"{file} is not a complete backup of a farm: it {problem}")
     return revisions[0]
 
 
@@ -233,7 +233,7 @@ def _prove(part: Path) -> None:
         with _sqlite(part) as upgraded:
             if lost := upgraded.execute("PRAGMA foreign_key_check").fetchone():
                 raise BackupFailed(
-                    f"the backup is damaged: rows of {lost[0]} refer to rows of {lost[2]} that are missing"
+                    f"the backup is damaged: rows of the table {lost[0]} refer to rows of the table {lost[2]} that are missing"
                 )
     except (DatabaseDamaged, NoFarmInDatabase) as error:
         raise BackupFailed(f"the backup is damaged: it {error.problem}") from None

@@ -93,7 +93,7 @@ class Nodes:
                 else:
                     there = {device.name for device in devices}
                     untold = [attempt for attempt in untold if attempt.device not in there]
-                    why = f"{name} no longer offers {', '.join(sorted({one.device for one in untold}))}"
+                    why = f"the node {name} no longer offers {', '.join(sorted({one.device for one in untold}))}"
                 if untold:
                     lost = endings.end_all(transaction, untold, why)
             speeds.forget_replaced(transaction, node_id, devices)
@@ -275,7 +275,7 @@ class Nodes:
             known = _node(connection, node_id)
             drain = cordons.of(connection, node_id)
             if known.state == NodeState.ONLINE and not (drain and drain.state == DrainState.DRAINED):
-                how = f"`farmctl node drain {known.name}` first, or end farm-node there"
+                how = f"`farmctl node drain {known.name}` first, or end farm-node on that machine"
                 raise NodeInUse(known.name, f"is online; {how}")
             if live := rows.attempt_records(connection, rows.is_live, attempts.c.node_id == node_id):
                 what = ", ".join(attempt.task_key for attempt in live)
@@ -285,7 +285,13 @@ class Nodes:
                     "node goes offline; then try again",
                 )
             if known.state == NodeState.ONLINE:
-                move_node(transaction, node_id, known.state, NodeState.OFFLINE, offline_reason="is forgotten")
+                move_node(
+                    transaction,
+                    node_id,
+                    known.state,
+                    NodeState.OFFLINE,
+                    offline_reason="was removed from the farm",
+                )
             for table in (
                 tables.devices,
                 tables.speeds,
@@ -343,7 +349,7 @@ def _node(connection: Connection, node_id: str, device: str = "") -> Row:
         of_node = select(tables.devices.c.name).where(tables.devices.c.node_id == node_id)
         offered = connection.scalars(of_node).all()
         if device not in offered:
-            raise NotFound(f"device of {row.name}", device, known=offered)
+            raise NotFound(f"device of the node {row.name}", device, known=offered)
     return row
 
 

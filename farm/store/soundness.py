@@ -90,14 +90,14 @@ def check_sqlite(path: Path, longest: int | None = CHECKED_BYTES) -> None:
             raise DamagedFile(
                 file,
                 "is not a file",
-                f"Move it away: SQLite must make a file of that name beside {path.name}",
+                f"Move what has this name away: SQLite must make a file of this name beside the database {path.name}",
             )
     if path.exists() and not path.is_file():
-        raise DatabaseDamaged(path, f"it is {'a folder' if path.is_dir() else 'not a file'}")
+        raise DatabaseDamaged(path, f"the path is {'a folder' if path.is_dir() else 'not a file'}")
     if not path.exists() or not path.stat().st_size:
         if logged:
             raise DatabaseDamaged(
-                path, f"it is {'empty' if path.exists() else 'missing'}, but its log {log} is there"
+                path, f"the file is {'empty' if path.exists() else 'missing'}, but its log {log} is there"
             )
         return
     # With a log beside it a file may end early: a move of pages out of the log was broken off, and is done again.

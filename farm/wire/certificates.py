@@ -73,7 +73,7 @@ def renewed(folder: Path, names: Sequence[str]) -> bytes | None:
         return None
     ca_key = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), None)
     if ca_key.public_key() != ca.public_key():
-        raise ValueError("ca.key does not belong to ca.pem")
+        raise ValueError("the private key in ca.key does not belong to the certificate in ca.pem")
     return _of_server(names, old.public_key(), ca.subject, ca_key)
 
 
@@ -158,11 +158,17 @@ def server(folder: Path, remedy: str) -> tuple[bytes, bytes]:
     server_pem, certificate = parsed("server.pem", x509.load_pem_x509_certificate)
     server_key, key = parsed("server.key", lambda content: serialization.load_pem_private_key(content, None))
     if key.public_key() != certificate.public_key():
-        raise DamagedFile(folder / "server.key", f"does not belong to {folder / 'server.pem'}", remedy)
+        raise DamagedFile(
+            folder / "server.key",
+            f"is a private key that does not belong to the certificate {folder / 'server.pem'}",
+            remedy,
+        )
     try:
         certificate.verify_directly_issued_by(ca)
     except (ValueError, TypeError, InvalidSignature):
         raise DamagedFile(
-            folder / "server.pem", f"was not issued by the CA in {folder / 'ca.pem'}", remedy
+            folder / "server.pem",
+            f"is a certificate that was not issued by the CA in {folder / 'ca.pem'}",
+            remedy,
         ) from None
     return server_pem, server_key

@@ -103,16 +103,16 @@ def test_a_text_that_yaml_would_cut_at_a_hash_is_refused(tmp_path, row):
             "- text: 2001: a space station",
             "line 1: .*; put quotes around a text that contains a colon and a space",
         ),
-        ("- text: a\n- text: b", "row 2: must have one of frame, seconds and timecode, got none"),
-        ("- {text: a, frame: 1, seconds: 2}", "row 1: must have one of .*, got frame and seconds"),
+        ("- text: a\n- text: b", "row 2: the row must have one of frame, seconds and timecode, got none"),
+        ("- {text: a, frame: 1, seconds: 2}", "row 1: the row must have one of .*, got frame and seconds"),
         ("- {text: a}\n- {text: b, frame: 750}", "row 2: begins at frame 750, which must be within the 750"),
         (
             "- {text: a, frame: 9}\n- {text: b, frame: 9}",
-            "row 2: begins at frame 9, .* previous row, which begins at frame 9",
+            "row 2: the prompt begins at frame 9, .* previous row, which begins at frame 9",
         ),
         (
             "- {text: a, frame: 9}\n- {text: b, frame: 3}",
-            "row 2: begins at frame 3, .* previous row, which begins at frame 9",
+            "row 2: the prompt begins at frame 3, .* previous row, which begins at frame 9",
         ),
         ("- {text: a, frame: -1}", "row 1: frame: must be a whole number such as 240, got '-1'"),
         ("- {text: a, frame: 2.5}", "row 1: frame: must be a whole number"),
@@ -128,22 +128,22 @@ def test_a_text_that_yaml_would_cut_at_a_hash_is_refused(tmp_path, row):
         ("- {text: a, timecode: 00:00:01;02}", "row 1: timecode: is drop-frame"),
         (
             "- {frame: 1, text: a ball, red}",
-            "row 1: may have .*; got 'red'; put quotes around a text that contains a comma",
+            "row 1: the row may have .*; got 'red'; put quotes around a text that contains a comma",
         ),
         ("- {frame: 1}", "row 1: text: must not be empty; write what the video shows"),
         ("- {frame: 1, text: ' '}", "row 1: text: must not be empty"),
         ("- {frame: 1, text: [a]}", "row 1: text: must be one value"),
         (
             "- {frame: 1, text: a, frames: 3}",
-            "row 1: may have only the keys frame, seconds, timecode, text; got 'frames'",
+            "row 1: the row may have only the keys frame, seconds, timecode, text; got 'frames'",
         ),
-        ("- {frame: 1, text: a, text: b}", "line 1: is not valid YAML: 'text' comes twice"),
-        ("- a ball", "row 1: must have text and one of"),
-        ("text: a", "must be a list of rows"),
-        ("- [", "line 1: is not valid YAML"),
-        ("- {frame: 1, text: a, [b]: c}", "line 1: is not valid YAML: found unhashable key"),
-        ("", "has no rows"),
-        (b"- text: caf\xe9", "must be UTF-8, but byte 12 isn't"),
+        ("- {frame: 1, text: a, text: b}", "line 1: the file is not valid YAML: the key 'text' comes twice"),
+        ("- a ball", "row 1: the row must have text and one of"),
+        ("text: a", "the file must be a list of rows"),
+        ("- [", "line 1: the file is not valid YAML"),
+        ("- {frame: 1, text: a, [b]: c}", "line 1: the file is not valid YAML: found unhashable key"),
+        ("", "the file has no rows"),
+        (b"- text: caf\xe9", "the file must be UTF-8, but byte 12 isn't"),
         (
             "- {frame: 1, text: '" + "x" * 4001 + "'}",
             "row 1: text: must be at most 4000 characters, got 4001",
@@ -151,7 +151,7 @@ def test_a_text_that_yaml_would_cut_at_a_hash_is_refused(tmp_path, row):
         ('- {frame: 1, text: "a\\0b"}', "row 1: text: must not contain NUL"),
         (
             "".join(f"- {{frame: {n}, text: a}}\n" for n in range(102)),
-            "row 102: is one prompt too many; .* at most 101",
+            "row 102: the row is one prompt too many; .* at most 101",
         ),
     ],
 )
@@ -162,7 +162,7 @@ def test_what_is_wrong_in_a_yaml_file_is_refused_by_its_row(tmp_path, text, mess
 
 
 def test_a_file_that_is_nested_without_end_is_refused(tmp_path):
-    with pytest.raises(InvalidSpec, match="is nested too deeply; it must be a list of rows"):
+    with pytest.raises(InvalidSpec, match="the file is nested too deeply; it must be a list of rows"):
         read(tmp_path, "[" * 5000)
 
 
@@ -171,17 +171,20 @@ def test_a_file_that_is_nested_without_end_is_refused(tmp_path):
     [
         (
             "frame,text\n1,a red, round ball\n",
-            "line 2: has more cells than the header; .* put quotes around the text",
+            "line 2: the row has more cells than the header; .* put quotes around the text",
         ),
-        ("frame,words\n1,a\n", "the first line must name the columns, each only once: .*; got frame, words"),
-        ("frame,text,text\n1,a,b\n", "the first line must name the columns, each only once"),
-        ("1,a red ball\n", "the first line must name the columns, each only once"),
-        ('frame,text\n1,"a\n', "line 2: is not valid CSV"),
+        (
+            "frame,words\n1,a\n",
+            "the first line must name the column text, .*, each only once; got frame, words",
+        ),
+        ("frame,text,text\n1,a,b\n", "the first line must name the column text"),
+        ("1,a red ball\n", "the first line must name the column text"),
+        ('frame,text\n1,"a\n', "line 2: the file is not valid CSV"),
         ("frame,text\n1\n", "line 2: text: must not be empty"),
-        ("frame,text\n", "has no rows"),
-        ("text,frame\n# my shots\na,9\n", "line 2: looks like a comment"),
-        ("# my, shots\ntext,frame\na,9\n", "line 1: looks like a comment .* use YAML"),
-        ('text,frame\n\n,\n"a\nball",1\nb,1\n', "line 6: begins at frame 1, but must begin after"),
+        ("frame,text\n", "the file has no rows"),
+        ("text,frame\n# my shots\na,9\n", "line 2: this line looks like a comment"),
+        ("# my, shots\ntext,frame\na,9\n", "line 1: this line looks like a comment .* use YAML"),
+        ('text,frame\n\n,\n"a\nball",1\nb,1\n', "line 6: the prompt begins at frame 1, but must begin after"),
     ],
 )
 def test_what_is_wrong_in_a_csv_file_is_refused_by_its_line(tmp_path, text, message):
@@ -194,7 +197,7 @@ def test_files_of_another_kind_or_none_and_rates_that_no_video_has_are_refused(t
         InvalidSpec, match=r"^prompts: shots.txt must be a file that ends in .yaml, .yml or .csv"
     ):
         read(tmp_path, "", "shots.txt")
-    with pytest.raises(InvalidSpec, match=r"^prompts: none.csv: can't be read: No such file"):
+    with pytest.raises(InvalidSpec, match=r"^prompts: none.csv: the file can't be read: No such file"):
         read_prompts(tmp_path / "none.csv", fps=24, frames=9)
     with pytest.raises(InvalidSpec, match="^fps: must be from 1 to 120, got nan"):
         read(tmp_path, YAML, fps=float("nan"))

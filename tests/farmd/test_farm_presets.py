@@ -86,7 +86,10 @@ def test_a_distilled_model_keeps_its_own_and_the_plan_says_so(intake):
         ("options = {eta = 0.3}\nsampler = 'ddim'\nguidance = 'comfyui'", ""),
         ("options = {layers = [[3]]}", ""),
         ("options = {eta = 3}\nsampler = 'ddim'", "presets.night.options.eta: must be at most 1"),
-        ("options = {etaa = 1}", "presets.night.options.etaa: no plugin of this job has such an option"),
+        (
+            "options = {etaa = 1}",
+            "presets.night.options.etaa: no plugin of this job has an option of this name",
+        ),
     ],
 )
 def test_a_preset_is_checked_at_the_start_with_the_fields_name(tmp_path, toml, told):

@@ -80,11 +80,11 @@ def test_a_dry_run_tells_sampler_guidance_and_passes(farmctl):
     ("arguments", "told"),
     [
         (("--sampler", "ddim", "--option", "eta=2"), "options.eta: must be at most 1"),
-        (("--option", "eta=1", "--option", "eta=1"), "options.eta: is given twice; give it once"),
+        (("--option", "eta=1", "--option", "eta=1"), "options.eta: the option is given twice; give it once"),
         (("--option", "eta"), "options: need name=value"),
         (
             ("--option", "stg_scal=1"),
-            "options.stg_scal: no plugin of this job has such an option; did you mean",
+            "options.stg_scal: no plugin of this job has an option of this name; did you mean",
         ),
         (("--sampler", "hein"), "sampler: must be one of ddim, "),
         (

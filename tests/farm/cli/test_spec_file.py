@@ -74,7 +74,10 @@ def test_media_count_from_the_files_folder_and_paths_of_the_daemons_host_stay(tm
         ("conditions: [{frame: 3}]", "conditions.0.media: must be given"),
         ("- frames: 9", "spec: JOB must contain fields of a job"),
         ("", "spec: JOB must contain fields of a job"),
-        ("frames: 9\nframes: 10", "spec: JOB is not valid YAML: line 2: 'frames' comes twice in one part"),
+        (
+            "frames: 9\nframes: 10",
+            "spec: JOB is not valid YAML: line 2: the key 'frames' comes twice in one part",
+        ),
         ("prompt: take #3", "spec: JOB is not valid YAML: line 1: '#' would end the text 'take'"),
         ("prompt: [", "spec: JOB is not valid YAML: line 1: "),
         ('{"frames": 9, "frames": 10}', "spec: JOB: 'frames' comes twice in one part of the file"),

@@ -154,7 +154,7 @@ def test_a_log_without_its_database_and_one_of_another_are_told(path, tmp_path):
         "moving the log away brings the record back"
     )
     path.unlink()
-    with pytest.raises(DatabaseDamaged, match="it is missing, but its log"):
+    with pytest.raises(DatabaseDamaged, match="the file is missing, but its log"):
         lead(path)
 
 
@@ -218,8 +218,8 @@ def test_an_archive_of_another_database_or_without_tables_replaces_nothing(
     with Store.lead(postgres_database, "farmd") as store:
         job = submit(store)
     for number, (statements, words) in enumerate([
-        (["CREATE TABLE customers (x int)"], "there is no farm in it"),
-        (["CREATE TABLE alembic_version (version_num text)"], "there is no farm in it"),
+        (["CREATE TABLE customers (x int)"], "its table alembic_version is missing or empty"),
+        (["CREATE TABLE alembic_version (version_num text)"], "its table alembic_version is missing or empty"),
         (
             [
                 "CREATE TABLE alembic_version (version_num text)",

@@ -166,9 +166,9 @@ def test_a_node_locked_as_a_whole_takes_nothing_until_all_of_it_is_unlocked(stor
 def test_a_device_that_is_not_there_can_be_neither_locked_nor_unlocked_nor_resumed(store):
     join(store)
     for ask in (store.nodes.lock, store.nodes.unlock, store.nodes.resume):
-        with pytest.raises(NotFound, match="no device of host-n1 'cuda9'"):
+        with pytest.raises(NotFound, match="no device of the node host-n1 'cuda9'"):
             ask("n1", "cuda9")
-        with pytest.raises(NotFound, match=r"no device of host-n1 'd00'; did you mean 'd0'\?"):
+        with pytest.raises(NotFound, match=r"no device of the node host-n1 'd00'; did you mean 'd0'\?"):
             ask("n1", "d00")
 
 

@@ -149,7 +149,9 @@ def test_a_device_that_fails_tasks_of_three_jobs_is_set_aside_until_somebody_res
     assert quarantine_of(store, "d0") == ""
     fail_on(store, "d0")
     reason = quarantine_of(store, "d0")
-    assert reason.startswith("failed tasks of 3 jobs with no success in between; the last was encode of j-")
+    assert reason.startswith(
+        "failed tasks of 3 jobs with no success in between; the last failed task was encode of j-"
+    )
     assert reason.endswith("ValueError: bad")
     assert quarantine_of(store, "d1") == ""
     waiting = submit(store)
@@ -158,7 +160,7 @@ def test_a_device_that_fails_tasks_of_three_jobs_is_set_aside_until_somebody_res
     join(store)
     assert quarantine_of(store, "d0") == reason, "saying hello again changes nothing"
     assert store.nodes.resume("n1", "d1") == (False, [])
-    with pytest.raises(NotFound, match="device of host-n1 'd7'"):
+    with pytest.raises(NotFound, match="device of the node host-n1 'd7'"):
         store.nodes.resume("n1", "d7")
     assert store.nodes.resume("n1") == (False, ["d0"])
     assert quarantine_of(store, "d0") == ""

@@ -55,7 +55,7 @@ def test_what_ran_on_a_device_that_its_node_no_longer_offers_is_lost_unless_the_
         "n1", "ws7", "127.0.0.1", "0.1.0", boot_id, [DeviceRecord("d0", "cpu")], held=held
     )
     assert [one.id for one in lost] == [gone.id]
-    why = "ws7 no longer offers d1" if boot_id == "b1" else "the node was rebooted"
+    why = "the node ws7 no longer offers d1" if boot_id == "b1" else "the node was rebooted"
     assert store.attempts.get(gone.id).error == why
     assert store.attempts.renew("n1", [gone.ref], 1e9) == [], "whoever still holds it may not go on"
     assert finish(store, told).committed, "it had ended before"

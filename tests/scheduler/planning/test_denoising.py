@@ -93,7 +93,7 @@ def test_a_distilled_model_stays_on_its_own_levels(name, strategy):
 @pytest.mark.parametrize(
     ("fields", "field", "words"),
     [
-        ({"options": {"etta": 1}}, "options.etta", "no plugin of this job has such an option"),
+        ({"options": {"etta": 1}}, "options.etta", "no plugin of this job has an option of this name"),
         ({"sampler": "ddim", "options": {"etta": 1}}, "options.etta", "did you mean 'eta'?"),
         ({"sampler": "ddim", "options": {"eta": 2}}, "options.eta", "must be at most 1.0, got 2"),
         ({"sampler": "ddim", "options": {"eta": "much"}}, "options.eta", "a valid number"),
