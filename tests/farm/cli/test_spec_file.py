@@ -158,7 +158,6 @@ def test_a_file_is_submitted_waited_for_and_downloaded(farmctl, job, tmp_path):
     made = farmctl("submit", "--spec", job, "--steps", 2, "--wait", "-o", video)
     assert made.exit_code == 0, made.stderr
     assert video.read_bytes()[4:8] == b"ftyp"
-    (told,) = [
-        one for one in json.loads(farmctl("job", "list", "-o", "json").stdout)["jobs"] if one["spec"]["name"]
-    ]
-    assert told["spec"]["name"] == "from a file" and told["spec"]["options"] == {"eta": 0.5, "shift": 2}
+    shown = farmctl("job", "show", made.stdout.split()[1], "-o", "json")
+    spec = json.loads(shown.stdout)["job"]["spec"]
+    assert spec["name"] == "from a file" and spec["options"] == {"eta": 0.5, "shift": 2}
