@@ -235,8 +235,10 @@ def _prove(part: Path) -> None:
                 raise BackupFailed(
                     f"the backup is damaged: rows of the table {lost[0]} refer to rows of the table {lost[2]} that are missing"
                 )
-    except (DatabaseDamaged, NoFarmInDatabase) as error:
+    except DatabaseDamaged as error:
         raise BackupFailed(f"the backup is damaged: {error.problem}") from None
+    except NoFarmInDatabase as error:
+        raise BackupFailed(f"the backup is damaged: it {error.problem}") from None
     except SQLAlchemyError as error:
         raise BackupFailed(f"the backup can't be brought to this version's schema: {_said(error)}") from None
     finally:
