@@ -160,7 +160,7 @@ def _damage(path: Path, database: sqlite3.Connection) -> str:
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if version > SCHEMA and names & {"completions", "held"}:
         raise JournalTooNew(
-            f"the journal {path} has schema {version}, but this version of farm-node only knows schema {SCHEMA}; run the newer "
+            f"{path} is a journal of schema {version}, but this version of farm-node only knows schema {SCHEMA}; run the newer "
             "farm-node until it has reported everything in the file to the farm. Or move the file away; then the farm "
             "renders again all windows whose completion is recorded only in this file"
         )

@@ -183,5 +183,5 @@ def test_a_leader_whose_connections_were_cut_takes_its_lock_again(postgres_datab
 def test_a_store_that_does_not_lead_only_looks(url):
     with leading(url), Store.open(url) as store:
         assert events(store)
-        with pytest.raises(RuntimeError, match="only its leader writes"):
+        with pytest.raises(RuntimeError, match="only the process that leads the farm may write"):
             submit(store)
