@@ -66,7 +66,7 @@ class _Command(click.Command):
 def _spread(given: Sequence[str]) -> Iterator[str]:
     """Yield the arguments in click's way: the name of a list before each of its values.
 
-    If a list is given twice, the last one counts, as in the original.
+    If the same list is given twice, the values of its last occurrence count, as in the original.
     """
     args = [_in_full(arg) for arg in given]
     lists = {f"--{name}" for name in LISTS}

@@ -15,7 +15,7 @@ from farm.options import assignments
 def options_of_job(
     ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
 ) -> dict[str, Any] | None:
-    """Return the values of all --option NAME=VALUE by their names; None if none is given. Raises InvalidSpec."""
+    """Return the values given with --option NAME=VALUE, by name; None if the command has no such option. Raises InvalidSpec."""
     return assignments(value) or None
 
 
