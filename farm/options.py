@@ -7,6 +7,7 @@ them by name, with or without the kind of the plugin that takes the option (`sam
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -28,6 +29,16 @@ class Options(BaseModel):
 class NoOptions(Options):
     """The options of a plugin that has none."""
 
+
+_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_NUMBERS = re.compile(rf"\[?\s*{_NUMBER}(?:\s*,\s*{_NUMBER})*\s*,?\s*\]?")
+
+_SHAPES = {
+    f"{kind}_{problem}"
+    for kind in ("tuple", "list", "dict", "float", "int", "bool", "string")
+    for problem in ("type", "parsing", "from_float")
+}
+"""Pydantic's names for errors where a value has another type than its field."""
 
 NONE = NoOptions()
 """No options."""
@@ -80,7 +91,10 @@ def listed(options: type[Options]) -> list[Option]:
 
 
 def assigned(text: str) -> tuple[str, Any]:
-    """Return the name and the value of an option that is written `name=value`. The value is JSON, or else plain text.
+    """Return the name and the value of an option that is written `name=value`.
+
+    The value is JSON, or else plain text. Numbers with commas between them are a list, also without brackets and with
+    .5 for 0.5.
 
     Raises:
         InvalidSpec: There is no name or no `=` (field "options").
@@ -91,7 +105,15 @@ def assigned(text: str) -> tuple[str, Any]:
     try:
         return name.strip(), json.loads(value, parse_constant=_no_number)
     except ValueError:
-        return name.strip(), value.strip()
+        pass
+    text = value.strip()
+    if (
+        _NUMBERS.fullmatch(text)
+        and (text.startswith("[") == text.endswith("]"))
+        and ("," in text or "[" in text)
+    ):
+        return name.strip(), [_number(part) for part in text.strip("[], ").split(",")]
+    return name.strip(), text
 
 
 def assignments(texts: Iterable[str]) -> dict[str, Any]:
@@ -107,6 +129,10 @@ def assignments(texts: Iterable[str]) -> dict[str, Any]:
             raise InvalidSpec(f"options.{shown(name, 60)}", "the option is given twice; give it once")
         found[name] = value
     return found
+
+
+def _number(text: str) -> float:
+    return float(text) if re.search("[.eE]", text) else int(text)
 
 
 def _no_number(text: str) -> float:
@@ -185,9 +211,10 @@ def _ignored(key: str, chosen: Mapping[str, Offer], offers: Mapping[str, Iterabl
     kind, dot, bare = key.partition(".")
     name = bare if dot else key
     for of, some in offers.items():
-        for offer in some:
-            if (not dot or of == kind) and of in chosen and name in options_of(offer).model_fields:
-                return f"{key}: has no effect with {of} {chosen[of].name}; it is an option of {offer.name}"
+        if (dot and of != kind) or of not in chosen:
+            continue
+        if known_by := [offer.name for offer in some if name in options_of(offer).model_fields]:
+            return f"{key}: has no effect with {of} {chosen[of].name}; it is an option of {' and '.join(known_by)}"
     known = [name for offer in chosen.values() for name in options_of(offer).model_fields]
     guess = did_you_mean(name, known)
     accepted = f"; accepted are {', '.join(known)}" if known and not guess else ""
@@ -200,20 +227,38 @@ def _checked(
     try:
         return options.model_validate(given)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = _clearest(error)
         place = [str(part) for part in first["loc"]]
         # A branch of a union is named in the place, which nobody wrote.
         field = names.get((kind, place[0]), kind) if place else kind
         deeper = [part for part in place[1:] if part.isdigit()]
-        raise InvalidSpec(".".join(["options", field, *deeper]), worded(first)) from None
+        problem = worded(first)
+        if first["type"] in _SHAPES and place and not deeper:
+            schema = options.model_json_schema()
+            accepted = _accepted(schema["properties"][place[0]], schema.get("$defs", {}))
+            problem = f"must be {accepted}, got {shown(json.dumps(as_json(given[place[0]])), 60)}"
+        raise InvalidSpec(".".join(["options", field, *deeper]), problem) from None
 
 
-def _accepted(schema: Mapping[str, Any], defined: Mapping[str, Any]) -> str:
-    """Return in words what a JSON schema accepts."""
+def _clearest(error: ValidationError) -> Mapping[str, Any]:
+    """Return the error of the first wrong option that says most.
+
+    Where a value may be of one type or another, each type has an error of its own. An error of a value of the right
+    type says more than one of a wrong type, and one within a list more than one of the whole.
+    """
+    errors = error.errors()
+    same = [one for one in errors if one["loc"][:1] == errors[0]["loc"][:1]]
+    return min(
+        same, key=lambda one: (one["type"] in _SHAPES, -sum(isinstance(part, int) for part in one["loc"]))
+    )
+
+
+def _accepted(schema: Mapping[str, Any], defined: Mapping[str, Any], several_of_it: bool = False) -> str:
+    """Return in words what a JSON schema accepts; `several_of_it`: in words that follow "a list of"."""
     if reference := schema.get("$ref"):
-        return _accepted(defined[reference.rpartition("/")[2]], defined)
-    if several := schema.get("anyOf"):
-        words = [_accepted(one, defined) for one in several]
+        return _accepted(defined[reference.rpartition("/")[2]], defined, several_of_it)
+    if branches := schema.get("anyOf"):
+        words = [_accepted(one, defined) for one in branches]
         # One after a list would else seem to be one of its members.
         return ", or ".join(dict.fromkeys(word for word in words if word))
     if "enum" in schema:
@@ -222,18 +267,19 @@ def _accepted(schema: Mapping[str, Any], defined: Mapping[str, Any]) -> str:
         return str(schema["const"])
     kind = schema.get("type")
     if kind == "array":
-        of = _accepted(schema.get("items", {}), defined)
-        return f"a list, each {of}" if of else "a list"
+        of = _accepted(schema.get("items", {}), defined, several_of_it=True)
+        return " of ".join(["lists" if several_of_it else "a list", *([of] if of else [])])
     if kind == "null":
         return ""
-    types = {
-        "number": "a number",
-        "integer": "a whole number",
-        "boolean": "true or false",
-        "string": "a text",
-        "object": "names with values",
+    one_and_many = {
+        "number": ("a number", "numbers"),
+        "integer": ("a whole number", "whole numbers"),
+        "boolean": ("true or false", "true or false"),
+        "string": ("a text", "texts"),
+        "object": ("names with values", "names with values"),
     }
-    return " ".join([types.get(str(kind), ""), *_bounds(schema)]).strip()
+    words = one_and_many.get(str(kind), ("", ""))[several_of_it]
+    return " ".join([words, *_bounds(schema)]).strip()
 
 
 def _bounds(schema: Mapping[str, Any]) -> Sequence[str]:

@@ -123,6 +123,8 @@ class ModelFacts:
             None: `sigmas` returns the schedule, whatever the options are.
         sampler: The name of the sampler that jobs get if they name none.
         ignores: Names of the model's options that have no effect on this model.
+        notes: `notes(options, given)` returns a sentence for each option in `given` that has no effect with the values of
+            the other options. None: there are none.
         negative_prompt: The negative prompt that jobs get if they give none and their guidance uses one.
     """
 
@@ -161,6 +163,7 @@ class ModelFacts:
     sampler: str = "euler"
     negative_prompt: str = ""
     ignores: tuple[str, ...] = ()
+    notes: Callable[[Options, frozenset[str]], list[str]] | None = None
 
     def scheduled(self, options: Options, steps: int, tokens: int) -> tuple[float, ...]:
         """Return the denoising schedule of a job: falling sigmas that end with 0.

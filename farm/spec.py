@@ -232,6 +232,17 @@ _ACCEPTED = {
     "string_too_short": "at least {min_length} character(s)",
     "literal_error": "{expected}",
     "missing": "given",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "a text",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "dict_type": "names with values",
 }
 
 

@@ -197,7 +197,7 @@ def _check(scales: Scales, names: Sequence[str], levels: str) -> None:
             problem = f"must be one value for all steps, because {levels} is empty"
         else:
             problem = f"must be one value for all steps, or {len(scales.levels)} values, one for each entry of {levels}"
-        raise InvalidSpec(f"options.{name}", f"{problem}, got {len(entries)}")
+        raise InvalidSpec(f"options.{name}", f"{problem}, got {len(entries)} values")
 
 
 def _entries(value: float | tuple[float, ...]) -> tuple[float, ...]:

@@ -153,6 +153,25 @@ def schedule(options: Options, steps: int, tokens: int, distilled: str = "") -> 
     return (*levels[first : len(levels) - last], 0.0)
 
 
+def without_effect(options: Options, given: frozenset[str]) -> list[str]:
+    """Return a sentence for each given option of a schedule that isn't used. Args: see farm.planning.ModelFacts.notes."""
+    if not isinstance(options, LtxOptions):
+        raise TypeError(f"options: must be LtxOptions, got {type(options).__name__}")
+    if options.timesteps:
+        unused = ("schedule", "shift", "shift_terminal")
+        return [
+            f"{name}: has no effect, because timesteps names the noise levels"
+            for name in unused
+            if name in given
+        ]
+    needs = {"shift": Schedule.CONSTANT, "shift_terminal": Schedule.SD3}
+    return [
+        f"{name}: has no effect with schedule {options.schedule}; it is a setting of schedule {needed}"
+        for name, needed in needs.items()
+        if name in given and options.schedule is not needed
+    ]
+
+
 def _only_its_own(options: LtxOptions, steps: int, distilled: str) -> None:
     if steps != len(DISTILLED):
         raise InvalidSpec(

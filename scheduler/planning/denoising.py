@@ -81,14 +81,16 @@ class Denoising:
         for cost in self._costs(sigmas):
             for block in cost.blocks:
                 if block >= depth:
-                    name = (
-                        "layers"
-                        if "layers" in type(self.guidance_options).model_fields
-                        else "skip_block_list"
+                    # A preset of the guidance names the blocks that the job itself doesn't.
+                    own = type(self.guidance_options).model_fields.keys()
+                    given = self.guidance_options.model_fields_set
+                    name = next(
+                        (name for name in ("layers", "skip_block_list", "preset") if name in given),
+                        "layers" if "layers" in own else "skip_block_list",
                     )
                     raise InvalidSpec(
                         f"options.{name}",
-                        f"must be from 0 to {depth - 1} ({model} has {depth} blocks), got {block}",
+                        f"must name blocks from 0 to {depth - 1} ({model} has {depth} blocks), got block {block}",
                     )
 
     def told_sampler(self) -> Chosen | None:

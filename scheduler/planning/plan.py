@@ -5,7 +5,7 @@ Pure: no clock, no I/O, no globals. The same spec, facts and weights give the sa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from farm.options import Offer, changed, settle
 from farm.plan import FIRST_VERSION, VERSION, Crop, JobPart, Media
@@ -42,6 +42,10 @@ from scheduler.planning.without_effect import Settled, without_effect
 
 DISK_OVERHEAD = 1.3
 """An artifact store holds a little more than latents and segments: embeddings, headers, the media itself."""
+
+
+_SKIP_THE_BEGINNING = ("skip_initial_inference_steps", "timesteps")
+"""Options of models whose schedules may begin below noise level 1."""
 
 
 def strategy_of(spec: JobSpec) -> str:
@@ -139,7 +143,7 @@ def make_plan(
         model=model,
         prompts=len(prompts.texts),
         given=anchors(list(zip(media, placed))),
-        source_sigma=_source_sigma(None if source is None else media[source].strength, sigmas),
+        source_sigma=_source_sigma(None if source is None else media[source].strength, sigmas, spec.options),
         options=options.by_kind["strategy"],
         storyboard=drawing.facts if drawing else None,
         storyboard_sigmas=drawing.facts.sigmas(drawing.facts.steps) if drawing else (),
@@ -222,7 +226,16 @@ def make_plan(
     notes = size_notes(laid_out, model, drawing.facts if drawing else model)
     asked = [piece for _, piece in sorted(zip(listed, media), key=lambda one: one[0])]
     notes += without_effect(
-        Settled(spec, model, own.denoising, guided, drawing.facts if drawing else None, laid_out, asked)
+        Settled(
+            spec,
+            model,
+            options.by_kind["model"],
+            own.denoising,
+            guided,
+            drawing.facts if drawing else None,
+            laid_out,
+            asked,
+        )
     )
     notes += options.without_effect
     longest = max(window.stop - window.start for window in laid_out if window.kind is TaskKind.WINDOW)
@@ -298,7 +311,7 @@ def _drawing(model: ModelFacts, precision: str, drawer: ModelFacts, weights: str
     return ModelBinding(drawer, weights, Denoising(drawer.guidance_scale))
 
 
-def _source_sigma(strength: float | None, sigmas: Sequence[float]) -> float | None:
+def _source_sigma(strength: float | None, sigmas: Sequence[float], options: Collection[str]) -> float | None:
     """Return the sigma at which reworking a video of `strength` begins; None for a job that reworks none.
 
     Raises InvalidSpec if the schedule leaves out its beginning although the job reworks no video.
@@ -306,8 +319,10 @@ def _source_sigma(strength: float | None, sigmas: Sequence[float]) -> float | No
     if strength is not None:
         return min(1.0 - strength, sigmas[0])
     if sigmas[0] < 1.0 - 1e-6:
+        given = (key for key in options if key.rpartition(".")[2] in _SKIP_THE_BEGINNING)
         raise InvalidSpec(
-            "options",
-            f"the schedule must begin at noise level 1 (this job reworks no video), got {sigmas[0]:.4g}",
+            "options",  # FarmClient knows by this field that media would make the job possible
+            f"{next(given, 'the model')} makes the schedule begin at noise level {sigmas[0]:.4g}; it must begin at 1, because "
+            "this job reworks no video",
         )
     return None

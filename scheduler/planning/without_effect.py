@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from farm.options import Options
 from farm.planning import ModelFacts, TaskKind, Window
 from farm.spec import JobSpec
 from scheduler.planning.conditions import PreparedMedia, source_of
@@ -19,6 +20,7 @@ from scheduler.planning.denoising import Denoising
 class Settled:
     """A spec, and the settings that planning has chosen for it.
 
+    - `options`: the job's options for its model.
     - `denoising`: how the job's model denoises windows.
     - `guided`: whether any window needs the negative prompt.
     - `drawer`: the other model that draws the storyboard (a small draft of the whole video); None if there is none.
@@ -28,6 +30,7 @@ class Settled:
 
     spec: JobSpec
     model: ModelFacts
+    options: Options
     denoising: Denoising
     guided: bool
     drawer: ModelFacts | None
@@ -124,6 +127,8 @@ def _options(settled: Settled) -> list[str]:
     said += [
         f"{name}: has no effect with {settled.model.name}" for name in settled.model.ignores if name in given
     ]
+    if settled.model.notes:
+        said += settled.model.notes(settled.options, given)
     if spec.guidance_scale is not None and getattr(denoising.guidance_options, "guidance_scale", None):
         said.append("guidance_scale: the option of that name takes the place of the job's own")
     if "timesteps" in given and spec.steps is not None:
@@ -135,6 +140,10 @@ def _options(settled: Settled) -> list[str]:
         )
     if "image_cond_noise_scale" in given and all(piece.strength < 1 for piece in settled.media):
         said.append("image_cond_noise_scale: has no effect, because no media is given at strength 1")
+    if "padding" in given and not settled.media:
+        said.append("padding: has no effect, because no media is given")
+    if getattr(denoising.sampler_options, "eta", None) == 0 and "s_noise" in given:
+        said.append("s_noise: has no effect, because eta is 0")
     return said
 
 

@@ -93,7 +93,7 @@ def test_a_dry_run_tells_sampler_guidance_and_passes(farmctl):
         ),
         (
             ("--option", "skip_block_list=[9]", "--option", "stg_scale=1"),
-            "options.skip_block_list: must be from 0 to 5",
+            "options.skip_block_list: must name blocks from 0 to 5",
         ),
         (
             ("--option", "sigmas=[1]", "--guidance", "comfyui", "--option", "cfg=[1, 2]"),
