@@ -1,10 +1,13 @@
-"""The store of artifacts' bytes: files under an fsspec URL, each written completely or not at all.
+"""Stores artifacts as files under an fsspec URL.
 
-This module knows nothing of SQL: farm.store keeps the record of an artifact. A location is a path below the root of the
-artifact store, so that the root can be moved. It is made from the artifact's id alone: the names that people and plugins
-give to files are data and never part of a path. The folder `.begun` holds a note for each artifact that is being
-written. The note is removed when the artifact's record is written. If a daemon is killed, the next daemon finds the
-unfinished files through these notes.
+A file appears only once it is complete. Its location is a path relative to the root of the store. The path is made from
+the artifact's id alone, never from a name that a person or plugin gave.
+
+This module doesn't use the database, in which farm.store keeps a record of each artifact.
+
+While an artifact is being written, the folder `.begun` holds a note for it. The note is an empty file named after the
+artifact's id. It is removed once the database has the artifact's record. If a daemon is killed, the next daemon finds
+the unfinished artifacts by their notes.
 """
 
 from __future__ import annotations
@@ -83,10 +86,10 @@ def holds_artifacts(url: str) -> bool:
 
 
 class ArtifactStore:
-    """A tree of artifact files under an fsspec URL.
+    """Stores artifacts as files under an fsspec URL.
 
     Attributes:
-        trouble: Why artifacts can't be stored at the moment; empty again once a large enough write succeeds.
+        trouble: Why artifacts can't be stored at the moment; "" if they can.
     """
 
     def __init__(self, url: str, filled: bool = False, farm: str = "farm"):
@@ -134,8 +137,8 @@ class ArtifactStore:
 
         Args:
             location: The artifact's location, from `location_for`.
-            size: The expected number of bytes. After the disk was full, the store is usable again once that many bytes
-                are free. For artifacts of more than 256 MiB, 256 MiB are enough.
+            size: The expected number of bytes. If the disk is full, `trouble` stays set until so many bytes are free,
+                or 256 MiB if `size` is larger.
 
         Raises:
             Unwritable: The file can't be created.
@@ -145,10 +148,13 @@ class ArtifactStore:
         return writing
 
     def unfinished(self) -> list[str]:
-        """Return the ids of artifacts that have a note in `.begun` but aren't being written now; at most 10,000.
+        """Return the ids of artifacts that were begun but aren't being written now; at most 10,000.
 
-        Some of these artifacts may be complete. Only their records show this: look up the records after this call,
-        and then call `clear` for each artifact without a record. Raises OSError.
+        An artifact is complete if the database has a record of it. Look up the records after this call, and then call
+        `clear` for each artifact without a record.
+
+        Raises:
+            OSError: The list of begun artifacts can't be read.
         """
         folder = self.path(self._notes)
         self.filesystem.invalidate_cache(folder)
@@ -160,13 +166,13 @@ class ArtifactStore:
         return left[:_AT_ONCE]
 
     def clear(self, artifact_id: str) -> None:
-        """Remove the files of an artifact that has no record. If this fails, `unfinished` returns the id again."""
+        """Remove the files of an unfinished artifact. If this fails, `unfinished` returns the id again."""
         Writing(self, self.location_for(artifact_id)).abort()
 
     def older_parts(self, before: float) -> dict[str, str]:
-        """Find unfinished files that have no note. Earlier versions of the farm wrote files without notes.
+        """Find unfinished files of earlier versions of the farm, which wrote no notes.
 
-        The call walks through the whole store, which may take long. Only a store on disk has unfinished files.
+        This walks through the whole store, which may take long. Only stores on disk have such files.
 
         Args:
             before: Unix time. Only files last written before this time are returned.
@@ -207,7 +213,7 @@ class ArtifactStore:
         return found
 
     def recorded(self, artifact_id: str) -> None:
-        """Remove the note of an artifact that is finished, because its record is written."""
+        """Remove the note that marks an artifact as unfinished. Call this once the database has its record."""
         # A note that can't be removed only costs a look at the record later.
         with contextlib.suppress(OSError):
             self.filesystem.rm_file(self._note(artifact_id))
@@ -217,7 +223,7 @@ class ArtifactStore:
         return self.path(f"{self._notes}/{artifact_id}")
 
     def check(self) -> str:
-        """Test whether artifacts can be stored again, and return `trouble`: why they can't, or "" if they can."""
+        """Write a small file to test whether artifacts can be stored now. Return `trouble`."""
         with contextlib.suppress(Unwritable):
             with self.storing(self._short_of):
                 if self._local and shutil.disk_usage(self.root).free < self._short_of:
@@ -232,7 +238,10 @@ class ArtifactStore:
         return self.trouble
 
     def require(self) -> None:
-        """Check that the store's disk is mounted: only then is a missing file really lost. Raises Unwritable."""
+        """Raise Unwritable if the store's disk isn't mounted.
+
+        Call this before you treat a missing file as lost.
+        """
         with self.storing(0):
             pass
 
@@ -240,7 +249,7 @@ class ArtifactStore:
     def storing(self, size: int) -> Iterator[None]:
         """Turn an OSError that is raised inside this context into Unwritable, and set `trouble`.
 
-        `size`: the number of bytes that are stored inside this context.
+        `size`: the number of bytes to be stored inside this context.
         """
         try:
             self._mark()
@@ -264,14 +273,14 @@ class ArtifactStore:
         if self._filled and not any(Path(self.root).iterdir()):
             problem = (
                 "the artifacts' folder is empty, but it contained artifacts before; is its disk mounted? "
-                f"(If the artifacts are lost for good, create the file {mark})"
+                f"If the artifacts are lost for good, create the file {mark} to begin with an empty store"
             )
             raise FileNotFoundError(errno.ENOENT, problem)
         mark.touch()
         self._marked = True
 
     def stored(self, size: int) -> None:
-        """Record that `size` bytes have been stored: clear `trouble`, unless a larger write has failed."""
+        """Clear `trouble` after a write of `size` bytes, unless a larger write failed before."""
         if size >= self._short_of:
             self.trouble, self._short_of = "", 0
 
@@ -308,10 +317,9 @@ class ArtifactStore:
             yield copy
 
     def remove(self, location: str) -> None:
-        """Remove an artifact's file and the artifact's folder. A file that is missing already causes no error.
+        """Remove an artifact's file and its own folder. A missing file is no error.
 
-        The folder is removed only if it is empty and named after the artifact's id, because earlier versions stored
-        some artifacts in shared folders.
+        A folder that several artifacts share, as in earlier versions of the farm, stays.
 
         Raises:
             OSError: The file can't be removed.
@@ -335,13 +343,15 @@ def _own_folder(location: str) -> str:
 
 
 class Writing:
-    """An artifact that is being written at `location`: call `open`, `write`, `commit`, and then `recorded`.
+    """An artifact that is being written. Call `open`, `write`, `commit` and `recorded`, in this order.
 
-    Until `recorded` is called, `abort` removes all that was written. A method that raises Unwritable has called `abort`
-    itself. The constructor does no I/O, so that a caller who is interrupted in `open` can still call `abort`. The
-    constructor raises ValueError if `location` doesn't have the form that `ArtifactStore.location_for` returns.
+    Until `recorded` is called, `abort` removes all that was written. A method that raises Unwritable has already called
+    `abort`.
+
+    Raises ValueError if `location` isn't one that `ArtifactStore.location_for` returned.
     """
 
+    # This does no I/O, so that a caller who is interrupted in `open` can still call `abort`.
     def __init__(self, store: ArtifactStore, location: str, expected: int = 0):
         folder = _own_folder(location)
         if not folder:
@@ -398,7 +408,10 @@ class Writing:
         self._store.stored(self.size)
 
     def recorded(self) -> None:
-        """Remove the artifact's note, because its record is written. From now on `abort` does nothing."""
+        """Mark the artifact as finished. From now on `abort` does nothing.
+
+        Call this once the database has the artifact's record.
+        """
         self._stays = True
         self._store.recorded(self._id)
 

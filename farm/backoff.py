@@ -1,4 +1,4 @@
-"""Waiting between tries: how long to wait, and for how long to try again while the farm doesn't answer."""
+"""How long to wait between tries, and when to stop trying."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ class Backoff:
         self._wait = self._first
 
     def next(self) -> float:
-        """Return the seconds to wait now, and double the wait for the next call, up to the longest wait."""
+        """Return the seconds to wait now.
+
+        The next call returns twice as many seconds, up to the longest wait.
+        """
         wait = self._wait
         self._wait = min(2 * wait, self._longest)
         return wait

@@ -1,7 +1,8 @@
-"""The settings of the daemon (farm.toml) and of an agent (node.toml), which the environment and flags override.
+"""The settings of the daemon (farm.toml) and of an agent (node.toml).
 
 The classes below define every setting, with its default and its description. The commented example files are generated
-from these classes. farm.settings reads the files, lets environment and flags override them, and checks the result.
+from these classes. farm.settings reads and checks the settings. Environment variables override the files, and flags
+override both.
 """
 
 from __future__ import annotations
@@ -91,8 +92,8 @@ class Artifacts(Settings):
 
 
 class Keep(Settings):
-    """How long the farm keeps the artifacts of ended jobs. Videos, sidecars and logs are always kept. The clips of jobs
-    that failed or were cancelled are always kept too. If such a job is retried, removed artifacts are made again."""
+    """How long the farm keeps the artifacts of ended jobs. It never removes videos, sidecars and logs, nor the clips of
+    failed or cancelled jobs. If a failed or cancelled job is retried, the farm makes its removed artifacts again."""
 
     days: float = Field(
         14.0,
@@ -118,7 +119,7 @@ class MediaRoots(Settings):
 
 
 class Leases(Settings):
-    """How long a node may be silent, in seconds. lease must be at least twice heartbeat, and less than requeue."""
+    """How many seconds a node may be silent. `lease` must be at least twice `heartbeat`, and less than `requeue`."""
 
     heartbeat: Seconds = Field(2.0, description="Seconds between heartbeats of an agent.")
     lease: Seconds = Field(
@@ -143,7 +144,7 @@ class Leases(Settings):
 
 
 class RayHead(Settings):
-    """The Ray cluster that carries calls and tensors between processes. It always runs in token mode."""
+    """The Ray cluster that carries calls and tensors between processes. Ray's token authentication is always on."""
 
     address: OptionalAddress = Field(
         "",
@@ -264,7 +265,7 @@ class FarmConfig(Settings):
 
     @property
     def terms(self) -> Terms:
-        """The numbers of failures and the times after which the farm gives up a task or a job."""
+        """How many failures, and how much time, the farm allows before it gives up a task or a job."""
         return Terms(
             max_failures=self.limits.max_failures,
             max_job_failures=self.limits.max_job_failures,
@@ -343,7 +344,7 @@ class OwnerSettings(Settings):
 
 
 class DeclaredDevice(Settings):
-    """A device declared in node.toml for trials. The node offers such devices instead of those that it detects."""
+    """A device that node.toml declares, for trials. A node with such devices offers no others."""
 
     name: str = Field(
         "cpu",
@@ -420,9 +421,10 @@ def load_config(
     """Return the daemon's settings.
 
     Args:
-        path: The farm.toml; None: the file that FARM_CONFIG names, or else farm.toml in the home, if it exists.
+        path: The path of farm.toml; None: the file that FARM_CONFIG names, else farm.toml in the home, if it exists.
         environ: The environment variables, such as FARM_<SECTION>_<KEY>, FARM_HOME and FARM_NAME.
-        overrides: Flags by dotted key, such as {"server.listen": "0.0.0.0:7433"}; None: the flag was not given.
+        overrides: Values of flags by dotted key, such as {"server.listen": "0.0.0.0:7433"}. A flag with the value
+            None was not given.
 
     Raises:
         InvalidConfig: A setting is refused, or the file can't be read.
@@ -453,9 +455,11 @@ def load_node_config(
     """Return the settings of an agent.
 
     Args:
-        path: The node.toml; None: the file that FARM_NODE_CONFIG names, or else node.toml in the home, if it exists.
+        path: The path of node.toml; None: the file that FARM_NODE_CONFIG names, else node.toml in the home, if it
+            exists.
         environ: The environment variables, such as FARM_NODE_<KEY> and FARM_NODE_<SECTION>_<KEY>.
-        overrides: Flags by dotted key, such as {"owner.idle": 300}; None: the flag was not given.
+        overrides: Values of flags by dotted key, such as {"owner.idle": 300}. A flag with the value None was not
+            given.
 
     Raises:
         InvalidConfig: A setting is refused, or the file can't be read.
@@ -464,7 +468,10 @@ def load_node_config(
 
 
 def example_toml(model: type[FarmConfig | NodeConfig] = FarmConfig) -> str:
-    """Return the text of a farm.toml (for NodeConfig, of a node.toml) with every setting, its meaning and its default."""
+    """Return the text of an example settings file, with the meaning and the default of every setting.
+
+    The file is a farm.toml for FarmConfig, and a node.toml for NodeConfig.
+    """
     if model is FarmConfig:
         return example(model, "farm.toml", "farmd", "FARM_")
     return example(model, "node.toml", "farm-node", "FARM_NODE_")

@@ -60,7 +60,10 @@ def is_of_files(error: OSError) -> bool:
 
 
 def of_system(error: OSError) -> str:
-    """Return an error of a file or a disk as one line: the file or folder, what the system says, and what to do next."""
+    """Return a line that tells people about an error of a file or a disk.
+
+    The line names the file or folder, what the system says, and what to do next.
+    """
     about = "" if error.filename is None else f"{error.filename}: "
     if remedy := _OF_DISKS.get(error.errno or 0):
         return f"{about}{error.strerror}; {remedy}, and try again"
@@ -75,13 +78,12 @@ def open_plain(path: Path, flags: int, remedy: str, mode: int = 0o600) -> int:
     """Open an ordinary file and return its descriptor. The call never blocks, even if there is a pipe at `path`.
 
     Args:
-        path: The file.
         flags: The flags of `os.open`.
         remedy: What a person should do if the file is unusable, as a sentence for the error.
         mode: The permissions of a file that is created.
 
     Raises:
-        DamagedFile: What is at `path` isn't an ordinary file.
+        DamagedFile: `path` isn't an ordinary file but, for example, a folder or a pipe.
         OSError: The file can't be opened.
     """
     try:
@@ -93,7 +95,7 @@ def open_plain(path: Path, flags: int, remedy: str, mode: int = 0o600) -> int:
             path,
             "is a folder, but must be a file"
             if path.is_dir()
-            else "is not a file, but a pipe, a device or the like",
+            else "must be an ordinary file, but is something else, such as a pipe or a device",
             remedy,
         ) from None
     kind = os.fstat(handle).st_mode
@@ -104,7 +106,7 @@ def open_plain(path: Path, flags: int, remedy: str, mode: int = 0o600) -> int:
         path,
         "is a folder, but must be a file"
         if stat.S_ISDIR(kind)
-        else "is not a file, but a pipe, a device or the like",
+        else "must be an ordinary file, but is something else, such as a pipe or a device",
         remedy,
     )
 
@@ -113,7 +115,6 @@ def read_text(path: Path, remedy: str) -> str:
     """Return the text of a file.
 
     Args:
-        path: The file.
         remedy: What a person should do if the file is unusable, as a sentence for the error.
 
     Raises:
@@ -162,7 +163,6 @@ def read_word(path: Path, remedy: str, *, shortest: int = 1) -> str:
     """Return the content of a file that holds a single word of printable ASCII, such as a token.
 
     Args:
-        path: The file.
         remedy: What a person should do if the file is unusable, as a sentence for the error.
         shortest: The fewest characters that the word may have.
 

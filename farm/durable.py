@@ -134,7 +134,8 @@ def scratch(folder: Path, name: str, end: Callable[[Path], None] = lambda left: 
     Args:
         folder: The folder in which the work folder is made.
         name: A name for the purpose. It becomes part of the work folder's name.
-        end: Called with each old work folder before it is removed, to stop any process that still works there.
+        end: Called with each old work folder before it is removed. It can stop processes that the dead process had
+            started there.
 
     Raises:
         OSError: The work folder can't be made.
@@ -159,12 +160,12 @@ def scratch(folder: Path, name: str, end: Callable[[Path], None] = lambda left: 
 
 
 def clear(folder: Path, pattern: str, end: Callable[[Path], None] = lambda left: None) -> None:
-    """Remove the unfinished files and folders of dead processes: those that no process has locked.
+    """Remove the unfinished files and folders that dead processes have left in `folder`.
 
-    Only files and folders that belong to this user are removed.
+    A process is dead if it no longer locks its file or folder. Files and folders of other users stay.
 
     Args:
-        folder: The folder that contains these files and folders.
+        folder: The folder to clear.
         pattern: A glob pattern. Only files and folders whose names match it are removed.
         end: Called with each file or folder before it is removed.
     """
@@ -208,13 +209,9 @@ def aside_name(path: Path) -> Path:
 
 
 def start_over(path: Path) -> Path | None:
-    """Rename the file at `path` as `set_aside` does, so that the farm makes a new file there.
+    """Move a damaged file out of the way with `set_aside`, so that a new file can be made at `path`.
 
-    Returns:
-        The renamed file's path, or None if there was no file.
-
-    Raises:
-        OSError: The file can't be renamed.
+    Returns the new path of the damaged file, or None if there was no file. Raises OSError.
     """
     with contextlib.suppress(FileNotFoundError):
         return set_aside(path)

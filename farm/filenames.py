@@ -1,7 +1,7 @@
-"""Rules for names of files: which ids may become part of a name, and which characters a name from outside may contain.
+"""Checks for file names: whether a text is an id, and whether it contains control characters.
 
-Pure. A name that comes from outside is only shown to people; the farm never opens it as a path. The farm's own paths
-are made of ids and of file endings that this installation knows.
+Pure. The farm builds its own paths only from ids and from file endings that this installation knows. File names that
+clients give are shown to people, but never opened as paths.
 """
 
 from __future__ import annotations
@@ -24,5 +24,5 @@ def has_controls(text: str) -> bool:
 
 
 def is_id(text: str) -> bool:
-    """Return whether `text` has the form of an id of a job or an artifact, so that it may be part of a file's name."""
+    """Return whether `text` has the form of a job id or an artifact id, so that a file name may contain it."""
     return _ID.fullmatch(text) is not None

@@ -1,6 +1,6 @@
-"""The message that a renderer gets when it is to attempt a task: the task and its inputs. Pure.
+"""The message that tells a renderer to attempt a task: the task and its inputs.
 
-The message contains parts of the job's plan, as JSON. This module passes that JSON on unread; farm.plan reads it.
+The message contains parts of the job's plan, as JSON. This module doesn't read that JSON; farm.plan does.
 """
 
 from __future__ import annotations
@@ -16,13 +16,7 @@ from farm.plan import JobJson, Payload
 
 @dataclass(frozen=True)
 class HandedArtifact:
-    """An artifact that a task needs.
-
-    Attributes:
-        id: The artifact's id.
-        sha256: The checksum of its content.
-        size: Its size in bytes.
-    """
+    """An artifact that a task needs. `size` is in bytes."""
 
     id: str
     sha256: str
@@ -31,13 +25,13 @@ class HandedArtifact:
 
 @dataclass(frozen=True)
 class Member:
-    """What a task's renderer knows of the task's lockstep group.
+    """A task's place in its lockstep group. It is sent to the renderer that does the task.
 
     Attributes:
         group: The group's name.
         key: The task's key.
         renderer: The name of the renderer that does the task.
-        places: The names of the renderers that do the neighbouring tasks, by the key of the task.
+        places: For the key of each neighbouring task, the name of the renderer that does it, if the farm knows one.
     """
 
     group: str
@@ -70,13 +64,12 @@ class Handed:
     """Everything that a renderer gets in order to attempt a task.
 
     Attributes:
-        task: The task.
         shared: The part of the plan that all tasks of the job get, as JSON.
-        inputs: The artifacts that the task needs, by the key of the task that made them, and then by their name. The
-            images and clips given with the job have the key "".
+        inputs: The artifacts that the task needs: `inputs[key][name]` is the artifact `name` made by the task `key`.
+            The images and clips given with the job have the key "".
         member: The task's lockstep group; None: the task is in no group.
-        state: What an earlier attempt saved, so that this attempt continues from there; None: this attempt
-            starts from the beginning.
+        state: The state saved by an earlier attempt, from which this attempt continues; None: this attempt starts
+            from the beginning.
         notes: The notes for people that the job had when this message was made.
         job: The job's id, for logs.
         node: The node's name, for logs.

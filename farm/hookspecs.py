@@ -2,11 +2,10 @@
 
 A package registers its plugins in up to three entry-point groups:
 
-- `farm.planning`, which the daemon loads: facts of models and output formats, and strategies. These plugins must not
-  import torch.
-- `farm.rendering`, which renderers load: the code that works on tensors and writes video.
-- `farm.node`, which agents load: ways to tell whether somebody is at the workstation. These plugins must not import
-  torch.
+- `farm.planning`: The daemon loads these plugins. They offer what jobs may name, such as models and output formats, and
+  tell what planning must know about each. They must not import torch.
+- `farm.rendering`: Renderers load these plugins. They work on tensors and write video.
+- `farm.node`: Agents load these plugins. They tell whether somebody is at the workstation, and must not import torch.
 """
 
 # pluggy calls no specification, so none has a body.
@@ -33,7 +32,7 @@ hookimpl = pluggy.HookimplMarker("farm")
 
 
 class PlanningHooks:
-    """Hooks of the group `farm.planning`: the facts of models and output formats, and strategies."""
+    """Hooks of the group `farm.planning`: what jobs may name, and what planning must know about it."""
 
     @hookspec
     def farm_models(self) -> list[ModelFacts]:
@@ -93,7 +92,7 @@ class PlanningHooks:
 
 
 class RenderingHooks:
-    """Hooks of the group `farm.rendering`: work on devices."""
+    """Hooks of the group `farm.rendering`. They give a renderer its models, formats, samplers and guidances."""
 
     @hookspec(firstresult=True)
     def farm_load_model(
@@ -128,7 +127,7 @@ class RenderingHooks:
 
         Args:
             sampler: The name of the sampler.
-            options: The job's options for the sampler that differ from their defaults, as JSON by name.
+            options: The sampler's options, as JSON by name. Options that have their default are left out.
 
         Returns:
             The sampler, or None if this plugin doesn't have it.
@@ -142,8 +141,8 @@ class RenderingHooks:
 
         Args:
             guidance: The name of the guidance.
-            options: The job's options for the guidance that differ from their defaults, as JSON by name.
-            guidance_scale: The scale of classifier-free guidance that is used if the options give no scale.
+            options: The guidance's options, as JSON by name. Options that have their default are left out.
+            guidance_scale: The scale of classifier-free guidance. A scale in `options` takes precedence.
             sigmas: The window's falling schedule, which ends with 0.
 
         Returns:
@@ -156,4 +155,7 @@ class NodeHooks:
 
     @hookspec
     def farm_presences(self) -> list[Presence]:
-        """Return ways to tell whether somebody is at this machine. owner.presence in node.toml names the way to use."""
+        """Return ways to tell whether somebody is at this machine.
+
+        The setting owner.presence in node.toml selects one of them by its name.
+        """

@@ -1,6 +1,6 @@
 """Conversion of frozen dataclasses to JSON and back. Pure.
 
-A field's name in the JSON is the alias that a pydantic Field in its annotation gives, or else the field's own name.
+In JSON, a field is named by its pydantic alias. A field without an alias keeps its own name.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A log file of limited size: when it is full it is renamed, and a new file takes its place.
+"""A log file of limited size: when the file is full, it is renamed, and a new file takes its place.
 
-No line is lost. If the standard output or error of the process that writes the log goes to the old file, the process
-redirects it to the new file. Python's RotatingFileHandler doesn't do that.
+If the standard output or error of the process that writes the log also goes to the file, the process redirects it to
+the new file. Python's RotatingFileHandler doesn't do that.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ OLDER = 3
 class LogFile(logging.Handler):
     """A handler that appends lines to a log file of limited size. Several processes may have the file open.
 
-    No process stops because of its log: if the disk is full, lines are lost; if the folder can't be written, the file
-    grows beyond its limit.
+    An error of the disk never stops the process. If the disk is full, lines are lost. If the file can't be
+    renamed, it grows beyond its limit.
     """
 
     def __init__(self, path: Path, max_bytes: int = MAX_BYTES) -> None:
@@ -52,7 +52,7 @@ class LogFile(logging.Handler):
             os.write(self._file, f"{self.format(record)}\n".encode(errors="backslashreplace"))
 
     def rotate_if_full(self) -> None:
-        """Begin a new file if this one has reached its greatest size. If that fails, go on with the old file."""
+        """Begin a new file if this file has reached its size limit. If that fails, go on with this file."""
         with contextlib.suppress(OSError, DamagedFile):
             if os.fstat(self._file).st_size >= self._max_bytes:
                 self._rotate()
@@ -80,14 +80,13 @@ class LogFile(logging.Handler):
 
 
 def cut(path: Path, max_bytes: int = MAX_BYTES) -> None:
-    """Copy a log file that is full to NAME.1, and empty it.
+    """Empty a log file that has grown to `max_bytes`, after copying it to NAME.1.
 
-    This is for a file that another program has open for writing. Lines that it writes during the copy are lost. If the
-    disk has no room for the copy, the whole content is lost.
+    Use this for a file that another program has open for writing. Lines that the program writes during the copy are
+    lost. If the disk has no room for the copy, the whole content is lost.
 
     Args:
-        path: The log file.
-        max_bytes: The size in bytes from which the file is full.
+        max_bytes: The size in bytes from which the file is emptied. A smaller file stays as it is.
     """
     if path.suffix == ".1":
         return
@@ -99,12 +98,11 @@ def cut(path: Path, max_bytes: int = MAX_BYTES) -> None:
 
 
 def opened(path: Path, flags: int, mode: int = 0o600) -> int:
-    """Open a file that the farm can make again, and return its descriptor.
+    """Open a file and return its descriptor. Use this only for files that can be made again, such as logs and locks.
 
     Anything at `path` that isn't an ordinary file is first renamed to NAME.damaged-DATE.
 
     Args:
-        path: The file.
         flags: The flags of `os.open`.
         mode: The permissions of a file that is created.
 

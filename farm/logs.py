@@ -109,8 +109,8 @@ def configure_logs(
         level: The lowest level at which the farm's own lines are written: debug, info, warning or error.
         format: text or json.
         process: The name of this process: farmd, bridge, agent, renderer, …
-        file: The file to write to; None: standard error. A file that grows too long is rotated. If standard error
-            goes to the file that the environment variable LTX_FARM_LOG_FILE names, that file is rotated too.
+        file: The file to write to; None: standard error. The file is rotated when it is full. Standard error is
+            rotated too if it is the file that the environment variable LTX_FARM_LOG_FILE names.
         libraries: Whether warnings and errors of libraries are written to the log too.
         bound: Further fields that are added to every line.
     """
@@ -154,10 +154,10 @@ def configure_logs(
 
 
 def adopt(library: str) -> None:
-    """Let a library's log lines be written in the farm's format, by removing the library's own log handlers.
+    """Remove a library's own log handlers, so that its lines are written in the farm's format.
 
     Args:
-        library: The name of the library's logger. Ray, for one, adds its own handler when it is imported.
+        library: The name of the library's logger, such as "ray".
     """
     logger = logging.getLogger(library)
     logger.handlers, logger.propagate = [], True

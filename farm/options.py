@@ -1,7 +1,7 @@
 """Options that plugins declare: typed settings of models, strategies, samplers and guidances. Pure.
 
 A plugin declares its options as a subclass of `Options`, with a default and a description for each field. A job gives
-them by name, with or without the kind of the plugin that takes the option (`sampler.eta` or `eta`).
+options by name, such as `eta`. The kind of the plugin may stand before the name, as in `sampler.eta`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ NONE = NoOptions()
 
 
 class Offer(Protocol):
-    """A plugin's offer that jobs may name: a model, a strategy, a sampler or a guidance."""
+    """What a plugin offers and a job can choose by name: a model, a strategy, a sampler or a guidance."""
 
     @property
     def name(self) -> str:
@@ -60,13 +60,12 @@ def options_of(offer: object) -> type[Options]:
 
 @dataclass(frozen=True)
 class Option:
-    """One option, as people see it.
+    """The description of one option of a plugin.
 
     Attributes:
-        name: Its name.
-        accepts: What a value may be, in words.
-        default: Its default, as JSON.
-        meaning: What it does.
+        accepts: Which values the option accepts, in words.
+        default: The default value, as JSON.
+        meaning: What the option does.
     """
 
     name: str
@@ -145,7 +144,7 @@ class Settled:
 
     Attributes:
         by_kind: The options of each plugin of the job, by the plugin's kind, such as "sampler".
-        without_effect: A sentence for each given option that none of the job's plugins takes, but another plugin does.
+        without_effect: A note for each given option that has no effect, because only plugins outside the job take it.
     """
 
     by_kind: Mapping[str, Options]
@@ -160,12 +159,11 @@ def settle(
     Args:
         given: The job's options, by name.
         chosen: The job's plugins, by kind, such as {"sampler": …}.
-        offers: All installed plugins, by kind. An option that only a plugin outside `chosen` takes has no effect; an
-            option that no plugin takes is an error.
+        offers: All installed plugins, by kind. If only a plugin outside `chosen` takes an option, the option has no
+            effect.
 
     Raises:
-        InvalidSpec: No plugin knows an option, two of the job's plugins know it, it is given under two names, or its value
-            isn't accepted. The field is "options." and the option's name.
+        InvalidSpec: An option is unknown, fits two of the job's plugins, is given twice, or has a wrong value.
     """
     sorted_out: dict[str, dict[str, Any]] = {kind: {} for kind in chosen}
     names: dict[tuple[str, str], str] = {}
@@ -194,7 +192,7 @@ def settle(
 
 
 def changed(options: Options) -> dict[str, Any]:
-    """Return as JSON the options that differ from their defaults, so that a plan names only what was chosen."""
+    """Return the options that differ from their defaults, as JSON by name."""
     return options.model_dump(mode="json", exclude_defaults=True)
 
 

@@ -131,7 +131,7 @@ def _is_random(word: str, least: int) -> bool:
 
 
 def storable(text: str) -> str:
-    """Return `text` with the replacement character (U+FFFD) for each character that databases or gRPC messages refuse.
+    """Return `text` with U+FFFD in place of each character that databases or gRPC messages refuse.
 
     These are NUL, which PostgreSQL refuses, and surrogates, which Python puts into file names that aren't UTF-8.
     """
@@ -152,13 +152,13 @@ def storable_json(value: Any) -> Any:
 
 
 def file_name(text: str, otherwise: str = "data") -> str:
-    """Return the last part of a path as a file name that any file system accepts, changed as little as possible.
+    """Return the last part of a path as a file name that any file system accepts.
 
-    The name has at most MAX_NAME_BYTES bytes and keeps its ending, such as ".mp4".
+    Invisible characters are removed. A name longer than MAX_NAME_BYTES is cut, but keeps its ending, such as ".mp4".
 
     Args:
         text: The path, from outside the farm.
-        otherwise: The name to return if nothing of the path can be used.
+        otherwise: The name to return if nothing is left.
     """
     last = text.replace("\\", "/").rstrip("/").rpartition("/")[2]
     # Drop invisible characters, halves of characters among them, and spaces at the ends of the name.

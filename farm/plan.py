@@ -1,9 +1,10 @@
-"""The task contract: the parts of a plan that the tasks of a job get, as values with types.
+"""The task contract: typed classes for the parts of a plan that a job's tasks receive. Pure.
 
 A plan is stored as JSON and may be older than the code that reads it. Only this module reads that JSON. All other code
-passes it on unread (as `Payload` or `JobJson`), so that a type checker finds every reader of a field. If one part of
-the farm writes an artifact and another part reads it, the artifact's name is a constant here. farm.handed has the
-message that a renderer gets. Pure.
+passes it on as `Payload` or `JobJson`, so that a type checker finds every reader of a field.
+
+This module also defines the names of artifacts that one part of the farm writes and another part reads. farm.handed
+defines the message that a renderer receives.
 """
 
 from __future__ import annotations
@@ -65,10 +66,10 @@ def condition_name(index: int, width: int, height: int, point: int | None = None
 
     Args:
         index: The condition's index in the job.
-        width: The width in pixels at which it is encoded.
-        height: The height in pixels at which it is encoded.
-        point: The place of a single frame of the condition, as a rendered frame, if the latent of only that frame is
-            wanted; None: the latents of the whole condition.
+        width: The width in pixels at which the condition is encoded.
+        height: The height in pixels at which the condition is encoded.
+        point: The number of a rendered frame: the artifact holds the latent of only that frame. None: the artifact
+            holds the latents of the whole condition.
     """
     return f"{media_name(index)}/{'' if point is None else f'{point}/'}{width}x{height}"
 
@@ -129,7 +130,7 @@ class Point:
         frame: The frame's place, counted from the window's first frame.
         latent: The global latent whose noise is mixed into the frame's latent.
         strength: How firmly the window keeps to the frame, from 0 to 1.
-        shows: The prompts at the frame. None in older plans, which don't give each latent its prompts.
+        shows: The prompts at the frame; None in older plans.
     """
 
     name: str
@@ -204,7 +205,7 @@ class ShownSink:
         latent: The latent's index in the artifact.
         frame: The sink's place, counted in frames from the window's first frame; below 0.
         strength: How firmly the window keeps to the sink, from 0 to 1.
-        shows: The prompts at the sink. None in older plans, which don't give each latent its prompts.
+        shows: The prompts at the sink; None in older plans.
     """
 
     key: str
@@ -241,7 +242,6 @@ class Lockstep:
     """What a window needs in order to step together with the other windows of its lockstep group.
 
     Attributes:
-        group: The group's name.
         held_bytes: The device memory that the window still takes while another window on the device makes a step.
         shared: The latents that the window has in common with each neighbour.
     """
@@ -256,7 +256,6 @@ class Chosen:
     """A plugin that a job chose, and its options.
 
     Attributes:
-        name: The plugin's name.
         options: The options that differ from their defaults, as JSON by name.
     """
 
@@ -286,12 +285,12 @@ class WindowTask(_Told):
     A join task's payload also contains a WindowTask, which says how to render the latents around a visible seam again.
 
     Attributes:
-        stage: A number that separates the noise of different passes over the same latents.
+        stage: A number that gives each pass over the same latents different noise.
         start: The first global latent of the window.
         stop: The global latent after the window's last one.
         width: The width in pixels of the window's frames.
         height: The height in pixels of the window's frames.
-        sigmas: The noise levels of the denoising steps; the last one ends the last step.
+        sigmas: The noise levels: each denoising step goes from one level to the next.
         conditions: Latents of images and clips given with the job, which the window keeps.
         points: Single frames of such images and clips, which the window sees.
         base: The latents that are noised to `sigmas[0]` and refined; None: the window begins with pure noise.
@@ -304,7 +303,7 @@ class WindowTask(_Told):
         lockstep: The window's part in a lockstep group; None: it is in no group.
         prompts: Only in older plans: one mixture of prompts for the whole window.
         sampler: The sampler and its options; None: Euler.
-        guidance: The guidance and its options; None: only classifier-free guidance, of `guidance_scale`.
+        guidance: The guidance and its options; None: only classifier-free guidance.
     """
 
     stage: int
@@ -342,8 +341,8 @@ class JoinTask(_Told):
         stop: The global latent after the last that both have.
         left: The left window's task.
         right: The right window's task.
-        heal: The window that renders these latents again, with the latents around them, if the seam would be visible.
-            The first latent of this window is dropped afterwards. None: there are too few latents for such a window.
+        heal: The window that renders the latents around the seam again if the seam would be visible. Its first latent
+            is then dropped. None: there are too few latents for such a window.
     """
 
     start: int
@@ -358,14 +357,15 @@ class GivenSpan:
     """Frames of a condition (an image or clip given with the job), which replace rendered frames in a decode task.
 
     Attributes:
-        name: The artifact of the encode task from whose latents these frames are decoded.
+        name: The encode task's artifact that holds the latents of these frames.
         start: The first global latent that is decoded.
         stop: The global latent after the last that is decoded.
-        origin: The rendered frame to which latent `start` decodes. The first latent decodes to a single frame.
+        origin: The rendered frame to which latent `start` decodes. The first decoded latent gives only one frame.
         first: The first rendered frame that is replaced.
         last: The rendered frame after the last that is replaced.
-        fade: Over how many rendered frames the replacement fades out: before `first`, and from `last` on.
-        condition: The index of the condition in the job; None in older plans, which don't name it.
+        fade: How many rendered frames before `first`, and how many from `last` on, are adapted to the given frames so
+            that the picture doesn't jump.
+        condition: The index of the condition in the job; None in older plans.
     """
 
     name: str
@@ -421,12 +421,11 @@ class Media:
         frame: The delivered frame at which the condition begins.
         frames: The condition's length in frames, at the job's frame rate.
         strength: How firmly the video keeps to the condition, from 0 to 1.
-        before: The number of copies of the first frame that are put before the condition when it is encoded.
-        after: The number of copies of the last frame that are put after the condition when it is encoded.
+        before: How many copies of the condition's first frame are encoded before the condition.
+        after: How many copies of the condition's last frame are encoded after the condition.
         start: The global latent at which the encoded condition begins.
-        points: The places of some frames of the condition, as rendered frames. Each of these frames is also encoded
-            by itself.
-        listed: The condition's index in the user's own list; None in plans that keep the order of that list.
+        points: The rendered frames at which a single frame of the condition is also encoded by itself.
+        listed: The condition's index in the user's list; None if the plan has the order of that list.
     """
 
     artifact_id: str
@@ -460,7 +459,7 @@ class ShownFrames:
     Attributes:
         first: The span's first delivered frame.
         last: The span's last delivered frame (not the one after it).
-        prompts: Indices of prompts in the job. With several, the span fades from the first of them to the last.
+        prompts: Indices of prompts in the job. If there are several, the span fades from the first to the last.
     """
 
     first: int
@@ -473,11 +472,8 @@ class JobPart:
     """The part of a plan that all tasks of a job get. Older plans lack the fields that have a default here.
 
     Attributes:
-        model: The model's name.
         weights: The hash of the model's weights.
         precision: The precision of the model's computations, such as "bf16".
-        strategy: The name of the strategy.
-        seed: The job's seed.
         fps: The frame rate, as a text such as "30000/1001".
         frames: The number of delivered frames.
         lead: The number of frames that are rendered before the first delivered frame.
@@ -487,7 +483,6 @@ class JobPart:
         render_height: The height in pixels at which the video is rendered.
         latents: The number of latents that are rendered.
         prompts: Each different prompt once, in the order in which the video first shows them.
-        negative_prompt: The negative prompt.
         guidance_scale: The scale of classifier-free guidance; 1 turns it off.
         output: The name of the output format.
         source: The index of the condition whose video the job reworks; None: the job makes a new video.
@@ -499,11 +494,9 @@ class JobPart:
         storyboard_model: The name of the model that draws the storyboard (a small draft of the whole video).
         layout: How the lengths of windows were chosen: "fixed" (only by the spec) or "farm" (for the farm's devices).
         windows: The windows of the video, as spans [start, stop) of global latents.
-        version: The version of the plan's format; 0 for plans from before there were versions.
-        sampler: The name of the sampler.
-        guidance: The name of the guidance.
-        options: The options that differ from their defaults, as JSON by name, for each kind of plugin, such as "model".
-        preset: The name of the preset from which the job was filled in; empty: none.
+        version: The version of the plan's format; 0 for plans that are older than version 1.
+        options: For each kind of plugin, such as "model": the options that differ from their defaults, as JSON by name.
+        preset: The name of the preset that filled in the job; empty: none.
     """
 
     model: str
@@ -566,7 +559,7 @@ class JobPart:
 
 
 def lockstep_group(payload: Payload) -> str:
-    """Return the name of a task's lockstep group within its job; "" if the task, of whatever kind, is in no group."""
+    """Return the name of a task's lockstep group within its job; "" if the task is in no group."""
     lockstep = _fields(payload).get("lockstep")
     return lockstep["group"] if lockstep else ""
 

@@ -1,7 +1,9 @@
-"""The contract between planning plugins and the scheduler: facts of models, windows of strategies, planned tasks.
+"""The contract between planning plugins and the scheduler.
 
-The classes are plain values: they only do arithmetic, and don't need torch. A job's plan is stored with the job as
-JSON. The plan fixes everything that shapes the job's result.
+Plugins describe models and output formats, and their strategies lay out windows. The scheduler makes a job's plan from
+these. The plan is stored with the job as JSON, and fixes everything that shapes the job's result.
+
+The classes are plain values and don't need torch.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from farm.timeline import Cut, frames_of, tokens_of
 
 
 class PlanFailed(Exception):
-    """A strategy or the planner failed with an exception, although the spec is not at fault."""
+    """A strategy or the planner failed with an unexpected exception. The job's spec is not at fault."""
 
     def __init__(self, strategy: str, cause: Exception):
         """Make the error from the exception `cause` of the strategy named `strategy`."""
@@ -46,12 +48,12 @@ STAGES = tuple(TaskKind)
 
 
 def weight_bytes(precision: str) -> int:
-    """Return the size of a transformer weight in bytes. In fp8, weights are only stored; the model computes in bf16."""
+    """Return the size of a transformer weight in bytes. With fp8, only weights are fp8; the model computes in bf16."""
     return {"fp32": 4, "bf16": 2, "fp8": 1}[precision]
 
 
 def value_bytes(precision: str) -> int:
-    """Return the bytes of one number in activations or latents. With fp8 weights these numbers are bf16."""
+    """Return the size in bytes of a number in activations or latents. With fp8 weights such numbers are bf16."""
     return max(weight_bytes(precision), 2)
 
 
@@ -63,7 +65,7 @@ class LearntSizes:
         least: The shortest side in pixels; `SPATIAL` if no lower limit is known.
         largest: The largest size, as width and height in pixels. The model draws a size well if it has at most as many
             pixels, and no side longer than the longer side of `largest`.
-        elsewhere: What the model's pictures look like at other sizes: the end of a sentence that begins "its pictures".
+        elsewhere: A warning about other sizes. It completes the sentence "its pictures ...", such as "may be worse".
     """
 
     least: int
@@ -100,27 +102,27 @@ class ModelFacts:
         precisions: The precisions in which the model can run ("fp32", "bf16", "fp8"); the default first.
         steps: Denoising steps by default.
         guidance_scale: Guidance scale by default; 1 is off.
-        sigmas: A function that returns, for a number of steps, a falling schedule of steps+1 sigmas that ends in 0.
+        sigmas: `sigmas(steps)` returns the denoising schedule: steps+1 falling sigmas, the last of which is 0.
         decode_span: The number of latents to decode at a time.
         decode_halo: The number of extra latents to decode on each side of a span. Their frames are thrown away.
         encode_pixels: The number of pixels of a clip to encode at a time.
-        learnt: The sizes that the model draws well. None if they are unknown; then the farm warns of no size.
+        learnt: The sizes that the model draws well. None if they are unknown; then the farm never warns of a size.
         max_window: The longest window that the model draws well, in latents (33 latents are 257 frames).
-        clock_seconds: The range of the model's position encoding in time, in seconds; longer windows degrade.
-        latent_space: A name for the model's latent space. Models that give the same name can read each other's latents;
-            empty: the model reads only its own.
-        storyboard_model: A smaller model of the same latent space that draws good enough storyboards; empty: none is known.
+        clock_seconds: The longest time that the model's position encoding covers, in seconds. Longer windows degrade.
+        latent_space: A name for the model's latent space. Models that give the same name can read each other's latents.
+            Empty: no other model can.
+        storyboard_model: The name of a smaller model that can draw this model's storyboards. It has the same latent
+            space. Empty: none is known.
         sink_frames: The distance from a window's start back to its sink (see Sink), in pixel frames; 0: no sinks.
-        tail_strength: For a full-size window that continues another window: how firmly it keeps to the end of that
-            other window, from 0 to 1.
-        colour_factor: For a full-size window that continues another: how far its colours are moved towards those of
-            the first window in the chain, from 0 to 1.
+        tail_strength: How firmly a window keeps to the end of the window that it continues, from 0 to 1.
+        colour_factor: How far a window's colours are moved towards the colours of the first window in its chain, from
+            0 to 1.
         refine_sigma: The sigma to which an enlarged storyboard is re-noised.
-        grid: For a distilled model: the only sigmas at which it can begin a step, from high to low. Empty: the model
-            can begin a step at any sigma.
+        grid: The only sigmas at which a distilled model can begin a step, from high to low. Empty: the model can begin
+            a step at any sigma.
         options: The class of the model's options.
         schedule: `schedule(options, steps, tokens)` returns the schedule that a job's options choose; see `scheduled`.
-            None: `sigmas` returns the schedule, whatever the options are.
+            None: options don't change the schedule, and `sigmas` returns it.
         sampler: The name of the sampler that jobs get if they name none.
         ignores: Names of the model's options that have no effect on this model.
         notes: `notes(options, given)` returns a sentence for each option in `given` that has no effect with the values of
@@ -203,7 +205,7 @@ class ModelFacts:
         return weights + 28 * value_bytes(precision) * self.width * tokens * batch
 
     def latent_bytes(self, latents: int, width: int, height: int, precision: str) -> int:
-        """Return the size in bytes of `latents` latents of `width` x `height` pixels, as they are stored and sent."""
+        """Return the size in bytes of `latents` latents as they are stored and sent. `width`, `height`: in pixels."""
         return self.latent_channels * tokens_of(latents, width, height) * value_bytes(precision)
 
     def decode_flops(self, latents: int, width: int, height: int) -> float:
@@ -228,9 +230,9 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class Head:
-    """The beginning of a later window. The later window is denoised first; an earlier window then leads up to it.
+    """The beginning of a later window, to which an earlier window leads up.
 
-    This extends a clip backwards in time.
+    The later window is denoised first. This is how a chain of windows grows backwards in time.
 
     Attributes:
         key: The key of the later window.
@@ -256,8 +258,8 @@ class Base:
 class Sink:
     """A latent of a single frame, which a window sees as if it lay before the window's start.
 
-    The latent is the first one of the video, or of a clip or image given with the job. A window with a sink follows
-    this latent too, not only its neighbour. So the look doesn't drift from window to window.
+    The latent is the first latent of the video, or of a clip or image given with the job. It keeps the look of the
+    video from drifting from window to window.
 
     Attributes:
         key: The key of the earlier window that made the latent. None if the latent comes from a condition (a clip or
@@ -282,7 +284,7 @@ class Window:
     Attributes:
         key: The key of the window's task.
         kind: TaskKind.STORYBOARD or TaskKind.WINDOW.
-        stage: A number that separates the noise of different passes over the same latents.
+        stage: The number of the pass over the timeline. Passes over the same latents get different noise.
         start: The window's first global latent.
         stop: The global latent after the window's last one.
         width: Width in pixels, a multiple of 32.
@@ -291,7 +293,7 @@ class Window:
         tail: The end of an earlier window, which this window continues; None: it continues no window.
         head: The beginning of a later window, to which this window leads up; None: it leads up to no window.
         base: The latents that this window refines; None: it begins with noise.
-        colour: The window towards whose colours this window's colours are moved; None: they aren't moved.
+        colour: The window towards which this window's colours are moved; None: the colours aren't moved.
         sink: The latent that this window sees as if it lay before the window's start; None: no sink.
         model: The name of the model that denoises the window; empty: the job's model.
         group: The window's lockstep group; empty: none. The windows of a group are denoised together, step by step.
@@ -336,8 +338,8 @@ class Anchor:
     Attributes:
         condition: The index of the clip or image among the job's conditions.
         start: The first latent that holds a part of the clip or image.
-        stop: The first latent at which a later window can begin without any part of the clip or image. For a single
-            frame this can be `start` itself, because a window's first latent stands for one frame, not for eight.
+        stop: A window that begins at this latent or later holds no part of the clip or image. For a single frame,
+            `stop` can equal `start`, because a window's first latent stands for one frame, not for eight.
         first: The first latent of the encoded clip or image. This latent stands only for the first frame.
     """
 
@@ -366,10 +368,10 @@ class Timeline:
         sigmas: The whole denoising schedule.
         model: The job's model.
         prompts: The number of different prompts that the video follows, one after another.
-        source_sigma: For a job that restyles a given video, the sigma at which denoising begins. The given video then
-            takes the place of a storyboard. None for other jobs.
-        given: The clips and images given at strength 1, the longest first. Chains of windows should grow from the
-            longest, and all windows should look like it.
+        source_sigma: The sigma at which a job that restyles a video begins denoising. The given video then takes the
+            place of a storyboard. None for other jobs.
+        given: The clips and images given at strength 1, the longest first. Chains of windows should begin at
+            the longest.
         storyboard: The model that draws the storyboard (a small draft of the whole timeline); None: the job's model.
         storyboard_sigmas: The schedule of the storyboard's model; empty: `sigmas`.
         options: The job's options for the strategy.
@@ -392,9 +394,10 @@ class Timeline:
     options: Options = NONE
 
     def sigmas_from(self, start: float) -> tuple[float, ...]:
-        """Return the schedule for refining a base that is re-noised to `start`, or to `sigmas[0]` if that is lower.
+        """Return the denoising schedule for refining latents that are re-noised to the sigma `start`.
 
-        A distilled model begins at the sigma of its grid that is nearest to `start`.
+        The schedule never begins above `sigmas[0]`. With a distilled model it begins at the sigma of the model's grid
+        that is nearest to `start`.
         """
         known = [sigma for sigma in self.model.grid if sigma <= self.sigmas[0] + 1e-6]
         nearest = min(known, key=lambda sigma: abs(sigma - start), default=start)
@@ -402,10 +405,10 @@ class Timeline:
 
 
 def from_sigma(sigmas: Sequence[float], start: float) -> tuple[float, ...]:
-    """Return the schedule for refining a base: `start`, followed by the sigmas of a falling schedule below `start`.
+    """Return a denoising schedule that begins at `start` and goes on with all lower sigmas of `sigmas`.
 
     Args:
-        sigmas: The falling schedule.
+        sigmas: A falling schedule.
         start: The sigma to begin at.
 
     Raises:
@@ -429,10 +432,7 @@ class Strategy(Protocol):
     summary: str
 
     def lay_out(self, timeline: Timeline) -> tuple[Window, ...]:
-        """Lay out a timeline.
-
-        Args:
-            timeline: The timeline of one job.
+        """Lay out the timeline of a job.
 
         Returns:
             The windows. Each window comes after all windows that it needs. The windows of kind WINDOW cover exactly the

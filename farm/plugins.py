@@ -67,7 +67,11 @@ def rendering_plugins() -> pluggy.PluginManager:
 
 
 def node_plugins(*built_in: ModuleType) -> pluggy.PluginManager:
-    """Return all installed node plugins and the agent's own plugins, the modules `built_in`. Raises BrokenPlugin."""
+    """Return all installed node plugins, together with the agent's own. Raises BrokenPlugin.
+
+    Args:
+        built_in: The modules of the agent's own plugins.
+    """
     plugins = _load(hookspecs.GROUP_NODE, hookspecs.NodeHooks)
     for module in built_in:
         plugins.register(module)
@@ -102,7 +106,7 @@ def _by_name(noun: str, offers: Iterable[list[Offer]]) -> dict[str, Offer]:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All models, strategies and output formats that jobs may name, each by its name."""
+    """Everything that jobs may name: models, strategies, output formats, samplers and guidances, each by its name."""
 
     models: dict[str, ModelFacts]
     strategies: dict[str, Strategy]
@@ -111,7 +115,7 @@ class Catalogue:
     guidances: dict[str, GuidanceFacts]
 
     def offers(self) -> dict[str, list[Any]]:
-        """Return all offers that have options, by kind: "model", "strategy", "sampler" and "guidance"."""
+        """Return everything that has options, by its kind: "model", "strategy", "sampler" or "guidance"."""
         return {
             "model": list(self.models.values()),
             "strategy": list(self.strategies.values()),
@@ -142,7 +146,7 @@ def open_sampler(name: str, options: OpenOptions) -> Sampler:
 
     Args:
         name: The name of the sampler.
-        options: Those of the sampler's options that differ from their defaults, as JSON by name.
+        options: The sampler's options, as JSON by name. Options that have their default are left out.
 
     Raises:
         PluginTrouble: No installed plugin has the sampler, or a plugin is broken.
@@ -160,8 +164,8 @@ def open_guidance(
 
     Args:
         name: The name of the guidance.
-        options: Those of the guidance's options that differ from their defaults, as JSON by name.
-        guidance_scale: The scale of classifier-free guidance, used if the options don't set a scale.
+        options: The guidance's options, as JSON by name. Options that have their default are left out.
+        guidance_scale: The scale of classifier-free guidance. A scale in `options` takes precedence.
         sigmas: The window's falling schedule, which ends with 0.
 
     Raises:

@@ -1,7 +1,10 @@
-"""The contract of presence plugins (is somebody at the workstation?), and the file by which an owner takes the machine.
+"""The interface of presence plugins, which tell whether somebody is at a workstation.
 
-The agent and farmctl import this module, so it imports little. nodeagent.owner.owner decides what the agent does.
+This module also reads and writes the file with which an owner takes the machine from the farm. nodeagent.owner.owner
+decides what the agent does then.
 """
+
+# The agent and farmctl import this module, so it imports little.
 
 from __future__ import annotations
 

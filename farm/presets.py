@@ -1,7 +1,7 @@
-"""Presets: named sets of fields from which a job is filled in. Pure.
+"""Presets: named settings that fill in the fields of a job.
 
-A field or option that the job itself gives wins over the same field or option of its preset. A farm adds presets of its
-own in farm.toml, as [presets.NAME]. If such a preset has the name of a built-in preset, it replaces the built-in one.
+What the job itself gives wins over its preset. A farm adds presets of its own in farm.toml, as [presets.NAME]. Such a
+preset replaces a built-in preset of the same name.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PresetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
 
 
 class Preset(Settings):
-    """A preset. A field that isn't given is left to the job and the defaults."""
+    """A named set of fields for jobs. A field that the preset doesn't give comes from the job or the defaults."""
 
     description: str = Field("", max_length=400, description="What the preset is for, for people.")
     steps: int | None = Field(None, ge=1, le=200, description="Denoising steps. Not given: the model's.")
@@ -95,7 +95,7 @@ _SCHEDULE = {"schedule", "shift", "shift_terminal", "timesteps"}
 
 
 def chosen(name: str, presets: Mapping[str, Preset]) -> Preset:
-    """Return a preset. Raises InvalidSpec (field "preset") if there is none of this name."""
+    """Return the preset called `name`. Raises InvalidSpec (field "preset") if it doesn't exist."""
     if name not in presets:
         accepted = ", ".join(presets) or "(none)"
         raise InvalidSpec("preset", f"must be one of {accepted}, got {name!r}{did_you_mean(name, presets)}")
@@ -103,12 +103,11 @@ def chosen(name: str, presets: Mapping[str, Preset]) -> Preset:
 
 
 def filled(fields: Mapping[str, Any], preset: Preset) -> dict[str, Any]:
-    """Return the fields of a job's spec. Fields that aren't given are taken from a preset.
+    """Return the fields of a job's spec. Fields that the job doesn't give are taken from a preset.
 
     Args:
-        fields: The given fields of JobSpec by name. A field that is None or empty isn't given, nor is a size or frame rate
-            of 0.
-        preset: The preset.
+        fields: The job's fields of JobSpec by name. A field counts as not given if it is None or empty, and a size or
+            frame rate also if it is 0.
     """
     given = {name: value for name, value in fields.items() if _is_given(name, value)}
     own = given.get("options")
@@ -127,7 +126,7 @@ def filled(fields: Mapping[str, Any], preset: Preset) -> dict[str, Any]:
 def merged(options: Any, winning: Mapping[str, Any]) -> Any:
     """Return `options` and `winning` together. If both have an option, only its value in `winning` is kept.
 
-    `sampler.eta` and `eta` are the same option: only one of the two names says the plugin's kind.
+    An option may be named with or without the kind of its plugin: `sampler.eta` and `eta` are the same option.
     """
     if not isinstance(options, Mapping):
         return dict(winning) if options is None else options
@@ -138,12 +137,13 @@ def merged(options: Any, winning: Mapping[str, Any]) -> Any:
 
 
 def suited(preset: Preset, model: ModelFacts, guidances: Iterable[Offer]) -> Preset:
-    """Return a preset, adapted to a job's model: a distilled model keeps its own steps, guidance and schedule.
+    """Return a preset without the fields and options that don't suit a job's model.
+
+    A distilled model keeps its own steps, guidance, negative prompt and schedule. Other models get the whole preset.
 
     Args:
-        preset: The preset.
         model: The job's model.
-        guidances: All installed guidances, whose options don't suit a distilled model either.
+        guidances: All installed guidances. A distilled model gets none of their options.
     """
     if not model.grid:
         return preset

@@ -1,4 +1,4 @@
-"""What `farmctl`, `farmd` and `farm-node` do first and last: prepare their standard streams, and flush their output.
+"""Runs the programs `farmctl`, `farmd` and `farm-node`. Prepares their standard streams, and flushes their output.
 
 The scripts of the three programs are made from packaging/programs/farmctl. The scripts start Python so that it ignores
 the caller's PYTHON* variables and import folders.

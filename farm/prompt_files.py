@@ -39,8 +39,7 @@ def read_prompts(path: Path | str, *, fps: float, frames: int) -> dict[str, Any]
         frames: Frames of the video; every row must begin within them.
 
     Raises:
-        InvalidSpec: The file is refused. The message names the file and the place: in a YAML file the row, counted from
-            1; in a CSV file the line, numbered as in an editor.
+        InvalidSpec: The file is refused. The message names the file and the row (YAML) or line (CSV), counted from 1.
     """
     rate = checked_frame_rate(fps)
     path = Path(path)
@@ -79,7 +78,9 @@ def _text_of(path: Path) -> str:
         # Spreadsheets put a byte order mark before UTF-8.
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise _Wrong(f"the file must be UTF-8, but byte {error.start + 1} isn't; save it as UTF-8") from None
+        raise _Wrong(
+            f"the file must be UTF-8, but byte {error.start + 1} isn't valid; save the file as UTF-8"
+        ) from None
 
 
 class _Loader(Strict, yaml.BaseLoader):
@@ -217,14 +218,14 @@ def check_text(text: str) -> None:
 def check_within(frame: int, frames: int) -> None:
     """Raise ValueError if a prompt at `frame` would begin after the end of a video of `frames` frames."""
     if frame >= frames:
-        raise ValueError(f"begins at frame {frame}, which must be within the {frames} frames asked for")
+        raise ValueError(f"begins at frame {frame}, but the video has only {frames} frames, counted from 0")
 
 
 def _check(frame: int, before: list[tuple[int, str]], frames: int) -> None:
     if len(before) > MAX_PROMPTS:
-        raise _Wrong(f"the row is one prompt too many; a video has at most {MAX_PROMPTS + 1}")
+        raise _Wrong(f"a video can have at most {MAX_PROMPTS + 1} prompts; remove this row")
     check_within(frame, frames)
     if before and frame <= before[-1][0]:
         raise _Wrong(
-            f"the prompt begins at frame {frame}, but must begin after that of the previous row, which begins at frame {before[-1][0]}"
+            f"the prompt begins at frame {frame}, but must begin after the prompt of the previous row, which begins at frame {before[-1][0]}"
         )

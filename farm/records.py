@@ -84,7 +84,11 @@ class JobRecord:
 
 @dataclass(frozen=True)
 class TaskRecord:
-    """A task. `start` and `stop` are global latents. `position` is the task's place in the job's list of tasks."""
+    """A task.
+
+    The task makes the latents [start, stop), counted from the start of the video. Both are 0 if it makes none.
+    `position` is the task's place in the job's list of tasks.
+    """
 
     id: str
     job_id: str
@@ -138,7 +142,10 @@ class GroupMember:
 
 @dataclass(frozen=True)
 class Handover:
-    """A ready task and the device that will get it. `epoch` is the task's epoch as the caller last saw it."""
+    """A ready task and the device that will get it.
+
+    `epoch`: the task's epoch when the device was chosen. If it has changed since, the task isn't dispatched.
+    """
 
     task_id: str
     epoch: int
@@ -161,7 +168,8 @@ class ReadyRecord:
 class StageRecord:
     """The progress of one kind of task.
 
-    `done` goes from 0 to `total`: each finished task adds 1 to it, and each running task adds step/steps.
+    `done` goes from 0 to `total`. A finished task counts as 1. A running task counts as the share of its steps that are
+    done.
     """
 
     kind: TaskKind
@@ -219,9 +227,8 @@ class AttemptRecord:
 class Settlement:
     """What the store changed when the end of an attempt was reported.
 
-    `committed` is True if the store accepted the report. It is False if the report came too late: the attempt's epoch
-    was over, and nothing changed. For a report that repeats an accepted one, `committed` is True and the other fields
-    are empty.
+    `committed` says whether the store accepted the report. A report that comes too late is not accepted and changes
+    nothing. If a report repeats an accepted one, `committed` is True and the other fields are empty.
     """
 
     committed: bool

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Stopped(Exception):
-    """The task must end now, because the farm has cancelled it or gives it to another device.
+    """The task must end now: the farm has cancelled it, or another device will continue it.
 
     Plugins must let this exception through.
 
@@ -110,14 +110,14 @@ class TaskContext:
         step: The function to call before each step; see Step.
         model: The name of the model that does the task.
         weights: The hash of that model's weights.
-        tell: `tell(summary, facts)` reports findings: `summary` is a sentence for people, `facts` is JSON of at most
+        tell: `tell(summary, facts)` reports findings. `summary` is a sentence for people, `facts` is JSON of at most
             MAX_FACTS bytes. The farm keeps the facts if this attempt is committed. A later fact replaces an earlier
-            fact of the same name. The fact named "notes" is a list of sentences, which are also shown with the job and
-            written into the video's sidecar.
-        exchange: For a task in a lockstep group: `exchange(round, mine)` sends one array to each neighbouring task and
-            returns the arrays that these tasks sent in the same round, read-only. Both `mine` and the result map a
-            neighbour's key to an array. Rounds are 0, 1, 2, … The call blocks until all arrays have come, and raises
-            Stopped if the task must end. For a task without a group, `exchange` is None.
+            fact of the same name. The fact named "notes" is a list of sentences for people. The farm shows them with
+            the job, and writes them into the video's sidecar.
+        exchange: `exchange(round, mine)` swaps arrays with the neighbouring tasks of a lockstep group. It sends one
+            array to each neighbour, and returns the arrays that the neighbours sent in the same round, read-only.
+            `mine` and the result map a neighbour's key to an array. Rounds are 0, 1, 2, … The call blocks until all
+            arrays have come, and raises Stopped if the task must end. None for a task without a lockstep group.
         saved: `saved()` returns the file that an earlier attempt at this task saved, or None. The file is always
             complete. If the plugin can't use the file, it ignores the file and starts from the beginning.
         notes: Sentences that the farm has shown to people about the job so far.
@@ -166,8 +166,8 @@ class DeviceInfo:
         index: The device's number among the machine's devices of this backend.
         threads: CPU threads that the renderer may use.
         vram_bytes: Memory of the device in bytes.
-        loading: `loading(model)` returns a context manager. A plugin loads a model, or a part of a model, inside it, so
-            that the farm can show people what they wait for.
+        loading: `loading(model)` returns a context manager. A plugin loads a model, or a part of it, inside this
+            context. Meanwhile the farm shows people that the model is being loaded.
     """
 
     backend: str
@@ -192,7 +192,7 @@ class RenderingModel(Protocol):
         ...
 
     def window(self, task: TaskContext) -> dict[str, Path]:
-        """Denoise one window, for a task of the kind storyboard or window.
+        """Denoise one window of the storyboard or of the video.
 
         Returns:
             Files to commit, by artifact name: {"latents": a safetensors file}.

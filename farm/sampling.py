@@ -1,7 +1,7 @@
-"""The contract with samplers and guidances: what a planner asks of them, and what a model asks of them at each step.
+"""The interfaces that samplers and guidances implement.
 
-A guidance makes one velocity from a model's answers to one or several questions at a step. A sampler moves the latents
-from one noise level to the next by that velocity. Nothing here imports torch; the plugins do.
+At each step, a guidance asks the model one or more questions, and combines the answers into one velocity. A sampler
+then moves the latents along this velocity to the next noise level. Nothing here imports torch; the plugins do.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class SamplerFacts:
         name: The name by which jobs ask for the sampler.
         summary: What the sampler does, for people.
         options: Its options.
-        evaluations: `evaluations(n)` returns, for each of `n` steps, how often the sampler asks for the velocity.
-        base_models: Whether the sampler suits models that aren't distilled. If not, the plan notes it.
+        evaluations: `evaluations(n)` returns how often the sampler asks for the velocity in each of `n` steps.
+        base_models: Whether the sampler suits models that aren't distilled. If not, a plan that uses one has a note.
     """
 
     name: str
@@ -72,12 +72,12 @@ class GuidanceFacts(Protocol):
             sigmas: The falling schedule, which ends with 0.
 
         Raises:
-            farm.spec.InvalidSpec: The options don't fit each other.
+            farm.spec.InvalidSpec: The options contradict each other.
         """
         ...
 
     def notes(self, options: Options, guidance_scale: float, given: frozenset[str]) -> list[str]:
-        """Return a sentence for each of the `given` options that has no effect with the values of the other options."""
+        """Return a sentence for each option in `given` that has no effect because of the other options."""
         ...
 
 
@@ -102,10 +102,10 @@ class Asking:
 
     Attributes:
         step: The number of the step, counted from 0.
-        tokens: float32 [1, N, C], the latents as they stand.
+        tokens: float32 [1, N, C], the present latents.
         sigma: float32 [1, 1 or N, 1], the noise level of each token, from 0 to 1.
-        answers: A function that asks the model. `answers(questions)` returns a velocity [1, N, C] for each Question, in
-            their order. Questions that are asked together may share a forward pass.
+        answers: `answers(questions)` asks the model, and returns a velocity [1, N, C] for each Question, in the same
+            order. Questions that are asked together may share a forward pass.
     """
 
     step: int
@@ -135,16 +135,16 @@ class Move:
     """What a sampler gets for one step.
 
     Attributes:
-        tokens: float32 [1, N, C], the latents as they stand.
-        sigma: float32 [1, 1 or N, 1], the noise level of each token, from 0 to 1. A token at 0 has no noise to take away.
-        target: Like `sigma`: the level that each token shall have after the step. It is at most `sigma`. For a token
-            that this step leaves unchanged, it is equal to `sigma`.
+        tokens: float32 [1, N, C], the present latents.
+        sigma: float32 [1, 1 or N, 1], the noise level of each token, from 0 to 1. A token at 0 has no noise.
+        target: The noise level that each token must have after the step, in the shape of `sigma`. No token gets more
+            noise. A token whose `target` equals its `sigma` stays as it is.
         velocity: float32 [1, N, C], the guided velocity at `tokens`.
-        evaluate: Asks for the velocity again: `evaluate(tokens, sigma)`, with the same shapes. It costs as much as
-            `velocity` did.
-        noise: Draws standard normal noise [1, N, C]. The noise depends only on the step and on each token's place in
-            the whole video, so that windows agree where they overlap. Each call returns the same noise.
-        last: Whether this is the last step of the schedule. Every window of a lockstep group has the same `last`.
+        evaluate: `evaluate(tokens, sigma)` returns the velocity for other latents or noise levels. All shapes stay the
+            same. A call costs as much as `velocity` did.
+        noise: Draws standard normal noise [1, N, C]. Every call returns the same noise. It depends only on the step and
+            on each token's place in the whole video, so that windows agree where they overlap.
+        last: Whether this is the last step of the schedule. It is the same for all windows of a lockstep group.
         history: What the sampler remembers of earlier steps; empty at the first step.
     """
 
@@ -159,7 +159,7 @@ class Move:
 
     @property
     def clean(self) -> Tensor:
-        """The clean latents (x0) to which the velocity points, float32 [1, N, C]."""
+        """The clean latents (x0) that the velocity predicts, float32 [1, N, C]."""
         return self.tokens - self.sigma * self.velocity
 
 

@@ -71,18 +71,18 @@ def absolute(path: Path | str, base: Base = Path.cwd) -> Path:
 
 
 def folder(text: str, base: Base) -> str:
-    """Return `text`, a path, as an absolute path. A relative path starts at the folder that `base()` returns."""
+    """Return the path `text` as an absolute path. A relative path starts at the folder that `base()` returns."""
     return str(absolute(text, base))
 
 
 def database_url(text: str, base: Base) -> str:
-    """Return `text`, a SQLAlchemy URL, with the path of an SQLite file made absolute."""
+    """Return the SQLAlchemy URL `text`. The path of an SQLite file in it is made absolute."""
     found = _SQLITE_FILE.fullmatch(text)
     return f"{found[1]}{absolute(found[2], base)}{found[3]}" if found else text
 
 
 def store_url(text: str, base: Base) -> str:
-    """Return `text`, an fsspec URL or a path, with the path of a local folder made absolute."""
+    """Return `text`, which is an fsspec URL or a path. The path of a local folder is made absolute."""
     if local := _LOCAL_URL.fullmatch(text):
         return f"{local[1]}{absolute(local[2], base)}"
     return text if not text or "://" in text or "::" in text else str(absolute(text, base))
@@ -106,13 +106,13 @@ def model_source(text: str, base: Base) -> str:
 
 
 def every(value: Any, setting: PathSetting, base: Base) -> Any:
-    """Return the value of a path setting with every path in it made absolute, also in lists and tables.
+    """Return the value of a setting with all its paths made absolute.
 
     An empty text stays empty, because it means the default. Values that aren't texts or paths stay as they are.
 
     Args:
-        value: The value: a path, a text, or a list or table of these.
-        setting: Makes one text absolute.
+        value: A path or a text, or a list or table of paths and texts.
+        setting: Makes one path absolute.
         base: Returns the folder at which relative paths start.
     """
     if isinstance(value, Path):

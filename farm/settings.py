@@ -167,13 +167,10 @@ def load(
 
     Args:
         model: The class of the settings.
-        file_name: The name of the settings file in the home folder. This file is read if neither `path` nor the
-            variable `prefix`CONFIG names a file. It may be missing.
-        path: The settings file that a flag names; None: no flag names one. The flag wins over the variable
-            `prefix`CONFIG.
-        prefix: The beginning of the names of the program's environment variables.
-        environ: The environment.
-        overrides: The flags, by dotted key. A flag with the value None is left out.
+        file_name: The name of the default settings file, which lies in the home folder and may be missing.
+        path: The settings file. None: the file that the variable `prefix`CONFIG names, or else the default file.
+        prefix: The beginning of the names of the program's environment variables, such as "FARM_".
+        overrides: The values of flags, by dotted key. A flag with the value None isn't set.
 
     Raises:
         InvalidConfig: A setting is refused, or the file can't be read.
@@ -224,9 +221,9 @@ def load(
 
 
 def anchored_environment(model: type[BaseModel], prefix: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return those variables of `environ` that set paths, with the paths made absolute.
+    """Return the variables of `environ` that set paths, with the paths made absolute.
 
-    A child process that runs in another folder needs them. Raises InvalidConfig.
+    A child process that runs in another folder then finds the same files. Raises InvalidConfig if a path is refused.
     """
     found = {
         variable: _from_here(model, key, value, variable)
@@ -388,8 +385,7 @@ def _is_table(field: FieldInfo) -> bool:
 def example(model: type[Settings], file: str, program: str, prefix: str) -> str:
     """Return the text of an example settings file, with the meaning and the default of every setting.
 
-    A line of prose begins with "# ". The line of a setting begins with "#" and no space. Somebody who removes this "#"
-    sets the setting.
+    Prose lines begin with "# ". Setting lines begin with "#" and no space; to set one, remove the "#".
 
     Args:
         model: The class of the settings.

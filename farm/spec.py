@@ -123,7 +123,7 @@ class JobSpec(_Part):
         sampler: The sampler, which moves latents from one noise level to the next; empty: "euler".
         guidance: The guidance, which combines a model's answers into one velocity; empty: "lightricks".
         options: Options of the job's model, strategy, sampler and guidance, by name (see farm.options).
-        preset: The name of the preset from which fields were filled in; empty: none. It has no further effect.
+        preset: The name of the preset that filled in some of the fields; empty: none. For information only.
     """
 
     name: Annotated[str, Field(max_length=200)] = ""

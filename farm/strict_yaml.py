@@ -1,4 +1,4 @@
-"""A base class for YAML loaders: it refuses files of which YAML would silently drop a part."""
+"""A base class for YAML loaders that must not silently drop part of a file."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _CUT = re.compile(r"[ \t]+#[^\s#]")
 
 
 class Strict(yaml.constructor.BaseConstructor):
-    """Makes a YAML loader refuse what YAML would silently drop. Put it before the loader's other base classes.
+    """Makes a YAML loader refuse a file if YAML would silently drop a part of it.
 
-    Refused are a key that comes twice in one mapping, and an unquoted text such as "take #3": YAML takes "#3" for a
-    comment.
+    A key must not come twice in one mapping. An unquoted text such as "take #3" is refused, because YAML takes "#3" for
+    a comment. Put this class before the loader's other base classes.
     """
 
     within = "row"
     """What a person calls a mapping of the file."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Return the mapping in `node`. Raises ConstructorError for what this class refuses."""
+        """Return the mapping in `node`. Raises ConstructorError if YAML would drop a part of it."""
         before: set[str] = set()
         for key, value in node.value:
             mark = value.end_mark

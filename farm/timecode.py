@@ -16,10 +16,10 @@ FORM = "HH:MM:SS:FF, or HH:MM:SS;FF for drop-frame at 29.97 and 59.94 fps"
 
 
 def frame_of(timecode: str, rate: Fraction) -> int:
-    """Return the frame, counted from 00:00:00:00, that `timecode` names at `rate` frames a second.
+    """Return the frame that `timecode` names at `rate` frames a second. 00:00:00:00 is frame 0.
 
-    At an NTSC rate, frames are counted as at the next whole rate (24 for 23.976), as editing software does. Drop-frame
-    timecode leaves out the first two labels (four at 59.94) of every minute except each tenth.
+    At an NTSC rate such as 23.976, a second of timecode has a whole number of frames (24), as in editing software.
+    Drop-frame timecode skips the first two labels (four at 59.94) of every minute, except every tenth minute.
     Raises ValueError, which says what is accepted.
     """
     found = _TIMECODE.fullmatch(timecode)
@@ -28,7 +28,9 @@ def frame_of(timecode: str, rate: Fraction) -> int:
     hours, minutes, seconds, number = (int(found[group]) for group in (1, 2, 3, 5))
     count = -(-rate.numerator // rate.denominator)
     if rate not in (count, Fraction(count * 1000, 1001)):
-        raise ValueError(f"needs a whole frame rate or an NTSC rate, not {float(rate):g} fps; use seconds")
+        raise ValueError(
+            f"a timecode needs a whole frame rate or an NTSC rate, not {float(rate):g} fps; use seconds"
+        )
     if number >= count:
         raise ValueError(
             f"must have a frame from 00 to {count - 1:02} at {float(rate):g} fps, got '{timecode}'"

@@ -65,8 +65,8 @@ def cut_windows(latents: int, length: int, overlap: int) -> tuple[Cut, ...]:
     """Cut `latents` latents into windows of at most `length`. Neighbours share exactly `overlap` latents.
 
     There are as few windows as possible. Their lengths differ by at most one, and the longer windows come first.
-    Every window except the first renders its first latent and then drops it, because a first latent stands for a
-    single frame only.
+    The first latent of a window stands for a single frame only. So every window except the first drops its first
+    latent after rendering.
 
     Raises ValueError unless latents ≥ 1 and 1 ≤ overlap < length.
     """

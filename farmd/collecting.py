@@ -1,5 +1,6 @@
-"""Removes files that nobody needs any more: results that were never used, files of jobs that ended long ago, and
-unfinished uploads of a daemon that was killed.
+"""Removes files that nobody needs any more.
+
+These are results that were never used, files of jobs that ended long ago, and unfinished uploads of a killed daemon.
 """
 
 from __future__ import annotations
@@ -19,14 +20,12 @@ EVERY_SECONDS = 60.0
 
 
 def collect(store: Store, files: ArtifactStore, keeping: Keeping) -> int:
-    """Remove artifacts that were never committed or have been kept long enough; return how many were removed.
+    """Remove artifacts that nobody needs any more, and return their number.
 
-    An artifact is marked in the database as no longer kept, then its file is removed, then the artifact is marked as
-    removed. After a crash, the next call does the remaining steps.
+    This removes artifacts that never became part of a committed result, and artifacts whose retention is over. If the
+    process dies during a call, the next call does the rest.
 
     Args:
-        store: The farm's store.
-        files: The artifact store.
         keeping: How long artifacts are kept.
 
     Raises:
@@ -55,10 +54,10 @@ def collect(store: Store, files: ArtifactStore, keeping: Keeping) -> int:
 
 
 def clear_unfinished(store: Store, files: ArtifactStore) -> int:
-    """Remove the files of artifacts that were begun but never recorded; return the number of these artifacts.
+    """Remove the files of unfinished artifacts, and return the number of these artifacts.
 
-    A daemon leaves such files if it is killed, or if the disk is away when an upload breaks off. Files that are still
-    needed stay.
+    A daemon leaves such files if it is killed during an upload, or if an upload breaks off while the disk can't be
+    reached. Uploads that still run, and finished artifacts, are left alone.
 
     Raises:
         Deposed: Another daemon leads the farm now.
@@ -81,14 +80,12 @@ def clear_unfinished(store: Store, files: ArtifactStore) -> int:
 
 
 def clear_older_parts(store: Store, files: ArtifactStore, before: float) -> int:
-    """Remove the unfinished files that earlier versions of the farm left; return how many.
+    """Remove the unfinished files that earlier versions of the farm left, and return the number of these files.
 
-    The caller makes sure that no other farm shares the artifact store, and that no daemon of an earlier version still
-    uses it. Finished artifacts stay, even if their names look like those of unfinished files.
+    Before the call, make sure that no other farm shares the artifact store, and that no daemon of an earlier version
+    still uses it. Finished artifacts stay, even if they are named like unfinished files.
 
     Args:
-        store: The farm's store.
-        files: The artifact store.
         before: A Unix time. Files that were written at this time or later stay.
     """
     found = files.older_parts(before)
@@ -111,11 +108,9 @@ async def collect_forever(
     """Remove artifacts that nobody needs any more, at intervals, until cancelled.
 
     Args:
-        store: The farm's store.
-        files: The artifact store.
         keeping: How long artifacts are kept.
-        since: The Unix time of this daemon's start. If it is given, the unfinished files of earlier versions are
-            removed too, once. It must be None if other farms may share the artifact store.
+        since: The Unix time of this daemon's start. If given, older unfinished files of earlier versions are removed
+            too, once. Must be None if other farms may share the artifact store.
     """
     while True:
         try:

@@ -1,6 +1,6 @@
 """Finds images and clips of a job that contradict each other.
 
-They contradict each other if they show different pictures at frames of the video that are close together.
+Two of them contradict each other if they show different pictures at frames of the video that are close together.
 
 This module is pure: farmd.intake reads the frames.
 """
@@ -28,7 +28,7 @@ class Meeting:
         other: The index of the other condition.
         frames: The frame of `one` to compare, then the frame of `other`. Both are counted from the start of the
             delivered video.
-        over: True if `one` is the video that the job reworks. `other` then lies within that video.
+        over: True if `one` is the clip from which a video-to-video job starts. `other` then lies within that clip.
     """
 
     one: int
@@ -37,9 +37,10 @@ class Meeting:
     over: bool = False
 
     def places(self, media: Sequence[PreparedMedia]) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Return (index, frame to compare) for `one`, then for `other`.
+        """Return the two places to compare, first in `one`, then in `other`.
 
-        Each frame is counted from the start of its own image or clip. `media`: all conditions of the job.
+        A place is (index of the condition in `media`, frame of that image or clip). The frame is counted from the start
+        of the image or clip. `media`: all conditions of the job.
         """
         pair = zip((self.one, self.other), self.frames, strict=True)
         first, second = ((index, frame - media[index].frame) for index, frame in pair)
@@ -69,13 +70,12 @@ class Meeting:
 def meetings(media: Sequence[PreparedMedia], frames: int) -> tuple[Meeting, ...]:
     """Return all pairs of `media` that could contradict each other.
 
-    Two kinds of pairs are returned:
-    - two neighbours that are less than a latent (8 frames) apart
-    - the video that the job reworks, and any other image or clip, which lies within that video
+    There are two kinds of pairs:
+    - two neighbouring images or clips at strength 1 that are less than a latent (8 frames) apart
+    - the clip from which a video-to-video job starts, and any image or clip at strength 1
 
-    Media at a strength below 1 are left out (except the video that the job reworks), because the result need not show
-    them exactly. Apart from that video, no two media cover the same frame; scheduler.planning.conditions.check_apart
-    has checked this.
+    The caller has checked with scheduler.planning.conditions.check_apart that images and clips don't overlap. Only the
+    clip from which a video-to-video job starts may overlap others.
 
     Args:
         media: The job's images and clips, in the order of the job's conditions.

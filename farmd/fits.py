@@ -1,4 +1,4 @@
-"""Finds the devices that could take the tasks of a job, and why the others can't."""
+"""Finds which devices could take the tasks of a job, and why other devices can't."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from scheduler.placement.values import ReadyTask, Slot
 def fit(tasks: Sequence[ReadyTask], slots: Sequence[Slot], busy_with: Callable[[Slot], str]) -> Fit:
     """Return how many of `tasks` each device could take, and which tasks no device could take.
 
-    `busy_with` returns a device's current task; "" if the device has none. This function is pure.
+    `busy_with` returns a device's current task, or "" if the device has none.
     """
     # A job's windows are much alike, and there may be thousands of them.
     kinds: dict[tuple, list[ReadyTask]] = {}
@@ -52,13 +52,12 @@ _NOTHING = JobJson({})
 
 
 class Fits:
-    """Finds which of the farm's present devices could take tasks.
+    """Finds which of the farm's devices could take tasks.
 
     Args:
-        store: The farm's store.
-        renderer_up: Given a node id and a device name, returns whether the device's renderer can take work.
-        trouble: Given a node id and a device name, returns why the device's renderer can't take work.
-        lacks: Given a node id, returns the models that the node should offer but doesn't, each with the reason.
+        renderer_up: Returns whether a device's renderer can take work. Called with node id and device name.
+        trouble: Returns why a device's renderer can't take work. Called with node id and device name.
+        lacks: Returns the models that a node should offer but doesn't, each with the reason. Called with the node id.
     """
 
     def __init__(
@@ -71,7 +70,7 @@ class Fits:
         self._store, self._renderer_up, self._trouble, self._lacks = store, renderer_up, trouble, lacks
 
     def fit(self, tasks: Sequence[TaskRecord]) -> Fit:
-        """Return how many of these tasks each device could take, and which tasks no device could take. Blocks."""
+        """Return how many of `tasks` each device could take, and which tasks no device could take. Blocks."""
         nodes = self._store.nodes.list()
         doing = {(node.id, device.name): device.task for node in nodes for device in node.devices}
         wanted = [ready_task(ReadyRecord(task, 0, 0.0, _NOTHING, {})) for task in tasks]

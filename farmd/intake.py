@@ -57,16 +57,16 @@ class PlannedJob:
 
 
 class Intake:
-    """Plans jobs for this farm. It also holds what jobs may name: the catalogue of the plugins, and the presets.
+    """Plans jobs for this farm. It also holds the catalogue of the plugins, and the presets.
 
     Args:
         config: The farm's settings.
         catalogue: The models, strategies and output formats that plugins provide.
         store: The farm's store, which knows the nodes.
         files: The artifact store.
-        look: Given the path of a media file and the largest number of frames allowed, returns the facts of the file.
-            It is farm.media.clips.probe, or a function that does the same in a separate process.
-        lacks: Given a node id, returns the models that the node should offer but doesn't, each with the reason.
+        look: `look(path, max_frames)` returns the facts of a media file. It is farm.media.clips.probe, or a function
+            that does the same in a separate process.
+        lacks: `lacks(node_id)` returns the models that a node should offer but doesn't, each with the reason.
 
     Raises:
         InvalidConfig: A preset of farm.toml names something that no plugin has.
@@ -89,7 +89,6 @@ class Intake:
         """Return the plan of a job.
 
         Args:
-            spec: The job's spec.
             keep_media: Copy the images and clips that are given by path into the artifact store.
 
         Raises:
@@ -348,19 +347,21 @@ def _frames_of(facts: MediaFacts, spec: JobSpec, field: str, which: str) -> tupl
     count = resampled_count(facts, rate)
     if facts.kind == "video" and (facts.variable_frame_rate or facts.fps != rate):
         given = "a variable frame rate" if facts.variable_frame_rate else f"{float(facts.fps):g} fps"
-        notes.append(f"{which}: {facts.frames} frames at {given} resampled to {count} at {float(rate):g} fps")
+        notes.append(
+            f"{which}: its {facts.frames} frames at {given} are resampled to {count} at {float(rate):g} fps"
+        )
     if facts.has_audio:
         notes.append(f"{which}: its sound is dropped")
     notes += [f"{which}: {ignored}" for ignored in facts.ignored]
     if count > spec.frames:
         raise InvalidSpec(
             field,
-            f"the clip has {count} frames at {float(rate):g} fps, more than the {spec.frames} asked for; "
+            f"the clip has {count} frames at {float(rate):g} fps, but the video has only {spec.frames}; "
             f"ask for at least {count} frames or give a shorter clip",
         )
     if (facts.width, facts.height) != (spec.width, spec.height):
         notes.append(
-            f"{which}: scaled from {facts.width}x{facts.height} to cover {spec.width}x{spec.height} and cropped to it"
+            f"{which}: it is scaled from {facts.width}x{facts.height} to cover {spec.width}x{spec.height}, and then cropped"
         )
     return count, notes
 

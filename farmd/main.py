@@ -1,4 +1,4 @@
-"""The program farmd: puts the daemon's parts together, serves until a signal ends it, and ends the parts in order."""
+"""The program farmd: starts the parts of the daemon, serves until a signal arrives, and stops the parts in order."""
 
 from __future__ import annotations
 
@@ -245,9 +245,10 @@ def _farm_name(authority: Authority, store_url: str) -> str:
 def main(path: Path | None, home: Path | None, listen: str | None, stop: bool) -> None:
     """The farm's daemon: API, job store and scheduler.
 
-    `farmctl config example` prints every setting with its default. farmd ends on SIGTERM or Ctrl-C and leaves Ray and
-    the renderers running, so that it can be restarted in the middle of a job; `farmctl down` also ends Ray and
-    the renderers.
+    `farmctl config example` prints every setting with its default.
+
+    farmd ends on SIGTERM or Ctrl-C. Ray and the renderers go on, so farmd can be restarted in the middle of a job.
+    `farmctl down` also ends Ray and the renderers.
     """
     try:
         config = load_config(path, os.environ, {"home": home, "server.listen": listen})

@@ -38,7 +38,10 @@ class Presets:
         return {name: suited(one, facts, guidances) if facts else one for name, one in self._all.items()}
 
     def filled(self, fields: dict[str, Any]) -> dict[str, Any]:
-        """Return the fields of a job's spec with those of its preset filled in. Raises InvalidSpec."""
+        """Return the fields of a job's spec. Fields that aren't given are taken from the job's preset.
+
+        Raises InvalidSpec if there is no preset of this name.
+        """
         name = fields.get("preset")
         if not name:
             return fields

@@ -1,8 +1,8 @@
-"""The program farm-node, the agent of one workstation: puts the agent's parts together, starts them and ends them.
+"""The program farm-node, which is the agent of one workstation.
 
-SIGTERM drains the node with a deadline: its attempts end or go back to the farm, then the agent ends renderers and
-raylet, and tells the daemon. SIGINT and a second SIGTERM do the same without waiting for attempts. After kill -9,
-renderers and raylet go on, and the next agent with the same home takes them over.
+On SIGTERM, the agent drains the node: it waits for its attempts to end, and at a deadline hands the rest back to the
+farm. It then ends the renderers and the raylet, and tells the daemon. SIGINT and a second SIGTERM do the same without
+waiting for attempts. After kill -9, renderers and raylet go on, and the next agent with the same home takes them over.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ _GOES = "its node's agent was told to end"
 class Agent:
     """The agent of one workstation. Used from one event loop.
 
-    It implements two protocols: RendererEvents, for the calls of its link to the renderers, and FarmEvents, for the
-    calls of its stream to the daemon.
+    It implements RendererEvents, whose methods its RendererLink calls, and FarmEvents, whose methods its FarmStream
+    calls.
     """
 
     def __init__(self, config: NodeConfig, who: identity.NodeIdentity, lent: list[ProbedDevice]):
@@ -201,11 +201,9 @@ class Agent:
         self._membership.joins(welcome.ray_address, welcome.leave)
 
     def wanted(self, leave: bool) -> None:
-        """Leave the farm's Ray cluster if `leave` is true; otherwise join it again."""
         self._membership.wanted(leave)
 
     def renew(self, ray_node_id: str, why: str) -> None:
-        """Replace the raylet with the id `ray_node_id`, as the farm asks. `why`: the farm's reason."""
         self._raylet.renew(ray_node_id, why)
 
     def _setup_for(self, device: ProbedDevice) -> Callable[[], renderers_pb2.Setup]:

@@ -1,4 +1,4 @@
-"""The devices that this node lends to the farm: those that the config declares, or those that the probe finds."""
+"""Finds out which devices this node lends to the farm."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from nodeagent.probe import ProbedDevice
 
 
 def lent(config: NodeConfig) -> list[ProbedDevice]:
-    """Return the devices that this node lends: all declared in the config or, if there are none, all found."""
+    """Return the devices that this node lends to the farm.
+
+    If the config declares devices, these are lent. Otherwise all devices are lent that a probe of the machine finds.
+    """
     threads = config.threads or len(os.sched_getaffinity(0))
     if not config.device:
         return probe.probe(threads)
@@ -24,13 +27,17 @@ def lent(config: NodeConfig) -> list[ProbedDevice]:
 def declared(
     devices: Sequence[DeclaredDevice], found: Sequence[ProbedDevice], threads: int, thread_flops: float
 ) -> list[ProbedDevice]:
-    """Return the declared devices. Each gets the model name, driver and speed of its real device, if it has one.
+    """Return the devices that the config declares, completed with what the probe has found.
+
+    The first declared device with a backend takes its model name, driver and speed from this machine's first device
+    with that backend, the second from the second, and so on.
 
     Args:
         devices: The devices that the config declares.
-        found: The real devices of this machine.
+        found: The devices that the probe has found.
         threads: CPU threads of the node. A device that declares no threads gets an equal part of them.
-        thread_flops: The speed of one CPU thread in FLOPs a second, for devices without a real device.
+        thread_flops: The speed of one CPU thread in FLOPs a second. It gives the speed of a declared device that
+            matches no found device.
     """
     real = {(device.advertised.backend, device.index): device.advertised for device in found}
     counts: dict[str, int] = {}

@@ -1,8 +1,8 @@
 """This node's identity, kept in the agent's home: its id, its tokens, the farm's CA and the daemon's address.
 
-node.json has the checksums of the files beside it, because a token with one changed letter still looks like a token.
-With a join token, the agent sets damaged files aside and registers again. Without one, it restores node.json from the
-node token and the server's address; if it can't replace a damaged file, it doesn't start.
+node.json has checksums of the other files, by which the agent recognises a damaged file. If the agent has a join token,
+it sets the damaged file aside and registers again. Without a join token it can restore only node.json, from the node
+token and the server's address. If another file is damaged, the agent doesn't start.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ def load(home: Path, server: str, join_token: str) -> NodeIdentity | None:
     Args:
         home: The agent's home.
         server: The daemon's address; "" means the address from the last start.
-        join_token: The token with which the node can register; "" if none was given. If one is given, and the
-            node registered with another token, it must register again.
+        join_token: The token with which the node can register; "" if none was given. A node that registered with
+            another token must register again.
 
     Raises:
         DamagedFile: A file is damaged, and the node can replace it only with a join token.

@@ -1,8 +1,10 @@
-"""The agent's record of held attempts and of how attempts ended. It survives kill -9 and power loss.
+"""The agent's record of attempts. It survives kill -9 and power loss.
 
-A completion (how an attempt ended) stays until the daemon acknowledges it. A held attempt is one that a renderer works
-on. A restarted agent reads the held attempts from the journal and tells the daemon about them, even before their
-renderers have attached again. The journal knows nothing of streams or processes.
+The journal has two kinds of entries. A held attempt is an attempt that a renderer works on. A completion says how an
+attempt ended; it stays until the daemon acknowledges it.
+
+A restarted agent reads the held attempts from the journal. So it can tell the daemon about them before their renderers
+have attached again.
 """
 
 from __future__ import annotations
@@ -58,11 +60,12 @@ _PAGE = 4096
 
 
 class Journal:
-    """A file of unacknowledged completions and held attempts. Used from one thread.
+    """A file of held attempts and unacknowledged completions. Used from one thread.
 
-    A new Journal reserves room for some hundred entries in its file. So it can record the ends of attempts even while
-    the disk is full. File systems that never write in place don't allow this: with them, methods raise sqlite3.Error
-    while the disk is full, and may be called again later. nodeagent.journal_rescue opens a file that may be damaged.
+    A new Journal reserves room in its file for some hundred entries, so that it can be written while the disk is full.
+    This doesn't work on copy-on-write file systems. There the methods raise sqlite3.Error until the disk has room.
+
+    If the file may be damaged, open it with nodeagent.journal_rescue.
     """
 
     def __init__(self, path: Path):
@@ -126,8 +129,7 @@ class Journal:
     def complete(self, completion: nodes_pb2.Completion) -> nodes_pb2.Completion:
         """Record that an attempt has ended. Return the completion with the number that the journal gives it.
 
-        An attempt ends only once. If the journal already has a completion of this attempt, that one stays and is
-        returned.
+        If the journal already has a completion of this attempt, the earlier completion stays and is returned.
         """
         reference = (completion.attempt.attempt_id, completion.attempt.epoch)
         with self._database:

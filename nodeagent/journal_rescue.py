@@ -1,7 +1,8 @@
-"""Opens the journal. If the journal is damaged, sets the file aside and copies its readable entries into a new journal.
+"""Opens the journal, and rescues the readable entries of a damaged journal.
 
-A lost entry costs at most one window, which is rendered again. If no agent reports a task, the farm gives the task to
-another device. A living renderer reports again which attempts it holds and which it has finished.
+A damaged file is set aside, and its readable entries are copied into a new journal. For each lost entry, at most one
+window is rendered again: the farm gives a task that no agent reports to another device. A renderer that still runs
+reports its attempts again.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ _OF_SYSTEM = {
 
 
 class JournalAway(Exception):
-    """The journal can't be used now; it may or may not be damaged. Nothing was changed. The message says why."""
+    """The journal can't be used now. The message says why. The file is unchanged; it may or may not be damaged."""
 
 
 class JournalTooNew(Exception):
@@ -62,9 +63,14 @@ class _Found:
 
 
 def open_journal(path: Path) -> Journal:
-    """Open the journal at `path`. If it is damaged, set the file aside and keep its readable entries in a new journal.
+    """Open the journal at `path`.
 
-    Raises JournalTooNew; JournalAway; and OSError if a damaged file can't be set aside.
+    A damaged file is set aside, and its readable entries are copied into a new journal.
+
+    Raises:
+        JournalTooNew: A newer version of farm-node wrote the journal.
+        JournalAway: The journal can't be used now.
+        OSError: A damaged file can't be set aside.
     """
     try:
         return _open(path)
@@ -115,7 +121,9 @@ def _of_system(error: sqlite3.Error) -> bool:
 def read(path: Path) -> _Found:
     """Return the readable entries of the journal at `path`, and what is damaged. The file isn't changed.
 
-    Raises JournalTooNew; and sqlite3.Error if the cause isn't in the file, for example a full disk.
+    Raises:
+        JournalTooNew: A newer version of farm-node wrote the journal.
+        sqlite3.Error: The disk, the memory or another process is at fault, not the file.
     """
     completions: dict[int, nodes_pb2.Completion] = {}
     held: list[Held] = []
@@ -161,8 +169,8 @@ def _damage(path: Path, database: sqlite3.Connection) -> str:
     if version > SCHEMA and names & {"completions", "held"}:
         raise JournalTooNew(
             f"{path} is a journal of schema {version}, but this version of farm-node only knows schema {SCHEMA}; run the newer "
-            "farm-node until it has reported everything in the file to the farm. Or move the file away; then the farm "
-            "renders again all windows whose completion is recorded only in this file"
+            "farm-node until it has reported everything in the file to the farm. If you move the file away instead, the "
+            "farm renders again all windows whose completion is recorded only in this file"
         )
     for name, columns in {"completions": COMPLETION_COLUMNS, "held": HELD_COLUMNS}.items():
         if name not in names:

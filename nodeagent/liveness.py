@@ -13,10 +13,10 @@ import psutil
 
 
 def born(pid: int) -> str | None:
-    """Return a text that distinguishes the process with this pid from earlier and later processes with the same pid.
+    """Return a text that identifies the process with this pid; None if no such process is alive.
 
-    Returns None if no process with this pid is alive. On Linux the text consists of the boot's id and the process's
-    start time in ticks since the boot. A change of the wall clock doesn't change the text.
+    The text differs from the texts of earlier and later processes with the same pid. On Linux it contains the id of the
+    boot and the start time in ticks since the boot, so it doesn't depend on the wall clock.
     """
     if sys.platform == "linux":
         try:

@@ -1,7 +1,7 @@
-"""Limits the size of attempts' logs, and uploads the log of each ended attempt (even of a failed one) to the farm.
+"""Uploads the logs of ended attempts to the farm, and limits the size of logs.
 
-A log can be read while a renderer still writes it.
-There is no journal of uploads: a log file stays in its folder until the farm has stored or refused it.
+Logs of failed attempts are uploaded too. A log file stays in its folder until the farm has stored or refused it. It can
+be read while a renderer still writes it.
 """
 
 from __future__ import annotations

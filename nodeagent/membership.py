@@ -32,7 +32,7 @@ class Ending:
         self.at_once = asyncio.Event()
 
     def signalled(self, number: int) -> None:
-        """Note that a SIGTERM or SIGINT has arrived. `number`: the signal's number."""
+        """Record that the signal `number` (SIGTERM or SIGINT) has arrived."""
         if number == signal.SIGINT or self.asked.is_set():
             self.at_once.set()
         self.asked.set()

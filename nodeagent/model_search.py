@@ -31,8 +31,7 @@ class ModelSearch:
 
     Attributes:
         models: The source and the weights' hash of each model found on this machine, by model name.
-        troubles: The reasons why other models aren't offered, by model name. A reason that concerns all models has the
-            name "".
+        troubles: Why other models aren't offered, by model name. The name "" stands for all models.
         looked: An event that is set after the first look.
     """
 
@@ -44,7 +43,7 @@ class ModelSearch:
         self._config, self._found, self._changed = config, found, changed
 
     async def run(self) -> None:
-        """Offer the models found, and look again until all are found.
+        """Look for models repeatedly until all are found. Each look updates `models` and `troubles`.
 
         A later look may find more, for example because a disk was mounted or has space again.
         """

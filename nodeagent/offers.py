@@ -1,7 +1,7 @@
 """Finds the models that this machine can render with: their sources and the hashes of their weights.
 
-This module runs as a separate program, because it may build, read and hash gigabytes. The program prints a line with a
-JSON object for each model, as soon as the result is known. The agent reads these lines.
+This module runs as a separate program, because it may read and hash gigabytes of weights. For each model, the program
+prints a line with a JSON object, which the agent reads.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def offers(
     machine doesn't have the model. It has "model" and "problem" if the model can't be offered, and also "traceback" if
     a plugin raised an error.
 
-    `configured`: by model name, the sources in the node's config. `cache`: folder for models that plugins make and for
-    hashes of files. `offered`: models that the node already offers; this function doesn't look for them again.
+    `configured` has the sources in the node's config, by model name. `cache` is the folder for file hashes and for
+    models that plugins make. `offered` has the models that the node already offers; they are left out.
     """
     known = catalogue(plugins).models
     for name in sorted(set(configured) - set(known)):

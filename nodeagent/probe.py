@@ -60,7 +60,10 @@ def number(value: Any) -> float:
 
 
 def text(value: Any) -> str:
-    """Return a driver's reading as text; "" if the driver gave none (it answers "[…]", or a word such as N/A)."""
+    """Return a driver's reading as text; "" if there is none.
+
+    A driver says that there is none with a text in brackets, such as "[N/A]", or with a word such as "N/A".
+    """
     if isinstance(value, bytes):
         value = value.decode(errors="replace")
     found = str(value).strip() if value is not None else ""
@@ -73,8 +76,8 @@ def cuda_device(index: int, readings: Mapping[str, Any], threads: int) -> nodes_
 
     `readings` are name, memory (bytes), capability (major, minor), driver, cores and clock (MHz).
 
-    The device's speed is cores x clock x 2 (fp32 multiply-adds), times the bf16 speed-up of its generation's tensor
-    cores.
+    The device's speed is cores x clock x 2 (fp32 multiply-adds), times a factor for the tensor cores. This factor is
+    their bf16 rate over the plain fp32 rate, and depends on the compute capability.
     """
     capability = readings.get("capability")
     try:

@@ -1,8 +1,7 @@
-"""Keeps this machine's raylet up: starts it, or takes over a running one, and restarts it when it ends.
+"""Keeps this machine's raylet up: starts a raylet, or takes over a running one.
 
-The raylet is also restarted when its settings change.
-
-The raylet and its renderers outlive an agent that was killed. This module doesn't import Ray.
+The raylet is restarted when it ends or when its settings change. If the agent is killed, the raylet and its renderers
+go on. This module doesn't import Ray.
 """
 
 from __future__ import annotations
@@ -39,10 +38,11 @@ Vacated = Callable[[str], AbstractAsyncContextManager[None]]
 
 
 class RayletKeeper:
-    """Keeps one machine's raylet up.
+    """Keeps one machine's raylet up, and calls `changed()` when the raylet's id changes.
 
-    `node_id`: the raylet's id in the cluster; "" while there is no raylet. `changed()` is called when `node_id`
-    changes. `trouble`: a sentence that says why there is no raylet; "" while no reason is known.
+    Attributes:
+        node_id: The raylet's id in the cluster; "" while there is no raylet.
+        trouble: A sentence that says why there is no raylet; "" while no reason is known.
     """
 
     def __init__(
@@ -85,7 +85,10 @@ class RayletKeeper:
             self._keeper = asyncio.create_task(self._keep(address))
 
     def renew(self, node_id: str, why: str) -> None:
-        """Replace the raylet by a new one if its id is `node_id`. `why`: the farm's reason."""
+        """Replace the raylet by a new one if its id is still `node_id`.
+
+        `why`: the reason that the farm gave.
+        """
         if node_id == self.node_id:
             self._blamed = why
 

@@ -1,8 +1,9 @@
-"""The agent's link to its renderers. It knows which are attached, which attempts each holds, and whether each is alive.
+"""The agent's link to its renderers, for which it serves RendererService.
 
-RendererLink serves RendererService. It passes leases and cancels on to renderers. It records completions in the journal
-before it acknowledges them. No other part of the agent declares a renderer dead. RendererLink doesn't know the daemon's
-stream: it reports to the agent through RendererEvents.
+RendererLink knows which renderers are attached and alive, and which attempts they hold. It passes leases and cancels on
+to the renderers. It records completions in the journal before it acknowledges them.
+
+Only RendererLink declares a renderer dead. It reports to the agent through RendererEvents.
 """
 
 from __future__ import annotations
@@ -44,19 +45,19 @@ class RendererEvents(Protocol):
     """The calls by which a RendererLink reports events to the agent."""
 
     def began(self) -> None:
-        """Ask for the lease of an attempt that a renderer has just taken."""
+        """Called when a renderer has taken an attempt, which now needs a lease."""
 
     def loads(self) -> None:
-        """Tell the farm that a renderer loads a model, or has loaded it."""
+        """Called when a renderer begins to load a model, or has loaded it."""
 
     def progressed(self, progress: nodes_pb2.Progress) -> None:
-        """Note that a renderer has done a denoising step."""
+        """Called when a renderer has done a denoising step."""
 
     def ended(self, completion: nodes_pb2.Completion) -> None:
-        """Take the completion of an attempt; the journal has recorded it already."""
+        """Called when an attempt has ended. The journal has already recorded the completion."""
 
     def reported(self, report: nodes_pb2.RendererReport) -> None:
-        """Note that a renderer has attached or has ended."""
+        """Called when a renderer has attached or has ended."""
 
 
 @dataclass
@@ -106,10 +107,10 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         self._unacknowledged: dict[int, FilteringBoundLogger] = {}
 
     async def serve(self, path: Path) -> None:
-        """Listen on the socket `path`, which only this user can open, and watch the renderers that the journal names.
+        """Listen on the socket `path`, and watch the renderers that the journal names.
 
-        Each of these renderers attaches again or is found dead. Renderers are ended if this node no longer has their
-        device, or no longer lends it.
+        Only this user can open the socket. A renderer from the journal is killed if this node no longer has its device,
+        or no longer lends it to the farm.
         """
         self._server = RendererSocket(self, path)
         await self._server.listen()
@@ -187,7 +188,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
         return [renderer.device for renderer in self._renderers.values() if renderer.outbox]
 
     def pids(self) -> list[tuple[int, str]]:
-        """Return pid and birth (see nodeagent.liveness) of each renderer process that isn't known to be dead."""
+        """Return each renderer process that isn't known to be dead, as (pid, text from nodeagent.liveness.born)."""
         return list(self._renderers)
 
     def lease(self, attempt: nodes_pb2.AttemptRef, until: float) -> None:
@@ -211,10 +212,11 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
             self._keep(asyncio.create_task(self._insist(cancel)))
 
     def stop(self, reason: str, grace: float = 0.0) -> None:
-        """Ask every held attempt to stop at its next step and keep its state, so that another device can continue it.
+        """Ask all held attempts to stop at their next step and to save their state.
 
-        `grace`: a renderer that hasn't stopped after so many seconds is killed; 0: it is never killed. After several
-        calls, the earliest of their deadlines applies.
+        Other devices can then continue the attempts. After several calls, the earliest deadline applies.
+
+        `grace`: the seconds after which a renderer is killed if it hasn't stopped; 0: it is never killed.
         """
         for attempt in self.held():
             self.cancel(
@@ -365,8 +367,8 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
     def acknowledged(self, number: int, committed: bool) -> None:
         """Log that the farm has acknowledged a completion.
 
-        `number`: the completion's number in the journal. `committed`: whether the farm uses the attempt's result;
-        False if the attempt's epoch was over.
+        `number`: the completion's number in the journal. `committed`: whether the farm accepted the completion; False
+        if it came too late.
         """
         if about := self._unacknowledged.pop(number, None):
             about.info("end acknowledged", committed=committed)
@@ -402,7 +404,7 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
 
     @contextlib.contextmanager
     def ending(self, why: str) -> Iterator[None]:
-        """If renderers end within this context, record that their attempts were cancelled for the reason `why`.
+        """Record the attempts of renderers that end inside this context as cancelled, for the reason `why`.
 
         The agent itself ends these renderers, so the farm must not blame the task or the device.
         """
@@ -415,8 +417,8 @@ class RendererLink(renderers_pb2_grpc.RendererServiceServicer):
     def buried(self, pid: int, birth: str, why: str = "") -> None:
         """Record that a renderer's process has ended, and that its attempts have ended with it.
 
-        `why`: the reason if the agent killed the process, else "". If the process ended by itself, its attempts are
-        recorded as lost, else as cancelled.
+        The attempts are recorded as lost if the process ended by itself. They are recorded as cancelled if the agent, a
+        reboot or Ray ended it. `why`: why the agent killed the process; "" if it didn't.
         """
         renderer = self._renderers.get((pid, birth))
         if renderer is None:

@@ -50,16 +50,16 @@ class FarmEvents(Protocol):
     """The methods that a FarmStream calls to get messages for the daemon, and to pass on messages from the daemon."""
 
     def hello(self) -> nodes_pb2.Hello:
-        """Return the first message to the daemon; the stream adds this node's attempts."""
+        """Return the first message to the daemon, without this node's attempts, which the stream adds."""
 
     def heartbeat(self) -> nodes_pb2.Heartbeat:
-        """Return a heartbeat; the stream adds this node's attempts and the heartbeat's number."""
+        """Return a heartbeat, without its number and this node's attempts, which the stream adds."""
 
     def welcomed(self, welcome: nodes_pb2.Welcome) -> None:
         """Act on the daemon's answer to the hello."""
 
     def wanted(self, leave: bool) -> None:
-        """Leave the Ray cluster if `leave`, else join it again. The farm has asked for this."""
+        """Leave the Ray cluster if `leave` is true; otherwise join it again, as the farm asks."""
 
     def renew(self, ray_node_id: str, why: str) -> None:
         """Replace the raylet with the id `ray_node_id` by a new one. `why`: the farm's reason."""
@@ -98,7 +98,7 @@ class FarmStream:
             await asyncio.sleep(0.02)
 
     def send(self, request: nodes_pb2.ConnectRequest) -> None:
-        """Send `request` if the stream is up, else drop it. What must not be lost is also in the journal."""
+        """Send `request` if the stream is up; otherwise drop it. The caller keeps important messages in the journal."""
         self._put(request)
 
     def introduce_again(self) -> None:
@@ -115,7 +115,7 @@ class FarmStream:
             self._outbox.put_nowait(request)
 
     async def run(self) -> None:
-        """Keep a stream to the daemon open until cancelled: connect again whenever it breaks. Raises AgentRefused."""
+        """Connect to the daemon, and connect again whenever the stream breaks, until cancelled. Raises AgentRefused."""
         waits, told = Backoff(0.25, 3.0), False
         while True:
             problem, began = "", boottime()

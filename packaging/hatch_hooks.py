@@ -9,10 +9,7 @@ from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 
 class SameVersion(MetadataHookInterface):
-    """The metadata hook that makes ltx-farm require the client of exactly the same version.
-
-    With this hook, the version is written in one place only.
-    """
+    """The metadata hook that makes ltx-farm require exactly the same version of ltx-farm-client."""
 
     def update(self, metadata: dict[str, Any]) -> None:
         """Set the project's dependencies: the client, and the packages that pyproject.toml lists."""
@@ -21,13 +18,13 @@ class SameVersion(MetadataHookInterface):
 
 
 class FarmFromAbove(BuildHookInterface):
-    """The build hook that puts the package `farm` into the client's wheel; its folder lies above the client's project.
+    """The build hook that puts the package `farm` into the client's wheel.
 
-    A wheel that is installed for development points to the checkout instead, because a copy of `farm` would hide the
-    one in the checkout.
+    The package's folder lies above the client's project, where hatchling doesn't look. An editable install gets no
+    copy of the package, because the copy would hide the package in the checkout.
     """
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Add the package to the wheel if `version` is "standard", not if it is "editable"."""
+        """Add the package to a standard wheel, but not to an editable one. `version`: "standard" or "editable"."""
         if version == "standard":
             build_data["force_include"]["../../farm"] = "farm"

@@ -1,7 +1,9 @@
-"""A renderer's link to its agent: a stream that reconnects by itself, and the attempts that the renderer works on.
+"""A renderer's link to its agent: a stream that reconnects by itself.
 
-Threads of this module talk to the agent; the threads that render call the methods. This module decides nothing. The
-agent sets the end of each attempt's lease, and farm.policy.lease says what an attempt may do before and after that end.
+Over this link the renderer gets the leases of its attempts, and reports how the attempts go. The agent sets the end of
+each lease. farm.policy.lease says what an attempt may do before and after that end.
+
+The threads that render call the methods; threads of this module talk to the agent.
 """
 
 from __future__ import annotations
@@ -113,7 +115,7 @@ class Attachment:
 
 
 class Hold:
-    """An attempt on which this renderer works, as its working thread uses it. `Attachment.begin` makes a Hold."""
+    """An attempt on which this renderer works. `Attachment.begin` returns a Hold to the thread that does the work."""
 
     def __init__(self, attachment: Attachment, held: HeldAttempt, job: str, task: str):
         self._attachment, self._changed = attachment, attachment._changed
@@ -142,12 +144,14 @@ class Hold:
                 self._changed.wait()
 
     def pause(self, seconds: float, *, delivering: bool = False) -> None:
-        """Wait for `seconds`, even if the lease has ended: the farm accepts a late result.
+        """Wait for `seconds`, or until the attempt is stopped.
+
+        The end of the lease doesn't end the wait, because the farm accepts a late result.
 
         Args:
             seconds: how long to wait.
-            delivering: True while the attempt sends a file to the farm. If the attempt is then stopped so that its
-                task continues elsewhere, it has KEEP_SECONDS to send the file before Stopped is raised.
+            delivering: True while the attempt sends a file to the farm. If its task is then to continue elsewhere,
+                the attempt has KEEP_SECONDS to send the file before Stopped is raised.
 
         Raises:
             Stopped: the attempt was stopped.
@@ -168,7 +172,7 @@ class Hold:
         """Tell the agent that the attempt is at `step` of `steps`.
 
         The agent is told at most four times a second, but always of the last step.
-        The first `step` reported is recorded as the one at which the attempt began.
+        The first call also tells the agent at which step the attempt began.
         """
         if self._from_step is None:
             self._from_step = step

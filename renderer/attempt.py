@@ -30,9 +30,9 @@ STATE = "state"
 
 
 class Attempt:
-    """One attempt that has its lease. Use it only in the thread that does its work.
+    """One attempt at a task, from its lease to its end. Use it only in the thread that does the task.
 
-    That thread must hold renderer.turn.Turn, because the members of a lockstep group share one device.
+    The thread must hold renderer.turn.Turn, because other threads may use the same device.
     """
 
     def __init__(
@@ -65,9 +65,10 @@ class Attempt:
             sources: folder or hub id of each model.
 
         Returns:
-            The ids of the artifacts that the task made, and the seconds from the task's first step to its end. The
-            seconds are 0 in two cases in which they wouldn't show how fast the device is: for a member of a lockstep
-            group, which spends most of the time waiting for others, and for a task that continued from a saved state.
+            The ids of the artifacts that the task made, and the seconds from the task's first step to its end.
+
+            The seconds are 0 if they wouldn't show the speed of the device: a member of a lockstep group mostly waits
+            for others, and a task that continues from a saved state does only some of its steps.
 
         Raises:
             Stopped: the attempt was stopped. If its state was saved, the error's `state` is the artifact's id.
@@ -141,9 +142,7 @@ class Attempt:
         try:
             artifact = self._handed.inputs[key][name]
         except KeyError:
-            raise KeyError(
-                f"task {self._handed.task.key} was given no artifact {name!r} of {key!r}"
-            ) from None
+            raise KeyError(f"task {self._handed.task.key} has no input {name!r} from {key!r}") from None
         path = self._cache.get(artifact, self._wire)
         self._say(f"has {name} of {key or 'the job'}, {artifact.size} bytes")
         return path

@@ -1,4 +1,4 @@
-"""The log of an attempt: the renderer writes what the attempt does, and what the process prints meanwhile.
+"""The log of an attempt: what the attempt does, and what the renderer's process prints during the attempt.
 
 Each attempt has a file in the node's folder. Lines are written without a buffer, so that no line is lost when the
 renderer is killed. The agent uploads the file to the farm (nodeagent.log_delivery).
@@ -34,8 +34,8 @@ def log_path(folder: Path, attempt: nodes_pb2.AttemptRef) -> Path:
 class AttemptLog:
     """An attempt's open log. In a ``with`` block it also records the standard output and error of the whole process.
 
-    Each member of a lockstep group has a log of its own in the same process. Then the output goes only to the log whose
-    ``with`` block began last.
+    The windows of a lockstep group may share one process, and each has its own log. The process's output then goes only
+    to the log whose ``with`` block began last.
     """
 
     _switch = threading.Lock()

@@ -1,9 +1,9 @@
 """The arrays that windows in lockstep exchange with their neighbours, in rounds (farm.rendering.TaskContext.exchange).
 
-The renderer that makes an array keeps it, and other renderers fetch it. The arrays of all rounds are kept. So a window
-whose renderer is lost can begin again from its first step and catch up, while its neighbours wait for it. The arrays of
-a finished window are also stored as an artifact, in case its renderer ends. This module doesn't use Ray: its callers
-pass an object (Peers) that asks other renderers.
+Each renderer keeps the arrays of all rounds, and other renderers fetch them. If a window's renderer is lost, the window
+begins again from its first step and gets these arrays again, while its neighbours wait. The arrays of a finished window
+are also stored as an artifact, because its renderer may end. This module doesn't use Ray: its callers pass an object
+(Peers) that asks other renderers.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ class _InHand:
 
 
 class Overlaps:
-    """Stores the arrays that the lockstep windows on this renderer give to their neighbours. Thread-safe.
+    """Stores the arrays that lockstep windows on this renderer give to their neighbours. Thread-safe.
 
-    It also records which renderer last worked on each member of their lockstep groups.
+    For each window of a lockstep group, it also records which renderer last worked on the window.
     """
 
     def __init__(self) -> None:
@@ -86,10 +86,8 @@ class Overlaps:
         """Record that this renderer works on the member `key` of the lockstep group `group`.
 
         Args:
-            group: the lockstep group.
-            key: the member's key.
             here: this renderer's name.
-            places: the name of each neighbour's renderer that the farm knows, by the neighbour's key.
+            places: for each neighbour's key, the name of the renderer that works on it, if the farm knows one.
         """
         with self._changed:
             members = self._groups.pop(group, {})

@@ -97,8 +97,8 @@ class LocalJob:
     Attributes:
         files: every artifact, by the key of the task that made it ("" for the job's media) and by its name. If you
             put another file in place of an artifact, later tasks fetch that file.
-        facts: the facts that the last attempt of each task reported, by the task's key; the entry "summary" is the
-            last summary. A task that reported nothing is absent.
+        facts: what the last attempt of each task reported, by the task's key. The entry "summary" of a task's facts
+            is its last summary. Tasks that reported nothing are absent.
     """
 
     def __init__(

@@ -26,6 +26,6 @@ def process_log_path(home: Path, device: str) -> Path:
 
 
 def attempt_line(attempt_id: str, epoch: int, handed: Handed) -> FilteringBoundLogger:
-    """Return a logger that adds the attempt to each line, in the same fields as the farm's other logs."""
+    """Return a logger that adds the job, task, attempt, epoch and node to each line."""
     log: FilteringBoundLogger = structlog.get_logger()
     return log.bind(job=handed.job, task=handed.task.key, attempt=attempt_id, epoch=epoch, node=handed.node)

@@ -71,7 +71,7 @@ class Renderer:
         return os.getpid()
 
     def answer(self, question: Question) -> Answer:
-        """Return an array of a lockstep window to another renderer, which asks for it. This works while tasks run."""
+        """Answer another renderer's request for an array of a lockstep window. This works while tasks run."""
         return self._overlaps.answer(question)
 
     def run(self, attempt_id: str, epoch: int, payload: bytes) -> None:
@@ -82,8 +82,6 @@ class Renderer:
         the repeated call does nothing.
 
         Args:
-            attempt_id: the attempt's id.
-            epoch: the attempt's epoch.
             payload: a serialized farm.handed.Handed, which describes the task.
         """
         if (attempt_id, epoch) in self._seen:

@@ -1,7 +1,7 @@
-"""Move artifacts between a renderer and the farm, and keep a cache of limited size.
+"""Moves artifacts between a renderer and the farm, and keeps a cache of limited size.
 
-This runs on the thread that renders. If a restart of the daemon interrupts a transfer, the transfer is tried again
-until it succeeds or the attempt is stopped.
+Transfers run on the thread that renders. A transfer that a restart of the daemon interrupts is tried again until it
+succeeds or the attempt is stopped.
 """
 
 from __future__ import annotations
@@ -59,9 +59,11 @@ def checksum(path: Path) -> str:
 
 
 class Wire:
-    """Uploads and downloads artifacts over one connection, which stays open from one attempt to the next.
+    """Uploads and downloads artifacts. The connection stays open from one attempt to the next.
 
-    `pause(seconds)` is called to wait between tries; it raises Stopped when the attempt has to end.
+    Args:
+        setup: What the agent tells the renderer at its start.
+        pause: `pause(seconds)` waits between two tries. It raises Stopped when the attempt has to end.
     """
 
     def __init__(self, setup: renderers_pb2.Setup, pause: Callable[[float], None]):

@@ -1,4 +1,4 @@
-"""Turns of the threads of this process: only one thread computes at a time."""
+"""A lock that lets only one thread of this process compute at a time."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Iterator
 class Turn:
     """A lock that a thread holds while it computes. While a thread waits for something, another may compute.
 
-    Each member of a lockstep group has a thread of its own, but all share one device, whose memory is enough for the
-    activations of one member only.
+    Each member of a lockstep group has a thread of its own, but all members share one device. The device's memory is
+    enough for the activations of one member only.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class Turn:
 
     @contextlib.contextmanager
     def let_go(self) -> Iterator[None]:
-        """Let other threads compute while the thread that has the turn waits."""
+        """Release the lock inside this context, so that other threads compute while this thread waits."""
         self._lock.release()
         try:
             yield

@@ -53,8 +53,9 @@ class Workbench:
         self._warm: dict[tuple[str, str, str, str], RenderingModel] = {}
 
     def perform(self, task: TaskContext, sources: dict[str, str]) -> dict[str, Path]:
-        """Do the task, and return the files that it made, by artifact name. `sources`: folder or hub id of each model.
+        """Do a task, and return the files that it made, by artifact name.
 
+        `sources`: the folder or hub id of each model, by the model's name.
         Raises TaskRefused, Stopped, OutOfMemory, and any error of a plugin.
         """
         try:
@@ -79,7 +80,7 @@ class Workbench:
         if task.kind == "mux":
             return self._mux(task)
         raise TaskRefused(
-            f"kind: {task.kind!r} is not a kind of task that a renderer knows; it knows {', '.join(MODEL_KINDS)}, decode, mux"
+            f"kind: a renderer can't do tasks of the kind {task.kind!r}; accepted: {', '.join(MODEL_KINDS)}, decode, mux"
         )
 
     def free(self) -> None:
@@ -128,7 +129,9 @@ class Workbench:
         output = self._hook.farm_open_output(output=name)
         if output is None or name not in self._suffixes:
             known = ", ".join(sorted(self._suffixes)) or "none"
-            raise TaskRefused(f"output: no plugin on this machine writes {name!r}; outputs it has: {known}")
+            raise TaskRefused(
+                f"output: no plugin on this machine writes {name!r}; outputs that this machine can write: {known}"
+            )
         return output, self._suffixes[name]
 
     def _decode(self, task: TaskContext, sources: dict[str, str]) -> dict[str, Path]:

@@ -63,7 +63,7 @@ def model_cache(home: Path | None = None) -> Path:
     Each user of a machine has one such folder, which only that user can read. All farms of the user share the folder.
 
     Args:
-        home: the node's folder, used if the user has no home folder that can be written (such as a service account).
+        home: the node's folder. It is used if the user has no writable home folder, as with service accounts.
 
     Raises:
         OSError: the folder can't be made.

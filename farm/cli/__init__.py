@@ -1,6 +1,6 @@
-"""farmctl: the command line, on top of the Python client.
+"""The command line, farmctl. It talks to the farm through the Python client.
 
-Each noun, such as `job` or `node`, has a module, which is imported only when a command begins with that noun.
+Each command or group of commands, such as `submit` or `job`, has its own module, imported only when needed.
 
 Exit codes: 0 done; 1 the farm can't be reached or the work failed; 2 bad input; 130 interrupted.
 """
@@ -122,8 +122,8 @@ class _Commands(click.Group):
 @click.option(
     "--profile",
     metavar="FILE",
-    help="The client.json of the farm to talk to. Default: FARM_PROFILE, or FARM_SERVER with FARM_CA and "
-    "FARM_TOKEN (or FARM_TOKEN_FILE), or the farm in FARM_HOME (~/.farm).",
+    help="The client.json of the farm to talk to. Default: the file that FARM_PROFILE names; else FARM_SERVER with "
+    "FARM_CA and FARM_TOKEN (or FARM_TOKEN_FILE); else the farm in FARM_HOME (~/.farm).",
 )
 @click.version_option(__version__)
 @click.pass_context

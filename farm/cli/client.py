@@ -35,10 +35,11 @@ def client() -> None:
 @click.option("--overwrite", is_flag=True, help="Replace FILE if it exists.")
 @click.pass_context
 def export(ctx: click.Context, file: str, server: str | None, overwrite: bool) -> None:
-    """Write FILE for a client on another machine: FILE contains the farm's address, certificate and token.
+    """Write FILE, with which a client on another machine can use this farm.
 
-    Anyone who has FILE can do everything that farmctl does: hand it on as you would a password. The other machine
-    names the file with --profile or FARM_PROFILE. If FILE is -, the command writes to standard output.
+    FILE contains the farm's address, certificate and token. Keep it secret: anyone who has it can do everything that
+    farmctl does. On the other machine, name it with --profile or FARM_PROFILE. If FILE is -, the command writes to
+    standard output.
 
     \b
     Examples:

@@ -14,7 +14,7 @@ FREE_WIDTH = 12
 
 
 def natural_width(column: Sequence[str]) -> int:
-    """Return the width in terminal cells of a column, its heading included, if no text in it is folded."""
+    """Return how many terminal cells a column needs if no text is folded. The heading counts as a text."""
     return max(map(cell_len, column))
 
 

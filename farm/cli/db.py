@@ -70,9 +70,10 @@ def upgrade(config: FarmConfig) -> None:
 @click.pass_obj
 @needs_server_parts
 def backup(config: FarmConfig, file: Path, overwrite: bool) -> None:
-    """Write a backup of the database to FILE: jobs, results, nodes and events as they are at one moment.
+    """Write a backup of the database to FILE.
 
-    The farm may go on rendering. FILE appears only once it is complete. With PostgreSQL this needs pg_dump.
+    The farm may go on rendering meanwhile: the backup holds the database's state at one moment. FILE appears only
+    once it is complete. With PostgreSQL this needs pg_dump.
 
     \b
     Example:
@@ -95,11 +96,11 @@ def backup(config: FarmConfig, file: Path, overwrite: bool) -> None:
 @click.pass_obj
 @needs_server_parts
 def restore(config: FarmConfig, file: Path, force: bool) -> None:
-    """Restore the database to its state when FILE was written. No daemon may use the database meanwhile.
+    """Restore the database from the backup FILE. No daemon may use the database meanwhile.
 
-    farmd continues from that state at its next start. It accepts the results of tasks that a renderer still has.
-    Tasks that ran when FILE was written, and that no renderer has any more, are given to other renderers after the
-    requeue delay. With PostgreSQL this needs pg_restore.
+    farmd continues from the restored state at its next start. If a renderer is still at work on a task from that
+    time, farmd accepts its result. Otherwise it gives the task to another renderer after the requeue delay
+    (leases.requeue in farm.toml). With PostgreSQL this needs pg_restore.
 
     \b
     Example:

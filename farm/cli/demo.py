@@ -62,7 +62,10 @@ def demo(
     output: Path,
     overwrite: bool,
 ) -> None:
-    """Start a farm, extend nine frames to a whole shot, show which device rendered which window, stop the farm.
+    """Try the whole farm on this machine.
+
+    The demo starts a farm, extends nine frames to a whole shot, and shows which device rendered which window. Then it
+    stops the farm.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""Following a job to its end: with bars on a terminal, with plain lines elsewhere."""
+"""Follows a job to its end. Shows progress bars on a terminal, and plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _Away = Callable[[FarmError], None]
 def follow(client: FarmClient, job_id: str, output: Path | None, json: bool = False) -> jobs_pb2.Job:
     """Show a job's progress and the notes of its tasks until the job has ended. Return the job.
 
-    Ctrl-C leaves the job running, prints the command that follows the job again, and exits with 130.
+    Ctrl-C leaves the job running, prints a command to follow it again, and exits with 130.
 
     Args:
         client: A client of the farm.
         job_id: The job.
-        output: The file in which the person wants the video. It is only named in the printed command.
+        output: A file name for the `-o` option of the printed command. This function doesn't write the file.
         json: Print each update as a line of JSON, in place of bars and notes.
     """
     client.patience = AWAY_SECONDS
@@ -99,7 +99,7 @@ def fetch(client: FarmClient, job_id: str, output: Path, overwrite: bool, quiet:
 
 @contextlib.contextmanager
 def transfer_bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar for a transfer. The yielded function takes the bytes moved so far and the bytes in all."""
+    """Show a progress bar for a transfer. Yields a function to call with the bytes moved so far and the total."""
     if not sys.stderr.isatty():
         yield lambda moved, whole: None
         return

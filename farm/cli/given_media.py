@@ -1,4 +1,4 @@
-"""The clips and images given to `farmctl submit`, and the job's size, frame rate and length that follow from them."""
+"""Clips and images given to `farmctl submit`: their conditions, and the job's size, frame rate and length."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from farm.spec import Condition, Media, frame_rate
 def condition_of(
     media: str, facts: MediaFacts | None, no_upload: bool, frame: int = 0, strength: float = 1.0
 ) -> Condition | LocalCondition:
-    """Return the condition (an image or clip given with the job) for a file.
+    """Return a condition that gives an image or clip to a job.
 
     Args:
         media: The path of the image or clip.
@@ -24,13 +24,13 @@ def condition_of(
         strength: How firmly the video keeps to the image or clip, from 0 to 1.
 
     Raises:
-        InvalidSpec: The path is one on the daemon's host, and isn't UTF-8.
+        InvalidSpec: `no_upload` is true, and the path isn't UTF-8.
     """
     if no_upload:
         if storable(media) != media:
             raise InvalidSpec(
                 "media",
-                f"the file name {shown(media)} isn't UTF-8, so --no-upload can't send that name; upload the file instead",
+                f"the file name {shown(media)} isn't UTF-8, so it can't be used with --no-upload; upload the file instead",
             )
         return Condition(media=Media(path=str(Path(media).absolute())), frame=frame, strength=strength)
     return LocalCondition(media, frame, strength, facts)
@@ -40,25 +40,27 @@ def frame_of(at: int | Literal["end"], facts: MediaFacts | None, frames: int, fp
     """Return the frame of the result at which a clip or image begins.
 
     Args:
-        at: That frame's number, or "end" for a clip or image that ends with the last frame of the result.
+        at: The number of the frame, or "end" if the clip or image must end with the last frame of the result.
         facts: What is known about the file; None if it can't be read on this machine.
         frames: Frames of the result.
         fps: Frames a second of the result.
 
     Raises:
-        InvalidSpec: `at` is "end" and `facts` is None: the clip's length is unknown.
+        InvalidSpec: `at` is "end", but the clip's length is unknown because `facts` is None.
     """
     if at != "end":
         return at
     if facts is None:
         raise InvalidSpec(
-            "at", "'end' needs media that can be read on this machine; give a frame number instead"
+            "at", "must be a frame number, because the media can't be read on this machine, got 'end'"
         )
     return max(0, frames - resampled_count(facts, frame_rate(fps)))
 
 
 def facts_of(field: str, media: str, no_upload: bool) -> MediaFacts | None:
-    """Probe a clip or image on this machine before it is uploaded, because an upload may take an hour.
+    """Probe a clip or image on this machine.
+
+    This is done before the upload, so that nobody uploads a file for an hour and then learns that it can't be read.
 
     Args:
         field: The field that an error names.
@@ -80,7 +82,10 @@ def facts_of(field: str, media: str, no_upload: bool) -> MediaFacts | None:
 
 
 def size_of(facts: MediaFacts | None) -> tuple[int, int]:
-    """Return the media's width and height in pixels, rounded down to even. Raises InvalidSpec if `facts` is None."""
+    """Return the media's width and height in pixels, each rounded down to an even number.
+
+    Raises InvalidSpec if `facts` is None.
+    """
     if facts is None:
         raise InvalidSpec(
             "size", "must be given (for example 1024x576), because the media can't be read on this machine"
@@ -99,9 +104,9 @@ def rate_of(facts: MediaFacts | None) -> float:
 
 
 def check_length(clip: str, facts: MediaFacts | None, frames: int, fps: float) -> None:
-    """Check that a clip has at most `frames` frames at `fps` frames per second. Raises InvalidSpec.
+    """Raise InvalidSpec if a clip has more than `frames` frames at `fps` frames per second.
 
-    The check is made before the clip is uploaded, because an upload may take an hour.
+    The clip is checked before it is uploaded, because an upload may take an hour.
     """
     if facts is None or frames < 1 or not 1 <= fps <= 120:
         return

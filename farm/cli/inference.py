@@ -1,4 +1,4 @@
-"""farmctl inference: Lightricks' `inference.py`, with its arguments and its YAML configs, on the farm."""
+"""The command `farmctl inference`: runs the command lines and configs of Lightricks' inference.py on the farm."""
 
 from __future__ import annotations
 

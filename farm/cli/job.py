@@ -113,7 +113,7 @@ def list_jobs(ctx: click.Context, states: tuple[str, ...], limit: int, before: s
 @format_option
 @click.pass_context
 def show(ctx: click.Context, job_id: str, form: str) -> None:
-    """Show one job: its stages, which device rendered which window, and why a ready task waits.
+    """Show one job: its settings, and for each task the device that ran it, or why the task waits.
 
     \b
     Example:
@@ -196,7 +196,7 @@ def print_tasks(
 
 
 def attempt_seconds(attempt: jobs_pb2.Attempt) -> str:
-    """Return the seconds that an attempt took, or has taken so far, as text."""
+    """Return the duration of an attempt in seconds, as text. A running attempt counts up to now."""
     begun = attempt.started_at or attempt.dispatched_at
     return f"{max(0.0, _until(attempt.finished_at) - begun):.1f}" if begun else "-"
 
@@ -306,9 +306,9 @@ def resume(ctx: click.Context, job_id: str, form: str) -> None:
 def retry(ctx: click.Context, job_id: str, failed: bool, form: str) -> None:
     """Continue a failed or cancelled job from its finished tasks.
 
-    Tasks that failed or never ran are run, each with its full number of tries. With --failed, only tasks that
-    failed are run, so that you see whether they succeed before the farm spends a night on the rest. If the farm no
-    longer keeps the artifacts that these tasks need (keep.days in farm.toml), it makes those artifacts again first.
+    All unfinished tasks run, each with its full number of tries. With --failed, only the failed tasks run, so that
+    you see whether they succeed before the farm spends a night on the rest. If artifacts that they need were removed
+    (keep.days in farm.toml), the farm first makes these again.
 
     \b
     Examples:
@@ -335,7 +335,9 @@ def put_back(keys: Sequence[str]) -> str:
 @format_option
 @click.pass_context
 def priority(ctx: click.Context, job_id: str, number: int, form: str) -> None:
-    """Give a job priority N, from 0 to 100. Higher goes first; 50 is the default. Running windows are not stopped.
+    """Set a job's priority to N, from 0 to 100.
+
+    Jobs with a higher priority go first; the default is 50. Running windows are not stopped.
 
     \b
     Example:
@@ -352,7 +354,9 @@ def priority(ctx: click.Context, job_id: str, number: int, form: str) -> None:
 @format_option
 @click.pass_context
 def why(ctx: click.Context, job_id: str, form: str) -> None:
-    """Say why a job makes no progress: a summary, the reason for each task, and what each device could do.
+    """Say why a job makes no progress.
+
+    Prints a summary, what each task waits for, and how many of the job's unfinished tasks fit on each device.
 
     \b
     Examples:

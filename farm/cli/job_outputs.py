@@ -26,11 +26,11 @@ from farm.v1 import jobs_pb2
 @format_option
 @click.pass_context
 def outputs(ctx: click.Context, job_id: str, folder: Path | None, overwrite: bool, form: str) -> None:
-    """Show what a job has delivered: its video, or the segments that are decoded so far.
+    """Show what a job has delivered: its video, or the segments that are already decoded.
 
     A running, paused, failed or cancelled job has no video yet, but --partial downloads its decoded frames.
-    The name of each downloaded video says which frames the video contains, and that it is partial. A JSON file beside
-    each video says the same, and why the job failed. `farmctl job download` downloads the video of a finished job.
+    Each downloaded video is named after the frames that it contains. A JSON file beside it also says why the job
+    failed. `farmctl job download` downloads the video of a finished job.
 
     \b
     Examples:

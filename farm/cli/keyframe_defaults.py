@@ -35,11 +35,10 @@ def in_frame_order(media: Sequence[KeyMedia]) -> list[KeyMedia]:
 
 
 def default_rate(media: Sequence[KeyMedia]) -> tuple[float, str]:
-    """Return the default frame rate of a video, in frames per second, and a note for people.
+    """Return the default frame rate of a video, in frames per second, and a note for the user.
 
-    The video gets the rate of its clips. If the clips' rates differ, the video gets the rate of the clip that is shown
-    first, and the note says so. Otherwise the note is empty. Raises InvalidSpec if a file can't be read on this
-    machine, because it could be a clip.
+    The video gets the rate of the clip that it shows first, or IMAGES_FPS if it has only images. The note says so if
+    the clips have different rates; otherwise it is empty. Raises InvalidSpec if a file can't be read on this machine.
     """
     clips: list[tuple[str, float]] = []
     for one in in_frame_order(media):

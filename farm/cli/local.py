@@ -1,8 +1,8 @@
-"""A whole farm on one machine: start its processes together, find them again, and end them without a trace.
+"""A whole farm on one machine: start its processes, find them again, and stop them all.
 
-Every process of the farm has two environment variables, FARM_HOME and FARM_UP. Both hold the path of the farm's home,
-and child processes inherit both. `farmctl down` looks for processes with FARM_UP to prove that none is left. FARM_HOME
-is no proof: people set FARM_HOME themselves, so their other programs may have it too.
+All processes of the farm have the environment variables FARM_HOME and FARM_UP, which hold the path of the farm's home.
+`farmctl down` checks that no process with FARM_UP is left. It doesn't look for FARM_HOME, because people set that
+variable for other programs too.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class LocalFarm:
     def running(self) -> bool:
         """Return whether a daemon of this farm runs, no matter who started it.
 
-        Agents without a daemon don't make a running farm. `start` takes over such agents.
+        Agents alone don't count; `start` takes over agents that have no daemon.
         """
         return self._held() or self.daemon_lives()
 
@@ -111,7 +111,8 @@ class LocalFarm:
     def start(self, nodes: int, threads: int | None = None) -> None:
         """Start the daemon and `nodes` agents without waiting until they are ready. Raises StartFailed.
 
-        `threads`: CPU threads for each agent's devices; None: this machine's cores, divided among the agents.
+        `threads` is the number of CPU threads for each agent's devices. If it is None, the agents share this machine's
+        cores equally.
         """
         self._begun = time.time()
         # First: damaged keys are reported before anything changes, and the profile shows that there were keys.
@@ -214,8 +215,8 @@ class LocalFarm:
             self._end_alone(daemon)
         if self._held():
             raise StillUp(
-                f"a farmd uses the folder {self.home}, but `farmctl up` did not start that farmd; stop it where it was "
-                "started (its service, or its terminal), then run `farmctl down` again to stop the farm's Ray"
+                f"the farmd that uses {self.home} was not started by `farmctl up`; stop farmd where it was started (as "
+                "a service or in a terminal), then run `farmctl down` again to stop Ray"
             )
         failure = ""
         if (self.home / "ray").is_dir():

@@ -1,4 +1,7 @@
-"""farmctl node mine: the owner of a workstation takes it from the farm, or gives it back. Works without the daemon."""
+"""The command `farmctl node mine`: the owner of a workstation takes it from the farm, or gives it back.
+
+It works without the daemon.
+"""
 
 from __future__ import annotations
 
@@ -53,8 +56,8 @@ class Span(click.ParamType):
 def mine(span: float | None, off: bool, home: Path) -> None:
     """Take this workstation from the farm for yourself, even if nobody seems to be using it.
 
-    Run this on the workstation itself, as the user that farm-node runs as. Within seconds farm-node takes no more
-    work. The setting owner.when_back in node.toml says what happens to running work.
+    Run this on the workstation itself, as the user that farm-node runs as. A few seconds later, farm-node stops
+    accepting work. The setting owner.when_back in node.toml says what happens to running work.
 
     \b
     Examples:
@@ -66,7 +69,7 @@ def mine(span: float | None, off: bool, home: Path) -> None:
     home = filled_in(home)
     if not (home / "node.json").exists():
         raise click.UsageError(
-            f"--home: no farm-node has joined a farm from {home}; give the folder that farm-node uses"
+            f"--home: {home} has no node.json, so no farm-node has joined a farm from it; give farm-node's home folder"
         )
     try:
         if off:

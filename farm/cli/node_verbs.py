@@ -88,7 +88,7 @@ def _until_drained(farm: FarmClient, found: nodes_pb2.Node, tell: Callable[[str]
         time.sleep(_LOOK_SECONDS)
         found = farm.node(found.id)
         if not found.HasField("drain"):
-            raise FarmError(f"workstation {found.name} was resumed before it was drained")
+            raise FarmError(f"workstation {found.name} was resumed before its drain had finished")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Types for options and arguments that are more than a plain number or word: sizes, durations, keyframes."""
+"""Types of options and arguments, such as sizes, durations and keyframes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from farm.outside_text import shown
 
 
 class Choice(click.Choice):
-    """One of several words. For a mistyped word the message suggests the nearest; `click.Choice` only lists the words."""
+    """A choice between words, whose error message suggests the word that is nearest to a mistyped one."""
 
     def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:
-        """Return the message for a `value` that isn't one of the words."""
         told = super().get_invalid_choice_message(value, ctx).rstrip(".")
         return told + did_you_mean(str(value), map(str, self.choices))
 
@@ -104,9 +103,12 @@ class Keyframe(click.ParamType):
 def text_is_no_option(
     ctx: click.Context, param: click.Parameter, value: tuple[tuple[str, str], ...]
 ) -> tuple[tuple[str, str], ...]:
-    """Check the pairs of an option that takes two values, such as --prompt-at TIME TEXT. Return `value` unchanged.
+    """Check that the TEXT of an option such as --prompt-at TIME TEXT isn't the name of another option.
 
-    If a person forgets the TEXT, click takes the next option for it. Raises BadParameter in that case.
+    If a person forgets the TEXT, click takes the next option for it. Returns `value` unchanged.
+
+    Raises:
+        BadParameter: The name of an option is where the TEXT should be.
     """
     names = {name for one in ctx.command.get_params(ctx) for name in (*one.opts, *one.secondary_opts)}
     for first, second in value:

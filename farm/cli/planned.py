@@ -15,7 +15,7 @@ from farm.v1 import jobs_pb2
 
 
 def print_plan(client: FarmClient, plan: jobs_pb2.PlanSummary) -> None:
-    """Print the plan of a job for people: how it is made, on which devices, and each of its windows."""
+    """Print the plan of a job for people: a summary, then a table of its windows."""
     counts = Counter(task.kind for task in plan.tasks)
     mark = marker(declared_devices(client.nodes()))
     devices = ", ".join(mark(place) for place in plan.fitting_devices)
@@ -60,10 +60,10 @@ def print_plan(client: FarmClient, plan: jobs_pb2.PlanSummary) -> None:
 
 
 def steps_line(plan: jobs_pb2.PlanSummary) -> str:
-    """Return the steps and forward passes of a window and of the storyboard, such as "27 steps, 62 passes a window".
+    """Return how many steps and forward passes the job takes, as text such as "27 steps, 62 passes a window".
 
-    If windows differ in their steps, the line gives each number. Windows that continue a reworked video may take fewer
-    steps than others. The line is empty if the job renders nothing.
+    If windows differ in their steps, the text gives each number. The storyboard is named only if it differs from the
+    windows. The text is empty if the job renders nothing.
     """
     windows = _counts(task for task in plan.tasks if task.kind == TaskKind.WINDOW)
     drawing = _counts(task for task in plan.tasks if task.kind == TaskKind.STORYBOARD)

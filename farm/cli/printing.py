@@ -51,7 +51,7 @@ def connect(ctx: click.Context, patience: float = 3.0) -> FarmClient:
 
 
 def console(stderr: bool = False) -> Console:
-    """Return a console that prints text unchanged: rich could mistake parts of names and prompts for markup."""
+    """Return a console that prints text unchanged, even if the text looks like rich's markup."""
     tty = (sys.stderr if stderr else sys.stdout).isatty()
     return Console(
         stderr=stderr,
@@ -75,9 +75,9 @@ def say(text: str) -> None:
 
 @contextlib.contextmanager
 def done_all_the_same(what: str) -> Iterator[None]:
-    """Let a command print its answer inside this context, and succeed even if standard output can't be written.
+    """Let a command succeed even if it can't print its answer inside this context.
 
-    `what`: what the command has done; printed on standard error if standard output can't be written.
+    If printing fails, a note on standard error says what the command has done (`what`).
     """
     try:
         yield
@@ -197,7 +197,7 @@ def job_state(job: jobs_pb2.Job) -> str:
 
 
 def how_it_ended(job: jobs_pb2.Job) -> str:
-    """Return in one line why a job ended without its video, what to do, and which log holds the whole error."""
+    """Return a line that says why a job ended without its video, and what to do next."""
     again = f"; `farmctl job retry {job.id}` continues from the finished tasks"
     return failure(job.error, job.id) + (again if job.state == jobs_pb2.JOB_STATE_FAILED else "")
 
@@ -236,7 +236,7 @@ def flops(rate: float) -> str:
 def declared_devices(nodes: Iterable[nodes_pb2.Node]) -> set[str]:
     """Return the declared devices, each as "node/device".
 
-    A declared device is one that farm-node did not detect: a node's settings declare it, for trials.
+    Declared devices are for trials: a node's settings list them, but farm-node did not detect them.
     """
     return {
         f"{node.name}/{status.device.name}"

@@ -72,7 +72,7 @@ def asked_prompts(
         frames: Frames of the video.
 
     Raises:
-        InvalidSpec: An option has a value that isn't accepted, or two options exclude each other.
+        InvalidSpec: An option's value isn't accepted, or two options can't be combined.
     """
     if file is not None:
         if prompts or prompts_at:
@@ -89,8 +89,8 @@ def asked_prompts(
         notes += _about_first(prompts)
         later = [_in_old_form(prompt) for prompt in prompts[1:]]
         notes += [
-            f"prompt: '{shown(prompt, _QUOTED)}' is taken as a prompt that starts at frame {one.time}; "
-            f"the clear way to write that is {_option(one.time, one.text)}"
+            f"prompt: '{shown(prompt, _QUOTED)}' is read as a prompt that starts at frame {one.time}; "
+            f"better write {_option(one.time, one.text)}"
             for prompt, one in zip(prompts[1:], later, strict=True)
         ]
         timed += later
@@ -195,9 +195,10 @@ def _check(timed: Sequence[_Timed], has_first: bool, frames: int) -> None:
 
 
 def frame_lines(spans: Iterable[jobs_pb2.ShownPrompts]) -> list[str]:
-    """Return lines such as "frames 0-56: a ball rolls" and "frames 57-88: fade to: it stops".
+    """Return a line for each run of frames, such as "frames 57-88: fade to: it stops".
 
-    `spans`: runs of frames in which the same prompts are shown, in order. The list is empty if there is only one span.
+    Args:
+        spans: Runs of frames that show the same prompts, in order. For a single run, no line is returned.
     """
     spans = list(spans)
     if len(spans) < 2:

@@ -1,4 +1,4 @@
-"""Notes about the addresses at which other machines reach the farm. Used by commands that print such an address."""
+"""Tells people at which addresses other machines reach the farm."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from farm.wire.addresses import is_loopback, split
 
 
 def tell_reach(servers: Sequence[str], others: Sequence[str], whose: str) -> None:
-    """Print on standard error the other addresses of the farm, or that no other machine can reach the farm.
+    """Print the farm's further addresses, or say that no other machine can reach the farm.
+
+    The notes go to standard error.
 
     Args:
-        servers: The farm's addresses. The command has already given the first address to the person.
-        others: Other addresses of this machine. Other machines may or may not reach the farm at these.
-        whose: The machines that need an address, in the plural ("workstations").
+        servers: The farm's addresses. The command has already shown the first one.
+        others: Further addresses of this machine. Other machines may be unable to reach the farm there.
+        whose: The machines that need an address, as a plural such as "workstations".
     """
     if servers[1:]:
         note(f"the farm can also be reached at {', '.join(servers[1:])}")
@@ -26,7 +28,7 @@ def tell_reach(servers: Sequence[str], others: Sequence[str], whose: str) -> Non
     if all(is_loopback(split(server)[0]) for server in servers):
         everywhere = f"0.0.0.0:{split(servers[0])[1]}" if servers else "0.0.0.0:7433"
         note(
-            "other machines can't reach this farm: either the farm listens on this machine only (start it with "
-            f'`farmctl up --listen {everywhere}`, or set server.listen = "{everywhere}" in farm.toml), or this machine '
-            "has no network yet"
+            "other machines can't reach this farm. If the farm listens on this machine only, start it with "
+            f'`farmctl up --listen {everywhere}`, or set server.listen = "{everywhere}" in farm.toml. Otherwise this '
+            "machine has no network yet"
         )

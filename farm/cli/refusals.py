@@ -1,4 +1,7 @@
-"""File names for errors: when the farm refuses a job, its error gives only the number of an image or clip. No I/O."""
+"""Adds file names to errors about the images and clips of a job.
+
+When the farm refuses a job, its error gives only the number of an image or clip.
+"""
 
 from __future__ import annotations
 

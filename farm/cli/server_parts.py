@@ -1,4 +1,7 @@
-"""A check for commands that need the distribution ltx-farm. With ltx-farm-client, only their help works."""
+"""A decorator for commands that need the distribution ltx-farm.
+
+If only ltx-farm-client is installed, these commands show their help but don't run.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ Result = TypeVar("Result")
 
 
 def needs_server_parts(verb: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Wrap a command's function: if only ltx-farm-client is installed, the command fails and says what to install."""
+    """Wrap a command's function so that it raises FarmError if ltx-farm isn't installed."""
 
     @functools.wraps(verb)
     def checked(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:

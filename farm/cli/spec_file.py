@@ -44,14 +44,18 @@ class _Loader(Strict, yaml.SafeLoader):
 
 
 def read_job(file: str) -> tuple[dict[str, Any], list[Condition | LocalCondition]]:
-    """Read a job from a file. Return two things: the fields of JobSpec without `conditions`, and the list of conditions.
+    """Read a job from a YAML or JSON file.
+
+    A condition's `media` may be the path of a file on this machine. A relative path starts at the folder of `file`.
 
     Args:
-        file: A file in YAML or JSON; "-": standard input. If the `media` of a condition is a text, this text is the
-            path of a file on this machine. A relative path counts from the folder of `file`.
+        file: The path of the file, or "-" for standard input.
+
+    Returns:
+        The fields of JobSpec except `conditions`, and the list of conditions. Only the conditions are checked.
 
     Raises:
-        InvalidSpec: The file can't be read, or has an unknown field. The values of the fields are checked only later.
+        InvalidSpec: The file can't be read, has an unknown field, or has a condition that isn't valid.
     """
     text = _text(file)
     fields = _values(text, file)
@@ -135,6 +139,6 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise ValueError(f"{shown(name, 60)!r} comes twice in one part of the file")
+            raise ValueError(f"the key {shown(name, 60)!r} comes twice in one object; remove one of them")
         found[name] = value
     return found

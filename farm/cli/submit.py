@@ -44,8 +44,8 @@ def submit() -> None:
 _NO_UPLOAD = click.option(
     "--no-upload",
     is_flag=True,
-    help="Upload nothing: each clip or image is given as a path on farmd's host, inside one of the folders that "
-    "farmd's setting media.roots lists.",
+    help="Upload nothing. Give each clip or image as a path on farmd's host, inside a folder from farmd's "
+    "setting media.roots.",
 )
 
 
@@ -273,14 +273,16 @@ def spec(
 ) -> None:
     """Make the video that a YAML or JSON file asks for: `farmctl submit --spec FILE`.
 
-    FILE has the fields of the API's JobSpec, such as prompt, frames, width and height. In its conditions, media is the
-    path of a clip or image on this machine, which the command uploads; a relative path starts at the folder of FILE.
-    Options on the command line override the fields of FILE. If FILE is -, the command reads standard input.
+    FILE has the fields of the API's JobSpec, such as prompt, frames, width and height. Options on the command line
+    override these fields. If FILE is -, the command reads standard input.
+
+    Each of the conditions in FILE has a field media: the path of a clip or image on this machine, which the command
+    uploads. A relative path starts at the folder of FILE.
 
     \b
     Examples:
       farmctl submit --spec job.yaml --wait -o shot.mp4
-      farmctl submit spec job.yaml --steps 40 --dry-run
+      farmctl submit --spec job.yaml --steps 40 --dry-run
     """
     fields, conditions = read_job(file)
     width, height = pixels or (None, None)

@@ -15,7 +15,10 @@ from farm.options import assignments
 def options_of_job(
     ctx: click.Context, param: click.Parameter, value: tuple[str, ...]
 ) -> dict[str, Any] | None:
-    """Return the values given with --option NAME=VALUE, by name; None if the command has no such option. Raises InvalidSpec."""
+    """Return the values given with --option NAME=VALUE, by name; None if --option isn't given.
+
+    Raises InvalidSpec if a name or `=` is missing, or if a name comes twice.
+    """
     return assignments(value) or None
 
 
@@ -95,9 +98,9 @@ _OPTIONS = (
     ),
     click.option(
         "--strategy",
-        help="How the video's windows (its parts) are rendered: hierarchical (a storyboard, then all windows at once), "
-        "codenoise (a storyboard, then all windows in lockstep, agreeing at every step), autoregressive (one window "
-        "after the other), or a plugin's strategy. Default: the farm chooses; the choice depends only on the job.",
+        help="How the parts of the video, the windows, are rendered. hierarchical: a storyboard, then all windows at once. "
+        "codenoise: a storyboard, then all windows in lockstep; neighbours agree at every step. autoregressive: one window "
+        "after the other. Plugins may add strategies. Default: the farm chooses; the choice depends only on the job.",
     ),
     click.option("--model", help="The model that renders the video. Default: ltx-tiny."),
     click.option(
@@ -139,7 +142,7 @@ _OPTIONS = (
 
 
 def video_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that every mode takes."""
+    """Add to a command the options that every mode of `farmctl submit` takes."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command

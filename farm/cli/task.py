@@ -130,7 +130,7 @@ def show(ctx: click.Context, name: str, form: str) -> None:
 @click.option(
     "--epoch",
     type=click.IntRange(1, 2**31 - 1),
-    help="Epoch of the attempt whose log to print: the number that `farmctl task show` lists. Default: the newest attempt's.",
+    help="Print the log of the attempt with this epoch (see `farmctl task show`). Default: the newest attempt.",
 )
 @click.pass_context
 def logs(ctx: click.Context, name: str, follow: bool, epoch: int | None) -> None:

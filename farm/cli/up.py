@@ -64,8 +64,8 @@ def up(detach: bool, nodes: int, listen: str | None, home: Path | None) -> None:
     farm = LocalFarm(home or default_home(), listen)
     if farm.running():
         raise FarmError(
-            f"the farm at {farm.home} is already running; look at it with `{_command(farm)} node list`, stop it with "
-            f"`farmctl down{_home_flag(farm)}`"
+            f"the farm at {farm.home} is already running; `{_command(farm)} node list` shows its nodes, and "
+            f"`farmctl down{_home_flag(farm)}` stops it"
         )
     farm.config()  # a mistake in farm.toml is told before anything is started
     with interruptible():

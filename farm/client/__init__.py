@@ -93,7 +93,7 @@ class FarmClient:
         """Return a client for the farm that a profile names.
 
         Args:
-            path: A client.json; None: the profile that the environment or the home names (see Profile.find).
+            path: The client.json to read; None: the profile is found as described in Profile.find.
             environ: The environment variables to read.
             patience: Seconds for which a call is tried again while no farm answers.
 
@@ -126,16 +126,16 @@ class FarmClient:
         """Submit a job. Files on this machine are uploaded after the farm has checked the rest of the spec.
 
         Args:
-            spec: The job; None: `fields` are the whole job.
-            conditions: Clips and images that the video keeps to, in addition to those of `spec`. A plain path means a
-                file on this machine that begins at frame 0 of the video.
-            idempotency_key: Two calls with the same key make one job: the second call returns the job of the first.
-                Empty: the client makes a new key for this call, so that its repeated tries never make two jobs.
+            spec: The job; None: `fields` describe the whole job.
+            conditions: Images and clips for the video, in addition to those of `spec`. A plain path means a file on
+                this machine, placed at frame 0 of the video.
+            idempotency_key: If a job was submitted with this key before, the call returns that job and makes no new
+                one. Empty: the call gets a key of its own, so that a repeated request never makes a second job.
             progress: Called during uploads.
             destination: The file to which the video will be downloaded later. Its extension, such as ".mp4", is
                 checked before anything is uploaded.
-            **fields: Fields of JobSpec. They replace those of `spec`. With a `preset`, fields that the preset has may be
-                left out, also `width` and `height`.
+            **fields: Fields of JobSpec. They replace the same fields of `spec`. Fields that a `preset` sets may be left
+                out, even `width` and `height`.
 
         Returns:
             The job in `.job`, its plan in `.plan`, notes for people in `.notes`. `.existing` is true if the key was used
@@ -191,7 +191,7 @@ class FarmClient:
             before: Only jobs older than this job. For the next page, give the last job of this page.
 
         Raises:
-            NotFound: There is no job `before`.
+            NotFound: `before` names no job.
         """
         request = jobs_pb2.ListJobsRequest(states=states, limit=limit, before=before)
         return list(self._call(self._jobs.ListJobs, request).jobs)
@@ -202,9 +202,9 @@ class FarmClient:
         """Follow a job to its end. If the daemon restarts, the client continues from the last event.
 
         Args:
-            job_id: The job.
             after_event: Yield only events with a higher number.
-            away: Called with the error of each failed try to reach the daemon, from the second failure in a row on.
+            away: Called with the error each time the client can't reach the daemon. The first failure in a row isn't
+                reported, because a restarting daemon is usually back at the next try.
 
         Yields:
             Each event once, and the job whenever it has changed. The last value is the job in its final state.
@@ -260,7 +260,7 @@ class FarmClient:
         return self._call(self._jobs.CancelJob, jobs_pb2.CancelJobRequest(job_id=job_id)).job
 
     def pause(self, job_id: str) -> jobs_pb2.Job:
-        """Pause a job and return it. Its running windows finish, and no further task of it starts.
+        """Pause a job and return it. Its running windows finish, but no other task of the job starts.
 
         Raises:
             NotFound: There is no such job.
@@ -279,8 +279,7 @@ class FarmClient:
         """Run the failed and cancelled tasks of a job again.
 
         Args:
-            job_id: The job.
-            only_failed: Run only the failed tasks, not those that were cancelled with them.
+            only_failed: Run only the failed tasks and the tasks that they need. Other cancelled tasks stay cancelled.
 
         Returns:
             The job in `.job`, and the keys of the tasks to run again in `.tasks`.
@@ -295,7 +294,6 @@ class FarmClient:
         """Change a job's priority and return the job.
 
         Args:
-            job_id: The job.
             priority: From 0 to 100; higher goes first.
 
         Raises:
@@ -314,10 +312,9 @@ class FarmClient:
         return self._call(self._jobs.ExplainJob, jobs_pb2.ExplainJobRequest(job_id=job_id))
 
     def tasks(self, job_id: str, states: Sequence[jobs_pb2.TaskState] = ()) -> list[jobs_pb2.Task]:
-        """Return the tasks of a job in the order in which they depend on each other.
+        """Return the tasks of a job. Each task comes after the tasks that it needs.
 
         Args:
-            job_id: The job.
             states: Only tasks in one of these states; empty: tasks in every state.
 
         Raises:
@@ -426,7 +423,6 @@ class FarmClient:
         If an earlier download broke off, this one continues it.
 
         Args:
-            job_id: The job.
             path: The file to write. It must have the extension of the video's format, such as ".mp4".
             overwrite: Replace the file if it exists.
             progress: Called during the download.
@@ -463,7 +459,6 @@ class FarmClient:
         """Download a finished job's sidecar: the JSON that says how the video was made. Works as `download` does.
 
         Args:
-            job_id: The job.
             path: The file to write.
             overwrite: Replace the file if it exists.
 
@@ -502,7 +497,6 @@ class FarmClient:
         Each video appears only once it is complete. The JSON beside it says which frames it holds.
 
         Args:
-            job_id: The job.
             folder: The folder to write to.
             overwrite: Replace files that exist.
             progress: Called during the download.
@@ -543,9 +537,6 @@ class FarmClient:
             reason: Why the node is drained; shown to people.
             asked_by: Who drains the node; shown to people.
 
-        Returns:
-            The node.
-
         Raises:
             NotFound: There is no such node.
         """
@@ -574,9 +565,6 @@ class FarmClient:
             device: The name of the device; empty: the whole node.
             reason: Why the node or device is locked; shown to people.
             asked_by: Who locks it; shown to people.
-
-        Returns:
-            The node.
 
         Raises:
             NotFound: There is no such node or device.
@@ -616,8 +604,8 @@ class FarmClient:
         """Return the presets that jobs may name.
 
         Args:
-            model: The presets are returned as jobs of this model get them: a distilled model keeps its own steps,
-                guidance and schedule. Empty: the presets as they are.
+            model: The presets are adapted to this model: a distilled model keeps its own steps, guidance and schedule.
+                Empty: the presets aren't adapted.
         """
         return list(
             self._call(self._plugins.ListPresets, plugins_pb2.ListPresetsRequest(model=model)).presets

@@ -1,4 +1,4 @@
-"""Downloading of a job's results to files: its video or, if the job hasn't succeeded, its decoded segments."""
+"""Downloads the results of a job: its video or, if the job hasn't succeeded, its decoded segments."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ class Downloads:
         overwrite: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> Path:
-        """Download an artifact of `size` bytes to `path`, which appears only once it is complete and checked.
+        """Download an artifact to the file `path`, and return `path`.
+
+        The file appears only when the download is complete and its content has been checked.
 
         Args:
             artifact_id: The artifact's id.
@@ -55,11 +57,8 @@ class Downloads:
             overwrite: Replace the file if it exists.
             progress: Called with the number of bytes downloaded so far and the total number.
 
-        Returns:
-            `path`.
-
         Raises:
-            FarmError: The farm or the disk fails. Subclasses: InvalidSpec, Damaged, NotFound and Unreachable.
+            FarmError: The download fails, or the file exists or can't be written.
         """
         with Partial(path, artifact_id, size) as partial:
             patience, metadata = Patience(self._patience), request_metadata()
@@ -86,9 +85,9 @@ class Downloads:
         overwrite: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Path]:
-        """Download the decoded segments of an unfinished job, and join each unbroken run of segments to a video.
+        """Download the decoded segments of an unfinished job, and join them to videos.
 
-        A JSON file beside each video says which frames it contains.
+        Each unbroken run of segments becomes one video. A JSON file beside the video says which frames it contains.
 
         Args:
             answer: The job and its segments.
@@ -178,12 +177,12 @@ def runs(segments: Sequence[jobs_pb2.Output]) -> list[list[jobs_pb2.Output]]:
 
 
 def how_it_stands(job: jobs_pb2.Job) -> str:
-    """Return the state of a job, and its error if it has one, as words to follow "the job", such as "is running"."""
+    """Return a job's state and error as the end of a sentence that begins with "the job", such as "is running"."""
     return f"is {_state(job)}" + (f": {failure(job.error, job.id)}" if job.error else "")
 
 
 def where_decoded(job: jobs_pb2.Job) -> str:
-    """Return advice with the command that downloads the decoded frames of an unfinished job; "" if there are none."""
+    """Return a sentence that names the command to download a job's decoded frames; "" if no frame is decoded."""
     if not any(stage.succeeded for stage in job.stages if stage.kind == "decode"):
         return ""
     return f"download the frames that are decoded with `farmctl job outputs {job.id} --partial FOLDER`"

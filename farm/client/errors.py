@@ -17,7 +17,7 @@ class FarmError(Exception):
     """The farm refused a call, or could not be reached.
 
     Attributes:
-        field: The part of the request at fault; empty if the farm named none.
+        field: The name of the request's faulty field; empty if the farm named no field.
     """
 
     def __init__(self, message: str, field: str = "") -> None:
@@ -66,7 +66,7 @@ def translate(error: grpc.RpcError, server: str, seconds: float = 0.0) -> FarmEr
     Args:
         error: The error that gRPC raised.
         server: The farm's address, as host:port.
-        seconds: For how many seconds the call was tried; 0: not known.
+        seconds: How many seconds the call took; 0 if this isn't known.
     """
     code, details = error.code(), error.details() or ""
     named = _NAMED.fullmatch(details)
@@ -85,8 +85,8 @@ def translate(error: grpc.RpcError, server: str, seconds: float = 0.0) -> FarmEr
         case grpc.StatusCode.UNAVAILABLE if any(words in details for words in _SILENT):
             waited = f" in {seconds:.0f} s" if seconds >= 1 else ""
             return Unreachable(
-                f"the farm at {server} did not answer{waited}. Something listens there: farmd may be hung, suspended "
-                f"(SIGSTOP) or short of memory, or another program has the port ({details})"
+                f"the farm at {server} did not answer{waited}, but something listens there. Does farmd hang, is it "
+                f"suspended or short of memory, or does another program have the port? ({details})"
             )
         case grpc.StatusCode.UNAVAILABLE if any(words in details for words in _NO_TLS):
             return Unreachable(

@@ -1,4 +1,4 @@
-"""Conditions (images and clips given with a job) that are files on this machine, and their check before the upload."""
+"""Images and clips for a job that are files on this machine, and their check before the upload."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LocalCondition:
         path: The file.
         frame: The pixel frame of the video at which the clip or image begins.
         strength: How firmly the video keeps to the image or clip, from 0 to 1. At 1 the video shows it unchanged.
-        facts: The facts of the file if the caller has probed it already; None: the client probes it before the upload.
+        facts: What a probe of the file has found. None: nobody has probed the file yet, so `submit` does it.
     """
 
     path: str | Path
@@ -33,13 +33,13 @@ class LocalCondition:
 
 
 def check_media(local: Sequence[tuple[int, LocalCondition]]) -> None:
-    """Probe files before they are uploaded, because an upload may take an hour.
+    """Check that the farm would accept these files, so that a bad file is refused before a long upload.
 
     Args:
-        local: The conditions (given images and clips) to check, each with its index among the job's conditions.
+        local: The images and clips to check, each with its index among the job's conditions.
 
     Raises:
-        InvalidSpec: The farm would refuse a file. The error's field contains the condition's index.
+        InvalidSpec: The farm would refuse a file.
     """
     if all(condition.facts for _, condition in local):
         return
@@ -55,9 +55,9 @@ def check_media(local: Sequence[tuple[int, LocalCondition]]) -> None:
 
 
 def unsent(condition: specs.Condition | LocalCondition) -> dict[str, Any]:
-    """Return a condition (an image or clip given with the job) as the fields of a spec, before anything is uploaded.
+    """Return the fields that describe an image or clip in a job's spec.
 
-    A file on this machine has no artifact yet, so its field "media" holds its path.
+    A LocalCondition isn't uploaded yet and has no artifact id, so its field "media" contains the file's path.
     """
     if isinstance(condition, specs.Condition):
         return condition.model_dump()

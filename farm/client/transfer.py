@@ -1,6 +1,6 @@
-"""Transfer of files to and from the farm in chunks: the messages of an upload, and the file that a download fills.
+"""Upload and download of files in chunks.
 
-This module makes no calls; farm.client makes them.
+This module makes the messages of an upload, and writes downloads to disk. farm.client makes the calls.
 """
 
 from __future__ import annotations
@@ -50,7 +50,6 @@ def parts(
     """Yield the messages of one upload: the header, then chunks.
 
     Args:
-        path: The file.
         header: The file's header, as `describe` returns it.
         progress: Called with the number of bytes sent so far and the total number.
     """
@@ -145,10 +144,11 @@ def _short(name: str) -> str:
 
 
 class Partial:
-    """A download of an artifact to a file. The bytes are in a hidden file beside `path` until the download is complete.
+    """A download of an artifact to a file.
 
-    If the farm stops answering or this process is killed, the hidden file stays, and a later download continues it.
-    If the user presses Ctrl-C, the hidden file is removed. A download of another artifact to `path` also removes it.
+    Until the download is complete, its bytes are in a hidden file beside `path`. If the farm stops answering or this
+    process is killed, the hidden file stays, and the next download of the same artifact continues it. If the user
+    presses Ctrl-C, the hidden file is removed. The next download of another artifact to `path` also removes it.
 
     Args:
         path: The file to write.

@@ -18,9 +18,9 @@ def _todays_folder() -> Path:
 
 
 class InferenceConfig(BaseModel):
-    """The arguments of one call. The description of each argument is also the help of its option.
+    """The arguments of one call of `inference.py`. Their descriptions are also the help of the options.
 
-    Only `prompt` differs from the original: it may be left out.
+    They are Lightricks' own, except that `prompt` may be left out.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -67,7 +67,10 @@ class InferenceConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Conditioning:
-    """An image or clip that the video keeps to, with the frame at which it begins and its strength, from 0 to 1."""
+    """An image or clip that conditions the video.
+
+    `frame`: the frame of the video at which it begins. `strength`: how closely the video follows it, from 0 to 1.
+    """
 
     path: str
     frame: int
@@ -75,10 +78,7 @@ class Conditioning:
 
 
 def conditionings(asked: InferenceConfig) -> tuple[Conditioning, ...]:
-    """Return the images and clips that the video keeps to.
-
-    Args:
-        asked: The arguments.
+    """Return the images and clips that condition the video.
 
     Raises:
         InvalidSpec: The lists of paths, strengths and frames differ in length, or a strength or frame is out of range.
@@ -96,7 +96,7 @@ def conditionings(asked: InferenceConfig) -> tuple[Conditioning, ...]:
     if not frames:
         raise InvalidSpec(
             "conditioning_start_frames",
-            f"must be given with conditioning_media_paths: one frame for each of the {len(paths)} media; 0 is the first frame",
+            f"must have one value for each of the {len(paths)} conditioning_media_paths; 0 is the first frame of the video",
         )
     strengths = asked.conditioning_strengths or [1.0] * len(paths)
     for name, count in (

@@ -1,7 +1,4 @@
-"""The YAML configs of Lightricks' `inference.py`: the published ones by name, and people's own files, read key by key.
-
-Pure, but for the files that it reads.
-"""
+"""Reads the YAML configs of Lightricks' `inference.py`: published configs by name, and people's own files by path."""
 
 from __future__ import annotations
 
@@ -30,23 +27,24 @@ Count = Annotated[int, Field(ge=0)]
 class Pass(BaseModel):
     """The settings of one denoising pass. Their names and defaults are those of Lightricks' pipeline.
 
+    `guidance_scale`, `stg_scale`, `rescaling_scale` and `skip_block_list` may each have one value for all steps, or a
+    list with a value for each noise level in `guidance_timesteps`.
+
     Attributes:
         num_inference_steps: The number of steps.
-        timesteps: The noise levels of the steps (above 0, at most 1), from high to low, in place of a schedule.
+        timesteps: The noise levels of the steps (above 0, at most 1), from high to low; None: from the schedule.
         skip_initial_inference_steps: How many of the schedule's first steps are left out.
         skip_final_inference_steps: How many of the schedule's last steps are left out. The last remaining step ends at
             noise level 0.
-        guidance_scale: Strength of classifier-free guidance. This and the next three settings are one value for all
-            steps, or a list with a value for each of `guidance_timesteps`.
+        guidance_scale: Strength of classifier-free guidance.
         stg_scale: Strength of spatio-temporal guidance.
         rescaling_scale: How far to restore the standard deviation after spatio-temporal guidance; 1 is off.
         skip_block_list: Numbers of the perturbed transformer blocks.
-        guidance_timesteps: The noise levels to which the values of the lists belong.
-        cfg_star_rescale: Whether the answer to the negative prompt is first scaled to the part that it shares with the
-            answer to the prompt (CFG-Zero*).
+        guidance_timesteps: The noise levels for the settings that are lists.
+        cfg_star_rescale: Whether to rescale the answer to the negative prompt before guidance, as CFG-Zero* does.
         stochastic_sampling: Whether each step mixes in fresh noise.
         decode_timestep: The timestep that is passed to the VAE's decoder.
-        decode_noise_scale: The share of noise that is mixed in before decoding; None: `decode_timestep`.
+        decode_noise_scale: The share of noise that is mixed in before decoding; None: as much as `decode_timestep`.
         tone_map_compression_ratio: How far large latents are compressed before decoding.
     """
 
@@ -115,7 +113,7 @@ class PipelineConfig(Pass):
         return self.with_own(self.first_pass) if self.two_passes else self.with_own(None)
 
     def with_own(self, settings: Mapping[str, Any] | None) -> Pass:
-        """Return the settings of a pass: those of the whole config, some of them replaced by `settings`."""
+        """Return the settings of a pass. The pass's own `settings` override those of the config."""
         shared = {name: getattr(self, name) for name in self.model_fields_set & Pass.model_fields.keys()}
         return Pass(**{**shared, **(settings or {})})
 
@@ -134,21 +132,20 @@ ARGUMENTS = (
 
 @functools.cache
 def published() -> Mapping[str, Mapping[str, Any]]:
-    """Return the configs that Lightricks publishes: their keys and values, by the config's name without ".yaml"."""
+    """Return the settings of each config that Lightricks publishes, by the config's name without ".yaml"."""
     text = resources.files(__package__).joinpath("configs.yaml").read_text()
     return {name: settings for name, settings in yaml.safe_load(text).items() if not name.startswith("_")}
 
 
 def find_config(name: str) -> PipelineConfig:
-    """Return a config.
+    """Read the config file at the path `name`; if there is no such file, return the published config of that name.
 
     Args:
-        name: The path of a person's file, or the name of a published config. The name may have a folder before it and
-            ".yaml" behind it. If there is a file at the path `name`, that file is read.
+        name: The path, or the name. A name may have a folder before it and ".yaml" after it.
 
     Raises:
-        InvalidSpec: There is no such file or config, or one of its keys is refused. The field is "pipeline_config",
-            followed by the refused key if there is one.
+        InvalidSpec: There is no such file or config, or one of its keys is refused. The error's field begins with
+            "pipeline_config", and names the refused key if there is one.
     """
     path = Path(name)
     if path.is_file():
@@ -168,7 +165,9 @@ def _read(path: Path) -> Mapping[str, Any]:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise InvalidSpec(
-                _FIELD, f"the file {shown(path)} has more than {_MOST_BYTES >> 20} MiB; give a config in YAML"
+                _FIELD,
+                f"the file {shown(path)} is larger than {_MOST_BYTES >> 20} MiB, too large for a YAML config; "
+                "give another file",
             )
         found = yaml.safe_load(path.read_bytes())
     except OSError as error:

@@ -54,9 +54,9 @@ class InferenceJob:
     Attributes:
         headline: What the first line of the output says; empty if nothing needs to be said.
         fields: Fields of JobSpec, without its conditions.
-        notes: Sentences for people.
-        media: The images and clips that the video keeps to.
-        made_over: The path of the video to make over; None if there is none.
+        notes: Notes for the user, such as which settings have no effect.
+        media: The images and clips that condition the video.
+        made_over: The path of the video to rework; None: the job makes a new video.
     """
 
     headline: str
@@ -67,13 +67,13 @@ class InferenceJob:
 
 
 def model_of(checkpoint: str) -> str:
-    """Return the farm's name of the model in a checkpoint of Lightricks.
+    """Return the farm's name for the model in one of Lightricks' checkpoint files.
 
     Args:
-        checkpoint: The checkpoint's file, such as "ltxv-13b-0.9.7-dev.safetensors". An fp8 file is the same model.
+        checkpoint: The file, such as "ltxv-13b-0.9.7-dev.safetensors". A name with "-fp8" stands for the same model.
 
     Raises:
-        InvalidSpec: This isn't the name of a checkpoint of Lightricks (field "pipeline_config.checkpoint_path").
+        InvalidSpec: The file isn't named like a checkpoint of Lightricks (field "pipeline_config.checkpoint_path").
     """
     name = PurePosixPath(checkpoint).name.removesuffix(".safetensors")
     if found := _CHECKPOINT.fullmatch(name):
@@ -89,9 +89,9 @@ def job_of(asked: InferenceConfig, config: PipelineConfig, model: str = "") -> I
     """Return the job for a call of `inference.py`.
 
     Args:
-        asked: The arguments.
-        config: The config.
-        model: The farm's model; empty: the model of the config's checkpoint.
+        asked: The arguments of the call.
+        config: The config file that the call names.
+        model: The name of a model of the farm; empty: the model of the config's checkpoint.
 
     Raises:
         InvalidSpec: An argument or a key of the config is refused.
@@ -151,14 +151,14 @@ def _check_source(asked: InferenceConfig, one: Pass) -> None:
     if asked.input_media_path and not inside:
         raise InvalidSpec(
             "input_media_path",
-            "needs a config with skip_initial_inference_steps, or with timesteps that begin below 1; otherwise nothing "
-            "of the given video would be left",
+            "needs a config with skip_initial_inference_steps, or with timesteps that begin below 1; with any other "
+            "config, denoising starts from pure noise and ignores the given video",
         )
     if inside and not asked.input_media_path:
         key = "timesteps" if one.timesteps else "skip_initial_inference_steps"
         raise InvalidSpec(
             f"pipeline_config.{key}",
-            "this key skips the start of the schedule, so the job needs a video to start from; give --input_media_path",
+            "this key skips the first denoising steps, so the job needs a video to start from; give --input_media_path",
         )
 
 
@@ -197,7 +197,9 @@ def _guidance(one: Pass, config: PipelineConfig, model: str) -> tuple[dict[str, 
         blocks: Blocks = one.skip_block_list or []
         if mode == "residual":
             # Lightricks' models have no such connection, so that nothing is perturbed; the rescaling acts all the same.
-            notes.append("stg_mode: residual alters no block of these models, as in Lightricks' own pipeline")
+            notes.append(
+                "stg_mode: residual changes nothing in these models, neither here nor in Lightricks' own pipeline"
+            )
             blocks = []
         else:
             options["stg_mode"] = mode
@@ -243,7 +245,7 @@ def _not_honoured(
         names = ("downscale_factor", "spatial_upscaler_model_path", "second_pass")
         kept |= {name: value for name in names if (value := getattr(config, name)) is not None}
         notes.append(
-            f"{', '.join(names)}: not honoured yet; the first pass, at {size[0]}x{size[1]}, is the result"
+            f"{', '.join(names)}: not honoured yet; the farm renders only the first pass, at {size[0]}x{size[1]}"
         )
     elif config.first_pass or config.second_pass:
         notes.append("first_pass and second_pass: have no effect, because pipeline_type isn't multi-scale")
@@ -261,6 +263,4 @@ def _prompt_notes(asked: InferenceConfig, config: PipelineConfig) -> list[str]:
     if words >= enough:
         return []
     said = f"Lightricks' script lets a language model rewrite prompts of fewer than {enough} words"
-    return [
-        f"prompt not enhanced: {said}; the farm has no such language model and renders the prompt as it is"
-    ]
+    return [f"prompt not enhanced: {said}; the farm renders the prompt as it is"]

@@ -1,9 +1,11 @@
-"""Prepares images and clips as Lightricks' `inference.py` does, to the same pixels.
+"""Prepares images and clips as Lightricks' `inference.py` does. The resulting pixels are the same.
 
-A picture is cropped about its centre to the video's proportions, blurred a little, and compressed and decompressed as
-one frame of H.264, because the model was trained on compressed videos. The result is written without loss.
-`inference.py` also scales and pads the picture. The farm does this later, where it encodes the media (the model option
-`padding`).
+Each picture is cropped about its centre to the video's proportions and blurred a little. Then it is compressed with
+H.264 and decompressed again, because the model was trained on compressed videos. The new file is lossless.
+
+`inference.py` also scales and pads each picture. The farm does this later, when it encodes the media (see the model
+option `padding`).
+
 Source: LTX-Video, ltx_video/inference.py and ltx_video/pipelines/crf_compressor.py.
 """
 
@@ -38,9 +40,9 @@ class Prepared:
     """A prepared image or clip.
 
     Attributes:
-        path: The new file: PNG or FFV1 in Matroska, both without loss.
-        frames: Its number of frames.
-        cut: How many frames the original has beyond these.
+        path: The new file: PNG, or lossless FFV1 in Matroska.
+        frames: The number of frames in the new file.
+        cut: The number of frames at the end of the original that the new file lacks.
     """
 
     path: Path
@@ -63,12 +65,12 @@ def prepare(
 
     Args:
         path: The image or clip.
-        facts: Its facts.
+        facts: What is known about the image or clip.
         folder: The folder for the new file.
         size: The video's width and height in pixels.
-        fps: The video's frames a second. Every frame of the clip is kept, whatever the clip's own rate is.
-        frames: The most frames to keep.
-        resize: Whether pictures are also scaled to `size`, as is done for a video that is to be made over.
+        fps: Frames a second of the new file. No frame is dropped or repeated if the clip has another rate.
+        frames: The largest number of frames to keep, from the clip's first on.
+        resize: Whether pictures are scaled to `size`. Otherwise they are only cropped to the proportions of `size`.
         field: The argument that gave the path, for the error.
 
     Raises:
@@ -146,11 +148,12 @@ def _box(has: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int, int, 
 
 
 def blur(picture: np.ndarray) -> np.ndarray:
-    """Blur a picture by a Gaussian of 3x3 pixels, with mirrored borders. Return it as float32 [height, width, 3].
+    """Blur a picture with a 3x3 Gaussian and mirrored borders. Return it as float32 [height, width, 3].
 
-    Sums are rounded as by a fused multiply-add, row by row, as torch's convolution on a CPU does. Otherwise flat areas,
-    whose values are cut to whole numbers later, would come out one level darker here and there.
+    Every sum is rounded as in torch's convolution on a CPU.
     """
+    # Torch rounds as by a fused multiply-add, row by row. Otherwise flat areas, whose values are cut to whole numbers
+    # later, would come out one level darker here and there.
     line = np.exp(np.float32(-0.5) * (np.arange(-1, 2, dtype=np.float32) / np.float32(SIGMA)) ** 2)
     line = (line / line.sum()).astype(np.float32)
     kernel = line[:, None] * line[None, :]

@@ -16,7 +16,7 @@ _LETTERS = 30
 def words_of(prompt: str, most: int) -> str:
     """Return the prompt's first words in lower case, joined by hyphens.
 
-    Only letters are kept, at most `most` of them. The first word that doesn't fit ends the name, as in the original.
+    Only letters are kept. Words are added as long as the name has at most `most` letters.
     """
     letters = "".join(letter.lower() for letter in prompt if letter.isalpha() or letter.isspace())
     kept: list[str] = []
@@ -30,15 +30,10 @@ def words_of(prompt: str, most: int) -> str:
 def output_name(folder: Path, prompt: str, seed: int, size: tuple[int, int], frames: int) -> Path:
     """Return the path of a new file for the video: an MP4, or a PNG if the video has only one frame.
 
-    Args:
-        folder: The folder of the file.
-        prompt: The prompt.
-        seed: The seed.
-        size: Width and height in pixels.
-        frames: Frames of the video.
+    `size`: the video's width and height in pixels.
 
     Raises:
-        InvalidSpec: The folder has a thousand files of this name (field "output_path").
+        InvalidSpec: The folder already has a thousand files of this name.
     """
     width, height = size
     kind, ending = ("image", ".png") if frames == 1 else ("video", ".mp4")

@@ -1,1 +1,1 @@
-"""Reading of clips and images as a player shows them."""
+"""Reads clips and images as a player shows them."""

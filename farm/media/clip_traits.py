@@ -1,4 +1,4 @@
-"""The traits of a clip besides its picture, such as HDR, timecode and subtitles, gathered while its frames are counted.
+"""Collects traits of a clip, such as HDR, timecode and subtitles, while its frames are counted.
 
 farm.media.ignored turns traits into notes for people.
 """
@@ -55,7 +55,7 @@ class TraitsSeen:
         self._transparent = self._transparent or _is_transparent(frame)
 
     def of(self, container: av.container.InputContainer, stream: av.VideoStream) -> ClipTraits:
-        """Return the traits of the clip: those of all frames seen so far, and those that its container states.
+        """Return the traits of the clip, which come from its container and from all frames seen so far.
 
         Args:
             container: The opened clip.
@@ -82,7 +82,7 @@ def _of_first(frame: av.VideoFrame, path: Path) -> ClipTraits:
     if what:
         raise MediaError(
             f"{shown(path)}: its colours are coded as {what}, which the farm can't read; accepted: a clip "
-            "in YCbCr or RGB with whole numbers as values"
+            "in YCbCr or RGB with integer components"
         )
     # Only for the first frame: reading side data makes a frame refer to itself, and its memory stays until the garbage
     # collection.

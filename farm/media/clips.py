@@ -72,11 +72,10 @@ def probe(path: str | os.PathLike[str], max_frames: int = MAX_FRAMES) -> MediaFa
     """Decode a whole clip or image once and return its facts.
 
     Args:
-        path: The file.
         max_frames: The most frames that the file may have, at its own frame rate.
 
     Raises:
-        MediaError: The file is missing, unreadable, empty or truncated; or it is neither a clip nor an image; or it has
+        MediaError: The file can't be read, is truncated, or is neither a clip nor an image. Also raised if the file has
             no frames, or more than `max_frames`.
     """
     path = Path(path)
@@ -113,9 +112,6 @@ def iter_frames(
     dynamic range is not tone-mapped. The number of frames is `resampled_count(probe(path), fps)`.
 
     Args:
-        path: The file.
-        width: The width of the frames in pixels.
-        height: The height of the frames in pixels.
         fps: The frame rate of the result, in frames a second.
         max_frames: The most frames that the result may have.
 
@@ -124,7 +120,7 @@ def iter_frames(
         ValueError: A size or the frame rate isn't positive.
     """
     if width < 1 or height < 1:
-        raise ValueError(f"width and height: {width}x{height}; accepted: 1 or more pixels each")
+        raise ValueError(f"width and height: {width}x{height}; each must be 1 pixel or more")
     _rate(fps)
     path = Path(path)
     with _refusing(path):
@@ -167,7 +163,7 @@ def _frames(
 def resample_times(
     pts_seconds: Sequence[Fraction | float], duration: Fraction | float, fps: Fraction | float
 ) -> list[int]:
-    """Return which source frame each frame of a clip shows at a new frame rate, as a list of indices.
+    """Return, for each output frame of a clip at a new frame rate, the index of the source frame that it shows.
 
     Output frame k shows the source frame that is on screen k/fps seconds after the first. A source frame is on screen
     until the next one appears. A source frame that is late by at most a sixteenth of an output frame counts as on time.
@@ -195,7 +191,7 @@ def resample_times(
 
 
 def resampled_count(facts: MediaFacts, fps: Fraction | float) -> int:
-    """Return the number of frames that `read_frames` returns for the file with these facts at `fps` frames a second."""
+    """Return how many frames `read_frames` returns, at `fps` frames a second, for a file with these facts."""
     return 1 if facts.kind == "image" else _count(facts.duration, _rate(fps))
 
 

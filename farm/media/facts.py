@@ -1,4 +1,4 @@
-"""The facts of a clip or image, and the error for a file that can't be used. Plain values."""
+"""What the farm knows about a clip or image, and the error for a file that it can't use."""
 
 from __future__ import annotations
 
@@ -19,10 +19,16 @@ class MediaError(ValueError):
 class MediaFacts:
     """The facts of a clip or image as a player shows it.
 
-    `frames` is exact, counted by decoding. `width` and `height` are in pixels, after rotation and sample aspect ratio.
-    `fps` is the average frame rate in frames a second. `duration` is the time in seconds from the appearance of the
-    first frame to the end of the last. `fps` and `duration` are 0 for an image. `ignored` has a sentence for each part
-    of the file that the reader drops or doesn't follow, such as its sound.
+    Attributes:
+        frames: The exact number of frames, counted by decoding.
+        width: Width in pixels, after rotation and sample aspect ratio.
+        height: Height in pixels, after rotation and sample aspect ratio.
+        fps: The average frame rate in frames a second; 0 for an image.
+        duration: The time in seconds from the start of the first frame to the end of the last; 0 for an image.
+        has_audio: Whether the clip has sound.
+        variable_frame_rate: Whether the time between frames varies.
+        kind: "video" or "image".
+        ignored: A note for each part of the file that the reader ignores, such as "its subtitles are dropped".
     """
 
     frames: int

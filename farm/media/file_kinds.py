@@ -1,7 +1,7 @@
-"""Recognises, by their bytes, files that the farm's media reader can't read or would misread. Pure.
+"""Recognises file formats that the farm's media reader can't read, or would misread. Pure.
 
-An error can then name the kind of a refused file, and no file is opened as a kind that it only resembles: a phone's
-HEIC has the layout of a MOV, and a camera's raw image has the layout of a TIFF.
+An error message can then name the format. The check also keeps the reader from taking a file for another format that
+it resembles: a phone's HEIC has the layout of a MOV, and a camera's raw image has the layout of a TIFF.
 """
 
 from __future__ import annotations
@@ -127,7 +127,10 @@ def kind_of(head: bytes, tail: bytes = b"") -> str | None:
 
 
 def way_out(kind: str) -> str:
-    """Return advice, such as "export it as a clip", for a file of a kind that `kind_of` or `unread_tiff` names."""
+    """Return advice on how to convert a file, such as "export it as a clip".
+
+    `kind`: what `kind_of` or `unread_tiff` returned for the file.
+    """
     if kind.startswith(_ANIMATED):
         return "export it as a clip"
     return "export it as a PNG, a JPEG, or a TIFF with whole numbers of 8 or 16 bits"
@@ -154,7 +157,7 @@ def is_tiff(head: bytes) -> bool:
 def unread_tiff(tags: Mapping[int, Any]) -> str | None:
     """Recognise a TIFF that the farm's media reader would misread.
 
-    Pillow 13 read each kind named here wrongly (as a black, white, scrambled or negative picture), or not at all.
+    Pillow 13 can't read these kinds of TIFF, or it returns a black, white, scrambled or negative picture.
 
     Args:
         tags: The tags of the file's first picture (TIFF 6.0). Their values are numbers, or sequences of numbers.

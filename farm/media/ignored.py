@@ -1,7 +1,7 @@
-"""Notes for people about parts of a clip or image that the farm's media reader ignores.
+"""Notes for people about what the farm's media reader ignores in a clip or image. Pure.
 
-Pure. A note is worded to follow the name of the file ("clip 2: its sound is dropped"). Only a loss that may surprise
-people gets a note, so an ordinary clip from a phone or camera has few notes.
+There are notes only about losses that may surprise people, so an ordinary clip from a phone or camera has few. Callers
+put the name of the file before each note, as in "clip 2: its subtitles are dropped".
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class ImageTraits:
 
     Attributes:
         profile: The name of the image's colour profile if its colours differ from sRGB's; empty if they don't.
-        coded: The codes of the gamut and of the transfer curve (ITU-T H.273); None if the file doesn't state them.
+        coded: The codes of the image's gamut and transfer curve (ITU-T H.273); None if the file doesn't state them.
         gamma: The image's gamma if it is far from sRGB's; 0 if not.
         inks: Whether the image is in CMYK.
         bits: Bits a channel.

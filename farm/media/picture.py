@@ -48,9 +48,9 @@ def _turn(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
 
 
 def covering(frame: av.VideoFrame, aspect: Fraction, width: int, height: int) -> tuple[int, int]:
-    """Return the width and height in pixels to which a frame must be scaled to cover an upright picture.
+    """Return the size in pixels to which a frame must be scaled so that it covers an upright picture.
 
-    The frame is scaled before it is turned upright, so the result is the size before that turn.
+    The frame is scaled first and turned upright later. The result is its width and height before it is turned.
 
     Args:
         frame: The decoded frame.

@@ -1,8 +1,7 @@
-"""Probing of clips and images in child processes, for the daemon.
+"""Probes clips and images in child processes, for the daemon.
 
-Decoders are large C libraries, and the files may come from anybody. A decoder may crash, take all memory or never end.
-A decoder in a child process can't stop the daemon: only the file is refused. The child process calls
-farm.media.clips.probe.
+The files may come from anybody, and a file can make a decoder crash, take all memory or never end. In a child process
+this doesn't stop the daemon: only the file is refused. The child process calls farm.media.clips.probe.
 """
 
 from __future__ import annotations
@@ -40,7 +39,9 @@ class _Ended(Exception):
 
 
 class MediaReader:
-    """A runner of `farm.media.clips.probe` in child processes. Threads may share it: each gets its own process.
+    """Probes clips and images with `farm.media.clips.probe` in child processes.
+
+    Several threads may use the same MediaReader at once.
 
     Args:
         folder: The working directory of the processes. They write nothing there.
@@ -151,9 +152,10 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def main() -> None:
-    """Run a child process: probe the files that standard input names, one JSON object a line, until the input ends.
+    """Probe files in a child process of MediaReader.
 
-    The answers go to standard output, one JSON object a line.
+    Each line of standard input is a JSON object that names a file. For each file, one JSON object with the result is
+    written to standard output. The process ends at the end of its input.
     """
     # Ctrl-C in a terminal is for the daemon, which ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,6 +1,6 @@
-"""Opening of images as a viewer shows them: upright, in RGB, with transparent parts over black.
+"""Opens images as a viewer shows them: upright, in RGB, with transparent parts over black.
 
-Images are read with Pillow. farm.media.file_kinds recognises files that can't be read, and farm.media.clips reads clips.
+Images are read with Pillow. farm.media.file_kinds recognises the kinds of files that the farm can't read.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ _NAMED = 3
 
 @dataclass(frozen=True)
 class DeviceFit:
-    """One device, seen from one job: how many of the job's unfinished tasks it could take, and what it does now.
+    """How many of a job's unfinished tasks a device could take, and what the device does now.
 
     Attributes:
         device: The device, as "node/device".
@@ -41,7 +41,7 @@ class DeviceFit:
 class Fit:
     """What each device of the farm could do for one job.
 
-    `homeless`: the tasks that no device can ever take. Each task's key is mapped to the reason.
+    `homeless` has the key of each task that no device can ever take, with the reason.
     """
 
     devices: tuple[DeviceFit, ...]
@@ -62,7 +62,10 @@ class Standing:
 
 
 def reason_of(job_id: str, job: JobState, task: Standing) -> str:
-    """Return why the task doesn't run. For a running task, return the reason in its record, which is usually empty."""
+    """Return why a task doesn't run.
+
+    For a running task, return `task.reason`, which is usually "".
+    """
     if task.state == TaskState.WAITING and not task.unmet:
         return "the tasks that this task needs have just finished; this task is about to become ready"
     if task.state == TaskState.WAITING:
@@ -70,7 +73,7 @@ def reason_of(job_id: str, job: JobState, task: Standing) -> str:
     if task.state == TaskState.READY and job == JobState.PAUSED:
         return f"the job is paused; `farmctl job resume {job_id}` resumes it"
     if task.state == TaskState.READY:
-        return task.reason or "has just become ready; no device has been chosen yet"
+        return task.reason or "the farm has not chosen a device yet"
     if task.state == TaskState.CANCELLED and not is_final(job):
         return (
             f"the task was cancelled and not retried; `farmctl task retry {job_id}/{task.key}` runs it again"
@@ -134,10 +137,10 @@ def summary(
 def waits_for(
     job_id: str, job: JobState, tasks: Sequence[Standing], total: int, fit: Fit | None = None
 ) -> str:
-    """Return what a job waits for, in the words of `summary`. Return "" if the job doesn't wait.
+    """Return what a job waits for, in the words of `summary`; "" if the job doesn't wait.
 
-    A job doesn't wait if it has ended, if one of its tasks runs, or if the next task starts soon: placement looks for
-    ready tasks every second. The arguments are those of `summary`.
+    A job doesn't wait if it has ended, if one of its tasks runs, or if its next task is about to start. The arguments
+    are the same as for `summary`.
     """
     known = job == JobState.PAUSED or (fit and fit.homeless) or any(
         task.state == TaskState.READY and task.reason for task in tasks

@@ -150,8 +150,8 @@ def _places(ends: Sequence[End]) -> str:
 def unlucky(ends: Sequence[End]) -> frozenset[tuple[str, str]]:
     """Return the devices that should not get the task again while other devices can take it.
 
-    These are the devices on which an attempt failed or took too long, found no working storage, or crashed its
-    renderer. A single crash of a renderer doesn't count: avoiding the device could cost more than a retry on it.
+    These are the devices on which an attempt failed, took too long or had no working storage. If the task has crashed
+    at least two renderers, their devices are returned too.
 
     Args:
         ends: The ends of all the task's attempts without a result.
@@ -159,13 +159,14 @@ def unlucky(ends: Sequence[End]) -> frozenset[tuple[str, str]]:
     Returns:
         The devices, each as (node id, device name).
     """
+    # A single crash doesn't count: avoiding the device could cost more than a retry on it.
     deaths = [end for end in ends if end.cause is Cause.RENDERER_DIED]
     found = [end for end in ends if end.cause in TASK_ERRORS or end.cause is Cause.STORAGE]
     return frozenset(end.device for end in found + (deaths if len(deaths) > 1 else []))
 
 
 def strikes(cause: Cause) -> bool:
-    """Return whether an end with this cause counts towards a quarantine of the device. A full disk doesn't."""
+    """Return whether an attempt that ended for this cause counts towards a quarantine of its device."""
     return cause in TASK_ERRORS or cause is Cause.RENDERER_DIED
 
 

@@ -33,9 +33,9 @@ def gist(text: str, otherwise: str = "no reason given") -> str:
         otherwise: What to return if `text` is empty.
 
     Returns:
-        For a text without a traceback: its first line, and also the second if the first ends in a colon.
-        For a text with a traceback: the sentence that the farm wrote before the traceback. If there is none: the last
-        exception, without its package's name. If that exception has no message: also its place in the source.
+        Without a traceback: the first line, and also the second if the first ends in a colon.
+        With a traceback: the sentence that the farm wrote before the traceback. If there is no such sentence: the last
+        exception, without its package's name. An exception without a message is followed by its place in the source.
     """
     if "\n" not in text.strip():
         return shown(text.strip(), _LINE) or otherwise

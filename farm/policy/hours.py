@@ -13,10 +13,10 @@ _SHAPE = re.compile(r"(?:(?:(?P<a>[a-z]{3})(?:-(?P<b>[a-z]{3}))?)\s+)?(\d\d):(\d
 
 @dataclass(frozen=True)
 class Hours:
-    """The same hours on each of some days of the week.
+    """A span of time, such as 09:00 to 18:30, on some days of the week.
 
-    `days`: the days on which the hours begin; 0 is Monday. `first`: the minute of the day at which they begin. `last`:
-    the minute of the day at which they end. If `last` isn't after `first`, they end on the next day.
+    `days`: the days on which the span begins; 0 is Monday. `first` and `last`: the minutes of the day at which the span
+    begins and ends. If `last` isn't after `first`, the span ends on the next day.
     """
 
     text: str

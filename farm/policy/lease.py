@@ -53,8 +53,8 @@ class HeldAttempt:
             attempt_id: The attempt to cancel.
             epoch: The epoch of that attempt.
             reason: Why the attempt is cancelled.
-            keeping: Whether the task goes on elsewhere, so that the farm wants the attempt's state. If two cancels
-                differ in this, False wins, no matter which cancel comes first.
+            keeping: Whether the farm still wants the attempt's state, because the task goes on elsewhere. If two
+                cancels disagree, False wins.
         """
         if not self._is(attempt_id, epoch) or (self.stopped is not None and (keeping or not self.keeping)):
             return self
@@ -79,7 +79,7 @@ class SentHeartbeats:
         self._sent: dict[int, float] = {}
 
     def sent(self, sequence: int, at: float) -> None:
-        """Note that the heartbeat number `sequence` is sent at the time `at`, in seconds of CLOCK_BOOTTIME."""
+        """Record that heartbeat number `sequence` is sent at the time `at`, in seconds of CLOCK_BOOTTIME."""
         self._sent[sequence] = at
 
     def until(self, sequence: int, lease_seconds: float) -> float | None:

@@ -1,6 +1,6 @@
 """How long the farm keeps artifacts that only ended jobs need: intermediate results, and uploads.
 
-Pure: no clock, no I/O. The store passes in these artifacts. This module returns the ones that the store should remove.
+Pure: no clock, no I/O. The store removes the artifacts that `surplus` returns.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ LEAST_UPLOAD_SECONDS = 86_400.0
 class Keeping:
     """The limits of retention.
 
-    The artifacts of an ended job are kept for `seconds`. Those of all ended jobs together take at most
-    `max_bytes`.
+    The artifacts of an ended job are kept for `seconds`. The artifacts of all ended jobs together may take up
+    to `max_bytes`.
     """
 
     seconds: float
@@ -39,7 +39,10 @@ class Leftover:
 
 
 def surplus(oldest: Iterable[Leftover], kept: int, keeping: Keeping, now: float) -> list[Leftover]:
-    """Return the leftovers to remove: those kept long enough, and more of the oldest while the total is too large.
+    """Return the leftovers to remove.
+
+    A leftover is removed once it has been kept for `keeping.seconds`. While all leftovers together take more than
+    `keeping.max_bytes`, the oldest leftovers are removed earlier.
 
     Args:
         oldest: The leftovers, oldest first. The newest may be missing from this list.

@@ -1,7 +1,7 @@
-"""The choice of the tasks that run again when somebody asks for a retry.
+"""Chooses the tasks that run again when somebody asks for a retry. Pure: no clock, no I/O.
 
-Pure: no clock, no I/O. A finished task whose result the farm still keeps doesn't run again. If a chosen task needs
-other tasks that can't run without a retry, those are chosen too, so that no chosen task waits for ever.
+A task that runs again may need other tasks. If these failed or were cancelled, or if the farm no longer keeps their
+results, they run again too. Otherwise the first task would wait for ever.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Undone:
         state: The task's state.
         needs: The ids of the tasks that this task needs.
         group: The task's lockstep group; empty: none.
-        gone: True if the task has succeeded, but the farm no longer keeps its result.
+        gone: Whether the task has succeeded, but the farm no longer keeps its result.
     """
 
     state: TaskState
@@ -35,8 +35,9 @@ class Undone:
 def to_retry(wanted: Collection[str], tasks: Mapping[str, Undone]) -> frozenset[str]:
     """Return the ids of the tasks to retry, so that the wanted tasks can run again.
 
-    First the failed and cancelled tasks of `wanted` are chosen. Each chosen task then adds the tasks that it needs and
-    the other members of its lockstep group, if these failed, were cancelled, or are `gone`. A group starts as a whole.
+    First, the failed and cancelled tasks of `wanted` are chosen. Each chosen task then adds the tasks that it needs,
+    and the other members of its lockstep group, because a group starts as a whole. A task is added only if it failed,
+    was cancelled, or is `gone`.
 
     Args:
         wanted: The ids of the tasks that somebody wants to retry.

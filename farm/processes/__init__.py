@@ -1,1 +1,1 @@
-"""Starts processes that outlive the process that started them, and Ray's own processes."""
+"""Starts processes that keep running when their parent ends, and Ray's own processes."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 def python_command(module: str, *arguments: str) -> list[str]:
-    """Return the command line that runs `module` with this Python, without the current folder on its path."""
+    """Return the command line that runs `module` with this Python, but never imports from the current folder."""
     return [sys.executable, "-P", "-m", module, *arguments]
 
 

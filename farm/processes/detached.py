@@ -297,7 +297,10 @@ class DetachedProcess(abc.ABC):
 
 
 def remove(path: Path) -> None:
-    """Remove a file that each start of a process writes again. If `path` is a folder instead, move the folder aside."""
+    """Remove the file at `path`, if there is one. A folder is moved aside instead.
+
+    Use it only for files that each start of a process writes again.
+    """
     if path.is_dir() and not path.is_symlink():
         durable.set_aside(path)
     path.unlink(missing_ok=True)

@@ -1,10 +1,10 @@
-"""The program that runs one Ray node: the head (control store and a raylet) or a worker node (a raylet).
+"""Runs one Ray node: the head (a control store and a raylet) or a worker node (a raylet).
 
-Ray's own `ray start` doesn't fit the farm. It replaces 127.0.0.1 by an address that other machines can reach. It also
-starts processes that the farm doesn't need: a client server, a dashboard, and two Python agents beside each raylet
-(metrics, runtime environments). Without these processes a farm of three raylets is up in 2 s instead of 8 s, with 560
-MB less memory. So this program builds Ray's `Node` itself, as `ray start` and Ray's own test cluster do. Only this
-module uses private parts of Ray.
+This program builds Ray's `Node` itself, because `ray start` doesn't fit the farm. `ray start` replaces 127.0.0.1 by an
+address that other machines can reach. It also starts a client server, a dashboard, and two Python agents beside each
+raylet. Without these processes a farm of three raylets is up in 2 s instead of 8 s, with 560 MB less memory.
+
+Only this module uses private parts of Ray.
 """
 
 from __future__ import annotations
@@ -34,10 +34,8 @@ LOGS_SECONDS = 60.0
 
 
 def wait_for_head(address: str, timeout: float) -> None:
-    """Wait until the head at `address` (host:port) has registered its own raylet. Raises TimeoutError.
-
-    Ray has a function for this, but it looks only every one or two seconds.
-    """
+    """Wait until the head at `address` (host:port) has registered its own raylet. Raises TimeoutError."""
+    # Ray has a function for this, but it looks only every one or two seconds.
     from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled, and not in its stubs
 
     host, port = address.rsplit(":", 1)
@@ -109,16 +107,14 @@ def _spare_what_the_farm_does_not_use() -> None:
 
 
 def cut_logs(folder: Path) -> None:
-    """Empty the log files that have grown too long in `folder`, which has the logs of Ray's own processes.
-
-    Ray's own log rotation is not used: it puts a pipe and six threads between a process and its file (docs/ray.md, 22).
-    """
+    """Empty each of Ray's own log files in `folder` that has grown too long."""
+    # Ray's log rotation is not used: it puts a pipe and six threads between a process and its file (docs/ray.md, 22).
     for path in folder.glob("*.*"):
         log_file.cut(path)
 
 
 def main() -> None:
-    """Start the node, write its state file once the control store knows the node, and run until the node dies."""
+    """Run a Ray node until it dies. Write its state file once the control store knows the node."""
     parser = argparse.ArgumentParser(prog="python -m farm.processes.ray_launch", description=main.__doc__)
     parser.add_argument("kind", choices=["head", "node"])
     parser.add_argument("--address", required=True, help="address of Ray's control store, as host:port")

@@ -1,7 +1,7 @@
-"""Ray's own processes as the farm runs them: the head beside the daemon, and a raylet beside each agent.
+"""Runs Ray's processes for the farm: the head beside the daemon, and a raylet beside each agent.
 
-This module doesn't import Ray. A process that imports Ray ends when it loses the connection to Ray's control store, and
-the daemon and the agents must not end for that reason.
+This module doesn't import Ray: a process that imports Ray ends when it loses the connection to Ray's control store. The
+daemon and the agents must survive that.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def ray_variables(node_ip: str, token_file: Path) -> dict[str, str]:
 def ray_environment(node_ip: str, token_file: Path) -> dict[str, str]:
     """Return the environment for a process that talks to Ray.
 
-    It is the environment of `child_environment`, with all RAY_* variables replaced by those of `ray_variables`.
+    It has the variables of `child_environment`, except that all RAY_* variables come from `ray_variables`.
 
     Args:
         node_ip: The address of this machine in the cluster.
@@ -211,7 +211,8 @@ class _RayNode(DetachedProcess):
         # Everybody can write to /tmp: another user may have put something there under this name.
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
             raise PermissionError(
-                f"{self.temp} belongs to another user or is not a folder; remove it, as Ray needs a folder of this name"
+                f"{self.temp} belongs to another user or is not a folder; remove it, "
+                "because Ray needs a folder of this name"
             )
         shutil.rmtree(self.temp, ignore_errors=True)
 

@@ -38,7 +38,7 @@ class Artifacts:
         self._database = database
 
     def new_id(self) -> str:
-        """Return a new artifact id. Take it before the artifact is written, because its path contains the id."""
+        """Return a new artifact id. The artifact's path contains the id, so get it before you write the artifact."""
         return new_id("a", self._database.wall())
 
     def stage(
@@ -205,8 +205,7 @@ class Artifacts:
     def recorded(self, artifact_ids: Collection[str]) -> set[str]:
         """Return the ids among `artifact_ids` that are recorded, in whatever state. Raises Deposed.
 
-        The query waits for all writes that began before it. So none of these writes can still record an id that
-        the query didn't find.
+        The query first waits for all writes that are under way, so the result includes the ids that they record.
         """
         with self._database.write() as transaction:
             known = select(artifacts.c.id).where(artifacts.c.id.in_(artifact_ids))
@@ -227,11 +226,11 @@ class Artifacts:
     def expire(self, keeping: Keeping) -> int:
         """Mark artifacts for collection when their retention is over, and return how many were marked.
 
-        These are intermediate results and uploads of ended jobs, and uploads that no job used. Artifacts that a job may
-        still need are never marked, nor are videos, sidecars and logs. One call marks a limited number, oldest first.
+        Only intermediate results and uploads are marked, never videos, sidecars and logs. Artifacts that a job may
+        still need aren't marked. One call marks a limited number, oldest first.
 
         Args:
-            keeping: The limits of retention: for how long, and how many bytes.
+            keeping: How long, and up to what total size, artifacts are kept.
         """
         with self._database.read() as connection:
             if not any(retention.due(connection, keeping, self._database.wall())):

@@ -21,7 +21,6 @@ def give(transaction: Transaction, handover: Handover, lease_until: float) -> At
     """Give a ready task to a device, and return the new attempt.
 
     Args:
-        transaction: The caller's transaction.
         handover: The task, its epoch, and the device.
         lease_until: The time at which the attempt's lease ends, in seconds of the daemon's CLOCK_BOOTTIME.
 
@@ -103,7 +102,7 @@ def _is_free(
 
 
 def could_return(connection: Connection, lost: AttemptRecord) -> bool:
-    """Return whether an attempt that was thought lost could go on: its device has begun no other work since.
+    """Return whether an attempt that the farm took for lost can go on, because its device is still free for it.
 
     Locks, drains and the workstation's owner don't matter here, because they don't stop running attempts.
     """

@@ -70,8 +70,8 @@ class Attempts:
     def renew(self, node_id: str, refs: Iterable[tuple[str, int]], lease_until: float) -> list[AttemptRef]:
         """Extend the leases of the attempts that a node reports as running. Return those that are live.
 
-        A dispatched attempt becomes running. An attempt that was thought lost becomes running again if its task and
-        device are still free.
+        A dispatched attempt becomes running. An attempt that was thought lost becomes running again, unless its task
+        or its device has been given away meanwhile.
 
         Args:
             node_id: The node.
@@ -119,8 +119,8 @@ class Attempts:
         Args:
             attempt_id: The attempt.
             epoch: The attempt's epoch.
-            step: Number of steps done.
-            steps: Number of all steps.
+            step: How many steps are done.
+            steps: How many steps there are.
             from_step: The step at which the attempt began; above 0 if it continued from an earlier attempt's state.
 
         Returns:
@@ -155,8 +155,8 @@ class Attempts:
     ) -> Settlement:
         """Commit the result of an attempt, and mark its task as done.
 
-        Tasks that waited only for this task become ready, and the job ends after its last task. A late result is
-        committed too, even if the attempt was thought lost. If the attempt's epoch is over, nothing is committed.
+        Tasks that waited only for this task become ready, and the job ends after its last task. An attempt that was
+        thought lost can still succeed. If the attempt's epoch is over, nothing is committed.
 
         Args:
             attempt_id: The attempt.
@@ -164,7 +164,7 @@ class Attempts:
             artifact_ids: The artifacts of the result.
             seconds: How long the attempt took.
             working_seconds: The time from the first step to the end. The farm learns the device's speed from it.
-            facts: What the task reports (JSON), stored with the task. The notes in it are added to the job's notes.
+            facts: The task's report (JSON), to store with the task. Notes in it are added to the job's notes.
 
         Raises:
             MissingArtifact: The attempt has not stored all of `artifact_ids`, or the result of a mux task has no
@@ -270,13 +270,13 @@ class Attempts:
             return endings.end(transaction, attempt, cause, reason)[1]
 
     def time_out(self, now: float) -> list[tuple[AttemptRecord, Settlement]]:
-        """Fail the live attempts that run for too long, or have made no step for too long.
+        """Fail the live attempts that have run, or have made no step, for too long.
 
         Args:
             now: The present time in CLOCK_BOOTTIME seconds.
 
         Returns:
-            The ended attempts, each with the changes that its end made. The caller must tell the nodes to stop them.
+            The ended attempts, each with its Settlement. The caller must tell the nodes to stop these attempts.
         """
 
         def late(connection: Connection) -> list[tuple[AttemptRecord, str]]:
@@ -302,13 +302,13 @@ class Attempts:
         return ended
 
     def lose_node(self, node_id: str, reason: str) -> list[AttemptRecord]:
-        """Mark as lost all live attempts of a node that is known to run nothing. Return these attempts."""
+        """Mark as lost all live attempts of a node that runs nothing any more. Return them."""
         return self._lose_all(reason, attempts.c.node_id == node_id)
 
     def lose_device(self, node_id: str, device: str, reason: str) -> list[AttemptRecord]:
-        """Mark as lost those attempts of a device whose work had not begun when the device's renderer died.
+        """Mark as lost the attempts that a device's renderer had not begun before it died. Return them.
 
-        Attempts that had begun are left alone: the node itself reports their ends. Returns the lost attempts.
+        Attempts that it had begun are left alone, because the node itself reports how they ended.
         """
         never_began = attempts.c.state == AttemptState.DISPATCHED
         return self._lose_all(reason, attempts.c.node_id == node_id, attempts.c.device == device, never_began)
@@ -316,17 +316,17 @@ class Attempts:
     def expire(self, now: float) -> list[AttemptRecord]:
         """Mark as lost the live attempts whose lease ended before `now`, and return them.
 
-        Their tasks can then go to other devices. `now` is in CLOCK_BOOTTIME seconds; to grant extra time, pass an
-        earlier `now`.
+        Their tasks can then go to other devices. `now` is in CLOCK_BOOTTIME seconds. To give attempts more time, pass
+        an earlier `now`.
         """
         return self._lose_all("its lease ran out", attempts.c.lease_until < now)
 
     def extend_all(self, until: float) -> int:
-        """Set the end of every live attempt's lease to `until`, and return the number of these attempts.
+        """Extend the lease of every live attempt to `until`, and return the number of these attempts.
 
-        A daemon calls this when it starts. The machine may have been rebooted, so times of the old clock may mean
-        nothing now. So every live attempt counts as having made a step just now, and no task waits any longer before
-        its next try. `until` is in CLOCK_BOOTTIME seconds.
+        A daemon calls this when it starts, because a reboot may have restarted the clock. Every live attempt counts as
+        having made a step just now, and tasks no longer wait before their next try. `until` is in CLOCK_BOOTTIME
+        seconds.
         """
         with self._database.write() as transaction:
             connection, now = transaction.connection, transaction.now

@@ -1,7 +1,7 @@
-"""Writes the farm's whole record into one file, and restores the record from such a file.
+"""Backs up the farm's database to a file, and restores it from such a file.
 
-With SQLite the file is a database. With PostgreSQL it is an archive of pg_dump's custom format, which PostgreSQL's own
-programs write and read. The file says where the artifacts are, but doesn't contain their bytes.
+The backup of an SQLite database is an SQLite database. The backup of a PostgreSQL database is an archive in pg_dump's
+custom format. A backup says where the artifacts are, but doesn't contain their bytes.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ class NotEmpty(StoreError):
 
 
 def back_up(url: str, file: Path) -> None:
-    """Write the farm's record to a file: the whole record, or nothing. The daemon may keep running.
+    """Back up the farm's database to a file. The daemon may keep running.
+
+    If the backup fails, an existing file is kept unchanged.
 
     Args:
         url: The URL of the farm's database.
@@ -69,9 +71,9 @@ def back_up(url: str, file: Path) -> None:
 
 
 def restore(url: str, file: Path, who: str, *, force: bool = False) -> Path | None:
-    """Replace the farm's record by a backup, and upgrade it to today's schema.
+    """Replace the contents of the farm's database by a backup, and upgrade them to today's schema.
 
-    The backup is tested first, and the old record stays until the whole backup is in place.
+    The backup is tested first. If it can't be restored, the old contents stay.
 
     Args:
         url: The URL of the farm's database.
@@ -80,8 +82,8 @@ def restore(url: str, file: Path, who: str, *, force: bool = False) -> Path | No
         force: True: replace everything that is in the database. False: refuse a database that holds rows.
 
     Returns:
-        The new name of the old SQLite file if it was renamed, because it was damaged or no farm's database;
-        otherwise None.
+        The new path of the old SQLite file if that file was damaged or held no farm; such a file is kept under
+        another name. Otherwise None.
 
     Raises:
         NotEmpty: The database holds rows, and `force` is False.
@@ -233,7 +235,7 @@ def _prove(part: Path) -> None:
         with _sqlite(part) as upgraded:
             if lost := upgraded.execute("PRAGMA foreign_key_check").fetchone():
                 raise BackupFailed(
-                    f"the backup is damaged: rows of the table {lost[0]} refer to rows of the table {lost[2]} that are missing"
+                    f"the backup is damaged: rows of the table {lost[0]} refer to missing rows of the table {lost[2]}"
                 )
     except DatabaseDamaged as error:
         raise BackupFailed(f"the backup is damaged: {error.problem}") from None

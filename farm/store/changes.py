@@ -1,6 +1,7 @@
-"""Changes the states of jobs, tasks, attempts, nodes and drains. Every change goes through farm.states.advance.
+"""Functions that change the states of jobs, tasks, attempts, nodes and drains.
 
-A change is a compare-and-set. The change and its event are written in the caller's transaction.
+Each change is a compare-and-set, checked by farm.states.advance. The change and its event are written in the caller's
+transaction.
 """
 
 from __future__ import annotations
@@ -123,8 +124,6 @@ def end_attempt(
     """End a live attempt without a result, discard the artifacts that it stored, and return the ended attempt.
 
     Args:
-        transaction: The caller's transaction.
-        attempt: The attempt.
         target: The attempt's new state.
         why: The reason, for people.
         cause: The farm.policy.failures.Cause; empty for a cancelled attempt.
@@ -149,8 +148,6 @@ def tell(transaction: Transaction, attempt: AttemptRecord, kind: str, where: str
     """Write an event about an attempt, such as "window/3 started on ws1/cuda0".
 
     Args:
-        transaction: The caller's transaction.
-        attempt: The attempt.
         kind: What happened, such as "started".
         where: "on" or "to": the word before the device.
     """
@@ -165,7 +162,7 @@ def tell(transaction: Transaction, attempt: AttemptRecord, kind: str, where: str
 
 
 def discard(transaction: Transaction, attempt_id: str) -> None:
-    """Mark for collection the attempt's artifacts that are still staged (stored, but not committed)."""
+    """Discard the attempt's staged artifacts (stored, but not committed), so that their files can be removed."""
     transaction.connection.execute(
         update(artifacts)
         .where(artifacts.c.attempt_id == attempt_id, artifacts.c.state == ArtifactState.STAGED)

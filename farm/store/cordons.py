@@ -1,7 +1,7 @@
-"""Locks and drains, by which people keep new work away from nodes and devices.
+"""Locks and drains: two ways in which people keep new work away from nodes and devices.
 
-Under a lock, running attempts go on and models stay loaded. A drain goes further: when the node runs nothing any more,
-its renderers and its raylet end. The functions work within the caller's transaction.
+Under a lock, running attempts go on and models stay loaded. A drain also ends the node's renderers and its raylet, once
+the node runs no attempts. The functions work within the caller's transaction.
 """
 
 from __future__ import annotations
@@ -37,10 +37,8 @@ def begin_drain(
     drained stays as it is.
 
     Args:
-        transaction: The caller's transaction.
-        node_id: The node.
         name: The node's name, for the event.
-        grace: Seconds from now for which the node's attempts may run on; None: as long as they take.
+        grace: How many seconds from now the node's attempts may still run; None: as long as they take.
         reason: Why the node is drained, for people.
         asked_by: Who asked for the drain.
     """
@@ -81,10 +79,10 @@ def empty(transaction: Transaction, node_id: str, name: str) -> bool:
 
 
 def clock_began_anew(transaction: Transaction) -> None:
-    """Shorten drains after the daemon restarts: no deadline may be further away than the drain's grace.
+    """Correct the deadlines of drains after the daemon has restarted.
 
     Deadlines are in CLOCK_BOOTTIME seconds. That clock starts at 0 when the machine boots, so after a reboot an old
-    deadline can lie much too late.
+    deadline can be much too late. Such a deadline is moved to the drain's grace from now.
     """
     connection = transaction.connection
     for node_id, drain in rows.drain_records(connection, drains.c.deadline > transaction.now).items():
@@ -99,9 +97,9 @@ def of(connection: Connection, node_id: str) -> DrainRecord | None:
 
 
 def lock(transaction: Transaction, node_id: str, name: str, device: str, reason: str, asked_by: str) -> None:
-    """Lock a device, or the whole node if `device` is "". It gets no new work until it is unlocked.
+    """Lock a device, or the whole node if `device` is "", so that it gets no new work until it is unlocked.
 
-    If it is locked already, the new reason and requester replace the old.
+    An existing lock is replaced.
     """
     connection = transaction.connection
     connection.execute(delete(locks).where(locks.c.node_id == node_id, locks.c.device == device))

@@ -80,10 +80,10 @@ _SQLITE_AWAY = {
 
 
 class Database:
-    """Opens read and write transactions on the database, one connection each.
+    """Opens read and write transactions on the database. Each transaction has its own connection.
 
-    A transaction happens whole or not at all. If the database goes away in the middle, DatabaseAway is raised. The
-    caller can then repeat the call, which is safe for every method of the store.
+    Transactions are atomic. If the database can't be reached, DatabaseAway is raised. The caller can then repeat the
+    call, which is safe for every method of the store.
 
     Args:
         url: The URL of the database.
@@ -164,7 +164,8 @@ class Database:
             who: A name of this process, shown to other processes that want to lead.
             after: The new epoch is higher than this one.
             lived: Called if the database is empty. Returns the place where an earlier farm stored artifacts, or "" if
-                there is no such place. A place means that the earlier farm's record is missing.
+                there is no such place. If it returns a place, that farm's database has been lost, and RecordLost is
+                raised.
 
         Raises:
             LedByAnother: Another process leads.
@@ -300,13 +301,13 @@ class Database:
             upgrade(connection)
 
     def replace(self, fill: Callable[[Connection], None]) -> None:
-        """Let `fill` write a farm's record, then upgrade the record's schema to REVISION, all in one transaction.
+        """Let `fill` write a farm's tables, then upgrade their schema to REVISION, all in one transaction.
 
         Args:
-            fill: Writes the record, in any known schema, through the connection that it gets. Its errors are raised.
+            fill: Writes the tables through the connection that it gets. They may have any known schema.
 
         Raises:
-            NoFarmInDatabase: The record would be incomplete.
+            NoFarmInDatabase: Tables or columns of a farm are missing.
         """
         from farm.store.migrations import upgrade
 

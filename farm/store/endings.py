@@ -46,14 +46,11 @@ def end(
     error: str,
     fails: str = "",
 ) -> tuple[AttemptRecord, Settlement]:
-    """End a live attempt that has no result. Its task is tried again, or its job fails.
+    """End an attempt without a result. The attempt's task is tried again, or its job fails.
 
     Args:
-        transaction: The caller's transaction.
-        attempt: The attempt.
         cause: The kind of failure.
-        error: The error message.
-        fails: Why the job must fail; empty: farm.policy.failures decides whether it does.
+        fails: If given, the job fails for this reason. Empty: farm.policy.failures decides whether the job fails.
 
     Returns:
         The ended attempt, and the changes that its end made.
@@ -94,7 +91,7 @@ def end_all(
     reason: str,
     cause: Cause = Cause.SILENT,
 ) -> list[AttemptRecord]:
-    """End live attempts for a cause that fails no job, such as silence of their node. Return the ended attempts."""
+    """End attempts without results, and return them. `cause`: one that fails no job, such as a silent node."""
     return [end(transaction, attempt, cause, reason)[0] for attempt in found]
 
 
@@ -102,7 +99,6 @@ def thought_lost(connection: Connection, *conditions: ColumnElement[bool]) -> li
     """Return the attempts that were thought lost but may still go on, oldest first.
 
     Args:
-        connection: The connection of the caller's transaction.
         *conditions: SQL conditions that an attempt must meet.
     """
     return rows.attempt_records(connection, may_return, *conditions)
@@ -111,7 +107,7 @@ def thought_lost(connection: Connection, *conditions: ColumnElement[bool]) -> li
 def returns(transaction: Transaction, lost: AttemptRecord) -> None:
     """Let an attempt that was thought lost go on: it becomes running again, and keeps its artifacts.
 
-    Nobody knows when it made its last step, so its time limit for the next step begins now.
+    The time limit for its next step begins now.
     """
     move_task(transaction, lost.task_id, TaskState.READY, TaskState.RUNNING, reason="", retry_at=0.0)
     move_attempt(transaction, lost.id, lost.state, AttemptState.RUNNING,
@@ -124,7 +120,7 @@ def returns(transaction: Transaction, lost: AttemptRecord) -> None:
 
 
 def reclaim(transaction: Transaction, lost: AttemptRecord) -> None:
-    """Keep the artifacts of an attempt that was thought lost: they are no longer marked for collection."""
+    """Keep the artifacts of an attempt that was thought lost: they are no longer marked for removal."""
     transaction.connection.execute(
         update(artifacts)
         .where(artifacts.c.attempt_id == lost.id, artifacts.c.state == ArtifactState.DISCARDED)

@@ -24,7 +24,7 @@ class NotFound(StoreError):
         noun: What kind of object was looked for, such as "job".
         id: The id or name that was looked for.
         help: How to find such an object.
-        known: Names that exist, from which the message suggests similar ones.
+        known: The names that exist. The message suggests a similar name.
     """
 
     def __init__(self, noun: str, id: str, help: str = "", known: Iterable[str] = ()):
@@ -69,7 +69,7 @@ class StaleAttempt(StoreError):
 
 
 class MissingArtifact(StoreError):
-    """A completion names artifacts that its attempt has not stored, or a mux task has no video."""
+    """An attempt reports a result, but one of the result's artifacts is missing. `what` names the artifact."""
 
     def __init__(self, attempt_id: str, what: str):
         super().__init__(f"the result of attempt {attempt_id} lacks {what}")
@@ -107,7 +107,7 @@ class NodeInUse(StoreError):
 
 
 class SchemaTooNew(StoreError):
-    """The database was written by newer software."""
+    """A newer version of the farm wrote the database."""
 
     def __init__(self, found: str, known: str):
         super().__init__(
@@ -119,7 +119,7 @@ class SchemaTooNew(StoreError):
 
 
 class SchemaTooOld(StoreError):
-    """The database was written by older software, and the caller may only read it."""
+    """An older version of the farm wrote the database, and the caller may only read it."""
 
     def __init__(self, found: str | None, known: str):
         super().__init__(
@@ -129,7 +129,7 @@ class SchemaTooOld(StoreError):
 
 
 class DatabaseDamaged(StoreError):
-    """The file of the record can't be read as a database. Nothing was changed."""
+    """The farm's database file is damaged. Nothing was changed."""
 
     def __init__(self, path: Path, problem: str):
         super().__init__(
@@ -164,8 +164,10 @@ class RecordLost(StoreError):
 class DatabaseAway(StoreError):
     """The database can't be used at this moment. The caller may safely repeat the call.
 
-    Usually the transaction was not done. But if the connection broke during the commit, it is unknown whether the
-    transaction was done. `why` is the database's message; only its first line is shown.
+    Usually the transaction was rolled back. If the connection broke during the commit, nobody knows whether it was.
+
+    Args:
+        why: The database's message. Only its first line is shown.
     """
 
     def __init__(self, why: str):
@@ -186,7 +188,7 @@ class LedByAnother(StoreError):
 
 
 class Deposed(StoreError):
-    """Another process leads the farm now. This process can write nothing more and must end."""
+    """This process no longer leads the farm, because another process does. It can write nothing more and must end."""
 
     def __init__(self, who: str, epoch: int, ours: int):
         super().__init__(

@@ -155,7 +155,7 @@ class Jobs:
         """Return, for each waiting task of the job, the unfinished tasks that it needs.
 
         Returns:
-            By the id of the waiting task: the keys of the unfinished tasks, in the order of the graph.
+            A dict from the id of a waiting task to the keys of the unfinished tasks, in the order of the graph.
         """
         needed = tasks.alias()
         lacking = (
@@ -262,16 +262,15 @@ class Jobs:
     def retry(
         self, job_id: str, *, only_failed: bool = False, task_ids: Sequence[str] | None = None
     ) -> tuple[str, ...]:
-        """Run the job's failed and cancelled tasks again. An ended job goes on.
+        """Run the job's failed and cancelled tasks again. If the job had ended, it goes on.
 
-        Finished tasks stay done, with one exception: a finished task whose result is no longer stored runs again if a
-        retried task needs that result. Earlier failures of a retried task no longer count.
+        If a retried task needs a result that is no longer stored, the task that made the result runs again too. Earlier
+        failures of a retried task no longer count.
 
         Args:
             job_id: The job.
-            only_failed: True: retry the failed tasks and what they need, but not all cancelled tasks.
-            task_ids: Retry only these tasks of the job, and the tasks that they need (see farm.policy.retry); None:
-                all tasks of the job.
+            only_failed: Leave a cancelled task alone, unless a failed task can't run without it.
+            task_ids: Retry only these tasks of the job, and tasks without which they can't run; None: all tasks.
 
         Returns:
             The keys of the retried tasks in the order of the graph; empty if there was nothing to retry.

@@ -1,9 +1,10 @@
 """Makes sure that only one process, the leader, writes to a farm's database.
 
-A lock keeps a second process from leading while the first one lives. When the first one ends, however it ends, the
-kernel or PostgreSQL frees the lock. But a process may lose the lock without noticing: it was stopped for a while, its
-connection was cut, or the database was away. So each new leader raises the epoch (a number in the database), and every
-write checks within its transaction that the epoch is still the writer's own.
+The leader holds a lock. The kernel or PostgreSQL frees the lock when the leader ends, however it ends.
+
+A process can also lose the lock without noticing: it was stopped for a while, its connection was cut, or the database
+was away. So each new leader raises the epoch, a number in the database. Every write checks within its transaction that
+the epoch is still the writer's own.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Lock(Protocol):
             LedByAnother: Another process holds the lock.
             DatabaseAway: The database can't be used at this moment.
             OSError: The lock's file can't be opened.
-            DamagedFile: Something else has the name of the lock's file.
+            DamagedFile: The lock's file isn't an ordinary file but, for example, a folder or a pipe.
         """
         ...
 
@@ -54,19 +55,21 @@ class Lock(Protocol):
 
     @property
     def led(self) -> int:
-        """The epoch that this or an earlier process last passed to `mark`; 0 if no epoch is known."""
+        """The epoch that `mark` recorded last, in this or an earlier process; 0 if none is known."""
         ...
 
     def mark(self, epoch: int) -> None:
-        """Record, outside the database, the epoch at which a process leads: this reveals a lost database later."""
+        """Record the epoch of the present leader outside the database.
+
+        If the database is lost later, the farm notices it by this epoch.
+        """
         ...
 
 
 class FileLock:
     """A lock on a file beside an SQLite database. The file holds the name and the epoch of the last leader.
 
-    The file is never removed. If the database is missing, or was replaced by an older copy, the farm notices this
-    by the epoch in this file.
+    The file is never removed: by its epoch, the farm notices if the database was lost or replaced by an older copy.
     """
 
     def __init__(self, path: Path, who: str):
@@ -110,7 +113,7 @@ class AdvisoryLock:
     led = 0
 
     def mark(self, epoch: int) -> None:
-        """Do nothing. The mark would show that the database was lost, and a database on a server isn't easily lost."""
+        """Do nothing, because a database on a server isn't easily lost."""
 
     def __init__(self, url: URL, who: str, connect_args: dict[str, str]):
         self._engine: Engine = create_engine(
@@ -172,13 +175,13 @@ def _holder(connection: Connection) -> str:
 
 
 def begin(connection: Connection, who: str, at: float, after: int = 0) -> int:
-    """Raise the epoch, so that the caller becomes the leader, and return the new epoch.
+    """Make the caller the leader by raising the epoch, and return the new epoch.
 
     Args:
         connection: A write transaction of the process that holds the lock.
-        who: A name of this process, stored as the name of the leader.
+        who: A name of the calling process, stored as the leader's name.
         at: The present time in Unix seconds.
-        after: The new epoch is higher than this one, and higher than the last leader's.
+        after: An epoch. The new epoch is higher than `after` and higher than the last leader's epoch.
     """
     before = connection.scalar(select(leader.c.epoch).with_for_update())
     epoch = max(before or 0, after) + 1
@@ -193,9 +196,9 @@ def check(connection: Connection, epoch: int, *, keep: bool) -> None:
     """Make sure that `epoch` is the epoch of the present leader.
 
     Args:
-        connection: A transaction.
+        connection: The connection of the caller's transaction.
         epoch: The caller's epoch.
-        keep: True: nobody else can begin to lead before the transaction ends.
+        keep: Whether to keep other processes from becoming the leader before the transaction ends.
 
     Raises:
         Deposed: Another process leads now.

@@ -1,8 +1,10 @@
 """Keeps the total size of what ended jobs leave behind, so that the farm needn't add it up every minute.
 
-The total is the only row of the table `leftovers`. It is the sum of two sizes. First, the intermediate results of ended
-jobs: `jobs.leftover_bytes`. Second, uploads that were given to jobs and that no job needs any more; such an upload
-has a time in `artifacts.unneeded_since`. The functions work within the caller's transaction.
+The total is the only row of the table `leftovers`. It includes:
+- the intermediate results of ended jobs. The column `jobs.leftover_bytes` has their size for each job.
+- the uploads that no job needs any more. They have a time in the column `artifacts.unneeded_since`.
+
+Uploads that were never given to a job aren't included. The functions work within the caller's transaction.
 """
 
 from __future__ import annotations

@@ -40,24 +40,21 @@ class Nodes:
         held: Collection[tuple[str, int]] = (),
         owner_reason: str = "",
     ) -> list[AttemptRecord]:
-        """Record what a node reports when it joins, and put it online.
+        """Record what a node reports when it joins, and mark the node as online.
 
         Args:
-            node_id: The node.
-            name: The node's name.
-            address: The node's address.
-            version: The version of its software.
+            version: The version of the node's software.
             boot_id: An id of the machine that changes whenever the machine boots.
             devices: The devices that it offers.
             models: (model, hash of the weights) of each model that it offers.
             ray_node_id: The id of its raylet; "": none.
             reason: Why the node must get no work; "": it may get work.
-            held: (attempt id, epoch) of attempts that have ended, and whose ends the node will report next.
+            held: (attempt id, epoch) of attempts that have ended. The node reports their ends next.
             owner_reason: Why the workstation takes no work because of its owner; "": the owner lets it take work.
 
         Returns:
-            The attempts that are lost now: those from before a reboot, and those on devices that the node no longer
-                offers. Attempts in `held` are never among them.
+            The attempts that are lost: those from before a reboot, and those on devices that the node no longer offers.
+                No attempt in `held` is among them.
         """
         said: dict[str, Any] = {
             "name": name,
@@ -108,7 +105,6 @@ class Nodes:
         A node that was removed with `forget` stays removed until it says hello.
 
         Args:
-            node_id: The node.
             ray_node_id: The id of its raylet; "": none.
             owner_reason: Why the workstation takes no work because of its owner; "": the owner lets it take work.
 
@@ -131,7 +127,7 @@ class Nodes:
     def offline(self, node_id: str, reason: str) -> None:
         """Mark a silent node as offline, so that it gets no work. Raises NotFound.
 
-        Its attempts end later, when their leases run out.
+        The node's attempts end later, when their leases run out.
         """
         with self._database.write() as transaction:
             known = _node(transaction.connection, node_id)
@@ -147,14 +143,13 @@ class Nodes:
             connection.execute(update(nodes).where(nodes.c.id == node_id).values(reason=reason))
 
     def left(self, node_id: str, held: Collection[tuple[str, int]] = ()) -> list[AttemptRecord]:
-        """Record that the node runs no renderers, raylet or attempts. If it was draining, it is drained now.
+        """Record that the node runs no renderers, raylet or attempts. A drain of the node is complete then.
 
-        If the record still shows attempts as running on the node, they are ended, and their tasks are tried again.
+        Attempts that still count as running on the node are ended, and their tasks are tried again.
 
         Args:
-            node_id: The node.
-            held: (attempt id, epoch) of attempts that have ended, and whose ends the node will report next. They are
-                not ended here. As long as there are any, the drain isn't completed.
+            held: (attempt id, epoch) of attempts that have ended. The node reports their ends next, so this call
+                doesn't end them, and doesn't complete the drain.
 
         Returns:
             The attempts that were ended.
@@ -183,13 +178,12 @@ class Nodes:
     def drain(
         self, node_id: str, grace: float | None = None, reason: str = "", asked_by: str = ""
     ) -> DrainRecord:
-        """Start draining the node: it gets no more work. Return the drain.
+        """Start to drain the node, so that it gets no more work, and return the drain.
 
         If the node is draining already, the new deadline, reason and requester replace the old. A node that is already
         drained stays as it is.
 
         Args:
-            node_id: The node.
             grace: Seconds from now for which the node's attempts may run on; None: as long as they take.
             reason: Why the node is drained, for people.
             asked_by: Who asked for the drain.
@@ -202,21 +196,22 @@ class Nodes:
             return cordons.begin_drain(transaction, node_id, name, grace, reason, asked_by)
 
     def clock_began_anew(self) -> None:
-        """Shorten drains after the daemon restarts: no deadline may be further away than the drain's grace.
+        """Correct the deadlines of drains after the daemon has restarted.
 
-        Deadlines are in CLOCK_BOOTTIME seconds. That clock starts at 0 when the machine boots, so after a reboot an
-        old deadline can lie much too late.
+        Deadlines are in CLOCK_BOOTTIME seconds. That clock starts at 0 when the machine boots, so an old deadline can
+        be much too late. A deadline that is further away than the drain's grace is replaced: the grace begins anew.
         """
         with self._database.write() as transaction:
             cordons.clock_began_anew(transaction)
 
     def resume(self, node_id: str, device: str = "") -> tuple[bool, list[str]]:
-        """Let a node or one of its devices take work again: end the drain and the quarantines.
+        """Let a node, or one of its devices, take work again.
+
+        Without a device, the node's drain and the quarantines of all its devices end. Otherwise only the device's
+        quarantine ends.
 
         Args:
-            node_id: The node.
-            device: End only the quarantine of this device; the drain stays, because it concerns the whole node.
-                "": end the drain and the quarantines of all devices.
+            device: The name of the device; "": the whole node.
 
         Returns:
             Whether a drain was ended, and the names of the devices whose quarantine was ended.
@@ -236,7 +231,7 @@ class Nodes:
     def lock(self, node_id: str, device: str = "", reason: str = "", asked_by: str = "") -> None:
         """Lock a device, or the whole node if `device` is "". Raises NotFound.
 
-        It gets no new work until it is unlocked. Running attempts go on, and models stay loaded.
+        A locked device gets no new work. Its running attempts go on, and its models stay loaded.
         """
         with self._database.write() as transaction:
             name = _node(transaction.connection, node_id, device).name
@@ -250,7 +245,7 @@ class Nodes:
 
         Raises:
             NotFound: There is no such node or device.
-            NodeInUse: The node is locked as a whole, so that a single device can't be unlocked.
+            NodeInUse: `device` was given, but the node is locked as a whole.
         """
         with self._database.write() as transaction:
             connection = transaction.connection
@@ -262,7 +257,7 @@ class Nodes:
             return cordons.unlock(transaction, node_id, name, device)
 
     def forget(self, node_id: str) -> None:
-        """Remove the node from the farm. It joins again if it says hello.
+        """Remove the node from the farm. The node joins again if it says hello.
 
         Past attempts and events still show its name.
 
@@ -281,8 +276,8 @@ class Nodes:
                 what = ", ".join(attempt.task_key for attempt in live)
                 raise NodeInUse(
                     known.name,
-                    f"may still render {what}. Wait until other devices take over that work, which happens soon after the "
-                    "node goes offline; then try again",
+                    f"could still be rendering {what}. Other devices take over that work soon after the node goes offline; "
+                    "wait for that, then try again",
                 )
             if known.state == NodeState.ONLINE:
                 move_node(
@@ -319,12 +314,12 @@ class Nodes:
         return found[0]
 
     def weights_of(self, model: str) -> dict[str, int]:
-        """Return which weights the nodes offer for `model`.
+        """Count the nodes that offer each set of weights of `model`.
 
         Only online nodes count. If no online node offers the model, offline nodes count instead.
 
         Returns:
-            The hash of each set of weights, with the number of nodes that offer it.
+            The number of nodes, by the hash of the weights.
         """
         with self._database.read() as connection:
             known = connection.execute(select(nodes.c.state, nodes.c.models)).all()

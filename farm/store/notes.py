@@ -20,13 +20,8 @@ def notes_of(facts: Mapping[str, Any] | None) -> list[str]:
 def tell_job(transaction: Transaction, task_id: str, facts: Mapping[str, Any]) -> None:
     """Add a task's notes to the notes of its job.
 
-    If the task was done before and now runs again, its new notes replace its old ones. The old notes are read
-    from the facts that are stored for the task, so call this before the new facts are stored.
-
-    Args:
-        transaction: The caller's transaction.
-        task_id: The task.
-        facts: What the task reports now.
+    If the task has run before, its new notes replace its old ones. The old notes are read from the task's stored facts,
+    so call this before you store the new `facts`.
     """
     connection = transaction.connection
     before = notes_of(connection.scalar(select(tasks.c.facts).where(tasks.c.id == task_id)))

@@ -16,11 +16,9 @@ from farm.store.transaction import Transaction
 
 
 def keep(transaction: Transaction, attempt_id: str, artifact_ids: Sequence[str]) -> int:
-    """Mark the saved state of a live attempt, so that it is kept when the attempt ends. Return the number of artifacts.
+    """Keep the saved state of a live attempt for the next attempt. Return the number of artifacts kept.
 
     Args:
-        transaction: The caller's transaction.
-        attempt_id: The attempt.
         artifact_ids: The artifacts of the state, which the attempt has stored.
     """
     change = (
@@ -48,10 +46,9 @@ def newest(connection: Connection, task_id: str) -> ArtifactRecord | None:
 
 
 def release(transaction: Transaction, *of_tasks: ColumnElement[bool]) -> None:
-    """Mark the saved states of some tasks for collection, because no attempt will continue from them.
+    """Discard the saved states of some tasks, because no attempt will continue from them.
 
     Args:
-        transaction: The caller's transaction.
         *of_tasks: SQL conditions that select the tasks.
     """
     theirs = select(attempts.c.id).join(tasks, attempts.c.task_id == tasks.c.id).where(*of_tasks)

@@ -1,8 +1,9 @@
-"""Marks for collection the intermediate results and uploads that only ended jobs needed.
+"""Marks intermediate results of ended jobs, and uploads that no job needs, for removal.
 
-Uploads that no job ever used are marked too. The functions work within the caller's transaction; the files are removed
-later. All intermediate results of a job are marked together, so that none is kept without the results that it was made
-from. farm.policy.retention decides how much is kept.
+The functions work within the caller's transaction. The files themselves are removed later.
+
+A job's intermediate results are all marked together, so that none is kept without the results that it was made from.
+farm.policy.retention decides how much is kept.
 """
 
 from __future__ import annotations
@@ -25,15 +26,14 @@ AT_ONCE = 100
 
 
 def due(connection: Connection, keeping: Keeping, now: float) -> tuple[list[Leftover], list[Leftover]]:
-    """Return what is to be marked for collection now.
+    """Return the intermediate results and uploads that `give_up` should mark for removal now.
 
     Args:
-        connection: The connection of the caller's transaction.
-        keeping: How long leftovers are kept, and how many bytes of them.
+        keeping: How long intermediate results and uploads are kept, and how many bytes of them.
         now: The present time in Unix seconds.
 
     Returns:
-        The jobs whose intermediate results are due, and the uploads that are due: the oldest, at most AT_ONCE of each.
+        Jobs whose intermediate results are due, and uploads that are due. Each list holds the oldest, at most AT_ONCE.
     """
     made, given = _made(connection), _given(connection)
     # The oldest of both are among the oldest of each.
@@ -44,13 +44,7 @@ def due(connection: Connection, keeping: Keeping, now: float) -> tuple[list[Left
 
 
 def give_up(transaction: Transaction, of_jobs: Collection[Leftover], uploads: Collection[Leftover]) -> int:
-    """Mark intermediate results and uploads for collection, and return the number of marked artifacts.
-
-    Args:
-        transaction: The caller's transaction.
-        of_jobs: The jobs whose intermediate results are marked.
-        uploads: The uploads that are marked.
-    """
+    """Mark the intermediate results of jobs, and uploads, for removal. Return the number of marked artifacts."""
     for job in of_jobs:
         size = f"{job.size / 2**20:.1f} MiB"
         message = f"its intermediate results ({size}) are no longer kept; a retry would make them again"
@@ -70,7 +64,7 @@ def give_up(transaction: Transaction, of_jobs: Collection[Leftover], uploads: Co
 
 
 def gone(connection: Connection, job_id: str) -> frozenset[str]:
-    """Return the ids of the job's tasks that are done but whose results the farm no longer stores."""
+    """Return the ids of the job's finished tasks whose results the farm no longer keeps."""
     return frozenset(
         connection.scalars(
             select(tasks.c.id)

@@ -109,16 +109,16 @@ def task_records(connection: Connection, query: Select) -> list[TaskRecord]:
 
 
 def ends(connection: Connection, *conditions: ColumnElement[bool]) -> dict[str, list[End]]:
-    """Return, for each task, how its earlier attempts ended. Only attempts without a result count.
+    """Return how the unsuccessful attempts of tasks ended.
 
-    Attempts from before the task's last retry by a person are left out, because they no longer count.
+    If a person has retried a task, its attempts from before the retry are left out.
 
     Args:
         connection: The connection of the caller's transaction.
         *conditions: SQL conditions that an attempt must meet.
 
     Returns:
-        By task id: the ends in the order in which the attempts were dispatched.
+        The ends of each task's attempts, oldest first, by task id.
     """
     found: dict[str, list[End]] = defaultdict(list)
     for row in connection.execute(

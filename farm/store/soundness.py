@@ -25,7 +25,7 @@ _AWAY = {
 
 
 def misses(tables: Collection[str], revisions: Sequence[str]) -> str:
-    """Return why a database holds no farm; "" if it holds a farm, or is new (has no tables). Pure.
+    """Return why a database isn't a farm's; "" if it is, or if it is new (has no tables). Pure.
 
     Args:
         tables: The names of the database's tables.
@@ -53,9 +53,9 @@ def misses_columns(columns: Mapping[str, Collection[str]]) -> str:
 
 
 def ends_early(header: bytes, size: int) -> str:
-    """Return how an SQLite file's size contradicts its header; "" if it doesn't. Pure.
+    """Return why an SQLite file's size doesn't fit its header; "" if it fits. Pure.
 
-    The two contradict each other if the file was cut off, for example.
+    For example, a file that was cut off is shorter than its header says.
 
     Args:
         header: The first 100 bytes of the file.
@@ -71,7 +71,7 @@ def ends_early(header: bytes, size: int) -> str:
 
 
 def check_sqlite(path: Path, longest: int | None = CHECKED_BYTES) -> None:
-    """Make sure that a file is a farm's SQLite database, or a new one. Changes neither the file nor its log.
+    """Make sure that a file is a farm's SQLite database, or a new one. The file and its log stay unchanged.
 
     Args:
         path: The file.
@@ -80,8 +80,7 @@ def check_sqlite(path: Path, longest: int | None = CHECKED_BYTES) -> None:
     Raises:
         DatabaseDamaged: The file can't be read as a database.
         NoFarmInDatabase: The database holds something else, or an incomplete farm.
-        DamagedFile: A file that SQLite needs beside the database can't be made, for example because a folder has its
-            name.
+        DamagedFile: Something that isn't a file has a name that SQLite needs beside the database (-wal or -shm).
     """
     log = Path(f"{path}-wal")
     logged = log.is_file() and log.stat().st_size > 0
@@ -90,7 +89,7 @@ def check_sqlite(path: Path, longest: int | None = CHECKED_BYTES) -> None:
             raise DamagedFile(
                 file,
                 "is not a file",
-                f"Move what has this name away: SQLite must make a file of this name beside the database {path.name}",
+                f"Move it away: SQLite must create a file with this name beside the database {path.name}",
             )
     if path.exists() and not path.is_file():
         raise DatabaseDamaged(path, f"the path is {'a folder' if path.is_dir() else 'not a file'}")
@@ -112,8 +111,8 @@ def check_sqlite(path: Path, longest: int | None = CHECKED_BYTES) -> None:
         problem = str(error)
         if logged and _sound_alone(path):
             problem += (
-                f"; the database is whole without its log {log.name}; move the log away if it belongs to another database; "
-                "if the log belongs to this database, moving it away loses the last writes"
+                f"; the database is whole without its log {log.name}; if the log belongs to another database, move it "
+                "away; otherwise moving it away loses the last writes"
             )
         raise DatabaseDamaged(path, problem) from None
 

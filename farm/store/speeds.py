@@ -1,4 +1,4 @@
-"""Records how fast each device denoises with each model. Works within the transaction that commits a window."""
+"""Records how fast each device denoises with each model."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ REMEMBERED = 8
 def note(transaction: Transaction, attempt: AttemptRecord, working_seconds: float) -> None:
     """Record how fast a device denoised a committed window.
 
-    Windows of the storyboard (a small draft of the whole video) aren't recorded: such small windows run at fewer FLOPs
-    a second on every device, so a device would seem slow.
+    Windows of a storyboard (a small draft of the whole video) aren't recorded. Every device is slower, in FLOPs a
+    second, with such small windows.
 
     Args:
         transaction: The transaction that commits the window.
         attempt: The attempt that made the window.
-        working_seconds: The time from the first step to the end, without loading the model and fetching inputs.
+        working_seconds: The time from the first step to the end. It excludes loading the model and fetching inputs.
     """
     connection = transaction.connection
     kind = connection.scalar(select(tasks.c.kind).where(tasks.c.id == attempt.task_id))
@@ -48,11 +48,9 @@ def note(transaction: Transaction, attempt: AttemptRecord, working_seconds: floa
 
 
 def forget_replaced(transaction: Transaction, node_id: str, offered: Sequence[DeviceRecord]) -> None:
-    """Delete the measured speeds of devices that were changed or replaced (by another card, for example).
+    """Delete the measured speeds of devices that a node no longer offers, or that it has changed or replaced.
 
     Args:
-        transaction: The caller's transaction.
-        node_id: The node.
         offered: The devices that the node offers now.
     """
     connection = transaction.connection

@@ -57,7 +57,7 @@ class Store:
             terms: How many failures the farm tolerates.
             boot: Returns seconds of CLOCK_BOOTTIME, for deadlines and durations.
             lived: Called if the database is empty. Returns the place where an earlier farm stored artifacts, or "" if
-                there is no such place. A place means that the earlier farm's record is missing.
+                there is none. If it returns a place, that farm's database is missing, and RecordLost is raised.
 
         Raises:
             LedByAnother: Another process leads.

@@ -1,7 +1,7 @@
 """The tables, as SQLAlchemy Core sees them. Their history is in `migrations`; a test proves that both agree.
 
-The tables store no number that a query can count, except where counting would take longer with every job the farm has
-ever done. The tables say where an artifact's file is; they never hold its bytes.
+A number that a query can count is stored only if counting it would take longer with every job that the farm has done.
+The tables say where an artifact's file is; they never hold its bytes.
 
 A farm does jobs for years, and the rows of ended jobs stay. So no statement of the farm's daily work may walk the
 rows of ended jobs. Two rules ensure this, and a test runs EXPLAIN on every such statement in both databases:

@@ -145,11 +145,13 @@ def servers(
         resolve: Returns the IPv4 addresses of a name.
 
     Returns:
-        First, the addresses for workstations (each host:port). Without `advertise`, this is the address in `listen`,
-        with two exceptions. If `listen` stands for all addresses (0.0.0.0 or ::), workstations use the address at which
-        Ray runs or would run. If `listen` has a name that means loopback on this machine (127.0.1.1 on Debian), the
-        loopback address is returned, because on other machines the name may mean another address.
-        Second, this machine's other addresses, if `listen` stands for all addresses; otherwise nothing.
+        The addresses for workstations, and the other addresses (each host:port). Without `advertise`, they are:
+
+        - If `listen` stands for all addresses (0.0.0.0 or ::): the address at which Ray runs or would run, and this
+          machine's other addresses.
+        - If `listen` has a name that means loopback on this machine (127.0.1.1 on Debian): this loopback address,
+          because on other machines the name may mean another address. There are no other addresses.
+        - Otherwise: the address in `listen`. There are no other addresses.
     """
     if advertise:
         return advertise, ()
@@ -173,7 +175,7 @@ def names(
 ) -> tuple[str, ...]:
     """Return the names and addresses by which clients, on this machine and on others, may call the daemon.
 
-    The arguments are those of `servers`.
+    The arguments mean the same as in `servers`.
     """
     best, others = servers(listen, advertise, 0, found, resolve=resolve)
     host, _ = split(listen)
@@ -212,7 +214,7 @@ def in_cluster(
         advertise: The setting server.advertise (each host:port).
         found: This machine's addresses now.
         runs: The address at which the farm's Ray runs; "" if Ray doesn't run. If a host in the settings has several
-            addresses and this is one of them, this one is returned, so that Ray stays where it is.
+            addresses, `runs` is preferred, so that Ray stays where it is.
         resolve: Returns the IPv4 addresses of a name.
 
     Raises:
@@ -248,9 +250,8 @@ def in_cluster(
 def kept(runs: str, found: Found) -> str:
     """Return the address at which Ray should run: usually the address at which it runs already.
 
-    A network cable that is unplugged and plugged in again changes nothing, and neither does a second network. But if
-    other machines probably can't reach Ray where it runs (a bridge or a tunnel, say), and can reach `found.best`, Ray
-    moves to `found.best`.
+    Ray moves to `found.best` only if other machines can probably reach it there, but not at its present address (such
+    as the address of a bridge or a tunnel).
 
     Args:
         runs: The address at which Ray runs. If it is loopback, or "" because Ray doesn't run, `found.best` is returned.

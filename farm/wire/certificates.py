@@ -60,8 +60,7 @@ def renewed(folder: Path, names: Sequence[str]) -> bytes | None:
         names: The names and IP addresses at which the server is reached; the first is the server's own name.
 
     Raises:
-        OSError, ValueError, TypeError: The CA's key is missing or damaged. Nothing else in the farm needs that
-            key.
+        OSError, ValueError, TypeError: The CA's key is missing or damaged.
     """
     from cryptography import x509
     from cryptography.hazmat.primitives import serialization
@@ -131,7 +130,9 @@ def _usage(**allowed: bool) -> Any:
 
 
 def server(folder: Path, remedy: str) -> tuple[bytes, bytes]:
-    """Return the server's certificate and private key (PEM), after a check that they fit each other and the CA.
+    """Return the server's certificate and private key (PEM).
+
+    Checks first that the key belongs to the certificate, and that the farm's CA issued the certificate.
 
     Args:
         folder: The folder of the farm's certificates and keys.

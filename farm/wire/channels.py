@@ -1,9 +1,8 @@
-"""Connections between the farm's parts: options of channels and of the daemon's server, and the token on every call.
+"""gRPC connections between the farm's parts: options of channels and of the daemon's server, and metadata of calls."""
 
-The token travels as plain metadata, not as gRPC call credentials. gRPC keeps call credentials in a plugin. When the
-plugin ends, it takes the GIL on one of gRPC's threads, while the thread that closes the last channel has the GIL and
-waits for the plugin. Both then wait for ever (grpc/grpc pull request 42247).
-"""
+# The token travels as plain metadata, not as gRPC call credentials. gRPC keeps call credentials in a plugin. When the
+# plugin ends, it takes the GIL on one of gRPC's threads, while the thread that closes the last channel has the GIL and
+# waits for the plugin. Both then wait for ever (grpc/grpc pull request 42247).
 
 from __future__ import annotations
 
@@ -68,11 +67,11 @@ def aio_channel(server: str, ca_pem: bytes) -> grpc.aio.Channel:
 
 
 REQUEST_KEY = "x-request-id"
-"""Metadata by which a client names a call; its tries have one name."""
+"""The metadata key of a call's request id. A client that repeats a call keeps the id."""
 
 
 def request_name(metadata: Iterable[tuple[str, str | bytes]] | None) -> str:
-    """Return the name of a call from its metadata. If there is no usable name, return a new one."""
+    """Return the request id in a call's metadata. If there is no usable id, return a new one."""
     for key, value in metadata or ():
         if key == REQUEST_KEY and isinstance(value, str) and _REQUEST.fullmatch(value):
             return value
@@ -80,12 +79,12 @@ def request_name(metadata: Iterable[tuple[str, str | bytes]] | None) -> str:
 
 
 def new_request() -> str:
-    """Return a new, random name for a call."""
+    """Return a new, random request id."""
     return secrets.token_hex(8)
 
 
 def request_metadata() -> tuple[tuple[str, str], ...]:
-    """Return call metadata with a new name for the call."""
+    """Return call metadata with a new request id."""
     return ((REQUEST_KEY, new_request()),)
 
 

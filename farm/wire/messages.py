@@ -26,7 +26,7 @@ def spec_from_message(
 
     Args:
         message: The message.
-        fill: Given the fields of the message, returns them together with the fields that the job's preset adds.
+        fill: Called with the fields of the message. Returns them with the fields of the job's preset added.
     """
     fields = {
         field.name: getattr(message, field.name)
@@ -49,7 +49,7 @@ def spec_from_message(
 
 
 def whole(value: Any) -> Any:
-    """Return `value`, JSON from a protobuf Struct, with integers for whole numbers. A Struct has only floats."""
+    """Return a JSON value with each whole float replaced by an integer. A protobuf Struct has only floats."""
     if isinstance(value, dict):
         return {key: whole(one) for key, one in value.items()}
     if isinstance(value, list):
@@ -184,9 +184,9 @@ def event_message(event: records.EventRecord) -> jobs_pb2.JobEvent:
 
 
 def shown_prompts(shared: JobJson) -> list[jobs_pb2.ShownPrompts]:
-    """Return which prompts apply to which frames. The list is empty for plans of earlier versions, which lack this.
+    """Return which prompts apply to which frames.
 
-    `shared`: the JSON that is stored with a job and that all its tasks get.
+    `shared` is the JSON that is stored with a job. If an earlier version of the farm made it, the list is empty.
     """
     return [
         jobs_pb2.ShownPrompts(first_frame=first, last_frame=last, prompts=texts)

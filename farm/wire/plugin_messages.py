@@ -1,4 +1,4 @@
-"""Translation between plugins and presets and the API's messages, and nothing else."""
+"""Translates plugins and presets into messages of the API, and messages into presets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OPTIONAL = ("steps", "guidance_scale", "width", "height", "fps")
 def plugin_messages(offers: Mapping[str, Iterable[Any]]) -> list[plugins_pb2.Plugin]:
     """Return everything that plugins offer, as messages.
 
-    `offers`: models, strategies, samplers, guidances and outputs, by kind.
+    `offers`: the models, strategies, samplers, guidances and outputs. Each key is a kind, such as "sampler".
     """
     return [_plugin(kind, offer) for kind, some in offers.items() for offer in some]
 

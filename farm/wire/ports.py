@@ -1,4 +1,4 @@
-"""Finds out why the farm can't listen on a port, and which program has the port, for the person who starts the farm.
+"""Finds out why the farm can't listen on a port, and which program uses the port.
 
 The functions look at this machine's processes and sockets; they send nothing.
 """
@@ -27,7 +27,7 @@ class PortTaken(Exception):
 def problem(address: str, option: str) -> str:
     """Return why no program can listen on `address` (host:port) now, and what to do; "" if a program can.
 
-    `option`: the option that sets the address, such as "--listen". Blocks while a name is looked up.
+    `option`: the option that sets the address, such as "--listen". The call blocks while it resolves the host's name.
     """
     host, port = addresses.split(address)
     try:

@@ -1,6 +1,6 @@
 """The client's profile, which says how to reach the farm. It comes from a file or from environment variables.
 
-Error messages say what to correct. None shows a token, even if a person has pasted it into the wrong place.
+Error messages say what to correct. They never show a token, even if a person has pasted it into the wrong place.
 """
 
 from __future__ import annotations
@@ -133,8 +133,8 @@ class Profile:
         3. FARM_SERVER with FARM_CA, and with FARM_TOKEN or FARM_TOKEN_FILE
         4. client.json in the farm's home (FARM_HOME or ~/.farm)
 
-        FARM_CA is the CA certificate, or a file that holds it. FARM_TOKEN is the client token; a file that holds the
-        token is accepted too, because earlier versions wanted that. FARM_TOKEN_FILE is a file that holds the token.
+        FARM_CA and FARM_TOKEN hold the CA certificate and the client token, or the paths of their files.
+        FARM_TOKEN_FILE holds the path of the token's file.
         """
         if path or environ.get("FARM_PROFILE"):
             return cls.load(Path(path or environ["FARM_PROFILE"]))
@@ -181,8 +181,8 @@ def exported(server: str, ca_pem: bytes, token: str) -> str:
 def place(path: Path) -> str:
     """Return a hash of this machine and the profile's path.
 
-    The profile in a farm's home stores this hash. For a copy, the hash computed from its place differs from the stored
-    hash. This tells copies from the original.
+    The profile in a farm's home stores this hash. If the stored hash differs from the hash of the file's present path,
+    the file is a copy.
     """
     machine = socket.gethostname()
     # Machines made from the same image may share a name, or an id.
@@ -214,7 +214,6 @@ def host_and_port(text: str, what: str) -> str:
     of gRPC could show it.
 
     Args:
-        text: The address.
         what: Where the address was given, for the error message, such as "FARM_SERVER".
 
     Raises:

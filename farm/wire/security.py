@@ -1,9 +1,10 @@
 """The farm's access control: its own CA, the tokens of clients and nodes, and the join token.
 
 Every farm is its own certificate authority, made at its first start. The server certificate always names "farmd", so
-that it stays valid when addresses change. It also names the farm's addresses, for clients that check the address
-(farmd.whereabouts). Clients and nodes trust the certificate because the farm's CA issued it. They get the CA's own
-certificate inside the join token or the client profile, and never over an unverified connection.
+that it stays valid when addresses change. It also names the farm's addresses, for clients that check the address.
+
+Clients and nodes trust the server certificate because the farm's CA issued it. They get the CA's own certificate inside
+the join token or the client profile, and never over an unverified connection.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class InvalidJoinToken(ValueError):
 
 @dataclass(frozen=True)
 class Identity:
-    """Who makes a call: a client, or a node. `node_id` is "" for a client."""
+    """Who makes a call: a client or a node. `node_id` is "" for a client."""
 
     kind: Literal["client", "node"]
     node_id: str = ""
@@ -76,14 +77,14 @@ class Authority:
 
     @classmethod
     def open(cls, home: Path) -> Authority:
-        """Load the authority in `home`; at a farm's first start, make it.
+        """Load the authority in `home`. At a farm's first start, make it.
 
         The new files (mode 0600, in a folder of mode 0700) appear all at once. So two daemons that start at the same
         time use the same files.
 
         Raises:
-            DamagedFile: A file in the folder is missing or damaged. Or the whole folder is missing, although the farm
-                has run before. No new keys are made then, because they would lock out every node and client.
+            DamagedFile: A file is missing or damaged, or the farm has run before and the whole folder is missing. No
+                new keys are made then, because they would lock out every node and client.
         """
         home = filled_in(home)
         folder = home / _TLS
@@ -117,8 +118,7 @@ class Authority:
             names: The host names and addresses at which the farm is reached.
 
         Raises:
-            OSError, ValueError, TypeError: The CA's key is missing or damaged. The old certificate stays; nodes and
-                farmctl still accept it.
+            OSError, ValueError, TypeError: The CA's key is missing or damaged. The old certificate stays in use.
         """
         renewed = certificates.renewed(self.home / _TLS, [SERVER_NAME, *names])
         if renewed is None:
@@ -140,7 +140,7 @@ class Authority:
         return f"node.{base64.urlsafe_b64encode(node_id.encode()).decode()}.{proof}"
 
     def admits(self, join_secret: str) -> bool:
-        """Return whether `join_secret`, which a node sends when it registers, is this farm's join secret."""
+        """Return whether a node that registers has sent this farm's join secret."""
         return _same(join_secret, self.join_secret)
 
     def verify(self, token: str) -> Identity:
@@ -212,12 +212,12 @@ def ray_token_path(home: Path) -> Path:
 
 
 def ray_token_file(home: Path) -> Path:
-    """Return the path of the file with the Ray cluster's token (RAY_AUTH_TOKEN_PATH). Make the file in a new farm.
+    """Return the path of the file with the Ray cluster's token (RAY_AUTH_TOKEN_PATH). In a new farm, make the file.
 
     Ray's head, the bridge and every raylet of the farm use this token (RAY_AUTH_MODE=token).
 
     Raises:
-        DamagedFile: The file is damaged. Or it is missing, although the farm has run before. No new token is made then,
+        DamagedFile: The file is damaged, or the farm has run before and the file is missing. No new token is made then,
             because the nodes have the old one.
     """
     path = ray_token_path(home)

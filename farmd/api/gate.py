@@ -74,9 +74,14 @@ def status_of(error: BaseException) -> tuple[grpc.StatusCode, str]:
 
 
 def refuse_nul(message: Message, within: str = "") -> None:
-    """Raise InvalidSpec if a text in `message` has a NUL character, because PostgreSQL can't store it.
+    """Refuse a message that has a NUL character in a text, because PostgreSQL can't store it.
 
-    `within`: the path of `message` inside the request, such as "spec."; the error's field begins with it.
+    Args:
+        message: The request, or a message inside it.
+        within: The path of `message` inside the request, such as "spec.". The error's field begins with it.
+
+    Raises:
+        InvalidSpec: A text has a NUL character.
     """
     for field, value in message.ListFields():
         place = f"{within}{field.name}"

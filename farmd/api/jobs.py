@@ -47,7 +47,7 @@ QUIET_SECONDS = 15.0
 
 
 class JobService(jobs_pb2_grpc.JobServiceServicer):
-    """Serves calls about jobs: the intake plans new jobs, and the store keeps all jobs."""
+    """Serves the calls about jobs."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
     async def SubmitJob(
         self, request: jobs_pb2.SubmitJobRequest, context: aio.ServicerContext
     ) -> jobs_pb2.SubmitJobResponse:
-        """Check, plan and store a job; nothing is stored if anything is wrong."""
+        """Check, plan and store a job. An invalid job is not stored."""
         if len(request.idempotency_key) > MAX_KEY:
             raise InvalidSpec(
                 "idempotency_key",
@@ -157,7 +157,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
     async def CancelJob(
         self, request: jobs_pb2.CancelJobRequest, context: aio.ServicerContext
     ) -> jobs_pb2.CancelJobResponse:
-        """Cancel a job, and tell the nodes that run its attempts to stop at once."""
+        """Cancel a job, and tell the nodes that work on it to stop at once."""
         job_id = await self._named(request.job_id)
         stopped = await asyncio.to_thread(self._store.jobs.cancel, job_id)
         await self._stop(stopped, "the job was cancelled")
@@ -193,7 +193,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
     async def PrioritiseJob(
         self, request: jobs_pb2.PrioritiseJobRequest, context: aio.ServicerContext
     ) -> jobs_pb2.PrioritiseJobResponse:
-        """Change a job's priority, within the same bounds as when a job is submitted."""
+        """Change a job's priority."""
         if not request.HasField("priority"):
             raise InvalidSpec("priority", "must be given, from 0 to 100")
         check_priority(request.priority)
@@ -211,7 +211,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
     async def ListOutputs(
         self, request: jobs_pb2.ListOutputsRequest, context: aio.ServicerContext
     ) -> jobs_pb2.ListOutputsResponse:
-        """List the finished files of a job, or, before it succeeds, its decoded segments."""
+        """List the finished files of a job. Until the job succeeds, list its decoded segments instead."""
         return await asyncio.to_thread(outputs, self._store, await self._named(request.job_id))
 
     def _explain(self, job_id: str) -> jobs_pb2.ExplainJobResponse:

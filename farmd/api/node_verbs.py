@@ -25,7 +25,7 @@ _LENGTHS = {"reason": 500, "asked_by": 200}
 
 
 class NodeVerbs(nodes_pb2_grpc.NodeServiceServicer):
-    """Stores what people want done with nodes, then calls `wake`, which wakes the dispatcher."""
+    """Stores people's requests about nodes, then wakes the dispatcher with `wake`."""
 
     def __init__(self, store: Store, sessions: Sessions, wake: Callable[[], None]):
         self._store, self._sessions, self._wake = store, sessions, wake

@@ -1,4 +1,4 @@
-"""The calls of NodeService with which agents join the farm and keep a stream to it; also the calls that show nodes."""
+"""NodeService: lets agents join the farm, serves their streams, and shows nodes."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ class NodeTerms:
     """What the daemon tells every node.
 
     Attributes:
-        ray_address: Returns the address of the farm's Ray.
+        ray_address: Returns the address of the farm's Ray cluster.
         ray_token: Returns the token of the farm's Ray cluster.
         heartbeat: The seconds between two heartbeats of a node.
         lease: The seconds that a lease lasts after each heartbeat.
-        servers: Returns the daemon's addresses, as farm.wire.addresses.servers does.
+        servers: Returns the daemon's addresses (see farm.wire.addresses.servers).
     """
 
     ray_address: Callable[[], str]

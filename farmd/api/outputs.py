@@ -1,4 +1,4 @@
-"""The files of a job, as JobService lists them. Functions here only read the store, and block."""
+"""Lists the files of a job for JobService. The functions block while they read the store."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class PluginService(plugins_pb2_grpc.PluginServiceServicer):
-    """Serves calls about plugins and presets: the intake knows both."""
+    """Serves calls about plugins and presets."""
 
     def __init__(self, intake: Intake):
         self._intake = intake

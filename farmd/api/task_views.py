@@ -1,6 +1,6 @@
-"""Makes the messages in which several API calls show jobs and tasks, with the reasons why these wait.
+"""Makes the messages in which the API shows jobs and tasks, with the reasons why jobs and tasks wait.
 
-Functions here only read the store, and block.
+The functions only read the store. They block.
 """
 
 from __future__ import annotations
@@ -41,10 +41,8 @@ def job_as_it_stands(
     """Return a job as the API shows it, with its stages. If none of its tasks runs, say why the job waits.
 
     Args:
-        store: The farm's store.
-        job: The job's record.
-        fit: Given tasks, returns how many of them each device could take.
-        loading: The models that are being loaded now: for each attempt id, the name of its model.
+        fit: Returns how many of the given tasks each device could take.
+        loading: The name of the model that an attempt is loading now, by the attempt's id.
     """
     stages = store.jobs.stages(job.id)
     message = job_message(job, stages)

@@ -30,7 +30,7 @@ DELIVERY_SECONDS = 10.0
 
 
 class TaskService(tasks_pb2_grpc.TaskServiceServicer):
-    """Serves calls about tasks. They read the store, and ask a node's agent for logs that are still on that node."""
+    """Serves calls about tasks, from the store. A log that is still on a node is fetched from the node's agent."""
 
     def __init__(
         self,

@@ -1,6 +1,7 @@
-"""Decides whether the farm or the owner has a workstation, by the time when the owner last touched it.
+"""Decides whether the farm or the owner may use a workstation.
 
-This module is pure: no clock, no I/O. Callers pass readings of CLOCK_BOOTTIME in seconds.
+The decision depends on when somebody last touched the workstation. This module is pure: no clock, no I/O. Callers pass
+readings of CLOCK_BOOTTIME in seconds.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Owner:
-    """Who has the machine after all looks so far. Before the first look the owner has it.
+    """Who has the machine, as far as the last look at it tells. Before the first look the owner has it.
 
     Attributes:
         stage: Who has the machine.

@@ -1,6 +1,6 @@
 """The built-in plugins that tell whether somebody is at a workstation: none, idle and command.
 
-Each of them only runs a program and reads its output. nodeagent.owner.owner decides what follows from that.
+nodeagent.owner.owner decides what the agent does when somebody is there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PROPERTIES = ("Id", "Class", "State", "Type", "Display", "IdleHint", "IdleSince
 
 @hookimpl
 def farm_presences() -> list[Presence]:
-    """Return this module's presences: none, idle (from Linux sessions) and command (runs the owner's command)."""
+    """Return the built-in presence plugins: none, idle (reads Linux sessions) and command (runs a command)."""
     return [
         Presence("none", "nobody is looked for", lambda command: AWAY),
         Presence("idle", "sessions' idle times, from logind and X11", lambda command: idle()),
@@ -31,10 +31,10 @@ def farm_presences() -> list[Presence]:
 
 
 def answer(command: str) -> float:
-    """Run a shell command whose exit code tells whether the owner is there.
+    """Return the seconds since the owner was last there, according to a shell command.
 
-    Returns AWAY for exit code 0 (the owner is away), and 0 seconds for exit code 1 (the owner is there). Raises
-    CannotTell for any other exit code.
+    The command's exit code decides: 0 means that the owner is away (returns AWAY), 1 that the owner is there (returns
+    0.0). Raises CannotTell for any other exit code.
     """
     code, said = _run(["/bin/sh", "-c", command])
     if code not in (0, 1):
@@ -46,7 +46,7 @@ def answer(command: str) -> float:
 def idle() -> float:
     """Return the seconds since a logged-in person touched the machine; AWAY if nobody is logged in.
 
-    Raises CannotTell if the system doesn't say.
+    Raises CannotTell if neither logind nor xprintidle gives the time.
     """
     try:
         listed = _read(["loginctl", "list-sessions", "--no-legend"])
@@ -74,13 +74,17 @@ def read_sessions(text: str) -> list[dict[str, str]]:
 
 
 def least_idle(sessions: Sequence[Mapping[str, str]], now: float) -> float:
-    """Return the seconds since somebody last touched the machine in a session; AWAY if there is no session.
+    """Return the seconds since somebody last used the machine in a session; AWAY if there is no session.
 
-    `sessions`: as `read_sessions` returns them. The sessions of login screens and services don't count, nor do closing
-    sessions. `now`: the time by CLOCK_MONOTONIC.
+    Login screens, services and closing sessions don't count. logind learns of an idle desktop only after some minutes.
+    For X11 sessions, xprintidle gives the exact time if it is installed.
 
-    A desktop tells logind that it is idle only after some minutes without a touch. If xprintidle is installed, it gives
-    the exact time of X11 sessions instead.
+    Args:
+        sessions: The sessions, as `read_sessions` returns them.
+        now: The time by CLOCK_MONOTONIC, in seconds.
+
+    Raises:
+        CannotTell: logind doesn't say whether a session is idle.
     """
     found = AWAY
     for session in sessions:

@@ -1,6 +1,6 @@
 """Checks at intervals whether the workstation's owner is there, and stops renderers when the owner is back.
 
-A presence plugin looks for the owner; nodeagent.owner.owner decides what follows.
+A presence plugin tells whether the owner is there. nodeagent.owner.owner decides what follows.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ class Renderers(Protocol):
 
 
 def sensor(settings: OwnerSettings) -> Callable[[], float]:
-    """Return a function that returns the seconds since the owner was last there.
+    """Return a function that tells for how many seconds the owner has been away.
 
-    Raises InvalidConfig if no plugin on this machine has the presence in `settings`.
+    Raises InvalidConfig if no plugin on this machine has the name `settings.presence`.
     """
     known = presences(node_plugins(built_in))
     if settings.presence not in known:
         accepted = ", ".join(sorted(known))
         raise InvalidConfig(
-            f"owner.presence: no plugin knows {settings.presence!r}; plugins on this machine know {accepted}"
+            f"owner.presence: no presence plugin is named {settings.presence!r}; this machine has the plugins {accepted}"
             f"{did_you_mean(settings.presence, known)}"
         )
     look = known[settings.presence].seconds_idle
@@ -64,7 +64,7 @@ def sensor(settings: OwnerSettings) -> Callable[[], float]:
 
 
 class OwnerWatch:
-    """Watches whether the owner of one workstation is there. Used from one event loop."""
+    """Watches whether the workstation's owner is there. Not safe to use from several event loops."""
 
     def __init__(
         self,
@@ -88,13 +88,16 @@ class OwnerWatch:
         return self._seen.reason
 
     async def run(self) -> None:
-        """Look for the owner at intervals, until cancelled."""
+        """Check at intervals whether the owner is there, until cancelled."""
         while True:
             await self.look()
             await asyncio.sleep(self._settings.every)
 
     async def look(self) -> None:
-        """Look for the owner once, and stop renderers if the owner is back and the settings ask for it."""
+        """Check once whether the owner is there.
+
+        If the owner is back and the settings ask for it, stop renderers.
+        """
         sample = await self._sample()
         # A look may take a while: what counts is when it was over.
         before, self._seen = self._seen, self._seen.observe(boottime(), sample, self._terms, self._claimed())
@@ -140,9 +143,12 @@ class OwnerWatch:
 
 
 def quiet(hours: tuple[Hours, ...], day: int, minute: int) -> str:
-    """Return why the farm can't use the machine at this local time; "" if the time is in none of the quiet `hours`.
+    """Return why the farm can't use the machine at this local time; "" outside the quiet hours.
 
-    `day`: weekday, 0 for Monday. `minute`: minutes since midnight.
+    Args:
+        hours: The quiet hours.
+        day: The weekday, 0 for Monday.
+        minute: Minutes since midnight.
     """
     now = next((one for one in hours if one.cover(day, minute)), None)
     return f"has quiet hours now ({now})" if now else ""

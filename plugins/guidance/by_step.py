@@ -46,15 +46,15 @@ class Scales:
     Each of `cfg`, `stg`, `rescale` and `blocks` has one entry for all steps, or one entry for each of `levels`.
 
     Attributes:
-        cfg: Strength of classifier-free guidance, away from the negative prompt; 1 is off.
-        stg: Strength of spatio-temporal guidance, away from the model with perturbed blocks; 0 is off.
-        rescale: How far to restore the standard deviation that the answer to the prompt had before guidance. Which
-            number means "off" depends on the dialect.
+        cfg: Strength of classifier-free guidance; 1 is off.
+        stg: Strength of spatio-temporal guidance; 0 is off.
+        rescale: Strength of rescaling, which undoes guidance's change of the answer's standard deviation. Which number
+            means "off" depends on the dialect.
         blocks: Numbers of the perturbed transformer blocks.
         levels: The noise levels (0 to 1) of the entries, from high to low; empty if each setting has only one entry.
         perturbation: What a perturbed block does.
-        star: Whether to project the answer to the prompt onto the answer to the negative prompt, and guide away from
-            that projection (CFG-Zero*).
+        star: Whether to use CFG-Zero*, which first scales the answer to the negative prompt to fit the answer to the
+            prompt.
         skip_above: Noise level above which the model doesn't run (only in ComfyUI's dialect); 1 is off.
         dialect: The program whose conventions these settings follow.
     """
@@ -107,8 +107,10 @@ class StepGuidance:
 def entry(levels: Sequence[float], level: float, dialect: Dialect) -> int:
     """Return the index of the list entry that applies at a step's noise level.
 
-    `levels`: the noise levels of the entries, from high to low. `level`: the step's noise level; it isn't rounded to
-    the nearest entry, because that would select other entries than the two programs do.
+    Args:
+        levels: The noise levels of the entries, from high to low.
+        level: The step's noise level. Neither program rounds it to the nearest entry.
+        dialect: The program whose rule selects the entry.
     """
     if dialect is Dialect.LIGHTRICKS:
         return next((place for place, low in enumerate(levels) if low <= level), len(levels) - 1)

@@ -1,8 +1,9 @@
-"""Computes one velocity from a model's answers to the prompt, to the negative prompt, and with perturbed blocks.
+"""Combines several answers of a model into one guided velocity.
 
-Inner products and standard deviations are taken over all tokens of one window, as in Lightricks' pipeline. Extra
-tokens count too, and so do tokens that stay as given: without them the result would change (docs/ltx.md).
-Therefore neighbouring windows have different inner products and standard deviations.
+The answers are for the prompt, for the negative prompt, and for the prompt with some transformer blocks perturbed.
+
+As in Lightricks' pipeline, inner products and standard deviations are taken over all tokens of one window. Even extra
+tokens and tokens that stay as given count (docs/ltx.md). So these numbers differ between neighbouring windows.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ def combine(
 
 
 def skipped(tokens: Tensor, sigma: Tensor) -> Tensor:
-    """Return the velocity that leads to a clean estimate of 0, for a step without the model (in ComfyUI's dialect).
+    """Return the velocity that leads to a clean estimate of 0.
+
+    In ComfyUI's dialect, steps that skip the model use this velocity.
 
     `tokens`: the noisy latents, float32 [1, N, C]. `sigma`: each token's noise level, [1, 1 or N, 1].
     """

@@ -1,4 +1,4 @@
-"""Guidances for the planner: their options, and the forward passes that each step takes. This module imports no torch."""
+"""What the planner must know about guidances: their options, and the forward passes of each step. Imports no torch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _Value = TypeVar("_Value")
 
 
 class LightricksOptions(Options):
-    """The options of guidance "lightricks": those of Lightricks' inference.py, by the same names."""
+    """The options of the guidance "lightricks". Lightricks' inference.py has the same options, by the same names."""
 
     guidance_scale: Annotated[
         Scale | Entries | None,
@@ -79,7 +79,7 @@ class LightricksOptions(Options):
 
 
 class ComfyuiOptions(Options):
-    """The options of guidance "comfyui": those of ComfyUI-LTXVideo's STG Guider Advanced."""
+    """The options of the guidance "comfyui". ComfyUI-LTXVideo's STG Guider Advanced has the same options."""
 
     preset: Annotated[
         str,
@@ -132,14 +132,15 @@ class ComfyuiOptions(Options):
 
 
 def scales_of(options: Options, guidance_scale: float) -> Scales:
-    """Return the guidance settings that options stand for.
+    """Return the guidance settings for a job's options.
 
     Args:
         options: LightricksOptions or ComfyuiOptions.
         guidance_scale: The scale of classifier-free guidance, used if the options don't set one.
 
     Raises:
-        InvalidSpec: A list has another number of entries than there are noise levels, or no preset has the given name.
+        InvalidSpec: No preset has the given name, the noise levels don't fall, or a list doesn't have one entry for
+            each noise level.
     """
     if isinstance(options, ComfyuiOptions):
         return _comfyui(options, guidance_scale)

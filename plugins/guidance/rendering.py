@@ -1,4 +1,4 @@
-"""Opens guidances for a renderer: asks the model what each step needs, and combines its answers."""
+"""The farm's guidances. They decide what to ask the model in each denoising step, and combine its answers."""
 
 from __future__ import annotations
 
@@ -27,13 +27,15 @@ def farm_open_guidance(
 
 
 class ByStep:
-    """The guidance of one window: what `scales` say for each step of `sigmas`, a falling schedule that ends with 0."""
+    """The guidance of one window.
+
+    `scales`: the job's settings. `sigmas`: the noise levels of the window's steps, which fall and end with 0.
+    """
 
     def __init__(self, scales: Scales, sigmas: Sequence[float]) -> None:
         self._scales, self._steps = scales, by_step(scales, sigmas)
 
     def velocity(self, asking: Asking) -> Tensor:
-        """Return the guided velocity, float32 [1, N, C]."""
         step = self._steps[asking.step]
         if step.skips:
             return skipped(asking.tokens, asking.sigma)

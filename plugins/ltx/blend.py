@@ -1,4 +1,4 @@
-"""Tensor operations that fit latents to each other: cross-fade them, match their statistics, and change their size."""
+"""Tensor operations on latents: cross-fade, match the statistics of other latents, and change the size."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import torch.nn.functional as F
 
 
 def ramp(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Return the cross-fade from ``left`` to ``right``: two windows' latents for the same times, both [C, k, h, w].
+    """Cross-fade the latents of two windows for the same times, both [C, k, h, w]. Return them as [C, k, h, w].
 
-    The left window's weights are ``linspace(1, 0, k + 2)[1:-1]``. They don't reach 1 or 0, because the latents just
-    before and after the cross-fade already come from one window alone.
+    The weights of ``left`` are ``linspace(1, 0, k + 2)[1:-1]``. The weights 1 and 0 are left out, because the latents
+    just before and after the cross-fade come from one window alone.
     Source: diffusers, pipeline_ltx_i2v_long_multi_prompt.py, linear_overlap_fuse.
     Raises ValueError if the shapes differ.
     """
@@ -45,10 +45,10 @@ def adain(latents: torch.Tensor, reference: torch.Tensor, factor: float) -> torc
 def upsample(latents: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Interpolate latents [C, n, h, w] to [C, n, height, width]; both sizes are in latents.
 
-    Interpolation is bilinear within each latent; latents of different times are not mixed. The result is the same for
-    normalised and for raw latents, because interpolation is linear and normalising is affine in each channel.
-    Interpolation averages neighbours and so reduces the variance (by half if they are independent), which would make
-    the video look flat. Therefore each channel's mean and standard deviation are restored afterwards.
+    Interpolation is bilinear within each latent; latents of different times are not mixed. Afterwards each channel gets
+    its mean and standard deviation back, because interpolation reduces the variance and the video would look flat.
+
+    Latents may be normalised before or after this; the result is the same.
     Raises ValueError for a size below 1.
     """
     if height < 1 or width < 1:

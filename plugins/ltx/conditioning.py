@@ -32,9 +32,7 @@ class Replace:
 
 @dataclass(frozen=True)
 class Extra:
-    """Known latents that the model sees as extra tokens, in addition to the window's own latents (the grid).
-
-    The window's result doesn't contain them.
+    """Known latents that the model sees as extra tokens. The window's result doesn't contain them.
 
     Attributes:
         latents: The extra latents, [C, k, h, w].
@@ -42,8 +40,8 @@ class Extra:
             below 0.
         strength: From 0 to 1; below 1 the latents are mixed with ``noise``.
         noise: Noise of the same shape as ``latents``; not needed at strength 1.
-        shares: For each of the window's K prompts and each extra latent, the share of the latent that shows the prompt,
-            float32 [K, k]. None: an extra latent has the same shares as the window's own latent at the same time.
+        shares: How much of each extra latent shows each of the window's K prompts, float32 [K, k]. None: the same
+            as for the window's own latent at the same time.
     """
 
     latents: torch.Tensor
@@ -53,7 +51,10 @@ class Extra:
     shares: torch.Tensor | None = None
 
     def beside(self) -> list[int]:
-        """Return, for each extra latent, the index of the window's own latent at the same time; 0 before the window."""
+        """Return, for each extra latent, the index of the window's own latent at the same time.
+
+        For an extra latent before the window, the index is 0.
+        """
         return [
             max(0, -(-(self.frame + FRAMES_PER_LATENT * index) // FRAMES_PER_LATENT))
             for index in range(self.latents.shape[1])
@@ -110,7 +111,7 @@ def check(conditions: Sequence[Condition], shape: tuple[int, int, int, int]) -> 
                 )
             if not taken.isdisjoint(claimed):
                 raise ValueError(
-                    f"start: two conditions are for the same latent, which is one of {claimed.start} .. {claimed.stop - 1}"
+                    f"start: two conditions are for the same latent, between {claimed.start} and {claimed.stop - 1}"
                 )
             taken.update(claimed)
         else:

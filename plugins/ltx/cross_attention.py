@@ -24,7 +24,7 @@ Processor = Callable[..., torch.Tensor]
 
 @dataclass(frozen=True)
 class Seen:
-    """One prompt, and the video tokens that attend to it, in one row of a batch.
+    """One prompt in a row of a batch, and the video tokens that attend to it.
 
     If ``queries`` and ``shares`` are None, all video tokens attend to this prompt and to no other.
 
@@ -42,9 +42,12 @@ class Seen:
 class ByLatent:
     """The cross-attention of one transformer block, in which each video token attends only to its own prompts.
 
-    It calls ``stock`` (the block's original attention) once per prompt. ``rows``: the prompts of each row of the batch.
-    Prompts have no padding, so no mask is needed and every fast attention kernel applies. Latents in a cross-fade are
-    computed twice; all others cost as much as with one prompt.
+    Latents in a cross-fade are computed twice; all others cost as much as with one prompt. Prompts have no padding, so
+    no mask is needed and every fast attention kernel applies.
+
+    Args:
+        stock: The block's original attention, called once for each prompt.
+        rows: The prompts of each row of the batch.
     """
 
     def __init__(self, stock: Processor, rows: Sequence[Sequence[Seen]]) -> None:
@@ -81,9 +84,9 @@ class ByLatent:
 class Words:
     """The text input of a forward pass: a batch with one or more rows.
 
-    A row is one prompt, or several prompts, each of which is shown by some of the latents. If every row is one prompt,
-    ``embeds`` and ``mask`` are as ``encode_prompt`` returned them. Otherwise each row contains its prompts one after the
-    other, without padding, and the method ``shown_to`` makes each latent see its own prompts.
+    A row has one prompt for all latents, or several prompts for different latents. If every row has one prompt,
+    ``embeds`` and ``mask`` are as ``encode_prompt`` returned them. Otherwise a row's prompts follow each other without
+    padding, and the method ``shown_to`` makes each latent see its own prompts.
 
     Attributes:
         embeds: The transformer's text input, [B, T, D].

@@ -1,7 +1,8 @@
 """The denoising loop: makes one window of latents from noise, with diffusers' transformer, a sampler and a guidance.
 
-The stock pipelines can't take shared noise or a latent tail, so the farm has a loop of its own. The loop does what
-LTXConditionPipeline does (checked by tests/parity), except for the one difference that ``Denoiser.step`` describes.
+The farm has a loop of its own, because diffusers' LTXConditionPipeline can't take latents from another window, or noise
+that windows share. Otherwise the loop does what this pipeline does (checked by tests/parity), except for one difference
+that ``Denoiser.step`` describes.
 """
 
 from __future__ import annotations
@@ -33,12 +34,11 @@ Settle = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class State:
-    """A window between two steps: all that is needed to save and resume its denoising.
-
-    Nothing else is needed, because any added noise is a function of the step.
+    """The state of a window between two steps: all that is needed to save and resume its denoising.
 
     Attributes:
-        latents: The e extra latents, then the window's own n latents, float32 [C, e + n, h, w], on the model's device.
+        latents: Float32 [C, e + n, h, w], on the model's device: first e extra latents, which the model sees
+            besides the window, then the window's own n latents.
         step: The number of steps done.
         history: What the sampler remembers of earlier steps, by name; see farm.sampling.History.
     """
@@ -61,14 +61,13 @@ class Denoiser:
         guidance: Strength of classifier-free guidance, or a guidance that was opened for ``sigmas``. A strength of 1 is
             off; above 1, each forward pass has a batch of 2.
         sampler: Moves the latents from one noise level to the next.
-        fresh: Returns the fresh noise of a step, [C, e + n, h, w]: first for the e extra latents, then for the window.
-            Needed by samplers that add noise.
+        fresh: Returns the fresh noise of a step, in the shape of ``State.latents``. Needed by samplers that add noise.
         conditions: Known latents that guide the denoising.
-        base: Latents [C, n, h, w] from which the window begins, mixed with noise: (1 - sigmas[0])·base +
-            sigmas[0]·noise. Needed if ``sigmas`` begin below 1.
-        cond_noise_scale: Above 0, motion becomes livelier: at every step, noise times this scale and sigma² is added
-            to the latents of conditions at strength 1.
-        cond_noise: Returns that noise for a step, [C, e + n, h, w]: first for the e extra latents, then for the window.
+        base: Latents [C, n, h, w], needed if ``sigmas`` begin below 1. The window then begins as
+            (1 - sigmas[0])·base + sigmas[0]·noise.
+        cond_noise_scale: How much noise to add to conditions at strength 1, which makes motion livelier. At each step,
+            cond_noise_scale·sigma²·cond_noise is added; 0 adds none.
+        cond_noise: Returns this noise for a step, in the shape of ``State.latents``.
 
     Raises:
         ValueError: An argument doesn't fit; the error names it.
@@ -146,10 +145,10 @@ class Denoiser:
         return State(self._initial(), 0)
 
     def resume(self, latents: torch.Tensor, step: int, history: History | None = None) -> State:
-        """Return the state of this window from what was saved of it.
+        """Return a saved state of this window, moved to the model's device.
 
         Args:
-            latents: As in `State`; they may come from another device.
+            latents: As in `State`, but on any device.
             step: The number of steps that are done.
             history: As in `State`; None: the sampler remembers nothing.
 
@@ -185,9 +184,8 @@ class Denoiser:
 
         Args:
             state: The state before the step.
-            settle: For a window in lockstep: replaces each clean estimate of the step by one that agrees with the
-                neighbours' estimates. It is called once for each evaluation of the velocity. All windows call it
-                equally often.
+            settle: For a window in lockstep. It is called with each clean estimate of the step, [C, n, h, w], and
+                returns the estimate on which the window and its neighbours agree. All windows call it equally often.
         """
         number, latents = state.step, self._shaken(state)
         tokens, times = latents.flatten(1).T[None], self._times[number].reshape(1, 1)
@@ -317,7 +315,7 @@ class Denoiser:
         if not isinstance(prompt, TimedText):
             if any(known.shares is not None for known in self._extra):
                 raise ValueError(
-                    "shares: extra latents may have shares (how much of a latent shows each prompt) only if the window's prompt has shares too"
+                    "shares: an extra latent has shares (how much of it shows each prompt), but the window's prompt has none; give shares to both or to neither"
                 )
             return prompt
         if prompt.shares.shape[1] != self._noise.shape[1]:
@@ -331,7 +329,7 @@ class Denoiser:
         for known, part in zip(self._extra, parts, strict=True):
             if part.shape != (len(prompt.texts), known.latents.shape[1]):
                 raise ValueError(
-                    f"shares: must have the shape [{len(prompt.texts)}, {known.latents.shape[1]}] for extra latents (one row for each prompt, one column for each latent), got {list(part.shape)}"
+                    f"shares: must have the shape [{len(prompt.texts)}, {known.latents.shape[1]}], a row for each prompt and a column for each extra latent, got {list(part.shape)}"
                 )
         return TimedText(prompt.texts, torch.cat([*parts, prompt.shares], dim=1)).shown()
 

@@ -1,7 +1,7 @@
-"""Encode clips of any length, one stretch at a time, to exactly the latents that the VAE makes of the whole clip.
+"""Encodes clips of any length, one stretch of frames at a time.
 
-This works because the encoder never looks ahead: each of its convolutions only needs a few earlier frames. Those are
-kept from one stretch to the next.
+The latents are the same as if the whole clip were encoded at once, because the encoder is causal. Each convolution
+needs only a few earlier frames, which are kept for the next stretch.
 """
 
 from __future__ import annotations
@@ -36,9 +36,14 @@ class ClipEncoder:
     def add(self, frames: np.ndarray) -> torch.Tensor:
         """Encode the next RGB frames [F, H, W, 3] to normalised latents, float32 [C, k, H/32, W/32].
 
-        The frames are uint8, or float32 from -1 to 1. The first stretch must have F = 8n + 1 frames and gives n
-        + 1 latents. Each later stretch must have F = 8n frames and gives n latents. Raises ValueError for
-        another number of frames, for a size that isn't a multiple of 32, and for another dtype.
+        The first stretch must have 8n + 1 frames and gives n + 1 latents. Each later stretch must have 8n frames and
+        gives n latents.
+
+        Args:
+            frames: The frames, uint8 or float32 from -1 to 1. H and W are multiples of 32.
+
+        Raises:
+            ValueError: The number of frames, the size or the dtype is wrong.
         """
         check_frames(self._ltx.vae, frames, alone=0 if self._begun else 1)
         self._begun = True
@@ -52,7 +57,8 @@ def stretches(frames: int, pixels: int, at_a_time: int) -> list[int]:
     Args:
         frames: Length of the clip: 8n + 1 frames.
         pixels: Pixels of one frame.
-        at_a_time: About how many pixels a stretch has in all its frames. A stretch is never shorter than one latent.
+        at_a_time: About how many pixels to encode at once. This limits the frames of a stretch, but every stretch has
+            enough frames for one latent.
 
     Raises:
         ValueError: ``frames`` is not 8n + 1.

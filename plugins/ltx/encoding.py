@@ -73,7 +73,9 @@ def _cut_note(ltx: Ltx, texts: Sequence[str], index: int, prompts: int) -> str:
     """Return a note with the words that the text encoder doesn't read of a prompt, or of the negative one at the end."""
     which = "negative_prompt" if index >= prompts else f"prompt {index + 1}" if prompts > 1 else "prompt"
     words = shown(unread(ltx, texts[index]), _MOST_WORDS)
-    return f"{which}: is longer than the {ltx.max_tokens} tokens that the model reads; the model doesn't see '{words}'"
+    return (
+        f"{which}: the model reads at most {ltx.max_tokens} tokens of a prompt, so it doesn't see '{words}'"
+    )
 
 
 def _media(ltx: Ltx, task: TaskContext, index: int, length: int, made: dict[str, Path]) -> Iterator[int]:

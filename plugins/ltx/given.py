@@ -1,7 +1,7 @@
-"""Put given frames (of images and clips that come with the job) into the rendered video in place of rendered frames.
+"""Replaces frames of the rendered video by given frames, that is, by the job's own images and clips.
 
-This can't be done with latents alone, because a latent stands for eight frames and a clip may end within them. This
-module also measures how much given frames differ from the frames that the windows rendered in their place.
+Latents can't do this exactly: a latent stands for eight frames, and a clip may end within them. This module also
+measures how much given frames differ from the rendered frames that they replace.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ MOST_NOTES = 10
 
 @dataclass(frozen=True)
 class RestoredSpan:
-    """Given frames that replace the rendered frames from number ``first`` on.
+    """Given frames that replace rendered frames, with a fade on both sides.
 
-    The rendered frames just before and after them change too, so that the picture doesn't jump: the difference between
-    a given frame and the rendered frame in its place is added to them, and fades out.
+    The rendered frames just before and after the given frames are changed too, so that the picture doesn't jump. They
+    get a part of the difference between the nearest given frame and the rendered frame that it replaces.
 
     Attributes:
-        first: Number of the rendered frame that the first given frame replaces.
+        first: The number of the first rendered frame that is replaced.
         shown: The given frames, uint8 RGB [n, height, width, 3].
-        made: The frames that were rendered in place of the first and of the last given frame, uint8 RGB
-            [height, width, 3]; None if the fade on that side is 0.
-        fade: Over how many frames the difference fades out, before the first and after the last given frame.
+        made: The first and the last rendered frame that are replaced, uint8 RGB [height, width, 3]. None if the fade
+            on that side is 0.
+        fade: The number of frames that are changed before the first and after the last given frame.
     """
 
     first: int
@@ -48,10 +48,13 @@ class RestoredSpan:
     fade: tuple[int, int]
 
     def over(self, frame: np.ndarray, number: int) -> np.ndarray:
-        """Return the frame to show as frame ``number`` of the video, uint8 RGB [height, width, 3].
+        """Return the final picture of a frame of the video, uint8 RGB [height, width, 3].
 
-        It is a given frame, or ``frame`` with a fading difference, or ``frame`` itself. ``frame``: the frame as it was
-        rendered, of the same shape.
+        This is a given frame, a rendered frame changed by the fade, or the rendered frame itself.
+
+        Args:
+            frame: The rendered frame, uint8 RGB [height, width, 3].
+            number: The frame's number in the video.
         """
         last = self.first + len(self.shown) - 1
         if self.first <= number <= last:
@@ -66,12 +69,14 @@ class RestoredSpan:
         return np.clip(np.rint(faded), 0, 255).astype(np.uint8)
 
     def likeness(self, frame: np.ndarray, number: int, seen: tuple[slice, slice]) -> float | None:
-        """Return the PSNR in dB between a rendered frame and the given frame that replaces it; None if none does.
+        """Return the PSNR in dB between a rendered frame and the given frame that replaces it.
+
+        Returns None if no given frame replaces the rendered frame.
 
         Args:
             frame: The rendered frame, uint8 RGB [height, width, 3].
-            number: Its number.
-            seen: The lines and the columns to compare: those that the delivered video shows.
+            number: The frame's number in the video.
+            seen: The lines and columns that the delivered video shows. Only these are compared.
         """
         if not self.first <= number < self.first + len(self.shown):
             return None
@@ -80,10 +85,10 @@ class RestoredSpan:
 
 @dataclass(frozen=True)
 class Difference:
-    """The frame of a given image or clip (a condition) that differs most from the frame rendered in its place.
+    """How much a given image or clip differs from the frames that were rendered in its place.
 
     Attributes:
-        condition: Index of the condition in the job's list, as it was submitted.
+        condition: Index of the image or clip in the job's list of conditions.
         begins: The video's frame at which the image or clip begins.
         frames: Length of the image or clip in frames.
         frame: Number of the frame that differs most, in the delivered video.
@@ -106,14 +111,17 @@ class Difference:
             what, at = f"clip at frames {span} of the video", f" at frame {self.frame}"
         return (
             f"the {what} differs from what was rendered in its place (PSNR {self.db:.0f} dB{at}; a PSNR below {NOT_FOLLOWED:.0f} dB stands out); "
-            "try another seed or a strength below 1; with such a strength the video keeps the rendered frames"
+            "try another seed, or give a strength below 1: then the video keeps the rendered frames"
         )
 
 
 def report(differences: Iterable[Difference]) -> tuple[str, dict[str, Any]]:
-    """Return a report on the differences (one or more): a sentence, and an object for JSON.
+    """Return a report on the differences: a sentence, and an object for JSON.
 
-    The object contains all measured values, and a note on each of the worst differences (at most MOST_NOTES).
+    The object holds all measured values, and a note on each of the worst differences (at most MOST_NOTES notes).
+
+    Args:
+        differences: At least one difference.
     """
     found = sorted(differences, key=lambda one: (one.db, one.frame))
     missed = [one for one in found if one.db < NOT_FOLLOWED]

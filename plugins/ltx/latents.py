@@ -1,6 +1,6 @@
-"""Files of latents that tasks store for other tasks: safetensors that also say where on the timeline they begin.
+"""Writes and reads the files of latents that tasks store for other tasks.
 
-This module also loads parts of such files, and assembles parts of several files.
+Each is a safetensors file. Its metadata says which latent of the video's timeline is its first.
 """
 
 from __future__ import annotations
@@ -35,10 +35,8 @@ def save_latents(
         path: The file.
         latents: The latents, [C, n, h, w].
         start: Index of the first latent on the video's timeline.
-        dtype: The dtype to store: the one in which the model computes. Nothing is lost, because VAE and transformer
-            round latents to it anyway.
-        space: The VAE's statistics. Give them if another model is going to read the latents: `check_space` then finds
-            them in the file.
+        dtype: The dtype to store. The model's own dtype loses nothing: VAE and transformer round latents to it anyway.
+        space: The VAE's statistics, for `check_space`. Give them if another model is going to read the latents.
     """
     tensors = {"latents": latents.to(dtype).contiguous().cpu()}
     if space is not None:
@@ -63,8 +61,9 @@ def check_space(path: Path, space: Statistics) -> None:
     for name, one, other in zip(("mean", "deviation"), theirs, space, strict=True):
         if one.shape != other.shape or not torch.allclose(one, other.float().cpu(), rtol=_SAME, atol=_SAME):
             raise OtherSpace(
-                f"storyboard_model: the storyboard's latents come from a different VAE than that of the model that renders the video (the {name} of each channel "
-                "differs); give both models the same VAE, or let the rendering model draw its own storyboard"
+                f"storyboard_model: the storyboard's latents come from a different VAE than the rendering model's "
+                f"(the {name} of each channel differs); give both models the same VAE, or let the rendering model "
+                "draw its own storyboard"
             )
 
 
@@ -96,12 +95,12 @@ def assemble(
     """Return the latents [start, stop) of the video's timeline, assembled from the results of several tasks.
 
     Args:
-        pieces: The pieces, in the order of time. Each names one task, or two whose latents are cross-faded over the
-            whole piece.
+        pieces: The pieces, in the order of time. A piece that names two tasks is a cross-fade from the first task's
+            latents to the second's.
         fetch: Returns the file with the latents of a task, by task key.
         start: First latent of the result.
         stop: The latent after the last one of the result.
-        patches: Keys of tasks whose latents finally replace the assembled latents at the same places.
+        patches: Keys of tasks whose latents then replace assembled latents at the same indices.
 
     Returns:
         float32 [C, stop - start, h, w].

@@ -96,7 +96,10 @@ class Ltx:
 
     @cached_property
     def space(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and standard deviation [C] by which the VAE normalises latents, read without loading the VAE."""
+        """The mean and the standard deviation, each [C], with which the VAE normalises latents.
+
+        They are read without loading the VAE.
+        """
         for file in sorted((self.folder / "vae").glob("*.safetensors")):
             with safe_open(file, "pt") as tensors:
                 if "latents_mean" in tensors.keys():  # noqa: SIM118 - no mapping
@@ -161,7 +164,7 @@ def _latent_upsampler(ltx: Ltx) -> LTXLatentUpsamplerModel:
     model = _model(ltx, LTXLatentUpsamplerModel, UPSAMPLER)
     if not model.config.spatial_upsample or model.config.temporal_upsample:
         raise ValueError(
-            f"{UPSAMPLER}: need an upsampler that doubles height and width and keeps the number of frames"
+            f"{UPSAMPLER}: must be an upsampler that doubles height and width and keeps the number of frames"
         )
     channels = ltx.space[0].numel()
     if model.config.in_channels != channels:

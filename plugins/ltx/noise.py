@@ -86,13 +86,14 @@ def latent_noise(
 ) -> np.ndarray:
     """Return standard normal noise for a range of latents of the video's timeline.
 
-    The noise of each latent depends only on the seed, the stage, the step and the latent's index (it is drawn with
-    key = seed and counter = (0, latent, step, stage)). So windows that overlap get the same noise, and so does a retry.
+    The noise of each latent depends only on the seed, the stage, the step and the latent's index. So windows that
+    overlap get the same noise, and so does a retry. The Philox key is the seed. The counter is (0, latent, step,
+    stage).
 
     Args:
         seed: Seed of the job.
-        stage: Distinguishes, together with ``step``, the different uses of noise within a job.
-        step: See ``stage``.
+        stage: Number of the stage that uses the noise. Each stage gets different noise.
+        step: Number of the use of noise within the stage, such as a sampling step.
         start: First latent.
         stop: The latent after the last one.
         channels: Channels of a latent.

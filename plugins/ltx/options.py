@@ -1,7 +1,7 @@
 """The options of the LTX models, and the noise schedules that they choose. Plain Python, no tensors.
 
-Names, numbers and order of work are those of Lightricks' pipeline (LTX-Video, pipelines/pipeline_ltx_video.py and
-schedulers/rf.py), so that settings that work there can be given here.
+Names, numbers and order of work follow Lightricks' pipeline, so that settings that work there work here too. Source:
+LTX-Video, pipelines/pipeline_ltx_video.py and schedulers/rf.py.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DISTILLED = tuple(linear_quadratic(8)[:-1])
 
 
 class Schedule(StrEnum):
-    """How the noise levels of the steps are chosen."""
+    """A way to choose the noise levels of the steps."""
 
     LINEAR_QUADRATIC = "linear-quadratic"  #: half of the steps between 1 and .975, the rest ever longer
     UNIFORM = "uniform"  #: steps of one length
@@ -35,7 +35,7 @@ class Schedule(StrEnum):
 
 
 class Padding(StrEnum):
-    """What lies around given media where a video is rendered larger than it is delivered."""
+    """What fills the border around given media, in a video that is rendered larger than it is delivered."""
 
     EDGE = "edge"  #: the media's edges, repeated
     GREY = "grey"  #: grey, as in Lightricks' inference.py
@@ -122,12 +122,12 @@ def schedule(options: Options, steps: int, tokens: int, distilled: str = "") -> 
 
     Args:
         options: The job's LtxOptions.
-        steps: Denoising steps of the whole schedule, before any are left out.
+        steps: Denoising steps of the whole schedule, including steps that the options skip.
         tokens: Latent tokens of a window.
-        distilled: The model's name if it is a distilled model, which knows only the noise levels in DISTILLED; else "".
+        distilled: The name of a distilled model, which knows only the noise levels in DISTILLED; "" for other models.
 
     Raises:
-        InvalidSpec: The options don't fit each other, the steps or the model.
+        InvalidSpec: The options contradict each other, or don't suit the steps or the model.
     """
     if not isinstance(options, LtxOptions):
         raise TypeError(f"options: must be LtxOptions, got {type(options).__name__}")
@@ -141,14 +141,14 @@ def schedule(options: Options, steps: int, tokens: int, distilled: str = "") -> 
     if distilled and (strange := [level for level in levels if not _on_grid(level)]):
         raise InvalidSpec(
             "options.timesteps",
-            f"must be among {_listed(DISTILLED)} (the only noise levels that {distilled}, a distilled model, knows), got {strange[0]:g}",
+            f"must be among {_listed(DISTILLED)} for the distilled model {distilled}, got {strange[0]:g}",
         )
     first, last = options.skip_initial_inference_steps, options.skip_final_inference_steps
     if first + last >= len(levels):
         name = "skip_initial_inference_steps" if first else "skip_final_inference_steps"
         raise InvalidSpec(
             f"options.{name}",
-            f"must keep at least one of the {len(levels)} steps, got {first + last} steps to skip",
+            f"must leave at least one of the {len(levels)} steps, but {first + last} steps would be skipped",
         )
     return (*levels[first : len(levels) - last], 0.0)
 
@@ -176,14 +176,13 @@ def _only_its_own(options: LtxOptions, steps: int, distilled: str) -> None:
     if steps != len(DISTILLED):
         raise InvalidSpec(
             "steps",
-            f"must be {len(DISTILLED)} for {distilled} (a distilled model, which knows only its own noise levels), got {steps}; "
-            "to take fewer steps, list the noise levels of these steps in options.timesteps",
+            f"must be {len(DISTILLED)} for the distilled model {distilled}, got {steps}; to take fewer steps, list their noise levels "
+            "in options.timesteps",
         )
     if options.schedule is not Schedule.LINEAR_QUADRATIC:
         raise InvalidSpec(
             "options.schedule",
-            f"must be '{Schedule.LINEAR_QUADRATIC}' for {distilled} (a distilled model, which knows only its own noise levels), "
-            f"got '{options.schedule}'",
+            f"must be '{Schedule.LINEAR_QUADRATIC}' for the distilled model {distilled}, got '{options.schedule}'",
         )
 
 

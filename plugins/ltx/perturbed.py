@@ -46,7 +46,7 @@ def perturbed(transformer: Any, blocks: Sequence[int], how: Perturbation) -> Ite
     """
     count = len(transformer.transformer_blocks)
     if wrong := [number for number in blocks if not 0 <= number < count]:
-        raise ValueError(f"skip_block_list: need block numbers from 0 to {count - 1}, got {wrong[0]}")
+        raise ValueError(f"skip_block_list: must be block numbers from 0 to {count - 1}, got {wrong[0]}")
     with ExitStack() as undo:
         for number in dict.fromkeys(blocks):
             block = transformer.transformer_blocks[number]

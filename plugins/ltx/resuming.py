@@ -42,10 +42,7 @@ def save(state: State, fingerprint: str, path: Path) -> None:
 def load(path: Path, fingerprint: str, denoiser: Denoiser) -> State:
     """Return the state that was saved at `path`, so that denoising can continue from it.
 
-    Args:
-        path: the file that `save` wrote.
-        fingerprint: the fingerprint of the task that wants to continue.
-        denoiser: the denoiser of that task.
+    `fingerprint` and `denoiser` belong to the task that wants to continue.
 
     Raises:
         Unfit: the state has another format or fingerprint, or the file can't be read.

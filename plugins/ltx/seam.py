@@ -28,9 +28,9 @@ class Joined:
 
     Attributes:
         latents: the joined latents, [C, k, h, w].
-        cut: the index of the first latent that comes from the right window, 0 … k. None: a ramp over all k latents.
+        cut: the index, 0 … k, of the first latent from the right window. None if a ramp blends all k latents.
         disagreement: how much the windows disagree, one value for each of the k latents (see ``join``).
-        kept: the part of the latents' spread that a ramp keeps, at the latent where it keeps least; 1 is all.
+        kept: how much of the latents' spread a ramp keeps, from 0 to 1, at the latent where it keeps least.
     """
 
     latents: torch.Tensor
@@ -40,7 +40,11 @@ class Joined:
 
     @property
     def across(self) -> float:
-        """The disagreement at the join: the worst value within a ramp, or the value across the cut of a hand-over."""
+        """The disagreement at the join.
+
+        For a ramp, this is the highest value of all latents. For a hand-over, it is the mean of the latents on both
+        sides of the cut.
+        """
         return max(self.disagreement) if self.cut is None else _across(self.disagreement)[self.cut]
 
     @property
@@ -100,9 +104,9 @@ def bridged(before: torch.Tensor, behind: torch.Tensor, between: int) -> torch.T
 def levelled(latents: torch.Tensor) -> torch.Tensor:
     """Make each channel's mean change evenly from the second latent of a patch [C, n, h, w] to its last.
 
-    The patch is the part around a seam that is rendered again. Its first latent is run-up: it is rendered but not
-    used, so it gets the second latent's mean. Windows whose seam fails often differ in colour, and a sudden change of
-    colour in the middle of the patch would be seen.
+    The patch is the part around a failed seam that is rendered again. The windows on the two sides of a failed seam
+    often differ in colour, and a sudden change of colour in the middle of the patch would be visible. The first latent
+    gets the second latent's mean: it is run-up, which is rendered but not used.
     """
     # A model that knows no such change makes the patch one colour, which gives two sudden changes instead of one.
     means = latents.mean((2, 3), keepdim=True)

@@ -7,11 +7,13 @@ from itertools import pairwise
 
 
 def linear_quadratic(steps: int, threshold: float = 0.025, linear_steps: int | None = None) -> list[float]:
-    """Return the noise schedule of LTXConditionPipeline: ``steps`` falling sigmas, the first 1.0, then a final 0.0.
+    """Return the noise schedule of LTXConditionPipeline: ``steps`` + 1 sigmas that fall from 1.0 to 0.0.
 
-    The sigmas fall linearly from 1 to 1 - ``threshold`` over the first ``linear_steps`` (half of the steps by
-    default), then quadratically to 0. Source: LTX-Video, ltx_video/schedulers/rf.py.
+    The sigmas fall linearly to 1 - ``threshold`` in the first ``linear_steps`` steps (by default half of the steps),
+    then quadratically to 0.
+
     Raises ValueError for fewer than 1 step, or linear_steps outside 1 .. steps - 1.
+    Source: LTX-Video, ltx_video/schedulers/rf.py.
     """
     if steps < 1:
         raise ValueError(f"steps: need at least 1, got {steps}")

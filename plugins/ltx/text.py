@@ -53,8 +53,8 @@ def shares_by_latent(runs: Sequence[Run], prompts: int) -> torch.Tensor:
     """Return how much of each latent shows each prompt: float32 [prompts, n].
 
     Args:
-        runs: spans of latents in order of time, without gaps; n latents in total. Each is (start, stop, shares); the
-            shares are pairs of a prompt's index and how much of these latents shows that prompt.
+        runs: spans of latents in order of time, without gaps; n latents in total. Each span is (start, stop, shares).
+            Each share is a pair: a prompt's index, and how much of these latents shows that prompt.
         prompts: the number of prompts.
 
     Raises:
@@ -70,8 +70,8 @@ def shares_by_latent(runs: Sequence[Run], prompts: int) -> torch.Tensor:
 def mix(parts: Sequence[tuple[Text, float]]) -> Text:
     """Mix several prompts into one.
 
-    The embedding is the weighted sum of the prompts' embeddings. The mask is true at each token that is true for any
-    of the prompts. Only plans of earlier versions need this: they have one mixed prompt for a whole window.
+    The embedding is the weighted sum of the prompts' embeddings. The mask is true where any prompt's mask is true.
+    Only older plans need this: they have one mixed prompt for a whole window.
 
     Args:
         parts: each prompt with its weight.
@@ -111,13 +111,16 @@ def encode_prompt(ltx: Ltx, prompts: Sequence[str]) -> tuple[torch.Tensor, torch
 
 
 def cut_off(ltx: Ltx, prompts: Sequence[str]) -> dict[int, int]:
-    """Return the full number of tokens of each prompt that ``encode_prompt`` cuts, by the prompt's index."""
+    """Return the length in tokens of each prompt that is too long for the model, by the prompt's index."""
     lengths = [len(tokens) for tokens in ltx.tokenizer(list(prompts), verbose=False).input_ids]
     return {index: length for index, length in enumerate(lengths) if length > ltx.max_tokens}
 
 
 def unread(ltx: Ltx, prompt: str) -> str:
-    """Return the end of a prompt that ``encode_prompt`` cuts off, from the beginning of the first word that it cuts."""
+    """Return the end of a prompt that the model doesn't read; "" if the model reads the whole prompt.
+
+    The returned text begins with a whole word.
+    """
     places = ltx.tokenizer(prompt, return_offsets_mapping=True, verbose=False).offset_mapping
     if len(places) <= ltx.max_tokens:
         return ""

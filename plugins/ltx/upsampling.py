@@ -1,6 +1,6 @@
-"""Double the height and width of latents with the latent upsampler, if the video model's folder has one.
+"""Doubles the height and width of latents with the latent upsampler that some video models have in their folder.
 
-If a size other than the double is wanted, the doubled latents are then interpolated to it (plugins.ltx.blend).
+To reach a size that isn't exactly the double, plugins.ltx.blend interpolates the doubled latents afterwards.
 """
 
 from __future__ import annotations
@@ -16,9 +16,7 @@ LEAST = 1.5
 
 
 def worth_doubling(latents: torch.Tensor, height: int, width: int) -> bool:
-    """Return whether to enlarge latents by the upsampler first, which doubles their height and width.
-
-    Interpolation then brings them to the wanted size.
+    """Return whether the latent upsampler should double latents before they are interpolated to the wanted size.
 
     Args:
         latents: The latents, [C, n, h, w].

@@ -26,13 +26,14 @@ _TAIL_PIXELS = 6_000_000
 
 @torch.no_grad()
 def encode_clip(ltx: Ltx, frames: np.ndarray, noise: torch.Tensor | None = None) -> torch.Tensor:
-    """Encode RGB frames [F, H, W, 3], F = 8n + 1, to normalised latents float32 [C, n + 1, H/32, W/32].
+    """Encode RGB frames [8n + 1, H, W, 3] to normalised latents float32 [C, n + 1, H/32, W/32].
 
-    The frames are uint8, or float32 from -1 to 1.
+    The frames are uint8, or float32 from -1 to 1. H and W are multiples of 32.
 
     Without ``noise``, the result is the mean of the posterior, so that encoding repeats exactly. With ``noise`` of the
     latents' shape, the result is a sample of the posterior, as in LTXConditionPipeline.
-    Raises ValueError for another number of frames, a size that isn't a multiple of 32, or another dtype.
+
+    Raises ValueError if the frames have another shape or dtype.
     """
     vae = ltx.vae
     check_frames(vae, frames, alone=1)
@@ -102,14 +103,14 @@ def decode_chunks(
         latents: normalised latents [C, n, h, w].
         noise: standard normal noise [C, n, h, w], for VAEs that decode at a timestep (0.9.1 and later). Such a VAE
             decodes (1 - ``noise_scale``)·z + ``noise_scale``·noise. The noise of a latent should depend only on the
-            latent's global position.
-        first: the first frame wanted.
-        last: the frame after the last one wanted. None: all frames from ``first`` on.
+            latent's place in the video.
+        first: the first frame to decode.
+        last: the frame after the last frame to decode. None: all frames from ``first`` on.
         decode_timestep: the timestep at which such a VAE decodes, 0 … 1.
         noise_scale: how much noise is mixed into the latents of such a VAE, 0 … 1.
 
     Yields:
-        Frames in order, uint8 RGB [f, 32h, 32w, 3]. f varies: it is what the memory bound allows.
+        Frames in order, uint8 RGB [f, 32h, 32w, 3]. f is as large as the memory bound allows.
 
     Raises:
         ValueError: a wrong shape, an empty range of frames, missing noise, or a VAE whose decoder draws noise itself.

@@ -53,13 +53,12 @@ def has_upsampler(folder: str | Path) -> bool:
 def weights_hash(folder: str | Path, cache: str | Path | None = None) -> str:
     """Return a hash, ``"sha256:…"``, of the names and contents of a model's files.
 
-    The hash covers model_index.json; the configs, tokenizer files and safetensors of the components that
-    model_index.json names; and those of the latent upsampler, if the folder has one. Other files, and the place of the
-    folder, don't change the hash.
+    The hash covers model_index.json, and the configs, tokenizer files and safetensors of each component that it names.
+    A latent upsampler counts as a component. Other files, and the place of the folder, don't change the hash.
 
     Args:
         folder: the model's diffusers folder.
-        cache: a folder that stores each file's hash by path, size and mtime, so that 28 GB aren't read at every start.
+        cache: a folder that stores each file's hash by path, size and mtime, so that unchanged files aren't read again.
 
     Raises:
         FileNotFoundError: the folder has no model_index.json, or no files for one of its components.

@@ -1,10 +1,12 @@
-"""H.264 in MP4: encode segments, and join them without re-encoding.
+"""Encodes segments of a video as H.264 in MP4, and joins them without re-encoding.
 
-This module also checks segments before it joins them, and checks each file before the file gets its final name.
+Segments are checked before they are joined, and every file is checked before it gets its final name.
 
-Segments have no B-frames, so that the join is exact; this costs 3 % more bytes. With B-frames each segment would have
-an edit list, and the decode times of joined segments would overlap (ffmpeg 9: "Non-monotonic DTS", a gap at the end).
+Segments have no B-frames, because the join would not be exact with them. This costs 3 % more bytes.
 """
+
+# With B-frames each segment would have an edit list, and the decode times of joined segments would overlap
+# (ffmpeg 9: "Non-monotonic DTS", a gap at the end).
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Output formats, for the planner and for joining segments on machines without a renderer."""
+"""The output format H.264 in MP4: its facts for the planner, and the object that joins segments."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from farm.rendering import Joining
 
 @hookimpl
 def farm_outputs() -> list[OutputFacts]:
-    """Return the facts of H.264 in MP4."""
+    """Return what the planner must know about H.264 in MP4."""
     return [
         OutputFacts(
             name="mp4", summary="H.264 in mp4, visually lossless", suffix=".mp4", bytes_per_pixel=0.12

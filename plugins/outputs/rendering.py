@@ -33,12 +33,10 @@ class Mp4:
         fps: Fraction,
         threads: int,
     ) -> None:
-        """Encode uint8 frames [height, width, 3] as one segment."""
         mp4.encode_segment(frames, path, width, height, fps, threads=threads)
 
     def join_segments(
         self, segments: list[Path], path: Path, *, frames: int, fps: Fraction, sidecar: dict[str, Any]
     ) -> None:
-        """Join the segments to exactly `frames` frames and write the sidecar beside the video."""
         mp4.join_segments(segments, path, expected_frames=frames, fps=fps)
         mp4.write_sidecar(path.with_suffix(".json"), sidecar)

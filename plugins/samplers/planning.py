@@ -1,4 +1,7 @@
-"""Samplers for the planner: names, options, and how often each asks for the velocity. This module imports no torch."""
+"""What the planner must know about samplers: their options, and how often each runs the model at a step.
+
+This module imports no torch.
+"""
 
 from __future__ import annotations
 

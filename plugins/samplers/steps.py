@@ -18,7 +18,7 @@ def euler(move: Move) -> tuple[Tensor, History]:
 
 
 def heun(move: Move) -> tuple[Tensor, History]:
-    """Follow the mean of two velocities: the one at the start of the step, and the one at its end.
+    """Follow the mean of the velocity at the start of the step and the velocity at its end.
 
     The second velocity takes a second forward pass, except in the last step. A token whose target is 0 follows only
     the first velocity, because the flow has no velocity at 0.
@@ -35,8 +35,8 @@ def heun(move: Move) -> tuple[Tensor, History]:
 def stochastic(move: Move) -> tuple[Tensor, History]:
     """Take the clean estimate, and mix fresh noise into it up to the target level.
 
-    This sampler is for distilled models, whose clean estimates are samples. A base model's estimate at high noise is a
-    mean, so each step loses variance: after 120 steps a normal distribution with spread .5 has a spread of only .35.
+    Use it with distilled models only. At high noise, a base model's clean estimate is an average of possible videos, so
+    that each step loses variance.
 
     Source: LTX-Video, ltx_video/schedulers/rf.py, `stochastic_sampling`.
     """
@@ -73,8 +73,7 @@ def ddim(move: Move, eta: float) -> tuple[Tensor, History]:
 
     Args:
         move: the step's input.
-        eta: how much noise to replace. 0 replaces none, which is Euler up to rounding. 1 replaces as much as the flow
-            allows: the fresh noise has the variance of the noise at the target, given the noise at `sigma`.
+        eta: how much of the noise to replace, from 0 to 1. 0 is Euler up to rounding; 1 is the paper's DDPM.
 
     Source: Song et al., arXiv 2010.02502, equation 16, with 1 - σ and σ as the weights of signal and noise.
     """
@@ -92,10 +91,11 @@ def ddim(move: Move, eta: float) -> tuple[Tensor, History]:
 
 
 def dpmpp_2m(move: Move) -> tuple[Tensor, History]:
-    """Combine the clean estimates of this step and the previous one: second order with one forward pass a step.
+    """Combine the clean estimates of this step and the previous step.
 
-    Three steps are only of first order: a token's first step, the step from pure noise (whose log-SNR is infinite), and
-    the step to 0.
+    The method is of second order, with one forward pass a step. Three steps are only of first order: a token's first
+    step, the step from pure noise (whose log-SNR is infinite), and the step to 0.
+
     Source: Lu et al., arXiv 2211.01095, DPM-Solver++(2M), with λ = log((1 - σ)/σ).
     """
     clean = move.clean

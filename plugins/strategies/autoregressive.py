@@ -1,4 +1,4 @@
-"""The autoregressive strategy: chains of windows, in which each window continues its neighbour."""
+"""The autoregressive strategy: each window continues its neighbour."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from plugins.strategies.sink import sink_of
 
 
 class Autoregressive:
-    """Windows in two chains, in which each window continues its neighbour.
+    """Two chains of windows, in which each window continues its neighbour.
 
-    The chains grow forwards and backwards in time from one window: the one with the longest of the user's images and
-    clips, or the first window if there are none.
+    Both chains begin at the same window. One chain grows forwards in time, the other backwards. The first window
+    contains the start of the longest image or clip that the user gave. If the user gave none, it is the first window of
+    the video, and there is only the forward chain.
     """
 
     name = "autoregressive"
     summary = "each window continues the one before; one device at a time, or two where it grows both ways"
 
     def lay_out(self, timeline: Timeline) -> tuple[Window, ...]:
-        """Return the windows: the one from which the chains grow, then the forward chain, then the backward chain."""
+        """Return the first window of both chains, then the rest of the forward chain, then the backward chain."""
         cuts = timeline.cuts
         sigmas, base = timeline.sigmas, None
         if timeline.source_sigma is not None:

@@ -1,6 +1,6 @@
 """The codenoise strategy: a storyboard (a low-resolution draft of the whole video), then all windows in lockstep.
 
-At every step, neighbouring windows agree on the latents that both have.
+At every step, neighbouring windows agree on the latents that they share.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ GROUP = "window"
 
 
 class Codenoise:
-    """A storyboard as in `hierarchical`; then windows in lockstep refine the storyboard.
+    """Lays out a storyboard as `hierarchical` does, and windows that refine it in lockstep.
 
     The storyboard is needed because lockstep makes only neighbouring windows agree (docs/ltx.md, Windows).
     """

@@ -1,7 +1,4 @@
-"""Choose the window that is drawn first; the others follow from it, forwards and backwards in time.
-
-The rule is the same for every strategy.
-"""
+"""Chooses the window that a strategy draws first. From there, windows follow forwards and backwards in time."""
 
 from __future__ import annotations
 
@@ -14,8 +11,8 @@ from farm.timeline import Cut
 def origin_of(timeline: Timeline, cuts: Sequence[Cut]) -> int:
     """Return the index in `cuts` of the window that is drawn first.
 
-    If the user gave images or clips (at strength 1), this is the last window in which the longest of them begins. That
-    window has the most room for the frames after the image or clip. Otherwise, this is the first window.
+    If the user gave images or clips (at strength 1), the window is the last one that contains the start of the
+    longest image or clip. Otherwise, the window is the first of the video.
 
     Args:
         timeline: the job's timeline.

@@ -16,15 +16,16 @@ LTXI2VLongMultiPromptPipeline."""
 def sink_of(timeline: Timeline, model: ModelFacts, cut: Cut, chain: str | None = None) -> Sink | None:
     """Return the sink of a window, or None if the window has none.
 
-    If the user gave images or clips (at strength 1), the sink is the first frame of the one nearest to the window. A
-    window that contains one of them has no sink, because it already looks like that image or clip. If the user gave
-    none, the sink is the first latent of the window `chain`.
+    If the user gave images or clips (at strength 1), the sink is the first frame of the image or clip nearest to the
+    window. A window that contains an image or clip needs no sink. If the user gave none, the sink is the first latent
+    of the window `chain`.
 
     Args:
         timeline: the job's timeline.
         model: the model that denoises the window.
         cut: the window's span of latents.
-        chain: the key of the window with which the timeline and its chain of windows begin. None: no such chain.
+        chain: the key of the window at the start of the timeline. None: without given images or clips, no window has
+            a sink.
     """
     # The sink is always a latent that stands for a single frame, the first. Any other latent stands for eight frames,
     # and a clip doesn't begin with such a latent.

@@ -1,7 +1,7 @@
-"""A regular audit that finds attempts that are recorded as running, but on which no renderer works. Pure.
+"""A regular audit that finds attempts that are recorded as running although no renderer works on them.
 
-Usually a lease that runs out, or an agent's report, ends such an attempt first. An attempt that the audit finds shows a
-bug in the farm.
+Usually an expired lease or an agent's report ends such an attempt before the audit finds it. So each attempt that the
+audit finds points to a bug in the farm.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ def missed(
     now: float,
     patience: float,
 ) -> tuple[dict[str, float], list[AttemptRecord]]:
-    """Find running attempts on which no renderer works. Times are in seconds of the daemon's CLOCK_BOOTTIME.
+    """Find attempts that are recorded as running although no renderer works on them.
 
-    If a node isn't connected, its renderers are assumed to work on its attempts until the attempts' leases run out.
+    Times are in seconds of the daemon's CLOCK_BOOTTIME. If a node isn't connected, an attempt of the node counts as
+    running until its lease runs out.
 
     Args:
-        live: all attempts that have not ended.
-        held: by id of a connected node, the attempts that the node's last heartbeat named.
-        since: the first value that the previous call returned.
-        now: the time.
-        patience: seconds that an attempt may lack a renderer before it is reported.
+        live: All attempts that have not ended.
+        held: The attempts that each connected node named in its last heartbeat, by node id.
+        since: The first value that the previous call returned.
+        patience: The seconds that an attempt may lack a renderer before it is reported.
 
     Returns:
-        Two values. The first has an entry for each attempt that this call found: the attempt's id, and the time at
-        which an audit first found it. The second lists the attempts first found `patience` seconds ago or earlier.
+        A dict from each found attempt's id to the time when an audit first found it, and a list of the attempts that
+        have lacked a renderer for at least `patience` seconds.
     """
 
     def in_hand(one: AttemptRecord) -> bool:

@@ -49,10 +49,11 @@ def next_step(
 ) -> DrainStep:
     """Decide the next step for a node. Times are in CLOCK_BOOTTIME seconds.
 
-    A node without attempts may leave. Once the drain is due, attempts that no renderer has begun are given back (ended,
-    so that other devices take their tasks), and the node is told to stop its other attempts. If the node doesn't report
-    within the attempt's grace plus STOP_TIMEOUT_SECONDS that such an attempt has ended, the attempt is given back too.
-    Until then no other device renders the attempt's task.
+    A node without attempts may leave. Once the drain is due, attempts that no renderer has begun are given back: they
+    end, so that other devices take their tasks. The node is told to stop its other attempts.
+
+    The node reports when such an attempt has ended. If it doesn't within the attempt's grace plus STOP_TIMEOUT_SECONDS,
+    the attempt is given back too. Until then, no other device renders the attempt's task.
 
     Args:
         drain: the node's drain; None if the node isn't drained.

@@ -8,7 +8,7 @@ from collections import defaultdict
 
 
 class JobWatchers:
-    """A counter for each job, which rises by 1 with every change of the job. For use in the daemon's event loop."""
+    """Counts the changes of each job, and wakes callers that wait for a change. Used from the daemon's event loop."""
 
     def __init__(self) -> None:
         self._count: dict[str, int] = defaultdict(int)
@@ -26,7 +26,7 @@ class JobWatchers:
             self._changed.notify_all()
 
     async def wait(self, job_id: str, seen: int, timeout: float) -> None:
-        """Wait until the job's counter exceeds `seen`, an earlier value of it, for at most `timeout` seconds."""
+        """Wait until the job's counter is above `seen`, but for at most `timeout` seconds."""
         async with self._changed:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait_for(lambda: self._count[job_id] > seen), timeout)

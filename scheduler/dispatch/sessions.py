@@ -26,14 +26,14 @@ class Session:
 
     - `name`: the node's name, for logs.
     - `outbox`: messages to the agent. None ends the stream.
-    - `refusal`: why the agent is refused, after which it doesn't connect again by itself; "" if it isn't refused.
+    - `refusal`: why the daemon refuses the agent, or "". A refused agent doesn't connect again by itself.
     - `leave`: True once the daemon has told the node to end its renderers and its raylet.
     - `leaving`: True once the agent has said that it is about to end.
     - `questions`: requests for logs that the node hasn't answered yet, by the request's number.
     - `job_of`: the job of each attempt on the node, by attempt id.
     - `progress_at`: when an attempt's progress was last written to the store, by attempt id.
-    - `ray_address`: the address of Ray that the daemon has sent to the node.
-    - `held`: the attempts (id and epoch) that the node's last heartbeat named.
+    - `ray_address`: the address of the Ray head that the daemon has sent to the node.
+    - `held`: the attempts (id and epoch) on which the node works according to its last heartbeat.
     - `loading`: the model that the node is loading for an attempt, by attempt id.
     - `trouble`: why a device has no renderer, by device.
     - `ray_trouble`: why the node has no raylet; "" if nothing has gone wrong.
@@ -69,8 +69,8 @@ class Session:
 class Sessions:
     """All connected agents, by node id. For use in the daemon's event loop.
 
-    `upgrades`: by node id, how to upgrade the node's software; "" if no upgrade is needed. It lists every node that has
-    connected since the daemon started.
+    `upgrades` says how to upgrade a node's software, by node id; "" if no upgrade is needed. It has an entry for each
+    node that has connected since the daemon started.
     """
 
     def __init__(self) -> None:
@@ -96,7 +96,7 @@ class Sessions:
                 self._left.add(session.node_id)
 
     def has_left(self, node_id: str) -> bool:
-        """Return whether the node left: its stream ended after its agent had said that it was about to end."""
+        """Return whether the node's agent announced its end before its stream ended."""
         return node_id in self._left
 
     def refuse(self, node_id: str, why: str) -> None:
@@ -111,9 +111,9 @@ class Sessions:
             session.outbox.put_nowait(None)
 
     def greet_again(self, ray_address: str) -> None:
-        """End the stream of each node that was sent another address of Ray than `ray_address`.
+        """End the streams of all nodes that know an old address of the Ray head.
 
-        The node then connects again and gets `ray_address`.
+        These nodes then connect again, and get the new address `ray_address`.
         """
         for session in self._by_node.values():
             if session.ray_address != ray_address:
@@ -155,7 +155,7 @@ class Sessions:
         return session.model_troubles if session else {}
 
     def held(self) -> dict[str, frozenset[tuple[str, int]]]:
-        """Return the attempts (id and epoch) that each connected node's last heartbeat named, by node id."""
+        """Return the attempts (id and epoch) on which each connected node works according to its last heartbeat."""
         return {node_id: session.held for node_id, session in self._by_node.items()}
 
     def loading(self) -> dict[str, str]:

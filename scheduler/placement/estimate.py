@@ -27,9 +27,10 @@ def seconds_left(flops: float, rate: float, elapsed: float, step: int, steps: in
     """Return how many more seconds a task needs, after it has run for `elapsed` seconds.
 
     Once the task has done a step, each remaining step is expected to take as long as a finished step did. Before its
-    first step, the task is expected to take `flops` / `rate` seconds in all. If it takes longer, the estimate is the
-    number of seconds by which it is late. So the estimate of a stuck task grows, and other tasks soon stop waiting for
-    its device.
+    first step, the whole task is expected to take `flops` / `rate` seconds.
+
+    If the first step takes longer than that, the estimate is how late the task is, in seconds. The estimate of a stuck
+    task therefore grows, and other tasks stop waiting for its device.
 
     Args:
         flops: The FLOPs of the task.
@@ -104,12 +105,12 @@ def lockstep(task: PlannedTask, tasks: Sequence[PlannedTask]) -> list[PlannedTas
 
 
 def member_of(task: PlannedTask) -> Member:
-    """Return a planned lockstep window as a member of its group. The task's key serves as the task id."""
+    """Return the Member for a planned window of a lockstep group. Its task id is the task's key."""
     return Member(task.key, task.key, task.vram_bytes, held_bytes(task.payload), task.flops)
 
 
 def exchange_seconds(group: Sequence[PlannedTask], placed: Mapping[str, Slot]) -> float:
-    """Return the total seconds that a lockstep group waits for latents that devices fetch from each other.
+    """Return how many seconds a lockstep group spends, in all, on fetching latents from one device to another.
 
     Args:
         group: The windows of the group.

@@ -1,8 +1,9 @@
 """Choose devices for the windows of a lockstep group: for all windows at once, or for none. Pure.
 
-If only some windows of a group began, two groups could hold devices and wait for each other forever. A group whose
-windows all begin at once can always end. If windows lose their devices later, they go to free devices, or to devices
-that run other windows of the group. This too happens for all of these windows at once, or for none.
+If only some windows of a group began, two groups could hold devices and wait for each other forever.
+
+Windows that lose their devices later are also placed all at once, or not at all. They go to free devices, or to devices
+that run other windows of the group.
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ def place_group(
         misfit: Returns why a device could never take a task; None if it could.
 
     Returns:
-        The devices by task id, and "". If the tasks can't start now: no devices, and the reason. The reason is "" if no
-        device fits the tasks; the caller explains that case.
+        The devices by task id, and "". If the tasks can't start now, there are no devices, and the text says why. If no
+        device fits the tasks, there are no devices either, and the text is "".
     """
     wanted = {task.task_id: task for task in ready}
     waiting = [member for member in members if member.task_id in wanted]

@@ -1,4 +1,4 @@
-"""Notes for people whose job renders at sizes at which its models don't draw well. Pure."""
+"""Notes for people whose job renders at a size for which its model isn't trained. Pure."""
 
 from __future__ import annotations
 

@@ -2,9 +2,9 @@
 
 Pure: takes a snapshot of the farm and returns a decision. The simulator and the daemon call the same code.
 
-As in Nomad's scheduler, a task is placed in three steps: find the devices that fit; find the one on which the task ends
-first; take that device, or wait for it. The last step is list scheduling by earliest finish (Ibarra and Kim 1977,
-algorithm A). So the last windows of a job don't go to a slow device if they end sooner by waiting for a fast one.
+A task is placed in three steps, as in Nomad's scheduler: find the devices that fit; find the device on which the task
+ends first; take that device, or wait for it. So a job's last window waits for a fast device if it then ends sooner than
+on a slow device that is free now. This is list scheduling by earliest finish (Ibarra and Kim 1977, algorithm A).
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ def misfit(task: ReadyTask, slot: Slot) -> str | None:
 def place(
     tasks: Sequence[ReadyTask], slots: Sequence[Slot], groups: Mapping[str, Sequence[Member]] | None = None
 ) -> Placement:
-    """Assign tasks to devices. Tasks are sorted by priority, then by age of the job, then by order in the job's graph.
+    """Assign tasks to devices.
 
-    Each task goes to the device on which it ends first, after the device's present work and after the tasks placed
-    there earlier in this call. If that device isn't free yet, the task waits for it. It waits no longer than the
-    slowest free device would take to do the task. A device on which the task has failed is used only if no other device
-    fits.
+    Tasks are placed in the order of their priority, then of their job's age, then of their place in the job's graph.
+    Each task goes to the device on which it ends first. If that device is still busy, the task waits for it, but no
+    longer than the slowest free device would take to do the task. A device on which the task has failed is used only if
+    no other device fits.
 
-    Only tasks of the same lockstep group may share a device. When the first task of a group has its turn, devices are
-    chosen for all tasks of the group (scheduler.placement.groups).
+    A device does one task at a time, except that it can do several tasks of one lockstep group together. When the first
+    task of such a group has its turn, devices are chosen for all its tasks (scheduler.placement.groups).
 
     Args:
         tasks: The tasks that could start now.

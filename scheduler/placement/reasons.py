@@ -21,7 +21,12 @@ _NAMED = 3
 
 
 def waits_for_device(slots: Sequence[Slot], misfit: Callable[[Slot], str | None]) -> str:
-    """Return why a task has no device. `misfit` returns why a device could never take the task, None if it could."""
+    """Return why a task has no device.
+
+    Args:
+        slots: The farm's devices.
+        misfit: Returns why a device could never take the task; None if it could.
+    """
     if not slots:
         return "no node has joined the farm; `farmctl node enroll` prints the command to run on a workstation"
     usable = [slot for slot in slots if slot.usable]

@@ -1,8 +1,8 @@
-"""Estimate how fast each device is with each model: as measured, or else from the rate that the device advertises.
+"""Estimates how fast each device is with each model.
 
-Pure. A device advertises the rate that a probe of its hardware finds. Real tasks often reach less than half of the
-advertised rate. So, for a device without a measurement, the advertised rate is multiplied by the ratio of measured to
-advertised rate that other devices reach.
+Pure. Each device advertises the rate that a probe of its hardware finds, but real tasks often reach less than half of
+it. So a rate that was measured with real tasks is preferred. Without a measurement, the advertised rate is multiplied
+by a typical ratio of measured to advertised rate (see `rates`).
 """
 
 from __future__ import annotations
@@ -15,16 +15,21 @@ from farm.records import DeviceRecord, NodeRecord
 
 
 def rates(nodes: Iterable[NodeRecord]) -> dict[tuple[str, str], dict[str, float]]:
-    """Return the FLOPs a second of each device, by (node id, device), with each model that its node offers.
+    """Return how many FLOPs a second each device reaches with each model that its node offers.
 
     A measured rate is returned as it is. Without a measurement, the rate is the device's advertised rate times a
-    factor. The factor is a median of measured rate / advertised rate, over the first of these that has any measurement:
+    factor. The factor is the median of (measured rate / advertised rate) in a set of measurements. The first of these
+    sets that isn't empty is used:
 
     1. this model on all devices with the same backend
     2. all models on this device
     3. all models on all devices with the same backend
 
-    If none has, the factor is 1. If a device advertises no rate, its models without a measurement are left out.
+    If all three are empty, the factor is 1. If a device advertises no rate, its models without a measurement are left
+    out.
+
+    Returns:
+        FLOPs a second, first by (node id, device), then by model.
     """
     nodes = list(nodes)
     shares: dict[tuple, list[float]] = defaultdict(list)

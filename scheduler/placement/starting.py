@@ -1,6 +1,7 @@
-"""Renderers that were requested and aren't up yet: when to request again, what to tell people, when to restart raylets.
+"""Keeps track of renderers that were requested and aren't up yet.
 
-The state is kept in memory only, so it is empty when the daemon starts. Otherwise pure.
+It says when to request a renderer again, what to tell people meanwhile, and when to restart a raylet. The state is kept
+in memory only, so it is empty when the daemon starts. Otherwise this module is pure: no clock, no I/O.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Starting:
     def unwanted(self, device: Device) -> None:
         """Record that no renderer is wanted on the device now.
 
-        The device's raylet keeps its time limit: how long it may fail to start a renderer before it is restarted.
+        This doesn't change how long the device's raylet may fail to start a renderer before it is restarted.
         """
         self._waits.pop(device, None)
 

@@ -13,9 +13,9 @@ class ReadyTask:
     - `order`: its place in the job's graph.
     - `vram_bytes`: the device memory that it needs.
     - `inputs`: how many bytes it reads, by the id of the node that made them.
-    - `passed_over`: for how many seconds it has waited for a better device although another was free.
+    - `passed_over`: for how many seconds it has waited for a busy device, although another was free.
     - `load_bytes`: how many bytes a device has to load if the task's model isn't in the device's memory yet.
-    - `group`: the lockstep group with which it starts; "" for none.
+    - `group`: its lockstep group; "" if it is in none.
     """
 
     task_id: str
@@ -96,7 +96,7 @@ class Placement:
     """The tasks that get a device, and why the others wait.
 
     - `waiting`: for each waiting task, by task id, a sentence that says why it waits.
-    - `passed_over`: the ids of the tasks that wait for a better device although another is free.
+    - `passed_over`: the ids of the tasks that wait for a device on which they end sooner, while another device is free.
     """
 
     assignments: tuple[Assignment, ...]

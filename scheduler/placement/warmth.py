@@ -1,7 +1,7 @@
 """How warm each device's renderer is: whether it has finished starting, and which models are in its memory.
 
 Placement uses this because loading takes long: loading a model of 13B parameters takes as long as rendering half a
-window. The state is a guess, kept in memory only, so it is empty when the daemon starts. Otherwise pure.
+window. The state is a guess. It is kept only in memory, so it is empty when the daemon starts.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ Device = tuple[str, str]
 
 
 class Warmth:
-    """What is known of each device (node id, name): since when its renderer is up, and which models it has loaded.
+    """Tracks for each device (node id, name) since when its renderer is up, and which models the renderer has loaded.
 
-    A renderer keeps its models loaded until together they exceed SHARE of the device's memory; then it keeps only the
+    A renderer keeps its models loaded until together they exceed SHARE of the device's memory. Then it keeps only the
     model that it loaded last.
     """
 
@@ -31,7 +31,7 @@ class Warmth:
         self._up_since.setdefault(device, now)
 
     def starting_for(self, device: Device, now: float) -> float:
-        """Return for how many more seconds the device's renderer will be starting; 0 if nothing is known of it."""
+        """Return how many more seconds the device's renderer needs to start; 0 if nothing is known of the renderer."""
         return max(0.0, self._up_since.get(device, -STARTING_SECONDS) + STARTING_SECONDS - now)
 
     def of(self, device: Device) -> frozenset[str] | None:

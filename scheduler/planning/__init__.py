@@ -1,1 +1,4 @@
-"""Turn a spec into a plan: windows, conditions (images and clips), task graph. Pure; called once a job."""
+"""Turns a job's spec into a plan: the windows, the conditions (images and clips) and the task graph.
+
+The planner is pure: it reads no files and no database.
+"""

@@ -1,7 +1,8 @@
-"""Place given media on the timeline: find the latents that media fill, and the frames that fill no whole latent.
+"""Places the images and clips given with a job on the timeline of the rendered video.
 
-Pure arithmetic. Frames and latents are numbered on the rendered timeline. It begins `lead` frames before the first
-delivered frame, so that media fill whole latents; the surplus frames are cut off in the end.
+Pure arithmetic. The rendered video begins `lead` frames before the first delivered frame, so that the images and clips
+fill whole latents if possible. The surplus frames are cut off in the end. Frames and latents are numbered from the
+beginning of the rendered video.
 """
 
 from __future__ import annotations
@@ -39,13 +40,13 @@ class PreparedMedia:
 class Placed:
     """An image or clip on the rendered timeline.
 
-    - `before`: how many copies of its first frame are put before it.
-    - `after`: how many copies of its last frame are put after it, so that its length is then 8n + 1 frames.
-    - `encoded`: the latents to which it is encoded, copies included. The first of them stands for a single frame, and
+    - `before`: how many copies of its first frame are put before it, to pad it to a length of 8n + 1 frames.
+    - `after`: how many copies of its last frame are put after it, for the same purpose.
+    - `encoded`: the latents to which it is encoded, copies included. The first latent stands for a single frame, and
       is dropped unless the image or clip begins the video.
     - `whole`: the latents that show nothing but the image or clip; None if there are none.
-    - `loose`: its frames that lie in other latents, as spans [first, last).
-    - `points`: its first frame and its last frame, each only if it is loose. The model is shown each of them by itself.
+    - `loose`: the frames that lie in latents with other content too, as spans [first, last).
+    - `points`: which of its first and last frames are loose. The model is shown each of these frames by itself.
     """
 
     before: int
@@ -57,10 +58,9 @@ class Placed:
 
 
 def in_order(media: Sequence[PreparedMedia]) -> tuple[int, ...]:
-    """Return the indices of `media`, sorted by frame, so that a plan doesn't depend on the order of the spec's list.
+    """Return the indices of `media` in a fixed order, so that a plan doesn't depend on the order of the spec's list.
 
-    Media that begin at the same frame are sorted by length, the longest first, and then by strength, the highest first.
-    Two media that `check_apart` accepts always differ in frame, length or strength.
+    Media are sorted by first frame, then by length, the longest first, then by strength, the highest first.
     """
     return tuple(
         sorted(
@@ -72,14 +72,14 @@ def in_order(media: Sequence[PreparedMedia]) -> tuple[int, ...]:
 def choose_lead(media: Sequence[PreparedMedia], frames: int) -> int:
     """Return how many frames (0 to 7) to render before the first delivered frame.
 
-    The lead is chosen so that as few frames as possible of media at strength 1 lie in latents that also show other
-    frames. If a clip ends the video, copies of its last frame fill the last latent. These copies are counted too,
-    because they make the clip seem to stop: the model then draws the frames before the clip as if nothing moved.
+    The number is chosen so that few frames of the media at strength 1 share a latent with other frames.
 
     Args:
         media: The images and clips given with the job.
         frames: The number of delivered frames.
     """
+    # If a clip ends the video, copies of its last frame fill the last latent. The copies are counted too, because they
+    # make the clip seem to stop: the model then draws the frames before the clip as if nothing moved.
     # Measured with ltx-tiny and a clip of 9 frames at the end: with 7 copies of its last frame, the error before the
     # clip was three times as large as with no copy and one loose frame. Copies before the first delivered frame did no
     # harm. An image stands still anyway. Not measured on released weights.
@@ -162,7 +162,7 @@ def source_of(media: Sequence[PreparedMedia], frames: int) -> int | None:
 
 
 def anchors(media: Sequence[tuple[PreparedMedia, Placed]]) -> tuple[Anchor, ...]:
-    """Return where the media at strength 1 lie: the longest first; of equally long media, the earliest first."""
+    """Return an Anchor for each image or clip at strength 1, the longest first, and then the earliest first."""
     firm = [index for index, (piece, _) in enumerate(media) if piece.strength == 1.0]
     firm.sort(key=lambda at: (-media[at][0].frames, media[at][0].frame))
     return tuple(_anchor(index, media[index][1]) for index in firm)
@@ -179,8 +179,8 @@ def _anchor(index: int, at: Placed) -> Anchor:
 def check_apart(media: Sequence[PreparedMedia], frames: int) -> None:
     """Raise InvalidSpec if media end after the last frame, or if two of them fill the same frame.
 
-    Only the clip that the job reworks (`source_of`) may share frames with other media. If the job could rework either
-    of two clips, their strengths must differ. Otherwise the order of the list would decide which clip is reworked.
+    Only the clip that the job reworks (`source_of`) may share frames with other media. If two clips could be reworked,
+    their strengths must differ.
 
     Args:
         media: The images and clips given with the job, in the order of the spec.
@@ -204,8 +204,8 @@ def check_apart(media: Sequence[PreparedMedia], frames: int) -> None:
                 if (span, piece.strength) == (same, earlier.strength):
                     raise InvalidSpec(
                         f"conditions.{index}.strength",
-                        f"must differ from the strength {earlier.strength:g} of conditions.{other}, because both "
-                        f"conditions cover all {frames} frames, and the job reworks only the one with the higher strength",
+                        f"must differ from the strength {earlier.strength:g} of conditions.{other}: both conditions "
+                        f"cover all {frames} frames, and the job can rework only the condition with the higher strength",
                     )
                 continue
             if piece.frame < earlier.stop and earlier.frame < piece.stop:
@@ -236,8 +236,8 @@ def edges(piece: PreparedMedia, begins: int, ends: int, frames: int) -> list[tup
         frames: The number of delivered frames.
 
     Returns:
-        Spans [first, last) of frames, one for each end that borders on new frames. Two spans without a gap between them
-        are returned as one.
+        Spans [first, last) of frames: one at the start and one at the end of the image or clip, each only if new frames
+        lie there. If the two spans meet, they are returned as one.
     """
     first = (begins, min(begins + EDGE_FRAMES, ends)) if piece.frame else (begins, begins)
     last = (max(ends - EDGE_FRAMES, begins), ends) if piece.stop < frames else (ends, ends)

@@ -73,11 +73,14 @@ class Denoising:
         return any(cost.negative for cost in self._costs(sigmas))
 
     def batch(self, sigmas: Sequence[float]) -> int:
-        """Return how many prompts share a forward pass in a window with the schedule `sigmas`."""
+        """Return the batch size of a window with the schedule `sigmas`: 2 if it needs the negative prompt, else 1."""
         return 2 if self.negative(sigmas) else 1
 
     def check_blocks(self, sigmas: Sequence[float], depth: int, model: str) -> None:
-        """Raise InvalidSpec if the guidance perturbs a block that `model`, with its `depth` blocks, doesn't have."""
+        """Raise InvalidSpec if the guidance perturbs a transformer block that the model doesn't have.
+
+        `depth`: the number of the model's blocks. `model`: the model's name.
+        """
         for cost in self._costs(sigmas):
             for block in cost.blocks:
                 if block >= depth:
@@ -94,12 +97,12 @@ class Denoising:
                     )
 
     def told_sampler(self) -> Chosen | None:
-        """Return the sampler that a window's task names, with the options that were chosen; None for plain Euler."""
+        """Return the sampler and its non-default options, for a window's task; None for Euler without options."""
         chosen = Chosen(self.sampler.name, changed(self.sampler_options))
         return None if chosen == Chosen(DEFAULT_SAMPLER) else chosen
 
     def told_guidance(self) -> Chosen | None:
-        """Return the guidance that a window's task names, with the options that were chosen.
+        """Return the guidance and its non-default options, for a window's task.
 
         Returns None for plain classifier-free guidance.
         """

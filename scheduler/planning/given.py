@@ -1,6 +1,6 @@
-"""Choose the given frames that a decode task puts in the place of rendered frames.
+"""Choose which given frames (of a job's images and clips) replace rendered frames in a decode task. Pure.
 
-Also choose the latents from which the task decodes these given frames. Pure. plugins.ltx.given carries out the choices.
+This module also chooses the latents from which the given frames are decoded. plugins.ltx.given replaces the frames.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class SourceFrames:
     def within(self, first: int, last: int) -> list[GivenSpan]:
         """Return the spans of given frames that change any of the rendered frames [first, last).
 
-        A span changes the frames that it replaces, and the frames beside it into which it fades.
+        A span replaces some frames. It also changes a few frames beside them, so that the picture doesn't jump.
         """
         taken = [
             (piece.frame + self.lead, piece.stop + self.lead) if index != self.source else (0, 0)

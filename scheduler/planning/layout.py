@@ -1,7 +1,7 @@
-"""`--layout farm`: choose the lengths of windows by the memory and the speed of the farm's devices.
+"""`--layout farm`: chooses the lengths of windows by the memory and the speed of the farm's devices.
 
-Pure: the same timeline and the same devices give the same windows, which are then stored in the plan. `--layout fixed`
-doesn't use this module: there farm.timeline.cut_windows makes the windows, which depend on the job alone.
+The same timeline and the same devices always give the same windows. `--layout fixed` doesn't use this module: it calls
+farm.timeline.cut_windows, and its windows depend on the job alone.
 """
 
 from __future__ import annotations
@@ -67,18 +67,19 @@ def share_out(
 ) -> tuple[Cut, ...]:
     """Cover a timeline with windows, sized so that all candidates end at about the same time.
 
-    Several layouts are tried. One gives each device a part that suits its speed. Each of the others has windows of one
-    length. In the best few of these layouts, latents are moved from window to window until no move makes the last
-    window end earlier. To find when windows end, each window in turn, the longest first, is given to the device on
-    which it ends first, as placement does.
+    The function compares several layouts. One gives each device a part that suits its speed. In each of the others, all
+    windows have the same length, give or take one latent. The function then improves the best few layouts: it moves
+    latents between windows as long as this makes the last window end earlier.
+
+    To find when windows end, the function gives out the windows as placement does: the longest first, each to the
+    device on which it ends first.
 
     Args:
         latents: The length of the timeline in latents.
         overlap: How many latents neighbouring windows share.
-        longest: The most latents of a window.
-        candidates: The devices.
-        shortest: The fewest latents of a window as a rule. Windows that all have the same length may be shorter.
-        least: The fewest latents of any window if there are several.
+        longest: The greatest length of a window in latents.
+        shortest: The smallest length of a window in latents. In layouts of equal windows, all may be shorter.
+        least: The smallest length in latents that any window may have, if there are several windows.
         flops: Returns the FLOPs of a window of a given length in latents. They must rise with the length.
         memory: Returns the bytes of memory of a window of a given length in latents. They must rise with the length.
 
@@ -86,8 +87,8 @@ def share_out(
         The windows. The longest are at the start of the timeline.
 
     Raises:
-        ValueError: `longest` is below `shortest`; or no candidate has the memory for a window of `shortest` latents (of
-            `latents`, if these are fewer); or every layout that fits the candidates has a window shorter than `least`.
+        ValueError: `longest` is too short, no device has memory for the shortest window, or no layout that fits the
+            devices keeps to `least`.
     """
     shortest = min(shortest, latents)
     if longest < shortest:

@@ -88,8 +88,8 @@ def make_plan(
             weights. None if the job's model draws it.
         sampler: The facts of the sampler.
         guidance: The facts of the guidance.
-        offers: All installed plugins by kind, such as {"sampler": …}. They show whether an option that
-            the job's plugins don't know belongs to another plugin, and so has no effect here, or doesn't exist at all.
+        offers: All installed plugins by kind, such as {"sampler": …}. An option of a plugin that the job doesn't use
+            has no effect, and the plan says so in a note. An option of no installed plugin is refused.
 
     Raises:
         InvalidSpec: The spec asks for something that this model or strategy can't do.
@@ -269,7 +269,7 @@ def make_plan(
         if piece.strength == 1.0 and piece.frames > 1 and count:
             notes.append(
                 f"clip{f' {place + 1}' if len(media) > 1 else ''}: {count} of the clip's {piece.frames} frames share latents (8 frames each) with new frames; "
-                "these frames of the clip are put into the video after it is rendered"
+                "the farm renders the video first, and then puts these frames of the clip into it"
             )
     pixels = spec.width * spec.height * spec.frames
     latent_bytes = sum(
@@ -299,7 +299,7 @@ def _drawing(model: ModelFacts, precision: str, drawer: ModelFacts, weights: str
     if not model.latent_space or drawer.latent_space != model.latent_space:
         raise InvalidSpec(
             "storyboard_model",
-            f"must use {model.name}'s latent space ({model.latent_space or 'which no other model shares'}), but "
+            f"must use {model.name}'s latent space ({model.latent_space or 'no other model shares it'}), but "
             f"{drawer.name} uses {drawer.latent_space or 'a space that no other model shares'}",
         )
     if precision not in drawer.precisions:
@@ -323,6 +323,6 @@ def _source_sigma(strength: float | None, sigmas: Sequence[float], options: Coll
         raise InvalidSpec(
             "options",  # FarmClient knows by this field that media would make the job possible
             f"{next(given, 'the model')} makes the schedule begin at noise level {sigmas[0]:.4g}; it must begin at 1, because "
-            "this job reworks no video",
+            "this job has no video to rework",
         )
     return None

@@ -1,7 +1,7 @@
 """Rehearse a plan: simulate its run on idle devices, to find the layout of windows that takes the least time.
 
-Pure. The best layout depends not only on the lengths of windows, but also on when each device gets its first window and
-on what decoding waits for. So a rehearsal runs the farm's own placement under a virtual clock.
+The time depends on the lengths of the windows, on when each device gets its first window, and on which windows each
+decode task waits for. So a rehearsal runs the farm's own placement under a virtual clock. Pure.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Layout:
     spans: Lengths
 
     def neighbours(self) -> Iterator[Layout]:
-        """Yield each layout in which a few latents are moved between two windows, or between two spans."""
+        """Yield each layout that moves a few latents from one window to another, or from one decode span to another."""
         yield from (Layout(windows, self.spans) for windows in self.windows.neighbours())
         yield from (Layout(self.windows, spans) for spans in self.spans.neighbours())
 
@@ -176,10 +176,11 @@ def _inputs(task: PlannedTask, where: dict[str, str], made: dict[str, int]) -> d
 
 
 def soonest(layout: Layout, tasks: Callable[[Layout], Sequence[PlannedTask]], rehearsal: Rehearsal) -> Layout:
-    """Move latents between windows, and between spans, until no move makes the job end sooner; return that layout.
+    """Search for the layout with which the job ends soonest, and return it.
 
-    Each layout is rehearsed (its run is simulated) once with each of OVERHEADS; the longest of these times counts. The
-    search stops earlier if it has rehearsed TASKS tasks.
+    The search moves a few latents between windows, or between decode spans, until no move makes the job end sooner. It
+    also ends once the layouts that it has tried have TASKS tasks in all. Each layout is simulated with several fixed
+    costs per task (OVERHEADS); its longest time counts.
 
     Args:
         layout: The layout to begin with.

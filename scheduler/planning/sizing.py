@@ -1,7 +1,7 @@
-"""`--layout farm`: size a job's windows and decode spans for the devices that are online when the job is submitted.
+"""`--layout farm`: sizes a job's windows and decode spans for the devices that are online when the job is submitted.
 
-Pure. The model's facts tell what a window or a span of a given length costs. scheduler.planning.layout divides the
-timeline among the devices as if all of them began at once; scheduler.planning.rehearsal then improves the result.
+Pure. scheduler.planning.layout divides the timeline among the devices as if all of them began at once. Then
+scheduler.planning.rehearsal improves the result.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Sizing:
     - `strategy`: the strategy that lays out the windows.
     - `precision`: the precision in which the job renders.
     - `denoising`: how the job's model denoises windows.
-    - `tasks`: returns the tasks of the plan for a timeline, its windows and its spans.
+    - `tasks`: a function that plans the job's tasks, given the timeline, the windows and the decode spans.
     """
 
     timeline: Timeline
@@ -145,8 +145,8 @@ class Sizing:
             return timeline, laid_out
         raise InvalidSpec(
             "layout",
-            f"must be 'fixed' with strategy {self.strategy.name}, got 'farm': the windows of this strategy wait "
-            "for each other",
+            f"must be 'fixed' with strategy {self.strategy.name}, because its windows wait for each other; "
+            "got 'farm'",
         )
 
     def _reaches(self) -> tuple[Cut, ...]:

@@ -1,8 +1,9 @@
 """Geometry of overlapping windows: which window each latent comes from, where seams lie, what a decode span needs.
 
-Pure functions over global latent indices. If a window doesn't start at latent 0, its first latent is the run-up: it
-stands for a single frame, and is always dropped. The other latents that the window shares with its left neighbour are
-the seam of the two.
+A window's first latent stands for a single frame. It is called the run-up, and is dropped unless the window starts at
+latent 0. The other latents that a window shares with its left neighbour are the seam of the two windows.
+
+All indices are global latent indices. Pure.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ with the usual seam of 2 it has 10."""
 
 
 def seams(windows: Sequence[Cut]) -> tuple[Cut, ...]:
-    """Return the seams: for each pair of neighbours, the latents that both windows have, without the first.
+    """Return the seam of each pair of neighbouring windows.
 
-    That first latent is the run-up of the right window: it stands for a single frame, and is dropped. Raises ValueError
-    if neighbours share fewer than two latents, or if a window has no latent outside its seams.
+    A seam consists of the latents that both windows have, except the first. That first latent is dropped, because it
+    stands for only one frame in the right window. Raises ValueError if neighbours share fewer than two latents, or if a
+    window has no latent outside its seams.
     """
     found: list[Cut] = []
     for left, right in itertools.pairwise(windows):
@@ -40,11 +42,11 @@ def seams(windows: Sequence[Cut]) -> tuple[Cut, ...]:
 
 
 def patches(windows: Sequence[Cut]) -> tuple[Cut, ...]:
-    """Return the patches: for each pair of neighbours, the latents that the pair's join task may render again.
+    """Return the patch of each pair of neighbours: the latents that the pair's join task may render again.
 
-    A patch is the seam with up to MARGIN latents on either side. Patches never touch: each window keeps at least one
-    latent outside its patches. A patch, with one latent of run-up before it, is never longer than either window. So
-    each device that can render the windows can render the patch too.
+    A patch is the seam with up to MARGIN latents on either side. Patches never touch, because each window keeps at
+    least one latent outside its patches. A patch and the latent before it are together never longer than either window.
+    So each device that can render the windows can render the patch too.
     """
     gaps = seams(windows)
     edges = [windows[0].start, *(edge for gap in gaps for edge in (gap.start, gap.stop)), windows[-1].stop]
@@ -60,11 +62,10 @@ def patches(windows: Sequence[Cut]) -> tuple[Cut, ...]:
 
 
 def averaging(windows: Sequence[Cut]) -> tuple[tuple[Cut, tuple[float, ...]], ...]:
-    """Return, for each pair of neighbours, the latents that they share and the left window's weight at each of them.
+    """Return the latents that each pair of neighbours shares, with the left window's weight at each latent.
 
-    The right window's weight is 1 minus the left window's. It is 0 at the first shared latent (the run-up of the right
-    window, which is dropped) and then rises. In the seam, both weights are above 0 (as in plugins.ltx.blend.ramp).
-    Raises ValueError as `seams` does.
+    The two windows' weights add up to 1. The left window's weight is 1 at the first shared latent, and then falls. At
+    all other shared latents both weights are above 0 (as in plugins.ltx.blend.ramp). Raises ValueError as `seams` does.
     """
     found = []
     for seam in seams(windows):
@@ -119,9 +120,9 @@ def clip(timeline: Sequence[Piece], start: int, stop: int) -> tuple[Piece, ...]:
 def spans(latents: int, length: int, halo: int) -> tuple[Cut, ...]:
     """Divide a timeline into consecutive spans for decoding. Their number is `latents` / `length`, rounded up.
 
-    A span is decoded together with `halo` more latents on each side that borders on another span. The first and the
-    last span have only one such side. They are longer, so that all spans take equally long to decode. With its halo, a
-    span has at most `length + 2 * halo` latents.
+    A span is decoded together with `halo` more latents on each side that borders on another span. With its halo, a
+    span has at most `length + 2 * halo` latents. The first and the last span have a halo on one side only. Both are
+    longer than the other spans, so that all spans take equally long to decode.
     """
     count = -(-latents // length)
     short, longer = divmod(latents + (count - 1) * 2 * halo, count)
@@ -134,7 +135,8 @@ def spans(latents: int, length: int, halo: int) -> tuple[Cut, ...]:
 def between(reaches: Sequence[int], halo: int) -> tuple[Cut, ...]:
     """Return consecutive spans of given lengths.
 
-    `reaches` are the lengths with halos. A span has a halo of `halo` latents on each side that borders on another span.
+    `reaches`: the length of each span with its halo. A span has `halo` more latents on each side that borders on
+    another span.
     """
     last = len(reaches) - 1
     lengths = [reach - halo * (bool(index) + (index < last)) for index, reach in enumerate(reaches)]

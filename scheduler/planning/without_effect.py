@@ -1,7 +1,7 @@
 """Notes for people about options that don't change the video, or don't do what their names say. Pure.
 
-An option that is left at its default gets no note. The notes about properties of an image or clip that the farm ignores
-come from farm.media.ignored.
+An option that is left at its default gets no note. farm.media.ignored makes the notes about ignored properties of
+images and clips.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Settled:
 
 
 def without_effect(settled: Settled) -> list[str]:
-    """Return a sentence for each option that has no effect, or an effect other than its name says."""
+    """Return a sentence for each option that has no effect, or that doesn't do what its name says."""
     if _all_given(settled.spec, settled.media):
         said = f"frames: all {settled.spec.frames} are given at strength 1, and none is rendered"
         return [f"{said}; prompts, seed, steps and guidance have no effect"]

@@ -82,7 +82,7 @@ def test_an_unusable_clip_is_refused_before_anything_is_stored(farm, broken, kin
 def test_a_clip_longer_than_the_result_is_refused(farm, clip):
     with (
         farm.client as client,
-        pytest.raises(FarmError, match="9 frames at 30 fps, more than the 5 asked for"),
+        pytest.raises(FarmError, match="9 frames at 30 fps, but the video has only 5"),
     ):
         client.submit(conditions=[clip], **{**SMALL, "frames": 5})
 

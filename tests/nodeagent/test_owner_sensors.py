@@ -152,9 +152,11 @@ def test_a_command_that_hangs_can_not_be_told_and_leaves_nothing_running(monkeyp
 
 def test_the_built_in_presences_are_plugins_and_others_are_named_in_the_refusal():
     assert set(presences(node_plugins(sensors))) == {"none", "idle", "command"}
-    with pytest.raises(InvalidConfig, match=r"knows 'idel'.*; did you mean 'idle'\?"):
+    with pytest.raises(InvalidConfig, match=r"named 'idel'.*; did you mean 'idle'\?"):
         sensor(OwnerSettings(presence="idel"))
-    with pytest.raises(InvalidConfig, match="owner.presence: no plugin knows 'badge'.*command, idle, none"):
+    with pytest.raises(
+        InvalidConfig, match="owner.presence: no presence plugin is named 'badge'.*command, idle, none"
+    ):
         sensor(OwnerSettings(presence="badge"))
     assert sensor(OwnerSettings())() == math.inf
 

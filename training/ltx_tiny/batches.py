@@ -1,9 +1,11 @@
-"""Training batches of the transformer: windows of clips, some of whose latents are given, as on the farm.
+"""Training batches of the transformer: windows of clips. As in the farm's jobs, some latents of a window are given.
 
-As in ``plugins.ltx.conditioning``, given latents lie in the window's grid (the start or end of a clip, or an image at
-its place) or beside it as extra tokens (keyframes, or the tail of the previous window). A strength below 1 caps the
-sigma of a given token. Some windows refine a storyboard (a small draft of the whole video): they begin with the latents
-of the storyboard, enlarged and noised.
+Given latents are placed as in ``plugins.ltx.conditioning``. The start or end of a clip, or an image at its place, lies
+in the window's grid. Keyframes and the tail of the previous window are extra tokens beside the grid. A strength below 1
+caps the sigma of a given token.
+
+Some windows refine a storyboard (a small draft of the whole video). They begin with the storyboard's latents, enlarged
+and noised.
 """
 
 from __future__ import annotations
@@ -44,8 +46,8 @@ class Batch:
     """B windows of N tokens.
 
     - ``clean``, float32 [B, N, C]: the latents that the model has to learn.
-    - ``base`` [B, N, C]: the latents from which a window that refines a storyboard starts; for others, ``clean``.
-    - ``cap`` [B, N]: the highest sigma of each token: 0 if the token is given, 1 if the model is free to draw it.
+    - ``base`` [B, N, C]: the latents that a window refines: its storyboard's, or ``clean`` if it has no storyboard.
+    - ``cap`` [B, N]: the highest sigma of each token. A given token has 0, and a token to be drawn freely has 1.
     - ``graded`` [B, N]: the weight of each prediction in the loss.
     - ``coords`` [B, 3, N]: the place of each token: time in seconds, row and column in pixels.
     - ``refined`` [B]: whether a window refines a storyboard.
@@ -89,11 +91,10 @@ def draw(
     """Draw a random batch, in which all windows have the same size and length.
 
     Args:
-        groups: The clips to draw from, grouped by size and length. A group is drawn in proportion to its ``share``,
-            divided by the number of tokens in one of its latent frames to the power of ``small``.
-        mean: The mean of the latents by channel, [C].
-        std: Their standard deviation by channel, [C]. Both normalise the batch.
-        rng: The source of random numbers.
+        groups: The clips to draw from, grouped by size and length. The probability of a group is proportional to
+            ``share / area**small``, where ``area`` is the number of tokens in one of its latent frames.
+        mean: The mean of the latents by channel, [C], which normalises the batch.
+        std: The standard deviation of the latents by channel, [C], which normalises the batch.
         tokens: The approximate number of tokens in the batch.
         caption_dropout: The share of windows without a caption.
         small: How strongly small frames are preferred; 0 for no preference.
@@ -163,13 +164,12 @@ def draw(
 def said(caption: str, given: bool, rng: np.random.Generator) -> str:
     """Return a caption as people would write it.
 
-    If the window has a clip or an image, six captions in ten leave something out, since people needn't write what the
-    clip or image shows.
+    If the window is given a clip or an image, the caption is shortened with a probability of 0.6, because people
+    needn't describe what the clip or image shows.
 
     Args:
         caption: A caption from ``scenes``. This function knows the words that such captions use.
         given: Whether the window is given a clip or an image.
-        rng: The source of random numbers.
     """
     way = rng.random() if given else 0.0
     if way < 0.40:

@@ -1,10 +1,9 @@
 """Judge a checkpoint on held-out scenes; the last line printed is a JSON object.
 
-Each measure takes a `Maker`, a function that makes the videos, so that every way of making a video is judged alike.
-Here the maker is the model alone: it renders a single window with the farm's own code, with all given latents in the
-window's grid. benchmarks/card.py also measures the videos that users get, planned and rendered by the farm.
+Most measures take a `Maker`, a function that makes the videos. Here the maker is `alone`: the model renders each video
+as a single window. benchmarks/card.py also measures videos that the farm plans and renders, as users get them.
 
-Every number has a control for comparison: the same measure of videos for which the model was given nothing.
+Every measure has a control for comparison: the same measure of videos for which the model was given nothing.
 """
 
 from __future__ import annotations
@@ -93,10 +92,11 @@ def render(
 
 
 def alone(ltx: Ltx, steps: int) -> Maker:
-    """Return a maker that uses the model by itself: one window, with the given latents in its grid.
+    """Return a maker that renders each video as one window, with the model by itself.
 
-    If a clip doesn't begin the video, its first frame must be the last frame of a latent. As on the farm, the clip's
-    first latent then stands for this frame alone, and is dropped.
+    The latents of the given images and clips replace latents of the window. A clip that doesn't begin the video must
+    begin at the last frame of a latent. The clip's first latent stands for this frame alone, and is dropped, as on the
+    farm.
     """
 
     def make(prompt: str, frames: int, seed: int, given: Given, size: Size) -> np.ndarray:
@@ -135,7 +135,7 @@ def text(
     - videos whose shape has the right colour,
     - videos whose shape moves in the right direction in the first 17 frames,
     - videos whose shape has about the area that shapes in scenes have,
-    - frames, of all videos, that show the right colour.
+    - frames that show the right colour, averaged over all videos.
     """
     names = ("colour_accuracy", "direction_accuracy", "area_accuracy", "colour_throughout")
     scores: dict[str, list[list[float]]] = {name: [] for name in names}
@@ -249,11 +249,9 @@ def evaluate(
     A control is the same measure of videos for which the model was given nothing.
 
     Args:
-        ltx: The checkpoint.
         prompts: The number of prompts in the part "text". Each of the other parts uses a quarter as many scenes.
-        steps: The number of denoising steps.
         say: Called with a line of text after each part.
-        size: Width and height of the videos in pixels.
+        size: The width and height of the videos in pixels.
         only: The names of the PARTS to judge; all if it is empty.
     """
     few, make = max(1, prompts // 4), alone(ltx, steps)

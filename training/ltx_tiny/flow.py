@@ -46,7 +46,7 @@ _AREA = 40.0  # tokens of a latent frame up to which _SHIFT is right
 
 
 class Network:
-    """The transformer with its text encoder, which together predict the velocities of a batch at given sigmas."""
+    """The transformer with its text encoder. Together they predict velocities."""
 
     def __init__(self, model: LTXVideoTransformer3DModel, text: T5EncoderModel, device: str) -> None:
         self.model, self.text, self.device = model.to(device), text.to(device), device
@@ -106,12 +106,11 @@ def train(
         groups: The clips, with their latents and captions.
         statistics: The mean and the standard deviation of the latents by channel, float32 [C].
         minutes: How long to train, including the time before a resume.
-        device: A torch device.
         rate: The highest learning rate.
-        start: The folder of an earlier stage, whose weights training starts from; None for untrained weights.
+        start: The folder of an earlier stage; training starts from its weights. None: from untrained weights.
         distil: Distil the weights of ``start`` to STEPS sampling steps, instead of training by rectified flow.
-        guidance: The scale of guidance to build into the weights; 1 adds none. The trained network then needs
-            no guidance: its predictions are those that guidance of this scale would lead to.
+        guidance: The scale of classifier-free guidance to build into the weights; 1 adds none. Without guidance, the
+            trained network predicts what guidance of this scale would lead to.
         tokens: The approximate number of tokens in a batch.
 
     Raises:

@@ -13,9 +13,10 @@ _PALETTE = np.array([COLOURS[name] for name in _NAMES], np.float32)
 
 
 def brightness(frames: np.ndarray) -> np.ndarray:
-    """Return how surely each pixel of uint8 frames [F, H, W, 3] belongs to a shape: float32 [F, H, W], 0 … 1.
+    """Return a brightness from 0 to 1 for each pixel of uint8 frames [F, H, W, 3]: float32 [F, H, W].
 
-    No background has a channel above 100, and the brightest channel of every shape is at least 120.
+    It is 0 for all backgrounds, where no channel is above 100. It is above 0 for all shapes, whose brightest channel is
+    at least 120.
     """
     return np.clip((frames.max(-1).astype(np.float32) - _DARK) / (_BRIGHT - _DARK), 0.0, 1.0)
 

@@ -20,8 +20,8 @@ class Kind:
     """Clips of one size in pixels and one length in latents.
 
     - ``share``: how often training draws these clips, relative to other kinds.
-    - ``board``: the size (width, height) of the storyboard (a small draft) that some windows of these clips refine;
-      None if no window refines one.
+    - ``board``: the size (width, height) of a storyboard, a small draft. Some windows of these clips refine such a
+      draft; None if none does.
     """
 
     width: int
@@ -67,10 +67,10 @@ class Group:
     """Clips of one kind.
 
     - ``latents``, fp16 [N, C, n, h, w]: the clips' latents, not normalised.
-    - ``images``, fp16 [N, C, n, h, w]: the latents of every eighth frame (0, 8, 16 …) of each clip, each frame encoded
-      by itself.
+    - ``images``, fp16 [N, C, n, h, w]: the latents of every eighth frame (0, 8, 16 …) of each clip, each frame
+      encoded as a single image.
     - ``captions`` and ``fps``: the caption and the frames a second of each clip.
-    - ``boards``, fp16 [N, C, n, y, x]: the latents of the same clips at the smaller size of their storyboards, or None.
+    - ``boards``, fp16 [N, C, n, y, x]: the latents of the same clips at the size of their storyboards, or None.
     - ``share``: how often training draws the group, relative to other groups.
     """
 

@@ -21,8 +21,8 @@ class Clock:
     """Counts the seconds spent on training steps, without the time in which the process was stopped.
 
     - ``spent``: the seconds counted so far.
-    - ``now``: the function that tells the time, by default the wall clock. With a function from
-      ``of_the_cpu``, time stands still while other processes use the cores.
+    - ``now``: the function that tells the time, by default the wall clock. A function from ``of_the_cpu`` counts only
+      the CPU time of this process.
     """
 
     def __init__(self, spent: float = 0.0, now: Callable[[], float] | None = None) -> None:
@@ -32,9 +32,9 @@ class Clock:
         self._recent: deque[float] = deque(maxlen=50)
 
     def tick(self) -> float:
-        """Add the time since the last call of ``tick`` or ``skip`` to the seconds spent, and return this time.
+        """Add the seconds since the last call of ``tick`` or ``skip`` to the seconds spent.
 
-        If this time is far longer than usual, it is shortened, because the process was probably stopped.
+        Returns the added seconds. A step that took far longer than usual is shortened, because the process was probably stopped meanwhile.
         """
         now = self._now()
         step, self._last = now - self._last, now

@@ -92,7 +92,10 @@ def import_(run: dict[str, Any], source: Path) -> None:
 @click.option("--clips", default=1500, help="Number of scenes to encode, including those already encoded.")
 @click.pass_obj
 def latents(run: dict[str, Any], clips: int) -> None:
-    """Encode the scenes for the transformer's training. Don't run the command vae after this: the latents would be invalid."""
+    """Encode the scenes for the transformer's training.
+
+    Don't run the command vae afterwards, because it makes the latents invalid.
+    """
     pool.fill(run["folder"] / "pool", _vae(run).to(run["device"]), clips, run["device"])
 
 
@@ -101,7 +104,10 @@ def latents(run: dict[str, Any], clips: int) -> None:
 @_rate(6e-4)
 @click.pass_obj
 def decoder(run: dict[str, Any], minutes: float, rate: float) -> None:
-    """Train only the VAE's decoder: a step costs half as much as in the command vae, and existing latents stay valid."""
+    """Train only the VAE's decoder.
+
+    A step costs half as much as in the command vae, and existing latents stay valid.
+    """
     autoencoder.train_decoder(
         run["folder"] / "decoder",
         pool.read(run["folder"] / "pool"),

@@ -280,7 +280,7 @@ def test_keyframes_take_rate_and_size_of_what_they_show_and_not_of_what_is_liste
     # At the clip's own 15 frames a second nothing is resampled.
     assert all("resampled" not in plan.stderr for plan in plans)
     farther = farmctl("submit", "keyframes", f"{clip}@0", f"{still}@30", *ask, "--fps", 30)
-    assert "9 frames at 15 fps resampled to 18 at 30 fps" in farther.stderr
+    assert "its 9 frames at 15 fps are resampled to 18 at 30 fps" in farther.stderr
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no video", "cut"])

@@ -77,8 +77,8 @@ def test_frames_before_the_first_timed_prompt_have_none_and_a_note_says_so():
 @pytest.mark.parametrize(
     ("at", "message"),
     [
-        ([("500", "b")], "the prompt at 500 begins at frame 500, which must be within the 500 frames"),
-        ([("17s", "b")], "the prompt at 17s begins at frame 510, which must be within"),
+        ([("500", "b")], "the prompt at 500 begins at frame 500, but the video has only 500 frames"),
+        ([("17s", "b")], "the prompt at 17s begins at frame 510, but the video has only"),
         ([("8s", "b"), ("240", "c")], r"two prompts begin at frame 240 \(8s and 240\)"),
         ([("9", "b"), ("9", "c")], r"two prompts begin at frame 9 \(9\)"),
         ([("0", "b")], "0 is frame 0, where the first --prompt begins"),
@@ -110,7 +110,7 @@ def test_a_later_prompt_in_the_old_form_is_read_and_a_note_names_the_new_one(giv
     found = asked("a ball rolls", given)
     assert found.fields["later_prompts"] == [{"frame": 240, "text": "it stops"}]
     assert found.notes[0].endswith(
-        "is taken as a prompt that starts at frame 240; the clear way to write that is --prompt-at 240 'it stops'"
+        "is read as a prompt that starts at frame 240; better write --prompt-at 240 'it stops'"
     )
 
 

@@ -80,7 +80,10 @@ def test_media_count_from_the_files_folder_and_paths_of_the_daemons_host_stay(tm
         ),
         ("prompt: take #3", "spec: JOB is not valid YAML: line 1: '#' would end the text 'take'"),
         ("prompt: [", "spec: JOB is not valid YAML: line 1: "),
-        ('{"frames": 9, "frames": 10}', "spec: JOB: 'frames' comes twice in one part of the file"),
+        (
+            '{"frames": 9, "frames": 10}',
+            "spec: JOB: the key 'frames' comes twice in one object; remove one of them",
+        ),
         (
             "frames: !!python/object/apply:os.getcwd []",
             "spec: JOB is not valid YAML: line 1: could not determine",

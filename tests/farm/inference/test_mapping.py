@@ -30,8 +30,8 @@ SHARED = {
     "window_latents": 17,
 }
 ENHANCED = (
-    "prompt not enhanced: Lightricks' script lets a language model rewrite prompts of fewer than 120 words; the farm has "
-    "no such language model and renders the prompt as it is"
+    "prompt not enhanced: Lightricks' script lets a language model rewrite prompts of fewer than 120 words; the farm "
+    "renders the prompt as it is"
 )
 PRECISION = "precision: not honoured yet; the farm renders in the precision of its model"
 
@@ -54,7 +54,8 @@ def test_a_dev_config_with_lists_by_timestep():
     assert found.fields == SHARED | own | {"options": options}
     assert found.headline.startswith("first pass only")
     assert found.notes[0] == PRECISION and found.notes[1].startswith(
-        "downscale_factor, spatial_upscaler_model_path, second_pass: not honoured yet; the first pass, at 1216x704"
+        "downscale_factor, spatial_upscaler_model_path, second_pass: not honoured yet; the farm renders only the first "
+        "pass, at 1216x704"
     )
     config = published()["ltxv-13b-0.9.7-dev"]
     kept = ("precision", "downscale_factor", "spatial_upscaler_model_path", "second_pass")
@@ -151,7 +152,7 @@ def test_a_video_is_made_over_from_where_the_schedule_begins():
     ):
         job("ltxv-2b-0.9.5", input_media_path="a.mp4")
     with pytest.raises(
-        InvalidSpec, match="skip_initial_inference_steps: this key skips the start of the schedule"
+        InvalidSpec, match="skip_initial_inference_steps: this key skips the first denoising steps"
     ):
         job_of(InferenceConfig(), checked_config(INSIDE))
 

@@ -186,7 +186,7 @@ def test_only_a_node_that_is_away_and_runs_nothing_can_be_forgotten(store):
     with pytest.raises(NodeInUse, match="host-n1 is online; `farmctl node drain host-n1`"):
         store.nodes.forget("n1")
     store.nodes.offline("n1", "silent")
-    with pytest.raises(NodeInUse, match="may still render encode/0"):
+    with pytest.raises(NodeInUse, match="could still be rendering encode/0"):
         store.nodes.forget("n1")
     store.attempts.lose(running.id, 1, "silent")
     store.nodes.forget("n1")

@@ -219,7 +219,7 @@ def test_shares_of_other_latents_are_refused(ltx, prompts, changed, message):
 def test_shares_of_an_extra_latent_are_refused_where_the_window_has_none(ltx, prompts):
     with pytest.raises(
         ValueError,
-        match=r"^shares: extra latents may have shares \(how much of a latent shows each prompt\) only if the window's prompt has shares too",
+        match=r"^shares: an extra latent has shares \(how much of it shows each prompt\), but the window's prompt has none",
     ):
         window_of(ltx, prompts[0], conditions=[Extra(drawn(2, 1), 8, shares=split(1))])
 

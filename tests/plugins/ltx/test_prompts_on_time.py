@@ -132,7 +132,7 @@ def test_a_job_tells_which_of_its_prompts_are_longer_than_the_model_reads(model,
     assert index == 1 and tokens > MAX_TOKENS and f"2 ({tokens} tokens)" in told["summary"]
     (note,) = told["notes"]
     assert note.startswith(
-        f"prompt 2: is longer than the {MAX_TOKENS} tokens that the model reads; the model doesn't see '"
+        f"prompt 2: the model reads at most {MAX_TOKENS} tokens of a prompt, so it doesn't see '"
     )
     words = note.partition("see '")[2].removesuffix("…'").split()
     assert set(words[:-1]) <= {"a", "green", "box"} and words

@@ -10,5 +10,5 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Add the column. Older tasks have no facts."""
+    """Add the column `facts` to the table of tasks. For older tasks it is empty."""
     op.add_column("tasks", sa.Column("facts", sa.JSON(), nullable=False, server_default=sa.text("'{}'")))

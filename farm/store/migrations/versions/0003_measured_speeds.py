@@ -1,4 +1,4 @@
-"""Store how fast devices have denoised."""
+"""Store the measured speed at which each device denoises with each model."""
 
 from __future__ import annotations
 

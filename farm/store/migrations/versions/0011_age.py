@@ -1,4 +1,8 @@
-"""Index only rows in states that still change, and store the size of what ended jobs keep, so old farms stay fast."""
+"""Keep farms with many ended jobs fast.
+
+Rows are indexed by state only if their state can still change. The size of the intermediate results and uploads
+of ended jobs is stored.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +51,10 @@ _TOTAL = """
 
 
 def upgrade() -> None:
-    """Replace the indexes on states, which grew with every job. Store the size of what ended jobs keep."""
+    """Replace the indexes that grew with every job.
+
+    Add columns for the size of the intermediate results and uploads of ended jobs, and fill them in.
+    """
     op.add_column("jobs", sa.Column("leftover_bytes", sa.BigInteger(), server_default="0", nullable=False))
     op.add_column("artifacts", sa.Column("given", sa.Boolean(), server_default=sa.false(), nullable=False))
     op.add_column("artifacts", sa.Column("unneeded_since", sa.Float(), nullable=True))
