@@ -276,8 +276,8 @@ def _accepted(schema: Mapping[str, Any], defined: Mapping[str, Any], several_of_
         "string": ("a text", "texts"),
         "object": ("names with values", "names with values"),
     }
-    words = one_and_many.get(str(kind), ("", ""))[several_of_it]
-    return " ".join([words, *_bounds(schema)]).strip()
+    noun = one_and_many.get(str(kind), ("", ""))[several_of_it]
+    return " ".join([noun, *_bounds(schema)]).strip()
 
 
 def _bounds(schema: Mapping[str, Any]) -> Sequence[str]:

@@ -44,7 +44,7 @@ class Strict(yaml.constructor.BaseConstructor):
                 raise yaml.constructor.ConstructorError(
                     None,
                     None,
-                    f"the key {shown(key.value, 60)!r} comes twice in one {self.within}",
+                    f"the key {shown(key.value, 60)!r} comes twice in one {self.within}; remove one of them",
                     key.start_mark,
                 )
             before |= {key.value} if isinstance(key, yaml.ScalarNode) else set()

@@ -301,10 +301,6 @@ class Attempts:
                     ended.append(endings.end(transaction, current, Cause.TIMEOUT, why))
         return ended
 
-    def lose_node(self, node_id: str, reason: str) -> list[AttemptRecord]:
-        """Mark as lost all live attempts of a node that runs nothing any more. Return them."""
-        return self._lose_all(reason, attempts.c.node_id == node_id)
-
     def lose_device(self, node_id: str, device: str, reason: str) -> list[AttemptRecord]:
         """Mark as lost the attempts that a device's renderer had not begun before it died. Return them.
 

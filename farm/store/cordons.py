@@ -79,7 +79,7 @@ def empty(transaction: Transaction, node_id: str, name: str) -> bool:
 
 
 def clock_began_anew(transaction: Transaction) -> None:
-    """Correct the deadlines of drains after the daemon has restarted.
+    """Correct the deadlines of drains, after the daemon was restarted or had no database for a while.
 
     Deadlines are in CLOCK_BOOTTIME seconds. That clock starts at 0 when the machine boots, so after a reboot an old
     deadline can be much too late. Such a deadline is moved to the drain's grace from now.

@@ -196,7 +196,7 @@ class Nodes:
             return cordons.begin_drain(transaction, node_id, name, grace, reason, asked_by)
 
     def clock_began_anew(self) -> None:
-        """Correct the deadlines of drains after the daemon has restarted.
+        """Correct the deadlines of drains, after the daemon was restarted or had no database for a while.
 
         Deadlines are in CLOCK_BOOTTIME seconds. That clock starts at 0 when the machine boots, so an old deadline can
         be much too late. A deadline that is further away than the drain's grace is replaced: the grace begins anew.

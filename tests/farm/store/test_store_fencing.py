@@ -282,7 +282,7 @@ def test_out_of_memory_asks_for_a_bigger_device_and_uses_no_retry(store, job):
     assert store.attempts.get(attempt.id).error == "out of memory: tried to allocate 9 GiB"
 
 
-def test_a_dead_renderer_loses_what_had_not_begun_and_a_dead_node_all_it_ran(store):
+def test_a_dead_renderer_loses_what_had_not_begun(store):
     join(store, "n1")
     join(store, "n2")
     jobs = [submit(store) for _ in range(3)]
@@ -293,8 +293,7 @@ def test_a_dead_renderer_loses_what_had_not_begun_and_a_dead_node_all_it_ran(sto
     assert store.attempts.lose_device("n1", "d1", "renderer died") == [], "its node will say how it ended"
     assert [one.id for one in store.attempts.lose_device("n1", "d0", "renderer died")] == [first.id]
     assert store.attempts.lose_device("n1", "d0", "renderer died") == []
-    assert [one.id for one in store.attempts.lose_node("n1", "raylet died")] == [second.id]
-    assert store.attempts.live() == [third]
+    assert {one.id for one in store.attempts.live()} == {second.id, third.id}
 
 
 def test_the_third_window_of_a_job_knows_where_its_inputs_are_and_why_it_waits(store, job):

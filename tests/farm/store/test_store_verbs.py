@@ -87,7 +87,8 @@ def test_of_a_paused_lockstep_group_under_way_what_was_lost_comes_back(store):
     store.attempts.lose(given[0].id, 1, "the renderer died")
     assert [one.task.key for one in store.tasks.ready()] == ["window/0"]
     assert store.attempts.dispatch(pair[0].id, 1, "n1", "d0", 10.0)
-    store.attempts.lose_node("n1", "it was rebooted")
+    for one in store.attempts.live():
+        store.attempts.lose(one.id, one.epoch, "the node was rebooted")
     assert store.tasks.ready() == [], "nobody waits for them any more"
     assert store.attempts.dispatch(pair[0].id, 2, "n1", "d0", 10.0) is None
 

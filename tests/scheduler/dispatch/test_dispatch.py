@@ -293,7 +293,8 @@ def test_a_locked_device_is_passed_over_and_says_why(farm):
     assert [device for device, _, _ in farm.look()] == ["d1"]
     farm.store.nodes.lock("n1", "d1")
     farm.look()
-    farm.store.attempts.lose_node("n1", "")
+    for one in farm.store.attempts.live():
+        farm.store.attempts.lose(one.id, one.epoch, "")
     farm.look()
     reason = task(farm.store, job, "encode/0").reason
     assert "ws7/d0 is locked (`farmctl node unlock ws7`): a film of its own" in reason
