@@ -5,7 +5,7 @@ Each clip is read only once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice, repeat
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from plugins.ltx.encoder import ClipEncoder, stretches
 from plugins.ltx.latents import save_latents
 from plugins.ltx.loading import Ltx
 from plugins.ltx.options import LtxOptions, Padding
-from plugins.ltx.text import cut_off, encode_prompt, unread
+from plugins.ltx.text import cut_off, encode_prompt, unknown, unread
 from plugins.ltx.vae import encode_clip
 
 _MOST_WORDS = 300
@@ -53,6 +53,13 @@ def encode(ltx: Ltx, task: TaskContext) -> dict[str, Path]:
 def _text(ltx: Ltx, task: TaskContext) -> dict[str, torch.Tensor]:
     negative = [task.job.negative_prompt] if EncodeTask.of(task.payload).negative else []
     texts = [*task.job.prompts, *negative]
+    names = _names(len(task.job.prompts), len(texts))
+    notes = [
+        f"{name}: the model's text encoder doesn't know '{shown(strange, _MOST_WORDS)}', so this part of the prompt says nothing "
+        "to the model; write prompts in English"
+        for name, text in zip(names, texts, strict=True)
+        if (strange := unknown(ltx, text))
+    ]
     if cut := cut_off(ltx, texts):
         # One that holds throughout stands first, so it may leave no room for what is to change.
         some = ", ".join(f"{index + 1} ({length} tokens)" for index, length in cut.items())
@@ -60,22 +67,27 @@ def _text(ltx: Ltx, task: TaskContext) -> dict[str, torch.Tensor]:
             f"the model reads {ltx.max_tokens} tokens of a prompt; the end of these is not seen: {some}",
             {
                 "prompts_cut": [[index, length] for index, length in cut.items()],
-                "notes": [_cut_note(ltx, texts, index, len(task.job.prompts)) for index in cut],
+                "notes": [_cut_note(ltx, texts[index], names[index]) for index in cut] + notes,
             },
         )
+    elif notes:
+        task.tell("the text encoder doesn't know all of the prompts", {"notes": notes})
     embeds, mask = encode_prompt(ltx, texts)
     # Every window fetches them, and most of a short prompt is padding that nothing attends to.
     length = int(mask.sum(1).max())
     return {"embeds": embeds[:, :length].cpu().contiguous(), "mask": mask[:, :length].cpu().contiguous()}
 
 
-def _cut_note(ltx: Ltx, texts: Sequence[str], index: int, prompts: int) -> str:
-    """Return a note with the words that the text encoder doesn't read of a prompt, or of the negative one at the end."""
-    which = "negative_prompt" if index >= prompts else f"prompt {index + 1}" if prompts > 1 else "prompt"
-    words = shown(unread(ltx, texts[index]), _MOST_WORDS)
-    return (
-        f"{which}: the model reads at most {ltx.max_tokens} tokens of a prompt, so it doesn't see '{words}'"
-    )
+def _names(prompts: int, texts: int) -> list[str]:
+    """Return what notes call each text: the prompts, and the negative prompt if there is one text more."""
+    numbered = [f"prompt {number + 1}" for number in range(prompts)] if prompts > 1 else ["prompt"]
+    return [*numbered, "negative_prompt"][:texts]
+
+
+def _cut_note(ltx: Ltx, text: str, name: str) -> str:
+    """Return a note with the words of a text that the text encoder doesn't read."""
+    words = shown(unread(ltx, text), _MOST_WORDS)
+    return f"{name}: the model reads at most {ltx.max_tokens} tokens of a prompt, so it doesn't see '{words}'"
 
 
 def _media(ltx: Ltx, task: TaskContext, index: int, length: int, made: dict[str, Path]) -> Iterator[int]:

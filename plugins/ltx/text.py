@@ -116,6 +116,21 @@ def cut_off(ltx: Ltx, prompts: Sequence[str]) -> dict[int, int]:
     return {index: length for index, length in enumerate(lengths) if length > ltx.max_tokens}
 
 
+def unknown(ltx: Ltx, prompt: str) -> str:
+    """Return the parts of a prompt for which the text encoder has no tokens, with spaces between them.
+
+    The encoder reads each of these parts as the same unknown token, whatever it says. T5 has tokens for English and a
+    few other European languages, and none for Chinese. What ``encode_prompt`` cuts off isn't looked at.
+    """
+    read = ltx.tokenizer(
+        prompt, return_offsets_mapping=True, truncation=True, max_length=ltx.max_tokens, verbose=False
+    )
+    places = zip(read.input_ids, read.offset_mapping, strict=True)
+    return " ".join(
+        prompt[start:stop] for token, (start, stop) in places if token == ltx.tokenizer.unk_token_id
+    )
+
+
 def unread(ltx: Ltx, prompt: str) -> str:
     """Return the end of a prompt that the model doesn't read; "" if the model reads the whole prompt.
 

@@ -17,7 +17,7 @@ from farm.spec import parse_spec
 from plugins.ltx.latents import load_latents
 from plugins.ltx.loading import Ltx
 from plugins.ltx.rendering import LtxModel
-from plugins.ltx.text import unread
+from plugins.ltx.text import unknown, unread
 from scheduler.planning.plan import make_plan
 from training.ltx_tiny.measure import colour
 from training.ltx_tiny.parts import MAX_TOKENS
@@ -149,6 +149,34 @@ def test_the_words_that_the_model_does_not_read_end_the_prompt(model, text):
     read = text.strip().removesuffix(words)
     assert not read or read[-1].isspace()
     assert len(ltx.tokenizer(read).input_ids) <= ltx.max_tokens
+
+
+@pytest.mark.parametrize(
+    ("text", "strange"),
+    [
+        ("a green box", ""),
+        ("", ""),
+        ("透明瓶装饮料, a red ball", "透明瓶装饮料"),
+        ("a red ball 透明 and 瓶身", "透明 瓶身"),
+        ("a green box " * 40 + "透明", ""),
+    ],
+)
+def test_what_the_text_encoder_does_not_know_of_a_prompt_is_named(model, text, strange):
+    assert unknown(model._ltx, text) == strange
+
+
+def test_a_job_tells_which_words_its_text_encoder_does_not_know(model, tmp_path):
+    plan = plan_of(9, (5, "一个球 " + "a green box " * 40))
+    (encode,) = (task for task in plan.tasks if task.kind is TaskKind.ENCODE)
+    both = local_job(model, plan, tmp_path)
+    both.do(encode)
+    cut, strange = both.facts["encode"]["notes"]
+    assert cut.startswith("prompt 2: the model reads at most")
+    assert strange.startswith("prompt 2: the model's text encoder doesn't know '一个球'")
+    alone = local_job(model, replace(plan, shared=plan.shared | {"prompts": ["一个球"]}), tmp_path)
+    alone.do(encode)
+    (note,) = alone.facts["encode"]["notes"]
+    assert note.startswith("prompt: the model's text encoder doesn't know '一个球'")
 
 
 def test_of_a_prompt_that_the_model_reads_no_words_are_named(model):
